@@ -1,0 +1,2 @@
+//! Announces prefixes to a router.
+fn main() {}

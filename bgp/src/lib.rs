@@ -1,0 +1,1 @@
+//! BGP-4 for programs that announce routes.

@@ -1,0 +1,2 @@
+//! The `ferrolb` program.
+fn main() {}

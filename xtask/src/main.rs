@@ -1,0 +1,2 @@
+//! What is more than one cargo command.
+fn main() {}
