@@ -1,0 +1,105 @@
+//! What every peer is to be told, what it has been told, and the UPDATEs in between.
+//!
+//! One [`AdjRibOut`] serves all peers of a speaker. It holds, for each prefix, the routes that are desired and the
+//! routes that were sent, each with the set of peers it applies to. Nothing is queued per peer: a session is a
+//! cursor, and octets are made from the latest state at the moment somebody asks for them with
+//! [`AdjRibOut::poll_transmit`]. What was made for one peer is kept and handed to the others that are to get
+//! the same.
+
+mod adj_rib_out;
+mod batch;
+mod chunk;
+mod peer_set;
+mod table;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+pub use self::adj_rib_out::{AdjRibOut, SessionCounters};
+use crate::wire::{Asn, Community, Family, LargeCommunity, NextHop, Origin};
+
+/// What we want to say about a prefix, before a session turns it into octets.
+///
+/// The next hop, AS_PATH and the use of LOCAL_PREF are the session's business.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteAttributes {
+    /// ORIGIN (RFC 4271 §5.1.1).
+    pub origin: Origin,
+    /// MULTI_EXIT_DISC (RFC 4271 §5.1.4); left out of the UPDATE when `None`.
+    pub med: Option<u32>,
+    /// LOCAL_PREF (RFC 4271 §5.1.5), used on iBGP sessions only; 100 when `None`.
+    pub local_pref: Option<u32>,
+    /// COMMUNITIES (RFC 1997); keep them sorted, equal sets are told apart otherwise.
+    pub communities: Vec<Community>,
+    /// LARGE_COMMUNITY (RFC 8092); keep them sorted, equal sets are told apart otherwise.
+    pub large_communities: Vec<LargeCommunity>,
+}
+
+impl Default for RouteAttributes {
+    /// ORIGIN IGP and nothing else.
+    fn default() -> Self {
+        Self {
+            origin: Origin::IGP,
+            med: None,
+            local_pref: None,
+            communities: Vec::new(),
+            large_communities: Vec::new(),
+        }
+    }
+}
+
+/// Attributes shared by all prefixes and peers that use them.
+pub type Route = Arc<RouteAttributes>;
+
+/// A peer's number within one [`AdjRibOut`].
+///
+/// It is a position in bit sets, so whoever gives them out keeps them small and uses them again
+/// after [`AdjRibOut::remove_peer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerIndex(pub u32);
+
+/// What a session negotiated, as far as it changes the octets of an UPDATE.
+///
+/// Sessions with equal values share encoded messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionEncoding {
+    /// The families both sides announced (RFC 4760 §8).
+    pub families: Vec<Family>,
+    /// The AS number to put into AS_PATH on an eBGP session; `None` on iBGP.
+    pub ebgp: Option<Asn>,
+    /// Both sides speak four-octet AS numbers (RFC 6793 §4.1).
+    pub four_octet_asn: bool,
+    /// The longest message the peer accepts, in octets: 4096, or 65535 with RFC 8654.
+    pub max_length: usize,
+    /// NEXT_HOP of IPv4 routes; without it IPv4 routes aren't sent on the session.
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// Next hop of IPv6 routes; without it IPv6 routes aren't sent on the session.
+    pub next_hop_v6: Option<Ipv6Addr>,
+}
+
+impl SessionEncoding {
+    /// The next hop of `family`'s routes, `None` when they can't be sent on this session.
+    #[must_use]
+    pub fn next_hop(&self, family: Family) -> Option<NextHop> {
+        if !self.families.contains(&family) {
+            None
+        } else if family == Family::IPV4_UNICAST {
+            self.next_hop_v4.map(NextHop::V4)
+        } else if family == Family::IPV6_UNICAST {
+            self.next_hop_v6.map(|global| NextHop::V6 { global, link_local: None })
+        } else {
+            None
+        }
+    }
+
+    /// The negotiated families whose routes can't be sent, because no next hop is known for them.
+    pub fn families_without_next_hop(&self) -> impl Iterator<Item = Family> + '_ {
+        self.families.iter().copied().filter(|family| self.next_hop(*family).is_none())
+    }
+
+    fn sends(&self, prefix: &IpNet) -> bool {
+        self.next_hop(Family::of(prefix)).is_some()
+    }
+}
