@@ -1,1 +1,40 @@
-//! BGP-4 for programs that announce routes.
+//! BGP-4 for programs that announce routes: one speaker, many peers, no routing table.
+//!
+//! # Layers
+//!
+//! * [`wire`] turns octets into messages and back. It knows every length rule and no session.
+//! * [`rib`] holds what each peer should be told and how far each peer has been told it.
+//! * [`fsm`] is the state machine of the whole speaker: peers, their two connection slots, timers,
+//!   collisions, negotiation. It never reads a clock, a socket or a random source.
+//! * `speaker` (feature `speaker`) is the one part that does: a small tokio loop on a thread of its
+//!   own that carries octets between sockets and the state machine and knows no BGP.
+//!
+//! # The poll contract
+//!
+//! [`fsm::Speaker`] is driven from outside, one input at a time:
+//!
+//! 1. [`handle(now, input)`](fsm::Speaker::handle) takes one thing that happened. `now` never goes
+//!    back.
+//! 2. [`poll_output`](fsm::Speaker::poll_output) is drained: connections to dial or to close, and
+//!    events for whoever owns the speaker.
+//! 3. [`poll_transmit`](fsm::Speaker::poll_transmit) is asked for octets only when a socket can
+//!    take some. They are built from the latest state at that moment, so a peer that doesn't read
+//!    costs nothing but its place in the log, and a change that a newer one overtook is never sent.
+//! 4. [`poll_timeout`](fsm::Speaker::poll_timeout) says when to come back with
+//!    [`Input::Timeout`](fsm::Input::Timeout). Coming back too early is harmless. Octets that can
+//!    be read are fed before a timeout is, so that a busy host doesn't take itself for a dead peer.
+//!
+//! Jitter comes from a seed, so a recorded run replays to the octet.
+//!
+//! # Using it
+//!
+//! With the driver: `speaker::spawn`, then a `Handle` to configure peers and hand over routes. The
+//! example `announce` is a complete program of that kind. Nothing is announced, and no End-of-RIB
+//! sent, before `open_gate` says that the first complete set of routes was handed over.
+
+pub mod config;
+pub mod fsm;
+pub mod rib;
+#[cfg(feature = "speaker")]
+pub mod speaker;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! The state machine of the whole speaker, without I/O.
