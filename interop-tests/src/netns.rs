@@ -252,7 +252,7 @@ impl Link {
         for (namespace, interface) in &self.ends {
             let rules = format!(
                 "table netdev {table} {{ chain cut {{ type filter hook ingress device {interface} \
-                 priority -500; policy drop; }} }}",
+                 priority -500; policy drop; }}; }}",
                 table = table(interface)
             );
             nft(namespace, &rules)?;

@@ -24,11 +24,11 @@ pub fn scenario(name: &str, test: impl FnOnce(&Scratch) -> Result<()>) {
         .map(|scratch| {
             // The scratch folder's drop prints the logs while this thread panics.
             if let Err(error) = test(&scratch) {
-                panic!("{name}: {error:?}");
+                panic!("{name}: {error:#}");
             }
         });
     if let Err(error) = outcome {
-        panic!("{name}: cannot set up: {error:?}");
+        panic!("{name}: cannot set up: {error:#}");
     }
 }
 
