@@ -1,10 +1,10 @@
 //! What every peer is to be told, what it has been told, and the UPDATEs in between.
 //!
-//! One [`AdjRibOut`] serves all peers of a speaker. It holds, for each prefix, the routes that are desired and the
-//! routes that were sent, each with the set of peers it applies to. Nothing is queued per peer: a session is a
-//! cursor, and octets are made from the latest state at the moment somebody asks for them with
-//! [`AdjRibOut::poll_transmit`]. What was made for one peer is kept and handed to the others that are to get
-//! the same.
+//! One [`AdjRibOut`] serves all peers of a speaker. It holds, for each prefix, the routes that are
+//! desired and the routes that were sent, each with the set of peers it applies to. Nothing is
+//! queued per peer: a session is a cursor, and octets are made from the latest state at the moment
+//! somebody asks for them with [`AdjRibOut::poll_transmit`]. What was made for one peer is kept and
+//! handed to the others that are to get the same.
 
 mod adj_rib_out;
 mod batch;
@@ -14,8 +14,6 @@ mod table;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-
-use ipnet::IpNet;
 
 pub use self::adj_rib_out::{AdjRibOut, SessionCounters};
 use crate::wire::{Asn, Community, Family, LargeCommunity, NextHop, Origin};
@@ -41,7 +39,7 @@ impl Default for RouteAttributes {
     /// ORIGIN IGP and nothing else.
     fn default() -> Self {
         Self {
-            origin: Origin::IGP,
+            origin: Origin::Igp,
             med: None,
             local_pref: None,
             communities: Vec::new(),
@@ -97,9 +95,5 @@ impl SessionEncoding {
     /// The negotiated families whose routes can't be sent, because no next hop is known for them.
     pub fn families_without_next_hop(&self) -> impl Iterator<Item = Family> + '_ {
         self.families.iter().copied().filter(|family| self.next_hop(*family).is_none())
-    }
-
-    fn sends(&self, prefix: &IpNet) -> bool {
-        self.next_hop(Family::of(prefix)).is_some()
     }
 }
