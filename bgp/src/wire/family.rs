@@ -1,0 +1,65 @@
+//! Address families (RFC 4760).
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+/// Address family identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Afi(pub u16);
+
+impl Afi {
+    /// IPv4.
+    pub const IPV4: Self = Self(1);
+    /// IPv6.
+    pub const IPV6: Self = Self(2);
+}
+
+/// Subsequent address family identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Safi(pub u8);
+
+impl Safi {
+    /// Unicast forwarding.
+    pub const UNICAST: Self = Self(1);
+}
+
+/// What a prefix is of: an address family together with what the route is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Family {
+    /// The address family.
+    pub afi: Afi,
+    /// The subsequent address family.
+    pub safi: Safi,
+}
+
+impl Family {
+    /// IPv4 unicast, the one family a speaker without capabilities has.
+    pub const IPV4_UNICAST: Self = Self {
+        afi: Afi::IPV4,
+        safi: Safi::UNICAST,
+    };
+    /// IPv6 unicast.
+    pub const IPV6_UNICAST: Self = Self {
+        afi: Afi::IPV6,
+        safi: Safi::UNICAST,
+    };
+
+    /// The unicast family of a prefix.
+    pub fn of(prefix: &IpNet) -> Self {
+        match prefix {
+            IpNet::V4(_) => Self::IPV4_UNICAST,
+            IpNet::V6(_) => Self::IPV6_UNICAST,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::IPV4_UNICAST => f.write_str("ipv4-unicast"),
+            Self::IPV6_UNICAST => f.write_str("ipv6-unicast"),
+            Self { afi, safi } => write!(f, "afi-{}-safi-{}", afi.0, safi.0),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! From a stream of octets to messages (RFC 4271 §4.1, §6.1).
+
+use bytes::{Buf, BytesMut};
+use nom::Parser;
+use nom::bytes::complete::take;
+use nom::number::complete::{be_u8, be_u16};
+
+use super::asn::Asn;
+use super::codes::MessageType;
+use super::error::DecodeError;
+use super::family::Family;
+use super::notification::Notification;
+use super::open::Open;
+use super::route_refresh::RouteRefresh;
+use super::update::Update;
+use super::{HEADER_LENGTH, MARKER, MAX_LENGTH, Message, Parsed};
+
+/// What reading depends on besides the octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeContext {
+    /// AS numbers in AS_PATH and AGGREGATOR have four octets (RFC 6793).
+    pub four_octet_asn: bool,
+    /// The peer is of our own AS.
+    pub ibgp: bool,
+    /// Families negotiated; routes of others are left out (RFC 4760 §6).
+    pub families: Vec<Family>,
+    /// What must come first in AS_PATH from an external peer; none for no check, as route servers
+    /// need it (RFC 4271 §6.3, RFC 7947 §2.2.2.1).
+    pub first_asn: Option<Asn>,
+}
+
+/// Before anything is negotiated: an external peer, two-octet AS numbers, IPv4 unicast.
+impl Default for DecodeContext {
+    fn default() -> Self {
+        Self {
+            four_octet_asn: false,
+            ibgp: false,
+            families: vec![Family::IPV4_UNICAST],
+            first_asn: None,
+        }
+    }
+}
+
+/// Cuts a stream into messages. One for each connection.
+#[derive(Debug, Default)]
+pub struct Framer {
+    buffer: BytesMut,
+    /// After an error nothing more can be read.
+    failed: bool,
+}
+
+impl Framer {
+    /// Adds octets as they arrived.
+    pub fn push(&mut self, octets: &[u8]) {
+        if !self.failed {
+            self.buffer.extend_from_slice(octets);
+        }
+    }
+
+    /// The next message if all of it is there. A wrong header is reported before its body arrives.
+    ///
+    /// After an error there is nothing more: the session is over.
+    pub fn next(&mut self, context: &DecodeContext) -> Option<Result<Message, DecodeError>> {
+        let message = match header(&self.buffer)? {
+            Ok((kind, length)) => {
+                let octets = self.buffer.get(..length)?;
+                let message = decode_body(kind, &octets[HEADER_LENGTH..], context);
+                self.buffer.advance(length);
+                message
+            }
+            Err(error) => Err(error),
+        };
+        if message.is_err() {
+            self.failed = true;
+            self.buffer = BytesMut::new();
+        }
+        Some(message)
+    }
+}
+
+impl Message {
+    /// Reads one message that `octets` consist of; none if they are fewer or more than that.
+    ///
+    /// # Errors
+    /// What ends the session.
+    pub fn decode(octets: &[u8], context: &DecodeContext) -> Option<Result<Self, DecodeError>> {
+        match header(octets)? {
+            Ok((kind, length)) if length == octets.len() => {
+                Some(decode_body(kind, &octets[HEADER_LENGTH..], context))
+            }
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// Type and length of the message `input` begins with, once its header is there.
+fn header(input: &[u8]) -> Option<Result<(MessageType, usize), DecodeError>> {
+    let fields: Parsed<'_, (&[u8], u16, u8)> = (take(MARKER.len()), be_u16, be_u8).parse(input);
+    let (_, (marker, length, kind)) = fields.ok()?;
+    let kind = MessageType(kind);
+    Some(if marker != MARKER {
+        Err(DecodeError::NotSynchronized)
+    } else if !(HEADER_LENGTH..=MAX_LENGTH).contains(&length.into()) {
+        Err(DecodeError::BadLength { kind, length })
+    } else {
+        check_length(kind, length).map(|()| (kind, length.into()))
+    })
+}
+
+/// Checks a length against the limits of its type (RFC 4271 §6.1, RFC 2918 §3).
+fn check_length(kind: MessageType, length: u16) -> Result<(), DecodeError> {
+    let fits = match kind {
+        MessageType::OPEN => length >= 29,
+        MessageType::UPDATE => length >= 23,
+        MessageType::NOTIFICATION => length >= 21,
+        MessageType::KEEPALIVE => length == 19,
+        MessageType::ROUTE_REFRESH => length == 23,
+        MessageType(other) => return Err(DecodeError::BadType(other)),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(DecodeError::BadLength { kind, length })
+    }
+}
+
+/// Reads a body whose length `check_length` found right.
+fn decode_body(
+    kind: MessageType,
+    body: &[u8],
+    context: &DecodeContext,
+) -> Result<Message, DecodeError> {
+    match kind {
+        MessageType::OPEN => Open::decode(body).map(Message::Open),
+        MessageType::UPDATE => Update::decode(body, context).map(Message::Update),
+        MessageType::NOTIFICATION => Ok(Message::Notification(Notification::decode(body))),
+        MessageType::ROUTE_REFRESH => {
+            let length = u16::try_from(HEADER_LENGTH + body.len()).unwrap_or(u16::MAX);
+            let body = body
+                .try_into()
+                .map_err(|_| DecodeError::BadLength { kind, length })?;
+            Ok(Message::RouteRefresh(RouteRefresh::decode(body)))
+        }
+        _ => Ok(Message::Keepalive),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! Next hops (RFC 4271 §5.1.3, RFC 2545 §3).
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Where packets for a route are to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NextHop {
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 address.
+    V6 {
+        /// The global address; `::` where a router has only a link-local one.
+        global: Ipv6Addr,
+        /// The link-local address, sent besides where both ends share a link.
+        link_local: Option<Ipv6Addr>,
+    },
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(address) => address.fmt(f),
+            Self::V6 {
+                global,
+                link_local: None,
+            } => global.fmt(f),
+            Self::V6 {
+                global,
+                link_local: Some(link_local),
+            } => {
+                write!(f, "{global} ({link_local})")
+            }
+        }
+    }
+}

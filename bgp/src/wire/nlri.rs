@@ -1,0 +1,116 @@
+//! Prefixes on the wire: a length in bits and as many octets as those need (RFC 4271 §4.3).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nom::Parser;
+use nom::bytes::complete::take;
+use nom::number::complete::be_u8;
+
+use super::Parsed;
+
+/// Octets that a prefix of `length` bits takes after its length.
+fn octets(length: u8) -> usize {
+    usize::from(length.div_ceil(8))
+}
+
+/// Octets that a prefix takes on the wire.
+pub(super) fn encoded_length(prefix: &IpNet) -> usize {
+    1 + octets(prefix.prefix_len())
+}
+
+/// Appends a prefix, host bits cleared.
+pub(super) fn put_prefix(buffer: &mut Vec<u8>, prefix: &IpNet) {
+    let length = prefix.prefix_len();
+    buffer.push(length);
+    match prefix.trunc() {
+        IpNet::V4(prefix) => buffer.extend_from_slice(&prefix.addr().octets()[..octets(length)]),
+        IpNet::V6(prefix) => buffer.extend_from_slice(&prefix.addr().octets()[..octets(length)]),
+    }
+}
+
+/// One prefix: its length and `N` octets of address of which the missing ones are zero. A length
+/// of more than `N` octets is refused.
+fn prefix<const N: usize>(input: &[u8]) -> Parsed<'_, (u8, [u8; N])> {
+    let (input, length) = be_u8(input)?;
+    if usize::from(length) > N * 8 {
+        return Err(nom::Err::Error(()));
+    }
+    let (input, given) = take(octets(length)).parse(input)?;
+    let mut address = [0; N];
+    address[..given.len()].copy_from_slice(given);
+    Ok((input, (length, address)))
+}
+
+/// Every prefix of an IPv4 field, host bits cleared; none if one of them cannot be delimited.
+pub(super) fn ipv4_prefixes<P: From<Ipv4Net>>(mut input: &[u8]) -> Option<Vec<P>> {
+    // Four octets is the usual size; the guess never exceeds what arrived.
+    let mut prefixes = Vec::with_capacity(input.len() / 4);
+    while !input.is_empty() {
+        let (tail, (length, address)) = prefix(input).ok()?;
+        let address: [u8; 4] = address;
+        prefixes.push(P::from(
+            Ipv4Net::new(Ipv4Addr::from(address), length).ok()?.trunc(),
+        ));
+        input = tail;
+    }
+    Some(prefixes)
+}
+
+/// Every prefix of an IPv6 field, likewise.
+pub(super) fn ipv6_prefixes(mut input: &[u8]) -> Option<Vec<IpNet>> {
+    let mut prefixes = Vec::with_capacity(input.len() / 8);
+    while !input.is_empty() {
+        let (tail, (length, address)) = prefix(input).ok()?;
+        let address: [u8; 16] = address;
+        prefixes.push(
+            Ipv6Net::new(Ipv6Addr::from(address), length)
+                .ok()?
+                .trunc()
+                .into(),
+        );
+        input = tail;
+    }
+    Some(prefixes)
+}
+
+/// Whether hosts can have addresses of the prefix: not multicast, not reserved, not link-local.
+pub(super) fn is_unicast(prefix: &IpNet) -> bool {
+    match prefix {
+        IpNet::V4(prefix) => prefix.addr().octets()[0] < 224,
+        IpNet::V6(prefix) => {
+            !prefix.addr().is_multicast() && !prefix.addr().is_unicast_link_local()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_bits_are_cleared_both_ways() {
+        let read: Vec<IpNet> = ipv4_prefixes(&[0x17, 0xc6, 0x33, 0x65]).unwrap();
+        assert_eq!(read, ["198.51.100.0/23".parse::<IpNet>().unwrap()]);
+        let mut written = Vec::new();
+        put_prefix(&mut written, &"10.20.30.255/20".parse().unwrap());
+        assert_eq!(written, [20, 10, 20, 16]);
+    }
+
+    #[test]
+    fn lengths_at_the_edges() {
+        assert_eq!(
+            ipv4_prefixes::<IpNet>(&[0]),
+            Some(vec!["0.0.0.0/0".parse().unwrap()])
+        );
+        assert_eq!(ipv4_prefixes::<IpNet>(&[33, 1, 2, 3, 4, 5]), None);
+        assert_eq!(ipv4_prefixes::<IpNet>(&[32, 1, 2, 3]), None);
+        assert_eq!(ipv6_prefixes(&[0]), Some(vec!["::/0".parse().unwrap()]));
+        assert_eq!(ipv6_prefixes(&[129; 18]), None);
+        assert_eq!(ipv6_prefixes(&[128; 16]), None);
+        assert_eq!(
+            ipv6_prefixes(&[128; 17]).map(|prefixes| prefixes.len()),
+            Some(1)
+        );
+    }
+}

@@ -1,0 +1,315 @@
+//! The OPEN message (RFC 4271 §4.2) and what two of them agree on.
+
+use std::net::Ipv4Addr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use nom::Parser;
+use nom::bytes::complete::take;
+use nom::multi::length_data;
+use nom::number::complete::{be_u8, be_u16, be_u32};
+
+use super::asn::Asn;
+use super::builder::EncodeContext;
+use super::capability::{Capability, CapabilityCode};
+use super::codes::MessageType;
+use super::error::{BGP_VERSION, DecodeError};
+use super::family::Family;
+use super::framer::DecodeContext;
+use super::{HEADER_LENGTH, MAX_LENGTH, Parsed, put_header};
+
+/// Optional parameter that holds capabilities (RFC 5492 §4).
+const CAPABILITIES_PARAMETER: u8 = 2;
+/// In place of the first parameter's type: lengths have two octets (RFC 9072 §2).
+const EXTENDED_PARAMETERS: u8 = 255;
+/// Octets of an OPEN before its optional parameters, header excluded.
+const FIXED_LENGTH: usize = 10;
+
+/// How a speaker introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Open {
+    /// Version of BGP; four.
+    pub version: u8,
+    /// The AS in two octets, [`Asn::TRANS`] where it needs four.
+    pub asn: u16,
+    /// Seconds without a message after which the session is dead; zero for never.
+    pub hold_time: u16,
+    /// The speaker's name, any number but zero (RFC 6286 §2.1).
+    pub router_id: Ipv4Addr,
+    /// What it can do, in the order sent.
+    pub capabilities: Vec<Capability>,
+}
+
+/// What two OPENs agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The other side's AS.
+    pub remote_asn: Asn,
+    /// The other side's router id.
+    pub remote_router_id: Ipv4Addr,
+    /// Whether both sides are of one AS.
+    pub ibgp: bool,
+    /// The smaller hold time of the two in seconds; zero for none.
+    pub hold_time: u16,
+    /// AS numbers have four octets in UPDATEs.
+    pub four_octet_asn: bool,
+    /// The other side advertises again when asked.
+    pub route_refresh: bool,
+    /// Families of both sides, in our order.
+    pub families: Vec<Family>,
+}
+
+impl Negotiated {
+    /// How to read what the other side sends from now on.
+    pub fn decode_context(&self) -> DecodeContext {
+        DecodeContext {
+            four_octet_asn: self.four_octet_asn,
+            ibgp: self.ibgp,
+            families: self.families.clone(),
+            first_asn: None,
+        }
+    }
+
+    /// How to write for the other side from now on.
+    pub fn encode_context(&self) -> EncodeContext {
+        EncodeContext {
+            four_octet_asn: self.four_octet_asn,
+            max_length: MAX_LENGTH,
+        }
+    }
+}
+
+impl Open {
+    /// An OPEN of this version with the capabilities every session of ours has: the families,
+    /// route refresh and four-octet AS numbers.
+    pub fn new(asn: Asn, hold_time: u16, router_id: Ipv4Addr, families: &[Family]) -> Self {
+        let mut capabilities: Vec<_> = families
+            .iter()
+            .copied()
+            .map(Capability::Multiprotocol)
+            .collect();
+        capabilities.push(Capability::RouteRefresh);
+        capabilities.push(Capability::FourOctetAsn(asn));
+        Self {
+            version: BGP_VERSION,
+            asn: asn.two_octet(),
+            hold_time,
+            router_id,
+            capabilities,
+        }
+    }
+
+    /// The AS in the four-octet capability, if there is one (RFC 6793 §4.1).
+    pub fn four_octet_asn(&self) -> Option<Asn> {
+        self.capabilities
+            .iter()
+            .find_map(|capability| match capability {
+                Capability::FourOctetAsn(asn) => Some(*asn),
+                _ => None,
+            })
+    }
+
+    /// The sender's AS.
+    pub fn sender_asn(&self) -> Asn {
+        self.four_octet_asn().unwrap_or(self.asn.into())
+    }
+
+    /// The families offered, each once. Without any multiprotocol capability that is IPv4 unicast
+    /// (RFC 4760 §8).
+    pub fn families(&self) -> Vec<Family> {
+        let mut families = Vec::new();
+        for capability in &self.capabilities {
+            if let Capability::Multiprotocol(family) = capability
+                && !families.contains(family)
+            {
+                families.push(*family);
+            }
+        }
+        if families.is_empty() {
+            families.push(Family::IPV4_UNICAST);
+        }
+        families
+    }
+
+    /// Checks the other side's OPEN against the AS configured for it (none: any) and against ours,
+    /// and says what both agree on (RFC 4271 §6.2, RFC 6286, RFC 7607).
+    ///
+    /// # Errors
+    /// The first thing that makes a session impossible.
+    pub fn validate(
+        &self,
+        expected_asn: Option<Asn>,
+        ours: &Self,
+    ) -> Result<Negotiated, DecodeError> {
+        check_version(self.version)?;
+        let remote_asn = self.check_asn(expected_asn)?;
+        let ibgp = remote_asn == ours.sender_asn();
+        if self.router_id.is_unspecified() || (ibgp && self.router_id == ours.router_id) {
+            return Err(DecodeError::BadRouterId(self.router_id));
+        }
+        if matches!(self.hold_time, 1 | 2) {
+            return Err(DecodeError::UnacceptableHoldTime(self.hold_time));
+        }
+        let offered = self.families();
+        let mut families = ours.families();
+        if !families.iter().any(|family| offered.contains(family)) {
+            let needed = families
+                .into_iter()
+                .map(Capability::Multiprotocol)
+                .collect();
+            return Err(DecodeError::MissingCapability(needed));
+        }
+        families.retain(|family| offered.contains(family));
+        Ok(Negotiated {
+            remote_asn,
+            remote_router_id: self.router_id,
+            ibgp,
+            hold_time: self.hold_time.min(ours.hold_time),
+            four_octet_asn: self.four_octet_asn().is_some() && ours.four_octet_asn().is_some(),
+            route_refresh: self.capabilities.contains(&Capability::RouteRefresh),
+            families,
+        })
+    }
+
+    /// The sender's AS if it names one, not zero, and the expected one.
+    fn check_asn(&self, expected: Option<Asn>) -> Result<Asn, DecodeError> {
+        let sender = self.sender_asn();
+        let wrong = |received| Err(DecodeError::BadPeerAs { received, expected });
+        if self.asn == 0 {
+            return wrong(Asn::ZERO);
+        }
+        for capability in &self.capabilities {
+            if let Capability::FourOctetAsn(asn) = capability
+                && (*asn != sender || *asn == Asn::ZERO)
+            {
+                return wrong(*asn);
+            }
+        }
+        match expected {
+            Some(asn) if asn != sender => wrong(sender),
+            _ => Ok(sender),
+        }
+    }
+
+    /// The whole message. All capabilities go into one parameter; if they need more than 255
+    /// octets, in the form of RFC 9072. Capabilities beyond the 4096 octets of a message are left
+    /// out.
+    pub fn encode(&self) -> Bytes {
+        let room = MAX_LENGTH - HEADER_LENGTH - FIXED_LENGTH - 6;
+        let mut capabilities = BytesMut::new();
+        for capability in &self.capabilities {
+            let before = capabilities.len();
+            capability.put(&mut capabilities);
+            if capabilities.len() > room {
+                capabilities.truncate(before);
+            }
+        }
+        let parameters = parameters(&capabilities);
+        let length = HEADER_LENGTH + FIXED_LENGTH - 1 + parameters.len();
+        let mut message = BytesMut::with_capacity(length);
+        put_header(&mut message, length, MessageType::OPEN);
+        message.put_u8(self.version);
+        message.put_u16(self.asn);
+        message.put_u16(self.hold_time);
+        message.put_slice(&self.router_id.octets());
+        message.put_slice(&parameters);
+        message.freeze()
+    }
+
+    /// Reads a body.
+    pub(super) fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        fn fixed(input: &[u8]) -> Parsed<'_, (u8, u16, u16, u32)> {
+            (be_u8, be_u16, be_u16, be_u32).parse(input)
+        }
+        let malformed = |_: nom::Err<()>| DecodeError::MalformedOpen;
+        // Only the version's place is known before the version is.
+        check_version(body.first().copied().unwrap_or(0))?;
+        let (tail, (version, asn, hold_time, router_id)) = fixed(body).map_err(malformed)?;
+        Ok(Self {
+            version,
+            asn,
+            hold_time,
+            router_id: router_id.into(),
+            capabilities: decode_parameters(tail)?,
+        })
+    }
+}
+
+fn check_version(version: u8) -> Result<(), DecodeError> {
+    if version == BGP_VERSION {
+        Ok(())
+    } else {
+        Err(DecodeError::UnsupportedVersion(version))
+    }
+}
+
+/// The optional parameters with their length in front.
+fn parameters(capabilities: &[u8]) -> BytesMut {
+    let mut parameters = BytesMut::with_capacity(capabilities.len() + 7);
+    if capabilities.is_empty() {
+        parameters.put_u8(0);
+    } else if let (Ok(length), Ok(outer)) = (
+        u8::try_from(capabilities.len()),
+        u8::try_from(capabilities.len() + 2),
+    ) {
+        parameters.put_slice(&[outer, CAPABILITIES_PARAMETER, length]);
+    } else {
+        // The caller's limit keeps both lengths below 4096.
+        let length = u16::try_from(capabilities.len()).unwrap_or(u16::MAX - 3);
+        parameters.put_slice(&[EXTENDED_PARAMETERS, EXTENDED_PARAMETERS]);
+        parameters.put_u16(length + 3);
+        parameters.put_u8(CAPABILITIES_PARAMETER);
+        parameters.put_u16(length);
+    }
+    parameters.put_slice(capabilities);
+    parameters
+}
+
+/// Reads the optional parameters from their length on (RFC 4271 §4.2, RFC 9072 §2).
+fn decode_parameters(input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
+    let malformed = |_: nom::Err<()>| DecodeError::MalformedOpen;
+    // RFC 9072 §2: the type 255 makes the form, the length before it only must not be zero.
+    let extended = matches!(input, [length, EXTENDED_PARAMETERS, ..] if *length > 0);
+    let field: Parsed<'_, &[u8]> = if extended {
+        (take(2usize), length_data(be_u16))
+            .map(|(_, field)| field)
+            .parse(input)
+    } else {
+        length_data(be_u8).parse(input)
+    };
+    let (after, mut field) = field.map_err(malformed)?;
+    if !after.is_empty() {
+        return Err(DecodeError::MalformedOpen);
+    }
+    let mut capabilities = Vec::new();
+    while !field.is_empty() {
+        let parameter: Parsed<'_, (u8, &[u8])> = if extended {
+            (be_u8, length_data(be_u16)).parse(field)
+        } else {
+            (be_u8, length_data(be_u8)).parse(field)
+        };
+        let (tail, (kind, value)) = parameter.map_err(malformed)?;
+        if kind != CAPABILITIES_PARAMETER {
+            return Err(DecodeError::UnsupportedParameter(kind));
+        }
+        decode_capabilities(value, &mut capabilities)?;
+        field = tail;
+    }
+    Ok(capabilities)
+}
+
+/// Reads one parameter's capabilities, each inside its own length.
+fn decode_capabilities(
+    mut input: &[u8],
+    capabilities: &mut Vec<Capability>,
+) -> Result<(), DecodeError> {
+    while !input.is_empty() {
+        let capability: Parsed<'_, (u8, &[u8])> = (be_u8, length_data(be_u8)).parse(input);
+        let (tail, (code, value)) = capability.map_err(|_| DecodeError::MalformedOpen)?;
+        capabilities.push(Capability::decode(CapabilityCode(code), value)?);
+        input = tail;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
