@@ -39,6 +39,8 @@
 //! service ([`Request::accepted_by`]). Pools that are not pinned accept everybody.
 
 mod allocator;
+mod ledger;
+mod pick;
 mod pool;
 mod pool_set;
 mod reason;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::pool::Pool;
 use crate::reason::Reason;
 
 /// Namespace and name of a service. Displays as `namespace/name`.
@@ -141,6 +142,17 @@ impl Request {
             backend_key: String::new(),
             ports: Vec::new(),
         }
+    }
+
+    /// The pool asked for, if one is.
+    pub(crate) fn requested_pool(&self) -> Option<&str> {
+        self.requested_pool
+            .as_deref()
+            .filter(|name| !name.is_empty())
+    }
+
+    pub(crate) fn accepted_in(&self, pool: &Pool) -> bool {
+        pool.options().pinned.is_none() || self.accepted_by.contains(pool.name())
     }
 }
 
