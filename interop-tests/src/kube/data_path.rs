@@ -1,0 +1,116 @@
+//! What answers a Service's requests: kube-proxy in a node's namespace, and Pods' network with a server in it.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+
+use super::{ControlPlane, cached, traffic_program};
+use crate::netns::{Link, Namespace};
+use crate::process::{Daemon, Scratch};
+
+/// Every [`Backend`] listens here: a Service's `targetPort`.
+pub const PORT: u16 = 8080;
+
+/// Pods' networks of both families, of which kube-proxy masquerades nothing.
+const CLUSTER_CIDR: &str = "10.244.0.0/16,fd00:244::/48";
+
+/// What a Pod's default route points at, on each of its node's veths.
+const GATEWAY: &str = "169.254.1.1";
+const GATEWAY6: &str = "fe80::1";
+
+impl ControlPlane<'_> {
+    /// Starts kube-proxy (nftables) in the namespace of the node of this name, which [`ControlPlane::join`]ed.
+    ///
+    /// It serves a load-balancer address as soon as `status.loadBalancer.ingress` holds it.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_kube_proxy(&self, node: &Namespace, name: &str) -> Result<Daemon> {
+        let mut command = node.command(cached("kube-proxy")?);
+        command
+            .arg(format!(
+                "--kubeconfig={}",
+                self.admin_kubeconfig().display()
+            ))
+            .arg(format!("--hostname-override={name}"))
+            .arg("--proxy-mode=nftables")
+            .arg(format!("--cluster-cidr={CLUSTER_CIDR}"))
+            // A namespace may not set the machine's table size.
+            .arg("--conntrack-max-per-core=0");
+        Daemon::start(self.scratch(), &format!("kube-proxy-{name}"), &command)
+    }
+}
+
+/// A Pod's network: a namespace behind a node's, with a server that tells the Pod's name (`lab-traffic serve`).
+#[derive(Debug)]
+pub struct Backend {
+    server: Daemon,
+    link: Link,
+    namespace: Namespace,
+}
+
+impl Backend {
+    /// Wires it to its node, which from then on routes these addresses to it, and starts the server on [`PORT`].
+    ///
+    /// # Errors
+    /// When an interface or route can't be made.
+    pub fn start(
+        scratch: &Scratch,
+        node: &Namespace,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Result<Self> {
+        let namespace = Namespace::new(name)?;
+        let port = node_port(addresses)?;
+        let link = Link::new((&namespace, "eth0"), (node, &port))?;
+        node.address(&port, &format!("{GATEWAY}/32"))?;
+        node.address(&port, &format!("{GATEWAY6}/64"))?;
+        for address in addresses {
+            let (family, length, gateway) = match address {
+                IpAddr::V4(_) => ("-4", 32, GATEWAY),
+                IpAddr::V6(_) => ("-6", 128, GATEWAY6),
+            };
+            let host = format!("{address}/{length}");
+            namespace.address("eth0", &host)?;
+            let default = [
+                "route", "add", "default", "via", gateway, "dev", "eth0", "onlink",
+            ];
+            namespace.ip(&[&[family], default.as_slice()].concat())?;
+            node.ip(&[family, "route", "add", &host, "dev", &port])?;
+        }
+        let mut command = namespace.command(traffic_program()?);
+        command.args(["serve", name, &PORT.to_string()]);
+        let server = Daemon::start(scratch, &format!("pod-{name}"), &command)?;
+        Ok(Self {
+            server,
+            link,
+            namespace,
+        })
+    }
+
+    /// The Pod's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The link to its node, to be cut.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The server, to be suspended or killed.
+    pub fn server(&mut self) -> &mut Daemon {
+        &mut self.server
+    }
+}
+
+/// The veth's name on the node, from the first address: unique among the node's Pods, and at most 15 characters.
+fn node_port(addresses: &[IpAddr]) -> Result<String> {
+    let first = addresses.first().context("a Pod needs an address")?;
+    Ok(match first {
+        IpAddr::V4(address) => format!("pod-{:08x}", address.to_bits()),
+        IpAddr::V6(address) => format!("pod-{:x}", address.to_bits() & 0xffff_ffff),
+    })
+}

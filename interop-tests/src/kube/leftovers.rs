@@ -1,0 +1,131 @@
+//! Cleaning up after containers, which outlive containerd: processes, mounts, network namespaces.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::{run, signal_pid};
+use crate::wait::until;
+
+/// Where [`Scratch`](crate::process::Scratch) makes its folders, `PID-N-NAME`.
+const SCRATCHES: &str = "/tmp/ferrolb-lab";
+
+/// Cleans up after test processes that are no more (killed, or ended by Ctrl-C).
+pub(super) fn sweep() -> Result<()> {
+    let Ok(entries) = fs::read_dir(SCRATCHES) else {
+        return Ok(()); // no test ever ran
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name
+            .split('-')
+            .next()
+            .and_then(|pid| pid.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            clean(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends every container whose files lie under `folder`, and its shim; unmounts what is mounted there; deletes the
+/// network namespaces those containers were in.
+pub(super) fn clean(folder: &Path) -> Result<()> {
+    let mut namespaces = BTreeSet::new();
+    until("containers ended", Duration::from_secs(20), || {
+        let processes = container_processes(folder)?;
+        for &pid in &processes {
+            // It may have ended meanwhile, by itself or with the first process of its container.
+            if let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) {
+                namespaces.insert(namespace.ino());
+            }
+            let _ = signal_pid("KILL", pid);
+        }
+        ensure!(processes.is_empty(), "{} processes left", processes.len());
+        Ok(())
+    })?;
+    for mount in mounts_under(folder)? {
+        run(Command::new("umount").arg("--lazy").arg(mount))?;
+    }
+    delete_cni_namespaces(&namespaces)?;
+    remove_log_links(folder)
+}
+
+/// Shims that name the folder in their command line, and processes whose root file system lies in it.
+fn container_processes(folder: &Path) -> Result<Vec<u32>> {
+    let inside = format!("{}/", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // What can't be read has ended, or is a kernel thread.
+        let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+        let command = String::from_utf8_lossy(&read("cmdline")).into_owned();
+        let mounts = String::from_utf8_lossy(&read("mountinfo")).into_owned();
+        let is_shim = command.contains("containerd-shim") && command.contains(&inside);
+        let has_root = mounts
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some("/") && line.contains(&inside));
+        if is_shim || has_root {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Mount points under a folder, innermost first.
+fn mounts_under(folder: &Path) -> Result<Vec<PathBuf>> {
+    let text = fs::read_to_string("/proc/self/mountinfo").context("mountinfo")?;
+    let points = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from);
+    let mut points: Vec<PathBuf> = points.filter(|point| point.starts_with(folder)).collect();
+    points.reverse();
+    Ok(points)
+}
+
+/// Deletes those of containerd's Pod namespaces (`cni-UUID`) that have one of these inode numbers.
+fn delete_cni_namespaces(inodes: &BTreeSet<u64>) -> Result<()> {
+    let Ok(entries) = fs::read_dir("/run/netns") else {
+        return Ok(());
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let inode = fs::metadata(entry.path()).map(|namespace| namespace.ino());
+        if name.starts_with("cni-") && inode.is_ok_and(|inode| inodes.contains(&inode)) {
+            run(Command::new("ip").args(["netns", "delete", &name]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Kubelet links every container's log from a folder that can't be configured.
+fn remove_log_links(folder: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir("/var/log/containers") else {
+        return Ok(());
+    };
+    for entry in entries {
+        let link = entry?.path();
+        if fs::read_link(&link).is_ok_and(|target| target.starts_with(folder)) {
+            fs::remove_file(&link)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Real nodes: containerd and kubelet in a node's namespace.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::control_plane::Member;
+use super::{ControlPlane, Image, cached, leftovers};
+use crate::netns::Namespace;
+use crate::process::{Daemon, run};
+use crate::wait::until;
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A Node that kubelet registered and keeps alive. Dropping it ends its containers and removes their mounts and
+/// network namespaces; the namespace given to [`RealNode::start`] stays its owner's.
+#[derive(Debug)]
+pub struct RealNode {
+    name: String,
+    folder: PathBuf,
+    _kube_proxy: Daemon,
+    kubelet: Daemon,
+    containerd: Daemon,
+}
+
+impl RealNode {
+    /// Starts containerd, kubelet and kube-proxy in the namespace of a node that joined the control plane, and waits
+    /// until the Node is Ready. `address` becomes its InternalIP: its uplink's.
+    ///
+    /// # Errors
+    /// When one of them is missing, ends early, or the Node does not become Ready.
+    pub fn start(
+        cp: &ControlPlane<'_>,
+        namespace: &Namespace,
+        member: Member,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<Self> {
+        leftovers::sweep()?;
+        // Kubelet's mounts must reach the containers' mount namespaces.
+        run(Command::new("mount").args(["--make-rshared", "/"]))?;
+        let folder = cp.scratch().file(&format!("node-{name}"));
+        fs::create_dir_all(folder.join("cni"))?;
+
+        fs::write(
+            folder.join("containerd.toml"),
+            containerd_configuration(&folder),
+        )?;
+        let network = network_configuration(&folder, member);
+        fs::write(folder.join("cni/10-lab.conflist"), network)?;
+        let mut command = namespace.command("containerd");
+        command.arg("--config").arg(folder.join("containerd.toml"));
+        let containerd = Daemon::start(cp.scratch(), &format!("containerd-{name}"), &command)?;
+
+        fs::write(folder.join("kubelet.json"), kubelet_configuration(&folder))?;
+        let mut command = namespace.command(cached("kubelet")?);
+        command
+            .arg(flag("config", &folder.join("kubelet.json")))
+            .arg(flag("root-dir", &folder.join("kubelet")))
+            .arg(flag("cert-dir", &folder.join("kubelet-certs")))
+            .arg(flag("kubeconfig", &cp.admin_kubeconfig()))
+            .arg(format!("--hostname-override={name}"))
+            .arg(format!("--node-ip={address}"));
+        // It gives up where containerd does not answer yet.
+        let pause = Image::pause(cp.scratch())?.write(cp.scratch())?;
+        until("containerd ready", START_TIMEOUT, || {
+            import(&folder, &pause)
+        })?;
+        let kubelet = Daemon::start(cp.scratch(), &format!("kubelet-{name}"), &command)?;
+
+        let mut node = Self {
+            name: name.to_owned(),
+            _kube_proxy: cp.start_kube_proxy(namespace, name)?,
+            kubelet,
+            containerd,
+            folder,
+        };
+        until(format!("node {name} Ready"), START_TIMEOUT, || {
+            node.kubelet.ensure_running()?;
+            node.containerd.ensure_running()?;
+            let wait = format!("node/{name}");
+            cp.kubectl(&["wait", &wait, "--for=condition=Ready", "--timeout=10s"])
+        })?;
+        Ok(node)
+    }
+
+    /// Name of its Node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes an image available to its Pods.
+    ///
+    /// # Errors
+    /// When containerd refuses the archive, which [`Image::write`] gave.
+    pub fn import(&self, archive: &Path) -> Result<()> {
+        import(&self.folder, archive).map(drop)
+    }
+
+    /// Kubelet, to be suspended or killed: a node that stops reporting.
+    pub fn kubelet(&mut self) -> &mut Daemon {
+        &mut self.kubelet
+    }
+}
+
+impl Drop for RealNode {
+    fn drop(&mut self) {
+        // Kubelet would start again what ends below. It may have ended already.
+        let _ = self.kubelet.kill();
+        if let Err(error) = end_containers(&self.folder) {
+            eprintln!("cannot end the containers of {}: {error:#}", self.name);
+        }
+        let _ = self.containerd.kill();
+        if let Err(error) = leftovers::clean(&self.folder) {
+            eprintln!("cannot clean up after {}: {error:#}", self.name);
+        }
+    }
+}
+
+fn flag(name: &str, path: &Path) -> String {
+    format!("--{name}={}", path.display())
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("containerd.sock")
+}
+
+/// `ctr` in the namespace kubelet's containers live in (containerd's sense of the word).
+fn ctr(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command
+        .args(["60", "ctr", "-a"])
+        .arg(socket(folder))
+        .args(["-n", "k8s.io"])
+        .args(arguments);
+    command
+}
+
+fn import(folder: &Path, archive: &Path) -> Result<String> {
+    run(ctr(folder, &["images", "import"]).arg(archive))
+}
+
+/// Through containerd, so that it and runc take away cgroups and shims; `leftovers::clean` does the rest.
+fn end_containers(folder: &Path) -> Result<()> {
+    let tasks = run(&mut ctr(folder, &["tasks", "list", "-q"]))?;
+    let tasks: Vec<&str> = tasks.lines().collect();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    run(ctr(folder, &["tasks", "delete", "--force"]).args(tasks))
+        .map(drop)
+        .context("ctr")
+}
+
+fn containerd_configuration(folder: &Path) -> String {
+    // A path in quotes is the same in TOML and in Rust's Debug as long as it is plain ASCII, as our scratch folders are.
+    format!(
+        r#"version = 2
+root = {root:?}
+state = {state:?}
+
+[grpc]
+address = {socket:?}
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "ferrolb.example/pause:lab"
+# The machine may not let us lower oom_score_adj, and runc fails where that is asked for.
+restrict_oom_score_adj = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = {cni:?}
+"#,
+        root = folder.join("root"),
+        state = folder.join("state"),
+        socket = socket(folder),
+        cni = folder.join("cni"),
+    )
+}
+
+fn network_configuration(folder: &Path, member: Member) -> String {
+    json!({
+        "cniVersion": "1.0.0",
+        "name": "lab",
+        "plugins": [{
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": true,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": folder.join("cni-addresses"),
+                "ranges": [[{"subnet": member.pod_network()}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }],
+    })
+    .to_string()
+}
+
+fn kubelet_configuration(folder: &Path) -> String {
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "containerRuntimeEndpoint": format!("unix://{}", socket(folder).display()),
+        "podLogsDir": folder.join("pod-logs"),
+        "volumePluginDir": folder.join("volume-plugins"),
+        "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
+        "authorization": {"mode": "AlwaysAllow"},
+        // The machine belongs to others too: nothing is reserved, enforced or evicted.
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": false,
+        "enforceNodeAllocatable": [],
+        "evictionHard": {
+            "memory.available": "0%", "nodefs.available": "0%",
+            "nodefs.inodesFree": "0%", "imagefs.available": "0%",
+        },
+        "failSwapOn": false,
+        "failCgroupV1": false,
+        "localStorageCapacityIsolation": false,
+        "oomScoreAdj": 0,
+        "resolvConf": "",
+    })
+    .to_string()
+}

@@ -1,0 +1,234 @@
+//! The lab's Kubernetes by itself, without ferrolb: control plane, CRDs, RBAC, data path, outage.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ferrolb_interop_tests::kube::{Backend, ControlPlane, Load, Metallb, Nodes, PORT, Pod};
+use ferrolb_interop_tests::netns::{Link, Namespace};
+use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(30);
+const SERVICE_IP: &str = "192.0.2.10";
+const CLIENT: &str = "198.51.100.2";
+
+const SERVICE: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+";
+
+const CONFIGURATION: &str = r"
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: tor, namespace: metallb-system}
+spec: {myASN: 64512, peerASN: 64500, peerAddress: 10.99.1.1}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [192.0.2.0/24]}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: reader, namespace: metallb-system}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: reader}
+rules: [{apiGroups: [metallb.io], resources: [bgppeers], verbs: [get, list, patch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}
+subjects: [{kind: ServiceAccount, name: reader, namespace: metallb-system}]
+";
+
+#[test]
+fn control_plane_crds_rbac_and_audit() {
+    scenario("kube-control-plane", |scratch| {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        cp.install_metallb_crds(Metallb::V0_16_2)?;
+        cp.apply(CONFIGURATION)?;
+        let peers = cp.get(&["bgppeers.metallb.io", "-n", "metallb-system"])?;
+        assert_eq!(peers["items"][0]["apiVersion"], "metallb.io/v1beta2");
+        assert_eq!(peers["items"][0]["spec"]["peerASN"], 64500);
+
+        let reader = cp.service_account_kubeconfig("metallb-system", "reader")?;
+        let name = cp.kubectl_as(&reader, &["get", "bgppeers", "-A", "-o", "name"])?;
+        assert_eq!(name.trim(), "bgppeer.metallb.io/tor");
+        let refused = cp
+            .kubectl_as(&reader, &["get", "services", "-A"])
+            .unwrap_err();
+        assert!(refused.to_string().contains("Forbidden"), "{refused}");
+
+        assert!(
+            cp.writes()?.is_empty(),
+            "the lab's own writes are not counted"
+        );
+        let label = ["label", "bgppeer", "tor", "-n", "metallb-system", "rack=a"];
+        cp.kubectl_as(&reader, &label)?;
+        let writes = cp.writes()?;
+        assert_eq!(writes.len(), 1, "{writes:?}");
+        assert_eq!(
+            writes[0].user,
+            "system:serviceaccount:metallb-system:reader"
+        );
+        assert_eq!(
+            (writes[0].verb.as_str(), writes[0].resource.as_str()),
+            ("patch", "bgppeers")
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn older_crds_apply_too() {
+    scenario("kube-metallb-0-14", |scratch| {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        cp.install_metallb_crds(Metallb::V0_14_9)?;
+        cp.apply(CONFIGURATION)
+    });
+}
+
+/// A ToR with a client behind it and two nodes, each with kube-proxy and a Pod.
+struct Rack<'s> {
+    cp: ControlPlane<'s>,
+    client: Namespace,
+    _proxies: Vec<Daemon>,
+    _backends: Vec<Backend>,
+    _hosts: Vec<Namespace>,
+}
+
+impl<'s> Rack<'s> {
+    fn start(scratch: &'s Scratch) -> Result<Self> {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        let tor = Namespace::new("tor")?;
+        let client = Namespace::new("client")?;
+        Link::new((&tor, "client"), (&client, "eth0"))?;
+        tor.address("client", "198.51.100.1/24")?;
+        client.address("eth0", &format!("{CLIENT}/24"))?;
+        client.route("default", "198.51.100.1")?;
+
+        cp.apply(SERVICE)?;
+        cp.set_service_addresses("default", "web", &[SERVICE_IP.parse()?])?;
+        let (mut hosts, mut proxies, mut backends) = (Vec::new(), Vec::new(), Vec::new());
+        for rack_unit in 1..=2 {
+            let name = format!("node-{rack_unit}");
+            let node = Namespace::new(&name)?;
+            let member = cp.join(&node)?;
+            let port = format!("node{rack_unit}");
+            Link::new((&tor, &port), (&node, "uplink"))?;
+            tor.address(&port, &format!("10.99.{rack_unit}.1/24"))?;
+            let uplink = format!("10.99.{rack_unit}.2");
+            node.address("uplink", &format!("{uplink}/24"))?;
+            node.route("default", &format!("10.99.{rack_unit}.1"))?;
+            cp.create_node(&name, &[uplink.parse()?])?;
+            proxies.push(cp.start_kube_proxy(&node, &name)?);
+
+            let pod = Pod {
+                namespace: "default".to_owned(),
+                name: format!("web-{rack_unit}"),
+                node: name,
+                app: "web".to_owned(),
+                addresses: vec![member.pod_address(2).into()],
+            };
+            backends.push(Backend::start(scratch, &node, &pod.name, &pod.addresses)?);
+            cp.create_pod(&pod)?;
+            hosts.push(node);
+        }
+        let route = ["route", "add", SERVICE_IP];
+        let hops = ["nexthop", "via", "10.99.1.2", "nexthop", "via", "10.99.2.2"];
+        tor.ip(&[route.as_slice(), &hops].concat())?;
+        hosts.push(tor);
+        Ok(Self {
+            cp,
+            client,
+            _proxies: proxies,
+            _backends: backends,
+            _hosts: hosts,
+        })
+    }
+
+    /// Waits until these Pods and no others answer several new connections in a row.
+    fn answering(&self, pods: &[&str]) -> Result<()> {
+        let target = SocketAddr::new(SERVICE_IP.parse()?, 80);
+        until(format!("{pods:?} answer"), SOON, || {
+            let load = Load::start(&self.client, target, 50, 0)?;
+            std::thread::sleep(Duration::from_millis(600));
+            let report = load.stop()?;
+            ensure!(report.failed == 0, "{report:?}");
+            ensure!(report.answered.keys().eq(pods), "{report:?}");
+            // externalTrafficPolicy Local: nobody masquerades.
+            let client: IpAddr = CLIENT.parse()?;
+            ensure!(report.seen_as.keys().eq([&client]), "{report:?}");
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn requests_reach_pods_and_outlive_the_api_server() {
+    scenario("kube-data-path", |scratch| {
+        let mut rack = Rack::start(scratch)?;
+        let cp = &rack.cp;
+        assert_eq!(
+            cp.service_addresses("default", "web")?,
+            [SERVICE_IP.parse::<IpAddr>()?]
+        );
+        until("both Pods are endpoints", SOON, || {
+            let ready = cp.ready_endpoints("default", "web")?;
+            ensure!(ready.len() == 2, "{ready:?}");
+            Ok(())
+        })?;
+        rack.answering(&["web-1", "web-2"])?;
+
+        let target = SocketAddr::new(SERVICE_IP.parse()?, 80);
+        let load = Load::start(&rack.client, target, 20, 5)?;
+        rack.cp.stop_api_server()?;
+        rack.cp.kubectl(&["get", "nodes"]).unwrap_err();
+        std::thread::sleep(Duration::from_secs(2));
+        rack.cp.start_api_server()?;
+        let report = load.stop()?;
+        assert_eq!(
+            (report.failed, report.long_lived, report.broken),
+            (0, 5, 0),
+            "{report:?}"
+        );
+        assert!(report.total_answered() >= 20, "{report:?}");
+
+        // What the API server is told after its return still reaches the nodes.
+        rack.cp.set_pod_ready("default", "web-2", false)?;
+        until("one endpoint is left", SOON, || {
+            let ready = rack.cp.ready_endpoints("default", "web")?;
+            ensure!(ready == ["10.244.1.2".parse::<IpAddr>()?], "{ready:?}");
+            Ok(())
+        })?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_port_no_pod_serves_is_reported_as_failures() {
+    scenario("kube-load", |_| {
+        let host = Namespace::new("host")?;
+        let load = Load::start(&host, SocketAddr::new("127.0.0.1".parse()?, PORT), 20, 2)?;
+        std::thread::sleep(Duration::from_millis(500));
+        let report = load.stop()?;
+        assert!(
+            report.failed > 0 && report.total_answered() == 0,
+            "{report:?}"
+        );
+        assert_eq!((report.long_lived, report.broken), (2, 2));
+        assert!(report.longest_gap_ms >= 500, "{report:?}");
+        assert!(report.failures[0].1.contains("refused"), "{report:?}");
+        Ok(())
+    });
+}
