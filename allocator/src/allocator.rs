@@ -405,11 +405,10 @@ impl Allocator {
         let before = self.release(&request.service);
         match pick(&self.pools, &self.ledger, request, wanted) {
             Ok(picked) => {
-                let held = before.map(|before| before.addresses).unwrap_or_default();
                 let new = picked
                     .addresses
                     .iter()
-                    .any(|address| !held.contains(address));
+                    .any(|address| !before.contains(address));
                 let note = lost.or(picked.note);
                 Outcome::Assigned {
                     addresses: picked.addresses,
