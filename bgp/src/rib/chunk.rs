@@ -5,13 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::batch::{Batch, Run};
 use super::peer_set::PeerSet;
 use super::table::{Change, Table};
 use super::{PeerIndex, RouteAttributes, SessionEncoding};
-use crate::wire::{AsPath, EncodeContext, Family, PathAttributes, UpdateBuilder};
+use crate::wire::{AsPath, EncodeContext, PathAttributes, UpdateBuilder};
 
 /// LOCAL_PREF where nobody asked for another: the value every implementation assumes.
 const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -55,108 +54,118 @@ pub(super) struct Request<'a> {
 impl Chunk {
     /// Encodes from the request's position to the end of the batch, or as far as fits.
     fn encode(table: &Table, request: &Request<'_>) -> Self {
-        let batch = request.batch;
-        let context = EncodeContext {
-            four_octet_asn: request.encoding.four_octet_asn,
-            max_length: request.encoding.max_length.min(request.max),
+        let mut encoder = Encoder {
+            table,
+            request,
+            context: EncodeContext {
+                four_octet_asn: request.encoding.four_octet_asn,
+                max_length: request.encoding.max_length.min(request.max),
+            },
+            octets: BytesMut::new(),
+            chunk: Self {
+                octets: Bytes::new(),
+                next: request.position,
+                updates: 0,
+                messages: Vec::new(),
+                left_out: 0,
+                valid_for: PeerSet::below(request.peers),
+            },
         };
-        let mut octets = BytesMut::new();
-        let mut chunk = Self {
-            octets: Bytes::new(),
-            next: request.position,
-            updates: 0,
-            messages: Vec::new(),
-            left_out: 0,
-            valid_for: PeerSet::below(request.peers),
-        };
-        let mut index = batch.run_at(request.position);
-        while let Some(run) = batch.runs.get(index) {
-            if octets.len() + context.max_length > request.max {
+        let runs = &request.batch.runs;
+        for index in request.batch.run_at(request.position)..runs.len() {
+            if encoder.is_full() {
                 break;
             }
-            if let Some(message) = chunk.encode_message(table, request, index, &context) {
-                octets.extend_from_slice(&message);
-                chunk.updates += 1;
-            }
-            if chunk.next == run.end {
-                index += 1;
-            }
+            encoder.encode_run(index);
         }
-        chunk.octets = octets.freeze();
-        chunk
+        encoder.chunk.octets = encoder.octets.freeze();
+        encoder.chunk
+    }
+}
+
+/// A chunk in the making.
+struct Encoder<'a> {
+    table: &'a Table,
+    request: &'a Request<'a>,
+    context: EncodeContext,
+    octets: BytesMut,
+    chunk: Chunk,
+}
+
+impl Encoder<'_> {
+    /// Whether there may be no room for another message.
+    fn is_full(&self) -> bool {
+        self.octets.len() + self.context.max_length > self.request.max
     }
 
-    /// One message out of the run at `index`, from `self.next` on.
-    fn encode_message(
-        &mut self,
-        table: &Table,
-        request: &Request<'_>,
-        index: usize,
-        context: &EncodeContext,
-    ) -> Option<Bytes> {
-        let batch = request.batch;
+    /// The messages out of the run at `index`, from `chunk.next` on and as far as they fit.
+    fn encode_run(&mut self, index: usize) {
+        let batch = self.request.batch;
         let run = &batch.runs[index];
-        let mut message = None;
-        let first = self.next;
-        if request.encoding.next_hop(run.family).is_none() {
-            self.next = run.end;
-            return None;
+        if self.request.encoding.next_hop(run.family).is_none() {
+            self.chunk.next = run.end;
+            return;
         }
-        while self.next < run.end {
-            let slot = batch.slots[self.next];
-            if let Some(entry) = table.entry_as_of(slot, batch.to) {
-                let needs = entry.needs(request.peer, &run.change);
+        let mut builder = None;
+        let mut first = self.chunk.next;
+        while self.chunk.next < run.end {
+            let slot = batch.slots[self.chunk.next];
+            if let Some(entry) = self.table.entry_as_of(slot, batch.to) {
+                let needs = entry.needs(self.request.peer, &run.change);
                 if needs {
-                    if message.is_none() {
-                        message = begin_message(run, request.encoding, context);
+                    if builder.is_none() {
+                        builder = self.builder(run);
                     }
-                    let Some(message) = &mut message else {
-                        self.left_out += u64::try_from(run.end - self.next).unwrap_or(u64::MAX);
-                        self.next = run.end;
-                        return None;
+                    let Some(builder) = &mut builder else {
+                        self.leave_out(run);
+                        return;
                     };
-                    if !message.push(entry.prefix) {
-                        break;
+                    if !builder.push(entry.prefix) {
+                        self.end_message(builder, index, first);
+                        first = self.chunk.next;
+                        if self.is_full() {
+                            return;
+                        }
+                        // An empty message has room for any prefix.
+                        builder.push(entry.prefix);
                     }
                 }
-                entry.retain_needing(&mut self.valid_for, &run.change, needs);
+                entry.retain_needing(&mut self.chunk.valid_for, &run.change, needs);
             }
-            self.next += 1;
+            self.chunk.next += 1;
         }
-        let message = message?;
-        self.messages.push((index, first..self.next));
-        Some(message.finish())
+        if let Some(builder) = &mut builder {
+            self.end_message(builder, index, first);
+        }
     }
-}
 
-/// A message that has room for at least one prefix, or `None` when the attributes alone fill it.
-fn begin_message(
-    run: &Run,
-    encoding: &SessionEncoding,
-    context: &EncodeContext,
-) -> Option<UpdateBuilder> {
-    let begin = || match &run.change {
-        Change::Withdraw => Some(UpdateBuilder::withdraw(run.family, context)),
-        Change::Announce(route) => {
-            let attributes = path_attributes(route, encoding);
-            let next_hop = encoding.next_hop(run.family)?;
-            Some(UpdateBuilder::announce(
-                run.family,
-                &attributes,
-                &next_hop,
-                context,
-            ))
+    fn end_message(&mut self, builder: &mut UpdateBuilder, run: usize, first: usize) {
+        self.octets.extend_from_slice(&builder.finish());
+        self.chunk.updates += 1;
+        self.chunk.messages.push((run, first..self.chunk.next));
+    }
+
+    /// `None` if the attributes leave no room for a prefix.
+    fn builder(&self, run: &Run) -> Option<UpdateBuilder> {
+        let Change::Announce(route) = &run.change else {
+            return UpdateBuilder::withdraw(run.family, &self.context).ok();
+        };
+        let attributes = path_attributes(route, self.request.encoding);
+        let next_hop = self.request.encoding.next_hop(run.family)?;
+        UpdateBuilder::announce(run.family, &attributes, &next_hop, &self.context).ok()
+    }
+
+    /// Passes over the rest of a run that nothing can be sent of.
+    fn leave_out(&mut self, run: &Run) {
+        let batch = self.request.batch;
+        for slot in &batch.slots[self.chunk.next..run.end] {
+            if let Some(entry) = self.table.entry_as_of(*slot, batch.to) {
+                let needs = entry.needs(self.request.peer, &run.change);
+                entry.retain_needing(&mut self.chunk.valid_for, &run.change, needs);
+                self.chunk.left_out += u64::from(needs);
+            }
         }
-    };
-    // Tried with the longest prefix, so that the answer is the same for a whole run.
-    begin()?.push(longest_prefix(run.family)).then(begin)?
-}
-
-fn longest_prefix(family: Family) -> IpNet {
-    if family == Family::IPV4_UNICAST {
-        IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::BROADCAST, 32))
-    } else {
-        IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128))
+        self.chunk.next = run.end;
     }
 }
 

@@ -1,0 +1,151 @@
+//! A peer as the tests of the Adj-RIB-Out need it: reads UPDATEs with a parser of its own, so that the
+//! crate's encoder and decoder can't agree on a mistake.
+
+#![allow(dead_code, reason = "not every test file uses all of it")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ferrolb_bgp::rib::SessionEncoding;
+use ferrolb_bgp::wire::{Asn, Family};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// What an UPDATE says about a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub as_path: Vec<u32>,
+    pub next_hop: Option<IpAddr>,
+    pub med: Option<u32>,
+    pub local_pref: Option<u32>,
+    pub communities: Vec<u32>,
+    pub large_communities: Vec<[u32; 3]>,
+}
+
+/// One UPDATE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Withdraw(Vec<IpNet>),
+    Announce(Heard, Vec<IpNet>),
+    EndOfRib(Family),
+}
+
+/// Takes `octets` apart. Panics when they aren't whole, well-formed UPDATEs of one meaning each.
+pub fn parse(mut octets: &[u8]) -> Vec<(usize, Said)> {
+    let mut messages = Vec::new();
+    while !octets.is_empty() {
+        let (header, _) = octets.split_at(19);
+        assert_eq!(header[..16], [0xff; 16]);
+        assert_eq!(header[18], 2, "an UPDATE");
+        let (message, rest) = octets.split_at(usize::from(short(&header[16..])));
+        messages.push((message.len(), parse_update(&message[19..])));
+        octets = rest;
+    }
+    messages
+}
+
+fn parse_update(body: &[u8]) -> Said {
+    let (withdrawn, body) = block(body);
+    let (mut attributes, nlri) = block(body);
+    let mut heard = Heard::default();
+    let (mut announced, mut withdrawn) = (prefixes(nlri, false), prefixes(withdrawn, false));
+    let mut ended = (attributes.is_empty() && announced.is_empty() && withdrawn.is_empty())
+        .then_some(Family::IPV4_UNICAST);
+    while let [flags, code, rest @ ..] = attributes {
+        let (value, rest) = if flags & 0x10 != 0 {
+            block(rest)
+        } else {
+            rest[1..].split_at(usize::from(rest[0]))
+        };
+        let words: Vec<u32> = value
+            .chunks_exact(4)
+            .map(|word| u32::from_be_bytes(word.try_into().unwrap()))
+            .collect();
+        match code {
+            1 => assert_eq!(value, [0]),
+            2 if value.is_empty() => {}
+            2 => heard.as_path = value[2..].chunks(4).map(word).collect(),
+            3 => heard.next_hop = Some(Ipv4Addr::from(word(value)).into()),
+            4 => heard.med = Some(word(value)),
+            5 => heard.local_pref = Some(word(value)),
+            8 => heard.communities = words,
+            14 => {
+                assert_eq!(value[..4], [0, 2, 1, 16]);
+                let next_hop = <[u8; 16]>::try_from(&value[4..20]).unwrap();
+                heard.next_hop = Some(Ipv6Addr::from(next_hop).into());
+                announced = prefixes(&value[21..], true);
+            }
+            15 => {
+                assert_eq!(value[..3], [0, 2, 1]);
+                withdrawn = prefixes(&value[3..], true);
+                ended = withdrawn.is_empty().then_some(Family::IPV6_UNICAST);
+            }
+            32 => {
+                heard.large_communities = words.chunks(3).map(|c| c.try_into().unwrap()).collect();
+            }
+            _ => panic!("attribute {code}"),
+        }
+        attributes = rest;
+    }
+    match (ended, announced.is_empty(), withdrawn.is_empty()) {
+        (Some(family), true, true) => Said::EndOfRib(family),
+        (None, false, true) => Said::Announce(heard, announced),
+        (None, true, false) => Said::Withdraw(withdrawn),
+        _ => panic!("an UPDATE that means two things"),
+    }
+}
+
+fn short(octets: &[u8]) -> u16 {
+    u16::from_be_bytes(octets[..2].try_into().unwrap())
+}
+
+fn word(octets: &[u8]) -> u32 {
+    u32::from_be_bytes(octets.try_into().unwrap())
+}
+
+/// What two octets of length stand before, and what follows it.
+fn block(octets: &[u8]) -> (&[u8], &[u8]) {
+    octets[2..].split_at(usize::from(short(octets)))
+}
+
+fn prefixes(mut octets: &[u8], v6: bool) -> Vec<IpNet> {
+    let mut prefixes = Vec::new();
+    while let [length, rest @ ..] = octets {
+        let (address, rest) = rest.split_at(usize::from(length.div_ceil(8)));
+        let mut padded = [0; 16];
+        padded[..address.len()].copy_from_slice(address);
+        prefixes.push(if v6 {
+            Ipv6Net::new(padded.into(), *length).unwrap().into()
+        } else {
+            let [a, b, c, d, ..] = padded;
+            Ipv4Net::new(Ipv4Addr::new(a, b, c, d), *length)
+                .unwrap()
+                .into()
+        });
+        octets = rest;
+    }
+    prefixes
+}
+
+/// An eBGP session from AS 64512 with both families.
+pub fn ebgp() -> SessionEncoding {
+    SessionEncoding {
+        families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+        ebgp: Some(Asn(64512)),
+        four_octet_asn: true,
+        max_length: 4096,
+        next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        next_hop_v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+/// The `index`th of many IPv4 host routes.
+pub fn v4(index: u32) -> IpNet {
+    Ipv4Net::new(Ipv4Addr::from(0x0a00_0000 + index), 32)
+        .unwrap()
+        .into()
+}
+
+/// The `index`th of many IPv6 host routes.
+pub fn v6(index: u32) -> IpNet {
+    let address = 0x2001_0db8_0113_0000_0000_0000_0000_0000 + u128::from(index);
+    Ipv6Net::new(Ipv6Addr::from(address), 128).unwrap().into()
+}
