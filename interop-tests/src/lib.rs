@@ -14,6 +14,9 @@
 //! });
 //! ```
 
+pub mod kube;
 pub mod netns;
 pub mod process;
+pub mod router;
+pub mod topology;
 pub mod wait;

@@ -1,7 +1,9 @@
 //! Hosts as network namespaces, wired with veth pairs and bridges.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -161,6 +163,27 @@ impl Namespace {
     pub fn kernel_routes(&self, prefix: &str) -> Result<Value> {
         let family = if prefix.contains(':') { "-6" } else { "-4" };
         self.json("ip", &[family, "-j", "route", "show", "exact", prefix])
+    }
+
+    /// Where the kernel forwards exactly this prefix to; empty when it has no such route.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn kernel_next_hops(&self, prefix: &str) -> Result<BTreeSet<IpAddr>> {
+        let routes = self.kernel_routes(prefix)?;
+        let mut next_hops = BTreeSet::new();
+        for route in routes.as_array().into_iter().flatten() {
+            // One next hop stands in the route itself, several in a list of their own.
+            let hops = route["nexthops"].as_array();
+            for hop in hops.map_or(std::slice::from_ref(route), Vec::as_slice) {
+                // An IPv4 route via an IPv6 next hop has `via` instead of `gateway`.
+                let address = hop["gateway"].as_str().or(hop["via"]["host"].as_str());
+                if let Some(address) = address {
+                    next_hops.insert(address.parse()?);
+                }
+            }
+        }
+        Ok(next_hops)
     }
 
     /// Process ids of what runs inside.

@@ -1,0 +1,267 @@
+//! BIRD, asked by `birdc`. It prints text only; the forms read here are those of 2.0.12.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
+
+use super::{RouteEntry, Router, START_TIMEOUT, example, sorted};
+use crate::netns::Namespace;
+use crate::process::{Daemon, Scratch, run};
+use crate::wait::until;
+
+/// BIRD in a namespace.
+#[derive(Debug)]
+pub struct Bird<'lab> {
+    scratch: &'lab Scratch,
+    namespace: &'lab Namespace,
+    configuration: PathBuf,
+    daemon: Option<Daemon>,
+}
+
+impl<'lab> Bird<'lab> {
+    /// BIRD with `peering-examples/bird/EXAMPLE.conf`, not yet started.
+    #[must_use]
+    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
+        Self::with_configuration(scratch, namespace, example(&format!("bird/{name}.conf")))
+    }
+
+    /// BIRD with a configuration of one's own, not yet started.
+    #[must_use]
+    pub fn with_configuration(
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        configuration: PathBuf,
+    ) -> Self {
+        Self {
+            scratch,
+            namespace,
+            configuration,
+            daemon: None,
+        }
+    }
+
+    /// Several may run in one test, each in its namespace.
+    fn name_in_scratch(&self) -> String {
+        format!("bird-{}", self.namespace.name())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.scratch
+            .file(&format!("{}.ctl", self.name_in_scratch()))
+    }
+
+    /// Runs `birdc`.
+    ///
+    /// # Errors
+    /// When BIRD does not answer or refuses the line.
+    pub fn birdc(&self, line: &str) -> Result<String> {
+        run(Command::new("timeout")
+            .args(["60", "birdc", "-s"])
+            .arg(self.socket())
+            .arg(line))
+    }
+
+    fn take(&mut self) -> Result<Daemon> {
+        self.daemon.take().context("BIRD is not running")
+    }
+}
+
+impl Router for Bird<'_> {
+    fn name(&self) -> &'static str {
+        "BIRD"
+    }
+
+    fn installs_routes(&self) -> bool {
+        true
+    }
+
+    fn start(&mut self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "BIRD is running");
+        let mut command = self.namespace.command("bird");
+        command.arg("-f").arg("-c").arg(&self.configuration);
+        command.arg("-s").arg(self.socket());
+        let mut daemon = Daemon::start(self.scratch, &self.name_in_scratch(), &command)?;
+        until("BIRD up", START_TIMEOUT, || {
+            daemon.ensure_running()?;
+            let status = self.birdc("show status")?;
+            ensure!(status.contains("Daemon is up and running"), "{status}");
+            Ok(())
+        })?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.take()?.terminate(START_TIMEOUT).map(drop)
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.take()?.kill()
+    }
+
+    fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
+        Ok(read_sessions(&self.birdc("show protocols all")?))
+    }
+
+    fn table(&self) -> Result<BTreeSet<RouteEntry>> {
+        read_routes(&self.birdc("show route all")?)
+    }
+
+    fn refused(&self) -> Result<BTreeSet<IpNet>> {
+        let routes = read_routes(&self.birdc("show route filtered all")?)?;
+        Ok(routes.into_iter().map(|route| route.prefix).collect())
+    }
+}
+
+/// Reads `show protocols all`: the addresses of Established BGP peers, with the time since when.
+fn read_sessions(output: &str) -> BTreeMap<IpAddr, String> {
+    let mut sessions = BTreeMap::new();
+    let mut since = None;
+    for line in output.lines() {
+        if !line.starts_with(' ') {
+            // "node1      BGP        ---        up     08:49:28.685  Established"
+            let words: Vec<&str> = line.split_whitespace().collect();
+            since = match words[..] {
+                [_, "BGP", _, "up", since, "Established"] => Some(since.to_owned()),
+                _ => None,
+            };
+        } else if let Some(address) = line.trim().strip_prefix("Neighbor address:")
+            && let Ok(address) = address.trim().parse()
+            && let Some(since) = since.take()
+        {
+            sessions.insert(address, since);
+        }
+    }
+    sessions
+}
+
+/// Reads `show route all`: the routes that came by BGP.
+///
+/// A route begins with `PREFIX unicast [node1 08:49:29.556] …`, a second one for the same prefix with blanks instead of
+/// the prefix; its attributes follow, each on a line that begins with a tab.
+fn read_routes(output: &str) -> Result<BTreeSet<RouteEntry>> {
+    let mut routes = BTreeSet::new();
+    let mut prefix = None;
+    let mut block: Option<(IpNet, Vec<&str>)> = None;
+    for line in output.lines() {
+        if let Some(attribute) = line.strip_prefix('\t') {
+            if let Some((_, attributes)) = &mut block {
+                attributes.push(attribute);
+            }
+            continue;
+        }
+        routes.extend(finish(block.take())?);
+        if !line.contains(" unicast [") && !line.contains(" unreachable [") {
+            continue; // a title, or a route that no peer sent
+        }
+        if !line.starts_with(' ') {
+            let word = line.split_whitespace().next().unwrap_or_default();
+            prefix = Some(word.parse().with_context(|| line.to_owned())?);
+        }
+        block = prefix.map(|prefix| (prefix, Vec::new()));
+    }
+    routes.extend(finish(block)?);
+    Ok(routes)
+}
+
+/// The route of a block, if BGP made it.
+fn finish(block: Option<(IpNet, Vec<&str>)>) -> Result<Option<RouteEntry>> {
+    let Some((prefix, attributes)) = block else {
+        return Ok(None);
+    };
+    let value = |name: &str| {
+        attributes
+            .iter()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::trim)
+    };
+    let Some(next_hop) = value("BGP.next_hop") else {
+        return Ok(None);
+    };
+    // Global address first, then maybe a link-local one.
+    let next_hop = next_hop.split(' ').next().unwrap_or_default();
+    // BIRD sets 100 on what came by eBGP. A route whose AS_PATH is empty came by iBGP from where it begins.
+    let internal = value("BGP.as_path").is_none_or(str::is_empty);
+    let local_pref = match value("BGP.local_pref") {
+        Some(number) if internal => Some(number.parse()?),
+        _ => None,
+    };
+    Ok(Some(RouteEntry {
+        communities: tuples(value("BGP.community")),
+        large_communities: tuples(value("BGP.large_community")),
+        local_pref,
+        ..RouteEntry::new(&prefix.to_string(), next_hop)?
+    }))
+}
+
+/// `(64700,120) (64700,121)` and `(64700, 1, 2)` with colons.
+fn tuples(list: Option<&str>) -> Vec<String> {
+    sorted(
+        list.unwrap_or_default()
+            .split(')')
+            .filter_map(|tuple| tuple.trim().strip_prefix('('))
+            .map(|tuple| tuple.replace(", ", ":").replace(',', ":")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_of_both_families_are_read() {
+        let output = "BIRD 2.0.12 ready.\n\
+            Table master4:\n\
+            203.0.113.10/32      unicast [node2 08:49:29.556] * (100) [AS64700i]\n\
+            \tvia 10.99.0.12 on rack\n\
+            \tType: BGP univ\n\
+            \tBGP.as_path: 64700\n\
+            \tBGP.next_hop: 10.99.0.12\n\
+            \tBGP.local_pref: 100\n\
+            \tBGP.community: (64700,120) (64700,20)\n\
+            \tBGP.large_community: (64700, 1, 2)\n\
+            \u{20}                    unicast [node1 08:49:29.557] (100) [i]\n\
+            \tvia 10.99.0.11 on rack\n\
+            \tBGP.as_path: \n\
+            \tBGP.next_hop: 10.99.0.11\n\
+            \tBGP.local_pref: 150\n\
+            10.99.0.0/24         unicast [direct1 08:49:29.556] * (240)\n\
+            \tdev rack\n\
+            \n\
+            Table master6:\n\
+            2001:db8:113::10/128 unicast [node1 08:49:29.596 from 10.99.0.11] * (100) [AS64700i]\n\
+            \tvia fd99::11 on rack\n\
+            \tBGP.as_path: 64700\n\
+            \tBGP.next_hop: fd99::11 fe80::a479:d0ff:fe4c:d385\n";
+        let expected = BTreeSet::from([
+            RouteEntry::new("203.0.113.10/32", "10.99.0.12")
+                .unwrap()
+                .communities(&["64700:120", "64700:20"])
+                .large_communities(&["64700:1:2"]),
+            RouteEntry::new("203.0.113.10/32", "10.99.0.11")
+                .unwrap()
+                .local_pref(150),
+            RouteEntry::new("2001:db8:113::10/128", "fd99::11").unwrap(),
+        ]);
+        assert_eq!(read_routes(output).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_established_sessions_count() {
+        let output = "BIRD 2.0.12 ready.\n\
+            Name       Proto      Table      State  Since         Info\n\
+            nodes      BGP        ---        start  08:48:56.721  Passive\n\
+            \u{20} Neighbor range: 10.99.0.0/24\n\
+            node1      BGP        ---        up     08:49:28.685  Established   \n\
+            \u{20} BGP state:          Established\n\
+            \u{20}   Neighbor address: 10.99.0.11\n\
+            node2      BGP        ---        start  08:49:28.685  OpenSent\n\
+            \u{20}   Neighbor address: 10.99.0.12\n";
+        let expected = BTreeMap::from([("10.99.0.11".parse().unwrap(), "08:49:28.685".to_owned())]);
+        assert_eq!(read_sessions(output), expected);
+    }
+}

@@ -1,0 +1,246 @@
+//! FRRouting: zebra and bgpd under a path space of their own (`-N`), asked by `vtysh`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
+use serde_json::{Deserializer, Value};
+
+use super::{RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of};
+use crate::netns::Namespace;
+use crate::process::{Daemon, Scratch, run};
+use crate::wait::until;
+
+/// FRR prints well-known communities by name.
+const WELL_KNOWN: &[(&str, &str)] = &[
+    ("graceful-shutdown", "65535:0"),
+    ("accept-own", "65535:1"),
+    ("llgr-stale", "65535:6"),
+    ("no-llgr", "65535:7"),
+    ("blackhole", "65535:666"),
+    ("no-export", "65535:65281"),
+    ("no-advertise", "65535:65282"),
+    ("local-AS", "65535:65283"),
+    ("no-peer", "65535:65284"),
+];
+
+/// FRR in a namespace.
+#[derive(Debug)]
+pub struct Frr<'lab> {
+    scratch: &'lab Scratch,
+    namespace: &'lab Namespace,
+    configuration: PathBuf,
+    /// bgpd first: it is the first to go.
+    daemons: Vec<Daemon>,
+}
+
+impl<'lab> Frr<'lab> {
+    /// FRR with `peering-examples/frr/EXAMPLE.conf`, not yet started.
+    #[must_use]
+    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
+        Self {
+            scratch,
+            namespace,
+            configuration: example(&format!("frr/{name}.conf")),
+            daemons: Vec::new(),
+        }
+    }
+
+    /// Where FRR keeps a path space's configuration and sockets.
+    fn folders(&self) -> [PathBuf; 2] {
+        ["/etc/frr", "/var/run/frr"].map(|base| Path::new(base).join(self.namespace.name()))
+    }
+
+    fn start_daemon(&self, program: &str) -> Result<Daemon> {
+        let mut command = self.namespace.command(format!("/usr/lib/frr/{program}"));
+        command.args(["-N", self.namespace.name()]);
+        command.args(["-u", "frr", "-g", "frr", "-A", "127.0.0.1"]);
+        command.args(["--log", "stdout"]);
+        let mut daemon = Daemon::start(self.scratch, program, &command)?;
+        // bgpd misses interfaces and kernel routes when zebra isn't there yet.
+        until(format!("{program} up"), START_TIMEOUT, || {
+            daemon.ensure_running()?;
+            self.vtysh_to(program, "show version")
+        })?;
+        Ok(daemon)
+    }
+
+    fn vtysh_to(&self, program: &str, line: &str) -> Result<String> {
+        run(Command::new("vtysh").args(["-N", self.namespace.name(), "-d", program, "-c", line]))
+    }
+
+    /// What `show` commands print, one JSON value each.
+    fn show(&self, lines: &[&str]) -> Result<Vec<Value>> {
+        let mut command = Command::new("vtysh");
+        command.args(["-N", self.namespace.name()]);
+        for line in lines {
+            command.args(["-c", line]);
+        }
+        let output = run(&mut command)?;
+        let values: Result<Vec<Value>, _> = Deserializer::from_str(&output).into_iter().collect();
+        values.with_context(|| format!("vtysh {lines:?} printed: {output}"))
+    }
+
+    fn bgpd(&self) -> Result<&Daemon> {
+        self.daemons.first().context("FRR is not running")
+    }
+
+    /// Of both families' summaries, the Established peers of each.
+    fn established(&self) -> Result<Vec<(&'static str, IpAddr)>> {
+        let summary = self.show(&["show bgp summary json"])?;
+        let mut peers = Vec::new();
+        for (key, family) in [("ipv4Unicast", "ipv4"), ("ipv6Unicast", "ipv6")] {
+            let Some(of_family) = summary
+                .first()
+                .and_then(|all| all[key]["peers"].as_object())
+            else {
+                continue; // no peer has this family
+            };
+            for (address, peer) in of_family {
+                if peer["state"] == "Established" {
+                    peers.push((family, address.parse()?));
+                }
+            }
+        }
+        Ok(peers)
+    }
+}
+
+impl Router for Frr<'_> {
+    fn name(&self) -> &'static str {
+        "FRR"
+    }
+
+    fn installs_routes(&self) -> bool {
+        true
+    }
+
+    fn start(&mut self) -> Result<()> {
+        ensure!(self.daemons.is_empty(), "FRR is running");
+        for folder in self.folders() {
+            fs::create_dir_all(&folder)?;
+            run(Command::new("chown").arg("frr:frr").arg(&folder))?;
+        }
+        fs::write(self.folders()[0].join("vtysh.conf"), "")?;
+        for program in ["zebra", "bgpd"] {
+            let daemon = self.start_daemon(program)?;
+            self.daemons.insert(0, daemon);
+        }
+        let output = run(Command::new("vtysh")
+            .args(["-N", self.namespace.name(), "-f"])
+            .arg(&self.configuration))?;
+        // vtysh may refuse a line and still exit with 0.
+        ensure!(
+            !output.contains('%'),
+            "{}: {output}",
+            self.configuration.display()
+        );
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.bgpd()?;
+        for mut daemon in self.daemons.drain(..) {
+            daemon.terminate(START_TIMEOUT)?;
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.bgpd()?;
+        for mut daemon in self.daemons.drain(..) {
+            daemon.kill()?;
+        }
+        Ok(())
+    }
+
+    fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
+        // The summary's up time has whole seconds and wavers; the log tells each session.
+        let log = self.bgpd()?.log_text()?;
+        let mark = |peer: IpAddr| {
+            let change = format!("%ADJCHANGE: neighbor {peer}(");
+            let changes = log.lines().filter(|line| line.contains(&change)).count();
+            (peer, format!("after {changes} changes"))
+        };
+        Ok(self
+            .established()?
+            .into_iter()
+            .map(|(_, peer)| mark(peer))
+            .collect())
+    }
+
+    fn table(&self) -> Result<BTreeSet<RouteEntry>> {
+        let tables = self.show(&[
+            "show bgp ipv4 unicast json detail",
+            "show bgp ipv6 unicast json detail",
+        ])?;
+        let mut routes = BTreeSet::new();
+        for table in &tables {
+            // bgpd without a single route of a family prints an object without the key.
+            for (prefix, paths) in table["routes"].as_object().into_iter().flatten() {
+                // The first element describes the prefix, those after it are its paths.
+                for path in paths.as_array().context("paths")?.iter().skip(1) {
+                    if path["valid"] == true {
+                        routes.insert(
+                            route(prefix, path).with_context(|| format!("{prefix}: {path}"))?,
+                        );
+                    }
+                }
+            }
+        }
+        Ok(routes)
+    }
+
+    fn refused(&self) -> Result<BTreeSet<IpNet>> {
+        let mut refused = BTreeSet::new();
+        for (family, peer) in self.established()? {
+            let line = format!("show bgp {family} unicast neighbors {peer} filtered-routes json");
+            for answer in self.show(&[&line])? {
+                for prefix in answer["receivedRoutes"].as_object().into_iter().flatten() {
+                    refused.insert(prefix.0.parse()?);
+                }
+            }
+        }
+        Ok(refused)
+    }
+}
+
+fn route(prefix: &str, path: &Value) -> Result<RouteEntry> {
+    let next_hops = path["nexthops"].as_array().context("nexthops")?;
+    let next_hop = next_hops
+        .iter()
+        .find(|next_hop| next_hop["scope"] != "link-local")
+        .context("no global next hop")?;
+    let mut communities = strings(&path["community"]["list"]);
+    for community in &mut communities {
+        if let Some((_, number)) = WELL_KNOWN.iter().find(|(name, _)| name == community) {
+            *community = (*number).to_owned();
+        }
+    }
+    communities.sort();
+    let local_pref = if path["peer"]["type"] == "internal" {
+        Some(u32_of(&path["locPrf"])?)
+    } else {
+        None
+    };
+    Ok(RouteEntry {
+        communities,
+        large_communities: strings(&path["largeCommunity"]["list"]),
+        local_pref,
+        ..RouteEntry::new(prefix, text(&next_hop["ip"])?)?
+    })
+}
+
+impl Drop for Frr<'_> {
+    fn drop(&mut self) {
+        self.daemons.clear();
+        for folder in self.folders() {
+            // Missing when it was never started.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}

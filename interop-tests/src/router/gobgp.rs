@@ -1,0 +1,183 @@
+//! GoBGP, asked by `gobgp -j`. Its table stays its own: nothing gets into the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::{RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of};
+use crate::netns::Namespace;
+use crate::process::{Daemon, Scratch};
+use crate::wait::until;
+
+/// `session_state` of its API.
+const ESTABLISHED: u64 = 6;
+
+/// Attribute type codes, as GoBGP's JSON has them.
+mod attribute {
+    pub(super) const NEXT_HOP: u64 = 3;
+    pub(super) const LOCAL_PREF: u64 = 5;
+    pub(super) const COMMUNITIES: u64 = 8;
+    pub(super) const MP_REACH_NLRI: u64 = 14;
+    pub(super) const LARGE_COMMUNITY: u64 = 32;
+}
+
+/// GoBGP in a namespace.
+#[derive(Debug)]
+pub struct Gobgp<'lab> {
+    scratch: &'lab Scratch,
+    namespace: &'lab Namespace,
+    configuration: PathBuf,
+    daemon: Option<Daemon>,
+}
+
+impl<'lab> Gobgp<'lab> {
+    /// GoBGP with `peering-examples/gobgp/EXAMPLE.toml`, not yet started.
+    #[must_use]
+    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
+        Self {
+            scratch,
+            namespace,
+            configuration: example(&format!("gobgp/{name}.toml")),
+            daemon: None,
+        }
+    }
+
+    fn show(&self, arguments: &[&str]) -> Result<Value> {
+        self.namespace.json("gobgp", &[&["-j"], arguments].concat())
+    }
+
+    fn take(&mut self) -> Result<Daemon> {
+        self.daemon.take().context("GoBGP is not running")
+    }
+
+    /// Established peers as GoBGP describes them.
+    fn established(&self) -> Result<Vec<(IpAddr, Value)>> {
+        let neighbors = self.show(&["neighbor"])?;
+        let neighbors = neighbors.as_array().context("neighbors")?;
+        neighbors
+            .iter()
+            .filter(|neighbor| neighbor["state"]["session_state"] == ESTABLISHED)
+            .map(|neighbor| {
+                let address = text(&neighbor["state"]["neighbor_address"])?.parse()?;
+                Ok((address, neighbor.clone()))
+            })
+            .collect()
+    }
+}
+
+impl Router for Gobgp<'_> {
+    fn name(&self) -> &'static str {
+        "GoBGP"
+    }
+
+    fn installs_routes(&self) -> bool {
+        false
+    }
+
+    fn start(&mut self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "GoBGP is running");
+        let mut command = self.namespace.command("gobgpd");
+        command.args(["-t", "toml", "-f"]).arg(&self.configuration);
+        // Plain output for the log; the API for `gobgp`, nothing else.
+        command.args(["-p", "--api-hosts=127.0.0.1:50051", "--pprof-disable"]);
+        let mut daemon = Daemon::start(self.scratch, "gobgpd", &command)?;
+        until("GoBGP up", START_TIMEOUT, || {
+            daemon.ensure_running()?;
+            // Peers are configured in their order after the API answers; the log's last such line is the end.
+            let global = self.show(&["global"])?;
+            ensure!(
+                global["asn"].as_u64().is_some_and(|asn| asn > 0),
+                "{global}"
+            );
+            Ok(())
+        })?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.take()?.terminate(START_TIMEOUT).map(drop)
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.take()?.kill()
+    }
+
+    fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
+        let mark = |(peer, neighbor): (IpAddr, Value)| {
+            (peer, neighbor["timers"]["state"]["uptime"].to_string())
+        };
+        Ok(self.established()?.into_iter().map(mark).collect())
+    }
+
+    fn table(&self) -> Result<BTreeSet<RouteEntry>> {
+        let mut routes = BTreeSet::new();
+        for family in ["ipv4", "ipv6"] {
+            routes.extend(read_routes(&self.show(&["global", "rib", "-a", family])?)?);
+        }
+        Ok(routes)
+    }
+
+    fn refused(&self) -> Result<BTreeSet<IpNet>> {
+        let accepted: BTreeSet<IpNet> = self.table()?.iter().map(|route| route.prefix).collect();
+        let mut refused = BTreeSet::new();
+        for (peer, _) in self.established()? {
+            for family in ["ipv4", "ipv6"] {
+                let received =
+                    self.show(&["neighbor", &peer.to_string(), "adj-in", "-a", family])?;
+                for route in read_routes(&received)? {
+                    if !accepted.contains(&route.prefix) {
+                        refused.insert(route.prefix);
+                    }
+                }
+            }
+        }
+        Ok(refused)
+    }
+}
+
+/// Reads a table: an object of prefixes with their paths.
+fn read_routes(table: &Value) -> Result<BTreeSet<RouteEntry>> {
+    let mut routes = BTreeSet::new();
+    for (prefix, paths) in table.as_object().into_iter().flatten() {
+        for path in paths.as_array().into_iter().flatten() {
+            routes.insert(route(prefix, path).with_context(|| format!("{prefix}: {path}"))?);
+        }
+    }
+    Ok(routes)
+}
+
+fn route(prefix: &str, path: &Value) -> Result<RouteEntry> {
+    let attributes = path["attrs"].as_array().context("attrs")?;
+    let find = |code: u64| attributes.iter().find(|found| found["type"] == code);
+    let next_hop = find(attribute::NEXT_HOP)
+        .or_else(|| find(attribute::MP_REACH_NLRI))
+        .context("no next hop")?;
+    let mut route = RouteEntry::new(prefix, text(&next_hop["nexthop"])?)?;
+    if let Some(communities) = find(attribute::COMMUNITIES) {
+        let numbers = communities["communities"].as_array().into_iter().flatten();
+        let numbers: Vec<u32> = numbers.map(u32_of).collect::<Result<_>>()?;
+        route.communities = sorted(
+            numbers
+                .iter()
+                .map(|number| format!("{}:{}", number >> 16, number & 0xffff)),
+        );
+    }
+    if let Some(communities) = find(attribute::LARGE_COMMUNITY) {
+        let values = communities["value"].as_array().into_iter().flatten();
+        route.large_communities = sorted(values.map(|value| {
+            format!(
+                "{}:{}:{}",
+                value["ASN"], value["LocalData1"], value["LocalData2"]
+            )
+        }));
+    }
+    if let Some(local_pref) = find(attribute::LOCAL_PREF) {
+        route.local_pref = Some(u32_of(&local_pref["value"])?);
+    }
+    Ok(route)
+}
