@@ -1,0 +1,264 @@
+//! The Kubernetes and MetalLB objects that ferrolb reads, as they stand in YAML and JSON.
+//!
+//! Permissive on purpose: a field we don't know is carried past, never an error. What the fields mean is decided
+//! one step later, in [`crate::index`] (facts) and [`crate::config`] (MetalLB's resources).
+
+pub mod core;
+pub mod metallb;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// An object as a source hands it over: the metadata we use, and everything else untouched.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RawObject {
+    /// `metallb.io/v1beta1`, `v1`, ...
+    #[serde(rename = "apiVersion", default)]
+    pub api_version: String,
+    /// `Service`, `IPAddressPool`, ...
+    #[serde(default)]
+    pub kind: String,
+    /// Name, labels, annotations and so on.
+    pub metadata: Meta,
+    /// `spec`, `status`, and what stands at the top level (a slice's endpoints, a secret's data).
+    #[serde(flatten)]
+    pub body: Map<String, Value>,
+}
+
+/// The part of `metadata` that ferrolb reads. `managedFields` in particular is never materialised.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    /// Name within kind and namespace.
+    pub name: String,
+    /// Absent for cluster-scoped objects (and in manifests that leave it out).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Empty in manifests.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// Guards writes; empty in manifests.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    /// RFC 3339 in UTC, so that text order is time order; empty in manifests.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub creation_timestamp: String,
+}
+
+/// The kinds of objects that ferrolb reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `v1` Node.
+    Node,
+    /// `v1` Namespace: its labels, for pools' namespaceSelectors.
+    Namespace,
+    /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
+    Secret,
+    /// `metallb.io/v1beta1` IPAddressPool.
+    IpAddressPool,
+    /// `metallb.io/v1beta2` BGPPeer.
+    BgpPeer,
+    /// `metallb.io/v1beta1` BGPAdvertisement.
+    BgpAdvertisement,
+    /// `metallb.io/v1beta1` Community.
+    Community,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they depend on each other.
+    pub const ALL: [Self; 9] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Secret,
+        Self::Community,
+        Self::IpAddressPool,
+        Self::BgpPeer,
+        Self::BgpAdvertisement,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
+
+    /// The name as `kind:` spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Namespace => "Namespace",
+            Self::Secret => "Secret",
+            Self::IpAddressPool => "IPAddressPool",
+            Self::BgpPeer => "BGPPeer",
+            Self::BgpAdvertisement => "BGPAdvertisement",
+            Self::Community => "Community",
+        }
+    }
+
+    /// The API version that is read.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Service | Self::Node | Self::Namespace | Self::Secret => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::BgpPeer => "metallb.io/v1beta2",
+            Self::IpAddressPool | Self::BgpAdvertisement | Self::Community => "metallb.io/v1beta1",
+        }
+    }
+
+    /// Whether objects of this kind are configuration: read from the configuration namespaces only.
+    pub const fn is_configuration(self) -> bool {
+        matches!(
+            self,
+            Self::Secret
+                | Self::IpAddressPool
+                | Self::BgpPeer
+                | Self::BgpAdvertisement
+                | Self::Community
+        )
+    }
+
+    /// Whether objects of this kind have no namespace.
+    pub const fn is_cluster_scoped(self) -> bool {
+        matches!(self, Self::Node | Self::Namespace)
+    }
+
+    /// The kind that `kind:` names, if ferrolb reads it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Namespace and name. Cluster-scoped objects have an empty namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Name within the namespace.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// From its two parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// The `namespace/name` form that [`ObjectName`] prints; a text without a slash is a cluster-scoped name.
+impl FromStr for ObjectName {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once('/') {
+            Some((namespace, name)) => Self::new(namespace, name),
+            None => Self::new("", text),
+        })
+    }
+}
+
+/// Which object: kind, namespace, name. Prints as `BGPPeer metallb-system/tor`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace and name.
+    pub name: ObjectName,
+}
+
+impl ObjectKey {
+    /// From kind, namespace and name.
+    pub const fn new(kind: Kind, name: ObjectName) -> Self {
+        Self { kind, name }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.name)
+    }
+}
+
+impl RawObject {
+    /// Its key, if it is of a kind that ferrolb reads. `default_namespace` is for namespaced objects that name none.
+    pub fn key(&self, default_namespace: &str) -> Option<ObjectKey> {
+        let kind = Kind::from_name(&self.kind)?;
+        let namespace = if kind.is_cluster_scoped() {
+            String::new()
+        } else {
+            self.metadata.namespace.clone().unwrap_or_else(|| default_namespace.to_owned())
+        };
+        Some(ObjectKey::new(kind, ObjectName::new(namespace, self.metadata.name.clone())))
+    }
+
+    /// Reads one top-level field (`spec`, `status`, `endpoints`); an absent one reads as the type's default.
+    ///
+    /// # Errors
+    /// The path within the object and what is wrong there.
+    pub fn field<T>(&self, name: &str) -> Result<T, FieldError>
+    where
+        T: for<'de> Deserialize<'de> + Default,
+    {
+        self.field_noting_unknown(name, &mut Vec::new())
+    }
+
+    /// Like [`RawObject::field`], and adds to `unknown` the paths of fields that the type does not have.
+    ///
+    /// # Errors
+    /// The path within the object and what is wrong there.
+    pub fn field_noting_unknown<T>(&self, name: &str, unknown: &mut Vec<String>) -> Result<T, FieldError>
+    where
+        T: for<'de> Deserialize<'de> + Default,
+    {
+        let Some(value) = self.body.get(name).filter(|value| !value.is_null()) else {
+            return Ok(T::default());
+        };
+        let mut track = serde_path_to_error::Track::new();
+        let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
+        serde_ignored::deserialize(deserializer, |path| unknown.push(format!("{name}.{path}"))).map_err(
+            |error: serde_json::Error| {
+                let path = track.path().to_string();
+                let path = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
+                FieldError { path, message: error.to_string() }
+            },
+        )
+    }
+}
+
+/// A field that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct FieldError {
+    /// `spec.peerPort`.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl FieldError {
+    /// An error at a path.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}

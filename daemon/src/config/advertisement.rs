@@ -1,0 +1,171 @@
+//! BGPAdvertisement and Community: which addresses are announced how, to whom, from where.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrolb_bgp::wire::{Community, LargeCommunity};
+
+use super::selector::Selectors;
+use crate::api::FieldError;
+use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
+use crate::index::facts::Labels;
+
+/// A BGPAdvertisement that has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// Name of the BGPAdvertisement.
+    pub name: String,
+    /// IPv4 addresses are masked to this length.
+    pub aggregation_length: u8,
+    /// IPv6 addresses are masked to this length.
+    pub aggregation_length_v6: u8,
+    /// LOCAL_PREF on iBGP sessions.
+    pub local_pref: Option<u32>,
+    /// Sorted.
+    pub communities: BTreeSet<Community>,
+    /// Sorted.
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// Pools by name.
+    pub pools: BTreeSet<String>,
+    /// Pools by label.
+    pub pool_selectors: Selectors,
+    /// Nodes that announce.
+    pub nodes: Selectors,
+    /// BGPPeers by name; empty: all.
+    pub peers: BTreeSet<String>,
+    /// Services; empty: all.
+    pub services: Selectors,
+}
+
+impl Advertisement {
+    /// Whether it applies to a pool. Neither names nor selectors: to all pools.
+    pub fn selects_pool(&self, name: &str, labels: Option<&Labels>) -> bool {
+        (self.pools.is_empty() && self.pool_selectors.is_empty())
+            || self.pools.contains(name)
+            || labels.is_some_and(|labels| self.pool_selectors.any(labels))
+    }
+
+    /// Whether it goes to a peer.
+    pub fn selects_peer(&self, name: &str) -> bool {
+        self.peers.is_empty() || self.peers.contains(name)
+    }
+
+    /// The aggregation length of a family.
+    pub const fn length(&self, ipv6: bool) -> u8 {
+        if ipv6 { self.aggregation_length_v6 } else { self.aggregation_length }
+    }
+}
+
+/// A community of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CommunityValue {
+    /// RFC 1997, `a:b`.
+    Standard(Community),
+    /// RFC 8092, `large:a:b:c`.
+    Large(LargeCommunity),
+}
+
+/// Names from Community objects and what they stand for.
+pub type Aliases = BTreeMap<String, CommunityValue>;
+
+/// Checks a Community object.
+///
+/// # Errors
+/// The entry whose value is no community, or whose name stands there twice.
+pub fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError> {
+    let mut aliases = Aliases::new();
+    for (index, alias) in spec.communities.iter().enumerate() {
+        let path = format!("spec.communities[{index}]");
+        let value = literal(&alias.value).ok_or_else(|| {
+            FieldError::new(format!("{path}.value"), format!("{:?} is not a community: {FORM}", alias.value))
+        })?;
+        if aliases.insert(alias.name.clone(), value).is_some() {
+            let message = format!("{:?} stands there twice: remove one", alias.name);
+            return Err(FieldError::new(format!("{path}.name"), message));
+        }
+    }
+    Ok(aliases)
+}
+
+const FORM: &str = "write 64512:100, or large:64512:1:100";
+
+fn literal(text: &str) -> Option<CommunityValue> {
+    match text.strip_prefix("large:") {
+        Some(large) => large.parse().ok().map(CommunityValue::Large),
+        None => text.parse().ok().map(CommunityValue::Standard),
+    }
+}
+
+/// Checks a BGPAdvertisement.
+///
+/// # Errors
+/// The first field that is wrong, and what would be right.
+pub fn parse(name: &str, spec: &BgpAdvertisementSpec, aliases: &Aliases) -> Result<Advertisement, FieldError> {
+    let BgpAdvertisementSpec {
+        aggregation_length,
+        aggregation_length_v6,
+        local_pref,
+        communities,
+        ip_address_pools,
+        ip_address_pool_selectors,
+        node_selectors,
+        peers,
+        service_selectors,
+    } = spec;
+    let length = length("spec.aggregationLength", *aggregation_length, 1, 32)?;
+    let length_v6 = length_of_v6(*aggregation_length_v6)?;
+    if !service_selectors.is_empty() && (length, length_v6) != (32, 128) {
+        let message = "can't be combined with an aggregation length: an aggregate speaks for all services in it";
+        return Err(FieldError::new("spec.serviceSelectors", message));
+    }
+    let mut standard = BTreeSet::new();
+    let mut large = BTreeSet::new();
+    for (index, text) in unique("spec.communities", communities)?.into_iter().enumerate() {
+        match resolve(&text, aliases) {
+            Ok(CommunityValue::Standard(community)) => _ = standard.insert(community),
+            Ok(CommunityValue::Large(community)) => _ = large.insert(community),
+            Err(message) => return Err(FieldError::new(format!("spec.communities[{index}]"), message)),
+        }
+    }
+    Ok(Advertisement {
+        name: name.to_owned(),
+        aggregation_length: length,
+        aggregation_length_v6: length_v6,
+        local_pref: (*local_pref != 0).then_some(*local_pref),
+        communities: standard,
+        large_communities: large,
+        pools: unique("spec.ipAddressPools", ip_address_pools)?.into_iter().collect(),
+        pool_selectors: Selectors::parse("spec.ipAddressPoolSelectors", ip_address_pool_selectors)?,
+        nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
+        peers: unique("spec.peers", peers)?.into_iter().collect(),
+        services: Selectors::parse("spec.serviceSelectors", service_selectors)?,
+    })
+}
+
+fn resolve(text: &str, aliases: &Aliases) -> Result<CommunityValue, String> {
+    if text.contains(':') {
+        return literal(text).ok_or_else(|| format!("{text:?} is not a community: {FORM}"));
+    }
+    aliases.get(text).copied().ok_or_else(|| {
+        format!("{text:?} is the name of no community: define it in a Community object, or {FORM}")
+    })
+}
+
+fn length_of_v6(value: Option<i32>) -> Result<u8, FieldError> {
+    length("spec.aggregationLengthV6", value, 0, 128)
+}
+
+fn length(path: &str, value: Option<i32>, min: u8, max: u8) -> Result<u8, FieldError> {
+    let value = value.unwrap_or(i32::from(max));
+    u8::try_from(value)
+        .ok()
+        .filter(|length| (min..=max).contains(length))
+        .ok_or_else(|| FieldError::new(path, format!("{value} is not a length from {min} to {max}")))
+}
+
+fn unique(path: &str, names: &[String]) -> Result<Vec<String>, FieldError> {
+    let set: BTreeSet<&String> = names.iter().collect();
+    if set.len() == names.len() {
+        return Ok(names.to_vec());
+    }
+    Err(FieldError::new(path, "an entry stands there twice: remove one"))
+}

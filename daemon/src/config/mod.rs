@@ -1,0 +1,334 @@
+//! Configuration: MetalLB's resources checked, object by object, each with its last good value.
+//!
+//! A bad object never takes anything else with it: it is reported by name, and what it last said keeps running. A pool
+//! that is bad, unreadable or gone with its CRD is *frozen*: its services keep address and announcement, and nothing
+//! new comes from it.
+
+pub mod advertisement;
+pub mod peer;
+pub mod pool;
+pub mod selector;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use self::advertisement::{Advertisement, Aliases};
+use self::peer::Peer;
+use self::pool::PoolDetails;
+use ferrolb_allocator::PoolSet;
+
+use crate::api::metallb::{BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec};
+use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
+use crate::index::facts::{Labels, Password};
+
+/// The configuration that runs: every object's newest good value.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The pools, as the allocator reads them.
+    pub pools: PoolSet,
+    /// What else is known of the pools, by name.
+    pub pool_details: BTreeMap<String, PoolDetails>,
+    /// Pools that exist, but of which no good value was ever seen, with their labels.
+    pub unreadable_pools: BTreeMap<String, Labels>,
+    /// BGPPeers by name.
+    pub peers: BTreeMap<String, Peer>,
+    /// BGPAdvertisements by name.
+    pub advertisements: BTreeMap<String, Advertisement>,
+    /// What is wrong, and what has no effect.
+    pub problems: Vec<Problem>,
+}
+
+/// Something to tell about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The object.
+    pub object: ObjectKey,
+    /// How bad.
+    pub severity: Severity,
+    /// Field, what is wrong there, and the remedy.
+    pub message: String,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The object as it stands is refused; its last good value, if any, keeps running.
+    Error,
+    /// The object runs, but not all of it has an effect.
+    Notice,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.message)
+    }
+}
+
+/// What the compiler needs beside the configuration objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Labels of namespaces, for `namespaceSelectors`.
+    pub namespaces: &'a BTreeMap<String, Labels>,
+}
+
+/// The configuration objects as they came, and the last good value of each.
+#[derive(Debug, Default)]
+pub struct ConfigObjects {
+    raw: BTreeMap<ObjectKey, RawObject>,
+    good_pools: BTreeMap<ObjectName, IpAddressPoolSpec>,
+    good_peers: BTreeMap<ObjectName, Peer>,
+    good_advertisements: BTreeMap<ObjectName, Advertisement>,
+    good_aliases: BTreeMap<ObjectName, Aliases>,
+    unreadable: BTreeMap<Kind, String>,
+}
+
+impl ConfigObjects {
+    /// Takes an object as it came.
+    pub fn apply(&mut self, key: ObjectKey, raw: RawObject) {
+        self.unreadable.remove(&key.kind);
+        self.raw.insert(key, raw);
+    }
+
+    /// Forgets an object, its last good value included: it was deleted deliberately.
+    pub fn delete(&mut self, key: &ObjectKey) {
+        self.raw.remove(key);
+        match key.kind {
+            Kind::IpAddressPool => _ = self.good_pools.remove(&key.name),
+            Kind::BgpPeer => _ = self.good_peers.remove(&key.name),
+            Kind::BgpAdvertisement => _ = self.good_advertisements.remove(&key.name),
+            Kind::Community => _ = self.good_aliases.remove(&key.name),
+            _ => {}
+        }
+    }
+
+    /// The whole list of a kind: what is not in it was deleted.
+    pub fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) {
+        let present: BTreeSet<&ObjectKey> = objects.iter().map(|(key, _)| key).collect();
+        let gone: Vec<ObjectKey> =
+            self.raw.keys().filter(|key| key.kind == kind && !present.contains(key)).cloned().collect();
+        for key in gone {
+            self.delete(&key);
+        }
+        self.unreadable.remove(&kind);
+        for (key, raw) in objects {
+            self.raw.insert(key, raw);
+        }
+    }
+
+    /// Objects of a kind can't be read (no CRD, no permission): what is known stays, pools are frozen.
+    pub fn set_unreadable(&mut self, kind: Kind, message: String) {
+        self.unreadable.insert(kind, message);
+    }
+
+    /// Checks everything and makes the configuration that runs. Problems are in it.
+    pub fn compile(&mut self, surroundings: Surroundings<'_>) -> Arc<Config> {
+        let mut config = Config::default();
+        self.report_unreadable(&mut config);
+        let aliases = self.compile_aliases(&mut config);
+        self.compile_pools(surroundings, &mut config);
+        self.compile_peers(&mut config);
+        self.compile_advertisements(&aliases, &mut config);
+        Arc::new(config)
+    }
+
+    fn report_unreadable(&self, config: &mut Config) {
+        for (kind, message) in &self.unreadable {
+            let object = ObjectKey::new(*kind, ObjectName::new("", "*"));
+            config.error(object, format!("can't be read, the last known ones keep running: {message}"));
+        }
+    }
+
+    /// Objects of a kind, older ones first, so that of two that clash the older one stays.
+    fn of_kind(&self, kind: Kind) -> Vec<(&ObjectKey, &RawObject)> {
+        let mut objects: Vec<_> = self.raw.iter().filter(|(key, _)| key.kind == kind).collect();
+        objects.sort_by(|a, b| {
+            let created = |raw: &RawObject| raw.metadata.creation_timestamp.clone();
+            created(a.1).cmp(&created(b.1)).then_with(|| a.0.cmp(b.0))
+        });
+        objects
+    }
+
+    fn compile_aliases(&mut self, config: &mut Config) -> Aliases {
+        let mut all = Aliases::new();
+        let mut good = BTreeMap::new();
+        for (key, raw) in self.of_kind(Kind::Community) {
+            let parsed = spec::<CommunitySpec>(raw, key, config).and_then(|spec| {
+                let aliases = advertisement::parse_aliases(&spec)?;
+                match aliases.keys().find(|name| all.contains_key(*name)) {
+                    Some(name) => Err(FieldError::new(
+                        "spec.communities",
+                        format!("{name:?} is defined by another Community object as well: remove one"),
+                    )),
+                    None => Ok(aliases),
+                }
+            });
+            let aliases = parsed.or_else(|error| {
+                config.error(key.clone(), error.to_string());
+                self.good_aliases.get(&key.name).cloned().ok_or(())
+            });
+            if let Ok(aliases) = aliases {
+                all.extend(aliases.clone());
+                good.insert(key.name.clone(), aliases);
+            }
+        }
+        self.good_aliases = good;
+        all
+    }
+
+    fn compile_pools(&mut self, surroundings: Surroundings<'_>, config: &mut Config) {
+        let unreadable = self.unreadable.contains_key(&Kind::IpAddressPool);
+        let mut good = BTreeMap::new();
+        // A pool that did not change comes before one that did: what runs is not pushed aside by an edit.
+        let mut objects: Vec<_> = self
+            .of_kind(Kind::IpAddressPool)
+            .into_iter()
+            .map(|(key, raw)| (key, raw, spec::<IpAddressPoolSpec>(raw, key, config)))
+            .collect();
+        objects.sort_by_key(|(key, _, spec)| {
+            let running = self.good_pools.get(&key.name);
+            !(running.is_some() && running == spec.as_ref().ok())
+        });
+        for (key, raw, parsed) in objects {
+            let name = &key.name.name;
+            let labels = &raw.metadata.labels;
+            let mut insert = |spec: IpAddressPoolSpec, frozen: bool| {
+                let (pool, details) = pool::parse(name, &spec, labels, frozen, surroundings.namespaces)?;
+                config.pools.insert(pool).map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
+                config.pool_details.insert(name.clone(), details);
+                good.insert(key.name.clone(), spec);
+                Ok(())
+            };
+            let Err(error) = parsed.and_then(|spec| insert(spec, unreadable)) else { continue };
+            // Its last good value takes its place, frozen: nothing new comes from it.
+            let last_good = self.good_pools.get(&key.name).cloned();
+            if last_good.is_none_or(|spec| insert(spec, true).is_err()) {
+                config.unreadable_pools.insert(name.clone(), labels.clone());
+            }
+            config.error(key.clone(), format!("{error} (its services keep their addresses)"));
+        }
+        self.good_pools = good;
+        config.pools.set_complete(!unreadable && config.unreadable_pools.is_empty());
+    }
+
+    fn compile_peers(&mut self, config: &mut Config) {
+        let mut good = BTreeMap::new();
+        for (key, raw) in self.of_kind(Kind::BgpPeer) {
+            let mut inactive = Vec::new();
+            let parsed = spec::<BgpPeerSpec>(raw, key, config).and_then(|spec| {
+                if config.peers.contains_key(&key.name.name) {
+                    return Err(same_name());
+                }
+                let secret = |name: &str| self.password(&key.name.namespace, name);
+                peer::parse(&key.name.name, &spec, secret, |field| inactive.push(field))
+            });
+            for field in inactive {
+                config.notice(key.clone(), format!("{field} is not active yet: the session runs without it"));
+            }
+            let peer = parsed.or_else(|error| {
+                config.error(key.clone(), error.to_string());
+                self.good_peers.get(&key.name).cloned().ok_or(())
+            });
+            if let Ok(peer) = peer {
+                good.insert(key.name.clone(), peer.clone());
+                config.peers.entry(key.name.name.clone()).or_insert(peer);
+            }
+        }
+        self.good_peers = good;
+    }
+
+    fn compile_advertisements(&mut self, aliases: &Aliases, config: &mut Config) {
+        let mut good = BTreeMap::new();
+        for (key, raw) in self.of_kind(Kind::BgpAdvertisement) {
+            let parsed = spec::<BgpAdvertisementSpec>(raw, key, config).and_then(|spec| {
+                if config.advertisements.contains_key(&key.name.name) {
+                    return Err(same_name());
+                }
+                let advertisement = advertisement::parse(&key.name.name, &spec, aliases)?;
+                check_aggregation(&advertisement, config)?;
+                Ok(advertisement)
+            });
+            let advertisement = parsed.or_else(|error| {
+                config.error(key.clone(), error.to_string());
+                self.good_advertisements.get(&key.name).cloned().ok_or(())
+            });
+            if let Ok(advertisement) = advertisement {
+                good.insert(key.name.clone(), advertisement.clone());
+                config.advertisements.entry(key.name.name.clone()).or_insert(advertisement);
+            }
+        }
+        self.good_advertisements = good;
+    }
+
+    /// The password in a Secret that lies beside the BGPPeer.
+    fn password(&self, namespace: &str, name: &str) -> Result<Password, String> {
+        const TYPE: &str = "kubernetes.io/basic-auth";
+        let key = ObjectKey::new(Kind::Secret, ObjectName::new(namespace, name));
+        let raw = self.raw.get(&key).ok_or_else(|| {
+            format!("Secret {namespace}/{name} does not exist: create it with type {TYPE} and the key password")
+        })?;
+        let kind: String = raw.field("type").map_err(|error| error.to_string())?;
+        if kind != TYPE {
+            return Err(format!("Secret {namespace}/{name} has type {kind:?}, it must be {TYPE}"));
+        }
+        password_of(raw).ok_or_else(|| format!("Secret {namespace}/{name} has no readable key password"))
+    }
+}
+
+/// `data.password` (base64) or, in manifests, `stringData.password`.
+fn password_of(raw: &RawObject) -> Option<Password> {
+    let string_data: BTreeMap<String, String> = raw.field("stringData").ok()?;
+    if let Some(password) = string_data.get("password") {
+        return Some(Password::new(password.clone()));
+    }
+    let data: BTreeMap<String, k8s_openapi::ByteString> = raw.field("data").ok()?;
+    let octets = data.get("password")?.0.clone();
+    String::from_utf8(octets).ok().map(Password::new)
+}
+
+/// Reads `spec` and notes fields that no version of the resource has: nearly always a slip of the pen.
+fn spec<T>(raw: &RawObject, key: &ObjectKey, config: &mut Config) -> Result<T, FieldError>
+where
+    T: for<'de> serde::Deserialize<'de> + Default,
+{
+    let mut unknown = Vec::new();
+    let parsed = raw.field_noting_unknown("spec", &mut unknown);
+    for path in unknown {
+        config.error(key.clone(), format!("{path}: {} has no such field, it is not used: check the spelling", key.kind.name()));
+    }
+    parsed
+}
+
+/// An aggregate that reaches beyond a pool's entry would draw traffic for addresses that are not ours.
+fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(), FieldError> {
+    for (name, details) in &config.pool_details {
+        if !advertisement.selects_pool(name, Some(&details.labels)) {
+            continue;
+        }
+        for (ipv6, field) in [(false, "spec.aggregationLength"), (true, "spec.aggregationLengthV6")] {
+            let (length, min) = (advertisement.length(ipv6), details.min_aggregation(ipv6));
+            if length < min {
+                let message = format!(
+                    "{length} is shorter than the /{min} of an entry of pool {name}: the aggregate would speak for \
+                     addresses outside of it; use {min} or more"
+                );
+                return Err(FieldError::new(field, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_name() -> FieldError {
+    FieldError::new("metadata.name", "is taken by an object in another configuration namespace: rename one")
+}
+
+impl Config {
+    fn error(&mut self, object: ObjectKey, message: String) {
+        self.problems.push(Problem { object, severity: Severity::Error, message });
+    }
+
+    fn notice(&mut self, object: ObjectKey, message: String) {
+        self.problems.push(Problem { object, severity: Severity::Notice, message });
+    }
+}

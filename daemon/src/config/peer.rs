@@ -1,0 +1,232 @@
+//! BGPPeer: from the resource to what a session needs.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ferrolb_bgp::wire::Asn;
+
+use super::selector::Selectors;
+use crate::api::FieldError;
+use crate::api::metallb::{BgpPeerSpec, SecretReference};
+use crate::index::facts::Password;
+
+/// BGP's own port.
+const BGP_PORT: u16 = 179;
+/// The largest port that MetalLB's CRD allows.
+const MAX_PORT: u16 = 16384;
+/// RFC 4271 §10.
+const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(90);
+
+/// A BGPPeer that has been checked. One session per node that its nodeSelectors select.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Name of the BGPPeer.
+    pub name: String,
+    /// The router.
+    pub address: IpAddr,
+    /// The router's port.
+    pub port: u16,
+    /// Our AS on this session.
+    pub local_asn: Asn,
+    /// The router's AS.
+    pub peer_asn: Asn,
+    /// Where the session comes from, and what routes have as next hop.
+    pub source: Option<IpAddr>,
+    /// Configured router id.
+    pub router_id: Option<Ipv4Addr>,
+    /// 0 (no hold timer) or at least 3 s, whole seconds.
+    pub hold_time: Duration,
+    /// At most the hold time; absent: a third of it.
+    pub keepalive_time: Option<Duration>,
+    /// First wait before dialling again.
+    pub connect_time: Option<Duration>,
+    /// Which nodes have this session.
+    pub nodes: Selectors,
+    /// TCP MD5.
+    pub password: Option<Password>,
+    /// Carry the other family as well.
+    pub dual_stack: bool,
+}
+
+impl Peer {
+    /// Whether both ends are in one AS.
+    pub fn is_ibgp(&self) -> bool {
+        self.local_asn == self.peer_asn
+    }
+
+    /// Whether prefixes of a family go over this session: its own family, and the other one only if asked to
+    /// (`dualStackAddressFamily`).
+    pub fn carries(&self, ipv6: bool) -> bool {
+        self.dual_stack || self.address.is_ipv6() == ipv6
+    }
+}
+
+/// Checks a BGPPeer. `secret` looks a password up; `inactive` is told fields that have no effect yet.
+///
+/// # Errors
+/// The first field that is wrong, and what would be right.
+pub fn parse(
+    name: &str,
+    spec: &BgpPeerSpec,
+    secret: impl FnOnce(&str) -> Result<Password, String>,
+    mut inactive: impl FnMut(&'static str),
+) -> Result<Peer, FieldError> {
+    // Every field is named here, so that a new one does not compile until somebody decides what it means.
+    let BgpPeerSpec {
+        my_asn,
+        peer_asn,
+        dynamic_asn,
+        local_asn,
+        peer_address,
+        interface,
+        source_address,
+        peer_port,
+        hold_time,
+        keepalive_time,
+        connect_time,
+        router_id,
+        node_selectors,
+        password,
+        password_secret,
+        bfd_profile,
+        enable_graceful_restart,
+        ebgp_multi_hop,
+        vrf,
+        dual_stack_address_family,
+        disable_mp: _, // deprecated upstream, without effect there too
+    } = spec;
+    refuse_unsupported(interface, vrf, dynamic_asn)?;
+    for (set, field) in
+        [(!bfd_profile.is_empty(), "spec.bfdProfile"), (*enable_graceful_restart, "spec.enableGracefulRestart")]
+    {
+        if set {
+            inactive(field);
+        }
+    }
+    if *my_asn == 0 {
+        return Err(FieldError::new("spec.myASN", "is missing or 0: give our AS number"));
+    }
+    if *peer_asn == 0 {
+        return Err(FieldError::new("spec.peerASN", "is missing or 0: give the router's AS number"));
+    }
+    if *local_asn == Some(0) {
+        return Err(FieldError::new("spec.localASN", "must not be 0: leave it out to use myASN"));
+    }
+    let local = local_asn.unwrap_or(*my_asn);
+    if *ebgp_multi_hop && local == *peer_asn {
+        return Err(FieldError::new("spec.ebgpMultiHop", "is for eBGP, but both ends are in one AS: leave it out"));
+    }
+    let (hold_time, keepalive_time) = timers(hold_time.as_deref(), keepalive_time.as_deref())?;
+    let port = peer_port.unwrap_or(BGP_PORT);
+    if port == 0 || port > MAX_PORT {
+        return Err(FieldError::new("spec.peerPort", format!("{port} is not a port from 1 to {MAX_PORT}")));
+    }
+    let address = ip("spec.peerAddress", peer_address)?
+        .ok_or_else(|| FieldError::new("spec.peerAddress", "is missing: give the router's IP address"))?;
+    let source = ip("spec.sourceAddress", source_address)?;
+    if source.is_some_and(|source| source.is_ipv6() != address.is_ipv6()) {
+        let message = "is of another family than peerAddress: give an address of the same one";
+        return Err(FieldError::new("spec.sourceAddress", message));
+    }
+    Ok(Peer {
+        name: name.to_owned(),
+        address,
+        port,
+        local_asn: Asn(local),
+        peer_asn: Asn(*peer_asn),
+        source,
+        router_id: router_id_of(router_id)?,
+        hold_time,
+        keepalive_time,
+        connect_time: connect_time.as_deref().map(connect_duration).transpose()?,
+        nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
+        password: password_of(password, password_secret, secret)?,
+        dual_stack: *dual_stack_address_family,
+    })
+}
+
+/// Fields that change the session in a way that ferrolb can't do yet: running without them would be another session
+/// than the one that was asked for.
+fn refuse_unsupported(interface: &str, vrf: &str, dynamic_asn: &str) -> Result<(), FieldError> {
+    let refuse = |field: &str, remedy: &str| {
+        Err(FieldError::new(field, format!("is not supported yet: {remedy}")))
+    };
+    if !interface.is_empty() {
+        return refuse("spec.interface", "give the router's address in peerAddress instead");
+    }
+    if !vrf.is_empty() {
+        return refuse("spec.vrf", "leave it out, or keep this peer on another speaker");
+    }
+    if !dynamic_asn.is_empty() {
+        return refuse("spec.dynamicASN", "give the router's AS number in peerASN instead");
+    }
+    Ok(())
+}
+
+fn timers(hold: Option<&str>, keepalive: Option<&str>) -> Result<(Duration, Option<Duration>), FieldError> {
+    let hold = hold.map(|text| duration("spec.holdTime", text)).transpose()?;
+    let keepalive = keepalive.map(|text| duration("spec.keepaliveTime", text)).transpose()?;
+    let hold_time = match (hold, keepalive) {
+        (Some(hold), _) => hold,
+        (None, Some(keepalive)) => keepalive * 3,
+        (None, None) => DEFAULT_HOLD_TIME,
+    };
+    if matches!(hold_time.as_secs(), 1 | 2) || hold_time.as_secs() > u64::from(u16::MAX) {
+        let message = format!("{} s: use 0 (off) or 3 s to 65535 s (RFC 4271 §4.2)", hold_time.as_secs());
+        return Err(FieldError::new("spec.holdTime", message));
+    }
+    if keepalive.is_some_and(|keepalive| keepalive > hold_time) {
+        return Err(FieldError::new("spec.keepaliveTime", "is longer than holdTime: use a third of it"));
+    }
+    Ok((hold_time, keepalive))
+}
+
+fn connect_duration(text: &str) -> Result<Duration, FieldError> {
+    let time = duration("spec.connectTime", text)?;
+    if (1..=65535).contains(&time.as_secs()) {
+        Ok(time)
+    } else {
+        Err(FieldError::new("spec.connectTime", format!("{text}: use 1s to 65535s")))
+    }
+}
+
+/// Reads a Go duration (`1m30s`) and truncates it to whole seconds, as BGP carries them.
+fn duration(path: &str, text: &str) -> Result<Duration, FieldError> {
+    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
+    parsed
+        .and_then(|duration| u64::try_from(duration.as_secs()).ok())
+        .map(Duration::from_secs)
+        .ok_or_else(|| FieldError::new(path, format!("{text:?} is not a duration: write it as 90s or 1m30s")))
+}
+
+fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse().map_err(|_| FieldError::new(path, format!("{text:?} is not an IP address")))?;
+    Ok(Some(parsed))
+}
+
+fn router_id_of(text: &str) -> Result<Option<Ipv4Addr>, FieldError> {
+    let error = || {
+        let message = format!("{text:?} is not an IPv4 address other than 0.0.0.0 (RFC 6286)");
+        FieldError::new("spec.routerID", message)
+    };
+    match text {
+        "" => Ok(None),
+        text => text.parse().ok().filter(|id: &Ipv4Addr| !id.is_unspecified()).ok_or_else(error).map(Some),
+    }
+}
+
+fn password_of(
+    password: &str,
+    reference: &SecretReference,
+    secret: impl FnOnce(&str) -> Result<Password, String>,
+) -> Result<Option<Password>, FieldError> {
+    match (password, reference.name.as_str()) {
+        ("", "") => Ok(None),
+        (password, "") => Ok(Some(Password::new(password.to_owned()))),
+        ("", name) => secret(name).map(Some).map_err(|message| FieldError::new("spec.passwordSecret", message)),
+        _ => Err(FieldError::new("spec.password", "and passwordSecret are both set: keep one of them")),
+    }
+}

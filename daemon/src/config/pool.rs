@@ -1,0 +1,100 @@
+//! IPAddressPool: from the resource to what the allocator and the announcers need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrolb_allocator::{Pool, PoolOptions};
+
+use super::selector::Selectors;
+use crate::api::FieldError;
+use crate::api::metallb::{IpAddressPoolSpec, ServiceAllocation};
+use crate::index::facts::Labels;
+
+/// What is known of a pool beside its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolDetails {
+    /// For `ipAddressPoolSelectors`.
+    pub labels: Labels,
+    /// Which services it accepts, if not all.
+    pub allocation: Option<Allocation>,
+    /// The shortest aggregation length that reaches into no address outside of an entry, IPv4.
+    pub min_aggregation: u8,
+    /// The same for IPv6.
+    pub min_aggregation_v6: u8,
+}
+
+impl PoolDetails {
+    /// The shortest aggregation length of a family; a range is judged by the shortest CIDR in it, as MetalLB does.
+    pub const fn min_aggregation(&self, ipv6: bool) -> u8 {
+        if ipv6 { self.min_aggregation_v6 } else { self.min_aggregation }
+    }
+}
+
+/// `serviceAllocation`, resolved against the namespaces there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// Namespaces by name and by label; none: all.
+    namespaces: Option<BTreeSet<String>>,
+    services: Selectors,
+}
+
+impl Allocation {
+    /// Whether a service may have an address from the pool.
+    pub fn accepts(&self, namespace: &str, labels: &Labels) -> bool {
+        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(namespace))
+            && self.services.matches(labels)
+    }
+}
+
+/// Checks an IPAddressPool.
+///
+/// # Errors
+/// The first field that is wrong, and what would be right.
+pub fn parse(
+    name: &str,
+    spec: &IpAddressPoolSpec,
+    labels: &Labels,
+    frozen: bool,
+    namespaces: &BTreeMap<String, Labels>,
+) -> Result<(Pool, PoolDetails), FieldError> {
+    let IpAddressPoolSpec { addresses, auto_assign, avoid_buggy_ips, service_allocation } = spec;
+    let options = PoolOptions {
+        auto_assign: auto_assign.unwrap_or(true),
+        avoid_buggy_ips: *avoid_buggy_ips,
+        pinned: service_allocation.as_ref().map(|allocation| allocation.priority),
+        frozen,
+    };
+    let pool = Pool::parse(name, addresses, options)
+        .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
+    let allocation =
+        service_allocation.as_ref().map(|allocation| parse_allocation(allocation, namespaces)).transpose()?;
+    let mut details = PoolDetails { labels: labels.clone(), allocation, ..PoolDetails::default() };
+    for entry in addresses {
+        let entry = Pool::parse(name, std::slice::from_ref(entry), PoolOptions::default());
+        let prefixes = entry.as_ref().map(Pool::prefixes).unwrap_or_default();
+        let shortest = |ipv6: bool| {
+            let family = prefixes.iter().filter(|prefix| prefix.addr().is_ipv6() == ipv6);
+            family.map(ipnet::IpNet::prefix_len).min().unwrap_or(0)
+        };
+        details.min_aggregation = details.min_aggregation.max(shortest(false));
+        details.min_aggregation_v6 = details.min_aggregation_v6.max(shortest(true));
+    }
+    Ok((pool, details))
+}
+
+fn parse_allocation(
+    allocation: &ServiceAllocation,
+    known: &BTreeMap<String, Labels>,
+) -> Result<Allocation, FieldError> {
+    const PATH: &str = "spec.serviceAllocation";
+    let ServiceAllocation { priority: _, namespaces, namespace_selectors, service_selectors } = allocation;
+    let mut names: BTreeSet<String> = namespaces.iter().cloned().collect();
+    if names.len() != namespaces.len() {
+        return Err(FieldError::new(format!("{PATH}.namespaces"), "a name stands there twice: remove one"));
+    }
+    let selectors = Selectors::parse(&format!("{PATH}.namespaceSelectors"), namespace_selectors)?;
+    names.extend(known.iter().filter(|(_, labels)| selectors.any(labels)).map(|(name, _)| name.clone()));
+    Ok(Allocation {
+        namespaces: (!namespaces.is_empty() || !selectors.is_empty()).then_some(names),
+        services: Selectors::parse(&format!("{PATH}.serviceSelectors"), service_selectors)?,
+    })
+}

@@ -1,0 +1,282 @@
+//! The decision: which addresses of a service a node announces, to which peers, with which attributes, and for each
+//! peer why or why not. Pure functions over the index; [`crate::desired`] is their fold.
+
+pub mod reason;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_bgp::rib::{Route, RouteAttributes};
+use ferrolb_bgp::wire::{Community, LargeCommunity};
+use ipnet::IpNet;
+
+pub use self::reason::Reason;
+use crate::config::Config;
+use crate::config::advertisement::Advertisement;
+use crate::config::peer::Peer;
+use crate::index::Index;
+use crate::index::facts::{Node, Service, TrafficPolicy};
+
+/// What a node does with a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// What the service adds to prefixes.
+    pub contributions: Vec<Contribution>,
+    /// Why, or why not: one per peer, or one for all where no peer is reached at all.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What a service, through one advertisement, adds to a prefix towards a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contribution {
+    /// The BGPPeer.
+    pub peer: String,
+    /// The address, or the aggregate that it lies in.
+    pub prefix: IpNet,
+    /// LOCAL_PREF, iBGP only.
+    pub local_pref: Option<u32>,
+    /// COMMUNITIES.
+    pub communities: BTreeSet<Community>,
+    /// LARGE_COMMUNITY.
+    pub large_communities: BTreeSet<LargeCommunity>,
+}
+
+/// A reason, and the words that go with it here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The BGPPeer; none: the reason holds for the whole node.
+    pub peer: Option<String>,
+    /// The code.
+    pub reason: Reason,
+    /// What it is about, and the remedy.
+    pub message: String,
+}
+
+/// The peers that a node has sessions with.
+pub fn peers_of<'a>(config: &'a Config, node: &'a Node) -> impl Iterator<Item = &'a Peer> {
+    config.peers.values().filter(|peer| peer.nodes.matches(&node.labels))
+}
+
+/// Decides what a node does with a service. A service that is not of type LoadBalancer gives an empty decision.
+pub fn decide(index: &Index, node_name: &str, service: &Service) -> Decision {
+    if !service.load_balancer {
+        return Decision::default();
+    }
+    match eligible(index, node_name, service) {
+        Err((reason, detail)) => Decision {
+            contributions: Vec::new(),
+            verdicts: vec![Verdict { peer: None, reason, message: message(reason, &detail) }],
+        },
+        Ok(eligible) => towards_peers(index.config(), service, &eligible),
+    }
+}
+
+/// A service that this node can deliver, and the advertisements that speak for it here.
+struct Eligible<'a> {
+    node: &'a Node,
+    advertisements: Vec<&'a Advertisement>,
+    too_wide: Vec<&'a Advertisement>,
+}
+
+/// Everything that does not depend on the peer; the first reason against it wins.
+fn eligible<'a>(index: &'a Index, node_name: &str, service: &Service) -> Result<Eligible<'a>, (Reason, String)> {
+    let config = index.config();
+    if let Some(class) = &service.class {
+        return Err((Reason::ForeignLoadBalancerClass, class.clone()));
+    }
+    if let Some(text) = &service.invalid_address {
+        return Err((Reason::InvalidAddress, format!("{text:?}")));
+    }
+    if service.addresses().is_empty() {
+        return Err((Reason::NoAddress, String::new()));
+    }
+    let pool = pool_of(config, service).ok_or_else(|| {
+        let addresses: Vec<String> = service.addresses().iter().map(IpAddr::to_string).collect();
+        (Reason::AddressNotInPool, addresses.join(", "))
+    })?;
+    no_older_holder(index, service)?;
+    let (advertisements, too_wide) = advertisements(config, &pool, service, index.nodes().get(node_name))?;
+    let node = index.nodes().get(node_name).ok_or_else(|| (Reason::NodeUnknown, node_name.to_owned()))?;
+    if node.network_unavailable {
+        return Err((Reason::NodeNetworkUnavailable, node_name.to_owned()));
+    }
+    if node.excluded() {
+        return Err((Reason::NodeExcluded, node_name.to_owned()));
+    }
+    has_endpoints(index, node_name, service)?;
+    Ok(Eligible { node, advertisements, too_wide })
+}
+
+/// The pool that all of a service's addresses come from: the one that contains them, else the one that the annotation
+/// names, if that pool is there but can't be read.
+fn pool_of(config: &Config, service: &Service) -> Option<String> {
+    let mut pools = service.addresses().iter().map(|address| config.pools.containing(*address));
+    let first = pools.next()?;
+    match first {
+        Some(pool) => pools
+            .all(|other| other.is_some_and(|other| other.name() == pool.name()))
+            .then(|| pool.name().to_owned()),
+        None => {
+            let name = service.request.holds_from.as_ref()?;
+            let hidden = config.pools.get(name).is_none() && !config.pools.complete();
+            hidden.then(|| name.clone())
+        }
+    }
+}
+
+fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, String)> {
+    let rivals: BTreeMap<_, _> = service
+        .addresses()
+        .iter()
+        .flat_map(|address| index.holders(*address))
+        .filter(|holder| holder.is_ours())
+        .map(|holder| (&holder.name, &holder.request))
+        .collect();
+    if rivals.len() < 2 {
+        return Ok(());
+    }
+    let conflicts = ferrolb_allocator::conflicts(rivals.into_values());
+    match conflicts.get(&service.request.service).and_then(|addresses| addresses.values().next()) {
+        Some(reason) => Err((Reason::AddressConflict, reason.to_string())),
+        None => Ok(()),
+    }
+}
+
+type Selected<'a> = (Vec<&'a Advertisement>, Vec<&'a Advertisement>);
+
+fn advertisements<'a>(
+    config: &'a Config,
+    pool: &str,
+    service: &Service,
+    node: Option<&Node>,
+) -> Result<Selected<'a>, (Reason, String)> {
+    let details = config.pool_details.get(pool);
+    let labels = details.map(|details| &details.labels).or_else(|| config.unreadable_pools.get(pool));
+    let mut selected: Vec<&Advertisement> =
+        config.advertisements.values().filter(|ad| ad.selects_pool(pool, labels)).collect();
+    if selected.is_empty() {
+        return Err((Reason::NoAdvertisement, format!("pool {pool}")));
+    }
+    selected.retain(|ad| ad.services.matches(&service.labels));
+    if selected.is_empty() {
+        return Err((Reason::ServiceNotSelected, format!("pool {pool}")));
+    }
+    if let Some(node) = node {
+        selected.retain(|ad| ad.nodes.matches(&node.labels));
+        if selected.is_empty() {
+            return Err((Reason::NodeNotSelected, format!("pool {pool}")));
+        }
+    }
+    let fits = |ad: &&Advertisement| {
+        service.addresses().iter().all(|address| {
+            let min = details.map_or(0, |details| details.min_aggregation(address.is_ipv6()));
+            ad.length(address.is_ipv6()) >= min
+        })
+    };
+    Ok(selected.into_iter().partition(fits))
+}
+
+fn has_endpoints(index: &Index, node_name: &str, service: &Service) -> Result<(), (Reason, String)> {
+    // A service's endpoints are of the families of its cluster addresses, and so are its addresses.
+    let families: BTreeSet<bool> = service.addresses().iter().map(IpAddr::is_ipv6).collect();
+    let mut endpoints = families.into_iter().map(|ipv6| index.endpoints(&service.name, ipv6));
+    let (missing, reason) = match service.traffic_policy {
+        TrafficPolicy::Cluster => (endpoints.any(|endpoints| endpoints.healthy == 0), Reason::NoEndpoints),
+        TrafficPolicy::Local => {
+            (endpoints.any(|endpoints| !endpoints.nodes.contains_key(node_name)), Reason::NoLocalEndpoints)
+        }
+    };
+    if missing { Err((reason, service.name.to_string())) } else { Ok(()) }
+}
+
+fn towards_peers(config: &Config, service: &Service, eligible: &Eligible<'_>) -> Decision {
+    let mut decision = Decision::default();
+    for peer in peers_of(config, eligible.node) {
+        let (reason, detail) = match towards(peer, service, eligible) {
+            Ok(contributions) => {
+                let prefixes: BTreeSet<String> = contributions.iter().map(|c| c.prefix.to_string()).collect();
+                decision.contributions.extend(contributions);
+                (Reason::Announced, prefixes.into_iter().collect::<Vec<_>>().join(", "))
+            }
+            Err(refused) => refused,
+        };
+        let message = message(reason, &detail);
+        decision.verdicts.push(Verdict { peer: Some(peer.name.clone()), reason, message });
+    }
+    if decision.verdicts.is_empty() {
+        let reason = Reason::NoPeer;
+        decision.verdicts.push(Verdict { peer: None, reason, message: message(reason, "") });
+    }
+    decision
+}
+
+fn towards(peer: &Peer, service: &Service, eligible: &Eligible<'_>) -> Result<Vec<Contribution>, (Reason, String)> {
+    let selected = |ads: &[&Advertisement]| ads.iter().any(|ad| ad.selects_peer(&peer.name));
+    if !selected(&eligible.advertisements) {
+        if selected(&eligible.too_wide) {
+            let names: Vec<&str> = eligible.too_wide.iter().map(|ad| ad.name.as_str()).collect();
+            return Err((Reason::AggregateTooWide, names.join(", ")));
+        }
+        return Err((Reason::PeerNotSelected, peer.name.clone()));
+    }
+    let mut contributions: Vec<Contribution> = Vec::new();
+    let mut source: BTreeMap<IpNet, &Advertisement> = BTreeMap::new();
+    for ad in eligible.advertisements.iter().filter(|ad| ad.selects_peer(&peer.name)) {
+        for address in service.addresses().iter().filter(|address| peer.carries(address.is_ipv6())) {
+            let prefix = aggregate(*address, ad.length(address.is_ipv6()));
+            if let Some(other) = source.insert(prefix, ad)
+                && other.local_pref != ad.local_pref
+            {
+                let detail = format!("{prefix}, {} and {}", other.name, ad.name);
+                return Err((Reason::ConflictingAdvertisements, detail));
+            }
+            contributions.push(Contribution {
+                peer: peer.name.clone(),
+                prefix,
+                local_pref: ad.local_pref,
+                communities: ad.communities.clone(),
+                large_communities: ad.large_communities.clone(),
+            });
+        }
+    }
+    if contributions.is_empty() {
+        return Err((Reason::FamilyNotCarried, peer.name.clone()));
+    }
+    Ok(contributions)
+}
+
+/// The prefix that an address is announced with.
+fn aggregate(address: IpAddr, length: u8) -> IpNet {
+    let full = IpNet::from(address);
+    IpNet::new(address, length).unwrap_or(full).trunc()
+}
+
+fn message(reason: Reason, detail: &str) -> String {
+    match (reason, detail) {
+        (Reason::Announced, detail) => detail.to_owned(),
+        (reason, "") => format!("{} Remedy: {}.", reason.meaning().trim(), reason.remedy()),
+        (reason, detail) => format!("{} ({detail}) Remedy: {}.", reason.meaning().trim(), reason.remedy()),
+    }
+}
+
+/// What is sent for a prefix to which several advertisements, of one service or of several, contribute: communities
+/// are united, and the highest LOCAL_PREF counts.
+pub fn merge<'a>(contributions: impl IntoIterator<Item = &'a Contribution>) -> Option<Route> {
+    let mut contributions = contributions.into_iter().peekable();
+    contributions.peek()?;
+    let mut local_pref = None;
+    let mut communities = BTreeSet::new();
+    let mut large_communities = BTreeSet::new();
+    for contribution in contributions {
+        local_pref = local_pref.max(contribution.local_pref);
+        communities.extend(contribution.communities.iter().copied());
+        large_communities.extend(contribution.large_communities.iter().copied());
+    }
+    Some(Arc::new(RouteAttributes {
+        local_pref,
+        communities: communities.into_iter().collect(),
+        large_communities: large_communities.into_iter().collect(),
+        ..RouteAttributes::default()
+    }))
+}

@@ -1,0 +1,82 @@
+//! Why a service is, or is not, announced: the reason codes, defined here and nowhere else.
+//!
+//! `plan`, logs, metrics and the documentation all read this one table.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident => $remedy:literal,)+) => {
+        /// Why a service is, or is not, announced from a node to a peer.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The stable code, for programs.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What it means.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+
+            /// What to do about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The service is announced.
+    Announced => "nothing",
+    /// spec.loadBalancerClass names another load balancer.
+    ForeignLoadBalancerClass => "leave loadBalancerClass out if ferrolb shall serve it",
+    /// The service has no address yet.
+    NoAddress => "see the allocation's own reason",
+    /// status.loadBalancer.ingress holds something that is no IP address.
+    InvalidAddress => "clear the status: the allocator gives a valid address",
+    /// No single pool has all of the service's addresses.
+    AddressNotInPool => "add an IPAddressPool with these addresses, or let the allocator give others",
+    /// An older service holds the same address and may not share it.
+    AddressConflict => "wait: the allocator gives this service another address",
+    /// No BGPAdvertisement selects the pool.
+    NoAdvertisement => "create a BGPAdvertisement for the pool",
+    /// BGPAdvertisements select the pool, but none of them this service.
+    ServiceNotSelected => "change the serviceSelectors or the service's labels",
+    /// BGPAdvertisements select the service, but none of them this node.
+    NodeNotSelected => "change the nodeSelectors or the node's labels",
+    /// The aggregation length reaches beyond the pool's entry.
+    AggregateTooWide => "use a longer aggregationLength or a wider pool entry",
+    /// The node is not known.
+    NodeUnknown => "check the node's name (--node-name) and that the Node object exists",
+    /// The node's condition NetworkUnavailable is True.
+    NodeNetworkUnavailable => "wait for the network plugin, or mend it",
+    /// The node carries the label node.kubernetes.io/exclude-from-external-load-balancers.
+    NodeExcluded => "remove the label",
+    /// externalTrafficPolicy is Cluster and no endpoint anywhere is ready or serving.
+    NoEndpoints => "check the service's Pods and its selector",
+    /// externalTrafficPolicy is Local and no endpoint on this node is ready or serving.
+    NoLocalEndpoints => "nothing, if other nodes announce it: this one has no Pod for it",
+    /// No BGPPeer selects this node.
+    NoPeer => "create a BGPPeer, or change its nodeSelectors",
+    /// The BGPAdvertisements of the service name other peers.
+    PeerNotSelected => "add the BGPPeer to the advertisement's peers",
+    /// The session carries the other address family only.
+    FamilyNotCarried => "set dualStackAddressFamily on the BGPPeer, or add a BGPPeer of this family",
+    /// Two BGPAdvertisements want different localPref for one prefix.
+    ConflictingAdvertisements => "give both the same localPref, or select different peers, nodes or services",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}

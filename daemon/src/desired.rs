@@ -1,0 +1,128 @@
+//! The desired state of one node: the fold of all decisions, kept up to date change by change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrolb_bgp::rib::Route;
+use ipnet::IpNet;
+
+use crate::api::ObjectName;
+use crate::decide::{Contribution, Decision, decide, merge};
+use crate::index::{Index, Touched};
+
+/// One prefix towards one peer: announce it like this, or withdraw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteChange {
+    /// The BGPPeer.
+    pub peer: String,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// None: withdraw.
+    pub route: Option<Route>,
+}
+
+/// What one node announces, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    node: String,
+    decisions: BTreeMap<ObjectName, Decision>,
+    contributors: BTreeMap<(String, IpNet), BTreeSet<ObjectName>>,
+    routes: BTreeMap<(String, IpNet), Route>,
+}
+
+impl Desired {
+    /// Nothing yet.
+    pub fn new(node: impl Into<String>) -> Self {
+        Self { node: node.into(), ..Self::default() }
+    }
+
+    /// The whole fold at once.
+    pub fn of(index: &Index, node: impl Into<String>) -> Self {
+        let mut desired = Self::new(node);
+        desired.update_all(index);
+        desired
+    }
+
+    /// Decides anew what a change touched, and tells what that changes on the wire.
+    pub fn update(&mut self, index: &Index, touched: &Touched) -> Vec<RouteChange> {
+        if touched.configuration || touched.nodes.contains(&self.node) {
+            return self.update_all(index);
+        }
+        self.update_services(index, touched.services.iter().cloned())
+    }
+
+    /// Decides everything anew.
+    pub fn update_all(&mut self, index: &Index) -> Vec<RouteChange> {
+        let known = index.services().map(|service| service.name.clone());
+        let all: BTreeSet<ObjectName> = known.chain(self.decisions.keys().cloned()).collect();
+        self.update_services(index, all)
+    }
+
+    /// The node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Every route, by peer and prefix.
+    pub fn routes(&self) -> &BTreeMap<(String, IpNet), Route> {
+        &self.routes
+    }
+
+    /// Every decision, by service.
+    pub fn decisions(&self) -> &BTreeMap<ObjectName, Decision> {
+        &self.decisions
+    }
+
+    fn update_services(
+        &mut self,
+        index: &Index,
+        services: impl IntoIterator<Item = ObjectName>,
+    ) -> Vec<RouteChange> {
+        let mut affected = BTreeSet::new();
+        for name in services {
+            let decision = match index.service(&name) {
+                Some(service) => decide(index, &self.node, service),
+                None => Decision::default(),
+            };
+            self.replace(name, decision, &mut affected);
+        }
+        affected.into_iter().filter_map(|key| self.merge_again(key)).collect()
+    }
+
+    fn replace(&mut self, name: ObjectName, new: Decision, affected: &mut BTreeSet<(String, IpNet)>) {
+        let key = |contribution: &Contribution| (contribution.peer.clone(), contribution.prefix);
+        let old = self.decisions.remove(&name).unwrap_or_default();
+        if old.contributions != new.contributions {
+            for key in old.contributions.iter().map(key) {
+                if let Some(contributors) = self.contributors.get_mut(&key) {
+                    contributors.remove(&name);
+                }
+                affected.insert(key);
+            }
+            for key in new.contributions.iter().map(key) {
+                self.contributors.entry(key.clone()).or_default().insert(name.clone());
+                affected.insert(key);
+            }
+        }
+        if new != Decision::default() {
+            self.decisions.insert(name, new);
+        }
+    }
+
+    fn merge_again(&mut self, key: (String, IpNet)) -> Option<RouteChange> {
+        let contributors = self.contributors.get(&key).into_iter().flatten();
+        let contributions = contributors
+            .filter_map(|name| self.decisions.get(name))
+            .flat_map(|decision| &decision.contributions)
+            .filter(|contribution| contribution.peer == key.0 && contribution.prefix == key.1);
+        let route = merge(contributions);
+        let old = match &route {
+            Some(route) => self.routes.insert(key.clone(), route.clone()),
+            None => {
+                self.contributors.remove(&key);
+                self.routes.remove(&key)
+            }
+        };
+        let (peer, prefix) = key;
+        (old != route).then_some(RouteChange { peer, prefix, route })
+    }
+}

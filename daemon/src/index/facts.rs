@@ -1,0 +1,281 @@
+//! The facts that the index keeps: what decisions need of an object, and nothing else.
+//!
+//! A full Service costs ~18 KB in memory, its facts ~200 bytes. A fact is made once, when the object arrives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ferrolb_allocator::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_requested};
+
+use crate::api::core::{Endpoint, NodeStatus, ServiceSpec, ServiceStatus};
+use crate::api::{FieldError, ObjectName, RawObject};
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// Marks a node that no load balancer shall use, whatever its value.
+pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// The user asks for a pool.
+pub const POOL_ANNOTATION: &str = "metallb.io/address-pool";
+/// The user asks for addresses.
+pub const ADDRESSES_ANNOTATION: &str = "metallb.io/loadBalancerIPs";
+/// Services with the same key may share an address.
+pub const SHARING_ANNOTATION: &str = "metallb.io/allow-shared-ip";
+/// The allocator tells where the address came from.
+pub const ALLOCATED_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
+/// MetalLB's prefix before 0.14.9; still read, the new one wins if it is present.
+const OLD_PREFIX: &str = "metallb.universe.tf/";
+const NEW_PREFIX: &str = "metallb.io/";
+
+/// What decisions need of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// What it asks for and what it holds, as the allocator reads it. Which pools accept it is filled in later:
+    /// that is the configuration's business.
+    pub request: Request,
+    /// Guards the write of its status.
+    pub resource_version: String,
+    /// For serviceSelectors.
+    pub labels: Labels,
+    /// Whether `spec.type` is LoadBalancer.
+    pub load_balancer: bool,
+    /// `spec.loadBalancerClass`; present means: not ours.
+    pub class: Option<String>,
+    /// `spec.externalTrafficPolicy`.
+    pub traffic_policy: TrafficPolicy,
+    /// What stands in `status.loadBalancer.ingress[].ip` and is no address.
+    pub invalid_address: Option<String>,
+}
+
+/// `spec.externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Every node forwards to every Pod.
+    Cluster,
+    /// A node forwards only to its own Pods.
+    Local,
+}
+
+impl Service {
+    /// Reads a Service.
+    ///
+    /// # Errors
+    /// The field that has another shape than Kubernetes' own.
+    pub fn parse(name: ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
+        let spec: ServiceSpec = raw.field("spec")?;
+        let status: ServiceStatus = raw.field("status")?;
+        let traffic_policy = match spec.external_traffic_policy.as_str() {
+            "Local" => TrafficPolicy::Local,
+            "" | "Cluster" => TrafficPolicy::Cluster,
+            other => return Err(unknown("spec.externalTrafficPolicy", other, "Cluster or Local")),
+        };
+        let ingress = || status.load_balancer.ingress.iter().map(|ingress| ingress.ip.as_str());
+        Ok(Self {
+            request: request(&name, raw, &spec, traffic_policy, ingress().filter_map(|ip| ip.parse().ok()))?,
+            name,
+            resource_version: raw.metadata.resource_version.clone(),
+            labels: raw.metadata.labels.clone(),
+            load_balancer: spec.r#type == "LoadBalancer",
+            class: spec.load_balancer_class.clone(),
+            traffic_policy,
+            invalid_address: ingress().find(|ip| ip.parse::<IpAddr>().is_err()).map(str::to_owned),
+        })
+    }
+
+    /// Whether ferrolb handles it: type LoadBalancer, and no `loadBalancerClass` of somebody else.
+    pub const fn is_ours(&self) -> bool {
+        self.load_balancer && self.class.is_none()
+    }
+
+    /// The addresses in its status.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.request.holds
+    }
+}
+
+fn request(
+    name: &ObjectName,
+    raw: &RawObject,
+    spec: &ServiceSpec,
+    traffic_policy: TrafficPolicy,
+    holds: impl Iterator<Item = IpAddr>,
+) -> Result<Request, FieldError> {
+    let annotation = |key: &str| annotation(&raw.metadata.annotations, key);
+    let created: Option<jiff::Timestamp> = raw.metadata.creation_timestamp.parse().ok();
+    Ok(Request {
+        service: ServiceKey::new(name.namespace.clone(), name.name.clone()),
+        created: created.map_or(0, jiff::Timestamp::as_second),
+        uid: raw.metadata.uid.clone(),
+        holds: holds.collect(),
+        holds_from: annotation(ALLOCATED_ANNOTATION).map(str::to_owned),
+        cluster_families: cluster_families(spec)?,
+        family_policy: match spec.ip_family_policy.as_deref() {
+            None | Some("SingleStack") => FamilyPolicy::SingleStack,
+            Some("PreferDualStack") => FamilyPolicy::PreferDualStack,
+            Some("RequireDualStack") => FamilyPolicy::RequireDualStack,
+            Some(other) => {
+                let known = "SingleStack, PreferDualStack or RequireDualStack";
+                return Err(unknown("spec.ipFamilyPolicy", other, known));
+            }
+        },
+        requested: parse_requested(annotation(ADDRESSES_ANNOTATION), Some(&spec.load_balancer_ip)),
+        requested_pool: annotation(POOL_ANNOTATION).map(str::to_owned),
+        accepted_by: BTreeSet::new(),
+        sharing_key: annotation(SHARING_ANNOTATION).unwrap_or_default().to_owned(),
+        backend_key: match traffic_policy {
+            TrafficPolicy::Cluster => String::new(),
+            TrafficPolicy::Local => format!("Local {}", selector_text(&spec.selector)),
+        },
+        ports: spec
+            .ports
+            .iter()
+            .map(|port| Port {
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                number: port.port,
+            })
+            .collect(),
+    })
+}
+
+/// Reads an annotation under the present prefix or the old one. The present one wins if it stands there, also when it
+/// is empty; an empty value means: not set.
+fn annotation<'a>(annotations: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
+    let old = key.replace(NEW_PREFIX, OLD_PREFIX);
+    let value = annotations.get(key).or_else(|| annotations.get(&old))?;
+    (!value.is_empty()).then_some(value)
+}
+
+fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
+    let texts: Vec<&str> = if spec.cluster_ips.is_empty() {
+        vec![spec.cluster_ip.as_str()]
+    } else {
+        spec.cluster_ips.iter().map(String::as_str).collect()
+    };
+    texts
+        .into_iter()
+        .filter(|text| !text.is_empty() && *text != "None")
+        .map(|text| {
+            let parsed = text.parse().map_err(|_| unknown("spec.clusterIPs", text, "an IP address"));
+            parsed.map(Family::of)
+        })
+        .collect()
+}
+
+fn selector_text(selector: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
+}
+
+fn unknown(path: &str, value: &str, expected: &str) -> FieldError {
+    FieldError::new(path, format!("{value:?} is not {expected}"))
+}
+
+/// One EndpointSlice: which service it belongs to and where healthy endpoints are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The service; none for slices that belong to nothing we look at.
+    pub service: Option<ObjectName>,
+    /// Whether its addresses are IPv6.
+    pub ipv6: bool,
+    /// Names of nodes with at least one healthy endpoint, and how many.
+    pub nodes: BTreeMap<String, u32>,
+    /// Healthy endpoints, those without a node name included.
+    pub healthy: u32,
+}
+
+impl Slice {
+    /// Reads an EndpointSlice. Healthy is what kube-proxy can send to: ready (or not said), or serving.
+    ///
+    /// # Errors
+    /// The field that has another shape than Kubernetes' own.
+    pub fn parse(name: &ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
+        let address_type: String = raw.field("addressType")?;
+        let endpoints: Vec<Endpoint> = raw.field("endpoints")?;
+        let mut slice = Self {
+            service: raw
+                .metadata
+                .labels
+                .get("kubernetes.io/service-name")
+                .map(|service| ObjectName::new(name.namespace.clone(), service.clone())),
+            ipv6: address_type == "IPv6",
+            nodes: BTreeMap::new(),
+            healthy: 0,
+        };
+        for endpoint in endpoints {
+            let healthy = endpoint.conditions.ready.unwrap_or(true)
+                || endpoint.conditions.serving.unwrap_or(false);
+            if !healthy || endpoint.addresses.is_empty() {
+                continue;
+            }
+            slice.healthy += 1;
+            if let Some(node) = endpoint.node_name {
+                *slice.nodes.entry(node).or_default() += 1;
+            }
+        }
+        Ok(slice)
+    }
+}
+
+/// What decisions need of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// For nodeSelectors.
+    pub labels: Labels,
+    /// Condition NetworkUnavailable is True.
+    pub network_unavailable: bool,
+    /// `status.addresses` of type InternalIP.
+    pub internal_ips: Vec<IpAddr>,
+}
+
+impl Node {
+    /// Reads a Node.
+    ///
+    /// # Errors
+    /// The field that has another shape than Kubernetes' own.
+    pub fn parse(raw: &RawObject) -> Result<Self, FieldError> {
+        let status: NodeStatus = raw.field("status")?;
+        Ok(Self {
+            labels: raw.metadata.labels.clone(),
+            network_unavailable: status
+                .conditions
+                .iter()
+                .any(|c| c.r#type == "NetworkUnavailable" && c.status == "True"),
+            internal_ips: status
+                .addresses
+                .iter()
+                .filter(|address| address.r#type == "InternalIP")
+                .filter_map(|address| address.address.parse().ok())
+                .collect(),
+        })
+    }
+
+    /// Whether the exclude label stands there, whatever its value.
+    pub fn excluded(&self) -> bool {
+        self.labels.contains_key(EXCLUDE_LABEL)
+    }
+}
+
+/// A Secret's password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// A password as BGPPeer or Secret give it.
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself: for the session's key, and for nothing that is printed.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}

@@ -1,0 +1,295 @@
+//! The index: facts by key, made from what a source delivers.
+//!
+//! It answers every change with what that change touches, so that only this is decided anew. An object that can't be
+//! read keeps its last good facts: that is never a delete.
+
+pub mod facts;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use self::facts::{Labels, Node, Service, Slice};
+use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
+use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
+use crate::source::Change;
+
+/// Facts by key, and the configuration made of the configuration objects.
+#[derive(Debug, Default)]
+pub struct Index {
+    services: BTreeMap<ObjectName, Service>,
+    slices: BTreeMap<ObjectName, Slice>,
+    slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    nodes: BTreeMap<String, Node>,
+    namespaces: BTreeMap<String, Labels>,
+    holders: HashMap<IpAddr, BTreeSet<ObjectName>>,
+    objects: ConfigObjects,
+    config: Arc<Config>,
+    problems: BTreeMap<ObjectKey, String>,
+    synced: BTreeSet<Kind>,
+}
+
+/// What a change touches.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// These services.
+    pub services: BTreeSet<ObjectName>,
+    /// These nodes: whoever decides for one of them decides everything anew.
+    pub nodes: BTreeSet<String>,
+    /// The configuration: everything is decided anew.
+    pub configuration: bool,
+}
+
+impl Touched {
+    /// Adds what another change touches.
+    pub fn merge(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.nodes.extend(other.nodes);
+        self.configuration |= other.configuration;
+    }
+
+    /// Whether nothing is touched.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.nodes.is_empty() && !self.configuration
+    }
+}
+
+/// Healthy endpoints of a service in one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Nodes that have at least one, and how many.
+    pub nodes: BTreeMap<String, u32>,
+    /// How many there are, those without a node name included.
+    pub healthy: u32,
+}
+
+impl Index {
+    /// Takes in a change and tells what it touches.
+    pub fn apply(&mut self, change: Change) -> Touched {
+        match change {
+            Change::Apply(key, raw) => self.apply_object(key, raw),
+            Change::Delete(key) => self.delete(&key),
+            Change::Reset(kind, objects) => self.reset(kind, objects),
+            Change::Unreadable(kind, message) => self.set_unreadable(kind, message),
+        }
+    }
+
+    /// Whether every one of these kinds was listed once: before that, nothing complete can be said.
+    pub fn is_synced(&self, kinds: &[Kind]) -> bool {
+        kinds.iter().all(|kind| self.synced.contains(kind))
+    }
+
+    /// The configuration that runs.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// All services, also those that are not ours.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// One service.
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &BTreeMap<String, Node> {
+        &self.nodes
+    }
+
+    /// Services whose status holds an address.
+    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
+        self.holders.get(&address).into_iter().flatten().filter_map(|name| self.services.get(name))
+    }
+
+    /// Healthy endpoints of a service in one family, from all its slices.
+    pub fn endpoints(&self, service: &ObjectName, ipv6: bool) -> Endpoints {
+        let mut endpoints = Endpoints::default();
+        let names = self.slices_of.get(service).into_iter().flatten();
+        for slice in names.filter_map(|name| self.slices.get(name)).filter(|slice| slice.ipv6 == ipv6) {
+            endpoints.healthy += slice.healthy;
+            for (node, count) in &slice.nodes {
+                *endpoints.nodes.entry(node.clone()).or_default() += count;
+            }
+        }
+        endpoints
+    }
+
+    /// Everything that is wrong with objects, configuration or not.
+    pub fn problems(&self) -> Vec<Problem> {
+        let facts = self.problems.iter().map(|(object, message)| Problem {
+            object: object.clone(),
+            severity: Severity::Error,
+            message: message.clone(),
+        });
+        self.config.problems.iter().cloned().chain(facts).collect()
+    }
+
+    fn apply_object(&mut self, key: ObjectKey, raw: RawObject) -> Touched {
+        match key.kind {
+            Kind::Service => {
+                let parsed = Service::parse(key.name.clone(), &raw);
+                self.good(&key, parsed).map(|service| self.set_service(&key.name, Some(service)))
+            }
+            Kind::EndpointSlice => {
+                let parsed = Slice::parse(&key.name, &raw);
+                self.good(&key, parsed).map(|slice| self.set_slice(&key.name, Some(slice)))
+            }
+            Kind::Node => {
+                let parsed = Node::parse(&raw);
+                self.good(&key, parsed).map(|node| self.set_node(&key.name.name, Some(node)))
+            }
+            Kind::Namespace => Some(self.set_namespace(&key.name.name, Some(raw.metadata.labels))),
+            Kind::Secret | Kind::IpAddressPool | Kind::BgpPeer | Kind::BgpAdvertisement | Kind::Community => {
+                self.objects.apply(key, raw);
+                Some(self.recompile())
+            }
+        }
+        .unwrap_or_default()
+    }
+
+    fn delete(&mut self, key: &ObjectKey) -> Touched {
+        self.problems.remove(key);
+        match key.kind {
+            Kind::Service => self.set_service(&key.name, None),
+            Kind::EndpointSlice => self.set_slice(&key.name, None),
+            Kind::Node => self.set_node(&key.name.name, None),
+            Kind::Namespace => self.set_namespace(&key.name.name, None),
+            Kind::Secret | Kind::IpAddressPool | Kind::BgpPeer | Kind::BgpAdvertisement | Kind::Community => {
+                self.objects.delete(key);
+                self.recompile()
+            }
+        }
+    }
+
+    fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) -> Touched {
+        self.synced.insert(kind);
+        if kind.is_configuration() {
+            self.objects.reset(kind, objects);
+            return self.recompile();
+        }
+        let present: BTreeSet<ObjectName> = objects.iter().map(|(key, _)| key.name.clone()).collect();
+        let mut touched = Touched::default();
+        for name in self.names(kind).into_iter().filter(|name| !present.contains(name)) {
+            touched.merge(self.delete(&ObjectKey::new(kind, name)));
+        }
+        for (key, raw) in objects {
+            touched.merge(self.apply_object(key, raw));
+        }
+        touched
+    }
+
+    fn set_unreadable(&mut self, kind: Kind, message: String) -> Touched {
+        // It was asked for and there is an answer, if a bad one: nobody shall wait for it.
+        self.synced.insert(kind);
+        self.objects.set_unreadable(kind, message);
+        self.recompile()
+    }
+
+    fn names(&self, kind: Kind) -> Vec<ObjectName> {
+        let named = |names: Vec<&String>| names.into_iter().map(|name| ObjectName::new("", name.clone())).collect();
+        match kind {
+            Kind::Service => self.services.keys().cloned().collect(),
+            Kind::EndpointSlice => self.slices.keys().cloned().collect(),
+            Kind::Node => named(self.nodes.keys().collect()),
+            Kind::Namespace => named(self.namespaces.keys().collect()),
+            Kind::Secret | Kind::IpAddressPool | Kind::BgpPeer | Kind::BgpAdvertisement | Kind::Community => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// Passes a good value on; a bad one is noted, and the object keeps the facts it had.
+    fn good<T>(&mut self, key: &ObjectKey, parsed: Result<T, FieldError>) -> Option<T> {
+        match parsed {
+            Ok(value) => {
+                self.problems.remove(key);
+                Some(value)
+            }
+            Err(error) => {
+                self.problems.insert(key.clone(), error.to_string());
+                None
+            }
+        }
+    }
+
+    fn set_service(&mut self, name: &ObjectName, service: Option<Service>) -> Touched {
+        let old = match &service {
+            Some(service) => self.services.insert(name.clone(), service.clone()),
+            None => self.services.remove(name),
+        };
+        if old == service {
+            return Touched::default();
+        }
+        let mut touched = Touched { services: BTreeSet::from([name.clone()]), ..Touched::default() };
+        let addresses = |service: &Option<Service>| -> Vec<IpAddr> {
+            service.as_ref().map_or_else(Vec::new, |service| service.addresses().to_vec())
+        };
+        // Whoever holds the same address is touched as well: a conflict may begin or end.
+        for address in addresses(&old) {
+            let holders = self.holders.entry(address).or_default();
+            holders.remove(name);
+            touched.services.extend(holders.iter().cloned());
+            if holders.is_empty() {
+                self.holders.remove(&address);
+            }
+        }
+        for address in addresses(&service) {
+            let holders = self.holders.entry(address).or_default();
+            holders.insert(name.clone());
+            touched.services.extend(holders.iter().cloned());
+        }
+        touched
+    }
+
+    fn set_slice(&mut self, name: &ObjectName, slice: Option<Slice>) -> Touched {
+        let owner = |slice: &Option<Slice>| slice.as_ref().and_then(|slice| slice.service.clone());
+        let old = match &slice {
+            Some(slice) => self.slices.insert(name.clone(), slice.clone()),
+            None => self.slices.remove(name),
+        };
+        if old == slice {
+            return Touched::default();
+        }
+        if let Some(service) = owner(&old)
+            && let Some(names) = self.slices_of.get_mut(&service)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+        if let Some(service) = owner(&slice) {
+            self.slices_of.entry(service).or_default().insert(name.clone());
+        }
+        let services = owner(&old).into_iter().chain(owner(&slice)).collect();
+        Touched { services, ..Touched::default() }
+    }
+
+    fn set_node(&mut self, name: &str, node: Option<Node>) -> Touched {
+        let old = match &node {
+            Some(node) => self.nodes.insert(name.to_owned(), node.clone()),
+            None => self.nodes.remove(name),
+        };
+        if old == node {
+            return Touched::default();
+        }
+        Touched { nodes: BTreeSet::from([name.to_owned()]), ..Touched::default() }
+    }
+
+    fn set_namespace(&mut self, name: &str, labels: Option<Labels>) -> Touched {
+        let old = match &labels {
+            Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()),
+            None => self.namespaces.remove(name),
+        };
+        if old == labels { Touched::default() } else { self.recompile() }
+    }
+
+    fn recompile(&mut self) -> Touched {
+        let config = self.objects.compile(Surroundings { namespaces: &self.namespaces });
+        self.config = config;
+        Touched { configuration: true, ..Touched::default() }
+    }
+}

@@ -1,0 +1,261 @@
+//! A folder of YAML as a source: the embedded default, needing no cluster and no root.
+//!
+//! The same objects as in the API server: Services, EndpointSlices, Nodes and their status stand there as manifests. The
+//! folder is watched. A file that can't be read or parsed loses nothing: what it last said stays. The status of
+//! services is kept in memory, on top of what the manifests say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::api::{Kind, ObjectKey, RawObject};
+
+/// The namespace of a Service, EndpointSlice or the like that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Location {
+    /// The file.
+    pub file: PathBuf,
+    /// The line where the document begins or the error is, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// An object and where it stands.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Itself.
+    pub raw: RawObject,
+    /// Its document's first line.
+    pub location: Location,
+}
+
+/// A place that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{location}: {message}")]
+pub struct ManifestError {
+    /// Where.
+    pub location: Location,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// What a set of manifests says.
+#[derive(Clone, Debug, Default)]
+pub struct Manifests {
+    /// Objects that ferrolb reads, each key once.
+    pub objects: BTreeMap<ObjectKey, Located>,
+    /// Places that could not be read.
+    pub errors: Vec<ManifestError>,
+    /// How many objects are of kinds that ferrolb does not read.
+    pub others: usize,
+}
+
+/// What one file says.
+#[derive(Clone, Debug, Default)]
+struct File {
+    objects: Vec<Located>,
+    errors: Vec<ManifestError>,
+    others: usize,
+}
+
+/// Reads manifests, and remembers what each file last said.
+#[derive(Debug)]
+pub struct Loader {
+    paths: Vec<PathBuf>,
+    config_namespace: String,
+    files: BTreeMap<PathBuf, File>,
+}
+
+impl Loader {
+    /// A loader for files and folders (with their subfolders). Configuration objects without a namespace belong to
+    /// `config_namespace`.
+    pub fn new(paths: Vec<PathBuf>, config_namespace: &str) -> Self {
+        Self { paths, config_namespace: config_namespace.to_owned(), files: BTreeMap::new() }
+    }
+
+    /// Reads everything (again).
+    pub fn load(&mut self) -> Manifests {
+        let mut manifests = Manifests::default();
+        let mut files = BTreeMap::new();
+        for path in self.paths.clone() {
+            match list(&path) {
+                Ok(found) => {
+                    for path in found {
+                        let file = self.read(&path);
+                        files.insert(path, file);
+                    }
+                }
+                // What can't be listed keeps what it last said.
+                Err(error) => {
+                    manifests.errors.push(unreadable(&path, &error));
+                    let under = self.files.iter().filter(|(file, _)| file.starts_with(&path));
+                    files.extend(under.map(|(path, file)| (path.clone(), file.clone())));
+                }
+            }
+        }
+        for file in files.values() {
+            manifests.add(file);
+        }
+        self.files = files;
+        manifests
+    }
+
+    fn read(&self, path: &Path) -> File {
+        let mut file = match std::fs::read_to_string(path) {
+            Ok(text) => parse(path, &text, &self.config_namespace),
+            Err(error) => File { errors: vec![unreadable(path, &error)], ..File::default() },
+        };
+        if let (false, Some(old)) = (file.errors.is_empty(), self.files.get(path)) {
+            let kept: Vec<Located> = old
+                .objects
+                .iter()
+                .filter(|old| file.objects.iter().all(|new| new.key != old.key))
+                .cloned()
+                .collect();
+            file.objects.extend(kept);
+        }
+        file
+    }
+}
+
+impl Manifests {
+    fn add(&mut self, file: &File) {
+        self.errors.extend(file.errors.iter().cloned());
+        self.others += file.others;
+        for object in &file.objects {
+            if let Some(first) = self.objects.get(&object.key) {
+                self.errors.push(ManifestError {
+                    location: object.location.clone(),
+                    message: format!("{} stands already at {}: remove one of them", object.key, first.location),
+                });
+                continue;
+            }
+            self.objects.insert(object.key.clone(), object.clone());
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
+    let location = Location { file: path.to_owned(), line: 1 };
+    ManifestError { location, message: format!("can't be read: {error}") }
+}
+
+/// The YAML and JSON files at or under a path, sorted.
+fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let path = entry?.path();
+        let known = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if hidden {
+            // Kubernetes mounts ConfigMaps through hidden folders: their content shows up under its own name.
+        } else if path.is_dir() {
+            found.extend(list(&path)?);
+        } else if known {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Splits a file into documents and reads each by itself, so that a bad one does not hide the others.
+fn parse(path: &Path, text: &str, config_namespace: &str) -> File {
+    let mut file = File::default();
+    for (line, document) in documents(text) {
+        let location = Location { file: path.to_owned(), line };
+        let value: serde_json::Value = match serde_saphyr::from_str(&document) {
+            Ok(value) => value,
+            Err(error) => {
+                file.errors.push(syntax_error(location, &error));
+                continue;
+            }
+        };
+        if value.is_null() {
+            continue;
+        }
+        for item in items(value) {
+            match read_object(item, config_namespace) {
+                Ok(Some((key, raw))) => {
+                    file.objects.push(Located { key, raw, location: location.clone() });
+                }
+                Ok(None) => file.others += 1,
+                Err(message) => file.errors.push(ManifestError { location: location.clone(), message }),
+            }
+        }
+    }
+    file
+}
+
+fn syntax_error(document: Location, error: &serde_saphyr::Error) -> ManifestError {
+    let error = error.without_snippet();
+    let offset = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
+    let line = document.line + offset.saturating_sub(1);
+    ManifestError { location: Location { line, ..document }, message: format!("not valid YAML: {error}") }
+}
+
+/// Documents with the line each begins at. Only `---` at the start of a line parts them.
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut documents = Vec::new();
+    let mut start = 1;
+    let mut current = String::new();
+    for (index, line) in text.lines().enumerate() {
+        if line == "---" || line.starts_with("--- ") {
+            documents.push((start, std::mem::take(&mut current)));
+            start = index + 2;
+        } else {
+            current.push_str(line);
+            current.push('\n');
+        }
+    }
+    documents.push((start, current));
+    documents.retain(|(_, text)| text.lines().any(|line| !line.trim().is_empty() && !line.trim().starts_with('#')));
+    documents
+}
+
+/// The items of a `List`, or the object itself.
+fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    match value.get_mut("items") {
+        Some(serde_json::Value::Array(items)) if is_list => std::mem::take(items),
+        _ => vec![value],
+    }
+}
+
+fn read_object(
+    value: serde_json::Value,
+    config_namespace: &str,
+) -> Result<Option<(ObjectKey, RawObject)>, String> {
+    let raw: RawObject =
+        serde_json::from_value(value).map_err(|error| format!("not a Kubernetes object: {error}"))?;
+    let Some(kind) = Kind::from_name(&raw.kind) else {
+        return if raw.kind.is_empty() { Err("kind is missing".into()) } else { Ok(None) };
+    };
+    if raw.metadata.name.is_empty() {
+        return Err(format!("{}: metadata.name is missing", kind.name()));
+    }
+    if raw.api_version != kind.api_version() {
+        return Err(format!(
+            "{} {}: apiVersion {:?} is not read, use {}",
+            kind.name(),
+            raw.metadata.name,
+            raw.api_version,
+            kind.api_version()
+        ));
+    }
+    let default = if kind.is_configuration() { config_namespace } else { DEFAULT_NAMESPACE };
+    Ok(raw.key(default).map(|key| (key, raw)))
+}

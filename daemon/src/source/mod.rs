@@ -1,0 +1,53 @@
+//! Where objects come from, and where status goes back to: the Kubernetes API, or a folder of the same YAML.
+//! Nothing behind this module knows which of the two it is.
+
+pub mod manifests;
+
+use std::net::IpAddr;
+
+use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
+
+/// What a source says.
+#[derive(Debug)]
+pub enum Change {
+    /// An object is there, new or changed.
+    Apply(ObjectKey, RawObject),
+    /// An object was deleted.
+    Delete(ObjectKey),
+    /// The whole list of a kind: what is not in it was deleted.
+    Reset(Kind, Vec<(ObjectKey, RawObject)>),
+    /// Objects of a kind can't be read, for instance because their CRD is gone. That deletes nothing.
+    Unreadable(Kind, String),
+}
+
+/// What the allocator wants to stand in a service's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusWrite {
+    /// The service.
+    pub service: ObjectName,
+    /// Guards the write: a service that changed meanwhile is decided anew.
+    pub resource_version: String,
+    /// `status.loadBalancer.ingress[].ip`, in this order; none: the status is cleared.
+    pub addresses: Vec<IpAddr>,
+    /// The annotation `metallb.io/ip-allocated-from-pool`; none: it is removed.
+    pub pool: Option<String>,
+}
+
+/// What happens at a source, in order.
+#[derive(Debug)]
+pub enum Event {
+    /// Objects changed.
+    Change(Change),
+    /// Whether this process allocates. A source says `true` only after it sent a consistent list of services and
+    /// pools, read after the Lease was won: the allocator decides from that.
+    Leading(bool),
+}
+
+/// Both directions of a source.
+#[derive(Debug)]
+pub struct Source {
+    /// What happens there. Ends when the source can't go on.
+    pub events: tokio::sync::mpsc::Receiver<Event>,
+    /// Where status is written; each write replaces an older one for the same service.
+    pub status: tokio::sync::mpsc::Sender<StatusWrite>,
+}
