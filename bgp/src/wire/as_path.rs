@@ -2,7 +2,19 @@
 
 use std::fmt;
 
+use nom::Parser;
+use nom::bytes::complete::take;
+use nom::number::complete::be_u8;
+
+use super::Parsed;
 use super::asn::Asn;
+use super::error::AttributeErrorKind;
+
+/// Types of segments (RFC 4271 §4.3, RFC 5065 §3).
+const AS_SET: u8 = 1;
+const AS_SEQUENCE: u8 = 2;
+const AS_CONFED_SEQUENCE: u8 = 3;
+const AS_CONFED_SET: u8 = 4;
 
 /// The autonomous systems a route has passed, nearest first.
 ///
@@ -39,4 +51,78 @@ impl fmt::Display for AsPath {
         }
         Ok(())
     }
+}
+
+/// What to do about confederation segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confederation {
+    /// An error (RFC 5065 §5).
+    Refuse,
+    /// Passed over, as RFC 6793 §6 wants it in AS4_PATH.
+    Skip,
+}
+
+/// Reads the value of AS_PATH or AS4_PATH. Of several errors the first is given, but one that
+/// makes the segments unreadable before any in what they say.
+pub(super) fn decode(
+    mut value: &[u8],
+    four_octet: bool,
+    confederation: Confederation,
+) -> Result<AsPath, AttributeErrorKind> {
+    let width = if four_octet { 4 } else { 2 };
+    let mut path = Vec::with_capacity(value.len() / width);
+    let mut fault = None;
+    while !value.is_empty() {
+        let (tail, (kind, octets)) =
+            segment(value, width).map_err(|_| AttributeErrorKind::AsPath)?;
+        value = tail;
+        match (kind, confederation) {
+            (AS_SEQUENCE, _) => {
+                let start = path.len();
+                path.extend(octets.chunks_exact(width).map(asn));
+                if path[start..].contains(&Asn::ZERO) {
+                    fault.get_or_insert(AttributeErrorKind::AsZero);
+                }
+            }
+            (AS_CONFED_SEQUENCE | AS_CONFED_SET, Confederation::Skip) => {}
+            (AS_SET | AS_CONFED_SET, _) => {
+                fault.get_or_insert(AttributeErrorKind::AsSet);
+            }
+            (AS_CONFED_SEQUENCE, Confederation::Refuse) => {
+                fault.get_or_insert(AttributeErrorKind::Confederation);
+            }
+            _ => return Err(AttributeErrorKind::AsPath),
+        }
+    }
+    fault.map_or(Ok(AsPath(path)), Err)
+}
+
+/// One segment: its type and its AS numbers, of which there must be one (RFC 7606 §7.2).
+fn segment(input: &[u8], width: usize) -> Parsed<'_, (u8, &[u8])> {
+    let (input, (kind, count)) = (be_u8, be_u8).parse(input)?;
+    if count == 0 {
+        return Err(nom::Err::Error(()));
+    }
+    let (input, octets) = take(usize::from(count) * width).parse(input)?;
+    Ok((input, (kind, octets)))
+}
+
+/// A big-endian AS number of two or four octets.
+fn asn(octets: &[u8]) -> Asn {
+    Asn(octets
+        .iter()
+        .fold(0, |number, &octet| (number << 8) | u32::from(octet)))
+}
+
+/// The value of AS_PATH or AS4_PATH: as many sequences of up to 255 as needed.
+pub(super) fn encode(path: &AsPath, four_octet: bool) -> Vec<u8> {
+    let mut value = Vec::with_capacity(path.0.len() * 4 + 2);
+    for segment in path.0.chunks(u8::MAX.into()) {
+        value.push(AS_SEQUENCE);
+        value.push(u8::try_from(segment.len()).unwrap_or(u8::MAX));
+        for asn in segment {
+            asn.put(&mut value, four_octet);
+        }
+    }
+    value
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
+use bytes::BufMut;
+
 /// A four-octet autonomous system number, written in decimal ("asplain", RFC 5396 §2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Asn(pub u32);
@@ -18,6 +20,15 @@ impl Asn {
     /// (RFC 6793 §4.2.2).
     pub fn two_octet(self) -> u16 {
         u16::try_from(self.0).unwrap_or(23456)
+    }
+
+    /// Appends the number in four octets or in two.
+    pub(super) fn put(self, buffer: &mut impl BufMut, four_octet: bool) {
+        if four_octet {
+            buffer.put_u32(self.0)
+        } else {
+            buffer.put_u16(self.two_octet())
+        }
     }
 
     /// Whether the number needs more than two octets.

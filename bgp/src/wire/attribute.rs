@@ -184,9 +184,9 @@ pub struct PathAttributes {
     pub atomic_aggregate: bool,
     /// AGGREGATOR, with what AS4_AGGREGATOR adds to it.
     pub aggregator: Option<Aggregator>,
-    /// COMMUNITIES as received; the encoder sorts and deduplicates them.
+    /// COMMUNITIES. The decoder and the encoder sort them and leave each once.
     pub communities: Vec<Community>,
-    /// LARGE_COMMUNITY as received; the encoder sorts and deduplicates them.
+    /// LARGE_COMMUNITY, likewise (RFC 8092 §3).
     pub large_communities: Vec<LargeCommunity>,
     /// Everything kept as octets, in the order received.
     pub unknown: Vec<UnknownAttribute>,

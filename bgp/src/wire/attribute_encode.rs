@@ -5,17 +5,13 @@ use std::net::Ipv4Addr;
 
 use bytes::{BufMut, BytesMut};
 
-use super::as_path::AsPath;
-use super::asn::Asn;
+use super::as_path;
 use super::attribute::{Aggregator, AttributeFlags, AttributeType, PathAttributes};
 
 const WELL_KNOWN: AttributeFlags = AttributeFlags(AttributeFlags::TRANSITIVE);
 const NON_TRANSITIVE: AttributeFlags = AttributeFlags(AttributeFlags::OPTIONAL);
 const TRANSITIVE: AttributeFlags =
     AttributeFlags(AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE);
-
-/// AS_SEQUENCE (RFC 4271 §4.3).
-const AS_SEQUENCE: u8 = 2;
 
 /// Appends flags, type and length, the last in one octet where it fits.
 pub(super) fn put_attribute_header(
@@ -51,10 +47,14 @@ pub(super) fn encode_attributes(
         add(
             WELL_KNOWN,
             AttributeType::AS_PATH,
-            &as_path(path, four_octet_asn),
+            &as_path::encode(path, four_octet_asn),
         );
         if !four_octet_asn && path.0.iter().any(|asn| asn.is_four_octet()) {
-            add(TRANSITIVE, AttributeType::AS4_PATH, &as_path(path, true));
+            add(
+                TRANSITIVE,
+                AttributeType::AS4_PATH,
+                &as_path::encode(path, true),
+            );
         }
     }
     if let Some(next_hop) = next_hop {
@@ -119,30 +119,9 @@ pub(super) fn encode_attributes(
     buffer
 }
 
-/// The value of AS_PATH or AS4_PATH: as many sequences of up to 255 as needed.
-fn as_path(path: &AsPath, four_octet: bool) -> BytesMut {
-    let mut value = BytesMut::with_capacity(path.0.len() * 4 + 2);
-    for segment in path.0.chunks(u8::MAX.into()) {
-        value.put_u8(AS_SEQUENCE);
-        value.put_u8(u8::try_from(segment.len()).unwrap_or(u8::MAX));
-        segment
-            .iter()
-            .for_each(|&asn| put_asn(&mut value, asn, four_octet));
-    }
-    value
-}
-
 fn aggregator(aggregator: &Aggregator, four_octet: bool) -> BytesMut {
     let mut value = BytesMut::with_capacity(8);
-    put_asn(&mut value, aggregator.asn, four_octet);
+    aggregator.asn.put(&mut value, four_octet);
     value.put_slice(&aggregator.router_id.octets());
     value
-}
-
-fn put_asn(buffer: &mut BytesMut, asn: Asn, four_octet: bool) {
-    if four_octet {
-        buffer.put_u32(asn.0)
-    } else {
-        buffer.put_u16(asn.two_octet())
-    }
 }
