@@ -449,7 +449,9 @@ fn check_list(value: &[u8], width: usize) -> Result<(), Fault> {
 
 /// RFC 7606 §7.8.
 fn communities(value: &[u8]) -> Result<Vec<Community>, Fault> {
-    let mut communities: Vec<_> = elements(value, 4)?
+    check_list(value, 4)?;
+    let mut communities: Vec<_> = value
+        .chunks_exact(4)
         .map(|one| Community(word(one, 0)))
         .collect();
     communities.sort_unstable();
