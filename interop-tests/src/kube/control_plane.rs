@@ -1,7 +1,7 @@
 //! etcd, kube-apiserver, kube-controller-manager and, for real nodes, kube-scheduler.
 
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -187,13 +187,10 @@ impl<'s> ControlPlane<'s> {
     }
 
     fn start_controllers(&mut self) -> Result<()> {
-        let kubeconfig = self.admin_kubeconfig();
-        let kubeconfig = |flag: &str| format!("--{flag}={}", kubeconfig.display());
+        let kubeconfig = format!("--kubeconfig={}", self.admin_kubeconfig().display());
         let mut manager = self.namespace.command(cached("kube-controller-manager")?);
         manager
-            .arg(kubeconfig("kubeconfig"))
-            .arg(kubeconfig("authentication-kubeconfig"))
-            .arg(kubeconfig("authorization-kubeconfig"))
+            .arg(&kubeconfig)
             .arg("--leader-elect=false")
             .arg(format!(
                 "--service-account-private-key-file={}",
@@ -211,11 +208,7 @@ impl<'s> ControlPlane<'s> {
         self.controllers.push(manager);
         if self.nodes == Nodes::Real {
             let mut scheduler = self.namespace.command(cached("kube-scheduler")?);
-            scheduler
-                .arg(kubeconfig("kubeconfig"))
-                .arg(kubeconfig("authentication-kubeconfig"))
-                .arg(kubeconfig("authorization-kubeconfig"))
-                .arg("--leader-elect=false");
+            scheduler.arg(&kubeconfig).arg("--leader-elect=false");
             let scheduler = Daemon::start(self.scratch, "kube-scheduler", &scheduler)?;
             self.controllers.push(scheduler);
         }
@@ -260,6 +253,20 @@ impl<'s> ControlPlane<'s> {
         node.route("10.96.0.0/16", &ADDRESS.to_string())?;
         node.route("fd00:96::/112", ADDRESS6)?;
         Ok(member)
+    }
+
+    /// Makes another address of a node reachable for the API server, which fetches logs from its InternalIP.
+    pub(super) fn route_to(&self, address: IpAddr, member: Member) -> Result<()> {
+        match address {
+            IpAddr::V4(_) => {
+                let via = member.address().to_string();
+                self.namespace.route(&format!("{address}/32"), &via)
+            }
+            IpAddr::V6(_) => {
+                let via = format!("fd77::{:x}", member.number);
+                self.namespace.route(&format!("{address}/128"), &via)
+            }
+        }
     }
 
     /// Runs kubectl as administrator and gives what it printed.

@@ -31,23 +31,29 @@ pub(super) fn sweep() -> Result<()> {
             continue;
         };
         if !Path::new("/proc").join(pid.to_string()).exists() {
-            clean(&entry.path())?;
+            clean(&entry.path(), &network_namespaces(&entry.path())?)?;
         }
     }
     Ok(())
 }
 
-/// Ends every container whose files lie under `folder`, and its shim; unmounts what is mounted there; deletes the
-/// network namespaces those containers were in.
-pub(super) fn clean(folder: &Path) -> Result<()> {
-    let mut namespaces = BTreeSet::new();
+/// Inode numbers of the network namespaces that the containers of a folder are in: to be asked while they run.
+pub(super) fn network_namespaces(folder: &Path) -> Result<BTreeSet<u64>> {
+    let processes = container_processes(folder)?;
+    Ok(processes
+        .into_iter()
+        .filter_map(|pid| fs::metadata(format!("/proc/{pid}/ns/net")).ok())
+        .map(|namespace| namespace.ino())
+        .collect())
+}
+
+/// Ends every container whose files lie under `folder`, and its shim; unmounts what is mounted there; deletes those of
+/// these network namespaces that containerd made.
+pub(super) fn clean(folder: &Path, namespaces: &BTreeSet<u64>) -> Result<()> {
     until("containers ended", Duration::from_secs(20), || {
         let processes = container_processes(folder)?;
         for &pid in &processes {
             // It may have ended meanwhile, by itself or with the first process of its container.
-            if let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) {
-                namespaces.insert(namespace.ino());
-            }
             let _ = signal_pid("KILL", pid);
         }
         ensure!(processes.is_empty(), "{} processes left", processes.len());
@@ -56,7 +62,7 @@ pub(super) fn clean(folder: &Path) -> Result<()> {
     for mount in mounts_under(folder)? {
         run(Command::new("umount").arg("--lazy").arg(mount))?;
     }
-    delete_cni_namespaces(&namespaces)?;
+    delete_cni_namespaces(namespaces)?;
     remove_log_links(folder)
 }
 

@@ -42,6 +42,7 @@ impl RealNode {
         address: IpAddr,
     ) -> Result<Self> {
         leftovers::sweep()?;
+        cp.route_to(address, member)?;
         // Kubelet's mounts must reach the containers' mount namespaces.
         run(Command::new("mount").args(["--make-rshared", "/"]))?;
         let folder = cp.scratch().file(&format!("node-{name}"));
@@ -103,6 +104,18 @@ impl RealNode {
         import(&self.folder, archive).map(drop)
     }
 
+    fn end(&mut self) -> Result<()> {
+        // It would start again what ends below. It may have ended already.
+        let _ = self.kubelet.kill();
+        let namespaces = leftovers::network_namespaces(&self.folder)?;
+        // Through containerd, so that it and runc take away cgroups too. It may be gone, and then the rest is killed.
+        if let Err(error) = end_containers(&self.folder) {
+            eprintln!("cannot end the containers of {}: {error:#}", self.name);
+        }
+        let _ = self.containerd.kill();
+        leftovers::clean(&self.folder, &namespaces)
+    }
+
     /// Kubelet, to be suspended or killed: a node that stops reporting.
     pub fn kubelet(&mut self) -> &mut Daemon {
         &mut self.kubelet
@@ -111,13 +124,7 @@ impl RealNode {
 
 impl Drop for RealNode {
     fn drop(&mut self) {
-        // Kubelet would start again what ends below. It may have ended already.
-        let _ = self.kubelet.kill();
-        if let Err(error) = end_containers(&self.folder) {
-            eprintln!("cannot end the containers of {}: {error:#}", self.name);
-        }
-        let _ = self.containerd.kill();
-        if let Err(error) = leftovers::clean(&self.folder) {
+        if let Err(error) = self.end() {
             eprintln!("cannot clean up after {}: {error:#}", self.name);
         }
     }
@@ -146,7 +153,6 @@ fn import(folder: &Path, archive: &Path) -> Result<String> {
     run(ctr(folder, &["images", "import"]).arg(archive))
 }
 
-/// Through containerd, so that it and runc take away cgroups and shims; `leftovers::clean` does the rest.
 fn end_containers(folder: &Path) -> Result<()> {
     let tasks = run(&mut ctr(folder, &["tasks", "list", "-q"]))?;
     let tasks: Vec<&str> = tasks.lines().collect();

@@ -1,0 +1,193 @@
+//! Real nodes by themselves, without ferrolb: images, probes, logs, ServiceAccounts, a rollout, and the end.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ferrolb_interop_tests::kube::{ControlPlane, Image, Nodes, RealNode};
+use ferrolb_interop_tests::netns::{Link, Namespace};
+use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// One on every node in its network, as the announcer is, and one with a network of its own, as the allocator is.
+/// Each starts by asking the API server through its ClusterIP; busybox has no TLS that is worth the name, so it
+/// only connects.
+const WORKLOADS: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: on-every-node, namespace: default}
+spec:
+  selector: {matchLabels: {app: on-every-node}}
+  template:
+    metadata: {labels: {app: on-every-node}}
+    spec:
+      hostNetwork: true
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: ferrolb.example/busybox:lab
+        imagePullPolicy: Never
+        command: [/bin/sh, -c, 'busybox nc -w 5 "$KUBERNETES_SERVICE_HOST" 443 < /dev/null && echo "connected as $(busybox id -u)"; busybox wc -c < /var/run/secrets/kubernetes.io/serviceaccount/token; mkdir -p /tmp/www; cd /tmp/www; exec busybox httpd -f -p 8081']
+        readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
+        securityContext:
+          runAsNonRoot: true
+          runAsUser: 65532
+          readOnlyRootFilesystem: true
+          allowPrivilegeEscalation: false
+          capabilities: {drop: [ALL]}
+        volumeMounts: [{name: tmp, mountPath: /tmp}]
+      volumes: [{name: tmp, emptyDir: {}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: own-network, namespace: default}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: own-network}}
+  template:
+    metadata: {labels: {app: own-network}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: ferrolb.example/busybox:lab
+        imagePullPolicy: Never
+        command: [/bin/sh, -c, 'busybox nc -w 5 "$KUBERNETES_SERVICE_HOST" 443 < /dev/null && exec busybox httpd -f -p 8080']
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+"#;
+
+#[test]
+fn workloads_run_on_two_nodes_and_leave_nothing() {
+    scenario("real-nodes", |scratch| {
+        let before = pod_namespaces()?;
+        let hosts = [Namespace::new("node-1")?, Namespace::new("node-2")?];
+        {
+            let cp = ControlPlane::start(scratch, Nodes::Real)?;
+            let nodes = start_nodes(scratch, &cp, &hosts)?;
+            workloads_become_ready(&cp)?;
+            logs_can_be_read(&cp)?;
+            a_rollout_replaces_every_pod(&cp)?;
+            ensure!(
+                nodes.iter().all(|node| node.name().starts_with("node-")),
+                "{nodes:?}"
+            );
+        }
+        let after: Vec<String> = pod_namespaces()?;
+        ensure!(
+            after == before,
+            "Pods' network namespaces are left: {after:?}"
+        );
+        let folder = scratch.path().display().to_string();
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        ensure!(!mounts.contains(&folder), "mounts are left: {mounts}");
+        for host in &hosts {
+            let pids = host.pids()?;
+            ensure!(
+                pids.is_empty(),
+                "processes are left in {}: {pids:?}",
+                host.name()
+            );
+        }
+        Ok(())
+    });
+}
+
+fn start_nodes(
+    scratch: &Scratch,
+    cp: &ControlPlane<'_>,
+    hosts: &[Namespace; 2],
+) -> Result<Vec<RealNode>> {
+    Link::new((&hosts[0], "uplink"), (&hosts[1], "uplink"))?;
+    let busybox = Image::busybox().write(scratch)?;
+    let mut nodes = Vec::new();
+    for (host, (name, address)) in hosts
+        .iter()
+        .zip([("node-1", "10.99.1.1"), ("node-2", "10.99.1.2")])
+    {
+        host.address("uplink", &format!("{address}/24"))?;
+        let member = cp.join(host)?;
+        let node = RealNode::start(cp, host, member, name, address.parse()?)?;
+        node.import(&busybox)?;
+        let object = cp.get(&["node", name])?;
+        ensure!(
+            object["status"]["addresses"][0]["address"] == address,
+            "{object}"
+        );
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+fn workloads_become_ready(cp: &ControlPlane<'_>) -> Result<()> {
+    cp.apply(WORKLOADS)?;
+    cp.kubectl(&[
+        "rollout",
+        "status",
+        "daemonset/on-every-node",
+        "--timeout=60s",
+    ])?;
+    cp.kubectl(&[
+        "rollout",
+        "status",
+        "deployment/own-network",
+        "--timeout=60s",
+    ])?;
+    let ready = cp.get(&["daemonset", "on-every-node"])?["status"]["numberReady"].clone();
+    ensure!(ready == 2, "{ready}");
+    Ok(())
+}
+
+fn logs_can_be_read(cp: &ControlPlane<'_>) -> Result<()> {
+    for pod in pods(cp)? {
+        until(format!("log of {pod}"), SOON, || {
+            let log = cp.kubectl(&["logs", &pod])?;
+            let mut lines = log.lines();
+            ensure!(lines.next() == Some("connected as 65532"), "{log:?}");
+            let token: usize = lines.next().unwrap_or_default().trim().parse()?;
+            ensure!(token > 100, "no ServiceAccount token: {log:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn a_rollout_replaces_every_pod(cp: &ControlPlane<'_>) -> Result<()> {
+    let before = pods(cp)?;
+    cp.kubectl(&["rollout", "restart", "daemonset/on-every-node"])?;
+    cp.kubectl(&[
+        "rollout",
+        "status",
+        "daemonset/on-every-node",
+        "--timeout=60s",
+    ])?;
+    let after = pods(cp)?;
+    ensure!(
+        after.len() == 2 && !after.iter().any(|pod| before.contains(pod)),
+        "{before:?} {after:?}"
+    );
+    Ok(())
+}
+
+/// Network namespaces that containerd made, ours or somebody else's.
+fn pod_namespaces() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/run/netns")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("cni-") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Names of the DaemonSet's Pods that are not on their way out.
+fn pods(cp: &ControlPlane<'_>) -> Result<Vec<String>> {
+    let list = cp.get(&["pods", "-l", "app=on-every-node"])?;
+    let items = list["items"].as_array().into_iter().flatten();
+    Ok(items
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned()))
+        .collect())
+}
