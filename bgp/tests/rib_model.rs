@@ -19,6 +19,11 @@ enum Step {
         prefix: Index,
         route: Option<Index>,
     },
+    /// The usual case, and the one in which peers share what was encoded.
+    SetForAll {
+        prefix: Index,
+        route: Option<Index>,
+    },
     Commit,
     Up(Index),
     Down(Index),
@@ -33,10 +38,13 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let peer = any::<Index>;
+    let route = || proptest::option::weighted(0.7, any::<Index>());
     let family = prop::sample::select(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
     prop_oneof![
-        40 => (peer(), any::<Index>(), proptest::option::weighted(0.7, any::<Index>()))
+        10 => (peer(), any::<Index>(), route())
             .prop_map(|(peer, prefix, route)| Step::Set { peer, prefix, route }),
+        30 => (any::<Index>(), route())
+            .prop_map(|(prefix, route)| Step::SetForAll { prefix, route }),
         10 => Just(Step::Commit),
         5 => peer().prop_map(Step::Up),
         2 => peer().prop_map(Step::Down),
@@ -170,6 +178,12 @@ impl Model {
                     prefix,
                     route.map(|at| at.get(&routes()).clone()),
                 );
+            }
+            Step::SetForAll { prefix, route } => {
+                for peer in 0..PEERS.len() {
+                    let route = route.map(|at| at.get(&routes()).clone());
+                    self.set(peer, *prefix.get(&prefixes()), route);
+                }
             }
             Step::Commit => self.commit(),
             Step::Up(peer) => self.up(peer.index(PEERS.len())),

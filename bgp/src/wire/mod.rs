@@ -44,7 +44,7 @@ pub use family::{Afi, Family, Safi};
 pub use framer::{DecodeContext, Framer};
 pub use next_hop::NextHop;
 pub use notification::Notification;
-pub use open::{Negotiated, Open};
+pub use open::{Agreement, Open};
 pub use route_refresh::RouteRefresh;
 pub use update::{MpReach, MpUnreach, Update};
 

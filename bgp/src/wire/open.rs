@@ -41,7 +41,7 @@ pub struct Open {
 
 /// What two OPENs agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Negotiated {
+pub struct Agreement {
     /// The other side's AS.
     pub remote_asn: Asn,
     /// The other side's router id.
@@ -58,7 +58,7 @@ pub struct Negotiated {
     pub families: Vec<Family>,
 }
 
-impl Negotiated {
+impl Agreement {
     /// How to read what the other side sends from now on.
     pub fn decode_context(&self) -> DecodeContext {
         DecodeContext {
@@ -139,7 +139,7 @@ impl Open {
         &self,
         expected_asn: Option<Asn>,
         ours: &Self,
-    ) -> Result<Negotiated, DecodeError> {
+    ) -> Result<Agreement, DecodeError> {
         check_version(self.version)?;
         let remote_asn = self.check_asn(expected_asn)?;
         let ibgp = remote_asn == ours.sender_asn();
@@ -159,7 +159,7 @@ impl Open {
             return Err(DecodeError::MissingCapability(needed));
         }
         families.retain(|family| offered.contains(family));
-        Ok(Negotiated {
+        Ok(Agreement {
             remote_asn,
             remote_router_id: self.router_id,
             ibgp,

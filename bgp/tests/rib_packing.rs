@@ -1,0 +1,366 @@
+//! How much is said in how many octets, in which order, and how often it is encoded.
+
+mod rib_receiver;
+
+use std::collections::BTreeSet;
+
+use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
+use ferrolb_bgp::wire::{Community, Family};
+use ipnet::{IpNet, Ipv4Net};
+use rib_receiver::{Said, ebgp, parse, v4, v6};
+
+const PEER: PeerIndex = PeerIndex(0);
+const MAX: usize = 65_536;
+
+fn plain() -> Route {
+    Route::default()
+}
+
+fn with_med(med: u32) -> Route {
+    Route::new(RouteAttributes {
+        med: Some(med),
+        ..Default::default()
+    })
+}
+
+fn set_all(rib: &mut AdjRibOut, peer: PeerIndex, prefixes: &[IpNet], route: Option<&Route>) {
+    for prefix in prefixes {
+        rib.set(peer, *prefix, route.cloned());
+    }
+}
+
+/// An open table that desires `prefixes` for one peer, which has a session.
+fn table(prefixes: &[IpNet], encoding: SessionEncoding) -> AdjRibOut {
+    let mut rib = AdjRibOut::new();
+    set_all(&mut rib, PEER, prefixes, Some(&plain()));
+    rib.open_gate();
+    rib.session_up(PEER, encoding);
+    rib
+}
+
+fn drain(rib: &mut AdjRibOut, peer: PeerIndex) -> Vec<(usize, Said)> {
+    let polls = std::iter::from_fn(|| rib.poll_transmit(peer, MAX));
+    polls.flat_map(|octets| parse(&octets)).collect()
+}
+
+fn said(messages: Vec<(usize, Said)>) -> Vec<Said> {
+    messages.into_iter().map(|(_, said)| said).collect()
+}
+
+fn lengths(messages: &[(usize, Said)]) -> Vec<usize> {
+    let routes = messages
+        .iter()
+        .filter(|(_, said)| !matches!(said, Said::EndOfRib(_)));
+    routes.map(|(length, _)| *length).collect()
+}
+
+#[test]
+fn messages_are_as_full_as_they_can_be() {
+    let slash_24 =
+        |index: u32| IpNet::V4(Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24).unwrap());
+    // Announced messages and the length of a full one, withdrawn messages and theirs.
+    type Case = (fn(u32) -> IpNet, u32, usize, (usize, usize), (usize, usize));
+    let cases: [Case; 6] = [
+        (v4, 10_000, 4096, (13, 4093), (13, 4093)),
+        (v4, 100_000, 4096, (124, 4093), (123, 4093)),
+        (slash_24, 10_000, 4096, (10, 4095), (10, 4095)),
+        (v6, 10_000, 4096, (43, 4090), (42, 4093)),
+        (v6, 100_000, 4096, (422, 4090), (419, 4093)),
+        (v4, 20_000, 65_535, (2, 65_533), (2, 65_533)),
+    ];
+    for (prefix, count, max_length, announced, withdrawn) in cases {
+        let prefixes: Vec<IpNet> = (0..count).map(prefix).collect();
+        let mut rib = table(
+            &prefixes,
+            SessionEncoding {
+                max_length,
+                ..ebgp()
+            },
+        );
+        let announcing = lengths(&drain(&mut rib, PEER));
+        assert_eq!((announcing.len(), announcing[0]), announced);
+        set_all(&mut rib, PEER, &prefixes, None);
+        rib.commit();
+        let withdrawing = lengths(&drain(&mut rib, PEER));
+        assert_eq!((withdrawing.len(), withdrawing[0]), withdrawn);
+        assert_eq!(rib.advertised(PEER).count(), 0);
+    }
+}
+
+#[test]
+fn a_poll_gives_whole_messages_up_to_its_limit() {
+    let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
+    for (max, most) in [(4096, 1), (8188, 1), (8189, 2), (65_536, 16)] {
+        let mut rib = table(&prefixes, ebgp());
+        let octets = rib.poll_transmit(PEER, max).unwrap();
+        assert!(octets.len() <= max);
+        assert_eq!(parse(&octets).len(), most.min(13));
+    }
+}
+
+#[test]
+fn what_peers_have_in_common_is_encoded_once() {
+    let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
+    let mut rib = AdjRibOut::new();
+    let peers: Vec<PeerIndex> = (0..100).map(PeerIndex).collect();
+    for peer in &peers {
+        set_all(&mut rib, *peer, &prefixes, Some(&plain()));
+        rib.session_up(*peer, ebgp());
+    }
+    rib.open_gate();
+    let first = drain(&mut rib, peers[0]);
+    for peer in &peers[1..] {
+        assert_eq!(drain(&mut rib, *peer), first);
+    }
+    assert_eq!(rib.encoded_updates(), 13);
+    assert_eq!(
+        rib.counters(peers[99]).updates,
+        13 + 2,
+        "End-of-RIB is an UPDATE too"
+    );
+
+    // A change for all, and a change for all but one.
+    for peer in &peers {
+        rib.set(*peer, v4(7), None);
+        rib.set(*peer, v4(8), (*peer == peers[3]).then(plain));
+    }
+    rib.commit();
+    for peer in &peers {
+        let gone = if *peer == peers[3] {
+            vec![v4(7)]
+        } else {
+            vec![v4(7), v4(8)]
+        };
+        assert_eq!(said(drain(&mut rib, *peer)), [Said::Withdraw(gone)]);
+    }
+    assert_eq!(rib.encoded_updates(), 13 + 2);
+
+    // Sessions that come again.
+    for peer in &peers[50..60] {
+        rib.session_down(*peer);
+    }
+    for peer in &peers[50..60] {
+        rib.session_up(*peer, ebgp());
+        assert_eq!(drain(&mut rib, *peer).len(), 13 + 2);
+    }
+    assert_eq!(rib.encoded_updates(), 13 + 2 + 13);
+
+    // Other octets need an encoding of their own.
+    rib.session_up(
+        peers[52],
+        SessionEncoding {
+            ebgp: None,
+            ..ebgp()
+        },
+    );
+    assert_eq!(drain(&mut rib, peers[52]).len(), 13 + 2);
+    assert_eq!(rib.encoded_updates(), 13 + 2 + 13 + 13);
+}
+
+/// Thousands of small batches, as they come from a cluster: attributes and families in turn.
+#[test]
+fn small_batches_leave_no_trace_in_the_packing() {
+    let routes = [with_med(1), with_med(2), with_med(3)];
+    let [fresh, slow, awake] = [PeerIndex(1), PeerIndex(2), PeerIndex(3)];
+    let mut rib = AdjRibOut::new();
+    rib.open_gate();
+    rib.session_up(slow, ebgp());
+    rib.session_up(awake, ebgp());
+    drain(&mut rib, slow);
+    for index in 0..3000 {
+        let route = &routes[index as usize % 3];
+        for peer in [fresh, slow, awake] {
+            rib.set(peer, v4(index), Some(Route::clone(route)));
+            rib.set(peer, v6(index), Some(Route::clone(route)));
+        }
+        rib.commit();
+        drain(&mut rib, awake);
+    }
+    rib.session_up(fresh, ebgp());
+    let messages = drain(&mut rib, fresh);
+    // 1000 prefixes of each family for each of three sets of attributes.
+    assert_eq!(lengths(&messages).len(), 3 * 2 + 3 * 5);
+    assert_eq!(
+        lengths(&drain(&mut rib, slow)),
+        lengths(&messages),
+        "a backlog packs as well"
+    );
+}
+
+#[test]
+fn withdrawals_come_first_and_nothing_that_stays_is_touched() {
+    let prefixes: Vec<IpNet> = (0..4).map(v4).chain((0..4).map(v6)).collect();
+    let mut rib = table(&prefixes, ebgp());
+    drain(&mut rib, PEER);
+    rib.set(PEER, v6(0), Some(with_med(9)));
+    rib.set(PEER, v4(0), Some(with_med(9)));
+    rib.commit();
+    rib.set(PEER, v6(1), None);
+    rib.set(PEER, v4(1), None);
+    rib.commit();
+    let messages = said(drain(&mut rib, PEER));
+    assert_eq!(
+        messages[..2],
+        [Said::Withdraw(vec![v4(1)]), Said::Withdraw(vec![v6(1)])]
+    );
+    let announced = messages[2..].iter().map(|said| match said {
+        Said::Announce(heard, prefixes) => (heard.med, prefixes.clone()),
+        other => panic!("{other:?}"),
+    });
+    let both = [(Some(9), vec![v4(0)]), (Some(9), vec![v6(0)])];
+    assert_eq!(announced.collect::<Vec<_>>(), both);
+}
+
+#[test]
+fn what_was_taken_back_in_time_is_not_said() {
+    let mut rib = table(&[v4(1)], ebgp());
+    drain(&mut rib, PEER);
+    let steps = [
+        (v4(1), Some(with_med(1))),
+        (v4(1), None),
+        (v4(2), Some(plain())),
+        (v4(2), None),
+        (v4(1), Some(plain())),
+    ];
+    for (prefix, route) in steps {
+        rib.set(PEER, prefix, route);
+        rib.commit();
+        assert!(rib.pending(PEER));
+    }
+    assert_eq!(drain(&mut rib, PEER), []);
+    // Equal attributes are no change, whoever allocated them.
+    rib.set(PEER, v4(1), Some(plain()));
+    rib.commit();
+    assert!(!rib.pending(PEER));
+}
+
+#[test]
+fn end_of_rib_follows_the_first_table() {
+    let ends = [
+        Said::EndOfRib(Family::IPV4_UNICAST),
+        Said::EndOfRib(Family::IPV6_UNICAST),
+    ];
+    let mut rib = AdjRibOut::new();
+    rib.session_up(PEER, ebgp());
+    assert!(
+        !rib.pending(PEER) && rib.poll_transmit(PEER, MAX).is_none(),
+        "the gate is closed"
+    );
+    rib.open_gate();
+    assert!(rib.pending(PEER));
+    assert_eq!(said(drain(&mut rib, PEER)), ends, "of an empty table too");
+
+    rib.set(PEER, v4(1), Some(plain()));
+    assert!(!rib.pending(PEER), "not committed yet");
+    rib.commit();
+    assert!(
+        matches!(&said(drain(&mut rib, PEER))[..], [Said::Announce(..)]),
+        "once per session"
+    );
+    rib.refresh(PEER, Family::IPV4_UNICAST);
+    assert!(
+        matches!(&said(drain(&mut rib, PEER))[..], [Said::Announce(..)]),
+        "not on refresh"
+    );
+
+    let v4_only = SessionEncoding {
+        families: vec![Family::IPV4_UNICAST],
+        ..ebgp()
+    };
+    rib.session_up(PEER, v4_only);
+    let messages = said(drain(&mut rib, PEER));
+    assert!(matches!(&messages[..], [Said::Announce(..), end] if *end == ends[0]));
+}
+
+#[test]
+fn the_gate_holds_back_what_is_committed() {
+    let mut rib = AdjRibOut::new();
+    rib.session_up(PEER, ebgp());
+    rib.set(PEER, v4(1), Some(plain()));
+    rib.commit();
+    assert!(rib.poll_transmit(PEER, MAX).is_none() && !rib.pending(PEER));
+    rib.set(PEER, v4(2), Some(plain()));
+    rib.open_gate();
+    let messages = said(drain(&mut rib, PEER));
+    assert!(matches!(&messages[0], Said::Announce(_, prefixes) if *prefixes == [v4(1), v4(2)]));
+}
+
+#[test]
+fn a_refresh_repeats_its_family_and_no_other() {
+    let prefixes: Vec<IpNet> = (0..5).map(v4).chain((0..3).map(v6)).collect();
+    let mut rib = table(&prefixes, ebgp());
+    drain(&mut rib, PEER);
+    rib.refresh(PEER, Family::IPV6_UNICAST);
+    assert_eq!(rib.advertised(PEER).count(), 8, "the peer still holds them");
+    let messages = said(drain(&mut rib, PEER));
+    let again: Vec<IpNet> = (0..3).map(v6).collect();
+    assert!(matches!(&messages[..], [Said::Announce(_, prefixes)] if *prefixes == again));
+    assert_eq!(rib.counters(PEER).prefixes, 8);
+}
+
+/// The chunk that a refresh made says nothing of IPv4, which the peer had; after a new session it
+/// hasn't.
+#[test]
+fn chunks_of_an_old_session_are_not_for_the_new_one() {
+    let other = PeerIndex(1);
+    let mut rib = table(&[v4(1), v6(1)], ebgp());
+    for prefix in [v4(1), v6(1)] {
+        rib.set(other, prefix, Some(plain()));
+    }
+    rib.commit();
+    rib.session_up(other, ebgp());
+    drain(&mut rib, other);
+    drain(&mut rib, PEER);
+    for peer in [PEER, other] {
+        rib.refresh(peer, Family::IPV6_UNICAST);
+    }
+    assert_eq!(drain(&mut rib, other).len(), 1);
+    rib.session_down(PEER);
+    rib.session_up(PEER, ebgp());
+    assert_eq!(drain(&mut rib, PEER).len(), 2 + 2);
+}
+
+#[test]
+fn a_family_without_next_hop_is_ended_but_not_sent() {
+    let encoding = SessionEncoding {
+        next_hop_v6: None,
+        ..ebgp()
+    };
+    let without: Vec<Family> = encoding.families_without_next_hop().collect();
+    assert_eq!(without, [Family::IPV6_UNICAST]);
+    let mut rib = table(&[v4(1), v6(1)], encoding);
+    let messages = said(drain(&mut rib, PEER));
+    assert!(matches!(&messages[0], Said::Announce(_, prefixes) if *prefixes == [v4(1)]));
+    assert_eq!(messages.len(), 3, "and one End-of-RIB per family");
+    assert_eq!(rib.counters(PEER).prefixes, 1);
+}
+
+#[test]
+fn attributes_that_fill_a_message_are_left_out_and_counted() {
+    let communities = (0..1100).map(Community).collect();
+    let long = Route::new(RouteAttributes {
+        communities,
+        ..Default::default()
+    });
+    let mut rib = table(&[v4(1), v4(2)], ebgp());
+    rib.set(PEER, v4(2), Some(Route::clone(&long)));
+    rib.set(PEER, v4(3), Some(long));
+    rib.commit();
+    let messages = said(drain(&mut rib, PEER));
+    assert!(matches!(&messages[0], Said::Announce(_, prefixes) if *prefixes == [v4(1)]));
+    assert_eq!(messages.len(), 3);
+    assert_eq!(rib.counters(PEER).left_out, 2);
+    // It takes up again once they are shorter.
+    rib.set(PEER, v4(2), Some(plain()));
+    rib.commit();
+    assert_eq!(drain(&mut rib, PEER).len(), 1);
+}
+
+#[test]
+fn host_bits_make_no_second_prefix() {
+    let prefix = |text: &str| text.parse::<IpNet>().unwrap();
+    let mut rib = table(&[prefix("192.0.2.77/24"), prefix("192.0.2.78/24")], ebgp());
+    drain(&mut rib, PEER);
+    let told: BTreeSet<IpNet> = rib.advertised(PEER).map(|(prefix, _)| prefix).collect();
+    assert_eq!(told, BTreeSet::from([prefix("192.0.2.0/24")]));
+}
