@@ -1,15 +1,288 @@
-//! Tests of the lab itself, so that a failing scenario is the product's fault: links cut and mended, and each router's
-//! table read as an exact set.
+//! Tests of the lab itself, so that a failing scenario is the product's fault: links cut and mended, each peering
+//! example loaded by its router, and each router's table read as an exact set. BIRD stands in for the nodes.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::netns::{Link, Namespace};
-use ferrolb_interop_tests::process::{Daemon, scenario};
-use ferrolb_interop_tests::wait::until;
+use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::router::{
+    Bird, Kind, RouteEntry, Router, await_kernel, await_sessions, await_table, check_table,
+};
+use ferrolb_interop_tests::topology::{
+    MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology,
+};
+use ferrolb_interop_tests::wait::{holds, until};
+
+const UP: Duration = Duration::from_secs(20);
+/// The announcers' hold time, which is below the routers'.
+const HOLD_TIME: Duration = Duration::from_secs(3);
 
 fn ping(from: &Namespace, to: &str) -> Result<()> {
-    from.run("busybox", &["ping", "-c1", "-W1", "-q", to]).map(drop)
+    from.run("busybox", &["ping", "-c1", "-W1", "-q", to])
+        .map(drop)
+}
+
+/// A node that announces `203.0.113.10/32` and `2001:db8:113::10/128`, and `198.51.100.0/28` if it is the first.
+fn announcer<'lab>(scratch: &'lab Scratch, node: &'lab Node, session: &str) -> Result<Bird<'lab>> {
+    let own = if node.name == "node1" {
+        "route 198.51.100.0/28 blackhole;"
+    } else {
+        ""
+    };
+    let text = format!(
+        "router id {ipv4};
+         log stderr all;
+         protocol device {{}}
+         protocol static {{ ipv4; route 203.0.113.10/32 blackhole; {own} }}
+         protocol static {{ ipv6; route 2001:db8:113::10/128 blackhole; }}
+         filter marked {{
+           bgp_community.add((64700,120)); bgp_community.add((64700,20)); bgp_community.add((65535,0));
+           bgp_large_community.add((64700,1,2));
+           bgp_local_pref = 150;
+           accept;
+         }}
+         {session}",
+        ipv4 = node.ipv4
+    );
+    let configuration = scratch.file(&format!("{}.conf", node.name));
+    fs::write(&configuration, text)?;
+    let mut bird = Bird::with_configuration(scratch, &node.namespace, configuration);
+    bird.start()?;
+    Ok(bird)
+}
+
+/// A session over IPv4 with both families.
+fn session(node: &Node, tor_asn: u32, more: &str) -> String {
+    format!(
+        "protocol bgp tor {{
+           local {ipv4} as {NODE_ASN}; neighbor {TOR_IPV4} as {tor_asn};
+           connect delay time 1; connect retry time 2; error wait time 1,2; hold time {hold_time}; {more}
+           ipv4 {{ import none; export filter marked; }};
+           ipv6 {{ import none; export filter marked; next hop address {ipv6}; }};
+         }}",
+        ipv4 = node.ipv4,
+        ipv6 = node.ipv6,
+        hold_time = HOLD_TIME.as_secs()
+    )
+}
+
+/// What the router is to hold when `nodes` announce.
+fn expected(nodes: &[&Node], local_pref: Option<u32>) -> Result<BTreeSet<RouteEntry>> {
+    let mut routes = BTreeSet::new();
+    for node in nodes {
+        let (ipv4, ipv6) = (node.ipv4.to_string(), node.ipv6.to_string());
+        let mut announced = vec![("203.0.113.10/32", &ipv4), ("2001:db8:113::10/128", &ipv6)];
+        if node.name == "node1" {
+            announced.push(("198.51.100.0/28", &ipv4));
+        }
+        for (prefix, next_hop) in announced {
+            let mut route = RouteEntry::new(prefix, next_hop)?
+                .communities(&["64700:120", "64700:20", "65535:0"])
+                .large_communities(&["64700:1:2"]);
+            route.local_pref = local_pref;
+            routes.insert(route);
+        }
+    }
+    Ok(routes)
+}
+
+fn addresses(nodes: &[&Node]) -> BTreeSet<IpAddr> {
+    nodes.iter().map(|node| IpAddr::V4(node.ipv4)).collect()
+}
+
+/// The kernel's next hops for the address that all of these nodes announce.
+fn check_kernel(router: &dyn Router, topology: &Topology, nodes: &[&Node]) -> Result<()> {
+    if router.installs_routes() {
+        await_kernel(&topology.tor, "203.0.113.10/32", &addresses(nodes), UP)?;
+    }
+    Ok(())
+}
+
+/// Three nodes come, one is killed, one is cut off, the router restarts, all come back.
+fn ebgp(kind: Kind) {
+    scenario(&format!("ebgp-{kind:?}"), |scratch| {
+        let topology = Topology::new(3)?;
+        let all: Vec<&Node> = topology.nodes.iter().collect();
+        let mut router = kind.router(scratch, &topology.tor, "ebgp");
+        router.start()?;
+        ensure!(router.table()?.is_empty() && router.sessions()?.is_empty());
+        let mut announcers = Vec::new();
+        for node in &topology.nodes {
+            announcers.push(announcer(scratch, node, &session(node, TOR_ASN, ""))?);
+        }
+        await_sessions(&*router, &addresses(&all), UP)?;
+        await_table(&*router, &expected(&all, None)?, UP)?;
+        check_kernel(&*router, &topology, &all)?;
+
+        // A table that is not as expected is told as such.
+        let error = check_table(&*router, &expected(&all[..2], None)?).unwrap_err();
+        ensure!(
+            error
+                .to_string()
+                .contains("unexpected: [203.0.113.10/32 via 10.99.0.13")
+                || error
+                    .to_string()
+                    .contains("2001:db8:113::10/128 via fd99::13"),
+            "{error}"
+        );
+
+        announcers[2].kill()?;
+        await_table(
+            &*router,
+            &expected(&all[..2], None)?,
+            Duration::from_secs(2),
+        )?;
+        check_kernel(&*router, &topology, &all[..2])?;
+
+        let before = router.sessions()?;
+        topology.nodes[1].uplink.cut()?;
+        await_table(&*router, &expected(&all[..1], None)?, HOLD_TIME * 3)?;
+        check_kernel(&*router, &topology, &all[..1])?;
+        topology.nodes[1].uplink.mend()?;
+        await_table(&*router, &expected(&all[..2], None)?, UP)?;
+        let after = router.sessions()?;
+        let node = |index: usize| IpAddr::V4(topology.nodes[index].ipv4);
+        ensure!(before[&node(0)] == after[&node(0)], "{before:?} {after:?}");
+        ensure!(before[&node(1)] != after[&node(1)], "{before:?} {after:?}");
+
+        announcers[2].start()?;
+        router.stop()?;
+        router.start()?;
+        await_table(&*router, &expected(&all, None)?, UP)?;
+        check_kernel(&*router, &topology, &all)
+    });
+}
+
+#[test]
+fn frr_is_read_exactly() {
+    ebgp(Kind::Frr);
+}
+
+#[test]
+fn bird_is_read_exactly() {
+    ebgp(Kind::Bird);
+}
+
+#[test]
+fn gobgp_is_read_exactly() {
+    ebgp(Kind::Gobgp);
+}
+
+#[test]
+fn ibgp_shows_the_local_preference() {
+    for kind in Kind::ALL {
+        scenario(&format!("ibgp-{kind:?}"), |scratch| {
+            let topology = Topology::new(2)?;
+            let all: Vec<&Node> = topology.nodes.iter().collect();
+            let mut router = kind.router(scratch, &topology.tor, "ibgp");
+            router.start()?;
+            let mut announcers = Vec::new();
+            for node in &topology.nodes {
+                announcers.push(announcer(scratch, node, &session(node, NODE_ASN, ""))?);
+            }
+            await_table(&*router, &expected(&all, Some(150))?, UP)?;
+            check_kernel(&*router, &topology, &all)
+        });
+    }
+}
+
+#[test]
+fn only_the_right_password_gets_a_session() {
+    for kind in Kind::ALL {
+        scenario(&format!("md5-{kind:?}"), |scratch| {
+            let topology = Topology::new(3)?;
+            let mut router = kind.router(scratch, &topology.tor, "md5");
+            router.start()?;
+            let passwords = [
+                format!("password \"{MD5_PASSWORD}\";"),
+                "password \"wrong\";".to_owned(),
+                String::new(),
+            ];
+            let mut announcers = Vec::new();
+            for (node, password) in topology.nodes.iter().zip(&passwords) {
+                announcers.push(announcer(scratch, node, &session(node, TOR_ASN, password))?);
+            }
+            let right = &topology.nodes[0];
+            await_table(&*router, &expected(&[right], None)?, UP)?;
+            // The wrong ones try again every second or two.
+            holds("only one session", Duration::from_secs(4), || {
+                await_sessions(&*router, &addresses(&[right]), Duration::ZERO)
+            })
+        });
+    }
+}
+
+#[test]
+fn ipv6_sessions_carry_ipv6_routes() {
+    for kind in Kind::ALL {
+        scenario(&format!("ipv6-{kind:?}"), |scratch| {
+            let topology = Topology::new(1)?;
+            let mut router = kind.router(scratch, &topology.tor, "ebgp");
+            router.start()?;
+            let node = &topology.nodes[0];
+            let session = format!(
+                "protocol bgp tor {{
+                   local {} as {NODE_ASN}; neighbor {TOR_IPV6} as {TOR_ASN}; connect delay time 1;
+                   ipv6 {{ import none; export filter marked; }};
+                 }}",
+                node.ipv6
+            );
+            let _announcer = announcer(scratch, node, &session)?;
+            await_sessions(&*router, &BTreeSet::from([IpAddr::V6(node.ipv6)]), UP)?;
+            let mut routes = expected(&[node], None)?;
+            routes.retain(|route| route.next_hop == IpAddr::V6(node.ipv6));
+            await_table(&*router, &routes, UP)
+        });
+    }
+}
+
+#[test]
+fn what_a_filter_refuses_is_seen() {
+    for kind in Kind::ALL {
+        scenario(&format!("refused-{kind:?}"), |scratch| {
+            let topology = Topology::new(1)?;
+            let mut router = kind.router(scratch, &topology.tor, "ebgp");
+            router.start()?;
+            let node = &topology.nodes[0];
+            let session = format!(
+                "protocol static {{ ipv4; route 10.1.2.3/32 blackhole; }} {}",
+                session(node, TOR_ASN, "")
+            );
+            let _announcer = announcer(scratch, node, &session)?;
+            until("refused prefix", UP, || {
+                let refused = router.refused()?;
+                ensure!(
+                    refused == BTreeSet::from(["10.1.2.3/32".parse()?]),
+                    "{refused:?}"
+                );
+                Ok(())
+            })?;
+            let error = check_table(&*router, &expected(&[node], None)?).unwrap_err();
+            ensure!(
+                error.to_string().contains("refused {10.1.2.3/32}"),
+                "{error}"
+            );
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_client_reaches_the_nodes_through_the_router() {
+    scenario("client", |_| {
+        let mut topology = Topology::new(2)?;
+        topology.add_client()?;
+        let client = topology.client.as_ref().expect("added above");
+        ping(client, "10.99.0.12")?;
+        ping(client, "fd99::12")?;
+        let node = topology.node_at("fd99::12".parse()?).expect("node2");
+        ensure!(node.name == "node2");
+        Ok(())
+    });
 }
 
 #[test]

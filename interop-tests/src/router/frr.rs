@@ -15,17 +15,17 @@ use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, run};
 use crate::wait::until;
 
-/// FRR prints well-known communities by name.
+/// FRR prints well-known communities by name, in JSON like this.
 const WELL_KNOWN: &[(&str, &str)] = &[
-    ("graceful-shutdown", "65535:0"),
-    ("accept-own", "65535:1"),
-    ("llgr-stale", "65535:6"),
-    ("no-llgr", "65535:7"),
+    ("gracefulShutdown", "65535:0"),
+    ("acceptOwn", "65535:1"),
+    ("llgrStale", "65535:6"),
+    ("noLlgr", "65535:7"),
     ("blackhole", "65535:666"),
-    ("no-export", "65535:65281"),
-    ("no-advertise", "65535:65282"),
-    ("local-AS", "65535:65283"),
-    ("no-peer", "65535:65284"),
+    ("noExport", "65535:65281"),
+    ("noAdvertise", "65535:65282"),
+    ("localAs", "65535:65283"),
+    ("noPeer", "65535:65284"),
 ];
 
 /// FRR in a namespace.

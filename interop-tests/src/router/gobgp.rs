@@ -87,7 +87,6 @@ impl Router for Gobgp<'_> {
         let mut daemon = Daemon::start(self.scratch, "gobgpd", &command)?;
         until("GoBGP up", START_TIMEOUT, || {
             daemon.ensure_running()?;
-            // Peers are configured in their order after the API answers; the log's last such line is the end.
             let global = self.show(&["global"])?;
             ensure!(
                 global["asn"].as_u64().is_some_and(|asn| asn > 0),
