@@ -205,7 +205,9 @@ impl PeerConfig {
             return Err(ConfigError::NoName);
         }
         if self.address.ip().is_unspecified() || self.address.ip().is_multicast() {
-            return Err(ConfigError::Address { address: self.address.ip() });
+            return Err(ConfigError::Address {
+                address: self.address.ip(),
+            });
         }
         if self.address.port() == 0 && !self.passive {
             return Err(ConfigError::PortZero);
@@ -216,7 +218,10 @@ impl PeerConfig {
         if let Some(source) = self.source_address
             && source.is_ipv4() != self.address.is_ipv4()
         {
-            return Err(ConfigError::SourceFamily { source, address: self.address.ip() });
+            return Err(ConfigError::SourceFamily {
+                local: source,
+                address: self.address.ip(),
+            });
         }
         if self.router_id == Some(Ipv4Addr::UNSPECIFIED) {
             return Err(ConfigError::RouterIdZero);
@@ -227,7 +232,9 @@ impl PeerConfig {
         match &self.password {
             Some(password) if password.expose().is_empty() => Err(ConfigError::PasswordEmpty),
             Some(password) if password.expose().len() > PASSWORD_MAX => {
-                Err(ConfigError::PasswordTooLong { length: password.expose().len() })
+                Err(ConfigError::PasswordTooLong {
+                    length: password.expose().len(),
+                })
             }
             _ => Ok(()),
         }
@@ -254,10 +261,10 @@ pub enum ConfigError {
     #[error("AS 0 is reserved (RFC 7607); give the real AS number")]
     AsnZero,
     /// An IPv4 source towards an IPv6 peer, or the other way round.
-    #[error("source address {source} and peer address {address} are of different families")]
+    #[error("source address {local} and peer address {address} are of different families")]
     SourceFamily {
         /// The source address given.
-        source: IpAddr,
+        local: IpAddr,
         /// The peer's address.
         address: IpAddr,
     },

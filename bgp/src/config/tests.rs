@@ -3,12 +3,20 @@
 use super::*;
 
 fn peer() -> PeerConfig {
-    PeerConfig::new("tor", "192.0.2.1:179".parse().unwrap(), Asn(65001), Asn(65002))
+    PeerConfig::new(
+        "tor",
+        "192.0.2.1:179".parse().unwrap(),
+        Asn(65001),
+        Asn(65002),
+    )
 }
 
 #[test]
 fn a_secret_is_never_printed() {
-    let config = PeerConfig { password: Some(Secret::new("hunter2")), ..peer() };
+    let config = PeerConfig {
+        password: Some(Secret::new("hunter2")),
+        ..peer()
+    };
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!format!("{config:?}").contains("104")); // nor its octets
 }
@@ -16,10 +24,16 @@ fn a_secret_is_never_printed() {
 #[test]
 fn hold_time_one_and_two_do_not_exist() {
     for seconds in [1, 2] {
-        assert_eq!(HoldTime::from_secs(seconds), Err(ConfigError::HoldTime { seconds }));
+        assert_eq!(
+            HoldTime::from_secs(seconds),
+            Err(ConfigError::HoldTime { seconds })
+        );
     }
     for seconds in [0, 3, 90, u16::MAX] {
-        assert_eq!(HoldTime::from_secs(seconds).map(HoldTime::as_secs), Ok(seconds));
+        assert_eq!(
+            HoldTime::from_secs(seconds).map(HoldTime::as_secs),
+            Ok(seconds)
+        );
     }
 }
 
@@ -27,17 +41,39 @@ fn hold_time_one_and_two_do_not_exist() {
 fn only_what_the_session_was_negotiated_with_resets_it() {
     let old = peer();
     assert_eq!(old.impact(&old), Impact::None);
-    let quiet = PeerConfig { passive: true, connect_retry: Some(Duration::from_secs(5)), ..peer() };
+    let quiet = PeerConfig {
+        passive: true,
+        connect_retry: Some(Duration::from_secs(5)),
+        ..peer()
+    };
     assert_eq!(quiet.impact(&old), Impact::None);
-    let listening = PeerConfig { receive: true, ..peer() };
+    let listening = PeerConfig {
+        receive: true,
+        ..peer()
+    };
     assert_eq!(listening.impact(&old), Impact::Reset);
     assert_eq!(old.impact(&listening), Impact::None);
     for changed in [
-        PeerConfig { password: Some(Secret::new("x")), ..peer() },
-        PeerConfig { local_asn: Asn(65003), ..peer() },
-        PeerConfig { hold_time: HoldTime::ZERO, ..peer() },
-        PeerConfig { families: vec![Family::IPV4_UNICAST], ..peer() },
-        PeerConfig { address: "192.0.2.1:1790".parse().unwrap(), ..peer() },
+        PeerConfig {
+            password: Some(Secret::new("x")),
+            ..peer()
+        },
+        PeerConfig {
+            local_asn: Asn(65003),
+            ..peer()
+        },
+        PeerConfig {
+            hold_time: HoldTime::ZERO,
+            ..peer()
+        },
+        PeerConfig {
+            families: vec![Family::IPV4_UNICAST],
+            ..peer()
+        },
+        PeerConfig {
+            address: "192.0.2.1:1790".parse().unwrap(),
+            ..peer()
+        },
     ] {
         assert_eq!(changed.impact(&old), Impact::Reset, "{changed:?}");
     }
@@ -48,29 +84,71 @@ fn what_can_never_run_is_refused_by_name() {
     assert_eq!(peer().check(), Ok(()));
     let long = Secret::new(vec![b'x'; PASSWORD_MAX + 1]);
     let cases = [
-        (PeerConfig { name: String::new(), ..peer() }, ConfigError::NoName),
         (
-            PeerConfig { address: "192.0.2.1:0".parse().unwrap(), ..peer() },
+            PeerConfig {
+                name: String::new(),
+                ..peer()
+            },
+            ConfigError::NoName,
+        ),
+        (
+            PeerConfig {
+                address: "192.0.2.1:0".parse().unwrap(),
+                ..peer()
+            },
             ConfigError::PortZero,
         ),
-        (PeerConfig { remote_asn: Asn(0), ..peer() }, ConfigError::AsnZero),
         (
-            PeerConfig { router_id: Some(Ipv4Addr::UNSPECIFIED), ..peer() },
+            PeerConfig {
+                remote_asn: Asn(0),
+                ..peer()
+            },
+            ConfigError::AsnZero,
+        ),
+        (
+            PeerConfig {
+                router_id: Some(Ipv4Addr::UNSPECIFIED),
+                ..peer()
+            },
             ConfigError::RouterIdZero,
         ),
-        (PeerConfig { families: vec![], ..peer() }, ConfigError::NoFamilies),
-        (PeerConfig { password: Some(Secret::new("")), ..peer() }, ConfigError::PasswordEmpty),
         (
-            PeerConfig { password: Some(long), ..peer() },
+            PeerConfig {
+                families: vec![],
+                ..peer()
+            },
+            ConfigError::NoFamilies,
+        ),
+        (
+            PeerConfig {
+                password: Some(Secret::new("")),
+                ..peer()
+            },
+            ConfigError::PasswordEmpty,
+        ),
+        (
+            PeerConfig {
+                password: Some(long),
+                ..peer()
+            },
             ConfigError::PasswordTooLong { length: 81 },
         ),
     ];
     for (config, error) in cases {
         assert_eq!(config.check(), Err(error));
     }
-    let source = PeerConfig { source_address: Some("::1".parse().unwrap()), ..peer() };
-    assert!(matches!(source.check(), Err(ConfigError::SourceFamily { .. })));
-    let passive =
-        PeerConfig { address: "192.0.2.1:0".parse().unwrap(), passive: true, ..peer() };
+    let source = PeerConfig {
+        source_address: Some("::1".parse().unwrap()),
+        ..peer()
+    };
+    assert!(matches!(
+        source.check(),
+        Err(ConfigError::SourceFamily { .. })
+    ));
+    let passive = PeerConfig {
+        address: "192.0.2.1:0".parse().unwrap(),
+        passive: true,
+        ..peer()
+    };
     assert_eq!(passive.check(), Ok(()));
 }

@@ -1,1 +1,370 @@
 //! The state machine of the whole speaker, without I/O.
+//!
+//! [`Speaker`] holds the peers and the Adj-RIB-Out. The crate's front page says how it is driven.
+//! Below it: `peer` (two connection slots, dialling, back-off), `connection` (RFC 4271 §8 from
+//! OpenSent on), `negotiate`, [`collision`], `timer`.
+
+pub mod collision;
+mod connection;
+mod io;
+mod negotiate;
+mod peer;
+mod shared;
+mod status;
+mod timer;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use self::io::{
+    Cause, ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State,
+};
+pub use self::negotiate::Negotiated;
+pub use self::status::{MessageCounters, PeerStatus};
+
+use self::connection::Ends;
+use self::peer::Peer;
+use self::shared::{Shared, Stopping};
+use self::timer::earlier;
+use crate::config::{Impact, PeerConfig};
+use crate::rib::{PeerIndex, Route};
+use crate::wire::{Notification, subcode};
+
+/// How long withdrawing everything may take at the end.
+const WITHDRAW_TIME: Duration = Duration::from_secs(2);
+
+/// What concerns all peers.
+#[derive(Clone, Copy, Debug)]
+pub struct SpeakerConfig {
+    /// BGP identifier where neither the peer's configuration nor the session's address gives one.
+    pub router_id_fallback: Ipv4Addr,
+    /// Where jitter comes from. The same seed and inputs give the same outputs.
+    pub seed: u64,
+}
+
+/// All peers and what they are to be told.
+#[derive(Debug)]
+pub struct Speaker {
+    peers: BTreeMap<PeerIndex, Peer>,
+    names: BTreeMap<String, PeerIndex>,
+    shared: Shared,
+    stopped: bool,
+}
+
+impl Speaker {
+    /// A speaker without peers.
+    #[must_use]
+    pub fn new(config: SpeakerConfig) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            names: BTreeMap::new(),
+            shared: Shared::new(config),
+            stopped: false,
+        }
+    }
+
+    /// Takes one thing that happened. Drain [`poll_output`](Self::poll_output) before the next.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        let shared = &mut self.shared;
+        match input {
+            Input::SetPeer(config) => self.set_peer(now, config),
+            Input::RemovePeer(name) => self.remove_peer(now, &name),
+            Input::Routes(routes) => self.set_routes(routes),
+            Input::OpenGate => shared.rib.open_gate(),
+            Input::Connected {
+                connection,
+                local,
+                remote,
+            } => {
+                let ends = Ends { local, remote };
+                self.with_owner(connection, |peer, shared| {
+                    peer.connected(now, connection, ends, shared);
+                });
+            }
+            Input::ConnectFailed { connection, error } => {
+                self.with_owner(connection, |peer, shared| {
+                    peer.connect_failed(now, connection, error, shared);
+                });
+            }
+            Input::Accepted {
+                connection,
+                local,
+                remote,
+            } => {
+                self.accept(now, connection, Ends { local, remote });
+            }
+            Input::Received { connection, octets } => {
+                self.with_owner(connection, |peer, shared| {
+                    peer.received(now, connection, &octets, shared);
+                });
+            }
+            Input::Closed { connection, error } => {
+                shared.closed(connection);
+                self.with_owner(connection, |peer, shared| {
+                    peer.closed(now, connection, error, shared);
+                });
+            }
+            Input::PeerUnusable { peer, reason } => {
+                if let Some(peer) = self.names.get(&peer).and_then(|i| self.peers.get_mut(i)) {
+                    peer.unusable(now, reason, shared);
+                }
+            }
+            Input::Timeout => self.timeout(now),
+            Input::Shutdown { text } => self.shutdown(now, &text),
+        }
+        self.tell_end();
+    }
+
+    /// The next thing to do or to know.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.shared.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due, if ever.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.peers
+            .values()
+            .map(Peer::deadline)
+            .fold(self.shared.deadline(), earlier)
+    }
+
+    /// Octets for a connection whose socket can take some: one or several whole messages, at most
+    /// `max` octets (at least 4096) unless a single message of another kind is due.
+    ///
+    /// Outputs may follow: drain them.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        max: usize,
+    ) -> Option<Bytes> {
+        let octets = self.shared.transmit_closing(connection).or_else(|| {
+            let index = self.shared.owners.get(&connection)?;
+            self.peers
+                .get_mut(index)?
+                .transmit(now, connection, max, &mut self.shared)
+        });
+        self.tell_end();
+        octets
+    }
+
+    /// A snapshot of every peer, by name.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Vec<PeerStatus> {
+        self.names
+            .values()
+            .filter_map(|index| self.peers.get(index))
+            .map(|peer| peer.status(now, &self.shared))
+            .collect()
+    }
+
+    /// What the peer of this name holds from us.
+    pub fn advertised(&self, name: &str) -> impl Iterator<Item = (ipnet::IpNet, &Route)> + '_ {
+        self.names
+            .get(name)
+            .into_iter()
+            .flat_map(|index| self.shared.rib.advertised(*index))
+    }
+
+    fn with_owner(&mut self, connection: ConnectionId, f: impl FnOnce(&mut Peer, &mut Shared)) {
+        let owner = self.shared.owners.get(&connection);
+        if let Some(peer) = owner.and_then(|index| self.peers.get_mut(index)) {
+            f(peer, &mut self.shared);
+        }
+    }
+
+    fn set_peer(&mut self, now: Instant, config: PeerConfig) {
+        if self.shared.stopping.is_some() {
+            return;
+        }
+        let remote = config.address.ip();
+        let shared_key = self.peers.values().find(|peer| {
+            peer.config.name != config.name
+                && peer.is_at(remote)
+                && peer.config.password != config.password
+        });
+        let conflict = shared_key.map(|peer| {
+            format!(
+                "peer {} has the same address but another password; the kernel knows one per address",
+                peer.config.name
+            )
+        });
+        let old = self
+            .names
+            .get(&config.name)
+            .and_then(|index| self.peers.get(index));
+        let impact = old.map(|peer| config.impact(&peer.config));
+        let moved = old
+            .map(|peer| peer.config.address.ip())
+            .filter(|ip| *ip != remote);
+        let (name, password) = (config.name.clone(), config.password.clone());
+        let index = self
+            .names
+            .get(&name)
+            .copied()
+            .unwrap_or_else(|| self.free_index());
+        if conflict.is_none() && impact != Some(Impact::None) {
+            let user_timeout = config.hold_time.duration();
+            let listen = Output::Listen {
+                peer: name.clone(),
+                remote,
+                password,
+                user_timeout,
+            };
+            self.shared.outputs.push_back(listen);
+        }
+        let shared = &mut self.shared;
+        let peer = self
+            .peers
+            .entry(index)
+            .or_insert_with(|| Peer::new(now, index, config.clone()));
+        match impact {
+            None if conflict.is_none() => peer.start(now, shared),
+            None => {}
+            Some(Impact::None) => peer.adjust(now, config, shared),
+            Some(Impact::Reset) => peer.reconfigure(now, config, shared),
+        }
+        if let Some(reason) = conflict {
+            peer.unusable(now, reason, shared);
+        }
+        self.names.insert(name, index);
+        if let Some(old) = moved {
+            self.unlisten(old);
+        }
+    }
+
+    fn remove_peer(&mut self, now: Instant, name: &str) {
+        let Some(index) = self.names.remove(name) else {
+            return;
+        };
+        let Some(mut peer) = self.peers.remove(&index) else {
+            return;
+        };
+        let notification = Notification::cease(subcode::cease::PEER_DE_CONFIGURED);
+        peer.stop(now, &notification, &mut self.shared);
+        self.shared.rib.remove_peer(index);
+        self.unlisten(peer.config.address.ip());
+    }
+
+    fn unlisten(&mut self, remote: std::net::IpAddr) {
+        if !self.peers.values().any(|peer| peer.is_at(remote)) {
+            self.shared.outputs.push_back(Output::Unlisten { remote });
+        }
+    }
+
+    /// The smallest number not in use: it is a position in the Adj-RIB-Out's bit sets.
+    fn free_index(&self) -> PeerIndex {
+        (0..)
+            .map(PeerIndex)
+            .find(|index| !self.peers.contains_key(index))
+            .unwrap_or(PeerIndex(0))
+    }
+
+    fn set_routes(&mut self, routes: Vec<PeerRoutes>) {
+        if self.shared.stopping.is_some() {
+            return;
+        }
+        for PeerRoutes { peer, changes } in routes {
+            let Some(index) = self.names.get(&peer) else {
+                self.shared.emit(Event::UnknownPeer { peer });
+                continue;
+            };
+            for (prefix, route) in changes {
+                self.shared.rib.set(*index, prefix, route);
+            }
+        }
+        self.shared.rib.commit();
+    }
+
+    /// Matches an incoming connection to a peer by its address.
+    fn accept(&mut self, now: Instant, connection: ConnectionId, ends: Ends) {
+        let shared = &mut self.shared;
+        let mut reason = RejectReason::UnknownAddress;
+        for peer in self
+            .peers
+            .values_mut()
+            .filter(|peer| peer.is_at(ends.remote.ip()))
+        {
+            match peer.accepts() {
+                Ok(()) => return peer.accepted(now, connection, ends, shared),
+                Err(because) => reason = because,
+            }
+        }
+        let cease = match reason {
+            RejectReason::UnknownAddress => None,
+            RejectReason::SessionExists => Some(subcode::cease::CONNECTION_COLLISION_RESOLUTION),
+            RejectReason::Idle => Some(subcode::cease::CONNECTION_REJECTED),
+        };
+        match cease {
+            None => shared.close(connection),
+            Some(cease) => {
+                shared.finish(now, connection, [].into(), &Notification::cease(cease));
+            }
+        }
+        shared.emit(Event::Rejected {
+            remote: remote_of(ends),
+            reason,
+        });
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        for peer in self.peers.values_mut() {
+            peer.timeout(now, &mut self.shared);
+        }
+        self.shared.timeout(now);
+        if let Some(stopping) = &self.shared.stopping
+            && stopping.deadline <= now
+        {
+            let notification = stopping.notification.clone();
+            self.stop_all(now, &notification, |_, _| true);
+        }
+    }
+
+    fn shutdown(&mut self, now: Instant, text: &str) {
+        if self.shared.stopping.is_some() {
+            return;
+        }
+        let notification = Notification::administrative_shutdown(text);
+        let deadline = now + WITHDRAW_TIME;
+        self.shared.stopping = Some(Stopping {
+            deadline,
+            notification: notification.clone(),
+        });
+        for peer in self.peers.values_mut() {
+            peer.withdraw(now, &notification, &mut self.shared);
+        }
+        self.shared.rib.commit();
+        self.stop_all(now, &notification, |peer, shared| !peer.withdrawing(shared));
+    }
+
+    fn stop_all(
+        &mut self,
+        now: Instant,
+        notification: &Notification,
+        which: impl Fn(&Peer, &Shared) -> bool,
+    ) {
+        for peer in self.peers.values_mut() {
+            if which(peer, &self.shared) {
+                peer.stop(now, notification, &mut self.shared);
+            }
+        }
+    }
+
+    fn tell_end(&mut self) {
+        if self.shared.stopping.is_some() && !self.stopped && self.shared.silent() {
+            self.stopped = true;
+            self.shared.outputs.push_back(Output::Stopped);
+        }
+    }
+}
+
+fn remote_of(ends: Ends) -> SocketAddr {
+    SocketAddr::new(ends.remote.ip().to_canonical(), ends.remote.port())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,426 @@
+//! One TCP connection that carries BGP: OpenSent, OpenConfirm, Established.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::io::{ConnectionId, State};
+use super::negotiate::{Negotiated, negotiate, our_open};
+use super::status::MessageCounters;
+use super::timer::{earlier, jittered};
+use crate::config::PeerConfig;
+use crate::rib::SessionEncoding;
+use crate::wire::{
+    DecodeContext, ErrorCode, Family, Framer, Message, MessageType, Notification, Open, Update,
+    keepalive, subcode,
+};
+
+/// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
+const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
+/// The least send hold time (RFC 9687 §4).
+const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
+/// The longest message without RFC 8654, in octets.
+const MESSAGE_MAX: usize = 4096;
+
+/// What runs in the session's three states, owned by the state it exists in.
+#[derive(Debug)]
+enum Phase {
+    /// Our OPEN is out.
+    OpenSent { hold: Instant },
+    /// OPENs match; our KEEPALIVE is out or due.
+    OpenConfirm(Session),
+    /// Up.
+    Established {
+        session: Session,
+        since: Instant,
+        send_hold: Option<Instant>,
+    },
+}
+
+/// What both OPENs made, and the two timers that watch over it.
+#[derive(Debug)]
+struct Session {
+    negotiated: Negotiated,
+    hold: Option<Instant>,
+    keepalive: Option<Instant>,
+}
+
+/// One connection in one of a peer's two slots.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) local: SocketAddr,
+    /// When TCP came up.
+    pub(super) opened: Instant,
+    /// What we said of ourselves.
+    pub(super) open: Open,
+    framer: Framer,
+    context: DecodeContext,
+    /// Whole messages that go before anything else: our OPEN.
+    queue: VecDeque<Bytes>,
+    /// A KEEPALIVE is to be sent as soon as the socket takes it. One bit: a peer that doesn't read
+    /// doesn't pile them up.
+    keepalive_due: bool,
+    phase: Phase,
+}
+
+/// What can happen to a connection.
+#[derive(Debug)]
+pub(super) enum Occurrence {
+    /// A message arrived.
+    Message(Message),
+    /// Something arrived that is no message; this says why.
+    Malformed(Notification),
+}
+
+/// A timer of a connection that has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    Hold,
+    Keepalive,
+    SendHold,
+}
+
+/// What the peer's side of the machine has to do about it.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Nothing more.
+    None,
+    /// The OPEN was good: look for a collision.
+    Opened,
+    /// The session is up.
+    Established,
+    /// An UPDATE came.
+    Update(Box<Update>),
+    /// The peer wants a family again.
+    Refresh(Family),
+    /// Send this and end the connection.
+    Notify(Notification),
+    /// The peer ended it with this.
+    Notified(Notification),
+    /// The peer doesn't read; nothing can be sent any more.
+    Stuck,
+}
+
+/// The ends of a TCP connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+impl Connection {
+    /// TCP is up: our OPEN goes out (RFC 4271 §8.2.2, events 16 and 17).
+    pub(super) fn new(
+        now: Instant,
+        id: ConnectionId,
+        ends: Ends,
+        config: &PeerConfig,
+        fallback: Ipv4Addr,
+    ) -> Self {
+        let local = canonical(ends.local);
+        let router_id = config.router_id.unwrap_or(match local {
+            SocketAddr::V4(v4) => *v4.ip(),
+            SocketAddr::V6(_) => fallback,
+        });
+        let open = our_open(config, router_id);
+        Self {
+            id,
+            local,
+            opened: now,
+            queue: VecDeque::from([open.encode()]),
+            open,
+            framer: Framer::default(),
+            context: DecodeContext {
+                ibgp: config.ibgp(),
+                ..DecodeContext::default()
+            },
+            keepalive_due: false,
+            phase: Phase::OpenSent {
+                hold: now + LARGE_HOLD_TIME,
+            },
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.phase {
+            Phase::OpenSent { .. } => State::OpenSent,
+            Phase::OpenConfirm(_) => State::OpenConfirm,
+            Phase::Established { .. } => State::Established,
+        }
+    }
+
+    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
+        match &self.phase {
+            Phase::OpenSent { .. } => None,
+            Phase::OpenConfirm(session) | Phase::Established { session, .. } => {
+                Some(&session.negotiated)
+            }
+        }
+    }
+
+    /// Since when the session is up.
+    pub(super) fn established_since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Established { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    pub(super) fn push(&mut self, octets: &[u8]) {
+        self.framer.push(octets);
+    }
+
+    /// The next whole message of what was pushed, or what is wrong with it.
+    pub(super) fn next(&mut self) -> Option<Occurrence> {
+        Some(match self.framer.next(&self.context)? {
+            Ok(message) => Occurrence::Message(message),
+            Err(error) => Occurrence::Malformed(error.notification()),
+        })
+    }
+
+    /// The one dispatch on (state, message).
+    pub(super) fn step(
+        &mut self,
+        now: Instant,
+        occurrence: Occurrence,
+        config: &PeerConfig,
+        rng: &mut fastrand::Rng,
+    ) -> Effect {
+        use Occurrence::{Malformed, Message as Got};
+        match (&mut self.phase, occurrence) {
+            // Never answered, whatever the state (RFC 4271 §6: not even a malformed one).
+            (_, Got(Message::Notification(notification))) => Effect::Notified(notification),
+            (_, Malformed(notification)) => Effect::Notify(self.blame(notification)),
+
+            (Phase::OpenSent { .. }, Got(Message::Open(open))) => {
+                match negotiate(&open, &self.open, config) {
+                    Ok(negotiated) => self.confirm(now, negotiated, rng),
+                    Err(notification) => Effect::Notify(notification),
+                }
+            }
+            (Phase::OpenConfirm(_), Got(Message::Keepalive)) => self.establish(now),
+            (Phase::Established { session, .. }, Got(Message::Keepalive)) => {
+                session.heard(now);
+                Effect::None
+            }
+            (Phase::Established { session, .. }, Got(Message::Update(update))) => {
+                session.heard(now);
+                Effect::Update(Box::new(update))
+            }
+            (Phase::Established { session, .. }, Got(Message::RouteRefresh(refresh))) => {
+                session.heard(now);
+                // Other subtypes are RFC 7313's, which we didn't offer; families likewise.
+                let asked =
+                    refresh.subtype == 0 && session.negotiated.families.contains(&refresh.family);
+                if asked {
+                    Effect::Refresh(refresh.family)
+                } else {
+                    Effect::None
+                }
+            }
+            // RFC 6608: everything else is out of place.
+            (_, Got(message)) => Effect::Notify(self.out_of_place(message.kind())),
+        }
+    }
+
+    /// The one dispatch on (state, timer).
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        expired: Expired,
+        rng: &mut fastrand::Rng,
+    ) -> Effect {
+        match (&mut self.phase, expired) {
+            (_, Expired::Hold) => Effect::Notify(Notification::hold_timer_expired()),
+            (Phase::OpenSent { .. }, Expired::Keepalive | Expired::SendHold) => Effect::None,
+            (Phase::OpenConfirm(session), Expired::Keepalive)
+            | (Phase::Established { session, .. }, Expired::Keepalive) => {
+                session.told(now, rng);
+                self.keepalive_due = true;
+                Effect::None
+            }
+            (Phase::OpenConfirm(_), Expired::SendHold) => Effect::None,
+            (Phase::Established { .. }, Expired::SendHold) => Effect::Stuck,
+        }
+    }
+
+    /// The timers whose time has come, the gravest first.
+    pub(super) fn expired(&self, now: Instant) -> Option<Expired> {
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        match &self.phase {
+            Phase::OpenSent { hold } => (*hold <= now).then_some(Expired::Hold),
+            Phase::OpenConfirm(session) => session.expired(now),
+            Phase::Established { send_hold, .. } if due(*send_hold) => Some(Expired::SendHold),
+            Phase::Established { session, .. } => session.expired(now),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::OpenSent { hold } => Some(*hold),
+            Phase::OpenConfirm(session) => session.deadline(),
+            Phase::Established {
+                session, send_hold, ..
+            } => earlier(session.deadline(), *send_hold),
+        }
+    }
+
+    /// OPEN and KEEPALIVE, which go before any UPDATE.
+    pub(super) fn transmit(
+        &mut self,
+        now: Instant,
+        counters: &mut MessageCounters,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Bytes> {
+        if let Some(octets) = self.queue.pop_front() {
+            counters.open += 1;
+            return Some(octets);
+        }
+        if !std::mem::take(&mut self.keepalive_due) {
+            return None;
+        }
+        counters.keepalive += 1;
+        self.transmitted(now, rng);
+        Some(keepalive())
+    }
+
+    /// A KEEPALIVE or UPDATE was taken: the peer will hear from us (RFC 4271 §4.4), and it reads.
+    pub(super) fn transmitted(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        match &mut self.phase {
+            Phase::OpenSent { .. } => {}
+            Phase::OpenConfirm(session) => session.told(now, rng),
+            Phase::Established {
+                session, send_hold, ..
+            } => {
+                session.told(now, rng);
+                *send_hold = send_hold_time(&session.negotiated).map(|time| now + time);
+            }
+        }
+    }
+
+    /// What was meant to go out before the end: nothing but an OPEN that is still due.
+    pub(super) fn into_queue(self) -> VecDeque<Bytes> {
+        self.queue
+    }
+
+    /// How UPDATEs for this session are to be encoded.
+    pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
+        let negotiated = self.negotiated()?;
+        let own = config.source_address.unwrap_or(self.local.ip());
+        let (next_hop_v4, next_hop_v6) = match own {
+            std::net::IpAddr::V4(v4) => (Some(v4), config.next_hops.v6),
+            // A link-local address is no next hop by itself (RFC 2545 §3).
+            std::net::IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                (config.next_hops.v4, config.next_hops.v6)
+            }
+            std::net::IpAddr::V6(v6) => (config.next_hops.v4, Some(v6)),
+        };
+        Some(SessionEncoding {
+            families: negotiated.families.clone(),
+            ebgp: (!config.ibgp()).then_some(config.local_asn),
+            four_octet_asn: negotiated.four_octet_asn,
+            max_length: MESSAGE_MAX,
+            next_hop_v4,
+            next_hop_v6,
+        })
+    }
+
+    fn confirm(&mut self, now: Instant, negotiated: Negotiated, rng: &mut fastrand::Rng) -> Effect {
+        self.context.four_octet_asn = negotiated.four_octet_asn;
+        self.context.families.clone_from(&negotiated.families);
+        let mut session = Session {
+            negotiated,
+            hold: None,
+            keepalive: None,
+        };
+        session.heard(now);
+        session.told(now, rng);
+        self.keepalive_due = true;
+        self.phase = Phase::OpenConfirm(session);
+        Effect::Opened
+    }
+
+    fn establish(&mut self, now: Instant) -> Effect {
+        let placeholder = Phase::OpenSent { hold: now };
+        self.phase = match std::mem::replace(&mut self.phase, placeholder) {
+            Phase::OpenConfirm(mut session) => {
+                session.heard(now);
+                let send_hold = send_hold_time(&session.negotiated).map(|time| now + time);
+                Phase::Established {
+                    session,
+                    since: now,
+                    send_hold,
+                }
+            }
+            other => other,
+        };
+        Effect::Established
+    }
+
+    /// The NOTIFICATION for a message that doesn't decode: its own, unless the message had no
+    /// business in this state in the first place (RFC 4271 §8.2.2, events 22 and 28).
+    fn blame(&self, notification: Notification) -> Notification {
+        let (kind, expected) = match notification.code {
+            ErrorCode::OPEN => (MessageType::OPEN, State::OpenSent),
+            ErrorCode::UPDATE => (MessageType::UPDATE, State::Established),
+            ErrorCode::ROUTE_REFRESH => (MessageType::ROUTE_REFRESH, State::Established),
+            _ => return notification,
+        };
+        if self.state() == expected {
+            notification
+        } else {
+            self.out_of_place(kind)
+        }
+    }
+
+    fn out_of_place(&self, kind: MessageType) -> Notification {
+        let subcode = match self.phase {
+            Phase::OpenSent { .. } => subcode::fsm::UNEXPECTED_MESSAGE_IN_OPEN_SENT,
+            Phase::OpenConfirm(_) => subcode::fsm::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM,
+            Phase::Established { .. } => subcode::fsm::UNEXPECTED_MESSAGE_IN_ESTABLISHED,
+        };
+        Notification::unexpected_message(subcode, kind)
+    }
+}
+
+impl Session {
+    fn heard(&mut self, now: Instant) {
+        self.hold = self.negotiated.hold_time.duration().map(|hold| now + hold);
+    }
+
+    fn told(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        self.keepalive = self
+            .negotiated
+            .keepalive_time
+            .map(|time| now + jittered(time, rng));
+    }
+
+    fn expired(&self, now: Instant) -> Option<Expired> {
+        if self.hold.is_some_and(|at| at <= now) {
+            return Some(Expired::Hold);
+        }
+        self.keepalive
+            .is_some_and(|at| at <= now)
+            .then_some(Expired::Keepalive)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        earlier(self.hold, self.keepalive)
+    }
+}
+
+/// RFC 9687 §4: longer than the hold time, and none without one.
+fn send_hold_time(negotiated: &Negotiated) -> Option<Duration> {
+    negotiated
+        .hold_time
+        .duration()
+        .map(|hold| (hold * 2).max(SEND_HOLD_MIN))
+}
+
+/// An IPv4 connection on an IPv6 socket is an IPv4 connection.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,77 @@
+//! From two OPENs to what the session runs with (RFC 4271 §4.2).
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::config::{HoldTime, PeerConfig};
+use crate::wire::{Asn, Family, Notification, Open};
+
+/// No more than one KEEPALIVE a second (RFC 4271 §4.4).
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+
+/// What a session runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The smaller of both hold times.
+    pub hold_time: HoldTime,
+    /// How often we send a KEEPALIVE, before jitter; `None` with hold time zero.
+    pub keepalive_time: Option<Duration>,
+    /// The families both ends offered, in our order.
+    pub families: Vec<Family>,
+    /// AS numbers in AS_PATH have four octets.
+    pub four_octet_asn: bool,
+    /// The peer may be asked for its routes again (RFC 2918).
+    pub route_refresh: bool,
+    /// Our BGP identifier on this session.
+    pub local_router_id: Ipv4Addr,
+    /// The peer's.
+    pub remote_router_id: Ipv4Addr,
+    /// The peer's AS number.
+    pub remote_asn: Asn,
+}
+
+/// The OPEN we send.
+pub(super) fn our_open(config: &PeerConfig, router_id: Ipv4Addr) -> Open {
+    Open::new(
+        config.local_asn,
+        config.hold_time.as_secs(),
+        router_id,
+        &config.families,
+    )
+}
+
+/// Checks the peer's OPEN against ours and against what is configured.
+///
+/// # Errors
+/// The NOTIFICATION to send (RFC 4271 §6.2).
+pub(super) fn negotiate(
+    theirs: &Open,
+    ours: &Open,
+    config: &PeerConfig,
+) -> Result<Negotiated, Notification> {
+    let agreed = theirs
+        .validate(Some(config.remote_asn), ours)
+        .map_err(|error| error.notification())?;
+    // Both sides' hold times have been checked; the smaller of the two is one of them.
+    let hold_time = HoldTime::from_secs(agreed.hold_time).unwrap_or(config.hold_time);
+    let keepalive_time = hold_time.duration().map(|hold| {
+        let third = hold / 3;
+        config
+            .keepalive_time
+            .map_or(third, |wish| wish.min(third))
+            .max(KEEPALIVE_MIN)
+    });
+    Ok(Negotiated {
+        hold_time,
+        keepalive_time,
+        families: agreed.families,
+        four_octet_asn: agreed.four_octet_asn,
+        route_refresh: agreed.route_refresh,
+        local_router_id: ours.router_id,
+        remote_router_id: agreed.remote_router_id,
+        remote_asn: agreed.remote_asn,
+    })
+}
+
+#[cfg(test)]
+mod tests;

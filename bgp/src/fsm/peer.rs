@@ -1,0 +1,723 @@
+//! One configured peer: its two connection slots, and when to dial.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::collision::{Identity, Side, winner};
+use super::connection::{Connection, Effect, Ends, Occurrence};
+use super::io::{Cause, ConnectionId, Event, IoFailure, RejectReason, State};
+use super::shared::Shared;
+use super::status::{MessageCounters, PeerStatus};
+use super::timer::{Backoff, earlier};
+use crate::config::{HoldTime, PeerConfig};
+use crate::rib::PeerIndex;
+use crate::wire::{ErrorCode, MessageType, Notification, subcode};
+
+/// How long dialling may take.
+const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// A second connection whose OPEN is missing for longer than this doesn't take part in a collision:
+/// it is probably dead, and must not win.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the peer does about getting a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dial {
+    /// Nothing: there is one.
+    Rest,
+    /// Backing off after an error; the peer's own attempts are refused too.
+    Idle { until: Instant },
+    /// Waiting for the peer, and until when (if at all) for our next attempt.
+    Active { until: Option<Instant> },
+    /// Dialling.
+    Connect {
+        connection: ConnectionId,
+        deadline: Instant,
+    },
+    /// Not before the configuration changes.
+    Never,
+}
+
+/// The two slots of RFC 4271 §6.8.
+#[derive(Debug, Default)]
+struct Slots {
+    dialled: Option<Connection>,
+    accepted: Option<Connection>,
+}
+
+impl Slots {
+    fn slot(&mut self, id: ConnectionId) -> &mut Option<Connection> {
+        match id {
+            ConnectionId::Dialled(_) => &mut self.dialled,
+            ConnectionId::Accepted(_) => &mut self.accepted,
+        }
+    }
+
+    fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slot(id)
+            .as_mut()
+            .filter(|connection| connection.id == id)
+    }
+
+    fn take(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.slot(id).take_if(|connection| connection.id == id)
+    }
+
+    fn other(&self, id: ConnectionId) -> Option<&Connection> {
+        match id {
+            ConnectionId::Dialled(_) => self.accepted.as_ref(),
+            ConnectionId::Accepted(_) => self.dialled.as_ref(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.dialled.iter().chain(&self.accepted)
+    }
+
+    fn ids(&self) -> Vec<ConnectionId> {
+        self.iter().map(|connection| connection.id).collect()
+    }
+
+    /// The connection that is furthest.
+    fn best(&self) -> Option<&Connection> {
+        self.iter().max_by_key(|connection| connection.state())
+    }
+}
+
+/// How a connection ends.
+enum Ending {
+    /// With a NOTIFICATION from us.
+    Notify(Notification),
+    /// Without.
+    Silent(Cause),
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) config: PeerConfig,
+    index: PeerIndex,
+    slots: Slots,
+    dial: Dial,
+    backoff: Backoff,
+    /// The state last told, and since when.
+    state: State,
+    since: Instant,
+    last_error: Option<(Cause, Instant)>,
+    sent: MessageCounters,
+    received: MessageCounters,
+    prefixes_received: u64,
+    established_count: u64,
+}
+
+impl Peer {
+    pub(super) fn new(now: Instant, index: PeerIndex, config: PeerConfig) -> Self {
+        Self {
+            config,
+            index,
+            slots: Slots::default(),
+            dial: Dial::Never,
+            backoff: Backoff::default(),
+            state: State::Idle,
+            since: now,
+            last_error: None,
+            sent: MessageCounters::default(),
+            received: MessageCounters::default(),
+            prefixes_received: 0,
+            established_count: 0,
+        }
+    }
+
+    /// Begins, or begins again after a wait (RFC 4271 §8.2.2, events 1 and 4).
+    pub(super) fn start(&mut self, now: Instant, shared: &mut Shared) {
+        if self.config.passive {
+            self.dial = Dial::Active { until: None };
+        } else {
+            let connection = shared.dial(self.index, &self.config);
+            self.dial = Dial::Connect {
+                connection,
+                deadline: now + CONNECT_TIME,
+            };
+        }
+        self.tell_state(now, shared);
+    }
+
+    /// Takes a changed configuration that asks for no new session.
+    pub(super) fn adjust(&mut self, now: Instant, config: PeerConfig, shared: &mut Shared) {
+        let passive_changed = config.passive != self.config.passive;
+        self.config = config;
+        if !passive_changed {
+            return;
+        }
+        match self.dial {
+            Dial::Connect { connection, .. } => {
+                shared.close(connection);
+                self.dial = if self.slots.best().is_some() {
+                    Dial::Rest
+                } else {
+                    Dial::Active { until: None }
+                };
+                self.tell_state(now, shared);
+            }
+            Dial::Active { .. } => self.start(now, shared),
+            Dial::Rest | Dial::Idle { .. } | Dial::Never => {}
+        }
+    }
+
+    /// Takes a configuration that needs a new session, and asks for that at once.
+    pub(super) fn reconfigure(&mut self, now: Instant, config: PeerConfig, shared: &mut Shared) {
+        let had_connection = self.slots.best().is_some();
+        let notification = Notification::cease(subcode::cease::OTHER_CONFIGURATION_CHANGE);
+        self.stop(now, &notification, shared);
+        self.config = config;
+        self.backoff.reset();
+        if had_connection && !self.config.passive {
+            // The peer needs a moment to see the end of the old session.
+            let wait = self.backoff.next(None, &mut shared.rng);
+            self.dial = Dial::Active {
+                until: Some(now + wait),
+            };
+            self.tell_state(now, shared);
+        } else {
+            self.start(now, shared);
+        }
+    }
+
+    /// Ends all connections, and tries no more (RFC 4271 §8.2.2, event 2).
+    pub(super) fn stop(&mut self, now: Instant, notification: &Notification, shared: &mut Shared) {
+        self.stop_dialling(shared);
+        self.dial = Dial::Never;
+        for id in self.slots.ids() {
+            self.end(now, id, Ending::Notify(notification.clone()), shared);
+        }
+        self.tell_state(now, shared);
+    }
+
+    /// The configuration can't be put into effect.
+    pub(super) fn unusable(&mut self, now: Instant, reason: String, shared: &mut Shared) {
+        self.stop(
+            now,
+            &Notification::cease(subcode::cease::OUT_OF_RESOURCES),
+            shared,
+        );
+        self.down(now, Cause::Unusable { reason }, false, None, shared);
+    }
+
+    /// Begins the end of the speaker: no new connections, withdrawals on the session.
+    pub(super) fn withdraw(
+        &mut self,
+        now: Instant,
+        notification: &Notification,
+        shared: &mut Shared,
+    ) {
+        self.stop_dialling(shared);
+        self.dial = Dial::Never;
+        for id in self.slots.ids() {
+            if self
+                .slots
+                .get(id)
+                .is_some_and(|c| c.state() != State::Established)
+            {
+                self.end(now, id, Ending::Notify(notification.clone()), shared);
+            }
+        }
+        let advertised: Vec<_> = shared
+            .rib
+            .advertised(self.index)
+            .map(|(prefix, _)| prefix)
+            .collect();
+        for prefix in advertised {
+            shared.rib.set(self.index, prefix, None);
+        }
+        self.tell_state(now, shared);
+    }
+
+    /// Whether withdrawals are still to be sent.
+    pub(super) fn withdrawing(&self, shared: &Shared) -> bool {
+        self.state == State::Established && shared.rib.pending(self.index)
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        ends: Ends,
+        shared: &mut Shared,
+    ) {
+        if !matches!(self.dial, Dial::Connect { connection, .. } if connection == id) {
+            return;
+        }
+        self.dial = Dial::Rest;
+        let fallback = shared.config.router_id_fallback;
+        self.slots.dialled = Some(Connection::new(now, id, ends, &self.config, fallback));
+        self.tell_state(now, shared);
+    }
+
+    pub(super) fn connect_failed(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        error: IoFailure,
+        shared: &mut Shared,
+    ) {
+        if !matches!(self.dial, Dial::Connect { connection, .. } if connection == id) {
+            return;
+        }
+        shared.close(id);
+        self.dial = Dial::Rest;
+        let cause = Cause::ConnectFailed {
+            error,
+            md5: self.config.password.is_some(),
+        };
+        if self.slots.best().is_some() {
+            let peer = self.config.name.clone();
+            shared.emit(Event::ConnectionClosed {
+                peer,
+                connection: id,
+                cause,
+            });
+        } else {
+            self.retry(now, cause, false, shared);
+        }
+        self.tell_state(now, shared);
+    }
+
+    /// Whether a connection of the peer would be taken now.
+    pub(super) fn accepts(&self) -> Result<(), RejectReason> {
+        let busy = self.state == State::Established
+            || self
+                .slots
+                .accepted
+                .as_ref()
+                .is_some_and(|c| c.state() > State::OpenSent);
+        match self.dial {
+            _ if busy => Err(RejectReason::SessionExists),
+            Dial::Idle { .. } | Dial::Never => Err(RejectReason::Idle),
+            Dial::Rest | Dial::Active { .. } | Dial::Connect { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn accepted(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        ends: Ends,
+        shared: &mut Shared,
+    ) {
+        // An older one that never sent its OPEN gives way: the peer has given it up.
+        if let Some(old) = self.slots.accepted.as_ref().map(|connection| connection.id) {
+            self.dial = if let Dial::Active { .. } = self.dial {
+                Dial::Rest
+            } else {
+                self.dial
+            };
+            let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
+            self.slots
+                .accepted
+                .take_if(|connection| connection.id == old);
+            shared.finish(now, old, [].into(), &Notification::cease(cease));
+        }
+        if let Dial::Active { .. } = self.dial {
+            self.dial = Dial::Rest;
+        }
+        shared.owners.insert(id, self.index);
+        let fallback = shared.config.router_id_fallback;
+        self.slots.accepted = Some(Connection::new(now, id, ends, &self.config, fallback));
+        self.tell_state(now, shared);
+    }
+
+    pub(super) fn received(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        octets: &[u8],
+        shared: &mut Shared,
+    ) {
+        if let Some(connection) = self.slots.get(id) {
+            connection.push(octets);
+        }
+        while let Some(connection) = self.slots.get(id) {
+            let Some(occurrence) = connection.next() else {
+                break;
+            };
+            if let Occurrence::Message(message) = &occurrence {
+                count(&mut self.received, message.kind());
+            }
+            let effect = connection.step(now, occurrence, &self.config, &mut shared.rng);
+            self.apply(now, id, effect, shared);
+        }
+        self.tell_state(now, shared);
+    }
+
+    pub(super) fn closed(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        error: Option<IoFailure>,
+        shared: &mut Shared,
+    ) {
+        if let Some(connection) = self.slots.get(id) {
+            let cause = Cause::Closed {
+                state: connection.state(),
+                error,
+            };
+            self.end(now, id, Ending::Silent(cause), shared);
+        }
+        self.tell_state(now, shared);
+    }
+
+    pub(super) fn timeout(&mut self, now: Instant, shared: &mut Shared) {
+        match self.dial {
+            Dial::Idle { until } | Dial::Active { until: Some(until) } if until <= now => {
+                self.start(now, shared);
+            }
+            Dial::Connect {
+                connection,
+                deadline,
+            } if deadline <= now => {
+                let error = IoFailure {
+                    kind: io::ErrorKind::TimedOut,
+                    text: format!("no answer within {} s", CONNECT_TIME.as_secs()),
+                };
+                self.connect_failed(now, connection, error, shared);
+            }
+            _ => {}
+        }
+        for id in self.slots.ids() {
+            while let Some(connection) = self.slots.get(id) {
+                let Some(expired) = connection.expired(now) else {
+                    break;
+                };
+                let effect = connection.expire(now, expired, &mut shared.rng);
+                self.apply(now, id, effect, shared);
+            }
+        }
+        self.tell_state(now, shared);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let dial = match self.dial {
+            Dial::Rest | Dial::Never => None,
+            Dial::Idle { until } => Some(until),
+            Dial::Active { until } => until,
+            Dial::Connect { deadline, .. } => Some(deadline),
+        };
+        self.slots
+            .iter()
+            .map(Connection::deadline)
+            .fold(dial, earlier)
+    }
+
+    pub(super) fn transmit(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        max: usize,
+        shared: &mut Shared,
+    ) -> Option<Bytes> {
+        let connection = self.slots.get(id)?;
+        let own = connection.transmit(now, &mut self.sent, &mut shared.rng);
+        if own.is_some() || connection.state() != State::Established {
+            return own;
+        }
+        let updates = shared.rib.poll_transmit(self.index, max);
+        if updates.is_some() {
+            connection.transmitted(now, &mut shared.rng);
+        } else if let Some(stopping) = &shared.stopping {
+            // All is withdrawn: the end.
+            let notification = stopping.notification.clone();
+            self.end(now, id, Ending::Notify(notification), shared);
+            self.tell_state(now, shared);
+            return shared.transmit_closing(id);
+        }
+        updates
+    }
+
+    /// Whether the peer's address is this one.
+    pub(super) fn is_at(&self, address: IpAddr) -> bool {
+        self.config.address.ip().to_canonical() == address.to_canonical()
+    }
+
+    pub(super) fn status(&self, now: Instant, shared: &Shared) -> PeerStatus {
+        let best = self.slots.best();
+        let negotiated = best.and_then(Connection::negotiated);
+        let counters = shared.rib.counters(self.index);
+        PeerStatus {
+            name: self.config.name.clone(),
+            address: self.config.address,
+            local_asn: self.config.local_asn,
+            remote_asn: self.config.remote_asn,
+            state: self.state,
+            since: now.saturating_duration_since(self.since),
+            negotiated: negotiated.cloned(),
+            local_address: best.map(|connection| connection.local.ip()),
+            local_router_id: best.map(|connection| connection.open.router_id),
+            remote_router_id: negotiated.map(|negotiated| negotiated.remote_router_id),
+            last_error: self
+                .last_error
+                .as_ref()
+                .map(|(cause, at)| (cause.to_string(), now.saturating_duration_since(*at))),
+            retry_in: match self.dial {
+                Dial::Idle { until } | Dial::Active { until: Some(until) } => {
+                    Some(until.saturating_duration_since(now))
+                }
+                _ => None,
+            },
+            sent: MessageCounters {
+                update: self.sent.update + counters.updates,
+                ..self.sent
+            },
+            received: self.received,
+            prefixes_advertised: counters.prefixes,
+            prefixes_received: self.prefixes_received,
+            established_count: self.established_count,
+        }
+    }
+
+    fn apply(&mut self, now: Instant, id: ConnectionId, effect: Effect, shared: &mut Shared) {
+        match effect {
+            Effect::None => {}
+            Effect::Opened => self.collide(now, id, shared),
+            Effect::Established => self.established(now, id, shared),
+            Effect::Update(update) => {
+                self.prefixes_received += update.announced().count() as u64;
+                if self.config.receive {
+                    let peer = self.config.name.clone();
+                    shared.emit(Event::Received { peer, update });
+                }
+            }
+            Effect::Refresh(family) => shared.rib.refresh(self.index, family),
+            Effect::Notify(notification) => {
+                self.end(now, id, Ending::Notify(notification), shared);
+            }
+            Effect::Notified(notification) => {
+                self.end(
+                    now,
+                    id,
+                    Ending::Silent(Cause::Received(notification)),
+                    shared,
+                );
+            }
+            Effect::Stuck => {
+                self.end(now, id, Ending::Silent(Cause::SendHoldTimerExpired), shared);
+            }
+        }
+    }
+
+    /// A connection got its OPEN: is there another (RFC 4271 §6.8)?
+    ///
+    /// Both ends decide as soon as one OPEN is there, by the same numbers. Waiting for the second
+    /// one, as the RFC allows, lets the two ends close one connection each.
+    fn collide(&mut self, now: Instant, id: ConnectionId, shared: &mut Shared) {
+        let Some((ours, theirs)) = self.identities(id) else {
+            return;
+        };
+        let Some(other) = self.slots.other(id) else {
+            return;
+        };
+        let side = match id {
+            ConnectionId::Dialled(_) => Side::Ours,
+            ConnectionId::Accepted(_) => Side::Theirs,
+        };
+        let stale = other.state() == State::OpenSent && other.opened + OPEN_PATIENCE <= now;
+        let other_id = other.id;
+        let loser = if stale || winner(ours, theirs) == side {
+            other_id
+        } else {
+            id
+        };
+        let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
+        self.end(
+            now,
+            loser,
+            Ending::Notify(Notification::cease(cease)),
+            shared,
+        );
+    }
+
+    fn identities(&mut self, id: ConnectionId) -> Option<(Identity, Identity)> {
+        let connection = self.slots.get(id)?;
+        let negotiated = connection.negotiated()?;
+        Some((
+            Identity {
+                router_id: negotiated.local_router_id,
+                asn: self.config.local_asn,
+            },
+            Identity {
+                router_id: negotiated.remote_router_id,
+                asn: negotiated.remote_asn,
+            },
+        ))
+    }
+
+    fn established(&mut self, now: Instant, id: ConnectionId, shared: &mut Shared) {
+        if let Some(other) = self.slots.other(id).map(|connection| connection.id) {
+            let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
+            self.end(
+                now,
+                other,
+                Ending::Notify(Notification::cease(cease)),
+                shared,
+            );
+        }
+        self.stop_dialling(shared);
+        self.established_count += 1;
+        self.prefixes_received = 0;
+        let Some(connection) = self.slots.get(id) else {
+            return;
+        };
+        let Some(negotiated) = connection.negotiated().cloned() else {
+            return;
+        };
+        let Some(encoding) = connection.encoding(&self.config) else {
+            return;
+        };
+        let peer = &self.config.name;
+        shared.emit(Event::Established {
+            peer: peer.clone(),
+            negotiated,
+        });
+        for family in encoding.families_without_next_hop() {
+            shared.emit(Event::NoNextHop {
+                peer: peer.clone(),
+                family,
+            });
+        }
+        shared.rib.session_up(self.index, encoding);
+    }
+
+    /// No connection attempt of ours goes on.
+    fn stop_dialling(&mut self, shared: &mut Shared) {
+        if let Dial::Connect { connection, .. } = self.dial {
+            shared.close(connection);
+            self.dial = Dial::Rest;
+        }
+    }
+
+    /// The one way a connection ends.
+    fn end(&mut self, now: Instant, id: ConnectionId, ending: Ending, shared: &mut Shared) {
+        let Some(connection) = self.slots.take(id) else {
+            return;
+        };
+        let since = connection.established_since();
+        if since.is_some() {
+            self.sent.update += shared.rib.counters(self.index).updates;
+            shared.rib.session_down(self.index);
+        }
+        let hold_time = connection
+            .negotiated()
+            .map_or(HoldTime::ZERO, |n| n.hold_time);
+        if since.is_some_and(|since| since + stable(hold_time) <= now) {
+            self.backoff.reset();
+        }
+        let cause = match ending {
+            Ending::Notify(notification) => {
+                self.sent.notification += 1;
+                shared.finish(now, id, connection.into_queue(), &notification);
+                Cause::Sent(notification)
+            }
+            Ending::Silent(cause) => {
+                shared.close(id);
+                cause
+            }
+        };
+        if self.slots.best().is_some() || matches!(self.dial, Dial::Connect { .. }) {
+            let peer = self.config.name.clone();
+            shared.emit(Event::ConnectionClosed {
+                peer,
+                connection: id,
+                cause,
+            });
+        } else {
+            self.retry(now, cause, since.is_some(), shared);
+        }
+    }
+
+    /// The last connection is gone: wait, then try again, unless we were told to stop.
+    fn retry(&mut self, now: Instant, cause: Cause, was_established: bool, shared: &mut Shared) {
+        let mut retry = None;
+        if self.dial != Dial::Never {
+            let wait = self
+                .backoff
+                .next(self.config.connect_retry, &mut shared.rng);
+            let next = (!self.config.passive).then(|| now + wait);
+            self.dial = if refuses_meanwhile(&cause, was_established) {
+                Dial::Idle { until: now + wait }
+            } else {
+                Dial::Active { until: next }
+            };
+            retry = next.map(|_| wait);
+        }
+        self.down(now, cause, was_established, retry, shared);
+    }
+
+    fn down(
+        &mut self,
+        now: Instant,
+        cause: Cause,
+        was_established: bool,
+        retry: Option<Duration>,
+        shared: &mut Shared,
+    ) {
+        self.last_error = Some((cause.clone(), now));
+        let peer = self.config.name.clone();
+        shared.emit(Event::Down {
+            peer,
+            cause,
+            was_established,
+            retry,
+        });
+    }
+
+    fn tell_state(&mut self, now: Instant, shared: &mut Shared) {
+        let to = self.slots.best().map_or(
+            match self.dial {
+                Dial::Connect { .. } => State::Connect,
+                Dial::Active { .. } => State::Active,
+                Dial::Rest | Dial::Idle { .. } | Dial::Never => State::Idle,
+            },
+            Connection::state,
+        );
+        if to != self.state {
+            let from = std::mem::replace(&mut self.state, to);
+            self.since = now;
+            let peer = self.config.name.clone();
+            shared.emit(Event::StateChanged { peer, from, to });
+        }
+    }
+}
+
+/// How long a session must have been up for the past to be forgotten.
+fn stable(hold_time: HoldTime) -> Duration {
+    hold_time.duration().unwrap_or(Duration::from_secs(90)) * 2
+}
+
+/// Whether the peer's own attempts are refused while we wait: after an error in the protocol, so
+/// that two who can't agree don't spin. A lost connection, or a peer that takes leave in order, is
+/// welcome back at once.
+fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
+    match cause {
+        Cause::Sent(notification) => {
+            !(was_established && notification.code == ErrorCode::HOLD_TIMER_EXPIRED)
+        }
+        Cause::Received(notification) => {
+            !(was_established && notification.code == ErrorCode::CEASE)
+        }
+        Cause::ConnectFailed { .. }
+        | Cause::Closed { .. }
+        | Cause::SendHoldTimerExpired
+        | Cause::Unusable { .. } => false,
+    }
+}
+
+fn count(counters: &mut MessageCounters, kind: MessageType) {
+    match kind {
+        MessageType::OPEN => counters.open += 1,
+        MessageType::UPDATE => counters.update += 1,
+        MessageType::NOTIFICATION => counters.notification += 1,
+        MessageType::KEEPALIVE => counters.keepalive += 1,
+        MessageType::ROUTE_REFRESH => counters.route_refresh += 1,
+        _ => {}
+    }
+}

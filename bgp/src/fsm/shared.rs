@@ -1,0 +1,143 @@
+//! What all peers of a speaker have in common, and what each of them writes its outputs to.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::SpeakerConfig;
+use super::io::{ConnectionId, Event, Output};
+use super::timer::earlier;
+use crate::config::PeerConfig;
+use crate::rib::{AdjRibOut, PeerIndex};
+use crate::wire::Notification;
+
+/// How long a NOTIFICATION may take to reach the peer before the connection is cut.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection that has nothing left but its NOTIFICATION.
+#[derive(Debug)]
+struct Closing {
+    queue: VecDeque<Bytes>,
+    deadline: Instant,
+}
+
+/// The end of the whole speaker.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// When withdrawals that are still unsent no longer count.
+    pub(super) deadline: Instant,
+    /// What every peer is told.
+    pub(super) notification: Notification,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: SpeakerConfig,
+    pub(super) rib: AdjRibOut,
+    pub(super) rng: fastrand::Rng,
+    pub(super) outputs: VecDeque<Output>,
+    /// Whose connection it is, dials included.
+    pub(super) owners: HashMap<ConnectionId, PeerIndex>,
+    pub(super) stopping: Option<Stopping>,
+    closing: BTreeMap<ConnectionId, Closing>,
+    dials: u64,
+}
+
+impl Shared {
+    pub(super) fn new(config: SpeakerConfig) -> Self {
+        Self {
+            config,
+            rib: AdjRibOut::new(),
+            rng: fastrand::Rng::with_seed(config.seed),
+            outputs: VecDeque::new(),
+            owners: HashMap::new(),
+            stopping: None,
+            closing: BTreeMap::new(),
+            dials: 0,
+        }
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(super) fn dial(&mut self, peer: PeerIndex, config: &PeerConfig) -> ConnectionId {
+        let connection = ConnectionId::Dialled(self.dials);
+        self.dials += 1;
+        self.owners.insert(connection, peer);
+        self.outputs.push_back(Output::Connect {
+            connection,
+            peer: config.name.clone(),
+            remote: config.address,
+            source: config.source_address,
+            password: config.password.clone(),
+            user_timeout: config.hold_time.duration(),
+        });
+        connection
+    }
+
+    /// Cuts a connection.
+    pub(super) fn close(&mut self, connection: ConnectionId) {
+        self.owners.remove(&connection);
+        self.closing.remove(&connection);
+        self.outputs.push_back(Output::Close { connection });
+    }
+
+    /// Ends a connection so that the peer gets to know why.
+    pub(super) fn finish(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        mut queue: VecDeque<Bytes>,
+        notification: &Notification,
+    ) {
+        self.owners.remove(&connection);
+        queue.push_back(notification.encode());
+        self.closing.insert(
+            connection,
+            Closing {
+                queue,
+                deadline: now + LINGER,
+            },
+        );
+        self.outputs.push_back(Output::Finish { connection });
+    }
+
+    /// Octets of a connection that is being closed; `None` if it isn't, or has sent all.
+    pub(super) fn transmit_closing(&mut self, connection: ConnectionId) -> Option<Bytes> {
+        self.closing.get_mut(&connection)?.queue.pop_front()
+    }
+
+    /// The peer closed its end too.
+    pub(super) fn closed(&mut self, connection: ConnectionId) {
+        if self.closing.contains_key(&connection) {
+            self.close(connection);
+        }
+    }
+
+    pub(super) fn timeout(&mut self, now: Instant) {
+        let late: Vec<ConnectionId> = self
+            .closing
+            .iter()
+            .filter(|(_, closing)| closing.deadline <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for connection in late {
+            self.close(connection);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let closing = self.closing.values().map(|closing| closing.deadline).min();
+        earlier(
+            closing,
+            self.stopping.as_ref().map(|stopping| stopping.deadline),
+        )
+    }
+
+    /// No connection is left, not even a closing one.
+    pub(super) fn silent(&self) -> bool {
+        self.owners.is_empty() && self.closing.is_empty()
+    }
+}

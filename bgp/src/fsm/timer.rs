@@ -1,0 +1,77 @@
+//! Delays: jitter from the seed, and the growing wait between attempts.
+
+use std::time::{Duration, Instant};
+
+/// The first wait after a failure.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest wait, unless the peer's configuration names another.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Between three quarters of `full` and all of it (RFC 4271 §10).
+pub(super) fn jittered(full: Duration, rng: &mut fastrand::Rng) -> Duration {
+    full.mul_f64(0.75 + 0.25 * rng.f64())
+}
+
+/// The earlier of two deadlines, where there may be none.
+pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// How often it went wrong in a row, and so how long to wait.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// A stable session, or a new configuration: begin anew.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// One more failure; the wait before the next attempt: doubling, never more than `max`.
+    pub(super) fn next(&mut self, max: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
+        let max = max.unwrap_or(RETRY_MAX).max(RETRY_MIN);
+        let full = RETRY_MIN.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        self.failures = (self.failures + 1).min(31);
+        jittered(full.min(max), rng)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_maximum_and_begin_anew_after_a_reset() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut backoff = Backoff::default();
+        for full in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            let wait = backoff.next(None, &mut rng).as_secs_f64();
+            assert!(
+                (0.75 * f64::from(full)..=f64::from(full)).contains(&wait),
+                "{full}: {wait}"
+            );
+        }
+        for _ in 0..100 {
+            assert!(backoff.next(None, &mut rng) <= RETRY_MAX);
+        }
+        backoff.reset();
+        assert!(backoff.next(None, &mut rng) <= RETRY_MIN);
+    }
+
+    #[test]
+    fn a_configured_maximum_holds_but_never_makes_a_tight_loop() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut backoff = Backoff::default();
+        for _ in 0..10 {
+            let wait = backoff.next(Some(Duration::from_secs(5)), &mut rng);
+            assert!(wait <= Duration::from_secs(5));
+        }
+        let mut backoff = Backoff::default();
+        assert!(backoff.next(Some(Duration::ZERO), &mut rng) >= Duration::from_millis(750));
+    }
+}
