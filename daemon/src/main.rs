@@ -1,10 +1,7 @@
-//! The `ferrolb` program: load-balancer addresses for bare-metal Kubernetes.
+//! The `ferrolb` program.
 
-pub mod api;
-pub mod config;
-pub mod decide;
-pub mod desired;
-pub mod index;
-pub mod source;
+use std::process::ExitCode;
 
-fn main() {}
+fn main() -> ExitCode {
+    ferrolb::cli::main()
+}

@@ -193,16 +193,25 @@ fn has_endpoints(index: &Index, node_name: &str, service: &Service) -> Result<()
 fn towards_peers(config: &Config, service: &Service, eligible: &Eligible<'_>) -> Decision {
     let mut decision = Decision::default();
     for peer in peers_of(config, eligible.node) {
-        let (reason, detail) = match towards(peer, service, eligible) {
+        let verdict = |(reason, detail): (Reason, String)| Verdict {
+            peer: Some(peer.name.clone()),
+            reason,
+            message: message(reason, &detail),
+        };
+        let without_next_hop = addresses_towards(peer, service)
+            .filter(|address| !has_next_hop(peer, eligible.node, address.is_ipv6()))
+            .map(|address| verdict((Reason::NoNextHop, address.to_string())));
+        decision.verdicts.extend(without_next_hop);
+        match towards(peer, service, eligible) {
+            Ok(contributions) if contributions.is_empty() => {}
             Ok(contributions) => {
                 let prefixes: BTreeSet<String> = contributions.iter().map(|c| c.prefix.to_string()).collect();
+                let prefixes: Vec<String> = prefixes.into_iter().collect();
                 decision.contributions.extend(contributions);
-                (Reason::Announced, prefixes.into_iter().collect::<Vec<_>>().join(", "))
+                decision.verdicts.push(verdict((Reason::Announced, prefixes.join(", "))));
             }
-            Err(refused) => refused,
-        };
-        let message = message(reason, &detail);
-        decision.verdicts.push(Verdict { peer: Some(peer.name.clone()), reason, message });
+            Err(refused) => decision.verdicts.push(verdict(refused)),
+        }
     }
     if decision.verdicts.is_empty() {
         let reason = Reason::NoPeer;
@@ -211,6 +220,17 @@ fn towards_peers(config: &Config, service: &Service, eligible: &Eligible<'_>) ->
     decision
 }
 
+/// The addresses of a service that a session with this peer carries.
+fn addresses_towards(peer: &Peer, service: &Service) -> impl Iterator<Item = IpAddr> {
+    service.addresses().iter().copied().filter(|address| peer.carries(address.is_ipv6()))
+}
+
+/// The session's own address is next hop for its own family; the other one needs an InternalIP of the node.
+fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
+    peer.address.is_ipv6() == ipv6 || node.internal_ip(ipv6).is_some()
+}
+
+/// What goes to one peer, or why nothing does. Addresses without a next hop are left out.
 fn towards(peer: &Peer, service: &Service, eligible: &Eligible<'_>) -> Result<Vec<Contribution>, (Reason, String)> {
     let selected = |ads: &[&Advertisement]| ads.iter().any(|ad| ad.selects_peer(&peer.name));
     if !selected(&eligible.advertisements) {
@@ -220,11 +240,15 @@ fn towards(peer: &Peer, service: &Service, eligible: &Eligible<'_>) -> Result<Ve
         }
         return Err((Reason::PeerNotSelected, peer.name.clone()));
     }
+    if addresses_towards(peer, service).next().is_none() {
+        return Err((Reason::FamilyNotCarried, peer.name.clone()));
+    }
     let mut contributions: Vec<Contribution> = Vec::new();
     let mut source: BTreeMap<IpNet, &Advertisement> = BTreeMap::new();
     for ad in eligible.advertisements.iter().filter(|ad| ad.selects_peer(&peer.name)) {
-        for address in service.addresses().iter().filter(|address| peer.carries(address.is_ipv6())) {
-            let prefix = aggregate(*address, ad.length(address.is_ipv6()));
+        let addresses = addresses_towards(peer, service);
+        for address in addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6())) {
+            let prefix = aggregate(address, ad.length(address.is_ipv6()));
             if let Some(other) = source.insert(prefix, ad)
                 && other.local_pref != ad.local_pref
             {
@@ -239,9 +263,6 @@ fn towards(peer: &Peer, service: &Service, eligible: &Eligible<'_>) -> Result<Ve
                 large_communities: ad.large_communities.clone(),
             });
         }
-    }
-    if contributions.is_empty() {
-        return Err((Reason::FamilyNotCarried, peer.name.clone()));
     }
     Ok(contributions)
 }

@@ -252,6 +252,11 @@ impl Node {
         })
     }
 
+    /// The first InternalIP of a family.
+    pub fn internal_ip(&self, ipv6: bool) -> Option<IpAddr> {
+        self.internal_ips.iter().copied().find(|address| address.is_ipv6() == ipv6)
+    }
+
     /// Whether the exclude label stands there, whatever its value.
     pub fn excluded(&self) -> bool {
         self.labels.contains_key(EXCLUDE_LABEL)

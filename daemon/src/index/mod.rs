@@ -12,7 +12,7 @@ use std::sync::Arc;
 use self::facts::{Labels, Node, Service, Slice};
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
-use crate::source::Change;
+use crate::source::{Change, StatusWrite};
 
 /// Facts by key, and the configuration made of the configuration objects.
 #[derive(Debug, Default)]
@@ -125,6 +125,15 @@ impl Index {
             message: message.clone(),
         });
         self.config.problems.iter().cloned().chain(facts).collect()
+    }
+
+    /// Acts as if a status had been written and come back: for `plan`, which has nobody to write to.
+    pub fn grant(&mut self, write: &StatusWrite) -> Touched {
+        let Some(mut service) = self.services.get(&write.service).cloned() else { return Touched::default() };
+        service.request.holds.clone_from(&write.addresses);
+        service.request.holds_from.clone_from(&write.pool);
+        service.invalid_address = None;
+        self.set_service(&write.service, Some(service))
     }
 
     fn apply_object(&mut self, key: ObjectKey, raw: RawObject) -> Touched {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::Change;
 use crate::api::{Kind, ObjectKey, RawObject};
 
 /// The namespace of a Service, EndpointSlice or the like that names none.
@@ -258,4 +259,19 @@ fn read_object(
     }
     let default = if kind.is_configuration() { config_namespace } else { DEFAULT_NAMESPACE };
     Ok(raw.key(default).map(|key| (key, raw)))
+}
+
+/// What a whole set of objects means to an index: the list of every kind. Configuration objects count only in a
+/// configuration namespace.
+pub fn changes(objects: &BTreeMap<ObjectKey, Located>, config_namespaces: &[String]) -> Vec<Change> {
+    Kind::ALL
+        .into_iter()
+        .map(|kind| {
+            let of_kind = objects.iter().filter(|(key, _)| {
+                let elsewhere = kind.is_configuration() && !config_namespaces.contains(&key.name.namespace);
+                key.kind == kind && !elsewhere
+            });
+            Change::Reset(kind, of_kind.map(|(key, located)| (key.clone(), located.raw.clone())).collect())
+        })
+        .collect()
 }

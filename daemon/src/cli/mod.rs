@@ -1,0 +1,71 @@
+//! The command line.
+
+mod check;
+mod output;
+mod plan;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Load-balancer addresses for bare-metal Kubernetes: gives Services of type LoadBalancer an address and announces it
+/// over BGP.
+#[derive(Debug, Parser)]
+#[command(name = "ferrolb", version, about, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrolb demo                          see it work: three nodes and a router, on loopback, in seconds
+  ferrolb check -f manifests/           is everything in these manifests valid?
+  ferrolb plan -f manifests/            who gets which address, who announces what, and why not
+  ferrolb run --manifests manifests/    announce what a folder says, without a cluster
+  ferrolb run --role announcer          announce what the Kubernetes API says, as the DaemonSet does";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate manifests; every error with its place and remedy. Exits with 1 if there is one.
+    Check(check::CheckArgs),
+    /// Predict from manifests: addresses, routes of every node, and what is withheld, with reason codes.
+    Plan(plan::PlanArgs),
+}
+
+/// Which manifests, and which namespaces hold configuration.
+#[derive(Debug, Args)]
+struct ManifestArgs {
+    /// Files or folders (with subfolders) of YAML or JSON.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    paths: Vec<PathBuf>,
+    /// Namespace that holds MetalLB's resources; may be given several times.
+    #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
+    config_namespace: Vec<String>,
+}
+
+/// Where MetalLB's resources lie unless somebody says otherwise.
+pub const CONFIG_NAMESPACE: &str = "metallb-system";
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check(args) => Ok(check::run(&args)),
+        Command::Plan(args) => plan::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("ferrolb: {error:#}");
+        ExitCode::FAILURE
+    })
+}

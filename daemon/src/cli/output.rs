@@ -1,0 +1,74 @@
+//! Printing: tables and JSON. Colours only on a terminal, and not if NO_COLOR is set.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// A table without lines, as kubectl prints it.
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+/// Writes JSON and a newline.
+///
+/// # Errors
+/// Writing to standard output failed.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// How to emphasise, if at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    colours: bool,
+}
+
+impl Style {
+    /// For standard output.
+    pub(super) fn stdout() -> Self {
+        let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { colours: allowed && io::stdout().is_terminal() }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// A heading.
+    pub(super) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Something wrong.
+    pub(super) fn red(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// Something good.
+    pub(super) fn green(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// Something to look at.
+    pub(super) fn yellow(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// Something of lesser weight.
+    pub(super) fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}

@@ -1,0 +1,1 @@
+//! The Kubernetes API as a source. All kube imports live here.

@@ -1,0 +1,184 @@
+//! The prediction: who gets which address, which node announces which prefix to which peer, and what is withheld.
+//! The same decisions as `ferrolb run` takes, from manifests, with no session.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::allocation::Allocation;
+use crate::api::ObjectName;
+use crate::config::Severity;
+use crate::decide::Reason;
+use crate::desired::Desired;
+use crate::index::Index;
+use crate::index::facts::Service;
+use crate::session::{DEFAULT_LOCAL_PREF, next_hop};
+use crate::source::manifests::Manifests;
+
+/// What `ferrolb plan` says. Field names are an interface for programs: they stay.
+#[derive(Debug, Default, Serialize)]
+pub struct Plan {
+    /// Every Service of type LoadBalancer.
+    pub services: Vec<PlannedService>,
+    /// Every route of every node to every peer.
+    pub routes: Vec<PlannedRoute>,
+    /// What is not announced.
+    pub withheld: Vec<Withheld>,
+    /// Objects that are refused.
+    pub errors: Vec<PlanError>,
+    /// Objects of which a part has no effect yet.
+    pub notices: Vec<PlanError>,
+}
+
+/// A service and its addresses.
+#[derive(Debug, Serialize)]
+pub struct PlannedService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it gets or keeps.
+    pub addresses: Vec<IpAddr>,
+    /// Where from.
+    pub pool: Option<String>,
+    /// Why it gets nothing, or not all; null if all is well.
+    pub reason: Option<String>,
+    /// The reason in words, and the remedy.
+    pub message: Option<String>,
+}
+
+/// A route as one node tells it to one peer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedRoute {
+    /// The node that announces.
+    pub node: String,
+    /// The BGPPeer's name.
+    pub peer: String,
+    /// The address or aggregate.
+    pub prefix: IpNet,
+    /// Where packets go; null if neither a source address nor an InternalIP tells.
+    pub next_hop: Option<IpAddr>,
+    /// `64700:120`.
+    pub communities: Vec<String>,
+    /// `64700:1:2`.
+    pub large_communities: Vec<String>,
+    /// iBGP only.
+    pub local_pref: Option<u32>,
+}
+
+/// A service that a node does not announce to a peer.
+#[derive(Debug, Serialize)]
+pub struct Withheld {
+    /// The service's namespace.
+    pub namespace: String,
+    /// The service's name.
+    pub name: String,
+    /// The node.
+    pub node: String,
+    /// The BGPPeer; null: to none.
+    pub peer: Option<String>,
+    /// The reason's code.
+    pub reason: String,
+    /// The reason in words, and the remedy.
+    pub message: String,
+}
+
+/// An object that is refused, or of which a part has no effect.
+#[derive(Debug, Serialize)]
+pub struct PlanError {
+    /// The object, or the place in a file.
+    pub object: String,
+    /// What is wrong, and the remedy.
+    pub message: String,
+}
+
+/// Puts manifests into an index, as the folder source does.
+pub fn index_of(manifests: &Manifests, config_namespaces: &[String]) -> Index {
+    let mut index = Index::default();
+    for change in crate::source::manifests::changes(&manifests.objects, config_namespaces) {
+        index.apply(change);
+    }
+    index
+}
+
+/// Makes the plan from manifests.
+pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
+    let mut index = index_of(manifests, config_namespaces);
+    let (outcomes, writes) = Allocation::default().decide(&index);
+    for write in &writes {
+        index.grant(write);
+    }
+    let mut plan = Plan::default();
+    for service in index.services().filter(|service| service.load_balancer) {
+        plan.services.push(planned_service(service, outcomes.get(&service.name)));
+    }
+    for name in index.nodes().keys() {
+        plan.add_node(&index, &Desired::of(&index, name.clone()));
+    }
+    plan.errors.extend(manifests.errors.iter().map(|error| PlanError {
+        object: error.location.to_string(),
+        message: error.message.clone(),
+    }));
+    for problem in index.problems() {
+        let entry = PlanError { object: problem.object.to_string(), message: problem.message };
+        match problem.severity {
+            Severity::Error => plan.errors.push(entry),
+            Severity::Notice => plan.notices.push(entry),
+        }
+    }
+    plan
+}
+
+fn planned_service(service: &Service, outcome: Option<&ferrolb_allocator::Outcome>) -> PlannedService {
+    let ObjectName { namespace, name } = service.name.clone();
+    let Some(outcome) = outcome else {
+        let reason = Reason::ForeignLoadBalancerClass;
+        return PlannedService {
+            namespace,
+            name,
+            addresses: service.addresses().to_vec(),
+            pool: None,
+            reason: Some(reason.code().to_owned()),
+            message: Some(reason.meaning().trim().to_owned()),
+        };
+    };
+    PlannedService {
+        namespace,
+        name,
+        addresses: outcome.addresses().to_vec(),
+        pool: outcome.pool().map(str::to_owned),
+        reason: outcome.reason().map(|reason| reason.code().to_owned()),
+        message: outcome.reason().map(ToString::to_string),
+    }
+}
+
+impl Plan {
+    fn add_node(&mut self, index: &Index, desired: &Desired) {
+        let node = &index.nodes()[desired.node()];
+        for ((peer_name, prefix), route) in desired.routes() {
+            let peer = &index.config().peers[peer_name];
+            self.routes.push(PlannedRoute {
+                node: desired.node().to_owned(),
+                peer: peer_name.clone(),
+                prefix: *prefix,
+                next_hop: next_hop(peer, node, prefix.addr().is_ipv6()),
+                communities: route.communities.iter().map(ToString::to_string).collect(),
+                large_communities: route.large_communities.iter().map(ToString::to_string).collect(),
+                local_pref: peer.is_ibgp().then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+            });
+        }
+        for (service, decision) in desired.decisions() {
+            let withheld = decision.verdicts.iter().filter(|verdict| verdict.reason != Reason::Announced);
+            self.withheld.extend(withheld.map(|verdict| Withheld {
+                namespace: service.namespace.clone(),
+                name: service.name.clone(),
+                node: desired.node().to_owned(),
+                peer: verdict.peer.clone(),
+                reason: verdict.reason.code().to_owned(),
+                message: verdict.message.clone(),
+            }));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! From a BGPPeer and a Node to the session between them: what the BGP engine is told, and what a route's next hop
+//! will be.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret};
+use ferrolb_bgp::wire::Family;
+
+use crate::config::peer::Peer;
+use crate::index::facts::Node;
+
+/// LOCAL_PREF on iBGP where nothing is configured: what every router takes for granted.
+pub const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// What the BGP engine is told of a peer on this node.
+pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
+    let own = if peer.address.is_ipv6() { Family::IPV6_UNICAST } else { Family::IPV4_UNICAST };
+    let both = vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+    PeerConfig {
+        source_address: peer.source,
+        router_id: router_id(peer, node_name, node),
+        hold_time: HoldTime::from_secs(u16::try_from(peer.hold_time.as_secs()).unwrap_or(u16::MAX))
+            .unwrap_or_default(),
+        keepalive_time: peer.keepalive_time,
+        connect_retry: peer.connect_time,
+        password: peer.password.as_ref().map(|password| Secret::new(password.reveal())),
+        families: if peer.dual_stack { both } else { vec![own] },
+        next_hops: other_family(peer, node),
+        ..PeerConfig::new(
+            peer.name.clone(),
+            SocketAddr::new(peer.address, peer.port),
+            peer.local_asn,
+            peer.peer_asn,
+        )
+    }
+}
+
+/// The next hop that a route will have: the configured source address; for the other family, and where no session
+/// tells the local address yet, the node's InternalIP.
+pub fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<IpAddr> {
+    peer.source.filter(|source| source.is_ipv6() == ipv6).or_else(|| node.internal_ip(ipv6))
+}
+
+fn other_family(peer: &Peer, node: &Node) -> NextHops {
+    let mut next_hops = NextHops::default();
+    match node.internal_ip(!peer.address.is_ipv6()) {
+        Some(IpAddr::V4(v4)) => next_hops.v4 = Some(v4),
+        Some(IpAddr::V6(v6)) => next_hops.v6 = Some(v6),
+        None => {}
+    }
+    next_hops
+}
+
+/// Configured, else (by leaving it to the engine) the session's IPv4 address, else the node's, else a hash of its
+/// name.
+fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Option<Ipv4Addr> {
+    if peer.router_id.is_some() || peer.address.is_ipv4() {
+        return peer.router_id;
+    }
+    Some(fallback_router_id(node_name, node))
+}
+
+/// The node's IPv4 address, else a hash of its name: FNV-1a, the same at every start.
+pub fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
+    if let Some(IpAddr::V4(address)) = node.internal_ip(false) {
+        return address;
+    }
+    let hash = node_name.bytes().fold(0x811c_9dc5_u32, |hash, octet| {
+        (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193)
+    });
+    Ipv4Addr::from(hash.max(1))
+}
