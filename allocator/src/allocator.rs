@@ -555,3 +555,8 @@ pub fn conflicts<'a>(
     }
     found
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

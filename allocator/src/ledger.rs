@@ -28,11 +28,13 @@ impl Seniority {
     }
 }
 
+/// Sharing key and backend key.
+type Keys = (String, String);
+
 /// What decides whether services can share an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
-    /// Sharing key and backend key.
-    keys: (String, String),
+    keys: Keys,
     ports: Vec<Port>,
 }
 
@@ -61,6 +63,14 @@ impl Claim {
 
 /// Why a service can't be beside another, and which other.
 pub(crate) type Dispute = (ServiceKey, Clash);
+
+/// The ports of an address that rightful holders no longer use, and that they use now. When the
+/// keys of the address change it is all ports before and all ports after.
+#[derive(Debug, Default)]
+struct PortChange {
+    freed: Vec<Port>,
+    taken: Vec<Port>,
+}
 
 /// The services on one address. The rightful ones are found by going from the oldest to the
 /// youngest and taking each that gets along with all taken before, so the order in which they
@@ -96,16 +106,19 @@ impl Holders {
         Ok(())
     }
 
-    fn insert(&mut self, who: Seniority, claim: Claim) {
-        self.remove(&who);
+    /// Adds one that is not there yet.
+    fn insert(&mut self, who: Seniority, claim: Claim) -> PortChange {
         let youngest = self
             .members
             .keys()
             .next_back()
             .is_none_or(|last| *last < who);
+        let mut change = PortChange::default();
         match self.check(&claim, None) {
             // Nobody who came after could have been refused because of it, or nobody was refused.
-            Ok(()) if youngest || self.disputed.is_empty() => self.admit(&who, &claim),
+            Ok(()) if youngest || self.disputed.is_empty() => {
+                change.taken = self.admit(&who, &claim);
+            }
             Err(dispute) if youngest => {
                 self.disputed.insert(who.clone(), dispute);
             }
@@ -115,50 +128,79 @@ impl Holders {
             }
         }
         self.members.insert(who, claim);
+        change
     }
 
-    fn remove(&mut self, who: &Seniority) {
-        let Some(claim) = self.members.remove(who) else {
-            return;
-        };
-        // One that was refused has kept nobody out.
-        if self.disputed.remove(who).is_some() {
-            return;
-        }
-        if self.disputed.is_empty() {
-            for port in &claim.ports {
-                self.ports.remove(port);
+    fn remove(&mut self, who: &Seniority) -> PortChange {
+        let claim = self.members.remove(who);
+        let refused = self.disputed.remove(who).is_some();
+        let mut change = PortChange::default();
+        match claim {
+            // One that was refused has kept nobody out.
+            Some(claim) if !refused => {
+                if !self.disputed.is_empty() {
+                    return self.judge_all();
+                }
+                change.freed = claim.ports;
+                change
+                    .freed
+                    .retain(|port| self.ports.remove(port).is_some());
             }
-        } else {
-            self.judge_all();
+            _ => {}
         }
+        change
     }
 
-    fn admit(&mut self, who: &Seniority, claim: &Claim) {
-        for port in &claim.ports {
-            self.ports.insert(port.clone(), who.clone());
-        }
+    /// Returns the ports that nobody had before.
+    fn admit(&mut self, who: &Seniority, claim: &Claim) -> Vec<Port> {
+        let mut taken = claim.ports.clone();
+        taken.retain(|port| self.ports.insert(port.clone(), who.clone()).is_none());
+        taken
     }
 
-    fn judge_all(&mut self) {
-        let members = std::mem::take(self).members;
-        for (who, claim) in members {
+    fn judge_all(&mut self) -> PortChange {
+        let before = std::mem::take(self);
+        for (who, claim) in before.members {
             match self.check(&claim, None) {
-                Ok(()) => self.admit(&who, &claim),
+                Ok(()) => {
+                    self.admit(&who, &claim);
+                }
                 Err(dispute) => {
                     self.disputed.insert(who.clone(), dispute);
                 }
             }
             self.members.insert(who, claim);
         }
+        PortChange {
+            freed: before.ports.into_keys().collect(),
+            taken: self.ports.keys().cloned().collect(),
+        }
     }
 
     /// The keys one needs to join.
-    fn keys(&self) -> Option<&(String, String)> {
+    fn keys(&self) -> Option<&Keys> {
         self.members
             .first_key_value()
             .filter(|(_, c)| c.shares())
             .map(|(_, claim)| &claim.keys)
+    }
+}
+
+/// The addresses that can be joined with the same keys.
+#[derive(Debug, Clone, Default)]
+struct Shared {
+    addresses: BTreeSet<IpAddr>,
+    /// On how many of the addresses a port is in use.
+    ports: BTreeMap<Port, usize>,
+}
+
+impl Shared {
+    /// Whether one of the ports is in use on every address. Spares a search through all of them
+    /// when many services with one key listen on the same port.
+    fn is_full_for(&self, ports: &[Port]) -> bool {
+        ports
+            .iter()
+            .any(|port| self.ports.get(port) == Some(&self.addresses.len()))
     }
 }
 
@@ -167,12 +209,13 @@ impl Holders {
 pub(crate) struct Ledger {
     holders: BTreeMap<IpAddr, Holders>,
     runs: Runs,
-    /// By the keys one needs to join: the addresses in use.
-    joinable: BTreeMap<(String, String), BTreeSet<IpAddr>>,
+    /// By the keys one needs to join.
+    shared: BTreeMap<Keys, Shared>,
 }
 
 impl Ledger {
     pub(crate) fn insert(&mut self, address: IpAddr, who: Seniority, claim: Claim) {
+        self.remove(address, &who);
         self.change(address, |holders| holders.insert(who, claim));
     }
 
@@ -180,25 +223,34 @@ impl Ledger {
         self.change(address, |holders| holders.remove(who));
     }
 
-    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Holders)) {
+    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Holders) -> PortChange) {
         let holders = self.holders.entry(address).or_default();
         let before = holders.keys().cloned();
-        change(holders);
-        let after = holders.keys();
-        if before.as_ref() != after {
-            if let Some(keys) = before
-                && let Some(addresses) = self.joinable.get_mut(&keys)
-            {
-                addresses.remove(&address);
-                if addresses.is_empty() {
-                    self.joinable.remove(&keys);
+        let ports = change(holders);
+        if let Some(keys) = holders.keys() {
+            let shared = self.shared.entry(keys.clone()).or_default();
+            shared.addresses.insert(address);
+            for port in ports.taken {
+                *shared.ports.entry(port).or_default() += 1;
+            }
+        }
+        let moved = before.as_ref() != holders.keys();
+        if let Some(keys) = before
+            && let Some(shared) = self.shared.get_mut(&keys)
+        {
+            if moved {
+                shared.addresses.remove(&address);
+            }
+            for port in ports.freed {
+                if let Some(count) = shared.ports.get_mut(&port) {
+                    *count -= 1;
+                    if *count == 0 {
+                        shared.ports.remove(&port);
+                    }
                 }
             }
-            if let Some(keys) = after {
-                self.joinable
-                    .entry(keys.clone())
-                    .or_default()
-                    .insert(address);
+            if shared.addresses.is_empty() {
+                self.shared.remove(&keys);
             }
         }
         if holders.members.is_empty() {
@@ -235,16 +287,20 @@ impl Ledger {
 
     /// The first address of the family, in the pool's order, that is free or can be shared.
     pub(crate) fn find(&self, pool: &Pool, family: Family, claim: &Claim) -> Option<IpAddr> {
-        let joinable = self.joinable.get(&claim.keys).filter(|_| claim.shares());
+        let shared = self
+            .shared
+            .get(&claim.keys)
+            .filter(|s| !s.is_full_for(&claim.ports));
         pool.spans(family).find_map(|span| {
             let free = self.first_free(pool, span.first, span.last);
-            let shared = joinable.and_then(|addresses| {
-                addresses
+            let joined = shared.and_then(|shared| {
+                shared
+                    .addresses
                     .range(span.first..=free.unwrap_or(span.last))
                     .find(|&&a| !pool.avoids(a) && self.check(a, claim, None).is_ok())
                     .copied()
             });
-            shared.or(free)
+            joined.or(free)
         })
     }
 
@@ -328,3 +384,6 @@ fn previous(address: IpAddr) -> Option<IpAddr> {
             .map(|b| Ipv6Addr::from_bits(b).into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,3 +273,6 @@ fn parse_entry(pool: &str, entry: &str) -> Result<(Span, Vec<IpNet>), PoolError>
     };
     Ok((Span { first, last }, nets))
 }
+
+#[cfg(test)]
+mod tests;

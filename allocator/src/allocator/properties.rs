@@ -1,0 +1,325 @@
+//! Properties: the allocator against a naive model, which compares every service with every other.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::pool::PoolOptions;
+use crate::request::Port;
+
+fn pools() -> Vec<Pool> {
+    let pool = |name: &str, entries: &[&str], options| {
+        let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+        Pool::parse(name, &entries, options).unwrap()
+    };
+    let options = PoolOptions::default;
+    vec![
+        pool(
+            "a",
+            &["10.0.0.254-10.0.1.2"],
+            PoolOptions {
+                avoid_buggy_ips: true,
+                ..options()
+            },
+        ),
+        pool("b", &["fc00::/127", "10.1.0.0/31"], options()),
+        pool(
+            "c",
+            &["10.2.0.0/31"],
+            PoolOptions {
+                pinned: Some(1),
+                ..options()
+            },
+        ),
+        pool(
+            "d",
+            &["10.3.0.0/30", "fc03::/126"],
+            PoolOptions {
+                auto_assign: false,
+                ..options()
+            },
+        ),
+        pool(
+            "e",
+            &["10.4.0.0/31"],
+            PoolOptions {
+                frozen: true,
+                ..options()
+            },
+        ),
+    ]
+}
+
+/// Addresses of all pools and one of none.
+fn address() -> impl Strategy<Value = IpAddr> {
+    let all = [
+        "10.0.0.254",
+        "10.0.0.255",
+        "10.0.1.1",
+        "10.1.0.0",
+        "10.1.0.1",
+        "10.2.0.0",
+        "10.3.0.1",
+        "10.4.0.1",
+        "10.9.0.1",
+        "fc00::",
+        "fc03::1",
+    ];
+    prop::sample::select(all.map(|text| text.parse::<IpAddr>().unwrap()).to_vec())
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let identity = (0..12_u8, 0..3_i64);
+    let state = (
+        prop::collection::vec(address(), 0..3),
+        prop::option::of("[a-f]"),
+    );
+    let families = prop::sample::select(vec![
+        vec![Family::V4],
+        vec![Family::V6],
+        vec![Family::V4, Family::V6],
+        vec![],
+    ]);
+    let policy = prop::sample::select(vec![
+        FamilyPolicy::SingleStack,
+        FamilyPolicy::PreferDualStack,
+        FamilyPolicy::RequireDualStack,
+    ]);
+    let wishes = (
+        prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(address(), 1..3)],
+        prop_oneof![4 => Just(None), 1 => "[a-f]".prop_map(Some)],
+        prop::bool::ANY,
+    );
+    let sharing = ("[kj]?", "(local)?", prop::collection::vec(80..83_u16, 1..3));
+    (identity, state, families, policy, wishes, sharing).prop_map(
+        |((id, created), (holds, holds_from), families, policy, wishes, sharing)| Request {
+            created,
+            uid: format!("uid-{}", id ^ 5),
+            holds,
+            holds_from,
+            cluster_families: families,
+            family_policy: policy,
+            requested: Ok(wishes.0),
+            requested_pool: wishes.1,
+            accepted_by: if wishes.2 {
+                BTreeSet::from(["c".to_owned()])
+            } else {
+                BTreeSet::new()
+            },
+            sharing_key: sharing.0,
+            backend_key: sharing.1,
+            ports: sharing
+                .2
+                .iter()
+                .map(|n| Port {
+                    protocol: "TCP".into(),
+                    number: *n,
+                })
+                .collect(),
+            ..Request::new(ServiceKey::new("ns", format!("s{id:02}")))
+        },
+    )
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request>> {
+    prop::collection::vec(request(), 0..16).prop_map(|requests| {
+        let by_key: BTreeMap<_, _> = requests
+            .into_iter()
+            .map(|r| (r.service.clone(), r))
+            .collect();
+        by_key.into_values().collect()
+    })
+}
+
+/// The rule of sharing, said once more and differently.
+fn may_share(a: &Request, b: &Request) -> bool {
+    !a.sharing_key.is_empty()
+        && (&a.sharing_key, &a.backend_key) == (&b.sharing_key, &b.backend_key)
+        && a.ports.iter().all(|port| !b.ports.contains(port))
+}
+
+fn assert_sound(pools: &PoolSet, state: &[(&Request, Outcome)]) -> Result<(), TestCaseError> {
+    for (i, (request, outcome)) in state.iter().enumerate() {
+        for (other, others) in &state[..i] {
+            for address in outcome.addresses() {
+                prop_assert!(
+                    !others.addresses().contains(address) || may_share(request, other),
+                    "{address} for {} and {}",
+                    request.service,
+                    other.service
+                );
+            }
+        }
+        let families: Vec<_> = outcome.addresses().iter().map(|a| Family::of(*a)).collect();
+        prop_assert!(
+            families
+                .iter()
+                .all(|f| request.cluster_families.contains(f))
+        );
+        prop_assert!(families.len() < 2 || families[0] != families[1]);
+        if let Outcome::Assigned {
+            addresses, pool, ..
+        } = outcome
+        {
+            let pool = pools.get(pool).unwrap();
+            prop_assert!(!addresses.is_empty());
+            for address in addresses {
+                prop_assert!(pool.contains(*address) && !pool.avoids(*address));
+                let old = request.holds.contains(address);
+                prop_assert!(
+                    !pool.options().frozen || old,
+                    "new address from a frozen pool"
+                );
+            }
+            prop_assert!(pool.options().frozen || request.accepted_in(pool));
+        }
+    }
+    Ok(())
+}
+
+fn holding(request: &Request, outcome: &Outcome) -> Request {
+    Request {
+        holds: outcome.addresses().to_vec(),
+        holds_from: outcome
+            .pool()
+            .map(str::to_owned)
+            .or_else(|| request.holds_from.clone()),
+        ..request.clone()
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_fold_is_sound_stable_and_blind_to_order(
+        requests in requests(),
+        complete in prop::bool::ANY,
+        seed in 0..u64::MAX,
+    ) {
+        let set = PoolSet::new(pools(), complete).unwrap();
+        let outcomes = allocate_all(set.clone(), &requests);
+        let by_key: BTreeMap<_, _> = outcomes.iter().cloned().collect();
+        prop_assert_eq!(by_key.len(), requests.len());
+        let state: Vec<_> = requests.iter().map(|r| (r, by_key[&r.service].clone())).collect();
+        assert_sound(&set, &state)?;
+
+        // restore(state) = state, and nobody has a claim against anybody.
+        let restored: Vec<_> = state.iter().map(|(r, o)| holding(r, o)).collect();
+        prop_assert!(conflicts(&restored).is_empty());
+        for (key, outcome) in allocate_all(set, &restored) {
+            prop_assert_eq!(outcome.addresses(), by_key[&key].addresses(), "{}", key);
+            let new = matches!(outcome, Outcome::Assigned { new: true, .. });
+            prop_assert!(!new, "{}: {:?}", key, outcome);
+        }
+
+        // Neither the order of the pools nor that of the services makes a difference.
+        let (mut turned, mut shuffled) = (pools(), requests.clone());
+        turned.rotate_left(usize::try_from(seed % 5).unwrap());
+        if seed % 2 == 0 { turned.reverse(); }
+        shuffled.sort_by_key(|r| seed.wrapping_mul(r.service.name.bytes().map(u64::from).sum()));
+        prop_assert_eq!(allocate_all(PoolSet::new(turned, complete).unwrap(), &shuffled), outcomes);
+    }
+
+    #[test]
+    fn whoever_may_keep_an_address_keeps_it(requests in requests()) {
+        let set = PoolSet::new(pools(), true).unwrap();
+        let lost = conflicts(&requests);
+        for (key, outcome) in allocate_all(set.clone(), &requests) {
+            let request = requests.iter().find(|r| r.service == key).unwrap();
+            let [address] = request.holds.as_slice() else { continue };
+            let Some(pool) = set.containing(*address) else { continue };
+            let may_keep = request.cluster_families == [Family::of(*address)]
+                && request.family_policy != FamilyPolicy::RequireDualStack
+                && request.requested.as_ref().is_ok_and(Vec::is_empty)
+                && request.requested_pool.is_none()
+                && (pool.options().frozen || (request.accepted_in(pool) && !pool.avoids(*address)))
+                && !lost.contains_key(&key);
+            if may_keep {
+                prop_assert_eq!(outcome.addresses(), request.holds.as_slice(), "{}", key);
+                let plain = matches!(outcome, Outcome::Assigned { new: false, note: None, .. });
+                prop_assert!(plain, "{}: {:?}", key, outcome);
+            }
+        }
+    }
+
+    #[test]
+    fn the_running_allocator_is_sound_after_every_step(
+        steps in prop::collection::vec((request(), 0..4_u8), 0..40),
+    ) {
+        let set = PoolSet::new(pools(), true).unwrap();
+        let mut allocator = Allocator::new(set.clone());
+        let mut model: BTreeMap<ServiceKey, (Request, Outcome)> = BTreeMap::new();
+        for (request, dice) in steps {
+            let key = request.service.clone();
+            let held = allocator.held(&key).to_vec();
+            if dice == 0 {
+                prop_assert_eq!(allocator.release(&key), held);
+                model.remove(&key);
+            } else {
+                let request = Request { holds: held, ..request };
+                let outcome = allocator.allocate(&request);
+                prop_assert_eq!(allocator.held(&key), outcome.addresses());
+                let again = allocator.allocate(&request);
+                prop_assert_eq!(again.addresses(), outcome.addresses());
+                model.insert(key, (request, outcome));
+            }
+            let state: Vec<_> = model.values().map(|(r, o)| (r, o.clone())).collect();
+            assert_sound(&set, &state)?;
+            allocator.ledger.assert_consistent();
+            for pool in set.iter() {
+                let used: BTreeSet<_> = state
+                    .iter()
+                    .flat_map(|(_, o)| o.addresses())
+                    .filter(|a| a.is_ipv4() && pool.contains(**a))
+                    .collect();
+                let usage = allocator.usage(pool.name());
+                prop_assert_eq!(usage.assigned_ipv4, used.len() as u64);
+                prop_assert_eq!(
+                    u128::from(usage.assigned_ipv4 + usage.available_ipv4),
+                    pool.capacity(Family::V4)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn conflicts_are_those_of_the_naive_rule(requests in requests()) {
+        let mut order: Vec<_> = requests.iter().collect();
+        order.sort_by_key(|r| (r.created, &r.uid, &r.service));
+        let mut rightful: Vec<(&Request, IpAddr)> = Vec::new();
+        let mut expected = BTreeSet::new();
+        for request in order {
+            for address in BTreeSet::from_iter(&request.holds) {
+                let on_it = |(other, a): &&(&Request, IpAddr)| {
+                    a == address && !may_share(request, other)
+                };
+                if rightful.iter().find(on_it).is_some() {
+                    expected.insert((request.service.clone(), *address));
+                } else {
+                    rightful.push((request, *address));
+                }
+            }
+        }
+        let flat = |requests: &mut dyn Iterator<Item = &Request>| -> BTreeSet<_> {
+            let found = conflicts(requests.collect::<Vec<_>>());
+            found.into_iter().flat_map(|(k, m)| m.into_keys().map(move |a| (k.clone(), a))).collect()
+        };
+        prop_assert_eq!(&flat(&mut requests.iter()), &expected);
+
+        // The allocator's ledger, filled in any order and emptied in part, says the same.
+        let mut allocator = Allocator::new(PoolSet::new(pools(), true).unwrap());
+        requests.iter().rev().for_each(|request| allocator.restore(request));
+        let (gone, left) = requests.split_at(requests.len() / 2);
+        for request in gone {
+            allocator.release(&request.service);
+        }
+        allocator.ledger.assert_consistent();
+        let disputed: BTreeSet<_> = left
+            .iter()
+            .flat_map(|r| r.holds.iter().map(move |a| (r, *a)))
+            .filter(|(r, a)| allocator.ledger.dispute(*a, &Seniority::of(r)).is_some())
+            .map(|(r, a)| (r.service.clone(), a))
+            .collect();
+        prop_assert_eq!(&flat(&mut left.iter()), &disputed);
+    }
+}

@@ -1,0 +1,77 @@
+//! The indexes of the ledger always say what its holders say.
+
+use super::*;
+
+impl Ledger {
+    /// Builds the indexes anew and compares.
+    pub(crate) fn assert_consistent(&self) {
+        let mut shared: BTreeMap<Keys, Shared> = BTreeMap::new();
+        let mut runs = Runs::default();
+        for (address, holders) in &self.holders {
+            assert!(!holders.members.is_empty(), "{address}");
+            runs.insert(*address);
+            let mut judged = holders.clone();
+            judged.judge_all();
+            assert_eq!(judged.disputed, holders.disputed, "{address}");
+            assert_eq!(judged.ports, holders.ports, "{address}");
+            if let Some(keys) = holders.keys() {
+                let shared = shared.entry(keys.clone()).or_default();
+                shared.addresses.insert(*address);
+                for port in holders.ports.keys() {
+                    *shared.ports.entry(port.clone()).or_default() += 1;
+                }
+            }
+        }
+        assert_eq!(runs.0, self.runs.0);
+        assert_eq!(
+            shared.keys().collect::<Vec<_>>(),
+            self.shared.keys().collect::<Vec<_>>()
+        );
+        for (keys, expected) in &shared {
+            assert_eq!(expected.addresses, self.shared[keys].addresses, "{keys:?}");
+            assert_eq!(expected.ports, self.shared[keys].ports, "{keys:?}");
+        }
+    }
+}
+
+#[test]
+fn runs_at_the_ends_of_a_family() {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let mut runs = Runs::default();
+    for last in ["255.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+        runs.insert(ip(last));
+        assert_eq!(runs.first_absent(ip(last)), None, "{last}");
+    }
+    for first in ["0.0.0.0", "::"] {
+        runs.insert(ip(first));
+        assert_eq!(runs.first_absent(ip(first)), next(ip(first)), "{first}");
+    }
+    assert_eq!(
+        runs.0.len(),
+        4,
+        "no run crosses from one family into the other"
+    );
+    for address in ["255.255.255.255", "::", "0.0.0.0"] {
+        runs.remove(ip(address));
+        runs.remove(ip(address));
+        assert_eq!(runs.first_absent(ip(address)), Some(ip(address)));
+    }
+    assert_eq!(runs.0.len(), 1);
+}
+
+#[test]
+fn runs_split_and_join() {
+    let ip = |n: u32| IpAddr::from(Ipv4Addr::from_bits(n));
+    let mut runs = Runs::default();
+    for n in [5, 7, 6, 9, 4, 8] {
+        runs.insert(ip(n));
+    }
+    assert_eq!(runs.0, BTreeMap::from([(ip(4), ip(9))]));
+    assert_eq!(runs.first_absent(ip(5)), Some(ip(10)));
+    runs.remove(ip(6));
+    assert_eq!(runs.0, BTreeMap::from([(ip(4), ip(5)), (ip(7), ip(9))]));
+    runs.remove(ip(4));
+    runs.remove(ip(9));
+    assert_eq!(runs.0, BTreeMap::from([(ip(5), ip(5)), (ip(7), ip(8))]));
+    assert_eq!(runs.first_absent(ip(7)), Some(ip(9)));
+}

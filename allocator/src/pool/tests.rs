@@ -1,0 +1,211 @@
+//! Pools: MetalLB's rows 1–11 (spec/metallb.md §7 A) and its range vectors (§8.6).
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::pool_set::{PoolSet, PoolSetError};
+
+fn parse(entries: &[&str]) -> Result<Pool, PoolError> {
+    parse_with(entries, PoolOptions::default())
+}
+
+fn parse_with(entries: &[&str], options: PoolOptions) -> Result<Pool, PoolError> {
+    let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+    Pool::parse("p", &entries, options)
+}
+
+fn named(name: &str, entry: &str) -> Pool {
+    Pool::parse(name, &[entry.to_owned()], PoolOptions::default()).unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn prefixes(entry: &str) -> Vec<String> {
+    parse(&[entry])
+        .unwrap()
+        .prefixes()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn vectors_8_6_range_decomposition() {
+    let table: &[(&str, &[&str])] = &[
+        (
+            "10.0.0.5-10.0.0.20",
+            &[
+                "10.0.0.5/32",
+                "10.0.0.6/31",
+                "10.0.0.8/29",
+                "10.0.0.16/30",
+                "10.0.0.20/32",
+            ],
+        ),
+        (
+            "192.168.1.240-192.168.1.250",
+            &["192.168.1.240/29", "192.168.1.248/31", "192.168.1.250/32"],
+        ),
+        (
+            "192.168.0.255-192.168.1.1",
+            &["192.168.0.255/32", "192.168.1.0/31"],
+        ),
+        (
+            "fc00::5-fc00::9",
+            &["fc00::5/128", "fc00::6/127", "fc00::8/127"],
+        ),
+        ("10.0.0.7-10.0.0.7", &["10.0.0.7/32"]),
+        ("0.0.0.0-255.255.255.255", &["0.0.0.0/0"]),
+        ("::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", &["::/0"]),
+    ];
+    for (range, expected) in table {
+        assert_eq!(&prefixes(range), expected, "{range}");
+    }
+    let long = prefixes("10.40.0.16-10.60.0.16");
+    assert_eq!(
+        (long.len(), long[0].as_str(), long[18].as_str()),
+        (19, "10.40.0.16/28", "10.60.0.16/32")
+    );
+    // MetalLB takes this for a range of no addresses; here it is refused, as is the reverse.
+    for mixed in ["10.0.0.1-fc00::1", "fc00::1-10.0.0.1"] {
+        assert!(
+            matches!(parse(&[mixed]), Err(PoolError::MixedFamilies { .. })),
+            "{mixed}"
+        );
+    }
+}
+
+#[test]
+fn rows_1_2_11_entries_that_are_accepted() {
+    // Entry, contained, not contained.
+    let table = [
+        ("10.0.0.7/24", "10.0.0.0", "10.0.1.0"),
+        ("10.0.0.7/24", "10.0.0.255", "9.255.255.255"),
+        ("10.0.0.5-10.0.0.20", "10.0.0.5", "10.0.0.4"),
+        ("10.0.0.5 - 10.0.0.20", "10.0.0.20", "10.0.0.21"),
+        ("fc00::/120", "fc00::ff", "fc00::100"),
+        (" 10.0.0.1/32 ", "10.0.0.1", "::ffff:10.0.0.1"),
+    ];
+    for (entry, inside, outside) in table {
+        let pool = parse(&[entry]).unwrap();
+        assert!(pool.contains(ip(inside)), "{entry} {inside}");
+        assert!(!pool.contains(ip(outside)), "{entry} {outside}");
+    }
+    let mixed = parse(&["10.0.0.0/30", "fc00::1-fc00::3"]).unwrap();
+    assert_eq!(
+        (mixed.capacity(Family::V4), mixed.capacity(Family::V6)),
+        (4, 3)
+    );
+}
+
+#[test]
+fn rows_3_to_7_entries_that_are_refused() {
+    let table: &[(&[&str], &str)] = &[
+        (&[], "no addresses"),
+        (&["10.0.0.1"], "\"10.0.0.1\" is neither a CIDR"),
+        (&["10.0.0.20-10.0.0.5"], "starts above its end"),
+        (&["10.0.0.0/33"], "\"10.0.0.0/33\" is neither"),
+        (&["fc00::/129"], "neither"),
+        (&["pool"], "neither"),
+        (&[""], "neither"),
+        (&["-"], "neither"),
+        (&["10.0.0.1-"], "neither"),
+        (&["10.0.0.1-10.0.0.2-10.0.0.3"], "neither"),
+        (
+            &["10.0.0.0/24", "10.0.0.9/32"],
+            "\"10.0.0.9/32\" overlaps \"10.0.0.0/24\"",
+        ),
+        (
+            &["10.0.0.9/32", "10.1.0.0/16", "10.0.0.0/8"],
+            "\"10.0.0.0/8\" overlaps \"10.0.0.9/32\"",
+        ),
+        (&["10.0.0.1-10.0.0.5", "10.0.0.5-10.0.0.6"], "overlaps"),
+    ];
+    for (entries, message) in table {
+        let error = parse(entries)
+            .expect_err(&format!("{entries:?}"))
+            .to_string();
+        assert!(
+            error.starts_with("pool p") && error.contains(message),
+            "{entries:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn rows_8_9_pools_that_do_not_go_together() {
+    let table = [
+        ("10.0.0.0/24", "10.0.0.0/24", "10.0.0.0-10.0.0.255"),
+        ("10.0.0.0/24", "10.0.0.7/32", "10.0.0.7-10.0.0.7"),
+        ("10.0.0.7/32", "10.0.0.0/8", "10.0.0.7-10.0.0.7"),
+        (
+            "10.0.0.1-10.0.0.5",
+            "10.0.0.5-10.0.0.9",
+            "10.0.0.5-10.0.0.5",
+        ),
+        ("fc00::/64", "fc00::1/128", "fc00::1-fc00::1"),
+    ];
+    for (one, two, common) in table {
+        let error = PoolSet::new([named("one", one), named("two", two)], true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "pools two and one overlap in {common}: remove these addresses from one of them"
+            )
+        );
+    }
+    let twice = PoolSet::new([named("a", "10.0.0.0/24"), named("a", "10.0.1.0/24")], true);
+    assert_eq!(
+        twice,
+        Err(PoolSetError::DuplicateName {
+            name: "a".to_owned()
+        })
+    );
+
+    // A pool that is refused leaves the others as they were.
+    let mut set = PoolSet::new([named("a", "10.0.0.0/24")], true).unwrap();
+    let before = set.clone();
+    assert!(set.insert(named("b", "10.0.0.128/25")).is_err());
+    assert_eq!(set, before);
+    set.insert(named("b", "10.0.1.0/24")).unwrap();
+    assert_eq!(set.containing(ip("10.0.1.255")).map(Pool::name), Some("b"));
+    assert_eq!(set.containing(ip("10.0.2.0")), None);
+    assert_eq!(set.containing(ip("fc00::1")), None);
+}
+
+#[test]
+fn row_10_defaults() {
+    let options = PoolOptions::default();
+    assert!(options.auto_assign && !options.avoid_buggy_ips && !options.frozen);
+    assert_eq!(options.pinned, None);
+}
+
+#[test]
+fn row_161_capacity_leaves_out_buggy_addresses() {
+    let table = [
+        ("10.0.0.0/24", 256, 254),
+        ("10.0.0.0/22", 1024, 1016),
+        ("10.0.0.0/30", 4, 3),
+        ("10.0.0.252/30", 4, 3),
+        ("10.0.0.4/30", 4, 4),
+        ("10.0.0.255-10.0.1.0", 2, 0),
+        ("10.0.0.5-10.0.1.5", 257, 255),
+        ("0.0.0.0/0", 1 << 32, (1 << 32) - (1 << 25)),
+        ("fc00::/120", 256, 256),
+        ("::/0", u128::MAX, u128::MAX),
+    ];
+    for (entry, all, without_buggy) in table {
+        let family = Family::of(parse(&[entry]).unwrap().prefixes()[0].addr());
+        assert_eq!(parse(&[entry]).unwrap().capacity(family), all, "{entry}");
+        let options = PoolOptions {
+            avoid_buggy_ips: true,
+            ..PoolOptions::default()
+        };
+        assert_eq!(
+            parse_with(&[entry], options).unwrap().capacity(family),
+            without_buggy
+        );
+    }
+}
