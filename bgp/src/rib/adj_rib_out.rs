@@ -183,7 +183,7 @@ impl AdjRibOut {
                     peers: self.peers,
                 },
             );
-            session.advance(peer, &mut self.table, &chunk);
+            session.advance(peer, &mut self.table, chunk);
             if !chunk.octets.is_empty() {
                 return Some(chunk.octets.clone());
             }

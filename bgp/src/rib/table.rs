@@ -112,6 +112,7 @@ impl Table {
     }
 
     /// How many prefixes are held, withdrawn ones included.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }

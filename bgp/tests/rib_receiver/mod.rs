@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ferrolb_bgp::rib::SessionEncoding;
-use ferrolb_bgp::wire::{Asn, Family};
+use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What an UPDATE says about a prefix.
@@ -36,10 +36,36 @@ pub fn parse(mut octets: &[u8]) -> Vec<(usize, Said)> {
         assert_eq!(header[..16], [0xff; 16]);
         assert_eq!(header[18], 2, "an UPDATE");
         let (message, rest) = octets.split_at(usize::from(short(&header[16..])));
-        messages.push((message.len(), parse_update(&message[19..])));
+        let said = parse_update(&message[19..]);
+        read_as_a_peer(message, &said);
+        messages.push((message.len(), said));
         octets = rest;
     }
     messages
+}
+
+/// A peer of our own kind finds no fault with the message, and reads the same.
+fn read_as_a_peer(message: &[u8], said: &Said) {
+    let ibgp = matches!(said, Said::Announce(heard, _) if heard.local_pref.is_some());
+    let context = DecodeContext {
+        four_octet_asn: true,
+        ibgp,
+        families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+        first_asn: None,
+    };
+    let mut framer = Framer::default();
+    framer.push(message);
+    let Some(Ok(Message::Update(update))) = framer.next(&context) else {
+        // The reader takes no extended messages (RFC 8654).
+        assert!(message.len() > 4096, "no UPDATE to a peer: {said:?}");
+        return;
+    };
+    assert_eq!(update.errors, []);
+    match said {
+        Said::Withdraw(prefixes) => assert!(update.withdrawn_prefixes().eq(prefixes.clone())),
+        Said::Announce(_, prefixes) => assert!(update.announced().eq(prefixes.clone())),
+        Said::EndOfRib(family) => assert_eq!(update.end_of_rib(), Some(*family)),
+    }
 }
 
 fn parse_update(body: &[u8]) -> Said {
