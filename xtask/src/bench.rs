@@ -1,0 +1,243 @@
+//! Runs every `[[bench]]` of the workspace and writes what they measured into docs/benchmarks.md.
+//!
+//! A benchmark prints one JSON object per measurement on a line of its own, with its name under `benchmark` and
+//! whatever it measured under other keys:
+//! `{"benchmark":"update_encode","peers":4,"prefixes_per_second":1234567}`. Each name becomes a table, each key a column.
+//! A new benchmark needs nothing here.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value};
+
+use crate::step::{cargo, command, output, root};
+use crate::test;
+
+const PAGE: &str = "docs/benchmarks.md";
+/// What stands between these two lines is written anew; the rest of the page is people's.
+const BEGIN: &str = "<!-- cargo xtask bench: begin -->";
+const END: &str = "<!-- cargo xtask bench: end -->";
+
+/// A bench target.
+struct Target {
+    package: String,
+    name: String,
+    /// It needs root, namespaces and the release binary.
+    lab: bool,
+}
+
+/// One measurement: its columns in the order in which they were printed.
+struct Row {
+    benchmark: String,
+    columns: Vec<(String, Value)>,
+}
+
+/// Runs all of them.
+///
+/// # Errors
+/// When one fails or prints something that isn't a measurement, or the page can't be written.
+pub(crate) fn run() -> Result<()> {
+    let targets = targets()?;
+    ensure!(!targets.is_empty(), "no [[bench]] in the workspace");
+    if targets.iter().any(|target| target.lab) {
+        test::prepare_lab()?;
+    }
+    let mut rows = Vec::new();
+    for target in &targets {
+        println!("\n==> {} of {}", target.name, target.package);
+        rows.extend(measure(target)?);
+    }
+    ensure!(!rows.is_empty(), "no benchmark printed a measurement");
+    let path = root().join(PAGE);
+    let old = fs::read_to_string(&path).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
+    let measured = format!("{}\n{}", machine()?, tables(&rows));
+    fs::write(&path, replace(&old, &measured))
+        .with_context(|| format!("write {}", path.display()))?;
+    println!("\n{} measurements written to {PAGE}", rows.len());
+    Ok(())
+}
+
+fn targets() -> Result<Vec<Target>> {
+    let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let mut targets = Vec::new();
+    for package in array(&metadata["packages"]) {
+        for target in array(&package["targets"]) {
+            if array(&target["kind"]).iter().any(|kind| kind == "bench") {
+                targets.push(Target {
+                    package: package["name"].as_str().context("name")?.to_owned(),
+                    name: target["name"].as_str().context("name")?.to_owned(),
+                    lab: array(&target["required-features"])
+                        .iter()
+                        .any(|feature| feature == "lab"),
+                });
+            }
+        }
+    }
+    Ok(targets)
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Runs one target, showing its output as it comes.
+fn measure(target: &Target) -> Result<Vec<Row>> {
+    let mut bench = cargo(&["bench", "-p", &target.package, "--bench", &target.name]);
+    if target.lab {
+        bench.args(["--features", "lab"]);
+        bench.env("FERROLB_BIN", test::binary_path()?);
+    }
+    let mut child = bench.stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().context("no stdout")?;
+    let mut rows = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        println!("    {line}");
+        if line.starts_with('{') {
+            rows.push(row(&line)?);
+        }
+    }
+    let status = child.wait()?;
+    ensure!(
+        status.success(),
+        "{} of {}: {status}",
+        target.name,
+        target.package
+    );
+    Ok(rows)
+}
+
+fn row(line: &str) -> Result<Row> {
+    let mut object: Map<String, Value> =
+        serde_json::from_str(line).with_context(|| format!("not a measurement: {line}"))?;
+    let benchmark = object.remove("benchmark");
+    let benchmark = benchmark
+        .as_ref()
+        .and_then(Value::as_str)
+        .with_context(|| format!("no name under \"benchmark\": {line}"))?
+        .to_owned();
+    // serde_json sorts keys by name; the one who prints them has thought about their order.
+    let mut columns: Vec<(String, Value)> = object.into_iter().collect();
+    columns.sort_by_key(|(key, _)| line.find(&format!("\"{key}\":")));
+    Ok(Row { benchmark, columns })
+}
+
+/// One table per benchmark.
+fn tables(rows: &[Row]) -> String {
+    let mut text = String::new();
+    let mut header = None;
+    for row in rows {
+        let keys: Vec<&str> = row.columns.iter().map(|(key, _)| key.as_str()).collect();
+        let this = Some((row.benchmark.as_str(), keys.clone()));
+        if header != this {
+            text += &format!(
+                "\n### {}\n\n| {} |\n|{}\n",
+                row.benchmark,
+                keys.join(" | ").replace('_', " "),
+                "---|".repeat(keys.len())
+            );
+            header = this;
+        }
+        let values: Vec<String> = row.columns.iter().map(|(_, value)| cell(value)).collect();
+        text += &format!("| {} |\n", values.join(" | "));
+    }
+    text
+}
+
+/// A value with its thousands set apart.
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => return text.clone(),
+        other => other.to_string(),
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (whole, rest) = text.split_at(digits);
+    let grouped: Vec<&str> = whole
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .filter_map(|group| std::str::from_utf8(group).ok())
+        .collect();
+    grouped.join(",") + rest
+}
+
+/// Numbers mean little without where they come from.
+fn machine() -> Result<String> {
+    let processor = fs::read_to_string("/proc/cpuinfo")?
+        .lines()
+        .find_map(|line| {
+            Some(
+                line.strip_prefix("model name")?
+                    .split_once(": ")?
+                    .1
+                    .to_owned(),
+            )
+        })
+        .unwrap_or_else(|| "unknown processor".to_owned());
+    let cores = std::thread::available_parallelism()?;
+    let one_line = |program: &str, arguments: &[&str]| -> Result<String> {
+        Ok(output(&mut command(program, arguments))?.trim().to_owned())
+    };
+    Ok(format!(
+        "Written by `cargo xtask bench` on {}, commit {}: {cores} cores of {processor}, Linux {}, {}.",
+        one_line("date", &["-u", "+%F"])?,
+        one_line("git", &["describe", "--always", "--dirty"])?,
+        one_line("uname", &["-r"])?,
+        one_line("rustc", &["--version"])?,
+    ))
+}
+
+/// The page with a new measured part; it goes to the end of a page that has none.
+fn replace(page: &str, measured: &str) -> String {
+    let part = format!("{BEGIN}\n{measured}\n{END}");
+    match (page.find(BEGIN), page.find(END)) {
+        (Some(begin), Some(end)) if begin < end => {
+            format!("{}{part}{}", &page[..begin], &page[end + END.len()..])
+        }
+        _ => format!("{}\n\n{part}\n", page.trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_tables_in_the_order_printed() {
+        let lines = [
+            r#"{"benchmark":"encode","peers":100,"family":"ipv4","prefixes_per_second":1234567}"#,
+            r#"{"benchmark":"encode","peers":4,"family":"ipv6","prefixes_per_second":999}"#,
+            r#"{"benchmark":"memory","megabytes":1234.5}"#,
+        ];
+        let rows: Vec<Row> = lines.iter().map(|line| row(line).unwrap()).collect();
+        assert_eq!(
+            tables(&rows),
+            "\n### encode\n\n| peers | family | prefixes per second |\n|---|---|---|\n\
+             | 100 | ipv4 | 1,234,567 |\n| 4 | ipv6 | 999 |\n\
+             \n### memory\n\n| megabytes |\n|---|\n| 1,234.5 |\n"
+        );
+    }
+
+    #[test]
+    fn a_line_without_a_name_is_refused() {
+        assert!(row(r#"{"peers":4}"#).is_err());
+        assert!(row("{peers").is_err());
+    }
+
+    #[test]
+    fn only_the_measured_part_of_the_page_changes() {
+        let first = replace("# Benchmarks\n\nWhy.\n", "one");
+        assert_eq!(
+            first,
+            format!("# Benchmarks\n\nWhy.\n\n{BEGIN}\none\n{END}\n")
+        );
+        let second = replace(&format!("{first}\nAfterwards.\n"), "two");
+        assert_eq!(
+            second,
+            format!("# Benchmarks\n\nWhy.\n\n{BEGIN}\ntwo\n{END}\n\nAfterwards.\n")
+        );
+    }
+}

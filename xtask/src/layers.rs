@@ -1,0 +1,185 @@
+//! What design.md says about who may know of whom, looked up in the dependency graph and in the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::step::{cargo, output, root};
+
+/// Arguments of `cargo tree`, and the packages that may not appear there.
+const GRAPHS: &[(&str, &[&str])] = &[
+    (
+        "-p ferrolb-bgp --no-default-features",
+        &[
+            "tokio",
+            "socket2",
+            "kube",
+            "k8s-openapi",
+            "ferrolb-allocator",
+            "ferrolb-layer2",
+        ],
+    ),
+    (
+        "-p ferrolb-bgp --all-features",
+        &["kube", "k8s-openapi", "ferrolb-allocator", "ferrolb-layer2"],
+    ),
+    (
+        "-p ferrolb-allocator --all-features",
+        &[
+            "tokio",
+            "kube",
+            "k8s-openapi",
+            "ferrolb-bgp",
+            "ferrolb-layer2",
+        ],
+    ),
+    (
+        "-p ferrolb-layer2 --all-features",
+        &["kube", "k8s-openapi", "ferrolb-bgp", "ferrolb-allocator"],
+    ),
+];
+
+/// Clocks, sockets and random sources.
+const IMPURE: &[&str] = &[
+    "Instant::now",
+    "SystemTime::now",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "std::thread",
+    "Rng::new()",
+];
+
+/// Folders or files, what their code may not name, and what is exempt.
+const SOURCES: &[(&str, &[&str], &[&str])] = &[
+    ("bgp/src", IMPURE, &["bgp/src/speaker"]),
+    ("allocator/src", IMPURE, &[]),
+    (
+        "daemon/src",
+        &["k8s_openapi", "use kube::", "use ::kube", "kube::Client"],
+        &["daemon/src/kube", "daemon/src/api"],
+    ),
+    (
+        "bgp/src",
+        &["allow(unsafe_code)"],
+        &["bgp/src/speaker/sockopt.rs"],
+    ),
+    (
+        "layer2/src",
+        &["allow(unsafe_code)"],
+        &["layer2/src/packet_socket.rs"],
+    ),
+    ("allocator/src", &["allow(unsafe_code)"], &[]),
+    ("daemon/src", &["allow(unsafe_code)"], &[]),
+];
+
+/// Checks both.
+///
+/// # Errors
+/// With every place that breaks a rule.
+pub(crate) fn check() -> Result<()> {
+    let mut found = Vec::new();
+    for (selection, forbidden) in GRAPHS {
+        let mut tree = cargo(&["tree", "--edges=normal", "--prefix=none"]);
+        let tree = output(tree.args(selection.split(' ')))?;
+        found.extend(
+            known_packages(&tree, forbidden)
+                .map(|package| format!("cargo tree {selection}: depends on {package}")),
+        );
+    }
+    for (folder, forbidden, exempt) in SOURCES {
+        for file in rust_files(&root().join(folder))? {
+            let shown = file.strip_prefix(root()).unwrap_or(&file);
+            if exempt.iter().any(|exempt| shown.starts_with(exempt)) || is_test(shown) {
+                continue;
+            }
+            let text = fs::read_to_string(&file)?;
+            found.extend(
+                forbidden_lines(&text, forbidden)
+                    .map(|(number, word)| format!("{}:{number}: {word}", shown.display())),
+            );
+        }
+    }
+    ensure!(
+        found.is_empty(),
+        "design.md forbids, under \"Crates and folders\":\n  {}",
+        found.join("\n  ")
+    );
+    println!(
+        "    {} dependency graphs, {} rules on sources: kept",
+        GRAPHS.len(),
+        SOURCES.len()
+    );
+    Ok(())
+}
+
+/// Which of `forbidden` stand in what `cargo tree --prefix=none` printed.
+fn known_packages<'a>(tree: &'a str, forbidden: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    // The first line is the package itself.
+    let names: Vec<&str> = tree
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    forbidden
+        .iter()
+        .filter(move |package| names.contains(*package))
+        .copied()
+}
+
+/// Line numbers at which code, not a comment and not a unit test, names something forbidden.
+fn forbidden_lines<'a>(
+    text: &'a str,
+    forbidden: &'a [&str],
+) -> impl Iterator<Item = (usize, &'a str)> {
+    text.lines()
+        .enumerate()
+        // Short unit tests stand at the end of their file.
+        .take_while(|(_, line)| *line != "#[cfg(test)]")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .filter_map(|(index, line)| {
+            let word = forbidden.iter().find(|word| line.contains(**word))?;
+            Some((index + 1, *word))
+        })
+}
+
+fn is_test(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "tests.rs")
+        || file.components().any(|part| part.as_os_str() == "tests")
+}
+
+fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forbidden_package_is_found_by_its_whole_name() {
+        let tree =
+            "ferrolb-bgp v0.1.0 (/work)\nbytes v1.12.1\ntokio-util v0.7\ntokio v1.54.1 (*)\n";
+        let found: Vec<_> = known_packages(tree, &["tokio", "util", "ferrolb-bgp"]).collect();
+        assert_eq!(found, ["tokio"]);
+    }
+
+    #[test]
+    fn code_is_searched_and_comments_and_tests_are_not() {
+        let text = "// Instant::now\nlet now = Instant::now();\n#[cfg(test)]\nInstant::now\n";
+        let found: Vec<_> = forbidden_lines(text, IMPURE).collect();
+        assert_eq!(found, [(2, "Instant::now")]);
+    }
+}

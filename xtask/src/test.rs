@@ -1,0 +1,242 @@
+//! `cargo xtask test`: every check there is, in the order from cheap to dear.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::step::{announce, cargo, seconds, show_and_run, succeeds, target_directory};
+use crate::{layers, setup};
+
+/// The version of cargo-deny that gets installed where there is none.
+const CARGO_DENY: &str = "0.20.2";
+
+/// What to check.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Install what is missing without asking (also when CI=true)
+    #[arg(long)]
+    yes: bool,
+    /// Only these steps, with those they need; all if none is named
+    #[arg(value_name = "STEP")]
+    steps: Vec<Step>,
+    /// Of the unit and lab tests only those with one of these in their name
+    #[arg(last = true, value_name = "TEST")]
+    filters: Vec<String>,
+}
+
+/// The steps, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Step {
+    /// rustfmt and clippy are there
+    Rust,
+    /// The Debian packages are installed
+    Packages,
+    /// Formatting
+    Fmt,
+    /// Lints, warnings denied
+    Clippy,
+    /// Who may depend on whom
+    Layers,
+    /// Licences, sources and advisories of dependencies
+    Deny,
+    /// Unit and doc tests of all crates
+    Unit,
+    /// The static release binary that the lab runs
+    Binary,
+    /// The Kubernetes programs, built once
+    Kubernetes,
+    /// Interop tests in network namespaces
+    Lab,
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::Rust => "rustfmt and clippy",
+            Self::Packages => "Debian packages for the lab",
+            Self::Fmt => "the code is formatted",
+            Self::Clippy => "lints, warnings are errors",
+            Self::Layers => "who may depend on whom",
+            Self::Deny => "licences, sources and advisories of dependencies",
+            Self::Unit => "unit and doc tests of all crates",
+            Self::Binary => "the static release binary that the lab runs",
+            Self::Kubernetes => "Kubernetes programs (7 minutes the first time, then cached)",
+            Self::Lab => "interop tests: real routers, real Kubernetes",
+        }
+    }
+
+    /// The steps that have to come before this one; each does nothing when there is nothing to do.
+    fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Fmt | Self::Clippy => &[Self::Rust],
+            Self::Lab => &[Self::Packages, Self::Binary, Self::Kubernetes],
+            _ => &[],
+        }
+    }
+
+    fn run(self, options: &Options) -> Result<()> {
+        match self {
+            Self::Rust => setup::rust_components(),
+            Self::Packages => setup::packages(options.yes),
+            Self::Fmt => show_and_run(&mut cargo(&["fmt", "--all", "--check"]))
+                .context("to format: cargo fmt --all"),
+            Self::Clippy => show_and_run(&mut cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-D",
+                "warnings",
+            ])),
+            Self::Layers => layers::check(),
+            Self::Deny => deny(),
+            Self::Unit => show_and_run(
+                cargo(&["test", "--workspace", "--no-fail-fast", "--"]).args(&options.filters),
+            ),
+            Self::Binary => binary(),
+            Self::Kubernetes => setup::kubernetes(),
+            Self::Lab => lab(&options.filters),
+        }
+    }
+}
+
+/// Runs the steps and stops at the first that fails.
+///
+/// # Errors
+/// The failure of a step, with what to type to run it again.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let steps = chosen(&options.steps);
+    if steps.contains(&Step::Lab) {
+        // Now rather than after ten minutes of building.
+        setup::require_root("the lab (network namespaces)")?;
+    }
+    let mut summary = Vec::new();
+    for step in steps {
+        let took = announce(&step.name(), step.about(), || step.run(options))?;
+        summary.push(format!("  {:<12}{}", step.name(), seconds(took)));
+    }
+    println!("\nAll passed:\n{}", summary.join("\n"));
+    Ok(())
+}
+
+/// The named steps with those they need, in order; all if none is named.
+fn chosen(named: &[Step]) -> Vec<Step> {
+    let mut steps: Vec<Step> = if named.is_empty() {
+        Step::value_variants().to_vec()
+    } else {
+        let needed = named.iter().flat_map(|step| step.needs());
+        named.iter().chain(needed).copied().collect()
+    };
+    steps.sort();
+    steps.dedup();
+    steps
+}
+
+/// Does what has to be there before the lab or a benchmark in it runs.
+///
+/// # Errors
+/// The failure of a step.
+pub(crate) fn prepare_lab() -> Result<()> {
+    setup::require_root("the lab (network namespaces)")?;
+    let options = Options {
+        yes: false,
+        steps: Step::Lab.needs().to_vec(),
+        filters: Vec::new(),
+    };
+    run(&options)
+}
+
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// Builds the release binary, static so that it can be an image's only file. The explicit target keeps the flag from
+/// proc macros, which can't be static.
+fn binary() -> Result<()> {
+    let target = target();
+    show_and_run(
+        cargo(&["build", "--release", "-p", "ferrolb", "--target", &target])
+            .env("RUSTFLAGS", "-C target-feature=+crt-static"),
+    )?;
+    let binary = binary_path()?;
+    println!("    {}", binary.display());
+    ensure!(binary.exists(), "cargo left no {}", binary.display());
+    Ok(())
+}
+
+/// Where [`binary`] leaves its result.
+///
+/// # Errors
+/// When `cargo metadata` fails.
+pub(crate) fn binary_path() -> Result<PathBuf> {
+    Ok(target_directory()?
+        .join(target())
+        .join("release")
+        .join("ferrolb"))
+}
+
+/// One test at a time: two cores are busy enough with one rack.
+fn lab(filters: &[String]) -> Result<()> {
+    show_and_run(
+        cargo(&[
+            "test",
+            "-p",
+            "ferrolb-interop-tests",
+            "--features",
+            "lab",
+            "--no-fail-fast",
+            "--",
+            "--test-threads=1",
+        ])
+        .args(filters)
+        .env("FERROLB_BIN", binary_path()?),
+    )
+}
+
+/// Advisories come over the network and change by the day; licences and sources only with Cargo.lock.
+fn deny() -> Result<()> {
+    if !succeeds(&mut cargo(&["deny", "--version"])) {
+        println!("    to install with cargo: cargo-deny {CARGO_DENY}");
+        show_and_run(&mut cargo(&[
+            "install",
+            "--locked",
+            "--version",
+            CARGO_DENY,
+            "cargo-deny",
+        ]))?;
+    }
+    show_and_run(&mut cargo(&["deny", "--all-features", "check"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lab_brings_what_it_needs_in_order() {
+        assert_eq!(
+            chosen(&[Step::Lab, Step::Fmt]),
+            [
+                Step::Rust,
+                Step::Packages,
+                Step::Fmt,
+                Step::Binary,
+                Step::Kubernetes,
+                Step::Lab
+            ]
+        );
+    }
+
+    #[test]
+    fn no_name_means_all() {
+        assert_eq!(chosen(&[]), Step::value_variants());
+    }
+}
