@@ -1,4 +1,5 @@
-/* The pause container of real nodes: holds a Pod's namespaces, reaps what is orphaned in them, and ends when told. */
+/* The pause container of real nodes: holds a Pod's namespaces, reaps what is orphaned in them,
+ * and ends when told. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>

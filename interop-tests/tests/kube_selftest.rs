@@ -10,16 +10,28 @@ use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
 use ferrolb_interop_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(30);
-const SERVICE_IP: &str = "192.0.2.10";
+const LOCAL: &str = "192.0.2.10";
+const LOCAL6: &str = "2001:db8:10::10";
+const CLUSTER: &str = "192.0.2.11";
 const CLIENT: &str = "198.51.100.2";
+const CLIENT6: &str = "2001:db8:c::2";
 
-const SERVICE: &str = r"
+const SERVICES: &str = r"
 apiVersion: v1
 kind: Service
-metadata: {name: web, namespace: default}
+metadata: {name: cluster, namespace: default}
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: local, namespace: default}
 spec:
   type: LoadBalancer
   externalTrafficPolicy: Local
+  ipFamilyPolicy: RequireDualStack
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
 ";
@@ -115,10 +127,14 @@ impl<'s> Rack<'s> {
         Link::new((&tor, "client"), (&client, "eth0"))?;
         tor.address("client", "198.51.100.1/24")?;
         client.address("eth0", &format!("{CLIENT}/24"))?;
+        tor.address("client", "2001:db8:c::1/64")?;
+        client.address("eth0", &format!("{CLIENT6}/64"))?;
         client.route("default", "198.51.100.1")?;
+        client.route("default", "2001:db8:c::1")?;
 
-        cp.apply(SERVICE)?;
-        cp.set_service_addresses("default", "web", &[SERVICE_IP.parse()?])?;
+        cp.apply(SERVICES)?;
+        cp.set_service_addresses("default", "local", &[LOCAL.parse()?, LOCAL6.parse()?])?;
+        cp.set_service_addresses("default", "cluster", &[CLUSTER.parse()?])?;
         let (mut hosts, mut proxies, mut backends) = (Vec::new(), Vec::new(), Vec::new());
         for rack_unit in 1..=2 {
             let name = format!("node-{rack_unit}");
@@ -127,10 +143,16 @@ impl<'s> Rack<'s> {
             let port = format!("node{rack_unit}");
             Link::new((&tor, &port), (&node, "uplink"))?;
             tor.address(&port, &format!("10.99.{rack_unit}.1/24"))?;
-            let uplink = format!("10.99.{rack_unit}.2");
-            node.address("uplink", &format!("{uplink}/24"))?;
+            tor.address(&port, &format!("fd99:{rack_unit}::1/64"))?;
+            let uplink = [
+                format!("10.99.{rack_unit}.2"),
+                format!("fd99:{rack_unit}::2"),
+            ];
+            node.address("uplink", &format!("{}/24", uplink[0]))?;
+            node.address("uplink", &format!("{}/64", uplink[1]))?;
             node.route("default", &format!("10.99.{rack_unit}.1"))?;
-            cp.create_node(&name, &[uplink.parse()?])?;
+            node.route("default", &format!("fd99:{rack_unit}::1"))?;
+            cp.create_node(&name, &[uplink[0].parse()?, uplink[1].parse()?])?;
             proxies.push(cp.start_kube_proxy(&node, &name)?);
 
             let pod = Pod {
@@ -138,15 +160,24 @@ impl<'s> Rack<'s> {
                 name: format!("web-{rack_unit}"),
                 node: name,
                 app: "web".to_owned(),
-                addresses: vec![member.pod_address(2).into()],
+                addresses: vec![member.pod_address(2).into(), member.pod_address6(2).into()],
             };
             backends.push(Backend::start(scratch, &node, &pod.name, &pod.addresses)?);
             cp.create_pod(&pod)?;
             hosts.push(node);
         }
-        let route = ["route", "add", SERVICE_IP];
-        let hops = ["nexthop", "via", "10.99.1.2", "nexthop", "via", "10.99.2.2"];
-        tor.ip(&[route.as_slice(), &hops].concat())?;
+        // The second node has a Pod too, but for the last address only the first is asked.
+        for (address, first, second) in [
+            (LOCAL, "10.99.1.2", Some("10.99.2.2")),
+            (LOCAL6, "fd99:1::2", Some("fd99:2::2")),
+            (CLUSTER, "10.99.1.2", None),
+        ] {
+            let mut route = vec!["route", "add", address, "nexthop", "via", first];
+            if let Some(second) = second {
+                route.extend(["nexthop", "via", second]);
+            }
+            tor.ip(&route)?;
+        }
         hosts.push(tor);
         Ok(Self {
             cp,
@@ -157,19 +188,17 @@ impl<'s> Rack<'s> {
         })
     }
 
-    /// Waits until these Pods and no others answer several new connections in a row.
-    fn answering(&self, pods: &[&str]) -> Result<()> {
-        let target = SocketAddr::new(SERVICE_IP.parse()?, 80);
-        until(format!("{pods:?} answer"), SOON, || {
+    /// Waits until these Pods and no others answer several new connections in a row, and gives
+    /// the addresses they saw as their client's.
+    fn answering(&self, address: &str, pods: &[&str]) -> Result<Vec<IpAddr>> {
+        let target = SocketAddr::new(address.parse()?, 80);
+        until(format!("{pods:?} answer at {address}"), SOON, || {
             let load = Load::start(&self.client, target, 50, 0)?;
             std::thread::sleep(Duration::from_millis(600));
             let report = load.stop()?;
             ensure!(report.failed == 0, "{report:?}");
             ensure!(report.answered.keys().eq(pods), "{report:?}");
-            // externalTrafficPolicy Local: nobody masquerades.
-            let client: IpAddr = CLIENT.parse()?;
-            ensure!(report.seen_as.keys().eq([&client]), "{report:?}");
-            Ok(())
+            Ok(report.seen_as.into_keys().collect())
         })
     }
 }
@@ -178,19 +207,15 @@ impl<'s> Rack<'s> {
 fn requests_reach_pods_and_outlive_the_api_server() {
     scenario("kube-data-path", |scratch| {
         let mut rack = Rack::start(scratch)?;
-        let cp = &rack.cp;
-        assert_eq!(
-            cp.service_addresses("default", "web")?,
-            [SERVICE_IP.parse::<IpAddr>()?]
-        );
-        until("both Pods are endpoints", SOON, || {
-            let ready = cp.ready_endpoints("default", "web")?;
-            ensure!(ready.len() == 2, "{ready:?}");
-            Ok(())
-        })?;
-        rack.answering(&["web-1", "web-2"])?;
+        let addresses = rack.cp.service_addresses("default", "local")?;
+        assert_eq!(addresses, [LOCAL.parse::<IpAddr>()?, LOCAL6.parse()?]);
+        // externalTrafficPolicy Local: nobody masquerades.
+        let (client, client6): (IpAddr, IpAddr) = (CLIENT.parse()?, CLIENT6.parse()?);
+        assert_eq!(rack.answering(LOCAL, &["web-1", "web-2"])?, [client]);
+        assert_eq!(rack.answering(LOCAL6, &["web-1", "web-2"])?, [client6]);
+        assert_ne!(rack.answering(CLUSTER, &["web-1", "web-2"])?, [client]);
 
-        let target = SocketAddr::new(SERVICE_IP.parse()?, 80);
+        let target = SocketAddr::new(LOCAL.parse()?, 80);
         let load = Load::start(&rack.client, target, 20, 5)?;
         rack.cp.stop_api_server()?;
         rack.cp.kubectl(&["get", "nodes"]).unwrap_err();
@@ -206,11 +231,9 @@ fn requests_reach_pods_and_outlive_the_api_server() {
 
         // What the API server is told after its return still reaches the nodes.
         rack.cp.set_pod_ready("default", "web-2", false)?;
-        until("one endpoint is left", SOON, || {
-            let ready = rack.cp.ready_endpoints("default", "web")?;
-            ensure!(ready == ["10.244.1.2".parse::<IpAddr>()?], "{ready:?}");
-            Ok(())
-        })?;
+        rack.answering(CLUSTER, &["web-1"])?;
+        let ready = rack.cp.ready_endpoints("default", "cluster")?;
+        assert_eq!(ready, ["10.244.1.2".parse::<IpAddr>()?]);
         Ok(())
     });
 }

@@ -33,8 +33,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// What the cluster's nodes are, which decides what the control plane runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nodes {
-    /// Node and Pod objects whose status the test writes. No scheduler; of the controllers only those that make
-    /// EndpointSlices and clean up. None of them doubts a node without heartbeats.
+    /// Node and Pod objects whose status the test writes. No scheduler; of the controllers only
+    /// those that make EndpointSlices and clean up. None of them doubts a node without heartbeats.
     Objects,
     /// Kubelets: all controllers, the scheduler, and ServiceAccounts mounted into Pods.
     Real,
@@ -56,8 +56,8 @@ pub struct ControlPlane<'s> {
     namespace: Namespace,
 }
 
-/// A node's place in the management and Pod networks. Its Pods' addresses must be the ones given here for nodes to
-/// reach each other's.
+/// A node's place in the management and Pod networks. Its Pods' addresses must be the ones given
+/// here for nodes to reach each other's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     number: u8,
@@ -145,7 +145,8 @@ impl<'s> ControlPlane<'s> {
         Ok(control_plane)
     }
 
-    /// Starts the API server, again after [`ControlPlane::stop_api_server`], and waits until it is ready.
+    /// Starts the API server, again after [`ControlPlane::stop_api_server`], and waits until it is
+    /// ready.
     ///
     /// # Errors
     /// When it ends early or does not become ready.
@@ -215,8 +216,8 @@ impl<'s> ControlPlane<'s> {
         Ok(())
     }
 
-    /// Kills the API server: connections break at once and new ones are refused, as when its machine reboots. etcd
-    /// stays, so nothing is lost.
+    /// Kills the API server: connections break at once and new ones are refused, as when its
+    /// machine reboots. etcd stays, so nothing is lost.
     ///
     /// # Errors
     /// When it isn't running.
@@ -227,8 +228,8 @@ impl<'s> ControlPlane<'s> {
             .kill()
     }
 
-    /// Connects a node's namespace to the management network by an interface `mgmt0`: from there it reaches the API
-    /// server, and the Pods of all other nodes that joined.
+    /// Connects a node's namespace to the management network by an interface `mgmt0`: from there it
+    /// reaches the API server, and the Pods of all other nodes that joined.
     ///
     /// # Errors
     /// When the kernel refuses, for example because the namespace is connected already.
@@ -249,13 +250,15 @@ impl<'s> ControlPlane<'s> {
             .route(&format!("10.244.{number}.0/24"), &address.to_string())?;
         let pods = format!("fd00:244:0:{number:x}::/64");
         self.namespace.route(&pods, &format!("fd77::{number:x}"))?;
-        // So that ClusterIPs are routable before kube-proxy rewrites them, with or without an uplink.
+        // So that ClusterIPs are routable before kube-proxy rewrites them, with or without an
+        // uplink.
         node.route("10.96.0.0/16", &ADDRESS.to_string())?;
         node.route("fd00:96::/112", ADDRESS6)?;
         Ok(member)
     }
 
-    /// Makes another address of a node reachable for the API server, which fetches logs from its InternalIP.
+    /// Makes another address of a node reachable for the API server, which fetches logs from its
+    /// InternalIP.
     pub(super) fn route_to(&self, address: IpAddr, member: Member) -> Result<()> {
         match address {
             IpAddr::V4(_) => {
@@ -307,7 +310,8 @@ impl<'s> ControlPlane<'s> {
         serde_json::from_str(&text).context("kubectl's JSON")
     }
 
-    /// `kubectl apply` of manifests as text (YAML, several documents, or JSON). The text stays in the scratch folder.
+    /// `kubectl apply` of manifests as text (YAML, several documents, or JSON). The text stays in
+    /// the scratch folder.
     ///
     /// # Errors
     /// When an object is refused.
@@ -334,7 +338,8 @@ impl<'s> ControlPlane<'s> {
         self.folder.join("admin.kubeconfig")
     }
 
-    /// Writes a kubeconfig for an existing ServiceAccount, with a token for a day and the API server's real CA.
+    /// Writes a kubeconfig for an existing ServiceAccount, with a token for a day and the API
+    /// server's real CA.
     ///
     /// # Errors
     /// When there is no such ServiceAccount.
@@ -345,8 +350,8 @@ impl<'s> ControlPlane<'s> {
         Ok(path)
     }
 
-    /// Every write so far by anybody but the lab itself, oldest first: the honest count of what a program asks of the
-    /// API server.
+    /// Every write so far by anybody but the lab itself, oldest first: the honest count of what a
+    /// program asks of the API server.
     ///
     /// # Errors
     /// When the audit log can't be read.

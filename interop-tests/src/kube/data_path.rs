@@ -1,4 +1,5 @@
-//! What answers a Service's requests: kube-proxy in a node's namespace, and Pods' network with a server in it.
+//! What answers a Service's requests: kube-proxy in a node's namespace, and Pods' network with a
+//! server in it.
 
 use std::net::IpAddr;
 
@@ -19,7 +20,8 @@ const GATEWAY: &str = "169.254.1.1";
 const GATEWAY6: &str = "fe80::1";
 
 impl ControlPlane<'_> {
-    /// Starts kube-proxy (nftables) in the namespace of the node of this name, which [`ControlPlane::join`]ed.
+    /// Starts kube-proxy (nftables) in the namespace of the node of this name, which
+    /// [`ControlPlane::join`]ed.
     ///
     /// It serves a load-balancer address as soon as `status.loadBalancer.ingress` holds it.
     ///
@@ -41,7 +43,8 @@ impl ControlPlane<'_> {
     }
 }
 
-/// A Pod's network: a namespace behind a node's, with a server that tells the Pod's name (`lab-traffic serve`).
+/// A Pod's network: a namespace behind a node's, with a server that tells the Pod's name
+/// (`lab-traffic serve`).
 #[derive(Debug)]
 pub struct Backend {
     server: Daemon,
@@ -50,7 +53,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Wires it to its node, which from then on routes these addresses to it, and starts the server on [`PORT`].
+    /// Wires it to its node, which from then on routes these addresses to it, and starts the server
+    /// on [`PORT`].
     ///
     /// # Errors
     /// When an interface or route can't be made.
@@ -106,7 +110,8 @@ impl Backend {
     }
 }
 
-/// The veth's name on the node, from the first address: unique among the node's Pods, and at most 15 characters.
+/// The veth's name on the node, from the first address: unique among the node's Pods, and at most
+/// 15 characters.
 fn node_port(addresses: &[IpAddr]) -> Result<String> {
     let first = addresses.first().context("a Pod needs an address")?;
     Ok(match first {

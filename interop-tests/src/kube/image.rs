@@ -12,8 +12,8 @@ use crate::process::{Scratch, run};
 /// Source of the pause container.
 const PAUSE: &str = include_str!("../../kube/pause.c");
 
-/// An image of one layer: some static programs, and what to run. `imagePullPolicy: Never` finds it on every
-/// [`RealNode`](super::RealNode) it was imported on.
+/// An image of one layer: some static programs, and what to run. `imagePullPolicy: Never` finds it
+/// on every [`RealNode`](super::RealNode) it was imported on.
 #[derive(Debug, Clone)]
 pub struct Image {
     name: String,
@@ -23,7 +23,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// An empty image of this name, with a tag: `ferrolb.example/ferrolb:lab`. Runs as root until told otherwise.
+    /// An empty image of this name, with a tag: `ferrolb.example/ferrolb:lab`. Runs as root until
+    /// told otherwise.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -34,7 +35,8 @@ impl Image {
         }
     }
 
-    /// Puts a file into it, with the mode it has here; it must be static if it is to run. `target` is absolute.
+    /// Puts a file into it, with the mode it has here; it must be static if it is to run. `target`
+    /// is absolute.
     #[must_use]
     pub fn file(mut self, target: impl Into<PathBuf>, source: impl Into<PathBuf>) -> Self {
         self.files.push((target.into(), source.into()));
@@ -55,7 +57,8 @@ impl Image {
         self
     }
 
-    /// Debian's static busybox as `/bin/busybox` and `/bin/sh`, tagged `ferrolb.example/busybox:lab`.
+    /// Debian's static busybox as `/bin/busybox` and `/bin/sh`, tagged
+    /// `ferrolb.example/busybox:lab`.
     #[must_use]
     pub fn busybox() -> Self {
         Self::new("ferrolb.example/busybox:lab")

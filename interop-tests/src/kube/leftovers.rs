@@ -37,7 +37,8 @@ pub(super) fn sweep() -> Result<()> {
     Ok(())
 }
 
-/// Inode numbers of the network namespaces that the containers of a folder are in: to be asked while they run.
+/// Inode numbers of the network namespaces that the containers of a folder are in: to be asked
+/// while they run.
 pub(super) fn network_namespaces(folder: &Path) -> Result<BTreeSet<u64>> {
     let processes = container_processes(folder)?;
     Ok(processes
@@ -47,8 +48,8 @@ pub(super) fn network_namespaces(folder: &Path) -> Result<BTreeSet<u64>> {
         .collect())
 }
 
-/// Ends every container whose files lie under `folder`, and its shim; unmounts what is mounted there; deletes those of
-/// these network namespaces that containerd made.
+/// Ends every container whose files lie under `folder`, and its shim; unmounts what is mounted
+/// there; deletes those of these network namespaces that containerd made.
 pub(super) fn clean(folder: &Path, namespaces: &BTreeSet<u64>) -> Result<()> {
     until("containers ended", Duration::from_secs(20), || {
         let processes = container_processes(folder)?;
@@ -66,7 +67,8 @@ pub(super) fn clean(folder: &Path, namespaces: &BTreeSet<u64>) -> Result<()> {
     remove_log_links(folder)
 }
 
-/// Shims that name the folder in their command line, and processes whose root file system lies in it.
+/// Shims that name the folder in their command line, and processes whose root file system lies in
+/// it.
 fn container_processes(folder: &Path) -> Result<Vec<u32>> {
     let inside = format!("{}/", folder.display());
     let mut found = Vec::new();

@@ -32,8 +32,8 @@ impl Metallb {
         serde_saphyr::from_multiple(&text).with_context(|| format!("read {}", path.display()))
     }
 
-    /// Its CustomResourceDefinitions, without the conversion webhook of BGPPeer, which nobody here serves: objects are
-    /// stored and served in the version they were written in.
+    /// Its CustomResourceDefinitions, without the conversion webhook of BGPPeer, which nobody here
+    /// serves: objects are stored and served in the version they were written in.
     ///
     /// # Errors
     /// When build.sh hasn't fetched them.
@@ -50,7 +50,8 @@ impl Metallb {
 }
 
 impl ControlPlane<'_> {
-    /// Applies MetalLB's CRDs, makes the namespace `metallb-system`, and waits until the kinds are served.
+    /// Applies MetalLB's CRDs, makes the namespace `metallb-system`, and waits until the kinds are
+    /// served.
     ///
     /// # Errors
     /// When build.sh hasn't fetched them or the API server refuses one.

@@ -1,10 +1,12 @@
 //! A real Kubernetes: control plane, data path, and nodes that are either objects or real.
 //!
-//! [`ControlPlane`] is etcd, kube-apiserver and kube-controller-manager in a namespace of their own, driven with
-//! kubectl. Its nodes come in two kinds ([`Nodes`]):
+//! [`ControlPlane`] is etcd, kube-apiserver and kube-controller-manager in a namespace of their
+//! own, driven with kubectl. Its nodes come in two kinds ([`Nodes`]):
 //! * **objects** whose status the test writes, cheap and exact: [`ControlPlane::create_node`],
-//!   [`ControlPlane::create_pod`], with [`Backend`]s that really answer and kube-proxy in each node's namespace;
-//! * **real** ones, [`RealNode`]: containerd and kubelet in a namespace, for what is about images, probes, rollouts.
+//!   [`ControlPlane::create_pod`], with [`Backend`]s that really answer and kube-proxy in each
+//!   node's namespace;
+//! * **real** ones, [`RealNode`]: containerd and kubelet in a namespace, for what is about images,
+//!   probes, rollouts.
 //!
 //! The programs come from `interop-tests/kube/build.sh`, which keeps them in a cache.
 
@@ -32,7 +34,8 @@ pub use traffic::{Load, Report, traffic_program};
 /// The version that `interop-tests/kube/go.mod` pins.
 pub const VERSION: &str = "v1.34.2";
 
-/// Where build.sh leaves its results: `$FERROLB_KUBE_CACHE` or `~/.cache/ferrolb/kube`, then the version.
+/// Where build.sh leaves its results: `$FERROLB_KUBE_CACHE` or `~/.cache/ferrolb/kube`, then the
+/// version.
 fn cached(name: &str) -> Result<PathBuf> {
     let cache = match std::env::var_os("FERROLB_KUBE_CACHE") {
         Some(folder) => PathBuf::from(folder),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::ControlPlane;
 
-/// A Pod as the endpoints controller sees it: on a node, running, with addresses. No kubelet runs it; a
-/// [`Backend`](super::Backend) of the same name and addresses answers for it.
+/// A Pod as the endpoints controller sees it: on a node, running, with addresses. No kubelet runs
+/// it; a [`Backend`](super::Backend) of the same name and addresses answers for it.
 #[derive(Debug, Clone)]
 pub struct Pod {
     /// Namespace, which must exist.
@@ -24,7 +24,8 @@ pub struct Pod {
 }
 
 impl ControlPlane<'_> {
-    /// Makes a Ready Node with these addresses as InternalIP: its uplink's, since peers see them as next hop.
+    /// Makes a Ready Node with these addresses as InternalIP: its uplink's, since peers see them as
+    /// next hop.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -110,7 +111,8 @@ impl ControlPlane<'_> {
         self.patch_status(&["service", name, "-n", namespace], &status)
     }
 
-    /// A Service's load-balancer addresses, as `kubectl get svc` shows them under EXTERNAL-IP. Empty while it has none.
+    /// A Service's load-balancer addresses, as `kubectl get svc` shows them under EXTERNAL-IP.
+    /// Empty while it has none.
     ///
     /// # Errors
     /// When there is no such Service.

@@ -17,8 +17,9 @@ use crate::wait::until;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A Node that kubelet registered and keeps alive. Dropping it ends its containers and removes their mounts and
-/// network namespaces; the namespace given to [`RealNode::start`] stays its owner's.
+/// A Node that kubelet registered and keeps alive. Dropping it ends its containers and removes
+/// their mounts and network namespaces; the namespace given to [`RealNode::start`] stays its
+/// owner's.
 #[derive(Debug)]
 pub struct RealNode {
     name: String,
@@ -29,8 +30,8 @@ pub struct RealNode {
 }
 
 impl RealNode {
-    /// Starts containerd, kubelet and kube-proxy in the namespace of a node that joined the control plane, and waits
-    /// until the Node is Ready. `address` becomes its InternalIP: its uplink's.
+    /// Starts containerd, kubelet and kube-proxy in the namespace of a node that joined the control
+    /// plane, and waits until the Node is Ready. `address` becomes its InternalIP: its uplink's.
     ///
     /// # Errors
     /// When one of them is missing, ends early, or the Node does not become Ready.
@@ -108,7 +109,8 @@ impl RealNode {
         // It would start again what ends below. It may have ended already.
         let _ = self.kubelet.kill();
         let namespaces = leftovers::network_namespaces(&self.folder)?;
-        // Through containerd, so that it and runc take away cgroups too. It may be gone, and then the rest is killed.
+        // Through containerd, so that it and runc take away cgroups too. It may be gone, and then
+        // the rest is killed.
         if let Err(error) = end_containers(&self.folder) {
             eprintln!("cannot end the containers of {}: {error:#}", self.name);
         }
@@ -165,7 +167,8 @@ fn end_containers(folder: &Path) -> Result<()> {
 }
 
 fn containerd_configuration(folder: &Path) -> String {
-    // A path in quotes is the same in TOML and in Rust's Debug as long as it is plain ASCII, as our scratch folders are.
+    // A path in quotes is the same in TOML and in Rust's Debug as long as it is plain ASCII, as our
+    // scratch folders are.
     format!(
         r#"version = 2
 root = {root:?}

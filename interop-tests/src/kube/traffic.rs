@@ -1,4 +1,5 @@
-//! The client side of `lab-traffic`: requests from a namespace while things happen, and what became of them.
+//! The client side of `lab-traffic`: requests from a namespace while things happen, and what became
+//! of them.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -47,8 +48,8 @@ impl Report {
 }
 
 impl Load {
-    /// Starts asking `target` from `client`: so many new connections a second, and so many held open that echo every
-    /// 100 ms.
+    /// Starts asking `target` from `client`: so many new connections a second, and so many held
+    /// open that echo every 100 ms.
     ///
     /// # Errors
     /// When the program can't be started.
