@@ -1,2 +1,186 @@
-//! Announces prefixes to a router.
-fn main() {}
+//! Announces prefixes to a router until Ctrl-C.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret};
+use ferrolb_bgp::fsm::{Event, PeerRoutes, SpeakerConfig};
+use ferrolb_bgp::rib::RouteAttributes;
+use ferrolb_bgp::speaker::{self, SpeakerOptions};
+use ferrolb_bgp::wire::{Asn, Community, LargeCommunity};
+use ipnet::IpNet;
+
+/// Announce prefixes to a BGP router until Ctrl-C, then withdraw them.
+#[derive(Debug, Parser)]
+#[command(after_help = "\
+Examples:
+  One address over eBGP to a router on the usual port:
+    announce --peer 192.0.2.1 --local-asn 65001 --peer-asn 65002 --prefix 203.0.113.10/32
+
+  IPv4 and IPv6 over one IPv4 session, with a password and communities:
+    announce --peer 192.0.2.1:1790 --local-asn 65001 --peer-asn 65002 \\
+      --password-file /etc/bgp.key --next-hop6 2001:db8::5 --community 64700:120 \\
+      --prefix 203.0.113.10/32 --prefix 2001:db8:1::10/128
+
+  Only listen, and print what the peer sends:
+    announce --peer 192.0.2.1 --passive --listen 0.0.0.0:179 --receive \\
+      --local-asn 65001 --peer-asn 65002")]
+struct Options {
+    /// The router: address, or address:port (179 if not given)
+    #[arg(long, value_parser = peer_address)]
+    peer: SocketAddr,
+    /// Our AS number
+    #[arg(long)]
+    local_asn: Asn,
+    /// The router's AS number; the same as ours for iBGP
+    #[arg(long)]
+    peer_asn: Asn,
+    /// A prefix to announce (repeat for more)
+    #[arg(long = "prefix", value_name = "PREFIX")]
+    prefixes: Vec<IpNet>,
+    /// A community for every prefix, such as 64700:120 (repeat for more)
+    #[arg(long = "community", value_name = "COMMUNITY")]
+    communities: Vec<Community>,
+    /// A large community for every prefix, such as 64700:1:2 (repeat for more)
+    #[arg(long = "large-community", value_name = "COMMUNITY")]
+    large_communities: Vec<LargeCommunity>,
+    /// LOCAL_PREF, for iBGP
+    #[arg(long)]
+    local_pref: Option<u32>,
+    /// Address to dial from; also the next hop of its family
+    #[arg(long)]
+    source: Option<IpAddr>,
+    /// Next hop of IPv4 prefixes on an IPv6 session
+    #[arg(long)]
+    next_hop4: Option<Ipv4Addr>,
+    /// Next hop of IPv6 prefixes on an IPv4 session
+    #[arg(long)]
+    next_hop6: Option<Ipv6Addr>,
+    /// BGP identifier [default: the session's IPv4 address]
+    #[arg(long)]
+    router_id: Option<Ipv4Addr>,
+    /// Hold time in seconds: 0, or 3 and more
+    #[arg(long, default_value_t = 90)]
+    hold_time: u16,
+    /// File with the TCP MD5 password (its last line end is not part of it)
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Don't dial; wait for the router. Needs --listen
+    #[arg(long, requires = "listen")]
+    passive: bool,
+    /// Take the router's connections on this address and port
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Print what the router announces
+    #[arg(long)]
+    receive: bool,
+    /// Say more (RUST_LOG says it finer)
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+fn peer_address(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse();
+    let alone = |_| {
+        text.parse::<IpAddr>()
+            .map(|address| SocketAddr::new(address, 179))
+    };
+    with_port.or_else(alone).map_err(|_| {
+        "give an address such as 192.0.2.1, 192.0.2.1:1790 or [2001:db8::1]:1790".to_owned()
+    })
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
+    let options = Options::parse();
+    let level = if options.verbose { "debug" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).init();
+
+    let (handle, mut events) = speaker::spawn(SpeakerOptions {
+        speaker: SpeakerConfig {
+            router_id_fallback: Ipv4Addr::from(u32::from_be_bytes(*b"frlb")),
+            seed: std::process::id().into(),
+        },
+        listen: options.listen.into_iter().collect(),
+    })?;
+    let name = options.peer.ip().to_string();
+    handle.set_peer(peer(&options, &name)?)?;
+    handle.routes(vec![routes(&options, name)]);
+    handle.open_gate();
+
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                handle.shutdown("announce was interrupted").await;
+                return Ok(());
+            }
+            event = events.recv() => match event {
+                Some(Event::Received { update, .. }) => print_update(&update),
+                Some(_) => {} // the log has it
+                None => return Err("the speaker ended by itself".into()),
+            },
+        }
+    }
+}
+
+fn peer(options: &Options, name: &str) -> Result<PeerConfig, Failure> {
+    let password = options.password_file.as_ref().map(|file| {
+        let text = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        Ok::<_, Failure>(Secret::new(text.strip_suffix(b"\n").unwrap_or(&text)))
+    });
+    let hold_time = HoldTime::from_secs(options.hold_time)?;
+    Ok(PeerConfig {
+        source_address: options.source,
+        router_id: options.router_id,
+        hold_time,
+        connect_retry: Some(Duration::from_secs(20)),
+        password: password.transpose()?,
+        passive: options.passive,
+        next_hops: NextHops {
+            v4: options.next_hop4,
+            v6: options.next_hop6,
+        },
+        receive: options.receive,
+        ..PeerConfig::new(name, options.peer, options.local_asn, options.peer_asn)
+    })
+}
+
+fn routes(options: &Options, peer: String) -> PeerRoutes {
+    let mut attributes = RouteAttributes {
+        local_pref: options.local_pref,
+        communities: options.communities.clone(),
+        large_communities: options.large_communities.clone(),
+        ..RouteAttributes::default()
+    };
+    attributes.communities.sort();
+    attributes.large_communities.sort();
+    let route = Arc::new(attributes);
+    let changes = options
+        .prefixes
+        .iter()
+        .map(|prefix| (prefix.trunc(), Some(route.clone())));
+    PeerRoutes {
+        peer,
+        changes: changes.collect(),
+    }
+}
+
+fn print_update(update: &ferrolb_bgp::wire::Update) {
+    if let Some(family) = update.end_of_rib() {
+        println!("End-of-RIB {family}");
+    }
+    for prefix in update.withdrawn_prefixes() {
+        println!("- {prefix}");
+    }
+    for prefix in update.announced() {
+        println!("+ {prefix}");
+    }
+}

@@ -346,8 +346,8 @@ impl Peer {
             }
             let effect = connection.step(now, occurrence, &self.config, &mut shared.rng);
             self.apply(now, id, effect, shared);
+            self.tell_state(now, shared);
         }
-        self.tell_state(now, shared);
     }
 
     pub(super) fn closed(

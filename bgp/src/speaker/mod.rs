@@ -1,1 +1,177 @@
-//! The tokio driver.
+//! The tokio driver: a thread of its own that carries octets between sockets and
+//! [`fsm::Speaker`](crate::fsm::Speaker).
+//!
+//! [`spawn`] starts it. The [`Handle`] may be used from any thread and any runtime.
+
+mod driver;
+mod listener;
+mod log;
+mod socket;
+mod sockopt;
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::driver::{Command, Driver};
+use self::listener::Listeners;
+use crate::config::{ConfigError, PeerConfig};
+use crate::fsm::{Event, Input, PeerRoutes, PeerStatus, Speaker, SpeakerConfig};
+use crate::rib::Route;
+
+/// What a speaker is started with.
+#[derive(Clone, Debug)]
+pub struct SpeakerOptions {
+    /// For the state machine.
+    pub speaker: SpeakerConfig,
+    /// Where to listen; nowhere if empty. Port 0 takes a free one, see
+    /// [`Handle::local_addresses`].
+    pub listen: Vec<SocketAddr>,
+}
+
+/// Everything that happens, in order.
+///
+/// It isn't bounded: whoever asks for received UPDATEs must keep reading. It ends when the speaker
+/// has ended. Dropping it is fine.
+pub type Events = mpsc::UnboundedReceiver<Event>;
+
+/// Commands for a running speaker. When the last one is dropped, the speaker shuts down.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    local_addresses: Vec<SocketAddr>,
+    ended: watch::Receiver<()>,
+}
+
+/// Starts a speaker on a thread of its own.
+///
+/// # Errors
+/// An address that can't be listened on, or no thread to be had.
+pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
+    let bound = options
+        .listen
+        .iter()
+        .map(|address| listener::bind(*address));
+    let bound = bound.collect::<io::Result<Vec<_>>>()?;
+    let local_addresses = bound.iter().map(std::net::TcpListener::local_addr);
+    let local_addresses = local_addresses.collect::<io::Result<Vec<_>>>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let listeners = {
+        let _inside = runtime.enter();
+        Listeners::new(bound)?
+    };
+    let (command_sender, commands) = mpsc::unbounded_channel();
+    let (event_sender, events) = mpsc::unbounded_channel();
+    let (end_sender, ended) = watch::channel(());
+    let driver = Driver::new(
+        Speaker::new(options.speaker),
+        listeners,
+        commands,
+        event_sender,
+    );
+    thread::Builder::new()
+        .name("ferrolb-bgp".to_owned())
+        .spawn(move || {
+            runtime.block_on(driver.run());
+            // Dropped last, also when the thread panics: whoever waits for the end gets to know.
+            drop(end_sender);
+        })?;
+    Ok((
+        Handle {
+            commands: command_sender,
+            local_addresses,
+            ended,
+        },
+        events,
+    ))
+}
+
+impl Handle {
+    /// Adds a peer, or changes the one of the same name. A running session goes on if it can
+    /// ([`PeerConfig::impact`]).
+    ///
+    /// # Errors
+    /// A configuration that could never run.
+    pub fn set_peer(&self, config: PeerConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        self.input(Input::SetPeer(config));
+        Ok(())
+    }
+
+    /// Ends the peer's session with Cease/Peer De-configured and forgets it and its routes.
+    pub fn remove_peer(&self, name: impl Into<String>) {
+        self.input(Input::RemovePeer(name.into()));
+    }
+
+    /// Changes what peers are to be told; what comes in one call is packed together.
+    pub fn routes(&self, routes: Vec<PeerRoutes>) {
+        self.input(Input::Routes(routes));
+    }
+
+    /// Says that the first complete set of routes was handed over. Before that no UPDATE and no
+    /// End-of-RIB leaves.
+    pub fn open_gate(&self) {
+        self.input(Input::OpenGate);
+    }
+
+    /// All peers, by name. Empty once the speaker has ended.
+    pub async fn snapshot(&self) -> Vec<PeerStatus> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Command::Status(sender));
+        answer.await.unwrap_or_default()
+    }
+
+    /// What a peer holds from us, in no order.
+    pub async fn advertised(&self, peer: impl Into<String>) -> Vec<(IpNet, Route)> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Command::Advertised(peer.into(), sender));
+        answer.await.unwrap_or_default()
+    }
+
+    /// Withdraws everything, tells every peer Cease/Administrative Shutdown with this text
+    /// (RFC 9003), and returns when the speaker has ended: in about four seconds at the latest.
+    pub async fn shutdown(&self, text: impl Into<String>) {
+        self.input(Input::Shutdown { text: text.into() });
+        self.ended().await;
+    }
+
+    /// Returns when the speaker has ended, for whatever reason.
+    pub async fn ended(&self) {
+        // The sender never sends: the only news is that it is gone.
+        drop(self.ended.clone().changed().await);
+    }
+
+    /// Where the speaker listens, with the ports the kernel chose.
+    #[must_use]
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.local_addresses
+    }
+
+    fn input(&self, input: Input) {
+        self.send(Command::Input(input));
+    }
+
+    /// A speaker that has ended takes no commands; there is nothing to do about it here.
+    fn send(&self, command: Command) {
+        drop(self.commands.send(command));
+    }
+}
+
+impl Default for SpeakerOptions {
+    /// Listens nowhere; for programs that dial only. The seed is fixed: give one of your own.
+    fn default() -> Self {
+        let router_id_fallback = std::net::Ipv4Addr::new(127, 0, 0, 1);
+        Self {
+            speaker: SpeakerConfig {
+                router_id_fallback,
+                seed: 0,
+            },
+            listen: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The loop between sockets and the machine. It knows no BGP.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::{debug, error, warn};
+
+use super::listener::{Accepted, Listeners};
+use super::log::{self, Addresses};
+use super::socket::{DialOptions, Progress, Socket, Written};
+use crate::fsm::{ConnectionId, Event, Input, IoFailure, Output, PeerStatus, Speaker};
+use crate::rib::Route;
+
+/// Octets read, or taken from the machine, at a time.
+const CHUNK: usize = 64 * 1024;
+/// Chunks written to one socket before the others have their turn.
+const CHUNKS_PER_TURN: usize = 16;
+/// Commands taken before the sockets have their turn.
+const COMMANDS_PER_TURN: usize = 64;
+
+/// What a [`Handle`](super::Handle) asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Input(Input),
+    Status(oneshot::Sender<Vec<PeerStatus>>),
+    Advertised(String, oneshot::Sender<Vec<(IpNet, Route)>>),
+}
+
+/// One thing found in a turn.
+enum Happening {
+    Input(Input),
+    Accepted(Accepted),
+    Command(Command),
+    /// Only the writing side has something to do.
+    Nothing,
+}
+
+pub(super) struct Driver {
+    speaker: Speaker,
+    sockets: BTreeMap<ConnectionId, Socket>,
+    listeners: Listeners,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// All handles are gone.
+    orphaned: bool,
+    events: mpsc::UnboundedSender<Event>,
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    addresses: Addresses,
+    accepted: u64,
+    buffer: Vec<u8>,
+    stopped: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        speaker: Speaker,
+        listeners: Listeners,
+        commands: mpsc::UnboundedReceiver<Command>,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            speaker,
+            sockets: BTreeMap::new(),
+            listeners,
+            commands,
+            orphaned: false,
+            events,
+            timer: None,
+            addresses: Addresses::new(),
+            accepted: 0,
+            buffer: vec![0; CHUNK],
+            stopped: false,
+        }
+    }
+
+    /// Runs until the machine says that it has stopped.
+    pub(super) async fn run(mut self) {
+        while !self.stopped {
+            let happenings = std::future::poll_fn(|cx| self.poll(cx)).await;
+            for happening in happenings {
+                self.take(happening);
+            }
+            let more = self.write_all();
+            self.set_timer();
+            if more {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Everything that happened. Octets come before the timer, so that a late look at a socket
+    /// is not taken for a silent peer.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Happening>> {
+        let mut found = Vec::new();
+        for (id, socket) in &mut self.sockets {
+            if let Poll::Ready(progress) = socket.poll(cx, &mut self.buffer) {
+                found.push(happening(*id, progress));
+            }
+        }
+        self.poll_commands(cx, &mut found);
+        if let Poll::Ready(accepted) = self.listeners.poll_accept(cx) {
+            found.push(Happening::Accepted(accepted));
+        }
+        if let Some((_, sleep)) = &mut self.timer
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.timer = None;
+            found.push(Happening::Input(Input::Timeout));
+        }
+        if found.is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(found)
+        }
+    }
+
+    fn poll_commands(&mut self, cx: &mut Context<'_>, found: &mut Vec<Happening>) {
+        for _ in 0..COMMANDS_PER_TURN {
+            if self.orphaned {
+                return;
+            }
+            match self.commands.poll_recv(cx) {
+                Poll::Ready(Some(command)) => found.push(Happening::Command(command)),
+                Poll::Ready(None) => {
+                    self.orphaned = true;
+                    let text = String::new();
+                    found.push(Happening::Input(Input::Shutdown { text }));
+                }
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn take(&mut self, happening: Happening) {
+        match happening {
+            Happening::Nothing => {}
+            Happening::Input(input) => self.feed(input),
+            Happening::Accepted(accepted) => self.accept(accepted),
+            Happening::Command(Command::Input(input)) => {
+                if let Input::SetPeer(config) = &input {
+                    self.addresses.insert(config.name.clone(), config.address);
+                }
+                self.feed(input);
+            }
+            // Whoever asked may have gone meanwhile.
+            Happening::Command(Command::Status(answer)) => {
+                drop(answer.send(self.speaker.status(now())));
+            }
+            Happening::Command(Command::Advertised(peer, answer)) => {
+                let routes = self.speaker.advertised(&peer);
+                let routes = routes
+                    .map(|(prefix, route)| (prefix, route.clone()))
+                    .collect();
+                drop(answer.send(routes));
+            }
+        }
+    }
+
+    fn accept(&mut self, accepted: Accepted) {
+        match accepted {
+            Accepted::Socket {
+                socket,
+                local,
+                remote,
+            } => {
+                let connection = ConnectionId::Accepted(self.accepted);
+                self.accepted += 1;
+                self.sockets.insert(connection, socket);
+                self.feed(Input::Accepted {
+                    connection,
+                    local,
+                    remote,
+                });
+            }
+            Accepted::Unexpected(remote) => {
+                debug!(%remote, "connection turned away: no peer is configured with this address");
+            }
+            Accepted::Failed(remote, error) => warn!(?remote, "can't accept: {error}"),
+        }
+    }
+
+    /// One input, full drain; then what came of the outputs, in the same way.
+    fn feed(&mut self, input: Input) {
+        log::input(&input);
+        self.speaker.handle(now(), input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        let mut answers = Vec::new();
+        while let Some(output) = self.speaker.poll_output() {
+            match output {
+                Output::Connect {
+                    connection,
+                    peer,
+                    remote,
+                    source,
+                    password,
+                    user_timeout,
+                } => {
+                    debug!(%peer, address = %remote, "dialling");
+                    let options = DialOptions {
+                        remote,
+                        source,
+                        password,
+                        user_timeout,
+                    };
+                    match Socket::dial(&options) {
+                        Ok(socket) => drop(self.sockets.insert(connection, socket)),
+                        Err(error) => {
+                            let error = error.into();
+                            answers.push(Input::ConnectFailed { connection, error });
+                        }
+                    }
+                }
+                Output::Listen {
+                    peer,
+                    remote,
+                    password,
+                    user_timeout,
+                } => {
+                    if let Err(error) = self.listeners.expect(remote, password, user_timeout) {
+                        error!(%peer, address = %remote, "{error}; the peer does not run");
+                        let reason = error.to_string();
+                        answers.push(Input::PeerUnusable { peer, reason });
+                    }
+                }
+                Output::Unlisten { remote } => self.listeners.forget(remote),
+                Output::Finish { connection } => {
+                    if let Some(socket) = self.sockets.get_mut(&connection) {
+                        socket.finish();
+                    }
+                }
+                Output::Close { connection } => drop(self.sockets.remove(&connection)),
+                Output::Event(event) => self.tell(event),
+                Output::Stopped => self.stopped = true,
+            }
+        }
+        for answer in answers {
+            self.feed(answer);
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        log::event(&event, &self.addresses);
+        // Nobody has to listen.
+        drop(self.events.send(event));
+    }
+
+    /// Fills every socket that takes octets; true if one may take more at once.
+    fn write_all(&mut self) -> bool {
+        let ids: Vec<ConnectionId> = self
+            .sockets
+            .iter()
+            .filter(|(_, s)| !s.blocked())
+            .map(|(id, _)| *id)
+            .collect();
+        let mut more = false;
+        for id in ids {
+            match self.write(id) {
+                Ok(true) => more = true,
+                Ok(false) => {}
+                Err(error) => {
+                    let error = Some(IoFailure::from(error));
+                    self.feed(Input::Closed {
+                        connection: id,
+                        error,
+                    });
+                }
+            }
+        }
+        more
+    }
+
+    fn write(&mut self, id: ConnectionId) -> io::Result<bool> {
+        for _ in 0..CHUNKS_PER_TURN {
+            let Some(socket) = self.sockets.get_mut(&id) else {
+                return Ok(false);
+            };
+            let mut octets = None;
+            if socket.wants_octets() {
+                octets = self.speaker.poll_transmit(now(), id, CHUNK);
+                if octets.is_none() {
+                    socket.all_sent();
+                    // The last octets of a session may have been its end.
+                    self.drain();
+                    return Ok(self.sockets.get(&id).is_some_and(Socket::is_finishing));
+                }
+            }
+            if socket.write(octets)? == Written::Blocked {
+                break;
+            }
+        }
+        self.drain();
+        Ok(self
+            .sockets
+            .get(&id)
+            .is_some_and(|socket| !socket.blocked() && socket.wants_octets()))
+    }
+
+    fn set_timer(&mut self) {
+        let wanted = self.speaker.poll_timeout().map(Instant::from_std);
+        if wanted == self.timer.as_ref().map(|(at, _)| *at) {
+            return;
+        }
+        self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at))));
+    }
+}
+
+fn happening(connection: ConnectionId, progress: Progress) -> Happening {
+    Happening::Input(match progress {
+        Progress::Connected { local, remote } => Input::Connected {
+            connection,
+            local,
+            remote,
+        },
+        Progress::Failed(error) => Input::ConnectFailed {
+            connection,
+            error: error.into(),
+        },
+        Progress::Read(octets) => Input::Received { connection, octets },
+        Progress::Ended(error) => Input::Closed {
+            connection,
+            error: error.map(IoFailure::from),
+        },
+        Progress::Writable => return Happening::Nothing,
+    })
+}
+
+/// The runtime's clock, which tests may hold still.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

@@ -1,0 +1,111 @@
+//! Events in words, for the log.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use tracing::{debug, info, trace, warn};
+
+use crate::fsm::{Cause, Event, Input};
+use crate::wire::ErrorCode;
+
+/// Peers' addresses by name: an event has the name only.
+pub(super) type Addresses = HashMap<String, SocketAddr>;
+
+/// Writes to the log what the machine is fed.
+pub(super) fn input(input: &Input) {
+    match input {
+        Input::Received { connection, octets } => {
+            trace!(?connection, octets = octets.len(), "received");
+        }
+        Input::Routes(routes) => trace!(peers = routes.len(), "routes"),
+        Input::Timeout => trace!("timeout"),
+        other => debug!("{other:?}"),
+    }
+}
+
+/// Writes an event to the log.
+pub(super) fn event(event: &Event, addresses: &Addresses) {
+    let at = |peer: &str| {
+        addresses
+            .get(peer)
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    };
+    match event {
+        Event::StateChanged { peer, from, to } => {
+            debug!(%peer, address = %at(peer), "{from} -> {to}");
+        }
+        Event::Established { peer, negotiated } => {
+            let families: Vec<String> = negotiated
+                .families
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            info!(
+                %peer,
+                address = %at(peer),
+                asn = %negotiated.remote_asn,
+                router_id = %negotiated.remote_router_id,
+                hold_time = negotiated.hold_time.as_secs(),
+                families = families.join(","),
+                "session up"
+            );
+        }
+        Event::Down {
+            peer,
+            cause,
+            was_established,
+            retry,
+        } => {
+            let what = if *was_established {
+                "session down"
+            } else {
+                "no session"
+            };
+            let retry = retry.map(|wait| format!("; next attempt in {:.1} s", wait.as_secs_f64()));
+            let retry = retry.unwrap_or_default();
+            if broke_protocol(cause) {
+                warn!(%peer, address = %at(peer), "{what}: {cause}{retry}");
+            } else {
+                info!(%peer, address = %at(peer), "{what}: {cause}{retry}");
+            }
+        }
+        Event::ConnectionClosed {
+            peer,
+            connection,
+            cause,
+        } => {
+            debug!(%peer, address = %at(peer), ?connection, "one connection of two closed: {cause}");
+        }
+        Event::Rejected { remote, reason } => {
+            debug!(%remote, "connection turned away: {reason}");
+        }
+        Event::NoNextHop { peer, family } => {
+            warn!(
+                %peer,
+                address = %at(peer),
+                %family,
+                "no next hop is known for this family on this session: its routes are not announced"
+            );
+        }
+        Event::Received { peer, update } => {
+            for error in &update.errors {
+                warn!(%peer, address = %at(peer), "UPDATE with an error: {error:?}");
+            }
+        }
+        Event::UnknownPeer { peer } => {
+            warn!(%peer, "routes for a peer that isn't configured were dropped");
+        }
+    }
+}
+
+/// Whether we ended it because of what the peer sent.
+fn broke_protocol(cause: &Cause) -> bool {
+    let Cause::Sent(notification) = cause else {
+        return false;
+    };
+    matches!(
+        notification.code,
+        ErrorCode::MESSAGE_HEADER | ErrorCode::OPEN | ErrorCode::UPDATE | ErrorCode::FSM
+    )
+}

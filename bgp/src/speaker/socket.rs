@@ -1,0 +1,263 @@
+//! One TCP connection: dialling, reading, writing, and the orderly end.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::sockopt::set_md5_key;
+use crate::config::Secret;
+
+type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// A connection, from the first SYN on.
+pub(super) struct Socket {
+    stage: Stage,
+    /// Taken from the machine, not yet by the kernel.
+    unsent: Bytes,
+    /// The kernel's buffer is full.
+    blocked: bool,
+    /// Nothing more comes from the machine: close our half once `unsent` is out.
+    finishing: bool,
+    /// The end of the peer's half was seen, or the connection broke.
+    ended: bool,
+}
+
+enum Stage {
+    Dialling(Dialling),
+    Open(TcpStream),
+}
+
+/// What a look at a socket found.
+pub(super) enum Progress {
+    /// A dial succeeded.
+    Connected {
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    /// A dial failed.
+    Failed(io::Error),
+    /// Octets.
+    Read(Bytes),
+    /// The connection is over.
+    Ended(Option<io::Error>),
+    /// It takes octets again.
+    Writable,
+}
+
+/// Whether a write left something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// All out.
+    All,
+    /// The kernel takes no more for now.
+    Blocked,
+}
+
+/// What a connection needs to be dialled with.
+pub(super) struct DialOptions {
+    pub(super) remote: SocketAddr,
+    pub(super) source: Option<IpAddr>,
+    pub(super) password: Option<Secret>,
+    pub(super) user_timeout: Option<Duration>,
+}
+
+impl Socket {
+    /// Begins to dial. Every option is in place before the first segment leaves.
+    ///
+    /// # Errors
+    /// An option that can't be set, a source address that isn't ours.
+    pub(super) fn dial(options: &DialOptions) -> io::Result<Self> {
+        let remote = options.remote;
+        let socket = RawSocket::new(
+            Domain::for_address(remote),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        prepare(&socket, options.user_timeout)?;
+        if let Some(password) = &options.password {
+            set_md5_key(&socket, remote.ip(), Some(password)).map_err(md5_error)?;
+        }
+        if let Some(source) = options.source {
+            socket
+                .bind(&SocketAddr::new(source, 0).into())
+                .map_err(|error| {
+                    io::Error::new(error.kind(), format!("can't dial from {source}: {error}"))
+                })?;
+        }
+        let socket = TcpSocket::from_std_stream(socket.into());
+        Ok(Self::new(Stage::Dialling(Box::pin(socket.connect(remote)))))
+    }
+
+    /// Takes a connection that a listener accepted.
+    ///
+    /// # Errors
+    /// An option that can't be set.
+    pub(super) fn accepted(
+        stream: TcpStream,
+        remote: IpAddr,
+        password: Option<&Secret>,
+        user_timeout: Option<Duration>,
+    ) -> io::Result<Self> {
+        prepare(&SockRef::from(&stream), user_timeout)?;
+        // It inherited the listener's key, unless it was made before that was installed.
+        if password.is_some() {
+            set_md5_key(&stream, remote, password).map_err(md5_error)?;
+        }
+        Ok(Self::new(Stage::Open(stream)))
+    }
+
+    fn new(stage: Stage) -> Self {
+        Self {
+            stage,
+            unsent: Bytes::new(),
+            blocked: false,
+            finishing: false,
+            ended: false,
+        }
+    }
+
+    /// Whether the machine may be asked for octets.
+    pub(super) fn wants_octets(&self) -> bool {
+        matches!(self.stage, Stage::Open(_)) && self.unsent.is_empty() && !self.ended
+    }
+
+    pub(super) fn blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Whether our half is still to be closed.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+
+    /// Looks for something that happened, and registers to be woken if nothing did.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Progress> {
+        if self.ended {
+            return Poll::Pending;
+        }
+        match &mut self.stage {
+            Stage::Dialling(dialling) => {
+                let stream = match std::task::ready!(dialling.as_mut().poll(cx)) {
+                    Ok(stream) => stream,
+                    Err(error) => return Poll::Ready(self.failed(error)),
+                };
+                match (stream.local_addr(), stream.peer_addr()) {
+                    (Ok(local), Ok(remote)) => {
+                        self.stage = Stage::Open(stream);
+                        Poll::Ready(Progress::Connected { local, remote })
+                    }
+                    (Err(error), _) | (_, Err(error)) => Poll::Ready(self.failed(error)),
+                }
+            }
+            Stage::Open(stream) => {
+                let mut read = ReadBuf::new(buffer);
+                match Pin::new(&mut *stream).poll_read(cx, &mut read) {
+                    Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                        self.ended = true;
+                        return Poll::Ready(Progress::Ended(None));
+                    }
+                    Poll::Ready(Ok(())) => {
+                        return Poll::Ready(Progress::Read(Bytes::copy_from_slice(read.filled())));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.ended = true;
+                        return Poll::Ready(Progress::Ended(Some(error)));
+                    }
+                    Poll::Pending => {}
+                }
+                if self.blocked && stream.poll_write_ready(cx).is_ready() {
+                    self.blocked = false;
+                    return Poll::Ready(Progress::Writable);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Hands octets to the kernel.
+    ///
+    /// # Errors
+    /// The connection broke; it is over.
+    pub(super) fn write(&mut self, octets: Option<Bytes>) -> io::Result<Written> {
+        if let Some(octets) = octets {
+            self.unsent = octets;
+        }
+        let Stage::Open(stream) = &self.stage else {
+            return Ok(Written::Blocked);
+        };
+        while !self.unsent.is_empty() {
+            match stream.try_write(&self.unsent) {
+                Ok(written) => self.unsent.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(Written::Blocked);
+                }
+                Err(error) => {
+                    self.ended = true;
+                    self.unsent = Bytes::new();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Written::All)
+    }
+
+    /// The machine has nothing more for this connection.
+    pub(super) fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Everything is out: closes our half if the machine is done with the connection.
+    pub(super) fn all_sent(&mut self) {
+        if std::mem::take(&mut self.finishing)
+            && let Stage::Open(stream) = &self.stage
+        {
+            // It fails where the peer was faster; then there is nobody left to tell.
+            drop(SockRef::from(stream).shutdown(Shutdown::Write));
+        }
+    }
+
+    fn failed(&mut self, error: io::Error) -> Progress {
+        self.ended = true;
+        Progress::Failed(error)
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("dialling", &matches!(self.stage, Stage::Dialling(_)))
+            .field("unsent", &self.unsent.len())
+            .field("blocked", &self.blocked)
+            .field("finishing", &self.finishing)
+            .field("ended", &self.ended)
+            .finish()
+    }
+}
+
+/// What every connection gets: small messages leave at once, and a peer that stopped acknowledging
+/// is noticed although only we send.
+fn prepare(socket: &RawSocket, user_timeout: Option<Duration>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(user_timeout)?;
+    Ok(())
+}
+
+/// Says which option it was.
+pub(super) fn md5_error(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("can't set the TCP MD5 password: {error}"),
+    )
+}
