@@ -1,6 +1,6 @@
 //! Who holds which address, and who gets one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
@@ -116,6 +116,60 @@ impl Allocator {
         };
         self.record(request, outcome.addresses(), from.as_deref());
         outcome
+    }
+
+    /// Decides for all services at once, in the order of the function [`allocate_all`]. Services
+    /// that are not among them are released, and where [`Request::holds`] is not what was known
+    /// the service is restored. Unlike that function it knows who changed since the last call: of
+    /// services that share an address and no longer may, the one that changed has to go
+    /// ([`Reason::SharingChanged`]); without that knowledge it is the younger.
+    pub fn allocate_all(&mut self, requests: &[Request]) -> Vec<(ServiceKey, Outcome)> {
+        let mut order: Vec<_> = requests
+            .iter()
+            .map(|request| {
+                let asks = !matches!(&request.requested, Ok(requested) if requested.is_empty());
+                (
+                    request.holds.is_empty(),
+                    !asks,
+                    Seniority::of(request),
+                    request,
+                )
+            })
+            .collect();
+        order.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        let present: BTreeSet<&ServiceKey> = requests.iter().map(|r| &r.service).collect();
+        let gone = |key: &&ServiceKey| !present.contains(key);
+        let gone: Vec<ServiceKey> = self.holdings.keys().filter(gone).cloned().collect();
+        for key in &gone {
+            self.release(key);
+        }
+        for (.., request) in &order {
+            if self.held(&request.service) != request.holds {
+                self.restore(request);
+            }
+        }
+        let mut outcomes: Vec<_> = order
+            .iter()
+            .map(|(.., r)| (r.service.clone(), self.allocate(r)))
+            .collect();
+        // Somebody further down may have given up what somebody further up was waiting for. It
+        // ends, because whoever gets what it wants is not asked again.
+        loop {
+            let mut changed = false;
+            for ((.., request), (_, outcome)) in order.iter().zip(&mut outcomes) {
+                if !waits(outcome) {
+                    continue;
+                }
+                let again = self.allocate(request);
+                if again.addresses() != outcome.addresses() {
+                    *outcome = again;
+                    changed = true;
+                }
+            }
+            if !changed {
+                return outcomes;
+            }
+        }
     }
 
     /// Forgets a service and gives back the addresses it held.
@@ -474,52 +528,26 @@ fn may_stay(pool: &Pool, request: &Request, address: IpAddr) -> Option<Reason> {
     }
 }
 
+/// Whether a service would have more, or something else, if others gave something up.
+fn waits(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Assigned { note, .. } => {
+            matches!(note, Some(Reason::SecondFamilyUnavailable { .. }))
+        }
+        Outcome::Kept { .. } | Outcome::Refused { .. } => true,
+    }
+}
+
 fn same_set(a: &[IpAddr], b: &[IpAddr]) -> bool {
     a.len() == b.len() && a.iter().all(|address| b.contains(address))
 }
 
-/// Decides for all services at once, from what they hold and want: first those that hold
-/// addresses, then those that ask for addresses by number, then all others; the oldest first in
-/// each group. The result is in that order.
+/// Decides for all services at once, from what they hold and want: those that hold addresses
+/// first, among them those that ask for addresses by number first, then the oldest first. The
+/// result is in that order.
 #[must_use]
 pub fn allocate_all(pools: PoolSet, requests: &[Request]) -> Vec<(ServiceKey, Outcome)> {
-    let mut order: Vec<_> = requests
-        .iter()
-        .map(|request| {
-            let asks = !matches!(&request.requested, Ok(requested) if requested.is_empty());
-            (
-                request.holds.is_empty(),
-                !asks,
-                Seniority::of(request),
-                request,
-            )
-        })
-        .collect();
-    order.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
-    let mut allocator = Allocator::new(pools);
-    for (.., request) in order.iter().filter(|entry| !entry.0) {
-        allocator.restore(request);
-    }
-    let mut outcomes: Vec<_> = order
-        .iter()
-        .map(|(.., r)| (r.service.clone(), allocator.allocate(r)))
-        .collect();
-    // Somebody further down may have given up what somebody further up was waiting for. Nobody
-    // gives anything up in this second round, so a third would change nothing.
-    for ((.., request), (_, outcome)) in order.iter().zip(&mut outcomes) {
-        let waits = outcome.addresses().is_empty()
-            || matches!(
-                outcome.reason(),
-                Some(Reason::SecondFamilyUnavailable { .. })
-            );
-        if waits {
-            let again = allocator.allocate(request);
-            if again.addresses() != outcome.addresses() {
-                *outcome = again;
-            }
-        }
-    }
-    outcomes
+    Allocator::new(pools).allocate_all(requests)
 }
 
 /// The services that hold ([`Request::holds`]) an address which an older service holds too and

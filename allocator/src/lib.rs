@@ -9,7 +9,8 @@
 //!
 //! * [`allocate_all`] is the fold over everything: what `plan` shows, and what a new leader does
 //!   after its consistent list.
-//! * [`Allocator`] is the same thing kept: [`Allocator::restore`] what the API server knows,
+//! * [`Allocator`] is the same thing kept. [`Allocator::allocate_all`] folds again over all
+//!   services. Step by step: [`Allocator::restore`] what the API server knows,
 //!   [`Allocator::allocate`] the services that changed, [`Allocator::release`] those that are gone.
 //!   After a release, a change of pools or of a sharing key, services that wait may now succeed:
 //!   call `allocate` for them again.

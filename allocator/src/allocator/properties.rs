@@ -206,11 +206,19 @@ proptest! {
         // restore(state) = state, and nobody has a claim against anybody.
         let restored: Vec<_> = state.iter().map(|(r, o)| holding(r, o)).collect();
         prop_assert!(conflicts(&restored).is_empty());
-        for (key, outcome) in allocate_all(set, &restored) {
+        for (key, outcome) in allocate_all(set.clone(), &restored) {
             prop_assert_eq!(outcome.addresses(), by_key[&key].addresses(), "{}", key);
             let new = matches!(outcome, Outcome::Assigned { new: true, .. });
             prop_assert!(!new, "{}: {:?}", key, outcome);
         }
+
+        // Kept or rebuilt, the fold says the same while nobody changes.
+        let mut kept = Allocator::new(set);
+        kept.allocate_all(&requests);
+        let addresses = |outcomes: Vec<(ServiceKey, Outcome)>| -> BTreeMap<ServiceKey, Vec<IpAddr>> {
+            outcomes.into_iter().map(|(k, o)| (k, o.addresses().to_vec())).collect()
+        };
+        prop_assert_eq!(addresses(kept.allocate_all(&restored)), addresses(outcomes.clone()));
 
         // Neither the order of the pools nor that of the services makes a difference.
         let (mut turned, mut shuffled) = (pools(), requests.clone());

@@ -1,7 +1,5 @@
 //! MetalLB's rows 95–153 (spec/metallb.md §7 D and E), frozen pools, incomplete sets, conflicts.
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::pool::PoolOptions;
 use crate::reason::Clash;
@@ -381,7 +379,13 @@ fn rows_95_120_to_124_126_families() {
     let (f4, f6) = (Family::V4, Family::V6);
     let all = [v4.clone(), v6.clone(), both.clone()];
     let split = [v4.clone(), v6.clone()];
-    let table: &[(&[(&str, &str, PoolOptions)], &[Family], FamilyPolicy, &str)] = &[
+    type Row<'a> = (
+        &'a [(&'a str, &'a str, PoolOptions)],
+        &'a [Family],
+        FamilyPolicy,
+        &'a str,
+    );
+    let table: &[Row<'_>] = &[
         (&all, &[], SingleStack, "(NoClusterIP)"),
         (&all, &[f4], SingleStack, "10.0.0.0"),
         (&all, &[f6], SingleStack, "fc00::"),
@@ -927,6 +931,90 @@ fn the_fold_serves_those_who_wait_for_what_others_give_up() {
     let outcomes = allocate_all(set(&[("p", "10.0.0.0/24", options())]), &[a, b]);
     let told: Vec<_> = outcomes.iter().map(|(_, o)| told(o)).collect();
     assert_eq!(told, ["10.0.0.2", "10.0.0.1"]);
+}
+
+#[test]
+fn row_150_in_the_kept_fold_the_one_that_changed_goes() {
+    let born = |created, request: Request| Request { created, ..request };
+    let mut old = born(1, sharing("old", "k", "", &["TCP/80"]));
+    let mut young = born(2, sharing("young", "k", "", &["TCP/81"]));
+    let pools = || set(&[("p", "10.0.0.0/24", options())]);
+    let mut allocator = Allocator::new(pools());
+    let fold = |allocator: &mut Allocator, requests: &[Request]| -> Vec<String> {
+        let outcomes = allocator.allocate_all(requests);
+        outcomes
+            .iter()
+            .map(|(k, o)| format!("{} {}", k.name, told(o)))
+            .collect()
+    };
+    let first = fold(&mut allocator, &[old.clone(), young.clone()]);
+    assert_eq!(first, ["old 10.0.0.0", "young 10.0.0.0"]);
+    old = Request {
+        sharing_key: String::new(),
+        holds: ips("10.0.0.0"),
+        ..old
+    };
+    young.holds = ips("10.0.0.0");
+    let requests = [old, young];
+    assert_eq!(
+        fold(&mut allocator, &requests),
+        ["old 10.0.0.1 (SharingChanged)", "young 10.0.0.0"]
+    );
+    assert_eq!(
+        fold(&mut Allocator::new(pools()), &requests),
+        ["old 10.0.0.0", "young 10.0.0.1 (AddressConflict)"],
+        "a new leader can't know who changed"
+    );
+    assert_eq!(fold(&mut allocator, &requests[1..]), ["young 10.0.0.0"]);
+    assert_eq!(
+        allocator.held(&key("old")),
+        ips(""),
+        "not listed any longer"
+    );
+    // Somebody else wrote the status: what the API server says counts.
+    let written = Request {
+        holds: ips("10.0.0.9"),
+        ..requests[1].clone()
+    };
+    assert_eq!(fold(&mut allocator, &[written]), ["young 10.0.0.9"]);
+}
+
+#[test]
+fn holders_that_ask_by_number_come_before_those_that_have_to_move() {
+    let mut asks = holding("z", "10.0.0.1", "p");
+    asks.requested = Ok(ips("10.0.0.0"));
+    let requests = [holding("a", "10.9.0.0", "gone"), asks];
+    let outcomes = allocate_all(set(&[("p", "10.0.0.0/24", options())]), &requests);
+    let told: Vec<_> = outcomes
+        .iter()
+        .map(|(k, o)| format!("{} {}", k.name, told(o)))
+        .collect();
+    assert_eq!(told, ["z 10.0.0.0", "a 10.0.0.1 (AddressNotInPool)"]);
+}
+
+#[test]
+fn the_fold_ends_when_nobody_waits_for_what_is_free() {
+    // b keeps its address for want of a better one, until c gives up its own.
+    let both = |request| dual(FamilyPolicy::RequireDualStack, request);
+    let headless = Request {
+        cluster_families: Vec::new(),
+        ..holding("c", "10.1.0.0", "q")
+    };
+    let requests = [
+        from_pool("a", "p"),
+        both(holding("b", "10.0.0.0", "p")),
+        headless,
+    ];
+    let pools = [
+        ("p", "10.0.0.0/32", options()),
+        ("q", "10.1.0.0/32 fc00::/64", options()),
+    ];
+    let outcomes = allocate_all(incomplete(&pools), &requests);
+    let told: Vec<_> = outcomes
+        .iter()
+        .map(|(k, o)| format!("{} {}", k.name, told(o)))
+        .collect();
+    assert_eq!(told, ["b 10.1.0.0 fc00::", "c (NoClusterIP)", "a 10.0.0.0"]);
 }
 
 #[test]
