@@ -1,1 +1,159 @@
 use super::*;
+use crate::wire::{Afi, ErrorCode, Safi, keepalive};
+
+fn header(length: u16, kind: u8) -> Vec<u8> {
+    [&[0xff; 16][..], &length.to_be_bytes(), &[kind]].concat()
+}
+
+/// What a lone header is answered with: code, subcode, data. None while it waits for the body.
+fn answer(header: &[u8]) -> Option<(u8, u8, Vec<u8>)> {
+    let mut framer = Framer::default();
+    framer.push(header);
+    let error = framer
+        .next(&DecodeContext::default())?
+        .expect_err("no message is this short");
+    let notification = error.notification();
+    Some((
+        notification.code.0,
+        notification.subcode,
+        notification.data.to_vec(),
+    ))
+}
+
+#[test]
+fn m1_marker_not_all_ones() {
+    for position in 0..16 {
+        let mut octets = header(19, 4);
+        octets[position] = 0xfe;
+        assert_eq!(answer(&octets), Some((1, 1, vec![])));
+    }
+}
+
+/// Answered from the header alone, whatever body it promises.
+#[test]
+fn m2_length_outside_the_limits_of_the_type() {
+    for (length, kind) in [
+        (0, 4),
+        (18, 4),
+        (4097, 2),
+        (0xffff, 2),
+        (0xffff, 1),
+        (28, 1),
+        (22, 2),
+        (20, 3),
+        (20, 4),
+        (4096, 4),
+        (22, 5),
+        (24, 5),
+    ] {
+        let expected = (1, 2, u16::to_be_bytes(length).to_vec());
+        assert_eq!(
+            answer(&header(length, kind)),
+            Some(expected),
+            "{length} {kind}"
+        );
+    }
+    for (length, kind) in [(29, 1), (4096, 1), (23, 2), (4096, 2), (21, 3), (23, 5)] {
+        assert_eq!(answer(&header(length, kind)), None, "{length} {kind}");
+    }
+}
+
+#[test]
+fn m3_unknown_type() {
+    for kind in [0, 6, 7, 255] {
+        assert_eq!(answer(&header(19, kind)), Some((1, 3, vec![kind])));
+        assert_eq!(answer(&header(4096, kind)), Some((1, 3, vec![kind])));
+    }
+}
+
+#[test]
+fn m4_route_refresh_of_any_family_and_subtype_is_a_value() {
+    let octets = [header(23, 5), vec![0, 99, 9, 1]].concat();
+    let family = Family {
+        afi: Afi(99),
+        safi: Safi(1),
+    };
+    let refresh = RouteRefresh { family, subtype: 9 };
+    let decoded = Message::decode(&octets, &DecodeContext::default());
+    assert_eq!(decoded, Some(Ok(Message::RouteRefresh(refresh))));
+    assert_eq!(refresh.encode(), octets);
+}
+
+#[test]
+fn nothing_comes_before_all_of_it_is_there() {
+    let octets = [
+        keepalive(),
+        RouteRefresh {
+            family: Family::IPV6_UNICAST,
+            subtype: 0,
+        }
+        .encode(),
+    ]
+    .concat();
+    let mut framer = Framer::default();
+    let mut seen = Vec::new();
+    for (position, octet) in octets.iter().enumerate() {
+        framer.push(&[*octet]);
+        if let Some(message) = framer.next(&DecodeContext::default()) {
+            seen.push((position, message.unwrap().kind()));
+        }
+    }
+    assert_eq!(
+        seen,
+        [
+            (18, MessageType::KEEPALIVE),
+            (41, MessageType::ROUTE_REFRESH)
+        ]
+    );
+}
+
+#[test]
+fn several_messages_in_one_push() {
+    let mut framer = Framer::default();
+    framer.push(&keepalive().repeat(3));
+    for _ in 0..3 {
+        assert_eq!(
+            framer.next(&DecodeContext::default()),
+            Some(Ok(Message::Keepalive))
+        );
+    }
+    assert_eq!(framer.next(&DecodeContext::default()), None);
+}
+
+#[test]
+fn after_an_error_there_is_nothing() {
+    let mut framer = Framer::default();
+    framer.push(&header(19, 77));
+    framer.push(&keepalive());
+    let first = framer.next(&DecodeContext::default());
+    assert_eq!(first, Some(Err(DecodeError::BadType(77))));
+    framer.push(&keepalive());
+    assert_eq!(framer.next(&DecodeContext::default()), None);
+}
+
+#[test]
+fn keepalive_is_nineteen_octets() {
+    assert_eq!(keepalive(), header(19, 4));
+}
+
+#[test]
+fn decode_wants_exactly_one_message() {
+    let context = DecodeContext::default();
+    let octets = keepalive();
+    assert_eq!(
+        Message::decode(&octets, &context),
+        Some(Ok(Message::Keepalive))
+    );
+    assert_eq!(Message::decode(&octets[..18], &context), None);
+    assert_eq!(Message::decode(&octets.repeat(2), &context), None);
+}
+
+#[test]
+fn header_errors_are_header_errors() {
+    let error = DecodeError::BadLength {
+        kind: MessageType::UPDATE,
+        length: 7,
+    };
+    assert_eq!(error.notification().code, ErrorCode::MESSAGE_HEADER);
+    assert_eq!(error.to_string(), "UPDATE cannot be 7 octets long");
+}
