@@ -334,8 +334,17 @@ impl Model {
     }
 }
 
+/// A failure is worth a test of its own rather than a seed in a file.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn peers_end_up_with_what_is_desired(steps in prop::collection::vec(step(), 1..400)) {

@@ -1,5 +1,10 @@
 //! How much is said in how many octets, in which order, and how often it is encoded.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml spares only functions marked as tests"
+)]
+
 mod rib_receiver;
 
 use std::collections::BTreeSet;

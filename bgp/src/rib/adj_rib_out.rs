@@ -57,9 +57,10 @@ struct Session {
 ///
 /// # What it costs
 ///
-/// A prefix costs some 200 octets, however many peers get it. A session costs its cursor, and while
-/// it lags behind four octets for each prefix in the batch it is working on; it never holds a
-/// second batch.
+/// A prefix costs about 250 octets, and two bits per peer beyond the 64th. A session costs its cursor
+/// and, while it lags, four octets for each prefix of the batch it is working on; it never has a
+/// second batch. The table is walked when a session ends, on ROUTE-REFRESH and for
+/// [`advertised`](Self::advertised), not otherwise.
 #[derive(Debug, Default)]
 pub struct AdjRibOut {
     table: Table,

@@ -1,7 +1,10 @@
-//! A peer as the tests of the Adj-RIB-Out need it: reads UPDATEs with a parser of its own, so that the
-//! crate's encoder and decoder can't agree on a mistake.
+//! A peer as the tests of the Adj-RIB-Out need it: reads UPDATEs with a parser of its own, so that
+//! the crate's encoder and decoder can't agree on a mistake.
 
-#![allow(dead_code, reason = "not every test file uses all of it")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml spares only functions marked as tests"
+)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,25 +14,25 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What an UPDATE says about a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    pub as_path: Vec<u32>,
-    pub next_hop: Option<IpAddr>,
-    pub med: Option<u32>,
-    pub local_pref: Option<u32>,
-    pub communities: Vec<u32>,
-    pub large_communities: Vec<[u32; 3]>,
+pub(crate) struct Heard {
+    pub(crate) as_path: Vec<u32>,
+    pub(crate) next_hop: Option<IpAddr>,
+    pub(crate) med: Option<u32>,
+    pub(crate) local_pref: Option<u32>,
+    pub(crate) communities: Vec<u32>,
+    pub(crate) large_communities: Vec<[u32; 3]>,
 }
 
 /// One UPDATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum Said {
     Withdraw(Vec<IpNet>),
     Announce(Heard, Vec<IpNet>),
     EndOfRib(Family),
 }
 
 /// Takes `octets` apart. Panics when they aren't whole, well-formed UPDATEs of one meaning each.
-pub fn parse(mut octets: &[u8]) -> Vec<(usize, Said)> {
+pub(crate) fn parse(mut octets: &[u8]) -> Vec<(usize, Said)> {
     let mut messages = Vec::new();
     while !octets.is_empty() {
         let (header, _) = octets.split_at(19);
@@ -152,7 +155,7 @@ fn prefixes(mut octets: &[u8], v6: bool) -> Vec<IpNet> {
 }
 
 /// An eBGP session from AS 64512 with both families.
-pub fn ebgp() -> SessionEncoding {
+pub(crate) fn ebgp() -> SessionEncoding {
     SessionEncoding {
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
         ebgp: Some(Asn(64512)),
@@ -164,14 +167,14 @@ pub fn ebgp() -> SessionEncoding {
 }
 
 /// The `index`th of many IPv4 host routes.
-pub fn v4(index: u32) -> IpNet {
+pub(crate) fn v4(index: u32) -> IpNet {
     Ipv4Net::new(Ipv4Addr::from(0x0a00_0000 + index), 32)
         .unwrap()
         .into()
 }
 
 /// The `index`th of many IPv6 host routes.
-pub fn v6(index: u32) -> IpNet {
+pub(crate) fn v6(index: u32) -> IpNet {
     let address = 0x2001_0db8_0113_0000_0000_0000_0000_0000 + u128::from(index);
     Ipv6Net::new(Ipv6Addr::from(address), 128).unwrap().into()
 }
