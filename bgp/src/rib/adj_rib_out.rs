@@ -52,14 +52,15 @@ struct Session {
 /// * Nothing, not even End-of-RIB, before [`open_gate`](Self::open_gate).
 /// * Only differences to what the peer was told. A change that was taken back or overtaken before
 ///   it was sent is never sent, and replacing attributes is an announcement alone (RFC 4271 §3.1).
-/// * Of the changes that lie between two polls, withdrawals first, then announcements.
+/// * What has gathered is told in one go, withdrawals first, then announcements; what changes in the
+///   meantime comes after it.
 /// * After the first complete table one End-of-RIB for each family, sendable or not (RFC 4724 §2).
 ///
 /// # What it costs
 ///
-/// A prefix costs about 250 octets, and two bits per peer beyond the 64th. A session costs its cursor
-/// and, while it lags, four octets for each prefix of the batch it is working on; it never has a
-/// second batch. The table is walked when a session ends, on ROUTE-REFRESH and for
+/// A prefix costs about 250 octets, and two bits per peer beyond the 64th. A session costs its
+/// cursor and, while it lags, four octets for each prefix of the batch it is working on; it never
+/// has a second batch. The table is walked when a session ends, on ROUTE-REFRESH and for
 /// [`advertised`](Self::advertised), not otherwise.
 #[derive(Debug, Default)]
 pub struct AdjRibOut {
