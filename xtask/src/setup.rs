@@ -30,6 +30,9 @@ const PACKAGES: &[&str] = &[
     "runc",
 ];
 
+/// The version of cargo-deny that is installed where there is none.
+const CARGO_DENY: &str = "0.20.2";
+
 /// While this exists and exits with 101, installing a package starts none of its services.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -173,6 +176,25 @@ pub(crate) fn rust_components() -> Result<()> {
     }
     println!("    {}", output(&mut cargo(&["--version"]))?.trim());
     Ok(())
+}
+
+/// Builds cargo-deny where it is missing.
+///
+/// # Errors
+/// Without consent, or when it can't be built.
+pub(crate) fn cargo_deny(yes: bool) -> Result<()> {
+    if succeeds(&mut cargo(&["deny", "--version"])) {
+        return Ok(());
+    }
+    println!("    to install with cargo (3 minutes on two cores): cargo-deny {CARGO_DENY}");
+    ask(yes)?;
+    show_and_run(&mut cargo(&[
+        "install",
+        "--locked",
+        "--version",
+        CARGO_DENY,
+        "cargo-deny",
+    ]))
 }
 
 /// Builds the Kubernetes programs once into a cache outside the work tree.

@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::step::{announce, cargo, seconds, show_and_run, succeeds, target_directory};
+use crate::step::{announce, cargo, seconds, show_and_run, target_directory};
 use crate::{layers, setup};
-
-/// The version of cargo-deny that gets installed where there is none.
-const CARGO_DENY: &str = "0.20.2";
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -38,7 +35,7 @@ enum Step {
     Clippy,
     /// Who may depend on whom
     Layers,
-    /// Licences, sources and advisories of dependencies
+    /// Licences and sources of dependencies
     Deny,
     /// Unit and doc tests of all crates
     Unit,
@@ -64,7 +61,7 @@ impl Step {
             Self::Fmt => "the code is formatted",
             Self::Clippy => "lints, warnings are errors",
             Self::Layers => "who may depend on whom",
-            Self::Deny => "licences, sources and advisories of dependencies",
+            Self::Deny => "licences and sources of dependencies",
             Self::Unit => "unit and doc tests of all crates",
             Self::Binary => "the static release binary that the lab runs",
             Self::Kubernetes => "Kubernetes programs (7 minutes the first time, then cached)",
@@ -97,7 +94,7 @@ impl Step {
                 "warnings",
             ])),
             Self::Layers => layers::check(),
-            Self::Deny => deny(),
+            Self::Deny => deny(options.yes),
             Self::Unit => show_and_run(
                 cargo(&["test", "--workspace", "--no-fail-fast", "--"]).args(&options.filters),
             ),
@@ -201,19 +198,19 @@ fn lab(filters: &[String]) -> Result<()> {
     )
 }
 
-/// Advisories come over the network and change by the day; licences and sources only with Cargo.lock.
-fn deny() -> Result<()> {
-    if !succeeds(&mut cargo(&["deny", "--version"])) {
-        println!("    to install with cargo: cargo-deny {CARGO_DENY}");
-        show_and_run(&mut cargo(&[
-            "install",
-            "--locked",
-            "--version",
-            CARGO_DENY,
-            "cargo-deny",
-        ]))?;
-    }
-    show_and_run(&mut cargo(&["deny", "--all-features", "check"]))
+/// Only what depends on Cargo.lock alone. Advisories change by the day and come from GitHub: a commit that was good stays
+/// good here; deny.toml says how to ask for them.
+fn deny(yes: bool) -> Result<()> {
+    setup::cargo_deny(yes)?;
+    show_and_run(&mut cargo(&[
+        "deny",
+        "--all-features",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }
 
 #[cfg(test)]
