@@ -3,18 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use ferrolb_interop_tests::kube::{Backend, ControlPlane, Load, Metallb, Nodes, PORT, Pod};
-use ferrolb_interop_tests::netns::{Link, Namespace};
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Load, Metallb, Nodes, PORT};
+use ferrolb_interop_tests::netns::Namespace;
+use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::topology::{CLIENT_IPV4, CLIENT_IPV6, Topology};
 use ferrolb_interop_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(30);
 const LOCAL: &str = "192.0.2.10";
 const LOCAL6: &str = "2001:db8:10::10";
 const CLUSTER: &str = "192.0.2.11";
-const CLIENT: &str = "198.51.100.2";
-const CLIENT6: &str = "2001:db8:c::2";
 
 const SERVICES: &str = r"
 apiVersion: v1
@@ -110,82 +109,43 @@ fn older_crds_apply_too() {
     });
 }
 
-/// A ToR with a client behind it and two nodes, each with kube-proxy and a Pod.
+/// A rack whose ToR has static routes to a Service of each traffic policy.
 struct Rack<'s> {
     cp: ControlPlane<'s>,
-    client: Namespace,
-    _proxies: Vec<Daemon>,
-    _backends: Vec<Backend>,
-    _hosts: Vec<Namespace>,
+    _data_path: DataPath,
+    topology: Topology,
 }
 
 impl<'s> Rack<'s> {
     fn start(scratch: &'s Scratch) -> Result<Self> {
+        let mut topology = Topology::new(2)?;
+        topology.add_client()?;
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
-        let tor = Namespace::new("tor")?;
-        let client = Namespace::new("client")?;
-        Link::new((&tor, "client"), (&client, "eth0"))?;
-        tor.address("client", "198.51.100.1/24")?;
-        client.address("eth0", &format!("{CLIENT}/24"))?;
-        tor.address("client", "2001:db8:c::1/64")?;
-        client.address("eth0", &format!("{CLIENT6}/64"))?;
-        client.route("default", "198.51.100.1")?;
-        client.route("default", "2001:db8:c::1")?;
-
         cp.apply(SERVICES)?;
         cp.set_service_addresses("default", "local", &[LOCAL.parse()?, LOCAL6.parse()?])?;
         cp.set_service_addresses("default", "cluster", &[CLUSTER.parse()?])?;
-        let (mut hosts, mut proxies, mut backends) = (Vec::new(), Vec::new(), Vec::new());
-        for rack_unit in 1..=2 {
-            let name = format!("node-{rack_unit}");
-            let node = Namespace::new(&name)?;
-            let member = cp.join(&node)?;
-            let port = format!("node{rack_unit}");
-            Link::new((&tor, &port), (&node, "uplink"))?;
-            tor.address(&port, &format!("10.99.{rack_unit}.1/24"))?;
-            tor.address(&port, &format!("fd99:{rack_unit}::1/64"))?;
-            let uplink = [
-                format!("10.99.{rack_unit}.2"),
-                format!("fd99:{rack_unit}::2"),
-            ];
-            node.address("uplink", &format!("{}/24", uplink[0]))?;
-            node.address("uplink", &format!("{}/64", uplink[1]))?;
-            node.route("default", &format!("10.99.{rack_unit}.1"))?;
-            node.route("default", &format!("fd99:{rack_unit}::1"))?;
-            cp.create_node(&name, &[uplink[0].parse()?, uplink[1].parse()?])?;
-            proxies.push(cp.start_kube_proxy(&node, &name)?);
-
-            let pod = Pod {
-                namespace: "default".to_owned(),
-                name: format!("web-{rack_unit}"),
-                node: name,
-                app: "web".to_owned(),
-                addresses: vec![member.pod_address(2).into(), member.pod_address6(2).into()],
-            };
-            backends.push(Backend::start(scratch, &node, &pod.name, &pod.addresses)?);
-            cp.create_pod(&pod)?;
-            hosts.push(node);
-        }
+        let data_path = DataPath::start(&cp, &topology.nodes, "web")?;
         // The second node has a Pod too, but for the last address only the first is asked.
         for (address, first, second) in [
-            (LOCAL, "10.99.1.2", Some("10.99.2.2")),
-            (LOCAL6, "fd99:1::2", Some("fd99:2::2")),
-            (CLUSTER, "10.99.1.2", None),
+            (LOCAL, "10.99.0.11", Some("10.99.0.12")),
+            (LOCAL6, "fd99::11", Some("fd99::12")),
+            (CLUSTER, "10.99.0.11", None),
         ] {
             let mut route = vec!["route", "add", address, "nexthop", "via", first];
             if let Some(second) = second {
                 route.extend(["nexthop", "via", second]);
             }
-            tor.ip(&route)?;
+            topology.tor.ip(&route)?;
         }
-        hosts.push(tor);
         Ok(Self {
             cp,
-            client,
-            _proxies: proxies,
-            _backends: backends,
-            _hosts: hosts,
+            _data_path: data_path,
+            topology,
         })
+    }
+
+    fn client(&self) -> Result<&Namespace> {
+        self.topology.client.as_ref().context("no client")
     }
 
     /// Waits until these Pods and no others answer several new connections in a row, and gives
@@ -193,7 +153,7 @@ impl<'s> Rack<'s> {
     fn answering(&self, address: &str, pods: &[&str]) -> Result<Vec<IpAddr>> {
         let target = SocketAddr::new(address.parse()?, 80);
         until(format!("{pods:?} answer at {address}"), SOON, || {
-            let load = Load::start(&self.client, target, 50, 0)?;
+            let load = Load::start(self.client()?, target, 50, 0)?;
             std::thread::sleep(Duration::from_millis(600));
             let report = load.stop()?;
             ensure!(report.failed == 0, "{report:?}");
@@ -210,13 +170,22 @@ fn requests_reach_pods_and_outlive_the_api_server() {
         let addresses = rack.cp.service_addresses("default", "local")?;
         assert_eq!(addresses, [LOCAL.parse::<IpAddr>()?, LOCAL6.parse()?]);
         // externalTrafficPolicy Local: nobody masquerades.
-        let (client, client6): (IpAddr, IpAddr) = (CLIENT.parse()?, CLIENT6.parse()?);
-        assert_eq!(rack.answering(LOCAL, &["web-1", "web-2"])?, [client]);
-        assert_eq!(rack.answering(LOCAL6, &["web-1", "web-2"])?, [client6]);
-        assert_ne!(rack.answering(CLUSTER, &["web-1", "web-2"])?, [client]);
+        let (client, client6) = (IpAddr::from(CLIENT_IPV4), IpAddr::from(CLIENT_IPV6));
+        assert_eq!(
+            rack.answering(LOCAL, &["web-node1", "web-node2"])?,
+            [client]
+        );
+        assert_eq!(
+            rack.answering(LOCAL6, &["web-node1", "web-node2"])?,
+            [client6]
+        );
+        assert_ne!(
+            rack.answering(CLUSTER, &["web-node1", "web-node2"])?,
+            [client]
+        );
 
         let target = SocketAddr::new(LOCAL.parse()?, 80);
-        let load = Load::start(&rack.client, target, 20, 5)?;
+        let load = Load::start(rack.client()?, target, 20, 5)?;
         rack.cp.stop_api_server()?;
         rack.cp.kubectl(&["get", "nodes"]).unwrap_err();
         std::thread::sleep(Duration::from_secs(2));
@@ -230,8 +199,8 @@ fn requests_reach_pods_and_outlive_the_api_server() {
         assert!(report.total_answered() >= 20, "{report:?}");
 
         // What the API server is told after its return still reaches the nodes.
-        rack.cp.set_pod_ready("default", "web-2", false)?;
-        rack.answering(CLUSTER, &["web-1"])?;
+        rack.cp.set_pod_ready("default", "web-node2", false)?;
+        rack.answering(CLUSTER, &["web-node1"])?;
         let ready = rack.cp.ready_endpoints("default", "cluster")?;
         assert_eq!(ready, ["10.244.1.2".parse::<IpAddr>()?]);
         Ok(())

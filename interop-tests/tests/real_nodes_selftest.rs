@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::kube::{ControlPlane, Image, Nodes, RealNode};
-use ferrolb_interop_tests::netns::{Link, Namespace};
 use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::topology::Topology;
 use ferrolb_interop_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -73,17 +73,14 @@ spec:
 fn workloads_run_on_two_nodes_and_leave_nothing() {
     scenario("real-nodes", |scratch| {
         let before = pod_namespaces()?;
-        let hosts = [Namespace::new("node-1")?, Namespace::new("node-2")?];
+        let topology = Topology::new(2)?;
         {
             let cp = ControlPlane::start(scratch, Nodes::Real)?;
-            let nodes = start_nodes(scratch, &cp, &hosts)?;
+            let nodes = start_nodes(scratch, &cp, &topology)?;
             workloads_become_ready(&cp)?;
             logs_can_be_read(&cp)?;
             a_rollout_replaces_every_pod(&cp)?;
-            ensure!(
-                nodes.iter().all(|node| node.name().starts_with("node-")),
-                "{nodes:?}"
-            );
+            drop(nodes);
         }
         let mut after = pod_namespaces()?;
         after.retain(|name| !before.contains(name));
@@ -94,12 +91,12 @@ fn workloads_run_on_two_nodes_and_leave_nothing() {
         let folder = scratch.path().display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         ensure!(!mounts.contains(&folder), "mounts are left: {mounts}");
-        for host in &hosts {
-            let pids = host.pids()?;
+        for node in &topology.nodes {
+            let pids = node.namespace.pids()?;
             ensure!(
                 pids.is_empty(),
                 "processes are left in {}: {pids:?}",
-                host.name()
+                node.name
             );
         }
         Ok(())
@@ -109,27 +106,19 @@ fn workloads_run_on_two_nodes_and_leave_nothing() {
 fn start_nodes(
     scratch: &Scratch,
     cp: &ControlPlane<'_>,
-    hosts: &[Namespace; 2],
+    topology: &Topology,
 ) -> Result<Vec<RealNode>> {
-    Link::new((&hosts[0], "uplink"), (&hosts[1], "uplink"))?;
     let busybox = Image::busybox().write(scratch)?;
-    let mut nodes = Vec::new();
-    for (host, (name, address)) in hosts
-        .iter()
-        .zip([("node-1", "10.99.1.1"), ("node-2", "10.99.1.2")])
-    {
-        host.address("uplink", &format!("{address}/24"))?;
-        let member = cp.join(host)?;
-        let node = RealNode::start(cp, host, member, name, address.parse()?)?;
-        node.import(&busybox)?;
-        let object = cp.get(&["node", name])?;
-        ensure!(
-            object["status"]["addresses"][0]["address"] == address,
-            "{object}"
-        );
-        nodes.push(node);
+    let mut started = Vec::new();
+    for node in &topology.nodes {
+        let real = RealNode::start(cp, node)?;
+        real.import(&busybox)?;
+        let object = cp.get(&["node", real.name()])?;
+        let address = &object["status"]["addresses"][0]["address"];
+        ensure!(*address == node.ipv4.to_string(), "{object}");
+        started.push(real);
     }
-    Ok(nodes)
+    Ok(started)
 }
 
 fn workloads_become_ready(cp: &ControlPlane<'_>) -> Result<()> {

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use super::{ControlPlane, cached, traffic_program};
+use super::{ControlPlane, Member, Pod, cached, traffic_program};
 use crate::netns::{Link, Namespace};
 use crate::process::{Daemon, Scratch};
+use crate::topology::Node;
 
 /// Every [`Backend`] listens here: a Service's `targetPort`.
 pub const PORT: u16 = 8080;
@@ -40,6 +41,58 @@ impl ControlPlane<'_> {
             // A namespace may not set the machine's table size.
             .arg("--conntrack-max-per-core=0");
         Daemon::start(self.scratch(), &format!("kube-proxy-{name}"), &command)
+    }
+}
+
+/// A rack's nodes as a cluster of objects, each with kube-proxy and one Pod that answers.
+#[derive(Debug)]
+pub struct DataPath {
+    /// The nodes' places, in their order.
+    pub members: Vec<Member>,
+    /// The Pods' objects, in the nodes' order: `APP-NODE` in the namespace `default`, dual-stack.
+    pub pods: Vec<Pod>,
+    /// What answers for them, in the same order.
+    pub backends: Vec<Backend>,
+    _proxies: Vec<Daemon>,
+}
+
+impl DataPath {
+    /// Joins each node, makes its Node object with its uplink's addresses, starts kube-proxy in it
+    /// and a Pod with label `app: APP` on it.
+    ///
+    /// # Errors
+    /// When something can't be made, for example because a node has joined already.
+    pub fn start(cp: &ControlPlane<'_>, nodes: &[Node], app: &str) -> Result<Self> {
+        let (mut members, mut pods) = (Vec::new(), Vec::new());
+        let (mut backends, mut proxies) = (Vec::new(), Vec::new());
+        for node in nodes {
+            let member = cp.join(&node.namespace)?;
+            cp.create_node(&node.name, &[node.ipv4.into(), node.ipv6.into()])?;
+            proxies.push(cp.start_kube_proxy(&node.namespace, &node.name)?);
+            let pod = Pod {
+                namespace: "default".to_owned(),
+                name: format!("{app}-{}", node.name),
+                node: node.name.clone(),
+                app: app.to_owned(),
+                addresses: vec![member.pod_address(2).into(), member.pod_address6(2).into()],
+            };
+            let host = &node.namespace;
+            backends.push(Backend::start(
+                cp.scratch(),
+                host,
+                &pod.name,
+                &pod.addresses,
+            )?);
+            cp.create_pod(&pod)?;
+            members.push(member);
+            pods.push(pod);
+        }
+        Ok(Self {
+            members,
+            pods,
+            backends,
+            _proxies: proxies,
+        })
     }
 }
 

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 pub use control_plane::{ControlPlane, Member, Nodes, Write};
-pub use data_path::{Backend, PORT};
+pub use data_path::{Backend, DataPath, PORT};
 pub use image::Image;
 pub use metallb::Metallb;
 pub use object::Pod;

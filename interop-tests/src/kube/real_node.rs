@@ -1,7 +1,6 @@
 //! Real nodes: containerd and kubelet in a node's namespace.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,10 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::control_plane::Member;
-use super::{ControlPlane, Image, cached, leftovers};
-use crate::netns::Namespace;
+use super::{ControlPlane, Image, Member, cached, leftovers};
 use crate::process::{Daemon, run};
+use crate::topology::Node;
 use crate::wait::until;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,20 +28,17 @@ pub struct RealNode {
 }
 
 impl RealNode {
-    /// Starts containerd, kubelet and kube-proxy in the namespace of a node that joined the control
-    /// plane, and waits until the Node is Ready. `address` becomes its InternalIP: its uplink's.
+    /// Joins a rack's node to the control plane, starts containerd, kubelet and kube-proxy in it,
+    /// and waits until the Node is Ready. Its InternalIPs are its uplink's addresses.
     ///
     /// # Errors
     /// When one of them is missing, ends early, or the Node does not become Ready.
-    pub fn start(
-        cp: &ControlPlane<'_>,
-        namespace: &Namespace,
-        member: Member,
-        name: &str,
-        address: IpAddr,
-    ) -> Result<Self> {
+    pub fn start(cp: &ControlPlane<'_>, node: &Node) -> Result<Self> {
         leftovers::sweep()?;
-        cp.route_to(address, member)?;
+        let (name, namespace) = (&node.name, &node.namespace);
+        let member = cp.join(namespace)?;
+        cp.route_to(node.ipv4.into(), member)?;
+        cp.route_to(node.ipv6.into(), member)?;
         // Kubelet's mounts must reach the containers' mount namespaces.
         run(Command::new("mount").args(["--make-rshared", "/"]))?;
         let folder = cp.scratch().file(&format!("node-{name}"));
@@ -67,7 +62,7 @@ impl RealNode {
             .arg(flag("cert-dir", &folder.join("kubelet-certs")))
             .arg(flag("kubeconfig", &cp.admin_kubeconfig()))
             .arg(format!("--hostname-override={name}"))
-            .arg(format!("--node-ip={address}"));
+            .arg(format!("--node-ip={},{}", node.ipv4, node.ipv6));
         // It gives up where containerd does not answer yet.
         let pause = Image::pause(cp.scratch())?.write(cp.scratch())?;
         until("containerd ready", START_TIMEOUT, || {
@@ -75,20 +70,20 @@ impl RealNode {
         })?;
         let kubelet = Daemon::start(cp.scratch(), &format!("kubelet-{name}"), &command)?;
 
-        let mut node = Self {
-            name: name.to_owned(),
+        let mut started = Self {
+            name: name.clone(),
             _kube_proxy: cp.start_kube_proxy(namespace, name)?,
             kubelet,
             containerd,
             folder,
         };
         until(format!("node {name} Ready"), START_TIMEOUT, || {
-            node.kubelet.ensure_running()?;
-            node.containerd.ensure_running()?;
+            started.kubelet.ensure_running()?;
+            started.containerd.ensure_running()?;
             let wait = format!("node/{name}");
             cp.kubectl(&["wait", &wait, "--for=condition=Ready", "--timeout=10s"])
         })?;
-        Ok(node)
+        Ok(started)
     }
 
     /// Name of its Node.
