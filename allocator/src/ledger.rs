@@ -186,21 +186,53 @@ impl Holders {
     }
 }
 
-/// The addresses that can be joined with the same keys.
+/// The addresses that can be joined with the same keys. A search skips those on which a port is
+/// in use by whole runs, so that many services with one key don't search through each other.
 #[derive(Debug, Clone, Default)]
 struct Shared {
     addresses: BTreeSet<IpAddr>,
-    /// On how many of the addresses a port is in use.
-    ports: BTreeMap<Port, usize>,
+    /// Where a port is in use, and on how many addresses that is.
+    ports: BTreeMap<Port, (Runs, usize)>,
 }
 
 impl Shared {
-    /// Whether one of the ports is in use on every address. Spares a search through all of them
-    /// when many services with one key listen on the same port.
-    fn is_full_for(&self, ports: &[Port]) -> bool {
-        ports
+    fn take(&mut self, address: IpAddr, port: Port) {
+        let (runs, count) = self.ports.entry(port).or_default();
+        runs.insert(address);
+        *count += 1;
+    }
+
+    fn free(&mut self, address: IpAddr, port: &Port) {
+        let Some((runs, count)) = self.ports.get_mut(port) else {
+            return;
+        };
+        runs.remove(address);
+        *count -= 1;
+        if *count == 0 {
+            self.ports.remove(port);
+        }
+    }
+
+    /// The first address between the two on which none of the ports is in use.
+    fn find(&self, pool: &Pool, first: IpAddr, last: IpAddr, ports: &[Port]) -> Option<IpAddr> {
+        let used: Vec<_> = ports
             .iter()
-            .any(|port| self.ports.get(port) == Some(&self.addresses.len()))
+            .filter_map(|port| self.ports.get(port))
+            .collect();
+        if used.iter().any(|(_, count)| *count == self.addresses.len()) {
+            return None;
+        }
+        let mut from = first;
+        while from <= last {
+            let address = *self.addresses.range(from..=last).next()?;
+            let ends = used.iter().filter_map(|(runs, _)| runs.around(address));
+            let skip = ends.map(|(_, end)| end).max();
+            if skip.is_none() && !pool.avoids(address) {
+                return Some(address);
+            }
+            from = next(skip.unwrap_or(address))?;
+        }
+        None
     }
 }
 
@@ -227,13 +259,6 @@ impl Ledger {
         let holders = self.holders.entry(address).or_default();
         let before = holders.keys().cloned();
         let ports = change(holders);
-        if let Some(keys) = holders.keys() {
-            let shared = self.shared.entry(keys.clone()).or_default();
-            shared.addresses.insert(address);
-            for port in ports.taken {
-                *shared.ports.entry(port).or_default() += 1;
-            }
-        }
         let moved = before.as_ref() != holders.keys();
         if let Some(keys) = before
             && let Some(shared) = self.shared.get_mut(&keys)
@@ -241,16 +266,18 @@ impl Ledger {
             if moved {
                 shared.addresses.remove(&address);
             }
-            for port in ports.freed {
-                if let Some(count) = shared.ports.get_mut(&port) {
-                    *count -= 1;
-                    if *count == 0 {
-                        shared.ports.remove(&port);
-                    }
-                }
+            for port in &ports.freed {
+                shared.free(address, port);
             }
             if shared.addresses.is_empty() {
                 self.shared.remove(&keys);
+            }
+        }
+        if let Some(keys) = holders.keys() {
+            let shared = self.shared.entry(keys.clone()).or_default();
+            shared.addresses.insert(address);
+            for port in ports.taken {
+                shared.take(address, port);
             }
         }
         if holders.members.is_empty() {
@@ -287,19 +314,11 @@ impl Ledger {
 
     /// The first address of the family, in the pool's order, that is free or can be shared.
     pub(crate) fn find(&self, pool: &Pool, family: Family, claim: &Claim) -> Option<IpAddr> {
-        let shared = self
-            .shared
-            .get(&claim.keys)
-            .filter(|s| !s.is_full_for(&claim.ports));
+        let shared = self.shared.get(&claim.keys);
         pool.spans(family).find_map(|span| {
             let free = self.first_free(pool, span.first, span.last);
-            let joined = shared.and_then(|shared| {
-                shared
-                    .addresses
-                    .range(span.first..=free.unwrap_or(span.last))
-                    .find(|&&a| !pool.avoids(a) && self.check(a, claim, None).is_ok())
-                    .copied()
-            });
+            let last = free.unwrap_or(span.last);
+            let joined = shared.and_then(|s| s.find(pool, span.first, last, &claim.ports));
             joined.or(free)
         })
     }

@@ -18,7 +18,7 @@ impl Ledger {
                 let shared = shared.entry(keys.clone()).or_default();
                 shared.addresses.insert(*address);
                 for port in holders.ports.keys() {
-                    *shared.ports.entry(port.clone()).or_default() += 1;
+                    shared.take(*address, port.clone());
                 }
             }
         }
@@ -29,7 +29,13 @@ impl Ledger {
         );
         for (keys, expected) in &shared {
             assert_eq!(expected.addresses, self.shared[keys].addresses, "{keys:?}");
-            assert_eq!(expected.ports, self.shared[keys].ports, "{keys:?}");
+            let ports = |shared: &Shared| -> Vec<_> {
+                let ports = shared.ports.iter();
+                ports
+                    .map(|(port, (runs, count))| (port.clone(), runs.0.clone(), *count))
+                    .collect()
+            };
+            assert_eq!(ports(expected), ports(&self.shared[keys]), "{keys:?}");
         }
     }
 }
