@@ -291,6 +291,38 @@ proptest! {
     }
 
     #[test]
+    fn the_first_free_or_shareable_address_is_found(
+        steps in prop::collection::vec((request(), 0..3_u8), 0..60),
+    ) {
+        let entries = ["10.0.0.254-10.0.1.1".to_owned(), "10.0.0.0/30".to_owned()];
+        let options = PoolOptions { avoid_buggy_ips: true, ..PoolOptions::default() };
+        let pool = Pool::parse("p", &entries, options).unwrap();
+        let in_order: Vec<IpAddr> =
+            ["10.0.0.254", "10.0.1.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"]
+                .map(|text| text.parse().unwrap())
+                .into();
+        let mut allocator = Allocator::new(PoolSet::new([pool], true).unwrap());
+        let mut model: BTreeMap<ServiceKey, (Request, IpAddr)> = BTreeMap::new();
+        for (Request { service, sharing_key, backend_key, ports, .. }, dice) in steps {
+            allocator.release(&service);
+            model.remove(&service);
+            if dice == 0 {
+                continue;
+            }
+            let request =
+                Request { sharing_key, backend_key, ports, ..Request::new(service.clone()) };
+            let expected = in_order.iter().copied().find(|address| {
+                model.values().all(|(other, a)| a != address || may_share(&request, other))
+            });
+            let outcome = allocator.allocate(&request);
+            prop_assert_eq!(outcome.addresses().first().copied(), expected);
+            if let Some(address) = expected {
+                model.insert(service, (request, address));
+            }
+        }
+    }
+
+    #[test]
     fn conflicts_are_those_of_the_naive_rule(requests in requests()) {
         let mut order: Vec<_> = requests.iter().collect();
         order.sort_by_key(|r| (r.created, &r.uid, &r.service));
