@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -228,7 +227,8 @@ pub fn sweep() -> Result<()> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let Some(pid) = owner(&name) else { continue };
-        if !Path::new("/proc").join(pid.to_string()).exists() {
+        // A zombie is in /proc still, but has no program.
+        if fs::read_link(format!("/proc/{pid}/exe")).is_err() {
             remove(&name)?;
         }
     }

@@ -284,7 +284,9 @@ impl Drop for Daemon {
 /// # Errors
 /// When there is no such process.
 pub fn signal_pid(signal: &str, pid: u32) -> Result<()> {
-    run(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()])).map(drop)
+    // The shell's own: Debian's `kill` program is in a package that a small machine may lack.
+    run(Command::new("sh").args(["-c", "kill -\"$1\" \"$2\"", "sh", signal, &pid.to_string()]))
+        .map(drop)
 }
 
 /// Runs a short command to its end and gives its stdout.

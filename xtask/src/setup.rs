@@ -64,7 +64,7 @@ pub(crate) fn packages(yes: bool) -> Result<()> {
         return Ok(());
     }
     println!(
-        "    to install with apt-get (their services stay off): {}",
+        "    to install with apt-get, without starting their services: {}",
         missing.join(" ")
     );
     require_root("installing packages")?;
