@@ -281,6 +281,16 @@ impl<'a> AttributeReader<'a> {
         }
     }
 
+    /// Where all routes are in MP_REACH_NLRI, NEXT_HOP is nobody's, right or wrong
+    /// (RFC 4760 §3). Some send 0.0.0.0 there.
+    pub(super) fn ignore_next_hop(&mut self) {
+        if self.names_routes {
+            self.attributes.next_hop = None;
+            self.errors
+                .retain(|error| error.attribute != Some(AttributeType::NEXT_HOP));
+        }
+    }
+
     /// Reads MP_REACH_NLRI or MP_UNREACH_NLRI. What cannot be taken apart ends the session
     /// (RFC 7606 §5.3).
     fn multiprotocol(&mut self, raw: &RawAttribute<'a>) -> Result<(), AttributeErrorKind> {

@@ -31,6 +31,9 @@ impl Update {
         let mut reader = AttributeReader::new(context);
         reader.read(attributes)?;
         reader.merge_four_octet();
+        if nlri.is_empty() {
+            reader.ignore_next_hop();
+        }
         require_attributes(&mut reader, &nlri, context);
         refuse_unlocatable(&reader, &nlri)?;
 

@@ -237,10 +237,7 @@ fn u5_multiprotocol_attributes_past_their_field_end_the_session() {
         refused("", &format!("{BASE} {cut}"), P),
         (3, 9, octets(cut))
     );
-    assert_eq!(
-        refused("", "800f05", P),
-        (3, 9, octets("800f05"))
-    );
+    assert_eq!(refused("", "800f05", P), (3, 9, octets("800f05")));
 }
 
 #[test]
@@ -518,6 +515,18 @@ fn a3_next_hop() {
         "400304ffffffff",
     ] {
         assert_withdrawn(&next_hop(octets), 3, AttributeErrorKind::NextHop);
+    }
+}
+
+/// RFC 4760 §3: without an NLRI field to speak for it is ignored, whatever is in it.
+#[test]
+fn a3_next_hop_beside_mp_reach_only() {
+    for next_hop in ["40030400000000", "4003030a6301", NEXT_HOP] {
+        let attributes = format!("{ORIGIN} {AS_PATH} {next_hop} {REACH}");
+        let update = decode_with(&external(), &attributes, "");
+        assert_eq!(update.errors, []);
+        assert_eq!(update.attributes.next_hop, None);
+        assert_eq!(names(update.announced()), ["2001:db8:a::9/128"]);
     }
 }
 
