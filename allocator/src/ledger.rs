@@ -115,7 +115,7 @@ impl Holders {
             .is_none_or(|last| *last < who);
         let mut change = PortChange::default();
         match self.check(&claim, None) {
-            // Nobody who came after could have been refused because of it, or nobody was refused.
+            // Without anybody refused there is nobody who should now be told of this one.
             Ok(()) if youngest || self.disputed.is_empty() => {
                 change.taken = self.admit(&who, &claim);
             }

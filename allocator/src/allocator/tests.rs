@@ -699,6 +699,22 @@ fn a_free_address_before_a_shared_one_is_taken() {
 }
 
 #[test]
+fn row_98_a_buggy_address_is_not_shared_either() {
+    let shares = |name, port| sharing(name, "k", "", &[port]);
+    let first = Request {
+        holds: ips("10.0.0.0"),
+        ..shares("a", "TCP/80")
+    };
+    assert_eq!(
+        pass(
+            set(&[("p", "10.0.0.0/24", avoiding())]),
+            &[shares("b", "TCP/81"), first]
+        ),
+        ["10.0.0.1", "10.0.0.1 (BuggyAddress)"]
+    );
+}
+
+#[test]
 fn a_frozen_pool_keeps_its_services_and_gives_nothing_new() {
     let pools = || {
         set(&[

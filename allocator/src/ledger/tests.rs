@@ -81,3 +81,38 @@ fn runs_split_and_join() {
     assert_eq!(runs.0, BTreeMap::from([(ip(5), ip(5)), (ip(7), ip(8))]));
     assert_eq!(runs.first_absent(ip(7)), Some(ip(9)));
 }
+
+#[test]
+fn a_dispute_names_the_same_service_in_whatever_order_they_came() {
+    let party = |created: i64, ports: &[u16]| {
+        let ports = ports.iter().map(|n| Port {
+            protocol: "TCP".to_owned(),
+            number: *n,
+        });
+        let request = Request {
+            created,
+            sharing_key: "k".to_owned(),
+            ports: ports.collect(),
+            ..Request::new(ServiceKey::new("ns", format!("s{created}")))
+        };
+        (Seniority::of(&request), Claim::of(&request))
+    };
+    let parties = [party(1, &[82]), party(2, &[81]), party(3, &[81, 82])];
+    let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        let mut ledger = Ledger::default();
+        for (who, claim) in order.map(|i| parties[i].clone()) {
+            ledger.insert(address, who, claim);
+        }
+        ledger.assert_consistent();
+        let (by, _) = ledger.dispute(address, &parties[2].0).unwrap();
+        assert_eq!(by.name, "s2", "{order:?}");
+    }
+}
