@@ -47,14 +47,28 @@ impl Desired {
         if touched.configuration || touched.nodes.contains(&self.node) {
             return self.update_all(index);
         }
-        self.update_services(index, touched.services.iter().cloned())
+        let mut affected = BTreeSet::new();
+        for name in &touched.services {
+            self.decide_again(index, name.clone(), &mut affected);
+        }
+        affected.into_iter().filter_map(|key| self.merge_again(key)).collect()
     }
 
     /// Decides everything anew.
     pub fn update_all(&mut self, index: &Index) -> Vec<RouteChange> {
         let known = index.services().map(|service| service.name.clone());
         let all: BTreeSet<ObjectName> = known.chain(self.decisions.keys().cloned()).collect();
-        self.update_services(index, all)
+        let mut affected: BTreeSet<_> = self.routes.keys().cloned().collect();
+        for name in all {
+            self.decide_again(index, name, &mut affected);
+        }
+        affected.into_iter().filter_map(|key| self.merge_again(key)).collect()
+    }
+
+    /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
+    pub fn restore_routes(&mut self, routes: BTreeMap<(String, IpNet), Route>) {
+        self.routes = routes;
+        self.contributors = self.routes.keys().map(|key| (key.clone(), BTreeSet::new())).collect();
     }
 
     /// The node.
@@ -72,20 +86,12 @@ impl Desired {
         &self.decisions
     }
 
-    fn update_services(
-        &mut self,
-        index: &Index,
-        services: impl IntoIterator<Item = ObjectName>,
-    ) -> Vec<RouteChange> {
-        let mut affected = BTreeSet::new();
-        for name in services {
-            let decision = match index.service(&name) {
-                Some(service) => decide(index, &self.node, service),
-                None => Decision::default(),
-            };
-            self.replace(name, decision, &mut affected);
-        }
-        affected.into_iter().filter_map(|key| self.merge_again(key)).collect()
+    fn decide_again(&mut self, index: &Index, name: ObjectName, affected: &mut BTreeSet<(String, IpNet)>) {
+        let decision = match index.service(&name) {
+            Some(service) => decide(index, &self.node, service),
+            None => Decision::default(),
+        };
+        self.replace(name, decision, affected);
     }
 
     fn replace(&mut self, name: ObjectName, new: Decision, affected: &mut BTreeSet<(String, IpNet)>) {

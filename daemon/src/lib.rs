@@ -2,14 +2,22 @@
 //!
 //! This library is what the program `ferrolb` is made of; docs/ARCHITECTURE.md says how its parts hang together.
 
+pub mod agent;
 pub mod allocation;
+pub mod announcer;
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod decide;
+pub mod demo;
 pub mod desired;
+pub mod http;
 pub mod index;
 pub mod kube;
+pub mod metrics;
 pub mod plan;
+pub mod report;
+pub mod saved;
 pub mod session;
 pub mod source;
+pub mod telemetry;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// An object as a source hands it over: the metadata we use, and everything else untouched.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct RawObject {
     /// `metallb.io/v1beta1`, `v1`, ...
     #[serde(rename = "apiVersion", default)]
@@ -30,7 +30,7 @@ pub struct RawObject {
 }
 
 /// The part of `metadata` that ferrolb reads. `managedFields` in particular is never materialised.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// Name within kind and namespace.

@@ -1,8 +1,9 @@
 //! The command line.
 
 mod check;
-mod output;
+pub(crate) mod output;
 mod plan;
+mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +33,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Predict from manifests: addresses, routes of every node, and what is withheld, with reason codes.
     Plan(plan::PlanArgs),
+    /// See it work: three nodes and a router on loopback, no root, no cluster, in seconds.
+    Demo,
+    /// The daemon: allocates addresses, and announces them from this node.
+    Run(run::RunArgs),
 }
 
 /// Which manifests, and which namespaces hold configuration.
@@ -63,9 +68,17 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => Ok(check::run(&args)),
         Command::Plan(args) => plan::run(&args),
+        Command::Demo => demo(),
+        Command::Run(args) => run::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("ferrolb: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn demo() -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(crate::demo::run())?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use ferrolb_bgp::config::PASSWORD_MAX;
 use ferrolb_bgp::wire::Asn;
 
 use super::selector::Selectors;
@@ -223,10 +224,20 @@ fn password_of(
     reference: &SecretReference,
     secret: impl FnOnce(&str) -> Result<Password, String>,
 ) -> Result<Option<Password>, FieldError> {
-    match (password, reference.name.as_str()) {
-        ("", "") => Ok(None),
-        (password, "") => Ok(Some(Password::new(password.to_owned()))),
-        ("", name) => secret(name).map(Some).map_err(|message| FieldError::new("spec.passwordSecret", message)),
-        _ => Err(FieldError::new("spec.password", "and passwordSecret are both set: keep one of them")),
+    let (field, password) = match (password, reference.name.as_str()) {
+        ("", "") => return Ok(None),
+        (password, "") => ("spec.password", Password::new(password.to_owned())),
+        ("", name) => {
+            let field = "spec.passwordSecret";
+            (field, secret(name).map_err(|message| FieldError::new(field, message))?)
+        }
+        _ => return Err(FieldError::new("spec.password", "and passwordSecret are both set: keep one of them")),
+    };
+    match password.reveal().len() {
+        1..=PASSWORD_MAX => Ok(Some(password)),
+        length => {
+            let message = format!("the password has {length} octets, TCP MD5 takes 1 to {PASSWORD_MAX}");
+            Err(FieldError::new(field, message))
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Where objects come from, and where status goes back to: the Kubernetes API, or a folder of the same YAML.
 //! Nothing behind this module knows which of the two it is.
 
+pub mod folder;
 pub mod manifests;
 
 use std::net::IpAddr;

@@ -1,0 +1,188 @@
+//! `ferrolb run`: the daemon.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use ferrolb_bgp::fsm::SpeakerConfig;
+use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::CONFIG_NAMESPACE;
+use crate::agent::Agent;
+use crate::announcer::Announcer;
+use crate::api::Kind;
+use crate::http::{self, Served};
+use crate::index::facts::Node;
+use crate::kube;
+use crate::report::Report;
+use crate::saved::{Saved, StateDir};
+use crate::session::fallback_router_id;
+use crate::source::{Source, folder};
+use crate::telemetry::{self, LogFormat};
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrolb run --manifests manifests/ --node-name node-a     announce for one node what a folder says
+  ferrolb run --role announcer                              in a DaemonSet: NODE_NAME and POD_NAMESPACE are set
+  ferrolb run --role allocator                              in a Deployment: candidates, one of them allocates
+  ferrolb run --kubeconfig ~/.kube/config --node-name n1    from outside of the cluster";
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Gives out addresses, if it is elected.
+    Allocator,
+    /// Announces them from this node.
+    Announcer,
+    /// Both: for the lab, the demo and small clusters.
+    All,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct RunArgs {
+    /// What this process does.
+    #[arg(long, value_enum, default_value = "all")]
+    role: Role,
+    /// The node to announce from; needed by announcers.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+    /// A folder of manifests as the source, instead of the Kubernetes API. It is watched for changes.
+    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    manifests: Option<PathBuf>,
+    /// How to reach the API server; without it: as a Pod of the cluster does.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Namespace that holds MetalLB's resources; may be given several times. [default: POD_NAMESPACE, else
+    /// metallb-system]
+    #[arg(long, value_name = "NAMESPACE")]
+    config_namespace: Vec<String>,
+    /// Where /metrics, /livez and /readyz are served.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7472")]
+    metrics_addr: SocketAddr,
+    /// What log lines look like. [default: text on a terminal, else json]
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
+    /// Folder for the last desired state, which is announced again if a restart finds no API server.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    telemetry::start(args.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(daemon(args))
+}
+
+async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let allocate = args.role != Role::Announcer;
+    let announce = args.role != Role::Allocator;
+    let node = match (&args.node_name, announce) {
+        (Some(node), _) => node.clone(),
+        (None, true) => anyhow::bail!("an announcer has to know its node: give --node-name or set NODE_NAME"),
+        (None, false) => String::new(),
+    };
+    let listener = http::bind(args.metrics_addr).await?;
+    let kinds = if args.manifests.is_some() { &Kind::ALL } else { kube::kinds(allocate, announce) };
+    let source = source(&args, allocate, announce, &node).await?;
+    let state = args.state_dir.map(StateDir::new);
+    let engine = if announce { Some(engine(&node)?) } else { None };
+    let (report, reported) = watch::channel(Arc::new(Report::default()));
+    let agent = Agent {
+        kinds,
+        announcer: engine.clone().map(|engine| Announcer::new(node.clone(), engine, state.clone())),
+        allocate,
+        saved: state.as_ref().and_then(saved),
+        report,
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        role = ?args.role,
+        node,
+        metrics = %args.metrics_addr,
+        "started"
+    );
+    tokio::spawn(http::serve(listener, Served { report: reported, engine: engine.clone(), node }));
+    let ended = tokio::select! {
+        () = agent.run(source) => Err(anyhow::anyhow!("the source of objects has ended")),
+        signal = stop_signal() => signal,
+    };
+    if let Some(engine) = engine {
+        engine.shutdown("ferrolb stops").await;
+    }
+    tracing::info!("stopped");
+    ended.map(|_| ExitCode::SUCCESS)
+}
+
+async fn source(args: &RunArgs, allocate: bool, announce: bool, node: &str) -> anyhow::Result<Source> {
+    let config_namespaces = config_namespaces(&args.config_namespace);
+    if let Some(folder) = &args.manifests {
+        return folder::start(folder.clone(), config_namespaces);
+    }
+    let options = kube::KubeOptions {
+        kubeconfig: args.kubeconfig.clone(),
+        lease_namespace: config_namespaces.first().cloned().unwrap_or_default(),
+        config_namespaces,
+        allocate,
+        announce,
+        identity: identity(node),
+    };
+    kube::start(options).await.context("the Kubernetes API can't be used; without a cluster try --manifests DIR")
+}
+
+/// What was given, else the Pod's own namespace, else MetalLB's.
+fn config_namespaces(given: &[String]) -> Vec<String> {
+    if !given.is_empty() {
+        return given.to_vec();
+    }
+    let own = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    vec![own.unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
+}
+
+/// Who this process is among candidates for the Lease: readable, and never the same twice.
+fn identity(node: &str) -> String {
+    let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
+    let name = name.unwrap_or_else(|| if node.is_empty() { "ferrolb".to_owned() } else { node.to_owned() });
+    format!("{name}_{:08x}", random() >> 32)
+}
+
+/// Randomness of the standard library's hasher: enough for jitter and names.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Starts the BGP engine on a thread of its own.
+fn engine(node: &str) -> anyhow::Result<Handle> {
+    let router_id_fallback = fallback_router_id(node, &Node::default());
+    let options = SpeakerOptions {
+        speaker: SpeakerConfig { router_id_fallback, seed: random() },
+        ..SpeakerOptions::default()
+    };
+    let (handle, _events) = speaker::spawn(options).context("the BGP engine can't be started")?;
+    Ok(handle)
+}
+
+fn saved(state: &StateDir) -> Option<Saved> {
+    state.load().unwrap_or_else(|error| {
+        tracing::warn!("what was announced before the restart can't be read: {error}");
+        None
+    })
+}
+
+/// SIGTERM from Kubernetes, SIGINT from a terminal.
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: withdrawing all routes and closing all sessions"),
+        _ = interrupt.recv() => tracing::info!("interrupted: withdrawing all routes and closing all sessions"),
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What the demo shows: on a terminal the table is drawn over itself, elsewhere each table stands below the last.
+
+use std::io::{IsTerminal, Write, stdout};
+use std::time::Duration;
+
+use super::tor::Table;
+use crate::cli::output::{Style, table};
+
+#[derive(Debug)]
+pub(super) struct Screen {
+    style: Style,
+    terminal: bool,
+    /// Lines of the table that stand at the bottom of the screen and may be drawn over.
+    drawn: usize,
+    steps: usize,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        Self { style: Style::stdout(), terminal: stdout().is_terminal(), drawn: 0, steps: 0 }
+    }
+
+    /// Whether somebody needs time to read.
+    pub(super) const fn watched(&self) -> bool {
+        self.terminal
+    }
+
+    pub(super) fn title(&self, port: u16) {
+        self.print(&format!(
+            "{}\n{}",
+            self.style.bold("ferrolb: load-balancer addresses for bare-metal Kubernetes"),
+            self.style.dim(&format!(
+                "A router (AS 64513, 127.0.0.1:{port}) and three nodes (AS 64512). The table below is what the router received."
+            ))
+        ));
+    }
+
+    pub(super) fn step(&mut self, text: &str) {
+        self.steps += 1;
+        self.drawn = 0;
+        self.print(&format!("\n{} {}", self.style.bold(&format!("{}.", self.steps)), self.style.bold(text)));
+    }
+
+    pub(super) fn table(&mut self, paths: &Table) {
+        if self.terminal && self.drawn > 0 {
+            // Up to where the table began, and clear from there.
+            self.print_raw(&format!("\x1b[{}A\x1b[J", self.drawn));
+        }
+        let rows = paths.iter().map(|(prefix, paths)| {
+            let next_hops: Vec<String> = paths
+                .iter()
+                .map(|(node, path)| match path.next_hop {
+                    Some(next_hop) => format!("{next_hop} ({node})"),
+                    None => node.clone(),
+                })
+                .collect();
+            let communities = paths.values().flat_map(|path| path.communities.iter().map(String::as_str));
+            let communities: std::collections::BTreeSet<&str> = communities.collect();
+            vec![
+                prefix.to_string(),
+                next_hops.join("  "),
+                communities.into_iter().collect::<Vec<_>>().join(" "),
+            ]
+        });
+        let text = if paths.is_empty() {
+            "(the router has no routes)".to_owned()
+        } else {
+            table(&["PREFIX", "NEXT HOPS", "COMMUNITIES"], rows)
+        };
+        self.drawn = text.lines().count();
+        let indented: Vec<String> = text.lines().map(|line| format!("   {line}")).collect();
+        self.print(&indented.join("\n"));
+    }
+
+    pub(super) fn done(&mut self, took: Duration) {
+        self.drawn = 0;
+        self.print(&format!("   {} after {} ms", self.style.green("✓ the router knows"), took.as_millis()));
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        self.print(&format!("   {}", self.style.dim(text)));
+    }
+
+    pub(super) fn end(&self) {
+        self.print(&format!(
+            "\n{} Your own manifests: {}   A node's daemon on them: {}",
+            self.style.green("That was it."),
+            self.style.bold("ferrolb plan -f DIR"),
+            self.style.bold("ferrolb run --manifests DIR")
+        ));
+    }
+
+    fn print(&self, text: &str) {
+        self.print_raw(&format!("{text}\n"));
+    }
+
+    /// A reader that went away is no reason to fail.
+    fn print_raw(&self, text: &str) {
+        let mut out = stdout().lock();
+        drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    }
+}

@@ -1,0 +1,121 @@
+//! The demo's top-of-rack router: our own speaker, passive, and a table of what it received.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::fsm::{Event, SpeakerConfig};
+use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
+use ferrolb_bgp::wire::{Asn, Update};
+use ipnet::IpNet;
+use tokio::time::{Instant, timeout_at};
+
+/// The router's AS, as the manifests know it.
+const TOR_ASN: Asn = Asn(64513);
+/// The nodes' AS.
+const NODE_ASN: Asn = Asn(64512);
+/// BGPPeer allows no port above 16384.
+const PORTS: std::ops::Range<u16> = 11790..12790;
+
+/// A router with one passive session per node.
+#[derive(Debug)]
+pub(super) struct Tor {
+    handle: Handle,
+    events: Events,
+    /// Who announced which prefix, with which communities.
+    pub(super) table: Table,
+    /// The port it listens on.
+    pub(super) port: u16,
+}
+
+/// Prefix to node to what that node said.
+pub(super) type Table = BTreeMap<IpNet, BTreeMap<String, Path>>;
+
+/// One path of a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    pub(super) next_hop: Option<IpAddr>,
+    pub(super) communities: Vec<String>,
+}
+
+impl Tor {
+    /// Starts the router; every node may dial it from its own address.
+    pub(super) fn start(nodes: &[(&str, Ipv4Addr)]) -> anyhow::Result<Self> {
+        let mut last = None;
+        for port in PORTS {
+            let options = SpeakerOptions {
+                speaker: SpeakerConfig { router_id_fallback: Ipv4Addr::LOCALHOST, seed: u64::from(port) },
+                listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+            };
+            let (handle, events) = match speaker::spawn(options) {
+                Ok(started) => started,
+                Err(error) => {
+                    last = Some(error);
+                    continue;
+                }
+            };
+            for (node, address) in nodes {
+                let peer = PeerConfig {
+                    passive: true,
+                    receive: true,
+                    ..PeerConfig::new(*node, SocketAddr::from((*address, 179)), TOR_ASN, NODE_ASN)
+                };
+                handle.set_peer(peer)?;
+            }
+            handle.open_gate();
+            return Ok(Self { handle, events, table: Table::new(), port });
+        }
+        anyhow::bail!("no free port in {PORTS:?} on 127.0.0.1 for the demo's router: {last:?}")
+    }
+
+    /// Takes in what happens until `deadline`, and returns at the first change of the table.
+    pub(super) async fn changed(&mut self, deadline: Instant) -> bool {
+        while let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await {
+            let before = self.table.clone();
+            match event {
+                Event::Received { peer, update } => self.receive(&peer, &update),
+                Event::Down { peer, was_established: true, .. } => self.forget(&peer),
+                _ => {}
+            }
+            if self.table != before {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn receive(&mut self, node: &str, update: &Update) {
+        for prefix in update.withdrawn_prefixes() {
+            if let Some(paths) = self.table.get_mut(&prefix) {
+                paths.remove(node);
+            }
+        }
+        for prefix in update.announced() {
+            let path = Path {
+                next_hop: update.attributes.next_hop.map(IpAddr::V4),
+                communities: update.attributes.communities.iter().map(ToString::to_string).collect(),
+            };
+            self.table.entry(prefix).or_default().insert(node.to_owned(), path);
+        }
+        self.table.retain(|_, paths| !paths.is_empty());
+    }
+
+    fn forget(&mut self, node: &str) {
+        for paths in self.table.values_mut() {
+            paths.remove(node);
+        }
+        self.table.retain(|_, paths| !paths.is_empty());
+    }
+
+    /// Which nodes announce which prefix.
+    pub(super) fn nodes(&self) -> BTreeMap<IpNet, BTreeSet<String>> {
+        self.table.iter().map(|(prefix, paths)| (*prefix, paths.keys().cloned().collect())).collect()
+    }
+
+    /// Ends all sessions.
+    pub(super) async fn stop(self) {
+        // Nobody waits for a router that does not want to go.
+        drop(tokio::time::timeout(Duration::from_secs(1), self.handle.shutdown("the demo is over")).await);
+    }
+}

@@ -1,0 +1,50 @@
+//! What the loop tells the rest of the program: the one source of probes and metrics.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api::ObjectName;
+use crate::config::{Config, Problem, Severity};
+
+/// Longer than this without a sign of life, and the loop is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// What is going on.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// When the loop last turned.
+    pub alive: Option<Instant>,
+    /// The configuration that runs; none before the first complete one.
+    pub config: Option<Arc<Config>>,
+    /// What is wrong with objects.
+    pub problems: Vec<Problem>,
+    /// For an announcer: whether the first desired state was handed over. True for others.
+    pub handed_over: bool,
+    /// Services announced from this node, and their addresses.
+    pub announced: Vec<(ObjectName, Vec<IpAddr>)>,
+    /// Addresses in the status of services.
+    pub held: BTreeSet<IpAddr>,
+    /// Changes taken in.
+    pub updates: u64,
+}
+
+impl Report {
+    /// Ready: the configuration is loaded and, for an announcer, the first desired state handed over.
+    pub const fn ready(&self) -> bool {
+        self.config.is_some() && self.handed_over
+    }
+
+    /// Whether the loop turns.
+    pub fn live(&self) -> bool {
+        self.alive.is_none_or(|alive| alive.elapsed() < STUCK)
+    }
+
+    /// Objects that are refused as they stand.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|problem| problem.severity == Severity::Error)
+    }
+}
