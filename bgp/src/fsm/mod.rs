@@ -316,8 +316,8 @@ impl Speaker {
             peer.timeout(now, &mut self.shared);
         }
         self.shared.timeout(now);
-        if let Some(stopping) = &self.shared.stopping
-            && stopping.deadline <= now
+        if let Some(stopping) = &mut self.shared.stopping
+            && stopping.deadline.take_if(|deadline| *deadline <= now).is_some()
         {
             let notification = stopping.notification.clone();
             self.stop_all(now, &notification, |_, _| true);
@@ -329,7 +329,7 @@ impl Speaker {
             return;
         }
         let notification = Notification::administrative_shutdown(text);
-        let deadline = now + WITHDRAW_TIME;
+        let deadline = Some(now + WITHDRAW_TIME);
         self.shared.stopping = Some(Stopping {
             deadline,
             notification: notification.clone(),

@@ -25,8 +25,8 @@ struct Closing {
 /// The end of the whole speaker.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    /// When withdrawals that are still unsent no longer count.
-    pub(super) deadline: Instant,
+    /// When withdrawals that are still unsent no longer count; `None` once that has passed.
+    pub(super) deadline: Option<Instant>,
     /// What every peer is told.
     pub(super) notification: Notification,
 }
@@ -132,7 +132,7 @@ impl Shared {
         let closing = self.closing.values().map(|closing| closing.deadline).min();
         earlier(
             closing,
-            self.stopping.as_ref().map(|stopping| stopping.deadline),
+            self.stopping.as_ref().and_then(|stopping| stopping.deadline),
         )
     }
 

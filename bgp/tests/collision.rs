@@ -1,0 +1,88 @@
+//! Two peers that dial each other at the same moment (RFC 4271 §6.8).
+
+mod pair;
+
+use std::time::Duration;
+
+use ferrolb_bgp::fsm::{ConnectionId, Event, Input};
+use pair::{World, peer, seconds};
+
+/// Both dial, both listen; the first host's router ID is given.
+fn collide(first_id: &str, second_id: &str, latency: Duration, head_start: Duration) -> World {
+    let mut world = World::new();
+    world.latency = latency;
+    world.host("10.0.0.1", true);
+    world.host("10.0.0.2", true);
+    let mut first = peer("b", "10.0.0.2", 65001, 65002);
+    let mut second = peer("a", "10.0.0.1", 65002, 65001);
+    first.router_id = Some(first_id.parse().unwrap());
+    second.router_id = Some(second_id.parse().unwrap());
+    world.input(0, Input::SetPeer(first));
+    world.run(head_start);
+    world.input(1, Input::SetPeer(second));
+    world
+}
+
+#[test]
+fn exactly_one_connection_survives_and_both_ends_agree_which() {
+    for (first, second) in [("9.9.9.9", "10.0.0.9"), ("10.0.0.9", "9.9.9.9"), ("1.1.1.1", "1.1.1.1")] {
+        let mut world =
+            collide(first, second, Duration::from_millis(5), Duration::ZERO);
+        world.until(seconds(1), "session up", World::established);
+        world.run(seconds(400));
+        assert!(world.established());
+        for host in 0..2 {
+            assert_eq!(world.status(host).established_count, 1, "{first} {second}");
+            let down = |(_, event): &(Duration, Event)| matches!(event, Event::Down { .. });
+            assert!(!world.hosts[host].events.iter().any(down), "no session was lost");
+        }
+        // The loser went with Cease 6/7, and it was the connection of the lower identity.
+        let first_wins = (first.parse::<std::net::Ipv4Addr>().unwrap(), 65001)
+            > (second.parse().unwrap(), 65002);
+        for host in 0..2 {
+            let lost: Vec<ConnectionId> = world.hosts[host]
+                .events
+                .iter()
+                .filter_map(|(_, event)| match event {
+                    Event::ConnectionClosed { connection, .. } => Some(*connection),
+                    _ => None,
+                })
+                .collect();
+            let own_lost = matches!(lost[..], [ConnectionId::Dialled(_)]);
+            assert_eq!(own_lost, (host == 0) != first_wins, "{first} {second} {host} {lost:?}");
+        }
+        let notifications: Vec<_> =
+            (0..2).flat_map(|host| world.hosts[host].notifications_sent()).collect();
+        assert!(!notifications.is_empty());
+        assert!(notifications.iter().all(|n| (n.code.0, n.subcode) == (6, 7)), "{notifications:?}");
+    }
+}
+
+#[test]
+fn whatever_the_moment_the_session_comes_up_in_seconds() {
+    for head_start in (0..60).map(Duration::from_millis) {
+        for (first, second) in [("9.9.9.9", "10.0.0.9"), ("10.0.0.9", "9.9.9.9")] {
+            let mut world = collide(first, second, Duration::from_millis(10), head_start);
+            world.until(seconds(5), "session up", World::established);
+            world.run(seconds(200));
+            assert!(world.established());
+            assert_eq!(world.status(0).established_count, 1, "{head_start:?} {first}");
+        }
+    }
+}
+
+#[test]
+fn a_dead_second_connection_does_not_win() {
+    // Somebody at the peer's address opened a connection and never said anything.
+    let mut world = World::new();
+    world.host("10.0.0.1", true);
+    world.host("10.0.0.2", false);
+    world.input(0, Input::SetPeer(peer("b", "10.0.0.2", 65001, 65002)));
+    let connection = ConnectionId::Accepted(77);
+    let (local, remote) = ("10.0.0.1:179".parse().unwrap(), "10.0.0.2:555".parse().unwrap());
+    world.input(0, Input::Accepted { connection, local, remote });
+    world.run(seconds(30));
+    // The peer's real attempt takes its place.
+    world.input(1, Input::SetPeer(peer("a", "10.0.0.1", 65002, 65001)));
+    world.until(seconds(5), "session up", World::established);
+}
