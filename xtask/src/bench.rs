@@ -125,26 +125,28 @@ fn row(line: &str) -> Result<Row> {
     Ok(Row { benchmark, columns })
 }
 
-/// One table per benchmark.
+/// One table per benchmark and set of columns, in the order in which they first came.
 fn tables(rows: &[Row]) -> String {
-    let mut text = String::new();
-    let mut header = None;
+    let mut tables: Vec<(String, String)> = Vec::new();
     for row in rows {
         let keys: Vec<&str> = row.columns.iter().map(|(key, _)| key.as_str()).collect();
-        let this = Some((row.benchmark.as_str(), keys.clone()));
-        if header != this {
-            text += &format!(
-                "\n### {}\n\n| {} |\n|{}\n",
-                row.benchmark,
-                keys.join(" | ").replace('_', " "),
-                "---|".repeat(keys.len())
-            );
-            header = this;
-        }
+        let header = format!(
+            "\n### {}\n\n| {} |\n|{}\n",
+            row.benchmark,
+            keys.join(" | ").replace('_', " "),
+            "---|".repeat(keys.len())
+        );
         let values: Vec<String> = row.columns.iter().map(|(_, value)| cell(value)).collect();
-        text += &format!("| {} |\n", values.join(" | "));
+        let line = format!("| {} |\n", values.join(" | "));
+        match tables.iter_mut().find(|(known, _)| *known == header) {
+            Some((_, lines)) => lines.push_str(&line),
+            None => tables.push((header, line)),
+        }
     }
-    text
+    tables
+        .into_iter()
+        .map(|(header, lines)| header + &lines)
+        .collect()
 }
 
 /// A value with its thousands set apart.
@@ -209,8 +211,8 @@ mod tests {
     fn rows_become_tables_in_the_order_printed() {
         let lines = [
             r#"{"benchmark":"encode","peers":100,"family":"ipv4","prefixes_per_second":1234567}"#,
-            r#"{"benchmark":"encode","peers":4,"family":"ipv6","prefixes_per_second":999}"#,
             r#"{"benchmark":"memory","megabytes":1234.5}"#,
+            r#"{"benchmark":"encode","peers":4,"family":"ipv6","prefixes_per_second":999}"#,
         ];
         let rows: Vec<Row> = lines.iter().map(|line| row(line).unwrap()).collect();
         assert_eq!(
