@@ -1,0 +1,294 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const TIMING: Timing = Timing::DEFAULT;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn held_by(holder: &str, version: u64) -> Record {
+    Record {
+        version: version.to_string(),
+        holder: holder.into(),
+        duration: TIMING.duration,
+        transitions: 0,
+    }
+}
+
+fn elector() -> Elector {
+    Elector::new("me".into(), TIMING)
+}
+
+fn write(elector: &mut Elector, now: Instant) -> Write {
+    match elector.poll_action(now) {
+        Some(Action::Write(write)) => write,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_absent_lease_is_created_and_renewed() {
+    let start = Instant::now();
+    let mut elector = elector();
+    assert_eq!(elector.poll_action(start), None, "nothing is known yet");
+    elector.seen(start, None);
+    assert_eq!(write(&mut elector, start).replaces, None);
+    assert_eq!(elector.poll_action(start), None, "one thing at a time");
+    elector.written(start + seconds(1), Written::Done(held_by("me", 5)));
+    assert_eq!(elector.leads_until(start + seconds(1)), Some(start + TIMING.renew_deadline));
+    assert_eq!(elector.term(), 1);
+
+    let renewal = start + TIMING.retry;
+    assert_eq!(elector.poll_timeout(start + seconds(1)), Some(renewal));
+    let write = write(&mut elector, renewal);
+    assert_eq!((write.replaces.as_deref(), write.acquires), (Some("5"), false));
+    elector.written(renewal, Written::Done(held_by("me", 6)));
+    assert_eq!(elector.leads_until(renewal), Some(renewal + TIMING.renew_deadline));
+    assert_eq!(elector.term(), 1);
+}
+
+#[test]
+fn a_live_lease_is_left_alone_until_it_has_not_changed_for_its_duration() {
+    let start = Instant::now();
+    let mut elector = elector();
+    elector.seen(start, Some(held_by("other", 5)));
+    elector.seen(start + seconds(4), Some(held_by("other", 6)));
+    // The same version again, or an old one, is no sign of life.
+    elector.seen(start + seconds(9), Some(held_by("other", 6)));
+    elector.seen(start + seconds(9), Some(held_by("other", 5)));
+    let expiry = start + seconds(4) + TIMING.duration;
+    assert_eq!(elector.poll_action(expiry - seconds(1)), None);
+    assert_eq!(elector.poll_timeout(start + seconds(9)), Some(expiry));
+    let write = write(&mut elector, expiry);
+    assert_eq!((write.replaces.as_deref(), write.acquires, write.transitions), (Some("6"), true, 1));
+}
+
+#[test]
+fn a_released_lease_is_taken_at_once() {
+    let start = Instant::now();
+    let mut elector = elector();
+    elector.seen(start, Some(held_by("", 5)));
+    assert!(write(&mut elector, start).acquires);
+    elector.written(start, Written::Done(held_by("me", 6)));
+    let release = elector.release(start).unwrap();
+    assert_eq!((release.replaces.as_deref(), release.holder.as_str()), (Some("6"), ""));
+    assert_eq!(elector.leads_until(start), None);
+}
+
+#[test]
+fn the_loser_of_a_race_reads_and_waits() {
+    let start = Instant::now();
+    let mut elector = elector();
+    elector.seen(start, Some(held_by("", 5)));
+    write(&mut elector, start);
+    elector.written(start, Written::Conflict);
+    assert!(matches!(elector.poll_action(start), Some(Action::Read { .. })));
+    elector.read(start, Ok(Some(held_by("other", 6))));
+    assert_eq!(elector.poll_action(start + seconds(11)), None);
+    assert_eq!(elector.leads_until(start), None);
+}
+
+#[test]
+fn a_leader_that_was_suspended_leads_no_more() {
+    let start = Instant::now();
+    let mut elector = elector();
+    elector.seen(start, Some(held_by("", 5)));
+    write(&mut elector, start);
+    elector.written(start, Written::Done(held_by("me", 6)));
+    let woken = start + seconds(30);
+    assert_eq!(elector.leads_until(woken), None);
+    // Nobody took it: it may go on, as a new term with a new look at everything.
+    write(&mut elector, woken);
+    elector.written(woken, Written::Done(held_by("me", 7)));
+    assert_eq!(elector.term(), 2);
+    // Somebody took it: not even the remaining time counts.
+    elector.seen(woken, Some(held_by("other", 8)));
+    assert_eq!(elector.leads_until(woken), None);
+}
+
+#[test]
+fn an_answer_that_took_too_long_wins_nothing() {
+    let start = Instant::now();
+    let mut elector = elector();
+    elector.seen(start, None);
+    write(&mut elector, start);
+    let late = start + TIMING.renew_deadline;
+    elector.written(late, Written::Done(held_by("me", 5)));
+    assert_eq!(elector.leads_until(late), None);
+    // But it shows that the lease is ours.
+    assert!(!write(&mut elector, late).acquires);
+}
+
+#[test]
+fn a_renewal_without_an_answer_is_tried_again_while_there_is_time() {
+    let start = Instant::now();
+    let mut elector = elector();
+    elector.seen(start, None);
+    write(&mut elector, start);
+    elector.written(start, Written::Done(held_by("me", 5)));
+    let renewal = start + TIMING.retry;
+    write(&mut elector, renewal);
+    elector.written(renewal + TIMING.request, Written::Failed);
+    let again = renewal + TIMING.request + TIMING.retry;
+    let last = write(&mut elector, again);
+    assert_eq!(last.deadline, start + TIMING.renew_deadline, "no request outlives the leadership");
+    // The first had reached the server after all.
+    elector.written(again, Written::Conflict);
+    assert!(matches!(elector.poll_action(again), Some(Action::Read { .. })));
+    elector.read(again, Ok(Some(held_by("me", 6))));
+    assert!(elector.leads_until(again).is_some());
+    write(&mut elector, again);
+    elector.written(again, Written::Done(held_by("me", 7)));
+    assert_eq!(elector.leads_until(again), Some(again + TIMING.renew_deadline));
+    assert_eq!(elector.term(), 1);
+}
+
+#[test]
+fn a_lease_that_was_deleted_is_not_taken_before_its_holder_has_stopped() {
+    let start = Instant::now();
+    let mut elector = elector();
+    elector.seen(start, Some(held_by("other", 5)));
+    elector.seen(start + seconds(1), None);
+    assert!(matches!(elector.poll_action(start + seconds(1)), Some(Action::Read { .. })));
+    elector.read(start + seconds(1), Ok(None));
+    assert_eq!(elector.poll_action(start + seconds(11)), None);
+    assert_eq!(write(&mut elector, start + TIMING.duration).replaces, None);
+}
+
+#[test]
+fn a_lease_for_ever_is_not_believed() {
+    let start = Instant::now();
+    let mut elector = elector();
+    let forever = Record { duration: Duration::from_secs(u64::MAX), ..held_by("other", 5) };
+    elector.seen(start, Some(forever));
+    assert_eq!(elector.poll_timeout(start), Some(start + Timing::LONGEST));
+}
+
+/// An API server that holds one Lease, and a network that may delay and lose what goes to it and comes from it.
+#[derive(Debug, Default)]
+struct Server {
+    version: u64,
+    lease: Option<Record>,
+}
+
+impl Server {
+    fn write(&mut self, write: &Write) -> Written {
+        let current = self.lease.as_ref().map(|lease| lease.version.clone());
+        if current != write.replaces {
+            return Written::Conflict;
+        }
+        self.version += 1;
+        let record = Record {
+            version: self.version.to_string(),
+            holder: write.holder.clone(),
+            duration: TIMING.duration,
+            transitions: write.transitions,
+        };
+        self.lease = Some(record.clone());
+        Written::Done(record)
+    }
+}
+
+struct Node {
+    elector: Elector,
+    /// This node's clock shows so much more than the world's.
+    clock: Duration,
+    sent: Option<Action>,
+    answer: Option<Written>,
+}
+
+/// What happens next to one of the two.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The node runs: it hears nothing, but may act.
+    Run,
+    /// Its request reaches the server.
+    Arrive,
+    /// The answer comes back.
+    Answer,
+    /// Nothing comes back, whether or not the request arrived.
+    Lose,
+    /// Its watch shows the Lease as it stands.
+    Watch,
+}
+
+fn step() -> impl Strategy<Value = (usize, Step, u64)> {
+    let what = prop_oneof![
+        3 => Just(Step::Run),
+        3 => Just(Step::Arrive),
+        3 => Just(Step::Answer),
+        1 => Just(Step::Lose),
+        2 => Just(Step::Watch),
+    ];
+    (0..2_usize, what, prop_oneof![4 => 0..500_u64, 2 => 0..3000_u64, 1 => 0..20_000_u64])
+}
+
+impl Node {
+    fn take(&mut self, step: Step, world: Instant, server: &mut Server) {
+        let now = world + self.clock;
+        match step {
+            Step::Run if self.sent.is_none() => self.sent = self.elector.poll_action(now),
+            Step::Run => self.elector.tick(now),
+            Step::Arrive => {
+                if let (Some(Action::Write(write)), None) = (&self.sent, &self.answer) {
+                    self.answer = Some(server.write(write));
+                }
+            }
+            Step::Answer => match (self.sent.take(), self.answer.take()) {
+                (Some(Action::Read { .. }), _) => self.elector.read(now, Ok(server.lease.clone())),
+                (Some(Action::Write(_)), Some(answer)) => self.elector.written(now, answer),
+                (sent, _) => self.sent = sent,
+            },
+            Step::Lose => match (self.sent.take(), self.answer.take()) {
+                (Some(Action::Read { .. }), _) => self.elector.read(now, Err(())),
+                (Some(Action::Write(_)), _) => self.elector.written(now, Written::Failed),
+                (None, _) => {}
+            },
+            Step::Watch => self.elector.seen(now, server.lease.clone()),
+        }
+    }
+
+    fn leads(&self, world: Instant) -> bool {
+        self.elector.leads_until(world + self.clock).is_some()
+    }
+}
+
+proptest! {
+    /// Whatever is delayed, lost or suspended, and however far apart the clocks are: never two leaders; and once the
+    /// network works again, there is one.
+    #[test]
+    fn never_two_leaders_and_always_one_in_the_end(
+        steps in prop::collection::vec(step(), 1..400),
+        clock in 0..1_000_000_u64,
+    ) {
+        let mut world = Instant::now();
+        let mut server = Server::default();
+        let node = |name: &str, clock| Node {
+            elector: Elector::new(name.into(), TIMING),
+            clock: Duration::from_millis(clock),
+            sent: None,
+            answer: None,
+        };
+        let mut nodes = [node("a", 0), node("b", clock)];
+        for (index, step, pause) in steps {
+            world += Duration::from_millis(pause);
+            nodes[index].take(step, world, &mut server);
+            let leaders = nodes.iter().filter(|node| node.leads(world)).count();
+            prop_assert!(leaders <= 1, "two leaders after {step:?} at {index}");
+        }
+        let mut patience = TIMING.duration + TIMING.retry * 4;
+        while !nodes.iter().any(|node| node.leads(world)) {
+            prop_assert!(!patience.is_zero(), "nobody leads: {:?} {:?}", nodes[0].elector, nodes[1].elector);
+            world += Duration::from_millis(500);
+            patience = patience.saturating_sub(Duration::from_millis(500));
+            for node in &mut nodes {
+                for step in [Step::Watch, Step::Run, Step::Arrive, Step::Answer] {
+                    node.take(step, world, &mut server);
+                }
+            }
+            prop_assert!(nodes.iter().filter(|node| node.leads(world)).count() <= 1);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use super::*;
+
+fn decided(service: &str, version: &str) -> StatusWrite {
+    StatusWrite {
+        service: ObjectName::new("shop", service),
+        resource_version: version.into(),
+        addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        pool: Some("blue".into()),
+    }
+}
+
+#[test]
+fn the_newest_write_of_a_service_wins_and_waits_for_the_one_under_way() {
+    let now = Instant::now();
+    let mut queue = Queue::default();
+    queue.push(decided("web", "1"));
+    queue.push(decided("web", "2"));
+    let first = queue.pop(now).unwrap();
+    assert_eq!(first.write.resource_version, "2");
+    queue.push(decided("web", "3"));
+    queue.push(decided("zoo", "9"));
+    assert_eq!(queue.pop(now).unwrap().write.service.name, "zoo");
+    assert!(queue.pop(now).is_none());
+    // The failed one is not tried again: there is a newer one.
+    queue.ended(now, first, Outcome::Failed);
+    assert_eq!(queue.pop(now).unwrap().write.resource_version, "3");
+}
+
+#[test]
+fn failures_are_tried_again_later_and_later_and_what_is_obsolete_is_not() {
+    let now = Instant::now();
+    let mut queue = Queue::default();
+    queue.push(decided("web", "1"));
+    let mut waits = Vec::new();
+    let mut at = now;
+    for _ in 0..8 {
+        let tried = queue.pop(at).unwrap();
+        queue.ended(at, tried, Outcome::Failed);
+        assert!(queue.pop(at).is_none());
+        let next = queue.poll_timeout().unwrap();
+        waits.push(next - at);
+        at = next;
+    }
+    assert_eq!(waits[..2], [FIRST_RETRY, FIRST_RETRY * 2]);
+    assert_eq!(waits[7], LAST_RETRY);
+    let tried = queue.pop(at).unwrap();
+    queue.ended(at, tried, Outcome::Obsolete);
+    assert!(queue.pop(at).is_none() && queue.poll_timeout().is_none());
+}
+
+#[test]
+fn only_so_many_writes_are_under_way() {
+    let now = Instant::now();
+    let mut queue = Queue::default();
+    for index in 0..=CONCURRENCY {
+        queue.push(decided(&format!("web-{index}"), "1"));
+    }
+    let under_way: Vec<Waiting> = std::iter::from_fn(|| queue.pop(now)).collect();
+    assert_eq!(under_way.len(), CONCURRENCY);
+    for tried in under_way {
+        queue.ended(now, tried, Outcome::Done);
+    }
+    assert!(queue.pop(now).is_some());
+}
+
+#[test]
+fn a_write_fits_into_what_is_left_of_the_lease() {
+    let now = Instant::now();
+    assert_eq!(deadline(now, None), None);
+    assert_eq!(deadline(now, Some(now)), None);
+    assert_eq!(deadline(now + Duration::from_secs(60), Some(now)), None);
+    let soon = now + Duration::from_secs(1);
+    assert_eq!(deadline(now, Some(soon)), Some(soon));
+    let late = now + LONGEST_WRITE * 10;
+    assert_eq!(deadline(now, Some(late)), Some(now + LONGEST_WRITE));
+}
+
+#[test]
+fn a_patch_is_guarded_and_clears_what_is_not_wanted() {
+    assert_eq!(
+        patch(&decided("web", "42")),
+        json!({
+            "metadata": {"resourceVersion": "42", "annotations": {POOL_ANNOTATION: "blue"}},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}},
+        })
+    );
+    let cleared = StatusWrite { addresses: Vec::new(), pool: None, ..decided("web", "42") };
+    let patch = patch(&cleared);
+    assert_eq!(patch["status"]["loadBalancer"], json!({"ingress": null}));
+    assert_eq!(patch["metadata"]["annotations"], json!({POOL_ANNOTATION: null}));
+}

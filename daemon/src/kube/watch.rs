@@ -1,0 +1,300 @@
+//! The watches of one kind: they list, follow, and try again for ever.
+//!
+//! An API server that does not answer changes nothing: the last state stands. An API server that answers "no" (no such
+//! CRD, no permission) is reported, and asked again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::client::WATCH_SECONDS;
+use super::listing::{Listing, Refusal};
+use super::object::{Object, is_custom, plural, resource};
+use super::reach::{Delays, Reach};
+use crate::api::Kind;
+use crate::source::Event;
+
+/// An API server that has just started says "forbidden" until it has read its roles: believed after this.
+const FORBIDDEN_GRACE: Duration = Duration::from_secs(10);
+
+/// Deletes of custom objects are held back this long, so that it shows whether their CRD is going too.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// Whether a CRD stands is asked again after this.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What every watch needs.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) config_namespaces: Arc<[String]>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) reach: Arc<Reach>,
+}
+
+/// Where the first list comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// An API server's cache will do: a fleet that restarts does not ask etcd.
+    Cached,
+    /// What is true now: a new leader decides from it.
+    Consistent,
+}
+
+/// What one watch says to the kind it belongs to.
+enum Heard {
+    Event(usize, watcher::Event<Object>),
+    Refused(usize, Refusal),
+}
+
+/// Follows a kind until the receiver of events is gone. `answered` hears once that the kind is complete: with
+/// [`Freshness::Consistent`] services must have been listed for that, for other kinds a refusal will do.
+pub(super) async fn follow(
+    context: Context,
+    kind: Kind,
+    freshness: Freshness,
+    answered: impl FnOnce() + Send,
+) {
+    let (heard_by, mut heard) = mpsc::channel(64);
+    let scopes = scopes(&context, kind);
+    let mut listing = Listing::new(kind, scopes.len());
+    let mut watches = JoinSet::new();
+    for (scope, api) in scopes.into_iter().enumerate() {
+        let watch = Watch {
+            kind,
+            scope,
+            api,
+            config: config(kind, freshness),
+            reach: context.reach.clone(),
+            heard: heard_by.clone(),
+        };
+        watches.spawn(watch.run());
+    }
+    drop(heard_by);
+
+    let mut answered = Some(answered);
+    let mut doubt_ends: Option<tokio::time::Instant> = None;
+    loop {
+        let settled = listing.poll_timeout().map(tokio::time::Instant::from_std);
+        let changes = tokio::select! {
+            message = heard.recv() => match message {
+                Some(Heard::Event(scope, event)) => listing.handle(Instant::now(), scope, event),
+                Some(Heard::Refused(scope, refusal)) => listing.refuse(scope, refusal),
+                None => return,
+            },
+            () = at(settled) => listing.handle_timeout(Instant::now()),
+            () = at(doubt_ends) => match crd_stands(&context.client, kind).await {
+                Some(verdict) => listing.resolve(verdict),
+                None => {
+                    doubt_ends = Some(tokio::time::Instant::now() + DOUBT);
+                    continue;
+                }
+            },
+        };
+        for change in changes {
+            if context.events.send(Event::Change(change)).await.is_err() {
+                return;
+            }
+        }
+        doubt_ends = listing
+            .is_in_doubt()
+            .then(|| doubt_ends.unwrap_or_else(|| tokio::time::Instant::now() + DOUBT));
+        let complete = if kind == Kind::Service { listing.is_listed() } else { listing.is_complete() };
+        if complete && let Some(answered) = answered.take() {
+            answered();
+        }
+    }
+}
+
+async fn at(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One for the whole cluster, or one per configuration namespace.
+fn scopes(context: &Context, kind: Kind) -> Vec<Api<Object>> {
+    let resource = resource(kind);
+    if !kind.is_configuration() {
+        return vec![Api::all_with(context.client.clone(), &resource)];
+    }
+    let namespaces = context.config_namespaces.iter();
+    namespaces
+        .map(|namespace| Api::namespaced_with(context.client.clone(), namespace, &resource))
+        .collect()
+}
+
+fn config(kind: Kind, freshness: Freshness) -> watcher::Config {
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let config = match freshness {
+        Freshness::Cached => config.any_semantic(),
+        Freshness::Consistent => config,
+    };
+    match kind {
+        Kind::Service => config.fields("spec.type=LoadBalancer"),
+        Kind::EndpointSlice => {
+            config.labels("kubernetes.io/service-name,!service.kubernetes.io/headless")
+        }
+        Kind::Secret => config.fields("type=kubernetes.io/basic-auth"),
+        _ => config,
+    }
+}
+
+/// Whether the CRD of a kind is there and not on its way out; `None` when nobody answers. A terminating CRD's objects
+/// can't be created any more, and discovery says so.
+async fn crd_stands(client: &Client, kind: Kind) -> Option<Result<(), Refusal>> {
+    let gone = || Err(Refusal { message: unknown_kind(kind), kind_is_gone: true });
+    let asked = client.list_api_group_resources(kind.api_version());
+    match tokio::time::timeout(DISCOVERY_TIMEOUT, asked).await.ok()? {
+        Ok(list) => {
+            let mut resources = list.resources.iter();
+            let stands = resources.any(|resource| {
+                resource.name == plural(kind) && resource.verbs.iter().any(|verb| verb == "create")
+            });
+            Some(if stands { Ok(()) } else { gone() })
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Some(gone()),
+        Err(_) => None,
+    }
+}
+
+fn unknown_kind(kind: Kind) -> String {
+    format!(
+        "the API server does not know {} in {}: apply MetalLB's CRDs (kubectl get crd {}.metallb.io)",
+        kind.name(),
+        kind.api_version(),
+        plural(kind)
+    )
+}
+
+/// What a failure means.
+#[derive(Debug, PartialEq, Eq)]
+enum Trouble {
+    /// The API server said no.
+    Refused(Refusal),
+    /// Nobody answered, or the answer was no answer.
+    Unreachable(String),
+    /// The watch was cut, or is too old: it goes on by itself.
+    Cut,
+}
+
+impl Trouble {
+    fn of(kind: Kind, error: &watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+                Self::of_request(kind, error)
+            }
+            watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) => Self::Cut,
+            watcher::Error::NoResourceVersion => {
+                Self::Unreachable("the answer to a list has no resourceVersion".to_owned())
+            }
+        }
+    }
+
+    fn of_request(kind: Kind, error: &kube::Error) -> Self {
+        let kube::Error::Api(status) = error else { return Self::Unreachable(chain(error)) };
+        match status.code {
+            404 if is_custom(kind) => {
+                Self::Refused(Refusal { message: unknown_kind(kind), kind_is_gone: true })
+            }
+            403 => Self::Refused(Refusal {
+                message: format!(
+                    "{}: let the service account list and watch {} (deploy/manifests)",
+                    status.message,
+                    plural(kind)
+                ),
+                kind_is_gone: false,
+            }),
+            code => Self::Unreachable(format!("{code} {}: {}", status.reason, status.message)),
+        }
+    }
+}
+
+/// Whether the watch has to begin with a list again: the API server will not go on where it was. (kube-runtime would
+/// ask for the same place for ever.) An overloaded API server is not asked for more.
+fn begins_anew(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
+    matches!(status.code, 400..=428 | 504)
+}
+
+/// An error with its causes: kube's own text stops at "ServiceError".
+pub(super) fn chain(error: &kube::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// One watch.
+struct Watch {
+    kind: Kind,
+    scope: usize,
+    api: Api<Object>,
+    config: watcher::Config,
+    reach: Arc<Reach>,
+    heard: mpsc::Sender<Heard>,
+}
+
+impl Watch {
+    async fn run(self) {
+        let mut delays = Delays::new();
+        let mut forbidden_since: Option<Instant> = None;
+        loop {
+            // Each begins with a list; while the API server is merely away, one goes on where it was.
+            let mut events = std::pin::pin!(watcher(self.api.clone(), self.config.clone()));
+            while let Some(item) = events.next().await {
+                let error = match item {
+                    Ok(event) => {
+                        // Init comes before the server was asked.
+                        if !matches!(event, watcher::Event::Init) {
+                            delays.reset();
+                            forbidden_since = None;
+                            self.reach.answered(self.kind.name());
+                        }
+                        if self.heard.send(Heard::Event(self.scope, event)).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                let trouble = Trouble::of(self.kind, &error);
+                tracing::debug!(kind = self.kind.name(), %error, "watch");
+                let restart = begins_anew(&error);
+                match trouble {
+                    Trouble::Cut => {}
+                    Trouble::Unreachable(cause) => self.reach.lost(self.kind.name(), &cause),
+                    Trouble::Refused(refusal) => {
+                        self.reach.answered(self.kind.name());
+                        let since = *forbidden_since.get_or_insert_with(Instant::now);
+                        let believed = refusal.kind_is_gone || since.elapsed() >= FORBIDDEN_GRACE;
+                        let message = Heard::Refused(self.scope, refusal);
+                        if believed && self.heard.send(message).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                tokio::time::sleep(delays.next()).await;
+                if restart {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
