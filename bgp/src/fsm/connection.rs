@@ -1,7 +1,7 @@
 //! One TCP connection that carries BGP: OpenSent, OpenConfirm, Established.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -135,6 +135,7 @@ impl Connection {
             framer: Framer::default(),
             context: DecodeContext {
                 ibgp: config.ibgp(),
+                loopback: local.ip().is_loopback(),
                 ..DecodeContext::default()
             },
             keepalive_due: false,
@@ -309,22 +310,20 @@ impl Connection {
     /// How UPDATEs for this session are to be encoded.
     pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
         let negotiated = self.negotiated()?;
-        let own = config.source_address.unwrap_or(self.local.ip());
-        let (next_hop_v4, next_hop_v6) = match own {
-            std::net::IpAddr::V4(v4) => (Some(v4), config.next_hops.v6),
-            // A link-local address is no next hop by itself (RFC 2545 §3).
-            std::net::IpAddr::V6(v6) if v6.is_unicast_link_local() => {
-                (config.next_hops.v4, config.next_hops.v6)
-            }
-            std::net::IpAddr::V6(v6) => (config.next_hops.v4, Some(v6)),
-        };
+        let mut next_hop = config.next_hops;
+        match config.source_address.unwrap_or(self.local.ip()) {
+            // No next hop by itself (RFC 2545 §3).
+            IpAddr::V6(own) if own.is_unicast_link_local() => {}
+            IpAddr::V4(own) => next_hop.v4 = Some(own),
+            IpAddr::V6(own) => next_hop.v6 = Some(own),
+        }
         Some(SessionEncoding {
             families: negotiated.families.clone(),
             ebgp: (!config.ibgp()).then_some(config.local_asn),
             four_octet_asn: negotiated.four_octet_asn,
             max_length: MESSAGE_MAX,
-            next_hop_v4,
-            next_hop_v6,
+            next_hop_v4: next_hop.v4,
+            next_hop_v6: next_hop.v6,
         })
     }
 

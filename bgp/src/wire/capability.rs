@@ -1,5 +1,7 @@
 //! Capabilities (RFC 5492).
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use nom::Parser;
 use nom::combinator::all_consuming;
@@ -40,6 +42,17 @@ pub enum Capability {
         /// Its value, at most 255 octets.
         value: Bytes,
     },
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Multiprotocol(family) => write!(f, "{family}"),
+            Self::RouteRefresh => f.write_str("route refresh"),
+            Self::FourOctetAsn(asn) => write!(f, "four-octet AS {asn}"),
+            Self::Unknown { code, .. } => write!(f, "capability {}", code.0),
+        }
+    }
 }
 
 impl Capability {

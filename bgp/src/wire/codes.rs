@@ -99,17 +99,20 @@ pub mod subcode {
         BAD_MESSAGE_TYPE = 3, "Bad Message Type";
     }
     subcodes! {
-        /// Of [`ErrorCode::OPEN`](super::ErrorCode::OPEN) (RFC 4271 §6.2, RFC 5492 §5).
+        /// Of [`ErrorCode::OPEN`](super::ErrorCode::OPEN) (RFC 4271 §6.2, RFC 5492 §5,
+        /// RFC 9234); 5 is deprecated.
         open:
         UNSUPPORTED_VERSION_NUMBER = 1, "Unsupported Version Number";
         BAD_PEER_AS = 2, "Bad Peer AS";
         BAD_BGP_IDENTIFIER = 3, "Bad BGP Identifier";
         UNSUPPORTED_OPTIONAL_PARAMETER = 4, "Unsupported Optional Parameter";
+        AUTHENTICATION_FAILURE = 5, "Authentication Failure";
         UNACCEPTABLE_HOLD_TIME = 6, "Unacceptable Hold Time";
         UNSUPPORTED_CAPABILITY = 7, "Unsupported Capability";
+        ROLE_MISMATCH = 11, "Role Mismatch";
     }
     subcodes! {
-        /// Of [`ErrorCode::UPDATE`](super::ErrorCode::UPDATE) (RFC 4271 §6.3).
+        /// Of [`ErrorCode::UPDATE`](super::ErrorCode::UPDATE) (RFC 4271 §6.3); 7 is deprecated.
         update:
         MALFORMED_ATTRIBUTE_LIST = 1, "Malformed Attribute List";
         UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE = 2, "Unrecognized Well-known Attribute";
@@ -117,6 +120,7 @@ pub mod subcode {
         ATTRIBUTE_FLAGS_ERROR = 4, "Attribute Flags Error";
         ATTRIBUTE_LENGTH_ERROR = 5, "Attribute Length Error";
         INVALID_ORIGIN_ATTRIBUTE = 6, "Invalid ORIGIN Attribute";
+        AS_ROUTING_LOOP = 7, "AS Routing Loop";
         INVALID_NEXT_HOP_ATTRIBUTE = 8, "Invalid NEXT_HOP Attribute";
         OPTIONAL_ATTRIBUTE_ERROR = 9, "Optional Attribute Error";
         INVALID_NETWORK_FIELD = 10, "Invalid Network Field";

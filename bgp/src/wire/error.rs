@@ -58,7 +58,7 @@ pub enum DecodeError {
     #[error("a hold time of {0} s is not acceptable")]
     UnacceptableHoldTime(u16),
     /// OPEN without capabilities we cannot do without; these are they.
-    #[error("the peer lacks capabilities we need: {0:?}")]
+    #[error("the peer lacks capabilities that we need: {}", Listed(.0))]
     MissingCapability(Vec<Capability>),
     /// UPDATE whose length fields contradict each other, or with a second MP attribute.
     #[error("the UPDATE's attribute list is malformed")]
@@ -88,6 +88,18 @@ impl fmt::Display for Expected<'_> {
             Some(asn) => write!(f, "AS {asn}"),
             None => f.write_str("one valid AS"),
         }
+    }
+}
+
+/// Prints capabilities with commas between.
+struct Listed<'a>(&'a [Capability]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, capability) in self.0.iter().enumerate() {
+            write!(f, "{}{capability}", if position > 0 { ", " } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -182,7 +194,7 @@ pub enum AttributeErrorKind {
     /// Optional or Transitive bit against the attribute's definition (RFC 7606 §3 (c)).
     #[error("has the wrong flags")]
     Flags,
-    /// A length its definition doesn't allow (RFC 7606 §3 (i)).
+    /// A length its definition doesn't allow (RFC 7606 §7).
     #[error("has the wrong length")]
     Length,
     /// The attributes run past their field, or end in an incomplete one (RFC 7606 §4).
@@ -203,7 +215,7 @@ pub enum AttributeErrorKind {
     /// Segments of unknown type or running past the end (RFC 7606 §7.2).
     #[error("has malformed segments")]
     AsPath,
-    /// An AS_SET or AS_CONFED_SET (RFC 9774 §3).
+    /// An AS_SET or AS_CONFED_SET (RFC 9774).
     #[error("has an AS_SET")]
     AsSet,
     /// Confederation segments from outside any confederation of ours (RFC 5065 §5).

@@ -27,6 +27,9 @@ pub struct DecodeContext {
     /// What must come first in AS_PATH from an external peer; none for no check, as route servers
     /// need it (RFC 4271 §6.3, RFC 7947 §2.2.2.1).
     pub first_asn: Option<Asn>,
+    /// The session runs over the loopback, where 127.0.0.0/8 and `::1` are hosts like any other.
+    /// Elsewhere they are no next hop (RFC 4271 §6.3).
+    pub loopback: bool,
 }
 
 /// Before anything is negotiated: an external peer, two-octet AS numbers, IPv4 unicast.
@@ -37,6 +40,7 @@ impl Default for DecodeContext {
             ibgp: false,
             families: vec![Family::IPV4_UNICAST],
             first_asn: None,
+            loopback: false,
         }
     }
 }

@@ -65,7 +65,7 @@ impl Agreement {
             four_octet_asn: self.four_octet_asn,
             ibgp: self.ibgp,
             families: self.families.clone(),
-            first_asn: None,
+            ..DecodeContext::default()
         }
     }
 

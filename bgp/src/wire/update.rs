@@ -27,7 +27,7 @@ pub struct Update {
     pub mp_unreach: Option<MpUnreach>,
     /// What was wrong with it, in the order found (RFC 7606).
     pub errors: Vec<AttributeError>,
-    /// The body as received, kept for the log when there are errors (RFC 7606 §8).
+    /// The body as received, kept for the log when there are errors (RFC 7606 §6).
     pub malformed: Option<Bytes>,
 }
 

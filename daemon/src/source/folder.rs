@@ -28,7 +28,7 @@ pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<
     let (wake, woken) = mpsc::channel(1);
     let mut watcher = notify::recommended_watcher(move |_| {
         // A full channel means that somebody is being woken already.
-        drop(wake.try_send(()));
+        let _already_woken = wake.try_send(());
     })?;
     watcher
         .watch(&folder, RecursiveMode::Recursive)

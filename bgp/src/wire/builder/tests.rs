@@ -76,7 +76,7 @@ fn read(message: &[u8], four_octet_asn: bool, ibgp: bool) -> Update {
         four_octet_asn,
         ibgp,
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
-        first_asn: None,
+        ..DecodeContext::default()
     };
     match Message::decode(message, &context) {
         Some(Ok(Message::Update(update))) => update,

@@ -179,6 +179,11 @@ fn no_family_in_common() {
         [10, 0, 0, 1].into(),
         &[Family::IPV4_UNICAST],
     );
+    let error = v6.validate(None, &v4).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the peer lacks capabilities that we need: ipv4-unicast"
+    );
     assert_eq!(refusal(&v6, None, &v4), (2, 7, octets("010400010001")));
     assert_eq!(
         v6.validate(None, &ours()).unwrap().families,

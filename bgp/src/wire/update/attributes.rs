@@ -182,7 +182,9 @@ impl<'a> AttributeReader<'a> {
         match raw.code {
             AttributeType::ORIGIN => attributes.origin = Some(origin(raw.value)?),
             AttributeType::AS_PATH => attributes.as_path = Some(as_path(raw.value, self.context)?),
-            AttributeType::NEXT_HOP => attributes.next_hop = Some(ipv4_next_hop(raw.value)?),
+            AttributeType::NEXT_HOP => {
+                attributes.next_hop = Some(ipv4_next_hop(raw.value, self.context.loopback)?)
+            }
             AttributeType::MULTI_EXIT_DISC => attributes.med = Some(number(raw.value)?),
             AttributeType::LOCAL_PREF => attributes.local_pref = Some(number(raw.value)?),
             AttributeType::ATOMIC_AGGREGATE => {
@@ -319,7 +321,7 @@ impl<'a> AttributeReader<'a> {
         let next_hop = multiprotocol_next_hop(family, next_hop)?;
         let nlri = prefixes(nlri).ok_or(AttributeErrorKind::Multiprotocol)?;
         self.names_routes |= !nlri.is_empty();
-        if !nlri.is_empty() && !is_host(&next_hop) {
+        if !nlri.is_empty() && !is_host(&next_hop, self.context.loopback) {
             let kind = AttributeErrorKind::NextHop;
             self.treat_as_withdraw(Some(raw.code), kind, raw.octets);
         }
@@ -404,9 +406,9 @@ fn number(value: &[u8]) -> Result<u32, Fault> {
 }
 
 /// RFC 7606 §7.3, RFC 4271 §6.3.
-fn ipv4_next_hop(value: &[u8]) -> Result<Ipv4Addr, Fault> {
+fn ipv4_next_hop(value: &[u8], loopback: bool) -> Result<Ipv4Addr, Fault> {
     let address = Ipv4Addr::from(number(value)?);
-    match is_host(&NextHop::V4(address)) {
+    match is_host(&NextHop::V4(address), loopback) {
         true => Ok(address),
         false => Err(withdraw(AttributeErrorKind::NextHop)),
     }
@@ -441,7 +443,7 @@ fn as_path(value: &[u8], context: &DecodeContext) -> Result<AsPath, Fault> {
     }
 }
 
-/// RFC 6793 §6: left out when malformed; RFC 9774 §3: a set withdraws.
+/// RFC 6793 §6: left out when malformed; RFC 9774: a set withdraws.
 fn as4_path(value: &[u8]) -> Result<AsPath, Fault> {
     as_path::decode(value, true, Confederation::Skip).map_err(|kind| match kind {
         AttributeErrorKind::AsSet => withdraw(kind),
@@ -522,16 +524,16 @@ fn multiprotocol_next_hop(family: Family, octets: &[u8]) -> Result<NextHop, Attr
     next_hop.ok_or(AttributeErrorKind::Multiprotocol)
 }
 
-/// Whether packets can be sent there (RFC 4271 §6.3).
-fn is_host(next_hop: &NextHop) -> bool {
+/// Whether packets can be sent there (RFC 4271 §6.3); to the loopback only from there.
+fn is_host(next_hop: &NextHop, loopback: bool) -> bool {
     match next_hop {
         NextHop::V4(address) => {
             let first = address.octets()[0];
-            first != 0 && first != 127 && first < 224
+            first != 0 && (first != 127 || loopback) && first < 224
         }
         NextHop::V6 { global, link_local } => {
             let unspecified = global.is_unspecified() && link_local.is_none();
-            !unspecified && !global.is_loopback() && !global.is_multicast()
+            !unspecified && (!global.is_loopback() || loopback) && !global.is_multicast()
         }
     }
 }

@@ -31,7 +31,7 @@ fn external() -> DecodeContext {
         four_octet_asn: true,
         ibgp: false,
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
-        first_asn: None,
+        ..DecodeContext::default()
     }
 }
 
@@ -946,4 +946,18 @@ fn end_of_rib_is_an_update_with_nothing_in_it() {
     assert_eq!(eor("800f03000101"), Some(Family::IPV4_UNICAST));
     assert_eq!(eor("800f03000180"), None, "not negotiated");
     assert_eq!(eor("c0ff00"), None, "an attribute is something");
+}
+
+/// RFC 4271 §6.3: a loopback address is no next hop, unless the session itself runs over it.
+#[test]
+fn a_loopback_next_hop_is_right_on_the_loopback_only() {
+    let attributes = "4001010040020602010000fde94003047f000001";
+    let elsewhere = decode_with(&external(), attributes, "18c63301");
+    assert_eq!(elsewhere.announced().count(), 0);
+    let loopback = DecodeContext {
+        loopback: true,
+        ..external()
+    };
+    let here = decode_with(&loopback, attributes, "18c63301");
+    assert_eq!(here.announced().count(), 1);
 }
