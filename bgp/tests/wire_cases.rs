@@ -7,6 +7,11 @@
 //! left out, the routes stand), `withdraw` (RFC 7606 §2), or a NOTIFICATION as code/subcode and
 //! data.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml spares only functions marked as tests"
+)]
+
 use std::fmt::Write;
 
 use ferrolb_bgp::wire::{
@@ -33,6 +38,7 @@ fn context() -> DecodeContext {
         ibgp: false,
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
         first_asn: Some(PEER),
+        ..DecodeContext::default()
     }
 }
 

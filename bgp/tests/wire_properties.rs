@@ -1,5 +1,10 @@
 //! Properties of the codec that hold for any routes and for any octets.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml spares only functions marked as tests"
+)]
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
@@ -20,7 +25,7 @@ fn context(four_octet_asn: bool) -> DecodeContext {
         four_octet_asn,
         ibgp: true,
         families: FAMILIES.to_vec(),
-        first_asn: None,
+        ..DecodeContext::default()
     }
 }
 
