@@ -76,7 +76,7 @@ impl Default for HoldTime {
 /// Next hops for the family that a session doesn't run over.
 ///
 /// The session's own family uses [`PeerConfig::source_address`], or else the session's local
-/// address. An IPv6 session over link-local addresses has no global one, and takes `v6` from here.
+/// address; over link-local addresses there is no global one, and `v6` is taken from here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextHops {
     /// For IPv4 prefixes over an IPv6 session.

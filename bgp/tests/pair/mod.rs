@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ferrolb_bgp::config::{HoldTime, PeerConfig};
 use ferrolb_bgp::fsm::{
     Cause, ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, PeerStatus, Speaker,
@@ -385,7 +384,7 @@ pub fn context() -> DecodeContext {
         four_octet_asn: true,
         ibgp: true,
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
-        first_asn: None,
+        ..DecodeContext::default()
     }
 }
 
@@ -428,13 +427,4 @@ pub fn routes(peer: &str, changes: Vec<(IpNet, Option<Route>)>) -> Input {
 
 pub fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// Octets of a message from its hexadecimal form after the marker.
-pub fn raw(hex: &str) -> Bytes {
-    let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let octets = digits.chunks(2).map(|two| {
-        u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()
-    });
-    std::iter::repeat_n(0xff, 16).chain(octets).collect()
 }

@@ -1,0 +1,222 @@
+//! The real driver over loopback: sockets, threads, TCP MD5.
+#![cfg(feature = "speaker")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrolb_bgp::config::{PeerConfig, Secret};
+use ferrolb_bgp::fsm::{Event, PeerRoutes, SpeakerConfig, State};
+use ferrolb_bgp::rib::RouteAttributes;
+use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
+use ferrolb_bgp::wire::{Asn, Update};
+use ipnet::IpNet;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn options(id: u8, listen: bool) -> SpeakerOptions {
+    let router_id_fallback = Ipv4Addr::new(10, 255, 0, id);
+    SpeakerOptions {
+        speaker: SpeakerConfig { router_id_fallback, seed: id.into() },
+        listen: if listen { vec!["127.0.0.1:0".parse().unwrap()] } else { vec![] },
+    }
+}
+
+/// A router that listens and expects one peer from each of these addresses.
+fn router(peers: &[&str], password: Option<&str>) -> (Handle, Events, SocketAddr) {
+    let (handle, events) = speaker::spawn(options(1, true)).unwrap();
+    for address in peers {
+        let address: IpAddr = address.parse().unwrap();
+        handle
+            .set_peer(PeerConfig {
+                passive: true,
+                receive: true,
+                password: password.map(Secret::new),
+                ..PeerConfig::new(
+                    address.to_string(),
+                    SocketAddr::new(address, 0),
+                    Asn(65002),
+                    Asn(65001),
+                )
+            })
+            .unwrap();
+    }
+    handle.open_gate();
+    let address = handle.local_addresses()[0];
+    (handle, events, address)
+}
+
+fn node(router: SocketAddr, source: &str, password: Option<&str>) -> PeerConfig {
+    PeerConfig {
+        source_address: Some(source.parse().unwrap()),
+        password: password.map(Secret::new),
+        ..PeerConfig::new("tor", router, Asn(65001), Asn(65002))
+    }
+}
+
+fn prefixes(count: u32) -> Vec<IpNet> {
+    (0..count).map(|i| format!("10.{}.{}.1/32", i / 250, i % 250).parse().unwrap()).collect()
+}
+
+fn routes(prefixes: &[IpNet], announce: bool) -> Vec<PeerRoutes> {
+    let route = announce.then(|| Arc::new(RouteAttributes::default()));
+    let changes = prefixes.iter().map(|prefix| (*prefix, route.clone())).collect();
+    vec![PeerRoutes { peer: "tor".to_owned(), changes }]
+}
+
+/// Reads events until something holds, keeping a table per peer as a router would.
+async fn until(
+    events: &mut Events,
+    tables: &mut BTreeMap<String, BTreeMap<IpNet, Update>>,
+    holds: impl Fn(&Event, &BTreeMap<String, BTreeMap<IpNet, Update>>) -> bool,
+) {
+    timeout(PATIENCE, async {
+        loop {
+            let event = events.recv().await.expect("the speaker runs");
+            match &event {
+                Event::Received { peer, update } => {
+                    let table = tables.entry(peer.clone()).or_default();
+                    for prefix in update.withdrawn_prefixes() {
+                        table.remove(&prefix);
+                    }
+                    for prefix in update.announced() {
+                        table.insert(prefix, (**update).clone());
+                    }
+                }
+                Event::Down { peer, .. } => drop(tables.remove(peer)),
+                _ => {}
+            }
+            if holds(&event, tables) {
+                return;
+            }
+        }
+    })
+    .await
+    .expect("in time");
+}
+
+async fn wait_for(handle: &Handle, state: State) {
+    timeout(PATIENCE, async {
+        while !handle.snapshot().await.iter().any(|peer| peer.state == state) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("in time");
+}
+
+#[tokio::test]
+async fn routes_cross_loopback_and_shutdown_takes_them_back() {
+    let (router, mut heard, address) = router(&["127.0.0.1", "127.0.0.2"], None);
+    let mut tables = BTreeMap::new();
+    let mut nodes = Vec::new();
+    let prefixes = prefixes(3000);
+    for source in ["127.0.0.1", "127.0.0.2"] {
+        let (node_handle, events) = speaker::spawn(options(2, false)).unwrap();
+        node_handle.set_peer(node(address, source, None)).unwrap();
+        node_handle.routes(routes(&prefixes, true));
+        node_handle.open_gate();
+        nodes.push((node_handle, events));
+    }
+    until(&mut heard, &mut tables, |_, tables| {
+        tables.len() == 2 && tables.values().all(|table| table.len() == 3000)
+    })
+    .await;
+    // Each node's source address is its next hop: that is how a ToR tells them apart.
+    for (peer, table) in &tables {
+        assert_eq!(table[&prefixes[0]].attributes.next_hop, peer.parse().ok());
+    }
+    let status = &nodes[0].0.snapshot().await[0];
+    assert_eq!((status.state, status.prefixes_advertised), (State::Established, 3000));
+    assert_eq!(nodes[0].0.advertised("tor").await.len(), 3000);
+
+    nodes[0].0.routes(routes(&prefixes[..1000], false));
+    until(&mut heard, &mut tables, |_, tables| tables["127.0.0.1"].len() == 2000).await;
+    assert_eq!(tables["127.0.0.2"].len(), 3000);
+
+    // Leaves in order: everything is withdrawn by UPDATEs before the session goes.
+    let leaving = nodes.remove(0);
+    let shutdown = leaving.0.shutdown("leaving");
+    let watch = until(&mut heard, &mut tables, |event, _| {
+        if let Event::Down { peer, cause, .. } = event {
+            assert_eq!(peer, "127.0.0.1");
+            assert!(cause.to_string().contains("6/2") && cause.to_string().contains("leaving"));
+            return true;
+        }
+        false
+    });
+    timeout(PATIENCE, async { tokio::join!(shutdown, watch) }).await.expect("in time");
+    assert!(leaving.0.snapshot().await.is_empty(), "it has ended");
+
+    // The other one is dropped without a word: its handle's end is a shutdown too.
+    drop(nodes);
+    until(&mut heard, &mut tables, |event, _| matches!(event, Event::Down { .. })).await;
+    router.shutdown("").await;
+}
+
+#[tokio::test]
+async fn tcp_md5_runs_with_the_right_password_and_never_with_a_wrong_one_or_none() {
+    let (_router, mut heard, address) = router(&["127.0.0.1"], Some("correct horse"));
+    let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+    for wrong in [Some("battery staple"), None] {
+        handle.set_peer(node(address, "127.0.0.1", wrong)).unwrap();
+        wait_for(&handle, State::Connect).await;
+        // A SYN that isn't answered: the kernel drops what is signed wrongly or not at all.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(handle.snapshot().await[0].state, State::Connect, "{wrong:?}");
+    }
+    handle.set_peer(node(address, "127.0.0.1", Some("correct horse"))).unwrap();
+    wait_for(&handle, State::Established).await;
+    let mut tables = BTreeMap::new();
+    until(&mut heard, &mut tables, |event, _| matches!(event, Event::Established { .. })).await;
+}
+
+#[tokio::test]
+async fn a_signed_peer_is_not_taken_by_a_router_without_the_password() {
+    let (router, _heard, address) = router(&["127.0.0.1"], None);
+    let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+    handle.set_peer(node(address, "127.0.0.1", Some("correct horse"))).unwrap();
+    wait_for(&handle, State::Connect).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(handle.snapshot().await[0].state, State::Connect);
+    assert_eq!(router.snapshot().await[0].established_count, 0);
+}
+
+#[tokio::test]
+async fn a_refused_connection_and_a_foreign_source_address_are_told_in_words() {
+    let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
+    // A port that was free a moment ago, and whose listener is gone.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (source, words) in
+        [("127.0.0.1", "nothing listens there"), ("192.0.2.77", "can't dial from 192.0.2.77")]
+    {
+        handle.set_peer(node(closed, source, None)).unwrap();
+        let told = |event: &Event| {
+            matches!(event, Event::Down { cause, .. } if cause.to_string().contains(words))
+        };
+        until(&mut events, &mut BTreeMap::new(), |event, _| told(event)).await;
+    }
+    let status = &handle.snapshot().await[0];
+    assert!(status.last_error.is_some() && status.retry_in.is_some());
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error_at_the_start() {
+    let (router, _events, address) = router(&[], None);
+    let taken = SpeakerOptions { listen: vec![address], ..options(2, false) };
+    let error = speaker::spawn(taken).err().expect("taken");
+    assert!(error.to_string().contains(&format!("can't listen on {address}")), "{error}");
+    router.shutdown("").await;
+}
+
+#[tokio::test]
+async fn whoever_is_not_configured_is_shown_the_door() {
+    use tokio::io::AsyncReadExt;
+    let (_router, _events, address) = router(&["127.0.0.9"], None);
+    let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut octets = Vec::new();
+    let read = timeout(PATIENCE, stranger.read_to_end(&mut octets)).await.expect("in time");
+    assert!(read.is_err() || octets.is_empty(), "not a word: {octets:?}");
+}
