@@ -289,6 +289,18 @@ pub fn signal_pid(signal: &str, pid: u32) -> Result<()> {
         .map(drop)
 }
 
+/// The ferrolb under test, which `cargo xtask test` builds and names in `FERROLB_BIN`.
+///
+/// # Errors
+/// When the variable isn't set or names no file.
+pub fn ferrolb() -> Result<PathBuf> {
+    let path = std::env::var_os("FERROLB_BIN")
+        .map(PathBuf::from)
+        .context("FERROLB_BIN names no binary; `cargo xtask test lab` builds one and sets it")?;
+    ensure!(path.is_file(), "FERROLB_BIN: no file {}", path.display());
+    Ok(path)
+}
+
 /// Runs a short command to its end and gives its stdout.
 ///
 /// # Errors

@@ -71,7 +71,15 @@ pub(crate) fn packages(yes: bool) -> Result<()> {
     ask(yes)?;
     let policy = ServicesOff::new()?;
     show_and_run(&mut command("apt-get", &["update", "-q"]))?;
-    let mut install = command("apt-get", &["install", "-qy", "--no-install-recommends"]);
+    let mut install = command(
+        "apt-get",
+        &[
+            "install",
+            "-qy",
+            "--no-install-recommends",
+            "-o=Dpkg::Use-Pty=0",
+        ],
+    );
     show_and_run(
         install
             .args(&missing)
