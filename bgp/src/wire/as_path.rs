@@ -126,3 +126,17 @@ pub(super) fn encode(path: &AsPath, four_octet: bool) -> Vec<u8> {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_knows_its_members_and_prints_them() {
+        let path: AsPath = [Asn(65001), Asn(4_200_000_000)].into_iter().collect();
+        assert_eq!(path.to_string(), "65001 4200000000");
+        assert_eq!(path.first(), Some(Asn(65001)));
+        assert!(path.contains(Asn(4_200_000_000)) && !path.contains(Asn(1)));
+        assert_eq!(AsPath::default().first(), None);
+    }
+}

@@ -140,7 +140,7 @@ impl DecodeError {
             } => {
                 let data = match kind {
                     AttributeErrorKind::Missing => Bytes::copy_from_slice(&[attribute.0]),
-                    AttributeErrorKind::AsPath => Bytes::new(),
+                    _ if kind.subcode() == update::MALFORMED_AS_PATH => Bytes::new(),
                     _ => octets.clone(),
                 };
                 update_error(kind.subcode()).with_data(data)

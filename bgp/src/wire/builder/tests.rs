@@ -414,3 +414,37 @@ fn attributes_come_in_the_order_of_their_types() {
     assert_eq!(read.attributes.large_communities.len(), 1);
     assert_eq!(read.attributes.next_hop, Some(Ipv4Addr::new(10, 0, 0, 1)));
 }
+
+/// No length field holds more than 65535.
+#[test]
+fn a_limit_beyond_what_the_length_field_holds_is_cut_to_it() {
+    let context = EncodeContext {
+        max_length: 100_000,
+        ..EncodeContext::default()
+    };
+    let v4 = announce(&external(), V4, &context);
+    assert_eq!(capacity(&v4, "10.0.0.1/32").1, 65533);
+}
+
+/// AS4_AGGREGATOR is for old peers only, and flags say of the length what is true.
+#[test]
+fn no_attribute_too_many_and_no_flag_too_many() {
+    let attributes = PathAttributes {
+        aggregator: Some(Aggregator {
+            asn: Asn(70_000),
+            router_id: [1, 2, 3, 4].into(),
+        }),
+        unknown: vec![UnknownAttribute {
+            flags: AttributeFlags(0xd0),
+            code: AttributeType(99),
+            value: Bytes::from_static(&[1]),
+        }],
+        ..PathAttributes::default()
+    };
+    let update = one(
+        announce(&attributes, V4, &EncodeContext::default()),
+        &["10.0.0.0/8"],
+    );
+    let body = octets("4003040a000001 c007080001117001020304 c0630101 080a");
+    assert_eq!(update[23..], body);
+}

@@ -267,3 +267,32 @@ fn families_are_offered_once() {
     let open = Open::new(Asn(1), 90, [1, 1, 1, 1].into(), &[BOTH, BOTH].concat());
     assert_eq!(open.families(), BOTH);
 }
+
+#[test]
+fn four_octets_only_where_both_sides_say_so() {
+    let mut two_octets = ours();
+    two_octets
+        .capabilities
+        .retain(|capability| !matches!(capability, Capability::FourOctetAsn(_)));
+    let theirs = Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH);
+    assert!(theirs.validate(None, &ours()).unwrap().four_octet_asn);
+    assert!(!theirs.validate(None, &two_octets).unwrap().four_octet_asn);
+}
+
+/// RFC 4271 §6.2: lengths that don't add up, capabilities of ours with another length than theirs.
+#[test]
+fn malformed_optional_parameters() {
+    for message in [
+        "001e 01 04 fde9 005a 0aff0001 00 00",
+        "0020 01 04 fde9 005a 0aff0001 00 ff 0000",
+        "001f 01 04 fde9 005a 0aff0001 01 02 00",
+        "0022 01 04 fde9 005a 0aff0001 05 02 03 0201 00",
+        "0021 01 04 fde9 005a 0aff0001 04 02 02 0100",
+    ] {
+        assert_eq!(
+            decode(message),
+            Err(DecodeError::MalformedOpen),
+            "{message}"
+        );
+    }
+}

@@ -961,3 +961,98 @@ fn a_loopback_next_hop_is_right_on_the_loopback_only() {
     let here = decode_with(&loopback, attributes, "18c63301");
     assert_eq!(here.announced().count(), 1);
 }
+
+/// What the overrun hides may well have been there.
+#[test]
+fn u5_attributes_after_an_overrun_are_not_missed() {
+    let update = decode("40010100 c00820");
+    assert_withdrawn(&update, 8, AttributeErrorKind::Overrun);
+}
+
+/// The first of several errors is the one told.
+#[test]
+fn u6_tells_the_first_error() {
+    assert_eq!(
+        refused("", "40010103 400400 c00800", ""),
+        (3, 6, octets("40010103"))
+    );
+}
+
+/// RFC 4271 §6.3: Malformed AS_PATH comes without data, whatever is malformed about it.
+#[test]
+fn u6_as_path_errors_have_no_data() {
+    for value in ["0200", "01010000fde9", "03010000fde9", "020100000000"] {
+        let attribute = format!("4002{:02x}{value}", value.len() / 2);
+        assert_eq!(refused("", &attribute, ""), (3, 11, vec![]), "{value}");
+    }
+}
+
+#[test]
+fn a8_communities_are_read_once_each() {
+    let update = with("c00808fde90001fde90001");
+    assert_eq!(update.attributes.communities, [Community::new(65001, 1)]);
+}
+
+#[test]
+fn a10_cluster_list_has_four_octets_a_piece() {
+    let attributes = format!("{BASE} 40050400000064 800a060a0000020a00");
+    let update = decode_with(&internal(), &attributes, P);
+    assert_withdrawn(&update, 10, AttributeErrorKind::Length);
+}
+
+/// Routes of a family that doesn't matter need no withdrawing, so an error beside them is no
+/// reason to end the session.
+#[test]
+fn a14b_an_error_beside_a_family_that_was_not_negotiated() {
+    let vpn = "800e200001800c00000000000000000a63010100700000110000fde900000001c63364";
+    let update = decode_with(&external(), &format!("{vpn} {ORIGIN} {AS_PATH} c00800"), "");
+    assert_eq!(update.treatment(), Some(Treatment::TreatAsWithdraw));
+    assert_eq!(names(update.withdrawn_prefixes()), [""; 0]);
+}
+
+/// Without IPv4 negotiated, an UPDATE that has none of it is as good as ever.
+#[test]
+fn a14b_only_ipv6_negotiated() {
+    let context = DecodeContext {
+        families: vec![Family::IPV6_UNICAST],
+        ..external()
+    };
+    let update = decode_with(&context, &format!("{REACH} {ORIGIN} {AS_PATH}"), "");
+    assert_eq!(update.errors, []);
+    assert_eq!(names(update.announced()), ["2001:db8:a::9/128"]);
+}
+
+#[test]
+fn a14d_not_even_optional() {
+    let reach = REACH.replace("800e26", "000e26");
+    let expected = (3, 4, octets(&reach));
+    assert_eq!(refused("", &format!("{reach} {BASE}"), P), expected);
+}
+
+/// Some fill the second half of a next hop with anything.
+#[test]
+fn a14_a_link_local_next_hop_that_is_none_is_passed_over() {
+    let global = "fd990001000000000000000000000001";
+    let reach =
+        format!("800e36 0002 01 20 {global} {global} 00 80 20010db8000a00000000000000000009");
+    let update = decode_with(&external(), &format!("{reach} {ORIGIN} {AS_PATH}"), "");
+    assert_eq!(update.errors, []);
+    let next_hop = update.mp_reach.map(|reach| reach.next_hop);
+    let global = "fd99:1::1".parse().unwrap();
+    assert_eq!(
+        next_hop,
+        Some(NextHop::V6 {
+            global,
+            link_local: None
+        })
+    );
+}
+
+#[test]
+fn u3_ipv6_prefixes_that_are_not_unicast_are_left_out() {
+    let reach = "800e1f 0002 01 10 fd990001000000000000000000000001 00 08ff 0afe80 20 20010db8";
+    let update = decode_with(&external(), &format!("{reach} {ORIGIN} {AS_PATH}"), "");
+    assert_eq!(names(update.announced()), ["2001:db8::/32"]);
+    assert_eq!(update.errors.len(), 1);
+    assert_eq!(update.errors[0].kind, AttributeErrorKind::NotUnicast(2));
+}
