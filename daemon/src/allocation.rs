@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrolb_allocator::{Outcome, Request, allocate_all};
+use ferrolb_allocator::{Allocator, Outcome, Request};
 
 use crate::api::ObjectName;
 use crate::config::Config;
@@ -14,27 +14,11 @@ use crate::source::StatusWrite;
 /// What became of every service of type LoadBalancer that is ours.
 pub type Outcomes = BTreeMap<ObjectName, Outcome>;
 
-/// The fold over all services.
-fn fold(index: &Index, request: impl Fn(&Service) -> Request) -> Outcomes {
-    let requests: Vec<Request> = index.services().filter(|service| service.is_ours()).map(request).collect();
-    allocate_all(index.config().pools.clone(), &requests)
-        .into_iter()
-        .map(|(key, outcome)| (ObjectName::new(key.namespace, key.name), outcome))
-        .collect()
-}
-
-/// A service's request, with the pinned pools that accept it.
-fn request(config: &Config, service: &Service) -> Request {
-    let accepting = config.pool_details.iter().filter(|(_, details)| {
-        let allocation = details.allocation.as_ref();
-        allocation.is_some_and(|allocation| allocation.accepts(&service.name.namespace, &service.labels))
-    });
-    Request { accepted_by: accepting.map(|(name, _)| name.clone()).collect(), ..service.request.clone() }
-}
-
 /// The allocator at work: what it decided and has not yet seen come back counts as held.
 #[derive(Debug, Default)]
 pub struct Allocation {
+    /// Knows from one decision to the next who holds what, and so which of two services changed.
+    allocator: Allocator,
     written: BTreeMap<ObjectName, StatusWrite>,
 }
 
@@ -43,23 +27,15 @@ impl Allocation {
     pub fn decide(&mut self, index: &Index) -> (Outcomes, Vec<StatusWrite>) {
         // A write whose service has another resourceVersion by now has landed or was refused: the facts tell which.
         self.written.retain(|name, write| {
-            index.service(name).is_some_and(|service| service.resource_version == write.resource_version)
+            let service = index.service(name);
+            service.is_some_and(|service| service.resource_version == write.resource_version)
         });
-        let outcomes = fold(index, |service| {
-            let request = request(index.config(), service);
-            match self.written.get(&service.name) {
-                Some(write) => Request {
-                    holds: write.addresses.clone(),
-                    holds_from: write.pool.clone(),
-                    ..request
-                },
-                None => request,
-            }
-        });
-        let mut writes: Vec<StatusWrite> =
-            outcomes.iter().filter_map(|(name, outcome)| wanted(index.service(name)?, outcome)).collect();
+        let outcomes = self.outcomes(index);
+        let wanted =
+            outcomes.iter().filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
         // A service that was ours and is of type LoadBalancer no more gives its address back.
-        writes.extend(index.services().filter_map(released));
+        let released = index.services().filter_map(released);
+        let mut writes: Vec<StatusWrite> = wanted.chain(released).collect();
         writes.retain(|write| self.written.get(&write.service) != Some(write));
         for write in &writes {
             self.written.insert(write.service.clone(), write.clone());
@@ -67,16 +43,46 @@ impl Allocation {
         (outcomes, writes)
     }
 
-    /// Leadership was lost: whatever was under way, the next leader decides from what it reads.
+    /// Leadership began or ended: a leader decides from what it reads, not from what it knew.
     pub fn forget(&mut self) {
-        self.written.clear();
+        *self = Self::default();
+    }
+
+    fn outcomes(&mut self, index: &Index) -> Outcomes {
+        let ours = index.services().filter(|service| service.is_ours());
+        let requests: Vec<Request> =
+            ours.map(|service| self.request(index.config(), service)).collect();
+        self.allocator.set_pools(index.config().pools.clone());
+        let outcomes = self.allocator.allocate_all(&requests).into_iter();
+        outcomes.map(|(key, outcome)| (ObjectName::new(key.namespace, key.name), outcome)).collect()
+    }
+
+    /// A service's request: with the pinned pools that accept it, and with what was decided for it and is on its way.
+    fn request(&self, config: &Config, service: &Service) -> Request {
+        let accepting = config.pool_details.iter().filter(|(_, details)| {
+            let allocation = details.allocation.as_ref();
+            let namespace = &service.name.namespace;
+            allocation.is_some_and(|allocation| allocation.accepts(namespace, &service.labels))
+        });
+        let accepted_by = accepting.map(|(name, _)| name.clone()).collect();
+        let request = Request { accepted_by, ..service.request.clone() };
+        match self.written.get(&service.name) {
+            Some(write) => Request {
+                holds: write.addresses.clone(),
+                holds_from: write.pool.clone(),
+                ..request
+            },
+            None => request,
+        }
     }
 }
 
 fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
-    let pool = outcome.pool().map(str::to_owned);
-    // An address whose pool is not known is kept as it stands, with what was noted beside it.
-    let pool = if matches!(outcome, Outcome::Kept { .. }) { service.request.holds_from.clone() } else { pool };
+    let pool = match outcome {
+        // An address whose pool is not known is kept as it stands, with what was noted beside it.
+        Outcome::Kept { .. } => service.request.holds_from.clone(),
+        _ => outcome.pool().map(str::to_owned),
+    };
     let same = service.addresses() == outcome.addresses()
         && service.invalid_address.is_none()
         && service.request.holds_from == pool;

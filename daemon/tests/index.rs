@@ -1,0 +1,251 @@
+//! The index: deciding only what a change touched gives the same as deciding everything, and a bad object never takes
+//! anything away.
+
+use ferrolb::api::{Kind, ObjectKey, ObjectName, RawObject};
+use ferrolb::desired::Desired;
+use ferrolb::index::Index;
+use ferrolb::source::Change;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const CONFIG: &str = "metallb-system";
+const NODE: &str = "node-0";
+
+fn key(kind: Kind, name: &str) -> ObjectKey {
+    let namespace = match kind {
+        Kind::Node | Kind::Namespace => "",
+        kind if kind.is_configuration() => CONFIG,
+        _ => "default",
+    };
+    ObjectKey::new(kind, ObjectName::new(namespace, name))
+}
+
+fn object(kind: Kind, name: &str, mut body: Value) -> Change {
+    body["kind"] = json!(kind.name());
+    body["apiVersion"] = json!(kind.api_version());
+    body["metadata"]["name"] = json!(name);
+    let raw: RawObject = serde_json::from_value(body).expect("an object");
+    Change::Apply(key(kind, name), raw)
+}
+
+fn pool(name: &str, addresses: &str) -> Change {
+    object(Kind::IpAddressPool, name, json!({ "spec": { "addresses": [addresses] } }))
+}
+
+fn peer(name: &str, address: &str, my_asn: u32) -> Change {
+    let spec = json!({ "myASN": my_asn, "peerASN": 64513, "peerAddress": address });
+    object(Kind::BgpPeer, name, json!({ "spec": spec }))
+}
+
+fn advertisement(name: &str, spec: Value) -> Change {
+    object(Kind::BgpAdvertisement, name, json!({ "spec": spec }))
+}
+
+fn node(name: &str, labels: Value) -> Change {
+    let status = json!({ "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] });
+    object(Kind::Node, name, json!({ "metadata": { "labels": labels }, "status": status }))
+}
+
+fn service(name: &str, policy: &str, address: &str) -> Change {
+    let spec = json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": policy, "clusterIP": "10.96.0.1",
+        "ports": [{ "port": 80 }]
+    });
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": address }] } });
+    object(Kind::Service, name, json!({ "spec": spec, "status": status }))
+}
+
+fn slice(name: &str, service: &str, node: &str, ready: bool) -> Change {
+    let labels = json!({ "kubernetes.io/service-name": service });
+    let endpoint =
+        json!({ "addresses": ["10.1.0.1"], "nodeName": node, "conditions": { "ready": ready } });
+    let body = json!({
+        "metadata": { "labels": labels }, "addressType": "IPv4", "endpoints": [endpoint]
+    });
+    object(Kind::EndpointSlice, name, body)
+}
+
+fn number() -> impl Strategy<Value = u8> {
+    0..3_u8
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let policy = prop_oneof![Just("Cluster"), Just("Local"), Just("Nonsense")];
+    let address = prop_oneof![Just("192.0.2.1"), Just("192.0.2.2"), Just("198.51.100.1"), Just("x")];
+    let spec = prop_oneof![
+        Just(json!({})),
+        Just(json!({ "aggregationLength": 24 })),
+        Just(json!({ "peers": ["peer-1"], "localPref": 7 })),
+        Just(json!({ "communities": ["64512:1"], "ipAddressPools": ["pool-0"] })),
+        Just(json!({ "communities": ["nonsense"] })),
+    ];
+    let addresses = prop_oneof![Just("192.0.2.0/24"), Just("198.51.100.0/24"), Just("nonsense")];
+    let labels = prop_oneof![
+        Just(json!({})),
+        Just(json!({ "node.kubernetes.io/exclude-from-external-load-balancers": "" })),
+    ];
+    let kind = prop_oneof![
+        Just((Kind::Service, "service")),
+        Just((Kind::EndpointSlice, "slice")),
+        Just((Kind::Node, "node")),
+        Just((Kind::IpAddressPool, "pool")),
+        Just((Kind::BgpPeer, "peer")),
+        Just((Kind::BgpAdvertisement, "advertisement")),
+    ];
+    prop_oneof![
+        4 => (number(), policy, address)
+            .prop_map(|(n, policy, address)| service(&format!("service-{n}"), policy, address)),
+        4 => (number(), number(), number(), any::<bool>()).prop_map(|(n, service, node, ready)| {
+            slice(&format!("slice-{n}"), &format!("service-{service}"), &format!("node-{node}"), ready)
+        }),
+        2 => (number(), addresses).prop_map(|(n, range)| pool(&format!("pool-{n}"), range)),
+        2 => (number(), number())
+            .prop_map(|(n, asn)| peer(&format!("peer-{n}"), "10.0.0.9", u32::from(asn) + 64512)),
+        2 => (number(), spec).prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
+        1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
+        1 => (number(), kind.clone())
+            .prop_map(|(n, (kind, name))| Change::Delete(key(kind, &format!("{name}-{n}")))),
+        1 => kind.prop_map(|(kind, _)| Change::Unreadable(kind, "gone".into()))
+            .prop_filter("configuration", |change| {
+                matches!(change, Change::Unreadable(kind, _) if kind.is_configuration())
+            }),
+    ]
+}
+
+/// Something to begin with, so that routes come and go.
+fn beginning() -> Vec<Change> {
+    vec![
+        node(NODE, json!({})),
+        pool("pool-0", "192.0.2.0/24"),
+        peer("peer-0", "10.0.0.9", 64512),
+        peer("peer-1", "10.0.0.9", 64512),
+        advertisement("advertisement-0", json!({})),
+        service("service-0", "Cluster", "192.0.2.1"),
+        slice("slice-0", "service-0", NODE, true),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn deciding_what_was_touched_is_deciding_everything(changes in prop::collection::vec(change(), 1..40)) {
+        let mut index = Index::default();
+        let mut desired = Desired::new(NODE);
+        let mut wire = std::collections::BTreeMap::new();
+        for change in beginning().into_iter().chain(changes) {
+            let touched = index.apply(change);
+            for change in desired.update(&index, &touched) {
+                let key = (change.peer, change.prefix);
+                match change.route {
+                    Some(route) => wire.insert(key, route),
+                    None => wire.remove(&key),
+                };
+            }
+            prop_assert_eq!(&desired, &Desired::of(&index, NODE));
+            prop_assert_eq!(&wire, desired.routes());
+        }
+    }
+}
+
+fn index(changes: Vec<Change>) -> Index {
+    let mut index = Index::default();
+    for change in changes {
+        index.apply(change);
+    }
+    index
+}
+
+fn routes(index: &Index) -> Vec<String> {
+    let desired = Desired::of(index, NODE);
+    desired.routes().keys().map(|(peer, prefix)| format!("{peer} {prefix}")).collect()
+}
+
+#[test]
+fn a_bad_object_keeps_its_last_good_value() {
+    let mut index = index(beginning());
+    let before = routes(&index);
+    assert_eq!(before, ["peer-0 192.0.2.1/32", "peer-1 192.0.2.1/32"]);
+    for (bad, name) in [
+        (pool("pool-0", "nonsense"), "IPAddressPool metallb-system/pool-0"),
+        (peer("peer-0", "nonsense", 64512), "BGPPeer metallb-system/peer-0"),
+        (
+            advertisement("advertisement-0", json!({ "communities": ["nonsense"] })),
+            "BGPAdvertisement metallb-system/advertisement-0",
+        ),
+        (service("service-0", "Nonsense", "192.0.2.1"), "Service default/service-0"),
+    ] {
+        index.apply(bad);
+        assert_eq!(routes(&index), before, "{name}");
+        let named = index.problems().iter().any(|problem| problem.object.to_string() == name);
+        assert!(named, "{name} is not among {:?}", index.problems());
+    }
+    assert!(index.config().pools.get("pool-0").is_some_and(|pool| pool.options().frozen));
+}
+
+#[test]
+fn a_pool_that_can_not_be_read_is_frozen_and_thaws() {
+    let mut index = index(beginning());
+    index.apply(Change::Unreadable(Kind::IpAddressPool, "the CRD is gone".into()));
+    let frozen = |index: &Index| {
+        let pool = index.config().pools.get("pool-0").expect("the pool stays");
+        (pool.options().frozen, index.config().pools.complete())
+    };
+    assert_eq!(frozen(&index), (true, false));
+    assert_eq!(routes(&index).len(), 2);
+    index.apply(pool("pool-0", "192.0.2.0/24"));
+    assert_eq!(frozen(&index), (false, true));
+}
+
+#[test]
+fn a_pool_that_was_never_good_lets_its_services_be_announced() {
+    let mut changes = beginning();
+    changes.remove(1);
+    let mut index = index(changes);
+    let annotated = |policy: &str| {
+        let Change::Apply(key, mut raw) = service("service-0", policy, "192.0.2.1") else { unreachable!() };
+        raw.metadata
+            .annotations
+            .insert("metallb.io/ip-allocated-from-pool".into(), "pool-0".into());
+        Change::Apply(key, raw)
+    };
+    index.apply(annotated("Cluster"));
+    assert!(routes(&index).is_empty(), "no such pool exists");
+    index.apply(pool("pool-0", "nonsense"));
+    assert_eq!(routes(&index).len(), 2);
+}
+
+#[test]
+fn deleting_a_pool_on_purpose_withdraws() {
+    let mut index = index(beginning());
+    index.apply(Change::Delete(key(Kind::IpAddressPool, "pool-0")));
+    assert!(routes(&index).is_empty());
+    assert!(index.config().pools.complete());
+}
+
+#[test]
+fn of_two_services_with_one_address_the_younger_is_withheld() {
+    let mut index = index(beginning());
+    let created = |name: &str, created: &str| {
+        let Change::Apply(key, mut raw) = service(name, "Cluster", "192.0.2.1") else { unreachable!() };
+        raw.metadata.creation_timestamp = created.into();
+        Change::Apply(key, raw)
+    };
+    index.apply(slice("slice-1", "service-1", NODE, true));
+    index.apply(created("service-0", "2026-01-02T00:00:00Z"));
+    let touched = index.apply(created("service-1", "2026-01-01T00:00:00Z"));
+    assert_eq!(touched.services.len(), 2, "the other holder is touched as well");
+    let desired = Desired::of(&index, NODE);
+    let reasons: Vec<(String, &str)> = desired
+        .decisions()
+        .iter()
+        .map(|(name, decision)| (name.to_string(), decision.verdicts[0].reason.code()))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            ("default/service-0".to_owned(), "AddressConflict"),
+            ("default/service-1".to_owned(), "Announced"),
+        ]
+    );
+}

@@ -1,0 +1,84 @@
+//! Folders of YAML in, decisions out: every case in `plans/` as `ferrolb plan` sees it, as a snapshot beside it.
+
+use std::path::{Path, PathBuf};
+
+use ferrolb::plan::{Plan, plan};
+use ferrolb::source::manifests::Loader;
+
+const NAMESPACE: &str = "metallb-system";
+
+fn case(name: &str) -> Plan {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let paths: Vec<PathBuf> = vec![folder.join("base.yaml"), folder.join(format!("{name}.yaml"))];
+    plan(&Loader::new(paths, NAMESPACE).load(), &[NAMESPACE.to_owned()])
+}
+
+/// One line a fact, so that a change of behaviour is a readable diff.
+fn told(plan: &Plan) -> String {
+    let mut lines = Vec::new();
+    for service in &plan.services {
+        let addresses: Vec<String> = service.addresses.iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "service {}/{}: {} pool={} reason={}",
+            service.namespace,
+            service.name,
+            addresses.join(" "),
+            service.pool.as_deref().unwrap_or("-"),
+            service.reason.as_deref().unwrap_or("-")
+        ));
+    }
+    for route in &plan.routes {
+        lines.push(format!(
+            "route {} -> {}: {} via {} communities={:?} large={:?} localPref={:?}",
+            route.node,
+            route.peer,
+            route.prefix,
+            route.next_hop.map_or_else(|| "-".to_owned(), |next_hop| next_hop.to_string()),
+            route.communities,
+            route.large_communities,
+            route.local_pref
+        ));
+    }
+    for withheld in &plan.withheld {
+        lines.push(format!(
+            "withheld {}/{} on {} from {}: {}",
+            withheld.namespace,
+            withheld.name,
+            withheld.node,
+            withheld.peer.as_deref().unwrap_or("all"),
+            withheld.reason
+        ));
+    }
+    let folder = format!("{}/tests/plans/", env!("CARGO_MANIFEST_DIR"));
+    for (kind, list) in [("error", &plan.errors), ("notice", &plan.notices)] {
+        for error in list {
+            lines.push(format!("{kind} {}: {}", error.object.replace(&folder, ""), error.message));
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn which_endpoints_make_a_node_announce() {
+    insta::assert_snapshot!(told(&case("endpoints")));
+}
+
+#[test]
+fn who_is_selected() {
+    insta::assert_snapshot!(told(&case("selectors")));
+}
+
+#[test]
+fn which_family_goes_where() {
+    insta::assert_snapshot!(told(&case("families")));
+}
+
+#[test]
+fn why_something_is_withheld() {
+    insta::assert_snapshot!(told(&case("withheld")));
+}
+
+#[test]
+fn what_is_refused_and_how_that_is_said() {
+    insta::assert_snapshot!(told(&case("refused")));
+}
