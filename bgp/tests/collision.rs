@@ -25,16 +25,22 @@ fn collide(first_id: &str, second_id: &str, latency: Duration, head_start: Durat
 
 #[test]
 fn exactly_one_connection_survives_and_both_ends_agree_which() {
-    for (first, second) in [("9.9.9.9", "10.0.0.9"), ("10.0.0.9", "9.9.9.9"), ("1.1.1.1", "1.1.1.1")] {
-        let mut world =
-            collide(first, second, Duration::from_millis(5), Duration::ZERO);
+    for (first, second) in [
+        ("9.9.9.9", "10.0.0.9"),
+        ("10.0.0.9", "9.9.9.9"),
+        ("1.1.1.1", "1.1.1.1"),
+    ] {
+        let mut world = collide(first, second, Duration::from_millis(5), Duration::ZERO);
         world.until(seconds(1), "session up", World::established);
         world.run(seconds(400));
         assert!(world.established());
         for host in 0..2 {
             assert_eq!(world.status(host).established_count, 1, "{first} {second}");
             let down = |(_, event): &(Duration, Event)| matches!(event, Event::Down { .. });
-            assert!(!world.hosts[host].events.iter().any(down), "no session was lost");
+            assert!(
+                !world.hosts[host].events.iter().any(down),
+                "no session was lost"
+            );
         }
         // The loser went with Cease 6/7, and it was the connection of the lower identity.
         let first_wins = (first.parse::<std::net::Ipv4Addr>().unwrap(), 65001)
@@ -49,12 +55,22 @@ fn exactly_one_connection_survives_and_both_ends_agree_which() {
                 })
                 .collect();
             let own_lost = matches!(lost[..], [ConnectionId::Dialled(_)]);
-            assert_eq!(own_lost, (host == 0) != first_wins, "{first} {second} {host} {lost:?}");
+            assert_eq!(
+                own_lost,
+                (host == 0) != first_wins,
+                "{first} {second} {host} {lost:?}"
+            );
         }
-        let notifications: Vec<_> =
-            (0..2).flat_map(|host| world.hosts[host].notifications_sent()).collect();
+        let notifications: Vec<_> = (0..2)
+            .flat_map(|host| world.hosts[host].notifications_sent())
+            .collect();
         assert!(!notifications.is_empty());
-        assert!(notifications.iter().all(|n| (n.code.0, n.subcode) == (6, 7)), "{notifications:?}");
+        assert!(
+            notifications
+                .iter()
+                .all(|n| (n.code.0, n.subcode) == (6, 7)),
+            "{notifications:?}"
+        );
     }
 }
 
@@ -66,7 +82,11 @@ fn whatever_the_moment_the_session_comes_up_in_seconds() {
             world.until(seconds(5), "session up", World::established);
             world.run(seconds(200));
             assert!(world.established());
-            assert_eq!(world.status(0).established_count, 1, "{head_start:?} {first}");
+            assert_eq!(
+                world.status(0).established_count,
+                1,
+                "{head_start:?} {first}"
+            );
         }
     }
 }
@@ -79,8 +99,18 @@ fn a_dead_second_connection_does_not_win() {
     world.host("10.0.0.2", false);
     world.input(0, Input::SetPeer(peer("b", "10.0.0.2", 65001, 65002)));
     let connection = ConnectionId::Accepted(77);
-    let (local, remote) = ("10.0.0.1:179".parse().unwrap(), "10.0.0.2:555".parse().unwrap());
-    world.input(0, Input::Accepted { connection, local, remote });
+    let (local, remote) = (
+        "10.0.0.1:179".parse().unwrap(),
+        "10.0.0.2:555".parse().unwrap(),
+    );
+    world.input(
+        0,
+        Input::Accepted {
+            connection,
+            local,
+            remote,
+        },
+    );
     world.run(seconds(30));
     // The peer's real attempt takes its place.
     world.input(1, Input::SetPeer(peer("a", "10.0.0.1", 65002, 65001)));

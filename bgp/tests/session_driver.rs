@@ -19,8 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn options(id: u8, listen: bool) -> SpeakerOptions {
     let router_id_fallback = Ipv4Addr::new(10, 255, 0, id);
     SpeakerOptions {
-        speaker: SpeakerConfig { router_id_fallback, seed: id.into() },
-        listen: if listen { vec!["127.0.0.1:0".parse().unwrap()] } else { vec![] },
+        speaker: SpeakerConfig {
+            router_id_fallback,
+            seed: id.into(),
+        },
+        listen: if listen {
+            vec!["127.0.0.1:0".parse().unwrap()]
+        } else {
+            vec![]
+        },
     }
 }
 
@@ -57,13 +64,21 @@ fn node(router: SocketAddr, source: &str, password: Option<&str>) -> PeerConfig 
 }
 
 fn prefixes(count: u32) -> Vec<IpNet> {
-    (0..count).map(|i| format!("10.{}.{}.1/32", i / 250, i % 250).parse().unwrap()).collect()
+    (0..count)
+        .map(|i| format!("10.{}.{}.1/32", i / 250, i % 250).parse().unwrap())
+        .collect()
 }
 
 fn routes(prefixes: &[IpNet], announce: bool) -> Vec<PeerRoutes> {
     let route = announce.then(|| Arc::new(RouteAttributes::default()));
-    let changes = prefixes.iter().map(|prefix| (*prefix, route.clone())).collect();
-    vec![PeerRoutes { peer: "tor".to_owned(), changes }]
+    let changes = prefixes
+        .iter()
+        .map(|prefix| (*prefix, route.clone()))
+        .collect();
+    vec![PeerRoutes {
+        peer: "tor".to_owned(),
+        changes,
+    }]
 }
 
 /// Reads events until something holds, keeping a table per peer as a router would.
@@ -99,7 +114,12 @@ async fn until(
 
 async fn wait_for(handle: &Handle, state: State) {
     timeout(PATIENCE, async {
-        while !handle.snapshot().await.iter().any(|peer| peer.state == state) {
+        while !handle
+            .snapshot()
+            .await
+            .iter()
+            .any(|peer| peer.state == state)
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
@@ -129,11 +149,17 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
         assert_eq!(table[&prefixes[0]].attributes.next_hop, peer.parse().ok());
     }
     let status = &nodes[0].0.snapshot().await[0];
-    assert_eq!((status.state, status.prefixes_advertised), (State::Established, 3000));
+    assert_eq!(
+        (status.state, status.prefixes_advertised),
+        (State::Established, 3000)
+    );
     assert_eq!(nodes[0].0.advertised("tor").await.len(), 3000);
 
     nodes[0].0.routes(routes(&prefixes[..1000], false));
-    until(&mut heard, &mut tables, |_, tables| tables["127.0.0.1"].len() == 2000).await;
+    until(&mut heard, &mut tables, |_, tables| {
+        tables["127.0.0.1"].len() == 2000
+    })
+    .await;
     assert_eq!(tables["127.0.0.2"].len(), 3000);
 
     // Leaves in order: everything is withdrawn by UPDATEs before the session goes.
@@ -147,12 +173,17 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
         }
         false
     });
-    timeout(PATIENCE, async { tokio::join!(shutdown, watch) }).await.expect("in time");
+    timeout(PATIENCE, async { tokio::join!(shutdown, watch) })
+        .await
+        .expect("in time");
     assert!(leaving.0.snapshot().await.is_empty(), "it has ended");
 
     // The other one is dropped without a word: its handle's end is a shutdown too.
     drop(nodes);
-    until(&mut heard, &mut tables, |event, _| matches!(event, Event::Down { .. })).await;
+    until(&mut heard, &mut tables, |event, _| {
+        matches!(event, Event::Down { .. })
+    })
+    .await;
     router.shutdown("").await;
 }
 
@@ -165,19 +196,30 @@ async fn tcp_md5_runs_with_the_right_password_and_never_with_a_wrong_one_or_none
         wait_for(&handle, State::Connect).await;
         // A SYN that isn't answered: the kernel drops what is signed wrongly or not at all.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(handle.snapshot().await[0].state, State::Connect, "{wrong:?}");
+        assert_eq!(
+            handle.snapshot().await[0].state,
+            State::Connect,
+            "{wrong:?}"
+        );
     }
-    handle.set_peer(node(address, "127.0.0.1", Some("correct horse"))).unwrap();
+    handle
+        .set_peer(node(address, "127.0.0.1", Some("correct horse")))
+        .unwrap();
     wait_for(&handle, State::Established).await;
     let mut tables = BTreeMap::new();
-    until(&mut heard, &mut tables, |event, _| matches!(event, Event::Established { .. })).await;
+    until(&mut heard, &mut tables, |event, _| {
+        matches!(event, Event::Established { .. })
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_signed_peer_is_not_taken_by_a_router_without_the_password() {
     let (router, _heard, address) = router(&["127.0.0.1"], None);
     let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
-    handle.set_peer(node(address, "127.0.0.1", Some("correct horse"))).unwrap();
+    handle
+        .set_peer(node(address, "127.0.0.1", Some("correct horse")))
+        .unwrap();
     wait_for(&handle, State::Connect).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(handle.snapshot().await[0].state, State::Connect);
@@ -188,14 +230,16 @@ async fn a_signed_peer_is_not_taken_by_a_router_without_the_password() {
 async fn a_refused_connection_and_a_foreign_source_address_are_told_in_words() {
     let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
     // A port that was free a moment ago, and whose listener is gone.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for (source, words) in
-        [("127.0.0.1", "nothing listens there"), ("192.0.2.77", "can't dial from 192.0.2.77")]
-    {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for (source, words) in [
+        ("127.0.0.1", "nothing listens there"),
+        ("192.0.2.77", "can't dial from 192.0.2.77"),
+    ] {
         handle.set_peer(node(closed, source, None)).unwrap();
-        let told = |event: &Event| {
-            matches!(event, Event::Down { cause, .. } if cause.to_string().contains(words))
-        };
+        let told = |event: &Event| matches!(event, Event::Down { cause, .. } if cause.to_string().contains(words));
         until(&mut events, &mut BTreeMap::new(), |event, _| told(event)).await;
     }
     let status = &handle.snapshot().await[0];
@@ -205,9 +249,17 @@ async fn a_refused_connection_and_a_foreign_source_address_are_told_in_words() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_an_error_at_the_start() {
     let (router, _events, address) = router(&[], None);
-    let taken = SpeakerOptions { listen: vec![address], ..options(2, false) };
+    let taken = SpeakerOptions {
+        listen: vec![address],
+        ..options(2, false)
+    };
     let error = speaker::spawn(taken).err().expect("taken");
-    assert!(error.to_string().contains(&format!("can't listen on {address}")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("can't listen on {address}")),
+        "{error}"
+    );
     router.shutdown("").await;
 }
 
@@ -217,6 +269,8 @@ async fn whoever_is_not_configured_is_shown_the_door() {
     let (_router, _events, address) = router(&["127.0.0.9"], None);
     let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut octets = Vec::new();
-    let read = timeout(PATIENCE, stranger.read_to_end(&mut octets)).await.expect("in time");
+    let read = timeout(PATIENCE, stranger.read_to_end(&mut octets))
+        .await
+        .expect("in time");
     assert!(read.is_err() || octets.is_empty(), "not a word: {octets:?}");
 }

@@ -40,7 +40,10 @@ impl Lone {
     fn new() -> Self {
         let router_id_fallback = Ipv4Addr::new(10, 255, 0, 99);
         let mut lone = Self {
-            speaker: Speaker::new(SpeakerConfig { router_id_fallback, seed: 7 }),
+            speaker: Speaker::new(SpeakerConfig {
+                router_id_fallback,
+                seed: 7,
+            }),
             now: Instant::now(),
             framer: Framer::default(),
             events: Vec::new(),
@@ -49,10 +52,17 @@ impl Lone {
         };
         let address = "10.0.0.2:179".parse().unwrap();
         let config = PeerConfig::new("tor", address, Asn(65001), Asn(65002));
-        lone.input(Input::SetPeer(PeerConfig { receive: true, ..config }));
+        lone.input(Input::SetPeer(PeerConfig {
+            receive: true,
+            ..config
+        }));
         lone.input(Input::OpenGate);
         let local = "10.0.0.1:40000".parse().unwrap();
-        lone.input(Input::Connected { connection: ID, local, remote: address });
+        lone.input(Input::Connected {
+            connection: ID,
+            local,
+            remote: address,
+        });
         assert!(matches!(lone.sent()[..], [Message::Open(_)]));
         lone
     }
@@ -92,7 +102,10 @@ impl Lone {
     }
 
     fn receive(&mut self, hex: &str) {
-        self.input(Input::Received { connection: ID, octets: raw(hex) });
+        self.input(Input::Received {
+            connection: ID,
+            octets: raw(hex),
+        });
     }
 
     /// What it sends when the socket takes everything.
@@ -100,7 +113,10 @@ impl Lone {
         let mut messages = Vec::new();
         while let Some(octets) = self.speaker.poll_transmit(self.now, ID, 65536) {
             self.framer.push(&octets);
-            let context = DecodeContext { four_octet_asn: true, ..DecodeContext::default() };
+            let context = DecodeContext {
+                four_octet_asn: true,
+                ..DecodeContext::default()
+            };
             while let Some(message) = self.framer.next(&context) {
                 messages.push(message.expect("we send what we can read"));
             }
@@ -112,10 +128,17 @@ impl Lone {
     /// The NOTIFICATION that ended it, checked to be the only and last thing sent.
     fn notification(&mut self) -> (u8, u8, Vec<u8>) {
         let sent = self.sent();
-        let Some(Message::Notification(last)) = sent.last() else { panic!("no NOTIFICATION: {sent:?}") };
-        let all = sent.iter().filter(|message| matches!(message, Message::Notification(_)));
+        let Some(Message::Notification(last)) = sent.last() else {
+            panic!("no NOTIFICATION: {sent:?}")
+        };
+        let all = sent
+            .iter()
+            .filter(|message| matches!(message, Message::Notification(_)));
         assert_eq!(all.count(), 1);
-        assert!(self.finished, "it must reach the peer before the connection is closed");
+        assert!(
+            self.finished,
+            "it must reach the peer before the connection is closed"
+        );
         (last.code.0, last.subcode, last.data.to_vec())
     }
 
@@ -132,7 +155,11 @@ impl Lone {
 fn demand(state: State, message: &str, code: u8, subcode: u8, data: &[u8]) {
     let mut lone = Lone::in_state(state);
     lone.receive(message);
-    assert_eq!(lone.notification(), (code, subcode, data.to_vec()), "{state} {message}");
+    assert_eq!(
+        lone.notification(),
+        (code, subcode, data.to_vec()),
+        "{state} {message}"
+    );
     assert_eq!(lone.state(), State::Idle);
     // Nothing that comes later counts, and its connection goes away even if the peer doesn't close.
     lone.receive(UPDATE);
@@ -157,7 +184,10 @@ fn bad_headers_are_1_x_in_every_state() {
         let mut lone = Lone::in_state(state);
         let mut octets = raw(KEEPALIVE).to_vec();
         octets[15] = 0;
-        lone.input(Input::Received { connection: ID, octets: octets.into() });
+        lone.input(Input::Received {
+            connection: ID,
+            octets: octets.into(),
+        });
         assert_eq!(lone.notification(), (1, 1, vec![]), "marker, {state}");
     }
 }
@@ -165,8 +195,20 @@ fn bad_headers_are_1_x_in_every_state() {
 #[test]
 fn bad_opens_are_2_x() {
     let open = |fixed: &str| format!("001d01 {fixed} 00");
-    demand(State::OpenSent, &open("03 fdea 005a 0aff0001"), 2, 1, &[0, 4]);
-    demand(State::OpenSent, &open("05 fdea 005a 0aff0001"), 2, 1, &[0, 4]);
+    demand(
+        State::OpenSent,
+        &open("03 fdea 005a 0aff0001"),
+        2,
+        1,
+        &[0, 4],
+    );
+    demand(
+        State::OpenSent,
+        &open("05 fdea 005a 0aff0001"),
+        2,
+        1,
+        &[0, 4],
+    );
     for (fixed, subcode) in [
         ("04 fe4b 005a 0aff0001", 2), // another AS
         ("04 0000 005a 0aff0001", 2), // AS 0
@@ -201,7 +243,13 @@ fn a_message_out_of_place_is_5_x_by_state() {
     // What doesn't even decode is still out of place.
     demand(State::OpenSent, "001b02 ffff 0000 00000000", 5, 1, &[2]);
     demand(State::OpenConfirm, "001b02 ffff 0000 00000000", 5, 2, &[2]);
-    demand(State::Established, "001d01 03 fdea 005a 0aff0001 00", 5, 3, &[1]);
+    demand(
+        State::Established,
+        "001d01 03 fdea 005a 0aff0001 00",
+        5,
+        3,
+        &[1],
+    );
 }
 
 #[test]
@@ -227,7 +275,12 @@ fn an_update_whose_lengths_lie_is_3_1_and_lesser_errors_leave_the_session_up() {
 #[test]
 fn a_notification_is_never_answered() {
     for state in [State::OpenSent, State::OpenConfirm, State::Established] {
-        for message in ["001503 0202", "001503 0602", "0017 03 0602 80 41", "001503 0000"] {
+        for message in [
+            "001503 0202",
+            "001503 0602",
+            "0017 03 0602 80 41",
+            "001503 0000",
+        ] {
             let mut lone = Lone::in_state(state);
             lone.receive(message);
             assert!(lone.sent().is_empty());
@@ -240,15 +293,27 @@ fn a_notification_is_never_answered() {
 #[test]
 fn octets_may_come_one_by_one_or_all_at_once() {
     let mut lone = Lone::in_state(State::OpenSent);
-    for octet in [OPEN, KEEPALIVE, UPDATE].iter().flat_map(|message| raw(message)) {
-        lone.input(Input::Received { connection: ID, octets: Bytes::from(vec![octet]) });
+    for octet in [OPEN, KEEPALIVE, UPDATE]
+        .iter()
+        .flat_map(|message| raw(message))
+    {
+        lone.input(Input::Received {
+            connection: ID,
+            octets: Bytes::from(vec![octet]),
+        });
     }
     assert_eq!(lone.state(), State::Established);
     assert_eq!(lone.speaker.status(lone.now)[0].prefixes_received, 1);
 
     let mut lone = Lone::in_state(State::OpenSent);
-    let octets = [OPEN, KEEPALIVE, UPDATE].iter().flat_map(|message| raw(message)).collect();
-    lone.input(Input::Received { connection: ID, octets });
+    let octets = [OPEN, KEEPALIVE, UPDATE]
+        .iter()
+        .flat_map(|message| raw(message))
+        .collect();
+    lone.input(Input::Received {
+        connection: ID,
+        octets,
+    });
     assert_eq!(lone.state(), State::Established);
     assert_eq!(lone.speaker.status(lone.now)[0].received.total(), 3);
 }
@@ -269,7 +334,10 @@ fn a_peer_that_talks_but_never_reads_is_left_by_the_send_hold_timer() {
     let mut lone = Lone::in_state(State::Established);
     let begin = lone.now;
     while !lone.closed {
-        assert!(lone.now - begin < Duration::from_secs(490), "RFC 9687: 480 s");
+        assert!(
+            lone.now - begin < Duration::from_secs(490),
+            "RFC 9687: 480 s"
+        );
         lone.now += Duration::from_secs(10);
         lone.receive(KEEPALIVE);
         lone.input(Input::Timeout);
@@ -282,7 +350,10 @@ fn a_peer_that_talks_but_never_reads_is_left_by_the_send_hold_timer() {
 #[test]
 fn a_connection_closed_in_open_sent_hints_at_the_configuration() {
     let mut lone = Lone::new();
-    lone.input(Input::Closed { connection: ID, error: None });
+    lone.input(Input::Closed {
+        connection: ID,
+        error: None,
+    });
     let cause = lone.cause().to_string();
     assert!(cause.contains("AS numbers and password"), "{cause}");
     assert_eq!(lone.state(), State::Active);

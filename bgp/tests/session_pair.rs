@@ -25,20 +25,32 @@ fn code(cause: &Cause) -> (u8, u8) {
 #[test]
 fn a_session_comes_up_and_routes_arrive_with_next_hop_and_path() {
     let mut world = pair(|config| config.next_hops.v6 = Some("2001:db8::1".parse().unwrap()));
-    let changes = vec![(net("203.0.113.10/32"), route(5)), (net("2001:db8:1::10/128"), route(5))];
+    let changes = vec![
+        (net("203.0.113.10/32"), route(5)),
+        (net("2001:db8:1::10/128"), route(5)),
+    ];
     world.input(0, routes("b", changes));
     world.input(0, Input::OpenGate);
-    world.until(seconds(2), "routes", |world| world.hosts[1].table().len() == 2);
+    world.until(seconds(2), "routes", |world| {
+        world.hosts[1].table().len() == 2
+    });
 
     let table = world.hosts[1].table();
     let v4 = &table[&net("203.0.113.10/32")];
     assert_eq!(v4.attributes.next_hop, Some("10.0.0.1".parse().unwrap()));
     assert_eq!(v4.attributes.med, Some(5));
     assert_eq!(v4.attributes.local_pref, None);
-    let path = v4.attributes.as_path.as_ref().expect("AS_PATH is mandatory");
+    let path = v4
+        .attributes
+        .as_path
+        .as_ref()
+        .expect("AS_PATH is mandatory");
     assert!(format!("{path:?}").contains("65001"), "{path:?}");
     let status = world.status(0);
-    assert_eq!((status.prefixes_advertised, status.established_count), (2, 1));
+    assert_eq!(
+        (status.prefixes_advertised, status.established_count),
+        (2, 1)
+    );
     assert_eq!(status.local_address, Some("10.0.0.1".parse().unwrap()));
     assert_eq!(status.local_router_id, Some("10.0.0.1".parse().unwrap()));
     assert_eq!(status.remote_router_id, Some("10.0.0.2".parse().unwrap()));
@@ -46,7 +58,9 @@ fn a_session_comes_up_and_routes_arrive_with_next_hop_and_path() {
     assert_eq!(world.status(1).prefixes_received, 2);
 
     world.input(0, routes("b", vec![(net("203.0.113.10/32"), None)]));
-    world.until(seconds(1), "withdrawn", |world| world.hosts[1].table().len() == 1);
+    world.until(seconds(1), "withdrawn", |world| {
+        world.hosts[1].table().len() == 1
+    });
 }
 
 #[test]
@@ -57,7 +71,9 @@ fn ibgp_keeps_the_path_empty_and_carries_local_pref() {
     });
     world.input(0, routes("b", vec![(net("203.0.113.10/32"), route(5))]));
     world.input(0, Input::OpenGate);
-    world.until(seconds(2), "route", |world| world.hosts[1].table().len() == 1);
+    world.until(seconds(2), "route", |world| {
+        world.hosts[1].table().len() == 1
+    });
     let table = world.hosts[1].table();
     let attributes = &table[&net("203.0.113.10/32")].attributes;
     assert_eq!(attributes.local_pref, Some(100));
@@ -71,13 +87,17 @@ fn nothing_is_said_before_the_gate_opens_and_then_one_end_of_rib_per_family() {
     world.run(seconds(60));
     let updates = |world: &World| {
         let sent = world.hosts[0].sent.iter();
-        sent.filter(|(_, message)| matches!(message, Message::Update(_))).count()
+        sent.filter(|(_, message)| matches!(message, Message::Update(_)))
+            .count()
     };
     assert_eq!(updates(&world), 0);
     world.input(0, Input::OpenGate);
     world.run(seconds(1));
-    let ends: Vec<Family> =
-        world.hosts[1].updates().iter().filter_map(|update| update.end_of_rib()).collect();
+    let ends: Vec<Family> = world.hosts[1]
+        .updates()
+        .iter()
+        .filter_map(|update| update.end_of_rib())
+        .collect();
     assert_eq!(ends.len(), 2, "{ends:?}");
     assert!(ends.contains(&Family::IPV4_UNICAST) && ends.contains(&Family::IPV6_UNICAST));
     assert_eq!(updates(&world), 3);
@@ -107,7 +127,10 @@ fn a_silent_cut_ends_the_session_on_both_sides_after_the_hold_time() {
         (0..2).all(|host| world.state(host) != State::Established)
     });
     let took = world.elapsed() - before;
-    assert!((Duration::from_millis(5900)..=Duration::from_millis(9100)).contains(&took), "{took:?}");
+    assert!(
+        (Duration::from_millis(5900)..=Duration::from_millis(9100)).contains(&took),
+        "{took:?}"
+    );
     for host in 0..2 {
         let cause = world.hosts[host].causes()[0];
         assert!(matches!(cause, Cause::Sent(_)));
@@ -131,10 +154,16 @@ fn keepalives_are_spaced_by_a_third_of_the_hold_time_with_jitter() {
             .collect();
         assert!((40..=54).contains(&times.len()), "{}", times.len());
         for gap in times.windows(2).map(|two| two[1] - two[0]) {
-            assert!((Duration::from_millis(2250)..=seconds(3)).contains(&gap), "{gap:?}");
+            assert!(
+                (Duration::from_millis(2250)..=seconds(3)).contains(&gap),
+                "{gap:?}"
+            );
         }
         let first = times[2] - times[1];
-        assert!(times.windows(2).any(|two| two[1] - two[0] != first), "no jitter");
+        assert!(
+            times.windows(2).any(|two| two[1] - two[0] != first),
+            "no jitter"
+        );
     }
     assert_eq!(world.status(0).established_count, 1);
 }
@@ -154,14 +183,20 @@ fn a_wrong_as_number_is_told_and_retried_with_growing_delays() {
     let mut world = World::new();
     world.host("10.0.0.1", false);
     world.host("10.0.0.2", true);
-    let passive = PeerConfig { passive: true, ..peer("a", "10.0.0.1", 65002, 65009) };
+    let passive = PeerConfig {
+        passive: true,
+        ..peer("a", "10.0.0.1", 65002, 65009)
+    };
     world.input(1, Input::SetPeer(passive));
     world.input(0, Input::SetPeer(peer("b", "10.0.0.2", 65001, 65002)));
     world.run(seconds(1));
     assert_eq!(code(world.hosts[1].causes()[0]), (2, 2));
     let received = world.hosts[0].causes()[0];
     assert!(matches!(received, Cause::Received(_)));
-    assert!(received.to_string().contains("expects another AS number"), "{received}");
+    assert!(
+        received.to_string().contains("expects another AS number"),
+        "{received}"
+    );
 
     world.run(seconds(600));
     assert_growing(&world.hosts[0].dials);
@@ -177,16 +212,30 @@ fn a_closed_port_is_tried_with_growing_delays() {
     assert_growing(&world.hosts[0].dials);
     let cause = world.hosts[0].causes()[0].to_string();
     assert!(cause.contains("nothing listens there"), "{cause}");
-    assert!(world.status(0).retry_in.is_some_and(|wait| wait <= seconds(60)));
+    assert!(
+        world
+            .status(0)
+            .retry_in
+            .is_some_and(|wait| wait <= seconds(60))
+    );
 }
 
 /// 1, 2, 4 … 60 s, each shortened by at most a quarter.
 fn assert_growing(dials: &[Duration]) {
-    let gaps: Vec<f64> = dials.windows(2).map(|two| (two[1] - two[0]).as_secs_f64()).collect();
+    let gaps: Vec<f64> = dials
+        .windows(2)
+        .map(|two| (two[1] - two[0]).as_secs_f64())
+        .collect();
     assert!((12..=22).contains(&gaps.len()), "{gaps:?}");
-    for (gap, full) in gaps.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0].into_iter().chain([60.0; 99]))
-    {
-        assert!((full * 0.75..=full + 0.1).contains(gap), "{gap} is not about {full}: {gaps:?}");
+    for (gap, full) in gaps.iter().zip(
+        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+            .into_iter()
+            .chain([60.0; 99]),
+    ) {
+        assert!(
+            (full * 0.75..=full + 0.1).contains(gap),
+            "{gap} is not about {full}: {gaps:?}"
+        );
     }
 }
 
@@ -197,12 +246,23 @@ fn a_lost_session_that_had_been_up_is_dialled_again_at_once_and_gets_everything(
     world.input(0, Input::OpenGate);
     world.run(seconds(300));
     world.restart(1);
-    let receiver =
-        PeerConfig { passive: true, receive: true, ..peer("a", "10.0.0.1", 65002, 65001) };
+    let receiver = PeerConfig {
+        passive: true,
+        receive: true,
+        ..peer("a", "10.0.0.1", 65002, 65001)
+    };
     world.input(1, Input::SetPeer(receiver));
-    world.until(seconds(2), "all back", |world| world.hosts[1].table().len() == 1);
+    world.until(seconds(2), "all back", |world| {
+        world.hosts[1].table().len() == 1
+    });
     let cause = world.hosts[0].causes()[0];
-    assert!(matches!(cause, Cause::Closed { state: State::Established, error: None }));
+    assert!(matches!(
+        cause,
+        Cause::Closed {
+            state: State::Established,
+            error: None
+        }
+    ));
 }
 
 #[test]
@@ -211,7 +271,10 @@ fn a_session_that_never_gets_stable_does_not_reset_the_delays() {
     for _ in 0..6 {
         world.until(seconds(70), "session up", World::established);
         world.restart(1);
-        let passive = PeerConfig { passive: true, ..peer("a", "10.0.0.1", 65002, 65001) };
+        let passive = PeerConfig {
+            passive: true,
+            ..peer("a", "10.0.0.1", 65002, 65001)
+        };
         world.input(1, Input::SetPeer(passive));
         world.run(Duration::from_millis(10));
     }
@@ -226,20 +289,31 @@ fn a_peer_that_does_not_read_costs_nothing_and_gets_only_the_latest() {
     world.run(seconds(1));
     world.hosts[1].deaf = true;
     let before = world.hosts[0].octets;
-    let prefixes: Vec<_> =
-        (0..5000u32).map(|i| net(&format!("10.{}.{}.1/32", i / 250, i % 250))).collect();
+    let prefixes: Vec<_> = (0..5000u32)
+        .map(|i| net(&format!("10.{}.{}.1/32", i / 250, i % 250)))
+        .collect();
     for med in 0..50 {
-        let changes = prefixes.iter().map(|prefix| (*prefix, route(med))).collect();
+        let changes = prefixes
+            .iter()
+            .map(|prefix| (*prefix, route(med)))
+            .collect();
         world.input(0, routes("b", changes));
     }
     world.run(seconds(1));
     let sent = world.hosts[0].octets - before;
-    assert!(sent <= pair::WINDOW + 4096, "{sent} octets to a shut window");
+    assert!(
+        sent <= pair::WINDOW + 4096,
+        "{sent} octets to a shut window"
+    );
     world.hear(1);
     world.run(seconds(1));
     let table = world.hosts[1].table();
     assert_eq!(table.len(), prefixes.len());
-    assert!(table.values().all(|update| update.attributes.med == Some(49)));
+    assert!(
+        table
+            .values()
+            .all(|update| update.attributes.med == Some(49))
+    );
     // A window full of old ones, then each prefix once: not fifty times.
     let sent = world.hosts[0].octets - before;
     assert!(sent < 60_000, "{sent} octets");
@@ -252,13 +326,19 @@ fn route_refresh_is_answered_with_everything_of_the_family() {
     world.input(0, Input::OpenGate);
     world.run(seconds(1));
     let before = world.hosts[1].updates().len();
-    let refresh = ferrolb_bgp::wire::RouteRefresh { family: Family::IPV4_UNICAST, subtype: 0 };
+    let refresh = ferrolb_bgp::wire::RouteRefresh {
+        family: Family::IPV4_UNICAST,
+        subtype: 0,
+    };
     let octets = refresh.encode();
     let connection = ferrolb_bgp::fsm::ConnectionId::Dialled(0);
     world.input(0, Input::Received { connection, octets });
     world.run(seconds(1));
     let again = &world.hosts[1].updates()[before..];
-    assert!(again.iter().any(|update| update.announced().count() == 1), "{again:?}");
+    assert!(
+        again.iter().any(|update| update.announced().count() == 1),
+        "{again:?}"
+    );
     assert!(world.established());
 }
 
@@ -293,15 +373,31 @@ fn a_change_that_matters_resets_the_session_and_one_that_does_not_leaves_it() {
 fn shutdown_withdraws_everything_then_says_why_and_ends() {
     let mut world = up(|_| {});
     let changes = (0..2000u32).map(|i| net(&format!("10.1.{}.{}/32", i / 250, i % 250)));
-    world.input(0, routes("b", changes.map(|prefix| (prefix, route(1))).collect()));
+    world.input(
+        0,
+        routes("b", changes.map(|prefix| (prefix, route(1))).collect()),
+    );
     world.input(0, Input::OpenGate);
-    world.until(seconds(2), "routes", |world| world.hosts[1].table().len() == 2000);
-    world.input(0, Input::Shutdown { text: "maintenance until noon".to_owned() });
+    world.until(seconds(2), "routes", |world| {
+        world.hosts[1].table().len() == 2000
+    });
+    world.input(
+        0,
+        Input::Shutdown {
+            text: "maintenance until noon".to_owned(),
+        },
+    );
     world.run(seconds(1));
-    assert!(world.hosts[1].table().is_empty(), "all withdrawn before the end");
+    assert!(
+        world.hosts[1].table().is_empty(),
+        "all withdrawn before the end"
+    );
     let cause = world.hosts[1].causes()[0];
     assert_eq!(code(cause), (6, 2));
-    assert!(cause.to_string().contains("maintenance until noon"), "{cause}");
+    assert!(
+        cause.to_string().contains("maintenance until noon"),
+        "{cause}"
+    );
     assert!(world.hosts[0].stopped);
 }
 
@@ -309,11 +405,21 @@ fn shutdown_withdraws_everything_then_says_why_and_ends() {
 fn shutdown_ends_in_bounded_time_even_if_the_peer_does_not_read() {
     let mut world = up(|_| {});
     let changes = (0..20_000u32).map(|i| net(&format!("10.{}.{}.1/32", i / 250, i % 250)));
-    world.input(0, routes("b", changes.map(|prefix| (prefix, route(1))).collect()));
+    world.input(
+        0,
+        routes("b", changes.map(|prefix| (prefix, route(1))).collect()),
+    );
     world.input(0, Input::OpenGate);
-    world.until(seconds(5), "routes", |world| world.hosts[1].table().len() == 20_000);
+    world.until(seconds(5), "routes", |world| {
+        world.hosts[1].table().len() == 20_000
+    });
     world.hosts[1].deaf = true;
-    world.input(0, Input::Shutdown { text: String::new() });
+    world.input(
+        0,
+        Input::Shutdown {
+            text: String::new(),
+        },
+    );
     world.run(Duration::from_millis(4100));
     assert!(world.hosts[0].stopped);
 }
@@ -328,7 +434,14 @@ fn a_second_connection_of_a_peer_with_a_session_is_turned_away() {
         ("192.0.2.66:555", RejectReason::UnknownAddress),
     ] {
         let remote = remote.parse().unwrap();
-        world.input(1, Input::Accepted { connection, local, remote });
+        world.input(
+            1,
+            Input::Accepted {
+                connection,
+                local,
+                remote,
+            },
+        );
         let told = world.hosts[1].events.iter().any(|(_, event)| {
             matches!(event, Event::Rejected { remote: r, reason: because }
                 if *r == remote && *because == reason)
@@ -344,16 +457,32 @@ fn a_peer_in_back_off_after_an_error_refuses_connections_until_it_is_over() {
     let mut world = World::new();
     world.host("10.0.0.1", false);
     world.host("10.0.0.2", true);
-    let passive = PeerConfig { passive: true, ..peer("a", "10.0.0.1", 65002, 65009) };
+    let passive = PeerConfig {
+        passive: true,
+        ..peer("a", "10.0.0.1", 65002, 65009)
+    };
     world.input(1, Input::SetPeer(passive));
     world.input(0, Input::SetPeer(peer("b", "10.0.0.2", 65001, 65002)));
     world.run(Duration::from_millis(100));
     assert_eq!(world.state(1), State::Idle);
     let connection = ferrolb_bgp::fsm::ConnectionId::Accepted(77);
-    let (local, remote) = ("10.0.0.2:179".parse().unwrap(), "10.0.0.1:555".parse().unwrap());
+    let (local, remote) = (
+        "10.0.0.2:179".parse().unwrap(),
+        "10.0.0.1:555".parse().unwrap(),
+    );
     let now = world.now();
-    world.hosts[1].speaker.handle(now, Input::Accepted { connection, local, remote });
-    let answer = world.hosts[1].speaker.poll_transmit(now, connection, 4096).expect("Cease");
+    world.hosts[1].speaker.handle(
+        now,
+        Input::Accepted {
+            connection,
+            local,
+            remote,
+        },
+    );
+    let answer = world.hosts[1]
+        .speaker
+        .poll_transmit(now, connection, 4096)
+        .expect("Cease");
     assert_eq!(answer[18..], [3, ErrorCode::CEASE.0, 5]);
     world.run(seconds(3));
     assert_ne!(world.hosts[1].causes().len(), 0);

@@ -10,6 +10,7 @@ mod io;
 mod negotiate;
 mod peer;
 mod shared;
+mod slots;
 mod status;
 mod timer;
 
@@ -317,7 +318,10 @@ impl Speaker {
         }
         self.shared.timeout(now);
         if let Some(stopping) = &mut self.shared.stopping
-            && stopping.deadline.take_if(|deadline| *deadline <= now).is_some()
+            && stopping
+                .deadline
+                .take_if(|deadline| *deadline <= now)
+                .is_some()
         {
             let notification = stopping.notification.clone();
             self.stop_all(now, &notification, |_, _| true);

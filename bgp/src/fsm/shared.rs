@@ -132,7 +132,9 @@ impl Shared {
         let closing = self.closing.values().map(|closing| closing.deadline).min();
         earlier(
             closing,
-            self.stopping.as_ref().and_then(|stopping| stopping.deadline),
+            self.stopping
+                .as_ref()
+                .and_then(|stopping| stopping.deadline),
         )
     }
 

@@ -74,7 +74,8 @@ impl World {
     /// A host with a speaker; its number is its place.
     pub fn host(&mut self, address: &str, listens: bool) -> usize {
         let address: IpAddr = address.parse().unwrap();
-        self.hosts.push(Host::new(address, listens, self.hosts.len() as u64));
+        self.hosts
+            .push(Host::new(address, listens, self.hosts.len() as u64));
         self.hosts.len() - 1
     }
 
@@ -83,10 +84,19 @@ impl World {
         let fresh = Host::new(self.hosts[host].address, self.hosts[host].listens, 99);
         self.hosts[host] = fresh;
         let gone: Vec<_> = self.ends.iter().filter(|((h, _), _)| *h == host).collect();
-        let gone: Vec<_> = gone.into_iter().map(|(here, there)| (*here, *there)).collect();
+        let gone: Vec<_> = gone
+            .into_iter()
+            .map(|(here, there)| (*here, *there))
+            .collect();
         for (here, there) in gone {
             self.ends.remove(&here);
-            self.post(there.0, Input::Closed { connection: there.1, error: None });
+            self.post(
+                there.0,
+                Input::Closed {
+                    connection: there.1,
+                    error: None,
+                },
+            );
         }
     }
 
@@ -112,7 +122,13 @@ impl World {
             assert!(steps < 1_000_000, "the machine spins");
             self.now = self.now.max(next);
             // Octets before timers, as the driver does it.
-            if let Some(key) = self.queue.keys().next().copied().filter(|(at, _)| *at <= self.now) {
+            if let Some(key) = self
+                .queue
+                .keys()
+                .next()
+                .copied()
+                .filter(|(at, _)| *at <= self.now)
+            {
                 let (host, input) = self.queue.remove(&key).unwrap();
                 self.deliver(host, input);
                 continue;
@@ -122,7 +138,10 @@ impl World {
                 if due.is_some_and(|at| at <= self.now) {
                     self.input(host, Input::Timeout);
                     let next = self.hosts[host].speaker.poll_timeout();
-                    assert!(next.is_none_or(|at| at > self.now), "a timer that doesn't go away");
+                    assert!(
+                        next.is_none_or(|at| at > self.now),
+                        "a timer that doesn't go away"
+                    );
                 }
             }
         }
@@ -133,7 +152,11 @@ impl World {
     pub fn until(&mut self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
         let end = self.now + limit;
         while !holds(self) {
-            assert!(self.now < end, "{what}: not within {limit:?}\n{:#?}", self.all_events());
+            assert!(
+                self.now < end,
+                "{what}: not within {limit:?}\n{:#?}",
+                self.all_events()
+            );
             self.run(Duration::from_millis(10));
         }
     }
@@ -166,13 +189,23 @@ impl World {
     }
 
     fn next(&self) -> Option<Instant> {
-        let timers = self.hosts.iter().filter_map(|host| host.speaker.poll_timeout());
-        self.queue.keys().next().map(|(at, _)| *at).into_iter().chain(timers).min()
+        let timers = self
+            .hosts
+            .iter()
+            .filter_map(|host| host.speaker.poll_timeout());
+        self.queue
+            .keys()
+            .next()
+            .map(|(at, _)| *at)
+            .into_iter()
+            .chain(timers)
+            .min()
     }
 
     fn post(&mut self, host: usize, input: Input) {
         self.sequence += 1;
-        self.queue.insert((self.now + self.latency, self.sequence), (host, input));
+        self.queue
+            .insert((self.now + self.latency, self.sequence), (host, input));
     }
 
     fn deliver(&mut self, host: usize, input: Input) {
@@ -204,10 +237,16 @@ impl World {
     fn pump(&mut self, host: usize) {
         loop {
             self.drain(host);
-            let mut mine: Vec<_> =
-                self.ends.keys().filter(|(h, _)| *h == host).map(|(_, id)| *id).collect();
+            let mut mine: Vec<_> = self
+                .ends
+                .keys()
+                .filter(|(h, _)| *h == host)
+                .map(|(_, id)| *id)
+                .collect();
             mine.sort();
-            let moved = mine.into_iter().fold(false, |moved, id| self.transmit(host, id) || moved);
+            let moved = mine
+                .into_iter()
+                .fold(false, |moved, id| self.transmit(host, id) || moved);
             if !moved && !self.drain(host) {
                 return;
             }
@@ -215,11 +254,18 @@ impl World {
     }
 
     fn transmit(&mut self, host: usize, id: ConnectionId) -> bool {
-        let Some(&(there, their_id)) = self.ends.get(&(host, id)) else { return false };
+        let Some(&(there, their_id)) = self.ends.get(&(host, id)) else {
+            return false;
+        };
         let in_flight: usize = self.hosts[there]
             .waiting
             .iter()
-            .chain(self.queue.values().filter(|(to, _)| *to == there).map(|(_, input)| input))
+            .chain(
+                self.queue
+                    .values()
+                    .filter(|(to, _)| *to == there)
+                    .map(|(_, input)| input),
+            )
             .map(|input| match input {
                 Input::Received { connection, octets } if *connection == their_id => octets.len(),
                 _ => 0,
@@ -232,18 +278,33 @@ impl World {
             Some(octets) => {
                 self.record(host, id, &octets);
                 if !self.cut {
-                    self.post(there, Input::Received { connection: their_id, octets });
+                    self.post(
+                        there,
+                        Input::Received {
+                            connection: their_id,
+                            octets,
+                        },
+                    );
                 }
                 true
             }
             None => {
-                let done = self.hosts[host].finishing.iter().position(|finishing| *finishing == id);
+                let done = self.hosts[host]
+                    .finishing
+                    .iter()
+                    .position(|finishing| *finishing == id);
                 if let Some(at) = done {
                     self.hosts[host].finishing.remove(at);
                     if self.cut {
                         return false;
                     }
-                    self.post(there, Input::Closed { connection: their_id, error: None });
+                    self.post(
+                        there,
+                        Input::Closed {
+                            connection: their_id,
+                            error: None,
+                        },
+                    );
                 }
                 false
             }
@@ -257,7 +318,8 @@ impl World {
         let framer = host.framers.entry(id).or_default();
         framer.push(octets);
         while let Some(message) = framer.next(&context()) {
-            host.sent.push((at, message.expect("we send what we can read")));
+            host.sent
+                .push((at, message.expect("we send what we can read")));
         }
     }
 
@@ -266,7 +328,9 @@ impl World {
         while let Some(output) = self.hosts[host].speaker.poll_output() {
             any = true;
             match output {
-                Output::Connect { connection, remote, .. } => self.connect(host, connection, remote),
+                Output::Connect {
+                    connection, remote, ..
+                } => self.connect(host, connection, remote),
                 Output::Finish { connection } => self.hosts[host].finishing.push(connection),
                 Output::Close { connection } => self.close(host, connection),
                 Output::Event(event) => {
@@ -283,7 +347,10 @@ impl World {
     fn connect(&mut self, host: usize, connection: ConnectionId, remote: SocketAddr) {
         let at = self.elapsed();
         self.hosts[host].dials.push(at);
-        let target = self.hosts.iter().position(|h| h.address == remote.ip() && h.listens);
+        let target = self
+            .hosts
+            .iter()
+            .position(|h| h.address == remote.ip() && h.listens);
         let Some(there) = target.filter(|_| !self.cut) else {
             let error = IoFailure {
                 kind: std::io::ErrorKind::ConnectionRefused,
@@ -297,17 +364,39 @@ impl World {
         self.ends.insert((host, connection), (there, accepted));
         self.ends.insert((there, accepted), (host, connection));
         let local = SocketAddr::new(self.hosts[host].address, 40000);
-        self.post(host, Input::Connected { connection, local, remote });
-        self.post(there, Input::Accepted { connection: accepted, local: remote, remote: local });
+        self.post(
+            host,
+            Input::Connected {
+                connection,
+                local,
+                remote,
+            },
+        );
+        self.post(
+            there,
+            Input::Accepted {
+                connection: accepted,
+                local: remote,
+                remote: local,
+            },
+        );
     }
 
     fn close(&mut self, host: usize, connection: ConnectionId) {
         if let Some((there, theirs)) = self.ends.remove(&(host, connection))
             && !self.cut
         {
-            self.post(there, Input::Closed { connection: theirs, error: None });
+            self.post(
+                there,
+                Input::Closed {
+                    connection: theirs,
+                    error: None,
+                },
+            );
         }
-        self.hosts[host].finishing.retain(|finishing| *finishing != connection);
+        self.hosts[host]
+            .finishing
+            .retain(|finishing| *finishing != connection);
     }
 }
 
@@ -315,7 +404,10 @@ impl Host {
     fn new(address: IpAddr, listens: bool, seed: u64) -> Self {
         let router_id_fallback = Ipv4Addr::new(10, 255, 0, 99);
         Self {
-            speaker: Speaker::new(SpeakerConfig { router_id_fallback, seed }),
+            speaker: Speaker::new(SpeakerConfig {
+                router_id_fallback,
+                seed,
+            }),
             address,
             listens,
             deaf: false,
@@ -418,11 +510,17 @@ pub fn net(text: &str) -> IpNet {
 }
 
 pub fn route(med: u32) -> Option<Route> {
-    Some(Arc::new(RouteAttributes { med: Some(med), ..RouteAttributes::default() }))
+    Some(Arc::new(RouteAttributes {
+        med: Some(med),
+        ..RouteAttributes::default()
+    }))
 }
 
 pub fn routes(peer: &str, changes: Vec<(IpNet, Option<Route>)>) -> Input {
-    Input::Routes(vec![PeerRoutes { peer: peer.to_owned(), changes }])
+    Input::Routes(vec![PeerRoutes {
+        peer: peer.to_owned(),
+        changes,
+    }])
 }
 
 pub fn seconds(seconds: u64) -> Duration {

@@ -1,0 +1,224 @@
+//! How a peer's connections come to a session, and to an end.
+
+use std::time::{Duration, Instant};
+
+use super::super::collision::{Identity, Side, winner};
+use super::super::io::{Cause, ConnectionId, Event, State};
+use super::super::shared::Shared;
+use super::{Dial, Peer};
+use crate::config::HoldTime;
+use crate::wire::{ErrorCode, Notification, subcode};
+
+/// A second connection whose OPEN is missing for longer than this doesn't take part in a collision:
+/// it is probably dead, and must not win.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a connection ends.
+pub(super) enum Ending {
+    /// With a NOTIFICATION from us.
+    Notify(Notification),
+    /// Without.
+    Silent(Cause),
+}
+
+impl Peer {
+    /// A connection got its OPEN: is there another (RFC 4271 §6.8)?
+    ///
+    /// Both ends decide as soon as one OPEN is there, by the same numbers. Waiting for the second
+    /// one, as the RFC allows, lets the two ends close one connection each.
+    pub(super) fn collide(&mut self, now: Instant, id: ConnectionId, shared: &mut Shared) {
+        let Some((ours, theirs)) = self.identities(id) else {
+            return;
+        };
+        let Some(other) = self.slots.other(id) else {
+            return;
+        };
+        let side = match id {
+            ConnectionId::Dialled(_) => Side::Ours,
+            ConnectionId::Accepted(_) => Side::Theirs,
+        };
+        let stale = other.state() == State::OpenSent && other.opened + OPEN_PATIENCE <= now;
+        let other_id = other.id;
+        let loser = if stale || winner(ours, theirs) == side {
+            other_id
+        } else {
+            id
+        };
+        let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
+        self.end(
+            now,
+            loser,
+            Ending::Notify(Notification::cease(cease)),
+            shared,
+        );
+    }
+
+    fn identities(&mut self, id: ConnectionId) -> Option<(Identity, Identity)> {
+        let connection = self.slots.get(id)?;
+        let negotiated = connection.negotiated()?;
+        Some((
+            Identity {
+                router_id: negotiated.local_router_id,
+                asn: self.config.local_asn,
+            },
+            Identity {
+                router_id: negotiated.remote_router_id,
+                asn: negotiated.remote_asn,
+            },
+        ))
+    }
+
+    pub(super) fn established(&mut self, now: Instant, id: ConnectionId, shared: &mut Shared) {
+        if let Some(other) = self.slots.other(id).map(|connection| connection.id) {
+            let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
+            self.end(
+                now,
+                other,
+                Ending::Notify(Notification::cease(cease)),
+                shared,
+            );
+        }
+        self.stop_dialling(shared);
+        self.established_count += 1;
+        self.prefixes_received = 0;
+        let Some(connection) = self.slots.get(id) else {
+            return;
+        };
+        let Some(negotiated) = connection.negotiated().cloned() else {
+            return;
+        };
+        let Some(encoding) = connection.encoding(&self.config) else {
+            return;
+        };
+        let peer = &self.config.name;
+        shared.emit(Event::Established {
+            peer: peer.clone(),
+            negotiated,
+        });
+        for family in encoding.families_without_next_hop() {
+            shared.emit(Event::NoNextHop {
+                peer: peer.clone(),
+                family,
+            });
+        }
+        shared.rib.session_up(self.index, encoding);
+    }
+
+    /// No connection attempt of ours goes on.
+    pub(super) fn stop_dialling(&mut self, shared: &mut Shared) {
+        if let Dial::Connect { connection, .. } = self.dial {
+            shared.close(connection);
+            self.dial = Dial::Rest;
+        }
+    }
+
+    /// The one way a connection ends.
+    pub(super) fn end(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        ending: Ending,
+        shared: &mut Shared,
+    ) {
+        let Some(connection) = self.slots.take(id) else {
+            return;
+        };
+        let since = connection.established_since();
+        if since.is_some() {
+            self.sent.update += shared.rib.counters(self.index).updates;
+            shared.rib.session_down(self.index);
+        }
+        let hold_time = connection
+            .negotiated()
+            .map_or(HoldTime::ZERO, |n| n.hold_time);
+        if since.is_some_and(|since| since + stable(hold_time) <= now) {
+            self.backoff.reset();
+        }
+        let cause = match ending {
+            Ending::Notify(notification) => {
+                self.sent.notification += 1;
+                shared.finish(now, id, connection.into_queue(), &notification);
+                Cause::Sent(notification)
+            }
+            Ending::Silent(cause) => {
+                shared.close(id);
+                cause
+            }
+        };
+        if self.slots.best().is_some() || matches!(self.dial, Dial::Connect { .. }) {
+            let peer = self.config.name.clone();
+            shared.emit(Event::ConnectionClosed {
+                peer,
+                connection: id,
+                cause,
+            });
+        } else {
+            self.retry(now, cause, since.is_some(), shared);
+        }
+    }
+
+    /// The last connection is gone: wait, then try again, unless we were told to stop.
+    pub(super) fn retry(
+        &mut self,
+        now: Instant,
+        cause: Cause,
+        was_established: bool,
+        shared: &mut Shared,
+    ) {
+        let mut retry = None;
+        if self.dial != Dial::Never {
+            let wait = self
+                .backoff
+                .next(self.config.connect_retry, &mut shared.rng);
+            let next = (!self.config.passive).then(|| now + wait);
+            self.dial = if refuses_meanwhile(&cause, was_established) {
+                Dial::Idle { until: now + wait }
+            } else {
+                Dial::Active { until: next }
+            };
+            retry = next.map(|_| wait);
+        }
+        self.down(now, cause, was_established, retry, shared);
+    }
+
+    pub(super) fn down(
+        &mut self,
+        now: Instant,
+        cause: Cause,
+        was_established: bool,
+        retry: Option<Duration>,
+        shared: &mut Shared,
+    ) {
+        self.last_error = Some((cause.clone(), now));
+        let peer = self.config.name.clone();
+        shared.emit(Event::Down {
+            peer,
+            cause,
+            was_established,
+            retry,
+        });
+    }
+}
+
+/// How long a session must have been up for the past to be forgotten.
+fn stable(hold_time: HoldTime) -> Duration {
+    hold_time.duration().unwrap_or(Duration::from_secs(90)) * 2
+}
+
+/// Whether the peer's own attempts are refused while we wait: after an error in the protocol, so
+/// that two who can't agree don't spin. A lost connection, or a peer that takes leave in order, is
+/// welcome back at once.
+fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
+    match cause {
+        Cause::Sent(notification) => {
+            !(was_established && notification.code == ErrorCode::HOLD_TIMER_EXPIRED)
+        }
+        Cause::Received(notification) => {
+            !(was_established && notification.code == ErrorCode::CEASE)
+        }
+        Cause::ConnectFailed { .. }
+        | Cause::Closed { .. }
+        | Cause::SendHoldTimerExpired
+        | Cause::Unusable { .. } => false,
+    }
+}
