@@ -1,8 +1,9 @@
 //! The lab: hosts in network namespaces, real routers, a real Kubernetes control plane.
 //!
-//! Everything here is plain synchronous Rust around the programs an operator would use by hand (`ip`, `nft`,
-//! `vtysh`, `birdc`, `gobgp`), so that a failing test can be replayed in a shell. It needs root and the packages
-//! that `cargo xtask test` installs. A test is a closure handed to [`process::scenario`]:
+//! Everything here is plain synchronous Rust around the programs an operator would use by hand
+//! (`ip`, `nft`, `vtysh`, `birdc`, `gobgp`), so that a failing test can be replayed in a shell. It
+//! needs root and the packages that `cargo xtask test` installs. A test is a closure handed to
+//! [`process::scenario`]:
 //!
 //! ```no_run
 //! use ferrolb_interop_tests::{netns::Namespace, process::{Daemon, scenario}};

@@ -18,9 +18,10 @@ const PREFIX: &str = "ferrolb";
 /// A one-shot command that takes longer than this (seconds) hangs.
 const COMMAND_TIMEOUT: &str = "60";
 
-/// Set in every namespace before it has links, so that links inherit them: it routes, addresses are usable at once
-/// (no duplicate address detection), nothing is learnt from router advertisements, replies may take another path than
-/// requests, and multipath hashes ports too (one client's connections spread).
+/// Set in every namespace before it has links, so that links inherit them: it routes, addresses are
+/// usable at once (no duplicate address detection), nothing is learnt from router advertisements,
+/// replies may take another path than requests, and multipath hashes ports too (one client's
+/// connections spread).
 const SYSCTLS: &[&str] = &[
     "net.ipv4.ip_forward=1",
     "net.ipv6.conf.all.forwarding=1",
@@ -33,8 +34,8 @@ const SYSCTLS: &[&str] = &[
     "net.ipv6.fib_multipath_hash_policy=1",
 ];
 
-/// A host: a network namespace with a name that is unique on this machine. Dropping it ends what runs inside and
-/// removes it.
+/// A host: a network namespace with a name that is unique on this machine. Dropping it ends what
+/// runs inside and removes it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -63,8 +64,8 @@ impl Namespace {
         &self.name
     }
 
-    /// A command that will run inside. `nsenter` rather than `ip netns exec`: the latter mounts a fresh `/sys`, in which
-    /// a container runtime misses its cgroups.
+    /// A command that will run inside. `nsenter` rather than `ip netns exec`: the latter mounts a
+    /// fresh `/sys`, in which a container runtime misses its cgroups.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -249,7 +250,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Joins `a` and `b`, both ends up. Interface names have at most 15 characters; `up` and `dev` are words of `ip`.
+    /// Joins `a` and `b`, both ends up. Interface names have at most 15 characters; `up` and `dev`
+    /// are words of `ip`.
     ///
     /// # Errors
     /// When the kernel refuses it, for example because a name is taken.
@@ -266,8 +268,8 @@ impl Link {
         })
     }
 
-    /// From now on every frame is lost in both directions, ARP too, and nobody is told: the carrier stays. As a broken
-    /// switch between the two would do.
+    /// From now on every frame is lost in both directions, ARP too, and nobody is told: the carrier
+    /// stays. As a broken switch between the two would do.
     ///
     /// # Errors
     /// When `nft` fails, for example because the link is cut already.

@@ -1,5 +1,5 @@
-//! Daemons under test: started with a log file, signalled by pid, never left behind; and the [`Scratch`] folder that
-//! holds a test's files and shows the logs when it fails.
+//! Daemons under test: started with a log file, signalled by pid, never left behind; and the
+//! [`Scratch`] folder that holds a test's files and shows the logs when it fails.
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -45,16 +45,16 @@ fn require_root() -> Result<()> {
     Ok(())
 }
 
-/// A test's own folder: configuration files, sockets, and one `NAME.log` per daemon. Removed at the end of a test that
-/// passed; kept, and its logs' tails printed, when it failed.
+/// A test's own folder: configuration files, sockets, and one `NAME.log` per daemon. Removed at the
+/// end of a test that passed; kept, and its logs' tails printed, when it failed.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// Makes `/tmp/ferrolb-lab/PID-N-NAME` (short, since control sockets live in it and a socket's path has at most 107
-    /// octets).
+    /// Makes `/tmp/ferrolb-lab/PID-N-NAME` (short, since control sockets live in it and a socket's
+    /// path has at most 107 octets).
     ///
     /// # Errors
     /// When the folder can't be made.
@@ -119,8 +119,8 @@ fn tail(path: &Path) -> String {
     }
 }
 
-/// A long-running program in a session of its own, stdin closed, stdout and stderr in `NAME.log` of the scratch folder.
-/// Dropping it kills and reaps it.
+/// A long-running program in a session of its own, stdin closed, stdout and stderr in `NAME.log` of
+/// the scratch folder. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub struct Daemon {
     name: String,
@@ -129,8 +129,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command`, which comes from [`Namespace::command`](crate::netns::Namespace::command) or
-    /// [`Command::new`]. A second start under the same name appends to the same log.
+    /// Starts `command`, which comes from [`Namespace::command`](crate::netns::Namespace::command)
+    /// or [`Command::new`]. A second start under the same name appends to the same log.
     ///
     /// A program that isn't there ends at once with status 127; [`Daemon::ensure_running`] tells.
     ///
@@ -143,8 +143,8 @@ impl Daemon {
             .append(true)
             .open(&log)
             .with_context(|| format!("open {}", log.display()))?;
-        // A terminal's Ctrl-C ends the test, whose drops end the daemons in their order. setsid and nsenter replace
-        // themselves by the program, so the child's pid is the program's.
+        // In a session of its own, so that no terminal's signal reaches it. setsid and nsenter
+        // replace themselves by the program: the child's pid is the program's.
         let mut own_session = Command::new("setsid");
         own_session
             .arg(command.get_program())

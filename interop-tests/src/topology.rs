@@ -1,4 +1,5 @@
-//! One rack: a top-of-rack router and its nodes on a LAN, if wanted a client behind the router. The addresses are those of `peering-examples/`.
+//! One rack: a top-of-rack router and its nodes on a LAN, if wanted a client behind the router. The
+//! addresses are those of `peering-examples/`.
 //!
 //! ```text
 //! client 192.168.50.2 ── tor 10.99.0.1, fd99::1, AS 64600
@@ -8,7 +9,8 @@
 //!        .11, ::11      .12, ::12      .13, ::13
 //! ```
 //!
-//! A real control plane joins each node by a network of its own: `ControlPlane::join` in [`crate::kube`].
+//! A real control plane joins each node by a network of its own: `ControlPlane::join` in
+//! [`crate::kube`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,7 +44,8 @@ pub struct Topology {
     pub client: Option<Namespace>,
 }
 
-/// A node of the cluster. Its uplink's addresses are to be its Node object's InternalIPs, so that they are the next hops.
+/// A node of the cluster. Its uplink's addresses are to be its Node object's InternalIPs, so that
+/// they are the next hops.
 #[derive(Debug)]
 pub struct Node {
     /// `node1`, `node2`, …

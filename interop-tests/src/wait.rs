@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often [`until`] looks. Short beside a hold time of 3 s, long beside one `vtysh` (about 20 ms).
+/// How often [`until`] looks. Short beside a hold time of 3 s, long beside one `vtysh` (about 20
+/// ms).
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Calls `probe` until it gives `Ok`, at most for `timeout`.
 ///
-/// What the probe's error says is what a reader of a failed test sees, so it should describe what was found instead of
-/// what was expected ("2 next hops: …").
+/// What the probe's error says is what a reader of a failed test sees, so it should describe what
+/// was found instead of what was expected ("2 next hops: …").
 ///
 /// # Errors
 /// `"{what}: not so after 20.0 s: last seen: …"` with the last error of the probe.

@@ -1,4 +1,5 @@
-//! The `bgp` crate on its own: its example `announce` against each router, without the daemon and without Kubernetes.
+//! The `bgp` crate on its own: its example `announce` against each router, without the daemon and
+//! without Kubernetes.
 
 use std::collections::BTreeSet;
 use std::fs;

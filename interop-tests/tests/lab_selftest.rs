@@ -1,5 +1,6 @@
-//! Tests of the lab itself, so that a failing scenario is the product's fault: links cut and mended, each peering
-//! example loaded by its router, and each router's table read as an exact set. BIRD stands in for the nodes.
+//! Tests of the lab itself, so that a failing scenario is the product's fault: links cut and
+//! mended, each peering example loaded by its router, and each router's table read as an exact set.
+//! BIRD stands in for the nodes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +27,8 @@ fn ping(from: &Namespace, to: &str) -> Result<()> {
         .map(drop)
 }
 
-/// A node that announces `203.0.113.10/32` and `2001:db8:113::10/128`, and `198.51.100.0/28` if it is the first.
+/// A node that announces `203.0.113.10/32` and `2001:db8:113::10/128`, and `198.51.100.0/28` if it
+/// is the first.
 fn announcer<'lab>(scratch: &'lab Scratch, node: &'lab Node, session: &str) -> Result<Bird<'lab>> {
     let own = if node.name == "node1" {
         "route 198.51.100.0/28 blackhole;"

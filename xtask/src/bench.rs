@@ -1,9 +1,9 @@
 //! Runs every `[[bench]]` of the workspace and writes what they measured into docs/benchmarks.md.
 //!
-//! A benchmark prints one JSON object per measurement on a line of its own, with its name under `benchmark` and
-//! whatever it measured under other keys:
-//! `{"benchmark":"update_encode","peers":4,"prefixes_per_second":1234567}`. Each name becomes a table, each key a column.
-//! A new benchmark needs nothing here.
+//! A benchmark prints one JSON object per measurement on a line of its own, with its name under
+//! `benchmark` and whatever it measured under other keys:
+//! `{"benchmark":"update_encode","peers":4,"prefixes_per_second":1234567}`. Each name becomes a
+//! table, each key a column. A new benchmark needs nothing here.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,5 @@
-//! What design.md says about who may know of whom, looked up in the dependency graph and in the sources.
+//! What design.md says about who may know of whom, looked up in the dependency graph and in the
+//! sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};

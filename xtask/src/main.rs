@@ -1,4 +1,5 @@
-//! `cargo xtask`: what is more than one cargo command. Set-up and every check in one (`test`), and benchmarks (`bench`).
+//! `cargo xtask`: what is more than one cargo command. Set-up and every check in one (`test`), and
+//! benchmarks (`bench`).
 
 mod bench;
 mod layers;

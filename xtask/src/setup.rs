@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::step::{cargo, command, output, show_and_run, succeeds};
 
-/// The routers, the tools of the lab, what real Kubernetes nodes need, and what building Kubernetes needs.
+/// The routers, the tools of the lab, what real Kubernetes nodes need, and what building Kubernetes
+/// needs.
 const PACKAGES: &[&str] = &[
     "bird2",
     "busybox-static",

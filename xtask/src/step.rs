@@ -1,5 +1,5 @@
-//! Running commands so that a reader of the output knows what goes on, how long it took, and what to type to see a
-//! failure again.
+//! Running commands so that a reader of the output knows what goes on, how long it took, and what
+//! to type to see a failure again.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

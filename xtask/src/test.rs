@@ -155,8 +155,8 @@ fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// Builds the release binary, static so that it can be an image's only file. The explicit target keeps the flag from
-/// proc macros, which can't be static.
+/// Builds the release binary, static so that it can be an image's only file. The explicit target
+/// keeps the flag from proc macros, which can't be static.
 fn binary() -> Result<()> {
     let target = target();
     show_and_run(
@@ -198,8 +198,8 @@ fn lab(filters: &[String]) -> Result<()> {
     )
 }
 
-/// Only what depends on Cargo.lock alone. Advisories change by the day and come from GitHub: a commit that was good stays
-/// good here; deny.toml says how to ask for them.
+/// Only what depends on Cargo.lock alone. Advisories change by the day and come from GitHub: a
+/// commit that was good stays good here; deny.toml says how to ask for them.
 fn deny(yes: bool) -> Result<()> {
     setup::cargo_deny(yes)?;
     show_and_run(&mut cargo(&[

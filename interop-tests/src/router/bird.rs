@@ -141,8 +141,8 @@ fn read_sessions(output: &str) -> BTreeMap<IpAddr, String> {
 
 /// Reads `show route all`: the routes that came by BGP.
 ///
-/// A route begins with `PREFIX unicast [node1 08:49:29.556] …`, a second one for the same prefix with blanks instead of
-/// the prefix; its attributes follow, each on a line that begins with a tab.
+/// A route begins with `PREFIX unicast [node1 08:49:29.556] …`, a second one for the same prefix
+/// with blanks instead of the prefix; its attributes follow, each on a line that begins with a tab.
 fn read_routes(output: &str) -> Result<BTreeSet<RouteEntry>> {
     let mut routes = BTreeSet::new();
     let mut prefix = None;
@@ -184,7 +184,8 @@ fn finish(block: Option<(IpNet, Vec<&str>)>) -> Result<Option<RouteEntry>> {
     };
     // Global address first, then maybe a link-local one.
     let next_hop = next_hop.split(' ').next().unwrap_or_default();
-    // BIRD sets 100 on what came by eBGP. A route whose AS_PATH is empty came by iBGP from where it begins.
+    // BIRD sets 100 on what came by eBGP. A route whose AS_PATH is empty came by iBGP from where it
+    // begins.
     let internal = value("BGP.as_path").is_none_or(str::is_empty);
     let local_pref = match value("BGP.local_pref") {
         Some(number) if internal => Some(number.parse()?),

@@ -1,5 +1,5 @@
-//! Real routers as top-of-rack, each started from a file of `peering-examples/` as it stands and asked through its own
-//! command line.
+//! Real routers as top-of-rack, each started from a file of `peering-examples/` as it stands and
+//! asked through its own command line.
 
 mod bird;
 mod frr;
@@ -142,8 +142,8 @@ pub trait Router: Debug {
     /// When it isn't running.
     fn kill(&mut self) -> Result<()>;
 
-    /// The peers with an Established session, each with a mark that is another one after the session was lost and
-    /// came back.
+    /// The peers with an Established session, each with a mark that is another one after the
+    /// session was lost and came back.
     ///
     /// # Errors
     /// When the router does not answer.
@@ -155,7 +155,8 @@ pub trait Router: Debug {
     /// When the router does not answer, or prints something unknown.
     fn table(&self) -> Result<BTreeSet<RouteEntry>>;
 
-    /// The prefixes that its import filter refused. A node that announces only what it should leaves this empty.
+    /// The prefixes that its import filter refused. A node that announces only what it should
+    /// leaves this empty.
     ///
     /// # Errors
     /// When the router does not answer.
@@ -177,7 +178,8 @@ impl Kind {
     /// All that Debian has for us.
     pub const ALL: [Self; 3] = [Self::Frr, Self::Bird, Self::Gobgp];
 
-    /// The router with the configuration `peering-examples/ROUTER/EXAMPLE.*` (`ebgp`, `ibgp` or `md5`), not yet started.
+    /// The router with the configuration `peering-examples/ROUTER/EXAMPLE.*` (`ebgp`, `ibgp` or
+    /// `md5`), not yet started.
     #[must_use]
     pub fn router<'lab>(
         self,
