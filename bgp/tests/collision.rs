@@ -1,4 +1,5 @@
 //! Two peers that dial each other at the same moment (RFC 4271 §6.8).
+#![allow(clippy::unwrap_used)] // what fails here fails the test
 
 mod pair;
 

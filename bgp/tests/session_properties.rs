@@ -1,4 +1,5 @@
 //! Random inputs: whatever happens, the machine keeps its side of the poll contract.
+#![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

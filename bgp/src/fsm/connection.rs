@@ -66,14 +66,8 @@ pub(super) struct Connection {
     phase: Phase,
 }
 
-/// What can happen to a connection.
-#[derive(Debug)]
-pub(super) enum Occurrence {
-    /// A message arrived.
-    Message(Message),
-    /// Something arrived that is no message; this says why.
-    Malformed(Notification),
-}
+/// What arrived: a message, or something that is none, with the answer to it.
+pub(super) type Arrival = Result<Message, Notification>;
 
 /// A timer of a connection that has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,43 +169,40 @@ impl Connection {
     }
 
     /// The next whole message of what was pushed, or what is wrong with it.
-    pub(super) fn next(&mut self) -> Option<Occurrence> {
-        Some(match self.framer.next(&self.context)? {
-            Ok(message) => Occurrence::Message(message),
-            Err(error) => Occurrence::Malformed(error.notification()),
-        })
+    pub(super) fn next(&mut self) -> Option<Arrival> {
+        let message = self.framer.next(&self.context)?;
+        Some(message.map_err(|error| error.notification()))
     }
 
     /// The one dispatch on (state, message).
     pub(super) fn step(
         &mut self,
         now: Instant,
-        occurrence: Occurrence,
+        arrival: Arrival,
         config: &PeerConfig,
         rng: &mut fastrand::Rng,
     ) -> Effect {
-        use Occurrence::{Malformed, Message as Got};
-        match (&mut self.phase, occurrence) {
+        match (&mut self.phase, arrival) {
             // Never answered, whatever the state (RFC 4271 §6: not even a malformed one).
-            (_, Got(Message::Notification(notification))) => Effect::Notified(notification),
-            (_, Malformed(notification)) => Effect::Notify(self.blame(notification)),
+            (_, Ok(Message::Notification(notification))) => Effect::Notified(notification),
+            (_, Err(notification)) => Effect::Notify(self.blame(notification)),
 
-            (Phase::OpenSent { .. }, Got(Message::Open(open))) => {
+            (Phase::OpenSent { .. }, Ok(Message::Open(open))) => {
                 match negotiate(&open, &self.open, config) {
                     Ok(negotiated) => self.confirm(now, negotiated, rng),
                     Err(notification) => Effect::Notify(notification),
                 }
             }
-            (Phase::OpenConfirm(_), Got(Message::Keepalive)) => self.establish(now),
-            (Phase::Established { session, .. }, Got(Message::Keepalive)) => {
+            (Phase::OpenConfirm(_), Ok(Message::Keepalive)) => self.establish(now),
+            (Phase::Established { session, .. }, Ok(Message::Keepalive)) => {
                 session.heard(now);
                 Effect::None
             }
-            (Phase::Established { session, .. }, Got(Message::Update(update))) => {
+            (Phase::Established { session, .. }, Ok(Message::Update(update))) => {
                 session.heard(now);
                 Effect::Update(Box::new(update))
             }
-            (Phase::Established { session, .. }, Got(Message::RouteRefresh(refresh))) => {
+            (Phase::Established { session, .. }, Ok(Message::RouteRefresh(refresh))) => {
                 session.heard(now);
                 // Other subtypes are RFC 7313's, which we didn't offer; families likewise.
                 let asked =
@@ -223,7 +214,7 @@ impl Connection {
                 }
             }
             // RFC 6608: everything else is out of place.
-            (_, Got(message)) => Effect::Notify(self.out_of_place(message.kind())),
+            (_, Ok(message)) => Effect::Notify(self.out_of_place(message.kind())),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::course::Ending;
-use super::connection::{Connection, Effect, Ends, Occurrence};
+use super::connection::{Connection, Effect, Ends};
 use super::io::{Cause, ConnectionId, Event, IoFailure, RejectReason, State};
 use super::shared::Shared;
 use super::slots::Slots;
@@ -285,13 +285,13 @@ impl Peer {
             connection.push(octets);
         }
         while let Some(connection) = self.slots.get(id) {
-            let Some(occurrence) = connection.next() else {
+            let Some(arrival) = connection.next() else {
                 break;
             };
-            if let Occurrence::Message(message) = &occurrence {
+            if let Ok(message) = &arrival {
                 count(&mut self.received, message.kind());
             }
-            let effect = connection.step(now, occurrence, &self.config, &mut shared.rng);
+            let effect = connection.step(now, arrival, &self.config, &mut shared.rng);
             self.apply(now, id, effect, shared);
             self.tell_state(now, shared);
         }

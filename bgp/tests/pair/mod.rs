@@ -244,9 +244,10 @@ impl World {
                 .map(|(_, id)| *id)
                 .collect();
             mine.sort();
-            let moved = mine
-                .into_iter()
-                .fold(false, |moved, id| self.transmit(host, id) || moved);
+            let mut moved = false;
+            for id in mine {
+                moved |= self.transmit(host, id);
+            }
             if !moved && !self.drain(host) {
                 return;
             }
