@@ -1,7 +1,7 @@
 //! The daemon's one loop: changes come in, what they touch is decided anew, and goes out to the BGP engine and into the
 //! status of services. It knows no Kubernetes and no BGP.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,11 @@ impl Running {
 
     async fn hand_over(&mut self, source: &Source) {
         let touched = std::mem::take(&mut self.touched);
-        let first = self.agent.announcer.as_ref().is_some_and(|announcer| !announcer.handed_over());
+        let first = self
+            .agent
+            .announcer
+            .as_ref()
+            .is_some_and(|announcer| !announcer.handed_over());
         if touched.is_empty() && !first {
             return;
         }
@@ -171,13 +175,20 @@ impl Running {
     /// Says what is wrong with objects, once.
     fn tell_problems(&mut self) {
         let problems = self.index.problems();
-        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+        for problem in problems
+            .iter()
+            .filter(|problem| !self.problems.contains(problem))
+        {
             match problem.severity {
                 Severity::Error => tracing::error!(object = %problem.object, "{}", problem.message),
                 Severity::Notice => tracing::warn!(object = %problem.object, "{}", problem.message),
             }
         }
-        for gone in self.problems.iter().filter(|problem| !problems.contains(problem)) {
+        for gone in self
+            .problems
+            .iter()
+            .filter(|problem| !problems.contains(problem))
+        {
             tracing::info!(object = %gone.object, "mended: {}", gone.message);
         }
         self.problems = problems;
@@ -187,7 +198,9 @@ impl Running {
         if let Some(announcer) = &mut self.agent.announcer {
             announcer.save();
         }
-        self.agent.report.send_modify(|report| Arc::make_mut(report).alive = Some(Instant::now()));
+        self.agent
+            .report
+            .send_modify(|report| Arc::make_mut(report).alive = Some(Instant::now()));
     }
 
     fn restore(&mut self, saved: Option<Saved>) {
@@ -203,7 +216,10 @@ impl Running {
             config: Some(self.index.config().clone()),
             problems: self.problems.clone(),
             handed_over: announcer.is_none_or(Announcer::handed_over),
-            announced: announcer.map(|announcer| announced(&self.index, announcer)).unwrap_or_default(),
+            announced: announcer
+                .map(|announcer| announced(&self.index, announcer))
+                .unwrap_or_default(),
+            routes: announcer.map(routes).unwrap_or_default(),
             held: held(&self.index),
             updates: self.updates,
         };
@@ -211,16 +227,30 @@ impl Running {
     }
 }
 
+fn routes(announcer: &Announcer) -> BTreeMap<String, usize> {
+    let mut routes = BTreeMap::new();
+    for (peer, _) in announcer.desired().routes().keys() {
+        *routes.entry(peer.clone()).or_default() += 1;
+    }
+    routes
+}
+
 fn held(index: &Index) -> BTreeSet<IpAddr> {
     let ours = index.services().filter(|service| service.is_ours());
-    ours.flat_map(|service| service.addresses().iter().copied()).collect()
+    ours.flat_map(|service| service.addresses().iter().copied())
+        .collect()
 }
 
 /// Services that go to at least one peer, and their addresses.
 fn announced(index: &Index, announcer: &Announcer) -> Vec<(ObjectName, Vec<IpAddr>)> {
     let decisions = announcer.desired().decisions().iter();
     decisions
-        .filter(|(_, decision)| decision.verdicts.iter().any(|verdict| verdict.reason == Reason::Announced))
+        .filter(|(_, decision)| {
+            decision
+                .verdicts
+                .iter()
+                .any(|verdict| verdict.reason == Reason::Announced)
+        })
         .filter_map(|(name, _)| Some((name.clone(), index.service(name)?.addresses().to_vec())))
         .collect()
 }

@@ -31,8 +31,9 @@ impl Allocation {
             service.is_some_and(|service| service.resource_version == write.resource_version)
         });
         let outcomes = self.outcomes(index);
-        let wanted =
-            outcomes.iter().filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
+        let wanted = outcomes
+            .iter()
+            .filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
         // A service that was ours and is of type LoadBalancer no more gives its address back.
         let released = index.services().filter_map(released);
         let mut writes: Vec<StatusWrite> = wanted.chain(released).collect();
@@ -50,11 +51,14 @@ impl Allocation {
 
     fn outcomes(&mut self, index: &Index) -> Outcomes {
         let ours = index.services().filter(|service| service.is_ours());
-        let requests: Vec<Request> =
-            ours.map(|service| self.request(index.config(), service)).collect();
+        let requests: Vec<Request> = ours
+            .map(|service| self.request(index.config(), service))
+            .collect();
         self.allocator.set_pools(index.config().pools.clone());
         let outcomes = self.allocator.allocate_all(&requests).into_iter();
-        outcomes.map(|(key, outcome)| (ObjectName::new(key.namespace, key.name), outcome)).collect()
+        outcomes
+            .map(|(key, outcome)| (ObjectName::new(key.namespace, key.name), outcome))
+            .collect()
     }
 
     /// A service's request: with the pinned pools that accept it, and with what was decided for it and is on its way.
@@ -65,7 +69,10 @@ impl Allocation {
             allocation.is_some_and(|allocation| allocation.accepts(namespace, &service.labels))
         });
         let accepted_by = accepting.map(|(name, _)| name.clone()).collect();
-        let request = Request { accepted_by, ..service.request.clone() };
+        let request = Request {
+            accepted_by,
+            ..service.request.clone()
+        };
         match self.written.get(&service.name) {
             Some(write) => Request {
                 holds: write.addresses.clone(),

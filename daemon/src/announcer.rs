@@ -58,9 +58,16 @@ impl Announcer {
     pub fn hand_over(&mut self, index: &Index, touched: &Touched) {
         let first = !self.handed_over;
         let all = first || touched.configuration || touched.nodes.contains(self.desired.node());
-        let gone = if all { self.set_sessions(sessions(index, self.desired.node())) } else { Vec::new() };
-        let changes =
-            if first { self.desired.update_all(index) } else { self.desired.update(index, touched) };
+        let gone = if all {
+            self.set_sessions(sessions(index, self.desired.node()))
+        } else {
+            Vec::new()
+        };
+        let changes = if first {
+            self.desired.update_all(index)
+        } else {
+            self.desired.update(index, touched)
+        };
         log(&changes);
         self.send(&changes);
         for name in gone {
@@ -97,7 +104,12 @@ impl Announcer {
 
     /// Tells the engine about new and changed peers, and returns those that are gone.
     fn set_sessions(&mut self, new: BTreeMap<String, PeerConfig>) -> Vec<String> {
-        let gone = self.sessions.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
+        let gone = self
+            .sessions
+            .keys()
+            .filter(|name| !new.contains_key(*name))
+            .cloned()
+            .collect();
         for (name, config) in &new {
             if self.sessions.get(name) == Some(config) {
                 continue;
@@ -112,7 +124,10 @@ impl Announcer {
 
     fn send(&self, changes: &[RouteChange]) {
         let mut by_peer: BTreeMap<&str, PeerRoutes> = BTreeMap::new();
-        for change in changes.iter().filter(|change| self.sessions.contains_key(&change.peer)) {
+        for change in changes
+            .iter()
+            .filter(|change| self.sessions.contains_key(&change.peer))
+        {
             let routes = by_peer.entry(&change.peer).or_insert_with(|| PeerRoutes {
                 peer: change.peer.clone(),
                 changes: Vec::new(),
@@ -126,15 +141,25 @@ impl Announcer {
 
     /// Writes the state to disk if it changed since the last time.
     pub fn save(&mut self) {
-        let Some(state) = self.state.as_ref().filter(|_| std::mem::take(&mut self.unsaved)) else { return };
+        let Some(state) = self
+            .state
+            .as_ref()
+            .filter(|_| std::mem::take(&mut self.unsaved))
+        else {
+            return;
+        };
         if let Err(error) = state.save(&Saved::new(&self.sessions, self.desired.routes())) {
-            tracing::warn!("the desired state can't be saved, a restart without the API server will announce nothing: {error}");
+            tracing::warn!(
+                "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
+            );
         }
     }
 }
 
 fn sessions(index: &Index, node_name: &str) -> BTreeMap<String, PeerConfig> {
-    let Some(node) = index.nodes().get(node_name) else { return BTreeMap::new() };
+    let Some(node) = index.nodes().get(node_name) else {
+        return BTreeMap::new();
+    };
     peers_of(index.config(), node)
         .map(|peer| (peer.name.clone(), peer_config(peer, node_name, node)))
         .collect()
@@ -142,12 +167,23 @@ fn sessions(index: &Index, node_name: &str) -> BTreeMap<String, PeerConfig> {
 
 fn log(changes: &[RouteChange]) {
     if changes.len() > LOGGED_CHANGES {
-        let withdrawn = changes.iter().filter(|change| change.route.is_none()).count();
-        tracing::info!(announced = changes.len() - withdrawn, withdrawn, "routes changed");
+        let withdrawn = changes
+            .iter()
+            .filter(|change| change.route.is_none())
+            .count();
+        tracing::info!(
+            announced = changes.len() - withdrawn,
+            withdrawn,
+            "routes changed"
+        );
         return;
     }
     for change in changes {
-        let verb = if change.route.is_some() { "announce" } else { "withdraw" };
+        let verb = if change.route.is_some() {
+            "announce"
+        } else {
+            "withdraw"
+        };
         tracing::info!(peer = %change.peer, prefix = %change.prefix, "{verb}");
     }
 }

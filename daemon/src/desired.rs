@@ -32,7 +32,10 @@ pub struct Desired {
 impl Desired {
     /// Nothing yet.
     pub fn new(node: impl Into<String>) -> Self {
-        Self { node: node.into(), ..Self::default() }
+        Self {
+            node: node.into(),
+            ..Self::default()
+        }
     }
 
     /// The whole fold at once.
@@ -51,7 +54,10 @@ impl Desired {
         for name in &touched.services {
             self.decide_again(index, name.clone(), &mut affected);
         }
-        affected.into_iter().filter_map(|key| self.merge_again(key)).collect()
+        affected
+            .into_iter()
+            .filter_map(|key| self.merge_again(key))
+            .collect()
     }
 
     /// Decides everything anew.
@@ -62,13 +68,20 @@ impl Desired {
         for name in all {
             self.decide_again(index, name, &mut affected);
         }
-        affected.into_iter().filter_map(|key| self.merge_again(key)).collect()
+        affected
+            .into_iter()
+            .filter_map(|key| self.merge_again(key))
+            .collect()
     }
 
     /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
     pub fn restore_routes(&mut self, routes: BTreeMap<(String, IpNet), Route>) {
         self.routes = routes;
-        self.contributors = self.routes.keys().map(|key| (key.clone(), BTreeSet::new())).collect();
+        self.contributors = self
+            .routes
+            .keys()
+            .map(|key| (key.clone(), BTreeSet::new()))
+            .collect();
     }
 
     /// The node.
@@ -86,7 +99,12 @@ impl Desired {
         &self.decisions
     }
 
-    fn decide_again(&mut self, index: &Index, name: ObjectName, affected: &mut BTreeSet<(String, IpNet)>) {
+    fn decide_again(
+        &mut self,
+        index: &Index,
+        name: ObjectName,
+        affected: &mut BTreeSet<(String, IpNet)>,
+    ) {
         let decision = match index.service(&name) {
             Some(service) => decide(index, &self.node, service),
             None => Decision::default(),
@@ -94,7 +112,12 @@ impl Desired {
         self.replace(name, decision, affected);
     }
 
-    fn replace(&mut self, name: ObjectName, new: Decision, affected: &mut BTreeSet<(String, IpNet)>) {
+    fn replace(
+        &mut self,
+        name: ObjectName,
+        new: Decision,
+        affected: &mut BTreeSet<(String, IpNet)>,
+    ) {
         let key = |contribution: &Contribution| (contribution.peer.clone(), contribution.prefix);
         let old = self.decisions.remove(&name).unwrap_or_default();
         if old.contributions != new.contributions {
@@ -105,7 +128,10 @@ impl Desired {
                 affected.insert(key);
             }
             for key in new.contributions.iter().map(key) {
-                self.contributors.entry(key.clone()).or_default().insert(name.clone());
+                self.contributors
+                    .entry(key.clone())
+                    .or_default()
+                    .insert(name.clone());
                 affected.insert(key);
             }
         }
@@ -129,6 +155,10 @@ impl Desired {
             }
         };
         let (peer, prefix) = key;
-        (old != route).then_some(RouteChange { peer, prefix, route })
+        (old != route).then_some(RouteChange {
+            peer,
+            prefix,
+            route,
+        })
     }
 }

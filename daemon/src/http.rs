@@ -60,8 +60,14 @@ async fn readyz(State(served): State<Served>) -> impl IntoResponse {
     let report = served.report.borrow();
     match (report.config.is_some(), report.handed_over) {
         (true, true) => (StatusCode::OK, "ok\n"),
-        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "nothing was handed over to the BGP engine yet\n"),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "the configuration is not loaded yet\n"),
+        (true, false) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing was handed over to the BGP engine yet\n",
+        ),
+        (false, _) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the configuration is not loaded yet\n",
+        ),
     }
 }
 

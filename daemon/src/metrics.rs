@@ -10,73 +10,150 @@ use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncode
 
 use crate::report::Report;
 
+/// A metric's name, type, labels and help text.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// `metallb_bgp_session_up`.
+    pub name: String,
+    /// `gauge` or `counter`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// What it tells.
+    pub help: String,
+}
+
 /// Renders everything in Prometheus' text format.
 ///
 /// # Errors
 /// A metric that the prometheus crate refuses: a mistake in this file.
 pub fn render(report: &Report, node: &str, peers: &[PeerStatus]) -> prometheus::Result<Vec<u8>> {
-    let registry = Registry::new();
-    configuration(&registry, report)?;
-    allocator(&registry, report)?;
-    announced(&registry, report, node)?;
-    sessions(&registry, peers)?;
     let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    let metrics = all(report, node, peers)?;
+    TextEncoder::new().encode(&metrics.registry.gather(), &mut text)?;
     Ok(text)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+/// Every metric there is, for the documentation.
+///
+/// # Errors
+/// A metric that the prometheus crate refuses: a mistake in this file.
+pub fn describe() -> prometheus::Result<Vec<Described>> {
+    Ok(all(&Report::default(), "", &[])?.described)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+fn all(report: &Report, node: &str, peers: &[PeerStatus]) -> prometheus::Result<Metrics> {
+    let mut metrics = Metrics {
+        registry: Registry::new(),
+        described: Vec::new(),
+    };
+    configuration(&mut metrics, report)?;
+    allocator(&mut metrics, report)?;
+    announced(&mut metrics, report, node)?;
+    sessions(&mut metrics, report, peers)?;
+    Ok(metrics)
 }
 
-fn registered<T: Collector + Clone + 'static>(registry: &Registry, metric: T) -> prometheus::Result<T> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+struct Metrics {
+    registry: Registry,
+    described: Vec<Described>,
 }
 
-fn configuration(registry: &Registry, report: &Report) -> prometheus::Result<()> {
-    let loaded = gauge(
-        registry,
+impl Metrics {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntGaugeVec> {
+        let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.add(&gauge, "gauge")?;
+        Ok(gauge)
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.add(&counter, "counter")?;
+        Ok(counter)
+    }
+
+    fn add<T: Collector + Clone + 'static>(
+        &mut self,
+        metric: &T,
+        kind: &'static str,
+    ) -> prometheus::Result<()> {
+        self.described
+            .extend(metric.desc().into_iter().map(|desc| Described {
+                name: desc.fq_name.clone(),
+                kind,
+                labels: desc.variable_labels.clone(),
+                help: desc.help.clone(),
+            }));
+        self.registry.register(Box::new(metric.clone()))
+    }
+}
+
+fn configuration(metrics: &mut Metrics, report: &Report) -> prometheus::Result<()> {
+    let loaded = metrics.gauge(
         "metallb_k8s_client_config_loaded_bool",
         "1 once a complete configuration was loaded.",
         &[],
     )?;
-    loaded.with_label_values::<&str>(&[]).set(i64::from(report.config.is_some()));
-    let stale = gauge(
-        registry,
+    loaded
+        .with_label_values::<&str>(&[])
+        .set(i64::from(report.config.is_some()));
+    let stale = metrics.gauge(
         "metallb_k8s_client_config_stale_bool",
         "1 while an object is refused and its last good value runs instead, if it had one.",
         &[],
     )?;
-    stale.with_label_values::<&str>(&[]).set(i64::from(report.errors().next().is_some()));
-    let updates =
-        counter(registry, "metallb_k8s_client_updates_total", "Changes of objects taken in.", &[])?;
-    updates.with_label_values::<&str>(&[]).inc_by(report.updates);
-    let refused = gauge(
-        registry,
+    stale
+        .with_label_values::<&str>(&[])
+        .set(i64::from(report.errors().next().is_some()));
+    let updates = metrics.counter(
+        "metallb_k8s_client_updates_total",
+        "Changes of objects taken in.",
+        &[],
+    )?;
+    updates
+        .with_label_values::<&str>(&[])
+        .inc_by(report.updates);
+    let refused = metrics.gauge(
         "ferrolb_object_refused_bool",
         "1 for each object that is refused as it stands.",
         &["kind", "namespace", "name"],
     )?;
     for problem in report.errors() {
         let name = &problem.object.name;
-        refused.with_label_values(&[problem.object.kind.name(), &name.namespace, &name.name]).set(1);
+        refused
+            .with_label_values(&[problem.object.kind.name(), &name.namespace, &name.name])
+            .set(1);
     }
     Ok(())
 }
 
-fn allocator(registry: &Registry, report: &Report) -> prometheus::Result<()> {
+fn allocator(metrics: &mut Metrics, report: &Report) -> prometheus::Result<()> {
     let help = "Usable addresses of a pool.";
-    let total = family_gauges(registry, "addresses_total", help)?;
-    let used = family_gauges(registry, "addresses_in_use_total", "Addresses of a pool in use.")?;
-    let Some(config) = &report.config else { return Ok(()) };
+    let total = family_gauges(metrics, "addresses_total", help)?;
+    let used = family_gauges(
+        metrics,
+        "addresses_in_use_total",
+        "Addresses of a pool in use.",
+    )?;
+    let Some(config) = &report.config else {
+        return Ok(());
+    };
     for pool in config.pools.iter() {
         let held = |family: Family| {
-            let of_family = report.held.iter().filter(|address| Family::of(**address) == family);
+            let of_family = report
+                .held
+                .iter()
+                .filter(|address| Family::of(**address) == family);
             of_family.filter(|address| pool.contains(**address)).count()
         };
         let set = |gauges: &[IntGaugeVec; 3], v4: i64, v6: i64| {
@@ -85,30 +162,43 @@ fn allocator(registry: &Registry, report: &Report) -> prometheus::Result<()> {
             }
         };
         let saturate = |value: u128| i64::try_from(value).unwrap_or(i64::MAX);
-        set(&total, saturate(pool.capacity(Family::V4)), saturate(pool.capacity(Family::V6)));
+        set(
+            &total,
+            saturate(pool.capacity(Family::V4)),
+            saturate(pool.capacity(Family::V6)),
+        );
         let count = |family| i64::try_from(held(family)).unwrap_or(i64::MAX);
         set(&used, count(Family::V4), count(Family::V6));
     }
     Ok(())
 }
 
-fn family_gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<[IntGaugeVec; 3]> {
-    let make = |family: &str| {
-        gauge(registry, &format!("metallb_allocator_{family}{name}"), help, &["pool"])
+fn family_gauges(
+    metrics: &mut Metrics,
+    name: &str,
+    help: &str,
+) -> prometheus::Result<[IntGaugeVec; 3]> {
+    let mut make = |family: &str| {
+        metrics.gauge(
+            &format!("metallb_allocator_{family}{name}"),
+            help,
+            &["pool"],
+        )
     };
     Ok([make("")?, make("ipv4_")?, make("ipv6_")?])
 }
 
-fn announced(registry: &Registry, report: &Report, node: &str) -> prometheus::Result<()> {
-    let announced = gauge(
-        registry,
+fn announced(metrics: &mut Metrics, report: &Report, node: &str) -> prometheus::Result<()> {
+    let announced = metrics.gauge(
         "metallb_speaker_announced",
         "1 for each address of a service that this node announces.",
         &["service", "protocol", "node", "ip"],
     )?;
     for (service, addresses) in &report.announced {
         for address in addresses {
-            announced.with_label_values(&[&*service.to_string(), "bgp", node, &address.to_string()]).set(1);
+            announced
+                .with_label_values(&[&*service.to_string(), "bgp", node, &address.to_string()])
+                .set(1);
         }
     }
     Ok(())
@@ -118,36 +208,84 @@ type PeerCount = fn(&PeerStatus) -> u64;
 
 /// Counters by peer: name, help, where it stands.
 const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
-    ("metallb_bgp_updates_total", "UPDATE messages sent.", |peer| peer.sent.update),
-    ("metallb_bgp_updates_total_received", "UPDATE messages received.", |peer| peer.received.update),
-    ("metallb_bgp_opens_sent", "OPEN messages sent.", |peer| peer.sent.open),
-    ("metallb_bgp_opens_received", "OPEN messages received.", |peer| peer.received.open),
-    ("metallb_bgp_notifications_sent", "NOTIFICATION messages sent.", |peer| peer.sent.notification),
-    ("metallb_bgp_keepalives_sent", "KEEPALIVE messages sent.", |peer| peer.sent.keepalive),
-    ("metallb_bgp_keepalives_received", "KEEPALIVE messages received.", |peer| peer.received.keepalive),
-    ("metallb_bgp_route_refresh_sent", "ROUTE-REFRESH messages sent.", |peer| peer.sent.route_refresh),
-    ("metallb_bgp_total_sent", "Messages sent.", |peer| peer.sent.total()),
-    ("metallb_bgp_total_received", "Messages received.", |peer| peer.received.total()),
+    (
+        "metallb_bgp_updates_total",
+        "UPDATE messages sent.",
+        |peer| peer.sent.update,
+    ),
+    (
+        "metallb_bgp_updates_total_received",
+        "UPDATE messages received.",
+        |peer| peer.received.update,
+    ),
+    ("metallb_bgp_opens_sent", "OPEN messages sent.", |peer| {
+        peer.sent.open
+    }),
+    (
+        "metallb_bgp_opens_received",
+        "OPEN messages received.",
+        |peer| peer.received.open,
+    ),
+    (
+        "metallb_bgp_notifications_sent",
+        "NOTIFICATION messages sent.",
+        |peer| peer.sent.notification,
+    ),
+    (
+        "metallb_bgp_keepalives_sent",
+        "KEEPALIVE messages sent.",
+        |peer| peer.sent.keepalive,
+    ),
+    (
+        "metallb_bgp_keepalives_received",
+        "KEEPALIVE messages received.",
+        |peer| peer.received.keepalive,
+    ),
+    (
+        "metallb_bgp_route_refresh_sent",
+        "ROUTE-REFRESH messages sent.",
+        |peer| peer.sent.route_refresh,
+    ),
+    ("metallb_bgp_total_sent", "Messages sent.", |peer| {
+        peer.sent.total()
+    }),
+    ("metallb_bgp_total_received", "Messages received.", |peer| {
+        peer.received.total()
+    }),
 ];
 
-fn sessions(registry: &Registry, peers: &[PeerStatus]) -> prometheus::Result<()> {
-    let up = gauge(registry, "metallb_bgp_session_up", "1 while the session is Established.", &["peer"])?;
-    let prefixes = gauge(
-        registry,
-        "metallb_bgp_announced_prefixes_total",
-        "Prefixes that the peer holds from us.",
+fn sessions(
+    metrics: &mut Metrics,
+    report: &Report,
+    peers: &[PeerStatus],
+) -> prometheus::Result<()> {
+    let up = metrics.gauge(
+        "metallb_bgp_session_up",
+        "1 while the session is Established.",
         &["peer"],
     )?;
+    let help = "Prefixes that the peer holds from us.";
+    let prefixes = metrics.gauge("metallb_bgp_announced_prefixes_total", help, &["peer"])?;
+    let help = "Prefixes that the peer should hold from us and does not yet.";
+    let pending = metrics.gauge("metallb_bgp_pending_prefixes_total", help, &["peer"])?;
     for peer in peers {
         let label = label(peer.address);
-        up.with_label_values(&[&label]).set(i64::from(peer.state == State::Established));
-        let count = i64::try_from(peer.prefixes_advertised).unwrap_or(i64::MAX);
-        prefixes.with_label_values(&[&label]).set(count);
+        up.with_label_values(&[&label])
+            .set(i64::from(peer.state == State::Established));
+        let advertised = i64::try_from(peer.prefixes_advertised).unwrap_or(i64::MAX);
+        prefixes.with_label_values(&[&label]).set(advertised);
+        let desired = report.routes.get(&peer.name).copied().unwrap_or_default();
+        let desired = i64::try_from(desired).unwrap_or(i64::MAX);
+        pending
+            .with_label_values(&[&label])
+            .set((desired - advertised).max(0));
     }
     for (name, help, count) in PEER_COUNTERS {
-        let metric = counter(registry, name, help, &["peer"])?;
+        let metric = metrics.counter(name, help, &["peer"])?;
         for peer in peers {
-            metric.with_label_values(&[label(peer.address)]).inc_by(count(peer));
+            metric
+                .with_label_values(&[label(peer.address)])
+                .inc_by(count(peer));
         }
     }
     Ok(())

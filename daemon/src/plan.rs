@@ -112,17 +112,22 @@ pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
     }
     let mut plan = Plan::default();
     for service in index.services().filter(|service| service.load_balancer) {
-        plan.services.push(planned_service(service, outcomes.get(&service.name)));
+        plan.services
+            .push(planned_service(service, outcomes.get(&service.name)));
     }
     for name in index.nodes().keys() {
         plan.add_node(&index, &Desired::of(&index, name.clone()));
     }
-    plan.errors.extend(manifests.errors.iter().map(|error| PlanError {
-        object: error.location.to_string(),
-        message: error.message.clone(),
-    }));
+    plan.errors
+        .extend(manifests.errors.iter().map(|error| PlanError {
+            object: error.location.to_string(),
+            message: error.message.clone(),
+        }));
     for problem in index.problems() {
-        let entry = PlanError { object: problem.object.to_string(), message: problem.message };
+        let entry = PlanError {
+            object: problem.object.to_string(),
+            message: problem.message,
+        };
         match problem.severity {
             Severity::Error => plan.errors.push(entry),
             Severity::Notice => plan.notices.push(entry),
@@ -131,7 +136,10 @@ pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
     plan
 }
 
-fn planned_service(service: &Service, outcome: Option<&ferrolb_allocator::Outcome>) -> PlannedService {
+fn planned_service(
+    service: &Service,
+    outcome: Option<&ferrolb_allocator::Outcome>,
+) -> PlannedService {
     let ObjectName { namespace, name } = service.name.clone();
     let Some(outcome) = outcome else {
         let reason = Reason::ForeignLoadBalancerClass;
@@ -165,12 +173,21 @@ impl Plan {
                 prefix: *prefix,
                 next_hop: next_hop(peer, node, prefix.addr().is_ipv6()),
                 communities: route.communities.iter().map(ToString::to_string).collect(),
-                large_communities: route.large_communities.iter().map(ToString::to_string).collect(),
-                local_pref: peer.is_ibgp().then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+                large_communities: route
+                    .large_communities
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                local_pref: peer
+                    .is_ibgp()
+                    .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
             });
         }
         for (service, decision) in desired.decisions() {
-            let withheld = decision.verdicts.iter().filter(|verdict| verdict.reason != Reason::Announced);
+            let withheld = decision
+                .verdicts
+                .iter()
+                .filter(|verdict| verdict.reason != Reason::Announced);
             self.withheld.extend(withheld.map(|verdict| Withheld {
                 namespace: service.namespace.clone(),
                 name: service.name.clone(),

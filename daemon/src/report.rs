@@ -1,6 +1,6 @@
 //! What the loop tells the rest of the program: the one source of probes and metrics.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub struct Report {
     pub handed_over: bool,
     /// Services announced from this node, and their addresses.
     pub announced: Vec<(ObjectName, Vec<IpAddr>)>,
+    /// How many prefixes each peer, by the BGPPeer's name, should have.
+    pub routes: BTreeMap<String, usize>,
     /// Addresses in the status of services.
     pub held: BTreeSet<IpAddr>,
     /// Changes taken in.
@@ -45,6 +47,8 @@ impl Report {
 
     /// Objects that are refused as they stand.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.iter().filter(|problem| problem.severity == Severity::Error)
+        self.problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
     }
 }

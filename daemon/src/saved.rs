@@ -72,7 +72,12 @@ impl StateDir {
     /// What the file system says.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
         let new = self.0.join(format!("{FILE}.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec(saved)?)?;
         fs::rename(new, self.0.join(FILE))
     }
@@ -98,13 +103,24 @@ fn boot_id() -> String {
 
 impl Saved {
     /// From what runs.
-    pub fn new(sessions: &BTreeMap<String, PeerConfig>, routes: &BTreeMap<(String, IpNet), Route>) -> Self {
+    pub fn new(
+        sessions: &BTreeMap<String, PeerConfig>,
+        routes: &BTreeMap<(String, IpNet), Route>,
+    ) -> Self {
         let routes = routes.iter().map(|((peer, prefix), route)| SavedRoute {
             peer: peer.clone(),
             prefix: *prefix,
             local_pref: route.local_pref,
-            communities: route.communities.iter().map(|community| community.0).collect(),
-            large_communities: route.large_communities.iter().map(LargeCommunity::to_string).collect(),
+            communities: route
+                .communities
+                .iter()
+                .map(|community| community.0)
+                .collect(),
+            large_communities: route
+                .large_communities
+                .iter()
+                .map(LargeCommunity::to_string)
+                .collect(),
         });
         Self {
             boot_id: boot_id(),
@@ -114,13 +130,26 @@ impl Saved {
     }
 
     /// Back to what runs.
-    pub fn into_parts(self) -> (BTreeMap<String, PeerConfig>, BTreeMap<(String, IpNet), Route>) {
-        let peers = self.peers.into_iter().map(|peer| (peer.name.clone(), peer.into_config())).collect();
+    pub fn into_parts(
+        self,
+    ) -> (
+        BTreeMap<String, PeerConfig>,
+        BTreeMap<(String, IpNet), Route>,
+    ) {
+        let peers = self
+            .peers
+            .into_iter()
+            .map(|peer| (peer.name.clone(), peer.into_config()))
+            .collect();
         let routes = self.routes.into_iter().map(|saved| {
             let route = RouteAttributes {
                 local_pref: saved.local_pref,
                 communities: saved.communities.into_iter().map(Community).collect(),
-                large_communities: saved.large_communities.iter().filter_map(|text| text.parse().ok()).collect(),
+                large_communities: saved
+                    .large_communities
+                    .iter()
+                    .filter_map(|text| text.parse().ok())
+                    .collect(),
                 ..RouteAttributes::default()
             };
             ((saved.peer, saved.prefix), Arc::new(route))
@@ -167,7 +196,10 @@ impl SavedPeer {
     }
 
     fn into_config(self) -> PeerConfig {
-        let families = [(self.ipv4, Family::IPV4_UNICAST), (self.ipv6, Family::IPV6_UNICAST)];
+        let families = [
+            (self.ipv4, Family::IPV4_UNICAST),
+            (self.ipv6, Family::IPV6_UNICAST),
+        ];
         PeerConfig {
             source_address: self.source_address,
             router_id: self.router_id,
@@ -175,9 +207,21 @@ impl SavedPeer {
             keepalive_time: self.keepalive_time,
             connect_retry: self.connect_retry,
             password: self.password.map(Secret::new),
-            families: families.into_iter().filter(|(carried, _)| *carried).map(|(_, family)| family).collect(),
-            next_hops: NextHops { v4: self.next_hop_v4, v6: self.next_hop_v6 },
-            ..PeerConfig::new(self.name, self.address, Asn(self.local_asn), Asn(self.remote_asn))
+            families: families
+                .into_iter()
+                .filter(|(carried, _)| *carried)
+                .map(|(_, family)| family)
+                .collect(),
+            next_hops: NextHops {
+                v4: self.next_hop_v4,
+                v6: self.next_hop_v6,
+            },
+            ..PeerConfig::new(
+                self.name,
+                self.address,
+                Asn(self.local_asn),
+                Asn(self.remote_asn),
+            )
         }
     }
 }

@@ -14,7 +14,11 @@ pub const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// What the BGP engine is told of a peer on this node.
 pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
-    let own = if peer.address.is_ipv6() { Family::IPV6_UNICAST } else { Family::IPV4_UNICAST };
+    let own = if peer.address.is_ipv6() {
+        Family::IPV6_UNICAST
+    } else {
+        Family::IPV4_UNICAST
+    };
     let both = vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST];
     PeerConfig {
         source_address: peer.source,
@@ -23,7 +27,10 @@ pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
             .unwrap_or_default(),
         keepalive_time: peer.keepalive_time,
         connect_retry: peer.connect_time,
-        password: peer.password.as_ref().map(|password| Secret::new(password.reveal())),
+        password: peer
+            .password
+            .as_ref()
+            .map(|password| Secret::new(password.reveal())),
         families: if peer.dual_stack { both } else { vec![own] },
         next_hops: other_family(peer, node),
         ..PeerConfig::new(
@@ -38,7 +45,9 @@ pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
 /// The next hop that a route will have: the configured source address; for the other family, and where no session
 /// tells the local address yet, the node's InternalIP.
 pub fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<IpAddr> {
-    peer.source.filter(|source| source.is_ipv6() == ipv6).or_else(|| node.internal_ip(ipv6))
+    peer.source
+        .filter(|source| source.is_ipv6() == ipv6)
+        .or_else(|| node.internal_ip(ipv6))
 }
 
 fn other_family(peer: &Peer, node: &Node) -> NextHops {

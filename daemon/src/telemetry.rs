@@ -20,9 +20,15 @@ const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info";
 /// Starts logging to standard error. Without a format: text on a terminal, JSON otherwise.
 pub fn start(format: Option<LogFormat>) {
     let terminal = io::stderr().is_terminal();
-    let default = if terminal { LogFormat::Text } else { LogFormat::Json };
+    let default = if terminal {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     match format.unwrap_or(default) {
         LogFormat::Text => builder.with_ansi(terminal).with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).with_target(false).init(),

@@ -29,7 +29,11 @@ fn object(kind: Kind, name: &str, mut body: Value) -> Change {
 }
 
 fn pool(name: &str, addresses: &str) -> Change {
-    object(Kind::IpAddressPool, name, json!({ "spec": { "addresses": [addresses] } }))
+    object(
+        Kind::IpAddressPool,
+        name,
+        json!({ "spec": { "addresses": [addresses] } }),
+    )
 }
 
 fn peer(name: &str, address: &str, my_asn: u32) -> Change {
@@ -43,7 +47,11 @@ fn advertisement(name: &str, spec: Value) -> Change {
 
 fn node(name: &str, labels: Value) -> Change {
     let status = json!({ "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] });
-    object(Kind::Node, name, json!({ "metadata": { "labels": labels }, "status": status }))
+    object(
+        Kind::Node,
+        name,
+        json!({ "metadata": { "labels": labels }, "status": status }),
+    )
 }
 
 fn service(name: &str, policy: &str, address: &str) -> Change {
@@ -52,7 +60,11 @@ fn service(name: &str, policy: &str, address: &str) -> Change {
         "ports": [{ "port": 80 }]
     });
     let status = json!({ "loadBalancer": { "ingress": [{ "ip": address }] } });
-    object(Kind::Service, name, json!({ "spec": spec, "status": status }))
+    object(
+        Kind::Service,
+        name,
+        json!({ "spec": spec, "status": status }),
+    )
 }
 
 fn slice(name: &str, service: &str, node: &str, ready: bool) -> Change {
@@ -71,7 +83,12 @@ fn number() -> impl Strategy<Value = u8> {
 
 fn change() -> impl Strategy<Value = Change> {
     let policy = prop_oneof![Just("Cluster"), Just("Local"), Just("Nonsense")];
-    let address = prop_oneof![Just("192.0.2.1"), Just("192.0.2.2"), Just("198.51.100.1"), Just("x")];
+    let address = prop_oneof![
+        Just("192.0.2.1"),
+        Just("192.0.2.2"),
+        Just("198.51.100.1"),
+        Just("x")
+    ];
     let spec = prop_oneof![
         Just(json!({})),
         Just(json!({ "aggregationLength": 24 })),
@@ -79,7 +96,11 @@ fn change() -> impl Strategy<Value = Change> {
         Just(json!({ "communities": ["64512:1"], "ipAddressPools": ["pool-0"] })),
         Just(json!({ "communities": ["nonsense"] })),
     ];
-    let addresses = prop_oneof![Just("192.0.2.0/24"), Just("198.51.100.0/24"), Just("nonsense")];
+    let addresses = prop_oneof![
+        Just("192.0.2.0/24"),
+        Just("198.51.100.0/24"),
+        Just("nonsense")
+    ];
     let labels = prop_oneof![
         Just(json!({})),
         Just(json!({ "node.kubernetes.io/exclude-from-external-load-balancers": "" })),
@@ -158,7 +179,11 @@ fn index(changes: Vec<Change>) -> Index {
 
 fn routes(index: &Index) -> Vec<String> {
     let desired = Desired::of(index, NODE);
-    desired.routes().keys().map(|(peer, prefix)| format!("{peer} {prefix}")).collect()
+    desired
+        .routes()
+        .keys()
+        .map(|(peer, prefix)| format!("{peer} {prefix}"))
+        .collect()
 }
 
 #[test]
@@ -167,26 +192,47 @@ fn a_bad_object_keeps_its_last_good_value() {
     let before = routes(&index);
     assert_eq!(before, ["peer-0 192.0.2.1/32", "peer-1 192.0.2.1/32"]);
     for (bad, name) in [
-        (pool("pool-0", "nonsense"), "IPAddressPool metallb-system/pool-0"),
-        (peer("peer-0", "nonsense", 64512), "BGPPeer metallb-system/peer-0"),
+        (
+            pool("pool-0", "nonsense"),
+            "IPAddressPool metallb-system/pool-0",
+        ),
+        (
+            peer("peer-0", "nonsense", 64512),
+            "BGPPeer metallb-system/peer-0",
+        ),
         (
             advertisement("advertisement-0", json!({ "communities": ["nonsense"] })),
             "BGPAdvertisement metallb-system/advertisement-0",
         ),
-        (service("service-0", "Nonsense", "192.0.2.1"), "Service default/service-0"),
+        (
+            service("service-0", "Nonsense", "192.0.2.1"),
+            "Service default/service-0",
+        ),
     ] {
         index.apply(bad);
         assert_eq!(routes(&index), before, "{name}");
-        let named = index.problems().iter().any(|problem| problem.object.to_string() == name);
+        let named = index
+            .problems()
+            .iter()
+            .any(|problem| problem.object.to_string() == name);
         assert!(named, "{name} is not among {:?}", index.problems());
     }
-    assert!(index.config().pools.get("pool-0").is_some_and(|pool| pool.options().frozen));
+    assert!(
+        index
+            .config()
+            .pools
+            .get("pool-0")
+            .is_some_and(|pool| pool.options().frozen)
+    );
 }
 
 #[test]
 fn a_pool_that_can_not_be_read_is_frozen_and_thaws() {
     let mut index = index(beginning());
-    index.apply(Change::Unreadable(Kind::IpAddressPool, "the CRD is gone".into()));
+    index.apply(Change::Unreadable(
+        Kind::IpAddressPool,
+        "the CRD is gone".into(),
+    ));
     let frozen = |index: &Index| {
         let pool = index.config().pools.get("pool-0").expect("the pool stays");
         (pool.options().frozen, index.config().pools.complete())
@@ -203,7 +249,9 @@ fn a_pool_that_was_never_good_lets_its_services_be_announced() {
     changes.remove(1);
     let mut index = index(changes);
     let annotated = |policy: &str| {
-        let Change::Apply(key, mut raw) = service("service-0", policy, "192.0.2.1") else { unreachable!() };
+        let Change::Apply(key, mut raw) = service("service-0", policy, "192.0.2.1") else {
+            unreachable!()
+        };
         raw.metadata
             .annotations
             .insert("metallb.io/ip-allocated-from-pool".into(), "pool-0".into());
@@ -227,14 +275,20 @@ fn deleting_a_pool_on_purpose_withdraws() {
 fn of_two_services_with_one_address_the_younger_is_withheld() {
     let mut index = index(beginning());
     let created = |name: &str, created: &str| {
-        let Change::Apply(key, mut raw) = service(name, "Cluster", "192.0.2.1") else { unreachable!() };
+        let Change::Apply(key, mut raw) = service(name, "Cluster", "192.0.2.1") else {
+            unreachable!()
+        };
         raw.metadata.creation_timestamp = created.into();
         Change::Apply(key, raw)
     };
     index.apply(slice("slice-1", "service-1", NODE, true));
     index.apply(created("service-0", "2026-01-02T00:00:00Z"));
     let touched = index.apply(created("service-1", "2026-01-01T00:00:00Z"));
-    assert_eq!(touched.services.len(), 2, "the other holder is touched as well");
+    assert_eq!(
+        touched.services.len(),
+        2,
+        "the other holder is touched as well"
+    );
     let desired = Desired::of(&index, NODE);
     let reasons: Vec<(String, &str)> = desired
         .decisions()

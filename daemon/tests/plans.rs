@@ -9,8 +9,14 @@ const NAMESPACE: &str = "metallb-system";
 
 fn case(name: &str) -> Plan {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
-    let paths: Vec<PathBuf> = vec![folder.join("base.yaml"), folder.join(format!("{name}.yaml"))];
-    plan(&Loader::new(paths, NAMESPACE).load(), &[NAMESPACE.to_owned()])
+    let paths: Vec<PathBuf> = vec![
+        folder.join("base.yaml"),
+        folder.join(format!("{name}.yaml")),
+    ];
+    plan(
+        &Loader::new(paths, NAMESPACE).load(),
+        &[NAMESPACE.to_owned()],
+    )
 }
 
 /// One line a fact, so that a change of behaviour is a readable diff.
@@ -33,7 +39,9 @@ fn told(plan: &Plan) -> String {
             route.node,
             route.peer,
             route.prefix,
-            route.next_hop.map_or_else(|| "-".to_owned(), |next_hop| next_hop.to_string()),
+            route
+                .next_hop
+                .map_or_else(|| "-".to_owned(), |next_hop| next_hop.to_string()),
             route.communities,
             route.large_communities,
             route.local_pref
@@ -52,7 +60,11 @@ fn told(plan: &Plan) -> String {
     let folder = format!("{}/tests/plans/", env!("CARGO_MANIFEST_DIR"));
     for (kind, list) in [("error", &plan.errors), ("notice", &plan.notices)] {
         for error in list {
-            lines.push(format!("{kind} {}: {}", error.object.replace(&folder, ""), error.message));
+            lines.push(format!(
+                "{kind} {}: {}",
+                error.object.replace(&folder, ""),
+                error.message
+            ));
         }
     }
     lines.join("\n")

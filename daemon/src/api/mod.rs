@@ -152,7 +152,10 @@ pub struct ObjectName {
 impl ObjectName {
     /// From its two parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -207,9 +210,15 @@ impl RawObject {
         let namespace = if kind.is_cluster_scoped() {
             String::new()
         } else {
-            self.metadata.namespace.clone().unwrap_or_else(|| default_namespace.to_owned())
+            self.metadata
+                .namespace
+                .clone()
+                .unwrap_or_else(|| default_namespace.to_owned())
         };
-        Some(ObjectKey::new(kind, ObjectName::new(namespace, self.metadata.name.clone())))
+        Some(ObjectKey::new(
+            kind,
+            ObjectName::new(namespace, self.metadata.name.clone()),
+        ))
     }
 
     /// Reads one top-level field (`spec`, `status`, `endpoints`); an absent one reads as the type's default.
@@ -227,7 +236,11 @@ impl RawObject {
     ///
     /// # Errors
     /// The path within the object and what is wrong there.
-    pub fn field_noting_unknown<T>(&self, name: &str, unknown: &mut Vec<String>) -> Result<T, FieldError>
+    pub fn field_noting_unknown<T>(
+        &self,
+        name: &str,
+        unknown: &mut Vec<String>,
+    ) -> Result<T, FieldError>
     where
         T: for<'de> Deserialize<'de> + Default,
     {
@@ -236,13 +249,19 @@ impl RawObject {
         };
         let mut track = serde_path_to_error::Track::new();
         let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-        serde_ignored::deserialize(deserializer, |path| unknown.push(format!("{name}.{path}"))).map_err(
-            |error: serde_json::Error| {
+        serde_ignored::deserialize(deserializer, |path| unknown.push(format!("{name}.{path}")))
+            .map_err(|error: serde_json::Error| {
                 let path = track.path().to_string();
-                let path = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
-                FieldError { path, message: error.to_string() }
-            },
-        )
+                let path = if path == "." {
+                    name.to_owned()
+                } else {
+                    format!("{name}.{path}")
+                };
+                FieldError {
+                    path,
+                    message: error.to_string(),
+                }
+            })
     }
 }
 
@@ -259,6 +278,9 @@ pub struct FieldError {
 impl FieldError {
     /// An error at a path.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }

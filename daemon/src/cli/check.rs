@@ -34,12 +34,22 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
             Severity::Error => style.red("error"),
             Severity::Notice => style.yellow("notice"),
         };
-        println!("{}: {label}: {}", style.bold(&finding.place), finding.message);
+        println!(
+            "{}: {label}: {}",
+            style.bold(&finding.place),
+            finding.message
+        );
     }
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let errors = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .count();
     let objects = manifests.objects.len();
     if errors > 0 {
-        println!("\n{} in {objects} objects", style.red(&count(errors, "error")));
+        println!(
+            "\n{} in {objects} objects",
+            style.red(&count(errors, "error"))
+        );
         return ExitCode::FAILURE;
     }
     println!(
@@ -48,7 +58,10 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         manifests.others
     );
     if objects > 0 {
-        println!("see what they lead to: ferrolb plan -f {}", args.manifests.shown_paths());
+        println!(
+            "see what they lead to: ferrolb plan -f {}",
+            args.manifests.shown_paths()
+        );
     }
     ExitCode::SUCCESS
 }
@@ -94,23 +107,36 @@ fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
 
 /// Secrets lie everywhere; MetalLB's resources outside the configuration namespaces have no effect.
 fn is_elsewhere(key: &ObjectKey, namespaces: &[String]) -> bool {
-    key.kind != Kind::Secret && key.kind.is_configuration() && !namespaces.contains(&key.name.namespace)
+    key.kind != Kind::Secret
+        && key.kind.is_configuration()
+        && !namespaces.contains(&key.name.namespace)
 }
 
 fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }
 
 impl ManifestArgs {
     /// Reads the manifests.
     pub(super) fn load(&self) -> Manifests {
-        let default = self.config_namespace.first().map_or(super::CONFIG_NAMESPACE, String::as_str);
+        let default = self
+            .config_namespace
+            .first()
+            .map_or(super::CONFIG_NAMESPACE, String::as_str);
         Loader::new(self.paths.clone(), default).load()
     }
 
     /// The paths as they would be typed.
     pub(super) fn shown_paths(&self) -> String {
-        let paths: Vec<String> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        let paths: Vec<String> = self
+            .paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         paths.join(" ")
     }
 }

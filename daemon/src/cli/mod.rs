@@ -78,7 +78,9 @@ pub fn main() -> ExitCode {
 }
 
 fn demo() -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(crate::demo::run())?;
     Ok(ExitCode::SUCCESS)
 }

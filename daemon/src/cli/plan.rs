@@ -53,7 +53,10 @@ fn print(plan: &Plan, paths: &str) {
             service.reason.clone().unwrap_or_default(),
         ]
     });
-    println!("{}", table(&["SERVICE", "ADDRESSES", "POOL", "REASON"], services));
+    println!(
+        "{}",
+        table(&["SERVICE", "ADDRESSES", "POOL", "REASON"], services)
+    );
     for service in &plan.services {
         if let Some(message) = &service.message {
             println!("  {}/{}: {message}", service.namespace, service.name);
@@ -66,12 +69,35 @@ fn print(plan: &Plan, paths: &str) {
             route.node.clone(),
             route.peer.clone(),
             route.prefix.to_string(),
-            or_dash(route.next_hop.map(|next_hop| next_hop.to_string()).unwrap_or_default()),
+            or_dash(
+                route
+                    .next_hop
+                    .map(|next_hop| next_hop.to_string())
+                    .unwrap_or_default(),
+            ),
             or_dash(communities.join(" ")),
-            or_dash(route.local_pref.map(|value| value.to_string()).unwrap_or_default()),
+            or_dash(
+                route
+                    .local_pref
+                    .map(|value| value.to_string())
+                    .unwrap_or_default(),
+            ),
         ]
     });
-    println!("{}", table(&["NODE", "PEER", "PREFIX", "NEXT HOP", "COMMUNITIES", "LOCAL PREF"], routes));
+    println!(
+        "{}",
+        table(
+            &[
+                "NODE",
+                "PEER",
+                "PREFIX",
+                "NEXT HOP",
+                "COMMUNITIES",
+                "LOCAL PREF"
+            ],
+            routes
+        )
+    );
     if !plan.withheld.is_empty() {
         heading("\nNot announced");
         let withheld = plan.withheld.iter().map(|entry| {
@@ -83,7 +109,13 @@ fn print(plan: &Plan, paths: &str) {
                 entry.message.clone(),
             ]
         });
-        println!("{}", table(&["SERVICE", "NODE", "PEER", "REASON", "WHY, AND WHAT TO DO"], withheld));
+        println!(
+            "{}",
+            table(
+                &["SERVICE", "NODE", "PEER", "REASON", "WHY, AND WHAT TO DO"],
+                withheld
+            )
+        );
     }
     let section = |name: &str, entries: &[PlanError]| {
         if !entries.is_empty() {
@@ -101,9 +133,17 @@ fn print(plan: &Plan, paths: &str) {
 }
 
 fn join<T: ToString>(values: &[T]) -> String {
-    values.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+    values
+        .iter()
+        .map(T::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn or_dash(text: String) -> String {
-    if text.is_empty() { "-".to_owned() } else { text }
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
 }

@@ -77,7 +77,9 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     telemetry::start(args.log_format);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(daemon(args))
 }
 
@@ -86,18 +88,26 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     let announce = args.role != Role::Allocator;
     let node = match (&args.node_name, announce) {
         (Some(node), _) => node.clone(),
-        (None, true) => anyhow::bail!("an announcer has to know its node: give --node-name or set NODE_NAME"),
+        (None, true) => {
+            anyhow::bail!("an announcer has to know its node: give --node-name or set NODE_NAME")
+        }
         (None, false) => String::new(),
     };
     let listener = http::bind(args.metrics_addr).await?;
-    let kinds = if args.manifests.is_some() { &Kind::ALL } else { kube::kinds(allocate, announce) };
+    let kinds = if args.manifests.is_some() {
+        &Kind::ALL
+    } else {
+        kube::kinds(allocate, announce)
+    };
     let source = source(&args, allocate, announce, &node).await?;
     let state = args.state_dir.map(StateDir::new);
     let engine = if announce { Some(engine(&node)?) } else { None };
     let (report, reported) = watch::channel(Arc::new(Report::default()));
     let agent = Agent {
         kinds,
-        announcer: engine.clone().map(|engine| Announcer::new(node.clone(), engine, state.clone())),
+        announcer: engine
+            .clone()
+            .map(|engine| Announcer::new(node.clone(), engine, state.clone())),
         allocate,
         saved: state.as_ref().and_then(saved),
         report,
@@ -109,7 +119,14 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
         metrics = %args.metrics_addr,
         "started"
     );
-    tokio::spawn(http::serve(listener, Served { report: reported, engine: engine.clone(), node }));
+    tokio::spawn(http::serve(
+        listener,
+        Served {
+            report: reported,
+            engine: engine.clone(),
+            node,
+        },
+    ));
     let ended = tokio::select! {
         () = agent.run(source) => Err(anyhow::anyhow!("the source of objects has ended")),
         signal = stop_signal() => signal,
@@ -121,7 +138,12 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     ended.map(|_| ExitCode::SUCCESS)
 }
 
-async fn source(args: &RunArgs, allocate: bool, announce: bool, node: &str) -> anyhow::Result<Source> {
+async fn source(
+    args: &RunArgs,
+    allocate: bool,
+    announce: bool,
+    node: &str,
+) -> anyhow::Result<Source> {
     let config_namespaces = config_namespaces(&args.config_namespace);
     if let Some(folder) = &args.manifests {
         return folder::start(folder.clone(), config_namespaces);
@@ -134,7 +156,9 @@ async fn source(args: &RunArgs, allocate: bool, announce: bool, node: &str) -> a
         announce,
         identity: identity(node),
     };
-    kube::start(options).await.context("the Kubernetes API can't be used; without a cluster try --manifests DIR")
+    kube::start(options)
+        .await
+        .context("the Kubernetes API can't be used; without a cluster try --manifests DIR")
 }
 
 /// What was given, else the Pod's own namespace, else MetalLB's.
@@ -142,14 +166,24 @@ fn config_namespaces(given: &[String]) -> Vec<String> {
     if !given.is_empty() {
         return given.to_vec();
     }
-    let own = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    let own = std::env::var("POD_NAMESPACE")
+        .ok()
+        .filter(|namespace| !namespace.is_empty());
     vec![own.unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
 }
 
 /// Who this process is among candidates for the Lease: readable, and never the same twice.
 fn identity(node: &str) -> String {
-    let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| if node.is_empty() { "ferrolb".to_owned() } else { node.to_owned() });
+    let name = std::env::var("POD_NAME")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let name = name.unwrap_or_else(|| {
+        if node.is_empty() {
+            "ferrolb".to_owned()
+        } else {
+            node.to_owned()
+        }
+    });
     format!("{name}_{:08x}", random() >> 32)
 }
 
@@ -162,7 +196,10 @@ fn random() -> u64 {
 fn engine(node: &str) -> anyhow::Result<Handle> {
     let router_id_fallback = fallback_router_id(node, &Node::default());
     let options = SpeakerOptions {
-        speaker: SpeakerConfig { router_id_fallback, seed: random() },
+        speaker: SpeakerConfig {
+            router_id_fallback,
+            seed: random(),
+        },
         ..SpeakerOptions::default()
     };
     let (handle, _events) = speaker::spawn(options).context("the BGP engine can't be started")?;

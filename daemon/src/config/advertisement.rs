@@ -51,7 +51,11 @@ impl Advertisement {
 
     /// The aggregation length of a family.
     pub const fn length(&self, ipv6: bool) -> u8 {
-        if ipv6 { self.aggregation_length_v6 } else { self.aggregation_length }
+        if ipv6 {
+            self.aggregation_length_v6
+        } else {
+            self.aggregation_length
+        }
     }
 }
 
@@ -76,7 +80,10 @@ pub fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError> {
     for (index, alias) in spec.communities.iter().enumerate() {
         let path = format!("spec.communities[{index}]");
         let value = literal(&alias.value).ok_or_else(|| {
-            FieldError::new(format!("{path}.value"), format!("{:?} is not a community: {FORM}", alias.value))
+            FieldError::new(
+                format!("{path}.value"),
+                format!("{:?} is not a community: {FORM}", alias.value),
+            )
         })?;
         if aliases.insert(alias.name.clone(), value).is_some() {
             let message = format!("{:?} stands there twice: remove one", alias.name);
@@ -99,7 +106,11 @@ fn literal(text: &str) -> Option<CommunityValue> {
 ///
 /// # Errors
 /// The first field that is wrong, and what would be right.
-pub fn parse(name: &str, spec: &BgpAdvertisementSpec, aliases: &Aliases) -> Result<Advertisement, FieldError> {
+pub fn parse(
+    name: &str,
+    spec: &BgpAdvertisementSpec,
+    aliases: &Aliases,
+) -> Result<Advertisement, FieldError> {
     let BgpAdvertisementSpec {
         aggregation_length,
         aggregation_length_v6,
@@ -119,11 +130,19 @@ pub fn parse(name: &str, spec: &BgpAdvertisementSpec, aliases: &Aliases) -> Resu
     }
     let mut standard = BTreeSet::new();
     let mut large = BTreeSet::new();
-    for (index, text) in unique("spec.communities", communities)?.into_iter().enumerate() {
+    for (index, text) in unique("spec.communities", communities)?
+        .into_iter()
+        .enumerate()
+    {
         match resolve(&text, aliases) {
             Ok(CommunityValue::Standard(community)) => _ = standard.insert(community),
             Ok(CommunityValue::Large(community)) => _ = large.insert(community),
-            Err(message) => return Err(FieldError::new(format!("spec.communities[{index}]"), message)),
+            Err(message) => {
+                return Err(FieldError::new(
+                    format!("spec.communities[{index}]"),
+                    message,
+                ));
+            }
         }
     }
     Ok(Advertisement {
@@ -133,7 +152,9 @@ pub fn parse(name: &str, spec: &BgpAdvertisementSpec, aliases: &Aliases) -> Resu
         local_pref: (*local_pref != 0).then_some(*local_pref),
         communities: standard,
         large_communities: large,
-        pools: unique("spec.ipAddressPools", ip_address_pools)?.into_iter().collect(),
+        pools: unique("spec.ipAddressPools", ip_address_pools)?
+            .into_iter()
+            .collect(),
         pool_selectors: Selectors::parse("spec.ipAddressPoolSelectors", ip_address_pool_selectors)?,
         nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
         peers: unique("spec.peers", peers)?.into_iter().collect(),
@@ -159,7 +180,9 @@ fn length(path: &str, value: Option<i32>, min: u8, max: u8) -> Result<u8, FieldE
     u8::try_from(value)
         .ok()
         .filter(|length| (min..=max).contains(length))
-        .ok_or_else(|| FieldError::new(path, format!("{value} is not a length from {min} to {max}")))
+        .ok_or_else(|| {
+            FieldError::new(path, format!("{value} is not a length from {min} to {max}"))
+        })
 }
 
 fn unique(path: &str, names: &[String]) -> Result<Vec<String>, FieldError> {
@@ -167,5 +190,8 @@ fn unique(path: &str, names: &[String]) -> Result<Vec<String>, FieldError> {
     if set.len() == names.len() {
         return Ok(names.to_vec());
     }
-    Err(FieldError::new(path, "an entry stands there twice: remove one"))
+    Err(FieldError::new(
+        path,
+        "an entry stands there twice: remove one",
+    ))
 }

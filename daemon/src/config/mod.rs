@@ -105,8 +105,12 @@ impl ConfigObjects {
     /// The whole list of a kind: what is not in it was deleted.
     pub fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) {
         let present: BTreeSet<&ObjectKey> = objects.iter().map(|(key, _)| key).collect();
-        let gone: Vec<ObjectKey> =
-            self.raw.keys().filter(|key| key.kind == kind && !present.contains(key)).cloned().collect();
+        let gone: Vec<ObjectKey> = self
+            .raw
+            .keys()
+            .filter(|key| key.kind == kind && !present.contains(key))
+            .cloned()
+            .collect();
         for key in gone {
             self.delete(&key);
         }
@@ -135,13 +139,20 @@ impl ConfigObjects {
     fn report_unreadable(&self, config: &mut Config) {
         for (kind, message) in &self.unreadable {
             let object = ObjectKey::new(*kind, ObjectName::new("", "*"));
-            config.error(object, format!("can't be read, the last known ones keep running: {message}"));
+            config.error(
+                object,
+                format!("can't be read, the last known ones keep running: {message}"),
+            );
         }
     }
 
     /// Objects of a kind, older ones first, so that of two that clash the older one stays.
     fn of_kind(&self, kind: Kind) -> Vec<(&ObjectKey, &RawObject)> {
-        let mut objects: Vec<_> = self.raw.iter().filter(|(key, _)| key.kind == kind).collect();
+        let mut objects: Vec<_> = self
+            .raw
+            .iter()
+            .filter(|(key, _)| key.kind == kind)
+            .collect();
         objects.sort_by(|a, b| {
             let created = |raw: &RawObject| raw.metadata.creation_timestamp.clone();
             created(a.1).cmp(&created(b.1)).then_with(|| a.0.cmp(b.0))
@@ -158,7 +169,9 @@ impl ConfigObjects {
                 match aliases.keys().find(|name| all.contains_key(*name)) {
                     Some(name) => Err(FieldError::new(
                         "spec.communities",
-                        format!("{name:?} is defined by another Community object as well: remove one"),
+                        format!(
+                            "{name:?} is defined by another Community object as well: remove one"
+                        ),
                     )),
                     None => Ok(aliases),
                 }
@@ -193,22 +206,33 @@ impl ConfigObjects {
             let name = &key.name.name;
             let labels = &raw.metadata.labels;
             let mut insert = |spec: IpAddressPoolSpec, frozen: bool| {
-                let (pool, details) = pool::parse(name, &spec, labels, frozen, surroundings.namespaces)?;
-                config.pools.insert(pool).map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
+                let (pool, details) =
+                    pool::parse(name, &spec, labels, frozen, surroundings.namespaces)?;
+                config
+                    .pools
+                    .insert(pool)
+                    .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
                 config.pool_details.insert(name.clone(), details);
                 good.insert(key.name.clone(), spec);
                 Ok(())
             };
-            let Err(error) = parsed.and_then(|spec| insert(spec, unreadable)) else { continue };
+            let Err(error) = parsed.and_then(|spec| insert(spec, unreadable)) else {
+                continue;
+            };
             // Its last good value takes its place, frozen: nothing new comes from it.
             let last_good = self.good_pools.get(&key.name).cloned();
             if last_good.is_none_or(|spec| insert(spec, true).is_err()) {
                 config.unreadable_pools.insert(name.clone(), labels.clone());
             }
-            config.error(key.clone(), format!("{error} (its services keep their addresses)"));
+            config.error(
+                key.clone(),
+                format!("{error} (its services keep their addresses)"),
+            );
         }
         self.good_pools = good;
-        config.pools.set_complete(!unreadable && config.unreadable_pools.is_empty());
+        config
+            .pools
+            .set_complete(!unreadable && config.unreadable_pools.is_empty());
     }
 
     fn compile_peers(&mut self, config: &mut Config) {
@@ -223,7 +247,10 @@ impl ConfigObjects {
                 peer::parse(&key.name.name, &spec, secret, |field| inactive.push(field))
             });
             for field in inactive {
-                config.notice(key.clone(), format!("{field} is not active yet: the session runs without it"));
+                config.notice(
+                    key.clone(),
+                    format!("{field} is not active yet: the session runs without it"),
+                );
             }
             let peer = parsed.or_else(|error| {
                 config.error(key.clone(), error.to_string());
@@ -254,7 +281,10 @@ impl ConfigObjects {
             });
             if let Ok(advertisement) = advertisement {
                 good.insert(key.name.clone(), advertisement.clone());
-                config.advertisements.entry(key.name.name.clone()).or_insert(advertisement);
+                config
+                    .advertisements
+                    .entry(key.name.name.clone())
+                    .or_insert(advertisement);
             }
         }
         self.good_advertisements = good;
@@ -269,9 +299,12 @@ impl ConfigObjects {
         })?;
         let kind: String = raw.field("type").map_err(|error| error.to_string())?;
         if kind != TYPE {
-            return Err(format!("Secret {namespace}/{name} has type {kind:?}, it must be {TYPE}"));
+            return Err(format!(
+                "Secret {namespace}/{name} has type {kind:?}, it must be {TYPE}"
+            ));
         }
-        password_of(raw).ok_or_else(|| format!("Secret {namespace}/{name} has no readable key password"))
+        password_of(raw)
+            .ok_or_else(|| format!("Secret {namespace}/{name} has no readable key password"))
     }
 }
 
@@ -294,7 +327,13 @@ where
     let mut unknown = Vec::new();
     let parsed = raw.field_noting_unknown("spec", &mut unknown);
     for path in unknown {
-        config.error(key.clone(), format!("{path}: {} has no such field, it is not used: check the spelling", key.kind.name()));
+        config.error(
+            key.clone(),
+            format!(
+                "{path}: {} has no such field, it is not used: check the spelling",
+                key.kind.name()
+            ),
+        );
     }
     parsed
 }
@@ -305,7 +344,10 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
         if !advertisement.selects_pool(name, Some(&details.labels)) {
             continue;
         }
-        for (ipv6, field) in [(false, "spec.aggregationLength"), (true, "spec.aggregationLengthV6")] {
+        for (ipv6, field) in [
+            (false, "spec.aggregationLength"),
+            (true, "spec.aggregationLengthV6"),
+        ] {
             let (length, min) = (advertisement.length(ipv6), details.min_aggregation(ipv6));
             if length < min {
                 let message = format!(
@@ -320,15 +362,26 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
 }
 
 fn same_name() -> FieldError {
-    FieldError::new("metadata.name", "is taken by an object in another configuration namespace: rename one")
+    FieldError::new(
+        "metadata.name",
+        "is taken by an object in another configuration namespace: rename one",
+    )
 }
 
 impl Config {
     fn error(&mut self, object: ObjectKey, message: String) {
-        self.problems.push(Problem { object, severity: Severity::Error, message });
+        self.problems.push(Problem {
+            object,
+            severity: Severity::Error,
+            message,
+        });
     }
 
     fn notice(&mut self, object: ObjectKey, message: String) {
-        self.problems.push(Problem { object, severity: Severity::Notice, message });
+        self.problems.push(Problem {
+            object,
+            severity: Severity::Notice,
+            message,
+        });
     }
 }

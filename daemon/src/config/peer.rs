@@ -97,33 +97,53 @@ pub fn parse(
         disable_mp: _, // deprecated upstream, without effect there too
     } = spec;
     refuse_unsupported(interface, vrf, dynamic_asn)?;
-    for (set, field) in
-        [(!bfd_profile.is_empty(), "spec.bfdProfile"), (*enable_graceful_restart, "spec.enableGracefulRestart")]
-    {
+    for (set, field) in [
+        (!bfd_profile.is_empty(), "spec.bfdProfile"),
+        (*enable_graceful_restart, "spec.enableGracefulRestart"),
+    ] {
         if set {
             inactive(field);
         }
     }
     if *my_asn == 0 {
-        return Err(FieldError::new("spec.myASN", "is missing or 0: give our AS number"));
+        return Err(FieldError::new(
+            "spec.myASN",
+            "is missing or 0: give our AS number",
+        ));
     }
     if *peer_asn == 0 {
-        return Err(FieldError::new("spec.peerASN", "is missing or 0: give the router's AS number"));
+        return Err(FieldError::new(
+            "spec.peerASN",
+            "is missing or 0: give the router's AS number",
+        ));
     }
     if *local_asn == Some(0) {
-        return Err(FieldError::new("spec.localASN", "must not be 0: leave it out to use myASN"));
+        return Err(FieldError::new(
+            "spec.localASN",
+            "must not be 0: leave it out to use myASN",
+        ));
     }
     let local = local_asn.unwrap_or(*my_asn);
     if *ebgp_multi_hop && local == *peer_asn {
-        return Err(FieldError::new("spec.ebgpMultiHop", "is for eBGP, but both ends are in one AS: leave it out"));
+        return Err(FieldError::new(
+            "spec.ebgpMultiHop",
+            "is for eBGP, but both ends are in one AS: leave it out",
+        ));
     }
     let (hold_time, keepalive_time) = timers(hold_time.as_deref(), keepalive_time.as_deref())?;
     let port = peer_port.unwrap_or(BGP_PORT);
     if port == 0 || port > MAX_PORT {
-        return Err(FieldError::new("spec.peerPort", format!("{port} is not a port from 1 to {MAX_PORT}")));
+        return Err(FieldError::new(
+            "spec.peerPort",
+            format!("{port} is not a port from 1 to {MAX_PORT}"),
+        ));
     }
-    let address = ip("spec.peerAddress", peer_address)?
-        .ok_or_else(|| FieldError::new("spec.peerAddress", "is missing: give the router's IP address"))?;
+    let address = ip("spec.peerAddress", peer_address)?.ok_or_else(|| {
+        FieldError::new(
+            "spec.peerAddress",
+            "is missing: give the router's IP address",
+        )
+    })?;
     let source = ip("spec.sourceAddress", source_address)?;
     if source.is_some_and(|source| source.is_ipv6() != address.is_ipv6()) {
         let message = "is of another family than peerAddress: give an address of the same one";
@@ -150,34 +170,59 @@ pub fn parse(
 /// than the one that was asked for.
 fn refuse_unsupported(interface: &str, vrf: &str, dynamic_asn: &str) -> Result<(), FieldError> {
     let refuse = |field: &str, remedy: &str| {
-        Err(FieldError::new(field, format!("is not supported yet: {remedy}")))
+        Err(FieldError::new(
+            field,
+            format!("is not supported yet: {remedy}"),
+        ))
     };
     if !interface.is_empty() {
-        return refuse("spec.interface", "give the router's address in peerAddress instead");
+        return refuse(
+            "spec.interface",
+            "give the router's address in peerAddress instead",
+        );
     }
     if !vrf.is_empty() {
-        return refuse("spec.vrf", "leave it out, or keep this peer on another speaker");
+        return refuse(
+            "spec.vrf",
+            "leave it out, or keep this peer on another speaker",
+        );
     }
     if !dynamic_asn.is_empty() {
-        return refuse("spec.dynamicASN", "give the router's AS number in peerASN instead");
+        return refuse(
+            "spec.dynamicASN",
+            "give the router's AS number in peerASN instead",
+        );
     }
     Ok(())
 }
 
-fn timers(hold: Option<&str>, keepalive: Option<&str>) -> Result<(Duration, Option<Duration>), FieldError> {
-    let hold = hold.map(|text| duration("spec.holdTime", text)).transpose()?;
-    let keepalive = keepalive.map(|text| duration("spec.keepaliveTime", text)).transpose()?;
+fn timers(
+    hold: Option<&str>,
+    keepalive: Option<&str>,
+) -> Result<(Duration, Option<Duration>), FieldError> {
+    let hold = hold
+        .map(|text| duration("spec.holdTime", text))
+        .transpose()?;
+    let keepalive = keepalive
+        .map(|text| duration("spec.keepaliveTime", text))
+        .transpose()?;
     let hold_time = match (hold, keepalive) {
         (Some(hold), _) => hold,
         (None, Some(keepalive)) => keepalive * 3,
         (None, None) => DEFAULT_HOLD_TIME,
     };
     if matches!(hold_time.as_secs(), 1 | 2) || hold_time.as_secs() > u64::from(u16::MAX) {
-        let message = format!("{} s: use 0 (off) or 3 s to 65535 s (RFC 4271 §4.2)", hold_time.as_secs());
+        let message = format!(
+            "{} s: use 0 (off) or 3 s to 65535 s (RFC 4271 §4.2)",
+            hold_time.as_secs()
+        );
         return Err(FieldError::new("spec.holdTime", message));
     }
     if keepalive.is_some_and(|keepalive| keepalive > hold_time) {
-        return Err(FieldError::new("spec.keepaliveTime", "is longer than holdTime: use a third of it"));
+        return Err(FieldError::new(
+            "spec.keepaliveTime",
+            "is longer than holdTime: use a third of it",
+        ));
     }
     Ok((hold_time, keepalive))
 }
@@ -187,7 +232,10 @@ fn connect_duration(text: &str) -> Result<Duration, FieldError> {
     if (1..=65535).contains(&time.as_secs()) {
         Ok(time)
     } else {
-        Err(FieldError::new("spec.connectTime", format!("{text}: use 1s to 65535s")))
+        Err(FieldError::new(
+            "spec.connectTime",
+            format!("{text}: use 1s to 65535s"),
+        ))
     }
 }
 
@@ -197,14 +245,21 @@ fn duration(path: &str, text: &str) -> Result<Duration, FieldError> {
     parsed
         .and_then(|duration| u64::try_from(duration.as_secs()).ok())
         .map(Duration::from_secs)
-        .ok_or_else(|| FieldError::new(path, format!("{text:?} is not a duration: write it as 90s or 1m30s")))
+        .ok_or_else(|| {
+            FieldError::new(
+                path,
+                format!("{text:?} is not a duration: write it as 90s or 1m30s"),
+            )
+        })
 }
 
 fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let parsed = text.parse().map_err(|_| FieldError::new(path, format!("{text:?} is not an IP address")))?;
+    let parsed = text
+        .parse()
+        .map_err(|_| FieldError::new(path, format!("{text:?} is not an IP address")))?;
     Ok(Some(parsed))
 }
 
@@ -215,7 +270,12 @@ fn router_id_of(text: &str) -> Result<Option<Ipv4Addr>, FieldError> {
     };
     match text {
         "" => Ok(None),
-        text => text.parse().ok().filter(|id: &Ipv4Addr| !id.is_unspecified()).ok_or_else(error).map(Some),
+        text => text
+            .parse()
+            .ok()
+            .filter(|id: &Ipv4Addr| !id.is_unspecified())
+            .ok_or_else(error)
+            .map(Some),
     }
 }
 
@@ -229,14 +289,23 @@ fn password_of(
         (password, "") => ("spec.password", Password::new(password.to_owned())),
         ("", name) => {
             let field = "spec.passwordSecret";
-            (field, secret(name).map_err(|message| FieldError::new(field, message))?)
+            (
+                field,
+                secret(name).map_err(|message| FieldError::new(field, message))?,
+            )
         }
-        _ => return Err(FieldError::new("spec.password", "and passwordSecret are both set: keep one of them")),
+        _ => {
+            return Err(FieldError::new(
+                "spec.password",
+                "and passwordSecret are both set: keep one of them",
+            ));
+        }
     };
     match password.reveal().len() {
         1..=PASSWORD_MAX => Ok(Some(password)),
         length => {
-            let message = format!("the password has {length} octets, TCP MD5 takes 1 to {PASSWORD_MAX}");
+            let message =
+                format!("the password has {length} octets, TCP MD5 takes 1 to {PASSWORD_MAX}");
             Err(FieldError::new(field, message))
         }
     }

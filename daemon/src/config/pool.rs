@@ -25,7 +25,11 @@ pub struct PoolDetails {
 impl PoolDetails {
     /// The shortest aggregation length of a family; a range is judged by the shortest CIDR in it, as MetalLB does.
     pub const fn min_aggregation(&self, ipv6: bool) -> u8 {
-        if ipv6 { self.min_aggregation_v6 } else { self.min_aggregation }
+        if ipv6 {
+            self.min_aggregation_v6
+        } else {
+            self.min_aggregation
+        }
     }
 }
 
@@ -40,7 +44,9 @@ pub struct Allocation {
 impl Allocation {
     /// Whether a service may have an address from the pool.
     pub fn accepts(&self, namespace: &str, labels: &Labels) -> bool {
-        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(namespace))
+        self.namespaces
+            .as_ref()
+            .is_none_or(|namespaces| namespaces.contains(namespace))
             && self.services.matches(labels)
     }
 }
@@ -56,23 +62,38 @@ pub fn parse(
     frozen: bool,
     namespaces: &BTreeMap<String, Labels>,
 ) -> Result<(Pool, PoolDetails), FieldError> {
-    let IpAddressPoolSpec { addresses, auto_assign, avoid_buggy_ips, service_allocation } = spec;
+    let IpAddressPoolSpec {
+        addresses,
+        auto_assign,
+        avoid_buggy_ips,
+        service_allocation,
+    } = spec;
     let options = PoolOptions {
         auto_assign: auto_assign.unwrap_or(true),
         avoid_buggy_ips: *avoid_buggy_ips,
-        pinned: service_allocation.as_ref().map(|allocation| allocation.priority),
+        pinned: service_allocation
+            .as_ref()
+            .map(|allocation| allocation.priority),
         frozen,
     };
     let pool = Pool::parse(name, addresses, options)
         .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
-    let allocation =
-        service_allocation.as_ref().map(|allocation| parse_allocation(allocation, namespaces)).transpose()?;
-    let mut details = PoolDetails { labels: labels.clone(), allocation, ..PoolDetails::default() };
+    let allocation = service_allocation
+        .as_ref()
+        .map(|allocation| parse_allocation(allocation, namespaces))
+        .transpose()?;
+    let mut details = PoolDetails {
+        labels: labels.clone(),
+        allocation,
+        ..PoolDetails::default()
+    };
     for entry in addresses {
         let entry = Pool::parse(name, std::slice::from_ref(entry), PoolOptions::default());
         let prefixes = entry.as_ref().map(Pool::prefixes).unwrap_or_default();
         let shortest = |ipv6: bool| {
-            let family = prefixes.iter().filter(|prefix| prefix.addr().is_ipv6() == ipv6);
+            let family = prefixes
+                .iter()
+                .filter(|prefix| prefix.addr().is_ipv6() == ipv6);
             family.map(ipnet::IpNet::prefix_len).min().unwrap_or(0)
         };
         details.min_aggregation = details.min_aggregation.max(shortest(false));
@@ -86,13 +107,26 @@ fn parse_allocation(
     known: &BTreeMap<String, Labels>,
 ) -> Result<Allocation, FieldError> {
     const PATH: &str = "spec.serviceAllocation";
-    let ServiceAllocation { priority: _, namespaces, namespace_selectors, service_selectors } = allocation;
+    let ServiceAllocation {
+        priority: _,
+        namespaces,
+        namespace_selectors,
+        service_selectors,
+    } = allocation;
     let mut names: BTreeSet<String> = namespaces.iter().cloned().collect();
     if names.len() != namespaces.len() {
-        return Err(FieldError::new(format!("{PATH}.namespaces"), "a name stands there twice: remove one"));
+        return Err(FieldError::new(
+            format!("{PATH}.namespaces"),
+            "a name stands there twice: remove one",
+        ));
     }
     let selectors = Selectors::parse(&format!("{PATH}.namespaceSelectors"), namespace_selectors)?;
-    names.extend(known.iter().filter(|(_, labels)| selectors.any(labels)).map(|(name, _)| name.clone()));
+    names.extend(
+        known
+            .iter()
+            .filter(|(_, labels)| selectors.any(labels))
+            .map(|(name, _)| name.clone()),
+    );
     Ok(Allocation {
         namespaces: (!namespaces.is_empty() || !selectors.is_empty()).then_some(names),
         services: Selectors::parse(&format!("{PATH}.serviceSelectors"), service_selectors)?,

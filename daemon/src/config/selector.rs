@@ -27,7 +27,10 @@ impl Selectors {
             let path = format!("{path}[{index}]");
             let requirements = requirements(&path, selector)?;
             if parsed.contains(&requirements) {
-                return Err(FieldError::new(path, "the same selector stands there twice: remove one"));
+                return Err(FieldError::new(
+                    path,
+                    "the same selector stands there twice: remove one",
+                ));
             }
             parsed.push(requirements);
         }
@@ -46,7 +49,11 @@ impl Selectors {
 
     /// Whether one of the entries holds; an empty list holds for nothing.
     pub fn any(&self, labels: &Labels) -> bool {
-        self.0.iter().any(|selector| selector.iter().all(|requirement| requirement.matches(labels)))
+        self.0.iter().any(|selector| {
+            selector
+                .iter()
+                .all(|requirement| requirement.matches(labels))
+        })
     }
 }
 
@@ -72,7 +79,10 @@ fn requirements(path: &str, selector: &LabelSelector) -> Result<Vec<Requirement>
         let path = format!("{path}.matchExpressions[{index}]");
         let requirement = requirement(&path, expression)?;
         if requirements.contains(&requirement) {
-            return Err(FieldError::new(path, "the same condition stands there twice: remove one"));
+            return Err(FieldError::new(
+                path,
+                "the same condition stands there twice: remove one",
+            ));
         }
         requirements.push(requirement);
     }
@@ -80,8 +90,15 @@ fn requirements(path: &str, selector: &LabelSelector) -> Result<Vec<Requirement>
     Ok(requirements)
 }
 
-fn requirement(path: &str, expression: &LabelSelectorRequirement) -> Result<Requirement, FieldError> {
-    let LabelSelectorRequirement { key, operator, values } = expression;
+fn requirement(
+    path: &str,
+    expression: &LabelSelectorRequirement,
+) -> Result<Requirement, FieldError> {
+    let LabelSelectorRequirement {
+        key,
+        operator,
+        values,
+    } = expression;
     let error = |message: String| Err(FieldError::new(path, message));
     if key.is_empty() {
         return error("key is missing: name the label".into());
@@ -99,6 +116,8 @@ fn requirement(path: &str, expression: &LabelSelectorRequirement) -> Result<Requ
         ("DoesNotExist", true) => Ok(Requirement::DoesNotExist(key.clone())),
         ("In" | "NotIn", true) => error(format!("operator {operator} needs values")),
         ("Exists" | "DoesNotExist", false) => error(format!("operator {operator} takes no values")),
-        _ => error(format!("unknown operator {operator:?}: use In, NotIn, Exists or DoesNotExist")),
+        _ => error(format!(
+            "unknown operator {operator:?}: use In, NotIn, Exists or DoesNotExist"
+        )),
     }
 }

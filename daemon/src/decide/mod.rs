@@ -55,7 +55,10 @@ pub struct Verdict {
 
 /// The peers that a node has sessions with.
 pub fn peers_of<'a>(config: &'a Config, node: &'a Node) -> impl Iterator<Item = &'a Peer> {
-    config.peers.values().filter(|peer| peer.nodes.matches(&node.labels))
+    config
+        .peers
+        .values()
+        .filter(|peer| peer.nodes.matches(&node.labels))
 }
 
 /// Decides what a node does with a service. A service that is not of type LoadBalancer gives an empty decision.
@@ -66,7 +69,11 @@ pub fn decide(index: &Index, node_name: &str, service: &Service) -> Decision {
     match eligible(index, node_name, service) {
         Err((reason, detail)) => Decision {
             contributions: Vec::new(),
-            verdicts: vec![Verdict { peer: None, reason, message: message(reason, &detail) }],
+            verdicts: vec![Verdict {
+                peer: None,
+                reason,
+                message: message(reason, &detail),
+            }],
         },
         Ok(eligible) => towards_peers(index.config(), service, &eligible),
     }
@@ -80,7 +87,11 @@ struct Eligible<'a> {
 }
 
 /// Everything that does not depend on the peer; the first reason against it wins.
-fn eligible<'a>(index: &'a Index, node_name: &str, service: &Service) -> Result<Eligible<'a>, (Reason, String)> {
+fn eligible<'a>(
+    index: &'a Index,
+    node_name: &str,
+    service: &Service,
+) -> Result<Eligible<'a>, (Reason, String)> {
     let config = index.config();
     if let Some(class) = &service.class {
         return Err((Reason::ForeignLoadBalancerClass, class.clone()));
@@ -96,8 +107,12 @@ fn eligible<'a>(index: &'a Index, node_name: &str, service: &Service) -> Result<
         (Reason::AddressNotInPool, addresses.join(", "))
     })?;
     no_older_holder(index, service)?;
-    let (advertisements, too_wide) = advertisements(config, &pool, service, index.nodes().get(node_name))?;
-    let node = index.nodes().get(node_name).ok_or_else(|| (Reason::NodeUnknown, node_name.to_owned()))?;
+    let (advertisements, too_wide) =
+        advertisements(config, &pool, service, index.nodes().get(node_name))?;
+    let node = index
+        .nodes()
+        .get(node_name)
+        .ok_or_else(|| (Reason::NodeUnknown, node_name.to_owned()))?;
     if node.network_unavailable {
         return Err((Reason::NodeNetworkUnavailable, node_name.to_owned()));
     }
@@ -105,13 +120,20 @@ fn eligible<'a>(index: &'a Index, node_name: &str, service: &Service) -> Result<
         return Err((Reason::NodeExcluded, node_name.to_owned()));
     }
     has_endpoints(index, node_name, service)?;
-    Ok(Eligible { node, advertisements, too_wide })
+    Ok(Eligible {
+        node,
+        advertisements,
+        too_wide,
+    })
 }
 
 /// The pool that all of a service's addresses come from: the one that contains them, else the one that the annotation
 /// names, if that pool is there but can't be read.
 fn pool_of(config: &Config, service: &Service) -> Option<String> {
-    let mut pools = service.addresses().iter().map(|address| config.pools.containing(*address));
+    let mut pools = service
+        .addresses()
+        .iter()
+        .map(|address| config.pools.containing(*address));
     let first = pools.next()?;
     match first {
         Some(pool) => pools
@@ -137,7 +159,10 @@ fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Stri
         return Ok(());
     }
     let conflicts = ferrolb_allocator::conflicts(rivals.into_values());
-    match conflicts.get(&service.request.service).and_then(|addresses| addresses.values().next()) {
+    match conflicts
+        .get(&service.request.service)
+        .and_then(|addresses| addresses.values().next())
+    {
         Some(reason) => Err((Reason::AddressConflict, reason.to_string())),
         None => Ok(()),
     }
@@ -152,9 +177,14 @@ fn advertisements<'a>(
     node: Option<&Node>,
 ) -> Result<Selected<'a>, (Reason, String)> {
     let details = config.pool_details.get(pool);
-    let labels = details.map(|details| &details.labels).or_else(|| config.unreadable_pools.get(pool));
-    let mut selected: Vec<&Advertisement> =
-        config.advertisements.values().filter(|ad| ad.selects_pool(pool, labels)).collect();
+    let labels = details
+        .map(|details| &details.labels)
+        .or_else(|| config.unreadable_pools.get(pool));
+    let mut selected: Vec<&Advertisement> = config
+        .advertisements
+        .values()
+        .filter(|ad| ad.selects_pool(pool, labels))
+        .collect();
     if selected.is_empty() {
         return Err((Reason::NoAdvertisement, format!("pool {pool}")));
     }
@@ -177,17 +207,31 @@ fn advertisements<'a>(
     Ok(selected.into_iter().partition(fits))
 }
 
-fn has_endpoints(index: &Index, node_name: &str, service: &Service) -> Result<(), (Reason, String)> {
+fn has_endpoints(
+    index: &Index,
+    node_name: &str,
+    service: &Service,
+) -> Result<(), (Reason, String)> {
     // A service's endpoints are of the families of its cluster addresses, and so are its addresses.
     let families: BTreeSet<bool> = service.addresses().iter().map(IpAddr::is_ipv6).collect();
-    let mut endpoints = families.into_iter().map(|ipv6| index.endpoints(&service.name, ipv6));
+    let mut endpoints = families
+        .into_iter()
+        .map(|ipv6| index.endpoints(&service.name, ipv6));
     let (missing, reason) = match service.traffic_policy {
-        TrafficPolicy::Cluster => (endpoints.any(|endpoints| endpoints.healthy == 0), Reason::NoEndpoints),
-        TrafficPolicy::Local => {
-            (endpoints.any(|endpoints| !endpoints.nodes.contains_key(node_name)), Reason::NoLocalEndpoints)
-        }
+        TrafficPolicy::Cluster => (
+            endpoints.any(|endpoints| endpoints.healthy == 0),
+            Reason::NoEndpoints,
+        ),
+        TrafficPolicy::Local => (
+            endpoints.any(|endpoints| !endpoints.nodes.contains_key(node_name)),
+            Reason::NoLocalEndpoints,
+        ),
     };
-    if missing { Err((reason, service.name.to_string())) } else { Ok(()) }
+    if missing {
+        Err((reason, service.name.to_string()))
+    } else {
+        Ok(())
+    }
 }
 
 fn towards_peers(config: &Config, service: &Service, eligible: &Eligible<'_>) -> Decision {
@@ -205,24 +249,35 @@ fn towards_peers(config: &Config, service: &Service, eligible: &Eligible<'_>) ->
         match towards(peer, service, eligible) {
             Ok(contributions) if contributions.is_empty() => {}
             Ok(contributions) => {
-                let prefixes: BTreeSet<String> = contributions.iter().map(|c| c.prefix.to_string()).collect();
+                let prefixes: BTreeSet<String> =
+                    contributions.iter().map(|c| c.prefix.to_string()).collect();
                 let prefixes: Vec<String> = prefixes.into_iter().collect();
                 decision.contributions.extend(contributions);
-                decision.verdicts.push(verdict((Reason::Announced, prefixes.join(", "))));
+                decision
+                    .verdicts
+                    .push(verdict((Reason::Announced, prefixes.join(", "))));
             }
             Err(refused) => decision.verdicts.push(verdict(refused)),
         }
     }
     if decision.verdicts.is_empty() {
         let reason = Reason::NoPeer;
-        decision.verdicts.push(Verdict { peer: None, reason, message: message(reason, "") });
+        decision.verdicts.push(Verdict {
+            peer: None,
+            reason,
+            message: message(reason, ""),
+        });
     }
     decision
 }
 
 /// The addresses of a service that a session with this peer carries.
 fn addresses_towards(peer: &Peer, service: &Service) -> impl Iterator<Item = IpAddr> {
-    service.addresses().iter().copied().filter(|address| peer.carries(address.is_ipv6()))
+    service
+        .addresses()
+        .iter()
+        .copied()
+        .filter(|address| peer.carries(address.is_ipv6()))
 }
 
 /// The session's own address is next hop for its own family; the other one needs an InternalIP of the node.
@@ -231,11 +286,19 @@ fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
 }
 
 /// What goes to one peer, or why nothing does. Addresses without a next hop are left out.
-fn towards(peer: &Peer, service: &Service, eligible: &Eligible<'_>) -> Result<Vec<Contribution>, (Reason, String)> {
+fn towards(
+    peer: &Peer,
+    service: &Service,
+    eligible: &Eligible<'_>,
+) -> Result<Vec<Contribution>, (Reason, String)> {
     let selected = |ads: &[&Advertisement]| ads.iter().any(|ad| ad.selects_peer(&peer.name));
     if !selected(&eligible.advertisements) {
         if selected(&eligible.too_wide) {
-            let names: Vec<&str> = eligible.too_wide.iter().map(|ad| ad.name.as_str()).collect();
+            let names: Vec<&str> = eligible
+                .too_wide
+                .iter()
+                .map(|ad| ad.name.as_str())
+                .collect();
             return Err((Reason::AggregateTooWide, names.join(", ")));
         }
         return Err((Reason::PeerNotSelected, peer.name.clone()));
@@ -245,9 +308,15 @@ fn towards(peer: &Peer, service: &Service, eligible: &Eligible<'_>) -> Result<Ve
     }
     let mut contributions: Vec<Contribution> = Vec::new();
     let mut source: BTreeMap<IpNet, &Advertisement> = BTreeMap::new();
-    for ad in eligible.advertisements.iter().filter(|ad| ad.selects_peer(&peer.name)) {
+    for ad in eligible
+        .advertisements
+        .iter()
+        .filter(|ad| ad.selects_peer(&peer.name))
+    {
         let addresses = addresses_towards(peer, service);
-        for address in addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6())) {
+        for address in
+            addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6()))
+        {
             let prefix = aggregate(address, ad.length(address.is_ipv6()));
             if let Some(other) = source.insert(prefix, ad)
                 && other.local_pref != ad.local_pref
@@ -277,7 +346,11 @@ fn message(reason: Reason, detail: &str) -> String {
     match (reason, detail) {
         (Reason::Announced, detail) => detail.to_owned(),
         (reason, "") => format!("{} Remedy: {}.", reason.meaning().trim(), reason.remedy()),
-        (reason, detail) => format!("{} ({detail}) Remedy: {}.", reason.meaning().trim(), reason.remedy()),
+        (reason, detail) => format!(
+            "{} ({detail}) Remedy: {}.",
+            reason.meaning().trim(),
+            reason.remedy()
+        ),
     }
 }
 

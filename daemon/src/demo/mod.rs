@@ -59,11 +59,20 @@ type Expected = BTreeMap<IpNet, BTreeSet<String>>;
 impl Demo {
     fn prepare() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("ferrolb-demo-{}", std::process::id()));
-        fs::create_dir_all(folder.join("manifests")).context("no folder for the demo's manifests")?;
+        fs::create_dir_all(folder.join("manifests"))
+            .context("no folder for the demo's manifests")?;
         let tor = Tor::start(&NODES)?;
-        let demo = Self { folder, tor, nodes: BTreeMap::new(), screen: Screen::new() };
+        let demo = Self {
+            folder,
+            tor,
+            nodes: BTreeMap::new(),
+            screen: Screen::new(),
+        };
         demo.write("pool.yaml", include_str!("manifests/pool.yaml"))?;
-        demo.write("advertisement.yaml", include_str!("manifests/advertisement.yaml"))?;
+        demo.write(
+            "advertisement.yaml",
+            include_str!("manifests/advertisement.yaml"),
+        )?;
         demo.write("services.yaml", include_str!("manifests/services.yaml"))?;
         demo.write_endpoints(true)?;
         for (node, address) in NODES {
@@ -78,7 +87,8 @@ impl Demo {
 
     async fn tell(&mut self) -> anyhow::Result<()> {
         self.screen.title(self.tor.port);
-        self.screen.step("Three nodes start: each is a `ferrolb run` process that dials the router.");
+        self.screen
+            .step("Three nodes start: each is a `ferrolb run` process that dials the router.");
         for (node, _) in NODES {
             self.start_node(node)?;
         }
@@ -87,14 +97,19 @@ impl Demo {
         self.screen.note("shop runs on three nodes, so the router has three next hops and spreads the load (ECMP).");
         self.read().await;
 
-        self.screen.step("The Pod of shop on node-c becomes unready.");
+        self.screen
+            .step("The Pod of shop on node-c becomes unready.");
         let begin = Instant::now();
         self.write_endpoints(false)?;
         self.until(&self.planned(&[])?, begin).await?;
-        self.screen.note(&format!("why? `ferrolb plan` says: {}", self.reason("shop", "node-c")?));
+        self.screen.note(&format!(
+            "why? `ferrolb plan` says: {}",
+            self.reason("shop", "node-c")?
+        ));
         self.read().await;
 
-        self.screen.step("node-b is switched off: its process is killed, without a word to the router.");
+        self.screen
+            .step("node-b is switched off: its process is killed, without a word to the router.");
         let begin = Instant::now();
         self.kill_node("node-b").await?;
         self.until(&self.planned(&["node-b"])?, begin).await?;
@@ -114,7 +129,10 @@ impl Demo {
         while self.tor.nodes() != *expected {
             if !self.tor.changed(deadline).await {
                 self.screen.table(&self.tor.table);
-                bail!("the router's table did not become what was planned within {STEP:?}\n{}", self.logs());
+                bail!(
+                    "the router's table did not become what was planned within {STEP:?}\n{}",
+                    self.logs()
+                );
             }
             self.screen.table(&self.tor.table);
         }
@@ -129,7 +147,11 @@ impl Demo {
             bail!("{}: {}", error.object, error.message);
         }
         let mut expected = Expected::new();
-        for route in plan.routes.into_iter().filter(|route| !off.contains(&&*route.node)) {
+        for route in plan
+            .routes
+            .into_iter()
+            .filter(|route| !off.contains(&&*route.node))
+        {
             expected.entry(route.prefix).or_default().insert(route.node);
         }
         Ok(expected)
@@ -137,8 +159,11 @@ impl Demo {
 
     fn reason(&self, service: &str, node: &str) -> anyhow::Result<String> {
         let withheld = self.plan().withheld;
-        let entry = withheld.into_iter().find(|entry| entry.name == service && entry.node == node);
-        let entry = entry.with_context(|| format!("{service} should not be announced from {node}"))?;
+        let entry = withheld
+            .into_iter()
+            .find(|entry| entry.name == service && entry.node == node);
+        let entry =
+            entry.with_context(|| format!("{service} should not be announced from {node}"))?;
         Ok(format!("{}: {}", entry.reason, entry.message))
     }
 
@@ -154,7 +179,14 @@ impl Demo {
             .arg("run")
             .arg("--manifests")
             .arg(self.manifests())
-            .args(["--node-name", node, "--metrics-addr", &any_port, "--log-format", "text"])
+            .args([
+                "--node-name",
+                node,
+                "--metrics-addr",
+                &any_port,
+                "--log-format",
+                "text",
+            ])
             .args(["--config-namespace", CONFIG_NAMESPACE])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -190,7 +222,8 @@ impl Demo {
     }
 
     fn write_endpoints(&self, ready: bool) -> anyhow::Result<()> {
-        let text = include_str!("manifests/shop-endpoints.yaml").replace("{node-c-ready}", &ready.to_string());
+        let text = include_str!("manifests/shop-endpoints.yaml")
+            .replace("{node-c-ready}", &ready.to_string());
         self.write("shop-endpoints.yaml", &text)
     }
 

@@ -17,7 +17,12 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { style: Style::stdout(), terminal: stdout().is_terminal(), drawn: 0, steps: 0 }
+        Self {
+            style: Style::stdout(),
+            terminal: stdout().is_terminal(),
+            drawn: 0,
+            steps: 0,
+        }
     }
 
     /// Whether somebody needs time to read.
@@ -38,7 +43,11 @@ impl Screen {
     pub(super) fn step(&mut self, text: &str) {
         self.steps += 1;
         self.drawn = 0;
-        self.print(&format!("\n{} {}", self.style.bold(&format!("{}.", self.steps)), self.style.bold(text)));
+        self.print(&format!(
+            "\n{} {}",
+            self.style.bold(&format!("{}.", self.steps)),
+            self.style.bold(text)
+        ));
     }
 
     pub(super) fn table(&mut self, paths: &Table) {
@@ -54,7 +63,9 @@ impl Screen {
                     None => node.clone(),
                 })
                 .collect();
-            let communities = paths.values().flat_map(|path| path.communities.iter().map(String::as_str));
+            let communities = paths
+                .values()
+                .flat_map(|path| path.communities.iter().map(String::as_str));
             let communities: std::collections::BTreeSet<&str> = communities.collect();
             vec![
                 prefix.to_string(),
@@ -74,7 +85,11 @@ impl Screen {
 
     pub(super) fn done(&mut self, took: Duration) {
         self.drawn = 0;
-        self.print(&format!("   {} after {} ms", self.style.green("✓ the router knows"), took.as_millis()));
+        self.print(&format!(
+            "   {} after {} ms",
+            self.style.green("✓ the router knows"),
+            took.as_millis()
+        ));
     }
 
     pub(super) fn note(&self, text: &str) {

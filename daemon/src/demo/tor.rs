@@ -45,7 +45,10 @@ impl Tor {
         let mut last = None;
         for port in PORTS {
             let options = SpeakerOptions {
-                speaker: SpeakerConfig { router_id_fallback: Ipv4Addr::LOCALHOST, seed: u64::from(port) },
+                speaker: SpeakerConfig {
+                    router_id_fallback: Ipv4Addr::LOCALHOST,
+                    seed: u64::from(port),
+                },
                 listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
             };
             let (handle, events) = match speaker::spawn(options) {
@@ -64,7 +67,12 @@ impl Tor {
                 handle.set_peer(peer)?;
             }
             handle.open_gate();
-            return Ok(Self { handle, events, table: Table::new(), port });
+            return Ok(Self {
+                handle,
+                events,
+                table: Table::new(),
+                port,
+            });
         }
         anyhow::bail!("no free port in {PORTS:?} on 127.0.0.1 for the demo's router: {last:?}")
     }
@@ -75,7 +83,11 @@ impl Tor {
             let before = self.table.clone();
             match event {
                 Event::Received { peer, update } => self.receive(&peer, &update),
-                Event::Down { peer, was_established: true, .. } => self.forget(&peer),
+                Event::Down {
+                    peer,
+                    was_established: true,
+                    ..
+                } => self.forget(&peer),
                 _ => {}
             }
             if self.table != before {
@@ -94,9 +106,17 @@ impl Tor {
         for prefix in update.announced() {
             let path = Path {
                 next_hop: update.attributes.next_hop.map(IpAddr::V4),
-                communities: update.attributes.communities.iter().map(ToString::to_string).collect(),
+                communities: update
+                    .attributes
+                    .communities
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
             };
-            self.table.entry(prefix).or_default().insert(node.to_owned(), path);
+            self.table
+                .entry(prefix)
+                .or_default()
+                .insert(node.to_owned(), path);
         }
         self.table.retain(|_, paths| !paths.is_empty());
     }
@@ -110,12 +130,21 @@ impl Tor {
 
     /// Which nodes announce which prefix.
     pub(super) fn nodes(&self) -> BTreeMap<IpNet, BTreeSet<String>> {
-        self.table.iter().map(|(prefix, paths)| (*prefix, paths.keys().cloned().collect())).collect()
+        self.table
+            .iter()
+            .map(|(prefix, paths)| (*prefix, paths.keys().cloned().collect()))
+            .collect()
     }
 
     /// Ends all sessions.
     pub(super) async fn stop(self) {
         // Nobody waits for a router that does not want to go.
-        drop(tokio::time::timeout(Duration::from_secs(1), self.handle.shutdown("the demo is over")).await);
+        drop(
+            tokio::time::timeout(
+                Duration::from_secs(1),
+                self.handle.shutdown("the demo is over"),
+            )
+            .await,
+        );
     }
 }

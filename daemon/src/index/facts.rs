@@ -70,18 +70,38 @@ impl Service {
         let traffic_policy = match spec.external_traffic_policy.as_str() {
             "Local" => TrafficPolicy::Local,
             "" | "Cluster" => TrafficPolicy::Cluster,
-            other => return Err(unknown("spec.externalTrafficPolicy", other, "Cluster or Local")),
+            other => {
+                return Err(unknown(
+                    "spec.externalTrafficPolicy",
+                    other,
+                    "Cluster or Local",
+                ));
+            }
         };
-        let ingress = || status.load_balancer.ingress.iter().map(|ingress| ingress.ip.as_str());
+        let ingress = || {
+            status
+                .load_balancer
+                .ingress
+                .iter()
+                .map(|ingress| ingress.ip.as_str())
+        };
         Ok(Self {
-            request: request(&name, raw, &spec, traffic_policy, ingress().filter_map(|ip| ip.parse().ok()))?,
+            request: request(
+                &name,
+                raw,
+                &spec,
+                traffic_policy,
+                ingress().filter_map(|ip| ip.parse().ok()),
+            )?,
             name,
             resource_version: raw.metadata.resource_version.clone(),
             labels: raw.metadata.labels.clone(),
             load_balancer: spec.r#type == "LoadBalancer",
             class: spec.load_balancer_class.clone(),
             traffic_policy,
-            invalid_address: ingress().find(|ip| ip.parse::<IpAddr>().is_err()).map(str::to_owned),
+            invalid_address: ingress()
+                .find(|ip| ip.parse::<IpAddr>().is_err())
+                .map(str::to_owned),
         })
     }
 
@@ -121,10 +141,15 @@ fn request(
                 return Err(unknown("spec.ipFamilyPolicy", other, known));
             }
         },
-        requested: parse_requested(annotation(ADDRESSES_ANNOTATION), Some(&spec.load_balancer_ip)),
+        requested: parse_requested(
+            annotation(ADDRESSES_ANNOTATION),
+            Some(&spec.load_balancer_ip),
+        ),
         requested_pool: annotation(POOL_ANNOTATION).map(str::to_owned),
         accepted_by: BTreeSet::new(),
-        sharing_key: annotation(SHARING_ANNOTATION).unwrap_or_default().to_owned(),
+        sharing_key: annotation(SHARING_ANNOTATION)
+            .unwrap_or_default()
+            .to_owned(),
         backend_key: match traffic_policy {
             TrafficPolicy::Cluster => String::new(),
             TrafficPolicy::Local => format!("Local {}", selector_text(&spec.selector)),
@@ -158,14 +183,19 @@ fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
         .into_iter()
         .filter(|text| !text.is_empty() && *text != "None")
         .map(|text| {
-            let parsed = text.parse().map_err(|_| unknown("spec.clusterIPs", text, "an IP address"));
+            let parsed = text
+                .parse()
+                .map_err(|_| unknown("spec.clusterIPs", text, "an IP address"));
             parsed.map(Family::of)
         })
         .collect()
 }
 
 fn selector_text(selector: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs: Vec<String> = selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     pairs.join(",")
 }
 
@@ -254,7 +284,10 @@ impl Node {
 
     /// The first InternalIP of a family.
     pub fn internal_ip(&self, ipv6: bool) -> Option<IpAddr> {
-        self.internal_ips.iter().copied().find(|address| address.is_ipv6() == ipv6)
+        self.internal_ips
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv6() == ipv6)
     }
 
     /// Whether the exclude label stands there, whatever its value.

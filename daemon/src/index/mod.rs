@@ -101,14 +101,21 @@ impl Index {
 
     /// Services whose status holds an address.
     pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
-        self.holders.get(&address).into_iter().flatten().filter_map(|name| self.services.get(name))
+        self.holders
+            .get(&address)
+            .into_iter()
+            .flatten()
+            .filter_map(|name| self.services.get(name))
     }
 
     /// Healthy endpoints of a service in one family, from all its slices.
     pub fn endpoints(&self, service: &ObjectName, ipv6: bool) -> Endpoints {
         let mut endpoints = Endpoints::default();
         let names = self.slices_of.get(service).into_iter().flatten();
-        for slice in names.filter_map(|name| self.slices.get(name)).filter(|slice| slice.ipv6 == ipv6) {
+        for slice in names
+            .filter_map(|name| self.slices.get(name))
+            .filter(|slice| slice.ipv6 == ipv6)
+        {
             endpoints.healthy += slice.healthy;
             for (node, count) in &slice.nodes {
                 *endpoints.nodes.entry(node.clone()).or_default() += count;
@@ -129,7 +136,9 @@ impl Index {
 
     /// Acts as if a status had been written and come back: for `plan`, which has nobody to write to.
     pub fn grant(&mut self, write: &StatusWrite) -> Touched {
-        let Some(mut service) = self.services.get(&write.service).cloned() else { return Touched::default() };
+        let Some(mut service) = self.services.get(&write.service).cloned() else {
+            return Touched::default();
+        };
         service.request.holds.clone_from(&write.addresses);
         service.request.holds_from.clone_from(&write.pool);
         service.invalid_address = None;
@@ -140,18 +149,25 @@ impl Index {
         match key.kind {
             Kind::Service => {
                 let parsed = Service::parse(key.name.clone(), &raw);
-                self.good(&key, parsed).map(|service| self.set_service(&key.name, Some(service)))
+                self.good(&key, parsed)
+                    .map(|service| self.set_service(&key.name, Some(service)))
             }
             Kind::EndpointSlice => {
                 let parsed = Slice::parse(&key.name, &raw);
-                self.good(&key, parsed).map(|slice| self.set_slice(&key.name, Some(slice)))
+                self.good(&key, parsed)
+                    .map(|slice| self.set_slice(&key.name, Some(slice)))
             }
             Kind::Node => {
                 let parsed = Node::parse(&raw);
-                self.good(&key, parsed).map(|node| self.set_node(&key.name.name, Some(node)))
+                self.good(&key, parsed)
+                    .map(|node| self.set_node(&key.name.name, Some(node)))
             }
             Kind::Namespace => Some(self.set_namespace(&key.name.name, Some(raw.metadata.labels))),
-            Kind::Secret | Kind::IpAddressPool | Kind::BgpPeer | Kind::BgpAdvertisement | Kind::Community => {
+            Kind::Secret
+            | Kind::IpAddressPool
+            | Kind::BgpPeer
+            | Kind::BgpAdvertisement
+            | Kind::Community => {
                 self.objects.apply(key, raw);
                 Some(self.recompile())
             }
@@ -166,7 +182,11 @@ impl Index {
             Kind::EndpointSlice => self.set_slice(&key.name, None),
             Kind::Node => self.set_node(&key.name.name, None),
             Kind::Namespace => self.set_namespace(&key.name.name, None),
-            Kind::Secret | Kind::IpAddressPool | Kind::BgpPeer | Kind::BgpAdvertisement | Kind::Community => {
+            Kind::Secret
+            | Kind::IpAddressPool
+            | Kind::BgpPeer
+            | Kind::BgpAdvertisement
+            | Kind::Community => {
                 self.objects.delete(key);
                 self.recompile()
             }
@@ -179,9 +199,14 @@ impl Index {
             self.objects.reset(kind, objects);
             return self.recompile();
         }
-        let present: BTreeSet<ObjectName> = objects.iter().map(|(key, _)| key.name.clone()).collect();
+        let present: BTreeSet<ObjectName> =
+            objects.iter().map(|(key, _)| key.name.clone()).collect();
         let mut touched = Touched::default();
-        for name in self.names(kind).into_iter().filter(|name| !present.contains(name)) {
+        for name in self
+            .names(kind)
+            .into_iter()
+            .filter(|name| !present.contains(name))
+        {
             touched.merge(self.delete(&ObjectKey::new(kind, name)));
         }
         for (key, raw) in objects {
@@ -198,15 +223,22 @@ impl Index {
     }
 
     fn names(&self, kind: Kind) -> Vec<ObjectName> {
-        let named = |names: Vec<&String>| names.into_iter().map(|name| ObjectName::new("", name.clone())).collect();
+        let named = |names: Vec<&String>| {
+            names
+                .into_iter()
+                .map(|name| ObjectName::new("", name.clone()))
+                .collect()
+        };
         match kind {
             Kind::Service => self.services.keys().cloned().collect(),
             Kind::EndpointSlice => self.slices.keys().cloned().collect(),
             Kind::Node => named(self.nodes.keys().collect()),
             Kind::Namespace => named(self.namespaces.keys().collect()),
-            Kind::Secret | Kind::IpAddressPool | Kind::BgpPeer | Kind::BgpAdvertisement | Kind::Community => {
-                Vec::new()
-            }
+            Kind::Secret
+            | Kind::IpAddressPool
+            | Kind::BgpPeer
+            | Kind::BgpAdvertisement
+            | Kind::Community => Vec::new(),
         }
     }
 
@@ -232,9 +264,14 @@ impl Index {
         if old == service {
             return Touched::default();
         }
-        let mut touched = Touched { services: BTreeSet::from([name.clone()]), ..Touched::default() };
+        let mut touched = Touched {
+            services: BTreeSet::from([name.clone()]),
+            ..Touched::default()
+        };
         let addresses = |service: &Option<Service>| -> Vec<IpAddr> {
-            service.as_ref().map_or_else(Vec::new, |service| service.addresses().to_vec())
+            service
+                .as_ref()
+                .map_or_else(Vec::new, |service| service.addresses().to_vec())
         };
         // Whoever holds the same address is touched as well: a conflict may begin or end.
         for address in addresses(&old) {
@@ -271,10 +308,16 @@ impl Index {
             }
         }
         if let Some(service) = owner(&slice) {
-            self.slices_of.entry(service).or_default().insert(name.clone());
+            self.slices_of
+                .entry(service)
+                .or_default()
+                .insert(name.clone());
         }
         let services = owner(&old).into_iter().chain(owner(&slice)).collect();
-        Touched { services, ..Touched::default() }
+        Touched {
+            services,
+            ..Touched::default()
+        }
     }
 
     fn set_node(&mut self, name: &str, node: Option<Node>) -> Touched {
@@ -285,7 +328,10 @@ impl Index {
         if old == node {
             return Touched::default();
         }
-        Touched { nodes: BTreeSet::from([name.to_owned()]), ..Touched::default() }
+        Touched {
+            nodes: BTreeSet::from([name.to_owned()]),
+            ..Touched::default()
+        }
     }
 
     fn set_namespace(&mut self, name: &str, labels: Option<Labels>) -> Touched {
@@ -293,12 +339,21 @@ impl Index {
             Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()),
             None => self.namespaces.remove(name),
         };
-        if old == labels { Touched::default() } else { self.recompile() }
+        if old == labels {
+            Touched::default()
+        } else {
+            self.recompile()
+        }
     }
 
     fn recompile(&mut self) -> Touched {
-        let config = self.objects.compile(Surroundings { namespaces: &self.namespaces });
+        let config = self.objects.compile(Surroundings {
+            namespaces: &self.namespaces,
+        });
         self.config = config;
-        Touched { configuration: true, ..Touched::default() }
+        Touched {
+            configuration: true,
+            ..Touched::default()
+        }
     }
 }

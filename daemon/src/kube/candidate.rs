@@ -70,7 +70,11 @@ impl Candidate {
     }
 
     /// Runs until `release` fires or is dropped; then gives the Lease up, so that another can have it at once.
-    pub(super) async fn run(mut self, reach: std::sync::Arc<Reach>, mut release: oneshot::Receiver<()>) {
+    pub(super) async fn run(
+        mut self,
+        reach: std::sync::Arc<Reach>,
+        mut release: oneshot::Receiver<()>,
+    ) {
         let (seen_by, mut seen) = mpsc::channel(16);
         let mut watches = JoinSet::new();
         watches.spawn(watch_lease(self.api.clone(), reach, seen_by));
@@ -83,7 +87,10 @@ impl Candidate {
                 request = Some(self.perform(action));
             }
             self.publish(now);
-            let timeout = self.elector.poll_timeout(now).map(tokio::time::Instant::from_std);
+            let timeout = self
+                .elector
+                .poll_timeout(now)
+                .map(tokio::time::Instant::from_std);
             tokio::select! {
                 biased;
                 _ = &mut release => break,
@@ -111,7 +118,10 @@ impl Candidate {
 
     fn publish(&mut self, now: Instant) {
         let until = self.elector.leads_until(now);
-        let lead = Lead { term: self.elector.term(), until };
+        let lead = Lead {
+            term: self.elector.term(),
+            until,
+        };
         let before = self.lead.send_replace(lead);
         match (before.until.filter(|_| before.term == lead.term), until) {
             (None, Some(_)) => tracing::info!(
@@ -222,12 +232,17 @@ impl Candidate {
 }
 
 fn is_namespace_missing(status: &kube::core::Status) -> bool {
-    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+    status
+        .details
+        .as_ref()
+        .is_some_and(|details| details.kind == "namespaces")
 }
 
 fn record(lease: &Lease) -> Record {
     let spec = lease.spec.clone().unwrap_or_default();
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let seconds = spec
+        .lease_duration_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok());
     Record {
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
         holder: spec.holder_identity.unwrap_or_default(),

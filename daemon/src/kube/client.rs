@@ -43,7 +43,9 @@ pub enum StartError {
     )]
     InCluster(Box<kube::config::InClusterError>),
     /// The configuration was read, but no client can be made from it.
-    #[error("the Kubernetes client can't be made: {0}. Try: kubectl --kubeconfig FILE get --raw /readyz")]
+    #[error(
+        "the Kubernetes client can't be made: {0}. Try: kubectl --kubeconfig FILE get --raw /readyz"
+    )]
     Client(Box<kube::Error>),
     /// Configuration is read from somewhere, or there is none.
     #[error("no configuration namespace was given: add --config-namespace metallb-system")]
@@ -64,12 +66,19 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, StartEr
 async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, StartError> {
     let options = KubeConfigOptions::default();
     if let Some(path) = kubeconfig {
-        let failed = |source| StartError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+        let failed = |source| StartError::Kubeconfig {
+            path: path.to_owned(),
+            source: Box::new(source),
+        };
         let file = Kubeconfig::read_from(path).map_err(failed)?;
-        return Config::from_custom_kubeconfig(file, &options).await.map_err(failed);
+        return Config::from_custom_kubeconfig(file, &options)
+            .await
+            .map_err(failed);
     }
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         return Config::incluster().map_err(|error| StartError::InCluster(Box::new(error)));
     }
-    Config::from_kubeconfig(&options).await.map_err(|error| StartError::NoCluster(Box::new(error)))
+    Config::from_kubeconfig(&options)
+        .await
+        .map_err(|error| StartError::NoCluster(Box::new(error)))
 }

@@ -90,7 +90,10 @@ enum Known {
     Nothing,
     /// Free to be created from this moment.
     Absent(Instant),
-    Present { record: Record, since: Instant },
+    Present {
+        record: Record,
+        since: Instant,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -255,7 +258,9 @@ impl Elector {
         let request_ends = now + self.timing.request;
         if self.outdated {
             self.request = Request::Read;
-            return Some(Action::Read { deadline: request_ends });
+            return Some(Action::Read {
+                deadline: request_ends,
+            });
         }
         let (replaces, transitions, acquires) = match &self.known {
             Known::Nothing => return None,
@@ -266,15 +271,29 @@ impl Elector {
                 (Some(record.version.clone()), transitions, acquires)
             }
         };
-        self.request = Request::Write { sent: now, holder: self.identity.clone() };
-        let deadline = self.leads_until(now).unwrap_or(request_ends).min(request_ends);
+        self.request = Request::Write {
+            sent: now,
+            holder: self.identity.clone(),
+        };
+        let deadline = self
+            .leads_until(now)
+            .unwrap_or(request_ends)
+            .min(request_ends);
         let holder = self.identity.clone();
-        Some(Action::Write(Write { replaces, holder, transitions, acquires, deadline }))
+        Some(Action::Write(Write {
+            replaces,
+            holder,
+            transitions,
+            acquires,
+            deadline,
+        }))
     }
 
     /// When something is to be done or ends, if nothing is heard before.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let action = (self.request == Request::None).then(|| self.next_action_at(now)).flatten();
+        let action = (self.request == Request::None)
+            .then(|| self.next_action_at(now))
+            .flatten();
         [action, self.leads_until(now)].into_iter().flatten().min()
     }
 
@@ -316,7 +335,11 @@ impl Elector {
         if record.holder.is_empty() {
             return since;
         }
-        since + record.duration.min(Timing::LONGEST).max(self.timing.duration)
+        since
+            + record
+                .duration
+                .min(Timing::LONGEST)
+                .max(self.timing.duration)
     }
 }
 

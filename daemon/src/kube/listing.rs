@@ -72,7 +72,12 @@ impl Settling {
 impl Listing {
     /// Nothing was heard from any of `scopes` watches.
     pub(super) fn new(kind: Kind, scopes: usize) -> Self {
-        Self { kind, scopes: std::iter::repeat_with(Scope::default).take(scopes).collect() }
+        Self {
+            kind,
+            scopes: std::iter::repeat_with(Scope::default)
+                .take(scopes)
+                .collect(),
+        }
     }
 
     /// Whether every watch has answered, if only with a refusal.
@@ -82,7 +87,9 @@ impl Listing {
 
     /// Whether every watch has listed its objects.
     pub(super) fn is_listed(&self) -> bool {
-        self.scopes.iter().all(|scope| scope.answer == Answer::Listed)
+        self.scopes
+            .iter()
+            .all(|scope| scope.answer == Answer::Listed)
     }
 
     /// Whether [`Listing::resolve`] is waited for.
@@ -92,7 +99,10 @@ impl Listing {
 
     /// When [`Listing::handle_timeout`] wants to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.scopes.iter().filter_map(|scope| scope.settling.as_ref()?.until).min()
+        self.scopes
+            .iter()
+            .filter_map(|scope| scope.settling.as_ref()?.until)
+            .min()
     }
 
     /// A watch said something.
@@ -185,7 +195,10 @@ impl Listing {
         scope.doubted.clear();
         let was_gone = matches!(&scope.answer, Answer::Refused(refusal) if refusal.kind_is_gone);
         if was_gone && !scope.known.is_empty() {
-            let mut settling = Settling { objects: incoming, until: None };
+            let mut settling = Settling {
+                objects: incoming,
+                until: None,
+            };
             settling.touch(now);
             scope.settling = Some(settling);
             scope.answer = Answer::Refused(Refusal {
@@ -209,7 +222,12 @@ impl Listing {
             return Vec::new();
         }
         let mut changes = Vec::new();
-        if self.kind.is_configuration() && self.scopes.iter().any(|scope| scope.answer == Answer::Listed) {
+        if self.kind.is_configuration()
+            && self
+                .scopes
+                .iter()
+                .any(|scope| scope.answer == Answer::Listed)
+        {
             let known = self.scopes.iter().flat_map(|scope| &scope.known);
             let known = known.map(|(key, raw)| (key.clone(), raw.clone())).collect();
             changes.push(Change::Reset(self.kind, known));
@@ -230,7 +248,13 @@ impl Listing {
 }
 
 impl Scope {
-    fn apply(&mut self, now: Instant, key: ObjectKey, raw: RawObject, complete: bool) -> Vec<Change> {
+    fn apply(
+        &mut self,
+        now: Instant,
+        key: ObjectKey,
+        raw: RawObject,
+        complete: bool,
+    ) -> Vec<Change> {
         if let Some(settling) = &mut self.settling {
             settling.objects.insert(key, raw);
             settling.touch(now);
@@ -240,7 +264,11 @@ impl Scope {
         if key.kind.is_configuration() {
             self.known.insert(key.clone(), raw.clone());
         }
-        if complete { vec![Change::Apply(key, raw)] } else { Vec::new() }
+        if complete {
+            vec![Change::Apply(key, raw)]
+        } else {
+            Vec::new()
+        }
     }
 
     fn delete(&mut self, now: Instant, key: ObjectKey, complete: bool) -> Vec<Change> {
@@ -254,7 +282,11 @@ impl Scope {
             return Vec::new();
         }
         self.known.remove(&key);
-        if complete { vec![Change::Delete(key)] } else { Vec::new() }
+        if complete {
+            vec![Change::Delete(key)]
+        } else {
+            Vec::new()
+        }
     }
 }
 

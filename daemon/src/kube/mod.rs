@@ -127,7 +127,12 @@ impl Drop for Watching {
 impl Watches {
     fn new(context: Context) -> Self {
         let (answered_in, answered) = mpsc::unbounded_channel();
-        Self { context, running: BTreeMap::new(), answered_in, answered }
+        Self {
+            context,
+            running: BTreeMap::new(),
+            answered_in,
+            answered,
+        }
     }
 
     /// `term` comes back with the kind in [`Watches::answered`].
@@ -201,7 +206,10 @@ async fn allocate(
     drop(watches);
     drop(release);
     // Its own time-out is shorter; this is for the case that it hangs.
-    if tokio::time::timeout(FAREWELL, &mut candidate).await.is_err() {
+    if tokio::time::timeout(FAREWELL, &mut candidate)
+        .await
+        .is_err()
+    {
         candidate.abort();
     }
 }
@@ -229,7 +237,10 @@ impl Leading {
 
     /// The term in which the allocator decides, once it was told that it may.
     fn decides(&self) -> Option<u64> {
-        self.term.as_ref().map(|(term, _)| *term).filter(|_| self.told)
+        self.term
+            .as_ref()
+            .map(|(term, _)| *term)
+            .filter(|_| self.told)
     }
 
     /// The list of a kind was handed over in a term: what to tell.

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use kube::Resource;
 use kube::api::{ApiResource, ObjectMeta};
 use kube::core::DynamicResourceScope;
-use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
@@ -122,17 +122,33 @@ mod tests {
         assert_eq!(object.meta().resource_version.as_deref(), Some("7"));
         let (key, raw) = object.keyed(Kind::Service);
         assert_eq!(key.to_string(), "Service shop/web");
-        assert_eq!((raw.kind.as_str(), raw.api_version.as_str()), ("Service", "v1"));
+        assert_eq!(
+            (raw.kind.as_str(), raw.api_version.as_str()),
+            ("Service", "v1")
+        );
         assert_eq!(raw.body.keys().collect::<Vec<_>>(), ["spec"]);
-        assert!(!serde_json::to_string(&raw).unwrap().contains("managedFields"));
+        assert!(
+            !serde_json::to_string(&raw)
+                .unwrap()
+                .contains("managedFields")
+        );
     }
 
     #[test]
     fn resources_are_where_the_api_server_serves_them() {
         let path = |kind| Object::url_path(&resource(kind), Some("ns"));
         assert_eq!(path(Kind::Service), "/api/v1/namespaces/ns/services");
-        assert_eq!(path(Kind::EndpointSlice), "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices");
-        assert_eq!(path(Kind::BgpPeer), "/apis/metallb.io/v1beta2/namespaces/ns/bgppeers");
-        assert_eq!(path(Kind::Community), "/apis/metallb.io/v1beta1/namespaces/ns/communities");
+        assert_eq!(
+            path(Kind::EndpointSlice),
+            "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices"
+        );
+        assert_eq!(
+            path(Kind::BgpPeer),
+            "/apis/metallb.io/v1beta2/namespaces/ns/bgppeers"
+        );
+        assert_eq!(
+            path(Kind::Community),
+            "/apis/metallb.io/v1beta1/namespaces/ns/communities"
+        );
     }
 }

@@ -49,7 +49,11 @@ impl Delays {
 
     /// Begins with the shortest.
     pub(super) fn new() -> Self {
-        Self { next: Self::FIRST, random: RandomState::new(), count: 0 }
+        Self {
+            next: Self::FIRST,
+            random: RandomState::new(),
+            count: 0,
+        }
     }
 
     /// Something worked: the next failure waits the shortest time again.
@@ -76,7 +80,11 @@ mod tests {
         let mut delays = Delays::new();
         let waited: Vec<Duration> = (0..20).map(|_| delays.next()).collect();
         assert!(waited[0] >= Delays::FIRST / 2 && waited[0] <= Delays::FIRST);
-        assert!(waited[10..].iter().all(|wait| *wait >= Delays::LAST / 2 && *wait <= Delays::LAST));
+        assert!(
+            waited[10..]
+                .iter()
+                .all(|wait| *wait >= Delays::LAST / 2 && *wait <= Delays::LAST)
+        );
         delays.reset();
         assert!(delays.next() <= Delays::FIRST);
     }

@@ -62,7 +62,11 @@ enum Outcome {
 
 impl Queue {
     fn push(&mut self, write: StatusWrite) {
-        let waiting = Waiting { write, not_before: None, failures: 0 };
+        let waiting = Waiting {
+            write,
+            not_before: None,
+            failures: 0,
+        };
         self.waiting.insert(waiting.write.service.clone(), waiting);
     }
 
@@ -71,10 +75,15 @@ impl Queue {
         if self.under_way.len() >= CONCURRENCY {
             return None;
         }
-        let due = |waiting: &Waiting| waiting.not_before.is_none_or(|not_before| not_before <= now);
-        let mut startable = self.waiting.iter().filter(|(service, waiting)| {
-            due(waiting) && !self.under_way.contains(*service)
-        });
+        let due = |waiting: &Waiting| {
+            waiting
+                .not_before
+                .is_none_or(|not_before| not_before <= now)
+        };
+        let mut startable = self
+            .waiting
+            .iter()
+            .filter(|(service, waiting)| due(waiting) && !self.under_way.contains(*service));
         let service = startable.next()?.0.clone();
         let waiting = self.waiting.remove(&service)?;
         self.under_way.insert(service);
@@ -84,11 +93,14 @@ impl Queue {
     fn ended(&mut self, now: Instant, mut tried: Waiting, outcome: Outcome) {
         self.under_way.remove(&tried.write.service);
         if outcome == Outcome::Failed {
-            let delay = (FIRST_RETRY * 2_u32.saturating_pow(tried.failures.min(10))).min(LAST_RETRY);
+            let delay =
+                (FIRST_RETRY * 2_u32.saturating_pow(tried.failures.min(10))).min(LAST_RETRY);
             tried.not_before = Some(now + delay);
             tried.failures += 1;
             // Only if nothing newer was said meanwhile.
-            self.waiting.entry(tried.write.service.clone()).or_insert(tried);
+            self.waiting
+                .entry(tried.write.service.clone())
+                .or_insert(tried);
         }
     }
 
@@ -96,7 +108,10 @@ impl Queue {
         if self.under_way.len() >= CONCURRENCY {
             return None;
         }
-        self.waiting.values().filter_map(|waiting| waiting.not_before).min()
+        self.waiting
+            .values()
+            .filter_map(|waiting| waiting.not_before)
+            .min()
     }
 }
 
@@ -198,9 +213,16 @@ fn outcome(
 
 /// One request for status and annotation, refused by the API server if the service changed meanwhile.
 fn patch(write: &StatusWrite) -> Value {
-    let ingress: Vec<Value> =
-        write.addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
-    let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
+    let ingress: Vec<Value> = write
+        .addresses
+        .iter()
+        .map(|address| json!({"ip": address.to_string()}))
+        .collect();
+    let ingress = if ingress.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(ingress)
+    };
     json!({
         "metadata": {
             "resourceVersion": write.resource_version,

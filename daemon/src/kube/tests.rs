@@ -1,7 +1,10 @@
 use super::*;
 
 fn lead(term: u64, leads: bool) -> Lead {
-    Lead { term, until: leads.then(std::time::Instant::now) }
+    Lead {
+        term,
+        until: leads.then(std::time::Instant::now),
+    }
 }
 
 #[test]
@@ -30,7 +33,10 @@ fn a_new_term_begins_with_new_lists_even_if_its_loss_was_missed() {
     assert_eq!(leading.lead(lead(2, true)), (Some(false), true));
     assert_eq!(leading.answered(1, Kind::Service), None);
     assert_eq!(leading.decides(), None);
-    let told: Vec<_> = ALLOCATED_FROM.into_iter().map(|kind| leading.answered(2, kind)).collect();
+    let told: Vec<_> = ALLOCATED_FROM
+        .into_iter()
+        .map(|kind| leading.answered(2, kind))
+        .collect();
     assert_eq!(told, [None, None, Some(true)]);
 }
 

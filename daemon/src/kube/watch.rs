@@ -104,7 +104,11 @@ pub(super) async fn follow(
         doubt_ends = listing
             .is_in_doubt()
             .then(|| doubt_ends.unwrap_or_else(|| tokio::time::Instant::now() + DOUBT));
-        let complete = if kind == Kind::Service { listing.is_listed() } else { listing.is_complete() };
+        let complete = if kind == Kind::Service {
+            listing.is_listed()
+        } else {
+            listing.is_complete()
+        };
         if complete && let Some(answered) = answered.take() {
             answered();
         }
@@ -149,7 +153,12 @@ fn config(kind: Kind, freshness: Freshness) -> watcher::Config {
 /// Whether the CRD of a kind is there and not on its way out; `None` when nobody answers. A terminating CRD's objects
 /// can't be created any more, and discovery says so.
 async fn crd_stands(client: &Client, kind: Kind) -> Option<Result<(), Refusal>> {
-    let gone = || Err(Refusal { message: unknown_kind(kind), kind_is_gone: true });
+    let gone = || {
+        Err(Refusal {
+            message: unknown_kind(kind),
+            kind_is_gone: true,
+        })
+    };
     let asked = client.list_api_group_resources(kind.api_version());
     match tokio::time::timeout(DISCOVERY_TIMEOUT, asked).await.ok()? {
         Ok(list) => {
@@ -198,11 +207,14 @@ impl Trouble {
     }
 
     fn of_request(kind: Kind, error: &kube::Error) -> Self {
-        let kube::Error::Api(status) = error else { return Self::Unreachable(chain(error)) };
+        let kube::Error::Api(status) = error else {
+            return Self::Unreachable(chain(error));
+        };
         match status.code {
-            404 if is_custom(kind) => {
-                Self::Refused(Refusal { message: unknown_kind(kind), kind_is_gone: true })
-            }
+            404 if is_custom(kind) => Self::Refused(Refusal {
+                message: unknown_kind(kind),
+                kind_is_gone: true,
+            }),
             403 => Self::Refused(Refusal {
                 message: format!(
                     "{}: let the service account list and watch {} (deploy/manifests)",
@@ -219,7 +231,9 @@ impl Trouble {
 /// Whether the watch has to begin with a list again: the API server will not go on where it was. (kube-runtime would
 /// ask for the same place for ever.) An overloaded API server is not asked for more.
 fn begins_anew(error: &watcher::Error) -> bool {
-    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
+        return false;
+    };
     matches!(status.code, 400..=428 | 504)
 }
 
@@ -264,7 +278,12 @@ impl Watch {
                             forbidden_since = None;
                             self.reach.answered(self.kind.name());
                         }
-                        if self.heard.send(Heard::Event(self.scope, event)).await.is_err() {
+                        if self
+                            .heard
+                            .send(Heard::Event(self.scope, event))
+                            .await
+                            .is_err()
+                        {
                             return;
                         }
                         continue;

@@ -35,7 +35,9 @@ pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<
         .map_err(|error| anyhow::anyhow!("can't watch {}: {error}", folder.display()))?;
     let (events, receiver) = mpsc::channel(QUEUE);
     let (status, writes) = mpsc::channel(QUEUE);
-    let default = config_namespaces.first().map_or(crate::cli::CONFIG_NAMESPACE, String::as_str);
+    let default = config_namespaces
+        .first()
+        .map_or(crate::cli::CONFIG_NAMESPACE, String::as_str);
     let task = Folder {
         loader: Loader::new(vec![folder], default),
         config_namespaces,
@@ -46,7 +48,10 @@ pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<
         _watcher: watcher,
     };
     tokio::spawn(task.run(woken, writes));
-    Ok(Source { events: receiver, status })
+    Ok(Source {
+        events: receiver,
+        status,
+    })
 }
 
 struct Folder {
@@ -107,14 +112,23 @@ impl Folder {
             !key.kind.is_configuration() || self.config_namespaces.contains(&key.name.namespace)
         };
         let mut changes = Vec::new();
-        for key in old.objects.keys().filter(|key| !self.told.objects.contains_key(key) && relevant(key)) {
+        for key in old
+            .objects
+            .keys()
+            .filter(|key| !self.told.objects.contains_key(key) && relevant(key))
+        {
             self.statuses.remove(&key.name);
             changes.push(Change::Delete(key.clone()));
         }
         let differs = |key: &ObjectKey, new: &Located| {
             old.objects.get(key).is_none_or(|old| old.raw != new.raw)
         };
-        for (key, new) in self.told.objects.iter().filter(|(key, new)| relevant(key) && differs(key, new)) {
+        for (key, new) in self
+            .told
+            .objects
+            .iter()
+            .filter(|(key, new)| relevant(key) && differs(key, new))
+        {
             changes.push(Change::Apply(key.clone(), self.with_status(key, &new.raw)));
         }
         for change in changes {
@@ -125,10 +139,24 @@ impl Folder {
 
     async fn write(&mut self, write: StatusWrite) -> Result<(), Gone> {
         let key = ObjectKey::new(Kind::Service, write.service.clone());
-        let Some(located) = self.told.objects.get(&key) else { return Ok(()) };
+        let Some(located) = self.told.objects.get(&key) else {
+            return Ok(());
+        };
         self.revision += 1;
-        let StatusWrite { service, resource_version: _, addresses, pool } = write;
-        self.statuses.insert(service, Status { addresses, pool, revision: self.revision });
+        let StatusWrite {
+            service,
+            resource_version: _,
+            addresses,
+            pool,
+        } = write;
+        self.statuses.insert(
+            service,
+            Status {
+                addresses,
+                pool,
+                revision: self.revision,
+            },
+        );
         let raw = self.with_status(&key, &located.raw);
         self.tell(Event::Change(Change::Apply(key, raw))).await
     }
@@ -136,14 +164,27 @@ impl Folder {
     /// The object as an API server would show it: with the status that was written.
     fn with_status(&self, key: &ObjectKey, raw: &RawObject) -> RawObject {
         let mut raw = raw.clone();
-        let Some(status) = self.statuses.get(&key.name).filter(|_| key.kind == Kind::Service) else {
+        let Some(status) = self
+            .statuses
+            .get(&key.name)
+            .filter(|_| key.kind == Kind::Service)
+        else {
             return raw;
         };
-        let ingress: Vec<Value> = status.addresses.iter().map(|ip| json!({ "ip": ip })).collect();
-        raw.body.insert("status".into(), json!({ "loadBalancer": { "ingress": ingress } }));
+        let ingress: Vec<Value> = status
+            .addresses
+            .iter()
+            .map(|ip| json!({ "ip": ip }))
+            .collect();
+        raw.body.insert(
+            "status".into(),
+            json!({ "loadBalancer": { "ingress": ingress } }),
+        );
         raw.metadata.annotations.remove(ALLOCATED_ANNOTATION);
         if let Some(pool) = &status.pool {
-            raw.metadata.annotations.insert(ALLOCATED_ANNOTATION.into(), pool.clone());
+            raw.metadata
+                .annotations
+                .insert(ALLOCATED_ANNOTATION.into(), pool.clone());
         }
         raw.metadata.resource_version = status.revision.to_string();
         raw

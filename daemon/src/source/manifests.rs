@@ -81,7 +81,11 @@ impl Loader {
     /// A loader for files and folders (with their subfolders). Configuration objects without a namespace belong to
     /// `config_namespace`.
     pub fn new(paths: Vec<PathBuf>, config_namespace: &str) -> Self {
-        Self { paths, config_namespace: config_namespace.to_owned(), files: BTreeMap::new() }
+        Self {
+            paths,
+            config_namespace: config_namespace.to_owned(),
+            files: BTreeMap::new(),
+        }
     }
 
     /// Reads everything (again).
@@ -99,7 +103,10 @@ impl Loader {
                 // What can't be listed keeps what it last said.
                 Err(error) => {
                     manifests.errors.push(unreadable(&path, &error));
-                    let under = self.files.iter().filter(|(file, _)| file.starts_with(&path));
+                    let under = self
+                        .files
+                        .iter()
+                        .filter(|(file, _)| file.starts_with(&path));
                     files.extend(under.map(|(path, file)| (path.clone(), file.clone())));
                 }
             }
@@ -114,7 +121,10 @@ impl Loader {
     fn read(&self, path: &Path) -> File {
         let mut file = match std::fs::read_to_string(path) {
             Ok(text) => parse(path, &text, &self.config_namespace),
-            Err(error) => File { errors: vec![unreadable(path, &error)], ..File::default() },
+            Err(error) => File {
+                errors: vec![unreadable(path, &error)],
+                ..File::default()
+            },
         };
         if let (false, Some(old)) = (file.errors.is_empty(), self.files.get(path)) {
             let kept: Vec<Located> = old
@@ -137,7 +147,10 @@ impl Manifests {
             if let Some(first) = self.objects.get(&object.key) {
                 self.errors.push(ManifestError {
                     location: object.location.clone(),
-                    message: format!("{} stands already at {}: remove one of them", object.key, first.location),
+                    message: format!(
+                        "{} stands already at {}: remove one of them",
+                        object.key, first.location
+                    ),
                 });
                 continue;
             }
@@ -147,8 +160,14 @@ impl Manifests {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
-    let location = Location { file: path.to_owned(), line: 1 };
-    ManifestError { location, message: format!("can't be read: {error}") }
+    let location = Location {
+        file: path.to_owned(),
+        line: 1,
+    };
+    ManifestError {
+        location,
+        message: format!("can't be read: {error}"),
+    }
 }
 
 /// The YAML and JSON files at or under a path, sorted.
@@ -159,8 +178,12 @@ fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let path = entry?.path();
-        let known = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let known = path
+            .extension()
+            .is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if hidden {
             // Kubernetes mounts ConfigMaps through hidden folders: their content shows up under its own name.
         } else if path.is_dir() {
@@ -177,7 +200,10 @@ fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn parse(path: &Path, text: &str, config_namespace: &str) -> File {
     let mut file = File::default();
     for (line, document) in documents(text) {
-        let location = Location { file: path.to_owned(), line };
+        let location = Location {
+            file: path.to_owned(),
+            line,
+        };
         let value: serde_json::Value = match serde_saphyr::from_str(&document) {
             Ok(value) => value,
             Err(error) => {
@@ -191,10 +217,17 @@ fn parse(path: &Path, text: &str, config_namespace: &str) -> File {
         for item in items(value) {
             match read_object(item, config_namespace) {
                 Ok(Some((key, raw))) => {
-                    file.objects.push(Located { key, raw, location: location.clone() });
+                    file.objects.push(Located {
+                        key,
+                        raw,
+                        location: location.clone(),
+                    });
                 }
                 Ok(None) => file.others += 1,
-                Err(message) => file.errors.push(ManifestError { location: location.clone(), message }),
+                Err(message) => file.errors.push(ManifestError {
+                    location: location.clone(),
+                    message,
+                }),
             }
         }
     }
@@ -203,9 +236,14 @@ fn parse(path: &Path, text: &str, config_namespace: &str) -> File {
 
 fn syntax_error(document: Location, error: &serde_saphyr::Error) -> ManifestError {
     let error = error.without_snippet();
-    let offset = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
+    let offset = error
+        .location()
+        .map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
     let line = document.line + offset.saturating_sub(1);
-    ManifestError { location: Location { line, ..document }, message: format!("not valid YAML: {error}") }
+    ManifestError {
+        location: Location { line, ..document },
+        message: format!("not valid YAML: {error}"),
+    }
 }
 
 /// Documents with the line each begins at. Only `---` at the start of a line parts them.
@@ -223,13 +261,18 @@ fn documents(text: &str) -> Vec<(usize, String)> {
         }
     }
     documents.push((start, current));
-    documents.retain(|(_, text)| text.lines().any(|line| !line.trim().is_empty() && !line.trim().starts_with('#')));
+    documents.retain(|(_, text)| {
+        text.lines()
+            .any(|line| !line.trim().is_empty() && !line.trim().starts_with('#'))
+    });
     documents
 }
 
 /// The items of a `List`, or the object itself.
 fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
-    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    let is_list = value["kind"]
+        .as_str()
+        .is_some_and(|kind| kind.ends_with("List"));
     match value.get_mut("items") {
         Some(serde_json::Value::Array(items)) if is_list => std::mem::take(items),
         _ => vec![value],
@@ -240,10 +283,14 @@ fn read_object(
     value: serde_json::Value,
     config_namespace: &str,
 ) -> Result<Option<(ObjectKey, RawObject)>, String> {
-    let raw: RawObject =
-        serde_json::from_value(value).map_err(|error| format!("not a Kubernetes object: {error}"))?;
+    let raw: RawObject = serde_json::from_value(value)
+        .map_err(|error| format!("not a Kubernetes object: {error}"))?;
     let Some(kind) = Kind::from_name(&raw.kind) else {
-        return if raw.kind.is_empty() { Err("kind is missing".into()) } else { Ok(None) };
+        return if raw.kind.is_empty() {
+            Err("kind is missing".into())
+        } else {
+            Ok(None)
+        };
     };
     if raw.metadata.name.is_empty() {
         return Err(format!("{}: metadata.name is missing", kind.name()));
@@ -257,21 +304,34 @@ fn read_object(
             kind.api_version()
         ));
     }
-    let default = if kind.is_configuration() { config_namespace } else { DEFAULT_NAMESPACE };
+    let default = if kind.is_configuration() {
+        config_namespace
+    } else {
+        DEFAULT_NAMESPACE
+    };
     Ok(raw.key(default).map(|key| (key, raw)))
 }
 
 /// What a whole set of objects means to an index: the list of every kind. Configuration objects count only in a
 /// configuration namespace.
-pub fn changes(objects: &BTreeMap<ObjectKey, Located>, config_namespaces: &[String]) -> Vec<Change> {
+pub fn changes(
+    objects: &BTreeMap<ObjectKey, Located>,
+    config_namespaces: &[String],
+) -> Vec<Change> {
     Kind::ALL
         .into_iter()
         .map(|kind| {
             let of_kind = objects.iter().filter(|(key, _)| {
-                let elsewhere = kind.is_configuration() && !config_namespaces.contains(&key.name.namespace);
+                let elsewhere =
+                    kind.is_configuration() && !config_namespaces.contains(&key.name.namespace);
                 key.kind == kind && !elsewhere
             });
-            Change::Reset(kind, of_kind.map(|(key, located)| (key.clone(), located.raw.clone())).collect())
+            Change::Reset(
+                kind,
+                of_kind
+                    .map(|(key, located)| (key.clone(), located.raw.clone()))
+                    .collect(),
+            )
         })
         .collect()
 }

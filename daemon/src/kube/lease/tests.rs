@@ -37,15 +37,24 @@ fn an_absent_lease_is_created_and_renewed() {
     assert_eq!(write(&mut elector, start).replaces, None);
     assert_eq!(elector.poll_action(start), None, "one thing at a time");
     elector.written(start + seconds(1), Written::Done(held_by("me", 5)));
-    assert_eq!(elector.leads_until(start + seconds(1)), Some(start + TIMING.renew_deadline));
+    assert_eq!(
+        elector.leads_until(start + seconds(1)),
+        Some(start + TIMING.renew_deadline)
+    );
     assert_eq!(elector.term(), 1);
 
     let renewal = start + TIMING.retry;
     assert_eq!(elector.poll_timeout(start + seconds(1)), Some(renewal));
     let write = write(&mut elector, renewal);
-    assert_eq!((write.replaces.as_deref(), write.acquires), (Some("5"), false));
+    assert_eq!(
+        (write.replaces.as_deref(), write.acquires),
+        (Some("5"), false)
+    );
     elector.written(renewal, Written::Done(held_by("me", 6)));
-    assert_eq!(elector.leads_until(renewal), Some(renewal + TIMING.renew_deadline));
+    assert_eq!(
+        elector.leads_until(renewal),
+        Some(renewal + TIMING.renew_deadline)
+    );
     assert_eq!(elector.term(), 1);
 }
 
@@ -62,7 +71,10 @@ fn a_live_lease_is_left_alone_until_it_has_not_changed_for_its_duration() {
     assert_eq!(elector.poll_action(expiry - seconds(1)), None);
     assert_eq!(elector.poll_timeout(start + seconds(9)), Some(expiry));
     let write = write(&mut elector, expiry);
-    assert_eq!((write.replaces.as_deref(), write.acquires, write.transitions), (Some("6"), true, 1));
+    assert_eq!(
+        (write.replaces.as_deref(), write.acquires, write.transitions),
+        (Some("6"), true, 1)
+    );
 }
 
 #[test]
@@ -73,7 +85,10 @@ fn a_released_lease_is_taken_at_once() {
     assert!(write(&mut elector, start).acquires);
     elector.written(start, Written::Done(held_by("me", 6)));
     let release = elector.release(start).unwrap();
-    assert_eq!((release.replaces.as_deref(), release.holder.as_str()), (Some("6"), ""));
+    assert_eq!(
+        (release.replaces.as_deref(), release.holder.as_str()),
+        (Some("6"), "")
+    );
     assert_eq!(elector.leads_until(start), None);
 }
 
@@ -84,7 +99,10 @@ fn the_loser_of_a_race_reads_and_waits() {
     elector.seen(start, Some(held_by("", 5)));
     write(&mut elector, start);
     elector.written(start, Written::Conflict);
-    assert!(matches!(elector.poll_action(start), Some(Action::Read { .. })));
+    assert!(matches!(
+        elector.poll_action(start),
+        Some(Action::Read { .. })
+    ));
     elector.read(start, Ok(Some(held_by("other", 6))));
     assert_eq!(elector.poll_action(start + seconds(11)), None);
     assert_eq!(elector.leads_until(start), None);
@@ -133,15 +151,25 @@ fn a_renewal_without_an_answer_is_tried_again_while_there_is_time() {
     elector.written(renewal + TIMING.request, Written::Failed);
     let again = renewal + TIMING.request + TIMING.retry;
     let last = write(&mut elector, again);
-    assert_eq!(last.deadline, start + TIMING.renew_deadline, "no request outlives the leadership");
+    assert_eq!(
+        last.deadline,
+        start + TIMING.renew_deadline,
+        "no request outlives the leadership"
+    );
     // The first had reached the server after all.
     elector.written(again, Written::Conflict);
-    assert!(matches!(elector.poll_action(again), Some(Action::Read { .. })));
+    assert!(matches!(
+        elector.poll_action(again),
+        Some(Action::Read { .. })
+    ));
     elector.read(again, Ok(Some(held_by("me", 6))));
     assert!(elector.leads_until(again).is_some());
     write(&mut elector, again);
     elector.written(again, Written::Done(held_by("me", 7)));
-    assert_eq!(elector.leads_until(again), Some(again + TIMING.renew_deadline));
+    assert_eq!(
+        elector.leads_until(again),
+        Some(again + TIMING.renew_deadline)
+    );
     assert_eq!(elector.term(), 1);
 }
 
@@ -151,7 +179,10 @@ fn a_lease_that_was_deleted_is_not_taken_before_its_holder_has_stopped() {
     let mut elector = elector();
     elector.seen(start, Some(held_by("other", 5)));
     elector.seen(start + seconds(1), None);
-    assert!(matches!(elector.poll_action(start + seconds(1)), Some(Action::Read { .. })));
+    assert!(matches!(
+        elector.poll_action(start + seconds(1)),
+        Some(Action::Read { .. })
+    ));
     elector.read(start + seconds(1), Ok(None));
     assert_eq!(elector.poll_action(start + seconds(11)), None);
     assert_eq!(write(&mut elector, start + TIMING.duration).replaces, None);
@@ -161,7 +192,10 @@ fn a_lease_that_was_deleted_is_not_taken_before_its_holder_has_stopped() {
 fn a_lease_for_ever_is_not_believed() {
     let start = Instant::now();
     let mut elector = elector();
-    let forever = Record { duration: Duration::from_secs(u64::MAX), ..held_by("other", 5) };
+    let forever = Record {
+        duration: Duration::from_secs(u64::MAX),
+        ..held_by("other", 5)
+    };
     elector.seen(start, Some(forever));
     assert_eq!(elector.poll_timeout(start), Some(start + Timing::LONGEST));
 }
@@ -222,7 +256,11 @@ fn step() -> impl Strategy<Value = (usize, Step, u64)> {
         1 => Just(Step::Lose),
         2 => Just(Step::Watch),
     ];
-    (0..2_usize, what, prop_oneof![4 => 0..500_u64, 2 => 0..3000_u64, 1 => 0..20_000_u64])
+    (
+        0..2_usize,
+        what,
+        prop_oneof![4 => 0..500_u64, 2 => 0..3000_u64, 1 => 0..20_000_u64],
+    )
 }
 
 impl Node {

@@ -84,8 +84,15 @@ fn a_patch_is_guarded_and_clears_what_is_not_wanted() {
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}},
         })
     );
-    let cleared = StatusWrite { addresses: Vec::new(), pool: None, ..decided("web", "42") };
+    let cleared = StatusWrite {
+        addresses: Vec::new(),
+        pool: None,
+        ..decided("web", "42")
+    };
     let patch = patch(&cleared);
     assert_eq!(patch["status"]["loadBalancer"], json!({"ingress": null}));
-    assert_eq!(patch["metadata"]["annotations"], json!({POOL_ANNOTATION: null}));
+    assert_eq!(
+        patch["metadata"]["annotations"],
+        json!({POOL_ANNOTATION: null})
+    );
 }

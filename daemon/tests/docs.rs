@@ -1,0 +1,101 @@
+//! Pages of docs/ that repeat what stands in code: generated from it with UPDATE_DOCS=1, checked against it otherwise.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ferrolb::decide::Reason;
+use ferrolb::metrics;
+use ferrolb::report::Report;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn check(page: &str, expected: &str) {
+    let path = root().join("docs").join(page);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, expected).expect("docs/ can be written");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/{page} is not what the code says: run UPDATE_DOCS=1 cargo test -p ferrolb --test docs"
+    );
+}
+
+/// The allocator's reasons with the first sentence of their documentation, read from where they are defined.
+fn allocation_reasons() -> Vec<(String, String)> {
+    let source =
+        fs::read_to_string(root().join("allocator/src/reason.rs")).expect("the allocator's source");
+    let codes = source.lines().filter_map(|line| {
+        let (variant, code) = line.trim().strip_prefix("Self::")?.split_once("=> \"")?;
+        let variant = variant.split([' ', '{']).next()?;
+        Some((variant.to_owned(), code.trim_end_matches("\",").to_owned()))
+    });
+    codes
+        .map(|(variant, code)| {
+            let (before, _) = source
+                .split_once(&format!("\n    {variant}"))
+                .unwrap_or_else(|| panic!("no variant {variant}"));
+            let (_, doc) = before
+                .rsplit_once("\n    /// ")
+                .expect("a documented variant");
+            (code, doc.lines().next().unwrap_or_default().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn reasons() {
+    let mut page = String::from(
+        "# Reason codes\n\nGenerated from `daemon/src/decide/reason.rs` and `allocator/src/reason.rs`. `ferrolb plan` prints \
+         them with words and a remedy.\n\n## Why a node does not announce a service to a peer\n\n\
+         | code | it means | what to do |\n|---|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        let (code, meaning) = (reason.code(), reason.meaning().trim());
+        writeln!(page, "| `{code}` | {meaning} | {} |", reason.remedy()).expect("a string");
+    }
+    page.push_str(
+        "\n## Why a service gets no address, or another one\n\n| code | it means |\n|---|---|\n",
+    );
+    let allocation = allocation_reasons();
+    assert!(
+        allocation.len() > 10,
+        "the allocator's reasons were not found"
+    );
+    for (code, meaning) in allocation {
+        writeln!(page, "| `{code}` | {meaning} |").expect("a string");
+    }
+    check("reasons.md", &page);
+}
+
+#[test]
+fn metric_names() {
+    let described = metrics::describe().expect("metrics that the prometheus crate takes");
+    let mut page = String::from(
+        "# Metrics\n\nGenerated from `daemon/src/metrics.rs`. Served on `--metrics-addr` under `/metrics`; names and labels are \
+         MetalLB's where it has them.\n\n| name | type | labels | it tells |\n|---|---|---|---|\n",
+    );
+    for metric in described {
+        let labels = metric.labels.join(", ");
+        writeln!(
+            page,
+            "| `{}` | {} | {labels} | {} |",
+            metric.name, metric.kind, metric.help
+        )
+        .expect("a string");
+    }
+    check("metrics.md", &page);
+}
+
+#[test]
+fn a_scrape_of_nothing_is_valid() {
+    let text = metrics::render(&Report::default(), "node-a", &[]).expect("metrics");
+    let text = String::from_utf8(text).expect("text");
+    assert!(
+        text.contains("metallb_k8s_client_config_loaded_bool 0"),
+        "{text}"
+    );
+}
