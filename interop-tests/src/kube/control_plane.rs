@@ -104,6 +104,10 @@ pub struct Write {
     pub name: String,
     /// The HTTP status: a refused write is here too.
     pub status: u16,
+    /// Address it came from.
+    pub from: IpAddr,
+    /// When the API server received it: RFC 3339 in UTC with six decimals, so that strings sort by time.
+    pub at: String,
 }
 
 impl<'s> ControlPlane<'s> {
@@ -425,6 +429,9 @@ fn kubeconfig(ca: &Path, token: &str) -> String {
 struct AuditEvent {
     verb: String,
     user: AuditUser,
+    #[serde(rename = "sourceIPs")]
+    source_ips: Vec<IpAddr>,
+    request_received_timestamp: String,
     #[serde(default)]
     object_ref: AuditObject,
     #[serde(default)]
@@ -464,6 +471,12 @@ fn write_of(event: AuditEvent) -> Write {
         namespace: object.namespace,
         name: object.name,
         status: event.response_status.code,
+        from: event
+            .source_ips
+            .first()
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        at: event.request_received_timestamp,
     }
 }
 
@@ -475,6 +488,7 @@ mod tests {
     fn an_audit_event_becomes_a_write() {
         let line = r#"{"kind":"Event","verb":"patch","user":{"username":"u","groups":["g"]},
             "objectRef":{"resource":"services","namespace":"n","name":"web","subresource":"status"},
+            "sourceIPs":["10.77.0.1"],"requestReceivedTimestamp":"2026-01-02T03:04:05.000006Z",
             "responseStatus":{"code":200}}"#;
         let write = write_of(serde_json::from_str(line).unwrap());
         assert_eq!(write.resource, "services/status");
@@ -482,5 +496,6 @@ mod tests {
             (write.user.as_str(), write.verb.as_str(), write.status),
             ("u", "patch", 200)
         );
+        assert_eq!(write.from, IpAddr::from([10, 77, 0, 1]));
     }
 }

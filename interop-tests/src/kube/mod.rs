@@ -12,10 +12,12 @@
 
 mod control_plane;
 mod data_path;
+mod ferrolb;
 mod image;
 mod leftovers;
 mod metallb;
 mod object;
+mod rack;
 mod real_node;
 mod traffic;
 
@@ -25,9 +27,11 @@ use anyhow::{Context, Result, ensure};
 
 pub use control_plane::{ControlPlane, Member, Nodes, Write};
 pub use data_path::{Backend, DataPath, PORT};
+pub use ferrolb::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, manifests};
 pub use image::Image;
 pub use metallb::Metallb;
 pub use object::Pod;
+pub use rack::{APP, Rack};
 pub use real_node::RealNode;
 pub use traffic::{Load, Report, traffic_program};
 
