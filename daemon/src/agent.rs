@@ -54,7 +54,7 @@ struct Running {
 
 impl Agent {
     /// Runs until the source ends.
-    pub async fn run(mut self, mut source: Source) {
+    pub async fn run(mut self, source: &mut Source) {
         let mut saved = self.saved.take();
         let mut running = Running::new(self);
         let patience = Instant::now() + PATIENCE;
@@ -88,7 +88,7 @@ impl Agent {
             }
             if running.index.is_synced(running.agent.kinds) {
                 saved = None;
-                running.hand_over(&source).await;
+                running.hand_over(source).await;
             }
             handed_over = Instant::now();
         }

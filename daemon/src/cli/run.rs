@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -33,6 +34,9 @@ Examples:
   ferrolb run --role announcer                              in a DaemonSet: NODE_NAME and POD_NAMESPACE are set
   ferrolb run --role allocator                              in a Deployment: candidates, one of them allocates
   ferrolb run --kubeconfig ~/.kube/config --node-name n1    from outside of the cluster";
+
+/// How long ending may take: within a Pod's 30 seconds of grace.
+const FAREWELL: Duration = Duration::from_secs(6);
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -99,7 +103,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     } else {
         kube::kinds(allocate, announce)
     };
-    let source = source(&args, allocate, announce, &node).await?;
+    let mut source = source(&args, allocate, announce, &node).await?;
     let state = args.state_dir.map(StateDir::new);
     let engine = if announce { Some(engine(&node)?) } else { None };
     let (report, reported) = watch::channel(Arc::new(Report::default()));
@@ -128,14 +132,27 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
         },
     ));
     let ended = tokio::select! {
-        () = agent.run(source) => Err(anyhow::anyhow!("the source of objects has ended")),
+        () = agent.run(&mut source) => Err(anyhow::anyhow!("the source of objects has ended")),
         signal = stop_signal() => signal,
     };
-    if let Some(engine) = engine {
-        engine.shutdown("ferrolb stops").await;
-    }
+    let farewell = async {
+        if let Some(engine) = engine {
+            engine.shutdown("ferrolb stops").await;
+        }
+    };
+    tokio::join!(farewell, give_up(source));
     tracing::info!("stopped");
     ended.map(|_| ExitCode::SUCCESS)
+}
+
+/// Ends the source: whoever held the Lease gives it up, so that another allocator begins at once.
+async fn give_up(source: Source) {
+    let Source { mut events, status } = source;
+    drop(status);
+    let ended = async { while events.recv().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, ended).await.is_err() {
+        tracing::warn!("the source did not end in time");
+    }
 }
 
 async fn source(

@@ -85,8 +85,10 @@ impl Folder {
                     sleep(SETTLE).await;
                     self.read_again().await
                 }
-                Some(write) = writes.recv() => self.write(write).await,
-                else => return,
+                write = writes.recv() => match write {
+                    Some(write) => self.write(write).await,
+                    None => return,
+                },
             };
             if told.is_err() {
                 return;
