@@ -62,10 +62,6 @@ type Parsed<'a, T> = nom::IResult<&'a [u8], T, ()>;
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every message is an UPDATE, and none is kept"
-)]
 pub enum Message {
     /// Introduces the speaker.
     Open(Open),
