@@ -488,3 +488,76 @@ fn a_peer_in_back_off_after_an_error_refuses_connections_until_it_is_over() {
     world.run(seconds(3));
     assert_ne!(world.hosts[1].causes().len(), 0);
 }
+
+#[test]
+fn peers_with_one_address_get_one_connection_each() {
+    let mut world = World::new();
+    world.host("10.0.0.1", false);
+    world.host("10.0.0.2", true);
+    for name in ["a1", "a2"] {
+        let passive = PeerConfig {
+            passive: true,
+            ..peer(name, "10.0.0.1", 65002, 65001)
+        };
+        world.input(1, Input::SetPeer(passive));
+    }
+    let now = world.now();
+    let (local, remote) = (
+        "10.0.0.2:179".parse().unwrap(),
+        "10.0.0.1:555".parse().unwrap(),
+    );
+    for number in [70, 71] {
+        let connection = ferrolb_bgp::fsm::ConnectionId::Accepted(number);
+        world.hosts[1].speaker.handle(
+            now,
+            Input::Accepted {
+                connection,
+                local,
+                remote,
+            },
+        );
+    }
+    let states = world.hosts[1]
+        .speaker
+        .status(now)
+        .into_iter()
+        .map(|peer| peer.state);
+    assert_eq!(
+        states.collect::<Vec<_>>(),
+        [State::OpenSent, State::OpenSent]
+    );
+}
+
+#[test]
+fn a_peer_whose_password_another_one_at_its_address_contradicts_does_not_run() {
+    let mut world = World::new();
+    world.host("10.0.0.2", true);
+    let secret = |text: &str| Some(ferrolb_bgp::config::Secret::new(text));
+    let with = |name, password| PeerConfig {
+        passive: true,
+        password,
+        ..peer(name, "10.0.0.1", 65002, 65001)
+    };
+    world.input(0, Input::SetPeer(with("first", secret("one"))));
+    world.input(0, Input::SetPeer(with("second", None)));
+    let status = world.hosts[0].speaker.status(world.now());
+    assert_eq!(status[0].state, State::Active);
+    assert_eq!(status[1].state, State::Idle);
+    let (error, _) = status[1].last_error.as_ref().expect("told why");
+    assert!(
+        error.contains("peer first has the same address but another password"),
+        "{error}"
+    );
+    // The first one is not touched, however often it is set.
+    world.input(0, Input::SetPeer(with("first", secret("one"))));
+    assert_eq!(
+        world.hosts[0].speaker.status(world.now())[0].state,
+        State::Active
+    );
+    // With the same one they share the key.
+    world.input(0, Input::SetPeer(with("second", secret("one"))));
+    assert_eq!(
+        world.hosts[0].speaker.status(world.now())[1].state,
+        State::Active
+    );
+}

@@ -182,60 +182,53 @@ impl Speaker {
         if self.shared.stopping.is_some() {
             return;
         }
+        let conflict = self.password_conflict(&config);
+        let known = self.names.get(&config.name).copied();
+        let index = known.unwrap_or_else(|| self.free_index());
+        self.names.insert(config.name.clone(), index);
+        let old = self.peers.get(&index);
+        let old_address = old.map(|peer| peer.config.address.ip());
+        // One that doesn't run begins anew whatever the difference.
+        let impact = old
+            .filter(|peer| peer.runs())
+            .map(|peer| config.impact(&peer.config));
         let remote = config.address.ip();
-        let shared_key = self.peers.values().find(|peer| {
-            peer.config.name != config.name
-                && peer.is_at(remote)
-                && peer.config.password != config.password
-        });
-        let conflict = shared_key.map(|peer| {
-            format!(
-                "peer {} has the same address but another password; the kernel knows one per address",
-                peer.config.name
-            )
-        });
-        let old = self
-            .names
-            .get(&config.name)
-            .and_then(|index| self.peers.get(index));
-        let impact = old.map(|peer| config.impact(&peer.config));
-        let moved = old
-            .map(|peer| peer.config.address.ip())
-            .filter(|ip| *ip != remote);
-        let (name, password) = (config.name.clone(), config.password.clone());
-        let index = self
-            .names
-            .get(&name)
-            .copied()
-            .unwrap_or_else(|| self.free_index());
         if conflict.is_none() && impact != Some(Impact::None) {
-            let user_timeout = config.hold_time.duration();
-            let listen = Output::Listen {
-                peer: name.clone(),
+            self.shared.outputs.push_back(Output::Listen {
+                peer: config.name.clone(),
                 remote,
-                password,
-                user_timeout,
-            };
-            self.shared.outputs.push_back(listen);
+                password: config.password.clone(),
+                user_timeout: config.hold_time.duration(),
+            });
         }
         let shared = &mut self.shared;
-        let peer = self
-            .peers
-            .entry(index)
-            .or_insert_with(|| Peer::new(now, index, config.clone()));
-        match impact {
-            None if conflict.is_none() => peer.start(now, shared),
-            None => {}
-            Some(Impact::None) => peer.adjust(now, config, shared),
-            Some(Impact::Reset) => peer.reconfigure(now, config, shared),
+        let fresh = || Peer::new(now, index, config.clone());
+        let peer = self.peers.entry(index).or_insert_with(fresh);
+        match (conflict, impact) {
+            (Some(reason), _) => {
+                peer.unusable(now, reason, shared);
+                peer.config = config;
+            }
+            (None, Some(Impact::None)) => peer.adjust(now, config, shared),
+            (None, Some(Impact::Reset) | None) => peer.reconfigure(now, config, shared),
         }
-        if let Some(reason) = conflict {
-            peer.unusable(now, reason, shared);
-        }
-        self.names.insert(name, index);
-        if let Some(old) = moved {
+        if let Some(old) = old_address.filter(|old| *old != remote) {
             self.unlisten(old);
         }
+    }
+
+    /// The kernel knows one MD5 key per address: a second peer there must have the same.
+    fn password_conflict(&self, config: &PeerConfig) -> Option<String> {
+        let other = self.peers.values().find(|peer| {
+            peer.runs()
+                && peer.config.name != config.name
+                && peer.is_at(config.address.ip())
+                && peer.config.password != config.password
+        })?;
+        Some(format!(
+            "peer {} has the same address but another password",
+            other.config.name
+        ))
     }
 
     fn remove_peer(&mut self, now: Instant, name: &str) {
@@ -285,15 +278,23 @@ impl Speaker {
     fn accept(&mut self, now: Instant, connection: ConnectionId, ends: Ends) {
         let shared = &mut self.shared;
         let mut reason = RejectReason::UnknownAddress;
+        let mut chosen: Option<&mut Peer> = None;
         for peer in self
             .peers
             .values_mut()
             .filter(|peer| peer.is_at(ends.remote.ip()))
         {
             match peer.accepts() {
-                Ok(()) => return peer.accepted(now, connection, ends, shared),
                 Err(because) => reason = because,
+                Ok(()) if peer.expects_connection() => {
+                    chosen = Some(peer);
+                    break;
+                }
+                Ok(()) => chosen = chosen.or(Some(peer)),
             }
+        }
+        if let Some(peer) = chosen {
+            return peer.accepted(now, connection, ends, shared);
         }
         let cease = match reason {
             RejectReason::UnknownAddress => None,

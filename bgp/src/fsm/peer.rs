@@ -89,6 +89,11 @@ impl Peer {
         self.tell_state(now, shared);
     }
 
+    /// Whether it is after a session at all.
+    pub(super) fn runs(&self) -> bool {
+        self.dial != Dial::Never
+    }
+
     /// Takes a changed configuration that asks for no new session.
     pub(super) fn adjust(&mut self, now: Instant, config: PeerConfig, shared: &mut Shared) {
         let passive_changed = config.passive != self.config.passive;
@@ -111,7 +116,7 @@ impl Peer {
         }
     }
 
-    /// Takes a configuration that needs a new session, and asks for that soon.
+    /// Takes a configuration that needs a new session, and asks for that: now, or soon if there was one.
     pub(super) fn reconfigure(&mut self, now: Instant, config: PeerConfig, shared: &mut Shared) {
         self.stop_dialling(shared);
         self.dial = Dial::Rest;
@@ -245,6 +250,12 @@ impl Peer {
         }
     }
 
+    /// Whether no connection of the peer is there: among peers with one address, the next
+    /// connection is this one's.
+    pub(super) fn expects_connection(&self) -> bool {
+        self.slots.accepted.is_none()
+    }
+
     pub(super) fn accepted(
         &mut self,
         now: Instant,
@@ -253,17 +264,11 @@ impl Peer {
         shared: &mut Shared,
     ) {
         // An older one that never sent its OPEN gives way: the peer has given it up.
-        if let Some(old) = self.slots.accepted.as_ref().map(|connection| connection.id) {
-            self.dial = if let Dial::Active { .. } = self.dial {
-                Dial::Rest
-            } else {
-                self.dial
-            };
+        if let Some(old) = self.slots.accepted.take() {
             let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
-            self.slots
-                .accepted
-                .take_if(|connection| connection.id == old);
-            shared.finish(now, old, [].into(), &Notification::cease(cease));
+            let notification = Notification::cease(cease);
+            self.sent.notification += 1;
+            shared.finish(now, old.id, old.into_queue(), &notification);
         }
         if let Dial::Active { .. } = self.dial {
             self.dial = Dial::Rest;

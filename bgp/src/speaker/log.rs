@@ -81,7 +81,7 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
             debug!(%remote, "connection turned away: {reason}");
         }
         Event::NoNextHop { peer, family } => {
-            warn!(
+            info!(
                 %peer,
                 address = %at(peer),
                 %family,
