@@ -54,7 +54,7 @@ fn read_as_a_peer(message: &[u8], said: &Said) {
         four_octet_asn: true,
         ibgp,
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
-        first_asn: None,
+        ..DecodeContext::default()
     };
     let mut framer = Framer::default();
     framer.push(message);
