@@ -254,7 +254,7 @@ async fn an_address_that_is_taken_is_an_error_at_the_start() {
         listen: vec![address],
         ..options(2, false)
     };
-    let error = speaker::spawn(taken).err().expect("taken");
+    let error = speaker::spawn(taken).expect_err("taken");
     assert!(
         error
             .to_string()
