@@ -107,7 +107,10 @@ impl Candidate {
         }
         drop(request);
         let released = self.elector.release(Instant::now());
-        self.publish(Instant::now());
+        self.lead.send_replace(Lead {
+            term: self.elector.term(),
+            until: None,
+        });
         if let Some(write) = released {
             let action = self.perform(Action::Write(write));
             if matches!(action.await, Ended::Written(Ok(_))) {

@@ -74,7 +74,6 @@ const ALLOCATED_FROM: [Kind; 3] = [Kind::Namespace, Kind::IpAddressPool, Kind::S
 /// Starts the source. The API server need not answer now: its objects come when it does.
 ///
 /// To end it, drop [`Source::status`] and take events until there are no more: the Lease is given up by then.
-/// (Without `allocate`, drop [`Source::events`].)
 ///
 /// # Errors
 /// The configuration of the client can't be used.
@@ -84,7 +83,7 @@ pub async fn start(options: KubeOptions) -> Result<Source, StartError> {
     }
     let client = client::connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(CHANNEL);
-    let (status, writes) = mpsc::channel(CHANNEL);
+    let (status, mut writes) = mpsc::channel(CHANNEL);
     let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
     let context = Context {
         client,
@@ -100,7 +99,8 @@ pub async fn start(options: KubeOptions) -> Result<Source, StartError> {
         tokio::spawn(allocate(context, options, watches, writes));
     } else {
         tokio::spawn(async move {
-            context.events.closed().await;
+            // Nobody has a reason to write; that nobody can any more is the end.
+            while writes.recv().await.is_some() {}
             drop(watches);
         });
     }
