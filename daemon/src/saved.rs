@@ -225,3 +225,62 @@ impl SavedPeer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions() -> BTreeMap<String, PeerConfig> {
+        let address = SocketAddr::from(([10, 0, 0, 1], 179));
+        let config = PeerConfig {
+            password: Some(Secret::new("secret")),
+            families: vec![Family::IPV4_UNICAST],
+            hold_time: HoldTime::from_secs(9).expect("a hold time"),
+            source_address: Some(IpAddr::from([10, 0, 0, 2])),
+            keepalive_time: Some(Duration::from_secs(3)),
+            ..PeerConfig::new("tor", address, Asn(64512), Asn(64513))
+        };
+        BTreeMap::from([("tor".to_owned(), config)])
+    }
+
+    fn routes() -> BTreeMap<(String, IpNet), Route> {
+        let route = RouteAttributes {
+            local_pref: Some(7),
+            communities: vec![Community(1)],
+            large_communities: vec!["1:2:3".parse().expect("a community")],
+            ..RouteAttributes::default()
+        };
+        let prefix = "192.0.2.1/32".parse().expect("a prefix");
+        BTreeMap::from([(("tor".to_owned(), prefix), Arc::new(route))])
+    }
+
+    #[test]
+    fn what_is_saved_comes_back_and_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::new(folder.path().to_owned());
+        assert_eq!(state.load().expect("readable"), None);
+        state
+            .save(&Saved::new(&sessions(), &routes()))
+            .expect("written");
+        let mode = fs::metadata(folder.path().join(FILE))
+            .expect("a file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let saved = state.load().expect("readable").expect("of this boot");
+        assert_eq!(saved.into_parts(), (sessions(), routes()));
+    }
+
+    #[test]
+    fn what_was_saved_before_a_reboot_is_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::new(folder.path().to_owned());
+        let saved = Saved {
+            boot_id: "another".into(),
+            ..Saved::new(&sessions(), &routes())
+        };
+        state.save(&saved).expect("written");
+        assert_eq!(state.load().expect("readable"), None);
+    }
+}

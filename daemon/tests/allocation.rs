@@ -1,0 +1,134 @@
+//! What the allocator writes: what differs from the status, once, and nothing that is not its own.
+
+use ferrolb::allocation::Allocation;
+use ferrolb::api::{Kind, ObjectKey, ObjectName, RawObject};
+use ferrolb::index::Index;
+use ferrolb::source::{Change, StatusWrite};
+use serde_json::{Value, json};
+
+fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) {
+    body["kind"] = json!(kind.name());
+    body["metadata"]["name"] = json!(name);
+    let raw: RawObject = serde_json::from_value(body).expect("an object");
+    let namespace = if kind.is_configuration() {
+        "metallb-system"
+    } else {
+        "default"
+    };
+    index.apply(Change::Apply(
+        ObjectKey::new(kind, ObjectName::new(namespace, name)),
+        raw,
+    ));
+}
+
+fn pool(index: &mut Index, addresses: &[&str]) {
+    apply(
+        index,
+        Kind::IpAddressPool,
+        "pool",
+        json!({ "spec": { "addresses": addresses } }),
+    );
+}
+
+fn service(index: &mut Index, name: &str, version: &str, more: Value) {
+    let mut spec =
+        json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] });
+    for (key, value) in more.as_object().expect("an object") {
+        spec[key] = value.clone();
+    }
+    let metadata = json!({ "resourceVersion": version, "uid": name });
+    apply(
+        index,
+        Kind::Service,
+        name,
+        json!({ "metadata": metadata, "spec": spec }),
+    );
+}
+
+fn written(writes: &[StatusWrite]) -> Vec<String> {
+    writes
+        .iter()
+        .map(|write| {
+            format!(
+                "{} {:?} {}",
+                write.service.name, write.addresses, write.resource_version
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_write_under_way_counts_as_held_and_is_not_repeated() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32", "192.0.2.2/32"]);
+    service(&mut index, "first", "1", json!({}));
+    let (_, writes) = allocation.decide(&index);
+    assert_eq!(written(&writes), ["first [192.0.2.1] 1"]);
+    // The write did not come back yet when an older service shows up that would have come first.
+    service(&mut index, "another", "2", json!({}));
+    let (_, writes) = allocation.decide(&index);
+    assert_eq!(written(&writes), ["another [192.0.2.2] 2"]);
+    // The write was refused since the service changed: it is decided for the new version.
+    service(&mut index, "first", "3", json!({}));
+    let (_, writes) = allocation.decide(&index);
+    assert_eq!(written(&writes), ["first [192.0.2.1] 3"]);
+}
+
+#[test]
+fn a_foreign_class_is_never_written() {
+    let mut index = Index::default();
+    pool(&mut index, &["192.0.2.0/24"]);
+    service(
+        &mut index,
+        "foreign",
+        "1",
+        json!({ "loadBalancerClass": "example.com/other" }),
+    );
+    let (outcomes, writes) = Allocation::default().decide(&index);
+    assert!(
+        outcomes.is_empty() && writes.is_empty(),
+        "{outcomes:?} {writes:?}"
+    );
+}
+
+#[test]
+fn an_address_is_kept_while_its_pool_can_not_be_read() {
+    let mut index = Index::default();
+    pool(&mut index, &["192.0.2.0/24"]);
+    service(&mut index, "web", "1", json!({}));
+    let mut allocation = Allocation::default();
+    let (_, writes) = allocation.decide(&index);
+    index.grant(&writes[0]);
+    // Somebody breaks the pool, and a new leader begins: nothing is taken away, nothing new is given.
+    pool(&mut index, &["nonsense"]);
+    service(&mut index, "new", "1", json!({}));
+    allocation.forget();
+    let (outcomes, writes) = allocation.decide(&index);
+    assert_eq!(written(&writes), Vec::<String>::new());
+    let reason = |name: &str| {
+        outcomes[&ObjectName::new("default", name)]
+            .reason()
+            .map(ferrolb_allocator::Reason::code)
+    };
+    assert_eq!(reason("new"), Some("PoolFrozen"));
+    // A pool that was never good is no reason either.
+    let mut fresh = Index::default();
+    pool(&mut fresh, &["nonsense"]);
+    service(&mut fresh, "web", "1", json!({}));
+    fresh.grant(&StatusWrite {
+        service: ObjectName::new("default", "web"),
+        resource_version: String::new(),
+        addresses: vec!["192.0.2.0".parse().expect("an address")],
+        pool: Some("pool".into()),
+    });
+    let (_, writes) = Allocation::default().decide(&fresh);
+    assert_eq!(written(&writes), Vec::<String>::new());
+    // A deliberate deletion is.
+    fresh.apply(Change::Delete(ObjectKey::new(
+        Kind::IpAddressPool,
+        ObjectName::new("metallb-system", "pool"),
+    )));
+    let (_, writes) = Allocation::default().decide(&fresh);
+    assert_eq!(written(&writes), ["web [] 1"]);
+}

@@ -1,0 +1,121 @@
+//! The program as its users meet it: exit codes, places and remedies in errors, JSON for programs, the demo.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn ferrolb(arguments: &[&str]) -> Output {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrolb"));
+    command
+        .current_dir(folder)
+        .args(arguments)
+        .env_remove("POD_NAMESPACE");
+    command.output().expect("the program starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn check_passes_good_manifests() {
+    let output = ferrolb(&["check", "-f", "base.yaml", "families.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert!(
+        stdout(&output).starts_with("all valid: 10 objects read"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn check_names_place_and_remedy_and_fails() {
+    let output = ferrolb(&["check", "-f", "refused.yaml"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for line in [
+        "refused.yaml:32 BGPPeer metallb-system/without-secret: error: spec.passwordSecret: Secret metallb-system/missing \
+         does not exist: create it with type kubernetes.io/basic-auth and the key password",
+        "refused.yaml:72 BGPPeer default/elsewhere: error: lies in namespace default, but configuration is read from \
+         metallb-system only: move it, or add --config-namespace default",
+        "refused.yaml:37 BGPPeer metallb-system/not-active-yet: notice: spec.bfdProfile is not active yet",
+    ] {
+        assert!(text.contains(line), "{line}\nis not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "colours are for terminals");
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_named_with_its_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("broken.yaml");
+    std::fs::write(&file, "# first\n---\nkind: Service\nmetadata: {name: [\n").expect("written");
+    let output = ferrolb(&["check", "-f", &file.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains("broken.yaml:4"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn plan_speaks_json() {
+    let output = ferrolb(&["plan", "-o", "json", "-f", "base.yaml", "families.yaml"]);
+    let plan: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(plan["services"][0]["addresses"][0], "192.0.2.0");
+    let route = &plan["routes"][2];
+    assert_eq!(route["peer"], "v4-ibgp");
+    assert_eq!(route["nextHop"], "10.0.0.11");
+    assert_eq!(route["localPref"], 250);
+    assert_eq!(route["largeCommunities"], Value::Array(Vec::new()));
+    assert_eq!(plan["withheld"][0]["reason"], "NoNextHop");
+    assert_eq!(plan["errors"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn plan_of_nothing_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = ferrolb(&["plan", "-f", &folder.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("no objects found") && text.contains("-f"),
+        "{text}"
+    );
+}
+
+#[test]
+fn run_without_a_node_name_says_how_to_give_one() {
+    let output = ferrolb(&["run", "--manifests", ".", "--metrics-addr", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("--node-name") && text.contains("NODE_NAME"),
+        "{text}"
+    );
+}
+
+/// The issue's bound: under 15 seconds, exit 0.
+#[test]
+fn the_demo_ends_well() {
+    let begin = Instant::now();
+    let output = ferrolb(&["demo"]);
+    let text = stdout(&output);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(begin.elapsed() < Duration::from_secs(15));
+    assert_eq!(text.matches("✓ the router knows").count(), 4, "{text}");
+    assert!(text.contains("NoLocalEndpoints"), "{text}");
+    assert!(
+        text.contains("127.0.0.11 (node-a)  127.0.0.12 (node-b)  127.0.0.13 (node-c)"),
+        "{text}"
+    );
+}
