@@ -1,5 +1,7 @@
 //! The parts of Kubernetes' own objects that ferrolb reads.
 
+/// Octets that stand as base64 in JSON, as in a Secret's `data`.
+pub use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

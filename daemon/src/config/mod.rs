@@ -18,6 +18,7 @@ use self::peer::Peer;
 use self::pool::PoolDetails;
 use ferrolb_allocator::PoolSet;
 
+use crate::api::core::ByteString;
 use crate::api::metallb::{BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec};
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::index::facts::{Labels, Password};
@@ -314,7 +315,7 @@ fn password_of(raw: &RawObject) -> Option<Password> {
     if let Some(password) = string_data.get("password") {
         return Some(Password::new(password.clone()));
     }
-    let data: BTreeMap<String, k8s_openapi::ByteString> = raw.field("data").ok()?;
+    let data: BTreeMap<String, ByteString> = raw.field("data").ok()?;
     let octets = data.get("password")?.0.clone();
     String::from_utf8(octets).ok().map(Password::new)
 }
