@@ -123,6 +123,7 @@ fn decode(stream: &[Bytes], family: Family, prefixes: u32) -> Duration {
         ibgp: false,
         families: vec![family],
         first_asn: Some(LOCAL),
+        ..DecodeContext::default()
     };
     let mut framer = Framer::default();
     let mut seen = 0;

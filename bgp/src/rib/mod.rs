@@ -86,7 +86,10 @@ impl SessionEncoding {
         } else if family == Family::IPV4_UNICAST {
             self.next_hop_v4.map(NextHop::V4)
         } else if family == Family::IPV6_UNICAST {
-            self.next_hop_v6.map(|global| NextHop::V6 { global, link_local: None })
+            self.next_hop_v6.map(|global| NextHop::V6 {
+                global,
+                link_local: None,
+            })
         } else {
             None
         }
@@ -94,6 +97,9 @@ impl SessionEncoding {
 
     /// The negotiated families whose routes can't be sent, because no next hop is known for them.
     pub fn families_without_next_hop(&self) -> impl Iterator<Item = Family> + '_ {
-        self.families.iter().copied().filter(|family| self.next_hop(*family).is_none())
+        self.families
+            .iter()
+            .copied()
+            .filter(|family| self.next_hop(*family).is_none())
     }
 }
