@@ -15,6 +15,7 @@
 //! });
 //! ```
 
+pub mod ferrolb;
 pub mod kube;
 pub mod netns;
 pub mod process;
