@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::client::WATCH_SECONDS;
 use super::lease::{Action, Elector, Record, Timing, Write, Written};
 use super::reach::{Delays, Reach};
-use super::watch::chain;
+use super::watch::{at, begins_anew, chain, no_answer};
 
 /// The Lease that elects who allocates.
 pub const LEASE_NAME: &str = "ferrolb-allocator";
@@ -87,14 +87,11 @@ impl Candidate {
                 request = Some(self.perform(action));
             }
             self.publish(now);
-            let timeout = self
-                .elector
-                .poll_timeout(now)
-                .map(tokio::time::Instant::from_std);
+            let timeout = self.elector.poll_timeout(now);
             tokio::select! {
                 biased;
                 _ = &mut release => break,
-                () = sleep_until(timeout) => {}
+                () = at(timeout) => {}
                 ended = end_of(&mut request) => {
                     request = None;
                     self.ended(ended);
@@ -202,12 +199,12 @@ impl Candidate {
                 self.elector.written(now, Written::Conflict);
             }
             Ended::Written(Err(error)) => {
-                self.complain("write", &error);
+                complain(&mut self.complained, "write", &error);
                 self.elector.written(now, Written::Failed);
             }
             Ended::Read(Ok(lease)) => self.elector.read(now, Ok(lease.as_ref().map(record))),
             Ended::Read(Err(error)) => {
-                self.complain("read", &error);
+                complain(&mut self.complained, "read", &error);
                 self.elector.read(now, Err(()));
             }
             // Which of the two it was, the elector knows; the other call does nothing.
@@ -217,20 +214,19 @@ impl Candidate {
             }
         }
     }
+}
 
-    /// Refusals are told, once; that nobody answers is told by the watches.
-    fn complain(&mut self, what: &str, error: &kube::Error) {
-        if let kube::Error::Api(status) = error
-            && matches!(status.code, 400..=499)
-            && !std::mem::replace(&mut self.complained, true)
-        {
-            tracing::error!(
-                "can't {what} the lease {}/{LEASE_NAME}, so this process can't allocate: {}. Let the service \
-                 account get, list, watch, create and update leases there (deploy/manifests)",
-                self.namespace,
-                status.message
-            );
-        }
+/// Refusals are told, once; that nobody answers is told by the watches.
+fn complain(complained: &mut bool, what: &str, error: &kube::Error) {
+    if let kube::Error::Api(status) = error
+        && matches!(status.code, 400..=428)
+        && !std::mem::replace(complained, true)
+    {
+        tracing::error!(
+            "can't {what} the lease {LEASE_NAME}, so this process can't allocate: {}. Let the service account \
+             get, list, watch, create and update it (deploy/manifests)",
+            status.message
+        );
     }
 }
 
@@ -263,13 +259,6 @@ async fn in_time(deadline: Instant, request: impl Future<Output = Ended> + Send)
     }
 }
 
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn end_of(request: &mut Option<BoxFuture<'static, Ended>>) -> Ended {
     match request {
         Some(request) => request.await,
@@ -288,37 +277,46 @@ async fn watch_lease(
         .fields(&format!("metadata.name={LEASE_NAME}"))
         .timeout(WATCH_SECONDS);
     let mut delays = Delays::new();
-    let mut listed = None;
-    let mut events = std::pin::pin!(watcher(api, config));
-    while let Some(event) = events.next().await {
-        if matches!(&event, Ok(event) if !matches!(event, watcher::Event::Init)) {
-            delays.reset();
-            reach.answered(WATCH_NAME);
-        }
-        let lease = match event {
-            Ok(watcher::Event::Init) => {
-                listed = None;
-                continue;
-            }
-            Ok(watcher::Event::InitApply(lease)) => {
-                listed = Some(record(&lease));
-                continue;
-            }
-            Ok(watcher::Event::InitDone) => listed.take(),
-            Ok(watcher::Event::Apply(lease)) => Some(record(&lease)),
-            Ok(watcher::Event::Delete(_)) => None,
-            Err(error) => {
-                if let watcher::Error::InitialListFailed(error)
-                | watcher::Error::WatchStartFailed(error) = &error
-                {
-                    reach.lost(WATCH_NAME, &chain(error));
+    let mut complained = false;
+    loop {
+        let mut listed = None;
+        let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
+        while let Some(event) = events.next().await {
+            let lease = match event {
+                Ok(watcher::Event::Init) => {
+                    listed = None;
+                    continue;
                 }
-                tokio::time::sleep(delays.next().min(Timing::DEFAULT.retry)).await;
-                continue;
+                Ok(watcher::Event::InitApply(lease)) => {
+                    listed = Some(record(&lease));
+                    continue;
+                }
+                Ok(watcher::Event::InitDone) => listed.take(),
+                Ok(watcher::Event::Apply(lease)) => Some(record(&lease)),
+                Ok(watcher::Event::Delete(_)) => None,
+                Err(error) => {
+                    if let watcher::Error::InitialListFailed(cause)
+                    | watcher::Error::WatchStartFailed(cause) = &error
+                    {
+                        if no_answer(cause) {
+                            reach.lost(WATCH_NAME, &chain(cause));
+                        } else {
+                            complain(&mut complained, "watch", cause);
+                        }
+                    }
+                    // Short, whatever happens: the lease does not wait.
+                    tokio::time::sleep(delays.next().min(Timing::DEFAULT.retry)).await;
+                    if begins_anew(&error) {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            delays.reset();
+            complained = false;
+            if seen.send(lease).await.is_err() {
+                return;
             }
-        };
-        if seen.send(lease).await.is_err() {
-            return;
         }
     }
 }

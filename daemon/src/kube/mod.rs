@@ -89,7 +89,7 @@ pub async fn start(options: KubeOptions) -> Result<Source, StartError> {
         client,
         config_namespaces: namespaces.into_iter().collect(),
         events: events_in,
-        reach: Arc::new(Reach::default()),
+        reach: Arc::new(Reach::new()),
     };
     let mut watches = Watches::new(context.clone());
     for kind in kinds(options.allocate, options.announce) {
@@ -111,6 +111,7 @@ pub async fn start(options: KubeOptions) -> Result<Source, StartError> {
 struct Watches {
     context: Context,
     running: BTreeMap<Kind, Watching>,
+    _probe: Watching,
     answered_in: mpsc::UnboundedSender<(u64, Kind)>,
     answered: mpsc::UnboundedReceiver<(u64, Kind)>,
 }
@@ -127,7 +128,9 @@ impl Drop for Watching {
 impl Watches {
     fn new(context: Context) -> Self {
         let (answered_in, answered) = mpsc::unbounded_channel();
+        let probe = context.reach.clone().probe(context.client.clone());
         Self {
+            _probe: Watching(tokio::spawn(probe)),
             context,
             running: BTreeMap::new(),
             answered_in,

@@ -1,36 +1,68 @@
 //! Whether the API server is there, said once when it goes and once when it comes back.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
-use std::hash::{BuildHasher, RandomState};
+use kube::Client;
+use tokio::sync::watch;
 
-/// What several watches know together about the API server.
-#[derive(Debug, Default)]
+/// No answer to a probe in this time is none.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Probes are never further apart, so that changes flow soon after an outage.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// What several watches know together about the API server. While it is away one probe knocks, not every watch.
+#[derive(Debug)]
 pub(super) struct Reach {
-    failing: Mutex<BTreeSet<&'static str>>,
+    answers: watch::Sender<bool>,
 }
 
 impl Reach {
-    /// A watch got no answer.
+    /// The API server is believed to answer until a watch finds out that it does not.
+    pub(super) fn new() -> Self {
+        Self {
+            answers: watch::Sender::new(true),
+        }
+    }
+
+    /// A watch got no answer at all.
     pub(super) fn lost(&self, watch: &'static str, cause: &str) {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if failing.is_empty() {
+        if self
+            .answers
+            .send_if_modified(|answers| std::mem::replace(answers, false))
+        {
             tracing::warn!(
                 watch,
                 cause,
                 "the API server does not answer: what is known stays in force; trying again"
             );
         }
-        failing.insert(watch);
     }
 
-    /// A watch got an answer.
-    pub(super) fn answered(&self, watch: &'static str) {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if failing.remove(watch) && failing.is_empty() {
+    /// Waits until the API server answers.
+    pub(super) async fn returned(&self) {
+        // The sender is ours, so it can't be gone.
+        _ = self.answers.subscribe().wait_for(|answers| *answers).await;
+    }
+
+    /// Knocks whenever the API server is away. Never ends.
+    pub(super) async fn probe(self: Arc<Self>, client: Client) {
+        let mut answers = self.answers.subscribe();
+        loop {
+            _ = answers.wait_for(|answers| !*answers).await;
+            let mut delays = Delays::new();
+            loop {
+                tokio::time::sleep(delays.next().min(LONGEST_PAUSE)).await;
+                let probe = tokio::time::timeout(PROBE_TIMEOUT, client.apiserver_version());
+                // "No" is an answer too.
+                if let Ok(Ok(_) | Err(kube::Error::Api(_))) = probe.await {
+                    break;
+                }
+            }
             tracing::info!("the API server answers again");
+            self.answers.send_replace(true);
         }
     }
 }
@@ -74,6 +106,18 @@ impl Delays {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_the_api_server_goes_on_when_it_answers() {
+        let reach = Reach::new();
+        reach.returned().await;
+        reach.lost("Service", "connection refused");
+        reach.lost("Node", "connection refused");
+        let waits = tokio::time::timeout(Duration::from_millis(20), reach.returned());
+        assert!(waits.await.is_err());
+        reach.answers.send_replace(true);
+        reach.returned().await;
+    }
 
     #[test]
     fn delays_grow_to_a_limit_and_start_over() {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::candidate::Lead;
-use super::watch::chain;
+use super::watch::{at, chain};
 use crate::api::ObjectName;
 use crate::source::StatusWrite;
 
@@ -137,7 +137,7 @@ pub(super) async fn write_all(
         {
             under_way.push(write(client.clone(), waiting, deadline));
         }
-        let retry = queue.poll_timeout().map(tokio::time::Instant::from_std);
+        let retry = queue.poll_timeout();
         tokio::select! {
             write = writes.recv() => match write {
                 Some(write) if until.is_some() => queue.push(write),
@@ -149,15 +149,8 @@ pub(super) async fn write_all(
             }
             changed = lead.changed() => if changed.is_err() { return },
             changed = decides.changed() => if changed.is_err() { return },
-            () = sleep_until(retry) => {}
+            () = at(retry) => {}
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) enum Freshness {
 
 /// What one watch says to the kind it belongs to.
 enum Heard {
-    Event(usize, watcher::Event<Object>),
+    Event(usize, Box<watcher::Event<Object>>),
     Refused(usize, Refusal),
 }
 
@@ -78,12 +78,12 @@ pub(super) async fn follow(
     drop(heard_by);
 
     let mut answered = Some(answered);
-    let mut doubt_ends: Option<tokio::time::Instant> = None;
+    let mut doubt_ends: Option<Instant> = None;
     loop {
-        let settled = listing.poll_timeout().map(tokio::time::Instant::from_std);
+        let settled = listing.poll_timeout();
         let changes = tokio::select! {
             message = heard.recv() => match message {
-                Some(Heard::Event(scope, event)) => listing.handle(Instant::now(), scope, event),
+                Some(Heard::Event(scope, event)) => listing.handle(Instant::now(), scope, *event),
                 Some(Heard::Refused(scope, refusal)) => listing.refuse(scope, refusal),
                 None => return,
             },
@@ -91,7 +91,7 @@ pub(super) async fn follow(
             () = at(doubt_ends) => match crd_stands(&context.client, kind).await {
                 Some(verdict) => listing.resolve(verdict),
                 None => {
-                    doubt_ends = Some(tokio::time::Instant::now() + DOUBT);
+                    doubt_ends = Some(Instant::now() + DOUBT);
                     continue;
                 }
             },
@@ -103,7 +103,7 @@ pub(super) async fn follow(
         }
         doubt_ends = listing
             .is_in_doubt()
-            .then(|| doubt_ends.unwrap_or_else(|| tokio::time::Instant::now() + DOUBT));
+            .then(|| doubt_ends.unwrap_or_else(|| Instant::now() + DOUBT));
         let complete = if kind == Kind::Service {
             listing.is_listed()
         } else {
@@ -115,9 +115,10 @@ pub(super) async fn follow(
     }
 }
 
-async fn at(deadline: Option<tokio::time::Instant>) {
+/// Waits for a moment, or for ever.
+pub(super) async fn at(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }
@@ -187,8 +188,10 @@ fn unknown_kind(kind: Kind) -> String {
 enum Trouble {
     /// The API server said no.
     Refused(Refusal),
-    /// Nobody answered, or the answer was no answer.
+    /// Nobody answered.
     Unreachable(String),
+    /// The API server is there, and in trouble.
+    Failing(String),
     /// The watch was cut, or is too old: it goes on by itself.
     Cut,
 }
@@ -201,14 +204,17 @@ impl Trouble {
             }
             watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) => Self::Cut,
             watcher::Error::NoResourceVersion => {
-                Self::Unreachable("the answer to a list has no resourceVersion".to_owned())
+                Self::Failing("the answer to a list has no resourceVersion".to_owned())
             }
         }
     }
 
     fn of_request(kind: Kind, error: &kube::Error) -> Self {
-        let kube::Error::Api(status) = error else {
+        if no_answer(error) {
             return Self::Unreachable(chain(error));
+        }
+        let kube::Error::Api(status) = error else {
+            return Self::Failing(chain(error));
         };
         match status.code {
             404 if is_custom(kind) => Self::Refused(Refusal {
@@ -223,14 +229,19 @@ impl Trouble {
                 ),
                 kind_is_gone: false,
             }),
-            code => Self::Unreachable(format!("{code} {}: {}", status.reason, status.message)),
+            code => Self::Failing(format!("{code} {}: {}", status.reason, status.message)),
         }
     }
 }
 
+/// Whether nobody answered a request.
+pub(super) fn no_answer(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
+}
+
 /// Whether the watch has to begin with a list again: the API server will not go on where it was. (kube-runtime would
 /// ask for the same place for ever.) An overloaded API server is not asked for more.
-fn begins_anew(error: &watcher::Error) -> bool {
+pub(super) fn begins_anew(error: &watcher::Error) -> bool {
     let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
         return false;
     };
@@ -264,53 +275,83 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
-        let mut delays = Delays::new();
-        let mut forbidden_since: Option<Instant> = None;
+        let mut attempts = Attempts::new();
         loop {
             // Each begins with a list; while the API server is merely away, one goes on where it was.
             let mut events = std::pin::pin!(watcher(self.api.clone(), self.config.clone()));
             while let Some(item) = events.next().await {
-                let error = match item {
+                match item {
                     Ok(event) => {
                         // Init comes before the server was asked.
                         if !matches!(event, watcher::Event::Init) {
-                            delays.reset();
-                            forbidden_since = None;
-                            self.reach.answered(self.kind.name());
+                            attempts = Attempts::new();
                         }
-                        if self
-                            .heard
-                            .send(Heard::Event(self.scope, event))
-                            .await
-                            .is_err()
+                        let heard = Heard::Event(self.scope, Box::new(event));
+                        if self.heard.send(heard).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        if let Some(heard) = self.failed(&mut attempts, &error).await
+                            && self.heard.send(heard).await.is_err()
                         {
                             return;
                         }
-                        continue;
-                    }
-                    Err(error) => error,
-                };
-                let trouble = Trouble::of(self.kind, &error);
-                tracing::debug!(kind = self.kind.name(), %error, "watch");
-                let restart = begins_anew(&error);
-                match trouble {
-                    Trouble::Cut => {}
-                    Trouble::Unreachable(cause) => self.reach.lost(self.kind.name(), &cause),
-                    Trouble::Refused(refusal) => {
-                        self.reach.answered(self.kind.name());
-                        let since = *forbidden_since.get_or_insert_with(Instant::now);
-                        let believed = refusal.kind_is_gone || since.elapsed() >= FORBIDDEN_GRACE;
-                        let message = Heard::Refused(self.scope, refusal);
-                        if believed && self.heard.send(message).await.is_err() {
-                            return;
+                        tokio::time::sleep(attempts.delays.next()).await;
+                        if begins_anew(&error) {
+                            break;
                         }
                     }
                 }
-                tokio::time::sleep(delays.next()).await;
-                if restart {
-                    break;
+            }
+        }
+    }
+
+    /// Says what has to be said about a failure, and waits for the API server if that is what is missing.
+    async fn failed(&self, attempts: &mut Attempts, error: &watcher::Error) -> Option<Heard> {
+        let kind = self.kind.name();
+        tracing::debug!(kind, %error, "watch");
+        match Trouble::of(self.kind, error) {
+            Trouble::Cut => attempts.delays.reset(),
+            Trouble::Unreachable(cause) => {
+                self.reach.lost(kind, &cause);
+                self.reach.returned().await;
+                attempts.delays.reset();
+            }
+            Trouble::Failing(cause) => {
+                attempts.failures += 1;
+                // An API server that starts or stops fails for a moment: that is not worth a word.
+                if attempts.failures == 3 {
+                    tracing::warn!(
+                        kind,
+                        cause,
+                        "can't be read for now: what is known stays in force"
+                    );
                 }
             }
+            Trouble::Refused(refusal) => {
+                let since = *attempts.refused_since.get_or_insert_with(Instant::now);
+                let believed = refusal.kind_is_gone || since.elapsed() >= FORBIDDEN_GRACE;
+                return believed.then_some(Heard::Refused(self.scope, refusal));
+            }
+        }
+        None
+    }
+}
+
+/// What was tried in vain since the last success.
+struct Attempts {
+    delays: Delays,
+    failures: u32,
+    refused_since: Option<Instant>,
+}
+
+impl Attempts {
+    fn new() -> Self {
+        Self {
+            delays: Delays::new(),
+            failures: 0,
+            refused_since: None,
         }
     }
 }

@@ -46,14 +46,14 @@ fn an_api_server_in_trouble_has_refused_nothing() {
     for code in [401, 429, 500, 503, 504] {
         let trouble = Trouble::of(Kind::IpAddressPool, &refused(code));
         assert!(
-            matches!(trouble, Trouble::Unreachable(_)),
+            matches!(trouble, Trouble::Failing(_)),
             "{code}: {trouble:?}"
         );
     }
     // Services are always there: whoever says otherwise is no API server.
     assert!(matches!(
         Trouble::of(Kind::Service, &refused(404)),
-        Trouble::Unreachable(_)
+        Trouble::Failing(_)
     ));
 }
 
@@ -89,5 +89,20 @@ fn selectors_leave_out_what_nobody_needs() {
     assert_eq!(
         secrets.field_selector.as_deref(),
         Some("type=kubernetes.io/basic-auth")
+    );
+}
+
+#[test]
+fn who_does_not_answer_at_all_is_away() {
+    let refused = || kube::Error::Service("connection refused".into());
+    let trouble = Trouble::of(Kind::Node, &watcher::Error::WatchStartFailed(refused()));
+    assert!(
+        matches!(&trouble, Trouble::Unreachable(cause) if cause.contains("refused")),
+        "{trouble:?}"
+    );
+    // A watch that is cut may be an API server that stops; asking again will tell.
+    assert_eq!(
+        Trouble::of(Kind::Node, &watcher::Error::WatchFailed(refused())),
+        Trouble::Cut
     );
 }
