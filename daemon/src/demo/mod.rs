@@ -89,10 +89,10 @@ impl Demo {
         self.screen.title(self.tor.port);
         self.screen
             .step("Three nodes start: each is a `ferrolb run` process that dials the router.");
+        let begin = Instant::now();
         for (node, _) in NODES {
             self.start_node(node)?;
         }
-        let begin = Instant::now();
         self.until(&self.planned(&[])?, begin).await?;
         self.screen.note("shop runs on three nodes, so the router has three next hops and spreads the load (ECMP).");
         self.read().await;

@@ -33,9 +33,11 @@ impl Screen {
     pub(super) fn title(&self, port: u16) {
         self.print(&format!(
             "{}\n{}",
-            self.style.bold("ferrolb: load-balancer addresses for bare-metal Kubernetes"),
+            self.style
+                .bold("ferrolb: load-balancer addresses for bare-metal Kubernetes"),
             self.style.dim(&format!(
-                "A router (AS 64513, 127.0.0.1:{port}) and three nodes (AS 64512). The table below is what the router received."
+                "A router (AS 64513, 127.0.0.1:{port}) and three nodes (AS 64512).\n\
+                 The table is what the router received."
             ))
         ));
     }
@@ -55,28 +57,29 @@ impl Screen {
             // Up to where the table began, and clear from there.
             self.print_raw(&format!("\x1b[{}A\x1b[J", self.drawn));
         }
-        let rows = paths.iter().map(|(prefix, paths)| {
-            let next_hops: Vec<String> = paths
-                .iter()
-                .map(|(node, path)| match path.next_hop {
-                    Some(next_hop) => format!("{next_hop} ({node})"),
-                    None => node.clone(),
-                })
-                .collect();
-            let communities = paths
-                .values()
-                .flat_map(|path| path.communities.iter().map(String::as_str));
-            let communities: std::collections::BTreeSet<&str> = communities.collect();
-            vec![
-                prefix.to_string(),
-                next_hops.join("  "),
-                communities.into_iter().collect::<Vec<_>>().join(" "),
-            ]
+        // One line a path: no terminal is too narrow for it.
+        let rows = paths.iter().flat_map(|(prefix, paths)| {
+            paths.iter().enumerate().map(move |(index, (node, path))| {
+                let first = if index == 0 {
+                    prefix.to_string()
+                } else {
+                    String::new()
+                };
+                let next_hop = path
+                    .next_hop
+                    .map(|address| address.to_string())
+                    .unwrap_or_default();
+                vec![
+                    first,
+                    format!("{next_hop} ({node})"),
+                    path.communities.join(" "),
+                ]
+            })
         });
         let text = if paths.is_empty() {
             "(the router has no routes)".to_owned()
         } else {
-            table(&["PREFIX", "NEXT HOPS", "COMMUNITIES"], rows)
+            table(&["PREFIX", "NEXT HOP", "COMMUNITIES"], rows)
         };
         self.drawn = text.lines().count();
         let indented: Vec<String> = text.lines().map(|line| format!("   {line}")).collect();
