@@ -1,7 +1,7 @@
 //! BIRD, asked by `birdc`. It prints text only; the forms read here are those of 2.0.12.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -104,7 +104,18 @@ impl Router for Bird<'_> {
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
-        Ok(read_sessions(&self.birdc("show protocols all")?))
+        // BIRD's own "since" wavers by a millisecond from one answer to the next, and a dynamic
+        // neighbor's name comes back. What tells sessions apart is the peer's TCP port.
+        let connections = self
+            .namespace
+            .run("ss", &["-Htn", "state", "established", "sport = :179"])?;
+        let connections = read_connections(&connections);
+        let established = read_established(&self.birdc("show protocols all")?);
+        let mark = |peer| format!("from ports {:?}", connections.get(&peer));
+        Ok(established
+            .into_iter()
+            .map(|peer| (peer, mark(peer)))
+            .collect())
     }
 
     fn table(&self) -> Result<BTreeSet<RouteEntry>> {
@@ -117,26 +128,40 @@ impl Router for Bird<'_> {
     }
 }
 
-/// Reads `show protocols all`: the addresses of Established BGP peers, with the time since when.
-fn read_sessions(output: &str) -> BTreeMap<IpAddr, String> {
-    let mut sessions = BTreeMap::new();
-    let mut since = None;
+/// Reads `ss -Htn state established`: the remote ports by remote address.
+///
+/// `0      0      10.99.0.1:179      10.99.0.11:45678`, with IPv6 addresses in brackets.
+fn read_connections(output: &str) -> BTreeMap<IpAddr, BTreeSet<u16>> {
+    let mut connections: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
+    let remotes = output
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(3));
+    for remote in remotes.filter_map(|remote| remote.parse::<SocketAddr>().ok()) {
+        connections
+            .entry(remote.ip())
+            .or_default()
+            .insert(remote.port());
+    }
+    connections
+}
+
+/// Reads `show protocols all`: the addresses of Established BGP peers.
+fn read_established(output: &str) -> BTreeSet<IpAddr> {
+    let mut peers = BTreeSet::new();
+    let mut established = false;
     for line in output.lines() {
         if !line.starts_with(' ') {
             // "node1      BGP        ---        up     08:49:28.685  Established"
             let words: Vec<&str> = line.split_whitespace().collect();
-            since = match words[..] {
-                [_, "BGP", _, "up", since, "Established"] => Some(since.to_owned()),
-                _ => None,
-            };
+            established = matches!(words[..], [_, "BGP", _, "up", _, "Established"]);
         } else if let Some(address) = line.trim().strip_prefix("Neighbor address:")
             && let Ok(address) = address.trim().parse()
-            && let Some(since) = since.take()
+            && established
         {
-            sessions.insert(address, since);
+            peers.insert(address);
         }
     }
-    sessions
+    peers
 }
 
 /// Reads `show route all`: the routes that came by BGP.
@@ -262,7 +287,18 @@ mod tests {
             \u{20}   Neighbor address: 10.99.0.11\n\
             node2      BGP        ---        start  08:49:28.685  OpenSent\n\
             \u{20}   Neighbor address: 10.99.0.12\n";
-        let expected = BTreeMap::from([("10.99.0.11".parse().unwrap(), "08:49:28.685".to_owned())]);
-        assert_eq!(read_sessions(output), expected);
+        let expected = BTreeSet::from(["10.99.0.11".parse().unwrap()]);
+        assert_eq!(read_established(output), expected);
+    }
+
+    #[test]
+    fn connections_are_told_apart_by_the_remote_port() {
+        let output = "0      0         10.99.0.1:179     10.99.0.11:45678\n\
+                      0      0      [fd99::1]:179     [fd99::11]:45679\n";
+        let expected = BTreeMap::from([
+            ("10.99.0.11".parse().unwrap(), BTreeSet::from([45678])),
+            ("fd99::11".parse().unwrap(), BTreeSet::from([45679])),
+        ]);
+        assert_eq!(read_connections(output), expected);
     }
 }
