@@ -209,13 +209,10 @@ impl Elector {
     }
 
     fn renew(&mut self, now: Instant, sent: Instant) {
-        // An answer that took too long wins nothing; the next write will.
-        if now >= sent + self.timing.renew_deadline {
-            return;
-        }
         if self.leads_until(now).is_none() {
             self.term += 1;
         }
+        // If the answer took too long, this is over already.
         self.renewed = Some(sent);
     }
 
