@@ -14,8 +14,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Our own crates at info, libraries at warn; RUST_LOG says otherwise.
-const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info";
+/// Our own crates at info, libraries at warn; RUST_LOG says otherwise. kube reports every failed attempt as an error:
+/// an outage of the API server is told by our own Kubernetes source, once.
+const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info,kube_client=off,kube_runtime=off";
 
 /// Starts logging to standard error. Without a format: text on a terminal, JSON otherwise.
 pub fn start(format: Option<LogFormat>) {
