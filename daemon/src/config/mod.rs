@@ -85,9 +85,8 @@ pub struct ConfigObjects {
 }
 
 impl ConfigObjects {
-    /// Takes an object as it came.
+    /// Takes an object as it came. That one can be read does not say that all can: only a list says that.
     pub fn apply(&mut self, key: ObjectKey, raw: RawObject) {
-        self.unreadable.remove(&key.kind);
         self.raw.insert(key, raw);
     }
 
