@@ -147,6 +147,12 @@ impl<'lab> Ferrolb<'lab> {
         &mut self.daemon
     }
 
+    /// Its log file.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        self.daemon.log()
+    }
+
     /// An allocator's address as the API server sees it; an announcer's on its uplink.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
