@@ -240,7 +240,11 @@ fn a_pool_that_can_not_be_read_is_frozen_and_thaws() {
     assert_eq!(frozen(&index), (true, false));
     assert_eq!(routes(&index).len(), 2);
     index.apply(pool("pool-1", "198.51.100.0/24"));
-    assert_eq!(frozen(&index), (true, false), "one that can be read does not thaw the others");
+    assert_eq!(
+        frozen(&index),
+        (true, false),
+        "one that can be read does not thaw the others"
+    );
     let Change::Apply(key, raw) = pool("pool-0", "192.0.2.0/24") else {
         unreachable!()
     };
