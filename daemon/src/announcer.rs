@@ -24,6 +24,7 @@ pub struct Announcer {
     state: Option<StateDir>,
     handed_over: bool,
     unsaved: bool,
+    node_known: bool,
 }
 
 impl Announcer {
@@ -36,6 +37,7 @@ impl Announcer {
             state,
             handed_over: false,
             unsaved: false,
+            node_known: true,
         }
     }
 
@@ -58,6 +60,7 @@ impl Announcer {
     pub fn hand_over(&mut self, index: &Index, touched: &Touched) {
         let first = !self.handed_over;
         let all = first || touched.configuration || touched.nodes.contains(self.desired.node());
+        self.tell_whether_node_is_known(index);
         let gone = if all {
             self.set_sessions(sessions(index, self.desired.node()))
         } else {
@@ -78,6 +81,24 @@ impl Announcer {
             self.engine.open_gate();
         }
         self.unsaved |= all || !changes.is_empty();
+    }
+
+    /// A node that is not there announces nothing, which would be silent where its name is mistyped.
+    fn tell_whether_node_is_known(&mut self, index: &Index) {
+        let node = self.desired.node();
+        let known = index.nodes().contains_key(node);
+        if known == self.node_known {
+            return;
+        }
+        self.node_known = known;
+        if known {
+            tracing::info!(node, "the Node object is there now");
+        } else {
+            tracing::warn!(
+                node,
+                "there is no Node object of this name, so nothing is announced: check --node-name (NODE_NAME)"
+            );
+        }
     }
 
     /// Announces what was announced before the restart: for when the API server does not answer.

@@ -1,7 +1,9 @@
 //! The program as its users meet it: exit codes, places and remedies in errors, JSON for programs, the demo.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -96,6 +98,38 @@ fn run_without_a_node_name_says_how_to_give_one() {
     assert!(
         text.contains("--node-name") && text.contains("NODE_NAME"),
         "{text}"
+    );
+}
+
+#[test]
+fn run_for_a_node_that_is_not_there_says_so() {
+    let folder = std::env::temp_dir().join(format!("ferrolb-cli-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+        .arg("run")
+        .arg("--manifests")
+        .arg(&folder)
+        .args(["--node-name", "nod1", "--metrics-addr", "127.0.0.1:0"])
+        .args(["--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .try_for_each(|line| said.send(line))
+    });
+    let complaint = std::iter::from_fn(|| heard.recv_timeout(Duration::from_secs(20)).ok())
+        .find(|line| line.contains("WARN"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let complaint = complaint.expect("no warning");
+    assert!(
+        complaint.contains("no Node object of this name") && complaint.contains("\"nod1\""),
+        "{complaint}"
     );
 }
 
