@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::kube::{ALLOCATOR_USER, ANNOUNCER_USER, Rack, Write};
+use ferrolb_interop_tests::kube::{
+    ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, Rack, Write,
+};
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::router::{RouteEntry, Router, await_sessions};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, Topology};
@@ -144,6 +146,9 @@ fn services_come_change_and_go() {
         both_families_are_announced(&rack)?;
         a_deleted_service_frees_its_address(&rack)?;
         a_foreign_class_is_left_alone(&rack)?;
+        an_address_in_two_hands_is_the_elders(&rack)?;
+        an_excluded_node_announces_nothing(&rack)?;
+        only_what_is_needed_is_granted(&rack)?;
         only_what_is_granted(&rack.cp.writes()?)
     });
 }
@@ -326,6 +331,81 @@ fn a_foreign_class_is_left_alone(rack: &Rack<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What two leaders at once could do: the younger Service gets another address, the elder never loses its route.
+fn an_address_in_two_hands_is_the_elders(rack: &Rack<'_>) -> Result<()> {
+    rack.cp.apply(&service("elder", "", LOCAL))?;
+    let address = rack.await_addresses("elder")?[0];
+    // Creation times have whole seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    rack.cp.apply(&service("younger", "", CLUSTER))?;
+    let own = rack.await_addresses("younger")?;
+    rack.cp
+        .set_service_addresses("default", "younger", &[address])?;
+    until("an address of its own for the younger", SOON, || {
+        let addresses = rack.cp.service_addresses("default", "younger")?;
+        ensure!(
+            addresses.len() == 1 && addresses[0] != address,
+            "{addresses:?}"
+        );
+        Ok(())
+    })?;
+    ensure!(rack.cp.service_addresses("default", "elder")? == [address]);
+    await_among(rack, &format!("{address}/32"), &[0, 1])?;
+    // With the other policy it would come from everywhere: it is the elder's route.
+    rack.cp.set_pod_ready("default", "web-node1", false)?;
+    await_among(rack, &format!("{address}/32"), &[1])?;
+    rack.cp.set_pod_ready("default", "web-node1", true)?;
+    await_among(rack, &format!("{}/32", own[0]), &[0, 1])
+}
+
+fn an_excluded_node_announces_nothing(rack: &Rack<'_>) -> Result<()> {
+    const LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+    let with = rack.router.table()?;
+    let node: IpAddr = rack.topology.nodes[0].ipv4.into();
+    let node6: IpAddr = rack.topology.nodes[0].ipv6.into();
+    let mut without = with.clone();
+    without.retain(|route| route.next_hop != node && route.next_hop != node6);
+    ensure!(with.len() == 2 * without.len(), "{with:?}");
+    rack.cp
+        .kubectl(&["label", "node", "node1", &format!("{LABEL}=")])?;
+    rack.await_routes(&without)?;
+    rack.cp
+        .kubectl(&["label", "node", "node1", &format!("{LABEL}-")])?;
+    rack.await_routes(&with)
+}
+
+/// The roles of `deploy/manifests` give no more than ferrolb asks for, and no less.
+fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
+    for process in rack.allocators.iter().chain(&rack.announcers) {
+        let log = std::fs::read_to_string(process.log())?;
+        ensure!(!log.contains("forbidden"), "{log}");
+    }
+    for (role, verb, resource, namespace) in [
+        ("allocator", "update", "services", "default"),
+        ("allocator", "delete", "services", "default"),
+        ("allocator", "list", "secrets", NAMESPACE),
+        ("allocator", "update", "leases", "default"),
+        ("allocator", "patch", "ipaddresspools", NAMESPACE),
+        ("announcer", "patch", "services/status", "default"),
+        ("announcer", "patch", "services", "default"),
+        ("announcer", "list", "secrets", "default"),
+        ("announcer", "patch", "nodes", "default"),
+        ("announcer", "update", "leases", NAMESPACE),
+    ] {
+        let user = format!("--as=system:serviceaccount:{NAMESPACE}:ferrolb-{role}");
+        let asked = ["auth", "can-i", verb, resource, "-n", namespace, &user];
+        // It says no by its exit status, too.
+        let answer = rack.cp.kubectl(&asked).err().map(|error| error.to_string());
+        ensure!(
+            answer
+                .as_ref()
+                .is_some_and(|answer| answer.trim_end().ends_with("no")),
+            "{asked:?}: {answer:?}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn a_bad_resource_leaves_the_last_good_one_running() {
     scenario("bad", |scratch| {
@@ -376,11 +456,7 @@ fn edit(rack: &Rack<'_>, kind: &str, name: &str, patch: &str) -> Result<()> {
         .map(drop)
 }
 
-fn await_metric(
-    process: &ferrolb_interop_tests::kube::Ferrolb<'_>,
-    series: &str,
-    value: Option<f64>,
-) -> Result<()> {
+fn await_metric(process: &Ferrolb<'_>, series: &str, value: Option<f64>) -> Result<()> {
     until(format!("{series} {value:?}"), SOON, || {
         let found = process.metric(series).ok();
         ensure!(found == value, "{found:?}");
