@@ -130,7 +130,8 @@ fn a_restarted_announcer_announces_again(
     })?;
     rack.announcers[1].start_again()?;
     rack.await_routes(routes)?;
-    rack.cp.kubectl(&["get", "nodes"]).unwrap_err();
+    let answer = rack.cp.kubectl(&["get", "nodes"]);
+    ensure!(answer.is_err(), "the API server is back: {answer:?}");
     let mut after = rack.router.sessions()?;
     ensure!(
         after.len() == 2 && after[&node] != before[&node],
