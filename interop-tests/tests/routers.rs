@@ -104,7 +104,7 @@ impl<'lab> Rack<'lab> {
         for prefix in prefixes {
             let same = routes.iter().filter(|route| route.prefix == prefix);
             let next_hops = same.map(|route| route.next_hop).collect();
-            await_kernel(&self.topology.tor, &prefix.to_string(), &next_hops, UP)?;
+            await_kernel(&self.topology.tor, &prefix.to_string(), &next_hops, AT_ONCE)?;
         }
         Ok(())
     }
@@ -269,6 +269,9 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
                 said(daemon, &["ERROR", place, message])
             })?;
         }
+        // An object that is there counts as refused; what isn't even YAML is no object.
+        let refused = if file == "peers.yaml" { 1.0 } else { 0.0 };
+        until("the metric", AT_ONCE, || stale(rack, refused))?;
         holds(format!("table with a bad {file}"), QUIET, || {
             check_table(router, &planned)
         })?;
@@ -279,7 +282,20 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
             checked.output
         );
         rack.folder.write(file, &good)?;
+        until("the metric after the mistake", AT_ONCE, || stale(rack, 0.0))?;
     }
+    Ok(())
+}
+
+/// What the first node's daemon counts as refused.
+fn stale(rack: &Rack<'_>, expected: f64) -> Result<()> {
+    let first = &rack.topology.nodes[0];
+    let stale = metric(first, "metallb_k8s_client_config_stale_bool")?;
+    ensure!(stale == expected, "stale: {stale}");
+    let object =
+        "ferrolb_object_refused_bool{kind=\"BGPPeer\",name=\"tor\",namespace=\"metallb-system\"}";
+    let refused = metric(first, object).is_ok_and(|value| value == 1.0);
+    ensure!(refused == (expected == 1.0), "refused: {refused}");
     Ok(())
 }
 
