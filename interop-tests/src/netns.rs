@@ -143,7 +143,10 @@ impl Namespace {
     /// # Errors
     /// When the kernel refuses it.
     pub fn bridge(&self, name: &str) -> Result<()> {
-        self.ip(&["link", "add", name, "type", "bridge"])?;
+        // A bridge without an address of its own takes the lowest of its ports', so a new port may change it, and who
+        // has the old one in its ARP cache gets no answer any more. One per LAN: so one for all.
+        let address = ["address", "02:00:00:00:00:01"];
+        self.ip(&[&["link", "add", name], &address[..], &["type", "bridge"]].concat())?;
         self.ip(&["link", "set", name, "up"]).map(drop)
     }
 
