@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::client::WATCH_SECONDS;
 use super::lease::{Action, Elector, Record, Timing, Write, Written};
 use super::reach::{Delays, Reach};
-use super::watch::{at, begins_anew, chain, no_answer};
+use super::watch::{FORBIDDEN_GRACE, at, begins_anew, chain, no_answer};
 
 /// The Lease that elects who allocates.
 pub const LEASE_NAME: &str = "ferrolb-allocator";
@@ -42,7 +42,7 @@ pub(super) struct Candidate {
     /// When we began to hold it, as the Lease says it.
     acquired: Option<MicroTime>,
     lead: watch::Sender<Lead>,
-    complained: bool,
+    refused: Refused,
 }
 
 enum Ended {
@@ -65,7 +65,7 @@ impl Candidate {
             identity,
             acquired: None,
             lead,
-            complained: false,
+            refused: Refused::default(),
         }
     }
 
@@ -189,7 +189,7 @@ impl Candidate {
         let now = Instant::now();
         match ended {
             Ended::Written(Ok(lease)) => {
-                self.complained = false;
+                self.refused = Refused::default();
                 self.elector.written(now, Written::Done(record(&lease)));
             }
             // Gone since we looked is as good as changed since we looked.
@@ -199,12 +199,12 @@ impl Candidate {
                 self.elector.written(now, Written::Conflict);
             }
             Ended::Written(Err(error)) => {
-                complain(&mut self.complained, "write", &error);
+                complain(&mut self.refused, "write", &error);
                 self.elector.written(now, Written::Failed);
             }
             Ended::Read(Ok(lease)) => self.elector.read(now, Ok(lease.as_ref().map(record))),
             Ended::Read(Err(error)) => {
-                complain(&mut self.complained, "read", &error);
+                complain(&mut self.refused, "read", &error);
                 self.elector.read(now, Err(()));
             }
             // Which of the two it was, the elector knows; the other call does nothing.
@@ -216,11 +216,27 @@ impl Candidate {
     }
 }
 
+/// A refusal that goes on.
+#[derive(Debug, Default)]
+struct Refused {
+    since: Option<Instant>,
+    told: bool,
+}
+
+impl Refused {
+    /// Refused once more: whether to tell now, which is so only once.
+    fn again(&mut self, now: Instant, code: u16) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let believed = code != 403 || now.duration_since(since) >= FORBIDDEN_GRACE;
+        believed && !std::mem::replace(&mut self.told, true)
+    }
+}
+
 /// Refusals are told, once; that nobody answers is told by the watches.
-fn complain(complained: &mut bool, what: &str, error: &kube::Error) {
+fn complain(refused: &mut Refused, what: &str, error: &kube::Error) {
     if let kube::Error::Api(status) = error
         && matches!(status.code, 400..=428)
-        && !std::mem::replace(complained, true)
+        && refused.again(Instant::now(), status.code)
     {
         tracing::error!(
             "can't {what} the lease {LEASE_NAME}, so this process can't allocate: {}. Let the service account \
@@ -277,7 +293,7 @@ async fn watch_lease(
         .fields(&format!("metadata.name={LEASE_NAME}"))
         .timeout(WATCH_SECONDS);
     let mut delays = Delays::new();
-    let mut complained = false;
+    let mut refused = Refused::default();
     loop {
         let mut listed = None;
         let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
@@ -301,7 +317,7 @@ async fn watch_lease(
                         if no_answer(cause) {
                             reach.lost(WATCH_NAME, &chain(cause));
                         } else {
-                            complain(&mut complained, "watch", cause);
+                            complain(&mut refused, "watch", cause);
                         }
                     }
                     // Short, whatever happens: the lease does not wait.
@@ -313,10 +329,26 @@ async fn watch_lease(
                 }
             };
             delays.reset();
-            complained = false;
+            refused = Refused::default();
             if seen.send(lease).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forbidden_is_believed_late_and_other_refusals_at_once_and_each_is_told_once() {
+        let start = Instant::now();
+        let mut refused = Refused::default();
+        assert!(!refused.again(start, 403));
+        assert!(!refused.again(start + FORBIDDEN_GRACE / 2, 403));
+        assert!(refused.again(start + FORBIDDEN_GRACE, 403));
+        assert!(!refused.again(start + FORBIDDEN_GRACE * 2, 403));
+        assert!(Refused::default().again(start, 404));
     }
 }

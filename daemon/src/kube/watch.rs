@@ -20,7 +20,7 @@ use crate::api::Kind;
 use crate::source::Event;
 
 /// An API server that has just started says "forbidden" until it has read its roles: believed after this.
-const FORBIDDEN_GRACE: Duration = Duration::from_secs(10);
+pub(super) const FORBIDDEN_GRACE: Duration = Duration::from_secs(10);
 
 /// Deletes of custom objects are held back this long, so that it shows whether their CRD is going too.
 const DOUBT: Duration = Duration::from_secs(1);
