@@ -1,0 +1,174 @@
+//! The benchmark's own client of the API server: it makes objects, changes one, and watches it as anybody could.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::place::Place;
+
+const NAMESPACE: &str = "default";
+
+/// Requests at a time while objects are made.
+const AT_ONCE: usize = 16;
+
+/// Longer than one series of changes.
+const WATCH_SECONDS: u32 = 290;
+
+/// A client that waits for each answer.
+pub(crate) struct ApiClient {
+    runtime: Runtime,
+    client: Client,
+}
+
+/// When a watch showed which version of an object; why it ended.
+pub(crate) type Shown = Receiver<Result<(String, Instant)>>;
+
+pub(crate) fn name(index: usize) -> String {
+    format!("bench-{index}")
+}
+
+/// The endpoints of a slice: one, on this node.
+fn endpoints(node: &str, ready: bool) -> Value {
+    json!([{
+        "addresses": ["10.244.1.2"],
+        "nodeName": node,
+        "conditions": {"ready": ready, "serving": ready, "terminating": false},
+    }])
+}
+
+impl ApiClient {
+    /// The calling thread must be where the API server can be reached.
+    pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let client = runtime.block_on(async {
+            let file = Kubeconfig::read_from(kubeconfig)?;
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(file, &options).await?;
+            anyhow::Ok(Client::try_from(config)?)
+        })?;
+        Ok(Self { runtime, client })
+    }
+
+    /// Makes Services without a selector, each with an EndpointSlice of our own: no controller writes to them.
+    pub(crate) fn create(&self, node: &str, indices: std::ops::Range<usize>) -> Result<()> {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let requests = stream::iter(indices).map(|index| {
+            let (services, slices) = (&services, &slices);
+            async move {
+                let (service, slice) = objects(node, index)?;
+                let parameters = PostParams::default();
+                slices.create(&parameters, &slice).await?;
+                services.create(&parameters, &service).await?;
+                anyhow::Ok(())
+            }
+        });
+        let all = requests.buffer_unordered(AT_ONCE).try_collect::<()>();
+        self.runtime.block_on(all)
+    }
+
+    /// The version of a Service's slice.
+    fn version(&self, index: usize) -> Result<String> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let slice = self.runtime.block_on(slices.get(&name(index)))?;
+        slice.metadata.resource_version.context("no version")
+    }
+
+    /// Makes the endpoint of a Service ready or not; gives the slice's new version.
+    pub(crate) fn set_ready(&self, node: &str, index: usize, ready: bool) -> Result<String> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let patch = Patch::Merge(json!({"endpoints": endpoints(node, ready)}));
+        let slice = self.runtime.block_on(async {
+            slices
+                .patch(&name(index), &PatchParams::default(), &patch)
+                .await
+        })?;
+        slice.metadata.resource_version.context("no version")
+    }
+}
+
+fn objects(node: &str, index: usize) -> Result<(Service, EndpointSlice)> {
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name(index)},
+        "spec": {
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            // There are fewer NodePorts than Services to make.
+            "allocateLoadBalancerNodePorts": false,
+            "ports": [{"port": 80}],
+        },
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name(index),
+            "labels": {"kubernetes.io/service-name": name(index)},
+        },
+        "addressType": "IPv4",
+        "ports": [{"port": 80, "protocol": "TCP"}],
+        "endpoints": endpoints(node, true),
+    });
+    Ok((
+        serde_json::from_value(service)?,
+        serde_json::from_value(slice)?,
+    ))
+}
+
+/// Watches one slice on a thread and a connection of its own, from now on.
+pub(crate) fn watch(place: &Place, kubeconfig: &Path, index: usize) -> Result<Shown> {
+    let from = ApiClient::new(kubeconfig)?.version(index)?;
+    let place = place.again()?;
+    let kubeconfig = kubeconfig.to_owned();
+    let (sender, shown) = channel();
+    thread::spawn(move || {
+        let ended = place.enter().and_then(|()| {
+            let ApiClient { runtime, client } = ApiClient::new(&kubeconfig)?;
+            runtime.block_on(follow(client, index, &from, &sender))
+        });
+        // Nobody listens any more when the series is over.
+        let _ = ended.map_err(|error| sender.send(Err(error)));
+    });
+    Ok(shown)
+}
+
+async fn follow(
+    client: Client,
+    index: usize,
+    from: &str,
+    sender: &Sender<Result<(String, Instant)>>,
+) -> Result<()> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client, NAMESPACE);
+    let parameters = WatchParams::default()
+        .fields(&format!("metadata.name={}", name(index)))
+        .timeout(WATCH_SECONDS);
+    let mut events = slices.watch(&parameters, from).await?.boxed();
+    while let Some(event) = events.try_next().await? {
+        let at = Instant::now();
+        let slice = match event {
+            WatchEvent::Modified(slice) => slice,
+            WatchEvent::Bookmark(_) => continue,
+            other => bail!("{other:?}"),
+        };
+        let version = slice.metadata.resource_version.context("no version")?;
+        if sender.send(Ok((version, at))).is_err() {
+            return Ok(()); // the series is over
+        }
+    }
+    bail!("the API server ended the watch")
+}

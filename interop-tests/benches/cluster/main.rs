@@ -1,0 +1,257 @@
+//! ferrolb with a real API server, measured from outside: time from an EndpointSlice's change to the UPDATE, memory,
+//! time to start, time to allocate. One line of JSON per measurement; docs/benchmarks.md says how each is made.
+//!
+//! `cargo xtask bench` runs it. By itself it needs root, `FERROLB_BIN` and what `cargo xtask test lab` sets up:
+//! `cargo bench -p ferrolb-interop-tests --features lab --bench cluster`
+
+mod api;
+mod place;
+mod process;
+mod routers;
+mod row;
+mod series;
+mod sink;
+
+use std::net::Ipv4Addr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::kube::{ALLOCATOR_USER, ControlPlane, Ferrolb, Metallb, Nodes};
+use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, Topology};
+use ferrolb_interop_tests::wait::until;
+use serde_json::json;
+
+use self::api::ApiClient;
+use self::place::Place;
+use self::process::{busy_percent, memory};
+use self::routers::{Routers, Start};
+
+const SERVICES: usize = 1000;
+const PEERS: u8 = 4;
+/// How often the announcer is started with all services.
+const STARTS: usize = 5;
+
+/// Longer than anything should take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// After this nothing is left to be done, and memory is read.
+const SETTLED: Duration = Duration::from_secs(3);
+
+fn main() {
+    scenario("bench", |scratch| {
+        let (busy, stolen) = busy_percent(SETTLED)?;
+        row::print(
+            "machine_before",
+            &[
+                ("busy_percent", json!(busy)),
+                ("stolen_percent", json!(stolen)),
+            ],
+        );
+        let topology = Topology::new(1)?;
+        Bench::start(scratch, &topology)?.run()
+    });
+}
+
+/// Everything that runs: one node, its routers, a control plane, ferrolb.
+struct Bench<'lab> {
+    announcer: Ferrolb<'lab>,
+    allocator: Ferrolb<'lab>,
+    cp: ControlPlane<'lab>,
+    routers: Routers,
+    /// The routers' namespace, from where the API server is reached too.
+    place: Place,
+    node: &'lab str,
+}
+
+impl<'lab> Bench<'lab> {
+    fn start(scratch: &'lab Scratch, topology: &'lab Topology) -> Result<Self> {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        cp.install_metallb_crds(Metallb::V0_16_2)?;
+        cp.install_ferrolb_rbac()?;
+        let node = &topology.nodes[0];
+        cp.join(&node.namespace)?;
+        cp.join(&topology.tor)?;
+        cp.create_node(&node.name, &[node.ipv4.into()])?;
+        let addresses: Vec<Ipv4Addr> = (1..=PEERS)
+            .map(|host| Ipv4Addr::new(10, 99, 0, host))
+            .collect();
+        // The first is the topology's own.
+        for address in &addresses[1..] {
+            topology.tor.address("rack", &format!("{address}/24"))?;
+        }
+        cp.apply(&configuration(&addresses))?;
+        let place = Place::of(&topology.tor)?;
+        Ok(Self {
+            routers: Routers::start(&place, &addresses)?,
+            allocator: Ferrolb::allocator(&cp, "allocator")?,
+            announcer: Ferrolb::announcer(&cp, node)?,
+            cp,
+            place,
+            node: &node.name,
+        })
+    }
+
+    fn run(mut self) -> Result<()> {
+        self.announcer.await_ready()?;
+        self.allocator.await_ready()?;
+        self.routers.await_established(TIMEOUT)?;
+        self.print_memory("announcer", 0)?;
+        self.print_memory("allocator", 0)?;
+
+        self.create(0..1)?;
+        self.routers.await_prefixes(1, TIMEOUT)?;
+        self.series(1)?;
+
+        self.allocate_the_rest()?;
+        self.print_memory("allocator", SERVICES)?;
+        for run in 1..=STARTS {
+            self.start_announcer(run)?;
+        }
+        self.series(SERVICES)
+    }
+
+    fn create(&self, indices: std::ops::Range<usize>) -> Result<()> {
+        let kubeconfig = self.cp.admin_kubeconfig();
+        self.place
+            .inside(|| ApiClient::new(&kubeconfig)?.create(self.node, indices))
+    }
+
+    fn print_memory(&mut self, role: &str, services: usize) -> Result<()> {
+        sleep(SETTLED);
+        let process = match role {
+            "announcer" => &mut self.announcer,
+            _ => &mut self.allocator,
+        };
+        let memory = memory(process.daemon().pid())?;
+        row::print(
+            "memory",
+            &[
+                ("role", json!(role)),
+                ("services", json!(services)),
+                ("peers", json!(PEERS)),
+                ("vm_rss_kib", json!(memory.now)),
+                ("vm_hwm_kib", json!(memory.most)),
+            ],
+        );
+        Ok(())
+    }
+
+    /// All but the first Service are there when the allocator starts; it gives them addresses.
+    fn allocate_the_rest(&mut self) -> Result<()> {
+        self.allocator.daemon().terminate(TIMEOUT)?;
+        self.create(1..SERVICES)?;
+        let written_before = self.status_writes()?.len();
+        let started = jiff::Timestamp::now();
+        self.allocator.start_again()?;
+        self.routers.await_prefixes(SERVICES, TIMEOUT)?;
+        // The API server writes its log a little later than its answers.
+        let times = until("a write for each Service", TIMEOUT, || {
+            let times = self.status_writes()?.split_off(written_before);
+            ensure!(times.len() >= SERVICES - 1, "{}", times.len());
+            anyhow::Ok(times)
+        })?;
+        let first = times.iter().min().context("no write")?;
+        let last = times.iter().max().context("no write")?;
+        row::print(
+            "allocation",
+            &[
+                ("new_services", json!(SERVICES - 1)),
+                ("status_writes", json!(times.len())),
+                (
+                    "start_to_first_write_ms",
+                    json!(milliseconds(first.duration_since(started).unsigned_abs())),
+                ),
+                (
+                    "first_to_last_write_ms",
+                    json!(milliseconds(last.duration_since(*first).unsigned_abs())),
+                ),
+            ],
+        );
+        Ok(())
+    }
+
+    /// When the API server received the allocator's writes of Services.
+    fn status_writes(&self) -> Result<Vec<jiff::Timestamp>> {
+        let writes = self.cp.writes()?;
+        let of_services = writes
+            .iter()
+            .filter(|write| write.user == ALLOCATOR_USER && write.resource == "services/status");
+        of_services.map(|write| Ok(write.at.parse()?)).collect()
+    }
+
+    /// The announcer's start with everything there already, up to the last prefix on the last router.
+    fn start_announcer(&mut self, run: usize) -> Result<()> {
+        self.announcer.daemon().terminate(TIMEOUT)?;
+        self.routers.await_closed(TIMEOUT)?;
+        let started = Instant::now();
+        self.announcer.start_again()?;
+        let Start {
+            established,
+            first_prefix,
+            all_prefixes,
+            end_of_rib,
+        } = self.routers.await_table(SERVICES, TIMEOUT)?;
+        sleep(SETTLED);
+        let memory = memory(self.announcer.daemon().pid())?;
+        let since = |at: Instant| milliseconds(at.duration_since(started));
+        row::print(
+            "announcer_start",
+            &[
+                ("run", json!(run)),
+                ("services", json!(SERVICES)),
+                ("peers", json!(PEERS)),
+                ("all_established_ms", json!(since(established))),
+                ("first_prefix_ms", json!(since(first_prefix))),
+                ("all_prefixes_on_all_peers_ms", json!(since(all_prefixes))),
+                ("all_end_of_rib_ms", json!(since(end_of_rib))),
+                ("vm_rss_kib", json!(memory.now)),
+                ("vm_hwm_kib", json!(memory.most)),
+            ],
+        );
+        Ok(())
+    }
+
+    fn series(&mut self, services: usize) -> Result<()> {
+        let addresses = self.cp.service_addresses("default", &api::name(0))?;
+        let address = *addresses.first().context("no address")?;
+        let kubeconfig = self.cp.admin_kubeconfig();
+        let (place, routers, node) = (&self.place, &mut self.routers, self.node);
+        let series = place.inside(|| {
+            let shown = api::watch(place, &kubeconfig, 0)?;
+            let api = ApiClient::new(&kubeconfig)?;
+            series::measure(&api, &shown, routers, node, address.into())
+        })?;
+        series.print(services, PEERS);
+        Ok(())
+    }
+}
+
+/// With three decimals: microseconds are what the clocks are good for.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn configuration(routers: &[Ipv4Addr]) -> String {
+    let peers = routers.iter().enumerate().map(|(index, address)| {
+        format!(
+            "
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {{name: tor{index}, namespace: metallb-system}}
+spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {address}}}
+---"
+        )
+    });
+    peers.collect::<String>()
+        + "
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [198.18.0.0/20]}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: all, namespace: metallb-system}
+"
+}
