@@ -560,4 +560,17 @@ fn a_peer_whose_password_another_one_at_its_address_contradicts_does_not_run() {
         world.hosts[0].speaker.status(world.now())[1].state,
         State::Active
     );
+    // A new password for both, one after the other: the first waits for the second, and comes back by itself.
+    let state =
+        |world: &World, index: usize| world.hosts[0].speaker.status(world.now())[index].state;
+    world.input(0, Input::SetPeer(with("first", secret("two"))));
+    assert_eq!(state(&world, 0), State::Idle);
+    world.input(0, Input::SetPeer(with("second", secret("two"))));
+    assert_eq!(state(&world, 0), State::Active);
+    assert_eq!(state(&world, 1), State::Active);
+    // The same when the one in the way is removed.
+    world.input(0, Input::SetPeer(with("first", None)));
+    assert_eq!(state(&world, 0), State::Idle);
+    world.input(0, Input::RemovePeer("second".to_owned()));
+    assert_eq!(state(&world, 0), State::Active);
 }

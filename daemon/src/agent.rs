@@ -14,7 +14,6 @@ use crate::allocation::{Allocation, Outcomes};
 use crate::announcer::Announcer;
 use crate::api::{Kind, ObjectName};
 use crate::config::{Problem, Severity};
-use crate::decide::Reason;
 use crate::index::{Index, Touched};
 use crate::report::Report;
 use crate::saved::Saved;
@@ -25,6 +24,15 @@ const TOGETHER: Duration = Duration::from_millis(10);
 /// How long a starting announcer waits for the API server before it announces what was saved.
 const PATIENCE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
+
+/// What routes depend on.
+const ANNOUNCED_FROM: [Kind; 5] = [
+    Kind::Node,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::BgpPeer,
+    Kind::BgpAdvertisement,
+];
 
 /// What the loop works on.
 #[derive(Debug)]
@@ -48,7 +56,9 @@ struct Running {
     outcomes: Outcomes,
     leading: bool,
     touched: Touched,
+    waits_for_status: bool,
     problems: Vec<Problem>,
+    source_errors: Vec<String>,
     updates: u64,
 }
 
@@ -56,6 +66,7 @@ impl Agent {
     /// Runs until the source ends.
     pub async fn run(mut self, source: &mut Source) {
         let mut saved = self.saved.take();
+        let has_saved = saved.is_some();
         let mut running = Running::new(self);
         let patience = Instant::now() + PATIENCE;
         let mut handed_over = Instant::now();
@@ -69,6 +80,10 @@ impl Agent {
                 },
                 _ = tick.tick() => {
                     running.tick();
+                    if running.waits_for_status && Instant::now() >= patience {
+                        running.waits_for_status = false;
+                        running.hand_over(source, patience);
+                    }
                     continue;
                 }
                 () = sleep_until(patience), if saved.is_some() => {
@@ -87,8 +102,11 @@ impl Agent {
                 }
             }
             if running.index.is_synced(running.agent.kinds) {
+                running.tell_problems();
+            }
+            if running.is_complete(has_saved) {
                 saved = None;
-                running.hand_over(source).await;
+                running.hand_over(source, patience);
             }
             handed_over = Instant::now();
         }
@@ -104,9 +122,18 @@ impl Running {
             outcomes: Outcomes::default(),
             leading: false,
             touched: Touched::default(),
+            waits_for_status: false,
             problems: Vec::new(),
+            source_errors: Vec::new(),
             updates: 0,
         }
+    }
+
+    /// Whether a complete desired state can be decided. Whoever announced before a restart waits until what that depends
+    /// on was really listed: that the API server refuses to tell is no reason to withdraw.
+    fn is_complete(&self, has_saved: bool) -> bool {
+        self.index.is_synced(self.agent.kinds)
+            && (!has_saved || self.index.is_listed(&ANNOUNCED_FROM))
     }
 
     fn take_in(&mut self, event: Event) {
@@ -116,8 +143,13 @@ impl Running {
                 let touched = self.index.apply(change);
                 self.touched.merge(touched);
             }
+            Event::Errors(errors) => self.tell_source_errors(errors),
             Event::Leading(leading) => {
-                tracing::info!(leading, "allocation");
+                if leading {
+                    tracing::info!("this process gives out addresses now");
+                } else {
+                    tracing::info!("this process gives out addresses no longer");
+                }
                 self.leading = leading;
                 self.allocation.forget();
                 // Everything is decided anew by whoever begins to lead.
@@ -126,20 +158,21 @@ impl Running {
         }
     }
 
-    async fn hand_over(&mut self, source: &Source) {
+    fn hand_over(&mut self, source: &Source, patience: Instant) {
         let touched = std::mem::take(&mut self.touched);
-        let first = self
-            .agent
-            .announcer
-            .as_ref()
-            .is_some_and(|announcer| !announcer.handed_over());
+        let announcer = self.agent.announcer.as_ref();
+        let first = announcer.is_some_and(|announcer| !announcer.handed_over());
         if touched.is_empty() && !first {
             return;
         }
-        self.tell_problems();
         // Addresses first: what is announced follows from the status that comes back.
         if self.agent.allocate && self.leading {
-            self.allocate(source).await;
+            self.allocate(source);
+        }
+        // The first desired state is to be whole: End-of-RIB follows it. But nobody waits for a status for ever.
+        self.waits_for_status = first && self.allocation.is_writing() && Instant::now() < patience;
+        if self.waits_for_status {
+            return;
         }
         if let Some(announcer) = &mut self.agent.announcer {
             announcer.hand_over(&self.index, &touched);
@@ -150,7 +183,7 @@ impl Running {
         self.publish();
     }
 
-    async fn allocate(&mut self, source: &Source) {
+    fn allocate(&mut self, source: &Source) {
         let (outcomes, writes) = self.allocation.decide(&self.index);
         for (name, outcome) in &outcomes {
             let news = self.outcomes.get(name).and_then(|old| old.reason()) != outcome.reason();
@@ -166,10 +199,29 @@ impl Running {
                 pool = write.pool.as_deref().unwrap_or_default(),
                 "address"
             );
-            if source.status.send(write).await.is_err() {
+            if source.status.send(write).is_err() {
                 tracing::warn!("statuses can't be written any more: the source has ended");
             }
         }
+    }
+
+    /// Says what can't be read at the source, once.
+    fn tell_source_errors(&mut self, errors: Vec<String>) {
+        for error in errors
+            .iter()
+            .filter(|error| !self.source_errors.contains(error))
+        {
+            tracing::error!("{error}; what stood there before, if anything, keeps running");
+        }
+        for error in self
+            .source_errors
+            .iter()
+            .filter(|error| !errors.contains(error))
+        {
+            tracing::info!("mended: {error}");
+        }
+        self.source_errors = errors;
+        self.touched.problems = true;
     }
 
     /// Says what is wrong with objects, once.
@@ -181,7 +233,9 @@ impl Running {
         {
             match problem.severity {
                 Severity::Error => tracing::error!(object = %problem.object, "{}", problem.message),
-                Severity::Notice => tracing::warn!(object = %problem.object, "{}", problem.message),
+                Severity::UnknownField | Severity::Notice => {
+                    tracing::warn!(object = %problem.object, "{}", problem.message)
+                }
             }
         }
         for gone in self
@@ -215,12 +269,13 @@ impl Running {
             alive: Some(Instant::now()),
             config: Some(self.index.config().clone()),
             problems: self.problems.clone(),
+            source_errors: self.source_errors.clone(),
             handed_over: announcer.is_none_or(Announcer::handed_over),
             announced: announcer
                 .map(|announcer| announced(&self.index, announcer))
                 .unwrap_or_default(),
             routes: announcer.map(routes).unwrap_or_default(),
-            held: held(&self.index),
+            held: self.agent.allocate.then(|| held(&self.index)),
             updates: self.updates,
         };
         self.agent.report.send_replace(Arc::new(report));
@@ -241,16 +296,16 @@ fn held(index: &Index) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// Services that go to at least one peer, and their addresses.
+/// Services that go to at least one peer, with the addresses that do.
 fn announced(index: &Index, announcer: &Announcer) -> Vec<(ObjectName, Vec<IpAddr>)> {
     let decisions = announcer.desired().decisions().iter();
-    decisions
-        .filter(|(_, decision)| {
-            decision
-                .verdicts
-                .iter()
-                .any(|verdict| verdict.reason == Reason::Announced)
-        })
-        .filter_map(|(name, _)| Some((name.clone(), index.service(name)?.addresses().to_vec())))
+    let told = decisions.filter_map(|(name, decision)| {
+        let prefixes: Vec<_> = decision.contributions.iter().map(|c| c.prefix).collect();
+        let addresses = index.service(name)?.addresses().iter().copied();
+        let told =
+            addresses.filter(|address| prefixes.iter().any(|prefix| prefix.contains(address)));
+        Some((name.clone(), told.collect::<Vec<_>>()))
+    });
+    told.filter(|(_, addresses)| !addresses.is_empty())
         .collect()
 }

@@ -44,6 +44,11 @@ impl Allocation {
         (outcomes, writes)
     }
 
+    /// Whether a write was on its way at the last decision.
+    pub fn is_writing(&self) -> bool {
+        !self.written.is_empty()
+    }
+
     /// Leadership began or ended: a leader decides from what it reads, not from what it knew.
     pub fn forget(&mut self) {
         *self = Self::default();

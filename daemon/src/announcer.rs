@@ -24,6 +24,7 @@ pub struct Announcer {
     state: Option<StateDir>,
     handed_over: bool,
     unsaved: bool,
+    save_failed: bool,
     node_known: bool,
 }
 
@@ -37,6 +38,7 @@ impl Announcer {
             state,
             handed_over: false,
             unsaved: false,
+            save_failed: false,
             node_known: true,
         }
     }
@@ -107,7 +109,7 @@ impl Announcer {
         tracing::warn!(
             peers = sessions.len(),
             routes = routes.len(),
-            "the API server does not answer: announcing what was announced before the restart"
+            "the API server has not told everything yet: announcing what was announced before the restart"
         );
         self.set_sessions(sessions);
         let changes: Vec<RouteChange> = routes
@@ -162,17 +164,19 @@ impl Announcer {
 
     /// Writes the state to disk if it changed since the last time.
     pub fn save(&mut self) {
-        let Some(state) = self
-            .state
-            .as_ref()
-            .filter(|_| std::mem::take(&mut self.unsaved))
-        else {
+        let Some(state) = self.state.as_ref().filter(|_| self.unsaved) else {
             return;
         };
-        if let Err(error) = state.save(&Saved::new(&self.sessions, self.desired.routes())) {
-            tracing::warn!(
+        match state.save(&Saved::new(&self.sessions, self.desired.routes())) {
+            Ok(()) => {
+                self.unsaved = false;
+                self.save_failed = false;
+            }
+            // Tried again at the next tick, told once.
+            Err(error) if !std::mem::replace(&mut self.save_failed, true) => tracing::warn!(
                 "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
-            );
+            ),
+            Err(_) => {}
         }
     }
 }
@@ -201,9 +205,9 @@ fn log(changes: &[RouteChange]) {
     }
     for change in changes {
         let verb = if change.route.is_some() {
-            "announce"
+            "to be announced"
         } else {
-            "withdraw"
+            "to be withdrawn"
         };
         tracing::info!(peer = %change.peer, prefix = %change.prefix, "{verb}");
     }

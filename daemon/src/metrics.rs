@@ -112,9 +112,9 @@ fn configuration(metrics: &mut Metrics, report: &Report) -> prometheus::Result<(
         "1 while an object is refused and its last good value runs instead, if it had one.",
         &[],
     )?;
-    stale
-        .with_label_values::<&str>(&[])
-        .set(i64::from(report.errors().next().is_some()));
+    stale.with_label_values::<&str>(&[]).set(i64::from(
+        report.errors().next().is_some() || !report.source_errors.is_empty(),
+    ));
     let updates = metrics.counter(
         "metallb_k8s_client_updates_total",
         "Changes of objects taken in.",
@@ -128,6 +128,13 @@ fn configuration(metrics: &mut Metrics, report: &Report) -> prometheus::Result<(
         "1 for each object that is refused as it stands.",
         &["kind", "namespace", "name"],
     )?;
+    let unreadable = metrics.gauge(
+        "ferrolb_source_errors",
+        "Places at the source that can't be read, such as files that are no YAML.",
+        &[],
+    )?;
+    let errors = i64::try_from(report.source_errors.len()).unwrap_or(i64::MAX);
+    unreadable.with_label_values::<&str>(&[]).set(errors);
     for problem in report.errors() {
         let name = &problem.object.name;
         refused
@@ -145,13 +152,12 @@ fn allocator(metrics: &mut Metrics, report: &Report) -> prometheus::Result<()> {
         "addresses_in_use_total",
         "Addresses of a pool in use.",
     )?;
-    let Some(config) = &report.config else {
+    let (Some(config), Some(addresses)) = (&report.config, &report.held) else {
         return Ok(());
     };
     for pool in config.pools.iter() {
         let held = |family: Family| {
-            let of_family = report
-                .held
+            let of_family = addresses
                 .iter()
                 .filter(|address| Family::of(**address) == family);
             of_family.filter(|address| pool.contains(**address)).count()

@@ -129,7 +129,7 @@ pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
             message: problem.message,
         };
         match problem.severity {
-            Severity::Error => plan.errors.push(entry),
+            Severity::Error | Severity::UnknownField => plan.errors.push(entry),
             Severity::Notice => plan.notices.push(entry),
         }
     }

@@ -17,6 +17,8 @@ use ferrolb_bgp::wire::{Asn, Community, Family, LargeCommunity};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::api::Password;
+
 const FILE: &str = "desired.json";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -44,7 +46,7 @@ struct SavedPeer {
     hold_time: u16,
     keepalive_time: Option<Duration>,
     connect_retry: Option<Duration>,
-    password: Option<Vec<u8>>,
+    password: Option<Password>,
     ipv4: bool,
     ipv6: bool,
     next_hop_v4: Option<Ipv4Addr>,
@@ -187,7 +189,10 @@ impl SavedPeer {
             hold_time: hold_time.as_secs(),
             keepalive_time: *keepalive_time,
             connect_retry: *connect_retry,
-            password: password.as_ref().map(|password| password.expose().to_vec()),
+            password: password
+                .as_ref()
+                .and_then(|password| String::from_utf8(password.expose().to_vec()).ok())
+                .map(Password::new),
             ipv4: families.contains(&Family::IPV4_UNICAST),
             ipv6: families.contains(&Family::IPV6_UNICAST),
             next_hop_v4: next_hops.v4,
@@ -206,7 +211,7 @@ impl SavedPeer {
             hold_time: HoldTime::from_secs(self.hold_time).unwrap_or_default(),
             keepalive_time: self.keepalive_time,
             connect_retry: self.connect_retry,
-            password: self.password.map(Secret::new),
+            password: self.password.map(|password| Secret::new(password.reveal())),
             families: families
                 .into_iter()
                 .filter(|(carried, _)| *carried)

@@ -50,8 +50,12 @@ pub fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<IpAddr> {
         .or_else(|| node.internal_ip(ipv6))
 }
 
+/// Only where the other family is carried: elsewhere a change of the node's addresses is nothing to the session.
 fn other_family(peer: &Peer, node: &Node) -> NextHops {
     let mut next_hops = NextHops::default();
+    if !peer.dual_stack {
+        return next_hops;
+    }
     match node.internal_ip(!peer.address.is_ipv6()) {
         Some(IpAddr::V4(v4)) => next_hops.v4 = Some(v4),
         Some(IpAddr::V6(v6)) => next_hops.v6 = Some(v6),

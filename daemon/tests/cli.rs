@@ -39,8 +39,8 @@ fn check_names_place_and_remedy_and_fails() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for line in [
-        "refused.yaml:32 BGPPeer metallb-system/without-secret: error: spec.passwordSecret: Secret metallb-system/missing \
-         does not exist: create it with type kubernetes.io/basic-auth and the key password",
+        "refused.yaml:32 BGPPeer metallb-system/without-secret: error: spec.passwordSecret: there is no Secret \
+         metallb-system/missing of type kubernetes.io/basic-auth: create it, with the key password",
         "refused.yaml:72 BGPPeer default/elsewhere: error: lies in namespace default, but configuration is read from \
          metallb-system only: move it, or add --config-namespace default",
         "refused.yaml:37 BGPPeer metallb-system/not-active-yet: notice: spec.bfdProfile is not active yet",
@@ -74,8 +74,33 @@ fn plan_speaks_json() {
     assert_eq!(route["nextHop"], "10.0.0.11");
     assert_eq!(route["localPref"], 250);
     assert_eq!(route["largeCommunities"], Value::Array(Vec::new()));
-    assert_eq!(plan["withheld"][0]["reason"], "NoNextHop");
+    let withheld = plan["withheld"].as_array().expect("a list");
+    assert!(
+        withheld.iter().any(|entry| entry["reason"] == "NoNextHop"),
+        "{withheld:?}"
+    );
     assert_eq!(plan["errors"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn check_of_nothing_fails_and_a_reader_that_has_enough_is_no_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = ferrolb(&["check", "-f", &folder.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let script = format!(
+        "set -o pipefail; {} plan -f base.yaml withheld.yaml | head -1",
+        env!("CARGO_BIN_EXE_ferrolb")
+    );
+    let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let output = Command::new("bash")
+        .current_dir(plans)
+        .args(["-c", &script])
+        .output();
+    let output = output.expect("bash");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
 }
 
 #[test]

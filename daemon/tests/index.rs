@@ -312,3 +312,54 @@ fn of_two_services_with_one_address_the_younger_is_withheld() {
         ]
     );
 }
+
+#[test]
+fn what_is_wrong_with_an_object_is_news_by_itself() {
+    let mut index = index(beginning());
+    let touched = index.apply(service("service-0", "Nonsense", "192.0.2.1"));
+    assert!(touched.problems && touched.services.is_empty());
+    assert!(!touched.is_empty());
+    // The same again is no news, its mending is.
+    assert!(
+        index
+            .apply(service("service-0", "Nonsense", "192.0.2.1"))
+            .is_empty()
+    );
+    assert!(
+        index
+            .apply(service("service-0", "Cluster", "192.0.2.1"))
+            .problems
+    );
+    assert!(index.problems().is_empty());
+}
+
+#[test]
+fn a_refusal_of_services_ends_with_their_list() {
+    let mut index = Index::default();
+    index.apply(Change::Unreadable(Kind::Service, "forbidden".into()));
+    assert!(index.is_synced(&[Kind::Service]) && !index.is_listed(&[Kind::Service]));
+    assert_eq!(index.problems().len(), 1);
+    let touched = index.apply(Change::Reset(Kind::Service, Vec::new()));
+    assert!(touched.configuration);
+    assert!(index.problems().is_empty() && index.is_listed(&[Kind::Service]));
+}
+
+#[test]
+fn an_object_that_was_never_good_is_forgotten_with_its_list() {
+    let mut index = Index::default();
+    index.apply(service("bad", "Nonsense", "192.0.2.1"));
+    assert_eq!(index.problems().len(), 1);
+    assert!(
+        index
+            .apply(Change::Reset(Kind::Service, Vec::new()))
+            .problems
+    );
+    assert!(index.problems().is_empty());
+}
+
+#[test]
+fn a_namespace_that_no_pool_asks_for_touches_nothing() {
+    let mut index = index(beginning());
+    let touched = index.apply(object(Kind::Namespace, "another", json!({})));
+    assert!(touched.is_empty(), "{touched:?}");
+}

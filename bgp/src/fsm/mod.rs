@@ -214,6 +214,19 @@ impl Speaker {
         }
         if let Some(old) = old_address.filter(|old| *old != remote) {
             self.unlisten(old);
+            self.try_again_at(now, old);
+        }
+        self.try_again_at(now, remote);
+    }
+
+    /// A change at an address may have ended what kept another peer there from running.
+    fn try_again_at(&mut self, now: Instant, remote: std::net::IpAddr) {
+        let mut waiting = self.peers.values().filter(|peer| {
+            !peer.runs() && peer.is_at(remote) && self.password_conflict(&peer.config).is_none()
+        });
+        // One at a time: each that runs may be in the way of the next.
+        if let Some(config) = waiting.next().map(|peer| peer.config.clone()) {
+            self.set_peer(now, config);
         }
     }
 
@@ -242,6 +255,7 @@ impl Speaker {
         peer.stop(now, &notification, &mut self.shared);
         self.shared.rib.remove_peer(index);
         self.unlisten(peer.config.address.ip());
+        self.try_again_at(now, peer.config.address.ip());
     }
 
     fn unlisten(&mut self, remote: std::net::IpAddr) {

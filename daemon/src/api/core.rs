@@ -22,8 +22,6 @@ pub struct ServiceSpec {
     /// One per family.
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
-    /// `IPv4`, `IPv6`; the first is the primary one.
-    pub ip_families: Vec<String>,
     /// `SingleStack`, `PreferDualStack`, `RequireDualStack`.
     pub ip_family_policy: Option<String>,
     /// `Cluster` (default) or `Local`.

@@ -1,6 +1,8 @@
 //! MetalLB's resources, field by field as its CRDs define them (`metallb.io`).
 
 use serde::Deserialize;
+
+use super::Password;
 use std::collections::BTreeMap;
 
 /// `IPAddressPool.spec` (v1beta1).
@@ -68,7 +70,7 @@ pub struct BgpPeerSpec {
     /// Which nodes have this session.
     pub node_selectors: Vec<LabelSelector>,
     /// TCP MD5.
-    pub password: String,
+    pub password: Password,
     /// TCP MD5 from a Secret.
     pub password_secret: SecretReference,
     /// A BFDProfile by name.

@@ -284,3 +284,35 @@ impl FieldError {
         }
     }
 }
+
+/// A password. It is never printed: not by Debug, and not in an error about its own type.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Password(String);
+
+impl Password {
+    /// A password as a BGPPeer or a Secret gives it.
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself: for the session's key, and for nothing that is printed.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Null => Ok(Self::default()),
+            _ => Err(serde::de::Error::custom("is not text: put it in quotes")),
+        }
+    }
+}

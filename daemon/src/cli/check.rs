@@ -1,20 +1,21 @@
 //! `ferrolb check`: is everything in these manifests valid?
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::ManifestArgs;
-use super::output::Style;
+use super::output::{Style, print};
 use crate::api::{Kind, ObjectKey};
 use crate::config::Severity;
 use crate::plan;
-use crate::source::manifests::{Loader, Manifests};
+use crate::source::manifests::Manifests;
 
 const EXAMPLES: &str = "\
 Examples:
   ferrolb check -f manifests/
-  kubectl get ipaddresspools,bgppeers,bgpadvertisements,communities -n metallb-system -o yaml > now.yaml
+  kubectl get ipaddresspools,bgppeers,bgpadvertisements,communities,secrets -n metallb-system -o yaml > now.yaml
   ferrolb check -f now.yaml";
 
 #[derive(Debug, Args)]
@@ -24,46 +25,53 @@ pub(super) struct CheckArgs {
     manifests: ManifestArgs,
 }
 
-pub(super) fn run(args: &CheckArgs) -> ExitCode {
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let style = Style::stdout();
-    let namespaces = &args.manifests.config_namespace;
     let manifests = args.manifests.load();
-    let findings = findings(&manifests, namespaces);
-    for finding in &findings {
-        let label = match finding.severity {
-            Severity::Error => style.red("error"),
+    let findings = findings(&manifests, &args.manifests.config_namespace);
+    if manifests.objects.is_empty() && findings.is_empty() {
+        anyhow::bail!("{}", args.manifests.nothing_found());
+    }
+    let mut text = String::new();
+    for Finding {
+        place,
+        severity,
+        message,
+    } in &findings
+    {
+        let label = match severity {
+            Severity::Error | Severity::UnknownField => style.red("error"),
             Severity::Notice => style.yellow("notice"),
         };
-        println!(
-            "{}: {label}: {}",
-            style.bold(&finding.place),
-            finding.message
-        );
+        writeln!(text, "{}: {label}: {message}", style.bold(place))?;
     }
     let errors = findings
         .iter()
-        .filter(|finding| finding.severity == Severity::Error)
+        .filter(|finding| finding.severity != Severity::Notice)
         .count();
     let objects = manifests.objects.len();
     if errors > 0 {
-        println!(
-            "\n{} in {objects} objects",
-            style.red(&count(errors, "error"))
-        );
-        return ExitCode::FAILURE;
-    }
-    println!(
-        "{}: {objects} objects read, {} of kinds that ferrolb does not use",
-        style.green("all valid"),
-        manifests.others
-    );
-    if objects > 0 {
-        println!(
-            "see what they lead to: ferrolb plan -f {}",
+        let number = if errors == 1 {
+            "1 error".to_owned()
+        } else {
+            format!("{errors} errors")
+        };
+        writeln!(text, "\n{} in {objects} objects", style.red(&number))?;
+    } else {
+        writeln!(
+            text,
+            "{}: {objects} objects read, {} of kinds that ferrolb does not use\nsee what they lead to: ferrolb plan -f {}",
+            style.green("all valid"),
+            manifests.others,
             args.manifests.shown_paths()
-        );
+        )?;
     }
-    ExitCode::SUCCESS
+    print(&text)?;
+    Ok(if errors > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 struct Finding {
@@ -74,35 +82,34 @@ struct Finding {
 
 fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
     let index = plan::index_of(manifests, namespaces);
-    let mut findings: Vec<Finding> = manifests
-        .errors
-        .iter()
-        .map(|error| Finding {
-            place: error.location.to_string(),
-            severity: Severity::Error,
-            message: error.message.clone(),
-        })
-        .collect();
     let place = |key: &ObjectKey| match manifests.objects.get(key) {
         Some(located) => format!("{} {key}", located.location),
         None => key.to_string(),
     };
-    findings.extend(index.problems().into_iter().map(|problem| Finding {
+    let unreadable = manifests.errors.iter().map(|error| Finding {
+        place: error.location.to_string(),
+        severity: Severity::Error,
+        message: error.message.clone(),
+    });
+    let problems = index.problems().into_iter().map(|problem| Finding {
         place: place(&problem.object),
         severity: problem.severity,
         message: problem.message,
-    }));
-    findings.extend(manifests.objects.keys().filter(|key| is_elsewhere(key, namespaces)).map(|key| Finding {
+    });
+    let elsewhere = manifests
+        .objects
+        .keys()
+        .filter(|key| is_elsewhere(key, namespaces));
+    let elsewhere = elsewhere.map(|key| Finding {
         place: place(key),
         severity: Severity::Error,
         message: format!(
-            "lies in namespace {}, but configuration is read from {} only: move it, or add --config-namespace {}",
+            "lies in namespace {0}, but configuration is read from {1} only: move it, or add --config-namespace {0}",
             key.name.namespace,
-            namespaces.join(", "),
-            key.name.namespace
+            namespaces.join(", ")
         ),
-    }));
-    findings
+    });
+    unreadable.chain(problems).chain(elsewhere).collect()
 }
 
 /// Secrets lie everywhere; MetalLB's resources outside the configuration namespaces have no effect.
@@ -110,33 +117,4 @@ fn is_elsewhere(key: &ObjectKey, namespaces: &[String]) -> bool {
     key.kind != Kind::Secret
         && key.kind.is_configuration()
         && !namespaces.contains(&key.name.namespace)
-}
-
-fn count(number: usize, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
-    }
-}
-
-impl ManifestArgs {
-    /// Reads the manifests.
-    pub(super) fn load(&self) -> Manifests {
-        let default = self
-            .config_namespace
-            .first()
-            .map_or(super::CONFIG_NAMESPACE, String::as_str);
-        Loader::new(self.paths.clone(), default).load()
-    }
-
-    /// The paths as they would be typed.
-    pub(super) fn shown_paths(&self) -> String {
-        let paths: Vec<String> = self
-            .paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        paths.join(" ")
-    }
 }

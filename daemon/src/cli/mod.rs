@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::source::manifests::{Loader, Manifests};
 
 /// Load-balancer addresses for bare-metal Kubernetes: gives Services of type LoadBalancer an address and announces it
 /// over BGP.
@@ -50,6 +53,34 @@ struct ManifestArgs {
     config_namespace: Vec<String>,
 }
 
+impl ManifestArgs {
+    /// Reads the manifests.
+    fn load(&self) -> Manifests {
+        let default = self
+            .config_namespace
+            .first()
+            .map_or(CONFIG_NAMESPACE, String::as_str);
+        Loader::new(self.paths.clone(), default).load()
+    }
+
+    /// The paths as they would be typed.
+    fn shown_paths(&self) -> String {
+        let paths: Vec<String> = self
+            .paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        paths.join(" ")
+    }
+
+    fn nothing_found(&self) -> String {
+        format!(
+            "no objects found in {}: give files or folders with -f that hold Services, Nodes and MetalLB's resources",
+            self.shown_paths()
+        )
+    }
+}
+
 /// Where MetalLB's resources lie unless somebody says otherwise.
 pub const CONFIG_NAMESPACE: &str = "metallb-system";
 
@@ -63,10 +94,21 @@ enum Output {
     Json,
 }
 
+/// SIGTERM from Kubernetes, SIGINT from a terminal.
+pub(crate) async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Check(args) => Ok(check::run(&args)),
+        Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Demo => demo(),
         Command::Run(args) => run::run(args),

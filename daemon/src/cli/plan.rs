@@ -1,10 +1,11 @@
 //! `ferrolb plan`: what these manifests lead to.
 
+use std::fmt::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::{Style, json, table};
+use super::output::{Style, json, print, table};
 use super::{ManifestArgs, Output};
 use crate::plan::{Plan, PlanError, plan};
 
@@ -12,8 +13,11 @@ const EXAMPLES: &str = "\
 Examples:
   ferrolb plan -f manifests/
   ferrolb plan -f manifests/ -o json | jq '.withheld[] | select(.name == \"web\")'
-  kubectl get services,endpointslices,nodes,ipaddresspools,bgppeers,bgpadvertisements -A -o yaml > now.yaml
-  ferrolb plan -f now.yaml";
+
+What runs now, from a cluster:
+  kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
+  kubectl get ipaddresspools,bgppeers,bgpadvertisements,communities,secrets -n metallb-system -o yaml > config.yaml
+  ferrolb plan -f services.yaml config.yaml";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -27,25 +31,48 @@ pub(super) struct PlanArgs {
 
 pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let manifests = args.manifests.load();
-    if manifests.objects.is_empty() && manifests.errors.is_empty() {
-        anyhow::bail!(
-            "no objects found in {}: give files or folders with -f that hold Services, Nodes and MetalLB's resources",
-            args.manifests.shown_paths()
-        );
+    if manifests.objects.is_empty() {
+        for error in &manifests.errors {
+            eprintln!("ferrolb: {error}");
+        }
+        anyhow::bail!("{}", args.manifests.nothing_found());
     }
     let plan = plan(&manifests, &args.manifests.config_namespace);
     match args.output {
         Output::Json => json(&plan)?,
-        Output::Table => print(&plan, &args.manifests.shown_paths()),
+        Output::Table => print(&text(&plan, &args.manifests.shown_paths())?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(plan: &Plan, paths: &str) {
+fn text(plan: &Plan, paths: &str) -> Result<String, fmt::Error> {
     let style = Style::stdout();
-    let heading = |text: &str| println!("{}", style.bold(text));
-    heading("Services");
-    let services = plan.services.iter().map(|service| {
+    let mut text = String::new();
+    writeln!(text, "{}\n{}", style.bold("Services"), services(plan))?;
+    for service in &plan.services {
+        if let Some(message) = &service.message {
+            writeln!(text, "  {}/{}: {message}", service.namespace, service.name)?;
+        }
+    }
+    writeln!(text, "\n{}\n{}", style.bold("Routes"), routes(plan))?;
+    if !plan.withheld.is_empty() {
+        writeln!(
+            text,
+            "\n{}\n{}",
+            style.bold("Not announced"),
+            withheld(plan)
+        )?;
+    }
+    section(&mut text, &style.bold("Without effect"), &plan.notices)?;
+    section(&mut text, &style.red("Errors"), &plan.errors)?;
+    if !plan.errors.is_empty() {
+        writeln!(text, "find the places: ferrolb check -f {paths}")?;
+    }
+    Ok(text)
+}
+
+fn services(plan: &Plan) -> String {
+    let rows = plan.services.iter().map(|service| {
         vec![
             format!("{}/{}", service.namespace, service.name),
             or_dash(join(&service.addresses)),
@@ -53,17 +80,11 @@ fn print(plan: &Plan, paths: &str) {
             service.reason.clone().unwrap_or_default(),
         ]
     });
-    println!(
-        "{}",
-        table(&["SERVICE", "ADDRESSES", "POOL", "REASON"], services)
-    );
-    for service in &plan.services {
-        if let Some(message) = &service.message {
-            println!("  {}/{}: {message}", service.namespace, service.name);
-        }
-    }
-    heading("\nRoutes");
-    let routes = plan.routes.iter().map(|route| {
+    table(&["SERVICE", "ADDRESSES", "POOL", "REASON"], rows)
+}
+
+fn routes(plan: &Plan) -> String {
+    let rows = plan.routes.iter().map(|route| {
         let communities = [route.communities.clone(), route.large_communities.clone()].concat();
         vec![
             route.node.clone(),
@@ -84,52 +105,42 @@ fn print(plan: &Plan, paths: &str) {
             ),
         ]
     });
-    println!(
-        "{}",
-        table(
-            &[
-                "NODE",
-                "PEER",
-                "PREFIX",
-                "NEXT HOP",
-                "COMMUNITIES",
-                "LOCAL PREF"
-            ],
-            routes
-        )
-    );
-    if !plan.withheld.is_empty() {
-        heading("\nNot announced");
-        let withheld = plan.withheld.iter().map(|entry| {
-            vec![
-                format!("{}/{}", entry.namespace, entry.name),
-                entry.node.clone(),
-                or_dash(entry.peer.clone().unwrap_or_default()),
-                entry.reason.clone(),
-                entry.message.clone(),
-            ]
-        });
-        println!(
-            "{}",
-            table(
-                &["SERVICE", "NODE", "PEER", "REASON", "WHY, AND WHAT TO DO"],
-                withheld
-            )
-        );
+    table(
+        &[
+            "NODE",
+            "PEER",
+            "PREFIX",
+            "NEXT HOP",
+            "COMMUNITIES",
+            "LOCAL PREF",
+        ],
+        rows,
+    )
+}
+
+fn withheld(plan: &Plan) -> String {
+    let rows = plan.withheld.iter().map(|entry| {
+        vec![
+            format!("{}/{}", entry.namespace, entry.name),
+            entry.node.clone(),
+            or_dash(entry.peer.clone().unwrap_or_default()),
+            entry.reason.clone(),
+            entry.message.clone(),
+        ]
+    });
+    table(
+        &["SERVICE", "NODE", "PEER", "REASON", "WHY, AND WHAT TO DO"],
+        rows,
+    )
+}
+
+fn section(text: &mut String, name: &str, entries: &[PlanError]) -> fmt::Result {
+    if !entries.is_empty() {
+        writeln!(text, "\n{name}")?;
     }
-    let section = |name: &str, entries: &[PlanError]| {
-        if !entries.is_empty() {
-            heading(name);
-        }
-        for entry in entries {
-            println!("{}: {}", entry.object, entry.message);
-        }
-    };
-    section("\nNot active yet", &plan.notices);
-    section(&style.red("\nErrors"), &plan.errors);
-    if !plan.errors.is_empty() {
-        println!("find the places: ferrolb check -f {paths}");
-    }
+    entries
+        .iter()
+        .try_for_each(|entry| writeln!(text, "{}: {}", entry.object, entry.message))
 }
 
 fn join<T: ToString>(values: &[T]) -> String {

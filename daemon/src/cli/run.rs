@@ -12,10 +12,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ferrolb_bgp::fsm::SpeakerConfig;
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::CONFIG_NAMESPACE;
+use super::{CONFIG_NAMESPACE, stop_signal};
 use crate::agent::Agent;
 use crate::announcer::Announcer;
 use crate::api::Kind;
@@ -106,7 +105,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     let mut source = source(&args, allocate, announce, &node).await?;
     let state = args.state_dir.map(StateDir::new);
     let engine = if announce { Some(engine(&node)?) } else { None };
-    let (report, reported) = watch::channel(Arc::new(Report::default()));
+    let (report, reported) = watch::channel(Arc::new(Report::new()));
     let agent = Agent {
         kinds,
         announcer: engine
@@ -133,7 +132,11 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     ));
     let ended = tokio::select! {
         () = agent.run(&mut source) => Err(anyhow::anyhow!("the source of objects has ended")),
-        signal = stop_signal() => signal,
+        () = engine_ended(engine.as_ref()) => Err(anyhow::anyhow!("the BGP engine has ended by itself")),
+        signal = stop_signal() => {
+            tracing::info!("asked to stop: withdrawing all routes and closing all sessions");
+            signal
+        }
     };
     let farewell = async {
         if let Some(engine) = engine {
@@ -230,13 +233,10 @@ fn saved(state: &StateDir) -> Option<Saved> {
     })
 }
 
-/// SIGTERM from Kubernetes, SIGINT from a terminal.
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: withdrawing all routes and closing all sessions"),
-        _ = interrupt.recv() => tracing::info!("interrupted: withdrawing all routes and closing all sessions"),
+/// Without an engine there is nothing that could end.
+async fn engine_ended(engine: Option<&Handle>) {
+    match engine {
+        Some(engine) => engine.ended().await,
+        None => std::future::pending().await,
     }
-    Ok(())
 }

@@ -20,11 +20,11 @@ use ferrolb_allocator::PoolSet;
 
 use crate::api::core::ByteString;
 use crate::api::metallb::{BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec};
-use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
-use crate::index::facts::{Labels, Password};
+use crate::api::{FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
+use crate::index::facts::Labels;
 
 /// The configuration that runs: every object's newest good value.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The pools, as the allocator reads them.
     pub pools: PoolSet,
@@ -56,6 +56,8 @@ pub struct Problem {
 pub enum Severity {
     /// The object as it stands is refused; its last good value, if any, keeps running.
     Error,
+    /// A field that no version of the resource known here has: the object runs without it.
+    UnknownField,
     /// The object runs, but not all of it has an effect.
     Notice,
 }
@@ -114,7 +116,7 @@ impl ConfigObjects {
         for key in gone {
             self.delete(&key);
         }
-        self.unreadable.remove(&kind);
+        self.set_readable(kind);
         for (key, raw) in objects {
             self.raw.insert(key, raw);
         }
@@ -123,6 +125,11 @@ impl ConfigObjects {
     /// Objects of a kind can't be read (no CRD, no permission): what is known stays, pools are frozen.
     pub fn set_unreadable(&mut self, kind: Kind, message: String) {
         self.unreadable.insert(kind, message);
+    }
+
+    /// Objects of a kind were listed. Tells whether that is news.
+    pub fn set_readable(&mut self, kind: Kind) -> bool {
+        self.unreadable.remove(&kind).is_some()
     }
 
     /// Checks everything and makes the configuration that runs. Problems are in it.
@@ -295,7 +302,7 @@ impl ConfigObjects {
         const TYPE: &str = "kubernetes.io/basic-auth";
         let key = ObjectKey::new(Kind::Secret, ObjectName::new(namespace, name));
         let raw = self.raw.get(&key).ok_or_else(|| {
-            format!("Secret {namespace}/{name} does not exist: create it with type {TYPE} and the key password")
+            format!("there is no Secret {namespace}/{name} of type {TYPE}: create it, with the key password")
         })?;
         let kind: String = raw.field("type").map_err(|error| error.to_string())?;
         if kind != TYPE {
@@ -327,13 +334,14 @@ where
     let mut unknown = Vec::new();
     let parsed = raw.field_noting_unknown("spec", &mut unknown);
     for path in unknown {
-        config.error(
-            key.clone(),
-            format!(
-                "{path}: {} has no such field, it is not used: check the spelling",
+        config.problems.push(Problem {
+            object: key.clone(),
+            severity: Severity::UnknownField,
+            message: format!(
+                "{path}: ferrolb knows no such field of {}, it has no effect: check the spelling",
                 key.kind.name()
             ),
-        );
+        });
     }
     parsed
 }

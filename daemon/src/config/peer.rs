@@ -8,8 +8,10 @@ use ferrolb_bgp::wire::Asn;
 
 use super::selector::Selectors;
 use crate::api::FieldError;
+use crate::api::Password;
 use crate::api::metallb::{BgpPeerSpec, SecretReference};
-use crate::index::facts::Password;
+use crate::index::facts::Node;
+use crate::session::peer_config;
 
 /// BGP's own port.
 const BGP_PORT: u16 = 179;
@@ -97,64 +99,21 @@ pub fn parse(
         disable_mp: _, // deprecated upstream, without effect there too
     } = spec;
     refuse_unsupported(interface, vrf, dynamic_asn)?;
-    for (set, field) in [
-        (!bfd_profile.is_empty(), "spec.bfdProfile"),
-        (*enable_graceful_restart, "spec.enableGracefulRestart"),
-    ] {
-        if set {
-            inactive(field);
-        }
+    if !bfd_profile.is_empty() {
+        inactive("spec.bfdProfile");
     }
-    if *my_asn == 0 {
-        return Err(FieldError::new(
-            "spec.myASN",
-            "is missing or 0: give our AS number",
-        ));
+    if *enable_graceful_restart {
+        inactive("spec.enableGracefulRestart");
     }
-    if *peer_asn == 0 {
-        return Err(FieldError::new(
-            "spec.peerASN",
-            "is missing or 0: give the router's AS number",
-        ));
-    }
-    if *local_asn == Some(0) {
-        return Err(FieldError::new(
-            "spec.localASN",
-            "must not be 0: leave it out to use myASN",
-        ));
-    }
-    let local = local_asn.unwrap_or(*my_asn);
-    if *ebgp_multi_hop && local == *peer_asn {
-        return Err(FieldError::new(
-            "spec.ebgpMultiHop",
-            "is for eBGP, but both ends are in one AS: leave it out",
-        ));
-    }
+    let (local_asn, peer_asn) = asns(*my_asn, *local_asn, *peer_asn, *ebgp_multi_hop)?;
     let (hold_time, keepalive_time) = timers(hold_time.as_deref(), keepalive_time.as_deref())?;
-    let port = peer_port.unwrap_or(BGP_PORT);
-    if port == 0 || port > MAX_PORT {
-        return Err(FieldError::new(
-            "spec.peerPort",
-            format!("{port} is not a port from 1 to {MAX_PORT}"),
-        ));
-    }
-    let address = ip("spec.peerAddress", peer_address)?.ok_or_else(|| {
-        FieldError::new(
-            "spec.peerAddress",
-            "is missing: give the router's IP address",
-        )
-    })?;
-    let source = ip("spec.sourceAddress", source_address)?;
-    if source.is_some_and(|source| source.is_ipv6() != address.is_ipv6()) {
-        let message = "is of another family than peerAddress: give an address of the same one";
-        return Err(FieldError::new("spec.sourceAddress", message));
-    }
-    Ok(Peer {
+    let (address, source) = addresses(peer_address, source_address)?;
+    let peer = Peer {
         name: name.to_owned(),
         address,
-        port,
-        local_asn: Asn(local),
-        peer_asn: Asn(*peer_asn),
+        port: port(*peer_port)?,
+        local_asn,
+        peer_asn,
         source,
         router_id: router_id_of(router_id)?,
         hold_time,
@@ -163,7 +122,58 @@ pub fn parse(
         nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
         password: password_of(password, password_secret, secret)?,
         dual_stack: *dual_stack_address_family,
-    })
+    };
+    // What the engine would refuse is refused here, where it is seen by `check` too.
+    match peer_config(&peer, "", &Node::default()).check() {
+        Ok(()) => Ok(peer),
+        Err(error) => Err(FieldError::new("spec", error.to_string())),
+    }
+}
+
+fn asns(
+    my_asn: u32,
+    local_asn: Option<u32>,
+    peer_asn: u32,
+    multi_hop: bool,
+) -> Result<(Asn, Asn), FieldError> {
+    let error = |field: &str, message: &str| Err(FieldError::new(field, message));
+    let local = local_asn.unwrap_or(my_asn);
+    match (my_asn, local_asn, peer_asn) {
+        (0, _, _) => error("spec.myASN", "is missing or 0: give our AS number"),
+        (_, _, 0) => error(
+            "spec.peerASN",
+            "is missing or 0: give the router's AS number",
+        ),
+        (_, Some(0), _) => error("spec.localASN", "must not be 0: leave it out to use myASN"),
+        _ if multi_hop && local == peer_asn => error(
+            "spec.ebgpMultiHop",
+            "is for eBGP, but both ends are in one AS: leave it out",
+        ),
+        _ => Ok((Asn(local), Asn(peer_asn))),
+    }
+}
+
+fn addresses(peer: &str, source: &str) -> Result<(IpAddr, Option<IpAddr>), FieldError> {
+    const PEER: &str = "spec.peerAddress";
+    let missing = || FieldError::new(PEER, "is missing: give the router's IP address");
+    let address = ip(PEER, peer)?.ok_or_else(missing)?;
+    let source = ip("spec.sourceAddress", source)?;
+    if source.is_some_and(|source| source.is_ipv6() != address.is_ipv6()) {
+        let message = "is of another family than peerAddress: give an address of the same one";
+        return Err(FieldError::new("spec.sourceAddress", message));
+    }
+    Ok((address, source))
+}
+
+fn port(port: Option<u16>) -> Result<u16, FieldError> {
+    let port = port.unwrap_or(BGP_PORT);
+    if (1..=MAX_PORT).contains(&port) {
+        return Ok(port);
+    }
+    Err(FieldError::new(
+        "spec.peerPort",
+        format!("{port} is not a port from 1 to {MAX_PORT}"),
+    ))
 }
 
 /// Fields that change the session in a way that ferrolb can't do yet: running without them would be another session
@@ -196,35 +206,45 @@ fn refuse_unsupported(interface: &str, vrf: &str, dynamic_asn: &str) -> Result<(
     Ok(())
 }
 
+/// Hold time and keepalive time in whole seconds, as BGP carries them. What is below a second would be truncated to
+/// "no timer at all", so it is refused.
 fn timers(
     hold: Option<&str>,
     keepalive: Option<&str>,
 ) -> Result<(Duration, Option<Duration>), FieldError> {
+    const KEEPALIVE: &str = "spec.keepaliveTime";
     let hold = hold
         .map(|text| duration("spec.holdTime", text))
         .transpose()?;
     let keepalive = keepalive
-        .map(|text| duration("spec.keepaliveTime", text))
+        .map(|text| duration(KEEPALIVE, text))
         .transpose()?;
-    let hold_time = match (hold, keepalive) {
+    let hold = match (hold, keepalive) {
         (Some(hold), _) => hold,
-        (None, Some(keepalive)) => keepalive * 3,
+        (None, Some(keepalive)) => keepalive.saturating_mul(3),
         (None, None) => DEFAULT_HOLD_TIME,
     };
-    if matches!(hold_time.as_secs(), 1 | 2) || hold_time.as_secs() > u64::from(u16::MAX) {
+    if !matches!(hold.as_secs(), 0 | 3..=65535) || (hold.as_secs() == 0 && !hold.is_zero()) {
         let message = format!(
             "{} s: use 0 (off) or 3 s to 65535 s (RFC 4271 §4.2)",
-            hold_time.as_secs()
+            hold.as_secs_f32()
         );
         return Err(FieldError::new("spec.holdTime", message));
     }
-    if keepalive.is_some_and(|keepalive| keepalive > hold_time) {
+    if keepalive.is_some_and(|keepalive| keepalive > hold) {
         return Err(FieldError::new(
-            "spec.keepaliveTime",
+            KEEPALIVE,
             "is longer than holdTime: use a third of it",
         ));
     }
-    Ok((hold_time, keepalive))
+    if keepalive.is_some_and(|keepalive| keepalive.as_secs() == 0) && !hold.is_zero() {
+        return Err(FieldError::new(
+            KEEPALIVE,
+            "is less than a second: use 1s or more",
+        ));
+    }
+    let whole = |time: Duration| Duration::from_secs(time.as_secs());
+    Ok((whole(hold), keepalive.map(whole)))
 }
 
 fn connect_duration(text: &str) -> Result<Duration, FieldError> {
@@ -239,12 +259,11 @@ fn connect_duration(text: &str) -> Result<Duration, FieldError> {
     }
 }
 
-/// Reads a Go duration (`1m30s`) and truncates it to whole seconds, as BGP carries them.
+/// Reads a Go duration (`1m30s`).
 fn duration(path: &str, text: &str) -> Result<Duration, FieldError> {
     let parsed: Option<jiff::SignedDuration> = text.parse().ok();
     parsed
-        .and_then(|duration| u64::try_from(duration.as_secs()).ok())
-        .map(Duration::from_secs)
+        .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| {
             FieldError::new(
                 path,
@@ -280,13 +299,13 @@ fn router_id_of(text: &str) -> Result<Option<Ipv4Addr>, FieldError> {
 }
 
 fn password_of(
-    password: &str,
+    password: &Password,
     reference: &SecretReference,
     secret: impl FnOnce(&str) -> Result<Password, String>,
 ) -> Result<Option<Password>, FieldError> {
-    let (field, password) = match (password, reference.name.as_str()) {
+    let (field, password) = match (password.reveal(), reference.name.as_str()) {
         ("", "") => return Ok(None),
-        (password, "") => ("spec.password", Password::new(password.to_owned())),
+        (_, "") => ("spec.password", password.clone()),
         ("", name) => {
             let field = "spec.passwordSecret";
             (

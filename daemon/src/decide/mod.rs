@@ -242,10 +242,21 @@ fn towards_peers(config: &Config, service: &Service, eligible: &Eligible<'_>) ->
             reason,
             message: message(reason, &detail),
         };
+        let carried = |address: &&IpAddr| peer.carries(address.is_ipv6());
+        let some_carried = service.addresses().iter().any(|address| carried(&address));
+        // Where nothing is carried at all, one word will do; it comes below.
+        let not_carried = service
+            .addresses()
+            .iter()
+            .filter(|address| some_carried && !carried(address));
+        let not_carried =
+            not_carried.map(|address| verdict((Reason::FamilyNotCarried, address.to_string())));
         let without_next_hop = addresses_towards(peer, service)
             .filter(|address| !has_next_hop(peer, eligible.node, address.is_ipv6()))
             .map(|address| verdict((Reason::NoNextHop, address.to_string())));
-        decision.verdicts.extend(without_next_hop);
+        decision
+            .verdicts
+            .extend(not_carried.chain(without_next_hop));
         match towards(peer, service, eligible) {
             Ok(contributions) if contributions.is_empty() => {}
             Ok(contributions) => {

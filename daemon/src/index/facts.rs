@@ -295,25 +295,3 @@ impl Node {
         self.labels.contains_key(EXCLUDE_LABEL)
     }
 }
-
-/// A Secret's password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    /// A password as BGPPeer or Secret give it.
-    pub const fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself: for the session's key, and for nothing that is printed.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(hidden)")
-    }
-}

@@ -26,7 +26,9 @@ pub struct Index {
     objects: ConfigObjects,
     config: Arc<Config>,
     problems: BTreeMap<ObjectKey, String>,
+    problems_changed: bool,
     synced: BTreeSet<Kind>,
+    listed: BTreeSet<Kind>,
 }
 
 /// What a change touches.
@@ -38,6 +40,8 @@ pub struct Touched {
     pub nodes: BTreeSet<String>,
     /// The configuration: everything is decided anew.
     pub configuration: bool,
+    /// What is wrong with objects: nothing is decided anew, but it has to be told.
+    pub problems: bool,
 }
 
 impl Touched {
@@ -46,11 +50,12 @@ impl Touched {
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);
         self.configuration |= other.configuration;
+        self.problems |= other.problems;
     }
 
     /// Whether nothing is touched.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.nodes.is_empty() && !self.configuration
+        *self == Self::default()
     }
 }
 
@@ -66,17 +71,24 @@ pub struct Endpoints {
 impl Index {
     /// Takes in a change and tells what it touches.
     pub fn apply(&mut self, change: Change) -> Touched {
-        match change {
+        let mut touched = match change {
             Change::Apply(key, raw) => self.apply_object(key, raw),
             Change::Delete(key) => self.delete(&key),
             Change::Reset(kind, objects) => self.reset(kind, objects),
             Change::Unreadable(kind, message) => self.set_unreadable(kind, message),
-        }
+        };
+        touched.problems |= std::mem::take(&mut self.problems_changed);
+        touched
     }
 
-    /// Whether every one of these kinds was listed once: before that, nothing complete can be said.
+    /// Whether every one of these kinds was listed, or refused, once: before that, nothing complete can be said.
     pub fn is_synced(&self, kinds: &[Kind]) -> bool {
         kinds.iter().all(|kind| self.synced.contains(kind))
+    }
+
+    /// Whether every one of these kinds was really listed once.
+    pub fn is_listed(&self, kinds: &[Kind]) -> bool {
+        kinds.iter().all(|kind| self.listed.contains(kind))
     }
 
     /// The configuration that runs.
@@ -176,7 +188,7 @@ impl Index {
     }
 
     fn delete(&mut self, key: &ObjectKey) -> Touched {
-        self.problems.remove(key);
+        self.problems_changed |= self.problems.remove(key).is_some();
         match key.kind {
             Kind::Service => self.set_service(&key.name, None),
             Kind::EndpointSlice => self.set_slice(&key.name, None),
@@ -195,12 +207,17 @@ impl Index {
 
     fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) -> Touched {
         self.synced.insert(kind);
+        self.listed.insert(kind);
+        let present: BTreeSet<ObjectName> =
+            objects.iter().map(|(key, _)| key.name.clone()).collect();
+        let before = self.problems.len();
+        self.problems
+            .retain(|key, _| key.kind != kind || present.contains(&key.name));
+        self.problems_changed |= self.problems.len() != before;
         if kind.is_configuration() {
             self.objects.reset(kind, objects);
             return self.recompile();
         }
-        let present: BTreeSet<ObjectName> =
-            objects.iter().map(|(key, _)| key.name.clone()).collect();
         let mut touched = Touched::default();
         for name in self
             .names(kind)
@@ -211,6 +228,9 @@ impl Index {
         }
         for (key, raw) in objects {
             touched.merge(self.apply_object(key, raw));
+        }
+        if self.objects.set_readable(kind) {
+            touched.merge(self.recompile());
         }
         touched
     }
@@ -246,11 +266,13 @@ impl Index {
     fn good<T>(&mut self, key: &ObjectKey, parsed: Result<T, FieldError>) -> Option<T> {
         match parsed {
             Ok(value) => {
-                self.problems.remove(key);
+                self.problems_changed |= self.problems.remove(key).is_some();
                 Some(value)
             }
             Err(error) => {
-                self.problems.insert(key.clone(), error.to_string());
+                let new = error.to_string();
+                let old = self.problems.insert(key.clone(), new.clone());
+                self.problems_changed |= old != Some(new);
                 None
             }
         }
@@ -350,6 +372,9 @@ impl Index {
         let config = self.objects.compile(Surroundings {
             namespaces: &self.namespaces,
         });
+        if config == self.config {
+            return Touched::default();
+        }
         self.config = config;
         Touched {
             configuration: true,

@@ -36,7 +36,7 @@ use self::watch::{Context, Freshness};
 use crate::api::Kind;
 use crate::source::{Event, Source};
 
-/// How many events and writes may wait.
+/// How many events may wait.
 const CHANNEL: usize = 1024;
 
 /// How long giving up the Lease may take at the end.
@@ -83,7 +83,7 @@ pub async fn start(options: KubeOptions) -> Result<Source, StartError> {
     }
     let client = client::connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(CHANNEL);
-    let (status, mut writes) = mpsc::channel(CHANNEL);
+    let (status, mut writes) = mpsc::unbounded_channel();
     let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
     let context = Context {
         client,
@@ -164,7 +164,7 @@ async fn allocate(
     context: Context,
     options: KubeOptions,
     mut watches: Watches,
-    writes: mpsc::Receiver<crate::source::StatusWrite>,
+    writes: mpsc::UnboundedReceiver<crate::source::StatusWrite>,
 ) {
     let (lead_in, mut lead) = latest::channel(Lead::default());
     let (release, released) = oneshot::channel();

@@ -121,7 +121,7 @@ pub(super) async fn write_all(
     client: Client,
     mut lead: watch::Receiver<Lead>,
     mut decides: watch::Receiver<Option<u64>>,
-    mut writes: mpsc::Receiver<StatusWrite>,
+    mut writes: mpsc::UnboundedReceiver<StatusWrite>,
 ) {
     let mut queue = Queue::default();
     let mut under_way = FuturesUnordered::new();
@@ -193,7 +193,7 @@ fn outcome(
         }
         Some(Err(error)) => {
             if is_first {
-                tracing::warn!(%service, error = chain(&error), "can't write the status: trying again");
+                tracing::warn!(%service, error = chain(&error), "can't write the status, trying again: the service account must be allowed to patch services/status (deploy/manifests)");
             }
             Outcome::Failed
         }

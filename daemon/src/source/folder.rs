@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -25,16 +26,23 @@ const QUEUE: usize = 64;
 /// # Errors
 /// The folder can't be watched; the message says why.
 pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<Source> {
+    anyhow::ensure!(
+        folder.is_dir(),
+        "{} is not a folder: give the folder that holds the manifests",
+        folder.display()
+    );
     let (wake, woken) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |_| {
-        // A full channel means that somebody is being woken already.
-        let _already_woken = wake.try_send(());
+    let mut watcher = notify::recommended_watcher(move |event| {
+        if is_news(&event) {
+            // A full channel means that somebody is being woken already.
+            let _woken_already = wake.try_send(());
+        }
     })?;
     watcher
         .watch(&folder, RecursiveMode::Recursive)
         .map_err(|error| anyhow::anyhow!("can't watch {}: {error}", folder.display()))?;
     let (events, receiver) = mpsc::channel(QUEUE);
-    let (status, writes) = mpsc::channel(QUEUE);
+    let (status, writes) = mpsc::unbounded_channel();
     let default = config_namespaces
         .first()
         .map_or(crate::cli::CONFIG_NAMESPACE, String::as_str);
@@ -75,7 +83,11 @@ struct Status {
 struct Gone;
 
 impl Folder {
-    async fn run(mut self, mut woken: mpsc::Receiver<()>, mut writes: mpsc::Receiver<StatusWrite>) {
+    async fn run(
+        mut self,
+        mut woken: mpsc::Receiver<()>,
+        mut writes: mpsc::UnboundedReceiver<StatusWrite>,
+    ) {
         if self.begin().await.is_err() {
             return;
         }
@@ -98,7 +110,7 @@ impl Folder {
 
     async fn begin(&mut self) -> Result<(), Gone> {
         self.told = self.loader.load();
-        report(&self.told.errors, &[]);
+        self.tell_errors().await?;
         for change in changes(&self.told.objects, &self.config_namespaces) {
             self.tell(Event::Change(change)).await?;
         }
@@ -109,7 +121,9 @@ impl Folder {
     async fn read_again(&mut self) -> Result<(), Gone> {
         let new = self.loader.load();
         let old = std::mem::replace(&mut self.told, new);
-        report(&self.told.errors, &old.errors);
+        if self.told.errors != old.errors {
+            self.tell_errors().await?;
+        }
         let relevant = |key: &ObjectKey| {
             !key.kind.is_configuration() || self.config_namespaces.contains(&key.name.namespace)
         };
@@ -119,7 +133,9 @@ impl Folder {
             .keys()
             .filter(|key| !self.told.objects.contains_key(key) && relevant(key))
         {
-            self.statuses.remove(&key.name);
+            if key.kind == Kind::Service {
+                self.statuses.remove(&key.name);
+            }
             changes.push(Change::Delete(key.clone()));
         }
         let differs = |key: &ObjectKey, new: &Located| {
@@ -192,14 +208,26 @@ impl Folder {
         raw
     }
 
+    async fn tell_errors(&self) -> Result<(), Gone> {
+        let errors = self
+            .told
+            .errors
+            .iter()
+            .map(ManifestError::to_string)
+            .collect();
+        self.tell(Event::Errors(errors)).await
+    }
+
     async fn tell(&self, event: Event) -> Result<(), Gone> {
         self.events.send(event).await.map_err(|_| Gone)
     }
 }
 
-/// Says what is wrong with the manifests, once.
-fn report(errors: &[ManifestError], said: &[ManifestError]) {
-    for error in errors.iter().filter(|error| !said.contains(error)) {
-        tracing::error!(place = %error.location, "{}: what it last said keeps running", error.message);
+/// Whether the folder may read differently now. That somebody (we, for one) opened a file to read it is no news.
+fn is_news(event: &notify::Result<notify::Event>) -> bool {
+    let Ok(event) = event else { return true };
+    match event.kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
     }
 }

@@ -292,6 +292,10 @@ fn read_object(
             Ok(None)
         };
     };
+    if group(&raw.api_version) != group(kind.api_version()) {
+        // Another project's kind of the same name, such as Knative's Service.
+        return Ok(None);
+    }
     if raw.metadata.name.is_empty() {
         return Err(format!("{}: metadata.name is missing", kind.name()));
     }
@@ -310,6 +314,11 @@ fn read_object(
         DEFAULT_NAMESPACE
     };
     Ok(raw.key(default).map(|key| (key, raw)))
+}
+
+/// The part of an apiVersion before the slash; none for the core group.
+fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// What a whole set of objects means to an index: the list of every kind. Configuration objects count only in a

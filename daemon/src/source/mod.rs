@@ -39,6 +39,8 @@ pub struct StatusWrite {
 pub enum Event {
     /// Objects changed.
     Change(Change),
+    /// Places at the source that can't be read, all there are; what they last said, if anything, stands.
+    Errors(Vec<String>),
     /// Whether this process allocates. A source says `true` only after it sent a consistent list of services and
     /// pools, read after the Lease was won: the allocator decides from that.
     Leading(bool),
@@ -49,6 +51,7 @@ pub enum Event {
 pub struct Source {
     /// What happens there. Ends when the source can't go on.
     pub events: tokio::sync::mpsc::Receiver<Event>,
-    /// Where status is written; each write replaces an older one for the same service.
-    pub status: tokio::sync::mpsc::Sender<StatusWrite>,
+    /// Where status is written; each write replaces an older one for the same service. Unbounded, so that the loop never
+    /// waits for a source that waits for the loop; there is at most one write per service and decision.
+    pub status: tokio::sync::mpsc::UnboundedSender<StatusWrite>,
 }
