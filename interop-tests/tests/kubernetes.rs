@@ -177,7 +177,10 @@ fn await_among(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<()> {
 
 fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
     for announcer in &rack.announcers {
-        announcer.await_log(&["BGPPeer", "tor", "tor-password", "does not exist"], SOON)?;
+        announcer.await_log(
+            &["BGPPeer", "tor", "tor-password", "there is no Secret"],
+            SOON,
+        )?;
         ensure!(announcer.metric(PEER_REFUSED)? == 1.0);
     }
     ensure!(

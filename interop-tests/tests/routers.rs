@@ -269,9 +269,13 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
                 said(daemon, &["ERROR", place, message])
             })?;
         }
-        // An object that is there counts as refused; what isn't even YAML is no object.
-        let refused = if file == "peers.yaml" { 1.0 } else { 0.0 };
-        until("the metric", AT_ONCE, || stale(rack, refused))?;
+        // An object that is there counts as refused; what isn't even YAML is an error at the source.
+        let (object, source) = if file == "peers.yaml" {
+            (true, 0.0)
+        } else {
+            (false, 1.0)
+        };
+        until("the metrics", AT_ONCE, || stale(rack, object, source))?;
         holds(format!("table with a bad {file}"), QUIET, || {
             check_table(router, &planned)
         })?;
@@ -282,20 +286,25 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
             checked.output
         );
         rack.folder.write(file, &good)?;
-        until("the metric after the mistake", AT_ONCE, || stale(rack, 0.0))?;
+        until("the metrics after the mistake", AT_ONCE, || {
+            stale(rack, false, 0.0)
+        })?;
     }
     Ok(())
 }
 
-/// What the first node's daemon counts as refused.
-fn stale(rack: &Rack<'_>, expected: f64) -> Result<()> {
+/// What the first node's daemon counts as refused: the BGPPeer, and places at the source.
+fn stale(rack: &Rack<'_>, object: bool, source: f64) -> Result<()> {
     let first = &rack.topology.nodes[0];
     let stale = metric(first, "metallb_k8s_client_config_stale_bool")?;
-    ensure!(stale == expected, "stale: {stale}");
-    let object =
+    let expected = object || source > 0.0;
+    ensure!((stale == 1.0) == expected, "stale: {stale}");
+    let peer =
         "ferrolb_object_refused_bool{kind=\"BGPPeer\",name=\"tor\",namespace=\"metallb-system\"}";
-    let refused = metric(first, object).is_ok_and(|value| value == 1.0);
-    ensure!(refused == (expected == 1.0), "refused: {refused}");
+    let refused = metric(first, peer).is_ok_and(|value| value == 1.0);
+    ensure!(refused == object, "refused: {refused}");
+    let errors = metric(first, "ferrolb_source_errors")?;
+    ensure!(errors == source, "source errors: {errors}");
     Ok(())
 }
 
@@ -581,7 +590,7 @@ fn only_the_right_password_gets_a_session() {
             without_reset_of(&*router, right, || {
                 rack.folder.write("peers.yaml", &peers.join("---\n"))?;
                 await_table(&*router, &sees(&[right, wrong])?, UP)?;
-                let missing = ["ERROR", "Secret metallb-system/late does not exist"];
+                let missing = ["ERROR", "there is no Secret metallb-system/late"];
                 until("the missing Secret's name", AT_ONCE, || {
                     said(&rack.daemons[2], &missing)
                 })?;
