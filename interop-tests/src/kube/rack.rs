@@ -19,6 +19,14 @@ const SOON: Duration = Duration::from_secs(30);
 /// The label `app` of every node's Pod, `web-node1` and so on.
 pub const APP: &str = "web";
 
+/// What pools hold in the lab, and the router's filter lets through.
+const SERVICES: [&str; 4] = [
+    "192.0.2.0/24",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "2001:db8::/32",
+];
+
 /// Everything of a rack, started. Dropping it ends it, ferrolb first.
 #[derive(Debug)]
 pub struct Rack<'lab> {
@@ -69,6 +77,17 @@ impl<'lab> Rack<'lab> {
     ) -> Result<Self> {
         let mut router = Frr::new(scratch, &topology.tor, example);
         router.start()?;
+        // What kube-proxy does not rewrite yet would go back to the router and in circles, and leave behind, for two
+        // minutes, an entry in conntrack by which later connections from the same port go in circles too.
+        for (node, prefix) in topology
+            .nodes
+            .iter()
+            .flat_map(|node| SERVICES.map(|to| (node, to)))
+        {
+            let family = if prefix.contains(':') { "-6" } else { "-4" };
+            node.namespace
+                .ip(&[family, "route", "add", "unreachable", prefix])?;
+        }
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
         cp.install_ferrolb_rbac()?;
         Ok(Self {
