@@ -148,10 +148,10 @@ pub enum Reason {
         /// The frozen pool.
         pool: String,
     },
-    /// The pool asked for does not exist.
+    /// The pool asked for does not exist, or was refused and never was good.
     #[error(
-        "pool {pool} does not exist: create it, or correct the metallb.io/address-pool \
-        annotation"
+        "there is no good pool {pool}: create it, mend it (`ferrolb check` says what is wrong \
+        with it), or correct the metallb.io/address-pool annotation"
     )]
     UnknownPool {
         /// The pool asked for.

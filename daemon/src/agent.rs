@@ -195,7 +195,7 @@ impl Running {
         for write in writes {
             tracing::info!(
                 service = %write.service,
-                addresses = ?write.addresses,
+                addresses = write.shown_addresses(),
                 pool = write.pool.as_deref().unwrap_or_default(),
                 "address"
             );

@@ -102,7 +102,12 @@ impl Candidate {
                 }
             }
         }
-        drop(request);
+        // A renewal that was sent arrives, whether we wait or not. Not to wait is to replace a version that is none any
+        // more, and to leave the others waiting for the Lease to run out.
+        if request.is_some() {
+            let ended = end_of(&mut request).await;
+            self.ended(ended);
+        }
         let released = self.elector.release(Instant::now());
         self.lead.send_replace(Lead {
             term: self.elector.term(),
@@ -112,6 +117,10 @@ impl Candidate {
             let action = self.perform(Action::Write(write));
             if matches!(action.await, Ended::Written(Ok(_))) {
                 tracing::info!("gave up the lease");
+            } else {
+                tracing::warn!(
+                    "could not give up the lease: nobody allocates until it has run out"
+                );
             }
         }
     }

@@ -184,7 +184,7 @@ fn outcome(
     let service = &write.service;
     match result {
         Some(Ok(_)) => {
-            tracing::debug!(%service, addresses = ?write.addresses, pool = write.pool, "status written");
+            tracing::debug!(%service, addresses = write.shown_addresses(), pool = write.pool, "status written");
             Outcome::Done
         }
         Some(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {

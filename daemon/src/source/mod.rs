@@ -34,6 +34,17 @@ pub struct StatusWrite {
     pub pool: Option<String>,
 }
 
+impl StatusWrite {
+    /// The addresses for people: `192.0.2.1, 2001:db8::1`.
+    pub fn shown_addresses(&self) -> String {
+        self.addresses
+            .iter()
+            .map(IpAddr::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
 /// What happens at a source, in order.
 #[derive(Debug)]
 pub enum Event {
