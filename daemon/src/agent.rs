@@ -57,6 +57,7 @@ struct Running {
     leading: bool,
     touched: Touched,
     waits_for_status: bool,
+    unpublished: bool,
     problems: Vec<Problem>,
     source_errors: Vec<String>,
     updates: u64,
@@ -123,6 +124,7 @@ impl Running {
             leading: false,
             touched: Touched::default(),
             waits_for_status: false,
+            unpublished: false,
             problems: Vec::new(),
             source_errors: Vec::new(),
             updates: 0,
@@ -180,7 +182,11 @@ impl Running {
                 announcer.save();
             }
         }
-        self.publish();
+        // That it is ready is told at once. The rest costs a walk over all services, and nobody reads it that often.
+        self.unpublished = true;
+        if !self.agent.report.borrow().ready() {
+            self.publish();
+        }
     }
 
     fn allocate(&mut self, source: &Source) {
@@ -252,9 +258,14 @@ impl Running {
         if let Some(announcer) = &mut self.agent.announcer {
             announcer.save();
         }
-        self.agent
-            .report
-            .send_modify(|report| Arc::make_mut(report).alive = Some(Instant::now()));
+        if self.unpublished {
+            self.publish();
+        } else {
+            let now = Some(Instant::now());
+            self.agent
+                .report
+                .send_modify(|report| Arc::make_mut(report).alive = now);
+        }
     }
 
     fn restore(&mut self, saved: Option<Saved>) {
@@ -263,7 +274,8 @@ impl Running {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.unpublished = false;
         let announcer = self.agent.announcer.as_ref();
         let report = Report {
             alive: Some(Instant::now()),

@@ -35,7 +35,7 @@ Examples:
   ferrolb run --kubeconfig ~/.kube/config --node-name n1    from outside of the cluster";
 
 /// How long ending may take: within a Pod's 30 seconds of grace.
-const FAREWELL: Duration = Duration::from_secs(6);
+const FAREWELL: Duration = Duration::from_secs(8);
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -40,7 +40,7 @@ use crate::source::{Event, Source};
 const CHANNEL: usize = 1024;
 
 /// How long giving up the Lease may take at the end.
-const FAREWELL: Duration = Duration::from_secs(4);
+const FAREWELL: Duration = Duration::from_secs(7);
 
 /// What the Kubernetes source is told.
 #[derive(Clone, Debug)]
