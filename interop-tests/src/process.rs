@@ -2,6 +2,7 @@
 //! [`Scratch`] folder that holds a test's files and shows the logs when it fails.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -53,7 +54,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes `/tmp/ferrolb-lab/PID-N-NAME` (short, since control sockets live in it and a socket's
+    /// Makes `/tmp/ferrolb-lab-UID/PID-N-NAME` (short, since control sockets live in it and a socket's
     /// path has at most 107 octets).
     ///
     /// # Errors
@@ -61,8 +62,7 @@ impl Scratch {
     pub fn new(name: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            Path::new("/tmp/ferrolb-lab").join(format!("{}-{unique}-{name}", std::process::id()));
+        let path = scratches()?.join(format!("{}-{unique}-{name}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Self { path })
     }
@@ -95,6 +95,15 @@ impl Scratch {
         }
         eprintln!("---- all files of this test: {}", self.path.display());
     }
+}
+
+/// Where this user's scratch folders lie: what root left there must not be in the way of somebody else's unit tests.
+///
+/// # Errors
+/// When the kernel does not tell who we are.
+pub(crate) fn scratches() -> Result<PathBuf> {
+    let user = fs::metadata("/proc/self").context("/proc/self")?.uid();
+    Ok(PathBuf::from(format!("/tmp/ferrolb-lab-{user}")))
 }
 
 impl Drop for Scratch {

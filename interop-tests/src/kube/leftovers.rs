@@ -9,15 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::process::{run, signal_pid};
+use crate::process::{run, scratches, signal_pid};
 use crate::wait::until;
-
-/// Where [`Scratch`](crate::process::Scratch) makes its folders, `PID-N-NAME`.
-const SCRATCHES: &str = "/tmp/ferrolb-lab";
 
 /// Cleans up after test processes that are no more (killed, or ended by Ctrl-C).
 pub(super) fn sweep() -> Result<()> {
-    let Ok(entries) = fs::read_dir(SCRATCHES) else {
+    let Ok(entries) = fs::read_dir(scratches()?) else {
         return Ok(()); // no test ever ran
     };
     for entry in entries {
