@@ -359,3 +359,44 @@ fn a_connection_closed_in_open_sent_hints_at_the_configuration() {
     assert!(cause.contains("AS numbers and password"), "{cause}");
     assert_eq!(lone.state(), State::Active);
 }
+
+/// RFC 7313 §5 and RFC 2918 §4: neither is answered, neither ends the session.
+#[test]
+fn m4_refresh_of_other_subtypes_and_families_is_ignored() {
+    for body in ["0001 09 01", "0001 01 01", "0063 00 01", "0001 00 80"] {
+        let mut lone = Lone::in_state(State::Established);
+        lone.receive(&format!("001705 {body}"));
+        assert_eq!(lone.sent(), [], "{body}");
+        assert_eq!(lone.state(), State::Established);
+    }
+}
+
+/// Without enhanced route refresh 7/1 is nothing the peer would understand.
+#[test]
+fn m4_refresh_of_another_length_is_1_2() {
+    demand(State::Established, "001605 000100", 1, 2, &[0, 0x16]);
+    demand(State::Established, "001805 00010001 00", 1, 2, &[0, 0x18]);
+}
+
+/// RFC 4271 §6.3: such a route is to be ignored and nothing to be said. Ours are 10.0.0.1, and no
+/// subnet that 192.0.2.77 would be in.
+#[test]
+fn a3b_a_next_hop_that_is_ours_or_off_the_subnet_says_nothing() {
+    for next_hop in ["0a000001", "c000024d"] {
+        let mut lone = Lone::in_state(State::Established);
+        lone.receive(&UPDATE.replacen("0a000002", next_hop, 1));
+        lone.receive(UPDATE);
+        assert_eq!(lone.sent(), [], "{next_hop}");
+        assert_eq!(lone.state(), State::Established);
+        let next_hops = lone.events.iter().filter_map(|event| match event {
+            Event::Received { update, .. } => update.attributes.next_hop,
+            _ => None,
+        });
+        let received = u32::from_str_radix(next_hop, 16).unwrap();
+        assert_eq!(
+            next_hops.collect::<Vec<_>>(),
+            [Ipv4Addr::from(received), [10, 0, 0, 2].into()],
+            "whoever asked for the routes sees what they are"
+        );
+    }
+}

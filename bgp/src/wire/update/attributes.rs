@@ -229,8 +229,9 @@ impl<'a> AttributeReader<'a> {
         }
     }
 
-    /// RFC 4271 §5, §6.3. RFC 7606 leaves well-known attributes that nobody knows to us: the
-    /// routes are withdrawn, the session stays.
+    /// RFC 4271 §5. What claims to be well-known and is not is an optional attribute with a wrong
+    /// flag, for which RFC 7606 §3 (c) withdraws, rather than the mandatory attribute of
+    /// RFC 4271 §6.3 that we fail to recognise: there is none (docs/bgp-errors.md).
     fn unknown(&mut self, raw: &RawAttribute<'_>) -> Result<(), Fault> {
         if !raw.flags.optional() {
             return Err(withdraw(AttributeErrorKind::UnrecognizedWellKnown));
