@@ -97,7 +97,7 @@ fn shown(reaction: &str) -> String {
 
 fn row(case: &Case, reaction: &str) -> String {
     let engines = case.engines.map(shown).join(" | ");
-    let (name, ours, rfc, why) = (case.name, shown(reaction), case.rfc, case.why);
+    let (name, ours, rfc, why) = (case.name, shown(reaction), shown(case.rfc), case.why);
     format!("| {name} | **{ours}** | {rfc} | {engines} | {why} |\n")
 }
 
