@@ -176,9 +176,9 @@ async fn source(
         announce,
         identity: identity(node),
     };
-    kube::start(options)
-        .await
-        .context("the Kubernetes API can't be used; without a cluster try --manifests DIR")
+    // The error says all of it, cause and remedy; the causes below would only say it again.
+    let started = kube::start(options).await;
+    started.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// What was given, else the Pod's own namespace, else MetalLB's.
