@@ -6,6 +6,7 @@
 //! * [`rib`] holds what each peer should be told and how far each peer has been told it.
 //! * [`fsm`] is the state machine of the whole speaker: peers, their two connection slots, timers,
 //!   collisions, negotiation. It never reads a clock, a socket or a random source.
+//! * [`bfd`] is a state machine beside it, which notices dead paths. Nothing drives it yet.
 //! * `speaker` (feature `speaker`) is the one part that does: a small tokio loop on a thread of its
 //!   own that carries octets between sockets and the state machine and knows no BGP.
 //!
@@ -32,6 +33,7 @@
 //! example `announce` is a complete program of that kind. Nothing is announced, and no End-of-RIB
 //! sent, before `open_gate` says that the first complete set of routes was handed over.
 
+pub mod bfd;
 pub mod config;
 pub mod fsm;
 pub mod rib;

@@ -1,0 +1,375 @@
+//! Against octets written by hand, and against the public captures.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Up, poll, 3 ×, 1 for us, 2 for the peer, 50 ms and 100 ms, no echo.
+const UP: [u8; PACKET_LENGTH] = [
+    0x20, 0xe0, 3, 24, // version 1, no diagnostic; Up and P
+    0, 0, 0, 1, 0, 0, 0, 2, // discriminators
+    0, 0, 0xc3, 0x50, 0, 1, 0x86, 0xa0, 0, 0, 0, 0,
+];
+
+fn up() -> Packet {
+    Packet {
+        diagnostic: Diagnostic::NONE,
+        state: State::Up,
+        poll: true,
+        is_final: false,
+        control_plane_independent: false,
+        demand: false,
+        detect_mult: 3,
+        my_discriminator: 1,
+        your_discriminator: 2,
+        desired_min_tx: Interval::from_millis(50),
+        required_min_rx: Interval::from_millis(100),
+        required_min_echo_rx: Interval(0),
+        authentication: None,
+    }
+}
+
+fn with(changes: &[(usize, u8)]) -> Vec<u8> {
+    let mut octets = UP.to_vec();
+    for (at, value) in changes {
+        octets[*at] = *value;
+    }
+    octets
+}
+
+fn authenticated(section: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(PACKET_LENGTH + section.len()).expect("short");
+    [&with(&[(1, 0xe4), (3, length)]), section].concat()
+}
+
+#[test]
+fn a_packet_is_these_octets() {
+    assert_eq!(up().encode(), UP);
+    assert_eq!(Packet::decode(&UP), Ok(up()));
+}
+
+#[test]
+fn every_flag_state_and_diagnostic_has_its_bits() {
+    let cases: [(u8, u8, Packet); 7] = [
+        (
+            0x21,
+            0x40,
+            Packet {
+                diagnostic: Diagnostic::DETECTION_TIME_EXPIRED,
+                state: State::Down,
+                poll: false,
+                ..up()
+            },
+        ),
+        (
+            0x23,
+            0x80,
+            Packet {
+                diagnostic: Diagnostic::NEIGHBOR_SIGNALED_DOWN,
+                state: State::Init,
+                poll: false,
+                ..up()
+            },
+        ),
+        (
+            0x27,
+            0x00,
+            Packet {
+                diagnostic: Diagnostic::ADMINISTRATIVELY_DOWN,
+                state: State::AdminDown,
+                poll: false,
+                ..up()
+            },
+        ),
+        (
+            0x3f,
+            0xc0,
+            Packet {
+                diagnostic: Diagnostic(31),
+                poll: false,
+                ..up()
+            },
+        ),
+        (
+            0x20,
+            0xd0,
+            Packet {
+                is_final: true,
+                poll: false,
+                ..up()
+            },
+        ),
+        (
+            0x20,
+            0xc8,
+            Packet {
+                control_plane_independent: true,
+                poll: false,
+                ..up()
+            },
+        ),
+        (
+            0x20,
+            0xc2,
+            Packet {
+                demand: true,
+                poll: false,
+                ..up()
+            },
+        ),
+    ];
+    for (first, second, packet) in cases {
+        let octets = with(&[(0, first), (1, second)]);
+        assert_eq!(packet.encode().as_slice(), octets);
+        assert_eq!(Packet::decode(&octets), Ok(packet));
+    }
+}
+
+#[test]
+fn each_check_refuses_a_packet_that_is_good_otherwise() {
+    let length = |length, octets| PacketError::Length { length, octets };
+    let cases = [
+        (UP[..23].to_vec(), PacketError::Short { octets: 23 }),
+        (Vec::new(), PacketError::Short { octets: 0 }),
+        (with(&[(0, 0x00)]), PacketError::Version(0)),
+        (with(&[(0, 0x40)]), PacketError::Version(2)),
+        (with(&[(3, 23)]), length(23, 24)),
+        (with(&[(3, 25)]), length(25, 24)),
+        (with(&[(3, 0)]), length(0, 24)),
+        // The A bit asks for two octets more.
+        (with(&[(1, 0xe4)]), length(24, 24)),
+        (with(&[(2, 0)]), PacketError::DetectMult),
+        (with(&[(1, 0xe1)]), PacketError::Multipoint),
+        (with(&[(7, 0)]), PacketError::MyDiscriminator),
+        (with(&[(11, 0)]), PacketError::YourDiscriminator(State::Up)),
+        (
+            with(&[(1, 0x80), (11, 0)]),
+            PacketError::YourDiscriminator(State::Init),
+        ),
+    ];
+    for (octets, error) in cases {
+        assert_eq!(Packet::decode(&octets), Err(error), "{octets:02x?}");
+    }
+}
+
+#[test]
+fn a_sender_that_is_down_need_not_know_us() {
+    for flags in [0x00, 0x40] {
+        let packet = Packet::decode(&with(&[(1, flags), (11, 0)])).expect("good");
+        assert_eq!(packet.your_discriminator, 0);
+    }
+}
+
+#[test]
+fn octets_behind_the_packet_are_ignored() {
+    let longer = [&UP[..], &[0xff; 7]].concat();
+    assert_eq!(Packet::decode(&longer), Ok(up()));
+}
+
+#[test]
+fn authentication_is_told_without_its_secret() {
+    let password = [1, 9, 7, b's', b'e', b'c', b'r', b'e', b't'];
+    let mut md5 = [0; 24];
+    md5[..8].copy_from_slice(&[2, 24, 5, 0, 0, 0, 1, 0]);
+    let mut sha1 = [0; 28];
+    sha1[..8].copy_from_slice(&[5, 28, 6, 0, 0, 0, 0, 9]);
+    let unknown = [77, 2];
+    let cases: [(&[u8], Authentication); 4] = [
+        (
+            &password,
+            Authentication {
+                kind: AuthenticationType::SIMPLE_PASSWORD,
+                key_id: Some(7),
+                sequence: None,
+            },
+        ),
+        (
+            &md5,
+            Authentication {
+                kind: AuthenticationType::KEYED_MD5,
+                key_id: Some(5),
+                sequence: Some(256),
+            },
+        ),
+        (
+            &sha1,
+            Authentication {
+                kind: AuthenticationType::METICULOUS_KEYED_SHA1,
+                key_id: Some(6),
+                sequence: Some(9),
+            },
+        ),
+        (
+            &unknown,
+            Authentication {
+                kind: AuthenticationType(77),
+                key_id: None,
+                sequence: None,
+            },
+        ),
+    ];
+    for (section, expected) in cases {
+        let packet = Packet::decode(&authenticated(section)).expect("good");
+        assert_eq!(packet.authentication, Some(expected));
+        assert!(!format!("{packet:?}").contains("secret"));
+    }
+}
+
+#[test]
+fn an_authentication_section_must_have_a_length_of_its_type_and_be_there() {
+    let cases: [&[u8]; 7] = [
+        &[1, 3, 0],
+        &[1, 20],
+        &[2, 23],
+        &[4, 24],
+        &[5, 28, 1],
+        &[77, 1],
+        &[0, 0],
+    ];
+    for section in cases {
+        let error = PacketError::AuthenticationLength {
+            kind: AuthenticationType(section[0]),
+            length: section[1],
+        };
+        assert_eq!(
+            Packet::decode(&authenticated(section)),
+            Err(error),
+            "{section:?}"
+        );
+    }
+}
+
+#[test]
+fn numbers_without_a_name_are_shown_as_numbers() {
+    assert_eq!(Diagnostic(9).to_string(), "diagnostic 9");
+    assert_eq!(AuthenticationType(9).to_string(), "authentication type 9");
+    assert_eq!(Diagnostic(1).to_string(), "Control Detection Time Expired");
+}
+
+/// The places in a capture at which a UDP datagram to a port of BFD begins, read the simple way:
+/// by looking for the header of IPv4 or IPv6 behind each record's link layer.
+fn datagrams(capture: &[u8]) -> Vec<&[u8]> {
+    let word = |at: usize, octets: &[u8]| -> Option<usize> {
+        let octets: [u8; 4] = *octets.get(at..)?.first_chunk()?;
+        let little = capture.starts_with(&[0xd4, 0xc3, 0xb2, 0xa1]);
+        let value = if little {
+            u32::from_le_bytes(octets)
+        } else {
+            u32::from_be_bytes(octets)
+        };
+        usize::try_from(value).ok()
+    };
+    let mut found = Vec::new();
+    let mut rest = capture.get(24..).unwrap_or_default();
+    while let Some(length) = word(8, rest) {
+        let Some(frame) = rest.get(16..16 + length) else {
+            break;
+        };
+        let port = |at: usize| frame.get(at..at + 2);
+        for udp in [14 + 20, 14 + 40, 18 + 20, 18 + 40] {
+            if [&[0x0e, 0xc8][..], &[0x12, 0xb0]]
+                .iter()
+                .any(|p| port(udp + 2) == Some(*p))
+            {
+                found.extend(frame.get(udp + 8..));
+                break;
+            }
+        }
+        rest = &rest[16 + length..];
+    }
+    found
+}
+
+/// Every capture of BFD, if the public ones are there: name without extension, and content.
+fn captures() -> Vec<(String, Vec<u8>)> {
+    let root = std::env::var_os("FERROLB_CORPUS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"),
+        PathBuf::from,
+    );
+    let Ok(entries) = root.join("pcap").read_dir() else {
+        let root = root.display();
+        assert!(std::env::var_os("CI").is_none(), "{root} is missing");
+        eprintln!("LEFT OUT: {root} is missing, nothing was checked");
+        return Vec::new();
+    };
+    entries
+        .map(|entry| entry.expect("readable").path())
+        .map(|path| (path.file_stem().unwrap().display().to_string(), path))
+        .filter(|(name, _)| name.contains("bfd") && !name.contains("bgp"))
+        .map(|(name, path)| (name, std::fs::read(path).expect("readable")))
+        .collect()
+}
+
+#[test]
+fn packets_of_the_public_captures_are_read_and_written_again() {
+    // How many without authentication, and how many with.
+    let expected = [
+        ("bfd-multihop", (40, 0)),
+        ("bfd-raw-auth-md5", (0, 31)),
+        ("bfd-raw-auth-sha1", (0, 25)),
+        ("bfd-raw-auth-simple", (0, 15)),
+        ("bfd_source_port_49152", (1, 0)),
+    ];
+    let captures = captures();
+    for (name, expected) in expected.into_iter().filter(|_| !captures.is_empty()) {
+        let (_, capture) = captures
+            .iter()
+            .find(|(found, _)| found == name)
+            .expect("there");
+        let (mut plain, mut authenticated) = (0, 0);
+        for octets in datagrams(capture) {
+            let packet = Packet::decode(octets).unwrap_or_else(|e| panic!("{name}: {e}"));
+            if packet.authentication.is_some() {
+                authenticated += 1;
+            } else {
+                plain += 1;
+                assert_eq!(packet.encode(), octets[..PACKET_LENGTH], "{name}");
+            }
+        }
+        assert_eq!((plain, authenticated), expected, "{name}");
+    }
+}
+
+#[test]
+fn no_place_in_a_capture_makes_the_decoder_panic() {
+    let (mut good, mut bad) = (0, 0);
+    let captures = captures();
+    for (_, capture) in &captures {
+        for at in 0..capture.len() {
+            match Packet::decode(&capture[at..]) {
+                Ok(_) => good += 1,
+                Err(_) => bad += 1,
+            }
+        }
+    }
+    assert!(
+        captures.is_empty() || good > 112 && bad > good,
+        "{good}, {bad}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_octets_never_panic(octets in prop::collection::vec(any::<u8>(), 0..64)) {
+        if let Ok(packet) = Packet::decode(&octets) {
+            prop_assert!(packet.my_discriminator != 0 && packet.detect_mult != 0);
+        }
+    }
+
+    /// Arbitrary behind a header that mostly passes the first checks.
+    #[test]
+    fn what_is_read_is_written_again(
+        flags in any::<u8>(),
+        diagnostic in 0u8..32,
+        rest in prop::array::uniform20(any::<u8>()),
+        mult in any::<u8>(),
+    ) {
+        let mut octets = [0x20 | diagnostic, flags & !0x05, mult, 24].to_vec();
+        octets.extend(rest);
+        if let Ok(packet) = Packet::decode(&octets) {
+            prop_assert_eq!(packet.encode().to_vec(), octets);
+        }
+    }
+}

@@ -1,0 +1,629 @@
+//! One session alone: every input in every state, and when it sends what.
+
+use std::num::NonZeroU8;
+
+use super::*;
+use crate::bfd::timers::Timers;
+
+const STATES: [State; 4] = [State::AdminDown, State::Down, State::Init, State::Up];
+const OURS: u32 = 7;
+const THEIRS: u32 = 9;
+
+fn path() -> Path {
+    Path {
+        remote: "192.0.2.1".parse().unwrap(),
+        local: None,
+        interface: None,
+        hops: Hops::Single,
+    }
+}
+
+fn timers(tx: u32, rx: u32, mult: u8) -> Timers {
+    Timers {
+        desired_min_tx: Interval::from_millis(tx),
+        required_min_rx: Interval::from_millis(rx),
+        detect_mult: NonZeroU8::new(mult).unwrap(),
+    }
+}
+
+fn config(tx: u32, rx: u32, mult: u8) -> SessionConfig {
+    SessionConfig {
+        timers: timers(tx, rx, mult),
+        ..SessionConfig::default()
+    }
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The peer's packet: 100 ms both ways, three times.
+fn packet(state: State) -> Packet {
+    Packet {
+        diagnostic: Diagnostic::NONE,
+        state,
+        poll: false,
+        is_final: false,
+        control_plane_independent: false,
+        demand: false,
+        detect_mult: 3,
+        my_discriminator: THEIRS,
+        your_discriminator: OURS,
+        desired_min_tx: Interval::from_millis(100),
+        required_min_rx: Interval::from_millis(100),
+        required_min_echo_rx: Interval(0),
+        authentication: None,
+    }
+}
+
+/// Something that happens to a session.
+type Act = fn(&mut Bench) -> Option<Change>;
+
+/// A session and its clock.
+struct Bench {
+    session: Session,
+    now: Instant,
+    rng: fastrand::Rng,
+}
+
+impl Bench {
+    fn new(config: SessionConfig) -> Self {
+        let now = Instant::now();
+        Self {
+            session: Session::new(now, path(), config, OURS),
+            now,
+            rng: fastrand::Rng::with_seed(1),
+        }
+    }
+
+    /// In a state, heard by the peer, nothing due.
+    fn in_state(config: SessionConfig, state: State) -> Self {
+        let mut bench = Self::new(config);
+        bench.receive(packet(State::Down));
+        match state {
+            State::Init => {}
+            State::Up => {
+                bench.receive(packet(State::Up));
+            }
+            State::Down => {
+                bench.receive(packet(State::AdminDown));
+            }
+            State::AdminDown => {
+                bench.session.admin_down(bench.now);
+            }
+        }
+        assert_eq!(bench.session.state, state);
+        bench.sent();
+        bench
+    }
+
+    /// Up, with its poll answered.
+    fn up(config: SessionConfig) -> Self {
+        let mut bench = Self::in_state(config, State::Up);
+        bench.receive(Packet {
+            is_final: true,
+            ..packet(State::Up)
+        });
+        assert!(!bench.session.intervals.polling());
+        bench
+    }
+
+    fn receive(&mut self, packet: Packet) -> Option<Change> {
+        self.session.check(&packet, 255).expect("good");
+        self.session.received(self.now, &packet)
+    }
+
+    /// All packets that are due.
+    fn sent(&mut self) -> Vec<Packet> {
+        std::iter::from_fn(|| self.session.transmit(self.now, &mut self.rng))
+            .map(|octets| Packet::decode(&octets).expect("good"))
+            .collect()
+    }
+
+    /// Time goes on, step by step of what is due; the packets sent on the way.
+    fn pass(&mut self, time: Duration) -> Vec<(Instant, Packet)> {
+        let end = self.now + time;
+        let mut sent = Vec::new();
+        while let Some(at) = self.session.deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.session.timeout(self.now);
+            sent.extend(self.sent().into_iter().map(|packet| (self.now, packet)));
+            assert!(self.session.deadline().is_none_or(|at| at > self.now));
+        }
+        self.now = end;
+        sent
+    }
+}
+
+#[test]
+fn every_input_in_every_state() {
+    use Cause::{Administrative, DetectionTimeExpired, Handshake, PeerAdminDown};
+    use State::{AdminDown, Down, Init, Up};
+    let peer_down = Cause::PeerDown(Diagnostic::PATH_DOWN);
+    let (none, expired, signaled, admin) = (
+        Diagnostic::NONE,
+        Diagnostic::DETECTION_TIME_EXPIRED,
+        Diagnostic::NEIGHBOR_SIGNALED_DOWN,
+        Diagnostic::ADMINISTRATIVELY_DOWN,
+    );
+    // Rows: what happens. Columns: in which state. `None`: nothing changes.
+    type Cell = Option<(State, Cause, Diagnostic)>;
+    fn hear(bench: &mut Bench, state: State) -> Option<Change> {
+        bench.receive(Packet {
+            diagnostic: Diagnostic::PATH_DOWN,
+            ..packet(state)
+        })
+    }
+    let rows: [(&str, Act, [Cell; 4]); 7] = [
+        (
+            "hears AdminDown",
+            |b| hear(b, AdminDown),
+            [
+                None,
+                None,
+                Some((Down, PeerAdminDown, signaled)),
+                Some((Down, PeerAdminDown, signaled)),
+            ],
+        ),
+        (
+            "hears Down",
+            |b| hear(b, Down),
+            [
+                None,
+                // It keeps telling why it was down.
+                Some((Init, Handshake, signaled)),
+                None,
+                Some((Down, peer_down, signaled)),
+            ],
+        ),
+        (
+            "hears Init",
+            |b| hear(b, Init),
+            [
+                None,
+                Some((Up, Handshake, none)),
+                Some((Up, Handshake, none)),
+                None,
+            ],
+        ),
+        (
+            "hears Up",
+            |b| hear(b, Up),
+            [None, None, Some((Up, Handshake, none)), None],
+        ),
+        (
+            "hears nothing",
+            |b| {
+                b.now += Duration::from_secs(60);
+                b.session.timeout(b.now)
+            },
+            [
+                None,
+                None,
+                Some((Down, DetectionTimeExpired, expired)),
+                Some((Down, DetectionTimeExpired, expired)),
+            ],
+        ),
+        (
+            "is taken down",
+            |b| b.session.admin_down(b.now),
+            [
+                None,
+                Some((AdminDown, Administrative, admin)),
+                Some((AdminDown, Administrative, admin)),
+                Some((AdminDown, Administrative, admin)),
+            ],
+        ),
+        (
+            "is taken up",
+            |b| b.session.admin_up(b.now),
+            [Some((Down, Administrative, none)), None, None, None],
+        ),
+    ];
+    for (what, act, cells) in rows {
+        for (from, cell) in STATES.into_iter().zip(cells) {
+            let mut bench = Bench::in_state(config(100, 100, 3), from);
+            let before = bench.session.diagnostic;
+            let change = act(&mut bench);
+            let expected = cell.map(|(to, cause, _)| Change {
+                path: path(),
+                from,
+                to,
+                cause,
+            });
+            assert_eq!(change, expected, "{from} {what}");
+            let diagnostic = cell.map_or(before, |(_, _, diagnostic)| diagnostic);
+            assert_eq!(bench.session.diagnostic, diagnostic, "{from} {what}");
+            assert_eq!(
+                bench.session.early.is_some(),
+                cell.is_some(),
+                "{from} {what}: a change is told at once, and nothing else is"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_a_loss_that_nobody_wanted_is_a_failure_and_counts_as_a_flap() {
+    let lost: [(Act, bool); 4] = [
+        (|b| b.receive(packet(State::Down)), true),
+        (
+            |b| {
+                b.now += Duration::from_secs(60);
+                b.session.timeout(b.now)
+            },
+            true,
+        ),
+        (|b| b.receive(packet(State::AdminDown)), false),
+        (|b| b.session.admin_down(b.now), false),
+    ];
+    for (act, failure) in lost {
+        let mut bench = Bench::up(config(100, 100, 3));
+        let change = act(&mut bench).expect("went down");
+        assert_eq!(change.is_failure(), failure, "{change:?}");
+        let status = bench.session.status();
+        assert_eq!(status.flaps, u64::from(failure));
+        assert_eq!(status.last_flap, failure.then_some(bench.now));
+    }
+}
+
+#[test]
+fn nobody_is_in_a_hurry_before_the_session_is_up() {
+    for state in [State::AdminDown, State::Down, State::Init] {
+        let mut bench = Bench::in_state(config(50, 50, 3), state);
+        let sent = bench.pass(millis(2900));
+        assert!((2..=4).contains(&sent.len()), "{state}: {}", sent.len());
+        let slow = |(_, packet): &(Instant, Packet)| packet.desired_min_tx == SLOW;
+        assert!(sent.iter().all(slow), "{state}");
+    }
+}
+
+#[test]
+fn gaps_are_jittered_between_three_quarters_and_all_of_the_interval() {
+    for (mult, most) in [(3, 1000), (1, 900)] {
+        let mut bench = Bench::new(config(1000, 1000, mult));
+        let sent = bench.pass(Duration::from_secs(500));
+        let gaps = sent.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        let (least, longest) = gaps.fold((Duration::MAX, Duration::ZERO), |(a, b), gap| {
+            (a.min(gap), b.max(gap))
+        });
+        assert!((750..770).contains(&least.as_millis()), "{least:?}");
+        assert!(longest <= millis(most), "{longest:?}");
+        assert!(longest > millis(most - 20), "{longest:?}");
+    }
+}
+
+#[test]
+fn the_slower_of_what_we_like_and_what_the_peer_bears_is_the_interval() {
+    for (ours, theirs, interval) in [(100, 300, 300), (300, 100, 300), (50, 10_000, 10_000)] {
+        let mut bench = Bench::up(config(ours, 100, 3));
+        bench.receive(Packet {
+            required_min_rx: Interval::from_millis(theirs),
+            ..packet(State::Up)
+        });
+        let status = bench.session.status();
+        assert_eq!(status.transmit_interval, Some(millis(interval)));
+        assert_eq!(status.remote_detection_time, millis(3 * interval));
+    }
+}
+
+#[test]
+fn a_peer_that_bears_more_gets_more_at_once() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    let slow = Packet {
+        required_min_rx: Interval::from_millis(10_000),
+        desired_min_tx: Interval::from_millis(10_000),
+        ..packet(State::Up)
+    };
+    bench.receive(slow);
+    bench.sent();
+    assert!(bench.pass(Duration::from_secs(5)).is_empty());
+    bench.receive(packet(State::Up));
+    assert_eq!(bench.sent().len(), 1);
+}
+
+#[test]
+fn the_peers_multiplier_and_the_slower_side_make_the_detection_time() {
+    for (our_rx, their_tx, their_mult, detection) in [
+        (100, 50, 3, 300),
+        (100, 400, 3, 1200),
+        (50, 50, 1, 50),
+        (50, 50, 255, 12_750),
+    ] {
+        let mut bench = Bench::up(config(100, our_rx, 7));
+        bench.receive(Packet {
+            desired_min_tx: Interval::from_millis(their_tx),
+            detect_mult: their_mult,
+            ..packet(State::Up)
+        });
+        bench.pass(millis(detection - 1));
+        assert_eq!(bench.session.state, State::Up);
+        bench.pass(millis(1));
+        assert_eq!(bench.session.state, State::Down);
+    }
+}
+
+#[test]
+fn the_largest_numbers_a_packet_can_have_overflow_nothing() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    bench.receive(Packet {
+        desired_min_tx: Interval(u32::MAX),
+        required_min_rx: Interval(u32::MAX),
+        detect_mult: 255,
+        ..packet(State::Up)
+    });
+    let expected = Duration::from_micros(255 * u64::from(u32::MAX));
+    assert_eq!(bench.session.status().detection_time, Some(expected));
+    assert!(bench.session.deadline().is_some_and(|at| at > bench.now));
+}
+
+#[test]
+fn a_packet_that_came_late_but_before_the_timeout_saves_the_session() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    bench.now += millis(500);
+    bench.receive(packet(State::Up));
+    assert_eq!(bench.session.timeout(bench.now), None);
+    assert_eq!(bench.session.state, State::Up);
+}
+
+#[test]
+fn a_poll_is_answered_at_once_in_every_state_but_admin_down() {
+    for state in STATES {
+        let mut bench = Bench::in_state(config(100, 100, 3), state);
+        bench.receive(Packet {
+            poll: true,
+            // No state's session is changed by the first two, nor Down and Init by Down and Up.
+            state: if state == State::Up {
+                State::Up
+            } else {
+                State::AdminDown
+            },
+            ..packet(state)
+        });
+        let answers: Vec<_> = bench.sent().iter().map(|p| (p.is_final, p.poll)).collect();
+        let expected: &[_] = if state == State::AdminDown {
+            &[]
+        } else {
+            &[(true, false)]
+        };
+        assert_eq!(answers, expected, "{state}");
+    }
+}
+
+#[test]
+fn the_answer_to_a_poll_does_not_shift_the_schedule() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    let due = bench.session.periodic_at();
+    bench.now += millis(10);
+    bench.receive(Packet {
+        poll: true,
+        ..packet(State::Up)
+    });
+    assert_eq!(bench.sent().len(), 1);
+    assert_eq!(bench.session.periodic_at(), due);
+}
+
+#[test]
+fn coming_up_polls_for_the_faster_timers_until_the_answer() {
+    let mut bench = Bench::in_state(config(100, 100, 3), State::Init);
+    bench.receive(packet(State::Init));
+    let first = bench.sent();
+    assert!(
+        matches!(
+            first[..],
+            [Packet {
+                poll: true,
+                state: State::Up,
+                ..
+            }]
+        ),
+        "{first:?}"
+    );
+    bench.receive(packet(State::Up));
+    let next = bench.pass(millis(100));
+    assert!(next.iter().all(|(_, packet)| packet.poll) && !next.is_empty());
+    bench.receive(Packet {
+        is_final: true,
+        ..packet(State::Up)
+    });
+    let after = bench.pass(millis(100));
+    assert!(after.iter().all(|(_, packet)| !packet.poll) && !after.is_empty());
+}
+
+#[test]
+fn slower_sending_waits_for_the_answer_and_faster_sending_does_not() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    bench.session.configure(config(1000, 100, 3));
+    assert_eq!(bench.session.transmit_interval(), millis(100));
+    let polls = bench.pass(millis(100));
+    assert!(
+        polls
+            .iter()
+            .all(|(_, p)| p.poll && p.desired_min_tx == Interval::from_millis(1000))
+    );
+    bench.receive(Packet {
+        is_final: true,
+        ..packet(State::Up)
+    });
+    assert_eq!(bench.session.transmit_interval(), millis(1000));
+
+    bench.session.configure(config(200, 100, 3));
+    assert_eq!(bench.session.transmit_interval(), millis(200));
+    assert!(bench.session.intervals.polling());
+}
+
+#[test]
+fn counting_on_more_packets_waits_for_the_answer_and_on_fewer_does_not() {
+    let mut bench = Bench::up(config(100, 500, 3));
+    assert_eq!(bench.session.detection_time(), millis(1500));
+    bench.session.configure(config(100, 200, 3));
+    assert_eq!(bench.session.detection_time(), millis(1500));
+    bench.pass(millis(100));
+    bench.receive(Packet {
+        is_final: true,
+        ..packet(State::Up)
+    });
+    assert_eq!(bench.session.detection_time(), millis(600));
+    bench.session.configure(config(100, 900, 3));
+    assert_eq!(bench.session.detection_time(), millis(2700));
+}
+
+#[test]
+fn a_new_multiplier_needs_no_poll() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    bench.session.configure(config(100, 100, 9));
+    let sent = bench.pass(millis(100));
+    assert!(sent.iter().all(|(_, p)| p.detect_mult == 9 && !p.poll) && !sent.is_empty());
+}
+
+#[test]
+fn an_answer_nobody_asked_for_or_to_an_older_question_ends_no_poll() {
+    let answer = || Packet {
+        is_final: true,
+        ..packet(State::Up)
+    };
+    let mut bench = Bench::up(config(100, 100, 3));
+    bench.session.configure(config(1000, 100, 3));
+    bench.receive(answer());
+    assert!(bench.session.intervals.polling(), "no poll was sent yet");
+    assert!(!bench.pass(millis(100)).is_empty());
+    // Another change while the answer to that poll is under way.
+    bench.session.configure(config(2000, 100, 3));
+    assert!(!bench.pass(millis(100)).is_empty());
+    bench.receive(answer());
+    assert!(
+        bench.session.intervals.polling(),
+        "the answer was to the first poll"
+    );
+    bench.receive(answer());
+    assert!(!bench.session.intervals.polling());
+    assert_eq!(bench.session.transmit_interval(), millis(2000));
+}
+
+#[test]
+fn a_peer_that_wants_no_packets_gets_answers_only_until_it_falls_silent() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    let mute = Packet {
+        required_min_rx: Interval(0),
+        ..packet(State::Up)
+    };
+    bench.receive(mute);
+    assert!(bench.pass(millis(250)).is_empty());
+    bench.receive(Packet { poll: true, ..mute });
+    assert!(matches!(bench.sent()[..], [Packet { is_final: true, .. }]));
+    // Whoever is there after the silence may want some.
+    bench.pass(millis(300));
+    assert_eq!(bench.session.state, State::Down);
+    assert!(!bench.pass(millis(1000)).is_empty());
+}
+
+#[test]
+fn a_peer_in_demand_mode_is_left_alone_while_both_are_up_but_polled() {
+    let demand = |state| Packet {
+        demand: true,
+        ..packet(state)
+    };
+    let mut bench = Bench::up(config(100, 100, 3));
+    bench.receive(demand(State::Up));
+    assert!(bench.pass(millis(250)).is_empty());
+    bench.session.configure(config(100, 200, 3));
+    let polls = bench.sent();
+    assert!(
+        matches!(polls[..], [Packet { poll: true, .. }]),
+        "{polls:?}"
+    );
+    bench.receive(Packet {
+        is_final: true,
+        ..demand(State::Up)
+    });
+    assert!(bench.pass(millis(250)).is_empty());
+    bench.receive(demand(State::Down));
+    let down = bench.sent();
+    assert!(
+        matches!(
+            down[..],
+            [Packet {
+                state: State::Down,
+                ..
+            }]
+        ),
+        "{down:?}"
+    );
+}
+
+#[test]
+fn the_passive_end_waits_for_the_other_and_falls_silent_with_it() {
+    let passive = SessionConfig {
+        role: Role::Passive,
+        ..config(100, 100, 3)
+    };
+    let mut bench = Bench::new(passive);
+    assert!(bench.pass(Duration::from_secs(60)).is_empty());
+    assert_eq!(bench.session.deadline(), None);
+    bench.receive(packet(State::Down));
+    assert!(matches!(
+        bench.sent()[..],
+        [Packet {
+            state: State::Init,
+            ..
+        }]
+    ));
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.session.state, State::Down);
+    assert!(bench.pass(Duration::from_secs(60)).is_empty());
+}
+
+#[test]
+fn a_silent_peer_is_forgotten_in_every_state() {
+    for state in STATES {
+        let mut bench = Bench::in_state(config(100, 100, 3), state);
+        assert_eq!(bench.session.status().remote_discriminator, THEIRS);
+        bench.pass(millis(300));
+        assert_eq!(bench.session.status().remote_discriminator, 0, "{state}");
+        let sent = bench.pass(millis(1100));
+        let last = sent.last().expect("goes on sending");
+        assert_eq!(last.1.your_discriminator, 0, "{state}");
+    }
+}
+
+#[test]
+fn a_peer_that_began_anew_is_noticed_at_once() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    let fresh = Packet {
+        my_discriminator: 1234,
+        your_discriminator: 0,
+        ..packet(State::Down)
+    };
+    assert!(
+        bench
+            .receive(fresh)
+            .is_some_and(|change| change.is_failure())
+    );
+    let told = bench.sent();
+    assert!(matches!(
+        told[..],
+        [Packet {
+            state: State::Down,
+            your_discriminator: 1234,
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn timers_out_of_bounds_are_named() {
+    assert_eq!(timers(10, 60_000, 1).check(), Ok(()));
+    let slow = timers(100, 60_001, 3)
+        .check()
+        .expect_err("too slow")
+        .to_string();
+    assert_eq!(
+        slow,
+        "receive interval of 60001000 µs is not between 10 ms and 60 s"
+    );
+    let fast = timers(9, 100, 3).check().expect_err("too fast").to_string();
+    assert_eq!(
+        fast,
+        "transmit interval of 9000 µs is not between 10 ms and 60 s"
+    );
+}
