@@ -174,14 +174,7 @@ impl Peer {
                 self.end(now, id, Ending::Notify(notification.clone()), shared);
             }
         }
-        let advertised: Vec<_> = shared
-            .rib
-            .advertised(self.index)
-            .map(|(prefix, _)| prefix)
-            .collect();
-        for prefix in advertised {
-            shared.rib.set(self.index, prefix, None);
-        }
+        shared.rib.withdraw_all(self.index);
         self.tell_state(now, shared);
     }
 

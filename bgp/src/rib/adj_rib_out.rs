@@ -94,6 +94,14 @@ impl AdjRibOut {
         }
     }
 
+    /// Sets that `peer` is to be told of nothing: what it holds is withdrawn, what it was not told yet never will be.
+    /// Waits for [`commit`](Self::commit) as [`set`](Self::set) does.
+    pub fn withdraw_all(&mut self, peer: PeerIndex) {
+        if self.table.desire_nothing(peer) {
+            self.chunks.clear();
+        }
+    }
+
     /// Ends a batch of [`set`](Self::set)s: from now on sessions are told.
     pub fn commit(&mut self) {
         if self.table.commit() {

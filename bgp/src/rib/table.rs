@@ -219,6 +219,18 @@ impl Table {
         }
     }
 
+    /// Sets that nothing is desired for `peer`, and says whether that is news.
+    pub(super) fn desire_nothing(&mut self, peer: PeerIndex) -> bool {
+        let mut news = false;
+        for slot in self.slots() {
+            if self.entries[slot.0 as usize].desired.remove(peer) {
+                self.touch(slot);
+                news = true;
+            }
+        }
+        news
+    }
+
     /// Sets that nothing is desired for `peer`, which holds nothing either: no change to anybody.
     pub(super) fn forget_desired(&mut self, peer: PeerIndex) {
         for slot in self.slots() {

@@ -1,0 +1,66 @@
+//! The end of a speaker in the middle of a dump: what was told is withdrawn, and the rest is never told.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, RouteAttributes, SessionEncoding};
+use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, MAX_LENGTH, Message};
+use ipnet::{IpNet, Ipv4Net};
+
+const PEER: PeerIndex = PeerIndex(0);
+const PREFIXES: u32 = 5000;
+
+/// How many prefixes these octets announce and withdraw.
+fn read(octets: &[u8]) -> (usize, usize) {
+    let context = DecodeContext {
+        four_octet_asn: true,
+        ..DecodeContext::default()
+    };
+    let mut framer = Framer::default();
+    framer.push(octets);
+    let (mut announced, mut withdrawn) = (0, 0);
+    while let Some(message) = framer.next(&context) {
+        if let Message::Update(update) = message.expect("a good message") {
+            announced += update.announced().count();
+            withdrawn += update.withdrawn_prefixes().count();
+        }
+    }
+    (announced, withdrawn)
+}
+
+#[test]
+fn the_rest_of_a_dump_is_never_told() {
+    let mut rib = AdjRibOut::new();
+    let route = Arc::new(RouteAttributes::default());
+    for number in 0..PREFIXES {
+        let address = Ipv4Addr::from(0xc633_0000 + number);
+        let prefix = IpNet::V4(Ipv4Net::new(address, 32).expect("a prefix"));
+        rib.set(PEER, prefix, Some(route.clone()));
+    }
+    rib.open_gate();
+    rib.session_up(
+        PEER,
+        SessionEncoding {
+            families: vec![Family::IPV4_UNICAST],
+            ebgp: Some(Asn(64512)),
+            four_octet_asn: true,
+            max_length: MAX_LENGTH,
+            next_hop_v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            next_hop_v6: None,
+        },
+    );
+    let first = rib.poll_transmit(PEER, MAX_LENGTH).expect("a first UPDATE");
+    let (told, _) = read(&first);
+    assert!(told > 0 && told < PREFIXES as usize);
+
+    rib.withdraw_all(PEER);
+    rib.commit();
+    let mut withdrawn = 0;
+    while let Some(octets) = rib.poll_transmit(PEER, MAX_LENGTH) {
+        let (announced, gone) = read(&octets);
+        assert_eq!(announced, 0);
+        withdrawn += gone;
+    }
+    assert_eq!(withdrawn, told);
+    assert_eq!(rib.advertised(PEER).count(), 0);
+}
