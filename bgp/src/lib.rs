@@ -6,8 +6,8 @@
 //! * [`rib`] holds what each peer should be told and how far each peer has been told it.
 //! * [`fsm`] is the state machine of the whole speaker: peers, their two connection slots, timers,
 //!   collisions, negotiation. It never reads a clock, a socket or a random source.
-//! * [`bfd`] is a state machine beside it, which notices dead paths. Nothing drives it yet.
-//! * `speaker` (feature `speaker`) is the one part that does: a small tokio loop on a thread of its
+//! * [`bfd`] is a machine beside it, as free of I/O, that notices dead paths. Nothing drives it yet.
+//! * `speaker` (feature `speaker`) is the one part with I/O: a small tokio loop on a thread of its
 //!   own that carries octets between sockets and the state machine and knows no BGP.
 //!
 //! # The poll contract

@@ -311,6 +311,11 @@ fn a_removed_session_is_silent_and_its_packets_are_strangers() {
         bfd.strangers().last,
         Some(Discard::UnknownDiscriminator(ours))
     );
+    // Nor do they belong to its successor.
+    bfd.handle(now, set(path(B), config(100, 100, 3)));
+    bfd.handle(now, Input::Received(arrival(B, &octets)));
+    let received = status(&bfd, path(B)).received;
+    assert_eq!((received, bfd.strangers().count), (0, 2));
 }
 
 /// Two machines, a wire between them, and a clock.
@@ -572,6 +577,35 @@ fn the_same_seed_and_inputs_give_the_same_packets() {
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever was lost and whatever was configured meanwhile.
+    #[test]
+    fn two_ends_always_come_together_once_nothing_is_lost(
+        seed in any::<u64>(),
+        loss in (0u32..101, 0u32..101),
+        settings in prop::collection::vec((10u32..400, 10u32..400, 3u8..6, 0u64..700), 1..12),
+    ) {
+        let mut link = Link::new([config(50, 50, 3); 2], seed);
+        link.loss = [loss.0, loss.1];
+        for (i, (tx, rx, mult, pause)) in settings.into_iter().enumerate() {
+            let end = i % 2;
+            link.input(end, set(path(NAMES[1 - end]), config(tx, rx, mult)));
+            link.pass(millis(pause));
+        }
+        link.loss = [0, 0];
+        // The longest detection time of those above, and two slow packets.
+        link.pass(millis(5 * 1000 + 2000));
+        prop_assert_eq!(link.states(), UP);
+        let failures = link.failures();
+        link.pass(Duration::from_secs(20));
+        prop_assert_eq!((link.states(), link.failures()), (UP, failures));
+        let polling = link.wire.iter().any(|(_, _, octets)| octets[1] & 0x30 != 0);
+        prop_assert!(!polling, "every poll has its answer");
+    }
 }
 
 /// One step of a hostile and fickle world.

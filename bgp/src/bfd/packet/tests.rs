@@ -128,6 +128,15 @@ fn every_flag_state_and_diagnostic_has_its_bits() {
 }
 
 #[test]
+fn a_diagnostic_of_more_than_five_bits_leaves_the_version_alone() {
+    let packet = Packet {
+        diagnostic: Diagnostic(0xff),
+        ..up()
+    };
+    assert_eq!(packet.encode()[0], 0x3f);
+}
+
+#[test]
 fn each_check_refuses_a_packet_that_is_good_otherwise() {
     let length = |length, octets| PacketError::Length { length, octets };
     let cases = [

@@ -268,6 +268,16 @@ fn only_a_loss_that_nobody_wanted_is_a_failure_and_counts_as_a_flap() {
 }
 
 #[test]
+fn a_handshake_that_comes_to_nothing_is_no_failure() {
+    let mut bench = Bench::in_state(config(100, 100, 3), State::Init);
+    bench.now += Duration::from_secs(60);
+    let change = bench.session.timeout(bench.now).expect("went down");
+    assert_eq!(change.cause, Cause::DetectionTimeExpired);
+    assert!(!change.is_failure());
+    assert_eq!(bench.session.status().flaps, 0);
+}
+
+#[test]
 fn nobody_is_in_a_hurry_before_the_session_is_up() {
     for state in [State::AdminDown, State::Down, State::Init] {
         let mut bench = Bench::in_state(config(50, 50, 3), state);
@@ -498,6 +508,26 @@ fn an_answer_nobody_asked_for_or_to_an_older_question_ends_no_poll() {
     bench.receive(answer());
     assert!(!bench.session.intervals.polling());
     assert_eq!(bench.session.transmit_interval(), millis(2000));
+}
+
+#[test]
+fn a_peer_that_left_many_polls_unanswered_need_not_answer_them_all() {
+    let mut bench = Bench::up(config(100, 100, 3));
+    bench.session.configure(config(1000, 100, 3));
+    for _ in 0..50 {
+        bench.receive(packet(State::Up));
+        bench.pass(millis(100));
+    }
+    bench.session.configure(config(2000, 100, 3));
+    for answer in 1..=4 {
+        assert!(bench.session.intervals.polling(), "before answer {answer}");
+        bench.pass(millis(100));
+        bench.receive(Packet {
+            is_final: true,
+            ..packet(State::Up)
+        });
+    }
+    assert!(!bench.session.intervals.polling());
 }
 
 #[test]
