@@ -182,9 +182,10 @@ impl Running {
                 announcer.save();
             }
         }
-        // That it is ready is told at once. The rest costs a walk over all services, and nobody reads it that often.
+        // Readiness and what is wrong with objects are told at once. The rest can wait for the next tick: it costs a walk
+        // over all services, and nobody reads it that often.
         self.unpublished = true;
-        if !self.agent.report.borrow().ready() {
+        if touched.problems || touched.configuration || !self.agent.report.borrow().ready() {
             self.publish();
         }
     }
@@ -251,6 +252,8 @@ impl Running {
         {
             tracing::info!(object = %gone.object, "mended: {}", gone.message);
         }
+        // Also where nothing is handed over yet, they are to be seen in the metrics.
+        self.unpublished |= self.problems != problems;
         self.problems = problems;
     }
 

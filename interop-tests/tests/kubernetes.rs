@@ -181,7 +181,10 @@ fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
             &["BGPPeer", "tor", "tor-password", "there is no Secret"],
             SOON,
         )?;
-        ensure!(announcer.metric(PEER_REFUSED)? == 1.0);
+        until("the refusal in the metrics", SOON, || {
+            ensure!(announcer.metric(PEER_REFUSED)? == 1.0);
+            Ok(())
+        })?;
     }
     ensure!(
         rack.router.sessions()?.is_empty(),
@@ -196,8 +199,11 @@ fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
     let peers = nodes.map(|node| IpAddr::V4(node.ipv4)).collect();
     await_sessions(&rack.router, &peers, SOON)?;
     for announcer in &rack.announcers {
-        ensure!(announcer.metric(PEER_REFUSED).is_err(), "refused still");
-        ensure!(announcer.metric(r#"metallb_bgp_session_up{peer="10.99.0.1:179"}"#)? == 1.0);
+        until("no refusal, and a session, in the metrics", SOON, || {
+            ensure!(announcer.metric(PEER_REFUSED).is_err(), "refused still");
+            ensure!(announcer.metric(r#"metallb_bgp_session_up{peer="10.99.0.1:179"}"#)? == 1.0);
+            Ok(())
+        })?;
         let log = std::fs::read_to_string(announcer.log())?;
         ensure!(!log.contains(MD5_PASSWORD), "the password is in the log");
     }

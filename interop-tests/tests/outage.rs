@@ -176,8 +176,11 @@ fn what_is_missing_is_said(rack: &mut Rack<'_>) -> Result<()> {
     }
     for process in rack.announcers.iter_mut().chain(&mut rack.allocators) {
         process.daemon().ensure_running()?;
-        let value = process.metric(NO_POOL_CRD)?;
-        ensure!(value == 1.0, "{value}");
+        until("what is missing, in the metrics", SOON, || {
+            let value = process.metric(NO_POOL_CRD)?;
+            ensure!(value == 1.0, "{value}");
+            Ok(())
+        })?;
     }
     ensure!(rack.cp.service_addresses("default", "web")?.is_empty());
     ensure!(rack.router.sessions()?.is_empty());
