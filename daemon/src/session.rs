@@ -83,3 +83,88 @@ pub fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
     });
     Ipv4Addr::from(hash.max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::metallb::BgpPeerSpec;
+    use crate::config::peer::parse;
+
+    fn peer(address: &str, more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
+        let mut spec = BgpPeerSpec {
+            my_asn: 64512,
+            peer_asn: 64513,
+            peer_address: address.into(),
+            ..BgpPeerSpec::default()
+        };
+        more(&mut spec);
+        parse("tor", &spec, |_| Err("no secrets here".into()), |_| {}).expect("a good peer")
+    }
+
+    fn node(addresses: &[&str]) -> Node {
+        Node {
+            internal_ips: addresses
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect(),
+            ..Node::default()
+        }
+    }
+
+    fn router_id(peer: &Peer, node: &Node) -> Option<Ipv4Addr> {
+        peer_config(peer, "node-a", node).router_id
+    }
+
+    #[test]
+    fn the_router_id_is_configured_or_of_the_session_or_of_the_node_or_a_hash() {
+        let both = node(&["10.0.0.11", "fd00::11"]);
+        let ipv6_only = node(&["fd00::11"]);
+        let configured = peer("fd00::1", |spec| spec.router_id = "1.2.3.4".into());
+        assert_eq!(
+            router_id(&configured, &both),
+            Some(Ipv4Addr::new(1, 2, 3, 4))
+        );
+        // Over IPv4 the engine takes the session's own address.
+        assert_eq!(router_id(&peer("10.0.0.1", |_| {}), &both), None);
+        let over_ipv6 = peer("fd00::1", |_| {});
+        assert_eq!(
+            router_id(&over_ipv6, &both),
+            Some(Ipv4Addr::new(10, 0, 0, 11))
+        );
+        let hashed = router_id(&over_ipv6, &ipv6_only).expect("a hash");
+        assert!(!hashed.is_unspecified());
+        assert_eq!(
+            router_id(&over_ipv6, &ipv6_only),
+            Some(hashed),
+            "the same at every start"
+        );
+        assert_ne!(fallback_router_id("node-b", &ipv6_only), hashed);
+    }
+
+    #[test]
+    fn the_next_hop_is_the_source_address_or_the_nodes() {
+        let both = node(&["10.0.0.11", "fd00::11"]);
+        let plain = peer("10.0.0.1", |_| {});
+        assert_eq!(
+            next_hop(&plain, &both, false),
+            Some(IpAddr::from([10, 0, 0, 11]))
+        );
+        let sourced = peer("10.0.0.1", |spec| spec.source_address = "10.0.0.99".into());
+        assert_eq!(
+            next_hop(&sourced, &both, false),
+            Some(IpAddr::from([10, 0, 0, 99]))
+        );
+        assert_eq!(next_hop(&sourced, &both, true), "fd00::11".parse().ok());
+    }
+
+    #[test]
+    fn an_address_of_a_family_that_is_not_carried_is_nothing_to_the_session() {
+        let single = peer("10.0.0.1", |_| {});
+        let before = peer_config(&single, "node-a", &node(&["10.0.0.11"]));
+        let after = peer_config(&single, "node-a", &node(&["10.0.0.11", "fd00::11"]));
+        assert_eq!(before, after);
+        let dual = peer("10.0.0.1", |spec| spec.dual_stack_address_family = true);
+        let next_hops = peer_config(&dual, "node-a", &node(&["10.0.0.11", "fd00::11"])).next_hops;
+        assert_eq!(next_hops.v6, "fd00::11".parse().ok());
+    }
+}
