@@ -162,13 +162,6 @@ impl Pool {
         &self.options
     }
 
-    /// The same pool, frozen: it keeps what it gave out and gives out nothing new.
-    #[must_use]
-    pub fn freeze(mut self) -> Self {
-        self.options.frozen = true;
-        self
-    }
-
     /// The addresses as CIDRs: entries in the order written, a range as its smallest set of
     /// CIDRs, ascending.
     #[must_use]

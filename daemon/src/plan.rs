@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use crate::decide::Reason;
 use crate::desired::Desired;
 use crate::index::Index;
 use crate::index::facts::Service;
-use crate::session::{DEFAULT_LOCAL_PREF, next_hop};
+use crate::session::next_hop;
 use crate::source::manifests::Manifests;
 
 /// What `ferrolb plan` says. Field names are an interface for programs: they stay.

@@ -9,9 +9,6 @@ use ferrolb_bgp::wire::Family;
 use crate::config::peer::Peer;
 use crate::index::facts::Node;
 
-/// LOCAL_PREF on iBGP where nothing is configured: what every router takes for granted.
-pub const DEFAULT_LOCAL_PREF: u32 = 100;
-
 /// What the BGP engine is told of a peer on this node.
 pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
     let own = if peer.address.is_ipv6() {

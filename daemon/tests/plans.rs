@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use ferrolb::config::CONFIG_NAMESPACE;
 use ferrolb::plan::{Plan, plan};
 use ferrolb::source::manifests::Loader;
-
-const NAMESPACE: &str = "metallb-system";
 
 fn case(name: &str) -> Plan {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
@@ -13,10 +12,8 @@ fn case(name: &str) -> Plan {
         folder.join("base.yaml"),
         folder.join(format!("{name}.yaml")),
     ];
-    plan(
-        &Loader::new(paths, NAMESPACE).load(),
-        &[NAMESPACE.to_owned()],
-    )
+    let namespaces = [CONFIG_NAMESPACE.to_owned()];
+    plan(&Loader::new(paths, &namespaces).load(), &namespaces)
 }
 
 /// One line a fact, so that a change of behaviour is a readable diff.

@@ -9,11 +9,8 @@ use bytes::{Bytes, BytesMut};
 use super::batch::{Batch, Run};
 use super::peer_set::PeerSet;
 use super::table::{Change, Table};
-use super::{PeerIndex, RouteAttributes, SessionEncoding};
+use super::{DEFAULT_LOCAL_PREF, PeerIndex, RouteAttributes, SessionEncoding};
 use crate::wire::{AsPath, EncodeContext, PathAttributes, UpdateBuilder};
-
-/// LOCAL_PREF where nobody asked for another: the value every implementation assumes.
-const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// How many octets of chunks are kept: three million IPv4 prefixes, or one million IPv6 ones.
 const CACHE_LIMIT: usize = 16 << 20;

@@ -27,7 +27,7 @@ pub struct RouteAttributes {
     pub origin: Origin,
     /// MULTI_EXIT_DISC (RFC 4271 §5.1.4); left out of the UPDATE when `None`.
     pub med: Option<u32>,
-    /// LOCAL_PREF (RFC 4271 §5.1.5), used on iBGP sessions only; 100 when `None`.
+    /// LOCAL_PREF (RFC 4271 §5.1.5), used on iBGP sessions only; [`DEFAULT_LOCAL_PREF`] when `None`.
     pub local_pref: Option<u32>,
     /// COMMUNITIES (RFC 1997); keep them sorted, equal sets are told apart otherwise.
     pub communities: Vec<Community>,
@@ -47,6 +47,9 @@ impl Default for RouteAttributes {
         }
     }
 }
+
+/// LOCAL_PREF on iBGP where nobody asked for another: the value every implementation assumes.
+pub const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// Attributes shared by all prefixes and peers that use them.
 pub type Route = Arc<RouteAttributes>;

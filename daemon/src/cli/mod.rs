@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::CONFIG_NAMESPACE;
 use crate::source::manifests::{Loader, Manifests};
 
 /// Load-balancer addresses for bare-metal Kubernetes: gives Services of type LoadBalancer an address and announces it
@@ -56,11 +57,7 @@ struct ManifestArgs {
 impl ManifestArgs {
     /// Reads the manifests.
     fn load(&self) -> Manifests {
-        let default = self
-            .config_namespace
-            .first()
-            .map_or(CONFIG_NAMESPACE, String::as_str);
-        Loader::new(self.paths.clone(), default).load()
+        Loader::new(self.paths.clone(), &self.config_namespace).load()
     }
 
     /// The paths as they would be typed.
@@ -80,9 +77,6 @@ impl ManifestArgs {
         )
     }
 }
-
-/// Where MetalLB's resources lie unless somebody says otherwise.
-pub const CONFIG_NAMESPACE: &str = "metallb-system";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -14,10 +14,11 @@ use ferrolb_bgp::fsm::SpeakerConfig;
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use tokio::sync::watch;
 
-use super::{CONFIG_NAMESPACE, stop_signal};
+use super::stop_signal;
 use crate::agent::Agent;
 use crate::announcer::Announcer;
 use crate::api::Kind;
+use crate::config::CONFIG_NAMESPACE;
 use crate::http::{self, Served};
 use crate::index::facts::Node;
 use crate::kube;

@@ -23,6 +23,9 @@ use crate::api::metallb::{BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAd
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
 use crate::index::facts::Labels;
 
+/// Where MetalLB's resources lie unless somebody says otherwise.
+pub const CONFIG_NAMESPACE: &str = "metallb-system";
+
 /// The configuration that runs: every object's newest good value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {

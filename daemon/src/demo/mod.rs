@@ -9,7 +9,7 @@ mod tor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use tokio::time::{Instant, sleep};
 
 use self::screen::Screen;
 use self::tor::Tor;
-use crate::cli::{CONFIG_NAMESPACE, stop_signal};
+use crate::cli::stop_signal;
+use crate::config::CONFIG_NAMESPACE;
 use crate::plan::plan;
 use crate::source::manifests::Loader;
 
@@ -171,8 +172,11 @@ impl Demo {
     }
 
     fn plan(&self) -> crate::plan::Plan {
-        let manifests = Loader::new(vec![self.manifests()], CONFIG_NAMESPACE).load();
-        plan(&manifests, &[CONFIG_NAMESPACE.to_owned()])
+        let namespaces = [CONFIG_NAMESPACE.to_owned()];
+        plan(
+            &Loader::new(vec![self.manifests()], &namespaces).load(),
+            &namespaces,
+        )
     }
 
     fn start_node(&mut self, node: &'static str) -> anyhow::Result<()> {
@@ -249,7 +253,7 @@ impl Demo {
     /// What the nodes had to say, for when something went wrong.
     fn logs(&self) -> String {
         let tail = |node: &str| {
-            let text = fs::read_to_string(Path::new(&self.log(node))).unwrap_or_default();
+            let text = fs::read_to_string(self.log(node)).unwrap_or_default();
             let lines: Vec<&str> = text.lines().rev().take(12).collect();
             let lines: Vec<&str> = lines.into_iter().rev().collect();
             format!("--- {node}\n{}\n", lines.join("\n"))

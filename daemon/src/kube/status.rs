@@ -17,10 +17,8 @@ use tokio::sync::{mpsc, watch};
 use super::candidate::Lead;
 use super::watch::{at, chain};
 use crate::api::ObjectName;
+use crate::index::facts::ALLOCATED_ANNOTATION;
 use crate::source::StatusWrite;
-
-/// The annotation that names the pool, as MetalLB writes it.
-const POOL_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
 
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 8;
@@ -219,7 +217,7 @@ fn patch(write: &StatusWrite) -> Value {
     json!({
         "metadata": {
             "resourceVersion": write.resource_version,
-            "annotations": {POOL_ANNOTATION: write.pool},
+            "annotations": {ALLOCATED_ANNOTATION: write.pool},
         },
         "status": {"loadBalancer": {"ingress": ingress}},
     })

@@ -43,11 +43,8 @@ pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<
         .map_err(|error| anyhow::anyhow!("can't watch {}: {error}", folder.display()))?;
     let (events, receiver) = mpsc::channel(QUEUE);
     let (status, writes) = mpsc::unbounded_channel();
-    let default = config_namespaces
-        .first()
-        .map_or(crate::cli::CONFIG_NAMESPACE, String::as_str);
     let task = Folder {
-        loader: Loader::new(vec![folder], default),
+        loader: Loader::new(vec![folder], &config_namespaces),
         config_namespaces,
         told: Manifests::default(),
         statuses: BTreeMap::new(),

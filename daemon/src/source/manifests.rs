@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::Change;
 use crate::api::{Kind, ObjectKey, RawObject};
+use crate::config::CONFIG_NAMESPACE;
 
 /// The namespace of a Service, EndpointSlice or the like that names none.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -78,12 +79,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader for files and folders (with their subfolders). Configuration objects without a namespace belong to
-    /// `config_namespace`.
-    pub fn new(paths: Vec<PathBuf>, config_namespace: &str) -> Self {
+    /// A loader for files and folders (with their subfolders). Configuration objects without a namespace belong to the first
+    /// of `config_namespaces`.
+    pub fn new(paths: Vec<PathBuf>, config_namespaces: &[String]) -> Self {
+        let first = config_namespaces.first();
         Self {
             paths,
-            config_namespace: config_namespace.to_owned(),
+            config_namespace: first.map_or(CONFIG_NAMESPACE, String::as_str).to_owned(),
             files: BTreeMap::new(),
         }
     }

@@ -80,7 +80,7 @@ fn a_patch_is_guarded_and_clears_what_is_not_wanted() {
     assert_eq!(
         patch(&decided("web", "42")),
         json!({
-            "metadata": {"resourceVersion": "42", "annotations": {POOL_ANNOTATION: "blue"}},
+            "metadata": {"resourceVersion": "42", "annotations": {ALLOCATED_ANNOTATION: "blue"}},
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}},
         })
     );
@@ -93,6 +93,6 @@ fn a_patch_is_guarded_and_clears_what_is_not_wanted() {
     assert_eq!(patch["status"]["loadBalancer"], json!({"ingress": null}));
     assert_eq!(
         patch["metadata"]["annotations"],
-        json!({POOL_ANNOTATION: null})
+        json!({ALLOCATED_ANNOTATION: null})
     );
 }
