@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret};
+use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret, Timers, Transport};
 use ferrolb_bgp::fsm::{Event, PeerRoutes, SpeakerConfig};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
@@ -138,12 +138,18 @@ fn peer(options: &Options, name: &str) -> Result<PeerConfig, Failure> {
     });
     let hold_time = HoldTime::from_secs(options.hold_time)?;
     Ok(PeerConfig {
-        source_address: options.source,
+        timers: Timers {
+            hold_time,
+            connect_retry: Some(Duration::from_secs(20)),
+            ..Timers::default()
+        },
+        transport: Transport {
+            source_address: options.source,
+            password: password.transpose()?,
+            passive: options.passive,
+            ..Transport::default()
+        },
         router_id: options.router_id,
-        hold_time,
-        connect_retry: Some(Duration::from_secs(20)),
-        password: password.transpose()?,
-        passive: options.passive,
         next_hops: NextHops {
             v4: options.next_hop4,
             v6: options.next_hop6,

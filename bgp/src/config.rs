@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::bfd::SessionConfig;
 use crate::wire::{Asn, Family};
 
 /// The longest key that TCP MD5 takes, in octets (`TCP_MD5SIG_MAXKEYLEN` in Linux).
@@ -35,6 +38,7 @@ impl fmt::Debug for Secret {
 
 /// A hold time as RFC 4271 §4.2 allows it: zero (no timers at all) or at least three seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HoldTime(u16);
 
 impl HoldTime {
@@ -75,9 +79,10 @@ impl Default for HoldTime {
 
 /// Next hops for the family that a session doesn't run over.
 ///
-/// The session's own family uses [`PeerConfig::source_address`], or else the session's local
+/// The session's own family uses [`Transport::source_address`], or else the session's local
 /// address; over link-local addresses there is no global one, and `v6` is taken from here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NextHops {
     /// For IPv4 prefixes over an IPv6 session.
     pub v4: Option<Ipv4Addr>,
@@ -85,35 +90,210 @@ pub struct NextHops {
     pub v6: Option<Ipv6Addr>,
 }
 
-/// One configured neighbour.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerConfig {
-    /// The name its owner knows it by; unique in a speaker.
-    pub name: String,
-    /// Where to dial, and by its address alone, who may dial us.
-    pub address: SocketAddr,
-    /// Our AS number towards this peer.
-    pub local_asn: Asn,
-    /// The AS number we demand in the peer's OPEN. Equal to `local_asn`: iBGP.
-    pub remote_asn: Asn,
+/// Who the neighbour is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Remote {
+    /// One router: where to dial, and by its address alone, who may dial us.
+    Router(SocketAddr),
+    /// Dynamic neighbours: whoever dials us from this network gets a session of its own. We never
+    /// dial; host bits are cleared.
+    Network(IpNet),
+}
+
+impl Remote {
+    /// The router's address, if it is one router.
+    #[must_use]
+    pub fn router(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Router(address) => Some(*address),
+            Self::Network(_) => None,
+        }
+    }
+
+    /// Where connections of the neighbour come from.
+    #[must_use]
+    pub fn network(&self) -> IpNet {
+        match self {
+            Self::Router(router) => IpNet::from(router.ip().to_canonical()),
+            Self::Network(network) => network.trunc(),
+        }
+    }
+
+    /// Whether a connection from this address is the neighbour's.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Router(router) => router.ip().to_canonical() == address.to_canonical(),
+            Self::Network(network) => network.contains(&address.to_canonical()),
+        }
+    }
+
+    /// Whether it is of the IPv4 family.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        match self {
+            Self::Router(router) => router.is_ipv4(),
+            Self::Network(network) => matches!(network, IpNet::V4(_)),
+        }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Router(router) => router.fmt(f),
+            Self::Network(network) => network.fmt(f),
+        }
+    }
+}
+
+/// Which AS number the peer's OPEN may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum RemoteAsn {
+    /// This one.
+    Number(Asn),
+    /// Ours: iBGP.
+    Internal,
+    /// Any but ours: eBGP.
+    External,
+    /// Any.
+    Auto,
+}
+
+impl RemoteAsn {
+    /// Whether a peer of this AS is welcome.
+    #[must_use]
+    pub fn accepts(self, local: Asn, remote: Asn) -> bool {
+        match self {
+            Self::Number(number) => number == remote,
+            Self::Internal => local == remote,
+            Self::External => local != remote,
+            Self::Auto => true,
+        }
+    }
+}
+
+impl From<Asn> for RemoteAsn {
+    fn from(asn: Asn) -> Self {
+        Self::Number(asn)
+    }
+}
+
+impl fmt::Display for RemoteAsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(asn) => asn.fmt(f),
+            Self::Internal => f.pad("internal"),
+            Self::External => f.pad("external"),
+            Self::Auto => f.pad("auto"),
+        }
+    }
+}
+
+/// How the TCP connection is made and kept to the right ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Transport {
     /// The address to dial from; also the next hop of its family.
     pub source_address: Option<IpAddr>,
-    /// BGP identifier. Without it: the session's local IPv4 address, or else the speaker's own.
-    pub router_id: Option<Ipv4Addr>,
+    /// The interface the connection is bound to, by name.
+    pub source_interface: Option<String>,
+    /// Never dial, only wait for the peer to.
+    pub passive: bool,
+    /// TCP MD5 (RFC 2385). A peer with a password never runs without it.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub password: Option<Secret>,
+    /// GTSM (RFC 5082): how many hops away the peer may be, 1 for the same link. Both ends must have it.
+    pub ttl_security: Option<u8>,
+    /// The peer is behind other routers.
+    pub multihop: bool,
+}
+
+/// A session's timers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Timers {
     /// The hold time we offer.
     pub hold_time: HoldTime,
     /// The keepalive interval we'd like; never more than a third of the negotiated hold time.
     pub keepalive_time: Option<Duration>,
     /// The longest wait between two attempts to connect. 60 s if not given.
     pub connect_retry: Option<Duration>,
-    /// TCP MD5 (RFC 2385). A peer with a password never runs without it.
-    pub password: Option<Secret>,
-    /// Never dial, only wait for the peer to.
-    pub passive: bool,
+    /// How long a peer may leave unread what we send (RFC 9687); longer than the hold time. If not
+    /// given: 480 s or twice the hold time, whichever is longer.
+    pub send_hold_time: Option<Duration>,
+}
+
+/// Graceful restart (RFC 4724), with us as the one that restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GracefulRestart {
+    /// How long the peer keeps our routes while we are away, in seconds; at most 4095.
+    pub restart_time: u16,
+    /// Offer the N bit (RFC 8538): the peer keeps them also after a NOTIFICATION or an expired hold
+    /// timer. Only sensible with BFD, since a dead node's routes outlive the hold timer.
+    pub notification: bool,
+}
+
+impl GracefulRestart {
+    /// Longer than any restart of ours, shorter than a black hole anybody would forgive.
+    pub const DEFAULT_RESTART_TIME: u16 = 20;
+    /// The longest time that OPEN can say, in seconds (RFC 4724 §3).
+    pub const MAX_RESTART_TIME: u16 = 4095;
+}
+
+impl Default for GracefulRestart {
+    fn default() -> Self {
+        Self {
+            restart_time: Self::DEFAULT_RESTART_TIME,
+            notification: false,
+        }
+    }
+}
+
+/// BFD beside the session (RFC 5882).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct BfdOptions {
+    /// How the BFD session runs.
+    pub session: SessionConfig,
+    /// No BGP session before BFD is up.
+    pub strict: bool,
+}
+
+/// One configured neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PeerConfig {
+    /// The name its owner knows it by; unique in a speaker.
+    pub name: String,
+    /// Who it is.
+    pub remote: Remote,
+    /// Our AS number towards this peer.
+    pub local_asn: Asn,
+    /// The AS number we demand in the peer's OPEN.
+    pub remote_asn: RemoteAsn,
+    /// BGP identifier. Without it: the session's local IPv4 address, or else the speaker's own.
+    pub router_id: Option<Ipv4Addr>,
+    /// How the TCP connection is made.
+    pub transport: Transport,
+    /// The session's timers.
+    pub timers: Timers,
     /// The families offered in OPEN.
     pub families: Vec<Family>,
     /// Next hops for the other family.
     pub next_hops: NextHops,
+    /// Graceful restart, if it is offered.
+    pub graceful_restart: Option<GracefulRestart>,
+    /// BFD, if it watches over the session.
+    pub bfd: Option<BfdOptions>,
+    /// How many prefixes the peer may announce before it is told Cease/Maximum Number of Prefixes
+    /// Reached (RFC 4486). Without it there is no limit: they are not kept.
+    pub prefix_limit: Option<u32>,
+    /// Shown to the peer's operator when we leave (RFC 9003), instead of the speaker's own words.
+    pub shutdown_text: Option<String>,
     /// Hand out the peer's UPDATEs as events. Otherwise they are checked, counted and dropped.
     pub receive: bool,
 }
@@ -127,6 +307,36 @@ pub enum Impact {
     Reset,
 }
 
+impl Transport {
+    fn resets(&self, old: &Self) -> bool {
+        let Self {
+            source_address,
+            source_interface,
+            passive: _, // only matters to the next attempt
+            password,
+            ttl_security,
+            multihop,
+        } = self;
+        *source_address != old.source_address
+            || *source_interface != old.source_interface
+            || *password != old.password
+            || *ttl_security != old.ttl_security
+            || *multihop != old.multihop
+    }
+}
+
+impl Timers {
+    fn resets(&self, old: &Self) -> bool {
+        let Self {
+            hold_time,
+            keepalive_time,
+            connect_retry: _,  // only matters to the next attempt
+            send_hold_time: _, // only matters from the next octet on
+        } = self;
+        *hold_time != old.hold_time || *keepalive_time != old.keepalive_time
+    }
+}
+
 impl PeerConfig {
     /// A peer with the defaults: both unicast families, hold time 90 s, active.
     #[must_use]
@@ -134,30 +344,24 @@ impl PeerConfig {
         name: impl Into<String>,
         address: SocketAddr,
         local_asn: Asn,
-        remote_asn: Asn,
+        remote_asn: impl Into<RemoteAsn>,
     ) -> Self {
         Self {
             name: name.into(),
-            address,
+            remote: Remote::Router(address),
             local_asn,
-            remote_asn,
-            source_address: None,
+            remote_asn: remote_asn.into(),
             router_id: None,
-            hold_time: HoldTime::DEFAULT,
-            keepalive_time: None,
-            connect_retry: None,
-            password: None,
-            passive: false,
+            transport: Transport::default(),
+            timers: Timers::default(),
             families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
             next_hops: NextHops::default(),
+            graceful_restart: None,
+            bfd: None,
+            prefix_limit: None,
+            shutdown_text: None,
             receive: false,
         }
-    }
-
-    /// Whether both ends are in one AS.
-    #[must_use]
-    pub fn ibgp(&self) -> bool {
-        self.local_asn == self.remote_asn
     }
 
     /// What becomes of a session that runs under `old` when this takes its place.
@@ -166,34 +370,39 @@ impl PeerConfig {
         // Every field by name: a new one doesn't compile until somebody decides what it means.
         let Self {
             name,
-            address,
+            remote,
             local_asn,
             remote_asn,
-            source_address,
             router_id,
-            hold_time,
-            keepalive_time,
-            connect_retry: _, // only matters to the next attempt
-            password,
-            passive: _, // only matters to the next attempt
+            transport,
+            timers,
             families,
             next_hops,
+            graceful_restart,
+            bfd: _,           // a session of its own
+            prefix_limit: _,  // counts from now on
+            shutdown_text: _, // said at the end
             receive,
         } = self;
         let same = *name == old.name
-            && *address == old.address
+            && *remote == old.remote
             && *local_asn == old.local_asn
             && *remote_asn == old.remote_asn
-            && *source_address == old.source_address
             && *router_id == old.router_id
-            && *hold_time == old.hold_time
-            && *keepalive_time == old.keepalive_time
-            && *password == old.password
+            && !transport.resets(&old.transport)
+            && !timers.resets(&old.timers)
             && *families == old.families
             && *next_hops == old.next_hops
+            && *graceful_restart == old.graceful_restart
             // Whoever begins to listen wants all of it, not what comes from now on.
             && (*receive == old.receive || !*receive);
         if same { Impact::None } else { Impact::Reset }
+    }
+
+    /// Where to dial, if we do.
+    #[must_use]
+    pub fn dials(&self) -> Option<SocketAddr> {
+        self.remote.router().filter(|_| !self.transport.passive)
     }
 
     /// Checks what no session could ever run with.
@@ -204,23 +413,25 @@ impl PeerConfig {
         if self.name.is_empty() {
             return Err(ConfigError::NoName);
         }
-        if self.address.ip().is_unspecified() || self.address.ip().is_multicast() {
-            return Err(ConfigError::Address {
-                address: self.address.ip(),
-            });
+        if let Remote::Router(address) = self.remote {
+            if address.ip().is_unspecified() || address.ip().is_multicast() {
+                return Err(ConfigError::Address {
+                    address: address.ip(),
+                });
+            }
+            if address.port() == 0 && !self.transport.passive {
+                return Err(ConfigError::PortZero);
+            }
         }
-        if self.address.port() == 0 && !self.passive {
-            return Err(ConfigError::PortZero);
-        }
-        if self.local_asn == Asn(0) || self.remote_asn == Asn(0) {
+        if self.local_asn == Asn(0) || self.remote_asn == RemoteAsn::Number(Asn(0)) {
             return Err(ConfigError::AsnZero);
         }
-        if let Some(source) = self.source_address
-            && source.is_ipv4() != self.address.is_ipv4()
+        if let Some(source) = self.transport.source_address
+            && source.is_ipv4() != self.remote.is_ipv4()
         {
             return Err(ConfigError::SourceFamily {
                 local: source,
-                address: self.address.ip(),
+                remote: self.remote,
             });
         }
         if self.router_id == Some(Ipv4Addr::UNSPECIFIED) {
@@ -229,7 +440,7 @@ impl PeerConfig {
         if self.families.is_empty() {
             return Err(ConfigError::NoFamilies);
         }
-        match &self.password {
+        match &self.transport.password {
             Some(password) if password.expose().is_empty() => Err(ConfigError::PasswordEmpty),
             Some(password) if password.expose().len() > PASSWORD_MAX => {
                 Err(ConfigError::PasswordTooLong {
@@ -261,12 +472,12 @@ pub enum ConfigError {
     #[error("AS 0 is reserved (RFC 7607); give the real AS number")]
     AsnZero,
     /// An IPv4 source towards an IPv6 peer, or the other way round.
-    #[error("source address {local} and peer address {address} are of different families")]
+    #[error("source address {local} and peer address {remote} are of different families")]
     SourceFamily {
         /// The source address given.
         local: IpAddr,
-        /// The peer's address.
-        address: IpAddr,
+        /// The peer.
+        remote: Remote,
     },
     /// RFC 6286 §2.1.
     #[error("router ID 0.0.0.0 is not valid (RFC 6286)")]

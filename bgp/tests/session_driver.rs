@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_bgp::config::{PeerConfig, Secret};
+use ferrolb_bgp::config::{PeerConfig, Secret, Transport};
 use ferrolb_bgp::fsm::{Event, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
@@ -39,9 +39,12 @@ fn router(peers: &[&str], password: Option<&str>) -> (Handle, Events, SocketAddr
         let address: IpAddr = address.parse().unwrap();
         handle
             .set_peer(PeerConfig {
-                passive: true,
+                transport: Transport {
+                    passive: true,
+                    password: password.map(Secret::new),
+                    ..Transport::default()
+                },
                 receive: true,
-                password: password.map(Secret::new),
                 ..PeerConfig::new(
                     address.to_string(),
                     SocketAddr::new(address, 0),
@@ -58,8 +61,11 @@ fn router(peers: &[&str], password: Option<&str>) -> (Handle, Events, SocketAddr
 
 fn node(router: SocketAddr, source: &str, password: Option<&str>) -> PeerConfig {
     PeerConfig {
-        source_address: Some(source.parse().unwrap()),
-        password: password.map(Secret::new),
+        transport: Transport {
+            source_address: Some(source.parse().unwrap()),
+            password: password.map(Secret::new),
+            ..Transport::default()
+        },
         ..PeerConfig::new("tor", router, Asn(65001), Asn(65002))
     }
 }

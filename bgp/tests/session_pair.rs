@@ -5,7 +5,7 @@ mod pair;
 
 use std::time::Duration;
 
-use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::config::{PeerConfig, Transport};
 use ferrolb_bgp::fsm::{Cause, Event, Input, RejectReason, State};
 use ferrolb_bgp::wire::{ErrorCode, Family, Message};
 use pair::{World, hold, net, pair, peer, route, routes, seconds};
@@ -68,7 +68,7 @@ fn a_session_comes_up_and_routes_arrive_with_next_hop_and_path() {
 fn ibgp_keeps_the_path_empty_and_carries_local_pref() {
     let mut world = up(|config| {
         config.local_asn = ferrolb_bgp::wire::Asn(65000);
-        config.remote_asn = config.local_asn;
+        config.remote_asn = config.local_asn.into();
     });
     world.input(0, routes("b", vec![(net("203.0.113.10/32"), route(5))]));
     world.input(0, Input::OpenGate);
@@ -185,7 +185,10 @@ fn a_wrong_as_number_is_told_and_retried_with_growing_delays() {
     world.host("10.0.0.1", false);
     world.host("10.0.0.2", true);
     let passive = PeerConfig {
-        passive: true,
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
         ..peer("a", "10.0.0.1", 65002, 65009)
     };
     world.input(1, Input::SetPeer(passive));
@@ -248,7 +251,10 @@ fn a_lost_session_that_had_been_up_is_dialled_again_at_once_and_gets_everything(
     world.run(seconds(300));
     world.restart(1);
     let receiver = PeerConfig {
-        passive: true,
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
         receive: true,
         ..peer("a", "10.0.0.1", 65002, 65001)
     };
@@ -273,7 +279,10 @@ fn a_session_that_never_gets_stable_does_not_reset_the_delays() {
         world.until(seconds(70), "session up", World::established);
         world.restart(1);
         let passive = PeerConfig {
-            passive: true,
+            transport: Transport {
+                passive: true,
+                ..Transport::default()
+            },
             ..peer("a", "10.0.0.1", 65002, 65001)
         };
         world.input(1, Input::SetPeer(passive));
@@ -358,11 +367,11 @@ fn a_change_that_matters_resets_the_session_and_one_that_does_not_leaves_it() {
     let mut world = up(|_| {});
     world.run(seconds(200));
     let mut config = peer("b", "10.0.0.2", 65001, 65002);
-    config.connect_retry = Some(seconds(5));
+    config.timers.connect_retry = Some(seconds(5));
     world.input(0, Input::SetPeer(config.clone()));
     world.run(seconds(5));
     assert_eq!(world.status(0).established_count, 1);
-    config.hold_time = ferrolb_bgp::config::HoldTime::from_secs(30).unwrap();
+    config.timers.hold_time = ferrolb_bgp::config::HoldTime::from_secs(30).unwrap();
     world.input(0, Input::SetPeer(config));
     world.run(seconds(5));
     assert_eq!(code(world.hosts[1].causes()[0]), (6, 6));
@@ -459,7 +468,10 @@ fn a_peer_in_back_off_after_an_error_refuses_connections_until_it_is_over() {
     world.host("10.0.0.1", false);
     world.host("10.0.0.2", true);
     let passive = PeerConfig {
-        passive: true,
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
         ..peer("a", "10.0.0.1", 65002, 65009)
     };
     world.input(1, Input::SetPeer(passive));
@@ -496,7 +508,10 @@ fn peers_with_one_address_get_one_connection_each() {
     world.host("10.0.0.2", true);
     for name in ["a1", "a2"] {
         let passive = PeerConfig {
-            passive: true,
+            transport: Transport {
+                passive: true,
+                ..Transport::default()
+            },
             ..peer(name, "10.0.0.1", 65002, 65001)
         };
         world.input(1, Input::SetPeer(passive));
@@ -534,8 +549,11 @@ fn a_peer_whose_password_another_one_at_its_address_contradicts_does_not_run() {
     world.host("10.0.0.2", true);
     let secret = |text: &str| Some(ferrolb_bgp::config::Secret::new(text));
     let with = |name, password| PeerConfig {
-        passive: true,
-        password,
+        transport: Transport {
+            passive: true,
+            password,
+            ..Transport::default()
+        },
         ..peer(name, "10.0.0.1", 65002, 65001)
     };
     world.input(0, Input::SetPeer(with("first", secret("one"))));

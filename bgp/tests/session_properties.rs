@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferrolb_bgp::config::{HoldTime, PeerConfig};
+use ferrolb_bgp::config::{HoldTime, PeerConfig, Timers, Transport};
 use ferrolb_bgp::fsm::{
     ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, Speaker, SpeakerConfig, State,
 };
@@ -287,8 +287,14 @@ fn name(peer: u8) -> String {
 fn config(peer: u8, hold: u8, passive: bool) -> PeerConfig {
     let address = format!("10.2.0.{peer}:179").parse().unwrap();
     PeerConfig {
-        hold_time: HoldTime::from_secs([0, 3, 9, 90][usize::from(hold)]).unwrap(),
-        passive,
+        timers: Timers {
+            hold_time: HoldTime::from_secs([0, 3, 9, 90][usize::from(hold)]).unwrap(),
+            ..Timers::default()
+        },
+        transport: Transport {
+            passive,
+            ..Transport::default()
+        },
         receive: hold == 1,
         ..PeerConfig::new(name(peer), address, Asn(65001), Asn(65002))
     }

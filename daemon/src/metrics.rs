@@ -1,7 +1,7 @@
 //! Metrics, with MetalLB's names and labels where it has them. Every scrape reads the present state: there is no second
 //! set of books.
 
-use std::net::SocketAddr;
+use ferrolb_bgp::config::Remote;
 
 use ferrolb_allocator::Family;
 use ferrolb_bgp::fsm::{PeerStatus, State};
@@ -275,7 +275,7 @@ fn sessions(
     let help = "Prefixes that the peer should hold from us and does not yet.";
     let pending = metrics.gauge("metallb_bgp_pending_prefixes_total", help, &["peer"])?;
     for peer in peers {
-        let label = label(peer.address);
+        let label = label(peer.remote);
         up.with_label_values(&[&label])
             .set(i64::from(peer.state == State::Established));
         let advertised = i64::try_from(peer.prefixes_advertised).unwrap_or(i64::MAX);
@@ -290,7 +290,7 @@ fn sessions(
         let metric = metrics.counter(name, help, &["peer"])?;
         for peer in peers {
             metric
-                .with_label_values(&[label(peer.address)])
+                .with_label_values(&[label(peer.remote)])
                 .inc_by(count(peer));
         }
     }
@@ -298,6 +298,6 @@ fn sessions(
 }
 
 /// MetalLB's label: address and port.
-fn label(address: SocketAddr) -> String {
-    address.to_string()
+fn label(remote: Remote) -> String {
+    remote.to_string()
 }

@@ -5,15 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret};
+use ferrolb_bgp::config::{PeerConfig, Secret};
 use ferrolb_bgp::rib::{Route, RouteAttributes};
-use ferrolb_bgp::wire::{Asn, Community, Family, LargeCommunity};
+use ferrolb_bgp::wire::{Community, LargeCommunity};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -37,20 +35,9 @@ pub struct Saved {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct SavedPeer {
-    name: String,
-    address: SocketAddr,
-    local_asn: u32,
-    remote_asn: u32,
-    source_address: Option<IpAddr>,
-    router_id: Option<Ipv4Addr>,
-    hold_time: u16,
-    keepalive_time: Option<Duration>,
-    connect_retry: Option<Duration>,
+    config: PeerConfig,
+    /// Left out of the configuration when that is written.
     password: Option<Password>,
-    ipv4: bool,
-    ipv6: bool,
-    next_hop_v4: Option<Ipv4Addr>,
-    next_hop_v6: Option<Ipv6Addr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,7 +128,7 @@ impl Saved {
         let peers = self
             .peers
             .into_iter()
-            .map(|peer| (peer.name.clone(), peer.into_config()))
+            .map(|peer| (peer.config.name.clone(), peer.into_config()))
             .collect();
         let routes = self.routes.into_iter().map(|saved| {
             let route = RouteAttributes {
@@ -162,87 +149,46 @@ impl Saved {
 
 impl SavedPeer {
     fn new(config: &PeerConfig) -> Self {
-        // Every field is named here, so that a new one does not compile until somebody decides whether it is saved.
-        let PeerConfig {
-            name,
-            address,
-            local_asn,
-            remote_asn,
-            source_address,
-            router_id,
-            hold_time,
-            keepalive_time,
-            connect_retry,
-            password,
-            passive: _, // never set by the daemon
-            families,
-            next_hops,
-            receive: _, // never set by the daemon
-        } = config;
+        let password = config.transport.password.as_ref();
         Self {
-            name: name.clone(),
-            address: *address,
-            local_asn: local_asn.0,
-            remote_asn: remote_asn.0,
-            source_address: *source_address,
-            router_id: *router_id,
-            hold_time: hold_time.as_secs(),
-            keepalive_time: *keepalive_time,
-            connect_retry: *connect_retry,
+            config: config.clone(),
             password: password
-                .as_ref()
                 .and_then(|password| String::from_utf8(password.expose().to_vec()).ok())
                 .map(Password::new),
-            ipv4: families.contains(&Family::IPV4_UNICAST),
-            ipv6: families.contains(&Family::IPV6_UNICAST),
-            next_hop_v4: next_hops.v4,
-            next_hop_v6: next_hops.v6,
         }
     }
 
-    fn into_config(self) -> PeerConfig {
-        let families = [
-            (self.ipv4, Family::IPV4_UNICAST),
-            (self.ipv6, Family::IPV6_UNICAST),
-        ];
-        PeerConfig {
-            source_address: self.source_address,
-            router_id: self.router_id,
-            hold_time: HoldTime::from_secs(self.hold_time).unwrap_or_default(),
-            keepalive_time: self.keepalive_time,
-            connect_retry: self.connect_retry,
-            password: self.password.map(|password| Secret::new(password.reveal())),
-            families: families
-                .into_iter()
-                .filter(|(carried, _)| *carried)
-                .map(|(_, family)| family)
-                .collect(),
-            next_hops: NextHops {
-                v4: self.next_hop_v4,
-                v6: self.next_hop_v6,
-            },
-            ..PeerConfig::new(
-                self.name,
-                self.address,
-                Asn(self.local_asn),
-                Asn(self.remote_asn),
-            )
-        }
+    fn into_config(mut self) -> PeerConfig {
+        let password = self.password;
+        self.config.transport.password = password.map(|password| Secret::new(password.reveal()));
+        self.config
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, SocketAddr};
+    use std::time::Duration;
+
+    use ferrolb_bgp::config::{HoldTime, Timers, Transport};
+    use ferrolb_bgp::wire::{Asn, Family};
+
     use super::*;
 
     fn sessions() -> BTreeMap<String, PeerConfig> {
         let address = SocketAddr::from(([10, 0, 0, 1], 179));
         let config = PeerConfig {
-            password: Some(Secret::new("secret")),
+            timers: Timers {
+                hold_time: HoldTime::from_secs(9).expect("a hold time"),
+                keepalive_time: Some(Duration::from_secs(3)),
+                ..Timers::default()
+            },
+            transport: Transport {
+                password: Some(Secret::new("secret")),
+                source_address: Some(IpAddr::from([10, 0, 0, 2])),
+                ..Transport::default()
+            },
             families: vec![Family::IPV4_UNICAST],
-            hold_time: HoldTime::from_secs(9).expect("a hold time"),
-            source_address: Some(IpAddr::from([10, 0, 0, 2])),
-            keepalive_time: Some(Duration::from_secs(3)),
             ..PeerConfig::new("tor", address, Asn(64512), Asn(64513))
         };
         BTreeMap::from([("tor".to_owned(), config)])

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret};
+use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret, Timers, Transport};
 use ferrolb_bgp::wire::Family;
 
 use crate::config::peer::Peer;
@@ -18,16 +18,24 @@ pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
     };
     let both = vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST];
     PeerConfig {
-        source_address: peer.source,
         router_id: router_id(peer, node_name, node),
-        hold_time: HoldTime::from_secs(u16::try_from(peer.hold_time.as_secs()).unwrap_or(u16::MAX))
+        transport: Transport {
+            source_address: peer.source,
+            password: peer
+                .password
+                .as_ref()
+                .map(|password| Secret::new(password.reveal())),
+            ..Transport::default()
+        },
+        timers: Timers {
+            hold_time: HoldTime::from_secs(
+                u16::try_from(peer.hold_time.as_secs()).unwrap_or(u16::MAX),
+            )
             .unwrap_or_default(),
-        keepalive_time: peer.keepalive_time,
-        connect_retry: peer.connect_time,
-        password: peer
-            .password
-            .as_ref()
-            .map(|password| Secret::new(password.reveal())),
+            keepalive_time: peer.keepalive_time,
+            connect_retry: peer.connect_time,
+            ..Timers::default()
+        },
         families: if peer.dual_stack { both } else { vec![own] },
         next_hops: other_family(peer, node),
         ..PeerConfig::new(

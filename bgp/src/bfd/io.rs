@@ -43,6 +43,7 @@ pub struct Path {
 
 /// Who speaks first (RFC 5880 §6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Role {
     /// We send whether or not the peer does.
     #[default]
@@ -53,6 +54,7 @@ pub enum Role {
 
 /// How a session is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionConfig {
     /// How fast. They have passed [`Timers::check`].
     pub timers: Timers,

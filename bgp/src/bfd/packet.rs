@@ -15,6 +15,7 @@ const AUTHENTICATION_MIN: usize = 2;
 
 /// A span of time as the packets have it: microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Interval(pub u32);
 
 impl Interval {

@@ -16,6 +16,7 @@ pub const INTERVAL_MAX: Interval = Interval::from_millis(60_000);
 
 /// What is wished for. A change takes no session down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Timers {
     /// How often we would like to send.
     pub desired_min_tx: Interval,

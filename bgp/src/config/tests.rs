@@ -14,7 +14,10 @@ fn peer() -> PeerConfig {
 #[test]
 fn a_secret_is_never_printed() {
     let config = PeerConfig {
-        password: Some(Secret::new("hunter2")),
+        transport: Transport {
+            password: Some(Secret::new("hunter2")),
+            ..Transport::default()
+        },
         ..peer()
     };
     assert!(!format!("{config:?}").contains("hunter2"));
@@ -42,8 +45,14 @@ fn only_what_the_session_was_negotiated_with_resets_it() {
     let old = peer();
     assert_eq!(old.impact(&old), Impact::None);
     let quiet = PeerConfig {
-        passive: true,
-        connect_retry: Some(Duration::from_secs(5)),
+        timers: Timers {
+            connect_retry: Some(Duration::from_secs(5)),
+            ..Timers::default()
+        },
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
         ..peer()
     };
     assert_eq!(quiet.impact(&old), Impact::None);
@@ -55,7 +64,10 @@ fn only_what_the_session_was_negotiated_with_resets_it() {
     assert_eq!(old.impact(&listening), Impact::None);
     for changed in [
         PeerConfig {
-            password: Some(Secret::new("x")),
+            transport: Transport {
+                password: Some(Secret::new("x")),
+                ..Transport::default()
+            },
             ..peer()
         },
         PeerConfig {
@@ -63,7 +75,10 @@ fn only_what_the_session_was_negotiated_with_resets_it() {
             ..peer()
         },
         PeerConfig {
-            hold_time: HoldTime::ZERO,
+            timers: Timers {
+                hold_time: HoldTime::ZERO,
+                ..Timers::default()
+            },
             ..peer()
         },
         PeerConfig {
@@ -71,7 +86,7 @@ fn only_what_the_session_was_negotiated_with_resets_it() {
             ..peer()
         },
         PeerConfig {
-            address: "192.0.2.1:1790".parse().unwrap(),
+            remote: Remote::Router("192.0.2.1:1790".parse().unwrap()),
             ..peer()
         },
     ] {
@@ -93,14 +108,14 @@ fn what_can_never_run_is_refused_by_name() {
         ),
         (
             PeerConfig {
-                address: "192.0.2.1:0".parse().unwrap(),
+                remote: Remote::Router("192.0.2.1:0".parse().unwrap()),
                 ..peer()
             },
             ConfigError::PortZero,
         ),
         (
             PeerConfig {
-                remote_asn: Asn(0),
+                remote_asn: Asn(0).into(),
                 ..peer()
             },
             ConfigError::AsnZero,
@@ -121,14 +136,20 @@ fn what_can_never_run_is_refused_by_name() {
         ),
         (
             PeerConfig {
-                password: Some(Secret::new("")),
+                transport: Transport {
+                    password: Some(Secret::new("")),
+                    ..Transport::default()
+                },
                 ..peer()
             },
             ConfigError::PasswordEmpty,
         ),
         (
             PeerConfig {
-                password: Some(long),
+                transport: Transport {
+                    password: Some(long),
+                    ..Transport::default()
+                },
                 ..peer()
             },
             ConfigError::PasswordTooLong { length: 81 },
@@ -138,7 +159,10 @@ fn what_can_never_run_is_refused_by_name() {
         assert_eq!(config.check(), Err(error));
     }
     let source = PeerConfig {
-        source_address: Some("::1".parse().unwrap()),
+        transport: Transport {
+            source_address: Some("::1".parse().unwrap()),
+            ..Transport::default()
+        },
         ..peer()
     };
     assert!(matches!(
@@ -146,8 +170,11 @@ fn what_can_never_run_is_refused_by_name() {
         Err(ConfigError::SourceFamily { .. })
     ));
     let passive = PeerConfig {
-        address: "192.0.2.1:0".parse().unwrap(),
-        passive: true,
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
+        remote: Remote::Router("192.0.2.1:0".parse().unwrap()),
         ..peer()
     };
     assert_eq!(passive.check(), Ok(()));

@@ -128,7 +128,6 @@ impl Connection {
             open,
             framer: Framer::default(),
             context: DecodeContext {
-                ibgp: config.ibgp(),
                 loopback: local.ip().is_loopback(),
                 ..DecodeContext::default()
             },
@@ -302,7 +301,7 @@ impl Connection {
     pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
         let negotiated = self.negotiated()?;
         let mut next_hop = config.next_hops;
-        match config.source_address.unwrap_or(self.local.ip()) {
+        match config.transport.source_address.unwrap_or(self.local.ip()) {
             // No next hop by itself (RFC 2545 §3).
             IpAddr::V6(own) if own.is_unicast_link_local() => {}
             IpAddr::V4(own) => next_hop.v4 = Some(own),
@@ -310,7 +309,7 @@ impl Connection {
         }
         Some(SessionEncoding {
             families: negotiated.families.clone(),
-            ebgp: (!config.ibgp()).then_some(config.local_asn),
+            ebgp: (!negotiated.ibgp).then_some(config.local_asn),
             four_octet_asn: negotiated.four_octet_asn,
             max_length: MESSAGE_MAX,
             next_hop_v4: next_hop.v4,
@@ -319,6 +318,7 @@ impl Connection {
     }
 
     fn confirm(&mut self, now: Instant, negotiated: Negotiated, rng: &mut fastrand::Rng) -> Effect {
+        self.context.ibgp = negotiated.ibgp;
         self.context.four_octet_asn = negotiated.four_octet_asn;
         self.context.families.clone_from(&negotiated.families);
         let mut session = Session {

@@ -174,21 +174,21 @@ pub enum Output {
         /// Give up when sent octets stay unacknowledged for that long (`TCP_USER_TIMEOUT`).
         user_timeout: Option<Duration>,
     },
-    /// Expect connections from this address, with this key and no other.
+    /// Expect connections from this network, with this key and no other.
     Listen {
         /// The peer's name.
         peer: String,
-        /// The peer's address.
-        remote: IpAddr,
+        /// Where they come from: one address, or many for dynamic neighbours.
+        remote: IpNet,
         /// TCP MD5 key.
         password: Option<Secret>,
         /// As for `Connect`.
         user_timeout: Option<Duration>,
     },
-    /// Expect no more connections from this address.
+    /// Expect no more connections from this network.
     Unlisten {
-        /// The address.
-        remote: IpAddr,
+        /// The network.
+        remote: IpNet,
     },
     /// Send what `poll_transmit` still has, close the sending half, read to the end and throw
     /// that away, then report `Closed`. A `Close` follows in any case.

@@ -19,6 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 pub use self::io::{
     Cause, ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State,
@@ -164,7 +165,7 @@ impl Speaker {
     }
 
     /// What the peer of this name holds from us.
-    pub fn advertised(&self, name: &str) -> impl Iterator<Item = (ipnet::IpNet, &Route)> + '_ {
+    pub fn advertised(&self, name: &str) -> impl Iterator<Item = (IpNet, &Route)> + '_ {
         self.names
             .get(name)
             .into_iter()
@@ -187,18 +188,18 @@ impl Speaker {
         let index = known.unwrap_or_else(|| self.free_index());
         self.names.insert(config.name.clone(), index);
         let old = self.peers.get(&index);
-        let old_address = old.map(|peer| peer.config.address.ip());
+        let old_address = old.map(|peer| peer.config.remote.network());
         // One that doesn't run begins anew whatever the difference.
         let impact = old
             .filter(|peer| peer.runs())
             .map(|peer| config.impact(&peer.config));
-        let remote = config.address.ip();
+        let remote = config.remote.network();
         if conflict.is_none() && impact != Some(Impact::None) {
             self.shared.outputs.push_back(Output::Listen {
                 peer: config.name.clone(),
                 remote,
-                password: config.password.clone(),
-                user_timeout: config.hold_time.duration(),
+                password: config.transport.password.clone(),
+                user_timeout: config.timers.hold_time.duration(),
             });
         }
         let shared = &mut self.shared;
@@ -220,9 +221,9 @@ impl Speaker {
     }
 
     /// A change at an address may have ended what kept another peer there from running.
-    fn try_again_at(&mut self, now: Instant, remote: std::net::IpAddr) {
+    fn try_again_at(&mut self, now: Instant, remote: IpNet) {
         let mut waiting = self.peers.values().filter(|peer| {
-            !peer.runs() && peer.is_at(remote) && self.password_conflict(&peer.config).is_none()
+            !peer.runs() && peer.is_in(remote) && self.password_conflict(&peer.config).is_none()
         });
         // One at a time: each that runs may be in the way of the next.
         if let Some(config) = waiting.next().map(|peer| peer.config.clone()) {
@@ -235,8 +236,8 @@ impl Speaker {
         let other = self.peers.values().find(|peer| {
             peer.runs()
                 && peer.config.name != config.name
-                && peer.is_at(config.address.ip())
-                && peer.config.password != config.password
+                && peer.is_in(config.remote.network())
+                && peer.config.transport.password != config.transport.password
         })?;
         Some(format!(
             "peer {} has the same address but another password",
@@ -254,12 +255,12 @@ impl Speaker {
         let notification = Notification::cease(subcode::cease::PEER_DE_CONFIGURED);
         peer.stop(now, &notification, &mut self.shared);
         self.shared.rib.remove_peer(index);
-        self.unlisten(peer.config.address.ip());
-        self.try_again_at(now, peer.config.address.ip());
+        self.unlisten(peer.config.remote.network());
+        self.try_again_at(now, peer.config.remote.network());
     }
 
-    fn unlisten(&mut self, remote: std::net::IpAddr) {
-        if !self.peers.values().any(|peer| peer.is_at(remote)) {
+    fn unlisten(&mut self, remote: IpNet) {
+        if !self.peers.values().any(|peer| peer.is_in(remote)) {
             self.shared.outputs.push_back(Output::Unlisten { remote });
         }
     }

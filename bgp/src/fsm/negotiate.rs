@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::config::{HoldTime, PeerConfig};
-use crate::wire::{Asn, Family, Notification, Open};
+use crate::config::{HoldTime, PeerConfig, RemoteAsn};
+use crate::wire::{Asn, DecodeError, Family, Notification, Open};
 
 /// No more than one KEEPALIVE a second (RFC 4271 §4.4).
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
@@ -28,13 +28,15 @@ pub struct Negotiated {
     pub remote_router_id: Ipv4Addr,
     /// The peer's AS number.
     pub remote_asn: Asn,
+    /// Both ends are in one AS.
+    pub ibgp: bool,
 }
 
 /// The OPEN we send.
 pub(super) fn our_open(config: &PeerConfig, router_id: Ipv4Addr) -> Open {
     Open::new(
         config.local_asn,
-        config.hold_time.as_secs(),
+        config.timers.hold_time.as_secs(),
         router_id,
         &config.families,
     )
@@ -50,13 +52,22 @@ pub(super) fn negotiate(
     config: &PeerConfig,
 ) -> Result<Negotiated, Notification> {
     let agreed = theirs
-        .validate(Some(config.remote_asn), ours)
+        .validate(expected(config), ours)
         .map_err(|error| error.notification())?;
+    if !config
+        .remote_asn
+        .accepts(config.local_asn, agreed.remote_asn)
+    {
+        let received = agreed.remote_asn;
+        let expected = None;
+        return Err(DecodeError::BadPeerAs { received, expected }.notification());
+    }
     // Both sides' hold times have been checked; the smaller of the two is one of them.
-    let hold_time = HoldTime::from_secs(agreed.hold_time).unwrap_or(config.hold_time);
+    let hold_time = HoldTime::from_secs(agreed.hold_time).unwrap_or(config.timers.hold_time);
     let keepalive_time = hold_time.duration().map(|hold| {
         let third = hold / 3;
         config
+            .timers
             .keepalive_time
             .map_or(third, |wish| wish.min(third))
             .max(KEEPALIVE_MIN)
@@ -70,7 +81,17 @@ pub(super) fn negotiate(
         local_router_id: ours.router_id,
         remote_router_id: agreed.remote_router_id,
         remote_asn: agreed.remote_asn,
+        ibgp: agreed.ibgp,
     })
+}
+
+/// The AS number that it has to be, where there is only one.
+fn expected(config: &PeerConfig) -> Option<Asn> {
+    match config.remote_asn {
+        RemoteAsn::Number(asn) => Some(asn),
+        RemoteAsn::Internal => Some(config.local_asn),
+        RemoteAsn::External | RemoteAsn::Auto => None,
+    }
 }
 
 #[cfg(test)]

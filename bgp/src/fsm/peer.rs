@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use self::course::Ending;
 use super::connection::{Connection, Effect, Ends};
@@ -77,15 +78,13 @@ impl Peer {
 
     /// Begins, or begins again after a wait (RFC 4271 §8.2.2, events 1 and 4).
     pub(super) fn start(&mut self, now: Instant, shared: &mut Shared) {
-        if self.config.passive {
-            self.dial = Dial::Active { until: None };
-        } else {
-            let connection = shared.dial(self.index, &self.config);
-            self.dial = Dial::Connect {
-                connection,
+        self.dial = match self.config.dials() {
+            None => Dial::Active { until: None },
+            Some(remote) => Dial::Connect {
+                connection: shared.dial(self.index, &self.config, remote),
                 deadline: now + CONNECT_TIME,
-            };
-        }
+            },
+        };
         self.tell_state(now, shared);
     }
 
@@ -96,7 +95,7 @@ impl Peer {
 
     /// Takes a changed configuration that asks for no new session.
     pub(super) fn adjust(&mut self, now: Instant, config: PeerConfig, shared: &mut Shared) {
-        let passive_changed = config.passive != self.config.passive;
+        let passive_changed = config.dials() != self.config.dials();
         self.config = config;
         if !passive_changed {
             return;
@@ -128,7 +127,7 @@ impl Peer {
         }
         match self.dial {
             // The peer needs a moment to see the end of the old session, but is welcome.
-            Dial::Idle { until } if !self.config.passive => {
+            Dial::Idle { until } if self.config.dials().is_some() => {
                 self.dial = Dial::Active { until: Some(until) };
                 self.tell_state(now, shared);
             }
@@ -213,7 +212,7 @@ impl Peer {
         self.dial = Dial::Rest;
         let cause = Cause::ConnectFailed {
             error,
-            md5: self.config.password.is_some(),
+            md5: self.config.transport.password.is_some(),
         };
         if self.slots.best().is_some() {
             let peer = self.config.name.clone();
@@ -379,9 +378,14 @@ impl Peer {
         updates
     }
 
-    /// Whether the peer's address is this one.
+    /// Whether connections from this address are the peer's.
     pub(super) fn is_at(&self, address: IpAddr) -> bool {
-        self.config.address.ip().to_canonical() == address.to_canonical()
+        self.config.remote.contains(address)
+    }
+
+    /// Whether the peer's connections come from just this network.
+    pub(super) fn is_in(&self, network: IpNet) -> bool {
+        self.config.remote.network() == network
     }
 
     pub(super) fn status(&self, now: Instant, shared: &Shared) -> PeerStatus {
@@ -390,7 +394,7 @@ impl Peer {
         let counters = shared.rib.counters(self.index);
         PeerStatus {
             name: self.config.name.clone(),
-            address: self.config.address,
+            remote: self.config.remote,
             local_asn: self.config.local_asn,
             remote_asn: self.config.remote_asn,
             state: self.state,

@@ -1,6 +1,7 @@
 //! What all peers of a speaker have in common, and what each of them writes its outputs to.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -62,17 +63,22 @@ impl Shared {
         self.outputs.push_back(Output::Event(event));
     }
 
-    pub(super) fn dial(&mut self, peer: PeerIndex, config: &PeerConfig) -> ConnectionId {
+    pub(super) fn dial(
+        &mut self,
+        peer: PeerIndex,
+        config: &PeerConfig,
+        remote: SocketAddr,
+    ) -> ConnectionId {
         let connection = ConnectionId::Dialled(self.dials);
         self.dials += 1;
         self.owners.insert(connection, peer);
         self.outputs.push_back(Output::Connect {
             connection,
             peer: config.name.clone(),
-            remote: config.address,
-            source: config.source_address,
-            password: config.password.clone(),
-            user_timeout: config.hold_time.duration(),
+            remote,
+            source: config.transport.source_address,
+            password: config.transport.password.clone(),
+            user_timeout: config.timers.hold_time.duration(),
         });
         connection
     }

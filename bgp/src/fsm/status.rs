@@ -1,10 +1,11 @@
 //! A peer as an operator wants to see it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::io::State;
 use super::negotiate::Negotiated;
+use crate::config::{Remote, RemoteAsn};
 use crate::wire::Asn;
 
 /// Messages by type, in one direction, since the peer was configured.
@@ -35,12 +36,12 @@ impl MessageCounters {
 pub struct PeerStatus {
     /// The configured name.
     pub name: String,
-    /// The configured address.
-    pub address: SocketAddr,
+    /// Who it is.
+    pub remote: Remote,
     /// Our AS number towards it.
     pub local_asn: Asn,
-    /// Its AS number.
-    pub remote_asn: Asn,
+    /// Which AS number it may have.
+    pub remote_asn: RemoteAsn,
     /// The best state of its connections.
     pub state: State,
     /// How long it has been in that state.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use ipnet::IpNet;
 
 use super::*;
+use crate::config::{Timers, Transport};
 use crate::wire::{
     Asn, DecodeContext, ErrorCode, Family, Framer, Message, Open, RouteRefresh, UpdateBuilder,
     keepalive,
@@ -213,13 +214,19 @@ const INPUTS: &[(&str, Act)] = &[
     }),
     ("another hold time", |m| {
         m.input(Input::SetPeer(PeerConfig {
-            hold_time: crate::config::HoldTime::ZERO,
+            timers: Timers {
+                hold_time: crate::config::HoldTime::ZERO,
+                ..Timers::default()
+            },
             ..config()
         }));
     }),
     ("becomes passive", |m| {
         m.input(Input::SetPeer(PeerConfig {
-            passive: true,
+            transport: Transport {
+                passive: true,
+                ..Transport::default()
+            },
             ..config()
         }))
     }),

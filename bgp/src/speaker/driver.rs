@@ -143,7 +143,7 @@ impl Driver {
             Happening::Accepted(accepted) => self.accept(accepted),
             Happening::Command(Command::Input(input)) => {
                 if let Input::SetPeer(config) = &input {
-                    self.addresses.insert(config.name.clone(), config.address);
+                    self.addresses.insert(config.name.clone(), config.remote);
                 }
                 self.feed(input);
             }
@@ -224,13 +224,14 @@ impl Driver {
                     password,
                     user_timeout,
                 } => {
-                    if let Err(error) = self.listeners.expect(remote, password, user_timeout) {
+                    if let Err(error) = self.listeners.expect(remote.addr(), password, user_timeout)
+                    {
                         error!(%peer, address = %remote, "{error}; the peer does not run");
                         let reason = error.to_string();
                         answers.push(Input::PeerUnusable { peer, reason });
                     }
                 }
-                Output::Unlisten { remote } => self.listeners.forget(remote),
+                Output::Unlisten { remote } => self.listeners.forget(remote.addr()),
                 Output::Finish { connection } => {
                     if let Some(socket) = self.sockets.get_mut(&connection) {
                         socket.finish();

@@ -1,15 +1,15 @@
 //! Events in words, for the log.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use tracing::{debug, info, trace, warn};
 
+use crate::config::Remote;
 use crate::fsm::{Cause, Event, Input};
 use crate::wire::ErrorCode;
 
 /// Peers' addresses by name: an event has the name only.
-pub(super) type Addresses = HashMap<String, SocketAddr>;
+pub(super) type Addresses = HashMap<String, Remote>;
 
 /// Writes to the log what the machine is fed.
 pub(super) fn input(input: &Input) {

@@ -8,6 +8,7 @@ use bytes::BufMut;
 
 /// A four-octet autonomous system number, written in decimal ("asplain", RFC 5396 §2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Asn(pub u32);
 
 impl Asn {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 /// Address family identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Afi(pub u16);
 
 impl Afi {
@@ -17,6 +18,7 @@ impl Afi {
 
 /// Subsequent address family identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Safi(pub u8);
 
 impl Safi {
@@ -26,6 +28,7 @@ impl Safi {
 
 /// What a prefix is of: an address family together with what the route is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Family {
     /// The address family.
     pub afi: Afi,

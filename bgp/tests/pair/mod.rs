@@ -493,7 +493,7 @@ pub fn pair(change: impl Fn(&mut PeerConfig)) -> World {
     world.host("10.0.0.2", true);
     let mut ours = peer("b", "10.0.0.2", 65001, 65002);
     let mut theirs = peer("a", "10.0.0.1", 65002, 65001);
-    theirs.passive = true;
+    theirs.transport.passive = true;
     theirs.receive = true;
     change(&mut ours);
     change(&mut theirs);
@@ -503,7 +503,7 @@ pub fn pair(change: impl Fn(&mut PeerConfig)) -> World {
 }
 
 pub fn hold(seconds: u16) -> impl Fn(&mut PeerConfig) {
-    move |config| config.hold_time = HoldTime::from_secs(seconds).unwrap()
+    move |config| config.timers.hold_time = HoldTime::from_secs(seconds).unwrap()
 }
 
 pub fn net(text: &str) -> IpNet {

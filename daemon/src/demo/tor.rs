@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::config::{PeerConfig, Transport};
 use ferrolb_bgp::fsm::{Event, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Update};
@@ -60,7 +60,10 @@ impl Tor {
             };
             for (node, address) in nodes {
                 let peer = PeerConfig {
-                    passive: true,
+                    transport: Transport {
+                        passive: true,
+                        ..Transport::default()
+                    },
                     receive: true,
                     ..PeerConfig::new(*node, SocketAddr::from((*address, 179)), TOR_ASN, NODE_ASN)
                 };

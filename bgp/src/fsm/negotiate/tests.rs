@@ -1,6 +1,7 @@
 //! Every rule of RFC 4271 §6.2 by itself.
 
 use super::*;
+use crate::config::Timers;
 use crate::wire::Capability;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 2);
@@ -17,7 +18,7 @@ fn config() -> PeerConfig {
 fn open() -> Open {
     let theirs = PeerConfig {
         local_asn: Asn(4_200_000_001),
-        remote_asn: Asn(65001),
+        remote_asn: Asn(65001).into(),
         ..config()
     };
     our_open(&theirs, Ipv4Addr::new(10, 255, 0, 1))
@@ -61,7 +62,7 @@ fn wrong_version_names_ours() {
 #[test]
 fn wrong_zero_or_contradicting_as_is_2_2() {
     let wrong = PeerConfig {
-        remote_asn: Asn(65009),
+        remote_asn: Asn(65009).into(),
         ..config()
     };
     assert_eq!(refused(&open(), &wrong), (2, 2, vec![]));
@@ -142,7 +143,10 @@ fn hold_time_one_and_two_are_2_6_and_the_smaller_one_counts() {
         (HoldTime::ZERO, None)
     );
     let eager = PeerConfig {
-        keepalive_time: Some(Duration::from_secs(2)),
+        timers: Timers {
+            keepalive_time: Some(Duration::from_secs(2)),
+            ..Timers::default()
+        },
         ..config()
     };
     let eager = agree(&open(), &eager).unwrap();
@@ -157,7 +161,7 @@ fn without_capabilities_a_peer_speaks_ipv4_with_two_octets() {
         ..open()
     };
     let config = PeerConfig {
-        remote_asn: Asn(65002),
+        remote_asn: Asn(65002).into(),
         ..config()
     };
     let negotiated = agree(&plain, &config).unwrap();

@@ -169,8 +169,8 @@ impl Peer {
         if self.dial != Dial::Never {
             let wait = self
                 .backoff
-                .next(self.config.connect_retry, &mut shared.rng);
-            let next = (!self.config.passive).then(|| now + wait);
+                .next(self.config.timers.connect_retry, &mut shared.rng);
+            let next = self.config.dials().map(|_| now + wait);
             self.dial = if refuses_meanwhile(&cause, was_established) {
                 Dial::Idle { until: now + wait }
             } else {
