@@ -5,6 +5,7 @@
 //! new comes from it.
 
 pub mod advertisement;
+pub mod drain;
 pub mod peer;
 pub mod pool;
 pub mod selector;

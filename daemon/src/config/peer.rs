@@ -6,6 +6,7 @@ use std::time::Duration;
 use ferrolb_bgp::config::PASSWORD_MAX;
 use ferrolb_bgp::wire::Asn;
 
+use super::drain::Drain;
 use super::selector::Selectors;
 use crate::api::FieldError;
 use crate::api::Password;
@@ -49,6 +50,22 @@ pub struct Peer {
     pub password: Option<Password>,
     /// Carry the other family as well.
     pub dual_stack: bool,
+    /// Whether routes tell the weight of this node.
+    pub link_bandwidth: LinkBandwidth,
+    /// How routes leave when the node is to carry no more traffic.
+    pub drain: Drain,
+}
+
+/// Whether and how routes tell a peer the weight of this node (link bandwidth, RFC 10005).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkBandwidth {
+    /// All nodes weigh the same.
+    #[default]
+    Off,
+    /// As a transitive extended community: it passes through other ASes, and BIRD passes it on.
+    Transitive,
+    /// As a non-transitive one, the classic form that older routers know.
+    NonTransitive,
 }
 
 impl Peer {
@@ -122,6 +139,8 @@ pub fn parse(
         nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
         password: password_of(password, password_secret, secret)?,
         dual_stack: *dual_stack_address_family,
+        link_bandwidth: LinkBandwidth::Off,
+        drain: Drain::default(),
     };
     // What the engine would refuse is refused here, where it is seen by `check` too.
     match peer_config(&peer, "", &Node::default()).check() {
