@@ -561,7 +561,8 @@ fn a_peer_whose_password_another_one_at_its_address_contradicts_does_not_run() {
     let status = world.hosts[0].speaker.status(world.now());
     assert_eq!(status[0].state, State::Active);
     assert_eq!(status[1].state, State::Idle);
-    let (error, _) = status[1].last_error.as_ref().expect("told why");
+    let error = status[1].last_error.as_ref().expect("told why");
+    let error = &error.cause.text;
     assert!(
         error.contains("peer first has the same address but another password"),
         "{error}"

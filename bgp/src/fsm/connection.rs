@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::io::{ConnectionId, State};
 use super::negotiate::{Negotiated, negotiate, our_open};
-use super::status::MessageCounters;
+use super::status::{MessageCounters, SessionTimers};
 use super::timer::{earlier, jittered};
 use crate::config::PeerConfig;
 use crate::rib::SessionEncoding;
@@ -160,6 +160,29 @@ impl Connection {
         match self.phase {
             Phase::Established { since, .. } => Some(since),
             _ => None,
+        }
+    }
+
+    /// What is left of the timers.
+    pub(super) fn timers(&self, now: Instant) -> SessionTimers {
+        let left = |at: &Option<Instant>| at.map(|at| at.saturating_duration_since(now));
+        match &self.phase {
+            Phase::OpenSent { hold } => SessionTimers {
+                hold: left(&Some(*hold)),
+                ..SessionTimers::default()
+            },
+            Phase::OpenConfirm(session) => SessionTimers {
+                hold: left(&session.hold),
+                keepalive: left(&session.keepalive),
+                send_hold: None,
+            },
+            Phase::Established {
+                session, send_hold, ..
+            } => SessionTimers {
+                hold: left(&session.hold),
+                keepalive: left(&session.keepalive),
+                send_hold: left(send_hold),
+            },
         }
     }
 

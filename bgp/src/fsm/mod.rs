@@ -4,14 +4,21 @@
 //! Below it: `peer` (two connection slots, dialling, back-off), `connection` (RFC 4271 §8 from
 //! OpenSent on), `negotiate`, [`collision`], `timer`.
 
+mod cause;
 pub mod collision;
 mod connection;
 mod io;
+mod journal;
 mod negotiate;
 mod peer;
+mod record;
+#[cfg(feature = "serde")]
+mod seconds;
 mod shared;
 mod slots;
 mod status;
+mod summary;
+mod tally;
 mod timer;
 
 use std::collections::BTreeMap;
@@ -21,11 +28,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ipnet::IpNet;
 
+pub use self::cause::Cause;
 pub use self::io::{
-    Cause, ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State,
+    ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State,
 };
+pub use self::journal::{JournalEntry, JournalEvent};
 pub use self::negotiate::Negotiated;
-pub use self::status::{MessageCounters, PeerStatus};
+pub use self::status::{
+    LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, SessionTimers,
+    UpdateErrors,
+};
+pub use self::summary::{CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary};
+pub use self::tally::{AttributeErrorCount, PrefixCount};
 
 use self::connection::Ends;
 use self::peer::Peer;
@@ -162,6 +176,13 @@ impl Speaker {
             .filter_map(|index| self.peers.get(index))
             .map(|peer| peer.status(now, &self.shared))
             .collect()
+    }
+
+    /// All there is to know about the peer of this name.
+    #[must_use]
+    pub fn peer(&self, now: Instant, name: &str) -> Option<PeerDetail> {
+        let peer = self.peers.get(self.names.get(name)?)?;
+        Some(peer.detail(now, &self.shared))
     }
 
     /// What the peer of this name holds from us.

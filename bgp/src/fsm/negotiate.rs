@@ -11,10 +11,12 @@ const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
 
 /// What a session runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Negotiated {
     /// The smaller of both hold times.
     pub hold_time: HoldTime,
-    /// How often we send a KEEPALIVE, before jitter; `None` with hold time zero.
+    /// How often we send a KEEPALIVE, before jitter, in seconds; `None` with hold time zero.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
     pub keepalive_time: Option<Duration>,
     /// The families both ends offered, in our order.
     pub families: Vec<Family>,

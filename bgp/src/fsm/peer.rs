@@ -1,6 +1,7 @@
 //! One configured peer: its two connection slots, and when to dial.
 
 mod course;
+mod view;
 
 use std::io;
 use std::net::IpAddr;
@@ -10,15 +11,18 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use self::course::Ending;
+use super::cause::Cause;
 use super::connection::{Connection, Effect, Ends};
-use super::io::{Cause, ConnectionId, Event, IoFailure, RejectReason, State};
+use super::io::{ConnectionId, Event, IoFailure, RejectReason, State};
+use super::journal::JournalEvent;
+use super::record::Record;
 use super::shared::Shared;
 use super::slots::Slots;
-use super::status::{MessageCounters, PeerStatus};
+use super::status::MessageCounters;
 use super::timer::{Backoff, earlier};
 use crate::config::PeerConfig;
 use crate::rib::PeerIndex;
-use crate::wire::{MessageType, Notification, subcode};
+use crate::wire::{Message, MessageType, Notification, subcode};
 
 /// How long dialling may take.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
@@ -51,10 +55,9 @@ pub(super) struct Peer {
     /// The state last told, and since when.
     state: State,
     since: Instant,
-    last_error: Option<(Cause, Instant)>,
+    record: Record,
     sent: MessageCounters,
     received: MessageCounters,
-    prefixes_received: u64,
     established_count: u64,
 }
 
@@ -68,10 +71,9 @@ impl Peer {
             backoff: Backoff::default(),
             state: State::Idle,
             since: now,
-            last_error: None,
+            record: Record::default(),
             sent: MessageCounters::default(),
             received: MessageCounters::default(),
-            prefixes_received: 0,
             established_count: 0,
         }
     }
@@ -96,6 +98,10 @@ impl Peer {
     /// Takes a changed configuration that asks for no new session.
     pub(super) fn adjust(&mut self, now: Instant, config: PeerConfig, shared: &mut Shared) {
         let passive_changed = config.dials() != self.config.dials();
+        if self.config != config {
+            let event = JournalEvent::Configured { reset: false };
+            self.record.journal.note(now, event);
+        }
         self.config = config;
         if !passive_changed {
             return;
@@ -120,6 +126,8 @@ impl Peer {
         self.stop_dialling(shared);
         self.dial = Dial::Rest;
         self.config = config;
+        let event = JournalEvent::Configured { reset: true };
+        self.record.journal.note(now, event);
         self.backoff.reset();
         let notification = Notification::cease(subcode::cease::OTHER_CONFIGURATION_CHANGE);
         for id in self.slots.ids() {
@@ -194,7 +202,9 @@ impl Peer {
         }
         self.dial = Dial::Rest;
         let fallback = shared.config.router_id_fallback;
-        self.slots.dialled = Some(Connection::new(now, id, ends, &self.config, fallback));
+        let connection = Connection::new(now, id, ends, &self.config, fallback);
+        self.record.open_sent(now, &connection.open);
+        self.slots.dialled = Some(connection);
         self.tell_state(now, shared);
     }
 
@@ -215,12 +225,7 @@ impl Peer {
             md5: self.config.transport.password.is_some(),
         };
         if self.slots.best().is_some() {
-            let peer = self.config.name.clone();
-            shared.emit(Event::ConnectionClosed {
-                peer,
-                connection: id,
-                cause,
-            });
+            self.connection_closed(now, id, cause, shared);
         } else {
             self.retry(now, cause, false, shared);
         }
@@ -267,7 +272,9 @@ impl Peer {
         }
         shared.owners.insert(id, self.index);
         let fallback = shared.config.router_id_fallback;
-        self.slots.accepted = Some(Connection::new(now, id, ends, &self.config, fallback));
+        let connection = Connection::new(now, id, ends, &self.config, fallback);
+        self.record.open_sent(now, &connection.open);
+        self.slots.accepted = Some(connection);
         self.tell_state(now, shared);
     }
 
@@ -287,6 +294,9 @@ impl Peer {
             };
             if let Ok(message) = &arrival {
                 count(&mut self.received, message.kind());
+                if let Message::Open(open) = message {
+                    self.record.open_received(now, open);
+                }
             }
             let effect = connection.step(now, arrival, &self.config, &mut shared.rng);
             self.apply(now, id, effect, shared);
@@ -388,49 +398,13 @@ impl Peer {
         self.config.remote.network() == network
     }
 
-    pub(super) fn status(&self, now: Instant, shared: &Shared) -> PeerStatus {
-        let best = self.slots.best();
-        let negotiated = best.and_then(Connection::negotiated);
-        let counters = shared.rib.counters(self.index);
-        PeerStatus {
-            name: self.config.name.clone(),
-            remote: self.config.remote,
-            local_asn: self.config.local_asn,
-            remote_asn: self.config.remote_asn,
-            state: self.state,
-            since: now.saturating_duration_since(self.since),
-            negotiated: negotiated.cloned(),
-            local_address: best.map(|connection| connection.local.ip()),
-            local_router_id: best.map(|connection| connection.open.router_id),
-            remote_router_id: negotiated.map(|negotiated| negotiated.remote_router_id),
-            last_error: self
-                .last_error
-                .as_ref()
-                .map(|(cause, at)| (cause.to_string(), now.saturating_duration_since(*at))),
-            retry_in: match self.dial {
-                Dial::Idle { until } | Dial::Active { until: Some(until) } => {
-                    Some(until.saturating_duration_since(now))
-                }
-                _ => None,
-            },
-            sent: MessageCounters {
-                update: self.sent.update + counters.updates,
-                ..self.sent
-            },
-            received: self.received,
-            prefixes_advertised: counters.prefixes,
-            prefixes_received: self.prefixes_received,
-            established_count: self.established_count,
-        }
-    }
-
     fn apply(&mut self, now: Instant, id: ConnectionId, effect: Effect, shared: &mut Shared) {
         match effect {
             Effect::None => {}
             Effect::Opened => self.collide(now, id, shared),
             Effect::Established => self.established(now, id, shared),
             Effect::Update(update) => {
-                self.prefixes_received += update.announced().count() as u64;
+                self.record.tally.update(&update);
                 if self.config.receive {
                     let peer = self.config.name.clone();
                     shared.emit(Event::Received { peer, update });
@@ -466,6 +440,11 @@ impl Peer {
         if to != self.state {
             let from = std::mem::replace(&mut self.state, to);
             self.since = now;
+            if from.max(to) > State::Connect {
+                self.record
+                    .journal
+                    .note(now, JournalEvent::State { from, to });
+            }
             let peer = self.config.name.clone();
             shared.emit(Event::StateChanged { peer, from, to });
         }

@@ -4,12 +4,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::io::State;
+use super::journal::JournalEntry;
 use super::negotiate::Negotiated;
-use crate::config::{Remote, RemoteAsn};
+use super::summary::{CauseSummary, NotificationSummary, OpenSummary};
+use super::tally::{AttributeErrorCount, PrefixCount};
+use crate::config::{PeerConfig, Remote, RemoteAsn};
 use crate::wire::Asn;
 
 /// Messages by type, in one direction, since the peer was configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MessageCounters {
     /// OPEN.
     pub open: u64,
@@ -33,9 +37,14 @@ impl MessageCounters {
 
 /// A snapshot of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PeerStatus {
-    /// The configured name.
+    /// The configured name; of a dynamic neighbour, its template's and its address:
+    /// `rack@192.0.2.7`.
     pub name: String,
+    /// The name of the template, if this is a dynamic neighbour. The template itself has a network
+    /// as its [`remote`](Self::remote), and never a session.
+    pub template: Option<String>,
     /// Who it is.
     pub remote: Remote,
     /// Our AS number towards it.
@@ -44,7 +53,8 @@ pub struct PeerStatus {
     pub remote_asn: RemoteAsn,
     /// The best state of its connections.
     pub state: State,
-    /// How long it has been in that state.
+    /// How long it has been in that state, in seconds.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
     pub since: Duration,
     /// What the session, or the one being opened, runs with.
     pub negotiated: Option<Negotiated>,
@@ -54,9 +64,11 @@ pub struct PeerStatus {
     pub local_router_id: Option<Ipv4Addr>,
     /// The peer's.
     pub remote_router_id: Option<Ipv4Addr>,
-    /// Why the last session or attempt ended, with what to do about it; and how long ago.
-    pub last_error: Option<(String, Duration)>,
-    /// When we dial again, if we are waiting for that.
+    /// Why the last session or attempt ended.
+    pub last_error: Option<LastError>,
+    /// In how many seconds we dial again, or take the peer's connections again, if we are waiting
+    /// for that.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
     pub retry_in: Option<Duration>,
     /// Messages sent.
     pub sent: MessageCounters,
@@ -67,6 +79,85 @@ pub struct PeerStatus {
     /// Announcements of prefixes in this session, counted one by one: an announcement repeated
     /// counts again, since received routes are not kept.
     pub prefixes_received: u64,
+    /// What was wrong with UPDATEs of the peer, since it was configured.
+    pub update_errors: UpdateErrors,
     /// How many sessions came up since the peer was configured.
     pub established_count: u64,
+}
+
+/// UPDATEs with something wrong in them that the session survived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct UpdateErrors {
+    /// UPDATEs that counted as withdrawals (RFC 7606).
+    pub treated_as_withdraw: u64,
+    /// Attributes that were left out (RFC 7606).
+    pub attributes_discarded: u64,
+    /// Prefixes announced with a path nobody could use: our own AS in it, or our own address as
+    /// its next hop (RFC 4271 §6.3, §9.1.2). No errors: they are common where routers send back
+    /// what they get.
+    pub ineligible: u64,
+}
+
+/// Why the last session or attempt ended, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LastError {
+    /// Why.
+    pub cause: CauseSummary,
+    /// How long ago, in seconds.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    pub ago: Duration,
+}
+
+/// A NOTIFICATION and how long ago it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PastNotification {
+    /// The NOTIFICATION.
+    pub notification: NotificationSummary,
+    /// How long ago, in seconds.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    pub ago: Duration,
+}
+
+/// What is left of the timers of a session, or of the one being opened, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SessionTimers {
+    /// Until the peer counts as dead; before its OPEN, until we stop waiting for that.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+    pub hold: Option<Duration>,
+    /// Until we send a KEEPALIVE.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+    pub keepalive: Option<Duration>,
+    /// Until the peer counts as one that doesn't read (RFC 9687).
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+    pub send_hold: Option<Duration>,
+}
+
+/// All there is to know about one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PeerDetail {
+    /// In short.
+    pub status: PeerStatus,
+    /// As configured; without the password.
+    pub config: PeerConfig,
+    /// Our latest OPEN.
+    pub open_sent: Option<OpenSummary>,
+    /// The peer's latest OPEN.
+    pub open_received: Option<OpenSummary>,
+    /// The session's timers.
+    pub timers: SessionTimers,
+    /// Prefixes announced and withdrawn by the peer in this session, by family.
+    pub prefixes: Vec<PrefixCount>,
+    /// Errors in UPDATEs, by attribute and what was done, since the peer was configured.
+    pub attribute_errors: Vec<AttributeErrorCount>,
+    /// The last NOTIFICATION we sent.
+    pub last_sent: Option<PastNotification>,
+    /// The last NOTIFICATION the peer sent.
+    pub last_received: Option<PastNotification>,
+    /// What happened, the oldest first; bounded.
+    pub journal: Vec<JournalEntry>,
 }

@@ -14,7 +14,7 @@ use tracing::{debug, error, warn};
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::socket::{DialOptions, Progress, Socket, Written};
-use crate::fsm::{ConnectionId, Event, Input, IoFailure, Output, PeerStatus, Speaker};
+use crate::fsm::{ConnectionId, Event, Input, IoFailure, Output, PeerDetail, PeerStatus, Speaker};
 use crate::rib::Route;
 
 /// Octets read, or taken from the machine, at a time.
@@ -29,6 +29,7 @@ const COMMANDS_PER_TURN: usize = 64;
 pub(super) enum Command {
     Input(Input),
     Status(oneshot::Sender<Vec<PeerStatus>>),
+    Peer(String, oneshot::Sender<Option<Box<PeerDetail>>>),
     Advertised(String, oneshot::Sender<Vec<(IpNet, Route)>>),
 }
 
@@ -150,6 +151,9 @@ impl Driver {
             // Whoever asked may have gone meanwhile.
             Happening::Command(Command::Status(answer)) => {
                 drop(answer.send(self.speaker.status(now())));
+            }
+            Happening::Command(Command::Peer(name, answer)) => {
+                drop(answer.send(self.speaker.peer(now(), &name).map(Box::new)));
             }
             Happening::Command(Command::Advertised(peer, answer)) => {
                 let routes = self.speaker.advertised(&peer);

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::driver::{Command, Driver};
 use self::listener::Listeners;
 use crate::config::{ConfigError, PeerConfig};
-use crate::fsm::{Event, Input, PeerRoutes, PeerStatus, Speaker, SpeakerConfig};
+use crate::fsm::{Event, Input, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig};
 use crate::rib::Route;
 
 /// What a speaker is started with.
@@ -124,6 +124,14 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.send(Command::Status(sender));
         answer.await.unwrap_or_default()
+    }
+
+    /// All there is to know about one peer; `None` if there is none of that name, or the speaker has
+    /// ended.
+    pub async fn peer(&self, name: impl Into<String>) -> Option<PeerDetail> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Command::Peer(name.into(), sender));
+        answer.await.ok().flatten().map(|detail| *detail)
     }
 
     /// What a peer holds from us, in no order.

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::cause::Cause;
 use super::super::collision::{Identity, Side, winner};
-use super::super::io::{Cause, ConnectionId, Event, State};
+use super::super::io::{ConnectionId, Event, State};
+use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
 use super::{Dial, Peer};
 use crate::config::HoldTime;
@@ -80,7 +82,7 @@ impl Peer {
         }
         self.stop_dialling(shared);
         self.established_count += 1;
-        self.prefixes_received = 0;
+        self.record.tally.session();
         let Some(connection) = self.slots.get(id) else {
             return;
         };
@@ -90,6 +92,10 @@ impl Peer {
         let Some(encoding) = connection.encoding(&self.config) else {
             return;
         };
+        let event = JournalEvent::Established {
+            negotiated: negotiated.clone(),
+        };
+        self.record.journal.note(now, event);
         let peer = &self.config.name;
         shared.emit(Event::Established {
             peer: peer.clone(),
@@ -146,15 +152,27 @@ impl Peer {
             }
         };
         if self.slots.best().is_some() || matches!(self.dial, Dial::Connect { .. }) {
-            let peer = self.config.name.clone();
-            shared.emit(Event::ConnectionClosed {
-                peer,
-                connection: id,
-                cause,
-            });
+            self.connection_closed(now, id, cause, shared);
         } else {
             self.retry(now, cause, since.is_some(), shared);
         }
+    }
+
+    /// One of two connections, or of connection and dial, is gone.
+    pub(super) fn connection_closed(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        cause: Cause,
+        shared: &mut Shared,
+    ) {
+        self.record.connection_closed(now, &cause);
+        let peer = self.config.name.clone();
+        shared.emit(Event::ConnectionClosed {
+            peer,
+            connection,
+            cause,
+        });
     }
 
     /// The last connection is gone: wait, then try again, unless we were told to stop.
@@ -189,7 +207,7 @@ impl Peer {
         retry: Option<Duration>,
         shared: &mut Shared,
     ) {
-        self.last_error = Some((cause.clone(), now));
+        self.record.ended(now, &cause, was_established, retry);
         let peer = self.config.name.clone();
         shared.emit(Event::Down {
             peer,

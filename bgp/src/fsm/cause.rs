@@ -1,0 +1,171 @@
+//! Why sessions end, in words that say what to do, and in codes for machines.
+
+use std::fmt;
+use std::io;
+
+use super::io::{IoFailure, State};
+use crate::wire::{ErrorCode, Notification};
+
+/// Why a session, or an attempt at one, ended. Its `Display` says what to do where that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Dialling failed.
+    ConnectFailed {
+        /// The kernel's answer.
+        error: IoFailure,
+        /// Whether TCP MD5 is on: then silence may mean a wrong password.
+        md5: bool,
+    },
+    /// We ended it, with this NOTIFICATION.
+    Sent(Notification),
+    /// The peer ended it, with this NOTIFICATION.
+    Received(Notification),
+    /// The connection ended without a NOTIFICATION.
+    Closed {
+        /// The state it was in.
+        state: State,
+        /// What broke it; `None`: the peer closed it in order.
+        error: Option<IoFailure>,
+    },
+    /// The peer didn't read for too long (RFC 9687).
+    SendHoldTimerExpired,
+    /// The configuration can't be put into effect.
+    Unusable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Cause {
+    /// What kind of cause it is, in a word that stays the same from release to release.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ConnectFailed { error, .. } => match error.kind {
+                io::ErrorKind::ConnectionRefused => "connection-refused",
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no-route",
+                io::ErrorKind::AddrNotAvailable => "source-address-missing",
+                io::ErrorKind::TimedOut => "connect-timeout",
+                _ => "connect-failed",
+            },
+            Self::Sent(notification) => match (notification.code, notification.subcode) {
+                (ErrorCode::OPEN, 2) => "wrong-asn",
+                (ErrorCode::OPEN, 3) => "bad-router-id",
+                (ErrorCode::OPEN, 7) => "no-common-family",
+                (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired",
+                (ErrorCode::CEASE, 1) => "prefix-limit",
+                (ErrorCode::CEASE, 10) => "bfd-down",
+                _ => "notification-sent",
+            },
+            Self::Received(notification) => match (notification.code, notification.subcode) {
+                (ErrorCode::OPEN, 2) => "wrong-asn-at-peer",
+                (ErrorCode::OPEN, 3) => "bad-router-id-at-peer",
+                (ErrorCode::OPEN, 4 | 7) => "capability-refused",
+                (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired-at-peer",
+                (ErrorCode::CEASE, 1) => "prefix-limit-at-peer",
+                (ErrorCode::CEASE, 2) => "peer-shut-down",
+                (ErrorCode::CEASE, 3 | 5) => "rejected-by-peer",
+                (ErrorCode::CEASE, 10) => "bfd-down-at-peer",
+                _ => "notification-received",
+            },
+            Self::Closed { error: None, .. } => "closed-without-notification",
+            Self::Closed { error: Some(_), .. } => "connection-broken",
+            Self::SendHoldTimerExpired => "send-hold-timer-expired",
+            Self::Unusable { .. } => "unusable",
+        }
+    }
+
+    /// The NOTIFICATION that ended it, if one did, and whether we sent it.
+    #[must_use]
+    pub fn notification(&self) -> Option<(&Notification, bool)> {
+        match self {
+            Self::Sent(notification) => Some((notification, true)),
+            Self::Received(notification) => Some((notification, false)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectFailed { error, md5 } => {
+                write!(
+                    f,
+                    "can't connect: {}{}",
+                    error.text,
+                    connect_advice(error.kind, *md5)
+                )
+            }
+            Self::Sent(notification) => {
+                write!(f, "sent {notification}{}", sent_advice(notification))
+            }
+            Self::Received(notification) => {
+                write!(f, "received {notification}")?;
+                if let Some(text) = notification.shutdown_text() {
+                    write!(f, " \"{}\"", text.escape_debug())?;
+                }
+                f.write_str(received_advice(notification))
+            }
+            Self::Closed { state, error } => {
+                match error {
+                    None => f.write_str("the peer closed the connection without a NOTIFICATION")?,
+                    Some(error) => write!(f, "the connection broke: {}", error.text)?,
+                }
+                write!(f, " (state {state})")?;
+                if *state == State::OpenSent {
+                    f.write_str(
+                        "; it probably doesn't know us as a neighbour: compare address, AS \
+                         numbers and password on both sides",
+                    )?;
+                }
+                Ok(())
+            }
+            Self::SendHoldTimerExpired => {
+                f.write_str("Send Hold Timer Expired: the peer stopped reading (RFC 9687)")
+            }
+            Self::Unusable { reason } => write!(f, "the peer can't run: {reason}"),
+        }
+    }
+}
+
+fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
+    match kind {
+        io::ErrorKind::ConnectionRefused => {
+            "; nothing listens there, or the router doesn't know this address as a neighbour"
+        }
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "; check the route to the peer and its address"
+        }
+        io::ErrorKind::AddrNotAvailable => "; the source address is not on this host",
+        io::ErrorKind::TimedOut if md5 => {
+            "; wrong or missing TCP MD5 password on one side, a firewall, or a wrong address"
+        }
+        io::ErrorKind::TimedOut => {
+            "; a firewall, a wrong address, or the router demands a TCP MD5 password"
+        }
+        _ => "",
+    }
+}
+
+fn sent_advice(notification: &Notification) -> &'static str {
+    match (notification.code, notification.subcode) {
+        (ErrorCode::OPEN, 2) => "; the peer's AS number is not the configured one",
+        (ErrorCode::OPEN, 3) => "; the peer's router ID is 0.0.0.0, or the same as ours",
+        (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
+        (ErrorCode::HOLD_TIMER_EXPIRED, _) => "; nothing was heard from the peer for the hold time",
+        _ => "",
+    }
+}
+
+fn received_advice(notification: &Notification) -> &'static str {
+    match (notification.code, notification.subcode) {
+        (ErrorCode::OPEN, 2) => "; the router expects another AS number from us",
+        (ErrorCode::OPEN, 3) => "; two routers have the same router ID",
+        (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
+        (ErrorCode::CEASE, 1) => "; we announce more prefixes than the router allows",
+        (ErrorCode::CEASE, 3 | 5) => "; the router isn't configured to talk to us",
+        _ => "",
+    }
+}

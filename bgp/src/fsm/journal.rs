@@ -1,0 +1,217 @@
+//! What happened to a peer, the latest of it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::io::{RejectReason, State};
+use super::negotiate::Negotiated;
+use super::summary::{CauseSummary, OpenSummary};
+
+/// Entries kept for each peer.
+const KEPT: usize = 128;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum JournalEvent {
+    /// The peer was configured, or its configuration changed.
+    Configured {
+        /// A running session must be negotiated anew for it.
+        reset: bool,
+    },
+    /// The state changed. Going from one attempt to the next isn't noted: `Ended` tells of it.
+    State {
+        /// Before.
+        from: State,
+        /// Now.
+        to: State,
+    },
+    /// We said who we are.
+    OpenSent {
+        /// What we said.
+        open: OpenSummary,
+    },
+    /// The peer said who it is.
+    OpenReceived {
+        /// What it said.
+        open: OpenSummary,
+    },
+    /// A session is up.
+    Established {
+        /// What both ends agreed on.
+        negotiated: Negotiated,
+    },
+    /// A session, or an attempt at one, ended.
+    Ended {
+        /// Why.
+        cause: CauseSummary,
+        /// Whether a session was up.
+        was_established: bool,
+        /// When we dial again, in seconds; none if we don't by ourselves.
+        #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+        retry: Option<Duration>,
+    },
+    /// One of two connections went; the other lives on.
+    ConnectionClosed {
+        /// Why.
+        cause: CauseSummary,
+    },
+    /// A connection of the peer was turned away.
+    Rejected {
+        /// Why.
+        reason: RejectReason,
+    },
+    /// BFD says something else than before (RFC 5882).
+    Bfd {
+        /// Its state before.
+        from: String,
+        /// Its state now.
+        to: String,
+        /// What made it change.
+        reason: String,
+    },
+}
+
+impl JournalEvent {
+    /// Whether it is the same again, so that counting is enough.
+    fn repeats(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Ended {
+                    cause,
+                    was_established,
+                    retry: _,
+                },
+                Self::Ended {
+                    cause: old_cause,
+                    was_established: old_established,
+                    retry: _,
+                },
+            ) => cause == old_cause && was_established == old_established,
+            _ => self == other,
+        }
+    }
+}
+
+/// An entry of a peer's journal as it is handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct JournalEntry {
+    /// How long ago, in seconds; the last time, if it happened more than once.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    pub age: Duration,
+    /// How long ago it happened first, in seconds.
+    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    pub first_age: Duration,
+    /// How often it happened in a row.
+    pub times: u64,
+    /// What happened.
+    pub event: JournalEvent,
+}
+
+#[derive(Debug)]
+struct Entry {
+    first: Instant,
+    at: Instant,
+    times: u64,
+    event: JournalEvent,
+}
+
+/// The journal of one peer: bounded, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    entries: VecDeque<Entry>,
+}
+
+impl Journal {
+    /// Writes down what happened. What happens again and again costs one entry.
+    pub(super) fn note(&mut self, at: Instant, event: JournalEvent) {
+        if let Some(last) = self.entries.back_mut()
+            && event.repeats(&last.event)
+        {
+            last.at = at;
+            last.times += 1;
+            last.event = event;
+            return;
+        }
+        if self.entries.len() == KEPT {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(Entry {
+            first: at,
+            at,
+            times: 1,
+            event,
+        });
+    }
+
+    /// All of it, oldest first.
+    pub(super) fn entries(&self, now: Instant) -> Vec<JournalEntry> {
+        let entry = |entry: &Entry| JournalEntry {
+            age: now.saturating_duration_since(entry.at),
+            first_age: now.saturating_duration_since(entry.first),
+            times: entry.times,
+            event: entry.event.clone(),
+        };
+        self.entries.iter().map(entry).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(from: State) -> JournalEvent {
+        let to = State::Idle;
+        JournalEvent::State { from, to }
+    }
+
+    #[test]
+    fn only_the_latest_entries_are_kept_in_order() {
+        let start = Instant::now();
+        let mut journal = Journal::default();
+        for second in 0..300 {
+            let from = if second % 2 == 0 {
+                State::Established
+            } else {
+                State::OpenSent
+            };
+            journal.note(start + Duration::from_secs(second), state(from));
+        }
+        let entries = journal.entries(start + Duration::from_secs(300));
+        assert_eq!(entries.len(), KEPT);
+        assert_eq!(entries[KEPT - 1].age, Duration::from_secs(1));
+        assert_eq!(entries[KEPT - 1].event, state(State::OpenSent));
+        assert!(entries.is_sorted_by(|a, b| a.age > b.age));
+    }
+
+    #[test]
+    fn a_failure_that_repeats_is_one_entry_with_the_latest_wait() {
+        let start = Instant::now();
+        let mut journal = Journal::default();
+        let ended = |retry| JournalEvent::Ended {
+            cause: CauseSummary {
+                code: "connection-refused".into(),
+                text: "can't connect".to_owned(),
+                notification: None,
+            },
+            was_established: false,
+            retry: Some(Duration::from_secs(retry)),
+        };
+        for second in 1..=60 {
+            journal.note(start + Duration::from_secs(second), ended(second));
+        }
+        journal.note(
+            start + Duration::from_secs(61),
+            JournalEvent::Configured { reset: true },
+        );
+        let entries = journal.entries(start + Duration::from_secs(70));
+        assert_eq!(entries.len(), 2);
+        assert_eq!((entries[0].times, entries[1].times), (60, 1));
+        assert_eq!(entries[0].age, Duration::from_secs(10));
+        assert_eq!(entries[0].first_age, Duration::from_secs(69));
+        assert_eq!(entries[0].event, ended(60));
+    }
+}

@@ -1,0 +1,119 @@
+//! Messages and causes as people and programs read them: words beside the numbers.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use super::cause::Cause;
+use crate::wire::{Asn, Capability, Notification, Open};
+
+/// Capabilities kept of one OPEN: nobody has more, unless to fill our memory.
+const CAPABILITIES_KEPT: usize = 64;
+/// Octets of a NOTIFICATION's data that are kept.
+const DATA_KEPT: usize = 1024;
+
+/// An OPEN, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct OpenSummary {
+    /// The version of BGP.
+    pub version: u8,
+    /// The AS number, from the capability where the field is too small for it.
+    pub asn: Asn,
+    /// The hold time offered, in seconds.
+    pub hold_time: u16,
+    /// The BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// What was offered, in the order sent; the first 64.
+    pub capabilities: Vec<CapabilitySummary>,
+}
+
+/// One capability of an OPEN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct CapabilitySummary {
+    /// Its code.
+    pub code: u8,
+    /// What it says.
+    pub text: String,
+}
+
+impl From<&Open> for OpenSummary {
+    fn from(open: &Open) -> Self {
+        let four_octets = open.capabilities.iter().find_map(|c| match c {
+            Capability::FourOctetAsn(asn) => Some(*asn),
+            _ => None,
+        });
+        let capabilities = open.capabilities.iter().take(CAPABILITIES_KEPT);
+        let capabilities = capabilities.map(|c| CapabilitySummary {
+            code: c.code().0,
+            text: c.to_string(),
+        });
+        Self {
+            version: open.version,
+            asn: four_octets.unwrap_or(Asn(open.asn.into())),
+            hold_time: open.hold_time,
+            router_id: open.router_id,
+            capabilities: capabilities.collect(),
+        }
+    }
+}
+
+/// A NOTIFICATION, in words and in octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NotificationSummary {
+    /// We sent it; otherwise the peer did.
+    pub sent: bool,
+    /// Error code.
+    pub code: u8,
+    /// Error subcode.
+    pub subcode: u8,
+    /// Both by name and number, as `Cease/Administrative Shutdown (6/2)`.
+    pub name: String,
+    /// What the operator on the other side has to say (RFC 9003).
+    pub text: Option<String>,
+    /// The data field in hexadecimal, its first 1024 octets.
+    pub data: String,
+}
+
+impl NotificationSummary {
+    pub(super) fn new(notification: &Notification, sent: bool) -> Self {
+        let mut data = String::new();
+        for octet in notification.data.iter().take(DATA_KEPT) {
+            // Writing to a String doesn't fail.
+            let _ = write!(data, "{octet:02x}");
+        }
+        Self {
+            sent,
+            code: notification.code.0,
+            subcode: notification.subcode,
+            name: notification.to_string(),
+            text: notification.shutdown_text(),
+            data,
+        }
+    }
+}
+
+/// Why a session, or an attempt at one, ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct CauseSummary {
+    /// [`Cause::code`].
+    pub code: Cow<'static, str>,
+    /// In words, with what to do about it where that is known.
+    pub text: String,
+    /// The NOTIFICATION that ended it, if one did.
+    pub notification: Option<NotificationSummary>,
+}
+
+impl From<&Cause> for CauseSummary {
+    fn from(cause: &Cause) -> Self {
+        let notification = cause.notification();
+        Self {
+            code: cause.code().into(),
+            text: cause.to_string(),
+            notification: notification.map(|(n, sent)| NotificationSummary::new(n, sent)),
+        }
+    }
+}

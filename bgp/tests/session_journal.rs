@@ -1,0 +1,130 @@
+//! What a peer's journal and detail tell after the fact.
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod pair;
+
+use ferrolb_bgp::fsm::{Input, JournalEvent, PeerDetail, State};
+use ferrolb_bgp::wire::Asn;
+use pair::{World, net, pair, route, routes, seconds};
+
+fn detail(world: &World, host: usize) -> PeerDetail {
+    let name = if host == 0 { "b" } else { "a" };
+    let detail = world.hosts[host].speaker.peer(world.now(), name);
+    detail.expect("configured")
+}
+
+/// The journal in short words.
+fn words(detail: &PeerDetail) -> Vec<String> {
+    let word = |event: &JournalEvent| match event {
+        JournalEvent::Configured { reset } => format!("configured {reset}"),
+        JournalEvent::State { from, to } => format!("{from}-{to}"),
+        JournalEvent::OpenSent { .. } => "open sent".to_owned(),
+        JournalEvent::OpenReceived { .. } => "open received".to_owned(),
+        JournalEvent::Established { .. } => "established".to_owned(),
+        JournalEvent::Ended { cause, .. } => cause.code.to_string(),
+        other => format!("{other:?}"),
+    };
+    let entries = detail.journal.iter();
+    entries.map(|entry| word(&entry.event)).collect()
+}
+
+#[test]
+fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
+    let mut world = pair(|_| {});
+    world.input(1, Input::OpenGate);
+    let changes = vec![(net("203.0.113.0/24"), route(5))];
+    world.input(1, routes("a", changes));
+    world.until(seconds(2), "session up", World::established);
+    world.run(seconds(10));
+    let text = "maintenance until noon".to_owned();
+    world.input(1, Input::Shutdown { text });
+    world.run(std::time::Duration::from_millis(100));
+
+    let ours = detail(&world, 0);
+    assert_eq!(
+        words(&ours),
+        [
+            "configured true",
+            "open sent",
+            "Connect-OpenSent",
+            "open received",
+            "OpenSent-OpenConfirm",
+            "established",
+            "OpenConfirm-Established",
+            "peer-shut-down",
+            "Established-Active",
+        ]
+    );
+    let open = ours.open_received.as_ref().expect("it came");
+    assert_eq!((open.asn, open.hold_time), (Asn(65002), 90));
+    assert!(
+        open.capabilities.iter().any(|c| c.code == 65),
+        "{:?}",
+        open.capabilities
+    );
+    assert_eq!(
+        ours.open_sent.as_ref().map(|open| open.asn),
+        Some(Asn(65001))
+    );
+    let last = ours.last_received.as_ref().expect("it said why");
+    assert_eq!((last.notification.code, last.notification.subcode), (6, 2));
+    assert_eq!(
+        last.notification.text.as_deref(),
+        Some("maintenance until noon")
+    );
+    assert!(last.notification.data.starts_with("166d61696e"));
+    assert!(!last.notification.sent && ours.last_sent.is_none());
+    let error = ours.status.last_error.as_ref().expect("the same");
+    assert_eq!(error.cause.code, "peer-shut-down");
+    assert!(
+        detail(&world, 1)
+            .last_sent
+            .is_some_and(|n| n.notification.sent)
+    );
+}
+
+#[test]
+fn timers_and_counters_of_a_running_session_are_told() {
+    let mut world = pair(|_| {});
+    world.input(0, Input::OpenGate);
+    let changes = vec![
+        (net("203.0.113.0/24"), route(5)),
+        (net("198.51.100.0/24"), route(5)),
+    ];
+    world.input(0, routes("b", changes));
+    world.until(seconds(2), "session up", World::established);
+    world.run(seconds(1));
+    world.input(0, routes("b", vec![(net("203.0.113.0/24"), None)]));
+    world.run(seconds(1));
+
+    let theirs = detail(&world, 1);
+    assert_eq!(theirs.status.state, State::Established);
+    let hold = theirs.timers.hold.expect("runs");
+    assert!(hold <= seconds(90) && hold > seconds(85), "{hold:?}");
+    assert!(theirs.timers.keepalive.expect("runs") <= seconds(30));
+    assert!(theirs.timers.send_hold.expect("runs") > seconds(470));
+    let counts: Vec<_> = theirs
+        .prefixes
+        .iter()
+        .map(|count| (count.family.to_string(), count.announced, count.withdrawn))
+        .collect();
+    assert_eq!(counts, [("ipv4-unicast".to_owned(), 2, 1)]);
+    assert_eq!(theirs.status.received.open, 1);
+    // Two batches and two End-of-RIB.
+    assert_eq!(theirs.status.received.update, 4);
+    assert_eq!(detail(&world, 0).status.sent.update, 4);
+    assert_eq!(theirs.config.name, "a");
+}
+
+#[test]
+fn an_outage_of_hours_leaves_one_entry_that_counts() {
+    let mut world = World::new();
+    world.host("10.0.0.1", false);
+    world.input(0, Input::SetPeer(pair::peer("b", "10.0.0.2", 65001, 65002)));
+    world.run(seconds(3 * 3600));
+    let ours = detail(&world, 0);
+    assert_eq!(words(&ours), ["configured true", "connection-refused"]);
+    let entry = ours.journal.last().unwrap();
+    assert!(entry.times > 100, "{}", entry.times);
+    assert!(entry.first_age > seconds(3 * 3600 - 10) && entry.age <= seconds(60));
+}
