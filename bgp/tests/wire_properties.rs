@@ -9,8 +9,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
 use ferrolb_bgp::wire::{
-    Aggregator, AsPath, Asn, AttributeFlags, AttributeType, Capability, CapabilityCode, Community,
-    DecodeContext, EncodeContext, ErrorCode, Family, Framer, LargeCommunity, Message, NextHop,
+    AddPath, Aggregator, AsPath, Asn, AttributeFlags, AttributeType, Capability, CapabilityCode,
+    Community, DecodeContext, EncodeContext, ErrorCode, ExtendedCommunity, ExtendedNextHop, Family,
+    Framer, GracefulRestartCapability, Ipv6ExtendedCommunity, LargeCommunity, Message, NextHop,
     Notification, Open, Origin, PathAttributes, RouteRefresh, UnknownAttribute, UpdateBuilder,
     end_of_rib, keepalive,
 };
@@ -62,12 +63,19 @@ prop_compose! {
                 .prop_map(|(global, local1, local2)| LargeCommunity { global, local1, local2 }),
             0..30,
         ),
+        mut extended_communities in vec(any::<[u8; 8]>().prop_map(ExtendedCommunity), 0..20),
+        mut ipv6_extended_communities in
+            vec(any::<[u8; 20]>().prop_map(Ipv6ExtendedCommunity), 0..10),
         mut unknown in vec(unknown(), 0..3),
     ) -> PathAttributes {
         communities.sort_unstable();
         communities.dedup();
         large_communities.sort_unstable();
         large_communities.dedup();
+        extended_communities.sort_unstable();
+        extended_communities.dedup();
+        ipv6_extended_communities.sort_unstable();
+        ipv6_extended_communities.dedup();
         unknown.sort_by_key(|attribute| attribute.code);
         unknown.dedup_by_key(|attribute| attribute.code);
         PathAttributes {
@@ -80,6 +88,8 @@ prop_compose! {
             aggregator: aggregator.map(|(asn, router_id)| Aggregator { asn, router_id }),
             communities,
             large_communities,
+            extended_communities,
+            ipv6_extended_communities,
             unknown,
         }
     }
@@ -261,9 +271,21 @@ proptest! {
         asn in asn(),
         hold_time in any::<u16>(),
         router_id in any::<Ipv4Addr>(),
-        values in vec((66u8..=255, vec(any::<u8>(), 0..255)), 0..10),
+        restart in (any::<(bool, bool)>(), 0..4096u16, any::<[bool; 2]>()),
+        values in vec((71u8..=255, vec(any::<u8>(), 0..255)), 0..10),
     ) {
-        let mut open = Open::new(asn, hold_time, router_id, &FAMILIES);
+        let ((restarted, notification), restart_time, kept) = restart;
+        let mut open = Open::new(asn, hold_time, router_id, &FAMILIES)
+            .with(Capability::ExtendedNextHop(vec![ExtendedNextHop::IPV4_OVER_IPV6]))
+            .with(Capability::ExtendedMessage)
+            .with(Capability::GracefulRestart(GracefulRestartCapability {
+                restarted,
+                notification,
+                restart_time,
+                families: FAMILIES.into_iter().zip(kept).collect(),
+            }))
+            .with(Capability::AddPath(vec![(FAMILIES[0], AddPath::Receive)]))
+            .with(Capability::EnhancedRouteRefresh);
         open.capabilities.extend(values.into_iter().map(|(code, value)| Capability::Unknown {
             code: CapabilityCode(code),
             value: Bytes::from(value),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::as_path::AsPath;
 use super::asn::Asn;
 use super::community::{Community, LargeCommunity};
+use super::extended_community::{ExtendedCommunity, Ipv6ExtendedCommunity};
 
 /// Type code of a path attribute.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,6 +187,10 @@ pub struct PathAttributes {
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES. The decoder and the encoder sort them and leave each once.
     pub communities: Vec<Community>,
+    /// EXTENDED COMMUNITIES, likewise.
+    pub extended_communities: Vec<ExtendedCommunity>,
+    /// IPv6 EXTENDED COMMUNITIES, likewise.
+    pub ipv6_extended_communities: Vec<Ipv6ExtendedCommunity>,
     /// LARGE_COMMUNITY, likewise (RFC 8092 §3).
     pub large_communities: Vec<LargeCommunity>,
     /// Everything kept as octets, in the order received.

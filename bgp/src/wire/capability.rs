@@ -4,8 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use nom::Parser;
-use nom::combinator::all_consuming;
-use nom::number::complete::{be_u8, be_u16, be_u32};
+use nom::number::complete::{be_u8, be_u16};
 
 use super::Parsed;
 use super::asn::Asn;
@@ -16,13 +15,74 @@ use super::family::{Afi, Family, Safi};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CapabilityCode(pub u8);
 
-impl CapabilityCode {
+/// Declares the named codes once, for the constants and for printing.
+macro_rules! capability_codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+        impl CapabilityCode {
+            $($(#[$doc])* pub const $name: Self = Self($code);)*
+
+            /// What it is called, where it has a name.
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$name => Some($text),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+capability_codes! {
     /// RFC 4760 §8.
-    pub const MULTIPROTOCOL: Self = Self(1);
+    MULTIPROTOCOL = 1, "multiprotocol";
     /// RFC 2918 §2.
-    pub const ROUTE_REFRESH: Self = Self(2);
+    ROUTE_REFRESH = 2, "route refresh";
+    /// RFC 5291.
+    OUTBOUND_ROUTE_FILTERING = 3, "outbound route filtering";
+    /// RFC 8950 §4.
+    EXTENDED_NEXT_HOP = 5, "extended next hop";
+    /// RFC 8654 §3.
+    EXTENDED_MESSAGE = 6, "extended message";
+    /// RFC 8205.
+    BGPSEC = 7, "BGPsec";
+    /// RFC 8277.
+    MULTIPLE_LABELS = 8, "multiple labels";
+    /// RFC 9234 §4.
+    ROLE = 9, "role";
+    /// RFC 4724 §3.
+    GRACEFUL_RESTART = 64, "graceful restart";
     /// RFC 6793 §3.
-    pub const FOUR_OCTET_ASN: Self = Self(65);
+    FOUR_OCTET_ASN = 65, "four-octet AS";
+    /// draft-ietf-idr-dynamic-cap.
+    DYNAMIC = 67, "dynamic capability";
+    /// draft-ietf-idr-bgp-multisession.
+    MULTISESSION = 68, "multisession";
+    /// RFC 7911 §4.
+    ADD_PATH = 69, "ADD-PATH";
+    /// RFC 7313 §3.1.
+    ENHANCED_ROUTE_REFRESH = 70, "enhanced route refresh";
+    /// RFC 9494 §3.
+    LONG_LIVED_GRACEFUL_RESTART = 71, "long-lived graceful restart";
+    /// draft-walton-bgp-hostname-capability.
+    FQDN = 73, "host name";
+    /// draft-ietf-idr-bgp-bfd-strict-mode.
+    BFD_STRICT_MODE = 74, "BFD strict mode";
+    /// draft-abraitis-bgp-version-capability.
+    SOFTWARE_VERSION = 75, "software version";
+    /// draft-abraitis-idr-addpath-paths-limit.
+    PATHS_LIMIT = 76, "paths limit";
+    /// Route refresh before RFC 2918.
+    OLD_ROUTE_REFRESH = 128, "old route refresh";
+}
+
+/// For example `ADD-PATH` or `capability 200`.
+impl fmt::Display for CapabilityCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "capability {}", self.0),
+        }
+    }
 }
 
 /// Something a speaker can do, told in its OPEN.
@@ -33,9 +93,19 @@ pub enum Capability {
     Multiprotocol(Family),
     /// Advertises its routes again when asked (RFC 2918 §2).
     RouteRefresh,
+    /// Takes next hops of another address family (RFC 8950 §4).
+    ExtendedNextHop(Vec<ExtendedNextHop>),
+    /// Reads messages of up to 65,535 octets, OPEN and KEEPALIVE excepted (RFC 8654 §3).
+    ExtendedMessage,
+    /// Comes back after a restart, or knows what to do when we do (RFC 4724 §3).
+    GracefulRestart(GracefulRestartCapability),
     /// Has this AS number and reads four-octet ones (RFC 6793 §3).
     FourOctetAsn(Asn),
-    /// Any other.
+    /// Several paths of one prefix, told apart by numbers (RFC 7911 §4).
+    AddPath(Vec<(Family, AddPath)>),
+    /// Says where the routes that were asked for begin and end (RFC 7313 §3.1).
+    EnhancedRouteRefresh,
+    /// Any other, and one of the above whose value has not the form it should have.
     Unknown {
         /// Its code.
         code: CapabilityCode,
@@ -44,14 +114,134 @@ pub enum Capability {
     },
 }
 
+/// Routes of `family` may have next hops of another address family (RFC 8950 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ExtendedNextHop {
+    /// What the routes are of.
+    pub family: Family,
+    /// What their next hops may be of.
+    pub next_hop: Afi,
+}
+
+impl ExtendedNextHop {
+    /// IPv4 unicast with IPv6 next hops.
+    pub const IPV4_OVER_IPV6: Self = Self {
+        family: Family::IPV4_UNICAST,
+        next_hop: Afi::IPV6,
+    };
+}
+
+/// What a speaker says about restarts (RFC 4724 §3, RFC 8538 §2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GracefulRestartCapability {
+    /// It has restarted and wants not to be waited for (the R bit).
+    pub restarted: bool,
+    /// A NOTIFICATION or an expired hold timer ends no routes either (the N bit, RFC 8538 §2).
+    pub notification: bool,
+    /// Seconds until it should be back, at most [`MAX_RESTART_TIME`](Self::MAX_RESTART_TIME).
+    pub restart_time: u16,
+    /// The families whose routes are to be kept meanwhile, and whether it has kept forwarding
+    /// them (the F bit).
+    pub families: Vec<(Family, bool)>,
+}
+
+impl GracefulRestartCapability {
+    /// Most seconds that [`restart_time`](Self::restart_time) can say; more is cut to this.
+    pub const MAX_RESTART_TIME: u16 = 0x0fff;
+    const RESTARTED: u16 = 0x8000;
+    const NOTIFICATION: u16 = 0x4000;
+    const FORWARDING: u8 = 0x80;
+}
+
+/// Which way several paths of one prefix may go, seen from the sender (RFC 7911 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum AddPath {
+    /// It reads them.
+    Receive,
+    /// It wants to send them.
+    Send,
+    /// Both.
+    Both,
+}
+
+impl AddPath {
+    /// Whether the one who says so reads path identifiers.
+    pub fn receives(self) -> bool {
+        self != Self::Send
+    }
+
+    /// Whether the one who says so wants to send path identifiers.
+    pub fn sends(self) -> bool {
+        self != Self::Receive
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Receive => 1,
+            Self::Send => 2,
+            Self::Both => 3,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Receive),
+            2 => Some(Self::Send),
+            3 => Some(Self::Both),
+            _ => None,
+        }
+    }
+}
+
+/// For example `ipv4-unicast`, `four-octet AS 65001` or `ADD-PATH ipv4-unicast receive`.
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Multiprotocol(family) => write!(f, "{family}"),
-            Self::RouteRefresh => f.write_str("route refresh"),
             Self::FourOctetAsn(asn) => write!(f, "four-octet AS {asn}"),
-            Self::Unknown { code, .. } => write!(f, "capability {}", code.0),
+            Self::ExtendedNextHop(list) => {
+                self.code().fmt(f)?;
+                list.iter()
+                    .try_for_each(|one| write!(f, " {} over {}", one.family, one.next_hop))
+            }
+            Self::GracefulRestart(restart) => restart.fmt(f),
+            Self::AddPath(list) => {
+                self.code().fmt(f)?;
+                list.iter().try_for_each(|(family, direction)| {
+                    let direction = match direction {
+                        AddPath::Receive => "receive",
+                        AddPath::Send => "send",
+                        AddPath::Both => "both",
+                    };
+                    write!(f, " {family} {direction}")
+                })
+            }
+            _ => self.code().fmt(f),
         }
+    }
+}
+
+/// For example `graceful restart 20 s, restarted, ipv4-unicast (forwarding)`.
+impl fmt::Display for GracefulRestartCapability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = CapabilityCode::GRACEFUL_RESTART;
+        write!(f, "{code} {} s", self.restart_time)?;
+        if self.restarted {
+            f.write_str(", restarted")?;
+        }
+        if self.notification {
+            f.write_str(", with notification")?;
+        }
+        self.families.iter().try_for_each(|(family, forwarding)| {
+            write!(
+                f,
+                ", {family}{}",
+                if *forwarding { " (forwarding)" } else { "" }
+            )
+        })
     }
 }
 
@@ -61,7 +251,12 @@ impl Capability {
         match self {
             Self::Multiprotocol(_) => CapabilityCode::MULTIPROTOCOL,
             Self::RouteRefresh => CapabilityCode::ROUTE_REFRESH,
+            Self::ExtendedNextHop(_) => CapabilityCode::EXTENDED_NEXT_HOP,
+            Self::ExtendedMessage => CapabilityCode::EXTENDED_MESSAGE,
+            Self::GracefulRestart(_) => CapabilityCode::GRACEFUL_RESTART,
             Self::FourOctetAsn(_) => CapabilityCode::FOUR_OCTET_ASN,
+            Self::AddPath(_) => CapabilityCode::ADD_PATH,
+            Self::EnhancedRouteRefresh => CapabilityCode::ENHANCED_ROUTE_REFRESH,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -69,17 +264,7 @@ impl Capability {
     /// Appends code, length and value. A value of more than 255 octets cannot be said and
     /// appends nothing.
     pub(super) fn put(&self, buffer: &mut BytesMut) {
-        let mut value = BytesMut::new();
-        match self {
-            Self::Multiprotocol(Family { afi, safi }) => {
-                value.put_u16(afi.0);
-                value.put_u8(0);
-                value.put_u8(safi.0);
-            }
-            Self::RouteRefresh => {}
-            Self::FourOctetAsn(asn) => value.put_u32(asn.0),
-            Self::Unknown { value: octets, .. } => value.put_slice(octets),
-        }
+        let value = self.value();
         if let Ok(length) = u8::try_from(value.len()) {
             buffer.put_u8(self.code().0);
             buffer.put_u8(length);
@@ -87,33 +272,149 @@ impl Capability {
         }
     }
 
-    /// Reads a value, all of it and nothing beyond. A capability we know with a length that isn't
-    /// its own is malformed (RFC 4271 §6.2).
+    fn value(&self) -> BytesMut {
+        let mut value = BytesMut::new();
+        match self {
+            Self::Multiprotocol(Family { afi, safi }) => {
+                value.put_u16(afi.0);
+                value.put_u8(0);
+                value.put_u8(safi.0);
+            }
+            Self::RouteRefresh | Self::ExtendedMessage | Self::EnhancedRouteRefresh => {}
+            Self::ExtendedNextHop(list) => {
+                for one in list {
+                    value.put_u16(one.family.afi.0);
+                    value.put_u16(one.family.safi.0.into());
+                    value.put_u16(one.next_hop.0);
+                }
+            }
+            Self::GracefulRestart(restart) => put_graceful_restart(&mut value, restart),
+            Self::FourOctetAsn(asn) => value.put_u32(asn.0),
+            Self::AddPath(list) => {
+                for (family, direction) in list {
+                    value.put_u16(family.afi.0);
+                    value.put_slice(&[family.safi.0, direction.code()]);
+                }
+            }
+            Self::Unknown { value: octets, .. } => value.put_slice(octets),
+        }
+        value
+    }
+
+    /// Reads a value, all of it and nothing beyond.
+    ///
+    /// The three that every speaker has are malformed with a length that isn't their own
+    /// (RFC 4271 §6.2). Of the others that would be no reason to end a session (RFC 5492 §3,
+    /// RFC 7911 §4): they stay octets, and the speaker counts as one that doesn't offer them.
     pub(super) fn decode(code: CapabilityCode, value: &[u8]) -> Result<Self, DecodeError> {
-        fn family(input: &[u8]) -> Parsed<'_, Family> {
-            (be_u16, be_u8, be_u8)
-                .map(|(afi, _reserved, safi)| Family {
-                    afi: Afi(afi),
-                    safi: Safi(safi),
-                })
-                .parse(input)
-        }
-        let malformed = |_: nom::Err<()>| DecodeError::MalformedOpen;
-        match code {
-            CapabilityCode::MULTIPROTOCOL => {
-                let (_, family) = all_consuming(family).parse(value).map_err(malformed)?;
-                Ok(Self::Multiprotocol(family))
-            }
-            CapabilityCode::ROUTE_REFRESH if value.is_empty() => Ok(Self::RouteRefresh),
-            CapabilityCode::ROUTE_REFRESH => Err(DecodeError::MalformedOpen),
+        let known = match code {
+            CapabilityCode::MULTIPROTOCOL => multiprotocol(value)
+                .map(Some)
+                .ok_or(DecodeError::MalformedOpen)?,
+            CapabilityCode::ROUTE_REFRESH if value.is_empty() => Some(Self::RouteRefresh),
+            CapabilityCode::ROUTE_REFRESH => return Err(DecodeError::MalformedOpen),
             CapabilityCode::FOUR_OCTET_ASN => {
-                let (_, asn) = all_consuming(be_u32).parse(value).map_err(malformed)?;
-                Ok(Self::FourOctetAsn(Asn(asn)))
+                let number: [u8; 4] = value.try_into().map_err(|_| DecodeError::MalformedOpen)?;
+                Some(Self::FourOctetAsn(Asn(u32::from_be_bytes(number))))
             }
-            code => Ok(Self::Unknown {
-                code,
-                value: Bytes::copy_from_slice(value),
-            }),
-        }
+            CapabilityCode::EXTENDED_NEXT_HOP => {
+                list(value, extended_next_hop).map(Self::ExtendedNextHop)
+            }
+            CapabilityCode::EXTENDED_MESSAGE => value.is_empty().then_some(Self::ExtendedMessage),
+            CapabilityCode::GRACEFUL_RESTART => graceful_restart(value).map(Self::GracefulRestart),
+            CapabilityCode::ADD_PATH => list(value, add_path).map(Self::AddPath),
+            CapabilityCode::ENHANCED_ROUTE_REFRESH => {
+                value.is_empty().then_some(Self::EnhancedRouteRefresh)
+            }
+            _ => None,
+        };
+        Ok(known.unwrap_or_else(|| Self::Unknown {
+            code,
+            value: Bytes::copy_from_slice(value),
+        }))
     }
 }
+
+fn put_graceful_restart(value: &mut BytesMut, restart: &GracefulRestartCapability) {
+    type Restart = GracefulRestartCapability;
+    let mut flags = restart.restart_time.min(Restart::MAX_RESTART_TIME);
+    if restart.restarted {
+        flags |= Restart::RESTARTED;
+    }
+    if restart.notification {
+        flags |= Restart::NOTIFICATION;
+    }
+    value.put_u16(flags);
+    for (family, forwarding) in &restart.families {
+        value.put_u16(family.afi.0);
+        value.put_u8(family.safi.0);
+        value.put_u8(if *forwarding { Restart::FORWARDING } else { 0 });
+    }
+}
+
+fn multiprotocol(value: &[u8]) -> Option<Capability> {
+    let [high, low, _reserved, safi] = *value else {
+        return None;
+    };
+    let afi = Afi(u16::from_be_bytes([high, low]));
+    let safi = Safi(safi);
+    Some(Capability::Multiprotocol(Family { afi, safi }))
+}
+
+/// As many elements as `value` consists of; none if octets are left over or one is not right.
+fn list<T>(mut value: &[u8], element: impl Fn(&[u8]) -> Parsed<'_, T>) -> Option<Vec<T>> {
+    let mut list = Vec::new();
+    while !value.is_empty() {
+        let (tail, one) = element(value).ok()?;
+        list.push(one);
+        value = tail;
+    }
+    Some(list)
+}
+
+/// RFC 8950 §4. The SAFI has two octets here, of which the first is zero.
+fn extended_next_hop(input: &[u8]) -> Parsed<'_, ExtendedNextHop> {
+    let (tail, (afi, safi, next_hop)) = (be_u16, be_u16, be_u16).parse(input)?;
+    let safi = u8::try_from(safi).map_err(|_| nom::Err::Error(()))?;
+    let family = Family {
+        afi: Afi(afi),
+        safi: Safi(safi),
+    };
+    let next_hop = Afi(next_hop);
+    Ok((tail, ExtendedNextHop { family, next_hop }))
+}
+
+/// A family and an octet about it.
+fn family_and_octet(input: &[u8]) -> Parsed<'_, (Family, u8)> {
+    let (tail, (afi, safi, octet)) = (be_u16, be_u8, be_u8).parse(input)?;
+    let family = Family {
+        afi: Afi(afi),
+        safi: Safi(safi),
+    };
+    Ok((tail, (family, octet)))
+}
+
+/// RFC 7911 §4.
+fn add_path(input: &[u8]) -> Parsed<'_, (Family, AddPath)> {
+    let (tail, (family, direction)) = family_and_octet(input)?;
+    let direction = AddPath::from_code(direction).ok_or(nom::Err::Error(()))?;
+    Ok((tail, (family, direction)))
+}
+
+/// RFC 4724 §3, RFC 8538 §2.
+fn graceful_restart(value: &[u8]) -> Option<GracefulRestartCapability> {
+    type Restart = GracefulRestartCapability;
+    let (flags, families) = value.split_first_chunk::<2>()?;
+    let flags = u16::from_be_bytes(*flags);
+    let families = list(families, family_and_octet)?;
+    let kept = |(family, flags)| (family, flags & Restart::FORWARDING != 0);
+    Some(Restart {
+        restarted: flags & Restart::RESTARTED != 0,
+        notification: flags & Restart::NOTIFICATION != 0,
+        restart_time: flags & Restart::MAX_RESTART_TIME,
+        families: families.into_iter().map(kept).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,16 @@ impl Afi {
     pub const IPV6: Self = Self(2);
 }
 
+impl fmt::Display for Afi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::IPV4 => f.write_str("ipv4"),
+            Self::IPV6 => f.write_str("ipv6"),
+            Self(other) => write!(f, "afi-{other}"),
+        }
+    }
+}
+
 /// Subsequent address family identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

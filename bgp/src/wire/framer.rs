@@ -30,6 +30,15 @@ pub struct DecodeContext {
     /// The session runs over the loopback, where 127.0.0.0/8 and `::1` are hosts like any other.
     /// Elsewhere they are no next hop (RFC 4271 §6.3).
     pub loopback: bool,
+    /// Octets a message may have, OPEN and KEEPALIVE excepted, which never have more than 4096
+    /// (RFC 8654 §4).
+    pub max_length: usize,
+    /// IPv4 unicast routes may have IPv6 next hops (RFC 8950).
+    pub ipv4_next_hop_v6: bool,
+    /// Families whose prefixes come with path identifiers (RFC 7911 §3).
+    pub add_path: Vec<Family>,
+    /// ROUTE-REFRESH has its errors and subtypes of RFC 7313.
+    pub enhanced_route_refresh: bool,
 }
 
 /// Before anything is negotiated: an external peer, two-octet AS numbers, IPv4 unicast.
@@ -41,6 +50,10 @@ impl Default for DecodeContext {
             families: vec![Family::IPV4_UNICAST],
             first_asn: None,
             loopback: false,
+            max_length: MAX_LENGTH,
+            ipv4_next_hop_v6: false,
+            add_path: Vec::new(),
+            enhanced_route_refresh: false,
         }
     }
 }

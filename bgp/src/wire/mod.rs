@@ -19,6 +19,7 @@ mod capability;
 mod codes;
 mod community;
 mod error;
+mod extended_community;
 mod family;
 mod framer;
 mod next_hop;
@@ -34,11 +35,16 @@ pub use attribute::{
     Aggregator, AttributeFlags, AttributeType, Origin, PathAttributes, UnknownAttribute,
 };
 pub use builder::{EncodeContext, UpdateBuilder, end_of_rib};
-pub use capability::{Capability, CapabilityCode};
+pub use capability::{
+    AddPath, Capability, CapabilityCode, ExtendedNextHop, GracefulRestartCapability,
+};
 pub use codes::{ErrorCode, MessageType, subcode};
 pub use community::{Community, CommunityParseError, LargeCommunity};
 pub use error::{
     AttributeError, AttributeErrorKind, BGP_VERSION, DecodeError, EncodeError, Treatment,
+};
+pub use extended_community::{
+    ExtendedCommunity, Ipv6ExtendedCommunity, LinkBandwidth, NotLinkBandwidth,
 };
 pub use family::{Afi, Family, Safi};
 pub use framer::{DecodeContext, Framer};
@@ -54,6 +60,8 @@ use bytes::{BufMut, Bytes};
 pub const HEADER_LENGTH: usize = 19;
 /// Octets of the longest message (RFC 4271 §4.1).
 pub const MAX_LENGTH: usize = 4096;
+/// Octets of the longest message once both sides agreed on it (RFC 8654 §4).
+pub const MAX_EXTENDED_LENGTH: usize = 65_535;
 
 const MARKER: [u8; 16] = [0xff; 16];
 

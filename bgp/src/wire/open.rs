@@ -10,12 +10,14 @@ use nom::number::complete::{be_u8, be_u16, be_u32};
 
 use super::asn::Asn;
 use super::builder::EncodeContext;
-use super::capability::{Capability, CapabilityCode};
+use super::capability::{
+    AddPath, Capability, CapabilityCode, ExtendedNextHop, GracefulRestartCapability,
+};
 use super::codes::MessageType;
 use super::error::{BGP_VERSION, DecodeError};
 use super::family::Family;
 use super::framer::DecodeContext;
-use super::{HEADER_LENGTH, MAX_LENGTH, Parsed, put_header};
+use super::{HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, Parsed, put_header};
 
 /// Optional parameter that holds capabilities (RFC 5492 §4).
 const CAPABILITIES_PARAMETER: u8 = 2;
@@ -56,6 +58,16 @@ pub struct Agreement {
     pub route_refresh: bool,
     /// Families of both sides, in our order.
     pub families: Vec<Family>,
+    /// Messages may have up to 65,535 octets both ways (RFC 8654).
+    pub extended_message: bool,
+    /// Both sides say where refreshed routes begin and end (RFC 7313).
+    pub enhanced_route_refresh: bool,
+    /// IPv4 unicast routes may have IPv6 next hops both ways (RFC 8950).
+    pub ipv4_next_hop_v6: bool,
+    /// Families in which the other side sends path identifiers (RFC 7911).
+    pub add_path: Vec<Family>,
+    /// What the other side says about restarts, if we said something as well (RFC 4724).
+    pub graceful_restart: Option<GracefulRestartCapability>,
 }
 
 impl Agreement {
@@ -65,6 +77,10 @@ impl Agreement {
             four_octet_asn: self.four_octet_asn,
             ibgp: self.ibgp,
             families: self.families.clone(),
+            max_length: self.max_length(),
+            ipv4_next_hop_v6: self.ipv4_next_hop_v6,
+            add_path: self.add_path.clone(),
+            enhanced_route_refresh: self.enhanced_route_refresh,
             ..DecodeContext::default()
         }
     }
@@ -73,7 +89,15 @@ impl Agreement {
     pub fn encode_context(&self) -> EncodeContext {
         EncodeContext {
             four_octet_asn: self.four_octet_asn,
-            max_length: MAX_LENGTH,
+            max_length: self.max_length(),
+        }
+    }
+
+    /// Octets of the longest message but OPEN and KEEPALIVE (RFC 8654 §4).
+    fn max_length(&self) -> usize {
+        match self.extended_message {
+            true => MAX_EXTENDED_LENGTH,
+            false => MAX_LENGTH,
         }
     }
 }
@@ -98,6 +122,12 @@ impl Open {
         }
     }
 
+    /// The same with one capability more.
+    pub fn with(mut self, capability: Capability) -> Self {
+        self.capabilities.push(capability);
+        self
+    }
+
     /// The AS in the four-octet capability, if there is one (RFC 6793 §4.1).
     pub fn four_octet_asn(&self) -> Option<Asn> {
         self.capabilities
@@ -111,6 +141,39 @@ impl Open {
     /// The sender's AS.
     pub fn sender_asn(&self) -> Asn {
         self.four_octet_asn().unwrap_or(self.asn.into())
+    }
+
+    /// What is said about restarts; of several the last counts (RFC 4724 §3).
+    pub fn graceful_restart(&self) -> Option<&GracefulRestartCapability> {
+        self.capabilities
+            .iter()
+            .rev()
+            .find_map(|capability| match capability {
+                Capability::GracefulRestart(restart) => Some(restart),
+                _ => None,
+            })
+    }
+
+    /// Whether IPv4 unicast routes may come with IPv6 next hops (RFC 8950 §4).
+    pub fn ipv4_next_hop_v6(&self) -> bool {
+        self.capabilities.iter().any(|capability| match capability {
+            Capability::ExtendedNextHop(list) => list.contains(&ExtendedNextHop::IPV4_OVER_IPV6),
+            _ => false,
+        })
+    }
+
+    /// Which way path identifiers may go in a family. Of several statements the last counts, as
+    /// it does inside one capability (RFC 7911 §4).
+    pub fn add_path(&self, family: Family) -> Option<AddPath> {
+        let lists = self
+            .capabilities
+            .iter()
+            .filter_map(|capability| match capability {
+                Capability::AddPath(list) => Some(list),
+                _ => None,
+            });
+        let of_family = lists.flatten().filter(|(of, _)| *of == family);
+        of_family.last().map(|(_, direction)| *direction)
     }
 
     /// The families offered, each once. Without any multiprotocol capability that is IPv4 unicast
@@ -159,6 +222,13 @@ impl Open {
             return Err(DecodeError::MissingCapability(needed));
         }
         families.retain(|family| offered.contains(family));
+        let both = |capability| {
+            self.capabilities.contains(capability) && ours.capabilities.contains(capability)
+        };
+        let ids_come = |family: &Family| {
+            self.add_path(*family).is_some_and(AddPath::sends)
+                && ours.add_path(*family).is_some_and(AddPath::receives)
+        };
         Ok(Agreement {
             remote_asn,
             remote_router_id: self.router_id,
@@ -166,6 +236,14 @@ impl Open {
             hold_time: self.hold_time.min(ours.hold_time),
             four_octet_asn: self.four_octet_asn().is_some() && ours.four_octet_asn().is_some(),
             route_refresh: self.capabilities.contains(&Capability::RouteRefresh),
+            extended_message: both(&Capability::ExtendedMessage),
+            enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
+            ipv4_next_hop_v6: self.ipv4_next_hop_v6() && ours.ipv4_next_hop_v6(),
+            add_path: families.iter().copied().filter(ids_come).collect(),
+            graceful_restart: self
+                .graceful_restart()
+                .filter(|_| ours.graceful_restart().is_some())
+                .cloned(),
             families,
         })
     }

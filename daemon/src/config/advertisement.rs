@@ -166,7 +166,9 @@ fn resolve(text: &str, aliases: &Aliases) -> Result<CommunityValue, String> {
     if text.contains(':') {
         return literal(text).ok_or_else(|| format!("{text:?} is not a community: {FORM}"));
     }
-    aliases.get(text).copied().ok_or_else(|| {
+    // An object's own name may be that of a well-known community: what is written nearer counts.
+    let alias = aliases.get(text).copied();
+    alias.or_else(|| literal(text)).ok_or_else(|| {
         format!("{text:?} is the name of no community: define it in a Community object, or {FORM}")
     })
 }

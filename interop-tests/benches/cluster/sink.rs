@@ -91,10 +91,8 @@ fn serve(
     stream.write_all(&open.encode())?;
     let context = DecodeContext {
         four_octet_asn: true,
-        ibgp: false,
         families: vec![Family::IPV4_UNICAST],
-        first_asn: None,
-        loopback: false,
+        ..DecodeContext::default()
     };
     let mut framer = Framer::default();
     let mut octets = vec![0; 65_536];

@@ -2,8 +2,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::wire::{
-    Aggregator, Asn, Community, DecodeContext, LargeCommunity, Message, Origin, UnknownAttribute,
-    Update,
+    Aggregator, Asn, Community, DecodeContext, ExtendedCommunity, Ipv6ExtendedCommunity,
+    LargeCommunity, Message, Origin, UnknownAttribute, Update,
 };
 
 fn octets(hex: &str) -> Vec<u8> {
@@ -389,7 +389,9 @@ fn attributes_come_in_the_order_of_their_types() {
             };
             2
         ],
-        unknown: [99, 16]
+        extended_communities: vec![ExtendedCommunity([8; 8]), ExtendedCommunity([2; 8])],
+        ipv6_extended_communities: vec![Ipv6ExtendedCommunity([6; 20]); 2],
+        unknown: [99, 40]
             .map(|code| UnknownAttribute {
                 flags: AttributeFlags(0xc0),
                 code: AttributeType(code),
@@ -407,11 +409,17 @@ fn attributes_come_in_the_order_of_their_types() {
         types.push(*code);
         rest = &tail[usize::from(*length)..];
     }
-    assert_eq!(types, [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 99]);
+    assert_eq!(types, [1, 2, 3, 4, 5, 6, 7, 8, 16, 25, 32, 40, 99]);
     let read = read(&update, true, true);
     assert_eq!(read.errors, []);
     assert_eq!(read.attributes.communities, [Community(3), Community(7)]);
     assert_eq!(read.attributes.large_communities.len(), 1);
+    let extended = [ExtendedCommunity([2; 8]), ExtendedCommunity([8; 8])];
+    assert_eq!(read.attributes.extended_communities, extended);
+    assert_eq!(
+        read.attributes.ipv6_extended_communities,
+        [Ipv6ExtendedCommunity([6; 20])]
+    );
     assert_eq!(read.attributes.next_hop, Some(Ipv4Addr::new(10, 0, 0, 1)));
 }
 

@@ -296,3 +296,81 @@ fn malformed_optional_parameters() {
         );
     }
 }
+
+fn restart(notification: bool) -> Capability {
+    Capability::GracefulRestart(GracefulRestartCapability {
+        notification,
+        restart_time: 120,
+        families: vec![(Family::IPV4_UNICAST, true)],
+        ..GracefulRestartCapability::default()
+    })
+}
+
+/// What only one side offers is not used (RFC 8654 §4, RFC 7313 §4, RFC 8950 §4, RFC 4724 §4).
+#[test]
+fn optional_capabilities_are_agreed_on_by_both_sides() {
+    let plain = |ours: Open| ours;
+    let full = |open: Open| {
+        open.with(Capability::ExtendedMessage)
+            .with(Capability::EnhancedRouteRefresh)
+            .with(Capability::ExtendedNextHop(vec![
+                ExtendedNextHop::IPV4_OVER_IPV6,
+            ]))
+            .with(restart(true))
+    };
+    let theirs = || Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH);
+    let agree = |theirs: Open, ours: Open| theirs.validate(None, &ours).unwrap();
+    for (theirs, ours) in [
+        (full(theirs()), plain(ours())),
+        (plain(theirs()), full(ours())),
+        (plain(theirs()), plain(ours())),
+    ] {
+        let agreed = agree(theirs, ours);
+        assert!(!agreed.extended_message && !agreed.enhanced_route_refresh);
+        assert!(!agreed.ipv4_next_hop_v6);
+        assert_eq!(agreed.graceful_restart, None);
+        assert_eq!(agreed.decode_context().max_length, MAX_LENGTH);
+        assert_eq!(agreed.encode_context().max_length, MAX_LENGTH);
+    }
+    let agreed = agree(full(theirs()).with(restart(false)), full(ours()));
+    assert!(agreed.extended_message && agreed.enhanced_route_refresh);
+    assert!(agreed.ipv4_next_hop_v6);
+    // RFC 4724 §3: the last of several.
+    let last = agreed
+        .graceful_restart
+        .clone()
+        .map(Capability::GracefulRestart);
+    assert_eq!(last, Some(restart(false)));
+    assert_eq!(agreed.encode_context().max_length, 65_535);
+    let context = agreed.decode_context();
+    assert_eq!(context.max_length, 65_535);
+    assert!(context.ipv4_next_hop_v6 && context.enhanced_route_refresh);
+}
+
+/// RFC 7911 §4: identifiers come where they want to send them and we read them.
+#[test]
+fn path_identifiers_come_where_one_sends_and_the_other_reads() {
+    use AddPath::{Both, Receive, Send};
+    let family = Family::IPV6_UNICAST;
+    for (theirs, ours_, come) in [
+        (None, Some(Both), false),
+        (Some(Both), None, false),
+        (Some(Receive), Some(Both), false),
+        (Some(Both), Some(Send), false),
+        (Some(Send), Some(Receive), true),
+        (Some(Both), Some(Both), true),
+    ] {
+        let add = |open: Open, direction: Option<AddPath>| match direction {
+            Some(direction) => open.with(Capability::AddPath(vec![
+                (family, Send),
+                (family, direction),
+            ])),
+            None => open,
+        };
+        let remote = Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH);
+        let agreed = add(remote, theirs).validate(None, &add(ours(), ours_));
+        let context = agreed.unwrap().decode_context();
+        let expected = if come { vec![family] } else { vec![] };
+        assert_eq!(context.add_path, expected, "{theirs:?} {ours_:?}");
+    }
+}

@@ -16,6 +16,7 @@ use crate::wire::attribute::{
 };
 use crate::wire::community::{Community, LargeCommunity};
 use crate::wire::error::{AttributeError, AttributeErrorKind, DecodeError, Treatment};
+use crate::wire::extended_community::{ExtendedCommunity, Ipv6ExtendedCommunity};
 use crate::wire::family::{Afi, Family, Safi};
 use crate::wire::framer::DecodeContext;
 use crate::wire::next_hop::NextHop;
@@ -201,17 +202,24 @@ impl<'a> AttributeReader<'a> {
                 self.as4_aggregator = Some(aggregator(raw.value, true)?);
             }
             AttributeType::AS4_PATH => self.as4_path = Some(as4_path(raw.value)?),
-            AttributeType::COMMUNITIES => attributes.communities = communities(raw.value)?,
+            AttributeType::COMMUNITIES => attributes.communities = list(raw.value, community)?,
             AttributeType::LARGE_COMMUNITY => {
-                attributes.large_communities = large_communities(raw.value)?;
+                attributes.large_communities = list(raw.value, large_community)?;
             }
             AttributeType::ORIGINATOR_ID | AttributeType::ONLY_TO_CUSTOMER => {
                 number(raw.value)?;
                 self.keep(raw);
             }
-            AttributeType::CLUSTER_LIST => self.keep_list(raw, 4)?,
-            AttributeType::EXTENDED_COMMUNITIES => self.keep_list(raw, 8)?,
-            AttributeType::IPV6_EXTENDED_COMMUNITIES => self.keep_list(raw, 20)?,
+            AttributeType::CLUSTER_LIST => {
+                check_list(raw.value, 4)?;
+                self.keep(raw);
+            }
+            AttributeType::EXTENDED_COMMUNITIES => {
+                attributes.extended_communities = list(raw.value, ExtendedCommunity)?;
+            }
+            AttributeType::IPV6_EXTENDED_COMMUNITIES => {
+                attributes.ipv6_extended_communities = list(raw.value, Ipv6ExtendedCommunity)?;
+            }
             _ => self.keep(raw),
         }
         Ok(())
@@ -239,12 +247,6 @@ impl<'a> AttributeReader<'a> {
         if raw.flags.transitive() {
             self.keep(raw);
         }
-        Ok(())
-    }
-
-    fn keep_list(&mut self, raw: &RawAttribute<'_>, width: usize) -> Result<(), Fault> {
-        check_list(raw.value, width)?;
-        self.keep(raw);
         Ok(())
     }
 
@@ -460,30 +462,30 @@ fn check_list(value: &[u8], width: usize) -> Result<(), Fault> {
     }
 }
 
-/// RFC 7606 §7.8.
-fn communities(value: &[u8]) -> Result<Vec<Community>, Fault> {
-    check_list(value, 4)?;
-    let mut communities: Vec<_> = value
-        .chunks_exact(4)
-        .map(|one| Community(word(one, 0)))
-        .collect();
-    communities.sort_unstable();
-    communities.dedup();
-    Ok(communities)
+/// A list of elements of `N` octets each, sorted, each once (RFC 7606 §7.8, §7.14, §7.15;
+/// RFC 8092 §3, §6).
+fn list<const N: usize, T: Ord>(
+    value: &[u8],
+    element: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, Fault> {
+    check_list(value, N)?;
+    let octets = value.as_chunks().0.iter().copied();
+    let mut list: Vec<_> = octets.map(element).collect();
+    list.sort_unstable();
+    list.dedup();
+    Ok(list)
 }
 
-/// RFC 8092 §3, §6.
-fn large_communities(value: &[u8]) -> Result<Vec<LargeCommunity>, Fault> {
-    let large = |one: &[u8]| LargeCommunity {
-        global: word(one, 0),
-        local1: word(one, 1),
-        local2: word(one, 2),
-    };
-    check_list(value, 12)?;
-    let mut communities: Vec<_> = value.chunks_exact(12).map(large).collect();
-    communities.sort_unstable();
-    communities.dedup();
-    Ok(communities)
+fn community(octets: [u8; 4]) -> Community {
+    Community(u32::from_be_bytes(octets))
+}
+
+fn large_community(octets: [u8; 12]) -> LargeCommunity {
+    LargeCommunity {
+        global: word(&octets, 0),
+        local1: word(&octets, 1),
+        local2: word(&octets, 2),
+    }
 }
 
 /// The big-endian number in the four octets at `position` times four; zero past the end.

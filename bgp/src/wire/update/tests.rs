@@ -4,7 +4,7 @@
 use super::*;
 use crate::wire::{
     AsPath, Asn, AttributeErrorKind, AttributeType, Community, DecodeContext, DecodeError,
-    LargeCommunity, Message, Origin,
+    ExtendedCommunity, LargeCommunity, Message, Origin,
 };
 
 const ORIGIN: &str = "40010100";
@@ -774,7 +774,10 @@ fn a16_extended_communities_of_another_length_withdraw_and_unknown_ones_stay() {
     );
     let update = with("c01008ffffffffffffffff");
     assert_accepted(&update);
-    assert_eq!(update.attributes.unknown.len(), 1);
+    assert_eq!(
+        update.attributes.extended_communities,
+        [ExtendedCommunity([0xff; 8])]
+    );
 }
 
 #[test]
