@@ -15,6 +15,7 @@
 //! });
 //! ```
 
+pub mod containers;
 pub mod ferrolb;
 pub mod kube;
 pub mod netns;

@@ -128,7 +128,7 @@ fn start_nodes(
     cp: &ControlPlane<'_>,
     topology: &Topology,
 ) -> Result<Vec<RealNode>> {
-    // As deploy/Containerfile makes it.
+    // As deploy/Dockerfile makes it.
     let image = Image::new("ferrolb:dev")
         .file("/ferrolb", ferrolb()?)
         .entrypoint(&["/ferrolb"])

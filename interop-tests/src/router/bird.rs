@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
-use super::{RouteEntry, Router, START_TIMEOUT, example, sorted};
+use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, run};
 use crate::wait::until;
@@ -126,6 +126,11 @@ impl Router for Bird<'_> {
         let routes = read_routes(&self.birdc("show route filtered all")?)?;
         Ok(routes.into_iter().map(|route| route.prefix).collect())
     }
+}
+
+/// What it learnt, by a way of one's own to its programs.
+pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
+    read_routes(&ask(&["birdc", "show route all"])?)
 }
 
 /// Reads `ss -Htn state established`: the remote ports by remote address.

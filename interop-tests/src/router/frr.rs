@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::{Deserializer, Value};
 
-use super::{RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of};
+use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, run};
 use crate::wait::until;
@@ -26,6 +26,12 @@ const WELL_KNOWN: &[(&str, &str)] = &[
     ("noAdvertise", "65535:65282"),
     ("localAs", "65535:65283"),
     ("noPeer", "65535:65284"),
+];
+
+/// What prints the tables of both families.
+const TABLES: [&str; 2] = [
+    "show bgp ipv4 unicast json detail",
+    "show bgp ipv6 unicast json detail",
 ];
 
 /// FRR in a namespace.
@@ -174,25 +180,7 @@ impl Router for Frr<'_> {
     }
 
     fn table(&self) -> Result<BTreeSet<RouteEntry>> {
-        let tables = self.show(&[
-            "show bgp ipv4 unicast json detail",
-            "show bgp ipv6 unicast json detail",
-        ])?;
-        let mut routes = BTreeSet::new();
-        for table in &tables {
-            // bgpd without a single route of a family prints an object without the key.
-            for (prefix, paths) in table["routes"].as_object().into_iter().flatten() {
-                // The first element describes the prefix, those after it are its paths.
-                for path in paths.as_array().context("paths")?.iter().skip(1) {
-                    if path["valid"] == true {
-                        routes.insert(
-                            route(prefix, path).with_context(|| format!("{prefix}: {path}"))?,
-                        );
-                    }
-                }
-            }
-        }
-        Ok(routes)
+        read_tables(&self.show(&TABLES)?)
     }
 
     fn refused(&self) -> Result<BTreeSet<IpNet>> {
@@ -207,6 +195,31 @@ impl Router for Frr<'_> {
         }
         Ok(refused)
     }
+}
+
+/// What it learnt, by a way of one's own to its programs.
+pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
+    let [ipv4, ipv6] = TABLES;
+    let output = ask(&["vtysh", "-c", ipv4, "-c", ipv6])?;
+    let tables: Result<Vec<Value>, _> = Deserializer::from_str(&output).into_iter().collect();
+    read_tables(&tables.with_context(|| output.clone())?)
+}
+
+fn read_tables(tables: &[Value]) -> Result<BTreeSet<RouteEntry>> {
+    let mut routes = BTreeSet::new();
+    for table in tables {
+        // bgpd without a single route of a family prints an object without the key.
+        for (prefix, paths) in table["routes"].as_object().into_iter().flatten() {
+            // The first element describes the prefix, those after it are its paths.
+            for path in paths.as_array().context("paths")?.iter().skip(1) {
+                if path["valid"] == true {
+                    routes
+                        .insert(route(prefix, path).with_context(|| format!("{prefix}: {path}"))?);
+                }
+            }
+        }
+    }
+    Ok(routes)
 }
 
 fn route(prefix: &str, path: &Value) -> Result<RouteEntry> {

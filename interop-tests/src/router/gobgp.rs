@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of};
+use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch};
 use crate::wait::until;
@@ -137,6 +137,17 @@ impl Router for Gobgp<'_> {
         }
         Ok(refused)
     }
+}
+
+/// What it learnt, by a way of one's own to its programs.
+pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
+    let mut routes = BTreeSet::new();
+    for family in ["ipv4", "ipv6"] {
+        let output = ask(&["gobgp", "-j", "global", "rib", "-a", family])?;
+        let table = serde_json::from_str(&output).with_context(|| output.clone())?;
+        routes.extend(read_routes(&table)?);
+    }
+    Ok(routes)
 }
 
 /// Reads a table: an object of prefixes with their paths.

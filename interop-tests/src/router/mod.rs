@@ -195,6 +195,24 @@ impl Kind {
     }
 }
 
+/// Runs one of a router's programs where the router is, and gives what it prints.
+pub type Ask<'a> = &'a dyn Fn(&[&str]) -> Result<String>;
+
+impl Kind {
+    /// What such a router learnt and accepted, of both families, where it isn't one of the lab's
+    /// own: in a container, say.
+    ///
+    /// # Errors
+    /// When the router does not answer, or prints something unknown.
+    pub fn table_by(self, ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
+        match self {
+            Self::Frr => frr::table_by(ask),
+            Self::Bird => bird::table_by(ask),
+            Self::Gobgp => gobgp::table_by(ask),
+        }
+    }
+}
+
 /// Waits until the router's table is exactly `expected` and its filter refused nothing.
 ///
 /// # Errors

@@ -1,0 +1,6 @@
+# A base image that has the package already (made by debootstrap where no registry is at hand) is taken as it is.
+FROM debian:bookworm-slim
+RUN dpkg -s frr iproute2 >/dev/null 2>&1 \
+ || { apt-get update && apt-get install -y --no-install-recommends frr iproute2; }
+COPY frr.sh /frr.sh
+CMD ["sh", "/frr.sh"]
