@@ -18,6 +18,17 @@ const UP: Duration = Duration::from_secs(60);
 /// What needs no timer is done within this, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// Asked before anything else: not every CI machine lets one start.
+#[test]
+fn docker_starts() {
+    scenario("docker", |scratch| {
+        let version =
+            Docker::start(scratch)?.run(&["version", "--format", "{{.Server.Version}}"])?;
+        ensure!(!version.trim().is_empty(), "no version");
+        Ok(())
+    });
+}
+
 #[test]
 fn gobgp() {
     rack(Kind::Gobgp, "gobgp");

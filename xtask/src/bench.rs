@@ -42,7 +42,7 @@ pub(crate) fn run() -> Result<()> {
     let targets = targets()?;
     ensure!(!targets.is_empty(), "no [[bench]] in the workspace");
     if targets.iter().any(|target| target.lab) {
-        test::prepare_lab()?;
+        test::prepare(test::Step::Lab.needs())?;
     }
     let mut rows = Vec::new();
     for target in &targets {

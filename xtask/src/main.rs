@@ -2,6 +2,7 @@
 //! benchmarks (`bench`).
 
 mod bench;
+mod interop;
 mod layers;
 mod setup;
 mod step;
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand};
   cargo xtask test fmt clippy unit   only these steps; none of the three needs root
   cargo xtask test lab               only the lab: network namespaces, routers, Kubernetes (root)
   cargo xtask test lab -- frr        only the lab's tests with `frr` in their name
+  cargo xtask interop --containers   three ferrolb containers and a router's: up, checked, down (root)
   cargo xtask bench                  measure, and write docs/benchmarks.md"
 )]
 struct Arguments {
@@ -32,6 +34,8 @@ struct Arguments {
 enum Subcommands {
     /// Check everything: format, lints, layers, licences, unit, doc and interop tests
     Test(test::Options),
+    /// Run ferrolb against real routers only, in network namespaces or in containers
+    Interop(interop::Options),
     /// Run the benchmarks and write their results into docs/benchmarks.md
     Bench,
 }
@@ -39,6 +43,7 @@ enum Subcommands {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Subcommands::Test(options) => test::run(&options),
+        Subcommands::Interop(options) => interop::run(&options),
         Subcommands::Bench => bench::run(),
     };
     match outcome {

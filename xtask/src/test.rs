@@ -1,12 +1,13 @@
 //! `cargo xtask test`: every check there is, in the order from cheap to dear.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::step::{announce, cargo, seconds, show_and_run, target_directory};
-use crate::{layers, setup};
+use crate::{interop, layers, setup};
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub(crate) struct Options {
 
 /// The steps, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum Step {
+pub(crate) enum Step {
     /// rustfmt and clippy are there
     Rust,
     /// The Debian packages are installed
@@ -45,6 +46,8 @@ enum Step {
     Kubernetes,
     /// Interop tests in network namespaces
     Lab,
+    /// The rack in Docker containers
+    Containers,
 }
 
 impl Step {
@@ -66,14 +69,16 @@ impl Step {
             Self::Binary => "the static release binary that the lab runs",
             Self::Kubernetes => "Kubernetes programs (7 minutes the first time, then cached)",
             Self::Lab => "interop tests: real routers, real Kubernetes",
+            Self::Containers => "GoBGP's and BIRD's rack in Docker containers",
         }
     }
 
     /// The steps that have to come before this one; each does nothing when there is nothing to do.
-    fn needs(self) -> &'static [Self] {
+    pub(crate) fn needs(self) -> &'static [Self] {
         match self {
             Self::Fmt | Self::Clippy => &[Self::Rust],
             Self::Lab => &[Self::Packages, Self::Binary, Self::Kubernetes],
+            Self::Containers => &[Self::Packages, Self::Binary],
             _ => &[],
         }
     }
@@ -101,6 +106,7 @@ impl Step {
             Self::Binary => binary(),
             Self::Kubernetes => setup::kubernetes(),
             Self::Lab => lab(&options.filters),
+            Self::Containers => containers(),
         }
     }
 }
@@ -137,15 +143,15 @@ fn chosen(named: &[Step]) -> Vec<Step> {
     steps
 }
 
-/// Does what has to be there before the lab or a benchmark in it runs.
+/// Does what has to be there before something runs in the lab: these steps.
 ///
 /// # Errors
 /// The failure of a step.
-pub(crate) fn prepare_lab() -> Result<()> {
+pub(crate) fn prepare(steps: &[Step]) -> Result<()> {
     setup::require_root("the lab (network namespaces)")?;
     let options = Options {
         yes: false,
-        steps: Step::Lab.needs().to_vec(),
+        steps: steps.to_vec(),
         filters: Vec::new(),
     };
     run(&options)
@@ -182,20 +188,38 @@ pub(crate) fn binary_path() -> Result<PathBuf> {
 
 /// One test at a time: two cores are busy enough with one rack.
 fn lab(filters: &[String]) -> Result<()> {
+    let mut command = lab_test("lab", &[])?;
     show_and_run(
-        cargo(&[
-            "test",
-            "-p",
-            "ferrolb-interop-tests",
-            "--features",
-            "lab",
-            "--no-fail-fast",
-            "--",
-            "--test-threads=1",
-        ])
-        .args(filters)
-        .env("FERROLB_BIN", binary_path()?),
+        command
+            .args(["--no-fail-fast", "--", "--test-threads=1"])
+            .args(filters),
     )
+}
+
+/// `cargo test` of the interop tests: those of a feature, all of them or only some files.
+///
+/// # Errors
+/// When `cargo metadata` fails.
+pub(crate) fn lab_test(feature: &str, files: &[&str]) -> Result<Command> {
+    let mut command = cargo(&["test", "-p", "ferrolb-interop-tests", "--features", feature]);
+    for file in files {
+        command.args(["--test", file]);
+    }
+    command.env("FERROLB_BIN", binary_path()?);
+    Ok(command)
+}
+
+/// Some CI machines don't let a Docker daemon start. The lab has run the same racks in network
+/// namespaces then, which is as good; elsewhere it is an error.
+fn containers() -> Result<()> {
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    if in_ci && !interop::docker_starts()? {
+        println!(
+            "    NOTE: dockerd does not start on this machine. GoBGP's and BIRD's rack ran in network namespaces only (lab)."
+        );
+        return Ok(());
+    }
+    interop::containers(&[interop::Router::Gobgp, interop::Router::Bird])
 }
 
 /// Only what depends on Cargo.lock alone. Advisories change by the day and come from GitHub: a

@@ -94,11 +94,10 @@ impl<'docker> Rack<'docker> {
             compose,
             profile: profile.to_owned(),
         };
-        match program() {
-            Some(program) => {
-                rack.compose(&program, &["up", "--build", "--detach"])?;
-            }
-            None => rack.start()?,
+        if compose_is_here() {
+            rack.compose(&["up", "--build", "--detach"])?;
+        } else {
+            rack.start()?;
         }
         Ok(rack)
     }
@@ -117,11 +116,10 @@ impl<'docker> Rack<'docker> {
             .filter(move |service| wanted(&service.profiles))
     }
 
-    fn compose(&self, program: &[&str], arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(program[0]);
+    fn compose(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("docker");
         command
-            .args(&program[1..])
-            .arg("-f")
+            .args(["compose", "-f"])
             .arg(folder().join("compose.yaml"))
             .args(["--profile", &self.profile])
             .args(arguments)
@@ -179,10 +177,8 @@ impl<'docker> Rack<'docker> {
     }
 
     fn down(&self) -> Result<()> {
-        if let Some(program) = program() {
-            return self
-                .compose(&program, &["down", "--timeout", "10"])
-                .map(drop);
+        if compose_is_here() {
+            return self.compose(&["down", "--timeout", "10"]).map(drop);
         }
         for service in self.services() {
             self.docker
@@ -215,16 +211,10 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("containers")
 }
 
-/// Compose as Docker's plugin or as a program of its own, if it is installed.
-fn program() -> Option<Vec<&'static str>> {
-    let here = |words: &[&str]| {
-        Command::new(words[0])
-            .args(&words[1..])
-            .arg("version")
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    [vec!["docker", "compose"], vec!["docker-compose"]]
-        .into_iter()
-        .find(|words| here(words))
+/// Whether Docker has its plugin for compose files; Debian's has not.
+fn compose_is_here() -> bool {
+    Command::new("docker")
+        .args(["compose", "version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
