@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret, Timers, Transport};
-use ferrolb_bgp::fsm::{Event, PeerRoutes, SpeakerConfig};
+use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Community, LargeCommunity};
@@ -107,6 +107,7 @@ async fn main() -> Result<(), Failure> {
         speaker: SpeakerConfig {
             router_id_fallback: Ipv4Addr::from(u32::from_be_bytes(*b"frlb")),
             seed: std::process::id().into(),
+            host_uptime: None,
         },
         listen: options.listen.into_iter().collect(),
     })?;
@@ -119,7 +120,7 @@ async fn main() -> Result<(), Failure> {
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                handle.shutdown("announce was interrupted").await;
+                handle.shutdown("announce was interrupted", Farewell::Withdraw).await;
                 return Ok(());
             }
             event = events.recv() => match event {

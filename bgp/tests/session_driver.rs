@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_bgp::config::{PeerConfig, Secret, Transport};
-use ferrolb_bgp::fsm::{Event, PeerRoutes, SpeakerConfig, State};
+use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Update};
@@ -23,6 +23,7 @@ fn options(id: u8, listen: bool) -> SpeakerOptions {
         speaker: SpeakerConfig {
             router_id_fallback,
             seed: id.into(),
+            host_uptime: None,
         },
         listen: if listen {
             vec!["127.0.0.1:0".parse().unwrap()]
@@ -171,7 +172,7 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
 
     // Leaves in order: everything is withdrawn by UPDATEs before the session goes.
     let leaving = nodes.remove(0);
-    let shutdown = leaving.0.shutdown("leaving");
+    let shutdown = leaving.0.shutdown("leaving", Farewell::Withdraw);
     let watch = until(&mut heard, &mut tables, |event, _| {
         if let Event::Down { peer, cause, .. } = event {
             assert_eq!(peer, "127.0.0.1");
@@ -191,7 +192,7 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
         matches!(event, Event::Down { .. })
     })
     .await;
-    router.shutdown("").await;
+    router.shutdown("", Farewell::Withdraw).await;
 }
 
 #[tokio::test]
@@ -267,7 +268,7 @@ async fn an_address_that_is_taken_is_an_error_at_the_start() {
             .contains(&format!("can't listen on {address}")),
         "{error}"
     );
-    router.shutdown("").await;
+    router.shutdown("", Farewell::Withdraw).await;
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ impl Lone {
             speaker: Speaker::new(SpeakerConfig {
                 router_id_fallback,
                 seed: 7,
+                host_uptime: None,
             }),
             now: Instant::now(),
             framer: Framer::default(),

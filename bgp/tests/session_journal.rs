@@ -3,7 +3,7 @@
 
 mod pair;
 
-use ferrolb_bgp::fsm::{Input, JournalEvent, PeerDetail, State};
+use ferrolb_bgp::fsm::{Farewell, Input, JournalEvent, PeerDetail, State};
 use ferrolb_bgp::wire::Asn;
 use pair::{World, net, pair, route, routes, seconds};
 
@@ -37,7 +37,13 @@ fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
     world.until(seconds(2), "session up", World::established);
     world.run(seconds(10));
     let text = "maintenance until noon".to_owned();
-    world.input(1, Input::Shutdown { text });
+    world.input(
+        1,
+        Input::Shutdown {
+            text,
+            farewell: Farewell::Withdraw,
+        },
+    );
     world.run(std::time::Duration::from_millis(100));
 
     let ours = detail(&world, 0);

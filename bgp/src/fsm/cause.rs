@@ -28,6 +28,8 @@ pub enum Cause {
         /// What broke it; `None`: the peer closed it in order.
         error: Option<IoFailure>,
     },
+    /// We left without a NOTIFICATION, so that the peer keeps our routes (RFC 4724).
+    Preserved,
     /// The peer didn't read for too long (RFC 9687).
     SendHoldTimerExpired,
     /// The configuration can't be put into effect.
@@ -71,6 +73,7 @@ impl Cause {
             },
             Self::Closed { error: None, .. } => "closed-without-notification",
             Self::Closed { error: Some(_), .. } => "connection-broken",
+            Self::Preserved => "preserved",
             Self::SendHoldTimerExpired => "send-hold-timer-expired",
             Self::Unusable { .. } => "unusable",
         }
@@ -122,6 +125,9 @@ impl fmt::Display for Cause {
                 }
                 Ok(())
             }
+            Self::Preserved => f.write_str(
+                "closed without a NOTIFICATION, so that the peer keeps our routes until we are back",
+            ),
             Self::SendHoldTimerExpired => {
                 f.write_str("Send Hold Timer Expired: the peer stopped reading (RFC 9687)")
             }

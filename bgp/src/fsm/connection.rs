@@ -155,6 +155,12 @@ impl Connection {
         }
     }
 
+    /// Whether the peer keeps our routes if the connection ends without a NOTIFICATION.
+    pub(super) fn peer_keeps_routes(&self) -> bool {
+        self.negotiated()
+            .is_some_and(|negotiated| negotiated.graceful_restart.is_some())
+    }
+
     /// Since when the session is up.
     pub(super) fn established_since(&self) -> Option<Instant> {
         match self.phase {

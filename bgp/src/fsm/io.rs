@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::cause::Cause;
+use super::farewell::Farewell;
 use super::negotiate::Negotiated;
 use crate::config::{PeerConfig, Secret};
 use crate::rib::Route;
@@ -151,10 +152,12 @@ pub enum Input {
     },
     /// The time of [`poll_timeout`](super::Speaker::poll_timeout) has come. Never harmful.
     Timeout,
-    /// Withdraw everything, tell every peer why, and end.
+    /// Take leave of every peer, and end.
     Shutdown {
-        /// Shown to the peer's operator (RFC 9003).
+        /// Shown to the peer's operator (RFC 9003), where the peer's configuration says nothing else.
         text: String,
+        /// What becomes of the routes.
+        farewell: Farewell,
     },
 }
 

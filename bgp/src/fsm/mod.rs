@@ -7,6 +7,7 @@
 mod cause;
 pub mod collision;
 mod connection;
+mod farewell;
 mod io;
 mod journal;
 mod negotiate;
@@ -29,11 +30,12 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 pub use self::cause::Cause;
+pub use self::farewell::Farewell;
 pub use self::io::{
     ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State,
 };
 pub use self::journal::{JournalEntry, JournalEvent};
-pub use self::negotiate::Negotiated;
+pub use self::negotiate::{Negotiated, RestartAgreement};
 pub use self::status::{
     LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, SessionTimers,
     UpdateErrors,
@@ -43,14 +45,11 @@ pub use self::tally::{AttributeErrorCount, PrefixCount};
 
 use self::connection::Ends;
 use self::peer::Peer;
-use self::shared::{Shared, Stopping};
+use self::shared::Shared;
 use self::timer::earlier;
 use crate::config::{Impact, PeerConfig};
 use crate::rib::{PeerIndex, Route};
 use crate::wire::{Notification, subcode};
-
-/// How long withdrawing everything may take at the end.
-const WITHDRAW_TIME: Duration = Duration::from_secs(2);
 
 /// What concerns all peers.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +58,9 @@ pub struct SpeakerConfig {
     pub router_id_fallback: Ipv4Addr,
     /// Where jitter comes from. The same seed and inputs give the same outputs.
     pub seed: u64,
+    /// How long the host has been up when the speaker begins. Whether peers may go on forwarding to
+    /// us while we come back (RFC 4724 §3, the F bit) depends on it; not known: they may not.
+    pub host_uptime: Option<Duration>,
 }
 
 /// All peers and what they are to be told.
@@ -85,6 +87,7 @@ impl Speaker {
     /// Takes one thing that happened. Drain [`poll_output`](Self::poll_output) before the next.
     pub fn handle(&mut self, now: Instant, input: Input) {
         let shared = &mut self.shared;
+        shared.started.get_or_insert(now);
         match input {
             Input::SetPeer(config) => self.set_peer(now, config),
             Input::RemovePeer(name) => self.remove_peer(now, &name),
@@ -129,7 +132,7 @@ impl Speaker {
                 }
             }
             Input::Timeout => self.timeout(now),
-            Input::Shutdown { text } => self.shutdown(now, &text),
+            Input::Shutdown { text, farewell } => self.shutdown(now, text, farewell),
         }
         self.tell_end();
     }
@@ -354,45 +357,7 @@ impl Speaker {
             peer.timeout(now, &mut self.shared);
         }
         self.shared.timeout(now);
-        if let Some(stopping) = &mut self.shared.stopping
-            && stopping
-                .deadline
-                .take_if(|deadline| *deadline <= now)
-                .is_some()
-        {
-            let notification = stopping.notification.clone();
-            self.stop_all(now, &notification, |_, _| true);
-        }
-    }
-
-    fn shutdown(&mut self, now: Instant, text: &str) {
-        if self.shared.stopping.is_some() {
-            return;
-        }
-        let notification = Notification::administrative_shutdown(text);
-        let deadline = Some(now + WITHDRAW_TIME);
-        self.shared.stopping = Some(Stopping {
-            deadline,
-            notification: notification.clone(),
-        });
-        for peer in self.peers.values_mut() {
-            peer.withdraw(now, &notification, &mut self.shared);
-        }
-        self.shared.rib.commit();
-        self.stop_all(now, &notification, |peer, shared| !peer.withdrawing(shared));
-    }
-
-    fn stop_all(
-        &mut self,
-        now: Instant,
-        notification: &Notification,
-        which: impl Fn(&Peer, &Shared) -> bool,
-    ) {
-        for peer in self.peers.values_mut() {
-            if which(peer, &self.shared) {
-                peer.stop(now, notification, &mut self.shared);
-            }
-        }
+        self.end_farewell(now);
     }
 
     fn tell_end(&mut self) {

@@ -32,6 +32,18 @@ pub struct Negotiated {
     pub remote_asn: Asn,
     /// Both ends are in one AS.
     pub ibgp: bool,
+    /// Graceful restart: the peer keeps our routes for a while when we are gone.
+    pub graceful_restart: Option<RestartAgreement>,
+}
+
+/// What the peer does when we are gone (RFC 4724, RFC 8538).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct RestartAgreement {
+    /// How long it keeps our routes, in seconds.
+    pub restart_time: u16,
+    /// It keeps them also after a NOTIFICATION other than Hard Reset, and after an expired hold timer.
+    pub notification: bool,
 }
 
 /// The OPEN we send.
@@ -84,6 +96,7 @@ pub(super) fn negotiate(
         remote_router_id: agreed.remote_router_id,
         remote_asn: agreed.remote_asn,
         ibgp: agreed.ibgp,
+        graceful_restart: None,
     })
 }
 

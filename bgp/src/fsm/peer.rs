@@ -1,6 +1,7 @@
 //! One configured peer: its two connection slots, and when to dial.
 
 mod course;
+mod leave;
 mod view;
 
 use std::io;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use self::course::Ending;
+use self::leave::Leaving;
 use super::cause::Cause;
 use super::connection::{Connection, Effect, Ends};
 use super::io::{ConnectionId, Event, IoFailure, RejectReason, State};
@@ -59,6 +61,8 @@ pub(super) struct Peer {
     sent: MessageCounters,
     received: MessageCounters,
     established_count: u64,
+    /// The speaker ends.
+    leaving: Option<Leaving>,
 }
 
 impl Peer {
@@ -75,6 +79,7 @@ impl Peer {
             sent: MessageCounters::default(),
             received: MessageCounters::default(),
             established_count: 0,
+            leaving: None,
         }
     }
 
@@ -148,7 +153,8 @@ impl Peer {
         self.stop_dialling(shared);
         self.dial = Dial::Never;
         for id in self.slots.ids() {
-            self.end(now, id, Ending::Notify(notification.clone()), shared);
+            let notification = self.for_good(id, notification.clone());
+            self.end(now, id, Ending::Notify(notification), shared);
         }
         self.tell_state(now, shared);
     }
@@ -161,33 +167,6 @@ impl Peer {
             shared,
         );
         self.down(now, Cause::Unusable { reason }, false, None, shared);
-    }
-
-    /// Begins the end of the speaker: no new connections, withdrawals on the session.
-    pub(super) fn withdraw(
-        &mut self,
-        now: Instant,
-        notification: &Notification,
-        shared: &mut Shared,
-    ) {
-        self.stop_dialling(shared);
-        self.dial = Dial::Never;
-        for id in self.slots.ids() {
-            if self
-                .slots
-                .get(id)
-                .is_some_and(|c| c.state() != State::Established)
-            {
-                self.end(now, id, Ending::Notify(notification.clone()), shared);
-            }
-        }
-        shared.rib.withdraw_all(self.index);
-        self.tell_state(now, shared);
-    }
-
-    /// Whether withdrawals are still to be sent.
-    pub(super) fn withdrawing(&self, shared: &Shared) -> bool {
-        self.state == State::Established && shared.rib.pending(self.index)
     }
 
     pub(super) fn connected(
@@ -360,7 +339,7 @@ impl Peer {
         self.slots
             .iter()
             .map(Connection::deadline)
-            .fold(dial, earlier)
+            .fold(earlier(dial, self.leaves_at()), earlier)
     }
 
     pub(super) fn transmit(
@@ -378,11 +357,8 @@ impl Peer {
         let updates = shared.rib.poll_transmit(self.index, max);
         if updates.is_some() {
             connection.transmitted(now, &mut shared.rng);
-        } else if let Some(stopping) = &shared.stopping {
-            // All is withdrawn: the end.
-            let notification = stopping.notification.clone();
-            self.end(now, id, Ending::Notify(notification), shared);
-            self.tell_state(now, shared);
+        } else if self.leaving.is_some() {
+            self.leave(now, shared);
             return shared.transmit_closing(id);
         }
         updates

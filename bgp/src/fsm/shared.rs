@@ -16,7 +16,7 @@ use crate::wire::Notification;
 /// How long a NOTIFICATION may take to reach the peer before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A connection that has nothing left but its NOTIFICATION.
+/// A connection that has nothing left but its last words.
 #[derive(Debug)]
 struct Closing {
     queue: VecDeque<Bytes>,
@@ -26,10 +26,10 @@ struct Closing {
 /// The end of the whole speaker.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    /// When withdrawals that are still unsent no longer count; `None` once that has passed.
+    /// When what is still unsent no longer counts; `None` once that has passed.
     pub(super) deadline: Option<Instant>,
-    /// What every peer is told.
-    pub(super) notification: Notification,
+    /// For the peers' operators, where their configuration says nothing else.
+    pub(super) text: String,
 }
 
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     /// Whose connection it is, dials included.
     pub(super) owners: HashMap<ConnectionId, PeerIndex>,
     pub(super) stopping: Option<Stopping>,
+    /// When the speaker began.
+    pub(super) started: Option<Instant>,
     closing: BTreeMap<ConnectionId, Closing>,
     dials: u64,
 }
@@ -54,6 +56,7 @@ impl Shared {
             outputs: VecDeque::new(),
             owners: HashMap::new(),
             stopping: None,
+            started: None,
             closing: BTreeMap::new(),
             dials: 0,
         }
@@ -98,8 +101,18 @@ impl Shared {
         mut queue: VecDeque<Bytes>,
         notification: &Notification,
     ) {
-        self.owners.remove(&connection);
         queue.push_back(notification.encode());
+        self.finish_silently(now, connection, queue);
+    }
+
+    /// Ends a connection without a word, but not before everything sent has arrived.
+    pub(super) fn finish_silently(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        queue: VecDeque<Bytes>,
+    ) {
+        self.owners.remove(&connection);
         self.closing.insert(
             connection,
             Closing {

@@ -64,6 +64,7 @@ impl Machine {
             speaker: Speaker::new(SpeakerConfig {
                 router_id_fallback,
                 seed: 1,
+                host_uptime: None,
             }),
             now: Instant::now(),
             connection: ConnectionId::Dialled(0),
@@ -242,6 +243,7 @@ const INPUTS: &[(&str, Act)] = &[
     ("shutdown", |m| {
         m.input(Input::Shutdown {
             text: "bye".to_owned(),
+            farewell: Farewell::Withdraw,
         })
     }),
     ("connected", |m| m.input(m.connected())),

@@ -172,19 +172,22 @@ fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathA
         origin,
         med,
         local_pref,
+        prepend,
+        atomic_aggregate,
+        aggregator,
         communities,
         large_communities,
     } = route;
     let local_pref = local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     PathAttributes {
         origin: Some(*origin),
-        as_path: Some(
-            encoding
-                .ebgp
-                .map_or_else(AsPath::default, |asn| AsPath(vec![asn])),
-        ),
+        as_path: Some(encoding.ebgp.map_or_else(AsPath::default, |asn| {
+            AsPath(vec![asn; 1 + usize::from(*prepend)])
+        })),
         med: *med,
         local_pref: encoding.ebgp.is_none().then_some(local_pref),
+        atomic_aggregate: *atomic_aggregate,
+        aggregator: *aggregator,
         communities: communities.clone(),
         large_communities: large_communities.clone(),
         ..PathAttributes::default()

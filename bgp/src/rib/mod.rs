@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use self::adj_rib_out::{AdjRibOut, SessionCounters};
-use crate::wire::{Asn, Community, Family, LargeCommunity, NextHop, Origin};
+use crate::wire::{Aggregator, Asn, Community, Family, LargeCommunity, NextHop, Origin};
 
 /// What we want to say about a prefix, before a session turns it into octets.
 ///
@@ -29,6 +29,12 @@ pub struct RouteAttributes {
     pub med: Option<u32>,
     /// LOCAL_PREF (RFC 4271 §5.1.5), used on iBGP sessions only; [`DEFAULT_LOCAL_PREF`] when `None`.
     pub local_pref: Option<u32>,
+    /// How many more times than once our own AS number stands in AS_PATH; on eBGP sessions only.
+    pub prepend: u8,
+    /// ATOMIC_AGGREGATE (RFC 4271 §5.1.6).
+    pub atomic_aggregate: bool,
+    /// AGGREGATOR (RFC 4271 §5.1.7).
+    pub aggregator: Option<Aggregator>,
     /// COMMUNITIES (RFC 1997); keep them sorted, equal sets are told apart otherwise.
     pub communities: Vec<Community>,
     /// LARGE_COMMUNITY (RFC 8092); keep them sorted, equal sets are told apart otherwise.
@@ -42,6 +48,9 @@ impl Default for RouteAttributes {
             origin: Origin::Igp,
             med: None,
             local_pref: None,
+            prepend: 0,
+            atomic_aggregate: false,
+            aggregator: None,
             communities: Vec::new(),
             large_communities: Vec::new(),
         }

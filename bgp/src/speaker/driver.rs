@@ -14,7 +14,9 @@ use tracing::{debug, error, warn};
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::socket::{DialOptions, Progress, Socket, Written};
-use crate::fsm::{ConnectionId, Event, Input, IoFailure, Output, PeerDetail, PeerStatus, Speaker};
+use crate::fsm::{
+    ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerDetail, PeerStatus, Speaker,
+};
 use crate::rib::Route;
 
 /// Octets read, or taken from the machine, at a time.
@@ -129,8 +131,10 @@ impl Driver {
                 Poll::Ready(Some(command)) => found.push(Happening::Command(command)),
                 Poll::Ready(None) => {
                     self.orphaned = true;
-                    let text = String::new();
-                    found.push(Happening::Input(Input::Shutdown { text }));
+                    found.push(Happening::Input(Input::Shutdown {
+                        text: String::new(),
+                        farewell: Farewell::Withdraw,
+                    }));
                 }
                 Poll::Pending => return,
             }

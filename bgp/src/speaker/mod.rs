@@ -19,7 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::driver::{Command, Driver};
 use self::listener::Listeners;
 use crate::config::{ConfigError, PeerConfig};
-use crate::fsm::{Event, Input, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig};
+use crate::fsm::{
+    Event, Farewell, Input, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig,
+};
 use crate::rib::Route;
 
 /// What a speaker is started with.
@@ -141,10 +143,11 @@ impl Handle {
         answer.await.unwrap_or_default()
     }
 
-    /// Withdraws everything, tells every peer Cease/Administrative Shutdown with this text
-    /// (RFC 9003), and returns when the speaker has ended: in about four seconds at the latest.
-    pub async fn shutdown(&self, text: impl Into<String>) {
-        self.input(Input::Shutdown { text: text.into() });
+    /// Takes leave of every peer, with this text for their operators (RFC 9003), and returns when the
+    /// speaker has ended: in about four seconds at the latest.
+    pub async fn shutdown(&self, text: impl Into<String>, farewell: Farewell) {
+        let text = text.into();
+        self.input(Input::Shutdown { text, farewell });
         self.ended().await;
     }
 
@@ -178,6 +181,7 @@ impl Default for SpeakerOptions {
             speaker: SpeakerConfig {
                 router_id_fallback,
                 seed: 0,
+                host_uptime: None,
             },
             listen: Vec::new(),
         }

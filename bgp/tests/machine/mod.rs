@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferrolb_bgp::config::{HoldTime, PeerConfig, Timers, Transport};
 use ferrolb_bgp::fsm::{
-    ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, Speaker, SpeakerConfig, State,
+    ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerRoutes, Speaker, SpeakerConfig,
+    State,
 };
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::wire::{Asn, Family, Notification, Open, RouteRefresh, end_of_rib, keepalive};
@@ -79,6 +80,7 @@ impl Run {
             speaker: Speaker::new(SpeakerConfig {
                 router_id_fallback,
                 seed: 42,
+                host_uptime: None,
             }),
             now: start,
             seen: Vec::new(),
@@ -241,6 +243,7 @@ impl Run {
     pub fn shut_down(&mut self) {
         self.input(Input::Shutdown {
             text: "end".to_owned(),
+            farewell: Farewell::Withdraw,
         });
         for _ in 0..50 {
             if let Some(at) = self.speaker.poll_timeout() {

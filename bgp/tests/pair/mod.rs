@@ -408,6 +408,7 @@ impl Host {
             speaker: Speaker::new(SpeakerConfig {
                 router_id_fallback,
                 seed,
+                host_uptime: None,
             }),
             address,
             listens,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use ferrolb_bgp::fsm::SpeakerConfig;
+use ferrolb_bgp::fsm::{Farewell, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use tokio::sync::watch;
 
@@ -141,7 +141,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     let farewell = async {
         if let Some(engine) = engine {
-            engine.shutdown("ferrolb stops").await;
+            engine.shutdown("ferrolb stops", Farewell::Withdraw).await;
         }
     };
     tokio::join!(farewell, give_up(source));
@@ -220,6 +220,7 @@ fn engine(node: &str) -> anyhow::Result<Handle> {
         speaker: SpeakerConfig {
             router_id_fallback,
             seed: random(),
+            host_uptime: None,
         },
         ..SpeakerOptions::default()
     };

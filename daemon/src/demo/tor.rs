@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::{Event, SpeakerConfig};
+use ferrolb_bgp::fsm::{Event, Farewell, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Update};
 use ipnet::IpNet;
@@ -48,6 +48,7 @@ impl Tor {
                 speaker: SpeakerConfig {
                     router_id_fallback: Ipv4Addr::LOCALHOST,
                     seed: u64::from(port),
+                    host_uptime: None,
                 },
                 listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
             };
@@ -145,7 +146,7 @@ impl Tor {
         drop(
             tokio::time::timeout(
                 Duration::from_secs(1),
-                self.handle.shutdown("the demo is over"),
+                self.handle.shutdown("the demo is over", Farewell::Withdraw),
             )
             .await,
         );

@@ -21,6 +21,8 @@ pub(super) enum Ending {
     Notify(Notification),
     /// Without.
     Silent(Cause),
+    /// Without, by us, so that the peer keeps our routes.
+    Preserve,
 }
 
 impl Peer {
@@ -146,6 +148,10 @@ impl Peer {
                 shared.finish(now, id, connection.into_queue(), &notification);
                 Cause::Sent(notification)
             }
+            Ending::Preserve => {
+                shared.finish_silently(now, id, connection.into_queue());
+                Cause::Preserved
+            }
             Ending::Silent(cause) => {
                 shared.close(id);
                 cause
@@ -236,6 +242,7 @@ fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
         }
         Cause::ConnectFailed { .. }
         | Cause::Closed { .. }
+        | Cause::Preserved
         | Cause::SendHoldTimerExpired
         | Cause::Unusable { .. } => false,
     }

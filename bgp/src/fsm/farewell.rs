@@ -1,0 +1,53 @@
+//! How the whole speaker takes leave.
+
+use std::time::{Duration, Instant};
+
+use super::Speaker;
+use super::shared::Stopping;
+
+/// How long saying what is left to say may take.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
+/// What becomes of our routes when we leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// They are withdrawn, and every peer is told Cease/Administrative Shutdown, inside
+    /// Cease/Hard Reset where it would otherwise keep them (RFC 8538 §3).
+    Withdraw,
+    /// Peers that do graceful restart (RFC 4724) keep them: the connection is closed without a
+    /// NOTIFICATION, after what was still to be told. From the others they are withdrawn.
+    Preserve,
+}
+
+impl Speaker {
+    /// No new connections; each session goes once it has nothing left to say.
+    pub(super) fn shutdown(&mut self, now: Instant, text: String, farewell: Farewell) {
+        if self.shared.stopping.is_some() {
+            return;
+        }
+        self.shared.stopping = Some(Stopping {
+            deadline: Some(now + FAREWELL_TIME),
+            text,
+        });
+        for peer in self.peers.values_mut() {
+            peer.begin_leaving(now, farewell, &mut self.shared);
+        }
+        self.shared.rib.commit();
+        for peer in self.peers.values_mut() {
+            peer.leave(now, &mut self.shared);
+        }
+    }
+
+    /// What still isn't said won't be.
+    pub(super) fn end_farewell(&mut self, now: Instant) {
+        let Some(stopping) = &mut self.shared.stopping else {
+            return;
+        };
+        let over = stopping.deadline.take_if(|deadline| *deadline <= now);
+        if over.is_some() {
+            for peer in self.peers.values_mut() {
+                peer.leave_now(now, &mut self.shared);
+            }
+        }
+    }
+}
