@@ -185,7 +185,7 @@ fn sessions(index: &Index, node_name: &str) -> BTreeMap<String, PeerConfig> {
     let Some(node) = index.nodes().get(node_name) else {
         return BTreeMap::new();
     };
-    peers_of(index.config(), node)
+    peers_of(index, node_name, node)
         .map(|peer| (peer.name.clone(), peer_config(peer, node_name, node)))
         .collect()
 }

@@ -179,8 +179,7 @@ impl Plan {
                     .iter()
                     .map(ToString::to_string)
                     .collect(),
-                local_pref: peer
-                    .is_ibgp()
+                local_pref: (peer.is_ibgp() != Some(false))
                     .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
             });
         }

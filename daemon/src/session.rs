@@ -1,56 +1,28 @@
 //! From a BGPPeer and a Node to the session between them: what the BGP engine is told, and what a route's next hop
 //! will be.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret, Timers, Transport};
-use ferrolb_bgp::wire::Family;
+use ferrolb_bgp::config::{NextHops, PeerConfig};
 
 use crate::config::peer::Peer;
 use crate::index::facts::Node;
 
 /// What the BGP engine is told of a peer on this node.
 pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
-    let own = if peer.address.is_ipv6() {
-        Family::IPV6_UNICAST
-    } else {
-        Family::IPV4_UNICAST
-    };
-    let both = vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST];
     PeerConfig {
         router_id: router_id(peer, node_name, node),
-        transport: Transport {
-            source_address: peer.source,
-            password: peer
-                .password
-                .as_ref()
-                .map(|password| Secret::new(password.reveal())),
-            ..Transport::default()
-        },
-        timers: Timers {
-            hold_time: HoldTime::from_secs(
-                u16::try_from(peer.hold_time.as_secs()).unwrap_or(u16::MAX),
-            )
-            .unwrap_or_default(),
-            keepalive_time: peer.keepalive_time,
-            connect_retry: peer.connect_time,
-            ..Timers::default()
-        },
-        families: if peer.dual_stack { both } else { vec![own] },
         next_hops: other_family(peer, node),
-        ..PeerConfig::new(
-            peer.name.clone(),
-            SocketAddr::new(peer.address, peer.port),
-            peer.local_asn,
-            peer.peer_asn,
-        )
+        ..peer.session.clone()
     }
 }
 
 /// The next hop that a route will have: the configured source address; for the other family, and where no session
 /// tells the local address yet, the node's InternalIP.
 pub fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<IpAddr> {
-    peer.source
+    peer.session
+        .transport
+        .source_address
         .filter(|source| source.is_ipv6() == ipv6)
         .or_else(|| node.internal_ip(ipv6))
 }
@@ -61,7 +33,7 @@ fn other_family(peer: &Peer, node: &Node) -> NextHops {
     if !peer.dual_stack {
         return next_hops;
     }
-    match node.internal_ip(!peer.address.is_ipv6()) {
+    match node.internal_ip(!peer.is_ipv6()) {
         Some(IpAddr::V4(v4)) => next_hops.v4 = Some(v4),
         Some(IpAddr::V6(v6)) => next_hops.v6 = Some(v6),
         None => {}
@@ -72,8 +44,8 @@ fn other_family(peer: &Peer, node: &Node) -> NextHops {
 /// Configured, else (by leaving it to the engine) the session's IPv4 address, else the node's, else a hash of its
 /// name.
 fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Option<Ipv4Addr> {
-    if peer.router_id.is_some() || peer.address.is_ipv4() {
-        return peer.router_id;
+    if peer.session.router_id.is_some() || !peer.is_ipv6() {
+        return peer.session.router_id;
     }
     Some(fallback_router_id(node_name, node))
 }
@@ -93,7 +65,8 @@ pub fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
 mod tests {
     use super::*;
     use crate::api::metallb::BgpPeerSpec;
-    use crate::config::peer::parse;
+    use crate::api::{Kind, ObjectKey, ObjectName};
+    use crate::config::peer::{PeerResource, parse};
 
     fn peer(address: &str, more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
         let mut spec = BgpPeerSpec {
@@ -103,7 +76,14 @@ mod tests {
             ..BgpPeerSpec::default()
         };
         more(&mut spec);
-        parse("tor", &spec, |_| Err("no secrets here".into()), |_| {}).expect("a good peer")
+        let resource = PeerResource {
+            object: &ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor")),
+            created: "",
+            spec: &spec,
+            own: None,
+        };
+        let nothing = || "nothing lies beside it".to_owned();
+        parse(resource, |_| Err(nothing()), |_| Err(nothing())).expect("a good peer")
     }
 
     fn node(addresses: &[&str]) -> Node {

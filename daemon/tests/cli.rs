@@ -43,7 +43,8 @@ fn check_names_place_and_remedy_and_fails() {
          metallb-system/missing of type kubernetes.io/basic-auth: create it, with the key password",
         "refused.yaml:72 BGPPeer default/elsewhere: error: lies in namespace default, but configuration is read from \
          metallb-system only: move it, or add --config-namespace default",
-        "refused.yaml:37 BGPPeer metallb-system/not-active-yet: notice: spec.bfdProfile is not active yet",
+        "refused.yaml:37 BGPPeer metallb-system/without-profile: error: spec.bfdProfile: there is no BFDProfile \
+         metallb-system/fast: create it, or leave bfdProfile out",
     ] {
         assert!(text.contains(line), "{line}\nis not in\n{text}");
     }

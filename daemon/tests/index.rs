@@ -46,7 +46,7 @@ fn advertisement(name: &str, spec: Value) -> Change {
 }
 
 fn node(name: &str, labels: Value) -> Change {
-    let status = json!({ "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] });
+    let status = json!({ "addresses": [{ "type": "InternalIP", "address": "10.0.0.11" }] });
     object(
         Kind::Node,
         name,
@@ -121,7 +121,7 @@ fn change() -> impl Strategy<Value = Change> {
         }),
         2 => (number(), addresses).prop_map(|(n, range)| pool(&format!("pool-{n}"), range)),
         2 => (number(), number())
-            .prop_map(|(n, asn)| peer(&format!("peer-{n}"), "10.0.0.9", u32::from(asn) + 64512)),
+            .prop_map(|(n, asn)| peer(&format!("peer-{n}"), &format!("10.0.0.{}", n / 2 + 1), u32::from(asn) + 64512)),
         2 => (number(), spec).prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
         1 => (number(), kind.clone())
@@ -139,7 +139,7 @@ fn beginning() -> Vec<Change> {
         node(NODE, json!({})),
         pool("pool-0", "192.0.2.0/24"),
         peer("peer-0", "10.0.0.9", 64512),
-        peer("peer-1", "10.0.0.9", 64512),
+        peer("peer-1", "10.0.0.8", 64512),
         advertisement("advertisement-0", json!({})),
         service("service-0", "Cluster", "192.0.2.1"),
         slice("slice-0", "service-0", NODE, true),

@@ -34,68 +34,89 @@ pub struct ServiceAllocation {
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// `BGPPeer.spec` (v1beta2).
+/// `BGPPeer.spec` (v1beta2). The texts are those of our own BGPPeer's CRD as well.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BgpPeerSpec {
-    /// Our AS.
+    /// Our AS number.
     #[serde(rename = "myASN")]
     pub my_asn: u32,
-    /// The router's AS.
+    /// The router's AS number. Either this or dynamicASN.
     #[serde(rename = "peerASN")]
     pub peer_asn: u32,
-    /// `internal` or `external` instead of a number.
+    /// Which AS numbers the router may have instead of one in particular: internal (ours), external (any but ours) or auto
+    /// (any).
     #[serde(rename = "dynamicASN")]
     pub dynamic_asn: String,
-    /// The AS this session shows instead of `myASN`.
+    /// The AS number that this session shows instead of myASN.
     #[serde(rename = "localASN")]
     pub local_asn: Option<u32>,
-    /// The router's address.
+    /// The router's IP address.
     pub peer_address: String,
-    /// Unnumbered: the interface instead of an address.
+    /// An unnumbered session over this interface. Not supported yet.
     pub interface: String,
-    /// Where the session comes from.
+    /// The address that the session comes from; also the next hop of its family.
     pub source_address: String,
-    /// Default 179.
+    /// The router's port.
     pub peer_port: Option<u16>,
-    /// Go duration, `90s`.
+    /// How long silence is borne, such as 90s; 0s: for ever.
     pub hold_time: Option<String>,
-    /// Go duration.
+    /// How often a KEEPALIVE is sent. Without it a third of the hold time.
     pub keepalive_time: Option<String>,
-    /// Go duration.
+    /// The longest wait between two attempts to connect.
     pub connect_time: Option<String>,
-    /// IPv4 address.
+    /// The BGP identifier, an IPv4 address. Without it the session's own IPv4 address, or else the node's.
     #[serde(rename = "routerID")]
     pub router_id: String,
-    /// Which nodes have this session.
+    /// The nodes that have this session. Entries are alternatives. Without any all nodes have it.
     pub node_selectors: Vec<LabelSelector>,
-    /// TCP MD5.
+    /// The password for TCP MD5. Better in a Secret.
     pub password: Password,
-    /// TCP MD5 from a Secret.
+    /// A Secret of type kubernetes.io/basic-auth beside this object, with the password for TCP MD5.
     pub password_secret: SecretReference,
-    /// A BFDProfile by name.
+    /// The BFDProfile beside this object that BFD runs by. Without it there is no BFD.
     pub bfd_profile: String,
-    /// RFC 4724.
-    pub enable_graceful_restart: bool,
-    /// The router is more than one hop away.
+    /// Whether the router is asked to keep our routes while ferrolb restarts (RFC 4724).
+    pub enable_graceful_restart: Option<bool>,
+    /// Whether the router may be behind other routers.
     pub ebgp_multi_hop: bool,
-    /// A VRF by name.
+    /// A VRF by name. Not supported yet.
     pub vrf: String,
-    /// Both families over this session.
+    /// Whether routes of both families go over this session.
     pub dual_stack_address_family: bool,
-    /// Deprecated, without effect.
+    /// Without effect, and deprecated.
     #[serde(rename = "disableMP")]
     pub disable_mp: bool,
 }
 
-/// `SecretReference`. The namespace is ignored: secrets are read where the BGPPeer lies.
+/// A Secret by name.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct SecretReference {
     /// Name of the Secret.
     pub name: String,
-    /// Accepted, not used.
+    /// Not looked at: the Secret is read where this object lies.
     pub namespace: String,
+}
+
+/// `BFDProfile.spec` (v1beta1).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BfdProfileSpec {
+    /// How often the router may send, in milliseconds.
+    pub receive_interval: Option<u32>,
+    /// How often we would like to send, in milliseconds.
+    pub transmit_interval: Option<u32>,
+    /// After how many lost packets in a row the session is down.
+    pub detect_multiplier: Option<u32>,
+    /// Echo is not used.
+    pub echo_interval: Option<u32>,
+    /// Echo is not used.
+    pub echo_mode: Option<bool>,
+    /// Send nothing until the router does.
+    pub passive_mode: Option<bool>,
+    /// The least TTL of a packet of a multihop session.
+    pub minimum_ttl: Option<u32>,
 }
 
 /// `BGPAdvertisement.spec` (v1beta1).

@@ -4,6 +4,7 @@
 //! one step later, in [`crate::index`] (facts) and [`crate::config`] (MetalLB's resources).
 
 pub mod core;
+pub mod ferrolb;
 pub mod metallb;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,10 @@ pub enum Kind {
     IpAddressPool,
     /// `metallb.io/v1beta2` BGPPeer.
     BgpPeer,
+    /// `ferrolb.io/v1alpha1` BGPPeer: the same, and more.
+    OwnBgpPeer,
+    /// `metallb.io/v1beta1` BFDProfile.
+    BfdProfile,
     /// `metallb.io/v1beta1` BGPAdvertisement.
     BgpAdvertisement,
     /// `metallb.io/v1beta1` Community.
@@ -80,13 +85,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Namespace,
         Self::Node,
         Self::Secret,
         Self::Community,
         Self::IpAddressPool,
+        Self::BfdProfile,
         Self::BgpPeer,
+        Self::OwnBgpPeer,
         Self::BgpAdvertisement,
         Self::Service,
         Self::EndpointSlice,
@@ -101,7 +108,8 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::Secret => "Secret",
             Self::IpAddressPool => "IPAddressPool",
-            Self::BgpPeer => "BGPPeer",
+            Self::BgpPeer | Self::OwnBgpPeer => "BGPPeer",
+            Self::BfdProfile => "BFDProfile",
             Self::BgpAdvertisement => "BGPAdvertisement",
             Self::Community => "Community",
         }
@@ -113,7 +121,10 @@ impl Kind {
             Self::Service | Self::Node | Self::Namespace | Self::Secret => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::BgpPeer => "metallb.io/v1beta2",
-            Self::IpAddressPool | Self::BgpAdvertisement | Self::Community => "metallb.io/v1beta1",
+            Self::OwnBgpPeer => "ferrolb.io/v1alpha1",
+            Self::IpAddressPool | Self::BgpAdvertisement | Self::Community | Self::BfdProfile => {
+                "metallb.io/v1beta1"
+            }
         }
     }
 
@@ -124,6 +135,8 @@ impl Kind {
             Self::Secret
                 | Self::IpAddressPool
                 | Self::BgpPeer
+                | Self::OwnBgpPeer
+                | Self::BfdProfile
                 | Self::BgpAdvertisement
                 | Self::Community
         )
@@ -134,10 +147,43 @@ impl Kind {
         matches!(self, Self::Node | Self::Namespace)
     }
 
-    /// The kind that `kind:` names, if ferrolb reads it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    /// The part of its API version before the slash; none for the core group.
+    pub fn group(self) -> &'static str {
+        group(self.api_version())
     }
+
+    /// Whether a CRD defines it, which may be absent, come and go.
+    pub const fn is_custom(self) -> bool {
+        !matches!(
+            self,
+            Self::Service | Self::EndpointSlice | Self::Node | Self::Namespace | Self::Secret
+        )
+    }
+
+    /// Whether a cluster may do without its CRD.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::BgpPeer | Self::OwnBgpPeer | Self::BfdProfile)
+    }
+
+    /// The kind that says the same in another API group.
+    pub const fn twin(self) -> Option<Self> {
+        match self {
+            Self::BgpPeer => Some(Self::OwnBgpPeer),
+            Self::OwnBgpPeer => Some(Self::BgpPeer),
+            _ => None,
+        }
+    }
+
+    /// The kind that `apiVersion:` and `kind:` name, if ferrolb reads it. The version is not looked at.
+    pub fn find(api_version: &str, name: &str) -> Option<Self> {
+        let mut kinds = Self::ALL.into_iter();
+        kinds.find(|kind| kind.name() == name && kind.group() == group(api_version))
+    }
+}
+
+/// The part of an apiVersion before the slash; none for the core group.
+pub fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// Namespace and name. Cluster-scoped objects have an empty namespace.
@@ -181,7 +227,8 @@ impl FromStr for ObjectName {
     }
 }
 
-/// Which object: kind, namespace, name. Prints as `BGPPeer metallb-system/tor`.
+/// Which object: kind, namespace, name. Prints as `BGPPeer metallb-system/tor`, or as `BGPPeer.ferrolb.io
+/// metallb-system/tor` where the kind alone would leave open whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Its kind.
@@ -199,14 +246,23 @@ impl ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.name)
+        match self.kind {
+            Kind::OwnBgpPeer => write!(
+                f,
+                "{}.{} {}",
+                self.kind.name(),
+                self.kind.group(),
+                self.name
+            ),
+            kind => write!(f, "{} {}", kind.name(), self.name),
+        }
     }
 }
 
 impl RawObject {
     /// Its key, if it is of a kind that ferrolb reads. `default_namespace` is for namespaced objects that name none.
     pub fn key(&self, default_namespace: &str) -> Option<ObjectKey> {
-        let kind = Kind::from_name(&self.kind)?;
+        let kind = Kind::find(&self.api_version, &self.kind)?;
         let namespace = if kind.is_cluster_scoped() {
             String::new()
         } else {

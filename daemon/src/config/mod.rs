@@ -5,10 +5,14 @@
 //! new comes from it.
 
 pub mod advertisement;
+pub mod bfd;
 pub mod drain;
+pub mod meeting;
 pub mod peer;
+mod peers;
 pub mod pool;
 pub mod selector;
+pub mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,10 +22,10 @@ use self::advertisement::{Advertisement, Aliases};
 use self::peer::Peer;
 use self::pool::PoolDetails;
 use ferrolb_allocator::PoolSet;
+use ferrolb_bgp::bfd::SessionConfig;
 
-use crate::api::core::ByteString;
-use crate::api::metallb::{BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec};
-use crate::api::{FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
+use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPoolSpec};
+use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::index::facts::Labels;
 
 /// Where MetalLB's resources lie unless somebody says otherwise.
@@ -84,7 +88,8 @@ pub struct Surroundings<'a> {
 pub struct ConfigObjects {
     raw: BTreeMap<ObjectKey, RawObject>,
     good_pools: BTreeMap<ObjectName, IpAddressPoolSpec>,
-    good_peers: BTreeMap<ObjectName, Peer>,
+    good_peers: BTreeMap<ObjectKey, Peer>,
+    good_bfd_profiles: BTreeMap<ObjectName, SessionConfig>,
     good_advertisements: BTreeMap<ObjectName, Advertisement>,
     good_aliases: BTreeMap<ObjectName, Aliases>,
     unreadable: BTreeMap<Kind, String>,
@@ -101,7 +106,8 @@ impl ConfigObjects {
         self.raw.remove(key);
         match key.kind {
             Kind::IpAddressPool => _ = self.good_pools.remove(&key.name),
-            Kind::BgpPeer => _ = self.good_peers.remove(&key.name),
+            Kind::BgpPeer | Kind::OwnBgpPeer => _ = self.good_peers.remove(key),
+            Kind::BfdProfile => _ = self.good_bfd_profiles.remove(&key.name),
             Kind::BgpAdvertisement => _ = self.good_advertisements.remove(&key.name),
             Kind::Community => _ = self.good_aliases.remove(&key.name),
             _ => {}
@@ -246,35 +252,6 @@ impl ConfigObjects {
             .set_complete(!unreadable && config.unreadable_pools.is_empty());
     }
 
-    fn compile_peers(&mut self, config: &mut Config) {
-        let mut good = BTreeMap::new();
-        for (key, raw) in self.of_kind(Kind::BgpPeer) {
-            let mut inactive = Vec::new();
-            let parsed = spec::<BgpPeerSpec>(raw, key, config).and_then(|spec| {
-                if config.peers.contains_key(&key.name.name) {
-                    return Err(same_name());
-                }
-                let secret = |name: &str| self.password(&key.name.namespace, name);
-                peer::parse(&key.name.name, &spec, secret, |field| inactive.push(field))
-            });
-            for field in inactive {
-                config.notice(
-                    key.clone(),
-                    format!("{field} is not active yet: the session runs without it"),
-                );
-            }
-            let peer = parsed.or_else(|error| {
-                config.error(key.clone(), error.to_string());
-                self.good_peers.get(&key.name).cloned().ok_or(())
-            });
-            if let Ok(peer) = peer {
-                good.insert(key.name.clone(), peer.clone());
-                config.peers.entry(key.name.name.clone()).or_insert(peer);
-            }
-        }
-        self.good_peers = good;
-    }
-
     fn compile_advertisements(&mut self, aliases: &Aliases, config: &mut Config) {
         let mut good = BTreeMap::new();
         for (key, raw) in self.of_kind(Kind::BgpAdvertisement) {
@@ -300,34 +277,6 @@ impl ConfigObjects {
         }
         self.good_advertisements = good;
     }
-
-    /// The password in a Secret that lies beside the BGPPeer.
-    fn password(&self, namespace: &str, name: &str) -> Result<Password, String> {
-        const TYPE: &str = "kubernetes.io/basic-auth";
-        let key = ObjectKey::new(Kind::Secret, ObjectName::new(namespace, name));
-        let raw = self.raw.get(&key).ok_or_else(|| {
-            format!("there is no Secret {namespace}/{name} of type {TYPE}: create it, with the key password")
-        })?;
-        let kind: String = raw.field("type").map_err(|error| error.to_string())?;
-        if kind != TYPE {
-            return Err(format!(
-                "Secret {namespace}/{name} has type {kind:?}, it must be {TYPE}"
-            ));
-        }
-        password_of(raw)
-            .ok_or_else(|| format!("Secret {namespace}/{name} has no readable key password"))
-    }
-}
-
-/// `data.password` (base64) or, in manifests, `stringData.password`.
-fn password_of(raw: &RawObject) -> Option<Password> {
-    let string_data: BTreeMap<String, String> = raw.field("stringData").ok()?;
-    if let Some(password) = string_data.get("password") {
-        return Some(Password::new(password.clone()));
-    }
-    let data: BTreeMap<String, ByteString> = raw.field("data").ok()?;
-    let octets = data.get("password")?.0.clone();
-    String::from_utf8(octets).ok().map(Password::new)
 }
 
 /// Reads `spec` and notes fields that no version of the resource has: nearly always a slip of the pen.
@@ -337,17 +286,18 @@ where
 {
     let mut unknown = Vec::new();
     let parsed = raw.field_noting_unknown("spec", &mut unknown);
-    for path in unknown {
-        config.problems.push(Problem {
-            object: key.clone(),
-            severity: Severity::UnknownField,
-            message: format!(
-                "{path}: ferrolb knows no such field of {}, it has no effect: check the spelling",
-                key.kind.name()
-            ),
-        });
+    for path in &unknown {
+        note_unknown(config, key, path);
     }
     parsed
+}
+
+fn note_unknown(config: &mut Config, key: &ObjectKey, path: &str) {
+    let message = format!(
+        "{path}: ferrolb knows no such field of {}, it has no effect: check the spelling",
+        key.kind.name()
+    );
+    config.unknown_field(key.clone(), message);
 }
 
 /// An aggregate that reaches beyond a pool's entry would draw traffic for addresses that are not ours.
@@ -385,6 +335,14 @@ impl Config {
         self.problems.push(Problem {
             object,
             severity: Severity::Error,
+            message,
+        });
+    }
+
+    fn unknown_field(&mut self, object: ObjectKey, message: String) {
+        self.problems.push(Problem {
+            object,
+            severity: Severity::UnknownField,
             message,
         });
     }

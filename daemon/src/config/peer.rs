@@ -1,203 +1,359 @@
-//! BGPPeer: from the resource to what a session needs.
+//! BGPPeer: from the resource to what a session needs. MetalLB's and our own have the same shape, ours has more of it.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ferrolb_bgp::config::PASSWORD_MAX;
-use ferrolb_bgp::wire::Asn;
+use ferrolb_bgp::bfd::SessionConfig;
+use ferrolb_bgp::config::{
+    BfdOptions, PASSWORD_MAX, PeerConfig, Remote, RemoteAsn, Secret, Transport,
+};
+use ferrolb_bgp::wire::{Asn, Family};
+use ipnet::IpNet;
 
 use super::drain::Drain;
 use super::selector::Selectors;
-use crate::api::FieldError;
-use crate::api::Password;
+use super::timers;
+pub use crate::api::ferrolb::LinkBandwidth;
+use crate::api::ferrolb::OwnPeerSpec;
 use crate::api::metallb::{BgpPeerSpec, SecretReference};
-use crate::index::facts::Node;
-use crate::session::peer_config;
+use crate::api::{FieldError, ObjectKey, Password};
 
 /// BGP's own port.
-const BGP_PORT: u16 = 179;
+pub const BGP_PORT: u16 = 179;
 /// The largest port that MetalLB's CRD allows.
 const MAX_PORT: u16 = 16384;
-/// RFC 4271 §10.
-const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(90);
+/// The longest name of an interface, in octets (`IFNAMSIZ` in Linux).
+const INTERFACE_MAX: usize = 15;
+/// The longest text that a NOTIFICATION carries, in octets (RFC 9003 §2).
+const SHUTDOWN_TEXT_MAX: usize = 255;
+/// Nobody needs more to make a path unattractive, and some routers refuse long ones.
+const PREPEND_MAX: u8 = 16;
 
 /// A BGPPeer that has been checked. One session per node that its nodeSelectors select.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Name of the BGPPeer.
     pub name: String,
-    /// The router.
-    pub address: IpAddr,
-    /// The router's port.
-    pub port: u16,
-    /// Our AS on this session.
-    pub local_asn: Asn,
-    /// The router's AS.
-    pub peer_asn: Asn,
-    /// Where the session comes from, and what routes have as next hop.
-    pub source: Option<IpAddr>,
-    /// Configured router id.
-    pub router_id: Option<Ipv4Addr>,
-    /// 0 (no hold timer) or at least 3 s, whole seconds.
-    pub hold_time: Duration,
-    /// At most the hold time; absent: a third of it.
-    pub keepalive_time: Option<Duration>,
-    /// First wait before dialling again.
-    pub connect_time: Option<Duration>,
+    /// Which object that is: both API groups have BGPPeers.
+    pub object: ObjectKey,
+    /// When it was created (RFC 3339 in UTC; empty in manifests): of two that can't both run the older does.
+    pub created: String,
+    /// What the BGP engine is told, as far as it is the same on every node ([`crate::session`] adds the rest).
+    pub session: PeerConfig,
     /// Which nodes have this session.
     pub nodes: Selectors,
-    /// TCP MD5.
-    pub password: Option<Password>,
     /// Carry the other family as well.
     pub dual_stack: bool,
     /// Whether routes tell the weight of this node.
     pub link_bandwidth: LinkBandwidth,
     /// How routes leave when the node is to carry no more traffic.
     pub drain: Drain,
-}
-
-/// Whether and how routes tell a peer the weight of this node (link bandwidth, RFC 10005).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LinkBandwidth {
-    /// All nodes weigh the same.
-    #[default]
-    Off,
-    /// As a transitive extended community: it passes through other ASes, and BIRD passes it on.
-    Transitive,
-    /// As a non-transitive one, the classic form that older routers know.
-    NonTransitive,
+    /// How many times more than once our AS stands in AS_PATH; eBGP only.
+    pub prepend: u8,
+    /// MULTI_EXIT_DISC of all routes.
+    pub med: Option<u32>,
 }
 
 impl Peer {
-    /// Whether both ends are in one AS.
-    pub fn is_ibgp(&self) -> bool {
-        self.local_asn == self.peer_asn
+    /// Whether both ends are in one AS; none where only the session will tell.
+    pub fn is_ibgp(&self) -> Option<bool> {
+        match self.session.remote_asn {
+            RemoteAsn::Number(asn) => Some(asn == self.session.local_asn),
+            RemoteAsn::Internal => Some(true),
+            RemoteAsn::External => Some(false),
+            RemoteAsn::Auto => None,
+        }
+    }
+
+    /// Whether the session runs over IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        !self.session.remote.is_ipv4()
     }
 
     /// Whether prefixes of a family go over this session: its own family, and the other one only if asked to
     /// (`dualStackAddressFamily`).
     pub fn carries(&self, ipv6: bool) -> bool {
-        self.dual_stack || self.address.is_ipv6() == ipv6
+        self.dual_stack || self.is_ipv6() == ipv6
     }
 }
 
-/// Checks a BGPPeer. `secret` looks a password up; `inactive` is told fields that have no effect yet.
+/// A BGPPeer as it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerResource<'a> {
+    /// Which object it is.
+    pub object: &'a ObjectKey,
+    /// When it was created.
+    pub created: &'a str,
+    /// What MetalLB's BGPPeer has.
+    pub spec: &'a BgpPeerSpec,
+    /// What ours has beyond it; none for MetalLB's.
+    pub own: Option<&'a OwnPeerSpec>,
+}
+
+/// Checks a BGPPeer. `secret` looks a password up, `bfd` a BFDProfile.
 ///
 /// # Errors
 /// The first field that is wrong, and what would be right.
 pub fn parse(
-    name: &str,
-    spec: &BgpPeerSpec,
+    resource: PeerResource<'_>,
     secret: impl FnOnce(&str) -> Result<Password, String>,
-    mut inactive: impl FnMut(&'static str),
+    bfd: impl FnOnce(&str) -> Result<SessionConfig, String>,
 ) -> Result<Peer, FieldError> {
-    // Every field is named here, so that a new one does not compile until somebody decides what it means.
+    // Every field is named here or in the function it is handed to, so that a new one does not compile until somebody
+    // decides what it means.
     let BgpPeerSpec {
-        my_asn,
-        peer_asn,
-        dynamic_asn,
-        local_asn,
-        peer_address,
+        my_asn: _, // asns
+        peer_asn: _,
+        dynamic_asn: _,
+        local_asn: _,
+        peer_address: _, // remote
         interface,
-        source_address,
-        peer_port,
-        hold_time,
-        keepalive_time,
-        connect_time,
+        source_address: _, // transport
+        peer_port: _,
+        hold_time: _, // timers
+        keepalive_time: _,
+        connect_time: _,
         router_id,
         node_selectors,
-        password,
-        password_secret,
+        password: _, // password_of
+        password_secret: _,
         bfd_profile,
-        enable_graceful_restart,
-        ebgp_multi_hop,
+        enable_graceful_restart: _, // timers
+        ebgp_multi_hop: _,          // asns, transport
         vrf,
         dual_stack_address_family,
         disable_mp: _, // deprecated upstream, without effect there too
-    } = spec;
-    refuse_unsupported(interface, vrf, dynamic_asn)?;
-    if !bfd_profile.is_empty() {
-        inactive("spec.bfdProfile");
-    }
-    if *enable_graceful_restart {
-        inactive("spec.enableGracefulRestart");
-    }
-    let (local_asn, peer_asn) = asns(*my_asn, *local_asn, *peer_asn, *ebgp_multi_hop)?;
-    let (hold_time, keepalive_time) = timers(hold_time.as_deref(), keepalive_time.as_deref())?;
-    let (address, source) = addresses(peer_address, source_address)?;
-    let peer = Peer {
-        name: name.to_owned(),
-        address,
-        port: port(*peer_port)?,
-        local_asn,
-        peer_asn,
-        source,
+    } = resource.spec;
+    let nothing = OwnPeerSpec::default();
+    let own = resource.own.unwrap_or(&nothing);
+    let OwnPeerSpec {
+        peer_network: _, // remote
+        passive: _,      // transport
+        ttl_security: _,
+        source_interface: _,
+        send_hold_time: _, // timers
+        prefix_limit,
+        restart_time: _, // timers
+        bfd_strict,
+        shutdown_text,
+        link_bandwidth,
+        drain,
+        prepend,
+        med,
+    } = own;
+    refuse_unsupported(interface, vrf)?;
+    let (local_asn, remote_asn) = asns(resource.spec, resource.own.is_some())?;
+    let remote = remote(resource.spec, own)?;
+    let mut transport = transport(resource.spec, own, remote)?;
+    transport.password = password_of(resource.spec, secret)?;
+    let bfd = bfd_options(bfd_profile, *bfd_strict, bfd)?;
+    let own_family = [if remote.is_ipv4() {
+        Family::IPV4_UNICAST
+    } else {
+        Family::IPV6_UNICAST
+    }];
+    let both = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+    let name = &resource.object.name.name;
+    let session = PeerConfig {
+        remote,
         router_id: router_id_of(router_id)?,
-        hold_time,
-        keepalive_time,
-        connect_time: connect_time.as_deref().map(connect_duration).transpose()?,
-        nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
-        password: password_of(password, password_secret, secret)?,
-        dual_stack: *dual_stack_address_family,
-        link_bandwidth: LinkBandwidth::Off,
-        drain: Drain::default(),
+        transport,
+        timers: timers::timers(resource.spec, own)?,
+        families: if *dual_stack_address_family {
+            both.to_vec()
+        } else {
+            own_family.to_vec()
+        },
+        graceful_restart: timers::graceful_restart(resource.spec, resource.own, bfd.is_some())?,
+        bfd,
+        prefix_limit: limit(*prefix_limit)?,
+        shutdown_text: text(shutdown_text)?,
+        ..PeerConfig::new(name.clone(), UNUSED, local_asn, remote_asn)
     };
     // What the engine would refuse is refused here, where it is seen by `check` too.
-    match peer_config(&peer, "", &Node::default()).check() {
-        Ok(()) => Ok(peer),
-        Err(error) => Err(FieldError::new("spec", error.to_string())),
+    if let Err(error) = session.check() {
+        return Err(FieldError::new("spec", error.to_string()));
     }
+    let peer = Peer {
+        name: name.clone(),
+        object: resource.object.clone(),
+        created: resource.created.to_owned(),
+        session,
+        nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
+        dual_stack: *dual_stack_address_family,
+        link_bandwidth: *link_bandwidth,
+        drain: timers::drain(drain)?,
+        prepend: *prepend,
+        med: *med,
+    };
+    check_prepend(&peer)?;
+    Ok(peer)
 }
 
-fn asns(
-    my_asn: u32,
-    local_asn: Option<u32>,
-    peer_asn: u32,
-    multi_hop: bool,
-) -> Result<(Asn, Asn), FieldError> {
+/// Overwritten at once: [`PeerConfig::new`] wants a router, where there may be a network.
+const UNUSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), BGP_PORT);
+
+fn asns(spec: &BgpPeerSpec, own_group: bool) -> Result<(Asn, RemoteAsn), FieldError> {
+    const DYNAMIC: &str = "spec.dynamicASN";
     let error = |field: &str, message: &str| Err(FieldError::new(field, message));
-    let local = local_asn.unwrap_or(my_asn);
-    match (my_asn, local_asn, peer_asn) {
-        (0, _, _) => error("spec.myASN", "is missing or 0: give our AS number"),
-        (_, _, 0) => error(
-            "spec.peerASN",
-            "is missing or 0: give the router's AS number",
-        ),
-        (_, Some(0), _) => error("spec.localASN", "must not be 0: leave it out to use myASN"),
-        _ if multi_hop && local == peer_asn => error(
+    if spec.my_asn == 0 {
+        return error("spec.myASN", "is missing or 0: give our AS number");
+    }
+    let local = match spec.local_asn {
+        Some(0) => return error("spec.localASN", "must not be 0: leave it out to use myASN"),
+        local => Asn(local.unwrap_or(spec.my_asn)),
+    };
+    let remote = match (spec.peer_asn, spec.dynamic_asn.as_str()) {
+        (0, "") => {
+            return error(
+                "spec.peerASN",
+                "is missing or 0: give the router's AS number, or dynamicASN",
+            );
+        }
+        (asn, "") => RemoteAsn::Number(Asn(asn)),
+        (0, "internal") => RemoteAsn::Internal,
+        (0, "external") => RemoteAsn::External,
+        (0, "auto") if own_group => RemoteAsn::Auto,
+        (0, "auto") => {
+            return error(
+                DYNAMIC,
+                "\"auto\" is for BGPPeers of ferrolb.io/v1alpha1: change apiVersion, or use internal or external",
+            );
+        }
+        (0, other) => {
+            let auto = if own_group {
+                ", external or auto"
+            } else {
+                " or external"
+            };
+            return Err(FieldError::new(
+                DYNAMIC,
+                format!("{other:?} is not internal{auto}"),
+            ));
+        }
+        (_, _) => {
+            return error(
+                DYNAMIC,
+                "contradicts peerASN: keep one of them, the number or the kind",
+            );
+        }
+    };
+    let internal = remote == RemoteAsn::Internal || remote == RemoteAsn::Number(local);
+    if spec.ebgp_multi_hop && internal {
+        return error(
             "spec.ebgpMultiHop",
             "is for eBGP, but both ends are in one AS: leave it out",
-        ),
-        _ => Ok((Asn(local), Asn(peer_asn))),
+        );
+    }
+    Ok((local, remote))
+}
+
+/// Who the neighbour is: a router, or every router of a network.
+fn remote(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Remote, FieldError> {
+    const ADDRESS: &str = "spec.peerAddress";
+    const NETWORK: &str = "spec.peerNetwork";
+    const PORT: &str = "spec.peerPort";
+    match (ip(ADDRESS, &spec.peer_address)?, own.peer_network.as_str()) {
+        (Some(address), "") => {
+            let port = spec.peer_port.unwrap_or(BGP_PORT);
+            if !(1..=MAX_PORT).contains(&port) {
+                let message = format!("{port} is not a port from 1 to {MAX_PORT}");
+                return Err(FieldError::new(PORT, message));
+            }
+            Ok(Remote::Router(SocketAddr::new(address, port)))
+        }
+        (Some(_), _) => Err(FieldError::new(
+            NETWORK,
+            "and peerAddress are both set: keep one of them",
+        )),
+        (None, "") => Err(FieldError::new(
+            ADDRESS,
+            "is missing: give the router's IP address",
+        )),
+        (None, text) => {
+            let network: Option<IpNet> = text.parse().ok();
+            let network = network.ok_or_else(|| {
+                FieldError::new(
+                    NETWORK,
+                    format!("{text:?} is not a network: write 10.0.0.0/24"),
+                )
+            })?;
+            if network.prefix_len() == 0 {
+                let message = "would let everybody in: give the network that the routers are in";
+                return Err(FieldError::new(NETWORK, message));
+            }
+            if spec.peer_port.is_some() {
+                let message =
+                    "is where to dial, but routers of a peerNetwork dial us: leave it out";
+                return Err(FieldError::new(PORT, message));
+            }
+            Ok(Remote::Network(network.trunc()))
+        }
     }
 }
 
-fn addresses(peer: &str, source: &str) -> Result<(IpAddr, Option<IpAddr>), FieldError> {
-    const PEER: &str = "spec.peerAddress";
-    let missing = || FieldError::new(PEER, "is missing: give the router's IP address");
-    let address = ip(PEER, peer)?.ok_or_else(missing)?;
-    let source = ip("spec.sourceAddress", source)?;
-    if source.is_some_and(|source| source.is_ipv6() != address.is_ipv6()) {
-        let message = "is of another family than peerAddress: give an address of the same one";
-        return Err(FieldError::new("spec.sourceAddress", message));
+/// How the TCP connection is made; without the password.
+fn transport(
+    spec: &BgpPeerSpec,
+    own: &OwnPeerSpec,
+    remote: Remote,
+) -> Result<Transport, FieldError> {
+    const SOURCE: &str = "spec.sourceAddress";
+    const TTL: &str = "spec.ttlSecurity";
+    let source_address = ip(SOURCE, &spec.source_address)?;
+    if source_address.is_some_and(|source| source.is_ipv4() != remote.is_ipv4()) {
+        let message =
+            "is of another family than the peer's address: give an address of the same one";
+        return Err(FieldError::new(SOURCE, message));
     }
-    Ok((address, source))
+    if source_address.is_some() && source_address == remote.router().map(|router| router.ip()) {
+        let message = "is the peer's address as well: a session has two ends";
+        return Err(FieldError::new(SOURCE, message));
+    }
+    let source_interface = interface(&own.source_interface)?;
+    if let Some(IpAddr::V6(address)) = remote.router().map(|router| router.ip())
+        && address.is_unicast_link_local()
+        && source_interface.is_none()
+    {
+        let message = "is a link-local address: name its interface in sourceInterface (ferrolb.io/v1alpha1), or \
+                       give a global address";
+        return Err(FieldError::new("spec.peerAddress", message));
+    }
+    match own.ttl_security {
+        Some(0 | 255) => return Err(FieldError::new(TTL, "use 1 (the same link) to 254 hops")),
+        Some(_) if spec.ebgp_multi_hop => {
+            let message = "counts the hops itself: leave ebgpMultiHop out";
+            return Err(FieldError::new(TTL, message));
+        }
+        _ => {}
+    }
+    Ok(Transport {
+        source_address,
+        source_interface,
+        passive: own.passive,
+        password: None,
+        ttl_security: own.ttl_security,
+        multihop: spec.ebgp_multi_hop,
+    })
 }
 
-fn port(port: Option<u16>) -> Result<u16, FieldError> {
-    let port = port.unwrap_or(BGP_PORT);
-    if (1..=MAX_PORT).contains(&port) {
-        return Ok(port);
+/// What the kernel takes as the name of an interface.
+fn interface(name: &str) -> Result<Option<String>, FieldError> {
+    if name.is_empty() {
+        return Ok(None);
     }
-    Err(FieldError::new(
-        "spec.peerPort",
-        format!("{port} is not a port from 1 to {MAX_PORT}"),
-    ))
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if name.len() > INTERFACE_MAX || name.contains(odd) || name == "." || name == ".." {
+        let message = format!(
+            "{name:?} can't be the name of an interface: see ip link, at most {INTERFACE_MAX} characters"
+        );
+        return Err(FieldError::new("spec.sourceInterface", message));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 /// Fields that change the session in a way that ferrolb can't do yet: running without them would be another session
 /// than the one that was asked for.
-fn refuse_unsupported(interface: &str, vrf: &str, dynamic_asn: &str) -> Result<(), FieldError> {
+fn refuse_unsupported(interface: &str, vrf: &str) -> Result<(), FieldError> {
     let refuse = |field: &str, remedy: &str| {
         Err(FieldError::new(
             field,
@@ -216,79 +372,57 @@ fn refuse_unsupported(interface: &str, vrf: &str, dynamic_asn: &str) -> Result<(
             "leave it out, or keep this peer on another speaker",
         );
     }
-    if !dynamic_asn.is_empty() {
-        return refuse(
-            "spec.dynamicASN",
-            "give the router's AS number in peerASN instead",
-        );
-    }
     Ok(())
 }
 
-/// Hold time and keepalive time in whole seconds, as BGP carries them. What is below a second would be truncated to
-/// "no timer at all", so it is refused.
-fn timers(
-    hold: Option<&str>,
-    keepalive: Option<&str>,
-) -> Result<(Duration, Option<Duration>), FieldError> {
-    const KEEPALIVE: &str = "spec.keepaliveTime";
-    let hold = hold
-        .map(|text| duration("spec.holdTime", text))
-        .transpose()?;
-    let keepalive = keepalive
-        .map(|text| duration(KEEPALIVE, text))
-        .transpose()?;
-    let hold = match (hold, keepalive) {
-        (Some(hold), _) => hold,
-        (None, Some(keepalive)) => keepalive.saturating_mul(3),
-        (None, None) => DEFAULT_HOLD_TIME,
-    };
-    if !matches!(hold.as_secs(), 0 | 3..=65535) || (hold.as_secs() == 0 && !hold.is_zero()) {
+fn bfd_options(
+    profile: &str,
+    strict: bool,
+    lookup: impl FnOnce(&str) -> Result<SessionConfig, String>,
+) -> Result<Option<BfdOptions>, FieldError> {
+    if profile.is_empty() {
+        return if strict {
+            let message = "waits for BFD, but there is no bfdProfile: name one";
+            Err(FieldError::new("spec.bfdStrict", message))
+        } else {
+            Ok(None)
+        };
+    }
+    let session = lookup(profile).map_err(|message| FieldError::new("spec.bfdProfile", message))?;
+    Ok(Some(BfdOptions { session, strict }))
+}
+
+fn limit(prefixes: Option<u32>) -> Result<Option<u32>, FieldError> {
+    match prefixes {
+        Some(0) => Err(FieldError::new(
+            "spec.prefixLimit",
+            "0 would end every session: leave it out, what is received is not kept",
+        )),
+        prefixes => Ok(prefixes),
+    }
+}
+
+fn text(text: &str) -> Result<Option<String>, FieldError> {
+    if text.len() > SHUTDOWN_TEXT_MAX {
         let message = format!(
-            "{} s: use 0 (off) or 3 s to 65535 s (RFC 4271 §4.2)",
-            hold.as_secs_f32()
+            "has {} octets, a NOTIFICATION carries {SHUTDOWN_TEXT_MAX} (RFC 9003): shorten it",
+            text.len()
         );
-        return Err(FieldError::new("spec.holdTime", message));
+        return Err(FieldError::new("spec.shutdownText", message));
     }
-    if keepalive.is_some_and(|keepalive| keepalive > hold) {
-        return Err(FieldError::new(
-            KEEPALIVE,
-            "is longer than holdTime: use a third of it",
-        ));
-    }
-    if keepalive.is_some_and(|keepalive| keepalive.as_secs() == 0) && !hold.is_zero() {
-        return Err(FieldError::new(
-            KEEPALIVE,
-            "is less than a second: use 1s or more",
-        ));
-    }
-    let whole = |time: Duration| Duration::from_secs(time.as_secs());
-    Ok((whole(hold), keepalive.map(whole)))
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn connect_duration(text: &str) -> Result<Duration, FieldError> {
-    let time = duration("spec.connectTime", text)?;
-    if (1..=65535).contains(&time.as_secs()) {
-        Ok(time)
-    } else {
-        Err(FieldError::new(
-            "spec.connectTime",
-            format!("{text}: use 1s to 65535s"),
-        ))
+fn check_prepend(peer: &Peer) -> Result<(), FieldError> {
+    let error = |message: String| Err(FieldError::new("spec.prepend", message));
+    match peer.prepend {
+        0 => Ok(()),
+        prepend if prepend > PREPEND_MAX => error(format!("{prepend}: use 0 to {PREPEND_MAX}")),
+        _ if peer.is_ibgp() == Some(true) => {
+            error("is for eBGP, but both ends are in one AS: leave it out".into())
+        }
+        _ => Ok(()),
     }
-}
-
-/// Reads a Go duration (`1m30s`).
-fn duration(path: &str, text: &str) -> Result<Duration, FieldError> {
-    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
-    parsed
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| {
-            FieldError::new(
-                path,
-                format!("{text:?} is not a duration: write it as 90s or 1m30s"),
-            )
-        })
 }
 
 fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
@@ -318,13 +452,13 @@ fn router_id_of(text: &str) -> Result<Option<Ipv4Addr>, FieldError> {
 }
 
 fn password_of(
-    password: &Password,
-    reference: &SecretReference,
+    spec: &BgpPeerSpec,
     secret: impl FnOnce(&str) -> Result<Password, String>,
-) -> Result<Option<Password>, FieldError> {
-    let (field, password) = match (password.reveal(), reference.name.as_str()) {
+) -> Result<Option<Secret>, FieldError> {
+    let SecretReference { name, namespace: _ } = &spec.password_secret;
+    let (field, password) = match (spec.password.reveal(), name.as_str()) {
         ("", "") => return Ok(None),
-        (_, "") => ("spec.password", password.clone()),
+        (_, "") => ("spec.password", spec.password.clone()),
         ("", name) => {
             let field = "spec.passwordSecret";
             (
@@ -340,7 +474,7 @@ fn password_of(
         }
     };
     match password.reveal().len() {
-        1..=PASSWORD_MAX => Ok(Some(password)),
+        1..=PASSWORD_MAX => Ok(Some(Secret::new(password.reveal()))),
         length => {
             let message =
                 format!("the password has {length} octets, TCP MD5 takes 1 to {PASSWORD_MAX}");

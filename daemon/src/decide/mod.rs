@@ -54,11 +54,16 @@ pub struct Verdict {
 }
 
 /// The peers that a node has sessions with.
-pub fn peers_of<'a>(config: &'a Config, node: &'a Node) -> impl Iterator<Item = &'a Peer> {
-    config
-        .peers
-        .values()
+pub fn peers_of<'a>(
+    index: &'a Index,
+    node_name: &'a str,
+    node: &'a Node,
+) -> impl Iterator<Item = &'a Peer> {
+    let refused = index.refused_on(node_name);
+    let peers = index.config().peers.values();
+    peers
         .filter(|peer| peer.nodes.matches(&node.labels))
+        .filter(move |peer| refused.is_none_or(|refused| !refused.contains_key(&peer.name)))
 }
 
 /// Decides what a node does with a service. A service that is not of type LoadBalancer gives an empty decision.
@@ -75,7 +80,7 @@ pub fn decide(index: &Index, node_name: &str, service: &Service) -> Decision {
                 message: message(reason, &detail),
             }],
         },
-        Ok(eligible) => towards_peers(index.config(), service, &eligible),
+        Ok(eligible) => towards_peers(index, node_name, service, &eligible),
     }
 }
 
@@ -234,9 +239,14 @@ fn has_endpoints(
     }
 }
 
-fn towards_peers(config: &Config, service: &Service, eligible: &Eligible<'_>) -> Decision {
+fn towards_peers(
+    index: &Index,
+    node_name: &str,
+    service: &Service,
+    eligible: &Eligible<'_>,
+) -> Decision {
     let mut decision = Decision::default();
-    for peer in peers_of(config, eligible.node) {
+    for peer in peers_of(index, node_name, eligible.node) {
         let verdict = |(reason, detail): (Reason, String)| Verdict {
             peer: Some(peer.name.clone()),
             reason,
@@ -293,7 +303,7 @@ fn addresses_towards(peer: &Peer, service: &Service) -> impl Iterator<Item = IpA
 
 /// The session's own address is next hop for its own family; the other one needs an InternalIP of the node.
 fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
-    peer.address.is_ipv6() == ipv6 || node.internal_ip(ipv6).is_some()
+    peer.is_ipv6() == ipv6 || node.internal_ip(ipv6).is_some()
 }
 
 /// What goes to one peer, or why nothing does. Addresses without a next hop are left out.

@@ -11,8 +11,12 @@ use std::sync::Arc;
 
 use self::facts::{Labels, Node, Service, Slice};
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
+use crate::config::meeting::{self, Refusal};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
 use crate::source::{Change, StatusWrite};
+
+/// Up to this many nodes are named where several have the same trouble.
+const NAMED_NODES: usize = 3;
 
 /// Facts by key, and the configuration made of the configuration objects.
 #[derive(Debug, Default)]
@@ -25,6 +29,7 @@ pub struct Index {
     holders: HashMap<IpAddr, BTreeSet<ObjectName>>,
     objects: ConfigObjects,
     config: Arc<Config>,
+    refused: BTreeMap<String, BTreeMap<String, Refusal>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
     synced: BTreeSet<Kind>,
@@ -96,6 +101,11 @@ impl Index {
         &self.config
     }
 
+    /// BGPPeers, by name, that select a node and can't run there.
+    pub fn refused_on(&self, node: &str) -> Option<&BTreeMap<String, Refusal>> {
+        self.refused.get(node)
+    }
+
     /// All services, also those that are not ours.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values()
@@ -143,7 +153,49 @@ impl Index {
             severity: Severity::Error,
             message: message.clone(),
         });
-        self.config.problems.iter().cloned().chain(facts).collect()
+        let config = self.config.problems.iter().cloned();
+        config.chain(self.refusals()).chain(facts).collect()
+    }
+
+    /// What clashes on nodes, each told once however many nodes it concerns.
+    fn refusals(&self) -> impl Iterator<Item = Problem> {
+        let mut nodes: BTreeMap<(&ObjectKey, &str), Vec<&str>> = BTreeMap::new();
+        for (node, refused) in &self.refused {
+            for Refusal { object, message } in refused.values() {
+                nodes.entry((object, message)).or_default().push(node);
+            }
+        }
+        nodes.into_iter().map(|((object, message), nodes)| {
+            let others = nodes.len().saturating_sub(NAMED_NODES);
+            let named = nodes[..nodes.len() - others].join(", ");
+            let others = if others > 0 {
+                format!(" and {others} more")
+            } else {
+                String::new()
+            };
+            Problem {
+                object: object.clone(),
+                severity: Severity::Error,
+                message: format!("on {named}{others}: {message}"),
+            }
+        })
+    }
+
+    /// Judges anew what can't run on a node.
+    fn meet(&mut self, name: &str) {
+        let refused = self
+            .nodes
+            .get(name)
+            .map(|node| meeting::refused(&self.config, node))
+            .unwrap_or_default();
+        let old = if refused.is_empty() {
+            self.refused.remove(name).unwrap_or_default()
+        } else {
+            self.refused
+                .insert(name.to_owned(), refused.clone())
+                .unwrap_or_default()
+        };
+        self.problems_changed |= old != refused;
     }
 
     /// Acts as if a status had been written and come back: for `plan`, which has nobody to write to.
@@ -178,6 +230,8 @@ impl Index {
             Kind::Secret
             | Kind::IpAddressPool
             | Kind::BgpPeer
+            | Kind::OwnBgpPeer
+            | Kind::BfdProfile
             | Kind::BgpAdvertisement
             | Kind::Community => {
                 self.objects.apply(key, raw);
@@ -197,6 +251,8 @@ impl Index {
             Kind::Secret
             | Kind::IpAddressPool
             | Kind::BgpPeer
+            | Kind::OwnBgpPeer
+            | Kind::BfdProfile
             | Kind::BgpAdvertisement
             | Kind::Community => {
                 self.objects.delete(key);
@@ -257,6 +313,8 @@ impl Index {
             Kind::Secret
             | Kind::IpAddressPool
             | Kind::BgpPeer
+            | Kind::OwnBgpPeer
+            | Kind::BfdProfile
             | Kind::BgpAdvertisement
             | Kind::Community => Vec::new(),
         }
@@ -350,6 +408,7 @@ impl Index {
         if old == node {
             return Touched::default();
         }
+        self.meet(name);
         Touched {
             nodes: BTreeSet::from([name.to_owned()]),
             ..Touched::default()
@@ -376,6 +435,10 @@ impl Index {
             return Touched::default();
         }
         self.config = config;
+        let nodes: Vec<String> = self.nodes.keys().cloned().collect();
+        for node in nodes {
+            self.meet(&node);
+        }
         Touched {
             configuration: true,
             ..Touched::default()

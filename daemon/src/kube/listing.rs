@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use kube::runtime::watcher;
 
-use super::object::{Object, is_custom};
+use super::object::Object;
 use crate::api::{Kind, ObjectKey, RawObject};
 use crate::source::Change;
 
@@ -277,7 +277,7 @@ impl Scope {
             settling.touch(now);
             return Vec::new();
         }
-        if is_custom(key.kind) {
+        if key.kind.is_custom() {
             self.doubted.insert(key);
             return Vec::new();
         }

@@ -97,15 +97,11 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Namespace => "namespaces",
         Kind::Secret => "secrets",
         Kind::IpAddressPool => "ipaddresspools",
-        Kind::BgpPeer => "bgppeers",
+        Kind::BgpPeer | Kind::OwnBgpPeer => "bgppeers",
+        Kind::BfdProfile => "bfdprofiles",
         Kind::BgpAdvertisement => "bgpadvertisements",
         Kind::Community => "communities",
     }
-}
-
-/// Whether a kind is defined by a CRD, which may be absent, come and go.
-pub(super) fn is_custom(kind: Kind) -> bool {
-    kind.api_version().starts_with("metallb.io/")
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::client::WATCH_SECONDS;
 use super::listing::{Listing, Refusal};
-use super::object::{Object, is_custom, plural, resource};
+use super::object::{Object, plural, resource};
 use super::reach::{Delays, Reach};
 use crate::api::Kind;
 use crate::source::Event;
@@ -217,7 +217,7 @@ impl Trouble {
             return Self::Failing(chain(error));
         };
         match status.code {
-            404 if is_custom(kind) => Self::Refused(Refusal {
+            404 if kind.is_custom() => Self::Refused(Refusal {
                 message: unknown_kind(kind),
                 kind_is_gone: true,
             }),

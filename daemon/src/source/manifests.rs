@@ -287,17 +287,14 @@ fn read_object(
 ) -> Result<Option<(ObjectKey, RawObject)>, String> {
     let raw: RawObject = serde_json::from_value(value)
         .map_err(|error| format!("not a Kubernetes object: {error}"))?;
-    let Some(kind) = Kind::from_name(&raw.kind) else {
+    let Some(kind) = Kind::find(&raw.api_version, &raw.kind) else {
+        // Also another project's kind of the same name, such as Knative's Service.
         return if raw.kind.is_empty() {
             Err("kind is missing".into())
         } else {
             Ok(None)
         };
     };
-    if group(&raw.api_version) != group(kind.api_version()) {
-        // Another project's kind of the same name, such as Knative's Service.
-        return Ok(None);
-    }
     if raw.metadata.name.is_empty() {
         return Err(format!("{}: metadata.name is missing", kind.name()));
     }
@@ -316,11 +313,6 @@ fn read_object(
         DEFAULT_NAMESPACE
     };
     Ok(raw.key(default).map(|key| (key, raw)))
-}
-
-/// The part of an apiVersion before the slash; none for the core group.
-fn group(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// What a whole set of objects means to an index: the list of every kind. Configuration objects count only in a
