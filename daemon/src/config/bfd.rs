@@ -118,35 +118,46 @@ mod tests {
 
     #[test]
     fn what_is_out_of_bounds_is_refused_with_the_bounds() {
-        let refused = |change: fn(&mut BfdProfileSpec)| {
-            let mut spec = BfdProfileSpec::default();
-            change(&mut spec);
-            profile(&spec).0.expect_err("out of bounds")
-        };
-        let cases: [(fn(&mut BfdProfileSpec), &str); 5] = [
+        let default = BfdProfileSpec::default;
+        let cases = [
             (
-                |s| s.receive_interval = Some(9),
+                BfdProfileSpec {
+                    receive_interval: Some(9),
+                    ..default()
+                },
                 "spec.receiveInterval: 9 ms: use 10 to 60000",
             ),
             (
-                |s| s.transmit_interval = Some(60_001),
+                BfdProfileSpec {
+                    transmit_interval: Some(60_001),
+                    ..default()
+                },
                 "spec.transmitInterval: 60001 ms: use 10 to 60000",
             ),
             (
-                |s| s.detect_multiplier = Some(1),
+                BfdProfileSpec {
+                    detect_multiplier: Some(1),
+                    ..default()
+                },
                 "spec.detectMultiplier: 1: use 2 to 255",
             ),
             (
-                |s| s.minimum_ttl = Some(255),
+                BfdProfileSpec {
+                    minimum_ttl: Some(255),
+                    ..default()
+                },
                 "spec.minimumTtl: 255: use 1 to 254",
             ),
             (
-                |s| s.echo_interval = Some(5),
+                BfdProfileSpec {
+                    echo_interval: Some(5),
+                    ..default()
+                },
                 "spec.echoInterval: 5 ms: use 10 to 60000",
             ),
         ];
-        for (change, message) in cases {
-            assert_eq!(refused(change), message);
+        for (spec, message) in cases {
+            assert_eq!(profile(&spec).0, Err(message.to_owned()));
         }
     }
 }
