@@ -207,7 +207,8 @@ pub struct Transport {
     pub password: Option<Secret>,
     /// GTSM (RFC 5082): how many hops away the peer may be, 1 for the same link. Both ends must have it.
     pub ttl_security: Option<u8>,
-    /// The peer is behind other routers.
+    /// The peer is behind other routers. For BFD this is another port (RFC 5883); TCP goes as far
+    /// as the kernel's TTL lets it in any case.
     pub multihop: bool,
 }
 
@@ -434,6 +435,9 @@ impl PeerConfig {
                 remote: self.remote,
             });
         }
+        if self.transport.ttl_security == Some(0) {
+            return Err(ConfigError::TtlSecurityZero);
+        }
         if self.router_id == Some(Ipv4Addr::UNSPECIFIED) {
             return Err(ConfigError::RouterIdZero);
         }
@@ -479,6 +483,9 @@ pub enum ConfigError {
         /// The peer.
         remote: Remote,
     },
+    /// A peer in no distance.
+    #[error("TTL security over 0 hops is not possible; a peer on the same link is 1 hop away")]
+    TtlSecurityZero,
     /// RFC 6286 §2.1.
     #[error("router ID 0.0.0.0 is not valid (RFC 6286)")]
     RouterIdZero,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_bgp::config::{PeerConfig, Secret, Transport};
+use ferrolb_bgp::config::{PeerConfig, Remote, Secret, Transport};
 use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
@@ -281,4 +281,114 @@ async fn whoever_is_not_configured_is_shown_the_door() {
         .await
         .expect("in time");
     assert!(read.is_err() || octets.is_empty(), "not a word: {octets:?}");
+}
+
+/// A node towards a listening router, with more said about the transport.
+fn node_with(router: SocketAddr, source: &str, transport: Transport) -> PeerConfig {
+    let plain = node(router, source, None);
+    let source_address = plain.transport.source_address;
+    PeerConfig {
+        transport: Transport {
+            source_address,
+            ..transport
+        },
+        ..plain
+    }
+}
+
+/// A router with one passive peer, whoever that is.
+fn router_for(remote: Remote, transport: Transport) -> (Handle, Events, SocketAddr) {
+    let (handle, events) = speaker::spawn(options(1, true)).unwrap();
+    let somewhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+    handle
+        .set_peer(PeerConfig {
+            remote,
+            transport: Transport {
+                passive: true,
+                ..transport
+            },
+            ..PeerConfig::new("nodes", somewhere, Asn(65002), Asn(65001))
+        })
+        .unwrap();
+    let address = handle.local_addresses()[0];
+    (handle, events, address)
+}
+
+#[tokio::test]
+async fn gtsm_takes_a_peer_on_the_link_and_nothing_from_behind_it() {
+    let gtsm = |hops| Transport {
+        ttl_security: hops,
+        ..Transport::default()
+    };
+    let host = |address: &str| Remote::Router(format!("{address}:0").parse().unwrap());
+    let (router, _events, address) = router_for(host("127.0.0.1"), gtsm(Some(1)));
+    let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+    // Without GTSM at this end segments leave with TTL 64, as if from 191 hops away: the router's
+    // OPEN arrives, but its ears are closed to ours.
+    handle
+        .set_peer(node_with(address, "127.0.0.1", gtsm(None)))
+        .unwrap();
+    wait_for(&handle, State::OpenConfirm).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(handle.snapshot().await[0].state, State::OpenConfirm);
+    assert_eq!(router.snapshot().await[0].received.open, 0);
+
+    handle
+        .set_peer(node_with(address, "127.0.0.1", gtsm(Some(1))))
+        .unwrap();
+    wait_for(&handle, State::Established).await;
+}
+
+#[tokio::test]
+async fn neighbours_of_a_network_share_its_password() {
+    let with = |password: Option<&str>| Transport {
+        password: password.map(Secret::new),
+        ..Transport::default()
+    };
+    let network = Remote::Network("127.0.4.0/24".parse().unwrap());
+    let (_router, _events, address) = router_for(network, with(Some("correct horse")));
+    for (source, password, reached) in [
+        ("127.0.4.7", Some("correct horse"), State::Established),
+        ("127.0.4.8", Some("battery staple"), State::Connect),
+        ("127.0.4.9", None, State::Connect),
+    ] {
+        let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+        handle
+            .set_peer(node_with(address, source, with(password)))
+            .unwrap();
+        wait_for(&handle, reached).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(handle.snapshot().await[0].state, reached, "{source}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_on_an_interface_that_does_not_exist_is_alone_in_its_misery() {
+    let (_router, _heard, address) = router(&["127.0.0.1"], None);
+    let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
+    let on = |interface: &str| Transport {
+        source_interface: Some(interface.to_owned()),
+        ..Transport::default()
+    };
+    handle
+        .set_peer(node_with(address, "127.0.0.1", on("lo")))
+        .unwrap();
+    wait_for(&handle, State::Established).await;
+    handle
+        .set_peer(PeerConfig {
+            name: "other".to_owned(),
+            ..node_with(address, "127.0.0.2", on("eth77"))
+        })
+        .unwrap();
+    until(&mut events, &mut BTreeMap::new(), |event, _| {
+        matches!(event, Event::Down { peer, cause, .. } if peer == "other"
+            && cause.to_string().contains("interface eth77 does not exist"))
+    })
+    .await;
+    let status = handle.snapshot().await;
+    let good = status.iter().find(|peer| peer.name == "tor").unwrap();
+    assert_eq!(
+        (good.state, good.established_count),
+        (State::Established, 1)
+    );
 }

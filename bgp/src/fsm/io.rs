@@ -161,6 +161,32 @@ pub enum Input {
     },
 }
 
+/// What a TCP connection has to have; one that can't get it must not be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// The interface it is bound to, by name.
+    pub interface: Option<String>,
+    /// TCP MD5 key, and no other.
+    pub password: Option<Secret>,
+    /// The least TTL or hop limit that segments may arrive with (RFC 5082); ours leave with 255 then.
+    pub min_ttl: Option<u8>,
+    /// Give up when sent octets stay unacknowledged for that long (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Option<Duration>,
+}
+
+impl From<&PeerConfig> for TcpOptions {
+    fn from(config: &PeerConfig) -> Self {
+        let transport = &config.transport;
+        Self {
+            interface: transport.source_interface.clone(),
+            password: transport.password.clone(),
+            // One hop: 255, since nobody in between has decremented it.
+            min_ttl: transport.ttl_security.map(|hops| 0u8.wrapping_sub(hops)),
+            user_timeout: config.timers.hold_time.duration(),
+        }
+    }
+}
+
 /// Something for the driver to do, or for the speaker's owner to know.
 #[derive(Clone, Debug)]
 pub enum Output {
@@ -174,10 +200,8 @@ pub enum Output {
         remote: SocketAddr,
         /// From where; the kernel chooses if not given.
         source: Option<IpAddr>,
-        /// TCP MD5 key; without it in place the connection must not be made.
-        password: Option<Secret>,
-        /// Give up when sent octets stay unacknowledged for that long (`TCP_USER_TIMEOUT`).
-        user_timeout: Option<Duration>,
+        /// What has to be in place before the first segment leaves.
+        options: TcpOptions,
     },
     /// Expect connections from this network, with this key and no other.
     Listen {
@@ -185,10 +209,8 @@ pub enum Output {
         peer: String,
         /// Where they come from: one address, or many for dynamic neighbours.
         remote: IpNet,
-        /// TCP MD5 key.
-        password: Option<Secret>,
-        /// As for `Connect`.
-        user_timeout: Option<Duration>,
+        /// What they have to have.
+        options: TcpOptions,
     },
     /// Expect no more connections from this network.
     Unlisten {

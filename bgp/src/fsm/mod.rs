@@ -32,7 +32,7 @@ use ipnet::IpNet;
 pub use self::cause::Cause;
 pub use self::farewell::Farewell;
 pub use self::io::{
-    ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State,
+    ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State, TcpOptions,
 };
 pub use self::journal::{JournalEntry, JournalEvent};
 pub use self::negotiate::{Negotiated, RestartAgreement};
@@ -222,8 +222,7 @@ impl Speaker {
             self.shared.outputs.push_back(Output::Listen {
                 peer: config.name.clone(),
                 remote,
-                password: config.transport.password.clone(),
-                user_timeout: config.timers.hold_time.duration(),
+                options: (&config).into(),
             });
         }
         let shared = &mut self.shared;

@@ -80,8 +80,7 @@ impl Shared {
             peer: config.name.clone(),
             remote,
             source: config.transport.source_address,
-            password: config.transport.password.clone(),
-            user_timeout: config.timers.hold_time.duration(),
+            options: config.into(),
         });
         connection
     }

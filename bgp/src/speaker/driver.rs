@@ -1,6 +1,7 @@
 //! The loop between sockets and the machine. It knows no BGP.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use tracing::{debug, error, warn};
 
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
-use super::socket::{DialOptions, Progress, Socket, Written};
+use super::socket::{Progress, SetupError, Socket, Written};
 use crate::fsm::{
     ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerDetail, PeerStatus, Speaker,
 };
@@ -208,38 +209,28 @@ impl Driver {
                     peer,
                     remote,
                     source,
-                    password,
-                    user_timeout,
+                    options,
                 } => {
                     debug!(%peer, address = %remote, "dialling");
-                    let options = DialOptions {
-                        remote,
-                        source,
-                        password,
-                        user_timeout,
-                    };
-                    match Socket::dial(&options) {
+                    match Socket::dial(remote, source, &options) {
                         Ok(socket) => drop(self.sockets.insert(connection, socket)),
-                        Err(error) => {
+                        Err(SetupError::Io(error)) => {
                             let error = error.into();
                             answers.push(Input::ConnectFailed { connection, error });
                         }
+                        Err(error) => answers.push(unusable(peer, &remote, &error)),
                     }
                 }
                 Output::Listen {
                     peer,
                     remote,
-                    password,
-                    user_timeout,
+                    options,
                 } => {
-                    if let Err(error) = self.listeners.expect(remote.addr(), password, user_timeout)
-                    {
-                        error!(%peer, address = %remote, "{error}; the peer does not run");
-                        let reason = error.to_string();
-                        answers.push(Input::PeerUnusable { peer, reason });
+                    if let Err(error) = self.listeners.expect(remote, options) {
+                        answers.push(unusable(peer, &remote, &error));
                     }
                 }
-                Output::Unlisten { remote } => self.listeners.forget(remote.addr()),
+                Output::Unlisten { remote } => self.listeners.forget(remote),
                 Output::Finish { connection } => {
                     if let Some(socket) = self.sockets.get_mut(&connection) {
                         socket.finish();
@@ -319,6 +310,13 @@ impl Driver {
         }
         self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at))));
     }
+}
+
+/// A peer never runs without what its configuration demands.
+fn unusable(peer: String, remote: &dyn Display, error: &SetupError) -> Input {
+    error!(%peer, address = %remote, "{error}; the peer does not run");
+    let reason = error.to_string();
+    Input::PeerUnusable { peer, reason }
 }
 
 fn happening(connection: ConnectionId, progress: Progress) -> Happening {

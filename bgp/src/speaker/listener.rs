@@ -1,37 +1,32 @@
 //! The listening sockets, and which peer's password each of them demands.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
-use super::socket::{Socket, md5_error};
-use super::sockopt::set_md5_key;
+use super::socket::{SetupError, Socket, TTL_MAX, set_key};
 use crate::config::Secret;
+use crate::fsm::TcpOptions;
 
 const BACKLOG: i32 = 128;
 /// The rest after a failure to accept.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What connections from one address need.
-#[derive(Debug)]
-struct Expected {
-    password: Option<Secret>,
-    user_timeout: Option<Duration>,
-}
-
 /// All listening sockets. Without any, nothing is ever accepted.
 #[derive(Debug)]
 pub(super) struct Listeners {
     sockets: Vec<TcpListener>,
-    expected: HashMap<IpAddr, Expected>,
+    /// What connections need, by where they come from.
+    expected: BTreeMap<IpNet, TcpOptions>,
     /// After a failure: when to try again.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -48,6 +43,11 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     if address.is_ipv6() {
         // MD5 keys are per family, and 0.0.0.0 can be listened on beside.
         socket.set_only_v6(true)?;
+        socket.set_unicast_hops_v6(TTL_MAX)?;
+    } else {
+        // The answer to a SYN has to pass the peer's GTSM; whether we have it too, the listener
+        // can't know yet.
+        socket.set_ttl_v4(TTL_MAX)?;
     }
     socket
         .bind(&address.into())
@@ -67,40 +67,27 @@ impl Listeners {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             sockets,
-            expected: HashMap::new(),
+            expected: BTreeMap::new(),
             pause: None,
         })
     }
 
-    /// Expects connections from `remote`, with this password and no other.
+    /// Expects connections from `remote`, with these options, its password and no other.
     ///
     /// # Errors
-    /// The kernel doesn't take the key. Then nothing from that address is accepted.
-    pub(super) fn expect(
-        &mut self,
-        remote: IpAddr,
-        password: Option<Secret>,
-        user_timeout: Option<Duration>,
-    ) -> io::Result<()> {
-        let remote = remote.to_canonical();
+    /// The kernel doesn't take the key. Then nothing from there is accepted.
+    pub(super) fn expect(&mut self, remote: IpNet, options: TcpOptions) -> Result<(), SetupError> {
         let old = self.expected.remove(&remote);
         let had_password = old.is_some_and(|expected| expected.password.is_some());
-        if password.is_some() || had_password {
-            self.set_keys(remote, password.as_ref())?;
+        if options.password.is_some() || had_password {
+            self.set_keys(remote, options.password.as_ref())?;
         }
-        self.expected.insert(
-            remote,
-            Expected {
-                password,
-                user_timeout,
-            },
-        );
+        self.expected.insert(remote, options);
         Ok(())
     }
 
     /// Expects no more connections from `remote`.
-    pub(super) fn forget(&mut self, remote: IpAddr) {
-        let remote = remote.to_canonical();
+    pub(super) fn forget(&mut self, remote: IpNet) {
         if self
             .expected
             .remove(&remote)
@@ -111,10 +98,10 @@ impl Listeners {
         }
     }
 
-    fn set_keys(&self, remote: IpAddr, password: Option<&Secret>) -> io::Result<()> {
+    fn set_keys(&self, remote: IpNet, password: Option<&Secret>) -> Result<(), SetupError> {
         for socket in &self.sockets {
-            if socket.local_addr()?.is_ipv4() == remote.is_ipv4() {
-                set_md5_key(socket, remote, password).map_err(md5_error)?;
+            if socket.local_addr()?.is_ipv4() == remote.addr().is_ipv4() {
+                set_key(socket, remote, password)?;
             }
         }
         Ok(())
@@ -137,7 +124,7 @@ impl Listeners {
                 Poll::Ready(Err(error)) => {
                     // Out of descriptors, say: trying again at once would only burn the processor.
                     self.pause = Some(Box::pin(sleep(PAUSE)));
-                    return Poll::Ready(Accepted::Failed(None, error));
+                    return Poll::Ready(Accepted::Failed(None, error.into()));
                 }
                 Poll::Pending => {}
             }
@@ -146,14 +133,18 @@ impl Listeners {
     }
 
     fn admit(&self, stream: TcpStream, remote: SocketAddr) -> Accepted {
-        let Some(expected) = self.expected.get(&remote.ip().to_canonical()) else {
+        let address = remote.ip().to_canonical();
+        let expected = self.expected.iter();
+        let Some((_, options)) = expected
+            .filter(|(network, _)| network.contains(&address))
+            .max_by_key(|(network, _)| network.prefix_len())
+        else {
             return Accepted::Unexpected(remote);
         };
-        let admitted = stream.local_addr().and_then(|local| {
-            let password = expected.password.as_ref();
-            let socket = Socket::accepted(stream, remote.ip(), password, expected.user_timeout)?;
-            Ok((socket, local))
-        });
+        let admitted = match stream.local_addr() {
+            Ok(local) => Socket::accepted(stream, address, options).map(|socket| (socket, local)),
+            Err(error) => Err(error.into()),
+        };
         match admitted {
             Ok((socket, local)) => Accepted::Socket {
                 socket,
@@ -177,5 +168,5 @@ pub(super) enum Accepted {
     /// A connection of anybody else; it is closed.
     Unexpected(SocketAddr),
     /// Accepting failed.
-    Failed(Option<SocketAddr>, io::Error),
+    Failed(Option<SocketAddr>, SetupError),
 }

@@ -4,17 +4,22 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::sockopt::set_md5_key;
+use super::sockopt::{interface_index, set_md5_key, set_min_ttl};
 use crate::config::Secret;
+use crate::fsm::TcpOptions;
+
+/// What segments leave with, so that a peer with GTSM takes them (RFC 5082 §3).
+pub(super) const TTL_MAX: u32 = 255;
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -62,32 +67,40 @@ pub(super) enum Written {
     Blocked,
 }
 
-/// What a connection needs to be dialled with.
-pub(super) struct DialOptions {
-    pub(super) remote: SocketAddr,
-    pub(super) source: Option<IpAddr>,
-    pub(super) password: Option<Secret>,
-    pub(super) user_timeout: Option<Duration>,
+/// Why a socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetupError {
+    /// The kernel doesn't give it what the peer's configuration demands: it won't the next time
+    /// either, and without it the peer must not run.
+    #[error("can't set {option}: {error}")]
+    Option {
+        option: &'static str,
+        error: io::Error,
+    },
+    /// Something that may be better the next time.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 impl Socket {
     /// Begins to dial. Every option is in place before the first segment leaves.
     ///
     /// # Errors
-    /// An option that can't be set, a source address that isn't ours.
-    pub(super) fn dial(options: &DialOptions) -> io::Result<Self> {
-        let remote = options.remote;
+    /// An option that can't be set, a source address or interface that isn't ours.
+    pub(super) fn dial(
+        remote: SocketAddr,
+        source: Option<IpAddr>,
+        options: &TcpOptions,
+    ) -> Result<Self, SetupError> {
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let socket = RawSocket::new(
             Domain::for_address(remote),
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
         socket.set_nonblocking(true)?;
-        prepare(&socket, options.user_timeout)?;
-        if let Some(password) = &options.password {
-            set_md5_key(&socket, remote.ip(), Some(password)).map_err(md5_error)?;
-        }
-        if let Some(source) = options.source {
+        prepare(&socket, remote.ip(), options)?;
+        if let Some(source) = source {
             socket
                 .bind(&SocketAddr::new(source, 0).into())
                 .map_err(|error| {
@@ -105,14 +118,10 @@ impl Socket {
     pub(super) fn accepted(
         stream: TcpStream,
         remote: IpAddr,
-        password: Option<&Secret>,
-        user_timeout: Option<Duration>,
-    ) -> io::Result<Self> {
-        prepare(&SockRef::from(&stream), user_timeout)?;
-        // It inherited the listener's key, unless it was made before that was installed.
-        if password.is_some() {
-            set_md5_key(&stream, remote, password).map_err(md5_error)?;
-        }
+        options: &TcpOptions,
+    ) -> Result<Self, SetupError> {
+        // A key it inherited from the listener, unless it was made before that was installed.
+        prepare(&SockRef::from(&stream), remote, options)?;
         Ok(Self::new(Stage::Open(stream)))
     }
 
@@ -246,18 +255,47 @@ impl fmt::Debug for Socket {
 }
 
 /// What every connection gets: small messages leave at once, and a peer that stopped acknowledging
-/// is noticed although only we send.
-fn prepare(socket: &RawSocket, user_timeout: Option<Duration>) -> io::Result<()> {
+/// is noticed although only we send; and what its peer asks for.
+fn prepare(socket: &RawSocket, remote: IpAddr, options: &TcpOptions) -> Result<(), SetupError> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(user_timeout)?;
+    socket.set_tcp_user_timeout(options.user_timeout)?;
+    if let Some(name) = &options.interface {
+        interface_index(name)?;
+        let bound = socket.bind_device(Some(name.as_bytes()));
+        bound.map_err(option("the interface it is bound to"))?;
+    }
+    if let Some(least) = options.min_ttl {
+        set_ttl(socket, remote.is_ipv4(), least).map_err(option("the TTL for GTSM (RFC 5082)"))?;
+    }
+    if options.password.is_some() {
+        set_key(socket, remote.into(), options.password.as_ref())?;
+    }
     Ok(())
 }
 
+/// Installs a TCP MD5 key, or takes it away.
+///
+/// # Errors
 /// Says which option it was.
-pub(super) fn md5_error(error: io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("can't set the TCP MD5 password: {error}"),
-    )
+pub(super) fn set_key(
+    socket: &impl AsFd,
+    remote: IpNet,
+    password: Option<&Secret>,
+) -> Result<(), SetupError> {
+    set_md5_key(socket, remote, password).map_err(option("the TCP MD5 password"))
+}
+
+/// Sends with the highest TTL, and takes nothing below `least`.
+fn set_ttl(socket: &RawSocket, ipv4: bool, least: u8) -> io::Result<()> {
+    if ipv4 {
+        socket.set_ttl_v4(TTL_MAX)?;
+    } else {
+        socket.set_unicast_hops_v6(TTL_MAX)?;
+    }
+    set_min_ttl(socket, ipv4, least)
+}
+
+fn option(option: &'static str) -> impl Fn(io::Error) -> SetupError {
+    move |error| SetupError::Option { option, error }
 }

@@ -1,15 +1,20 @@
-//! The socket option that no safe interface has: TCP MD5 (RFC 2385).
+//! The socket options that no safe interface has: TCP MD5 (RFC 2385), the least TTL (RFC 5082).
 //!
 //! One of the two files of the workspace with `unsafe` in them.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
+use ipnet::IpNet;
 use socket2::SockAddr;
 
 use crate::config::{PASSWORD_MAX, Secret};
+
+/// `TCP_MD5SIG_FLAG_PREFIX` of `<linux/tcp.h>`: the key is for a whole network.
+const MD5_FLAG_PREFIX: u8 = 1;
 
 /// `struct tcp_md5sig` of `<linux/tcp.h>`.
 #[repr(C)]
@@ -23,7 +28,8 @@ struct TcpMd5Sig {
 }
 
 /// Demands (or, without a password, no longer demands) that segments from and to `remote` carry
-/// the MD5 signature made with the password.
+/// the MD5 signature made with the password. Of several networks with an address the kernel takes
+/// the smallest. A key that is there already is replaced, also on a connection.
 ///
 /// The socket is of the family of `remote`, or an IPv6 socket that takes IPv6 only.
 ///
@@ -31,7 +37,7 @@ struct TcpMd5Sig {
 /// Whatever the kernel says; the caller must not go on without the key.
 pub(super) fn set_md5_key(
     socket: &impl AsFd,
-    remote: IpAddr,
+    remote: IpNet,
     password: Option<&Secret>,
 ) -> io::Result<()> {
     let key = password.map_or(&[][..], Secret::expose);
@@ -42,36 +48,73 @@ pub(super) fn set_md5_key(
         ));
     }
     let mut option = TcpMd5Sig {
-        address: storage(remote),
-        flags: 0,
-        prefix_length: 0,
+        address: storage(remote.network()),
+        flags: MD5_FLAG_PREFIX,
+        prefix_length: remote.prefix_len(),
         // At most 80, as checked above.
         key_length: u16::try_from(key.len()).unwrap_or(0),
         interface: 0,
         key: [0; PASSWORD_MAX],
     };
     option.key[..key.len()].copy_from_slice(key);
-    let length = libc::socklen_t::try_from(size_of::<TcpMd5Sig>()).map_err(io::Error::other)?;
+    let Err(error) = set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &option) else {
+        return Ok(());
+    };
+    // Taking away a key that isn't there is what was wanted.
+    if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) {
+        return Ok(());
+    }
+    Err(error)
+}
+
+/// Throws away segments with a lower TTL or hop limit (`IP_MINTTL`, `IPV6_MINHOPCOUNT`); 0 lets
+/// all of them through.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(super) fn set_min_ttl(socket: &impl AsFd, ipv4: bool, ttl: u8) -> io::Result<()> {
+    let (level, name) = if ipv4 {
+        (libc::IPPROTO_IP, libc::IP_MINTTL)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT)
+    };
+    set(socket, level, name, &libc::c_int::from(ttl))
+}
+
+/// The index of an interface.
+///
+/// # Errors
+/// There is none of that name.
+pub(super) fn interface_index(name: &str) -> io::Result<u32> {
+    let missing = || {
+        let text = format!("interface {name} does not exist on this host");
+        io::Error::new(io::ErrorKind::NotFound, text)
+    };
+    let text = CString::new(name).map_err(|_| missing())?;
+    // SAFETY: the pointer is to a string with its NUL that lives during the call.
+    match unsafe { libc::if_nametoindex(text.as_ptr()) } {
+        0 => Err(missing()),
+        index => Ok(index),
+    }
+}
+
+fn set<T>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is borrowed for the call, and the pointer and length are those of a
-    // live, initialised struct laid out as the kernel expects it.
+    // live value; the callers give each option the type that the kernel expects for it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_MD5SIG,
-            (&raw const option).cast(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
             length,
         )
     };
     if result == 0 {
         return Ok(());
     }
-    let error = io::Error::last_os_error();
-    // Taking away a key that isn't there is what was wanted.
-    if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) {
-        return Ok(());
-    }
-    Err(error)
+    Err(io::Error::last_os_error())
 }
 
 fn storage(remote: IpAddr) -> libc::sockaddr_storage {
