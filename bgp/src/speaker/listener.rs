@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
-use super::socket::{SetupError, Socket, TTL_MAX, set_key};
+use super::socket::{SetupError, Socket, TTL_MAX, require_ttl, set_key};
 use crate::config::Secret;
 use crate::fsm::TcpOptions;
 
@@ -83,7 +83,7 @@ impl Listeners {
             self.set_keys(remote, options.password.as_ref())?;
         }
         self.expected.insert(remote, options);
-        Ok(())
+        self.set_least_ttl()
     }
 
     /// Expects no more connections from `remote`.
@@ -96,6 +96,26 @@ impl Listeners {
             // A key that stays only keeps out whom nobody expects anyway.
             drop(self.set_keys(remote, None));
         }
+        // Likewise one that is too high.
+        drop(self.set_least_ttl());
+    }
+
+    /// What every expected peer of a family promises holds from the first SYN on. Where they differ,
+    /// GTSM begins with the connection: what comes before that from too far away, nobody can forge
+    /// who doesn't see our SYN+ACK.
+    fn set_least_ttl(&self) -> Result<(), SetupError> {
+        for socket in &self.sockets {
+            let ipv4 = socket.local_addr()?.is_ipv4();
+            let of_family = self
+                .expected
+                .iter()
+                .filter(|(network, _)| network.addr().is_ipv4() == ipv4);
+            let least = of_family
+                .map(|(_, options)| options.min_ttl.unwrap_or(0))
+                .min();
+            require_ttl(socket, ipv4, least.unwrap_or(0))?;
+        }
+        Ok(())
     }
 
     fn set_keys(&self, remote: IpNet, password: Option<&Secret>) -> Result<(), SetupError> {

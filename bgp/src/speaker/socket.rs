@@ -67,6 +67,8 @@ pub(super) enum Written {
     Blocked,
 }
 
+const GTSM: &str = "the TTL for GTSM (RFC 5082)";
+
 /// Why a socket can't be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SetupError {
@@ -266,7 +268,14 @@ fn prepare(socket: &RawSocket, remote: IpAddr, options: &TcpOptions) -> Result<(
         bound.map_err(option("the interface it is bound to"))?;
     }
     if let Some(least) = options.min_ttl {
-        set_ttl(socket, remote.is_ipv4(), least).map_err(option("the TTL for GTSM (RFC 5082)"))?;
+        let ipv4 = remote.is_ipv4();
+        let sent = if ipv4 {
+            socket.set_ttl_v4(TTL_MAX)
+        } else {
+            socket.set_unicast_hops_v6(TTL_MAX)
+        };
+        sent.map_err(option(GTSM))?;
+        require_ttl(socket, ipv4, least)?;
     }
     if options.password.is_some() {
         set_key(socket, remote.into(), options.password.as_ref())?;
@@ -286,14 +295,12 @@ pub(super) fn set_key(
     set_md5_key(socket, remote, password).map_err(option("the TCP MD5 password"))
 }
 
-/// Sends with the highest TTL, and takes nothing below `least`.
-fn set_ttl(socket: &RawSocket, ipv4: bool, least: u8) -> io::Result<()> {
-    if ipv4 {
-        socket.set_ttl_v4(TTL_MAX)?;
-    } else {
-        socket.set_unicast_hops_v6(TTL_MAX)?;
-    }
-    set_min_ttl(socket, ipv4, least)
+/// Takes nothing below this TTL.
+///
+/// # Errors
+/// Says which option it was.
+pub(super) fn require_ttl(socket: &impl AsFd, ipv4: bool, least: u8) -> Result<(), SetupError> {
+    set_min_ttl(socket, ipv4, least).map_err(option(GTSM))
 }
 
 fn option(option: &'static str) -> impl Fn(io::Error) -> SetupError {
