@@ -62,7 +62,8 @@ pub struct UpdateBuilder {
 
 impl UpdateBuilder {
     /// Announces prefixes of `family`: IPv4 in the NLRI field, IPv6 in MP_REACH_NLRI, which comes
-    /// first. Communities are sorted and sent once each; `attributes.next_hop` is ignored.
+    /// first. So do IPv4 prefixes with an IPv6 next hop, for peers with which that was agreed
+    /// (RFC 8950 §3). Communities are sorted and sent once each; `attributes.next_hop` is ignored.
     ///
     /// # Errors
     /// [`EncodeError`] if not one prefix can be announced this way.
@@ -75,7 +76,7 @@ impl UpdateBuilder {
         let mut preamble = BytesMut::new();
         let (field, next_hop_attribute) = match (family, *next_hop) {
             (Family::IPV4_UNICAST, NextHop::V4(address)) => (Field::Nlri, Some(address)),
-            (Family::IPV6_UNICAST, NextHop::V6 { global, link_local }) => {
+            (Family::IPV4_UNICAST | Family::IPV6_UNICAST, NextHop::V6 { global, link_local }) => {
                 put_family(&mut preamble, family);
                 preamble.put_u8(if link_local.is_some() { 32 } else { 16 });
                 preamble.put_slice(&global.octets());
@@ -86,7 +87,7 @@ impl UpdateBuilder {
                 preamble.put_u8(0);
                 (Field::MpReach, None)
             }
-            (Family::IPV4_UNICAST | Family::IPV6_UNICAST, next_hop) => {
+            (Family::IPV6_UNICAST, next_hop) => {
                 return Err(EncodeError::NextHop { family, next_hop });
             }
             (family, _) => return Err(EncodeError::Family(family)),

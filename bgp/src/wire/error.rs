@@ -34,6 +34,10 @@ pub enum DecodeError {
     /// The header's type is none we know.
     #[error("message type {0} is unknown")]
     BadType(u8),
+    /// ROUTE-REFRESH that says where routes begin or end, and isn't as long as that takes. This is
+    /// all of it (RFC 7313 §5).
+    #[error("ROUTE-REFRESH cannot be {} octets long", .0.len())]
+    RouteRefreshLength(Bytes),
     /// OPEN of another version.
     #[error("BGP version {0} is not supported")]
     UnsupportedVersion(u8),
@@ -116,6 +120,11 @@ impl DecodeError {
                 header_error(header::BAD_MESSAGE_LENGTH).with_data(length.to_be_bytes().to_vec())
             }
             Self::BadType(kind) => header_error(header::BAD_MESSAGE_TYPE).with_data(vec![*kind]),
+            Self::RouteRefreshLength(message) => Notification::new(
+                ErrorCode::ROUTE_REFRESH,
+                subcode::route_refresh::INVALID_MESSAGE_LENGTH,
+            )
+            .with_data(message.clone()),
             Self::UnsupportedVersion(_) => {
                 open_error(open::UNSUPPORTED_VERSION_NUMBER).with_data(vec![0, BGP_VERSION])
             }

@@ -78,10 +78,10 @@ impl Framer {
     ///
     /// After an error there is nothing more: the session is over.
     pub fn next(&mut self, context: &DecodeContext) -> Option<Result<Message, DecodeError>> {
-        let message = match header(&self.buffer)? {
+        let message = match header(&self.buffer, context)? {
             Ok((kind, length)) => {
                 let octets = self.buffer.get(..length)?;
-                let message = decode_body(kind, &octets[HEADER_LENGTH..], context);
+                let message = decode_message(kind, octets, context);
                 self.buffer.advance(length);
                 message
             }
@@ -101,9 +101,9 @@ impl Message {
     /// # Errors
     /// What ends the session.
     pub fn decode(octets: &[u8], context: &DecodeContext) -> Option<Result<Self, DecodeError>> {
-        match header(octets)? {
+        match header(octets, context)? {
             Ok((kind, length)) if length == octets.len() => {
-                Some(decode_body(kind, &octets[HEADER_LENGTH..], context))
+                Some(decode_message(kind, octets, context))
             }
             Ok(_) => None,
             Err(error) => Some(Err(error)),
@@ -112,26 +112,43 @@ impl Message {
 }
 
 /// Type and length of the message `input` begins with, once its header is there.
-fn header(input: &[u8]) -> Option<Result<(MessageType, usize), DecodeError>> {
+fn header(
+    input: &[u8],
+    context: &DecodeContext,
+) -> Option<Result<(MessageType, usize), DecodeError>> {
     let fields: Parsed<'_, (&[u8], u16, u8)> = (take(MARKER.len()), be_u16, be_u8).parse(input);
     let (_, (marker, length, kind)) = fields.ok()?;
     let kind = MessageType(kind);
     Some(if marker != MARKER {
         Err(DecodeError::NotSynchronized)
-    } else if !(HEADER_LENGTH..=MAX_LENGTH).contains(&length.into()) {
+    } else if !(HEADER_LENGTH..=longest(kind, context)).contains(&length.into()) {
         Err(DecodeError::BadLength { kind, length })
     } else {
-        check_length(kind, length).map(|()| (kind, length.into()))
+        check_length(kind, length, context).map(|()| (kind, length.into()))
     })
 }
 
+/// Octets of the longest message of a type (RFC 4271 §4.1, RFC 8654 §4).
+fn longest(kind: MessageType, context: &DecodeContext) -> usize {
+    match kind {
+        MessageType::OPEN | MessageType::KEEPALIVE => MAX_LENGTH,
+        _ => context.max_length,
+    }
+}
+
 /// Checks a length against the limits of its type (RFC 4271 §6.1, RFC 2918 §3).
-fn check_length(kind: MessageType, length: u16) -> Result<(), DecodeError> {
+fn check_length(
+    kind: MessageType,
+    length: u16,
+    context: &DecodeContext,
+) -> Result<(), DecodeError> {
     let fits = match kind {
         MessageType::OPEN => length >= 29,
         MessageType::UPDATE => length >= 23,
         MessageType::NOTIFICATION => length >= 21,
         MessageType::KEEPALIVE => length == 19,
+        // What to say about another length depends on the subtype, the third octet of the body.
+        MessageType::ROUTE_REFRESH if context.enhanced_route_refresh => length >= 22,
         MessageType::ROUTE_REFRESH => length == 23,
         MessageType(other) => return Err(DecodeError::BadType(other)),
     };
@@ -142,23 +159,18 @@ fn check_length(kind: MessageType, length: u16) -> Result<(), DecodeError> {
     }
 }
 
-/// Reads a body whose length `check_length` found right.
-fn decode_body(
+/// Reads a message whose length `check_length` found right.
+fn decode_message(
     kind: MessageType,
-    body: &[u8],
+    octets: &[u8],
     context: &DecodeContext,
 ) -> Result<Message, DecodeError> {
+    let body = octets.get(HEADER_LENGTH..).unwrap_or_default();
     match kind {
         MessageType::OPEN => Open::decode(body).map(Message::Open),
         MessageType::UPDATE => Update::decode(body, context).map(Message::Update),
         MessageType::NOTIFICATION => Ok(Message::Notification(Notification::decode(body))),
-        MessageType::ROUTE_REFRESH => {
-            let length = u16::try_from(HEADER_LENGTH + body.len()).unwrap_or(u16::MAX);
-            let body = body
-                .try_into()
-                .map_err(|_| DecodeError::BadLength { kind, length })?;
-            Ok(Message::RouteRefresh(RouteRefresh::decode(body)))
-        }
+        MessageType::ROUTE_REFRESH => RouteRefresh::decode(octets).map(Message::RouteRefresh),
         _ => Ok(Message::Keepalive),
     }
 }

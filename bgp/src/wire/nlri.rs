@@ -42,33 +42,42 @@ fn prefix<const N: usize>(input: &[u8]) -> Parsed<'_, (u8, [u8; N])> {
     Ok((input, (length, address)))
 }
 
-/// Every prefix of an IPv4 field, host bits cleared; none if one of them cannot be delimited.
-pub(super) fn ipv4_prefixes<P: From<Ipv4Net>>(mut input: &[u8]) -> Option<Vec<P>> {
+/// Every prefix of an IPv4 field, host bits cleared; none if one of them cannot be delimited. With
+/// `ids` each comes after a path identifier, which goes there (RFC 7911 §3).
+pub(super) fn ipv4_prefixes<P: From<Ipv4Net>>(
+    input: &[u8],
+    ids: Option<&mut Vec<u32>>,
+) -> Option<Vec<P>> {
     // Four octets is the usual size; the guess never exceeds what arrived.
-    let mut prefixes = Vec::with_capacity(input.len() / 4);
-    while !input.is_empty() {
-        let (tail, (length, address)) = prefix(input).ok()?;
-        let address: [u8; 4] = address;
-        prefixes.push(P::from(
-            Ipv4Net::new(Ipv4Addr::from(address), length).ok()?.trunc(),
-        ));
-        input = tail;
-    }
-    Some(prefixes)
+    prefixes(input, ids, input.len() / 4, |length, address: [u8; 4]| {
+        let prefix = Ipv4Net::new(Ipv4Addr::from(address), length).ok()?;
+        Some(prefix.trunc().into())
+    })
 }
 
 /// Every prefix of an IPv6 field, likewise.
-pub(super) fn ipv6_prefixes(mut input: &[u8]) -> Option<Vec<IpNet>> {
-    let mut prefixes = Vec::with_capacity(input.len() / 8);
+pub(super) fn ipv6_prefixes(input: &[u8], ids: Option<&mut Vec<u32>>) -> Option<Vec<IpNet>> {
+    prefixes(input, ids, input.len() / 8, |length, address: [u8; 16]| {
+        let prefix = Ipv6Net::new(Ipv6Addr::from(address), length).ok()?;
+        Some(prefix.trunc().into())
+    })
+}
+
+fn prefixes<const N: usize, P>(
+    mut input: &[u8],
+    mut ids: Option<&mut Vec<u32>>,
+    guess: usize,
+    make: impl Fn(u8, [u8; N]) -> Option<P>,
+) -> Option<Vec<P>> {
+    let mut prefixes = Vec::with_capacity(guess);
     while !input.is_empty() {
+        if let Some(ids) = &mut ids {
+            let (id, tail) = input.split_first_chunk()?;
+            ids.push(u32::from_be_bytes(*id));
+            input = tail;
+        }
         let (tail, (length, address)) = prefix(input).ok()?;
-        let address: [u8; 16] = address;
-        prefixes.push(
-            Ipv6Net::new(Ipv6Addr::from(address), length)
-                .ok()?
-                .trunc()
-                .into(),
-        );
+        prefixes.push(make(length, address)?);
         input = tail;
     }
     Some(prefixes)
@@ -90,7 +99,7 @@ mod tests {
 
     #[test]
     fn host_bits_are_cleared_both_ways() {
-        let read: Vec<IpNet> = ipv4_prefixes(&[0x17, 0xc6, 0x33, 0x65]).unwrap();
+        let read: Vec<IpNet> = ipv4_prefixes(&[0x17, 0xc6, 0x33, 0x65], None).unwrap();
         assert_eq!(read, ["198.51.100.0/23".parse::<IpNet>().unwrap()]);
         let mut written = Vec::new();
         put_prefix(&mut written, &"10.20.30.255/20".parse().unwrap());
@@ -100,17 +109,33 @@ mod tests {
     #[test]
     fn lengths_at_the_edges() {
         assert_eq!(
-            ipv4_prefixes::<IpNet>(&[0]),
+            ipv4_prefixes::<IpNet>(&[0], None),
             Some(vec!["0.0.0.0/0".parse().unwrap()])
         );
-        assert_eq!(ipv4_prefixes::<IpNet>(&[33, 1, 2, 3, 4, 5]), None);
-        assert_eq!(ipv4_prefixes::<IpNet>(&[32, 1, 2, 3]), None);
-        assert_eq!(ipv6_prefixes(&[0]), Some(vec!["::/0".parse().unwrap()]));
-        assert_eq!(ipv6_prefixes(&[129; 18]), None);
-        assert_eq!(ipv6_prefixes(&[128; 16]), None);
+        assert_eq!(ipv4_prefixes::<IpNet>(&[33, 1, 2, 3, 4, 5], None), None);
+        assert_eq!(ipv4_prefixes::<IpNet>(&[32, 1, 2, 3], None), None);
         assert_eq!(
-            ipv6_prefixes(&[128; 17]).map(|prefixes| prefixes.len()),
+            ipv6_prefixes(&[0], None),
+            Some(vec!["::/0".parse().unwrap()])
+        );
+        assert_eq!(ipv6_prefixes(&[129; 18], None), None);
+        assert_eq!(ipv6_prefixes(&[128; 16], None), None);
+        assert_eq!(
+            ipv6_prefixes(&[128; 17], None).map(|prefixes| prefixes.len()),
             Some(1)
         );
+    }
+
+    /// RFC 7911 §3.
+    #[test]
+    fn path_identifiers_stand_before_their_prefixes() {
+        let mut ids = Vec::new();
+        let read: Option<Vec<IpNet>> =
+            ipv4_prefixes(&[0, 0, 0, 7, 8, 10, 1, 0, 0, 0, 8, 10], Some(&mut ids));
+        assert_eq!(read, Some(vec!["10.0.0.0/8".parse().unwrap(); 2]));
+        assert_eq!(ids, [7, 0x0100_0000]);
+        for cut in [&[0, 0, 0][..], &[0, 0, 0, 7], &[0, 0, 0, 7, 8]] {
+            assert_eq!(ipv6_prefixes(cut, Some(&mut Vec::new())), None);
+        }
     }
 }

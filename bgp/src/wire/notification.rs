@@ -4,7 +4,10 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::attribute::AttributeType;
 use super::codes::{ErrorCode, MessageType, subcode, subcode_name};
+use super::family::{Afi, Family, Safi};
+use super::open::decode_capabilities;
 use super::{HEADER_LENGTH, MAX_LENGTH, put_header};
 
 /// Why a session ends, told to the other side.
@@ -56,6 +59,43 @@ impl Notification {
         Self::cease(subcode::cease::ADMINISTRATIVE_RESET).with_text(text)
     }
 
+    /// Cease/Maximum Number of Prefixes Reached: so many of `family` and no more (RFC 4486 §4).
+    pub fn maximum_prefixes(family: Family, limit: u32) -> Self {
+        let [high, low] = family.afi.0.to_be_bytes();
+        let [a, b, c, d] = limit.to_be_bytes();
+        Self::cease(subcode::cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED).with_data(vec![
+            high,
+            low,
+            family.safi.0,
+            a,
+            b,
+            c,
+            d,
+        ])
+    }
+
+    /// Cease/Hard Reset with the NOTIFICATION that would have been sent without graceful restart
+    /// for NOTIFICATIONs: this one ends the routes as well (RFC 8538 §3.1).
+    pub fn hard_reset(inner: &Self) -> Self {
+        let data = [&[inner.code.0, inner.subcode], &inner.data[..]].concat();
+        Self::cease(subcode::cease::HARD_RESET).with_data(data)
+    }
+
+    /// What a Hard Reset encloses; none in any other, and none where it is too short for a code
+    /// and a subcode (RFC 8538 §3.1).
+    pub fn enclosed(&self) -> Option<Self> {
+        let hard_reset =
+            self.code == ErrorCode::CEASE && self.subcode == subcode::cease::HARD_RESET;
+        match *self.data {
+            [code, subcode, ..] if hard_reset => Some(Self {
+                code: ErrorCode(code),
+                subcode,
+                data: self.data.slice(2..),
+            }),
+            _ => None,
+        }
+    }
+
     /// Nothing was heard for the hold time (RFC 4271 §6.5).
     pub const fn hold_timer_expired() -> Self {
         Self::new(ErrorCode::HOLD_TIMER_EXPIRED, 0)
@@ -72,11 +112,19 @@ impl Notification {
         Self::new(ErrorCode::FSM, subcode).with_data(vec![received.0])
     }
 
-    /// The text that came with Cease/Administrative Shutdown or Reset (RFC 9003 §2).
+    /// The text that came with Cease/Administrative Shutdown or Reset, be it inside a Hard Reset
+    /// (RFC 9003 §2, RFC 8538 §3.1).
     ///
     /// Senders get the length and the encoding wrong: what is there is taken as far as it goes,
     /// and whatever isn't text or could disturb a log becomes U+FFFD.
     pub fn shutdown_text(&self) -> Option<String> {
+        match self.enclosed() {
+            Some(enclosed) => enclosed.own_shutdown_text(),
+            None => self.own_shutdown_text(),
+        }
+    }
+
+    fn own_shutdown_text(&self) -> Option<String> {
         let with_text = self.code == ErrorCode::CEASE
             && [
                 subcode::cease::ADMINISTRATIVE_SHUTDOWN,
@@ -84,7 +132,7 @@ impl Notification {
             ]
             .contains(&self.subcode);
         let (&length, rest) = self.data.split_first().filter(|_| with_text)?;
-        let text = &rest[..rest.len().min(length.into())];
+        let text = rest.get(..length.into()).unwrap_or(rest);
         let text = String::from_utf8_lossy(text);
         let printable = |c: char| {
             if c.is_control() {
@@ -96,9 +144,70 @@ impl Notification {
         (!text.is_empty()).then(|| text.chars().map(printable).collect())
     }
 
+    /// What the data says, where code and subcode give it a meaning and it has the form for that:
+    /// for example `the length 4097`, `the attribute NEXT_HOP` or `at most 100 of ipv4-unicast`.
+    /// The text of a shutdown is in [`shutdown_text`](Self::shutdown_text).
+    pub fn data_in_words(&self) -> Option<String> {
+        if let Some(enclosed) = self.enclosed() {
+            return enclosed.own_data_in_words();
+        }
+        self.own_data_in_words()
+    }
+
+    fn own_data_in_words(&self) -> Option<String> {
+        use subcode::{cease, fsm, header, open, update};
+        let number = |text: &str| match *self.data {
+            [high, low] => Some(format!("{text} {}", u16::from_be_bytes([high, low]))),
+            _ => None,
+        };
+        match (self.code, self.subcode, &self.data[..]) {
+            (ErrorCode::MESSAGE_HEADER, header::BAD_MESSAGE_LENGTH, _) => number("the length"),
+            (ErrorCode::MESSAGE_HEADER, header::BAD_MESSAGE_TYPE, [kind]) => {
+                Some(format!("the type {kind}"))
+            }
+            (ErrorCode::OPEN, open::UNSUPPORTED_VERSION_NUMBER, _) => number("it speaks version"),
+            (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY, data) => capabilities(data),
+            (ErrorCode::UPDATE, update::MISSING_WELL_KNOWN_ATTRIBUTE, [code]) => {
+                Some(attribute(*code))
+            }
+            (
+                ErrorCode::UPDATE,
+                update::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE
+                | update::ATTRIBUTE_FLAGS_ERROR
+                | update::ATTRIBUTE_LENGTH_ERROR
+                | update::INVALID_ORIGIN_ATTRIBUTE
+                | update::INVALID_NEXT_HOP_ATTRIBUTE
+                | update::OPTIONAL_ATTRIBUTE_ERROR,
+                [_flags, code, ..],
+            ) => Some(attribute(*code)),
+            (
+                ErrorCode::FSM,
+                fsm::UNEXPECTED_MESSAGE_IN_OPEN_SENT
+                | fsm::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM
+                | fsm::UNEXPECTED_MESSAGE_IN_ESTABLISHED,
+                [kind],
+            ) => Some(format!("{}", MessageType(*kind))),
+            (
+                ErrorCode::CEASE,
+                cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED,
+                &[high, low, safi, a, b, c, d],
+            ) => {
+                let afi = Afi(u16::from_be_bytes([high, low]));
+                let family = Family {
+                    afi,
+                    safi: Safi(safi),
+                };
+                let limit = u32::from_be_bytes([a, b, c, d]);
+                Some(format!("at most {limit} of {family}"))
+            }
+            _ => None,
+        }
+    }
+
     /// The whole message. Data beyond the 4096 octets of a message is cut off.
     pub fn encode(&self) -> Bytes {
-        let data = &self.data[..self.data.len().min(MAX_LENGTH - HEADER_LENGTH - 2)];
+        let longest = MAX_LENGTH - HEADER_LENGTH - 2;
+        let data = self.data.get(..longest).unwrap_or(&self.data);
         let mut message = BytesMut::with_capacity(HEADER_LENGTH + 2 + data.len());
         put_header(
             &mut message,
@@ -121,6 +230,14 @@ impl Notification {
         }
     }
 
+    fn fmt_name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(name) = subcode_name(self.code, self.subcode) {
+            write!(f, "/{name}")?;
+        }
+        write!(f, " ({}/{})", self.code.0, self.subcode)
+    }
+
     fn with_text(self, text: &str) -> Self {
         let text = &text[..text.floor_char_boundary(SHUTDOWN_TEXT_LENGTH)];
         let Some(length) = u8::try_from(text.len()).ok().filter(|&length| length > 0) else {
@@ -130,14 +247,31 @@ impl Notification {
     }
 }
 
-/// Name and numbers, for example `Cease/Administrative Shutdown (6/2)`.
+fn attribute(code: u8) -> String {
+    let code = AttributeType(code);
+    let article = code.name().map_or("", |_| "the attribute ");
+    format!("{article}{code}")
+}
+
+/// Capabilities that somebody misses, with commas between (RFC 5492 §5).
+fn capabilities(data: &[u8]) -> Option<String> {
+    let capabilities = decode_capabilities(data).ok()?;
+    let names: Vec<_> = capabilities.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Name and numbers, for example `Cease/Administrative Shutdown (6/2)`; a Hard Reset with what it
+/// encloses, for example `Cease/Hard Reset (6/9), Cease/BFD Down (6/10)`.
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.code.fmt(f)?;
-        if let Some(name) = subcode_name(self.code, self.subcode) {
-            write!(f, "/{name}")?;
+        self.fmt_name(f)?;
+        match self.enclosed() {
+            Some(enclosed) => {
+                f.write_str(", ")?;
+                enclosed.fmt_name(f)
+            }
+            None => Ok(()),
         }
-        write!(f, " ({}/{})", self.code.0, self.subcode)
     }
 }
 

@@ -58,8 +58,11 @@ pub struct Agreement {
     pub route_refresh: bool,
     /// Families of both sides, in our order.
     pub families: Vec<Family>,
-    /// Messages may have up to 65,535 octets both ways (RFC 8654).
+    /// Messages to the other side may have up to 65,535 octets (RFC 8654 §4).
     pub extended_message: bool,
+    /// Messages from the other side may: we said that we read them, whatever it said of itself
+    /// (RFC 8654 §6).
+    pub extended_message_in: bool,
     /// Both sides say where refreshed routes begin and end (RFC 7313).
     pub enhanced_route_refresh: bool,
     /// IPv4 unicast routes may have IPv6 next hops both ways (RFC 8950).
@@ -77,7 +80,7 @@ impl Agreement {
             four_octet_asn: self.four_octet_asn,
             ibgp: self.ibgp,
             families: self.families.clone(),
-            max_length: self.max_length(),
+            max_length: max_length(self.extended_message_in),
             ipv4_next_hop_v6: self.ipv4_next_hop_v6,
             add_path: self.add_path.clone(),
             enhanced_route_refresh: self.enhanced_route_refresh,
@@ -89,16 +92,16 @@ impl Agreement {
     pub fn encode_context(&self) -> EncodeContext {
         EncodeContext {
             four_octet_asn: self.four_octet_asn,
-            max_length: self.max_length(),
+            max_length: max_length(self.extended_message),
         }
     }
+}
 
-    /// Octets of the longest message but OPEN and KEEPALIVE (RFC 8654 §4).
-    fn max_length(&self) -> usize {
-        match self.extended_message {
-            true => MAX_EXTENDED_LENGTH,
-            false => MAX_LENGTH,
-        }
+/// Octets of the longest message but OPEN and KEEPALIVE (RFC 8654 §6).
+fn max_length(extended: bool) -> usize {
+    match extended {
+        true => MAX_EXTENDED_LENGTH,
+        false => MAX_LENGTH,
     }
 }
 
@@ -237,6 +240,7 @@ impl Open {
             four_octet_asn: self.four_octet_asn().is_some() && ours.four_octet_asn().is_some(),
             route_refresh: self.capabilities.contains(&Capability::RouteRefresh),
             extended_message: both(&Capability::ExtendedMessage),
+            extended_message_in: ours.capabilities.contains(&Capability::ExtendedMessage),
             enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
             ipv4_next_hop_v6: self.ipv4_next_hop_v6() && ours.ipv4_next_hop_v6(),
             add_path: families.iter().copied().filter(ids_come).collect(),
@@ -369,24 +373,22 @@ fn decode_parameters(input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
         if kind != CAPABILITIES_PARAMETER {
             return Err(DecodeError::UnsupportedParameter(kind));
         }
-        decode_capabilities(value, &mut capabilities)?;
+        capabilities.append(&mut decode_capabilities(value)?);
         field = tail;
     }
     Ok(capabilities)
 }
 
 /// Reads one parameter's capabilities, each inside its own length.
-fn decode_capabilities(
-    mut input: &[u8],
-    capabilities: &mut Vec<Capability>,
-) -> Result<(), DecodeError> {
+pub(super) fn decode_capabilities(mut input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
+    let mut capabilities = Vec::new();
     while !input.is_empty() {
         let capability: Parsed<'_, (u8, &[u8])> = (be_u8, length_data(be_u8)).parse(input);
         let (tail, (code, value)) = capability.map_err(|_| DecodeError::MalformedOpen)?;
         capabilities.push(Capability::decode(CapabilityCode(code), value)?);
         input = tail;
     }
-    Ok(())
+    Ok(capabilities)
 }
 
 #[cfg(test)]

@@ -264,6 +264,63 @@ fn nothing_pushed_gives_no_octets() {
     );
 }
 
+/// RFC 8950 §3.
+#[test]
+fn ipv4_with_an_ipv6_next_hop_goes_into_mp_reach() {
+    let family = Family::IPV4_UNICAST;
+    for next_hop in [V6, V6_BOTH] {
+        let context = EncodeContext::default();
+        let builder = UpdateBuilder::announce(family, &external(), &next_hop, &context).unwrap();
+        let update = one(builder, &["192.0.2.0/24", "10.0.0.1/32"]);
+        let agreed = DecodeContext {
+            ipv4_next_hop_v6: true,
+            four_octet_asn: true,
+            ..DecodeContext::default()
+        };
+        let Some(Ok(Message::Update(read))) = Message::decode(&update, &agreed) else {
+            panic!("not an UPDATE")
+        };
+        assert_eq!(read.errors, []);
+        let reach = read.mp_reach.unwrap();
+        assert_eq!((reach.family, reach.next_hop), (family, next_hop));
+        let names: Vec<_> = reach.nlri.iter().map(IpNet::to_string).collect();
+        assert_eq!(names, ["192.0.2.0/24", "10.0.0.1/32"]);
+        assert_eq!((read.nlri, read.attributes.next_hop), (vec![], None));
+        // RFC 8950 §4: without the agreement the length is an impossible one.
+        let plain = DecodeContext {
+            ipv4_next_hop_v6: false,
+            ..agreed
+        };
+        let refused = Message::decode(&update, &plain).unwrap().unwrap_err();
+        assert_eq!(refused.notification().subcode, 9);
+    }
+}
+
+/// RFC 8654: one attribute set, one message of 65,535 octets.
+#[test]
+fn extended_messages_are_filled() {
+    let context = EncodeContext {
+        max_length: 65_535,
+        ..EncodeContext::default()
+    };
+    let mut builder = announce(&external(), V4, &context);
+    let (count, length, _) = capacity(&builder, "10.0.0.1/32");
+    assert_eq!((count, length), (13_098, 65_533));
+    for _ in 0..count {
+        assert!(builder.push("10.0.0.1/32".parse().unwrap()));
+    }
+    let agreed = DecodeContext {
+        max_length: 65_535,
+        four_octet_asn: true,
+        ..DecodeContext::default()
+    };
+    let message = builder.finish();
+    let Some(Ok(Message::Update(update))) = Message::decode(&message, &agreed) else {
+        panic!("not an UPDATE")
+    };
+    assert_eq!(update.nlri.len(), count);
+}
+
 #[test]
 fn what_cannot_be_encoded_is_said_at_once() {
     let context = EncodeContext::default();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{Afi, ErrorCode, Safi, keepalive};
+use crate::wire::{Afi, ErrorCode, MAX_EXTENDED_LENGTH, Safi, keepalive};
 
 fn header(length: u16, kind: u8) -> Vec<u8> {
     [&[0xff; 16][..], &length.to_be_bytes(), &[kind]].concat()
@@ -63,6 +63,90 @@ fn m3_unknown_type() {
     for kind in [0, 6, 7, 255] {
         assert_eq!(answer(&header(19, kind)), Some((1, 3, vec![kind])));
         assert_eq!(answer(&header(4096, kind)), Some((1, 3, vec![kind])));
+    }
+}
+
+/// RFC 8654 §6: the limit is another one, but not for OPEN and KEEPALIVE.
+#[test]
+fn m2_extended_messages_where_they_were_agreed_on() {
+    let context = DecodeContext {
+        max_length: MAX_EXTENDED_LENGTH,
+        ..DecodeContext::default()
+    };
+    let answer = |length: u16, kind| {
+        let mut framer = Framer::default();
+        framer.push(&header(length, kind));
+        framer.next(&context).map(Result::unwrap_err)
+    };
+    for (length, kind) in [(4097, 2), (65_535, 2), (65_535, 3)] {
+        assert_eq!(answer(length, kind), None, "{length} {kind}");
+    }
+    for (length, kind) in [
+        (18, 2),
+        (22, 2),
+        (4097, 1),
+        (65_535, 1),
+        (4097, 4),
+        (4097, 5),
+    ] {
+        let kind = MessageType(kind);
+        let error = DecodeError::BadLength { kind, length };
+        assert_eq!(answer(length, kind.0), Some(error));
+    }
+    assert_eq!(answer(65_535, 6), Some(DecodeError::BadType(6)));
+    let withdrawals = [header(65_535, 2), vec![0xff, 0xe8], vec![0; 65_512 + 2]].concat();
+    let Some(Ok(Message::Update(update))) = Message::decode(&withdrawals, &context) else {
+        panic!("not an UPDATE")
+    };
+    assert_eq!(update.withdrawn.len(), 65_512);
+}
+
+/// RFC 7313 §5: BoRR and EoRR of another length are told with all of the message, a request of
+/// another length as ever (RFC 4271 §6.1), and what is unknown is passed over.
+#[test]
+fn m4_route_refresh_of_another_length_under_enhanced_refresh() {
+    let context = DecodeContext {
+        enhanced_route_refresh: true,
+        ..DecodeContext::default()
+    };
+    let message = |body: &[u8]| {
+        let length = u16::try_from(19 + body.len()).unwrap();
+        [header(length, 5), body.to_vec()].concat()
+    };
+    for subtype in [RouteRefresh::BEGIN, RouteRefresh::END] {
+        for rest in [&[][..], &[1, 0], &[1; 300]] {
+            let octets = message(&[&[0, 1, subtype], rest].concat());
+            let mut framer = Framer::default();
+            framer.push(&octets[..octets.len() - 1]);
+            assert_eq!(framer.next(&context), None);
+            framer.push(&octets[octets.len() - 1..]);
+            let error = framer.next(&context).unwrap().unwrap_err();
+            let notification = error.notification();
+            assert_eq!((notification.code.0, notification.subcode), (7, 1));
+            assert_eq!(notification.data, octets);
+        }
+    }
+    for body in [&[0, 1, 0][..], &[0, 1, 0, 1, 0], &[0, 1], &[], &[0, 1, 9]] {
+        let octets = message(body);
+        let error = Message::decode(&octets, &context).unwrap().unwrap_err();
+        let notification = error.notification();
+        assert_eq!((notification.code.0, notification.subcode), (1, 2));
+        assert_eq!(notification.data, octets[16..18]);
+    }
+    let family = Family::IPV4_UNICAST;
+    for body in [&[0, 1, 9, 1][..], &[0, 1, 9, 1, 7, 7]] {
+        let refresh = RouteRefresh { family, subtype: 9 };
+        let decoded = Message::decode(&message(body), &context);
+        assert_eq!(decoded, Some(Ok(Message::RouteRefresh(refresh))));
+    }
+    for subtype in [
+        RouteRefresh::REQUEST,
+        RouteRefresh::BEGIN,
+        RouteRefresh::END,
+    ] {
+        let refresh = RouteRefresh { family, subtype };
+        let decoded = Message::decode(&refresh.encode(), &context);
+        assert_eq!(decoded, Some(Ok(Message::RouteRefresh(refresh))));
     }
 }
 

@@ -95,3 +95,109 @@ fn only_shutdown_and_reset_have_a_text() {
     let other = Notification::cease(subcode::cease::PEER_DE_CONFIGURED).with_data(vec![2, 65, 66]);
     assert_eq!(other.shutdown_text(), None);
 }
+
+/// RFC 8538 §3.1.
+#[test]
+fn a_hard_reset_encloses_a_notification() {
+    let inner = Notification::administrative_shutdown("moved");
+    let outer = Notification::hard_reset(&inner);
+    assert_eq!((outer.code, outer.subcode), (ErrorCode::CEASE, 9));
+    assert_eq!(outer.data, [&[6, 2, 5][..], b"moved"].concat());
+    assert_eq!(outer.enclosed(), Some(inner.clone()));
+    assert_eq!(outer.shutdown_text().as_deref(), Some("moved"));
+    assert_eq!(
+        outer.to_string(),
+        "Cease/Hard Reset (6/9), Cease/Administrative Shutdown (6/2)"
+    );
+    assert_eq!(inner.enclosed(), None);
+    // Inside another it is only data.
+    let twice = Notification::hard_reset(&outer);
+    assert_eq!(twice.enclosed(), Some(outer));
+    assert_eq!(twice.shutdown_text(), None);
+    assert_eq!(
+        twice.to_string(),
+        "Cease/Hard Reset (6/9), Cease/Hard Reset (6/9)"
+    );
+}
+
+/// bgp-malformed-hard-reset: too little inside, or nonsense.
+#[test]
+fn a_malformed_hard_reset_is_only_a_hard_reset() {
+    for data in [&[][..], &[6]] {
+        let reset = Notification::cease(subcode::cease::HARD_RESET).with_data(data.to_vec());
+        assert_eq!(reset.enclosed(), None);
+        assert_eq!(reset.shutdown_text(), None);
+        assert_eq!(reset.data_in_words(), None);
+        assert_eq!(reset.to_string(), "Cease/Hard Reset (6/9)");
+    }
+    let reset = Notification::cease(9).with_data(vec![6, 2, 200, b'a']);
+    assert_eq!(reset.shutdown_text().as_deref(), Some("a"));
+    let reset = Notification::cease(9).with_data(vec![99, 98]);
+    assert_eq!(
+        reset.to_string(),
+        "Cease/Hard Reset (6/9), error code 99 (99/98)"
+    );
+}
+
+#[test]
+fn data_in_words() {
+    let words = |code, subcode, data: &[u8]| {
+        Notification::new(ErrorCode(code), subcode)
+            .with_data(data.to_vec())
+            .data_in_words()
+    };
+    for (code, subcode, data, expected) in [
+        (1, 2, &[0x10, 1][..], "the length 4097"),
+        (1, 3, &[6], "the type 6"),
+        (2, 1, &[0, 4], "it speaks version 4"),
+        (
+            2,
+            7,
+            &[1, 4, 0, 2, 0, 1, 70, 0],
+            "ipv6-unicast, enhanced route refresh",
+        ),
+        (3, 3, &[3], "the attribute NEXT_HOP"),
+        (3, 5, &[0x40, 1, 0], "the attribute ORIGIN"),
+        (3, 9, &[0x80, 14, 1, 0], "the attribute MP_REACH_NLRI"),
+        (3, 4, &[0xc0, 99], "attribute 99"),
+        (5, 3, &[1], "OPEN"),
+        (
+            6,
+            1,
+            &[0, 1, 1, 0, 0, 0, 100],
+            "at most 100 of ipv4-unicast",
+        ),
+        (6, 9, &[1, 3, 6], "the type 6"),
+    ] {
+        assert_eq!(words(code, subcode, data).as_deref(), Some(expected));
+    }
+    // Engines that send less, more or something else.
+    for (code, subcode, data) in [
+        (1, 2, &[][..]),
+        (2, 1, &[4]),
+        (2, 2, &[0xfd, 0xe9]),
+        (2, 7, &[]),
+        (2, 7, &[1, 4, 0]),
+        (3, 3, &[]),
+        (3, 5, &[0x40]),
+        (3, 11, &[0x40, 2, 0]),
+        (5, 0, &[1]),
+        (6, 1, &[0, 1, 1]),
+        (6, 2, &[1, b'a']),
+    ] {
+        assert_eq!(words(code, subcode, data), None, "{code}/{subcode}");
+    }
+}
+
+/// RFC 4486 §4, RFC 9384 §3.
+#[test]
+fn cease_with_data_and_names() {
+    let limit = Notification::maximum_prefixes(Family::IPV6_UNICAST, 70_000);
+    assert_eq!(limit.data[..], [0, 2, 1, 0, 1, 0x11, 0x70]);
+    assert_eq!(
+        limit.data_in_words().as_deref(),
+        Some("at most 70000 of ipv6-unicast")
+    );
+    let down = Notification::cease(subcode::cease::BFD_DOWN);
+    assert_eq!(down.to_string(), "Cease/BFD Down (6/10)");
+}

@@ -325,12 +325,15 @@ fn optional_capabilities_are_agreed_on_by_both_sides() {
         (plain(theirs()), full(ours())),
         (plain(theirs()), plain(ours())),
     ] {
+        let offered = ours.capabilities.contains(&Capability::ExtendedMessage);
         let agreed = agree(theirs, ours);
         assert!(!agreed.extended_message && !agreed.enhanced_route_refresh);
         assert!(!agreed.ipv4_next_hop_v6);
         assert_eq!(agreed.graceful_restart, None);
-        assert_eq!(agreed.decode_context().max_length, MAX_LENGTH);
         assert_eq!(agreed.encode_context().max_length, MAX_LENGTH);
+        // RFC 8654 §6: to be read by whoever offered to.
+        let read = if offered { 65_535 } else { MAX_LENGTH };
+        assert_eq!(agreed.decode_context().max_length, read);
     }
     let agreed = agree(full(theirs()).with(restart(false)), full(ours()));
     assert!(agreed.extended_message && agreed.enhanced_route_refresh);

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use nom::Parser;
 use nom::combinator::{all_consuming, rest};
 use nom::multi::length_data;
@@ -310,19 +311,21 @@ impl<'a> AttributeReader<'a> {
         if !raw.flags.optional() || raw.flags.transitive() {
             return Err(AttributeErrorKind::Flags);
         }
-        let prefixes = |octets| match family {
-            Family::IPV4_UNICAST => nlri::ipv4_prefixes(octets),
-            _ => nlri::ipv6_prefixes(octets),
-        };
         if raw.code == AttributeType::MP_UNREACH_NLRI {
-            let nlri = prefixes(value).ok_or(AttributeErrorKind::Multiprotocol)?;
-            self.mp_unreach = Some(MpUnreach { family, nlri });
+            let (nlri, path_ids) = self.prefixes(family, value)?;
+            self.mp_unreach = Some(MpUnreach {
+                family,
+                nlri,
+                path_ids,
+            });
             return Ok(());
         }
         let fields: Parsed<'_, (&[u8], u8, &[u8])> = (length_data(be_u8), be_u8, rest).parse(value);
         let (_, (next_hop, _reserved, nlri)) = fields.map_err(malformed)?;
-        let next_hop = multiprotocol_next_hop(family, next_hop)?;
-        let nlri = prefixes(nlri).ok_or(AttributeErrorKind::Multiprotocol)?;
+        let v6 = family == Family::IPV6_UNICAST || self.context.ipv4_next_hop_v6;
+        let v4 = family == Family::IPV4_UNICAST;
+        let next_hop = multiprotocol_next_hop(next_hop, v4, v6)?;
+        let (nlri, path_ids) = self.prefixes(family, nlri)?;
         self.names_routes |= !nlri.is_empty();
         if !nlri.is_empty() && !is_host(&next_hop, self.context.loopback) {
             let kind = AttributeErrorKind::NextHop;
@@ -332,8 +335,25 @@ impl<'a> AttributeReader<'a> {
             family,
             next_hop,
             nlri,
+            path_ids,
         });
         Ok(())
+    }
+
+    /// The prefixes of a unicast family, and their path identifiers if they have any.
+    fn prefixes(
+        &self,
+        family: Family,
+        octets: &[u8],
+    ) -> Result<(Vec<IpNet>, Vec<u32>), AttributeErrorKind> {
+        let mut ids = Vec::new();
+        let with_ids = self.context.add_path.contains(&family);
+        let with_ids = with_ids.then_some(&mut ids);
+        let prefixes = match family {
+            Family::IPV4_UNICAST => nlri::ipv4_prefixes(octets, with_ids),
+            _ => nlri::ipv6_prefixes(octets, with_ids),
+        };
+        Ok((prefixes.ok_or(AttributeErrorKind::Multiprotocol)?, ids))
     }
 }
 
@@ -507,24 +527,32 @@ fn family(input: &[u8]) -> Parsed<'_, Family> {
         .parse(input)
 }
 
-/// RFC 4760 §3, RFC 2545 §3. IPv4 routes with an IPv6 next hop need a capability we don't offer
-/// (RFC 8950).
-fn multiprotocol_next_hop(family: Family, octets: &[u8]) -> Result<NextHop, AttributeErrorKind> {
-    let v6 = |octets: &[u8]| <[u8; 16]>::try_from(octets).ok().map(Ipv6Addr::from);
-    let next_hop = match (family, octets.len()) {
-        (Family::IPV4_UNICAST, 4) => Some(NextHop::V4(Ipv4Addr::from(word(octets, 0)))),
-        (Family::IPV6_UNICAST, 16) => v6(octets).map(|global| NextHop::V6 {
-            global,
+/// RFC 4760 §3, RFC 2545 §3, RFC 8950 §3: an IPv4 address if it may be one, or one or two IPv6
+/// addresses if it may be those.
+fn multiprotocol_next_hop(
+    octets: &[u8],
+    v4: bool,
+    v6: bool,
+) -> Result<NextHop, AttributeErrorKind> {
+    let address = |octets: &[u8; 16]| Ipv6Addr::from(*octets);
+    if let (Ok(octets), true) = (<[u8; 4]>::try_from(octets), v4) {
+        return Ok(NextHop::V4(octets.into()));
+    }
+    match octets.split_first_chunk() {
+        Some((global, [])) if v6 => Ok(NextHop::V6 {
+            global: address(global),
             link_local: None,
         }),
-        (Family::IPV6_UNICAST, 32) => v6(&octets[..16]).map(|global| NextHop::V6 {
-            global,
+        Some((global, second)) if v6 && second.len() == 16 => Ok(NextHop::V6 {
+            global: address(global),
             // Some fill the second half with anything.
-            link_local: v6(&octets[16..]).filter(Ipv6Addr::is_unicast_link_local),
+            link_local: second
+                .first_chunk()
+                .map(address)
+                .filter(Ipv6Addr::is_unicast_link_local),
         }),
-        _ => None,
-    };
-    next_hop.ok_or(AttributeErrorKind::Multiprotocol)
+        _ => Err(AttributeErrorKind::Multiprotocol),
+    }
 }
 
 /// Whether packets can be sent there (RFC 4271 §6.3); to the loopback only from there.

@@ -7,8 +7,8 @@ use nom::combinator::rest;
 use nom::multi::length_data;
 use nom::number::complete::be_u16;
 
+use super::Update;
 use super::attributes::AttributeReader;
-use super::{MpReach, Update};
 use crate::wire::attribute::AttributeType;
 use crate::wire::error::{AttributeError, AttributeErrorKind, DecodeError, Treatment};
 use crate::wire::family::Family;
@@ -25,8 +25,8 @@ impl Update {
             (length_data(be_u16), length_data(be_u16), rest).parse(body);
         let (_, (withdrawn, attributes, nlri)) =
             fields.map_err(|_| DecodeError::MalformedAttributeList)?;
-        let withdrawn = nlri::ipv4_prefixes(withdrawn).ok_or(DecodeError::InvalidNetwork)?;
-        let nlri: Vec<Ipv4Net> = nlri::ipv4_prefixes(nlri).ok_or(DecodeError::InvalidNetwork)?;
+        let (withdrawn, withdrawn_ids) = prefixes(withdrawn, context)?;
+        let (nlri, nlri_ids) = prefixes(nlri, context)?;
 
         let mut reader = AttributeReader::new(context);
         reader.read(attributes)?;
@@ -39,8 +39,10 @@ impl Update {
 
         let mut update = Self {
             withdrawn,
+            withdrawn_ids,
             attributes: reader.attributes,
             nlri,
+            nlri_ids,
             mp_reach: reader.mp_reach,
             mp_unreach: reader.mp_unreach,
             errors: reader.errors,
@@ -61,7 +63,9 @@ impl Update {
         let empty = self.nlri.is_empty() && self.withdrawn.is_empty();
         if !empty && !context.families.contains(&family) {
             self.nlri.clear();
+            self.nlri_ids.clear();
             self.withdrawn.clear();
+            self.withdrawn_ids.clear();
             self.discarded(AttributeErrorKind::FamilyNotNegotiated(family));
         }
     }
@@ -74,29 +78,31 @@ impl Update {
             left_out = left_out.saturating_add((!keep).into());
             keep
         };
-        self.nlri.retain(|&prefix| keep(&prefix.into()));
+        retain(&mut self.nlri, &mut self.nlri_ids, |&prefix, _| {
+            keep(&prefix.into())
+        });
         if let Some(reach) = &mut self.mp_reach {
-            reach.nlri.retain(keep);
+            retain(&mut reach.nlri, &mut reach.path_ids, |prefix, _| {
+                keep(prefix)
+            });
         }
         if left_out > 0 {
             self.discarded(AttributeErrorKind::NotUnicast(left_out));
         }
     }
 
-    /// RFC 4271 §4.3: a prefix both withdrawn and announced is announced.
+    /// RFC 4271 §4.3: a prefix both withdrawn and announced is announced. With path identifiers
+    /// that is so for each path (RFC 7911 §5).
     fn let_announcements_win(&mut self) {
-        if !self.withdrawn.is_empty() && !self.nlri.is_empty() {
-            let announced = sorted(&self.nlri);
-            self.withdrawn
-                .retain(|prefix| announced.binary_search(prefix).is_err());
-        }
-        if let (Some(MpReach { nlri, .. }), Some(unreach)) = (&self.mp_reach, &mut self.mp_unreach)
-            && !nlri.is_empty()
-        {
-            let announced = sorted(nlri);
-            unreach
-                .nlri
-                .retain(|prefix| announced.binary_search(prefix).is_err());
+        leave_out_announced(
+            (&mut self.withdrawn, &mut self.withdrawn_ids),
+            (&self.nlri, &self.nlri_ids),
+        );
+        if let (Some(reach), Some(unreach)) = (&self.mp_reach, &mut self.mp_unreach) {
+            leave_out_announced(
+                (&mut unreach.nlri, &mut unreach.path_ids),
+                (&reach.nlri, &reach.path_ids),
+            );
         }
     }
 
@@ -110,10 +116,52 @@ impl Update {
     }
 }
 
-fn sorted<P: Ord + Clone>(prefixes: &[P]) -> Vec<P> {
-    let mut prefixes = prefixes.to_vec();
-    prefixes.sort_unstable();
-    prefixes
+/// The prefixes of the withdrawn or the NLRI field, and their path identifiers if they have any.
+fn prefixes(
+    field: &[u8],
+    context: &DecodeContext,
+) -> Result<(Vec<Ipv4Net>, Vec<u32>), DecodeError> {
+    let mut ids = Vec::new();
+    let with_ids = context.add_path.contains(&Family::IPV4_UNICAST);
+    let prefixes = nlri::ipv4_prefixes(field, with_ids.then_some(&mut ids));
+    Ok((prefixes.ok_or(DecodeError::InvalidNetwork)?, ids))
+}
+
+/// The identifier at `position`, zero where there are none at all.
+fn id_at(ids: &[u32], position: usize) -> u32 {
+    ids.get(position).copied().unwrap_or(0)
+}
+
+/// Keeps what `keep` wants of prefixes and of the identifiers that belong to them.
+fn retain<P>(prefixes: &mut Vec<P>, ids: &mut Vec<u32>, mut keep: impl FnMut(&P, u32) -> bool) {
+    let mut position = 0;
+    let mut kept_ids = Vec::with_capacity(ids.len());
+    prefixes.retain(|prefix| {
+        let id = id_at(ids, position);
+        position += 1;
+        let keep = keep(prefix, id);
+        if keep && !ids.is_empty() {
+            kept_ids.push(id);
+        }
+        keep
+    });
+    *ids = kept_ids;
+}
+
+/// Takes what is announced out of what is withdrawn, each given with its path identifiers.
+fn leave_out_announced<P: Ord + Copy>(
+    (withdrawn, withdrawn_ids): (&mut Vec<P>, &mut Vec<u32>),
+    (announced, announced_ids): (&[P], &[u32]),
+) {
+    if withdrawn.is_empty() || announced.is_empty() {
+        return;
+    }
+    let path = |(position, &prefix)| (prefix, id_at(announced_ids, position));
+    let mut announced: Vec<(P, u32)> = announced.iter().enumerate().map(path).collect();
+    announced.sort_unstable();
+    retain(withdrawn, withdrawn_ids, |&prefix, id| {
+        announced.binary_search(&(prefix, id)).is_err()
+    });
 }
 
 /// RFC 4271 §5, RFC 7606 §3 (d): what must come with an announcement.

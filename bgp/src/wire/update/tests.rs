@@ -690,6 +690,98 @@ fn a14_mp_reach_is_read() {
 }
 
 /// All four fields at once, as old senders may (RFC 7606 §5.1).
+/// RFC 8950 §3: 16 or 32 octets of next hop for IPv4 where that was agreed, and 4 as ever.
+#[test]
+fn a14_ipv4_routes_with_ipv6_next_hops() {
+    let context = DecodeContext {
+        ipv4_next_hop_v6: true,
+        ..external()
+    };
+    let global = "fd99:1::1".parse().unwrap();
+    let link_local = "fe80::1".parse().unwrap();
+    let one = "10 fd990001000000000000000000000001";
+    let two = "20 fd990001000000000000000000000001 fe800000000000000000000000000001";
+    let v6 = |link_local| NextHop::V6 { global, link_local };
+    for (head, next_hop, expected) in [
+        ("800e19", one, v6(None)),
+        ("800e29", two, v6(Some(link_local))),
+        ("800e0d", "04 0a630101", NextHop::V4([10, 99, 1, 1].into())),
+    ] {
+        let attributes = format!("{head} 0001 01 {next_hop} 00 {P} {ORIGIN} {AS_PATH}");
+        let update = decode_with(&context, &attributes, "");
+        assert_eq!(update.errors, []);
+        let reach = update.mp_reach.as_ref().unwrap();
+        assert_eq!(reach.next_hop, expected);
+        assert_eq!(names(update.announced()), ["198.51.1.0/24"]);
+    }
+    let twelve = "800e15 0001 01 0c fd9900010000000000000000 00";
+    let attributes = format!("{twelve} {P} {ORIGIN} {AS_PATH}");
+    let error = decode_body(&fields("", &attributes, ""), &context).unwrap_err();
+    assert_eq!(error.notification().subcode, 9);
+}
+
+/// RFC 7911 §3: in every field of the family, and in no other family.
+#[test]
+fn path_identifiers_are_read_where_they_were_agreed_on() {
+    let both = DecodeContext {
+        add_path: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+        ..external()
+    };
+    let reach = "800e2a 0002 01 10 fd990001000000000000000000000001 00 \
+                 00000009 80 20010db8000a00000000000000000009";
+    let unreach = "800f0c 0002 01 00000008 20 20010db8";
+    let attributes = format!("{reach} {unreach} {BASE}");
+    let withdrawn = "00000001 18c63302 00000002 18c63301";
+    let nlri = format!("00000001 {P} 00000003 18e00001");
+    let update = decode_body(&fields(withdrawn, &attributes, &nlri), &both).unwrap();
+    assert_eq!(
+        names(update.announced()),
+        ["198.51.1.0/24", "2001:db8:a::9/128"]
+    );
+    assert_eq!(update.nlri_ids, [1], "the multicast prefix took its own");
+    assert_eq!(update.mp_reach.map(|reach| reach.path_ids), Some(vec![9]));
+    assert_eq!(update.withdrawn_ids, [1, 2]);
+    assert_eq!(
+        update.mp_unreach.map(|unreach| unreach.path_ids),
+        Some(vec![8])
+    );
+    let only_ipv6 = DecodeContext {
+        add_path: vec![Family::IPV6_UNICAST],
+        ..external()
+    };
+    let attributes = format!("{reach} {BASE}");
+    let update = decode_with(&only_ipv6, &attributes, P);
+    assert_eq!(update.nlri_ids, []);
+    assert_eq!(update.mp_reach.map(|reach| reach.path_ids), Some(vec![9]));
+}
+
+/// RFC 7911 §3: what is withdrawn is one path; another one of the same prefix may be announced.
+#[test]
+fn u4_a_path_withdrawn_and_announced_is_announced() {
+    let context = DecodeContext {
+        add_path: vec![Family::IPV4_UNICAST],
+        ..external()
+    };
+    let withdrawn = "00000001 18c63301 00000002 18c63301";
+    let body = fields(withdrawn, BASE, "00000002 18c63301");
+    let update = decode_body(&body, &context).unwrap();
+    assert_eq!(update.withdrawn_ids, [1]);
+    assert_eq!(names(update.withdrawn_prefixes()), ["198.51.1.0/24"]);
+    assert_eq!(update.nlri_ids, [2]);
+}
+
+#[test]
+fn u2_path_identifiers_that_are_cut_off_end_the_session() {
+    let context = DecodeContext {
+        add_path: vec![Family::IPV4_UNICAST],
+        ..external()
+    };
+    for nlri in ["000000", "00000001", "00000001 18c633"] {
+        let error = decode_body(&fields("", BASE, nlri), &context);
+        assert_eq!(error, Err(DecodeError::InvalidNetwork), "{nlri}");
+    }
+}
+
 #[test]
 fn a14_beside_all_other_fields() {
     let attributes = format!("{REACH} 800f08 0002 01 20 20010db8 {BASE}");
