@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ferrolb_bgp::config::{HoldTime, PeerConfig};
 use ferrolb_bgp::fsm::{
     Cause, ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, PeerStatus, Speaker,
@@ -48,10 +49,15 @@ pub struct World {
     pub latency: Duration,
     /// Octets get lost, and nobody notices.
     pub cut: bool,
+    /// Octets that arrive at once, at most.
+    pub portion: usize,
     start: Instant,
     now: Instant,
     queue: BTreeMap<(Instant, u64), (usize, Input)>,
     sequence: u64,
+    /// When the latest octets on their way reach an end: later ones don't overtake them, even if
+    /// the latency shrinks.
+    arrivals: HashMap<(usize, ConnectionId), Instant>,
     /// The other end of a connection.
     ends: HashMap<(usize, ConnectionId), (usize, ConnectionId)>,
 }
@@ -63,10 +69,12 @@ impl World {
             hosts: Vec::new(),
             latency: Duration::from_millis(1),
             cut: false,
+            portion: usize::MAX,
             start,
             now: start,
             queue: BTreeMap::new(),
             sequence: 0,
+            arrivals: HashMap::new(),
             ends: HashMap::new(),
         }
     }
@@ -203,9 +211,63 @@ impl World {
     }
 
     fn post(&mut self, host: usize, input: Input) {
+        let mut at = self.now + self.latency;
+        if let Input::Received { connection, .. } | Input::Closed { connection, .. } = &input {
+            let latest = self.arrivals.entry((host, *connection)).or_insert(at);
+            at = at.max(*latest);
+            *latest = at;
+        }
         self.sequence += 1;
-        self.queue
-            .insert((self.now + self.latency, self.sequence), (host, input));
+        self.queue.insert((at, self.sequence), (host, input));
+    }
+
+    /// Sends octets to an end, in portions.
+    fn carry(&mut self, host: usize, connection: ConnectionId, mut octets: Bytes) {
+        while !octets.is_empty() {
+            let octets = octets.split_to(octets.len().min(self.portion));
+            self.post(host, Input::Received { connection, octets });
+        }
+    }
+
+    /// All connections break at both ends; what was on its way is lost.
+    pub fn reset_connections(&mut self) {
+        let mut ends: Vec<_> = std::mem::take(&mut self.ends).into_keys().collect();
+        ends.sort();
+        for host in &mut self.hosts {
+            host.waiting.clear();
+        }
+        for (host, connection) in ends {
+            let error = Some(IoFailure {
+                kind: std::io::ErrorKind::ConnectionReset,
+                text: "Connection reset by peer".to_owned(),
+            });
+            self.input(host, Input::Closed { connection, error });
+        }
+    }
+
+    /// Octets reach the other end of a host's connection as if the host had sent them.
+    pub fn inject(&mut self, host: usize, octets: Bytes) {
+        let mut theirs: Vec<_> = self.ends.iter().filter(|((h, _), _)| *h == host).collect();
+        theirs.sort();
+        if let Some((_, &(there, connection))) = theirs.pop() {
+            self.carry(there, connection, octets);
+        }
+    }
+
+    /// Somebody with a host's address connects to another one, and says nothing.
+    pub fn silent_connection(&mut self, from: usize, to: usize) {
+        let connection = ConnectionId::Accepted(self.hosts[to].accepted);
+        self.hosts[to].accepted += 1;
+        let local = SocketAddr::new(self.hosts[to].address, 179);
+        let remote = SocketAddr::new(self.hosts[from].address, 50000);
+        self.input(
+            to,
+            Input::Accepted {
+                connection,
+                local,
+                remote,
+            },
+        );
     }
 
     fn deliver(&mut self, host: usize, input: Input) {
@@ -279,13 +341,7 @@ impl World {
             Some(octets) => {
                 self.record(host, id, &octets);
                 if !self.cut {
-                    self.post(
-                        there,
-                        Input::Received {
-                            connection: their_id,
-                            octets,
-                        },
-                    );
+                    self.carry(there, their_id, octets);
                 }
                 true
             }

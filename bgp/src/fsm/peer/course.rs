@@ -231,15 +231,14 @@ fn stable(hold_time: HoldTime) -> Duration {
 
 /// Whether the peer's own attempts are refused while we wait: after an error in the protocol, so
 /// that two who can't agree don't spin. A lost connection, or a peer that takes leave in order, is
-/// welcome back at once.
+/// welcome back at once; so is one that refused us, or else two that both dial would refuse each
+/// other for ever.
 fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
     match cause {
         Cause::Sent(notification) => {
             !(was_established && notification.code == ErrorCode::HOLD_TIMER_EXPIRED)
         }
-        Cause::Received(notification) => {
-            !(was_established && notification.code == ErrorCode::CEASE)
-        }
+        Cause::Received(notification) => notification.code != ErrorCode::CEASE,
         Cause::ConnectFailed { .. }
         | Cause::Closed { .. }
         | Cause::Preserved

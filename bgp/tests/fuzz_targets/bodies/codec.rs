@@ -1,0 +1,302 @@
+//! Targets of the wire format: whatever comes in, what comes out of the decoder keeps its promises.
+
+use std::net::Ipv4Addr;
+
+use ferrolb_bgp::wire::{
+    Asn, DecodeContext, DecodeError, EncodeContext, Family, Framer, HEADER_LENGTH, MAX_LENGTH,
+    Message, NextHop, Notification, Open, PathAttributes, Treatment, Update, UpdateBuilder,
+};
+use ipnet::IpNet;
+
+use super::octets::Octets;
+
+/// The ways in which a session can read.
+pub fn context(choice: u8) -> DecodeContext {
+    let bit = |bit: u8| choice & (1 << bit) != 0;
+    let mut families = vec![Family::IPV4_UNICAST];
+    if !bit(2) {
+        families.push(Family::IPV6_UNICAST);
+    }
+    DecodeContext {
+        four_octet_asn: !bit(0),
+        ibgp: bit(1),
+        families,
+        first_asn: bit(3).then_some(Asn(65001)),
+        loopback: bit(4),
+        ..DecodeContext::default()
+    }
+}
+
+/// A body behind a good header; what doesn't fit is cut off.
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let body = &body[..body.len().min(MAX_LENGTH - HEADER_LENGTH)];
+    let length = u16::try_from(HEADER_LENGTH + body.len()).unwrap();
+    [&[0xff; 16][..], &length.to_be_bytes(), &[kind], body].concat()
+}
+
+/// What we would tell the peer is a message of its own, and not longer than what we know
+/// (CVE-2017-15865).
+fn check_error(error: &DecodeError, received: &[u8], context: &DecodeContext) {
+    let notification = error.notification();
+    assert!((1..=3).contains(&notification.code.0), "{error}");
+    assert!(
+        notification.data.len() <= received.len().max(64),
+        "more data than was received: {error}"
+    );
+    let encoded = notification.encode();
+    assert!(encoded.len() <= MAX_LENGTH);
+    let again = Message::decode(&encoded, context);
+    assert_eq!(again, Some(Ok(Message::Notification(notification))));
+    assert!(!error.to_string().is_empty());
+}
+
+/// A stream in any portions: the same messages however it is cut, each exactly as long as its
+/// header says, and nothing after an error.
+pub fn framing(data: &[u8]) {
+    let mut octets = Octets(data);
+    let context = context(octets.octet());
+    let portion = usize::from(octets.octet()) + 1;
+    let stream = octets.0;
+
+    let mut framer = Framer::default();
+    framer.push(stream);
+    let mut at = 0;
+    let mut whole = Vec::new();
+    while let Some(next) = framer.next(&context) {
+        let rest = &stream[at..];
+        match &next {
+            Ok(message) => {
+                let length = usize::from(u16::from_be_bytes([rest[16], rest[17]]));
+                let alone = Message::decode(&rest[..length], &context);
+                assert_eq!(
+                    alone,
+                    Some(Ok(message.clone())),
+                    "read beyond its own length"
+                );
+                at += length;
+            }
+            Err(error) => check_error(error, rest, &context),
+        }
+        let failed = next.is_err();
+        whole.push(next);
+        if failed {
+            framer.push(stream);
+            assert_eq!(framer.next(&context), None, "something after an error");
+        }
+    }
+
+    let mut framer = Framer::default();
+    let mut cut = Vec::new();
+    for portion in stream.chunks(portion) {
+        framer.push(portion);
+        while let Some(next) = framer.next(&context) {
+            cut.push(next);
+        }
+    }
+    assert_eq!(whole, cut, "it matters how the stream is cut");
+}
+
+/// The body of an OPEN: what is read comes back from its own encoding, and validating it gives a
+/// session or a reason.
+pub fn open(data: &[u8]) {
+    let mut octets = Octets(data);
+    let choice = octets.octet();
+    let received = message(1, octets.0);
+    let context = DecodeContext::default();
+    let open = match Message::decode(&received, &context) {
+        Some(Ok(Message::Open(open))) => open,
+        Some(Err(error)) => return check_error(&error, &received, &context),
+        other => panic!("an OPEN became {other:?}"),
+    };
+    assert!(open.capabilities.len() <= received.len() / 2);
+    let encoded = open.encode();
+    assert!(encoded.len() <= MAX_LENGTH);
+    let again = Message::decode(&encoded, &context);
+    assert_eq!(again, Some(Ok(Message::Open(open.clone()))));
+
+    let families: &[Family] = if choice & 1 == 0 {
+        &[Family::IPV4_UNICAST]
+    } else {
+        &[Family::IPV6_UNICAST, Family::IPV4_UNICAST]
+    };
+    let ours = Open::new(Asn(65002), 9, Ipv4Addr::new(10, 255, 0, 2), families);
+    let expected = (choice & 2 != 0).then_some(Asn(65001));
+    match open.validate(expected, &ours) {
+        Err(error) => check_error(&error, &received, &context),
+        Ok(agreement) => {
+            assert!(!agreement.families.is_empty());
+            assert!(
+                agreement
+                    .families
+                    .iter()
+                    .all(|family| families.contains(family))
+            );
+            assert!(expected.is_none_or(|asn| asn == agreement.remote_asn));
+            assert!(agreement.hold_time <= 9 && !matches!(agreement.hold_time, 1 | 2));
+            assert!(!agreement.remote_router_id.is_unspecified());
+        }
+    }
+}
+
+/// The body of an UPDATE: a small multiple of its length in memory, prefixes that are in order, and
+/// attributes that come back from their own encoding.
+pub fn update(data: &[u8]) {
+    let mut octets = Octets(data);
+    let context = context(octets.octet());
+    let received = message(2, octets.0);
+    let update = match Message::decode(&received, &context) {
+        Some(Ok(Message::Update(update))) => update,
+        Some(Err(error)) => return check_error(&error, &received, &context),
+        other => panic!("an UPDATE became {other:?}"),
+    };
+    // A prefix of length 0 is one octet on the wire.
+    let held = held(&update);
+    assert!(
+        held <= 64 * received.len(),
+        "{held} octets held for {}",
+        received.len()
+    );
+    assert_eq!(update.malformed.is_some(), !update.errors.is_empty());
+    for error in &update.errors {
+        assert!(!error.to_string().is_empty());
+    }
+    if update.treatment() == Some(Treatment::TreatAsWithdraw) {
+        assert_eq!(
+            update.announced().count(),
+            0,
+            "a malformed route is announced"
+        );
+    }
+    let prefixes = update.announced().chain(update.withdrawn_prefixes());
+    for prefix in prefixes {
+        assert_eq!(prefix, prefix.trunc(), "stray bits");
+    }
+    if update.end_of_rib().is_some() {
+        assert!(update.errors.is_empty() && update.announced().count() == 0);
+        assert_eq!(update.withdrawn_prefixes().count(), 0);
+    }
+    if update.errors.is_empty() {
+        check_round_trip(&update, &context);
+    }
+}
+
+/// What decoding the attributes and prefixes gave survives being sent on.
+fn check_round_trip(update: &Update, context: &DecodeContext) {
+    let context = DecodeContext {
+        four_octet_asn: true,
+        ..context.clone()
+    };
+    let encode = EncodeContext::default();
+    for (family, next_hop) in [
+        (
+            Family::IPV4_UNICAST,
+            update.attributes.next_hop.map(NextHop::V4),
+        ),
+        (
+            Family::IPV6_UNICAST,
+            update.mp_reach.as_ref().map(|reach| reach.next_hop),
+        ),
+    ] {
+        let prefixes: Vec<IpNet> = update
+            .announced()
+            .filter(|prefix| matches!(prefix, IpNet::V4(_)) == (family == Family::IPV4_UNICAST))
+            .collect();
+        let Some(next_hop) = next_hop.filter(|_| !prefixes.is_empty()) else {
+            continue;
+        };
+        // The longest attributes fit only beside the few prefixes they came with.
+        let Ok(builder) = UpdateBuilder::announce(family, &update.attributes, &next_hop, &encode)
+        else {
+            continue;
+        };
+        let mut announced = Vec::new();
+        for message in pack(builder, &prefixes) {
+            assert!(message.len() <= MAX_LENGTH);
+            let decoded = Message::decode(&message, &context);
+            let Some(Ok(Message::Update(again))) = decoded else {
+                panic!("{message:02x?} became {decoded:?}");
+            };
+            assert_eq!(again.errors, []);
+            announced.extend(again.announced());
+            assert_eq!(
+                comparable(&again.attributes),
+                comparable(&update.attributes)
+            );
+        }
+        assert_eq!(announced, prefixes);
+    }
+}
+
+/// Packs everything and gives the messages.
+fn pack(mut builder: UpdateBuilder, prefixes: &[IpNet]) -> Vec<bytes::Bytes> {
+    let mut messages = Vec::new();
+    for &prefix in prefixes {
+        if !builder.push(prefix) {
+            messages.push(builder.finish());
+            assert!(builder.push(prefix), "an empty message has no room");
+        }
+    }
+    messages.push(builder.finish());
+    messages
+}
+
+/// Lists that the encoder sorts in the order it gives them; without what depends on the family.
+fn comparable(attributes: &PathAttributes) -> PathAttributes {
+    let mut attributes = attributes.clone();
+    attributes.next_hop = None;
+    attributes.communities.sort_unstable();
+    attributes.communities.dedup();
+    attributes.large_communities.sort_unstable();
+    attributes.large_communities.dedup();
+    attributes.unknown.sort_by_key(|attribute| attribute.code);
+    attributes
+}
+
+/// Octets of memory that the lists of an UPDATE take.
+fn held(update: &Update) -> usize {
+    fn list<T>(list: &Vec<T>) -> usize {
+        list.capacity() * size_of::<T>()
+    }
+    let attributes = &update.attributes;
+    list(&update.withdrawn)
+        + list(&update.nlri)
+        + update
+            .mp_reach
+            .as_ref()
+            .map_or(0, |reach| list(&reach.nlri))
+        + update
+            .mp_unreach
+            .as_ref()
+            .map_or(0, |unreach| list(&unreach.nlri))
+        + attributes.as_path.as_ref().map_or(0, |path| list(&path.0))
+        + list(&attributes.communities)
+        + list(&attributes.large_communities)
+        + list(&attributes.unknown)
+        + list(&update.errors)
+        + update.malformed.as_ref().map_or(0, |octets| octets.len())
+}
+
+/// The body of a NOTIFICATION: it can be printed and sent on, whatever it says.
+pub fn notification(data: &[u8]) {
+    let received = message(3, data);
+    let context = DecodeContext::default();
+    let notification = match Message::decode(&received, &context) {
+        Some(Ok(Message::Notification(notification))) => notification,
+        Some(Err(error)) => return check_error(&error, &received, &context),
+        other => panic!("a NOTIFICATION became {other:?}"),
+    };
+    assert_eq!(notification.encode(), received);
+    let shown = notification.to_string();
+    assert!(
+        !shown.is_empty() && !shown.contains(char::is_control),
+        "{shown:?}"
+    );
+    if let Some(text) = notification.shutdown_text() {
+        assert!(!text.contains(char::is_control), "{text:?}");
+        // Each octet that isn't text becomes a U+FFFD of three octets.
+        assert!(text.len() <= 3 * notification.data.len());
+        // One that came in whole goes out whole.
+        let ours = Notification::administrative_shutdown(&text);
+        assert!(text.len() > 255 || ours.shutdown_text().as_deref() == Some(&text));
+    }
+}

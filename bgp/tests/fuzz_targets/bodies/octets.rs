@@ -1,0 +1,24 @@
+//! Fuzz input as a source of choices: it runs dry, it never fails.
+
+/// What is left of the input. Once it is used up, every choice is the first one.
+#[derive(Clone, Copy, Debug)]
+pub struct Octets<'a>(pub &'a [u8]);
+
+impl<'a> Octets<'a> {
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn octet(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    /// At most `most` octets.
+    pub fn take(&mut self, most: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(self.0.len().min(most));
+        self.0 = rest;
+        taken
+    }
+}
