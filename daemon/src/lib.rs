@@ -8,6 +8,7 @@ pub mod announcer;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod decide;
 pub mod demo;
 pub mod desired;

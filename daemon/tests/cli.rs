@@ -136,6 +136,8 @@ fn run_for_a_node_that_is_not_there_says_so() {
         .arg("--manifests")
         .arg(&folder)
         .args(["--node-name", "nod1", "--metrics-addr", "127.0.0.1:0"])
+        .arg("--socket")
+        .arg(folder.with_extension("sock"))
         .args(["--log-format", "json"])
         .stderr(Stdio::piped())
         .spawn()

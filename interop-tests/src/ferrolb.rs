@@ -98,6 +98,8 @@ status:
         command.args(["--config-namespace", CONFIG_NAMESPACE]);
         command.args(["--metrics-addr", &format!("127.0.0.1:{METRICS_PORT}")]);
         command.args(["--log-format", "text"]);
+        let socket = self.scratch.file(&format!("{}.sock", node.name));
+        command.arg("--socket").arg(socket);
         Daemon::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
     }
 

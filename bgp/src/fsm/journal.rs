@@ -99,6 +99,8 @@ impl JournalEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct JournalEntry {
+    /// Counts the entries of this peer from 1: whoever comes back knows which are new.
+    pub number: u64,
     /// How long ago, in seconds; the last time, if it happened more than once.
     #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
     pub age: Duration,
@@ -113,6 +115,7 @@ pub struct JournalEntry {
 
 #[derive(Debug)]
 struct Entry {
+    number: u64,
     first: Instant,
     at: Instant,
     times: u64,
@@ -123,6 +126,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     entries: VecDeque<Entry>,
+    written: u64,
 }
 
 impl Journal {
@@ -139,7 +143,9 @@ impl Journal {
         if self.entries.len() == KEPT {
             self.entries.pop_front();
         }
+        self.written += 1;
         self.entries.push_back(Entry {
+            number: self.written,
             first: at,
             at,
             times: 1,
@@ -150,6 +156,7 @@ impl Journal {
     /// All of it, oldest first.
     pub(super) fn entries(&self, now: Instant) -> Vec<JournalEntry> {
         let entry = |entry: &Entry| JournalEntry {
+            number: entry.number,
             age: now.saturating_duration_since(entry.at),
             first_age: now.saturating_duration_since(entry.first),
             times: entry.times,
@@ -184,6 +191,7 @@ mod tests {
         assert_eq!(entries.len(), KEPT);
         assert_eq!(entries[KEPT - 1].age, Duration::from_secs(1));
         assert_eq!(entries[KEPT - 1].event, state(State::OpenSent));
+        assert_eq!(entries[KEPT - 1].number, 300);
         assert!(entries.is_sorted_by(|a, b| a.age > b.age));
     }
 

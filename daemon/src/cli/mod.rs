@@ -1,8 +1,13 @@
 //! The command line.
 
+mod asking;
 mod check;
+mod log;
 pub(crate) mod output;
+mod peer;
+mod peers;
 mod plan;
+mod routes;
 mod run;
 
 use std::path::PathBuf;
@@ -29,7 +34,8 @@ Examples:
   ferrolb check -f manifests/           is everything in these manifests valid?
   ferrolb plan -f manifests/            who gets which address, who announces what, and why not
   ferrolb run --manifests manifests/    announce what a folder says, without a cluster
-  ferrolb run --role announcer          announce what the Kubernetes API says, as the DaemonSet does";
+  ferrolb run --role announcer          announce what the Kubernetes API says, as the DaemonSet does
+  ferrolb peers                         the sessions of the daemon that runs here; peer, routes and log tell more";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -41,6 +47,14 @@ enum Command {
     Demo,
     /// The daemon: allocates addresses, and announces them from this node.
     Run(run::RunArgs),
+    /// All sessions of the daemon that runs here, in short.
+    Peers(peers::PeersArgs),
+    /// All there is to know about one session.
+    Peer(peer::PeerArgs),
+    /// What peers hold from here: prefixes, attributes, and when they were last sent.
+    Routes(routes::RoutesArgs),
+    /// What happened to sessions.
+    Log(log::LogArgs),
 }
 
 /// Which manifests, and which namespaces hold configuration.
@@ -106,6 +120,10 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Demo => demo(),
         Command::Run(args) => run::run(args),
+        Command::Peers(args) => peers::run(&args),
+        Command::Peer(args) => peer::run(&args),
+        Command::Routes(args) => routes::run(&args),
+        Command::Log(args) => log::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("ferrolb: {error:#}");

@@ -1,6 +1,7 @@
 //! Printing: tables and JSON. Colours only on a terminal, and not if NO_COLOR is set.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -41,6 +42,44 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     Ok(print(&text)?)
+}
+
+/// Writes JSON on a line of its own, for programs that read a stream.
+///
+/// # Errors
+/// Writing to standard output failed.
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    Ok(print(&text)?)
+}
+
+/// A time span in its two largest units: `3d4h`, `2m5s`, `0s`.
+pub(crate) fn age(time: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let mut left = time.as_secs();
+    let parts = UNITS.map(|(seconds, unit)| {
+        let count = left / seconds;
+        left %= seconds;
+        (count, unit)
+    });
+    let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(3);
+    let shown = parts.iter().skip(first).take(2);
+    let shown = shown
+        .enumerate()
+        .filter(|(place, (count, _))| *place == 0 || *count > 0);
+    shown
+        .map(|(_, (count, unit))| format!("{count}{unit}"))
+        .collect()
+}
+
+/// A column that would be empty.
+pub(crate) fn or_dash(text: String) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
 }
 
 /// How to emphasise, if at all.
@@ -89,5 +128,25 @@ impl Style {
     /// Something of lesser weight.
     pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_in_two_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (125, "2m5s"),
+            (7_200, "2h"),
+            (7_205, "2h"),
+            (90_000, "1d1h"),
+        ] {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::{Style, json, print, table};
+use super::output::{Style, json, or_dash, print, table};
 use super::{ManifestArgs, Output};
 use crate::plan::{Plan, PlanError, plan};
 
@@ -85,7 +85,7 @@ fn services(plan: &Plan) -> String {
 
 fn routes(plan: &Plan) -> String {
     let rows = plan.routes.iter().map(|route| {
-        let communities = [route.communities.clone(), route.large_communities.clone()].concat();
+        let communities = [&*route.communities, &route.large_communities].concat();
         vec![
             route.node.clone(),
             route.peer.clone(),
@@ -149,12 +149,4 @@ fn join<T: ToString>(values: &[T]) -> String {
         .map(T::to_string)
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-fn or_dash(text: String) -> String {
-    if text.is_empty() {
-        "-".to_owned()
-    } else {
-        text
-    }
 }

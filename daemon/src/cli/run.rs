@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::agent::Agent;
 use crate::announcer::Announcer;
 use crate::api::Kind;
 use crate::config::CONFIG_NAMESPACE;
+use crate::control::DEFAULT_SOCKET;
+use crate::control::server::{Asked, Socket};
 use crate::http::{self, Served};
 use crate::index::facts::Node;
 use crate::kube;
@@ -71,6 +73,10 @@ pub(super) struct RunArgs {
     /// Where /metrics, /livez and /readyz are served.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7472")]
     metrics_addr: SocketAddr,
+    /// Where `ferrolb peers` and its like ask this process, if it is an announcer. [default: /run/ferrolb/ferrolb.sock, if that
+    /// can be made]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// What log lines look like. [default: text on a terminal, else json]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -103,6 +109,11 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     } else {
         kube::kinds(allocate, announce)
     };
+    let socket = if announce {
+        socket(args.socket.as_deref())?
+    } else {
+        None
+    };
     let mut source = source(&args, allocate, announce, &node).await?;
     let state = args.state_dir.map(StateDir::new);
     let engine = if announce { Some(engine(&node)?) } else { None };
@@ -123,6 +134,12 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
         metrics = %args.metrics_addr,
         "started"
     );
+    if let (Some(socket), Some(engine)) = (socket, &engine) {
+        tokio::spawn(socket.serve(Asked {
+            engine: engine.clone(),
+            report: reported.clone(),
+        }));
+    }
     tokio::spawn(http::serve(
         listener,
         Served {
@@ -147,6 +164,21 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     tokio::join!(farewell, give_up(source));
     tracing::info!("stopped");
     ended.map(|_| ExitCode::SUCCESS)
+}
+
+/// The socket that was asked for; or the usual one, if it can be had: a daemon runs without it as well.
+fn socket(path: Option<&Path>) -> anyhow::Result<Option<Socket>> {
+    match (
+        Socket::bind(path.unwrap_or(Path::new(DEFAULT_SOCKET))),
+        path,
+    ) {
+        (Ok(socket), _) => Ok(Some(socket)),
+        (Err(error), Some(_)) => Err(error.into()),
+        (Err(error), None) => {
+            tracing::warn!("ferrolb peers and its like can't ask this process: {error}");
+            Ok(None)
+        }
+    }
 }
 
 /// Ends the source: whoever held the Lease gives it up, so that another allocator begins at once.

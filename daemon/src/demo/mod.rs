@@ -195,6 +195,8 @@ impl Demo {
                 "text",
             ])
             .args(["--config-namespace", CONFIG_NAMESPACE])
+            .arg("--socket")
+            .arg(self.folder.join(format!("{node}.sock")))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -106,6 +106,9 @@ impl<'lab> Ferrolb<'lab> {
         let mut command = node.namespace.command(ferrolb()?);
         command.args(["run", "--role=announcer"]);
         command.arg(format!("--state-dir={}", state.display()));
+        command
+            .arg("--socket")
+            .arg(cp.scratch().file(&format!("{name}.sock")));
         command.env("NODE_NAME", &node.name);
         let host = Host::Node(&node.namespace);
         Self::start_role(cp, "announcer", &name, command, host, node.ipv4)

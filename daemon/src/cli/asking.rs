@@ -1,0 +1,30 @@
+//! What all commands have in common that ask a running daemon.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Output;
+use crate::control::DEFAULT_SOCKET;
+use crate::control::client::{AskError, Client};
+
+/// How often `-w` looks.
+pub(super) const POLL: Duration = Duration::from_millis(500);
+
+/// Whom to ask, and how to print the answer.
+#[derive(Debug, Args)]
+pub(super) struct AskArgs {
+    /// The daemon's socket.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Tables for people, JSON for programs.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+impl AskArgs {
+    pub(super) fn connect(&self) -> Result<Client, AskError> {
+        Client::connect(&self.socket)
+    }
+}

@@ -1,0 +1,178 @@
+//! `ferrolb log`: what happened to the sessions of a running daemon.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::thread;
+
+use clap::Args;
+use ferrolb_bgp::fsm::{
+    CauseSummary, JournalEntry, JournalEvent, NotificationSummary, OpenSummary,
+};
+
+use super::Output;
+use super::asking::{AskArgs, POLL};
+use super::output::{age, json, json_line, print};
+use crate::control::{LogLine, Request};
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrolb log                           of all peers, the oldest first
+  ferrolb log --peer 10.0.0.1           of one, by name or address
+  ferrolb log --peer tor-a -w           and what happens from now on
+  ferrolb log -o json | jq 'select(.event.kind == \"ended\")'";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct LogArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Only of this peer, by name or address.
+    #[arg(long, value_name = "NAME|ADDRESS")]
+    peer: Option<String>,
+    /// Stay, and print what happens.
+    #[arg(short, long)]
+    watch: bool,
+}
+
+pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
+    let request = Request::Log {
+        peer: args.peer.clone(),
+    };
+    let mut client = args.ask.connect()?;
+    let lines: Vec<LogLine> = client.ask(&request)?;
+    match args.ask.output {
+        Output::Json if !args.watch => json(&lines)?,
+        Output::Table if lines.is_empty() && !args.watch => {
+            print("nothing has happened yet: see ferrolb peers\n")?;
+        }
+        _ => lines
+            .iter()
+            .try_for_each(|line| tell(line, args.ask.output))?,
+    }
+    if !args.watch {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut told = Told::default();
+    told.news(&lines);
+    loop {
+        thread::sleep(POLL);
+        let lines: Vec<LogLine> = client.ask(&request)?;
+        for line in told.news(&lines) {
+            tell(line, args.ask.output)?;
+        }
+    }
+}
+
+/// Up to where each peer's journal was told: the number of the entry, and how often it had happened.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<String, (u64, u64)>);
+
+impl Told {
+    fn news<'a>(&mut self, lines: &'a [LogLine]) -> Vec<&'a LogLine> {
+        let mut news = Vec::new();
+        for line in lines {
+            let position = (line.entry.number, line.entry.times);
+            let told = self.0.entry(line.peer.clone()).or_default();
+            if *told < position {
+                *told = position;
+                news.push(line);
+            }
+        }
+        news
+    }
+}
+
+fn tell(line: &LogLine, output: Output) -> anyhow::Result<()> {
+    match output {
+        Output::Json => json_line(line),
+        Output::Table => Ok(print(&format!(
+            "{:.3}  {}  {}\n",
+            line.at,
+            line.peer,
+            words(&line.entry)
+        ))?),
+    }
+}
+
+/// An entry in words.
+pub(super) fn words(entry: &JournalEntry) -> String {
+    let mut text = event(&entry.event);
+    if entry.times > 1 {
+        let span = entry.first_age.saturating_sub(entry.age);
+        text += &format!(" ({} times in {})", entry.times, age(span));
+    }
+    text
+}
+
+fn event(event: &JournalEvent) -> String {
+    match event {
+        JournalEvent::Configured { reset: false } => "configured".to_owned(),
+        JournalEvent::Configured { reset: true } => {
+            "configured; the session has to be negotiated anew".to_owned()
+        }
+        JournalEvent::State { from, to } => format!("{from} → {to}"),
+        JournalEvent::OpenSent { open } => format!("sent OPEN: {}", said(open)),
+        JournalEvent::OpenReceived { open } => format!("received OPEN: {}", said(open)),
+        JournalEvent::Established { negotiated } => {
+            let families: Vec<String> = negotiated
+                .families
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            format!(
+                "session up: AS {}, hold time {} s, {}",
+                negotiated.remote_asn,
+                negotiated.hold_time.as_secs(),
+                families.join(", ")
+            )
+        }
+        JournalEvent::Ended {
+            cause,
+            was_established,
+            retry,
+        } => {
+            let what = if *was_established {
+                "session ended"
+            } else {
+                "no session"
+            };
+            let retry = retry.map(|time| format!("; tried again in {}", age(time)));
+            format!("{what}: {}{}", caused(cause), retry.unwrap_or_default())
+        }
+        JournalEvent::ConnectionClosed { cause } => {
+            format!("one of two connections closed: {}", caused(cause))
+        }
+        JournalEvent::Rejected { reason } => format!("turned a connection away: {reason}"),
+        JournalEvent::Bfd { from, to, reason } => format!("BFD {from} → {to}: {reason}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn caused(cause: &CauseSummary) -> String {
+    let octets = cause.notification.as_ref().map(octets).unwrap_or_default();
+    format!("{}{octets}", cause.text)
+}
+
+/// A NOTIFICATION's data, where there is some.
+pub(super) fn octets(notification: &NotificationSummary) -> String {
+    if notification.data.is_empty() {
+        String::new()
+    } else {
+        format!(" [data {}]", notification.data)
+    }
+}
+
+/// An OPEN in one line.
+pub(super) fn said(open: &OpenSummary) -> String {
+    let capabilities: Vec<&str> = open.capabilities.iter().map(|c| c.text.as_str()).collect();
+    format!(
+        "AS {}, router id {}, hold time {} s; {}",
+        open.asn,
+        open.router_id,
+        open.hold_time,
+        capabilities.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests;

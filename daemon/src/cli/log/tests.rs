@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use ferrolb_bgp::fsm::State;
+
+use super::*;
+
+fn line(peer: &str, number: u64, times: u64) -> LogLine {
+    LogLine {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        peer: peer.into(),
+        entry: JournalEntry {
+            number,
+            age: Duration::from_secs(1),
+            first_age: Duration::from_secs(61),
+            times,
+            event: JournalEvent::State {
+                from: State::Connect,
+                to: State::OpenSent,
+            },
+        },
+    }
+}
+
+#[test]
+fn what_was_told_is_not_told_again_and_what_happens_again_is() {
+    let mut told = Told::default();
+    let first = [line("a", 1, 1), line("b", 1, 1), line("a", 2, 1)];
+    assert_eq!(told.news(&first).len(), 3);
+    assert_eq!(told.news(&first).len(), 0);
+    let then = [line("a", 2, 2), line("b", 1, 1), line("b", 2, 1)];
+    let news: Vec<&str> = told
+        .news(&then)
+        .iter()
+        .map(|line| line.peer.as_str())
+        .collect();
+    assert_eq!(news, ["a", "b"]);
+}
+
+#[test]
+fn an_entry_is_told_in_words() {
+    assert_eq!(words(&line("a", 1, 1).entry), "Connect → OpenSent");
+    assert_eq!(
+        words(&line("a", 1, 3).entry),
+        "Connect → OpenSent (3 times in 1m)"
+    );
+    let cause = CauseSummary {
+        code: "notification-received".into(),
+        text: "received Cease".into(),
+        notification: Some(NotificationSummary {
+            sent: false,
+            code: 6,
+            subcode: 2,
+            name: "Cease".into(),
+            text: None,
+            data: "0568656c6c6f".into(),
+        }),
+    };
+    let ended = JournalEvent::Ended {
+        cause,
+        was_established: true,
+        retry: Some(Duration::from_secs(4)),
+    };
+    assert_eq!(
+        event(&ended),
+        "session ended: received Cease [data 0568656c6c6f]; tried again in 4s"
+    );
+}

@@ -1,0 +1,317 @@
+//! `ferrolb peer`: all there is to know about one session of a running daemon.
+
+use std::fmt::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::fsm::{MessageCounters, OpenSummary, PastNotification, PeerDetail, PeerStatus};
+
+use super::Output;
+use super::asking::AskArgs;
+use super::log::{octets, words};
+use super::output::{Style, age, json, print, table};
+use crate::control::Request;
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrolb peer tor-a
+  ferrolb peer 10.0.0.1
+  ferrolb peer tor-a -o json | jq .open_received";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct PeerArgs {
+    /// The peer, by the BGPPeer's name or the router's address.
+    #[arg(value_name = "NAME|ADDRESS")]
+    peer: String,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+pub(super) fn run(args: &PeerArgs) -> anyhow::Result<ExitCode> {
+    let request = Request::Peer {
+        peer: args.peer.clone(),
+    };
+    let peer: PeerDetail = args.ask.connect()?.ask(&request)?;
+    match args.ask.output {
+        Output::Json => json(&peer)?,
+        Output::Table => print(&text(&peer, Style::stdout())?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(peer: &PeerDetail, style: Style) -> Result<String, fmt::Error> {
+    let status = &peer.status;
+    let mut text = String::new();
+    writeln!(
+        text,
+        "{} ({}): {} for {}\n",
+        style.bold(&status.name),
+        status.remote,
+        status.state,
+        age(status.since)
+    )?;
+    write!(text, "{}", facts(status_lines(status)))?;
+    section(&mut text, style, "Configured", config_lines(&peer.config))?;
+    if let (None, None) = (&peer.open_sent, &peer.open_received) {
+        writeln!(text, "\n{}\nnone yet", style.bold("OPEN"))?;
+    }
+    for (name, open) in [
+        ("OPEN sent", &peer.open_sent),
+        ("OPEN received", &peer.open_received),
+    ] {
+        if let Some(open) = open {
+            section(&mut text, style, name, open_lines(open))?;
+        }
+    }
+    section(&mut text, style, "Agreed on", negotiated_lines(status))?;
+    section(&mut text, style, "Timers", timer_lines(peer))?;
+    writeln!(text, "\n{}\n{}", style.bold("Messages"), messages(status))?;
+    section(&mut text, style, "Prefixes and errors", count_lines(peer))?;
+    section(
+        &mut text,
+        style,
+        "Last NOTIFICATIONs",
+        notification_lines(peer),
+    )?;
+    writeln!(text, "\n{}", style.bold("Journal"))?;
+    for entry in &peer.journal {
+        writeln!(text, "{:>8} ago  {}", age(entry.age), words(entry))?;
+    }
+    writeln!(
+        text,
+        "\nwhat it holds from us: ferrolb routes --peer {}",
+        status.name
+    )?;
+    Ok(text)
+}
+
+type Lines = Vec<(&'static str, String)>;
+
+fn section(text: &mut String, style: Style, name: &str, lines: Lines) -> fmt::Result {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    write!(text, "\n{}\n{}", style.bold(name), facts(lines))
+}
+
+fn facts(lines: Lines) -> String {
+    let wide = lines
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    lines
+        .into_iter()
+        .map(|(name, value)| format!("  {name:wide$}  {value}\n"))
+        .collect()
+}
+
+fn status_lines(status: &PeerStatus) -> Lines {
+    let mut lines = Vec::new();
+    if let Some(template) = &status.template {
+        lines.push(("neighbour of", template.clone()));
+    }
+    if let Some(address) = status.local_address {
+        lines.push(("our address", address.to_string()));
+    }
+    lines.push(("our AS", status.local_asn.to_string()));
+    if let Some(id) = status.local_router_id {
+        lines.push(("our router id", id.to_string()));
+    }
+    if let Some(id) = status.remote_router_id {
+        lines.push(("its router id", id.to_string()));
+    }
+    lines.push(("sessions so far", status.established_count.to_string()));
+    if let Some(error) = &status.last_error {
+        lines.push((
+            "last error",
+            format!("{} ({} ago)", error.cause.text, age(error.ago)),
+        ));
+    }
+    if let Some(time) = status.retry_in {
+        lines.push(("tried again in", age(time)));
+    }
+    lines
+}
+
+fn config_lines(config: &PeerConfig) -> Lines {
+    let PeerConfig {
+        transport, timers, ..
+    } = config;
+    let mut lines = vec![
+        ("its AS", config.remote_asn.to_string()),
+        ("hold time", format!("{} s", timers.hold_time.as_secs())),
+        ("families", list(&config.families)),
+    ];
+    if let Some(address) = transport.source_address {
+        lines.push(("source address", address.to_string()));
+    }
+    if let Some(interface) = &transport.source_interface {
+        lines.push(("source interface", interface.clone()));
+    }
+    let mut words = Vec::new();
+    words.extend(
+        transport
+            .passive
+            .then(|| "waits for the router to dial".to_owned()),
+    );
+    words.extend(transport.password.is_some().then(|| "TCP MD5".to_owned()));
+    words.extend(
+        transport
+            .ttl_security
+            .map(|hops| format!("GTSM, {hops} hops at most")),
+    );
+    words.extend(transport.multihop.then(|| "multihop".to_owned()));
+    if !words.is_empty() {
+        lines.push(("transport", words.join(", ")));
+    }
+    if let Some(restart) = &config.graceful_restart {
+        let n = if restart.notification {
+            ", also after a NOTIFICATION"
+        } else {
+            ""
+        };
+        lines.push(("graceful restart", format!("{} s{n}", restart.restart_time)));
+    }
+    if let Some(limit) = config.prefix_limit {
+        lines.push(("prefix limit", limit.to_string()));
+    }
+    lines
+}
+
+fn open_lines(open: &OpenSummary) -> Lines {
+    let mut lines = vec![
+        ("AS", open.asn.to_string()),
+        ("router id", open.router_id.to_string()),
+        ("hold time", format!("{} s", open.hold_time)),
+    ];
+    for capability in &open.capabilities {
+        lines.push((
+            "offers",
+            format!("{} ({})", capability.text, capability.code),
+        ));
+    }
+    lines
+}
+
+fn negotiated_lines(status: &PeerStatus) -> Lines {
+    let Some(negotiated) = &status.negotiated else {
+        return Vec::new();
+    };
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    vec![
+        (
+            "kind",
+            format!(
+                "{}, AS {}",
+                if negotiated.ibgp { "iBGP" } else { "eBGP" },
+                negotiated.remote_asn
+            ),
+        ),
+        ("families", list(&negotiated.families)),
+        (
+            "hold time",
+            match negotiated.hold_time.duration() {
+                Some(time) => age(time),
+                None => "off".to_owned(),
+            },
+        ),
+        ("four-octet AS numbers", yes(negotiated.four_octet_asn)),
+        ("route refresh", yes(negotiated.route_refresh)),
+    ]
+}
+
+fn timer_lines(peer: &PeerDetail) -> Lines {
+    let timers = &peer.timers;
+    [
+        ("peer counts as dead in", timers.hold),
+        ("next KEEPALIVE in", timers.keepalive),
+        ("peer counts as stuck in", timers.send_hold),
+    ]
+    .into_iter()
+    .filter_map(|(name, time)| Some((name, age(time?))))
+    .collect()
+}
+
+fn messages(status: &PeerStatus) -> String {
+    let row = |name: &str, count: fn(&MessageCounters) -> u64| {
+        vec![
+            format!("  {name}"),
+            count(&status.sent).to_string(),
+            count(&status.received).to_string(),
+        ]
+    };
+    let rows = [
+        row("OPEN", |count| count.open),
+        row("UPDATE", |count| count.update),
+        row("KEEPALIVE", |count| count.keepalive),
+        row("NOTIFICATION", |count| count.notification),
+        row("ROUTE-REFRESH", |count| count.route_refresh),
+    ];
+    table(&["", "SENT", "RECEIVED"], rows)
+}
+
+fn count_lines(peer: &PeerDetail) -> Lines {
+    let status = &peer.status;
+    let errors = status.update_errors;
+    let mut lines = vec![(
+        "prefixes it holds from us",
+        status.prefixes_advertised.to_string(),
+    )];
+    for count in &peer.prefixes {
+        lines.push((
+            "announced and withdrawn by it",
+            format!(
+                "{} and {} ({})",
+                count.announced, count.withdrawn, count.family
+            ),
+        ));
+    }
+    for (name, count) in [
+        (
+            "of no use: our own AS or address in them",
+            errors.ineligible,
+        ),
+        ("UPDATEs treated as withdrawals", errors.treated_as_withdraw),
+        ("attributes left out", errors.attributes_discarded),
+    ] {
+        if count > 0 {
+            lines.push((name, count.to_string()));
+        }
+    }
+    for error in &peer.attribute_errors {
+        lines.push((
+            "errors",
+            format!("{} × {}: {}", error.count, error.name, error.treatment),
+        ));
+    }
+    lines
+}
+
+fn notification_lines(peer: &PeerDetail) -> Lines {
+    let line = |past: &PastNotification| {
+        let PastNotification { notification, ago } = past;
+        let said = notification.text.as_ref();
+        let said = said.map(|text| format!(" \"{}\"", text.escape_debug()));
+        format!(
+            "{}{}{}, {} ago",
+            notification.name,
+            said.unwrap_or_default(),
+            octets(notification),
+            age(*ago)
+        )
+    };
+    let sent = peer.last_sent.as_ref().map(|past| ("sent", line(past)));
+    let received = peer
+        .last_received
+        .as_ref()
+        .map(|past| ("received", line(past)));
+    sent.into_iter().chain(received).collect()
+}
+
+fn list<T: ToString>(values: &[T]) -> String {
+    let values: Vec<String> = values.iter().map(T::to_string).collect();
+    values.join(", ")
+}

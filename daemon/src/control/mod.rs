@@ -1,0 +1,119 @@
+//! How a running daemon is asked what it does: one line of JSON in, one line of JSON out, over a Unix socket that its owner
+//! alone may use. [`server`] answers, [`client`] asks.
+
+pub mod client;
+pub mod server;
+
+use std::net::IpAddr;
+
+use ferrolb_bgp::fsm::{JournalEntry, PeerStatus};
+use ferrolb_bgp::rib::RouteAttributes;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Where the daemon listens if it is told nothing else.
+pub const DEFAULT_SOCKET: &str = "/run/ferrolb/ferrolb.sock";
+
+/// A question. Peers go by the BGPPeer's name or by the router's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "camelCase")]
+pub enum Request {
+    /// All peers, in short: [`PeerLine`]s.
+    Peers,
+    /// One peer, all of it: a [`ferrolb_bgp::fsm::PeerDetail`].
+    Peer {
+        /// Which.
+        peer: String,
+    },
+    /// What peers hold from us: [`RouteLine`]s.
+    Routes {
+        /// Only this one's.
+        peer: Option<String>,
+    },
+    /// What happened: [`LogLine`]s, the oldest first.
+    Log {
+        /// Only this one's.
+        peer: Option<String>,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer<T> {
+    /// What was asked for.
+    Ok(T),
+    /// Why it can't be had, and what to do.
+    Error(String),
+}
+
+/// A peer in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerLine {
+    /// As the BGP engine tells it.
+    #[serde(flatten)]
+    pub status: PeerStatus,
+    /// How many prefixes it should hold from us.
+    pub prefixes_desired: usize,
+}
+
+/// A prefix that a peer holds from us.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RouteLine {
+    /// The peer.
+    pub peer: String,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Where packets go.
+    pub next_hop: Option<IpAddr>,
+    /// LOCAL_PREF; iBGP only.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// COMMUNITIES.
+    pub communities: Vec<String>,
+    /// LARGE_COMMUNITY.
+    pub large_communities: Vec<String>,
+}
+
+impl RouteLine {
+    /// From what the engine holds. `ibgp` says whether LOCAL_PREF is told.
+    fn new(
+        peer: &str,
+        prefix: IpNet,
+        next_hop: Option<IpAddr>,
+        ibgp: bool,
+        route: &RouteAttributes,
+    ) -> Self {
+        fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+            values.iter().map(T::to_string).collect()
+        }
+        let local_pref = route
+            .local_pref
+            .unwrap_or(ferrolb_bgp::rib::DEFAULT_LOCAL_PREF);
+        Self {
+            peer: peer.to_owned(),
+            prefix,
+            next_hop,
+            local_pref: ibgp.then_some(local_pref),
+            med: route.med,
+            communities: texts(&route.communities),
+            large_communities: texts(&route.large_communities),
+        }
+    }
+}
+
+/// Something that happened to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When, by the daemon's clock; the last time, if it happened more than once.
+    pub at: jiff::Timestamp,
+    /// The peer.
+    pub peer: String,
+    /// What.
+    #[serde(flatten)]
+    pub entry: JournalEntry,
+}
+
+#[cfg(test)]
+mod tests;

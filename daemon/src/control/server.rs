@@ -1,0 +1,297 @@
+//! Answers questions of this host's user about the running daemon.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrolb_bgp::fsm::{PeerDetail, PeerStatus};
+use ferrolb_bgp::speaker::Handle;
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use super::{Answer, LogLine, PeerLine, Request, RouteLine};
+use crate::report::Report;
+
+/// How many may ask at once; more wait their turn.
+const AT_ONCE: usize = 8;
+/// Octets of the longest question.
+const LONGEST: u64 = 4096;
+/// How long a client may be silent, or may not read its answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why the socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody answers there.
+    #[error("another daemon answers on {}: give this one a socket of its own with --socket PATH", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The file system says no.
+    #[error("can't make the socket {}: {error}; give a path in a folder of your own with --socket PATH", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+}
+
+/// A socket that listens; gone with its file when this is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket, for its owner only, and its folder if it is missing. One that a dead process left is replaced.
+    ///
+    /// # Errors
+    /// A living daemon has it, or the file system says no.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let failed = |error| BindError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(BindError::InUse {
+                path: path.to_owned(),
+            });
+        }
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        // Under another name first: nobody shall come in before its mode is right.
+        let new = path.with_extension(format!("new.{}", std::process::id()));
+        let bound = (|| {
+            let listener = UnixListener::bind(&new)?;
+            fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+            fs::rename(&new, path)?;
+            Ok(listener)
+        })();
+        let listener = bound.map_err(|error| {
+            _ = fs::remove_file(&new);
+            failed(error)
+        })?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Answers until the program ends.
+    pub async fn serve(self, asked: Asked) {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        while let Ok(turn) = turns.clone().acquire_owned().await {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let asked = asked.clone();
+                    tokio::spawn(async move {
+                        // A client that goes away in the middle is its own affair.
+                        _ = asked.converse(stream).await;
+                        drop(turn);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("{}: {error}", self.path.display());
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Who knows the answers.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The BGP engine.
+    pub engine: Handle,
+    /// The loop's present state.
+    pub report: watch::Receiver<Arc<Report>>,
+}
+
+impl Asked {
+    async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+        let (read, mut write) = stream.split();
+        let mut read = BufReader::new(read);
+        loop {
+            let mut line = Vec::new();
+            let mut limited = (&mut read).take(LONGEST);
+            let octets = timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await??;
+            if octets == 0 {
+                return Ok(());
+            }
+            let mut answer = match serde_json::from_slice(&line) {
+                Ok(request) => self.answer(request).await?,
+                Err(error) => text::<()>(&Answer::Error(format!(
+                    "this is no question ({error}): ask as {{\"command\":\"peers\"}}"
+                )))?,
+            };
+            answer.push(b'\n');
+            timeout(PATIENCE, write.write_all(&answer)).await??;
+        }
+    }
+
+    async fn answer(&self, request: Request) -> io::Result<Vec<u8>> {
+        match request {
+            Request::Peers => text(&Answer::Ok(self.peers().await)),
+            Request::Peer { peer } => text(&self.peer(&peer).await.into()),
+            Request::Routes { peer } => text(&self.routes(peer.as_deref()).await.into()),
+            Request::Log { peer } => text(&self.log(peer.as_deref()).await.into()),
+        }
+    }
+
+    async fn peers(&self) -> Vec<PeerLine> {
+        let peers = self.engine.snapshot().await;
+        let report = self.report.borrow().clone();
+        let line = |status: PeerStatus| {
+            let configured = status.template.as_ref().unwrap_or(&status.name);
+            PeerLine {
+                prefixes_desired: report.routes.get(configured).copied().unwrap_or_default(),
+                status,
+            }
+        };
+        peers.into_iter().map(line).collect()
+    }
+
+    async fn peer(&self, wanted: &str) -> Result<PeerDetail, String> {
+        let peers = self.engine.snapshot().await;
+        let names: Vec<&str> = chosen(&peers, wanted)?
+            .map(|peer| peer.name.as_str())
+            .collect();
+        let [name] = names[..] else {
+            return Err(format!(
+                "{wanted} is the address of several peers: ask for one of them by name: {}",
+                names.join(", ")
+            ));
+        };
+        let detail = self.engine.peer(name).await;
+        detail.ok_or_else(|| format!("{name} was removed a moment ago: see ferrolb peers"))
+    }
+
+    async fn routes(&self, wanted: Option<&str>) -> Result<Vec<RouteLine>, String> {
+        let peers = self.engine.snapshot().await;
+        let mut lines = Vec::new();
+        for peer in of(&peers, wanted)? {
+            let Some(detail) = self.engine.peer(&*peer.name).await else {
+                continue;
+            };
+            let ibgp = peer
+                .negotiated
+                .as_ref()
+                .is_some_and(|negotiated| negotiated.ibgp);
+            for told in self.engine.advertised(&*peer.name).await {
+                let (prefix, route) = told;
+                let next_hop = next_hop(&detail, prefix.addr().is_ipv6());
+                lines.push(RouteLine::new(&peer.name, prefix, next_hop, ibgp, &route));
+            }
+        }
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    async fn log(&self, wanted: Option<&str>) -> Result<Vec<LogLine>, String> {
+        let peers = self.engine.snapshot().await;
+        let mut lines = Vec::new();
+        for peer in of(&peers, wanted)? {
+            let Some(detail) = self.engine.peer(&*peer.name).await else {
+                continue;
+            };
+            let now = jiff::Timestamp::now();
+            lines.extend(detail.journal.into_iter().map(|entry| LogLine {
+                at: now.checked_sub(entry.age).unwrap_or(now),
+                peer: peer.name.clone(),
+                entry,
+            }));
+        }
+        lines.sort_by_key(|line| line.at);
+        Ok(lines)
+    }
+}
+
+impl<T> From<Result<T, String>> for Answer<T> {
+    fn from(result: Result<T, String>) -> Self {
+        match result {
+            Ok(answer) => Self::Ok(answer),
+            Err(message) => Self::Error(message),
+        }
+    }
+}
+
+fn text<T: Serialize>(answer: &Answer<T>) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(answer)?)
+}
+
+/// All peers, or those that are meant.
+fn of<'a>(peers: &'a [PeerStatus], wanted: Option<&str>) -> Result<Vec<&'a PeerStatus>, String> {
+    match wanted {
+        None => Ok(peers.iter().collect()),
+        Some(wanted) => Ok(chosen(peers, wanted)?.collect()),
+    }
+}
+
+/// The peer of this name, the sessions of the template of this name, or the peers at this address.
+fn chosen<'a>(
+    peers: &'a [PeerStatus],
+    wanted: &str,
+) -> Result<impl Iterator<Item = &'a PeerStatus> + use<'a>, String> {
+    let address: Option<IpAddr> = wanted.parse().ok();
+    let named: Vec<&PeerStatus> = peers.iter().filter(|peer| peer.name == wanted).collect();
+    let meant = if named.is_empty() {
+        let at = |peer: &&PeerStatus| {
+            peer.remote
+                .router()
+                .is_some_and(|router| Some(router.ip().to_canonical()) == address)
+        };
+        peers.iter().filter(at).collect()
+    } else {
+        named
+    };
+    if !meant.is_empty() {
+        return Ok(meant.into_iter());
+    }
+    let known: Vec<String> = peers
+        .iter()
+        .map(|peer| format!("{} ({})", peer.name, peer.remote))
+        .collect();
+    Err(if known.is_empty() {
+        format!(
+            "there is no peer {wanted}, nor any other: no BGPPeer selects this node, or the configuration is not loaded yet \
+             (see the daemon's log, or ferrolb plan)"
+        )
+    } else {
+        format!("there is no peer {wanted}; there are: {}", known.join(", "))
+    })
+}
+
+/// Of the session's own family: its source or local address; of the other one: what is configured.
+fn next_hop(peer: &PeerDetail, ipv6: bool) -> Option<IpAddr> {
+    let PeerDetail { status, config, .. } = peer;
+    let own = config.transport.source_address.or(status.local_address);
+    let other = if ipv6 {
+        config.next_hops.v6.map(IpAddr::V6)
+    } else {
+        config.next_hops.v4.map(IpAddr::V4)
+    };
+    own.map(|address| address.to_canonical())
+        .filter(|address| address.is_ipv6() == ipv6)
+        .or(other)
+}

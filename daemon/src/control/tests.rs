@@ -1,0 +1,131 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::fsm::PeerDetail;
+use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
+use ferrolb_bgp::wire::Asn;
+use tokio::sync::watch;
+
+use super::client::{AskError, Client};
+use super::server::{Asked, BindError, Socket};
+use super::*;
+use crate::report::Report;
+
+/// A daemon's answering half with two peers that nobody answers for, at one address.
+async fn answering(path: &Path) -> Handle {
+    let (engine, _) = speaker::spawn(SpeakerOptions::default()).expect("an engine");
+    for (name, asn) in [("tor-a", 64513), ("tor-b", 64514)] {
+        let address = "127.0.0.1:1".parse().expect("an address");
+        let config = PeerConfig::new(name, address, Asn(64512), Asn(asn));
+        engine.set_peer(config).expect("a good peer");
+    }
+    let mut report = Report::new();
+    report.routes.insert("tor-a".into(), 7);
+    let (_, report) = watch::channel(Arc::new(report));
+    let asked = Asked {
+        engine: engine.clone(),
+        report,
+    };
+    tokio::spawn(Socket::bind(path).expect("a socket").serve(asked));
+    engine
+}
+
+async fn ask<T: serde::de::DeserializeOwned + Send + 'static>(
+    path: &Path,
+    request: Request,
+) -> Result<T, AskError> {
+    let path = path.to_owned();
+    let asked = tokio::task::spawn_blocking(move || Client::connect(&path)?.ask(&request));
+    asked.await.expect("no panic")
+}
+
+fn refusal<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
+    answer.expect_err("a refusal").to_string()
+}
+
+#[tokio::test]
+async fn questions_get_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sub/ferrolb.sock");
+    let _engine = answering(&path).await;
+    let mode = std::fs::metadata(&path)
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let peers: Vec<PeerLine> = ask(&path, Request::Peers).await.expect("an answer");
+    let told: Vec<(&str, usize)> = peers
+        .iter()
+        .map(|peer| (peer.status.name.as_str(), peer.prefixes_desired))
+        .collect();
+    assert_eq!(told, [("tor-a", 7), ("tor-b", 0)]);
+    let by = |peer: &str| Request::Peer { peer: peer.into() };
+    let detail: PeerDetail = ask(&path, by("tor-b")).await.expect("an answer");
+    assert_eq!(detail.config.remote_asn, Asn(64514).into());
+    let log = Request::Log {
+        peer: Some("tor-a".into()),
+    };
+    let log: Vec<LogLine> = ask(&path, log).await.expect("an answer");
+    assert!(
+        !log.is_empty() && log.iter().all(|line| line.peer == "tor-a"),
+        "{log:?}"
+    );
+    let routes: Vec<RouteLine> = ask(&path, Request::Routes { peer: None })
+        .await
+        .expect("an answer");
+    assert_eq!(routes, []);
+}
+
+#[tokio::test]
+async fn what_can_not_be_answered_says_what_can() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let _engine = answering(&path).await;
+    let by = |peer: &str| Request::Peer { peer: peer.into() };
+    assert_eq!(
+        refusal(ask::<PeerDetail>(&path, by("tor-c")).await),
+        "there is no peer tor-c; there are: tor-a (127.0.0.1:1), tor-b (127.0.0.1:1)"
+    );
+    assert_eq!(
+        refusal(ask::<PeerDetail>(&path, by("127.0.0.1")).await),
+        "127.0.0.1 is the address of several peers: ask for one of them by name: tor-a, tor-b"
+    );
+    let socket = path.clone();
+    let answer = tokio::task::spawn_blocking(move || {
+        use std::io::{BufRead, Write};
+        let stream = std::os::unix::net::UnixStream::connect(socket)?;
+        (&stream).write_all(b"nonsense\n")?;
+        let mut line = String::new();
+        std::io::BufReader::new(stream).read_line(&mut line)?;
+        std::io::Result::Ok(line)
+    });
+    let answer = answer.await.expect("no panic").expect("an answer");
+    assert!(
+        answer.contains("this is no question") && answer.contains("command"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_socket_of_the_living_is_kept_and_one_of_the_dead_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    assert!(refusal(Client::connect(&path)).contains("ferrolb run"));
+    // What a killed process leaves: a socket that nobody listens on.
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+    assert!(refusal(Client::connect(&path)).contains("no ferrolb daemon answers"));
+    let socket = Socket::bind(&path).expect("the dead one is replaced");
+    let second = Socket::bind(&path).expect_err("it is in use");
+    assert!(matches!(second, BindError::InUse { .. }) && second.to_string().contains("--socket"));
+    drop(socket);
+    assert!(!path.exists());
+    let nowhere = Socket::bind(Path::new("/proc/nowhere/ferrolb.sock"));
+    assert!(
+        nowhere
+            .expect_err("no such place")
+            .to_string()
+            .contains("/proc/nowhere/ferrolb.sock")
+    );
+}

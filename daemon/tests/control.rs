@@ -1,0 +1,233 @@
+//! A daemon with a session to a router, and the commands that ask it: each a process of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ferrolb_bgp::config::{PeerConfig, Transport};
+use ferrolb_bgp::fsm::SpeakerConfig;
+use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
+use ferrolb_bgp::wire::Asn;
+use serde_json::Value;
+
+/// The daemon dials from here, by the manifests' sourceAddress.
+const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 71);
+const ROUTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 72);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// BGPPeer allows no port above 16384.
+fn router() -> (Handle, u16) {
+    let start = |port: u16| {
+        let options = SpeakerOptions {
+            speaker: SpeakerConfig {
+                router_id_fallback: ROUTER,
+                ..SpeakerOptions::default().speaker
+            },
+            listen: vec![SocketAddr::from((ROUTER, port))],
+        };
+        Some((speaker::spawn(options).ok()?.0, port))
+    };
+    let (handle, port) = (12_800..13_800).find_map(start).expect("a free port");
+    let peer = PeerConfig {
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
+        ..PeerConfig::new(
+            "node",
+            SocketAddr::from((NODE, 179)),
+            Asn(64513),
+            Asn(64512),
+        )
+    };
+    handle.set_peer(peer).expect("a good peer");
+    handle.open_gate();
+    (handle, port)
+}
+
+fn manifests(port: u16) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Node, metadata: {{name: node-a}}}}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {{name: pool}}
+spec: {{addresses: [192.0.2.0/24]}}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {{name: all}}
+spec: {{communities: [\"64512:7\"]}}
+---
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {{name: tor}}
+spec: {{myASN: 64512, peerASN: 64513, peerAddress: {ROUTER}, peerPort: {port}, sourceAddress: {NODE}}}
+---
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {{name: stranger}}
+spec: {{myASN: 64512, peerASN: 64514, peerAddress: {ROUTER}, peerPort: 1, sourceAddress: {NODE}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: default}}
+spec: {{type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{{port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web, namespace: default, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+endpoints: [{{addresses: [10.1.0.1]}}]
+"
+    )
+}
+
+/// Ends with the test, also with one that fails.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(folder: &Path, socket: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+            .args([
+                "run",
+                "--node-name",
+                "node-a",
+                "--metrics-addr",
+                "127.0.0.1:0",
+            ])
+            .arg("--manifests")
+            .arg(folder)
+            .arg("--socket")
+            .arg(socket)
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.expect("the daemon starts"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn ask(socket: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrolb"));
+    command.args(arguments).arg("--socket").arg(socket);
+    command.output().expect("the program starts")
+}
+
+fn told(socket: &Path, arguments: &[&str]) -> String {
+    let output = ask(socket, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn json(socket: &Path, arguments: &[&str]) -> Value {
+    let text = told(socket, &[arguments, &["-o", "json"]].concat());
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Asks until the answer is as expected.
+fn until(socket: &Path, arguments: &[&str], expected: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = ask(socket, arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() && expected(&text) {
+            return text;
+        }
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            Instant::now() < deadline,
+            "{arguments:?} never as expected: {text}{error}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_running_daemon_tells_all_about_its_sessions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("ferrolb.sock");
+    let (router, port) = router();
+    let manifests_folder = folder.path().join("manifests");
+    std::fs::create_dir(&manifests_folder).expect("a folder");
+    std::fs::write(manifests_folder.join("all.yaml"), manifests(port)).expect("written");
+    let _daemon = Daemon::start(&manifests_folder, &socket);
+
+    let peers = until(&socket, &["peers"], |text| {
+        let mut lines = text.lines();
+        lines.any(|line| line.contains("Established") && line.contains("  1  "))
+            && text.contains("can't connect")
+    });
+    assert!(peers.contains("stranger: can't connect"), "{peers}");
+    let peers = json(&socket, &["peers"]);
+    assert_eq!(peers[1]["name"], "tor");
+    assert_eq!(peers[1]["prefixes_desired"], 1);
+    assert_eq!(
+        peers[0]["last_error"]["cause"]["code"],
+        "connection-refused"
+    );
+
+    let routes = told(&socket, &["routes", "--peer", "tor"]);
+    for word in ["192.0.2.0/32", "127.0.0.71", "64512:7"] {
+        assert!(routes.contains(word), "{word} is not in {routes}");
+    }
+    let routes = json(&socket, &["routes"]);
+    assert_eq!(routes[0]["prefix"], "192.0.2.0/32");
+    assert_eq!(routes[0]["communities"][0], "64512:7");
+
+    let peer = told(&socket, &["peer", "tor"]);
+    for word in [
+        "OPEN sent",
+        "OPEN received",
+        "AS 64513",
+        "hold time",
+        "KEEPALIVE",
+        "Journal",
+    ] {
+        assert!(peer.contains(word), "{word} is not in {peer}");
+    }
+    assert_eq!(
+        json(&socket, &["peer", "tor"])["open_received"]["asn"],
+        64513
+    );
+
+    // The router leaves, with a word.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(router.shutdown("maintenance"));
+    let log = until(&socket, &["log", "--peer", "tor"], |text| {
+        text.contains("session ended")
+    });
+    for word in ["Connect → OpenSent", "session up: AS 64513", "maintenance"] {
+        assert!(log.contains(word), "{word} is not in {log}");
+    }
+    let log = json(&socket, &["log", "--peer", "tor"]);
+    let ended = log
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|line| line["event"]["kind"] == "ended");
+    let ended = ended.expect("the end of the session");
+    assert_eq!(ended["event"]["cause"]["code"], "peer-shut-down");
+    assert_eq!(ended["event"]["cause"]["notification"]["subcode"], 2);
+}
+
+#[test]
+fn without_a_daemon_the_error_says_how_to_get_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = ask(&folder.path().join("none.sock"), &["peers"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    for word in ["none.sock", "ferrolb run", "kubectl exec", "--socket"] {
+        assert!(error.contains(word), "{word} is not in {error}");
+    }
+}
