@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::SpeakerConfig;
+use ferrolb_bgp::fsm::{Farewell, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::Asn;
 use serde_json::Value;
@@ -203,7 +203,7 @@ fn a_running_daemon_tells_all_about_its_sessions() {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(router.shutdown("maintenance"));
+    runtime.block_on(router.shutdown("maintenance", Farewell::Withdraw));
     let log = until(&socket, &["log", "--peer", "tor"], |text| {
         text.contains("session ended")
     });
