@@ -177,6 +177,7 @@ fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathA
         aggregator,
         communities,
         large_communities,
+        extended_communities,
     } = route;
     let local_pref = local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     PathAttributes {
@@ -190,6 +191,7 @@ fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathA
         aggregator: *aggregator,
         communities: communities.clone(),
         large_communities: large_communities.clone(),
+        extended_communities: extended_communities.clone(),
         ..PathAttributes::default()
     }
 }

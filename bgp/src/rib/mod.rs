@@ -16,12 +16,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use self::adj_rib_out::{AdjRibOut, SessionCounters};
-use crate::wire::{Aggregator, Asn, Community, Family, LargeCommunity, NextHop, Origin};
+use crate::wire::{
+    Aggregator, Asn, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Origin,
+};
 
 /// What we want to say about a prefix, before a session turns it into octets.
 ///
 /// The next hop, AS_PATH and the use of LOCAL_PREF are the session's business.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RouteAttributes {
     /// ORIGIN (RFC 4271 §5.1.1).
     pub origin: Origin,
@@ -39,6 +42,8 @@ pub struct RouteAttributes {
     pub communities: Vec<Community>,
     /// LARGE_COMMUNITY (RFC 8092); keep them sorted, equal sets are told apart otherwise.
     pub large_communities: Vec<LargeCommunity>,
+    /// Extended communities (RFC 4360); keep them sorted, equal sets are told apart otherwise.
+    pub extended_communities: Vec<ExtendedCommunity>,
 }
 
 impl Default for RouteAttributes {
@@ -53,6 +58,7 @@ impl Default for RouteAttributes {
             aggregator: None,
             communities: Vec::new(),
             large_communities: Vec::new(),
+            extended_communities: Vec::new(),
         }
     }
 }

@@ -117,6 +117,7 @@ impl AttributeFlags {
 
 /// How the route came into BGP (RFC 4271 §5.1.1). Lower is preferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Origin {
     /// Interior to the originating AS.
     #[default]
@@ -150,6 +151,7 @@ impl Origin {
 
 /// Who formed an aggregate route (RFC 4271 §5.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Aggregator {
     /// Its AS.
     pub asn: Asn,

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 /// A community: four octets, by custom an AS number and a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Community(pub u32);
 
 /// Declares the well-known communities once, for the constants, for printing and for parsing.
@@ -78,6 +79,7 @@ impl fmt::Display for Community {
 
 /// Three numbers of four octets each; the first is the AS that gives the others their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LargeCommunity {
     /// Global administrator: an AS number.
     pub global: u32,
