@@ -13,16 +13,14 @@ use super::timer::{earlier, jittered};
 use crate::config::PeerConfig;
 use crate::rib::SessionEncoding;
 use crate::wire::{
-    DecodeContext, ErrorCode, Family, Framer, Message, MessageType, Notification, Open, Update,
-    keepalive, subcode,
+    DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability, MAX_EXTENDED_LENGTH,
+    MAX_LENGTH, Message, MessageType, Notification, Open, Update, keepalive, subcode,
 };
 
 /// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
 /// The least send hold time (RFC 9687 §4).
 const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
-/// The longest message without RFC 8654, in octets.
-const MESSAGE_MAX: usize = 4096;
 
 /// What runs in the session's three states, owned by the state it exists in.
 #[derive(Debug)]
@@ -113,13 +111,14 @@ impl Connection {
         ends: Ends,
         config: &PeerConfig,
         fallback: Ipv4Addr,
+        restart: Option<GracefulRestartCapability>,
     ) -> Self {
         let local = canonical(ends.local);
         let router_id = config.router_id.unwrap_or(match local {
             SocketAddr::V4(v4) => *v4.ip(),
             SocketAddr::V6(_) => fallback,
         });
-        let open = our_open(config, router_id);
+        let open = our_open(config, router_id, local.is_ipv6(), restart);
         Self {
             id,
             local,
@@ -340,7 +339,7 @@ impl Connection {
             families: negotiated.families.clone(),
             ebgp: (!negotiated.ibgp).then_some(config.local_asn),
             four_octet_asn: negotiated.four_octet_asn,
-            max_length: MESSAGE_MAX,
+            max_length: max_length(negotiated),
             next_hop_v4: next_hop.v4,
             next_hop_v6: next_hop.v6,
         })
@@ -350,6 +349,10 @@ impl Connection {
         self.context.ibgp = negotiated.ibgp;
         self.context.four_octet_asn = negotiated.four_octet_asn;
         self.context.families.clone_from(&negotiated.families);
+        self.context.max_length = max_length(&negotiated);
+        self.context.ipv4_next_hop_v6 = negotiated.ipv4_next_hop_v6;
+        self.context.add_path.clone_from(&negotiated.add_path);
+        self.context.enhanced_route_refresh = negotiated.enhanced_route_refresh;
         let mut session = Session {
             negotiated,
             hold: None,
@@ -437,6 +440,15 @@ fn send_hold_time(negotiated: &Negotiated) -> Option<Duration> {
         .hold_time
         .duration()
         .map(|hold| (hold * 2).max(SEND_HOLD_MIN))
+}
+
+/// How long messages may be, both ways.
+fn max_length(negotiated: &Negotiated) -> usize {
+    if negotiated.extended_message {
+        MAX_EXTENDED_LENGTH
+    } else {
+        MAX_LENGTH
+    }
 }
 
 /// An IPv4 connection on an IPv6 socket is an IPv4 connection.

@@ -4,7 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::config::{HoldTime, PeerConfig, RemoteAsn};
-use crate::wire::{Asn, DecodeError, Family, Notification, Open};
+use crate::wire::{
+    Asn, Capability, DecodeError, ExtendedNextHop, Family, GracefulRestartCapability, Notification,
+    Open,
+};
 
 /// No more than one KEEPALIVE a second (RFC 4271 §4.4).
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
@@ -32,6 +35,14 @@ pub struct Negotiated {
     pub remote_asn: Asn,
     /// Both ends are in one AS.
     pub ibgp: bool,
+    /// Messages may have 65,535 octets (RFC 8654).
+    pub extended_message: bool,
+    /// A refresh is told where it begins and ends (RFC 7313).
+    pub enhanced_route_refresh: bool,
+    /// IPv4 routes may have IPv6 next hops (RFC 8950).
+    pub ipv4_next_hop_v6: bool,
+    /// Families in which the peer's prefixes come with path identifiers (RFC 7911).
+    pub add_path: Vec<Family>,
     /// Graceful restart: the peer keeps our routes for a while when we are gone.
     pub graceful_restart: Option<RestartAgreement>,
 }
@@ -47,13 +58,28 @@ pub struct RestartAgreement {
 }
 
 /// The OPEN we send.
-pub(super) fn our_open(config: &PeerConfig, router_id: Ipv4Addr) -> Open {
-    Open::new(
-        config.local_asn,
-        config.timers.hold_time.as_secs(),
-        router_id,
-        &config.families,
-    )
+///
+/// `over_v6`: the connection is an IPv6 one, so that IPv4 routes need another kind of next hop.
+pub(super) fn our_open(
+    config: &PeerConfig,
+    router_id: Ipv4Addr,
+    over_v6: bool,
+    restart: Option<GracefulRestartCapability>,
+) -> Open {
+    let hold_time = config.timers.hold_time.as_secs();
+    let base = Open::new(config.local_asn, hold_time, router_id, &config.families);
+    let next_hop = (over_v6 && config.families.contains(&Family::IPV4_UNICAST))
+        .then(|| Capability::ExtendedNextHop(vec![ExtendedNextHop::IPV4_OVER_IPV6]));
+    let optional = next_hop
+        .into_iter()
+        .chain(restart.map(Capability::GracefulRestart));
+    [
+        Capability::ExtendedMessage,
+        Capability::EnhancedRouteRefresh,
+    ]
+    .into_iter()
+    .chain(optional)
+    .fold(base, Open::with)
 }
 
 /// Checks the peer's OPEN against ours and against what is configured.
@@ -96,7 +122,16 @@ pub(super) fn negotiate(
         remote_router_id: agreed.remote_router_id,
         remote_asn: agreed.remote_asn,
         ibgp: agreed.ibgp,
-        graceful_restart: None,
+        extended_message: agreed.extended_message,
+        enhanced_route_refresh: agreed.enhanced_route_refresh,
+        ipv4_next_hop_v6: agreed.ipv4_next_hop_v6,
+        add_path: agreed.add_path,
+        graceful_restart: config.graceful_restart.zip(agreed.graceful_restart).map(
+            |(ours, theirs)| RestartAgreement {
+                restart_time: ours.restart_time,
+                notification: ours.notification && theirs.notification,
+            },
+        ),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod course;
 mod leave;
+mod restart;
 mod view;
 
 use std::io;
@@ -181,7 +182,8 @@ impl Peer {
         }
         self.dial = Dial::Rest;
         let fallback = shared.config.router_id_fallback;
-        let connection = Connection::new(now, id, ends, &self.config, fallback);
+        let restart = self.restart_capability(now, shared);
+        let connection = Connection::new(now, id, ends, &self.config, fallback, restart);
         self.record.open_sent(now, &connection.open);
         self.slots.dialled = Some(connection);
         self.tell_state(now, shared);
@@ -251,7 +253,8 @@ impl Peer {
         }
         shared.owners.insert(id, self.index);
         let fallback = shared.config.router_id_fallback;
-        let connection = Connection::new(now, id, ends, &self.config, fallback);
+        let restart = self.restart_capability(now, shared);
+        let connection = Connection::new(now, id, ends, &self.config, fallback, restart);
         self.record.open_sent(now, &connection.open);
         self.slots.accepted = Some(connection);
         self.tell_state(now, shared);

@@ -83,13 +83,23 @@ impl World {
     pub fn host(&mut self, address: &str, listens: bool) -> usize {
         let address: IpAddr = address.parse().unwrap();
         self.hosts
-            .push(Host::new(address, listens, self.hosts.len() as u64));
+            .push(Host::new(address, listens, self.hosts.len() as u64, None));
         self.hosts.len() - 1
     }
 
     /// The process dies and is started again: connections are gone, the new one knows nothing.
     pub fn restart(&mut self, host: usize) {
-        let fresh = Host::new(self.hosts[host].address, self.hosts[host].listens, 99);
+        self.restart_with(host, None);
+    }
+
+    /// The same, the host having been up for that long.
+    pub fn restart_with(&mut self, host: usize, uptime: Option<Duration>) {
+        let fresh = Host::new(
+            self.hosts[host].address,
+            self.hosts[host].listens,
+            99,
+            uptime,
+        );
         self.hosts[host] = fresh;
         let gone: Vec<_> = self.ends.iter().filter(|((h, _), _)| *h == host).collect();
         let gone: Vec<_> = gone
@@ -458,13 +468,13 @@ impl World {
 }
 
 impl Host {
-    fn new(address: IpAddr, listens: bool, seed: u64) -> Self {
+    fn new(address: IpAddr, listens: bool, seed: u64, host_uptime: Option<Duration>) -> Self {
         let router_id_fallback = Ipv4Addr::new(10, 255, 0, 99);
         Self {
             speaker: Speaker::new(SpeakerConfig {
                 router_id_fallback,
                 seed,
-                host_uptime: None,
+                host_uptime,
             }),
             address,
             listens,

@@ -21,11 +21,11 @@ fn open() -> Open {
         remote_asn: Asn(65001).into(),
         ..config()
     };
-    our_open(&theirs, Ipv4Addr::new(10, 255, 0, 1))
+    our_open(&theirs, Ipv4Addr::new(10, 255, 0, 1), false, None)
 }
 
 fn agree(open: &Open, config: &PeerConfig) -> Result<Negotiated, Notification> {
-    negotiate(open, &our_open(config, OURS), config)
+    negotiate(open, &our_open(config, OURS, false, None), config)
 }
 
 fn refused(open: &Open, config: &PeerConfig) -> (u8, u8, Vec<u8>) {
