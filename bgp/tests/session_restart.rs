@@ -89,7 +89,7 @@ fn the_first_open_says_restarted_and_the_next_does_not() {
         restarted: false,
         // It is the same process on the same host: whatever forwarded before forwards now.
         families: vec![(Family::IPV4_UNICAST, true), (Family::IPV6_UNICAST, true)],
-        ..first.clone()
+        ..first
     };
     assert_eq!(said(&world), [Some(first), Some(again)]);
     let negotiated = world.status(0).negotiated.unwrap();
