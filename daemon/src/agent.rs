@@ -26,11 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 
 /// What routes depend on.
-const ANNOUNCED_FROM: [Kind; 5] = [
+const ANNOUNCED_FROM: [Kind; 7] = [
     Kind::Node,
     Kind::Service,
     Kind::EndpointSlice,
+    Kind::BfdProfile,
     Kind::BgpPeer,
+    Kind::OwnBgpPeer,
     Kind::BgpAdvertisement,
 ];
 

@@ -137,6 +137,12 @@ impl Announcer {
             if self.sessions.get(name) == Some(config) {
                 continue;
             }
+            if config.dials().is_none() && self.engine.local_addresses().is_empty() {
+                tracing::warn!(
+                    peer = %name,
+                    "waits to be dialled, but nothing listens: start ferrolb run with --listen ADDR:PORT"
+                );
+            }
             if let Err(error) = self.engine.set_peer(config.clone()) {
                 tracing::error!(peer = %name, "refused by the BGP engine: {error}");
             }

@@ -185,3 +185,50 @@ fn the_demo_ends_well() {
         assert!(first.contains(path), "{text}");
     }
 }
+
+#[test]
+fn crds_are_what_the_manifests_ship_and_check_knows_every_field_of_them() {
+    let printed = stdout(&ferrolb(&["crds"]));
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/0-crds.yaml");
+    assert_eq!(printed, std::fs::read_to_string(shipped).expect("shipped"));
+    let definition: Value = serde_saphyr::from_str(&printed).expect("YAML");
+    let version = &definition["spec"]["versions"][0];
+    let fields = &version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let fields: Vec<&String> = fields.as_object().expect("fields").keys().collect();
+    assert!(fields.len() > 30, "{fields:?}");
+    // With every field set to nonsense none is unknown.
+    let spec: serde_json::Map<String, Value> = fields
+        .into_iter()
+        .map(|field| (field.clone(), Value::Null))
+        .collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("all.json");
+    let object = serde_json::json!({
+        "apiVersion": "ferrolb.io/v1alpha1", "kind": "BGPPeer", "metadata": { "name": "all" }, "spec": spec,
+    });
+    std::fs::write(&file, object.to_string()).expect("written");
+    let checked = stdout(&ferrolb(&["check", "-f", &file.display().to_string()]));
+    assert!(
+        checked.contains("BGPPeer.ferrolb.io metallb-system/all: error"),
+        "{checked}"
+    );
+    assert!(!checked.contains("no such field"), "{checked}");
+}
+
+#[test]
+fn bad_peers_are_named_with_place_and_remedy_and_take_nothing_along() {
+    let output = ferrolb(&["check", "-f", "base.yaml", "peers.yaml"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for line in [
+        "peers.yaml:17 BGPPeer.ferrolb.io metallb-system/tor: error: metadata.name: BGPPeer metallb-system/tor has it",
+        "BGPPeer.ferrolb.io metallb-system/again: error: on node-a, node-b: spec.peerAddress: BGPPeer metallb-system/tor has",
+        "BGPPeer.ferrolb.io metallb-system/is-node-b: error: on node-b: spec.peerAddress: 10.0.0.12 is the node's own",
+        "BGPPeer metallb-system/secret-of-81-octets: error: spec.passwordSecret: the password has 81 octets",
+        "BGPPeer metallb-system/secret-without-key: error: spec.passwordSecret: Secret metallb-system/without-key has no key",
+        "BFDProfile metallb-system/fast: notice: spec.echoMode",
+    ] {
+        assert!(text.contains(line), "{line}\nis not in\n{text}");
+    }
+    assert!(!text.contains("ppp"), "a password is never printed");
+}

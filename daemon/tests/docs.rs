@@ -1,4 +1,4 @@
-//! Pages of docs/ that repeat what stands in code: generated from it with UPDATE_DOCS=1, checked against it otherwise.
+//! Pages of docs/, and manifests, that repeat what stands in code: generated from it with UPDATE_DOCS=1, checked against it otherwise.
 
 use std::fmt::Write;
 use std::fs;
@@ -88,6 +88,12 @@ fn metric_names() {
         .expect("a string");
     }
     check("metrics.md", &page);
+}
+
+#[test]
+fn definitions_of_our_own_resources() {
+    let yaml = ferrolb::config::crd::yaml().expect("YAML");
+    check("../deploy/manifests/0-crds.yaml", &yaml);
 }
 
 #[test]

@@ -41,6 +41,11 @@ fn peer(name: &str, address: &str, my_asn: u32) -> Change {
     object(Kind::BgpPeer, name, json!({ "spec": spec }))
 }
 
+fn own_peer(name: &str, address: &str) -> Change {
+    let spec = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": address });
+    object(Kind::OwnBgpPeer, name, json!({ "spec": spec }))
+}
+
 fn advertisement(name: &str, spec: Value) -> Change {
     object(Kind::BgpAdvertisement, name, json!({ "spec": spec }))
 }
@@ -111,6 +116,7 @@ fn change() -> impl Strategy<Value = Change> {
         Just((Kind::Node, "node")),
         Just((Kind::IpAddressPool, "pool")),
         Just((Kind::BgpPeer, "peer")),
+        Just((Kind::OwnBgpPeer, "peer")),
         Just((Kind::BgpAdvertisement, "advertisement")),
     ];
     prop_oneof![
@@ -122,6 +128,9 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (number(), addresses).prop_map(|(n, range)| pool(&format!("pool-{n}"), range)),
         2 => (number(), number())
             .prop_map(|(n, asn)| peer(&format!("peer-{n}"), &format!("10.0.0.{}", n / 2 + 1), u32::from(asn) + 64512)),
+        // 10.0.0.11 is the nodes' own.
+        1 => (number(), number())
+            .prop_map(|(n, end)| own_peer(&format!("peer-{n}"), &format!("10.0.0.{}", end + 9))),
         2 => (number(), spec).prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
         1 => (number(), kind.clone())
@@ -362,4 +371,93 @@ fn a_namespace_that_no_pool_asks_for_touches_nothing() {
     let mut index = index(beginning());
     let touched = index.apply(object(Kind::Namespace, "another", json!({})));
     assert!(touched.is_empty(), "{touched:?}");
+}
+
+#[test]
+fn a_profile_that_is_gone_refuses_the_peer_and_its_session_runs_on() {
+    let profile = |receive: u32| {
+        let spec = json!({ "receiveInterval": receive });
+        object(Kind::BfdProfile, "fast", json!({ "spec": spec }))
+    };
+    let spec = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.9", "bfdProfile": "fast" });
+    let mut index = index(beginning());
+    index.apply(profile(50));
+    index.apply(object(Kind::BgpPeer, "peer-0", json!({ "spec": spec })));
+    let bfd = |index: &Index| {
+        let peer = &index.config().peers["peer-0"];
+        peer.session
+            .bfd
+            .map(|bfd| bfd.session.timers.required_min_rx.duration().as_millis())
+    };
+    assert_eq!((bfd(&index), index.problems().len()), (Some(50), 0));
+    assert!(index.apply(profile(60)).configuration);
+    assert_eq!(bfd(&index), Some(60));
+    index.apply(profile(1));
+    assert_eq!((bfd(&index), index.problems().len()), (Some(60), 1));
+    index.apply(Change::Delete(key(Kind::BfdProfile, "fast")));
+    let problems = index.problems();
+    assert_eq!((bfd(&index), problems.len()), (Some(60), 1));
+    assert!(
+        problems[0].to_string().contains("there is no BFDProfile"),
+        "{problems:?}"
+    );
+    assert_eq!(routes(&index).len(), 2);
+}
+
+#[test]
+fn peers_that_clash_on_one_node_run_on_the_others() {
+    let mut index = index(beginning());
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.9",
+        "nodeSelectors": [{ "matchLabels": { "rack": "a" } }]
+    });
+    index.apply(object(Kind::OwnBgpPeer, "z-peer", json!({ "spec": spec })));
+    assert!(index.problems().is_empty(), "no node is in rack a");
+    let touched = index.apply(node("node-1", json!({ "rack": "a" })));
+    assert!(touched.problems && touched.nodes.contains("node-1"));
+    let problem = index.problems()[0].to_string();
+    assert!(
+        problem.starts_with(
+            "BGPPeer.ferrolb.io metallb-system/z-peer: on node-1: spec.peerAddress: BGPPeer"
+        ),
+        "{problem}"
+    );
+    let peers = |node: &str| {
+        let desired = Desired::of(&index, node);
+        let peers: Vec<String> = desired
+            .routes()
+            .keys()
+            .map(|(peer, _)| peer.clone())
+            .collect();
+        peers
+    };
+    assert_eq!(peers("node-1"), ["peer-0", "peer-1"]);
+    assert_eq!(peers(NODE), ["peer-0", "peer-1"]);
+    index.apply(Change::Delete(key(Kind::BgpPeer, "peer-0")));
+    assert!(index.problems().is_empty());
+    let desired = Desired::of(&index, "node-1");
+    assert!(desired.routes().keys().any(|(peer, _)| peer == "z-peer"));
+}
+
+#[test]
+fn one_group_of_peers_will_do() {
+    let absent = |kind| Change::Absent(kind, "no CRD".into());
+    let both = [Kind::BgpPeer, Kind::OwnBgpPeer];
+    let mut index = Index::default();
+    index.apply(absent(Kind::OwnBgpPeer));
+    assert!(!index.is_synced(&both) && !index.is_listed(&both));
+    index.apply(Change::Reset(Kind::BgpPeer, Vec::new()));
+    assert!(index.is_synced(&both) && index.is_listed(&both));
+    assert!(index.problems().is_empty());
+    // Where both are missing nothing can be said, and one word is told.
+    let mut index = Index::default();
+    index.apply(absent(Kind::OwnBgpPeer));
+    index.apply(absent(Kind::BgpPeer));
+    assert!(index.is_synced(&both) && !index.is_listed(&both));
+    assert_eq!(index.problems().len(), 1);
+    index.apply(Change::Reset(Kind::OwnBgpPeer, Vec::new()));
+    assert!(index.is_listed(&both) && index.problems().is_empty());
+    // Nobody waits for profiles that can't exist.
+    index.apply(absent(Kind::BfdProfile));
+    assert!(index.is_listed(&[Kind::BfdProfile]));
 }

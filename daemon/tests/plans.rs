@@ -91,3 +91,8 @@ fn why_something_is_withheld() {
 fn what_is_refused_and_how_that_is_said() {
     insta::assert_snapshot!(told(&case("refused")));
 }
+
+#[test]
+fn which_peers_a_node_has() {
+    insta::assert_snapshot!(told(&case("peers")));
+}

@@ -1,9 +1,14 @@
 //! MetalLB's resources, field by field as its CRDs define them (`metallb.io`).
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Password;
-use std::collections::BTreeMap;
+
+/// The largest port of a router.
+pub const MAX_PORT: u16 = 16384;
 
 /// `IPAddressPool.spec` (v1beta1).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -35,11 +40,12 @@ pub struct ServiceAllocation {
 }
 
 /// `BGPPeer.spec` (v1beta2). The texts are those of our own BGPPeer's CRD as well.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BgpPeerSpec {
     /// Our AS number.
     #[serde(rename = "myASN")]
+    #[schemars(required, range(min = 1))]
     pub my_asn: u32,
     /// The router's AS number. Either this or dynamicASN.
     #[serde(rename = "peerASN")]
@@ -47,9 +53,11 @@ pub struct BgpPeerSpec {
     /// Which AS numbers the router may have instead of one in particular: internal (ours), external (any but ours) or auto
     /// (any).
     #[serde(rename = "dynamicASN")]
+    #[schemars(extend("enum" = ["internal", "external", "auto"]))]
     pub dynamic_asn: String,
     /// The AS number that this session shows instead of myASN.
     #[serde(rename = "localASN")]
+    #[schemars(range(min = 1))]
     pub local_asn: Option<u32>,
     /// The router's IP address.
     pub peer_address: String,
@@ -58,12 +66,16 @@ pub struct BgpPeerSpec {
     /// The address that the session comes from; also the next hop of its family.
     pub source_address: String,
     /// The router's port.
+    #[schemars(range(min = 1, max = MAX_PORT))]
     pub peer_port: Option<u16>,
     /// How long silence is borne, such as 90s; 0s: for ever.
+    #[schemars(length(max = 32))]
     pub hold_time: Option<String>,
     /// How often a KEEPALIVE is sent. Without it a third of the hold time.
+    #[schemars(length(max = 32))]
     pub keepalive_time: Option<String>,
     /// The longest wait between two attempts to connect.
+    #[schemars(length(max = 32))]
     pub connect_time: Option<String>,
     /// The BGP identifier, an IPv4 address. Without it the session's own IPv4 address, or else the node's.
     #[serde(rename = "routerID")]
@@ -71,6 +83,7 @@ pub struct BgpPeerSpec {
     /// The nodes that have this session. Entries are alternatives. Without any all nodes have it.
     pub node_selectors: Vec<LabelSelector>,
     /// The password for TCP MD5. Better in a Secret.
+    #[schemars(with = "String", length(max = 80))]
     pub password: Password,
     /// A Secret of type kubernetes.io/basic-auth beside this object, with the password for TCP MD5.
     pub password_secret: SecretReference,
@@ -90,7 +103,7 @@ pub struct BgpPeerSpec {
 }
 
 /// A Secret by name.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(default)]
 pub struct SecretReference {
     /// Name of the Secret.
@@ -161,8 +174,8 @@ pub struct CommunityAlias {
     pub value: String,
 }
 
-/// `metav1.LabelSelector`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// Which objects, by their labels.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
     /// All must be equal.
@@ -171,8 +184,8 @@ pub struct LabelSelector {
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 
-/// `metav1.LabelSelectorRequirement`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// A condition on a label.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(default)]
 pub struct LabelSelectorRequirement {
     /// The label.

@@ -2,6 +2,7 @@
 
 mod asking;
 mod check;
+mod crds;
 mod log;
 pub(crate) mod output;
 mod peer;
@@ -33,6 +34,7 @@ Examples:
   ferrolb demo                          see it work: three nodes and a router, on loopback, in seconds
   ferrolb check -f manifests/           is everything in these manifests valid?
   ferrolb plan -f manifests/            who gets which address, who announces what, and why not
+  ferrolb crds | kubectl apply -f -     define ferrolb's own BGPPeer, for what MetalLB's can't say
   ferrolb run --manifests manifests/    announce what a folder says, without a cluster
   ferrolb run --role announcer          announce what the Kubernetes API says, as the DaemonSet does
   ferrolb peers                         the sessions of the daemon that runs here; peer, routes and log tell more";
@@ -41,6 +43,8 @@ Examples:
 enum Command {
     /// Validate manifests; every error with its place and remedy. Exits with 1 if there is one.
     Check(check::CheckArgs),
+    /// Print the definitions (CRDs) of ferrolb's own resources, for kubectl apply -f -.
+    Crds,
     /// Predict from manifests: addresses, routes of every node, and what is withheld, with reason codes.
     Plan(plan::PlanArgs),
     /// See it work: three nodes and a router on loopback, no root, no cluster, in seconds.
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Crds => crds::run(),
         Command::Demo => demo(),
         Command::Run(args) => run::run(args),
         Command::Peers(args) => peers::run(&args),

@@ -77,6 +77,9 @@ pub(super) struct RunArgs {
     /// can be made]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Where BGP routers may dial in; may be given several times. Without it nothing listens, and sessions are only dialled.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
     /// What log lines look like. [default: text on a terminal, else json]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -116,7 +119,9 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     let mut source = source(&args, allocate, announce, &node).await?;
     let state = args.state_dir.map(StateDir::new);
-    let engine = if announce { Some(engine(&node)?) } else { None };
+    let engine = announce
+        .then(|| engine(&node, args.listen.clone()))
+        .transpose()?;
     let (report, reported) = watch::channel(Arc::new(Report::new()));
     let agent = Agent {
         kinds,
@@ -246,7 +251,16 @@ fn random() -> u64 {
 }
 
 /// Starts the BGP engine on a thread of its own.
-fn engine(node: &str) -> anyhow::Result<Handle> {
+fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
+    let addresses: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
+    let listening = if listen.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ": it is to listen on {}; a port below 1024 needs the capability NET_BIND_SERVICE",
+            addresses.join(" and ")
+        )
+    };
     let router_id_fallback = fallback_router_id(node, &Node::default());
     let options = SpeakerOptions {
         speaker: SpeakerConfig {
@@ -254,9 +268,10 @@ fn engine(node: &str) -> anyhow::Result<Handle> {
             seed: random(),
             host_uptime: None,
         },
-        ..SpeakerOptions::default()
+        listen,
     };
-    let (handle, _events) = speaker::spawn(options).context("the BGP engine can't be started")?;
+    let (handle, _events) = speaker::spawn(options)
+        .with_context(|| format!("the BGP engine can't be started{listening}"))?;
     Ok(handle)
 }
 

@@ -66,3 +66,6 @@ fn same_ends(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
         other.object, peer.session.remote
     ))
 }
+
+#[cfg(test)]
+mod tests;

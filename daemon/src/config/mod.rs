@@ -6,6 +6,7 @@
 
 pub mod advertisement;
 pub mod bfd;
+pub mod crd;
 pub mod drain;
 pub mod meeting;
 pub mod peer;
@@ -93,6 +94,7 @@ pub struct ConfigObjects {
     good_advertisements: BTreeMap<ObjectName, Advertisement>,
     good_aliases: BTreeMap<ObjectName, Aliases>,
     unreadable: BTreeMap<Kind, String>,
+    absent: BTreeMap<Kind, String>,
 }
 
 impl ConfigObjects {
@@ -134,11 +136,24 @@ impl ConfigObjects {
 
     /// Objects of a kind can't be read (no CRD, no permission): what is known stays, pools are frozen.
     pub fn set_unreadable(&mut self, kind: Kind, message: String) {
+        self.absent.remove(&kind);
         self.unreadable.insert(kind, message);
+    }
+
+    /// A kind that can be done without is not known where the objects come from.
+    pub fn set_absent(&mut self, kind: Kind, message: String) {
+        self.unreadable.remove(&kind);
+        self.absent.insert(kind, message);
+    }
+
+    /// Whether that is so.
+    pub fn is_absent(&self, kind: Kind) -> bool {
+        self.absent.contains_key(&kind)
     }
 
     /// Objects of a kind were listed. Tells whether that is news.
     pub fn set_readable(&mut self, kind: Kind) -> bool {
+        self.absent.remove(&kind);
         self.unreadable.remove(&kind).is_some()
     }
 
@@ -154,7 +169,13 @@ impl ConfigObjects {
     }
 
     fn report_unreadable(&self, config: &mut Config) {
-        for (kind, message) in &self.unreadable {
+        // Either of two kinds that say the same will do. Where both are missing one word is enough.
+        let neither = |kind: &Kind| {
+            kind.twin()
+                .is_some_and(|twin| *kind < twin && self.is_absent(twin))
+        };
+        let absent = self.absent.iter().filter(|(kind, _)| neither(kind));
+        for (kind, message) in self.unreadable.iter().chain(absent) {
             let object = ObjectKey::new(*kind, ObjectName::new("", "*"));
             config.error(
                 object,

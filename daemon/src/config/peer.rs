@@ -13,20 +13,12 @@ use super::drain::Drain;
 use super::selector::Selectors;
 use super::timers;
 pub use crate::api::ferrolb::LinkBandwidth;
-use crate::api::ferrolb::OwnPeerSpec;
-use crate::api::metallb::{BgpPeerSpec, SecretReference};
+use crate::api::ferrolb::{HOPS_MAX, INTERFACE_MAX, OwnPeerSpec, PREPEND_MAX, SHUTDOWN_TEXT_MAX};
+use crate::api::metallb::{BgpPeerSpec, MAX_PORT, SecretReference};
 use crate::api::{FieldError, ObjectKey, Password};
 
 /// BGP's own port.
 pub const BGP_PORT: u16 = 179;
-/// The largest port that MetalLB's CRD allows.
-const MAX_PORT: u16 = 16384;
-/// The longest name of an interface, in octets (`IFNAMSIZ` in Linux).
-const INTERFACE_MAX: usize = 15;
-/// The longest text that a NOTIFICATION carries, in octets (RFC 9003 §2).
-const SHUTDOWN_TEXT_MAX: usize = 255;
-/// Nobody needs more to make a path unattractive, and some routers refuse long ones.
-const PREPEND_MAX: u8 = 16;
 
 /// A BGPPeer that has been checked. One session per node that its nodeSelectors select.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,7 +311,10 @@ fn transport(
         return Err(FieldError::new("spec.peerAddress", message));
     }
     match own.ttl_security {
-        Some(0 | 255) => return Err(FieldError::new(TTL, "use 1 (the same link) to 254 hops")),
+        Some(hops) if !(1..=HOPS_MAX).contains(&hops) => {
+            let message = format!("{hops}: use 1 (the same link) to {HOPS_MAX} hops");
+            return Err(FieldError::new(TTL, message));
+        }
         Some(_) if spec.ebgp_multi_hop => {
             let message = "counts the hops itself: leave ebgpMultiHop out";
             return Err(FieldError::new(TTL, message));
@@ -482,3 +477,6 @@ fn password_of(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

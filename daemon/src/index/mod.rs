@@ -81,6 +81,7 @@ impl Index {
             Change::Delete(key) => self.delete(&key),
             Change::Reset(kind, objects) => self.reset(kind, objects),
             Change::Unreadable(kind, message) => self.set_unreadable(kind, message),
+            Change::Absent(kind, message) => self.set_absent(kind, message),
         };
         touched.problems |= std::mem::take(&mut self.problems_changed);
         touched
@@ -91,9 +92,15 @@ impl Index {
         kinds.iter().all(|kind| self.synced.contains(kind))
     }
 
-    /// Whether every one of these kinds was really listed once.
+    /// Whether every one of these kinds was really listed once. One that is absent counts if its twin was listed.
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
-        kinds.iter().all(|kind| self.listed.contains(kind))
+        let without = |kind: &Kind| {
+            let twin = kind.twin();
+            self.objects.is_absent(*kind) && twin.is_none_or(|twin| self.listed.contains(&twin))
+        };
+        kinds
+            .iter()
+            .all(|kind| self.listed.contains(kind) || without(kind))
     }
 
     /// The configuration that runs.
@@ -295,6 +302,12 @@ impl Index {
         // It was asked for and there is an answer, if a bad one: nobody shall wait for it.
         self.synced.insert(kind);
         self.objects.set_unreadable(kind, message);
+        self.recompile()
+    }
+
+    fn set_absent(&mut self, kind: Kind, message: String) -> Touched {
+        self.synced.insert(kind);
+        self.objects.set_absent(kind, message);
         self.recompile()
     }
 

@@ -241,7 +241,17 @@ impl Listing {
             }
         }
         if !messages.is_empty() {
-            changes.push(Change::Unreadable(self.kind, messages.join("; ")));
+            let never_seen = |scope: &Scope| {
+                scope.known.is_empty()
+                    && matches!(&scope.answer, Answer::Refused(refusal) if refusal.kind_is_gone)
+            };
+            let absent = self.kind.is_optional() && self.scopes.iter().all(never_seen);
+            let say = if absent {
+                Change::Absent
+            } else {
+                Change::Unreadable
+            };
+            changes.push(say(self.kind, messages.join("; ")));
         }
         changes
     }

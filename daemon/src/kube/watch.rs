@@ -175,11 +175,17 @@ async fn crd_stands(client: &Client, kind: Kind) -> Option<Result<(), Refusal>> 
 }
 
 fn unknown_kind(kind: Kind) -> String {
+    let remedy = if kind == Kind::OwnBgpPeer {
+        "apply deploy/manifests/0-crds.yaml, or what ferrolb crds prints"
+    } else {
+        "apply MetalLB's CRDs"
+    };
     format!(
-        "the API server does not know {} in {}: apply MetalLB's CRDs (kubectl get crd {}.metallb.io)",
+        "the API server does not know {} in {}: {remedy} (kubectl get crd {}.{})",
         kind.name(),
         kind.api_version(),
-        plural(kind)
+        plural(kind),
+        kind.group()
     )
 }
 
@@ -223,7 +229,7 @@ impl Trouble {
             }),
             403 => Self::Refused(Refusal {
                 message: format!(
-                    "{}: let the service account list and watch {} (deploy/manifests)",
+                    "{}: let the service account list and watch {} (deploy/manifests/2-rbac.yaml)",
                     status.message,
                     plural(kind)
                 ),
@@ -297,7 +303,7 @@ impl Watch {
                         {
                             return;
                         }
-                        tokio::time::sleep(attempts.delays.next()).await;
+                        tokio::time::sleep(attempts.pause()).await;
                         if begins_anew(&error) {
                             break;
                         }
@@ -330,6 +336,7 @@ impl Watch {
                 }
             }
             Trouble::Refused(refusal) => {
+                attempts.rare = refusal.kind_is_gone && self.kind == Kind::OwnBgpPeer;
                 let since = *attempts.refused_since.get_or_insert_with(Instant::now);
                 let believed = refusal.kind_is_gone || since.elapsed() >= FORBIDDEN_GRACE;
                 return believed.then_some(Heard::Refused(self.scope, refusal));
@@ -344,6 +351,8 @@ struct Attempts {
     delays: Delays,
     failures: u32,
     refused_since: Option<Instant>,
+    /// Most clusters do without: a fleet does not ask for it every few seconds.
+    rare: bool,
 }
 
 impl Attempts {
@@ -352,7 +361,13 @@ impl Attempts {
             delays: Delays::new(),
             failures: 0,
             refused_since: None,
+            rare: false,
         }
+    }
+
+    /// How long to wait before the next attempt.
+    fn pause(&mut self) -> Duration {
+        self.delays.next() * if self.rare { 4 } else { 1 }
     }
 }
 

@@ -19,6 +19,9 @@ pub enum Change {
     Reset(Kind, Vec<(ObjectKey, RawObject)>),
     /// Objects of a kind can't be read, for instance because their CRD is gone. That deletes nothing.
     Unreadable(Kind, String),
+    /// No such kind is known where the objects come from, none was ever seen, and one can do without it
+    /// ([`Kind::is_optional`]). The text says how to make it known.
+    Absent(Kind, String),
 }
 
 /// What the allocator wants to stand in a service's status.

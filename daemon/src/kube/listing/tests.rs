@@ -33,6 +33,7 @@ fn told(changes: Vec<Change>) -> Vec<String> {
         Change::Delete(key) => format!("delete {}", key.name),
         Change::Reset(_, objects) => format!("reset {}", names(objects)),
         Change::Unreadable(_, message) => format!("unreadable {message}"),
+        Change::Absent(_, message) => format!("absent {message}"),
     };
     changes.into_iter().map(line).collect()
 }
@@ -49,6 +50,29 @@ fn forbidden() -> Refusal {
         message: "forbidden".into(),
         kind_is_gone: false,
     }
+}
+
+#[test]
+fn a_kind_that_can_be_done_without_is_absent_until_one_was_seen() {
+    let now = Instant::now();
+    let mut listing = Listing::new(Kind::OwnBgpPeer, 2);
+    assert!(told(listing.refuse(0, gone())).is_empty());
+    assert_eq!(told(listing.refuse(1, gone())), ["absent no CRD"]);
+    // The CRD comes, and goes again with what was in it.
+    assert_eq!(
+        told(list(&mut listing, now, 0, &[object("a", "x")])),
+        ["reset a/x", "unreadable no CRD"]
+    );
+    list(&mut listing, now, 1, &[]);
+    listing.refuse(1, gone());
+    assert_eq!(told(listing.refuse(0, gone())), ["unreadable no CRD"]);
+    let mut forbidden_one = Listing::new(Kind::OwnBgpPeer, 1);
+    assert_eq!(
+        told(forbidden_one.refuse(0, forbidden())),
+        ["unreadable forbidden"]
+    );
+    let mut needed = Listing::new(Kind::IpAddressPool, 1);
+    assert_eq!(told(needed.refuse(0, gone())), ["unreadable no CRD"]);
 }
 
 #[test]
@@ -115,7 +139,7 @@ fn a_refused_namespace_is_said_once_and_hides_no_other() {
 #[test]
 fn an_absent_crd_counts_as_an_answer_and_works_once_it_is_there() {
     let now = Instant::now();
-    let mut listing = Listing::new(Kind::BgpPeer, 1);
+    let mut listing = Listing::new(Kind::IpAddressPool, 1);
     assert_eq!(told(listing.refuse(0, gone())), ["unreadable no CRD"]);
     assert!(listing.is_complete() && !listing.is_listed());
     assert_eq!(told(list(&mut listing, now, 0, &[])), ["reset "]);

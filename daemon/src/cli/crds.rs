@@ -1,0 +1,11 @@
+//! `ferrolb crds`: the definitions of ferrolb's own resources.
+
+use std::process::ExitCode;
+
+use super::output::print;
+use crate::config::crd;
+
+pub(super) fn run() -> anyhow::Result<ExitCode> {
+    print(&crd::yaml()?)?;
+    Ok(ExitCode::SUCCESS)
+}

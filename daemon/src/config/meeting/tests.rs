@@ -1,0 +1,68 @@
+use ferrolb_bgp::config::{PeerConfig, RemoteAsn};
+use ferrolb_bgp::wire::Asn;
+
+use super::*;
+use crate::api::{Kind, ObjectName};
+use crate::config::drain::Drain;
+use crate::config::peer::LinkBandwidth;
+use crate::config::selector::Selectors;
+
+fn peer(name: &str, created: &str, address: &str) -> Peer {
+    let address = address.parse().expect("an address");
+    Peer {
+        name: name.into(),
+        object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", name)),
+        created: created.into(),
+        session: PeerConfig::new(name, address, Asn(64512), RemoteAsn::External),
+        nodes: Selectors::default(),
+        dual_stack: false,
+        link_bandwidth: LinkBandwidth::Off,
+        drain: Drain::default(),
+        prepend: 0,
+        med: None,
+    }
+}
+
+fn names(peers: impl IntoIterator<Item = Peer>) -> Vec<String> {
+    let peers = peers.into_iter().map(|peer| (peer.name.clone(), peer));
+    let config = Config {
+        peers: peers.collect(),
+        ..Config::default()
+    };
+    let node = Node {
+        internal_ips: vec!["10.0.0.11".parse().expect("an address")],
+        ..Node::default()
+    };
+    refused(&config, &node).into_keys().collect()
+}
+
+#[test]
+fn of_two_with_the_same_ends_the_younger_is_refused_then_the_second_by_name() {
+    let old = || peer("z", "2026-01-01T00:00:00Z", "10.0.0.1:179");
+    let young = || peer("a", "2026-01-02T00:00:00Z", "10.0.0.1:179");
+    assert_eq!(names([old(), young()]), ["a"]);
+    let twin = || Peer {
+        created: old().created,
+        ..young()
+    };
+    assert_eq!(names([old(), twin()]), ["z"]);
+    // Another source, or another speaker at that address, is another session.
+    let mut sourced = young();
+    sourced.session.transport.source_address = "10.0.0.12".parse().ok();
+    let other_port = peer("b", "", "10.0.0.1:1790");
+    assert!(names([old(), sourced, other_port]).is_empty());
+}
+
+#[test]
+fn one_that_is_refused_pushes_no_other_aside() {
+    let first = peer("a", "1", "10.0.0.1:179");
+    let second = peer("b", "2", "10.0.0.1:179");
+    let third = peer("c", "3", "10.0.0.1:179");
+    assert_eq!(names([first, second, third]), ["b", "c"]);
+}
+
+#[test]
+fn the_nodes_own_address_is_no_peer_but_another_speaker_on_the_node_is() {
+    assert_eq!(names([peer("self", "", "10.0.0.11:179")]), ["self"]);
+    assert!(names([peer("bird", "", "10.0.0.11:1790")]).is_empty());
+}
