@@ -1,0 +1,358 @@
+//! MRT files to records (RFC 6396, RFC 8050): recorded BGP messages, and tables of routes.
+//!
+//! Records borrow from the file. What is not about BGP-4 is passed over by name.
+
+use std::net::IpAddr;
+
+use ferrolb_bgp::wire::{Asn, DecodeContext, Family, MAX_EXTENDED_LENGTH};
+use thiserror::Error;
+
+/// Octets of a record's header (RFC 6396 §2).
+const HEADER_LENGTH: usize = 12;
+/// Types of records (RFC 6396 §4).
+const TABLE_DUMP_V2: u16 = 13;
+const BGP4MP: u16 = 16;
+const BGP4MP_ET: u16 = 17;
+
+/// A file that is cut off, or a record whose fields don't fit into it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum MrtError {
+    /// The file ends inside a record.
+    #[error("the file ends inside the record at octet {at}")]
+    Truncated {
+        /// Where the record begins.
+        at: usize,
+    },
+    /// The fields of a record go beyond its end.
+    #[error("the record at octet {at} is malformed (type {kind}, subtype {subtype})")]
+    Malformed {
+        /// Where the record begins.
+        at: usize,
+        /// Its type.
+        kind: u16,
+        /// Its subtype.
+        subtype: u16,
+    },
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    /// When, in seconds since 1970.
+    pub(crate) seconds: u32,
+    /// What.
+    pub(crate) content: Content<'a>,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content<'a> {
+    /// A BGP message as it was received or sent.
+    Message(Recorded<'a>),
+    /// A session's state changed.
+    StateChange {
+        /// State before (RFC 6396 §4.4.1: 1 Idle to 6 Established).
+        old: u16,
+        /// State after.
+        new: u16,
+    },
+    /// The routes of one prefix.
+    Rib(Rib<'a>),
+    /// Nothing that is read here.
+    Other {
+        /// Its type.
+        kind: u16,
+        /// Its subtype.
+        subtype: u16,
+    },
+}
+
+/// A recorded message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recorded<'a> {
+    /// The AS at the other end.
+    pub(crate) peer_asn: Asn,
+    /// The other end.
+    pub(crate) peer: IpAddr,
+    /// How to read it, as far as the record tells; what was negotiated it does not.
+    pub(crate) context: DecodeContext,
+    /// The message, header included.
+    pub(crate) octets: &'a [u8],
+}
+
+/// All paths of one prefix (RFC 6396 §4.3.2, RFC 8050 §4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rib<'a> {
+    /// What the prefix is of.
+    pub(crate) family: Family,
+    /// The prefix as in an UPDATE.
+    pub(crate) prefix: &'a [u8],
+    /// The paths.
+    pub(crate) entries: Vec<RibEntry<'a>>,
+}
+
+/// A path (RFC 6396 §4.3.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RibEntry<'a> {
+    /// Its identifier, if the dump has them (RFC 8050 §4.1).
+    pub(crate) path_id: Option<u32>,
+    /// Its attributes, MP_REACH_NLRI with nothing but the next hop.
+    pub(crate) attributes: &'a [u8],
+}
+
+/// The records of a file. Ends after the first error.
+#[derive(Clone, Debug)]
+pub(crate) struct Records<'a> {
+    file: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Records<'a> {
+    /// From the first octet of a file.
+    pub(crate) fn new(file: &'a [u8]) -> Self {
+        Self { file, at: 0 }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, MrtError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at;
+        let mut rest = Cursor(self.file.get(at..).filter(|rest| !rest.is_empty())?);
+        let header = rest
+            .u32()
+            .and_then(|seconds| Some((seconds, rest.u16()?, rest.u16()?, rest.u32()?)));
+        let body = header.and_then(|(.., length)| rest.take(usize::try_from(length).ok()?));
+        let (Some((seconds, kind, subtype, _)), Some(body)) = (header, body) else {
+            self.at = self.file.len();
+            return Some(Err(MrtError::Truncated { at }));
+        };
+        self.at = at + HEADER_LENGTH + body.len();
+        let content = content(kind, subtype, Cursor(body));
+        Some(match content {
+            Some(content) => Ok(Record { seconds, content }),
+            None => Err(MrtError::Malformed { at, kind, subtype }),
+        })
+    }
+}
+
+/// What is left to read; every step is none where that is too little.
+#[derive(Clone, Copy)]
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn asn(&mut self, four_octet: bool) -> Option<Asn> {
+        if four_octet {
+            self.u32().map(Asn)
+        } else {
+            self.u16().map(|asn| Asn(asn.into()))
+        }
+    }
+
+    fn address(&mut self, afi: u16) -> Option<IpAddr> {
+        match afi {
+            1 => self.array::<4>().map(IpAddr::from),
+            2 => self.array::<16>().map(IpAddr::from),
+            _ => None,
+        }
+    }
+}
+
+fn content(kind: u16, subtype: u16, mut body: Cursor<'_>) -> Option<Content<'_>> {
+    if kind == BGP4MP_ET {
+        // Microseconds (RFC 6396 §3).
+        body.u32()?;
+    }
+    match (kind, subtype) {
+        (BGP4MP | BGP4MP_ET, 0 | 5) => state_change(body, subtype == 5),
+        (BGP4MP | BGP4MP_ET, 1 | 4 | 6..=11) => message(body, subtype),
+        (TABLE_DUMP_V2, 2 | 8) => rib(body, Family::IPV4_UNICAST, subtype == 8),
+        (TABLE_DUMP_V2, 4 | 10) => rib(body, Family::IPV6_UNICAST, subtype == 10),
+        _ => Some(Content::Other { kind, subtype }),
+    }
+}
+
+/// The two ends of a session (RFC 6396 §4.4.1): AS and address of the peer, AS of the collector.
+fn ends(body: &mut Cursor<'_>, four_octet: bool) -> Option<(Asn, IpAddr, Asn)> {
+    let (peer_asn, local_asn) = (body.asn(four_octet)?, body.asn(four_octet)?);
+    let _interface = body.u16()?;
+    let afi = body.u16()?;
+    let (peer, _local) = (body.address(afi)?, body.address(afi)?);
+    Some((peer_asn, peer, local_asn))
+}
+
+fn state_change(mut body: Cursor<'_>, four_octet: bool) -> Option<Content<'_>> {
+    ends(&mut body, four_octet)?;
+    let (old, new) = (body.u16()?, body.u16()?);
+    Some(Content::StateChange { old, new })
+}
+
+/// RFC 6396 §4.4.2, §4.4.3, §4.4.5; RFC 8050 §3.
+fn message(mut body: Cursor<'_>, subtype: u16) -> Option<Content<'_>> {
+    let four_octet_asn = matches!(subtype, 4 | 7 | 9 | 11);
+    let (peer_asn, peer, local_asn) = ends(&mut body, four_octet_asn)?;
+    let families = vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+    let add_path = if subtype >= 8 {
+        families.clone()
+    } else {
+        vec![]
+    };
+    let context = DecodeContext {
+        four_octet_asn,
+        ibgp: peer_asn == local_asn,
+        families,
+        max_length: MAX_EXTENDED_LENGTH,
+        ipv4_next_hop_v6: true,
+        add_path,
+        enhanced_route_refresh: true,
+        ..DecodeContext::default()
+    };
+    Some(Content::Message(Recorded {
+        peer_asn,
+        peer,
+        context,
+        octets: body.0,
+    }))
+}
+
+fn rib(mut body: Cursor<'_>, family: Family, add_path: bool) -> Option<Content<'_>> {
+    let _sequence = body.u32()?;
+    let length = usize::from(*body.0.first()?);
+    let prefix = body.take(1 + length.div_ceil(8))?;
+    let mut entries = Vec::new();
+    for _ in 0..body.u16()? {
+        let _peer = body.u16()?;
+        let _originated = body.u32()?;
+        let path_id = if add_path { Some(body.u32()?) } else { None };
+        let length = body.u16()?;
+        let attributes = body.take(length.into())?;
+        entries.push(RibEntry {
+            path_id,
+            attributes,
+        });
+    }
+    Some(Content::Rib(Rib {
+        family,
+        prefix,
+        entries,
+    }))
+}
+
+impl Rib<'_> {
+    /// How to read what [`update`](Self::update) makes: AS numbers with four octets
+    /// (RFC 6396 §4.3.4), path identifiers where the dump has them, LOCAL_PREF where it is there.
+    pub(crate) fn context(&self, entry: &RibEntry<'_>) -> DecodeContext {
+        let attributes = attributes(entry.attributes).unwrap_or_default();
+        DecodeContext {
+            four_octet_asn: true,
+            ibgp: attributes.iter().any(|one| one.code == LOCAL_PREF),
+            families: vec![self.family],
+            max_length: MAX_EXTENDED_LENGTH,
+            ipv4_next_hop_v6: true,
+            add_path: entry.path_id.iter().map(|_| self.family).collect(),
+            ..DecodeContext::default()
+        }
+    }
+
+    /// The UPDATE that would announce a path; none where its attributes cannot be told apart,
+    /// leave no room, or have no place for an IPv6 next hop.
+    pub(crate) fn update(&self, entry: &RibEntry<'_>) -> Option<Vec<u8>> {
+        let id = entry.path_id.map(u32::to_be_bytes);
+        let nlri = [id.as_ref().map_or(&[][..], |id| id), self.prefix].concat();
+        let (attributes, nlri) = if self.family == Family::IPV4_UNICAST {
+            (entry.attributes.to_vec(), nlri)
+        } else {
+            (self.with_mp_reach(entry.attributes, &nlri)?, vec![])
+        };
+        let length = u16::try_from(23 + attributes.len() + nlri.len()).ok()?;
+        let attributes_length = u16::try_from(attributes.len()).ok()?;
+        Some(
+            [
+                &[0xff; 16][..],
+                &length.to_be_bytes(),
+                &[2, 0, 0],
+                &attributes_length.to_be_bytes(),
+                &attributes,
+                &nlri,
+            ]
+            .concat(),
+        )
+    }
+
+    /// Puts family and prefix back into MP_REACH_NLRI, from which dumps leave them out
+    /// (RFC 6396 §4.3.4); some collectors leave them in.
+    fn with_mp_reach(&self, all: &[u8], nlri: &[u8]) -> Option<Vec<u8>> {
+        let (reach, others): (Vec<_>, Vec<_>) = attributes(all)?
+            .into_iter()
+            .partition(|one| one.code == MP_REACH_NLRI);
+        let [reach] = &reach[..] else {
+            return None;
+        };
+        let afi = self.family.afi.0.to_be_bytes();
+        // In the whole form the family comes first, and no next hop has zero octets.
+        let value = match reach.value {
+            [0, ..] => reach.value.to_vec(),
+            next_hop => [&afi, &[self.family.safi.0][..], next_hop, &[0], nlri].concat(),
+        };
+        let length = u16::try_from(value.len()).ok()?.to_be_bytes();
+        let mut update = [&[0x90, MP_REACH_NLRI][..], &length, &value].concat();
+        others
+            .iter()
+            .for_each(|one| update.extend_from_slice(one.octets));
+        Some(update)
+    }
+}
+
+const LOCAL_PREF: u8 = 5;
+const MP_REACH_NLRI: u8 = 14;
+
+/// An attribute as it lies in a message.
+#[derive(Clone, Copy)]
+pub(crate) struct RawAttribute<'a> {
+    /// Type.
+    pub(crate) code: u8,
+    /// Value.
+    pub(crate) value: &'a [u8],
+    /// All of it, flags first.
+    pub(crate) octets: &'a [u8],
+}
+
+/// The attributes of a field; none if they don't fill it.
+pub(crate) fn attributes(field: &[u8]) -> Option<Vec<RawAttribute<'_>>> {
+    let mut all = Vec::new();
+    let mut rest = Cursor(field);
+    while !rest.0.is_empty() {
+        let start = rest.0;
+        let [flags, code] = rest.array()?;
+        let length = match flags & 0x10 {
+            0 => u16::from_be_bytes([0, rest.array::<1>()?[0]]),
+            _ => rest.u16()?,
+        };
+        let value = rest.take(length.into())?;
+        all.push(RawAttribute {
+            code,
+            value,
+            octets: start.get(..start.len() - rest.0.len())?,
+        });
+    }
+    Some(all)
+}
