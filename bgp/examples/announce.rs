@@ -1,12 +1,14 @@
 //! Announces prefixes to a router until Ctrl-C.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ferrolb_bgp::config::{HoldTime, NextHops, PeerConfig, Secret, Timers, Transport};
+use ferrolb_bgp::bfd::{self, Interval, SessionConfig};
+use ferrolb_bgp::config::{BfdOptions, HoldTime, NextHops, PeerConfig, Secret, Timers, Transport};
 use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
@@ -68,6 +70,32 @@ struct Options {
     /// File with the TCP MD5 password (its last line end is not part of it)
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// The interface to dial over
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// GTSM: how many hops away the router may be, 1 for the same link (the router needs it too)
+    #[arg(long, value_name = "HOPS")]
+    gtsm: Option<u8>,
+    /// The router is behind other routers
+    #[arg(long)]
+    multihop: bool,
+    /// BFD beside the session
+    #[arg(long)]
+    bfd: bool,
+    /// BFD's interval in both directions, in milliseconds
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 300,
+        requires = "bfd"
+    )]
+    bfd_interval: u32,
+    /// After how many lost packets the path counts as lost
+    #[arg(long, value_name = "PACKETS", default_value = "3", requires = "bfd")]
+    bfd_multiplier: NonZeroU8,
+    /// No session before BFD is up
+    #[arg(long, requires = "bfd")]
+    bfd_strict: bool,
     /// Don't dial; wait for the router. Needs --listen
     #[arg(long, requires = "listen")]
     passive: bool,
@@ -148,16 +176,39 @@ fn peer(options: &Options, name: &str) -> Result<PeerConfig, Failure> {
             source_address: options.source,
             password: password.transpose()?,
             passive: options.passive,
-            ..Transport::default()
+            source_interface: options.interface.clone(),
+            ttl_security: options.gtsm,
+            multihop: options.multihop,
         },
         router_id: options.router_id,
         next_hops: NextHops {
             v4: options.next_hop4,
             v6: options.next_hop6,
         },
+        bfd: bfd(options)?,
         receive: options.receive,
         ..PeerConfig::new(name, options.peer, options.local_asn, options.peer_asn)
     })
+}
+
+fn bfd(options: &Options) -> Result<Option<BfdOptions>, Failure> {
+    if !options.bfd {
+        return Ok(None);
+    }
+    let interval = Interval::from_millis(options.bfd_interval);
+    let timers = bfd::Timers {
+        desired_min_tx: interval,
+        required_min_rx: interval,
+        detect_mult: options.bfd_multiplier,
+    };
+    timers.check()?;
+    Ok(Some(BfdOptions {
+        session: SessionConfig {
+            timers,
+            ..SessionConfig::default()
+        },
+        strict: options.bfd_strict,
+    }))
 }
 
 fn routes(options: &Options, peer: String) -> PeerRoutes {

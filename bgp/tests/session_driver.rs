@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_bgp::config::{PeerConfig, Remote, Secret, Transport};
+use ferrolb_bgp::config::{BfdOptions, PeerConfig, Remote, Secret, Transport};
 use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
@@ -380,6 +380,35 @@ async fn a_peer_on_an_interface_that_does_not_exist_is_alone_in_its_misery() {
     until(&mut events, &mut BTreeMap::new(), |event, _| {
         matches!(event, Event::Down { peer, cause, .. } if peer == "other"
             && cause.to_string().contains("interface eth77 does not exist"))
+    })
+    .await;
+    let status = handle.snapshot().await;
+    let good = status.iter().find(|peer| peer.name == "tor").unwrap();
+    assert_eq!(
+        (good.state, good.established_count),
+        (State::Established, 1)
+    );
+}
+
+#[tokio::test]
+async fn without_the_port_of_bfd_only_the_peers_with_bfd_do_not_run() {
+    // Whoever has it, this process or another: it is taken.
+    let _taken = std::net::UdpSocket::bind("0.0.0.0:3784");
+    let (_router, _heard, address) = router(&["127.0.0.1"], None);
+    let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
+    handle.set_peer(node(address, "127.0.0.1", None)).unwrap();
+    wait_for(&handle, State::Established).await;
+    handle
+        .set_peer(PeerConfig {
+            name: "watched".to_owned(),
+            bfd: Some(BfdOptions::default()),
+            ..node(address, "127.0.0.2", None)
+        })
+        .unwrap();
+    until(&mut events, &mut BTreeMap::new(), |event, _| {
+        matches!(event, Event::Down { peer, cause, retry: Some(_), .. } if peer == "watched"
+            && cause.to_string().contains("UDP port 3784")
+            && cause.to_string().contains("another BFD speaker"))
     })
     .await;
     let status = handle.snapshot().await;

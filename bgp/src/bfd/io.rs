@@ -1,5 +1,6 @@
 //! What goes into the machine and what comes out of it.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,20 @@ pub enum Cause {
     PeerAdminDown,
     /// We were told to.
     Administrative,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake => f.write_str("both ends hear each other"),
+            Self::DetectionTimeExpired => {
+                f.write_str("nothing was heard from the peer for the detection time")
+            }
+            Self::PeerDown(diagnostic) => write!(f, "the peer is down: {diagnostic}"),
+            Self::PeerAdminDown => f.write_str("the peer ended BFD on purpose"),
+            Self::Administrative => f.write_str("we were told to"),
+        }
+    }
 }
 
 /// A session changed its state.

@@ -34,6 +34,7 @@ impl Interval {
 
 /// The states of RFC 5880 §4.1. All values of the two bits are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
     /// Held down by configuration.
     AdminDown,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::io::{IoFailure, State};
-use crate::wire::{ErrorCode, Notification};
+use crate::wire::{ErrorCode, Notification, subcode};
 
 /// Why a session, or an attempt at one, ended. Its `Display` says what to do where that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +161,9 @@ fn sent_advice(notification: &Notification) -> &'static str {
         (ErrorCode::OPEN, 3) => "; the peer's router ID is 0.0.0.0, or the same as ours",
         (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
         (ErrorCode::HOLD_TIMER_EXPIRED, _) => "; nothing was heard from the peer for the hold time",
+        (ErrorCode::CEASE, subcode::cease::BFD_DOWN) => {
+            "; BFD lost the path to the peer, or in strict mode did not find it within the hold time"
+        }
         _ => "",
     }
 }

@@ -21,6 +21,8 @@ use crate::wire::{
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
 /// The least send hold time (RFC 9687 §4).
 const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
+/// How long a session with hold time 0 is held back.
+const HELD_WITHOUT_HOLD_TIME: Duration = Duration::from_secs(90);
 
 /// What runs in the session's three states, owned by the state it exists in.
 #[derive(Debug)]
@@ -61,6 +63,10 @@ pub(super) struct Connection {
     /// A KEEPALIVE is to be sent as soon as the socket takes it. One bit: a peer that doesn't read
     /// doesn't pile them up.
     keepalive_due: bool,
+    /// OPENs may be exchanged, but no session comes up yet: our KEEPALIVE is withheld.
+    pub(super) held: bool,
+    /// The peer's KEEPALIVE came meanwhile.
+    confirmed: bool,
     phase: Phase,
 }
 
@@ -131,6 +137,8 @@ impl Connection {
                 ..DecodeContext::default()
             },
             keepalive_due: false,
+            held: false,
+            confirmed: false,
             phase: Phase::OpenSent {
                 hold: now + LARGE_HOLD_TIME,
             },
@@ -220,6 +228,11 @@ impl Connection {
                     Err(notification) => Effect::Notify(notification),
                 }
             }
+            (Phase::OpenConfirm(_), Ok(Message::Keepalive)) if self.held => {
+                // Not heard: the hold time bounds the wait.
+                self.confirmed = true;
+                Effect::None
+            }
             (Phase::OpenConfirm(_), Ok(Message::Keepalive)) => self.establish(now),
             (Phase::Established { session, .. }, Ok(Message::Keepalive)) => {
                 session.heard(now);
@@ -253,6 +266,9 @@ impl Connection {
         rng: &mut fastrand::Rng,
     ) -> Effect {
         match (&mut self.phase, expired) {
+            (Phase::OpenConfirm(_), Expired::Hold) if self.held => {
+                Effect::Notify(Notification::cease(subcode::cease::BFD_DOWN))
+            }
             (_, Expired::Hold) => Effect::Notify(Notification::hold_timer_expired()),
             (Phase::OpenSent { .. }, Expired::Keepalive | Expired::SendHold) => Effect::None,
             (Phase::OpenConfirm(session), Expired::Keepalive)
@@ -359,10 +375,32 @@ impl Connection {
             keepalive: None,
         };
         session.heard(now);
-        session.told(now, rng);
-        self.keepalive_due = true;
+        if self.held {
+            session.hold.get_or_insert(now + HELD_WITHOUT_HOLD_TIME);
+        } else {
+            session.told(now, rng);
+        }
+        self.keepalive_due = !self.held;
         self.phase = Phase::OpenConfirm(session);
         Effect::Opened
+    }
+
+    /// Nothing holds the session back any more.
+    pub(super) fn release(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Effect {
+        if !std::mem::take(&mut self.held) {
+            return Effect::None;
+        }
+        let Phase::OpenConfirm(session) = &mut self.phase else {
+            return Effect::None;
+        };
+        session.heard(now);
+        session.told(now, rng);
+        self.keepalive_due = true;
+        if std::mem::take(&mut self.confirmed) {
+            self.establish(now)
+        } else {
+            Effect::None
+        }
     }
 
     fn establish(&mut self, now: Instant) -> Effect {

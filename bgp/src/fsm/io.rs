@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use super::bfd::{BfdNews, BfdTarget};
 use super::cause::Cause;
 use super::farewell::Farewell;
 use super::negotiate::Negotiated;
@@ -150,6 +151,13 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// BFD has something to tell (RFC 5882).
+    Bfd {
+        /// The peer's name.
+        peer: String,
+        /// What.
+        news: BfdNews,
+    },
     /// The time of [`poll_timeout`](super::Speaker::poll_timeout) has come. Never harmful.
     Timeout,
     /// Take leave of every peer, and end.
@@ -216,6 +224,23 @@ pub enum Output {
     Unlisten {
         /// The network.
         remote: IpNet,
+    },
+    /// Watch over the path to the peer, or change how. Answered with [`Input::Bfd`], in time.
+    BfdSet {
+        /// The peer's name.
+        peer: String,
+        /// The session.
+        target: BfdTarget,
+    },
+    /// End the BFD session in order: AdminDown for one detection time, then it is forgotten.
+    BfdRemove {
+        /// The peer's name.
+        peer: String,
+    },
+    /// Put the BFD session into AdminDown.
+    BfdAdminDown {
+        /// The peer's name.
+        peer: String,
     },
     /// Send what `poll_transmit` still has, close the sending half, read to the end and throw
     /// that away, then report `Closed`. A `Close` follows in any case.
@@ -294,6 +319,15 @@ pub enum Event {
         peer: String,
         /// As decoded, with RFC 7606 errors inside.
         update: Box<Update>,
+    },
+    /// BFD of a peer changed its state, or a session is waiting for it (strict mode).
+    Bfd {
+        /// The peer.
+        peer: String,
+        /// The state now.
+        state: crate::bfd::State,
+        /// Why, in words.
+        reason: String,
     },
     /// Routes came for a peer that isn't configured; they were dropped.
     UnknownPeer {

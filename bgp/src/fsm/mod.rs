@@ -4,6 +4,7 @@
 //! Below it: `peer` (two connection slots, dialling, back-off), `connection` (RFC 4271 §8 from
 //! OpenSent on), `negotiate`, [`collision`], `timer`.
 
+mod bfd;
 mod cause;
 pub mod collision;
 mod connection;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ipnet::IpNet;
 
+pub use self::bfd::{BfdNews, BfdStatus, BfdTarget};
 pub use self::cause::Cause;
 pub use self::farewell::Farewell;
 pub use self::io::{
@@ -129,6 +131,11 @@ impl Speaker {
             Input::PeerUnusable { peer, reason } => {
                 if let Some(peer) = self.names.get(&peer).and_then(|i| self.peers.get_mut(i)) {
                     peer.unusable(now, reason, shared);
+                }
+            }
+            Input::Bfd { peer, news } => {
+                if let Some(peer) = self.names.get(&peer).and_then(|i| self.peers.get_mut(i)) {
+                    peer.bfd(now, news, shared);
                 }
             }
             Input::Timeout => self.timeout(now),

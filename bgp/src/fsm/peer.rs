@@ -4,6 +4,7 @@ mod course;
 mod leave;
 mod restart;
 mod view;
+mod watch;
 
 use std::io;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 
 use self::course::Ending;
 use self::leave::Leaving;
+use self::watch::Watch;
 use super::cause::Cause;
 use super::connection::{Connection, Effect, Ends};
 use super::io::{ConnectionId, Event, IoFailure, RejectReason, State};
@@ -62,6 +64,7 @@ pub(super) struct Peer {
     sent: MessageCounters,
     received: MessageCounters,
     established_count: u64,
+    watch: Watch,
     /// The speaker ends.
     leaving: Option<Leaving>,
 }
@@ -80,12 +83,14 @@ impl Peer {
             sent: MessageCounters::default(),
             received: MessageCounters::default(),
             established_count: 0,
+            watch: Watch::default(),
             leaving: None,
         }
     }
 
     /// Begins, or begins again after a wait (RFC 4271 §8.2.2, events 1 and 4).
     pub(super) fn start(&mut self, now: Instant, shared: &mut Shared) {
+        self.watch(now, shared);
         self.dial = match self.config.dials() {
             None => Dial::Active { until: None },
             Some(remote) => Dial::Connect {
@@ -109,6 +114,7 @@ impl Peer {
             self.record.journal.note(now, event);
         }
         self.config = config;
+        self.watch(now, shared);
         if !passive_changed {
             return;
         }
@@ -152,6 +158,7 @@ impl Peer {
     /// Ends all connections, and tries no more (RFC 4271 §8.2.2, event 2).
     pub(super) fn stop(&mut self, now: Instant, notification: &Notification, shared: &mut Shared) {
         self.stop_dialling(shared);
+        self.unwatch(shared);
         self.dial = Dial::Never;
         for id in self.slots.ids() {
             let notification = self.for_good(id, notification.clone());
@@ -252,6 +259,7 @@ impl Peer {
             self.dial = Dial::Rest;
         }
         shared.owners.insert(id, self.index);
+        self.watch(now, shared);
         let fallback = shared.config.router_id_fallback;
         let restart = self.restart_capability(now, shared);
         let connection = Connection::new(now, id, ends, &self.config, fallback, restart);
@@ -280,6 +288,7 @@ impl Peer {
                     self.record.open_received(now, open);
                 }
             }
+            connection.held = self.watch.holds(&self.config);
             let effect = connection.step(now, arrival, &self.config, &mut shared.rng);
             self.apply(now, id, effect, shared);
             self.tell_state(now, shared);
@@ -380,7 +389,10 @@ impl Peer {
     fn apply(&mut self, now: Instant, id: ConnectionId, effect: Effect, shared: &mut Shared) {
         match effect {
             Effect::None => {}
-            Effect::Opened => self.collide(now, id, shared),
+            Effect::Opened => {
+                self.tell_waiting(now, shared);
+                self.collide(now, id, shared);
+            }
             Effect::Established => self.established(now, id, shared),
             Effect::Update(update) => {
                 self.record.tally.update(&update);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::bfd::BfdStatus;
 use super::io::State;
 use super::journal::JournalEntry;
 use super::negotiate::Negotiated;
@@ -58,6 +59,8 @@ pub struct PeerStatus {
     pub since: Duration,
     /// What the session, or the one being opened, runs with.
     pub negotiated: Option<Negotiated>,
+    /// BFD, if it watches over the path.
+    pub bfd: Option<BfdStatus>,
     /// Our end of the session.
     pub local_address: Option<IpAddr>,
     /// Our BGP identifier on the session.

@@ -176,6 +176,9 @@ impl Machine {
                 Output::Unlisten { .. } => "expects it no more".to_owned(),
                 Output::Finish { .. } => "finishes".to_owned(),
                 Output::Close { .. } => "closes".to_owned(),
+                Output::BfdSet { .. } => "watches".to_owned(),
+                Output::BfdRemove { .. } => "watches no more".to_owned(),
+                Output::BfdAdminDown { .. } => "hushes BFD".to_owned(),
                 Output::Stopped => "stops".to_owned(),
                 Output::Event(Event::StateChanged { .. }) => continue,
                 Output::Event(Event::Established { .. }) => "UP".to_owned(),
@@ -193,6 +196,7 @@ impl Machine {
                 Output::Event(Event::Rejected { reason, .. }) => format!("rejects: {reason}"),
                 Output::Event(Event::NoNextHop { family, .. }) => format!("no next hop {family}"),
                 Output::Event(Event::Received { .. }) => "hands out the UPDATE".to_owned(),
+                Output::Event(Event::Bfd { state, reason, .. }) => format!("BFD {state}: {reason}"),
                 Output::Event(Event::UnknownPeer { .. }) => "knows no such peer".to_owned(),
             };
             self.tell(&text);

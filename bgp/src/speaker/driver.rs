@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, error, warn};
 
+use super::bfd;
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::socket::{Progress, SetupError, Socket, Written};
@@ -57,6 +58,7 @@ pub(super) struct Driver {
     addresses: Addresses,
     accepted: u64,
     buffer: Vec<u8>,
+    bfd: BfdThread,
     stopped: bool,
 }
 
@@ -78,6 +80,7 @@ impl Driver {
             addresses: Addresses::new(),
             accepted: 0,
             buffer: vec![0; CHUNK],
+            bfd: BfdThread::default(),
             stopped: false,
         }
     }
@@ -107,6 +110,11 @@ impl Driver {
             }
         }
         self.poll_commands(cx, &mut found);
+        if let Some((_, news)) = &mut self.bfd.0 {
+            while let Poll::Ready(Some((peer, news))) = news.poll_recv(cx) {
+                found.push(Happening::Input(Input::Bfd { peer, news }));
+            }
+        }
         if let Poll::Ready(accepted) = self.listeners.poll_accept(cx) {
             found.push(Happening::Accepted(accepted));
         }
@@ -231,6 +239,16 @@ impl Driver {
                     }
                 }
                 Output::Unlisten { remote } => self.listeners.forget(remote),
+                Output::BfdSet { peer, target } => {
+                    let command = bfd::Command::Set(peer, target);
+                    answers.extend(self.bfd.command(command));
+                }
+                Output::BfdRemove { peer } => {
+                    answers.extend(self.bfd.command(bfd::Command::Remove(peer)));
+                }
+                Output::BfdAdminDown { peer } => {
+                    answers.extend(self.bfd.command(bfd::Command::AdminDown(peer)));
+                }
                 Output::Finish { connection } => {
                     if let Some(socket) = self.sockets.get_mut(&connection) {
                         socket.finish();
@@ -309,6 +327,32 @@ impl Driver {
             return;
         }
         self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at))));
+    }
+}
+
+/// The thread of BFD, once there is a session.
+#[derive(Default)]
+struct BfdThread(
+    Option<(
+        mpsc::UnboundedSender<bfd::Command>,
+        mpsc::UnboundedReceiver<bfd::News>,
+    )>,
+);
+
+impl BfdThread {
+    /// Starts the thread if it isn't there; an answer if that can't be done.
+    fn command(&mut self, command: bfd::Command) -> Option<Input> {
+        if self.0.is_none() {
+            let (sender, news) = mpsc::unbounded_channel();
+            match bfd::spawn(sender) {
+                Ok(commands) => self.0 = Some((commands, news)),
+                Err(error) => return bfd::failed(command, &error),
+            }
+        }
+        let (commands, _) = self.0.as_ref()?;
+        // A thread that is gone can't be told, and its peers were when it went.
+        drop(commands.send(command));
+        None
     }
 }
 

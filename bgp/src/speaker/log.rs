@@ -19,6 +19,7 @@ pub(super) fn input(input: &Input) {
         }
         Input::Routes(routes) => trace!(peers = routes.len(), "routes"),
         Input::Timeout => trace!("timeout"),
+        Input::Bfd { peer, news } => trace!(%peer, "{news:?}"),
         other => debug!("{other:?}"),
     }
 }
@@ -92,6 +93,13 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
             for error in &update.errors {
                 warn!(%peer, address = %at(peer), "UPDATE with an error: {error:?}");
             }
+        }
+        Event::Bfd {
+            peer,
+            state,
+            reason,
+        } => {
+            info!(%peer, address = %at(peer), "BFD {state}: {reason}");
         }
         Event::UnknownPeer { peer } => {
             warn!(%peer, "routes for a peer that isn't configured were dropped");

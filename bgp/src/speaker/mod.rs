@@ -3,6 +3,7 @@
 //!
 //! [`spawn`] starts it. The [`Handle`] may be used from any thread and any runtime.
 
+mod bfd;
 mod driver;
 mod listener;
 mod log;

@@ -1,10 +1,12 @@
-//! The socket options that no safe interface has: TCP MD5 (RFC 2385), the least TTL (RFC 5082).
+//! The socket options that no safe interface has: TCP MD5 (RFC 2385), the least TTL (RFC 5082), and
+//! what BFD wants to know of a datagram.
 //!
 //! One of the two files of the workspace with `unsafe` in them.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -79,6 +81,43 @@ pub(super) fn set_min_ttl(socket: &impl AsFd, ipv4: bool, ttl: u8) -> io::Result
         (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT)
     };
     set(socket, level, name, &libc::c_int::from(ttl))
+}
+
+/// Asks for the addresses, the interface and the TTL or hop limit of each datagram.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(super) fn ask_for_origin(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
+    let (level, names) = if ipv4 {
+        (libc::IPPROTO_IP, [libc::IP_PKTINFO, libc::IP_RECVTTL])
+    } else {
+        let names = [libc::IPV6_RECVPKTINFO, libc::IPV6_RECVHOPLIMIT];
+        (libc::IPPROTO_IPV6, names)
+    };
+    for name in names {
+        set(socket, level, name, &libc::c_int::from(true))?;
+    }
+    Ok(())
+}
+
+/// Marks datagrams as network control (RFC 4594: CS6), which congestion drops last.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(super) fn set_dscp_cs6(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
+    let (level, name) = if ipv4 {
+        (libc::IPPROTO_IP, libc::IP_TOS)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+    };
+    const CS6: libc::c_int = 48 << 2;
+    set(socket, level, name, &CS6)
+}
+
+/// The octets of a buffer that was filled before the kernel got it.
+pub(super) fn initialised<const N: usize>(octets: [MaybeUninit<u8>; N]) -> [u8; N] {
+    // SAFETY: the caller made each with a value, and whoever wrote to them since wrote values too.
+    octets.map(|octet| unsafe { octet.assume_init() })
 }
 
 /// The index of an interface.

@@ -405,7 +405,11 @@ impl World {
                     self.hosts[host].events.push((at, event));
                 }
                 Output::Stopped => self.hosts[host].stopped = true,
-                Output::Listen { .. } | Output::Unlisten { .. } => {}
+                Output::Listen { .. }
+                | Output::Unlisten { .. }
+                | Output::BfdSet { .. }
+                | Output::BfdRemove { .. }
+                | Output::BfdAdminDown { .. } => {}
             }
         }
         any

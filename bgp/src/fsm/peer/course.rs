@@ -194,6 +194,7 @@ impl Peer {
             let wait = self
                 .backoff
                 .next(self.config.timers.connect_retry, &mut shared.rng);
+            let wait = wait.max(self.watch.hold_back(now, &cause));
             let next = self.config.dials().map(|_| now + wait);
             self.dial = if refuses_meanwhile(&cause, was_established) {
                 Dial::Idle { until: now + wait }

@@ -33,7 +33,9 @@ impl Peer {
         let established = self.established_connection();
         let keeps = self.slots.best().is_some_and(Connection::peer_keeps_routes);
         self.leaving = Some(match farewell {
-            Farewell::Preserve if keeps => Leaving::Preserve { not_before: now },
+            Farewell::Preserve if keeps => Leaving::Preserve {
+                not_before: self.hush(now, shared),
+            },
             // It may hold routes of the process before this one, and would drop them on a NOTIFICATION.
             Farewell::Preserve
                 if established.is_none() && self.config.graceful_restart.is_some() =>

@@ -21,6 +21,7 @@ impl Peer {
             state: self.state,
             since: now.saturating_duration_since(self.since),
             negotiated: negotiated.cloned(),
+            bfd: self.watch.status(now),
             local_address: best.map(|connection| connection.local.ip()),
             local_router_id: best.map(|connection| connection.open.router_id),
             remote_router_id: negotiated.map(|negotiated| negotiated.remote_router_id),

@@ -1,0 +1,245 @@
+//! A peer whose path BFD watches over (RFC 5882 §4).
+
+use std::time::{Duration, Instant};
+
+use super::super::bfd::{BfdNews, BfdStatus, BfdTarget};
+use super::super::cause::Cause;
+use super::super::io::{Event, Output, State};
+use super::super::journal::JournalEvent;
+use super::super::shared::Shared;
+use super::Peer;
+use super::course::Ending;
+use crate::bfd::{self, Change, SessionStatus};
+use crate::config::PeerConfig;
+use crate::wire::{ErrorCode, Notification, subcode};
+
+/// Sessions that BFD may end before the next one is held back. One that ended this long ago is
+/// forgotten.
+const LOSSES_FREE: u32 = 3;
+const LOSSES_FORGOTTEN: Duration = Duration::from_secs(300);
+/// How long it is held back first; twice as long each time after that, up to the longest.
+const HOLD_BACK_MIN: Duration = Duration::from_secs(10);
+const HOLD_BACK_MAX: Duration = Duration::from_secs(300);
+
+/// What a peer knows of its BFD session.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// What was asked of the driver.
+    asked: Option<BfdTarget>,
+    status: Option<SessionStatus>,
+    /// Sessions lost to it lately, each within [`LOSSES_FORGOTTEN`] of the one before.
+    losses: u32,
+    last_loss: Option<Instant>,
+}
+
+impl Watch {
+    /// Whether a session has to wait. A peer that ended BFD on purpose isn't waited for.
+    pub(super) fn holds(&self, config: &PeerConfig) -> bool {
+        let good = self.status.is_some_and(|status| {
+            status.state == bfd::State::Up || status.remote_state == bfd::State::AdminDown
+        });
+        BfdTarget::of(config).is_some() && config.bfd.is_some_and(|bfd| bfd.strict) && !good
+    }
+
+    pub(super) fn status(&self, now: Instant) -> Option<BfdStatus> {
+        let status = self.status.as_ref()?;
+        Some(BfdStatus::new(now, status))
+    }
+
+    /// A session ended: how long to wait if it ended for the path's sake once too often.
+    pub(super) fn hold_back(&mut self, now: Instant, cause: &Cause) -> Duration {
+        let lost = matches!(cause.notification(), Some((notification, _))
+            if (notification.code, notification.subcode)
+                == (ErrorCode::CEASE, subcode::cease::BFD_DOWN));
+        if !lost {
+            return Duration::ZERO;
+        }
+        let calm = self
+            .last_loss
+            .is_none_or(|at| at + LOSSES_FORGOTTEN + HOLD_BACK_MAX <= now);
+        self.losses = if calm { 1 } else { self.losses + 1 };
+        self.last_loss = Some(now);
+        match self.losses.checked_sub(LOSSES_FREE + 1) {
+            None => Duration::ZERO,
+            Some(doublings) => {
+                let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
+                HOLD_BACK_MIN.saturating_mul(factor).min(HOLD_BACK_MAX)
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Asks for what the configuration says, if it hasn't been asked for yet.
+    pub(super) fn watch(&mut self, now: Instant, shared: &mut Shared) {
+        let wanted = BfdTarget::of(&self.config);
+        if wanted == self.watch.asked {
+            return;
+        }
+        let same =
+            matches!((&wanted, &self.watch.asked), (Some(new), Some(old)) if new.is_along(old));
+        if !same {
+            self.unwatch(shared);
+        }
+        if let Some(target) = &wanted {
+            let peer = self.config.name.clone();
+            let target = target.clone();
+            shared.outputs.push_back(Output::BfdSet { peer, target });
+        }
+        self.watch.asked = wanted;
+        self.release(now, shared);
+    }
+
+    /// BFD ends; the peer is told that this is on purpose.
+    pub(super) fn unwatch(&mut self, shared: &mut Shared) {
+        self.watch.status = None;
+        if self.watch.asked.take().is_some() {
+            let peer = self.config.name.clone();
+            shared.outputs.push_back(Output::BfdRemove { peer });
+        }
+    }
+
+    /// We leave: BFD says so, and then the session may go without alarm.
+    pub(super) fn hush(&mut self, now: Instant, shared: &mut Shared) -> Instant {
+        let Some(status) = self.watch.status.filter(|_| self.watch.asked.is_some()) else {
+            return now;
+        };
+        let peer = self.config.name.clone();
+        shared.outputs.push_back(Output::BfdAdminDown { peer });
+        if status.state == bfd::State::Up {
+            now + status.remote_detection_time
+        } else {
+            now
+        }
+    }
+
+    pub(in crate::fsm) fn bfd(&mut self, now: Instant, news: BfdNews, shared: &mut Shared) {
+        if self.watch.asked.is_none() {
+            return;
+        }
+        match news {
+            BfdNews::Status(status) => self.watch.status = Some(status),
+            BfdNews::Changed { change, status } => {
+                self.watch.status = Some(status);
+                self.bfd_changed(now, change, shared);
+            }
+            BfdNews::Failed { reason } => self.bfd_failed(now, &reason, shared),
+        }
+        // How it is may matter as well as that it changed: the peer may have gone AdminDown.
+        self.release(now, shared);
+        self.tell_state(now, shared);
+    }
+
+    fn bfd_changed(&mut self, now: Instant, change: Change, shared: &mut Shared) {
+        let reason = change.cause.to_string();
+        self.record.journal.note(
+            now,
+            JournalEvent::Bfd {
+                from: change.from.to_string(),
+                to: change.to.to_string(),
+                reason: reason.clone(),
+            },
+        );
+        shared.emit(Event::Bfd {
+            peer: self.config.name.clone(),
+            state: change.to,
+            reason,
+        });
+        if !change.is_failure() || self.leaving.is_some() {
+            return;
+        }
+        let strict = self.config.bfd.is_some_and(|bfd| bfd.strict);
+        let hit = |state| state == State::Established || strict && state == State::OpenConfirm;
+        let lost = self
+            .slots
+            .iter()
+            .filter(|connection| hit(connection.state()));
+        let lost: Vec<_> = lost.map(|connection| connection.id).collect();
+        let notification = Notification::cease(subcode::cease::BFD_DOWN);
+        for id in lost {
+            self.end(now, id, Ending::Notify(notification.clone()), shared);
+        }
+    }
+
+    /// Without what its configuration demands a peer doesn't run; later it may be to be had.
+    fn bfd_failed(&mut self, now: Instant, reason: &str, shared: &mut Shared) {
+        self.watch.asked = None;
+        self.watch.status = None;
+        self.stop_dialling(shared);
+        let cause = Cause::Unusable {
+            reason: format!("no BFD: {reason}"),
+        };
+        let connections = self.slots.ids();
+        if connections.is_empty() {
+            self.retry(now, cause, false, shared);
+            return;
+        }
+        for id in connections {
+            self.end(now, id, Ending::Silent(cause.clone()), shared);
+        }
+    }
+
+    /// Says so if a session waits.
+    pub(super) fn tell_waiting(&mut self, now: Instant, shared: &mut Shared) {
+        if !self.watch.holds(&self.config) {
+            return;
+        }
+        let state = self
+            .watch
+            .status
+            .map_or(bfd::State::Down, |status| status.state);
+        let reason = "the BGP session is waiting for BFD".to_owned();
+        self.record.journal.note(
+            now,
+            JournalEvent::Bfd {
+                from: state.to_string(),
+                to: state.to_string(),
+                reason: reason.clone(),
+            },
+        );
+        shared.emit(Event::Bfd {
+            peer: self.config.name.clone(),
+            state,
+            reason,
+        });
+    }
+
+    /// Lets a session that waited go on, if it need not wait any longer.
+    fn release(&mut self, now: Instant, shared: &mut Shared) {
+        if self.watch.holds(&self.config) {
+            return;
+        }
+        for id in self.slots.ids() {
+            if let Some(connection) = self.slots.get(id) {
+                let effect = connection.release(now, &mut shared.rng);
+                self.apply(now, id, effect, shared);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_comes_and_goes_is_held_back_longer_and_longer() {
+        let mut now = Instant::now();
+        let cause = Cause::Sent(Notification::cease(subcode::cease::BFD_DOWN));
+        let other = Cause::Sent(Notification::hold_timer_expired());
+        let mut watch = Watch::default();
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            now += Duration::from_secs(20);
+            assert_eq!(watch.hold_back(now, &other), Duration::ZERO);
+            let wait = watch.hold_back(now, &cause);
+            waits.push(wait.as_secs());
+            now += wait;
+        }
+        assert_eq!(waits, [0, 0, 0, 10, 20, 40, 80, 160, 300, 300]);
+        // Calm for a while: forgiven.
+        now += HOLD_BACK_MAX + LOSSES_FORGOTTEN;
+        assert_eq!(watch.hold_back(now, &cause), Duration::ZERO);
+        assert_eq!(watch.losses, 1);
+    }
+}

@@ -1,0 +1,309 @@
+//! BFD's driver: a thread of its own, so that encoding a million routes can't delay a packet.
+//!
+//! It begins with the first session. Ports 3784 and 4784 are bound when a session needs them and
+//! belong to one program on a host: where another BFD speaker has them, the peers with BFD are
+//! told so, and the others don't notice.
+
+mod datagram;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::{debug, warn};
+
+use self::datagram::{Receiver, Sender};
+use super::sockopt::interface_index;
+use crate::bfd::{Arrival, Bfd, Hops, Input, Path, SOURCE_PORTS, SessionStatus, State};
+use crate::fsm::{self, BfdNews, BfdTarget};
+
+/// How often a peer is told how its session is, beside changes.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Datagrams taken from a socket before the timers have their turn. More than all sessions send
+/// while the thread is held up: what lies in the socket must not be taken for silence.
+const DATAGRAMS_PER_TURN: usize = 4096;
+
+/// What the driver of BGP asks for, for a peer by name.
+#[derive(Debug)]
+pub(super) enum Command {
+    Set(String, BfdTarget),
+    Remove(String),
+    AdminDown(String),
+}
+
+/// News for a peer by name.
+pub(super) type News = (String, BfdNews);
+
+/// Starts the thread. It ends with the sender of its commands.
+///
+/// # Errors
+/// No thread to be had.
+pub(super) fn spawn(
+    news: mpsc::UnboundedSender<News>,
+) -> io::Result<mpsc::UnboundedSender<Command>> {
+    let (sender, commands) = mpsc::unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::Builder::new()
+        .name("ferrolb-bfd".to_owned())
+        .spawn(move || runtime.block_on(Driver::new(commands, news).run()))?;
+    Ok(sender)
+}
+
+/// The answer to a command where there is no thread.
+pub(super) fn failed(command: Command, error: &io::Error) -> Option<fsm::Input> {
+    let Command::Set(peer, _) = command else {
+        return None;
+    };
+    let reason = format!("can't start its thread: {error}");
+    let news = BfdNews::Failed { reason };
+    Some(fsm::Input::Bfd { peer, news })
+}
+
+/// A session, and who wants it.
+#[derive(Debug)]
+struct Session {
+    sender: Sender,
+    /// Nobody left: AdminDown until then.
+    leaving: Option<Instant>,
+}
+
+struct Driver {
+    bfd: Bfd,
+    rng: fastrand::Rng,
+    peers: BTreeMap<String, Path>,
+    sessions: BTreeMap<Path, Session>,
+    receivers: BTreeMap<(Hops, bool), Receiver>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    news: mpsc::UnboundedSender<News>,
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    told: Instant,
+    ended: bool,
+}
+
+impl Driver {
+    fn new(commands: mpsc::UnboundedReceiver<Command>, news: mpsc::UnboundedSender<News>) -> Self {
+        // Discriminators are not to be guessed, so this seed comes from outside.
+        let mut rng = fastrand::Rng::new();
+        Self {
+            bfd: Bfd::new(rng.u64(..)),
+            rng,
+            peers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            receivers: BTreeMap::new(),
+            commands,
+            news,
+            timer: None,
+            told: Instant::now(),
+            ended: false,
+        }
+    }
+
+    async fn run(mut self) {
+        while !self.ended {
+            std::future::poll_fn(|cx| self.poll(cx)).await;
+            self.forget_departed();
+            self.tell_status();
+            self.set_timer();
+        }
+    }
+
+    /// Does whatever there is to do. Datagrams come before the timer.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut any = self.poll_datagrams(cx);
+        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            any = true;
+            match command {
+                Some(Command::Set(peer, target)) => self.set(peer, &target),
+                Some(Command::Remove(peer)) => self.remove(&peer),
+                Some(Command::AdminDown(peer)) => {
+                    if let Some(path) = self.peers.get(&peer).copied() {
+                        self.feed(Input::AdminDown { path });
+                    }
+                }
+                None => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        if let Some((_, sleep)) = &mut self.timer
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.timer = None;
+            any = true;
+            self.feed(Input::Timeout);
+        }
+        if any { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn poll_datagrams(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        let receivers = std::mem::take(&mut self.receivers);
+        for ((hops, _), receiver) in &receivers {
+            for _ in 0..DATAGRAMS_PER_TURN {
+                let Poll::Ready(datagram) = receiver.poll(cx) else {
+                    break;
+                };
+                any = true;
+                match datagram {
+                    Ok(datagram) => self.feed(Input::Received(Arrival {
+                        remote: datagram.remote,
+                        local: datagram.local,
+                        interface: datagram.interface,
+                        hops: *hops,
+                        ttl: datagram.ttl,
+                        octets: datagram.octets(),
+                    })),
+                    Err(error) => debug!("a datagram of BFD came to nothing: {error}"),
+                }
+            }
+        }
+        self.receivers = receivers;
+        any
+    }
+
+    /// One input, full drain.
+    fn feed(&mut self, input: Input<'_>) {
+        let now = now();
+        self.bfd.handle(now, input);
+        while let Some(change) = self.bfd.poll_output() {
+            let status = self.bfd.status().find(|status| status.path == change.path);
+            if let Some(status) = status {
+                self.tell(change.path, &BfdNews::Changed { change, status });
+            }
+        }
+        while let Some(transmit) = self.bfd.poll_transmit(now) {
+            if let Some(session) = self.sessions.get(&transmit.path)
+                && let Err(error) = session.sender.send(&transmit.octets)
+            {
+                // Lost like any other; if the path is dead, the silence tells.
+                debug!(peer = %transmit.path.remote, "can't send to a BFD peer: {error}");
+            }
+        }
+    }
+
+    fn tell(&self, path: Path, news: &BfdNews) {
+        for (peer, _) in self.peers.iter().filter(|(_, at)| **at == path) {
+            // Whoever isn't there any more needs no news.
+            drop(self.news.send((peer.clone(), news.clone())));
+        }
+    }
+
+    fn set(&mut self, peer: String, target: &BfdTarget) {
+        let path = match self.prepare(target) {
+            Ok(path) => path,
+            Err(error) => {
+                warn!(%peer, address = %target.remote, "no BFD: {error}");
+                let reason = error.to_string();
+                drop(self.news.send((peer, BfdNews::Failed { reason })));
+                return;
+            }
+        };
+        if self.peers.get(&peer).is_some_and(|old| *old != path) {
+            self.remove(&peer);
+        }
+        self.peers.insert(peer, path);
+        let config = target.config;
+        self.feed(Input::Set { path, config });
+        let back = self
+            .sessions
+            .get_mut(&path)
+            .is_some_and(|session| session.leaving.take().is_some());
+        if back
+            || self
+                .status(path)
+                .is_some_and(|s| s.state == State::AdminDown)
+        {
+            self.feed(Input::AdminUp { path });
+        }
+        if let Some(status) = self.status(path) {
+            self.tell(path, &BfdNews::Status(status));
+        }
+    }
+
+    /// Everything a session needs from the kernel.
+    fn prepare(&mut self, target: &BfdTarget) -> io::Result<Path> {
+        let interface = target.interface.as_deref().map(interface_index);
+        let path = Path {
+            remote: target.remote,
+            local: target.local,
+            interface: interface.transpose()?,
+            hops: target.hops,
+        };
+        let family = (path.hops, path.remote.is_ipv4());
+        if let Entry::Vacant(place) = self.receivers.entry(family) {
+            place.insert(Receiver::bind(path.hops, path.remote.is_ipv4())?);
+        }
+        if !self.sessions.contains_key(&path) {
+            let first = self.rng.u16(SOURCE_PORTS);
+            let sender = Sender::new(&path, target.interface.as_deref(), first)?;
+            let leaving = None;
+            self.sessions.insert(path, Session { sender, leaving });
+        }
+        Ok(path)
+    }
+
+    /// The peer has no more use for its session: without anybody else who has, it ends in order.
+    fn remove(&mut self, peer: &str) {
+        let Some(path) = self.peers.remove(peer) else {
+            return;
+        };
+        if self.peers.values().any(|other| *other == path) {
+            return;
+        }
+        let time = self.status(path).map(|status| status.remote_detection_time);
+        if let Some(session) = self.sessions.get_mut(&path) {
+            session.leaving = Some(Instant::now() + time.unwrap_or_default());
+        }
+        self.feed(Input::AdminDown { path });
+    }
+
+    fn forget_departed(&mut self) {
+        let now = Instant::now();
+        let bfd = &mut self.bfd;
+        self.sessions.retain(|path, session| {
+            let departed = session.leaving.is_some_and(|until| until <= now);
+            if departed {
+                bfd.handle(now.into_std(), Input::Remove { path: *path });
+            }
+            !departed
+        });
+    }
+
+    fn status(&self, path: Path) -> Option<SessionStatus> {
+        self.bfd.status().find(|status| status.path == path)
+    }
+
+    fn tell_status(&mut self) {
+        if self.told + STATUS_INTERVAL > Instant::now() {
+            return;
+        }
+        self.told = Instant::now();
+        for status in self.bfd.status() {
+            self.tell(status.path, &BfdNews::Status(status));
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let leaving = self.sessions.values().filter_map(|session| session.leaving);
+        let due = self.bfd.poll_timeout().map(Instant::from_std);
+        let wanted = leaving.chain(due).min();
+        if wanted == self.timer.as_ref().map(|(at, _)| *at) {
+            return;
+        }
+        self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at))));
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
