@@ -2,6 +2,7 @@
 //! benchmarks (`bench`).
 
 mod bench;
+mod fuzz;
 mod interop;
 mod layers;
 mod setup;

@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "docker.io",
     "etcd-server",
     "frr",
+    "g++",
     "gcc",
     "git",
     "gobgpd",

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::step::{announce, cargo, seconds, show_and_run, target_directory};
-use crate::{interop, layers, setup};
+use crate::{fuzz, interop, layers, setup};
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -40,6 +40,8 @@ pub(crate) enum Step {
     Deny,
     /// Unit and doc tests of all crates
     Unit,
+    /// The fuzz targets, for a minute in all
+    Fuzz,
     /// The static release binary that the lab runs
     Binary,
     /// The Kubernetes programs, built once
@@ -66,6 +68,7 @@ impl Step {
             Self::Layers => "who may depend on whom",
             Self::Deny => "licences and sources of dependencies",
             Self::Unit => "unit and doc tests of all crates",
+            Self::Fuzz => "the fuzz targets, a minute in all (built once: 2 minutes)",
             Self::Binary => "the static release binary that the lab runs",
             Self::Kubernetes => "Kubernetes programs (7 minutes the first time, then cached)",
             Self::Lab => "interop tests: real routers, real Kubernetes",
@@ -103,6 +106,7 @@ impl Step {
             Self::Unit => show_and_run(
                 cargo(&["test", "--workspace", "--no-fail-fast", "--"]).args(&options.filters),
             ),
+            Self::Fuzz => fuzz::run(),
             Self::Binary => binary(),
             Self::Kubernetes => setup::kubernetes(),
             Self::Lab => lab(&options.filters),

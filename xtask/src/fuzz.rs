@@ -1,0 +1,113 @@
+//! The fuzz targets for a minute in all: under libFuzzer where there is a nightly toolchain, else as
+//! property tests.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::step::{cargo, command, root, show_and_run, succeeds, target_directory};
+
+/// Seconds for each target.
+const SECONDS: u32 = 7;
+
+/// What cargo-fuzz builds with: coverage for libFuzzer, AddressSanitizer, checks as in debug.
+const FLAGS: &[&str] = &[
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cllvm-args=-simplifycfg-branch-fold-threshold=0",
+    "--cfg=fuzzing",
+    "-Ccodegen-units=1",
+    "-Cdebug-assertions",
+    "-Coverflow-checks",
+    "-Zsanitizer=address",
+];
+
+/// Runs all of them.
+///
+/// # Errors
+/// When one finds something; libFuzzer says where the input lies.
+pub(crate) fn run() -> Result<()> {
+    if let Some(missing) = missing() {
+        println!("    {missing}: the targets run as property tests instead");
+        return property_tests(None);
+    }
+    let corpus = root().join("fuzz/corpus");
+    property_tests(Some(&corpus.to_string_lossy()))?;
+    let folder = target_directory()?.join("fuzz");
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    show_and_run(
+        command("rustup", &["run", "nightly", "cargo", "build", "--release"])
+            .args(["--manifest-path=fuzz/Cargo.toml", "--bins", "--locked"])
+            .args(["--target", &triple])
+            .env("CARGO_TARGET_DIR", &folder)
+            .env("RUSTFLAGS", FLAGS.join(" ")),
+    )?;
+    for target in targets()? {
+        let program = folder.join(&triple).join("release").join(&target);
+        search(&target, &program, &corpus.join(&target))?;
+    }
+    Ok(())
+}
+
+/// Runs one target, its many lines going into a file.
+fn search(target: &str, program: &Path, corpus: &Path) -> Result<()> {
+    let artifacts = root().join("fuzz/artifacts").join(target);
+    fs::create_dir_all(&artifacts)?;
+    let log = artifacts.join("log");
+    let outcome = show_and_run(
+        command(&program.to_string_lossy(), &[])
+            .arg(format!("-max_total_time={SECONDS}"))
+            .args(["-print_funcs=0", "-timeout=10", "-malloc_limit_mb=64"])
+            .arg(format!("-artifact_prefix={}/", artifacts.display()))
+            .arg(corpus)
+            .stderr(File::create(&log)?),
+    );
+    let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    if outcome.is_err() {
+        let tail = &lines[lines.len().saturating_sub(50)..];
+        println!("{}\n    all of it: {}", tail.join("\n"), log.display());
+    } else if let Some(done) = lines.iter().find(|line| line.contains(" DONE ")) {
+        println!("    {done}");
+    }
+    outcome.with_context(|| format!("target {target}; fuzz/README.md says how to look into it"))
+}
+
+/// What keeps libFuzzer from being built.
+fn missing() -> Option<&'static str> {
+    if !succeeds(&mut command("rustup", &["run", "nightly", "rustc", "-V"])) {
+        Some("no nightly toolchain (rustup toolchain install nightly)")
+    } else if !succeeds(&mut command("c++", &["--version"])) {
+        Some("no C++ compiler (apt-get install g++)")
+    } else {
+        None
+    }
+}
+
+/// The targets on stable, over their seeds, which go into a folder too if one is given.
+fn property_tests(seeds_to: Option<&str>) -> Result<()> {
+    let mut test = cargo(&["test", "-q", "-p", "ferrolb-bgp", "--test", "fuzz_targets"]);
+    if let Some(folder) = seeds_to {
+        test.env("FERROLB_SEEDS_TO", folder);
+    }
+    show_and_run(&mut test)
+}
+
+/// The targets' names, as their files are called.
+fn targets() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root().join("fuzz/fuzz_targets")).context("fuzz/fuzz_targets")? {
+        let path = entry?.path();
+        names.extend(
+            path.file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned()),
+        );
+    }
+    ensure!(!names.is_empty(), "no target in fuzz/fuzz_targets");
+    names.sort();
+    Ok(names)
+}
