@@ -88,9 +88,13 @@ impl Driver {
     /// Runs until the machine says that it has stopped.
     pub(super) async fn run(mut self) {
         while !self.stopped {
-            let happenings = std::future::poll_fn(|cx| self.poll(cx)).await;
+            let mut due = false;
+            let happenings = std::future::poll_fn(|cx| self.poll(cx, &mut due)).await;
             for happening in happenings {
                 self.take(happening);
+            }
+            if due {
+                self.time_out().await;
             }
             let more = self.write_all();
             self.set_timer();
@@ -100,15 +104,27 @@ impl Driver {
         }
     }
 
-    /// Everything that happened. Octets come before the timer, so that a late look at a socket
-    /// is not taken for a silent peer.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Happening>> {
+    /// The timer's time has come. Octets come first, so that a late look at a socket is not taken for
+    /// a silent peer: after a pause (SIGSTOP, a suspended machine) the runtime may fire its timers
+    /// before it asks the kernel what arrived meanwhile, and asks when everybody has yielded.
+    async fn time_out(&mut self) {
+        tokio::task::yield_now().await;
         let mut found = Vec::new();
-        for (id, socket) in &mut self.sockets {
-            if let Poll::Ready(progress) = socket.poll(cx, &mut self.buffer) {
-                found.push(happening(*id, progress));
-            }
+        std::future::poll_fn(|cx| {
+            self.poll_sockets(cx, &mut found);
+            Poll::Ready(())
+        })
+        .await;
+        for happening in found {
+            self.take(happening);
         }
+        self.feed(Input::Timeout);
+    }
+
+    /// Everything that happened, and whether the timer's time has come.
+    fn poll(&mut self, cx: &mut Context<'_>, due: &mut bool) -> Poll<Vec<Happening>> {
+        let mut found = Vec::new();
+        self.poll_sockets(cx, &mut found);
         self.poll_commands(cx, &mut found);
         if let Some((_, news)) = &mut self.bfd.0 {
             while let Poll::Ready(Some((peer, news))) = news.poll_recv(cx) {
@@ -122,12 +138,20 @@ impl Driver {
             && sleep.as_mut().poll(cx).is_ready()
         {
             self.timer = None;
-            found.push(Happening::Input(Input::Timeout));
+            *due = true;
         }
-        if found.is_empty() {
+        if found.is_empty() && !*due {
             Poll::Pending
         } else {
             Poll::Ready(found)
+        }
+    }
+
+    fn poll_sockets(&mut self, cx: &mut Context<'_>, found: &mut Vec<Happening>) {
+        for (id, socket) in &mut self.sockets {
+            if let Poll::Ready(progress) = socket.poll(cx, &mut self.buffer) {
+                found.push(happening(*id, progress));
+            }
         }
     }
 
