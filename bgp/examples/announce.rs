@@ -43,6 +43,9 @@ struct Options {
     /// A prefix to announce (repeat for more)
     #[arg(long = "prefix", value_name = "PREFIX")]
     prefixes: Vec<IpNet>,
+    /// A file with prefixes to announce, one per line
+    #[arg(long, value_name = "FILE")]
+    prefix_file: Option<PathBuf>,
     /// A community for every prefix, such as 64700:120 (repeat for more)
     #[arg(long = "community", value_name = "COMMUNITY")]
     communities: Vec<Community>,
@@ -105,6 +108,9 @@ struct Options {
     /// Print what the router announces
     #[arg(long)]
     receive: bool,
+    /// What the router's operator reads when we leave (RFC 9003)
+    #[arg(long, default_value = "announce was interrupted")]
+    shutdown_text: String,
     /// Say more (RUST_LOG says it finer)
     #[arg(long, short)]
     verbose: bool,
@@ -141,14 +147,14 @@ async fn main() -> Result<(), Failure> {
     })?;
     let name = options.peer.ip().to_string();
     handle.set_peer(peer(&options, &name)?)?;
-    handle.routes(vec![routes(&options, name)]);
+    handle.routes(vec![routes(&options, name)?]);
     handle.open_gate();
 
     loop {
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                handle.shutdown("announce was interrupted", Farewell::Withdraw).await;
+                handle.shutdown(options.shutdown_text, Farewell::Withdraw).await;
                 return Ok(());
             }
             event = events.recv() => match event {
@@ -211,7 +217,7 @@ fn bfd(options: &Options) -> Result<Option<BfdOptions>, Failure> {
     }))
 }
 
-fn routes(options: &Options, peer: String) -> PeerRoutes {
+fn routes(options: &Options, peer: String) -> Result<PeerRoutes, Failure> {
     let mut attributes = RouteAttributes {
         local_pref: options.local_pref,
         communities: options.communities.clone(),
@@ -221,14 +227,20 @@ fn routes(options: &Options, peer: String) -> PeerRoutes {
     attributes.communities.sort();
     attributes.large_communities.sort();
     let route = Arc::new(attributes);
-    let changes = options
-        .prefixes
+    let mut prefixes = options.prefixes.clone();
+    if let Some(file) = &options.prefix_file {
+        let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        for line in text.lines() {
+            prefixes.push(line.parse().map_err(|e| format!("{line}: {e}"))?);
+        }
+    }
+    let changes = prefixes
         .iter()
         .map(|prefix| (prefix.trunc(), Some(route.clone())));
-    PeerRoutes {
+    Ok(PeerRoutes {
         peer,
         changes: changes.collect(),
-    }
+    })
 }
 
 fn print_update(update: &ferrolb_bgp::wire::Update) {

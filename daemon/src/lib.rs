@@ -9,7 +9,6 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod damping;
 pub mod decide;
 pub mod demo;
 pub mod desired;

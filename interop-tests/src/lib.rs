@@ -15,6 +15,7 @@
 //! });
 //! ```
 
+pub mod announce;
 pub mod containers;
 pub mod ferrolb;
 pub mod kube;

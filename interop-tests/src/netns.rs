@@ -277,30 +277,42 @@ impl Link {
     /// # Errors
     /// When `nft` fails, for example because the link is cut already.
     pub fn cut(&self) -> Result<()> {
-        for (namespace, interface) in &self.ends {
-            let rules = format!(
-                "table netdev {table} {{ chain cut {{ type filter hook ingress device {interface} \
-                 priority -500; policy drop; }}; }}",
-                table = table(interface)
-            );
-            nft(namespace, &rules)?;
-        }
-        Ok(())
+        self.ends.iter().try_for_each(cut)
     }
 
-    /// Undoes [`Link::cut`].
+    /// As [`Link::cut`], in one direction only: what would arrive in this namespace is lost.
     ///
     /// # Errors
-    /// When `nft` fails, for example because the link was not cut.
+    /// When `nft` fails, or the link doesn't end there.
+    pub fn cut_towards(&self, namespace: &Namespace) -> Result<()> {
+        let end = self.ends.iter().find(|(name, _)| *name == namespace.name);
+        cut(end.with_context(|| format!("no end in {}", namespace.name))?)
+    }
+
+    /// Undoes [`Link::cut`] and [`Link::cut_towards`].
+    ///
+    /// # Errors
+    /// When `nft` fails.
     pub fn mend(&self) -> Result<()> {
         for (namespace, interface) in &self.ends {
+            // Added first, so that there is one to delete.
+            let table = table(interface);
             nft(
                 namespace,
-                &format!("delete table netdev {}", table(interface)),
+                &format!("add table netdev {table}; delete table netdev {table}"),
             )?;
         }
         Ok(())
     }
+}
+
+fn cut((namespace, interface): &(String, String)) -> Result<()> {
+    let rules = format!(
+        "table netdev {table} {{ chain cut {{ type filter hook ingress device {interface} \
+         priority -500; policy drop; }}; }}",
+        table = table(interface)
+    );
+    nft(namespace, &rules)
 }
 
 /// The table that cuts an interface. The prefix keeps it apart from words of nft's language.

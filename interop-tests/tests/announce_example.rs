@@ -2,21 +2,14 @@
 //! without Kubernetes.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::process::{Daemon, Scratch, run, scenario, signal_pid};
-use ferrolb_interop_tests::router::{
-    Kind, RouteEntry, Router, await_kernel, await_sessions, await_table,
-};
-use ferrolb_interop_tests::topology::{
-    MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology,
-};
+use anyhow::{Result, ensure};
+use ferrolb_interop_tests::announce::Announcer;
+use ferrolb_interop_tests::process::{Daemon, Scratch, scenario, signal_pid};
+use ferrolb_interop_tests::router::{Kind, RouteEntry, Router, await_kernel, await_table};
+use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
 use ferrolb_interop_tests::wait::holds;
 
 const UP: Duration = Duration::from_secs(20);
@@ -24,41 +17,15 @@ const HOLD_TIME: Duration = Duration::from_secs(3);
 /// What needs no timer is done within this, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// Builds the example once.
-fn program() -> Result<PathBuf> {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(program) = PROGRAM.get() {
-        return Ok(program.clone());
-    }
-    let cargo = std::env::var("CARGO").context("to be run by cargo")?;
-    let messages = run(Command::new(cargo)
-        .args(["build", "--quiet", "--message-format=json"])
-        .args(["-p", "ferrolb-bgp", "--example", "announce"]))?;
-    let program = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .context("cargo named no executable")?;
-    Ok(PROGRAM.get_or_init(|| program).clone())
-}
-
-/// Starts the example in a node, announcing an address of each family.
-fn announce(scratch: &Scratch, node: &Node, peer_asn: u32, more: &[&str]) -> Result<Daemon> {
-    let mut command = node.namespace.command(program()?);
-    command.args(["--local-asn", &NODE_ASN.to_string()]);
-    command.args(["--peer-asn", &peer_asn.to_string()]);
-    command.args(["--hold-time", &HOLD_TIME.as_secs().to_string()]);
-    command.args(["--next-hop6", &node.ipv6.to_string()]);
-    command.args(["--prefix", "203.0.113.10/32"]);
-    command.args(["--prefix", "2001:db8:113::10/128"]);
-    command.args(["--community", "64700:120", "--large-community", "64700:1:2"]);
-    command.args(more);
-    Daemon::start(scratch, &format!("announce-{}", node.name), &command)
-}
-
-/// Over IPv4 to the router.
-fn announce_over_ipv4(scratch: &Scratch, node: &Node, peer_asn: u32) -> Result<Daemon> {
-    announce(scratch, node, peer_asn, &["--peer", &TOR_IPV4.to_string()])
+/// Starts the example in a node, announcing an address of each family to the router over IPv4.
+fn announce(scratch: &Scratch, node: &Node) -> Result<Daemon> {
+    Announcer::new(scratch, node)
+        .with("--peer", TOR_IPV4)
+        .with("--prefix", "203.0.113.10/32")
+        .with("--prefix", "2001:db8:113::10/128")
+        .with("--community", "64700:120")
+        .with("--large-community", "64700:1:2")
+        .start()
 }
 
 /// What the router is to hold of these nodes.
@@ -100,7 +67,7 @@ fn life(kind: Kind) {
         router.start()?;
         let mut announcers = Vec::new();
         for node in &nodes {
-            announcers.push(announce_over_ipv4(scratch, node, TOR_ASN)?);
+            announcers.push(announce(scratch, node)?);
         }
         reached(&*router, &rack, &nodes, UP)?;
 
@@ -112,7 +79,7 @@ fn life(kind: Kind) {
         announcers[1].kill()?;
         reached(&*router, &rack, &nodes[..1], AT_ONCE)?;
 
-        announcers[1] = announce_over_ipv4(scratch, nodes[1], TOR_ASN)?;
+        announcers[1] = announce(scratch, nodes[1])?;
         reached(&*router, &rack, &nodes[..2], UP)?;
         nodes[1].uplink.cut()?;
         reached(&*router, &rack, &nodes[..1], HOLD_TIME * 2)?;
@@ -144,71 +111,4 @@ fn bird_learns_and_forgets() {
 #[test]
 fn gobgp_learns_and_forgets() {
     life(Kind::Gobgp);
-}
-
-#[test]
-fn ibgp_carries_the_local_preference() {
-    for kind in Kind::ALL {
-        scenario(&format!("announce-ibgp-{kind:?}"), |scratch| {
-            let rack = Topology::new(1)?;
-            let node = &rack.nodes[0];
-            let mut router = kind.router(scratch, &rack.tor, "ibgp");
-            router.start()?;
-            let more = ["--peer", &TOR_IPV4.to_string(), "--local-pref", "150"];
-            let _announcer = announce(scratch, node, NODE_ASN, &more)?;
-            let routes = expected(&[node])?.into_iter();
-            let routes = routes.map(|route| route.local_pref(150)).collect();
-            await_table(&*router, &routes, UP)
-        });
-    }
-}
-
-#[test]
-fn an_ipv6_session_carries_ipv6_routes() {
-    for kind in Kind::ALL {
-        scenario(&format!("announce-ipv6-{kind:?}"), |scratch| {
-            let rack = Topology::new(1)?;
-            let node = &rack.nodes[0];
-            let mut router = kind.router(scratch, &rack.tor, "ebgp");
-            router.start()?;
-            let more = ["--peer", &TOR_IPV6.to_string()];
-            let _announcer = announce(scratch, node, TOR_ASN, &more)?;
-            let mut routes = expected(&[node])?;
-            routes.retain(|route| route.next_hop.is_ipv6());
-            await_table(&*router, &routes, UP)
-        });
-    }
-}
-
-#[test]
-fn md5_needs_the_right_password() {
-    for kind in Kind::ALL {
-        scenario(&format!("announce-md5-{kind:?}"), |scratch| {
-            let rack = Topology::new(3)?;
-            let mut router = kind.router(scratch, &rack.tor, "md5");
-            router.start()?;
-            let mut announcers = Vec::new();
-            for (node, password) in rack
-                .nodes
-                .iter()
-                .zip([Some(MD5_PASSWORD), Some("wrong"), None])
-            {
-                let peer = TOR_IPV4.to_string();
-                let file = scratch.file(&format!("{}.password", node.name));
-                let file_name = file.to_string_lossy();
-                let mut more = vec!["--peer", &peer];
-                if let Some(password) = password {
-                    fs::write(&file, password)?;
-                    more.extend(["--password-file", &file_name]);
-                }
-                announcers.push(announce(scratch, node, TOR_ASN, &more)?);
-            }
-            let right = &rack.nodes[0];
-            await_table(&*router, &expected(&[right])?, UP)?;
-            let only = BTreeSet::from([IpAddr::V4(right.ipv4)]);
-            holds("only one session", Duration::from_secs(4), || {
-                await_sessions(&*router, &only, Duration::ZERO)
-            })
-        });
-    }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
-use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted};
+use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, version_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, run};
 use crate::wait::until;
@@ -68,6 +68,29 @@ impl<'lab> Bird<'lab> {
     fn take(&mut self) -> Result<Daemon> {
         self.daemon.take().context("BIRD is not running")
     }
+
+    /// The protocol of a neighbour, as `show protocols all` describes it.
+    fn protocol(&self, peer: IpAddr) -> Result<String> {
+        let protocols = self.birdc("show protocols all")?;
+        let wanted = format!("Neighbor address: {peer}");
+        let found = protocols
+            .split("\n\n")
+            .find(|protocol| protocol.lines().any(|line| line.trim() == wanted));
+        Ok(found
+            .with_context(|| format!("no neighbor {peer}: {protocols}"))?
+            .trim_start()
+            .to_owned())
+    }
+
+    fn protocol_name(&self, peer: IpAddr) -> Result<String> {
+        let protocol = self.protocol(peer)?;
+        // After the greeting and the title, for the first of them.
+        let mut lines = protocol.lines();
+        let line = lines
+            .find(|line| line.contains(" BGP "))
+            .with_context(|| protocol.clone())?;
+        Ok(line.split(' ').next().unwrap_or_default().to_owned())
+    }
 }
 
 impl Router for Bird<'_> {
@@ -125,6 +148,46 @@ impl Router for Bird<'_> {
     fn refused(&self) -> Result<BTreeSet<IpNet>> {
         let routes = read_routes(&self.birdc("show route filtered all")?)?;
         Ok(routes.into_iter().map(|route| route.prefix).collect())
+    }
+
+    fn version(&self) -> Result<String> {
+        version_of(Command::new("bird").arg("--version"))
+    }
+
+    fn describe(&self, prefix: IpNet) -> Result<String> {
+        // Its error for "no such route" is an answer too.
+        Ok(self
+            .birdc(&format!("show route for {prefix} all"))
+            .unwrap_or_default())
+    }
+
+    fn updates_from(&self, peer: IpAddr) -> Result<u64> {
+        // One row "Import updates" per channel, counted in prefixes.
+        let protocol = self.protocol(peer)?;
+        let counts = protocol.lines().filter_map(|line| {
+            line.trim()
+                .strip_prefix("Import updates:")?
+                .split_whitespace()
+                .next()
+        });
+        counts.map(|count| Ok(count.parse::<u64>()?)).sum()
+    }
+
+    fn log(&self) -> Result<String> {
+        self.daemon
+            .as_ref()
+            .context("BIRD is not running")?
+            .log_text()
+    }
+
+    fn refresh(&self, peer: IpAddr) -> Result<()> {
+        self.birdc(&format!("reload in {}", self.protocol_name(peer)?))
+            .map(drop)
+    }
+
+    fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {
+        self.birdc(&format!("disable {} \"{text}\"", self.protocol_name(peer)?))
+            .map(drop)
     }
 }
 

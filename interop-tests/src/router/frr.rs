@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::{Deserializer, Value};
 
-use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of};
+use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of, version_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, run};
 use crate::wait::until;
@@ -132,7 +132,14 @@ impl Router for Frr<'_> {
             run(Command::new("chown").arg("frr:frr").arg(&folder))?;
         }
         fs::write(self.folders()[0].join("vtysh.conf"), "")?;
-        for program in ["zebra", "bgpd"] {
+        let wants_bfd = fs::read_to_string(&self.configuration)?
+            .lines()
+            .any(|line| line == "bfd");
+        let programs = ["zebra", "bfdd", "bgpd"];
+        for program in programs
+            .into_iter()
+            .filter(|program| *program != "bfdd" || wants_bfd)
+        {
             let daemon = self.start_daemon(program)?;
             self.daemons.insert(0, daemon);
         }
@@ -194,6 +201,49 @@ impl Router for Frr<'_> {
             }
         }
         Ok(refused)
+    }
+
+    fn version(&self) -> Result<String> {
+        version_of(Command::new("/usr/lib/frr/bgpd").arg("--version"))
+    }
+
+    fn describe(&self, prefix: IpNet) -> Result<String> {
+        let family = if prefix.addr().is_ipv4() {
+            "ipv4"
+        } else {
+            "ipv6"
+        };
+        self.vtysh_to("bgpd", &format!("show bgp {family} unicast {prefix} json"))
+    }
+
+    fn updates_from(&self, peer: IpAddr) -> Result<u64> {
+        let neighbors = self.show(&[&format!("show bgp neighbors {peer} json")])?;
+        let neighbor = neighbors.first().context("no answer")?;
+        let count = &neighbor[peer.to_string()]["messageStats"]["updatesRecv"];
+        count
+            .as_u64()
+            .with_context(|| format!("{peer}: {neighbor}"))
+    }
+
+    fn log(&self) -> Result<String> {
+        self.bgpd()?.log_text()
+    }
+
+    fn refresh(&self, peer: IpAddr) -> Result<()> {
+        for family in ["ipv4", "ipv6"] {
+            self.vtysh_to("bgpd", &format!("clear bgp {family} {peer} in"))?;
+        }
+        Ok(())
+    }
+
+    fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {
+        let mut command = Command::new("vtysh");
+        command.args(["-N", self.namespace.name(), "-d", "bgpd"]);
+        let shutdown = format!("neighbor {peer} shutdown message {text}");
+        for line in ["configure terminal", "router bgp", &shutdown] {
+            command.args(["-c", line]);
+        }
+        run(&mut command).map(drop)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of};
+use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch};
 use crate::wait::until;
@@ -136,6 +137,49 @@ impl Router for Gobgp<'_> {
             }
         }
         Ok(refused)
+    }
+
+    fn version(&self) -> Result<String> {
+        version_of(Command::new("gobgpd").arg("--version"))
+    }
+
+    fn describe(&self, prefix: IpNet) -> Result<String> {
+        let family = if prefix.addr().is_ipv4() {
+            "ipv4"
+        } else {
+            "ipv6"
+        };
+        let prefix = prefix.to_string();
+        self.namespace
+            .run("gobgp", &["-j", "global", "rib", &prefix, "-a", family])
+    }
+
+    fn updates_from(&self, peer: IpAddr) -> Result<u64> {
+        let neighbor = self.show(&["neighbor", &peer.to_string()])?;
+        // Zero isn't printed.
+        Ok(neighbor["state"]["messages"]["received"]["update"]
+            .as_u64()
+            .unwrap_or(0))
+    }
+
+    fn log(&self) -> Result<String> {
+        self.daemon
+            .as_ref()
+            .context("GoBGP is not running")?
+            .log_text()
+    }
+
+    fn refresh(&self, peer: IpAddr) -> Result<()> {
+        self.namespace
+            .run("gobgp", &["neighbor", &peer.to_string(), "softresetin"])
+            .map(drop)
+    }
+
+    fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {
+        let peer = peer.to_string();
+        self.namespace
+            .run("gobgp", &["neighbor", &peer, "shutdown", "--reason", text])
+            .map(drop)
     }
 }
 

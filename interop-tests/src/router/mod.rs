@@ -2,22 +2,27 @@
 //! asked through its own command line.
 
 mod bird;
+mod exabgp;
 mod frr;
 mod gobgp;
+mod openbgpd;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug, Display};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
 pub use bird::Bird;
+pub use exabgp::Exabgp;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
+pub use openbgpd::Openbgpd;
 
 use crate::netns::Namespace;
 use crate::process::Scratch;
@@ -117,7 +122,7 @@ impl Display for RouteEntry {
 }
 
 /// A top-of-rack router in a namespace of its own. Dropping it kills it.
-pub trait Router: Debug {
+pub trait Router: Debug + Sync {
     /// Its product's name, for messages.
     fn name(&self) -> &'static str;
 
@@ -161,6 +166,43 @@ pub trait Router: Debug {
     /// # Errors
     /// When the router does not answer.
     fn refused(&self) -> Result<BTreeSet<IpNet>>;
+
+    /// Its version, as its package or program has it.
+    ///
+    /// # Errors
+    /// When it does not say.
+    fn version(&self) -> Result<String>;
+
+    /// What it knows of one prefix, in its own words.
+    ///
+    /// # Errors
+    /// When the router does not answer.
+    fn describe(&self, prefix: IpNet) -> Result<String>;
+
+    /// How many UPDATEs it has received from a peer, End-of-RIB included, in this session or since ever.
+    ///
+    /// # Errors
+    /// When it does not answer or knows no such peer.
+    fn updates_from(&self, peer: IpAddr) -> Result<u64>;
+
+    /// Everything it has written to its log.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    fn log(&self) -> Result<String>;
+
+    /// Asks a peer for all its routes again (RFC 2918), as an operator does.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such command.
+    fn refresh(&self, peer: IpAddr) -> Result<()>;
+
+    /// Ends a peer's session by Cease/Administrative Shutdown with this text (RFC 9003) where the router can
+    /// send one; the peer stays down.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such command.
+    fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()>;
 }
 
 /// Which router.
@@ -172,14 +214,17 @@ pub enum Kind {
     Bird,
     /// GoBGP; has no kernel routes.
     Gobgp,
+    /// OpenBGPD; has no kernel routes on Linux.
+    Openbgpd,
+    /// ExaBGP; tells its routes to a program, and filters none.
+    Exabgp,
 }
 
 impl Kind {
-    /// All that Debian has for us.
-    pub const ALL: [Self; 3] = [Self::Frr, Self::Bird, Self::Gobgp];
+    /// Those that filter, and that the daemon's tests run against.
+    pub const FILTERING: [Self; 3] = [Self::Frr, Self::Bird, Self::Gobgp];
 
-    /// The router with the configuration `peering-examples/ROUTER/EXAMPLE.*` (`ebgp`, `ibgp` or
-    /// `md5`), not yet started.
+    /// The router with the configuration `peering-examples/ROUTER/EXAMPLE.*`, not yet started.
     #[must_use]
     pub fn router<'lab>(
         self,
@@ -191,6 +236,8 @@ impl Kind {
             Self::Frr => Box::new(Frr::new(scratch, namespace, example)),
             Self::Bird => Box::new(Bird::new(scratch, namespace, example)),
             Self::Gobgp => Box::new(Gobgp::new(scratch, namespace, example)),
+            Self::Openbgpd => Box::new(Openbgpd::new(scratch, namespace, example)),
+            Self::Exabgp => Box::new(Exabgp::new(scratch, namespace, example)),
         }
     }
 }
@@ -209,6 +256,8 @@ impl Kind {
             Self::Frr => frr::table_by(ask),
             Self::Bird => bird::table_by(ask),
             Self::Gobgp => gobgp::table_by(ask),
+            Self::Openbgpd => openbgpd::table_by(ask),
+            Self::Exabgp => bail!("ExaBGP keeps no table to be asked for"),
         }
     }
 }
@@ -304,6 +353,19 @@ fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
 fn strings(array: &Value) -> Vec<String> {
     let items = array.as_array().map_or(&[][..], Vec::as_slice);
     sorted(items.iter().filter_map(Value::as_str).map(str::to_owned))
+}
+
+/// What a program says of its version: the last word of the first line.
+fn version_of(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    // BIRD tells it to stderr.
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let words = text.lines().next().unwrap_or_default().split_whitespace();
+    words
+        .last()
+        .map(str::to_owned)
+        .with_context(|| format!("{command:?} said nothing"))
 }
 
 fn text(value: &Value) -> Result<&str> {

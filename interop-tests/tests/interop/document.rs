@@ -1,0 +1,157 @@
+//! docs/interop.md: one column of its table and one list of what is lacking per router. A run compares its own part with
+//! what stands there; with UPDATE_DOCS=1 it writes it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::rows::GROUPS;
+
+const PATH: &str = "docs/interop.md";
+const INTRODUCTION: &str = include_str!("introduction.md");
+const ROW: &str = "RFC, and what was run";
+
+/// What one router did.
+pub(crate) struct Column {
+    router: String,
+    /// By row: why it was not run, or nothing.
+    cells: BTreeMap<String, Option<String>>,
+}
+
+impl Column {
+    pub(crate) fn new(router: &str, version: &str) -> Self {
+        Self {
+            router: format!("{router} {version}"),
+            cells: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn cell(&mut self, row: &str, lacks: Option<&str>) {
+        self.cells.insert(row.to_owned(), lacks.map(str::to_owned));
+    }
+
+    fn product(&self) -> &str {
+        self.router.split(' ').next().unwrap_or_default()
+    }
+}
+
+/// Compares a router's column with the document, or with UPDATE_DOCS=1 puts it there.
+///
+/// # Errors
+/// When they differ, or the document can't be read or written.
+pub(crate) fn check(column: &Column) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PATH);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let mut columns = read(&text);
+    match columns
+        .iter_mut()
+        .find(|other| other.product() == column.product())
+    {
+        Some(other) => {
+            other.router.clone_from(&column.router);
+            other.cells.clone_from(&column.cells);
+        }
+        None => columns.push(Column {
+            router: column.router.clone(),
+            cells: column.cells.clone(),
+        }),
+    }
+    columns.sort_by(|a, b| a.router.cmp(&b.router));
+    let new = write(&columns)?;
+    if new == text {
+        return Ok(());
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        return fs::write(&path, new).with_context(|| PATH.to_owned());
+    }
+    let differs = new
+        .lines()
+        .find(|line| !text.lines().any(|old| old == *line));
+    ensure!(
+        false,
+        "{PATH} says something else than what ran; UPDATE_DOCS=1 writes it anew. For example: {}",
+        differs.unwrap_or("a line too many")
+    );
+    Ok(())
+}
+
+/// Reads the table and the lists back.
+fn read(text: &str) -> Vec<Column> {
+    let mut rows = text.lines().filter(|line| line.starts_with('|')).map(cells);
+    let Some(head) = rows.next() else {
+        return Vec::new();
+    };
+    let mut columns: Vec<Column> = head
+        .iter()
+        .skip(1)
+        .map(|router| Column {
+            router: router.clone(),
+            cells: BTreeMap::new(),
+        })
+        .collect();
+    for row in rows.skip(1) {
+        for (column, cell) in columns.iter_mut().zip(row.iter().skip(1)) {
+            let lacks = (cell != "yes").then(String::new);
+            column.cells.insert(row[0].clone(), lacks);
+        }
+    }
+    // "- BIRD 2.0.12, row: reason"
+    for line in text.lines().filter_map(|line| line.strip_prefix("- **")) {
+        let Some((router, (row, reason))) = line
+            .split_once("**, ")
+            .and_then(|(router, rest)| Some((router, rest.split_once(" — ")?)))
+        else {
+            continue;
+        };
+        if let Some(column) = columns.iter_mut().find(|column| column.router == router) {
+            column.cells.insert(row.to_owned(), Some(reason.to_owned()));
+        }
+    }
+    columns
+}
+
+fn cells(line: &str) -> Vec<String> {
+    line.trim_matches('|')
+        .split('|')
+        .map(|cell| cell.trim().to_owned())
+        .collect()
+}
+
+fn write(columns: &[Column]) -> Result<String> {
+    let mut text = INTRODUCTION.to_owned();
+    let routers: Vec<&str> = columns
+        .iter()
+        .map(|column| column.router.as_str())
+        .collect();
+    writeln!(text, "\n| {ROW} | {} |", routers.join(" | "))?;
+    writeln!(text, "|---|{}", "---|".repeat(columns.len()))?;
+    let rows: Vec<&str> = GROUPS
+        .iter()
+        .flat_map(|group| group.rows)
+        .map(|row| row.title)
+        .collect();
+    for row in &rows {
+        write!(text, "| {row} |")?;
+        for column in columns {
+            let word = match column.cells.get(*row) {
+                Some(None) => "yes",
+                Some(Some(_)) => "–",
+                None => "?",
+            };
+            write!(text, " {word} |")?;
+        }
+        writeln!(text)?;
+    }
+    writeln!(text, "\n## Why a cell is empty\n")?;
+    for column in columns {
+        for row in &rows {
+            if let Some(Some(reason)) = column.cells.get(*row) {
+                writeln!(text, "- **{}**, {row} — {reason}", column.router)?;
+            }
+        }
+    }
+    Ok(text)
+}

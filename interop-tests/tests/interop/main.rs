@@ -1,0 +1,253 @@
+//! The matrix of docs/interop.md: every row a scenario, every column a router, every cell a run. The speaker is the
+//! crate's example `announce` on a node of its own, so that the cells of one router run side by side.
+
+mod document;
+mod rows;
+mod sessions;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use ferrolb_interop_tests::announce::{Announcer, program};
+use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::router::{Kind, RouteEntry, Router};
+use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
+use ferrolb_interop_tests::wait::until;
+use ipnet::IpNet;
+
+use crate::document::Column;
+use crate::rows::{GROUPS, Row};
+
+/// From the start to a session with all its routes; GoBGP takes nearly 10 s before it dials.
+const UP: Duration = Duration::from_secs(25);
+/// What needs no timer is done within this, also on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(4);
+/// The nodes' hold time.
+const HOLD_TIME: Duration = Duration::from_secs(3);
+
+/// A row's run against one router: nodes of its own, which announce prefixes of their own.
+struct Cell<'lab> {
+    scratch: &'lab Scratch,
+    router: &'lab dyn Router,
+    rack: &'lab Topology,
+    nodes: &'lab [Node],
+}
+
+impl<'lab> Cell<'lab> {
+    /// The first of its nodes; most rows need no more.
+    fn node(&self) -> &'lab Node {
+        &self.nodes[0]
+    }
+
+    fn address(&self) -> IpAddr {
+        IpAddr::V4(self.node().ipv4)
+    }
+
+    /// An IPv4 and an IPv6 prefix that no other cell has.
+    fn prefixes(&self) -> [IpNet; 2] {
+        let host = self.node().ipv4.octets()[3];
+        [
+            format!("203.0.113.{host}/32"),
+            format!("2001:db8:113::{host}/128"),
+        ]
+        .map(|prefix| prefix.parse().expect("a prefix"))
+    }
+
+    /// The first node's announcer of both prefixes, without a peer.
+    fn announcer(&self) -> Announcer<'lab> {
+        let [v4, v6] = self.prefixes();
+        Announcer::new(self.scratch, self.node())
+            .with("--prefix", v4)
+            .with("--prefix", v6)
+    }
+
+    /// The same, dialling the router.
+    fn dialler(&self) -> Announcer<'lab> {
+        self.announcer().with("--peer", TOR_IPV4)
+    }
+
+    /// What the router is to hold of the first node.
+    fn routes(&self) -> Result<BTreeSet<RouteEntry>> {
+        let [v4, v6] = self.prefixes();
+        let node = self.node();
+        Ok(BTreeSet::from([
+            RouteEntry::new(&v4.to_string(), &node.ipv4.to_string())?,
+            RouteEntry::new(&v6.to_string(), &node.ipv6.to_string())?,
+        ]))
+    }
+
+    /// What the router holds of this cell's nodes.
+    fn held(&self) -> Result<BTreeSet<RouteEntry>> {
+        let mut routes = self.router.table()?;
+        routes.retain(|route| {
+            self.nodes.iter().any(|node| {
+                route.next_hop == IpAddr::V4(node.ipv4) || route.next_hop == IpAddr::V6(node.ipv6)
+            })
+        });
+        Ok(routes)
+    }
+
+    fn holds_exactly(&self, expected: &BTreeSet<RouteEntry>) -> Result<()> {
+        let held = self.held()?;
+        if held == *expected {
+            return Ok(());
+        }
+        let mut difference = String::new();
+        for route in expected.difference(&held) {
+            write!(difference, " [missing {route}]")?;
+        }
+        for route in held.difference(expected) {
+            write!(difference, " [unexpected {route}]")?;
+        }
+        bail!("{} routes,{difference}", held.len())
+    }
+
+    fn await_routes(&self, expected: &BTreeSet<RouteEntry>, within: Duration) -> Result<()> {
+        until("the router's table", within, || {
+            self.holds_exactly(expected)
+        })
+    }
+
+    /// Starts an announcer and waits for its plain routes.
+    fn run(&self, announcer: &Announcer<'_>) -> Result<Daemon> {
+        let mut daemon = announcer.start()?;
+        let routes = self.routes()?;
+        until("session and routes", UP, || {
+            daemon.ensure_running()?;
+            self.holds_exactly(&routes)
+        })?;
+        Ok(daemon)
+    }
+
+    /// Waits until the announcer's log says this.
+    fn await_said(&self, daemon: &Daemon, words: &str, within: Duration) -> Result<()> {
+        until(format!("{words:?} in our log"), within, || {
+            let log = daemon.log_text()?;
+            ensure!(
+                log.contains(words),
+                "{}",
+                log.lines().last().unwrap_or_default()
+            );
+            Ok(())
+        })
+    }
+
+    /// Waits until the router's log has a line with all of these words, whatever their case.
+    fn await_heard(&self, words: &[&str], within: Duration) -> Result<()> {
+        until(format!("{words:?} in the router's log"), within, || {
+            let log = self.router.log()?.to_lowercase();
+            let lower: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+            let found = log
+                .lines()
+                .any(|line| lower.iter().all(|word| line.contains(word)));
+            ensure!(found, "never");
+            Ok(())
+        })
+    }
+}
+
+/// Runs all rows against a router and compares the outcome with its column in the document.
+fn column(kind: Kind) {
+    scenario(&format!("interop-{kind:?}"), |scratch| {
+        program()?; // built before any clock runs
+        let mut column = None;
+        let mut failed = Vec::new();
+        for group in GROUPS {
+            let runs: Vec<&Row> = group
+                .rows
+                .iter()
+                .filter(|row| row.lacks(kind).is_none())
+                .collect();
+            if runs.is_empty() {
+                continue;
+            }
+            let count: u8 = runs.iter().map(|row| row.nodes).sum();
+            let rack = Topology::new(count)?;
+            let mut router = kind.router(scratch, &rack.tor, group.example);
+            router.start().with_context(|| group.example)?;
+            if column.is_none() {
+                column = Some(Column::new(router.name(), &router.version()?));
+            }
+            let outcomes = run_group(scratch, &*router, &rack, &runs);
+            for (row, outcome) in outcomes {
+                if let Err(error) = outcome {
+                    failed.push(format!("{}: {error:#}", row.title));
+                }
+            }
+        }
+        ensure!(failed.is_empty(), "{}", failed.join("\n"));
+        let mut column = column.context("no row for this router")?;
+        for row in GROUPS.iter().flat_map(|group| group.rows) {
+            column.cell(row.title, row.lacks(kind));
+        }
+        document::check(&column)
+    });
+}
+
+/// Runs the rows of a group side by side, each on its own nodes.
+fn run_group<'row>(
+    scratch: &Scratch,
+    router: &dyn Router,
+    rack: &Topology,
+    rows: &[&'row Row],
+) -> Vec<(&'row Row, Result<()>)> {
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let mut rest = &rack.nodes[..];
+        for row in rows {
+            let (nodes, others) = rest.split_at(row.nodes.into());
+            rest = others;
+            let outcomes = &outcomes;
+            scope.spawn(move || {
+                let cell = Cell {
+                    scratch,
+                    router,
+                    rack,
+                    nodes,
+                };
+                let start = Instant::now();
+                let outcome = (row.run)(&cell);
+                let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+                let seconds = start.elapsed().as_secs_f64();
+                println!(
+                    "    {:<9} {word:<6} {seconds:>5.1} s  {}",
+                    router.name(),
+                    row.title
+                );
+                if let Ok(mut outcomes) = outcomes.lock() {
+                    outcomes.push((*row, outcome));
+                }
+            });
+        }
+    });
+    outcomes.into_inner().unwrap_or_default()
+}
+
+#[test]
+fn bird() {
+    column(Kind::Bird);
+}
+
+#[test]
+fn frr() {
+    column(Kind::Frr);
+}
+
+#[test]
+fn gobgp() {
+    column(Kind::Gobgp);
+}
+
+#[test]
+fn openbgpd() {
+    column(Kind::Openbgpd);
+}
+
+#[test]
+fn exabgp() {
+    column(Kind::Exabgp);
+}
