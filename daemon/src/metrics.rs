@@ -138,7 +138,7 @@ fn configuration(metrics: &mut Metrics, report: &Report) -> prometheus::Result<(
     for problem in report.errors() {
         let name = &problem.object.name;
         refused
-            .with_label_values(&[problem.object.kind.name(), &name.namespace, &name.name])
+            .with_label_values(&[problem.object.kind.full_name(), &name.namespace, &name.name])
             .set(1);
     }
     Ok(())

@@ -45,7 +45,7 @@ pub struct ServiceAllocation {
 pub struct BgpPeerSpec {
     /// Our AS number.
     #[serde(rename = "myASN")]
-    #[schemars(required, range(min = 1))]
+    #[schemars(range(min = 1))]
     pub my_asn: u32,
     /// The router's AS number. Either this or dynamicASN.
     #[serde(rename = "peerASN")]

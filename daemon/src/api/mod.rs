@@ -115,6 +115,14 @@ impl Kind {
         }
     }
 
+    /// The name as kubectl takes it, with the group where the kind alone would leave open whose it is.
+    pub const fn full_name(self) -> &'static str {
+        match self {
+            Self::OwnBgpPeer => "BGPPeer.ferrolb.io",
+            kind => kind.name(),
+        }
+    }
+
     /// The API version that is read.
     pub const fn api_version(self) -> &'static str {
         match self {
@@ -246,16 +254,7 @@ impl ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            Kind::OwnBgpPeer => write!(
-                f,
-                "{}.{} {}",
-                self.kind.name(),
-                self.kind.group(),
-                self.name
-            ),
-            kind => write!(f, "{} {}", kind.name(), self.name),
-        }
+        write!(f, "{} {}", self.kind.full_name(), self.name)
     }
 }
 

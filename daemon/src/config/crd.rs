@@ -102,6 +102,8 @@ fn definition() -> Value {
     let version = kind.api_version().rsplit('/').next();
     let column = |name, path, r#type| json!({ "name": name, "jsonPath": path, "type": r#type });
     let mut spec = schema();
+    // The types read what is missing as a default, to say better than an API server what to do about it.
+    spec.insert("required".into(), json!(["myASN"]));
     spec.insert("x-kubernetes-validations".into(), rules().into());
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
