@@ -29,9 +29,14 @@
 //!
 //! # Using it
 //!
-//! With the driver: `speaker::spawn`, then a `Handle` to configure peers and hand over routes. The
-//! example `announce` is a complete program of that kind. Nothing is announced, and no End-of-RIB
-//! sent, before `open_gate` says that the first complete set of routes was handed over.
+//! With the driver: `speaker::spawn`, then a `Handle` to configure peers and hand over routes.
+//! Nothing is announced, and no End-of-RIB sent, before `open_gate` says that the first complete set
+//! of routes was handed over. The README has a speaker of thirty lines; complete programs are the
+//! examples
+//!
+//! * `announce`: prefixes to a router until Ctrl-C;
+//! * `sink`: takes sessions and counts what comes, with [`wire`] alone on plain sockets;
+//! * `mrt`: reads the recordings that RIPE RIS and RouteViews publish.
 
 pub mod bfd;
 pub mod config;
@@ -40,3 +45,8 @@ pub mod rib;
 #[cfg(feature = "speaker")]
 pub mod speaker;
 pub mod wire;
+
+/// The README's program compiles.
+#[cfg(all(doctest, feature = "speaker"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

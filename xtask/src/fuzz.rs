@@ -71,7 +71,7 @@ fn search(target: &str, program: &Path, corpus: &Path) -> Result<()> {
     if outcome.is_err() {
         let tail = &lines[lines.len().saturating_sub(50)..];
         println!("{}\n    all of it: {}", tail.join("\n"), log.display());
-    } else if let Some(done) = lines.iter().find(|line| line.contains(" DONE ")) {
+    } else if let Some(done) = lines.iter().find(|line| line.contains("\tDONE")) {
         println!("    {done}");
     }
     outcome.with_context(|| format!("target {target}; fuzz/README.md says how to look into it"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::step::{cargo, output, root};
+use crate::step::{cargo, output, root, show_and_run};
 
 /// Arguments of `cargo tree`, and the packages that may not appear there.
 const GRAPHS: &[(&str, &[&str])] = &[
@@ -75,7 +75,7 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
     ("daemon/src", &["allow(unsafe_code)"], &[]),
 ];
 
-/// Checks both.
+/// Checks both, and that what has to do without I/O compiles without it.
 ///
 /// # Errors
 /// With every place that breaks a rule.
@@ -107,6 +107,16 @@ pub(crate) fn check() -> Result<()> {
         "design.md forbids, under \"Crates and folders\":\n  {}",
         found.join("\n  ")
     );
+    // Without I/O it isn't only small: it compiles.
+    for package in ["ferrolb-bgp", "ferrolb-allocator"] {
+        show_and_run(&mut cargo(&[
+            "check",
+            "-q",
+            "-p",
+            package,
+            "--no-default-features",
+        ]))?;
+    }
     println!(
         "    {} dependency graphs, {} rules on sources: kept",
         GRAPHS.len(),

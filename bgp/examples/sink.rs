@@ -1,0 +1,279 @@
+//! Takes sessions and counts what comes: UPDATEs, prefixes, octets, End-of-RIBs, and when.
+//!
+//! It uses only `ferrolb_bgp::wire`: a thread per connection, no state machine and no table. It is
+//! meant for tests and for finding out what another speaker really sends. Against many sessions of
+//! one speaker let it listen on many addresses.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use ferrolb_bgp::wire::{
+    Agreement, Asn, DecodeContext, DecodeError, Family, Framer, Message, Notification, Open,
+    Update, keepalive,
+};
+
+/// Silence after which what came is told.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Take BGP sessions and count what comes, until Ctrl-C.
+#[derive(Clone, Debug, Parser)]
+#[command(after_help = "\
+Example: two sessions with a speaker of any AS, on two addresses of the loopback
+    sink --listen 127.0.0.2:1790 --listen 127.0.0.3:1790 --asn 65002")]
+struct Options {
+    /// Where to take connections (repeat for more)
+    #[arg(long, value_name = "ADDRESS:PORT", required = true)]
+    listen: Vec<SocketAddr>,
+    /// Our AS number
+    #[arg(long)]
+    asn: Asn,
+    /// The other side's AS number; any if not given
+    #[arg(long)]
+    peer_asn: Option<Asn>,
+    /// BGP identifier [default: the address listened on, if it is an IPv4 one]
+    #[arg(long)]
+    router_id: Option<Ipv4Addr>,
+    /// Hold time in seconds: 0, or 3 and more
+    #[arg(long, default_value_t = 90)]
+    hold_time: u16,
+}
+
+fn main() -> io::Result<()> {
+    let options = Options::parse();
+    let mut threads = Vec::new();
+    for &address in &options.listen {
+        let listener = TcpListener::bind(address)?;
+        println!("{}: listening", listener.local_addr()?);
+        let options = options.clone();
+        threads.push(thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let options = options.clone();
+                thread::spawn(move || take(&connection, &options));
+            }
+        }));
+    }
+    for thread in threads {
+        // It ends only by panicking, which has been told.
+        drop(thread.join());
+    }
+    Ok(())
+}
+
+/// One connection from its beginning to its end.
+fn take(connection: &TcpStream, options: &Options) {
+    let Ok(local) = connection.local_addr() else {
+        return; // gone already
+    };
+    let mut session = Session::new(connection, local, options);
+    let end = session
+        .run(options)
+        .unwrap_or_else(|error| error.to_string());
+    println!("{local}: {end}; {}", session.count);
+}
+
+/// What came, with times from Established on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Count {
+    updates: u64,
+    announced: usize,
+    withdrawn: usize,
+    malformed: u64,
+    octets: usize,
+    end_of_rib: Vec<(Family, Duration)>,
+    first: Option<Duration>,
+    last: Option<Duration>,
+}
+
+struct Session<'a> {
+    connection: &'a TcpStream,
+    local: SocketAddr,
+    ours: Open,
+    agreement: Option<Agreement>,
+    established: Option<Instant>,
+    heard: Instant,
+    spoken: Instant,
+    count: Count,
+    /// As told last.
+    told: Count,
+}
+
+impl<'a> Session<'a> {
+    fn new(connection: &'a TcpStream, local: SocketAddr, options: &Options) -> Self {
+        let address = match local.ip().to_canonical() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::new(10, 255, 255, 1),
+        };
+        let router_id = options.router_id.unwrap_or(address);
+        let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+        let now = Instant::now();
+        Self {
+            connection,
+            local,
+            ours: Open::new(options.asn, options.hold_time, router_id, &families),
+            agreement: None,
+            established: None,
+            heard: now,
+            spoken: now,
+            count: Count::default(),
+            told: Count::default(),
+        }
+    }
+
+    /// Reads until the session ends, and says why it did.
+    fn run(&mut self, options: &Options) -> io::Result<String> {
+        self.connection.set_nodelay(true)?;
+        self.connection.set_read_timeout(Some(QUIET))?;
+        self.send(&self.ours.encode())?;
+        let mut framer = Framer::default();
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match (&mut &*self.connection).read(&mut buffer) {
+                Ok(0) => return Ok("closed by the peer".to_owned()),
+                Ok(length) => {
+                    self.heard = Instant::now();
+                    self.count.octets += length;
+                    framer.push(&buffer[..length]);
+                }
+                Err(error) if is_timeout(&error) => self.tell(),
+                Err(error) => return Err(error),
+            }
+            let context = self.context();
+            while let Some(message) = framer.next(&context) {
+                let outcome = message
+                    .map_err(End::Error)
+                    .and_then(|message| self.take(message, options));
+                match outcome {
+                    Ok(()) => {}
+                    Err(End::Said(notification)) => return Ok(format!("received {notification}")),
+                    Err(End::Error(error)) => {
+                        self.send(&error.notification().encode())?;
+                        return Ok(format!("ended: {error}"));
+                    }
+                }
+                if self.context() != context {
+                    break; // the OPEN changed how the rest is read
+                }
+            }
+            if let Some(end) = self.timers()? {
+                return Ok(end);
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message, options: &Options) -> Result<(), End> {
+        match message {
+            Message::Open(open) => {
+                let agreement = open.validate(options.peer_asn, &self.ours);
+                self.agreement = Some(agreement.map_err(End::Error)?);
+                // Whether it arrives shows at the next read.
+                drop(self.send(&keepalive()));
+            }
+            Message::Keepalive if self.established.is_none() => {
+                self.established = Some(self.heard);
+                println!("{}: established", self.local);
+            }
+            Message::Update(update) => self.update(&update),
+            Message::Notification(notification) => return Err(End::Said(notification)),
+            Message::Keepalive | Message::RouteRefresh(_) => {}
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, update: &Update) {
+        let at = self
+            .established
+            .map(|since| self.heard - since)
+            .unwrap_or_default();
+        let count = &mut self.count;
+        count.updates += 1;
+        if let Some(family) = update.end_of_rib() {
+            count.end_of_rib.push((family, at));
+            return;
+        }
+        count.announced += update.announced().count();
+        count.withdrawn += update.withdrawn_prefixes().count();
+        count.malformed += u64::from(!update.errors.is_empty());
+        count.first.get_or_insert(at);
+        count.last = Some(at);
+    }
+
+    /// How to read what comes next.
+    fn context(&self) -> DecodeContext {
+        let agreement = self.agreement.as_ref();
+        DecodeContext {
+            loopback: self.local.ip().is_loopback(),
+            ..agreement.map_or_else(DecodeContext::default, Agreement::decode_context)
+        }
+    }
+
+    /// KEEPALIVE and hold time (RFC 4271 §4.4, §6.5).
+    fn timers(&mut self) -> io::Result<Option<String>> {
+        let Some(agreement) = self
+            .agreement
+            .as_ref()
+            .filter(|agreement| agreement.hold_time > 0)
+        else {
+            return Ok(None);
+        };
+        let hold_time = Duration::from_secs(agreement.hold_time.into());
+        if self.heard.elapsed() > hold_time {
+            self.send(&Notification::hold_timer_expired().encode())?;
+            return Ok(Some("nothing heard for the hold time".to_owned()));
+        }
+        if self.spoken.elapsed() > hold_time / 3 {
+            self.send(&keepalive())?;
+        }
+        Ok(None)
+    }
+
+    fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.spoken = Instant::now();
+        (&mut &*self.connection).write_all(octets)
+    }
+
+    fn tell(&mut self) {
+        if self.count != self.told {
+            println!("{}: {}", self.local, self.count);
+            self.told = self.count.clone();
+        }
+    }
+}
+
+/// Why a session ends.
+enum End {
+    Said(Notification),
+    Error(DecodeError),
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} UPDATEs, {} octets: {} prefixes announced, {} withdrawn",
+            self.updates, self.octets, self.announced, self.withdrawn
+        )?;
+        if self.malformed > 0 {
+            write!(f, ", {} UPDATEs malformed", self.malformed)?;
+        }
+        if let (Some(first), Some(last)) = (self.first, self.last) {
+            write!(
+                f,
+                "; the first after {first:.3?}, the last after {last:.3?}"
+            )?;
+        }
+        for (family, at) in &self.end_of_rib {
+            write!(f, "; End-of-RIB {family} after {at:.3?}")?;
+        }
+        Ok(())
+    }
+}
