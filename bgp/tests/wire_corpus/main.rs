@@ -10,6 +10,7 @@
 )]
 
 mod canonical;
+mod differential;
 #[path = "../../examples/mrt/reader.rs"]
 mod reader;
 
