@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::kube::{
-    ControlPlane, Image, Metallb, NAMESPACE, Nodes, RealNode, manifests,
+    ControlPlane, Image, Load, Metallb, NAMESPACE, Nodes, RealNode, manifests,
 };
+use ferrolb_interop_tests::netns::Namespace;
 use ferrolb_interop_tests::process::{Scratch, ferrolb, scenario};
 use ferrolb_interop_tests::router::{
     Frr, RouteEntry, Router, await_kernel, await_sessions, await_table,
@@ -39,7 +40,7 @@ const CONFIGURATION: &str = "
 apiVersion: metallb.io/v1beta2
 kind: BGPPeer
 metadata: {name: tor, namespace: metallb-system}
-spec: {myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1}
+spec: {myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1, enableGracefulRestart: true}
 ---
 apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
@@ -70,9 +71,10 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: main
-        image: ferrolb.example/busybox:lab
+        image: ferrolb.example/traffic:lab
         imagePullPolicy: Never
-        command: [/bin/busybox, httpd, -f, -p, '8080']
+        env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
+        args: [serve, $(NODE), '8080']
         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 ";
 
@@ -81,7 +83,7 @@ fn the_shipped_manifests_run() {
     scenario("shipped", |scratch| {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
-        let mut router = Frr::new(scratch, &topology.tor, "ebgp");
+        let mut router = Frr::new(scratch, &topology.tor, "graceful-restart");
         router.start()?;
         let cp = ControlPlane::start(scratch, Nodes::Real)?;
         cp.install_metallb_crds(Metallb::V0_16_2)?;
@@ -101,6 +103,8 @@ fn the_shipped_manifests_run() {
         }
         nothing_restarted(&cp)?;
 
+        // A planned restart of everything, node after node, breaks nothing.
+        let load = Load::start(client(&topology)?, SocketAddr::new(address, 80), 200, 100)?;
         for workload in WORKLOADS {
             cp.kubectl(&["rollout", "restart", workload, "-n", NAMESPACE])?;
         }
@@ -114,6 +118,12 @@ fn the_shipped_manifests_run() {
             Ok(after)
         })?;
         let again = reached(&cp, &topology, &router)?;
+        let report = load.stop()?;
+        ensure!(
+            (report.failed, report.broken, report.long_lived) == (0, 0, 100),
+            "the rollout broke something: {report:?}"
+        );
+        ensure!(report.answered.len() == 2, "{report:?}");
         ensure!(again == address, "{address} became {again}");
         for pod in &after {
             is_confined(&cp, pod)?;
@@ -134,12 +144,12 @@ fn start_nodes(
         .entrypoint(&["/ferrolb"])
         .user("65532:65532")
         .write(scratch)?;
-    let busybox = Image::busybox().write(scratch)?;
+    let traffic = Image::traffic()?.write(scratch)?;
     let mut nodes = Vec::new();
     for node in &topology.nodes {
         let node = RealNode::start(cp, node)?;
         node.import(&image)?;
-        node.import(&busybox)?;
+        node.import(&traffic)?;
         nodes.push(node);
     }
     Ok(nodes)
@@ -230,17 +240,18 @@ fn reached(cp: &ControlPlane<'_>, topology: &Topology, router: &Frr<'_>) -> Resu
         .collect();
     await_table(router, &routes?, SOON)?;
     await_kernel(&topology.tor, &prefix, &peers, SOON)?;
-    let client = topology.client.as_ref().context("no client")?;
-    // What busybox serves from an empty folder: that it isn't there.
-    let ask = format!(
-        "exec 3<>/dev/tcp/{address}/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -n1 <&3"
-    );
+    // The Pod's name for itself, and the client's address.
+    let ask = format!("exec 3<>/dev/tcp/{address}/80 && head -n1 <&3");
     until("an answer", SOON, || {
-        let answer = client.run("timeout", &["2", "bash", "-c", &ask])?;
-        ensure!(answer.contains(" 404 "), "{answer}");
+        let answer = client(topology)?.run("timeout", &["2", "bash", "-c", &ask])?;
+        ensure!(answer.starts_with("node"), "{answer}");
         Ok(())
     })?;
     Ok(address)
+}
+
+fn client(topology: &Topology) -> Result<&Namespace> {
+    topology.client.as_ref().context("no client")
 }
 
 /// Every line is a JSON object that says when, how bad and what; nothing went wrong; an announcer tells its session.

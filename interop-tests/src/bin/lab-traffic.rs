@@ -82,6 +82,8 @@ struct Report {
     failed: u64,
     /// The first failures: milliseconds since the start, and why.
     failures: Vec<(u128, String)>,
+    /// From the first to the last attempt that failed.
+    failing_ms: u128,
     /// Longest time without any answered new connection, from the start to the end.
     longest_gap_ms: u128,
     /// Long-lived connections opened.
@@ -96,6 +98,7 @@ struct Report {
 struct Tally {
     start: Instant,
     last_answer: Mutex<Instant>,
+    first_failure: Mutex<Option<Instant>>,
     report: Mutex<Report>,
     stopping: AtomicBool,
 }
@@ -125,6 +128,19 @@ impl Tally {
     fn failed(&self, begun: Instant, error: &anyhow::Error) {
         self.record(|report| {
             report.failed += 1;
+            // Attempts end in another order than they began in.
+            let first = self.first_failure.lock();
+            let mut first = first.unwrap_or_else(PoisonError::into_inner);
+            let first = first.get_or_insert(begun);
+            report.failing_ms = if begun < *first {
+                let since = first.duration_since(begun).as_millis();
+                *first = begun;
+                report.failing_ms + since
+            } else {
+                report
+                    .failing_ms
+                    .max(begun.duration_since(*first).as_millis())
+            };
             if report.failures.len() < FAILURES_TOLD {
                 let at = begun.duration_since(self.start).as_millis();
                 report.failures.push((at, format!("{error:#}")));
@@ -141,6 +157,7 @@ fn load(target: &str, rate: &str, long_lived: &str) -> Result<()> {
     let tally = Arc::new(Tally {
         start,
         last_answer: Mutex::new(start),
+        first_failure: Mutex::default(),
         report: Mutex::default(),
         stopping: AtomicBool::new(false),
     });

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use super::traffic_program;
 use crate::process::{Scratch, run};
 
 /// Source of the pause container.
@@ -64,6 +65,23 @@ impl Image {
         Self::new("ferrolb.example/busybox:lab")
             .file("/bin/busybox", "/bin/busybox")
             .file("/bin/sh", "/bin/busybox")
+    }
+
+    /// `lab-traffic` with the libraries it needs, tagged `ferrolb.example/traffic:lab`.
+    ///
+    /// # Errors
+    /// When it wasn't built, or `ldd` does not know it.
+    pub fn traffic() -> Result<Self> {
+        let program = traffic_program()?;
+        let libraries = run(Command::new("ldd").arg(&program))?;
+        let image = Self::new("ferrolb.example/traffic:lab")
+            .file("/lab-traffic", &program)
+            .entrypoint(&["/lab-traffic"]);
+        // "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)"; the loader has only its path.
+        let paths = libraries
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'));
+        Ok(paths.fold(image, |image, path| image.file(path, path)))
     }
 
     /// The pause container, compiled with gcc into the scratch folder.

@@ -29,6 +29,8 @@ pub struct Report {
     pub failed: u64,
     /// The first 20 failures: time since the start, and why.
     pub failures: Vec<(u64, String)>,
+    /// From the first to the last attempt that failed.
+    pub failing_ms: u64,
     /// Longest time without any answer.
     pub longest_gap_ms: u64,
     /// Long-lived connections opened.

@@ -1,0 +1,230 @@
+//! What users of a Service lose while something happens to the rack: new connections that fail, long-lived ones that
+//! break.
+
+use std::net::{IpAddr, SocketAddr};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::{Load, Rack, Report};
+use crate::router::Router;
+
+/// New connections a second.
+const NEW_PER_SECOND: u32 = 200;
+/// Connections held open.
+const LONG_LIVED: u32 = 100;
+/// Traffic before anything happens.
+const BEFORE: Duration = Duration::from_secs(2);
+/// How long a program that was killed or stopped stays away.
+const AWAY: Duration = Duration::from_secs(1);
+/// Traffic after it, in which what was kept for a while would be lost.
+const AFTER: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(30);
+
+/// How the rack's router and nodes know of each other's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// By the hold time alone.
+    HoldTime,
+    /// By the hold time, and a router that keeps the routes of who restarts.
+    GracefulRestart,
+    /// By BFD, 100 ms × 3.
+    Bfd,
+}
+
+impl Watched {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::HoldTime, Self::GracefulRestart, Self::Bfd];
+
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HoldTime => "hold time 9 s",
+            Self::GracefulRestart => "graceful restart",
+            Self::Bfd => "BFD 100 ms × 3",
+        }
+    }
+
+    /// The router's peering example.
+    #[must_use]
+    pub fn example(self) -> &'static str {
+        match self {
+            Self::HoldTime => "ebgp",
+            Self::GracefulRestart => "graceful-restart",
+            Self::Bfd => "bfd",
+        }
+    }
+
+    /// The cluster's side, and a Service `web` of the Pods on all nodes.
+    #[must_use]
+    pub fn configuration(self) -> String {
+        let more = match self {
+            Self::HoldTime => "",
+            Self::GracefulRestart => ", enableGracefulRestart: true",
+            Self::Bfd => ", bfdProfile: fast",
+        };
+        format!(
+            "{{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {{name: tor, namespace: metallb-system}}, spec: \
+             {{myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1{more}}}}}\n{REST}"
+        )
+    }
+}
+
+const REST: &str = "---
+apiVersion: metallb.io/v1beta1
+kind: BFDProfile
+metadata: {name: fast, namespace: metallb-system}
+spec: {receiveInterval: 100, transmitInterval: 100, detectMultiplier: 3}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: all, namespace: metallb-system}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [192.0.2.0/28]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+";
+
+/// What happens to the rack's first node, or to its surroundings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// Nothing: what the lab itself loses.
+    Nothing,
+    /// The node's announcer is told to end, and started again.
+    PlannedRestart,
+    /// It is killed, and started again.
+    Kill,
+    /// The node is excluded from load balancers, as before maintenance; its Pod goes on.
+    Exclude,
+    /// The node's Pod becomes unready, and goes on answering.
+    PodUnready,
+    /// Nothing gets through the node's uplink any more, and nobody is told.
+    SilentCut,
+    /// The API server is away for a while.
+    ApiServerDown,
+    /// The router's BGP is killed and started again; what its kernel forwards stays.
+    RouterKilled,
+}
+
+impl Disturbance {
+    /// All of them; the rack is whole again after each.
+    pub const ALL: [Self; 8] = [
+        Self::Nothing,
+        Self::PlannedRestart,
+        Self::Kill,
+        Self::ApiServerDown,
+        Self::RouterKilled,
+        Self::PodUnready,
+        Self::Exclude,
+        Self::SilentCut,
+    ];
+
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::PlannedRestart => "planned restart of one node's announcer",
+            Self::Kill => "SIGKILL of it, back after 1 s",
+            Self::Exclude => "node excluded from load balancers",
+            Self::PodUnready => "one Pod unready",
+            Self::SilentCut => "node cut off silently",
+            Self::ApiServerDown => "API server down 12 s",
+            Self::RouterKilled => "router's BGP killed, back after 1 s",
+        }
+    }
+
+    fn happen(self, rack: &mut Rack<'_>) -> Result<()> {
+        match self {
+            Self::Nothing => {}
+            Self::PlannedRestart => {
+                rack.announcers[0].daemon().terminate(SOON)?;
+                sleep(AWAY);
+                rack.announcers[0].start_again()?;
+            }
+            Self::Kill => {
+                rack.announcers[0].daemon().kill()?;
+                sleep(AWAY);
+                rack.announcers[0].start_again()?;
+            }
+            Self::Exclude => {
+                let label = format!("{EXCLUDED}=");
+                let node = &rack.topology.nodes[0].name;
+                rack.cp.kubectl(&["label", "node", node, &label])?;
+            }
+            Self::PodUnready => {
+                let name = rack.data_path.pods[0].name.clone();
+                rack.cp.set_pod_ready("default", &name, false)?;
+            }
+            Self::SilentCut => rack.topology.nodes[0].uplink.cut()?,
+            Self::ApiServerDown => {
+                rack.cp.stop_api_server()?;
+                sleep(Duration::from_secs(12));
+                rack.cp.start_api_server()?;
+            }
+            Self::RouterKilled => {
+                rack.router.kill()?;
+                sleep(AWAY);
+                rack.router.start()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As it was before.
+    fn undo(self, rack: &Rack<'_>) -> Result<()> {
+        match self {
+            Self::Exclude => {
+                let label = format!("{EXCLUDED}-");
+                let node = &rack.topology.nodes[0].name;
+                rack.cp.kubectl(&["label", "node", node, &label]).map(drop)
+            }
+            Self::PodUnready => {
+                let name = &rack.data_path.pods[0].name;
+                rack.cp.set_pod_ready("default", name, true)
+            }
+            Self::SilentCut => rack.topology.nodes[0].uplink.mend(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Kubernetes' own label for it.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// Traffic to an address that the Pods of all nodes serve, while it happens and for a while after; then everything is
+/// put back as it was.
+///
+/// # Errors
+/// When the rack was not whole before, or is not afterwards.
+pub fn losses(rack: &mut Rack<'_>, address: IpAddr, disturbance: Disturbance) -> Result<Report> {
+    let nodes: Vec<usize> = (0..rack.topology.nodes.len()).collect();
+    rack.await_routes(&rack.routes(&format!("{address}/32"), &nodes)?)?;
+    rack.await_answers(address, &nodes)?;
+    let target = SocketAddr::new(address, 80);
+    let load = Load::start(rack.client()?, target, NEW_PER_SECOND, LONG_LIVED)?;
+    sleep(BEFORE);
+    let begin = Instant::now();
+    disturbance.happen(rack)?;
+    sleep(AFTER.saturating_sub(begin.elapsed()).max(AFTER / 2));
+    let report = load.stop()?;
+    disturbance.undo(rack)?;
+    ensure!(
+        report.long_lived == u64::from(LONG_LIVED),
+        "{} of {LONG_LIVED} connections opened",
+        report.long_lived
+    );
+    Ok(report)
+}

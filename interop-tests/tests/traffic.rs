@@ -1,0 +1,61 @@
+//! What users of a Service lose, held to what is promised: nothing by a restart where the router helps with graceful
+//! restart, no more than BFD's detection time by a node that is cut off. docs/benchmarks.md has all of the numbers.
+
+use anyhow::{Result, ensure};
+use ferrolb_interop_tests::kube::{Disturbance, Rack, Report, Watched, losses};
+use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::topology::Topology;
+
+/// 100 ms × 3, and what a busy machine adds.
+const DETECTED_MS: u64 = 300 + 700;
+
+/// A rack whose nodes and router watch each other that way, with a Service on all nodes.
+fn on_a_rack(
+    scratch: &Scratch,
+    watched: Watched,
+    test: impl FnOnce(&mut dyn FnMut(Disturbance) -> Result<Report>) -> Result<()>,
+) -> Result<()> {
+    let mut topology = Topology::new(2)?;
+    topology.add_client()?;
+    let mut rack = Rack::start(
+        scratch,
+        &topology,
+        watched.example(),
+        &watched.configuration(),
+    )?;
+    let address = rack.await_addresses("web")?[0];
+    test(&mut |disturbance| losses(&mut rack, address, disturbance))
+}
+
+#[test]
+fn a_restart_breaks_nothing_where_the_router_helps() {
+    scenario("traffic-restart", |scratch| {
+        on_a_rack(scratch, Watched::GracefulRestart, |losses| {
+            for disturbance in [
+                Disturbance::Nothing,
+                Disturbance::PlannedRestart,
+                Disturbance::Kill,
+            ] {
+                let report = losses(disturbance)?;
+                ensure!(
+                    (report.failed, report.broken) == (0, 0),
+                    "{}: {report:?}",
+                    disturbance.name()
+                );
+            }
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_silent_cut_costs_no_more_than_the_detection_time() {
+    scenario("traffic-cut", |scratch| {
+        on_a_rack(scratch, Watched::Bfd, |losses| {
+            let report = losses(Disturbance::SilentCut)?;
+            ensure!(report.failed > 0, "nothing was cut: {report:?}");
+            ensure!(report.failing_ms <= DETECTED_MS, "{report:?}");
+            Ok(())
+        })
+    });
+}
