@@ -15,6 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ferrolb_bgp::wire::Community;
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -97,7 +98,7 @@ impl RouteEntry {
                     number => Some(u32_of(number)?),
                 };
                 Ok(Self {
-                    communities: strings(&route["communities"]),
+                    communities: communities(&route["communities"])?,
                     large_communities: strings(&route["largeCommunities"]),
                     local_pref,
                     ..Self::new(text(&route["prefix"])?, text(&route["nextHop"])?)?
@@ -368,6 +369,16 @@ fn version_of(command: &mut Command) -> Result<String> {
         .with_context(|| format!("{command:?} said nothing"))
 }
 
+/// ferrolb prints well-known communities by name; here they are numbers as all others.
+fn communities(array: &Value) -> Result<Vec<String>> {
+    let numbers = strings(array).into_iter().map(|text| {
+        let Community(number) = text.parse().with_context(|| text.clone())?;
+        Ok(format!("{}:{}", number >> 16, number & 0xffff))
+    });
+    let numbers: Result<Vec<String>> = numbers.collect();
+    Ok(sorted(numbers?.into_iter()))
+}
+
 fn text(value: &Value) -> Result<&str> {
     value
         .as_str()
@@ -389,7 +400,7 @@ mod tests {
     fn a_plan_gives_the_routes_of_one_peer() {
         let plan = serde_json::json!({"routes": [
             {"node": "node1", "peer": "tor", "prefix": "203.0.113.10/32", "nextHop": "10.99.0.11",
-             "communities": ["64700:20", "64700:120"], "largeCommunities": ["64700:1:2"], "localPref": 150},
+             "communities": ["64700:20", "64700:120", "NO_EXPORT"], "largeCommunities": ["64700:1:2"], "localPref": 150},
             {"node": "node1", "peer": "other", "prefix": "203.0.113.11/32", "nextHop": "10.99.0.11"},
             {"node": "node2", "peer": "tor", "prefix": "2001:db8::1/128", "nextHop": "fd99::12",
              "communities": [], "largeCommunities": [], "localPref": null},
@@ -397,7 +408,7 @@ mod tests {
         let expected = BTreeSet::from([
             RouteEntry::new("203.0.113.10/32", "10.99.0.11")
                 .unwrap()
-                .communities(&["64700:120", "64700:20"])
+                .communities(&["64700:120", "64700:20", "65535:65281"])
                 .large_communities(&["64700:1:2"])
                 .local_pref(150),
             RouteEntry::new("2001:db8::1/128", "fd99::12").unwrap(),
