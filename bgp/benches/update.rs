@@ -101,7 +101,7 @@ fn encode(family: Family, prefixes: u32, peers: u32) -> (Duration, Vec<Bytes>) {
     while busy {
         busy = false;
         for peer in 0..peers {
-            if let Some(octets) = rib.poll_transmit(PeerIndex(peer), POLL) {
+            if let Some(octets) = rib.poll_transmit(Instant::now(), PeerIndex(peer), POLL) {
                 busy = true;
                 if peer == 0 {
                     first.push(octets);
@@ -152,6 +152,8 @@ fn encoding(family: Family) -> SessionEncoding {
         max_length: 4096,
         next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         next_hop_v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        ipv4_next_hop_v6: false,
+        enhanced_route_refresh: false,
     }
 }
 

@@ -4,6 +4,7 @@
 mod rib_receiver;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
 use ferrolb_bgp::wire::{Community, Family, LargeCommunity};
@@ -70,6 +71,10 @@ fn encoding(peer: usize) -> SessionEncoding {
         },
         4 => SessionEncoding {
             next_hop_v6: None,
+            ..both
+        },
+        1 | 2 => SessionEncoding {
+            enhanced_route_refresh: true,
             ..both
         },
         _ => both,
@@ -141,6 +146,7 @@ fn heard(route: &Route, prefix: &IpNet, encoding: &SessionEncoding) -> Option<He
             .iter()
             .map(|large| [large.global, large.local1, large.local2])
             .collect(),
+        ..Heard::default()
     })
 }
 
@@ -148,10 +154,12 @@ fn heard(route: &Route, prefix: &IpNet, encoding: &SessionEncoding) -> Option<He
 struct Session {
     encoding: SessionEncoding,
     holds: BTreeMap<IpNet, Heard>,
-    /// What the peer asked to hear again.
-    again: BTreeSet<IpNet>,
-    /// What didn't change since the session came up, for anybody.
-    quiet: BTreeSet<IpNet>,
+    /// What the peer asked to hear again, and didn't yet.
+    owed: BTreeSet<IpNet>,
+    /// How often each prefix may be said though it was.
+    again: BTreeMap<IpNet, u32>,
+    /// What wasn't said since a refresh began (RFC 7313).
+    stale: Option<BTreeSet<IpNet>>,
     ended: Vec<Family>,
 }
 
@@ -201,9 +209,16 @@ impl Model {
             Step::Refresh(peer, family) => {
                 let peer = peer.index(PEERS.len());
                 self.rib.refresh(PEERS[peer], family);
-                if let Some(session) = self.sessions.get_mut(&peer) {
-                    let of_family = session.holds.keys().filter(|p| Family::of(p) == family);
-                    session.again.extend(of_family.copied());
+                if let Some(session) = self.sessions.get_mut(&peer)
+                    && session.encoding.families.contains(&family)
+                {
+                    let of_family = |prefix: &&IpNet| Family::of(prefix) == family;
+                    session
+                        .owed
+                        .extend(session.holds.keys().filter(of_family).copied());
+                    for prefix in prefixes().iter().filter(of_family) {
+                        *session.again.entry(*prefix).or_default() += 1;
+                    }
                 }
             }
             Step::Poll { peer, max } => {
@@ -225,8 +240,11 @@ impl Model {
         };
         if before != route {
             self.uncommitted.insert(prefix);
+            // A refresh under way must come back to it, whoever it changed for.
             for session in self.sessions.values_mut() {
-                session.quiet.remove(&prefix);
+                if let Some(again) = session.again.get_mut(&prefix) {
+                    *again += 1;
+                }
             }
         }
     }
@@ -238,14 +256,12 @@ impl Model {
 
     fn up(&mut self, peer: usize) {
         self.rib.session_up(PEERS[peer], encoding(peer));
-        let quiet = prefixes()
-            .into_iter()
-            .filter(|prefix| !self.uncommitted.contains(prefix));
         let session = Session {
             encoding: encoding(peer),
             holds: BTreeMap::new(),
-            again: BTreeSet::new(),
-            quiet: quiet.collect(),
+            owed: BTreeSet::new(),
+            again: BTreeMap::new(),
+            stale: None,
             ended: Vec::new(),
         };
         self.sessions.insert(peer, session);
@@ -254,7 +270,7 @@ impl Model {
     /// Polls once, and checks each message against what was desired at that moment.
     fn poll(&mut self, peer: usize, max: usize) -> bool {
         let pending = self.rib.pending(PEERS[peer]);
-        let Some(octets) = self.rib.poll_transmit(PEERS[peer], max) else {
+        let Some(octets) = self.rib.poll_transmit(Instant::now(), PEERS[peer], max) else {
             assert!(!self.rib.pending(PEERS[peer]));
             return false;
         };
@@ -280,7 +296,10 @@ impl Model {
                             "{prefix} wasn't told"
                         );
                         assert_eq!(wanted(&prefix, &session.encoding), None, "{prefix} is kept");
-                        session.again.remove(&prefix);
+                        session.owed.remove(&prefix);
+                        if let Some(stale) = &mut session.stale {
+                            stale.remove(&prefix);
+                        }
                     }
                 }
                 Said::Announce(said, prefixes) => {
@@ -288,24 +307,40 @@ impl Model {
                         assert!(!self.uncommitted.contains(&prefix));
                         assert_eq!(wanted(&prefix, &session.encoding).as_ref(), Some(&said));
                         let before = session.holds.insert(prefix, said.clone());
-                        let asked = session.again.remove(&prefix);
-                        assert!(
-                            asked || before.as_ref() != Some(&said),
-                            "{prefix} said twice"
-                        );
+                        session.owed.remove(&prefix);
+                        if let Some(stale) = &mut session.stale {
+                            stale.remove(&prefix);
+                        }
+                        if before.as_ref() == Some(&said) {
+                            let again = session.again.get_mut(&prefix).filter(|left| **left > 0);
+                            *again.unwrap_or_else(|| panic!("{prefix} said twice")) -= 1;
+                        }
                     }
                 }
                 Said::EndOfRib(family) => {
                     assert!(!session.ended.contains(&family));
                     session.ended.push(family);
-                    for prefix in session
-                        .quiet
+                    // What the peer kept over our restart and wasn't told goes now.
+                    assert!(self.uncommitted.is_empty());
+                    for prefix in prefixes()
                         .iter()
                         .filter(|prefix| Family::of(prefix) == family)
                     {
                         let wanted = wanted(prefix, &session.encoding);
-                        assert_eq!(session.holds.get(prefix), wanted.as_ref(), "before the end");
+                        assert_eq!(session.holds.get(prefix), wanted.as_ref(), "at the end");
                     }
+                }
+                Said::Refresh(1, family) => {
+                    assert!(session.encoding.enhanced_route_refresh && session.stale.is_none());
+                    assert_eq!(session.ended, session.encoding.families, "RFC 7313 §4");
+                    let held = session.holds.keys();
+                    let held = held.filter(|prefix| Family::of(prefix) == family);
+                    session.stale = Some(held.copied().collect());
+                }
+                Said::Refresh(subtype, family) => {
+                    assert_eq!(subtype, 2);
+                    let stale = session.stale.take().expect("an end has a beginning");
+                    assert_eq!(stale, BTreeSet::new(), "the peer drops {family}");
                 }
             }
         }
@@ -317,7 +352,7 @@ impl Model {
         for (index, peer) in PEERS.into_iter().enumerate() {
             while self.poll(index, 300) {}
             let Some(session) = self.sessions.get(&index) else {
-                assert_eq!(self.rib.advertised(peer).count(), 0);
+                assert_eq!(self.rib.advertised(Instant::now(), peer).count(), 0);
                 continue;
             };
             let desired = self.desired.iter().filter(|((of, _), _)| *of == index);
@@ -326,8 +361,13 @@ impl Model {
             });
             assert_eq!(session.holds, sendable.collect::<BTreeMap<_, _>>());
             assert_eq!(session.ended, session.encoding.families);
-            assert_eq!(session.again, BTreeSet::new(), "what was asked for came");
-            let advertised: BTreeSet<_> = self.rib.advertised(peer).map(|(p, _)| p).collect();
+            assert_eq!(session.owed, BTreeSet::new(), "what was asked for came");
+            assert_eq!(session.stale, None);
+            let advertised: BTreeSet<_> = self
+                .rib
+                .advertised(Instant::now(), peer)
+                .map(|told| told.prefix)
+                .collect();
             assert!(advertised.iter().eq(session.holds.keys()));
             assert_eq!(self.rib.counters(peer).prefixes, session.holds.len() as u64);
         }

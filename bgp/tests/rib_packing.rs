@@ -7,10 +7,11 @@
 
 mod rib_receiver;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
-use ferrolb_bgp::wire::{Community, Family};
+use ferrolb_bgp::wire::{Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, Safi};
 use ipnet::{IpNet, Ipv4Net};
 use rib_receiver::{Said, ebgp, parse, v4, v6};
 
@@ -44,7 +45,7 @@ fn table(prefixes: &[IpNet], encoding: SessionEncoding) -> AdjRibOut {
 }
 
 fn drain(rib: &mut AdjRibOut, peer: PeerIndex) -> Vec<(usize, Said)> {
-    let polls = std::iter::from_fn(|| rib.poll_transmit(peer, MAX));
+    let polls = std::iter::from_fn(|| rib.poll_transmit(Instant::now(), peer, MAX));
     polls.flat_map(|octets| parse(&octets)).collect()
 }
 
@@ -88,7 +89,7 @@ fn messages_are_as_full_as_they_can_be() {
         rib.commit();
         let withdrawing = lengths(&drain(&mut rib, PEER));
         assert_eq!((withdrawing.len(), withdrawing[0]), withdrawn);
-        assert_eq!(rib.advertised(PEER).count(), 0);
+        assert_eq!(rib.advertised(Instant::now(), PEER).count(), 0);
     }
 }
 
@@ -97,7 +98,7 @@ fn a_poll_gives_whole_messages_up_to_its_limit() {
     let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
     for (max, most) in [(4096, 1), (8188, 1), (8189, 2), (65_536, 16)] {
         let mut rib = table(&prefixes, ebgp());
-        let octets = rib.poll_transmit(PEER, max).unwrap();
+        let octets = rib.poll_transmit(Instant::now(), PEER, max).unwrap();
         assert!(octets.len() <= max);
         assert_eq!(parse(&octets).len(), most.min(13));
     }
@@ -248,7 +249,7 @@ fn end_of_rib_follows_the_first_table() {
     let mut rib = AdjRibOut::new();
     rib.session_up(PEER, ebgp());
     assert!(
-        !rib.pending(PEER) && rib.poll_transmit(PEER, MAX).is_none(),
+        !rib.pending(PEER) && rib.poll_transmit(Instant::now(), PEER, MAX).is_none(),
         "the gate is closed"
     );
     rib.open_gate();
@@ -283,7 +284,7 @@ fn the_gate_holds_back_what_is_committed() {
     rib.session_up(PEER, ebgp());
     rib.set(PEER, v4(1), Some(plain()));
     rib.commit();
-    assert!(rib.poll_transmit(PEER, MAX).is_none() && !rib.pending(PEER));
+    assert!(rib.poll_transmit(Instant::now(), PEER, MAX).is_none() && !rib.pending(PEER));
     rib.set(PEER, v4(2), Some(plain()));
     rib.open_gate();
     let messages = said(drain(&mut rib, PEER));
@@ -296,11 +297,167 @@ fn a_refresh_repeats_its_family_and_no_other() {
     let mut rib = table(&prefixes, ebgp());
     drain(&mut rib, PEER);
     rib.refresh(PEER, Family::IPV6_UNICAST);
-    assert_eq!(rib.advertised(PEER).count(), 8, "the peer still holds them");
+    assert_eq!(
+        rib.advertised(Instant::now(), PEER).count(),
+        8,
+        "the peer still holds them"
+    );
     let messages = said(drain(&mut rib, PEER));
     let again: Vec<IpNet> = (0..3).map(v6).collect();
     assert!(matches!(&messages[..], [Said::Announce(_, prefixes)] if *prefixes == again));
     assert_eq!(rib.counters(PEER).prefixes, 8);
+}
+
+fn enhanced() -> SessionEncoding {
+    SessionEncoding {
+        enhanced_route_refresh: true,
+        ..ebgp()
+    }
+}
+
+/// RFC 7313 §4.
+#[test]
+fn an_enhanced_refresh_says_where_it_begins_and_ends() {
+    let mut rib = table(&[v4(1), v6(1), v6(2)], enhanced());
+    // Before End-of-RIB there is no refresh.
+    rib.refresh(PEER, Family::IPV6_UNICAST);
+    let messages = said(drain(&mut rib, PEER));
+    let again = vec![v6(1), v6(2)];
+    assert!(matches!(
+        &messages[..],
+        [
+            Said::Announce(..),
+            Said::Announce(..),
+            Said::EndOfRib(Family::IPV4_UNICAST),
+            Said::EndOfRib(Family::IPV6_UNICAST),
+            Said::Refresh(1, Family::IPV6_UNICAST),
+            Said::Announce(_, prefixes),
+            Said::Refresh(2, Family::IPV6_UNICAST),
+        ] if *prefixes == again
+    ));
+    assert_eq!(
+        (rib.counters(PEER).updates, rib.counters(PEER).refreshes),
+        (5, 2)
+    );
+    rib.refresh(
+        PEER,
+        Family {
+            afi: Afi(25),
+            safi: Safi(70),
+        },
+    );
+    assert!(!rib.pending(PEER), "a family that wasn't negotiated");
+}
+
+/// At the end of a refresh the peer drops what it wasn't told since the beginning.
+#[test]
+fn what_changes_during_a_refresh_is_told_before_its_end() {
+    let prefixes: Vec<IpNet> = (0..2000).map(v4).collect();
+    let mut rib = table(&prefixes, enhanced());
+    drain(&mut rib, PEER);
+    rib.refresh(PEER, Family::IPV4_UNICAST);
+    assert!(
+        rib.poll_transmit(Instant::now(), PEER, 4096).is_some(),
+        "begins"
+    );
+    // For this peer nothing changes at the first, something at the second and third.
+    rib.set(PeerIndex(1), v4(1999), Some(plain()));
+    rib.set(PEER, v4(1998), Some(with_med(1)));
+    rib.set(PEER, v4(1997), None);
+    rib.commit();
+    let messages = said(drain(&mut rib, PEER));
+    let mut told = BTreeSet::new();
+    for message in &messages[..messages.len() - 1] {
+        match message {
+            Said::Announce(_, prefixes) => told.extend(prefixes.iter().copied()),
+            Said::Withdraw(prefixes) => assert_eq!(*prefixes, [v4(1997)]),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        told.iter()
+            .eq(prefixes.iter().filter(|prefix| **prefix != v4(1997)))
+    );
+    assert_eq!(
+        messages.last(),
+        Some(&Said::Refresh(2, Family::IPV4_UNICAST))
+    );
+}
+
+#[test]
+fn a_flood_of_refreshes_costs_one_under_way_and_one_after_it() {
+    let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
+    for encoding in [ebgp(), enhanced()] {
+        let mut rib = table(&prefixes, encoding);
+        drain(&mut rib, PEER);
+        let before = rib.counters(PEER).updates;
+        rib.refresh(PEER, Family::IPV4_UNICAST);
+        let first = rib.poll_transmit(Instant::now(), PEER, 4096);
+        assert!(first.is_some());
+        for _ in 0..100_000 {
+            rib.refresh(PEER, Family::IPV4_UNICAST);
+        }
+        drain(&mut rib, PEER);
+        assert_eq!(rib.counters(PEER).updates - before, 2 * 13);
+    }
+}
+
+#[test]
+fn each_route_knows_when_it_was_sent() {
+    let seconds = Duration::from_secs;
+    let start = Instant::now();
+    let mut rib = table(&[v4(1), v4(2)], ebgp());
+    let told = |rib: &mut AdjRibOut, now: Instant| {
+        while rib.poll_transmit(now, PEER, MAX).is_some() {}
+        let told = rib.advertised(now, PEER);
+        let sent = told.map(|told| (told.prefix, told.sent.duration_since(start)));
+        let sent: BTreeMap<_, _> = sent.collect();
+        [v4(1), v4(2)].map(|prefix| sent[&prefix].as_secs())
+    };
+    assert_eq!(told(&mut rib, start), [0, 0]);
+    rib.set(PEER, v4(2), Some(with_med(1)));
+    rib.commit();
+    assert_eq!(told(&mut rib, start + seconds(70)), [0, 70]);
+    rib.refresh(PEER, Family::IPV4_UNICAST);
+    assert_eq!(told(&mut rib, start + seconds(100)), [100, 100]);
+    rib.session_up(PEER, ebgp());
+    assert_eq!(told(&mut rib, start + seconds(130)), [130, 130]);
+}
+
+#[test]
+fn every_attribute_reaches_the_wire_where_it_belongs() {
+    let rich = Route::new(RouteAttributes {
+        prepend: 2,
+        atomic_aggregate: true,
+        aggregator: Some(Aggregator {
+            asn: Asn(64512),
+            router_id: [10, 0, 0, 1].into(),
+        }),
+        extended_communities: vec![ExtendedCommunity([
+            0x40, 4, 0xfc, 0, 0x4c, 0xee, 0x6b, 0x28,
+        ])],
+        ..Default::default()
+    });
+    for (ebgp, path) in [(Some(Asn(64512)), vec![64512; 3]), (None, vec![])] {
+        let mut rib = table(
+            &[],
+            SessionEncoding {
+                ebgp,
+                ..rib_receiver::ebgp()
+            },
+        );
+        rib.set(PEER, v4(1), Some(Route::clone(&rich)));
+        rib.commit();
+        let messages = said(drain(&mut rib, PEER));
+        let Said::Announce(heard, _) = &messages[0] else {
+            panic!("{messages:?}")
+        };
+        assert_eq!(heard.as_path, path, "prepending is for eBGP");
+        assert!(heard.atomic_aggregate);
+        assert_eq!(heard.aggregator, Some([64512, 0x0a00_0001]));
+        let lb = [0x40, 4, 0xfc, 0, 0x4c, 0xee, 0x6b, 0x28];
+        assert_eq!(heard.extended_communities, [lb]);
+    }
 }
 
 /// The chunk that a refresh made says nothing of IPv4, which the peer had; after a new session it
@@ -366,6 +523,9 @@ fn host_bits_make_no_second_prefix() {
     let prefix = |text: &str| text.parse::<IpNet>().unwrap();
     let mut rib = table(&[prefix("192.0.2.77/24"), prefix("192.0.2.78/24")], ebgp());
     drain(&mut rib, PEER);
-    let told: BTreeSet<IpNet> = rib.advertised(PEER).map(|(prefix, _)| prefix).collect();
+    let told: BTreeSet<IpNet> = rib
+        .advertised(Instant::now(), PEER)
+        .map(|told| told.prefix)
+        .collect();
     assert_eq!(told, BTreeSet::from([prefix("192.0.2.0/24")]));
 }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, RouteAttributes, SessionEncoding};
 use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, MAX_LENGTH, Message};
@@ -47,20 +48,24 @@ fn the_rest_of_a_dump_is_never_told() {
             max_length: MAX_LENGTH,
             next_hop_v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
             next_hop_v6: None,
+            ipv4_next_hop_v6: false,
+            enhanced_route_refresh: false,
         },
     );
-    let first = rib.poll_transmit(PEER, MAX_LENGTH).expect("a first UPDATE");
+    let first = rib
+        .poll_transmit(Instant::now(), PEER, MAX_LENGTH)
+        .expect("a first UPDATE");
     let (told, _) = read(&first);
     assert!(told > 0 && told < PREFIXES as usize);
 
     rib.withdraw_all(PEER);
     rib.commit();
     let mut withdrawn = 0;
-    while let Some(octets) = rib.poll_transmit(PEER, MAX_LENGTH) {
+    while let Some(octets) = rib.poll_transmit(Instant::now(), PEER, MAX_LENGTH) {
         let (announced, gone) = read(&octets);
         assert_eq!(announced, 0);
         withdrawn += gone;
     }
     assert_eq!(withdrawn, told);
-    assert_eq!(rib.advertised(PEER).count(), 0);
+    assert_eq!(rib.advertised(Instant::now(), PEER).count(), 0);
 }

@@ -14,7 +14,7 @@ use crate::config::PeerConfig;
 use crate::rib::SessionEncoding;
 use crate::wire::{
     DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability, MAX_EXTENDED_LENGTH,
-    MAX_LENGTH, Message, MessageType, Notification, Open, Update, keepalive, subcode,
+    MAX_LENGTH, Message, MessageType, Notification, Open, RouteRefresh, Update, keepalive, subcode,
 };
 
 /// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
@@ -244,9 +244,9 @@ impl Connection {
             }
             (Phase::Established { session, .. }, Ok(Message::RouteRefresh(refresh))) => {
                 session.heard(now);
-                // Other subtypes are RFC 7313's, which we didn't offer; families likewise.
-                let asked =
-                    refresh.subtype == 0 && session.negotiated.families.contains(&refresh.family);
+                // Where the peer's own routes begin and end again means nothing: they aren't kept.
+                let asked = refresh.subtype == RouteRefresh::REQUEST
+                    && session.negotiated.families.contains(&refresh.family);
                 if asked {
                     Effect::Refresh(refresh.family)
                 } else {
@@ -358,6 +358,8 @@ impl Connection {
             max_length: max_length(negotiated),
             next_hop_v4: next_hop.v4,
             next_hop_v6: next_hop.v6,
+            ipv4_next_hop_v6: negotiated.ipv4_next_hop_v6,
+            enhanced_route_refresh: negotiated.enhanced_route_refresh,
         })
     }
 

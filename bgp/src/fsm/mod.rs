@@ -50,7 +50,7 @@ use self::peer::Peer;
 use self::shared::Shared;
 use self::timer::earlier;
 use crate::config::{Impact, PeerConfig};
-use crate::rib::{PeerIndex, Route};
+use crate::rib::{Advertised, PeerIndex};
 use crate::wire::{Notification, subcode};
 
 /// What concerns all peers.
@@ -196,11 +196,15 @@ impl Speaker {
     }
 
     /// What the peer of this name holds from us.
-    pub fn advertised(&self, name: &str) -> impl Iterator<Item = (IpNet, &Route)> + '_ {
+    pub fn advertised(
+        &self,
+        now: Instant,
+        name: &str,
+    ) -> impl Iterator<Item = Advertised<'_>> + '_ {
         self.names
             .get(name)
             .into_iter()
-            .flat_map(|index| self.shared.rib.advertised(*index))
+            .flat_map(move |index| self.shared.rib.advertised(now, *index))
     }
 
     fn with_owner(&mut self, connection: ConnectionId, f: impl FnOnce(&mut Peer, &mut Shared)) {

@@ -366,7 +366,7 @@ impl Peer {
         if own.is_some() || connection.state() != State::Established {
             return own;
         }
-        let updates = shared.rib.poll_transmit(self.index, max);
+        let updates = shared.rib.poll_transmit(now, self.index, max);
         if updates.is_some() {
             connection.transmitted(now, &mut shared.rng);
         } else if self.leaving.is_some() {

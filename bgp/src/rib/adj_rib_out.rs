@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::batch::Batch;
-use super::chunk::{Chunk, ChunkCache, Request};
-use super::table::Table;
+use super::chunk::{ChunkCache, Request};
+use super::session::{Cursor, Next, Session};
+use super::table::{Table, Tick};
 use super::{PeerIndex, Route, SessionEncoding};
-use crate::wire::{Family, end_of_rib};
+use crate::wire::Family;
 
 /// What was sent in the present session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,28 +22,22 @@ pub struct SessionCounters {
     pub prefixes: u64,
     /// UPDATE messages handed out, End-of-RIB included.
     pub updates: u64,
+    /// ROUTE-REFRESH messages handed out: the begin and the end of refreshes (RFC 7313).
+    pub refreshes: u64,
     /// Announcements left out because their attributes alone fill the longest message the peer
     /// accepts. What the peer was told about these prefixes before stays as it was.
     pub left_out: u64,
 }
 
-/// How far a session has come.
-#[derive(Debug)]
-struct Cursor {
-    batch: Arc<Batch>,
-    position: usize,
-}
-
-#[derive(Debug)]
-struct Session {
-    encoding: Arc<SessionEncoding>,
-    /// Changes up to this version were told, or are in the cursor's batch.
-    seen: u64,
-    /// `None` between two batches.
-    cursor: Option<Cursor>,
-    /// Families whose End-of-RIB is still to come.
-    end_of_rib: Vec<Family>,
-    counters: SessionCounters,
+/// A route that a peer holds from us.
+#[derive(Clone, Copy, Debug)]
+pub struct Advertised<'a> {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// What was said of it, before the session turned it into octets.
+    pub route: &'a Route,
+    /// When it was last sent, to the second.
+    pub sent: Instant,
 }
 
 /// The Adj-RIB-Out of all peers of a speaker.
@@ -55,12 +52,17 @@ struct Session {
 /// * What has gathered is told in one go, withdrawals first, then announcements; what changes in the
 ///   meantime comes after it.
 /// * After the first complete table one End-of-RIB for each family, sendable or not (RFC 4724 §2).
+///   Nothing that was desired all the time is missing then: a peer that kept routes over a restart
+///   drops what it wasn't told.
+/// * A family that the peer asks for again is told once more from the latest state, not more than
+///   once at a time however often it is asked for.
 ///
 /// # What it costs
 ///
-/// A prefix costs about 250 octets, and two bits per peer beyond the 64th. A session costs its
-/// cursor and, while it lags, four octets for each prefix of the batch it is working on; it never
-/// has a second batch. The table is walked when a session ends, on ROUTE-REFRESH and for
+/// A prefix costs about 60 octets whatever the number of peers, as long as many of them are in the
+/// same state: the same routes desired and told, for the same peers. A session costs its cursor
+/// and, while it lags, four octets for each prefix of the batch it is working on; it never has a
+/// second batch. The table is walked when a session ends, for a refresh and for
 /// [`advertised`](Self::advertised), not otherwise.
 #[derive(Debug, Default)]
 pub struct AdjRibOut {
@@ -69,10 +71,13 @@ pub struct AdjRibOut {
     /// One more than the highest index seen.
     peers: u32,
     gate_open: bool,
-    /// The batches that end at the table's version, by the version they begin after.
-    batches: HashMap<u64, Arc<Batch>>,
+    /// The batches that end at the table's version, by the version they begin after, or by the family
+    /// they repeat.
+    batches: HashMap<(u64, Option<Family>), Arc<Batch>>,
     last_batch: u64,
     chunks: ChunkCache,
+    /// When something was sent for the first time.
+    first_day: Option<Instant>,
 }
 
 impl AdjRibOut {
@@ -119,14 +124,7 @@ impl AdjRibOut {
     pub fn session_up(&mut self, peer: PeerIndex, encoding: SessionEncoding) {
         self.session_down(peer);
         self.know(peer);
-        let session = Session {
-            seen: 0,
-            cursor: None,
-            end_of_rib: encoding.families.clone(),
-            counters: SessionCounters::default(),
-            encoding: Arc::new(encoding),
-        };
-        self.sessions.insert(peer, session);
+        self.sessions.insert(peer, Session::new(Arc::new(encoding)));
     }
 
     /// The session ended and the peer holds nothing any more. What it is to be told stays.
@@ -139,14 +137,11 @@ impl AdjRibOut {
 
     /// ROUTE-REFRESH (RFC 2918 §4): everything of `family` is to be told again.
     ///
-    /// What else the peer wasn't told yet comes along. Without a session this does nothing.
+    /// That begins after what is under way, and costs nothing before. Without a session, or for a
+    /// family that isn't negotiated, this does nothing.
     pub fn refresh(&mut self, peer: PeerIndex, family: Family) {
         if let Some(session) = self.sessions.get_mut(&peer) {
-            session.seen = 0;
-            session.cursor = None;
-            self.table
-                .tell_again(peer, |prefix| Family::of(prefix) == family);
-            self.chunks.forget(peer);
+            session.ask(family);
         }
     }
 
@@ -160,26 +155,38 @@ impl AdjRibOut {
     ///
     /// `None`: there is nothing to send. `max` is at least 4096, and best the same for all peers,
     /// since only then they share what was encoded. Without a session there is never anything.
-    pub fn poll_transmit(&mut self, peer: PeerIndex, max: usize) -> Option<Bytes> {
+    pub fn poll_transmit(&mut self, now: Instant, peer: PeerIndex, max: usize) -> Option<Bytes> {
         if !self.gate_open {
             return None;
         }
+        let today = self.tick(now);
         loop {
-            let version = self.table.version();
             let session = self.sessions.get_mut(&peer)?;
             let Some(cursor) = &session.cursor else {
-                let first_is_complete = session.seen > 0 || version == 0;
-                if first_is_complete && !session.end_of_rib.is_empty() {
-                    return Some(session.take_end_of_rib());
+                match session.next(now, &self.table) {
+                    Next::Rest => {
+                        self.tidy();
+                        return None;
+                    }
+                    Next::Octets(octets) => return Some(octets),
+                    Next::Changes => {
+                        let batch = self.batch(self.sessions.get(&peer)?.seen, None);
+                        let session = self.sessions.get_mut(&peer)?;
+                        session.seen = batch.to;
+                        session.cursor = Cursor::at_the_beginning(batch);
+                    }
+                    Next::Again(family, from) => {
+                        // What others are told doesn't fit one who is told it twice.
+                        self.chunks.forget(peer);
+                        let batch = self.batch(from, Some(family));
+                        let session = self.sessions.get_mut(&peer)?;
+                        let begin = session.repeats(family, &batch);
+                        session.cursor = Cursor::at_the_beginning(batch);
+                        if begin.is_some() {
+                            return begin;
+                        }
+                    }
                 }
-                if session.seen == version {
-                    return None;
-                }
-                let seen = session.seen;
-                let batch = self.batch_after(seen);
-                let session = self.sessions.get_mut(&peer)?;
-                session.seen = batch.to;
-                session.cursor = Some(Cursor { batch, position: 0 });
                 continue;
             };
             let chunk = self.chunks.get(
@@ -193,9 +200,18 @@ impl AdjRibOut {
                     peers: self.peers,
                 },
             );
-            session.advance(peer, &mut self.table, chunk);
-            if !chunk.octets.is_empty() {
-                return Some(chunk.octets.clone());
+            let at = if session.end_of_rib.is_empty() {
+                today
+            } else {
+                0
+            };
+            session.advance(peer, &mut self.table, chunk, at);
+            let octets = chunk.octets.clone();
+            if self.sessions.len() == 1 {
+                self.chunks.clear();
+            }
+            if !octets.is_empty() {
+                return Some(octets);
             }
         }
     }
@@ -206,19 +222,31 @@ impl AdjRibOut {
     /// `None` this is false until something changes.
     #[must_use]
     pub fn pending(&self, peer: PeerIndex) -> bool {
-        self.gate_open
-            && self.sessions.get(&peer).is_some_and(|session| {
-                session.cursor.is_some()
-                    || !session.end_of_rib.is_empty()
-                    || session.seen < self.table.version()
-            })
+        let session = self.sessions.get(&peer);
+        self.gate_open && session.is_some_and(|session| session.pending(&self.table))
     }
 
-    /// What the peer holds from us, in no order.
-    pub fn advertised(&self, peer: PeerIndex) -> impl Iterator<Item = (IpNet, &Route)> + '_ {
-        self.table
-            .entries()
-            .filter_map(move |entry| entry.told.get(peer).map(|told| (entry.prefix, &told.route)))
+    /// What the peer holds from us, in no order. `now` stands for what is being told right now.
+    pub fn advertised(
+        &self,
+        now: Instant,
+        peer: PeerIndex,
+    ) -> impl Iterator<Item = Advertised<'_>> + '_ {
+        let session = self.sessions.get(&peer);
+        let first = session.and_then(|session| session.first_table);
+        let first_day = self.first_day.unwrap_or(now);
+        self.table.entries().filter_map(move |entry| {
+            let (route, at) = self.table.told(entry.state, peer)?;
+            let sent = match at {
+                0 => first.unwrap_or(now),
+                at => first_day + Duration::from_secs(u64::from(at) - 1),
+            };
+            Some(Advertised {
+                prefix: entry.prefix,
+                route,
+                sent,
+            })
+        })
     }
 
     /// Counters of the present session; zero without one.
@@ -240,49 +268,30 @@ impl AdjRibOut {
         self.peers = self.peers.max(peer.0.saturating_add(1));
     }
 
-    /// The changes after version `from`, the same batch for all who ask before the next commit.
-    fn batch_after(&mut self, from: u64) -> Arc<Batch> {
+    fn tick(&mut self, now: Instant) -> Tick {
+        let first_day = *self.first_day.get_or_insert(now);
+        let seconds = now.saturating_duration_since(first_day).as_secs();
+        // After 136 years everything was sent just then.
+        u32::try_from(seconds + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The changes after version `from`, or what has changed in a family and is to be told again: the
+    /// same batch for all who ask before the next commit.
+    fn batch(&mut self, from: u64, again: Option<Family>) -> Arc<Batch> {
         let (table, last) = (&self.table, &mut self.last_batch);
-        let batch = self.batches.entry(from).or_insert_with(|| {
+        let batch = self.batches.entry((from, again)).or_insert_with(|| {
             *last += 1;
-            Arc::new(Batch::new(*last, table, from))
+            Arc::new(Batch::new(*last, table, from, again))
         });
         Arc::clone(batch)
     }
-}
 
-impl Session {
-    /// Notes what the peer learns from `chunk`, and moves behind it.
-    fn advance(&mut self, peer: PeerIndex, table: &mut Table, chunk: &Chunk) {
-        let Some(cursor) = &mut self.cursor else {
-            return;
-        };
-        let batch = &cursor.batch;
-        for (run, positions) in &chunk.messages {
-            let change = &batch.runs[*run].change;
-            for slot in &batch.slots[positions.clone()] {
-                let entry = table.entry_as_of(*slot, batch.to);
-                if entry.is_some_and(|entry| entry.needs(peer, change)) {
-                    let delta = table.tell(*slot, peer, change);
-                    self.counters.prefixes = self.counters.prefixes.saturating_add_signed(delta);
-                }
-            }
+    /// A session that is alone shares with nobody.
+    fn tidy(&mut self) {
+        if self.sessions.len() == 1 {
+            self.batches.clear();
+            self.chunks.clear();
         }
-        self.counters.updates += chunk.updates;
-        self.counters.left_out += chunk.left_out;
-        cursor.position = chunk.next;
-        if chunk.next == batch.slots.len() {
-            self.cursor = None;
-        }
-    }
-
-    fn take_end_of_rib(&mut self) -> Bytes {
-        let mut octets = BytesMut::new();
-        for family in self.end_of_rib.drain(..) {
-            octets.extend_from_slice(&end_of_rib(family));
-            self.counters.updates += 1;
-        }
-        octets.freeze()
     }
 }
 

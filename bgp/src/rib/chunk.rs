@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, Run};
 use super::peer_set::PeerSet;
-use super::table::{Change, Table};
+use super::table::{State, Table};
 use super::{DEFAULT_LOCAL_PREF, PeerIndex, RouteAttributes, SessionEncoding};
 use crate::wire::{AsPath, EncodeContext, PathAttributes, UpdateBuilder};
 
@@ -99,6 +99,7 @@ impl Encoder<'_> {
     fn encode_run(&mut self, index: usize) {
         let batch = self.request.batch;
         let run = &batch.runs[index];
+        let mut known = None;
         if self.request.encoding.next_hop(run.family).is_none() {
             self.chunk.next = run.end;
             return;
@@ -107,9 +108,8 @@ impl Encoder<'_> {
         let mut first = self.chunk.next;
         while self.chunk.next < run.end {
             let slot = batch.slots[self.chunk.next];
-            if let Some(entry) = self.table.entry_as_of(slot, batch.to) {
-                let needs = entry.needs(self.request.peer, &run.change);
-                if needs {
+            if let Some(state) = self.table.state_as_of(slot, batch.to) {
+                if self.needs(run, state, &mut known) {
                     if builder.is_none() {
                         builder = self.builder(run);
                     }
@@ -117,23 +117,38 @@ impl Encoder<'_> {
                         self.leave_out(run);
                         return;
                     };
-                    if !builder.push(entry.prefix) {
+                    let prefix = *self.table.prefix(slot);
+                    if !builder.push(prefix) {
                         self.end_message(builder, index, first);
                         first = self.chunk.next;
                         if self.is_full() {
                             return;
                         }
                         // An empty message has room for any prefix.
-                        builder.push(entry.prefix);
+                        builder.push(prefix);
                     }
                 }
-                entry.retain_needing(&mut self.chunk.valid_for, &run.change, needs);
             }
             self.chunk.next += 1;
         }
         if let Some(builder) = &mut builder {
             self.end_message(builder, index, first);
         }
+    }
+
+    /// Whether the peer is to be told of a prefix in `state`, `known` being the last one asked for
+    /// in this run; the chunk is for the peers of which the same is true.
+    fn needs(&mut self, run: &Run, state: State, known: &mut Option<(State, bool)>) -> bool {
+        if let Some((_, needs)) = known.filter(|(known, _)| *known == state) {
+            return needs;
+        }
+        let (peer, repeat) = (self.request.peer, self.request.batch.repeat);
+        let needs = self.table.needs(state, peer, &run.change, repeat);
+        let valid_for = &mut self.chunk.valid_for;
+        self.table
+            .retain_needing(state, valid_for, &run.change, repeat, needs);
+        *known = Some((state, needs));
+        needs
     }
 
     fn end_message(&mut self, builder: &mut UpdateBuilder, run: usize, first: usize) {
@@ -144,7 +159,7 @@ impl Encoder<'_> {
 
     /// `None` if the attributes leave no room for a prefix.
     fn builder(&self, run: &Run) -> Option<UpdateBuilder> {
-        let Change::Announce(route) = &run.change else {
+        let Some(route) = &run.route else {
             return UpdateBuilder::withdraw(run.family, &self.context).ok();
         };
         let attributes = path_attributes(route, self.request.encoding);
@@ -155,11 +170,10 @@ impl Encoder<'_> {
     /// Passes over the rest of a run that nothing can be sent of.
     fn leave_out(&mut self, run: &Run) {
         let batch = self.request.batch;
+        let mut known = None;
         for slot in &batch.slots[self.chunk.next..run.end] {
-            if let Some(entry) = self.table.entry_as_of(*slot, batch.to) {
-                let needs = entry.needs(self.request.peer, &run.change);
-                entry.retain_needing(&mut self.chunk.valid_for, &run.change, needs);
-                self.chunk.left_out += u64::from(needs);
+            if let Some(state) = self.table.state_as_of(*slot, batch.to) {
+                self.chunk.left_out += u64::from(self.needs(run, state, &mut known));
             }
         }
         self.chunk.next = run.end;

@@ -9,13 +9,16 @@
 mod adj_rib_out;
 mod batch;
 mod chunk;
+mod interned;
+mod patterns;
 mod peer_set;
+mod session;
 mod table;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-pub use self::adj_rib_out::{AdjRibOut, SessionCounters};
+pub use self::adj_rib_out::{AdjRibOut, Advertised, SessionCounters};
 use crate::wire::{
     Aggregator, Asn, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Origin,
 };
@@ -89,10 +92,14 @@ pub struct SessionEncoding {
     pub four_octet_asn: bool,
     /// The longest message the peer accepts, in octets: 4096, or 65535 with RFC 8654.
     pub max_length: usize,
-    /// NEXT_HOP of IPv4 routes; without it IPv4 routes aren't sent on the session.
+    /// NEXT_HOP of IPv4 routes.
     pub next_hop_v4: Option<Ipv4Addr>,
     /// Next hop of IPv6 routes; without it IPv6 routes aren't sent on the session.
     pub next_hop_v6: Option<Ipv6Addr>,
+    /// IPv4 routes may have it too, and do if there is no IPv4 next hop (RFC 8950).
+    pub ipv4_next_hop_v6: bool,
+    /// A refresh is told where it begins and ends (RFC 7313).
+    pub enhanced_route_refresh: bool,
 }
 
 impl SessionEncoding {
@@ -102,12 +109,12 @@ impl SessionEncoding {
         if !self.families.contains(&family) {
             None
         } else if family == Family::IPV4_UNICAST {
-            self.next_hop_v4.map(NextHop::V4)
+            let v6 = self.next_hop_v6.filter(|_| self.ipv4_next_hop_v6);
+            self.next_hop_v4
+                .map(NextHop::V4)
+                .or(v6.map(NextHop::global_v6))
         } else if family == Family::IPV6_UNICAST {
-            self.next_hop_v6.map(|global| NextHop::V6 {
-                global,
-                link_local: None,
-            })
+            self.next_hop_v6.map(NextHop::global_v6)
         } else {
             None
         }

@@ -2,8 +2,9 @@
 
 use super::PeerIndex;
 
-/// A set of peers. The first 64 need no allocation.
-#[derive(Clone, Debug, Default)]
+/// A set of peers. The first 64 need no allocation. The last word is never zero, so that equal sets
+/// look alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PeerSet {
     first: u64,
     rest: Box<[u64]>,
@@ -39,6 +40,7 @@ impl PeerSet {
         let held = self.word(word) & bit != 0;
         if held {
             *self.word_mut(word) &= !bit;
+            self.trim();
         }
         held
     }
@@ -65,6 +67,16 @@ impl PeerSet {
         for (index, word) in self.rest.iter_mut().enumerate() {
             *word &= mask(index + 1);
         }
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        if self.rest.last() == Some(&0) {
+            let mut rest = std::mem::take(&mut self.rest).into_vec();
+            let used = rest.iter().rposition(|word| *word != 0);
+            rest.truncate(used.map_or(0, |last| last + 1));
+            self.rest = rest.into_boxed_slice();
+        }
     }
 
     fn word_mut(&mut self, index: usize) -> &mut u64 {
@@ -79,8 +91,9 @@ fn position(peer: PeerIndex) -> (usize, u64) {
     (peer.0 as usize / 64, 1 << (peer.0 % 64))
 }
 
-/// A map from peers to values. It costs per different value, and one bit per peer.
-#[derive(Clone, Debug)]
+/// A map from peers to values, in the values' order. It costs per different value, and one bit per
+/// peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PeerMap<V>(Vec<(V, PeerSet)>);
 
 // Not derived: that would ask for V: Default.
@@ -90,7 +103,7 @@ impl<V> Default for PeerMap<V> {
     }
 }
 
-impl<V: PartialEq> PeerMap<V> {
+impl<V: Ord + Copy> PeerMap<V> {
     pub(super) fn get(&self, peer: PeerIndex) -> Option<&V> {
         self.0
             .iter()
@@ -98,34 +111,28 @@ impl<V: PartialEq> PeerMap<V> {
             .map(|(value, _)| value)
     }
 
-    /// Puts `value` in the place of whatever `peer` had, and says whether it had anything.
-    pub(super) fn insert(&mut self, peer: PeerIndex, value: V) -> bool {
-        let had = self.remove(peer);
-        if let Some((_, peers)) = self.0.iter_mut().find(|(held, _)| *held == value) {
-            peers.insert(peer);
-        } else {
-            let mut peers = PeerSet::default();
-            peers.insert(peer);
-            // Nearly all prefixes have one value: don't let the first push reserve room for four.
-            self.0.reserve_exact(1);
-            self.0.push((value, peers));
+    /// The same with `value` in the place of whatever `peer` has.
+    pub(super) fn with(&self, peer: PeerIndex, value: Option<V>) -> Self {
+        // Nearly all have one value: don't reserve room for four.
+        let mut map = Vec::with_capacity(self.0.len() + usize::from(value.is_some()));
+        map.extend(self.0.iter().cloned());
+        if let Some(at) = map.iter_mut().position(|(_, peers)| peers.remove(peer))
+            && map[at].1.is_empty()
+        {
+            map.remove(at);
         }
-        had
-    }
-
-    /// Takes away what `peer` had, and says whether it had anything.
-    pub(super) fn remove(&mut self, peer: PeerIndex) -> bool {
-        let Some(at) = self.0.iter_mut().position(|(_, peers)| peers.remove(peer)) else {
-            return false;
-        };
-        if self.0[at].1.is_empty() {
-            self.0.swap_remove(at);
+        if let Some(value) = value {
+            match map.binary_search_by_key(&value, |(held, _)| *held) {
+                Ok(at) => map[at].1.insert(peer),
+                Err(at) => {
+                    let mut peers = PeerSet::default();
+                    peers.insert(peer);
+                    map.insert(at, (value, peers));
+                }
+            }
         }
-        true
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        map.shrink_to_fit();
+        Self(map)
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
@@ -179,20 +186,37 @@ mod tests {
     }
 
     #[test]
+    fn equal_sets_look_alike_whatever_was_in_them() {
+        let mut set = PeerSet::below(3);
+        for index in [64, 200] {
+            set.insert(PeerIndex(index));
+        }
+        set.remove(PeerIndex(64));
+        assert!(set.remove(PeerIndex(200)));
+        assert_eq!(set, PeerSet::below(3));
+        set.insert(PeerIndex(200));
+        set.retain(|word| if word == 0 { u64::MAX } else { 0 });
+        assert_eq!(set, PeerSet::below(3));
+    }
+
+    #[test]
     fn a_map_holds_one_value_per_peer_and_no_empty_sets() {
-        let mut map = PeerMap::default();
-        assert!(!map.insert(PeerIndex(1), "a"));
-        assert!(!map.insert(PeerIndex(70), "a"));
-        assert!(map.insert(PeerIndex(1), "b"));
+        let with = |map: &PeerMap<&'static str>, peer, value| map.with(PeerIndex(peer), value);
+        let map = with(&with(&PeerMap::default(), 1, Some("b")), 70, Some("a"));
+        assert_eq!(
+            map,
+            with(&with(&PeerMap::default(), 70, Some("a")), 1, Some("b"))
+        );
+        let map = with(&with(&map, 1, Some("a")), 1, Some("b"));
         assert_eq!(map.get(PeerIndex(1)), Some(&"b"));
         assert_eq!(map.get(PeerIndex(70)), Some(&"a"));
         assert_eq!(map.get(PeerIndex(2)), None);
         assert_eq!(map.word(0, |_| true), 1 << 1);
         assert_eq!(map.word(1, |value| *value == "a"), 1 << 6);
         assert_eq!(map.words(), 2);
-        assert!(map.remove(PeerIndex(70)));
+        let map = with(&map, 70, None);
         assert_eq!(map.values().collect::<Vec<_>>(), [&"b"]);
-        assert!(map.remove(PeerIndex(1)) && !map.remove(PeerIndex(1)));
-        assert!(map.is_empty());
+        assert_eq!(with(&map, 70, None), map);
+        assert_eq!(with(&map, 1, None), PeerMap::default());
     }
 }

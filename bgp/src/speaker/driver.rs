@@ -7,11 +7,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, error, warn};
 
+use super::AdvertisedRoute;
 use super::bfd;
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
@@ -34,7 +34,7 @@ pub(super) enum Command {
     Input(Input),
     Status(oneshot::Sender<Vec<PeerStatus>>),
     Peer(String, oneshot::Sender<Option<Box<PeerDetail>>>),
-    Advertised(String, oneshot::Sender<Vec<(IpNet, Route)>>),
+    Advertised(String, oneshot::Sender<Vec<AdvertisedRoute>>),
 }
 
 /// One thing found in a turn.
@@ -193,10 +193,14 @@ impl Driver {
                 drop(answer.send(self.speaker.peer(now(), &name).map(Box::new)));
             }
             Happening::Command(Command::Advertised(peer, answer)) => {
-                let routes = self.speaker.advertised(&peer);
-                let routes = routes
-                    .map(|(prefix, route)| (prefix, route.clone()))
-                    .collect();
+                let now = now();
+                let routes = self.speaker.advertised(now, &peer);
+                let routes = routes.map(|told| AdvertisedRoute {
+                    prefix: told.prefix,
+                    route: Route::clone(told.route),
+                    age: now.saturating_duration_since(told.sent),
+                });
+                let routes = routes.collect();
                 drop(answer.send(routes));
             }
         }

@@ -13,6 +13,7 @@ mod sockopt;
 use std::io;
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,6 +48,17 @@ pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     local_addresses: Vec<SocketAddr>,
     ended: watch::Receiver<()>,
+}
+
+/// A route that a peer holds from us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdvertisedRoute {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// What was said of it, before the session turned it into octets.
+    pub route: Route,
+    /// How long ago it was last sent, to the second.
+    pub age: Duration,
 }
 
 /// Starts a speaker on a thread of its own.
@@ -138,7 +150,7 @@ impl Handle {
     }
 
     /// What a peer holds from us, in no order.
-    pub async fn advertised(&self, peer: impl Into<String>) -> Vec<(IpNet, Route)> {
+    pub async fn advertised(&self, peer: impl Into<String>) -> Vec<AdvertisedRoute> {
         let (sender, answer) = oneshot::channel();
         self.send(Command::Advertised(peer.into(), sender));
         answer.await.unwrap_or_default()

@@ -17,6 +17,17 @@ pub enum NextHop {
     },
 }
 
+impl NextHop {
+    /// A global IPv6 address alone.
+    #[must_use]
+    pub const fn global_v6(global: Ipv6Addr) -> Self {
+        Self::V6 {
+            global,
+            link_local: None,
+        }
+    }
+}
+
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

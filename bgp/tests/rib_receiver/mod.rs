@@ -21,6 +21,10 @@ pub(crate) struct Heard {
     pub(crate) local_pref: Option<u32>,
     pub(crate) communities: Vec<u32>,
     pub(crate) large_communities: Vec<[u32; 3]>,
+    pub(crate) atomic_aggregate: bool,
+    /// AS and router id.
+    pub(crate) aggregator: Option<[u32; 2]>,
+    pub(crate) extended_communities: Vec<[u8; 8]>,
 }
 
 /// One UPDATE.
@@ -29,17 +33,22 @@ pub(crate) enum Said {
     Withdraw(Vec<IpNet>),
     Announce(Heard, Vec<IpNet>),
     EndOfRib(Family),
+    /// ROUTE-REFRESH with this subtype (RFC 7313).
+    Refresh(u8, Family),
 }
 
-/// Takes `octets` apart. Panics when they aren't whole, well-formed UPDATEs of one meaning each.
+/// Takes `octets` apart. Panics when they aren't whole, well-formed messages of one meaning each.
 pub(crate) fn parse(mut octets: &[u8]) -> Vec<(usize, Said)> {
     let mut messages = Vec::new();
     while !octets.is_empty() {
         let (header, _) = octets.split_at(19);
         assert_eq!(header[..16], [0xff; 16]);
-        assert_eq!(header[18], 2, "an UPDATE");
         let (message, rest) = octets.split_at(usize::from(short(&header[16..])));
-        let said = parse_update(&message[19..]);
+        let said = match header[18] {
+            2 => parse_update(&message[19..]),
+            5 => parse_refresh(&message[19..]),
+            other => panic!("a message of type {other}"),
+        };
         read_as_a_peer(message, &said);
         messages.push((message.len(), said));
         octets = rest;
@@ -54,21 +63,37 @@ fn read_as_a_peer(message: &[u8], said: &Said) {
         four_octet_asn: true,
         ibgp,
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+        max_length: 65_535,
+        ipv4_next_hop_v6: true,
+        enhanced_route_refresh: true,
         ..DecodeContext::default()
     };
     let mut framer = Framer::default();
     framer.push(message);
-    let Some(Ok(Message::Update(update))) = framer.next(&context) else {
-        // The reader takes no extended messages (RFC 8654).
-        assert!(message.len() > 4096, "no UPDATE to a peer: {said:?}");
-        return;
+    let update = match framer.next(&context) {
+        Some(Ok(Message::Update(update))) => update,
+        Some(Ok(Message::RouteRefresh(refresh))) => {
+            assert_eq!(said, &Said::Refresh(refresh.subtype, refresh.family));
+            return;
+        }
+        other => panic!("{other:?} to a peer: {said:?}"),
     };
     assert_eq!(update.errors, []);
     match said {
         Said::Withdraw(prefixes) => assert!(update.withdrawn_prefixes().eq(prefixes.clone())),
         Said::Announce(_, prefixes) => assert!(update.announced().eq(prefixes.clone())),
         Said::EndOfRib(family) => assert_eq!(update.end_of_rib(), Some(*family)),
+        Said::Refresh(..) => panic!("an UPDATE to a peer: {said:?}"),
     }
+}
+
+fn parse_refresh(body: &[u8]) -> Said {
+    let family = match body {
+        [0, 1, _, 1] => Family::IPV4_UNICAST,
+        [0, 2, _, 1] => Family::IPV6_UNICAST,
+        other => panic!("a refresh of {other:?}"),
+    };
+    Said::Refresh(body[2], family)
 }
 
 fn parse_update(body: &[u8]) -> Said {
@@ -95,12 +120,18 @@ fn parse_update(body: &[u8]) -> Said {
             3 => heard.next_hop = Some(Ipv4Addr::from(word(value)).into()),
             4 => heard.med = Some(word(value)),
             5 => heard.local_pref = Some(word(value)),
+            6 => heard.atomic_aggregate = true,
+            7 => heard.aggregator = Some(words.try_into().unwrap()),
             8 => heard.communities = words,
+            16 => {
+                let whole = value.chunks_exact(8);
+                heard.extended_communities = whole.map(|one| one.try_into().unwrap()).collect();
+            }
             14 => {
-                assert_eq!(value[..4], [0, 2, 1, 16]);
+                assert_eq!((value[0], value[2..4].to_vec()), (0, vec![1, 16]));
                 let next_hop = <[u8; 16]>::try_from(&value[4..20]).unwrap();
                 heard.next_hop = Some(Ipv6Addr::from(next_hop).into());
-                announced = prefixes(&value[21..], true);
+                announced = prefixes(&value[21..], value[1] == 2);
             }
             15 => {
                 assert_eq!(value[..3], [0, 2, 1]);
@@ -163,6 +194,8 @@ pub(crate) fn ebgp() -> SessionEncoding {
         max_length: 4096,
         next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         next_hop_v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        ipv4_next_hop_v6: false,
+        enhanced_route_refresh: false,
     }
 }
 

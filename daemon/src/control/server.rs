@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_bgp::fsm::{PeerDetail, PeerStatus};
-use ferrolb_bgp::speaker::Handle;
+use ferrolb_bgp::speaker::{AdvertisedRoute, Handle};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -199,7 +199,7 @@ impl Asked {
                 .as_ref()
                 .is_some_and(|negotiated| negotiated.ibgp);
             for told in self.engine.advertised(&*peer.name).await {
-                let (prefix, route) = told;
+                let AdvertisedRoute { prefix, route, .. } = told;
                 let next_hop = next_hop(&detail, prefix.addr().is_ipv6());
                 lines.push(RouteLine::new(&peer.name, prefix, next_hop, ibgp, &route));
             }

@@ -133,7 +133,9 @@ impl Peer {
         };
         let since = connection.established_since();
         if since.is_some() {
-            self.sent.update += shared.rib.counters(self.index).updates;
+            let counters = shared.rib.counters(self.index);
+            self.sent.update += counters.updates;
+            self.sent.route_refresh += counters.refreshes;
             shared.rib.session_down(self.index);
         }
         let hold_time = connection

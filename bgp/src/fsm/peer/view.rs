@@ -34,6 +34,7 @@ impl Peer {
             },
             sent: MessageCounters {
                 update: self.sent.update + counters.updates,
+                route_refresh: self.sent.route_refresh + counters.refreshes,
                 ..self.sent
             },
             received: self.received,

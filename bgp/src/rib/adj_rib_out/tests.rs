@@ -16,6 +16,8 @@ fn encoding() -> SessionEncoding {
         max_length: 4096,
         next_hop_v4: Some(Ipv4Addr::LOCALHOST),
         next_hop_v6: None,
+        ipv4_next_hop_v6: false,
+        enhanced_route_refresh: false,
     }
 }
 
@@ -32,7 +34,7 @@ fn route(med: u32) -> Option<Route> {
 
 fn drain(rib: &mut AdjRibOut, peer: PeerIndex) -> u64 {
     let before = rib.counters(peer).updates;
-    while rib.poll_transmit(peer, 4096).is_some() {}
+    while rib.poll_transmit(Instant::now(), peer, 4096).is_some() {}
     rib.counters(peer).updates - before
 }
 
@@ -47,7 +49,7 @@ fn a_peer_that_does_not_read_costs_its_cursor() {
     rib.open_gate();
     rib.session_up(slow, encoding());
     rib.session_up(quick, encoding());
-    assert!(rib.poll_transmit(slow, 4096).is_some());
+    assert!(rib.poll_transmit(Instant::now(), slow, 4096).is_some());
     for round in 1..500 {
         for index in 0..100 {
             rib.set(slow, prefix(index), route(round));
@@ -60,6 +62,9 @@ fn a_peer_that_does_not_read_costs_its_cursor() {
         rib.commit();
         drain(&mut rib, quick);
         assert_eq!(rib.table.len(), 1000);
+        // Nothing told; told with this round's attributes; told with the first, to one or both.
+        let (desired, told) = rib.table.patterns();
+        assert!(desired <= 4 && told <= 8, "{desired} and {told} patterns");
         assert_eq!(rib.table.changed_after(0).count(), 1000);
         assert!(rib.table.entries().count() <= 1100, "places are used again");
         assert!(rib.batches.len() <= 2 && rib.chunks.size() < 100_000);
@@ -131,6 +136,8 @@ fn chunks_are_bounded() {
         rib.set(PeerIndex(0), prefix(index), Some(Route::clone(&long)));
     }
     rib.open_gate();
+    // Somebody who hasn't read yet, and will want the same.
+    rib.session_up(PeerIndex(1), encoding());
     for asn in 0..12 {
         rib.session_up(
             PeerIndex(0),
