@@ -2,6 +2,7 @@
 //!
 //! `encode`: a whole table goes out to peers that have just come up. What counts is what the peers
 //! get, so with 100 of them each prefix counts 100 times. `decode`: the same octets are read again.
+//! `memory`: what a million prefixes cost once a peer was told of them, and the most it was until then.
 //!
 //! `cargo bench -p ferrolb-bgp --bench update [-- PREFIXES [ROUNDS]]`
 
@@ -24,6 +25,9 @@ fn main() {
         .filter_map(|argument| argument.parse().ok());
     let prefixes = numbers.next().unwrap_or(100_000);
     let rounds = numbers.next().unwrap_or(5);
+    for family in [Family::IPV4_UNICAST, Family::IPV6_UNICAST] {
+        memory(family, 1_000_000);
+    }
     for family in [Family::IPV4_UNICAST, Family::IPV6_UNICAST] {
         for peers in [1, 100] {
             let measured = (0..rounds).map(|_| encode(family, prefixes, peers).0);
@@ -115,6 +119,41 @@ fn encode(family: Family, prefixes: u32, peers: u32) -> (Duration, Vec<Bytes>) {
     let told = u64::from(prefixes);
     assert!((0..peers).all(|peer| rib.counters(PeerIndex(peer)).prefixes == told));
     (elapsed, first)
+}
+
+/// What the process grows by, as the kernel counts it.
+fn memory(family: Family, prefixes: u32) {
+    let (before, _) = resident();
+    let mut rib = AdjRibOut::new();
+    let route = Route::default();
+    for index in 0..prefixes {
+        let route = Route::clone(&route);
+        rib.set(PeerIndex(0), prefix(family, index), Some(route));
+    }
+    rib.open_gate();
+    rib.session_up(PeerIndex(0), encoding(family));
+    while let Some(octets) = rib.poll_transmit(Instant::now(), PeerIndex(0), POLL) {
+        black_box(octets);
+    }
+    let (after, most) = resident();
+    let each = |octets: u64| octets.saturating_sub(before) as f64 / f64::from(prefixes);
+    println!(
+        "{{\"benchmark\":\"update_memory\",\"family\":\"{family}\",\"prefixes\":{prefixes},\
+         \"octets_per_prefix\":{:.1},\"most_octets_per_prefix\":{:.1}}}",
+        each(after),
+        each(most)
+    );
+}
+
+/// Octets of this process in memory, now and at most.
+fn resident() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        number.unwrap_or(0) * 1024
+    };
+    (field("VmRSS:"), field("VmHWM:"))
 }
 
 fn decode(stream: &[Bytes], family: Family, prefixes: u32) -> Duration {

@@ -108,25 +108,25 @@ impl Encoder<'_> {
         let mut first = self.chunk.next;
         while self.chunk.next < run.end {
             let slot = batch.slots[self.chunk.next];
-            if let Some(state) = self.table.state_as_of(slot, batch.to) {
-                if self.needs(run, state, &mut known) {
-                    if builder.is_none() {
-                        builder = self.builder(run);
-                    }
-                    let Some(builder) = &mut builder else {
-                        self.leave_out(run);
+            if let Some(state) = self.table.state_as_of(slot, batch.to)
+                && self.needs(run, state, &mut known)
+            {
+                if builder.is_none() {
+                    builder = self.builder(run);
+                }
+                let Some(builder) = &mut builder else {
+                    self.leave_out(run);
+                    return;
+                };
+                let prefix = *self.table.prefix(slot);
+                if !builder.push(prefix) {
+                    self.end_message(builder, index, first);
+                    first = self.chunk.next;
+                    if self.is_full() {
                         return;
-                    };
-                    let prefix = *self.table.prefix(slot);
-                    if !builder.push(prefix) {
-                        self.end_message(builder, index, first);
-                        first = self.chunk.next;
-                        if self.is_full() {
-                            return;
-                        }
-                        // An empty message has room for any prefix.
-                        builder.push(prefix);
                     }
+                    // An empty message has room for any prefix.
+                    builder.push(prefix);
                 }
             }
             self.chunk.next += 1;
