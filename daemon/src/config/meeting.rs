@@ -29,7 +29,7 @@ pub fn refused(config: &Config, node: &Node) -> BTreeMap<String, Refusal> {
     let mut refused = BTreeMap::new();
     let mut accepted: Vec<&Peer> = Vec::new();
     for peer in peers {
-        match own_address(peer, node).or_else(|| same_ends(peer, &accepted)) {
+        match own_address(peer, node).or_else(|| same_router(peer, &accepted)) {
             Some(message) => {
                 let object = peer.object.clone();
                 refused.insert(peer.name.clone(), Refusal { object, message });
@@ -52,19 +52,38 @@ fn own_address(peer: &Peer, node: &Node) -> Option<String> {
     })
 }
 
-/// Two sessions between the same two ends are one too many: the router takes only one.
-fn same_ends(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
-    let ends = |peer: &Peer| {
-        let transport = &peer.session.transport;
-        let source = (transport.source_address, transport.source_interface.clone());
-        (peer.session.remote.to_string(), source)
-    };
-    let other = accepted.iter().find(|other| ends(other) == ends(peer))?;
-    Some(format!(
-        "spec.peerAddress: {} has a session with {} from the same source: remove one, give one a sourceAddress, or let \
-         nodeSelectors part them",
-        other.object, peer.session.remote
-    ))
+/// Two sessions between the same two ends are one too many: the router tells its neighbours apart by address. And the
+/// kernel knows one MD5 key per address.
+fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
+    let network = peer.session.remote.network();
+    let mut others = accepted
+        .iter()
+        .filter(|other| other.session.remote.network() == network);
+    others.find_map(|other| {
+        let (ours, theirs) = (&peer.session.transport, &other.session.transport);
+        let object = &other.object;
+        if ours.source_address == theirs.source_address && same_port(peer, other) {
+            return Some(format!(
+                "spec.peerAddress: {object} has a session with {} from the same source: remove one, give one a \
+                 sourceAddress, or let nodeSelectors part them",
+                other.session.remote
+            ));
+        }
+        (ours.password != theirs.password).then(|| {
+            format!(
+                "spec.password: {object} has the same peerAddress and another password, or none: give both the same, or let \
+                 nodeSelectors part them"
+            )
+        })
+    })
+}
+
+/// Whoever is dialled may have a port of its own. Whoever dials us comes from any.
+fn same_port(peer: &Peer, other: &Peer) -> bool {
+    match (peer.session.dials(), other.session.dials()) {
+        (Some(one), Some(two)) => one.port() == two.port(),
+        _ => true,
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use ferrolb_bgp::config::{PeerConfig, RemoteAsn};
+use ferrolb_bgp::config::{PeerConfig, RemoteAsn, Secret};
 use ferrolb_bgp::wire::Asn;
 
 use super::*;
@@ -51,6 +51,21 @@ fn of_two_with_the_same_ends_the_younger_is_refused_then_the_second_by_name() {
     sourced.session.transport.source_address = "10.0.0.12".parse().ok();
     let other_port = peer("b", "", "10.0.0.1:1790");
     assert!(names([old(), sourced, other_port]).is_empty());
+}
+
+#[test]
+fn a_router_that_dials_comes_from_any_port_and_its_address_has_one_password() {
+    let first = || peer("a", "1", "10.0.0.1:179");
+    let mut passive = peer("b", "2", "10.0.0.1:1790");
+    passive.session.transport.passive = true;
+    assert_eq!(names([first(), passive]), ["b"]);
+    let mut other_password = peer("c", "3", "10.0.0.1:179");
+    other_password.session.transport.source_address = "10.0.0.12".parse().ok();
+    other_password.session.transport.password = Some(Secret::new("p"));
+    assert_eq!(names([first(), other_password.clone()]), ["c"]);
+    let mut same_password = first();
+    same_password.session.transport.password = Some(Secret::new("p"));
+    assert!(names([same_password, other_password]).is_empty());
 }
 
 #[test]
