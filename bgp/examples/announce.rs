@@ -96,6 +96,9 @@ struct Options {
     /// After how many lost packets the path counts as lost
     #[arg(long, value_name = "PACKETS", default_value = "3", requires = "bfd")]
     bfd_multiplier: NonZeroU8,
+    /// The least TTL that BFD packets of a router behind others may have
+    #[arg(long, value_name = "TTL", default_value_t = 254, requires = "multihop")]
+    bfd_min_ttl: u8,
     /// No session before BFD is up
     #[arg(long, requires = "bfd")]
     bfd_strict: bool,
@@ -211,6 +214,7 @@ fn bfd(options: &Options) -> Result<Option<BfdOptions>, Failure> {
     Ok(Some(BfdOptions {
         session: SessionConfig {
             timers,
+            min_ttl: options.bfd_min_ttl,
             ..SessionConfig::default()
         },
         strict: options.bfd_strict,

@@ -5,8 +5,8 @@
 //! is driven in the same way, only that its packets are whole datagrams which need no connection:
 //! [`handle`](Bfd::handle) one input, then drain [`poll_output`](Bfd::poll_output) and
 //! [`poll_transmit`](Bfd::poll_transmit), then come back at [`poll_timeout`](Bfd::poll_timeout).
-//! Datagrams that can be read are fed before a timeout is. Neither the speaker nor the daemon uses
-//! it yet: there is no driver with sockets, and no session of BGP follows it.
+//! Datagrams that can be read are fed before a timeout is. The speaker drives it on a thread of its
+//! own, for peers with [`PeerConfig::bfd`](crate::config::PeerConfig::bfd).
 //!
 //! What a driver needs to know of sockets is data: [`Hops::port`], [`SOURCE_PORTS`],
 //! [`TRANSMIT_TTL`]. The TTL a packet came with is checked here. Packets received must not be

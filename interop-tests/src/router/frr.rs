@@ -48,10 +48,20 @@ impl<'lab> Frr<'lab> {
     /// FRR with `peering-examples/frr/EXAMPLE.conf`, not yet started.
     #[must_use]
     pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
+        Self::with_configuration(scratch, namespace, example(&format!("frr/{name}.conf")))
+    }
+
+    /// FRR with a configuration of one's own, not yet started.
+    #[must_use]
+    pub fn with_configuration(
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        configuration: PathBuf,
+    ) -> Self {
         Self {
             scratch,
             namespace,
-            configuration: example(&format!("frr/{name}.conf")),
+            configuration,
             daemons: Vec::new(),
         }
     }

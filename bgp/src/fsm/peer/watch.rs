@@ -118,7 +118,16 @@ impl Peer {
             return;
         }
         match news {
-            BfdNews::Status(status) => self.watch.status = Some(status),
+            BfdNews::Status(status) => {
+                let last = status.discarded.last;
+                let known = self.watch.status.and_then(|status| status.discarded.last);
+                self.watch.status = Some(status);
+                if let Some(why) = last.filter(|_| last != known && status.state != bfd::State::Up)
+                {
+                    let reason = format!("packets of the peer are thrown away: {why}");
+                    self.tell_bfd(now, [status.state; 2], reason, shared);
+                }
+            }
             BfdNews::Changed { change, status } => {
                 self.watch.status = Some(status);
                 self.bfd_changed(now, change, shared);
@@ -130,21 +139,31 @@ impl Peer {
         self.tell_state(now, shared);
     }
 
-    fn bfd_changed(&mut self, now: Instant, change: Change, shared: &mut Shared) {
-        let reason = change.cause.to_string();
-        self.record.journal.note(
-            now,
-            JournalEvent::Bfd {
-                from: change.from.to_string(),
-                to: change.to.to_string(),
-                reason: reason.clone(),
-            },
-        );
+    fn tell_bfd(
+        &mut self,
+        now: Instant,
+        [from, to]: [bfd::State; 2],
+        reason: String,
+        shared: &mut Shared,
+    ) {
+        let event = JournalEvent::Bfd {
+            from: from.to_string(),
+            to: to.to_string(),
+            reason: reason.clone(),
+        };
+        self.record.journal.note(now, event);
+        let peer = self.config.name.clone();
+        let state = to;
         shared.emit(Event::Bfd {
-            peer: self.config.name.clone(),
-            state: change.to,
+            peer,
+            state,
             reason,
         });
+    }
+
+    fn bfd_changed(&mut self, now: Instant, change: Change, shared: &mut Shared) {
+        let reason = change.cause.to_string();
+        self.tell_bfd(now, [change.from, change.to], reason, shared);
         if !change.is_failure() || self.leaving.is_some() {
             return;
         }
@@ -189,19 +208,7 @@ impl Peer {
             .status
             .map_or(bfd::State::Down, |status| status.state);
         let reason = "the BGP session is waiting for BFD".to_owned();
-        self.record.journal.note(
-            now,
-            JournalEvent::Bfd {
-                from: state.to_string(),
-                to: state.to_string(),
-                reason: reason.clone(),
-            },
-        );
-        shared.emit(Event::Bfd {
-            peer: self.config.name.clone(),
-            state,
-            reason,
-        });
+        self.tell_bfd(now, [state; 2], reason, shared);
     }
 
     /// Lets a session that waited go on, if it need not wait any longer.
