@@ -179,7 +179,7 @@ impl Running {
             return;
         }
         if let Some(announcer) = &mut self.agent.announcer {
-            announcer.hand_over(&self.index, &touched);
+            announcer.hand_over(Instant::now().into_std(), &self.index, &touched);
             if first {
                 announcer.save();
             }
@@ -261,6 +261,7 @@ impl Running {
 
     fn tick(&mut self) {
         if let Some(announcer) = &mut self.agent.announcer {
+            announcer.catch_up(Instant::now().into_std());
             announcer.save();
         }
         if self.unpublished {
@@ -275,7 +276,7 @@ impl Running {
 
     fn restore(&mut self, saved: Option<Saved>) {
         if let (Some(announcer), Some(saved)) = (&mut self.agent.announcer, saved) {
-            announcer.restore(saved);
+            announcer.restore(Instant::now().into_std(), saved);
         }
     }
 

@@ -1,11 +1,13 @@
 //! The announcer: hands the desired state of its node to the BGP engine, whole at first, then change by change.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use ferrolb_bgp::config::PeerConfig;
 use ferrolb_bgp::fsm::PeerRoutes;
 use ferrolb_bgp::speaker::Handle;
 
+use crate::damping::Damping;
 use crate::decide::peers_of;
 use crate::desired::{Desired, RouteChange};
 use crate::index::{Index, Touched};
@@ -19,6 +21,7 @@ const LOGGED_CHANGES: usize = 16;
 #[derive(Debug)]
 pub struct Announcer {
     desired: Desired,
+    damping: Damping,
     sessions: BTreeMap<String, PeerConfig>,
     engine: Handle,
     state: Option<StateDir>,
@@ -33,6 +36,7 @@ impl Announcer {
     pub fn new(node: String, engine: Handle, state: Option<StateDir>) -> Self {
         Self {
             desired: Desired::new(node),
+            damping: Damping::default(),
             sessions: BTreeMap::new(),
             engine,
             state,
@@ -59,7 +63,7 @@ impl Announcer {
     }
 
     /// Hands over what a change touched. The first call hands over everything, and opens the End-of-RIB gate.
-    pub fn hand_over(&mut self, index: &Index, touched: &Touched) {
+    pub fn hand_over(&mut self, now: Instant, index: &Index, touched: &Touched) {
         let first = !self.handed_over;
         let all = first || touched.configuration || touched.nodes.contains(self.desired.node());
         self.tell_whether_node_is_known(index);
@@ -73,6 +77,8 @@ impl Announcer {
         } else {
             self.desired.update(index, touched)
         };
+        self.unsaved |= all || !changes.is_empty();
+        let changes = self.damping.pass(now, changes);
         log(&changes);
         self.send(&changes);
         for name in gone {
@@ -82,7 +88,13 @@ impl Announcer {
             self.handed_over = true;
             self.engine.open_gate();
         }
-        self.unsaved |= all || !changes.is_empty();
+    }
+
+    /// Sends what had to wait.
+    pub fn catch_up(&mut self, now: Instant) {
+        let changes = self.damping.due(now);
+        log(&changes);
+        self.send(&changes);
     }
 
     /// A node that is not there announces nothing, which would be silent where its name is mistyped.
@@ -104,7 +116,7 @@ impl Announcer {
     }
 
     /// Announces what was announced before the restart: for when the API server does not answer.
-    pub fn restore(&mut self, saved: Saved) {
+    pub fn restore(&mut self, now: Instant, saved: Saved) {
         let (sessions, routes) = saved.into_parts();
         tracing::warn!(
             peers = sessions.len(),
@@ -121,6 +133,7 @@ impl Announcer {
             })
             .collect();
         self.desired.restore_routes(routes);
+        let changes = self.damping.pass(now, changes);
         self.send(&changes);
         self.engine.open_gate();
     }

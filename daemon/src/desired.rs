@@ -6,7 +6,7 @@ use ferrolb_bgp::rib::Route;
 use ipnet::IpNet;
 
 use crate::api::ObjectName;
-use crate::decide::{Contribution, Decision, decide, merge};
+use crate::decide::{Contribution, Decision, decide, merge, weight};
 use crate::index::{Index, Touched};
 
 /// One prefix towards one peer: announce it like this, or withdraw it.
@@ -47,7 +47,9 @@ impl Desired {
 
     /// Decides anew what a change touched, and tells what that changes on the wire.
     pub fn update(&mut self, index: &Index, touched: &Touched) -> Vec<RouteChange> {
-        if touched.configuration || touched.nodes.contains(&self.node) {
+        // Whether weights are told depends on all nodes.
+        let others_matter = || !touched.nodes.is_empty() && weight::in_use(index.config());
+        if touched.configuration || touched.nodes.contains(&self.node) || others_matter() {
             return self.update_all(index);
         }
         let mut affected = BTreeSet::new();

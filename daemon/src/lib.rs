@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod damping;
 pub mod decide;
 pub mod demo;
 pub mod desired;

@@ -65,6 +65,14 @@ pub struct PlannedRoute {
     pub communities: Vec<String>,
     /// `64700:1:2`.
     pub large_communities: Vec<String>,
+    /// `lb:64512:125000000`: the node's weight.
+    pub extended_communities: Vec<String>,
+    /// Whether it is an aggregate of services that differ in attributes.
+    pub atomic_aggregate: bool,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// How many times more than once our AS stands in AS_PATH.
+    pub prepend: u8,
     /// iBGP only.
     pub local_pref: Option<u32>,
 }
@@ -179,6 +187,14 @@ impl Plan {
                     .iter()
                     .map(ToString::to_string)
                     .collect(),
+                extended_communities: route
+                    .extended_communities
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                atomic_aggregate: route.atomic_aggregate,
+                med: route.med,
+                prepend: route.prepend,
                 local_pref: (peer.is_ibgp() != Some(false))
                     .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
             });

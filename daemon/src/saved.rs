@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use ferrolb_bgp::config::{PeerConfig, Secret};
 use ferrolb_bgp::rib::{Route, RouteAttributes};
-use ferrolb_bgp::wire::{Community, LargeCommunity};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -44,9 +43,7 @@ struct SavedPeer {
 struct SavedRoute {
     peer: String,
     prefix: IpNet,
-    local_pref: Option<u32>,
-    communities: Vec<u32>,
-    large_communities: Vec<String>,
+    attributes: RouteAttributes,
 }
 
 impl StateDir {
@@ -99,17 +96,7 @@ impl Saved {
         let routes = routes.iter().map(|((peer, prefix), route)| SavedRoute {
             peer: peer.clone(),
             prefix: *prefix,
-            local_pref: route.local_pref,
-            communities: route
-                .communities
-                .iter()
-                .map(|community| community.0)
-                .collect(),
-            large_communities: route
-                .large_communities
-                .iter()
-                .map(LargeCommunity::to_string)
-                .collect(),
+            attributes: RouteAttributes::clone(route),
         });
         Self {
             boot_id: boot_id(),
@@ -130,19 +117,8 @@ impl Saved {
             .into_iter()
             .map(|peer| (peer.config.name.clone(), peer.into_config()))
             .collect();
-        let routes = self.routes.into_iter().map(|saved| {
-            let route = RouteAttributes {
-                local_pref: saved.local_pref,
-                communities: saved.communities.into_iter().map(Community).collect(),
-                large_communities: saved
-                    .large_communities
-                    .iter()
-                    .filter_map(|text| text.parse().ok())
-                    .collect(),
-                ..RouteAttributes::default()
-            };
-            ((saved.peer, saved.prefix), Arc::new(route))
-        });
+        let route = |saved: SavedRoute| ((saved.peer, saved.prefix), Arc::new(saved.attributes));
+        let routes = self.routes.into_iter().map(route);
         (peers, routes.collect())
     }
 }
@@ -171,7 +147,7 @@ mod tests {
     use std::time::Duration;
 
     use ferrolb_bgp::config::{HoldTime, Timers, Transport};
-    use ferrolb_bgp::wire::{Asn, Family};
+    use ferrolb_bgp::wire::{Asn, Community, Family};
 
     use super::*;
 
@@ -197,7 +173,9 @@ mod tests {
     fn routes() -> BTreeMap<(String, IpNet), Route> {
         let route = RouteAttributes {
             local_pref: Some(7),
+            prepend: 1,
             communities: vec![Community(1)],
+            extended_communities: vec!["0x4004fde94cee6b28".parse().expect("a community")],
             large_communities: vec!["1:2:3".parse().expect("a community")],
             ..RouteAttributes::default()
         };

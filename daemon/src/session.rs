@@ -50,6 +50,13 @@ fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Option<Ipv4Addr> {
     Some(fallback_router_id(node_name, node))
 }
 
+/// The router id that an aggregate shows: what is configured, else what is the same for all sessions of the node.
+pub fn shown_router_id(peer: &Peer, node_name: &str, node: &Node) -> Ipv4Addr {
+    peer.session
+        .router_id
+        .unwrap_or_else(|| fallback_router_id(node_name, node))
+}
+
 /// The node's IPv4 address, else a hash of its name: FNV-1a, the same at every start.
 pub fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
     if let Some(IpAddr::V4(address)) = node.internal_ip(false) {

@@ -46,6 +46,23 @@ fn own_peer(name: &str, address: &str) -> Change {
     object(Kind::OwnBgpPeer, name, json!({ "spec": spec }))
 }
 
+/// One that asks for weights.
+fn weighing_peer(name: &str) -> Change {
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.7", "linkBandwidth": "transitive"
+    });
+    object(Kind::OwnBgpPeer, name, json!({ "spec": spec }))
+}
+
+fn weighing_node(name: &str, weight: &str) -> Change {
+    let Change::Apply(key, mut raw) = node(name, json!({})) else {
+        unreachable!()
+    };
+    let annotations = &mut raw.metadata.annotations;
+    annotations.insert("ferrolb.io/weight".into(), weight.into());
+    Change::Apply(key, raw)
+}
+
 fn advertisement(name: &str, spec: Value) -> Change {
     object(Kind::BgpAdvertisement, name, json!({ "spec": spec }))
 }
@@ -98,6 +115,7 @@ fn change() -> impl Strategy<Value = Change> {
         Just(json!({})),
         Just(json!({ "aggregationLength": 24 })),
         Just(json!({ "peers": ["peer-1"], "localPref": 7 })),
+        Just(json!({ "peers": ["weighing-1"] })),
         Just(json!({ "communities": ["64512:1"], "ipAddressPools": ["pool-0"] })),
         Just(json!({ "communities": ["nonsense"] })),
     ];
@@ -131,6 +149,10 @@ fn change() -> impl Strategy<Value = Change> {
         // 10.0.0.11 is the nodes' own.
         1 => (number(), number())
             .prop_map(|(n, end)| own_peer(&format!("peer-{n}"), &format!("10.0.0.{}", end + 9))),
+        2 => number().prop_map(|n| weighing_peer(&format!("weighing-{n}"))),
+        1 => number().prop_map(|n| Change::Delete(key(Kind::OwnBgpPeer, &format!("weighing-{n}")))),
+        1 => (number(), prop_oneof![Just("2"), Just("x")])
+            .prop_map(|(n, weight)| weighing_node(&format!("node-{n}"), weight)),
         2 => (number(), spec).prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
         1 => (number(), kind.clone())
@@ -460,4 +482,57 @@ fn one_group_of_peers_will_do() {
     // Nobody waits for profiles that can't exist.
     index.apply(absent(Kind::BfdProfile));
     assert!(index.is_listed(&[Kind::BfdProfile]));
+}
+
+#[test]
+fn a_weight_that_is_none_is_told_and_counts_for_nothing() {
+    let mut index = index(beginning());
+    let touched = index.apply(weighing_node(NODE, "banana"));
+    assert!(touched.problems && touched.nodes.contains(NODE));
+    let told: Vec<String> = index
+        .problems()
+        .iter()
+        .map(|p| format!("{}: {}", p.object, p.message))
+        .collect();
+    assert!(
+        told[0].starts_with("Node node-0: metadata.annotations[ferrolb.io/weight]: \"banana\""),
+        "{told:?}"
+    );
+    assert_eq!(routes(&index).len(), 2, "all else about the node counts");
+    assert!(index.apply(weighing_node(NODE, "2")).problems);
+    assert!(index.problems().is_empty());
+}
+
+#[test]
+fn a_node_that_can_not_tell_its_weight_silences_the_others() {
+    let mut index = index(beginning());
+    index.apply(weighing_peer("weighing-0"));
+    let told = |index: &Index| {
+        let desired = Desired::of(index, NODE);
+        let weighted = desired
+            .routes()
+            .values()
+            .filter(|route| !route.extended_communities.is_empty());
+        weighted.count()
+    };
+    assert_eq!(told(&index), 1, "{:?}", index.problems());
+    // node-1 has only a peer that does not ask.
+    let selector = |labels: Value| json!([{ "matchLabels": labels }]);
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.7", "linkBandwidth": "transitive",
+        "nodeSelectors": selector(json!({ "rack": "a" }))
+    });
+    index.apply(object(
+        Kind::OwnBgpPeer,
+        "weighing-0",
+        json!({ "spec": spec }),
+    ));
+    index.apply(node(NODE, json!({ "rack": "a" })));
+    assert_eq!(told(&index), 1);
+    let touched = index.apply(node("node-1", json!({})));
+    let mut desired = Desired::of(&index, NODE);
+    assert_eq!(told(&index), 0);
+    assert!(desired.update(&index, &touched).is_empty());
+    index.apply(Change::Delete(key(Kind::Node, "node-1")));
+    assert_eq!(told(&index), 1);
 }

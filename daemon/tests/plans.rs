@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ferrolb::config::CONFIG_NAMESPACE;
-use ferrolb::plan::{Plan, plan};
+use ferrolb::plan::{Plan, PlannedRoute, plan};
 use ferrolb::source::manifests::Loader;
 
 fn case(name: &str) -> Plan {
@@ -43,6 +43,9 @@ fn told(plan: &Plan) -> String {
             route.large_communities,
             route.local_pref
         ));
+        if let Some(line) = lines.last_mut() {
+            *line += &rarities(route);
+        }
     }
     for withheld in &plan.withheld {
         lines.push(format!(
@@ -65,6 +68,24 @@ fn told(plan: &Plan) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// What few routes have.
+fn rarities(route: &PlannedRoute) -> String {
+    let mut text = String::new();
+    if !route.extended_communities.is_empty() {
+        text += &format!(" extended={:?}", route.extended_communities);
+    }
+    if let Some(med) = route.med {
+        text += &format!(" med={med}");
+    }
+    if route.prepend > 0 {
+        text += &format!(" prepend={}", route.prepend);
+    }
+    if route.atomic_aggregate {
+        text += " atomic";
+    }
+    text
 }
 
 #[test]
@@ -95,4 +116,14 @@ fn what_is_refused_and_how_that_is_said() {
 #[test]
 fn which_peers_a_node_has() {
     insta::assert_snapshot!(told(&case("peers")));
+}
+
+#[test]
+fn how_much_a_node_weighs() {
+    insta::assert_snapshot!(told(&case("weights")));
+}
+
+#[test]
+fn what_an_aggregate_says() {
+    insta::assert_snapshot!(told(&case("aggregates")));
 }

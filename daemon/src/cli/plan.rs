@@ -85,7 +85,12 @@ fn services(plan: &Plan) -> String {
 
 fn routes(plan: &Plan) -> String {
     let rows = plan.routes.iter().map(|route| {
-        let communities = [&*route.communities, &route.large_communities].concat();
+        let communities = [
+            &*route.communities,
+            &route.large_communities,
+            &route.extended_communities,
+        ]
+        .concat();
         vec![
             route.node.clone(),
             route.peer.clone(),

@@ -46,7 +46,12 @@ pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn row(route: &RouteLine) -> Vec<String> {
-    let communities = [&*route.communities, &route.large_communities].concat();
+    let communities = [
+        &*route.communities,
+        &route.large_communities,
+        &route.extended_communities,
+    ]
+    .concat();
     vec![
         route.peer.clone(),
         route.prefix.to_string(),
@@ -66,5 +71,11 @@ fn attributes(route: &RouteLine) -> String {
     let mut words = Vec::new();
     words.extend(route.local_pref.map(|value| format!("local-pref {value}")));
     words.extend(route.med.map(|value| format!("med {value}")));
+    if route.prepend > 0 {
+        words.push(format!("prepend {}", route.prepend));
+    }
+    if route.atomic_aggregate {
+        words.push("atomic aggregate".to_owned());
+    }
     words.join(", ")
 }

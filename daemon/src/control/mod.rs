@@ -74,6 +74,12 @@ pub struct RouteLine {
     pub communities: Vec<String>,
     /// LARGE_COMMUNITY.
     pub large_communities: Vec<String>,
+    /// Extended communities.
+    pub extended_communities: Vec<String>,
+    /// ATOMIC_AGGREGATE.
+    pub atomic_aggregate: bool,
+    /// How many more times than once our AS stands in AS_PATH.
+    pub prepend: u8,
 }
 
 impl RouteLine {
@@ -99,6 +105,9 @@ impl RouteLine {
             med: route.med,
             communities: texts(&route.communities),
             large_communities: texts(&route.large_communities),
+            extended_communities: texts(&route.extended_communities),
+            atomic_aggregate: route.atomic_aggregate,
+            prepend: if ibgp { 0 } else { route.prepend },
         }
     }
 }

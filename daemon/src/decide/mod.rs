@@ -2,21 +2,24 @@
 //! peer why or why not. Pure functions over the index; [`crate::desired`] is their fold.
 
 pub mod reason;
+pub mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrolb_bgp::rib::{Route, RouteAttributes};
-use ferrolb_bgp::wire::{Community, LargeCommunity};
+use ferrolb_bgp::wire::{Aggregator, Community, LargeCommunity};
 use ipnet::IpNet;
 
 pub use self::reason::Reason;
+use self::weight::{Bandwidth, Weight, all_nodes_tell};
 use crate::config::Config;
 use crate::config::advertisement::Advertisement;
 use crate::config::peer::Peer;
 use crate::index::Index;
 use crate::index::facts::{Node, Service, TrafficPolicy};
+use crate::session::shown_router_id;
 
 /// What a node does with a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub struct Decision {
     pub verdicts: Vec<Verdict>,
 }
 
-/// What a service, through one advertisement, adds to a prefix towards a peer.
+/// What a service adds to a prefix towards a peer, through all advertisements that speak for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
     /// The BGPPeer.
@@ -36,10 +39,18 @@ pub struct Contribution {
     pub prefix: IpNet,
     /// LOCAL_PREF, iBGP only.
     pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC, as the peer has it for all routes.
+    pub med: Option<u32>,
+    /// How many times more than once our AS stands in AS_PATH, as the peer has it for all routes.
+    pub prepend: u8,
     /// COMMUNITIES.
     pub communities: BTreeSet<Community>,
     /// LARGE_COMMUNITY.
     pub large_communities: BTreeSet<LargeCommunity>,
+    /// How much of the traffic this node wants, where the peer is told that.
+    pub bandwidth: Option<Bandwidth>,
+    /// Who speaks for an aggregate, if the prefix is one.
+    pub aggregator: Option<Aggregator>,
 }
 
 /// A reason, and the words that go with it here.
@@ -80,21 +91,24 @@ pub fn decide(index: &Index, node_name: &str, service: &Service) -> Decision {
                 message: message(reason, &detail),
             }],
         },
-        Ok(eligible) => towards_peers(index, node_name, service, &eligible),
+        Ok(eligible) => towards_peers(index, service, &eligible),
     }
 }
 
 /// A service that this node can deliver, and the advertisements that speak for it here.
 struct Eligible<'a> {
+    node_name: &'a str,
     node: &'a Node,
     advertisements: Vec<&'a Advertisement>,
     too_wide: Vec<&'a Advertisement>,
+    /// Those that speak for it here or on other nodes.
+    everywhere: Vec<&'a Advertisement>,
 }
 
 /// Everything that does not depend on the peer; the first reason against it wins.
 fn eligible<'a>(
     index: &'a Index,
-    node_name: &str,
+    node_name: &'a str,
     service: &Service,
 ) -> Result<Eligible<'a>, (Reason, String)> {
     let config = index.config();
@@ -112,8 +126,11 @@ fn eligible<'a>(
         (Reason::AddressNotInPool, addresses.join(", "))
     })?;
     no_older_holder(index, service)?;
-    let (advertisements, too_wide) =
-        advertisements(config, &pool, service, index.nodes().get(node_name))?;
+    let Selected {
+        advertisements,
+        too_wide,
+        everywhere,
+    } = advertisements(config, &pool, service, index.nodes().get(node_name))?;
     let node = index
         .nodes()
         .get(node_name)
@@ -126,9 +143,11 @@ fn eligible<'a>(
     }
     has_endpoints(index, node_name, service)?;
     Ok(Eligible {
+        node_name,
         node,
         advertisements,
         too_wide,
+        everywhere,
     })
 }
 
@@ -173,7 +192,12 @@ fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Stri
     }
 }
 
-type Selected<'a> = (Vec<&'a Advertisement>, Vec<&'a Advertisement>);
+/// The advertisements of a service.
+struct Selected<'a> {
+    advertisements: Vec<&'a Advertisement>,
+    too_wide: Vec<&'a Advertisement>,
+    everywhere: Vec<&'a Advertisement>,
+}
 
 fn advertisements<'a>(
     config: &'a Config,
@@ -197,19 +221,25 @@ fn advertisements<'a>(
     if selected.is_empty() {
         return Err((Reason::ServiceNotSelected, format!("pool {pool}")));
     }
-    if let Some(node) = node {
-        selected.retain(|ad| ad.nodes.matches(&node.labels));
-        if selected.is_empty() {
-            return Err((Reason::NodeNotSelected, format!("pool {pool}")));
-        }
-    }
     let fits = |ad: &&Advertisement| {
         service.addresses().iter().all(|address| {
             let min = details.map_or(0, |details| details.min_aggregation(address.is_ipv6()));
             ad.length(address.is_ipv6()) >= min
         })
     };
-    Ok(selected.into_iter().partition(fits))
+    let everywhere = selected.iter().copied().filter(fits).collect();
+    if let Some(node) = node {
+        selected.retain(|ad| ad.nodes.matches(&node.labels));
+        if selected.is_empty() {
+            return Err((Reason::NodeNotSelected, format!("pool {pool}")));
+        }
+    }
+    let (advertisements, too_wide) = selected.into_iter().partition(fits);
+    Ok(Selected {
+        advertisements,
+        too_wide,
+        everywhere,
+    })
 }
 
 fn has_endpoints(
@@ -239,14 +269,9 @@ fn has_endpoints(
     }
 }
 
-fn towards_peers(
-    index: &Index,
-    node_name: &str,
-    service: &Service,
-    eligible: &Eligible<'_>,
-) -> Decision {
+fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> Decision {
     let mut decision = Decision::default();
-    for peer in peers_of(index, node_name, eligible.node) {
+    for peer in peers_of(index, eligible.node_name, eligible.node) {
         let verdict = |(reason, detail): (Reason, String)| Verdict {
             peer: Some(peer.name.clone()),
             reason,
@@ -267,7 +292,7 @@ fn towards_peers(
         decision
             .verdicts
             .extend(not_carried.chain(without_next_hop));
-        match towards(peer, service, eligible) {
+        match towards(index, peer, service, eligible) {
             Ok(contributions) if contributions.is_empty() => {}
             Ok(contributions) => {
                 let prefixes: BTreeSet<String> =
@@ -308,6 +333,7 @@ fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
 
 /// What goes to one peer, or why nothing does. Addresses without a next hop are left out.
 fn towards(
+    index: &Index,
     peer: &Peer,
     service: &Service,
     eligible: &Eligible<'_>,
@@ -327,8 +353,7 @@ fn towards(
     if addresses_towards(peer, service).next().is_none() {
         return Err((Reason::FamilyNotCarried, peer.name.clone()));
     }
-    let mut contributions: Vec<Contribution> = Vec::new();
-    let mut source: BTreeMap<IpNet, &Advertisement> = BTreeMap::new();
+    let mut contributions: BTreeMap<IpNet, (Contribution, &Advertisement)> = BTreeMap::new();
     for ad in eligible
         .advertisements
         .iter()
@@ -339,22 +364,51 @@ fn towards(
             addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6()))
         {
             let prefix = aggregate(address, ad.length(address.is_ipv6()));
-            if let Some(other) = source.insert(prefix, ad)
-                && other.local_pref != ad.local_pref
-            {
+            let (contribution, other) = contributions
+                .entry(prefix)
+                .or_insert_with(|| (contribution(index, peer, service, eligible, prefix), *ad));
+            if other.local_pref != ad.local_pref {
                 let detail = format!("{prefix}, {} and {}", other.name, ad.name);
                 return Err((Reason::ConflictingAdvertisements, detail));
             }
-            contributions.push(Contribution {
-                peer: peer.name.clone(),
-                prefix,
-                local_pref: ad.local_pref,
-                communities: ad.communities.clone(),
-                large_communities: ad.large_communities.clone(),
-            });
+            contribution.local_pref = ad.local_pref;
+            contribution.communities.extend(&ad.communities);
+            contribution.large_communities.extend(&ad.large_communities);
         }
     }
-    Ok(contributions)
+    let contributions = contributions.into_values();
+    Ok(contributions
+        .map(|(contribution, _)| contribution)
+        .collect())
+}
+
+/// What a service adds to a prefix, but for what the advertisements say.
+fn contribution(
+    index: &Index,
+    peer: &Peer,
+    service: &Service,
+    eligible: &Eligible<'_>,
+    prefix: IpNet,
+) -> Contribution {
+    let Eligible {
+        node_name, node, ..
+    } = *eligible;
+    let ipv6 = prefix.addr().is_ipv6();
+    let bandwidth = Bandwidth::towards(peer, || Weight::of(index, node_name, node, service, ipv6));
+    Contribution {
+        peer: peer.name.clone(),
+        prefix,
+        local_pref: None,
+        med: peer.med,
+        prepend: peer.prepend,
+        communities: BTreeSet::new(),
+        large_communities: BTreeSet::new(),
+        bandwidth: bandwidth.filter(|_| all_nodes_tell(index, &eligible.everywhere, ipv6)),
+        aggregator: (prefix.prefix_len() < prefix.max_prefix_len()).then(|| Aggregator {
+            asn: peer.session.local_asn,
+            router_id: shown_router_id(peer, node_name, node),
+        }),
+    }
 }
 
 /// The prefix that an address is announced with.
@@ -375,23 +429,42 @@ fn message(reason: Reason, detail: &str) -> String {
     }
 }
 
-/// What is sent for a prefix to which several advertisements, of one service or of several, contribute: communities
-/// are united, and the highest LOCAL_PREF counts.
+/// What is sent for a prefix to which several services contribute: communities are united, the highest LOCAL_PREF counts,
+/// weights go together ([`Weight::and`]) or, if one is missing, are left out. An aggregate in which services differ says so
+/// (RFC 4271 §5.1.6 and §5.1.7).
 pub fn merge<'a>(contributions: impl IntoIterator<Item = &'a Contribution>) -> Option<Route> {
-    let mut contributions = contributions.into_iter().peekable();
-    contributions.peek()?;
-    let mut local_pref = None;
-    let mut communities = BTreeSet::new();
-    let mut large_communities = BTreeSet::new();
-    for contribution in contributions {
-        local_pref = local_pref.max(contribution.local_pref);
-        communities.extend(contribution.communities.iter().copied());
-        large_communities.extend(contribution.large_communities.iter().copied());
+    let mut contributions = contributions.into_iter();
+    let first = contributions.next()?;
+    let mut united = first.clone();
+    let mut differ = false;
+    for other in contributions {
+        differ |= other.local_pref != first.local_pref
+            || other.communities != first.communities
+            || other.large_communities != first.large_communities;
+        united.local_pref = united.local_pref.max(other.local_pref);
+        united.communities.extend(&other.communities);
+        united.large_communities.extend(&other.large_communities);
+        united.bandwidth = united
+            .bandwidth
+            .zip(other.bandwidth)
+            .map(|(a, b)| Bandwidth {
+                weight: a.weight.and(b.weight),
+                ..a
+            });
     }
+    let aggregator = united.aggregator.filter(|_| differ);
     Some(Arc::new(RouteAttributes {
-        local_pref,
-        communities: communities.into_iter().collect(),
-        large_communities: large_communities.into_iter().collect(),
+        local_pref: united.local_pref,
+        med: united.med,
+        prepend: united.prepend,
+        communities: united.communities.into_iter().collect(),
+        large_communities: united.large_communities.into_iter().collect(),
+        extended_communities: united.bandwidth.map(Into::into).into_iter().collect(),
+        atomic_aggregate: aggregator.is_some(),
+        aggregator,
         ..RouteAttributes::default()
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use ferrolb_allocator::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_r
 
 use crate::api::core::{Endpoint, NodeStatus, ServiceSpec, ServiceStatus};
 use crate::api::{FieldError, ObjectName, RawObject};
+use crate::decide::weight::{BadWeight, NodeWeight, WEIGHT_ANNOTATION};
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -210,7 +211,7 @@ pub struct Slice {
     pub service: Option<ObjectName>,
     /// Whether its addresses are IPv6.
     pub ipv6: bool,
-    /// Names of nodes with at least one healthy endpoint, and how many.
+    /// Names of nodes with at least one healthy endpoint, and how many of them are ready.
     pub nodes: BTreeMap<String, u32>,
     /// Healthy endpoints, those without a node name included.
     pub healthy: u32,
@@ -235,14 +236,14 @@ impl Slice {
             healthy: 0,
         };
         for endpoint in endpoints {
-            let healthy = endpoint.conditions.ready.unwrap_or(true)
-                || endpoint.conditions.serving.unwrap_or(false);
+            let ready = endpoint.conditions.ready.unwrap_or(true);
+            let healthy = ready || endpoint.conditions.serving.unwrap_or(false);
             if !healthy || endpoint.addresses.is_empty() {
                 continue;
             }
             slice.healthy += 1;
             if let Some(node) = endpoint.node_name {
-                *slice.nodes.entry(node).or_default() += 1;
+                *slice.nodes.entry(node).or_default() += u32::from(ready);
             }
         }
         Ok(slice)
@@ -258,6 +259,10 @@ pub struct Node {
     pub network_unavailable: bool,
     /// `status.addresses` of type InternalIP.
     pub internal_ips: Vec<IpAddr>,
+    /// Its annotation [`WEIGHT_ANNOTATION`].
+    pub weight: Option<NodeWeight>,
+    /// What is wrong with that annotation, which then counts for nothing.
+    pub bad_weight: Option<BadWeight>,
 }
 
 impl Node {
@@ -267,7 +272,15 @@ impl Node {
     /// The field that has another shape than Kubernetes' own.
     pub fn parse(raw: &RawObject) -> Result<Self, FieldError> {
         let status: NodeStatus = raw.field("status")?;
+        let weight = raw.metadata.annotations.get(WEIGHT_ANNOTATION);
+        let (weight, bad_weight) = match weight.map(|text| text.parse()) {
+            Some(Ok(weight)) => (Some(weight), None),
+            Some(Err(bad)) => (None, Some(bad)),
+            None => (None, None),
+        };
         Ok(Self {
+            weight,
+            bad_weight,
             labels: raw.metadata.labels.clone(),
             network_unavailable: status
                 .conditions
@@ -288,6 +301,11 @@ impl Node {
             .iter()
             .copied()
             .find(|address| address.is_ipv6() == ipv6)
+    }
+
+    /// Whether it may announce anything at all.
+    pub fn may_announce(&self) -> bool {
+        !self.network_unavailable && !self.excluded()
     }
 
     /// Whether the exclude label stands there, whatever its value.

@@ -13,6 +13,7 @@ use self::facts::{Labels, Node, Service, Slice};
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::config::meeting::{self, Refusal};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
+use crate::decide::weight::WEIGHT_ANNOTATION;
 use crate::source::{Change, StatusWrite};
 
 /// Up to this many nodes are named where several have the same trouble.
@@ -67,7 +68,7 @@ impl Touched {
 /// Healthy endpoints of a service in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Nodes that have at least one, and how many.
+    /// Nodes that have at least one, and how many of those are ready.
     pub nodes: BTreeMap<String, u32>,
     /// How many there are, those without a node name included.
     pub healthy: u32,
@@ -160,8 +161,22 @@ impl Index {
             severity: Severity::Error,
             message: message.clone(),
         });
+        let weights = self.nodes.iter().filter_map(|(name, node)| {
+            let bad = node.bad_weight.as_ref()?;
+            Some(Problem {
+                object: ObjectKey::new(Kind::Node, ObjectName::new("", name.clone())),
+                severity: Severity::Error,
+                message: format!(
+                    "metadata.annotations[{WEIGHT_ANNOTATION}]: {bad}; it counts for nothing now"
+                ),
+            })
+        });
         let config = self.config.problems.iter().cloned();
-        config.chain(self.refusals()).chain(facts).collect()
+        config
+            .chain(self.refusals())
+            .chain(facts)
+            .chain(weights)
+            .collect()
     }
 
     /// What clashes on nodes, each told once however many nodes it concerns.
@@ -421,8 +436,10 @@ impl Index {
         if old == node {
             return Touched::default();
         }
+        let bad_weight = |node: Option<Node>| node.and_then(|node| node.bad_weight);
         self.meet(name);
         Touched {
+            problems: bad_weight(old) != bad_weight(node),
             nodes: BTreeSet::from([name.to_owned()]),
             ..Touched::default()
         }
