@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::allocation::{Allocation, Outcomes};
 use crate::announcer::Announcer;
 use crate::api::{Kind, ObjectName};
 use crate::config::{Problem, Severity};
+use crate::drain::{Departure, Leave, StopFacts, farewell};
 use crate::index::{Index, Touched};
 use crate::report::Report;
 use crate::saved::Saved;
@@ -66,8 +67,13 @@ struct Running {
 }
 
 impl Agent {
-    /// Runs until the source ends.
-    pub async fn run(mut self, source: &mut Source) {
+    /// Runs until the source ends, or until what has to be done before stopping is done: `stop` says that it is wanted, and
+    /// whether the own DaemonSet is gone. The answer is how to take leave; none: the source has ended.
+    pub async fn run(
+        mut self,
+        source: &mut Source,
+        mut stop: oneshot::Receiver<bool>,
+    ) -> Option<Leave> {
         let mut saved = self.saved.take();
         let has_saved = saved.is_some();
         let mut running = Running::new(self);
@@ -75,12 +81,20 @@ impl Agent {
         let mut handed_over = Instant::now();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut leave = None;
         loop {
+            if leave.is_some() && running.has_left() {
+                return leave;
+            }
             tokio::select! {
                 event = source.events.recv() => match event {
                     Some(event) => running.take_in(event),
-                    None => return,
+                    None => return leave,
                 },
+                Ok(daemonset_gone) = &mut stop, if leave.is_none() => {
+                    leave = Some(running.stop(daemonset_gone).await);
+                    continue;
+                }
                 _ = tick.tick() => {
                     running.tick();
                     if running.waits_for_status && Instant::now() >= patience {
@@ -101,7 +115,7 @@ impl Agent {
                 match source.events.try_recv() {
                     Ok(event) => running.take_in(event),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Disconnected) => return leave,
                 }
             }
             if running.index.is_synced(running.agent.kinds) {
@@ -192,6 +206,29 @@ impl Running {
         }
     }
 
+    /// Decides how to take leave, and begins with it.
+    async fn stop(&mut self, daemonset_gone: bool) -> Leave {
+        let Some(announcer) = &mut self.agent.announcer else {
+            return Leave::Preserve;
+        };
+        let node = self.index.nodes().get(announcer.desired().node());
+        let leave = farewell(StopFacts {
+            // Of a node that was never there nothing can be said.
+            departure: Departure::of(node).filter(|_| announcer.handed_over()),
+            daemonset_gone,
+        });
+        let peers = announcer.engine().snapshot().await;
+        announcer.stop(Instant::now().into_std(), &self.index, leave, &peers);
+        leave
+    }
+
+    fn has_left(&self) -> bool {
+        self.agent
+            .announcer
+            .as_ref()
+            .is_none_or(Announcer::has_left)
+    }
+
     fn allocate(&mut self, source: &Source) {
         let (outcomes, writes) = self.allocation.decide(&self.index);
         for (name, outcome) in &outcomes {
@@ -261,7 +298,7 @@ impl Running {
 
     fn tick(&mut self) {
         if let Some(announcer) = &mut self.agent.announcer {
-            announcer.catch_up(Instant::now().into_std());
+            self.unpublished |= announcer.catch_up(Instant::now().into_std());
             announcer.save();
         }
         if self.unpublished {
@@ -302,7 +339,7 @@ impl Running {
 
 fn routes(announcer: &Announcer) -> BTreeMap<String, usize> {
     let mut routes = BTreeMap::new();
-    for (peer, _) in announcer.desired().routes().keys() {
+    for ((peer, _), _) in announcer.routes() {
         *routes.entry(peer.clone()).or_default() += 1;
     }
     routes
@@ -316,9 +353,11 @@ fn held(index: &Index) -> BTreeSet<IpAddr> {
 
 /// Services that go to at least one peer, with the addresses that do.
 fn announced(index: &Index, announcer: &Announcer) -> Vec<(ObjectName, Vec<IpAddr>)> {
+    let held: BTreeSet<_> = announcer.routes().map(|((_, prefix), _)| *prefix).collect();
     let decisions = announcer.desired().decisions().iter();
     let told = decisions.filter_map(|(name, decision)| {
-        let prefixes: Vec<_> = decision.contributions.iter().map(|c| c.prefix).collect();
+        let prefixes = decision.contributions.iter().map(|c| c.prefix);
+        let prefixes: Vec<_> = prefixes.filter(|prefix| held.contains(prefix)).collect();
         let addresses = index.service(name)?.addresses().iter().copied();
         let told =
             addresses.filter(|address| prefixes.iter().any(|prefix| prefix.contains(address)));

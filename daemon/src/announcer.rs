@@ -1,15 +1,19 @@
 //! The announcer: hands the desired state of its node to the BGP engine, whole at first, then change by change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::PeerRoutes;
+use ferrolb_bgp::fsm::{PeerRoutes, PeerStatus, State};
+use ferrolb_bgp::rib::Route;
 use ferrolb_bgp::speaker::Handle;
+use ipnet::IpNet;
 
 use crate::damping::Damping;
 use crate::decide::peers_of;
-use crate::desired::{Desired, RouteChange};
+use crate::desired::{Desired, RouteChange, RouteKey};
+use crate::drain::{Departure, Draining, Fate, Going, Leave, announced_elsewhere};
+use crate::index::facts::Node;
 use crate::index::{Index, Touched};
 use crate::saved::{Saved, StateDir};
 use crate::session::peer_config;
@@ -29,6 +33,29 @@ pub struct Announcer {
     unsaved: bool,
     save_failed: bool,
     node_known: bool,
+    /// What the node was like when it was last there, without what lets it leave.
+    facts: Option<Node>,
+    leaving: Option<Leaving>,
+    /// Set when the process is to stop: the peers to be drained.
+    stopping: Option<BTreeSet<String>>,
+}
+
+/// While routes leave.
+#[derive(Debug)]
+struct Leaving {
+    draining: Draining,
+    going: Going,
+    elsewhere: BTreeSet<IpNet>,
+}
+
+impl Leaving {
+    fn step(&mut self, now: Instant, desired: &Desired) -> Vec<RouteChange> {
+        let (going, elsewhere) = (&self.going, &self.elsewhere);
+        self.draining.step(now, desired.routes(), |key| {
+            let (peer, prefix) = key;
+            going.fate(peer, desired.drain(key), elsewhere.contains(prefix))
+        })
+    }
 }
 
 impl Announcer {
@@ -44,6 +71,9 @@ impl Announcer {
             unsaved: false,
             save_failed: false,
             node_known: true,
+            facts: None,
+            leaving: None,
+            stopping: None,
         }
     }
 
@@ -62,23 +92,47 @@ impl Announcer {
         &self.engine
     }
 
+    /// What peers are to hold now.
+    pub fn routes(&self) -> Box<dyn Iterator<Item = (&RouteKey, &Route)> + '_> {
+        match &self.leaving {
+            Some(leaving) => Box::new(leaving.draining.routes()),
+            None => Box::new(self.desired.routes().iter()),
+        }
+    }
+
     /// Hands over what a change touched. The first call hands over everything, and opens the End-of-RIB gate.
     pub fn hand_over(&mut self, now: Instant, index: &Index, touched: &Touched) {
         let first = !self.handed_over;
-        let all = first || touched.configuration || touched.nodes.contains(self.desired.node());
+        let all = first
+            || touched.configuration
+            || touched.nodes.contains(self.desired.node())
+            || self.leaving.is_some();
         self.tell_whether_node_is_known(index);
-        let gone = if all {
+        let going = self.going(index);
+        let node = index.nodes().get(self.desired.node());
+        if let Some(node) = node {
+            self.facts = Some(node.staying());
+        }
+        // A node that is gone keeps its sessions until its routes have left.
+        let gone = if all && (going.is_none() || node.is_some()) {
             self.set_sessions(sessions(index, self.desired.node()))
         } else {
             Vec::new()
         };
-        let changes = if first {
-            self.desired.update_all(index)
-        } else {
-            self.desired.update(index, touched)
+        let changes = match going {
+            Some(going) => self.leave(now, index, going),
+            None if self.leaving.is_some() => self.stay(now, index),
+            None if first => {
+                let changes = self.desired.update_all(index);
+                self.damping.pass(now, changes)
+            }
+            None => {
+                let changes = self.desired.update(index, touched);
+                self.unsaved |= !changes.is_empty();
+                self.damping.pass(now, changes)
+            }
         };
         self.unsaved |= all || !changes.is_empty();
-        let changes = self.damping.pass(now, changes);
         log(&changes);
         self.send(&changes);
         for name in gone {
@@ -90,11 +144,92 @@ impl Announcer {
         }
     }
 
-    /// Sends what had to wait.
-    pub fn catch_up(&mut self, now: Instant) {
-        let changes = self.damping.due(now);
+    /// Sends what had to wait, and withdraws what has left; tells whether there was any of it.
+    pub fn catch_up(&mut self, now: Instant) -> bool {
+        let changes = match &mut self.leaving {
+            Some(leaving) => leaving.step(now, &self.desired),
+            None => self.damping.due(now),
+        };
+        self.unsaved |= self.leaving.is_some() && !changes.is_empty();
         log(&changes);
         self.send(&changes);
+        !changes.is_empty()
+    }
+
+    /// The process is asked to stop: drains the peers that would not keep our routes, or all.
+    pub fn stop(&mut self, now: Instant, index: &Index, leave: Leave, peers: &[PeerStatus]) {
+        let keeps = |peer: &PeerStatus| {
+            let negotiated = peer.negotiated.as_ref();
+            negotiated.is_some_and(|negotiated| negotiated.graceful_restart.is_some())
+        };
+        // Whoever has no session holds nothing that would have to be drained.
+        let drained = peers
+            .iter()
+            .filter(|peer| peer.state == State::Established)
+            .filter(|peer| leave != Leave::Preserve || !keeps(peer))
+            .map(|peer| peer.template.as_ref().unwrap_or(&peer.name).clone());
+        self.stopping = Some(drained.collect());
+        if self.handed_over {
+            self.hand_over(now, index, &Touched::default());
+        }
+    }
+
+    /// Whether nothing is on its way out any more.
+    pub fn has_left(&self) -> bool {
+        let leaving = self.leaving.as_ref();
+        leaving.is_none_or(|leaving| !leaving.draining.in_progress())
+    }
+
+    /// Who is on the way out, if anybody is.
+    fn going(&self, index: &Index) -> Option<Going> {
+        if let Some(drained) = self.stopping.clone() {
+            return Some(Going::Process { drained });
+        }
+        let departure = Departure::of(index.nodes().get(self.desired.node()))?;
+        let concerned = match departure {
+            Departure::Cordoned => asks_for_cordon(index),
+            // What never was announced, or is gone already, has not to leave.
+            Departure::Deleted | Departure::ShuttingDown | Departure::Excluded => {
+                self.facts.is_some() && self.routes().next().is_some()
+            }
+        };
+        concerned.then_some(Going::Node(departure))
+    }
+
+    fn leave(&mut self, now: Instant, index: &Index, going: Going) -> Vec<RouteChange> {
+        let mut changes = Vec::new();
+        let mut leaving = self.leaving.take().unwrap_or_else(|| {
+            tell(&going, self.desired.node());
+            changes = self.damping.finish(now);
+            Leaving {
+                draining: Draining::new(self.desired.routes()),
+                going: going.clone(),
+                elsewhere: BTreeSet::new(),
+            }
+        });
+        if leaving.going != going {
+            tell(&going, self.desired.node());
+            leaving.going = going;
+        }
+        self.desired.stand_in(self.facts.clone());
+        self.desired.update_all(index);
+        leaving.elsewhere = announced_elsewhere(index, &self.desired);
+        changes.extend(leaving.step(now, &self.desired));
+        self.leaving = Some(leaving);
+        changes
+    }
+
+    /// The node is back, or everything of it has left.
+    fn stay(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
+        self.desired.stand_in(None);
+        self.desired.update_all(index);
+        let Some(mut leaving) = self.leaving.take() else {
+            return Vec::new();
+        };
+        let changes = leaving
+            .draining
+            .step(now, self.desired.routes(), |_| Fate::Stays);
+        self.damping.pass(now, changes)
     }
 
     /// A node that is not there announces nothing, which would be silent where its name is mistyped.
@@ -186,7 +321,7 @@ impl Announcer {
         let Some(state) = self.state.as_ref().filter(|_| self.unsaved) else {
             return;
         };
-        match state.save(&Saved::new(&self.sessions, self.desired.routes())) {
+        match state.save(&Saved::new(&self.sessions, self.routes())) {
             Ok(()) => {
                 self.unsaved = false;
                 self.save_failed = false;
@@ -207,6 +342,26 @@ fn sessions(index: &Index, node_name: &str) -> BTreeMap<String, PeerConfig> {
     peers_of(index, node_name, node)
         .map(|peer| (peer.name.clone(), peer_config(peer, node_name, node)))
         .collect()
+}
+
+/// Whether anybody wants routes to leave when the node is cordoned.
+fn asks_for_cordon(index: &Index) -> bool {
+    let mut peers = index.config().peers.values();
+    peers.any(|peer| peer.drain.on_cordon)
+        || index.services().any(|service| service.drain.on_cordon)
+}
+
+fn tell(going: &Going, node: &str) {
+    match going {
+        Going::Node(departure) => tracing::warn!(
+            node,
+            "{departure}: routes leave, but for those that no other node announces"
+        ),
+        Going::Process { drained } => {
+            let peers: Vec<&str> = drained.iter().map(String::as_str).collect();
+            tracing::info!(drained = peers.join(", "), "stopping");
+        }
+    }
 }
 
 fn log(changes: &[RouteChange]) {

@@ -38,11 +38,22 @@ impl Damping {
 
     /// What has waited long enough.
     pub fn due(&mut self, now: Instant) -> Vec<RouteChange> {
+        self.let_go(now, |weighted| now >= weighted.changed + WEIGHT_INTERVAL)
+    }
+
+    /// All that waits, and forgets the rest: something else takes over.
+    pub fn finish(&mut self, now: Instant) -> Vec<RouteChange> {
+        let waiting = self.let_go(now, |_| true);
+        self.routes.clear();
+        waiting
+    }
+
+    fn let_go(&mut self, now: Instant, which: impl Fn(&Weighted) -> bool) -> Vec<RouteChange> {
         let due = self
             .routes
             .iter_mut()
             .filter_map(|((peer, prefix), weighted)| {
-                if now < weighted.changed + WEIGHT_INTERVAL {
+                if !which(weighted) {
                     return None;
                 }
                 let route = weighted.waits.take()?;

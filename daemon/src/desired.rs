@@ -6,7 +6,9 @@ use ferrolb_bgp::rib::Route;
 use ipnet::IpNet;
 
 use crate::api::ObjectName;
+use crate::config::drain::Drain;
 use crate::decide::{Contribution, Decision, decide, merge, weight};
+use crate::index::facts::Node;
 use crate::index::{Index, Touched};
 
 /// One prefix towards one peer: announce it like this, or withdraw it.
@@ -20,13 +22,17 @@ pub struct RouteChange {
     pub route: Option<Route>,
 }
 
+/// A peer and a prefix.
+pub type RouteKey = (String, IpNet);
+
 /// What one node announces, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     node: String,
+    stand_in: Option<Node>,
     decisions: BTreeMap<ObjectName, Decision>,
-    contributors: BTreeMap<(String, IpNet), BTreeSet<ObjectName>>,
-    routes: BTreeMap<(String, IpNet), Route>,
+    contributors: BTreeMap<RouteKey, BTreeSet<ObjectName>>,
+    routes: BTreeMap<RouteKey, Route>,
 }
 
 impl Desired {
@@ -77,7 +83,7 @@ impl Desired {
     }
 
     /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
-    pub fn restore_routes(&mut self, routes: BTreeMap<(String, IpNet), Route>) {
+    pub fn restore_routes(&mut self, routes: BTreeMap<RouteKey, Route>) {
         self.routes = routes;
         self.contributors = self
             .routes
@@ -86,13 +92,43 @@ impl Desired {
             .collect();
     }
 
+    /// Decides from these facts about the node instead of the index's, or from the index's again: with the next
+    /// [`Self::update_all`].
+    pub fn stand_in(&mut self, node: Option<Node>) {
+        self.stand_in = node;
+    }
+
+    /// The node's facts.
+    pub fn facts<'a>(&'a self, index: &'a Index) -> Option<&'a Node> {
+        self.stand_in
+            .as_ref()
+            .or_else(|| index.nodes().get(&self.node))
+    }
+
+    /// How a route leaves: the longest time of those who contribute to it counts, and a cordon if all of them ask for that.
+    pub fn drain(&self, (peer, prefix): &RouteKey) -> Drain {
+        let contributors = self.contributors.get(&(peer.clone(), *prefix));
+        let mut drains = contributors
+            .into_iter()
+            .flatten()
+            .filter_map(|name| self.decisions.get(name))
+            .flat_map(|decision| &decision.contributions)
+            .filter(|contribution| contribution.peer == *peer && contribution.prefix == *prefix)
+            .map(|contribution| contribution.drain);
+        let first = drains.next().unwrap_or_default();
+        drains.fold(first, |a, b| Drain {
+            time: a.time.max(b.time),
+            on_cordon: a.on_cordon && b.on_cordon,
+        })
+    }
+
     /// The node.
     pub fn node(&self) -> &str {
         &self.node
     }
 
     /// Every route, by peer and prefix.
-    pub fn routes(&self) -> &BTreeMap<(String, IpNet), Route> {
+    pub fn routes(&self) -> &BTreeMap<RouteKey, Route> {
         &self.routes
     }
 
@@ -101,25 +137,15 @@ impl Desired {
         &self.decisions
     }
 
-    fn decide_again(
-        &mut self,
-        index: &Index,
-        name: ObjectName,
-        affected: &mut BTreeSet<(String, IpNet)>,
-    ) {
+    fn decide_again(&mut self, index: &Index, name: ObjectName, affected: &mut BTreeSet<RouteKey>) {
         let decision = match index.service(&name) {
-            Some(service) => decide(index, &self.node, service),
+            Some(service) => decide(index, &self.node, self.facts(index), service),
             None => Decision::default(),
         };
         self.replace(name, decision, affected);
     }
 
-    fn replace(
-        &mut self,
-        name: ObjectName,
-        new: Decision,
-        affected: &mut BTreeSet<(String, IpNet)>,
-    ) {
+    fn replace(&mut self, name: ObjectName, new: Decision, affected: &mut BTreeSet<RouteKey>) {
         let key = |contribution: &Contribution| (contribution.peer.clone(), contribution.prefix);
         let old = self.decisions.remove(&name).unwrap_or_default();
         if old.contributions != new.contributions {
@@ -142,7 +168,7 @@ impl Desired {
         }
     }
 
-    fn merge_again(&mut self, key: (String, IpNet)) -> Option<RouteChange> {
+    fn merge_again(&mut self, key: RouteKey) -> Option<RouteChange> {
         let contributors = self.contributors.get(&key).into_iter().flatten();
         let contributions = contributors
             .filter_map(|name| self.decisions.get(name))

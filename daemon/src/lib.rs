@@ -13,6 +13,7 @@ pub mod damping;
 pub mod decide;
 pub mod demo;
 pub mod desired;
+pub mod drain;
 pub mod http;
 pub mod index;
 pub mod kube;

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::api::Password;
+use crate::desired::RouteKey;
 
 const FILE: &str = "desired.json";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -89,15 +90,17 @@ fn boot_id() -> String {
 
 impl Saved {
     /// From what runs.
-    pub fn new(
+    pub fn new<'a>(
         sessions: &BTreeMap<String, PeerConfig>,
-        routes: &BTreeMap<(String, IpNet), Route>,
+        routes: impl IntoIterator<Item = (&'a RouteKey, &'a Route)>,
     ) -> Self {
-        let routes = routes.iter().map(|((peer, prefix), route)| SavedRoute {
-            peer: peer.clone(),
-            prefix: *prefix,
-            attributes: RouteAttributes::clone(route),
-        });
+        let routes = routes
+            .into_iter()
+            .map(|((peer, prefix), route)| SavedRoute {
+                peer: peer.clone(),
+                prefix: *prefix,
+                attributes: RouteAttributes::clone(route),
+            });
         Self {
             boot_id: boot_id(),
             peers: sessions.values().map(SavedPeer::new).collect(),

@@ -1,51 +1,19 @@
 //! A daemon with a session to a router, and the commands that ask it: each a process of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod rack;
+
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::{Farewell, SpeakerConfig};
-use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
-use ferrolb_bgp::wire::Asn;
+use ferrolb_bgp::fsm::Farewell;
+use rack::{Daemon, PATIENCE, Router};
 use serde_json::Value;
 
 /// The daemon dials from here, by the manifests' sourceAddress.
 const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 71);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 72);
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// BGPPeer allows no port above 16384.
-fn router() -> (Handle, u16) {
-    let start = |port: u16| {
-        let options = SpeakerOptions {
-            speaker: SpeakerConfig {
-                router_id_fallback: ROUTER,
-                ..SpeakerOptions::default().speaker
-            },
-            listen: vec![SocketAddr::from((ROUTER, port))],
-        };
-        Some((speaker::spawn(options).ok()?.0, port))
-    };
-    let (handle, port) = (12_800..13_800).find_map(start).expect("a free port");
-    let peer = PeerConfig {
-        transport: Transport {
-            passive: true,
-            ..Transport::default()
-        },
-        ..PeerConfig::new(
-            "node",
-            SocketAddr::from((NODE, 179)),
-            Asn(64513),
-            Asn(64512),
-        )
-    };
-    handle.set_peer(peer).expect("a good peer");
-    handle.open_gate();
-    (handle, port)
-}
-
 fn manifests(port: u16) -> String {
     format!(
         "{{apiVersion: v1, kind: Node, metadata: {{name: node-a}}}}
@@ -82,36 +50,6 @@ addressType: IPv4
 endpoints: [{{addresses: [10.1.0.1]}}]
 "
     )
-}
-
-/// Ends with the test, also with one that fails.
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(folder: &Path, socket: &Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
-            .args([
-                "run",
-                "--node-name",
-                "node-a",
-                "--metrics-addr",
-                "127.0.0.1:0",
-            ])
-            .arg("--manifests")
-            .arg(folder)
-            .arg("--socket")
-            .arg(socket)
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.expect("the daemon starts"))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 fn ask(socket: &Path, arguments: &[&str]) -> Output {
@@ -154,7 +92,8 @@ fn until(socket: &Path, arguments: &[&str], expected: impl Fn(&str) -> bool) -> 
 fn a_running_daemon_tells_all_about_its_sessions() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("ferrolb.sock");
-    let (router, port) = router();
+    let router = Router::start(NODE, false);
+    let port = router.address.port();
     let manifests_folder = folder.path().join("manifests");
     std::fs::create_dir(&manifests_folder).expect("a folder");
     std::fs::write(manifests_folder.join("all.yaml"), manifests(port)).expect("written");
@@ -203,7 +142,7 @@ fn a_running_daemon_tells_all_about_its_sessions() {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(router.shutdown("maintenance", Farewell::Withdraw));
+    runtime.block_on(router.handle.shutdown("maintenance", Farewell::Withdraw));
     let log = until(&socket, &["log", "--peer", "tor"], |text| {
         text.contains("session ended")
     });

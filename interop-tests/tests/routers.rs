@@ -20,6 +20,8 @@ const UP: Duration = Duration::from_secs(30);
 const HOLD_TIME: Duration = Duration::from_secs(3);
 /// What needs no timer is done within this, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// A router that keeps no routes for us is given this long to take other paths.
+const DRAINED: Duration = Duration::from_secs(15);
 /// How long nothing may happen after what must have no effect.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -409,7 +411,7 @@ fn router_fails(rack: &Rack<'_>, router: &mut dyn Router) -> Result<()> {
 /// SIGTERM to all: they say goodbye, the router understands why.
 fn nodes_leave(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
     for index in [1, 0, 2, 3] {
-        let status = rack.daemons[index].terminate(AT_ONCE)?;
+        let status = rack.daemons[index].terminate(DRAINED)?;
         ensure!(status.success(), "{status}");
         if index == 1 {
             rack.as_planned(router, &rack.without(&["node2"]), AT_ONCE)?;

@@ -89,6 +89,14 @@ pub struct EndpointConditions {
     pub serving: Option<bool>,
 }
 
+/// `Node.spec`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// Cordoned: no new Pods.
+    pub unschedulable: bool,
+}
+
 /// `Node.status`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -117,6 +125,8 @@ pub struct NodeCondition {
     pub r#type: String,
     /// `True`, `False`, `Unknown`.
     pub status: String,
+    /// Words.
+    pub message: String,
 }
 
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

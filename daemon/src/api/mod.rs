@@ -54,6 +54,9 @@ pub struct Meta {
     /// RFC 3339 in UTC, so that text order is time order; empty in manifests.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub creation_timestamp: String,
+    /// Set while something still holds up the deletion.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub deletion_timestamp: String,
 }
 
 /// The kinds of objects that ferrolb reads.

@@ -12,7 +12,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ferrolb_bgp::fsm::{Farewell, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::stop_signal;
 use crate::agent::Agent;
@@ -21,6 +21,7 @@ use crate::api::Kind;
 use crate::config::CONFIG_NAMESPACE;
 use crate::control::DEFAULT_SOCKET;
 use crate::control::server::{Asked, Socket};
+use crate::drain::Leave;
 use crate::http::{self, Served};
 use crate::index::facts::Node;
 use crate::kube;
@@ -37,7 +38,7 @@ Examples:
   ferrolb run --role allocator                              in a Deployment: candidates, one of them allocates
   ferrolb run --kubeconfig ~/.kube/config --node-name n1    from outside of the cluster";
 
-/// How long ending may take: within a Pod's 30 seconds of grace.
+/// How long ending may take after the drain: with its 45 seconds at most, within the 60 seconds of grace that the DaemonSet gives.
 const FAREWELL: Duration = Duration::from_secs(8);
 
 /// What a process does.
@@ -80,6 +81,10 @@ pub(super) struct RunArgs {
     /// Where BGP routers may dial in; may be given several times. Without it nothing listens, and sessions are only dialled.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    /// The DaemonSet that this process belongs to, in the first configuration namespace: if that is being deleted, the routes
+    /// leave for good.
+    #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
+    daemonset: Option<String>,
     /// What log lines look like. [default: text on a terminal, else json]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -118,6 +123,11 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
         None
     };
     let mut source = source(&args, allocate, announce, &node).await?;
+    let asking = StopQuestions {
+        kubeconfig: args.kubeconfig.clone(),
+        namespace: config_namespaces(&args.config_namespace).swap_remove(0),
+        daemonset: args.daemonset.clone(),
+    };
     let state = args.state_dir.map(StateDir::new);
     let engine = announce
         .then(|| engine(&node, args.listen.clone()))
@@ -153,22 +163,64 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
             node,
         },
     ));
-    let ended = tokio::select! {
-        () = agent.run(&mut source) => Err(anyhow::anyhow!("the source of objects has ended")),
-        () = engine_ended(engine.as_ref()) => Err(anyhow::anyhow!("the BGP engine has ended by itself")),
-        signal = stop_signal() => {
-            tracing::info!("asked to stop: withdrawing all routes and closing all sessions");
-            signal
+    let (stop_in, stop) = oneshot::channel();
+    let leave = tokio::select! {
+        leave = agent.run(&mut source, stop) => {
+            leave.ok_or_else(|| anyhow::anyhow!("the source of objects has ended"))
         }
+        () = engine_ended(engine.as_ref()) => Err(anyhow::anyhow!("the BGP engine has ended by itself")),
+        again = asked_to_stop(&asking, stop_in) => again.map(|()| {
+            tracing::warn!("asked to stop once more: withdrawing everything at once");
+            Leave::Drain(None)
+        }),
     };
     let farewell = async {
         if let Some(engine) = engine {
-            engine.shutdown("ferrolb stops", Farewell::Withdraw).await;
+            let (text, farewell) = last_words(leave.as_ref().ok().copied());
+            tracing::info!("{text}");
+            engine.shutdown(text, farewell).await;
         }
     };
     tokio::join!(farewell, give_up(source));
     tracing::info!("stopped");
-    ended.map(|_| ExitCode::SUCCESS)
+    leave.map(|_| ExitCode::SUCCESS)
+}
+
+/// What is to be asked when the process is to stop.
+struct StopQuestions {
+    kubeconfig: Option<PathBuf>,
+    namespace: String,
+    daemonset: Option<String>,
+}
+
+/// Waits for the wish to stop, passes it on with what there is to know, and waits for a second one.
+async fn asked_to_stop(asking: &StopQuestions, stop: oneshot::Sender<bool>) -> anyhow::Result<()> {
+    stop_signal().await?;
+    tracing::info!("asked to stop");
+    let again = stop_signal();
+    let StopQuestions {
+        kubeconfig,
+        namespace,
+        daemonset,
+    } = asking;
+    let gone = match daemonset {
+        Some(name) => kube::daemonset_gone(kubeconfig.as_deref(), namespace, name).await,
+        None => false,
+    };
+    // The loop may have ended by itself; then this is not awaited any more.
+    _ = stop.send(gone);
+    again.await
+}
+
+/// What peers are told, and what becomes of the routes.
+fn last_words(leave: Option<Leave>) -> (String, Farewell) {
+    match leave {
+        Some(Leave::Preserve) => ("ferrolb stops, to come back".to_owned(), Farewell::Preserve),
+        Some(Leave::Drain(Some(reason))) => {
+            (format!("ferrolb leaves: {reason}"), Farewell::Withdraw)
+        }
+        Some(Leave::Drain(None)) | None => ("ferrolb stops".to_owned(), Farewell::Withdraw),
+    }
 }
 
 /// The socket that was asked for; or the usual one, if it can be had: a daemon runs without it as well.
@@ -250,6 +302,13 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// How long the host has been up, as far as it says.
+fn host_uptime() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 /// Starts the BGP engine on a thread of its own.
 fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
     let addresses: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
@@ -266,7 +325,7 @@ fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
         speaker: SpeakerConfig {
             router_id_fallback,
             seed: random(),
-            host_uptime: None,
+            host_uptime: host_uptime(),
         },
         listen,
     };

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-/// Settings of a BGPPeer, or of a Service by the annotation `ferrolb.io/drain`.
+use super::timers::drain_time;
+
+/// Settings of a BGPPeer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// How long routes stay after they were told again with GRACEFUL_SHUTDOWN (RFC 8326). Zero: they are withdrawn at once.
@@ -13,7 +15,7 @@ pub struct Drain {
 
 impl Drain {
     /// Long enough for routers to take other paths, short enough for any termination grace period.
-    pub const DEFAULT_TIME: Duration = Duration::from_secs(10);
+    pub const DEFAULT_TIME: Duration = Duration::from_secs(5);
     /// The longest time that may be asked for: what a Pod's grace period leaves.
     pub const MAX_TIME: Duration = Duration::from_secs(45);
 }
@@ -23,6 +25,51 @@ impl Default for Drain {
         Self {
             time: Self::DEFAULT_TIME,
             on_cordon: false,
+        }
+    }
+}
+
+/// What a Service asks for by its annotation `ferrolb.io/drain`, beyond what the BGPPeer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainWish {
+    /// Instead of the peer's.
+    pub time: Option<Duration>,
+    /// Whether a cordon is reason enough, also where the peer says no.
+    pub on_cordon: bool,
+}
+
+impl DrainWish {
+    const ON_CORDON: &str = "on-cordon";
+
+    /// Reads `30s`, `on-cordon` or `30s,on-cordon`.
+    ///
+    /// # Errors
+    /// What is wrong, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut wish = Self::default();
+        for word in text.split(',').map(str::trim) {
+            if word == Self::ON_CORDON {
+                wish.on_cordon = true;
+            } else {
+                let time = drain_time("", word);
+                let time = time.map_err(|_| {
+                    format!(
+                        "{text:?} is none of 0s to {}s, on-cordon, or both (30s,on-cordon)",
+                        Drain::MAX_TIME.as_secs()
+                    )
+                })?;
+                wish.time = Some(time);
+            }
+        }
+        Ok(wish)
+    }
+
+    /// What holds for a service towards a peer.
+    #[must_use]
+    pub fn or(self, peer: Drain) -> Drain {
+        Drain {
+            time: self.time.unwrap_or(peer.time),
+            on_cordon: self.on_cordon || peer.on_cordon,
         }
     }
 }

@@ -16,6 +16,7 @@ pub use self::reason::Reason;
 use self::weight::{Bandwidth, Weight, all_nodes_tell};
 use crate::config::Config;
 use crate::config::advertisement::Advertisement;
+use crate::config::drain::Drain;
 use crate::config::peer::Peer;
 use crate::index::Index;
 use crate::index::facts::{Node, Service, TrafficPolicy};
@@ -51,6 +52,8 @@ pub struct Contribution {
     pub bandwidth: Option<Bandwidth>,
     /// Who speaks for an aggregate, if the prefix is one.
     pub aggregator: Option<Aggregator>,
+    /// How it leaves.
+    pub drain: Drain,
 }
 
 /// A reason, and the words that go with it here.
@@ -78,11 +81,13 @@ pub fn peers_of<'a>(
 }
 
 /// Decides what a node does with a service. A service that is not of type LoadBalancer gives an empty decision.
-pub fn decide(index: &Index, node_name: &str, service: &Service) -> Decision {
+///
+/// The node's facts are given: whoever leaves decides as if it stayed.
+pub fn decide(index: &Index, node_name: &str, node: Option<&Node>, service: &Service) -> Decision {
     if !service.load_balancer {
         return Decision::default();
     }
-    match eligible(index, node_name, service) {
+    match eligible(index, node_name, node, service) {
         Err((reason, detail)) => Decision {
             contributions: Vec::new(),
             verdicts: vec![Verdict {
@@ -109,6 +114,7 @@ struct Eligible<'a> {
 fn eligible<'a>(
     index: &'a Index,
     node_name: &'a str,
+    node: Option<&'a Node>,
     service: &Service,
 ) -> Result<Eligible<'a>, (Reason, String)> {
     let config = index.config();
@@ -130,11 +136,8 @@ fn eligible<'a>(
         advertisements,
         too_wide,
         everywhere,
-    } = advertisements(config, &pool, service, index.nodes().get(node_name))?;
-    let node = index
-        .nodes()
-        .get(node_name)
-        .ok_or_else(|| (Reason::NodeUnknown, node_name.to_owned()))?;
+    } = advertisements(config, &pool, service, node)?;
+    let node = node.ok_or_else(|| (Reason::NodeUnknown, node_name.to_owned()))?;
     if node.network_unavailable {
         return Err((Reason::NodeNetworkUnavailable, node_name.to_owned()));
     }
@@ -408,6 +411,7 @@ fn contribution(
             asn: peer.session.local_asn,
             router_id: shown_router_id(peer, node_name, node),
         }),
+        drain: service.drain.or(peer.drain),
     }
 }
 

@@ -21,6 +21,7 @@ fn contribution(prefix: &str, community: u32, weight: Option<u32>) -> Contributi
             asn: Asn(64512),
             router_id: [192, 0, 2, 254].into(),
         }),
+        drain: Drain::default(),
     }
 }
 

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use ferrolb_allocator::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_requested};
 
-use crate::api::core::{Endpoint, NodeStatus, ServiceSpec, ServiceStatus};
+use crate::api::core::{Endpoint, NodeSpec, NodeStatus, ServiceSpec, ServiceStatus};
 use crate::api::{FieldError, ObjectName, RawObject};
+use crate::config::drain::DrainWish;
 use crate::decide::weight::{BadWeight, NodeWeight, WEIGHT_ANNOTATION};
 
 /// Labels of an object.
@@ -17,6 +18,11 @@ pub type Labels = BTreeMap<String, String>;
 /// Marks a node that no load balancer shall use, whatever its value.
 pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
+/// What the kubelet writes into the condition Ready when the host goes down.
+const SHUTTING_DOWN: &str = "node is shutting down";
+
+/// How long, and whether when the node is cordoned, the service's routes are drained.
+pub const DRAIN_ANNOTATION: &str = "ferrolb.io/drain";
 /// The user asks for a pool.
 pub const POOL_ANNOTATION: &str = "metallb.io/address-pool";
 /// The user asks for addresses.
@@ -49,6 +55,10 @@ pub struct Service {
     pub traffic_policy: TrafficPolicy,
     /// What stands in `status.loadBalancer.ingress[].ip` and is no address.
     pub invalid_address: Option<String>,
+    /// Its annotation [`DRAIN_ANNOTATION`].
+    pub drain: DrainWish,
+    /// What is wrong with that annotation, which then counts for nothing.
+    pub bad_drain: Option<String>,
 }
 
 /// `spec.externalTrafficPolicy`.
@@ -86,7 +96,15 @@ impl Service {
                 .iter()
                 .map(|ingress| ingress.ip.as_str())
         };
+        let drain = annotation(&raw.metadata.annotations, DRAIN_ANNOTATION);
+        let (drain, bad_drain) = match drain.map(DrainWish::parse) {
+            Some(Ok(wish)) => (wish, None),
+            Some(Err(error)) => (DrainWish::default(), Some(error)),
+            None => (DrainWish::default(), None),
+        };
         Ok(Self {
+            drain,
+            bad_drain,
             request: request(
                 &name,
                 raw,
@@ -259,6 +277,12 @@ pub struct Node {
     pub network_unavailable: bool,
     /// `status.addresses` of type InternalIP.
     pub internal_ips: Vec<IpAddr>,
+    /// Takes no new Pods.
+    pub cordoned: bool,
+    /// Its deletion has begun.
+    pub deleting: bool,
+    /// The kubelet says that the host goes down.
+    pub shutting_down: bool,
     /// Its annotation [`WEIGHT_ANNOTATION`].
     pub weight: Option<NodeWeight>,
     /// What is wrong with that annotation, which then counts for nothing.
@@ -271,6 +295,7 @@ impl Node {
     /// # Errors
     /// The field that has another shape than Kubernetes' own.
     pub fn parse(raw: &RawObject) -> Result<Self, FieldError> {
+        let spec: NodeSpec = raw.field("spec")?;
         let status: NodeStatus = raw.field("status")?;
         let weight = raw.metadata.annotations.get(WEIGHT_ANNOTATION);
         let (weight, bad_weight) = match weight.map(|text| text.parse()) {
@@ -281,6 +306,11 @@ impl Node {
         Ok(Self {
             weight,
             bad_weight,
+            cordoned: spec.unschedulable,
+            deleting: !raw.metadata.deletion_timestamp.is_empty(),
+            shutting_down: status.conditions.iter().any(|c| {
+                c.r#type == "Ready" && c.status != "True" && c.message.contains(SHUTTING_DOWN)
+            }),
             labels: raw.metadata.labels.clone(),
             network_unavailable: status
                 .conditions
@@ -306,6 +336,14 @@ impl Node {
     /// Whether it may announce anything at all.
     pub fn may_announce(&self) -> bool {
         !self.network_unavailable && !self.excluded()
+    }
+
+    /// As if it did not leave: for what it announces until it is gone.
+    #[must_use]
+    pub fn staying(&self) -> Self {
+        let mut node = self.clone();
+        node.labels.remove(EXCLUDE_LABEL);
+        node
     }
 
     /// Whether the exclude label stands there, whatever its value.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::facts::{Labels, Node, Service, Slice};
+use self::facts::{DRAIN_ANNOTATION, Labels, Node, Service, Slice};
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::config::meeting::{self, Refusal};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
@@ -171,11 +171,22 @@ impl Index {
                 ),
             })
         });
+        let drains = self.services.values().filter_map(|service| {
+            let bad = service.bad_drain.as_ref()?;
+            Some(Problem {
+                object: ObjectKey::new(Kind::Service, service.name.clone()),
+                severity: Severity::Error,
+                message: format!(
+                    "metadata.annotations[{DRAIN_ANNOTATION}]: {bad}; it counts for nothing now"
+                ),
+            })
+        });
         let config = self.config.problems.iter().cloned();
         config
             .chain(self.refusals())
             .chain(facts)
             .chain(weights)
+            .chain(drains)
             .collect()
     }
 
@@ -372,8 +383,10 @@ impl Index {
         if old == service {
             return Touched::default();
         }
+        let bad_drain = |service: &Option<Service>| service.as_ref()?.bad_drain.clone();
         let mut touched = Touched {
             services: BTreeSet::from([name.clone()]),
+            problems: bad_drain(&old) != bad_drain(&service),
             ..Touched::default()
         };
         let addresses = |service: &Option<Service>| -> Vec<IpAddr> {

@@ -12,6 +12,7 @@
 
 mod candidate;
 mod client;
+mod daemonset;
 mod lease;
 mod listing;
 mod object;
@@ -29,6 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::candidate::LEASE_NAME;
 pub use self::client::StartError;
+pub use self::daemonset::daemonset_gone;
 
 use self::candidate::{Candidate, Lead};
 use self::reach::Reach;

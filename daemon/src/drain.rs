@@ -1,0 +1,270 @@
+//! Leaving without breaking anything: what is announced is told again with GRACEFUL_SHUTDOWN (RFC 8326), so that routers
+//! take other paths while this one still works, and is withdrawn after that.
+//!
+//! Pure: what is announced if the node stays, who leaves and the time go in, changes come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ferrolb_bgp::rib::{Route, RouteAttributes};
+use ferrolb_bgp::wire::Community;
+use ipnet::IpNet;
+
+use crate::config::drain::Drain;
+use crate::decide::decide;
+use crate::desired::{Desired, RouteChange, RouteKey};
+use crate::index::Index;
+use crate::index::facts::Node;
+
+/// Why a node is to carry no more traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The Node object is gone, or about to be.
+    Deleted,
+    /// The kubelet says that the host goes down.
+    ShuttingDown,
+    /// It carries the exclude label.
+    Excluded,
+    /// It takes no new Pods. That alone is a reason only where `drain` asks for it.
+    Cordoned,
+}
+
+impl Departure {
+    /// Of a node that was there before.
+    pub fn of(node: Option<&Node>) -> Option<Self> {
+        match node {
+            None => Some(Self::Deleted),
+            Some(node) if node.deleting => Some(Self::Deleted),
+            Some(node) if node.shutting_down => Some(Self::ShuttingDown),
+            Some(node) if node.excluded() => Some(Self::Excluded),
+            Some(node) if node.cordoned => Some(Self::Cordoned),
+            Some(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deleted => "its Node is deleted",
+            Self::ShuttingDown => "its node is shutting down",
+            Self::Excluded => "its Node is excluded from load balancers",
+            Self::Cordoned => "its Node is cordoned",
+        })
+    }
+}
+
+/// What is known when the process is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopFacts {
+    /// What the Node says.
+    pub departure: Option<Departure>,
+    /// Whether the own DaemonSet is being deleted or gone; not known is no.
+    pub daemonset_gone: bool,
+}
+
+/// How a process that is asked to stop takes leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// For good: routers shall take other paths first, all of them. No reason: somebody is impatient.
+    Drain(Option<LeaveReason>),
+    /// To come back: routers that keep our routes (graceful restart) are to keep them, the others are drained.
+    Preserve,
+}
+
+/// Why it goes for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// The node goes.
+    Node(Departure),
+    /// ferrolb goes.
+    DaemonSet,
+}
+
+impl fmt::Display for LeaveReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(departure) => departure.fmt(f),
+            Self::DaemonSet => f.write_str("its DaemonSet is deleted"),
+        }
+    }
+}
+
+/// A DaemonSet's rollout, a node's shutdown and an uninstall all look alike to the process: so it looks at the world.
+pub fn farewell(facts: StopFacts) -> Leave {
+    match facts {
+        StopFacts {
+            departure: Some(departure),
+            ..
+        } => Leave::Drain(Some(LeaveReason::Node(departure))),
+        StopFacts {
+            daemonset_gone: true,
+            ..
+        } => Leave::Drain(Some(LeaveReason::DaemonSet)),
+        StopFacts { .. } => Leave::Preserve,
+    }
+}
+
+/// Prefixes that other nodes announce, or would, and that are not leaving themselves.
+pub fn announced_elsewhere(index: &Index, desired: &Desired) -> BTreeSet<IpNet> {
+    let stay = |(name, node): &(&String, &Node)| {
+        *name != desired.node() && Departure::of(Some(node)).is_none()
+    };
+    let others: Vec<(&String, &Node)> = index.nodes().iter().filter(stay).collect();
+    let mut found = BTreeSet::new();
+    for (name, decision) in desired.decisions() {
+        let Some(service) = index.service(name) else {
+            continue;
+        };
+        let ours: BTreeSet<IpNet> = decision.contributions.iter().map(|c| c.prefix).collect();
+        for (other, node) in &others {
+            if ours.is_subset(&found) {
+                break;
+            }
+            let theirs = decide(index, other, Some(node), service).contributions;
+            found.extend(theirs.into_iter().map(|c| c.prefix));
+        }
+    }
+    found
+}
+
+/// What peers hold while routes leave.
+#[derive(Clone, Debug, Default)]
+pub struct Draining {
+    held: BTreeMap<RouteKey, Held>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    route: Route,
+    since: Option<Instant>,
+}
+
+/// What becomes of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays; and if nobody holds it yet, it is announced.
+    Stays,
+    /// It stays where it is held, and goes nowhere else: the last one never goes by itself.
+    Kept,
+    /// It leaves, and may take this long.
+    Leaves(Duration),
+}
+
+/// Who is on the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Going {
+    /// The node; the process stays.
+    Node(Departure),
+    /// The process: these peers' routes are drained. The others' stay until it ends.
+    Process {
+        /// By the BGPPeers' names.
+        drained: BTreeSet<String>,
+    },
+}
+
+impl Going {
+    /// What becomes of a route. `elsewhere` says whether another node announces its prefix.
+    pub fn fate(&self, peer: &str, drain: Drain, elsewhere: bool) -> Fate {
+        let leaves = match self {
+            Self::Node(Departure::Cordoned) => drain.on_cordon,
+            Self::Node(_) => true,
+            Self::Process { drained } => drained.contains(peer),
+        };
+        match self {
+            _ if !leaves => Fate::Stays,
+            _ if elsewhere => Fate::Leaves(drain.time),
+            // Where nobody could take over there is nothing to wait for; and a cordoned node may carry what is new.
+            Self::Process { .. } | Self::Node(Departure::Cordoned) => Fate::Stays,
+            Self::Node(_) => Fate::Kept,
+        }
+    }
+}
+
+impl Draining {
+    /// Begins with what is announced.
+    pub fn new(routes: &BTreeMap<RouteKey, Route>) -> Self {
+        let held = |(key, route): (&RouteKey, &Route)| {
+            let route = route.clone();
+            (key.clone(), Held { route, since: None })
+        };
+        Self {
+            held: routes.iter().map(held).collect(),
+        }
+    }
+
+    /// What peers hold.
+    pub fn routes(&self) -> impl Iterator<Item = (&RouteKey, &Route)> {
+        self.held.iter().map(|(key, held)| (key, &held.route))
+    }
+
+    /// Whether something is on its way out.
+    pub fn in_progress(&self) -> bool {
+        self.held.values().any(|held| held.since.is_some())
+    }
+
+    /// What changes, if this is what the node would announce if it stayed.
+    pub fn step(
+        &mut self,
+        now: Instant,
+        staying: &BTreeMap<RouteKey, Route>,
+        fate: impl Fn(&RouteKey) -> Fate,
+    ) -> Vec<RouteChange> {
+        let mut changes = Vec::new();
+        // What the node can't deliver any more waits for nothing.
+        self.held.retain(|key, _| {
+            let stays = staying.contains_key(key);
+            if !stays {
+                changes.push(change(key, None));
+            }
+            stays
+        });
+        for (key, route) in staying {
+            let held = self.held.get_mut(key);
+            let (route, since) = match (fate(key), &held) {
+                (Fate::Stays, _) | (Fate::Kept, Some(_)) => (route.clone(), None),
+                (Fate::Kept | Fate::Leaves(_), None) => continue,
+                (Fate::Leaves(time), Some(held)) => {
+                    let since = held.since.unwrap_or(now);
+                    if now.saturating_duration_since(since) >= time {
+                        self.held.remove(key);
+                        changes.push(change(key, None));
+                        continue;
+                    }
+                    (graceful(route), Some(since))
+                }
+            };
+            if held.is_none_or(|held| held.route != route) {
+                changes.push(change(key, Some(route.clone())));
+            }
+            self.held.insert(key.clone(), Held { route, since });
+        }
+        changes
+    }
+}
+
+fn change((peer, prefix): &RouteKey, route: Option<Route>) -> RouteChange {
+    RouteChange {
+        peer: peer.clone(),
+        prefix: *prefix,
+        route,
+    }
+}
+
+/// To be preferred least: by the community where the router knows it, by LOCAL_PREF within our AS.
+fn graceful(route: &RouteAttributes) -> Route {
+    let mut communities = route.communities.clone();
+    communities.push(Community::GRACEFUL_SHUTDOWN);
+    communities.sort_unstable();
+    communities.dedup();
+    Arc::new(RouteAttributes {
+        communities,
+        local_pref: Some(0),
+        ..route.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests;

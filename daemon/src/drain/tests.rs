@@ -1,0 +1,263 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::drain::DrainWish;
+
+const TIME: Duration = Duration::from_secs(10);
+
+fn key(prefix: u8) -> RouteKey {
+    let prefix = format!("192.0.2.{prefix}/32");
+    ("tor".into(), prefix.parse().expect("a prefix"))
+}
+
+fn route(med: u32) -> Route {
+    Arc::new(RouteAttributes {
+        med: Some(med),
+        local_pref: Some(250),
+        ..RouteAttributes::default()
+    })
+}
+
+fn routes(prefixes: &[u8]) -> BTreeMap<RouteKey, Route> {
+    prefixes
+        .iter()
+        .map(|prefix| (key(*prefix), route(0)))
+        .collect()
+}
+
+fn is_graceful(route: &RouteAttributes) -> bool {
+    route.communities.contains(&Community::GRACEFUL_SHUTDOWN) && route.local_pref == Some(0)
+}
+
+fn node(change: impl FnOnce(&mut Node)) -> Node {
+    let mut node = Node::default();
+    change(&mut node);
+    node
+}
+
+#[test]
+fn why_a_node_leaves() {
+    let excluded = |node: &mut Node| {
+        node.labels
+            .insert(crate::index::facts::EXCLUDE_LABEL.into(), String::new());
+    };
+    for (node, departure) in [
+        (None, Some(Departure::Deleted)),
+        (Some(node(|_| {})), None),
+        (
+            Some(node(|node| node.deleting = true)),
+            Some(Departure::Deleted),
+        ),
+        (
+            Some(node(|node| node.shutting_down = true)),
+            Some(Departure::ShuttingDown),
+        ),
+        (Some(node(excluded)), Some(Departure::Excluded)),
+        (
+            Some(node(|node| node.cordoned = true)),
+            Some(Departure::Cordoned),
+        ),
+        (
+            Some(node(|node| {
+                node.cordoned = true;
+                excluded(node);
+            })),
+            Some(Departure::Excluded),
+        ),
+    ] {
+        assert_eq!(Departure::of(node.as_ref()), departure);
+    }
+}
+
+#[test]
+fn a_process_that_stops_drains_for_good_or_means_to_come_back() {
+    let ask = |departure, daemonset_gone| {
+        farewell(StopFacts {
+            departure,
+            daemonset_gone,
+        })
+    };
+    assert_eq!(ask(None, false), Leave::Preserve);
+    assert_eq!(ask(None, true), Leave::Drain(Some(LeaveReason::DaemonSet)));
+    for departure in [
+        Departure::Deleted,
+        Departure::ShuttingDown,
+        Departure::Excluded,
+        Departure::Cordoned,
+    ] {
+        let reason = LeaveReason::Node(departure);
+        assert_eq!(ask(Some(departure), true), Leave::Drain(Some(reason)));
+    }
+}
+
+#[test]
+fn who_leaves_and_who_is_kept() {
+    let drain = |on_cordon| Drain {
+        time: TIME,
+        on_cordon,
+    };
+    let process = Going::Process {
+        drained: BTreeSet::from(["tor".to_owned()]),
+    };
+    for (going, peer, on_cordon, elsewhere, fate) in [
+        (
+            Going::Node(Departure::Excluded),
+            "tor",
+            false,
+            true,
+            Fate::Leaves(TIME),
+        ),
+        (
+            Going::Node(Departure::Excluded),
+            "tor",
+            false,
+            false,
+            Fate::Kept,
+        ),
+        (
+            Going::Node(Departure::Deleted),
+            "tor",
+            false,
+            false,
+            Fate::Kept,
+        ),
+        (
+            Going::Node(Departure::Cordoned),
+            "tor",
+            false,
+            true,
+            Fate::Stays,
+        ),
+        (
+            Going::Node(Departure::Cordoned),
+            "tor",
+            true,
+            true,
+            Fate::Leaves(TIME),
+        ),
+        (
+            Going::Node(Departure::Cordoned),
+            "tor",
+            true,
+            false,
+            Fate::Stays,
+        ),
+        (process.clone(), "tor", false, true, Fate::Leaves(TIME)),
+        (process.clone(), "tor", false, false, Fate::Stays),
+        (process, "another", false, true, Fate::Stays),
+    ] {
+        let told = going.fate(peer, drain(on_cordon), elsewhere);
+        assert_eq!(told, fate, "{going:?} {peer} {on_cordon} {elsewhere}");
+    }
+}
+
+#[test]
+fn what_a_service_may_ask_for() {
+    let wish = |time: Option<u64>, on_cordon| {
+        Ok(DrainWish {
+            time: time.map(Duration::from_secs),
+            on_cordon,
+        })
+    };
+    assert_eq!(DrainWish::parse("30s"), wish(Some(30), false));
+    assert_eq!(DrainWish::parse("0s"), wish(Some(0), false));
+    assert_eq!(DrainWish::parse("on-cordon"), wish(None, true));
+    assert_eq!(DrainWish::parse("30s, on-cordon"), wish(Some(30), true));
+    for text in ["", "yes", "46s", "-1s", "30s,cordon"] {
+        let error = DrainWish::parse(text).expect_err(text);
+        assert!(
+            error.contains("0s to 45s") && error.contains("on-cordon"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_leaves_is_told_again_and_withdrawn_in_its_time() {
+    let begin = Instant::now();
+    let staying = routes(&[1]);
+    let mut draining = Draining::new(&staying);
+    let leaves = |_: &RouteKey| Fate::Leaves(TIME);
+    let first = draining.step(begin, &staying, leaves);
+    assert!(
+        is_graceful(first[0].route.as_ref().expect("a route")),
+        "{first:?}"
+    );
+    assert!(draining.in_progress());
+    assert_eq!(draining.step(begin + TIME / 2, &staying, leaves), []);
+    let last = draining.step(begin + TIME, &staying, leaves);
+    assert_eq!(last, [change(&key(1), None)]);
+    assert!(!draining.in_progress());
+    // Once gone it does not come back by itself, also when it would be the last.
+    assert_eq!(draining.step(begin + TIME, &staying, |_| Fate::Kept), []);
+    let back = draining.step(begin + TIME, &staying, |_| Fate::Stays);
+    assert_eq!(back, [change(&key(1), Some(route(0)))]);
+}
+
+#[test]
+fn the_last_one_is_kept_until_somebody_else_is_there() {
+    let begin = Instant::now();
+    let staying = routes(&[1]);
+    let mut draining = Draining::new(&staying);
+    assert_eq!(draining.step(begin, &staying, |_| Fate::Kept), []);
+    assert!(!draining.in_progress());
+    let late = begin + TIME * 9;
+    let changes = draining.step(late, &staying, |_| Fate::Leaves(TIME));
+    assert!(is_graceful(changes[0].route.as_ref().expect("a route")));
+    // The other one is gone again: it carries traffic as before, and its time begins anew.
+    let changes = draining.step(late + TIME / 2, &staying, |_| Fate::Kept);
+    assert_eq!(changes, [change(&key(1), Some(route(0)))]);
+    assert_eq!(
+        draining
+            .step(late + TIME, &staying, |_| Fate::Leaves(TIME))
+            .len(),
+        1
+    );
+    assert!(draining.in_progress());
+}
+
+proptest! {
+    /// Whatever happens: nothing is withdrawn that stays or is kept; what leaves is told so first, for its whole time; and
+    /// peers hold nothing that the node can't deliver.
+    #[test]
+    fn nothing_goes_without_a_word(
+        steps in prop::collection::vec((0..6_u64, prop::collection::btree_map(0..4_u8, 0..2_u32, 0..4), prop::array::uniform4(0..3_u8)), 1..40)
+    ) {
+        let mut now = Instant::now();
+        let mut draining = Draining::new(&routes(&[0, 1, 2, 3]));
+        let mut told: BTreeMap<RouteKey, Route> = routes(&[0, 1, 2, 3]);
+        let mut graceful_since: BTreeMap<RouteKey, Instant> = BTreeMap::new();
+        for (seconds, staying, fates) in steps {
+            now += Duration::from_secs(seconds);
+            let staying: BTreeMap<RouteKey, Route> = staying.iter().map(|(n, med)| (key(*n), route(*med))).collect();
+            let fate = |asked: &RouteKey| {
+                let number = (0..4).find(|n| key(*n) == *asked).expect("one of ours");
+                [Fate::Stays, Fate::Kept, Fate::Leaves(TIME)][usize::from(fates[usize::from(number)])]
+            };
+            for change in draining.step(now, &staying, fate) {
+                let key = (change.peer, change.prefix);
+                match change.route {
+                    Some(route) => {
+                        prop_assert_eq!(is_graceful(&route), matches!(fate(&key), Fate::Leaves(_)));
+                        told.insert(key, route);
+                    }
+                    None => {
+                        let in_time = graceful_since.get(&key).is_some_and(|since| now - *since >= TIME);
+                        prop_assert!(!staying.contains_key(&key) || (in_time && fate(&key) == Fate::Leaves(TIME)));
+                        told.remove(&key);
+                    }
+                }
+            }
+            for (key, route) in &told {
+                prop_assert!(staying.contains_key(key));
+                prop_assert_eq!(route.med, staying[key].med);
+                if is_graceful(route) {
+                    graceful_since.entry(key.clone()).or_insert(now);
+                }
+            }
+            graceful_since.retain(|key, _| told.get(key).is_some_and(|route| is_graceful(route)));
+            let held: BTreeMap<RouteKey, Route> = draining.routes().map(|(key, route)| (key.clone(), route.clone())).collect();
+            prop_assert_eq!(&held, &told);
+        }
+    }
+}

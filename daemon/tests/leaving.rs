@@ -1,0 +1,206 @@
+//! How a daemon's routes leave: when its Node is excluded, and when it is asked to stop.
+
+mod rack;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use ferrolb_bgp::fsm::{Cause, Event};
+use ferrolb_bgp::wire::{Community, ErrorCode};
+use rack::{Daemon, PATIENCE, Router};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+const EXCLUDED: &str = ", labels: {node.kubernetes.io/exclude-from-external-load-balancers: \"\"}";
+
+/// A folder with two nodes, a service that both announce, and node-a's router.
+struct Scene {
+    folder: TempDir,
+    router: Router,
+    daemon: Daemon,
+}
+
+impl Scene {
+    fn start(address: Ipv4Addr, restart: bool) -> Self {
+        let router = Router::start(address, restart);
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifests = folder.path().join("manifests");
+        fs::create_dir(&manifests).expect("a folder");
+        let peer = format!(
+            "apiVersion: ferrolb.io/v1alpha1
+kind: BGPPeer
+metadata: {{name: tor}}
+spec:
+  myASN: 64512
+  peerASN: 64513
+  peerAddress: {}
+  peerPort: {}
+  sourceAddress: {address}
+  enableGracefulRestart: {restart}
+  drain: {{time: 1s}}
+",
+            router.address.ip(),
+            router.address.port(),
+        );
+        write(folder.path(), "peer", &peer);
+        write(folder.path(), "rest", REST);
+        write(folder.path(), "node-a", &node("node-a", "", ""));
+        write(folder.path(), "node-b", &node("node-b", "", ""));
+        let daemon = Daemon::start(&manifests, &folder.path().join("ferrolb.sock"));
+        Self {
+            folder,
+            router,
+            daemon,
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        write(self.folder.path(), name, text);
+    }
+
+    /// The next word of the daemon that is about its route, or about its leave.
+    async fn next(&mut self) -> String {
+        loop {
+            let event = timeout(PATIENCE, self.router.events.recv()).await;
+            match event
+                .expect("the daemon is silent")
+                .expect("the router runs")
+            {
+                Event::Received { update, .. } if update.announced().next().is_some() => {
+                    let graceful = &Community::GRACEFUL_SHUTDOWN;
+                    return if update.attributes.communities.contains(graceful) {
+                        "announced with GRACEFUL_SHUTDOWN".to_owned()
+                    } else {
+                        "announced".to_owned()
+                    };
+                }
+                Event::Received { update, .. } if update.withdrawn_prefixes().next().is_some() => {
+                    return "withdrawn".to_owned();
+                }
+                Event::Down {
+                    was_established: true,
+                    cause,
+                    ..
+                } => return ended(&cause),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn ended(cause: &Cause) -> String {
+    match cause {
+        Cause::Received(notification) => {
+            assert_eq!(
+                (notification.code, notification.subcode),
+                (ErrorCode::CEASE, 2)
+            );
+            let text = notification.shutdown_text();
+            format!("shut down: {}", text.expect("a word why"))
+        }
+        Cause::Closed { error: None, .. } => "closed without a word".to_owned(),
+        other => format!("{other}"),
+    }
+}
+
+const REST: &str = "apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool}
+spec: {addresses: [192.0.2.0/24]}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: all}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.0.1]}]
+";
+
+fn node(name: &str, more: &str, spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}{more}}}\nspec: {{{spec}}}\n")
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let new = folder.join(name);
+    fs::write(&new, text).expect("written");
+    fs::rename(new, folder.join(format!("manifests/{name}.yaml"))).expect("renamed");
+}
+
+#[tokio::test]
+async fn an_excluded_node_drains_and_comes_back() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 81), false);
+    assert_eq!(scene.next().await, "announced");
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+    scene.write("node-a", &node("node-a", "", ""));
+    assert_eq!(scene.next().await, "announced");
+}
+
+#[tokio::test]
+async fn the_last_one_stays_until_another_is_there() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 83), false);
+    assert_eq!(scene.next().await, "announced");
+    scene.write("node-b", &node("node-b", EXCLUDED, ""));
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    scene.write("node-b", &node("node-b", "", ""));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+}
+
+#[tokio::test]
+async fn whoever_comes_back_leaves_its_routes_with_a_router_that_keeps_them() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 85), true);
+    assert_eq!(scene.next().await, "announced");
+    scene.daemon.terminate();
+    assert_eq!(scene.next().await, "closed without a word");
+    assert!(scene.daemon.wait().success());
+}
+
+#[tokio::test]
+async fn a_router_that_would_not_keep_routes_is_drained() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 87), false);
+    assert_eq!(scene.next().await, "announced");
+    scene.daemon.terminate();
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+    assert_eq!(scene.next().await, "shut down: ferrolb stops, to come back");
+    assert!(scene.daemon.wait().success());
+}
+
+#[tokio::test]
+async fn a_cordoned_node_keeps_its_routes_until_the_process_is_asked_to_stop() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 89), true);
+    assert_eq!(scene.next().await, "announced");
+    scene.write("node-a", &node("node-a", "", "unschedulable: true"));
+    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    scene.daemon.terminate();
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+    assert_eq!(
+        scene.next().await,
+        "shut down: ferrolb leaves: its Node is cordoned"
+    );
+}
+
+#[tokio::test]
+async fn where_nobody_takes_over_nobody_waits() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 91), false);
+    scene.write("node-b", "");
+    assert_eq!(scene.next().await, "announced");
+    scene.daemon.terminate();
+    assert_eq!(scene.next().await, "withdrawn");
+    assert!(scene.daemon.wait().success());
+}

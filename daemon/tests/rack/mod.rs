@@ -1,0 +1,118 @@
+//! A router of our own in this process, and `ferrolb run` processes that dial it over loopback.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use ferrolb_bgp::config::{GracefulRestart, PeerConfig, Transport};
+use ferrolb_bgp::fsm::SpeakerConfig;
+use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
+use ferrolb_bgp::wire::Asn;
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A passive router that knows a node, `node`, by the address that dials. It listens on the address after that.
+pub(crate) struct Router {
+    /// The engine.
+    pub(crate) handle: Handle,
+    /// What happens to it.
+    #[allow(dead_code, reason = "not every test listens")]
+    pub(crate) events: Events,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Router {
+    /// Starts it.
+    pub(crate) fn start(node: Ipv4Addr, restart: bool) -> Self {
+        let ip = Ipv4Addr::from_bits(node.to_bits() + 1);
+        let start = |port: u16| {
+            let address = SocketAddr::from((ip, port));
+            let options = SpeakerOptions {
+                speaker: SpeakerConfig {
+                    router_id_fallback: ip,
+                    ..SpeakerOptions::default().speaker
+                },
+                listen: vec![address],
+            };
+            let (handle, events) = speaker::spawn(options).ok()?;
+            Some(Self {
+                handle,
+                events,
+                address,
+            })
+        };
+        // BGPPeer allows no port above 16384.
+        let router = (12_800..13_800).find_map(start).expect("a free port");
+        let peer = PeerConfig {
+            transport: Transport {
+                passive: true,
+                ..Transport::default()
+            },
+            graceful_restart: restart.then(GracefulRestart::default),
+            receive: true,
+            ..PeerConfig::new(
+                "node",
+                SocketAddr::from((node, 179)),
+                Asn(64513),
+                Asn(64512),
+            )
+        };
+        router.handle.set_peer(peer).expect("a good peer");
+        router.handle.open_gate();
+        router
+    }
+}
+
+/// A `ferrolb run` process for node-a. It ends with the test, also with one that fails.
+pub(crate) struct Daemon(Child);
+
+impl Daemon {
+    /// Starts it on a folder of manifests.
+    pub(crate) fn start(folder: &Path, socket: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+            .args([
+                "run",
+                "--node-name",
+                "node-a",
+                "--metrics-addr",
+                "127.0.0.1:0",
+            ])
+            .arg("--manifests")
+            .arg(folder)
+            .arg("--socket")
+            .arg(socket)
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.expect("the daemon starts"))
+    }
+
+    /// SIGTERM.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub(crate) fn terminate(&self) {
+        let kill = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(kill.expect("kill").success());
+    }
+
+    /// Waits for its end.
+    #[allow(dead_code, reason = "not every test waits")]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.0.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
