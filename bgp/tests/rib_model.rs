@@ -73,8 +73,14 @@ fn encoding(peer: usize) -> SessionEncoding {
             next_hop_v6: None,
             ..both
         },
-        1 | 2 => SessionEncoding {
+        1 => SessionEncoding {
             enhanced_route_refresh: true,
+            ..both
+        },
+        2 => SessionEncoding {
+            enhanced_route_refresh: true,
+            next_hop_v4: None,
+            ipv4_next_hop_v6: true,
             ..both
         },
         _ => both,
@@ -125,6 +131,7 @@ fn routes() -> Vec<Route> {
 fn heard(route: &Route, prefix: &IpNet, encoding: &SessionEncoding) -> Option<Heard> {
     let family = Family::of(prefix);
     let next_hop = match prefix {
+        IpNet::V4(_) if encoding.ipv4_next_hop_v6 => encoding.next_hop_v6.map(Into::into),
         IpNet::V4(_) => encoding.next_hop_v4.map(Into::into),
         IpNet::V6(_) => encoding.next_hop_v6.map(Into::into),
     };

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
-use ferrolb_bgp::wire::{Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, Safi};
+use ferrolb_bgp::wire::{
+    Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, NextHop, Safi,
+};
 use ipnet::{IpNet, Ipv4Net};
 use rib_receiver::{Said, ebgp, parse, v4, v6};
 
@@ -66,13 +68,16 @@ fn messages_are_as_full_as_they_can_be() {
         |index: u32| IpNet::V4(Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24).unwrap());
     // Announced messages and the length of a full one, withdrawn messages and theirs.
     type Case = (fn(u32) -> IpNet, u32, usize, (usize, usize), (usize, usize));
-    let cases: [Case; 6] = [
+    let cases: [Case; 9] = [
         (v4, 10_000, 4096, (13, 4093), (13, 4093)),
         (v4, 100_000, 4096, (124, 4093), (123, 4093)),
         (slash_24, 10_000, 4096, (10, 4095), (10, 4095)),
         (v6, 10_000, 4096, (43, 4090), (42, 4093)),
         (v6, 100_000, 4096, (422, 4090), (419, 4093)),
         (v4, 20_000, 65_535, (2, 65_533), (2, 65_533)),
+        (v4, 100_000, 65_535, (8, 65_533), (8, 65_533)),
+        (v6, 100_000, 65_535, (26, 65_528), (26, 65_531)),
+        (v4, 10_000, 65_535, (1, 50_043), (1, 50_023)),
     ];
     for (prefix, count, max_length, announced, withdrawn) in cases {
         let prefixes: Vec<IpNet> = (0..count).map(prefix).collect();
@@ -91,6 +96,40 @@ fn messages_are_as_full_as_they_can_be() {
         assert_eq!((withdrawing.len(), withdrawing[0]), withdrawn);
         assert_eq!(rib.advertised(Instant::now(), PEER).count(), 0);
     }
+}
+
+/// RFC 8950: as much as IPv6 leaves room for. Withdrawals name no next hop, and stay as they are.
+#[test]
+fn ipv4_over_an_ipv6_next_hop_packs_as_well() {
+    let encoding = SessionEncoding {
+        next_hop_v4: None,
+        ipv4_next_hop_v6: true,
+        ..ebgp()
+    };
+    for (count, messages) in [(10_000, 13), (100_000, 124)] {
+        let prefixes: Vec<IpNet> = (0..count).map(v4).collect();
+        let mut rib = table(&prefixes, encoding.clone());
+        let announcing = drain(&mut rib, PEER);
+        let next_hop = encoding.next_hop_v6.map(Into::into);
+        assert!(matches!(&announcing[0].1, Said::Announce(heard, _) if heard.next_hop == next_hop));
+        let announcing = lengths(&announcing);
+        assert_eq!((announcing.len(), announcing[0]), (messages, 4096));
+    }
+    // An IPv4 next hop of one's own goes before it, and without the capability there is none.
+    let own = SessionEncoding {
+        ipv4_next_hop_v6: true,
+        ..ebgp()
+    };
+    assert!(matches!(
+        own.next_hop(Family::IPV4_UNICAST),
+        Some(NextHop::V4(_))
+    ));
+    let without = SessionEncoding {
+        ipv4_next_hop_v6: false,
+        ..encoding
+    };
+    let without: Vec<Family> = without.families_without_next_hop().collect();
+    assert_eq!(without, [Family::IPV4_UNICAST]);
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod pair;
 use std::time::Duration;
 
 use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::{Cause, Event, Farewell, Input, RejectReason, State};
-use ferrolb_bgp::wire::{ErrorCode, Family, Message};
+use ferrolb_bgp::fsm::{Cause, ConnectionId, Event, Farewell, Input, RejectReason, State};
+use ferrolb_bgp::wire::{ErrorCode, Family, Message, RouteRefresh};
 use pair::{World, hold, net, pair, peer, route, routes, seconds};
 
 fn up(change: impl Fn(&mut PeerConfig)) -> World {
@@ -336,12 +336,12 @@ fn route_refresh_is_answered_with_everything_of_the_family() {
     world.input(0, Input::OpenGate);
     world.run(seconds(1));
     let before = world.hosts[1].updates().len();
-    let refresh = ferrolb_bgp::wire::RouteRefresh {
+    let refresh = RouteRefresh {
         family: Family::IPV4_UNICAST,
         subtype: 0,
     };
     let octets = refresh.encode();
-    let connection = ferrolb_bgp::fsm::ConnectionId::Dialled(0);
+    let connection = ConnectionId::Dialled(0);
     world.input(0, Input::Received { connection, octets });
     world.run(seconds(1));
     let again = &world.hosts[1].updates()[before..];
@@ -439,7 +439,7 @@ fn shutdown_ends_in_bounded_time_even_if_the_peer_does_not_read() {
 #[test]
 fn a_second_connection_of_a_peer_with_a_session_is_turned_away() {
     let mut world = up(|_| {});
-    let connection = ferrolb_bgp::fsm::ConnectionId::Accepted(77);
+    let connection = ConnectionId::Accepted(77);
     let local = "10.0.0.2:179".parse().unwrap();
     for (remote, reason) in [
         ("10.0.0.1:555", RejectReason::SessionExists),
@@ -480,7 +480,7 @@ fn a_peer_in_back_off_after_an_error_refuses_connections_until_it_is_over() {
     world.input(0, Input::SetPeer(peer("b", "10.0.0.2", 65001, 65002)));
     world.run(Duration::from_millis(100));
     assert_eq!(world.state(1), State::Idle);
-    let connection = ferrolb_bgp::fsm::ConnectionId::Accepted(77);
+    let connection = ConnectionId::Accepted(77);
     let (local, remote) = (
         "10.0.0.2:179".parse().unwrap(),
         "10.0.0.1:555".parse().unwrap(),
@@ -524,7 +524,7 @@ fn peers_with_one_address_get_one_connection_each() {
         "10.0.0.1:555".parse().unwrap(),
     );
     for number in [70, 71] {
-        let connection = ferrolb_bgp::fsm::ConnectionId::Accepted(number);
+        let connection = ConnectionId::Accepted(number);
         world.hosts[1].speaker.handle(
             now,
             Input::Accepted {
@@ -594,4 +594,61 @@ fn a_peer_whose_password_another_one_at_its_address_contradicts_does_not_run() {
     assert_eq!(state(&world, 0), State::Idle);
     world.input(0, Input::RemovePeer("second".to_owned()));
     assert_eq!(state(&world, 0), State::Active);
+}
+
+/// RFC 8950: both ends say that they can, and the IPv4 routes of an IPv6 session need no IPv4 address.
+#[test]
+fn ipv4_routes_cross_an_ipv6_session() {
+    let mut world = World::new();
+    world.host("2001:db8::1", false);
+    world.host("2001:db8::2", true);
+    let mut theirs = peer("a", "2001:db8::1", 65002, 65001);
+    theirs.transport.passive = true;
+    theirs.receive = true;
+    world.input(1, Input::SetPeer(theirs));
+    world.input(0, Input::SetPeer(peer("b", "2001:db8::2", 65001, 65002)));
+    world.input(0, routes("b", vec![(net("192.0.2.1/32"), route(1))]));
+    world.input(0, Input::OpenGate);
+    world.until(seconds(5), "a session", World::established);
+    world.run(seconds(1));
+    let negotiated = world.status(0).negotiated.unwrap();
+    assert!(negotiated.ipv4_next_hop_v6);
+    let table = world.hosts[1].table();
+    let reach = table[&net("192.0.2.1/32")].mp_reach.as_ref();
+    assert_eq!(reach.unwrap().next_hop.to_string(), "2001:db8::1");
+    let complaints = world.hosts[0].events.iter();
+    let complaints = complaints.filter(|(_, event)| matches!(event, Event::NoNextHop { .. }));
+    assert_eq!(complaints.count(), 0);
+}
+
+/// RFC 7313, between two of us: the one that asks hears where it begins and ends.
+#[test]
+fn a_refresh_between_two_of_us_has_a_beginning_and_an_end() {
+    let mut world = pair(|_| {});
+    world.input(0, routes("b", vec![(net("192.0.2.1/32"), route(1))]));
+    world.input(0, Input::OpenGate);
+    world.until(seconds(5), "a session", World::established);
+    world.run(seconds(1));
+    let sent = world.hosts[0].sent.len();
+    let (connection, family) = (ConnectionId::Dialled(0), Family::IPV4_UNICAST);
+    let octets = RouteRefresh {
+        family,
+        subtype: RouteRefresh::REQUEST,
+    };
+    let octets = octets.encode().repeat(10).into();
+    world.input(0, Input::Received { connection, octets });
+    world.run(seconds(1));
+    let said = world.hosts[0].sent[sent..]
+        .iter()
+        .map(|(_, message)| match message {
+            Message::RouteRefresh(refresh) => refresh.subtype.to_string(),
+            other => other.kind().to_string(),
+        });
+    // Asked for ten times before the first was under way.
+    assert_eq!(said.collect::<Vec<_>>(), ["1", "UPDATE", "2"]);
+    let status = world.status(0);
+    assert_eq!(
+        (status.sent.route_refresh, status.received.route_refresh),
+        (2, 10)
+    );
 }

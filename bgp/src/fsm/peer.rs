@@ -338,6 +338,7 @@ impl Peer {
                 self.apply(now, id, effect, shared);
             }
         }
+        self.leave(now, shared);
         self.tell_state(now, shared);
     }
 

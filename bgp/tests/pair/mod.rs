@@ -548,6 +548,7 @@ pub fn context() -> DecodeContext {
         four_octet_asn: true,
         ibgp: true,
         families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+        ipv4_next_hop_v6: true,
         ..DecodeContext::default()
     }
 }

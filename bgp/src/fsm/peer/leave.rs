@@ -17,7 +17,7 @@ pub(super) enum Leaving {
     Withdraw,
     /// Without, so that the peer keeps them. Not before some time: what watches over the path must
     /// first say that its silence will mean nothing.
-    Preserve { not_before: Instant },
+    Preserve { not_before: Option<Instant> },
 }
 
 impl Peer {
@@ -34,13 +34,13 @@ impl Peer {
         let keeps = self.slots.best().is_some_and(Connection::peer_keeps_routes);
         self.leaving = Some(match farewell {
             Farewell::Preserve if keeps => Leaving::Preserve {
-                not_before: self.hush(now, shared),
+                not_before: Some(self.hush(now, shared)),
             },
             // It may hold routes of the process before this one, and would drop them on a NOTIFICATION.
             Farewell::Preserve
                 if established.is_none() && self.config.graceful_restart.is_some() =>
             {
-                Leaving::Preserve { not_before: now }
+                Leaving::Preserve { not_before: None }
             }
             Farewell::Preserve | Farewell::Withdraw => {
                 shared.rib.withdraw_all(self.index);
@@ -58,10 +58,13 @@ impl Peer {
 
     /// Ends the session if everything is said and nothing has to be waited for.
     pub(in crate::fsm) fn leave(&mut self, now: Instant, shared: &mut Shared) {
-        let ready = match self.leaving {
+        let ready = match &mut self.leaving {
             None => false,
             Some(Leaving::Withdraw) => true,
-            Some(Leaving::Preserve { not_before }) => not_before <= now,
+            Some(Leaving::Preserve { not_before }) => {
+                not_before.take_if(|time| *time <= now);
+                not_before.is_none()
+            }
         };
         if ready && !shared.rib.pending(self.index) {
             self.leave_now(now, shared);
@@ -80,9 +83,7 @@ impl Peer {
     /// When [`leave`](Self::leave) is to be tried again.
     pub(super) fn leaves_at(&self) -> Option<Instant> {
         match self.leaving {
-            Some(Leaving::Preserve { not_before }) if self.slots.best().is_some() => {
-                Some(not_before)
-            }
+            Some(Leaving::Preserve { not_before }) if self.slots.best().is_some() => not_before,
             _ => None,
         }
     }
