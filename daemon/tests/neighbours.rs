@@ -141,6 +141,7 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
                 ),
             ),
             peer("hasty", "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.83, holdTime: 2s}"),
+            peer("no-interface", "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.85, sourceInterface: nosuch0}"),
             peer("waits", "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.84, passive: true}"),
         ]
         .join("\n---\n"),
@@ -148,12 +149,15 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
     let nonsense =
         format!("{{myASN: 64512, peerASN: 64513, peerAddress: {LISTENS}, bfdProfile: none}}");
     dialling.write("peer.yaml", &peer("listens", &nonsense));
-    let peers = dialling.await_peers(|peers| peers.iter().any(|peer| peer["name"] == "waits"));
+    let peers = dialling.await_peers(|peers| {
+        let words = |peer: &Value| peer["last_error"].to_string();
+        peers.len() == 3 && words(&peers[1]).contains("nosuch0")
+    });
     let names: Vec<&str> = peers
         .iter()
         .filter_map(|peer| peer["name"].as_str())
         .collect();
-    assert_eq!(names, ["listens", "waits"]);
+    assert_eq!(names, ["listens", "no-interface", "waits"]);
     assert!(
         is_established(&peers[0], "listens") && peers[0]["last_error"].is_null(),
         "{peers:?}"

@@ -309,6 +309,15 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
             Err(refused) => decision.verdicts.push(verdict(refused)),
         }
     }
+    let refused = index.refused_on(node_name).into_iter().flatten();
+    for (name, refusal) in refused.filter(|(name, _)| selected(&eligible.advertisements, name)) {
+        let reason = Reason::PeerRefused;
+        decision.verdicts.push(Verdict {
+            peer: Some(name.clone()),
+            reason,
+            message: message(reason, &refusal.message),
+        });
+    }
     if decision.verdicts.is_empty() {
         let reason = Reason::NoPeer;
         decision.verdicts.push(Verdict {
@@ -334,6 +343,10 @@ fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
     peer.is_ipv6() == ipv6 || node.internal_ip(ipv6).is_some()
 }
 
+fn selected(advertisements: &[&Advertisement], peer: &str) -> bool {
+    advertisements.iter().any(|ad| ad.selects_peer(peer))
+}
+
 /// What goes to one peer, or why nothing does. Addresses without a next hop are left out.
 fn towards(
     index: &Index,
@@ -341,9 +354,8 @@ fn towards(
     service: &Service,
     eligible: &Eligible<'_>,
 ) -> Result<Vec<Contribution>, (Reason, String)> {
-    let selected = |ads: &[&Advertisement]| ads.iter().any(|ad| ad.selects_peer(&peer.name));
-    if !selected(&eligible.advertisements) {
-        if selected(&eligible.too_wide) {
+    if !selected(&eligible.advertisements, &peer.name) {
+        if selected(&eligible.too_wide, &peer.name) {
             let names: Vec<&str> = eligible
                 .too_wide
                 .iter()

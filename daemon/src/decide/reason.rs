@@ -67,6 +67,8 @@ reasons! {
     NoLocalEndpoints => "nothing, if other nodes announce it: this one has no Pod for it",
     /// No BGPPeer selects this node.
     NoPeer => "create a BGPPeer, or change its nodeSelectors",
+    /// The BGPPeer selects this node and can't run here.
+    PeerRefused => "mend the BGPPeer, or let its nodeSelectors leave this node out",
     /// The BGPAdvertisements of the service name other peers.
     PeerNotSelected => "add the BGPPeer to the advertisement's peers",
     /// The session carries the other address family only.
