@@ -309,7 +309,7 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
             Err(refused) => decision.verdicts.push(verdict(refused)),
         }
     }
-    let refused = index.refused_on(node_name).into_iter().flatten();
+    let refused = index.refused_on(eligible.node_name).into_iter().flatten();
     for (name, refusal) in refused.filter(|(name, _)| selected(&eligible.advertisements, name)) {
         let reason = Reason::PeerRefused;
         decision.verdicts.push(Verdict {
