@@ -13,8 +13,9 @@ use super::timer::{earlier, jittered};
 use crate::config::PeerConfig;
 use crate::rib::SessionEncoding;
 use crate::wire::{
-    DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability, MAX_EXTENDED_LENGTH,
-    MAX_LENGTH, Message, MessageType, Notification, Open, RouteRefresh, Update, keepalive, subcode,
+    Capability, DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability,
+    MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageType, Notification, Open, RouteRefresh,
+    Update, keepalive, subcode,
 };
 
 /// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
@@ -355,7 +356,7 @@ impl Connection {
             families: negotiated.families.clone(),
             ebgp: (!negotiated.ibgp).then_some(config.local_asn),
             four_octet_asn: negotiated.four_octet_asn,
-            max_length: max_length(negotiated),
+            max_length: max_length(negotiated.extended_message),
             next_hop_v4: next_hop.v4,
             next_hop_v6: next_hop.v6,
             ipv4_next_hop_v6: negotiated.ipv4_next_hop_v6,
@@ -367,7 +368,10 @@ impl Connection {
         self.context.ibgp = negotiated.ibgp;
         self.context.four_octet_asn = negotiated.four_octet_asn;
         self.context.families.clone_from(&negotiated.families);
-        self.context.max_length = max_length(&negotiated);
+        // Whoever offers to read long messages gets them, whatever the sender offers of itself
+        // (RFC 8654 §6).
+        let offered = &self.open.capabilities;
+        self.context.max_length = max_length(offered.contains(&Capability::ExtendedMessage));
         self.context.ipv4_next_hop_v6 = negotiated.ipv4_next_hop_v6;
         self.context.add_path.clone_from(&negotiated.add_path);
         self.context.enhanced_route_refresh = negotiated.enhanced_route_refresh;
@@ -482,9 +486,9 @@ fn send_hold_time(negotiated: &Negotiated) -> Option<Duration> {
         .map(|hold| (hold * 2).max(SEND_HOLD_MIN))
 }
 
-/// How long messages may be, both ways.
-fn max_length(negotiated: &Negotiated) -> usize {
-    if negotiated.extended_message {
+/// How long messages may be.
+fn max_length(extended: bool) -> usize {
+    if extended {
         MAX_EXTENDED_LENGTH
     } else {
         MAX_LENGTH

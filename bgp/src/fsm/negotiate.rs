@@ -35,7 +35,7 @@ pub struct Negotiated {
     pub remote_asn: Asn,
     /// Both ends are in one AS.
     pub ibgp: bool,
-    /// Messages may have 65,535 octets (RFC 8654).
+    /// Messages to the peer may have 65,535 octets (RFC 8654).
     pub extended_message: bool,
     /// A refresh is told where it begins and ends (RFC 7313).
     pub enhanced_route_refresh: bool,

@@ -73,6 +73,9 @@ pub struct NotificationSummary {
     pub name: String,
     /// What the operator on the other side has to say (RFC 9003).
     pub text: Option<String>,
+    /// What the data says besides, as `at most 100 of ipv4-unicast`.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub data_in_words: Option<String>,
     /// The data field in hexadecimal, its first 1024 octets.
     pub data: String,
 }
@@ -90,6 +93,7 @@ impl NotificationSummary {
             subcode: notification.subcode,
             name: notification.to_string(),
             text: notification.shutdown_text(),
+            data_in_words: notification.data_in_words(),
             data,
         }
     }

@@ -276,11 +276,13 @@ pub(super) fn reaction(case: &Case) -> String {
     };
     assert_eq!(update.errors.is_empty(), update.malformed.is_none());
     assert_eq!(update.end_of_rib(), None, "{}", case.name);
-    let (word, p_stays) = match update.treatment() {
-        None => ("keep", true),
-        Some(Treatment::Discard) => ("discard", true),
-        Some(Treatment::TreatAsWithdraw) => ("TaW", false),
+    let word = match update.treatment() {
+        None => "keep",
+        Some(Treatment::Discard) => "discard",
+        Some(Treatment::TreatAsWithdraw) => "TaW",
     };
-    assert_eq!(p_held, p_stays, "{}", case.name);
+    let p: IpNet = P.parse().unwrap();
+    let p_goes = update.withdrawn_prefixes().any(|prefix| prefix == p);
+    assert_eq!(p_held, !p_goes, "{}", case.name);
     word.to_owned()
 }

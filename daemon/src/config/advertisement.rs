@@ -93,7 +93,7 @@ pub fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError> {
     Ok(aliases)
 }
 
-const FORM: &str = "write 64512:100, or large:64512:1:100";
+const FORM: &str = "write 64512:100, large:64512:1:100, or a well-known name like no-export";
 
 fn literal(text: &str) -> Option<CommunityValue> {
     match text.strip_prefix("large:") {

@@ -8,7 +8,7 @@ use super::super::io::{ConnectionId, State};
 use super::super::shared::Shared;
 use super::course::Ending;
 use super::{Dial, Peer};
-use crate::wire::{Notification, subcode};
+use crate::wire::Notification;
 
 /// How the session will end, once everything is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,11 +101,7 @@ impl Peer {
             .and_then(|negotiated| negotiated.graceful_restart.as_ref())
             .is_some_and(|restart| restart.notification);
         if survives {
-            let inner = [
-                &[notification.code.0, notification.subcode],
-                &notification.data[..],
-            ];
-            Notification::cease(subcode::cease::HARD_RESET).with_data(inner.concat())
+            Notification::hard_reset(&notification)
         } else {
             notification
         }

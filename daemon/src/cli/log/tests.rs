@@ -52,6 +52,7 @@ fn an_entry_is_told_in_words() {
             subcode: 2,
             name: "Cease".into(),
             text: None,
+            data_in_words: None,
             data: "0568656c6c6f".into(),
         }),
     };
