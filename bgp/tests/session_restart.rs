@@ -5,9 +5,11 @@ mod pair;
 
 use std::time::Duration;
 
-use ferrolb_bgp::config::{GracefulRestart, PeerConfig};
-use ferrolb_bgp::fsm::{Cause, Farewell, Input, RestartAgreement, State};
+use ferrolb_bgp::bfd::{self, Diagnostic, Discarded, Hops, Path, SessionStatus};
+use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig};
+use ferrolb_bgp::fsm::{BfdNews, Cause, Farewell, Input, RestartAgreement, State};
 use ferrolb_bgp::wire::{Capability, Family, GracefulRestartCapability, Message};
+use ipnet::Ipv4Net;
 use pair::{World, net, pair, peer, route, routes, seconds};
 
 const RESTART_TIME: u16 = 20;
@@ -235,4 +237,67 @@ fn a_connection_that_is_not_up_yet_is_preserved_too() {
     assert_eq!(world.state(0), State::OpenConfirm);
     leave(&mut world, Farewell::Preserve);
     assert!(world.hosts[0].notifications_sent().is_empty());
+}
+
+/// The path between the hosts, as BFD saw it last.
+fn path_up(world: &World, remote_detection_time: Duration) -> SessionStatus {
+    SessionStatus {
+        path: Path {
+            remote: "10.0.0.2".parse().unwrap(),
+            local: None,
+            interface: None,
+            hops: Hops::Single,
+        },
+        state: bfd::State::Up,
+        since: world.now(),
+        diagnostic: Diagnostic::NONE,
+        discriminator: 1,
+        remote_discriminator: 2,
+        remote_state: bfd::State::Up,
+        remote_diagnostic: Diagnostic::NONE,
+        transmit_interval: None,
+        detection_time: None,
+        remote_detection_time,
+        flaps: 0,
+        last_flap: None,
+        received: 0,
+        sent: 0,
+        discarded: Discarded::default(),
+    }
+}
+
+/// BFD first says that its end means nothing, and the peer gets the time to hear that.
+#[test]
+fn what_watches_over_the_path_is_silenced_before_a_preserved_session_ends() {
+    for deaf in [false, true] {
+        let mut world = in_session(|config| {
+            graceful(true)(config);
+            config.bfd = Some(BfdOptions::default());
+        });
+        let status = path_up(&world, Duration::from_millis(900));
+        let news = BfdNews::Status(status);
+        let peer = "b".to_owned();
+        world.input(0, Input::Bfd { peer, news });
+        let begin = world.elapsed();
+        if deaf {
+            // And doesn't take the last change either.
+            world.hosts[1].deaf = true;
+            let many = (0..60_000u32).map(|index| {
+                let prefix = Ipv4Net::new(index.into(), 32).unwrap();
+                (prefix.into(), route(index / 100))
+            });
+            world.input(0, routes("b", many.collect()));
+        }
+        let (text, farewell) = (String::new(), Farewell::Preserve);
+        world.input(0, Input::Shutdown { text, farewell });
+        world.until(seconds(5), "the end", |world| {
+            world.hosts[0].causes() == [&Cause::Preserved]
+        });
+        let waited = world.elapsed() - begin;
+        let due = Duration::from_millis(if deaf { 2000 } else { 900 });
+        assert!(
+            waited >= due && waited < due + Duration::from_millis(100),
+            "{waited:?}"
+        );
+    }
 }
