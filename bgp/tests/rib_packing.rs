@@ -15,6 +15,7 @@ use ferrolb_bgp::wire::{
     Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, NextHop, Safi,
 };
 use ipnet::{IpNet, Ipv4Net};
+use proptest::prelude::*;
 use rib_receiver::{Said, ebgp, parse, v4, v6};
 
 const PEER: PeerIndex = PeerIndex(0);
@@ -567,4 +568,74 @@ fn host_bits_make_no_second_prefix() {
         .map(|told| told.prefix)
         .collect();
     assert_eq!(told, BTreeSet::from([prefix("192.0.2.0/24")]));
+}
+
+/// Prefixes that share attributes: how many of each family.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    v4: u32,
+    v6: u32,
+}
+
+fn group() -> impl Strategy<Value = Group> {
+    // Around the number that fills a message, and a few.
+    let v4 = prop_oneof![0..5u32, 800..820u32, 1600..1620u32];
+    let v6 = prop_oneof![0..5u32, 230..245u32];
+    (v4, v6).prop_map(|(v4, v6)| Group { v4, v6 })
+}
+
+/// How many messages the prefixes of one kind need at least.
+fn least(groups: &[Group], max_length: usize, fixed: [usize; 2]) -> usize {
+    let [per_v4, per_v6] = [(max_length - fixed[0]) / 5, (max_length - fixed[1]) / 17];
+    let of =
+        |group: &Group| (group.v4 as usize).div_ceil(per_v4) + (group.v6 as usize).div_ceil(per_v6);
+    groups.iter().map(of).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 16,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// However a state came about, a session is told of it, and of its end, in as few UPDATEs as its
+    /// attribute groups allow.
+    #[test]
+    fn a_table_takes_as_few_messages_as_its_attributes_allow(
+        groups in prop::collection::vec(group(), 1..5),
+        commits in 1..20usize,
+        long in any::<bool>(),
+    ) {
+        let max_length = if long { 65_535 } else { 4096 };
+        let mut changes: Vec<(IpNet, Route)> = Vec::new();
+        let (mut next_v4, mut next_v6) = (0, 0);
+        for (med, group) in (0u32..).zip(&groups) {
+            changes.extend((0..group.v4).map(|index| (v4(next_v4 + index), with_med(med))));
+            changes.extend((0..group.v6).map(|index| (v6(next_v6 + index), with_med(med))));
+            next_v4 += group.v4;
+            next_v6 += group.v6;
+        }
+        let mut rib = AdjRibOut::new();
+        rib.open_gate();
+        // In another order than they are told in, and not in one go.
+        for part in 0..commits {
+            for (prefix, route) in changes.iter().skip(part).step_by(commits) {
+                rib.set(PEER, *prefix, Some(Route::clone(route)));
+            }
+            rib.commit();
+        }
+        rib.session_up(PEER, SessionEncoding { max_length, ..ebgp() });
+        let announced = lengths(&drain(&mut rib, PEER));
+        prop_assert!(announced.iter().all(|length| *length <= max_length));
+        // MED makes the fixed part of spec §3.1 seven octets longer.
+        prop_assert_eq!(announced.len(), least(&groups, max_length, [43 + 7, 61 + 7]));
+        for (prefix, _) in &changes {
+            rib.set(PEER, *prefix, None);
+            rib.commit();
+        }
+        let withdrawn = lengths(&drain(&mut rib, PEER));
+        let all = Group { v4: next_v4, v6: next_v6 };
+        prop_assert_eq!(withdrawn.len(), least(&[all], max_length, [23, 30]));
+    }
 }
