@@ -334,13 +334,6 @@ fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
     Ok(handle)
 }
 
-/// How long the host is up; in a container too, whose own age says nothing.
-fn host_uptime() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/uptime").ok()?;
-    let seconds = text.split_whitespace().next()?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
 fn saved(state: &StateDir) -> Option<Saved> {
     state.load().unwrap_or_else(|error| {
         tracing::warn!("what was announced before the restart can't be read: {error}");
