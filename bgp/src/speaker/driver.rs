@@ -25,6 +25,9 @@ use crate::rib::Route;
 const CHUNK: usize = 64 * 1024;
 /// Chunks written to one socket before the others have their turn.
 const CHUNKS_PER_TURN: usize = 16;
+/// Connections accepted before the sockets have their turn: strangers must not fill the queue that
+/// peers wait in.
+const ACCEPTS_PER_TURN: usize = 16;
 /// Commands taken before the sockets have their turn.
 const COMMANDS_PER_TURN: usize = 64;
 
@@ -131,7 +134,10 @@ impl Driver {
                 found.push(Happening::Input(Input::Bfd { peer, news }));
             }
         }
-        if let Poll::Ready(accepted) = self.listeners.poll_accept(cx) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Poll::Ready(accepted) = self.listeners.poll_accept(cx) else {
+                break;
+            };
             found.push(Happening::Accepted(accepted));
         }
         if let Some((_, sleep)) = &mut self.timer
