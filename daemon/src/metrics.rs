@@ -258,6 +258,26 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
     ("metallb_bgp_total_received", "Messages received.", |peer| {
         peer.received.total()
     }),
+    (
+        "ferrolb_bgp_notifications_received",
+        "NOTIFICATION messages received.",
+        |peer| peer.received.notification,
+    ),
+    (
+        "ferrolb_bgp_sessions_established_total",
+        "Sessions that came up: more than one means that one was lost.",
+        |peer| peer.established_count,
+    ),
+    (
+        "ferrolb_bgp_updates_treated_as_withdraw_total",
+        "UPDATE messages received with an error that made them withdrawals (RFC 7606).",
+        |peer| peer.update_errors.treated_as_withdraw,
+    ),
+    (
+        "ferrolb_bgp_attributes_discarded_total",
+        "Attributes of received UPDATE messages that were left out for an error (RFC 7606).",
+        |peer| peer.update_errors.attributes_discarded,
+    ),
 ];
 
 fn sessions(
@@ -286,6 +306,7 @@ fn sessions(
             .with_label_values(&[&label])
             .set((desired - advertised).max(0));
     }
+    bfd(metrics, peers)?;
     for (name, help, count) in PEER_COUNTERS {
         let metric = metrics.counter(name, help, &["peer"])?;
         for peer in peers {
@@ -293,6 +314,39 @@ fn sessions(
                 .with_label_values(&[label(peer.remote)])
                 .inc_by(count(peer));
         }
+    }
+    Ok(())
+}
+
+fn bfd(metrics: &mut Metrics, peers: &[PeerStatus]) -> prometheus::Result<()> {
+    let up = metrics.gauge(
+        "metallb_bfd_session_up",
+        "1 while BFD is up; only for peers with BFD.",
+        &["peer"],
+    )?;
+    let sent = metrics.counter(
+        "metallb_bfd_control_packet_output",
+        "BFD packets sent.",
+        &["peer"],
+    )?;
+    let received = metrics.counter(
+        "metallb_bfd_control_packet_input",
+        "BFD packets received that counted.",
+        &["peer"],
+    )?;
+    let lost = metrics.counter(
+        "metallb_bfd_session_down_events",
+        "How often BFD lost the path.",
+        &["peer"],
+    )?;
+    for peer in peers {
+        let Some(bfd) = &peer.bfd else { continue };
+        let label = [label(peer.remote)];
+        up.with_label_values(&label)
+            .set(i64::from(bfd.state == ferrolb_bgp::bfd::State::Up));
+        sent.with_label_values(&label).inc_by(bfd.sent);
+        received.with_label_values(&label).inc_by(bfd.received);
+        lost.with_label_values(&label).inc_by(bfd.flaps);
     }
     Ok(())
 }

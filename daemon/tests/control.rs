@@ -28,10 +28,16 @@ kind: BGPAdvertisement
 metadata: {{name: all}}
 spec: {{communities: [\"64512:7\"]}}
 ---
-apiVersion: metallb.io/v1beta2
+apiVersion: ferrolb.io/v1alpha1
 kind: BGPPeer
 metadata: {{name: tor}}
-spec: {{myASN: 64512, peerASN: 64513, peerAddress: {ROUTER}, peerPort: {port}, sourceAddress: {NODE}}}
+spec:
+  myASN: 64512
+  peerASN: 64513
+  peerAddress: {ROUTER}
+  peerPort: {port}
+  sourceAddress: {NODE}
+  linkBandwidth: transitive
 ---
 apiVersion: metallb.io/v1beta2
 kind: BGPPeer
@@ -120,6 +126,11 @@ fn a_running_daemon_tells_all_about_its_sessions() {
     let routes = json(&socket, &["routes"]);
     assert_eq!(routes[0]["prefix"], "192.0.2.0/32");
     assert_eq!(routes[0]["communities"][0], "64512:7");
+    assert_eq!(
+        routes[0]["extended_communities"][0],
+        "transitive-lb:64512:125000000"
+    );
+    assert!(routes[0]["sent_seconds_ago"].as_u64().expect("a number") < 60);
 
     let peer = told(&socket, &["peer", "tor"]);
     for word in [

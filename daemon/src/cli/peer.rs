@@ -2,15 +2,18 @@
 
 use std::fmt::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{MessageCounters, OpenSummary, PastNotification, PeerDetail, PeerStatus};
+use ferrolb_bgp::fsm::{
+    BfdStatus, MessageCounters, OpenSummary, PastNotification, PeerDetail, PeerStatus,
+};
 
 use super::Output;
 use super::asking::AskArgs;
 use super::log::{octets, words};
-use super::output::{Style, age, json, print, table};
+use super::output::{Style, age, json, or_dash, print, table};
 use crate::control::Request;
 
 const EXAMPLES: &str = "\
@@ -124,6 +127,9 @@ fn status_lines(status: &PeerStatus) -> Lines {
         lines.push(("its router id", id.to_string()));
     }
     lines.push(("sessions so far", status.established_count.to_string()));
+    if let Some(bfd) = &status.bfd {
+        lines.extend(bfd_lines(bfd));
+    }
     if let Some(error) = &status.last_error {
         lines.push((
             "last error",
@@ -132,6 +138,45 @@ fn status_lines(status: &PeerStatus) -> Lines {
     }
     if let Some(time) = status.retry_in {
         lines.push(("tried again in", age(time)));
+    }
+    lines
+}
+
+fn bfd_lines(bfd: &BfdStatus) -> Lines {
+    let milliseconds = |time: Option<Duration>| {
+        time.map_or_else(|| "-".to_owned(), |time| format!("{} ms", time.as_millis()))
+    };
+    let mut lines = vec![
+        (
+            "BFD",
+            format!(
+                "{} for {} ({}); the peer says {} ({})",
+                bfd.state,
+                age(bfd.since),
+                bfd.diagnostic,
+                bfd.remote_state,
+                bfd.remote_diagnostic
+            ),
+        ),
+        (
+            "BFD timers",
+            format!(
+                "sent every {}, lost after {}; lost {} times",
+                milliseconds(bfd.transmit_interval),
+                milliseconds(bfd.detection_time),
+                bfd.flaps
+            ),
+        ),
+        (
+            "BFD packets",
+            format!(
+                "{} sent, {} received, {} thrown away",
+                bfd.sent, bfd.received, bfd.discarded
+            ),
+        ),
+    ];
+    if let Some(reason) = &bfd.last_discard {
+        lines.push(("last one thrown away", reason.clone()));
     }
     lines
 }
@@ -219,7 +264,31 @@ fn negotiated_lines(status: &PeerStatus) -> Lines {
             },
         ),
         ("four-octet AS numbers", yes(negotiated.four_octet_asn)),
-        ("route refresh", yes(negotiated.route_refresh)),
+        (
+            "route refresh",
+            match (negotiated.route_refresh, negotiated.enhanced_route_refresh) {
+                (_, true) => "enhanced".to_owned(),
+                (plain, false) => yes(plain),
+            },
+        ),
+        ("long messages", yes(negotiated.extended_message)),
+        ("IPv4 with IPv6 next hops", yes(negotiated.ipv4_next_hop_v6)),
+        ("its path identifiers", or_dash(list(&negotiated.add_path))),
+        (
+            "keeps our routes",
+            match &negotiated.graceful_restart {
+                Some(restart) => format!(
+                    "for {} s after the connection closed{}",
+                    restart.restart_time,
+                    if restart.notification {
+                        ", a NOTIFICATION or an expired hold timer"
+                    } else {
+                        ""
+                    }
+                ),
+                None => "no".to_owned(),
+            },
+        ),
     ]
 }
 

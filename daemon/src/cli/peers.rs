@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use ferrolb_bgp::bfd;
 use ferrolb_bgp::config::Remote;
 use ferrolb_bgp::fsm::State;
 
@@ -88,6 +89,7 @@ fn differs(old: &PeerLine, new: &PeerLine) -> bool {
         (
             status.state,
             status.established_count,
+            status.bfd.as_ref().map(|bfd| bfd.state),
             status.prefixes_advertised,
             peer.prefixes_desired,
             error,
@@ -98,7 +100,7 @@ fn differs(old: &PeerLine, new: &PeerLine) -> bool {
 
 fn text(peers: &[PeerLine], style: Style) -> String {
     let rows = peers.iter().map(|peer| row(peer, style));
-    let header = ["NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "UP"];
+    let header = ["NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "UP", "BFD"];
     let mut text = table(&header, rows) + "\n";
     let troubled = peers.iter().filter_map(|peer| Some((peer, trouble(peer)?)));
     for (peer, trouble) in troubled {
@@ -131,6 +133,11 @@ fn row(peer: &PeerLine, style: Style) -> Vec<String> {
         age(status.since),
         routes(peer),
         status.established_count.to_string(),
+        match &status.bfd {
+            Some(bfd) if bfd.state == bfd::State::Up => style.green(&bfd.state.to_string()),
+            Some(bfd) => style.red(&bfd.state.to_string()),
+            None => "-".to_owned(),
+        },
     ]
 }
 

@@ -1,12 +1,13 @@
 //! `ferrolb routes`: what peers hold from a running daemon.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::Output;
 use super::asking::AskArgs;
-use super::output::{json, or_dash, print, table};
+use super::output::{age, json, or_dash, print, table};
 use crate::control::{Request, RouteLine};
 
 const EXAMPLES: &str = "\
@@ -38,7 +39,14 @@ pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
             "no peer holds a route from here: see ferrolb peers (is a session up?) and ferrolb plan (should there be one?)\n",
         )?,
         Output::Table => {
-            let header = ["PEER", "PREFIX", "NEXT HOP", "COMMUNITIES", "ATTRIBUTES"];
+            let header = [
+                "PEER",
+                "PREFIX",
+                "NEXT HOP",
+                "COMMUNITIES",
+                "ATTRIBUTES",
+                "SENT",
+            ];
             print(&(table(&header, routes.iter().map(row)) + "\n"))?;
         }
     }
@@ -63,6 +71,7 @@ fn row(route: &RouteLine) -> Vec<String> {
         ),
         or_dash(communities.join(" ")),
         or_dash(attributes(route)),
+        format!("{} ago", age(Duration::from_secs(route.sent_seconds_ago))),
     ]
 }
 

@@ -7,7 +7,7 @@ pub mod server;
 use std::net::IpAddr;
 
 use ferrolb_bgp::fsm::{JournalEntry, PeerStatus};
-use ferrolb_bgp::rib::RouteAttributes;
+use ferrolb_bgp::speaker::AdvertisedRoute;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -80,26 +80,23 @@ pub struct RouteLine {
     pub atomic_aggregate: bool,
     /// How many more times than once our AS stands in AS_PATH.
     pub prepend: u8,
+    /// How long ago it was last sent, in whole seconds.
+    pub sent_seconds_ago: u64,
 }
 
 impl RouteLine {
     /// From what the engine holds. `ibgp` says whether LOCAL_PREF is told.
-    fn new(
-        peer: &str,
-        prefix: IpNet,
-        next_hop: Option<IpAddr>,
-        ibgp: bool,
-        route: &RouteAttributes,
-    ) -> Self {
+    fn new(peer: &str, next_hop: Option<IpAddr>, ibgp: bool, told: &AdvertisedRoute) -> Self {
         fn texts<T: ToString>(values: &[T]) -> Vec<String> {
             values.iter().map(T::to_string).collect()
         }
+        let route = &told.route;
         let local_pref = route
             .local_pref
             .unwrap_or(ferrolb_bgp::rib::DEFAULT_LOCAL_PREF);
         Self {
             peer: peer.to_owned(),
-            prefix,
+            prefix: told.prefix,
             next_hop,
             local_pref: ibgp.then_some(local_pref),
             med: route.med,
@@ -107,6 +104,7 @@ impl RouteLine {
             large_communities: texts(&route.large_communities),
             extended_communities: texts(&route.extended_communities),
             atomic_aggregate: route.atomic_aggregate,
+            sent_seconds_ago: told.age.as_secs(),
             prepend: if ibgp { 0 } else { route.prepend },
         }
     }

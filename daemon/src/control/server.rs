@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_bgp::fsm::{PeerDetail, PeerStatus};
-use ferrolb_bgp::speaker::{AdvertisedRoute, Handle};
+use ferrolb_bgp::speaker::Handle;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -199,9 +199,8 @@ impl Asked {
                 .as_ref()
                 .is_some_and(|negotiated| negotiated.ibgp);
             for told in self.engine.advertised(&*peer.name).await {
-                let AdvertisedRoute { prefix, route, .. } = told;
-                let next_hop = next_hop(&detail, prefix.addr().is_ipv6());
-                lines.push(RouteLine::new(&peer.name, prefix, next_hop, ibgp, &route));
+                let next_hop = next_hop(&detail, told.prefix.addr().is_ipv6());
+                lines.push(RouteLine::new(&peer.name, next_hop, ibgp, &told));
             }
         }
         lines.sort_unstable();
@@ -282,16 +281,21 @@ fn chosen<'a>(
     })
 }
 
-/// Of the session's own family: its source or local address; of the other one: what is configured.
+/// Of the session's own family: its source or local address; of the other one: what is configured; IPv4 prefixes otherwise go
+/// by way of IPv6, where that was agreed on (RFC 8950).
 fn next_hop(peer: &PeerDetail, ipv6: bool) -> Option<IpAddr> {
     let PeerDetail { status, config, .. } = peer;
     let own = config.transport.source_address.or(status.local_address);
-    let other = if ipv6 {
-        config.next_hops.v6.map(IpAddr::V6)
-    } else {
-        config.next_hops.v4.map(IpAddr::V4)
+    let own = own.map(|address| address.to_canonical());
+    let of_family = |ipv6: bool| {
+        let other = if ipv6 {
+            config.next_hops.v6.map(IpAddr::V6)
+        } else {
+            config.next_hops.v4.map(IpAddr::V4)
+        };
+        own.filter(|address| address.is_ipv6() == ipv6).or(other)
     };
-    own.map(|address| address.to_canonical())
-        .filter(|address| address.is_ipv6() == ipv6)
-        .or(other)
+    let negotiated = status.negotiated.as_ref();
+    let over_v6 = !ipv6 && negotiated.is_some_and(|negotiated| negotiated.ipv4_next_hop_v6);
+    of_family(ipv6).or_else(|| of_family(true).filter(|_| over_v6))
 }
