@@ -357,9 +357,13 @@ fn tell(going: &Going, node: &str) {
             node,
             "{departure}: routes leave, but for those that no other node announces"
         ),
+        Going::Process { drained } if drained.is_empty() => {}
         Going::Process { drained } => {
             let peers: Vec<&str> = drained.iter().map(String::as_str).collect();
-            tracing::info!(drained = peers.join(", "), "stopping");
+            tracing::info!(
+                peers = peers.join(", "),
+                "routes leave, but for those that no other node announces"
+            );
         }
     }
 }

@@ -108,7 +108,7 @@ fn event(event: &JournalEvent) -> String {
     match event {
         JournalEvent::Configured { reset: false } => "configured".to_owned(),
         JournalEvent::Configured { reset: true } => {
-            "configured; the session has to be negotiated anew".to_owned()
+            "configured; a session that runs is negotiated anew".to_owned()
         }
         JournalEvent::State { from, to } => format!("{from} → {to}"),
         JournalEvent::OpenSent { open } => format!("sent OPEN: {}", said(open)),

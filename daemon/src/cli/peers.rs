@@ -6,13 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use ferrolb_bgp::bfd;
 use ferrolb_bgp::config::Remote;
 use ferrolb_bgp::fsm::State;
 
 use super::Output;
 use super::asking::{AskArgs, POLL};
-use super::output::{Style, age, json, json_line, print, table};
+use super::output::{Style, age, json, json_line, or_dash, print, table};
 use crate::control::{PeerLine, Request};
 
 const EXAMPLES: &str = "\
@@ -99,7 +98,7 @@ fn differs(old: &PeerLine, new: &PeerLine) -> bool {
 }
 
 fn text(peers: &[PeerLine], style: Style) -> String {
-    let rows = peers.iter().map(|peer| row(peer, style));
+    let rows = peers.iter().map(row);
     let header = ["NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "UP", "BFD"];
     let mut text = table(&header, rows) + "\n";
     let troubled = peers.iter().filter_map(|peer| Some((peer, trouble(peer)?)));
@@ -112,14 +111,13 @@ fn text(peers: &[PeerLine], style: Style) -> String {
     text
 }
 
-fn row(peer: &PeerLine, style: Style) -> Vec<String> {
+fn row(peer: &PeerLine) -> Vec<String> {
     let status = &peer.status;
     let state = status.state.to_string();
-    let state = match status.state {
-        State::Established => style.green(&state),
+    let state = match status.remote {
         // A template waits for others; that is no fault.
-        _ if matches!(status.remote, Remote::Network(_)) => "waits".to_owned(),
-        _ => style.red(&state),
+        Remote::Network(_) if status.state != State::Established => "waits".to_owned(),
+        _ => state,
     };
     let asn = status.negotiated.as_ref().map_or_else(
         || status.remote_asn.to_string(),
@@ -133,11 +131,13 @@ fn row(peer: &PeerLine, style: Style) -> Vec<String> {
         age(status.since),
         routes(peer),
         status.established_count.to_string(),
-        match &status.bfd {
-            Some(bfd) if bfd.state == bfd::State::Up => style.green(&bfd.state.to_string()),
-            Some(bfd) => style.red(&bfd.state.to_string()),
-            None => "-".to_owned(),
-        },
+        or_dash(
+            status
+                .bfd
+                .as_ref()
+                .map(|bfd| bfd.state.to_string())
+                .unwrap_or_default(),
+        ),
     ]
 }
 
