@@ -10,10 +10,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use bytes::Bytes;
 use ferrolb_bgp::wire::{
     AddPath, Aggregator, AsPath, Asn, AttributeFlags, AttributeType, Capability, CapabilityCode,
-    Community, DecodeContext, EncodeContext, ErrorCode, ExtendedCommunity, ExtendedNextHop, Family,
-    Framer, GracefulRestartCapability, Ipv6ExtendedCommunity, LargeCommunity, Message, NextHop,
-    Notification, Open, Origin, PathAttributes, RouteRefresh, UnknownAttribute, UpdateBuilder,
-    end_of_rib, keepalive,
+    Community, DecodeContext, DecodeError, EncodeContext, ErrorCode, ExtendedCommunity,
+    ExtendedNextHop, Family, Framer, GracefulRestartCapability, Ipv6ExtendedCommunity,
+    LargeCommunity, Message, NextHop, Notification, Open, Origin, PathAttributes, RouteRefresh,
+    UnknownAttribute, UpdateBuilder, end_of_rib, keepalive,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::vec;
@@ -264,6 +264,28 @@ proptest! {
             withdrawn.extend(update.withdrawn_prefixes());
         }
         prop_assert_eq!(withdrawn, prefixes);
+    }
+
+    /// Whatever is in a capability: what was understood of it is written and read again as the same.
+    #[test]
+    fn capabilities_of_any_value_are_read_as_they_are_written(
+        values in vec((prop_oneof![1..=9u8, 64..=76u8, any::<u8>()], vec(any::<u8>(), 0..20)), 0..6),
+    ) {
+        let mut open = Open::new(Asn(65001), 90, Ipv4Addr::new(10, 0, 0, 1), &FAMILIES);
+        open.capabilities.extend(values.into_iter().map(|(code, value)| Capability::Unknown {
+            code: CapabilityCode(code),
+            value: Bytes::from(value),
+        }));
+        let context = DecodeContext::default();
+        match Message::decode(&open.encode(), &context) {
+            Some(Ok(Message::Open(read))) => {
+                prop_assert_eq!(read.capabilities.len(), open.capabilities.len());
+                let _ = read.capabilities.iter().map(ToString::to_string).collect::<Vec<_>>();
+                let again = Message::decode(&read.encode(), &context);
+                prop_assert_eq!(again, Some(Ok(Message::Open(read))));
+            }
+            other => prop_assert_eq!(other, Some(Err(DecodeError::MalformedOpen))),
+        }
     }
 
     #[test]
