@@ -1,4 +1,5 @@
-//! Runs every `[[bench]]` of the workspace and writes what they measured into docs/benchmarks.md.
+//! Runs every `[[bench]]` of the workspace, and those of `benches/*` beside it, and writes what they
+//! measured into docs/benchmarks.md, each into a part of its own.
 //!
 //! A benchmark prints one JSON object per measurement on a line of its own, with its name under
 //! `benchmark` and whatever it measured under other keys:
@@ -7,23 +8,37 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::step::{cargo, command, output, root};
+use crate::step::{cargo, command, output, root, target_directory};
 use crate::test;
 
 const PAGE: &str = "docs/benchmarks.md";
-/// What stands between these two lines is written anew; the rest of the page is people's.
-const BEGIN: &str = "<!-- cargo xtask bench: begin -->";
-const END: &str = "<!-- cargo xtask bench: end -->";
+/// Packages outside the workspace, for what only a benchmark depends on.
+const APART: &str = "benches";
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only these benchmarks; all if none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Handed to the benchmark; what it measures then goes to the terminal only
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+}
 
 /// A bench target.
 struct Target {
     package: String,
     name: String,
+    /// Its manifest, if it is outside the workspace.
+    manifest: Option<PathBuf>,
     /// It needs root, namespaces and the release binary.
     lab: bool,
 }
@@ -34,34 +49,63 @@ struct Row {
     columns: Vec<(String, Value)>,
 }
 
-/// Runs all of them.
+/// Runs those that were named, or all.
 ///
 /// # Errors
 /// When one fails or prints something that isn't a measurement, or the page can't be written.
-pub(crate) fn run() -> Result<()> {
-    let targets = targets()?;
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut targets = targets()?;
+    for name in &options.names {
+        let known = targets.iter().any(|target| target.name == *name);
+        let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+        ensure!(
+            known,
+            "no benchmark {name}; there are: {}",
+            names.join(", ")
+        );
+    }
+    targets.retain(|target| options.names.is_empty() || options.names.contains(&target.name));
     ensure!(!targets.is_empty(), "no [[bench]] in the workspace");
     if targets.iter().any(|target| target.lab) {
         test::prepare(test::Step::Lab.needs())?;
     }
-    let mut rows = Vec::new();
+    let path = root().join(PAGE);
     for target in &targets {
         println!("\n==> {} of {}", target.name, target.package);
-        rows.extend(measure(target)?);
+        let rows = measure(target, &options.arguments)?;
+        ensure!(!rows.is_empty(), "{} printed no measurement", target.name);
+        if !options.arguments.is_empty() {
+            continue; // a part of it is no replacement for the whole
+        }
+        let old = fs::read_to_string(&path).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
+        let measured = format!("{}\n{}", machine()?, tables(&rows));
+        fs::write(&path, replace(&old, &target.name, &measured))
+            .with_context(|| format!("write {}", path.display()))?;
+        println!("\n{} measurements written to {PAGE}", rows.len());
     }
-    ensure!(!rows.is_empty(), "no benchmark printed a measurement");
-    let path = root().join(PAGE);
-    let old = fs::read_to_string(&path).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
-    let measured = format!("{}\n{}", machine()?, tables(&rows));
-    fs::write(&path, replace(&old, &measured))
-        .with_context(|| format!("write {}", path.display()))?;
-    println!("\n{} measurements written to {PAGE}", rows.len());
     Ok(())
 }
 
 fn targets() -> Result<Vec<Target>> {
-    let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_str(&metadata)?;
+    let mut targets = targets_of(None)?;
+    let apart = root().join(APART);
+    let mut folders: Vec<PathBuf> = fs::read_dir(&apart)
+        .with_context(|| format!("read {}", apart.display()))?
+        .map(|entry| Ok(entry?.path().join("Cargo.toml")))
+        .collect::<Result<_>>()?;
+    folders.sort();
+    for manifest in folders {
+        targets.extend(targets_of(Some(&manifest))?);
+    }
+    Ok(targets)
+}
+
+fn targets_of(manifest: Option<&Path>) -> Result<Vec<Target>> {
+    let mut metadata = cargo(&["metadata", "--no-deps", "--format-version=1"]);
+    if let Some(manifest) = manifest {
+        metadata.arg("--manifest-path").arg(manifest);
+    }
+    let metadata: Value = serde_json::from_str(&output(&mut metadata)?)?;
     let mut targets = Vec::new();
     for package in array(&metadata["packages"]) {
         for target in array(&package["targets"]) {
@@ -69,6 +113,7 @@ fn targets() -> Result<Vec<Target>> {
                 targets.push(Target {
                     package: package["name"].as_str().context("name")?.to_owned(),
                     name: target["name"].as_str().context("name")?.to_owned(),
+                    manifest: manifest.map(Path::to_path_buf),
                     lab: array(&target["required-features"])
                         .iter()
                         .any(|feature| feature == "lab"),
@@ -84,12 +129,17 @@ fn array(value: &Value) -> &[Value] {
 }
 
 /// Runs one target, showing its output as it comes.
-fn measure(target: &Target) -> Result<Vec<Row>> {
+fn measure(target: &Target, arguments: &[String]) -> Result<Vec<Row>> {
     let mut bench = cargo(&["bench", "-p", &target.package, "--bench", &target.name]);
+    if let Some(manifest) = &target.manifest {
+        bench.arg("--manifest-path").arg(manifest);
+        bench.env("CARGO_TARGET_DIR", target_directory()?.join("apart"));
+    }
     if target.lab {
         bench.args(["--features", "lab"]);
         bench.env("FERROLB_BIN", test::binary_path()?);
     }
+    bench.arg("--").args(arguments);
     let mut child = bench.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().context("no stdout")?;
     let mut rows = Vec::new();
@@ -192,12 +242,15 @@ fn machine() -> Result<String> {
     ))
 }
 
-/// The page with a new measured part; it goes to the end of a page that has none.
-fn replace(page: &str, measured: &str) -> String {
-    let part = format!("{BEGIN}\n{measured}\n{END}");
-    match (page.find(BEGIN), page.find(END)) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}{part}{}", &page[..begin], &page[end + END.len()..])
+/// The page with a new part of one benchmark; it goes to the end of a page that has none. What stands
+/// between its two comments is written anew, the rest of the page is people's.
+fn replace(page: &str, name: &str, measured: &str) -> String {
+    let [begin, end] =
+        ["begin", "end"].map(|what| format!("<!-- cargo xtask bench {name}: {what} -->"));
+    let part = format!("{begin}\n{measured}\n{end}");
+    match (page.find(&begin), page.find(&end)) {
+        (Some(from), Some(to)) if from < to => {
+            format!("{}{part}{}", &page[..from], &page[to + end.len()..])
         }
         _ => format!("{}\n\n{part}\n", page.trim_end()),
     }
@@ -231,15 +284,25 @@ mod tests {
 
     #[test]
     fn only_the_measured_part_of_the_page_changes() {
-        let first = replace("# Benchmarks\n\nWhy.\n", "one");
+        let part = |name: &str, text: &str| {
+            format!(
+                "<!-- cargo xtask bench {name}: begin -->\n{text}\n<!-- cargo xtask bench {name}: end -->"
+            )
+        };
+        let first = replace("# Benchmarks\n\nWhy.\n", "a", "one");
         assert_eq!(
             first,
-            format!("# Benchmarks\n\nWhy.\n\n{BEGIN}\none\n{END}\n")
+            format!("# Benchmarks\n\nWhy.\n\n{}\n", part("a", "one"))
         );
-        let second = replace(&format!("{first}\nAfterwards.\n"), "two");
+        let second = replace(&format!("{first}\nAfterwards.\n"), "b", "two");
+        let third = replace(&second, "a", "three");
         assert_eq!(
-            second,
-            format!("# Benchmarks\n\nWhy.\n\n{BEGIN}\ntwo\n{END}\n\nAfterwards.\n")
+            third,
+            format!(
+                "# Benchmarks\n\nWhy.\n\n{}\n\nAfterwards.\n\n{}\n",
+                part("a", "three"),
+                part("b", "two")
+            )
         );
     }
 }

@@ -24,7 +24,9 @@ use clap::{Parser, Subcommand};
   cargo xtask test lab               only the lab: network namespaces, routers, Kubernetes (root)
   cargo xtask test lab -- frr        only the lab's tests with `frr` in their name
   cargo xtask interop --containers   three ferrolb containers and a router's: up, checked, down (root)
-  cargo xtask bench                  measure, and write docs/benchmarks.md"
+  cargo xtask bench                  measure, and write docs/benchmarks.md
+  cargo xtask bench bgp              only beside other routers
+  cargo xtask bench bgp -- latency   only the rows with `latency` in their name, not written down"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -38,14 +40,14 @@ enum Subcommands {
     /// Run ferrolb against real routers only, in network namespaces or in containers
     Interop(interop::Options),
     /// Run the benchmarks and write their results into docs/benchmarks.md
-    Bench,
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Subcommands::Test(options) => test::run(&options),
         Subcommands::Interop(options) => interop::run(&options),
-        Subcommands::Bench => bench::run(),
+        Subcommands::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

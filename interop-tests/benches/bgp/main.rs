@@ -1,0 +1,402 @@
+//! ferrolb's engine beside BIRD, FRR, GoBGP, ExaBGP and OpenBGPD, in one run on one machine: a daemon
+//! in one network namespace, a counting sink in another. One line of JSON per measurement;
+//! docs/benchmarks.md says how each is made.
+//!
+//! `cargo xtask bench bgp` runs it; `cargo xtask bench bgp -- latency` only the rows with that in
+//! their name, `… -- --quick` small ones to see whether it works. By itself it needs root and the
+//! Debian packages: `cargo bench -p ferrolb-interop-tests --features lab --bench bgp`
+
+mod count;
+mod daemons;
+mod load;
+mod mrt;
+mod ours;
+#[allow(dead_code, reason = "the benchmark beside uses the rest")]
+#[path = "../cluster/place.rs"]
+mod place;
+#[allow(dead_code, reason = "the benchmark beside uses the rest")]
+#[path = "../cluster/process.rs"]
+mod process;
+#[path = "../cluster/row.rs"]
+mod row;
+mod sink;
+mod trial;
+mod usage;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ferrolb_bgp::wire::Family;
+use ferrolb_interop_tests::process::scenario;
+use serde_json::{Value, json};
+
+use self::daemons::{BURST, Kind};
+use self::load::Load;
+use self::trial::{Lab, Trial, milliseconds};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("--speaker", rest)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        if let Err(error) = ours::main(rest) {
+            eprintln!("speaker: {error:#}");
+            std::process::exit(1);
+        }
+        return;
+    }
+    scenario("bench-bgp", |scratch| {
+        let lab = Lab::new(scratch)?;
+        Bench::new(&lab, &arguments).run()
+    });
+}
+
+/// A measurement of one daemon.
+type Row<'a> = (&'static str, fn(&Bench<'a>, Kind) -> Result<()>);
+
+struct Bench<'a> {
+    lab: &'a Lab<'a>,
+    quick: bool,
+    /// Words of which one must be in a row's or a daemon's name.
+    filters: Vec<String>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(lab: &'a Lab<'a>, arguments: &[String]) -> Self {
+        let filters = arguments
+            .iter()
+            .filter(|argument| !argument.starts_with("--"));
+        Self {
+            lab,
+            quick: arguments.iter().any(|argument| argument == "--quick"),
+            filters: filters.cloned().collect(),
+        }
+    }
+
+    fn run(&self) -> Result<()> {
+        let rows: [Row<'a>; 8] = [
+            ("speakers_100_peers", Self::hundred_peers),
+            ("speakers_1_peer_ipv4", |bench, kind| {
+                bench.one_peer(kind, Family::IPV4_UNICAST)
+            }),
+            ("speakers_1_peer_ipv6", |bench, kind| {
+                bench.one_peer(kind, Family::IPV6_UNICAST)
+            }),
+            ("speakers_latency", Self::latency),
+            ("speakers_burst", Self::burst),
+            ("speakers_steady", Self::steady),
+            ("speakers_idle_memory", Self::idle_memory),
+            ("speakers_reconnect", Self::reconnect),
+        ];
+        let (busy, stolen) = process::busy_percent(Duration::from_secs(3))?;
+        row::print(
+            "speakers_before",
+            &[
+                ("busy_percent", json!(busy)),
+                ("stolen_percent", json!(stolen)),
+            ],
+        );
+        for kind in Kind::ALL {
+            let columns = [
+                ("daemon", json!(kind.name())),
+                ("version", json!(kind.version()?)),
+            ];
+            row::print("speakers", &columns);
+        }
+        let mut failed = Vec::new();
+        for (name, measure) in rows {
+            for kind in Kind::ALL {
+                if !self.wanted(name, kind) {
+                    continue;
+                }
+                // One daemon that can't is no reason to lose the others' hours.
+                if let Err(error) = measure(self, kind) {
+                    eprintln!("{name}, {}: {error:#}", kind.name());
+                    failed.push((name, kind));
+                }
+            }
+        }
+        let ours = failed.iter().find(|(_, kind)| *kind == Kind::Ferrolb);
+        ensure!(ours.is_none(), "{ours:?}");
+        Ok(())
+    }
+
+    /// Words with a capital letter, or `ferrolb`, choose daemons; the others choose rows.
+    fn wanted(&self, row: &str, kind: Kind) -> bool {
+        let is_daemon = |word: &&String| Kind::ALL.iter().any(|kind| kind.name() == word.as_str());
+        let (daemons, rows): (Vec<_>, Vec<_>) = self.filters.iter().partition(is_daemon);
+        (daemons.is_empty() || daemons.iter().any(|word| *word == kind.name()))
+            && (rows.is_empty() || rows.iter().any(|word| row.contains(word.as_str())))
+    }
+
+    fn runs(&self) -> usize {
+        if self.quick { 2 } else { 7 }
+    }
+
+    /// The number, or a hundredth of it.
+    fn scaled(&self, number: u32) -> u32 {
+        if self.quick { number / 100 } else { number }
+    }
+
+    fn load(&self, peers: u32, routes: u32, family: Family) -> Load {
+        let peers = if self.quick { peers.min(10) } else { peers };
+        let routes = self.scaled(routes);
+        Load {
+            peers,
+            routes,
+            family,
+        }
+    }
+
+    fn hundred_peers(&self, kind: Kind) -> Result<()> {
+        let load = self.load(100, 10_000, Family::IPV4_UNICAST);
+        if !kind.bears(load) {
+            return Ok(());
+        }
+        let mut trial = Trial::start(self.lab, kind, load)?;
+        for immediate in [false, true] {
+            self.lab.acknowledge(immediate)?;
+            let how = if immediate { "at once" } else { "as usual" };
+            let outcome = self.tables(&mut trial, "speakers_100_peers", &[("acks", json!(how))]);
+            self.lab.acknowledge(false)?;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn one_peer(&self, kind: Kind, family: Family) -> Result<()> {
+        let load = self.load(1, 1_000_000, family);
+        if !kind.bears(load) {
+            return Ok(());
+        }
+        let empty = Load { routes: 0, ..load };
+        let trial = Trial::start(self.lab, kind, empty)?;
+        let idle = trial.resident()?;
+        drop(trial);
+        let mut trial = Trial::start(self.lab, kind, load)?;
+        let loaded = trial.resident()?;
+        let name = if load.is_ipv4() {
+            "speakers_1_peer_ipv4"
+        } else {
+            "speakers_1_peer_ipv6"
+        };
+        self.tables(
+            &mut trial,
+            name,
+            &[("idle_kib", json!(idle)), ("loaded_kib", json!(loaded))],
+        )?;
+        row::print(
+            "speakers_memory",
+            &[
+                ("daemon", json!(kind.name())),
+                ("routes", json!(load.routes)),
+                ("family", json!(load.family.to_string())),
+                (
+                    "over_idle_when_loaded_kib",
+                    json!(loaded.saturating_sub(idle)),
+                ),
+                (
+                    "over_idle_after_sending_kib",
+                    json!(trial.resident()?.saturating_sub(idle)),
+                ),
+            ],
+        );
+        Ok(())
+    }
+
+    /// Lets the whole table be sent several times, and prints the medians.
+    fn tables(&self, trial: &mut Trial<'_>, name: &str, more: &[(&str, Value)]) -> Result<()> {
+        let mut tables = Vec::new();
+        for _ in 0..self.runs() {
+            tables.push(trial.table()?);
+        }
+        let median = |of: fn(&trial::Table) -> f64| trial::median(tables.iter().map(of));
+        let times: Vec<f64> = tables.iter().map(|table| table.all).collect();
+        let load = trial.load();
+        let first = tables.first().context("no run")?;
+        let mut columns = vec![("daemon", json!(trial.kind().name()))];
+        columns.extend_from_slice(more);
+        columns.extend([
+            ("peers", json!(load.peers)),
+            ("routes", json!(load.routes)),
+            ("runs", json!(tables.len())),
+            ("median_peer_ms", json!(median(|table| table.peer))),
+            ("all_ms", json!(median(|table| table.all))),
+            (
+                "all_min_ms",
+                json!(times.iter().copied().fold(f64::MAX, f64::min)),
+            ),
+            (
+                "all_max_ms",
+                json!(times.iter().copied().fold(0.0, f64::max)),
+            ),
+            ("cpu_ms", json!(median(|table| table.cpu))),
+            (
+                "updates_per_peer",
+                json!(first.updates / load.peers as usize),
+            ),
+            ("fewest_updates", json!(load.fewest_updates())),
+            ("octets_per_peer", json!(first.octets / load.peers as usize)),
+            ("sink_busy_percent", json!(median(|table| table.sink_busy))),
+        ]);
+        row::print(name, &columns);
+        Ok(())
+    }
+
+    fn latency(&self, kind: Kind) -> Result<()> {
+        let load = Load {
+            routes: 10_000,
+            ..self.load(1, 10_000, Family::IPV4_UNICAST)
+        };
+        let mut trial = Trial::start(self.lab, kind, load)?;
+        trial.table()?;
+        trial.establish()?;
+        // The first of all makes connections and caches.
+        trial.change(0..1, true)?;
+        trial.change(0..1, false)?;
+        for announce in [true, false] {
+            if !announce {
+                trial.change(0..1, true)?;
+            }
+            let mut times = Vec::new();
+            for index in 0..self.scaled(1000).max(20) {
+                // Not in step with anybody's timer.
+                sleep(Duration::from_millis(15 + u64::from(index) * 7 % 20));
+                let took = trial.change(0..1, announce)?;
+                times.push(milliseconds(took));
+                sleep(Duration::from_millis(15));
+                trial.change(0..1, !announce)?;
+            }
+            times.sort_by(f64::total_cmp);
+            let nearest = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
+            row::print(
+                "speakers_latency",
+                &[
+                    ("daemon", json!(kind.name())),
+                    (
+                        "change",
+                        json!(if announce { "announce" } else { "withdraw" }),
+                    ),
+                    ("routes", json!(load.routes)),
+                    ("changes", json!(times.len())),
+                    ("p50_ms", json!(nearest(50))),
+                    ("p99_ms", json!(nearest(99))),
+                    ("max_ms", json!(nearest(100))),
+                ],
+            );
+        }
+        Ok(())
+    }
+
+    fn burst(&self, kind: Kind) -> Result<()> {
+        let load = Load {
+            routes: 10_000,
+            ..self.load(1, 10_000, Family::IPV4_UNICAST)
+        };
+        let mut trial = Trial::start(self.lab, kind, load)?;
+        trial.table()?;
+        trial.establish()?;
+        let (mut times, mut cpu) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs() {
+            let before = trial.cpu()?;
+            times.push(milliseconds(trial.change(1..BURST + 1, true)?));
+            sleep(Duration::from_secs(1));
+            cpu.push(milliseconds(trial.cpu()? - before));
+            trial.change(1..BURST + 1, false)?;
+            sleep(Duration::from_secs(1));
+        }
+        row::print(
+            "speakers_burst",
+            &[
+                ("daemon", json!(kind.name())),
+                ("changes", json!(BURST)),
+                ("runs", json!(times.len())),
+                ("last_ms", json!(trial::median(times.into_iter()))),
+                ("cpu_ms", json!(trial::median(cpu.into_iter()))),
+            ],
+        );
+        Ok(())
+    }
+
+    fn steady(&self, kind: Kind) -> Result<()> {
+        let load = Load {
+            routes: 10_000,
+            ..self.load(1, 10_000, Family::IPV4_UNICAST)
+        };
+        let mut trial = Trial::start(self.lab, kind, load)?;
+        trial.table()?;
+        trial.establish()?;
+        let changes = self.scaled(6000);
+        let before = trial.cpu()?;
+        let start = Instant::now();
+        for index in 0..changes {
+            trial.submit(0..1, index % 2 == 0)?;
+            let due = start + Duration::from_millis(10) * (index + 1);
+            sleep(due.saturating_duration_since(Instant::now()));
+        }
+        let took = start.elapsed();
+        row::print(
+            "speakers_steady",
+            &[
+                ("daemon", json!(kind.name())),
+                ("changes", json!(changes)),
+                ("seconds", json!(trial::rounded(took.as_secs_f64()))),
+                ("cpu_ms", json!(milliseconds(trial.cpu()? - before))),
+                ("prefixes_at_the_sink", json!(trial.prefixes())),
+            ],
+        );
+        Ok(())
+    }
+
+    fn idle_memory(&self, kind: Kind) -> Result<()> {
+        let load = Load {
+            peers: 4,
+            routes: 1000,
+            family: Family::IPV4_UNICAST,
+        };
+        let mut trial = Trial::start(self.lab, kind, load)?;
+        trial.establish()?;
+        sleep(Duration::from_secs(3));
+        row::print(
+            "speakers_idle_memory",
+            &[
+                ("daemon", json!(kind.name())),
+                ("peers", json!(load.peers)),
+                ("routes", json!(load.routes)),
+                ("vm_rss_kib", json!(trial.resident()?)),
+            ],
+        );
+        Ok(())
+    }
+
+    fn reconnect(&self, kind: Kind) -> Result<()> {
+        let load = self.load(100, 10_000, Family::IPV4_UNICAST);
+        if !kind.bears(load) {
+            return Ok(());
+        }
+        let mut trial = Trial::start(self.lab, kind, load)?;
+        trial.establish()?;
+        let (mut times, mut cpu) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs() {
+            // A session that was up for a while, as it will have been.
+            sleep(Duration::from_secs(if self.quick { 2 } else { 20 }));
+            let before = trial.cpu()?;
+            times.push(milliseconds(trial.reconnect()?));
+            cpu.push(milliseconds(trial.cpu()? - before));
+        }
+        row::print(
+            "speakers_reconnect",
+            &[
+                ("daemon", json!(kind.name())),
+                ("peers", json!(load.peers)),
+                ("routes", json!(load.routes)),
+                ("runs", json!(times.len())),
+                ("in_sync_ms", json!(trial::median(times.into_iter()))),
+                ("cpu_ms", json!(trial::median(cpu.into_iter()))),
+            ],
+        );
+        Ok(())
+    }
+}

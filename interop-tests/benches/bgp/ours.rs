@@ -1,0 +1,104 @@
+//! ferrolb's own engine as a process of its own: this program started with `--speaker`.
+//!
+//! It reads its commands from a FIFO: `+ FIRST COUNT` announces, `- FIRST COUNT` withdraws.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ferrolb_bgp::config::{HoldTime, PeerConfig};
+use ferrolb_bgp::fsm::{PeerRoutes, SpeakerConfig};
+use ferrolb_bgp::rib::{Route, RouteAttributes};
+use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
+use ferrolb_bgp::wire::{Asn, Family};
+use ipnet::IpNet;
+
+use super::load::{DAEMON_ASN, Load, changed};
+use super::sink;
+
+/// Prefixes that go in at once when the table is loaded.
+const BATCH: usize = 10_000;
+
+/// Runs the speaker: `FIFO PEERS ROUTES 4|6`.
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    let [fifo, peers, routes, version] = arguments else {
+        anyhow::bail!("--speaker FIFO PEERS ROUTES 4|6");
+    };
+    let load = Load {
+        peers: peers.parse()?,
+        routes: routes.parse()?,
+        family: if version == "4" {
+            Family::IPV4_UNICAST
+        } else {
+            Family::IPV6_UNICAST
+        },
+    };
+    let speaker = SpeakerConfig {
+        router_id_fallback: Ipv4Addr::new(10, 255, 0, 1),
+        seed: 1,
+        host_uptime: None,
+    };
+    let (handle, events) = speaker::spawn(SpeakerOptions {
+        speaker,
+        listen: Vec::new(),
+    })?;
+    drop(events);
+    let mut names = Vec::new();
+    for address in load.addresses() {
+        let name = address.to_string();
+        let remote = SocketAddr::new(address, 179);
+        let mut peer = PeerConfig::new(&name, remote, Asn(DAEMON_ASN), sink::ASN);
+        peer.families = vec![load.family];
+        peer.timers.hold_time = HoldTime::from_secs(sink::HOLD_TIME)?;
+        peer.timers.connect_retry = Some(Duration::from_secs(1));
+        handle.set_peer(peer)?;
+        names.push(name);
+    }
+    let route: Route = Arc::new(RouteAttributes::default());
+    let table: Vec<IpNet> = load.prefixes().collect();
+    for prefixes in table.chunks(BATCH) {
+        send(&handle, &names, prefixes, Some(&route));
+    }
+    drop(table);
+    handle.open_gate();
+    obey(&handle, &names, load, fifo, &route)
+}
+
+fn obey(handle: &Handle, names: &[String], load: Load, fifo: &str, route: &Route) -> Result<()> {
+    // Opened for writing too, so that it never ends.
+    let commands = File::options().read(true).write(true).open(fifo)?;
+    for line in BufReader::new(commands).lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let [sign, first, count] = words[..] else {
+            anyhow::bail!("not a command: {line}");
+        };
+        let first: u32 = first.parse().context("FIRST")?;
+        let count: u32 = count.parse().context("COUNT")?;
+        let prefixes: Vec<IpNet> = changed(load.is_ipv4(), first..first + count).collect();
+        send(
+            handle,
+            names,
+            &prefixes,
+            Some(route).filter(|_| sign == "+"),
+        );
+    }
+    Ok(())
+}
+
+fn send(handle: &Handle, names: &[String], prefixes: &[IpNet], route: Option<&Route>) {
+    let changes = || {
+        prefixes
+            .iter()
+            .map(|prefix| (*prefix, route.cloned()))
+            .collect()
+    };
+    let routes = names.iter().map(|name| PeerRoutes {
+        peer: name.clone(),
+        changes: changes(),
+    });
+    handle.routes(routes.collect());
+}
