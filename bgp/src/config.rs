@@ -320,7 +320,8 @@ impl Transport {
         } = self;
         *source_address != old.source_address
             || *source_interface != old.source_interface
-            || *password != old.password
+            // Another key can be given to a running connection; having one or none can't.
+            || password.is_some() != old.password.is_some()
             || *ttl_security != old.ttl_security
             || *multihop != old.multihop
     }

@@ -504,56 +504,15 @@ fn a_peer_in_back_off_after_an_error_refuses_connections_until_it_is_over() {
 }
 
 #[test]
-fn peers_with_one_address_get_one_connection_each() {
-    let mut world = World::new();
-    world.host("10.0.0.1", false);
-    world.host("10.0.0.2", true);
-    for name in ["a1", "a2"] {
-        let passive = PeerConfig {
-            transport: Transport {
-                passive: true,
-                ..Transport::default()
-            },
-            ..peer(name, "10.0.0.1", 65002, 65001)
-        };
-        world.input(1, Input::SetPeer(passive));
-    }
-    let now = world.now();
-    let (local, remote) = (
-        "10.0.0.2:179".parse().unwrap(),
-        "10.0.0.1:555".parse().unwrap(),
-    );
-    for number in [70, 71] {
-        let connection = ConnectionId::Accepted(number);
-        world.hosts[1].speaker.handle(
-            now,
-            Input::Accepted {
-                connection,
-                local,
-                remote,
-            },
-        );
-    }
-    let states = world.hosts[1]
-        .speaker
-        .status(now)
-        .into_iter()
-        .map(|peer| peer.state);
-    assert_eq!(
-        states.collect::<Vec<_>>(),
-        [State::OpenSent, State::OpenSent]
-    );
-}
-
-#[test]
 fn a_peer_whose_password_another_one_at_its_address_contradicts_does_not_run() {
     let mut world = World::new();
     world.host("10.0.0.2", true);
     let secret = |text: &str| Some(ferrolb_bgp::config::Secret::new(text));
-    let with = |name, password| PeerConfig {
+    let with = |name: &str, password| PeerConfig {
         transport: Transport {
             passive: true,
             password,
+            source_address: (name == "second").then(|| "10.0.0.3".parse().unwrap()),
             ..Transport::default()
         },
         ..peer(name, "10.0.0.1", 65002, 65001)

@@ -30,6 +30,8 @@ pub enum Cause {
     },
     /// We left without a NOTIFICATION, so that the peer keeps our routes (RFC 4724).
     Preserved,
+    /// We dialled, and it was ourselves who answered: the peer's address is our own.
+    OwnAddress,
     /// The peer didn't read for too long (RFC 9687).
     SendHoldTimerExpired,
     /// The configuration can't be put into effect.
@@ -74,6 +76,7 @@ impl Cause {
             Self::Closed { error: None, .. } => "closed-without-notification",
             Self::Closed { error: Some(_), .. } => "connection-broken",
             Self::Preserved => "preserved",
+            Self::OwnAddress => "own-address",
             Self::SendHoldTimerExpired => "send-hold-timer-expired",
             Self::Unusable { .. } => "unusable",
         }
@@ -127,6 +130,9 @@ impl fmt::Display for Cause {
             }
             Self::Preserved => f.write_str(
                 "closed without a NOTIFICATION, so that the peer keeps our routes until we are back",
+            ),
+            Self::OwnAddress => f.write_str(
+                "the peer's address is our own: we dialled ourselves; give the router's address",
             ),
             Self::SendHoldTimerExpired => {
                 f.write_str("Send Hold Timer Expired: the peer stopped reading (RFC 9687)")

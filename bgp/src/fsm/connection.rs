@@ -52,7 +52,7 @@ struct Session {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
-    pub(super) local: SocketAddr,
+    pub(super) ends: Ends,
     /// When TCP came up.
     pub(super) opened: Instant,
     /// What we said of ourselves.
@@ -104,7 +104,7 @@ pub(super) enum Effect {
 }
 
 /// The ends of a TCP connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ends {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
@@ -120,7 +120,8 @@ impl Connection {
         fallback: Ipv4Addr,
         restart: Option<GracefulRestartCapability>,
     ) -> Self {
-        let local = canonical(ends.local);
+        let ends = ends.canonical();
+        let local = ends.local;
         let router_id = config.router_id.unwrap_or(match local {
             SocketAddr::V4(v4) => *v4.ip(),
             SocketAddr::V6(_) => fallback,
@@ -128,7 +129,7 @@ impl Connection {
         let open = our_open(config, router_id, local.is_ipv6(), restart);
         Self {
             id,
-            local,
+            ends,
             opened: now,
             queue: VecDeque::from([open.encode()]),
             open,
@@ -346,7 +347,11 @@ impl Connection {
     pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
         let negotiated = self.negotiated()?;
         let mut next_hop = config.next_hops;
-        match config.transport.source_address.unwrap_or(self.local.ip()) {
+        match config
+            .transport
+            .source_address
+            .unwrap_or(self.ends.local.ip())
+        {
             // No next hop by itself (RFC 2545 §3).
             IpAddr::V6(own) if own.is_unicast_link_local() => {}
             IpAddr::V4(own) => next_hop.v4 = Some(own),
@@ -493,9 +498,4 @@ fn max_length(extended: bool) -> usize {
     } else {
         MAX_LENGTH
     }
-}
-
-/// An IPv4 connection on an IPv6 socket is an IPv4 connection.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -242,6 +242,19 @@ pub enum Output {
         /// The peer's name.
         peer: String,
     },
+    /// From now on this connection's segments are signed with this TCP MD5 key. It had another one
+    /// before: changing the key is no reason for a new session. If that fails, the answer is
+    /// `PeerUnusable`.
+    Rekey {
+        /// Which one.
+        connection: ConnectionId,
+        /// The peer's name.
+        peer: String,
+        /// Its address.
+        remote: IpAddr,
+        /// The new key.
+        password: Secret,
+    },
     /// Send what `poll_transmit` still has, close the sending half, read to the end and throw
     /// that away, then report `Closed`. A `Close` follows in any case.
     Finish {
@@ -259,7 +272,8 @@ pub enum Output {
     Stopped,
 }
 
-/// What the speaker's owner may want to know. `peer` is always the configured name.
+/// What the speaker's owner may want to know. `peer` is always the configured name, or that of a
+/// dynamic neighbour ([`PeerStatus::name`](super::PeerStatus::name)).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -340,8 +354,8 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RejectReason {
-    /// No peer has that address.
-    #[error("no peer is configured with this address")]
+    /// No peer has these addresses.
+    #[error("no peer is configured with its address and ours")]
     UnknownAddress,
     /// The peer has a session already.
     #[error("the peer has a session already")]
@@ -349,4 +363,7 @@ pub enum RejectReason {
     /// Backing off after an error, or shutting down.
     #[error("the peer is Idle")]
     Idle,
+    /// The template has as many neighbours as are allowed.
+    #[error("the template has too many neighbours")]
+    TooMany,
 }

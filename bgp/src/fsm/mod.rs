@@ -4,10 +4,13 @@
 //! Below it: `peer` (two connection slots, dialling, back-off), `connection` (RFC 4271 §8 from
 //! OpenSent on), `negotiate`, [`collision`], `timer`.
 
+mod admission;
 mod bfd;
 mod cause;
 pub mod collision;
+mod configure;
 mod connection;
+mod dynamic;
 mod farewell;
 mod io;
 mod journal;
@@ -24,11 +27,10 @@ mod tally;
 mod timer;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ipnet::IpNet;
 
 pub use self::bfd::{BfdNews, BfdStatus, BfdTarget};
 pub use self::cause::Cause;
@@ -49,9 +51,7 @@ use self::connection::Ends;
 use self::peer::Peer;
 use self::shared::Shared;
 use self::timer::earlier;
-use crate::config::{Impact, PeerConfig};
 use crate::rib::{Advertised, PeerIndex};
-use crate::wire::{Notification, subcode};
 
 /// What concerns all peers.
 #[derive(Clone, Copy, Debug)]
@@ -100,10 +100,7 @@ impl Speaker {
                 local,
                 remote,
             } => {
-                let ends = Ends { local, remote };
-                self.with_owner(connection, |peer, shared| {
-                    peer.connected(now, connection, ends, shared);
-                });
+                self.connected(now, connection, Ends { local, remote });
             }
             Input::ConnectFailed { connection, error } => {
                 self.with_owner(connection, |peer, shared| {
@@ -129,9 +126,7 @@ impl Speaker {
                 });
             }
             Input::PeerUnusable { peer, reason } => {
-                if let Some(peer) = self.names.get(&peer).and_then(|i| self.peers.get_mut(i)) {
-                    peer.unusable(now, reason, shared);
-                }
+                self.unusable(now, &peer, reason);
             }
             Input::Bfd { peer, news } => {
                 if let Some(peer) = self.names.get(&peer).and_then(|i| self.peers.get_mut(i)) {
@@ -214,158 +209,11 @@ impl Speaker {
         }
     }
 
-    fn set_peer(&mut self, now: Instant, config: PeerConfig) {
-        if self.shared.stopping.is_some() {
-            return;
-        }
-        let conflict = self.password_conflict(&config);
-        let known = self.names.get(&config.name).copied();
-        let index = known.unwrap_or_else(|| self.free_index());
-        self.names.insert(config.name.clone(), index);
-        let old = self.peers.get(&index);
-        let old_address = old.map(|peer| peer.config.remote.network());
-        // One that doesn't run begins anew whatever the difference.
-        let impact = old
-            .filter(|peer| peer.runs())
-            .map(|peer| config.impact(&peer.config));
-        let remote = config.remote.network();
-        if conflict.is_none() && impact != Some(Impact::None) {
-            self.shared.outputs.push_back(Output::Listen {
-                peer: config.name.clone(),
-                remote,
-                options: (&config).into(),
-            });
-        }
-        let shared = &mut self.shared;
-        let fresh = || Peer::new(now, index, config.clone());
-        let peer = self.peers.entry(index).or_insert_with(fresh);
-        match (conflict, impact) {
-            (Some(reason), _) => {
-                peer.unusable(now, reason, shared);
-                peer.config = config;
-            }
-            (None, Some(Impact::None)) => peer.adjust(now, config, shared),
-            (None, Some(Impact::Reset) | None) => peer.reconfigure(now, config, shared),
-        }
-        if let Some(old) = old_address.filter(|old| *old != remote) {
-            self.unlisten(old);
-            self.try_again_at(now, old);
-        }
-        self.try_again_at(now, remote);
-    }
-
-    /// A change at an address may have ended what kept another peer there from running.
-    fn try_again_at(&mut self, now: Instant, remote: IpNet) {
-        let mut waiting = self.peers.values().filter(|peer| {
-            !peer.runs() && peer.is_in(remote) && self.password_conflict(&peer.config).is_none()
-        });
-        // One at a time: each that runs may be in the way of the next.
-        if let Some(config) = waiting.next().map(|peer| peer.config.clone()) {
-            self.set_peer(now, config);
-        }
-    }
-
-    /// The kernel knows one MD5 key per address: a second peer there must have the same.
-    fn password_conflict(&self, config: &PeerConfig) -> Option<String> {
-        let other = self.peers.values().find(|peer| {
-            peer.runs()
-                && peer.config.name != config.name
-                && peer.is_in(config.remote.network())
-                && peer.config.transport.password != config.transport.password
-        })?;
-        Some(format!(
-            "peer {} has the same address but another password",
-            other.config.name
-        ))
-    }
-
-    fn remove_peer(&mut self, now: Instant, name: &str) {
-        let Some(index) = self.names.remove(name) else {
-            return;
-        };
-        let Some(mut peer) = self.peers.remove(&index) else {
-            return;
-        };
-        let notification = Notification::cease(subcode::cease::PEER_DE_CONFIGURED);
-        peer.stop(now, &notification, &mut self.shared);
-        self.shared.rib.remove_peer(index);
-        self.unlisten(peer.config.remote.network());
-        self.try_again_at(now, peer.config.remote.network());
-    }
-
-    fn unlisten(&mut self, remote: IpNet) {
-        if !self.peers.values().any(|peer| peer.is_in(remote)) {
-            self.shared.outputs.push_back(Output::Unlisten { remote });
-        }
-    }
-
-    /// The smallest number not in use: it is a position in the Adj-RIB-Out's bit sets.
-    fn free_index(&self) -> PeerIndex {
-        (0..)
-            .map(PeerIndex)
-            .find(|index| !self.peers.contains_key(index))
-            .unwrap_or(PeerIndex(0))
-    }
-
-    fn set_routes(&mut self, routes: Vec<PeerRoutes>) {
-        if self.shared.stopping.is_some() {
-            return;
-        }
-        for PeerRoutes { peer, changes } in routes {
-            let Some(index) = self.names.get(&peer) else {
-                self.shared.emit(Event::UnknownPeer { peer });
-                continue;
-            };
-            for (prefix, route) in changes {
-                self.shared.rib.set(*index, prefix, route);
-            }
-        }
-        self.shared.rib.commit();
-    }
-
-    /// Matches an incoming connection to a peer by its address.
-    fn accept(&mut self, now: Instant, connection: ConnectionId, ends: Ends) {
-        let shared = &mut self.shared;
-        let mut reason = RejectReason::UnknownAddress;
-        let mut chosen: Option<&mut Peer> = None;
-        for peer in self
-            .peers
-            .values_mut()
-            .filter(|peer| peer.is_at(ends.remote.ip()))
-        {
-            match peer.accepts() {
-                Err(because) => reason = because,
-                Ok(()) if peer.expects_connection() => {
-                    chosen = Some(peer);
-                    break;
-                }
-                Ok(()) => chosen = chosen.or(Some(peer)),
-            }
-        }
-        if let Some(peer) = chosen {
-            return peer.accepted(now, connection, ends, shared);
-        }
-        let cease = match reason {
-            RejectReason::UnknownAddress => None,
-            RejectReason::SessionExists => Some(subcode::cease::CONNECTION_COLLISION_RESOLUTION),
-            RejectReason::Idle => Some(subcode::cease::CONNECTION_REJECTED),
-        };
-        match cease {
-            None => shared.close(connection),
-            Some(cease) => {
-                shared.finish(now, connection, [].into(), &Notification::cease(cease));
-            }
-        }
-        shared.emit(Event::Rejected {
-            remote: remote_of(ends),
-            reason,
-        });
-    }
-
     fn timeout(&mut self, now: Instant) {
         for peer in self.peers.values_mut() {
             peer.timeout(now, &mut self.shared);
         }
+        self.forget_dynamic(now);
         self.shared.timeout(now);
         self.end_farewell(now);
     }
@@ -376,10 +224,6 @@ impl Speaker {
             self.shared.outputs.push_back(Output::Stopped);
         }
     }
-}
-
-fn remote_of(ends: Ends) -> SocketAddr {
-    SocketAddr::new(ends.remote.ip().to_canonical(), ends.remote.port())
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! One configured peer: its two connection slots, and when to dial.
 
 mod course;
+mod identity;
 mod leave;
 mod restart;
 mod view;
 mod watch;
 
 use std::io;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ipnet::IpNet;
 
 use self::course::Ending;
 use self::leave::Leaving;
@@ -50,9 +49,18 @@ enum Dial {
     Never,
 }
 
+/// Where a dynamic neighbour comes from.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) index: PeerIndex,
+    pub(super) name: String,
+}
+
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) config: PeerConfig,
+    /// Only dynamic neighbours have one.
+    pub(super) template: Option<Template>,
     index: PeerIndex,
     slots: Slots,
     dial: Dial,
@@ -73,6 +81,7 @@ impl Peer {
     pub(super) fn new(now: Instant, index: PeerIndex, config: PeerConfig) -> Self {
         Self {
             config,
+            template: None,
             index,
             slots: Slots::default(),
             dial: Dial::Never,
@@ -113,12 +122,17 @@ impl Peer {
             let event = JournalEvent::Configured { reset: false };
             self.record.journal.note(now, event);
         }
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
         self.watch(now, shared);
-        if !passive_changed {
+        let rekeyed = self.rekey(&old, shared);
+        if !passive_changed && !rekeyed {
             return;
         }
         match self.dial {
+            Dial::Connect { connection, .. } if self.config.dials().is_some() => {
+                shared.close(connection);
+                self.start(now, shared);
+            }
             Dial::Connect { connection, .. } => {
                 shared.close(connection);
                 self.dial = if self.slots.best().is_some() {
@@ -128,8 +142,8 @@ impl Peer {
                 };
                 self.tell_state(now, shared);
             }
-            Dial::Active { .. } => self.start(now, shared),
-            Dial::Rest | Dial::Idle { .. } | Dial::Never => {}
+            Dial::Active { .. } if passive_changed => self.start(now, shared),
+            Dial::Active { .. } | Dial::Rest | Dial::Idle { .. } | Dial::Never => {}
         }
     }
 
@@ -349,10 +363,10 @@ impl Peer {
             Dial::Active { until } => until,
             Dial::Connect { deadline, .. } => Some(deadline),
         };
-        self.slots
-            .iter()
-            .map(Connection::deadline)
-            .fold(earlier(dial, self.leaves_at()), earlier)
+        self.slots.iter().map(Connection::deadline).fold(
+            earlier(earlier(dial, self.leaves_at()), self.forgotten_at()),
+            earlier,
+        )
     }
 
     pub(super) fn transmit(
@@ -375,16 +389,6 @@ impl Peer {
             return shared.transmit_closing(id);
         }
         updates
-    }
-
-    /// Whether connections from this address are the peer's.
-    pub(super) fn is_at(&self, address: IpAddr) -> bool {
-        self.config.remote.contains(address)
-    }
-
-    /// Whether the peer's connections come from just this network.
-    pub(super) fn is_in(&self, network: IpNet) -> bool {
-        self.config.remote.network() == network
     }
 
     fn apply(&mut self, now: Instant, id: ConnectionId, effect: Effect, shared: &mut Shared) {

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use ipnet::IpNet;
 
 use super::*;
-use crate::config::{Timers, Transport};
+use crate::config::{PeerConfig, Timers, Transport};
 use crate::wire::{
-    Asn, DecodeContext, ErrorCode, Family, Framer, Message, Open, RouteRefresh, UpdateBuilder,
-    keepalive,
+    Asn, DecodeContext, ErrorCode, Family, Framer, Message, Notification, Open, RouteRefresh,
+    UpdateBuilder, keepalive,
 };
 
 const LOCAL: &str = "10.0.0.1:40000";
@@ -174,6 +174,7 @@ impl Machine {
                 Output::Connect { .. } => "dials".to_owned(),
                 Output::Listen { .. } => "expects it".to_owned(),
                 Output::Unlisten { .. } => "expects it no more".to_owned(),
+                Output::Rekey { .. } => "gives it another key".to_owned(),
                 Output::Finish { .. } => "finishes".to_owned(),
                 Output::Close { .. } => "closes".to_owned(),
                 Output::BfdSet { .. } => "watches".to_owned(),

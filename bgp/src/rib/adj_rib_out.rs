@@ -107,6 +107,13 @@ impl AdjRibOut {
         }
     }
 
+    /// `peer`, which is new and has no session, is to be told what `other` is to be told.
+    pub fn copy_desired(&mut self, other: PeerIndex, peer: PeerIndex) {
+        self.know(peer);
+        self.table.copy_desired(other, peer);
+        self.chunks.clear();
+    }
+
     /// Ends a batch of [`set`](Self::set)s: from now on sessions are told.
     pub fn commit(&mut self) {
         if self.table.commit() {

@@ -262,6 +262,18 @@ impl Table {
     }
 
     /// Says whether `peer` had a route before.
+    /// Sets that what is desired for `other` is desired for `peer`, which has no session: whoever
+    /// has one sees no change.
+    pub(super) fn copy_desired(&mut self, other: PeerIndex, peer: PeerIndex) {
+        for slot in self.slots() {
+            let state = self.entries[slot.0 as usize].state;
+            let desired = self.desired.get(state.desired).get(other).copied();
+            if desired.is_some() {
+                self.desire(slot, peer, desired);
+            }
+        }
+    }
+
     fn desire(&mut self, slot: Slot, peer: PeerIndex, route: Option<Id>) -> bool {
         let entry = &mut self.entries[slot.0 as usize];
         let (desired, had) = self

@@ -283,6 +283,17 @@ impl Driver {
                 Output::BfdAdminDown { peer } => {
                     answers.extend(self.bfd.command(bfd::Command::AdminDown(peer)));
                 }
+                Output::Rekey {
+                    connection,
+                    peer,
+                    remote,
+                    password,
+                } => {
+                    let socket = self.sockets.get(&connection);
+                    if let Some(Err(error)) = socket.map(|socket| socket.rekey(remote, &password)) {
+                        answers.push(unusable(peer, &remote, &error));
+                    }
+                }
                 Output::Finish { connection } => {
                     if let Some(socket) = self.sockets.get_mut(&connection) {
                         socket.finish();

@@ -223,6 +223,18 @@ impl Socket {
         Ok(Written::All)
     }
 
+    /// From now on segments are signed with another TCP MD5 key.
+    ///
+    /// # Errors
+    /// The kernel doesn't take it; the connection goes on with the old one.
+    pub(super) fn rekey(&self, remote: IpAddr, password: &Secret) -> Result<(), SetupError> {
+        match &self.stage {
+            Stage::Open(stream) => set_key(stream, IpNet::from(remote), Some(password)),
+            // The machine gives it up and dials again.
+            Stage::Dialling(_) => Ok(()),
+        }
+    }
+
     /// The machine has nothing more for this connection.
     pub(super) fn finish(&mut self) {
         self.finishing = true;

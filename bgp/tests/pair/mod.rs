@@ -35,6 +35,8 @@ pub struct Host {
     pub sent: Vec<(Duration, Message)>,
     /// When it dialled.
     pub dials: Vec<Duration>,
+    /// Connections that were given another TCP MD5 key.
+    pub rekeyed: Vec<ConnectionId>,
     /// Octets it sent.
     pub octets: usize,
     pub stopped: bool,
@@ -410,6 +412,7 @@ impl World {
                 | Output::BfdSet { .. }
                 | Output::BfdRemove { .. }
                 | Output::BfdAdminDown { .. } => {}
+                Output::Rekey { connection, .. } => self.hosts[host].rekeyed.push(connection),
             }
         }
         any
@@ -486,6 +489,7 @@ impl Host {
             events: Vec::new(),
             sent: Vec::new(),
             dials: Vec::new(),
+            rekeyed: Vec::new(),
             octets: 0,
             stopped: false,
             accepted: 0,

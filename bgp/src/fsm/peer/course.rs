@@ -245,6 +245,7 @@ fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
         Cause::ConnectFailed { .. }
         | Cause::Closed { .. }
         | Cause::Preserved
+        | Cause::OwnAddress
         | Cause::SendHoldTimerExpired
         | Cause::Unusable { .. } => false,
     }

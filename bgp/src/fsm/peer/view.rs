@@ -14,7 +14,7 @@ impl Peer {
         let counters = shared.rib.counters(self.index);
         PeerStatus {
             name: self.config.name.clone(),
-            template: None,
+            template: self.template.as_ref().map(|of| of.name.clone()),
             remote: self.config.remote,
             local_asn: self.config.local_asn,
             remote_asn: self.config.remote_asn,
@@ -22,7 +22,7 @@ impl Peer {
             since: now.saturating_duration_since(self.since),
             negotiated: negotiated.cloned(),
             bfd: self.watch.status(now),
-            local_address: best.map(|connection| connection.local.ip()),
+            local_address: best.map(|connection| connection.ends.local.ip()),
             local_router_id: best.map(|connection| connection.open.router_id),
             remote_router_id: negotiated.map(|negotiated| negotiated.remote_router_id),
             last_error: self.record.last_error(now),

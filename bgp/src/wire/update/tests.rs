@@ -751,7 +751,7 @@ fn path_identifiers_are_read_where_they_were_agreed_on() {
     };
     let attributes = format!("{reach} {BASE}");
     let update = decode_with(&only_ipv6, &attributes, P);
-    assert_eq!(update.nlri_ids, []);
+    assert!(update.nlri_ids.is_empty());
     assert_eq!(update.mp_reach.map(|reach| reach.path_ids), Some(vec![9]));
 }
 
