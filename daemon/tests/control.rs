@@ -2,9 +2,11 @@
 
 mod rack;
 
+use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::fsm::Farewell;
@@ -94,6 +96,46 @@ fn until(socket: &Path, arguments: &[&str], expected: impl Fn(&str) -> bool) -> 
     }
 }
 
+/// A command with `-w`. It ends with the test.
+struct Watcher {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watcher {
+    fn start(socket: &Path, command: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+            .args([command, "-w", "-o", "json", "--socket"])
+            .arg(socket)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (said, lines) = channel();
+        let out = BufReader::new(child.stdout.take().expect("its output"));
+        std::thread::spawn(move || {
+            let mut lines = out.lines().map_while(Result::ok);
+            lines.try_for_each(|line| said.send(line))
+        });
+        Self { child, lines }
+    }
+
+    fn until(&mut self, expected: impl Fn(&Value) -> bool) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            if expected(&serde_json::from_str(&line).expect("JSON")) {
+                return;
+            }
+        }
+        panic!("it never said what was expected");
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 #[test]
 fn a_running_daemon_tells_all_about_its_sessions() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -148,6 +190,8 @@ fn a_running_daemon_tells_all_about_its_sessions() {
         64513
     );
 
+    let watching = ["peers", "log"].map(|command| Watcher::start(&socket, command));
+
     // The router leaves, with a word.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -160,6 +204,9 @@ fn a_running_daemon_tells_all_about_its_sessions() {
     for word in ["Connect → OpenSent", "session up: AS 64513", "maintenance"] {
         assert!(log.contains(word), "{word} is not in {log}");
     }
+    let [mut peers, mut log] = watching;
+    peers.until(|line| line["name"] == "tor" && line["state"] != "Established");
+    log.until(|line| line["peer"] == "tor" && line["event"]["kind"] == "ended");
     let log = json(&socket, &["log", "--peer", "tor"]);
     let ended = log
         .as_array()

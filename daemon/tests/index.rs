@@ -504,6 +504,34 @@ fn a_weight_that_is_none_is_told_and_counts_for_nothing() {
 }
 
 #[test]
+fn a_drain_that_is_none_is_told_and_counts_for_nothing() {
+    let mut index = index(beginning());
+    let annotated = |text: &str| {
+        let Change::Apply(key, mut raw) = service("service-0", "Cluster", "192.0.2.1") else {
+            unreachable!()
+        };
+        let annotations = &mut raw.metadata.annotations;
+        annotations.insert("ferrolb.io/drain".into(), text.into());
+        Change::Apply(key, raw)
+    };
+    assert!(index.apply(annotated("soon")).problems);
+    let problem = index.problems()[0].to_string();
+    assert!(
+        problem.starts_with(
+            "Service default/service-0: metadata.annotations[ferrolb.io/drain]: \"soon\""
+        ),
+        "{problem}"
+    );
+    assert_eq!(routes(&index).len(), 2);
+    assert!(index.apply(annotated("30s,on-cordon")).problems);
+    assert!(index.problems().is_empty());
+    let desired = Desired::of(&index, NODE);
+    let key = desired.routes().keys().next().expect("a route");
+    let drain = desired.drain(key);
+    assert_eq!((drain.time.as_secs(), drain.on_cordon), (30, true));
+}
+
+#[test]
 fn a_node_that_can_not_tell_its_weight_silences_the_others() {
     let mut index = index(beginning());
     index.apply(weighing_peer("weighing-0"));

@@ -204,3 +204,28 @@ async fn where_nobody_takes_over_nobody_waits() {
     assert_eq!(scene.next().await, "withdrawn");
     assert!(scene.daemon.wait().success());
 }
+
+#[tokio::test]
+async fn a_cordon_is_reason_enough_where_the_service_says_so() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 93), false);
+    assert_eq!(scene.next().await, "announced");
+    let annotated = REST.replace(
+        "metadata: {name: web, namespace: default}",
+        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"2s,on-cordon\"}}",
+    );
+    scene.write("rest", &annotated);
+    scene.write("node-a", &node("node-a", "", "unschedulable: true"));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+    scene.write("node-a", &node("node-a", "", ""));
+    assert_eq!(scene.next().await, "announced");
+}
+
+#[tokio::test]
+async fn a_node_that_is_deleted_drains_over_the_session_it_had() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 95), false);
+    assert_eq!(scene.next().await, "announced");
+    scene.write("node-a", "");
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+}
