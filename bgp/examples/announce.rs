@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use ferrolb_bgp::bfd::{self, Interval, SessionConfig};
-use ferrolb_bgp::config::{BfdOptions, HoldTime, NextHops, PeerConfig, Secret, Timers, Transport};
+use ferrolb_bgp::config::{
+    BfdOptions, GracefulRestart, HoldTime, NextHops, PeerConfig, Remote, RemoteAsn, Secret, Timers,
+    Transport,
+};
 use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
-use ferrolb_bgp::wire::{Asn, Community, LargeCommunity};
+use ferrolb_bgp::wire::{Asn, Community, ExtendedCommunity, LargeCommunity, Update};
 use ipnet::IpNet;
 
 /// Announce prefixes to a BGP router until Ctrl-C, then withdraw them.
@@ -31,15 +34,16 @@ Examples:
     announce --peer 192.0.2.1 --passive --listen 0.0.0.0:179 --receive \\
       --local-asn 65001 --peer-asn 65002")]
 struct Options {
-    /// The router: address, or address:port (179 if not given)
-    #[arg(long, value_parser = peer_address)]
-    peer: SocketAddr,
+    /// The router: address, or address:port (179 if not given); or a network such as 192.0.2.0/24, to which
+    /// we listen and never dial
+    #[arg(long, value_parser = remote)]
+    peer: Remote,
     /// Our AS number
     #[arg(long)]
     local_asn: Asn,
-    /// The router's AS number; the same as ours for iBGP
-    #[arg(long)]
-    peer_asn: Asn,
+    /// The router's AS number, the same as ours for iBGP; or one of internal, external, auto
+    #[arg(long, value_parser = remote_asn)]
+    peer_asn: RemoteAsn,
     /// A prefix to announce (repeat for more)
     #[arg(long = "prefix", value_name = "PREFIX")]
     prefixes: Vec<IpNet>,
@@ -52,6 +56,10 @@ struct Options {
     /// A large community for every prefix, such as 64700:1:2 (repeat for more)
     #[arg(long = "large-community", value_name = "COMMUNITY")]
     large_communities: Vec<LargeCommunity>,
+    /// An extended community for every prefix, such as rt:64700:1, or lb:64700:125000000 for a link of
+    /// 1 Gb/s (repeat for more)
+    #[arg(long = "extended-community", value_name = "COMMUNITY")]
+    extended_communities: Vec<ExtendedCommunity>,
     /// LOCAL_PREF, for iBGP
     #[arg(long)]
     local_pref: Option<u32>,
@@ -102,6 +110,15 @@ struct Options {
     /// No session before BFD is up
     #[arg(long, requires = "bfd")]
     bfd_strict: bool,
+    /// Graceful restart: the router keeps our routes for that long while we are away
+    #[arg(long, value_name = "SECONDS")]
+    graceful_restart: Option<u16>,
+    /// Graceful restart also after a NOTIFICATION or an expired hold timer (RFC 8538)
+    #[arg(long, requires = "graceful_restart")]
+    notification_restart: bool,
+    /// On Ctrl-C leave the routes to graceful restart, don't withdraw them
+    #[arg(long, requires = "graceful_restart")]
+    preserve: bool,
     /// Don't dial; wait for the router. Needs --listen
     #[arg(long, requires = "listen")]
     passive: bool,
@@ -119,15 +136,31 @@ struct Options {
     verbose: bool,
 }
 
-fn peer_address(text: &str) -> Result<SocketAddr, String> {
+fn remote(text: &str) -> Result<Remote, String> {
+    if let Ok(network) = text.parse() {
+        return Ok(Remote::Network(network));
+    }
     let with_port = text.parse();
     let alone = |_| {
         text.parse::<IpAddr>()
             .map(|address| SocketAddr::new(address, 179))
     };
-    with_port.or_else(alone).map_err(|_| {
-        "give an address such as 192.0.2.1, 192.0.2.1:1790 or [2001:db8::1]:1790".to_owned()
+    with_port.or_else(alone).map(Remote::Router).map_err(|_| {
+        "give an address such as 192.0.2.1, 192.0.2.1:1790 or [2001:db8::1]:1790, or a network"
+            .to_owned()
     })
+}
+
+fn remote_asn(text: &str) -> Result<RemoteAsn, String> {
+    match text {
+        "internal" => Ok(RemoteAsn::Internal),
+        "external" => Ok(RemoteAsn::External),
+        "auto" => Ok(RemoteAsn::Auto),
+        number => number
+            .parse()
+            .map(RemoteAsn::Number)
+            .map_err(|_| "give a number, or one of internal, external, auto".to_owned()),
+    }
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -144,11 +177,14 @@ async fn main() -> Result<(), Failure> {
         speaker: SpeakerConfig {
             router_id_fallback: Ipv4Addr::from(u32::from_be_bytes(*b"frlb")),
             seed: std::process::id().into(),
-            host_uptime: None,
+            host_uptime: uptime(),
         },
         listen: options.listen.into_iter().collect(),
     })?;
-    let name = options.peer.ip().to_string();
+    let name = match options.peer {
+        Remote::Router(address) => address.ip().to_string(),
+        Remote::Network(network) => network.to_string(),
+    };
     handle.set_peer(peer(&options, &name)?)?;
     handle.routes(vec![routes(&options, name)?]);
     handle.open_gate();
@@ -157,16 +193,24 @@ async fn main() -> Result<(), Failure> {
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                handle.shutdown(options.shutdown_text, Farewell::Withdraw).await;
+                let farewell = if options.preserve { Farewell::Preserve } else { Farewell::Withdraw };
+                handle.shutdown(options.shutdown_text, farewell).await;
                 return Ok(());
             }
             event = events.recv() => match event {
-                Some(Event::Received { update, .. }) => print_update(&update),
+                Some(Event::Received { peer, update }) => print_update(&peer, &update),
                 Some(_) => {} // the log has it
                 None => return Err("the speaker ended by itself".into()),
             },
         }
     }
+}
+
+/// How long the host has been up; unknown where there is no `/proc`.
+fn uptime() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn peer(options: &Options, name: &str) -> Result<PeerConfig, Failure> {
@@ -195,8 +239,20 @@ fn peer(options: &Options, name: &str) -> Result<PeerConfig, Failure> {
             v6: options.next_hop6,
         },
         bfd: bfd(options)?,
+        graceful_restart: options
+            .graceful_restart
+            .map(|restart_time| GracefulRestart {
+                restart_time,
+                notification: options.notification_restart,
+            }),
         receive: options.receive,
-        ..PeerConfig::new(name, options.peer, options.local_asn, options.peer_asn)
+        remote: options.peer,
+        ..PeerConfig::new(
+            name,
+            SocketAddr::new(options.peer.network().addr(), 0),
+            options.local_asn,
+            options.peer_asn,
+        )
     })
 }
 
@@ -226,10 +282,12 @@ fn routes(options: &Options, peer: String) -> Result<PeerRoutes, Failure> {
         local_pref: options.local_pref,
         communities: options.communities.clone(),
         large_communities: options.large_communities.clone(),
+        extended_communities: options.extended_communities.clone(),
         ..RouteAttributes::default()
     };
     attributes.communities.sort();
     attributes.large_communities.sort();
+    attributes.extended_communities.sort();
     let route = Arc::new(attributes);
     let mut prefixes = options.prefixes.clone();
     if let Some(file) = &options.prefix_file {
@@ -247,14 +305,36 @@ fn routes(options: &Options, peer: String) -> Result<PeerRoutes, Failure> {
     })
 }
 
-fn print_update(update: &ferrolb_bgp::wire::Update) {
+/// One line per prefix, with what matters of its attributes.
+fn print_update(peer: &str, update: &Update) {
     if let Some(family) = update.end_of_rib() {
-        println!("End-of-RIB {family}");
+        println!("{peer} End-of-RIB {family}");
     }
     for prefix in update.withdrawn_prefixes() {
-        println!("- {prefix}");
+        println!("{peer} - {prefix}");
     }
+    let attributes = &update.attributes;
+    let mut words = String::new();
+    for community in &attributes.communities {
+        words += &format!(" community {community}");
+    }
+    for community in &attributes.large_communities {
+        words += &format!(" large-community {community}");
+    }
+    for community in &attributes.extended_communities {
+        words += &format!(" extended-community {community}");
+    }
+    if let Some(local_pref) = attributes.local_pref {
+        words += &format!(" local-pref {local_pref}");
+    }
+    let reach = update.mp_reach.as_ref();
     for prefix in update.announced() {
-        println!("+ {prefix}");
+        let by_reach = reach.filter(|reach| reach.nlri.contains(&prefix));
+        let next_hop = match (by_reach, attributes.next_hop) {
+            (Some(reach), _) => reach.next_hop.to_string(),
+            (None, Some(next_hop)) => next_hop.to_string(),
+            (None, None) => "nowhere".to_owned(),
+        };
+        println!("{peer} + {prefix} via {next_hop}{words}");
     }
 }

@@ -1,6 +1,6 @@
 //! Hosts as network namespaces, wired with veth pairs and bridges.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::net::IpAddr;
@@ -173,8 +173,16 @@ impl Namespace {
     /// # Errors
     /// When `ip` fails.
     pub fn kernel_next_hops(&self, prefix: &str) -> Result<BTreeSet<IpAddr>> {
+        Ok(self.kernel_weights(prefix)?.into_keys().collect())
+    }
+
+    /// The same with each next hop's weight.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn kernel_weights(&self, prefix: &str) -> Result<BTreeMap<IpAddr, u64>> {
         let routes = self.kernel_routes(prefix)?;
-        let mut next_hops = BTreeSet::new();
+        let mut next_hops = BTreeMap::new();
         for route in routes.as_array().into_iter().flatten() {
             // One next hop stands in the route itself, several in a list of their own.
             let hops = route["nexthops"].as_array();
@@ -182,7 +190,8 @@ impl Namespace {
                 // An IPv4 route via an IPv6 next hop has `via` instead of `gateway`.
                 let address = hop["gateway"].as_str().or(hop["via"]["host"].as_str());
                 if let Some(address) = address {
-                    next_hops.insert(address.parse()?);
+                    let weight = hop["weight"].as_u64().unwrap_or(1);
+                    next_hops.insert(address.parse()?, weight);
                 }
             }
         }

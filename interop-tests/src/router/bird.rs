@@ -161,6 +161,10 @@ impl Router for Bird<'_> {
             .unwrap_or_default())
     }
 
+    fn describe_peer(&self, peer: IpAddr) -> Result<String> {
+        self.protocol(peer)
+    }
+
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
         // One row "Import updates" per channel, counted in prefixes.
         let protocol = self.protocol(peer)?;

@@ -148,6 +148,12 @@ impl Router for Exabgp<'_> {
         Ok(last.unwrap_or_default().to_owned())
     }
 
+    fn describe_peer(&self, peer: IpAddr) -> Result<String> {
+        let peer = format!("\"{peer}\"");
+        let events = fs::read_to_string(self.events())?;
+        Ok(events.lines().filter(|line| line.contains(&peer)).collect())
+    }
+
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
         let peers = self.peers()?;
         Ok(peers

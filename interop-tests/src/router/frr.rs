@@ -226,6 +226,10 @@ impl Router for Frr<'_> {
         self.vtysh_to("bgpd", &format!("show bgp {family} unicast {prefix} json"))
     }
 
+    fn describe_peer(&self, peer: IpAddr) -> Result<String> {
+        self.vtysh_to("bgpd", &format!("show bgp neighbors {peer} json"))
+    }
+
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
         let neighbors = self.show(&[&format!("show bgp neighbors {peer} json")])?;
         let neighbor = neighbors.first().context("no answer")?;

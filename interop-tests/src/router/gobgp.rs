@@ -154,6 +154,10 @@ impl Router for Gobgp<'_> {
             .run("gobgp", &["-j", "global", "rib", &prefix, "-a", family])
     }
 
+    fn describe_peer(&self, peer: IpAddr) -> Result<String> {
+        Ok(self.show(&["neighbor", &peer.to_string()])?.to_string())
+    }
+
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
         let neighbor = self.show(&["neighbor", &peer.to_string()])?;
         // Zero isn't printed.

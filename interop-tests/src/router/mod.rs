@@ -180,6 +180,12 @@ pub trait Router: Debug + Sync {
     /// When the router does not answer.
     fn describe(&self, prefix: IpNet) -> Result<String>;
 
+    /// What it knows of a peer, in its own words.
+    ///
+    /// # Errors
+    /// When the router does not answer or knows no such peer.
+    fn describe_peer(&self, peer: IpAddr) -> Result<String>;
+
     /// How many UPDATEs it has received from a peer, End-of-RIB included, in this session or since ever.
     ///
     /// # Errors

@@ -138,6 +138,10 @@ impl Router for Openbgpd<'_> {
         self.bgpctl(&["-j", "show", "rib", "detail", &prefix.to_string()])
     }
 
+    fn describe_peer(&self, peer: IpAddr) -> Result<String> {
+        self.bgpctl(&["-j", "show", "neighbor", &peer.to_string()])
+    }
+
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
         let answer = self.show(&["neighbor", &peer.to_string()])?;
         let count = &answer["neighbors"][0]["stats"]["message"]["received"]["updates"];

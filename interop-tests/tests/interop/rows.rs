@@ -3,7 +3,7 @@
 use anyhow::Result;
 use ferrolb_interop_tests::router::Kind;
 
-use crate::{Cell, sessions};
+use crate::{Cell, features, restarts, sessions};
 
 /// Rows that one configuration of `peering-examples/` serves.
 pub(crate) struct Group {
@@ -41,6 +41,12 @@ const fn row(title: &'static str, run: fn(&Cell<'_>) -> Result<()>) -> Row {
 }
 
 impl Row {
+    /// A row that needs more than one node.
+    const fn on(mut self, nodes: u8) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
     const fn unless(mut self, lacking: &'static [(Kind, &'static str)]) -> Self {
         self.lacking = lacking;
         self
@@ -57,6 +63,13 @@ pub(crate) const GROUPS: &[Group] = &[
                 "1997 communities, 8092 large communities",
                 sessions::communities,
             ),
+            row("4360 extended communities", features::extended_communities),
+            row(
+                "10005 link bandwidth, ECMP in their kernel: FRR by weight, BIRD equal",
+                features::weights,
+            )
+            .on(3)
+            .unless(NO_KERNEL),
             row(
                 "4271 hold timer: they notice that we are silent",
                 sessions::their_hold_timer,
@@ -105,4 +118,70 @@ pub(crate) const GROUPS: &[Group] = &[
             .unless(&[(Kind::Exabgp, "it has no text to send")]),
         ],
     },
+    Group {
+        example: "gtsm",
+        rows: &[
+            row("5082 GTSM on both sides", features::gtsm),
+            row("5082 GTSM on their side only: no session", features::without_gtsm).unless(
+                &[(Kind::Exabgp, "it sends as GTSM wants it, but does not check nodes that dial it")],
+            ),
+        ],
+    },
+    Group {
+        example: "ipv6-only",
+        rows: &[row("8950 IPv4 over IPv6 next hops", features::ipv6_only).unless(&[
+            (Kind::Openbgpd, "it has no capability 5"),
+        ])],
+    },
+    Group {
+        example: "all-capabilities",
+        rows: &[
+            row("8654 extended messages", features::extended_messages).unless(&[
+                (Kind::Gobgp, "it has none"),
+                (Kind::Openbgpd, "it has none"),
+            ]),
+            row("7313 enhanced route refresh", features::enhanced_refresh).unless(&[
+                (Kind::Gobgp, "it has none"),
+                (Kind::Exabgp, "the JSON of its events is broken then"),
+            ]),
+            row("7911 ADD-PATH offered by them, declined by us", features::add_path),
+        ],
+    },
+    Group {
+        example: "graceful-restart",
+        rows: &[
+            row("4724 kill -9, back in time: routes stay, stale ones go", restarts::back_in_time)
+                .unless(NO_RESTART),
+            row("4724 kill -9, not back in time: routes go", restarts::not_back).unless(NO_RESTART),
+            row("4724 planned leave: routes stay", restarts::preserved).unless(NO_RESTART),
+        ],
+    },
+    Group {
+        example: "bfd",
+        rows: &[
+            row("5880 BFD: a silent cut is noticed long before the hold timer", features::bfd)
+                .unless(NO_BFD),
+        ],
+    },
+    Group {
+        example: "two-octet-as",
+        rows: &[row("6793 our 32-bit AS towards a router with 16 bits", features::two_octet_as).unless(&[
+            (Kind::Frr, "it leaves out all capabilities or none"),
+            (Kind::Gobgp, "no option of it leaves the capability out"),
+        ])],
+    },
 ];
+
+const NO_KERNEL: &[(Kind, &str)] = &[
+    (Kind::Gobgp, "it gives nothing to the kernel"),
+    (Kind::Openbgpd, "it gives nothing to the kernel on Linux"),
+    (Kind::Exabgp, "it gives nothing to the kernel"),
+];
+
+const NO_BFD: &[(Kind, &str)] = &[
+    (Kind::Gobgp, "it has no BFD"),
+    (Kind::Openbgpd, "it has no BFD"),
+    (Kind::Exabgp, "it has no BFD"),
+];
+
+const NO_RESTART: &[(Kind, &str)] = &[(Kind::Exabgp, "it keeps no table")];
