@@ -174,11 +174,11 @@ impl Going {
             Self::Process { drained } => drained.contains(peer),
         };
         match self {
-            _ if !leaves => Fate::Stays,
-            _ if elsewhere => Fate::Leaves(drain.time),
-            // Where nobody could take over there is nothing to wait for; and a cordoned node may carry what is new.
-            Self::Process { .. } | Self::Node(Departure::Cordoned) => Fate::Stays,
-            Self::Node(_) => Fate::Kept,
+            _ if leaves && elsewhere => Fate::Leaves(drain.time),
+            // A node that is only cordoned may carry what is new. Whoever goes for good, and a process that ends, takes on
+            // nothing; and where nobody could take over there is nothing to wait for.
+            Self::Node(Departure::Cordoned) => Fate::Stays,
+            Self::Node(_) | Self::Process { .. } => Fate::Kept,
         }
     }
 }

@@ -229,3 +229,21 @@ async fn a_node_that_is_deleted_drains_over_the_session_it_had() {
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
 }
+
+#[tokio::test]
+async fn what_has_left_stays_away_when_the_process_stops() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 97), true);
+    assert_eq!(scene.next().await, "announced");
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+    // Now nobody announces it, and still it is not this node's any more.
+    scene.write("node-b", &node("node-b", EXCLUDED, ""));
+    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    scene.daemon.terminate();
+    assert_eq!(
+        scene.next().await,
+        "shut down: ferrolb leaves: its Node is excluded from load balancers"
+    );
+}

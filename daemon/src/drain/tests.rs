@@ -143,8 +143,8 @@ fn who_leaves_and_who_is_kept() {
             Fate::Stays,
         ),
         (process.clone(), "tor", false, true, Fate::Leaves(TIME)),
-        (process.clone(), "tor", false, false, Fate::Stays),
-        (process, "another", false, true, Fate::Stays),
+        (process.clone(), "tor", false, false, Fate::Kept),
+        (process, "another", false, true, Fate::Kept),
     ] {
         let told = going.fate(peer, drain(on_cordon), elsewhere);
         assert_eq!(told, fate, "{going:?} {peer} {on_cordon} {elsewhere}");

@@ -35,3 +35,6 @@ pub async fn daemonset_gone(kubeconfig: Option<&Path>, namespace: &str, name: &s
             false
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::*;
+
+const PATH: &str = "/apis/apps/v1/namespaces/metallb-system/daemonsets/ferrolb-announcer";
+
+/// What is made of an API server's answer.
+async fn asked(status: StatusCode, body: Value) -> bool {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let answer = (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    );
+    let router = Router::new().route(PATH, get(async move || answer));
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let gone = ask(&address.to_string()).await;
+    server.abort();
+    gone
+}
+
+async fn ask(address: &str) -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = folder.path().join("config");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": format!("http://{address}") } }],
+        "users": [{ "name": "u", "user": {} }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }]
+    });
+    std::fs::write(&kubeconfig, text.to_string()).expect("written");
+    daemonset_gone(Some(&kubeconfig), "metallb-system", "ferrolb-announcer").await
+}
+
+fn daemonset(metadata: Value) -> Value {
+    json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata })
+}
+
+fn failure(code: u16, reason: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "no", "code": code, "reason": reason })
+}
+
+#[tokio::test]
+async fn a_daemonset_is_gone_if_it_is_being_deleted_or_not_found() {
+    let there = daemonset(json!({ "name": "ferrolb-announcer" }));
+    assert!(!asked(StatusCode::OK, there).await);
+    let going = json!({ "name": "ferrolb-announcer", "deletionTimestamp": "2026-01-01T00:00:00Z" });
+    assert!(asked(StatusCode::OK, daemonset(going)).await);
+    assert!(asked(StatusCode::NOT_FOUND, failure(404, "NotFound")).await);
+}
+
+#[tokio::test]
+async fn whoever_is_not_told_expects_to_come_back() {
+    assert!(!asked(StatusCode::FORBIDDEN, failure(403, "Forbidden")).await);
+    assert!(!ask("127.0.0.1:1").await);
+}
