@@ -143,7 +143,7 @@ impl UpdateBuilder {
             field,
             attributes,
             preamble,
-            prefixes: Vec::new(),
+            prefixes: Vec::with_capacity(room.min(MAX_LENGTH)),
             room,
         })
     }

@@ -19,22 +19,39 @@ pub(super) fn encoded_length(prefix: &IpNet) -> usize {
     1 + octets(prefix.prefix_len())
 }
 
-/// Appends a prefix, host bits cleared.
+/// Appends a prefix, host bits cleared. Most prefixes here are single addresses, whose size the
+/// compiler knows.
 pub(super) fn put_prefix(buffer: &mut Vec<u8>, prefix: &IpNet) {
-    let length = prefix.prefix_len();
-    buffer.push(length);
-    match prefix.trunc() {
-        IpNet::V4(prefix) => buffer.extend_from_slice(&prefix.addr().octets()[..octets(length)]),
-        IpNet::V6(prefix) => buffer.extend_from_slice(&prefix.addr().octets()[..octets(length)]),
+    match prefix {
+        IpNet::V4(prefix) if prefix.prefix_len() == 32 => {
+            let [a, b, c, d] = prefix.addr().octets();
+            buffer.extend_from_slice(&[32, a, b, c, d]);
+        }
+        IpNet::V6(prefix) if prefix.prefix_len() == 128 => {
+            let mut octets = [128; 17];
+            octets[1..].copy_from_slice(&prefix.addr().octets());
+            buffer.extend_from_slice(&octets);
+        }
+        IpNet::V4(prefix) => put_address(buffer, prefix.prefix_len(), &prefix.network().octets()),
+        IpNet::V6(prefix) => put_address(buffer, prefix.prefix_len(), &prefix.network().octets()),
     }
 }
 
-/// One prefix: its length and `N` octets of address of which the missing ones are zero. A length
-/// of more than `N` octets is refused.
+fn put_address(buffer: &mut Vec<u8>, length: u8, address: &[u8]) {
+    buffer.push(length);
+    buffer.extend_from_slice(&address[..octets(length)]);
+}
+
+/// One prefix: its length and `N` octets of address, of which those beyond the length are anything. A
+/// length of more than `N` octets is refused.
 fn prefix<const N: usize>(input: &[u8]) -> Parsed<'_, (u8, [u8; N])> {
     let (input, length) = be_u8(input)?;
     if usize::from(length) > N * 8 {
         return Err(nom::Err::Error(()));
+    }
+    // All but the last prefixes have a whole address behind them, which is quicker to take whole.
+    if let Some(address) = input.first_chunk() {
+        return Ok((&input[octets(length)..], (length, *address)));
     }
     let (input, given) = take(octets(length)).parse(input)?;
     let mut address = [0; N];
@@ -48,8 +65,8 @@ pub(super) fn ipv4_prefixes<P: From<Ipv4Net>>(
     input: &[u8],
     ids: Option<&mut Vec<u32>>,
 ) -> Option<Vec<P>> {
-    // Four octets is the usual size; the guess never exceeds what arrived.
-    prefixes(input, ids, input.len() / 4, |length, address: [u8; 4]| {
+    // What single addresses need, the most usual; the guess never exceeds what arrived.
+    prefixes(input, ids, input.len() / 5, |length, address: [u8; 4]| {
         let prefix = Ipv4Net::new(Ipv4Addr::from(address), length).ok()?;
         Some(prefix.trunc().into())
     })
@@ -57,9 +74,15 @@ pub(super) fn ipv4_prefixes<P: From<Ipv4Net>>(
 
 /// Every prefix of an IPv6 field, likewise.
 pub(super) fn ipv6_prefixes(input: &[u8], ids: Option<&mut Vec<u32>>) -> Option<Vec<IpNet>> {
-    prefixes(input, ids, input.len() / 8, |length, address: [u8; 16]| {
+    prefixes(input, ids, input.len() / 17, |length, address: [u8; 16]| {
         let prefix = Ipv6Net::new(Ipv6Addr::from(address), length).ok()?;
-        Some(prefix.trunc().into())
+        // Single addresses are the most usual, and have no host bits.
+        let prefix = if length == 128 {
+            prefix
+        } else {
+            prefix.trunc()
+        };
+        Some(prefix.into())
     })
 }
 
