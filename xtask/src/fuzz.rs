@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result<()> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     show_and_run(
         command("rustup", &["run", "nightly", "cargo", "build", "--release"])
-            .args(["--manifest-path=fuzz/Cargo.toml", "--bins", "--locked"])
+            .args(["--manifest-path=fuzz/Cargo.toml", "--bins"])
             .args(["--target", &triple])
             .env("CARGO_TARGET_DIR", &folder)
             .env("RUSTFLAGS", FLAGS.join(" ")),
