@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
 
-use self::datagram::{Receiver, Sender};
-use super::sockopt::interface_index;
+use self::datagram::{Datagram, Receiver, Sender};
+use super::sockopt::{hasten_this_thread, interface_index};
 use crate::bfd::{Arrival, Bfd, Hops, Input, Path, SOURCE_PORTS, SessionStatus, State};
 use crate::fsm::{self, BfdNews, BfdTarget};
 
@@ -54,7 +54,10 @@ pub(super) fn spawn(
         .build()?;
     thread::Builder::new()
         .name("ferrolb-bfd".to_owned())
-        .spawn(move || runtime.block_on(Driver::new(commands, news).run()))?;
+        .spawn(move || {
+            hasten_this_thread();
+            runtime.block_on(Driver::new(commands, news).run());
+        })?;
     Ok(sender)
 }
 
@@ -140,7 +143,7 @@ impl Driver {
         {
             self.timer = None;
             any = true;
-            self.feed(Input::Timeout);
+            self.time_out();
         }
         if any { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -154,26 +157,54 @@ impl Driver {
                     break;
                 };
                 any = true;
-                match datagram {
-                    Ok(datagram) => self.feed(Input::Received(Arrival {
-                        remote: datagram.remote,
-                        local: datagram.local,
-                        interface: datagram.interface,
-                        hops: *hops,
-                        ttl: datagram.ttl,
-                        octets: datagram.octets(),
-                    })),
-                    Err(error) => debug!("a datagram of BFD came to nothing: {error}"),
-                }
+                self.received(now(), *hops, datagram);
             }
         }
         self.receivers = receivers;
         any
     }
 
-    /// One input, full drain.
-    fn feed(&mut self, input: Input<'_>) {
+    /// Judges who was silent, as of a moment whose datagrams have all been read. This thread may
+    /// have been held up at any point: then what lies in the sockets is unread and the runtime
+    /// hasn't noticed it either, but nobody was silent.
+    fn time_out(&mut self) {
         let now = now();
+        let receivers = std::mem::take(&mut self.receivers);
+        for ((hops, _), receiver) in &receivers {
+            for _ in 0..DATAGRAMS_PER_TURN {
+                let Some(datagram) = receiver.take() else {
+                    break;
+                };
+                self.received(now, *hops, datagram);
+            }
+        }
+        self.receivers = receivers;
+        self.feed_at(now, Input::Timeout);
+    }
+
+    fn received(&mut self, now: std::time::Instant, hops: Hops, datagram: io::Result<Datagram>) {
+        match datagram {
+            Ok(datagram) => self.feed_at(
+                now,
+                Input::Received(Arrival {
+                    remote: datagram.remote,
+                    local: datagram.local,
+                    interface: datagram.interface,
+                    hops,
+                    ttl: datagram.ttl,
+                    octets: datagram.octets(),
+                }),
+            ),
+            Err(error) => debug!("a datagram of BFD came to nothing: {error}"),
+        }
+    }
+
+    fn feed(&mut self, input: Input<'_>) {
+        self.feed_at(now(), input);
+    }
+
+    /// One input, full drain.
+    fn feed_at(&mut self, now: std::time::Instant, input: Input<'_>) {
         self.bfd.handle(now, input);
         while let Some(change) = self.bfd.poll_output() {
             let status = self.bfd.status().find(|status| status.path == change.path);
@@ -307,3 +338,6 @@ impl Driver {
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,20 @@ impl Receiver {
             let text = format!("can't take UDP port {port}: {error}{advice}");
             io::Error::new(error.kind(), text)
         })?;
-        Ok(Self(UdpSocket::from_std(socket.into())?))
+        Self::new(socket.into())
+    }
+
+    /// A socket that has all it needs.
+    pub(super) fn new(socket: StdSocket) -> io::Result<Self> {
+        Ok(Self(UdpSocket::from_std(socket)?))
+    }
+
+    /// A datagram that lies there now, whether or not the runtime has noticed.
+    pub(super) fn take(&self) -> Option<io::Result<Datagram>> {
+        match receive(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            result => Some(result),
+        }
     }
 
     /// The next datagram.

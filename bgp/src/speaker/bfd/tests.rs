@@ -1,0 +1,134 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+
+use super::super::sockopt::ask_for_origin;
+use super::*;
+use crate::bfd::{Interval, Packet, SessionConfig, Timers};
+
+const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
+
+/// A driver with a session towards a peer that is played by hand: what the peer sends comes to
+/// another port than BFD's, which this host may have in use.
+struct Bench {
+    driver: Driver,
+    news: mpsc::UnboundedReceiver<News>,
+    _commands: mpsc::UnboundedSender<Command>,
+    peer: UdpSocket,
+    path: Path,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.77:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        ask_for_origin(&socket, true).unwrap();
+        let peer = UdpSocket::bind(SocketAddr::from((PEER, 0))).unwrap();
+        peer.set_ttl(255).unwrap();
+        peer.connect(socket.local_addr().unwrap()).unwrap();
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (sender, news) = mpsc::unbounded_channel();
+        let mut driver = Driver::new(receiver, sender);
+        let place = (Hops::Single, true);
+        driver
+            .receivers
+            .insert(place, Receiver::new(socket).unwrap());
+        let target = BfdTarget {
+            remote: IpAddr::from(PEER),
+            local: Some("127.0.0.77".parse().unwrap()),
+            interface: None,
+            hops: Hops::Single,
+            config: SessionConfig {
+                timers: Timers {
+                    required_min_rx: Interval::from_millis(20),
+                    ..Timers::default()
+                },
+                ..SessionConfig::default()
+            },
+        };
+        driver.set("tor".to_owned(), &target);
+        let path = driver.peers["tor"];
+        Self {
+            driver,
+            news,
+            _commands: commands,
+            peer,
+            path,
+        }
+    }
+
+    fn status(&self) -> SessionStatus {
+        self.driver.status(self.path).unwrap()
+    }
+
+    fn send(&self, state: State) {
+        let packet = Packet {
+            diagnostic: crate::bfd::Diagnostic::NONE,
+            state,
+            poll: false,
+            is_final: false,
+            control_plane_independent: false,
+            demand: false,
+            detect_mult: 3,
+            my_discriminator: 7,
+            your_discriminator: self.status().discriminator,
+            desired_min_tx: Interval::from_millis(20),
+            required_min_rx: Interval::from_millis(20),
+            required_min_echo_rx: Interval(0),
+            authentication: None,
+        };
+        self.peer.send(&packet.encode()).unwrap();
+    }
+
+    /// One round of the loop.
+    async fn turn(&mut self) {
+        std::future::poll_fn(|cx| Poll::Ready(self.driver.poll(cx).is_ready())).await;
+        self.driver.set_timer();
+    }
+
+    async fn bring_up(&mut self) {
+        loop {
+            match self.status().state {
+                State::Down => self.send(State::Down),
+                State::Init => self.send(State::Init),
+                _ => return,
+            }
+            tokio::task::yield_now().await;
+            self.turn().await;
+        }
+    }
+
+    fn downs(&mut self) -> usize {
+        let mut downs = 0;
+        while let Ok((_, news)) = self.news.try_recv() {
+            downs +=
+                usize::from(matches!(news, BfdNews::Changed { change, .. } if change.is_failure()));
+        }
+        downs
+    }
+}
+
+#[tokio::test]
+async fn packets_that_wait_while_the_thread_is_held_up_are_no_silence() {
+    let mut bench = Bench::new();
+    bench.bring_up().await;
+    let time = bench.status().detection_time.unwrap();
+    for held_up in 1..=5 {
+        // The runtime finds nothing to read and a timer that is over; then the thread stands still
+        // before it gets to the two.
+        let soon = Instant::now() + Duration::from_millis(1);
+        bench.driver.timer = Some((soon, Box::pin(sleep_until(soon))));
+        std::future::poll_fn(|cx| Poll::Ready(bench.driver.poll(cx).is_ready())).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        bench.send(State::Up);
+        thread::sleep(2 * time);
+        bench.turn().await;
+        assert_eq!(bench.status().state, State::Up, "{held_up}");
+        assert_eq!(bench.downs(), 0);
+    }
+    // Silence is still silence.
+    thread::sleep(2 * time);
+    while bench.status().state == State::Up {
+        bench.turn().await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.downs(), 1);
+}
