@@ -436,6 +436,14 @@ impl PeerConfig {
                 remote: self.remote,
             });
         }
+        if let Some(send_hold) = self.timers.send_hold_time
+            && send_hold <= Duration::from_secs(self.timers.hold_time.as_secs().into())
+        {
+            return Err(ConfigError::SendHoldTime {
+                send_hold,
+                hold: self.timers.hold_time,
+            });
+        }
         if self.transport.ttl_security == Some(0) {
             return Err(ConfigError::TtlSecurityZero);
         }
@@ -495,6 +503,17 @@ pub enum ConfigError {
     HoldTime {
         /// What was given, in seconds.
         seconds: u16,
+    },
+    /// Not longer than the hold time.
+    #[error(
+        "send hold time {} s is not longer than the hold time {} s (RFC 9687 §4)",
+        .send_hold.as_secs_f64(), .hold.as_secs()
+    )]
+    SendHoldTime {
+        /// What was given.
+        send_hold: Duration,
+        /// The hold time beside it.
+        hold: HoldTime,
     },
     /// Nothing to talk about.
     #[error("no address family is enabled")]

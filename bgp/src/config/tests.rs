@@ -129,6 +129,19 @@ fn what_can_never_run_is_refused_by_name() {
         ),
         (
             PeerConfig {
+                timers: Timers {
+                    send_hold_time: Some(Duration::from_secs(90)),
+                    ..Timers::default()
+                },
+                ..peer()
+            },
+            ConfigError::SendHoldTime {
+                send_hold: Duration::from_secs(90),
+                hold: HoldTime::DEFAULT,
+            },
+        ),
+        (
+            PeerConfig {
                 families: vec![],
                 ..peer()
             },

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 
 use super::io::{IoFailure, State};
-use crate::wire::{ErrorCode, Notification, subcode};
+use crate::config::RemoteAsn;
+use crate::wire::{Asn, ErrorCode, Notification, subcode};
 
 /// Why a session, or an attempt at one, ended. Its `Display` says what to do where that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,19 @@ pub enum Cause {
     Sent(Notification),
     /// The peer ended it, with this NOTIFICATION.
     Received(Notification),
+    /// One end is not of the AS that the other expects: OPEN Message Error/Bad Peer AS.
+    AsnMismatch {
+        /// What was said.
+        notification: Notification,
+        /// We said it; otherwise the peer did.
+        sent: bool,
+        /// Our AS number towards the peer.
+        ours: Asn,
+        /// The AS number in the peer's OPEN, if we saw that.
+        theirs: Option<Asn>,
+        /// What is configured for the peer.
+        expected: RemoteAsn,
+    },
     /// The connection ended without a NOTIFICATION.
     Closed {
         /// The state it was in.
@@ -53,8 +67,9 @@ impl Cause {
                 io::ErrorKind::TimedOut => "connect-timeout",
                 _ => "connect-failed",
             },
+            Self::AsnMismatch { sent: true, .. } => "wrong-asn",
+            Self::AsnMismatch { sent: false, .. } => "wrong-asn-at-peer",
             Self::Sent(notification) => match (notification.code, notification.subcode) {
-                (ErrorCode::OPEN, 2) => "wrong-asn",
                 (ErrorCode::OPEN, 3) => "bad-router-id",
                 (ErrorCode::OPEN, 7) => "no-common-family",
                 (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired",
@@ -63,7 +78,6 @@ impl Cause {
                 _ => "notification-sent",
             },
             Self::Received(notification) => match (notification.code, notification.subcode) {
-                (ErrorCode::OPEN, 2) => "wrong-asn-at-peer",
                 (ErrorCode::OPEN, 3) => "bad-router-id-at-peer",
                 (ErrorCode::OPEN, 4 | 7) => "capability-refused",
                 (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired-at-peer",
@@ -88,6 +102,9 @@ impl Cause {
         match self {
             Self::Sent(notification) => Some((notification, true)),
             Self::Received(notification) => Some((notification, false)),
+            Self::AsnMismatch {
+                notification, sent, ..
+            } => Some((notification, *sent)),
             _ => None,
         }
     }
@@ -112,7 +129,32 @@ impl fmt::Display for Cause {
                 if let Some(text) = notification.shutdown_text() {
                     write!(f, " \"{}\"", text.escape_debug())?;
                 }
+                if let Some(words) = notification.data_in_words() {
+                    write!(f, " ({words})")?;
+                }
                 f.write_str(received_advice(notification))
+            }
+            Self::AsnMismatch {
+                notification,
+                sent,
+                ours,
+                theirs,
+                expected,
+            } => {
+                let expected = Expected(*expected, *ours);
+                match theirs {
+                    Some(theirs) if *sent => write!(
+                        f,
+                        "sent {notification}; the peer's OPEN says AS {theirs}, but configured for it \
+                         is {expected}"
+                    ),
+                    _ if *sent => write!(f, "sent {notification}; configured for it is {expected}"),
+                    _ => write!(
+                        f,
+                        "received {notification}; the router expects another AS number from us than \
+                         AS {ours}, which is configured here (and {expected} for the router)"
+                    ),
+                }
             }
             Self::Closed { state, error } => {
                 match error {
@@ -142,6 +184,20 @@ impl fmt::Display for Cause {
     }
 }
 
+/// An expectation of the configuration in words.
+struct Expected(RemoteAsn, Asn);
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(RemoteAsn::Number(asn), _) => write!(f, "AS {asn}"),
+            Self(RemoteAsn::Internal, ours) => write!(f, "our own AS {ours}"),
+            Self(RemoteAsn::External, ours) => write!(f, "any AS but our own {ours}"),
+            Self(RemoteAsn::Auto, _) => f.write_str("any AS but 0"),
+        }
+    }
+}
+
 fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
     match kind {
         io::ErrorKind::ConnectionRefused => {
@@ -163,7 +219,6 @@ fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
 
 fn sent_advice(notification: &Notification) -> &'static str {
     match (notification.code, notification.subcode) {
-        (ErrorCode::OPEN, 2) => "; the peer's AS number is not the configured one",
         (ErrorCode::OPEN, 3) => "; the peer's router ID is 0.0.0.0, or the same as ours",
         (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
         (ErrorCode::HOLD_TIMER_EXPIRED, _) => "; nothing was heard from the peer for the hold time",
@@ -176,9 +231,12 @@ fn sent_advice(notification: &Notification) -> &'static str {
 
 fn received_advice(notification: &Notification) -> &'static str {
     match (notification.code, notification.subcode) {
-        (ErrorCode::OPEN, 2) => "; the router expects another AS number from us",
         (ErrorCode::OPEN, 3) => "; two routers have the same router ID",
-        (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
+        (ErrorCode::OPEN, 4) => "; the router doesn't take optional parameters in an OPEN",
+        (ErrorCode::OPEN, 7) => {
+            "; the router and we can't agree on a capability: often no address family is enabled \
+             on both sides"
+        }
         (ErrorCode::CEASE, 1) => "; we announce more prefixes than the router allows",
         (ErrorCode::CEASE, 3 | 5) => "; the router isn't configured to talk to us",
         _ => "",

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::io::{ConnectionId, State};
 use super::negotiate::{Negotiated, negotiate, our_open};
+use super::refusal::Refusals;
 use super::status::{MessageCounters, SessionTimers};
 use super::timer::{earlier, jittered};
 use crate::config::PeerConfig;
@@ -68,6 +69,8 @@ pub(super) struct Connection {
     pub(super) held: bool,
     /// The peer's KEEPALIVE came meanwhile.
     confirmed: bool,
+    /// How long the peer may not read; `None`: what RFC 9687 suggests.
+    pub(super) send_hold_time: Option<Duration>,
     phase: Phase,
 }
 
@@ -119,6 +122,7 @@ impl Connection {
         config: &PeerConfig,
         fallback: Ipv4Addr,
         restart: Option<GracefulRestartCapability>,
+        refusals: &Refusals,
     ) -> Self {
         let ends = ends.canonical();
         let local = ends.local;
@@ -126,7 +130,7 @@ impl Connection {
             SocketAddr::V4(v4) => *v4.ip(),
             SocketAddr::V6(_) => fallback,
         });
-        let open = our_open(config, router_id, local.is_ipv6(), restart);
+        let open = refusals.without(our_open(config, router_id, local.is_ipv6(), restart));
         Self {
             id,
             ends,
@@ -141,6 +145,7 @@ impl Connection {
             keepalive_due: false,
             held: false,
             confirmed: false,
+            send_hold_time: config.timers.send_hold_time,
             phase: Phase::OpenSent {
                 hold: now + LARGE_HOLD_TIME,
             },
@@ -326,6 +331,7 @@ impl Connection {
 
     /// A KEEPALIVE or UPDATE was taken: the peer will hear from us (RFC 4271 §4.4), and it reads.
     pub(super) fn transmitted(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        let wish = self.send_hold_time;
         match &mut self.phase {
             Phase::OpenSent { .. } => {}
             Phase::OpenConfirm(session) => session.told(now, rng),
@@ -333,7 +339,7 @@ impl Connection {
                 session, send_hold, ..
             } => {
                 session.told(now, rng);
-                *send_hold = send_hold_time(&session.negotiated).map(|time| now + time);
+                *send_hold = send_hold_time(&session.negotiated, wish).map(|time| now + time);
             }
         }
     }
@@ -415,11 +421,12 @@ impl Connection {
     }
 
     fn establish(&mut self, now: Instant) -> Effect {
+        let wish = self.send_hold_time;
         let placeholder = Phase::OpenSent { hold: now };
         self.phase = match std::mem::replace(&mut self.phase, placeholder) {
             Phase::OpenConfirm(mut session) => {
                 session.heard(now);
-                let send_hold = send_hold_time(&session.negotiated).map(|time| now + time);
+                let send_hold = send_hold_time(&session.negotiated, wish).map(|time| now + time);
                 Phase::Established {
                     session,
                     since: now,
@@ -484,11 +491,9 @@ impl Session {
 }
 
 /// RFC 9687 §4: longer than the hold time, and none without one.
-fn send_hold_time(negotiated: &Negotiated) -> Option<Duration> {
-    negotiated
-        .hold_time
-        .duration()
-        .map(|hold| (hold * 2).max(SEND_HOLD_MIN))
+fn send_hold_time(negotiated: &Negotiated, wish: Option<Duration>) -> Option<Duration> {
+    let hold = negotiated.hold_time.duration()?;
+    Some(wish.unwrap_or((hold * 2).max(SEND_HOLD_MIN)))
 }
 
 /// How long messages may be.

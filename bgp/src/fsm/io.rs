@@ -12,6 +12,7 @@ use super::bfd::{BfdNews, BfdTarget};
 use super::cause::Cause;
 use super::farewell::Farewell;
 use super::negotiate::Negotiated;
+use super::summary::CapabilitySummary;
 use crate::config::{PeerConfig, Secret};
 use crate::rib::Route;
 use crate::wire::{Family, Update};
@@ -342,6 +343,13 @@ pub enum Event {
         state: crate::bfd::State,
         /// Why, in words.
         reason: String,
+    },
+    /// The peer refused capabilities of our OPEN: the next goes without them (RFC 5492 §3).
+    CapabilitiesLeftOut {
+        /// The peer.
+        peer: String,
+        /// Which ones.
+        capabilities: Vec<CapabilitySummary>,
     },
     /// Routes came for a peer that isn't configured; they were dropped.
     UnknownPeer {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::io::{RejectReason, State};
 use super::negotiate::Negotiated;
-use super::summary::{CauseSummary, OpenSummary};
+use super::summary::{CapabilitySummary, CauseSummary, OpenSummary};
 
 /// Entries kept for each peer.
 const KEPT: usize = 128;
@@ -62,6 +62,12 @@ pub enum JournalEvent {
     Rejected {
         /// Why.
         reason: RejectReason,
+    },
+    /// The peer refused them: our OPENs go without, until the configuration changes or a session
+    /// was stable (RFC 5492 §3).
+    CapabilitiesLeftOut {
+        /// Which ones.
+        capabilities: Vec<CapabilitySummary>,
     },
     /// BFD says something else than before (RFC 5882).
     Bfd {

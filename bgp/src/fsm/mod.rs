@@ -17,6 +17,7 @@ mod journal;
 mod negotiate;
 mod peer;
 mod record;
+mod refusal;
 #[cfg(feature = "serde")]
 mod seconds;
 mod shared;

@@ -3,6 +3,7 @@
 mod course;
 mod identity;
 mod leave;
+mod refused;
 mod restart;
 mod view;
 mod watch;
@@ -20,6 +21,7 @@ use super::connection::{Connection, Effect, Ends};
 use super::io::{ConnectionId, Event, IoFailure, RejectReason, State};
 use super::journal::JournalEvent;
 use super::record::Record;
+use super::refusal::Refusals;
 use super::shared::Shared;
 use super::slots::Slots;
 use super::status::MessageCounters;
@@ -65,6 +67,7 @@ pub(super) struct Peer {
     slots: Slots,
     dial: Dial,
     backoff: Backoff,
+    refusals: Refusals,
     /// The state last told, and since when.
     state: State,
     since: Instant,
@@ -86,6 +89,7 @@ impl Peer {
             slots: Slots::default(),
             dial: Dial::Never,
             backoff: Backoff::default(),
+            refusals: Refusals::default(),
             state: State::Idle,
             since: now,
             record: Record::default(),
@@ -121,8 +125,12 @@ impl Peer {
         if self.config != config {
             let event = JournalEvent::Configured { reset: false };
             self.record.journal.note(now, event);
+            self.refusals.reset();
         }
         let old = std::mem::replace(&mut self.config, config);
+        for connection in self.slots.iter_mut() {
+            connection.send_hold_time = self.config.timers.send_hold_time;
+        }
         self.watch(now, shared);
         let rekeyed = self.rekey(&old, shared);
         if !passive_changed && !rekeyed {
@@ -155,6 +163,7 @@ impl Peer {
         let event = JournalEvent::Configured { reset: true };
         self.record.journal.note(now, event);
         self.backoff.reset();
+        self.refusals.reset();
         let notification = Notification::cease(subcode::cease::OTHER_CONFIGURATION_CHANGE);
         for id in self.slots.ids() {
             self.end(now, id, Ending::Notify(notification.clone()), shared);
@@ -204,7 +213,8 @@ impl Peer {
         self.dial = Dial::Rest;
         let fallback = shared.config.router_id_fallback;
         let restart = self.restart_capability(now, shared);
-        let connection = Connection::new(now, id, ends, &self.config, fallback, restart);
+        let refusals = &self.refusals;
+        let connection = Connection::new(now, id, ends, &self.config, fallback, restart, refusals);
         self.record.open_sent(now, &connection.open);
         self.slots.dialled = Some(connection);
         self.tell_state(now, shared);
@@ -276,7 +286,8 @@ impl Peer {
         self.watch(now, shared);
         let fallback = shared.config.router_id_fallback;
         let restart = self.restart_capability(now, shared);
-        let connection = Connection::new(now, id, ends, &self.config, fallback, restart);
+        let refusals = &self.refusals;
+        let connection = Connection::new(now, id, ends, &self.config, fallback, restart, refusals);
         self.record.open_sent(now, &connection.open);
         self.slots.accepted = Some(connection);
         self.tell_state(now, shared);
@@ -411,6 +422,7 @@ impl Peer {
                 self.end(now, id, Ending::Notify(notification), shared);
             }
             Effect::Notified(notification) => {
+                self.refused(now, id, &notification, shared);
                 self.end(
                     now,
                     id,

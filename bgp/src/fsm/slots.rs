@@ -39,6 +39,10 @@ impl Slots {
         self.dialled.iter().chain(&self.accepted)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.dialled.iter_mut().chain(&mut self.accepted)
+    }
+
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.iter().map(|connection| connection.id).collect()
     }

@@ -45,16 +45,21 @@ impl From<&Open> for OpenSummary {
             _ => None,
         });
         let capabilities = open.capabilities.iter().take(CAPABILITIES_KEPT);
-        let capabilities = capabilities.map(|c| CapabilitySummary {
-            code: c.code().0,
-            text: c.to_string(),
-        });
         Self {
             version: open.version,
             asn: four_octets.unwrap_or(Asn(open.asn.into())),
             hold_time: open.hold_time,
             router_id: open.router_id,
-            capabilities: capabilities.collect(),
+            capabilities: capabilities.map(CapabilitySummary::from).collect(),
+        }
+    }
+}
+
+impl From<&Capability> for CapabilitySummary {
+    fn from(capability: &Capability) -> Self {
+        Self {
+            code: capability.code().0,
+            text: capability.to_string(),
         }
     }
 }

@@ -198,6 +198,10 @@ impl Machine {
                 Output::Event(Event::NoNextHop { family, .. }) => format!("no next hop {family}"),
                 Output::Event(Event::Received { .. }) => "hands out the UPDATE".to_owned(),
                 Output::Event(Event::Bfd { state, reason, .. }) => format!("BFD {state}: {reason}"),
+                Output::Event(Event::CapabilitiesLeftOut { capabilities, .. }) => {
+                    let codes: Vec<u8> = capabilities.iter().map(|c| c.code).collect();
+                    format!("leaves out capabilities {codes:?}")
+                }
                 Output::Event(Event::UnknownPeer { .. }) => "knows no such peer".to_owned(),
             };
             self.tell(&text);
@@ -276,6 +280,9 @@ const INPUTS: &[(&str, Act)] = &[
     }),
     ("NOTIFICATION version", |m| {
         m.receive(Notification::new(ErrorCode::OPEN, 1).encode())
+    }),
+    ("NOTIFICATION parameter", |m| {
+        m.receive(Notification::new(ErrorCode::OPEN, 4).encode())
     }),
     ("ROUTE-REFRESH", |m| {
         let family = Family::IPV4_UNICAST;

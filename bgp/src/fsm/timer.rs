@@ -32,6 +32,11 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// It will not get better soon: the longest wait from now on.
+    pub(super) fn exhaust(&mut self) {
+        self.failures = 31;
+    }
+
     /// One more failure; the wait before the next attempt: doubling, never more than `max`.
     pub(super) fn next(&mut self, max: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
         let max = max.unwrap_or(RETRY_MAX).max(RETRY_MIN);
@@ -61,6 +66,8 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next(None, &mut rng) <= RETRY_MIN);
+        backoff.exhaust();
+        assert!(backoff.next(None, &mut rng) >= RETRY_MAX.mul_f64(0.75));
     }
 
     #[test]

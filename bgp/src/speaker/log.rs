@@ -101,6 +101,15 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
         } => {
             info!(%peer, address = %at(peer), "BFD {state}: {reason}");
         }
+        Event::CapabilitiesLeftOut { peer, capabilities } => {
+            let names: Vec<&str> = capabilities.iter().map(|c| c.text.as_str()).collect();
+            info!(
+                %peer,
+                address = %at(peer),
+                "the peer refused capabilities; the next OPEN goes without: {}",
+                names.join(", ")
+            );
+        }
         Event::UnknownPeer { peer } => {
             warn!(%peer, "routes for a peer that isn't configured were dropped");
         }
@@ -109,7 +118,7 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
 
 /// Whether we ended it because of what the peer sent.
 fn broke_protocol(cause: &Cause) -> bool {
-    let Cause::Sent(notification) = cause else {
+    let Some((notification, true)) = cause.notification() else {
         return false;
     };
     matches!(

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::attribute::AttributeType;
+use super::capability::Capability;
 use super::codes::{ErrorCode, MessageType, subcode, subcode_name};
 use super::family::{Afi, Family, Safi};
 use super::open::decode_capabilities;
@@ -154,6 +155,18 @@ impl Notification {
         self.own_data_in_words()
     }
 
+    /// The capabilities that an Unsupported Capability lists (RFC 5492 §5); none in any other, and
+    /// none where the data is something else.
+    pub fn capabilities(&self) -> Vec<Capability> {
+        let listed =
+            (self.code, self.subcode) == (ErrorCode::OPEN, subcode::open::UNSUPPORTED_CAPABILITY);
+        if listed {
+            decode_capabilities(&self.data).unwrap_or_default()
+        } else {
+            Vec::new()
+        }
+    }
+
     fn own_data_in_words(&self) -> Option<String> {
         use subcode::{cease, fsm, header, open, update};
         let number = |text: &str| match *self.data {
@@ -166,7 +179,14 @@ impl Notification {
                 Some(format!("the type {kind}"))
             }
             (ErrorCode::OPEN, open::UNSUPPORTED_VERSION_NUMBER, _) => number("it speaks version"),
-            (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY, data) => capabilities(data),
+            (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY, _) => {
+                let listed: Vec<_> = self
+                    .capabilities()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
+                (!listed.is_empty()).then(|| listed.join(", "))
+            }
             (ErrorCode::UPDATE, update::MISSING_WELL_KNOWN_ATTRIBUTE, [code]) => {
                 Some(attribute(*code))
             }
@@ -251,13 +271,6 @@ fn attribute(code: u8) -> String {
     let code = AttributeType(code);
     let article = code.name().map_or("", |_| "the attribute ");
     format!("{article}{code}")
-}
-
-/// Capabilities that somebody misses, with commas between (RFC 5492 §5).
-fn capabilities(data: &[u8]) -> Option<String> {
-    let capabilities = decode_capabilities(data).ok()?;
-    let names: Vec<_> = capabilities.iter().map(ToString::to_string).collect();
-    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Name and numbers, for example `Cease/Administrative Shutdown (6/2)`; a Hard Reset with what it

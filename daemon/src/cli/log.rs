@@ -143,6 +143,10 @@ fn event(event: &JournalEvent) -> String {
             format!("one of two connections closed: {}", caused(cause))
         }
         JournalEvent::Rejected { reason } => format!("turned a connection away: {reason}"),
+        JournalEvent::CapabilitiesLeftOut { capabilities } => {
+            let names: Vec<&str> = capabilities.iter().map(|c| c.text.as_str()).collect();
+            format!("the next OPEN goes without: {}", names.join(", "))
+        }
         JournalEvent::Bfd { from, to, reason } => format!("BFD {from} → {to}: {reason}"),
         other => format!("{other:?}"),
     }

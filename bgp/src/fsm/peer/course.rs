@@ -7,6 +7,7 @@ use super::super::collision::{Identity, Side, winner};
 use super::super::io::{ConnectionId, Event, State};
 use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
+use super::refused::needs_an_operator;
 use super::{Dial, Peer};
 use crate::config::HoldTime;
 use crate::wire::{ErrorCode, Notification, subcode};
@@ -143,6 +144,7 @@ impl Peer {
             .map_or(HoldTime::ZERO, |n| n.hold_time);
         if since.is_some_and(|since| since + stable(hold_time) <= now) {
             self.backoff.reset();
+            self.refusals.reset();
         }
         let cause = match ending {
             Ending::Notify(notification) => {
@@ -159,6 +161,7 @@ impl Peer {
                 cause
             }
         };
+        let cause = self.explained(cause);
         if self.slots.best().is_some() || matches!(self.dial, Dial::Connect { .. }) {
             self.connection_closed(now, id, cause, shared);
         } else {
@@ -193,6 +196,9 @@ impl Peer {
     ) {
         let mut retry = None;
         if self.dial != Dial::Never {
+            if needs_an_operator(&cause) {
+                self.backoff.exhaust();
+            }
             let wait = self
                 .backoff
                 .next(self.config.timers.connect_retry, &mut shared.rng);
@@ -242,6 +248,7 @@ fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
             !(was_established && notification.code == ErrorCode::HOLD_TIMER_EXPIRED)
         }
         Cause::Received(notification) => notification.code != ErrorCode::CEASE,
+        Cause::AsnMismatch { .. } => true,
         Cause::ConnectFailed { .. }
         | Cause::Closed { .. }
         | Cause::Preserved

@@ -1,0 +1,71 @@
+//! When the peer does not take us as we are: fewer capabilities, and the numbers it is about.
+
+use std::time::Instant;
+
+use super::super::cause::Cause;
+use super::super::io::{ConnectionId, Event, State};
+use super::super::journal::JournalEvent;
+use super::super::shared::Shared;
+use super::super::summary::CapabilitySummary;
+use super::Peer;
+use crate::wire::{ErrorCode, Notification, subcode};
+
+impl Peer {
+    /// The peer ended a connection: if our OPEN offered too much, the next offers less.
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        notification: &Notification,
+        shared: &mut Shared,
+    ) {
+        let connection = self.slots.get(id);
+        let Some(connection) = connection.filter(|c| c.state() != State::Established) else {
+            return;
+        };
+        let dropped = self
+            .refusals
+            .learn(notification, &connection.open, &self.config);
+        if dropped.is_empty() {
+            return;
+        }
+        let capabilities: Vec<_> = dropped.iter().map(CapabilitySummary::from).collect();
+        let event = JournalEvent::CapabilitiesLeftOut {
+            capabilities: capabilities.clone(),
+        };
+        self.record.journal.note(now, event);
+        shared.emit(Event::CapabilitiesLeftOut {
+            peer: self.config.name.clone(),
+            capabilities,
+        });
+    }
+
+    /// The cause with what the NOTIFICATION alone doesn't tell.
+    pub(super) fn explained(&self, cause: Cause) -> Cause {
+        let Some((notification, sent)) = cause.notification() else {
+            return cause;
+        };
+        if !is_bad_peer_as(notification) {
+            return cause;
+        }
+        let theirs = self.record.open_received.as_ref().map(|open| open.asn);
+        Cause::AsnMismatch {
+            notification: notification.clone(),
+            sent,
+            ours: self.config.local_asn,
+            theirs: theirs.filter(|_| sent),
+            expected: self.config.remote_asn,
+        }
+    }
+}
+
+/// Whether only somebody who changes a configuration can help: no use in trying often.
+pub(super) fn needs_an_operator(cause: &Cause) -> bool {
+    cause
+        .notification()
+        .is_some_and(|(notification, _)| is_bad_peer_as(notification))
+}
+
+fn is_bad_peer_as(notification: &Notification) -> bool {
+    (notification.code, notification.subcode) == (ErrorCode::OPEN, subcode::open::BAD_PEER_AS)
+}
