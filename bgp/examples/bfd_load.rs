@@ -84,20 +84,22 @@ fn peer(options: &Options, index: u8) -> PeerConfig {
     }
 }
 
+/// In portions, so that sessions and their keepalives have their turn in between.
 fn announce(handle: &Handle, options: &Options) {
+    const PORTION: u32 = 10_000;
     let route = Arc::new(RouteAttributes::default());
-    let prefixes: Vec<IpNet> = (0..options.routes)
-        .map(|number| IpNet::from(IpAddr::from(Ipv4Addr::from(0x2000_0000 + number))))
-        .collect();
-    let changes = prefixes
-        .iter()
-        .map(|prefix| (*prefix, Some(route.clone())))
-        .collect::<Vec<_>>();
-    let all = (1..=options.peers).map(|index| PeerRoutes {
-        peer: index.to_string(),
-        changes: changes.clone(),
-    });
-    handle.routes(all.collect());
+    for first in (0..options.routes).step_by(PORTION as usize) {
+        let changes = (first..options.routes.min(first + PORTION)).map(|number| {
+            let prefix = IpNet::from(IpAddr::from(Ipv4Addr::from(0x2000_0000 + number)));
+            (prefix, Some(route.clone()))
+        });
+        let changes: Vec<_> = changes.collect();
+        let all = (1..=options.peers).map(|index| PeerRoutes {
+            peer: index.to_string(),
+            changes: changes.clone(),
+        });
+        handle.routes(all.collect());
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -68,6 +68,9 @@ pub(super) struct Session {
     jitter: f64,
     /// Send before the interval is over, since the state changed (RFC 5880 §6.8.7).
     early: Option<Instant>,
+    /// Until then AdminDown is told at the rate of before, so that one lost packet is no alarm: the
+    /// peer still counts on that rate.
+    parting: Option<(Instant, Duration)>,
     /// A poll is to be answered.
     final_due: Option<Instant>,
     flaps: u64,
@@ -92,6 +95,7 @@ impl Session {
             last_sent: now,
             jitter: 1.0,
             early: Some(now),
+            parting: None,
             final_due: None,
             flaps: 0,
             last_flap: None,
@@ -123,6 +127,10 @@ impl Session {
 
     /// RFC 5880 §6.8.16.
     pub(super) fn admin_down(&mut self, now: Instant) -> Option<Change> {
+        if self.state == State::Up {
+            let until = now + self.remote_detection_time();
+            self.parting = Some((until, self.transmit_interval()));
+        }
         self.go(now, State::AdminDown, Cause::Administrative)
     }
 
@@ -131,6 +139,7 @@ impl Session {
         if self.state != State::AdminDown {
             return None;
         }
+        self.parting = None;
         self.go(now, State::Down, Cause::Administrative)
     }
 
@@ -235,8 +244,6 @@ impl Session {
     }
 
     pub(super) fn status(&self) -> SessionStatus {
-        let detect_mult = self.config.timers.detect_mult.get();
-        let announced = self.intervals.announced().tx;
         SessionStatus {
             path: self.path,
             state: self.state,
@@ -248,11 +255,7 @@ impl Session {
             remote_diagnostic: self.remote.diagnostic,
             transmit_interval: self.sends().then(|| self.transmit_interval()),
             detection_time: self.last_received.map(|_| self.detection_time()),
-            remote_detection_time: detection_time(
-                detect_mult,
-                self.remote.required_min_rx,
-                announced,
-            ),
+            remote_detection_time: self.remote_detection_time(),
             flaps: self.flaps,
             last_flap: self.last_flap,
             received: self.received,
@@ -304,6 +307,11 @@ impl Session {
     }
 
     fn transmit_interval(&self) -> Duration {
+        if let Some((until, interval)) = self.parting
+            && self.last_sent < until
+        {
+            return interval;
+        }
         let interval = self.intervals.in_force().tx;
         interval.max(self.remote.required_min_rx).duration()
     }
@@ -316,6 +324,12 @@ impl Session {
     fn detection_time(&self) -> Duration {
         let rx = self.intervals.in_force().rx;
         detection_time(self.remote.detect_mult, rx, self.remote.desired_min_tx)
+    }
+
+    fn remote_detection_time(&self) -> Duration {
+        let detect_mult = self.config.timers.detect_mult.get();
+        let announced = self.intervals.announced().tx;
+        detection_time(detect_mult, self.remote.required_min_rx, announced)
     }
 
     fn silent_at(&self) -> Option<Instant> {

@@ -289,6 +289,30 @@ fn nobody_is_in_a_hurry_before_the_session_is_up() {
 }
 
 #[test]
+fn an_end_on_purpose_is_told_at_the_rate_of_before_for_one_detection_time() {
+    let mut bench = Bench::up(config(50, 50, 4));
+    // The peer wants a packet every 100 ms at most.
+    let detection_time = bench.session.status().remote_detection_time;
+    assert_eq!(detection_time, millis(400));
+    bench.pass(millis(10));
+    bench.session.admin_down(bench.now).expect("a change");
+    let told = bench.pass(detection_time);
+    assert!((4..=7).contains(&told.len()), "{}", told.len());
+    for (_, packet) in &told {
+        assert_eq!(packet.state, State::AdminDown);
+        assert_eq!(packet.diagnostic, Diagnostic::ADMINISTRATIVELY_DOWN);
+    }
+    // From then on there is no hurry.
+    bench.pass(millis(1000));
+    assert!(bench.pass(millis(2900)).len() <= 4);
+    // Up again, and down before it was Up: no hurry either.
+    bench.session.admin_up(bench.now).expect("a change");
+    bench.sent();
+    bench.session.admin_down(bench.now).expect("a change");
+    assert!(bench.pass(millis(900)).len() <= 2);
+}
+
+#[test]
 fn gaps_are_jittered_between_three_quarters_and_all_of_the_interval() {
     for (mult, most) in [(3, 1000), (1, 900)] {
         let mut bench = Bench::new(config(1000, 1000, mult));
