@@ -5,6 +5,7 @@
 //! told so, and the others don't notice.
 
 mod datagram;
+mod thread;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,7 +13,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -20,56 +20,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
 
 use self::datagram::{Datagram, Receiver, Sender};
-use super::sockopt::{hasten_this_thread, interface_index};
+pub(super) use self::thread::BfdThread;
+pub(super) use self::thread::Command;
+use self::thread::News;
+use super::sockopt::interface_index;
 use crate::bfd::{Arrival, Bfd, Hops, Input, Path, SOURCE_PORTS, SessionStatus, State};
-use crate::fsm::{self, BfdNews, BfdTarget};
+use crate::fsm::{BfdNews, BfdTarget};
 
 /// How often a peer is told how its session is, beside changes.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Datagrams taken from a socket before the timers have their turn. More than all sessions send
 /// while the thread is held up: what lies in the socket must not be taken for silence.
 const DATAGRAMS_PER_TURN: usize = 4096;
-
-/// What the driver of BGP asks for, for a peer by name.
-#[derive(Debug)]
-pub(super) enum Command {
-    Set(String, BfdTarget),
-    Remove(String),
-    AdminDown(String),
-}
-
-/// News for a peer by name.
-pub(super) type News = (String, BfdNews);
-
-/// Starts the thread. It ends with the sender of its commands.
-///
-/// # Errors
-/// No thread to be had.
-pub(super) fn spawn(
-    news: mpsc::UnboundedSender<News>,
-) -> io::Result<mpsc::UnboundedSender<Command>> {
-    let (sender, commands) = mpsc::unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    thread::Builder::new()
-        .name("ferrolb-bfd".to_owned())
-        .spawn(move || {
-            hasten_this_thread();
-            runtime.block_on(Driver::new(commands, news).run());
-        })?;
-    Ok(sender)
-}
-
-/// The answer to a command where there is no thread.
-pub(super) fn failed(command: Command, error: &io::Error) -> Option<fsm::Input> {
-    let Command::Set(peer, _) = command else {
-        return None;
-    };
-    let reason = format!("can't start its thread: {error}");
-    let news = BfdNews::Failed { reason };
-    Some(fsm::Input::Bfd { peer, news })
-}
 
 /// A session, and who wants it.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, error, warn};
 
 use super::AdvertisedRoute;
-use super::bfd;
+use super::bfd::{self, BfdThread};
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::socket::{Progress, SetupError, Socket, Written};
@@ -129,10 +129,8 @@ impl Driver {
         let mut found = Vec::new();
         self.poll_sockets(cx, &mut found);
         self.poll_commands(cx, &mut found);
-        if let Some((_, news)) = &mut self.bfd.0 {
-            while let Poll::Ready(Some((peer, news))) = news.poll_recv(cx) {
-                found.push(Happening::Input(Input::Bfd { peer, news }));
-            }
+        while let Poll::Ready((peer, news)) = self.bfd.poll_news(cx) {
+            found.push(Happening::Input(Input::Bfd { peer, news }));
         }
         for _ in 0..ACCEPTS_PER_TURN {
             let Poll::Ready(accepted) = self.listeners.poll_accept(cx) else {
@@ -372,32 +370,6 @@ impl Driver {
             return;
         }
         self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at))));
-    }
-}
-
-/// The thread of BFD, once there is a session.
-#[derive(Default)]
-struct BfdThread(
-    Option<(
-        mpsc::UnboundedSender<bfd::Command>,
-        mpsc::UnboundedReceiver<bfd::News>,
-    )>,
-);
-
-impl BfdThread {
-    /// Starts the thread if it isn't there; an answer if that can't be done.
-    fn command(&mut self, command: bfd::Command) -> Option<Input> {
-        if self.0.is_none() {
-            let (sender, news) = mpsc::unbounded_channel();
-            match bfd::spawn(sender) {
-                Ok(commands) => self.0 = Some((commands, news)),
-                Err(error) => return bfd::failed(command, &error),
-            }
-        }
-        let (commands, _) = self.0.as_ref()?;
-        // A thread that is gone can't be told, and its peers were when it went.
-        drop(commands.send(command));
-        None
     }
 }
 

@@ -119,13 +119,13 @@ async fn packets_that_wait_while_the_thread_is_held_up_are_no_silence() {
         std::future::poll_fn(|cx| Poll::Ready(bench.driver.poll(cx).is_ready())).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
         bench.send(State::Up);
-        thread::sleep(2 * time);
+        std::thread::sleep(2 * time);
         bench.turn().await;
         assert_eq!(bench.status().state, State::Up, "{held_up}");
         assert_eq!(bench.downs(), 0);
     }
     // Silence is still silence.
-    thread::sleep(2 * time);
+    std::thread::sleep(2 * time);
     while bench.status().state == State::Up {
         bench.turn().await;
         tokio::task::yield_now().await;
