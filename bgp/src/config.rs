@@ -290,7 +290,7 @@ pub struct PeerConfig {
     pub graceful_restart: Option<GracefulRestart>,
     /// BFD, if it watches over the session.
     pub bfd: Option<BfdOptions>,
-    /// How many prefixes the peer may announce before it is told Cease/Maximum Number of Prefixes
+    /// How many prefixes of each family the peer may announce before it is told Cease/Maximum Number of Prefixes
     /// Reached (RFC 4486). Without it there is no limit: they are not kept.
     pub prefix_limit: Option<u32>,
     /// Shown to the peer's operator when we leave (RFC 9003), instead of the speaker's own words.

@@ -11,8 +11,8 @@ use ferrolb_bgp::fsm::{
     State,
 };
 use ferrolb_bgp::wire::{
-    Asn, Capability, DecodeContext, ErrorCode, Family, Framer, Message, Notification, Open,
-    keepalive, subcode,
+    Asn, Capability, DecodeContext, ErrorCode, Family, Framer, Message, MessageType, Notification,
+    Open, keepalive, subcode,
 };
 
 const BOTH: [Family; 2] = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
@@ -273,4 +273,151 @@ fn trap_21_a_wrong_as_number_waits_the_longest_time_at_once_and_both_numbers_are
         "{text}"
     );
     assert!(lone.status().retry_in >= Some(Duration::from_secs(45)));
+}
+
+/// An UPDATE: prefixes 198.51.100.n/32 withdrawn and announced, with this next hop and path.
+fn update(withdrawn: &[u8], announced: &[u8], next_hop: [u8; 4], path: &[u32]) -> Bytes {
+    let prefixes =
+        |last: &[u8]| -> Vec<u8> { last.iter().flat_map(|n| [32, 198, 51, 100, *n]).collect() };
+    let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2];
+    let count = u8::try_from(path.len()).unwrap();
+    attributes.extend([count * 4 + 2, 2, count]);
+    attributes.extend(path.iter().flat_map(|asn| asn.to_be_bytes()));
+    attributes.extend([0x40, 3, 4]);
+    attributes.extend(next_hop);
+    if announced.is_empty() {
+        attributes.clear();
+    }
+    let length = |octets: &[u8]| u16::try_from(octets.len()).unwrap().to_be_bytes();
+    let withdrawn = prefixes(withdrawn);
+    let mut body = length(&withdrawn).to_vec();
+    body.extend(&withdrawn);
+    body.extend(length(&attributes));
+    body.extend(&attributes);
+    body.extend(prefixes(announced));
+    let whole = u16::try_from(19 + body.len()).unwrap().to_be_bytes();
+    [&[0xff; 16], &whole[..], &[MessageType::UPDATE.0], &body]
+        .concat()
+        .into()
+}
+
+const NEXT_HOP: [u8; 4] = [10, 0, 0, 2];
+
+#[test]
+fn more_prefixes_than_allowed_end_the_session_for_long_and_the_peer_is_told_the_limit() {
+    let limited = PeerConfig {
+        prefix_limit: Some(3),
+        receive: true,
+        ..config()
+    };
+    let mut lone = Lone::new(limited);
+    lone.connect();
+    lone.establish();
+    lone.sent();
+    let held = |lone: &Lone| {
+        lone.status()
+            .prefix_limit
+            .map(|limit| (limit.held, limit.limit))
+    };
+    lone.receive(update(&[], &[1, 2, 3], NEXT_HOP, &[65002]));
+    assert_eq!(held(&lone), Some((3, 3)));
+    // Again is not more, and who goes makes room.
+    lone.receive(update(&[], &[1, 2, 3], NEXT_HOP, &[65002]));
+    lone.receive(update(&[1], &[4], NEXT_HOP, &[65002]));
+    assert_eq!(held(&lone), Some((3, 3)));
+    lone.receive(update(&[4, 9], &[], NEXT_HOP, &[]));
+    assert_eq!(held(&lone), Some((2, 3)));
+    assert_eq!(lone.status().state, State::Established);
+
+    lone.receive(update(&[], &[5, 6, 7], NEXT_HOP, &[65002]));
+    assert_eq!(lone.cause().code(), "prefix-limit", "{}", lone.cause());
+    let text = lone.cause().to_string();
+    assert!(text.contains("at most 3 of ipv4-unicast"), "{text}");
+    assert_eq!(
+        lone.sent(),
+        [Message::Notification(
+            Notification::cease(1).with_data(vec![0, 1, 1, 0, 0, 0, 3])
+        )]
+    );
+    let received = lone
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Received { .. }));
+    assert_eq!(received.count(), 4, "what was too much isn't handed out");
+    let status = lone.status();
+    assert_eq!(status.state, State::Idle);
+    assert!(status.retry_in >= Some(Duration::from_secs(45)));
+    assert_eq!(held(&lone), Some((0, 3)));
+
+    lone.reconnect();
+    lone.establish();
+    lone.receive(update(&[], &[1], NEXT_HOP, &[65002]));
+    assert_eq!(held(&lone), Some((1, 3)));
+}
+
+#[test]
+fn trap_15_our_own_routes_back_and_our_own_next_hop_are_counted_and_no_errors() {
+    let mut lone = Lone::new(config());
+    lone.connect();
+    lone.establish();
+    lone.sent();
+    lone.receive(update(&[], &[1, 2], NEXT_HOP, &[65002, 65001]));
+    assert_eq!(lone.status().update_errors.ineligible, 2);
+    lone.receive(update(&[], &[3], [10, 0, 0, 1], &[65002]));
+    assert_eq!(lone.status().update_errors.ineligible, 3);
+    lone.receive(update(&[], &[4], NEXT_HOP, &[65002, 65003]));
+    let errors = lone.status().update_errors;
+    assert_eq!(
+        (
+            errors.ineligible,
+            errors.treated_as_withdraw,
+            errors.attributes_discarded
+        ),
+        (3, 0, 0)
+    );
+    assert_eq!(lone.status().state, State::Established);
+    assert_eq!(lone.status().prefix_limit, None);
+}
+
+#[test]
+fn a_hold_timer_that_expired_while_we_stood_still_is_not_blamed_on_the_peer() {
+    let short = PeerConfig {
+        timers: Timers {
+            hold_time: HoldTime::from_secs(3).unwrap(),
+            ..Timers::default()
+        },
+        ..config()
+    };
+    // SIGSTOP for ten seconds: the peer has left meanwhile, and that is read before any timer.
+    for sent in [false, true] {
+        let mut lone = Lone::new(short.clone());
+        lone.connect();
+        lone.establish();
+        lone.sent();
+        lone.now += Duration::from_secs(10);
+        if sent {
+            lone.input(Input::Timeout);
+        } else {
+            lone.receive(Notification::hold_timer_expired().encode());
+        }
+        assert_eq!(lone.cause().code(), "stood-still", "{}", lone.cause());
+        let (notification, by_us) = lone.cause().notification().unwrap();
+        assert_eq!(
+            (notification.code, by_us),
+            (ErrorCode::HOLD_TIMER_EXPIRED, sent)
+        );
+        let text = lone.cause().to_string();
+        assert!(text.contains("stood still for"), "{text}");
+    }
+    // A peer that is silent while we look at every timer in time is to blame.
+    let mut lone = Lone::new(short);
+    lone.connect();
+    lone.establish();
+    lone.sent();
+    while lone.status().state == State::Established {
+        lone.now = lone.speaker.poll_timeout().unwrap();
+        lone.input(Input::Timeout);
+        lone.sent();
+    }
+    assert_eq!(lone.cause().code(), "hold-timer-expired");
 }

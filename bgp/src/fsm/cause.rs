@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use super::io::{IoFailure, State};
 use crate::config::RemoteAsn;
@@ -35,6 +36,16 @@ pub enum Cause {
         /// What is configured for the peer.
         expected: RemoteAsn,
     },
+    /// The hold timer expired, and it was us who stood still: the process was stopped, the machine
+    /// suspended, or there was no CPU left for us.
+    StoodStill {
+        /// What was said.
+        notification: Notification,
+        /// We said it; otherwise the peer did.
+        sent: bool,
+        /// How long, at least.
+        late: Duration,
+    },
     /// The connection ended without a NOTIFICATION.
     Closed {
         /// The state it was in.
@@ -67,6 +78,7 @@ impl Cause {
                 io::ErrorKind::TimedOut => "connect-timeout",
                 _ => "connect-failed",
             },
+            Self::StoodStill { .. } => "stood-still",
             Self::AsnMismatch { sent: true, .. } => "wrong-asn",
             Self::AsnMismatch { sent: false, .. } => "wrong-asn-at-peer",
             Self::Sent(notification) => match (notification.code, notification.subcode) {
@@ -104,6 +116,9 @@ impl Cause {
             Self::Received(notification) => Some((notification, false)),
             Self::AsnMismatch {
                 notification, sent, ..
+            }
+            | Self::StoodStill {
+                notification, sent, ..
             } => Some((notification, *sent)),
             _ => None,
         }
@@ -122,7 +137,11 @@ impl fmt::Display for Cause {
                 )
             }
             Self::Sent(notification) => {
-                write!(f, "sent {notification}{}", sent_advice(notification))
+                write!(f, "sent {notification}")?;
+                if let Some(words) = notification.data_in_words() {
+                    write!(f, " ({words})")?;
+                }
+                f.write_str(sent_advice(notification))
             }
             Self::Received(notification) => {
                 write!(f, "received {notification}")?;
@@ -134,6 +153,18 @@ impl fmt::Display for Cause {
                 }
                 f.write_str(received_advice(notification))
             }
+            Self::StoodStill {
+                notification,
+                sent,
+                late,
+            } => write!(
+                f,
+                "{} {notification}; this process or its host stood still for {:.1} s or longer: \
+                 nothing was heard or said meanwhile. Look for a suspended machine, a stopped \
+                 process or too little CPU, or take a longer hold time",
+                if *sent { "sent" } else { "received" },
+                late.as_secs_f64()
+            ),
             Self::AsnMismatch {
                 notification,
                 sent,
@@ -222,6 +253,9 @@ fn sent_advice(notification: &Notification) -> &'static str {
         (ErrorCode::OPEN, 3) => "; the peer's router ID is 0.0.0.0, or the same as ours",
         (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
         (ErrorCode::HOLD_TIMER_EXPIRED, _) => "; nothing was heard from the peer for the hold time",
+        (ErrorCode::CEASE, 1) => {
+            "; the peer announces more prefixes than it is allowed here: mend that, or raise the limit"
+        }
         (ErrorCode::CEASE, subcode::cease::BFD_DOWN) => {
             "; BFD lost the path to the peer, or in strict mode did not find it within the hold time"
         }

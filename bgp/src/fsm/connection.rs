@@ -11,7 +11,7 @@ use super::negotiate::{Negotiated, negotiate, our_open};
 use super::refusal::Refusals;
 use super::status::{MessageCounters, SessionTimers};
 use super::timer::{earlier, jittered};
-use crate::config::PeerConfig;
+use crate::config::{NextHops, PeerConfig};
 use crate::rib::SessionEncoding;
 use crate::wire::{
     Capability, DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability,
@@ -349,9 +349,15 @@ impl Connection {
         self.queue
     }
 
-    /// How UPDATEs for this session are to be encoded.
-    pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
-        let negotiated = self.negotiated()?;
+    /// Our own addresses, as far as they matter to the peer: where it may send packets to us.
+    pub(super) fn own_addresses(&self, config: &PeerConfig) -> Vec<IpAddr> {
+        let NextHops { v4, v6 } = self.next_hops(config);
+        let local = self.ends.local.ip();
+        let next_hops = v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6));
+        next_hops.chain([local]).collect()
+    }
+
+    fn next_hops(&self, config: &PeerConfig) -> NextHops {
         let mut next_hop = config.next_hops;
         match config
             .transport
@@ -363,6 +369,13 @@ impl Connection {
             IpAddr::V4(own) => next_hop.v4 = Some(own),
             IpAddr::V6(own) => next_hop.v6 = Some(own),
         }
+        next_hop
+    }
+
+    /// How UPDATEs for this session are to be encoded.
+    pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
+        let negotiated = self.negotiated()?;
+        let next_hop = self.next_hops(config);
         Some(SessionEncoding {
             families: negotiated.families.clone(),
             ebgp: (!negotiated.ibgp).then_some(config.local_asn),

@@ -11,7 +11,9 @@ pub mod collision;
 mod configure;
 mod connection;
 mod dynamic;
+mod eligible;
 mod farewell;
+mod held;
 mod io;
 mod journal;
 mod negotiate;
@@ -22,6 +24,7 @@ mod refusal;
 mod seconds;
 mod shared;
 mod slots;
+mod standstill;
 mod status;
 mod summary;
 mod tally;
@@ -42,8 +45,8 @@ pub use self::io::{
 pub use self::journal::{JournalEntry, JournalEvent};
 pub use self::negotiate::{Negotiated, RestartAgreement};
 pub use self::status::{
-    LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, SessionTimers,
-    UpdateErrors,
+    LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, PrefixLimit,
+    SessionTimers, UpdateErrors,
 };
 pub use self::summary::{CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary};
 pub use self::tally::{AttributeErrorCount, PrefixCount};

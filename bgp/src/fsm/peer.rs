@@ -18,17 +18,19 @@ use self::leave::Leaving;
 use self::watch::Watch;
 use super::cause::Cause;
 use super::connection::{Connection, Effect, Ends};
+use super::eligible::ineligible;
 use super::io::{ConnectionId, Event, IoFailure, RejectReason, State};
 use super::journal::JournalEvent;
 use super::record::Record;
 use super::refusal::Refusals;
 use super::shared::Shared;
 use super::slots::Slots;
+use super::standstill::Standstill;
 use super::status::MessageCounters;
 use super::timer::{Backoff, earlier};
 use crate::config::PeerConfig;
 use crate::rib::PeerIndex;
-use crate::wire::{Message, MessageType, Notification, subcode};
+use crate::wire::{Message, MessageType, Notification, Update, subcode};
 
 /// How long dialling may take.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
@@ -76,6 +78,7 @@ pub(super) struct Peer {
     received: MessageCounters,
     established_count: u64,
     watch: Watch,
+    standstill: Standstill,
     /// The speaker ends.
     leaving: Option<Leaving>,
 }
@@ -97,6 +100,7 @@ impl Peer {
             received: MessageCounters::default(),
             established_count: 0,
             watch: Watch::default(),
+            standstill: Standstill::default(),
             leaving: None,
         }
     }
@@ -300,6 +304,7 @@ impl Peer {
         octets: &[u8],
         shared: &mut Shared,
     ) {
+        self.standstill.look(now, self.slots.deadline());
         if let Some(connection) = self.slots.get(id) {
             connection.push(octets);
         }
@@ -327,6 +332,7 @@ impl Peer {
         error: Option<IoFailure>,
         shared: &mut Shared,
     ) {
+        self.standstill.look(now, self.slots.deadline());
         if let Some(connection) = self.slots.get(id) {
             let cause = Cause::Closed {
                 state: connection.state(),
@@ -354,6 +360,7 @@ impl Peer {
             }
             _ => {}
         }
+        self.standstill.look(now, self.slots.deadline());
         for id in self.slots.ids() {
             while let Some(connection) = self.slots.get(id) {
                 let Some(expired) = connection.expired(now) else {
@@ -410,13 +417,7 @@ impl Peer {
                 self.collide(now, id, shared);
             }
             Effect::Established => self.established(now, id, shared),
-            Effect::Update(update) => {
-                self.record.tally.update(&update);
-                if self.config.receive {
-                    let peer = self.config.name.clone();
-                    shared.emit(Event::Received { peer, update });
-                }
-            }
+            Effect::Update(update) => self.updated(now, id, update, shared),
             Effect::Refresh(family) => shared.rib.refresh(self.index, family),
             Effect::Notify(notification) => {
                 self.end(now, id, Ending::Notify(notification), shared);
@@ -433,6 +434,28 @@ impl Peer {
             Effect::Stuck => {
                 self.end(now, id, Ending::Silent(Cause::SendHoldTimerExpired), shared);
             }
+        }
+    }
+
+    fn updated(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        update: Box<Update>,
+        shared: &mut Shared,
+    ) {
+        self.record.tally.update(&update);
+        if let Some(connection) = self.slots.get(id) {
+            let own = connection.own_addresses(&self.config);
+            let unusable = ineligible(&update, self.config.local_asn, &own);
+            self.record.tally.ineligible(unusable);
+        }
+        if let Err(excess) = self.record.tally.limit(&update, self.config.prefix_limit) {
+            return self.end(now, id, Ending::Notify(excess), shared);
+        }
+        if self.config.receive {
+            let peer = self.config.name.clone();
+            shared.emit(Event::Received { peer, update });
         }
     }
 

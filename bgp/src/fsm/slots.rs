@@ -1,7 +1,10 @@
 //! The two connection slots of a peer.
 
+use std::time::Instant;
+
 use super::connection::Connection;
 use super::io::ConnectionId;
+use super::timer::earlier;
 
 /// The two slots of RFC 4271 §6.8.
 #[derive(Debug, Default)]
@@ -37,6 +40,11 @@ impl Slots {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.dialled.iter().chain(&self.accepted)
+    }
+
+    /// The next timer of a connection.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.iter().map(Connection::deadline).fold(None, earlier)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {

@@ -82,10 +82,22 @@ pub struct PeerStatus {
     /// Announcements of prefixes in this session, counted one by one: an announcement repeated
     /// counts again, since received routes are not kept.
     pub prefixes_received: u64,
+    /// How many prefixes the peer may announce, where that is limited.
+    pub prefix_limit: Option<PrefixLimit>,
     /// What was wrong with UPDATEs of the peer, since it was configured.
     pub update_errors: UpdateErrors,
     /// How many sessions came up since the peer was configured.
     pub established_count: u64,
+}
+
+/// A limit of the prefixes that a peer may announce, and how near it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PrefixLimit {
+    /// How many prefixes of each family it may announce.
+    pub limit: u32,
+    /// How many it announces in this session, of the family with most; from when the limit was set.
+    pub held: u64,
 }
 
 /// UPDATEs with something wrong in them that the session survived.

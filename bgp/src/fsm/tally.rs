@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::status::UpdateErrors;
-use crate::wire::{AttributeType, Family, Treatment, Update};
+use super::held::Held;
+use super::status::{PrefixLimit, UpdateErrors};
+use crate::wire::{AttributeType, Family, Notification, Treatment, Update};
 
 /// Prefixes of one family, counted as they came: one announced twice counts twice, so the
 /// difference of the two numbers is not what the peer has announced just now.
@@ -38,12 +39,50 @@ pub(super) struct Tally {
     families: BTreeMap<Family, (u64, u64)>,
     errors: BTreeMap<(Option<AttributeType>, Treatment), u64>,
     totals: UpdateErrors,
+    /// Only where there is a limit, and a session.
+    held: Option<Held>,
 }
 
 impl Tally {
     /// A new session begins: what the last one brought is gone.
     pub(super) fn session(&mut self) {
         self.families.clear();
+    }
+
+    /// What the peer announced in the session that ended counts no more.
+    pub(super) fn session_over(&mut self) {
+        self.held = None;
+    }
+
+    /// Takes an UPDATE of a peer that may announce so many prefixes.
+    ///
+    /// # Errors
+    /// What to tell the peer if those are too many.
+    pub(super) fn limit(
+        &mut self,
+        update: &Update,
+        limit: Option<u32>,
+    ) -> Result<(), Notification> {
+        let Some(limit) = limit else {
+            self.held = None;
+            return Ok(());
+        };
+        let held = self.held.get_or_insert_default().update(update, limit);
+        held.map_err(|family| Notification::maximum_prefixes(family, limit))
+    }
+
+    /// The limit and how near it is.
+    pub(super) fn prefix_limit(&self, limit: Option<u32>) -> Option<PrefixLimit> {
+        let held = self.held.as_ref().map_or(0, Held::most);
+        Some(PrefixLimit {
+            limit: limit?,
+            held: u64::try_from(held).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// So many prefixes came with a path that nobody could use.
+    pub(super) fn ineligible(&mut self, prefixes: u64) {
+        self.totals.ineligible += prefixes;
     }
 
     pub(super) fn update(&mut self, update: &Update) {

@@ -138,6 +138,7 @@ impl Peer {
             self.sent.update += counters.updates;
             self.sent.route_refresh += counters.refreshes;
             shared.rib.session_down(self.index);
+            self.record.tally.session_over();
         }
         let hold_time = connection
             .negotiated()
@@ -161,7 +162,7 @@ impl Peer {
                 cause
             }
         };
-        let cause = self.explained(cause);
+        let cause = self.explained(now, cause, hold_time);
         if self.slots.best().is_some() || matches!(self.dial, Dial::Connect { .. }) {
             self.connection_closed(now, id, cause, shared);
         } else {
@@ -249,6 +250,7 @@ fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
         }
         Cause::Received(notification) => notification.code != ErrorCode::CEASE,
         Cause::AsnMismatch { .. } => true,
+        Cause::StoodStill { .. } => !was_established,
         Cause::ConnectFailed { .. }
         | Cause::Closed { .. }
         | Cause::Preserved

@@ -8,6 +8,7 @@ use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
 use super::super::summary::CapabilitySummary;
 use super::Peer;
+use crate::config::HoldTime;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 impl Peer {
@@ -41,10 +42,19 @@ impl Peer {
     }
 
     /// The cause with what the NOTIFICATION alone doesn't tell.
-    pub(super) fn explained(&self, cause: Cause) -> Cause {
+    pub(super) fn explained(&self, now: Instant, cause: Cause, hold_time: HoldTime) -> Cause {
         let Some((notification, sent)) = cause.notification() else {
             return cause;
         };
+        if notification.code == ErrorCode::HOLD_TIMER_EXPIRED
+            && let Some(late) = self.standstill.explains(now, hold_time)
+        {
+            return Cause::StoodStill {
+                notification: notification.clone(),
+                sent,
+                late,
+            };
+        }
         if !is_bad_peer_as(notification) {
             return cause;
         }
@@ -61,9 +71,11 @@ impl Peer {
 
 /// Whether only somebody who changes a configuration can help: no use in trying often.
 pub(super) fn needs_an_operator(cause: &Cause) -> bool {
-    cause
-        .notification()
-        .is_some_and(|(notification, _)| is_bad_peer_as(notification))
+    let limit = subcode::cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED;
+    cause.notification().is_some_and(|(notification, sent)| {
+        is_bad_peer_as(notification)
+            || sent && (notification.code, notification.subcode) == (ErrorCode::CEASE, limit)
+    })
 }
 
 fn is_bad_peer_as(notification: &Notification) -> bool {
