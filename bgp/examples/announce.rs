@@ -17,10 +17,13 @@ use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Community, ExtendedCommunity, LargeCommunity, Update};
 use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Announce prefixes to a BGP router until Ctrl-C, then withdraw them.
 #[derive(Debug, Parser)]
-#[command(after_help = "\
+#[command(
+    version,
+    after_help = "\
 Examples:
   One address over eBGP to a router on the usual port:
     announce --peer 192.0.2.1 --local-asn 65001 --peer-asn 65002 --prefix 203.0.113.10/32
@@ -32,7 +35,8 @@ Examples:
 
   Only listen, and print what the peer sends:
     announce --peer 192.0.2.1 --passive --listen 0.0.0.0:179 --receive \\
-      --local-asn 65001 --peer-asn 65002")]
+      --local-asn 65001 --peer-asn 65002"
+)]
 struct Options {
     /// The router: address, or address:port (179 if not given); or a network such as 192.0.2.0/24, to which
     /// we listen and never dial
@@ -78,7 +82,7 @@ struct Options {
     /// Hold time in seconds: 0, or 3 and more
     #[arg(long, default_value_t = 90)]
     hold_time: u16,
-    /// File with the TCP MD5 password (its last line end is not part of it)
+    /// File with the TCP MD5 password (its last line end is not part of it); SIGHUP reads it anew
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// The interface to dial over
@@ -125,7 +129,7 @@ struct Options {
     /// Take the router's connections on this address and port
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Print what the router announces
+    /// Print what the router announces, and when its session comes and goes
     #[arg(long)]
     receive: bool,
     /// What the router's operator reads when we leave (RFC 9003)
@@ -186,11 +190,13 @@ async fn main() -> Result<(), Failure> {
         Remote::Network(network) => network.to_string(),
     };
     handle.set_peer(peer(&options, &name)?)?;
-    handle.routes(vec![routes(&options, name)?]);
+    handle.routes(vec![routes(&options, name.clone())?]);
     handle.open_gate();
 
+    let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
+            Some(()) = hangup.recv() => handle.set_peer(peer(&options, &name)?)?,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 let farewell = if options.preserve { Farewell::Preserve } else { Farewell::Withdraw };
@@ -198,7 +204,7 @@ async fn main() -> Result<(), Failure> {
                 return Ok(());
             }
             event = events.recv() => match event {
-                Some(Event::Received { peer, update }) => print_update(&peer, &update),
+                Some(event) if options.receive => print(&event),
                 Some(_) => {} // the log has it
                 None => return Err("the speaker ended by itself".into()),
             },
@@ -303,6 +309,19 @@ fn routes(options: &Options, peer: String) -> Result<PeerRoutes, Failure> {
         peer,
         changes: changes.collect(),
     })
+}
+
+fn print(event: &Event) {
+    match event {
+        Event::Established { peer, .. } => println!("{peer} up"),
+        Event::Down {
+            peer,
+            was_established: true,
+            ..
+        } => println!("{peer} down"),
+        Event::Received { peer, update } => print_update(peer, update),
+        _ => {} // the log has it
+    }
 }
 
 /// One line per prefix, with what matters of its attributes.

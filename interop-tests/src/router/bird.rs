@@ -1,6 +1,7 @@
 //! BIRD, asked by `birdc`. It prints text only; the forms read here are those of 2.0.12.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, version_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, run};
+use crate::topology::MD5_PASSWORD;
 use crate::wait::until;
 
 /// BIRD in a namespace.
@@ -186,6 +188,14 @@ impl Router for Bird<'_> {
 
     fn refresh(&self, peer: IpAddr) -> Result<()> {
         self.birdc(&format!("reload in {}", self.protocol_name(peer)?))
+            .map(drop)
+    }
+
+    fn change_password(&self, password: &str) -> Result<()> {
+        let text = fs::read_to_string(&self.configuration)?.replace(MD5_PASSWORD, password);
+        let file = self.scratch.file("bird-password.conf");
+        fs::write(&file, text)?;
+        self.birdc(&format!("configure \"{}\"", file.display()))
             .map(drop)
     }
 

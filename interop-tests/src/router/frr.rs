@@ -250,6 +250,16 @@ impl Router for Frr<'_> {
         Ok(())
     }
 
+    fn change_password(&self, password: &str) -> Result<()> {
+        let line = format!("neighbor NODES password {password}");
+        let mut command = Command::new("vtysh");
+        command.args(["-N", self.namespace.name(), "-d", "bgpd"]);
+        for line in ["configure terminal", "router bgp", &line] {
+            command.args(["-c", line]);
+        }
+        run(&mut command).map(drop)
+    }
+
     fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {
         let mut command = Command::new("vtysh");
         command.args(["-N", self.namespace.name(), "-d", "bgpd"]);

@@ -3,6 +3,7 @@
 
 mod bird;
 mod exabgp;
+mod ferrolb;
 mod frr;
 mod gobgp;
 mod openbgpd;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 pub use bird::Bird;
 pub use exabgp::Exabgp;
+pub use ferrolb::Ferrolb;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
 pub use openbgpd::Openbgpd;
@@ -204,6 +206,18 @@ pub trait Router: Debug + Sync {
     /// When it does not answer, or has no such command.
     fn refresh(&self, peer: IpAddr) -> Result<()>;
 
+    /// Changes the TCP MD5 password of all peers from [`MD5_PASSWORD`](crate::topology::MD5_PASSWORD) to another one, as
+    /// an operator does.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no way to do that while it runs.
+    fn change_password(&self, password: &str) -> Result<()> {
+        bail!(
+            "{} has no way to change a password to {password}",
+            self.name()
+        )
+    }
+
     /// Ends a peer's session by Cease/Administrative Shutdown with this text (RFC 9003) where the router can
     /// send one; the peer stays down.
     ///
@@ -225,6 +239,8 @@ pub enum Kind {
     Openbgpd,
     /// ExaBGP; tells its routes to a program, and filters none.
     Exabgp,
+    /// Our own speaker as the other side; prints its routes.
+    Ferrolb,
 }
 
 impl Kind {
@@ -245,6 +261,7 @@ impl Kind {
             Self::Gobgp => Box::new(Gobgp::new(scratch, namespace, example)),
             Self::Openbgpd => Box::new(Openbgpd::new(scratch, namespace, example)),
             Self::Exabgp => Box::new(Exabgp::new(scratch, namespace, example)),
+            Self::Ferrolb => Box::new(Ferrolb::new(scratch, namespace, example)),
         }
     }
 }
@@ -264,7 +281,7 @@ impl Kind {
             Self::Bird => bird::table_by(ask),
             Self::Gobgp => gobgp::table_by(ask),
             Self::Openbgpd => openbgpd::table_by(ask),
-            Self::Exabgp => bail!("ExaBGP keeps no table to be asked for"),
+            Self::Exabgp | Self::Ferrolb => bail!("{self:?} keeps no table to be asked for"),
         }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of, version_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, run};
+use crate::topology::MD5_PASSWORD;
 use crate::wait::until;
 
 /// It changes its root to this folder and has its socket there: each instance gets its own, mounted over it.
@@ -155,6 +156,13 @@ impl Router for Openbgpd<'_> {
     fn refresh(&self, peer: IpAddr) -> Result<()> {
         self.bgpctl(&["neighbor", &peer.to_string(), "refresh"])
             .map(drop)
+    }
+
+    fn change_password(&self, password: &str) -> Result<()> {
+        let file = self.scratch.file("openbgpd.conf");
+        let text = fs::read_to_string(&file)?.replace(MD5_PASSWORD, password);
+        fs::write(&file, text)?;
+        self.bgpctl(&["reload"]).map(drop)
     }
 
     fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {

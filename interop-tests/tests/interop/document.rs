@@ -94,8 +94,11 @@ fn read(text: &str) -> Vec<Column> {
         .collect();
     for row in rows.skip(1) {
         for (column, cell) in columns.iter_mut().zip(row.iter().skip(1)) {
-            let lacks = (cell != "yes").then(String::new);
-            column.cells.insert(row[0].clone(), lacks);
+            // A row that was not there when this router ran stays unknown.
+            if cell != "?" {
+                let lacks = (cell != "yes").then(String::new);
+                column.cells.insert(row[0].clone(), lacks);
+            }
         }
     }
     // "- BIRD 2.0.12, row: reason"

@@ -20,6 +20,7 @@ const ROUTE_TARGET: &[(&str, &str)] = &[
     ("GoBGP", r#""value":"64700:7""#),
     ("OpenBGPD", "rt 64700:7"),
     ("ExaBGP", "target:64700:7"),
+    ("ferrolb", "rt:64700:7"),
 ];
 
 /// The words of this cell's router.

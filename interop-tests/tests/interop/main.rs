@@ -28,6 +28,8 @@ use crate::rows::{GROUPS, Row};
 const UP: Duration = Duration::from_secs(25);
 /// What needs no timer is done within this, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(4);
+/// Of each kind of difference so many are named.
+const SHOWN: usize = 5;
 /// The nodes' hold time.
 const HOLD_TIME: Duration = Duration::from_secs(3);
 
@@ -99,10 +101,10 @@ impl<'lab> Cell<'lab> {
             return Ok(());
         }
         let mut difference = String::new();
-        for route in expected.difference(&held) {
+        for route in expected.difference(&held).take(SHOWN) {
             write!(difference, " [missing {route}]")?;
         }
-        for route in held.difference(expected) {
+        for route in held.difference(expected).take(SHOWN) {
             write!(difference, " [unexpected {route}]")?;
         }
         bail!("{} routes,{difference}", held.len())
@@ -258,4 +260,9 @@ fn openbgpd() {
 #[test]
 fn exabgp() {
     column(Kind::Exabgp);
+}
+
+#[test]
+fn ferrolb_itself() {
+    column(Kind::Ferrolb);
 }

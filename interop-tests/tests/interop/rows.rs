@@ -105,17 +105,33 @@ pub(crate) const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        example: "md5",
+        rows: &[row(
+            "2385 MD5, both sides change the password: routes again within seconds",
+            sessions::changed_password,
+        )
+        .unless(&[
+            (Kind::Gobgp, "its configuration names the password once per node; not tried"),
+            (Kind::Exabgp, "not tried"),
+        ])],
+    },
+    Group {
         example: "active",
         rows: &[
-            row("4271 they dial, we wait", sessions::passive),
-            row("4271 §6.8 both dial", sessions::both),
+            row("4271 they dial, we wait", sessions::passive).unless(NO_DIALLING),
+            row("4271 §6.8 both dial", sessions::both).unless(NO_DIALLING),
+            row(
+                "4271 they dial, whoever they are: dynamic neighbours of ours",
+                sessions::dynamic,
+            )
+            .unless(NO_DIALLING),
             row("2918 route refresh asked by them", sessions::refresh)
-                .unless(&[(Kind::Gobgp, "it has no command that sends one")]),
+                .unless(&[(Kind::Gobgp, "it has no command that sends one"), (Kind::Ferrolb, "it keeps nothing and never asks again")]),
             row(
                 "9003 their shutdown text is in our log",
                 sessions::their_text,
             )
-            .unless(&[(Kind::Exabgp, "it has no text to send")]),
+            .unless(&[(Kind::Exabgp, "it has no text to send"), (Kind::Ferrolb, OUR_OWN)]),
         ],
     },
     Group {
@@ -137,14 +153,14 @@ pub(crate) const GROUPS: &[Group] = &[
         example: "all-capabilities",
         rows: &[
             row("8654 extended messages", features::extended_messages).unless(&[
-                (Kind::Gobgp, "it has none"),
+                (Kind::Gobgp, "it has none"), (Kind::Ferrolb, OUR_OWN),
                 (Kind::Openbgpd, "it has none"),
             ]),
             row("7313 enhanced route refresh", features::enhanced_refresh).unless(&[
-                (Kind::Gobgp, "it has none"),
+                (Kind::Gobgp, "it has none"), (Kind::Ferrolb, OUR_OWN),
                 (Kind::Exabgp, "the JSON of its events is broken then"),
             ]),
-            row("7911 ADD-PATH offered by them, declined by us", features::add_path),
+            row("7911 ADD-PATH offered by them, declined by us", features::add_path).unless(&[(Kind::Ferrolb, "it has one path per prefix and offers none")]),
         ],
     },
     Group {
@@ -167,7 +183,7 @@ pub(crate) const GROUPS: &[Group] = &[
         example: "two-octet-as",
         rows: &[row("6793 our 32-bit AS towards a router with 16 bits", features::two_octet_as).unless(&[
             (Kind::Frr, "it leaves out all capabilities or none"),
-            (Kind::Gobgp, "no option of it leaves the capability out"),
+            (Kind::Gobgp, "no option of it leaves the capability out"), (Kind::Ferrolb, "no option of it leaves the capability out"),
         ])],
     },
 ];
@@ -176,6 +192,7 @@ const NO_KERNEL: &[(Kind, &str)] = &[
     (Kind::Gobgp, "it gives nothing to the kernel"),
     (Kind::Openbgpd, "it gives nothing to the kernel on Linux"),
     (Kind::Exabgp, "it gives nothing to the kernel"),
+    (Kind::Ferrolb, "it gives nothing to the kernel"),
 ];
 
 const NO_BFD: &[(Kind, &str)] = &[
@@ -184,4 +201,14 @@ const NO_BFD: &[(Kind, &str)] = &[
     (Kind::Exabgp, "it has no BFD"),
 ];
 
-const NO_RESTART: &[(Kind, &str)] = &[(Kind::Exabgp, "it keeps no table")];
+const NO_RESTART: &[(Kind, &str)] = &[
+    (Kind::Exabgp, "it keeps no table"),
+    (
+        Kind::Ferrolb,
+        "it keeps no table: it announces, and helps nobody restart",
+    ),
+];
+
+const OUR_OWN: &str = "the crate's own tests join two of us (bgp/tests)";
+
+const NO_DIALLING: &[(Kind, &str)] = &[(Kind::Ferrolb, OUR_OWN)];

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use ferrolb_interop_tests::announce::Announcer;
 use ferrolb_interop_tests::process::signal_pid;
 use ferrolb_interop_tests::router::{RouteEntry, await_kernel};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, NODE_ASN, TOR_IPV6};
@@ -39,10 +40,12 @@ pub(crate) fn ebgp(cell: &Cell<'_>) -> Result<()> {
 }
 
 pub(crate) fn ipv6(cell: &Cell<'_>) -> Result<()> {
-    let _announcer = cell.announcer().with("--peer", TOR_IPV6).start()?;
+    // IPv4 over IPv6 is another row.
+    let [_, v6] = cell.prefixes();
+    let announcer = Announcer::new(cell.scratch, cell.node()).with("--prefix", v6);
+    let _announcer = announcer.with("--peer", TOR_IPV6).start()?;
     let mut routes = cell.routes()?;
-    // IPv4 over IPv6 takes RFC 8950, or a next hop that is given.
-    routes.retain(|route| route.next_hop.is_ipv6());
+    routes.retain(|route| route.prefix == v6);
     cell.await_routes(&routes, UP)
 }
 
@@ -142,10 +145,43 @@ pub(crate) fn wrong_password(cell: &Cell<'_>) -> Result<()> {
     })
 }
 
+/// Some routers end the session for that; between two of us it goes on.
+pub(crate) fn changed_password(cell: &Cell<'_>) -> Result<()> {
+    const NEW: &str = "rack-42-changed";
+    let file = cell.scratch.file("changing.password");
+    fs::write(&file, MD5_PASSWORD)?;
+    let announcer = cell.run(&cell.dialler().with("--password-file", file.display()))?;
+    let before = cell.router.sessions()?;
+    fs::write(&file, NEW)?;
+    signal_pid("HUP", announcer.pid())?;
+    cell.router.change_password(NEW)?;
+    // Longer than the hold time: whoever had kept the old password would have lost the session.
+    std::thread::sleep(HOLD_TIME * 2);
+    cell.await_routes(&cell.routes()?, UP)?;
+    if cell.router.name() == "ferrolb" {
+        let after = cell.router.sessions()?;
+        ensure!(after == before, "{after:?} after {before:?}");
+    }
+    Ok(())
+}
+
 pub(crate) fn passive(cell: &Cell<'_>) -> Result<()> {
     let listen = format!("{}:179", cell.node().ipv4);
     cell.run(&cell.dialler().flag("--passive").with("--listen", listen))
         .map(drop)
+}
+
+/// They dial, and we know but the network they come from and that their AS is another one.
+pub(crate) fn dynamic(cell: &Cell<'_>) -> Result<()> {
+    let listen = format!("{}:179", cell.node().ipv4);
+    let announcer = cell
+        .announcer()
+        .with("--peer", "10.99.0.0/24")
+        .peer_asn("external");
+    let mut announcer = cell.run(&announcer.with("--listen", listen))?;
+    signal_pid("INT", announcer.pid())?;
+    announcer.wait_exit(AT_ONCE)?;
+    cell.await_routes(&BTreeSet::new(), AT_ONCE)
 }
 
 /// Whoever wins, one session comes up and stays.
@@ -176,6 +212,8 @@ pub(crate) fn refresh(cell: &Cell<'_>) -> Result<()> {
 
 /// As many /32 as the examples' filters let through, and /128 for the rest.
 pub(crate) fn ten_thousand(cell: &Cell<'_>) -> Result<()> {
+    // GoBGP takes many seconds to print them.
+    const SLOW: Duration = Duration::from_secs(90);
     let v4 = ["192.0.2", "198.51.100", "203.0.113"]
         .into_iter()
         .flat_map(|net| (0..=255).map(move |host| format!("{net}.{host}/32")));
@@ -196,8 +234,8 @@ pub(crate) fn ten_thousand(cell: &Cell<'_>) -> Result<()> {
         };
         expected.insert(RouteEntry::new(prefix, &next_hop)?);
     }
-    cell.await_routes(&expected, UP)?;
+    cell.await_routes(&expected, SLOW)?;
     signal_pid("INT", announcer.pid())?;
     announcer.wait_exit(AT_ONCE)?;
-    cell.await_routes(&BTreeSet::new(), UP)
+    cell.await_routes(&BTreeSet::new(), SLOW)
 }
