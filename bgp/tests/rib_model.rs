@@ -57,6 +57,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Nothing that changes the table for those who stay.
+fn coming_and_going() -> impl Strategy<Value = Step> {
+    let peer = any::<Index>;
+    let poll = |peer| Step::Poll { peer, max: 300 };
+    prop_oneof![
+        4 => peer().prop_map(Step::Up),
+        1 => peer().prop_map(Step::Down),
+        3 => peer().prop_map(Step::Remove),
+        1 => peer().prop_map(|peer| Step::Refresh(peer, Family::IPV4_UNICAST)),
+        12 => peer().prop_map(poll),
+    ]
+}
+
 /// Short messages, so that a few prefixes are many.
 fn encoding(peer: usize) -> SessionEncoding {
     let both = SessionEncoding {
@@ -177,6 +190,8 @@ struct Model {
     uncommitted: BTreeSet<IpNet>,
     sessions: BTreeMap<usize, Session>,
     open: bool,
+    /// All peers have the same encoding, and share as much as can be.
+    alike: bool,
 }
 
 impl Model {
@@ -262,9 +277,10 @@ impl Model {
     }
 
     fn up(&mut self, peer: usize) {
-        self.rib.session_up(PEERS[peer], encoding(peer));
+        let encoding = encoding(if self.alike { 0 } else { peer });
+        self.rib.session_up(PEERS[peer], encoding.clone());
         let session = Session {
-            encoding: encoding(peer),
+            encoding,
             holds: BTreeMap::new(),
             owed: BTreeSet::new(),
             again: BTreeMap::new(),
@@ -426,5 +442,33 @@ proptest! {
             }
             model.drain();
         }
+    }
+
+    /// Peers that share all that is encoded come and go while the table rests: what is kept of it
+    /// must not reach whom it isn't for.
+    #[test]
+    fn peers_alike_end_up_with_what_is_desired(
+        rounds in prop::collection::vec(
+            (prop::collection::vec(step(), 1..20), prop::collection::vec(coming_and_going(), 1..40)),
+            1..8,
+        ),
+    ) {
+        let mut model = Model {
+            alike: true,
+            ..Model::default()
+        };
+        model.run(Step::OpenGate);
+        for (changes, steps) in rounds {
+            for step in changes {
+                if matches!(step, Step::Set { .. } | Step::SetForAll { .. }) {
+                    model.run(step);
+                }
+            }
+            model.commit();
+            for step in steps {
+                model.run(step);
+            }
+        }
+        model.drain();
     }
 }

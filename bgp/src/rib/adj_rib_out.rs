@@ -125,6 +125,8 @@ impl AdjRibOut {
     pub fn remove_peer(&mut self, peer: PeerIndex) {
         self.session_down(peer);
         self.table.forget_desired(peer);
+        // Even without a session it may be among those a chunk was found to be good for.
+        self.chunks.forget(peer);
     }
 
     /// A session reached Established: the peer holds nothing and is to be told everything.

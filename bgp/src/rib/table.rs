@@ -261,7 +261,6 @@ impl Table {
         }
     }
 
-    /// Says whether `peer` had a route before.
     /// Sets that what is desired for `other` is desired for `peer`, which has no session: whoever
     /// has one sees no change.
     pub(super) fn copy_desired(&mut self, other: PeerIndex, peer: PeerIndex) {
@@ -274,6 +273,7 @@ impl Table {
         }
     }
 
+    /// Says whether `peer` had a route before.
     fn desire(&mut self, slot: Slot, peer: PeerIndex, route: Option<Id>) -> bool {
         let entry = &mut self.entries[slot.0 as usize];
         let (desired, had) = self

@@ -124,6 +124,27 @@ fn removing_a_peer_leaves_nothing_of_it() {
 }
 
 #[test]
+fn what_was_encoded_for_others_is_not_for_who_gets_the_place_of_a_peer_without_session() {
+    let [one, other, idle] = [PeerIndex(0), PeerIndex(1), PeerIndex(2)];
+    let mut rib = AdjRibOut::new();
+    rib.open_gate();
+    for peer in [one, other, idle] {
+        rib.set(peer, prefix(0), route(0));
+    }
+    rib.commit();
+    for peer in [one, other] {
+        rib.session_up(peer, encoding());
+    }
+    for peer in [one, other] {
+        assert_eq!(drain(&mut rib, peer), 2, "the route, End-of-RIB");
+    }
+    rib.remove_peer(idle);
+    rib.session_up(idle, encoding());
+    assert_eq!(drain(&mut rib, idle), 1, "End-of-RIB");
+    assert_eq!(rib.counters(idle).prefixes, 0);
+}
+
+#[test]
 fn chunks_are_bounded() {
     // Attributes that leave room for 25 prefixes: 400 messages, 1.6 MB in each encoding.
     let communities = (0..980).map(Community).collect();
