@@ -285,5 +285,9 @@ fn without_bfd_to_be_had_the_peer_asks_again() {
     assert!(host.events.iter().any(down));
     host.now += host.retry();
     host.input(Input::Timeout);
-    assert_eq!(host.asked, ["set", "set"]);
+    assert_eq!(
+        host.asked,
+        ["set", "remove", "set"],
+        "nothing is left behind"
+    );
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferrolb_bgp::config::{PeerConfig, Remote, RemoteAsn, Secret};
-use ferrolb_bgp::fsm::{ConnectionId, Event, Input, JournalEvent, PeerStatus, State};
+use ferrolb_bgp::fsm::{ConnectionId, Event, Input, JournalEvent, Output, PeerStatus, State};
 use ferrolb_bgp::wire::Message;
 use pair::{World, net, peer, route, routes, seconds};
 
@@ -285,6 +285,141 @@ fn the_younger_of_two_peers_with_the_same_remote_and_source_is_refused_by_name()
     assert_eq!(state(&world, "a-younger"), Some(State::Idle));
     world.input(0, Input::RemovePeer("z-elder".to_owned()));
     assert_ne!(state(&world, "a-younger"), Some(State::Idle));
+}
+
+#[test]
+fn peers_at_one_address_have_the_options_of_its_connections_in_common() {
+    let with = |name: &str, ttl: Option<u8>, interface: Option<&str>| {
+        let mut config = peer(name, "10.0.0.9", 65001, 65009);
+        let source = if name == "a" { "10.0.0.1" } else { "10.0.0.2" };
+        config.transport.source_address = Some(source.parse().unwrap());
+        config.transport.ttl_security = ttl;
+        config.transport.source_interface = interface.map(ToOwned::to_owned);
+        Input::SetPeer(config)
+    };
+    let mut world = World::new();
+    world.host("10.0.0.1", false);
+    world.input(0, with("a", Some(1), Some("eth1")));
+    for (ttl, interface, what) in [
+        (None, Some("eth1"), "another TTL security"),
+        (Some(2), Some("eth1"), "another TTL security"),
+        (Some(1), None, "another source interface"),
+    ] {
+        world.input(0, with("b", ttl, interface));
+        let refused = status(&world, "b").unwrap();
+        assert_eq!(refused.state, State::Idle);
+        let text = refused.last_error.unwrap().cause.text;
+        assert!(text.contains("peer a has the same address"), "{text}");
+        assert!(text.contains(what), "{text}");
+    }
+    world.input(0, with("b", Some(1), Some("eth1")));
+    assert_ne!(state(&world, "b"), Some(State::Idle));
+    assert_ne!(state(&world, "a"), Some(State::Idle));
+}
+
+#[test]
+fn a_network_with_a_password_has_no_peer_without_one_in_it() {
+    let password = || Some(Secret::new("one"));
+    let inside = |name: &str, address: &str, password| {
+        let mut config = peer(name, address, 65001, 65009);
+        config.transport.password = password;
+        Input::SetPeer(config)
+    };
+    let mut world = World::new();
+    world.host("10.0.0.1", false);
+    let mut rack = template("10.0.0.0/24");
+    rack.transport.password = password();
+    world.input(0, Input::SetPeer(rack.clone()));
+    for (name, address) in [("a", "10.0.0.8"), ("b", "10.0.0.9")] {
+        world.input(0, inside(name, address, None));
+        let refused = status(&world, name).unwrap();
+        assert_eq!(refused.state, State::Idle);
+        let text = refused.last_error.unwrap().cause.text;
+        assert!(
+            text.contains("peer rack has a password and its network 10.0.0.0/24 contains"),
+            "{text}"
+        );
+    }
+    // Outside of it, or with a password, it runs.
+    world.input(0, inside("c", "10.0.1.9", None));
+    assert_ne!(state(&world, "c"), Some(State::Idle));
+    world.input(0, inside("d", "10.0.0.7", Some(Secret::new("two"))));
+    assert_ne!(state(&world, "d"), Some(State::Idle));
+    // Without the password of the network both run; and then it is the network that is refused.
+    world.input(0, Input::SetPeer(template("10.0.0.0/24")));
+    assert_ne!(state(&world, "a"), Some(State::Idle));
+    assert_ne!(state(&world, "b"), Some(State::Idle));
+    world.input(0, Input::SetPeer(rack));
+    assert_eq!(state(&world, "rack"), Some(State::Idle));
+    assert_ne!(state(&world, "a"), Some(State::Idle));
+    for name in ["a", "b"] {
+        world.input(0, Input::RemovePeer(name.to_owned()));
+    }
+    assert_ne!(state(&world, "rack"), Some(State::Idle));
+}
+
+/// How many of these connections, which are turned away, hear why; the others are closed at once.
+fn turned_away(world: &mut World, connections: std::ops::Range<u64>, remote: &str) -> usize {
+    let now = world.now();
+    let told = connections.filter(|number| {
+        let connection = ConnectionId::Accepted(*number);
+        let input = Input::Accepted {
+            connection,
+            local: "10.0.0.1:179".parse().unwrap(),
+            remote: SocketAddr::new(remote.parse().unwrap(), 50000),
+        };
+        let speaker = &mut world.hosts[0].speaker;
+        speaker.handle(now, input);
+        let outputs: Vec<_> = std::iter::from_fn(|| speaker.poll_output()).collect();
+        let finishes = |output: &Output| matches!(output, Output::Finish { .. });
+        let closes =
+            |output: &Output| matches!(output, Output::Close { connection: c } if *c == connection);
+        let told = outputs.iter().any(finishes);
+        assert_ne!(told, outputs.iter().any(closes), "one or the other");
+        assert_eq!(told, speaker.poll_transmit(now, connection, 4096).is_some());
+        told
+    });
+    told.count()
+}
+
+#[test]
+fn only_so_many_hear_why_they_are_turned_away() {
+    let mut world = rack(0);
+    let reason = "no key".to_owned();
+    let peer = "rack".to_owned();
+    world.input(0, Input::PeerUnusable { peer, reason });
+    assert_eq!(turned_away(&mut world, 0..10, "10.0.0.1"), 4);
+    let others = (10..110).map(|n| turned_away(&mut world, n..n + 1, &format!("10.0.0.{n}")));
+    assert_eq!(others.sum::<usize>(), 60, "64 in all");
+    // Once they are gone, others may hear it.
+    world.run(seconds(3));
+    assert_eq!(turned_away(&mut world, 110..120, "10.0.0.1"), 4);
+}
+
+#[test]
+fn a_peer_that_opens_connection_after_connection_hears_of_few_of_them() {
+    let mut world = World::new();
+    world.host("10.0.0.1", false);
+    let mut config = peer("a", "10.0.0.9", 65001, 65009);
+    config.transport.passive = true;
+    world.input(0, Input::SetPeer(config));
+    let now = world.now();
+    let speaker = &mut world.hosts[0].speaker;
+    let mut finished = 0;
+    for number in 0..10 {
+        let input = Input::Accepted {
+            connection: ConnectionId::Accepted(number),
+            local: "10.0.0.1:179".parse().unwrap(),
+            remote: "10.0.0.9:50000".parse().unwrap(),
+        };
+        speaker.handle(now, input);
+        let outputs = std::iter::from_fn(|| speaker.poll_output());
+        finished += outputs
+            .filter(|output| matches!(output, Output::Finish { .. }))
+            .count();
+    }
+    assert_eq!(finished, 4);
+    assert_eq!(status(&world, "a").unwrap().sent.notification, 4);
 }
 
 #[test]

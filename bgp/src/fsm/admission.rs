@@ -148,13 +148,13 @@ impl Speaker {
             RejectReason::Idle => Some(subcode::cease::CONNECTION_REJECTED),
             RejectReason::TooMany => Some(subcode::cease::OUT_OF_RESOURCES),
         };
-        match cease {
+        let Ends { remote, .. } = ends.canonical();
+        match cease.map(Notification::cease) {
             None => shared.close(connection),
             Some(cease) => {
-                shared.finish(now, connection, [].into(), &Notification::cease(cease));
+                shared.dismiss(now, connection, remote.ip(), [].into(), &cease);
             }
         }
-        let Ends { remote, .. } = ends.canonical();
         shared.emit(Event::Rejected { remote, reason });
     }
 }

@@ -57,36 +57,42 @@ impl Speaker {
         self.try_again_at(now, remote);
     }
 
-    /// A change at an address may have ended what kept another peer there from running.
+    /// A change at an address may have ended what kept other peers there from running.
     fn try_again_at(&mut self, now: Instant, remote: IpNet) {
-        let mut waiting = self.peers.values().filter(|peer| {
-            !peer.runs() && peer.is_in(remote) && self.conflict(&peer.config).is_none()
-        });
         // One at a time: each that runs may be in the way of the next.
-        if let Some(config) = waiting.next().map(|peer| peer.config.clone()) {
+        while let Some(config) = self.waiting_at(remote) {
             self.set_peer(now, config);
         }
     }
 
+    /// A peer that doesn't run, though nothing is in its way.
+    fn waiting_at(&self, remote: IpNet) -> Option<PeerConfig> {
+        let mut waiting = self.configured_at(remote).filter(|peer| !peer.runs());
+        let free = waiting.find(|peer| self.conflict(&peer.config).is_none());
+        free.map(|peer| peer.config.clone())
+    }
+
+    /// The peers at this address or in this network, and the networks around it.
+    fn configured_at(&self, remote: IpNet) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(move |peer| {
+            let network = peer.config.remote.network();
+            let meet = network.contains(&remote) || remote.contains(&network);
+            peer.template.is_none() && meet
+        })
+    }
+
     /// Why the peer can't run beside those that run already.
     fn conflict(&self, config: &PeerConfig) -> Option<String> {
-        let remote = config.remote.network();
         let mut others = self
-            .peers
-            .values()
-            .filter(|peer| peer.runs() && peer.config.name != config.name && peer.is_in(remote))
+            .configured_at(config.remote.network())
+            .filter(|peer| peer.runs() && peer.config.name != config.name)
             .map(|peer| &peer.config);
         others.find_map(|other| {
-            let name = &other.name;
-            if same_session(config, other) {
-                return Some(format!(
-                    "peer {name} has the same address and the same source address; give each a \
-                     source address of its own, or remove one"
-                ));
+            if config.remote.network() == other.remote.network() {
+                conflict_at_one_address(config, other)
+            } else {
+                conflict_of_networks(config, other)
             }
-            // The kernel knows one MD5 key per address.
-            (other.transport.password != config.transport.password)
-                .then(|| format!("peer {name} has the same address but another password"))
         })
     }
 
@@ -152,6 +158,54 @@ impl Speaker {
         }
         self.shared.rib.commit();
     }
+}
+
+/// Why the two can't both run, if they have the same address.
+fn conflict_at_one_address(config: &PeerConfig, other: &PeerConfig) -> Option<String> {
+    let name = &other.name;
+    if same_session(config, other) {
+        return Some(format!(
+            "peer {name} has the same address and the same source address; give each a source \
+             address of its own, or remove one"
+        ));
+    }
+    // The kernel knows one MD5 key per address; and which of the two dials us is known only after
+    // the connection's options are set.
+    let (ours, theirs) = (&config.transport, &other.transport);
+    let differs = if ours.password != theirs.password {
+        "password"
+    } else if ours.ttl_security != theirs.ttl_security {
+        "TTL security"
+    } else if ours.source_interface != theirs.source_interface {
+        "source interface"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "peer {name} has the same address but another {differs}; give both the same, or remove one"
+    ))
+}
+
+/// Why the two can't both run, if one's network has the other in it: the kernel demands the
+/// network's MD5 key of everybody in there who has none of their own.
+fn conflict_of_networks(config: &PeerConfig, other: &PeerConfig) -> Option<String> {
+    let inside = other.remote.network().contains(&config.remote.network());
+    let (inner, outer) = if inside {
+        (config, other)
+    } else {
+        (other, config)
+    };
+    if inner.transport.password.is_some() || outer.transport.password.is_none() {
+        return None;
+    }
+    Some(format!(
+        "peer {} has a password and its network {} contains {}, which has none here (peer {}): give \
+         that one a password too, or keep it out of the network",
+        outer.name,
+        outer.remote.network(),
+        inner.remote.network(),
+        inner.name
+    ))
 }
 
 /// Whether the two would be the same session to the router: it tells its neighbours apart by

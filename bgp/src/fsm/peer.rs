@@ -280,8 +280,9 @@ impl Peer {
         if let Some(old) = self.slots.accepted.take() {
             let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
             let notification = Notification::cease(cease);
-            self.sent.notification += 1;
-            shared.finish(now, old.id, old.into_queue(), &notification);
+            let remote = ends.canonical().remote.ip();
+            let told = shared.dismiss(now, old.id, remote, old.into_queue(), &notification);
+            self.sent.notification += u64::from(told);
         }
         if let Dial::Active { .. } = self.dial {
             self.dial = Dial::Rest;

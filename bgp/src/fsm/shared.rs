@@ -1,7 +1,7 @@
 //! What all peers of a speaker have in common, and what each of them writes its outputs to.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,11 +16,17 @@ use crate::wire::Notification;
 /// How long a NOTIFICATION may take to reach the peer before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Connections turned away that get to know why at the same time: from one address, and in all.
+const DISMISSED_PER_ADDRESS: usize = 4;
+const DISMISSED_MAX: usize = 64;
+
 /// A connection that has nothing left but its last words.
 #[derive(Debug)]
 struct Closing {
     queue: VecDeque<Bytes>,
     deadline: Instant,
+    /// Where it came from, if it never was a peer's in earnest.
+    dismissed: Option<IpAddr>,
 }
 
 /// The end of the whole speaker.
@@ -104,6 +110,32 @@ impl Shared {
         self.finish_silently(now, connection, queue);
     }
 
+    /// Ends a connection that isn't wanted: so that the peer gets to know why, unless there are many
+    /// of them, which would pile up. Says whether it gets to know.
+    pub(super) fn dismiss(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        remote: IpAddr,
+        queue: VecDeque<Bytes>,
+        notification: &Notification,
+    ) -> bool {
+        let dismissed = || {
+            let closing = self.closing.values();
+            closing.filter_map(|closing| closing.dismissed)
+        };
+        let here = dismissed().filter(|address| *address == remote).count();
+        if here >= DISMISSED_PER_ADDRESS || dismissed().count() >= DISMISSED_MAX {
+            self.close(connection);
+            return false;
+        }
+        self.finish(now, connection, queue, notification);
+        if let Some(closing) = self.closing.get_mut(&connection) {
+            closing.dismissed = Some(remote);
+        }
+        true
+    }
+
     /// Ends a connection without a word, but not before everything sent has arrived.
     pub(super) fn finish_silently(
         &mut self,
@@ -117,6 +149,7 @@ impl Shared {
             Closing {
                 queue,
                 deadline: now + LINGER,
+                dismissed: None,
             },
         );
         self.outputs.push_back(Output::Finish { connection });

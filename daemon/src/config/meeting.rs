@@ -53,7 +53,7 @@ fn own_address(peer: &Peer, node: &Node) -> Option<String> {
 }
 
 /// Two sessions between the same two ends are one too many: the router tells its neighbours apart by address. And the
-/// kernel knows one MD5 key per address.
+/// kernel knows one MD5 key per address, and an incoming connection's other options depend on where it comes from alone.
 fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     let network = peer.session.remote.network();
     let mut others = accepted
@@ -69,12 +69,19 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
                 other.session.remote
             ));
         }
-        (ours.password != theirs.password).then(|| {
-            format!(
-                "spec.password: {object} has the same peerAddress and another password, or none: give both the same, or let \
-                 nodeSelectors part them"
-            )
-        })
+        let (field, differs) = if ours.password != theirs.password {
+            ("spec.password", "password")
+        } else if ours.ttl_security != theirs.ttl_security {
+            ("spec.ttlSecurity", "ttlSecurity")
+        } else if ours.source_interface != theirs.source_interface {
+            ("spec.sourceInterface", "sourceInterface")
+        } else {
+            return None;
+        };
+        Some(format!(
+            "{field}: {object} has the same peerAddress and another {differs}, or none: give both the same, or let \
+             nodeSelectors part them"
+        ))
     })
 }
 

@@ -182,8 +182,8 @@ impl Peer {
 
     /// Without what its configuration demands a peer doesn't run; later it may be to be had.
     fn bfd_failed(&mut self, now: Instant, reason: &str, shared: &mut Shared) {
-        self.watch.asked = None;
-        self.watch.status = None;
+        // What was to be had before may still run there.
+        self.unwatch(shared);
         self.stop_dialling(shared);
         let cause = Cause::Unusable {
             reason: format!("no BFD: {reason}"),

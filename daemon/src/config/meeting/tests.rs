@@ -69,6 +69,19 @@ fn a_router_that_dials_comes_from_any_port_and_its_address_has_one_password() {
 }
 
 #[test]
+fn an_address_has_one_ttl_security_and_one_interface() {
+    let first = || peer("a", "1", "10.0.0.1:179");
+    let mut other = peer("b", "2", "10.0.0.1:179");
+    other.session.transport.source_address = "10.0.0.12".parse().ok();
+    assert!(names([first(), other.clone()]).is_empty());
+    let mut guarded = other.clone();
+    guarded.session.transport.ttl_security = Some(1);
+    assert_eq!(names([first(), guarded]), ["b"]);
+    other.session.transport.source_interface = Some("eth1".to_owned());
+    assert_eq!(names([first(), other]), ["b"]);
+}
+
+#[test]
 fn one_that_is_refused_pushes_no_other_aside() {
     let first = peer("a", "1", "10.0.0.1:179");
     let second = peer("b", "2", "10.0.0.1:179");
