@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferrolb_bgp::config::{HoldTime, PeerConfig, Timers};
+use ferrolb_bgp::config::{HoldTime, PeerConfig, Secret, Timers, Transport};
 use ferrolb_bgp::fsm::{
-    Cause, ConnectionId, Event, Input, JournalEvent, Output, PeerStatus, Speaker, SpeakerConfig,
-    State,
+    Cause, ConnectionId, Event, Input, JournalEvent, Md5Drops, Output, PeerStatus, Speaker,
+    SpeakerConfig, State,
 };
 use ferrolb_bgp::wire::{
     Asn, Capability, DecodeContext, ErrorCode, Family, Framer, Message, MessageType, Notification,
@@ -420,4 +420,59 @@ fn a_hold_timer_that_expired_while_we_stood_still_is_not_blamed_on_the_peer() {
         lone.sent();
     }
     assert_eq!(lone.cause().code(), "hold-timer-expired");
+}
+
+#[test]
+fn signatures_that_the_kernel_dropped_while_we_dialled_explain_the_silence() {
+    let fail = |password: Option<&str>, drops: Option<Md5Drops>| {
+        let mut lone = Lone::new(PeerConfig {
+            transport: Transport {
+                password: password.map(Secret::new),
+                ..Transport::default()
+            },
+            ..config()
+        });
+        let connection = lone.connection;
+        if let Some(drops) = drops {
+            lone.input(Input::Md5Dropped { connection, drops });
+        }
+        while lone.status().state == State::Connect {
+            lone.now = lone.speaker.poll_timeout().unwrap();
+            lone.input(Input::Timeout);
+        }
+        (lone.cause().code(), lone.cause().to_string())
+    };
+    let drops = Md5Drops::default();
+    let wrong = Some(Md5Drops { wrong: 3, ..drops });
+    let missing = Some(Md5Drops {
+        missing: 1,
+        ..drops
+    });
+    let unexpected = Some(Md5Drops {
+        unexpected: 2,
+        ..drops
+    });
+    for (password, drops, code, words) in [
+        (
+            Some("a"),
+            wrong,
+            "md5-mismatch",
+            "passwords on both sides differ",
+        ),
+        (
+            Some("a"),
+            missing,
+            "md5-mismatch",
+            "the router has no password",
+        ),
+        (None, unexpected, "md5-mismatch", "none is configured here"),
+        // Somebody else's.
+        (None, wrong, "connect-timeout", "a firewall"),
+        (Some("a"), unexpected, "connect-timeout", "a firewall"),
+        (Some("a"), None, "connect-timeout", "a firewall"),
+    ] {
+        let (got, text) = fail(password, drops);
+        assert_eq!(got, code, "{text}");
+        assert!(text.contains(words), "{text}");
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::io::{IoFailure, State};
+use super::io::{IoFailure, Md5Drops, State};
 use crate::config::RemoteAsn;
 use crate::wire::{Asn, ErrorCode, Notification, subcode};
 
@@ -18,6 +18,8 @@ pub enum Cause {
         error: IoFailure,
         /// Whether TCP MD5 is on: then silence may mean a wrong password.
         md5: bool,
+        /// Segments that the kernel dropped for their signature meanwhile.
+        drops: Md5Drops,
     },
     /// We ended it, with this NOTIFICATION.
     Sent(Notification),
@@ -71,7 +73,8 @@ impl Cause {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::ConnectFailed { error, .. } => match error.kind {
+            Self::ConnectFailed { error, md5, drops } => match error.kind {
+                io::ErrorKind::TimedOut if md5_advice(*md5, *drops).is_some() => "md5-mismatch",
                 io::ErrorKind::ConnectionRefused => "connection-refused",
                 io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no-route",
                 io::ErrorKind::AddrNotAvailable => "source-address-missing",
@@ -128,13 +131,11 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConnectFailed { error, md5 } => {
-                write!(
-                    f,
-                    "can't connect: {}{}",
-                    error.text,
-                    connect_advice(error.kind, *md5)
-                )
+            Self::ConnectFailed { error, md5, drops } => {
+                let advice = md5_advice(*md5, *drops)
+                    .filter(|_| error.kind == io::ErrorKind::TimedOut)
+                    .unwrap_or_else(|| connect_advice(error.kind, *md5));
+                write!(f, "can't connect: {}{advice}", error.text)
             }
             Self::Sent(notification) => {
                 write!(f, "sent {notification}")?;
@@ -226,6 +227,28 @@ impl fmt::Display for Expected {
             Self(RemoteAsn::External, ours) => write!(f, "any AS but our own {ours}"),
             Self(RemoteAsn::Auto, _) => f.write_str("any AS but 0"),
         }
+    }
+}
+
+/// What dropped segments say about passwords. Without numbers: the same trouble has the same words.
+fn md5_advice(md5: bool, drops: Md5Drops) -> Option<&'static str> {
+    if md5 && drops.wrong > 0 {
+        Some(
+            "; meanwhile segments with a wrong TCP MD5 signature came in: the passwords on both \
+             sides differ",
+        )
+    } else if md5 && drops.missing > 0 {
+        Some(
+            "; meanwhile segments without a TCP MD5 signature came in: the router has no password \
+             for us",
+        )
+    } else if !md5 && drops.unexpected > 0 {
+        Some(
+            "; meanwhile segments with a TCP MD5 signature came in: the router has a password for \
+             us, and none is configured here",
+        )
+    } else {
+        None
     }
 }
 

@@ -84,6 +84,17 @@ impl From<io::Error> for IoFailure {
     }
 }
 
+/// Segments that the kernel dropped for their TCP MD5 signature (RFC 2385 §2), by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Md5Drops {
+    /// There was none, and a password is configured for the sender.
+    pub missing: u64,
+    /// There was one, and no password is configured for the sender.
+    pub unexpected: u64,
+    /// It was made with another password.
+    pub wrong: u64,
+}
+
 /// Changes of what one peer is to be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerRoutes {
@@ -120,6 +131,14 @@ pub enum Input {
         connection: ConnectionId,
         /// Why.
         error: IoFailure,
+    },
+    /// The kernel dropped segments for their TCP MD5 signature since a connection is being dialled.
+    /// They may have been anybody's: it is a hint, used if dialling fails.
+    Md5Dropped {
+        /// The connection.
+        connection: ConnectionId,
+        /// How many, in all since we dial.
+        drops: Md5Drops,
     },
     /// Somebody connected to us.
     Accepted {

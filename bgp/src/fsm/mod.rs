@@ -40,7 +40,8 @@ pub use self::bfd::{BfdNews, BfdStatus, BfdTarget};
 pub use self::cause::Cause;
 pub use self::farewell::Farewell;
 pub use self::io::{
-    ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, RejectReason, State, TcpOptions,
+    ConnectionId, Event, Input, IoFailure, Md5Drops, Output, PeerRoutes, RejectReason, State,
+    TcpOptions,
 };
 pub use self::journal::{JournalEntry, JournalEvent};
 pub use self::negotiate::{Negotiated, RestartAgreement};
@@ -110,6 +111,9 @@ impl Speaker {
                 self.with_owner(connection, |peer, shared| {
                     peer.connect_failed(now, connection, error, shared);
                 });
+            }
+            Input::Md5Dropped { connection, drops } => {
+                self.with_owner(connection, |peer, _| peer.md5_dropped(connection, drops));
             }
             Input::Accepted {
                 connection,

@@ -19,7 +19,7 @@ use self::watch::Watch;
 use super::cause::Cause;
 use super::connection::{Connection, Effect, Ends};
 use super::eligible::ineligible;
-use super::io::{ConnectionId, Event, IoFailure, RejectReason, State};
+use super::io::{ConnectionId, Event, IoFailure, Md5Drops, RejectReason, State};
 use super::journal::JournalEvent;
 use super::record::Record;
 use super::refusal::Refusals;
@@ -79,6 +79,8 @@ pub(super) struct Peer {
     established_count: u64,
     watch: Watch,
     standstill: Standstill,
+    /// Since the latest dial began.
+    md5_drops: Md5Drops,
     /// The speaker ends.
     leaving: Option<Leaving>,
 }
@@ -101,6 +103,7 @@ impl Peer {
             established_count: 0,
             watch: Watch::default(),
             standstill: Standstill::default(),
+            md5_drops: Md5Drops::default(),
             leaving: None,
         }
     }
@@ -108,6 +111,7 @@ impl Peer {
     /// Begins, or begins again after a wait (RFC 4271 §8.2.2, events 1 and 4).
     pub(super) fn start(&mut self, now: Instant, shared: &mut Shared) {
         self.watch(now, shared);
+        self.md5_drops = Md5Drops::default();
         self.dial = match self.config.dials() {
             None => Dial::Active { until: None },
             Some(remote) => Dial::Connect {
@@ -224,6 +228,12 @@ impl Peer {
         self.tell_state(now, shared);
     }
 
+    pub(super) fn md5_dropped(&mut self, id: ConnectionId, drops: Md5Drops) {
+        if matches!(self.dial, Dial::Connect { connection, .. } if connection == id) {
+            self.md5_drops = drops;
+        }
+    }
+
     pub(super) fn connect_failed(
         &mut self,
         now: Instant,
@@ -239,6 +249,7 @@ impl Peer {
         let cause = Cause::ConnectFailed {
             error,
             md5: self.config.transport.password.is_some(),
+            drops: self.md5_drops,
         };
         if self.slots.best().is_some() {
             self.connection_closed(now, id, cause, shared);

@@ -15,6 +15,7 @@ use super::AdvertisedRoute;
 use super::bfd::{self, BfdThread};
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
+use super::md5_drops::Dials;
 use super::socket::{Progress, SetupError, Socket, Written};
 use crate::fsm::{
     ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerDetail, PeerStatus, Speaker,
@@ -62,6 +63,7 @@ pub(super) struct Driver {
     accepted: u64,
     buffer: Vec<u8>,
     bfd: BfdThread,
+    dials: Dials,
     stopped: bool,
 }
 
@@ -84,6 +86,7 @@ impl Driver {
             accepted: 0,
             buffer: vec![0; CHUNK],
             bfd: BfdThread::default(),
+            dials: Dials::default(),
             stopped: false,
         }
     }
@@ -121,7 +124,15 @@ impl Driver {
         for happening in found {
             self.take(happening);
         }
+        // One of the timers may be that of a dial.
+        self.tell_md5_drops();
         self.feed(Input::Timeout);
+    }
+
+    fn tell_md5_drops(&mut self) {
+        for input in self.dials.news() {
+            self.feed(input);
+        }
     }
 
     /// Everything that happened, and whether the timer's time has come.
@@ -235,6 +246,15 @@ impl Driver {
 
     /// One input, full drain; then what came of the outputs, in the same way.
     fn feed(&mut self, input: Input) {
+        match &input {
+            Input::ConnectFailed { connection, .. } => {
+                let connection = *connection;
+                self.tell_md5_drops();
+                self.dials.end(connection);
+            }
+            Input::Connected { connection, .. } => self.dials.end(*connection),
+            _ => {}
+        }
         log::input(&input);
         self.speaker.handle(now(), input);
         self.drain();
@@ -253,7 +273,10 @@ impl Driver {
                 } => {
                     debug!(%peer, address = %remote, "dialling");
                     match Socket::dial(remote, source, &options) {
-                        Ok(socket) => drop(self.sockets.insert(connection, socket)),
+                        Ok(socket) => {
+                            self.dials.begin(connection);
+                            self.sockets.insert(connection, socket);
+                        }
                         Err(SetupError::Io(error)) => {
                             let error = error.into();
                             answers.push(Input::ConnectFailed { connection, error });
@@ -297,7 +320,10 @@ impl Driver {
                         socket.finish();
                     }
                 }
-                Output::Close { connection } => drop(self.sockets.remove(&connection)),
+                Output::Close { connection } => {
+                    self.dials.end(connection);
+                    self.sockets.remove(&connection);
+                }
                 Output::Event(event) => self.tell(event),
                 Output::Stopped => self.stopped = true,
             }

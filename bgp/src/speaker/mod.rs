@@ -7,6 +7,7 @@ mod bfd;
 mod driver;
 mod listener;
 mod log;
+mod md5_drops;
 mod socket;
 mod sockopt;
 
