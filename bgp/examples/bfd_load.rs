@@ -121,10 +121,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     // First all sessions, then the load.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    if options.routes > 0 {
-        announce(&handle, &options);
-    }
     handle.open_gate();
+    announce(&handle, &options);
     let begun = Instant::now();
     let end = tokio::time::sleep(Duration::from_secs(options.seconds));
     tokio::pin!(end);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_bgp::config::{BfdOptions, PeerConfig, Remote, Secret, Transport};
+use ferrolb_bgp::config::{BfdOptions, HoldTime, PeerConfig, Remote, Secret, Timers, Transport};
 use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
@@ -214,6 +214,82 @@ async fn tcp_md5_runs_with_the_right_password_and_never_with_a_wrong_one_or_none
     let mut tables = BTreeMap::new();
     until(&mut heard, &mut tables, |event, _| {
         matches!(event, Event::Established { .. })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_password_changes_live_on_both_sides_and_on_one_side_alone_ends_the_session() {
+    let signed = |config: PeerConfig, password: &str| PeerConfig {
+        timers: Timers {
+            hold_time: HoldTime::from_secs(6).unwrap(),
+            ..config.timers.clone()
+        },
+        transport: Transport {
+            password: Some(Secret::new(password)),
+            ..config.transport.clone()
+        },
+        ..config
+    };
+    let (router, mut heard, address) = router(&[], None);
+    let ours = PeerConfig {
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
+        receive: true,
+        ..PeerConfig::new(
+            "node",
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
+            Asn(65002),
+            Asn(65001),
+        )
+    };
+    router.set_peer(signed(ours.clone(), "first")).unwrap();
+    let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
+    let theirs = node(address, "127.0.0.1", None);
+    handle.set_peer(signed(theirs.clone(), "first")).unwrap();
+    handle.open_gate();
+    wait_for(&handle, State::Established).await;
+    let prefixes = prefixes(200);
+    let mut tables = BTreeMap::new();
+    let told = |count| {
+        move |_: &Event, tables: &BTreeMap<String, BTreeMap<IpNet, Update>>| {
+            tables.get("node").map_or(0, BTreeMap::len) == count
+        }
+    };
+    handle.routes(routes(&prefixes[..100], true));
+    until(&mut heard, &mut tables, told(100)).await;
+
+    router.set_peer(signed(ours.clone(), "second")).unwrap();
+    // What is said in between is lost at first, and said again.
+    handle.routes(routes(&prefixes[100..150], true));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    handle.set_peer(signed(theirs.clone(), "second")).unwrap();
+    handle.routes(routes(&prefixes[150..], true));
+    until(&mut heard, &mut tables, told(200)).await;
+    // Longer than the hold time: both go on hearing each other.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    for speaker in [&router, &handle] {
+        let status = &speaker.snapshot().await[0];
+        assert_eq!(
+            (status.state, status.established_count),
+            (State::Established, 1)
+        );
+    }
+
+    router.set_peer(signed(ours, "third")).unwrap();
+    until(&mut events, &mut tables, |event, _| match event {
+        Event::Down {
+            cause,
+            was_established,
+            ..
+        } => {
+            assert!(was_established);
+            assert!(cause.to_string().contains("TCP MD5 password"), "{cause}");
+            true
+        }
+        _ => false,
     })
     .await;
 }

@@ -194,6 +194,12 @@ impl fmt::Display for Cause {
                     Some(error) => write!(f, "the connection broke: {}", error.text)?,
                 }
                 write!(f, " (state {state})")?;
+                if matches!(error, Some(error) if error.kind == io::ErrorKind::TimedOut) {
+                    f.write_str(
+                        "; the peer no longer confirms what we send: it or the path is dead, or a \
+                         TCP MD5 password was changed on one side only",
+                    )?;
+                }
                 if *state == State::OpenSent {
                     f.write_str(
                         "; it probably doesn't know us as a neighbour: compare address, AS \
@@ -275,7 +281,10 @@ fn sent_advice(notification: &Notification) -> &'static str {
     match (notification.code, notification.subcode) {
         (ErrorCode::OPEN, 3) => "; the peer's router ID is 0.0.0.0, or the same as ours",
         (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
-        (ErrorCode::HOLD_TIMER_EXPIRED, _) => "; nothing was heard from the peer for the hold time",
+        (ErrorCode::HOLD_TIMER_EXPIRED, _) => {
+            "; nothing was heard from the peer for the hold time: it or the path is dead, or a TCP MD5 \
+             password was changed on one side only"
+        }
         (ErrorCode::CEASE, 1) => {
             "; the peer announces more prefixes than it is allowed here: mend that, or raise the limit"
         }
