@@ -139,13 +139,16 @@ fn id_at(ids: &[u32], position: usize) -> u32 {
 
 /// Keeps what `keep` wants of prefixes and of the identifiers that belong to them.
 fn retain<P>(prefixes: &mut Vec<P>, ids: &mut Vec<u32>, mut keep: impl FnMut(&P, u32) -> bool) {
+    if ids.is_empty() {
+        return prefixes.retain(|prefix| keep(prefix, 0));
+    }
     let mut position = 0;
     let mut kept_ids = Vec::with_capacity(ids.len());
     prefixes.retain(|prefix| {
         let id = id_at(ids, position);
         position += 1;
         let keep = keep(prefix, id);
-        if keep && !ids.is_empty() {
+        if keep {
             kept_ids.push(id);
         }
         keep
