@@ -223,7 +223,7 @@ async fn a_password_changes_live_on_both_sides_and_on_one_side_alone_ends_the_se
     let signed = |config: PeerConfig, password: &str| PeerConfig {
         timers: Timers {
             hold_time: HoldTime::from_secs(6).unwrap(),
-            ..config.timers.clone()
+            ..config.timers
         },
         transport: Transport {
             password: Some(Secret::new(password)),
