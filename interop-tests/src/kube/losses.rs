@@ -31,11 +31,13 @@ pub enum Watched {
     GracefulRestart,
     /// By BFD, 100 ms × 3.
     Bfd,
+    /// By BFD, and a router that keeps the routes of who restarts on purpose.
+    Both,
 }
 
 impl Watched {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::HoldTime, Self::GracefulRestart, Self::Bfd];
+    pub const ALL: [Self; 4] = [Self::HoldTime, Self::GracefulRestart, Self::Bfd, Self::Both];
 
     /// In words.
     #[must_use]
@@ -44,6 +46,7 @@ impl Watched {
             Self::HoldTime => "hold time 9 s",
             Self::GracefulRestart => "graceful restart",
             Self::Bfd => "BFD 100 ms × 3",
+            Self::Both => "graceful restart, BFD 100 ms × 3",
         }
     }
 
@@ -53,7 +56,8 @@ impl Watched {
         match self {
             Self::HoldTime => "ebgp",
             Self::GracefulRestart => "graceful-restart",
-            Self::Bfd => "bfd",
+            // Helping those that restart is FRR's default.
+            Self::Bfd | Self::Both => "bfd",
         }
     }
 
@@ -64,6 +68,7 @@ impl Watched {
             Self::HoldTime => "",
             Self::GracefulRestart => ", enableGracefulRestart: true",
             Self::Bfd => ", bfdProfile: fast",
+            Self::Both => ", enableGracefulRestart: true, bfdProfile: fast",
         };
         format!(
             "{{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {{name: tor, namespace: metallb-system}}, spec: \
