@@ -395,6 +395,8 @@ async fn gtsm_takes_a_peer_on_the_link_and_nothing_from_behind_it() {
     };
     let host = |address: &str| Remote::Router(format!("{address}:0").parse().unwrap());
     let (router, _events, address) = router_for(host("127.0.0.1"), gtsm(Some(1)));
+    // It has taken its peer, and so set the option, when it answers.
+    assert_eq!(router.snapshot().await.len(), 1);
     let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
     // Without GTSM at this end segments leave with TTL 64, as if from 191 hops away: not even the
     // SYN is heard.

@@ -53,7 +53,10 @@ fn with_both_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_time(
     scenario("traffic-cut", |scratch| {
         on_a_rack(scratch, Watched::Both, |losses| {
             let report = losses(Disturbance::PlannedRestart)?;
-            ensure!((report.failed, report.broken) == (0, 0), "restart: {report:?}");
+            ensure!(
+                (report.failed, report.broken) == (0, 0),
+                "restart: {report:?}"
+            );
             let report = losses(Disturbance::SilentCut)?;
             ensure!(report.failed > 0, "nothing was cut: {report:?}");
             ensure!(report.failing_ms <= DETECTED_MS, "cut: {report:?}");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Speaker;
+use super::io::Output;
 use super::shared::Stopping;
 
 /// How long saying what is left to say may take.
@@ -48,6 +49,29 @@ impl Speaker {
             for peer in self.peers.values_mut() {
                 peer.leave_now(now, &mut self.shared);
             }
+        }
+    }
+
+    /// The end, once no connection is left. BFD has the last word: heard before the peer has seen
+    /// the session close, AdminDown is taken for a lost path by some (FRR 8.4), and then nothing
+    /// would be kept.
+    pub(super) fn tell_end(&mut self, now: Instant) {
+        if self.stopped || self.shared.stopping.is_none() || !self.shared.silent() {
+            return;
+        }
+        let hushed = match self.hushed_until {
+            Some(hushed) => hushed,
+            None => {
+                let peers = self.peers.values_mut();
+                let hushed = peers.map(|peer| peer.hush(now, &mut self.shared)).max();
+                hushed.unwrap_or(now).min(now + FAREWELL_TIME)
+            }
+        };
+        self.hushed_until = Some(hushed);
+        if hushed <= now {
+            self.stopped = true;
+            self.hushed_until = None;
+            self.shared.outputs.push_back(Output::Stopped);
         }
     }
 }

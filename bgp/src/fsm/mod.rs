@@ -76,6 +76,8 @@ pub struct Speaker {
     peers: BTreeMap<PeerIndex, Peer>,
     names: BTreeMap<String, PeerIndex>,
     shared: Shared,
+    /// When BFD will have said that we leave.
+    hushed_until: Option<Instant>,
     stopped: bool,
 }
 
@@ -87,6 +89,7 @@ impl Speaker {
             peers: BTreeMap::new(),
             names: BTreeMap::new(),
             shared: Shared::new(config),
+            hushed_until: None,
             stopped: false,
         }
     }
@@ -144,7 +147,7 @@ impl Speaker {
             Input::Timeout => self.timeout(now),
             Input::Shutdown { text, farewell } => self.shutdown(now, text, farewell),
         }
-        self.tell_end();
+        self.tell_end(now);
     }
 
     /// The next thing to do or to know.
@@ -158,7 +161,7 @@ impl Speaker {
         self.peers
             .values()
             .map(Peer::deadline)
-            .fold(self.shared.deadline(), earlier)
+            .fold(earlier(self.shared.deadline(), self.hushed_until), earlier)
     }
 
     /// Octets for a connection whose socket can take some: one or several whole messages, at most
@@ -177,7 +180,7 @@ impl Speaker {
                 .get_mut(index)?
                 .transmit(now, connection, max, &mut self.shared)
         });
-        self.tell_end();
+        self.tell_end(now);
         octets
     }
 
@@ -224,13 +227,6 @@ impl Speaker {
         self.forget_dynamic(now);
         self.shared.timeout(now);
         self.end_farewell(now);
-    }
-
-    fn tell_end(&mut self) {
-        if self.shared.stopping.is_some() && !self.stopped && self.shared.silent() {
-            self.stopped = true;
-            self.shared.outputs.push_back(Output::Stopped);
-        }
     }
 }
 

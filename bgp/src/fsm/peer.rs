@@ -393,10 +393,10 @@ impl Peer {
             Dial::Active { until } => until,
             Dial::Connect { deadline, .. } => Some(deadline),
         };
-        self.slots.iter().map(Connection::deadline).fold(
-            earlier(earlier(dial, self.leaves_at()), self.forgotten_at()),
-            earlier,
-        )
+        self.slots
+            .iter()
+            .map(Connection::deadline)
+            .fold(earlier(dial, self.forgotten_at()), earlier)
     }
 
     pub(super) fn transmit(

@@ -15,9 +15,8 @@ use crate::wire::Notification;
 pub(super) enum Leaving {
     /// With a NOTIFICATION, all routes withdrawn before.
     Withdraw,
-    /// Without, so that the peer keeps them. Not before some time: what watches over the path must
-    /// first say that its silence will mean nothing.
-    Preserve { not_before: Option<Instant> },
+    /// Without, so that the peer keeps them.
+    Preserve,
 }
 
 impl Peer {
@@ -33,14 +32,12 @@ impl Peer {
         let established = self.established_connection();
         let keeps = self.slots.best().is_some_and(Connection::peer_keeps_routes);
         self.leaving = Some(match farewell {
-            Farewell::Preserve if keeps => Leaving::Preserve {
-                not_before: Some(self.hush(now, shared)),
-            },
+            Farewell::Preserve if keeps => Leaving::Preserve,
             // It may hold routes of the process before this one, and would drop them on a NOTIFICATION.
             Farewell::Preserve
                 if established.is_none() && self.config.graceful_restart.is_some() =>
             {
-                Leaving::Preserve { not_before: None }
+                Leaving::Preserve
             }
             Farewell::Preserve | Farewell::Withdraw => {
                 shared.rib.withdraw_all(self.index);
@@ -56,17 +53,9 @@ impl Peer {
         self.tell_state(now, shared);
     }
 
-    /// Ends the session if everything is said and nothing has to be waited for.
+    /// Ends the session if everything is said.
     pub(in crate::fsm) fn leave(&mut self, now: Instant, shared: &mut Shared) {
-        let ready = match &mut self.leaving {
-            None => false,
-            Some(Leaving::Withdraw) => true,
-            Some(Leaving::Preserve { not_before }) => {
-                not_before.take_if(|time| *time <= now);
-                not_before.is_none()
-            }
-        };
-        if ready && !shared.rib.pending(self.index) {
+        if self.leaving.is_some() && !shared.rib.pending(self.index) {
             self.leave_now(now, shared);
         }
     }
@@ -78,14 +67,6 @@ impl Peer {
             self.end(now, id, ending, shared);
         }
         self.tell_state(now, shared);
-    }
-
-    /// When [`leave`](Self::leave) is to be tried again.
-    pub(super) fn leaves_at(&self) -> Option<Instant> {
-        match self.leaving {
-            Some(Leaving::Preserve { not_before }) if self.slots.best().is_some() => not_before,
-            _ => None,
-        }
     }
 
     /// A NOTIFICATION after which the peer keeps nothing of us (RFC 8538 §3).
@@ -108,7 +89,7 @@ impl Peer {
     }
 
     fn last_word(&mut self, id: ConnectionId, shared: &Shared) -> Ending {
-        if let Some(Leaving::Preserve { .. }) = self.leaving {
+        if self.leaving == Some(Leaving::Preserve) {
             return Ending::Preserve;
         }
         let general = shared

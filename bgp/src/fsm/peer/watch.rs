@@ -48,9 +48,11 @@ impl Watch {
 
     /// A session ended: how long to wait if it ended for the path's sake once too often.
     pub(super) fn hold_back(&mut self, now: Instant, cause: &Cause) -> Duration {
-        let lost = matches!(cause.notification(), Some((notification, _))
-            if (notification.code, notification.subcode)
-                == (ErrorCode::CEASE, subcode::cease::BFD_DOWN));
+        let lost = cause.notification().is_some_and(|(notification, _)| {
+            let enclosed = notification.enclosed();
+            let said = enclosed.as_ref().unwrap_or(notification);
+            (said.code, said.subcode) == (ErrorCode::CEASE, subcode::cease::BFD_DOWN)
+        });
         if !lost {
             return Duration::ZERO;
         }
@@ -99,8 +101,8 @@ impl Peer {
         }
     }
 
-    /// We leave: BFD says so, and then the session may go without alarm.
-    pub(super) fn hush(&mut self, now: Instant, shared: &mut Shared) -> Instant {
+    /// We leave: BFD says so until then, and may fall silent without alarm.
+    pub(in crate::fsm) fn hush(&mut self, now: Instant, shared: &mut Shared) -> Instant {
         let Some(status) = self.watch.status.filter(|_| self.watch.asked.is_some()) else {
             return now;
         };
@@ -174,9 +176,11 @@ impl Peer {
             .iter()
             .filter(|connection| hit(connection.state()));
         let lost: Vec<_> = lost.map(|connection| connection.id).collect();
-        let notification = Notification::cease(subcode::cease::BFD_DOWN);
         for id in lost {
-            self.end(now, id, Ending::Notify(notification.clone()), shared);
+            // Routes over a lost path are not worth keeping.
+            let notification = Notification::cease(subcode::cease::BFD_DOWN);
+            let notification = self.for_good(id, notification);
+            self.end(now, id, Ending::Notify(notification), shared);
         }
     }
 
@@ -232,7 +236,8 @@ mod tests {
     #[test]
     fn a_path_that_comes_and_goes_is_held_back_longer_and_longer() {
         let mut now = Instant::now();
-        let cause = Cause::Sent(Notification::cease(subcode::cease::BFD_DOWN));
+        let down = Notification::cease(subcode::cease::BFD_DOWN);
+        let cause = Cause::Sent(Notification::hard_reset(&down));
         let other = Cause::Sent(Notification::hold_timer_expired());
         let mut watch = Watch::default();
         let mut waits = Vec::new();
