@@ -75,7 +75,7 @@ impl Agent {
         mut stop: oneshot::Receiver<bool>,
     ) -> Option<Leave> {
         let mut saved = self.saved.take();
-        let has_saved = saved.is_some();
+        let has_saved = saved.as_ref().is_some_and(|saved| !saved.is_empty());
         let mut running = Running::new(self);
         let patience = Instant::now() + PATIENCE;
         let mut handed_over = Instant::now();

@@ -108,6 +108,11 @@ impl Saved {
         }
     }
 
+    /// Whether there is no session in it, and so nothing that could be kept.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// Back to what runs.
     pub fn into_parts(
         self,

@@ -469,8 +469,11 @@ fn one_group_of_peers_will_do() {
     index.apply(absent(Kind::OwnBgpPeer));
     assert!(!index.is_synced(&both) && !index.is_listed(&both));
     index.apply(Change::Reset(Kind::BgpPeer, Vec::new()));
-    assert!(index.is_synced(&both) && index.is_listed(&both));
+    // What was announced before may have come from the other group: an empty list says nothing about that.
+    assert!(index.is_synced(&both) && !index.is_listed(&both));
     assert!(index.problems().is_empty());
+    index.apply(peer("tor", "10.0.0.1", 64512));
+    assert!(index.is_listed(&both));
     // Where both are missing nothing can be said, and one word is told.
     let mut index = Index::default();
     index.apply(absent(Kind::OwnBgpPeer));
@@ -478,6 +481,8 @@ fn one_group_of_peers_will_do() {
     assert!(index.is_synced(&both) && !index.is_listed(&both));
     assert_eq!(index.problems().len(), 1);
     index.apply(Change::Reset(Kind::OwnBgpPeer, Vec::new()));
+    assert!(!index.is_listed(&both));
+    index.apply(own_peer("tor", "10.0.0.1"));
     assert!(index.is_listed(&both) && index.problems().is_empty());
     // Nobody waits for profiles that can't exist.
     index.apply(absent(Kind::BfdProfile));

@@ -134,6 +134,11 @@ impl ConfigObjects {
         }
     }
 
+    /// Whether there are objects of a kind.
+    pub fn has_any(&self, kind: Kind) -> bool {
+        self.raw.keys().any(|key| key.kind == kind)
+    }
+
     /// Objects of a kind can't be read (no CRD, no permission): what is known stays, pools are frozen.
     pub fn set_unreadable(&mut self, kind: Kind, message: String) {
         self.absent.remove(&kind);

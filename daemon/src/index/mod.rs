@@ -93,11 +93,13 @@ impl Index {
         kinds.iter().all(|kind| self.synced.contains(kind))
     }
 
-    /// Whether every one of these kinds was really listed once. One that is absent counts if its twin was listed.
+    /// Whether every one of these kinds was really listed once. One that is absent counts if its twin was listed and is not
+    /// empty: an empty one does not say what became of the objects of a CRD that is gone.
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
         let without = |kind: &Kind| {
             let twin = kind.twin();
-            self.objects.is_absent(*kind) && twin.is_none_or(|twin| self.listed.contains(&twin))
+            self.objects.is_absent(*kind)
+                && twin.is_none_or(|twin| self.listed.contains(&twin) && self.objects.has_any(twin))
         };
         kinds
             .iter()
