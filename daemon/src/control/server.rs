@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +73,7 @@ impl Socket {
         {
             fs::create_dir_all(folder).map_err(failed)?;
         }
+        remove_left_over(path);
         // Under another name first: nobody shall come in before its mode is right.
         let new = path.with_extension(format!("new.{}", std::process::id()));
         let bound = (|| {
@@ -109,6 +110,26 @@ impl Socket {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
+        }
+    }
+}
+
+/// Removes what daemons left that died between making a socket and giving it its name.
+fn remove_left_over(path: &Path) {
+    let prefix = path.with_extension("new.");
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let Ok(entries) = fs::read_dir(folder.unwrap_or(Path::new("."))) else {
+        return;
+    };
+    let prefix = prefix.file_name().unwrap_or_default().as_encoded_bytes();
+    for entry in entries.flatten() {
+        let ours = entry.file_name().as_encoded_bytes().starts_with(prefix);
+        let socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        let path = entry.path();
+        if ours && socket && std::os::unix::net::UnixStream::connect(&path).is_err() {
+            _ = fs::remove_file(path);
         }
     }
 }

@@ -129,3 +129,22 @@ async fn a_socket_of_the_living_is_kept_and_one_of_the_dead_replaced() {
             .contains("/proc/nowhere/ferrolb.sock")
     );
 }
+
+#[tokio::test]
+async fn what_a_dead_daemon_left_goes_with_the_next_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bound = |name: &str| {
+        let path = folder.path().join(name);
+        (
+            std::os::unix::net::UnixListener::bind(&path).expect("a socket"),
+            path,
+        )
+    };
+    let (dead, left_over) = bound("ferrolb.new.4711");
+    drop(dead);
+    let (_living, starting) = bound("ferrolb.new.4712");
+    let (dead, another) = bound("another.new.4711");
+    drop(dead);
+    let _socket = Socket::bind(&folder.path().join("ferrolb.sock")).expect("a socket");
+    assert!(!left_over.exists() && starting.exists() && another.exists());
+}
