@@ -14,7 +14,7 @@ use ferrolb_bgp::fsm::{Farewell, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use tokio::sync::{oneshot, watch};
 
-use super::stop_signal;
+use super::StopSignals;
 use crate::agent::Agent;
 use crate::announcer::Announcer;
 use crate::api::Kind;
@@ -24,7 +24,7 @@ use crate::control::server::{Asked, Socket};
 use crate::drain::Leave;
 use crate::http::{self, Served};
 use crate::index::facts::Node;
-use crate::kube;
+use crate::kube::{self, OwnDaemonSet};
 use crate::report::Report;
 use crate::saved::{Saved, StateDir};
 use crate::session::fallback_router_id;
@@ -81,8 +81,8 @@ pub(super) struct RunArgs {
     /// Where BGP routers may dial in; may be given several times. Without it nothing listens, and sessions are only dialled.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
-    /// The DaemonSet that this process belongs to, in the first configuration namespace: if that is being deleted, the routes
-    /// leave for good.
+    /// The DaemonSet that this process belongs to, in the Pod's own namespace (POD_NAMESPACE; without that, in the first
+    /// configuration namespace): if that is being deleted, the routes leave for good.
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
     daemonset: Option<String>,
     /// What log lines look like. [default: text on a terminal, else json]
@@ -123,11 +123,13 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
         None
     };
     let mut source = source(&args, allocate, announce, &node).await?;
-    let asking = StopQuestions {
+    let signals = StopSignals::listen()?;
+    let daemonset = args.daemonset.clone().map(|name| OwnDaemonSet {
         kubeconfig: args.kubeconfig.clone(),
-        namespace: config_namespaces(&args.config_namespace).swap_remove(0),
-        daemonset: args.daemonset.clone(),
-    };
+        namespace: own_namespace()
+            .unwrap_or_else(|| config_namespaces(&args.config_namespace).swap_remove(0)),
+        name,
+    });
     let state = args.state_dir.map(StateDir::new);
     let engine = announce
         .then(|| engine(&node, args.listen.clone()))
@@ -169,10 +171,10 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
             leave.ok_or_else(|| anyhow::anyhow!("the source of objects has ended"))
         }
         () = engine_ended(engine.as_ref()) => Err(anyhow::anyhow!("the BGP engine has ended by itself")),
-        again = asked_to_stop(&asking, stop_in) => again.map(|()| {
+        () = asked_to_stop(signals, daemonset, stop_in) => {
             tracing::warn!("asked to stop once more: withdrawing everything at once");
-            Leave::Drain(None)
-        }),
+            Ok(Leave::Drain(None))
+        }
     };
     let farewell = async {
         if let Some(engine) = engine {
@@ -186,30 +188,31 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     leave.map(|_| ExitCode::SUCCESS)
 }
 
-/// What is to be asked when the process is to stop.
-struct StopQuestions {
-    kubeconfig: Option<PathBuf>,
-    namespace: String,
-    daemonset: Option<String>,
-}
-
 /// Waits for the wish to stop, passes it on with what there is to know, and waits for a second one.
-async fn asked_to_stop(asking: &StopQuestions, stop: oneshot::Sender<bool>) -> anyhow::Result<()> {
-    stop_signal().await?;
+async fn asked_to_stop(
+    mut signals: StopSignals,
+    daemonset: Option<OwnDaemonSet>,
+    stop: oneshot::Sender<bool>,
+) {
+    let mut found = false;
+    let find = async {
+        if let Some(daemonset) = &daemonset {
+            found = daemonset.await_found().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = signals.next() => {}
+        () = find => {}
+    }
     tracing::info!("asked to stop");
-    let again = stop_signal();
-    let StopQuestions {
-        kubeconfig,
-        namespace,
-        daemonset,
-    } = asking;
-    let gone = match daemonset {
-        Some(name) => kube::daemonset_gone(kubeconfig.as_deref(), namespace, name).await,
+    let gone = match daemonset.filter(|_| found) {
+        Some(daemonset) => daemonset.is_gone().await,
         None => false,
     };
     // The loop may have ended by itself; then this is not awaited any more.
     _ = stop.send(gone);
-    again.await
+    signals.next().await;
 }
 
 /// What peers are told, and what becomes of the routes.
@@ -276,10 +279,13 @@ fn config_namespaces(given: &[String]) -> Vec<String> {
     if !given.is_empty() {
         return given.to_vec();
     }
-    let own = std::env::var("POD_NAMESPACE")
-        .ok()
-        .filter(|namespace| !namespace.is_empty());
-    vec![own.unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
+    vec![own_namespace().unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
+}
+
+/// The Pod's own namespace, if this is a Pod that was told.
+fn own_namespace() -> Option<String> {
+    let own = std::env::var("POD_NAMESPACE").ok();
+    own.filter(|namespace| !namespace.is_empty())
 }
 
 /// Who this process is among candidates for the Lease: readable, and never the same twice.

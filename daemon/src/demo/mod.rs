@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use self::screen::Screen;
 use self::tor::Tor;
-use crate::cli::stop_signal;
+use crate::cli::StopSignals;
 use crate::config::CONFIG_NAMESPACE;
 use crate::plan::plan;
 use crate::source::manifests::Loader;
@@ -42,9 +42,10 @@ const READ: Duration = Duration::from_millis(1800);
 /// Something did not happen that should have; the nodes' logs are shown.
 pub async fn run() -> anyhow::Result<()> {
     let mut demo = Demo::prepare()?;
+    let mut signals = StopSignals::listen()?;
     let told = tokio::select! {
         told = demo.tell() => told,
-        _ = stop_signal() => Err(anyhow::anyhow!("the demo was interrupted")),
+        () = signals.next() => Err(anyhow::anyhow!("the demo was interrupted")),
     };
     let cleaned = demo.clean().await;
     told.and(cleaned)

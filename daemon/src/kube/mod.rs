@@ -30,7 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::candidate::LEASE_NAME;
 pub use self::client::StartError;
-pub use self::daemonset::daemonset_gone;
+pub use self::daemonset::OwnDaemonSet;
 
 use self::candidate::{Candidate, Lead};
 use self::reach::Reach;

@@ -8,8 +8,14 @@ use super::*;
 
 const PATH: &str = "/apis/apps/v1/namespaces/metallb-system/daemonsets/ferrolb-announcer";
 
+#[derive(Clone, Copy)]
+enum Question {
+    Found,
+    Gone,
+}
+
 /// What is made of an API server's answer.
-async fn asked(status: StatusCode, body: Value) -> bool {
+async fn asked(status: StatusCode, body: Value, question: Question) -> bool {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let answer = (
@@ -19,12 +25,12 @@ async fn asked(status: StatusCode, body: Value) -> bool {
     );
     let router = Router::new().route(PATH, get(async move || answer));
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
-    let gone = ask(&address.to_string()).await;
+    let answer = ask(&address.to_string(), question).await;
     server.abort();
-    gone
+    answer
 }
 
-async fn ask(address: &str) -> bool {
+async fn ask(address: &str, question: Question) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let kubeconfig = folder.path().join("config");
     let text = json!({
@@ -34,7 +40,15 @@ async fn ask(address: &str) -> bool {
         "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }]
     });
     std::fs::write(&kubeconfig, text.to_string()).expect("written");
-    daemonset_gone(Some(&kubeconfig), "metallb-system", "ferrolb-announcer").await
+    let daemonset = OwnDaemonSet {
+        kubeconfig: Some(kubeconfig),
+        namespace: "metallb-system".into(),
+        name: "ferrolb-announcer".into(),
+    };
+    match question {
+        Question::Found => daemonset.await_found().await,
+        Question::Gone => daemonset.is_gone().await,
+    }
 }
 
 fn daemonset(metadata: Value) -> Value {
@@ -48,14 +62,36 @@ fn failure(code: u16, reason: &str) -> Value {
 #[tokio::test]
 async fn a_daemonset_is_gone_if_it_is_being_deleted_or_not_found() {
     let there = daemonset(json!({ "name": "ferrolb-announcer" }));
-    assert!(!asked(StatusCode::OK, there).await);
+    assert!(!asked(StatusCode::OK, there, Question::Gone).await);
     let going = json!({ "name": "ferrolb-announcer", "deletionTimestamp": "2026-01-01T00:00:00Z" });
-    assert!(asked(StatusCode::OK, daemonset(going)).await);
-    assert!(asked(StatusCode::NOT_FOUND, failure(404, "NotFound")).await);
+    assert!(asked(StatusCode::OK, daemonset(going), Question::Gone).await);
+    assert!(
+        asked(
+            StatusCode::NOT_FOUND,
+            failure(404, "NotFound"),
+            Question::Gone
+        )
+        .await
+    );
 }
 
 #[tokio::test]
 async fn whoever_is_not_told_expects_to_come_back() {
-    assert!(!asked(StatusCode::FORBIDDEN, failure(403, "Forbidden")).await);
-    assert!(!ask("127.0.0.1:1").await);
+    assert!(
+        !asked(
+            StatusCode::FORBIDDEN,
+            failure(403, "Forbidden"),
+            Question::Gone
+        )
+        .await
+    );
+    assert!(!ask("127.0.0.1:1", Question::Gone).await);
+}
+
+#[tokio::test]
+async fn a_daemonset_that_never_was_there_is_told_from_one_that_is() {
+    let there = daemonset(json!({ "name": "ferrolb-announcer" }));
+    assert!(asked(StatusCode::OK, there, Question::Found).await);
+    let missing = failure(404, "NotFound");
+    assert!(!asked(StatusCode::NOT_FOUND, missing, Question::Found).await);
 }
