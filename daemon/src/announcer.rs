@@ -168,10 +168,38 @@ impl Announcer {
             .filter(|peer| peer.state == State::Established)
             .filter(|peer| leave != Leave::Preserve || !keeps(peer))
             .map(|peer| peer.template.as_ref().unwrap_or(&peer.name).clone());
-        self.stopping = Some(drained.collect());
+        let drained: BTreeSet<String> = drained.collect();
+        self.stopping = Some(drained.clone());
+        if leave == Leave::Preserve {
+            // Whoever comes back and finds no API server announces what was announced before the drain.
+            self.save();
+            self.state = None;
+        }
         if self.handed_over {
             self.hand_over(now, index, &Touched::default());
+        } else {
+            self.leave_restored(now, Going::Process { drained });
         }
+    }
+
+    /// Drains what was restored. Who else announces it can't be told without the API server, and for a process that ends
+    /// nothing is lost by a word in advance.
+    fn leave_restored(&mut self, now: Instant, going: Going) {
+        let routes = self.desired.routes();
+        if routes.is_empty() {
+            return;
+        }
+        tell(&going, self.desired.node());
+        let mut leaving = Leaving {
+            draining: Draining::new(routes),
+            going,
+            elsewhere: routes.keys().map(|(_, prefix)| *prefix).collect(),
+        };
+        let mut changes = self.damping.finish(now);
+        changes.extend(leaving.step(now, &self.desired));
+        self.leaving = Some(leaving);
+        log(&changes);
+        self.send(&changes);
     }
 
     /// Whether nothing is on its way out any more.

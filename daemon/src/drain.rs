@@ -107,24 +107,35 @@ pub fn farewell(facts: StopFacts) -> Leave {
     }
 }
 
-/// Prefixes that other nodes announce, or would, and that are not leaving themselves.
+/// Prefixes that other nodes announce, or would, and that are not leaving themselves. A cordoned node keeps what is not to leave
+/// for a cordon alone.
 pub fn announced_elsewhere(index: &Index, desired: &Desired) -> BTreeSet<IpNet> {
-    let stay = |(name, node): &(&String, &Node)| {
-        *name != desired.node() && Departure::of(Some(node)).is_none()
+    let stays = |(name, node)| {
+        if name == desired.node() {
+            return None;
+        }
+        match Departure::of(Some(node)) {
+            None => Some((name, node, false)),
+            Some(Departure::Cordoned) => Some((name, node, true)),
+            Some(Departure::Deleted | Departure::ShuttingDown | Departure::Excluded) => None,
+        }
     };
-    let others: Vec<(&String, &Node)> = index.nodes().iter().filter(stay).collect();
+    let others: Vec<(&String, &Node, bool)> = index.nodes().iter().filter_map(stays).collect();
     let mut found = BTreeSet::new();
     for (name, decision) in desired.decisions() {
         let Some(service) = index.service(name) else {
             continue;
         };
         let ours: BTreeSet<IpNet> = decision.contributions.iter().map(|c| c.prefix).collect();
-        for (other, node) in &others {
+        for (other, node, cordoned) in &others {
             if ours.is_subset(&found) {
                 break;
             }
             let theirs = decide(index, other, Some(node), service).contributions;
-            found.extend(theirs.into_iter().map(|c| c.prefix));
+            let kept = theirs
+                .into_iter()
+                .filter(|c| !(*cordoned && c.drain.on_cordon));
+            found.extend(kept.map(|c| c.prefix));
         }
     }
     found

@@ -47,7 +47,13 @@ spec:
         write(folder.path(), "rest", REST);
         write(folder.path(), "node-a", &node("node-a", "", ""));
         write(folder.path(), "node-b", &node("node-b", "", ""));
-        let daemon = Daemon::start(&manifests, &folder.path().join("ferrolb.sock"));
+        let state = folder.path().join("state");
+        fs::create_dir(&state).expect("a folder");
+        let daemon = Daemon::start_with(
+            &manifests,
+            &folder.path().join("ferrolb.sock"),
+            &["--state-dir".as_ref(), state.as_os_str()],
+        );
         Self {
             folder,
             router,
@@ -246,4 +252,44 @@ async fn what_has_left_stays_away_when_the_process_stops() {
         scene.next().await,
         "shut down: ferrolb leaves: its Node is excluded from load balancers"
     );
+}
+
+#[tokio::test]
+async fn a_cordoned_node_takes_over_from_one_that_is_excluded() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 99), false);
+    assert_eq!(scene.next().await, "announced");
+    scene.write("node-b", &node("node-b", "", "unschedulable: true"));
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+}
+
+#[tokio::test]
+async fn a_cordoned_node_that_leaves_for_that_takes_over_from_nobody() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 101), false);
+    let annotated = REST.replace(
+        "metadata: {name: web, namespace: default}",
+        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"1s,on-cordon\"}}",
+    );
+    scene.write("rest", &annotated);
+    scene.write("node-b", &node("node-b", "", "unschedulable: true"));
+    assert_eq!(scene.next().await, "announced");
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+}
+
+#[tokio::test]
+async fn what_was_restored_is_drained_too_and_still_known_after_that() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 103), false);
+    assert_eq!(scene.next().await, "announced");
+    for _ in 0..2 {
+        scene.daemon.terminate();
+        assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+        assert_eq!(scene.next().await, "withdrawn");
+        assert_eq!(scene.next().await, "shut down: ferrolb stops, to come back");
+        assert!(scene.daemon.wait().success());
+        scene.daemon = Daemon::start_in_outage(scene.folder.path());
+        assert_eq!(scene.next().await, "announced");
+    }
 }

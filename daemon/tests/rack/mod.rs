@@ -1,5 +1,6 @@
 //! A router of our own in this process, and `ferrolb run` processes that dial it over loopback.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +13,15 @@ use ferrolb_bgp::wire::Asn;
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Nobody listens there.
+const KUBECONFIG: &str = "apiVersion: v1
+kind: Config
+current-context: c
+clusters: [{name: c, cluster: {server: \"http://127.0.0.1:1\"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+";
 
 /// A passive router that knows a node, `node`, by the address that dials. It listens on the address after that.
 pub(crate) struct Router {
@@ -71,7 +81,36 @@ pub(crate) struct Daemon(Child);
 
 impl Daemon {
     /// Starts it on a folder of manifests.
+    #[allow(dead_code, reason = "not every test wants nothing more")]
     pub(crate) fn start(folder: &Path, socket: &Path) -> Self {
+        Self::start_with(folder, socket, &[])
+    }
+
+    /// Starts it on a folder of manifests, with more arguments.
+    pub(crate) fn start_with(folder: &Path, socket: &Path, more: &[&OsStr]) -> Self {
+        let source = ["--manifests".as_ref(), folder.as_os_str()];
+        Self::spawn(socket, &[&source, more].concat())
+    }
+
+    /// Starts it on an API server that does not answer, with what a daemon left in `folder`.
+    #[allow(dead_code, reason = "not every test has an outage")]
+    pub(crate) fn start_in_outage(folder: &Path) -> Self {
+        let kubeconfig = folder.join("kubeconfig");
+        std::fs::write(&kubeconfig, KUBECONFIG).expect("written");
+        let state = folder.join("state");
+        let arguments = ["--role", "announcer", "--kubeconfig"].map(OsStr::new);
+        let more = [
+            kubeconfig.as_os_str(),
+            "--state-dir".as_ref(),
+            state.as_os_str(),
+        ];
+        Self::spawn(
+            &folder.join("ferrolb.sock"),
+            &[&arguments[..], &more].concat(),
+        )
+    }
+
+    fn spawn(socket: &Path, more: &[&OsStr]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
             .args([
                 "run",
@@ -80,10 +119,9 @@ impl Daemon {
                 "--metrics-addr",
                 "127.0.0.1:0",
             ])
-            .arg("--manifests")
-            .arg(folder)
             .arg("--socket")
             .arg(socket)
+            .args(more)
             .stderr(Stdio::null())
             .spawn();
         Self(child.expect("the daemon starts"))
