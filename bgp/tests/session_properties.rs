@@ -20,7 +20,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => any::<u8>().prop_map(|which| Op::Connected { which }),
         1 => any::<u8>().prop_map(|which| Op::ConnectFailed { which }),
         2 => (0..4u8).prop_map(|from| Op::Accepted { from }),
-        12 => (any::<u8>(), 0..8u8).prop_map(|(which, kind)| Op::Message { which, kind }),
+        12 => (any::<u8>(), 0..12u8).prop_map(|(which, kind)| Op::Message { which, kind }),
         1 => (any::<u8>(), prop::collection::vec(any::<u8>(), 0..40))
             .prop_map(|(which, octets)| Op::Noise { which, octets }),
         1 => any::<u8>().prop_map(|which| Op::Closed { which }),

@@ -13,7 +13,9 @@ use ferrolb_bgp::fsm::{
     State,
 };
 use ferrolb_bgp::rib::RouteAttributes;
-use ferrolb_bgp::wire::{Asn, Family, Notification, Open, RouteRefresh, end_of_rib, keepalive};
+use ferrolb_bgp::wire::{
+    Asn, ErrorCode, Family, MessageType, Notification, Open, RouteRefresh, end_of_rib, keepalive,
+};
 
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -278,6 +280,7 @@ fn config(peer: u8, hold: u8, passive: bool) -> PeerConfig {
             ..Transport::default()
         },
         receive: hold == 1,
+        prefix_limit: (hold == 2).then_some(1),
         ..PeerConfig::new(name(peer), address, Asn(65001), Asn(65002))
     }
 }
@@ -293,6 +296,24 @@ fn message(kind: u8) -> Bytes {
             subtype: 0,
         }
         .encode(),
-        _ => Notification::cease(4).encode(),
+        7 => Notification::cease(4).encode(),
+        8 => Notification::new(ErrorCode::OPEN, 2).encode(),
+        9 => Notification::new(ErrorCode::OPEN, 4).encode(),
+        10 => Notification::new(ErrorCode::OPEN, 7)
+            .with_data(vec![1, 4, 0, 2, 0, 1])
+            .encode(),
+        _ => announcement(),
     }
+}
+
+/// Two prefixes, ORIGIN IGP, AS_PATH 65002 with four octets, NEXT_HOP 10.2.0.0.
+fn announcement() -> Bytes {
+    let attributes = [
+        0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xea, 0x40, 3, 4, 10, 2, 0, 0,
+    ];
+    let nlri = [32, 198, 51, 100, 1, 32, 198, 51, 100, 2];
+    let header = [0, 53, MessageType::UPDATE.0, 0, 0, 0, 20];
+    [&[0xff; 16], &header[..], &attributes, &nlri]
+        .concat()
+        .into()
 }

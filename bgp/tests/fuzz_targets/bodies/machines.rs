@@ -38,7 +38,7 @@ fn op(octets: &mut Octets<'_>) -> Op {
     match choice % 13 {
         0 => Op::Message {
             which,
-            kind: octets.octet() % 8,
+            kind: octets.octet() % 12,
         },
         1 => Op::Read { which },
         2 => Op::Wait {

@@ -1,0 +1,107 @@
+//! Traps that other speakers are known to have walked into, where no other test is about them.
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod pair;
+
+use std::time::Duration;
+
+use ferrolb_bgp::config::{PeerConfig, Transport};
+use ferrolb_bgp::fsm::{Input, State, TcpOptions};
+use ferrolb_bgp::wire::{Message, keepalive};
+use pair::{World, hold, net, pair, peer, route, routes, seconds};
+
+#[test]
+fn trap_3_a_passive_peer_is_never_dialled_and_stays_active() {
+    let mut world = World::new();
+    world.host("10.0.0.1", true);
+    world.host("10.0.0.2", true);
+    let passive = PeerConfig {
+        transport: Transport {
+            passive: true,
+            ..Transport::default()
+        },
+        ..peer("b", "10.0.0.2", 65001, 65002)
+    };
+    world.input(0, Input::SetPeer(passive));
+    for _ in 0..20 {
+        world.run(seconds(60));
+        assert_eq!(world.state(0), State::Active);
+    }
+    assert_eq!(world.hosts[0].dials, []);
+    assert_eq!(world.status(0).retry_in, None);
+
+    world.input(1, Input::SetPeer(peer("a", "10.0.0.1", 65002, 65001)));
+    world.until(seconds(5), "session up", World::established);
+    assert_eq!(world.hosts[0].dials, []);
+}
+
+#[test]
+fn trap_5_a_keepalive_with_hold_time_zero_is_taken_and_starts_no_timer() {
+    let mut world = pair(hold(0));
+    world.until(seconds(2), "session up", World::established);
+    world.run(seconds(5));
+    let before = world.status(0).received.keepalive;
+    world.inject(1, keepalive());
+    world.run(seconds(1));
+    assert_eq!(world.status(0).received.keepalive, before + 1);
+    assert_eq!(world.hosts[0].speaker.poll_timeout(), None);
+    world.run(seconds(3600));
+    assert!(world.established());
+    assert_eq!(world.status(0).established_count, 1);
+}
+
+#[test]
+fn trap_7_under_a_stream_of_updates_no_keepalive_is_needed() {
+    let mut world = pair(hold(9));
+    world.input(0, Input::OpenGate);
+    world.until(seconds(2), "session up", World::established);
+    let begin = world.elapsed();
+    for turn in 0..60u32 {
+        let changes = vec![(net("203.0.113.0/24"), route(turn))];
+        world.input(0, routes("b", changes));
+        world.run(seconds(1));
+    }
+    let since = |kind: fn(&Message) -> bool| {
+        let sent = world.hosts[0].sent.iter();
+        sent.filter(|(at, message)| *at >= begin && kind(message))
+            .count()
+    };
+    assert!(since(|m| matches!(m, Message::Update(_))) >= 60);
+    let keepalives = since(|m| matches!(m, Message::Keepalive));
+    assert!(keepalives <= 2, "{keepalives}");
+    assert_eq!(world.status(1).established_count, 1);
+    assert!(world.established());
+}
+
+#[test]
+fn trap_10_the_kernel_gives_up_with_the_hold_timer() {
+    let mut config = peer("b", "10.0.0.2", 65001, 65002);
+    let timeout = |config: &PeerConfig| TcpOptions::from(config).user_timeout;
+    assert_eq!(timeout(&config), Some(Duration::from_secs(90)));
+    hold(9)(&mut config);
+    assert_eq!(timeout(&config), Some(Duration::from_secs(9)));
+    hold(0)(&mut config);
+    assert_eq!(timeout(&config), None);
+}
+
+#[test]
+fn trap_22_a_flap_between_two_looks_at_the_socket_is_one_update_or_none() {
+    let mut world = pair(|_| {});
+    world.input(0, Input::OpenGate);
+    world.until(seconds(2), "session up", World::established);
+    world.run(seconds(1));
+    let before = world.status(0).sent.update;
+    // Ten flaps in one turn of the loop come to the last word; the same as before is nothing.
+    let flaps = (0..10).flat_map(|med| {
+        let prefix = net("203.0.113.0/24");
+        [(prefix, route(med)), (prefix, None)]
+    });
+    let mut changes: Vec<_> = flaps.collect();
+    world.input(0, routes("b", changes.clone()));
+    world.run(seconds(1));
+    assert_eq!(world.status(0).sent.update, before);
+    changes.push((net("203.0.113.0/24"), route(77)));
+    world.input(0, routes("b", changes));
+    world.run(seconds(1));
+    assert_eq!(world.status(0).sent.update, before + 1);
+}
