@@ -34,6 +34,8 @@ enum Step {
         peer: Index,
         max: usize,
     },
+    /// A refresh has waited for long enough.
+    Timeout,
     OpenGate,
 }
 
@@ -53,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (peer(), family).prop_map(|(peer, family)| Step::Refresh(peer, family)),
         40 => (peer(), prop::sample::select(vec![128, 300]))
             .prop_map(|(peer, max)| Step::Poll { peer, max }),
+        1 => Just(Step::Timeout),
         2 => Just(Step::OpenGate),
     ]
 }
@@ -246,6 +249,11 @@ impl Model {
             Step::Poll { peer, max } => {
                 self.poll(peer.index(PEERS.len()), max);
             }
+            Step::Timeout => {
+                if let Some(at) = self.rib.poll_timeout() {
+                    self.rib.timeout(at);
+                }
+            }
             Step::OpenGate => {
                 self.rib.open_gate();
                 self.uncommitted.clear();
@@ -372,8 +380,16 @@ impl Model {
 
     fn drain(&mut self) {
         self.run(Step::OpenGate);
+        loop {
+            for index in 0..PEERS.len() {
+                while self.poll(index, 300) {}
+            }
+            if self.rib.poll_timeout().is_none() {
+                break;
+            }
+            self.run(Step::Timeout);
+        }
         for (index, peer) in PEERS.into_iter().enumerate() {
-            while self.poll(index, 300) {}
             let Some(session) = self.sessions.get(&index) else {
                 assert_eq!(self.rib.advertised(Instant::now(), peer).count(), 0);
                 continue;

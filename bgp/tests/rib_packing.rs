@@ -425,21 +425,58 @@ fn what_changes_during_a_refresh_is_told_before_its_end() {
 }
 
 #[test]
-fn a_flood_of_refreshes_costs_one_under_way_and_one_after_it() {
+fn a_flood_of_refreshes_costs_one_under_way_and_one_a_second_after_it() {
     let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
+    let second = Duration::from_secs(1);
     for encoding in [ebgp(), enhanced()] {
         let mut rib = table(&prefixes, encoding);
         drain(&mut rib, PEER);
-        let before = rib.counters(PEER).updates;
+        let mut now = Instant::now();
+        let told = |rib: &mut AdjRibOut, now: Instant| {
+            let before = rib.counters(PEER).updates;
+            while rib.poll_transmit(now, PEER, 4096).is_some() {
+                for _ in 0..1000 {
+                    rib.refresh(PEER, Family::IPV4_UNICAST);
+                }
+            }
+            assert!(!rib.pending(PEER));
+            rib.counters(PEER).updates - before
+        };
+        assert_eq!(rib.poll_timeout(), None);
         rib.refresh(PEER, Family::IPV4_UNICAST);
-        let first = rib.poll_transmit(Instant::now(), PEER, 4096);
-        assert!(first.is_some());
-        for _ in 0..100_000 {
-            rib.refresh(PEER, Family::IPV4_UNICAST);
+        assert_eq!(told(&mut rib, now), 13);
+        for _ in 0..5 {
+            // Asked for meanwhile: it has to wait.
+            assert_eq!(rib.poll_timeout(), Some(now + second));
+            rib.timeout(now + second / 2);
+            assert_eq!(told(&mut rib, now + second / 2), 0);
+            now += second;
+            rib.timeout(now);
+            assert_eq!(rib.poll_timeout(), None, "it is over");
+            assert!(rib.pending(PEER));
+            assert_eq!(told(&mut rib, now), 13);
         }
-        drain(&mut rib, PEER);
-        assert_eq!(rib.counters(PEER).updates - before, 2 * 13);
     }
+}
+
+#[test]
+fn changes_and_other_families_do_not_wait_for_a_refresh_that_rests() {
+    let mut rib = table(&[v4(1), v6(1)], ebgp());
+    drain(&mut rib, PEER);
+    for _ in 0..2 {
+        rib.refresh(PEER, Family::IPV4_UNICAST);
+        drain(&mut rib, PEER);
+    }
+    assert!(rib.poll_timeout().is_some());
+    rib.set(PEER, v4(2), Some(plain()));
+    rib.commit();
+    let messages = said(drain(&mut rib, PEER));
+    assert!(matches!(&messages[..], [Said::Announce(_, prefixes)] if *prefixes == [v4(2)]));
+    rib.refresh(PEER, Family::IPV6_UNICAST);
+    let messages = said(drain(&mut rib, PEER));
+    assert!(matches!(&messages[..], [Said::Announce(_, prefixes)] if *prefixes == [v6(1)]));
+    rib.session_down(PEER);
+    assert_eq!(rib.poll_timeout(), None);
 }
 
 #[test]

@@ -596,8 +596,12 @@ fn a_refresh_between_two_of_us_has_a_beginning_and_an_end() {
         family,
         subtype: RouteRefresh::REQUEST,
     };
-    let octets = octets.encode().repeat(10).into();
-    world.input(0, Input::Received { connection, octets });
+    let octets: bytes::Bytes = octets.encode().repeat(10).into();
+    let ask = |world: &mut World| {
+        let octets = octets.clone();
+        world.input(0, Input::Received { connection, octets });
+    };
+    ask(&mut world);
     world.run(seconds(1));
     let said = world.hosts[0].sent[sent..]
         .iter()
@@ -612,4 +616,12 @@ fn a_refresh_between_two_of_us_has_a_beginning_and_an_end() {
         (status.sent.route_refresh, status.received.route_refresh),
         (2, 10)
     );
+    // Asked for all the time: at once, and then once a second.
+    world.run(seconds(2));
+    for _ in 0..100 {
+        ask(&mut world);
+        world.run(Duration::from_millis(50));
+    }
+    let ends = (world.status(0).sent.route_refresh - 2) / 2;
+    assert_eq!(ends, 6);
 }

@@ -225,6 +225,7 @@ impl Speaker {
             peer.timeout(now, &mut self.shared);
         }
         self.forget_dynamic(now);
+        self.shared.rib.timeout(now);
         self.shared.timeout(now);
         self.end_farewell(now);
     }

@@ -182,7 +182,7 @@ impl Shared {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let closing = self.closing.values().map(|closing| closing.deadline).min();
         earlier(
-            closing,
+            earlier(closing, self.rib.poll_timeout()),
             self.stopping
                 .as_ref()
                 .and_then(|stopping| stopping.deadline),

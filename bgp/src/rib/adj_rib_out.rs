@@ -55,7 +55,8 @@ pub struct Advertised<'a> {
 ///   Nothing that was desired all the time is missing then: a peer that kept routes over a restart
 ///   drops what it wasn't told.
 /// * A family that the peer asks for again is told once more from the latest state, not more than
-///   once at a time however often it is asked for.
+///   once at a time however often it is asked for, and then not for a second
+///   ([`poll_timeout`](Self::poll_timeout)).
 ///
 /// # What it costs
 ///
@@ -233,6 +234,20 @@ impl AdjRibOut {
     pub fn pending(&self, peer: PeerIndex) -> bool {
         let session = self.sessions.get(&peer);
         self.gate_open && session.is_some_and(|session| session.pending(&self.table))
+    }
+
+    /// When [`timeout`](Self::timeout) is due, if ever.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sessions = self.sessions.values();
+        sessions.filter_map(Session::poll_timeout).min()
+    }
+
+    /// Lets refreshes begin that had to wait until now.
+    pub fn timeout(&mut self, now: Instant) {
+        for session in self.sessions.values_mut() {
+            session.timeout(now);
+        }
     }
 
     /// What the peer holds from us, in no order. `now` stands for what is being told right now.

@@ -1,7 +1,7 @@
 //! How far a session has come, and what it is to be told next.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,6 +10,10 @@ use super::chunk::Chunk;
 use super::table::{Table, Tick};
 use super::{PeerIndex, SessionCounters, SessionEncoding};
 use crate::wire::{Family, RouteRefresh, end_of_rib};
+
+/// How long a family rests after a refresh before it is told again: a refresh is a whole table, and
+/// asking for one costs the peer nothing.
+const REFRESH_REST: Duration = Duration::from_secs(1);
 
 /// A batch under way.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(super) struct Session {
     pub(super) first_table: Option<Instant>,
     /// Families to be told again, each once however often it was asked for.
     asked: Vec<Family>,
+    /// Families that were told again just now, and until when they rest.
+    resting: Vec<(Family, Instant)>,
     /// The refresh under way, and up to which version it repeats.
     refreshing: Option<(Family, u64)>,
     pub(super) counters: SessionCounters,
@@ -65,6 +71,7 @@ impl Session {
             end_of_rib: encoding.families.clone(),
             first_table: None,
             asked: Vec::new(),
+            resting: Vec::new(),
             refreshing: None,
             counters: SessionCounters::default(),
             encoding,
@@ -78,6 +85,24 @@ impl Session {
         }
     }
 
+    /// When a family that is asked for has rested.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let resting = self.resting.iter();
+        let asked = resting.filter(|(family, _)| self.asked.contains(family));
+        asked.map(|(_, until)| *until).min()
+    }
+
+    /// Families that have rested may be told again.
+    pub(super) fn timeout(&mut self, now: Instant) {
+        self.resting.retain(|(_, until)| *until > now);
+    }
+
+    /// Where the next family to be told again is in `asked`.
+    fn due(&self) -> Option<usize> {
+        let rests = |family: &Family| self.resting.iter().any(|(resting, _)| resting == family);
+        self.asked.iter().position(|family| !rests(family))
+    }
+
     /// Whether [`next`](Self::next) would say anything but to rest, or a batch is under way.
     pub(super) fn pending(&self, table: &Table) -> bool {
         if self.cursor.is_some() || self.seen < table.version() {
@@ -87,7 +112,7 @@ impl Session {
         } else if !self.end_of_rib.is_empty() {
             table.is_committed()
         } else {
-            !self.asked.is_empty()
+            self.due().is_some()
         }
     }
 
@@ -101,7 +126,8 @@ impl Session {
         {
             return Next::Again(family, to);
         }
-        if self.seen < table.version() && (self.asked.is_empty() || self.owes_an_end()) {
+        let due = self.due();
+        if self.seen < table.version() && (due.is_none() || self.owes_an_end()) {
             return Next::Changes;
         }
         if self.owes_an_end() {
@@ -112,10 +138,9 @@ impl Session {
                 return Next::Octets(octets);
             }
         }
-        if self.asked.is_empty() {
-            return Next::Rest;
-        }
-        Next::Again(self.asked.remove(0), 0)
+        // What has ended just now rests.
+        self.due()
+            .map_or(Next::Rest, |due| Next::Again(self.asked.remove(due), 0))
     }
 
     /// A refresh repeats what is in `batch`. At its beginning that is said, where the peer knows it.
@@ -164,6 +189,8 @@ impl Session {
     /// What ends here; `None` if the peer doesn't know the message.
     fn take_end(&mut self, now: Instant) -> Option<Bytes> {
         if let Some((family, _)) = self.refreshing.take() {
+            self.resting.retain(|(resting, _)| *resting != family);
+            self.resting.push((family, now + REFRESH_REST));
             let enhanced = self.encoding.enhanced_route_refresh;
             return enhanced.then(|| self.mark(family, RouteRefresh::END));
         }
