@@ -338,6 +338,12 @@ fn count_lines(peer: &PeerDetail) -> Lines {
             ),
         ));
     }
+    if let Some(limit) = status.prefix_limit {
+        lines.push((
+            "announced now, of a family at most",
+            format!("{}, of {} allowed", limit.held, limit.limit),
+        ));
+    }
     for (name, count) in [
         (
             "of no use: our own AS or address in them",
