@@ -214,9 +214,10 @@ impl fmt::Display for Cause {
             Self::OwnAddress => f.write_str(
                 "the peer's address is our own: we dialled ourselves; give the router's address",
             ),
-            Self::SendHoldTimerExpired => {
-                f.write_str("Send Hold Timer Expired: the peer stopped reading (RFC 9687)")
-            }
+            Self::SendHoldTimerExpired => f.write_str(
+                "Send Hold Timer Expired: the peer stopped reading (RFC 9687); look at the router's \
+                 load and at its BGP process",
+            ),
             Self::Unusable { reason } => write!(f, "the peer can't run: {reason}"),
         }
     }
@@ -303,8 +304,39 @@ fn received_advice(notification: &Notification) -> &'static str {
             "; the router and we can't agree on a capability: often no address family is enabled \
              on both sides"
         }
-        (ErrorCode::CEASE, 1) => "; we announce more prefixes than the router allows",
+        (ErrorCode::HOLD_TIMER_EXPIRED, _) => {
+            "; the router heard nothing from us for the hold time: packets get lost on the way to it, \
+             or a TCP MD5 password was changed on one side only"
+        }
+        (ErrorCode::CEASE, 1) => {
+            "; we announce more prefixes than the router allows: raise its limit, or announce less"
+        }
+        (ErrorCode::CEASE, 2) => "; the neighbour is shut down on the router: enable it there",
+        (ErrorCode::CEASE, subcode::cease::BFD_DOWN) => {
+            "; BFD at the router lost the path to us: check the path, and whether BFD is on at both ends"
+        }
         (ErrorCode::CEASE, 3 | 5) => "; the router isn't configured to talk to us",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_can_mend_comes_with_a_remedy() {
+        let cease = Notification::cease;
+        let causes = [
+            Cause::Sent(Notification::hold_timer_expired()),
+            Cause::Received(Notification::hold_timer_expired()),
+            Cause::Received(cease(subcode::cease::ADMINISTRATIVE_SHUTDOWN)),
+            Cause::Received(cease(subcode::cease::BFD_DOWN)),
+            Cause::SendHoldTimerExpired,
+        ];
+        for cause in causes {
+            let text = cause.to_string();
+            assert!(text.contains("; "), "{text}");
+        }
     }
 }

@@ -198,7 +198,14 @@ impl Driver {
                 if let Input::SetPeer(config) = &input {
                     self.addresses.insert(config.name.clone(), config.remote);
                 }
+                let removed = match &input {
+                    Input::RemovePeer(name) => Some(name.clone()),
+                    _ => None,
+                };
                 self.feed(input);
+                if let Some(name) = removed {
+                    self.addresses.remove(&name);
+                }
             }
             // Whoever asked may have gone meanwhile.
             Happening::Command(Command::Status(answer)) => {
@@ -429,4 +436,36 @@ fn happening(connection: ConnectionId, progress: Progress) -> Happening {
 /// The runtime's clock, which tests may hold still.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::config::PeerConfig;
+    use crate::fsm::SpeakerConfig;
+    use crate::wire::Asn;
+
+    #[tokio::test]
+    async fn a_removed_peer_is_forgotten() {
+        let speaker = Speaker::new(SpeakerConfig {
+            router_id_fallback: Ipv4Addr::LOCALHOST,
+            seed: 1,
+            host_uptime: None,
+        });
+        let (_commands, commands) = mpsc::unbounded_channel();
+        let (events, _events) = mpsc::unbounded_channel();
+        let listeners = Listeners::new(Vec::new()).expect("nothing to listen on");
+        let mut driver = Driver::new(speaker, listeners, commands, events);
+        let remote: std::net::SocketAddr = "127.0.0.2:1".parse().expect("an address");
+        let mut config = PeerConfig::new("a", remote, Asn(65001), Asn(65002));
+        config.transport.passive = true;
+        let mut command = |input| {
+            driver.take(Happening::Command(Command::Input(input)));
+            driver.addresses.len()
+        };
+        assert_eq!(command(Input::SetPeer(config)), 1);
+        assert_eq!(command(Input::RemovePeer("a".to_owned())), 0);
+    }
 }

@@ -102,11 +102,6 @@ impl Notification {
         Self::new(ErrorCode::HOLD_TIMER_EXPIRED, 0)
     }
 
-    /// Nothing could be sent for too long (RFC 9687).
-    pub const fn send_hold_timer_expired() -> Self {
-        Self::new(ErrorCode::SEND_HOLD_TIMER_EXPIRED, 0)
-    }
-
     /// A message that the state doesn't allow, with one of [`subcode::fsm`] (RFC 6608 §3). The
     /// data is the type of that message.
     pub fn unexpected_message(subcode: u8, received: MessageType) -> Self {
