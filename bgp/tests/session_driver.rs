@@ -449,10 +449,11 @@ async fn a_peer_on_an_interface_that_does_not_exist_is_alone_in_its_misery() {
         .set_peer(node_with(address, "127.0.0.1", on("lo")))
         .unwrap();
     wait_for(&handle, State::Established).await;
+    let elsewhere = SocketAddr::new([127, 0, 0, 3].into(), address.port());
     handle
         .set_peer(PeerConfig {
             name: "other".to_owned(),
-            ..node_with(address, "127.0.0.2", on("eth77"))
+            ..node_with(elsewhere, "127.0.0.2", on("eth77"))
         })
         .unwrap();
     until(&mut events, &mut BTreeMap::new(), |event, _| {
