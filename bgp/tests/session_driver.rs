@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use ferrolb_bgp::config::{BfdOptions, HoldTime, PeerConfig, Remote, Secret, Time
 use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
-use ferrolb_bgp::wire::{Asn, Update};
+use ferrolb_bgp::wire::{Asn, Family, Open, Update, keepalive};
 use ipnet::IpNet;
 use tokio::time::timeout;
 
@@ -190,6 +191,42 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
     })
     .await;
     router.shutdown("", Farewell::Withdraw).await;
+}
+
+/// Takes one session and reads as fast as it can, until there were so many octets.
+fn read(listener: &std::net::TcpListener, octets: usize) {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let router_id = Ipv4Addr::new(10, 255, 0, 1);
+    let open = Open::new(Asn(65002), 240, router_id, &[Family::IPV4_UNICAST]).encode();
+    let words = [&open[..], &keepalive()].concat();
+    stream.write_all(&words).unwrap();
+    let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
+    while read < octets {
+        let length = stream.read(&mut buffer).expect("octets keep coming");
+        assert!(length > 0, "the session ended after {read} octets");
+        read += length;
+    }
+}
+
+/// A socket that never says "not now" wakes nobody, so the driver must not wait for it to.
+#[tokio::test]
+async fn a_table_larger_than_a_turn_reaches_a_quick_router_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = 1_000_000;
+    let least = 5 * count as usize; // of NLRI: length and four octets
+    let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+    let table: Vec<IpNet> = (0..count)
+        .map(|i| IpNet::from(IpAddr::from(Ipv4Addr::from((16 << 24) + i))))
+        .collect();
+    handle
+        .set_peer(PeerConfig::new("tor", address, Asn(65001), Asn(65002)))
+        .unwrap();
+    handle.routes(routes(&table, true));
+    handle.open_gate();
+    let read = tokio::task::spawn_blocking(move || read(&listener, least));
+    read.await.expect("all of it comes");
 }
 
 #[tokio::test]

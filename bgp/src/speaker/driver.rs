@@ -93,16 +93,22 @@ impl Driver {
 
     /// Runs until the machine says that it has stopped.
     pub(super) async fn run(mut self) {
+        let mut more = false;
         while !self.stopped {
             let mut due = false;
-            let happenings = std::future::poll_fn(|cx| self.poll(cx, &mut due)).await;
+            let happenings = std::future::poll_fn(|cx| match self.poll(cx, &mut due) {
+                // A socket that takes whatever it is given wakes nobody.
+                Poll::Pending if more => Poll::Ready(Vec::new()),
+                found => found,
+            })
+            .await;
             for happening in happenings {
                 self.take(happening);
             }
             if due {
                 self.time_out().await;
             }
-            let more = self.write_all();
+            more = self.write_all();
             self.set_timer();
             if more {
                 tokio::task::yield_now().await;
