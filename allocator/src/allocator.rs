@@ -157,7 +157,7 @@ impl Allocator {
         loop {
             let mut changed = false;
             for ((.., request), (_, outcome)) in order.iter().zip(&mut outcomes) {
-                if !waits(outcome) {
+                if !waits(request, outcome) {
                     continue;
                 }
                 let again = self.allocate(request);
@@ -528,11 +528,12 @@ fn may_stay(pool: &Pool, request: &Request, address: IpAddr) -> Option<Reason> {
     }
 }
 
-/// Whether a service would have more, or something else, if others gave something up.
-fn waits(outcome: &Outcome) -> bool {
+/// Whether a service would have more, or something else, if others gave something up. The note
+/// doesn't tell: what was lost goes before a family that can't be had.
+fn waits(request: &Request, outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Assigned { note, .. } => {
-            matches!(note, Some(Reason::SecondFamilyUnavailable { .. }))
+        Outcome::Assigned { addresses, .. } => {
+            families_needed(request).is_ok_and(|wanted| addresses.len() < wanted.len())
         }
         Outcome::Kept { .. } | Outcome::Refused { .. } => true,
     }

@@ -950,6 +950,28 @@ fn the_fold_serves_those_who_wait_for_what_others_give_up() {
 }
 
 #[test]
+fn who_waits_for_a_family_is_served_although_it_lost_an_address() {
+    // The oldest loses 10.9.0.1, which is in no pool; the pool is full until another moves out.
+    let pools = set(&[
+        ("p", "10.0.0.0/32 fc00::/127", options()),
+        ("q", "10.1.0.0/32", options()),
+    ]);
+    let held = Request {
+        created: 1,
+        ..holding("old", "fc00:: 10.9.0.1", "p")
+    };
+    let old = dual(FamilyPolicy::PreferDualStack, held);
+    let moving = Request {
+        created: 2,
+        requested_pool: Some("q".to_owned()),
+        ..holding("moving", "10.0.0.0", "p")
+    };
+    let outcomes = allocate_all(pools, &[old, moving]);
+    let addresses: Vec<_> = outcomes.iter().map(|(_, o)| o.addresses()).collect();
+    assert_eq!(addresses, [ips("10.0.0.0 fc00::"), ips("10.1.0.0")]);
+}
+
+#[test]
 fn row_150_in_the_kept_fold_the_one_that_changed_goes() {
     let born = |created, request: Request| Request { created, ..request };
     let mut old = born(1, sharing("old", "k", "", &["TCP/80"]));
