@@ -114,6 +114,11 @@ impl Sink {
 
     /// Closes every connection, and forgets what was counted.
     pub(crate) fn drop_all(&self) {
+        // Here, not only by the sink's thread: who waits for connections means those to come.
+        for peer in self.peers.iter() {
+            let mut peer = peer.lock().unwrap_or_else(PoisonError::into_inner);
+            peer.connected = false;
+        }
         self.orders.send_modify(|orders| orders.drops += 1);
         self.forget();
     }
