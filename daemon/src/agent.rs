@@ -48,6 +48,8 @@ pub struct Agent {
     pub allocate: bool,
     /// What was saved before the restart.
     pub saved: Option<Saved>,
+    /// Whether the node has an interface of this name: asked again and again, they come and go.
+    pub interface_exists: fn(&str) -> bool,
     /// Where the rest of the program reads what is going on.
     pub report: watch::Sender<Arc<Report>>,
 }
@@ -101,7 +103,9 @@ impl Agent {
                         running.waits_for_status = false;
                         running.hand_over(source, patience);
                     }
-                    continue;
+                    if !running.look_at_interfaces() {
+                        continue;
+                    }
                 }
                 () = sleep_until(patience), if saved.is_some() => {
                     running.restore(saved.take());
@@ -118,6 +122,7 @@ impl Agent {
                     Err(TryRecvError::Disconnected) => return leave,
                 }
             }
+            running.look_at_interfaces();
             if running.index.is_synced(running.agent.kinds) {
                 running.tell_problems();
             }
@@ -174,6 +179,20 @@ impl Running {
                 self.touched.configuration |= leading;
             }
         }
+    }
+
+    /// Looks for the interfaces that BGPPeers name; tells whether that is news.
+    fn look_at_interfaces(&mut self) -> bool {
+        let Some(announcer) = &self.agent.announcer else {
+            return false;
+        };
+        let node = announcer.desired().node();
+        let mut missing = self.index.source_interfaces(node);
+        missing.retain(|name| !(self.agent.interface_exists)(name));
+        let touched = self.index.set_missing_interfaces(node, missing);
+        let news = !touched.is_empty();
+        self.touched.merge(touched);
+        news
     }
 
     fn hand_over(&mut self, source: &Source, patience: Instant) {
@@ -330,6 +349,9 @@ impl Running {
                 .map(|announcer| announced(&self.index, announcer))
                 .unwrap_or_default(),
             routes: announcer.map(routes).unwrap_or_default(),
+            refused_peers: announcer
+                .map(|announcer| self.index.refused_peers(announcer.desired().node()))
+                .unwrap_or_default(),
             held: self.agent.allocate.then(|| held(&self.index)),
             updates: self.updates,
         };

@@ -30,6 +30,8 @@ pub struct Report {
     pub announced: Vec<(ObjectName, Vec<IpAddr>)>,
     /// How many prefixes each peer, by the BGPPeer's name, should have.
     pub routes: BTreeMap<String, usize>,
+    /// BGPPeers that are refused as they stand, or on this node.
+    pub refused_peers: Vec<Problem>,
     /// Addresses in the status of services, where this process allocates.
     pub held: Option<BTreeSet<IpAddr>>,
     /// Changes taken in.

@@ -569,3 +569,36 @@ fn a_node_that_can_not_tell_its_weight_silences_the_others() {
     index.apply(Change::Delete(key(Kind::Node, "node-1")));
     assert_eq!(told(&index), 1);
 }
+
+#[test]
+fn an_interface_that_a_node_lacks_is_refused_there_until_it_comes() {
+    let mut index = Index::default();
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.7", "sourceInterface": "eth9"
+    });
+    index.apply(node(NODE, json!({})));
+    index.apply(node("node-1", json!({})));
+    index.apply(object(Kind::OwnBgpPeer, "by-eth9", json!({ "spec": spec })));
+    index.apply(peer("other", "10.0.0.8", 64512));
+    // Where nobody has looked nothing is wrong: `ferrolb check` has no node.
+    assert!(index.problems().is_empty());
+    assert!(index.source_interfaces(NODE).contains("eth9"));
+    let touched = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
+    assert!(touched.problems && touched.nodes.contains(NODE), "{touched:?}");
+    let again = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
+    assert!(again.is_empty(), "{again:?}");
+    let refused: Vec<&String> = index.refused_on(NODE).expect("a refusal").keys().collect();
+    assert_eq!((refused, index.refused_on("node-1")), (vec!["by-eth9"], None));
+    let problems: Vec<String> = index.problems().iter().map(ToString::to_string).collect();
+    let [problem] = &problems[..] else {
+        panic!("{problems:?}")
+    };
+    assert!(
+        problem.starts_with(
+            "BGPPeer.ferrolb.io metallb-system/by-eth9: on node-0: spec.sourceInterface: there is no interface \"eth9\""
+        ),
+        "{problem}"
+    );
+    let touched = index.set_missing_interfaces(NODE, [].into());
+    assert!(touched.problems && index.problems().is_empty());
+}

@@ -149,17 +149,27 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
     let nonsense =
         format!("{{myASN: 64512, peerASN: 64513, peerAddress: {LISTENS}, bfdProfile: none}}");
     dialling.write("peer.yaml", &peer("listens", &nonsense));
-    let peers = dialling.await_peers(|peers| {
-        let words = |peer: &Value| peer["last_error"].to_string();
-        peers.len() == 3 && words(&peers[1]).contains("nosuch0")
-    });
+    // Sessions first, then what is refused as it stands.
+    let peers = dialling.await_peers(|peers| peers.len() == 6);
     let names: Vec<&str> = peers
         .iter()
         .filter_map(|peer| peer["name"].as_str())
         .collect();
-    assert_eq!(names, ["listens", "no-interface", "waits"]);
+    assert_eq!(
+        names,
+        ["listens", "waits", "hasty", "listens", "no-interface", "the-same"]
+    );
     assert!(
         is_established(&peers[0], "listens") && peers[0]["last_error"].is_null(),
         "{peers:?}"
     );
+    for (peer, word) in [
+        (2, "spec.holdTime"),
+        (3, "spec.bfdProfile"),
+        (4, "there is no interface \"nosuch0\""),
+        (5, "spec.peerAddress"),
+    ] {
+        let refused = peers[peer]["refused"].as_str().unwrap_or_default();
+        assert!(refused.contains(word), "{word} is not in {:?}", peers[peer]);
+    }
 }

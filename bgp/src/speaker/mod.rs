@@ -62,6 +62,13 @@ pub struct AdvertisedRoute {
     pub age: Duration,
 }
 
+/// Whether there is an interface of this name where this process runs: without it a peer whose
+/// [`source_interface`](crate::config::Transport::source_interface) it is can't be dialled.
+#[must_use]
+pub fn interface_exists(name: &str) -> bool {
+    sockopt::interface_index(name).is_ok()
+}
+
 /// Starts a speaker on a thread of its own.
 ///
 /// # Errors

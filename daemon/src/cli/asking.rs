@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Output;
-use crate::control::DEFAULT_SOCKET;
 use crate::control::client::{AskError, Client};
+use crate::control::{DEFAULT_SOCKET, RefusedPeer, Request};
 
 /// How often `-w` looks.
 pub(super) const POLL: Duration = Duration::from_millis(500);
@@ -26,5 +26,13 @@ pub(super) struct AskArgs {
 impl AskArgs {
     pub(super) fn connect(&self) -> Result<Client, AskError> {
         Client::connect(&self.socket)
+    }
+}
+
+/// The BGPPeers that are refused. A daemon that is older than this question refuses none that it could tell of.
+pub(super) fn refused(client: &mut Client) -> Result<Vec<RefusedPeer>, AskError> {
+    match client.ask(&Request::Refused) {
+        Err(AskError::Refused(_)) => Ok(Vec::new()),
+        answer => answer,
     }
 }

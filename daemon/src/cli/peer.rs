@@ -11,10 +11,10 @@ use ferrolb_bgp::fsm::{
 };
 
 use super::Output;
-use super::asking::AskArgs;
+use super::asking::{AskArgs, refused};
 use super::log::{octets, words};
 use super::output::{Style, age, json, or_dash, print, table};
-use crate::control::Request;
+use crate::control::{RefusedPeer, Request};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,15 +36,25 @@ pub(super) fn run(args: &PeerArgs) -> anyhow::Result<ExitCode> {
     let request = Request::Peer {
         peer: args.peer.clone(),
     };
-    let peer: PeerDetail = args.ask.connect()?.ask(&request)?;
+    let mut client = args.ask.connect()?;
+    let peer: PeerDetail = client.ask(&request)?;
     match args.ask.output {
         Output::Json => json(&peer)?,
-        Output::Table => print(&text(&peer, Style::stdout())?)?,
+        Output::Table => {
+            let mut refused = refused(&mut client)?;
+            let configured = peer.status.template.as_ref().unwrap_or(&peer.status.name);
+            refused.retain(|refused| refused.name == *configured);
+            print(&text(&peer, &refused, Style::stdout())?)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(peer: &PeerDetail, style: Style) -> Result<String, fmt::Error> {
+fn text(
+    peer: &PeerDetail,
+    refused: &[RefusedPeer],
+    style: Style,
+) -> Result<String, fmt::Error> {
     let status = &peer.status;
     let mut text = String::new();
     writeln!(
@@ -56,6 +66,11 @@ fn text(peer: &PeerDetail, style: Style) -> Result<String, fmt::Error> {
         age(status.since)
     )?;
     write!(text, "{}", facts(status_lines(status)))?;
+    let refused = refused
+        .iter()
+        .map(|refused| ("refused", format!("{}: {}", refused.object, refused.refused)))
+        .collect();
+    section(&mut text, style, "As it stands now", refused)?;
     section(&mut text, style, "Configured", config_lines(&peer.config))?;
     if let (None, None) = (&peer.open_sent, &peer.open_received) {
         writeln!(text, "\n{}\nnone yet", style.bold("OPEN"))?;

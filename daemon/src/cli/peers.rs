@@ -8,11 +8,13 @@ use std::time::Duration;
 use clap::Args;
 use ferrolb_bgp::config::Remote;
 use ferrolb_bgp::fsm::State;
+use serde::Serialize;
 
 use super::Output;
-use super::asking::{AskArgs, POLL};
+use super::asking::{AskArgs, POLL, refused};
 use super::output::{Style, age, json, json_line, or_dash, print, table};
-use crate::control::{PeerLine, Request};
+use crate::control::client::{AskError, Client};
+use crate::control::{PeerLine, RefusedPeer, Request};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,51 +35,78 @@ pub(super) struct PeersArgs {
     watch: bool,
 }
 
+/// What there is to tell of: sessions, and BGPPeers that have none as they stand.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line {
+    Peer(Box<PeerLine>),
+    Refused(RefusedPeer),
+}
+
+impl Line {
+    /// The peer's name; of one that is refused also which object it is, since both API groups have BGPPeers.
+    fn key(&self) -> (String, Option<String>) {
+        match self {
+            Self::Peer(peer) => (peer.status.name.clone(), None),
+            Self::Refused(refused) => (refused.name.clone(), Some(refused.object.clone())),
+        }
+    }
+
+    fn differs(&self, old: &Self) -> bool {
+        match (old, self) {
+            (Self::Peer(old), Self::Peer(new)) => differs(old, new),
+            (Self::Refused(old), Self::Refused(new)) => old != new,
+            _ => true,
+        }
+    }
+}
+
 pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     let mut client = args.ask.connect()?;
-    let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
+    let first = lines(&mut client)?;
     match args.ask.output {
-        Output::Json if !args.watch => json(&peers)?,
-        Output::Json => peers.iter().try_for_each(json_line)?,
-        Output::Table if peers.is_empty() => {
-            print(
-                "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n",
-            )?;
-        }
-        Output::Table => print(&text(&peers, Style::stdout()))?,
+        Output::Json if !args.watch => json(&first)?,
+        Output::Json => first.iter().try_for_each(json_line)?,
+        Output::Table => print(&text(&first, Style::stdout()))?,
     }
     if !args.watch {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut known: BTreeMap<String, PeerLine> = by_name(peers);
+    let by_key = |lines: Vec<Line>| -> BTreeMap<_, _> {
+        lines.into_iter().map(|line| (line.key(), line)).collect()
+    };
+    let mut known = by_key(first);
     loop {
         thread::sleep(POLL);
-        let peers = by_name(client.ask(&Request::Peers)?);
-        let news = peers.values().filter(|peer| {
-            known
-                .get(&peer.status.name)
-                .is_none_or(|old| differs(old, peer))
-        });
-        for peer in news {
+        let lines = by_key(lines(&mut client)?);
+        let news = lines
+            .iter()
+            .filter(|(key, line)| known.get(key).is_none_or(|old| line.differs(old)));
+        for (_, line) in news {
             match args.ask.output {
-                Output::Json => json_line(peer)?,
-                Output::Table => print(&told(peer))?,
+                Output::Json => json_line(line)?,
+                Output::Table => print(&told(line))?,
             }
         }
-        for gone in known.keys().filter(|name| !peers.contains_key(*name)) {
+        for (name, refused) in known.keys().filter(|key| !lines.contains_key(*key)) {
             if args.ask.output == Output::Table {
-                print(&format!("{gone}  is no peer any more\n"))?;
+                print(&match refused {
+                    None => format!("{name}  is no peer any more\n"),
+                    Some(object) => format!("{name}  {object} is not refused any more\n"),
+                })?;
             }
         }
-        known = peers;
+        known = lines;
     }
 }
 
-fn by_name(peers: Vec<PeerLine>) -> BTreeMap<String, PeerLine> {
-    peers
-        .into_iter()
-        .map(|peer| (peer.status.name.clone(), peer))
-        .collect()
+fn lines(client: &mut Client) -> Result<Vec<Line>, AskError> {
+    let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
+    let peers = peers.into_iter().map(|peer| Line::Peer(Box::new(peer)));
+    let refused = refused(client)?;
+    Ok(peers
+        .chain(refused.into_iter().map(Line::Refused))
+        .collect())
 }
 
 /// Whether there is something to tell: what only grows older or counts up is not.
@@ -97,18 +126,37 @@ fn differs(old: &PeerLine, new: &PeerLine) -> bool {
     facts(old) != facts(new)
 }
 
-fn text(peers: &[PeerLine], style: Style) -> String {
-    let rows = peers.iter().map(row);
-    let header = ["NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "UP", "BFD"];
-    let mut text = table(&header, rows) + "\n";
-    let troubled = peers.iter().filter_map(|peer| Some((peer, trouble(peer)?)));
-    for (peer, trouble) in troubled {
-        text += &format!("\n{}: {trouble}", style.bold(&peer.status.name));
+fn text(lines: &[Line], style: Style) -> String {
+    let peers = || {
+        lines.iter().filter_map(|line| match line {
+            Line::Peer(peer) => Some(&**peer),
+            Line::Refused(_) => None,
+        })
+    };
+    let mut text = if peers().next().is_some() {
+        let header = ["NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "UP", "BFD"];
+        table(&header, peers().map(row)) + "\n"
+    } else {
+        "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n".to_owned()
+    };
+    let troubled = lines.iter().filter_map(|line| match line {
+        Line::Peer(peer) => Some((&peer.status.name, trouble(peer)?)),
+        Line::Refused(peer) => Some((&peer.name, refusal(peer))),
+    });
+    let troubled: Vec<String> = troubled
+        .map(|(name, trouble)| format!("{}: {trouble}\n", style.bold(name)))
+        .collect();
+    if !troubled.is_empty() {
+        text += &format!("\n{}", troubled.concat());
     }
-    if text.contains("\n\n") {
-        text += "\n\nall about one of them: ferrolb peer NAME\n";
+    if peers().any(|peer| trouble(peer).is_some()) {
+        text += "\nall about one of them: ferrolb peer NAME\n";
     }
     text
+}
+
+fn refusal(peer: &RefusedPeer) -> String {
+    format!("{} is refused: {}", peer.object, peer.refused)
 }
 
 fn row(peer: &PeerLine) -> Vec<String> {
@@ -171,7 +219,11 @@ fn trouble(peer: &PeerLine) -> Option<String> {
 }
 
 /// One line about a peer that changed.
-fn told(peer: &PeerLine) -> String {
+fn told(line: &Line) -> String {
+    let peer = match line {
+        Line::Peer(peer) => peer,
+        Line::Refused(peer) => return format!("{}  {}\n", peer.name, refusal(peer)),
+    };
     let status = &peer.status;
     let mut line = format!("{}  {}  {} routes", status.name, status.state, routes(peer));
     if let Some(trouble) = trouble(peer) {

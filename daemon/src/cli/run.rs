@@ -142,6 +142,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
             .map(|engine| Announcer::new(node.clone(), engine, state.clone())),
         allocate,
         saved: state.as_ref().and_then(saved),
+        interface_exists: speaker::interface_exists,
         report,
     };
     tracing::info!(

@@ -2,7 +2,7 @@
 //!
 //! Judged node by node: selectors that never meet are fine, and a clash on one node takes nothing from the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Config;
 use super::peer::{BGP_PORT, Peer};
@@ -19,8 +19,12 @@ pub struct Refusal {
 }
 
 /// The BGPPeers, by name, that select a node and are refused there. Of two that clash the older one stays, then the first
-/// by name.
-pub fn refused(config: &Config, node: &Node) -> BTreeMap<String, Refusal> {
+/// by name. `missing` are interfaces that BGPPeers name and the node is known not to have.
+pub fn refused(
+    config: &Config,
+    node: &Node,
+    missing: &BTreeSet<String>,
+) -> BTreeMap<String, Refusal> {
     let selected = config.peers.values();
     let mut peers: Vec<&Peer> = selected
         .filter(|peer| peer.nodes.matches(&node.labels))
@@ -29,7 +33,10 @@ pub fn refused(config: &Config, node: &Node) -> BTreeMap<String, Refusal> {
     let mut refused = BTreeMap::new();
     let mut accepted: Vec<&Peer> = Vec::new();
     for peer in peers {
-        match own_address(peer, node).or_else(|| same_router(peer, &accepted)) {
+        let refusal = own_address(peer, node)
+            .or_else(|| missing_interface(peer, missing))
+            .or_else(|| same_router(peer, &accepted));
+        match refusal {
             Some(message) => {
                 let object = peer.object.clone();
                 refused.insert(peer.name.clone(), Refusal { object, message });
@@ -48,6 +55,17 @@ fn own_address(peer: &Peer, node: &Node) -> Option<String> {
         format!(
             "spec.peerAddress: {} is the node's own: give the router's, or, to another speaker on the node, its peerPort",
             router.ip()
+        )
+    })
+}
+
+/// Interfaces come and go: it is looked for again all the time.
+fn missing_interface(peer: &Peer, missing: &BTreeSet<String>) -> Option<String> {
+    let name = peer.session.transport.source_interface.as_ref()?;
+    missing.contains(name).then(|| {
+        format!(
+            "spec.sourceInterface: there is no interface {name:?} there: make it, name another (see ip link), or let \
+             nodeSelectors leave the node out"
         )
     })
 }

@@ -25,6 +25,8 @@ pub enum Request {
         /// Which.
         peer: String,
     },
+    /// BGPPeers that are refused, as they stand or on this node: [`RefusedPeer`]s.
+    Refused,
     /// What peers hold from us: [`RouteLine`]s.
     Routes {
         /// Only this one's.
@@ -55,6 +57,17 @@ pub struct PeerLine {
     pub status: PeerStatus,
     /// How many prefixes it should hold from us.
     pub prefixes_desired: usize,
+}
+
+/// A BGPPeer that is refused. Its last good value, if it had one, keeps its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedPeer {
+    /// The BGPPeer's name.
+    pub name: String,
+    /// Which object that is: `BGPPeer metallb-system/tor`.
+    pub object: String,
+    /// Field, what is wrong there, and the remedy.
+    pub refused: String,
 }
 
 /// A prefix that a peer holds from us.

@@ -16,7 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::{Answer, LogLine, PeerLine, Request, RouteLine};
+use super::{Answer, LogLine, PeerLine, RefusedPeer, Request, RouteLine};
+use crate::config::Problem;
 use crate::report::Report;
 
 /// How many may ask at once; more wait their turn.
@@ -175,6 +176,7 @@ impl Asked {
         match request {
             Request::Peers => text(&Answer::Ok(self.peers().await)),
             Request::Peer { peer } => text(&self.peer(&peer).await.into()),
+            Request::Refused => text(&Answer::Ok(self.refused())),
             Request::Routes { peer } => text(&self.routes(peer.as_deref()).await.into()),
             Request::Log { peer } => text(&self.log(peer.as_deref()).await.into()),
         }
@@ -193,9 +195,21 @@ impl Asked {
         peers.into_iter().map(line).collect()
     }
 
+    fn refused(&self) -> Vec<RefusedPeer> {
+        let report = self.report.borrow();
+        let line = |problem: &Problem| RefusedPeer {
+            name: problem.object.name.name.clone(),
+            object: problem.object.to_string(),
+            refused: problem.message.clone(),
+        };
+        report.refused_peers.iter().map(line).collect()
+    }
+
     async fn peer(&self, wanted: &str) -> Result<PeerDetail, String> {
         let peers = self.engine.snapshot().await;
-        let names: Vec<&str> = chosen(&peers, wanted)?
+        let names: Vec<&str> = self
+            .chosen(&peers, wanted)?
+            .iter()
             .map(|peer| peer.name.as_str())
             .collect();
         let [name] = names[..] else {
@@ -211,7 +225,7 @@ impl Asked {
     async fn routes(&self, wanted: Option<&str>) -> Result<Vec<RouteLine>, String> {
         let peers = self.engine.snapshot().await;
         let mut lines = Vec::new();
-        for peer in of(&peers, wanted)? {
+        for peer in self.of(&peers, wanted)? {
             let Some(detail) = self.engine.peer(&*peer.name).await else {
                 continue;
             };
@@ -231,7 +245,7 @@ impl Asked {
     async fn log(&self, wanted: Option<&str>) -> Result<Vec<LogLine>, String> {
         let peers = self.engine.snapshot().await;
         let mut lines = Vec::new();
-        for peer in of(&peers, wanted)? {
+        for peer in self.of(&peers, wanted)? {
             let Some(detail) = self.engine.peer(&*peer.name).await else {
                 continue;
             };
@@ -244,6 +258,47 @@ impl Asked {
         }
         lines.sort_by_key(|line| line.at);
         Ok(lines)
+    }
+}
+
+impl Asked {
+    /// All peers, or those that are meant.
+    fn of<'a>(
+        &self,
+        peers: &'a [PeerStatus],
+        wanted: Option<&str>,
+    ) -> Result<Vec<&'a PeerStatus>, String> {
+        match wanted {
+            None => Ok(peers.iter().collect()),
+            Some(wanted) => self.chosen(peers, wanted),
+        }
+    }
+
+    /// The peers that are meant, or why there is none.
+    fn chosen<'a>(
+        &self,
+        peers: &'a [PeerStatus],
+        wanted: &str,
+    ) -> Result<Vec<&'a PeerStatus>, String> {
+        let meant = meant(peers, wanted);
+        if !meant.is_empty() {
+            return Ok(meant);
+        }
+        if let Some(refused) = self.refused().iter().find(|peer| peer.name == wanted) {
+            return Err(format!("{} is refused: {}", refused.object, refused.refused));
+        }
+        let known: Vec<String> = peers
+            .iter()
+            .map(|peer| format!("{} ({})", peer.name, peer.remote))
+            .collect();
+        Err(if known.is_empty() {
+            format!(
+                "there is no peer {wanted}, nor any other: no BGPPeer selects this node, or the configuration is not loaded \
+                 yet (see the daemon's log, or ferrolb plan)"
+            )
+        } else {
+            format!("there is no peer {wanted}; there are: {}", known.join(", "))
+        })
     }
 }
 
@@ -260,46 +315,19 @@ fn text<T: Serialize>(answer: &Answer<T>) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec(answer)?)
 }
 
-/// All peers, or those that are meant.
-fn of<'a>(peers: &'a [PeerStatus], wanted: Option<&str>) -> Result<Vec<&'a PeerStatus>, String> {
-    match wanted {
-        None => Ok(peers.iter().collect()),
-        Some(wanted) => Ok(chosen(peers, wanted)?.collect()),
-    }
-}
-
 /// The peer of this name, the sessions of the template of this name, or the peers at this address.
-fn chosen<'a>(
-    peers: &'a [PeerStatus],
-    wanted: &str,
-) -> Result<impl Iterator<Item = &'a PeerStatus> + use<'a>, String> {
-    let address: Option<IpAddr> = wanted.parse().ok();
+fn meant<'a>(peers: &'a [PeerStatus], wanted: &str) -> Vec<&'a PeerStatus> {
     let named: Vec<&PeerStatus> = peers.iter().filter(|peer| peer.name == wanted).collect();
-    let meant = if named.is_empty() {
-        let at = |peer: &&PeerStatus| {
-            peer.remote
-                .router()
-                .is_some_and(|router| Some(router.ip().to_canonical()) == address)
-        };
-        peers.iter().filter(at).collect()
-    } else {
-        named
-    };
-    if !meant.is_empty() {
-        return Ok(meant.into_iter());
+    if !named.is_empty() {
+        return named;
     }
-    let known: Vec<String> = peers
-        .iter()
-        .map(|peer| format!("{} ({})", peer.name, peer.remote))
-        .collect();
-    Err(if known.is_empty() {
-        format!(
-            "there is no peer {wanted}, nor any other: no BGPPeer selects this node, or the configuration is not loaded yet \
-             (see the daemon's log, or ferrolb plan)"
-        )
-    } else {
-        format!("there is no peer {wanted}; there are: {}", known.join(", "))
-    })
+    let address: Option<IpAddr> = wanted.parse().ok();
+    let at = |peer: &&PeerStatus| {
+        peer.remote
+            .router()
+            .is_some_and(|router| Some(router.ip().to_canonical()) == address)
+    };
+    peers.iter().filter(at).collect()
 }
 
 /// Of the session's own family: its source or local address; of the other one: what is configured; IPv4 prefixes otherwise go

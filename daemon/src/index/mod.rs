@@ -31,6 +31,7 @@ pub struct Index {
     objects: ConfigObjects,
     config: Arc<Config>,
     refused: BTreeMap<String, BTreeMap<String, Refusal>>,
+    missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
     synced: BTreeSet<Kind>,
@@ -114,6 +115,49 @@ impl Index {
     /// BGPPeers, by name, that select a node and can't run there.
     pub fn refused_on(&self, node: &str) -> Option<&BTreeMap<String, Refusal>> {
         self.refused.get(node)
+    }
+
+    /// BGPPeers that have a session on a node neither as they stand, nor perhaps at all.
+    pub fn refused_peers(&self, node: &str) -> Vec<Problem> {
+        let refused = self.refused_on(node).into_iter().flatten();
+        let there = refused.map(|(_, Refusal { object, message })| Problem {
+            object: object.clone(),
+            severity: Severity::Error,
+            message: message.clone(),
+        });
+        let everywhere = self.config.problems.iter().filter(|problem| {
+            let kind = problem.object.kind;
+            matches!(kind, Kind::BgpPeer | Kind::OwnBgpPeer) && problem.severity == Severity::Error
+        });
+        everywhere.cloned().chain(there).collect()
+    }
+
+    /// The interfaces that BGPPeers which select a node want there, by name.
+    pub fn source_interfaces(&self, node: &str) -> BTreeSet<String> {
+        let Some(node) = self.nodes.get(node) else {
+            return BTreeSet::new();
+        };
+        let peers = self.config.peers.values();
+        peers
+            .filter(|peer| peer.nodes.matches(&node.labels))
+            .filter_map(|peer| peer.session.transport.source_interface.clone())
+            .collect()
+    }
+
+    /// Which of them the node does not have. Only the process on the node knows; elsewhere nothing is refused for it.
+    pub fn set_missing_interfaces(&mut self, node: &str, missing: BTreeSet<String>) -> Touched {
+        let old = self
+            .missing_interfaces
+            .insert(node.to_owned(), missing.clone());
+        if old.unwrap_or_default() == missing {
+            return Touched::default();
+        }
+        self.meet(node);
+        Touched {
+            problems: std::mem::take(&mut self.problems_changed),
+            nodes: BTreeSet::from([node.to_owned()]),
+            ..Touched::default()
+        }
     }
 
     /// All services, also those that are not ours.
@@ -218,10 +262,12 @@ impl Index {
 
     /// Judges anew what can't run on a node.
     fn meet(&mut self, name: &str) {
+        let nothing = BTreeSet::new();
+        let missing = self.missing_interfaces.get(name).unwrap_or(&nothing);
         let refused = self
             .nodes
             .get(name)
-            .map(|node| meeting::refused(&self.config, node))
+            .map(|node| meeting::refused(&self.config, node, missing))
             .unwrap_or_default();
         let old = if refused.is_empty() {
             self.refused.remove(name).unwrap_or_default()

@@ -24,6 +24,11 @@ fn peer(name: &str, created: &str, address: &str) -> Peer {
 }
 
 fn names(peers: impl IntoIterator<Item = Peer>) -> Vec<String> {
+    names_without(peers, &[])
+}
+
+/// Where these interfaces are missing.
+fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec<String> {
     let peers = peers.into_iter().map(|peer| (peer.name.clone(), peer));
     let config = Config {
         peers: peers.collect(),
@@ -33,7 +38,8 @@ fn names(peers: impl IntoIterator<Item = Peer>) -> Vec<String> {
         internal_ips: vec!["10.0.0.11".parse().expect("an address")],
         ..Node::default()
     };
-    refused(&config, &node).into_keys().collect()
+    let missing = missing.iter().map(|name| (*name).to_owned()).collect();
+    refused(&config, &node, &missing).into_keys().collect()
 }
 
 #[test]
@@ -93,4 +99,13 @@ fn one_that_is_refused_pushes_no_other_aside() {
 fn the_nodes_own_address_is_no_peer_but_another_speaker_on_the_node_is() {
     assert_eq!(names([peer("self", "", "10.0.0.11:179")]), ["self"]);
     assert!(names([peer("bird", "", "10.0.0.11:1790")]).is_empty());
+}
+
+#[test]
+fn an_interface_that_is_missing_is_refused_and_makes_room() {
+    let mut first = peer("a", "1", "10.0.0.1:179");
+    first.session.transport.source_interface = Some("eth1".to_owned());
+    let second = || peer("b", "2", "10.0.0.1:179");
+    assert_eq!(names([first.clone(), second()]), ["b"]);
+    assert_eq!(names_without([first, second()], &["eth1"]), ["a"]);
 }
