@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ferrolb_bgp::config::Remote;
+
 use super::Config;
 use super::peer::{BGP_PORT, Peer};
 use crate::api::ObjectKey;
@@ -35,7 +37,8 @@ pub fn refused(
     for peer in peers {
         let refusal = own_address(peer, node)
             .or_else(|| missing_interface(peer, missing))
-            .or_else(|| same_router(peer, &accepted));
+            .or_else(|| same_router(peer, &accepted))
+            .or_else(|| unlocked(peer, &accepted));
         match refusal {
             Some(message) => {
                 let object = peer.object.clone();
@@ -80,14 +83,15 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     others.find_map(|other| {
         let (ours, theirs) = (&peer.session.transport, &other.session.transport);
         let object = &other.object;
+        let field = remote_field(peer);
         if ours.source_address == theirs.source_address && same_port(peer, other) {
             return Some(format!(
-                "spec.peerAddress: {object} has a session with {} from the same source: remove one, give one a \
+                "{field}: {object} has a session with {} from the same source: remove one, give one a \
                  sourceAddress, or let nodeSelectors part them",
                 other.session.remote
             ));
         }
-        let (field, differs) = if ours.password != theirs.password {
+        let (differing, differs) = if ours.password != theirs.password {
             ("spec.password", "password")
         } else if ours.ttl_security != theirs.ttl_security {
             ("spec.ttlSecurity", "ttlSecurity")
@@ -97,10 +101,47 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
             return None;
         };
         Some(format!(
-            "{field}: {object} has the same peerAddress and another {differs}, or none: give both the same, or let \
-             nodeSelectors part them"
+            "{differing}: {object} has the same {} and another {differs}, or none: give both the same, or let \
+             nodeSelectors part them",
+            field.trim_start_matches("spec.")
         ))
     })
+}
+
+/// The kernel demands the MD5 key of a network from everybody in there who has none of their own: one that has no password
+/// would never get through.
+fn unlocked(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
+    let has_password = |peer: &Peer| peer.session.transport.password.is_some();
+    let network = |peer: &Peer| peer.session.remote.network();
+    let within = |inner: &Peer, outer: &Peer| {
+        network(inner) != network(outer) && network(outer).contains(&network(inner))
+    };
+    let field = remote_field(peer);
+    accepted.iter().find_map(|other| {
+        let object = &other.object;
+        let (theirs, remedy) = (other.session.remote, "or let nodeSelectors part them");
+        if within(peer, other) && !has_password(peer) && has_password(other) {
+            Some(format!(
+                "spec.password: is missing, but {object} demands one of its peerNetwork {theirs}, in which this one lies: give \
+                 this one a password as well, {remedy}"
+            ))
+        } else if within(other, peer) && has_password(peer) && !has_password(other) {
+            Some(format!(
+                "{field}: {theirs} of {object} lies in it and has no password: give that one a password as well, a \
+                 peerNetwork without it, {remedy}"
+            ))
+        } else {
+            None
+        }
+    })
+}
+
+/// What says who the neighbour is.
+const fn remote_field(peer: &Peer) -> &'static str {
+    match peer.session.remote {
+        Remote::Router(_) => "spec.peerAddress",
+        Remote::Network(_) => "spec.peerNetwork",
+    }
 }
 
 /// Whoever is dialled may have a port of its own. Whoever dials us comes from any.

@@ -109,3 +109,26 @@ fn an_interface_that_is_missing_is_refused_and_makes_room() {
     assert_eq!(names([first.clone(), second()]), ["b"]);
     assert_eq!(names_without([first, second()], &["eth1"]), ["a"]);
 }
+
+#[test]
+fn a_network_with_a_password_and_a_router_in_it_without_one_exclude_each_other() {
+    let network = |created: &str, password: Option<&str>| {
+        let mut peer = peer("rack", created, "10.0.0.1:179");
+        peer.session.remote = Remote::Network("10.0.0.0/24".parse().expect("a network"));
+        peer.session.transport.password = password.map(Secret::new);
+        peer
+    };
+    let router = |password: Option<&str>| {
+        let mut peer = peer("tor", "2", "10.0.0.1:179");
+        peer.session.transport.password = password.map(Secret::new);
+        peer
+    };
+    assert_eq!(names([network("1", Some("p")), router(None)]), ["tor"]);
+    assert_eq!(names([network("3", Some("p")), router(None)]), ["rack"]);
+    // A key of its own, and no key around it, are both fine.
+    assert!(names([network("1", Some("p")), router(Some("q"))]).is_empty());
+    assert!(names([network("1", None), router(Some("q"))]).is_empty());
+    let mut outside = router(None);
+    outside.session.remote = Remote::Router("10.0.1.1:179".parse().expect("an address"));
+    assert!(names([network("1", Some("p")), outside]).is_empty());
+}
