@@ -1,9 +1,10 @@
 //! Metrics, with MetalLB's names and labels where it has them. Every scrape reads the present state: there is no second
 //! set of books.
 
-use ferrolb_bgp::config::Remote;
+use std::collections::BTreeMap;
 
 use ferrolb_allocator::Family;
+use ferrolb_bgp::config::Remote;
 use ferrolb_bgp::fsm::{PeerStatus, State};
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -278,7 +279,36 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
         "Attributes of received UPDATE messages that were left out for an error (RFC 7606).",
         |peer| peer.update_errors.attributes_discarded,
     ),
+    (
+        "ferrolb_bgp_prefixes_ineligible_total",
+        "Prefixes received that are of no use: our own AS or address is in their path (RFC 4271 §9.1.2).",
+        |peer| peer.update_errors.ineligible,
+    ),
 ];
+
+/// A peer and what stands in the label `peer`.
+type Labelled<'a> = (String, &'a PeerStatus);
+
+/// What `peer` says: MetalLB's address and port; and, where several BGPPeers go to one router, the name after it. A template
+/// of dynamic neighbours has no session, so it is left out; its neighbours aren't.
+fn labelled(peers: &[PeerStatus]) -> Vec<Labelled<'_>> {
+    let peers = || {
+        let sessions = peers.iter();
+        sessions.filter(|peer| matches!(peer.remote, Remote::Router(_)))
+    };
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for peer in peers() {
+        *count.entry(peer.remote.to_string()).or_default() += 1;
+    }
+    let label = |peer: &PeerStatus| {
+        let remote = peer.remote.to_string();
+        match count.get(&remote) {
+            Some(2..) => format!("{remote}@{}", peer.name),
+            _ => remote,
+        }
+    };
+    peers().map(|peer| (label(peer), peer)).collect()
+}
 
 fn sessions(
     metrics: &mut Metrics,
@@ -294,31 +324,40 @@ fn sessions(
     let prefixes = metrics.gauge("metallb_bgp_announced_prefixes_total", help, &["peer"])?;
     let help = "Prefixes that the peer should hold from us and does not yet.";
     let pending = metrics.gauge("metallb_bgp_pending_prefixes_total", help, &["peer"])?;
-    for peer in peers {
-        let label = label(peer.remote);
-        up.with_label_values(&[&label])
+    let help = "Prefixes of a family that the peer may announce; only where there is a prefixLimit.";
+    let limit = metrics.gauge("ferrolb_bgp_prefix_limit", help, &["peer"])?;
+    let help = "Prefixes that the peer announces, of the family with most; only where there is a prefixLimit.";
+    let held = metrics.gauge("ferrolb_bgp_prefix_limit_used", help, &["peer"])?;
+    let saturate = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let peers = labelled(peers);
+    for (label, peer) in &peers {
+        let label = [label];
+        up.with_label_values(&label)
             .set(i64::from(peer.state == State::Established));
-        let advertised = i64::try_from(peer.prefixes_advertised).unwrap_or(i64::MAX);
-        prefixes.with_label_values(&[&label]).set(advertised);
-        let desired = report.routes.get(&peer.name).copied().unwrap_or_default();
-        let desired = i64::try_from(desired).unwrap_or(i64::MAX);
+        let advertised = saturate(peer.prefixes_advertised);
+        prefixes.with_label_values(&label).set(advertised);
+        let desired = i64::try_from(report.routes_of(peer)).unwrap_or(i64::MAX);
         pending
-            .with_label_values(&[&label])
+            .with_label_values(&label)
             .set((desired - advertised).max(0));
+        if let Some(allowed) = peer.prefix_limit {
+            limit
+                .with_label_values(&label)
+                .set(i64::from(allowed.limit));
+            held.with_label_values(&label).set(saturate(allowed.held));
+        }
     }
-    bfd(metrics, peers)?;
+    bfd(metrics, &peers)?;
     for (name, help, count) in PEER_COUNTERS {
         let metric = metrics.counter(name, help, &["peer"])?;
-        for peer in peers {
-            metric
-                .with_label_values(&[label(peer.remote)])
-                .inc_by(count(peer));
+        for (label, peer) in &peers {
+            metric.with_label_values(&[label]).inc_by(count(peer));
         }
     }
     Ok(())
 }
 
-fn bfd(metrics: &mut Metrics, peers: &[PeerStatus]) -> prometheus::Result<()> {
+fn bfd(metrics: &mut Metrics, peers: &[Labelled<'_>]) -> prometheus::Result<()> {
     let up = metrics.gauge(
         "metallb_bfd_session_up",
         "1 while BFD is up; only for peers with BFD.",
@@ -339,9 +378,9 @@ fn bfd(metrics: &mut Metrics, peers: &[PeerStatus]) -> prometheus::Result<()> {
         "How often BFD lost the path.",
         &["peer"],
     )?;
-    for peer in peers {
+    for (label, peer) in peers {
         let Some(bfd) = &peer.bfd else { continue };
-        let label = [label(peer.remote)];
+        let label = [label];
         up.with_label_values(&label)
             .set(i64::from(bfd.state == ferrolb_bgp::bfd::State::Up));
         sent.with_label_values(&label).inc_by(bfd.sent);
@@ -351,7 +390,5 @@ fn bfd(metrics: &mut Metrics, peers: &[PeerStatus]) -> prometheus::Result<()> {
     Ok(())
 }
 
-/// MetalLB's label: address and port.
-fn label(remote: Remote) -> String {
-    remote.to_string()
-}
+#[cfg(test)]
+mod tests;

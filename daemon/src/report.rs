@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferrolb_bgp::fsm::PeerStatus;
 use tokio::time::Instant;
 
 use crate::api::ObjectName;
@@ -50,6 +51,12 @@ impl Report {
     /// Ready: the configuration is loaded and, for an announcer, the first desired state handed over.
     pub const fn ready(&self) -> bool {
         self.config.is_some() && self.handed_over
+    }
+
+    /// How many prefixes a peer should have: a dynamic neighbour gets what its template gets.
+    pub fn routes_of(&self, peer: &PeerStatus) -> usize {
+        let configured = peer.template.as_ref().unwrap_or(&peer.name);
+        self.routes.get(configured).copied().unwrap_or_default()
     }
 
     /// Whether the loop turns.

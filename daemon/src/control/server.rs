@@ -185,12 +185,9 @@ impl Asked {
     async fn peers(&self) -> Vec<PeerLine> {
         let peers = self.engine.snapshot().await;
         let report = self.report.borrow().clone();
-        let line = |status: PeerStatus| {
-            let configured = status.template.as_ref().unwrap_or(&status.name);
-            PeerLine {
-                prefixes_desired: report.routes.get(configured).copied().unwrap_or_default(),
-                status,
-            }
+        let line = |status: PeerStatus| PeerLine {
+            prefixes_desired: report.routes_of(&status),
+            status,
         };
         peers.into_iter().map(line).collect()
     }
