@@ -324,7 +324,8 @@ fn sessions(
     let prefixes = metrics.gauge("metallb_bgp_announced_prefixes_total", help, &["peer"])?;
     let help = "Prefixes that the peer should hold from us and does not yet.";
     let pending = metrics.gauge("metallb_bgp_pending_prefixes_total", help, &["peer"])?;
-    let help = "Prefixes of a family that the peer may announce; only where there is a prefixLimit.";
+    let help =
+        "Prefixes of a family that the peer may announce; only where there is a prefixLimit.";
     let limit = metrics.gauge("ferrolb_bgp_prefix_limit", help, &["peer"])?;
     let help = "Prefixes that the peer announces, of the family with most; only where there is a prefixLimit.";
     let held = metrics.gauge("ferrolb_bgp_prefix_limit_used", help, &["peer"])?;

@@ -584,11 +584,17 @@ fn an_interface_that_a_node_lacks_is_refused_there_until_it_comes() {
     assert!(index.problems().is_empty());
     assert!(index.source_interfaces(NODE).contains("eth9"));
     let touched = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
-    assert!(touched.problems && touched.nodes.contains(NODE), "{touched:?}");
+    assert!(
+        touched.problems && touched.nodes.contains(NODE),
+        "{touched:?}"
+    );
     let again = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
     assert!(again.is_empty(), "{again:?}");
     let refused: Vec<&String> = index.refused_on(NODE).expect("a refusal").keys().collect();
-    assert_eq!((refused, index.refused_on("node-1")), (vec!["by-eth9"], None));
+    assert_eq!(
+        (refused, index.refused_on("node-1")),
+        (vec!["by-eth9"], None)
+    );
     let problems: Vec<String> = index.problems().iter().map(ToString::to_string).collect();
     let [problem] = &problems[..] else {
         panic!("{problems:?}")

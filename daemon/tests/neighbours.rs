@@ -157,7 +157,14 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
         .collect();
     assert_eq!(
         names,
-        ["listens", "waits", "hasty", "listens", "no-interface", "the-same"]
+        [
+            "listens",
+            "waits",
+            "hasty",
+            "listens",
+            "no-interface",
+            "the-same"
+        ]
     );
     assert!(
         is_established(&peers[0], "listens") && peers[0]["last_error"].is_null(),

@@ -104,6 +104,23 @@ fn which_family_goes_where() {
 }
 
 #[test]
+fn a_dual_stack_service_is_announced_in_the_family_that_has_endpoints() {
+    let plan = case("one-family");
+    let unready = plan
+        .withheld
+        .iter()
+        .find(|entry| entry.name == "only-v4-ready");
+    let message = unready
+        .map(|entry| entry.message.as_str())
+        .unwrap_or_default();
+    assert!(
+        message.contains("(default/only-v4-ready, IPv6)"),
+        "{message}"
+    );
+    insta::assert_snapshot!(told(&plan));
+}
+
+#[test]
 fn why_something_is_withheld() {
     insta::assert_snapshot!(told(&case("withheld")));
 }

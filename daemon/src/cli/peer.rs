@@ -50,11 +50,7 @@ pub(super) fn run(args: &PeerArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(
-    peer: &PeerDetail,
-    refused: &[RefusedPeer],
-    style: Style,
-) -> Result<String, fmt::Error> {
+fn text(peer: &PeerDetail, refused: &[RefusedPeer], style: Style) -> Result<String, fmt::Error> {
     let status = &peer.status;
     let mut text = String::new();
     writeln!(
@@ -68,7 +64,12 @@ fn text(
     write!(text, "{}", facts(status_lines(status)))?;
     let refused = refused
         .iter()
-        .map(|refused| ("refused", format!("{}: {}", refused.object, refused.refused)))
+        .map(|refused| {
+            (
+                "refused",
+                format!("{}: {}", refused.object, refused.refused),
+            )
+        })
         .collect();
     section(&mut text, style, "As it stands now", refused)?;
     section(&mut text, style, "Configured", config_lines(&peer.config))?;

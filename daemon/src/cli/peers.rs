@@ -137,7 +137,8 @@ fn text(lines: &[Line], style: Style) -> String {
         let header = ["NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "UP", "BFD"];
         table(&header, peers().map(row)) + "\n"
     } else {
-        "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n".to_owned()
+        "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n"
+            .to_owned()
     };
     let troubled = lines.iter().filter_map(|line| match line {
         Line::Peer(peer) => Some((&peer.status.name, trouble(peer)?)),

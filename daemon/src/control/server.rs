@@ -282,7 +282,10 @@ impl Asked {
             return Ok(meant);
         }
         if let Some(refused) = self.refused().iter().find(|peer| peer.name == wanted) {
-            return Err(format!("{} is refused: {}", refused.object, refused.refused));
+            return Err(format!(
+                "{} is refused: {}",
+                refused.object, refused.refused
+            ));
         }
         let known: Vec<String> = peers
             .iter()

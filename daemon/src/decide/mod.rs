@@ -96,7 +96,16 @@ pub fn decide(index: &Index, node_name: &str, node: Option<&Node>, service: &Ser
                 message: message(reason, &detail),
             }],
         },
-        Ok(eligible) => towards_peers(index, service, &eligible),
+        Ok(eligible) => {
+            let mut decision = towards_peers(index, service, &eligible);
+            let missing = eligible.unreached.map(|(reason, detail)| Verdict {
+                peer: None,
+                reason,
+                message: message(reason, &detail),
+            });
+            decision.verdicts.extend(missing);
+            decision
+        }
     }
 }
 
@@ -104,6 +113,10 @@ pub fn decide(index: &Index, node_name: &str, node: Option<&Node>, service: &Ser
 struct Eligible<'a> {
     node_name: &'a str,
     node: &'a Node,
+    /// Those of its addresses whose family has endpoints.
+    addresses: Vec<IpAddr>,
+    /// Why not the others, if there are others.
+    unreached: Option<(Reason, String)>,
     advertisements: Vec<&'a Advertisement>,
     too_wide: Vec<&'a Advertisement>,
     /// Those that speak for it here or on other nodes.
@@ -144,10 +157,15 @@ fn eligible<'a>(
     if node.excluded() {
         return Err((Reason::NodeExcluded, node_name.to_owned()));
     }
-    has_endpoints(index, node_name, service)?;
+    let (addresses, unreached) = with_endpoints(index, node_name, service);
+    if let Some(reason) = unreached.clone().filter(|_| addresses.is_empty()) {
+        return Err(reason);
+    }
     Ok(Eligible {
         node_name,
         node,
+        addresses,
+        unreached,
         advertisements,
         too_wide,
         everywhere,
@@ -245,51 +263,62 @@ fn advertisements<'a>(
     })
 }
 
-fn has_endpoints(
+/// A service's endpoints are of the families of its cluster addresses, and so are its addresses: those that traffic can be
+/// delivered for from here, and why not the others.
+fn with_endpoints(
     index: &Index,
     node_name: &str,
     service: &Service,
-) -> Result<(), (Reason, String)> {
-    // A service's endpoints are of the families of its cluster addresses, and so are its addresses.
-    let families: BTreeSet<bool> = service.addresses().iter().map(IpAddr::is_ipv6).collect();
-    let mut endpoints = families
-        .into_iter()
-        .map(|ipv6| index.endpoints(&service.name, ipv6));
-    let (missing, reason) = match service.traffic_policy {
-        TrafficPolicy::Cluster => (
-            endpoints.any(|endpoints| endpoints.healthy == 0),
-            Reason::NoEndpoints,
-        ),
-        TrafficPolicy::Local => (
-            endpoints.any(|endpoints| !endpoints.nodes.contains_key(node_name)),
-            Reason::NoLocalEndpoints,
-        ),
+) -> (Vec<IpAddr>, Option<(Reason, String)>) {
+    let reached = |address: &IpAddr| {
+        let endpoints = index.endpoints(&service.name, address.is_ipv6());
+        match service.traffic_policy {
+            TrafficPolicy::Cluster => endpoints.healthy > 0,
+            TrafficPolicy::Local => endpoints.nodes.contains_key(node_name),
+        }
     };
-    if missing {
-        Err((reason, service.name.to_string()))
-    } else {
-        Ok(())
+    let (addresses, others): (Vec<IpAddr>, Vec<IpAddr>) =
+        service.addresses().iter().copied().partition(reached);
+    if others.is_empty() {
+        return (addresses, None);
     }
+    let reason = match service.traffic_policy {
+        TrafficPolicy::Cluster => Reason::NoEndpoints,
+        TrafficPolicy::Local => Reason::NoLocalEndpoints,
+    };
+    let families: BTreeSet<&str> = others
+        .iter()
+        .map(|address| if address.is_ipv6() { "IPv6" } else { "IPv4" })
+        .collect();
+    let families: Vec<&str> = families.into_iter().collect();
+    let detail = format!("{}, {}", service.name, families.join(" and "));
+    (addresses, Some((reason, detail)))
 }
 
 fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> Decision {
     let mut decision = Decision::default();
+    let mut alone = true;
     for peer in peers_of(index, eligible.node_name, eligible.node) {
+        alone = false;
         let verdict = |(reason, detail): (Reason, String)| Verdict {
             peer: Some(peer.name.clone()),
             reason,
             message: message(reason, &detail),
         };
-        let carried = |address: &&IpAddr| peer.carries(address.is_ipv6());
-        let some_carried = service.addresses().iter().any(|address| carried(&address));
+        let carried = |address: &IpAddr| peer.carries(address.is_ipv6());
+        let some_carried = eligible.addresses.iter().any(carried);
+        if !some_carried && service.addresses().iter().any(carried) {
+            // What it would carry has no endpoints, which is told once for all peers.
+            continue;
+        }
         // Where nothing is carried at all, one word will do; it comes below.
-        let not_carried = service
-            .addresses()
+        let not_carried = eligible
+            .addresses
             .iter()
             .filter(|address| some_carried && !carried(address));
         let not_carried =
             not_carried.map(|address| verdict((Reason::FamilyNotCarried, address.to_string())));
-        let without_next_hop = addresses_towards(peer, service)
+        let without_next_hop = addresses_towards(peer, eligible)
             .filter(|address| !has_next_hop(peer, eligible.node, address.is_ipv6()))
             .map(|address| verdict((Reason::NoNextHop, address.to_string())));
         decision
@@ -309,16 +338,8 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
             Err(refused) => decision.verdicts.push(verdict(refused)),
         }
     }
-    let refused = index.refused_on(eligible.node_name).into_iter().flatten();
-    for (name, refusal) in refused.filter(|(name, _)| selected(&eligible.advertisements, name)) {
-        let reason = Reason::PeerRefused;
-        decision.verdicts.push(Verdict {
-            peer: Some(name.clone()),
-            reason,
-            message: message(reason, &refusal.message),
-        });
-    }
-    if decision.verdicts.is_empty() {
+    decision.verdicts.extend(refused_peers(index, eligible));
+    if alone && decision.verdicts.is_empty() {
         let reason = Reason::NoPeer;
         decision.verdicts.push(Verdict {
             peer: None,
@@ -329,10 +350,24 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
     decision
 }
 
-/// The addresses of a service that a session with this peer carries.
-fn addresses_towards(peer: &Peer, service: &Service) -> impl Iterator<Item = IpAddr> {
-    service
-        .addresses()
+/// The peers that would be told if they could run on this node.
+fn refused_peers<'a>(
+    index: &'a Index,
+    eligible: &'a Eligible<'_>,
+) -> impl Iterator<Item = Verdict> {
+    let refused = index.refused_on(eligible.node_name).into_iter().flatten();
+    let refused = refused.filter(|(name, _)| selected(&eligible.advertisements, name));
+    refused.map(|(name, refusal)| Verdict {
+        peer: Some(name.clone()),
+        reason: Reason::PeerRefused,
+        message: message(Reason::PeerRefused, &refusal.message),
+    })
+}
+
+/// The addresses of a service that can be delivered and that a session with this peer carries.
+fn addresses_towards(peer: &Peer, eligible: &Eligible<'_>) -> impl Iterator<Item = IpAddr> {
+    eligible
+        .addresses
         .iter()
         .copied()
         .filter(|address| peer.carries(address.is_ipv6()))
@@ -365,7 +400,7 @@ fn towards(
         }
         return Err((Reason::PeerNotSelected, peer.name.clone()));
     }
-    if addresses_towards(peer, service).next().is_none() {
+    if addresses_towards(peer, eligible).next().is_none() {
         return Err((Reason::FamilyNotCarried, peer.name.clone()));
     }
     let mut contributions: BTreeMap<IpNet, (Contribution, &Advertisement)> = BTreeMap::new();
@@ -374,7 +409,7 @@ fn towards(
         .iter()
         .filter(|ad| ad.selects_peer(&peer.name))
     {
-        let addresses = addresses_towards(peer, service);
+        let addresses = addresses_towards(peer, eligible);
         for address in
             addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6()))
         {

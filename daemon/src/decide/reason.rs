@@ -61,9 +61,9 @@ reasons! {
     NodeNetworkUnavailable => "wait for the network plugin, or mend it",
     /// The node carries the label node.kubernetes.io/exclude-from-external-load-balancers.
     NodeExcluded => "remove the label",
-    /// externalTrafficPolicy is Cluster and no endpoint anywhere is ready or serving.
+    /// externalTrafficPolicy is Cluster and no endpoint of the address's family is ready or serving anywhere.
     NoEndpoints => "check the service's Pods and its selector",
-    /// externalTrafficPolicy is Local and no endpoint on this node is ready or serving.
+    /// externalTrafficPolicy is Local and no endpoint of the address's family is ready or serving on this node.
     NoLocalEndpoints => "nothing, if other nodes announce it: this one has no Pod for it",
     /// No BGPPeer selects this node.
     NoPeer => "create a BGPPeer, or change its nodeSelectors",
