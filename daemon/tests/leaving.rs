@@ -186,6 +186,25 @@ async fn a_router_that_would_not_keep_routes_is_drained() {
 }
 
 #[tokio::test]
+async fn whoever_is_asked_twice_withdraws_at_once() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 105), false);
+    assert_eq!(scene.next().await, "announced");
+    let annotated = REST.replace(
+        "metadata: {name: web, namespace: default}",
+        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"45s\"}}",
+    );
+    scene.write("rest", &annotated);
+    // Longer than anything in the test may take.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    scene.daemon.terminate();
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    scene.daemon.terminate();
+    assert_eq!(scene.next().await, "withdrawn");
+    assert_eq!(scene.next().await, "shut down: ferrolb stops");
+    assert!(scene.daemon.wait().success());
+}
+
+#[tokio::test]
 async fn a_cordoned_node_keeps_its_routes_until_the_process_is_asked_to_stop() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 89), true);
     assert_eq!(scene.next().await, "announced");

@@ -31,7 +31,8 @@ const FLAGS: &[&str] = &[
 /// # Errors
 /// When one finds something; libFuzzer says where the input lies.
 pub(crate) fn run() -> Result<()> {
-    if let Some(missing) = missing() {
+    let there = |program: &str, arguments: &[&str]| succeeds(&mut command(program, arguments));
+    if let Some(missing) = missing(there) {
         println!("    {missing}: the targets run as property tests instead");
         return property_tests(None);
     }
@@ -78,10 +79,10 @@ fn search(target: &str, program: &Path, corpus: &Path) -> Result<()> {
 }
 
 /// What keeps libFuzzer from being built.
-fn missing() -> Option<&'static str> {
-    if !succeeds(&mut command("rustup", &["run", "nightly", "rustc", "-V"])) {
+fn missing(there: impl Fn(&str, &[&str]) -> bool) -> Option<&'static str> {
+    if !there("rustup", &["run", "nightly", "rustc", "-V"]) {
         Some("no nightly toolchain (rustup toolchain install nightly)")
-    } else if !succeeds(&mut command("c++", &["--version"])) {
+    } else if !there("c++", &["--version"]) {
         Some("no C++ compiler (apt-get install g++)")
     } else {
         None
@@ -110,4 +111,31 @@ fn targets() -> Result<Vec<String>> {
     ensure!(!names.is_empty(), "no target in fuzz/fuzz_targets");
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_nightly_or_a_compiler_the_targets_run_as_property_tests() {
+        let without = |gone: &str| missing(|program, _| program != gone).unwrap_or_default();
+        assert!(without("rustup").contains("rustup toolchain install nightly"));
+        assert!(without("c++").contains("apt-get install g++"));
+        assert_eq!(missing(|_, _| true), None);
+        // What is asked is whether nightly is there, not whether rustup is.
+        assert!(missing(|_, arguments| !arguments.contains(&"nightly")).is_some());
+    }
+
+    #[test]
+    fn every_target_is_a_property_test_as_well() {
+        let tests = fs::read_to_string(root().join("bgp/tests/fuzz_targets/bodies/mod.rs"));
+        let tests = tests.expect("the property tests");
+        for target in targets().expect("targets") {
+            assert!(
+                tests.contains(&format!("\"{target}\"")),
+                "{target} is no property test"
+            );
+        }
+    }
 }

@@ -126,8 +126,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     let signals = StopSignals::listen()?;
     let daemonset = args.daemonset.clone().map(|name| OwnDaemonSet {
         kubeconfig: args.kubeconfig.clone(),
-        namespace: own_namespace()
-            .unwrap_or_else(|| config_namespaces(&args.config_namespace).swap_remove(0)),
+        namespace: daemonset_namespace(own_namespace(), &args.config_namespace),
         name,
     });
     let state = args.state_dir.map(StateDir::new);
@@ -258,7 +257,7 @@ async fn source(
     announce: bool,
     node: &str,
 ) -> anyhow::Result<Source> {
-    let config_namespaces = config_namespaces(&args.config_namespace);
+    let config_namespaces = config_namespaces(own_namespace(), &args.config_namespace);
     if let Some(folder) = &args.manifests {
         return folder::start(folder.clone(), config_namespaces);
     }
@@ -276,11 +275,16 @@ async fn source(
 }
 
 /// What was given, else the Pod's own namespace, else MetalLB's.
-fn config_namespaces(given: &[String]) -> Vec<String> {
+fn config_namespaces(own: Option<String>, given: &[String]) -> Vec<String> {
     if !given.is_empty() {
         return given.to_vec();
     }
-    vec![own_namespace().unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
+    vec![own.unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
+}
+
+/// The Pod's own namespace, wherever the configuration lies; else the first of those.
+fn daemonset_namespace(own: Option<String>, given: &[String]) -> String {
+    own.unwrap_or_else(|| config_namespaces(None, given).swap_remove(0))
 }
 
 /// The Pod's own namespace, if this is a Pod that was told.
@@ -353,5 +357,23 @@ async fn engine_ended(engine: Option<&Handle>) {
     match engine {
         Some(engine) => engine.ended().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemonset_is_beside_the_pod_and_configuration_where_it_was_said() {
+        let own = || Some("ferrolb".to_owned());
+        let given = ["config".to_owned(), "more".to_owned()];
+        assert_eq!(daemonset_namespace(own(), &given), "ferrolb");
+        assert_eq!(daemonset_namespace(own(), &[]), "ferrolb");
+        assert_eq!(daemonset_namespace(None, &given), "config");
+        assert_eq!(daemonset_namespace(None, &[]), CONFIG_NAMESPACE);
+        assert_eq!(config_namespaces(own(), &given), given);
+        assert_eq!(config_namespaces(own(), &[]), ["ferrolb"]);
+        assert_eq!(config_namespaces(None, &[]), [CONFIG_NAMESPACE]);
     }
 }
