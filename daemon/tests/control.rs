@@ -204,6 +204,10 @@ fn a_running_daemon_tells_all_about_its_sessions() {
     for word in ["Connect → OpenSent", "session up: AS 64513", "maintenance"] {
         assert!(log.contains(word), "{word} is not in {log}");
     }
+    // Empty, and still a list.
+    until(&socket, &["routes", "-o", "json"], |text| {
+        serde_json::from_str::<Vec<Value>>(text).is_ok_and(|routes| routes.is_empty())
+    });
     let [mut peers, mut log] = watching;
     peers.until(|line| line["name"] == "tor" && line["state"] != "Established");
     log.until(|line| line["peer"] == "tor" && line["event"]["kind"] == "ended");

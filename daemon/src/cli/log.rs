@@ -11,7 +11,7 @@ use ferrolb_bgp::fsm::{
 
 use super::Output;
 use super::asking::{AskArgs, POLL};
-use super::output::{age, json, json_line, print};
+use super::output::{age, json, json_line, offer, print};
 use crate::control::{LogLine, Request};
 
 const EXAMPLES: &str = "\
@@ -45,9 +45,11 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
         Output::Table if lines.is_empty() && !args.watch => {
             print("nothing has happened yet: see ferrolb peers\n")?;
         }
-        _ => lines
-            .iter()
-            .try_for_each(|line| tell(line, args.ask.output))?,
+        _ => {
+            for line in &lines {
+                tell(line, args.ask.output)?;
+            }
+        }
     }
     if !args.watch {
         return Ok(ExitCode::SUCCESS);
@@ -58,7 +60,9 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
         thread::sleep(POLL);
         let lines: Vec<LogLine> = client.ask(&request)?;
         for line in told.news(&lines) {
-            tell(line, args.ask.output)?;
+            if !tell(line, args.ask.output)? {
+                return Ok(ExitCode::SUCCESS);
+            }
         }
     }
 }
@@ -82,10 +86,11 @@ impl Told {
     }
 }
 
-fn tell(line: &LogLine, output: Output) -> anyhow::Result<()> {
+/// Tells whether anybody reads it.
+fn tell(line: &LogLine, output: Output) -> anyhow::Result<bool> {
     match output {
         Output::Json => json_line(line),
-        Output::Table => Ok(print(&format!(
+        Output::Table => Ok(offer(&format!(
             "{:.3}  {}  {}\n",
             line.at,
             line.peer,

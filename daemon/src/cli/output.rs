@@ -22,15 +22,58 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.trim_fmt()
 }
 
+/// Such a table of any length: printed piece by piece, its columns only get wider.
+#[derive(Debug)]
+pub(crate) struct LongTable {
+    header: Option<Vec<String>>,
+    widths: Vec<usize>,
+}
+
+impl LongTable {
+    /// With nothing in it yet.
+    pub(crate) fn new(header: &[&str]) -> Self {
+        Self {
+            header: Some(header.iter().map(|&name| name.to_owned()).collect()),
+            widths: vec![0; header.len()],
+        }
+    }
+
+    /// The next lines of it.
+    pub(crate) fn piece(&mut self, rows: Vec<Vec<String>>) -> String {
+        let rows: Vec<Vec<String>> = self.header.take().into_iter().chain(rows).collect();
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&self.widths);
+            let line: String = cells
+                .map(|(cell, width)| format!("{cell:width$}  "))
+                .collect();
+            format!("{}\n", line.trim_end())
+        };
+        rows.iter().map(line).collect()
+    }
+}
+
 /// Writes to standard output. A reader that has read enough (`| head`) is no error.
 ///
 /// # Errors
 /// Writing failed for another reason.
 pub(crate) fn print(text: &str) -> io::Result<()> {
+    offer(text).map(drop)
+}
+
+/// Writes to standard output, and tells whether anybody reads it: for whoever has more to say.
+///
+/// # Errors
+/// Writing failed for another reason.
+pub(crate) fn offer(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
@@ -44,14 +87,14 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(&text)?)
 }
 
-/// Writes JSON on a line of its own, for programs that read a stream.
+/// Writes JSON on a line of its own, for programs that read a stream, and tells whether anybody does.
 ///
 /// # Errors
 /// Writing to standard output failed.
-pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<bool> {
     let mut text = serde_json::to_string(value)?;
     text.push('\n');
-    Ok(print(&text)?)
+    Ok(offer(&text)?)
 }
 
 /// A time span in its two largest units: `3d4h`, `2m5s`, `0s`.
@@ -134,6 +177,16 @@ impl Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_table_has_one_header_and_its_columns_stay_aligned() {
+        let mut table = LongTable::new(&["PEER", "PREFIX"]);
+        let row = |peer: &str, prefix: &str| vec![peer.to_owned(), prefix.to_owned()];
+        let first = table.piece(vec![row("tor-one", "a"), row("é", "b")]);
+        assert_eq!(first, "PEER     PREFIX\ntor-one  a\né        b\n");
+        assert_eq!(table.piece(vec![row("x", "c")]), "x        c\n");
+        assert_eq!(table.piece(Vec::new()), "");
+    }
 
     #[test]
     fn a_span_is_told_in_two_units() {

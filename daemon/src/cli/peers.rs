@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::asking::{AskArgs, POLL, refused};
-use super::output::{Style, age, json, json_line, or_dash, print, table};
+use super::output::{Style, age, json, json_line, offer, or_dash, print, table};
 use crate::control::client::{AskError, Client};
 use crate::control::{PeerLine, RefusedPeer, Request};
 
@@ -66,7 +66,11 @@ pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     let first = lines(&mut client)?;
     match args.ask.output {
         Output::Json if !args.watch => json(&first)?,
-        Output::Json => first.iter().try_for_each(json_line)?,
+        Output::Json => {
+            for line in &first {
+                json_line(line)?;
+            }
+        }
         Output::Table => print(&text(&first, Style::stdout()))?,
     }
     if !args.watch {
@@ -83,9 +87,12 @@ pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
             .iter()
             .filter(|(key, line)| known.get(key).is_none_or(|old| line.differs(old)));
         for (_, line) in news {
-            match args.ask.output {
+            let read = match args.ask.output {
                 Output::Json => json_line(line)?,
-                Output::Table => print(&told(line))?,
+                Output::Table => offer(&told(line))?,
+            };
+            if !read {
+                return Ok(ExitCode::SUCCESS);
             }
         }
         for (name, refused) in known.keys().filter(|key| !lines.contains_key(*key)) {

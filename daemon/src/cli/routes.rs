@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::Output;
 use super::asking::AskArgs;
-use super::output::{age, json, or_dash, print, table};
+use super::output::{LongTable, age, offer, or_dash, print};
+use crate::control::client::{AskError, Client};
 use crate::control::{Request, RouteLine};
 
 const EXAMPLES: &str = "\
@@ -28,29 +29,76 @@ pub(super) struct RoutesArgs {
     peer: Option<String>,
 }
 
+/// So many routes are printed at once.
+const PIECE: usize = 1000;
+
 pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
-    let request = Request::Routes {
+    let mut client = args.ask.connect()?;
+    client.send(&Request::Routes {
         peer: args.peer.clone(),
-    };
-    let routes: Vec<RouteLine> = args.ask.connect()?.ask(&request)?;
+    })?;
     match args.ask.output {
-        Output::Json => json(&routes)?,
-        Output::Table if routes.is_empty() => print(
-            "no peer holds a route from here: see ferrolb peers (is a session up?) and ferrolb plan (should there be one?)\n",
-        )?,
-        Output::Table => {
-            let header = [
-                "PEER",
-                "PREFIX",
-                "NEXT HOP",
-                "COMMUNITIES",
-                "ATTRIBUTES",
-                "SENT",
-            ];
-            print(&(table(&header, routes.iter().map(row)) + "\n"))?;
-        }
+        Output::Json => list(&mut client)?,
+        Output::Table => tables(&mut client)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One list in JSON, a route in each line.
+fn list(client: &mut Client) -> anyhow::Result<()> {
+    let mut before = "[\n";
+    loop {
+        let routes = piece(client)?;
+        let mut text = String::new();
+        for route in &routes {
+            text += before;
+            text += &serde_json::to_string(route)?;
+            before = ",\n";
+        }
+        if !offer(&text)? {
+            return Ok(());
+        }
+        if routes.len() < PIECE {
+            break;
+        }
+    }
+    Ok(print(if before == ",\n" { "\n]\n" } else { "[]\n" })?)
+}
+
+fn tables(client: &mut Client) -> anyhow::Result<()> {
+    let mut table = LongTable::new(&[
+        "PEER",
+        "PREFIX",
+        "NEXT HOP",
+        "COMMUNITIES",
+        "ATTRIBUTES",
+        "SENT",
+    ]);
+    let mut routes = piece(client)?;
+    if routes.is_empty() {
+        print(
+            "no peer holds a route from here: see ferrolb peers (is a session up?) and ferrolb plan (should there be one?)\n",
+        )?;
+        return Ok(());
+    }
+    loop {
+        let rows = routes.iter().map(row).collect();
+        if !offer(&table.piece(rows))? || routes.len() < PIECE {
+            return Ok(());
+        }
+        routes = piece(client)?;
+    }
+}
+
+/// The next routes; fewer than usual: these are the last.
+fn piece(client: &mut Client) -> Result<Vec<RouteLine>, AskError> {
+    let mut routes = Vec::new();
+    while routes.len() < PIECE
+        && let Some(route) = client.receive()?
+    {
+        routes.push(route);
+    }
+    Ok(routes)
 }
 
 fn row(route: &RouteLine) -> Vec<String> {

@@ -90,9 +90,32 @@ impl Client {
     /// # Errors
     /// The daemon refuses, is gone, or is another version.
     pub fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, AskError> {
-        let line = self
-            .exchange(request)
-            .map_err(|error| broken(&self.path, error))?;
+        self.send(request)?;
+        self.receive()
+    }
+
+    /// Asks what has many answers.
+    ///
+    /// # Errors
+    /// The daemon is gone.
+    pub fn send(&mut self, request: &Request) -> Result<(), AskError> {
+        let sent = serde_json::to_string(request)
+            .map_err(io::Error::from)
+            .and_then(|question| writeln!(self.stream.get_mut(), "{question}"));
+        sent.map_err(|error| broken(&self.path, error))
+    }
+
+    /// Waits for the next answer.
+    ///
+    /// # Errors
+    /// The daemon refuses, is gone, or is another version.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, AskError> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line) {
+            Ok(0) => return Err(broken(&self.path, io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+            Err(error) => return Err(broken(&self.path, error)),
+        }
         match serde_json::from_str(&line) {
             Ok(Answer::Ok(answer)) => Ok(answer),
             Ok(Answer::Error(message)) => Err(AskError::Refused(message)),
@@ -100,17 +123,6 @@ impl Client {
                 path: self.path.clone(),
                 error,
             }),
-        }
-    }
-
-    fn exchange(&mut self, request: &Request) -> io::Result<String> {
-        let mut question = serde_json::to_string(request)?;
-        question.push('\n');
-        self.stream.get_mut().write_all(question.as_bytes())?;
-        let mut answer = String::new();
-        match self.stream.read_line(&mut answer)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(answer),
         }
     }
 }

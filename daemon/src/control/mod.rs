@@ -1,5 +1,5 @@
-//! How a running daemon is asked what it does: one line of JSON in, one line of JSON out, over a Unix socket that its owner
-//! alone may use. [`server`] answers, [`client`] asks.
+//! How a running daemon is asked what it does: one line of JSON in, one line of JSON out (but for routes, of which each has a
+//! line), over a Unix socket that its owner alone may use. [`server`] answers, [`client`] asks.
 
 pub mod client;
 pub mod server;
@@ -27,7 +27,7 @@ pub enum Request {
     },
     /// BGPPeers that are refused, as they stand or on this node: [`RefusedPeer`]s.
     Refused,
-    /// What peers hold from us: [`RouteLine`]s.
+    /// What peers hold from us: a [`RouteLine`] in each answer, of any number; the last one holds none.
     Routes {
         /// Only this one's.
         peer: Option<String>,

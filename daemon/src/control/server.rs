@@ -12,6 +12,7 @@ use ferrolb_bgp::fsm::{PeerDetail, PeerStatus};
 use ferrolb_bgp::speaker::Handle;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::WriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -26,6 +27,10 @@ const AT_ONCE: usize = 8;
 const LONGEST: u64 = 4096;
 /// How long a client may be silent, or may not read its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take for a piece of a long answer: somebody may be reading it page by page.
+const READING: Duration = Duration::from_mins(10);
+/// Octets that are written at once.
+const PIECE: usize = 64 * 1024;
 
 /// Why the socket can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -161,25 +166,27 @@ impl Asked {
             if octets == 0 {
                 return Ok(());
             }
-            let mut answer = match serde_json::from_slice(&line) {
-                Ok(request) => self.answer(request).await?,
-                Err(error) => text::<()>(&Answer::Error(format!(
-                    "this is no question ({error}): ask as {{\"command\":\"peers\"}}"
-                )))?,
-            };
-            answer.push(b'\n');
-            timeout(PATIENCE, write.write_all(&answer)).await??;
+            match serde_json::from_slice(&line) {
+                Ok(request) => self.answer(request, &mut write).await?,
+                Err(error) => {
+                    let error = Answer::<()>::Error(format!(
+                        "this is no question ({error}): ask as {{\"command\":\"peers\"}}"
+                    ));
+                    send(&mut write, &text(&error)?, PATIENCE).await?;
+                }
+            }
         }
     }
 
-    async fn answer(&self, request: Request) -> io::Result<Vec<u8>> {
-        match request {
+    async fn answer(&self, request: Request, write: &mut WriteHalf<'_>) -> io::Result<()> {
+        let answer = match request {
             Request::Peers => text(&Answer::Ok(self.peers().await)),
             Request::Peer { peer } => text(&self.peer(&peer).await.into()),
             Request::Refused => text(&Answer::Ok(self.refused())),
-            Request::Routes { peer } => text(&self.routes(peer.as_deref()).await.into()),
+            Request::Routes { peer } => return self.tell_routes(peer.as_deref(), write).await,
             Request::Log { peer } => text(&self.log(peer.as_deref()).await.into()),
-        }
+        };
+        send(write, &answer?, PATIENCE).await
     }
 
     async fn peers(&self) -> Vec<PeerLine> {
@@ -219,10 +226,18 @@ impl Asked {
         detail.ok_or_else(|| format!("{name} was removed a moment ago: see ferrolb peers"))
     }
 
-    async fn routes(&self, wanted: Option<&str>) -> Result<Vec<RouteLine>, String> {
+    /// A line for each route, peer by peer and by prefix, so that a million of them towards each of several peers take no
+    /// more memory than one peer's.
+    async fn tell_routes(&self, wanted: Option<&str>, write: &mut WriteHalf<'_>) -> io::Result<()> {
         let peers = self.engine.snapshot().await;
-        let mut lines = Vec::new();
-        for peer in self.of(&peers, wanted)? {
+        let meant = match self.of(&peers, wanted) {
+            Ok(meant) => meant,
+            Err(message) => {
+                return send(write, &text(&Answer::<()>::Error(message))?, PATIENCE).await;
+            }
+        };
+        let mut piece = Vec::new();
+        for peer in meant {
             let Some(detail) = self.engine.peer(&*peer.name).await else {
                 continue;
             };
@@ -230,13 +245,25 @@ impl Asked {
                 .negotiated
                 .as_ref()
                 .is_some_and(|negotiated| negotiated.ibgp);
-            for told in self.engine.advertised(&*peer.name).await {
+            let mut routes = self.engine.advertised(&*peer.name).await;
+            // Beside the daemon's own loop, which shall not wait for it.
+            let sorted = tokio::task::spawn_blocking(move || {
+                routes.sort_unstable_by_key(|told| told.prefix);
+                routes
+            });
+            for told in sorted.await.map_err(io::Error::other)? {
                 let next_hop = next_hop(&detail, told.prefix.addr().is_ipv6());
-                lines.push(RouteLine::new(&peer.name, next_hop, ibgp, &told));
+                let line = RouteLine::new(&peer.name, next_hop, ibgp, &told);
+                piece.extend(text(&Answer::Ok(Some(line)))?);
+                if piece.len() >= PIECE {
+                    send(write, &piece, READING).await?;
+                    piece.clear();
+                    tokio::task::yield_now().await;
+                }
             }
         }
-        lines.sort_unstable();
-        Ok(lines)
+        piece.extend(text(&Answer::Ok(None::<RouteLine>))?);
+        send(write, &piece, READING).await
     }
 
     async fn log(&self, wanted: Option<&str>) -> Result<Vec<LogLine>, String> {
@@ -311,8 +338,15 @@ impl<T> From<Result<T, String>> for Answer<T> {
     }
 }
 
+/// An answer, or an entry of one, in a line.
 fn text<T: Serialize>(answer: &Answer<T>) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(answer)?)
+    let mut text = serde_json::to_vec(answer)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+async fn send(write: &mut WriteHalf<'_>, octets: &[u8], patience: Duration) -> io::Result<()> {
+    timeout(patience, write.write_all(octets)).await?
 }
 
 /// The peer of this name, the sessions of the template of this name, or the peers at this address.

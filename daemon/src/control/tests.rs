@@ -3,7 +3,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::PeerDetail;
+use ferrolb_bgp::fsm::{PeerDetail, PeerRoutes};
+use ferrolb_bgp::rib::Route;
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::Asn;
 use tokio::sync::watch;
@@ -11,6 +12,8 @@ use tokio::sync::watch;
 use super::client::{AskError, Client};
 use super::server::{Asked, BindError, Socket};
 use super::*;
+use crate::api::{Kind, ObjectKey, ObjectName};
+use crate::config::{Problem, Severity};
 use crate::report::Report;
 
 /// A daemon's answering half with two peers that nobody answers for, at one address.
@@ -23,6 +26,11 @@ async fn answering(path: &Path) -> Handle {
     }
     let mut report = Report::new();
     report.routes.insert("tor-a".into(), 7);
+    report.refused_peers.push(Problem {
+        object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor-x")),
+        severity: Severity::Error,
+        message: "spec.holdTime: is short".into(),
+    });
     let (_, report) = watch::channel(Arc::new(report));
     let asked = Asked {
         engine: engine.clone(),
@@ -72,10 +80,85 @@ async fn questions_get_answers() {
         !log.is_empty() && log.iter().all(|line| line.peer == "tor-a"),
         "{log:?}"
     );
-    let routes: Vec<RouteLine> = ask(&path, Request::Routes { peer: None })
+    let routes: Option<RouteLine> = ask(&path, Request::Routes { peer: None })
         .await
         .expect("an answer");
-    assert_eq!(routes, []);
+    assert_eq!(routes, None);
+    let refused: Vec<RefusedPeer> = ask(&path, Request::Refused).await.expect("an answer");
+    assert_eq!(refused[0].object, "BGPPeer metallb-system/tor-x");
+}
+
+/// Two peers, far more routes than are written at once: each comes once, in order.
+#[tokio::test]
+async fn routes_come_one_by_one_and_in_order() {
+    const ROUTES: u32 = 3000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let mut routers = Vec::new();
+    let engine = answering(&path).await;
+    for (name, address) in [("rtr-a", "127.0.0.11:0"), ("rtr-b", "127.0.0.12:0")] {
+        let (router, _) = speaker::spawn(SpeakerOptions {
+            listen: vec![address.parse().expect("an address")],
+            ..SpeakerOptions::default()
+        })
+        .expect("a router");
+        let mut us = PeerConfig::new(
+            "us",
+            "127.0.0.13:179".parse().expect("an address"),
+            Asn(64513),
+            Asn(64512),
+        );
+        us.transport.passive = true;
+        router.set_peer(us).expect("a good peer");
+        router.open_gate();
+        let mut peer = PeerConfig::new(name, router.local_addresses()[0], Asn(64512), Asn(64513));
+        peer.transport.source_address = "127.0.0.13".parse().ok();
+        peer.router_id = Some([127, 0, 0, 13].into());
+        engine.set_peer(peer).expect("a good peer");
+        let changes = (0..ROUTES).rev().map(|number| {
+            let prefix = IpNet::from(IpAddr::from((0x0a00_0000 + number).to_be_bytes()));
+            (prefix, Some(Route::default()))
+        });
+        engine.routes(vec![PeerRoutes {
+            peer: name.to_owned(),
+            changes: changes.collect(),
+        }]);
+        routers.push(router);
+    }
+    engine.open_gate();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while engine
+        .snapshot()
+        .await
+        .iter()
+        .map(|peer| peer.prefixes_advertised)
+        .sum::<u64>()
+        < u64::from(2 * ROUTES)
+    {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            engine.snapshot().await
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(&path)?;
+        client.send(&Request::Routes { peer: None })?;
+        let mut routes: Vec<RouteLine> = Vec::new();
+        while let Some(route) = client.receive()? {
+            routes.push(route);
+        }
+        // The connection is good for another question.
+        let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
+        Ok::<_, AskError>((routes, peers))
+    });
+    let (routes, peers) = asked.await.expect("no panic").expect("answers");
+    assert_eq!(peers.len(), 4);
+    assert_eq!(routes.len(), 2 * ROUTES as usize);
+    assert!(routes.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(routes[0].peer, "rtr-a");
+    assert_eq!(routes[0].prefix.to_string(), "10.0.0.0/32");
 }
 
 #[tokio::test]
@@ -87,6 +170,10 @@ async fn what_can_not_be_answered_says_what_can() {
     assert_eq!(
         refusal(ask::<PeerDetail>(&path, by("tor-c")).await),
         "there is no peer tor-c; there are: tor-a (127.0.0.1:1), tor-b (127.0.0.1:1)"
+    );
+    assert_eq!(
+        refusal(ask::<PeerDetail>(&path, by("tor-x")).await),
+        "BGPPeer metallb-system/tor-x is refused: spec.holdTime: is short"
     );
     assert_eq!(
         refusal(ask::<PeerDetail>(&path, by("127.0.0.1")).await),
