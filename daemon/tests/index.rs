@@ -591,10 +591,8 @@ fn an_interface_that_a_node_lacks_is_refused_there_until_it_comes() {
     let again = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
     assert!(again.is_empty(), "{again:?}");
     let refused: Vec<&String> = index.refused_on(NODE).expect("a refusal").keys().collect();
-    assert_eq!(
-        (refused, index.refused_on("node-1")),
-        (vec!["by-eth9"], None)
-    );
+    assert_eq!(refused, ["by-eth9"]);
+    assert!(index.refused_on("node-1").is_none());
     let problems: Vec<String> = index.problems().iter().map(ToString::to_string).collect();
     let [problem] = &problems[..] else {
         panic!("{problems:?}")
