@@ -266,8 +266,8 @@ fn a_path_that_flaps_is_held_back() {
         host.input(Input::Timeout);
         host.connect();
     }
-    assert_eq!(&waits[3..], [10, 20, 40]);
-    assert!(waits[..3].iter().all(|wait| *wait < 8), "{waits:?}");
+    // The first few times it is back at once: within a second.
+    assert_eq!(waits, [0, 0, 0, 10, 20, 40]);
 }
 
 #[test]

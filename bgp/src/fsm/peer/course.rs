@@ -8,6 +8,7 @@ use super::super::io::{ConnectionId, Event, State};
 use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
 use super::refused::needs_an_operator;
+use super::watch::is_path_lost;
 use super::{Dial, Peer};
 use crate::config::HoldTime;
 use crate::wire::{ErrorCode, Notification, subcode};
@@ -199,6 +200,11 @@ impl Peer {
         if self.dial != Dial::Never {
             if needs_an_operator(&cause) {
                 self.backoff.exhaust();
+            }
+            // The router took us, so nothing is wrong with it. The path has a damping of its own, and may be back at once:
+            // FRR 8.4, restarted, begins BFD anew as soon as the first session is up.
+            if was_established && is_path_lost(&cause) {
+                self.backoff.reset();
             }
             let wait = self
                 .backoff

@@ -48,12 +48,7 @@ impl Watch {
 
     /// A session ended: how long to wait if it ended for the path's sake once too often.
     pub(super) fn hold_back(&mut self, now: Instant, cause: &Cause) -> Duration {
-        let lost = cause.notification().is_some_and(|(notification, _)| {
-            let enclosed = notification.enclosed();
-            let said = enclosed.as_ref().unwrap_or(notification);
-            (said.code, said.subcode) == (ErrorCode::CEASE, subcode::cease::BFD_DOWN)
-        });
-        if !lost {
+        if !is_path_lost(cause) {
             return Duration::ZERO;
         }
         let calm = self
@@ -69,6 +64,15 @@ impl Watch {
             }
         }
     }
+}
+
+/// Whether either side ended a session because BFD lost the path.
+pub(super) fn is_path_lost(cause: &Cause) -> bool {
+    cause.notification().is_some_and(|(notification, _)| {
+        let enclosed = notification.enclosed();
+        let said = enclosed.as_ref().unwrap_or(notification);
+        (said.code, said.subcode) == (ErrorCode::CEASE, subcode::cease::BFD_DOWN)
+    })
 }
 
 impl Peer {
