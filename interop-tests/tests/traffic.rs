@@ -1,5 +1,6 @@
 //! What users of a Service lose, held to what is promised: nothing by a restart where the router helps with graceful
-//! restart, no more than BFD's detection time by a node that is cut off. docs/benchmarks.md has all of the numbers.
+//! restart, nor while the API server is away; no new connection when a Pod becomes unready; no more than BFD's detection
+//! time by a node that is cut off. docs/benchmarks.md has all of the numbers.
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::kube::{Disturbance, Rack, Report, Watched, losses};
@@ -28,13 +29,14 @@ fn on_a_rack(
 }
 
 #[test]
-fn a_restart_breaks_nothing_where_the_router_helps() {
+fn a_restart_breaks_nothing_where_the_router_helps_nor_does_the_api_server_s_absence() {
     scenario("traffic-restart", |scratch| {
         on_a_rack(scratch, Watched::GracefulRestart, |losses| {
             for disturbance in [
                 Disturbance::Nothing,
                 Disturbance::PlannedRestart,
                 Disturbance::Kill,
+                Disturbance::ApiServerDown,
             ] {
                 let report = losses(disturbance)?;
                 ensure!(
@@ -49,7 +51,7 @@ fn a_restart_breaks_nothing_where_the_router_helps() {
 }
 
 #[test]
-fn with_both_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_time() {
+fn with_bfd_too_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_time() {
     scenario("traffic-cut", |scratch| {
         on_a_rack(scratch, Watched::Both, |losses| {
             let report = losses(Disturbance::PlannedRestart)?;
@@ -57,6 +59,10 @@ fn with_both_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_time(
                 (report.failed, report.broken) == (0, 0),
                 "restart: {report:?}"
             );
+            // It is taken out while others are asked; what it had open goes with its route.
+            let report = losses(Disturbance::PodUnready)?;
+            ensure!(report.failed == 0, "unready: {report:?}");
+            ensure!(report.broken > 0, "nothing was withdrawn: {report:?}");
             let report = losses(Disturbance::SilentCut)?;
             ensure!(report.failed > 0, "nothing was cut: {report:?}");
             ensure!(report.failing_ms <= DETECTED_MS, "cut: {report:?}");

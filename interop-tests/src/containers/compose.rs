@@ -15,7 +15,6 @@ use crate::process::run;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Compose {
-    name: String,
     networks: BTreeMap<String, Network>,
     services: BTreeMap<String, Service>,
 }
@@ -23,6 +22,7 @@ struct Compose {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Network {
+    name: String,
     enable_ipv6: bool,
     ipam: Ipam,
 }
@@ -75,8 +75,12 @@ struct Addresses {
 pub struct Rack<'docker> {
     docker: &'docker Docker<'docker>,
     compose: Compose,
+    program: Option<&'static [&'static str]>,
     profile: String,
 }
+
+/// What takes a compose file: Docker's plugin, or Debian's older program.
+const PROGRAMS: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
 
 impl<'docker> Rack<'docker> {
     /// Builds the images and starts the nodes and the router of this profile (`gobgp`, `bird` or
@@ -92,12 +96,12 @@ impl<'docker> Rack<'docker> {
         let rack = Self {
             docker,
             compose,
+            program: PROGRAMS.into_iter().find(|words| is_here(words)),
             profile: profile.to_owned(),
         };
-        if compose_is_here() {
-            rack.compose(&["up", "--build", "--detach"])?;
-        } else {
-            rack.start()?;
+        match rack.program {
+            Some(program) => rack.compose(program, &["up", "--build", "--detach"])?,
+            None => rack.start()?,
         }
         Ok(rack)
     }
@@ -116,21 +120,23 @@ impl<'docker> Rack<'docker> {
             .filter(move |service| wanted(&service.profiles))
     }
 
-    fn compose(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new("docker");
+    fn compose(&self, program: &[&str], arguments: &[&str]) -> Result<()> {
+        println!("{} {}", program.join(" "), arguments.join(" "));
+        let mut command = Command::new(program[0]);
         command
-            .args(["compose", "-f"])
+            .args(&program[1..])
+            .arg("-f")
             .arg(folder().join("compose.yaml"))
             .args(["--profile", &self.profile])
             .args(arguments)
             .env("DOCKER_HOST", self.docker.host())
             .env("DOCKER_BUILDKIT", "0");
-        run(&mut command)
+        run(&mut command).map(drop)
     }
 
     /// What `docker compose up --build --detach` does, as far as this file asks for it.
     fn start(&self) -> Result<()> {
-        for (name, network) in &self.compose.networks {
+        for network in self.compose.networks.values() {
             let mut command = self.docker.command();
             command.args(["network", "create"]);
             if network.enable_ipv6 {
@@ -139,7 +145,7 @@ impl<'docker> Rack<'docker> {
             for subnet in &network.ipam.config {
                 command.args(["--subnet", &subnet.subnet, "--gateway", &subnet.gateway]);
             }
-            run(command.arg(self.network(name)))?;
+            run(command.arg(&network.name))?;
         }
         for service in self.services() {
             let context = folder().join(&service.build.context);
@@ -157,7 +163,8 @@ impl<'docker> Rack<'docker> {
         command.args(["run", "--detach", "--name", &service.container_name]);
         command.args(["--hostname", &service.container_name]);
         for (network, addresses) in &service.networks {
-            command.args(["--network", &self.network(network)]);
+            let network = self.compose.networks.get(network);
+            command.args(["--network", &network.context("an unknown network")?.name]);
             command.args(["--ip", &addresses.ipv4_address]);
             command.args(["--ip6", &addresses.ipv6_address]);
         }
@@ -172,20 +179,16 @@ impl<'docker> Rack<'docker> {
         run(command.arg(&service.image).args(&service.command)).map(drop)
     }
 
-    fn network(&self, name: &str) -> String {
-        format!("{}_{name}", self.compose.name)
-    }
-
     fn down(&self) -> Result<()> {
-        if compose_is_here() {
-            return self.compose(&["down", "--timeout", "10"]).map(drop);
+        if let Some(program) = self.program {
+            return self.compose(program, &["down", "--timeout", "10"]);
         }
         for service in self.services() {
             self.docker
                 .run(&["rm", "--force", &service.container_name])?;
         }
-        for name in self.compose.networks.keys() {
-            self.docker.run(&["network", "rm", &self.network(name)])?;
+        for network in self.compose.networks.values() {
+            self.docker.run(&["network", "rm", &network.name])?;
         }
         Ok(())
     }
@@ -211,10 +214,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("containers")
 }
 
-/// Whether Docker has its plugin for compose files; Debian's has not.
-fn compose_is_here() -> bool {
-    Command::new("docker")
-        .args(["compose", "version"])
+/// Whether this program runs; Debian's Docker comes without either.
+fn is_here(words: &[&str]) -> bool {
+    Command::new(words[0])
+        .args(&words[1..])
+        .arg("version")
         .output()
         .is_ok_and(|output| output.status.success())
 }

@@ -232,6 +232,16 @@ impl<'s> ControlPlane<'s> {
             .kill()
     }
 
+    /// Starts the controllers anew. After the API server was away they ask again at longer and longer intervals, up to
+    /// half a minute.
+    ///
+    /// # Errors
+    /// When they can't be started.
+    pub fn restart_controllers(&mut self) -> Result<()> {
+        self.controllers.clear();
+        self.start_controllers()
+    }
+
     /// Connects a node's namespace to the management network by an interface `mgmt0`: from there it
     /// reaches the API server, and the Pods of all other nodes that joined.
     ///

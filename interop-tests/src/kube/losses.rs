@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Load, Rack, Report};
-use crate::router::Router;
+use crate::router::{Router, check_table};
 
 /// New connections a second.
 const NEW_PER_SECOND: u32 = 200;
@@ -20,6 +20,8 @@ const BEFORE: Duration = Duration::from_secs(2);
 const AWAY: Duration = Duration::from_secs(1);
 /// Traffic after it, in which what was kept for a while would be lost.
 const AFTER: Duration = Duration::from_secs(8);
+/// By all examples of FRR's.
+const HOLD_TIME: Duration = Duration::from_secs(9);
 const SOON: Duration = Duration::from_secs(30);
 
 /// How the rack's router and nodes know of each other's end.
@@ -188,9 +190,27 @@ impl Disturbance {
         Ok(())
     }
 
-    /// As it was before.
-    fn undo(self, rack: &Rack<'_>) -> Result<()> {
+    /// How long traffic goes on: until the consequences are over.
+    fn lasts(self) -> Duration {
         match self {
+            Self::SilentCut => HOLD_TIME + AFTER / 2,
+            _ => AFTER,
+        }
+    }
+
+    /// The first nodes that the router is to have no route to in the end. If it had, the report would be about nothing.
+    fn cost(self) -> usize {
+        match self {
+            Self::Exclude | Self::PodUnready | Self::SilentCut => 1,
+            _ => 0,
+        }
+    }
+
+    /// As it was before.
+    fn undo(self, rack: &mut Rack<'_>) -> Result<()> {
+        match self {
+            // They would make EndpointSlices again after half a minute only, when they dare to ask again.
+            Self::ApiServerDown => rack.cp.restart_controllers(),
             Self::Exclude => {
                 let label = format!("{EXCLUDED}-");
                 let node = &rack.topology.nodes[0].name;
@@ -216,15 +236,19 @@ const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers"
 /// When the rack was not whole before, or is not afterwards.
 pub fn losses(rack: &mut Rack<'_>, address: IpAddr, disturbance: Disturbance) -> Result<Report> {
     let nodes: Vec<usize> = (0..rack.topology.nodes.len()).collect();
-    rack.await_routes(&rack.routes(&format!("{address}/32"), &nodes)?)?;
+    let prefix = format!("{address}/32");
+    rack.await_routes(&rack.routes(&prefix, &nodes)?)?;
     rack.await_answers(address, &nodes)?;
     let target = SocketAddr::new(address, 80);
     let load = Load::start(rack.client()?, target, NEW_PER_SECOND, LONG_LIVED)?;
     sleep(BEFORE);
     let begin = Instant::now();
     disturbance.happen(rack)?;
-    sleep(AFTER.saturating_sub(begin.elapsed()).max(AFTER / 2));
+    let rest = disturbance.lasts().saturating_sub(begin.elapsed());
+    sleep(rest.max(AFTER / 2));
     let report = load.stop()?;
+    let left = rack.routes(&prefix, &nodes[disturbance.cost()..])?;
+    check_table(&rack.router, &left).with_context(|| format!("after: {}", disturbance.name()))?;
     disturbance.undo(rack)?;
     ensure!(
         report.long_lived == u64::from(LONG_LIVED),
