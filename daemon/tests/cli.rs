@@ -65,6 +65,20 @@ fn a_file_that_is_no_yaml_is_named_with_its_line() {
     );
 }
 
+/// `labels:` with nothing after it is what kubectl takes for none.
+#[test]
+fn empty_metadata_is_none_and_a_plan_without_nodes_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("all.yaml");
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: web, labels: , annotations: }, spec: {type: LoadBalancer}}";
+    std::fs::write(&file, service).expect("written");
+    let file = file.display().to_string();
+    let checked = ferrolb(&["check", "-f", &file]);
+    assert_eq!(checked.status.code(), Some(0), "{}", stdout(&checked));
+    let planned = stdout(&ferrolb(&["plan", "-f", &file]));
+    assert!(planned.contains("kubectl get nodes -o yaml"), "{planned}");
+}
+
 #[test]
 fn plan_speaks_json() {
     let output = ferrolb(&["plan", "-o", "json", "-f", "base.yaml", "families.yaml"]);

@@ -129,7 +129,8 @@ pub struct NodeCondition {
     pub message: String,
 }
 
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// `labels:` with nothing after it, as kubectl takes it; Go prints empty lists that way, too.
+pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -36,7 +36,8 @@ Examples:
   ferrolb check -f manifests/           is everything in these manifests valid?
   ferrolb plan -f manifests/            who gets which address, who announces what, and why not
   ferrolb crds | kubectl apply -f -     define ferrolb's own BGPPeer, for what MetalLB's can't say
-  ferrolb run --manifests manifests/    announce what a folder says, without a cluster
+  ferrolb run --manifests manifests/ --node-name node-a
+                                        announce for a node what a folder says, without a cluster
   ferrolb run --role announcer          announce what the Kubernetes API says, as the DaemonSet does
   ferrolb peers                         the sessions of the daemon that runs here; peer, routes and log tell more";
 

@@ -25,6 +25,9 @@ Examples:
 In a cluster, on one node:
   kubectl exec -n metallb-system ferrolb-announcer-x7k2p -- /ferrolb peers";
 
+/// More peers than this with the same trouble are told in one line.
+const ALIKE: usize = 3;
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PeersArgs {
@@ -141,26 +144,62 @@ fn text(lines: &[Line], style: Style) -> String {
         })
     };
     let mut text = if peers().next().is_some() {
-        let header = ["NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "UP", "BFD"];
+        let header = [
+            "NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "SESSIONS", "BFD",
+        ];
         table(&header, peers().map(row)) + "\n"
     } else {
         "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n"
             .to_owned()
     };
-    let troubled = lines.iter().filter_map(|line| match line {
-        Line::Peer(peer) => Some((&peer.status.name, trouble(peer)?)),
-        Line::Refused(peer) => Some((&peer.name, refusal(peer))),
+    let troubles = troubles(peers(), style);
+    let refused = lines.iter().filter_map(|line| match line {
+        Line::Peer(_) => None,
+        Line::Refused(peer) => Some(format!("{}: {}\n", style.bold(&peer.name), refusal(peer))),
     });
-    let troubled: Vec<String> = troubled
-        .map(|(name, trouble)| format!("{}: {trouble}\n", style.bold(name)))
-        .collect();
-    if !troubled.is_empty() {
-        text += &format!("\n{}", troubled.concat());
+    let below: String = troubles.iter().cloned().chain(refused).collect();
+    if !below.is_empty() {
+        text += &format!("\n{below}");
     }
-    if peers().any(|peer| trouble(peer).is_some()) {
-        text += "\nall about one of them: ferrolb peer NAME\n";
+    if !troubles.is_empty() {
+        let sessions = || peers().filter(|peer| matches!(peer.status.remote, Remote::Router(_)));
+        let up = sessions().filter(|peer| peer.status.state == State::Established);
+        text += &format!(
+            "\n{} of {} up; all about one of them: ferrolb peer NAME\n",
+            up.count(),
+            sessions().count()
+        );
     }
     text
+}
+
+/// What is wrong with those that are not up. Where many have the same trouble it is told once.
+fn troubles<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<String> {
+    let mut groups: Vec<(&str, Vec<&PeerLine>)> = Vec::new();
+    for peer in peers {
+        let error = peer.status.last_error.as_ref();
+        let Some(error) = error.filter(|_| trouble(peer).is_some()) else {
+            continue;
+        };
+        match groups
+            .iter_mut()
+            .find(|(text, _)| *text == error.cause.text)
+        {
+            Some((_, peers)) => peers.push(peer),
+            None => groups.push((&error.cause.text, vec![peer])),
+        }
+    }
+    let told = groups.iter().flat_map(|(text, peers)| {
+        let name = |peer: &&PeerLine| style.bold(&peer.status.name);
+        if peers.len() <= ALIKE {
+            let each = |peer| Some(format!("{}: {}\n", name(peer), trouble(peer)?));
+            return peers.iter().filter_map(each).collect();
+        }
+        let named: Vec<String> = peers.iter().take(ALIKE).map(name).collect();
+        let others = peers.len() - ALIKE;
+        vec![format!("{} and {others} more: {text}\n", named.join(", "))]
+    });
+    told.collect()
 }
 
 fn refusal(peer: &RefusedPeer) -> String {
@@ -197,8 +236,11 @@ fn row(peer: &PeerLine) -> Vec<String> {
     ]
 }
 
-/// Held by the peer, of those it should hold.
+/// Held by the peer, of those it should hold. A template of dynamic neighbours holds none; they do.
 fn routes(peer: &PeerLine) -> String {
+    if let Remote::Network(_) = peer.status.remote {
+        return "-".to_owned();
+    }
     let held = peer.status.prefixes_advertised;
     if u64::try_from(peer.prefixes_desired) == Ok(held) {
         held.to_string()
@@ -238,4 +280,50 @@ fn told(line: &Line) -> String {
         line += &format!("  {trouble}");
     }
     line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrolb_bgp::config::PeerConfig;
+    use ferrolb_bgp::fsm::{Input, Speaker, SpeakerConfig};
+    use ferrolb_bgp::wire::Asn;
+
+    use super::*;
+
+    fn line(name: String, trouble: &str) -> Line {
+        let now = std::time::Instant::now();
+        let mut speaker = Speaker::new(SpeakerConfig {
+            router_id_fallback: [127, 0, 0, 1].into(),
+            seed: 0,
+            host_uptime: None,
+        });
+        let address = "10.0.0.1:179".parse().expect("an address");
+        let config = PeerConfig::new(name, address, Asn(64512), Asn(64513));
+        speaker.handle(now, Input::SetPeer(config));
+        let mut status = speaker.status(now).remove(0);
+        status.last_error = serde_json::from_value(serde_json::json!({
+            "cause": { "code": "connection-refused", "text": trouble }, "ago": 7
+        }))
+        .expect("an error");
+        Line::Peer(Box::new(PeerLine {
+            status,
+            prefixes_desired: 0,
+        }))
+    }
+
+    #[test]
+    fn what_many_suffer_from_is_told_once() {
+        let mut lines: Vec<Line> = (0..300)
+            .map(|number| line(format!("tor-{number}"), "no way"))
+            .collect();
+        lines.push(line("odd".into(), "no answer"));
+        let text = text(&lines, Style::stdout());
+        let below: Vec<&str> = text.lines().skip(302).collect();
+        assert_eq!(below[1], "tor-0, tor-1, tor-2 and 297 more: no way");
+        assert!(below[2].starts_with("odd: no answer (7s ago"), "{below:?}");
+        assert_eq!(
+            below[4],
+            "0 of 301 up; all about one of them: ferrolb peer NAME"
+        );
+    }
 }

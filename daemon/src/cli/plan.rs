@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output::{Style, json, or_dash, print, table};
 use super::{ManifestArgs, Output};
+use crate::api::Kind;
 use crate::plan::{Plan, PlanError, plan};
 
 const EXAMPLES: &str = "\
@@ -40,12 +41,23 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let plan = plan(&manifests, &args.manifests.config_namespace);
     match args.output {
         Output::Json => json(&plan)?,
-        Output::Table => print(&text(&plan, &args.manifests.shown_paths())?)?,
+        Output::Table => {
+            let mut kinds = manifests.objects.keys().map(|key| key.kind);
+            let hint = match (plan.routes.is_empty(), kinds.any(|kind| kind == Kind::Node)) {
+                (false, _) => "",
+                (true, true) => "none\n",
+                (true, false) => NO_NODES,
+            };
+            print(&text(&plan, hint, &args.manifests.shown_paths())?)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(plan: &Plan, paths: &str) -> Result<String, fmt::Error> {
+const NO_NODES: &str = "none: they are told for each Node, and there is no Node among these manifests; add what \
+                        kubectl get nodes -o yaml prints\n";
+
+fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error> {
     let style = Style::stdout();
     let mut text = String::new();
     writeln!(text, "{}\n{}", style.bold("Services"), services(plan))?;
@@ -54,7 +66,12 @@ fn text(plan: &Plan, paths: &str) -> Result<String, fmt::Error> {
             writeln!(text, "  {}/{}: {message}", service.namespace, service.name)?;
         }
     }
-    writeln!(text, "\n{}\n{}", style.bold("Routes"), routes(plan))?;
+    writeln!(text, "\n{}", style.bold("Routes"))?;
+    if no_routes.is_empty() {
+        writeln!(text, "{}", routes(plan))?;
+    } else {
+        text += no_routes;
+    }
     if !plan.withheld.is_empty() {
         writeln!(
             text,
@@ -77,7 +94,7 @@ fn services(plan: &Plan) -> String {
             format!("{}/{}", service.namespace, service.name),
             or_dash(join(&service.addresses)),
             or_dash(service.pool.clone().unwrap_or_default()),
-            service.reason.clone().unwrap_or_default(),
+            or_dash(service.reason.clone().unwrap_or_default()),
         ]
     });
     table(&["SERVICE", "ADDRESSES", "POOL", "REASON"], rows)

@@ -67,7 +67,7 @@ fn missing_interface(peer: &Peer, missing: &BTreeSet<String>) -> Option<String> 
     let name = peer.session.transport.source_interface.as_ref()?;
     missing.contains(name).then(|| {
         format!(
-            "spec.sourceInterface: there is no interface {name:?} there: make it, name another (see ip link), or let \
+            "spec.sourceInterface: there is no interface {name:?}: make it, name another (see ip link), or let \
              nodeSelectors leave the node out"
         )
     })

@@ -23,6 +23,8 @@ use crate::report::Report;
 
 /// How many may ask at once; more wait their turn.
 const AT_ONCE: usize = 8;
+/// Up to this many peers are named to whom asks for one that isn't there.
+const NAMED: usize = 8;
 /// Octets of the longest question.
 const LONGEST: u64 = 4096;
 /// How long a client may be silent, or may not read its answer.
@@ -316,6 +318,7 @@ impl Asked {
         }
         let known: Vec<String> = peers
             .iter()
+            .take(NAMED)
             .map(|peer| format!("{} ({})", peer.name, peer.remote))
             .collect();
         Err(if known.is_empty() {
@@ -324,7 +327,14 @@ impl Asked {
                  yet (see the daemon's log, or ferrolb plan)"
             )
         } else {
-            format!("there is no peer {wanted}; there are: {}", known.join(", "))
+            let others = match peers.len() - known.len() {
+                0 => String::new(),
+                others => format!(" and {others} more (see ferrolb peers)"),
+            };
+            format!(
+                "there is no peer {wanted}; there are: {}{others}",
+                known.join(", ")
+            )
         })
     }
 }
