@@ -15,7 +15,9 @@ use ferrolb_bgp::config::{
 use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
-use ferrolb_bgp::wire::{Asn, Community, ExtendedCommunity, LargeCommunity, Update};
+use ferrolb_bgp::wire::{
+    Asn, Community, ExtendedCommunity, Ipv6ExtendedCommunity, LargeCommunity, Update,
+};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -64,6 +66,9 @@ struct Options {
     /// 1 Gb/s (repeat for more)
     #[arg(long = "extended-community", value_name = "COMMUNITY")]
     extended_communities: Vec<ExtendedCommunity>,
+    /// An IPv6 extended community for every prefix, such as rt:[2001:db8::1]:7 (repeat for more)
+    #[arg(long = "ipv6-extended-community", value_name = "COMMUNITY")]
+    ipv6_extended_communities: Vec<Ipv6ExtendedCommunity>,
     /// LOCAL_PREF, for iBGP
     #[arg(long)]
     local_pref: Option<u32>,
@@ -289,11 +294,13 @@ fn routes(options: &Options, peer: String) -> Result<PeerRoutes, Failure> {
         communities: options.communities.clone(),
         large_communities: options.large_communities.clone(),
         extended_communities: options.extended_communities.clone(),
+        ipv6_extended_communities: options.ipv6_extended_communities.clone(),
         ..RouteAttributes::default()
     };
     attributes.communities.sort();
     attributes.large_communities.sort();
     attributes.extended_communities.sort();
+    attributes.ipv6_extended_communities.sort();
     let route = Arc::new(attributes);
     let mut prefixes = options.prefixes.clone();
     if let Some(file) = &options.prefix_file {
@@ -342,6 +349,9 @@ fn print_update(peer: &str, update: &Update) {
     }
     for community in &attributes.extended_communities {
         words += &format!(" extended-community {community}");
+    }
+    for community in &attributes.ipv6_extended_communities {
+        words += &format!(" ipv6-extended-community {community}");
     }
     if let Some(local_pref) = attributes.local_pref {
         words += &format!(" local-pref {local_pref}");

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
 use ferrolb_bgp::wire::{
-    Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, NextHop, Safi,
+    Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, Ipv6ExtendedCommunity, NextHop,
+    Safi,
 };
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
@@ -513,6 +514,7 @@ fn every_attribute_reaches_the_wire_where_it_belongs() {
         extended_communities: vec![ExtendedCommunity([
             0x40, 4, 0xfc, 0, 0x4c, 0xee, 0x6b, 0x28,
         ])],
+        ipv6_extended_communities: vec![Ipv6ExtendedCommunity([5; 20])],
         ..Default::default()
     });
     for (ebgp, path) in [(Some(Asn(64512)), vec![64512; 3]), (None, vec![])] {
@@ -534,6 +536,7 @@ fn every_attribute_reaches_the_wire_where_it_belongs() {
         assert_eq!(heard.aggregator, Some([64512, 0x0a00_0001]));
         let lb = [0x40, 4, 0xfc, 0, 0x4c, 0xee, 0x6b, 0x28];
         assert_eq!(heard.extended_communities, [lb]);
+        assert_eq!(heard.ipv6_extended_communities, [[5; 20]]);
     }
 }
 

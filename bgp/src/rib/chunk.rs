@@ -192,6 +192,7 @@ fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathA
         communities,
         large_communities,
         extended_communities,
+        ipv6_extended_communities,
     } = route;
     let local_pref = local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     PathAttributes {
@@ -206,6 +207,7 @@ fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathA
         communities: communities.clone(),
         large_communities: large_communities.clone(),
         extended_communities: extended_communities.clone(),
+        ipv6_extended_communities: ipv6_extended_communities.clone(),
         ..PathAttributes::default()
     }
 }

@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 pub use self::adj_rib_out::{AdjRibOut, Advertised, SessionCounters};
 use crate::wire::{
-    Aggregator, Asn, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Origin,
+    Aggregator, Asn, Community, ExtendedCommunity, Family, Ipv6ExtendedCommunity, LargeCommunity,
+    NextHop, Origin,
 };
 
 /// What we want to say about a prefix, before a session turns it into octets.
@@ -47,6 +48,8 @@ pub struct RouteAttributes {
     pub large_communities: Vec<LargeCommunity>,
     /// Extended communities (RFC 4360); keep them sorted, equal sets are told apart otherwise.
     pub extended_communities: Vec<ExtendedCommunity>,
+    /// Those with IPv6 addresses (RFC 5701); keep them sorted, equal sets are told apart otherwise.
+    pub ipv6_extended_communities: Vec<Ipv6ExtendedCommunity>,
 }
 
 impl Default for RouteAttributes {
@@ -62,6 +65,7 @@ impl Default for RouteAttributes {
             communities: Vec::new(),
             large_communities: Vec::new(),
             extended_communities: Vec::new(),
+            ipv6_extended_communities: Vec::new(),
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct Heard {
     /// AS and router id.
     pub(crate) aggregator: Option<[u32; 2]>,
     pub(crate) extended_communities: Vec<[u8; 8]>,
+    pub(crate) ipv6_extended_communities: Vec<[u8; 20]>,
 }
 
 /// One UPDATE.
@@ -126,6 +127,11 @@ fn parse_update(body: &[u8]) -> Said {
             16 => {
                 let whole = value.chunks_exact(8);
                 heard.extended_communities = whole.map(|one| one.try_into().unwrap()).collect();
+            }
+            25 => {
+                let whole = value.chunks_exact(20);
+                let whole = whole.map(|one| one.try_into().unwrap());
+                heard.ipv6_extended_communities = whole.collect();
             }
             14 => {
                 assert_eq!((value[0], value[2..4].to_vec()), (0, vec![1, 16]));
