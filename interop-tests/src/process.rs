@@ -51,6 +51,8 @@ fn require_root() -> Result<()> {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    /// It lies in another one, whose business it is to show its logs and to remove it.
+    within: bool,
 }
 
 impl Scratch {
@@ -64,7 +66,20 @@ impl Scratch {
         let unique = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = scratches()?.join(format!("{}-{unique}-{name}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Self { path })
+        Ok(Self {
+            path,
+            within: false,
+        })
+    }
+
+    /// Makes a folder of this name in this one, for a part of the test that runs beside others.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn within(&self, name: &str) -> Result<Self> {
+        let path = self.file(name);
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Self { path, within: true })
     }
 
     /// The folder.
@@ -81,15 +96,7 @@ impl Scratch {
 
     /// Prints the last lines of every log to stderr.
     fn print_logs(&self) {
-        let Ok(entries) = fs::read_dir(&self.path) else {
-            return;
-        };
-        let mut logs: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .collect();
-        logs.sort();
-        for log in logs {
+        for log in logs(&self.path) {
             eprintln!("---- {} (last {TAIL_LINES} lines)", log.display());
             eprintln!("{}", tail(&log));
         }
@@ -108,12 +115,30 @@ pub(crate) fn scratches() -> Result<PathBuf> {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.within {
+            return;
+        }
         if std::thread::panicking() {
             self.print_logs();
         } else if let Err(error) = fs::remove_dir_all(&self.path) {
             eprintln!("cannot remove {}: {error}", self.path.display());
         }
     }
+}
+
+/// The logs in a folder and in those within it, in order.
+fn logs(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut entries: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    entries.sort();
+    let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
+    let own = files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    own.chain(folders.iter().flat_map(|folder| logs(folder)))
+        .collect()
 }
 
 /// The last lines of a file; what went wrong, if it can't be read.

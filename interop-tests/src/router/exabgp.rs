@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::{RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch};
-use crate::topology::{TOR_IPV4, TOR_IPV6};
+use crate::process::{Daemon, Scratch, signal_pid};
+use crate::topology::{MD5_PASSWORD, TOR_IPV4, TOR_IPV6};
 use crate::wait::until;
 
 /// ExaBGP in a namespace.
@@ -47,6 +47,10 @@ impl<'lab> Exabgp<'lab> {
             configuration: example(&format!("exabgp/{name}.conf")),
             daemon: None,
         }
+    }
+
+    fn running_configuration(&self) -> PathBuf {
+        self.scratch.file("exabgp.conf")
     }
 
     fn events(&self) -> PathBuf {
@@ -87,8 +91,16 @@ impl Router for Exabgp<'_> {
         for file in [self.events(), self.commands()] {
             File::create(file)?;
         }
+        // Copies, of which one may change while it runs. It looks for its program beside the configuration.
+        fs::copy(&self.configuration, self.running_configuration())
+            .with_context(|| self.configuration.display().to_string())?;
+        let program = "events.sh";
+        fs::copy(
+            self.configuration.with_file_name(program),
+            self.scratch.file(program),
+        )?;
         let mut command = self.namespace.command("exabgp");
-        command.arg(&self.configuration);
+        command.arg(self.running_configuration());
         // It drops to nobody otherwise, who may not write into the scratch folder.
         command.env("exabgp.daemon.user", "root");
         command.env("exabgp.api.cli", "false");
@@ -178,6 +190,14 @@ impl Router for Exabgp<'_> {
             ))?;
         }
         Ok(())
+    }
+
+    fn change_password(&self, password: &str) -> Result<()> {
+        let file = self.running_configuration();
+        let text = fs::read_to_string(&file)?.replace(MD5_PASSWORD, password);
+        fs::write(&file, text)?;
+        let daemon = self.daemon.as_ref().context("ExaBGP is not running")?;
+        signal_pid("USR1", daemon.pid())
     }
 
     fn shut_down(&self, peer: IpAddr, _: &str) -> Result<()> {

@@ -63,6 +63,12 @@ impl<'lab> Ferrolb<'lab> {
             }
             "gtsm" => drop(command.args(["--gtsm", "1"])),
             "bfd" => drop(command.args(["--bfd", "--bfd-interval", "100"])),
+            "bfd-multihop" => {
+                command.args(["--bfd", "--bfd-interval", "100", "--multihop"]);
+            }
+            "graceful-restart" => {
+                command.args(["--graceful-restart", "20", "--notification-restart"]);
+            }
             "ebgp" | "ibgp" | "ipv6-only" | "all-capabilities" => {}
             other => bail!("ferrolb as the other side has no case {other}"),
         }

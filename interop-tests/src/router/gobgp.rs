@@ -1,6 +1,7 @@
 //! GoBGP, asked by `gobgp -j`. Its table stays its own: nothing gets into the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +12,8 @@ use serde_json::Value;
 
 use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch};
+use crate::process::{Daemon, Scratch, signal_pid};
+use crate::topology::MD5_PASSWORD;
 use crate::wait::until;
 
 /// `session_state` of its API.
@@ -51,6 +53,10 @@ impl<'lab> Gobgp<'lab> {
         self.namespace.json("gobgp", &[&["-j"], arguments].concat())
     }
 
+    fn running_configuration(&self) -> PathBuf {
+        self.scratch.file("gobgpd.toml")
+    }
+
     fn take(&mut self) -> Result<Daemon> {
         self.daemon.take().context("GoBGP is not running")
     }
@@ -81,8 +87,13 @@ impl Router for Gobgp<'_> {
 
     fn start(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "GoBGP is running");
+        // A copy, which may change while it runs.
+        fs::copy(&self.configuration, self.running_configuration())
+            .with_context(|| self.configuration.display().to_string())?;
         let mut command = self.namespace.command("gobgpd");
-        command.args(["-t", "toml", "-f"]).arg(&self.configuration);
+        command
+            .args(["-t", "toml", "-f"])
+            .arg(self.running_configuration());
         // Plain output for the log; the API for `gobgp`, nothing else.
         command.args(["-p", "--api-hosts=127.0.0.1:50051", "--pprof-disable"]);
         let mut daemon = Daemon::start(self.scratch, "gobgpd", &command)?;
@@ -177,6 +188,14 @@ impl Router for Gobgp<'_> {
         self.namespace
             .run("gobgp", &["neighbor", &peer.to_string(), "softresetin"])
             .map(drop)
+    }
+
+    fn change_password(&self, password: &str) -> Result<()> {
+        let file = self.running_configuration();
+        let text = fs::read_to_string(&file)?.replace(MD5_PASSWORD, password);
+        fs::write(&file, text)?;
+        let daemon = self.daemon.as_ref().context("GoBGP is not running")?;
+        signal_pid("HUP", daemon.pid())
     }
 
     fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {

@@ -210,13 +210,8 @@ pub trait Router: Debug + Sync {
     /// an operator does.
     ///
     /// # Errors
-    /// When it does not answer, or has no way to do that while it runs.
-    fn change_password(&self, password: &str) -> Result<()> {
-        bail!(
-            "{} has no way to change a password to {password}",
-            self.name()
-        )
-    }
+    /// When it does not take it.
+    fn change_password(&self, password: &str) -> Result<()>;
 
     /// Ends a peer's session by Cease/Administrative Shutdown with this text (RFC 9003) where the router can
     /// send one; the peer stays down.

@@ -1,6 +1,7 @@
 //! The matrix of docs/interop.md: every row a scenario, every column a router, every cell a run. The speaker is the
 //! crate's example `announce` on a node of its own, so that the cells of one router run side by side.
 
+mod bfd;
 mod document;
 mod features;
 mod restarts;
@@ -30,8 +31,12 @@ const UP: Duration = Duration::from_secs(25);
 const AT_ONCE: Duration = Duration::from_secs(4);
 /// Of each kind of difference so many are named.
 const SHOWN: usize = 5;
+/// So many groups run side by side: most of their time they wait.
+const SIDE_BY_SIDE: usize = 4;
 /// The nodes' hold time.
 const HOLD_TIME: Duration = Duration::from_secs(3);
+/// A session that nothing is heard of any more doesn't last that long.
+const OUTLIVED: Duration = Duration::from_secs(4);
 
 /// A row's run against one router: nodes of its own, which announce prefixes of their own.
 struct Cell<'lab> {
@@ -116,6 +121,24 @@ impl<'lab> Cell<'lab> {
         })
     }
 
+    /// Whether the first node has a session.
+    fn in_session(&self) -> Result<bool> {
+        Ok(self.router.sessions()?.contains_key(&self.address()))
+    }
+
+    /// Waits until the first node has a session again, and checks that what is to be kept was so all the time.
+    fn await_return(&self, kept: impl Fn() -> Result<()>) -> Result<()> {
+        let mut lost = None;
+        until("a session again", UP, || {
+            if let Err(error) = kept() {
+                lost.get_or_insert(error);
+            }
+            ensure!(self.in_session()?, "none");
+            Ok(())
+        })?;
+        lost.map_or(Ok(()), |error| Err(error.context("it was not kept")))
+    }
+
     /// Starts an announcer and waits for its plain routes.
     fn run(&self, announcer: &Announcer<'_>) -> Result<Daemon> {
         let mut daemon = announcer.start()?;
@@ -160,37 +183,37 @@ fn column(kind: Kind) {
         program()?; // built before any clock runs
         // For whoever works on one row: those with this in their title, and no word about the document.
         let only = std::env::var("INTEROP_ONLY").ok();
-        let mut column = None;
-        let mut failed = Vec::new();
-        for group in GROUPS {
-            let runs: Vec<&Row> = group
-                .rows
-                .iter()
-                .filter(|row| row.lacks(kind).is_none())
-                .filter(|row| only.as_ref().is_none_or(|only| row.title.contains(only)))
-                .collect();
-            if runs.is_empty() {
-                continue;
+        let wanted = |row: &&Row| {
+            let named = only.as_ref().is_none_or(|only| row.title.contains(only));
+            named && row.lacks(kind).is_none()
+        };
+        let groups = GROUPS.iter().enumerate().map(|(index, group)| {
+            let rows: Vec<&Row> = group.rows.iter().filter(wanted).collect();
+            (format!("{index}-{}", group.example), group.example, rows)
+        });
+        let groups = Mutex::new(groups.filter(|(_, _, rows)| !rows.is_empty()));
+        let failed = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..SIDE_BY_SIDE {
+                scope.spawn(|| {
+                    while let Some((name, example, rows)) = take(&groups) {
+                        let errors = run_group(scratch, kind, &name, example, &rows);
+                        let errors = errors.unwrap_or_else(|error| vec![format!("{error:#}")]);
+                        if let Ok(mut failed) = failed.lock() {
+                            failed.extend(errors);
+                        }
+                    }
+                });
             }
-            let count: u8 = runs.iter().map(|row| row.nodes).sum();
-            let rack = Topology::new(count)?;
-            let mut router = kind.router(scratch, &rack.tor, group.example);
-            router.start().with_context(|| group.example)?;
-            if column.is_none() {
-                column = Some(Column::new(router.name(), &router.version()?));
-            }
-            let outcomes = run_group(scratch, &*router, &rack, &runs);
-            for (row, outcome) in outcomes {
-                if let Err(error) = outcome {
-                    failed.push(format!("{}: {error:#}", row.title));
-                }
-            }
-        }
+        });
+        let failed = failed.into_inner().unwrap_or_default();
         ensure!(failed.is_empty(), "{}", failed.join("\n"));
         if only.is_some() {
             return Ok(());
         }
-        let mut column = column.context("no row for this router")?;
+        let rack = Topology::new(0)?;
+        let router = kind.router(scratch, &rack.tor, "ebgp");
+        let mut column = Column::new(router.name(), &router.version()?);
         for row in GROUPS.iter().flat_map(|group| group.rows) {
             column.cell(row.title, row.lacks(kind));
         }
@@ -198,20 +221,31 @@ fn column(kind: Kind) {
     });
 }
 
-/// Runs the rows of a group side by side, each on its own nodes.
-fn run_group<'row>(
+/// The next of what several take from.
+fn take<T>(from: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    from.lock().ok()?.next()
+}
+
+/// Runs the rows of a group side by side, each on its own nodes, with a router of their own, and gives what failed.
+fn run_group(
     scratch: &Scratch,
-    router: &dyn Router,
-    rack: &Topology,
-    rows: &[&'row Row],
-) -> Vec<(&'row Row, Result<()>)> {
-    let outcomes = Mutex::new(Vec::new());
+    kind: Kind,
+    name: &str,
+    example: &str,
+    rows: &[&Row],
+) -> Result<Vec<String>> {
+    let scratch = &scratch.within(name)?;
+    let rack = &Topology::new(rows.iter().map(|row| row.nodes).sum())?;
+    let mut router = kind.router(scratch, &rack.tor, example);
+    router.start().with_context(|| example.to_owned())?;
+    let router = &*router;
+    let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         let mut rest = &rack.nodes[..];
         for row in rows {
             let (nodes, others) = rest.split_at(row.nodes.into());
             rest = others;
-            let outcomes = &outcomes;
+            let failed = &failed;
             scope.spawn(move || {
                 let cell = Cell {
                     scratch,
@@ -228,13 +262,13 @@ fn run_group<'row>(
                     router.name(),
                     row.title
                 );
-                if let Ok(mut outcomes) = outcomes.lock() {
-                    outcomes.push((*row, outcome));
+                if let (Err(error), Ok(mut failed)) = (outcome, failed.lock()) {
+                    failed.push(format!("{}: {error:#}", row.title));
                 }
             });
         }
     });
-    outcomes.into_inner().unwrap_or_default()
+    Ok(failed.into_inner().unwrap_or_default())
 }
 
 #[test]

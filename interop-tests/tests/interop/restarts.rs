@@ -1,13 +1,14 @@
-//! Leaving and coming back (RFC 4724).
+//! Leaving and coming back (RFC 4724, RFC 8538).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::announce::Announcer;
-use ferrolb_interop_tests::process::signal_pid;
+use ferrolb_interop_tests::ferrolb::{CONFIG_NAMESPACE, Folder};
+use ferrolb_interop_tests::process::{Scratch, signal_pid};
 use ferrolb_interop_tests::router::RouteEntry;
-use ferrolb_interop_tests::topology::TOR_IPV4;
+use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4};
 use ferrolb_interop_tests::wait::{holds, until};
 
 use crate::{AT_ONCE, Cell, UP};
@@ -63,13 +64,103 @@ pub(crate) fn preserved(cell: &Cell<'_>) -> Result<()> {
     let routes = cell.routes()?;
     holds("preserved routes", AWAY, || held(cell, &routes))?;
     let _back = announcer.start()?;
-    until("a session again", UP, || {
-        held(cell, &routes)?;
-        let sessions = cell.router.sessions()?;
-        ensure!(sessions.contains_key(&cell.address()), "none");
-        Ok(())
-    })?;
+    cell.await_return(|| held(cell, &routes))?;
     holds("the routes", AWAY, || held(cell, &routes))
+}
+
+/// A peer whose configuration changes is told so by a Cease, and with the N bit the router keeps the routes.
+pub(crate) fn kept_after_cease(cell: &Cell<'_>) -> Result<()> {
+    const PORT: u16 = 179;
+    let scratch = cell.scratch.within("cease")?;
+    let folder = folder(cell, &scratch)?;
+    folder.write("peer.yaml", &peer(PORT))?;
+    let daemon = folder.run(cell.node())?;
+    let routes = cell.routes()?;
+    cell.await_routes(&routes, UP)?;
+
+    // Nobody listens there: they stay without us.
+    folder.write("peer.yaml", &peer(1790))?;
+    let why = "sent Cease/Other Configuration Change";
+    cell.await_said(&daemon, why, AT_ONCE)?;
+    holds("stale routes", AWAY, || held(cell, &routes))?;
+    ensure!(!cell.in_session()?, "a session all the same");
+    folder.write("peer.yaml", &peer(PORT))?;
+    cell.await_return(|| held(cell, &routes))?;
+    holds("the routes", AWAY, || held(cell, &routes))
+}
+
+/// A peer that is configured no more is not to keep anything: where the N bit was exchanged, only a Hard Reset
+/// says so. Nothing is withdrawn before.
+pub(crate) fn hard_reset(cell: &Cell<'_>) -> Result<()> {
+    let scratch = cell.scratch.within("hard-reset")?;
+    let folder = folder(cell, &scratch)?;
+    folder.write("peer.yaml", &peer(179))?;
+    let daemon = folder.run(cell.node())?;
+    cell.await_routes(&cell.routes()?, UP)?;
+    folder.remove("peer.yaml")?;
+    cell.await_said(&daemon, "sent Cease/Hard Reset", AT_ONCE)?;
+    cell.await_routes(&BTreeSet::new(), AT_ONCE)
+}
+
+/// A peer with BFD, since ferrolb offers the N bit with it only. Routers without BFD have the session all the same.
+fn peer(port: u16) -> String {
+    format!(
+        "apiVersion: ferrolb.io/v1alpha1
+kind: BGPPeer
+metadata: {{name: tor, namespace: {CONFIG_NAMESPACE}}}
+spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {TOR_IPV4}, peerPort: {port}, dualStackAddressFamily: true,
+  holdTime: 9s, restartTime: 20s, bfdProfile: fast}}
+---
+apiVersion: metallb.io/v1beta1
+kind: BFDProfile
+metadata: {{name: fast, namespace: {CONFIG_NAMESPACE}}}
+spec: {{receiveInterval: 100, transmitInterval: 100, detectMultiplier: 3}}
+"
+    )
+}
+
+/// Manifests of the node and of a service with the cell's prefixes, for the daemon; the peer is still to come.
+fn folder<'a>(cell: &Cell<'_>, scratch: &'a Scratch) -> Result<Folder<'a>> {
+    let [v4, v6] = cell.prefixes().map(|prefix| prefix.addr());
+    let node = &cell.node().name;
+    let folder = Folder::new(scratch)?;
+    folder.write_node(cell.node(), &[])?;
+    let text = format!(
+        "apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {{name: public, namespace: {CONFIG_NAMESPACE}}}
+spec: {{addresses: [{v4}/32, \"{v6}/128\"]}}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {{name: public, namespace: {CONFIG_NAMESPACE}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: default}}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10, \"fd96::10\"]
+  ipFamilies: [IPv4, IPv6]
+  ports: [{{port: 80}}]
+status: {{loadBalancer: {{ingress: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]}}}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-4, namespace: default, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+endpoints: [{{addresses: [10.244.0.5], nodeName: {node}, conditions: {{ready: true}}}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-6, namespace: default, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv6
+endpoints: [{{addresses: [\"fd24::5\"], nodeName: {node}, conditions: {{ready: true}}}}]
+"
+    );
+    folder.write("service.yaml", &text)?;
+    Ok(folder)
 }
 
 /// The router has these routes, and its kernel forwards to them.

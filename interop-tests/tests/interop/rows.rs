@@ -3,7 +3,7 @@
 use anyhow::Result;
 use ferrolb_interop_tests::router::Kind;
 
-use crate::{Cell, features, restarts, sessions};
+use crate::{Cell, bfd, features, restarts, sessions};
 
 /// Rows that one configuration of `peering-examples/` serves.
 pub(crate) struct Group {
@@ -64,6 +64,8 @@ pub(crate) const GROUPS: &[Group] = &[
                 sessions::communities,
             ),
             row("4360 extended communities", features::extended_communities),
+            row("5701 IPv6 extended communities", features::ipv6_extended_communities)
+                .unless(&[(Kind::Frr, HIDDEN)]),
             row(
                 "10005 link bandwidth, ECMP in their kernel: FRR by weight, BIRD equal",
                 features::weights,
@@ -81,6 +83,7 @@ pub(crate) const GROUPS: &[Group] = &[
             row("9003 our shutdown text is in their log", sessions::our_text)
                 .unless(&[(Kind::Gobgp, "it logs the code only"),
                 (Kind::Exabgp, "it trips over any text that it receives: a TypeError in its own decoder, then NOTIFICATION 1/0")]),
+            row("5882 BFD in strict mode, and they have none: no session", bfd::strict_in_vain),
         ],
     },
     Group {
@@ -89,6 +92,27 @@ pub(crate) const GROUPS: &[Group] = &[
             "10,000 prefixes: all, then none",
             sessions::ten_thousand,
         )],
+    },
+    Group {
+        example: "collector",
+        rows: &[
+            row(
+                "1997, 4360, 8092 communities passed on by them to a collector",
+                features::passed_on,
+            )
+            .on(2)
+            .unless(NOT_PASSED_ON),
+            row(
+                "5701 IPv6 extended communities passed on by them to a collector",
+                features::ipv6_passed_on,
+            )
+            .on(2)
+            .unless(&[
+                (Kind::Frr, HIDDEN),
+                (Kind::Exabgp, NOTHING_PASSED_ON),
+                (Kind::Ferrolb, NOTHING_PASSED_ON),
+            ]),
+        ],
     },
     Group {
         example: "ibgp",
@@ -106,14 +130,20 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         example: "md5",
+        rows: &[
+            row(
+                "2385 MD5, both sides change the password: routes again within seconds",
+                sessions::changed_password,
+            ),
+        ],
+    },
+    Group {
+        example: "md5",
         rows: &[row(
-            "2385 MD5, both sides change the password: routes again within seconds",
-            sessions::changed_password,
+            "2385 MD5, both sides change the password: the session goes on",
+            sessions::changed_password_in_session,
         )
-        .unless(&[
-            (Kind::Gobgp, "its configuration names the password once per node; not tried"),
-            (Kind::Exabgp, "not tried"),
-        ])],
+        .unless(NEW_SESSION)],
     },
     Group {
         example: "active",
@@ -170,13 +200,23 @@ pub(crate) const GROUPS: &[Group] = &[
                 .unless(NO_RESTART),
             row("4724 kill -9, not back in time: routes go", restarts::not_back).unless(NO_RESTART),
             row("4724 planned leave: routes stay", restarts::preserved).unless(NO_RESTART),
+            row("8538 N bit: routes stay after a Cease", restarts::kept_after_cease)
+                .unless(NO_NOTIFICATION_RESTART),
+            row("8538 Hard Reset: routes go at once", restarts::hard_reset).unless(NO_HARD_RESET),
         ],
     },
     Group {
         example: "bfd",
         rows: &[
-            row("5880 BFD: a silent cut is noticed long before the hold timer", features::bfd)
-                .unless(NO_BFD),
+            row("5880 BFD: a silent cut is noticed long before the hold timer", bfd::cut).unless(NO_BFD),
+            row("5881 BFD over IPv6: the same", bfd::over_ipv6).unless(NO_BFD),
+            row("5882 BFD in strict mode: the session waits for BFD", bfd::strict).unless(NO_BFD),
+        ],
+    },
+    Group {
+        example: "bfd-multihop",
+        rows: &[
+            row("5883 BFD and a session over several hops: a silent cut is noticed", bfd::multihop).unless(NO_BFD),
         ],
     },
     Group {
@@ -195,19 +235,52 @@ const NO_KERNEL: &[(Kind, &str)] = &[
     (Kind::Ferrolb, "it gives nothing to the kernel"),
 ];
 
+const NOT_PASSED_ON: &[(Kind, &str)] = &[
+    (Kind::Exabgp, NOTHING_PASSED_ON),
+    (Kind::Ferrolb, NOTHING_PASSED_ON),
+];
+
+const NOTHING_PASSED_ON: &str = "it passes nothing on";
+
+const HIDDEN: &str = "it takes the routes, but neither shows these communities nor passes them on";
+
 const NO_BFD: &[(Kind, &str)] = &[
     (Kind::Gobgp, "it has no BFD"),
     (Kind::Openbgpd, "it has no BFD"),
     (Kind::Exabgp, "it has no BFD"),
 ];
 
+const NO_TABLE: &str = "it keeps no table: it announces, and helps nobody restart";
+
 const NO_RESTART: &[(Kind, &str)] = &[
     (Kind::Exabgp, "it keeps no table"),
-    (
-        Kind::Ferrolb,
-        "it keeps no table: it announces, and helps nobody restart",
-    ),
+    (Kind::Ferrolb, NO_TABLE),
 ];
+
+const NEW_SESSION: &[(Kind, &str)] = &[
+    (Kind::Bird, ENDS_IT),
+    (Kind::Frr, ENDS_IT),
+    (Kind::Gobgp, ENDS_IT),
+    (Kind::Openbgpd, ENDS_IT),
+    (Kind::Exabgp, ENDS_IT),
+];
+
+const ENDS_IT: &str = "it ends the session when its own password changes; the next one comes up with the new password within seconds";
+
+const NO_NOTIFICATION_RESTART: &[(Kind, &str)] = &[
+    (Kind::Bird, NO_N_BIT),
+    (Kind::Openbgpd, NO_N_BIT),
+    (Kind::Exabgp, "it keeps no table"),
+    (Kind::Ferrolb, NO_TABLE),
+];
+
+const NO_HARD_RESET: &[(Kind, &str)] = &[
+    (Kind::Bird, NO_N_BIT),
+    (Kind::Openbgpd, NO_N_BIT),
+    (Kind::Exabgp, NO_N_BIT),
+];
+
+const NO_N_BIT: &str = "it does not offer the N bit";
 
 const OUR_OWN: &str = "the crate's own tests join two of us (bgp/tests)";
 
