@@ -276,7 +276,7 @@ pub struct PeerConfig {
     pub local_asn: Asn,
     /// The AS number we demand in the peer's OPEN.
     pub remote_asn: RemoteAsn,
-    /// BGP identifier. Without it: the session's local IPv4 address, or else the speaker's own.
+    /// BGP identifier. Without it: the speaker's own.
     pub router_id: Option<Ipv4Addr>,
     /// How the TCP connection is made.
     pub transport: Transport,

@@ -4,15 +4,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ferrolb_bgp::config::{PeerConfig, Transport};
+use ferrolb_bgp::config::{HoldTime, PeerConfig, Timers, Transport};
 use ferrolb_bgp::fsm::{Event, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
-use ferrolb_bgp::wire::{Asn, Family, Open, RouteRefresh, end_of_rib, keepalive};
+use ferrolb_bgp::wire::{
+    Asn, DecodeContext, Family, Framer, LargeCommunity, Message, Open, RouteRefresh, end_of_rib,
+    keepalive,
+};
 use ipnet::IpNet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -37,9 +42,9 @@ fn options(id: u8, listen: bool) -> SpeakerOptions {
 }
 
 /// A speaker that waits for peers at these addresses and announces to all of them.
-fn speaker(peers: &[&str]) -> (Handle, SocketAddr) {
+fn speaker<A: AsRef<str>>(peers: &[A]) -> (Handle, SocketAddr) {
     let (handle, _) = speaker::spawn(options(1, true)).unwrap();
-    for address in peers {
+    for address in peers.iter().map(AsRef::as_ref) {
         let remote = SocketAddr::new(address.parse().unwrap(), 0);
         handle
             .set_peer(PeerConfig {
@@ -48,7 +53,7 @@ fn speaker(peers: &[&str]) -> (Handle, SocketAddr) {
                     ..Transport::default()
                 },
                 families: FAMILIES.to_vec(),
-                ..PeerConfig::new(*address, remote, Asn(65002), Asn(65001))
+                ..PeerConfig::new(address, remote, Asn(65002), Asn(65001))
             })
             .unwrap();
     }
@@ -64,6 +69,29 @@ fn announce(handle: &Handle, peer: &str, prefixes: impl Iterator<Item = IpNet>) 
         peer: peer.to_owned(),
         changes: changes.collect(),
     }]);
+}
+
+/// A table of so many MB that takes little time to make: each prefix has 250 communities of its own.
+fn announce_megabytes(handle: &Handle, peer: &str, megabytes: u32) -> usize {
+    let route = |number| {
+        let community = |local2| LargeCommunity {
+            global: 65002,
+            local1: number,
+            local2,
+        };
+        Arc::new(RouteAttributes {
+            large_communities: (0..250).map(community).collect(),
+            ..RouteAttributes::default()
+        })
+    };
+    let numbers = 0..megabytes * 330;
+    let count = numbers.len();
+    let changes = numbers.map(|number| (prefix(number), Some(route(number))));
+    handle.routes(vec![PeerRoutes {
+        peer: peer.to_owned(),
+        changes: changes.collect(),
+    }]);
+    count
 }
 
 fn prefix(number: u32) -> IpNet {
@@ -96,12 +124,22 @@ async fn good(address: SocketAddr) -> (Handle, Events) {
 async fn by_hand(address: SocketAddr, source: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_send_buffer_size(65536).unwrap();
+    by_hand_with(socket, address, source, 0).await
+}
+
+async fn by_hand_with(
+    socket: TcpSocket,
+    address: SocketAddr,
+    source: &str,
+    hold_time: u16,
+) -> TcpStream {
     socket
         .bind(SocketAddr::new(source.parse().unwrap(), 0))
         .unwrap();
     let mut stream = socket.connect(address).await.unwrap();
     let id = source.parse().unwrap();
-    let open = Open::new(Asn(65001), 0, id, &FAMILIES);
+    let open = Open::new(Asn(65001), hold_time, id, &FAMILIES);
     stream.write_all(&open.encode()).await.unwrap();
     stream.write_all(&keepalive()).await.unwrap();
     stream
@@ -153,6 +191,58 @@ async fn a_peer_that_never_reads_delays_nobody() {
     changes_arrive(&router, &mut events, 1_000_000).await;
     assert!(established(&router, "127.0.0.21").await, "it is only slow");
     drop(stuck);
+}
+
+/// RFC 9687 §4, and the kernel doesn't get ahead of it: to TCP a window that stays closed is a peer
+/// that is gone.
+#[tokio::test]
+async fn a_peer_that_talks_but_never_reads_is_left_after_the_send_hold_time() {
+    const NAME: &str = "127.0.0.26";
+    let (router, address) = speaker::<&str>(&[]);
+    let send_hold = Duration::from_secs(6);
+    let remote = SocketAddr::new(NAME.parse().unwrap(), 0);
+    router
+        .set_peer(PeerConfig {
+            transport: Transport {
+                passive: true,
+                ..Transport::default()
+            },
+            timers: Timers {
+                hold_time: HoldTime::from_secs(3).unwrap(),
+                send_hold_time: Some(send_hold),
+                ..Timers::default()
+            },
+            families: FAMILIES.to_vec(),
+            ..PeerConfig::new(NAME, remote, Asn(65002), Asn(65001))
+        })
+        .unwrap();
+    announce_megabytes(&router, NAME, 10);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stuck = by_hand_with(socket, address, NAME, 3).await;
+    until_established(&router, NAME).await;
+    let talking = async {
+        while stuck.write_all(&keepalive()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let begun = std::time::Instant::now();
+    let over = async {
+        while established(&router, NAME).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, async {
+        tokio::select! {
+            () = talking => {}
+            () = over => {}
+        }
+    })
+    .await
+    .expect("it is left");
+    assert!(begun.elapsed() > send_hold - Duration::from_secs(1));
+    let cause = router.snapshot().await[0].last_error.clone().unwrap().cause;
+    assert_eq!(cause.code, "send-hold-timer-expired", "{cause:?}");
 }
 
 #[tokio::test]
@@ -239,5 +329,98 @@ async fn strangers_at_the_door_delay_nobody() {
     assert_eq!(router.snapshot().await.len(), 1);
     for flood in floods {
         flood.abort();
+    }
+}
+
+/// Reads until so many prefixes were announced.
+async fn until_told(read: &mut OwnedReadHalf, count: usize) {
+    let mut framer = Framer::default();
+    let context = DecodeContext {
+        four_octet_asn: true,
+        families: FAMILIES.to_vec(),
+        loopback: true,
+        ..DecodeContext::default()
+    };
+    let mut buffer = vec![0; 65536];
+    let mut told = 0;
+    while told < count {
+        let octets = read.read(&mut buffer).await.unwrap();
+        assert_ne!(octets, 0, "the session goes on");
+        framer.push(&buffer[..octets]);
+        while let Some(message) = framer.next(&context) {
+            if let Ok(Message::Update(update)) = message {
+                told += update.announced().count();
+            }
+        }
+    }
+}
+
+/// An UPDATE that takes its reader little time: one attribute that nobody knows.
+fn bulky() -> Vec<u8> {
+    const VALUE: u16 = 4000;
+    let mut octets = vec![0xff; 16];
+    octets.extend((19 + 4 + 4 + VALUE).to_be_bytes());
+    octets.extend([2, 0, 0]);
+    octets.extend((4 + VALUE).to_be_bytes());
+    octets.extend([0xd0, 99]);
+    octets.extend(VALUE.to_be_bytes());
+    octets.resize(octets.len() + usize::from(VALUE), 7);
+    octets
+}
+
+/// There are more of them than Tokio lets one task ask for in a turn.
+#[tokio::test]
+async fn three_hundred_peers_that_never_stop_are_all_served() {
+    let addresses: Vec<String> = (0..300)
+        .map(|number| format!("127.0.{}.{}", 1 + number / 200, 1 + number % 200))
+        .collect();
+    let (router, address) = speaker(&addresses);
+    let (told, mut tasks) = (Arc::new(AtomicUsize::new(0)), Vec::new());
+    for source in &addresses {
+        let (mut read, mut write) = by_hand(address, source).await.into_split();
+        let octets = bulky().repeat(16);
+        tasks.push(tokio::spawn(async move {
+            while write.write_all(&octets).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        }));
+        let told = told.clone();
+        tasks.push(tokio::spawn(async move {
+            until_told(&mut read, 1).await;
+            told.fetch_add(1, Ordering::Relaxed);
+            let mut buffer = vec![0; 65536];
+            while matches!(read.read(&mut buffer).await, Ok(1..)) {}
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for source in &addresses {
+        announce(&router, source, std::iter::once(prefix(1)));
+    }
+    timeout(PATIENCE, async {
+        while told.load(Ordering::Relaxed) < addresses.len() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("in time");
+    let heard = async || -> Vec<u64> {
+        let status = router.snapshot().await;
+        status.iter().map(|peer| peer.received.update).collect()
+    };
+    let before = heard().await;
+    timeout(PATIENCE, async {
+        while heard()
+            .await
+            .iter()
+            .zip(&before)
+            .any(|(now, then)| now == then)
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("each is heard");
+    for task in tasks {
+        task.abort();
     }
 }

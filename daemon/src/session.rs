@@ -11,7 +11,7 @@ use crate::index::facts::Node;
 /// What the BGP engine is told of a peer on this node.
 pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
     PeerConfig {
-        router_id: router_id(peer, node_name, node),
+        router_id: Some(router_id(peer, node_name, node)),
         next_hops: other_family(peer, node),
         ..peer.session.clone()
     }
@@ -41,17 +41,9 @@ fn other_family(peer: &Peer, node: &Node) -> NextHops {
     next_hops
 }
 
-/// Configured, else (by leaving it to the engine) the session's IPv4 address, else the node's, else a hash of its
-/// name.
-fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Option<Ipv4Addr> {
-    if peer.session.router_id.is_some() || !peer.is_ipv6() {
-        return peer.session.router_id;
-    }
-    Some(fallback_router_id(node_name, node))
-}
-
-/// The router id that an aggregate shows: what is configured, else what is the same for all sessions of the node.
-pub fn shown_router_id(peer: &Peer, node_name: &str, node: &Node) -> Ipv4Addr {
+/// The router id of a session, which an aggregate shows too: what is configured, else what is the same for all sessions
+/// of the node (RFC 4271 §4.2), whatever address each of them has.
+pub fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Ipv4Addr {
     peer.session
         .router_id
         .unwrap_or_else(|| fallback_router_id(node_name, node))
@@ -103,30 +95,30 @@ mod tests {
         }
     }
 
-    fn router_id(peer: &Peer, node: &Node) -> Option<Ipv4Addr> {
+    fn told(peer: &Peer, node: &Node) -> Option<Ipv4Addr> {
         peer_config(peer, "node-a", node).router_id
     }
 
     #[test]
-    fn the_router_id_is_configured_or_of_the_session_or_of_the_node_or_a_hash() {
+    fn the_router_id_is_configured_or_of_the_node_or_a_hash() {
         let both = node(&["10.0.0.11", "fd00::11"]);
         let ipv6_only = node(&["fd00::11"]);
         let configured = peer("fd00::1", |spec| spec.router_id = "1.2.3.4".into());
-        assert_eq!(
-            router_id(&configured, &both),
-            Some(Ipv4Addr::new(1, 2, 3, 4))
-        );
-        // Over IPv4 the engine takes the session's own address.
-        assert_eq!(router_id(&peer("10.0.0.1", |_| {}), &both), None);
+        assert_eq!(told(&configured, &both), Some(Ipv4Addr::new(1, 2, 3, 4)));
+        // One value for all sessions, wherever they come from.
+        let second_address = peer("10.0.7.1", |spec| spec.source_address = "10.0.7.11".into());
+        for of_the_node in [
+            &peer("10.0.0.1", |_| {}),
+            &peer("fd00::1", |_| {}),
+            &second_address,
+        ] {
+            assert_eq!(told(of_the_node, &both), Some(Ipv4Addr::new(10, 0, 0, 11)));
+        }
         let over_ipv6 = peer("fd00::1", |_| {});
-        assert_eq!(
-            router_id(&over_ipv6, &both),
-            Some(Ipv4Addr::new(10, 0, 0, 11))
-        );
-        let hashed = router_id(&over_ipv6, &ipv6_only).expect("a hash");
+        let hashed = told(&over_ipv6, &ipv6_only).expect("a hash");
         assert!(!hashed.is_unspecified());
         assert_eq!(
-            router_id(&over_ipv6, &ipv6_only),
+            told(&over_ipv6, &ipv6_only),
             Some(hashed),
             "the same at every start"
         );

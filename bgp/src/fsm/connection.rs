@@ -10,7 +10,7 @@ use super::io::{ConnectionId, State};
 use super::negotiate::{Negotiated, negotiate, our_open};
 use super::refusal::Refusals;
 use super::status::{MessageCounters, SessionTimers};
-use super::timer::{earlier, jittered};
+use super::timer::{earlier, jittered, send_hold};
 use crate::config::{NextHops, PeerConfig};
 use crate::rib::SessionEncoding;
 use crate::wire::{
@@ -21,8 +21,6 @@ use crate::wire::{
 
 /// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
-/// The least send hold time (RFC 9687 §4).
-const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
 /// How long a session with hold time 0 is held back.
 const HELD_WITHOUT_HOLD_TIME: Duration = Duration::from_secs(90);
 
@@ -126,10 +124,7 @@ impl Connection {
     ) -> Self {
         let ends = ends.canonical();
         let local = ends.local;
-        let router_id = config.router_id.unwrap_or(match local {
-            SocketAddr::V4(v4) => *v4.ip(),
-            SocketAddr::V6(_) => fallback,
-        });
+        let router_id = config.router_id.unwrap_or(fallback);
         let open = refusals.without(our_open(config, router_id, local.is_ipv6(), restart));
         Self {
             id,
@@ -503,10 +498,10 @@ impl Session {
     }
 }
 
-/// RFC 9687 §4: longer than the hold time, and none without one.
+/// RFC 9687 §4: none without a hold time.
 fn send_hold_time(negotiated: &Negotiated, wish: Option<Duration>) -> Option<Duration> {
-    let hold = negotiated.hold_time.duration()?;
-    Some(wish.unwrap_or((hold * 2).max(SEND_HOLD_MIN)))
+    negotiated.hold_time.duration()?;
+    Some(send_hold(negotiated.hold_time, wish))
 }
 
 /// How long messages may be.

@@ -13,7 +13,8 @@ use super::cause::Cause;
 use super::farewell::Farewell;
 use super::negotiate::Negotiated;
 use super::summary::CapabilitySummary;
-use crate::config::{PeerConfig, Secret};
+use super::timer::send_hold;
+use crate::config::{PeerConfig, Secret, Timers};
 use crate::rib::Route;
 use crate::wire::{Family, Update};
 
@@ -198,7 +199,8 @@ pub struct TcpOptions {
     pub password: Option<Secret>,
     /// The least TTL or hop limit that segments may arrive with (RFC 5082); ours leave with 255 then.
     pub min_ttl: Option<u8>,
-    /// Give up when sent octets stay unacknowledged for that long (`TCP_USER_TIMEOUT`).
+    /// Give up when sent octets stay unacknowledged, or the peer's window closed, for that long
+    /// (`TCP_USER_TIMEOUT`).
     pub user_timeout: Option<Duration>,
 }
 
@@ -210,9 +212,19 @@ impl From<&PeerConfig> for TcpOptions {
             password: transport.password.clone(),
             // One hop: 255, since nobody in between has decremented it.
             min_ttl: transport.ttl_security.map(|hops| 0u8.wrapping_sub(hops)),
-            user_timeout: config.timers.hold_time.duration(),
+            user_timeout: Some(user_timeout(&config.timers)),
         }
     }
+}
+
+/// When TCP gives up by itself. A peer that doesn't read looks to the kernel like one that is gone
+/// (tcp(7)), and it may leave us unread for the send hold time (RFC 9687 §4): that timer comes first,
+/// and says what is wrong. TCP sees two things that it doesn't: KEEPALIVEs for a closed window, which
+/// fit into the kernel's buffer for days, and, with hold time zero, a dead path. Any other dead path
+/// the hold timers of both ends have noticed long before.
+fn user_timeout(timers: &Timers) -> Duration {
+    const HEAD_START: Duration = Duration::from_secs(5);
+    send_hold(timers.hold_time, timers.send_hold_time) + HEAD_START
 }
 
 /// Something for the driver to do, or for the speaker's owner to know.

@@ -61,7 +61,8 @@ use crate::rib::{Advertised, PeerIndex};
 /// What concerns all peers.
 #[derive(Clone, Copy, Debug)]
 pub struct SpeakerConfig {
-    /// BGP identifier where neither the peer's configuration nor the session's address gives one.
+    /// BGP identifier where the peer's configuration gives none: one value for all sessions,
+    /// whatever address each of them has (RFC 4271 §4.2).
     pub router_id_fallback: Ipv4Addr,
     /// Where jitter comes from. The same seed and inputs give the same outputs.
     pub seed: u64,

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::HoldTime;
+
+/// The least send hold time, unless the peer's configuration names another (RFC 9687 §4).
+const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
 /// The first wait after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest wait, unless the peer's configuration names another.
@@ -10,6 +14,12 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Between three quarters of `full` and all of it (RFC 4271 §10).
 pub(super) fn jittered(full: Duration, rng: &mut fastrand::Rng) -> Duration {
     full.mul_f64(0.75 + 0.25 * rng.f64())
+}
+
+/// How long a peer may leave unread what we send: longer than the hold time (RFC 9687 §4).
+pub(super) fn send_hold(hold_time: HoldTime, wish: Option<Duration>) -> Duration {
+    let hold = hold_time.duration().unwrap_or_default();
+    wish.unwrap_or((hold * 2).max(SEND_HOLD_MIN))
 }
 
 /// The earlier of two deadlines, where there may be none.

@@ -33,7 +33,14 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// while the thread is held up: what lies in the socket must not be taken for silence.
 const DATAGRAMS_PER_TURN: usize = 4096;
 
-/// A session, and who wants it.
+/// Who wants to be watched over, and on which path.
+#[derive(Debug)]
+struct Watched {
+    path: Path,
+    target: BfdTarget,
+}
+
+/// A session, and whether anybody wants it.
 #[derive(Debug)]
 struct Session {
     sender: Sender,
@@ -44,7 +51,7 @@ struct Session {
 struct Driver {
     bfd: Bfd,
     rng: fastrand::Rng,
-    peers: BTreeMap<String, Path>,
+    peers: BTreeMap<String, Watched>,
     sessions: BTreeMap<Path, Session>,
     receivers: BTreeMap<(Hops, bool), Receiver>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -72,12 +79,21 @@ impl Driver {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(self) {
+        // Tokio lets a task ask for 128 things in a turn, and turns it away for the rest of it: who
+        // sends us more datagrams than that would keep our timer from ever being looked at. Each
+        // turn bounds itself, and yields.
+        tokio::task::unconstrained(self.turns()).await;
+    }
+
+    async fn turns(mut self) {
         while !self.ended {
             std::future::poll_fn(|cx| self.poll(cx)).await;
             self.forget_departed();
             self.tell_status();
             self.set_timer();
+            // Only meanwhile does the runtime look for news of sockets and timers.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -87,10 +103,10 @@ impl Driver {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             any = true;
             match command {
-                Some(Command::Set(peer, target)) => self.set(peer, &target),
+                Some(Command::Set(peer, target)) => self.set(peer, target),
                 Some(Command::Remove(peer)) => self.remove(&peer),
                 Some(Command::AdminDown(peer)) => {
-                    if let Some(path) = self.peers.get(&peer).copied() {
+                    if let Some(path) = self.peers.get(&peer).map(|watched| watched.path) {
                         self.feed(Input::AdminDown { path });
                     }
                 }
@@ -185,14 +201,14 @@ impl Driver {
     }
 
     fn tell(&self, path: Path, news: &BfdNews) {
-        for (peer, _) in self.peers.iter().filter(|(_, at)| **at == path) {
+        for (peer, _) in self.peers.iter().filter(|(_, at)| at.path == path) {
             // Whoever isn't there any more needs no news.
             drop(self.news.send((peer.clone(), news.clone())));
         }
     }
 
-    fn set(&mut self, peer: String, target: &BfdTarget) {
-        let path = match self.prepare(target) {
+    fn set(&mut self, peer: String, target: BfdTarget) {
+        let path = match self.prepare(&target) {
             Ok(path) => path,
             Err(error) => {
                 warn!(%peer, address = %target.remote, "no BFD: {error}");
@@ -201,11 +217,15 @@ impl Driver {
                 return;
             }
         };
-        if self.peers.get(&peer).is_some_and(|old| *old != path) {
+        self.watch(peer, path, target);
+    }
+
+    fn watch(&mut self, peer: String, path: Path, target: BfdTarget) {
+        if self.peers.get(&peer).is_some_and(|old| old.path != path) {
             self.remove(&peer);
         }
-        self.peers.insert(peer, path);
         let config = target.config;
+        self.peers.insert(peer, Watched { path, target });
         self.feed(Input::Set { path, config });
         let back = self
             .sessions
@@ -247,10 +267,10 @@ impl Driver {
 
     /// The peer has no more use for its session: without anybody else who has, it ends in order.
     fn remove(&mut self, peer: &str) {
-        let Some(path) = self.peers.remove(peer) else {
+        let Some(Watched { path, .. }) = self.peers.remove(peer) else {
             return;
         };
-        if self.peers.values().any(|other| *other == path) {
+        if self.peers.values().any(|other| other.path == path) {
             return;
         }
         let time = self.status(path).map(|status| status.remote_detection_time);
@@ -276,11 +296,32 @@ impl Driver {
         self.bfd.status().find(|status| status.path == path)
     }
 
+    /// An interface that was deleted and made again is another one by its number: what is bound to
+    /// the old one reaches nobody any more. What was up is told as lost first.
+    fn bind_again(&mut self) {
+        let moved = self.peers.iter().filter(|(_, watched)| {
+            let interface = watched.target.interface.as_deref();
+            let number = interface.and_then(|name| interface_index(name).ok());
+            let status = self.status(watched.path);
+            let down = status.is_some_and(|s| matches!(s.state, State::Down | State::Init));
+            number.is_some() && number != watched.path.interface && down
+        });
+        let moved = moved.map(|(peer, watched)| (peer.clone(), watched.target.clone()));
+        for (peer, target) in moved.collect::<Vec<_>>() {
+            match self.prepare(&target) {
+                Ok(path) => self.watch(peer, path, target),
+                // Its addresses may still be missing.
+                Err(error) => debug!(%peer, "BFD can't be bound to the new interface yet: {error}"),
+            }
+        }
+    }
+
     fn tell_status(&mut self) {
         if self.told + STATUS_INTERVAL > Instant::now() {
             return;
         }
         self.told = Instant::now();
+        self.bind_again();
         for status in self.bfd.status() {
             self.tell(status.path, &BfdNews::Status(status));
         }

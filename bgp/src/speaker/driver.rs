@@ -41,15 +41,6 @@ pub(super) enum Command {
     Advertised(String, oneshot::Sender<Vec<AdvertisedRoute>>),
 }
 
-/// One thing found in a turn.
-enum Happening {
-    Input(Input),
-    Accepted(Accepted),
-    Command(Command),
-    /// Only the writing side has something to do.
-    Nothing,
-}
-
 pub(super) struct Driver {
     speaker: Speaker,
     sockets: BTreeMap<ConnectionId, Socket>,
@@ -92,27 +83,24 @@ impl Driver {
     }
 
     /// Runs until the machine says that it has stopped.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
+        // Tokio lets a task ask for 128 things before it has to yield, and turns it away for the
+        // rest of its turn: with more busy sockets than that some would starve, and the timer and
+        // the commands behind them. Each turn bounds itself, and yields.
+        tokio::task::unconstrained(self.turns()).await;
+    }
+
+    async fn turns(mut self) {
         let mut more = false;
         while !self.stopped {
-            let mut due = false;
-            let happenings = std::future::poll_fn(|cx| match self.poll(cx, &mut due) {
-                // A socket that takes whatever it is given wakes nobody.
-                Poll::Pending if more => Poll::Ready(Vec::new()),
-                found => found,
-            })
-            .await;
-            for happening in happenings {
-                self.take(happening);
-            }
+            let due = std::future::poll_fn(|cx| self.poll(cx, more)).await;
             if due {
                 self.time_out().await;
             }
             more = self.write_all();
             self.set_timer();
-            if more {
-                tokio::task::yield_now().await;
-            }
+            // Only meanwhile does the runtime look for news of sockets and timers.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -121,15 +109,11 @@ impl Driver {
     /// before it asks the kernel what arrived meanwhile, and asks when everybody has yielded.
     async fn time_out(&mut self) {
         tokio::task::yield_now().await;
-        let mut found = Vec::new();
         std::future::poll_fn(|cx| {
-            self.poll_sockets(cx, &mut found);
+            self.poll_sockets(cx);
             Poll::Ready(())
         })
         .await;
-        for happening in found {
-            self.take(happening);
-        }
         // One of the timers may be that of a dial.
         self.tell_md5_drops();
         self.feed(Input::Timeout);
@@ -141,66 +125,101 @@ impl Driver {
         }
     }
 
-    /// Everything that happened, and whether the timer's time has come.
-    fn poll(&mut self, cx: &mut Context<'_>, due: &mut bool) -> Poll<Vec<Happening>> {
-        let mut found = Vec::new();
-        self.poll_sockets(cx, &mut found);
-        self.poll_commands(cx, &mut found);
+    /// One turn: everybody who has something is served once. Ready if there was anything, or `more`
+    /// is to be written (a socket that takes whatever it is given wakes nobody); with whether the
+    /// timer's time has come.
+    fn poll(&mut self, cx: &mut Context<'_>, more: bool) -> Poll<bool> {
+        let mut any = more;
+        any |= self.poll_sockets(cx);
+        any |= self.poll_commands(cx);
         while let Poll::Ready((peer, news)) = self.bfd.poll_news(cx) {
-            found.push(Happening::Input(Input::Bfd { peer, news }));
+            any = true;
+            self.feed(Input::Bfd { peer, news });
         }
         for _ in 0..ACCEPTS_PER_TURN {
             let Poll::Ready(accepted) = self.listeners.poll_accept(cx) else {
                 break;
             };
-            found.push(Happening::Accepted(accepted));
+            any = true;
+            self.accept(accepted);
         }
+        let mut due = false;
         if let Some((_, sleep)) = &mut self.timer
             && sleep.as_mut().poll(cx).is_ready()
         {
             self.timer = None;
-            *due = true;
+            due = true;
         }
-        if found.is_empty() && !*due {
-            Poll::Pending
+        if any || due {
+            Poll::Ready(due)
         } else {
-            Poll::Ready(found)
+            Poll::Pending
         }
     }
 
-    fn poll_sockets(&mut self, cx: &mut Context<'_>, found: &mut Vec<Happening>) {
-        for (id, socket) in &mut self.sockets {
+    /// Looks once at each socket there is.
+    fn poll_sockets(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        let ids: Vec<ConnectionId> = self.sockets.keys().copied().collect();
+        for id in ids {
+            // What another one said may have been the end of this one.
+            let Some(socket) = self.sockets.get_mut(&id) else {
+                continue;
+            };
             if let Poll::Ready(progress) = socket.poll(cx, &mut self.buffer) {
-                found.push(happening(*id, progress));
+                any = true;
+                self.progress(id, progress);
             }
         }
+        any
     }
 
-    fn poll_commands(&mut self, cx: &mut Context<'_>, found: &mut Vec<Happening>) {
+    fn progress(&mut self, connection: ConnectionId, progress: Progress) {
+        self.feed(match progress {
+            Progress::Connected { local, remote } => Input::Connected {
+                connection,
+                local,
+                remote,
+            },
+            Progress::Failed(error) => Input::ConnectFailed {
+                connection,
+                error: error.into(),
+            },
+            Progress::Read(octets) => Input::Received { connection, octets },
+            Progress::Ended(error) => Input::Closed {
+                connection,
+                error: error.map(IoFailure::from),
+            },
+            // Only the writing side has something to do.
+            Progress::Writable => return,
+        });
+    }
+
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
         for _ in 0..COMMANDS_PER_TURN {
             if self.orphaned {
-                return;
+                break;
             }
             match self.commands.poll_recv(cx) {
-                Poll::Ready(Some(command)) => found.push(Happening::Command(command)),
+                Poll::Ready(Some(command)) => self.command(command),
                 Poll::Ready(None) => {
                     self.orphaned = true;
-                    found.push(Happening::Input(Input::Shutdown {
+                    self.feed(Input::Shutdown {
                         text: String::new(),
                         farewell: Farewell::Withdraw,
-                    }));
+                    });
                 }
-                Poll::Pending => return,
+                Poll::Pending => break,
             }
+            any = true;
         }
+        any
     }
 
-    fn take(&mut self, happening: Happening) {
-        match happening {
-            Happening::Nothing => {}
-            Happening::Input(input) => self.feed(input),
-            Happening::Accepted(accepted) => self.accept(accepted),
-            Happening::Command(Command::Input(input)) => {
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Input(input) => {
                 if let Input::SetPeer(config) = &input {
                     self.addresses.insert(config.name.clone(), config.remote);
                 }
@@ -214,13 +233,13 @@ impl Driver {
                 }
             }
             // Whoever asked may have gone meanwhile.
-            Happening::Command(Command::Status(answer)) => {
+            Command::Status(answer) => {
                 drop(answer.send(self.speaker.status(now())));
             }
-            Happening::Command(Command::Peer(name, answer)) => {
+            Command::Peer(name, answer) => {
                 drop(answer.send(self.speaker.peer(now(), &name).map(Box::new)));
             }
-            Happening::Command(Command::Advertised(peer, answer)) => {
+            Command::Advertised(peer, answer) => {
                 let now = now();
                 let routes = self.speaker.advertised(now, &peer);
                 let routes = routes.map(|told| AdvertisedRoute {
@@ -419,26 +438,6 @@ fn unusable(peer: String, remote: &dyn Display, error: &SetupError) -> Input {
     Input::PeerUnusable { peer, reason }
 }
 
-fn happening(connection: ConnectionId, progress: Progress) -> Happening {
-    Happening::Input(match progress {
-        Progress::Connected { local, remote } => Input::Connected {
-            connection,
-            local,
-            remote,
-        },
-        Progress::Failed(error) => Input::ConnectFailed {
-            connection,
-            error: error.into(),
-        },
-        Progress::Read(octets) => Input::Received { connection, octets },
-        Progress::Ended(error) => Input::Closed {
-            connection,
-            error: error.map(IoFailure::from),
-        },
-        Progress::Writable => return Happening::Nothing,
-    })
-}
-
 /// The runtime's clock, which tests may hold still.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
@@ -468,7 +467,7 @@ mod tests {
         let mut config = PeerConfig::new("a", remote, Asn(65001), Asn(65002));
         config.transport.passive = true;
         let mut command = |input| {
-            driver.take(Happening::Command(Command::Input(input)));
+            driver.command(Command::Input(input));
             driver.addresses.len()
         };
         assert_eq!(command(Input::SetPeer(config)), 1);

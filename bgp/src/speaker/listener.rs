@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Listeners {
     sockets: Vec<TcpListener>,
+    /// Whose turn it is: strangers at one of them must not keep peers at another waiting.
+    next: usize,
     /// What connections need, by where they come from.
     expected: BTreeMap<IpNet, TcpOptions>,
     /// After a failure: when to try again.
@@ -67,6 +69,7 @@ impl Listeners {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             sockets,
+            next: 0,
             expected: BTreeMap::new(),
             pause: None,
         })
@@ -136,9 +139,14 @@ impl Listeners {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        for socket in &self.sockets {
+        for at in 0..self.sockets.len() {
+            let turn = (self.next + at) % self.sockets.len();
+            let Some(socket) = self.sockets.get(turn) else {
+                continue;
+            };
             match socket.poll_accept(cx) {
                 Poll::Ready(Ok((stream, remote))) => {
+                    self.next = turn + 1;
                     return Poll::Ready(self.admit(stream, remote));
                 }
                 Poll::Ready(Err(error)) => {

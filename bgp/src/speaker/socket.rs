@@ -171,6 +171,9 @@ impl Socket {
                 }
             }
             Stage::Open(stream) => {
+                // Before reading: a peer that never stops talking must not keep us from answering.
+                let writable = self.blocked && stream.poll_write_ready(cx).is_ready();
+                self.blocked &= !writable;
                 let mut read = ReadBuf::new(buffer);
                 match Pin::new(&mut *stream).poll_read(cx, &mut read) {
                     Poll::Ready(Ok(())) if read.filled().is_empty() => {
@@ -186,8 +189,7 @@ impl Socket {
                     }
                     Poll::Pending => {}
                 }
-                if self.blocked && stream.poll_write_ready(cx).is_ready() {
-                    self.blocked = false;
+                if writable {
                     return Poll::Ready(Progress::Writable);
                 }
                 Poll::Pending
@@ -277,7 +279,11 @@ fn prepare(socket: &RawSocket, remote: IpAddr, options: &TcpOptions) -> Result<(
     if let Some(name) = &options.interface {
         interface_index(name)?;
         let bound = socket.bind_device(Some(name.as_bytes()));
-        bound.map_err(option("the interface it is bound to"))?;
+        bound.map_err(|error| match error.raw_os_error() {
+            // It went this moment, and may come back.
+            Some(libc::ENODEV) => error.into(),
+            _ => option("the interface it is bound to")(error),
+        })?;
     }
     if let Some(least) = options.min_ttl {
         let ipv4 = remote.is_ipv4();

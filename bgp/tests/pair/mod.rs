@@ -476,7 +476,10 @@ impl World {
 
 impl Host {
     fn new(address: IpAddr, listens: bool, seed: u64, host_uptime: Option<Duration>) -> Self {
-        let router_id_fallback = Ipv4Addr::new(10, 255, 0, 99);
+        let router_id_fallback = match address {
+            IpAddr::V4(own) => own,
+            IpAddr::V6(_) => Ipv4Addr::new(10, 255, 0, 99),
+        };
         Self {
             speaker: Speaker::new(SpeakerConfig {
                 router_id_fallback,

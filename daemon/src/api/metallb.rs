@@ -77,7 +77,7 @@ pub struct BgpPeerSpec {
     /// The longest wait between two attempts to connect.
     #[schemars(length(max = 32))]
     pub connect_time: Option<String>,
-    /// The BGP identifier, an IPv4 address. Without it the session's own IPv4 address, or else the node's.
+    /// The BGP identifier, an IPv4 address. Without it the node's IPv4 address, or else a number made from its name: the same for all its sessions.
     #[serde(rename = "routerID")]
     pub router_id: String,
     /// The nodes that have this session. Entries are alternatives. Without any all nodes have it.

@@ -20,7 +20,7 @@ use crate::config::drain::Drain;
 use crate::config::peer::Peer;
 use crate::index::Index;
 use crate::index::facts::{Node, Service, TrafficPolicy};
-use crate::session::shown_router_id;
+use crate::session::router_id;
 
 /// What a node does with a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -456,7 +456,7 @@ fn contribution(
         bandwidth: bandwidth.filter(|_| all_nodes_tell(index, &eligible.everywhere, ipv6)),
         aggregator: (prefix.prefix_len() < prefix.max_prefix_len()).then(|| Aggregator {
             asn: peer.session.local_asn,
-            router_id: shown_router_id(peer, node_name, node),
+            router_id: router_id(peer, node_name, node),
         }),
         drain: service.drain.or(peer.drain),
     }

@@ -1,4 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::sockopt::ask_for_origin;
 use super::*;
@@ -44,8 +46,8 @@ impl Bench {
                 ..SessionConfig::default()
             },
         };
-        driver.set("tor".to_owned(), &target);
-        let path = driver.peers["tor"];
+        driver.set("tor".to_owned(), target);
+        let path = driver.peers["tor"].path;
         Self {
             driver,
             news,
@@ -131,4 +133,87 @@ async fn packets_that_wait_while_the_thread_is_held_up_are_no_silence() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.downs(), 1);
+}
+
+/// Strangers send faster than we read: a peer that falls silent is noticed all the same.
+#[tokio::test]
+async fn a_flood_of_datagrams_hides_nobodys_silence() {
+    let mut bench = Bench::new();
+    bench.bring_up().await;
+    bench.downs();
+    let to = bench.peer.peer_addr().unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let floods = [80, 81].map(|host| {
+        let over = over.clone();
+        std::thread::spawn(move || {
+            let stranger = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
+            while !over.load(Ordering::Relaxed) {
+                // What doesn't fit is lost.
+                drop(stranger.send_to(&[0; 24], to));
+            }
+        })
+    });
+    let Bench {
+        driver,
+        mut news,
+        _commands,
+        ..
+    } = bench;
+    let lost = async {
+        loop {
+            let (_, news) = news.recv().await.expect("it runs");
+            if matches!(news, BfdNews::Changed { change, .. } if change.is_failure()) {
+                return;
+            }
+        }
+    };
+    let result = tokio::time::timeout(Duration::from_secs(10), async {
+        tokio::select! {
+            () = driver.run() => false,
+            () = lost => true,
+        }
+    })
+    .await;
+    over.store(true, Ordering::Relaxed);
+    for flood in floods {
+        flood.join().unwrap();
+    }
+    assert_eq!(result, Ok(true));
+}
+
+/// The number of an interface is its identity; a name that means another one now isn't the same.
+#[tokio::test]
+async fn an_interface_that_was_made_again_is_bound_again() {
+    let mut bench = Bench::new();
+    let driver = &mut bench.driver;
+    let old = bench.path;
+    let target = BfdTarget {
+        interface: Some("lo".to_owned()),
+        ..driver.peers["tor"].target.clone()
+    };
+    let gone = Path {
+        interface: Some(u32::MAX),
+        ..old
+    };
+    let sender = Sender::new(&gone, None, 50_000).unwrap();
+    let leaving = None;
+    driver.sessions.insert(gone, Session { sender, leaving });
+    driver.watch("tor".to_owned(), gone, target.clone());
+    driver.told -= STATUS_INTERVAL;
+    driver.tell_status();
+    let path = driver.peers["tor"].path;
+    assert_eq!(path.interface, interface_index("lo").ok());
+    assert_eq!(driver.status(path).unwrap().state, State::Down);
+    assert!(driver.sessions[&gone].leaving.is_some());
+
+    // Missing for a while, it is waited for.
+    let target = BfdTarget {
+        interface: Some("eth77".to_owned()),
+        ..target
+    };
+    driver
+        .peers
+        .insert("tor".to_owned(), Watched { path, target });
+    driver.bind_again();
+    assert_eq!(driver.peers["tor"].path, path);
 }
