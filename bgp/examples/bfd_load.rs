@@ -144,7 +144,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let status = handle.snapshot().await;
     let told: u64 = status.iter().map(|peer| peer.prefixes_advertised).sum();
-    let heard: u64 = status.iter().map(|peer| peer.prefixes_received).sum();
+    let heard: u64 = status.iter().map(|peer| peer.announcements_received).sum();
     println!(
         "{:?}: {ups} × up, {downs} × lost, {sessions_lost} sessions lost; {told} routes told, {heard} heard",
         options.side

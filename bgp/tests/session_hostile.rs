@@ -307,7 +307,7 @@ fn octets_may_come_one_by_one_or_all_at_once() {
         });
     }
     assert_eq!(lone.state(), State::Established);
-    assert_eq!(lone.speaker.status(lone.now)[0].prefixes_received, 1);
+    assert_eq!(lone.speaker.status(lone.now)[0].announcements_received, 1);
 
     let mut lone = Lone::in_state(State::OpenSent);
     let octets = [OPEN, KEEPALIVE, UPDATE]
@@ -360,6 +360,11 @@ fn a_connection_closed_in_open_sent_hints_at_the_configuration() {
     });
     let cause = lone.cause().to_string();
     assert!(cause.contains("AS numbers and password"), "{cause}");
+    // FRR in Idle, say: nothing need be wrong on either side.
+    assert!(
+        cause.contains("for a while after an earlier error"),
+        "{cause}"
+    );
     assert_eq!(lone.state(), State::Active);
 }
 

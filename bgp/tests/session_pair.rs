@@ -54,7 +54,7 @@ fn a_session_comes_up_and_routes_arrive_with_next_hop_and_path() {
     assert_eq!(status.local_router_id, Some("10.0.0.1".parse().unwrap()));
     assert_eq!(status.remote_router_id, Some("10.0.0.2".parse().unwrap()));
     assert_eq!(status.negotiated.map(|n| n.hold_time.as_secs()), Some(90));
-    assert_eq!(world.status(1).prefixes_received, 2);
+    assert_eq!(world.status(1).announcements_received, 2);
 
     world.input(0, routes("b", vec![(net("203.0.113.10/32"), None)]));
     world.until(seconds(1), "withdrawn", |world| {

@@ -220,6 +220,50 @@ fn a_removed_peer_keeps_nothing_and_a_changed_one_may() {
     assert_eq!(said, [(6, 6), (6, 9)]);
 }
 
+/// RFC 8538 §5.1: nobody comes back from a prefix limit by itself.
+#[test]
+fn a_prefix_limit_is_a_hard_reset_where_the_routes_would_stay() {
+    for (notification, expected) in [(true, (6, 9)), (false, (6, 1))] {
+        let mut world = in_session(|config| {
+            graceful(notification)(config);
+            config.prefix_limit = Some(1);
+        });
+        let changes = (1..=2).map(|host| (net(&format!("198.51.100.{host}/32")), route(1)));
+        world.input(1, routes("a", changes.collect()));
+        world.input(1, Input::OpenGate);
+        world.run(seconds(1));
+        let said = &world.hosts[0].notifications_sent()[0];
+        assert_eq!((said.code.0, said.subcode), expected);
+        let limit = [6, 1, 0, 1, 1, 0, 0, 0, 1];
+        let hard = said.data[..] == limit;
+        assert!(hard || said.data[..] == limit[2..], "{said:?}");
+        let cause = world.hosts[0].causes()[0];
+        assert_eq!(cause.code(), "prefix-limit");
+        // An operator has to do something about it: no use in trying at once.
+        assert!(world.status(0).retry_in.unwrap() > seconds(40));
+    }
+}
+
+/// RFC 4724 §4.1: the peer holds nothing any more of a process that ended long ago.
+#[test]
+fn only_in_the_restart_window_after_our_start_do_we_say_restarted() {
+    // The restart time is 20 s, the hold time 90 s.
+    for (late, restarted) in [(100, true), (120, false)] {
+        let mut world = pair(graceful(false));
+        world.restart_with(0, Some(seconds(0)));
+        world.input(0, Input::Timeout);
+        world.run(seconds(late));
+        let mut ours = peer("b", "10.0.0.2", 65001, 65002);
+        graceful(false)(&mut ours);
+        world.input(0, Input::SetPeer(ours));
+        world.until(seconds(30), "a session", World::established);
+        let last = said(&world).pop().unwrap().unwrap();
+        let claimed = last.families.iter().map(|(_, kept)| *kept);
+        assert_eq!(last.restarted, restarted, "{late}");
+        assert_eq!(claimed.collect::<Vec<_>>(), [!restarted; 2], "{late}");
+    }
+}
+
 #[test]
 fn the_peers_own_text_goes_before_the_speakers() {
     let mut world = in_session(|config| config.shutdown_text = Some("call Kim".to_owned()));

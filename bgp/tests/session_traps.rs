@@ -3,7 +3,6 @@
 
 mod pair;
 
-
 use ferrolb_bgp::config::{PeerConfig, Transport};
 use ferrolb_bgp::fsm::{Input, State, TcpOptions};
 use ferrolb_bgp::wire::{Message, keepalive};

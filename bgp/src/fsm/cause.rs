@@ -84,7 +84,7 @@ impl Cause {
             Self::StoodStill { .. } => "stood-still",
             Self::AsnMismatch { sent: true, .. } => "wrong-asn",
             Self::AsnMismatch { sent: false, .. } => "wrong-asn-at-peer",
-            Self::Sent(notification) => match (notification.code, notification.subcode) {
+            Self::Sent(notification) => match meaning(notification) {
                 (ErrorCode::OPEN, 3) => "bad-router-id",
                 (ErrorCode::OPEN, 7) => "no-common-family",
                 (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired",
@@ -92,7 +92,7 @@ impl Cause {
                 (ErrorCode::CEASE, 10) => "bfd-down",
                 _ => "notification-sent",
             },
-            Self::Received(notification) => match (notification.code, notification.subcode) {
+            Self::Received(notification) => match meaning(notification) {
                 (ErrorCode::OPEN, 3) => "bad-router-id-at-peer",
                 (ErrorCode::OPEN, 4 | 7) => "capability-refused",
                 (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired-at-peer",
@@ -196,14 +196,15 @@ impl fmt::Display for Cause {
                 write!(f, " (state {state})")?;
                 if matches!(error, Some(error) if error.kind == io::ErrorKind::TimedOut) {
                     f.write_str(
-                        "; the peer no longer confirms what we send: it or the path is dead, or a \
-                         TCP MD5 password was changed on one side only",
+                        "; the peer no longer confirms what we send: it or the path is dead, it has \
+                         stopped reading, or a TCP MD5 password was changed on one side only",
                     )?;
                 }
                 if *state == State::OpenSent {
                     f.write_str(
-                        "; it probably doesn't know us as a neighbour: compare address, AS \
-                         numbers and password on both sides",
+                        "; before it said anything: either it doesn't know us as a neighbour (compare \
+                         address, AS numbers and password on both sides), or it refuses us for a while \
+                         after an earlier error, and its log tells which",
                     )?;
                 }
                 Ok(())
@@ -221,6 +222,13 @@ impl fmt::Display for Cause {
             Self::Unusable { reason } => write!(f, "the peer can't run: {reason}"),
         }
     }
+}
+
+/// Code and subcode of what it is about: of what a Hard Reset encloses (RFC 8538 §3.1).
+pub(super) fn meaning(notification: &Notification) -> (ErrorCode, u8) {
+    let enclosed = notification.enclosed();
+    let notification = enclosed.as_ref().unwrap_or(notification);
+    (notification.code, notification.subcode)
 }
 
 /// An expectation of the configuration in words.
@@ -279,7 +287,7 @@ fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
 }
 
 fn sent_advice(notification: &Notification) -> &'static str {
-    match (notification.code, notification.subcode) {
+    match meaning(notification) {
         (ErrorCode::OPEN, 3) => "; the peer's router ID is 0.0.0.0, or the same as ours",
         (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
         (ErrorCode::HOLD_TIMER_EXPIRED, _) => {
@@ -297,7 +305,7 @@ fn sent_advice(notification: &Notification) -> &'static str {
 }
 
 fn received_advice(notification: &Notification) -> &'static str {
-    match (notification.code, notification.subcode) {
+    match meaning(notification) {
         (ErrorCode::OPEN, 3) => "; two routers have the same router ID",
         (ErrorCode::OPEN, 4) => "; the router doesn't take optional parameters in an OPEN",
         (ErrorCode::OPEN, 7) => {
@@ -323,6 +331,19 @@ fn received_advice(notification: &Notification) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_hard_reset_encloses_is_what_it_is_about() {
+        for inner in [1, 2, 10].map(Notification::cease) {
+            let outer = Notification::hard_reset(&inner);
+            for cause in [Cause::Sent, Cause::Received] {
+                let (inner, outer) = (cause(inner.clone()), cause(outer.clone()));
+                assert_eq!(inner.code(), outer.code());
+                let advice = |cause: Cause| cause.to_string().split("; ").nth(1).map(str::to_owned);
+                assert_eq!(advice(inner), advice(outer));
+            }
+        }
+    }
 
     #[test]
     fn what_an_operator_can_mend_comes_with_a_remedy() {

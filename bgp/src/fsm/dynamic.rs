@@ -103,10 +103,10 @@ impl Speaker {
         config: Option<&PeerConfig>,
     ) {
         let Some(config) = config else {
-            return self.remove_dynamic_of(now, index, &changed());
+            return self.remove_dynamic_of(now, index, &removed());
         };
         if let Remote::Router(router) = config.remote {
-            self.remove_dynamic_of(now, index, &changed());
+            self.remove_dynamic_of(now, index, &removed());
             let source = config.transport.source_address;
             return self.remove_dynamic_at(now, router.ip(), source);
         }
@@ -116,7 +116,7 @@ impl Speaker {
             };
             let address = peer.config.remote.network().addr();
             if !config.remote.contains(address) {
-                self.remove_dynamic(now, child, &changed());
+                self.remove_dynamic(now, child, &removed());
                 continue;
             }
             let new = neighbour(config, address);
@@ -147,7 +147,7 @@ impl Speaker {
     /// A configured peer takes its name back.
     pub(super) fn remove_dynamic_named(&mut self, now: Instant, name: &str) {
         if let Some(index) = self.dynamic_named(name) {
-            self.remove_dynamic(now, index, &changed());
+            self.remove_dynamic(now, index, &removed());
         }
     }
 
@@ -184,6 +184,12 @@ impl Speaker {
     }
 }
 
+/// No peer is there any more for a neighbour at this address.
+fn removed() -> Notification {
+    Notification::cease(subcode::cease::PEER_DE_CONFIGURED)
+}
+
+/// Another peer is.
 fn changed() -> Notification {
     Notification::cease(subcode::cease::OTHER_CONFIGURATION_CHANGE)
 }

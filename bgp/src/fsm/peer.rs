@@ -192,8 +192,7 @@ impl Peer {
         self.unwatch(shared);
         self.dial = Dial::Never;
         for id in self.slots.ids() {
-            let notification = self.for_good(id, notification.clone());
-            self.end(now, id, Ending::Notify(notification), shared);
+            self.end(now, id, Ending::Notify(notification.clone()), shared);
         }
         self.tell_state(now, shared);
     }

@@ -79,9 +79,10 @@ pub struct PeerStatus {
     pub received: MessageCounters,
     /// Prefixes the peer holds from us.
     pub prefixes_advertised: u64,
-    /// Announcements of prefixes in this session, counted one by one: an announcement repeated
-    /// counts again, since received routes are not kept.
-    pub prefixes_received: u64,
+    /// Announcements of prefixes in this session, counted one by one: a prefix announced twice counts
+    /// twice, and one that was withdrawn still counts, since received routes are not kept. Where there
+    /// is a limit they are: [`PrefixLimit::held`] says how many there are just now.
+    pub announcements_received: u64,
     /// How many prefixes the peer may announce, where that is limited.
     pub prefix_limit: Option<PrefixLimit>,
     /// What was wrong with UPDATEs of the peer, since it was configured.

@@ -150,6 +150,7 @@ impl Peer {
         }
         let cause = match ending {
             Ending::Notify(notification) => {
+                let notification = connection.parting(notification);
                 self.sent.notification += 1;
                 shared.finish(now, id, connection.into_queue(), &notification);
                 Cause::Sent(notification)

@@ -8,7 +8,7 @@ use super::super::io::{ConnectionId, State};
 use super::super::shared::Shared;
 use super::course::Ending;
 use super::{Dial, Peer};
-use crate::wire::Notification;
+use crate::wire::{ErrorCode, Notification, subcode};
 
 /// How the session will end, once everything is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,46 @@ pub(super) enum Leaving {
     Withdraw,
     /// Without, so that the peer keeps them.
     Preserve,
+}
+
+/// Whether the peer is to drop our routes also where the N bit was exchanged, so that it would
+/// otherwise keep them until the restart time is over. RFC 8538 §5.1 advises for each subcode.
+fn ends_routes(notification: &Notification) -> bool {
+    use subcode::cease;
+    // An accident: we come back as soon as we can.
+    if notification.code != ErrorCode::CEASE {
+        return false;
+    }
+    match notification.subcode {
+        // Nobody comes back before somebody has changed something.
+        cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED
+        | cease::ADMINISTRATIVE_SHUTDOWN
+        | cease::PEER_DE_CONFIGURED => true,
+        // We say it to a session only where its configuration can't be put into effect, which is no
+        // matter of a moment.
+        cease::OUT_OF_RESOURCES => true,
+        // Routes over a lost path are not worth keeping.
+        cease::BFD_DOWN => true,
+        // We are back at once, or never were there.
+        cease::ADMINISTRATIVE_RESET
+        | cease::CONNECTION_REJECTED
+        | cease::OTHER_CONFIGURATION_CHANGE
+        | cease::CONNECTION_COLLISION_RESOLUTION => false,
+        _ => false,
+    }
+}
+
+impl Connection {
+    /// What the peer is told at the end: inside a Hard Reset if anything else would leave our routes
+    /// where they are not to stay (RFC 8538 §3.1).
+    pub(super) fn parting(&self, notification: Notification) -> Notification {
+        let agreed = self.negotiated().and_then(|n| n.graceful_restart);
+        if agreed.is_some_and(|restart| restart.notification) && ends_routes(&notification) {
+            Notification::hard_reset(&notification)
+        } else {
+            notification
+        }
+    }
 }
 
 impl Peer {
@@ -46,7 +86,7 @@ impl Peer {
         });
         for id in self.slots.ids() {
             if Some(id) != established {
-                let ending = self.last_word(id, shared);
+                let ending = self.last_word(shared);
                 self.end(now, id, ending, shared);
             }
         }
@@ -63,32 +103,13 @@ impl Peer {
     /// Ends the session, whatever is left to say.
     pub(in crate::fsm) fn leave_now(&mut self, now: Instant, shared: &mut Shared) {
         for id in self.slots.ids() {
-            let ending = self.last_word(id, shared);
+            let ending = self.last_word(shared);
             self.end(now, id, ending, shared);
         }
         self.tell_state(now, shared);
     }
 
-    /// A NOTIFICATION after which the peer keeps nothing of us (RFC 8538 §3).
-    pub(super) fn for_good(
-        &mut self,
-        id: ConnectionId,
-        notification: Notification,
-    ) -> Notification {
-        let survives = self
-            .slots
-            .get(id)
-            .and_then(|connection| connection.negotiated())
-            .and_then(|negotiated| negotiated.graceful_restart.as_ref())
-            .is_some_and(|restart| restart.notification);
-        if survives {
-            Notification::hard_reset(&notification)
-        } else {
-            notification
-        }
-    }
-
-    fn last_word(&mut self, id: ConnectionId, shared: &Shared) -> Ending {
+    fn last_word(&self, shared: &Shared) -> Ending {
         if self.leaving == Some(Leaving::Preserve) {
             return Ending::Preserve;
         }
@@ -97,8 +118,7 @@ impl Peer {
             .as_ref()
             .map_or("", |stopping| &stopping.text);
         let text = self.config.shutdown_text.as_deref().unwrap_or(general);
-        let notification = Notification::administrative_shutdown(text);
-        Ending::Notify(self.for_good(id, notification))
+        Ending::Notify(Notification::administrative_shutdown(text))
     }
 
     fn established_connection(&self) -> Option<ConnectionId> {

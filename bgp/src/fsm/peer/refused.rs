@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::super::cause::Cause;
+use super::super::cause::{Cause, meaning};
 use super::super::io::{ConnectionId, Event, State};
 use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
@@ -73,8 +73,7 @@ impl Peer {
 pub(super) fn needs_an_operator(cause: &Cause) -> bool {
     let limit = subcode::cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED;
     cause.notification().is_some_and(|(notification, sent)| {
-        is_bad_peer_as(notification)
-            || sent && (notification.code, notification.subcode) == (ErrorCode::CEASE, limit)
+        is_bad_peer_as(notification) || sent && meaning(notification) == (ErrorCode::CEASE, limit)
     })
 }
 

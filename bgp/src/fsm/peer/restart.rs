@@ -18,9 +18,19 @@ impl Peer {
             restart_time,
             notification,
         } = self.config.graceful_restart?;
-        // Until its first session the peer may still hold what the process before us announced.
-        let restarted = self.established_count == 0;
-        let forwarding = !restarted || self.outlived_the_last_boot(now, restart_time, shared);
+        // How long a peer keeps what the process before us announced: it notices that we are gone,
+        // and waits.
+        let kept = Duration::from_secs(restart_time.into())
+            + self.config.timers.hold_time.duration().unwrap_or_default();
+        let since_start = shared
+            .started
+            .map(|started| now.saturating_duration_since(started))
+            .unwrap_or_default();
+        let restarted = self.established_count == 0 && since_start <= kept;
+        // After a boot nothing is forwarded until somebody has told the kernel how, and what the
+        // peer holds may be of the time before.
+        let outlived = |uptime: Duration| uptime + since_start > kept;
+        let forwarding = !restarted || shared.config.host_uptime.is_some_and(outlived);
         let families = self.config.families.iter();
         Some(GracefulRestartCapability {
             restarted,
@@ -28,21 +38,5 @@ impl Peer {
             restart_time,
             families: families.map(|family| (*family, forwarding)).collect(),
         })
-    }
-
-    /// Whether all that the peer can still hold of us was announced since this host came up.
-    ///
-    /// After a boot nothing is forwarded until somebody has told the kernel how. What the peer has
-    /// of the time before goes once it noticed that we are gone, and waited.
-    fn outlived_the_last_boot(&self, now: Instant, restart_time: u16, shared: &Shared) -> bool {
-        let Some(at_start) = shared.config.host_uptime else {
-            return false;
-        };
-        let since_start = shared
-            .started
-            .map(|started| now.saturating_duration_since(started));
-        let kept = Duration::from_secs(restart_time.into())
-            + self.config.timers.hold_time.duration().unwrap_or_default();
-        at_start + since_start.unwrap_or_default() > kept
     }
 }

@@ -39,7 +39,7 @@ impl Peer {
             },
             received: self.received,
             prefixes_advertised: counters.prefixes,
-            prefixes_received: self.record.tally.announced(),
+            announcements_received: self.record.tally.announced(),
             prefix_limit: self.record.tally.prefix_limit(self.config.prefix_limit),
             update_errors: self.record.tally.totals(),
             established_count: self.established_count,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::bfd::{BfdNews, BfdStatus, BfdTarget};
-use super::super::cause::Cause;
+use super::super::cause::{Cause, meaning};
 use super::super::io::{Event, Output, State};
 use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
@@ -69,9 +69,7 @@ impl Watch {
 /// Whether either side ended a session because BFD lost the path.
 pub(super) fn is_path_lost(cause: &Cause) -> bool {
     cause.notification().is_some_and(|(notification, _)| {
-        let enclosed = notification.enclosed();
-        let said = enclosed.as_ref().unwrap_or(notification);
-        (said.code, said.subcode) == (ErrorCode::CEASE, subcode::cease::BFD_DOWN)
+        meaning(notification) == (ErrorCode::CEASE, subcode::cease::BFD_DOWN)
     })
 }
 
@@ -181,9 +179,7 @@ impl Peer {
             .filter(|connection| hit(connection.state()));
         let lost: Vec<_> = lost.map(|connection| connection.id).collect();
         for id in lost {
-            // Routes over a lost path are not worth keeping.
             let notification = Notification::cease(subcode::cease::BFD_DOWN);
-            let notification = self.for_good(id, notification);
             self.end(now, id, Ending::Notify(notification), shared);
         }
     }
