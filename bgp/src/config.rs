@@ -142,6 +142,8 @@ impl Remote {
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A dynamic neighbour is never dialled, so it has no port.
+            Self::Router(router) if router.port() == 0 => router.ip().fmt(f),
             Self::Router(router) => router.fmt(f),
             Self::Network(network) => network.fmt(f),
         }

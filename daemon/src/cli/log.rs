@@ -19,7 +19,7 @@ Examples:
   ferrolb log                           of all peers, the oldest first
   ferrolb log --peer 10.0.0.1           of one, by name or address
   ferrolb log --peer tor-a -w           and what happens from now on
-  ferrolb log -o json | jq 'select(.event.kind == \"ended\")'";
+  ferrolb log -o json | jq '.[] | select(.event.kind == \"ended\")'";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

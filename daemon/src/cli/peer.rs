@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::config::{PeerConfig, Remote};
 use ferrolb_bgp::fsm::{
     BfdStatus, MessageCounters, OpenSummary, PastNotification, PeerDetail, PeerStatus,
 };
@@ -58,7 +58,10 @@ fn text(peer: &PeerDetail, refused: &[RefusedPeer], style: Style) -> Result<Stri
         "{} ({}): {} for {}\n",
         style.bold(&status.name),
         status.remote,
-        status.state,
+        match status.remote {
+            Remote::Network(_) => "waits to be dialled".to_owned(),
+            Remote::Router(_) => status.state.to_string(),
+        },
         age(status.since)
     )?;
     write!(text, "{}", facts(status_lines(status)))?;
@@ -98,10 +101,14 @@ fn text(peer: &PeerDetail, refused: &[RefusedPeer], style: Style) -> Result<Stri
     for entry in &peer.journal {
         writeln!(text, "{:>8} ago  {}", age(entry.age), words(entry))?;
     }
+    let name = &status.name;
+    if let Remote::Network(_) = status.remote {
+        let names = "its neighbours have names and sessions of their own";
+        writeln!(text, "\n{names} ({name}@ADDRESS): ferrolb peers")?;
+    }
     writeln!(
         text,
-        "\nwhat it holds from us: ferrolb routes --peer {}",
-        status.name
+        "\nwhat it holds from us: ferrolb routes --peer {name}"
     )?;
     Ok(text)
 }

@@ -213,11 +213,12 @@ impl Asked {
 
     async fn peer(&self, wanted: &str) -> Result<PeerDetail, String> {
         let peers = self.engine.snapshot().await;
-        let names: Vec<&str> = self
-            .chosen(&peers, wanted)?
-            .iter()
-            .map(|peer| peer.name.as_str())
-            .collect();
+        let mut chosen = self.chosen(&peers, wanted)?;
+        // A template by its name is one, though its neighbours are meant elsewhere.
+        if chosen.iter().any(|peer| peer.name == wanted) {
+            chosen.retain(|peer| peer.name == wanted);
+        }
+        let names: Vec<&str> = chosen.iter().map(|peer| peer.name.as_str()).collect();
         let [name] = names[..] else {
             return Err(format!(
                 "{wanted} is the address of several peers: ask for one of them by name: {}",
@@ -359,9 +360,11 @@ async fn send(write: &mut WriteHalf<'_>, octets: &[u8], patience: Duration) -> i
     timeout(patience, write.write_all(octets)).await?
 }
 
-/// The peer of this name, the sessions of the template of this name, or the peers at this address.
+/// The peer of this name and, if it is a template, its neighbours; or the peers at this address.
 fn meant<'a>(peers: &'a [PeerStatus], wanted: &str) -> Vec<&'a PeerStatus> {
-    let named: Vec<&PeerStatus> = peers.iter().filter(|peer| peer.name == wanted).collect();
+    let is_named =
+        |peer: &&PeerStatus| peer.name == wanted || peer.template.as_deref() == Some(wanted);
+    let named: Vec<&PeerStatus> = peers.iter().filter(is_named).collect();
     if !named.is_empty() {
         return named;
     }

@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::config::{PeerConfig, Remote};
 use ferrolb_bgp::fsm::{PeerDetail, PeerRoutes};
 use ferrolb_bgp::rib::Route;
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -31,13 +31,14 @@ async fn answering(path: &Path) -> Handle {
         severity: Severity::Error,
         message: "spec.holdTime: is short".into(),
     });
-    let (_, report) = watch::channel(Arc::new(report));
-    let asked = Asked {
-        engine: engine.clone(),
-        report,
-    };
-    tokio::spawn(Socket::bind(path).expect("a socket").serve(asked));
+    serve(path, engine.clone(), report);
     engine
+}
+
+fn serve(path: &Path, engine: Handle, report: Report) {
+    let (_, report) = watch::channel(Arc::new(report));
+    let asked = Asked { engine, report };
+    tokio::spawn(Socket::bind(path).expect("a socket").serve(asked));
 }
 
 async fn ask<T: serde::de::DeserializeOwned + Send + 'static>(
@@ -86,6 +87,44 @@ async fn questions_get_answers() {
     assert_eq!(routes, None);
     let refused: Vec<RefusedPeer> = ask(&path, Request::Refused).await.expect("an answer");
     assert_eq!(refused[0].object, "BGPPeer metallb-system/tor-x");
+}
+
+/// What happened to a template's neighbours is asked for by its name; the template's own page as well.
+#[tokio::test]
+async fn a_template_stands_for_its_neighbours() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let (engine, _) = speaker::spawn(SpeakerOptions {
+        listen: vec!["127.0.0.14:0".parse().expect("an address")],
+        ..SpeakerOptions::default()
+    })
+    .expect("an engine");
+    let unused = "127.0.0.15:179".parse().expect("an address");
+    let mut rack = PeerConfig::new("rack", unused, Asn(64512), Asn(64513));
+    rack.remote = Remote::Network("127.0.0.15/32".parse().expect("a network"));
+    engine.set_peer(rack).expect("a good peer");
+    let (router, _) = speaker::spawn(SpeakerOptions::default()).expect("a router");
+    let mut us = PeerConfig::new("us", engine.local_addresses()[0], Asn(64513), Asn(64512));
+    us.transport.source_address = "127.0.0.15".parse().ok();
+    router.set_peer(us).expect("a good peer");
+    serve(&path, engine.clone(), Report::new());
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while engine.snapshot().await.len() < 2 {
+        assert!(tokio::time::Instant::now() < deadline, "nobody dialled");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let log = Request::Log {
+        peer: Some("rack".into()),
+    };
+    let log: Vec<LogLine> = ask(&path, log).await.expect("an answer");
+    for name in ["rack", "rack@127.0.0.15"] {
+        assert!(log.iter().any(|line| line.peer == name), "{name}: {log:?}");
+    }
+    let by = |peer: &str| Request::Peer { peer: peer.into() };
+    let template: PeerDetail = ask(&path, by("rack")).await.expect("an answer");
+    assert_eq!(template.status.name, "rack");
+    let neighbour: PeerDetail = ask(&path, by("127.0.0.15")).await.expect("an answer");
+    assert_eq!(neighbour.status.remote.to_string(), "127.0.0.15");
 }
 
 /// Two peers, far more routes than are written at once: each comes once, in order.
