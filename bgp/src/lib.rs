@@ -5,10 +5,15 @@
 //! * [`wire`] turns octets into messages and back. It knows every length rule and no session.
 //! * [`rib`] holds what each peer should be told and how far each peer has been told it.
 //! * [`fsm`] is the state machine of the whole speaker: peers, their two connection slots, timers,
-//!   collisions, negotiation. It never reads a clock, a socket or a random source.
-//! * [`bfd`] is a machine beside it, as free of I/O, that notices dead paths. Nothing drives it yet.
+//!   collisions, negotiation.
+//! * [`bfd`] is a machine beside it that notices dead paths.
 //! * `speaker` (feature `speaker`) is the one part with I/O: a small tokio loop on a thread of its
-//!   own that carries octets between sockets and the state machine and knows no BGP.
+//!   own that carries octets between sockets and the state machine and knows no BGP, and another for
+//!   BFD.
+//!
+//! All but the last never read a clock or a socket. Nothing they send depends on chance but through a
+//! seed (hash tables are keyed at random against peers who choose what to send; no order comes from
+//! them).
 //!
 //! # The poll contract
 //!
@@ -20,7 +25,8 @@
 //!    events for whoever owns the speaker.
 //! 3. [`poll_transmit`](fsm::Speaker::poll_transmit) is asked for octets only when a socket can
 //!    take some. They are built from the latest state at that moment, so a peer that doesn't read
-//!    costs nothing but its place in the log, and a change that a newer one overtook is never sent.
+//!    costs nothing but a mark at each change it has yet to hear of, and a change that a newer one
+//!    overtook is never sent.
 //! 4. [`poll_timeout`](fsm::Speaker::poll_timeout) says when to come back with
 //!    [`Input::Timeout`](fsm::Input::Timeout). Coming back too early is harmless. Octets that can
 //!    be read are fed before a timeout is, so that a busy host doesn't take itself for a dead peer.

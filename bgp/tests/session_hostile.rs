@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{Cause, ConnectionId, Event, Input, Output, Speaker, SpeakerConfig, State};
+use ferrolb_bgp::fsm::{
+    Cause, ConnectionId, Event, Input, JournalEvent, Output, Speaker, SpeakerConfig, State,
+};
 use ferrolb_bgp::wire::{Asn, DecodeContext, Framer, Message};
 
 const ID: ConnectionId = ConnectionId::Dialled(0);
@@ -274,6 +276,51 @@ fn an_update_whose_lengths_lie_is_3_1_and_lesser_errors_leave_the_session_up() {
     let update = update.expect("handed out");
     assert_eq!(update.announced().count(), 0);
     assert_eq!(update.withdrawn_prefixes().count(), 1);
+}
+
+#[test]
+fn updates_with_errors_are_told_whole_and_once_in_ten_seconds() {
+    let mut lone = Lone::in_state(State::Established);
+    let bad = UPDATE.replacen("40010100", "40010109", 1);
+    for _ in 0..3 {
+        lone.receive(&bad);
+    }
+    lone.now += Duration::from_secs(10);
+    lone.receive(&bad);
+    let told: Vec<(Vec<String>, usize, u64)> = lone
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::UpdateErrors {
+                errors,
+                octets,
+                untold,
+                ..
+            } => Some((
+                errors.iter().map(ToString::to_string).collect(),
+                octets.len(),
+                *untold,
+            )),
+            _ => None,
+        })
+        .collect();
+    let wrong = vec!["ORIGIN has an undefined value: treat-as-withdraw".to_owned()];
+    let body = raw(&bad).len() - 19;
+    assert_eq!(told, [(wrong.clone(), body, 0), (wrong, body, 2)]);
+
+    let detail = lone.speaker.peer(lone.now, "tor").unwrap();
+    let noted = detail
+        .journal
+        .iter()
+        .filter_map(|entry| match &entry.event {
+            JournalEvent::UpdateErrors { octets, untold, .. } => Some((octets.len(), *untold)),
+            _ => None,
+        });
+    assert_eq!(
+        noted.collect::<Vec<_>>(),
+        [(2 * body, 0), (2 * body, 2)],
+        "the octets in hexadecimal"
+    );
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Step {
             Self::Rust => "rustfmt and clippy",
             Self::Packages => "Debian packages for the lab",
             Self::Fmt => "the code is formatted",
-            Self::Clippy => "lints, warnings are errors",
+            Self::Clippy => "lints of code and of documentation, warnings are errors",
             Self::Layers => "who may depend on whom",
             Self::Deny => "licences and sources of dependencies",
             Self::Unit => "unit and doc tests of all crates",
@@ -92,15 +92,19 @@ impl Step {
             Self::Packages => setup::packages(options.yes),
             Self::Fmt => show_and_run(&mut cargo(&["fmt", "--all", "--check"]))
                 .context("to format: cargo fmt --all"),
-            Self::Clippy => show_and_run(&mut cargo(&[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--all-features",
-                "--",
-                "-D",
-                "warnings",
-            ])),
+            Self::Clippy => {
+                show_and_run(&mut cargo(&[
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--all-features",
+                    "--",
+                    "-D",
+                    "warnings",
+                ]))?;
+                let mut documents = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+                show_and_run(documents.env("RUSTDOCFLAGS", "-D warnings"))
+            }
             Self::Layers => layers::check(),
             Self::Deny => deny(options.yes),
             Self::Unit => show_and_run(

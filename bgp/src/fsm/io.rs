@@ -16,7 +16,7 @@ use super::summary::CapabilitySummary;
 use super::timer::send_hold;
 use crate::config::{PeerConfig, Secret, Timers};
 use crate::rib::Route;
-use crate::wire::{Family, Update};
+use crate::wire::{AttributeError, Family, Update};
 
 /// One TCP connection. The machine numbers those it dials, the driver those it accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -365,6 +365,18 @@ pub enum Event {
         peer: String,
         /// As decoded, with RFC 7606 errors inside.
         update: Box<Update>,
+    },
+    /// An UPDATE had errors that the session survives (RFC 7606 §6 wants it logged). Told once in ten
+    /// seconds at most: a peer must not fill the log.
+    UpdateErrors {
+        /// The peer.
+        peer: String,
+        /// What was wrong, and what was done about it.
+        errors: Vec<AttributeError>,
+        /// All of it but the header.
+        octets: Bytes,
+        /// Such UPDATEs since the last that was told.
+        untold: u64,
     },
     /// BFD of a peer changed its state, or a session is waiting for it (strict mode).
     Bfd {

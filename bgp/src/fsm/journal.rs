@@ -69,6 +69,15 @@ pub enum JournalEvent {
         /// Which ones.
         capabilities: Vec<CapabilitySummary>,
     },
+    /// An UPDATE had errors that the session survives (RFC 7606 §6). Told once in ten seconds at most.
+    UpdateErrors {
+        /// What was wrong, and what was done about it.
+        errors: Vec<String>,
+        /// The message without its header in hexadecimal, its first 1024 octets.
+        octets: String,
+        /// Such UPDATEs since the last that was told.
+        untold: u64,
+    },
     /// BFD says something else than before (RFC 5882).
     Bfd {
         /// Its state before.

@@ -455,7 +455,14 @@ impl Peer {
         update: Box<Update>,
         shared: &mut Shared,
     ) {
-        self.record.tally.update(&update);
+        if let Some(untold) = self.record.update(now, &update) {
+            shared.emit(Event::UpdateErrors {
+                peer: self.config.name.clone(),
+                errors: update.errors.clone(),
+                octets: update.malformed.clone().unwrap_or_default(),
+                untold,
+            });
+        }
         if let Some(connection) = self.slots.get(id) {
             let own = connection.own_addresses(&self.config);
             let unusable = ineligible(&update, self.config.local_asn, &own);

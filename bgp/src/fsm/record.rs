@@ -1,13 +1,16 @@
 //! What is kept of a peer's past for whoever looks at it; nothing is decided by it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cause::Cause;
 use super::journal::{Journal, JournalEvent};
 use super::status::{LastError, PastNotification};
-use super::summary::{CauseSummary, NotificationSummary, OpenSummary};
+use super::summary::{CauseSummary, NotificationSummary, OpenSummary, hexadecimal};
 use super::tally::Tally;
-use crate::wire::Open;
+use crate::wire::{Open, Update};
+
+/// Between two UPDATEs with errors that are told: a peer must fill neither journal nor log.
+const UPDATE_ERRORS_REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -16,6 +19,8 @@ pub(super) struct Record {
     pub(super) open_sent: Option<OpenSummary>,
     pub(super) open_received: Option<OpenSummary>,
     last_error: Option<(CauseSummary, Instant)>,
+    /// When UPDATEs with errors were told of last, and how many came since.
+    update_errors: Option<(Instant, u64)>,
     sent: Option<(NotificationSummary, Instant)>,
     received: Option<(NotificationSummary, Instant)>,
 }
@@ -45,7 +50,7 @@ impl Record {
         now: Instant,
         cause: &Cause,
         was_established: bool,
-        retry: Option<std::time::Duration>,
+        retry: Option<Duration>,
     ) {
         let cause = self.ending(now, cause);
         self.last_error = Some((cause.clone(), now));
@@ -55,6 +60,28 @@ impl Record {
             retry,
         };
         self.journal.note(now, event);
+    }
+
+    /// Counts an UPDATE. If it had errors and it is time to tell of them: how many others had some
+    /// since the last that was told.
+    pub(super) fn update(&mut self, now: Instant, update: &Update) -> Option<u64> {
+        self.tally.update(update);
+        let octets = update.malformed.as_ref()?;
+        if let Some((told, since)) = &mut self.update_errors
+            && now.saturating_duration_since(*told) < UPDATE_ERRORS_REST
+        {
+            *since += 1;
+            return None;
+        }
+        let told = self.update_errors.replace((now, 0));
+        let untold = told.map_or(0, |(_, since)| since);
+        let event = JournalEvent::UpdateErrors {
+            errors: update.errors.iter().map(ToString::to_string).collect(),
+            octets: hexadecimal(octets),
+            untold,
+        };
+        self.journal.note(now, event);
+        Some(untold)
     }
 
     pub(super) fn last_error(&self, now: Instant) -> Option<LastError> {

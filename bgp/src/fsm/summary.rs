@@ -9,8 +9,8 @@ use crate::wire::{Asn, Capability, Notification, Open};
 
 /// Capabilities kept of one OPEN: nobody has more, unless to fill our memory.
 const CAPABILITIES_KEPT: usize = 64;
-/// Octets of a NOTIFICATION's data that are kept.
-const DATA_KEPT: usize = 1024;
+/// Octets of a NOTIFICATION's data, or of an UPDATE with errors, that are kept.
+const OCTETS_KEPT: usize = 1024;
 
 /// An OPEN, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,11 +87,6 @@ pub struct NotificationSummary {
 
 impl NotificationSummary {
     pub(super) fn new(notification: &Notification, sent: bool) -> Self {
-        let mut data = String::new();
-        for octet in notification.data.iter().take(DATA_KEPT) {
-            // Writing to a String doesn't fail.
-            let _ = write!(data, "{octet:02x}");
-        }
         Self {
             sent,
             code: notification.code.0,
@@ -99,9 +94,21 @@ impl NotificationSummary {
             name: notification.to_string(),
             text: notification.shutdown_text(),
             data_in_words: notification.data_in_words(),
-            data,
+            data: hexadecimal(&notification.data),
         }
     }
+}
+
+/// The first 1024 octets.
+pub(super) fn hexadecimal(octets: &[u8]) -> String {
+    octets
+        .iter()
+        .take(OCTETS_KEPT)
+        .fold(String::new(), |mut text, octet| {
+            // Writing to a String doesn't fail.
+            let _ = write!(text, "{octet:02x}");
+            text
+        })
 }
 
 /// Why a session, or an attempt at one, ended.

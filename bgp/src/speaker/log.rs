@@ -89,10 +89,22 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
                 "no next hop is known for this family on this session: its routes are not announced"
             );
         }
-        Event::Received { peer, update } => {
-            for error in &update.errors {
-                warn!(%peer, address = %at(peer), "UPDATE with an error: {error:?}");
-            }
+        Event::Received { .. } => {}
+        Event::UpdateErrors {
+            peer,
+            errors,
+            octets,
+            untold,
+        } => {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            warn!(
+                %peer,
+                address = %at(peer),
+                untold,
+                octets = %format_args!("{octets:x}"),
+                "UPDATE with errors: {}",
+                errors.join("; ")
+            );
         }
         Event::Bfd {
             peer,

@@ -156,6 +156,18 @@ fn event(event: &JournalEvent) -> String {
             let names: Vec<&str> = capabilities.iter().map(|c| c.text.as_str()).collect();
             format!("the next OPEN goes without: {}", names.join(", "))
         }
+        JournalEvent::UpdateErrors {
+            errors,
+            octets,
+            untold,
+        } => {
+            let others = match untold {
+                0 => String::new(),
+                more => format!("; {more} more since the last that is told here"),
+            };
+            let errors = errors.join("; ");
+            format!("UPDATE with errors: {errors} (octets {octets}){others}")
+        }
         JournalEvent::Bfd { from, to, reason } => format!("BFD {from} → {to}: {reason}"),
         other => format!("{other:?}"),
     }
