@@ -232,16 +232,25 @@ proptest! {
     fn whoever_may_keep_an_address_keeps_it(requests in requests()) {
         let set = PoolSet::new(pools(), true).unwrap();
         let lost = conflicts(&requests);
-        for (key, outcome) in allocate_all(set.clone(), &requests) {
-            let request = requests.iter().find(|r| r.service == key).unwrap();
+        let outcomes = allocate_all(set.clone(), &requests);
+        for (key, outcome) in &outcomes {
+            let request = requests.iter().find(|r| r.service == *key).unwrap();
             let [address] = request.holds.as_slice() else { continue };
+            // Whoever it was that a loser lost to may have given the address up. Then the loser has
+            // it, and whoever shared it with that one may have to go.
+            let inherited = |(heir, outcome): &(ServiceKey, Outcome)| {
+                lost.contains_key(heir) && outcome.addresses().contains(address)
+            };
+            if outcomes.iter().any(inherited) {
+                continue;
+            }
             let Some(pool) = set.containing(*address) else { continue };
             let may_keep = request.cluster_families == [Family::of(*address)]
                 && request.family_policy != FamilyPolicy::RequireDualStack
                 && request.requested.as_ref().is_ok_and(Vec::is_empty)
                 && request.requested_pool.is_none()
                 && (pool.options().frozen || (request.accepted_in(pool) && !pool.avoids(*address)))
-                && !lost.contains_key(&key);
+                && !lost.contains_key(key);
             if may_keep {
                 prop_assert_eq!(outcome.addresses(), request.holds.as_slice(), "{}", key);
                 let plain = matches!(outcome, Outcome::Assigned { new: false, note: None, .. });

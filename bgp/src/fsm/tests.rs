@@ -197,6 +197,9 @@ impl Machine {
                 Output::Event(Event::Rejected { reason, .. }) => format!("rejects: {reason}"),
                 Output::Event(Event::NoNextHop { family, .. }) => format!("no next hop {family}"),
                 Output::Event(Event::Received { .. }) => "hands out the UPDATE".to_owned(),
+                Output::Event(Event::UpdateErrors { errors, .. }) => {
+                    format!("tells of {} errors in an UPDATE", errors.len())
+                }
                 Output::Event(Event::Bfd { state, reason, .. }) => format!("BFD {state}: {reason}"),
                 Output::Event(Event::CapabilitiesLeftOut { capabilities, .. }) => {
                     let codes: Vec<u8> = capabilities.iter().map(|c| c.code).collect();
