@@ -163,6 +163,14 @@ pub trait Router: Debug + Sync {
     /// When the router does not answer, or prints something unknown.
     fn table(&self) -> Result<BTreeSet<RouteEntry>>;
 
+    /// The same without attributes, where there are many and no attributes matter.
+    ///
+    /// # Errors
+    /// As [`Router::table`].
+    fn plain_table(&self) -> Result<BTreeSet<RouteEntry>> {
+        self.table()
+    }
+
     /// The prefixes that its import filter refused. A node that announces only what it should
     /// leaves this empty.
     ///

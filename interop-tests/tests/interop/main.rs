@@ -101,18 +101,7 @@ impl<'lab> Cell<'lab> {
     }
 
     fn holds_exactly(&self, expected: &BTreeSet<RouteEntry>) -> Result<()> {
-        let held = self.held()?;
-        if held == *expected {
-            return Ok(());
-        }
-        let mut difference = String::new();
-        for route in expected.difference(&held).take(SHOWN) {
-            write!(difference, " [missing {route}]")?;
-        }
-        for route in held.difference(expected).take(SHOWN) {
-            write!(difference, " [unexpected {route}]")?;
-        }
-        bail!("{} routes,{difference}", held.len())
+        same(&self.held()?, expected)
     }
 
     fn await_routes(&self, expected: &BTreeSet<RouteEntry>, within: Duration) -> Result<()> {
@@ -175,6 +164,21 @@ impl<'lab> Cell<'lab> {
             Ok(())
         })
     }
+}
+
+/// Tells some of the differences.
+fn same(held: &BTreeSet<RouteEntry>, expected: &BTreeSet<RouteEntry>) -> Result<()> {
+    if held == expected {
+        return Ok(());
+    }
+    let mut difference = String::new();
+    for route in expected.difference(held).take(SHOWN) {
+        write!(difference, " [missing {route}]")?;
+    }
+    for route in held.difference(expected).take(SHOWN) {
+        write!(difference, " [unexpected {route}]")?;
+    }
+    bail!("{} routes,{difference}", held.len())
 }
 
 /// Runs all rows against a router and compares the outcome with its column in the document.
