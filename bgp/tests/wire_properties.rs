@@ -133,7 +133,7 @@ fn prefixes(family: Family) -> BoxedStrategy<Vec<IpNet>> {
 /// Packs everything and gives the messages.
 fn pack(mut builder: UpdateBuilder, prefixes: &[IpNet]) -> Vec<Bytes> {
     let mut messages = Vec::new();
-    for &prefix in prefixes {
+    for prefix in prefixes {
         if !builder.push(prefix) {
             messages.push(builder.finish());
             assert!(
@@ -193,7 +193,7 @@ fn stream() -> Vec<u8> {
     let family = Family::IPV4_UNICAST;
     let mut update =
         UpdateBuilder::announce(family, &attributes, &next_hop, &EncodeContext::default()).unwrap();
-    update.push("192.0.2.0/24".parse().unwrap());
+    update.push(&"192.0.2.0/24".parse().unwrap());
     [
         Open::new(Asn(65001), 90, Ipv4Addr::new(10, 0, 0, 1), &FAMILIES).encode(),
         keepalive(),

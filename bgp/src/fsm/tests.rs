@@ -46,7 +46,7 @@ fn update() -> Bytes {
         },
     )
     .expect("fits");
-    assert!(builder.push("203.0.113.0/24".parse::<IpNet>().unwrap()));
+    assert!(builder.push(&"203.0.113.0/24".parse::<IpNet>().unwrap()));
     builder.finish()
 }
 

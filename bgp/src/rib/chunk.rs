@@ -119,14 +119,14 @@ impl Encoder<'_> {
                     return;
                 };
                 let prefix = *self.table.prefix(slot);
-                if !builder.push(prefix) {
+                if !builder.push(&prefix) {
                     self.end_message(builder, index, first);
                     first = self.chunk.next;
                     if self.is_full() {
                         return;
                     }
                     // An empty message has room for any prefix.
-                    builder.push(prefix);
+                    builder.push(&prefix);
                 }
             }
             self.chunk.next += 1;

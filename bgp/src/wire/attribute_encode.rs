@@ -1,12 +1,16 @@
 //! Path attributes to octets, in the order of their type codes (RFC 4271 §5, §F.4).
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::iter::Peekable;
 use std::net::Ipv4Addr;
+use std::vec;
 
 use bytes::{BufMut, BytesMut};
 
 use super::as_path;
-use super::attribute::{Aggregator, AttributeFlags, AttributeType, PathAttributes};
+use super::attribute::{
+    Aggregator, AttributeFlags, AttributeType, PathAttributes, UnknownAttribute,
+};
 use super::community::{Community, LargeCommunity};
 use super::extended_community::{ExtendedCommunity, Ipv6ExtendedCommunity};
 
@@ -40,113 +44,140 @@ pub(super) fn encode_attributes(
     next_hop: Option<Ipv4Addr>,
     four_octet_asn: bool,
 ) -> BytesMut {
-    let mut list = List::default();
+    let mut writer = Writer::new(&attributes.unknown);
     if let Some(origin) = attributes.origin {
-        list.add(WELL_KNOWN, AttributeType::ORIGIN, &[origin.code()]);
+        writer.add(WELL_KNOWN, AttributeType::ORIGIN, &[origin.code()]);
     }
-    list.add_as_path(attributes, four_octet_asn);
+    if let Some(path) = &attributes.as_path {
+        let value = as_path::encode(path, four_octet_asn);
+        writer.add(WELL_KNOWN, AttributeType::AS_PATH, &value);
+    }
     if let Some(next_hop) = next_hop {
-        list.add(WELL_KNOWN, AttributeType::NEXT_HOP, &next_hop.octets());
+        writer.add(WELL_KNOWN, AttributeType::NEXT_HOP, &next_hop.octets());
     }
     if let Some(med) = attributes.med {
         let code = AttributeType::MULTI_EXIT_DISC;
-        list.add(NON_TRANSITIVE, code, &med.to_be_bytes());
+        writer.add(NON_TRANSITIVE, code, &med.to_be_bytes());
     }
     if let Some(local_pref) = attributes.local_pref {
         let code = AttributeType::LOCAL_PREF;
-        list.add(WELL_KNOWN, code, &local_pref.to_be_bytes());
+        writer.add(WELL_KNOWN, code, &local_pref.to_be_bytes());
     }
     if attributes.atomic_aggregate {
-        list.add(WELL_KNOWN, AttributeType::ATOMIC_AGGREGATE, &[]);
+        writer.add(WELL_KNOWN, AttributeType::ATOMIC_AGGREGATE, &[]);
     }
-    list.add_aggregator(attributes, four_octet_asn);
-    list.add_communities(attributes);
-    for unknown in &attributes.unknown {
-        list.add(unknown.flags, unknown.code, &unknown.value);
+    if let Some(from) = &attributes.aggregator {
+        let value = aggregator(from, four_octet_asn);
+        writer.add(TRANSITIVE, AttributeType::AGGREGATOR, &value);
     }
-    list.encode()
+    let number = |one: &Community| one.0.to_be_bytes();
+    writer.add_set(AttributeType::COMMUNITIES, &attributes.communities, number);
+    let extended = &attributes.extended_communities;
+    let octets = |one: &ExtendedCommunity| one.0;
+    writer.add_set(AttributeType::EXTENDED_COMMUNITIES, extended, octets);
+    if !four_octet_asn {
+        writer.add_four_octet(attributes);
+    }
+    let extended = &attributes.ipv6_extended_communities;
+    let octets = |one: &Ipv6ExtendedCommunity| one.0;
+    writer.add_set(AttributeType::IPV6_EXTENDED_COMMUNITIES, extended, octets);
+    let large = &attributes.large_communities;
+    writer.add_set(AttributeType::LARGE_COMMUNITY, large, large_community);
+    writer.finish()
 }
 
-/// Attributes with their octets, in any order.
-#[derive(Default)]
-struct List(Vec<(AttributeFlags, AttributeType, BytesMut)>);
+/// Attributes one after another. They are added in the order of their type codes; those that were
+/// kept as octets come between.
+struct Writer<'a> {
+    octets: BytesMut,
+    /// What was kept and is not written yet, sorted.
+    unknown: Peekable<vec::IntoIter<&'a UnknownAttribute>>,
+}
 
-impl List {
-    fn add(&mut self, flags: AttributeFlags, code: AttributeType, value: &[u8]) {
-        self.0.push((flags, code, value.into()));
-    }
-
-    fn add_as_path(&mut self, attributes: &PathAttributes, four_octet_asn: bool) {
-        let Some(path) = &attributes.as_path else {
-            return;
-        };
-        let value = as_path::encode(path, four_octet_asn);
-        self.add(WELL_KNOWN, AttributeType::AS_PATH, &value);
-        if !four_octet_asn && path.0.iter().any(|asn| asn.is_four_octet()) {
-            let value = as_path::encode(path, true);
-            self.add(TRANSITIVE, AttributeType::AS4_PATH, &value);
+impl<'a> Writer<'a> {
+    fn new(unknown: &'a [UnknownAttribute]) -> Self {
+        let mut unknown: Vec<_> = unknown.iter().collect();
+        unknown.sort_by_key(|attribute| attribute.code);
+        Self {
+            // Enough for most.
+            octets: BytesMut::with_capacity(128),
+            unknown: unknown.into_iter().peekable(),
         }
     }
 
-    fn add_aggregator(&mut self, attributes: &PathAttributes, four_octet_asn: bool) {
-        let Some(from) = &attributes.aggregator else {
-            return;
-        };
-        let value = aggregator(from, four_octet_asn);
-        self.add(TRANSITIVE, AttributeType::AGGREGATOR, &value);
-        if !four_octet_asn && from.asn.is_four_octet() {
+    /// The header of the next attribute, after what comes before it.
+    fn header(&mut self, flags: AttributeFlags, code: AttributeType, length: usize) {
+        while let Some(unknown) = self.unknown.next_if(|unknown| unknown.code < code) {
+            put_unknown(&mut self.octets, unknown);
+        }
+        put_attribute_header(&mut self.octets, flags, code, length);
+    }
+
+    fn add(&mut self, flags: AttributeFlags, code: AttributeType, value: &[u8]) {
+        self.header(flags, code, value.len());
+        self.octets.put_slice(value);
+    }
+
+    /// What AS_PATH and AGGREGATOR could not say in two octets.
+    fn add_four_octet(&mut self, attributes: &PathAttributes) {
+        if let Some(path) = &attributes.as_path
+            && path.0.iter().any(|asn| asn.is_four_octet())
+        {
+            let value = as_path::encode(path, true);
+            self.add(TRANSITIVE, AttributeType::AS4_PATH, &value);
+        }
+        if let Some(from) = &attributes.aggregator
+            && from.asn.is_four_octet()
+        {
             let value = aggregator(from, true);
             self.add(TRANSITIVE, AttributeType::AS4_AGGREGATOR, &value);
         }
     }
 
-    fn add_communities(&mut self, attributes: &PathAttributes) {
-        let PathAttributes {
-            communities,
-            extended_communities: extended,
-            ipv6_extended_communities: ipv6_extended,
-            large_communities: large,
-            ..
-        } = attributes;
-        let number = |one: &Community| one.0.to_be_bytes();
-        self.add_set(AttributeType::COMMUNITIES, communities, number);
-        let octets = |one: &ExtendedCommunity| one.0;
-        self.add_set(AttributeType::EXTENDED_COMMUNITIES, extended, octets);
-        let octets = |one: &Ipv6ExtendedCommunity| one.0;
-        let code = AttributeType::IPV6_EXTENDED_COMMUNITIES;
-        self.add_set(code, ipv6_extended, octets);
-        let numbers = |one: &LargeCommunity| {
-            [one.global, one.local1, one.local2]
-                .into_iter()
-                .flat_map(u32::to_be_bytes)
-        };
-        self.add_set(AttributeType::LARGE_COMMUNITY, large, numbers);
-    }
-
     /// Communities of one kind, sorted, each once; no attribute without any.
-    fn add_set<T: Ord, O: IntoIterator<Item = u8>>(
+    fn add_set<T: Ord + Clone, const N: usize>(
         &mut self,
         code: AttributeType,
         communities: &[T],
-        octets: impl Fn(&T) -> O,
+        octets: impl Fn(&T) -> [u8; N],
     ) {
-        let communities: BTreeSet<_> = communities.iter().collect();
-        if !communities.is_empty() {
-            let value: Vec<u8> = communities.into_iter().flat_map(octets).collect();
-            self.add(TRANSITIVE, code, &value);
+        if communities.is_empty() {
+            return;
+        }
+        let mut communities = Cow::Borrowed(communities);
+        // What was read is so already.
+        if !communities.is_sorted_by(|one, next| one < next) {
+            let communities = communities.to_mut();
+            communities.sort_unstable();
+            communities.dedup();
+        }
+        self.header(TRANSITIVE, code, communities.len() * N);
+        for one in communities.iter() {
+            self.octets.put_slice(&octets(one));
         }
     }
 
-    /// In the order of type codes.
-    fn encode(mut self) -> BytesMut {
-        self.0.sort_by_key(|&(_, code, _)| code);
-        let mut buffer = BytesMut::new();
-        for (flags, code, value) in self.0 {
-            put_attribute_header(&mut buffer, flags, code, value.len());
-            buffer.put_slice(&value);
+    fn finish(mut self) -> BytesMut {
+        for unknown in self.unknown {
+            put_unknown(&mut self.octets, unknown);
         }
-        buffer
+        self.octets
     }
+}
+
+fn put_unknown(buffer: &mut BytesMut, attribute: &UnknownAttribute) {
+    let UnknownAttribute { flags, code, value } = attribute;
+    put_attribute_header(buffer, *flags, *code, value.len());
+    buffer.put_slice(value);
+}
+
+fn large_community(community: &LargeCommunity) -> [u8; 12] {
+    let numbers = [community.global, community.local1, community.local2];
+    let mut octets = [0; 12];
+    for (octets, number) in octets.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *octets = number.to_be_bytes();
+    }
+    octets
 }
 
 fn aggregator(aggregator: &Aggregator, four_octet: bool) -> BytesMut {

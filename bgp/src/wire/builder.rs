@@ -13,6 +13,9 @@ use super::{HEADER_LENGTH, MAX_LENGTH, nlri, put_header};
 
 /// Octets of an UPDATE without routes and attributes (RFC 4271 §4.3).
 const EMPTY_UPDATE_LENGTH: usize = HEADER_LENGTH + 4;
+/// Octets of MP_REACH_NLRI before its prefixes: family, a next hop of two addresses and its length,
+/// and the reserved octet (RFC 4760 §3, RFC 2545 §3).
+const LONGEST_PREAMBLE: usize = 3 + 1 + 32 + 1;
 
 /// What writing UPDATEs depends on besides the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,9 +57,11 @@ pub struct UpdateBuilder {
     attributes: BytesMut,
     /// What precedes the prefixes inside MP_REACH_NLRI or MP_UNREACH_NLRI.
     preamble: BytesMut,
-    /// The prefixes of the message under way.
+    /// The prefixes of the message under way, and octets to write more to.
     prefixes: Vec<u8>,
-    /// Octets that `prefixes` may have.
+    /// Octets of `prefixes` that have been written.
+    used: usize,
+    /// Octets that may be written.
     room: usize,
 }
 
@@ -73,7 +78,7 @@ impl UpdateBuilder {
         next_hop: &NextHop,
         context: &EncodeContext,
     ) -> Result<Self, EncodeError> {
-        let mut preamble = BytesMut::new();
+        let mut preamble = BytesMut::with_capacity(LONGEST_PREAMBLE);
         let (field, next_hop_attribute) = match (family, *next_hop) {
             (Family::IPV4_UNICAST, NextHop::V4(address)) => (Field::Nlri, Some(address)),
             (Family::IPV4_UNICAST | Family::IPV6_UNICAST, NextHop::V6 { global, link_local }) => {
@@ -143,7 +148,8 @@ impl UpdateBuilder {
             field,
             attributes,
             preamble,
-            prefixes: Vec::with_capacity(room.min(MAX_LENGTH)),
+            prefixes: vec![0; room.min(MAX_LENGTH) + nlri::LONGEST_PREFIX],
+            used: 0,
             room,
         })
     }
@@ -152,48 +158,86 @@ impl UpdateBuilder {
     ///
     /// A prefix of another family than the builder's is a mistake of the caller's: debug builds
     /// panic, others leave it out.
-    pub fn push(&mut self, prefix: IpNet) -> bool {
-        if Family::of(&prefix) != self.family {
+    pub fn push(&mut self, prefix: &IpNet) -> bool {
+        if Family::of(prefix) != self.family {
             debug_assert!(false, "{prefix} pushed among {} prefixes", self.family);
             return true;
         }
-        let fits = self.prefixes.len() + nlri::encoded_length(&prefix) <= self.room;
-        if fits {
-            nlri::put_prefix(&mut self.prefixes, &prefix);
+        match prefix {
+            // Single addresses are the most usual and have no host bits.
+            IpNet::V4(prefix) if prefix.prefix_len() == 32 => self.put(32, prefix.addr().octets()),
+            IpNet::V6(prefix) if prefix.prefix_len() == 128 => {
+                self.put(128, prefix.addr().octets())
+            }
+            prefix => self.push_network(prefix),
         }
-        fits
+    }
+
+    #[inline(never)]
+    fn push_network(&mut self, prefix: &IpNet) -> bool {
+        match prefix {
+            IpNet::V4(prefix) => self.put(prefix.prefix_len(), prefix.network().octets()),
+            IpNet::V6(prefix) => self.put(prefix.prefix_len(), prefix.network().octets()),
+        }
+    }
+
+    /// The address is written whole, since a number of octets that the compiler doesn't know takes
+    /// longer. The next prefix goes over those that are too many.
+    #[inline]
+    fn put<const N: usize>(&mut self, length: u8, address: [u8; N]) -> bool {
+        let end = self.used + nlri::encoded_length(length);
+        if end > self.room {
+            return false;
+        }
+        let free = self.prefixes.get_mut(self.used..).unwrap_or_default();
+        let free = free.split_first_mut();
+        let Some((first, Some(rest))) = free.map(|(first, rest)| (first, rest.first_chunk_mut()))
+        else {
+            return self.put_beyond(length, address);
+        };
+        (*first, *rest) = (length, address);
+        self.used = end;
+        true
+    }
+
+    /// Goes on in a message of more than the usual length.
+    #[cold]
+    fn put_beyond<const N: usize>(&mut self, length: u8, address: [u8; N]) -> bool {
+        self.prefixes.resize(self.room + nlri::LONGEST_PREFIX, 0);
+        self.put(length, address)
     }
 
     /// Whether nothing was pushed since the last message.
     pub fn is_empty(&self) -> bool {
-        self.prefixes.is_empty()
+        self.used == 0
     }
 
     /// The message, and the builder empty again. No octets if nothing was pushed, because an
     /// UPDATE without prefixes would be an End-of-RIB.
     pub fn finish(&mut self) -> Bytes {
-        if self.prefixes.is_empty() {
+        if self.is_empty() {
             return Bytes::new();
         }
-        let length = EMPTY_UPDATE_LENGTH + self.attributes.len() + self.prefixes.len();
+        let prefixes = &self.prefixes[..self.used];
+        let length = EMPTY_UPDATE_LENGTH + self.attributes.len() + prefixes.len();
         let message = match self.field {
             Field::Nlri => {
                 let mut message = update(length, &[], self.attributes.len());
                 message.put_slice(&self.attributes);
-                message.put_slice(&self.prefixes);
+                message.put_slice(prefixes);
                 message
             }
-            Field::Withdrawn => update(length, &self.prefixes, 0),
-            Field::MpReach => self.multiprotocol(AttributeType::MP_REACH_NLRI),
-            Field::MpUnreach => self.multiprotocol(AttributeType::MP_UNREACH_NLRI),
+            Field::Withdrawn => update(length, prefixes, 0),
+            Field::MpReach => self.multiprotocol(AttributeType::MP_REACH_NLRI, prefixes),
+            Field::MpUnreach => self.multiprotocol(AttributeType::MP_UNREACH_NLRI, prefixes),
         };
-        self.prefixes.clear();
+        self.used = 0;
         message.freeze()
     }
 
     /// The message with the prefixes inside an attribute.
-    fn multiprotocol(&self, code: AttributeType) -> BytesMut {
-        let value_length = self.preamble.len() + self.prefixes.len();
+    fn multiprotocol(&self, code: AttributeType, prefixes: &[u8]) -> BytesMut {
+        let value_length = self.preamble.len() + prefixes.len();
         let header_length = if value_length > u8::MAX.into() { 4 } else { 3 };
         let attributes_length = header_length + value_length + self.attributes.len();
         let mut message = update(
@@ -204,7 +248,7 @@ impl UpdateBuilder {
         let flags = AttributeFlags(AttributeFlags::OPTIONAL);
         put_attribute_header(&mut message, flags, code, value_length);
         message.put_slice(&self.preamble);
-        message.put_slice(&self.prefixes);
+        message.put_slice(prefixes);
         message.put_slice(&self.attributes);
         message
     }

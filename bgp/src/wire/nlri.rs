@@ -3,60 +3,42 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use nom::Parser;
-use nom::bytes::complete::take;
-use nom::number::complete::be_u8;
-
-use super::Parsed;
 
 /// Octets that a prefix of `length` bits takes after its length.
 fn octets(length: u8) -> usize {
     usize::from(length.div_ceil(8))
 }
 
-/// Octets that a prefix takes on the wire.
-pub(super) fn encoded_length(prefix: &IpNet) -> usize {
-    1 + octets(prefix.prefix_len())
+/// Octets of the longest prefix on the wire.
+pub(super) const LONGEST_PREFIX: usize = 17;
+
+/// Octets that a prefix of `length` bits takes on the wire.
+pub(super) fn encoded_length(length: u8) -> usize {
+    1 + octets(length)
 }
 
-/// Appends a prefix, host bits cleared. Most prefixes here are single addresses, whose size the
-/// compiler knows.
-pub(super) fn put_prefix(buffer: &mut Vec<u8>, prefix: &IpNet) {
-    match prefix {
-        IpNet::V4(prefix) if prefix.prefix_len() == 32 => {
-            let [a, b, c, d] = prefix.addr().octets();
-            buffer.extend_from_slice(&[32, a, b, c, d]);
-        }
-        IpNet::V6(prefix) if prefix.prefix_len() == 128 => {
-            let mut octets = [128; 17];
-            octets[1..].copy_from_slice(&prefix.addr().octets());
-            buffer.extend_from_slice(&octets);
-        }
-        IpNet::V4(prefix) => put_address(buffer, prefix.prefix_len(), &prefix.network().octets()),
-        IpNet::V6(prefix) => put_address(buffer, prefix.prefix_len(), &prefix.network().octets()),
+/// One prefix: its length and `N` octets of address, of which those beyond the length are anything;
+/// and what comes after it. A length of more than `N` octets is refused.
+#[inline]
+fn prefix<const N: usize>(input: &[u8]) -> Option<(u8, [u8; N], &[u8])> {
+    let (&length, input) = input.split_first()?;
+    // All but the last prefixes have a whole address behind them, which is quicker to take whole;
+    // of single addresses, the most usual, nothing is left over.
+    if let Some((address, tail)) = input.split_first_chunk()
+        && usize::from(length) == N * 8
+    {
+        return Some((length, *address, tail));
     }
-}
-
-fn put_address(buffer: &mut Vec<u8>, length: u8, address: &[u8]) {
-    buffer.push(length);
-    buffer.extend_from_slice(&address[..octets(length)]);
-}
-
-/// One prefix: its length and `N` octets of address, of which those beyond the length are anything. A
-/// length of more than `N` octets is refused.
-fn prefix<const N: usize>(input: &[u8]) -> Parsed<'_, (u8, [u8; N])> {
-    let (input, length) = be_u8(input)?;
     if usize::from(length) > N * 8 {
-        return Err(nom::Err::Error(()));
+        return None;
     }
-    // All but the last prefixes have a whole address behind them, which is quicker to take whole.
-    if let Some(address) = input.first_chunk() {
-        return Ok((&input[octets(length)..], (length, *address)));
-    }
-    let (input, given) = take(octets(length)).parse(input)?;
-    let mut address = [0; N];
-    address[..given.len()].copy_from_slice(given);
-    Ok((input, (length, address)))
+    let (given, tail) = input.split_at_checked(octets(length))?;
+    let address = input.first_chunk().copied().unwrap_or_else(|| {
+        let mut address = [0; N];
+        address[..given.len()].copy_from_slice(given);
+        address
+    });
+    Some((length, address, tail))
 }
 
 /// Every prefix of an IPv4 field, host bits cleared; none if one of them cannot be delimited. With
@@ -65,18 +47,18 @@ pub(super) fn ipv4_prefixes<P: From<Ipv4Net>>(
     input: &[u8],
     ids: Option<&mut Vec<u32>>,
 ) -> Option<Vec<P>> {
-    // What single addresses need, the most usual; the guess never exceeds what arrived.
-    prefixes(input, ids, input.len() / 5, |length, address: [u8; 4]| {
+    prefixes(input, ids, |length, address: [u8; 4]| {
         let prefix = Ipv4Net::new(Ipv4Addr::from(address), length).ok()?;
-        Some(prefix.trunc().into())
+        // Single addresses are the most usual and have no host bits.
+        let prefix = if length == 32 { prefix } else { prefix.trunc() };
+        Some(prefix.into())
     })
 }
 
 /// Every prefix of an IPv6 field, likewise.
 pub(super) fn ipv6_prefixes(input: &[u8], ids: Option<&mut Vec<u32>>) -> Option<Vec<IpNet>> {
-    prefixes(input, ids, input.len() / 17, |length, address: [u8; 16]| {
+    prefixes(input, ids, |length, address: [u8; 16]| {
         let prefix = Ipv6Net::new(Ipv6Addr::from(address), length).ok()?;
-        // Single addresses are the most usual, and have no host bits.
         let prefix = if length == 128 {
             prefix
         } else {
@@ -89,17 +71,17 @@ pub(super) fn ipv6_prefixes(input: &[u8], ids: Option<&mut Vec<u32>>) -> Option<
 fn prefixes<const N: usize, P>(
     mut input: &[u8],
     mut ids: Option<&mut Vec<u32>>,
-    guess: usize,
     make: impl Fn(u8, [u8; N]) -> Option<P>,
 ) -> Option<Vec<P>> {
-    let mut prefixes = Vec::with_capacity(guess);
+    // What single addresses need; the guess never exceeds what arrived.
+    let mut prefixes = Vec::with_capacity(input.len() / (N + 1));
     while !input.is_empty() {
         if let Some(ids) = &mut ids {
             let (id, tail) = input.split_first_chunk()?;
             ids.push(u32::from_be_bytes(*id));
             input = tail;
         }
-        let (tail, (length, address)) = prefix(input).ok()?;
+        let (length, address, tail) = prefix(input)?;
         prefixes.push(make(length, address)?);
         input = tail;
     }
@@ -109,11 +91,16 @@ fn prefixes<const N: usize, P>(
 /// Whether hosts can have addresses of the prefix: not multicast, not reserved, not link-local.
 pub(super) fn is_unicast(prefix: &IpNet) -> bool {
     match prefix {
-        IpNet::V4(prefix) => prefix.addr().octets()[0] < 224,
+        IpNet::V4(prefix) => is_ipv4_unicast(prefix),
         IpNet::V6(prefix) => {
             !prefix.addr().is_multicast() && !prefix.addr().is_unicast_link_local()
         }
     }
+}
+
+/// The same of an IPv4 prefix.
+pub(super) fn is_ipv4_unicast(prefix: &Ipv4Net) -> bool {
+    prefix.addr().octets()[0] < 224
 }
 
 #[cfg(test)]
@@ -121,12 +108,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_bits_are_cleared_both_ways() {
+    fn host_bits_are_cleared() {
         let read: Vec<IpNet> = ipv4_prefixes(&[0x17, 0xc6, 0x33, 0x65], None).unwrap();
         assert_eq!(read, ["198.51.100.0/23".parse::<IpNet>().unwrap()]);
-        let mut written = Vec::new();
-        put_prefix(&mut written, &"10.20.30.255/20".parse().unwrap());
-        assert_eq!(written, [20, 10, 20, 16]);
     }
 
     #[test]

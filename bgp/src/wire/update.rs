@@ -84,7 +84,7 @@ impl Update {
 
     /// The prefixes it announces; none when it is treated as a withdrawal.
     pub fn announced(&self) -> impl Iterator<Item = IpNet> {
-        self.reachable().filter(|_| !self.treated_as_withdraw())
+        self.reachable(!self.treated_as_withdraw())
     }
 
     /// The prefixes it withdraws, with those it announces when it is treated as a withdrawal.
@@ -100,16 +100,20 @@ impl Update {
             .copied()
             .map(IpNet::V4)
             .chain(unreachable);
-        withdrawn.chain(self.reachable().filter(|_| self.treated_as_withdraw()))
+        withdrawn.chain(self.reachable(self.treated_as_withdraw()))
     }
 
     fn treated_as_withdraw(&self) -> bool {
         self.treatment() == Some(Treatment::TreatAsWithdraw)
     }
 
-    fn reachable(&self) -> impl Iterator<Item = IpNet> {
-        let reachable = self.mp_reach.iter().flat_map(|reach| &reach.nlri).copied();
-        self.nlri.iter().copied().map(IpNet::V4).chain(reachable)
+    /// The prefixes of NLRI and MP_REACH_NLRI; none unless they are `wanted`.
+    fn reachable(&self, wanted: bool) -> impl Iterator<Item = IpNet> {
+        let reach = self.mp_reach.iter().filter(move |_| wanted);
+        let nlri = self.nlri.iter().take(if wanted { usize::MAX } else { 0 });
+        nlri.copied()
+            .map(IpNet::V4)
+            .chain(reach.flat_map(|reach| &reach.nlri).copied())
     }
 }
 

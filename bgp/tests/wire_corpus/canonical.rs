@@ -262,7 +262,7 @@ fn emitted_update(update: &Update, context: &DecodeContext) -> Vec<Vec<u8>> {
     }
     let mut messages = Vec::new();
     let mut pack = |mut builder: UpdateBuilder, prefixes: &[IpNet]| {
-        assert!(prefixes.iter().all(|&prefix| builder.push(prefix)));
+        assert!(prefixes.iter().all(|prefix| builder.push(prefix)));
         if !prefixes.is_empty() {
             messages.push(builder.finish().to_vec());
         }

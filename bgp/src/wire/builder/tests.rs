@@ -66,9 +66,30 @@ fn announce(
 
 fn one(mut builder: UpdateBuilder, prefixes: &[&str]) -> Bytes {
     for prefix in prefixes {
-        assert!(builder.push(prefix.parse().unwrap()), "{prefix} fits");
+        assert!(builder.push(&prefix.parse().unwrap()), "{prefix} fits");
     }
     builder.finish()
+}
+
+/// Each goes over what the one before it wrote too much.
+#[test]
+fn host_bits_are_left_out_at_every_length() {
+    let context = EncodeContext::default();
+    let mut builder = UpdateBuilder::withdraw(Family::IPV6_UNICAST, &context).unwrap();
+    let mut expected = Vec::new();
+    for length in (0..=128u8).rev() {
+        let prefix = ipnet::Ipv6Net::new([0xff; 16].into(), length).unwrap();
+        assert!(builder.push(&prefix.into()));
+        expected.push(length);
+        expected.extend(&prefix.network().octets()[..length.div_ceil(8).into()]);
+    }
+    assert!(builder.finish().ends_with(&expected));
+    let withdraw = UpdateBuilder::withdraw(Family::IPV4_UNICAST, &context).unwrap();
+    let update = one(
+        withdraw,
+        &["10.20.30.255/20", "10.20.30.255/32", "10.9.9.9/0"],
+    );
+    assert_eq!(update[19..], octets("000a 140a1410 200a141eff 00 0000"));
 }
 
 fn read(message: &[u8], four_octet_asn: bool, ibgp: bool) -> Update {
@@ -149,7 +170,7 @@ fn capacity(builder: &UpdateBuilder, prefix: &str) -> (usize, usize, [usize; 3])
     let prefix: IpNet = prefix.parse().unwrap();
     let mut builder = builder.clone();
     let mut count = 0;
-    while builder.push(prefix) {
+    while builder.push(&prefix) {
         count += 1;
     }
     let size = builder.finish().len();
@@ -240,10 +261,10 @@ fn a_builder_goes_on_with_the_same_attributes() {
         .collect();
     let mut messages = 0;
     for prefix in &wanted {
-        if !builder.push(*prefix) {
+        if !builder.push(prefix) {
             announced.extend(read(&builder.finish(), true, false).announced());
             messages += 1;
-            assert!(builder.is_empty() && builder.push(*prefix));
+            assert!(builder.is_empty() && builder.push(prefix));
         }
     }
     let last = read(&builder.finish(), true, false);
@@ -307,7 +328,7 @@ fn extended_messages_are_filled() {
     let (count, length, _) = capacity(&builder, "10.0.0.1/32");
     assert_eq!((count, length), (13_098, 65_533));
     for _ in 0..count {
-        assert!(builder.push("10.0.0.1/32".parse().unwrap()));
+        assert!(builder.push(&"10.0.0.1/32".parse().unwrap()));
     }
     let agreed = DecodeContext {
         max_length: 65_535,

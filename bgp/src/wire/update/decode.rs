@@ -73,8 +73,7 @@ impl Update {
     /// RFC 4271 §6.3: a prefix that is semantically wrong is ignored and logged, nothing more.
     fn leave_out_not_unicast(&mut self) {
         let mut multiprotocol = self.mp_reach.iter().flat_map(|reach| &reach.nlri);
-        let mut own = self.nlri.iter().map(|&prefix| prefix.into());
-        if own.all(|prefix| nlri::is_unicast(&prefix)) && multiprotocol.all(nlri::is_unicast) {
+        if self.nlri.iter().all(nlri::is_ipv4_unicast) && multiprotocol.all(nlri::is_unicast) {
             return; // as nearly always
         }
         let mut left_out = 0u16;

@@ -230,7 +230,7 @@ fn check_round_trip(update: &Update, context: &DecodeContext) {
 /// Packs everything and gives the messages.
 fn pack(mut builder: UpdateBuilder, prefixes: &[IpNet]) -> Vec<bytes::Bytes> {
     let mut messages = Vec::new();
-    for &prefix in prefixes {
+    for prefix in prefixes {
         if !builder.push(prefix) {
             messages.push(builder.finish());
             assert!(builder.push(prefix), "an empty message has no room");
