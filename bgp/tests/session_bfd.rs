@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::bfd::{
@@ -9,8 +10,10 @@ use ferrolb_bgp::bfd::{
 };
 use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig};
 use ferrolb_bgp::fsm::{
-    BfdNews, BfdTarget, ConnectionId, Event, Input, Output, Speaker, SpeakerConfig, State,
+    BfdNews, BfdTarget, ConnectionId, Event, Farewell, Input, Output, PeerRoutes, Speaker,
+    SpeakerConfig, State,
 };
+use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, Open, keepalive};
 
 struct Host {
@@ -87,6 +90,7 @@ impl Host {
                 }
                 Output::BfdRemove { .. } => self.asked.push("remove".to_owned()),
                 Output::BfdAdminDown { .. } => self.asked.push("admin down".to_owned()),
+                Output::Stopped => self.asked.push("stopped".to_owned()),
                 Output::Event(event) => self.events.push(event),
                 _ => {}
             }
@@ -290,4 +294,37 @@ fn without_bfd_to_be_had_the_peer_asks_again() {
         ["set", "remove", "set"],
         "nothing is left behind"
     );
+}
+
+/// A peer that neither reads nor goes away, and whose BFD is slow: the end waits for neither.
+#[test]
+fn the_end_comes_in_time_however_slow_bfd_is() {
+    let mut host = Host::new(false);
+    host.up();
+    let route = Some(Arc::new(RouteAttributes::default()));
+    host.input(Input::OpenGate);
+    host.input(Input::Routes(vec![PeerRoutes {
+        peer: "tor".to_owned(),
+        changes: vec![("203.0.113.1/32".parse().unwrap(), route)],
+    }]));
+    let connection = host.connection.expect("it dialled");
+    while let Some(octets) = host.speaker.poll_transmit(host.now, connection, 4096) {
+        assert!(!octets.is_empty());
+    }
+    // From here on it reads nothing, the withdrawal least of all.
+    let start = host.now;
+    host.input(Input::Shutdown {
+        text: String::new(),
+        farewell: Farewell::Withdraw,
+    });
+    while let Some(at) = host.speaker.poll_timeout() {
+        assert!(at > host.now, "a timer that stays due");
+        host.now = at;
+        host.input(Input::Timeout);
+    }
+    assert!(
+        host.asked
+            .ends_with(&["admin down".into(), "stopped".into()])
+    );
+    assert!(host.now - start <= Duration::from_secs(4));
 }

@@ -7,16 +7,17 @@ use proptest::prelude::*;
 
 mod machine;
 
-use machine::{Op, Run};
+use machine::{Op, PEERS, Run};
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        2 => (0..3u8, 0..4u8, any::<bool>())
+        2 => (0..PEERS, 0..4u8, any::<bool>())
             .prop_map(|(peer, hold, passive)| Op::SetPeer { peer, hold, passive }),
-        1 => (0..3u8).prop_map(|peer| Op::RemovePeer { peer }),
-        2 => (0..3u8, 0..20u8, any::<bool>())
+        1 => (0..PEERS).prop_map(|peer| Op::RemovePeer { peer }),
+        2 => (0..PEERS, 0..20u8, any::<bool>())
             .prop_map(|(peer, prefix, announce)| Op::Routes { peer, prefix, announce }),
         1 => Just(Op::OpenGate),
+        1 => any::<bool>().prop_map(|preserve| Op::Shutdown { preserve }),
         4 => any::<u8>().prop_map(|which| Op::Connected { which }),
         1 => any::<u8>().prop_map(|which| Op::ConnectFailed { which }),
         2 => (0..4u8).prop_map(|from| Op::Accepted { from }),

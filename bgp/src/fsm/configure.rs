@@ -59,6 +59,9 @@ impl Speaker {
 
     /// A change at an address may have ended what kept other peers there from running.
     fn try_again_at(&mut self, now: Instant, remote: IpNet) {
+        if self.shared.stopping.is_some() {
+            return; // none runs any more
+        }
         // One at a time: each that runs may be in the way of the next.
         while let Some(config) = self.waiting_at(remote) {
             self.set_peer(now, config);

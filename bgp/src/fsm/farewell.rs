@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::Speaker;
 use super::io::Output;
-use super::shared::Stopping;
+use super::shared::{LINGER, Stopping};
 
-/// How long saying what is left to say may take.
+/// How long saying what is left to say may take. The last words have [`LINGER`] after that.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
 /// What becomes of our routes when we leave.
@@ -28,6 +28,7 @@ impl Speaker {
         }
         self.shared.stopping = Some(Stopping {
             deadline: Some(now + FAREWELL_TIME),
+            end: now + FAREWELL_TIME + LINGER,
             text,
         });
         for peer in self.peers.values_mut() {
@@ -56,15 +57,17 @@ impl Speaker {
     /// the session close, AdminDown is taken for a lost path by some (FRR 8.4), and then nothing
     /// would be kept.
     pub(super) fn tell_end(&mut self, now: Instant) {
-        if self.stopped || self.shared.stopping.is_none() || !self.shared.silent() {
+        let Some(end) = self.shared.stopping.as_ref().map(|stopping| stopping.end) else {
             return;
-        }
+        };
         let hushed = match self.hushed_until {
+            _ if self.stopped => return,
             Some(hushed) => hushed,
+            None if !self.shared.silent() => return,
             None => {
                 let peers = self.peers.values_mut();
                 let hushed = peers.map(|peer| peer.hush(now, &mut self.shared)).max();
-                hushed.unwrap_or(now).min(now + FAREWELL_TIME)
+                hushed.unwrap_or(now).min(end)
             }
         };
         self.hushed_until = Some(hushed);

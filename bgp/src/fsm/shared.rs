@@ -14,7 +14,7 @@ use crate::rib::{AdjRibOut, PeerIndex};
 use crate::wire::Notification;
 
 /// How long a NOTIFICATION may take to reach the peer before the connection is cut.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Connections turned away that get to know why at the same time: from one address, and in all.
 const DISMISSED_PER_ADDRESS: usize = 4;
@@ -34,6 +34,8 @@ struct Closing {
 pub(super) struct Stopping {
     /// When what is still unsent no longer counts; `None` once that has passed.
     pub(super) deadline: Option<Instant>,
+    /// When everything is over, whoever is still to be heard.
+    pub(super) end: Instant,
     /// For the peers' operators, where their configuration says nothing else.
     pub(super) text: String,
 }
@@ -111,7 +113,7 @@ impl Shared {
     }
 
     /// Ends a connection that isn't wanted: so that the peer gets to know why, unless there are many
-    /// of them, which would pile up. Says whether it gets to know.
+    /// of them, which would pile up, or the speaker is about to end. Says whether it gets to know.
     pub(super) fn dismiss(
         &mut self,
         now: Instant,
@@ -125,7 +127,9 @@ impl Shared {
             closing.filter_map(|closing| closing.dismissed)
         };
         let here = dismissed().filter(|address| *address == remote).count();
-        if here >= DISMISSED_PER_ADDRESS || dismissed().count() >= DISMISSED_MAX {
+        let many = here >= DISMISSED_PER_ADDRESS || dismissed().count() >= DISMISSED_MAX;
+        // The end waits for nobody who comes now.
+        if many || self.stopping.is_some() {
             self.close(connection);
             return false;
         }

@@ -165,7 +165,7 @@ impl Handle {
     }
 
     /// Takes leave of every peer, with this text for their operators (RFC 9003), and returns when the
-    /// speaker has ended: in about four seconds at the latest.
+    /// speaker has ended: in about four seconds at the latest, whatever the peers do.
     pub async fn shutdown(&self, text: impl Into<String>, farewell: Farewell) {
         let text = text.into();
         self.input(Input::Shutdown { text, farewell });

@@ -17,6 +17,9 @@ use ferrolb_bgp::wire::{
     Asn, ErrorCode, Family, MessageType, Notification, Open, RouteRefresh, end_of_rib, keepalive,
 };
 
+/// Peers there may be, by number.
+pub const PEERS: u8 = 4;
+
 #[derive(Clone, Debug)]
 pub enum Op {
     SetPeer {
@@ -33,6 +36,10 @@ pub enum Op {
         announce: bool,
     },
     OpenGate,
+    /// The end may come before the last input does.
+    Shutdown {
+        preserve: bool,
+    },
     /// Connections are chosen among those that ever were, closed ones too.
     Connected {
         which: u8,
@@ -130,6 +137,14 @@ impl Run {
                 }])
             }
             Op::OpenGate => Input::OpenGate,
+            Op::Shutdown { preserve } => Input::Shutdown {
+                text: "early".to_owned(),
+                farewell: if *preserve {
+                    Farewell::Preserve
+                } else {
+                    Farewell::Withdraw
+                },
+            },
             Op::Connected { which } => Input::Connected {
                 connection: self.pick(*which),
                 local: "10.1.0.1:40000".parse().unwrap(),
@@ -269,7 +284,9 @@ fn name(peer: u8) -> String {
 }
 
 fn config(peer: u8, hold: u8, passive: bool) -> PeerConfig {
-    let address = format!("10.2.0.{peer}:179").parse().unwrap();
+    // The last one wants to be where the first one is.
+    let address = format!("10.2.0.{}:179", peer % (PEERS - 1));
+    let address = address.parse().unwrap();
     PeerConfig {
         timers: Timers {
             hold_time: HoldTime::from_secs([0, 3, 9, 90][usize::from(hold)]).unwrap(),

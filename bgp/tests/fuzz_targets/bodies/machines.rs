@@ -11,7 +11,7 @@ use ferrolb_bgp::fsm::Input;
 use ferrolb_bgp::wire::{DecodeContext, Message};
 
 use super::codec::message;
-use super::machine::{Op, Run};
+use super::machine::{Op, PEERS, Run};
 use super::octets::Octets;
 use super::pair::{self, seconds};
 
@@ -34,7 +34,7 @@ pub fn fsm_events(data: &[u8]) {
 /// Four octets at most, so that a short input is a long story.
 fn op(octets: &mut Octets<'_>) -> Op {
     let choice = octets.octet();
-    let (peer, which) = (choice / 13 % 3, choice / 13 % 6);
+    let (peer, which) = (choice / 13 % PEERS, choice / 13 % 6);
     match choice % 13 {
         0 => Op::Message {
             which,
@@ -55,6 +55,9 @@ fn op(octets: &mut Octets<'_>) -> Op {
             peer,
             prefix: octets.octet() % 20,
             announce: choice & 0x80 == 0,
+        },
+        7 if which == 5 => Op::Shutdown {
+            preserve: choice & 0x80 != 0,
         },
         7 => Op::OpenGate,
         8 => Op::Connected { which },
