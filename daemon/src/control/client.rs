@@ -40,7 +40,11 @@ pub enum AskError {
         error: io::Error,
     },
     /// Of another version, probably.
-    #[error("the daemon behind {} answers in another way than this ferrolb expects ({error}): are both of one version?", path.display())]
+    #[error(
+        "the daemon behind {} answers in another way than this ferrolb expects ({error}): if they are not of one version, use \
+         the program that the daemon runs, such as /ferrolb in its container",
+        path.display()
+    )]
     Unreadable {
         /// The socket.
         path: PathBuf,
@@ -112,8 +116,9 @@ impl Client {
     pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, AskError> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
-            Ok(0) => return Err(broken(&self.path, io::ErrorKind::UnexpectedEof.into())),
-            Ok(_) => {}
+            Ok(_) if line.ends_with('\n') => {}
+            // Nothing, or half an answer.
+            Ok(_) => return Err(broken(&self.path, io::ErrorKind::UnexpectedEof.into())),
             Err(error) => return Err(broken(&self.path, error)),
         }
         match serde_json::from_str(&line) {

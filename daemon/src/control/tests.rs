@@ -234,6 +234,36 @@ async fn what_can_not_be_answered_says_what_can() {
     );
 }
 
+/// What a daemon of another version says, and one that dies while it speaks.
+#[test]
+fn an_answer_that_is_none_says_what_to_do() {
+    use std::io::{BufRead, Write};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let answers = ["{\"ok\":[{\"name\":7}]}\n", "{\"ok\":[{\"na"];
+    let daemon = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut question = String::new();
+            let read = std::io::BufReader::new(&stream).read_line(&mut question);
+            assert!(read.is_ok_and(|octets| octets > 0));
+            stream.write_all(answer.as_bytes()).expect("written");
+        }
+    });
+    let mut said = answers.map(|_| {
+        let mut client = Client::connect(&path).expect("a daemon");
+        refusal(client.ask::<Vec<PeerLine>>(&Request::Peers))
+    });
+    daemon.join().expect("no panic");
+    said.sort();
+    assert!(said[0].contains("not of one version"), "{said:?}");
+    assert!(
+        said[1].contains("gave no answer") && said[1].contains("log"),
+        "{said:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_socket_of_the_living_is_kept_and_one_of_the_dead_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
