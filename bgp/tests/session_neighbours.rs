@@ -368,6 +368,75 @@ fn bulky() -> Vec<u8> {
     octets
 }
 
+/// Its UPDATEs are asked for, and nobody takes them: they wait in the peer, not in our memory; and when
+/// somebody does, all of them are there.
+#[tokio::test]
+async fn updates_that_nobody_reads_hold_their_peer_back_and_nobody_else() {
+    const UPDATES: usize = 10_000;
+    let (router, mut events) = speaker::spawn(options(1, true)).unwrap();
+    let address = router.local_addresses()[0];
+    for name in ["127.0.0.27", "127.0.0.28"] {
+        let remote = SocketAddr::new(name.parse().unwrap(), 0);
+        router
+            .set_peer(PeerConfig {
+                transport: Transport {
+                    passive: true,
+                    ..Transport::default()
+                },
+                families: FAMILIES.to_vec(),
+                receive: true,
+                ..PeerConfig::new(name, remote, Asn(65002), Asn(65001))
+            })
+            .unwrap();
+    }
+    let mut flooder = by_hand(address, "127.0.0.27").await;
+    let mut quiet = by_hand(address, "127.0.0.28").await;
+    until_established(&router, "127.0.0.28").await;
+    let flood = tokio::spawn(async move {
+        for _ in 0..UPDATES / 10 {
+            flooder.write_all(&bulky().repeat(10)).await.unwrap();
+        }
+        flooder
+    });
+    let heard = async |name: &str| {
+        let status = router.snapshot().await;
+        let peer = status.iter().find(|peer| peer.name == name).unwrap();
+        usize::try_from(peer.received.update).unwrap()
+    };
+    // 40 MB, of which one waits as events.
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = heard("127.0.0.27").await;
+        if now == before && now > 0 {
+            break;
+        }
+        before = now;
+    }
+    assert!(before < 500, "{before}");
+    quiet
+        .write_all(&end_of_rib(Family::IPV4_UNICAST))
+        .await
+        .unwrap();
+    timeout(PROMPT, async {
+        while heard("127.0.0.28").await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("the other one is heard");
+    timeout(PATIENCE, async {
+        let mut taken = 0;
+        while taken < UPDATES + 1 {
+            let event = events.recv().await.expect("it runs");
+            taken += usize::from(matches!(event, Event::Received { .. }));
+        }
+    })
+    .await
+    .expect("all of them");
+    drop(flood.await.unwrap());
+}
+
 /// There are more of them than Tokio lets one task ask for in a turn.
 #[tokio::test]
 async fn three_hundred_peers_that_never_stop_are_all_served() {

@@ -13,6 +13,7 @@ use tracing::{debug, error, warn};
 
 use super::AdvertisedRoute;
 use super::bfd::{self, BfdThread};
+use super::events::Teller;
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::md5_drops::Dials;
@@ -48,7 +49,7 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     /// All handles are gone.
     orphaned: bool,
-    events: mpsc::UnboundedSender<Event>,
+    events: Teller,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     addresses: Addresses,
     accepted: u64,
@@ -63,7 +64,7 @@ impl Driver {
         speaker: Speaker,
         listeners: Listeners,
         commands: mpsc::UnboundedReceiver<Command>,
-        events: mpsc::UnboundedSender<Event>,
+        events: Teller,
     ) -> Self {
         Self {
             speaker,
@@ -130,6 +131,7 @@ impl Driver {
     /// timer's time has come.
     fn poll(&mut self, cx: &mut Context<'_>, more: bool) -> Poll<bool> {
         let mut any = more;
+        any |= self.events.poll_caught_up(cx);
         any |= self.poll_sockets(cx);
         any |= self.poll_commands(cx);
         while let Poll::Ready((peer, news)) = self.bfd.poll_news(cx) {
@@ -168,7 +170,11 @@ impl Driver {
             };
             if let Poll::Ready(progress) = socket.poll(cx, &mut self.buffer) {
                 any = true;
+                if let Progress::Read(octets) = &progress {
+                    self.events.begin(octets.len(), socket.unread());
+                }
                 self.progress(id, progress);
+                self.events.end();
             }
         }
         any
@@ -367,8 +373,7 @@ impl Driver {
 
     fn tell(&mut self, event: Event) {
         log::event(&event, &self.addresses);
-        // Nobody has to listen.
-        drop(self.events.send(event));
+        self.events.tell(event);
     }
 
     /// Fills every socket that takes octets; true if one may take more at once.
@@ -460,7 +465,7 @@ mod tests {
             host_uptime: None,
         });
         let (_commands, commands) = mpsc::unbounded_channel();
-        let (events, _events) = mpsc::unbounded_channel();
+        let (events, _events) = Teller::new();
         let listeners = Listeners::new(Vec::new()).expect("nothing to listen on");
         let mut driver = Driver::new(speaker, listeners, commands, events);
         let remote: std::net::SocketAddr = "127.0.0.2:1".parse().expect("an address");

@@ -5,6 +5,7 @@
 
 mod bfd;
 mod driver;
+mod events;
 mod listener;
 mod log;
 mod md5_drops;
@@ -20,11 +21,11 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::driver::{Command, Driver};
+pub use self::events::Events;
+use self::events::Teller;
 use self::listener::Listeners;
 use crate::config::{ConfigError, PeerConfig};
-use crate::fsm::{
-    Event, Farewell, Input, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig,
-};
+use crate::fsm::{Farewell, Input, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig};
 use crate::rib::Route;
 
 /// What a speaker is started with.
@@ -36,12 +37,6 @@ pub struct SpeakerOptions {
     /// [`Handle::local_addresses`].
     pub listen: Vec<SocketAddr>,
 }
-
-/// Everything that happens, in order.
-///
-/// It isn't bounded: whoever asks for received UPDATEs must keep reading. It ends when the speaker
-/// has ended. Dropping it is fine.
-pub type Events = mpsc::UnboundedReceiver<Event>;
 
 /// Commands for a running speaker. When the last one is dropped, the speaker shuts down.
 #[derive(Clone, Debug)]
@@ -89,14 +84,9 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
         Listeners::new(bound)?
     };
     let (command_sender, commands) = mpsc::unbounded_channel();
-    let (event_sender, events) = mpsc::unbounded_channel();
+    let (teller, events) = Teller::new();
     let (end_sender, ended) = watch::channel(());
-    let driver = Driver::new(
-        Speaker::new(options.speaker),
-        listeners,
-        commands,
-        event_sender,
-    );
+    let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, teller);
     thread::Builder::new()
         .name("ferrolb-bgp".to_owned())
         .spawn(move || {

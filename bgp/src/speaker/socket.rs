@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::events::Unread;
 use super::sockopt::{interface_index, set_md5_key, set_min_ttl};
 use crate::config::Secret;
 use crate::fsm::TcpOptions;
@@ -34,6 +35,8 @@ pub(super) struct Socket {
     finishing: bool,
     /// The end of the peer's half was seen, or the connection broke.
     ended: bool,
+    /// What the speaker's owner hasn't read yet of what the peer said.
+    unread: Unread,
 }
 
 enum Stage {
@@ -134,6 +137,7 @@ impl Socket {
             blocked: false,
             finishing: false,
             ended: false,
+            unread: Unread::default(),
         }
     }
 
@@ -144,6 +148,10 @@ impl Socket {
 
     pub(super) fn blocked(&self) -> bool {
         self.blocked
+    }
+
+    pub(super) fn unread(&self) -> &Unread {
+        &self.unread
     }
 
     /// Whether our half is still to be closed.
@@ -174,20 +182,18 @@ impl Socket {
                 // Before reading: a peer that never stops talking must not keep us from answering.
                 let writable = self.blocked && stream.poll_write_ready(cx).is_ready();
                 self.blocked &= !writable;
-                let mut read = ReadBuf::new(buffer);
-                match Pin::new(&mut *stream).poll_read(cx, &mut read) {
-                    Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                        self.ended = true;
-                        return Poll::Ready(Progress::Ended(None));
+                if !self.unread.is_full() {
+                    let mut read = ReadBuf::new(buffer);
+                    let result = Pin::new(&mut *stream).poll_read(cx, &mut read);
+                    if let Poll::Ready(result) = result {
+                        let read = read.filled();
+                        self.ended = result.is_err() || read.is_empty();
+                        return Poll::Ready(match result {
+                            Ok(()) if read.is_empty() => Progress::Ended(None),
+                            Ok(()) => Progress::Read(Bytes::copy_from_slice(read)),
+                            Err(error) => Progress::Ended(Some(error)),
+                        });
                     }
-                    Poll::Ready(Ok(())) => {
-                        return Poll::Ready(Progress::Read(Bytes::copy_from_slice(read.filled())));
-                    }
-                    Poll::Ready(Err(error)) => {
-                        self.ended = true;
-                        return Poll::Ready(Progress::Ended(Some(error)));
-                    }
-                    Poll::Pending => {}
                 }
                 if writable {
                     return Poll::Ready(Progress::Writable);
