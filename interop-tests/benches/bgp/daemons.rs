@@ -17,7 +17,7 @@ use ferrolb_interop_tests::wait::until;
 use ipnet::IpNet;
 
 use super::load::{DAEMON_ASN, DAEMON4, Load, changed};
-use super::{mrt, sink};
+use super::{mrt, responder, sink};
 
 /// Longer than any daemon takes to open its control socket.
 const START: Duration = Duration::from_secs(120);
@@ -160,10 +160,21 @@ impl<'lab> Running<'lab> {
 
     fn ferrolb(&mut self) -> Result<()> {
         let (path, file) = self.fifo()?;
-        let mut command = self.namespace.command(std::env::current_exe()?);
+        let program = std::env::current_exe()?;
+        let mut command = if self.load.watch.is_none_or(|watch| watch.real_time) {
+            self.namespace.command(program)
+        } else {
+            // As in a container without capabilities.
+            let mut command = self.namespace.command("setpriv");
+            command.args(["--bounding-set", "-sys_nice", "--"]);
+            command.arg(program);
+            command
+        };
+        let sessions = self.load.watch.map_or(0, |watch| watch.sessions);
         command.args(["--speaker", &path]);
         command.args([self.load.peers, self.load.routes].map(|number| number.to_string()));
         command.arg(if self.load.is_ipv4() { "4" } else { "6" });
+        command.arg(sessions.to_string());
         self.run_daemon("speaker", &command)?;
         self.api = Api::Fifo(file);
         Ok(())
@@ -208,6 +219,20 @@ impl<'lab> Running<'lab> {
                 sink::HOLD_TIME,
             )?;
         }
+        if self.load.watch.is_some() {
+            let milliseconds = responder::INTERVAL_MS;
+            let multiplier = responder::TIMERS.detect_mult;
+            writeln!(
+                text,
+                "protocol bfd {{ interface \"*\" {{ interval {milliseconds} ms; \
+                 multiplier {multiplier}; }};"
+            )?;
+            for address in self.load.watched() {
+                let local = self.load.daemon_address();
+                writeln!(text, "neighbor {address} dev \"uplink\" local {local};")?;
+            }
+            text.push_str("}\n");
+        }
         let path = self.write("conf", &text)?;
         let control = self.file("ctl");
         drop(fs::remove_file(&control));
@@ -251,10 +276,13 @@ impl<'lab> Running<'lab> {
         text.push_str(" exit-address-family\n");
         let path = self.write("conf", &text)?;
         run(Command::new("chown").args(["frr:frr", &path]))?;
+        let watch = self.write("bfd-conf", &self.frr_bfd()?)?;
+        run(Command::new("chown").args(["frr:frr", &watch]))?;
         // Its folder must be open to the user.
         run(Command::new("chmod").arg("755").arg(self.scratch.path()))?;
         let socket = |program: &str| format!("/var/run/frr/{name}/{program}.vty");
-        for program in ["zebra", "bgpd"] {
+        let bfdd = self.load.watch.map(|_| "bfdd");
+        for program in ["zebra"].into_iter().chain(bfdd).chain(["bgpd"]) {
             drop(fs::remove_file(socket(program)));
             let mut command = self.namespace.command(format!("/usr/lib/frr/{program}"));
             command.args([
@@ -270,8 +298,10 @@ impl<'lab> Running<'lab> {
                 "0",
             ]);
             command.args(["--log", "stdout", "--log-level", "warnings"]);
-            if program == "bgpd" {
-                command.args(["-f", &path]);
+            match program {
+                "bgpd" => drop(command.args(["-f", &path])),
+                "bfdd" => drop(command.args(["-f", &watch])),
+                _ => {}
             }
             self.run_daemon(program, &command)?;
             until("FRR's socket", START, || {
@@ -286,6 +316,21 @@ impl<'lab> Running<'lab> {
             format!("address-family {family} unicast"),
         ];
         lines.iter().try_for_each(|line| self.vty(line))
+    }
+
+    fn frr_bfd(&self) -> Result<String> {
+        let mut text = "bfd\n".to_owned();
+        for address in self.load.watched() {
+            let local = self.load.daemon_address();
+            let milliseconds = responder::INTERVAL_MS;
+            let multiplier = responder::TIMERS.detect_mult;
+            writeln!(
+                text,
+                " peer {address} local-address {local} interface uplink\n  detect-multiplier {multiplier}\n  \
+                 receive-interval {milliseconds}\n  transmit-interval {milliseconds}\n exit"
+            )?;
+        }
+        Ok(text)
     }
 
     fn gobgp(&mut self) -> Result<()> {

@@ -20,6 +20,16 @@ pub(crate) struct Load {
     pub(crate) peers: u32,
     pub(crate) routes: u32,
     pub(crate) family: Family,
+    pub(crate) watch: Option<Watch>,
+}
+
+/// BFD beside the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watch {
+    /// Sessions, to addresses of the sink that get no routes.
+    pub(crate) sessions: u32,
+    /// Whether ferrolb may take the real-time priority it asks for. The others ask for none.
+    pub(crate) real_time: bool,
 }
 
 impl Load {
@@ -30,6 +40,14 @@ impl Load {
     /// The sink's addresses.
     pub(crate) fn addresses(self) -> Vec<IpAddr> {
         (0..self.peers)
+            .map(|index| address(self.is_ipv4(), index))
+            .collect()
+    }
+
+    /// The sink's addresses that BFD watches, behind the others.
+    pub(crate) fn watched(self) -> Vec<IpAddr> {
+        let sessions = self.watch.map_or(0, |watch| watch.sessions);
+        (self.peers..self.peers + sessions)
             .map(|index| address(self.is_ipv4(), index))
             .collect()
     }

@@ -6,6 +6,7 @@
 //! their name, `… -- --quick` small ones to see whether it works. By itself it needs root and the
 //! Debian packages: `cargo bench -p ferrolb-interop-tests --features lab --bench bgp`
 
+mod bfd;
 mod count;
 mod daemons;
 mod load;
@@ -17,6 +18,7 @@ mod place;
 #[allow(dead_code, reason = "the benchmark beside uses the rest")]
 #[path = "../cluster/process.rs"]
 mod process;
+mod responder;
 #[path = "../cluster/row.rs"]
 mod row;
 mod sink;
@@ -32,7 +34,7 @@ use ferrolb_interop_tests::process::scenario;
 use serde_json::{Value, json};
 
 use self::daemons::{BURST, Kind};
-use self::load::Load;
+use self::load::{Load, Watch};
 use self::trial::{Lab, Trial, milliseconds};
 
 fn main() {
@@ -76,7 +78,7 @@ impl<'a> Bench<'a> {
     }
 
     fn run(&self) -> Result<()> {
-        let rows: [Row<'a>; 8] = [
+        let rows: [Row<'a>; 9] = [
             ("speakers_100_peers", Self::hundred_peers),
             ("speakers_1_peer_ipv4", |bench, kind| {
                 bench.one_peer(kind, Family::IPV4_UNICAST)
@@ -89,6 +91,7 @@ impl<'a> Bench<'a> {
             ("speakers_steady", Self::steady),
             ("speakers_idle_memory", Self::idle_memory),
             ("speakers_reconnect", Self::reconnect),
+            ("speakers_bfd", Self::bfd),
         ];
         let (busy, stolen) = process::busy_percent(Duration::from_secs(3))?;
         row::print(
@@ -105,14 +108,20 @@ impl<'a> Bench<'a> {
             ];
             row::print("speakers", &columns);
         }
+        let start = Instant::now();
         let mut failed = Vec::new();
         for (name, measure) in rows {
             for kind in Kind::ALL {
                 if !self.wanted(name, kind) {
                     continue;
                 }
+                let begun = Instant::now();
+                let outcome = measure(self, kind);
+                let (took, all) = (begun.elapsed().as_secs(), start.elapsed().as_secs());
+                let all = format!("{}:{:02}", all / 60, all % 60);
+                eprintln!("[{all}] {name}, {}: {took} s", kind.name());
                 // One daemon that can't is no reason to lose the others' hours.
-                if let Err(error) = measure(self, kind) {
+                if let Err(error) = outcome {
                     eprintln!("{name}, {}: {error:#}", kind.name());
                     failed.push((name, kind));
                 }
@@ -132,7 +141,7 @@ impl<'a> Bench<'a> {
     }
 
     fn runs(&self) -> usize {
-        if self.quick { 2 } else { 7 }
+        if self.quick { 2 } else { 5 }
     }
 
     /// The number, or a hundredth of it.
@@ -147,6 +156,7 @@ impl<'a> Bench<'a> {
             peers,
             routes,
             family,
+            watch: None,
         }
     }
 
@@ -365,6 +375,7 @@ impl<'a> Bench<'a> {
             peers: 4,
             routes: 1000,
             family: Family::IPV4_UNICAST,
+            watch: None,
         };
         let mut trial = Trial::start(self.lab, kind, load)?;
         trial.establish()?;
@@ -407,6 +418,32 @@ impl<'a> Bench<'a> {
                 ("cpu_ms", json!(trial::median(cpu.into_iter()))),
             ],
         );
+        Ok(())
+    }
+
+    /// GoBGP, ExaBGP and OpenBGPD, as Debian has them, know no BFD.
+    fn bfd(&self, kind: Kind) -> Result<()> {
+        let priorities = match kind {
+            Kind::Ferrolb => &[true, false][..],
+            Kind::Bird | Kind::Frr => &[false],
+            Kind::Gobgp | Kind::Exabgp | Kind::Openbgpd => return Ok(()),
+        };
+        let seconds = if self.quick { 3 } else { 20 };
+        let course = bfd::Course {
+            duration: Duration::from_secs(seconds),
+            cuts: if self.quick { 1 } else { 3 },
+        };
+        for real_time in priorities.iter().copied() {
+            let watch = Watch {
+                sessions: 64,
+                real_time,
+            };
+            let load = Load {
+                watch: Some(watch),
+                ..self.load(4, 1_000_000, Family::IPV4_UNICAST)
+            };
+            bfd::measure(self.lab, kind, load, course)?;
+        }
         Ok(())
     }
 }

@@ -4,28 +4,29 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ferrolb_bgp::config::{HoldTime, PeerConfig};
+use ferrolb_bgp::bfd::SessionConfig;
+use ferrolb_bgp::config::{BfdOptions, HoldTime, PeerConfig};
 use ferrolb_bgp::fsm::{PeerRoutes, SpeakerConfig};
 use ferrolb_bgp::rib::{Route, RouteAttributes};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Family};
 use ipnet::IpNet;
 
-use super::load::{DAEMON_ASN, Load, changed};
-use super::sink;
+use super::load::{DAEMON_ASN, Load, Watch, changed};
+use super::{responder, sink};
 
 /// Prefixes that go in at once when the table is loaded.
 const BATCH: usize = 10_000;
 
-/// Runs the speaker: `FIFO PEERS ROUTES 4|6`.
+/// Runs the speaker: `FIFO PEERS ROUTES 4|6 SESSIONS`, the last of BFD.
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    let [fifo, peers, routes, version] = arguments else {
-        anyhow::bail!("--speaker FIFO PEERS ROUTES 4|6");
+    let [fifo, peers, routes, version, sessions] = arguments else {
+        anyhow::bail!("--speaker FIFO PEERS ROUTES 4|6 SESSIONS");
     };
     let load = Load {
         peers: peers.parse()?,
@@ -35,6 +36,11 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         } else {
             Family::IPV6_UNICAST
         },
+        watch: Some(Watch {
+            sessions: sessions.parse()?,
+            // Or not: what this process may do was decided before.
+            real_time: true,
+        }),
     };
     let speaker = SpeakerConfig {
         router_id_fallback: Ipv4Addr::new(10, 255, 0, 1),
@@ -48,14 +54,19 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     drop(events);
     let mut names = Vec::new();
     for address in load.addresses() {
-        let name = address.to_string();
-        let remote = SocketAddr::new(address, 179);
-        let mut peer = PeerConfig::new(&name, remote, Asn(DAEMON_ASN), sink::ASN);
-        peer.families = vec![load.family];
-        peer.timers.hold_time = HoldTime::from_secs(sink::HOLD_TIME)?;
-        peer.timers.connect_retry = Some(Duration::from_secs(1));
+        handle.set_peer(peer(load, address)?)?;
+        names.push(address.to_string());
+    }
+    for address in load.watched() {
+        let mut peer = peer(load, address)?;
+        peer.bfd = Some(BfdOptions {
+            session: SessionConfig {
+                timers: responder::TIMERS,
+                ..SessionConfig::default()
+            },
+            strict: false,
+        });
         handle.set_peer(peer)?;
-        names.push(name);
     }
     let route: Route = Arc::new(RouteAttributes::default());
     let table: Vec<IpNet> = load.prefixes().collect();
@@ -65,6 +76,15 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     drop(table);
     handle.open_gate();
     obey(&handle, &names, load, fifo, &route)
+}
+
+fn peer(load: Load, address: IpAddr) -> Result<PeerConfig> {
+    let remote = SocketAddr::new(address, 179);
+    let mut peer = PeerConfig::new(address.to_string(), remote, Asn(DAEMON_ASN), sink::ASN);
+    peer.families = vec![load.family];
+    peer.timers.hold_time = HoldTime::from_secs(sink::HOLD_TIME)?;
+    peer.timers.connect_retry = Some(Duration::from_secs(1));
+    Ok(peer)
 }
 
 fn obey(handle: &Handle, names: &[String], load: Load, fifo: &str, route: &Route) -> Result<()> {

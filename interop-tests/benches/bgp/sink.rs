@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ferrolb_bgp::wire::{Asn, Family, Open, keepalive};
+use ferrolb_bgp::wire::{Asn, Family, Open, RouteRefresh, keepalive};
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,6 +32,8 @@ struct Orders {
     released: bool,
     /// Connections made before this many drops are to close.
     drops: u64,
+    /// So many times everything was asked for again.
+    refreshes: u64,
 }
 
 /// One address of the sink.
@@ -123,6 +125,12 @@ impl Sink {
         self.forget();
     }
 
+    /// Asks for everything again, and forgets what was counted.
+    pub(crate) fn refresh(&self) {
+        self.forget();
+        self.orders.send_modify(|orders| orders.refreshes += 1);
+    }
+
     /// Counts from zero, in the sessions that there are.
     pub(crate) fn forget(&self) {
         self.prefixes.store(0, Ordering::SeqCst);
@@ -150,7 +158,7 @@ impl Sink {
 }
 
 /// The last core is the sink's.
-fn pin() -> io::Result<()> {
+pub(crate) fn pin() -> io::Result<()> {
     let mut cores = CpuSet::new();
     let count = thread::available_parallelism()?.get();
     cores.set(count - 1);
@@ -204,7 +212,11 @@ impl Session {
     async fn run(&self, mut connection: TcpStream) -> io::Result<()> {
         connection.set_nodelay(true)?;
         let mut ordered = self.ordered.clone();
-        let drops = ordered.borrow().drops;
+        let Orders {
+            drops,
+            mut refreshes,
+            ..
+        } = *ordered.borrow();
         let released = ordered
             .wait_for(|orders| orders.released || orders.drops > drops)
             .await;
@@ -217,12 +229,22 @@ impl Session {
             .await?;
         let mut buffer = vec![0; READ];
         let mut held = 0;
+        let refresh = RouteRefresh {
+            family: self.family,
+            subtype: RouteRefresh::REQUEST,
+        };
+        let refresh = refresh.encode();
         let mut tick = tokio::time::interval(KEEPALIVE_EVERY);
         loop {
             tokio::select! {
                 _ = tick.tick() => connection.write_all(&keepalive()).await?,
-                dropped = ordered.wait_for(|orders| orders.drops > drops) => {
-                    return dropped.map(drop).map_err(io::Error::other);
+                orders = ordered.wait_for(|orders| orders.drops > drops || orders.refreshes > refreshes) => {
+                    let orders = *orders.map_err(io::Error::other)?;
+                    if orders.drops > drops {
+                        return Ok(());
+                    }
+                    refreshes = orders.refreshes;
+                    connection.write_all(&refresh).await?;
                 }
                 readable = connection.readable() => readable?,
             }

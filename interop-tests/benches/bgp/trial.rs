@@ -11,6 +11,7 @@ use ferrolb_interop_tests::process::Scratch;
 use super::daemons::{Kind, Running};
 use super::load::{DAEMON4, DAEMON6, Load};
 use super::place::Place;
+use super::responder::Responder;
 use super::sink::{Peer, Sink};
 use super::usage;
 
@@ -38,6 +39,7 @@ impl<'lab> Lab<'lab> {
             peers: 100,
             routes: 0,
             family: ferrolb_bgp::wire::Family::IPV4_UNICAST,
+            watch: None,
         };
         for address in most.addresses() {
             sink.address("wire", &format!("{address}/16"))?;
@@ -102,7 +104,12 @@ impl<'lab> Trial<'lab> {
         let mut running = Running::start(kind, load, &lab.node, lab.scratch)?;
         rest(&lab.node)?;
         running.ensure_running()?;
-        let sink = Sink::open(&lab.place, &load.addresses(), load.family)?;
+        let mut addresses = load.addresses();
+        if kind == Kind::Ferrolb {
+            // Its BFD sessions are those of peers.
+            addresses.extend(load.watched());
+        }
+        let sink = Sink::open(&lab.place, &addresses, load.family)?;
         Ok(Self {
             kind,
             load,
@@ -192,6 +199,30 @@ impl<'lab> Trial<'lab> {
         self.await_prefixes(self.whole())?;
         let last = self.sink.peers().iter().filter_map(|peer| peer.last).max();
         Ok(last.context("no prefix")? - start)
+    }
+
+    /// Asks for the whole table again.
+    pub(crate) fn refresh(&self) {
+        self.sink.refresh();
+    }
+
+    /// Asks for the whole table again if all of it has come.
+    pub(crate) fn again(&mut self) -> Result<bool> {
+        self.running.ensure_running()?;
+        let whole = self.sink.prefixes() >= self.whole();
+        if whole {
+            self.sink.refresh();
+        }
+        Ok(whole)
+    }
+
+    /// The far ends of the daemon's BFD sessions.
+    pub(crate) fn responder(&self) -> Result<Responder> {
+        Responder::open(
+            &self.lab.place,
+            self.load.daemon_address(),
+            &self.load.watched(),
+        )
     }
 
     /// Changes prefixes, and gives the time from before the call to the last one at the sink.

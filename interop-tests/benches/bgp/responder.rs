@@ -1,0 +1,336 @@
+//! The far ends of the daemon's BFD sessions: ferrolb's own machine on a thread of the sink's core,
+//! before all ordinary threads, so that it isn't what is late. It counts the sessions that are
+//! lost, and can fall silent to see when the daemon notices.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::num::NonZeroU8;
+use std::pin::Pin;
+use std::process::Command as Program;
+use std::sync::mpsc as blocking;
+use std::task::{Context as Waking, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ferrolb_bgp::bfd::{
+    Arrival, Bfd, Cause, Hops, Input, Interval, PACKET_LENGTH, Packet, Path, SOURCE_PORTS,
+    SessionConfig, State, TRANSMIT_TTL, Timers,
+};
+use ferrolb_interop_tests::process::run;
+use rustix::thread::gettid;
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep_until};
+
+use super::place::Place;
+use super::sink::pin;
+
+/// How often both ends send.
+pub(crate) const INTERVAL_MS: u32 = 50;
+pub(crate) const TIMERS: Timers = Timers {
+    desired_min_tx: Interval::from_millis(INTERVAL_MS),
+    required_min_rx: Interval::from_millis(INTERVAL_MS),
+    detect_mult: NonZeroU8::MIN.saturating_add(2),
+};
+/// Above what ferrolb's own thread takes.
+const PRIORITY: &str = "10";
+/// Datagrams of one session before the others have their turn.
+const DATAGRAMS_PER_TURN: usize = 16;
+
+/// What came of it since [`Responder::count`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// Sessions that are up now.
+    pub(crate) up: usize,
+    /// Sessions that the daemon gave up.
+    pub(crate) lost_by_daemon: usize,
+    /// Sessions given up here: for the detection time the daemon sent nothing.
+    pub(crate) lost_here: usize,
+    /// The longest time between two packets of the daemon in a session that was up.
+    pub(crate) silence: Duration,
+    /// How late this thread was at most.
+    pub(crate) late: Duration,
+    /// From when it fell silent to the packet that says so, of each session that was up.
+    pub(crate) noticed: Vec<Option<Duration>>,
+}
+
+enum Command {
+    Count,
+    Silence,
+    Answer,
+    Tell(blocking::Sender<Report>),
+}
+
+pub(crate) struct Responder {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Responder {
+    /// Begins a session at each of the addresses, on a thread inside the place.
+    pub(crate) fn open(place: &Place, daemon: IpAddr, addresses: &[IpAddr]) -> Result<Self> {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (ready, opened) = blocking::channel();
+        let place = place.again()?;
+        let addresses = addresses.to_vec();
+        thread::Builder::new()
+            .name("responder".to_owned())
+            .spawn(move || {
+                let begin = || {
+                    place.enter()?;
+                    pin()?;
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?;
+                    let inside = runtime.enter();
+                    let driver = Driver::new(daemon, &addresses, receiver)?;
+                    drop(inside);
+                    anyhow::Ok((runtime, driver))
+                };
+                match begin() {
+                    Ok((runtime, driver)) => {
+                        drop(ready.send(Ok(gettid().as_raw_nonzero().get())));
+                        runtime.block_on(driver.run());
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            })?;
+        let thread = opened.recv().context("the responder's thread ended")??;
+        run(Program::new("chrt").args(["--rr", "--pid", PRIORITY, &thread.to_string()]))?;
+        Ok(Self { commands })
+    }
+
+    /// Counts from zero.
+    pub(crate) fn count(&self) -> Result<()> {
+        self.command(Command::Count)
+    }
+
+    /// Neither sends nor hears anything from now on.
+    pub(crate) fn silence(&self) -> Result<()> {
+        self.command(Command::Silence)
+    }
+
+    /// Sends and hears again.
+    pub(crate) fn answer(&self) -> Result<()> {
+        self.command(Command::Answer)
+    }
+
+    pub(crate) fn report(&self) -> Result<Report> {
+        let (sender, answer) = blocking::channel();
+        self.command(Command::Tell(sender))?;
+        answer.recv().context("the responder's thread ended")
+    }
+
+    fn command(&self, command: Command) -> Result<()> {
+        let sent = self.commands.send(command);
+        sent.ok().context("the responder's thread ended")
+    }
+}
+
+/// One session's sockets, and what was seen of it.
+struct End {
+    path: Path,
+    address: IpAddr,
+    receiver: UdpSocket,
+    sender: StdSocket,
+    up: bool,
+    heard: Option<Instant>,
+}
+
+impl End {
+    fn new(daemon: IpAddr, address: IpAddr, port: u16) -> Result<Self> {
+        let receiver = StdSocket::bind((address, Hops::Single.port()))?;
+        receiver.set_nonblocking(true)?;
+        let sender = StdSocket::bind((address, port))?;
+        sender.set_nonblocking(true)?;
+        sender.set_ttl(TRANSMIT_TTL.into())?;
+        sender.connect(SocketAddr::new(daemon, Hops::Single.port()))?;
+        Ok(Self {
+            path: Path {
+                remote: daemon,
+                local: Some(address),
+                interface: None,
+                hops: Hops::Single,
+            },
+            address,
+            receiver: UdpSocket::from_std(receiver)?,
+            sender,
+            up: false,
+            heard: None,
+        })
+    }
+}
+
+struct Driver {
+    bfd: Bfd,
+    ends: Vec<End>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Since when nothing is sent; by session when the daemon said that it noticed.
+    silent: Option<(Instant, Vec<(usize, Option<Instant>)>)>,
+    report: Report,
+    ended: bool,
+}
+
+impl Driver {
+    fn new(
+        daemon: IpAddr,
+        addresses: &[IpAddr],
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Self> {
+        let mut bfd = Bfd::new(1);
+        let ends = addresses.iter().zip(SOURCE_PORTS);
+        let ends: Vec<End> = ends
+            .map(|(address, port)| End::new(daemon, *address, port))
+            .collect::<Result<_>>()?;
+        for end in &ends {
+            let config = SessionConfig {
+                timers: TIMERS,
+                ..SessionConfig::default()
+            };
+            let path = end.path;
+            bfd.handle(Instant::now(), Input::Set { path, config });
+        }
+        Ok(Self {
+            bfd,
+            ends,
+            commands,
+            timer: None,
+            silent: None,
+            report: Report::default(),
+            ended: false,
+        })
+    }
+
+    async fn run(mut self) {
+        while !self.ended {
+            self.set_timer();
+            std::future::poll_fn(|cx| self.poll(cx)).await;
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let wanted = self.bfd.poll_timeout();
+        if wanted != self.timer.as_ref().map(|(at, _)| *at) {
+            self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at.into()))));
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Waking<'_>) -> Poll<()> {
+        let mut any = false;
+        for index in 0..self.ends.len() {
+            for _ in 0..DATAGRAMS_PER_TURN {
+                let mut octets = [0; 2 * PACKET_LENGTH];
+                let mut buffer = ReadBuf::new(&mut octets);
+                let received = self.ends[index].receiver.poll_recv_from(cx, &mut buffer);
+                let Poll::Ready(received) = received else {
+                    break;
+                };
+                any = true;
+                if received.is_ok() {
+                    self.received(index, buffer.filled());
+                }
+            }
+        }
+        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            any = true;
+            match command {
+                Some(command) => self.obey(&command),
+                None => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        if let Some((at, sleep)) = &mut self.timer
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.report.late = self.report.late.max(at.elapsed());
+            self.timer = None;
+            any = true;
+            self.feed(Instant::now(), Input::Timeout);
+        }
+        if any { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn received(&mut self, index: usize, octets: &[u8]) {
+        let now = Instant::now();
+        let state = Packet::decode(octets).map(|packet| packet.state);
+        if let Some((_, noticed)) = &mut self.silent {
+            let noticed = noticed.iter_mut().find(|(session, _)| *session == index);
+            if let Some((_, at)) = noticed
+                && state.is_ok_and(|state| state != State::Up)
+            {
+                at.get_or_insert(now);
+            }
+            return;
+        }
+        let end = &mut self.ends[index];
+        let before = end.heard.replace(now).filter(|_| end.up);
+        let silence = before.map_or(Duration::ZERO, |before| now - before);
+        self.report.silence = self.report.silence.max(silence);
+        let arrival = Arrival {
+            remote: end.path.remote,
+            local: end.address,
+            interface: 1,
+            hops: Hops::Single,
+            // There is no router between the two.
+            ttl: TRANSMIT_TTL,
+            octets,
+        };
+        self.feed(now, Input::Received(arrival));
+    }
+
+    fn feed(&mut self, now: Instant, input: Input<'_>) {
+        self.bfd.handle(now, input);
+        while let Some(change) = self.bfd.poll_output() {
+            let end = self.ends.iter_mut().find(|end| end.path == change.path);
+            if let Some(end) = end {
+                end.up = change.to == State::Up;
+            }
+            if change.from != State::Up || self.silent.is_some() {
+                continue;
+            }
+            match change.cause {
+                Cause::DetectionTimeExpired => self.report.lost_here += 1,
+                _ => self.report.lost_by_daemon += 1,
+            }
+        }
+        while let Some(transmit) = self.bfd.poll_transmit(now) {
+            let end = self.ends.iter().find(|end| end.path == transmit.path);
+            if let Some(end) = end.filter(|_| self.silent.is_none()) {
+                // A daemon that isn't there yet.
+                drop(end.sender.send(&transmit.octets));
+            }
+        }
+    }
+
+    fn obey(&mut self, command: &Command) {
+        match command {
+            Command::Count => {
+                self.report = Report::default();
+                // Only what is silent from now on.
+                let now = Instant::now();
+                for end in &mut self.ends {
+                    end.heard = end.heard.map(|_| now);
+                }
+            }
+            Command::Silence => {
+                let up = (0..).zip(&self.ends).filter(|(_, end)| end.up);
+                let up = up.map(|(index, _)| (index, None)).collect();
+                self.silent = Some((Instant::now(), up));
+            }
+            Command::Answer => {
+                let Some((since, noticed)) = self.silent.take() else {
+                    return;
+                };
+                let noticed = noticed.iter().map(|(_, at)| at.map(|at| at - since));
+                self.report.noticed.extend(noticed);
+            }
+            Command::Tell(answer) => {
+                self.report.up = self.ends.iter().filter(|end| end.up).count();
+                drop(answer.send(self.report.clone()));
+            }
+        }
+    }
+}
