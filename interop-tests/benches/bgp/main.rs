@@ -266,19 +266,15 @@ impl<'a> Bench<'a> {
         // The first of all makes connections and caches.
         trial.change(0..1, true)?;
         trial.change(0..1, false)?;
-        for announce in [true, false] {
-            if !announce {
-                trial.change(0..1, true)?;
-            }
-            let mut times = Vec::new();
-            for index in 0..self.scaled(1000).max(20) {
+        let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
+        for index in 0..self.scaled(500).max(20) {
+            for (announce, times) in [(true, &mut announced), (false, &mut withdrawn)] {
                 // Not in step with anybody's timer.
                 sleep(Duration::from_millis(15 + u64::from(index) * 7 % 20));
-                let took = trial.change(0..1, announce)?;
-                times.push(milliseconds(took));
-                sleep(Duration::from_millis(15));
-                trial.change(0..1, !announce)?;
+                times.push(milliseconds(trial.change(0..1, announce)?));
             }
+        }
+        for (announce, mut times) in [(true, announced), (false, withdrawn)] {
             times.sort_by(f64::total_cmp);
             let nearest = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
             row::print(
@@ -348,12 +344,16 @@ impl<'a> Bench<'a> {
         let mut trial = Trial::start(self.lab, kind, load)?;
         trial.table()?;
         trial.establish()?;
-        let changes = self.scaled(6000);
+        let planned = self.scaled(6000);
+        let every = Duration::from_millis(10);
         let before = trial.cpu()?;
         let start = Instant::now();
-        for index in 0..changes {
-            trial.submit(0..1, index % 2 == 0)?;
-            let due = start + Duration::from_millis(10) * (index + 1);
+        let mut changes = 0;
+        // A client that takes longer than that for a change makes fewer.
+        while changes < planned && start.elapsed() < every * planned {
+            trial.submit(0..1, changes % 2 == 0)?;
+            changes += 1;
+            let due = start + every * changes;
             sleep(due.saturating_duration_since(Instant::now()));
         }
         let took = start.elapsed();
@@ -401,8 +401,8 @@ impl<'a> Bench<'a> {
         trial.establish()?;
         let (mut times, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..self.runs() {
-            // A session that was up for a while, as it will have been.
-            sleep(Duration::from_secs(if self.quick { 2 } else { 20 }));
+            // Nobody is to be in the middle of coming up.
+            sleep(Duration::from_secs(3));
             let before = trial.cpu()?;
             times.push(milliseconds(trial.reconnect()?));
             cpu.push(milliseconds(trial.cpu()? - before));

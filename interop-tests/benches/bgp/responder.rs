@@ -161,13 +161,19 @@ impl End {
     }
 }
 
+/// While nothing is sent.
+struct Cut {
+    since: Instant,
+    /// Sessions that were up, and when the daemon said that it noticed.
+    noticed: Vec<(usize, Option<Instant>)>,
+}
+
 struct Driver {
     bfd: Bfd,
     ends: Vec<End>,
     commands: mpsc::UnboundedReceiver<Command>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// Since when nothing is sent; by session when the daemon said that it noticed.
-    silent: Option<(Instant, Vec<(usize, Option<Instant>)>)>,
+    cut: Option<Cut>,
     report: Report,
     ended: bool,
 }
@@ -196,7 +202,7 @@ impl Driver {
             ends,
             commands,
             timer: None,
-            silent: None,
+            cut: None,
             report: Report::default(),
             ended: false,
         })
@@ -256,8 +262,11 @@ impl Driver {
     fn received(&mut self, index: usize, octets: &[u8]) {
         let now = Instant::now();
         let state = Packet::decode(octets).map(|packet| packet.state);
-        if let Some((_, noticed)) = &mut self.silent {
-            let noticed = noticed.iter_mut().find(|(session, _)| *session == index);
+        if let Some(cut) = &mut self.cut {
+            let noticed = cut
+                .noticed
+                .iter_mut()
+                .find(|(session, _)| *session == index);
             if let Some((_, at)) = noticed
                 && state.is_ok_and(|state| state != State::Up)
             {
@@ -288,7 +297,7 @@ impl Driver {
             if let Some(end) = end {
                 end.up = change.to == State::Up;
             }
-            if change.from != State::Up || self.silent.is_some() {
+            if change.from != State::Up || self.cut.is_some() {
                 continue;
             }
             match change.cause {
@@ -298,7 +307,7 @@ impl Driver {
         }
         while let Some(transmit) = self.bfd.poll_transmit(now) {
             let end = self.ends.iter().find(|end| end.path == transmit.path);
-            if let Some(end) = end.filter(|_| self.silent.is_none()) {
+            if let Some(end) = end.filter(|_| self.cut.is_none()) {
                 // A daemon that isn't there yet.
                 drop(end.sender.send(&transmit.octets));
             }
@@ -317,11 +326,12 @@ impl Driver {
             }
             Command::Silence => {
                 let up = (0..).zip(&self.ends).filter(|(_, end)| end.up);
-                let up = up.map(|(index, _)| (index, None)).collect();
-                self.silent = Some((Instant::now(), up));
+                let noticed = up.map(|(index, _)| (index, None)).collect();
+                let since = Instant::now();
+                self.cut = Some(Cut { since, noticed });
             }
             Command::Answer => {
-                let Some((since, noticed)) = self.silent.take() else {
+                let Some(Cut { since, noticed }) = self.cut.take() else {
                     return;
                 };
                 let noticed = noticed.iter().map(|(_, at)| at.map(|at| at - since));
