@@ -222,7 +222,12 @@ fn last_words(leave: Option<Leave>) -> (String, Farewell) {
         Some(Leave::Drain(Some(reason))) => {
             (format!("ferrolb leaves: {reason}"), Farewell::Withdraw)
         }
-        Some(Leave::Drain(None)) | None => ("ferrolb stops".to_owned(), Farewell::Withdraw),
+        Some(Leave::Drain(None)) => ("ferrolb stops".to_owned(), Farewell::Withdraw),
+        // Something of ours failed. Whoever watches over this process starts it again.
+        None => (
+            "ferrolb stops by a failure, to come back".to_owned(),
+            Farewell::Preserve,
+        ),
     }
 }
 

@@ -21,10 +21,12 @@ mod status;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -43,6 +45,9 @@ const CHANNEL: usize = 1024;
 
 /// How long giving up the Lease may take at the end.
 const FAREWELL: Duration = Duration::from_secs(7);
+
+/// Before a watch that failed by a bug begins anew.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// What the Kubernetes source is told.
 #[derive(Clone, Debug)]
@@ -144,7 +149,16 @@ impl Watches {
     fn start(&mut self, kind: Kind, freshness: Freshness, term: u64) {
         let answered = self.answered_in.clone();
         let answered = move || _ = answered.send((term, kind));
-        let task = watch::follow(self.context.clone(), kind, freshness, answered);
+        let context = self.context.clone();
+        let events = context.events.clone();
+        let follow = move || watch::follow(context.clone(), kind, freshness, answered.clone());
+        let task = async move {
+            tokio::select! {
+                biased;
+                () = events.closed() => {}
+                () = again(kind, follow) => {}
+            }
+        };
         self.running.insert(kind, Watching(tokio::spawn(task)));
     }
 
@@ -158,6 +172,21 @@ impl Watches {
             }
             self.start(*kind, Freshness::Consistent, term);
         }
+    }
+}
+
+/// Follows a kind for ever. A watch that ends or panics is a bug of ours, over some object perhaps: the other kinds go on, what
+/// this one knew stays, and the log says so each time it begins anew.
+async fn again<F: Future<Output = ()>>(kind: Kind, follow: impl Fn() -> F) {
+    loop {
+        let ended = AssertUnwindSafe(follow()).catch_unwind().await;
+        let how = if ended.is_ok() { "ended" } else { "panicked" };
+        tracing::error!(
+            kind = kind.name(),
+            "the watch {how}, which is a bug of ferrolb: it begins anew in {} s",
+            PAUSE.as_secs()
+        );
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

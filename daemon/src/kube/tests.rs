@@ -57,3 +57,19 @@ fn an_allocator_reads_no_secrets_endpoints_or_nodes() {
     assert!(ALLOCATED_FROM.iter().all(|kind| read.contains(kind)));
     assert_eq!(kinds(true, true).len(), Kind::ALL.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_panics_begins_anew() {
+    let begun = std::cell::Cell::new(0);
+    let follow = || {
+        begun.set(begun.get() + 1);
+        let first = begun.get() == 1;
+        async move {
+            assert!(!first, "an object that trips us");
+            std::future::pending::<()>().await;
+        }
+    };
+    let followed = tokio::time::timeout(3 * PAUSE, again(Kind::Service, follow)).await;
+    assert!(followed.is_err(), "it goes on for ever");
+    assert_eq!(begun.get(), 2);
+}

@@ -58,7 +58,7 @@ pub(super) async fn follow(
     context: Context,
     kind: Kind,
     freshness: Freshness,
-    answered: impl FnOnce() + Send,
+    answered: impl FnOnce(),
 ) {
     let (heard_by, mut heard) = mpsc::channel(64);
     let scopes = scopes(&context, kind);
