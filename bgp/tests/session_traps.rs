@@ -3,9 +3,11 @@
 
 mod pair;
 
+use std::net::Ipv4Addr;
+
 use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::{Input, State, TcpOptions};
-use ferrolb_bgp::wire::{Message, keepalive};
+use ferrolb_bgp::fsm::{ConnectionId, Input, State, TcpOptions};
+use ferrolb_bgp::wire::{Asn, Family, Message, Open, keepalive};
 use pair::{World, hold, net, pair, peer, route, routes, seconds};
 
 #[test]
@@ -46,6 +48,31 @@ fn trap_5_a_keepalive_with_hold_time_zero_is_taken_and_starts_no_timer() {
     world.run(seconds(3600));
     assert!(world.established());
     assert_eq!(world.status(0).established_count, 1);
+}
+
+/// Until then the peer has to say something: else the connection would stay for ever.
+#[test]
+fn trap_5_with_hold_time_zero_a_peer_that_never_confirms_is_given_up() {
+    let mut world = World::new();
+    world.host("10.0.0.1", true);
+    world.host("10.0.0.2", false);
+    let mut passive = peer("b", "10.0.0.2", 65001, 65002);
+    passive.transport.passive = true;
+    world.input(0, Input::SetPeer(passive));
+    world.silent_connection(1, 0);
+    let families = [Family::IPV4_UNICAST];
+    let open = Open::new(Asn(65002), 0, Ipv4Addr::new(10, 0, 0, 2), &families);
+    let input = Input::Received {
+        connection: ConnectionId::Accepted(0),
+        octets: open.encode(),
+    };
+    world.input(0, input);
+    world.run(seconds(85));
+    assert_eq!(world.state(0), State::OpenConfirm);
+    world.run(seconds(10));
+    assert_ne!(world.state(0), State::OpenConfirm);
+    let last = world.status(0).last_error.expect("it was given up");
+    assert_eq!(last.cause.code, "hold-timer-expired");
 }
 
 #[test]

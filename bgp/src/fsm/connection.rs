@@ -21,7 +21,7 @@ use crate::wire::{
 
 /// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
-/// How long a session with hold time 0 is held back.
+/// How long a session with hold time 0 may take to come up. Once it is up no timer watches over it.
 const HELD_WITHOUT_HOLD_TIME: Duration = Duration::from_secs(90);
 
 /// What runs in the session's three states, owned by the state it exists in.
@@ -400,9 +400,8 @@ impl Connection {
             keepalive: None,
         };
         session.heard(now);
-        if self.held {
-            session.hold.get_or_insert(now + HELD_WITHOUT_HOLD_TIME);
-        } else {
+        session.hold.get_or_insert(now + HELD_WITHOUT_HOLD_TIME);
+        if !self.held {
             session.told(now, rng);
         }
         self.keepalive_due = !self.held;
@@ -419,6 +418,7 @@ impl Connection {
             return Effect::None;
         };
         session.heard(now);
+        session.hold.get_or_insert(now + HELD_WITHOUT_HOLD_TIME);
         session.told(now, rng);
         self.keepalive_due = true;
         if std::mem::take(&mut self.confirmed) {
