@@ -1,6 +1,6 @@
 //! BFD's driver: a thread of its own, so that encoding a million routes can't delay a packet.
 //!
-//! It begins with the first session. Ports 3784 and 4784 are bound when a session needs them and
+//! It begins with the first session. Ports 3784 and 4784 are bound as long as a session needs them and
 //! belong to one program on a host: where another BFD speaker has them, the peers with BFD are
 //! told so, and the others don't notice.
 
@@ -289,6 +289,12 @@ impl Driver {
                 bfd.handle(now.into_std(), Input::Remove { path: *path });
             }
             !departed
+        });
+        // Another program on the host may have the ports now.
+        let sessions = &self.sessions;
+        self.receivers.retain(|(hops, ipv4), _| {
+            let mut paths = sessions.keys();
+            paths.any(|path| (path.hops, path.remote.is_ipv4()) == (*hops, *ipv4))
         });
     }
 

@@ -217,3 +217,23 @@ async fn an_interface_that_was_made_again_is_bound_again() {
     driver.bind_again();
     assert_eq!(driver.peers["tor"].path, path);
 }
+
+/// The port is bound as long as anybody needs it, until the peer has heard that we leave.
+#[tokio::test]
+async fn a_port_nobody_needs_any_more_is_given_back() {
+    let mut bench = Bench::new();
+    bench.bring_up().await;
+    let port = bench.peer.peer_addr().unwrap();
+    let time = bench.status().remote_detection_time;
+    let driver = &mut bench.driver;
+    let target = driver.peers["tor"].target.clone();
+    driver.set("second".to_owned(), target);
+    driver.remove("second");
+    driver.forget_departed();
+    driver.remove("tor");
+    driver.forget_departed();
+    assert!(UdpSocket::bind(port).is_err());
+    tokio::time::sleep(time + Duration::from_millis(50)).await;
+    driver.forget_departed();
+    assert!(UdpSocket::bind(port).is_ok());
+}
