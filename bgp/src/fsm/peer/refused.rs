@@ -46,7 +46,7 @@ impl Peer {
         let Some((notification, sent)) = cause.notification() else {
             return cause;
         };
-        if notification.code == ErrorCode::HOLD_TIMER_EXPIRED
+        if meaning(notification).0 == ErrorCode::HOLD_TIMER_EXPIRED
             && let Some(late) = self.standstill.explains(now, hold_time)
         {
             return Cause::StoodStill {
@@ -78,5 +78,25 @@ pub(super) fn needs_an_operator(cause: &Cause) -> bool {
 }
 
 fn is_bad_peer_as(notification: &Notification) -> bool {
-    (notification.code, notification.subcode) == (ErrorCode::OPEN, subcode::open::BAD_PEER_AS)
+    meaning(notification) == (ErrorCode::OPEN, subcode::open::BAD_PEER_AS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8538 §3.1: what is enclosed is what it is about.
+    #[test]
+    fn what_needs_an_operator_needs_one_inside_a_hard_reset_too() {
+        let limit = subcode::cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED;
+        let wrong_asn = Notification::new(ErrorCode::OPEN, subcode::open::BAD_PEER_AS);
+        for notification in [Notification::cease(limit), wrong_asn] {
+            let enclosing = Notification::hard_reset(&notification);
+            assert!(needs_an_operator(&Cause::Sent(notification)));
+            assert!(needs_an_operator(&Cause::Sent(enclosing)));
+        }
+        let shutdown = Notification::cease(subcode::cease::ADMINISTRATIVE_SHUTDOWN);
+        let enclosing = Notification::hard_reset(&shutdown);
+        assert!(!needs_an_operator(&Cause::Received(enclosing)));
+    }
 }
