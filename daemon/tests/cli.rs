@@ -229,6 +229,30 @@ fn crds_are_what_the_manifests_ship_and_check_knows_every_field_of_them() {
     assert!(!checked.contains("no such field"), "{checked}");
 }
 
+/// `kubectl get` of the configuration alone has no Nodes: what clashes on every node is an error all the same.
+#[test]
+fn what_clashes_on_every_node_is_told_without_nodes_too() {
+    let peer = |name: &str, more: &str| {
+        format!(
+            "{{apiVersion: ferrolb.io/v1alpha1, kind: BGPPeer, metadata: {{name: {name}}}, \
+             spec: {{myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1{more}}}}}"
+        )
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("peers.yaml");
+    let selected = ", nodeSelectors: [{matchLabels: {rack: a}}]";
+    let peers = [peer("a", ""), peer("b", ""), peer("c", selected)];
+    std::fs::write(&file, peers.join("\n---\n")).expect("written");
+    let output = ferrolb(&["check", "-f", &file.display().to_string()]);
+    let text = stdout(&output);
+    let told = "BGPPeer.ferrolb.io metallb-system/b: error: on every node: spec.peerAddress:";
+    assert!(
+        text.contains(told) && text.contains("1 error in 3"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn bad_peers_are_named_with_place_and_remedy_and_take_nothing_along() {
     let output = ferrolb(&["check", "-f", "base.yaml", "peers.yaml"]);

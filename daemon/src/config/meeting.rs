@@ -27,10 +27,22 @@ pub fn refused(
     node: &Node,
     missing: &BTreeSet<String>,
 ) -> BTreeMap<String, Refusal> {
-    let selected = config.peers.values();
-    let mut peers: Vec<&Peer> = selected
-        .filter(|peer| peer.nodes.matches(&node.labels))
-        .collect();
+    let selected = |peer: &&Peer| peer.nodes.matches(&node.labels);
+    judge(config.peers.values().filter(selected), node, missing)
+}
+
+/// Those that are refused on whatever node there is: for manifests without one.
+pub fn refused_everywhere(config: &Config) -> BTreeMap<String, Refusal> {
+    let everywhere = config.peers.values().filter(|peer| peer.nodes.is_empty());
+    judge(everywhere, &Node::default(), &BTreeSet::new())
+}
+
+fn judge<'a>(
+    peers: impl Iterator<Item = &'a Peer>,
+    node: &Node,
+    missing: &BTreeSet<String>,
+) -> BTreeMap<String, Refusal> {
+    let mut peers: Vec<&Peer> = peers.collect();
     peers.sort_by_key(|peer| (&peer.created, &peer.name));
     let mut refused = BTreeMap::new();
     let mut accepted: Vec<&Peer> = Vec::new();

@@ -236,15 +236,23 @@ impl Index {
             .collect()
     }
 
-    /// What clashes on nodes, each told once however many nodes it concerns.
-    fn refusals(&self) -> impl Iterator<Item = Problem> {
+    /// What clashes on nodes, each told once however many nodes it concerns. Where no node is known, what clashes on all.
+    fn refusals(&self) -> Vec<Problem> {
+        let everywhere = if self.nodes.is_empty() {
+            meeting::refused_everywhere(&self.config)
+        } else {
+            BTreeMap::new()
+        };
+        let everywhere = everywhere.values().map(|refusal| ("every node", refusal));
+        let here = self.refused.iter().flat_map(|(node, refused)| {
+            let refusals = refused.values();
+            refusals.map(|refusal| (node.as_str(), refusal))
+        });
         let mut nodes: BTreeMap<(&ObjectKey, &str), Vec<&str>> = BTreeMap::new();
-        for (node, refused) in &self.refused {
-            for Refusal { object, message } in refused.values() {
-                nodes.entry((object, message)).or_default().push(node);
-            }
+        for (node, Refusal { object, message }) in everywhere.chain(here) {
+            nodes.entry((object, message)).or_default().push(node);
         }
-        nodes.into_iter().map(|((object, message), nodes)| {
+        let problems = nodes.into_iter().map(|((object, message), nodes)| {
             let others = nodes.len().saturating_sub(NAMED_NODES);
             let named = nodes[..nodes.len() - others].join(", ");
             let others = if others > 0 {
@@ -257,7 +265,8 @@ impl Index {
                 severity: Severity::Error,
                 message: format!("on {named}{others}: {message}"),
             }
-        })
+        });
+        problems.collect()
     }
 
     /// Judges anew what can't run on a node.
