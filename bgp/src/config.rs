@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::bfd::SessionConfig;
+use crate::bfd::{SessionConfig, TimersError};
 use crate::wire::{Asn, Family};
 
 /// The longest key that TCP MD5 takes, in octets (`TCP_MD5SIG_MAXKEYLEN` in Linux).
@@ -229,6 +229,33 @@ pub struct Timers {
     pub send_hold_time: Option<Duration>,
 }
 
+impl Timers {
+    /// The longest time that any of them may be.
+    pub const MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let Self {
+            hold_time,
+            keepalive_time,
+            connect_retry,
+            send_hold_time,
+        } = *self;
+        let times = [keepalive_time, connect_retry, send_hold_time];
+        if let Some(time) = times.into_iter().flatten().find(|time| *time > Self::MAX) {
+            return Err(ConfigError::TooLong { time });
+        }
+        match send_hold_time {
+            Some(send_hold) if send_hold <= hold_time.duration().unwrap_or_default() => {
+                Err(ConfigError::SendHoldTime {
+                    send_hold,
+                    hold: hold_time,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Graceful restart (RFC 4724), with us as the one that restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -438,13 +465,16 @@ impl PeerConfig {
                 remote: self.remote,
             });
         }
-        if let Some(send_hold) = self.timers.send_hold_time
-            && send_hold <= Duration::from_secs(self.timers.hold_time.as_secs().into())
+        self.timers.check()?;
+        if let Some(restart) = self.graceful_restart
+            && restart.restart_time > GracefulRestart::MAX_RESTART_TIME
         {
-            return Err(ConfigError::SendHoldTime {
-                send_hold,
-                hold: self.timers.hold_time,
+            return Err(ConfigError::RestartTime {
+                seconds: restart.restart_time,
             });
+        }
+        if let Some(bfd) = self.bfd {
+            bfd.session.timers.check()?;
         }
         if self.transport.ttl_security == Some(0) {
             return Err(ConfigError::TtlSecurityZero);
@@ -517,6 +547,24 @@ pub enum ConfigError {
         /// The hold time beside it.
         hold: HoldTime,
     },
+    /// A timer that would never run out.
+    #[error("a timer of {} s is too long: at most {} s", .time.as_secs(), Timers::MAX.as_secs())]
+    TooLong {
+        /// What was given.
+        time: Duration,
+    },
+    /// More than OPEN can say.
+    #[error(
+        "restart time {seconds} s is too long: at most {} s (RFC 4724 §3)",
+        GracefulRestart::MAX_RESTART_TIME
+    )]
+    RestartTime {
+        /// What was given, in seconds.
+        seconds: u16,
+    },
+    /// BFD faster or slower than anybody should.
+    #[error("BFD: {0}")]
+    Bfd(#[from] TimersError),
     /// Nothing to talk about.
     #[error("no address family is enabled")]
     NoFamilies,

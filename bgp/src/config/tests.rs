@@ -1,6 +1,7 @@
 //! Tests of the configuration's own rules.
 
 use super::*;
+use crate::bfd::Interval;
 
 fn peer() -> PeerConfig {
     PeerConfig::new(
@@ -139,6 +140,44 @@ fn what_can_never_run_is_refused_by_name() {
                 send_hold: Duration::from_secs(90),
                 hold: HoldTime::DEFAULT,
             },
+        ),
+        (
+            PeerConfig {
+                timers: Timers {
+                    connect_retry: Some(Duration::MAX),
+                    ..Timers::default()
+                },
+                ..peer()
+            },
+            ConfigError::TooLong {
+                time: Duration::MAX,
+            },
+        ),
+        (
+            PeerConfig {
+                graceful_restart: Some(GracefulRestart {
+                    restart_time: 4096,
+                    notification: false,
+                }),
+                ..peer()
+            },
+            ConfigError::RestartTime { seconds: 4096 },
+        ),
+        (
+            PeerConfig {
+                bfd: Some(BfdOptions {
+                    session: SessionConfig {
+                        timers: crate::bfd::Timers {
+                            desired_min_tx: Interval(0),
+                            ..crate::bfd::Timers::default()
+                        },
+                        ..SessionConfig::default()
+                    },
+                    strict: false,
+                }),
+                ..peer()
+            },
+            ConfigError::Bfd(TimersError::DesiredMinTx(Interval(0))),
         ),
         (
             PeerConfig {

@@ -55,7 +55,9 @@ impl Speaker {
 
     /// The end, once no connection is left. BFD has the last word: heard before the peer has seen
     /// the session close, AdminDown is taken for a lost path by some (FRR 8.4), and then nothing
-    /// would be kept.
+    /// would be kept. It is said for the peer's detection time, if the farewell's end doesn't come
+    /// first: one packet goes at once, and one that arrives is enough. Only if all of a slow session's
+    /// few are lost, the peer takes our silence for a lost path and drops what it kept.
     pub(super) fn tell_end(&mut self, now: Instant) {
         let Some(end) = self.shared.stopping.as_ref().map(|stopping| stopping.end) else {
             return;
