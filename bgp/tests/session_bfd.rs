@@ -1,6 +1,7 @@
 //! Sessions that BFD watches over: what the machine asks for, and what it makes of the news.
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,11 +11,13 @@ use ferrolb_bgp::bfd::{
 };
 use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig};
 use ferrolb_bgp::fsm::{
-    BfdNews, BfdTarget, ConnectionId, Event, Farewell, Input, Output, PeerRoutes, Speaker,
-    SpeakerConfig, State,
+    BfdNews, BfdTarget, ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerRoutes,
+    Speaker, SpeakerConfig, State,
 };
 use ferrolb_bgp::rib::RouteAttributes;
-use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, Open, keepalive};
+use ferrolb_bgp::wire::{
+    Asn, DecodeContext, Family, Framer, Message, Notification, Open, keepalive, subcode,
+};
 
 struct Host {
     speaker: Speaker,
@@ -272,6 +275,51 @@ fn a_path_that_flaps_is_held_back() {
     }
     // The first few times it is back at once: within a second.
     assert_eq!(waits, [0, 0, 0, 10, 20, 40]);
+}
+
+#[test]
+fn a_path_that_comes_back_is_tried_within_a_second() {
+    let mut host = Host::new(false);
+    host.up();
+    let connection = host.connection.unwrap();
+    let error = None;
+    host.input(Input::Closed { connection, error });
+    for _ in 0..5 {
+        host.now += host.retry();
+        host.input(Input::Timeout);
+        let connection = host.connection.unwrap();
+        let error = IoFailure {
+            kind: ErrorKind::ConnectionRefused,
+            text: "refused".to_owned(),
+        };
+        host.input(Input::ConnectFailed { connection, error });
+    }
+    assert!(host.retry() > Duration::from_secs(20));
+    host.up();
+    assert!(host.retry() <= Duration::from_secs(1));
+    host.now += Duration::from_secs(1);
+    host.input(Input::Timeout);
+    host.connect();
+    assert_eq!(host.state(), State::Established);
+}
+
+#[test]
+fn a_path_that_comes_back_too_often_is_not() {
+    let mut host = Host::new(false);
+    for times in 1..=4 {
+        let connection = host.connection.unwrap();
+        let octets = Notification::cease(subcode::cease::BFD_DOWN).encode();
+        host.input(Input::Received { connection, octets });
+        assert_eq!(host.state(), State::Active);
+        host.up();
+        if times <= 3 {
+            host.now += Duration::from_secs(1);
+            host.input(Input::Timeout);
+            host.connect();
+        }
+    }
+    assert_eq!(host.state(), State::Active);
+    assert!(host.retry() > Duration::from_secs(9));
 }
 
 #[test]

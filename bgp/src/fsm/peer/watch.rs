@@ -7,8 +7,8 @@ use super::super::cause::{Cause, meaning};
 use super::super::io::{Event, Output, State};
 use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
-use super::Peer;
 use super::course::Ending;
+use super::{Dial, Peer};
 use crate::bfd::{self, Change, SessionStatus};
 use crate::config::PeerConfig;
 use crate::wire::{ErrorCode, Notification, subcode};
@@ -30,6 +30,8 @@ pub(super) struct Watch {
     /// Sessions lost to it lately, each within [`LOSSES_FORGOTTEN`] of the one before.
     losses: u32,
     last_loss: Option<Instant>,
+    /// Until when the next session is held back, if it is.
+    held_until: Option<Instant>,
 }
 
 impl Watch {
@@ -56,13 +58,13 @@ impl Watch {
             .is_none_or(|at| at + LOSSES_FORGOTTEN + HOLD_BACK_MAX <= now);
         self.losses = if calm { 1 } else { self.losses + 1 };
         self.last_loss = Some(now);
-        match self.losses.checked_sub(LOSSES_FREE + 1) {
-            None => Duration::ZERO,
-            Some(doublings) => {
-                let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
-                HOLD_BACK_MIN.saturating_mul(factor).min(HOLD_BACK_MAX)
-            }
-        }
+        let Some(doublings) = self.losses.checked_sub(LOSSES_FREE + 1) else {
+            return Duration::ZERO;
+        };
+        let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        let wait = HOLD_BACK_MIN.saturating_mul(factor).min(HOLD_BACK_MAX);
+        self.held_until = Some(now + wait);
+        wait
     }
 }
 
@@ -168,6 +170,9 @@ impl Peer {
     fn bfd_changed(&mut self, now: Instant, change: Change, shared: &mut Shared) {
         let reason = change.cause.to_string();
         self.tell_bfd(now, [change.from, change.to], reason, shared);
+        if change.to == bfd::State::Up {
+            self.hasten(now, shared);
+        }
         if !change.is_failure() || self.leaving.is_some() {
             return;
         }
@@ -181,6 +186,22 @@ impl Peer {
         for id in lost {
             let notification = Notification::cease(subcode::cease::BFD_DOWN);
             self.end(now, id, Ending::Notify(notification), shared);
+        }
+    }
+
+    /// The path is there, and the router knows us as a neighbour: how often it failed before says nothing any more, and
+    /// the waits begin anew. After an error of ours or its we wait in Idle, and that stays.
+    fn hasten(&mut self, now: Instant, shared: &mut Shared) {
+        let held = self.watch.held_until.is_some_and(|until| now < until);
+        if held || matches!(self.dial, Dial::Idle { .. } | Dial::Never) {
+            return;
+        }
+        self.backoff.reset();
+        if let Dial::Active { until: Some(until) } = self.dial {
+            // Not at once: FRR refuses a neighbour for a while after it was told of it.
+            let longest = self.config.timers.connect_retry;
+            let until = until.min(now + self.backoff.next(longest, &mut shared.rng));
+            self.dial = Dial::Active { until: Some(until) };
         }
     }
 
