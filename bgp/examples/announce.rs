@@ -81,7 +81,8 @@ struct Options {
     /// Next hop of IPv6 prefixes on an IPv4 session
     #[arg(long)]
     next_hop6: Option<Ipv6Addr>,
-    /// BGP identifier [default: the session's IPv4 address]
+    /// BGP identifier, which no other speaker may have [default: --source or --next-hop4 if it is IPv4,
+    /// or else the same number wherever this runs]
     #[arg(long)]
     router_id: Option<Ipv4Addr>,
     /// Hold time in seconds: 0, or 3 and more
@@ -230,6 +231,10 @@ fn peer(options: &Options, name: &str) -> Result<PeerConfig, Failure> {
         Ok::<_, Failure>(Secret::new(text.strip_suffix(b"\n").unwrap_or(&text)))
     });
     let hold_time = HoldTime::from_secs(options.hold_time)?;
+    let source = match options.source {
+        Some(IpAddr::V4(source)) => Some(source),
+        _ => None,
+    };
     Ok(PeerConfig {
         timers: Timers {
             hold_time,
@@ -244,7 +249,7 @@ fn peer(options: &Options, name: &str) -> Result<PeerConfig, Failure> {
             ttl_security: options.gtsm,
             multihop: options.multihop,
         },
-        router_id: options.router_id,
+        router_id: options.router_id.or(source).or(options.next_hop4),
         next_hops: NextHops {
             v4: options.next_hop4,
             v6: options.next_hop6,

@@ -22,7 +22,7 @@ pub struct Announcer<'lab> {
 
 impl<'lab> Announcer<'lab> {
     /// The example on this node over eBGP, by its own choice with a hold time of 3 s and with the node's
-    /// addresses as next hops. `--peer` is still to be given.
+    /// addresses as next hops and router ID. `--peer` is still to be given.
     #[must_use]
     pub fn new(scratch: &'lab Scratch, node: &'lab Node) -> Self {
         Self {
@@ -75,6 +75,8 @@ impl<'lab> Announcer<'lab> {
         for (option, value) in [
             ("--hold-time", "3".to_owned()),
             ("--next-hop6", self.node.ipv6.to_string()),
+            // GoBGP passes nothing on to who has the announcer's.
+            ("--router-id", self.node.ipv4.to_string()),
         ] {
             if !self.arguments.iter().any(|given| given == option) {
                 command.args([option, &value]);

@@ -45,7 +45,7 @@ pub(crate) fn back_in_time(cell: &Cell<'_>) -> Result<()> {
 }
 
 pub(crate) fn not_back(cell: &Cell<'_>) -> Result<()> {
-    let mut announcer = cell.run(&cell.dialler().with("--graceful-restart", 4))?;
+    let mut announcer = cell.run(&cell.dialler().with("--graceful-restart", 6))?;
     announcer.kill()?;
     let routes = cell.routes()?;
     holds("stale routes", AWAY, || held(cell, &routes))?;
