@@ -5,7 +5,7 @@ mod pair;
 
 use ferrolb_bgp::fsm::{Farewell, Input, JournalEvent, PeerDetail, State};
 use ferrolb_bgp::wire::Asn;
-use pair::{World, net, pair, route, routes, seconds};
+use pair::{World, net, pair, peer, route, routes, seconds};
 
 fn detail(world: &World, host: usize) -> PeerDetail {
     let name = if host == 0 { "b" } else { "a" };
@@ -50,7 +50,7 @@ fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
     assert_eq!(
         words(&ours),
         [
-            "configured true",
+            "configured false",
             "open sent",
             "Connect-OpenSent",
             "open received",
@@ -126,11 +126,38 @@ fn timers_and_counters_of_a_running_session_are_told() {
 fn an_outage_of_hours_leaves_one_entry_that_counts() {
     let mut world = World::new();
     world.host("10.0.0.1", false);
-    world.input(0, Input::SetPeer(pair::peer("b", "10.0.0.2", 65001, 65002)));
+    world.input(0, Input::SetPeer(peer("b", "10.0.0.2", 65001, 65002)));
     world.run(seconds(3 * 3600));
     let ours = detail(&world, 0);
-    assert_eq!(words(&ours), ["configured true", "connection-refused"]);
+    assert_eq!(words(&ours), ["configured false", "connection-refused"]);
     let entry = ours.journal.last().unwrap();
     assert!(entry.times > 100, "{}", entry.times);
     assert!(entry.first_age > seconds(3 * 3600 - 10) && entry.age <= seconds(60));
+}
+
+/// Whoever follows the journals knows a peer by its name, and takes an entry with a number that was
+/// told already for an old one.
+#[test]
+fn numbers_go_on_when_a_peer_goes_and_comes_again() {
+    let mut world = pair(|_| {});
+    world.until(seconds(2), "session up", World::established);
+    let last = |world: &World| {
+        let journal = detail(world, 0).journal;
+        journal.last().expect("it was configured").number
+    };
+    for _ in 0..3 {
+        let before = last(&world);
+        world.input(0, Input::RemovePeer("b".to_owned()));
+        world.run(seconds(1));
+        let again = peer("b", "10.0.0.2", 65001, 65002);
+        world.input(0, Input::SetPeer(again));
+        let journal = detail(&world, 0).journal;
+        assert!(journal[0].number > before, "{journal:?}");
+        assert_eq!(
+            journal[0].event,
+            JournalEvent::Configured { reset: false },
+            "nothing runs yet"
+        );
+        world.run(seconds(1));
+    }
 }

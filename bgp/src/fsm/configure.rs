@@ -39,7 +39,7 @@ impl Speaker {
         }
         let runs = conflict.is_none();
         let shared = &mut self.shared;
-        let fresh = || Peer::new(now, index, config.clone());
+        let fresh = || Peer::new(now, index, config.clone(), shared);
         let peer = self.peers.entry(index).or_insert_with(fresh);
         match (conflict, impact) {
             (Some(reason), _) => {
@@ -108,13 +108,13 @@ impl Speaker {
         };
         let notification = Notification::cease(subcode::cease::PEER_DE_CONFIGURED);
         self.remove_dynamic_of(now, index, &notification);
-        let Some(mut peer) = self.peers.remove(&index) else {
+        let Some(peer) = self.peers.remove(&index) else {
             return;
         };
-        peer.stop(now, &notification, &mut self.shared);
-        self.shared.rib.remove_peer(index);
-        self.unlisten(peer.config.remote.network());
-        self.try_again_at(now, peer.config.remote.network());
+        let remote = peer.config.remote.network();
+        peer.remove(now, &notification, &mut self.shared);
+        self.unlisten(remote);
+        self.try_again_at(now, remote);
     }
 
     pub(super) fn unusable(&mut self, now: Instant, name: &str, reason: String) {

@@ -47,7 +47,7 @@ impl Speaker {
         }
         let index = self.free_index();
         self.names.insert(config.name.clone(), index);
-        let mut peer = Peer::new(now, index, config.clone());
+        let mut peer = Peer::new(now, index, config.clone(), &self.shared);
         peer.template = Some(Template {
             index: template,
             name,
@@ -164,12 +164,10 @@ impl Speaker {
     }
 
     fn remove_dynamic(&mut self, now: Instant, index: PeerIndex, notification: &Notification) {
-        let Some(mut peer) = self.peers.remove(&index) else {
-            return;
-        };
-        peer.stop(now, notification, &mut self.shared);
-        self.names.remove(&peer.config.name);
-        self.shared.rib.remove_peer(index);
+        if let Some(peer) = self.peers.remove(&index) {
+            self.names.remove(&peer.config.name);
+            peer.remove(now, notification, &mut self.shared);
+        }
     }
 
     /// Forgets neighbours that haven't been heard of for long.

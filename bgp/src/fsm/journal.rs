@@ -114,7 +114,8 @@ impl JournalEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct JournalEntry {
-    /// Counts the entries of this peer from 1: whoever comes back knows which are new.
+    /// Grows with each entry of this peer, also if it goes and comes again: whoever comes back knows
+    /// which are new.
     pub number: u64,
     /// How long ago, in seconds; the last time, if it happened more than once.
     #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
@@ -138,13 +139,26 @@ struct Entry {
 }
 
 /// The journal of one peer: bounded, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Journal {
     entries: VecDeque<Entry>,
-    written: u64,
+    /// The number of the latest entry.
+    latest: u64,
 }
 
 impl Journal {
+    /// An empty one whose numbers go on after this one.
+    pub(super) fn after(number: u64) -> Self {
+        let entries = VecDeque::new();
+        let latest = number;
+        Self { entries, latest }
+    }
+
+    /// The number of the latest entry.
+    pub(super) fn latest(&self) -> u64 {
+        self.latest
+    }
+
     /// Writes down what happened. What happens again and again costs one entry.
     pub(super) fn note(&mut self, at: Instant, event: JournalEvent) {
         if let Some(last) = self.entries.back_mut()
@@ -158,9 +172,9 @@ impl Journal {
         if self.entries.len() == KEPT {
             self.entries.pop_front();
         }
-        self.written += 1;
+        self.latest += 1;
         self.entries.push_back(Entry {
-            number: self.written,
+            number: self.latest,
             first: at,
             at,
             times: 1,
@@ -193,7 +207,7 @@ mod tests {
     #[test]
     fn only_the_latest_entries_are_kept_in_order() {
         let start = Instant::now();
-        let mut journal = Journal::default();
+        let mut journal = Journal::after(0);
         for second in 0..300 {
             let from = if second % 2 == 0 {
                 State::Established
@@ -213,7 +227,7 @@ mod tests {
     #[test]
     fn a_failure_that_repeats_is_one_entry_with_the_latest_wait() {
         let start = Instant::now();
-        let mut journal = Journal::default();
+        let mut journal = Journal::after(0);
         let ended = |retry| JournalEvent::Ended {
             cause: CauseSummary {
                 code: "connection-refused".into(),

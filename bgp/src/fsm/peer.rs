@@ -86,7 +86,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(now: Instant, index: PeerIndex, config: PeerConfig) -> Self {
+    pub(super) fn new(now: Instant, index: PeerIndex, config: PeerConfig, shared: &Shared) -> Self {
         Self {
             config,
             template: None,
@@ -97,7 +97,7 @@ impl Peer {
             refusals: Refusals::default(),
             state: State::Idle,
             since: now,
-            record: Record::default(),
+            record: Record::after(shared.journalled),
             sent: MessageCounters::default(),
             received: MessageCounters::default(),
             established_count: 0,
@@ -165,10 +165,11 @@ impl Peer {
 
     /// Takes a configuration that needs a new session, and asks for that: now, or soon if there was one.
     pub(super) fn reconfigure(&mut self, now: Instant, config: PeerConfig, shared: &mut Shared) {
+        let reset = self.runs();
         self.stop_dialling(shared);
         self.dial = Dial::Rest;
         self.config = config;
-        let event = JournalEvent::Configured { reset: true };
+        let event = JournalEvent::Configured { reset };
         self.record.journal.note(now, event);
         self.backoff.reset();
         self.refusals.reset();
@@ -184,6 +185,13 @@ impl Peer {
             }
             _ => self.start(now, shared),
         }
+    }
+
+    /// Ends it for good. If a peer of its name comes again, its journal goes on from here.
+    pub(super) fn remove(mut self, now: Instant, notification: &Notification, shared: &mut Shared) {
+        self.stop(now, notification, shared);
+        shared.journalled = shared.journalled.max(self.record.journal.latest());
+        shared.rib.remove_peer(self.index);
     }
 
     /// Ends all connections, and tries no more (RFC 4271 §8.2.2, event 2).

@@ -12,7 +12,7 @@ use crate::wire::{Open, Update};
 /// Between two UPDATEs with errors that are told: a peer must fill neither journal nor log.
 const UPDATE_ERRORS_REST: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Record {
     pub(super) journal: Journal,
     pub(super) tally: Tally,
@@ -26,6 +26,20 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Nothing happened yet; the journal's numbers go on after this one.
+    pub(super) fn after(number: u64) -> Self {
+        Self {
+            journal: Journal::after(number),
+            tally: Tally::default(),
+            open_sent: None,
+            open_received: None,
+            last_error: None,
+            update_errors: None,
+            sent: None,
+            received: None,
+        }
+    }
+
     pub(super) fn open_sent(&mut self, now: Instant, open: &Open) {
         let open = OpenSummary::from(open);
         self.open_sent = Some(open.clone());

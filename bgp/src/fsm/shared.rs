@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) stopping: Option<Stopping>,
     /// When the speaker began.
     pub(super) started: Option<Instant>,
+    /// The highest number in the journal of any peer that is gone.
+    pub(super) journalled: u64,
     closing: BTreeMap<ConnectionId, Closing>,
     dials: u64,
 }
@@ -65,6 +67,7 @@ impl Shared {
             owners: HashMap::new(),
             stopping: None,
             started: None,
+            journalled: 0,
             closing: BTreeMap::new(),
             dials: 0,
         }

@@ -101,11 +101,7 @@ fn tell(line: &LogLine, output: Output) -> anyhow::Result<bool> {
 
 /// An entry in words.
 pub(super) fn words(entry: &JournalEntry) -> String {
-    let mut text = match &entry.event {
-        // At first nothing runs that could be negotiated anew.
-        JournalEvent::Configured { .. } if entry.number == 1 => "configured".to_owned(),
-        other => event(other),
-    };
+    let mut text = event(&entry.event);
     if entry.times > 1 {
         let span = entry.first_age.saturating_sub(entry.age);
         text += &format!(" ({} times in {})", entry.times, age(span));
