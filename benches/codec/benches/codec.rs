@@ -289,8 +289,10 @@ fn encode_ours(family: Family, update: &Update) -> Bytes {
     for &prefix in &update.nlri {
         assert!(builder.push(&prefix.into()));
     }
-    for prefix in update.mp_reach.iter().flat_map(|reach| &reach.nlri) {
-        assert!(builder.push(prefix));
+    if let Some(reach) = &update.mp_reach {
+        for prefix in &reach.nlri {
+            assert!(builder.push(prefix));
+        }
     }
     builder.finish()
 }

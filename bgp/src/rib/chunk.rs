@@ -118,15 +118,14 @@ impl Encoder<'_> {
                     self.leave_out(run);
                     return;
                 };
-                let prefix = *self.table.prefix(slot);
-                if !builder.push(&prefix) {
+                if !builder.push(self.table.prefix(slot)) {
                     self.end_message(builder, index, first);
                     first = self.chunk.next;
                     if self.is_full() {
                         return;
                     }
                     // An empty message has room for any prefix.
-                    builder.push(&prefix);
+                    builder.push(self.table.prefix(slot));
                 }
             }
             self.chunk.next += 1;

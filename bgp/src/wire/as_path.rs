@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::BufMut;
 use nom::Parser;
 use nom::bytes::complete::take;
 use nom::number::complete::be_u8;
@@ -15,6 +16,8 @@ const AS_SET: u8 = 1;
 const AS_SEQUENCE: u8 = 2;
 const AS_CONFED_SEQUENCE: u8 = 3;
 const AS_CONFED_SET: u8 = 4;
+/// AS numbers that fit into one segment.
+const LONGEST_SEGMENT: usize = 255;
 
 /// The autonomous systems a route has passed, nearest first.
 ///
@@ -114,17 +117,21 @@ fn asn(octets: &[u8]) -> Asn {
         .fold(0, |number, &octet| (number << 8) | u32::from(octet)))
 }
 
-/// The value of AS_PATH or AS4_PATH: as many sequences of up to 255 as needed.
-pub(super) fn encode(path: &AsPath, four_octet: bool) -> Vec<u8> {
-    let mut value = Vec::with_capacity(path.0.len() * 4 + 2);
-    for segment in path.0.chunks(u8::MAX.into()) {
-        value.push(AS_SEQUENCE);
-        value.push(u8::try_from(segment.len()).unwrap_or(u8::MAX));
+/// Octets of the value of AS_PATH or AS4_PATH.
+pub(super) fn encoded_length(path: &AsPath, four_octet: bool) -> usize {
+    let width = if four_octet { 4 } else { 2 };
+    path.0.len().div_ceil(LONGEST_SEGMENT) * 2 + path.0.len() * width
+}
+
+/// Appends that value: as many sequences as needed.
+pub(super) fn put(path: &AsPath, buffer: &mut impl BufMut, four_octet: bool) {
+    for segment in path.0.chunks(LONGEST_SEGMENT) {
+        buffer.put_u8(AS_SEQUENCE);
+        buffer.put_u8(u8::try_from(segment.len()).unwrap_or(u8::MAX));
         for asn in segment {
-            asn.put(&mut value, four_octet);
+            asn.put(buffer, four_octet);
         }
     }
-    value
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::vec;
 
 use bytes::{BufMut, BytesMut};
 
-use super::as_path;
+use super::as_path::{self, AsPath};
 use super::attribute::{
     Aggregator, AttributeFlags, AttributeType, PathAttributes, UnknownAttribute,
 };
@@ -21,7 +21,7 @@ const TRANSITIVE: AttributeFlags =
 
 /// Appends flags, type and length, the last in one octet where it fits.
 pub(super) fn put_attribute_header(
-    buffer: &mut BytesMut,
+    buffer: &mut impl BufMut,
     flags: AttributeFlags,
     code: AttributeType,
     length: usize,
@@ -49,8 +49,7 @@ pub(super) fn encode_attributes(
         writer.add(WELL_KNOWN, AttributeType::ORIGIN, &[origin.code()]);
     }
     if let Some(path) = &attributes.as_path {
-        let value = as_path::encode(path, four_octet_asn);
-        writer.add(WELL_KNOWN, AttributeType::AS_PATH, &value);
+        writer.add_path(WELL_KNOWN, AttributeType::AS_PATH, path, four_octet_asn);
     }
     if let Some(next_hop) = next_hop {
         writer.add(WELL_KNOWN, AttributeType::NEXT_HOP, &next_hop.octets());
@@ -118,13 +117,23 @@ impl<'a> Writer<'a> {
         self.octets.put_slice(value);
     }
 
+    fn add_path(
+        &mut self,
+        flags: AttributeFlags,
+        code: AttributeType,
+        path: &AsPath,
+        four_octet: bool,
+    ) {
+        self.header(flags, code, as_path::encoded_length(path, four_octet));
+        as_path::put(path, &mut self.octets, four_octet);
+    }
+
     /// What AS_PATH and AGGREGATOR could not say in two octets.
     fn add_four_octet(&mut self, attributes: &PathAttributes) {
         if let Some(path) = &attributes.as_path
             && path.0.iter().any(|asn| asn.is_four_octet())
         {
-            let value = as_path::encode(path, true);
-            self.add(TRANSITIVE, AttributeType::AS4_PATH, &value);
+            self.add_path(TRANSITIVE, AttributeType::AS4_PATH, path, true);
         }
         if let Some(from) = &attributes.aggregator
             && from.asn.is_four_octet()

@@ -1,5 +1,7 @@
 //! UPDATEs as large as they may be (RFC 4271 §4.3, RFC 4760, RFC 7606 §5.1).
 
+use std::mem;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
 
@@ -9,13 +11,13 @@ use super::codes::MessageType;
 use super::error::EncodeError;
 use super::family::Family;
 use super::next_hop::NextHop;
-use super::{HEADER_LENGTH, MAX_LENGTH, nlri, put_header};
+use super::{HEADER_LENGTH, MARKER, MAX_LENGTH, nlri, put_header};
 
 /// Octets of an UPDATE without routes and attributes (RFC 4271 §4.3).
 const EMPTY_UPDATE_LENGTH: usize = HEADER_LENGTH + 4;
-/// Octets of MP_REACH_NLRI before its prefixes: family, a next hop of two addresses and its length,
-/// and the reserved octet (RFC 4760 §3, RFC 2545 §3).
-const LONGEST_PREAMBLE: usize = 3 + 1 + 32 + 1;
+/// Octets of MP_REACH_NLRI before its prefixes: header, family, a next hop of two addresses and its
+/// length, and the reserved octet (RFC 4760 §3, RFC 2545 §3).
+const LONGEST_PREAMBLE: usize = 4 + 3 + 1 + 32 + 1;
 
 /// What writing UPDATEs depends on besides the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,15 +55,15 @@ enum Field {
 pub struct UpdateBuilder {
     family: Family,
     field: Field,
-    /// The attributes but for the one that carries the prefixes.
-    attributes: BytesMut,
-    /// What precedes the prefixes inside MP_REACH_NLRI or MP_UNREACH_NLRI.
-    preamble: BytesMut,
-    /// The prefixes of the message under way, and octets to write more to.
-    prefixes: Vec<u8>,
-    /// Octets of `prefixes` that have been written.
+    /// What precedes the prefixes in a message, with lengths that are not right yet.
+    head: BytesMut,
+    /// What follows them.
+    tail: BytesMut,
+    /// The message under way and octets to write more to; none at all before its first prefix.
+    message: Vec<u8>,
+    /// Octets of it that have been written, or will have been before its first prefix.
     used: usize,
-    /// Octets that may be written.
+    /// Octets that may be written before `tail`.
     room: usize,
 }
 
@@ -78,27 +80,36 @@ impl UpdateBuilder {
         next_hop: &NextHop,
         context: &EncodeContext,
     ) -> Result<Self, EncodeError> {
-        let mut preamble = BytesMut::with_capacity(LONGEST_PREAMBLE);
-        let (field, next_hop_attribute) = match (family, *next_hop) {
-            (Family::IPV4_UNICAST, NextHop::V4(address)) => (Field::Nlri, Some(address)),
+        let mut head = head();
+        let field = match (family, *next_hop) {
+            (Family::IPV4_UNICAST, NextHop::V4(_)) => Field::Nlri,
             (Family::IPV4_UNICAST | Family::IPV6_UNICAST, NextHop::V6 { global, link_local }) => {
-                put_family(&mut preamble, family);
-                preamble.put_u8(if link_local.is_some() { 32 } else { 16 });
-                preamble.put_slice(&global.octets());
+                put_multiprotocol(&mut head, family);
+                head.put_u8(if link_local.is_some() { 32 } else { 16 });
+                head.put_slice(&global.octets());
                 if let Some(link_local) = link_local {
-                    preamble.put_slice(&link_local.octets());
+                    head.put_slice(&link_local.octets());
                 }
                 // Reserved (RFC 4760 §3).
-                preamble.put_u8(0);
-                (Field::MpReach, None)
+                head.put_u8(0);
+                Field::MpReach
             }
             (Family::IPV6_UNICAST, next_hop) => {
                 return Err(EncodeError::NextHop { family, next_hop });
             }
             (family, _) => return Err(EncodeError::Family(family)),
         };
+        let next_hop_attribute = match *next_hop {
+            NextHop::V4(address) => Some(address),
+            NextHop::V6 { .. } => None,
+        };
         let attributes = encode_attributes(attributes, next_hop_attribute, context.four_octet_asn);
-        Self::new(family, field, attributes, preamble, context)
+        if field == Field::MpReach {
+            return Self::new(family, field, head, attributes, context);
+        }
+        head.put_slice(&attributes);
+        set_u16(&mut head, HEADER_LENGTH + 2, attributes.len());
+        Self::new(family, field, head, BytesMut::new(), context)
     }
 
     /// Withdraws prefixes of `family`: IPv4 in the withdrawn field, IPv6 in MP_UNREACH_NLRI.
@@ -106,50 +117,50 @@ impl UpdateBuilder {
     /// # Errors
     /// [`EncodeError`] if the family is not IP unicast, or not one prefix fits.
     pub fn withdraw(family: Family, context: &EncodeContext) -> Result<Self, EncodeError> {
-        let mut preamble = BytesMut::new();
+        let mut head = head();
+        let mut tail = BytesMut::new();
         let field = match family {
-            Family::IPV4_UNICAST => Field::Withdrawn,
+            Family::IPV4_UNICAST => {
+                // The length of the attributes comes after the routes.
+                head.truncate(HEADER_LENGTH + 2);
+                tail.put_u16(0);
+                Field::Withdrawn
+            }
             Family::IPV6_UNICAST => {
-                put_family(&mut preamble, family);
+                put_multiprotocol(&mut head, family);
                 Field::MpUnreach
             }
             family => return Err(EncodeError::Family(family)),
         };
-        Self::new(family, field, BytesMut::new(), preamble, context)
+        Self::new(family, field, head, tail, context)
     }
 
     fn new(
         family: Family,
         field: Field,
-        attributes: BytesMut,
-        preamble: BytesMut,
+        head: BytesMut,
+        tail: BytesMut,
         context: &EncodeContext,
     ) -> Result<Self, EncodeError> {
         // No length field of a message can say more.
         let max_length = context.max_length.min(u16::MAX.into());
-        // Room for the long form of the MP attribute's header, even where it ends up short.
-        let length = attributes.len()
-            + if preamble.is_empty() {
-                0
-            } else {
-                4 + preamble.len()
-            };
         let longest_prefix = if family == Family::IPV4_UNICAST {
             5
         } else {
             17
         };
+        let length = head.len() + tail.len() - EMPTY_UPDATE_LENGTH;
         let room = max_length
-            .checked_sub(EMPTY_UPDATE_LENGTH + length)
-            .filter(|&room| room >= longest_prefix)
+            .checked_sub(tail.len())
+            .filter(|&room| room >= head.len() + longest_prefix)
             .ok_or(EncodeError::AttributesTooLong { length, max_length })?;
         Ok(Self {
             family,
             field,
-            attributes,
-            preamble,
-            prefixes: vec![0; room.min(MAX_LENGTH) + nlri::LONGEST_PREFIX],
-            used: 0,
+            used: head.len(),
+            head,
+            tail,
+            message: Vec::new(),
             room,
         })
     }
@@ -158,6 +169,7 @@ impl UpdateBuilder {
     ///
     /// A prefix of another family than the builder's is a mistake of the caller's: debug builds
     /// panic, others leave it out.
+    #[inline]
     pub fn push(&mut self, prefix: &IpNet) -> bool {
         if Family::of(prefix) != self.family {
             debug_assert!(false, "{prefix} pushed among {} prefixes", self.family);
@@ -189,27 +201,33 @@ impl UpdateBuilder {
         if end > self.room {
             return false;
         }
-        let free = self.prefixes.get_mut(self.used..).unwrap_or_default();
-        let free = free.split_first_mut();
-        let Some((first, Some(rest))) = free.map(|(first, rest)| (first, rest.first_chunk_mut()))
-        else {
-            return self.put_beyond(length, address);
+        let Some(free) = self.message.get_mut(self.used..=self.used + N) else {
+            return self.put_after_growing(length, address);
         };
-        (*first, *rest) = (length, address);
+        free[0] = length;
+        free[1..].copy_from_slice(&address);
         self.used = end;
         true
     }
 
-    /// Goes on in a message of more than the usual length.
+    /// Begins a message, or goes on in one of more than the usual length.
     #[cold]
-    fn put_beyond<const N: usize>(&mut self, length: u8, address: [u8; N]) -> bool {
-        self.prefixes.resize(self.room + nlri::LONGEST_PREFIX, 0);
+    fn put_after_growing<const N: usize>(&mut self, length: u8, address: [u8; N]) -> bool {
+        let room = if self.is_empty() {
+            self.room.min(MAX_LENGTH.max(self.head.len()))
+        } else {
+            self.room
+        };
+        // What is written too much of the last prefix fits as well.
+        let size = room + self.tail.len() + nlri::LONGEST_PREFIX;
+        self.message.resize(size, 0);
+        self.message[..self.head.len()].copy_from_slice(&self.head);
         self.put(length, address)
     }
 
     /// Whether nothing was pushed since the last message.
     pub fn is_empty(&self) -> bool {
-        self.used == 0
+        self.message.is_empty()
     }
 
     /// The message, and the builder empty again. No octets if nothing was pushed, because an
@@ -218,50 +236,72 @@ impl UpdateBuilder {
         if self.is_empty() {
             return Bytes::new();
         }
-        let prefixes = &self.prefixes[..self.used];
-        let length = EMPTY_UPDATE_LENGTH + self.attributes.len() + prefixes.len();
-        let message = match self.field {
-            Field::Nlri => {
-                let mut message = update(length, &[], self.attributes.len());
-                message.put_slice(&self.attributes);
-                message.put_slice(prefixes);
-                message
+        let mut message = mem::take(&mut self.message);
+        message.truncate(self.used);
+        self.used = self.head.len();
+        match self.field {
+            Field::Nlri => {}
+            Field::Withdrawn => {
+                let length = message.len() - HEADER_LENGTH - 2;
+                set_u16(&mut message, HEADER_LENGTH, length);
             }
-            Field::Withdrawn => update(length, prefixes, 0),
-            Field::MpReach => self.multiprotocol(AttributeType::MP_REACH_NLRI, prefixes),
-            Field::MpUnreach => self.multiprotocol(AttributeType::MP_UNREACH_NLRI, prefixes),
-        };
-        self.used = 0;
-        message.freeze()
-    }
-
-    /// The message with the prefixes inside an attribute.
-    fn multiprotocol(&self, code: AttributeType, prefixes: &[u8]) -> BytesMut {
-        let value_length = self.preamble.len() + prefixes.len();
-        let header_length = if value_length > u8::MAX.into() { 4 } else { 3 };
-        let attributes_length = header_length + value_length + self.attributes.len();
-        let mut message = update(
-            EMPTY_UPDATE_LENGTH + attributes_length,
-            &[],
-            attributes_length,
-        );
-        let flags = AttributeFlags(AttributeFlags::OPTIONAL);
-        put_attribute_header(&mut message, flags, code, value_length);
-        message.put_slice(&self.preamble);
-        message.put_slice(prefixes);
-        message.put_slice(&self.attributes);
-        message
+            Field::MpReach => set_attribute_header(&mut message, AttributeType::MP_REACH_NLRI),
+            Field::MpUnreach => set_attribute_header(&mut message, AttributeType::MP_UNREACH_NLRI),
+        }
+        message.extend_from_slice(&self.tail);
+        let length = message.len();
+        if matches!(self.field, Field::MpReach | Field::MpUnreach) {
+            set_u16(
+                &mut message,
+                HEADER_LENGTH + 2,
+                length - EMPTY_UPDATE_LENGTH,
+            );
+        }
+        set_u16(&mut message, MARKER.len(), length);
+        message.into_boxed_slice().into()
     }
 }
 
-/// An UPDATE up to its attributes, with capacity for the rest.
-fn update(length: usize, withdrawn: &[u8], attributes_length: usize) -> BytesMut {
+/// Writes a number that no message is too short for.
+fn set_u16(message: &mut [u8], position: usize, number: usize) {
+    let number = u16::try_from(number).unwrap_or(u16::MAX);
+    message[position..position + 2].copy_from_slice(&number.to_be_bytes());
+}
+
+/// Writes the header of the first attribute, which is all that there is yet, to the four octets left
+/// for it. Where three are enough the rest moves up.
+fn set_attribute_header(message: &mut Vec<u8>, code: AttributeType) {
+    let start = EMPTY_UPDATE_LENGTH;
+    let length = message.len() - start - 4;
+    if length <= u8::MAX.into() {
+        message.remove(start);
+    }
+    let flags = AttributeFlags(AttributeFlags::OPTIONAL);
+    put_attribute_header(&mut &mut message[start..], flags, code, length);
+}
+
+/// An UPDATE up to its attributes, whose lengths are not known yet.
+fn head() -> BytesMut {
+    let mut head = BytesMut::with_capacity(EMPTY_UPDATE_LENGTH + LONGEST_PREAMBLE);
+    put_header(&mut head, 0, MessageType::UPDATE);
+    head.put_slice(&[0; 4]);
+    head
+}
+
+/// Appends what MP_REACH_NLRI and MP_UNREACH_NLRI begin with.
+fn put_multiprotocol(head: &mut BytesMut, family: Family) {
+    // Room for the long form of the header, even where it ends up short.
+    head.put_slice(&[0; 4]);
+    put_family(head, family);
+}
+
+/// An UPDATE without routes up to its attributes, with capacity for those.
+fn update(attributes_length: u16) -> BytesMut {
+    let length = EMPTY_UPDATE_LENGTH + usize::from(attributes_length);
     let mut message = BytesMut::with_capacity(length);
     put_header(&mut message, length, MessageType::UPDATE);
-    // Neither is longer than the message, whose length has two octets.
-    message.put_u16(u16::try_from(withdrawn.len()).unwrap_or(u16::MAX));
-    message.put_slice(withdrawn);
-    message.put_u16(u16::try_from(attributes_length).unwrap_or(u16::MAX));
+    message.put_u16(0);
+    message.put_u16(attributes_length);
     message
 }
 
@@ -273,9 +313,9 @@ fn put_family(buffer: &mut BytesMut, family: Family) {
 /// The message that says that everything of a family was sent (RFC 4724 §2).
 pub fn end_of_rib(family: Family) -> Bytes {
     if family == Family::IPV4_UNICAST {
-        return update(EMPTY_UPDATE_LENGTH, &[], 0).freeze();
+        return update(0).freeze();
     }
-    let mut message = update(EMPTY_UPDATE_LENGTH + 6, &[], 6);
+    let mut message = update(6);
     let flags = AttributeFlags(AttributeFlags::OPTIONAL);
     put_attribute_header(&mut message, flags, AttributeType::MP_UNREACH_NLRI, 3);
     put_family(&mut message, family);

@@ -59,6 +59,7 @@ impl Family {
     };
 
     /// The unicast family of a prefix.
+    #[inline]
     pub fn of(prefix: &IpNet) -> Self {
         match prefix {
             IpNet::V4(_) => Self::IPV4_UNICAST,

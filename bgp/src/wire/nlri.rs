@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Octets that a prefix of `length` bits takes after its length.
+#[inline]
 fn octets(length: u8) -> usize {
     usize::from(length.div_ceil(8))
 }
@@ -13,6 +14,7 @@ fn octets(length: u8) -> usize {
 pub(super) const LONGEST_PREFIX: usize = 17;
 
 /// Octets that a prefix of `length` bits takes on the wire.
+#[inline]
 pub(super) fn encoded_length(length: u8) -> usize {
     1 + octets(length)
 }

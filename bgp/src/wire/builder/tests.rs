@@ -501,6 +501,41 @@ fn attributes_come_in_the_order_of_their_types() {
     assert_eq!(read.attributes.next_hop, Some(Ipv4Addr::new(10, 0, 0, 1)));
 }
 
+/// RFC 8654: what precedes the prefixes alone may exceed a message of the usual length.
+#[test]
+fn long_messages_have_room_for_long_attributes() {
+    let attributes = PathAttributes {
+        communities: (0..2000).map(Community).collect(),
+        ..external()
+    };
+    let context = EncodeContext {
+        max_length: 65_535,
+        ..EncodeContext::default()
+    };
+    for (next_hop, prefix) in [(V4, "10.0.0.1/32"), (V6, "2001:db8::1/128")] {
+        let prefix: IpNet = prefix.parse().unwrap();
+        let mut builder = announce(&attributes, next_hop, &context);
+        for pushed in [1, 2000] {
+            for _ in 0..pushed {
+                assert!(builder.push(&prefix));
+            }
+            let context = DecodeContext {
+                four_octet_asn: true,
+                families: vec![Family::of(&prefix)],
+                max_length: 65_535,
+                ..DecodeContext::default()
+            };
+            let message = Message::decode(&builder.finish(), &context);
+            let Some(Ok(Message::Update(update))) = message else {
+                panic!("{message:?}");
+            };
+            assert_eq!(update.errors, []);
+            assert_eq!(update.attributes.communities, attributes.communities);
+            assert!(update.announced().eq(vec![prefix; pushed]));
+        }
+    }
+}
+
 /// No length field holds more than 65535.
 #[test]
 fn a_limit_beyond_what_the_length_field_holds_is_cut_to_it() {
