@@ -21,6 +21,7 @@ use rustix::thread::gettid;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use super::place::Place;
@@ -90,7 +91,8 @@ impl Responder {
                 match begin() {
                     Ok((runtime, driver)) => {
                         drop(ready.send(Ok(gettid().as_raw_nonzero().get())));
-                        runtime.block_on(driver.run());
+                        // More sockets at once than Tokio lets a task read in one turn.
+                        runtime.block_on(unconstrained(driver.run()));
                     }
                     Err(error) => drop(ready.send(Err(error))),
                 }
@@ -294,14 +296,18 @@ impl Driver {
         self.bfd.handle(now, input);
         while let Some(change) = self.bfd.poll_output() {
             let end = self.ends.iter_mut().find(|end| end.path == change.path);
-            if let Some(end) = end {
-                end.up = change.to == State::Up;
-            }
+            let Some(end) = end else { continue };
+            end.up = change.to == State::Up;
             if change.from != State::Up || self.cut.is_some() {
                 continue;
             }
             match change.cause {
-                Cause::DetectionTimeExpired => self.report.lost_here += 1,
+                Cause::DetectionTimeExpired => {
+                    self.report.lost_here += 1;
+                    // What comes after it is of another session.
+                    let silence = end.heard.map(|heard| now - heard).unwrap_or_default();
+                    self.report.silence = self.report.silence.max(silence);
+                }
                 _ => self.report.lost_by_daemon += 1,
             }
         }
