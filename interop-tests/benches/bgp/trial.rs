@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// A daemon at rest: less than this share of a core, three times in a row.
 const REST: f64 = 0.1;
 const REST_STEP: Duration = Duration::from_millis(500);
+/// Nothing more comes.
+const STALLED: Duration = Duration::from_millis(500);
 
 /// Two namespaces and a wire.
 pub(crate) struct Lab<'lab> {
@@ -83,6 +85,8 @@ pub(crate) struct Trial<'lab> {
     lab: &'lab Lab<'lab>,
     running: Running<'lab>,
     sink: Sink,
+    /// Prefixes seen last at the sink, and since when so many.
+    progress: (usize, Instant),
 }
 
 /// What came of one sending of the table. Times in milliseconds.
@@ -116,6 +120,7 @@ impl<'lab> Trial<'lab> {
             lab,
             running,
             sink,
+            progress: (0, Instant::now()),
         })
     }
 
@@ -202,16 +207,23 @@ impl<'lab> Trial<'lab> {
     }
 
     /// Asks for the whole table again.
-    pub(crate) fn refresh(&self) {
+    pub(crate) fn refresh(&mut self) {
         self.sink.refresh();
+        self.progress = (0, Instant::now());
     }
 
-    /// Asks for the whole table again if all of it has come.
+    /// Asks for the whole table again if all of it has come, or nothing more does: BIRD, asked at
+    /// once after its last octet, now and then leaves out the last 16 prefixes.
     pub(crate) fn again(&mut self) -> Result<bool> {
         self.running.ensure_running()?;
-        let whole = self.sink.prefixes() >= self.whole();
-        if whole {
-            self.sink.refresh();
+        let prefixes = self.sink.prefixes();
+        let (before, since) = self.progress;
+        if prefixes != before {
+            self.progress = (prefixes, Instant::now());
+        }
+        let whole = prefixes >= self.whole();
+        if whole || (prefixes == before && since.elapsed() > STALLED) {
+            self.refresh();
         }
         Ok(whole)
     }
