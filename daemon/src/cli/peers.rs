@@ -148,9 +148,11 @@ fn text(lines: &[Line], style: Style) -> String {
             "NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "SESSIONS", "BFD",
         ];
         table(&header, peers().map(row)) + "\n"
-    } else {
+    } else if lines.is_empty() {
         "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n"
             .to_owned()
+    } else {
+        "no peers: every BGPPeer for this node is refused\n".to_owned()
     };
     let troubles = troubles(peers(), style);
     let refused = lines.iter().filter_map(|line| match line {
@@ -309,6 +311,21 @@ mod tests {
             status,
             prefixes_desired: 0,
         }))
+    }
+
+    #[test]
+    fn where_all_are_refused_that_is_why_there_is_none() {
+        let refused = Line::Refused(RefusedPeer {
+            name: "tor".into(),
+            object: "BGPPeer metallb-system/tor".into(),
+            refused: "spec.holdTime: is short".into(),
+        });
+        assert_eq!(
+            text(&[refused], Style::stdout()),
+            "no peers: every BGPPeer for this node is refused\n\n\
+             tor: BGPPeer metallb-system/tor is refused: spec.holdTime: is short\n"
+        );
+        assert!(text(&[], Style::stdout()).contains("no BGPPeer selects this node"));
     }
 
     #[test]
