@@ -4,6 +4,7 @@ mod rack;
 
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -190,6 +191,9 @@ fn a_running_daemon_tells_all_about_its_sessions() {
         64513
     );
 
+    // Who stays connected, as everybody with `-w` does, locks nobody out.
+    let connected = (0..16).map(|_| UnixStream::connect(&socket).expect("connected"));
+    let _connected: Vec<UnixStream> = connected.collect();
     let watching = ["peers", "log"].map(|command| Watcher::start(&socket, command));
 
     // The router leaves, with a word.

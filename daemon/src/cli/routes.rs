@@ -134,5 +134,7 @@ fn attributes(route: &RouteLine) -> String {
     if route.atomic_aggregate {
         words.push("atomic aggregate".to_owned());
     }
+    let aggregator = route.aggregator.as_ref();
+    words.extend(aggregator.map(|by| format!("aggregator {} {}", by.asn, by.router_id)));
     words.join(", ")
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ferrolb_bgp::fsm::{JournalEntry, PeerStatus};
 use ferrolb_bgp::speaker::AdvertisedRoute;
+use ferrolb_bgp::wire::Aggregator;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,8 @@ pub struct RouteLine {
     pub extended_communities: Vec<String>,
     /// ATOMIC_AGGREGATE.
     pub atomic_aggregate: bool,
+    /// AGGREGATOR.
+    pub aggregator: Option<Aggregator>,
     /// How many more times than once our AS stands in AS_PATH.
     pub prepend: u8,
     /// How long ago it was last sent, in whole seconds.
@@ -117,6 +120,7 @@ impl RouteLine {
             large_communities: texts(&route.large_communities),
             extended_communities: texts(&route.extended_communities),
             atomic_aggregate: route.atomic_aggregate,
+            aggregator: route.aggregator,
             sent_seconds_ago: told.age.as_secs(),
             prepend: if ibgp { 0 } else { route.prepend },
         }

@@ -21,8 +21,10 @@ use super::{Answer, LogLine, PeerLine, RefusedPeer, Request, RouteLine};
 use crate::config::Problem;
 use crate::report::Report;
 
-/// How many may ask at once; more wait their turn.
+/// How many questions are answered at once; more wait their turn.
 const AT_ONCE: usize = 8;
+/// How many may be connected; whoever watches stays, and asks again and again.
+const CONNECTED: usize = 64;
 /// Up to this many peers are named to whom asks for one that isn't there.
 const NAMED: usize = 8;
 /// Octets of the longest question.
@@ -103,14 +105,16 @@ impl Socket {
     /// Answers until the program ends.
     pub async fn serve(self, asked: Asked) {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
-        while let Ok(turn) = turns.clone().acquire_owned().await {
+        let seats = Arc::new(Semaphore::new(CONNECTED));
+        while let Ok(seat) = seats.clone().acquire_owned().await {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let asked = asked.clone();
+                    let turns = turns.clone();
                     tokio::spawn(async move {
                         // A client that goes away in the middle is its own affair.
-                        _ = asked.converse(stream).await;
-                        drop(turn);
+                        _ = asked.converse(stream, &turns).await;
+                        drop(seat);
                     });
                 }
                 Err(error) => {
@@ -158,7 +162,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+    async fn converse(&self, mut stream: UnixStream, turns: &Semaphore) -> io::Result<()> {
         let (read, mut write) = stream.split();
         let mut read = BufReader::new(read);
         loop {
@@ -169,7 +173,10 @@ impl Asked {
                 return Ok(());
             }
             match serde_json::from_slice(&line) {
-                Ok(request) => self.answer(request, &mut write).await?,
+                Ok(request) => {
+                    let _turn = turns.acquire().await.map_err(io::Error::other)?;
+                    self.answer(request, &mut write).await?;
+                }
                 Err(error) => {
                     let error = Answer::<()>::Error(format!(
                         "this is no question ({error}): ask as {{\"command\":\"peers\"}}"
