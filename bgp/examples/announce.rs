@@ -1,6 +1,6 @@
 //! Announces prefixes to a router until Ctrl-C.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -173,6 +173,17 @@ fn remote_asn(text: &str) -> Result<RemoteAsn, String> {
     }
 }
 
+/// The IPv4 address that the kernel would talk to the peer from: no packet leaves.
+fn own_address(peer: Remote, source: Option<IpAddr>) -> Option<Ipv4Addr> {
+    let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let socket = UdpSocket::bind((source, 0)).ok()?;
+    socket.connect(peer.router()?).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(own) => Some(own),
+        IpAddr::V6(_) => None,
+    }
+}
+
 type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main(flavor = "current_thread")]
@@ -185,7 +196,8 @@ async fn main() -> Result<(), Failure> {
 
     let (handle, mut events) = speaker::spawn(SpeakerOptions {
         speaker: SpeakerConfig {
-            router_id_fallback: Ipv4Addr::from(u32::from_be_bytes(*b"frlb")),
+            router_id_fallback: own_address(options.peer, options.source)
+                .unwrap_or(Ipv4Addr::from(u32::from_be_bytes(*b"frlb"))),
             seed: std::process::id().into(),
             host_uptime: uptime(),
         },
