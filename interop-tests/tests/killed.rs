@@ -28,7 +28,7 @@ const HOLD_TIME: Duration = Duration::from_secs(3);
 const RESTART_TIME: Duration = Duration::from_secs(7);
 /// How much earlier or later a router's timers may be than they should, and a busy machine's answers.
 const EARLY: Duration = Duration::from_millis(1500);
-const LATE: Duration = Duration::from_millis(2500);
+const LATE: Duration = Duration::from_millis(3500);
 
 /// When the router has no route to the node any more.
 #[derive(Debug, Clone, Copy)]
