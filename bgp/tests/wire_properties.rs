@@ -37,8 +37,10 @@ fn asn() -> impl Strategy<Value = Asn> {
         .prop_map(Asn)
 }
 
+/// Any but ATTR_SET, whose framing is looked into.
 fn unknown() -> impl Strategy<Value = UnknownAttribute> {
-    (any::<bool>(), 40u8..=255, vec(any::<u8>(), 0..300)).prop_map(|(partial, code, value)| {
+    let code = (40u8..=255).prop_filter("not ATTR_SET", |code| *code != 128);
+    (any::<bool>(), code, vec(any::<u8>(), 0..300)).prop_map(|(partial, code, value)| {
         let partial = if partial { AttributeFlags::PARTIAL } else { 0 };
         UnknownAttribute {
             flags: AttributeFlags(AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE | partial),

@@ -62,12 +62,16 @@ attribute_types! {
     AS4_PATH = 17, "AS4_PATH";
     /// RFC 6793 §3.
     AS4_AGGREGATOR = 18, "AS4_AGGREGATOR";
+    /// RFC 5543.
+    TRAFFIC_ENGINEERING = 24, "TRAFFIC_ENGINEERING";
     /// RFC 5701.
     IPV6_EXTENDED_COMMUNITIES = 25, "IPv6 EXTENDED COMMUNITIES";
     /// RFC 8092.
     LARGE_COMMUNITY = 32, "LARGE_COMMUNITY";
     /// RFC 9234 §5.
     ONLY_TO_CUSTOMER = 35, "ONLY_TO_CUSTOMER";
+    /// RFC 6368 §5.
+    ATTR_SET = 128, "ATTR_SET";
 }
 
 impl fmt::Display for AttributeType {

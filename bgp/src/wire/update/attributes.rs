@@ -221,6 +221,12 @@ impl<'a> AttributeReader<'a> {
             AttributeType::IPV6_EXTENDED_COMMUNITIES => {
                 attributes.ipv6_extended_communities = list(raw.value, Ipv6ExtendedCommunity)?;
             }
+            // Read for its errors only: it means nothing to us, and isn't passed on.
+            AttributeType::TRAFFIC_ENGINEERING => traffic_engineering(raw.value)?,
+            AttributeType::ATTR_SET => {
+                attribute_set(raw.value)?;
+                self.keep(raw);
+            }
             _ => self.keep(raw),
         }
         Ok(())
@@ -397,7 +403,8 @@ fn specified_flags(code: AttributeType) -> Option<u8> {
         | AttributeType::ATOMIC_AGGREGATE => Some(AttributeFlags::TRANSITIVE),
         AttributeType::MULTI_EXIT_DISC
         | AttributeType::ORIGINATOR_ID
-        | AttributeType::CLUSTER_LIST => Some(AttributeFlags::OPTIONAL),
+        | AttributeType::CLUSTER_LIST
+        | AttributeType::TRAFFIC_ENGINEERING => Some(AttributeFlags::OPTIONAL),
         AttributeType::AGGREGATOR
         | AttributeType::COMMUNITIES
         | AttributeType::EXTENDED_COMMUNITIES
@@ -405,9 +412,8 @@ fn specified_flags(code: AttributeType) -> Option<u8> {
         | AttributeType::AS4_AGGREGATOR
         | AttributeType::IPV6_EXTENDED_COMMUNITIES
         | AttributeType::LARGE_COMMUNITY
-        | AttributeType::ONLY_TO_CUSTOMER => {
-            Some(AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE)
-        }
+        | AttributeType::ONLY_TO_CUSTOMER
+        | AttributeType::ATTR_SET => Some(AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE),
         _ => None,
     }
 }
@@ -472,6 +478,28 @@ fn as4_path(value: &[u8]) -> Result<AsPath, Fault> {
         AttributeErrorKind::AsSet => withdraw(kind),
         kind => discard(kind),
     })
+}
+
+/// RFC 7606 §7.13: no document says what malformed is, but the fixed part of one descriptor is the
+/// least there can be (RFC 5543 §3). What follows depends on switching types that are still to come.
+fn traffic_engineering(value: &[u8]) -> Result<(), Fault> {
+    const DESCRIPTOR_MIN: usize = 4 + 8 * 4;
+    match value.len() >= DESCRIPTOR_MIN {
+        true => Ok(()),
+        false => Err(withdraw(AttributeErrorKind::Length)),
+    }
+}
+
+/// RFC 6368 §5, RFC 7606 §7.16: an AS number, and whole attributes. Those are for whoever takes them
+/// out, so that their values are not looked into.
+fn attribute_set(value: &[u8]) -> Result<(), Fault> {
+    let origin: Parsed<'_, u32> = be_u32.parse(value);
+    let (mut input, _) = origin.map_err(|_| withdraw(AttributeErrorKind::Length))?;
+    while !input.is_empty() {
+        let attribute = attribute(input);
+        (input, _) = attribute.map_err(|_| withdraw(AttributeErrorKind::Overrun))?;
+    }
+    Ok(())
 }
 
 /// Checks that a list has at least one element and only whole ones, `width` octets each.

@@ -981,10 +981,22 @@ fn a23_tunnel_encapsulation_is_not_looked_into() {
     assert_opaque("c017060007000401ff");
 }
 
+/// One descriptor has 36 octets, and more where its switching type has something to add.
 #[test]
-fn a24_traffic_engineering_is_not_looked_into() {
-    assert_opaque("c0180100");
-    assert_accepted(&with("80180100"));
+fn a24_traffic_engineering_of_less_than_a_descriptor_withdraws() {
+    for octets in ["801800", "80180100", &format!("801823{}", "00".repeat(35))] {
+        assert_withdrawn(&with(octets), 24, AttributeErrorKind::Length);
+    }
+    assert_withdrawn(
+        &with(&format!("c01824{}", "00".repeat(36))),
+        24,
+        AttributeErrorKind::Flags,
+    );
+    for length in [36, 44, 72] {
+        let update = with(&format!("8018{length:02x}{}", "01".repeat(length)));
+        assert_accepted(&update);
+        assert_eq!(update.attributes.unknown, []);
+    }
 }
 
 /// The attribute that made sessions flap for what an older revision had meant by it.
@@ -1004,10 +1016,30 @@ fn a40_prefix_sid_is_not_looked_into() {
     assert_opaque(&format!("c02825{}", "00".repeat(37)));
 }
 
+/// An AS number of four octets, then attributes.
 #[test]
-fn a128_attr_set_is_not_looked_into() {
-    assert_opaque("c0800100");
-    assert_opaque("c080060000fde94001");
+fn a128_attr_set_that_is_cut_short_withdraws() {
+    for octets in ["c08000", "c0800100", "c080030000fd"] {
+        assert_withdrawn(&with(octets), 128, AttributeErrorKind::Length);
+    }
+    // A header cut, with and without Extended Length; a value cut.
+    for octets in [
+        "c080060000fde94001",
+        "c080070000fde9500100",
+        "c080080000fde940010200",
+        "c0800b0000fde94001010040030a",
+    ] {
+        assert_withdrawn(&with(octets), 128, AttributeErrorKind::Overrun);
+    }
+    assert_withdrawn(&with("8080040000fde9"), 128, AttributeErrorKind::Flags);
+}
+
+/// Whole attributes with any value: they are for whoever takes them out.
+#[test]
+fn a128_attr_set_keeps_what_its_attributes_say() {
+    assert_opaque("c080040000fde9");
+    assert_opaque("c080080000fde940010109");
+    assert_opaque("c0800d0000fde9500100010040030100");
 }
 
 #[test]
@@ -1077,9 +1109,9 @@ fn a_bad_attribute_leaves_its_neighbours_alone() {
         ("c01103020100", Treatment::Discard),
     ] {
         for attributes in [
-            format!("{bad} {BASE} c01801aa"),
-            format!("{ORIGIN} {bad} {AS_PATH} {NEXT_HOP} c01801aa"),
-            format!("{BASE} c01801aa {bad}"),
+            format!("{bad} {BASE} c01701aa"),
+            format!("{ORIGIN} {bad} {AS_PATH} {NEXT_HOP} c01701aa"),
+            format!("{BASE} c01701aa {bad}"),
         ] {
             let update = decode(&attributes);
             assert_eq!(update.errors.len(), 1, "{attributes}");
