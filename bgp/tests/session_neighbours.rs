@@ -199,7 +199,7 @@ async fn a_peer_that_never_reads_delays_nobody() {
 async fn a_peer_that_talks_but_never_reads_is_left_after_the_send_hold_time() {
     const NAME: &str = "127.0.0.26";
     let (router, address) = speaker::<&str>(&[]);
-    let send_hold = Duration::from_secs(6);
+    let send_hold = Duration::from_secs(10);
     let remote = SocketAddr::new(NAME.parse().unwrap(), 0);
     router
         .set_peer(PeerConfig {
@@ -208,7 +208,7 @@ async fn a_peer_that_talks_but_never_reads_is_left_after_the_send_hold_time() {
                 ..Transport::default()
             },
             timers: Timers {
-                hold_time: HoldTime::from_secs(3).unwrap(),
+                hold_time: HoldTime::from_secs(9).unwrap(),
                 send_hold_time: Some(send_hold),
                 ..Timers::default()
             },
@@ -219,14 +219,14 @@ async fn a_peer_that_talks_but_never_reads_is_left_after_the_send_hold_time() {
     announce_megabytes(&router, NAME, 10);
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let mut stuck = by_hand_with(socket, address, NAME, 3).await;
+    let begun = std::time::Instant::now();
+    let mut stuck = by_hand_with(socket, address, NAME, 9).await;
     until_established(&router, NAME).await;
     let talking = async {
         while stuck.write_all(&keepalive()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    let begun = std::time::Instant::now();
     let over = async {
         while established(&router, NAME).await {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -240,7 +240,7 @@ async fn a_peer_that_talks_but_never_reads_is_left_after_the_send_hold_time() {
     })
     .await
     .expect("it is left");
-    assert!(begun.elapsed() > send_hold - Duration::from_secs(1));
+    assert!(begun.elapsed() > send_hold);
     let cause = router.snapshot().await[0].last_error.clone().unwrap().cause;
     assert_eq!(cause.code, "send-hold-timer-expired", "{cause:?}");
 }
@@ -405,14 +405,18 @@ async fn updates_that_nobody_reads_hold_their_peer_back_and_nobody_else() {
     };
     // 40 MB, of which one waits as events.
     let mut before = 0;
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = heard("127.0.0.27").await;
-        if now == before && now > 0 {
-            break;
+    timeout(PATIENCE, async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = heard("127.0.0.27").await;
+            if now == before && now > 200 {
+                break;
+            }
+            before = now;
         }
-        before = now;
-    }
+    })
+    .await
+    .expect("it is held back");
     assert!(before < 500, "{before}");
     quiet
         .write_all(&end_of_rib(Family::IPV4_UNICAST))
@@ -439,9 +443,9 @@ async fn updates_that_nobody_reads_hold_their_peer_back_and_nobody_else() {
 
 /// There are more of them than Tokio lets one task ask for in a turn.
 #[tokio::test]
-async fn three_hundred_peers_that_never_stop_are_all_served() {
-    let addresses: Vec<String> = (0..300)
-        .map(|number| format!("127.0.{}.{}", 1 + number / 200, 1 + number % 200))
+async fn a_hundred_and_fifty_peers_that_never_stop_are_all_served() {
+    let addresses: Vec<String> = (0..150)
+        .map(|number| format!("127.0.1.{}", 1 + number))
         .collect();
     let (router, address) = speaker(&addresses);
     let (told, mut tasks) = (Arc::new(AtomicUsize::new(0)), Vec::new());

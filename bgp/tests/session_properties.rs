@@ -17,7 +17,6 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..PEERS, 0..20u8, any::<bool>())
             .prop_map(|(peer, prefix, announce)| Op::Routes { peer, prefix, announce }),
         1 => Just(Op::OpenGate),
-        1 => any::<bool>().prop_map(|preserve| Op::Shutdown { preserve }),
         4 => any::<u8>().prop_map(|which| Op::Connected { which }),
         1 => any::<u8>().prop_map(|which| Op::ConnectFailed { which }),
         2 => (0..4u8).prop_map(|from| Op::Accepted { from }),
@@ -33,7 +32,14 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #[test]
-    fn the_contract_holds_and_a_run_replays_to_the_octet(ops in prop::collection::vec(op(), 1..120)) {
+    fn the_contract_holds_and_a_run_replays_to_the_octet(
+        mut ops in prop::collection::vec(op(), 1..120),
+        shutdown in prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<bool>())),
+    ) {
+        // Once at most: little of what comes after it counts.
+        if let Some((at, preserve)) = shutdown {
+            ops.insert(at.index(ops.len()), Op::Shutdown { preserve });
+        }
         let start = Instant::now();
         let run = || {
             let mut run = Run::new(start);

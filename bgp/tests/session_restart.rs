@@ -6,9 +6,9 @@ mod pair;
 use std::time::Duration;
 
 use ferrolb_bgp::bfd::{self, Diagnostic, Discarded, Hops, Path, SessionStatus};
-use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig};
+use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig, Remote};
 use ferrolb_bgp::fsm::{BfdNews, Cause, Farewell, Input, RestartAgreement, State};
-use ferrolb_bgp::wire::{Capability, Family, GracefulRestartCapability, Message};
+use ferrolb_bgp::wire::{Asn, Capability, Family, GracefulRestartCapability, Message};
 use ipnet::Ipv4Net;
 use pair::{World, net, pair, peer, route, routes, seconds};
 
@@ -218,6 +218,27 @@ fn a_removed_peer_keeps_nothing_and_a_changed_one_may() {
     let said = world.hosts[0].notifications_sent();
     let said: Vec<_> = said.iter().map(|n| (n.code.0, n.subcode)).collect();
     assert_eq!(said, [(6, 6), (6, 9)]);
+}
+
+/// The router would wait for somebody who never comes.
+#[test]
+fn who_becomes_another_neighbour_keeps_nothing_at_the_old_one() {
+    let others: [fn(&mut PeerConfig); 3] = [
+        |config| config.remote = Remote::Router("10.0.0.3:179".parse().unwrap()),
+        |config| config.transport.source_address = Some("10.0.0.7".parse().unwrap()),
+        |config| config.local_asn = Asn(65009),
+    ];
+    for other in others {
+        let mut world = in_session(graceful(true));
+        let mut changed = peer("b", "10.0.0.2", 65001, 65002);
+        graceful(true)(&mut changed);
+        other(&mut changed);
+        world.input(0, Input::SetPeer(changed));
+        world.run(seconds(1));
+        let said = &world.hosts[0].notifications_sent()[0];
+        assert_eq!((said.code.0, said.subcode), (6, 9));
+        assert_eq!(said.data[..], [6, 3]);
+    }
 }
 
 /// RFC 8538 §5.1: nobody comes back from a prefix limit by itself.

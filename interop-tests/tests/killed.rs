@@ -61,8 +61,12 @@ impl Gone {
             Self::RestartTime | Self::DetectedAndRestartTime => RESTART_TIME,
             Self::HoldAndRestartTime => HOLD_TIME + RESTART_TIME,
         };
-        // Within a second or so of a node's end, where nothing is to be waited for.
-        let late = if due.is_zero() { LATE / 2 } else { LATE };
+        // Before the hold time would do it, where nothing is to be waited for.
+        let late = if due.is_zero() {
+            HOLD_TIME - LOOK
+        } else {
+            LATE
+        };
         let fits = (due.saturating_sub(EARLY)..=due + late).contains(&after);
         ensure!(fits, "not {} but after {after:.1?}", self.words());
         Ok(())

@@ -7,11 +7,12 @@ use ferrolb_interop_tests::kube::{Disturbance, Rack, Report, Watched, losses};
 use ferrolb_interop_tests::process::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
 
-/// 100 ms × 3, and what a busy machine adds.
-const DETECTED_MS: u64 = 300 + 700;
+/// Connections that fail until 100 ms × 3 are over and the kernel's routes follow, with what a busy machine adds: those of a
+/// second. The client makes 200 a second; the hold time would cost 800.
+const DETECTED: u64 = 200;
 
 /// From EndpointSlice to the router's kernel: milliseconds, and what a busy machine makes of them.
-const WITHDRAWN_MS: u64 = 700;
+const WITHDRAWN: u64 = 140;
 
 /// A rack whose nodes and router watch each other that way, with a Service on all nodes.
 fn on_a_rack(
@@ -64,11 +65,11 @@ fn with_bfd_too_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_ti
             );
             // kube-proxy and the routers hear of it at the same time: who is faster, the router's kernel is last.
             let report = losses(Disturbance::PodUnready)?;
-            ensure!(report.failing_ms <= WITHDRAWN_MS, "unready: {report:?}");
+            ensure!(report.failed <= WITHDRAWN, "unready: {report:?}");
             ensure!(report.broken > 0, "nothing was withdrawn: {report:?}");
             let report = losses(Disturbance::SilentCut)?;
             ensure!(report.failed > 0, "nothing was cut: {report:?}");
-            ensure!(report.failing_ms <= DETECTED_MS, "cut: {report:?}");
+            ensure!(report.failed <= DETECTED, "cut: {report:?}");
             Ok(())
         })
     });

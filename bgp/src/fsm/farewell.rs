@@ -9,6 +9,9 @@ use super::shared::{LINGER, Stopping};
 /// How long saying what is left to say may take. The last words have [`LINGER`] after that.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
+/// What BFD's thread has at least to send its last packets, before the process may end.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// What becomes of our routes when we leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
@@ -69,7 +72,10 @@ impl Speaker {
             None => {
                 let peers = self.peers.values_mut();
                 let hushed = peers.map(|peer| peer.hush(now, &mut self.shared)).max();
-                hushed.unwrap_or(now).min(end)
+                match hushed {
+                    Some(hushed) if hushed > now => hushed.min(end).max(now + LAST_WORD),
+                    _ => now,
+                }
             }
         };
         self.hushed_until = Some(hushed);

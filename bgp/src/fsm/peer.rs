@@ -168,12 +168,17 @@ impl Peer {
         let reset = self.runs();
         self.stop_dialling(shared);
         self.dial = Dial::Rest;
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
         let event = JournalEvent::Configured { reset };
         self.record.journal.note(now, event);
         self.backoff.reset();
         self.refusals.reset();
-        let notification = Notification::cease(subcode::cease::OTHER_CONFIGURATION_CHANGE);
+        let notification = Notification::cease(if same_neighbour(&old, &self.config) {
+            subcode::cease::OTHER_CONFIGURATION_CHANGE
+        } else {
+            // Who knows us by what we were waits for nobody.
+            subcode::cease::PEER_DE_CONFIGURED
+        });
         for id in self.slots.ids() {
             self.end(now, id, Ending::Notify(notification.clone()), shared);
         }
@@ -506,6 +511,13 @@ impl Peer {
             shared.emit(Event::StateChanged { peer, from, to });
         }
     }
+}
+
+/// Whether we are the same to the router, and it to us: then a new session takes the old one's place.
+fn same_neighbour(old: &PeerConfig, new: &PeerConfig) -> bool {
+    old.remote == new.remote
+        && old.transport.source_address == new.transport.source_address
+        && old.local_asn == new.local_asn
 }
 
 fn count(counters: &mut MessageCounters, kind: MessageType) {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::fsm::Event;
 
-/// Octets of one connection that may lie unread as events.
+/// Octets of one connection, as they came, that may lie unread as events; taken apart they are some times as much.
 const UNREAD_MAX: usize = 1 << 20;
 
 /// Everything that happens, in order.

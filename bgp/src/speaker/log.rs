@@ -11,6 +11,9 @@ use crate::wire::ErrorCode;
 /// Peers' addresses by name: an event has the name only.
 pub(super) type Addresses = HashMap<String, Remote>;
 
+/// Octets of an UPDATE with errors: all of an ordinary one, not all of an extended one (RFC 8654).
+const OCTETS_LOGGED: usize = 4096;
+
 /// Writes to the log what the machine is fed.
 pub(super) fn input(input: &Input) {
     match input {
@@ -101,7 +104,7 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
                 %peer,
                 address = %at(peer),
                 untold,
-                octets = %format_args!("{octets:x}"),
+                octets = %format_args!("{:x}", octets.slice(..octets.len().min(OCTETS_LOGGED))),
                 "UPDATE with errors: {}",
                 errors.join("; ")
             );

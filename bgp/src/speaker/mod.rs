@@ -58,10 +58,11 @@ pub struct AdvertisedRoute {
 }
 
 /// Whether there is an interface of this name where this process runs: without it a peer whose
-/// [`source_interface`](crate::config::Transport::source_interface) it is can't be dialled.
+/// [`source_interface`](crate::config::Transport::source_interface) it is can't be dialled. True if
+/// the kernel can't be asked.
 #[must_use]
 pub fn interface_exists(name: &str) -> bool {
-    sockopt::interface_index(name).is_ok()
+    !sockopt::interface_index(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Starts a speaker on a thread of its own.

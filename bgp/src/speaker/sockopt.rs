@@ -123,7 +123,7 @@ pub(super) fn initialised<const N: usize>(octets: [MaybeUninit<u8>; N]) -> [u8; 
 /// The index of an interface.
 ///
 /// # Errors
-/// There is none of that name.
+/// `NotFound` if there is none of that name; another if there is no descriptor left to ask with.
 pub(super) fn interface_index(name: &str) -> io::Result<u32> {
     let missing = || {
         let text = format!("interface {name} does not exist on this host");
@@ -132,7 +132,10 @@ pub(super) fn interface_index(name: &str) -> io::Result<u32> {
     let text = CString::new(name).map_err(|_| missing())?;
     // SAFETY: the pointer is to a string with its NUL that lives during the call.
     match unsafe { libc::if_nametoindex(text.as_ptr()) } {
-        0 => Err(missing()),
+        0 => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENODEV) => Err(missing()),
+            error => Err(error),
+        },
         index => Ok(index),
     }
 }

@@ -152,7 +152,7 @@ fn text(lines: &[Line], style: Style) -> String {
         "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n"
             .to_owned()
     } else {
-        "no peers: every BGPPeer for this node is refused\n".to_owned()
+        "no peers: no BGPPeer that is valid selects this node; these are refused\n".to_owned()
     };
     let troubles = troubles(peers(), style);
     let refused = lines.iter().filter_map(|line| match line {
@@ -322,7 +322,7 @@ mod tests {
         });
         assert_eq!(
             text(&[refused], Style::stdout()),
-            "no peers: every BGPPeer for this node is refused\n\n\
+            "no peers: no BGPPeer that is valid selects this node; these are refused\n\n\
              tor: BGPPeer metallb-system/tor is refused: spec.holdTime: is short\n"
         );
         assert!(text(&[], Style::stdout()).contains("no BGPPeer selects this node"));

@@ -60,7 +60,8 @@ pub struct PeerLine {
     pub prefixes_desired: usize,
 }
 
-/// A BGPPeer that is refused. Its last good value, if it had one, keeps its session.
+/// A BGPPeer that is refused. Where an edit is at fault, its last good value keeps its session; where it can't be on this node
+/// (an interface that is missing, another BGPPeer in its way), it has none here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedPeer {
     /// The BGPPeer's name.

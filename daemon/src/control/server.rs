@@ -23,6 +23,8 @@ use crate::report::Report;
 
 /// How many questions are answered at once; more wait their turn.
 const AT_ONCE: usize = 8;
+/// How many are told routes at once. They may read page by page, and take nobody else's turn.
+const TELLING_ROUTES: usize = 2;
 /// How many may be connected; whoever watches stays, and asks again and again.
 const CONNECTED: usize = 64;
 /// Up to this many peers are named to whom asks for one that isn't there.
@@ -104,7 +106,10 @@ impl Socket {
 
     /// Answers until the program ends.
     pub async fn serve(self, asked: Asked) {
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let turns = Arc::new(Turns {
+            short: Semaphore::new(AT_ONCE),
+            routes: Semaphore::new(TELLING_ROUTES),
+        });
         let seats = Arc::new(Semaphore::new(CONNECTED));
         while let Ok(seat) = seats.clone().acquire_owned().await {
             match self.listener.accept().await {
@@ -152,6 +157,12 @@ impl Drop for Socket {
     }
 }
 
+/// Who is answered when.
+struct Turns {
+    short: Semaphore,
+    routes: Semaphore,
+}
+
 /// Who knows the answers.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -162,7 +173,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    async fn converse(&self, mut stream: UnixStream, turns: &Semaphore) -> io::Result<()> {
+    async fn converse(&self, mut stream: UnixStream, turns: &Turns) -> io::Result<()> {
         let (read, mut write) = stream.split();
         let mut read = BufReader::new(read);
         loop {
@@ -174,6 +185,10 @@ impl Asked {
             }
             match serde_json::from_slice(&line) {
                 Ok(request) => {
+                    let turns = match request {
+                        Request::Routes { .. } => &turns.routes,
+                        _ => &turns.short,
+                    };
                     let _turn = turns.acquire().await.map_err(io::Error::other)?;
                     self.answer(request, &mut write).await?;
                 }

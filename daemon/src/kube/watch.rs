@@ -87,6 +87,8 @@ pub(super) async fn follow(
                 Some(Heard::Refused(scope, refusal)) => listing.refuse(scope, refusal),
                 None => return,
             },
+            // It panicked, or nobody listens any more.
+            _ = watches.join_next() => return,
             () = at(settled) => listing.handle_timeout(Instant::now()),
             () = at(doubt_ends) => match crd_stands(&context.client, kind).await {
                 Some(verdict) => listing.resolve(verdict),

@@ -1,5 +1,5 @@
 //! The rack in containers: a Docker daemon of the lab's own, and `containers/compose.yaml` brought
-//! up in it, by `docker compose` where that is installed and by plain `docker` commands where not.
+//! up in it, by `docker compose` or `docker-compose`, and by plain `docker` commands where neither is.
 
 mod compose;
 mod daemon;
