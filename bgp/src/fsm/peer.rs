@@ -513,9 +513,9 @@ impl Peer {
     }
 }
 
-/// Whether we are the same to the router, and it to us: then a new session takes the old one's place.
+/// Whether we are the same to the router, and it to us: then a new session takes the old one's place. Ports tell nobody apart.
 fn same_neighbour(old: &PeerConfig, new: &PeerConfig) -> bool {
-    old.remote == new.remote
+    old.remote.network() == new.remote.network()
         && old.transport.source_address == new.transport.source_address
         && old.local_asn == new.local_asn
 }
