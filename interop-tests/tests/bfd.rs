@@ -77,13 +77,28 @@ fn a_router_that_ends_bfd_on_purpose_keeps_its_session() {
 
 #[test]
 fn two_ferrolb_watch_each_other_and_leave_without_alarm() {
-    scenario("bfd-ferrolb", |scratch| {
+    two_ferrolb("bfd-ferrolb", "10.1.0.", "/24");
+}
+
+#[test]
+fn two_ferrolb_watch_each_other_over_link_local_addresses() {
+    two_ferrolb("bfd-link-local", "fe80::", "/64");
+}
+
+/// The hosts have these addresses with 1 and 2 behind.
+fn two_ferrolb(name: &str, network: &str, length: &str) {
+    scenario(name, |scratch| {
         let hosts = [Namespace::new("left")?, Namespace::new("right")?];
         let link = Link::new((&hosts[0], "wire"), (&hosts[1], "wire"))?;
         let mut daemons = Vec::new();
         for (index, host) in hosts.iter().enumerate() {
-            let mine = format!("10.1.0.{}", index + 1);
-            host.address("wire", &format!("{mine}/24"))?;
+            let [mine, theirs] = [index + 1, 2 - index].map(|host| format!("{network}{host}"));
+            host.address("wire", &format!("{mine}{length}"))?;
+            let listen = if mine.contains(':') {
+                "[::]:179".to_owned() // a link-local address alone doesn't say where
+            } else {
+                format!("{mine}:179")
+            };
             let mut command = host.command(program()?);
             let asns = [
                 ["--local-asn", "65001", "--peer-asn", "65002"],
@@ -92,9 +107,11 @@ fn two_ferrolb_watch_each_other_and_leave_without_alarm() {
             command.args(asns[index]);
             command.args([
                 "--peer",
-                &format!("10.1.0.{}", 2 - index),
+                &theirs,
                 "--listen",
-                &format!("{mine}:179"),
+                &listen,
+                "--router-id",
+                &format!("10.255.0.{}", index + 1),
             ]);
             command.args([
                 "--bfd",
