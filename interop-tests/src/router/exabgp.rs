@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
+use super::heard::{self, Peer};
 use super::{RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
 use crate::netns::Namespace;
 use crate::process::{Daemon, Scratch, signal_pid};
@@ -25,16 +26,6 @@ pub struct Exabgp<'lab> {
     namespace: &'lab Namespace,
     configuration: PathBuf,
     daemon: Option<Daemon>,
-}
-
-/// What its events add up to for one peer.
-#[derive(Debug, Default)]
-struct Peer {
-    established: bool,
-    /// How many sessions there were.
-    sessions: u64,
-    updates: u64,
-    routes: BTreeMap<IpNet, RouteEntry>,
 }
 
 impl<'lab> Exabgp<'lab> {
@@ -131,18 +122,11 @@ impl Router for Exabgp<'_> {
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
-        let established = self
-            .peers()?
-            .into_iter()
-            .filter(|(_, peer)| peer.established);
-        Ok(established
-            .map(|(address, peer)| (address, format!("number {}", peer.sessions)))
-            .collect())
+        Ok(heard::sessions(self.peers()?))
     }
 
     fn table(&self) -> Result<BTreeSet<RouteEntry>> {
-        let peers = self.peers()?.into_values();
-        Ok(peers.flat_map(|peer| peer.routes.into_values()).collect())
+        Ok(heard::table(self.peers()?))
     }
 
     fn refused(&self) -> Result<BTreeSet<IpNet>> {

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 
+use super::heard::{self, Peer};
 use super::{RouteEntry, Router, START_TIMEOUT, version_of};
 use crate::announce::program;
 use crate::netns::Namespace;
@@ -121,18 +122,11 @@ impl Router for Ferrolb<'_> {
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
-        let established = self
-            .peers()?
-            .into_iter()
-            .filter(|(_, peer)| peer.established);
-        Ok(established
-            .map(|(address, peer)| (address, format!("number {}", peer.sessions)))
-            .collect())
+        Ok(heard::sessions(self.peers()?))
     }
 
     fn table(&self) -> Result<BTreeSet<RouteEntry>> {
-        let peers = self.peers()?.into_values();
-        Ok(peers.flat_map(|peer| peer.routes.into_values()).collect())
+        Ok(heard::table(self.peers()?))
     }
 
     fn refused(&self) -> Result<BTreeSet<IpNet>> {
@@ -186,15 +180,6 @@ impl Router for Ferrolb<'_> {
     fn shut_down(&self, peer: IpAddr, _: &str) -> Result<()> {
         bail!("it has no command that ends the session with {peer}")
     }
-}
-
-/// What the output adds up to for one peer.
-#[derive(Debug, Default)]
-struct Peer {
-    established: bool,
-    /// How many sessions there were.
-    sessions: u64,
-    routes: BTreeMap<IpNet, RouteEntry>,
 }
 
 /// Reads the lines `NETWORK@ADDRESS up`, `… down`, `… - PREFIX` and `… + PREFIX via NEXT-HOP …` among the others.

@@ -6,6 +6,7 @@ mod exabgp;
 mod ferrolb;
 mod frr;
 mod gobgp;
+mod heard;
 mod openbgpd;
 
 use std::collections::{BTreeMap, BTreeSet};
