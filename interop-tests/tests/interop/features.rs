@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::announce::Announcer;
+use ferrolb_interop_tests::ferrolb::CONFIG_NAMESPACE;
 use ferrolb_interop_tests::router::{RouteEntry, await_kernel};
-use ferrolb_interop_tests::topology::{TOR_IPV4, TOR_IPV6};
+use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4, TOR_IPV6};
 use ferrolb_interop_tests::wait::{holds, until};
 
-use crate::{AT_ONCE, Cell, UP};
+use crate::{AT_ONCE, Cell, UP, restarts};
 
 /// The AS of the collector in the examples `collector`.
 const COLLECTOR_ASN: u32 = 64800;
@@ -35,17 +36,7 @@ fn words<'a>(cell: &Cell<'_>, table: &'a [(&str, &str)]) -> Result<&'a str> {
 }
 
 pub(crate) fn extended_communities(cell: &Cell<'_>) -> Result<()> {
-    let announcer = cell.dialler().with("--extended-community", "rt:64700:7");
-    let _announcer = cell.run(&announcer)?;
-    let wanted = words(cell, ROUTE_TARGET)?;
-    for prefix in cell.prefixes() {
-        let described = cell.router.describe(prefix)?;
-        ensure!(
-            described.contains(wanted),
-            "{wanted:?} is not in {described}"
-        );
-    }
-    Ok(())
+    shown(cell, "--extended-community", "rt:64700:7", ROUTE_TARGET)
 }
 
 /// `rt:[2001:db8::1]:7`, as each of them prints it.
@@ -60,8 +51,13 @@ const IPV6_ROUTE_TARGET: &[(&str, &str)] = &[
 
 pub(crate) fn ipv6_extended_communities(cell: &Cell<'_>) -> Result<()> {
     let option = "--ipv6-extended-community";
-    let _announcer = cell.run(&cell.dialler().with(option, "rt:[2001:db8::1]:7"))?;
-    let wanted = words(cell, IPV6_ROUTE_TARGET)?;
+    shown(cell, option, "rt:[2001:db8::1]:7", IPV6_ROUTE_TARGET)
+}
+
+/// What is announced with this option is told by the router in its words.
+fn shown(cell: &Cell<'_>, option: &str, value: &str, table: &[(&str, &str)]) -> Result<()> {
+    let _announcer = cell.run(&cell.dialler().with(option, value))?;
+    let wanted = words(cell, table)?;
     for prefix in cell.prefixes() {
         let described = cell.router.describe(prefix)?;
         ensure!(
@@ -116,6 +112,120 @@ fn collected(cell: &Cell<'_>, communities: &[(&str, &str)]) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// AS_PATH of three, MULTI_EXIT_DISC 70; then ATOMIC_AGGREGATE and AGGREGATOR. As each of them prints it, without blanks.
+const PATH_ATTRIBUTES: &[(&str, [&[&str]; 2])] = &[
+    (
+        "BIRD",
+        [
+            &["BGP.as_path:647006470064700BGP", "BGP.med:70"],
+            &["BGP.atomic_aggr:", "AS64700"],
+        ],
+    ),
+    (
+        "FRR",
+        [
+            &[r#""string":"647006470064700""#, r#""metric":70"#],
+            &[r#""atomicAggregate":true"#, r#""aggregatorAs":64700"#],
+        ],
+    ),
+    (
+        "GoBGP",
+        [
+            &[r#""asns":[64700,64700,64700]"#, r#"{"type":4,"metric":70}"#],
+            &[r#"{"type":6}"#, r#""type":7"#],
+        ],
+    ),
+    (
+        "OpenBGPD",
+        [
+            &["647006470064700", r#""metric":70"#],
+            &["AtomicAggregate", r#""AS":64700"#],
+        ],
+    ),
+    (
+        "ExaBGP",
+        [
+            &[r#""as-path":[64700,64700,64700]"#, r#""med":70"#],
+            &[r#""atomic-aggregate":true"#, r#""aggregator":"64700:"#],
+        ],
+    ),
+];
+
+/// The daemon's: `prepend` and `med` of the BGPPeer; an aggregate of services that differ.
+pub(crate) fn path_attributes(cell: &Cell<'_>) -> Result<()> {
+    let scratch = cell.scratch.within("path-attributes")?;
+    let folder = restarts::folder(cell, &scratch)?;
+    folder.write(
+        "peer.yaml",
+        &format!(
+            "apiVersion: ferrolb.io/v1alpha1
+kind: BGPPeer
+metadata: {{name: tor, namespace: {CONFIG_NAMESPACE}}}
+spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {TOR_IPV4}, dualStackAddressFamily: true, prepend: 2, med: 70}}
+"
+        ),
+    )?;
+    folder.write("aggregate.yaml", &aggregate(cell))?;
+    let _daemon = folder.run(cell.node())?;
+    let name = cell.router.name();
+    let found = PATH_ATTRIBUTES.iter().find(|(router, _)| *router == name);
+    let (_, wanted) = found.with_context(|| format!("no words for {name}"))?;
+    for (prefix, words) in [cell.prefixes()[0], AGGREGATE.parse()?]
+        .into_iter()
+        .zip(wanted)
+    {
+        until(format!("{prefix} with its attributes"), UP, || {
+            let described = cell.router.describe(prefix)?;
+            let plain: String = described.split_whitespace().collect();
+            for word in *words {
+                ensure!(plain.contains(word), "{word:?} is not in {plain}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+const AGGREGATE: &str = "198.51.100.2/31";
+
+/// Two pools that meet inside one aggregate, announced with different communities, and a service on each side.
+fn aggregate(cell: &Cell<'_>) -> String {
+    let node = &cell.node().name;
+    let side = |name: &str, range: &str, address: u8| {
+        format!(
+            "apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {{name: {name}, namespace: {CONFIG_NAMESPACE}}}
+spec: {{addresses: [{range}]}}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {{name: {name}, namespace: {CONFIG_NAMESPACE}}}
+spec: {{ipAddressPools: [{name}], aggregationLength: 31, communities: [\"64700:{address}\"]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: default}}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.1{address}
+  clusterIPs: [10.96.0.1{address}]
+  ipFamilies: [IPv4]
+  ports: [{{port: 80}}]
+status: {{loadBalancer: {{ingress: [{{ip: 198.51.100.{address}}}]}}}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}-4, namespace: default, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+endpoints: [{{addresses: [10.244.0.1{address}], nodeName: {node}, conditions: {{ready: true}}}}]
+---
+"
+        )
+    };
+    side("low", "198.51.100.0-198.51.100.2", 2) + &side("high", "198.51.100.3-198.51.100.6", 3)
 }
 
 /// Three nodes with links of 1, 2 and 10 Gb/s announce one address.

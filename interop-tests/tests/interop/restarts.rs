@@ -120,7 +120,7 @@ spec: {{receiveInterval: 100, transmitInterval: 100, detectMultiplier: 3}}
 }
 
 /// Manifests of the node and of a service with the cell's prefixes, for the daemon; the peer is still to come.
-fn folder<'a>(cell: &Cell<'_>, scratch: &'a Scratch) -> Result<Folder<'a>> {
+pub(crate) fn folder<'a>(cell: &Cell<'_>, scratch: &'a Scratch) -> Result<Folder<'a>> {
     let [v4, v6] = cell.prefixes().map(|prefix| prefix.addr());
     let node = &cell.node().name;
     let folder = Folder::new(scratch)?;

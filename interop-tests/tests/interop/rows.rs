@@ -94,6 +94,14 @@ pub(crate) const GROUPS: &[Group] = &[
         )],
     },
     Group {
+        example: "ebgp",
+        rows: &[row(
+            "4271 MED, AS_PATH prepended, ATOMIC_AGGREGATE and AGGREGATOR of an aggregate",
+            features::path_attributes,
+        )
+        .unless(&[(Kind::Ferrolb, "it prints communities, not these")])],
+    },
+    Group {
         example: "collector",
         rows: &[
             row(
