@@ -122,7 +122,10 @@ impl Agent {
                     Err(TryRecvError::Disconnected) => return leave,
                 }
             }
-            running.look_at_interfaces();
+            // Who names one, and which node this is, tell these alone; the interfaces themselves every second will do.
+            if running.touched.configuration || !running.touched.nodes.is_empty() {
+                running.look_at_interfaces();
+            }
             if running.index.is_synced(running.agent.kinds) {
                 running.tell_problems();
             }
