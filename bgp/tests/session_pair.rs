@@ -625,3 +625,46 @@ fn a_refresh_between_two_of_us_has_a_beginning_and_an_end() {
     let ends = (world.status(0).sent.route_refresh - 2) / 2;
     assert_eq!(ends, 6);
 }
+
+/// The router restarts, and refuses connections meanwhile.
+#[test]
+fn a_router_that_refuses_after_a_stable_session_is_dialled_every_second_for_half_a_minute() {
+    let mut world = pair(hold(9));
+    world.until(seconds(5), "a session", World::established);
+    world.run(seconds(20));
+    world.hosts[1].listens = false;
+    let ended = world.elapsed();
+    world.reset_connections();
+    world.run(seconds(90));
+    let dials: Vec<Duration> = world.hosts[0].dials.clone();
+    let mut dials: Vec<Duration> = dials.into_iter().filter(|at| *at > ended).collect();
+    dials.insert(0, ended);
+    for pair in dials
+        .windows(2)
+        .filter(|pair| pair[0] < ended + seconds(29))
+    {
+        assert!(pair[1] - pair[0] <= seconds(1), "{dials:?}");
+    }
+    let last = dials.windows(2).last().map(|pair| pair[1] - pair[0]);
+    assert!(
+        last > Some(seconds(10)),
+        "the waits grow after that: {dials:?}"
+    );
+
+    world.hosts[1].listens = true;
+    world.until(seconds(61), "a session", World::established);
+}
+
+/// Without a stable session before, nothing speaks for a short absence.
+#[test]
+fn a_router_that_refuses_after_a_short_session_is_dialled_less_and_less_often() {
+    let mut world = pair(hold(9));
+    world.until(seconds(5), "a session", World::established);
+    world.run(seconds(10));
+    world.hosts[1].listens = false;
+    let ended = world.elapsed();
+    world.reset_connections();
+    world.run(seconds(30));
+    let dials = world.hosts[0].dials.iter().filter(|at| **at > ended);
+    assert!(dials.count() <= 6);
+}

@@ -10,6 +10,8 @@ const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest wait, unless the peer's configuration names another.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long the waits don't grow after a stable session: most routers are back from a restart by then.
+const RESTART_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between three quarters of `full` and all of it (RFC 4271 §10).
 pub(super) fn jittered(full: Duration, rng: &mut fastrand::Rng) -> Duration {
@@ -34,17 +36,40 @@ pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    /// The end of the time in which a router that had a stable session is probably restarting.
+    restarting_until: Option<Instant>,
 }
 
 impl Backoff {
-    /// A stable session, or a new configuration: begin anew.
+    /// A new configuration, or proof that the path works: forget the failures.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
+    }
+
+    /// A stable session ended: forget the failures, and expect that the router restarts.
+    pub(super) fn restarting(&mut self, now: Instant) {
+        self.failures = 0;
+        self.restarting_until = Some(now + RESTART_PATIENCE);
     }
 
     /// It will not get better soon: the longest wait from now on.
     pub(super) fn exhaust(&mut self) {
         self.failures = 31;
+        self.restarting_until = None;
+    }
+
+    /// The wait after an attempt that reached no BGP speaker: the shortest while the router is
+    /// probably restarting, else that of [`next`](Self::next).
+    pub(super) fn unanswered(
+        &mut self,
+        now: Instant,
+        max: Option<Duration>,
+        rng: &mut fastrand::Rng,
+    ) -> Duration {
+        if self.restarting_until.is_some_and(|until| now < until) {
+            return jittered(RETRY_MIN, rng);
+        }
+        self.next(max, rng)
     }
 
     /// One more failure; the wait before the next attempt: doubling, never more than `max`.
@@ -78,6 +103,27 @@ mod tests {
         assert!(backoff.next(None, &mut rng) <= RETRY_MIN);
         backoff.exhaust();
         assert!(backoff.next(None, &mut rng) >= RETRY_MAX.mul_f64(0.75));
+    }
+
+    #[test]
+    fn waits_do_not_grow_for_half_a_minute_after_a_stable_session() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut backoff = Backoff::default();
+        let end = Instant::now();
+        backoff.restarting(end);
+        for second in 0..30 {
+            let wait = backoff.unanswered(end + Duration::from_secs(second), None, &mut rng);
+            assert!(wait <= RETRY_MIN, "{second}: {wait:?}");
+        }
+        let later = end + RESTART_PATIENCE;
+        for full in [1, 2, 4] {
+            let wait = backoff.unanswered(later, None, &mut rng).as_secs_f64();
+            assert!(wait >= 0.75 * f64::from(full), "{full}: {wait}");
+        }
+        // What only an operator can correct is not expected to be over soon.
+        backoff.restarting(end);
+        backoff.exhaust();
+        assert!(backoff.unanswered(end, None, &mut rng) >= RETRY_MAX.mul_f64(0.75));
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Peer {
             .negotiated()
             .map_or(HoldTime::ZERO, |n| n.hold_time);
         if since.is_some_and(|since| since + stable(hold_time) <= now) {
-            self.backoff.reset();
+            self.backoff.restarting(now);
             self.refusals.reset();
         }
         let cause = match ending {
@@ -207,9 +207,12 @@ impl Peer {
             if was_established && is_path_lost(&cause) {
                 self.backoff.reset();
             }
-            let wait = self
-                .backoff
-                .next(self.config.timers.connect_retry, &mut shared.rng);
+            let max = self.config.timers.connect_retry;
+            let wait = if unanswered(&cause, was_established) {
+                self.backoff.unanswered(now, max, &mut shared.rng)
+            } else {
+                self.backoff.next(max, &mut shared.rng)
+            };
             let wait = wait.max(self.watch.hold_back(now, &cause));
             let next = self.config.dials().map(|_| now + wait);
             self.dial = if refuses_meanwhile(&cause, was_established) {
@@ -244,6 +247,16 @@ impl Peer {
 /// How long a session must have been up for the past to be forgotten.
 fn stable(hold_time: HoldTime) -> Duration {
     hold_time.duration().unwrap_or(Duration::from_secs(90)) * 2
+}
+
+/// Whether the attempt reached no BGP speaker that has an opinion of us: TCP was refused, or closed
+/// without a NOTIFICATION, as by a router that restarts.
+fn unanswered(cause: &Cause, was_established: bool) -> bool {
+    match cause {
+        Cause::ConnectFailed { .. } => true,
+        Cause::Closed { .. } => !was_established,
+        _ => false,
+    }
 }
 
 /// Whether the peer's own attempts are refused while we wait: after an error in the protocol, so
