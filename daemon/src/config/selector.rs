@@ -17,22 +17,20 @@ enum Requirement {
 }
 
 impl Selectors {
-    /// Checks and compiles a list of selectors that stands at `path`.
+    /// Checks and compiles a list of selectors that stands at `path`. What one condition says in two spellings
+    /// (`matchLabels` and `In` with one value) is redundant; a literal repetition is refused, as MetalLB does.
     ///
     /// # Errors
     /// An unknown operator, a missing key, values where none belong or the other way round, and repetitions.
     pub fn parse(path: &str, selectors: &[LabelSelector]) -> Result<Self, FieldError> {
+        let written: Vec<LabelSelector> = selectors.iter().map(normalized).collect();
         let mut parsed: Vec<Vec<Requirement>> = Vec::new();
         for (index, selector) in selectors.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            let requirements = requirements(&path, selector)?;
-            if parsed.contains(&requirements) {
-                return Err(FieldError::new(
-                    path,
-                    "the same selector stands there twice: remove one",
-                ));
+            let requirements = requirements(&format!("{path}[{index}]"), selector)?;
+            no_repetition(path, &written, index)?;
+            if !parsed.contains(&requirements) {
+                parsed.push(requirements);
             }
-            parsed.push(requirements);
         }
         Ok(Self(parsed))
     }
@@ -75,19 +73,43 @@ fn requirements(path: &str, selector: &LabelSelector) -> Result<Vec<Requirement>
         .iter()
         .map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]))
         .collect();
+    let path = format!("{path}.matchExpressions");
+    let mut written = selector.match_expressions.clone();
+    for expression in &mut written {
+        expression.values.sort();
+    }
     for (index, expression) in selector.match_expressions.iter().enumerate() {
-        let path = format!("{path}.matchExpressions[{index}]");
-        let requirement = requirement(&path, expression)?;
-        if requirements.contains(&requirement) {
-            return Err(FieldError::new(
-                path,
-                "the same condition stands there twice: remove one",
-            ));
-        }
+        let requirement = requirement(&format!("{path}[{index}]"), expression)?;
+        no_repetition(&path, &written, index)?;
         requirements.push(requirement);
     }
     requirements.sort();
+    requirements.dedup();
     Ok(requirements)
+}
+
+/// The selector without what makes no difference: the order of its expressions and of their values.
+fn normalized(selector: &LabelSelector) -> LabelSelector {
+    let mut selector = selector.clone();
+    for expression in &mut selector.match_expressions {
+        expression.values.sort();
+    }
+    selector
+        .match_expressions
+        .sort_by(|a, b| (&a.key, &a.operator, &a.values).cmp(&(&b.key, &b.operator, &b.values)));
+    selector
+}
+
+/// Refuses the entry at `index` if an earlier one is the same.
+fn no_repetition<T: PartialEq>(path: &str, entries: &[T], index: usize) -> Result<(), FieldError> {
+    let entry = entries.get(index);
+    match entries.iter().position(|earlier| Some(earlier) == entry) {
+        Some(earlier) if earlier < index => Err(FieldError::new(
+            format!("{path}[{index}]"),
+            format!("is the same as {path}[{earlier}]: remove one of them"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn requirement(
@@ -105,9 +127,12 @@ fn requirement(
     }
     let mut sorted = values.clone();
     sorted.sort();
-    sorted.dedup();
-    if sorted.len() != values.len() {
-        return error("a value stands there twice: remove one".into());
+    for pair in sorted.windows(2) {
+        if let [one, other] = pair
+            && one == other
+        {
+            return error(format!("values lists {one:?} twice: remove one"));
+        }
     }
     match (operator.as_str(), sorted.is_empty()) {
         ("In", false) => Ok(Requirement::In(key.clone(), sorted)),
@@ -119,5 +144,53 @@ fn requirement(
         _ => error(format!(
             "unknown operator {operator:?}: use In, NotIn, Exists or DoesNotExist"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parse(selectors: Value) -> Result<Selectors, String> {
+        let selectors: Vec<LabelSelector> =
+            serde_json::from_value(selectors).map_err(|error| error.to_string())?;
+        Selectors::parse("spec.nodeSelectors", &selectors).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_condition_in_two_spellings_is_redundant() {
+        let plain = parse(json!([{ "matchLabels": { "rack": "a" } }]));
+        assert!(plain.is_ok());
+        let is_in = json!({ "key": "rack", "operator": "In", "values": ["a"] });
+        let within = json!([{ "matchLabels": { "rack": "a" }, "matchExpressions": [is_in] }]);
+        assert_eq!(parse(within), plain);
+        let beside = json!([{ "matchLabels": { "rack": "a" } }, { "matchExpressions": [is_in] }]);
+        assert_eq!(parse(beside), plain);
+    }
+
+    #[test]
+    fn a_literal_repetition_is_refused_and_names_both_places() {
+        let one = json!({ "key": "rack", "operator": "In", "values": ["a", "b"] });
+        let same = json!({ "key": "rack", "operator": "In", "values": ["b", "a"] });
+        let cases = [
+            (
+                json!([{ "matchExpressions": [one] }, {}, { "matchExpressions": [same] }]),
+                "spec.nodeSelectors[2]: is the same as spec.nodeSelectors[0]: remove one of them",
+            ),
+            (
+                json!([{ "matchExpressions": [one, same] }]),
+                "spec.nodeSelectors[0].matchExpressions[1]: is the same as \
+                 spec.nodeSelectors[0].matchExpressions[0]: remove one of them",
+            ),
+            (
+                json!([{ "matchExpressions": [{ "key": "k", "operator": "In", "values": ["x", "y", "x"] }] }]),
+                "spec.nodeSelectors[0].matchExpressions[0]: values lists \"x\" twice: remove one",
+            ),
+        ];
+        for (selectors, message) in cases {
+            assert_eq!(parse(selectors), Err(message.to_owned()));
+        }
     }
 }
