@@ -71,7 +71,7 @@ pub struct BgpPeerSpec {
     /// How long silence is borne, such as 90s; 0s: for ever.
     #[schemars(length(max = 32))]
     pub hold_time: Option<String>,
-    /// How often a KEEPALIVE is sent. Without it a third of the hold time.
+    /// How often a KEEPALIVE is sent. Without it, or with 0s beside a hold time, a third of the hold time.
     #[schemars(length(max = 32))]
     pub keepalive_time: Option<String>,
     /// The longest wait between two attempts to connect.

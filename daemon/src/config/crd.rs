@@ -71,6 +71,13 @@ fn rules() -> Vec<Value> {
             format!("!{hold} || !{keepalive} || duration(self.keepaliveTime) <= duration(self.holdTime)"),
             "keepaliveTime is longer than holdTime",
         ),
+        (
+            format!(
+                "!{keepalive} || duration(self.keepaliveTime) == duration('0s') || \
+                 duration(self.keepaliveTime) >= duration('1s')"
+            ),
+            "keepaliveTime is 0s (a third of holdTime), or 1s and more",
+        ),
     ];
     let rule = |(rule, message)| json!({ "rule": rule, "message": message });
     rules.map(rule).to_vec()

@@ -115,6 +115,8 @@ fn hold_and_keepalive(
     let keepalive = keepalive
         .map(|text| duration(KEEPALIVE, text))
         .transpose()?;
+    // Beside a hold time 0 s is what MetalLB writes for a field that is left out: a third of the hold time.
+    let keepalive = keepalive.filter(|time| hold.is_none() || !time.is_zero());
     let hold = match (hold, keepalive) {
         (Some(hold), _) => hold,
         (None, Some(keepalive)) => keepalive.saturating_mul(3),
