@@ -184,6 +184,9 @@ pub fn parse(
 /// Overwritten at once: [`PeerConfig::new`] wants a router, where there may be a network.
 const UNUSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), BGP_PORT);
 
+/// The `dynamicASN` of a session within one AS.
+const INTERNAL: &str = "internal";
+
 fn asns(spec: &BgpPeerSpec, own_group: bool) -> Result<(Asn, RemoteAsn), FieldError> {
     const DYNAMIC: &str = "spec.dynamicASN";
     let error = |field: &str, message: &str| Err(FieldError::new(field, message));
@@ -202,7 +205,7 @@ fn asns(spec: &BgpPeerSpec, own_group: bool) -> Result<(Asn, RemoteAsn), FieldEr
             );
         }
         (asn, "") => RemoteAsn::Number(Asn(asn)),
-        (0, "internal") => RemoteAsn::Internal,
+        (0, INTERNAL) => RemoteAsn::Internal,
         (0, "external") => RemoteAsn::External,
         (0, "auto") if own_group => RemoteAsn::Auto,
         (0, "auto") => {
@@ -229,8 +232,7 @@ fn asns(spec: &BgpPeerSpec, own_group: bool) -> Result<(Asn, RemoteAsn), FieldEr
             );
         }
     };
-    let internal = remote == RemoteAsn::Internal || remote == RemoteAsn::Number(local);
-    if spec.ebgp_multi_hop && internal {
+    if spec.ebgp_multi_hop && remote == RemoteAsn::Number(local) {
         return error(
             "spec.ebgpMultiHop",
             "is for eBGP, but both ends are in one AS: leave it out",
@@ -327,8 +329,13 @@ fn transport(
         passive: own.passive,
         password: None,
         ttl_security: own.ttl_security,
-        multihop: spec.ebgp_multi_hop,
+        multihop: multihop_has_effect(spec),
     })
+}
+
+/// Whether `ebgpMultiHop` is set and the session may be an external one.
+pub(super) fn multihop_has_effect(spec: &BgpPeerSpec) -> bool {
+    spec.ebgp_multi_hop && spec.dynamic_asn != INTERNAL
 }
 
 /// What the kernel takes as the name of an interface.

@@ -81,13 +81,18 @@ impl ConfigObjects {
             }
             None
         };
-        let own = own.transpose()?;
+        let (own, spec) = (own.transpose()?, spec?);
+        if spec.ebgp_multi_hop && !peer::multihop_has_effect(&spec) {
+            let message = "spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within one AS may \
+                           cross any number of hops";
+            config.notice(key.clone(), message.to_owned());
+        }
         let namespace = &key.name.namespace;
         peer::parse(
             PeerResource {
                 object: key,
                 created: &raw.metadata.creation_timestamp,
-                spec: &spec?,
+                spec: &spec,
                 own: own.as_ref(),
             },
             |name| self.password(namespace, name),
