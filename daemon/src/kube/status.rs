@@ -135,7 +135,7 @@ pub(super) async fn write_all(
         {
             under_way.push(write(client.clone(), waiting, deadline));
         }
-        let retry = queue.poll_timeout();
+        let retry = next_retry(Instant::now(), queue.poll_timeout(), until);
         tokio::select! {
             write = writes.recv() => match write {
                 Some(write) if until.is_some() => queue.push(write),
@@ -156,6 +156,12 @@ pub(super) async fn write_all(
 fn deadline(now: Instant, until: Option<Instant>) -> Option<Instant> {
     let until = until?;
     (now + SHORTEST_WRITE <= until).then(|| until.min(now + LONGEST_WRITE))
+}
+
+/// When to look for writes to try again; never where none may begin then: a deadline that has passed would
+/// be ready at once, again and again, on the thread that renews the Lease. A renewal wakes the loop by itself.
+fn next_retry(now: Instant, retry: Option<Instant>, until: Option<Instant>) -> Option<Instant> {
+    retry.filter(|retry| deadline(now.max(*retry), until).is_some())
 }
 
 async fn write(client: Client, waiting: Waiting, deadline: Instant) -> (Waiting, Outcome) {

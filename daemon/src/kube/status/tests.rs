@@ -76,6 +76,26 @@ fn a_write_fits_into_what_is_left_of_the_lease() {
 }
 
 #[test]
+fn no_retry_is_awaited_when_too_little_of_the_lease_is_left_for_a_write() {
+    let now = Instant::now();
+    let mut queue = Queue::default();
+    queue.push(decided("web", "1"));
+    let tried = queue.pop(now).unwrap();
+    queue.ended(now, tried, Outcome::Failed);
+    let due = queue.poll_timeout();
+    let at = now + FIRST_RETRY;
+    assert_eq!(due, Some(at));
+    assert_eq!(next_retry(now, due, Some(at + SHORTEST_WRITE)), due);
+    let too_late = at + SHORTEST_WRITE - Duration::from_millis(1);
+    assert_eq!(next_retry(now, due, Some(too_late)), None);
+    // Its time came while a write might begin, and has passed.
+    let later = at + Duration::from_millis(50);
+    assert_eq!(next_retry(later, due, Some(later + SHORTEST_WRITE)), due);
+    assert_eq!(next_retry(later, due, Some(at + SHORTEST_WRITE)), None);
+    assert_eq!(next_retry(now, due, None), None);
+}
+
+#[test]
 fn a_patch_is_guarded_and_clears_what_is_not_wanted() {
     assert_eq!(
         patch(&decided("web", "42")),
