@@ -1,5 +1,6 @@
 //! The benchmark's own client of the API server: it makes objects, changes one, and watches it as anybody could.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -21,6 +22,9 @@ const NAMESPACE: &str = "default";
 
 /// Requests at a time while objects are made.
 const AT_ONCE: usize = 16;
+
+/// The same, while changes are made at a given rate: more than the API server can work on, so that it is never idle.
+const RATE_AT_ONCE: usize = 64;
 
 /// Longer than one series of changes.
 const WATCH_SECONDS: u32 = 290;
@@ -87,6 +91,75 @@ impl ApiClient {
         slice.metadata.resource_version.context("no version")
     }
 
+    /// The first address in the status of each Service, by its index.
+    pub(crate) fn addresses(&self, services: usize) -> Result<Vec<IpAddr>> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let requests = stream::iter(0..services).map(|index| {
+            let api = &api;
+            async move {
+                let service = api.get_status(&name(index)).await?;
+                let status = service.status.and_then(|status| status.load_balancer);
+                let ingress = status.and_then(|status| status.ingress);
+                let first = ingress.into_iter().flatten().next();
+                let ip = first.and_then(|ingress| ingress.ip);
+                let ip = ip.with_context(|| format!("{} has no address", name(index)))?;
+                anyhow::Ok(ip.parse::<IpAddr>()?)
+            }
+        });
+        let all = requests.buffered(AT_ONCE).try_collect();
+        self.runtime.block_on(all)
+    }
+
+    /// Writes or clears the status of Services as the allocator does, so many requests at a time.
+    pub(crate) fn write_statuses(
+        &self,
+        indices: std::ops::Range<usize>,
+        at_once: usize,
+        ingress: &Value,
+    ) -> Result<()> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let pool = ingress.is_array().then_some("pool");
+        let patch = Patch::Merge(json!({
+            "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": pool}},
+            "status": {"loadBalancer": {"ingress": ingress}},
+        }));
+        let requests = stream::iter(indices).map(|index| {
+            let (api, patch) = (&api, &patch);
+            async move {
+                let parameters = PatchParams::default();
+                api.patch_status(&name(index), &parameters, patch).await?;
+                anyhow::Ok(())
+            }
+        });
+        let all = requests.buffer_unordered(at_once).try_collect::<()>();
+        self.runtime.block_on(all)
+    }
+
+    /// Makes endpoints of Services ready or not: change `n` begins at its time at the earliest. Gives when each was
+    /// answered, in no order.
+    pub(crate) fn set_ready_in_step(
+        &self,
+        node: &str,
+        changes: &[(Instant, usize, bool)],
+    ) -> Result<Vec<(usize, Instant)>> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let requests = stream::iter(changes.iter().enumerate()).then(|(number, change)| {
+            let slices = &slices;
+            async move {
+                let (at, index, ready) = *change;
+                tokio::time::sleep_until(at.into()).await;
+                async move {
+                    let patch = Patch::Merge(json!({"endpoints": endpoints(node, ready)}));
+                    let parameters = PatchParams::default();
+                    slices.patch(&name(index), &parameters, &patch).await?;
+                    anyhow::Ok((number, Instant::now()))
+                }
+            }
+        });
+        let all = requests.buffer_unordered(RATE_AT_ONCE).try_collect();
+        self.runtime.block_on(all)
+    }
+
     /// Makes the endpoint of a Service ready or not; gives the slice's new version.
     pub(crate) fn set_ready(&self, node: &str, index: usize, ready: bool) -> Result<String> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -107,7 +180,8 @@ fn objects(node: &str, index: usize) -> Result<(Service, EndpointSlice)> {
         "metadata": {"name": name(index)},
         "spec": {
             "type": "LoadBalancer",
-            "externalTrafficPolicy": "Local",
+            // Each Service of policy Local takes a NodePort for health checks, of which there are 2,768.
+            "externalTrafficPolicy": if index == 0 { "Local" } else { "Cluster" },
             // There are fewer NodePorts than Services to make.
             "allocateLoadBalancerNodePorts": false,
             "ports": [{"port": 80}],

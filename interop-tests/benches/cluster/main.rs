@@ -1,16 +1,19 @@
-//! ferrolb with a real API server, measured from outside: time from an EndpointSlice's change to the UPDATE, memory,
-//! time to start, time to allocate. One line of JSON per measurement; docs/benchmarks.md says how each is made.
+//! ferrolb with a real API server, measured from outside: time from an EndpointSlice's change to the UPDATE, CPU and
+//! memory, time to start, time to allocate. One line of JSON per measurement; docs/benchmarks.md says how each is made.
 //!
-//! `cargo xtask bench` runs it. By itself it needs root, `FERROLB_BIN` and what `cargo xtask test lab` sets up:
-//! `cargo bench -p ferrolb-interop-tests --features lab --bench cluster`
+//! `cargo xtask bench cluster` runs it with 1, 1,000 and 10,000 Services, `cargo xtask bench cluster -- 1000` with 1,000.
+//! By itself it needs root, `FERROLB_BIN` and what `cargo xtask test lab` sets up:
+//! `cargo bench -p ferrolb-interop-tests --features lab --bench cluster -- 1000`
 
 mod api;
 mod place;
 mod process;
+mod rate;
 mod routers;
 mod row;
 mod series;
 mod sink;
+mod writes;
 
 use std::net::Ipv4Addr;
 use std::thread::sleep;
@@ -25,16 +28,21 @@ use serde_json::json;
 
 use self::api::ApiClient;
 use self::place::Place;
-use self::process::{busy_percent, memory};
+use self::process::{busy_percent, cpu_share, memory};
 use self::routers::{Routers, Start};
 
-const SERVICES: usize = 1000;
+/// Numbers of Services, if no argument gives others.
+const SIZES: [usize; 3] = [1, 1000, 10_000];
 const PEERS: u8 = 4;
 /// How often the announcer is started with all services.
 const STARTS: usize = 5;
+/// With fewer Services, so many changes a second would be changes of the same few objects.
+const LEAST_FOR_RATE: usize = 1000;
 
 /// Longer than anything should take.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longer than a Service's creation, allocation and announcement should take where there are many.
+const TIMEOUT_PER_SERVICE: Duration = Duration::from_millis(30);
 /// After this nothing is left to be done, and memory is read.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -49,8 +57,31 @@ fn main() {
             ],
         );
         let topology = Topology::new(1)?;
-        Bench::start(scratch, &topology)?.run()
+        Bench::start(scratch, &topology)?.run(&sizes()?)
     });
+}
+
+/// The numbers of Services that the arguments give. Cargo adds `--bench`.
+fn sizes() -> Result<Vec<usize>> {
+    let arguments = std::env::args().skip(1).filter(|text| text != "--bench");
+    let sizes: Vec<usize> = arguments
+        .map(|text| {
+            let size = text.replace(['_', ','], "").parse();
+            size.with_context(|| format!("{text:?} is not a number of Services, such as 1000"))
+        })
+        .collect::<Result<_>>()?;
+    if sizes.is_empty() {
+        return Ok(SIZES.to_vec());
+    }
+    ensure!(
+        sizes.is_sorted() && sizes[0] > 0,
+        "{sizes:?}: numbers of Services in ascending order are expected, from 1"
+    );
+    Ok(sizes)
+}
+
+fn timeout(services: usize) -> Duration {
+    TIMEOUT + TIMEOUT_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX)
 }
 
 /// Everything that runs: one node, its routers, a control plane, ferrolb.
@@ -92,23 +123,27 @@ impl<'lab> Bench<'lab> {
         })
     }
 
-    fn run(mut self) -> Result<()> {
+    fn run(mut self, sizes: &[usize]) -> Result<()> {
         self.announcer.await_ready()?;
         self.allocator.await_ready()?;
         self.routers.await_established(TIMEOUT)?;
         self.print_memory("announcer", 0)?;
         self.print_memory("allocator", 0)?;
-
-        self.create(0..1)?;
-        self.routers.await_prefixes(1, TIMEOUT)?;
-        self.series(1)?;
-
-        self.allocate_the_rest()?;
-        self.print_memory("allocator", SERVICES)?;
-        for run in 1..=STARTS {
-            self.start_announcer(run)?;
+        let mut before = 0;
+        for services in sizes.iter().copied() {
+            self.allocate(before, services)?;
+            self.print_memory("allocator", services)?;
+            for run in 1..=STARTS {
+                self.start_announcer(run, services)?;
+            }
+            self.series(services)?;
+            self.print_memory("announcer", services)?;
+            if services >= LEAST_FOR_RATE {
+                self.rate(services)?;
+            }
+            before = services;
         }
-        self.series(SERVICES)
+        Ok(())
     }
 
     fn create(&self, indices: std::ops::Range<usize>) -> Result<()> {
@@ -137,18 +172,27 @@ impl<'lab> Bench<'lab> {
         Ok(())
     }
 
-    /// All but the first Service are there when the allocator starts; it gives them addresses.
-    fn allocate_the_rest(&mut self) -> Result<()> {
+    /// Makes Services up to a number, has a bare client write and clear their statuses, and then starts the allocator,
+    /// which gives them addresses.
+    fn allocate(&mut self, before: usize, services: usize) -> Result<()> {
+        let timeout = timeout(services);
         self.allocator.daemon().terminate(TIMEOUT)?;
-        self.create(1..SERVICES)?;
+        self.announcer.daemon().terminate(TIMEOUT)?;
+        self.routers.await_closed(TIMEOUT)?;
+        self.create(before..services)?;
+        let kubeconfig = self.cp.admin_kubeconfig();
+        self.place
+            .inside(|| writes::measure(&ApiClient::new(&kubeconfig)?, before..services))?;
+        self.announcer.start_again()?;
+        self.routers.await_prefixes(before, TIMEOUT)?;
         let written_before = self.status_writes()?.len();
         let started = jiff::Timestamp::now();
         self.allocator.start_again()?;
-        self.routers.await_prefixes(SERVICES, TIMEOUT)?;
+        self.routers.await_prefixes(services, timeout)?;
         // The API server writes its log a little later than its answers.
         let times = until("a write for each Service", TIMEOUT, || {
             let times = self.status_writes()?.split_off(written_before);
-            ensure!(times.len() >= SERVICES - 1, "{}", times.len());
+            ensure!(times.len() >= services - before, "{}", times.len());
             anyhow::Ok(times)
         })?;
         let first = times.iter().min().context("no write")?;
@@ -156,7 +200,7 @@ impl<'lab> Bench<'lab> {
         row::print(
             "allocation",
             &[
-                ("new_services", json!(SERVICES - 1)),
+                ("new_services", json!(services - before)),
                 ("status_writes", json!(times.len())),
                 (
                     "start_to_first_write_ms",
@@ -181,7 +225,7 @@ impl<'lab> Bench<'lab> {
     }
 
     /// The announcer's start with everything there already, up to the last prefix on the last router.
-    fn start_announcer(&mut self, run: usize) -> Result<()> {
+    fn start_announcer(&mut self, run: usize, services: usize) -> Result<()> {
         self.announcer.daemon().terminate(TIMEOUT)?;
         self.routers.await_closed(TIMEOUT)?;
         let started = Instant::now();
@@ -191,7 +235,7 @@ impl<'lab> Bench<'lab> {
             first_prefix,
             all_prefixes,
             end_of_rib,
-        } = self.routers.await_table(SERVICES, TIMEOUT)?;
+        } = self.routers.await_table(services, TIMEOUT)?;
         sleep(SETTLED);
         let memory = memory(self.announcer.daemon().pid())?;
         let since = |at: Instant| milliseconds(at.duration_since(started));
@@ -199,7 +243,7 @@ impl<'lab> Bench<'lab> {
             "announcer_start",
             &[
                 ("run", json!(run)),
-                ("services", json!(SERVICES)),
+                ("services", json!(services)),
                 ("peers", json!(PEERS)),
                 ("all_established_ms", json!(since(established))),
                 ("first_prefix_ms", json!(since(first_prefix))),
@@ -216,14 +260,35 @@ impl<'lab> Bench<'lab> {
         let addresses = self.cp.service_addresses("default", &api::name(0))?;
         let address = *addresses.first().context("no address")?;
         let kubeconfig = self.cp.admin_kubeconfig();
+        let pid = self.announcer.daemon().pid();
+        let idle = cpu_share(pid, SETTLED)?;
         let (place, routers, node) = (&self.place, &mut self.routers, self.node);
         let series = place.inside(|| {
             let shown = api::watch(place, &kubeconfig, 0)?;
             let api = ApiClient::new(&kubeconfig)?;
-            series::measure(&api, &shown, routers, node, address.into())
+            let mut measurement = series::Measurement {
+                api: &api,
+                shown: &shown,
+                routers,
+                node,
+                prefix: address.into(),
+                pid,
+                idle,
+            };
+            measurement.run()
         })?;
         series.print(services, PEERS);
         Ok(())
+    }
+
+    fn rate(&mut self, services: usize) -> Result<()> {
+        let kubeconfig = self.cp.admin_kubeconfig();
+        let pid = self.announcer.daemon().pid();
+        let (place, routers, node) = (&self.place, &mut self.routers, self.node);
+        place.inside(|| {
+            let api = ApiClient::new(&kubeconfig)?;
+            rate::measure(&api, routers, node, services, pid)
+        })
     }
 }
 
@@ -248,7 +313,7 @@ spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {address}}}
 apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
 metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [198.18.0.0/20]}
+spec: {addresses: [198.18.0.0/16]}
 ---
 apiVersion: metallb.io/v1beta1
 kind: BGPAdvertisement

@@ -28,6 +28,28 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
+/// CPU time of all threads of a process so far, kernel included.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that ended in between no longer counts; ferrolb's live as long as it does.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else {
+            continue;
+        };
+        let ran = text.split_whitespace().next().context("empty schedstat")?;
+        nanoseconds += ran.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// How much CPU time a process takes in a second while nothing happens, measured over `duration`.
+pub(crate) fn cpu_share(pid: u32, duration: Duration) -> Result<f64> {
+    let before = cpu_time(pid)?;
+    sleep(duration);
+    let spent = cpu_time(pid)?.saturating_sub(before);
+    Ok(spent.as_secs_f64() / duration.as_secs_f64())
+}
+
 /// How much of all cores' time went into work during `duration`, and how much the hypervisor took away: both in per
 /// cent. Before the lab starts, it is the share of others.
 pub(crate) fn busy_percent(duration: Duration) -> Result<(f64, f64)> {

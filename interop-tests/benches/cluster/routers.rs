@@ -137,6 +137,11 @@ impl Routers {
         }
     }
 
+    /// Everything that was told so far, until there is nothing new for a while.
+    pub(crate) fn take(&mut self, quiet: Duration) -> Vec<Told> {
+        std::iter::from_fn(|| self.next(Instant::now() + quiet).ok()).collect()
+    }
+
     /// Waits until each has the prefix (or has it no more): when the first and when the last was told.
     pub(crate) fn await_change(
         &mut self,

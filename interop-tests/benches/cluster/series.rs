@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::api::{ApiClient, Shown};
 use super::milliseconds;
+use super::process::cpu_time;
 use super::routers::Routers;
 use super::row;
 
@@ -28,51 +29,73 @@ struct Change {
     last_update: f64,
 }
 
-/// All changes.
+/// All changes, and what they cost the announcer.
 #[derive(Debug)]
-pub(crate) struct Series(Vec<Change>);
-
-/// Makes the endpoint of the first Service unready and ready again, many times.
-pub(crate) fn measure(
-    api: &ApiClient,
-    shown: &Shown,
-    routers: &mut Routers,
-    node: &str,
-    prefix: IpNet,
-) -> Result<Series> {
-    // The first makes connections, and shows that the watch works.
-    for announces in [false, true] {
-        change(api, shown, routers, node, prefix, announces)?;
-    }
-    let changes = (0..CHANGES).map(|index| {
-        // Not in step with anybody's timer.
-        sleep(PAUSE + Duration::from_millis(index as u64 * 7 % 20));
-        change(api, shown, routers, node, prefix, index % 2 == 1)
-    });
-    changes.collect::<Result<_>>().map(Series)
+pub(crate) struct Series {
+    changes: Vec<Change>,
+    /// CPU time of the announcer per change, without what it takes when nothing happens.
+    cpu: Duration,
+    /// CPU time per second when nothing happens.
+    idle: f64,
 }
 
-fn change(
-    api: &ApiClient,
-    shown: &Shown,
-    routers: &mut Routers,
-    node: &str,
-    prefix: IpNet,
-    announces: bool,
-) -> Result<Change> {
-    let sent = Instant::now();
-    let version = api.set_ready(node, 0, announces)?;
-    let answered = Instant::now();
-    let (first_update, last_update) = routers.await_change(prefix, announces, TIMEOUT)?;
-    let shown = await_version(shown, &version)?;
-    let since = |at: Instant| milliseconds(at.duration_since(sent));
-    Ok(Change {
-        announces,
-        answered: since(answered),
-        shown: since(shown),
-        first_update: since(first_update),
-        last_update: since(last_update),
-    })
+/// What a series is measured with.
+pub(crate) struct Measurement<'a> {
+    /// Writes the changes.
+    pub(crate) api: &'a ApiClient,
+    /// A plain watch of the slice that changes.
+    pub(crate) shown: &'a Shown,
+    /// Where UPDATEs arrive.
+    pub(crate) routers: &'a mut Routers,
+    /// Where the endpoint is.
+    pub(crate) node: &'a str,
+    /// What is announced and withdrawn.
+    pub(crate) prefix: IpNet,
+    /// The announcer.
+    pub(crate) pid: u32,
+    /// Its CPU time per second when nothing happens.
+    pub(crate) idle: f64,
+}
+
+impl Measurement<'_> {
+    /// Makes the endpoint of the first Service unready and ready again, many times.
+    pub(crate) fn run(&mut self) -> Result<Series> {
+        // The first makes connections, and shows that the watch works.
+        for announces in [false, true] {
+            self.change(announces)?;
+        }
+        let (began, cpu_before) = (Instant::now(), cpu_time(self.pid)?);
+        let mut changes = Vec::new();
+        for index in 0..CHANGES {
+            // Not in step with anybody's timer.
+            sleep(PAUSE + Duration::from_millis(index as u64 * 7 % 20));
+            changes.push(self.change(index % 2 == 1)?);
+        }
+        let spent = cpu_time(self.pid)?.saturating_sub(cpu_before);
+        let idle = began.elapsed().mul_f64(self.idle);
+        Ok(Series {
+            changes,
+            cpu: spent.saturating_sub(idle) / u32::try_from(CHANGES)?,
+            idle: self.idle,
+        })
+    }
+
+    fn change(&mut self, announces: bool) -> Result<Change> {
+        let sent = Instant::now();
+        let version = self.api.set_ready(self.node, 0, announces)?;
+        let answered = Instant::now();
+        let (first_update, last_update) =
+            self.routers.await_change(self.prefix, announces, TIMEOUT)?;
+        let shown = await_version(self.shown, &version)?;
+        let since = |at: Instant| milliseconds(at.duration_since(sent));
+        Ok(Change {
+            announces,
+            answered: since(answered),
+            shown: since(shown),
+            first_update: since(first_update),
+            last_update: since(last_update),
+        })
+    }
 }
 
 fn await_version(shown: &Shown, version: &str) -> Result<Instant> {
@@ -91,7 +114,11 @@ impl Series {
     /// One row per kind of change and thing waited for.
     pub(crate) fn print(&self, services: usize, peers: u8) {
         for (kind, announces) in [("announce", true), ("withdraw", false)] {
-            let changes = || self.0.iter().filter(|change| change.announces == announces);
+            let changes = || {
+                self.changes
+                    .iter()
+                    .filter(|change| change.announces == announces)
+            };
             let row = |until: &str, times: Vec<f64>| print(services, peers, kind, until, times);
             row(
                 "answer to the write",
@@ -115,17 +142,24 @@ impl Series {
                 ours.collect(),
             );
         }
+        row::print(
+            "endpoint_slice_cpu",
+            &[
+                ("services", json!(services)),
+                ("peers", json!(peers)),
+                ("changes", json!(self.changes.len())),
+                ("cpu_ms_per_change", json!(milliseconds(self.cpu))),
+                (
+                    "cpu_ms_per_idle_second",
+                    json!(milliseconds(Duration::from_secs_f64(self.idle))),
+                ),
+            ],
+        );
     }
 }
 
 fn print(services: usize, peers: u8, change: &str, until: &str, mut times: Vec<f64>) {
     times.sort_by(f64::total_cmp);
-    let rounded = |time: f64| (time * 1e3).round() / 1e3;
-    // Nearest rank: a time that was measured, none in between.
-    let percentile = |percent: usize| {
-        let rank = (times.len() * percent).div_ceil(100);
-        times.get(rank.saturating_sub(1)).copied().map(rounded)
-    };
     row::print(
         "endpoint_slice_to_update",
         &[
@@ -134,10 +168,17 @@ fn print(services: usize, peers: u8, change: &str, until: &str, mut times: Vec<f
             ("change", json!(change)),
             ("until", json!(until)),
             ("changes", json!(times.len())),
-            ("p50_ms", json!(percentile(50))),
-            ("p90_ms", json!(percentile(90))),
-            ("p99_ms", json!(percentile(99))),
-            ("max_ms", json!(percentile(100))),
+            ("p50_ms", json!(percentile(&times, 50))),
+            ("p90_ms", json!(percentile(&times, 90))),
+            ("p99_ms", json!(percentile(&times, 99))),
+            ("max_ms", json!(percentile(&times, 100))),
         ],
     );
+}
+
+/// Of sorted times, by nearest rank: a time that was measured, none in between.
+pub(crate) fn percentile(times: &[f64], percent: usize) -> Option<f64> {
+    let rank = (times.len() * percent).div_ceil(100);
+    let time = times.get(rank.saturating_sub(1))?;
+    Some((time * 1e3).round() / 1e3)
 }
