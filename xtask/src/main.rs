@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand};
   cargo xtask test fmt clippy unit   only these steps; none of the three needs root
   cargo xtask test lab               only the lab: network namespaces, routers, Kubernetes (root)
   cargo xtask test lab -- frr        only the lab's tests with `frr` in their name
+  cargo xtask test corpus --from ~/corpus  public recordings (mrt/, pcap/) through the decoder
   cargo xtask interop --containers   three ferrolb containers and a router's: up, checked, down (root)
   cargo xtask bench                  measure, and write docs/benchmarks.md
   cargo xtask bench bgp              only beside other routers

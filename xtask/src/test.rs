@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check there is, in the order from cheap to dear.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -15,9 +15,12 @@ pub(crate) struct Options {
     /// Install what is missing without asking (also when CI=true)
     #[arg(long)]
     yes: bool,
-    /// Only these steps, with those they need; all if none is named
+    /// Only these steps, with those they need; all but `corpus` if none is named
     #[arg(value_name = "STEP")]
     steps: Vec<Step>,
+    /// The folder of public recordings for the step `corpus`, with `mrt` and `pcap` in it
+    #[arg(long, value_name = "FOLDER")]
+    from: Option<PathBuf>,
     /// Of the unit and lab tests only those with one of these in their name
     #[arg(last = true, value_name = "TEST")]
     filters: Vec<String>,
@@ -50,6 +53,8 @@ pub(crate) enum Step {
     Lab,
     /// The rack in Docker containers
     Containers,
+    /// Public recordings through the decoder; only when named, with --from
+    Corpus,
 }
 
 impl Step {
@@ -73,6 +78,7 @@ impl Step {
             Self::Kubernetes => "Kubernetes programs (7 minutes the first time, then cached)",
             Self::Lab => "interop tests: real routers, real Kubernetes",
             Self::Containers => "GoBGP's and BIRD's rack in Docker containers",
+            Self::Corpus => "public recordings through the decoder",
         }
     }
 
@@ -93,15 +99,11 @@ impl Step {
             Self::Fmt => show_and_run(&mut cargo(&["fmt", "--all", "--check"]))
                 .context("to format: cargo fmt --all"),
             Self::Clippy => {
-                show_and_run(&mut cargo(&[
-                    "clippy",
-                    "--workspace",
-                    "--all-targets",
-                    "--all-features",
-                    "--",
-                    "-D",
-                    "warnings",
-                ]))?;
+                // `cargo test` leaves public_corpus out, and so does --all-targets.
+                for targets in ["--all-targets", "--test=public_corpus"] {
+                    let clippy = ["clippy", "--workspace", targets, "--all-features"];
+                    show_and_run(cargo(&clippy).args(["--", "-D", "warnings"]))?;
+                }
                 let mut documents = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
                 show_and_run(documents.env("RUSTDOCFLAGS", "-D warnings"))
             }
@@ -115,6 +117,7 @@ impl Step {
             Self::Kubernetes => setup::kubernetes(),
             Self::Lab => lab(&options.filters),
             Self::Containers => containers(),
+            Self::Corpus => public_corpus(options.from.as_deref()),
         }
     }
 }
@@ -125,6 +128,10 @@ impl Step {
 /// The failure of a step, with what to type to run it again.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let steps = chosen(&options.steps);
+    ensure!(
+        options.from.is_none() || steps.contains(&Step::Corpus),
+        "--from is for the step `corpus`: cargo xtask test corpus --from FOLDER"
+    );
     if steps.contains(&Step::Lab) {
         // Now rather than after ten minutes of building.
         setup::require_root("the lab (network namespaces)")?;
@@ -138,10 +145,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The named steps with those they need, in order; all if none is named.
+/// The named steps with those they need, in order. If none is named, all that a clone can run.
 fn chosen(named: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = if named.is_empty() {
-        Step::value_variants().to_vec()
+        let all = Step::value_variants().iter().copied();
+        all.filter(|step| *step != Step::Corpus).collect()
     } else {
         let needed = named.iter().flat_map(|step| step.needs());
         named.iter().chain(needed).copied().collect()
@@ -160,6 +168,7 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<()> {
     let options = Options {
         yes: false,
         steps: steps.to_vec(),
+        from: None,
         filters: Vec::new(),
     };
     run(&options)
@@ -230,6 +239,30 @@ fn containers() -> Result<()> {
     interop::containers(&[interop::Router::Gobgp, interop::Router::Bird])
 }
 
+/// Runs the decoder and the fuzz targets over recordings that aren't part of the repository.
+fn public_corpus(from: Option<&Path>) -> Result<()> {
+    let from = from.context(
+        "the public recordings are not part of the repository; name their folder: \
+         cargo xtask test corpus --from FOLDER",
+    )?;
+    let folder = from.canonicalize();
+    let folder = folder.with_context(|| format!("--from {}", from.display()))?;
+    for part in ["mrt", "pcap"] {
+        let part = folder.join(part);
+        ensure!(
+            part.is_dir(),
+            "{} is no folder; the public recordings lie in `mrt` and `pcap`",
+            part.display()
+        );
+    }
+    let mut tests = cargo(&["test", "--workspace", "--test=public_corpus"]);
+    show_and_run(
+        tests
+            .arg("--test=fuzz_targets")
+            .env("FERROLB_CORPUS", folder),
+    )
+}
+
 /// Only what depends on Cargo.lock alone. Advisories change by the day and come from GitHub: a
 /// commit that was good stays good here; deny.toml says how to ask for them.
 fn deny(yes: bool) -> Result<()> {
@@ -265,7 +298,29 @@ mod tests {
     }
 
     #[test]
-    fn no_name_means_all() {
-        assert_eq!(chosen(&[]), Step::value_variants());
+    fn no_name_means_all_that_a_clone_can_run() {
+        let all = chosen(&[]);
+        let left_out: Vec<_> = Step::value_variants()
+            .iter()
+            .filter(|step| !all.contains(step))
+            .collect();
+        assert_eq!(left_out, [&Step::Corpus]);
+        assert_eq!(chosen(&[Step::Corpus]), [Step::Corpus]);
+    }
+
+    #[test]
+    fn the_public_corpus_must_be_named_and_be_there() {
+        let error = |from: Option<&str>| {
+            let error = public_corpus(from.map(Path::new)).expect_err("no corpus");
+            format!("{error:#}")
+        };
+        assert!(error(None).contains("cargo xtask test corpus --from FOLDER"));
+        let missing = error(Some("/nonexistent/corpus"));
+        assert!(
+            missing.starts_with("--from /nonexistent/corpus: No such file"),
+            "{missing}"
+        );
+        let empty = error(Some(env!("CARGO_MANIFEST_DIR")));
+        assert!(empty.contains("xtask/mrt is no folder"), "{empty}");
     }
 }

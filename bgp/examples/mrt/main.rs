@@ -1,6 +1,7 @@
 //! Reads an MRT file and says what is in it: `mrt updates.20160811.1600.gz`, or `-` for standard
 //! input. A file in gzip is given to `gzip -dc`.
 
+mod attributes;
 mod reader;
 
 use std::collections::BTreeMap;

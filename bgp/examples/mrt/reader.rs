@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use ferrolb_bgp::wire::{Asn, DecodeContext, Family, MAX_EXTENDED_LENGTH};
 use thiserror::Error;
 
+use super::attributes::attributes;
+
 /// Octets of a record's header (RFC 6396 §2).
 const HEADER_LENGTH: usize = 12;
 /// Types of records (RFC 6396 §4).
@@ -324,35 +326,3 @@ impl Rib<'_> {
 
 const LOCAL_PREF: u8 = 5;
 const MP_REACH_NLRI: u8 = 14;
-
-/// An attribute as it lies in a message.
-#[derive(Clone, Copy)]
-pub(crate) struct RawAttribute<'a> {
-    /// Type.
-    pub(crate) code: u8,
-    /// Value.
-    pub(crate) value: &'a [u8],
-    /// All of it, flags first.
-    pub(crate) octets: &'a [u8],
-}
-
-/// The attributes of a field; none if they don't fill it.
-pub(crate) fn attributes(field: &[u8]) -> Option<Vec<RawAttribute<'_>>> {
-    let mut all = Vec::new();
-    let mut rest = Cursor(field);
-    while !rest.0.is_empty() {
-        let start = rest.0;
-        let [flags, code] = rest.array()?;
-        let length = match flags & 0x10 {
-            0 => u16::from_be_bytes([0, rest.array::<1>()?[0]]),
-            _ => rest.u16()?,
-        };
-        let value = rest.take(length.into())?;
-        all.push(RawAttribute {
-            code,
-            value,
-            octets: start.get(..start.len() - rest.0.len())?,
-        });
-    }
-    Some(all)
-}

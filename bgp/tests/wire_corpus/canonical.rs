@@ -15,10 +15,10 @@ use ferrolb_bgp::wire::{
 };
 use ipnet::IpNet;
 
-use super::reader::attributes;
+use super::attributes::attributes;
 
 /// The messages that say the same; none where they would not (AS4_PATH, which is merged).
-pub(super) fn canonical(message: &[u8], context: &DecodeContext) -> Option<Vec<Vec<u8>>> {
+fn canonical(message: &[u8], context: &DecodeContext) -> Option<Vec<Vec<u8>>> {
     match message[18] {
         1 => Some(vec![open(message)]),
         2 => update(&message[19..], context),
@@ -242,7 +242,7 @@ fn as_path(mut value: &[u8], width: usize) -> Vec<u8> {
 }
 
 /// What this crate writes for what it has read.
-pub(super) fn emitted(message: &Message, context: &DecodeContext) -> Vec<Vec<u8>> {
+fn emitted(message: &Message, context: &DecodeContext) -> Vec<Vec<u8>> {
     match message {
         Message::Open(open) => vec![open.encode().to_vec()],
         Message::Update(update) => emitted_update(update, context),
@@ -290,7 +290,7 @@ fn emitted_update(update: &Update, context: &DecodeContext) -> Vec<Vec<u8>> {
 
 /// Whether there is something in a message that isn't written again: path identifiers, and
 /// ROUTE-REFRESH of a subtype and length that are passed over.
-pub(super) fn is_for_reading_only(message: &Message, octets: &[u8]) -> bool {
+fn is_for_reading_only(message: &Message, octets: &[u8]) -> bool {
     match message {
         Message::Update(update) => {
             let reach = update.mp_reach.as_ref().map(|reach| &reach.path_ids);
@@ -305,5 +305,30 @@ pub(super) fn is_for_reading_only(message: &Message, octets: &[u8]) -> bool {
         }
         Message::RouteRefresh(_) => octets.len() != 23,
         _ => false,
+    }
+}
+
+/// Decodes what may be a message. A good one must be written again in the canonical form: true if
+/// that is the form it had. None for a bad one and for what isn't written at all.
+pub(super) fn checked(octets: &[u8], context: &DecodeContext) -> Option<bool> {
+    match Message::decode(octets, context)? {
+        Ok(message) => {
+            let faulty = matches!(&message, Message::Update(update) if !update.errors.is_empty());
+            if faulty || is_for_reading_only(&message, octets) {
+                return None;
+            }
+            let expected = canonical(octets, context)?;
+            assert_eq!(emitted(&message, context), expected, "{message:?}");
+            Some(expected == [octets])
+        }
+        Err(error) => {
+            let notification = error.notification().encode();
+            let again = Message::decode(&notification, context);
+            assert!(
+                matches!(again, Some(Ok(Message::Notification(_)))),
+                "{error}"
+            );
+            None
+        }
     }
 }

@@ -67,7 +67,7 @@ impl Kind {
         run(Command::new("dpkg-query").args(["-W", "-f=${Version}", package]))
     }
 
-    /// What it can load in minutes (../shared/spec/bgp.md §6.3).
+    /// What it can load in minutes.
     pub(crate) fn bears(self, load: Load) -> bool {
         let total = u64::from(load.peers) * u64::from(load.routes);
         match self {

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
-/// Its `mrt inject` loses what still waits in its buffers at the end of the file
-/// (../shared/spec/bgp.md §6.3): the last prefix is repeated so often.
+/// Its `mrt inject` loses what still waits in its buffers at the end of the file: the last prefix is
+/// repeated so often.
 const PADDING: usize = 4000;
 
 /// One route for each IPv4 prefix.

@@ -1,5 +1,5 @@
-//! Where the targets start: the recorded cases, incidents of the past (both in text, below
-//! `bgp/tests/fixtures` and `fuzz/seeds`), and what lies in the public corpus if it is there.
+//! Where the targets start: the recorded cases, messages of real routers, incidents of the past (in
+//! text, below `bgp/tests/fixtures` and `fuzz/seeds`), and the public corpus where one is named.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::Command;
 use super::codec::message;
 
 const CASES: &str = include_str!("../../fixtures/wire_cases.tsv");
+const RECORDED: &str = include_str!("../../fixtures/corpus.tsv");
 const INCIDENTS: &str = include_str!("../../../../fuzz/seeds/incidents.tsv");
 const STORIES: &str = include_str!("../../../../fuzz/seeds/stories.tsv");
 
@@ -34,6 +35,15 @@ pub fn own() -> Vec<Seed> {
             _ => message(octets(columns[2])[0], &octets(columns[3])),
         };
         add_message(&mut seeds, &whole);
+    }
+    let mut seen = BTreeSet::new();
+    for line in RECORDED.lines().skip(1) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let whole = octets(columns[3]);
+        // Those of one type and length look alike.
+        if columns[2] == "BGP" && seen.insert((whole[18], whole.len())) {
+            add_message(&mut seeds, &whole);
+        }
     }
     for line in INCIDENTS.lines().skip(1) {
         let columns: Vec<&str> = line.split('\t').collect();
@@ -89,12 +99,12 @@ fn add_message(seeds: &mut Vec<Seed>, whole: &[u8]) {
     });
 }
 
-/// Messages of the public recordings, found by their markers. None without the corpus.
+/// Messages of the public recordings, found by their markers. None unless `FERROLB_CORPUS` names
+/// their folder.
 pub fn public() -> Vec<Seed> {
-    let root = std::env::var_os("FERROLB_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"),
-        PathBuf::from,
-    );
+    let Some(root) = std::env::var_os("FERROLB_CORPUS").map(PathBuf::from) else {
+        return Vec::new();
+    };
     let mut seeds = Vec::new();
     let mut seen = BTreeSet::new();
     let mut counts = [0; 256];
