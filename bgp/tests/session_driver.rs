@@ -8,8 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_bgp::config::{BfdOptions, HoldTime, PeerConfig, Remote, Secret, Timers, Transport};
-use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig, State};
+use ferrolb_bgp::config::{
+    BfdOptions, GracefulRestart, HoldTime, PeerConfig, Remote, Secret, Timers, Transport,
+};
+use ferrolb_bgp::fsm::{Cause, Event, Farewell, PeerRoutes, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Family, Open, Update, keepalive};
@@ -533,4 +535,48 @@ async fn without_the_port_of_bfd_only_the_peers_with_bfd_do_not_run() {
         (good.state, good.established_count),
         (State::Established, 1)
     );
+}
+
+/// RFC 4724 §4: routes are kept where the connection closes without a NOTIFICATION.
+#[tokio::test]
+async fn a_speaker_whose_handles_are_dropped_leaves_its_routes_with_peers_that_keep_them() {
+    for restarts in [true, false] {
+        let graceful_restart = restarts.then(GracefulRestart::default);
+        let (router, mut events, address) = router(&["127.0.0.1"], None);
+        let mut config = router.peer("127.0.0.1").await.unwrap().config;
+        config.graceful_restart.clone_from(&graceful_restart);
+        router.set_peer(config).unwrap();
+        let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+        handle
+            .set_peer(PeerConfig {
+                graceful_restart,
+                ..node(address, "127.0.0.1", None)
+            })
+            .unwrap();
+        handle.routes(routes(&prefixes(3), true));
+        handle.open_gate();
+        let mut tables = BTreeMap::new();
+        until(&mut events, &mut tables, |_, tables| {
+            tables
+                .get("127.0.0.1")
+                .is_some_and(|table| table.len() == 3)
+        })
+        .await;
+
+        drop(handle);
+        let mut withdrawn = 0;
+        let cause = loop {
+            match timeout(PATIENCE, events.recv()).await.unwrap().unwrap() {
+                Event::Received { update, .. } => withdrawn += update.withdrawn_prefixes().count(),
+                Event::Down {
+                    was_established: true,
+                    cause,
+                    ..
+                } => break cause,
+                _ => {}
+            }
+        };
+        let preserved = matches!(cause, Cause::Closed { error: None, .. });
+        assert_eq!((preserved, withdrawn == 0), (restarts, restarts), "{cause}");
+    }
 }

@@ -209,11 +209,13 @@ impl Driver {
             }
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.command(command),
+                // An owner that means to withdraw says so. One that is gone without a word has failed
+                // and will be started again: peers with graceful restart keep the routes until then.
                 Poll::Ready(None) => {
                     self.orphaned = true;
                     self.feed(Input::Shutdown {
                         text: String::new(),
-                        farewell: Farewell::Withdraw,
+                        farewell: Farewell::Preserve,
                     });
                 }
                 Poll::Pending => break,

@@ -38,7 +38,8 @@ pub struct SpeakerOptions {
     pub listen: Vec<SocketAddr>,
 }
 
-/// Commands for a running speaker. When the last one is dropped, the speaker shuts down.
+/// Commands for a running speaker. When the last one is dropped, the speaker shuts down as with
+/// [`Farewell::Preserve`]: its owner has failed and means to come back.
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
