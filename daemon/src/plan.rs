@@ -7,7 +7,7 @@ use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::allocation::Allocation;
+use crate::allocation::{Allocation, Outcomes};
 use crate::api::ObjectName;
 use crate::config::Severity;
 use crate::decide::Reason;
@@ -112,13 +112,19 @@ pub fn index_of(manifests: &Manifests, config_namespaces: &[String]) -> Index {
     index
 }
 
-/// Makes the plan from manifests.
-pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
-    let mut index = index_of(manifests, config_namespaces);
-    let (outcomes, writes) = Allocation::default().decide(&index);
+/// Gives every service in the index the addresses that the allocator gives it.
+pub fn allocate(index: &mut Index) -> Outcomes {
+    let (outcomes, writes) = Allocation::default().decide(index);
     for write in &writes {
         index.grant(write);
     }
+    outcomes
+}
+
+/// Makes the plan from manifests.
+pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
+    let mut index = index_of(manifests, config_namespaces);
+    let outcomes = allocate(&mut index);
     let mut plan = Plan::default();
     for service in index.services().filter(|service| service.load_balancer) {
         plan.services

@@ -52,6 +52,15 @@ fn check_names_place_and_remedy_and_fails() {
 }
 
 #[test]
+fn check_fails_on_advertisements_that_contradict_each_other_at_an_address() {
+    let output = ferrolb(&["check", "-f", "base.yaml", "withheld.yaml"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let line = "withheld.yaml:29 BGPAdvertisement metallb-system/low: error: spec.localPref: 100 contradicts 200";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
 fn a_file_that_is_no_yaml_is_named_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("broken.yaml");

@@ -81,7 +81,9 @@ struct Finding {
 }
 
 fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
-    let index = plan::index_of(manifests, namespaces);
+    let mut index = plan::index_of(manifests, namespaces);
+    // Some clashes show only at the addresses that services get.
+    plan::allocate(&mut index);
     let place = |key: &ObjectKey| match manifests.objects.get(key) {
         Some(located) => format!("{} {key}", located.location),
         None => key.to_string(),

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ferrolb_bgp::wire::{Community, LargeCommunity};
 
 use super::selector::Selectors;
-use crate::api::FieldError;
 use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
+use crate::api::{FieldError, ObjectKey};
 use crate::index::facts::Labels;
 
 /// A BGPAdvertisement that has been checked.
@@ -14,6 +15,10 @@ use crate::index::facts::Labels;
 pub struct Advertisement {
     /// Name of the BGPAdvertisement.
     pub name: String,
+    /// Which object that is.
+    pub object: ObjectKey,
+    /// When it was created (RFC 3339 in UTC; empty in manifests).
+    pub created: String,
     /// IPv4 addresses are masked to this length.
     pub aggregation_length: u8,
     /// IPv6 addresses are masked to this length.
@@ -37,6 +42,21 @@ pub struct Advertisement {
 }
 
 impl Advertisement {
+    /// Sorts older ones first, then by name: of two that disagree the first one stays in force.
+    pub fn age(&self) -> (&str, &str) {
+        (&self.created, &self.name)
+    }
+
+    /// The LOCAL_PREF that peers see over iBGP.
+    pub fn effective_local_pref(&self) -> u32 {
+        self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
+    }
+
+    /// Whether both want the same LOCAL_PREF.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.effective_local_pref() == other.effective_local_pref()
+    }
+
     /// Whether it applies to a pool. Neither names nor selectors: to all pools.
     pub fn selects_pool(&self, name: &str, labels: Option<&Labels>) -> bool {
         (self.pools.is_empty() && self.pool_selectors.is_empty())
@@ -107,7 +127,8 @@ fn literal(text: &str) -> Option<CommunityValue> {
 /// # Errors
 /// The first field that is wrong, and what would be right.
 pub fn parse(
-    name: &str,
+    object: &ObjectKey,
+    created: &str,
     spec: &BgpAdvertisementSpec,
     aliases: &Aliases,
 ) -> Result<Advertisement, FieldError> {
@@ -146,7 +167,9 @@ pub fn parse(
         }
     }
     Ok(Advertisement {
-        name: name.to_owned(),
+        name: object.name.name.clone(),
+        object: object.clone(),
+        created: created.to_owned(),
         aggregation_length: length,
         aggregation_length_v6: length_v6,
         local_pref: (*local_pref != 0).then_some(*local_pref),

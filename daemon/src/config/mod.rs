@@ -6,6 +6,7 @@
 
 pub mod advertisement;
 pub mod bfd;
+pub mod clash;
 pub mod crd;
 pub mod drain;
 pub mod meeting;
@@ -285,7 +286,8 @@ impl ConfigObjects {
                 if config.advertisements.contains_key(&key.name.name) {
                     return Err(same_name());
                 }
-                let advertisement = advertisement::parse(&key.name.name, &spec, aliases)?;
+                let advertisement =
+                    advertisement::parse(key, &raw.metadata.creation_timestamp, &spec, aliases)?;
                 check_aggregation(&advertisement, config)?;
                 Ok(advertisement)
             });

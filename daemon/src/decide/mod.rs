@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ferrolb_bgp::rib::{Route, RouteAttributes};
+use ferrolb_bgp::rib::{DEFAULT_LOCAL_PREF, Route, RouteAttributes};
 use ferrolb_bgp::wire::{Aggregator, Community, LargeCommunity};
 use ipnet::IpNet;
 
@@ -238,6 +238,8 @@ fn advertisements<'a>(
     if selected.is_empty() {
         return Err((Reason::NoAdvertisement, format!("pool {pool}")));
     }
+    // Of those that disagree the first one is in force.
+    selected.sort_by_key(|ad| ad.age());
     selected.retain(|ad| ad.services.matches(&service.labels));
     if selected.is_empty() {
         return Err((Reason::ServiceNotSelected, format!("pool {pool}")));
@@ -382,7 +384,8 @@ fn selected(advertisements: &[&Advertisement], peer: &str) -> bool {
     advertisements.iter().any(|ad| ad.selects_peer(peer))
 }
 
-/// What goes to one peer, or why nothing does. Addresses without a next hop are left out.
+/// What goes to one peer, or why nothing does. Addresses without a next hop are left out. An advertisement that wants
+/// another LOCAL_PREF than an older one adds nothing to a prefix that both ask for ([`crate::config::clash`] reports it).
 fn towards(
     index: &Index,
     peer: &Peer,
@@ -403,6 +406,8 @@ fn towards(
     if addresses_towards(peer, eligible).next().is_none() {
         return Err((Reason::FamilyNotCarried, peer.name.clone()));
     }
+    // LOCAL_PREF isn't sent over eBGP (RFC 4271 §5.1.5).
+    let may_be_internal = peer.is_ibgp() != Some(false);
     let mut contributions: BTreeMap<IpNet, (Contribution, &Advertisement)> = BTreeMap::new();
     for ad in eligible
         .advertisements
@@ -414,14 +419,14 @@ fn towards(
             addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6()))
         {
             let prefix = aggregate(address, ad.length(address.is_ipv6()));
-            let (contribution, other) = contributions
-                .entry(prefix)
-                .or_insert_with(|| (contribution(index, peer, service, eligible, prefix), *ad));
-            if other.local_pref != ad.local_pref {
-                let detail = format!("{prefix}, {} and {}", other.name, ad.name);
-                return Err((Reason::ConflictingAdvertisements, detail));
+            let (contribution, first) = contributions.entry(prefix).or_insert_with(|| {
+                let mut contribution = contribution(index, peer, service, eligible, prefix);
+                contribution.local_pref = ad.local_pref.filter(|_| may_be_internal);
+                (contribution, *ad)
+            });
+            if may_be_internal && !ad.agrees_with(first) {
+                continue;
             }
-            contribution.local_pref = ad.local_pref;
             contribution.communities.extend(&ad.communities);
             contribution.large_communities.extend(&ad.large_communities);
         }
@@ -489,10 +494,13 @@ pub fn merge<'a>(contributions: impl IntoIterator<Item = &'a Contribution>) -> O
     let mut united = first.clone();
     let mut differ = false;
     for other in contributions {
-        differ |= other.local_pref != first.local_pref
+        let preference = |c: &Contribution| c.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+        differ |= preference(other) != preference(first)
             || other.communities != first.communities
             || other.large_communities != first.large_communities;
-        united.local_pref = united.local_pref.max(other.local_pref);
+        if preference(other) > preference(&united) {
+            united.local_pref = other.local_pref;
+        }
         united.communities.extend(&other.communities);
         united.large_communities.extend(&other.large_communities);
         united.bandwidth = united

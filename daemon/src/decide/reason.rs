@@ -75,8 +75,6 @@ reasons! {
     FamilyNotCarried => "set dualStackAddressFamily on the BGPPeer, or add a BGPPeer of this family",
     /// The prefix is of another family than the session, and the node has no InternalIP of it to be the next hop.
     NoNextHop => "give the node an InternalIP of that family, or add a BGPPeer of this family",
-    /// Two BGPAdvertisements want different localPref for one prefix.
-    ConflictingAdvertisements => "give both the same localPref, or select different peers, nodes or services",
 }
 
 impl fmt::Display for Reason {

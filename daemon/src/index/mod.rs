@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use self::facts::{DRAIN_ANNOTATION, Labels, Node, Service, Slice};
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
+use crate::config::clash::Clashes;
 use crate::config::meeting::{self, Refusal};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
 use crate::decide::weight::WEIGHT_ANNOTATION;
@@ -31,6 +32,7 @@ pub struct Index {
     objects: ConfigObjects,
     config: Arc<Config>,
     refused: BTreeMap<String, BTreeMap<String, Refusal>>,
+    clashes: Clashes,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
@@ -230,6 +232,7 @@ impl Index {
         let config = self.config.problems.iter().cloned();
         config
             .chain(self.refusals())
+            .chain(self.clashes.problems())
             .chain(facts)
             .chain(weights)
             .chain(drains)
@@ -267,6 +270,12 @@ impl Index {
             }
         });
         problems.collect()
+    }
+
+    /// Looks again for advertisements that clash.
+    fn find_clashes(&mut self) {
+        let services = self.services.values();
+        self.problems_changed |= self.clashes.rebuild(&self.config, &self.nodes, services);
     }
 
     /// Judges anew what can't run on a node.
@@ -440,6 +449,7 @@ impl Index {
         if old == service {
             return Touched::default();
         }
+        self.problems_changed |= self.clashes.update(&self.config, name, service.as_ref());
         let bad_drain = |service: &Option<Service>| service.as_ref()?.bad_drain.clone();
         let mut touched = Touched {
             services: BTreeSet::from([name.clone()]),
@@ -508,6 +518,7 @@ impl Index {
         }
         let bad_weight = |node: Option<Node>| node.and_then(|node| node.bad_weight);
         self.meet(name);
+        self.find_clashes();
         Touched {
             problems: bad_weight(old) != bad_weight(node),
             nodes: BTreeSet::from([name.to_owned()]),
@@ -539,6 +550,7 @@ impl Index {
         for node in nodes {
             self.meet(&node);
         }
+        self.find_clashes();
         Touched {
             configuration: true,
             ..Touched::default()
