@@ -498,6 +498,7 @@ impl Allocator {
             Reason::NoPools | Reason::UnknownPool { .. } => unseen,
             Reason::AddressInUse { .. }
             | Reason::BuggyAddress { .. }
+            | Reason::AddressExcluded { .. }
             | Reason::PoolDoesNotAcceptService { .. }
             | Reason::FamilyMismatch { .. } => false,
             _ => unseen && request.requested_pool().is_none(),

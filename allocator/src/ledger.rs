@@ -4,8 +4,9 @@
 //! is ever walked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use crate::excluded::{next, previous};
 use crate::pool::Pool;
 use crate::reason::Clash;
 use crate::request::{Family, Port, Request, ServiceKey};
@@ -375,32 +376,6 @@ impl Runs {
     /// The first address from here on that is not in the set; none at the end of the family.
     fn first_absent(&self, from: IpAddr) -> Option<IpAddr> {
         self.around(from).map_or(Some(from), |(_, last)| next(last))
-    }
-}
-
-fn next(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(v4) => v4
-            .to_bits()
-            .checked_add(1)
-            .map(|b| Ipv4Addr::from_bits(b).into()),
-        IpAddr::V6(v6) => v6
-            .to_bits()
-            .checked_add(1)
-            .map(|b| Ipv6Addr::from_bits(b).into()),
-    }
-}
-
-fn previous(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(v4) => v4
-            .to_bits()
-            .checked_sub(1)
-            .map(|b| Ipv4Addr::from_bits(b).into()),
-        IpAddr::V6(v6) => v6
-            .to_bits()
-            .checked_sub(1)
-            .map(|b| Ipv6Addr::from_bits(b).into()),
     }
 }
 

@@ -33,6 +33,11 @@
 //!   not frozen: that pool was edited on purpose, so the address is lost even in an incomplete set.
 //! * A wish that only an unseen or frozen pool could grant never costs a service what it has.
 //!
+//! # Addresses that belong to something else
+//!
+//! A pool may contain addresses of nodes, routers or Pods ([`Pool::excluding`]). No service gets
+//! one; a service that has one keeps it.
+//!
 //! # Which pools accept a service
 //!
 //! Label selectors belong to the caller. A pool with a `serviceAllocation` is *pinned*
@@ -40,6 +45,7 @@
 //! service ([`Request::accepted_by`]). Pools that are not pinned accept everybody.
 
 mod allocator;
+mod excluded;
 mod ledger;
 mod pick;
 mod pool;
@@ -48,6 +54,7 @@ mod reason;
 mod request;
 
 pub use allocator::{Allocator, Usage, allocate_all, conflicts};
+pub use excluded::{Exclusion, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use pool_set::{PoolSet, PoolSetError};
 pub use reason::{Clash, Outcome, Reason};

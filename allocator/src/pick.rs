@@ -115,6 +115,10 @@ impl Search<'_> {
                     pool: pool.name().to_owned(),
                 });
             }
+            if let Some(exclusion) = pool.excludes(address) {
+                let owner = exclusion.clone();
+                return Err(Reason::AddressExcluded { address, owner });
+            }
             self.ledger
                 .check(address, &self.claim, None)
                 .map_err(|(by, clash)| Reason::AddressInUse { address, by, clash })?;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use thiserror::Error;
 
+use crate::excluded::{Exclusion, canonical, next, previous, reserved_in};
 use crate::request::Family;
 
 /// The settings of a pool beside its addresses.
@@ -69,6 +70,21 @@ pub enum PoolError {
         /// The entry as written.
         entry: String,
     },
+    /// An entry has addresses that no service can have.
+    #[error(
+        "pool {pool}: {entry:?} contains {what} ({network}), which no service can have: leave \
+        them out"
+    )]
+    Reserved {
+        /// The pool.
+        pool: String,
+        /// The entry as written.
+        entry: String,
+        /// What those addresses are.
+        what: &'static str,
+        /// The whole network of them.
+        network: IpNet,
+    },
     /// Two entries have addresses in common.
     #[error("pool {pool}: {entry:?} overlaps {other:?}: remove one of them")]
     Overlap {
@@ -89,12 +105,37 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    pub(crate) fn of(network: IpNet) -> Self {
+        Self {
+            first: network.network(),
+            last: network.broadcast(),
+        }
+    }
+
     fn contains(self, address: IpAddr) -> bool {
         self.first <= address && address <= self.last
     }
 
-    fn overlaps(self, other: Self) -> bool {
+    pub(crate) fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
+    }
+
+    /// What is left of it below and above `gap`.
+    fn without(self, gap: Self) -> impl Iterator<Item = Self> {
+        let below = previous(gap.first).map_or(self.last, |last| last.min(self.last));
+        let above = next(gap.last).map_or(self.first, |first| first.max(self.first));
+        let parts = if self.overlaps(gap) {
+            [
+                (self.first < gap.first).then_some((self.first, below)),
+                (gap.last < self.last).then_some((above, self.last)),
+            ]
+        } else {
+            [Some((self.first, self.last)), None]
+        };
+        parts
+            .into_iter()
+            .flatten()
+            .map(|(first, last)| Self { first, last })
     }
 
     pub(crate) fn family(self) -> Family {
@@ -108,13 +149,18 @@ pub struct Pool {
     name: String,
     options: PoolOptions,
     /// In the order written.
-    spans: Vec<Span>,
+    entries: Vec<Span>,
+    /// The entries without what is excluded.
+    usable: Vec<Span>,
     prefixes: Vec<IpNet>,
+    /// Those that have addresses in an entry.
+    excluded: Vec<Exclusion>,
 }
 
 impl Pool {
     /// Reads a pool. Each entry of `addresses` is a CIDR (host bits don't matter) or a range
-    /// `start-end` of which both ends belong to the pool.
+    /// `start-end` of which both ends belong to the pool. IPv4-mapped IPv6 addresses are read as
+    /// the IPv4 addresses that they are.
     ///
     /// # Errors
     /// [`PoolError`], naming the first entry that is wrong.
@@ -128,26 +174,64 @@ impl Pool {
                 pool: name.to_owned(),
             });
         }
-        let mut spans: Vec<Span> = Vec::with_capacity(addresses.len());
+        let mut entries: Vec<Span> = Vec::with_capacity(addresses.len());
         let mut prefixes = Vec::new();
         for entry in addresses {
             let (span, nets) = parse_entry(name, entry)?;
-            if let Some(earlier) = spans.iter().position(|other| other.overlaps(span)) {
+            if let Some((network, what)) = reserved_in(span) {
+                return Err(PoolError::Reserved {
+                    pool: name.to_owned(),
+                    entry: entry.clone(),
+                    what,
+                    network,
+                });
+            }
+            if let Some(earlier) = entries.iter().position(|other| other.overlaps(span)) {
                 return Err(PoolError::Overlap {
                     pool: name.to_owned(),
                     entry: entry.clone(),
                     other: addresses[earlier].clone(),
                 });
             }
-            spans.push(span);
+            entries.push(span);
             prefixes.extend(nets);
         }
         Ok(Self {
             name: name.to_owned(),
             options,
-            spans,
+            usable: entries.clone(),
+            entries,
             prefixes,
+            excluded: Vec::new(),
         })
+    }
+
+    /// The same pool with addresses that belong to something else: they still lie in it, but no
+    /// service gets one. A service that has one keeps it.
+    #[must_use]
+    pub fn excluding(mut self, exclusions: &[Exclusion]) -> Self {
+        for exclusion in exclusions {
+            let gap = exclusion.span();
+            if self.entries.iter().any(|entry| entry.overlaps(gap)) {
+                let usable = self.usable.iter();
+                self.usable = usable.flat_map(|span| span.without(gap)).collect();
+                self.excluded.push(exclusion.clone());
+            }
+        }
+        self
+    }
+
+    /// What is excluded, as far as it has addresses in the pool.
+    #[must_use]
+    pub fn excluded(&self) -> &[Exclusion] {
+        &self.excluded
+    }
+
+    /// What the address belongs to, if that excludes it.
+    #[must_use]
+    pub fn excludes(&self, address: IpAddr) -> Option<&Exclusion> {
+        let mut excluded = self.excluded.iter();
+        excluded.find(|exclusion| exclusion.span().contains(address))
     }
 
     /// The pool's name.
@@ -172,15 +256,15 @@ impl Pool {
     /// Whether the address lies in one of the entries, whether or not it may be used.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.spans.iter().any(|span| span.contains(address))
+        self.entries.iter().any(|entry| entry.contains(address))
     }
 
-    /// How many addresses of a family may be used, saturating. Those that `avoid_buggy_ips`
-    /// excludes don't count.
+    /// How many addresses of a family may be used, saturating. Those that are excluded, by
+    /// `avoid_buggy_ips` or because they belong to something else, don't count.
     #[must_use]
     pub fn capacity(&self, family: Family) -> u128 {
         self.spans(family)
-            .map(|span| self.usable(span))
+            .map(|span| self.count(span))
             .fold(0, u128::saturating_add)
     }
 
@@ -193,15 +277,20 @@ impl Pool {
         }
     }
 
-    /// The entries of a family in the order written.
+    /// The entries in the order written.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Span> {
+        self.entries.iter().copied()
+    }
+
+    /// What may be used of a family, in the order of the entries.
     pub(crate) fn spans(&self, family: Family) -> impl Iterator<Item = Span> {
-        self.spans
+        self.usable
             .iter()
             .copied()
             .filter(move |span| span.family() == family)
     }
 
-    fn usable(&self, span: Span) -> u128 {
+    fn count(&self, span: Span) -> u128 {
         match (span.first, span.last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
                 let (first, last) = (u64::from(first.to_bits()), u64::from(last.to_bits()));
@@ -230,21 +319,13 @@ fn parse_entry(pool: &str, entry: &str) -> Result<(Span, Vec<IpNet>), PoolError>
         entry: entry.to_owned(),
     };
     let Some((start, end)) = entry.split_once('-') else {
-        let net = entry
-            .trim()
-            .parse::<IpNet>()
-            .map_err(|_| unparsable())?
-            .trunc();
-        return Ok((
-            Span {
-                first: net.network(),
-                last: net.broadcast(),
-            },
-            vec![net],
-        ));
+        let net = entry.trim().parse().map_err(|_| unparsable())?;
+        let net = canonical(net).trunc();
+        return Ok((Span::of(net), vec![net]));
     };
-    let first = start.trim().parse::<IpAddr>().map_err(|_| unparsable())?;
-    let last = end.trim().parse::<IpAddr>().map_err(|_| unparsable())?;
+    let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| unparsable());
+    let first = address(start)?.to_canonical();
+    let last = address(end)?.to_canonical();
     let reversed = || PoolError::Reversed {
         pool: pool.to_owned(),
         entry: entry.to_owned(),

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use crate::pool::Pool;
-use crate::request::Family;
 
 /// Why a pool can't stand beside the others.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -74,8 +73,7 @@ impl PoolSet {
                 name: pool.name().to_owned(),
             });
         }
-        let spans = || pool.spans(Family::V4).chain(pool.spans(Family::V6));
-        for span in spans() {
+        for span in pool.entries() {
             // Entries don't overlap, so the last that starts at or before our end is the only one
             // that can reach into ours, or all between reach too.
             if let Some((&first, (last, other))) = self.entries.range(..=span.last).next_back()
@@ -89,7 +87,7 @@ impl PoolSet {
                 });
             }
         }
-        for span in spans() {
+        for span in pool.entries() {
             self.entries
                 .insert(span.first, (span.last, pool.name().to_owned()));
         }

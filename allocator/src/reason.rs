@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
+use crate::excluded::Exclusion;
 use crate::request::{Family, Port, ServiceKey};
 
 /// What became of a service's request.
@@ -216,6 +217,14 @@ pub enum Reason {
         /// Its pool.
         pool: String,
     },
+    /// The address asked for belongs to something else than a service.
+    #[error("{address} is {owner}, and no service may have it: request another address")]
+    AddressExcluded {
+        /// The address.
+        address: IpAddr,
+        /// What it belongs to.
+        owner: Exclusion,
+    },
     /// The pool's serviceAllocation does not accept the service.
     #[error(
         "pool {pool} does not accept this service: change the pool's serviceAllocation, or \
@@ -316,6 +325,7 @@ impl Reason {
             Self::AddressConflict { .. } => "AddressConflict",
             Self::SharingChanged { .. } => "SharingChanged",
             Self::BuggyAddress { .. } => "BuggyAddress",
+            Self::AddressExcluded { .. } => "AddressExcluded",
             Self::PoolDoesNotAcceptService { .. } => "PoolDoesNotAcceptService",
             Self::FamilyMismatch { .. } => "FamilyMismatch",
             Self::RequestUnparsable { .. } => "RequestUnparsable",

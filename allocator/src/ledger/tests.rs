@@ -1,5 +1,7 @@
 //! The indexes of the ledger always say what its holders say.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 
 impl Ledger {
