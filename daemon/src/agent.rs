@@ -365,7 +365,7 @@ impl Running {
 fn routes(announcer: &Announcer) -> BTreeMap<String, usize> {
     let mut routes = BTreeMap::new();
     for ((peer, _), _) in announcer.routes() {
-        *routes.entry(peer.clone()).or_default() += 1;
+        *routes.entry(peer.to_string()).or_default() += 1;
     }
     routes
 }
@@ -386,7 +386,7 @@ fn announced(index: &Index, announcer: &Announcer) -> Vec<(ObjectName, Vec<IpAdd
         let addresses = index.service(name)?.addresses().iter().copied();
         let told =
             addresses.filter(|address| prefixes.iter().any(|prefix| prefix.contains(address)));
-        Some((name.clone(), told.collect::<Vec<_>>()))
+        Some((ObjectName::clone(name), told.collect::<Vec<_>>()))
     });
     told.filter(|(_, addresses)| !addresses.is_empty())
         .collect()

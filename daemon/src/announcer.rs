@@ -331,10 +331,10 @@ impl Announcer {
         let mut by_peer: BTreeMap<&str, PeerRoutes> = BTreeMap::new();
         for change in changes
             .iter()
-            .filter(|change| self.sessions.contains_key(&change.peer))
+            .filter(|change| self.sessions.contains_key(&*change.peer))
         {
             let routes = by_peer.entry(&change.peer).or_insert_with(|| PeerRoutes {
-                peer: change.peer.clone(),
+                peer: change.peer.to_string(),
                 changes: Vec::new(),
             });
             routes.changes.push((change.prefix, change.route.clone()));
@@ -368,7 +368,7 @@ fn sessions(index: &Index, node_name: &str) -> BTreeMap<String, PeerConfig> {
         return BTreeMap::new();
     };
     peers_of(index, node_name, node)
-        .map(|peer| (peer.name.clone(), peer_config(peer, node_name, node)))
+        .map(|peer| (peer.name.to_string(), peer_config(peer, node_name, node)))
         .collect()
 }
 

@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::rib::{Route, RouteAttributes};
-use ipnet::IpNet;
 
-use crate::desired::RouteChange;
+use crate::desired::{RouteChange, RouteKey};
 
 /// A route's weight changes at most this often.
 pub const WEIGHT_INTERVAL: Duration = Duration::from_secs(10);
 
-type Key = (String, IpNet);
-
 /// What was told of routes with a weight, and what waits.
 #[derive(Debug, Default)]
 pub struct Damping {
-    routes: BTreeMap<Key, Weighted>,
+    routes: BTreeMap<RouteKey, Weighted>,
 }
 
 #[derive(Debug)]

@@ -1,13 +1,14 @@
 //! The desired state of one node: the fold of all decisions, kept up to date change by change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ferrolb_bgp::rib::Route;
+use ferrolb_bgp::rib::{Route, RouteAttributes};
 use ipnet::IpNet;
 
 use crate::api::ObjectName;
 use crate::config::drain::Drain;
-use crate::decide::{Contribution, Decision, decide, merge, weight};
+use crate::decide::{Contribution, Decision, Offer, decide, merge, weight};
 use crate::index::facts::Node;
 use crate::index::{Index, Touched};
 
@@ -15,7 +16,7 @@ use crate::index::{Index, Touched};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteChange {
     /// The BGPPeer.
-    pub peer: String,
+    pub peer: Arc<str>,
     /// The prefix.
     pub prefix: IpNet,
     /// None: withdraw.
@@ -23,16 +24,46 @@ pub struct RouteChange {
 }
 
 /// A peer and a prefix.
-pub type RouteKey = (String, IpNet);
+pub type RouteKey = (Arc<str>, IpNet);
 
 /// What one node announces, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Desired {
     node: String,
     stand_in: Option<Node>,
-    decisions: BTreeMap<ObjectName, Decision>,
-    contributors: BTreeMap<RouteKey, BTreeSet<ObjectName>>,
+    decisions: BTreeMap<Arc<ObjectName>, Decision>,
+    /// Services with a contribution to a prefix, to whichever peer; sorted, mostly one.
+    contributors: BTreeMap<IpNet, Vec<Arc<ObjectName>>>,
     routes: BTreeMap<RouteKey, Route>,
+    offers: Recent<Offer>,
+    attributes: Recent<RouteAttributes>,
+}
+
+/// Values that were seen last. Thousands of services want the same of their routes: equal values are kept once.
+#[derive(Clone, Debug)]
+struct Recent<T>(Vec<Arc<T>>);
+
+/// As many different values are looked through for each route.
+const RECENT: usize = 16;
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: PartialEq> Recent<T> {
+    /// The value that was seen before, if an equal one was.
+    fn share(&mut self, value: Arc<T>) -> Arc<T> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *value) {
+            return known.clone();
+        }
+        if self.0.len() == RECENT {
+            self.0.remove(0);
+        }
+        self.0.push(value.clone());
+        value
+    }
 }
 
 impl Desired {
@@ -60,7 +91,7 @@ impl Desired {
         }
         let mut affected = BTreeSet::new();
         for name in &touched.services {
-            self.decide_again(index, name.clone(), &mut affected);
+            self.decide_again(index, name, &mut affected);
         }
         affected
             .into_iter()
@@ -70,11 +101,15 @@ impl Desired {
 
     /// Decides everything anew.
     pub fn update_all(&mut self, index: &Index) -> Vec<RouteChange> {
-        let known = index.services().map(|service| service.name.clone());
-        let all: BTreeSet<ObjectName> = known.chain(self.decisions.keys().cloned()).collect();
+        let gone = self.decisions.keys();
+        let gone = gone.filter(|name| index.service(name).is_none());
+        let gone: Vec<Arc<ObjectName>> = gone.cloned().collect();
         let mut affected: BTreeSet<_> = self.routes.keys().cloned().collect();
-        for name in all {
-            self.decide_again(index, name, &mut affected);
+        for name in gone {
+            self.replace(&name, Decision::default(), &mut affected);
+        }
+        for service in index.services() {
+            self.decide_again(index, &service.name, &mut affected);
         }
         affected
             .into_iter()
@@ -85,11 +120,6 @@ impl Desired {
     /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
     pub fn restore_routes(&mut self, routes: BTreeMap<RouteKey, Route>) {
         self.routes = routes;
-        self.contributors = self
-            .routes
-            .keys()
-            .map(|key| (key.clone(), BTreeSet::new()))
-            .collect();
     }
 
     /// Decides from these facts about the node instead of the index's, or from the index's again: with the next
@@ -106,15 +136,10 @@ impl Desired {
     }
 
     /// How a route leaves: the longest time of those who contribute to it counts, and a cordon if all of them ask for that.
-    pub fn drain(&self, (peer, prefix): &RouteKey) -> Drain {
-        let contributors = self.contributors.get(&(peer.clone(), *prefix));
-        let mut drains = contributors
-            .into_iter()
-            .flatten()
-            .filter_map(|name| self.decisions.get(name))
-            .flat_map(|decision| &decision.contributions)
-            .filter(|contribution| contribution.peer == *peer && contribution.prefix == *prefix)
-            .map(|contribution| contribution.drain);
+    pub fn drain(&self, key: &RouteKey) -> Drain {
+        let mut drains = self
+            .contributions(key)
+            .map(|contribution| contribution.offer.drain);
         let first = drains.next().unwrap_or_default();
         drains.fold(first, |a, b| Drain {
             time: a.time.max(b.time),
@@ -133,34 +158,53 @@ impl Desired {
     }
 
     /// Every decision, by service.
-    pub fn decisions(&self) -> &BTreeMap<ObjectName, Decision> {
+    pub fn decisions(&self) -> &BTreeMap<Arc<ObjectName>, Decision> {
         &self.decisions
     }
 
-    fn decide_again(&mut self, index: &Index, name: ObjectName, affected: &mut BTreeSet<RouteKey>) {
-        let decision = match index.service(&name) {
+    /// What all services add to a route.
+    fn contributions<'a>(&'a self, key: &'a RouteKey) -> impl Iterator<Item = &'a Contribution> {
+        let (peer, prefix) = key;
+        let contributors = self.contributors.get(prefix).into_iter().flatten();
+        contributors
+            .filter_map(|name| self.decisions.get(name))
+            .flat_map(|decision| &decision.contributions)
+            .filter(move |contribution| {
+                contribution.prefix == *prefix && contribution.peer == *peer
+            })
+    }
+
+    fn decide_again(
+        &mut self,
+        index: &Index,
+        name: &ObjectName,
+        affected: &mut BTreeSet<RouteKey>,
+    ) {
+        let decision = match index.service(name) {
             Some(service) => decide(index, &self.node, self.facts(index), service),
             None => Decision::default(),
         };
         self.replace(name, decision, affected);
     }
 
-    fn replace(&mut self, name: ObjectName, new: Decision, affected: &mut BTreeSet<RouteKey>) {
-        let key = |contribution: &Contribution| (contribution.peer.clone(), contribution.prefix);
-        let old = self.decisions.remove(&name).unwrap_or_default();
+    fn replace(&mut self, name: &ObjectName, mut new: Decision, affected: &mut BTreeSet<RouteKey>) {
+        for contribution in &mut new.contributions {
+            contribution.offer = self.offers.share(contribution.offer.clone());
+        }
+        new.contributions.shrink_to_fit();
+        new.verdicts.shrink_to_fit();
+        let (name, old) = match self.decisions.remove_entry(name) {
+            Some((name, old)) => (name, old),
+            None => (Arc::new(name.clone()), Decision::default()),
+        };
         if old.contributions != new.contributions {
-            for key in old.contributions.iter().map(key) {
-                if let Some(contributors) = self.contributors.get_mut(&key) {
-                    contributors.remove(&name);
-                }
-                affected.insert(key);
+            for Contribution { peer, prefix, .. } in &old.contributions {
+                self.remove_contributor(prefix, &name);
+                affected.insert((peer.clone(), *prefix));
             }
-            for key in new.contributions.iter().map(key) {
-                self.contributors
-                    .entry(key.clone())
-                    .or_default()
-                    .insert(name.clone());
-                affected.insert(key);
+            for Contribution { peer, prefix, .. } in &new.contributions {
+                self.add_contributor(*prefix, &name);
+                affected.insert((peer.clone(), *prefix));
             }
         }
         if new != Decision::default() {
@@ -168,19 +212,35 @@ impl Desired {
         }
     }
 
+    fn add_contributor(&mut self, prefix: IpNet, name: &Arc<ObjectName>) {
+        // An address alone has one service: no room for more is kept ready.
+        let contributors = self
+            .contributors
+            .entry(prefix)
+            .or_insert_with(|| Vec::with_capacity(1));
+        if let Err(place) = contributors.binary_search(name) {
+            contributors.insert(place, name.clone());
+        }
+    }
+
+    fn remove_contributor(&mut self, prefix: &IpNet, name: &Arc<ObjectName>) {
+        let Some(contributors) = self.contributors.get_mut(prefix) else {
+            return;
+        };
+        if let Ok(place) = contributors.binary_search(name) {
+            contributors.remove(place);
+        }
+        if contributors.is_empty() {
+            self.contributors.remove(prefix);
+        }
+    }
+
     fn merge_again(&mut self, key: RouteKey) -> Option<RouteChange> {
-        let contributors = self.contributors.get(&key).into_iter().flatten();
-        let contributions = contributors
-            .filter_map(|name| self.decisions.get(name))
-            .flat_map(|decision| &decision.contributions)
-            .filter(|contribution| contribution.peer == key.0 && contribution.prefix == key.1);
-        let route = merge(contributions);
+        let route = merge(self.contributions(&key));
+        let route = route.map(|route| self.attributes.share(route));
         let old = match &route {
             Some(route) => self.routes.insert(key.clone(), route.clone()),
-            None => {
-                self.contributors.remove(&key);
-                self.routes.remove(&key)
-            }
+            None => self.routes.remove(&key),
         };
         let (peer, prefix) = key;
         (old != route).then_some(RouteChange {
@@ -190,3 +250,16 @@ impl Desired {
         })
     }
 }
+
+/// What is kept only so that equal values are shared says nothing of the state.
+impl PartialEq for Desired {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node
+            && self.stand_in == other.stand_in
+            && self.decisions == other.decisions
+            && self.contributors == other.contributors
+            && self.routes == other.routes
+    }
+}
+
+impl Eq for Desired {}

@@ -134,7 +134,7 @@ pub fn announced_elsewhere(index: &Index, desired: &Desired) -> BTreeSet<IpNet> 
             let theirs = decide(index, other, Some(node), service).contributions;
             let kept = theirs
                 .into_iter()
-                .filter(|c| !(*cordoned && c.drain.on_cordon));
+                .filter(|c| !(*cordoned && c.offer.drain.on_cordon));
             found.extend(kept.map(|c| c.prefix));
         }
     }

@@ -181,10 +181,10 @@ impl Plan {
     fn add_node(&mut self, index: &Index, desired: &Desired) {
         let node = &index.nodes()[desired.node()];
         for ((peer_name, prefix), route) in desired.routes() {
-            let peer = &index.config().peers[peer_name];
+            let peer = &index.config().peers[&**peer_name];
             self.routes.push(PlannedRoute {
                 node: desired.node().to_owned(),
-                peer: peer_name.clone(),
+                peer: peer_name.to_string(),
                 prefix: *prefix,
                 next_hop: next_hop(peer, node, prefix.addr().is_ipv6()),
                 communities: route.communities.iter().map(ToString::to_string).collect(),
@@ -214,9 +214,9 @@ impl Plan {
                 namespace: service.namespace.clone(),
                 name: service.name.clone(),
                 node: desired.node().to_owned(),
-                peer: verdict.peer.clone(),
+                peer: verdict.peer.as_deref().map(str::to_owned),
                 reason: verdict.reason.code().to_owned(),
-                message: verdict.message.clone(),
+                message: verdict.message(service),
             }));
         }
     }

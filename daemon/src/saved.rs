@@ -97,7 +97,7 @@ impl Saved {
         let routes = routes
             .into_iter()
             .map(|((peer, prefix), route)| SavedRoute {
-                peer: peer.clone(),
+                peer: peer.to_string(),
                 prefix: *prefix,
                 attributes: RouteAttributes::clone(route),
             });
@@ -114,18 +114,18 @@ impl Saved {
     }
 
     /// Back to what runs.
-    pub fn into_parts(
-        self,
-    ) -> (
-        BTreeMap<String, PeerConfig>,
-        BTreeMap<(String, IpNet), Route>,
-    ) {
+    pub fn into_parts(self) -> (BTreeMap<String, PeerConfig>, BTreeMap<RouteKey, Route>) {
         let peers = self
             .peers
             .into_iter()
             .map(|peer| (peer.config.name.clone(), peer.into_config()))
             .collect();
-        let route = |saved: SavedRoute| ((saved.peer, saved.prefix), Arc::new(saved.attributes));
+        let route = |saved: SavedRoute| {
+            (
+                (Arc::from(saved.peer), saved.prefix),
+                Arc::new(saved.attributes),
+            )
+        };
         let routes = self.routes.into_iter().map(route);
         (peers, routes.collect())
     }
@@ -178,7 +178,7 @@ mod tests {
         BTreeMap::from([("tor".to_owned(), config)])
     }
 
-    fn routes() -> BTreeMap<(String, IpNet), Route> {
+    fn routes() -> BTreeMap<RouteKey, Route> {
         let route = RouteAttributes {
             local_pref: Some(7),
             prepend: 1,
@@ -188,7 +188,7 @@ mod tests {
             ..RouteAttributes::default()
         };
         let prefix = "192.0.2.1/32".parse().expect("a prefix");
-        BTreeMap::from([(("tor".to_owned(), prefix), Arc::new(route))])
+        BTreeMap::from([(("tor".into(), prefix), Arc::new(route))])
     }
 
     #[test]

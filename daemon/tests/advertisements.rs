@@ -105,7 +105,7 @@ fn routes(index: &Index) -> Routes {
         let desired = Desired::of(index, node);
         let routes = desired.routes().iter();
         let routes = routes.map(|((peer, prefix), route)| {
-            ((node.to_owned(), peer.clone(), *prefix), route.clone())
+            ((node.to_owned(), peer.to_string(), *prefix), route.clone())
         });
         routes.collect::<Vec<_>>()
     };

@@ -449,7 +449,7 @@ fn peers_that_clash_on_one_node_run_on_the_others() {
         let peers: Vec<String> = desired
             .routes()
             .keys()
-            .map(|(peer, _)| peer.clone())
+            .map(|(peer, _)| peer.to_string())
             .collect();
         peers
     };
@@ -458,7 +458,7 @@ fn peers_that_clash_on_one_node_run_on_the_others() {
     index.apply(Change::Delete(key(Kind::BgpPeer, "peer-0")));
     assert!(index.problems().is_empty());
     let desired = Desired::of(&index, "node-1");
-    assert!(desired.routes().keys().any(|(peer, _)| peer == "z-peer"));
+    assert!(desired.routes().keys().any(|(peer, _)| &**peer == "z-peer"));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn judge<'a>(
         match refusal {
             Some(message) => {
                 let object = peer.object.clone();
-                refused.insert(peer.name.clone(), Refusal { object, message });
+                refused.insert(peer.name.to_string(), Refusal { object, message });
             }
             None => accepted.push(peer),
         }

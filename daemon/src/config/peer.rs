@@ -1,6 +1,7 @@
 //! BGPPeer: from the resource to what a session needs. MetalLB's and our own have the same shape, ours has more of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use ferrolb_bgp::bfd::SessionConfig;
 use ferrolb_bgp::config::{
@@ -23,8 +24,8 @@ pub const BGP_PORT: u16 = 179;
 /// A BGPPeer that has been checked. One session per node that its nodeSelectors select.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Name of the BGPPeer.
-    pub name: String,
+    /// Name of the BGPPeer. Each route and each reason has it, so it is shared.
+    pub name: Arc<str>,
     /// Which object that is: both API groups have BGPPeers.
     pub object: ObjectKey,
     /// When it was created (RFC 3339 in UTC; empty in manifests): of two that can't both run the older does.
@@ -166,7 +167,7 @@ pub fn parse(
         return Err(FieldError::new("spec", error.to_string()));
     }
     let peer = Peer {
-        name: name.clone(),
+        name: name.as_str().into(),
         object: resource.object.clone(),
         created: resource.created.to_owned(),
         session,

@@ -20,7 +20,7 @@ impl ConfigObjects {
         let mut good = BTreeMap::new();
         for (key, raw) in self.peers_by_age() {
             let parsed = self.peer(key, raw, &profiles, config).and_then(|peer| {
-                match config.peers.get(&peer.name) {
+                match config.peers.get(&*peer.name) {
                     Some(other) => Err(FieldError::new(
                         "metadata.name",
                         format!(
@@ -37,7 +37,7 @@ impl ConfigObjects {
             });
             if let Ok(peer) = peer {
                 good.insert(key.clone(), peer.clone());
-                config.peers.entry(peer.name.clone()).or_insert(peer);
+                config.peers.entry(peer.name.to_string()).or_insert(peer);
             }
         }
         self.good_peers = good;

@@ -12,7 +12,7 @@ use ferrolb_bgp::rib::{DEFAULT_LOCAL_PREF, Route, RouteAttributes};
 use ferrolb_bgp::wire::{Aggregator, Community, LargeCommunity};
 use ipnet::IpNet;
 
-pub use self::reason::Reason;
+pub use self::reason::{Detail, Reason, Verdict};
 use self::weight::{Bandwidth, Weight, all_nodes_tell};
 use crate::config::Config;
 use crate::config::advertisement::Advertisement;
@@ -35,9 +35,16 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
     /// The BGPPeer.
-    pub peer: String,
+    pub peer: Arc<str>,
     /// The address, or the aggregate that it lies in.
     pub prefix: IpNet,
+    /// What the route says. Most services say the same: [`crate::desired::Desired`] keeps equal ones once.
+    pub offer: Arc<Offer>,
+}
+
+/// What a service wants the route of a prefix to say, and how the route leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
     /// LOCAL_PREF, iBGP only.
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC, as the peer has it for all routes.
@@ -56,17 +63,6 @@ pub struct Contribution {
     pub drain: Drain,
 }
 
-/// A reason, and the words that go with it here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The BGPPeer; none: the reason holds for the whole node.
-    pub peer: Option<String>,
-    /// The code.
-    pub reason: Reason,
-    /// What it is about, and the remedy.
-    pub message: String,
-}
-
 /// The peers that a node has sessions with.
 pub fn peers_of<'a>(
     index: &'a Index,
@@ -77,7 +73,7 @@ pub fn peers_of<'a>(
     let peers = index.config().peers.values();
     peers
         .filter(|peer| peer.nodes.matches(&node.labels))
-        .filter(move |peer| refused.is_none_or(|refused| !refused.contains_key(&peer.name)))
+        .filter(move |peer| refused.is_none_or(|refused| !refused.contains_key(&*peer.name)))
 }
 
 /// Decides what a node does with a service. A service that is not of type LoadBalancer gives an empty decision.
@@ -93,7 +89,7 @@ pub fn decide(index: &Index, node_name: &str, node: Option<&Node>, service: &Ser
             verdicts: vec![Verdict {
                 peer: None,
                 reason,
-                message: message(reason, &detail),
+                detail,
             }],
         },
         Ok(eligible) => {
@@ -101,7 +97,7 @@ pub fn decide(index: &Index, node_name: &str, node: Option<&Node>, service: &Ser
             let missing = eligible.unreached.map(|(reason, detail)| Verdict {
                 peer: None,
                 reason,
-                message: message(reason, &detail),
+                detail,
             });
             decision.verdicts.extend(missing);
             decision
@@ -116,7 +112,7 @@ struct Eligible<'a> {
     /// Those of its addresses whose family has endpoints.
     addresses: Vec<IpAddr>,
     /// Why not the others, if there are others.
-    unreached: Option<(Reason, String)>,
+    unreached: Option<(Reason, Detail)>,
     advertisements: Vec<&'a Advertisement>,
     too_wide: Vec<&'a Advertisement>,
     /// Those that speak for it here or on other nodes.
@@ -129,20 +125,23 @@ fn eligible<'a>(
     node_name: &'a str,
     node: Option<&'a Node>,
     service: &Service,
-) -> Result<Eligible<'a>, (Reason, String)> {
+) -> Result<Eligible<'a>, (Reason, Detail)> {
     let config = index.config();
     if let Some(class) = &service.class {
-        return Err((Reason::ForeignLoadBalancerClass, class.clone()));
+        return Err((Reason::ForeignLoadBalancerClass, class.as_str().into()));
     }
     if let Some(text) = &service.invalid_address {
-        return Err((Reason::InvalidAddress, format!("{text:?}")));
+        return Err((Reason::InvalidAddress, format!("{text:?}").into()));
     }
     if service.addresses().is_empty() {
-        return Err((Reason::NoAddress, String::new()));
+        return Err((Reason::NoAddress, Detail::None));
     }
     let pool = pool_of(config, service).ok_or_else(|| {
-        let addresses: Vec<String> = service.addresses().iter().map(IpAddr::to_string).collect();
-        (Reason::AddressNotInPool, addresses.join(", "))
+        let addresses = service.addresses().iter().copied();
+        (
+            Reason::AddressNotInPool,
+            Detail::Addresses(addresses.collect()),
+        )
     })?;
     no_older_holder(index, service)?;
     let Selected {
@@ -150,12 +149,12 @@ fn eligible<'a>(
         too_wide,
         everywhere,
     } = advertisements(config, &pool, service, node)?;
-    let node = node.ok_or_else(|| (Reason::NodeUnknown, node_name.to_owned()))?;
+    let node = node.ok_or_else(|| (Reason::NodeUnknown, node_name.into()))?;
     if node.network_unavailable {
-        return Err((Reason::NodeNetworkUnavailable, node_name.to_owned()));
+        return Err((Reason::NodeNetworkUnavailable, node_name.into()));
     }
     if node.excluded() {
-        return Err((Reason::NodeExcluded, node_name.to_owned()));
+        return Err((Reason::NodeExcluded, node_name.into()));
     }
     let (addresses, unreached) = with_endpoints(index, node_name, service);
     if let Some(reason) = unreached.clone().filter(|_| addresses.is_empty()) {
@@ -192,7 +191,7 @@ fn pool_of(config: &Config, service: &Service) -> Option<String> {
     }
 }
 
-fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, String)> {
+fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
     let rivals: BTreeMap<_, _> = service
         .addresses()
         .iter()
@@ -208,7 +207,7 @@ fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Stri
         .get(&service.request.service)
         .and_then(|addresses| addresses.values().next())
     {
-        Some(reason) => Err((Reason::AddressConflict, reason.to_string())),
+        Some(reason) => Err((Reason::AddressConflict, reason.to_string().into())),
         None => Ok(()),
     }
 }
@@ -225,7 +224,7 @@ fn advertisements<'a>(
     pool: &str,
     service: &Service,
     node: Option<&Node>,
-) -> Result<Selected<'a>, (Reason, String)> {
+) -> Result<Selected<'a>, (Reason, Detail)> {
     let details = config.pool_details.get(pool);
     let labels = details
         .map(|details| &details.labels)
@@ -236,13 +235,13 @@ fn advertisements<'a>(
         .filter(|ad| ad.selects_pool(pool, labels))
         .collect();
     if selected.is_empty() {
-        return Err((Reason::NoAdvertisement, format!("pool {pool}")));
+        return Err((Reason::NoAdvertisement, format!("pool {pool}").into()));
     }
     // Of those that disagree the first one is in force.
     selected.sort_by_key(|ad| ad.age());
     selected.retain(|ad| ad.services.matches(&service.labels));
     if selected.is_empty() {
-        return Err((Reason::ServiceNotSelected, format!("pool {pool}")));
+        return Err((Reason::ServiceNotSelected, format!("pool {pool}").into()));
     }
     let fits = |ad: &&Advertisement| {
         service.addresses().iter().all(|address| {
@@ -254,7 +253,7 @@ fn advertisements<'a>(
     if let Some(node) = node {
         selected.retain(|ad| ad.nodes.matches(&node.labels));
         if selected.is_empty() {
-            return Err((Reason::NodeNotSelected, format!("pool {pool}")));
+            return Err((Reason::NodeNotSelected, format!("pool {pool}").into()));
         }
     }
     let (advertisements, too_wide) = selected.into_iter().partition(fits);
@@ -271,7 +270,7 @@ fn with_endpoints(
     index: &Index,
     node_name: &str,
     service: &Service,
-) -> (Vec<IpAddr>, Option<(Reason, String)>) {
+) -> (Vec<IpAddr>, Option<(Reason, Detail)>) {
     let reached = |address: &IpAddr| {
         let endpoints = index.endpoints(&service.name, address.is_ipv6());
         match service.traffic_policy {
@@ -288,12 +287,10 @@ fn with_endpoints(
         TrafficPolicy::Cluster => Reason::NoEndpoints,
         TrafficPolicy::Local => Reason::NoLocalEndpoints,
     };
-    let families: BTreeSet<&str> = others
-        .iter()
-        .map(|address| if address.is_ipv6() { "IPv6" } else { "IPv4" })
-        .collect();
-    let families: Vec<&str> = families.into_iter().collect();
-    let detail = format!("{}, {}", service.name, families.join(" and "));
+    let detail = Detail::Families {
+        ipv4: others.iter().any(IpAddr::is_ipv4),
+        ipv6: others.iter().any(IpAddr::is_ipv6),
+    };
     (addresses, Some((reason, detail)))
 }
 
@@ -302,10 +299,10 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
     let mut alone = true;
     for peer in peers_of(index, eligible.node_name, eligible.node) {
         alone = false;
-        let verdict = |(reason, detail): (Reason, String)| Verdict {
+        let verdict = |(reason, detail): (Reason, Detail)| Verdict {
             peer: Some(peer.name.clone()),
             reason,
-            message: message(reason, &detail),
+            detail,
         };
         let carried = |address: &IpAddr| peer.carries(address.is_ipv6());
         let some_carried = eligible.addresses.iter().any(carried);
@@ -319,23 +316,20 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
             .iter()
             .filter(|address| some_carried && !carried(address));
         let not_carried =
-            not_carried.map(|address| verdict((Reason::FamilyNotCarried, address.to_string())));
+            not_carried.map(|address| verdict((Reason::FamilyNotCarried, (*address).into())));
         let without_next_hop = addresses_towards(peer, eligible)
             .filter(|address| !has_next_hop(peer, eligible.node, address.is_ipv6()))
-            .map(|address| verdict((Reason::NoNextHop, address.to_string())));
+            .map(|address| verdict((Reason::NoNextHop, address.into())));
         decision
             .verdicts
             .extend(not_carried.chain(without_next_hop));
         match towards(index, peer, service, eligible) {
             Ok(contributions) if contributions.is_empty() => {}
             Ok(contributions) => {
-                let prefixes: BTreeSet<String> =
-                    contributions.iter().map(|c| c.prefix.to_string()).collect();
-                let prefixes: Vec<String> = prefixes.into_iter().collect();
                 decision.contributions.extend(contributions);
                 decision
                     .verdicts
-                    .push(verdict((Reason::Announced, prefixes.join(", "))));
+                    .push(verdict((Reason::Announced, Detail::None)));
             }
             Err(refused) => decision.verdicts.push(verdict(refused)),
         }
@@ -346,7 +340,7 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
         decision.verdicts.push(Verdict {
             peer: None,
             reason,
-            message: message(reason, ""),
+            detail: Detail::None,
         });
     }
     decision
@@ -360,9 +354,9 @@ fn refused_peers<'a>(
     let refused = index.refused_on(eligible.node_name).into_iter().flatten();
     let refused = refused.filter(|(name, _)| selected(&eligible.advertisements, name));
     refused.map(|(name, refusal)| Verdict {
-        peer: Some(name.clone()),
+        peer: Some(name.as_str().into()),
         reason: Reason::PeerRefused,
-        message: message(Reason::PeerRefused, &refusal.message),
+        detail: refusal.message.as_str().into(),
     })
 }
 
@@ -391,7 +385,7 @@ fn towards(
     peer: &Peer,
     service: &Service,
     eligible: &Eligible<'_>,
-) -> Result<Vec<Contribution>, (Reason, String)> {
+) -> Result<Vec<Contribution>, (Reason, Detail)> {
     if !selected(&eligible.advertisements, &peer.name) {
         if selected(&eligible.too_wide, &peer.name) {
             let names: Vec<&str> = eligible
@@ -399,16 +393,16 @@ fn towards(
                 .iter()
                 .map(|ad| ad.name.as_str())
                 .collect();
-            return Err((Reason::AggregateTooWide, names.join(", ")));
+            return Err((Reason::AggregateTooWide, names.join(", ").into()));
         }
-        return Err((Reason::PeerNotSelected, peer.name.clone()));
+        return Err((Reason::PeerNotSelected, Detail::Peer));
     }
     if addresses_towards(peer, eligible).next().is_none() {
-        return Err((Reason::FamilyNotCarried, peer.name.clone()));
+        return Err((Reason::FamilyNotCarried, Detail::Peer));
     }
     // LOCAL_PREF isn't sent over eBGP (RFC 4271 §5.1.5).
     let may_be_internal = peer.is_ibgp() != Some(false);
-    let mut contributions: BTreeMap<IpNet, (Contribution, &Advertisement)> = BTreeMap::new();
+    let mut offers: BTreeMap<IpNet, (Offer, &Advertisement)> = BTreeMap::new();
     for ad in eligible
         .advertisements
         .iter()
@@ -419,40 +413,40 @@ fn towards(
             addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6()))
         {
             let prefix = aggregate(address, ad.length(address.is_ipv6()));
-            let (contribution, first) = contributions.entry(prefix).or_insert_with(|| {
-                let mut contribution = contribution(index, peer, service, eligible, prefix);
-                contribution.local_pref = ad.local_pref.filter(|_| may_be_internal);
-                (contribution, *ad)
+            let (offer, first) = offers.entry(prefix).or_insert_with(|| {
+                let mut offer = offer(index, peer, service, eligible, prefix);
+                offer.local_pref = ad.local_pref.filter(|_| may_be_internal);
+                (offer, *ad)
             });
             if may_be_internal && !ad.agrees_with(first) {
                 continue;
             }
-            contribution.communities.extend(&ad.communities);
-            contribution.large_communities.extend(&ad.large_communities);
+            offer.communities.extend(&ad.communities);
+            offer.large_communities.extend(&ad.large_communities);
         }
     }
-    let contributions = contributions.into_values();
-    Ok(contributions
-        .map(|(contribution, _)| contribution)
-        .collect())
+    let contributions = offers.into_iter().map(|(prefix, (offer, _))| Contribution {
+        peer: peer.name.clone(),
+        prefix,
+        offer: Arc::new(offer),
+    });
+    Ok(contributions.collect())
 }
 
 /// What a service adds to a prefix, but for what the advertisements say.
-fn contribution(
+fn offer(
     index: &Index,
     peer: &Peer,
     service: &Service,
     eligible: &Eligible<'_>,
     prefix: IpNet,
-) -> Contribution {
+) -> Offer {
     let Eligible {
         node_name, node, ..
     } = *eligible;
     let ipv6 = prefix.addr().is_ipv6();
     let bandwidth = Bandwidth::towards(peer, || Weight::of(index, node_name, node, service, ipv6));
-    Contribution {
-        peer: peer.name.clone(),
-        prefix,
+    Offer {
         local_pref: None,
         med: peer.med,
         prepend: peer.prepend,
@@ -473,28 +467,18 @@ fn aggregate(address: IpAddr, length: u8) -> IpNet {
     IpNet::new(address, length).unwrap_or(full).trunc()
 }
 
-fn message(reason: Reason, detail: &str) -> String {
-    match (reason, detail) {
-        (Reason::Announced, detail) => detail.to_owned(),
-        (reason, "") => format!("{} Remedy: {}.", reason.meaning().trim(), reason.remedy()),
-        (reason, detail) => format!(
-            "{} ({detail}) Remedy: {}.",
-            reason.meaning().trim(),
-            reason.remedy()
-        ),
-    }
-}
-
 /// What is sent for a prefix to which several services contribute: communities are united, the highest LOCAL_PREF counts,
 /// weights go together ([`Weight::and`]) or, if one is missing, are left out. An aggregate in which services differ says so
 /// (RFC 4271 §5.1.6 and §5.1.7).
 pub fn merge<'a>(contributions: impl IntoIterator<Item = &'a Contribution>) -> Option<Route> {
-    let mut contributions = contributions.into_iter();
-    let first = contributions.next()?;
+    let mut offers = contributions
+        .into_iter()
+        .map(|contribution| &*contribution.offer);
+    let first = offers.next()?;
     let mut united = first.clone();
     let mut differ = false;
-    for other in contributions {
-        let preference = |c: &Contribution| c.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+    for other in offers {
+        let preference = |offer: &Offer| offer.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
         differ |= preference(other) != preference(first)
             || other.communities != first.communities
             || other.large_communities != first.large_communities;

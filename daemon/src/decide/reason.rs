@@ -3,6 +3,10 @@
 //! `plan`, logs, metrics and the documentation all read this one table.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::api::ObjectName;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident => $remedy:literal,)+) => {
@@ -80,5 +84,83 @@ reasons! {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+/// A reason and what it is about here. There is one for each service and peer: the text is made when somebody reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The BGPPeer; none: the reason holds for the whole node.
+    pub peer: Option<Arc<str>>,
+    /// The code.
+    pub reason: Reason,
+    /// What it is about.
+    pub detail: Detail,
+}
+
+/// What a reason is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing that the reason does not say itself.
+    None,
+    /// The verdict's peer.
+    Peer,
+    /// Addresses of the service.
+    Addresses(Box<[IpAddr]>),
+    /// The service's addresses of these families.
+    Families {
+        /// Its IPv4 address.
+        ipv4: bool,
+        /// Its IPv6 address.
+        ipv6: bool,
+    },
+    /// Anything else: names of objects, or what was found in one.
+    Text(Box<str>),
+}
+
+impl From<&str> for Detail {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Detail {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<IpAddr> for Detail {
+    fn from(address: IpAddr) -> Self {
+        Self::Addresses([address].into())
+    }
+}
+
+impl Verdict {
+    /// The meaning of the reason, what it is about, and the remedy.
+    pub fn message(&self, service: &ObjectName) -> String {
+        let (meaning, remedy) = (self.reason.meaning().trim(), self.reason.remedy());
+        match self.about(service) {
+            Some(about) => format!("{meaning} ({about}) Remedy: {remedy}."),
+            None => format!("{meaning} Remedy: {remedy}."),
+        }
+    }
+
+    fn about(&self, service: &ObjectName) -> Option<String> {
+        match &self.detail {
+            Detail::None => None,
+            Detail::Peer => self.peer.as_deref().map(str::to_owned),
+            Detail::Addresses(addresses) => {
+                let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+                Some(addresses.join(", "))
+            }
+            Detail::Families { ipv4, ipv6 } => {
+                let families = [(*ipv4, "IPv4"), (*ipv6, "IPv6")];
+                let families = families.iter().filter(|(named, _)| *named);
+                let families: Vec<&str> = families.map(|(_, name)| *name).collect();
+                Some(format!("{service}, {}", families.join(" and ")))
+            }
+            Detail::Text(text) => Some(text.to_string()),
+        }
     }
 }

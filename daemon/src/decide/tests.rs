@@ -7,21 +7,23 @@ fn contribution(prefix: &str, community: u32, weight: Option<u32>) -> Contributi
     Contribution {
         peer: "tor".into(),
         prefix,
-        local_pref: None,
-        med: None,
-        prepend: 0,
-        communities: BTreeSet::from([Community(community)]),
-        large_communities: BTreeSet::new(),
-        bandwidth: weight.map(|count| Bandwidth {
-            weight: Weight::Endpoints(count),
-            asn: 64512,
-            transitive: true,
+        offer: Arc::new(Offer {
+            local_pref: None,
+            med: None,
+            prepend: 0,
+            communities: BTreeSet::from([Community(community)]),
+            large_communities: BTreeSet::new(),
+            bandwidth: weight.map(|count| Bandwidth {
+                weight: Weight::Endpoints(count),
+                asn: 64512,
+                transitive: true,
+            }),
+            aggregator: (prefix.prefix_len() < 32).then_some(Aggregator {
+                asn: Asn(64512),
+                router_id: [192, 0, 2, 254].into(),
+            }),
+            drain: Drain::default(),
         }),
-        aggregator: (prefix.prefix_len() < 32).then_some(Aggregator {
-            asn: Asn(64512),
-            router_id: [192, 0, 2, 254].into(),
-        }),
-        drain: Drain::default(),
     }
 }
 
@@ -37,7 +39,7 @@ fn an_aggregate_that_hides_a_difference_says_so() {
     assert!(!same.atomic_aggregate && same.aggregator.is_none());
     let differ = merged(&[one.clone(), other]);
     assert!(differ.atomic_aggregate);
-    assert_eq!(differ.aggregator, one.aggregator);
+    assert_eq!(differ.aggregator, one.offer.aggregator);
     assert_eq!(differ.communities, [Community(1), Community(2)]);
     // Two services with one address are no aggregate.
     let shared = merged(&[

@@ -29,7 +29,7 @@ fn names(peers: impl IntoIterator<Item = Peer>) -> Vec<String> {
 
 /// Where these interfaces are missing.
 fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec<String> {
-    let peers = peers.into_iter().map(|peer| (peer.name.clone(), peer));
+    let peers = peers.into_iter().map(|peer| (peer.name.to_string(), peer));
     let config = Config {
         peers: peers.collect(),
         ..Config::default()
