@@ -606,3 +606,99 @@ fn an_interface_that_a_node_lacks_is_refused_there_until_it_comes() {
     let touched = index.set_missing_interfaces(NODE, [].into());
     assert!(touched.problems && index.problems().is_empty());
 }
+
+/// One endpoint of `service-0` in a slice of its own.
+fn slice_of(name: &str, address_type: &str, address: &str, ready: bool) -> Change {
+    let body = json!({
+        "metadata": { "labels": { "kubernetes.io/service-name": "service-0" } },
+        "addressType": address_type,
+        "endpoints": [{
+            "addresses": [address],
+            "nodeName": NODE,
+            "conditions": { "ready": ready, "serving": true }
+        }]
+    });
+    object(Kind::EndpointSlice, name, body)
+}
+
+#[test]
+fn an_endpoint_in_two_slices_counts_once_and_is_ready_if_one_says_so() {
+    let mut index = Index::default();
+    index.apply(slice_of("old", "IPv4", "10.1.0.1", false));
+    index.apply(slice_of("new", "IPv4", "10.1.0.1", true));
+    index.apply(slice_of("other", "IPv4", "10.1.0.2", true));
+    index.apply(slice_of("v6", "IPv6", "fd00::1", true));
+    let service = ObjectName::new("default", "service-0");
+    let endpoints = index.endpoints(&service, false);
+    assert_eq!(endpoints.healthy, 2);
+    assert_eq!(endpoints.nodes.get(NODE), Some(&2), "both are ready");
+    index.apply(Change::Delete(key(Kind::EndpointSlice, "new")));
+    let endpoints = index.endpoints(&service, false);
+    assert_eq!(endpoints.healthy, 2);
+    assert_eq!(endpoints.nodes.get(NODE), Some(&1), "one only serves");
+}
+
+#[test]
+fn endpoints_of_the_address_type_fqdn_never_count() {
+    let mut index = Index::default();
+    index.apply(slice_of("names", "FQDN", "backend.example.com", true));
+    let service = ObjectName::new("default", "service-0");
+    assert_eq!(index.endpoints(&service, false).healthy, 0);
+    assert_eq!(index.endpoints(&service, true).healthy, 0);
+    assert!(index.problems().is_empty());
+}
+
+#[test]
+fn an_endpoint_address_that_is_none_is_named_and_the_last_good_slice_stays() {
+    let mut index = Index::default();
+    index.apply(slice_of("slice", "IPv4", "10.1.0.1", true));
+    index.apply(slice_of("slice", "IPv4", "backend", true));
+    let service = ObjectName::new("default", "service-0");
+    assert_eq!(index.endpoints(&service, false).healthy, 1);
+    let problems = index.problems();
+    let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [r#"endpoints[0].addresses[0]: "backend" is not an IP address"#]
+    );
+}
+
+#[test]
+fn a_protocol_is_compared_as_the_api_server_compares_it() {
+    let mut index = Index::default();
+    let spec = json!({ "type": "LoadBalancer", "ports": [{ "port": 80, "protocol": "tcp" }] });
+    index.apply(object(Kind::Service, "service-0", json!({ "spec": spec })));
+    let problems = index.problems();
+    let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [r#"spec.ports[0].protocol: "tcp" is not TCP, UDP or SCTP"#]
+    );
+}
+
+#[test]
+fn a_password_that_ends_with_a_newline_gets_a_notice() {
+    let mut index = Index::default();
+    let secret = |password: &str| {
+        let body =
+            json!({ "type": "kubernetes.io/basic-auth", "stringData": { "password": password } });
+        object(Kind::Secret, "tor", body)
+    };
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1", "passwordSecret": { "name": "tor" }
+    });
+    index.apply(secret("right\n"));
+    index.apply(object(Kind::BgpPeer, "tor", json!({ "spec": spec })));
+    let problems = index.problems();
+    let [problem] = problems.as_slice() else {
+        panic!("one notice expected: {problems:?}");
+    };
+    assert!(
+        problem.message.contains("ends with a newline"),
+        "{problem:?}"
+    );
+    assert!(!problem.message.contains("right"), "{problem:?}");
+    assert_eq!(index.config().peers.len(), 1, "the peer runs all the same");
+    index.apply(secret("right"));
+    assert!(index.problems().is_empty());
+}

@@ -88,7 +88,7 @@ impl ConfigObjects {
             config.notice(key.clone(), message.to_owned());
         }
         let namespace = &key.name.namespace;
-        peer::parse(
+        let peer = peer::parse(
             PeerResource {
                 object: key,
                 created: &raw.metadata.creation_timestamp,
@@ -97,7 +97,11 @@ impl ConfigObjects {
             },
             |name| self.password(namespace, name),
             |name| bfd_profile(profiles, namespace, name),
-        )
+        )?;
+        if ends_with_newline(&peer) {
+            config.notice(key.clone(), NEWLINE_NOTICE.to_owned());
+        }
+        Ok(peer)
     }
 
     fn compile_bfd_profiles(&mut self, config: &mut Config) -> Profiles {
@@ -146,6 +150,15 @@ impl ConfigObjects {
             Err(error) => Err(format!("Secret {namespace}/{name}: {error}")),
         }
     }
+}
+
+/// `echo` appends a newline that no router's configuration contains.
+const NEWLINE_NOTICE: &str = "the password ends with a newline, which is part of it: if the session stays down, create \
+                              the Secret from printf '%s', or with kubectl create secret --from-literal";
+
+fn ends_with_newline(peer: &Peer) -> bool {
+    let password = peer.session.transport.password.as_ref();
+    password.is_some_and(|password| password.expose().ends_with(b"\n"))
 }
 
 fn bfd_profile(profiles: &Profiles, namespace: &str, name: &str) -> Result<SessionConfig, String> {

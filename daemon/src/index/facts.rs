@@ -173,15 +173,27 @@ fn request(
             TrafficPolicy::Cluster => String::new(),
             TrafficPolicy::Local => format!("Local {}", selector_text(&spec.selector)),
         },
-        ports: spec
-            .ports
-            .iter()
-            .map(|port| Port {
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
-                number: port.port,
-            })
-            .collect(),
+        ports: ports(spec)?,
     })
+}
+
+/// The API server accepts these protocols alone, in this case.
+fn ports(spec: &ServiceSpec) -> Result<Vec<Port>, FieldError> {
+    let ports = spec.ports.iter().enumerate();
+    ports
+        .map(
+            |(position, port)| match port.protocol.as_deref().unwrap_or("TCP") {
+                protocol @ ("TCP" | "UDP" | "SCTP") => Ok(Port {
+                    protocol: protocol.to_owned(),
+                    number: port.port,
+                }),
+                other => {
+                    let path = format!("spec.ports[{position}].protocol");
+                    Err(unknown(&path, other, "TCP, UDP or SCTP"))
+                }
+            },
+        )
+        .collect()
 }
 
 /// Reads an annotation under the present prefix or the old one. The present one wins if it stands there, also when it
@@ -222,50 +234,72 @@ fn unknown(path: &str, value: &str, expected: &str) -> FieldError {
     FieldError::new(path, format!("{value:?} is not {expected}"))
 }
 
-/// One EndpointSlice: which service it belongs to and where healthy endpoints are.
+/// One EndpointSlice: which service it belongs to and its healthy endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The service; none for slices that belong to nothing we look at.
+    /// The service; none for slices without the label `kubernetes.io/service-name`.
     pub service: Option<ObjectName>,
-    /// Whether its addresses are IPv6.
-    pub ipv6: bool,
-    /// Names of nodes with at least one healthy endpoint, and how many of them are ready.
-    pub nodes: BTreeMap<String, u32>,
-    /// Healthy endpoints, those without a node name included.
-    pub healthy: u32,
+    /// Those that kube-proxy can send to. Empty for the address type FQDN, which kube-proxy skips.
+    pub endpoints: Box<[HealthyEndpoint]>,
+}
+
+/// An endpoint that kube-proxy can send to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthyEndpoint {
+    /// Identifies the endpoint among all slices of its service, as in kube-proxy.
+    pub address: IpAddr,
+    /// The node of its Pod; none for endpoints outside of the cluster.
+    pub node: Option<Box<str>>,
+    /// False: it only serves, because its Pod terminates.
+    pub ready: bool,
 }
 
 impl Slice {
-    /// Reads an EndpointSlice. Healthy is what kube-proxy can send to: ready (or not said), or serving.
+    /// Reads an EndpointSlice. Healthy is what kube-proxy can send to: ready (or not given), or serving.
     ///
     /// # Errors
     /// The field that has another shape than Kubernetes' own.
     pub fn parse(name: &ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
         let address_type: String = raw.field("addressType")?;
         let endpoints: Vec<Endpoint> = raw.field("endpoints")?;
-        let mut slice = Self {
-            service: raw
-                .metadata
-                .labels
-                .get("kubernetes.io/service-name")
-                .map(|service| ObjectName::new(name.namespace.clone(), service.clone())),
-            ipv6: address_type == "IPv6",
-            nodes: BTreeMap::new(),
-            healthy: 0,
+        let service = raw.metadata.labels.get("kubernetes.io/service-name");
+        let endpoints = match address_type.as_str() {
+            "FQDN" => Box::default(),
+            _ => healthy_endpoints(endpoints)?,
         };
-        for endpoint in endpoints {
-            let ready = endpoint.conditions.ready.unwrap_or(true);
-            let healthy = ready || endpoint.conditions.serving.unwrap_or(false);
-            if !healthy || endpoint.addresses.is_empty() {
-                continue;
-            }
-            slice.healthy += 1;
-            if let Some(node) = endpoint.node_name {
-                *slice.nodes.entry(node).or_default() += u32::from(ready);
-            }
-        }
-        Ok(slice)
+        Ok(Self {
+            service: service
+                .map(|service| ObjectName::new(name.namespace.clone(), service.clone())),
+            endpoints,
+        })
     }
+
+    /// The endpoints of one family.
+    pub fn of_family(&self, ipv6: bool) -> impl Iterator<Item = &HealthyEndpoint> {
+        let endpoints = self.endpoints.iter();
+        endpoints.filter(move |endpoint| endpoint.address.is_ipv6() == ipv6)
+    }
+}
+
+/// kube-proxy reads the first address of an endpoint only.
+fn healthy_endpoints(endpoints: Vec<Endpoint>) -> Result<Box<[HealthyEndpoint]>, FieldError> {
+    let mut healthy = Vec::new();
+    for (position, endpoint) in endpoints.into_iter().enumerate() {
+        let ready = endpoint.conditions.ready.unwrap_or(true);
+        let serving = endpoint.conditions.serving.unwrap_or(false);
+        let Some(address) = endpoint.addresses.first().filter(|_| ready || serving) else {
+            continue;
+        };
+        let path = || format!("endpoints[{position}].addresses[0]");
+        healthy.push(HealthyEndpoint {
+            address: address
+                .parse()
+                .map_err(|_| unknown(&path(), address, "an IP address"))?,
+            node: endpoint.node_name.map(String::into_boxed_str),
+            ready,
+        });
+    }
+    Ok(healthy.into_boxed_slice())
 }
 
 /// What decisions need of a Node.

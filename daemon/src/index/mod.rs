@@ -186,17 +186,22 @@ impl Index {
             .filter_map(|name| self.services.get(name))
     }
 
-    /// Healthy endpoints of a service in one family, from all its slices.
+    /// Healthy endpoints of a service in one family, from all its slices. One that moves from a slice to another is
+    /// in both for a moment: it counts once, as ready if one of them says so.
     pub fn endpoints(&self, service: &ObjectName, ipv6: bool) -> Endpoints {
-        let mut endpoints = Endpoints::default();
         let names = self.slices_of.get(service).into_iter().flatten();
-        for slice in names
-            .filter_map(|name| self.slices.get(name))
-            .filter(|slice| slice.ipv6 == ipv6)
-        {
-            endpoints.healthy += slice.healthy;
-            for (node, count) in &slice.nodes {
-                *endpoints.nodes.entry(node.clone()).or_default() += count;
+        let slices = names.filter_map(|name| self.slices.get(name));
+        let mut unique: BTreeMap<IpAddr, (Option<&str>, bool)> = BTreeMap::new();
+        for endpoint in slices.flat_map(|slice| slice.of_family(ipv6)) {
+            let (node, ready) = unique.entry(endpoint.address).or_default();
+            *node = node.or(endpoint.node.as_deref());
+            *ready |= endpoint.ready;
+        }
+        let mut endpoints = Endpoints::default();
+        for (node, ready) in unique.into_values() {
+            endpoints.healthy += 1;
+            if let Some(node) = node {
+                *endpoints.nodes.entry(node.to_owned()).or_default() += u32::from(ready);
             }
         }
         endpoints
