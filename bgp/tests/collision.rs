@@ -5,11 +5,18 @@ mod pair;
 
 use std::time::Duration;
 
+use ferrolb_bgp::config::GracefulRestart;
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input};
 use pair::{World, peer, seconds};
 
 /// Both dial, both listen; the first host's router ID is given.
-fn collide(first_id: &str, second_id: &str, latency: Duration, head_start: Duration) -> World {
+fn collide(
+    first_id: &str,
+    second_id: &str,
+    latency: Duration,
+    head_start: Duration,
+    graceful_restart: Option<GracefulRestart>,
+) -> World {
     let mut world = World::new();
     world.latency = latency;
     world.host("10.0.0.1", true);
@@ -18,6 +25,9 @@ fn collide(first_id: &str, second_id: &str, latency: Duration, head_start: Durat
     let mut second = peer("a", "10.0.0.1", 65002, 65001);
     first.router_id = Some(first_id.parse().unwrap());
     second.router_id = Some(second_id.parse().unwrap());
+    for config in [&mut first, &mut second] {
+        config.graceful_restart = graceful_restart;
+    }
     world.input(0, Input::SetPeer(first));
     world.run(head_start);
     world.input(1, Input::SetPeer(second));
@@ -31,7 +41,13 @@ fn exactly_one_connection_survives_and_both_ends_agree_which() {
         ("10.0.0.9", "9.9.9.9"),
         ("1.1.1.1", "1.1.1.1"),
     ] {
-        let mut world = collide(first, second, Duration::from_millis(5), Duration::ZERO);
+        let mut world = collide(
+            first,
+            second,
+            Duration::from_millis(5),
+            Duration::ZERO,
+            None,
+        );
         world.until(seconds(1), "session up", World::established);
         world.run(seconds(400));
         assert!(world.established());
@@ -77,9 +93,21 @@ fn exactly_one_connection_survives_and_both_ends_agree_which() {
 
 #[test]
 fn whatever_the_moment_the_session_comes_up_in_seconds() {
+    let graceful_restart = GracefulRestart {
+        restart_time: 120,
+        notification: true,
+    };
+    let cases = [
+        ("9.9.9.9", "10.0.0.9", None),
+        ("10.0.0.9", "9.9.9.9", None),
+        // RFC 4724 §4.2 is about a peer that restarted, not about one that dialled at the same time.
+        ("9.9.9.9", "10.0.0.9", Some(graceful_restart)),
+        ("10.0.0.9", "9.9.9.9", Some(graceful_restart)),
+    ];
     for head_start in (0..60).map(Duration::from_millis) {
-        for (first, second) in [("9.9.9.9", "10.0.0.9"), ("10.0.0.9", "9.9.9.9")] {
-            let mut world = collide(first, second, Duration::from_millis(10), head_start);
+        for (first, second, restart) in cases {
+            let latency = Duration::from_millis(10);
+            let mut world = collide(first, second, latency, head_start, restart);
             world.until(seconds(5), "session up", World::established);
             world.run(seconds(200));
             assert!(world.established());

@@ -1,7 +1,7 @@
 //! Whose connection is it: incoming ones find their peer by both addresses.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Speaker;
@@ -76,10 +76,10 @@ impl Speaker {
         let (local, remote) = (ends.local.ip(), ends.remote.ip());
         let configured = |peer: &Peer| peer.template.is_none();
         let router = |peer: &Peer| peer.config.remote.router().is_some();
-        if let Some(choice) = self.among(local, remote, |peer| configured(peer) && router(peer)) {
+        if let Some(choice) = self.among(now, ends, |peer| configured(peer) && router(peer)) {
             return choice;
         }
-        if let Some(choice) = self.among(local, remote, |peer| !configured(peer)) {
+        if let Some(choice) = self.among(now, ends, |peer| !configured(peer)) {
             return choice;
         }
         let mut templates: Vec<(PeerIndex, &Peer)> = self
@@ -107,12 +107,8 @@ impl Speaker {
     }
 
     /// The choice among those of `which` that have these addresses; `None` if there are none.
-    fn among(
-        &self,
-        local: IpAddr,
-        remote: IpAddr,
-        which: impl Fn(&Peer) -> bool,
-    ) -> Option<Choice> {
+    fn among(&self, now: Instant, ends: Ends, which: impl Fn(&Peer) -> bool) -> Option<Choice> {
+        let (local, remote) = (ends.local.ip(), ends.remote.ip());
         let with_source = |wanted: bool| {
             let which = &which;
             self.peers.iter().filter(move |(_, peer)| {
@@ -125,7 +121,7 @@ impl Speaker {
         let mut second_best = None;
         let exact = with_source(true).next().is_some();
         for (index, peer) in with_source(exact) {
-            match peer.accepts() {
+            match peer.accepts(now) {
                 Err(reason) => turned_away = Some((Some(*index), reason)),
                 Ok(()) if peer.expects_connection() => return Some(Ok(*index)),
                 Ok(()) => second_best = second_best.or(Some(*index)),

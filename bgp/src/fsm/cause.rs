@@ -59,6 +59,8 @@ pub enum Cause {
     Preserved,
     /// We dialled, and it was ourselves who answered: the peer's address is our own.
     OwnAddress,
+    /// The peer opened a new connection, which replaces the session (RFC 4724 §4.2).
+    Replaced,
     /// The peer didn't read for too long (RFC 9687).
     SendHoldTimerExpired,
     /// The configuration can't be put into effect.
@@ -106,6 +108,7 @@ impl Cause {
             Self::Closed { error: Some(_), .. } => "connection-broken",
             Self::Preserved => "preserved",
             Self::OwnAddress => "own-address",
+            Self::Replaced => "replaced-by-peer",
             Self::SendHoldTimerExpired => "send-hold-timer-expired",
             Self::Unusable { .. } => "unusable",
         }
@@ -214,6 +217,10 @@ impl fmt::Display for Cause {
             ),
             Self::OwnAddress => f.write_str(
                 "the peer's address is our own: we dialled ourselves; give the router's address",
+            ),
+            Self::Replaced => f.write_str(
+                "the peer opened a new connection, which replaces this session: the router restarted, \
+                 and the end of the old connection did not reach us",
             ),
             Self::SendHoldTimerExpired => f.write_str(
                 "Send Hold Timer Expired: the peer stopped reading (RFC 9687); look at the router's \

@@ -1,5 +1,6 @@
 //! One configured peer: its two connection slots, and when to dial.
 
+mod collision;
 mod course;
 mod identity;
 mod leave;
@@ -19,7 +20,7 @@ use self::watch::Watch;
 use super::cause::Cause;
 use super::connection::{Connection, Effect, Ends};
 use super::eligible::ineligible;
-use super::io::{ConnectionId, Event, IoFailure, Md5Drops, RejectReason, State};
+use super::io::{ConnectionId, Event, IoFailure, Md5Drops, State};
 use super::journal::JournalEvent;
 use super::record::Record;
 use super::refusal::Refusals;
@@ -268,56 +269,6 @@ impl Peer {
         } else {
             self.retry(now, cause, false, shared);
         }
-        self.tell_state(now, shared);
-    }
-
-    /// Whether a connection of the peer would be taken now.
-    pub(super) fn accepts(&self) -> Result<(), RejectReason> {
-        let busy = self.state == State::Established
-            || self
-                .slots
-                .accepted
-                .as_ref()
-                .is_some_and(|c| c.state() > State::OpenSent);
-        match self.dial {
-            _ if busy => Err(RejectReason::SessionExists),
-            Dial::Idle { .. } | Dial::Never => Err(RejectReason::Idle),
-            Dial::Rest | Dial::Active { .. } | Dial::Connect { .. } => Ok(()),
-        }
-    }
-
-    /// Whether no connection of the peer is there: among peers with one address, the next
-    /// connection is this one's.
-    pub(super) fn expects_connection(&self) -> bool {
-        self.slots.accepted.is_none()
-    }
-
-    pub(super) fn accepted(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        ends: Ends,
-        shared: &mut Shared,
-    ) {
-        // An older one that never sent its OPEN gives way: the peer has given it up.
-        if let Some(old) = self.slots.accepted.take() {
-            let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
-            let notification = Notification::cease(cease);
-            let remote = ends.canonical().remote.ip();
-            let told = shared.dismiss(now, old.id, remote, old.into_queue(), &notification);
-            self.sent.notification += u64::from(told);
-        }
-        if let Dial::Active { .. } = self.dial {
-            self.dial = Dial::Rest;
-        }
-        shared.owners.insert(id, self.index);
-        self.watch(now, shared);
-        let fallback = shared.config.router_id_fallback;
-        let restart = self.restart_capability(now, shared);
-        let refusals = &self.refusals;
-        let connection = Connection::new(now, id, ends, &self.config, fallback, restart, refusals);
-        self.record.open_sent(now, &connection.open);
-        self.slots.accepted = Some(connection);
         self.tell_state(now, shared);
     }
 

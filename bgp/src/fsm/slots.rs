@@ -1,34 +1,55 @@
-//! The two connection slots of a peer.
+//! The connection slots of a peer.
 
 use std::time::Instant;
 
 use super::connection::Connection;
-use super::io::ConnectionId;
+use super::io::{ConnectionId, State};
 use super::timer::earlier;
 
-/// The two slots of RFC 4271 §6.8.
+/// The two slots of RFC 4271 §6.8, and one for RFC 4724 §4.2.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     pub(super) dialled: Option<Connection>,
     pub(super) accepted: Option<Connection>,
+    /// Waits for its OPEN, with which it replaces the session. Only while that is in `accepted`.
+    successor: Option<Connection>,
 }
 
 impl Slots {
-    fn slot(&mut self, id: ConnectionId) -> &mut Option<Connection> {
-        match id {
-            ConnectionId::Dialled(_) => &mut self.dialled,
-            ConnectionId::Accepted(_) => &mut self.accepted,
-        }
+    fn slot(&mut self, id: ConnectionId) -> Option<&mut Option<Connection>> {
+        [&mut self.dialled, &mut self.accepted, &mut self.successor]
+            .into_iter()
+            .find(|slot| slot.as_ref().is_some_and(|connection| connection.id == id))
     }
 
     pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.slot(id)
-            .as_mut()
-            .filter(|connection| connection.id == id)
+        self.slot(id)?.as_mut()
     }
 
+    /// Takes a connection out. If it was the session, its successor takes its place.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Connection> {
-        self.slot(id).take_if(|connection| connection.id == id)
+        let taken = self.slot(id)?.take();
+        if self.accepted.is_none() {
+            self.accepted = self.successor.take();
+        }
+        taken
+    }
+
+    /// Puts an accepted connection where there is room: call [`take_waiting`](Self::take_waiting) before.
+    pub(super) fn accept(&mut self, connection: Connection) {
+        if self.accepted.is_none() {
+            self.accepted = Some(connection);
+        } else {
+            self.successor = Some(connection);
+        }
+    }
+
+    /// Takes out the accepted connection that waits for its OPEN, if there is one.
+    pub(super) fn take_waiting(&mut self) -> Option<Connection> {
+        let waits = |connection: &mut Connection| connection.state() == State::OpenSent;
+        self.successor
+            .take()
+            .or_else(|| self.accepted.take_if(waits))
     }
 
     pub(super) fn other(&self, id: ConnectionId) -> Option<&Connection> {
@@ -39,7 +60,10 @@ impl Slots {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.dialled.iter().chain(&self.accepted)
+        self.dialled
+            .iter()
+            .chain(&self.accepted)
+            .chain(&self.successor)
     }
 
     /// The next timer of a connection.
@@ -48,7 +72,10 @@ impl Slots {
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
-        self.dialled.iter_mut().chain(&mut self.accepted)
+        self.dialled
+            .iter_mut()
+            .chain(&mut self.accepted)
+            .chain(&mut self.successor)
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
@@ -58,5 +85,11 @@ impl Slots {
     /// The connection that is furthest.
     pub(super) fn best(&self) -> Option<&Connection> {
         self.iter().max_by_key(|connection| connection.state())
+    }
+
+    /// The connection that carries the session.
+    pub(super) fn established(&self) -> Option<&Connection> {
+        self.iter()
+            .find(|connection| connection.state() == State::Established)
     }
 }

@@ -120,6 +120,18 @@ impl World {
         }
     }
 
+    /// The host loses power and is back at once: its connections are gone, no FIN and no RST of it arrives,
+    /// and what is sent on them gets lost. With TCP MD5 it stays so: a RST without signature is dropped.
+    pub fn power_cycle(&mut self, host: usize) {
+        let fresh = Host::new(self.hosts[host].address, self.hosts[host].listens, 99, None);
+        self.hosts[host] = fresh;
+        self.ends
+            .retain(|(here, _), (there, _)| *here != host && *there != host);
+        self.queue.retain(|_, (to, input)| {
+            *to != host || !matches!(input, Input::Received { .. } | Input::Closed { .. })
+        });
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.now - self.start
     }

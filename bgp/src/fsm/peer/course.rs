@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::cause::Cause;
-use super::super::collision::{Identity, Side, winner};
-use super::super::io::{ConnectionId, Event, State};
+use super::super::io::{ConnectionId, Event};
 use super::super::journal::JournalEvent;
 use super::super::shared::Shared;
 use super::refused::needs_an_operator;
@@ -12,10 +11,6 @@ use super::watch::is_path_lost;
 use super::{Dial, Peer};
 use crate::config::HoldTime;
 use crate::wire::{ErrorCode, Notification, subcode};
-
-/// A second connection whose OPEN is missing for longer than this doesn't take part in a collision:
-/// it is probably dead, and must not win.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a connection ends.
 pub(super) enum Ending {
@@ -28,52 +23,6 @@ pub(super) enum Ending {
 }
 
 impl Peer {
-    /// A connection got its OPEN: is there another (RFC 4271 §6.8)?
-    ///
-    /// Both ends decide as soon as one OPEN is there, by the same numbers. Waiting for the second
-    /// one, as the RFC allows, lets the two ends close one connection each.
-    pub(super) fn collide(&mut self, now: Instant, id: ConnectionId, shared: &mut Shared) {
-        let Some((ours, theirs)) = self.identities(id) else {
-            return;
-        };
-        let Some(other) = self.slots.other(id) else {
-            return;
-        };
-        let side = match id {
-            ConnectionId::Dialled(_) => Side::Ours,
-            ConnectionId::Accepted(_) => Side::Theirs,
-        };
-        let stale = other.state() == State::OpenSent && other.opened + OPEN_PATIENCE <= now;
-        let other_id = other.id;
-        let loser = if stale || winner(ours, theirs) == side {
-            other_id
-        } else {
-            id
-        };
-        let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
-        self.end(
-            now,
-            loser,
-            Ending::Notify(Notification::cease(cease)),
-            shared,
-        );
-    }
-
-    fn identities(&mut self, id: ConnectionId) -> Option<(Identity, Identity)> {
-        let connection = self.slots.get(id)?;
-        let negotiated = connection.negotiated()?;
-        Some((
-            Identity {
-                router_id: negotiated.local_router_id,
-                asn: self.config.local_asn,
-            },
-            Identity {
-                router_id: negotiated.remote_router_id,
-                asn: negotiated.remote_asn,
-            },
-        ))
-    }
-
     pub(super) fn established(&mut self, now: Instant, id: ConnectionId, shared: &mut Shared) {
         if let Some(other) = self.slots.other(id).map(|connection| connection.id) {
             let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
@@ -165,10 +114,20 @@ impl Peer {
             }
         };
         let cause = self.explained(now, cause, hold_time);
-        if self.slots.best().is_some() || matches!(self.dial, Dial::Connect { .. }) {
-            self.connection_closed(now, id, cause, shared);
+        let was_established = since.is_some();
+        if was_established
+            && refuses_meanwhile(&cause, true)
+            && let Some(successor) = self.slots.take_waiting()
+        {
+            self.supersede(now, successor, shared);
+        }
+        if self.slots.best().is_none() && !matches!(self.dial, Dial::Connect { .. }) {
+            self.retry(now, cause, was_established, shared);
+        } else if was_established {
+            // The next connection is there already.
+            self.down(now, cause, true, None, shared);
         } else {
-            self.retry(now, cause, since.is_some(), shared);
+            self.connection_closed(now, id, cause, shared);
         }
     }
 
@@ -275,6 +234,7 @@ fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
         | Cause::Closed { .. }
         | Cause::Preserved
         | Cause::OwnAddress
+        | Cause::Replaced
         | Cause::SendHoldTimerExpired
         | Cause::Unusable { .. } => false,
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::connection::Connection;
 use super::super::farewell::Farewell;
-use super::super::io::{ConnectionId, State};
+use super::super::io::ConnectionId;
 use super::super::shared::Shared;
 use super::course::Ending;
 use super::{Dial, Peer};
@@ -121,9 +121,7 @@ impl Peer {
         Ending::Notify(Notification::administrative_shutdown(text))
     }
 
-    fn established_connection(&self) -> Option<ConnectionId> {
-        let best = self.slots.best();
-        best.filter(|connection| connection.state() == State::Established)
-            .map(|connection| connection.id)
+    pub(super) fn established_connection(&self) -> Option<ConnectionId> {
+        self.slots.established().map(|connection| connection.id)
     }
 }
