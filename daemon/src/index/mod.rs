@@ -36,6 +36,8 @@ pub struct Index {
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
+    /// Services with [`Service::bad_drain`]: few, where services are many.
+    bad_drains: BTreeSet<ObjectName>,
     synced: BTreeSet<Kind>,
     listed: BTreeSet<Kind>,
 }
@@ -62,6 +64,17 @@ impl Touched {
         self.problems |= other.problems;
     }
 
+    /// Whether everything is decided again for a node.
+    pub fn decides_all(&self, node: &str) -> bool {
+        self.configuration || self.nodes.contains(node)
+    }
+
+    /// Whether [`Index::problems`] may say something else than before.
+    pub fn may_change_problems(&self) -> bool {
+        // What clashes everywhere is said only as long as no node is known.
+        self.problems || self.configuration || !self.nodes.is_empty()
+    }
+
     /// Whether nothing is touched.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -84,6 +97,7 @@ impl Index {
             Change::Apply(key, raw) => self.apply_object(key, raw),
             Change::Delete(key) => self.delete(&key),
             Change::Reset(kind, objects) => self.reset(kind, objects),
+            Change::Listed(kind, present) => self.listed(kind, &present),
             Change::Unreadable(kind, message) => self.set_unreadable(kind, message),
             Change::Absent(kind, message) => self.set_absent(kind, message),
         };
@@ -224,7 +238,8 @@ impl Index {
                 ),
             })
         });
-        let drains = self.services.values().filter_map(|service| {
+        let drains = self.bad_drains.iter().filter_map(|name| {
+            let service = self.services.get(name)?;
             let bad = service.bad_drain.as_ref()?;
             Some(Problem {
                 object: ObjectKey::new(Kind::Service, service.name.clone()),
@@ -366,31 +381,49 @@ impl Index {
     }
 
     fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) -> Touched {
-        self.synced.insert(kind);
-        self.listed.insert(kind);
         let present: BTreeSet<ObjectName> =
             objects.iter().map(|(key, _)| key.name.clone()).collect();
-        let before = self.problems.len();
-        self.problems
-            .retain(|key, _| key.kind != kind || present.contains(&key.name));
-        self.problems_changed |= self.problems.len() != before;
+        self.begin_list(kind, &present);
         if kind.is_configuration() {
             self.objects.reset(kind, objects);
             return self.recompile();
         }
-        let mut touched = Touched::default();
-        for name in self
-            .names(kind)
-            .into_iter()
-            .filter(|name| !present.contains(name))
-        {
-            touched.merge(self.delete(&ObjectKey::new(kind, name)));
-        }
+        let mut touched = self.delete_others(kind, &present);
         for (key, raw) in objects {
             touched.merge(self.apply_object(key, raw));
         }
         if self.objects.set_readable(kind) {
             touched.merge(self.recompile());
+        }
+        touched
+    }
+
+    /// Everything that is there was applied one by one.
+    fn listed(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) -> Touched {
+        self.begin_list(kind, present);
+        let mut touched = self.delete_others(kind, present);
+        if self.objects.set_readable(kind) {
+            touched.merge(self.recompile());
+        }
+        touched
+    }
+
+    /// A kind was listed: its objects that were never good and are gone are forgotten.
+    fn begin_list(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) {
+        self.synced.insert(kind);
+        self.listed.insert(kind);
+        let before = self.problems.len();
+        self.problems
+            .retain(|key, _| key.kind != kind || present.contains(&key.name));
+        self.problems_changed |= self.problems.len() != before;
+    }
+
+    fn delete_others(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) -> Touched {
+        let mut touched = Touched::default();
+        for name in self.names(kind) {
+            if !present.contains(&name) {
+                touched.merge(self.delete(&ObjectKey::new(kind, name)));
+            }
         }
         touched
     }
@@ -461,6 +494,11 @@ impl Index {
             problems: bad_drain(&old) != bad_drain(&service),
             ..Touched::default()
         };
+        if service.as_ref().is_some_and(|new| new.bad_drain.is_some()) {
+            self.bad_drains.insert(name.clone());
+        } else {
+            self.bad_drains.remove(name);
+        }
         let addresses = |service: &Option<Service>| -> Vec<IpAddr> {
             service
                 .as_ref()

@@ -1,6 +1,9 @@
 //! What watches say about one kind, made into one consistent story: a [`Change::Reset`] when every namespace has
 //! answered, and nothing deleted because it could not be read.
 //!
+//! Of kinds that are no configuration there may be ten thousands of objects. Each goes on as it comes, and only the names are
+//! kept until the list is complete ([`Change::Listed`]).
+//!
 //! Configuration objects may stand in several namespaces, each with a watch of its own, so they are remembered here and
 //! a relist of one namespace keeps the others' objects. They may also vanish because their CRD was deleted: the API
 //! server then deletes them one by one first. Deletes are therefore doubted until [`Listing::resolve`] is told whether
@@ -12,7 +15,7 @@ use std::time::{Duration, Instant};
 use kube::runtime::watcher;
 
 use super::object::Object;
-use crate::api::{Kind, ObjectKey, RawObject};
+use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::source::Change;
 
 /// After a CRD came back, its objects are believed complete when this long nothing changed.
@@ -38,8 +41,10 @@ pub(super) struct Listing {
 #[derive(Debug, Default)]
 struct Scope {
     answer: Answer,
-    /// Between `Init` and `InitDone`.
-    incoming: Vec<(ObjectKey, RawObject)>,
+    /// Configuration only, between `Init` and `InitDone`.
+    incoming: BTreeMap<ObjectKey, RawObject>,
+    /// The others, between `Init` and `InitDone`.
+    present: BTreeSet<ObjectName>,
     /// Configuration only: a handful of objects.
     known: BTreeMap<ObjectKey, RawObject>,
     /// Deleted, unless the CRD is going.
@@ -119,8 +124,18 @@ impl Listing {
         }
         let scope = &mut self.scopes[scope];
         match event {
-            watcher::Event::Init => scope.incoming.clear(),
-            watcher::Event::InitApply(object) => scope.incoming.push(object.keyed(kind)),
+            watcher::Event::Init => {
+                scope.incoming.clear();
+                scope.present.clear();
+            }
+            watcher::Event::InitApply(object) => {
+                let (key, raw) = object.keyed(kind);
+                if !kind.is_configuration() {
+                    scope.present.insert(key.name.clone());
+                    return vec![Change::Apply(key, raw)];
+                }
+                scope.incoming.insert(key, raw);
+            }
             watcher::Event::InitDone => {}
             watcher::Event::Apply(object) => {
                 let (key, raw) = object.keyed(kind);
@@ -186,12 +201,11 @@ impl Listing {
     fn listed(&mut self, now: Instant, scope: usize) -> Vec<Change> {
         let kind = self.kind;
         let scope = &mut self.scopes[scope];
-        let incoming = std::mem::take(&mut scope.incoming);
         if !kind.is_configuration() {
             scope.answer = Answer::Listed;
-            return vec![Change::Reset(kind, incoming)];
+            return vec![Change::Listed(kind, std::mem::take(&mut scope.present))];
         }
-        let incoming: BTreeMap<ObjectKey, RawObject> = incoming.into_iter().collect();
+        let incoming = std::mem::take(&mut scope.incoming);
         scope.doubted.clear();
         let was_gone = matches!(&scope.answer, Answer::Refused(refusal) if refusal.kind_is_gone);
         if was_gone && !scope.known.is_empty() {

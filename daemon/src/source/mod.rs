@@ -4,6 +4,7 @@
 pub mod folder;
 pub mod manifests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
@@ -17,6 +18,9 @@ pub enum Change {
     Delete(ObjectKey),
     /// The whole list of a kind: what is not in it was deleted.
     Reset(Kind, Vec<(ObjectKey, RawObject)>),
+    /// All objects of a kind that are there were applied since the source began to list it, one by one: what is not
+    /// among these was deleted.
+    Listed(Kind, BTreeSet<ObjectName>),
     /// Objects of a kind can't be read, for instance because their CRD is gone. That deletes nothing.
     Unreadable(Kind, String),
     /// No such kind is known where the objects come from, none was ever seen, and one can do without it

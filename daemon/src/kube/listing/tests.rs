@@ -32,6 +32,10 @@ fn told(changes: Vec<Change>) -> Vec<String> {
         Change::Apply(key, _) => format!("apply {}", key.name),
         Change::Delete(key) => format!("delete {}", key.name),
         Change::Reset(_, objects) => format!("reset {}", names(objects)),
+        Change::Listed(_, names) => {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            format!("listed {}", names.join(" "))
+        }
         Change::Unreadable(_, message) => format!("unreadable {message}"),
         Change::Absent(_, message) => format!("absent {message}"),
     };
@@ -107,7 +111,7 @@ fn a_list_that_broke_off_leaves_nothing_behind() {
     listing.handle(now, 0, watcher::Event::InitApply(object("a", "old")));
     assert_eq!(
         told(list(&mut listing, now, 0, &[object("a", "new")])),
-        ["reset a/new"]
+        ["apply a/new", "listed a/new"]
     );
     assert_eq!(
         told(listing.handle(now, 0, watcher::Event::Delete(object("a", "new")))),
