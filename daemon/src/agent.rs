@@ -1,7 +1,7 @@
 //! The daemon's one loop: changes come in, what they touch is decided anew, and goes out to the BGP engine and into the
 //! status of services. It knows no Kubernetes and no BGP.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::allocation::{Allocation, Outcomes};
 use crate::announcer::Announcer;
-use crate::api::{Kind, ObjectName};
+use crate::api::Kind;
 use crate::config::{Problem, Severity};
 use crate::drain::{Departure, Leave, StopFacts, farewell};
 use crate::index::{Index, Touched};
-use crate::report::Report;
+use crate::report::{Announced, Report};
 use crate::saved::Saved;
 use crate::source::{Event, Source};
 
@@ -63,7 +63,8 @@ struct Running {
     touched: Touched,
     waits_for_status: bool,
     unpublished: bool,
-    problems: Vec<Problem>,
+    problems: BTreeSet<Problem>,
+    announced: Announced,
     source_errors: Vec<String>,
     updates: u64,
 }
@@ -112,7 +113,9 @@ impl Agent {
                     continue;
                 }
             }
-            if handed_over.elapsed() < TOGETHER {
+            // Before everything was listed once there is nothing to hand over.
+            let listed = running.index.is_synced(running.agent.kinds);
+            if listed && handed_over.elapsed() < TOGETHER {
                 sleep_until(handed_over + TOGETHER).await;
             }
             loop {
@@ -126,7 +129,8 @@ impl Agent {
             if running.touched.configuration || !running.touched.nodes.is_empty() {
                 running.look_at_interfaces();
             }
-            if running.index.is_synced(running.agent.kinds) {
+            if running.touched.may_change_problems() && running.index.is_synced(running.agent.kinds)
+            {
                 running.tell_problems();
             }
             if running.is_complete(has_saved) {
@@ -149,7 +153,8 @@ impl Running {
             touched: Touched::default(),
             waits_for_status: false,
             unpublished: false,
-            problems: Vec::new(),
+            problems: BTreeSet::new(),
+            announced: Announced::default(),
             source_errors: Vec::new(),
             updates: 0,
         }
@@ -216,12 +221,13 @@ impl Running {
         }
         if let Some(announcer) = &mut self.agent.announcer {
             announcer.hand_over(Instant::now().into_std(), &self.index, &touched);
+            announcer.note_announced(&self.index, &touched, &self.announced);
             if first {
                 announcer.save();
             }
         }
-        // Readiness and what is wrong with objects are told at once. The rest can wait for the next tick: it costs a walk
-        // over all services, and nobody reads it that often.
+        // Readiness and what is wrong with objects are published at once. The rest waits for the next tick: nobody reads it
+        // that often.
         self.unpublished = true;
         if touched.problems || touched.configuration || !self.agent.report.borrow().ready() {
             self.publish();
@@ -294,11 +300,8 @@ impl Running {
 
     /// Says what is wrong with objects, once.
     fn tell_problems(&mut self) {
-        let problems = self.index.problems();
-        for problem in problems
-            .iter()
-            .filter(|problem| !self.problems.contains(problem))
-        {
+        let problems: BTreeSet<Problem> = self.index.problems().into_iter().collect();
+        for problem in problems.difference(&self.problems) {
             match problem.severity {
                 Severity::Error => tracing::error!(object = %problem.object, "{}", problem.message),
                 Severity::UnknownField | Severity::Notice => {
@@ -306,11 +309,7 @@ impl Running {
                 }
             }
         }
-        for gone in self
-            .problems
-            .iter()
-            .filter(|problem| !problems.contains(problem))
-        {
+        for gone in self.problems.difference(&problems) {
             tracing::info!(object = %gone.object, "mended: {}", gone.message);
         }
         // Also where nothing is handed over yet, they are to be seen in the metrics.
@@ -320,7 +319,10 @@ impl Running {
 
     fn tick(&mut self) {
         if let Some(announcer) = &mut self.agent.announcer {
-            self.unpublished |= announcer.catch_up(Instant::now().into_std());
+            if announcer.catch_up(Instant::now().into_std()) {
+                announcer.note_announced(&self.index, &Touched::default(), &self.announced);
+                self.unpublished = true;
+            }
             announcer.save();
         }
         if self.unpublished {
@@ -345,13 +347,11 @@ impl Running {
         let report = Report {
             alive: Some(Instant::now()),
             config: Some(self.index.config().clone()),
-            problems: self.problems.clone(),
+            problems: self.problems.iter().cloned().collect(),
             source_errors: self.source_errors.clone(),
             handed_over: announcer.is_none_or(Announcer::handed_over),
-            announced: announcer
-                .map(|announcer| announced(&self.index, announcer))
-                .unwrap_or_default(),
-            routes: announcer.map(routes).unwrap_or_default(),
+            announced: self.announced.clone(),
+            routes: announcer.map(Announcer::route_counts).unwrap_or_default(),
             refused_peers: announcer
                 .map(|announcer| self.index.refused_peers(announcer.desired().node()))
                 .unwrap_or_default(),
@@ -362,32 +362,8 @@ impl Running {
     }
 }
 
-fn routes(announcer: &Announcer) -> BTreeMap<String, usize> {
-    let mut routes = BTreeMap::new();
-    for ((peer, _), _) in announcer.routes() {
-        *routes.entry(peer.to_string()).or_default() += 1;
-    }
-    routes
-}
-
 fn held(index: &Index) -> BTreeSet<IpAddr> {
     let ours = index.services().filter(|service| service.is_ours());
     ours.flat_map(|service| service.addresses().iter().copied())
-        .collect()
-}
-
-/// Services that go to at least one peer, with the addresses that do.
-fn announced(index: &Index, announcer: &Announcer) -> Vec<(ObjectName, Vec<IpAddr>)> {
-    let held: BTreeSet<_> = announcer.routes().map(|((_, prefix), _)| *prefix).collect();
-    let decisions = announcer.desired().decisions().iter();
-    let told = decisions.filter_map(|(name, decision)| {
-        let prefixes = decision.contributions.iter().map(|c| c.prefix);
-        let prefixes: Vec<_> = prefixes.filter(|prefix| held.contains(prefix)).collect();
-        let addresses = index.service(name)?.addresses().iter().copied();
-        let told =
-            addresses.filter(|address| prefixes.iter().any(|prefix| prefix.contains(address)));
-        Some((ObjectName::clone(name), told.collect::<Vec<_>>()))
-    });
-    told.filter(|(_, addresses)| !addresses.is_empty())
         .collect()
 }

@@ -1,6 +1,7 @@
 //! The announcer: hands the desired state of its node to the BGP engine, whole at first, then change by change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_bgp::config::PeerConfig;
@@ -15,7 +16,8 @@ use crate::desired::{Desired, RouteChange, RouteKey};
 use crate::drain::{Departure, Draining, Fate, Going, Leave, announced_elsewhere};
 use crate::index::facts::Node;
 use crate::index::{Index, Touched};
-use crate::saved::{Saved, StateDir};
+use crate::report::Announced;
+use crate::saved::{Saved, StateChanges, StateWriter};
 use crate::session::peer_config;
 
 /// Up to this many route changes are logged one by one.
@@ -28,11 +30,13 @@ pub struct Announcer {
     damping: Damping,
     sessions: BTreeMap<String, PeerConfig>,
     engine: Handle,
-    state: Option<StateDir>,
+    state: Option<StateWriter>,
     handed_over: bool,
-    unsaved: bool,
-    save_failed: bool,
+    /// What the state writer does not have yet.
+    unsaved: StateChanges,
     node_known: bool,
+    /// Whether everything that is announced is to be noted next time: at first, and after routes have left.
+    note_all: bool,
     /// What the node was like when it was last there, without what lets it leave.
     facts: Option<Node>,
     leaving: Option<Leaving>,
@@ -60,7 +64,7 @@ impl Leaving {
 
 impl Announcer {
     /// An announcer that has handed over nothing yet.
-    pub fn new(node: String, engine: Handle, state: Option<StateDir>) -> Self {
+    pub fn new(node: String, engine: Handle, state: Option<StateWriter>) -> Self {
         Self {
             desired: Desired::new(node),
             damping: Damping::default(),
@@ -68,9 +72,9 @@ impl Announcer {
             engine,
             state,
             handed_over: false,
-            unsaved: false,
-            save_failed: false,
+            unsaved: StateChanges::default(),
             node_known: true,
+            note_all: true,
             facts: None,
             leaving: None,
             stopping: None,
@@ -103,10 +107,7 @@ impl Announcer {
     /// Hands over what a change touched. The first call hands over everything, and opens the End-of-RIB gate.
     pub fn hand_over(&mut self, now: Instant, index: &Index, touched: &Touched) {
         let first = !self.handed_over;
-        let all = first
-            || touched.configuration
-            || touched.nodes.contains(self.desired.node())
-            || self.leaving.is_some();
+        let all = first || touched.decides_all(self.desired.node()) || self.leaving.is_some();
         self.tell_whether_node_is_known(index);
         let going = self.going(index);
         let node = index.nodes().get(self.desired.node());
@@ -128,11 +129,9 @@ impl Announcer {
             }
             None => {
                 let changes = self.desired.update(index, touched);
-                self.unsaved |= !changes.is_empty();
                 self.damping.pass(now, changes)
             }
         };
-        self.unsaved |= all || !changes.is_empty();
         log(&changes);
         self.send(&changes);
         for name in gone {
@@ -150,7 +149,6 @@ impl Announcer {
             Some(leaving) => leaving.step(now, &self.desired),
             None => self.damping.due(now),
         };
-        self.unsaved |= self.leaving.is_some() && !changes.is_empty();
         log(&changes);
         self.send(&changes);
         !changes.is_empty()
@@ -173,7 +171,9 @@ impl Announcer {
         if leave == Leave::Preserve {
             // Whoever comes back and finds no API server announces what was announced before the drain.
             self.save();
-            self.state = None;
+            if let Some(state) = self.state.take() {
+                state.finish();
+            }
         }
         if self.handed_over {
             self.hand_over(now, index, &Touched::default());
@@ -323,11 +323,17 @@ impl Announcer {
                 tracing::error!(peer = %name, "refused by the BGP engine: {error}");
             }
         }
+        if self.state.is_some() && self.sessions != new {
+            self.unsaved.sessions = Some(new.clone());
+        }
         self.sessions = new;
         gone
     }
 
-    fn send(&self, changes: &[RouteChange]) {
+    fn send(&mut self, changes: &[RouteChange]) {
+        if self.state.is_some() {
+            self.unsaved.routes.extend_from_slice(changes);
+        }
         let mut by_peer: BTreeMap<&str, PeerRoutes> = BTreeMap::new();
         for change in changes
             .iter()
@@ -344,22 +350,42 @@ impl Announcer {
         }
     }
 
-    /// Writes the state to disk if it changed since the last time.
+    /// Hands what changed since the last time to the thread that writes the state to disk.
     pub fn save(&mut self) {
-        let Some(state) = self.state.as_ref().filter(|_| self.unsaved) else {
-            return;
-        };
-        match state.save(&Saved::new(&self.sessions, self.routes())) {
-            Ok(()) => {
-                self.unsaved = false;
-                self.save_failed = false;
-            }
-            // Tried again at the next tick, told once.
-            Err(error) if !std::mem::replace(&mut self.save_failed, true) => tracing::warn!(
-                "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
-            ),
-            Err(_) => {}
+        if let Some(state) = &self.state
+            && !self.unsaved.is_empty()
+        {
+            state.write(std::mem::take(&mut self.unsaved));
         }
+    }
+
+    /// How many routes each peer should have.
+    pub fn route_counts(&self) -> BTreeMap<String, usize> {
+        let named = |(peer, count): (&Arc<str>, &usize)| (peer.to_string(), *count);
+        if self.leaving.is_none() {
+            return self.desired.route_counts().iter().map(named).collect();
+        }
+        let mut counts = BTreeMap::new();
+        for ((peer, _), _) in self.routes() {
+            *counts.entry(peer.to_string()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Notes what is announced of the services that a change touched. To be called after each [`Self::hand_over`], and
+    /// after a [`Self::catch_up`] that changed something.
+    pub fn note_announced(&mut self, index: &Index, touched: &Touched, announced: &Announced) {
+        // While routes leave, any of them may be gone.
+        let leaving = self.leaving.is_some();
+        let all = std::mem::replace(&mut self.note_all, leaving)
+            || leaving
+            || touched.decides_all(self.desired.node());
+        if !all {
+            announced.note(index, &self.desired, &touched.services);
+            return;
+        }
+        let prefixes: BTreeSet<IpNet> = self.routes().map(|((_, prefix), _)| *prefix).collect();
+        announced.note_all(index, &self.desired, |prefix| prefixes.contains(prefix));
     }
 }
 
@@ -409,12 +435,17 @@ fn log(changes: &[RouteChange]) {
         );
         return;
     }
+    let mut peers: BTreeMap<(IpNet, bool), Vec<&str>> = BTreeMap::new();
     for change in changes {
-        let verb = if change.route.is_some() {
+        let key = (change.prefix, change.route.is_some());
+        peers.entry(key).or_default().push(&change.peer);
+    }
+    for ((prefix, announced), peers) in peers {
+        let verb = if announced {
             "to be announced"
         } else {
             "to be withdrawn"
         };
-        tracing::info!(peer = %change.peer, prefix = %change.prefix, "{verb}");
+        tracing::info!(%prefix, peers = peers.join(", "), "{verb}");
     }
 }

@@ -35,6 +35,8 @@ pub struct Desired {
     /// Services with a contribution to a prefix, to whichever peer; sorted, mostly one.
     contributors: BTreeMap<IpNet, Vec<Arc<ObjectName>>>,
     routes: BTreeMap<RouteKey, Route>,
+    /// How many routes each peer has; no peer has none.
+    counts: BTreeMap<Arc<str>, usize>,
     offers: Recent<Offer>,
     attributes: Recent<RouteAttributes>,
 }
@@ -86,7 +88,7 @@ impl Desired {
     pub fn update(&mut self, index: &Index, touched: &Touched) -> Vec<RouteChange> {
         // Whether weights are told depends on all nodes.
         let others_matter = || !touched.nodes.is_empty() && weight::in_use(index.config());
-        if touched.configuration || touched.nodes.contains(&self.node) || others_matter() {
+        if touched.decides_all(&self.node) || others_matter() {
             return self.update_all(index);
         }
         let mut affected = BTreeSet::new();
@@ -119,6 +121,10 @@ impl Desired {
 
     /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
     pub fn restore_routes(&mut self, routes: BTreeMap<RouteKey, Route>) {
+        self.counts.clear();
+        for (peer, _) in routes.keys() {
+            *self.counts.entry(peer.clone()).or_default() += 1;
+        }
         self.routes = routes;
     }
 
@@ -155,6 +161,11 @@ impl Desired {
     /// Every route, by peer and prefix.
     pub fn routes(&self) -> &BTreeMap<RouteKey, Route> {
         &self.routes
+    }
+
+    /// How many routes each peer has.
+    pub fn route_counts(&self) -> &BTreeMap<Arc<str>, usize> {
+        &self.counts
     }
 
     /// Every decision, by service.
@@ -242,12 +253,26 @@ impl Desired {
             Some(route) => self.routes.insert(key.clone(), route.clone()),
             None => self.routes.remove(&key),
         };
+        match (&old, &route) {
+            (None, Some(_)) => *self.counts.entry(key.0.clone()).or_default() += 1,
+            (Some(_), None) => self.uncount(&key.0),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
         let (peer, prefix) = key;
         (old != route).then_some(RouteChange {
             peer,
             prefix,
             route,
         })
+    }
+
+    fn uncount(&mut self, peer: &Arc<str>) {
+        if let Some(count) = self.counts.get_mut(peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(peer);
+            }
+        }
     }
 }
 
@@ -259,6 +284,7 @@ impl PartialEq for Desired {
             && self.decisions == other.decisions
             && self.contributors == other.contributors
             && self.routes == other.routes
+            && self.counts == other.counts
     }
 }
 

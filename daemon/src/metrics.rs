@@ -201,8 +201,8 @@ fn announced(metrics: &mut Metrics, report: &Report, node: &str) -> prometheus::
         "1 for each address of a service that this node announces.",
         &["service", "protocol", "node", "ip"],
     )?;
-    for (service, addresses) in &report.announced {
-        for address in addresses {
+    for (service, addresses) in report.announced.services() {
+        for address in &addresses {
             announced
                 .with_label_values(&[&*service.to_string(), "bgp", node, &address.to_string()])
                 .set(1);

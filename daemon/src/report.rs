@@ -2,17 +2,85 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ferrolb_bgp::fsm::PeerStatus;
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::api::ObjectName;
 use crate::config::{Config, Problem, Severity};
+use crate::decide::Decision;
+use crate::desired::Desired;
+use crate::index::Index;
+use crate::index::facts::Service;
 
 /// Longer than this without a sign of life, and the loop is stuck.
 const STUCK: Duration = Duration::from_secs(30);
+
+/// Services that go to at least one peer, with the addresses that do. The loop keeps it up to date service by service, and all
+/// clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Announced(Arc<Mutex<AnnouncedServices>>);
+
+type AnnouncedServices = BTreeMap<Arc<ObjectName>, Box<[IpAddr]>>;
+
+impl Announced {
+    /// Notes what is announced of some services. Each prefix that a decision contributes to is a route.
+    pub fn note(&self, index: &Index, desired: &Desired, services: &BTreeSet<ObjectName>) {
+        let mut announced = self.lock();
+        for name in services {
+            announced.remove(name);
+            if let Some((name, decision)) = desired.decisions().get_key_value(name) {
+                let addresses = addresses(index, name, decision, |_| true);
+                if !addresses.is_empty() {
+                    announced.insert(name.clone(), addresses);
+                }
+            }
+        }
+    }
+
+    /// Notes what is announced of all services, where a prefix may have no route in spite of a decision: its time is over.
+    pub fn note_all(&self, index: &Index, desired: &Desired, has_route: impl Fn(&IpNet) -> bool) {
+        let services = desired.decisions().iter().map(|(name, decision)| {
+            let addresses = addresses(index, name, decision, &has_route);
+            (name.clone(), addresses)
+        });
+        let announced = services.filter(|(_, addresses)| !addresses.is_empty());
+        *self.lock() = announced.collect();
+    }
+
+    /// Everything, by service.
+    pub fn services(&self) -> Vec<(Arc<ObjectName>, Box<[IpAddr]>)> {
+        let services = self.lock();
+        let services = services.iter();
+        services
+            .map(|(name, addresses)| (name.clone(), addresses.clone()))
+            .collect()
+    }
+
+    /// A thread that panicked while it changed one entry left the others as they were.
+    fn lock(&self) -> MutexGuard<'_, AnnouncedServices> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The addresses of a service that lie in its prefixes.
+fn addresses(
+    index: &Index,
+    name: &ObjectName,
+    decision: &Decision,
+    has_route: impl Fn(&IpNet) -> bool,
+) -> Box<[IpAddr]> {
+    let addresses = index.service(name).map(Service::addresses);
+    let addresses = addresses.into_iter().flatten().copied();
+    let announced = |address: &IpAddr| {
+        let mut contributions = decision.contributions.iter();
+        contributions.any(|c| c.prefix.contains(address) && has_route(&c.prefix))
+    };
+    addresses.filter(announced).collect()
+}
 
 /// What is going on.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +96,7 @@ pub struct Report {
     /// For an announcer: whether the first desired state was handed over. True for others.
     pub handed_over: bool,
     /// Services announced from this node, and their addresses.
-    pub announced: Vec<(ObjectName, Vec<IpAddr>)>,
+    pub announced: Announced,
     /// How many prefixes each peer, by the BGPPeer's name, should have.
     pub routes: BTreeMap<String, usize>,
     /// BGPPeers that are refused as they stand, or on this node.

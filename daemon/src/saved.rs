@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use ferrolb_bgp::config::{PeerConfig, Secret};
 use ferrolb_bgp::rib::{Route, RouteAttributes};
@@ -15,7 +18,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::api::Password;
-use crate::desired::RouteKey;
+use crate::desired::{RouteChange, RouteKey};
 
 const FILE: &str = "desired.json";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -30,7 +33,7 @@ pub struct Saved {
     /// After a reboot nothing forwards yet: what was saved before it is not announced.
     boot_id: String,
     peers: Vec<SavedPeer>,
-    routes: Vec<SavedRoute>,
+    routes: Vec<SavedRoutes>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,11 +43,12 @@ struct SavedPeer {
     password: Option<Password>,
 }
 
+/// Routes of one peer with the same attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct SavedRoute {
+struct SavedRoutes {
     peer: String,
-    prefix: IpNet,
     attributes: RouteAttributes,
+    prefixes: Vec<IpNet>,
 }
 
 impl StateDir {
@@ -59,13 +63,15 @@ impl StateDir {
     /// What the file system says.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
         let new = self.0.join(format!("{FILE}.new"));
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(&serde_json::to_vec(saved)?)?;
+        let mut file = BufWriter::new(file);
+        serde_json::to_writer(&mut file, saved)?;
+        file.flush()?;
         fs::rename(new, self.0.join(FILE))
     }
 
@@ -88,23 +94,156 @@ fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
 
+/// What changed of sessions and routes.
+#[derive(Debug, Default)]
+pub struct StateChanges {
+    /// All sessions, if there are others.
+    pub sessions: Option<BTreeMap<String, PeerConfig>>,
+    /// What was announced or withdrawn, in order.
+    pub routes: Vec<RouteChange>,
+}
+
+impl StateChanges {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_none() && self.routes.is_empty()
+    }
+}
+
+/// A thread that keeps the state on disk up to date: neither the disk nor ten thousands of routes delay what announces.
+#[derive(Debug)]
+pub struct StateWriter {
+    /// Unbounded: the thread takes each one at once, except while it writes.
+    changes: Sender<StateChanges>,
+    thread: JoinHandle<()>,
+}
+
+/// The state is written at most this often,
+const PAUSE: Duration = Duration::from_secs(1);
+/// and writing takes at most this part of the time.
+const PAUSE_PER_WRITE: u32 = 50;
+
+impl StateWriter {
+    /// Starts the thread. The file stays as it is until something changes.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub fn start(state: StateDir) -> io::Result<Self> {
+        let (changes, received) = channel();
+        let thread = thread::Builder::new()
+            .name("state".to_owned())
+            .spawn(move || keep(&state, &received))?;
+        Ok(Self { changes, thread })
+    }
+
+    /// Takes changes in; they are on disk a second or so later.
+    pub fn write(&self, changes: StateChanges) {
+        // The thread ends only with this sender, or by a panic, which the log has.
+        let _ = self.changes.send(changes);
+    }
+
+    /// Waits until everything is on disk, and ends the thread.
+    pub fn finish(self) {
+        drop(self.changes);
+        let _ = self.thread.join();
+    }
+}
+
+/// What the thread knows.
+#[derive(Debug, Default)]
+struct State {
+    sessions: BTreeMap<String, PeerConfig>,
+    routes: BTreeMap<Arc<str>, BTreeMap<IpNet, Route>>,
+}
+
+impl State {
+    fn apply(&mut self, changes: StateChanges) {
+        if let Some(sessions) = changes.sessions {
+            self.sessions = sessions;
+        }
+        for RouteChange {
+            peer,
+            prefix,
+            route,
+        } in changes.routes
+        {
+            let routes = self.routes.entry(peer).or_default();
+            match route {
+                Some(route) => routes.insert(prefix, route),
+                None => routes.remove(&prefix),
+            };
+        }
+        self.routes.retain(|_, routes| !routes.is_empty());
+    }
+
+    fn saved(&self) -> Saved {
+        let routes = self.routes.iter().flat_map(|(peer, routes)| {
+            let routes = routes.iter();
+            routes.map(move |(prefix, route)| (&**peer, prefix, route))
+        });
+        Saved::new(&self.sessions, routes)
+    }
+}
+
+/// Writes until there are no more changes to come.
+fn keep(dir: &StateDir, changes: &Receiver<StateChanges>) {
+    let mut state = State::default();
+    let mut not_before = Instant::now();
+    let mut unsaved = false;
+    let mut failed = false;
+    loop {
+        let wait = not_before.saturating_duration_since(Instant::now());
+        let received = if unsaved {
+            changes.recv_timeout(wait)
+        } else {
+            changes.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        let ended = received.as_ref().err() == Some(&RecvTimeoutError::Disconnected);
+        if let Ok(changes) = received {
+            state.apply(changes);
+            unsaved = true;
+        }
+        if unsaved && (ended || Instant::now() >= not_before) {
+            let began = Instant::now();
+            match dir.save(&state.saved()) {
+                Ok(()) => (unsaved, failed) = (false, false),
+                // Tried again after the pause, logged once.
+                Err(error) if !std::mem::replace(&mut failed, true) => tracing::warn!(
+                    "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
+                ),
+                Err(_) => {}
+            }
+            not_before = Instant::now() + PAUSE.max(began.elapsed() * PAUSE_PER_WRITE);
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
 impl Saved {
-    /// From what runs.
+    /// From what runs. Neighbours with equal attributes stand together: those of a peer one after another.
     pub fn new<'a>(
         sessions: &BTreeMap<String, PeerConfig>,
-        routes: impl IntoIterator<Item = (&'a RouteKey, &'a Route)>,
+        routes: impl IntoIterator<Item = (&'a str, &'a IpNet, &'a Route)>,
     ) -> Self {
-        let routes = routes
-            .into_iter()
-            .map(|((peer, prefix), route)| SavedRoute {
-                peer: peer.to_string(),
-                prefix: *prefix,
-                attributes: RouteAttributes::clone(route),
-            });
+        let mut saved: Vec<SavedRoutes> = Vec::new();
+        for (peer, prefix, route) in routes {
+            match saved.last_mut() {
+                Some(last) if last.peer == peer && last.attributes == **route => {
+                    last.prefixes.push(*prefix);
+                }
+                _ => saved.push(SavedRoutes {
+                    peer: peer.to_owned(),
+                    attributes: RouteAttributes::clone(route),
+                    prefixes: vec![*prefix],
+                }),
+            }
+        }
         Self {
             boot_id: boot_id(),
             peers: sessions.values().map(SavedPeer::new).collect(),
-            routes: routes.collect(),
+            routes: saved,
         }
     }
 
@@ -120,13 +259,12 @@ impl Saved {
             .into_iter()
             .map(|peer| (peer.config.name.clone(), peer.into_config()))
             .collect();
-        let route = |saved: SavedRoute| {
-            (
-                (Arc::from(saved.peer), saved.prefix),
-                Arc::new(saved.attributes),
-            )
-        };
-        let routes = self.routes.into_iter().map(route);
+        let routes = self.routes.into_iter().flat_map(|saved| {
+            let peer: Arc<str> = saved.peer.into();
+            let route = Arc::new(saved.attributes);
+            let prefixes = saved.prefixes.into_iter();
+            prefixes.map(move |prefix| ((peer.clone(), prefix), route.clone()))
+        });
         (peers, routes.collect())
     }
 }
@@ -191,15 +329,54 @@ mod tests {
         BTreeMap::from([(("tor".into(), prefix), Arc::new(route))])
     }
 
+    fn saved() -> Saved {
+        let routes = routes();
+        let routes = routes
+            .iter()
+            .map(|((peer, prefix), route)| (&**peer, prefix, route));
+        Saved::new(&sessions(), routes)
+    }
+
+    fn changes(routes: BTreeMap<RouteKey, Option<Route>>) -> StateChanges {
+        let routes = routes
+            .into_iter()
+            .map(|((peer, prefix), route)| RouteChange {
+                peer,
+                prefix,
+                route,
+            });
+        StateChanges {
+            sessions: Some(sessions()),
+            routes: routes.collect(),
+        }
+    }
+
+    #[test]
+    fn the_writer_saves_all_changes_before_it_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::new(folder.path().to_owned());
+        let writer = StateWriter::start(state.clone()).expect("a thread");
+        let announced = routes()
+            .into_iter()
+            .map(|(key, route)| (key, Some(route)))
+            .collect();
+        writer.write(changes(announced));
+        let other: IpNet = "192.0.2.2/32".parse().expect("a prefix");
+        for route in [Some(Arc::new(RouteAttributes::default())), None] {
+            writer.write(changes(BTreeMap::from([(("tor".into(), other), route)])));
+        }
+        writer.finish();
+        let saved = state.load().expect("readable").expect("of this boot");
+        assert_eq!(saved.into_parts(), (sessions(), routes()));
+    }
+
     #[test]
     fn what_is_saved_comes_back_and_is_for_its_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
         assert_eq!(state.load().expect("readable"), None);
-        state
-            .save(&Saved::new(&sessions(), &routes()))
-            .expect("written");
+        state.save(&saved()).expect("written");
         let mode = fs::metadata(folder.path().join(FILE))
             .expect("a file")
             .permissions()
@@ -215,7 +392,7 @@ mod tests {
         let state = StateDir::new(folder.path().to_owned());
         let saved = Saved {
             boot_id: "another".into(),
-            ..Saved::new(&sessions(), &routes())
+            ..saved()
         };
         state.save(&saved).expect("written");
         assert_eq!(state.load().expect("readable"), None);

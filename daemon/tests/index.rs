@@ -4,6 +4,7 @@
 use ferrolb::api::{Kind, ObjectKey, ObjectName, RawObject};
 use ferrolb::desired::Desired;
 use ferrolb::index::Index;
+use ferrolb::report::Announced;
 use ferrolb::source::Change;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -157,6 +158,14 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
         1 => (number(), kind.clone())
             .prop_map(|(n, (kind, name))| Change::Delete(key(kind, &format!("{name}-{n}")))),
+        1 => (
+            prop_oneof![Just((Kind::Service, "service")), Just((Kind::EndpointSlice, "slice"))],
+            prop::collection::btree_set(number(), 0..3),
+        )
+            .prop_map(|((kind, name), present)| {
+                let present = present.into_iter();
+                Change::Listed(kind, present.map(|n| key(kind, &format!("{name}-{n}")).name).collect())
+            }),
         1 => kind.prop_map(|(kind, _)| Change::Unreadable(kind, "gone".into()))
             .prop_filter("configuration", |change| {
                 matches!(change, Change::Unreadable(kind, _) if kind.is_configuration())
@@ -185,6 +194,8 @@ proptest! {
         let mut index = Index::default();
         let mut desired = Desired::new(NODE);
         let mut wire = std::collections::BTreeMap::new();
+        let mut problems = Vec::new();
+        let announced = Announced::default();
         for change in beginning().into_iter().chain(changes) {
             let touched = index.apply(change);
             for change in desired.update(&index, &touched) {
@@ -196,6 +207,18 @@ proptest! {
             }
             prop_assert_eq!(&desired, &Desired::of(&index, NODE));
             prop_assert_eq!(&wire, desired.routes());
+            if touched.decides_all(NODE) {
+                announced.note_all(&index, &desired, |_| true);
+            } else {
+                announced.note(&index, &desired, &touched.services);
+            }
+            let all = Announced::default();
+            all.note_all(&index, &desired, |prefix| wire.keys().any(|(_, other)| other == prefix));
+            prop_assert_eq!(announced.services(), all.services());
+            if touched.may_change_problems() {
+                problems = index.problems();
+            }
+            prop_assert_eq!(&problems, &index.problems());
         }
     }
 }
@@ -206,6 +229,21 @@ fn index(changes: Vec<Change>) -> Index {
         index.apply(change);
     }
     index
+}
+
+#[test]
+fn a_list_deletes_what_is_not_in_it_and_keeps_the_rest() {
+    let mut index = index(beginning());
+    index.apply(service("service-1", "Cluster", "192.0.2.2"));
+    let present = [key(Kind::Service, "service-1").name];
+    let touched = index.apply(Change::Listed(Kind::Service, present.clone().into()));
+    assert_eq!(
+        touched.services,
+        [key(Kind::Service, "service-0").name].into()
+    );
+    assert_eq!(index.services().count(), 1);
+    assert!(index.service(&present[0]).is_some());
+    assert!(index.is_listed(&[Kind::Service]) && index.is_synced(&[Kind::Service]));
 }
 
 fn routes(index: &Index) -> Vec<String> {

@@ -26,7 +26,7 @@ use crate::http::{self, Served};
 use crate::index::facts::Node;
 use crate::kube::{self, OwnDaemonSet};
 use crate::report::Report;
-use crate::saved::{Saved, StateDir};
+use crate::saved::{Saved, StateDir, StateWriter};
 use crate::session::fallback_router_id;
 use crate::source::{Source, folder};
 use crate::telemetry::{self, LogFormat};
@@ -130,6 +130,11 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
         name,
     });
     let state = args.state_dir.map(StateDir::new);
+    let writer = state.clone().filter(|_| announce);
+    let writer = writer
+        .map(StateWriter::start)
+        .transpose()
+        .context("start the thread that saves the desired state")?;
     let engine = announce
         .then(|| engine(&node, args.listen.clone()))
         .transpose()?;
@@ -138,7 +143,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
         kinds,
         announcer: engine
             .clone()
-            .map(|engine| Announcer::new(node.clone(), engine, state.clone())),
+            .map(|engine| Announcer::new(node.clone(), engine, writer)),
         allocate,
         saved: state.as_ref().and_then(saved),
         interface_exists: speaker::interface_exists,

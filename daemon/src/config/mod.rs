@@ -51,7 +51,7 @@ pub struct Config {
 }
 
 /// Something to tell about an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The object.
     pub object: ObjectKey,
