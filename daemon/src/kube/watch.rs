@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kube::runtime::watcher::{self, InitialListStrategy, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -142,10 +142,8 @@ fn scopes(context: &Context, kind: Kind) -> Vec<Api<Object>> {
 
 fn config(kind: Kind, freshness: Freshness) -> watcher::Config {
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    // A list from the API server's cache comes whole, whatever the limit; as a stream it comes one by one. Consistent lists
-    // come in pages.
     let config = match freshness {
-        Freshness::Cached => config.any_semantic().streaming_lists(),
+        Freshness::Cached => config.any_semantic(),
         Freshness::Consistent => config,
     };
     match kind {
@@ -261,14 +259,6 @@ pub(super) fn begins_anew(error: &watcher::Error) -> bool {
     matches!(status.code, 400..=428 | 504)
 }
 
-/// Whether the API server does not stream lists: Kubernetes before 1.32, and 1.33, where the feature gate WatchList is off.
-fn no_streaming(error: &watcher::Error) -> bool {
-    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
-        return false;
-    };
-    matches!(status.code, 400 | 422)
-}
-
 /// An error with its causes: kube's own text stops at "ServiceError".
 pub(super) fn chain(error: &kube::Error) -> String {
     let mut text = error.to_string();
@@ -295,7 +285,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self) {
+    async fn run(self) {
         let mut attempts = Attempts::new();
         loop {
             // Each begins with a list; while the API server is merely away, one goes on where it was.
@@ -312,10 +302,6 @@ impl Watch {
                             return;
                         }
                     }
-                    Err(error) if self.streams() && no_streaming(&error) => {
-                        self.config.initial_list_strategy = InitialListStrategy::ListWatch;
-                        break;
-                    }
                     Err(error) => {
                         if let Some(heard) = self.failed(&mut attempts, &error).await
                             && self.heard.send(heard).await.is_err()
@@ -330,10 +316,6 @@ impl Watch {
                 }
             }
         }
-    }
-
-    fn streams(&self) -> bool {
-        self.config.initial_list_strategy == InitialListStrategy::StreamingList
     }
 
     /// Says what has to be said about a failure, and waits for the API server if that is what is missing.

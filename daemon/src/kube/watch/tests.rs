@@ -83,13 +83,8 @@ fn selectors_leave_out_what_nobody_needs() {
         Some("spec.type=LoadBalancer")
     );
     assert_eq!(services.list_semantic, watcher::ListSemantic::Any);
-    assert_eq!(
-        services.initial_list_strategy,
-        InitialListStrategy::StreamingList
-    );
     let fresh = config(Kind::Service, Freshness::Consistent);
     assert_eq!(fresh.list_semantic, watcher::ListSemantic::MostRecent);
-    assert_eq!(fresh.initial_list_strategy, InitialListStrategy::ListWatch);
     let secrets = config(Kind::Secret, Freshness::Cached);
     assert_eq!(
         secrets.field_selector.as_deref(),
