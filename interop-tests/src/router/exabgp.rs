@@ -32,10 +32,20 @@ impl<'lab> Exabgp<'lab> {
     /// ExaBGP with `peering-examples/exabgp/EXAMPLE.conf`, not yet started.
     #[must_use]
     pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
+        Self::with_configuration(scratch, namespace, example(&format!("exabgp/{name}.conf")))
+    }
+
+    /// ExaBGP with a configuration of one's own, not yet started.
+    #[must_use]
+    pub fn with_configuration(
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        configuration: PathBuf,
+    ) -> Self {
         Self {
             scratch,
             namespace,
-            configuration: example(&format!("exabgp/{name}.conf")),
+            configuration,
             daemon: None,
         }
     }

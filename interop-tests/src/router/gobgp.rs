@@ -41,10 +41,20 @@ impl<'lab> Gobgp<'lab> {
     /// GoBGP with `peering-examples/gobgp/EXAMPLE.toml`, not yet started.
     #[must_use]
     pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
+        Self::with_configuration(scratch, namespace, example(&format!("gobgp/{name}.toml")))
+    }
+
+    /// GoBGP with a configuration of one's own, not yet started.
+    #[must_use]
+    pub fn with_configuration(
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        configuration: PathBuf,
+    ) -> Self {
         Self {
             scratch,
             namespace,
-            configuration: example(&format!("gobgp/{name}.toml")),
+            configuration,
             daemon: None,
         }
     }

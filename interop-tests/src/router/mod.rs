@@ -11,6 +11,7 @@ mod openbgpd;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug, Display};
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -267,6 +268,44 @@ impl Kind {
             Self::Exabgp => Box::new(Exabgp::new(scratch, namespace, example)),
             Self::Ferrolb => Box::new(Ferrolb::new(scratch, namespace, example)),
         }
+    }
+}
+
+impl Kind {
+    /// The router with a configuration of `peering-examples/` in which each pair's first text is replaced by its
+    /// second, not yet started.
+    ///
+    /// # Errors
+    /// When there is no such example, it lacks one of the texts, or the copy can't be written.
+    pub fn edited<'lab>(
+        self,
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        path: &str,
+        edits: &[(String, String)],
+    ) -> Result<Box<dyn Router + 'lab>> {
+        let original = example(path);
+        let mut text = fs::read_to_string(&original).with_context(|| path.to_owned())?;
+        for (old, new) in edits {
+            ensure!(text.contains(old), "{path} has no {old:?}");
+            text = text.replace(old, new);
+        }
+        let folder = scratch.within("edited")?;
+        let copy = folder.file(&path.replace('/', "-"));
+        fs::write(&copy, text)?;
+        Ok(match self {
+            Self::Frr => Box::new(Frr::with_configuration(scratch, namespace, copy)),
+            Self::Bird => Box::new(Bird::with_configuration(scratch, namespace, copy)),
+            Self::Gobgp => Box::new(Gobgp::with_configuration(scratch, namespace, copy)),
+            Self::Openbgpd => Box::new(Openbgpd::with_configuration(scratch, namespace, copy)),
+            Self::Exabgp => {
+                // It looks for its program beside the configuration.
+                let program = "events.sh";
+                fs::copy(original.with_file_name(program), folder.file(program))?;
+                Box::new(Exabgp::with_configuration(scratch, namespace, copy))
+            }
+            Self::Ferrolb => bail!("its configuration is its command line"),
+        })
     }
 }
 

@@ -33,10 +33,24 @@ impl<'lab> Openbgpd<'lab> {
     /// OpenBGPD with `peering-examples/openbgpd/EXAMPLE.conf`, not yet started.
     #[must_use]
     pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
+        Self::with_configuration(
+            scratch,
+            namespace,
+            example(&format!("openbgpd/{name}.conf")),
+        )
+    }
+
+    /// OpenBGPD with a configuration of one's own, not yet started.
+    #[must_use]
+    pub fn with_configuration(
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        configuration: PathBuf,
+    ) -> Self {
         Self {
             scratch,
             namespace,
-            configuration: example(&format!("openbgpd/{name}.conf")),
+            configuration,
             daemon: None,
         }
     }
