@@ -16,7 +16,7 @@ use super::summary::CapabilitySummary;
 use super::timer::send_hold;
 use crate::config::{PeerConfig, Secret, Timers};
 use crate::rib::Route;
-use crate::wire::{AttributeError, Family, Update};
+use crate::wire::{Family, Update};
 
 /// One TCP connection. The machine numbers those it dials, the driver those it accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -371,8 +371,8 @@ pub enum Event {
     UpdateErrors {
         /// The peer.
         peer: String,
-        /// What was wrong, and what was done about it.
-        errors: Vec<AttributeError>,
+        /// What was wrong, and what was done about it, in words.
+        errors: Vec<String>,
         /// All of it but the header.
         octets: Bytes,
         /// Such UPDATEs since the last that was told.

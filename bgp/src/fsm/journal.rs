@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::io::{RejectReason, State};
 use super::negotiate::Negotiated;
-use super::summary::{CapabilitySummary, CauseSummary, OpenSummary};
+use super::summary::{CapabilitySummary, CauseSummary, OpenSummary, capability_octets};
+use crate::wire::Family;
 
 /// Entries kept for each peer.
-const KEPT: usize = 128;
+const ENTRIES_MAX: usize = 128;
+/// Octets of memory that these entries take at most, text included. The latest entry is kept in any
+/// case: an OPEN with 64 capabilities takes about half of it.
+pub(super) const OCTETS_MAX: usize = 64 * 1024;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +94,26 @@ pub enum JournalEvent {
 }
 
 impl JournalEvent {
+    /// Octets of memory that it takes beside itself.
+    fn octets(&self) -> usize {
+        match self {
+            Self::Configured { .. } | Self::State { .. } | Self::Rejected { .. } => 0,
+            Self::OpenSent { open } | Self::OpenReceived { open } => open.octets(),
+            Self::Established { negotiated } => {
+                let families = negotiated.families.capacity() + negotiated.add_path.capacity();
+                families * size_of::<Family>()
+            }
+            Self::Ended { cause, .. } | Self::ConnectionClosed { cause } => cause.octets(),
+            Self::CapabilitiesLeftOut { capabilities } => capability_octets(capabilities),
+            Self::UpdateErrors { errors, octets, .. } => {
+                let texts = errors.iter().map(String::capacity);
+                let list = errors.capacity() * size_of::<String>();
+                list + texts.sum::<usize>() + octets.capacity()
+            }
+            Self::Bfd { from, to, reason } => from.capacity() + to.capacity() + reason.capacity(),
+        }
+    }
+
     /// Whether it is the same again, so that counting is enough.
     fn repeats(&self, other: &Self) -> bool {
         match (self, other) {
@@ -138,10 +162,18 @@ struct Entry {
     event: JournalEvent,
 }
 
+impl Entry {
+    fn octets(&self) -> usize {
+        size_of::<Self>() + self.event.octets()
+    }
+}
+
 /// The journal of one peer: bounded, oldest first.
 #[derive(Debug)]
 pub(super) struct Journal {
     entries: VecDeque<Entry>,
+    /// Of all entries together.
+    octets: usize,
     /// The number of the latest entry.
     latest: u64,
 }
@@ -150,8 +182,11 @@ impl Journal {
     /// An empty one whose numbers go on after this one.
     pub(super) fn after(number: u64) -> Self {
         let entries = VecDeque::new();
-        let latest = number;
-        Self { entries, latest }
+        Self {
+            entries,
+            octets: 0,
+            latest: number,
+        }
     }
 
     /// The number of the latest entry.
@@ -164,22 +199,28 @@ impl Journal {
         if let Some(last) = self.entries.back_mut()
             && event.repeats(&last.event)
         {
+            self.octets -= last.octets();
             last.at = at;
             last.times += 1;
             last.event = event;
+            self.octets += last.octets();
             return;
         }
-        if self.entries.len() == KEPT {
-            self.entries.pop_front();
-        }
         self.latest += 1;
-        self.entries.push_back(Entry {
+        let entry = Entry {
             number: self.latest,
             first: at,
             at,
             times: 1,
             event,
-        });
+        };
+        self.octets += entry.octets();
+        while !self.entries.is_empty()
+            && (self.entries.len() == ENTRIES_MAX || self.octets > OCTETS_MAX)
+        {
+            self.octets -= self.entries.pop_front().map_or(0, |entry| entry.octets());
+        }
+        self.entries.push_back(entry);
     }
 
     /// All of it, oldest first.
@@ -217,11 +258,31 @@ mod tests {
             journal.note(start + Duration::from_secs(second), state(from));
         }
         let entries = journal.entries(start + Duration::from_secs(300));
-        assert_eq!(entries.len(), KEPT);
-        assert_eq!(entries[KEPT - 1].age, Duration::from_secs(1));
-        assert_eq!(entries[KEPT - 1].event, state(State::OpenSent));
-        assert_eq!(entries[KEPT - 1].number, 300);
+        assert_eq!(entries.len(), ENTRIES_MAX);
+        assert_eq!(entries[ENTRIES_MAX - 1].age, Duration::from_secs(1));
+        assert_eq!(entries[ENTRIES_MAX - 1].event, state(State::OpenSent));
+        assert_eq!(entries[ENTRIES_MAX - 1].number, 300);
         assert!(entries.is_sorted_by(|a, b| a.age > b.age));
+    }
+
+    #[test]
+    fn entries_with_much_text_make_older_ones_go() {
+        let start = Instant::now();
+        let mut journal = Journal::after(0);
+        for number in 0..1000usize {
+            let event = JournalEvent::UpdateErrors {
+                errors: vec!["x".repeat(100); 16],
+                octets: number.to_string().repeat(500),
+                untold: 0,
+            };
+            journal.note(start, event);
+            let octets: usize = journal.entries.iter().map(Entry::octets).sum();
+            assert_eq!(octets, journal.octets);
+            assert!(octets <= OCTETS_MAX);
+        }
+        let entries = journal.entries(start);
+        assert!((10..ENTRIES_MAX).contains(&entries.len()));
+        assert_eq!(entries.last().unwrap().number, 1000);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub use self::status::{
     SessionTimers, UpdateErrors,
 };
 pub use self::summary::{CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary};
+#[cfg(feature = "speaker")]
+pub(crate) use self::summary::{TEXT_MAX, shortened};
 pub use self::tally::{AttributeErrorCount, PrefixCount};
 
 use self::connection::Ends;

@@ -422,7 +422,7 @@ impl Peer {
         if let Some(untold) = self.record.update(now, &update) {
             shared.emit(Event::UpdateErrors {
                 peer: self.config.name.clone(),
-                errors: update.errors.clone(),
+                errors: update.errors_in_words(),
                 octets: update.malformed.clone().unwrap_or_default(),
                 untold,
             });

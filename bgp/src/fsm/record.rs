@@ -90,7 +90,7 @@ impl Record {
         let told = self.update_errors.replace((now, 0));
         let untold = told.map_or(0, |(_, since)| since);
         let event = JournalEvent::UpdateErrors {
-            errors: update.errors.iter().map(ToString::to_string).collect(),
+            errors: update.errors_in_words(),
             octets: hexadecimal(octets),
             untold,
         };

@@ -12,6 +12,25 @@ const CAPABILITIES_KEPT: usize = 64;
 /// Octets of a NOTIFICATION's data, or of an UPDATE with errors, that are kept.
 const OCTETS_KEPT: usize = 1024;
 
+/// Octets of text about one capability that are kept.
+const CAPABILITY_TEXT_MAX: usize = 256;
+/// Octets of text about one cause, NOTIFICATION or UPDATE that are kept and logged.
+pub(crate) const TEXT_MAX: usize = 2048;
+
+/// The text, or as much of it as fits into `max` octets, and how many octets were left out.
+pub(crate) fn shortened(mut text: String, max: usize) -> String {
+    if text.len() <= max {
+        return text;
+    }
+    let kept = text.floor_char_boundary(max);
+    let left_out = text.len() - kept;
+    text.truncate(kept);
+    // Writing to a String doesn't fail.
+    let _ = write!(text, "… ({left_out} octets more)");
+    text.shrink_to_fit();
+    text
+}
+
 /// An OPEN, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -38,6 +57,19 @@ pub struct CapabilitySummary {
     pub text: String,
 }
 
+impl OpenSummary {
+    /// Octets of memory that it takes beside itself.
+    pub(super) fn octets(&self) -> usize {
+        capability_octets(&self.capabilities)
+    }
+}
+
+/// Octets of memory that the list takes.
+pub(super) fn capability_octets(list: &Vec<CapabilitySummary>) -> usize {
+    let texts = list.iter().map(|capability| capability.text.capacity());
+    list.capacity() * size_of::<CapabilitySummary>() + texts.sum::<usize>()
+}
+
 impl From<&Open> for OpenSummary {
     fn from(open: &Open) -> Self {
         let four_octets = open.capabilities.iter().find_map(|c| match c {
@@ -59,7 +91,7 @@ impl From<&Capability> for CapabilitySummary {
     fn from(capability: &Capability) -> Self {
         Self {
             code: capability.code().0,
-            text: capability.to_string(),
+            text: shortened(capability.to_string(), CAPABILITY_TEXT_MAX),
         }
     }
 }
@@ -93,22 +125,34 @@ impl NotificationSummary {
             subcode: notification.subcode,
             name: notification.to_string(),
             text: notification.shutdown_text(),
-            data_in_words: notification.data_in_words(),
+            data_in_words: notification
+                .data_in_words()
+                .map(|words| shortened(words, TEXT_MAX)),
             data: hexadecimal(&notification.data),
         }
     }
 }
 
+impl NotificationSummary {
+    /// Octets of memory that it takes beside itself.
+    fn octets(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        self.name.capacity()
+            + optional(&self.text)
+            + optional(&self.data_in_words)
+            + self.data.capacity()
+    }
+}
+
 /// The first 1024 octets.
 pub(super) fn hexadecimal(octets: &[u8]) -> String {
-    octets
-        .iter()
-        .take(OCTETS_KEPT)
-        .fold(String::new(), |mut text, octet| {
-            // Writing to a String doesn't fail.
-            let _ = write!(text, "{octet:02x}");
-            text
-        })
+    let octets = octets.iter().take(OCTETS_KEPT);
+    let text = String::with_capacity(2 * octets.len());
+    octets.fold(text, |mut text, octet| {
+        // Writing to a String doesn't fail.
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 /// Why a session, or an attempt at one, ended.
@@ -123,13 +167,32 @@ pub struct CauseSummary {
     pub notification: Option<NotificationSummary>,
 }
 
+impl CauseSummary {
+    /// Octets of memory that it takes beside itself.
+    pub(super) fn octets(&self) -> usize {
+        let notification = self.notification.as_ref();
+        self.text.capacity() + notification.map_or(0, NotificationSummary::octets)
+    }
+}
+
 impl From<&Cause> for CauseSummary {
     fn from(cause: &Cause) -> Self {
         let notification = cause.notification();
         Self {
             code: cause.code().into(),
-            text: cause.to_string(),
+            text: shortened(cause.to_string(), TEXT_MAX),
             notification: notification.map(|(n, sent)| NotificationSummary::new(n, sent)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_says_so() {
+        assert_eq!(shortened("short".to_owned(), 5), "short");
+        assert_eq!(shortened("häuser".to_owned(), 2), "h… (6 octets more)");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tracing::{debug, info, trace, warn};
 
 use crate::config::Remote;
-use crate::fsm::{Cause, Event, Input};
+use crate::fsm::{Cause, Event, Input, TEXT_MAX, shortened};
 use crate::wire::ErrorCode;
 
 /// Peers' addresses by name: an event has the name only.
@@ -68,10 +68,11 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
             };
             let retry = retry.map(|wait| format!("; next attempt in {:.1} s", wait.as_secs_f64()));
             let retry = retry.unwrap_or_default();
+            let text = shortened(cause.to_string(), TEXT_MAX);
             if broke_protocol(cause) {
-                warn!(%peer, address = %at(peer), "{what}: {cause}{retry}");
+                warn!(%peer, address = %at(peer), "{what}: {text}{retry}");
             } else {
-                info!(%peer, address = %at(peer), "{what}: {cause}{retry}");
+                info!(%peer, address = %at(peer), "{what}: {text}{retry}");
             }
         }
         Event::ConnectionClosed {
@@ -79,6 +80,7 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
             connection,
             cause,
         } => {
+            let cause = shortened(cause.to_string(), TEXT_MAX);
             debug!(%peer, address = %at(peer), ?connection, "one connection of two closed: {cause}");
         }
         Event::Rejected { remote, reason } => {
@@ -99,14 +101,13 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
             octets,
             untold,
         } => {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             warn!(
                 %peer,
                 address = %at(peer),
                 untold,
                 octets = %format_args!("{:x}", octets.slice(..octets.len().min(OCTETS_LOGGED))),
                 "UPDATE with errors: {}",
-                errors.join("; ")
+                shortened(errors.join("; "), TEXT_MAX)
             );
         }
         Event::Bfd {
@@ -122,7 +123,7 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
                 %peer,
                 address = %at(peer),
                 "the peer refused capabilities; the next OPEN goes without: {}",
-                names.join(", ")
+                shortened(names.join(", "), TEXT_MAX)
             );
         }
         Event::UnknownPeer { peer } => {

@@ -5,10 +5,9 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::attribute::AttributeType;
-use super::capability::Capability;
+use super::capability::{Capability, CapabilityCode};
 use super::codes::{ErrorCode, MessageType, subcode, subcode_name};
 use super::family::{Afi, Family, Safi};
-use super::open::decode_capabilities;
 use super::{HEADER_LENGTH, MAX_LENGTH, put_header};
 
 /// Why a session ends, told to the other side.
@@ -26,6 +25,9 @@ pub struct Notification {
 const SHUTDOWN_TEXT_LENGTH: usize = 255;
 
 impl Notification {
+    /// Capabilities read from one NOTIFICATION.
+    pub const CAPABILITIES_MAX: usize = 16;
+
     /// A NOTIFICATION without data.
     pub const fn new(code: ErrorCode, subcode: u8) -> Self {
         Self {
@@ -150,16 +152,41 @@ impl Notification {
         self.own_data_in_words()
     }
 
-    /// The capabilities that an Unsupported Capability lists (RFC 5492 §5); none in any other, and
-    /// none where the data is something else.
+    /// The capabilities that an Unsupported Capability lists (RFC 5492 §5), at most
+    /// [`CAPABILITIES_MAX`](Self::CAPABILITIES_MAX): none in any other NOTIFICATION, and none where
+    /// the data is something else.
     pub fn capabilities(&self) -> Vec<Capability> {
+        self.listed_capabilities().0
+    }
+
+    /// These capabilities, and how many more there are.
+    fn listed_capabilities(&self) -> (Vec<Capability>, usize) {
         let listed =
             (self.code, self.subcode) == (ErrorCode::OPEN, subcode::open::UNSUPPORTED_CAPABILITY);
-        if listed {
-            decode_capabilities(&self.data).unwrap_or_default()
-        } else {
-            Vec::new()
+        if !listed {
+            return (Vec::new(), 0);
         }
+        let (mut capabilities, mut left_out) = (Vec::new(), 0);
+        let mut input = &self.data[..];
+        while let [code, length, rest @ ..] = input {
+            let whole = rest.split_at_checked((*length).into());
+            let Some((value, tail)) = whole else {
+                return (Vec::new(), 0);
+            };
+            input = tail;
+            if capabilities.len() == Self::CAPABILITIES_MAX {
+                left_out += 1;
+                continue;
+            }
+            match Capability::decode(CapabilityCode(*code), value) {
+                Ok(capability) => capabilities.push(capability),
+                Err(_) => return (Vec::new(), 0),
+            }
+        }
+        if !input.is_empty() {
+            return (Vec::new(), 0);
+        }
+        (capabilities, left_out)
     }
 
     fn own_data_in_words(&self) -> Option<String> {
@@ -175,12 +202,12 @@ impl Notification {
             }
             (ErrorCode::OPEN, open::UNSUPPORTED_VERSION_NUMBER, _) => number("it speaks version"),
             (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY, _) => {
-                let listed: Vec<_> = self
-                    .capabilities()
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                (!listed.is_empty()).then(|| listed.join(", "))
+                let (listed, left_out) = self.listed_capabilities();
+                let mut words: Vec<_> = listed.iter().map(ToString::to_string).collect();
+                if left_out > 0 {
+                    words.push(format!("and {left_out} more"));
+                }
+                (!words.is_empty()).then(|| words.join(", "))
             }
             (ErrorCode::UPDATE, update::MISSING_WELL_KNOWN_ATTRIBUTE, [code]) => {
                 Some(attribute(*code))

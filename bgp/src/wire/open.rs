@@ -380,7 +380,7 @@ fn decode_parameters(input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
 }
 
 /// Reads one parameter's capabilities, each inside its own length.
-pub(super) fn decode_capabilities(mut input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
+fn decode_capabilities(mut input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
     let mut capabilities = Vec::new();
     while !input.is_empty() {
         let capability: Parsed<'_, (u8, &[u8])> = (be_u8, length_data(be_u8)).parse(input);

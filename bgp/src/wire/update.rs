@@ -30,8 +30,12 @@ pub struct Update {
     pub mp_reach: Option<MpReach>,
     /// MP_UNREACH_NLRI of a negotiated family, without what MP_REACH_NLRI announces.
     pub mp_unreach: Option<MpUnreach>,
-    /// What was wrong with it, in the order found (RFC 7606).
+    /// What was wrong with it, in the order found (RFC 7606): at most
+    /// [`ERRORS_MAX`](Self::ERRORS_MAX), the first of the strongest treatment among them. An
+    /// attribute that is repeated is one error, however often it is there.
     pub errors: Vec<AttributeError>,
+    /// Errors that are not in `errors`, since there were too many.
+    pub errors_left_out: usize,
     /// The body as received, kept for the log when there are errors (RFC 7606 §6).
     pub malformed: Option<Bytes>,
 }
@@ -61,9 +65,20 @@ pub struct MpUnreach {
 }
 
 impl Update {
+    /// Errors kept of one UPDATE.
+    pub const ERRORS_MAX: usize = 16;
+
     /// The strongest treatment that its errors ask for.
     pub fn treatment(&self) -> Option<Treatment> {
         self.errors.iter().map(|error| error.treatment).max()
+    }
+
+    /// Its errors in words, and how many were left out.
+    pub fn errors_in_words(&self) -> Vec<String> {
+        let left_out =
+            (self.errors_left_out > 0).then(|| format!("and {} more errors", self.errors_left_out));
+        let errors = self.errors.iter().map(ToString::to_string);
+        errors.chain(left_out).collect()
     }
 
     /// The family whose initial routes are complete with this (RFC 4724 §2): nothing in it but at

@@ -201,3 +201,18 @@ fn cease_with_data_and_names() {
     let down = Notification::cease(subcode::cease::BFD_DOWN);
     assert_eq!(down.to_string(), "Cease/BFD Down (6/10)");
 }
+
+/// RFC 5492 §5, with as many as an extended message has room for.
+#[test]
+fn the_list_of_unsupported_capabilities_is_bounded() {
+    let subcode = subcode::open::UNSUPPORTED_CAPABILITY;
+    let list = |octets: Vec<u8>| Notification::new(ErrorCode::OPEN, subcode).with_data(octets);
+    let many = list([200, 0].repeat(32_000));
+    assert_eq!(many.capabilities().len(), Notification::CAPABILITIES_MAX);
+    let words = many.data_in_words().unwrap();
+    assert!(words.len() < 1000, "{}", words.len());
+    assert!(words.ends_with(", and 31984 more"), "{words}");
+    let cut_off = list([[200, 0].repeat(32_000), vec![1, 4, 0]].concat());
+    assert!(cut_off.capabilities().is_empty());
+    assert_eq!(cut_off.data_in_words(), None);
+}

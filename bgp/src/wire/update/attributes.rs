@@ -43,7 +43,28 @@ fn discard(kind: AttributeErrorKind) -> Fault {
     (kind, Treatment::Discard)
 }
 
-/// Collects the attributes of one UPDATE.
+/// A set of attribute types, one bit for each.
+#[derive(Debug, Default)]
+struct Types([u64; 4]);
+
+impl Types {
+    fn contains(&self, code: AttributeType) -> bool {
+        let word = self.0.get(usize::from(code.0 / 64));
+        word.is_some_and(|word| word >> (code.0 % 64) & 1 == 1)
+    }
+
+    /// Adds a type; says whether it is new.
+    fn insert(&mut self, code: AttributeType) -> bool {
+        let new = !self.contains(code);
+        if let Some(word) = self.0.get_mut(usize::from(code.0 / 64)) {
+            *word |= 1 << (code.0 % 64);
+        }
+        new
+    }
+}
+
+/// Collects the attributes of one UPDATE. Each type has two errors at most: of its first
+/// attribute, and that there are more.
 pub(super) struct AttributeReader<'a> {
     context: &'a DecodeContext,
     pub(super) attributes: PathAttributes,
@@ -56,8 +77,9 @@ pub(super) struct AttributeReader<'a> {
     pub(super) overrun: bool,
     /// MP_REACH_NLRI has prefixes, or is of a family whose prefixes don't matter.
     pub(super) names_routes: bool,
-    /// One bit for each type.
-    seen: [u64; 4],
+    seen: Types,
+    /// Types that were there more than once: one error each, however often.
+    repeated: Types,
     as4_path: Option<AsPath>,
     as4_aggregator: Option<Aggregator>,
 }
@@ -73,7 +95,8 @@ impl<'a> AttributeReader<'a> {
             first_withdraw: None,
             overrun: false,
             names_routes: false,
-            seen: [0; 4],
+            seen: Types::default(),
+            repeated: Types::default(),
             as4_path: None,
             as4_aggregator: None,
         }
@@ -93,7 +116,7 @@ impl<'a> AttributeReader<'a> {
 
     /// Whether an attribute of that type was there, good or bad.
     pub(super) fn has_seen(&self, code: AttributeType) -> bool {
-        self.seen[usize::from(code.0 / 64)] >> (code.0 % 64) & 1 == 1
+        self.seen.contains(code)
     }
 
     /// Records an error that withdraws the routes.
@@ -144,15 +167,16 @@ impl<'a> AttributeReader<'a> {
             raw.code,
             AttributeType::MP_REACH_NLRI | AttributeType::MP_UNREACH_NLRI
         );
-        if self.has_seen(raw.code) {
+        if !self.seen.insert(raw.code) {
             // RFC 7606 §3 (g).
             if multiprotocol {
                 return Err(DecodeError::MalformedAttributeList);
             }
-            self.discard(raw.code, AttributeErrorKind::Repeated);
+            if self.repeated.insert(raw.code) {
+                self.discard(raw.code, AttributeErrorKind::Repeated);
+            }
             return Ok(());
         }
-        self.seen[usize::from(raw.code.0 / 64)] |= 1 << (raw.code.0 % 64);
         if multiprotocol {
             return self
                 .multiprotocol(raw)

@@ -46,11 +46,13 @@ impl Update {
             mp_reach: reader.mp_reach,
             mp_unreach: reader.mp_unreach,
             errors: reader.errors,
+            errors_left_out: 0,
             malformed: None,
         };
         update.leave_out_family(context);
         update.leave_out_not_unicast();
         update.let_announcements_win();
+        update.bound_errors();
         if !update.errors.is_empty() {
             update.malformed = Some(Bytes::copy_from_slice(body));
         }
@@ -108,6 +110,23 @@ impl Update {
                 (&reach.nlri, &reach.path_ids),
             );
         }
+    }
+
+    /// Keeps the first errors, and among them the first of the strongest treatment.
+    fn bound_errors(&mut self) {
+        self.errors_left_out = self.errors.len().saturating_sub(Self::ERRORS_MAX);
+        if self.errors_left_out == 0 {
+            return;
+        }
+        let strongest = self.treatment();
+        let first = self.errors.iter();
+        let first = first.map(|error| error.treatment);
+        let first = first.map(Some).position(|treatment| treatment == strongest);
+        if let Some(first) = first.filter(|first| *first >= Self::ERRORS_MAX) {
+            self.errors.swap(Self::ERRORS_MAX - 1, first);
+        }
+        self.errors.truncate(Self::ERRORS_MAX);
+        self.errors.shrink_to_fit();
     }
 
     fn discarded(&mut self, kind: AttributeErrorKind) {

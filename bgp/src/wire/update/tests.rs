@@ -4,7 +4,7 @@
 use super::*;
 use crate::wire::{
     AsPath, Asn, AttributeErrorKind, AttributeType, Community, DecodeContext, DecodeError,
-    ExtendedCommunity, LargeCommunity, Message, Origin,
+    ExtendedCommunity, LargeCommunity, MAX_EXTENDED_LENGTH, Message, Origin,
 };
 
 const ORIGIN: &str = "40010100";
@@ -376,6 +376,37 @@ fn f4_the_first_of_repeated_attributes_counts() {
     assert_eq!(update.errors[0].kind, AttributeErrorKind::Value);
     assert_eq!(names(update.withdrawn_prefixes()), ["198.51.1.0/24"]);
     assert_discarded(&with("c06301aa c06301bb"), 99, AttributeErrorKind::Repeated);
+}
+
+/// However many errors there are, and wherever the one that withdraws is.
+#[test]
+fn errors_are_bounded_and_the_strongest_treatment_is_kept() {
+    let context = DecodeContext {
+        max_length: MAX_EXTENDED_LENGTH,
+        ..DecodeContext::default()
+    };
+    // Unknown attributes, each type twice and the first of them 10,000 times more: 60 errors.
+    let codes = 140..200u8;
+    let mut attributes: Vec<u8> = codes
+        .flat_map(|code| [0xc0, code, 0, 0xc0, code, 0])
+        .collect();
+    attributes.extend([0xc0, 140, 0].repeat(10_000));
+    // ORIGIN of a value that there isn't, and AS_PATH and NEXT_HOP missing: 3 errors that withdraw.
+    attributes.extend([0x40, 1, 1, 9]);
+    let length = u16::try_from(attributes.len()).unwrap().to_be_bytes();
+    let nlri = [24, 203, 0, 113];
+    let body = [&[0, 0][..], &length, &attributes, &nlri].concat();
+    let update = Update::decode(&body, &context).unwrap();
+    assert_eq!(update.errors.len(), Update::ERRORS_MAX);
+    assert_eq!(update.errors_left_out, 63 - Update::ERRORS_MAX);
+    assert_eq!(update.treatment(), Some(Treatment::TreatAsWithdraw));
+    assert_eq!(update.announced().count(), 0);
+    let words = update.errors_in_words();
+    assert_eq!(words.last().unwrap(), "and 47 more errors");
+    assert!(
+        words[Update::ERRORS_MAX - 1].contains("ORIGIN"),
+        "{words:?}"
+    );
 }
 
 #[test]

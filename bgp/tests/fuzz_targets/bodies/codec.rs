@@ -157,9 +157,7 @@ pub fn update(data: &[u8]) {
         received.len()
     );
     assert_eq!(update.malformed.is_some(), !update.errors.is_empty());
-    for error in &update.errors {
-        assert!(!error.to_string().is_empty());
-    }
+    check_errors(&update);
     if update.treatment() == Some(Treatment::TreatAsWithdraw) {
         assert_eq!(
             update.announced().count(),
@@ -178,6 +176,20 @@ pub fn update(data: &[u8]) {
     if update.errors.is_empty() {
         check_round_trip(&update, &context);
     }
+}
+
+/// However many errors there are: what is kept of them is bounded, in the log too, and says how many
+/// there are.
+fn check_errors(update: &Update) {
+    let kept = update.errors.len();
+    assert!(kept <= Update::ERRORS_MAX, "{kept} errors kept");
+    assert!(update.errors.capacity() <= 2 * Update::ERRORS_MAX);
+    assert!(update.errors_left_out == 0 || kept == Update::ERRORS_MAX);
+    // Two for each type of attribute, and those of the message as a whole.
+    assert!(update.errors_left_out <= 2 * 256 + 8);
+    let words = update.errors_in_words();
+    assert!(words.iter().all(|text| (1..=200).contains(&text.len())));
+    assert_eq!(words.len(), kept + usize::from(update.errors_left_out > 0));
 }
 
 /// What decoding the attributes and prefixes gave survives being sent on.
@@ -286,6 +298,9 @@ pub fn notification(data: &[u8]) {
         other => panic!("a NOTIFICATION became {other:?}"),
     };
     assert_eq!(notification.encode(), received);
+    assert!(notification.capabilities().len() <= Notification::CAPABILITIES_MAX);
+    let words = notification.data_in_words().unwrap_or_default();
+    assert!(words.len() <= 64 * 1024, "{} octets of words", words.len());
     let shown = notification.to_string();
     assert!(
         !shown.is_empty() && !shown.contains(char::is_control),
