@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, SessionEncoding};
-use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message};
+use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, NextHop};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What a socket takes at once, more or less.
@@ -189,9 +189,10 @@ fn encoding(family: Family) -> SessionEncoding {
         ebgp: Some(LOCAL),
         four_octet_asn: true,
         max_length: 4096,
-        next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
-        next_hop_v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        ipv4_next_hop_v6: false,
+        ipv4_next_hop: Some(NextHop::V4(Ipv4Addr::new(192, 0, 2, 1))),
+        ipv6_next_hop: Some(NextHop::global_v6(Ipv6Addr::new(
+            0x2001, 0xdb8, 0, 0, 0, 0, 0, 1,
+        ))),
         enhanced_route_refresh: false,
     }
 }

@@ -1,11 +1,14 @@
 //! What a peer is configured to be, and what a change of that means for a running session.
 
+mod next_hops;
+
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::next_hops::NextHops;
 use crate::bfd::{SessionConfig, TimersError};
 use crate::wire::{Asn, Family};
 
@@ -75,19 +78,6 @@ impl Default for HoldTime {
     fn default() -> Self {
         Self::DEFAULT
     }
-}
-
-/// Next hops for the family that a session doesn't run over.
-///
-/// The session's own family uses [`Transport::source_address`], or else the session's local
-/// address; over link-local addresses there is no global one, and `v6` is taken from here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct NextHops {
-    /// For IPv4 prefixes over an IPv6 session.
-    pub v4: Option<Ipv4Addr>,
-    /// For IPv6 prefixes over an IPv4 session.
-    pub v6: Option<Ipv6Addr>,
 }
 
 /// Who the neighbour is.
@@ -313,7 +303,7 @@ pub struct PeerConfig {
     pub timers: Timers,
     /// The families offered in OPEN.
     pub families: Vec<Family>,
-    /// Next hops for the other family.
+    /// Next hops where the session's own address is none.
     pub next_hops: NextHops,
     /// Graceful restart, if it is offered.
     pub graceful_restart: Option<GracefulRestart>,

@@ -86,7 +86,7 @@ fn encoding(peer: usize) -> SessionEncoding {
             ..both
         },
         4 => SessionEncoding {
-            next_hop_v6: None,
+            ipv6_next_hop: None,
             ..both
         },
         1 => SessionEncoding {
@@ -95,8 +95,7 @@ fn encoding(peer: usize) -> SessionEncoding {
         },
         2 => SessionEncoding {
             enhanced_route_refresh: true,
-            next_hop_v4: None,
-            ipv4_next_hop_v6: true,
+            ipv4_next_hop: both.ipv6_next_hop,
             ..both
         },
         _ => both,
@@ -147,10 +146,10 @@ fn routes() -> Vec<Route> {
 fn heard(route: &Route, prefix: &IpNet, encoding: &SessionEncoding) -> Option<Heard> {
     let family = Family::of(prefix);
     let next_hop = match prefix {
-        IpNet::V4(_) if encoding.ipv4_next_hop_v6 => encoding.next_hop_v6.map(Into::into),
-        IpNet::V4(_) => encoding.next_hop_v4.map(Into::into),
-        IpNet::V6(_) => encoding.next_hop_v6.map(Into::into),
+        IpNet::V4(_) => encoding.ipv4_next_hop,
+        IpNet::V6(_) => encoding.ipv6_next_hop,
     };
+    let next_hop = next_hop.map(|next_hop| next_hop.address());
     (encoding.families.contains(&family) && next_hop.is_some()).then(|| Heard {
         as_path: encoding.ebgp.iter().map(|asn| asn.0).collect(),
         next_hop,

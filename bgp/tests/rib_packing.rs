@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
 use ferrolb_bgp::wire::{
-    Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, Ipv6ExtendedCommunity, NextHop,
-    Safi,
+    Afi, Aggregator, Asn, Community, ExtendedCommunity, Family, Ipv6ExtendedCommunity, Safi,
 };
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
@@ -104,34 +103,18 @@ fn messages_are_as_full_as_they_can_be() {
 #[test]
 fn ipv4_over_an_ipv6_next_hop_packs_as_well() {
     let encoding = SessionEncoding {
-        next_hop_v4: None,
-        ipv4_next_hop_v6: true,
+        ipv4_next_hop: ebgp().ipv6_next_hop,
         ..ebgp()
     };
     for (count, messages) in [(10_000, 13), (100_000, 124)] {
         let prefixes: Vec<IpNet> = (0..count).map(v4).collect();
         let mut rib = table(&prefixes, encoding.clone());
         let announcing = drain(&mut rib, PEER);
-        let next_hop = encoding.next_hop_v6.map(Into::into);
+        let next_hop = encoding.ipv6_next_hop.map(|next_hop| next_hop.address());
         assert!(matches!(&announcing[0].1, Said::Announce(heard, _) if heard.next_hop == next_hop));
         let announcing = lengths(&announcing);
         assert_eq!((announcing.len(), announcing[0]), (messages, 4096));
     }
-    // An IPv4 next hop of one's own goes before it, and without the capability there is none.
-    let own = SessionEncoding {
-        ipv4_next_hop_v6: true,
-        ..ebgp()
-    };
-    assert!(matches!(
-        own.next_hop(Family::IPV4_UNICAST),
-        Some(NextHop::V4(_))
-    ));
-    let without = SessionEncoding {
-        ipv4_next_hop_v6: false,
-        ..encoding
-    };
-    let without: Vec<Family> = without.families_without_next_hop().collect();
-    assert_eq!(without, [Family::IPV4_UNICAST]);
 }
 
 #[test]
@@ -565,7 +548,7 @@ fn chunks_of_an_old_session_are_not_for_the_new_one() {
 #[test]
 fn a_family_without_next_hop_is_ended_but_not_sent() {
     let encoding = SessionEncoding {
-        next_hop_v6: None,
+        ipv6_next_hop: None,
         ..ebgp()
     };
     let without: Vec<Family> = encoding.families_without_next_hop().collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, RouteAttributes, SessionEncoding};
-use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, MAX_LENGTH, Message};
+use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, MAX_LENGTH, Message, NextHop};
 use ipnet::{IpNet, Ipv4Net};
 
 const PEER: PeerIndex = PeerIndex(0);
@@ -46,9 +46,8 @@ fn the_rest_of_a_dump_is_never_told() {
             ebgp: Some(Asn(64512)),
             four_octet_asn: true,
             max_length: MAX_LENGTH,
-            next_hop_v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
-            next_hop_v6: None,
-            ipv4_next_hop_v6: false,
+            ipv4_next_hop: Some(NextHop::V4(Ipv4Addr::new(10, 0, 0, 1))),
+            ipv6_next_hop: None,
             enhanced_route_refresh: false,
         },
     );

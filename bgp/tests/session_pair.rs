@@ -582,6 +582,39 @@ fn ipv4_routes_cross_an_ipv6_session() {
     assert_eq!(complaints.count(), 0);
 }
 
+/// RFC 2545 §3: the global address, and the link-local one that the peer can always reach.
+#[test]
+fn a_session_between_link_local_addresses_sends_both_next_hops() {
+    let mut world = World::new();
+    world.host("fe80::1", false);
+    world.host("fe80::2", true);
+    let mut theirs = peer("a", "fe80::1", 65002, 65001);
+    theirs.transport.passive = true;
+    theirs.receive = true;
+    world.input(1, Input::SetPeer(theirs));
+    let mut ours = peer("b", "fe80::2", 65001, 65002);
+    ours.next_hops.v6 = Some("2001:db8::1".parse().unwrap());
+    world.input(0, Input::SetPeer(ours));
+    let prefixes = [net("192.0.2.1/32"), net("2001:db8:1::1/128")];
+    let announced = prefixes.map(|prefix| (prefix, route(1)));
+    world.input(0, routes("b", announced.into()));
+    world.input(0, Input::OpenGate);
+    world.until(seconds(5), "a session", World::established);
+    world.run(seconds(1));
+    let table = world.hosts[1].table();
+    for prefix in prefixes {
+        let reach = table[&prefix].mp_reach.as_ref().unwrap();
+        assert_eq!(
+            reach.next_hop.to_string(),
+            "2001:db8::1 (fe80::1)",
+            "{prefix}"
+        );
+    }
+    let complaints = world.hosts[0].events.iter();
+    let complaints = complaints.filter(|(_, event)| matches!(event, Event::NoNextHop { .. }));
+    assert_eq!(complaints.count(), 0);
+}
+
 /// RFC 7313, between two of us: the one that asks hears where it begins and ends.
 #[test]
 fn a_refresh_between_two_of_us_has_a_beginning_and_an_end() {

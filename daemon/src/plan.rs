@@ -186,7 +186,8 @@ impl Plan {
                 node: desired.node().to_owned(),
                 peer: peer_name.to_string(),
                 prefix: *prefix,
-                next_hop: next_hop(peer, node, prefix.addr().is_ipv6()),
+                next_hop: next_hop(peer, node, prefix.addr().is_ipv6())
+                    .map(|next_hop| next_hop.address()),
                 communities: route.communities.iter().map(ToString::to_string).collect(),
                 large_communities: route
                     .large_communities

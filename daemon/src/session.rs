@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ferrolb_bgp::config::{NextHops, PeerConfig};
+use ferrolb_bgp::wire::{Family, NextHop};
 
 use crate::config::peer::Peer;
 use crate::index::facts::Node;
@@ -12,33 +13,55 @@ use crate::index::facts::Node;
 pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
     PeerConfig {
         router_id: Some(router_id(peer, node_name, node)),
-        next_hops: other_family(peer, node),
+        next_hops: next_hops(peer, node),
         ..peer.session.clone()
     }
 }
 
-/// The next hop that a route will have: the configured source address; for the other family, and where no session
-/// tells the local address yet, the node's InternalIP.
-pub fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<IpAddr> {
-    peer.session
-        .transport
-        .source_address
-        .filter(|source| source.is_ipv6() == ipv6)
-        .or_else(|| node.internal_ip(ipv6))
+/// The next hop that a route will have, as far as it is known before there is a session: the session's own address is
+/// taken to be the source address or else the node's InternalIP, and RFC 8950 not to be agreed.
+pub fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<NextHop> {
+    let source = peer.session.transport.source_address;
+    let internal = || {
+        node.internal_ip(peer.is_ipv6())
+            .filter(|_| !peer.session.is_link_local())
+    };
+    next_hops(peer, node).next_hop(family(ipv6), source.or_else(internal), false)
 }
 
-/// Only where the other family is carried: elsewhere a change of the node's addresses is nothing to the session.
-fn other_family(peer: &Peer, node: &Node) -> NextHops {
-    let mut next_hops = NextHops::default();
-    if !peer.dual_stack {
-        return next_hops;
+/// Whether a route of that family will have a next hop on every session of this peer.
+pub fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
+    let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
+    own_address || next_hop(peer, node, ipv6).is_some()
+}
+
+/// The node's InternalIPs where the session's own address is no next hop. Elsewhere they are left out: a change of the
+/// node's addresses must not reset a session that doesn't depend on them.
+fn next_hops(peer: &Peer, node: &Node) -> NextHops {
+    let needed = |ipv6: bool| {
+        let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
+        peer.carries(ipv6) && !own_address
+    };
+    let internal = |ipv6| node.internal_ip(ipv6).filter(|_| needed(ipv6));
+    NextHops {
+        v4: internal(false).and_then(|address| match address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }),
+        v6: internal(true).and_then(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(v6),
+        }),
     }
-    match node.internal_ip(!peer.is_ipv6()) {
-        Some(IpAddr::V4(v4)) => next_hops.v4 = Some(v4),
-        Some(IpAddr::V6(v6)) => next_hops.v6 = Some(v6),
-        None => {}
+}
+
+/// Unicast of IPv6 or IPv4.
+fn family(ipv6: bool) -> Family {
+    if ipv6 {
+        Family::IPV6_UNICAST
+    } else {
+        Family::IPV4_UNICAST
     }
-    next_hops
 }
 
 /// The router id of a session, which an aggregate shows too: what is configured, else what is the same for all sessions
@@ -63,11 +86,28 @@ pub fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ferrolb::OwnPeerSpec;
     use crate::api::metallb::BgpPeerSpec;
     use crate::api::{Kind, ObjectKey, ObjectName};
     use crate::config::peer::{PeerResource, parse};
 
     fn peer(address: &str, more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
+        with_own(address, None, more)
+    }
+
+    fn link_local_peer(more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
+        let own = OwnPeerSpec {
+            source_interface: "eth0".into(),
+            ..OwnPeerSpec::default()
+        };
+        with_own("fe80::1", Some(&own), more)
+    }
+
+    fn with_own(
+        address: &str,
+        own: Option<&OwnPeerSpec>,
+        more: impl FnOnce(&mut BgpPeerSpec),
+    ) -> Peer {
         let mut spec = BgpPeerSpec {
             my_asn: 64512,
             peer_asn: 64513,
@@ -79,7 +119,7 @@ mod tests {
             object: &ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor")),
             created: "",
             spec: &spec,
-            own: None,
+            own,
         };
         let nothing = || "nothing lies beside it".to_owned();
         parse(resource, |_| Err(nothing()), |_| Err(nothing())).expect("a good peer")
@@ -128,17 +168,85 @@ mod tests {
     #[test]
     fn the_next_hop_is_the_source_address_or_the_nodes() {
         let both = node(&["10.0.0.11", "fd00::11"]);
+        let shown = |peer: &Peer, ipv6| next_hop(peer, &both, ipv6).map(|found| found.to_string());
         let plain = peer("10.0.0.1", |_| {});
+        assert_eq!(shown(&plain, false).as_deref(), Some("10.0.0.11"));
+        let sourced = peer("10.0.0.1", |spec| {
+            spec.source_address = "10.0.0.99".into();
+            spec.dual_stack_address_family = true;
+        });
+        assert_eq!(shown(&sourced, false).as_deref(), Some("10.0.0.99"));
+        assert_eq!(shown(&sourced, true).as_deref(), Some("fd00::11"));
+    }
+
+    /// RFC 2545 §3: a link-local address is no next hop by itself.
+    #[test]
+    fn a_link_local_session_needs_a_global_address_of_the_node() {
+        let tor = link_local_peer(|_| {});
+        let both = node(&["10.0.0.11", "fd00::11"]);
+        assert!(has_next_hop(&tor, &both, true));
+        let config = peer_config(&tor, "node-a", &both);
+        let own = "fe80::11".parse().ok();
+        let next_hop = config.next_hop(Family::IPV6_UNICAST, own, false);
+        let next_hop = next_hop.map(|next_hop| next_hop.to_string());
+        assert_eq!(next_hop.as_deref(), Some("fd00::11 (fe80::11)"));
+        assert_eq!(config.next_hops.v4, None, "it carries no IPv4");
+
+        for lacking in [node(&["10.0.0.11"]), node(&["10.0.0.11", "fe80::11"])] {
+            assert!(!has_next_hop(&tor, &lacking, true));
+            let config = peer_config(&tor, "node-a", &lacking);
+            assert_eq!(config.next_hop(Family::IPV6_UNICAST, own, false), None);
+        }
+        let sourced = link_local_peer(|spec| spec.source_address = "fd00::99".into());
+        assert!(has_next_hop(&sourced, &node(&["10.0.0.11"]), true));
         assert_eq!(
-            next_hop(&plain, &both, false),
-            Some(IpAddr::from([10, 0, 0, 11]))
+            peer_config(&sourced, "node-a", &both).next_hops,
+            NextHops::default()
         );
-        let sourced = peer("10.0.0.1", |spec| spec.source_address = "10.0.0.99".into());
-        assert_eq!(
-            next_hop(&sourced, &both, false),
-            Some(IpAddr::from([10, 0, 0, 99]))
-        );
-        assert_eq!(next_hop(&sourced, &both, true), "fd00::11".parse().ok());
+    }
+
+    /// The decision, the plan and the engine ask one rule: what one of them counts on, the others have.
+    #[test]
+    fn what_has_a_next_hop_by_the_decision_has_one_on_the_session() {
+        let peers = [
+            peer("10.0.0.1", |_| {}),
+            peer("10.0.0.1", |spec| spec.dual_stack_address_family = true),
+            peer("fd00::1", |_| {}),
+            peer("fd00::1", |spec| spec.dual_stack_address_family = true),
+            link_local_peer(|_| {}),
+            link_local_peer(|spec| spec.dual_stack_address_family = true),
+        ];
+        let nodes: [&[&str]; 4] = [
+            &["10.0.0.11"],
+            &["fd00::11"],
+            &["10.0.0.11", "fd00::11"],
+            &[],
+        ];
+        for (peer, addresses) in peers.iter().flat_map(|peer| nodes.map(|node| (peer, node))) {
+            let node = node(addresses);
+            let own = match peer.session.remote.network().addr() {
+                IpAddr::V4(_) => "10.0.0.11",
+                IpAddr::V6(remote) if remote.is_unicast_link_local() => "fe80::11",
+                IpAddr::V6(_) => "fd00::11",
+            };
+            let config = peer_config(peer, "node-a", &node);
+            for ipv6 in [false, true].into_iter().filter(|ipv6| peer.carries(*ipv6)) {
+                let on_session = config.next_hop(family(ipv6), own.parse().ok(), false);
+                let place = format!("{} on {addresses:?}, IPv6: {ipv6}", config.remote);
+                assert_eq!(
+                    has_next_hop(peer, &node, ipv6),
+                    on_session.is_some(),
+                    "{place}"
+                );
+                if let Some(planned) = next_hop(peer, &node, ipv6) {
+                    assert_eq!(
+                        Some(planned.address()),
+                        on_session.map(|on| on.address()),
+                        "{place}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

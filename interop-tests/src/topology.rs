@@ -26,6 +26,8 @@ pub const NODE_ASN: u32 = 64700;
 pub const TOR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// The router's IPv6 address on the rack's LAN.
 pub const TOR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
+/// A link-local address of the router on the rack's LAN, beside the one that the kernel gives it.
+pub const TOR_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The password in the `md5` examples.
 pub const MD5_PASSWORD: &str = "rack-42-secret";
 /// The client's address behind the router.
@@ -70,6 +72,7 @@ impl Topology {
         tor.bridge("rack")?;
         tor.address("rack", &format!("{TOR_IPV4}/24"))?;
         tor.address("rack", &format!("{TOR_IPV6}/64"))?;
+        tor.address("rack", &format!("{TOR_LINK_LOCAL}/64"))?;
         let nodes = (1..=nodes)
             .map(|index| Node::new(index, &tor))
             .collect::<Result<Vec<_>>>()?;

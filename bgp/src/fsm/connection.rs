@@ -11,12 +11,12 @@ use super::negotiate::{Negotiated, negotiate, our_open};
 use super::refusal::Refusals;
 use super::status::{MessageCounters, SessionTimers};
 use super::timer::{earlier, jittered, send_hold};
-use crate::config::{NextHops, PeerConfig};
+use crate::config::PeerConfig;
 use crate::rib::SessionEncoding;
 use crate::wire::{
     Capability, DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability,
-    MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageType, Notification, Open, RouteRefresh,
-    Update, keepalive, subcode,
+    MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageType, NextHop, Notification, Open,
+    RouteRefresh, Update, keepalive, subcode,
 };
 
 /// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
@@ -346,39 +346,27 @@ impl Connection {
 
     /// Our own addresses, as far as they matter to the peer: where it may send packets to us.
     pub(super) fn own_addresses(&self, config: &PeerConfig) -> Vec<IpAddr> {
-        let NextHops { v4, v6 } = self.next_hops(config);
-        let local = self.ends.local.ip();
-        let next_hops = v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6));
-        next_hops.chain([local]).collect()
+        let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+        let next_hops = families.map(|family| self.next_hop(config, family));
+        let next_hops = next_hops.iter().flatten().map(NextHop::address);
+        next_hops.chain([self.ends.local.ip()]).collect()
     }
 
-    fn next_hops(&self, config: &PeerConfig) -> NextHops {
-        let mut next_hop = config.next_hops;
-        match config
-            .transport
-            .source_address
-            .unwrap_or(self.ends.local.ip())
-        {
-            // No next hop by itself (RFC 2545 §3).
-            IpAddr::V6(own) if own.is_unicast_link_local() => {}
-            IpAddr::V4(own) => next_hop.v4 = Some(own),
-            IpAddr::V6(own) => next_hop.v6 = Some(own),
-        }
-        next_hop
+    fn next_hop(&self, config: &PeerConfig, family: Family) -> Option<NextHop> {
+        let ipv4_over_ipv6 = self.negotiated().is_some_and(|n| n.ipv4_next_hop_v6);
+        config.next_hop(family, Some(self.ends.local.ip()), ipv4_over_ipv6)
     }
 
     /// How UPDATEs for this session are to be encoded.
     pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
         let negotiated = self.negotiated()?;
-        let next_hop = self.next_hops(config);
         Some(SessionEncoding {
             families: negotiated.families.clone(),
             ebgp: (!negotiated.ibgp).then_some(config.local_asn),
             four_octet_asn: negotiated.four_octet_asn,
             max_length: max_length(negotiated.extended_message),
-            next_hop_v4: next_hop.v4,
-            next_hop_v6: next_hop.v6,
-            ipv4_next_hop_v6: negotiated.ipv4_next_hop_v6,
+            ipv4_next_hop: self.next_hop(config, Family::IPV4_UNICAST),
+            ipv6_next_hop: self.next_hop(config, Family::IPV6_UNICAST),
             enhanced_route_refresh: negotiated.enhanced_route_refresh,
         })
     }

@@ -15,7 +15,6 @@ mod peer_set;
 mod session;
 mod table;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use self::adj_rib_out::{AdjRibOut, Advertised, SessionCounters};
@@ -96,12 +95,11 @@ pub struct SessionEncoding {
     pub four_octet_asn: bool,
     /// The longest message the peer accepts, in octets: 4096, or 65535 with RFC 8654.
     pub max_length: usize,
-    /// NEXT_HOP of IPv4 routes.
-    pub next_hop_v4: Option<Ipv4Addr>,
-    /// Next hop of IPv6 routes; without it IPv6 routes aren't sent on the session.
-    pub next_hop_v6: Option<Ipv6Addr>,
-    /// IPv4 routes may have it too, and do if there is no IPv4 next hop (RFC 8950).
-    pub ipv4_next_hop_v6: bool,
+    /// Next hop of IPv4 routes, an IPv6 one only where that was agreed (RFC 8950); without it they
+    /// aren't sent on the session.
+    pub ipv4_next_hop: Option<NextHop>,
+    /// Next hop of IPv6 routes; without it they aren't sent on the session.
+    pub ipv6_next_hop: Option<NextHop>,
     /// A refresh is told where it begins and ends (RFC 7313).
     pub enhanced_route_refresh: bool,
 }
@@ -110,17 +108,11 @@ impl SessionEncoding {
     /// The next hop of `family`'s routes, `None` when they can't be sent on this session.
     #[must_use]
     pub fn next_hop(&self, family: Family) -> Option<NextHop> {
-        if !self.families.contains(&family) {
-            None
-        } else if family == Family::IPV4_UNICAST {
-            let v6 = self.next_hop_v6.filter(|_| self.ipv4_next_hop_v6);
-            self.next_hop_v4
-                .map(NextHop::V4)
-                .or(v6.map(NextHop::global_v6))
-        } else if family == Family::IPV6_UNICAST {
-            self.next_hop_v6.map(NextHop::global_v6)
-        } else {
-            None
+        match family {
+            _ if !self.families.contains(&family) => None,
+            Family::IPV4_UNICAST => self.ipv4_next_hop,
+            Family::IPV6_UNICAST => self.ipv6_next_hop,
+            _ => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Next hops (RFC 4271 §5.1.3, RFC 2545 §3).
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where packets for a route are to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,24 @@ impl NextHop {
         Self::V6 {
             global,
             link_local: None,
+        }
+    }
+
+    /// The IPv4 or the global IPv6 address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        match *self {
+            Self::V4(address) => address.into(),
+            Self::V6 { global, .. } => global.into(),
+        }
+    }
+
+    /// The link-local address beside the global one, if there is one.
+    #[must_use]
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        match *self {
+            Self::V4(_) => None,
+            Self::V6 { link_local, .. } => link_local,
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ferrolb_bgp::rib::SessionEncoding;
-use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message};
+use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, NextHop};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What an UPDATE says about a prefix.
@@ -198,9 +198,10 @@ pub(crate) fn ebgp() -> SessionEncoding {
         ebgp: Some(Asn(64512)),
         four_octet_asn: true,
         max_length: 4096,
-        next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
-        next_hop_v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        ipv4_next_hop_v6: false,
+        ipv4_next_hop: Some(NextHop::V4(Ipv4Addr::new(192, 0, 2, 1))),
+        ipv6_next_hop: Some(NextHop::global_v6(Ipv6Addr::new(
+            0x2001, 0xdb8, 0, 0, 0, 0, 0, 1,
+        ))),
         enhanced_route_refresh: false,
     }
 }

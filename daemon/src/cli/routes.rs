@@ -111,16 +111,19 @@ fn row(route: &RouteLine) -> Vec<String> {
     vec![
         route.peer.clone(),
         route.prefix.to_string(),
-        or_dash(
-            route
-                .next_hop
-                .map(|address| address.to_string())
-                .unwrap_or_default(),
-        ),
+        or_dash(next_hop(route)),
         or_dash(communities.join(" ")),
         or_dash(attributes(route)),
         format!("{} ago", age(Duration::from_secs(route.sent_seconds_ago))),
     ]
+}
+
+fn next_hop(route: &RouteLine) -> String {
+    match (route.next_hop, route.link_local_next_hop) {
+        (Some(global), Some(link_local)) => format!("{global} ({link_local})"),
+        (Some(address), None) => address.to_string(),
+        (None, _) => String::new(),
+    }
 }
 
 /// What few routes have.

@@ -4,11 +4,11 @@
 pub mod client;
 pub mod server;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ferrolb_bgp::fsm::{JournalEntry, PeerStatus};
 use ferrolb_bgp::speaker::AdvertisedRoute;
-use ferrolb_bgp::wire::Aggregator;
+use ferrolb_bgp::wire::{Aggregator, NextHop};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,9 @@ pub struct RouteLine {
     pub prefix: IpNet,
     /// Where packets go.
     pub next_hop: Option<IpAddr>,
+    /// The link-local address sent beside it (RFC 2545 §3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_local_next_hop: Option<Ipv6Addr>,
     /// LOCAL_PREF; iBGP only.
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC.
@@ -103,7 +106,7 @@ pub struct RouteLine {
 
 impl RouteLine {
     /// From what the engine holds. `ibgp` says whether LOCAL_PREF is told.
-    fn new(peer: &str, next_hop: Option<IpAddr>, ibgp: bool, told: &AdvertisedRoute) -> Self {
+    fn new(peer: &str, next_hop: Option<NextHop>, ibgp: bool, told: &AdvertisedRoute) -> Self {
         fn texts<T: ToString>(values: &[T]) -> Vec<String> {
             values.iter().map(T::to_string).collect()
         }
@@ -114,7 +117,8 @@ impl RouteLine {
         Self {
             peer: peer.to_owned(),
             prefix: told.prefix,
-            next_hop,
+            next_hop: next_hop.map(|next_hop| next_hop.address()),
+            link_local_next_hop: next_hop.and_then(|next_hop| next_hop.link_local()),
             local_pref: ibgp.then_some(local_pref),
             med: route.med,
             communities: texts(&route.communities),

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use ferrolb_bgp::fsm::{PeerDetail, PeerStatus};
 use ferrolb_bgp::speaker::Handle;
+use ferrolb_bgp::wire::{Family, NextHop};
+use ipnet::IpNet;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::WriteHalf;
@@ -277,7 +279,7 @@ impl Asked {
                 routes
             });
             for told in sorted.await.map_err(io::Error::other)? {
-                let next_hop = next_hop(&detail, told.prefix.addr().is_ipv6());
+                let next_hop = next_hop(&detail, &told.prefix);
                 let line = RouteLine::new(&peer.name, next_hop, ibgp, &told);
                 piece.extend(text(&Answer::Ok(Some(line)))?);
                 if piece.len() >= PIECE {
@@ -399,21 +401,10 @@ fn meant<'a>(peers: &'a [PeerStatus], wanted: &str) -> Vec<&'a PeerStatus> {
     peers.iter().filter(at).collect()
 }
 
-/// Of the session's own family: its source or local address; of the other one: what is configured; IPv4 prefixes otherwise go
-/// by way of IPv6, where that was agreed on (RFC 8950).
-fn next_hop(peer: &PeerDetail, ipv6: bool) -> Option<IpAddr> {
+/// The next hop of what the peer holds from us.
+fn next_hop(peer: &PeerDetail, prefix: &IpNet) -> Option<NextHop> {
     let PeerDetail { status, config, .. } = peer;
-    let own = config.transport.source_address.or(status.local_address);
-    let own = own.map(|address| address.to_canonical());
-    let of_family = |ipv6: bool| {
-        let other = if ipv6 {
-            config.next_hops.v6.map(IpAddr::V6)
-        } else {
-            config.next_hops.v4.map(IpAddr::V4)
-        };
-        own.filter(|address| address.is_ipv6() == ipv6).or(other)
-    };
     let negotiated = status.negotiated.as_ref();
-    let over_v6 = !ipv6 && negotiated.is_some_and(|negotiated| negotiated.ipv4_next_hop_v6);
-    of_family(ipv6).or_else(|| of_family(true).filter(|_| over_v6))
+    let ipv4_over_ipv6 = negotiated.is_some_and(|negotiated| negotiated.ipv4_next_hop_v6);
+    config.next_hop(Family::of(prefix), status.local_address, ipv4_over_ipv6)
 }

@@ -20,7 +20,7 @@ use crate::config::drain::Drain;
 use crate::config::peer::Peer;
 use crate::index::Index;
 use crate::index::facts::{Node, Service, TrafficPolicy};
-use crate::session::router_id;
+use crate::session::{has_next_hop, router_id};
 
 /// What a node does with a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -367,11 +367,6 @@ fn addresses_towards(peer: &Peer, eligible: &Eligible<'_>) -> impl Iterator<Item
         .iter()
         .copied()
         .filter(|address| peer.carries(address.is_ipv6()))
-}
-
-/// The session's own address is next hop for its own family; the other one needs an InternalIP of the node.
-fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
-    peer.is_ipv6() == ipv6 || node.internal_ip(ipv6).is_some()
 }
 
 fn selected(advertisements: &[&Advertisement], peer: &str) -> bool {

@@ -77,8 +77,9 @@ reasons! {
     PeerNotSelected => "add the BGPPeer to the advertisement's peers",
     /// The session carries the other address family only.
     FamilyNotCarried => "set dualStackAddressFamily on the BGPPeer, or add a BGPPeer of this family",
-    /// The prefix is of another family than the session, and the node has no InternalIP of it to be the next hop.
-    NoNextHop => "give the node an InternalIP of that family, or add a BGPPeer of this family",
+    /// The node has no global InternalIP of the prefix's family to be the next hop, and the session has none either: it
+    /// runs over the other family, or between link-local addresses.
+    NoNextHop => "give the node an InternalIP of that family, or add a BGPPeer with a global address of it",
 }
 
 impl fmt::Display for Reason {

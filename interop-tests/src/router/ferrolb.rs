@@ -22,6 +22,8 @@ const SIDES: [(&str, &str, &str); 2] = [
     ("v4", "10.99.0.0/24", "10.99.0.1:179"),
     ("v6", "fd99::/64", "[fd99::1]:179"),
 ];
+/// The same in the case `link-local`: such an address alone doesn't say on which link.
+const LINK_LOCAL_SIDE: (&str, &str, &str) = ("link-local", "fe80::/64", "[::]:179");
 
 /// Two `announce --receive` in a namespace.
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl<'lab> Ferrolb<'lab> {
             "graceful-restart" => {
                 command.args(["--graceful-restart", "20", "--notification-restart"]);
             }
+            "link-local" => drop(command.args(["--interface", "rack"])),
             "ebgp" | "ibgp" | "ipv6-only" | "all-capabilities" => {}
             other => bail!("ferrolb as the other side has no case {other}"),
         }
@@ -92,7 +95,11 @@ impl Router for Ferrolb<'_> {
 
     fn start(&mut self) -> Result<()> {
         ensure!(self.daemons.is_empty(), "ferrolb is running");
-        for (name, network, listen) in SIDES {
+        let sides = match self.case.as_str() {
+            "link-local" => &[LINK_LOCAL_SIDE][..],
+            _ => &SIDES,
+        };
+        for (name, network, listen) in sides {
             let command = self.command(network, listen)?;
             // A log of its own for each start.
             let name = format!("other-side-{}-{name}", self.namespace.name());

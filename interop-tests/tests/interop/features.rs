@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::announce::Announcer;
 use ferrolb_interop_tests::ferrolb::CONFIG_NAMESPACE;
 use ferrolb_interop_tests::router::{RouteEntry, await_kernel};
-use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4, TOR_IPV6};
+use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4, TOR_IPV6, TOR_LINK_LOCAL};
 use ferrolb_interop_tests::wait::{holds, until};
 
 use crate::{AT_ONCE, Cell, UP, restarts};
@@ -294,6 +294,55 @@ pub(crate) fn ipv6_only(cell: &Cell<'_>) -> Result<()> {
         let next_hops = BTreeSet::from([IpAddr::V6(node.ipv6)]);
         await_kernel(&cell.rack.tor, &v4, &next_hops, AT_ONCE)?;
         await_kernel(&cell.rack.tor, &v6, &next_hops, AT_ONCE)?;
+    }
+    Ok(())
+}
+
+/// IPv6 routes with both next hops.
+pub(crate) fn link_local(cell: &Cell<'_>) -> Result<()> {
+    between_link_local_addresses(cell, false)
+}
+
+/// IPv4 routes with the same next hops.
+pub(crate) fn ipv4_link_local(cell: &Cell<'_>) -> Result<()> {
+    between_link_local_addresses(cell, true)
+}
+
+/// The daemon, with a BGPPeer whose address is a link-local one.
+fn between_link_local_addresses(cell: &Cell<'_>, dual_stack: bool) -> Result<()> {
+    let node = cell.node();
+    let own = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, node.ipv6.segments()[7]);
+    node.namespace.address("uplink", &format!("{own}/64"))?;
+    let scratch = cell.scratch.within(&format!("link-local-{}", node.name))?;
+    let folder = restarts::folder(cell, &scratch)?;
+    let peer = format!(
+        "apiVersion: ferrolb.io/v1alpha1
+kind: BGPPeer
+metadata: {{name: tor, namespace: {CONFIG_NAMESPACE}}}
+spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: \"{TOR_LINK_LOCAL}\", sourceAddress: \"{own}\",
+  sourceInterface: uplink, dualStackAddressFamily: {dual_stack}}}
+"
+    );
+    folder.write("peer.yaml", &peer)?;
+    let _daemon = folder.run(node)?;
+    let [v4, v6] = cell.prefixes();
+    let prefixes = if dual_stack { vec![v4, v6] } else { vec![v6] };
+    let next_hop = node.ipv6.to_string();
+    let expected = prefixes
+        .iter()
+        .map(|prefix| RouteEntry::new(&prefix.to_string(), &next_hop));
+    cell.await_routes(&expected.collect::<Result<_>>()?, UP)?;
+    if !cell.router.installs_routes() {
+        return Ok(());
+    }
+    for prefix in prefixes {
+        until(format!("{prefix} in the kernel"), AT_ONCE, || {
+            let found = cell.rack.tor.kernel_next_hops(&prefix.to_string())?;
+            // FRR prefers the link-local one, BIRD the global one where that is on the link.
+            let sent = [own, node.ipv6].map(|address| BTreeSet::from([IpAddr::V6(address)]));
+            ensure!(sent.contains(&found), "{found:?}");
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -188,6 +188,21 @@ pub(crate) const GROUPS: &[Group] = &[
         ])],
     },
     Group {
+        example: "link-local",
+        rows: &[
+            row(
+                "2545 IPv6 between link-local addresses: both next hops",
+                features::link_local,
+            )
+            .unless(&[(Kind::Exabgp, NO_LINK)]),
+            row(
+                "8950 IPv4 between link-local addresses: the same next hops",
+                features::ipv4_link_local,
+            )
+            .unless(&[(Kind::Openbgpd, "it has no capability 5"), (Kind::Exabgp, NO_LINK)]),
+        ],
+    },
+    Group {
         example: "all-capabilities",
         rows: &[
             row("8654 extended messages", features::extended_messages).unless(&[
@@ -251,6 +266,8 @@ const NOT_PASSED_ON: &[(Kind, &str)] = &[
 const NOTHING_PASSED_ON: &str = "it passes nothing on";
 
 const HIDDEN: &str = "it takes the routes, but neither shows these communities nor passes them on";
+
+const NO_LINK: &str = "it can't be given the interface of a link-local address";
 
 const NO_BFD: &[(Kind, &str)] = &[
     (Kind::Gobgp, "it has no BFD"),

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::*;
 use crate::rib::RouteAttributes;
-use crate::wire::{Asn, Community};
+use crate::wire::{Asn, Community, NextHop};
 
 fn encoding() -> SessionEncoding {
     SessionEncoding {
@@ -14,9 +14,8 @@ fn encoding() -> SessionEncoding {
         ebgp: Some(Asn(64512)),
         four_octet_asn: true,
         max_length: 4096,
-        next_hop_v4: Some(Ipv4Addr::LOCALHOST),
-        next_hop_v6: None,
-        ipv4_next_hop_v6: false,
+        ipv4_next_hop: Some(NextHop::V4(Ipv4Addr::LOCALHOST)),
+        ipv6_next_hop: None,
         enhanced_route_refresh: false,
     }
 }

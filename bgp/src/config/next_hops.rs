@@ -1,0 +1,204 @@
+//! The next hop of a session's routes: the one place with that rule.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::PeerConfig;
+use crate::wire::{Family, NextHop};
+
+/// Our addresses for what the session's own address can't be the next hop of: prefixes of the other
+/// family, and IPv6 prefixes of a session between link-local addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NextHops {
+    /// For IPv4 prefixes over an IPv6 session.
+    pub v4: Option<Ipv4Addr>,
+    /// A global address, for IPv6 prefixes over an IPv4 session or between link-local addresses.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl NextHops {
+    /// The next hop of `family`'s routes, `None` if they can't be announced.
+    ///
+    /// `own` is the session's own address, unless it is not known yet. `ipv4_over_ipv6`: both ends
+    /// have the capability of RFC 8950 for IPv4 unicast.
+    ///
+    /// A link-local address goes only beside a global one (RFC 2545 §3). There the peer is on the
+    /// same link and may have no other way to us, so IPv4 routes take both too where they can.
+    #[must_use]
+    pub fn next_hop(
+        self,
+        family: Family,
+        own: Option<IpAddr>,
+        ipv4_over_ipv6: bool,
+    ) -> Option<NextHop> {
+        let Self { mut v4, mut v6 } = self;
+        let mut link_local = None;
+        match own.map(|own| own.to_canonical()) {
+            Some(IpAddr::V4(own)) => v4 = Some(own),
+            Some(IpAddr::V6(own)) if own.is_unicast_link_local() => link_local = Some(own),
+            Some(IpAddr::V6(own)) => v6 = Some(own),
+            None => {}
+        }
+        let v4 = v4.map(NextHop::V4);
+        let global = v6.filter(|address| !address.is_unicast_link_local());
+        let v6 = global.map(|global| NextHop::V6 { global, link_local });
+        match family {
+            Family::IPV6_UNICAST => v6,
+            Family::IPV4_UNICAST if !ipv4_over_ipv6 => v4,
+            Family::IPV4_UNICAST if link_local.is_some() => v6.or(v4),
+            Family::IPV4_UNICAST => v4.or(v6),
+            _ => None,
+        }
+    }
+}
+
+impl PeerConfig {
+    /// [`NextHops::next_hop`] on a session whose own address is `local`, unless a source address is
+    /// configured.
+    #[must_use]
+    pub fn next_hop(
+        &self,
+        family: Family,
+        local: Option<IpAddr>,
+        ipv4_over_ipv6: bool,
+    ) -> Option<NextHop> {
+        let own = self.transport.source_address.or(local);
+        self.next_hops.next_hop(family, own, ipv4_over_ipv6)
+    }
+
+    /// Whether the session's own address will be a link-local one: of that of the peer, unless a
+    /// source address is configured.
+    #[must_use]
+    pub fn is_link_local(&self) -> bool {
+        let own = self.transport.source_address;
+        match own.unwrap_or_else(|| self.remote.network().addr()) {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Asn;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// As it is written in logs, for (own address, whether RFC 8950 was agreed, family).
+    fn shown(next_hops: NextHops, own: &str, over: bool, family: Family) -> String {
+        let next_hop = next_hops.next_hop(family, Some(address(own)), over);
+        next_hop.map_or("none".to_owned(), |next_hop| next_hop.to_string())
+    }
+
+    const V4: Family = Family::IPV4_UNICAST;
+    const V6: Family = Family::IPV6_UNICAST;
+
+    #[test]
+    fn the_own_address_serves_its_family_and_the_configured_ones_serve_the_other() {
+        let none = NextHops::default();
+        let both = NextHops {
+            v4: Some([10, 0, 0, 1].into()),
+            v6: Some("2001:db8::1".parse().unwrap()),
+        };
+        for (next_hops, own, family, expected) in [
+            (none, "10.0.0.9", V4, "10.0.0.9"),
+            (none, "10.0.0.9", V6, "none"),
+            (both, "10.0.0.9", V4, "10.0.0.9"),
+            (both, "10.0.0.9", V6, "2001:db8::1"),
+            (both, "::ffff:10.0.0.9", V4, "10.0.0.9"),
+            (none, "2001:db8::9", V6, "2001:db8::9"),
+            (none, "2001:db8::9", V4, "none"),
+            (both, "2001:db8::9", V6, "2001:db8::9"),
+            (both, "2001:db8::9", V4, "10.0.0.1"),
+        ] {
+            assert_eq!(
+                shown(next_hops, own, false, family),
+                expected,
+                "{own} {family}"
+            );
+        }
+        assert_eq!(
+            both.next_hop(V6, None, false),
+            both.v6.map(NextHop::global_v6)
+        );
+        assert_eq!(
+            both.next_hop(
+                Family {
+                    afi: crate::wire::Afi(25),
+                    ..V4
+                },
+                None,
+                true
+            ),
+            None
+        );
+    }
+
+    /// RFC 8950: an IPv4 address of our own goes before an IPv6 one.
+    #[test]
+    fn ipv4_routes_take_an_ipv6_next_hop_only_where_both_ends_agreed() {
+        let none = NextHops::default();
+        let v4 = NextHops {
+            v4: Some([10, 0, 0, 1].into()),
+            ..none
+        };
+        assert_eq!(shown(none, "2001:db8::9", true, V4), "2001:db8::9");
+        assert_eq!(shown(none, "2001:db8::9", false, V4), "none");
+        assert_eq!(shown(v4, "2001:db8::9", true, V4), "10.0.0.1");
+    }
+
+    /// RFC 2545 §3.
+    #[test]
+    fn a_link_local_address_goes_beside_a_global_one_and_never_alone() {
+        let none = NextHops::default();
+        let v6 = NextHops {
+            v6: Some("2001:db8::1".parse().unwrap()),
+            ..none
+        };
+        let both = NextHops {
+            v4: Some([10, 0, 0, 1].into()),
+            ..v6
+        };
+        let misled = NextHops {
+            v6: Some("fe80::7".parse().unwrap()),
+            ..none
+        };
+        for (next_hops, over, family, expected) in [
+            (none, false, V6, "none"),
+            (misled, false, V6, "none"),
+            (v6, false, V6, "2001:db8::1 (fe80::9)"),
+            (v6, false, V4, "none"),
+            (v6, true, V4, "2001:db8::1 (fe80::9)"),
+            (both, false, V4, "10.0.0.1"),
+            (both, true, V4, "2001:db8::1 (fe80::9)"),
+        ] {
+            assert_eq!(
+                shown(next_hops, "fe80::9", over, family),
+                expected,
+                "{over} {family}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_is_link_local_by_the_peers_address_unless_its_source_is_global() {
+        let router = |text: &str| {
+            let remote = std::net::SocketAddr::new(address(text), 179);
+            PeerConfig::new("tor", remote, Asn(64512), Asn(64513))
+        };
+        assert!(router("fe80::1").is_link_local());
+        assert!(!router("2001:db8::1").is_link_local());
+        assert!(
+            !router("169.254.0.1").is_link_local(),
+            "IPv4 next hops have no scope"
+        );
+        let mut sourced = router("fe80::1");
+        sourced.transport.source_address = Some(address("2001:db8::9"));
+        assert!(!sourced.is_link_local());
+        let expected = NextHop::global_v6("2001:db8::9".parse().unwrap());
+        assert_eq!(sourced.next_hop(V6, None, false), Some(expected));
+    }
+}
