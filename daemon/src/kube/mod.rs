@@ -18,6 +18,7 @@ mod listing;
 mod object;
 mod reach;
 mod status;
+mod stream;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +41,9 @@ use self::watch::{Context, Freshness};
 use crate::api::Kind;
 use crate::source::{Event, Source};
 
-/// How many events may wait.
-const CHANNEL: usize = 1024;
+/// How many events may wait: each may be an object as JSON, some 10 KB. When they are too many, the watches wait, and with
+/// them the API server's streams.
+const CHANNEL: usize = 128;
 
 /// How long giving up the Lease may take at the end.
 const FAREWELL: Duration = Duration::from_secs(7);

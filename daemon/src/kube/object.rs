@@ -18,6 +18,11 @@ pub(super) struct Object {
 }
 
 impl Object {
+    /// What it says of its version; empty if nothing.
+    pub(super) fn resource_version(&self) -> &str {
+        &self.raw.metadata.resource_version
+    }
+
     /// The object under its key. Items of a list come without kind and version, so they are filled in.
     pub(super) fn keyed(mut self, kind: Kind) -> (ObjectKey, RawObject) {
         self.raw.kind = kind.name().to_owned();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use kube::api::{ListParams, VersionMatch, WatchParams};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use super::client::WATCH_SECONDS;
 use super::listing::{Listing, Refusal};
 use super::object::{Object, plural, resource};
 use super::reach::{Delays, Reach};
+use super::stream::{self, List, Seen};
 use crate::api::Kind;
 use crate::source::Event;
 
@@ -27,6 +28,9 @@ const DOUBT: Duration = Duration::from_secs(1);
 
 /// How many events of a kind may wait; the API server's stream waits with them.
 const WAITING: usize = 16;
+
+/// Objects in a page of a list.
+const PAGE: u32 = 500;
 
 /// Whether a CRD stands is asked again after this.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +76,7 @@ pub(super) async fn follow(
             kind,
             scope,
             api,
-            config: config(kind, freshness),
+            params: Params::new(kind, freshness),
             reach: context.reach.clone(),
             heard: heard_by.clone(),
         };
@@ -140,19 +144,51 @@ fn scopes(context: &Context, kind: Kind) -> Vec<Api<Object>> {
         .collect()
 }
 
-fn config(kind: Kind, freshness: Freshness) -> watcher::Config {
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    let config = match freshness {
-        Freshness::Cached => config.any_semantic(),
-        Freshness::Consistent => config,
-    };
-    match kind {
-        Kind::Service => config.fields("spec.type=LoadBalancer"),
-        Kind::EndpointSlice => {
-            config.labels("kubernetes.io/service-name,!service.kubernetes.io/headless")
+/// Which objects are asked for, and how.
+#[derive(Clone, Copy, Debug)]
+struct Params {
+    freshness: Freshness,
+    fields: Option<&'static str>,
+    labels: Option<&'static str>,
+}
+
+impl Params {
+    fn new(kind: Kind, freshness: Freshness) -> Self {
+        let fields = match kind {
+            Kind::Service => Some("spec.type=LoadBalancer"),
+            Kind::Secret => Some("type=kubernetes.io/basic-auth"),
+            _ => None,
+        };
+        let labels = (kind == Kind::EndpointSlice)
+            .then_some("kubernetes.io/service-name,!service.kubernetes.io/headless");
+        Self {
+            freshness,
+            fields,
+            labels,
         }
-        Kind::Secret => config.fields("type=kubernetes.io/basic-auth"),
-        _ => config,
+    }
+
+    /// An API server's cache gives the whole list at once; what is true now comes in pages, which may come from etcd.
+    fn list(self) -> ListParams {
+        let cached = self.freshness == Freshness::Cached;
+        ListParams {
+            field_selector: self.fields.map(str::to_owned),
+            label_selector: self.labels.map(str::to_owned),
+            limit: (!cached).then_some(PAGE),
+            resource_version: cached.then(|| "0".to_owned()),
+            version_match: cached.then_some(VersionMatch::NotOlderThan),
+            ..ListParams::default()
+        }
+    }
+
+    fn watch(self) -> WatchParams {
+        WatchParams {
+            field_selector: self.fields.map(str::to_owned),
+            label_selector: self.labels.map(str::to_owned),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            ..WatchParams::default()
+        }
     }
 }
 
@@ -250,13 +286,17 @@ pub(super) fn no_answer(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
 }
 
-/// Whether the watch has to begin with a list again: the API server will not go on where it was. (kube-runtime would
-/// ask for the same place for ever.) An overloaded API server is not asked for more.
+/// Whether the watch has to begin with a list again: the API server will not go on where it was. An overloaded API server
+/// is not asked for more.
 pub(super) fn begins_anew(error: &watcher::Error) -> bool {
-    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
-        return false;
-    };
-    matches!(status.code, 400..=428 | 504)
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            matches!(status.code, 400..=428 | 504)
+        }
+        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::NoResourceVersion => true,
+        _ => false,
+    }
 }
 
 /// An error with its causes: kube's own text stops at "ServiceError".
@@ -274,12 +314,20 @@ pub(super) fn chain(error: &kube::Error) -> String {
     text
 }
 
+/// Why listing or watching ended before its time.
+enum Stopped {
+    /// Nobody takes events any more.
+    Closed,
+    /// The API server or the connection failed.
+    Failed(watcher::Error),
+}
+
 /// One watch.
 struct Watch {
     kind: Kind,
     scope: usize,
     api: Api<Object>,
-    config: watcher::Config,
+    params: Params,
     reach: Arc<Reach>,
     heard: mpsc::Sender<Heard>,
 }
@@ -287,35 +335,70 @@ struct Watch {
 impl Watch {
     async fn run(self) {
         let mut attempts = Attempts::new();
+        // Where the watch goes on; none: with a list.
+        let mut version = None;
         loop {
-            // Each begins with a list; while the API server is merely away, one goes on where it was.
-            let mut events = std::pin::pin!(watcher(self.api.clone(), self.config.clone()));
-            while let Some(item) = events.next().await {
-                match item {
-                    Ok(event) => {
-                        // Init comes before the server was asked.
-                        if !matches!(event, watcher::Event::Init) {
-                            attempts = Attempts::new();
-                        }
-                        let heard = Heard::Event(self.scope, Box::new(event));
-                        if self.heard.send(heard).await.is_err() {
-                            return;
-                        }
+            let stopped = match &mut version {
+                None => match self.list(&mut attempts).await {
+                    Ok(listed) => {
+                        version = Some(listed);
+                        continue;
                     }
-                    Err(error) => {
-                        if let Some(heard) = self.failed(&mut attempts, &error).await
-                            && self.heard.send(heard).await.is_err()
-                        {
-                            return;
-                        }
-                        tokio::time::sleep(attempts.pause()).await;
-                        if begins_anew(&error) {
-                            break;
-                        }
-                    }
-                }
+                    Err(stopped) => stopped,
+                },
+                // While the API server is merely away, it goes on where it was.
+                Some(version) => match self.watch(version, &mut attempts).await {
+                    Ok(()) => continue,
+                    Err(stopped) => stopped,
+                },
+            };
+            let Stopped::Failed(error) = stopped else {
+                return;
+            };
+            if begins_anew(&error) {
+                version = None;
+            }
+            if let Some(heard) = self.failed(&mut attempts, &error).await
+                && self.heard.send(heard).await.is_err()
+            {
+                return;
+            }
+            tokio::time::sleep(attempts.pause()).await;
+        }
+    }
+
+    async fn list(&self, attempts: &mut Attempts) -> Result<String, Stopped> {
+        self.send(watcher::Event::Init).await?;
+        let client = self.api.clone().into_client();
+        let mut list = List::new(&client, self.api.resource_url(), self.params.list());
+        while let Some(object) = list.next().await.map_err(Stopped::Failed)? {
+            self.send(watcher::Event::InitApply(object)).await?;
+        }
+        *attempts = Attempts::new();
+        self.send(watcher::Event::InitDone).await?;
+        Ok(list.into_version())
+    }
+
+    async fn watch(&self, version: &mut String, attempts: &mut Attempts) -> Result<(), Stopped> {
+        let client = self.api.clone().into_client();
+        let (url, params) = (self.api.resource_url(), self.params.watch());
+        let watch = stream::Watch::begin(&client, url, &params, version).await;
+        let mut watch = watch.map_err(Stopped::Failed)?;
+        while let Some(seen) = watch.next(version).await.map_err(Stopped::Failed)? {
+            *attempts = Attempts::new();
+            match seen {
+                Seen::Apply(object) => self.send(watcher::Event::Apply(object)).await?,
+                Seen::Delete(object) => self.send(watcher::Event::Delete(object)).await?,
+                Seen::Bookmark => {}
             }
         }
+        Ok(())
+    }
+
+    async fn send(&self, event: watcher::Event<Object>) -> Result<(), Stopped> {
+        let heard = Heard::Event(self.scope, Box::new(event));
+        let sent = self.heard.send(heard).await;
+        sent.map_err(|_| Stopped::Closed)
     }
 
     /// Says what has to be said about a failure, and waits for the API server if that is what is missing.

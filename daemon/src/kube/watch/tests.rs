@@ -77,15 +77,17 @@ fn a_watch_that_is_not_resumed_begins_anew_unless_the_server_is_overloaded() {
 
 #[test]
 fn selectors_leave_out_what_nobody_needs() {
-    let services = config(Kind::Service, Freshness::Cached);
-    assert_eq!(
-        services.field_selector.as_deref(),
-        Some("spec.type=LoadBalancer")
-    );
-    assert_eq!(services.list_semantic, watcher::ListSemantic::Any);
-    let fresh = config(Kind::Service, Freshness::Consistent);
-    assert_eq!(fresh.list_semantic, watcher::ListSemantic::MostRecent);
-    let secrets = config(Kind::Secret, Freshness::Cached);
+    let services = Params::new(Kind::Service, Freshness::Cached);
+    for selector in [
+        services.list().field_selector,
+        services.watch().field_selector,
+    ] {
+        assert_eq!(selector.as_deref(), Some("spec.type=LoadBalancer"));
+    }
+    assert_eq!(services.list().resource_version.as_deref(), Some("0"));
+    let fresh = Params::new(Kind::Service, Freshness::Consistent).list();
+    assert_eq!((fresh.resource_version, fresh.limit), (None, Some(PAGE)));
+    let secrets = Params::new(Kind::Secret, Freshness::Cached).watch();
     assert_eq!(
         secrets.field_selector.as_deref(),
         Some("type=kubernetes.io/basic-auth")
