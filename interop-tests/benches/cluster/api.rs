@@ -143,17 +143,15 @@ impl ApiClient {
         changes: &[(Instant, usize, bool)],
     ) -> Result<Vec<(usize, Instant)>> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let requests = stream::iter(changes.iter().enumerate()).then(|(number, change)| {
+        let requests = stream::iter(changes.iter().enumerate()).map(|(number, change)| {
             let slices = &slices;
             async move {
                 let (at, index, ready) = *change;
                 tokio::time::sleep_until(at.into()).await;
-                async move {
-                    let patch = Patch::Merge(json!({"endpoints": endpoints(node, ready)}));
-                    let parameters = PatchParams::default();
-                    slices.patch(&name(index), &parameters, &patch).await?;
-                    anyhow::Ok((number, Instant::now()))
-                }
+                let patch = Patch::Merge(json!({"endpoints": endpoints(node, ready)}));
+                let parameters = PatchParams::default();
+                slices.patch(&name(index), &parameters, &patch).await?;
+                anyhow::Ok((number, Instant::now()))
             }
         });
         let all = requests.buffer_unordered(RATE_AT_ONCE).try_collect();

@@ -16,6 +16,8 @@ use super::sink::{Told, What};
 use super::{PEERS, milliseconds};
 
 const PER_SECOND: usize = 1000;
+/// In microseconds.
+const INTERVAL: u64 = 1_000_000 / PER_SECOND as u64;
 /// Memory and lag are read after each part, of seconds.
 const PARTS: usize = 6;
 const PART: usize = 10;
@@ -39,7 +41,7 @@ pub(crate) fn measure(
         let (began, cpu_before) = (Instant::now(), cpu_time(pid)?);
         let changes: Vec<(Instant, usize, bool)> = (0..PER_SECOND * PART)
             .map(|number| {
-                let at = began + Duration::from_secs(1) * number as u32 / PER_SECOND as u32;
+                let at = began + Duration::from_micros(number as u64 * INTERVAL);
                 let total = made + number;
                 (at, total % services, total / services % 2 == 1)
             })
