@@ -99,7 +99,7 @@ fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
         && service.invalid_address.is_none()
         && service.request.holds_from == pool;
     (!same).then(|| StatusWrite {
-        service: service.name.clone(),
+        service: ObjectName::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: outcome.addresses().to_vec(),
         pool,
@@ -109,7 +109,7 @@ fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
 fn released(service: &Service) -> Option<StatusWrite> {
     let left_over = !service.load_balancer && service.request.holds_from.is_some();
     left_over.then(|| StatusWrite {
-        service: service.name.clone(),
+        service: ObjectName::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: Vec::new(),
         pool: None,

@@ -191,35 +191,38 @@ impl Desired {
         name: &ObjectName,
         affected: &mut BTreeSet<RouteKey>,
     ) {
-        let decision = match index.service(name) {
-            Some(service) => decide(index, &self.node, self.facts(index), service),
-            None => Decision::default(),
-        };
-        self.replace(name, decision, affected);
+        if let Some(service) = index.service(name) {
+            let decision = decide(index, &self.node, self.facts(index), service);
+            self.replace(&service.name, decision, affected);
+        } else if let Some((name, _)) = self.decisions.get_key_value(name) {
+            self.replace(&name.clone(), Decision::default(), affected);
+        }
     }
 
-    fn replace(&mut self, name: &ObjectName, mut new: Decision, affected: &mut BTreeSet<RouteKey>) {
+    fn replace(
+        &mut self,
+        name: &Arc<ObjectName>,
+        mut new: Decision,
+        affected: &mut BTreeSet<RouteKey>,
+    ) {
         for contribution in &mut new.contributions {
             contribution.offer = self.offers.share(contribution.offer.clone());
         }
         new.contributions.shrink_to_fit();
         new.verdicts.shrink_to_fit();
-        let (name, old) = match self.decisions.remove_entry(name) {
-            Some((name, old)) => (name, old),
-            None => (Arc::new(name.clone()), Decision::default()),
-        };
+        let old = self.decisions.remove(name).unwrap_or_default();
         if old.contributions != new.contributions {
             for Contribution { peer, prefix, .. } in &old.contributions {
-                self.remove_contributor(prefix, &name);
+                self.remove_contributor(prefix, name);
                 affected.insert((peer.clone(), *prefix));
             }
             for Contribution { peer, prefix, .. } in &new.contributions {
-                self.add_contributor(*prefix, &name);
+                self.add_contributor(*prefix, name);
                 affected.insert((peer.clone(), *prefix));
             }
         }
         if new != Decision::default() {
-            self.decisions.insert(name, new);
+            self.decisions.insert(name.clone(), new);
         }
     }
 

@@ -155,7 +155,7 @@ fn planned_service(
     service: &Service,
     outcome: Option<&ferrolb_allocator::Outcome>,
 ) -> PlannedService {
-    let ObjectName { namespace, name } = service.name.clone();
+    let ObjectName { namespace, name } = ObjectName::clone(&service.name);
     let Some(outcome) = outcome else {
         let reason = Reason::ForeignLoadBalancerClass;
         return PlannedService {

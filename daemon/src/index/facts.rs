@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_allocator::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_requested};
 
@@ -39,7 +40,7 @@ const NEW_PREFIX: &str = "metallb.io/";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Namespace and name.
-    pub name: ObjectName,
+    pub name: Arc<ObjectName>,
     /// What it asks for and what it holds, as the allocator reads it. Which pools accept it is filled in later:
     /// that is the configuration's business.
     pub request: Request,
@@ -112,7 +113,7 @@ impl Service {
                 traffic_policy,
                 ingress().filter_map(|ip| ip.parse().ok()),
             )?,
-            name,
+            name: Arc::new(name),
             resource_version: raw.metadata.resource_version.clone(),
             labels: raw.metadata.labels.clone(),
             load_balancer: spec.r#type == "LoadBalancer",
@@ -238,7 +239,7 @@ fn unknown(path: &str, value: &str, expected: &str) -> FieldError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The service; none for slices without the label `kubernetes.io/service-name`.
-    pub service: Option<ObjectName>,
+    pub service: Option<Arc<ObjectName>>,
     /// Those that kube-proxy can send to. Empty for the address type FQDN, which kube-proxy skips.
     pub endpoints: Box<[HealthyEndpoint]>,
 }
@@ -269,7 +270,8 @@ impl Slice {
         };
         Ok(Self {
             service: service
-                .map(|service| ObjectName::new(name.namespace.clone(), service.clone())),
+                .map(|service| ObjectName::new(name.namespace.clone(), service.clone()))
+                .map(Arc::new),
             endpoints,
         })
     }

@@ -23,12 +23,13 @@ const NAMED_NODES: usize = 3;
 /// Facts by key, and the configuration made of the configuration objects.
 #[derive(Debug, Default)]
 pub struct Index {
-    services: BTreeMap<ObjectName, Service>,
-    slices: BTreeMap<ObjectName, Slice>,
-    slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// In boxes: a map's leaf has room for eleven values, of which ascending inserts leave half empty.
+    services: BTreeMap<Arc<ObjectName>, Box<Service>>,
+    slices: BTreeMap<Arc<ObjectName>, Slice>,
+    slices_of: BTreeMap<Arc<ObjectName>, Names>,
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Labels>,
-    holders: HashMap<IpAddr, BTreeSet<ObjectName>>,
+    holders: HashMap<IpAddr, Names>,
     objects: ConfigObjects,
     config: Arc<Config>,
     refused: BTreeMap<String, BTreeMap<String, Refusal>>,
@@ -40,6 +41,24 @@ pub struct Index {
     bad_drains: BTreeSet<ObjectName>,
     synced: BTreeSet<Kind>,
     listed: BTreeSet<Kind>,
+}
+
+/// Names of a few objects, mostly of one, sorted.
+type Names = Vec<Arc<ObjectName>>;
+
+fn add_name(names: &mut Names, name: &Arc<ObjectName>) {
+    if let Err(place) = names.binary_search(name) {
+        names.reserve_exact(1);
+        names.insert(place, name.clone());
+    }
+}
+
+fn owned(name: &Arc<ObjectName>) -> ObjectName {
+    ObjectName::clone(name)
+}
+
+fn remove_name(names: &mut Names, name: &ObjectName) {
+    names.retain(|other| **other != *name);
 }
 
 /// What a change touches.
@@ -178,12 +197,12 @@ impl Index {
 
     /// All services, also those that are not ours.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
+        self.services.values().map(|service| &**service)
     }
 
     /// One service.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(|service| &**service)
     }
 
     /// All nodes.
@@ -197,7 +216,7 @@ impl Index {
             .get(&address)
             .into_iter()
             .flatten()
-            .filter_map(|name| self.services.get(name))
+            .filter_map(|name| self.service(name))
     }
 
     /// Healthy endpoints of a service in one family, from all its slices. One that moves from a slice to another is
@@ -242,7 +261,7 @@ impl Index {
             let service = self.services.get(name)?;
             let bad = service.bad_drain.as_ref()?;
             Some(Problem {
-                object: ObjectKey::new(Kind::Service, service.name.clone()),
+                object: ObjectKey::new(Kind::Service, name.clone()),
                 severity: Severity::Error,
                 message: format!(
                     "metadata.annotations[{DRAIN_ANNOTATION}]: {bad}; it counts for nothing now"
@@ -294,7 +313,7 @@ impl Index {
 
     /// Looks again for advertisements that clash.
     fn find_clashes(&mut self) {
-        let services = self.services.values();
+        let services = self.services.values().map(|service| &**service);
         self.problems_changed |= self.clashes.rebuild(&self.config, &self.nodes, services);
     }
 
@@ -319,7 +338,7 @@ impl Index {
 
     /// Acts as if a status had been written and come back: for `plan`, which has nobody to write to.
     pub fn grant(&mut self, write: &StatusWrite) -> Touched {
-        let Some(mut service) = self.services.get(&write.service).cloned() else {
+        let Some(mut service) = self.service(&write.service).cloned() else {
             return Touched::default();
         };
         service.request.holds.clone_from(&write.addresses);
@@ -449,8 +468,8 @@ impl Index {
                 .collect()
         };
         match kind {
-            Kind::Service => self.services.keys().cloned().collect(),
-            Kind::EndpointSlice => self.slices.keys().cloned().collect(),
+            Kind::Service => self.services.keys().map(owned).collect(),
+            Kind::EndpointSlice => self.slices.keys().map(owned).collect(),
             Kind::Node => named(self.nodes.keys().collect()),
             Kind::Namespace => named(self.namespaces.keys().collect()),
             Kind::Secret
@@ -479,11 +498,23 @@ impl Index {
         }
     }
 
-    fn set_service(&mut self, name: &ObjectName, service: Option<Service>) -> Touched {
-        let old = match &service {
-            Some(service) => self.services.insert(name.clone(), service.clone()),
+    /// The same name as it is known already: it stands in every map, and is there once.
+    fn known_name(&self, name: &Arc<ObjectName>) -> Arc<ObjectName> {
+        let services = self.services.get_key_value(name).map(|(known, _)| known);
+        let known = services.or_else(|| Some(self.slices_of.get_key_value(name)?.0));
+        known.unwrap_or(name).clone()
+    }
+
+    fn set_service(&mut self, name: &ObjectName, mut service: Option<Service>) -> Touched {
+        if let Some(service) = &mut service {
+            service.name = self.known_name(&service.name);
+        }
+        let new = service.clone().map(Box::new);
+        let old = match new {
+            Some(new) => self.services.insert(new.name.clone(), new),
             None => self.services.remove(name),
         };
+        let old = old.map(|old| *old);
         if old == service {
             return Touched::default();
         }
@@ -507,24 +538,29 @@ impl Index {
         // Whoever holds the same address is touched as well: a conflict may begin or end.
         for address in addresses(&old) {
             let holders = self.holders.entry(address).or_default();
-            holders.remove(name);
-            touched.services.extend(holders.iter().cloned());
+            remove_name(holders, name);
+            touched.services.extend(holders.iter().map(owned));
             if holders.is_empty() {
                 self.holders.remove(&address);
             }
         }
-        for address in addresses(&service) {
+        for (address, service) in addresses(&service).into_iter().zip(service.iter().cycle()) {
             let holders = self.holders.entry(address).or_default();
-            holders.insert(name.clone());
-            touched.services.extend(holders.iter().cloned());
+            add_name(holders, &service.name);
+            touched.services.extend(holders.iter().map(owned));
         }
         touched
     }
 
-    fn set_slice(&mut self, name: &ObjectName, slice: Option<Slice>) -> Touched {
+    fn set_slice(&mut self, name: &ObjectName, mut slice: Option<Slice>) -> Touched {
+        if let Some(owner) = slice.as_mut().and_then(|slice| slice.service.as_mut()) {
+            *owner = self.known_name(owner);
+        }
         let owner = |slice: &Option<Slice>| slice.as_ref().and_then(|slice| slice.service.clone());
+        let known = self.slices.get_key_value(name);
+        let known = known.map_or_else(|| Arc::new(name.clone()), |(known, _)| known.clone());
         let old = match &slice {
-            Some(slice) => self.slices.insert(name.clone(), slice.clone()),
+            Some(slice) => self.slices.insert(known.clone(), slice.clone()),
             None => self.slices.remove(name),
         };
         if old == slice {
@@ -533,20 +569,17 @@ impl Index {
         if let Some(service) = owner(&old)
             && let Some(names) = self.slices_of.get_mut(&service)
         {
-            names.remove(name);
+            remove_name(names, name);
             if names.is_empty() {
                 self.slices_of.remove(&service);
             }
         }
         if let Some(service) = owner(&slice) {
-            self.slices_of
-                .entry(service)
-                .or_default()
-                .insert(name.clone());
+            add_name(self.slices_of.entry(service).or_default(), &known);
         }
-        let services = owner(&old).into_iter().chain(owner(&slice)).collect();
+        let services = owner(&old).into_iter().chain(owner(&slice));
         Touched {
-            services,
+            services: services.map(|service| owned(&service)).collect(),
             ..Touched::default()
         }
     }
