@@ -575,6 +575,7 @@ fn attributes_that_fill_a_message_are_left_out_and_counted() {
     assert!(matches!(&messages[0], Said::Announce(_, prefixes) if *prefixes == [v4(1)]));
     assert_eq!(messages.len(), 3);
     assert_eq!(rib.counters(PEER).left_out, 2);
+    assert_eq!(rib.counters(PEER).first_left_out, Some(v4(2)));
     // It takes up again once they are shorter.
     rib.set(PEER, v4(2), Some(plain()));
     rib.commit();

@@ -115,6 +115,41 @@ fn a_family_without_next_hop_is_reported_and_not_announced() {
     )));
 }
 
+/// RFC 4271 §9.2: what fits no message is reported once in a session, and the rest is announced.
+#[test]
+fn a_route_whose_attributes_fill_a_message_is_reported_and_not_announced() {
+    let mut world = up(|_| {});
+    let communities = (0..20_000).map(ferrolb_bgp::wire::Community).collect();
+    let long = Some(std::sync::Arc::new(ferrolb_bgp::rib::RouteAttributes {
+        communities,
+        ..Default::default()
+    }));
+    let [long_one, long_two, plain] = ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"].map(net);
+    let changes = vec![
+        (long_one, long.clone()),
+        (long_two, long),
+        (plain, route(1)),
+    ];
+    world.input(0, routes("b", changes));
+    world.input(0, Input::OpenGate);
+    world.run(seconds(1));
+    assert_eq!(
+        world.hosts[1].table().into_keys().collect::<Vec<_>>(),
+        [plain]
+    );
+    assert_eq!(world.status(0).announcements_left_out, 2);
+    let reported = world.hosts[0].events.iter();
+    let reported: Vec<_> = reported
+        .filter_map(|(_, event)| match event {
+            Event::RouteTooLong {
+                prefix, max_length, ..
+            } => Some((*prefix, *max_length)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reported, [(long_one, 65_535)]);
+}
+
 #[test]
 fn a_silent_cut_ends_the_session_on_both_sides_after_the_hold_time() {
     let mut world = up(hold(9));

@@ -270,6 +270,11 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
         |peer| peer.established_count,
     ),
     (
+        "ferrolb_bgp_announcements_left_out_total",
+        "Announcements not sent: their attributes alone fill the longest message that the peer takes.",
+        |peer| peer.announcements_left_out,
+    ),
+    (
         "ferrolb_bgp_updates_treated_as_withdraw_total",
         "UPDATE messages received with an error that made them withdrawals (RFC 7606).",
         |peer| peer.update_errors.treated_as_withdraw,

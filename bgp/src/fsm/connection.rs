@@ -357,6 +357,11 @@ impl Connection {
         config.next_hop(family, Some(self.ends.local.ip()), ipv4_over_ipv6)
     }
 
+    /// The longest message that the peer takes, in octets.
+    pub(super) fn max_length_to_peer(&self) -> usize {
+        max_length(self.negotiated().is_some_and(|n| n.extended_message))
+    }
+
     /// How UPDATEs for this session are to be encoded.
     pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
         let negotiated = self.negotiated()?;

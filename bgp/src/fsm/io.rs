@@ -359,6 +359,18 @@ pub enum Event {
         /// The family.
         family: Family,
     },
+    /// Routes are not announced because their attributes leave no room for a prefix in the longest
+    /// message that the peer takes. Emitted for the first of a session; [`PeerStatus`] has the count.
+    ///
+    /// [`PeerStatus`]: super::PeerStatus
+    RouteTooLong {
+        /// The peer.
+        peer: String,
+        /// The prefix of one such route.
+        prefix: IpNet,
+        /// The longest message that the peer takes, in octets.
+        max_length: usize,
+    },
     /// An UPDATE of a peer with [`PeerConfig::receive`].
     Received {
         /// The peer.

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::io::{RejectReason, State};
 use super::negotiate::Negotiated;
 use super::summary::{CapabilitySummary, CauseSummary, OpenSummary, capability_octets};
@@ -73,6 +75,14 @@ pub enum JournalEvent {
         /// Which ones.
         capabilities: Vec<CapabilitySummary>,
     },
+    /// This route, and maybe others of the session, is not announced: its attributes leave no room
+    /// for a prefix.
+    RouteTooLong {
+        /// The prefix of the first one.
+        prefix: IpNet,
+        /// The longest message that the peer takes, in octets.
+        max_length: usize,
+    },
     /// An UPDATE had errors that the session survives (RFC 7606 §6). Told once in ten seconds at most.
     UpdateErrors {
         /// What was wrong, and what was done about it.
@@ -97,7 +107,10 @@ impl JournalEvent {
     /// Octets of memory that it takes beside itself.
     fn octets(&self) -> usize {
         match self {
-            Self::Configured { .. } | Self::State { .. } | Self::Rejected { .. } => 0,
+            Self::Configured { .. }
+            | Self::State { .. }
+            | Self::Rejected { .. }
+            | Self::RouteTooLong { .. } => 0,
             Self::OpenSent { open } | Self::OpenReceived { open } => open.octets(),
             Self::Established { negotiated } => {
                 let families = negotiated.families.capacity() + negotiated.add_path.capacity();

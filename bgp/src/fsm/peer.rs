@@ -78,6 +78,10 @@ pub(super) struct Peer {
     sent: MessageCounters,
     received: MessageCounters,
     established_count: u64,
+    /// Announcements of past sessions that fitted no message.
+    left_out: u64,
+    /// Whether the present session's first one was reported.
+    left_out_reported: bool,
     watch: Watch,
     standstill: Standstill,
     /// Since the latest dial began.
@@ -102,6 +106,8 @@ impl Peer {
             sent: MessageCounters::default(),
             received: MessageCounters::default(),
             established_count: 0,
+            left_out: 0,
+            left_out_reported: false,
             watch: Watch::default(),
             standstill: Standstill::default(),
             md5_drops: Md5Drops::default(),
@@ -375,6 +381,17 @@ impl Peer {
             return own;
         }
         let updates = shared.rib.poll_transmit(now, self.index, max);
+        let left_out = shared.rib.counters(self.index).first_left_out;
+        if let Some(prefix) = left_out.filter(|_| !self.left_out_reported) {
+            self.left_out_reported = true;
+            let max_length = connection.max_length_to_peer();
+            self.record.route_too_long(now, prefix, max_length);
+            shared.emit(Event::RouteTooLong {
+                peer: self.config.name.clone(),
+                prefix,
+                max_length,
+            });
+        }
         if updates.is_some() {
             connection.transmitted(now, &mut shared.rng);
         } else if self.leaving.is_some() {

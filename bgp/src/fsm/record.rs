@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::cause::Cause;
 use super::journal::{Journal, JournalEvent};
 use super::status::{LastError, PastNotification};
@@ -50,6 +52,11 @@ impl Record {
         let open = OpenSummary::from(open);
         self.open_received = Some(open.clone());
         self.journal.note(now, JournalEvent::OpenReceived { open });
+    }
+
+    pub(super) fn route_too_long(&mut self, now: Instant, prefix: IpNet, max_length: usize) {
+        let event = JournalEvent::RouteTooLong { prefix, max_length };
+        self.journal.note(now, event);
     }
 
     /// A connection is gone; nothing of it went wrong as long as another lives on.

@@ -79,6 +79,11 @@ pub struct PeerStatus {
     pub received: MessageCounters,
     /// Prefixes the peer holds from us.
     pub prefixes_advertised: u64,
+    /// Announcements that were not sent, since the peer was configured: their attributes leave no
+    /// room for a prefix in the longest message that the peer takes. What the peer has of these
+    /// prefixes stays as it was.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub announcements_left_out: u64,
     /// Announcements of prefixes in this session, counted one by one: a prefix announced twice counts
     /// twice, and one that was withdrawn still counts, since received routes are not kept. Where there
     /// is a limit they are: [`PrefixLimit::held`] says how many there are just now.

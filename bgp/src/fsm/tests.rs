@@ -201,6 +201,7 @@ impl Machine {
                     format!("tells of {} errors in an UPDATE", errors.len())
                 }
                 Output::Event(Event::Bfd { state, reason, .. }) => format!("BFD {state}: {reason}"),
+                Output::Event(Event::RouteTooLong { prefix, .. }) => format!("{prefix} too long"),
                 Output::Event(Event::CapabilitiesLeftOut { capabilities, .. }) => {
                     let codes: Vec<u8> = capabilities.iter().map(|c| c.code).collect();
                     format!("leaves out capabilities {codes:?}")

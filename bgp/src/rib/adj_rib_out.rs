@@ -27,6 +27,8 @@ pub struct SessionCounters {
     /// Announcements left out because their attributes alone fill the longest message the peer
     /// accepts. What the peer was told about these prefixes before stays as it was.
     pub left_out: u64,
+    /// The prefix of the first of these.
+    pub first_left_out: Option<IpNet>,
 }
 
 /// A route that a peer holds from us.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
 
 use super::batch::{Batch, Run};
 use super::peer_set::PeerSet;
@@ -31,6 +32,8 @@ pub(super) struct Chunk {
     pub(super) messages: Vec<(usize, Range<usize>)>,
     /// Prefixes left out since their attributes fill a message alone.
     pub(super) left_out: u64,
+    /// The first of these.
+    pub(super) first_left_out: Option<IpNet>,
     /// The peers that need the same of each prefix in the stretch.
     valid_for: PeerSet,
 }
@@ -65,6 +68,7 @@ impl Chunk {
                 updates: 0,
                 messages: Vec::new(),
                 left_out: 0,
+                first_left_out: None,
                 valid_for: PeerSet::below(request.peers),
             },
         };
@@ -171,8 +175,12 @@ impl Encoder<'_> {
         let batch = self.request.batch;
         let mut known = None;
         for slot in &batch.slots[self.chunk.next..run.end] {
-            if let Some(state) = self.table.state_as_of(*slot, batch.to) {
-                self.chunk.left_out += u64::from(self.needs(run, state, &mut known));
+            if let Some(state) = self.table.state_as_of(*slot, batch.to)
+                && self.needs(run, state, &mut known)
+            {
+                self.chunk.left_out += 1;
+                let first = &mut self.chunk.first_left_out;
+                first.get_or_insert_with(|| *self.table.prefix(*slot));
             }
         }
         self.chunk.next = run.end;

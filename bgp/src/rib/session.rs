@@ -176,6 +176,8 @@ impl Session {
         }
         self.counters.updates += chunk.updates;
         self.counters.left_out += chunk.left_out;
+        let first = self.counters.first_left_out.or(chunk.first_left_out);
+        self.counters.first_left_out = first;
         cursor.position = chunk.next;
         if chunk.next == batch.slots.len() {
             self.cursor = None;

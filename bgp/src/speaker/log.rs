@@ -94,6 +94,20 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
                 "no next hop is known for this family on this session: its routes are not announced"
             );
         }
+        Event::RouteTooLong {
+            peer,
+            prefix,
+            max_length,
+        } => {
+            warn!(
+                %peer,
+                address = %at(peer),
+                %prefix,
+                "route not announced: its attributes alone fill a message of {max_length} octets; \
+                 announce it with fewer communities (others of this session are only counted, see \
+                 ferrolb peer)"
+            );
+        }
         Event::Received { .. } => {}
         Event::UpdateErrors {
             peer,

@@ -152,6 +152,9 @@ fn event(event: &JournalEvent) -> String {
             let names: Vec<&str> = capabilities.iter().map(|c| c.text.as_str()).collect();
             format!("the next OPEN goes without: {}", names.join(", "))
         }
+        JournalEvent::RouteTooLong { prefix, max_length } => format!(
+            "{prefix} not announced: its attributes alone fill a message of {max_length} octets; use fewer communities"
+        ),
         JournalEvent::UpdateErrors {
             errors,
             octets,

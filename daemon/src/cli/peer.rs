@@ -352,6 +352,12 @@ fn count_lines(peer: &PeerDetail) -> Lines {
         "prefixes it holds from us",
         status.prefixes_advertised.to_string(),
     )];
+    if status.announcements_left_out > 0 {
+        lines.push((
+            "not sent, too many attributes",
+            status.announcements_left_out.to_string(),
+        ));
+    }
     for count in &peer.prefixes {
         lines.push((
             "announced and withdrawn by it",

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use ferrolb_bgp::fsm::PeerStatus;
 
 use super::Output;
 use super::asking::AskArgs;
 use super::output::{LongTable, age, offer, or_dash, print};
 use crate::control::client::{AskError, Client};
-use crate::control::{Request, RouteLine};
+use crate::control::{PeerLine, Request, RouteLine};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,11 +30,32 @@ pub(super) struct RoutesArgs {
     peer: Option<String>,
 }
 
+impl RoutesArgs {
+    /// Whether this peer's routes are asked for.
+    fn names(&self, peer: &PeerStatus) -> bool {
+        self.peer.as_ref().is_none_or(|wanted| {
+            let router = peer.remote.router().map(|router| router.ip().to_string());
+            [Some(&peer.name), peer.template.as_ref(), router.as_ref()].contains(&Some(wanted))
+        })
+    }
+}
+
 /// So many routes are printed at once.
 const PIECE: usize = 1000;
 
 pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
     let mut client = args.ask.connect()?;
+    let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
+    for PeerLine { status, .. } in peers.iter().filter(|peer| args.names(&peer.status)) {
+        let left_out = status.announcements_left_out;
+        if left_out > 0 {
+            eprintln!(
+                "{}: {left_out} announcements were not sent, because their attributes alone fill a message: announce with \
+                 fewer communities; ferrolb log --peer {} names the first prefix",
+                status.name, status.name
+            );
+        }
+    }
     client.send(&Request::Routes {
         peer: args.peer.clone(),
     })?;

@@ -92,6 +92,7 @@ fn limits_and_what_is_of_no_use_are_told() {
     limited.prefix_limit = Some(50);
     let mut peers = statuses([limited, peer("tor-b", "10.0.0.2:179")]);
     peers[1].update_errors.ineligible = 7;
+    peers[1].announcements_left_out = 3;
     let text = rendered(&Report::default(), &peers);
     let told = |name: &str| lines(&text, name).join(" ");
     assert_eq!(
@@ -104,6 +105,10 @@ fn limits_and_what_is_of_no_use_are_told() {
     );
     assert!(
         told("ferrolb_bgp_prefixes_ineligible_total").ends_with("{peer=\"10.0.0.2:179\"} 7"),
+        "{text}"
+    );
+    assert!(
+        told("ferrolb_bgp_announcements_left_out_total").ends_with("{peer=\"10.0.0.2:179\"} 3"),
         "{text}"
     );
 }

@@ -87,6 +87,8 @@ impl Peer {
             let counters = shared.rib.counters(self.index);
             self.sent.update += counters.updates;
             self.sent.route_refresh += counters.refreshes;
+            self.left_out += counters.left_out;
+            self.left_out_reported = false;
             shared.rib.session_down(self.index);
             self.record.tally.session_over();
         }

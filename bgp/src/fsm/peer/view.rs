@@ -39,6 +39,7 @@ impl Peer {
             },
             received: self.received,
             prefixes_advertised: counters.prefixes,
+            announcements_left_out: self.left_out + counters.left_out,
             announcements_received: self.record.tally.announced(),
             prefix_limit: self.record.tally.prefix_limit(self.config.prefix_limit),
             update_errors: self.record.tally.totals(),
