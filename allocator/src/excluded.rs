@@ -31,6 +31,12 @@ impl Exclusion {
         self.network
     }
 
+    /// What it is, as given.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
     pub(crate) fn span(&self) -> Span {
         Span::of(self.network)
     }

@@ -117,7 +117,7 @@ pub enum Reason {
     NoEligiblePool,
     /// None of the pools that could be used has addresses of the families needed.
     #[error(
-        "none of the pools {} has {} addresses: add some, or change the service's ipFamilies",
+        "none of the pools {} has {} addresses for services: add some, or change the service's ipFamilies",
         list(pools),
         families(wanted)
     )]

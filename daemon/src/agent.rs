@@ -145,8 +145,8 @@ impl Agent {
 impl Running {
     fn new(agent: Agent) -> Self {
         Self {
+            index: Index::reading(agent.kinds),
             agent,
-            index: Index::default(),
             allocation: Allocation::default(),
             outcomes: Outcomes::default(),
             leading: false,

@@ -144,3 +144,8 @@ fn how_much_a_node_weighs() {
 fn what_an_aggregate_says() {
     insta::assert_snapshot!(told(&case("aggregates")));
 }
+
+#[test]
+fn what_belongs_to_something_else_is_never_allocated() {
+    insta::assert_snapshot!(told(&case("excluded")));
+}

@@ -89,10 +89,24 @@ pub struct EndpointConditions {
     pub serving: Option<bool>,
 }
 
-/// `Node.spec`.
+/// `ServiceCIDR.spec`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+pub struct ServiceCidrSpec {
+    /// Where cluster addresses come from.
+    pub cidrs: Vec<String>,
+}
+
+/// `Node.spec`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct NodeSpec {
+    /// Where the addresses of its Pods come from, one per family.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<String>,
+    /// The first of them.
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: String,
     /// Cordoned: no new Pods.
     pub unschedulable: bool,
 }

@@ -78,6 +78,8 @@ pub enum Kind {
     Node,
     /// `v1` Namespace: its labels, for pools' namespaceSelectors.
     Namespace,
+    /// `networking.k8s.io/v1` ServiceCIDR: no address of the cluster's own Services is allocated.
+    ServiceCidr,
     /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
     Secret,
     /// `metallb.io/v1beta1` IPAddressPool.
@@ -96,9 +98,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Namespace,
         Self::Node,
+        Self::ServiceCidr,
         Self::Secret,
         Self::Community,
         Self::IpAddressPool,
@@ -117,6 +120,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
             Self::Namespace => "Namespace",
+            Self::ServiceCidr => "ServiceCIDR",
             Self::Secret => "Secret",
             Self::IpAddressPool => "IPAddressPool",
             Self::BgpPeer | Self::OwnBgpPeer => "BGPPeer",
@@ -139,6 +143,7 @@ impl Kind {
         match self {
             Self::Service | Self::Node | Self::Namespace | Self::Secret => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::ServiceCidr => "networking.k8s.io/v1",
             Self::BgpPeer => "metallb.io/v1beta2",
             Self::OwnBgpPeer => "ferrolb.io/v1alpha1",
             Self::IpAddressPool | Self::BgpAdvertisement | Self::Community | Self::BfdProfile => {
@@ -163,7 +168,7 @@ impl Kind {
 
     /// Whether objects of this kind have no namespace.
     pub const fn is_cluster_scoped(self) -> bool {
-        matches!(self, Self::Node | Self::Namespace)
+        matches!(self, Self::Node | Self::Namespace | Self::ServiceCidr)
     }
 
     /// The part of its API version before the slash; none for the core group.
@@ -175,13 +180,21 @@ impl Kind {
     pub const fn is_custom(self) -> bool {
         !matches!(
             self,
-            Self::Service | Self::EndpointSlice | Self::Node | Self::Namespace | Self::Secret
+            Self::Service
+                | Self::EndpointSlice
+                | Self::Node
+                | Self::Namespace
+                | Self::ServiceCidr
+                | Self::Secret
         )
     }
 
-    /// Whether a cluster may do without its CRD.
+    /// Whether a cluster may do without it: without its CRD, or because its API server is older than the kind.
     pub const fn is_optional(self) -> bool {
-        matches!(self, Self::BgpPeer | Self::OwnBgpPeer | Self::BfdProfile)
+        matches!(
+            self,
+            Self::BgpPeer | Self::OwnBgpPeer | Self::BfdProfile | Self::ServiceCidr
+        )
     }
 
     /// The kind that says the same in another API group.

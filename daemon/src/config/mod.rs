@@ -9,6 +9,7 @@ pub mod bfd;
 pub mod clash;
 pub mod crd;
 pub mod drain;
+pub mod excluded;
 pub mod meeting;
 pub mod peer;
 mod peers;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::advertisement::{Advertisement, Aliases};
+use self::excluded::ServiceCidrs;
 use self::peer::Peer;
 use self::pool::PoolDetails;
 use ferrolb_allocator::PoolSet;
@@ -28,7 +30,7 @@ use ferrolb_bgp::bfd::SessionConfig;
 
 use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPoolSpec};
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
-use crate::index::facts::Labels;
+use crate::index::facts::{Labels, Node};
 
 /// Where MetalLB's resources lie unless somebody says otherwise.
 pub const CONFIG_NAMESPACE: &str = "metallb-system";
@@ -83,6 +85,10 @@ impl fmt::Display for Problem {
 pub struct Surroundings<'a> {
     /// Labels of namespaces, for `namespaceSelectors`.
     pub namespaces: &'a BTreeMap<String, Labels>,
+    /// Their addresses and podCIDRs are not for services.
+    pub nodes: &'a BTreeMap<String, Node>,
+    /// Nor are these.
+    pub service_cidrs: &'a ServiceCidrs,
 }
 
 /// The configuration objects as they came, and the last good value of each.
@@ -96,9 +102,18 @@ pub struct ConfigObjects {
     good_aliases: BTreeMap<ObjectName, Aliases>,
     unreadable: BTreeMap<Kind, String>,
     absent: BTreeMap<Kind, String>,
+    for_allocation_only: bool,
 }
 
 impl ConfigObjects {
+    /// For a process that only allocates: of BGPPeers it reads the addresses, and judges nothing else about them.
+    pub fn for_allocation_only() -> Self {
+        Self {
+            for_allocation_only: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes an object as it came. That one can be read does not say that all can: only a list says that.
     pub fn apply(&mut self, key: ObjectKey, raw: RawObject) {
         self.raw.insert(key, raw);
@@ -169,7 +184,9 @@ impl ConfigObjects {
         self.report_unreadable(&mut config);
         let aliases = self.compile_aliases(&mut config);
         self.compile_pools(surroundings, &mut config);
-        self.compile_peers(&mut config);
+        if !self.for_allocation_only {
+            self.compile_peers(&mut config);
+        }
         self.compile_advertisements(&aliases, &mut config);
         Arc::new(config)
     }
@@ -235,6 +252,7 @@ impl ConfigObjects {
 
     fn compile_pools(&mut self, surroundings: Surroundings<'_>, config: &mut Config) {
         let unreadable = self.unreadable.contains_key(&Kind::IpAddressPool);
+        let exclusions = self.exclusions(surroundings);
         let mut good = BTreeMap::new();
         // A pool that did not change comes before one that did: what runs is not pushed aside by an edit.
         let mut objects: Vec<_> = self
@@ -252,10 +270,12 @@ impl ConfigObjects {
             let mut insert = |spec: IpAddressPoolSpec, frozen: bool| {
                 let (pool, details) =
                     pool::parse(name, &spec, labels, frozen, surroundings.namespaces)?;
+                let pool = pool.excluding(&exclusions);
                 config
                     .pools
-                    .insert(pool)
+                    .insert(pool.clone())
                     .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
+                config.note_excluded(key, &pool);
                 config.pool_details.insert(name.clone(), details);
                 good.insert(key.name.clone(), spec);
                 Ok(())

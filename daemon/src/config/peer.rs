@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use ferrolb_allocator::canonical;
 use ferrolb_bgp::bfd::SessionConfig;
 use ferrolb_bgp::config::{
     BfdOptions, PASSWORD_MAX, PeerConfig, Remote, RemoteAsn, Secret, Transport,
@@ -281,7 +282,7 @@ fn remote(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Remote, FieldError> {
                     "is where to dial, but routers of a peerNetwork dial us: leave it out";
                 return Err(FieldError::new(PORT, message));
             }
-            Ok(Remote::Network(network.trunc()))
+            Ok(Remote::Network(canonical(network).trunc()))
         }
     }
 }
@@ -432,10 +433,10 @@ fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let parsed = text
+    let parsed: IpAddr = text
         .parse()
         .map_err(|_| FieldError::new(path, format!("{text:?} is not an IP address")))?;
-    Ok(Some(parsed))
+    Ok(Some(parsed.to_canonical()))
 }
 
 fn router_id_of(text: &str) -> Result<Option<Ipv4Addr>, FieldError> {

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use ferrolb_allocator::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_requested};
 
 use crate::api::core::{Endpoint, NodeSpec, NodeStatus, ServiceSpec, ServiceStatus};
@@ -111,7 +113,9 @@ impl Service {
                 raw,
                 &spec,
                 traffic_policy,
-                ingress().filter_map(|ip| ip.parse().ok()),
+                ingress()
+                    .filter_map(|ip| ip.parse().ok())
+                    .map(|ip: IpAddr| ip.to_canonical()),
             )?,
             name: Arc::new(name),
             resource_version: raw.metadata.resource_version.clone(),
@@ -218,7 +222,7 @@ fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
             let parsed = text
                 .parse()
                 .map_err(|_| unknown("spec.clusterIPs", text, "an IP address"));
-            parsed.map(Family::of)
+            parsed.map(|address: IpAddr| Family::of(address.to_canonical()))
         })
         .collect()
 }
@@ -304,6 +308,24 @@ fn healthy_endpoints(endpoints: Vec<Endpoint>) -> Result<Box<[HealthyEndpoint]>,
     Ok(healthy.into_boxed_slice())
 }
 
+/// The addresses of a Node whose type is wanted; host names among them are none.
+fn addresses(status: &NodeStatus, wanted: impl Fn(&str) -> bool) -> Vec<IpAddr> {
+    let addresses = status.addresses.iter();
+    let addresses = addresses.filter(|address| wanted(&address.r#type));
+    addresses
+        .filter_map(|address| address.address.parse().ok())
+        .map(|address: IpAddr| address.to_canonical())
+        .collect()
+}
+
+/// Networks as an API server has validated them; what is none counts for nothing.
+pub(super) fn networks<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpNet> {
+    let mut networks: Vec<IpNet> = texts.filter_map(|text| text.parse().ok()).collect();
+    networks.sort();
+    networks.dedup();
+    networks
+}
+
 /// What decisions need of a Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -313,6 +335,10 @@ pub struct Node {
     pub network_unavailable: bool,
     /// `status.addresses` of type InternalIP.
     pub internal_ips: Vec<IpAddr>,
+    /// `status.addresses` of other types.
+    pub other_ips: Vec<IpAddr>,
+    /// `spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
     /// Takes no new Pods.
     pub cordoned: bool,
     /// Its deletion has begun.
@@ -352,13 +378,16 @@ impl Node {
                 .conditions
                 .iter()
                 .any(|c| c.r#type == "NetworkUnavailable" && c.status == "True"),
-            internal_ips: status
-                .addresses
-                .iter()
-                .filter(|address| address.r#type == "InternalIP")
-                .filter_map(|address| address.address.parse().ok())
-                .collect(),
+            internal_ips: addresses(&status, |r#type| r#type == "InternalIP"),
+            other_ips: addresses(&status, |r#type| r#type != "InternalIP"),
+            pod_cidrs: networks(spec.pod_cidrs.iter().chain([&spec.pod_cidr])),
         })
+    }
+
+    /// Whether both have the same addresses and podCIDRs, which no service may have.
+    pub fn same_networks(&self, other: &Self) -> bool {
+        (&self.internal_ips, &self.other_ips, &self.pod_cidrs)
+            == (&other.internal_ips, &other.other_ips, &other.pod_cidrs)
     }
 
     /// The first InternalIP of a family.

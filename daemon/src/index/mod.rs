@@ -9,9 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use self::facts::{DRAIN_ANNOTATION, Labels, Node, Service, Slice};
+use crate::api::core::ServiceCidrSpec;
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::config::clash::Clashes;
+use crate::config::excluded::ServiceCidrs;
 use crate::config::meeting::{self, Refusal};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
 use crate::decide::weight::WEIGHT_ANNOTATION;
@@ -34,6 +38,11 @@ pub struct Index {
     config: Arc<Config>,
     refused: BTreeMap<String, BTreeMap<String, Refusal>>,
     clashes: Clashes,
+    service_cidrs: ServiceCidrs,
+    /// Services that have an address which belongs to something else, and what there is to say.
+    excluded: BTreeMap<ObjectName, String>,
+    /// Something changed that the configuration is compiled from, beside its objects.
+    stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
@@ -110,9 +119,21 @@ pub struct Endpoints {
 }
 
 impl Index {
+    /// For a process that reads objects of these kinds. One that can't judge BGPPeers, for lack of what they refer to,
+    /// looks at their addresses only.
+    pub fn reading(kinds: &[Kind]) -> Self {
+        if kinds.contains(&Kind::BfdProfile) {
+            return Self::default();
+        }
+        Self {
+            objects: ConfigObjects::for_allocation_only(),
+            ..Self::default()
+        }
+    }
+
     /// Takes in a change and tells what it touches.
     pub fn apply(&mut self, change: Change) -> Touched {
-        let mut touched = match change {
+        let touched = match change {
             Change::Apply(key, raw) => self.apply_object(key, raw),
             Change::Delete(key) => self.delete(&key),
             Change::Reset(kind, objects) => self.reset(kind, objects),
@@ -120,6 +141,14 @@ impl Index {
             Change::Unreadable(kind, message) => self.set_unreadable(kind, message),
             Change::Absent(kind, message) => self.set_absent(kind, message),
         };
+        self.settled(touched)
+    }
+
+    /// Brings up to date what depends on many objects, once for all that a change touched.
+    fn settled(&mut self, mut touched: Touched) -> Touched {
+        if std::mem::take(&mut self.stale) {
+            touched.merge(self.recompile());
+        }
         touched.problems |= std::mem::take(&mut self.problems_changed);
         touched
     }
@@ -268,10 +297,16 @@ impl Index {
                 ),
             })
         });
+        let excluded = self.excluded.iter().map(|(name, message)| Problem {
+            object: ObjectKey::new(Kind::Service, name.clone()),
+            severity: Severity::Notice,
+            message: message.clone(),
+        });
         let config = self.config.problems.iter().cloned();
         config
             .chain(self.refusals())
             .chain(self.clashes.problems())
+            .chain(excluded)
             .chain(facts)
             .chain(weights)
             .chain(drains)
@@ -344,7 +379,8 @@ impl Index {
         service.request.holds.clone_from(&write.addresses);
         service.request.holds_from.clone_from(&write.pool);
         service.invalid_address = None;
-        self.set_service(&write.service, Some(service))
+        let touched = self.set_service(&write.service, Some(service));
+        self.settled(touched)
     }
 
     fn apply_object(&mut self, key: ObjectKey, raw: RawObject) -> Touched {
@@ -365,6 +401,13 @@ impl Index {
                     .map(|node| self.set_node(&key.name.name, Some(node)))
             }
             Kind::Namespace => Some(self.set_namespace(&key.name.name, Some(raw.metadata.labels))),
+            Kind::ServiceCidr => {
+                let parsed = raw
+                    .field("spec")
+                    .map(|spec: ServiceCidrSpec| facts::networks(spec.cidrs.iter()));
+                self.good(&key, parsed)
+                    .map(|networks| self.set_service_cidr(&key.name.name, Some(networks)))
+            }
             Kind::Secret
             | Kind::IpAddressPool
             | Kind::BgpPeer
@@ -386,6 +429,7 @@ impl Index {
             Kind::EndpointSlice => self.set_slice(&key.name, None),
             Kind::Node => self.set_node(&key.name.name, None),
             Kind::Namespace => self.set_namespace(&key.name.name, None),
+            Kind::ServiceCidr => self.set_service_cidr(&key.name.name, None),
             Kind::Secret
             | Kind::IpAddressPool
             | Kind::BgpPeer
@@ -472,6 +516,7 @@ impl Index {
             Kind::EndpointSlice => self.slices.keys().map(owned).collect(),
             Kind::Node => named(self.nodes.keys().collect()),
             Kind::Namespace => named(self.namespaces.keys().collect()),
+            Kind::ServiceCidr => named(self.service_cidrs.keys().collect()),
             Kind::Secret
             | Kind::IpAddressPool
             | Kind::BgpPeer
@@ -519,6 +564,7 @@ impl Index {
             return Touched::default();
         }
         self.problems_changed |= self.clashes.update(&self.config, name, service.as_ref());
+        self.note_excluded(name);
         let bad_drain = |service: &Option<Service>| service.as_ref()?.bad_drain.clone();
         let mut touched = Touched {
             services: BTreeSet::from([name.clone()]),
@@ -592,6 +638,10 @@ impl Index {
         if old == node {
             return Touched::default();
         }
+        self.stale |= match (&old, &node) {
+            (Some(old), Some(node)) => !old.same_networks(node),
+            _ => true,
+        };
         let bad_weight = |node: Option<Node>| node.and_then(|node| node.bad_weight);
         self.meet(name);
         self.find_clashes();
@@ -614,9 +664,31 @@ impl Index {
         }
     }
 
+    fn set_service_cidr(&mut self, name: &str, networks: Option<Vec<IpNet>>) -> Touched {
+        let old = match &networks {
+            Some(networks) => self.service_cidrs.insert(name.to_owned(), networks.clone()),
+            None => self.service_cidrs.remove(name),
+        };
+        self.stale |= old != networks;
+        Touched::default()
+    }
+
+    /// Looks whether a service has an address that belongs to something else.
+    fn note_excluded(&mut self, name: &ObjectName) {
+        let service = self.services.get(name).filter(|service| service.is_ours());
+        let message = service.and_then(|service| self.config.excluded_address(service.addresses()));
+        let old = match &message {
+            Some(message) => self.excluded.insert(name.clone(), message.clone()),
+            None => self.excluded.remove(name),
+        };
+        self.problems_changed |= old != message;
+    }
+
     fn recompile(&mut self) -> Touched {
         let config = self.objects.compile(Surroundings {
             namespaces: &self.namespaces,
+            nodes: &self.nodes,
+            service_cidrs: &self.service_cidrs,
         });
         if config == self.config {
             return Touched::default();
@@ -627,6 +699,17 @@ impl Index {
             self.meet(&node);
         }
         self.find_clashes();
+        let excluding = self
+            .config
+            .pools
+            .iter()
+            .any(|pool| !pool.excluded().is_empty());
+        if excluding || !self.excluded.is_empty() {
+            let names: Vec<Arc<ObjectName>> = self.services.keys().cloned().collect();
+            for name in names {
+                self.note_excluded(&name);
+            }
+        }
         Touched {
             configuration: true,
             ..Touched::default()

@@ -72,12 +72,23 @@ pub struct KubeOptions {
 pub fn kinds(allocate: bool, announce: bool) -> &'static [Kind] {
     match (allocate, announce) {
         (_, true) => &Kind::ALL,
-        (true, false) => &ALLOCATED_FROM,
+        (true, false) => &ALLOCATOR_READS,
         (false, false) => &[],
     }
 }
 
-/// What the allocator decides from.
+/// What an allocator reads: what it decides from, and whose addresses it must not give to services.
+const ALLOCATOR_READS: [Kind; 7] = [
+    Kind::Namespace,
+    Kind::Node,
+    Kind::ServiceCidr,
+    Kind::IpAddressPool,
+    Kind::BgpPeer,
+    Kind::OwnBgpPeer,
+    Kind::Service,
+];
+
+/// What has to be listed consistently in a term before the allocator decides.
 const ALLOCATED_FROM: [Kind; 3] = [Kind::Namespace, Kind::IpAddressPool, Kind::Service];
 
 /// Starts the source. The API server need not answer now: its objects come when it does.

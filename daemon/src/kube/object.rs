@@ -100,6 +100,7 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::EndpointSlice => "endpointslices",
         Kind::Node => "nodes",
         Kind::Namespace => "namespaces",
+        Kind::ServiceCidr => "servicecidrs",
         Kind::Secret => "secrets",
         Kind::IpAddressPool => "ipaddresspools",
         Kind::BgpPeer | Kind::OwnBgpPeer => "bgppeers",

@@ -49,9 +49,9 @@ fn a_leadership_that_ends_before_it_was_told_is_not_told() {
 }
 
 #[test]
-fn an_allocator_reads_no_secrets_endpoints_or_nodes() {
+fn an_allocator_reads_no_secrets_or_endpoints() {
     let read = kinds(true, false);
-    for kind in [Kind::Secret, Kind::EndpointSlice, Kind::Node] {
+    for kind in [Kind::Secret, Kind::EndpointSlice, Kind::BfdProfile] {
         assert!(!read.contains(&kind), "{}", kind.name());
     }
     assert!(ALLOCATED_FROM.iter().all(|kind| read.contains(kind)));

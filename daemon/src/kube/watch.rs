@@ -264,7 +264,7 @@ impl Trouble {
             return Self::Failing(chain(error));
         };
         match status.code {
-            404 if kind.is_custom() => Self::Refused(Refusal {
+            404 if kind.is_custom() || kind.is_optional() => Self::Refused(Refusal {
                 message: unknown_kind(kind),
                 kind_is_gone: true,
             }),

@@ -161,6 +161,15 @@ fn multihop_has_no_effect_on_a_session_within_one_as() {
 }
 
 #[test]
+fn an_ipv4_mapped_address_is_an_ipv4_address() {
+    let mapped = json!({ "peerAddress": "::ffff:10.0.0.1", "sourceAddress": "::ffff:10.0.0.9" });
+    let plain = json!({ "sourceAddress": "10.0.0.9" });
+    assert_eq!(metallbs(mapped).session, metallbs(plain).session);
+    let network = |text: &str| own(json!({ "peerAddress": null, "peerNetwork": text })).session;
+    assert_eq!(network("::ffff:10.0.0.0/120"), network("10.0.0.0/24"));
+}
+
+#[test]
 fn a_network_takes_the_place_of_an_address() {
     let peer = own(
         json!({ "peerAddress": null, "peerNetwork": "fd00:1::7/64", "dynamicASN": "auto", "peerASN": null }),

@@ -30,6 +30,11 @@ fn a_missing_crd_and_a_missing_permission_are_refusals() {
         "{}",
         refusal.message
     );
+    // API servers before Kubernetes 1.33 don't have it.
+    assert!(matches!(
+        Trouble::of(Kind::ServiceCidr, &refused(404)),
+        Trouble::Refused(refusal) if refusal.kind_is_gone
+    ));
     let Trouble::Refused(refusal) = Trouble::of(Kind::Secret, &refused(403)) else {
         panic!()
     };

@@ -1,0 +1,134 @@
+//! Addresses of nodes, routers, Pods and the cluster's own Services are never allocated, whenever they become known.
+
+use ferrolb::api::{Kind, ObjectKey, ObjectName, RawObject};
+use ferrolb::index::Index;
+use ferrolb::plan::allocate;
+use ferrolb::source::Change;
+use serde_json::{Value, json};
+
+fn keyed(kind: Kind, name: &str, mut body: Value) -> (ObjectKey, RawObject) {
+    body["kind"] = json!(kind.name());
+    body["apiVersion"] = json!(kind.api_version());
+    body["metadata"]["name"] = json!(name);
+    let raw: RawObject = serde_json::from_value(body).expect("an object");
+    let namespace = match kind {
+        kind if kind.is_cluster_scoped() => "",
+        kind if kind.is_configuration() => "metallb-system",
+        _ => "default",
+    };
+    (ObjectKey::new(kind, ObjectName::new(namespace, name)), raw)
+}
+
+fn object(kind: Kind, name: &str, body: Value) -> Change {
+    let (key, raw) = keyed(kind, name, body);
+    Change::Apply(key, raw)
+}
+
+fn node(address: &str) -> Value {
+    json!({ "status": { "addresses": [{ "type": "InternalIP", "address": address }] } })
+}
+
+fn pool() -> Change {
+    let spec = json!({ "addresses": ["10.0.0.0/30"] });
+    object(Kind::IpAddressPool, "pool", json!({ "spec": spec }))
+}
+
+fn service(name: &str) -> Change {
+    let spec =
+        json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] });
+    object(Kind::Service, name, json!({ "spec": spec }))
+}
+
+fn addresses(index: &Index) -> Vec<String> {
+    let services = index.services();
+    let addresses = services.flat_map(|service| service.addresses());
+    addresses.map(ToString::to_string).collect()
+}
+
+fn problems(index: &Index) -> Vec<String> {
+    index.problems().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_allocator_reads_of_peers_their_addresses_only() {
+    // What it can't see, a Secret and a BFDProfile, is no reason to refuse the BGPPeer.
+    let kinds = [Kind::Service, Kind::IpAddressPool, Kind::BgpPeer];
+    let mut index = Index::reading(&kinds);
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.0", "sourceAddress": "10.0.0.2",
+        "bfdProfile": "fast", "passwordSecret": { "name": "tor" }
+    });
+    index.apply(object(Kind::BgpPeer, "tor", json!({ "spec": spec })));
+    index.apply(pool());
+    index.apply(service("a"));
+    index.apply(service("b"));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), ["10.0.0.1", "10.0.0.3"]);
+    assert_eq!(
+        problems(&index),
+        [
+            "IPAddressPool metallb-system/pool: spec.addresses: contains 10.0.0.0 (the peerAddress of BGPPeer \
+          metallb-system/tor), 10.0.0.2 (the sourceAddress of BGPPeer metallb-system/tor): no service gets these; \
+          leave them out"
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_comes_takes_no_address_from_a_service_and_one_that_goes_frees_its_own() {
+    let mut index = Index::default();
+    index.apply(pool());
+    index.apply(service("a"));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), ["10.0.0.0"]);
+    let nodes = vec![
+        keyed(Kind::Node, "node-a", node("10.0.0.0")),
+        keyed(Kind::Node, "node-b", node("10.0.0.1")),
+    ];
+    let touched = index.apply(Change::Reset(Kind::Node, nodes));
+    assert!(touched.problems && touched.configuration);
+    index.apply(service("b"));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), ["10.0.0.0", "10.0.0.2"]);
+    let service_a = "Service default/a: status.loadBalancer: 10.0.0.0 is an address of Node node-a: the service keeps it";
+    assert!(
+        problems(&index)
+            .iter()
+            .any(|problem| problem.starts_with(service_a))
+    );
+    // The same node with other labels touches no pool.
+    let mut labelled = node("10.0.0.1");
+    labelled["metadata"] = json!({ "labels": { "a": "b" } });
+    assert!(
+        !index
+            .apply(object(Kind::Node, "node-b", labelled))
+            .configuration
+    );
+    for gone in ["node-a", "node-b"] {
+        let key = ObjectKey::new(Kind::Node, ObjectName::new("", gone));
+        assert!(index.apply(Change::Delete(key)).configuration);
+    }
+    assert_eq!(problems(&index), Vec::<String>::new());
+    index.apply(service("c"));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), ["10.0.0.0", "10.0.0.2", "10.0.0.1"]);
+}
+
+#[test]
+fn an_api_server_without_service_cidrs_is_fine() {
+    let mut index = Index::default();
+    index.apply(Change::Absent(Kind::ServiceCidr, "unknown kind".into()));
+    assert!(index.is_synced(&[Kind::ServiceCidr]));
+    assert_eq!(problems(&index), Vec::<String>::new());
+    let spec = json!({ "cidrs": ["10.0.0.0/31"] });
+    index.apply(pool());
+    let touched = index.apply(object(
+        Kind::ServiceCidr,
+        "kubernetes",
+        json!({ "spec": spec }),
+    ));
+    assert!(touched.configuration);
+    index.apply(service("a"));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), ["10.0.0.2"]);
+}
