@@ -1,6 +1,7 @@
 //! A folder of manifests as a running source, without a BGP engine: what it tells, and what it does not.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -143,4 +144,149 @@ async fn a_file_that_can_not_be_read_is_told_and_deletes_nothing() {
         matches!(&mended, Ok(Some(Event::Errors(errors))) if errors.is_empty()),
         "{mended:?}"
     );
+}
+
+/// Takes in everything until `done` is true of the index.
+async fn settle_until(source: &mut Source, index: &mut Index, done: impl Fn(&Index) -> bool) {
+    let all = async {
+        while !done(index) {
+            if let Some(Event::Change(change)) = source.events.recv().await {
+                index.apply(change);
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), all)
+        .await
+        .expect("in time");
+}
+
+fn names(index: &Index) -> Vec<String> {
+    index
+        .services()
+        .map(|service| service.name.name.clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_deletes_nothing_until_it_is_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("all.yaml");
+    fs::write(&path, [service("s1"), service("s2")].concat()).expect("written");
+    let mut source = start(folder.path());
+    let (mut index, mut allocation) = (Index::default(), Allocation::default());
+    settle(&mut source, &mut index, &mut allocation).await;
+    // Truncates the file; what is in it is valid at every moment.
+    let mut file = fs::File::create(&path).expect("opened");
+    file.write_all(service("s1").as_bytes()).expect("written");
+    assert_eq!(settle(&mut source, &mut index, &mut allocation).await, 0);
+    assert_eq!(names(&index), ["s1", "s2"]);
+    file.write_all(service("s3").as_bytes()).expect("written");
+    drop(file);
+    settle_until(&mut source, &mut index, |index| {
+        names(index) == ["s1", "s3"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_becomes_empty_deletes_nothing_for_five_seconds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("all.yaml");
+    fs::write(&path, service("s1")).expect("written");
+    let mut source = start(folder.path());
+    let (mut index, mut allocation) = (Index::default(), Allocation::default());
+    settle(&mut source, &mut index, &mut allocation).await;
+    fs::write(&path, "").expect("truncated");
+    assert_eq!(settle(&mut source, &mut index, &mut allocation).await, 0);
+    assert_eq!(names(&index), ["s1"]);
+    fs::write(&path, [service("s1"), service("s2")].concat()).expect("written");
+    settle_until(&mut source, &mut index, |index| {
+        names(index) == ["s1", "s2"]
+    })
+    .await;
+    // An empty file that stays empty is meant so.
+    fs::write(&path, "").expect("truncated");
+    settle_until(&mut source, &mut index, |index| names(index).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_deleted_deletes_nothing_and_is_watched_when_it_is_back() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("manifests");
+    let sub = folder.join("sub");
+    fs::create_dir_all(&sub).expect("created");
+    write(&folder, "s1.yaml", &service("s1"));
+    write(&sub, "s2.yaml", &service("s2"));
+    let mut source = start(&folder);
+    let (mut index, mut allocation) = (Index::default(), Allocation::default());
+    settle(&mut source, &mut index, &mut allocation).await;
+    fs::rename(&folder, parent.path().join("old")).expect("renamed");
+    settle(&mut source, &mut index, &mut allocation).await;
+    assert_eq!(names(&index), ["s1", "s2"]);
+    fs::create_dir_all(&sub).expect("created");
+    write(&sub, "s3.yaml", &service("s3"));
+    settle_until(&mut source, &mut index, |index| names(index) == ["s3"]).await;
+    write(&folder, "s4.yaml", &service("s4"));
+    write(&sub, "s5.yaml", &service("s5"));
+    settle_until(&mut source, &mut index, |index| {
+        names(index) == ["s3", "s4", "s5"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pipes_and_links_to_a_parent_do_no_harm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "s1.yaml", &service("s1"));
+    for name in ["a", "b"] {
+        let sub = folder.path().join(name);
+        fs::create_dir(&sub).expect("created");
+        std::os::unix::fs::symlink(folder.path(), sub.join("up")).expect("linked");
+        std::os::unix::fs::symlink("/dev/zero", sub.join("zero.yaml")).expect("linked");
+    }
+    let pipe = folder.path().join("pipe.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo runs").success());
+    let check = std::process::Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+        .args(["check", "-f"])
+        .arg(folder.path())
+        .output()
+        .expect("ferrolb runs");
+    assert!(check.status.success(), "{check:?}");
+    let mut source = start(folder.path());
+    let (mut index, mut allocation) = (Index::default(), Allocation::default());
+    settle(&mut source, &mut index, &mut allocation).await;
+    assert_eq!(names(&index), ["s1"]);
+    write(&folder.path().join("b"), "s2.yaml", &service("s2"));
+    settle_until(&mut source, &mut index, |index| {
+        names(index) == ["s1", "s2"]
+    })
+    .await;
+}
+
+#[test]
+fn a_subfolder_that_can_not_be_listed_hides_nothing_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let sub = folder.path().join("sub");
+    fs::create_dir(&sub).expect("created");
+    write(folder.path(), "bad.yaml", "spec: [");
+    fs::set_permissions(&sub, fs::Permissions::from_mode(0o000)).expect("closed");
+    // Permissions don't stop root: another user has to run it, from a place that user can reach.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    let binary = folder.path().join("ferrolb");
+    fs::copy(env!("CARGO_BIN_EXE_ferrolb"), &binary).expect("copied");
+    let mut check = std::process::Command::new(&binary);
+    if fs::read_dir(&sub).is_ok() {
+        std::os::unix::process::CommandExt::uid(&mut check, 65534);
+    }
+    let check = check.args(["check", "-f"]).arg(folder.path()).output();
+    let check = check.expect("ferrolb runs");
+    let text = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
+    assert!(!check.status.success(), "{text}");
+    assert!(
+        text.contains("sub:1: error: can't be read: Permission denied"),
+        "{text}"
+    );
+    assert!(text.contains("bad.yaml:1"), "{text}");
 }

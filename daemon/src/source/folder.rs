@@ -2,22 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::manifests::{Loader, Located, ManifestError, Manifests, changes};
+use super::unfinished::Unfinished;
+use super::walk::FolderId;
 use super::{Change, Event, Source, StatusWrite};
 use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::index::facts::ALLOCATED_ANNOTATION;
 
 /// Editors write a file in several steps; what follows within this time is read together.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How often folders that were replaced, and files whose writer is quiet, are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 /// Changes waiting for the index.
 const QUEUE: usize = 64;
 
@@ -32,14 +37,19 @@ pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<
         folder.display()
     );
     let (wake, woken) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |event| {
+    let unfinished = Arc::new(Mutex::new(Unfinished::default()));
+    let noted = unfinished.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if let Ok(event) = &event {
+            lock(&noted).take_in(Instant::now(), event, is_regular_file);
+        }
         if is_news(&event) {
-            // A full channel means that somebody is being woken already.
+            // A full channel means that the reader is being woken already.
             let _woken_already = wake.try_send(());
         }
     })?;
     watcher
-        .watch(&folder, RecursiveMode::Recursive)
+        .watch(&folder, RecursiveMode::NonRecursive)
         .map_err(|error| anyhow::anyhow!("can't watch {}: {error}", folder.display()))?;
     let (events, receiver) = mpsc::channel(QUEUE);
     let (status, writes) = mpsc::unbounded_channel();
@@ -50,7 +60,9 @@ pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<
         statuses: BTreeMap::new(),
         revision: 0,
         events,
-        _watcher: watcher,
+        watcher,
+        watched: BTreeMap::new(),
+        unfinished,
     };
     tokio::spawn(task.run(woken, writes));
     Ok(Source {
@@ -66,7 +78,11 @@ struct Folder {
     statuses: BTreeMap<ObjectName, Status>,
     revision: u64,
     events: mpsc::Sender<Event>,
-    _watcher: RecommendedWatcher,
+    watcher: RecommendedWatcher,
+    /// The folders that the watcher really watches.
+    watched: BTreeMap<PathBuf, FolderId>,
+    /// Kept by the watcher's thread.
+    unfinished: Arc<Mutex<Unfinished>>,
 }
 
 /// A status that was written here; manifests know nothing of it.
@@ -88,10 +104,18 @@ impl Folder {
         if self.begin().await.is_err() {
             return;
         }
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let told = tokio::select! {
                 Some(()) = woken.recv() => {
                     sleep(SETTLE).await;
+                    self.read_again().await
+                }
+                _ = look.tick() => {
+                    if !self.is_due() {
+                        continue;
+                    }
                     self.read_again().await
                 }
                 write = writes.recv() => match write {
@@ -106,7 +130,7 @@ impl Folder {
     }
 
     async fn begin(&mut self) -> Result<(), Gone> {
-        self.told = self.loader.load();
+        self.told = self.load();
         self.tell_errors().await?;
         for change in changes(&self.told.objects, &self.config_namespaces) {
             self.tell(Event::Change(change)).await?;
@@ -114,9 +138,54 @@ impl Folder {
         self.tell(Event::Leading(true)).await
     }
 
+    /// Whether there is something to read that no event reports.
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        lock(&self.unfinished).is_due(now) || self.loader.is_due(now)
+    }
+
+    /// Reads the folder, until all of its subfolders were watched before they were read.
+    fn load(&mut self) -> Manifests {
+        loop {
+            let now = Instant::now();
+            let unfinished = lock(&self.unfinished).files(now);
+            let manifests = self.loader.reload(now, &unfinished);
+            if !self.watch_folders() {
+                return manifests;
+            }
+        }
+    }
+
+    /// Watches the folders that were read; true if some of them were not watched before.
+    fn watch_folders(&mut self) -> bool {
+        let folders = self.loader.folders();
+        let gone = |path: &PathBuf, id: &FolderId| folders.get(path) != Some(id);
+        for (path, _) in self.watched.extract_if(.., |path, id| gone(path, id)) {
+            // The watch of a deleted folder has ended by itself.
+            _ = self.watcher.unwatch(&path);
+        }
+        let mut new = false;
+        for (path, id) in folders {
+            if self.watched.contains_key(path) {
+                continue;
+            }
+            match self.watcher.watch(path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.watched.insert(path.clone(), *id);
+                    new = true;
+                }
+                Err(error) => tracing::warn!(
+                    folder = %path.display(),
+                    "can't watch the folder, changes in it stay unseen until another file changes: {error}"
+                ),
+            }
+        }
+        new
+    }
+
     /// Tells what is different from what was told before.
     async fn read_again(&mut self) -> Result<(), Gone> {
-        let new = self.loader.load();
+        let new = self.load();
         let old = std::mem::replace(&mut self.told, new);
         if self.told.errors != old.errors {
             self.tell_errors().await?;
@@ -218,6 +287,14 @@ impl Folder {
     async fn tell(&self, event: Event) -> Result<(), Gone> {
         self.events.send(event).await.map_err(|_| Gone)
     }
+}
+
+fn lock(unfinished: &Mutex<Unfinished>) -> MutexGuard<'_, Unfinished> {
+    unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_regular_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Whether the folder may read differently now. That somebody (we, for one) opened a file to read it is no news.

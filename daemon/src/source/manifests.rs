@@ -4,11 +4,13 @@
 //! folder is watched. A file that can't be read or parsed loses nothing: what it last said stays. The status of
 //! services is kept in memory, on top of what the manifests say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::Change;
+use super::walk::{FolderId, Walk, folder_id};
 use crate::api::{Kind, ObjectKey, RawObject};
 use crate::config::CONFIG_NAMESPACE;
 
@@ -70,12 +72,19 @@ struct File {
     others: usize,
 }
 
+/// How long a file that contained objects may be empty before they count as deleted: an editor or a full disk may leave
+/// an empty file behind on the way to the next content.
+const EMPTY_GRACE: Duration = Duration::from_secs(5);
+
 /// Reads manifests, and remembers what each file last said.
 #[derive(Debug)]
 pub struct Loader {
     paths: Vec<PathBuf>,
     config_namespace: String,
     files: BTreeMap<PathBuf, File>,
+    folders: BTreeMap<PathBuf, FolderId>,
+    /// Files that contained objects and are empty, with the time when that was seen first.
+    emptied: BTreeMap<PathBuf, Instant>,
 }
 
 impl Loader {
@@ -87,40 +96,61 @@ impl Loader {
             paths,
             config_namespace: first.map_or(CONFIG_NAMESPACE, String::as_str).to_owned(),
             files: BTreeMap::new(),
+            folders: BTreeMap::new(),
+            emptied: BTreeMap::new(),
         }
     }
 
-    /// Reads everything (again).
+    /// Reads everything.
     pub fn load(&mut self) -> Manifests {
+        self.reload(Instant::now(), &BTreeSet::new())
+    }
+
+    /// Reads everything again but for the files that are `unfinished`: those, and what can't be read, keep what they
+    /// last said. A file that became empty does so for [`EMPTY_GRACE`].
+    pub(super) fn reload(&mut self, now: Instant, unfinished: &BTreeSet<PathBuf>) -> Manifests {
+        let walk = Walk::of(&self.paths);
+        let before = std::mem::take(&mut self.files);
         let mut manifests = Manifests::default();
-        let mut files = BTreeMap::new();
-        for path in self.paths.clone() {
-            match list(&path) {
-                Ok(found) => {
-                    for path in found {
-                        let file = self.read(&path);
-                        files.insert(path, file);
-                    }
-                }
-                // What can't be listed keeps what it last said.
-                Err(error) => {
-                    manifests.errors.push(unreadable(&path, &error));
-                    let under = self
-                        .files
-                        .iter()
-                        .filter(|(file, _)| file.starts_with(&path));
-                    files.extend(under.map(|(path, file)| (path.clone(), file.clone())));
-                }
-            }
+        for (path, error) in &walk.errors {
+            manifests.errors.push(unreadable(path, error));
+            let under = before.iter().filter(|(file, _)| file.starts_with(path));
+            self.files
+                .extend(under.map(|(path, file)| (path.clone(), file.clone())));
         }
-        for file in files.values() {
+        for path in &walk.files {
+            let old = before.get(path);
+            let file = if unfinished.contains(path) {
+                old.cloned()
+            } else {
+                Some(self.read(now, path, old))
+            };
+            self.files.extend(file.map(|file| (path.clone(), file)));
+        }
+        self.emptied.retain(|path, _| walk.files.contains(path));
+        for file in self.files.values() {
             manifests.add(file);
         }
-        self.files = files;
+        self.folders = walk.folders;
         manifests
     }
 
-    fn read(&self, path: &Path) -> File {
+    /// The folders that were read last, to be watched.
+    pub(super) fn folders(&self) -> &BTreeMap<PathBuf, FolderId> {
+        &self.folders
+    }
+
+    /// Whether a folder is another one than at the last reading, or a file was empty for long enough.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let roots = self.paths.iter();
+        let replaced = roots
+            .chain(self.folders.keys())
+            .any(|path| folder_id(path) != self.folders.get(path).copied());
+        let mut emptied = self.emptied.values();
+        replaced || emptied.any(|since| now >= *since + EMPTY_GRACE)
+    }
+
+    fn read(&mut self, now: Instant, path: &Path, old: Option<&File>) -> File {
         let mut file = match std::fs::read_to_string(path) {
             Ok(text) => parse(path, &text, &self.config_namespace),
             Err(error) => File {
@@ -128,7 +158,10 @@ impl Loader {
                 ..File::default()
             },
         };
-        if let (false, Some(old)) = (file.errors.is_empty(), self.files.get(path)) {
+        let Some(old) = old else {
+            return file;
+        };
+        if !file.errors.is_empty() {
             let kept: Vec<Located> = old
                 .objects
                 .iter()
@@ -137,6 +170,15 @@ impl Loader {
                 .collect();
             file.objects.extend(kept);
         }
+        if !file.objects.is_empty() || old.objects.is_empty() {
+            self.emptied.remove(path);
+            return file;
+        }
+        let since = *self.emptied.entry(path.to_owned()).or_insert(now);
+        if now < since + EMPTY_GRACE {
+            return old.clone();
+        }
+        self.emptied.remove(path);
         file
     }
 }
@@ -170,32 +212,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
         location,
         message: format!("can't be read: {error}"),
     }
-}
-
-/// The YAML and JSON files at or under a path, sorted.
-fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let path = entry?.path();
-        let known = path
-            .extension()
-            .is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if hidden {
-            // Kubernetes mounts ConfigMaps through hidden folders: their content shows up under its own name.
-        } else if path.is_dir() {
-            found.extend(list(&path)?);
-        } else if known {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Splits a file into documents and reads each by itself, so that a bad one does not hide the others.

@@ -3,6 +3,8 @@
 
 pub mod folder;
 pub mod manifests;
+mod unfinished;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
