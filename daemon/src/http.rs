@@ -72,12 +72,12 @@ async fn readyz(State(served): State<Served>) -> impl IntoResponse {
 }
 
 async fn render(State(served): State<Served>) -> impl IntoResponse {
-    let peers = match &served.engine {
-        Some(engine) => engine.snapshot().await,
-        None => Vec::new(),
+    let (peers, bfd_strangers) = match &served.engine {
+        Some(engine) => (engine.snapshot().await, engine.bfd_strangers()),
+        None => (Vec::new(), 0),
     };
     let report = served.report.borrow().clone();
-    match metrics::render(&report, &served.node, &peers) {
+    match metrics::render(&report, &served.node, &peers, bfd_strangers) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -28,9 +28,14 @@ pub struct Described {
 ///
 /// # Errors
 /// A metric that the prometheus crate refuses: a mistake in this file.
-pub fn render(report: &Report, node: &str, peers: &[PeerStatus]) -> prometheus::Result<Vec<u8>> {
+pub fn render(
+    report: &Report,
+    node: &str,
+    peers: &[PeerStatus],
+    bfd_strangers: u64,
+) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let metrics = all(report, node, peers)?;
+    let metrics = all(report, node, peers, bfd_strangers)?;
     TextEncoder::new().encode(&metrics.registry.gather(), &mut text)?;
     Ok(text)
 }
@@ -40,10 +45,15 @@ pub fn render(report: &Report, node: &str, peers: &[PeerStatus]) -> prometheus::
 /// # Errors
 /// A metric that the prometheus crate refuses: a mistake in this file.
 pub fn describe() -> prometheus::Result<Vec<Described>> {
-    Ok(all(&Report::default(), "", &[])?.described)
+    Ok(all(&Report::default(), "", &[], 0)?.described)
 }
 
-fn all(report: &Report, node: &str, peers: &[PeerStatus]) -> prometheus::Result<Metrics> {
+fn all(
+    report: &Report,
+    node: &str,
+    peers: &[PeerStatus],
+    bfd_strangers: u64,
+) -> prometheus::Result<Metrics> {
     let mut metrics = Metrics {
         registry: Registry::new(),
         described: Vec::new(),
@@ -52,6 +62,14 @@ fn all(report: &Report, node: &str, peers: &[PeerStatus]) -> prometheus::Result<
     allocator(&mut metrics, report)?;
     announced(&mut metrics, report, node)?;
     sessions(&mut metrics, report, peers)?;
+    let strangers = metrics.counter(
+        "ferrolb_bfd_packets_without_session_total",
+        "BFD packets received that belong to no session: the sender runs BFD and no BGPPeer asks for it.",
+        &[],
+    )?;
+    strangers
+        .with_label_values::<&str>(&[])
+        .inc_by(bfd_strangers);
     Ok(metrics)
 }
 

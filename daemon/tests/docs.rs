@@ -100,7 +100,7 @@ fn definitions_of_our_own_resources() {
 
 #[test]
 fn a_scrape_of_nothing_is_valid() {
-    let text = metrics::render(&Report::default(), "node-a", &[]).expect("metrics");
+    let text = metrics::render(&Report::default(), "node-a", &[], 0).expect("metrics");
     let text = String::from_utf8(text).expect("text");
     assert!(
         text.contains("metallb_k8s_client_config_loaded_bool 0"),

@@ -7,11 +7,14 @@
 mod datagram;
 mod thread;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,6 +35,10 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Datagrams taken from a socket before the timers have their turn. More than all sessions send
 /// while the thread is held up: what lies in the socket must not be taken for silence.
 const DATAGRAMS_PER_TURN: usize = 4096;
+
+/// Senders of packets that belong to no session are logged once each, and so many of them: their
+/// addresses cost nothing to forge.
+const STRANGERS_LOGGED: usize = 64;
 
 /// Who wants to be watched over, and on which path.
 #[derive(Debug)]
@@ -58,11 +65,19 @@ struct Driver {
     news: mpsc::UnboundedSender<News>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     told: Instant,
+    /// Packets that belong to no session, for whoever reads metrics.
+    strangers: Arc<AtomicU64>,
+    /// Senders of such packets that were logged.
+    logged: BTreeSet<IpAddr>,
     ended: bool,
 }
 
 impl Driver {
-    fn new(commands: mpsc::UnboundedReceiver<Command>, news: mpsc::UnboundedSender<News>) -> Self {
+    fn new(
+        commands: mpsc::UnboundedReceiver<Command>,
+        news: mpsc::UnboundedSender<News>,
+        strangers: Arc<AtomicU64>,
+    ) -> Self {
         // Discriminators are not to be guessed, so this seed comes from outside.
         let mut rng = fastrand::Rng::new();
         Self {
@@ -75,6 +90,8 @@ impl Driver {
             news,
             timer: None,
             told: Instant::now(),
+            strangers,
+            logged: BTreeSet::new(),
             ended: false,
         }
     }
@@ -161,19 +178,40 @@ impl Driver {
     }
 
     fn received(&mut self, now: std::time::Instant, hops: Hops, datagram: io::Result<Datagram>) {
-        match datagram {
-            Ok(datagram) => self.feed_at(
-                now,
-                Input::Received(Arrival {
-                    remote: datagram.remote,
-                    local: datagram.local,
-                    interface: datagram.interface,
-                    hops,
-                    ttl: datagram.ttl,
-                    octets: datagram.octets(),
-                }),
-            ),
-            Err(error) => debug!("a datagram of BFD came to nothing: {error}"),
+        let datagram = match datagram {
+            Ok(datagram) => datagram,
+            Err(error) => {
+                debug!("a datagram of BFD came to nothing: {error}");
+                return;
+            }
+        };
+        let before = self.bfd.strangers().count;
+        self.feed_at(
+            now,
+            Input::Received(Arrival {
+                remote: datagram.remote,
+                local: datagram.local,
+                interface: datagram.interface,
+                hops,
+                ttl: datagram.ttl,
+                octets: datagram.octets(),
+            }),
+        );
+        if self.bfd.strangers().count > before {
+            self.report_stranger(datagram.remote);
+        }
+    }
+
+    fn report_stranger(&mut self, remote: IpAddr) {
+        self.strangers.fetch_add(1, Ordering::Relaxed);
+        if self.logged.len() < STRANGERS_LOGGED && self.logged.insert(remote) {
+            let reason = self.bfd.strangers().last;
+            let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
+            warn!(
+                address = %remote,
+                "BFD packet dropped: {reason}; give the BGPPeer of this router a bfdProfile, or turn BFD off at the router \
+                 (packets from there are only counted from now on)"
+            );
         }
     }
 

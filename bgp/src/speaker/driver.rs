@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
@@ -81,6 +83,11 @@ impl Driver {
             dials: Dials::default(),
             stopped: false,
         }
+    }
+
+    /// Counts BFD packets that belong to no session.
+    pub(super) fn bfd_strangers(&self) -> Arc<AtomicU64> {
+        self.bfd.strangers()
     }
 
     /// Runs until the machine says that it has stopped.

@@ -14,6 +14,8 @@ mod sockopt;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -44,6 +46,7 @@ pub struct SpeakerOptions {
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     local_addresses: Vec<SocketAddr>,
+    bfd_strangers: Arc<AtomicU64>,
     ended: watch::Receiver<()>,
 }
 
@@ -89,6 +92,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
     let (teller, events) = Teller::new();
     let (end_sender, ended) = watch::channel(());
     let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, teller);
+    let bfd_strangers = driver.bfd_strangers();
     thread::Builder::new()
         .name("ferrolb-bgp".to_owned())
         .spawn(move || {
@@ -100,6 +104,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
         Handle {
             commands: command_sender,
             local_addresses,
+            bfd_strangers,
             ended,
         },
         events,
@@ -132,6 +137,12 @@ impl Handle {
     /// End-of-RIB leaves.
     pub fn open_gate(&self) {
         self.input(Input::OpenGate);
+    }
+
+    /// BFD packets received that belong to no session; only counted while there is a session.
+    #[must_use]
+    pub fn bfd_strangers(&self) -> u64 {
+        self.bfd_strangers.load(Ordering::Relaxed)
     }
 
     /// All peers, by name. Empty once the speaker has ended.

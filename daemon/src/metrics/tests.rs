@@ -27,7 +27,7 @@ fn peer(name: &str, address: &str) -> PeerConfig {
 }
 
 fn rendered(report: &Report, peers: &[PeerStatus]) -> String {
-    let text = render(report, "node-a", peers).expect("metrics");
+    let text = render(report, "node-a", peers, 5).expect("metrics");
     String::from_utf8(text).expect("text")
 }
 
@@ -106,6 +106,10 @@ fn limits_and_what_is_of_no_use_are_told() {
     assert!(
         told("ferrolb_bgp_prefixes_ineligible_total").ends_with("{peer=\"10.0.0.2:179\"} 7"),
         "{text}"
+    );
+    assert_eq!(
+        told("ferrolb_bfd_packets_without_session_total"),
+        "ferrolb_bfd_packets_without_session_total 5"
     );
     assert!(
         told("ferrolb_bgp_announcements_left_out_total").ends_with("{peer=\"10.0.0.2:179\"} 3"),

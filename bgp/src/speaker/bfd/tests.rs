@@ -28,7 +28,7 @@ impl Bench {
         peer.connect(socket.local_addr().unwrap()).unwrap();
         let (commands, receiver) = mpsc::unbounded_channel();
         let (sender, news) = mpsc::unbounded_channel();
-        let mut driver = Driver::new(receiver, sender);
+        let mut driver = Driver::new(receiver, sender, Arc::default());
         let place = (Hops::Single, true);
         driver
             .receivers
@@ -236,4 +236,34 @@ async fn a_port_nobody_needs_any_more_is_given_back() {
     tokio::time::sleep(time + Duration::from_millis(50)).await;
     driver.forget_departed();
     assert!(UdpSocket::bind(port).is_ok());
+}
+
+/// RFC 5880 §6.8.6: such packets are discarded. Each sender is named once in the log, and forged
+/// addresses don't fill it.
+#[tokio::test]
+async fn packets_that_belong_to_no_session_are_counted_and_each_sender_is_remembered_once() {
+    let mut bench = Bench::new();
+    bench.bring_up().await;
+    bench.driver.feed(Input::Remove { path: bench.path });
+    let sent = |bench: &Bench| {
+        let packet = [
+            0x20, 0x40, 3, 24, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 78, 32, 0, 0, 78, 32,
+        ];
+        let rest = [0, 0, 0, 0];
+        bench.peer.send(&[&packet[..], &rest].concat()).unwrap();
+    };
+    for count in 1..=3 {
+        sent(&bench);
+        while bench.driver.strangers.load(Ordering::Relaxed) < count {
+            bench.turn().await;
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(bench.driver.bfd.strangers().count, 3);
+    assert_eq!(bench.driver.logged, BTreeSet::from([IpAddr::from(PEER)]));
+    for forged in 0..1000_u32 {
+        let forged = Ipv4Addr::from(0x0a00_0000 + forged);
+        bench.driver.report_stranger(forged.into());
+    }
+    assert_eq!(bench.driver.logged.len(), STRANGERS_LOGGED);
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::thread;
 
@@ -37,9 +39,16 @@ pub(in crate::speaker) struct BfdThread {
     watched: BTreeSet<String>,
     /// Who did when it ended by itself, and doesn't know yet.
     bereft: VecDeque<String>,
+    /// Packets that belong to no session, over all threads there were.
+    strangers: Arc<AtomicU64>,
 }
 
 impl BfdThread {
+    /// Counts packets that belong to no session.
+    pub(in crate::speaker) fn strangers(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.strangers)
+    }
+
     /// Starts the thread if it isn't there; an answer if that can't be done.
     pub(in crate::speaker) fn command(&mut self, command: Command) -> Option<fsm::Input> {
         if self.channels.is_none() {
@@ -47,7 +56,7 @@ impl BfdThread {
             let Command::Set(peer, _) = &command else {
                 return None;
             };
-            match spawn() {
+            match spawn(self.strangers()) {
                 Ok(channels) => self.channels = Some(channels),
                 Err(error) => {
                     let reason = format!("can't start its thread: {error}");
@@ -95,7 +104,7 @@ impl BfdThread {
     }
 }
 
-fn spawn() -> io::Result<Channels> {
+fn spawn(strangers: Arc<AtomicU64>) -> io::Result<Channels> {
     let (sender, commands) = mpsc::unbounded_channel();
     let (news_sender, news) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -105,7 +114,7 @@ fn spawn() -> io::Result<Channels> {
         .name("ferrolb-bfd".to_owned())
         .spawn(move || {
             hasten_this_thread();
-            runtime.block_on(Driver::new(commands, news_sender).run());
+            runtime.block_on(Driver::new(commands, news_sender, strangers).run());
         })?;
     Ok((sender, news))
 }
