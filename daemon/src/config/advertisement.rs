@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ferrolb_bgp::wire::{Community, LargeCommunity};
 
-use super::selector::Selectors;
+use super::selector::{Selectors, unique};
 use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::api::{FieldError, ObjectKey};
 use crate::index::facts::Labels;
@@ -94,7 +94,7 @@ pub type Aliases = BTreeMap<String, CommunityValue>;
 /// Checks a Community object.
 ///
 /// # Errors
-/// The entry whose value is no community, or whose name stands there twice.
+/// The entry whose value is no community, or whose name is defined twice.
 pub fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError> {
     let mut aliases = Aliases::new();
     for (index, alias) in spec.communities.iter().enumerate() {
@@ -106,7 +106,10 @@ pub fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError> {
             )
         })?;
         if aliases.insert(alias.name.clone(), value).is_some() {
-            let message = format!("{:?} stands there twice: remove one", alias.name);
+            let message = format!(
+                "{:?} is defined twice in this object: remove one",
+                alias.name
+            );
             return Err(FieldError::new(format!("{path}.name"), message));
         }
     }
@@ -151,11 +154,9 @@ pub fn parse(
     }
     let mut standard = BTreeSet::new();
     let mut large = BTreeSet::new();
-    for (index, text) in unique("spec.communities", communities)?
-        .into_iter()
-        .enumerate()
-    {
-        match resolve(&text, aliases) {
+    unique("spec.communities", communities)?;
+    for (index, text) in communities.iter().enumerate() {
+        match resolve(text, aliases) {
             Ok(CommunityValue::Standard(community)) => _ = standard.insert(community),
             Ok(CommunityValue::Large(community)) => _ = large.insert(community),
             Err(message) => {
@@ -175,12 +176,10 @@ pub fn parse(
         local_pref: (*local_pref != 0).then_some(*local_pref),
         communities: standard,
         large_communities: large,
-        pools: unique("spec.ipAddressPools", ip_address_pools)?
-            .into_iter()
-            .collect(),
+        pools: unique("spec.ipAddressPools", ip_address_pools)?,
         pool_selectors: Selectors::parse("spec.ipAddressPoolSelectors", ip_address_pool_selectors)?,
         nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
-        peers: unique("spec.peers", peers)?.into_iter().collect(),
+        peers: unique("spec.peers", peers)?,
         services: Selectors::parse("spec.serviceSelectors", service_selectors)?,
     })
 }
@@ -208,15 +207,4 @@ fn length(path: &str, value: Option<i32>, min: u8, max: u8) -> Result<u8, FieldE
         .ok_or_else(|| {
             FieldError::new(path, format!("{value} is not a length from {min} to {max}"))
         })
-}
-
-fn unique(path: &str, names: &[String]) -> Result<Vec<String>, FieldError> {
-    let set: BTreeSet<&String> = names.iter().collect();
-    if set.len() == names.len() {
-        return Ok(names.to_vec());
-    }
-    Err(FieldError::new(
-        path,
-        "an entry stands there twice: remove one",
-    ))
 }

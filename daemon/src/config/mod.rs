@@ -361,8 +361,8 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
             let (length, min) = (advertisement.length(ipv6), details.min_aggregation(ipv6));
             if length < min {
                 let message = format!(
-                    "{length} is shorter than the /{min} of an entry of pool {name}: the aggregate would speak for \
-                     addresses outside of it; use {min} or more"
+                    "{length} is shorter than /{min}, the largest CIDR in an entry of pool {name}: the aggregate would contain \
+                     addresses outside of that entry; use {min} or more"
                 );
                 return Err(FieldError::new(field, message));
             }

@@ -134,7 +134,7 @@ pub fn parse(
         prepend,
         med,
     } = own;
-    refuse_unsupported(interface, vrf)?;
+    refuse_unsupported(interface, vrf, !resource.spec.peer_address.is_empty())?;
     let (local_asn, remote_asn) = asns(resource.spec, resource.own.is_some())?;
     let remote = remote(resource.spec, own)?;
     let mut transport = transport(resource.spec, own, remote)?;
@@ -357,7 +357,7 @@ fn interface(name: &str) -> Result<Option<String>, FieldError> {
 
 /// Fields that change the session in a way that ferrolb can't do yet: running without them would be another session
 /// than the one that was asked for.
-fn refuse_unsupported(interface: &str, vrf: &str) -> Result<(), FieldError> {
+fn refuse_unsupported(interface: &str, vrf: &str, has_address: bool) -> Result<(), FieldError> {
     let refuse = |field: &str, remedy: &str| {
         Err(FieldError::new(
             field,
@@ -367,7 +367,11 @@ fn refuse_unsupported(interface: &str, vrf: &str) -> Result<(), FieldError> {
     if !interface.is_empty() {
         return refuse(
             "spec.interface",
-            "give the router's address in peerAddress instead",
+            if has_address {
+                "leave it out, peerAddress says who the router is"
+            } else {
+                "give the router's address in peerAddress instead"
+            },
         );
     }
     if !vrf.is_empty() {

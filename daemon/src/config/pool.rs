@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_allocator::{Pool, PoolOptions};
 
-use super::selector::Selectors;
+use super::selector::{Selectors, unique};
 use crate::api::FieldError;
 use crate::api::metallb::{IpAddressPoolSpec, ServiceAllocation};
 use crate::index::facts::Labels;
@@ -113,13 +113,7 @@ fn parse_allocation(
         namespace_selectors,
         service_selectors,
     } = allocation;
-    let mut names: BTreeSet<String> = namespaces.iter().cloned().collect();
-    if names.len() != namespaces.len() {
-        return Err(FieldError::new(
-            format!("{PATH}.namespaces"),
-            "a name stands there twice: remove one",
-        ));
-    }
+    let mut names = unique(&format!("{PATH}.namespaces"), namespaces)?;
     let selectors = Selectors::parse(&format!("{PATH}.namespaceSelectors"), namespace_selectors)?;
     names.extend(
         known

@@ -1,5 +1,7 @@
 //! Label selectors: which nodes, pools, services or namespaces a list of them means.
 
+use std::collections::BTreeSet;
+
 use crate::api::FieldError;
 use crate::api::metallb::{LabelSelector, LabelSelectorRequirement};
 use crate::index::facts::Labels;
@@ -147,6 +149,21 @@ fn requirement(
     }
 }
 
+/// A list of names as a set.
+///
+/// # Errors
+/// The name that is listed twice.
+pub fn unique(path: &str, names: &[String]) -> Result<BTreeSet<String>, FieldError> {
+    let mut set = BTreeSet::new();
+    for name in names {
+        if !set.insert(name.clone()) {
+            let message = format!("lists {name:?} twice: remove one");
+            return Err(FieldError::new(path, message));
+        }
+    }
+    Ok(set)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -168,6 +185,25 @@ mod tests {
         assert_eq!(parse(within), plain);
         let beside = json!([{ "matchLabels": { "rack": "a" } }, { "matchExpressions": [is_in] }]);
         assert_eq!(parse(beside), plain);
+    }
+
+    #[test]
+    fn a_name_that_is_listed_twice_is_named() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let error = unique("spec.peers", &names(&["a", "b", "a"])).map_err(|e| e.to_string());
+        assert_eq!(
+            error,
+            Err("spec.peers: lists \"a\" twice: remove one".to_owned())
+        );
+        assert_eq!(
+            unique("spec.peers", &names(&["b", "a"])).map(|set| set.len()),
+            Ok(2)
+        );
     }
 
     #[test]

@@ -287,7 +287,11 @@ fn what_can_not_run_is_refused_with_field_and_remedy() {
         ),
         (
             json!({ "interface": "eth1", "peerAddress": null }),
-            "spec.interface: is not supported yet",
+            "spec.interface: is not supported yet: give the router's address in peerAddress instead",
+        ),
+        (
+            json!({ "interface": "eth1" }),
+            "spec.interface: is not supported yet: leave it out, peerAddress says who",
         ),
         (json!({ "vrf": "red" }), "spec.vrf: is not supported yet"),
     ];
