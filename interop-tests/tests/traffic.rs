@@ -1,6 +1,7 @@
-//! What users of a Service lose, held to what is promised: nothing by a restart where the router helps with graceful
-//! restart, nor while the API server is away; new connections for a moment only when a Pod becomes unready; no more than
-//! BFD's detection time by a node that is cut off. docs/benchmarks.md has all of the numbers.
+//! What users of a Service lose, held to what is promised: nothing by a restart, of a node's announcer
+//! or of the router's bgpd, where both have graceful restart, nor while the API server is away; new
+//! connections for a moment only when a Pod becomes unready; no more than BFD's detection time by a
+//! node that is cut off. docs/benchmarks.md has all of the numbers.
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::kube::{Disturbance, Rack, Report, Watched, losses};
@@ -33,7 +34,7 @@ fn on_a_rack(
 }
 
 #[test]
-fn a_restart_breaks_nothing_where_the_router_helps_nor_does_the_api_server_s_absence() {
+fn restarts_of_an_announcer_and_of_the_router_break_nothing_nor_does_the_api_server_s_absence() {
     scenario("traffic-restart", |scratch| {
         on_a_rack(scratch, Watched::GracefulRestart, |losses| {
             for disturbance in [
@@ -41,6 +42,7 @@ fn a_restart_breaks_nothing_where_the_router_helps_nor_does_the_api_server_s_abs
                 Disturbance::PlannedRestart,
                 Disturbance::Kill,
                 Disturbance::ApiServerDown,
+                Disturbance::RouterKilled,
             ] {
                 let report = losses(disturbance)?;
                 ensure!(
@@ -67,6 +69,11 @@ fn with_bfd_too_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_ti
             let report = losses(Disturbance::PodUnready)?;
             ensure!(report.failed <= WITHDRAWN, "unready: {report:?}");
             ensure!(report.broken > 0, "nothing was withdrawn: {report:?}");
+            let report = losses(Disturbance::RouterKilled)?;
+            ensure!(
+                (report.failed, report.broken) == (0, 0),
+                "router: {report:?}"
+            );
             let report = losses(Disturbance::SilentCut)?;
             ensure!(report.failed > 0, "nothing was cut: {report:?}");
             ensure!(report.failed <= DETECTED, "cut: {report:?}");

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Load, Rack, Report};
 use crate::router::{Router, check_table};
+use crate::wait::until;
 
 /// New connections a second.
 const NEW_PER_SECOND: u32 = 200;
@@ -18,6 +19,7 @@ const LONG_LIVED: u32 = 100;
 const BEFORE: Duration = Duration::from_secs(2);
 /// How long a program that was killed or stopped stays away.
 const AWAY: Duration = Duration::from_secs(1);
+const ROUTER_AWAY: Duration = Duration::from_secs(2);
 /// Traffic after it, in which what was kept for a while would be lost.
 const AFTER: Duration = Duration::from_secs(8);
 /// By all examples of FRR's.
@@ -57,9 +59,9 @@ impl Watched {
     pub fn example(self) -> &'static str {
         match self {
             Self::HoldTime => "ebgp",
-            Self::GracefulRestart => "graceful-restart",
-            // Helping those that restart is FRR's default.
-            Self::Bfd | Self::Both => "bfd",
+            Self::Bfd => "bfd",
+            // Helping those that restart is FRR's default; here it is one of them itself.
+            Self::GracefulRestart | Self::Both => "router-restart",
         }
     }
 
@@ -121,7 +123,8 @@ pub enum Disturbance {
     SilentCut,
     /// The API server is away for a while.
     ApiServerDown,
-    /// The router's BGP is killed and started again; what its kernel forwards stays.
+    /// The router's bgpd is killed and started again. Nodes dial every second for half a minute after a session that
+    /// lasted twice its hold time: what comes before this must leave the sessions alone for that long.
     RouterKilled,
 }
 
@@ -149,7 +152,7 @@ impl Disturbance {
             Self::PodUnready => "one Pod unready",
             Self::SilentCut => "node cut off silently",
             Self::ApiServerDown => "API server down 12 s",
-            Self::RouterKilled => "router's BGP killed, back after 1 s",
+            Self::RouterKilled => "router's bgpd killed, back after 2 s",
         }
     }
 
@@ -182,9 +185,15 @@ impl Disturbance {
                 rack.cp.start_api_server()?;
             }
             Self::RouterKilled => {
-                rack.router.kill()?;
-                sleep(AWAY);
-                rack.router.start()?;
+                rack.router.kill_bgpd()?;
+                sleep(ROUTER_AWAY);
+                rack.router.start_bgpd()?;
+                let nodes = rack.topology.nodes.len();
+                until("paths selected again", SOON, || {
+                    let sessions = rack.router.sessions()?;
+                    ensure!(sessions.len() == nodes, "{sessions:?}");
+                    rack.router.ensure_selecting()
+                })?;
             }
         }
         Ok(())
@@ -193,7 +202,7 @@ impl Disturbance {
     /// How long traffic goes on: until the consequences are over.
     fn lasts(self) -> Duration {
         match self {
-            Self::SilentCut | Self::RouterKilled => HOLD_TIME + AFTER / 2,
+            Self::SilentCut => HOLD_TIME + AFTER / 2,
             _ => AFTER,
         }
     }

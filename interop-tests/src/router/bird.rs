@@ -109,6 +109,9 @@ impl Router for Bird<'_> {
         let mut command = self.namespace.command("bird");
         command.arg("-f").arg("-c").arg(&self.configuration);
         command.arg("-s").arg(self.socket());
+        if fs::read_to_string(&self.configuration)?.contains("\ngraceful restart wait ") {
+            command.arg("-R");
+        }
         let mut daemon = Daemon::start(self.scratch, &self.name_in_scratch(), &command)?;
         until("BIRD up", START_TIMEOUT, || {
             daemon.ensure_running()?;

@@ -105,6 +105,53 @@ impl<'lab> Frr<'lab> {
         self.daemons.first().context("FRR is not running")
     }
 
+    /// SIGKILL of bgpd alone, as if it crashed: zebra stays, and decides what stays in the kernel.
+    ///
+    /// # Errors
+    /// When it isn't running.
+    pub fn kill_bgpd(&mut self) -> Result<()> {
+        self.bgpd()?;
+        self.daemons.remove(0).kill()
+    }
+
+    /// Starts bgpd again after [`Frr::kill_bgpd`], with its configuration.
+    ///
+    /// # Errors
+    /// When it does not come up or refuses a line.
+    pub fn start_bgpd(&mut self) -> Result<()> {
+        let daemon = self.start_daemon("bgpd")?;
+        self.daemons.insert(0, daemon);
+        self.configure()
+    }
+
+    /// Checks that bgpd selects paths, and no `update-delay` is running since its last start.
+    ///
+    /// # Errors
+    /// When one is running or has not begun yet.
+    pub fn ensure_selecting(&self) -> Result<()> {
+        if !fs::read_to_string(&self.configuration)?.contains("\n update-delay ") {
+            return Ok(());
+        }
+        let log = self.bgpd()?.log_text()?;
+        let since = log.rsplit("starting: vty").next().unwrap_or_default();
+        ensure!(since.contains("Update delay ended"), "update-delay");
+        Ok(())
+    }
+
+    /// Gives all daemons the configuration.
+    fn configure(&self) -> Result<()> {
+        let output = run(Command::new("vtysh")
+            .args(["-N", self.namespace.name(), "-f"])
+            .arg(&self.configuration))?;
+        // vtysh may refuse a line and still exit with 0.
+        ensure!(
+            !output.contains('%'),
+            "{}: {output}",
+            self.configuration.display()
+        );
+        Ok(())
+    }
+
     /// Of both families' summaries, the Established peers of each.
     fn established(&self) -> Result<Vec<(&'static str, IpAddr)>> {
         let summary = self.show(&["show bgp summary json"])?;
@@ -153,16 +200,7 @@ impl Router for Frr<'_> {
             let daemon = self.start_daemon(program)?;
             self.daemons.insert(0, daemon);
         }
-        let output = run(Command::new("vtysh")
-            .args(["-N", self.namespace.name(), "-f"])
-            .arg(&self.configuration))?;
-        // vtysh may refuse a line and still exit with 0.
-        ensure!(
-            !output.contains('%'),
-            "{}: {output}",
-            self.configuration.display()
-        );
-        Ok(())
+        self.configure()
     }
 
     fn stop(&mut self) -> Result<()> {

@@ -1,0 +1,64 @@
+//! The router's own restart, seen in its kernel: with graceful restart on both sides no route changes. traffic.rs has the
+//! same of FRR with a Service's traffic.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ferrolb_interop_tests::announce::{Announcer, program};
+use ferrolb_interop_tests::process::{Daemon, scenario};
+use ferrolb_interop_tests::router::{Bird, Router, await_kernel, await_sessions};
+use ferrolb_interop_tests::topology::{TOR_IPV4, Topology};
+use ferrolb_interop_tests::wait::holds;
+
+const PREFIX: &str = "203.0.113.10";
+const UP: Duration = Duration::from_secs(25);
+/// Nodes dial every second after a session that lasted twice its hold time of 3 s.
+const STABLE: Duration = Duration::from_secs(7);
+/// How long BIRD is away.
+const AWAY: Duration = Duration::from_secs(2);
+/// Some of BIRD's scans of the kernel's routes, of which there is one right after its recovery.
+const AFTER: Duration = Duration::from_secs(4);
+
+#[test]
+fn a_restart_of_bird_leaves_its_kernel_s_routes_as_they_were() {
+    scenario("router-restart", |scratch| {
+        program()?;
+        let rack = Topology::new(2)?;
+        let mut bird = Bird::new(scratch, &rack.tor, "router-restart");
+        bird.start()?;
+        let announcers = rack.nodes.iter().map(|node| {
+            let announcer = Announcer::new(scratch, node).with("--peer", TOR_IPV4);
+            let announcer = announcer.with("--graceful-restart", 20);
+            announcer.with("--prefix", format!("{PREFIX}/32")).start()
+        });
+        let _announcers: Vec<Daemon> = announcers.collect::<Result<_>>()?;
+        let nodes: BTreeSet<IpAddr> = rack.nodes.iter().map(|node| node.ipv4.into()).collect();
+        await_kernel(&rack.tor, PREFIX, &nodes, UP)?;
+        sleep(STABLE);
+
+        let mut monitor = rack.tor.command("ip");
+        monitor.args(["-4", "monitor", "route"]);
+        let monitor = Daemon::start(scratch, "monitor", &monitor)?;
+        bird.kill()?;
+        sleep(AWAY);
+        bird.start()?;
+        await_sessions(&bird, &nodes, UP)?;
+        holds("both next hops", AFTER, || {
+            let next_hops = rack.tor.kernel_next_hops(PREFIX)?;
+            ensure!(next_hops == nodes, "{next_hops:?}");
+            Ok(())
+        })?;
+        // Written again with both is fine; the polling above would miss a moment.
+        let changes = monitor.log_text()?;
+        let worse = |line: &&str| {
+            let one_path = line.starts_with(&format!("{PREFIX} via"));
+            one_path || line.starts_with(&format!("Deleted {PREFIX}"))
+        };
+        let worse: Vec<&str> = changes.lines().filter(worse).collect();
+        ensure!(worse.is_empty(), "{changes}");
+        Ok(())
+    });
+}
