@@ -18,8 +18,9 @@ pub fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
     }
 }
 
-/// The next hop that a route will have, as far as it is known before there is a session: the session's own address is
-/// taken to be the source address or else the node's InternalIP, and RFC 8950 not to be agreed.
+/// The next hop that a route will have, as far as it is known before there is a session: the
+/// session's own address is taken to be the source address or else the node's InternalIP, and
+/// RFC 8950 not to be agreed.
 pub fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<NextHop> {
     let source = peer.session.transport.source_address;
     let internal = || {
@@ -35,8 +36,8 @@ pub fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
     own_address || next_hop(peer, node, ipv6).is_some()
 }
 
-/// The node's InternalIPs where the session's own address is no next hop. Elsewhere they are left out: a change of the
-/// node's addresses must not reset a session that doesn't depend on them.
+/// The node's InternalIPs where the session's own address is no next hop. Elsewhere they are left
+/// out: a change of the node's addresses must not reset a session that doesn't depend on them.
 fn next_hops(peer: &Peer, node: &Node) -> NextHops {
     let needed = |ipv6: bool| {
         let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();

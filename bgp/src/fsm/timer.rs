@@ -10,7 +10,8 @@ const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest wait, unless the peer's configuration names another.
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// How long the waits don't grow after a stable session: most routers are back from a restart by then.
+/// How long the waits don't grow after a stable session: most routers are back from a restart by
+/// then.
 const RESTART_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between three quarters of `full` and all of it (RFC 4271 §10).

@@ -209,8 +209,8 @@ impl Driver {
             let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
             warn!(
                 address = %remote,
-                "BFD packet dropped: {reason}; give the BGPPeer of this router a bfdProfile, or turn BFD off at the router \
-                 (packets from there are only counted from now on)"
+                "BFD packet dropped: {reason}; give the BGPPeer of this router a bfdProfile, or \
+                 turn BFD off at the router (packets from there are only counted from now on)"
             );
         }
     }

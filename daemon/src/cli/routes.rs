@@ -50,8 +50,9 @@ pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
         let left_out = status.announcements_left_out;
         if left_out > 0 {
             eprintln!(
-                "{}: {left_out} announcements were not sent, because their attributes alone fill a message: announce with \
-                 fewer communities; ferrolb log --peer {} names the first prefix",
+                "{}: {left_out} announcements were not sent, because their attributes alone fill a \
+                 message: announce with fewer communities; ferrolb log --peer {} names the first \
+                 prefix",
                 status.name, status.name
             );
         }
