@@ -3,41 +3,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use crate::ledger::{Claim, Ledger, Seniority};
+use crate::ledger::{Ledger, Seniority, same_claim};
 use crate::pick::{families_needed, pick};
 use crate::pool::Pool;
 use crate::pool_set::PoolSet;
 use crate::reason::{Outcome, Reason};
 use crate::request::{Family, FamilyPolicy, Request, ServiceKey};
+use crate::round::Round;
 
-/// How many addresses of a pool are in use and free, per family, at most `i64::MAX` (what the
-/// status fields can hold). An address that services share counts once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// IPv4 addresses in use.
-    pub assigned_ipv4: u64,
-    /// IPv6 addresses in use.
-    pub assigned_ipv6: u64,
-    /// IPv4 addresses that nobody uses.
-    pub available_ipv4: u64,
-    /// IPv6 addresses that nobody uses.
-    pub available_ipv6: u64,
-}
-
+/// What is known of one service.
 #[derive(Debug, Clone)]
-struct Holding {
+struct Known {
+    /// As it was when it was last decided.
+    request: Arc<Request>,
     addresses: Vec<IpAddr>,
+    /// The pool they are from.
     from: Option<String>,
-    seniority: Seniority,
-    claim: Claim,
+    /// Why it lost what it had, for as long as it has nothing else.
+    lost: Option<Box<Reason>>,
 }
 
 /// The pools and who holds what.
 #[derive(Debug, Clone, Default)]
 pub struct Allocator {
     pools: PoolSet,
-    holdings: BTreeMap<ServiceKey, Holding>,
+    known: BTreeMap<ServiceKey, Known>,
+    /// Those that would have more, or something else, if others gave something up.
+    waiting: BTreeSet<ServiceKey>,
     ledger: Ledger,
 }
 
@@ -69,8 +63,18 @@ struct Review {
     lost: Option<Reason>,
 }
 
+impl Review {
+    fn nothing(lost: Option<Reason>) -> Self {
+        Self {
+            keep: Vec::new(),
+            home: Home::Nowhere,
+            lost,
+        }
+    }
+}
+
 impl Allocator {
-    /// An allocator where nobody holds anything yet.
+    /// An allocator where no service holds anything yet.
     #[must_use]
     pub fn new(pools: PoolSet) -> Self {
         Self {
@@ -85,167 +89,163 @@ impl Allocator {
         &self.pools
     }
 
-    /// Replaces the pools. Holdings stay; call [`Allocator::allocate`] for every service to see
-    /// who has to move and who can now be served.
+    /// Replaces the pools. Holdings stay; call [`Allocator::allocate_all`] to see who has to move
+    /// and who can now be served.
     pub fn set_pools(&mut self, pools: PoolSet) {
         self.pools = pools;
     }
 
-    /// Takes over what the API server says a service holds ([`Request::holds`]), in place of what
-    /// was known for it. Nothing is judged here: restore all holders first, then `allocate`.
-    /// The order makes no difference to the result; oldest first is the quickest.
-    pub fn restore(&mut self, request: &Request) {
-        self.record(request, &request.holds, request.holds_from.as_deref());
-    }
-
-    /// Decides what a service has from now on, and remembers it. What it held before is what this
-    /// allocator remembers, not [`Request::holds`].
-    pub fn allocate(&mut self, request: &Request) -> Outcome {
-        let before = self
-            .holdings
-            .get(&request.service)
-            .and_then(|held| held.from.clone());
-        let outcome = match families_needed(request) {
-            Ok(wanted) => self.decide(request, &wanted),
-            Err(reason) => Outcome::Refused { reason },
-        };
-        let from = match &outcome {
-            // A pool that can't be seen now is still where the address is from.
-            Outcome::Kept { pool: None, .. } => before,
-            _ => outcome.pool().map(str::to_owned),
-        };
-        self.record(request, outcome.addresses(), from.as_deref());
-        outcome
-    }
-
-    /// Decides for all services at once, in the order of the function [`allocate_all`]. Services
-    /// that are not among them are released, and where [`Request::holds`] is not what was known
-    /// the service is restored. Unlike that function it knows who changed since the last call: of
-    /// services that share an address and no longer may, the one that changed has to go
+    /// Decides for all services, in the order of the function [`allocate_all`]. Services that are
+    /// not among them are released. Unlike that function it knows who changed since the last call:
+    /// of services that share an address and no longer may, the one that changed has to go
     /// ([`Reason::SharingChanged`]); without that knowledge it is the younger.
-    pub fn allocate_all(&mut self, requests: &[Request]) -> Vec<(ServiceKey, Outcome)> {
-        let mut order: Vec<_> = requests
-            .iter()
-            .map(|request| {
-                let asks = !matches!(&request.requested, Ok(requested) if requested.is_empty());
-                (
-                    request.holds.is_empty(),
-                    !asks,
-                    Seniority::of(request),
-                    request,
-                )
-            })
-            .collect();
-        order.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+    pub fn allocate_all(&mut self, requests: Vec<Arc<Request>>) -> Vec<(ServiceKey, Outcome)> {
         let present: BTreeSet<&ServiceKey> = requests.iter().map(|r| &r.service).collect();
-        let gone = |key: &&ServiceKey| !present.contains(key);
-        let gone: Vec<ServiceKey> = self.holdings.keys().filter(gone).cloned().collect();
-        for key in &gone {
-            self.release(key);
+        let gone = self.known.keys().filter(|key| !present.contains(key));
+        let gone: Vec<ServiceKey> = gone.cloned().collect();
+        self.update(requests, &gone)
+    }
+
+    /// Decides for the services that changed, and for those that this touches: services that wait
+    /// for what is given up, and services that hold an address to which one that changed has a
+    /// better right. Services that are `gone` are released. Where [`Request::holds`] is not what
+    /// was known, the API server's word counts. The addresses of all services are afterwards the
+    /// same as after [`Allocator::allocate_all`] with all services. The outcomes are those of the
+    /// services that were decided: who is not among them has what it had.
+    pub fn update(
+        &mut self,
+        changed: Vec<Arc<Request>>,
+        gone: &[ServiceKey],
+    ) -> Vec<(ServiceKey, Outcome)> {
+        let mut freed = Vec::new();
+        for key in gone {
+            freed.extend(self.release(key));
         }
-        for (.., request) in &order {
-            if self.held(&request.service) != request.holds {
+        for request in &changed {
+            let held = self.held(&request.service);
+            if held != request.holds {
+                freed.extend(held);
+                freed.extend(&request.holds);
                 self.restore(request);
             }
         }
-        let mut outcomes: Vec<_> = order
-            .iter()
-            .map(|(.., r)| (r.service.clone(), self.allocate(r)))
-            .collect();
-        // Somebody further down may have given up what somebody further up was waiting for. It
-        // ends, because whoever gets what it wants is not asked again.
-        loop {
-            let mut changed = false;
-            for ((.., request), (_, outcome)) in order.iter().zip(&mut outcomes) {
-                if !waits(request, outcome) {
-                    continue;
-                }
-                let again = self.allocate(request);
-                if again.addresses() != outcome.addresses() {
-                    *outcome = again;
-                    changed = true;
-                }
+        let mut round = Round::default();
+        for request in &changed {
+            round.add(self, request);
+        }
+        if !freed.is_empty() {
+            self.ask_again(&mut round, &freed);
+        }
+        while let Some(request) = round.next() {
+            let mut touched = self.held(&request.service).to_vec();
+            let (outcome, frees) = self.allocate(&request);
+            touched.extend(outcome.addresses());
+            round.decided(&request.service, outcome);
+            if frees {
+                self.ask_again(&mut round, &touched);
             }
-            if !changed {
-                return outcomes;
+        }
+        round.into_outcomes()
+    }
+
+    /// Something was given up, or is held with another claim: asks those again that may gain or
+    /// lose by that.
+    fn ask_again(&self, round: &mut Round, addresses: &[IpAddr]) {
+        for key in round.waiting_again(&self.waiting) {
+            if let Some(known) = self.known.get(&key) {
+                round.add(self, &known.request);
+            }
+        }
+        for address in addresses {
+            for loser in self.ledger.disputed(*address) {
+                round.add(self, loser.request());
             }
         }
     }
 
-    /// Forgets a service and gives back the addresses it held.
-    pub fn release(&mut self, service: &ServiceKey) -> Vec<IpAddr> {
-        let Some(holding) = self.holdings.remove(service) else {
-            return Vec::new();
+    /// Takes over what the API server says a service holds ([`Request::holds`]), in place of what
+    /// was known for it. Nothing is judged here.
+    fn restore(&mut self, request: &Arc<Request>) {
+        let from = request.holds_from.clone();
+        self.record(request, &request.holds, from, None);
+    }
+
+    /// Decides what a service has from now on, and remembers it. What it held before is what this
+    /// allocator remembers, not [`Request::holds`]. Also returns whether it gave something up or
+    /// has another claim on what it keeps, which may change what others can have.
+    fn allocate(&mut self, request: &Arc<Request>) -> (Outcome, bool) {
+        let outcome = match families_needed(request) {
+            Ok(wanted) => self.decide(request, &wanted),
+            Err(reason) => Outcome::Refused { reason, lost: None },
         };
-        for address in &holding.addresses {
-            self.ledger.remove(*address, &holding.seniority);
+        let from = match &outcome {
+            // A pool that can't be seen now is still where the address is from.
+            Outcome::Kept { pool: None, .. } => self
+                .known
+                .get(&request.service)
+                .and_then(|known| known.from.clone()),
+            _ => outcome.pool().map(str::to_owned),
+        };
+        let lost = outcome.loss().cloned().map(Box::new);
+        let frees = self.record(request, outcome.addresses(), from, lost);
+        if waits(request, &outcome) {
+            self.waiting.insert(request.service.clone());
+        } else {
+            self.waiting.remove(&request.service);
         }
-        holding.addresses
+        (outcome, frees)
+    }
+
+    /// Forgets a service and gives back the addresses it held.
+    fn release(&mut self, service: &ServiceKey) -> Vec<IpAddr> {
+        self.waiting.remove(service);
+        self.take_out(service)
+            .map(|known| known.addresses)
+            .unwrap_or_default()
     }
 
     /// What a service holds.
     #[must_use]
     pub fn held(&self, service: &ServiceKey) -> &[IpAddr] {
-        self.holdings
+        self.known
             .get(service)
-            .map_or(&[], |holding| &holding.addresses)
+            .map_or(&[], |known| &known.addresses)
     }
 
-    /// Counts of one pool; all zero if there is no such pool.
-    #[must_use]
-    pub fn usage(&self, pool: &str) -> Usage {
-        let Some(pool) = self.pools.get(pool) else {
-            return Usage::default();
-        };
-        let (assigned_ipv4, available_ipv4) = self.count(pool, Family::V4);
-        let (assigned_ipv6, available_ipv6) = self.count(pool, Family::V6);
-        Usage {
-            assigned_ipv4,
-            assigned_ipv6,
-            available_ipv4,
-            available_ipv6,
+    fn take_out(&mut self, service: &ServiceKey) -> Option<Known> {
+        let known = self.known.remove(service)?;
+        let who = Seniority::of(&known.request);
+        for address in &known.addresses {
+            self.ledger.remove(*address, &who);
         }
+        Some(known)
     }
 
-    fn count(&self, pool: &Pool, family: Family) -> (u64, u64) {
-        let clamp = |n: u128| u64::try_from(n.min(i64::MAX.unsigned_abs().into())).unwrap_or(0);
-        let (mut all, mut usable) = (0, 0);
-        for span in pool.spans(family) {
-            for address in self.ledger.used(span.first, span.last) {
-                all += 1;
-                usable += u128::from(!pool.avoids(address));
-            }
-        }
-        (
-            clamp(all),
-            clamp(pool.capacity(family).saturating_sub(usable)),
-        )
-    }
-
-    fn record(&mut self, request: &Request, addresses: &[IpAddr], from: Option<&str>) {
-        let holding = Holding {
-            addresses: addresses.to_vec(),
-            from: from.map(str::to_owned),
-            seniority: Seniority::of(request),
-            claim: Claim::of(request),
-        };
-        if let Some(before) = self.holdings.get_mut(&request.service)
-            && before.addresses == holding.addresses
-            && before.seniority == holding.seniority
-            && before.claim == holding.claim
-        {
-            before.from = holding.from;
-            return;
-        }
-        self.release(&request.service);
-        if addresses.is_empty() {
-            return;
-        }
+    /// Returns whether an address was given up, or is held with another claim than before.
+    fn record(
+        &mut self,
+        request: &Arc<Request>,
+        addresses: &[IpAddr],
+        from: Option<String>,
+        lost: Option<Box<Reason>>,
+    ) -> bool {
+        let before = self.take_out(&request.service);
         for address in addresses {
-            self.ledger
-                .insert(*address, holding.seniority.clone(), holding.claim.clone());
+            self.ledger.insert(*address, Seniority::of(request));
         }
-        self.holdings.insert(request.service.clone(), holding);
+        let known = Known {
+            request: Arc::clone(request),
+            addresses: addresses.to_vec(),
+            from,
+            lost,
+        };
+        self.known.insert(request.service.clone(), known);
+        before.is_some_and(|before| {
+            let claims_otherwise = Seniority::of(&before.request) != Seniority::of(request)
+                || !same_claim(&before.request, request);
+            let gone = |address| !addresses.contains(address);
+            before.addresses.iter().any(gone) || (claims_otherwise && !before.addresses.is_empty())
+        })
     }
 
     fn decide(&mut self, request: &Request, wanted: &[Family]) -> Outcome {
@@ -253,9 +253,7 @@ impl Allocator {
         let requested = match &request.requested {
             Ok(requested) => requested,
             Err(reason) if keep.is_empty() => {
-                return Outcome::Refused {
-                    reason: reason.clone(),
-                };
+                return self.refused(request, lost, reason.clone());
             }
             Err(reason) => {
                 return Outcome::Kept {
@@ -296,54 +294,31 @@ impl Allocator {
 
     /// Looks at what a service holds: which of it may it keep?
     fn review(&self, request: &Request, wanted: &[Family]) -> Review {
-        let nothing = |lost| Review {
-            keep: Vec::new(),
-            home: Home::Nowhere,
-            lost,
+        let known = self.known.get(&request.service);
+        let Some(known) = known.filter(|known| !known.addresses.is_empty()) else {
+            return Review::nothing(None);
         };
-        let Some(holding) = self.holdings.get(&request.service) else {
-            return nothing(None);
-        };
-        let mut keep: Vec<IpAddr> = Vec::new();
-        for &address in &holding.addresses {
-            let family = Family::of(address);
-            if wanted.contains(&family) && keep.iter().all(|k| Family::of(*k) != family) {
-                keep.push(address);
-            }
-        }
+        let mut keep = one_of_each(wanted, &known.addresses);
         let mut lost = keep.is_empty().then(|| Reason::FamilyMismatch {
-            addresses: holding.addresses.clone(),
+            addresses: known.addresses.clone(),
             wanted: wanted.to_vec(),
         });
-        let claim = Claim::of(request);
         keep.retain(|&address| {
-            let verdict = self.dispute(holding, &claim, address);
+            let verdict = self.dispute(&known.request, request, address);
             let kept = verdict.is_none();
             lost = lost.take().or(verdict);
             kept
         });
-        // With the set complete, or the pool it came from known and in force, an address in no
-        // pool was taken out of its pool on purpose.
-        let from = holding
-            .from
-            .as_deref()
-            .and_then(|from| self.pools.get(from));
-        let on_purpose = self.pools.complete() || from.is_some_and(|pool| !pool.options().frozen);
-        if !on_purpose
-            && let Some(&address) = keep.iter().find(|a| self.pools.containing(**a).is_none())
-        {
-            return Review {
-                keep,
-                home: Home::Unknown(Reason::PoolUnknown { address }),
-                lost,
-            };
+        if let Some(reason) = self.pool_is_unknown(known, &keep) {
+            let home = Home::Unknown(reason);
+            return Review { keep, home, lost };
         }
         let Some(pool) = keep.iter().find_map(|a| self.pools.containing(*a)) else {
             let pool_lost = keep.first().map(|&address| Reason::AddressNotInPool {
                 address,
                 pool: None,
             });
-            return nothing(lost.or(pool_lost));
+            return Review::nothing(lost.or(pool_lost));
         };
         keep.retain(|&address| {
             let verdict = may_stay(pool, request, address);
@@ -359,21 +334,33 @@ impl Allocator {
         Review { keep, home, lost }
     }
 
-    /// Why another holder of the address keeps this one from it.
-    fn dispute(&self, holding: &Holding, claim: &Claim, address: IpAddr) -> Option<Reason> {
-        if let Some((by, clash)) = self.ledger.dispute(address, &holding.seniority) {
+    /// Why an address that is kept may be from a pool that we can't see, if it may. With the set
+    /// complete, or the pool it came from known and in force, an address in no pool was taken out
+    /// of its pool on purpose.
+    fn pool_is_unknown(&self, known: &Known, keep: &[IpAddr]) -> Option<Reason> {
+        let from = known.from.as_deref().and_then(|from| self.pools.get(from));
+        if self.pools.complete() || from.is_some_and(|pool| !pool.options().frozen) {
+            return None;
+        }
+        let in_none = |address: &&IpAddr| self.pools.containing(**address).is_none();
+        let address = *keep.iter().find(in_none)?;
+        Some(Reason::PoolUnknown { address })
+    }
+
+    /// Why another holder of the address keeps this one from it. `before` is what this service
+    /// claimed when it was last decided.
+    fn dispute(&self, before: &Arc<Request>, now: &Request, address: IpAddr) -> Option<Reason> {
+        let who = Seniority::of(before);
+        if let Some((by, clash)) = self.ledger.dispute(address, &who) {
             let (by, clash) = (by.clone(), clash.clone());
             return Some(Reason::AddressConflict { address, by, clash });
         }
-        let (by, clash) = self
-            .ledger
-            .check(address, claim, Some(&holding.seniority))
-            .err()?;
+        let (by, clash) = self.ledger.check(address, now, Some(&who)).err()?;
         Some(Reason::SharingChanged { address, by, clash })
     }
 
     /// Adds the family that is missing, from the same pool. `Continue` means that what there
-    /// is won't do, and all has to be found anew.
+    /// is won't do, and all has to be found from the start.
     fn complete(
         &self,
         request: &Request,
@@ -382,81 +369,68 @@ impl Allocator {
         name: String,
         lost: Option<Reason>,
     ) -> ControlFlow<Outcome, Review> {
+        let assigned = |addresses, pool, new, note| {
+            ControlFlow::Break(Outcome::Assigned {
+                addresses,
+                pool,
+                new,
+                note,
+            })
+        };
+        let kept = |addresses, pool, reason| {
+            ControlFlow::Break(Outcome::Kept {
+                addresses,
+                pool: Some(pool),
+                reason,
+            })
+        };
         let missing = wanted
             .iter()
             .find(|f| keep.iter().all(|a| Family::of(*a) != **f));
         let (Some(&family), Some(pool)) = (missing, self.pools.get(&name)) else {
-            return ControlFlow::Break(Outcome::Assigned {
-                addresses: keep,
-                pool: name,
-                new: false,
-                note: lost,
-            });
+            return assigned(keep, name, false, lost);
         };
-        if request
-            .requested
-            .as_ref()
-            .is_ok_and(|requested| !requested.is_empty())
-        {
+        if request.asks_by_number() {
             let (addresses, wanted) = (keep.clone(), wanted.to_vec());
-            let reason = Reason::FamilyMismatch { addresses, wanted };
-            return ControlFlow::Break(Outcome::Kept {
-                addresses: keep,
-                pool: Some(name),
-                reason,
-            });
+            return kept(keep, name, Reason::FamilyMismatch { addresses, wanted });
         }
-        let frozen = pool.options().frozen;
-        let found = self
-            .ledger
-            .find(pool, family, &Claim::of(request))
-            .filter(|_| !frozen);
-        if let Some(address) = found {
-            let mut addresses = keep;
-            addresses.push(address);
-            addresses.sort();
-            return ControlFlow::Break(Outcome::Assigned {
-                addresses,
-                pool: name,
-                new: true,
-                note: lost,
-            });
-        }
-        let reason = if frozen {
-            Reason::PoolFrozen { pool: name.clone() }
-        } else {
-            Reason::SecondFamilyUnavailable {
-                pool: name.clone(),
-                family,
+        match self.second(request, family, pool) {
+            Ok(address) => {
+                let mut addresses = keep;
+                addresses.push(address);
+                addresses.sort();
+                assigned(addresses, name, true, lost)
             }
-        };
-        if request.family_policy == FamilyPolicy::PreferDualStack {
-            let note = Some(lost.unwrap_or(reason));
-            ControlFlow::Break(Outcome::Assigned {
-                addresses: keep,
-                pool: name,
-                new: false,
-                note,
-            })
-        } else if frozen {
-            ControlFlow::Break(Outcome::Kept {
-                addresses: keep,
-                pool: Some(name),
-                reason,
-            })
-        } else {
-            ControlFlow::Continue(Review {
+            Err(reason) if request.family_policy == FamilyPolicy::PreferDualStack => {
+                assigned(keep, name, false, Some(lost.unwrap_or(reason)))
+            }
+            Err(reason @ Reason::PoolFrozen { .. }) => kept(keep, name, reason),
+            Err(_) => ControlFlow::Continue(Review {
                 keep,
                 home: Home::Pool(name),
                 lost,
-            })
+            }),
         }
+    }
+
+    /// An address of the second family from the pool of the first.
+    fn second(&self, request: &Request, family: Family, pool: &Pool) -> Result<IpAddr, Reason> {
+        let name = || pool.name().to_owned();
+        if pool.options().frozen {
+            return Err(Reason::PoolFrozen { pool: name() });
+        }
+        self.ledger
+            .find(pool, family, request)
+            .ok_or_else(|| Reason::SecondFamilyUnavailable {
+                pool: name(),
+                family,
+            })
     }
 
     /// Gives up what the service holds and finds something else.
     fn afresh(&mut self, request: &Request, wanted: &[Family], review: Review) -> Outcome {
         let Review { keep, home, lost } = review;
-        let before = self.release(&request.service);
+        let before = self.withdraw(request);
         match pick(&self.pools, &self.ledger, request, wanted) {
             Ok(picked) => {
                 let new = picked
@@ -478,14 +452,43 @@ impl Allocator {
                     reason,
                 }
             }
-            Err(reason) => Outcome::Refused {
-                reason: match (lost, reason) {
-                    // In use, yes, but that it had the address says more.
-                    (Some(lost @ Reason::AddressConflict { .. }), Reason::AddressInUse { .. }) => {
-                        lost
-                    }
-                    (_, reason) => reason,
+            Err(reason) => self.refused(request, lost, reason),
+        }
+    }
+
+    /// Takes what a service holds out of the ledger, so that its own addresses count as free in a
+    /// search. The outcome is recorded after it.
+    fn withdraw(&mut self, request: &Request) -> Vec<IpAddr> {
+        let Some(known) = self.known.get(&request.service) else {
+            return Vec::new();
+        };
+        let who = Seniority::of(&known.request);
+        for address in &known.addresses {
+            self.ledger.remove(*address, &who);
+        }
+        known.addresses.clone()
+    }
+
+    /// The service gets nothing for `reason`. `lost` says why it lost something just now, else
+    /// what it lost before counts.
+    fn refused(&self, request: &Request, lost: Option<Reason>, reason: Reason) -> Outcome {
+        let before = || self.known.get(&request.service)?.lost.as_deref().cloned();
+        match (lost.or_else(before), reason) {
+            // It asks by number for what it lost: that it had the address says more.
+            (
+                Some(Reason::AddressConflict { address, by, clash }),
+                Reason::AddressInUse {
+                    address: asked,
+                    by: user,
+                    ..
                 },
+            ) if (address, &by) == (asked, &user) => Outcome::Refused {
+                reason: Reason::AddressConflict { address, by, clash },
+                lost: None,
+            },
+            (lost, reason) => Outcome::Refused {
+                lost: lost.filter(|lost| *lost != reason).map(Box::new),
+                reason,
             },
         }
     }
@@ -504,6 +507,18 @@ impl Allocator {
             _ => unseen && request.requested_pool().is_none(),
         }
     }
+}
+
+/// The first address of each family that is wanted.
+fn one_of_each(wanted: &[Family], addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut kept: Vec<IpAddr> = Vec::new();
+    for &address in addresses {
+        let family = Family::of(address);
+        if wanted.contains(&family) && kept.iter().all(|k| Family::of(*k) != family) {
+            kept.push(address);
+        }
+    }
+    kept
 }
 
 /// Why an address can't stay with a service in this pool. A frozen pool's rules may be about to
@@ -549,6 +564,7 @@ fn same_set(a: &[IpAddr], b: &[IpAddr]) -> bool {
 /// result is in that order.
 #[must_use]
 pub fn allocate_all(pools: PoolSet, requests: &[Request]) -> Vec<(ServiceKey, Outcome)> {
+    let requests = requests.iter().cloned().map(Arc::new).collect();
     Allocator::new(pools).allocate_all(requests)
 }
 
@@ -557,7 +573,7 @@ pub fn allocate_all(pools: PoolSet, requests: &[Request]) -> Vec<(ServiceKey, Ou
 /// The reason is always [`Reason::AddressConflict`].
 #[must_use]
 pub fn conflicts<'a>(
-    requests: impl IntoIterator<Item = &'a Request>,
+    requests: impl IntoIterator<Item = &'a Arc<Request>>,
 ) -> BTreeMap<ServiceKey, BTreeMap<IpAddr, Reason>> {
     let mut holders: Vec<_> = requests
         .into_iter()
@@ -567,7 +583,7 @@ pub fn conflicts<'a>(
     let mut ledger = Ledger::default();
     for (who, request) in &holders {
         for address in &request.holds {
-            ledger.insert(*address, who.clone(), Claim::of(request));
+            ledger.insert(*address, who.clone());
         }
     }
     let mut found: BTreeMap<ServiceKey, BTreeMap<IpAddr, Reason>> = BTreeMap::new();

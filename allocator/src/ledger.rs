@@ -3,63 +3,76 @@
 //! Everything is found by ordered look-up: neither the size of a pool nor the number of services
 //! is ever walked.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::excluded::{next, previous};
 use crate::pool::Pool;
 use crate::reason::Clash;
 use crate::request::{Family, Port, Request, ServiceKey};
 
-/// The older a service, the smaller. Never equal for two services.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Seniority {
-    created: i64,
-    uid: String,
-    pub(crate) service: ServiceKey,
-}
+/// A service in the order of age: the older, the smaller. Never equal for two services. What it
+/// claims is compared by nobody here.
+#[derive(Debug, Clone)]
+pub(crate) struct Seniority(Arc<Request>);
 
 impl Seniority {
-    pub(crate) fn of(request: &Request) -> Self {
-        Self {
-            created: request.created,
-            uid: request.uid.clone(),
-            service: request.service.clone(),
-        }
+    pub(crate) fn of(request: &Arc<Request>) -> Self {
+        Self(Arc::clone(request))
+    }
+
+    pub(crate) fn request(&self) -> &Arc<Request> {
+        &self.0
+    }
+
+    fn key(&self) -> (i64, &str, &ServiceKey) {
+        (self.0.created, &self.0.uid, &self.0.service)
+    }
+}
+
+impl PartialEq for Seniority {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Seniority {}
+
+impl PartialOrd for Seniority {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Seniority {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
     }
 }
 
 /// Sharing key and backend key.
 type Keys = (String, String);
 
-/// What decides whether services can share an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Claim {
-    keys: Keys,
-    ports: Vec<Port>,
+/// Whether two services claim an address in the same way: with the same keys and ports.
+pub(crate) fn same_claim(a: &Request, b: &Request) -> bool {
+    a.sharing_key == b.sharing_key && a.backend_key == b.backend_key && a.ports == b.ports
 }
 
-impl Claim {
-    pub(crate) fn of(request: &Request) -> Self {
-        Self {
-            keys: (request.sharing_key.clone(), request.backend_key.clone()),
-            ports: request.ports.clone(),
-        }
-    }
+fn keys(request: &Request) -> Option<Keys> {
+    let keys = || (request.sharing_key.clone(), request.backend_key.clone());
+    (!request.sharing_key.is_empty()).then(keys)
+}
 
-    fn shares(&self) -> bool {
-        !self.keys.0.is_empty()
+fn compare_keys(one: &Request, other: &Request) -> Result<(), Clash> {
+    if one.sharing_key.is_empty() || one.sharing_key != other.sharing_key {
+        return Err(Clash::SharingKey);
     }
-
-    fn compare_keys(&self, other: &Self) -> Result<(), Clash> {
-        if !self.shares() || self.keys.0 != other.keys.0 {
-            return Err(Clash::SharingKey);
-        }
-        if self.keys.1 != other.keys.1 {
-            return Err(Clash::Backend);
-        }
-        Ok(())
+    if one.backend_key != other.backend_key {
+        return Err(Clash::Backend);
     }
+    Ok(())
 }
 
 /// Why a service can't be beside another, and which other.
@@ -78,99 +91,100 @@ struct PortChange {
 /// became known makes no difference.
 #[derive(Debug, Clone, Default)]
 struct Holders {
-    members: BTreeMap<Seniority, Claim>,
+    members: BTreeSet<Seniority>,
     /// Those of the members that are not rightful.
     disputed: BTreeMap<Seniority, Dispute>,
-    /// The ports of the rightful ones.
+    /// The ports of the rightful ones that share: without a sharing key ports don't matter.
     ports: BTreeMap<Port, Seniority>,
 }
 
 impl Holders {
     /// Whether a claim gets along with the rightful holders, leaving `except` out.
-    fn check(&self, claim: &Claim, except: Option<&Seniority>) -> Result<(), Dispute> {
+    fn check(&self, claim: &Request, except: Option<&Seniority>) -> Result<(), Dispute> {
         let mut rightful = self
             .members
             .iter()
-            .filter(|(member, _)| Some(*member) != except && !self.disputed.contains_key(*member));
+            .filter(|member| Some(*member) != except && !self.disputed.contains_key(*member));
         // All rightful holders have the same keys, so any of them speaks for all.
-        let Some((oldest, theirs)) = rightful.next() else {
+        let Some(oldest) = rightful.next().map(Seniority::request) else {
             return Ok(());
         };
-        claim
-            .compare_keys(theirs)
-            .map_err(|clash| (oldest.service.clone(), clash))?;
+        compare_keys(claim, oldest).map_err(|clash| (oldest.service.clone(), clash))?;
         for port in &claim.ports {
             if let Some(owner) = self.ports.get(port).filter(|owner| Some(*owner) != except) {
-                return Err((owner.service.clone(), Clash::Port(port.clone())));
+                return Err((owner.0.service.clone(), Clash::Port(port.clone())));
             }
         }
         Ok(())
     }
 
     /// Adds one that is not there yet.
-    fn insert(&mut self, who: Seniority, claim: Claim) -> PortChange {
-        let youngest = self
-            .members
-            .keys()
-            .next_back()
-            .is_none_or(|last| *last < who);
+    fn insert(&mut self, who: Seniority) -> PortChange {
+        let youngest = self.members.last().is_none_or(|last| *last < who);
         let mut change = PortChange::default();
-        match self.check(&claim, None) {
-            // Without anybody refused there is nobody who should now be told of this one.
+        match self.check(who.request(), None) {
+            // With no member refused, this one changes no verdict.
             Ok(()) if youngest || self.disputed.is_empty() => {
-                change.taken = self.admit(&who, &claim);
+                change.taken = self.admit(&who);
             }
             Err(dispute) if youngest => {
                 self.disputed.insert(who.clone(), dispute);
             }
             _ => {
-                self.members.insert(who, claim);
+                self.members.insert(who);
                 return self.judge_all();
             }
         }
-        self.members.insert(who, claim);
+        self.members.insert(who);
         change
     }
 
     fn remove(&mut self, who: &Seniority) -> PortChange {
-        let claim = self.members.remove(who);
+        let member = self.members.take(who);
         let refused = self.disputed.remove(who).is_some();
         let mut change = PortChange::default();
-        match claim {
+        match member {
             // One that was refused has kept nobody out.
-            Some(claim) if !refused => {
+            Some(member) if !refused => {
                 if !self.disputed.is_empty() {
                     return self.judge_all();
                 }
-                change.freed = claim.ports;
-                change
-                    .freed
-                    .retain(|port| self.ports.remove(port).is_some());
+                let ports = &member.request().ports;
+                let freed = ports
+                    .iter()
+                    .filter(|port| self.ports.remove(port).is_some());
+                change.freed = freed.cloned().collect();
             }
             _ => {}
         }
         change
     }
 
-    /// Returns the ports that nobody had before.
-    fn admit(&mut self, who: &Seniority, claim: &Claim) -> Vec<Port> {
-        let mut taken = claim.ports.clone();
+    /// Returns the ports that no member had before.
+    fn admit(&mut self, who: &Seniority) -> Vec<Port> {
+        let Request {
+            sharing_key, ports, ..
+        } = &**who.request();
+        if sharing_key.is_empty() {
+            return Vec::new();
+        }
+        let mut taken = ports.clone();
         taken.retain(|port| self.ports.insert(port.clone(), who.clone()).is_none());
         taken
     }
 
     fn judge_all(&mut self) -> PortChange {
         let before = std::mem::take(self);
-        for (who, claim) in before.members {
-            match self.check(&claim, None) {
+        for who in before.members {
+            match self.check(who.request(), None) {
                 Ok(()) => {
-                    self.admit(&who, &claim);
+                    self.admit(&who);
                 }
                 Err(dispute) => {
                     self.disputed.insert(who.clone(), dispute);
                 }
             }
-            self.members.insert(who, claim);
+            self.members.insert(who);
         }
         PortChange {
             freed: before.ports.into_keys().collect(),
@@ -179,11 +193,8 @@ impl Holders {
     }
 
     /// The keys one needs to join.
-    fn keys(&self) -> Option<&Keys> {
-        self.members
-            .first_key_value()
-            .filter(|(_, c)| c.shares())
-            .map(|(_, claim)| &claim.keys)
+    fn keys(&self) -> Option<Keys> {
+        self.members.first().and_then(|oldest| keys(&oldest.0))
     }
 }
 
@@ -247,9 +258,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn insert(&mut self, address: IpAddr, who: Seniority, claim: Claim) {
+    pub(crate) fn insert(&mut self, address: IpAddr, who: Seniority) {
         self.remove(address, &who);
-        self.change(address, |holders| holders.insert(who, claim));
+        self.change(address, |holders| holders.insert(who));
     }
 
     pub(crate) fn remove(&mut self, address: IpAddr, who: &Seniority) {
@@ -258,9 +269,10 @@ impl Ledger {
 
     fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Holders) -> PortChange) {
         let holders = self.holders.entry(address).or_default();
-        let before = holders.keys().cloned();
+        let before = holders.keys();
         let ports = change(holders);
-        let moved = before.as_ref() != holders.keys();
+        let after = holders.keys();
+        let moved = before != after;
         if let Some(keys) = before
             && let Some(shared) = self.shared.get_mut(&keys)
         {
@@ -274,8 +286,8 @@ impl Ledger {
                 self.shared.remove(&keys);
             }
         }
-        if let Some(keys) = holders.keys() {
-            let shared = self.shared.entry(keys.clone()).or_default();
+        if let Some(keys) = after {
+            let shared = self.shared.entry(keys).or_default();
             shared.addresses.insert(address);
             for port in ports.taken {
                 shared.take(address, port);
@@ -293,7 +305,7 @@ impl Ledger {
     pub(crate) fn check(
         &self,
         address: IpAddr,
-        claim: &Claim,
+        claim: &Request,
         except: Option<&Seniority>,
     ) -> Result<(), Dispute> {
         self.holders
@@ -306,16 +318,15 @@ impl Ledger {
         self.holders.get(&address)?.disputed.get(who)
     }
 
-    /// The addresses in use from `first` to `last`.
-    pub(crate) fn used(&self, first: IpAddr, last: IpAddr) -> impl Iterator<Item = IpAddr> {
-        self.holders
-            .range(first..=last)
-            .map(|(address, _)| *address)
+    /// The holders of an address that have to give it up.
+    pub(crate) fn disputed(&self, address: IpAddr) -> impl Iterator<Item = &Seniority> {
+        let holders = self.holders.get(&address).into_iter();
+        holders.flat_map(|holders| holders.disputed.keys())
     }
 
     /// The first address of the family, in the pool's order, that is free or can be shared.
-    pub(crate) fn find(&self, pool: &Pool, family: Family, claim: &Claim) -> Option<IpAddr> {
-        let shared = self.shared.get(&claim.keys);
+    pub(crate) fn find(&self, pool: &Pool, family: Family, claim: &Request) -> Option<IpAddr> {
+        let shared = keys(claim).and_then(|keys| self.shared.get(&keys));
         pool.spans(family).find_map(|span| {
             let free = self.first_free(pool, span.first, span.last);
             let last = free.unwrap_or(span.last);

@@ -9,11 +9,10 @@
 //!
 //! * [`allocate_all`] is the fold over everything: what `plan` shows, and what a new leader does
 //!   after its consistent list.
-//! * [`Allocator`] is the same thing kept. [`Allocator::allocate_all`] folds again over all
-//!   services. Step by step: [`Allocator::restore`] what the API server knows,
-//!   [`Allocator::allocate`] the services that changed, [`Allocator::release`] those that are gone.
-//!   After a release, a change of pools or of a sharing key, services that wait may now succeed:
-//!   call `allocate` for them again.
+//! * [`Allocator`] is the same thing kept. [`Allocator::update`] decides for the services that
+//!   changed or are gone, and for those that this touches; the cost does not depend on how many
+//!   other services there are. [`Allocator::allocate_all`] decides for all of them, which is
+//!   needed after a change of pools. Both ways lead to the same addresses.
 //!
 //! # When an address moves, and when it must not
 //!
@@ -52,8 +51,9 @@ mod pool;
 mod pool_set;
 mod reason;
 mod request;
+mod round;
 
-pub use allocator::{Allocator, Usage, allocate_all, conflicts};
+pub use allocator::{Allocator, allocate_all, conflicts};
 pub use excluded::{Exclusion, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use pool_set::{PoolSet, PoolSetError};

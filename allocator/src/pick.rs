@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::ledger::{Claim, Ledger};
+use crate::ledger::Ledger;
 use crate::pool::Pool;
 use crate::pool_set::PoolSet;
 use crate::reason::Reason;
@@ -46,7 +46,6 @@ pub(crate) fn pick(
         ledger,
         request,
         wanted,
-        claim: Claim::of(request),
     };
     match (&request.requested, request.requested_pool()) {
         (Err(reason), _) => Err(reason.clone()),
@@ -61,7 +60,6 @@ struct Search<'a> {
     ledger: &'a Ledger,
     request: &'a Request,
     wanted: &'a [Family],
-    claim: Claim,
 }
 
 impl Search<'_> {
@@ -120,7 +118,7 @@ impl Search<'_> {
                 return Err(Reason::AddressExcluded { address, owner });
             }
             self.ledger
-                .check(address, &self.claim, None)
+                .check(address, self.request, None)
                 .map_err(|(by, clash)| Reason::AddressInUse { address, by, clash })?;
             home = Some(pool);
         }
@@ -179,7 +177,7 @@ impl Search<'_> {
         let find = |pool: &Pool, families: &[Family]| {
             let mut addresses: Vec<IpAddr> = families
                 .iter()
-                .map(|family| self.ledger.find(pool, *family, &self.claim))
+                .map(|family| self.ledger.find(pool, *family, self.request))
                 .collect::<Option<_>>()?;
             addresses.sort();
             Some(Picked {

@@ -35,8 +35,10 @@ pub enum Outcome {
     },
     /// The service gets nothing, and no longer holds what it may have held.
     Refused {
-        /// Why.
+        /// Why it gets nothing.
         reason: Reason,
+        /// Why it lost what it had, if it had something and that is not what `reason` says.
+        lost: Option<Box<Reason>>,
     },
 }
 
@@ -65,7 +67,37 @@ impl Outcome {
     pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Assigned { note, .. } => note.as_ref(),
-            Self::Kept { reason, .. } | Self::Refused { reason } => Some(reason),
+            Self::Kept { reason, .. } | Self::Refused { reason, .. } => Some(reason),
+        }
+    }
+
+    /// Why a service that has nothing lost what it had, beside [`Outcome::reason`].
+    #[must_use]
+    pub fn lost(&self) -> Option<&Reason> {
+        match self {
+            Self::Refused { lost, .. } => lost.as_deref(),
+            Self::Assigned { .. } | Self::Kept { .. } => None,
+        }
+    }
+
+    /// [`Outcome::reason`] and [`Outcome::lost`] in words, with what to do.
+    #[must_use]
+    pub fn message(&self) -> Option<String> {
+        let reason = self.reason()?;
+        Some(match self.lost() {
+            Some(lost) => format!("{reason} (the address it had was lost: {lost})"),
+            None => reason.to_string(),
+        })
+    }
+
+    /// What has to be remembered of a service that has nothing: why it lost what it had.
+    pub(crate) fn loss(&self) -> Option<&Reason> {
+        match self {
+            Self::Refused {
+                reason: reason @ Reason::AddressConflict { .. },
+                ..
+            } => Some(reason),
+            _ => self.lost(),
         }
     }
 }

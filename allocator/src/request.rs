@@ -3,22 +3,23 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::pool::Pool;
 use crate::reason::Reason;
 
-/// Namespace and name of a service. Displays as `namespace/name`.
+/// Namespace and name of a service. Displays as `namespace/name`. Clones share their text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
     /// The service's namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// The service's name.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl ServiceKey {
     /// A key from its two parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
             namespace: namespace.into(),
             name: name.into(),
@@ -149,6 +150,11 @@ impl Request {
         self.requested_pool
             .as_deref()
             .filter(|name| !name.is_empty())
+    }
+
+    /// Whether addresses are asked for by number, or something that was meant as one.
+    pub(crate) fn asks_by_number(&self) -> bool {
+        !matches!(&self.requested, Ok(requested) if requested.is_empty())
     }
 
     pub(crate) fn accepted_in(&self, pool: &Pool) -> bool {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::allocation::{Allocation, Outcomes};
+use crate::allocation::{Allocation, Decided};
 use crate::announcer::Announcer;
 use crate::api::Kind;
 use crate::config::{Problem, Severity};
@@ -58,7 +58,6 @@ struct Running {
     agent: Agent,
     index: Index,
     allocation: Allocation,
-    outcomes: Outcomes,
     leading: bool,
     touched: Touched,
     waits_for_status: bool,
@@ -148,7 +147,6 @@ impl Running {
             index: Index::reading(agent.kinds),
             agent,
             allocation: Allocation::default(),
-            outcomes: Outcomes::default(),
             leading: false,
             touched: Touched::default(),
             waits_for_status: false,
@@ -212,7 +210,7 @@ impl Running {
         }
         // Addresses first: what is announced follows from the status that comes back.
         if self.agent.allocate && self.leading {
-            self.allocate(source);
+            self.allocate(source, &touched);
         }
         // The first desired state is to be whole: End-of-RIB follows it. But nobody waits for a status for ever.
         self.waits_for_status = first && self.allocation.is_writing() && Instant::now() < patience;
@@ -257,15 +255,18 @@ impl Running {
             .is_none_or(Announcer::has_left)
     }
 
-    fn allocate(&mut self, source: &Source) {
-        let (outcomes, writes) = self.allocation.decide(&self.index);
-        for (name, outcome) in &outcomes {
-            let news = self.outcomes.get(name).and_then(|old| old.reason()) != outcome.reason();
-            if let Some(reason) = outcome.reason().filter(|_| news) {
-                tracing::warn!(service = %name, reason = reason.code(), "{reason}");
+    fn allocate(&mut self, source: &Source, touched: &Touched) {
+        let Decided {
+            outcomes,
+            news,
+            writes,
+        } = self.allocation.decide(&self.index, touched);
+        for name in news {
+            let outcome = outcomes.get(&name);
+            if let Some((reason, message)) = outcome.and_then(|o| o.reason().zip(o.message())) {
+                tracing::warn!(service = %name, reason = reason.code(), "{message}");
             }
         }
-        self.outcomes = outcomes;
         for write in writes {
             tracing::info!(
                 service = %write.service,

@@ -1,52 +1,99 @@
 //! Allocation: which address every service of ours gets, as the allocator crate decides it, and what of that has to be
-//! written to the API server.
+//! written to the API server. Only what a change touches is decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ferrolb_allocator::{Allocator, Outcome, Request};
+use ferrolb_allocator::{Allocator, Outcome, Reason, Request, ServiceKey};
 
 use crate::api::ObjectName;
 use crate::config::Config;
-use crate::index::Index;
 use crate::index::facts::Service;
+use crate::index::{Index, Touched};
 use crate::source::StatusWrite;
 
-/// What became of every service of type LoadBalancer that is ours.
+/// What became of services of type LoadBalancer that are ours.
 pub type Outcomes = BTreeMap<ObjectName, Outcome>;
 
-/// The allocator at work: what it decided and has not yet seen come back counts as held.
+/// What was decided in one go.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// What became of every service that was decided. Those that are not among them have what they had.
+    pub outcomes: Outcomes,
+    /// The services among them that have a reason, and not the one that they had before.
+    pub news: Vec<ObjectName>,
+    /// What has to be written.
+    pub writes: Vec<StatusWrite>,
+}
+
+/// The allocator at work: what it decided and has not yet seen come back counts as allocated.
 #[derive(Debug, Default)]
 pub struct Allocation {
-    /// Knows from one decision to the next who holds what, and so which of two services changed.
+    /// Knows from one decision to the next which service has what, and so which of two services changed.
     allocator: Allocator,
-    written: BTreeMap<ObjectName, StatusWrite>,
+    /// What the pools were made of at the last decision; none before the first.
+    config: Option<Arc<Config>>,
+    /// Writes whose service is still the version that they were decided for.
+    in_flight: BTreeMap<ObjectName, StatusWrite>,
+    /// The reasons of services that don't have all they asked for, or lost something at their last decision.
+    reasons: BTreeMap<ObjectName, Reason>,
 }
 
 impl Allocation {
-    /// Decides everything and returns what has to be written. A write that is under way is not repeated.
-    pub fn decide(&mut self, index: &Index) -> (Outcomes, Vec<StatusWrite>) {
-        // A write whose service has another resourceVersion by now has landed or was refused: the facts tell which.
-        self.written.retain(|name, write| {
-            let service = index.service(name);
-            service.is_some_and(|service| service.resource_version == write.resource_version)
-        });
-        let outcomes = self.outcomes(index);
-        let wanted = outcomes
-            .iter()
-            .filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
-        // A service that was ours and is of type LoadBalancer no more gives its address back.
-        let released = index.services().filter_map(released);
-        let mut writes: Vec<StatusWrite> = wanted.chain(released).collect();
-        writes.retain(|write| self.written.get(&write.service) != Some(write));
-        for write in &writes {
-            self.written.insert(write.service.clone(), write.clone());
+    /// Decides what changes touched and returns what has to be written. The first time, and after a change of pools,
+    /// that is everything. A write that is in flight is not repeated.
+    pub fn decide(&mut self, index: &Index, touched: &Touched) -> Decided {
+        let config = index.config();
+        let same_pools = |before: &Arc<Config>| {
+            !touched.configuration
+                || (before.pools == config.pools && before.pool_details == config.pool_details)
+        };
+        if !self.config.as_ref().is_some_and(same_pools) {
+            return self.decide_all(index);
         }
-        (outcomes, writes)
+        let mut changed = Vec::new();
+        let mut gone = Vec::new();
+        for name in &touched.requests {
+            self.landed(index, name);
+            match index.service(name).filter(|service| service.is_ours()) {
+                Some(service) => changed.push(self.request(config, service)),
+                None => {
+                    self.reasons.remove(name);
+                    gone.push(ServiceKey::new(&*name.namespace, &*name.name));
+                }
+            }
+        }
+        if changed.is_empty() && gone.is_empty() {
+            return Decided::default();
+        }
+        let outcomes = self.allocator.update(changed, &gone);
+        let gone = touched
+            .requests
+            .iter()
+            .filter_map(|name| index.service(name));
+        self.decided(index, outcomes, gone)
     }
 
-    /// Whether a write was on its way at the last decision.
+    /// Decides everything and returns what has to be written.
+    pub fn decide_all(&mut self, index: &Index) -> Decided {
+        let in_flight: Vec<ObjectName> = self.in_flight.keys().cloned().collect();
+        for name in in_flight {
+            self.landed(index, &name);
+        }
+        let config = index.config();
+        self.config = Some(Arc::clone(config));
+        self.allocator.set_pools(config.pools.clone());
+        let ours = index.services().filter(|service| service.is_ours());
+        let requests = ours.map(|service| self.request(config, service)).collect();
+        let outcomes = self.allocator.allocate_all(requests);
+        self.reasons
+            .retain(|name, _| index.service(name).is_some_and(Service::is_ours));
+        self.decided(index, outcomes, index.services())
+    }
+
+    /// Whether a write was in flight at the last decision.
     pub fn is_writing(&self) -> bool {
-        !self.written.is_empty()
+        !self.in_flight.is_empty()
     }
 
     /// Leadership began or ended: a leader decides from what it reads, not from what it knew.
@@ -54,38 +101,72 @@ impl Allocation {
         *self = Self::default();
     }
 
-    fn outcomes(&mut self, index: &Index) -> Outcomes {
-        let ours = index.services().filter(|service| service.is_ours());
-        let requests: Vec<Request> = ours
-            .map(|service| self.request(index.config(), service))
-            .collect();
-        self.allocator.set_pools(index.config().pools.clone());
-        let outcomes = self.allocator.allocate_all(&requests).into_iter();
-        outcomes
-            .map(|(key, outcome)| (ObjectName::new(key.namespace, key.name), outcome))
-            .collect()
+    /// A write whose service has another resourceVersion by now has landed or was refused: the facts say which.
+    fn landed(&mut self, index: &Index, name: &ObjectName) {
+        let version = index.service(name).map(|service| &service.resource_version);
+        let write = self.in_flight.get(name);
+        if write.is_some_and(|write| version != Some(&write.resource_version)) {
+            self.in_flight.remove(name);
+        }
     }
 
-    /// A service's request: with the pinned pools that accept it, and with what was decided for it and is on its way.
-    fn request(&self, config: &Config, service: &Service) -> Request {
+    /// Notes the outcomes and finds what has to be written for them, and for `others`: a service that was ours and is of
+    /// type LoadBalancer no more gives its address back.
+    fn decided<'a>(
+        &mut self,
+        index: &Index,
+        outcomes: Vec<(ServiceKey, Outcome)>,
+        others: impl Iterator<Item = &'a Service>,
+    ) -> Decided {
+        let named = |(key, outcome): (ServiceKey, Outcome)| {
+            (ObjectName::new(&*key.namespace, &*key.name), outcome)
+        };
+        let outcomes: Outcomes = outcomes.into_iter().map(named).collect();
+        let wanted = outcomes
+            .iter()
+            .filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
+        let mut writes: Vec<StatusWrite> = wanted.chain(others.filter_map(released)).collect();
+        writes.retain(|write| self.in_flight.get(&write.service) != Some(write));
+        for write in &writes {
+            self.in_flight.insert(write.service.clone(), write.clone());
+        }
+        let mut news = Vec::new();
+        for (name, outcome) in &outcomes {
+            let Some(reason) = outcome.reason() else {
+                self.reasons.remove(name);
+                continue;
+            };
+            if self.reasons.insert(name.clone(), reason.clone()).as_ref() != Some(reason) {
+                news.push(name.clone());
+            }
+        }
+        Decided {
+            outcomes,
+            news,
+            writes,
+        }
+    }
+
+    /// A service's request: with the pinned pools that accept it, and with what was decided for it and is in flight.
+    fn request(&self, config: &Config, service: &Service) -> Arc<Request> {
         let accepting = config.pool_details.iter().filter(|(_, details)| {
             let allocation = details.allocation.as_ref();
             let namespace = &service.name.namespace;
             allocation.is_some_and(|allocation| allocation.accepts(namespace, &service.labels))
         });
-        let accepted_by = accepting.map(|(name, _)| name.clone()).collect();
-        let request = Request {
-            accepted_by,
-            ..service.request.clone()
-        };
-        match self.written.get(&service.name) {
-            Some(write) => Request {
-                holds: write.addresses.clone(),
-                holds_from: write.pool.clone(),
-                ..request
-            },
-            None => request,
+        let accepted_by: BTreeSet<String> = accepting.map(|(name, _)| name.clone()).collect();
+        let in_flight = self.in_flight.get(&service.name);
+        let mut request = Arc::clone(&service.request);
+        // The facts are shared with the index where nothing has to be added.
+        if !accepted_by.is_empty() || in_flight.is_some() {
+            let request = Arc::make_mut(&mut request);
+            request.accepted_by = accepted_by;
+            if let Some(write) = in_flight {
+                request.holds.clone_from(&write.addresses);
+                request.holds_from.clone_from(&write.pool);
+            }
         }
+        request
     }
 }
 

@@ -7,7 +7,7 @@ use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::allocation::{Allocation, Outcomes};
+use crate::allocation::{Allocation, Decided, Outcomes};
 use crate::api::ObjectName;
 use crate::config::Severity;
 use crate::decide::Reason;
@@ -114,7 +114,9 @@ pub fn index_of(manifests: &Manifests, config_namespaces: &[String]) -> Index {
 
 /// Gives every service in the index the addresses that the allocator gives it.
 pub fn allocate(index: &mut Index) -> Outcomes {
-    let (outcomes, writes) = Allocation::default().decide(index);
+    let Decided {
+        outcomes, writes, ..
+    } = Allocation::default().decide_all(index);
     for write in &writes {
         index.grant(write);
     }
@@ -173,7 +175,7 @@ fn planned_service(
         addresses: outcome.addresses().to_vec(),
         pool: outcome.pool().map(str::to_owned),
         reason: outcome.reason().map(|reason| reason.code().to_owned()),
-        message: outcome.reason().map(ToString::to_string),
+        message: outcome.message(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferrolb::allocation::Allocation;
 use ferrolb::api::{Kind, ObjectName};
-use ferrolb::index::Index;
+use ferrolb::index::{Index, Touched};
 use ferrolb::source::{Change, Event, Source, folder};
 use tokio::time::timeout;
 
@@ -37,13 +37,15 @@ const POOL: &str = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadat
 /// Takes in everything until it is quiet, and tells how many events that were. Allocates as the loop does.
 async fn settle(source: &mut Source, index: &mut Index, allocation: &mut Allocation) -> usize {
     let mut events = 0;
+    let mut touched = Touched::default();
     while let Ok(Some(event)) = timeout(QUIET, source.events.recv()).await {
         events += 1;
         if let Event::Change(change) = event {
-            index.apply(change);
+            touched.merge(index.apply(change));
         }
         if index.is_synced(&Kind::ALL) {
-            for write in allocation.decide(index).1 {
+            let touched = std::mem::take(&mut touched);
+            for write in allocation.decide(index, &touched).writes {
                 source.status.send(write).expect("the source takes it");
             }
         }

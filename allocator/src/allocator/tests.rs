@@ -5,6 +5,26 @@ use crate::pool::PoolOptions;
 use crate::reason::Clash;
 use crate::request::{Port, parse_requested};
 
+impl Allocator {
+    /// Decides for one service, as it is.
+    pub(super) fn step(&mut self, request: &Request) -> Outcome {
+        self.allocate(&Arc::new(request.clone())).0
+    }
+
+    /// Takes over what a service holds, without a decision.
+    pub(super) fn take_over(&mut self, request: &Request) {
+        self.restore(&Arc::new(request.clone()));
+    }
+
+    pub(super) fn fold(&mut self, requests: &[Request]) -> Vec<(ServiceKey, Outcome)> {
+        self.allocate_all(shared(requests))
+    }
+}
+
+pub(super) fn shared(requests: &[Request]) -> Vec<Arc<Request>> {
+    requests.iter().cloned().map(Arc::new).collect()
+}
+
 fn options() -> PoolOptions {
     PoolOptions::default()
 }
@@ -134,7 +154,7 @@ fn told(outcome: &Outcome) -> String {
 
 /// What one service gets from pools that nobody uses.
 fn alone(pools: &[(&str, &str, PoolOptions)], request: &Request) -> String {
-    told(&Allocator::new(set(pools)).allocate(request))
+    told(&Allocator::new(set(pools)).step(request))
 }
 
 /// Restores the requests, then allocates in the order given.
@@ -142,10 +162,10 @@ fn pass(pools: PoolSet, requests: &[Request]) -> Vec<String> {
     let mut allocator = Allocator::new(pools);
     requests
         .iter()
-        .for_each(|request| allocator.restore(request));
+        .for_each(|request| allocator.take_over(request));
     requests
         .iter()
-        .map(|request| told(&allocator.allocate(request)))
+        .map(|request| told(&allocator.step(request)))
         .collect()
 }
 
@@ -190,7 +210,7 @@ fn rows_96_97_98_100_the_lowest_address_of_the_first_entry() {
 
     let mut allocator = Allocator::new(set(&[("p", "10.0.9.0/31 10.0.0.0/31", options())]));
     let got: Vec<String> = ["a", "b", "c", "d", "e"]
-        .map(|n| told(&allocator.allocate(&service(n))))
+        .map(|n| told(&allocator.step(&service(n))))
         .into();
     assert_eq!(
         got,
@@ -208,13 +228,13 @@ fn rows_96_97_98_100_the_lowest_address_of_the_first_entry() {
 fn rows_94_101_139_a_released_address_is_used_again() {
     let mut allocator = Allocator::new(set(&[("p", "10.0.0.0/30", options())]));
     for name in ["a", "b", "c", "d"] {
-        allocator.allocate(&service(name));
+        allocator.step(&service(name));
     }
-    assert_eq!(told(&allocator.allocate(&service("e"))), "(PoolExhausted)");
+    assert_eq!(told(&allocator.step(&service("e"))), "(PoolExhausted)");
     assert_eq!(allocator.release(&key("c")), ips("10.0.0.2"));
     assert_eq!(allocator.release(&key("c")), ips(""));
     assert_eq!(allocator.release(&key("b")), ips("10.0.0.1"));
-    assert_eq!(told(&allocator.allocate(&service("e"))), "10.0.0.1");
+    assert_eq!(told(&allocator.step(&service("e"))), "10.0.0.1");
     assert_eq!(allocator.held(&key("e")), ips("10.0.0.1"));
 }
 
@@ -349,7 +369,7 @@ fn rows_114_to_118_pinned_pools_come_first() {
     };
     let mut allocator = Allocator::new(set(&pools));
     let got: Vec<String> = ["a", "b", "c", "d", "e", "f"]
-        .map(|n| told(&allocator.allocate(&request(n))))
+        .map(|n| told(&allocator.step(&request(n))))
         .into();
     assert_eq!(
         got,
@@ -429,22 +449,22 @@ fn row_125_the_second_family_is_added_and_the_first_kept() {
     let request = dual(FamilyPolicy::PreferDualStack, service("s"));
     let mut allocator = Allocator::new(set(&[("p", "10.0.0.5/32", options())]));
     assert_eq!(
-        told(&allocator.allocate(&request)),
+        told(&allocator.step(&request)),
         "10.0.0.5 (SecondFamilyUnavailable)"
     );
     assert_eq!(
-        told(&allocator.allocate(&request)),
+        told(&allocator.step(&request)),
         "10.0.0.5 (SecondFamilyUnavailable)"
     );
     allocator.set_pools(set(&[
         ("o", "10.1.0.0/24 fc01::/64", options()),
         ("p", "10.0.0.0/24 fc00::/64", options()),
     ]));
-    let added = allocator.allocate(&request);
+    let added = allocator.step(&request);
     assert_eq!(told(&added), "10.0.0.5 fc00::");
     assert!(matches!(added, Outcome::Assigned { new: true, .. }));
     assert!(matches!(
-        allocator.allocate(&request),
+        allocator.step(&request),
         Outcome::Assigned { new: false, .. }
     ));
     // MetalLB goes round in circles with one cluster IP (§2.4 step 9).
@@ -452,8 +472,8 @@ fn row_125_the_second_family_is_added_and_the_first_kept() {
         cluster_families: vec![Family::V4],
         ..request
     };
-    assert_eq!(told(&allocator.allocate(&single)), "10.0.0.5");
-    assert_eq!(told(&allocator.allocate(&single)), "10.0.0.5");
+    assert_eq!(told(&allocator.step(&single)), "10.0.0.5");
+    assert_eq!(told(&allocator.step(&single)), "10.0.0.5");
 }
 
 #[test]
@@ -479,7 +499,7 @@ fn rows_129_130_131_134_what_keeps_an_address() {
     ];
     let expected = ["10.0.0.1", "10.0.0.0", "10.1.0.1", "10.0.0.7 fc00::7"];
     assert_eq!(pass(pools(), &requests), expected);
-    let outcome = Allocator::new(pools()).allocate(&holding("a", "10.0.0.9", "p"));
+    let outcome = Allocator::new(pools()).step(&holding("a", "10.0.0.9", "p"));
     assert!(
         matches!(outcome, Outcome::Assigned { new: true, .. }),
         "what counts is what was restored: {outcome:?}"
@@ -540,17 +560,17 @@ fn rows_132_133_135_to_138_what_moves_an_address() {
 #[test]
 fn rows_136_140_pools_come_and_go() {
     let mut allocator = Allocator::new(set(&[]));
-    assert_eq!(told(&allocator.allocate(&service("s"))), "(NoPools)");
+    assert_eq!(told(&allocator.step(&service("s"))), "(NoPools)");
     allocator.set_pools(set(&[("p", "10.0.0.0/24", options())]));
-    assert_eq!(told(&allocator.allocate(&service("s"))), "10.0.0.0");
+    assert_eq!(told(&allocator.step(&service("s"))), "10.0.0.0");
     allocator.set_pools(set(&[("p", "10.0.0.8/29", options())]));
     assert_eq!(
-        told(&allocator.allocate(&service("s"))),
+        told(&allocator.step(&service("s"))),
         "10.0.0.8 (AddressNotInPool)"
     );
-    assert_eq!(told(&allocator.allocate(&service("s"))), "10.0.0.8");
+    assert_eq!(told(&allocator.step(&service("s"))), "10.0.0.8");
     allocator.set_pools(set(&[]));
-    assert_eq!(told(&allocator.allocate(&service("s"))), "(NoPools)");
+    assert_eq!(told(&allocator.step(&service("s"))), "(NoPools)");
     assert_eq!(allocator.held(&key("s")), ips(""));
 }
 
@@ -603,12 +623,12 @@ fn rows_141_to_148_who_may_share() {
     ];
     for (one, two, expected) in table {
         let mut allocator = Allocator::new(set(&[("p", "10.0.0.0/24", options())]));
-        assert_eq!(told(&allocator.allocate(&one)), "10.0.0.0");
+        assert_eq!(told(&allocator.step(&one)), "10.0.0.0");
         let two = Request {
             requested: Ok(ips("10.0.0.0")),
             ..two
         };
-        let outcome = allocator.allocate(&two);
+        let outcome = allocator.step(&two);
         match expected {
             Ok(()) => assert_eq!(told(&outcome), "10.0.0.0", "{two:?}"),
             Err(text) => {
@@ -627,61 +647,47 @@ fn rows_141_to_148_who_may_share() {
 fn rows_149_150_changing_the_key_of_a_holder() {
     let mut allocator = Allocator::new(set(&[("p", "10.0.0.0/24", options())]));
     assert_eq!(
-        told(&allocator.allocate(&sharing("a", "k", "", &["TCP/80"]))),
+        told(&allocator.step(&sharing("a", "k", "", &["TCP/80"]))),
         "10.0.0.0"
     );
     assert_eq!(
-        told(&allocator.allocate(&sharing("a", "j", "", &["TCP/80"]))),
+        told(&allocator.step(&sharing("a", "j", "", &["TCP/80"]))),
         "10.0.0.0"
     );
     assert_eq!(
-        told(&allocator.allocate(&sharing("b", "j", "", &["TCP/81"]))),
+        told(&allocator.step(&sharing("b", "j", "", &["TCP/81"]))),
         "10.0.0.0"
     );
     // The one that changes goes, though it is the older.
     let changed = sharing("a", "", "", &["TCP/80"]);
+    assert_eq!(told(&allocator.step(&changed)), "10.0.0.1 (SharingChanged)");
     assert_eq!(
-        told(&allocator.allocate(&changed)),
-        "10.0.0.1 (SharingChanged)"
-    );
-    assert_eq!(
-        told(&allocator.allocate(&sharing("b", "j", "", &["TCP/81"]))),
+        told(&allocator.step(&sharing("b", "j", "", &["TCP/81"]))),
         "10.0.0.0"
     );
     assert_eq!(
-        told(&allocator.allocate(&sharing("c", "j", "", &["TCP/82"]))),
+        told(&allocator.step(&sharing("c", "j", "", &["TCP/82"]))),
         "10.0.0.0"
     );
     let clashes = sharing("c", "j", "", &["TCP/82", "TCP/81"]);
-    assert_eq!(
-        told(&allocator.allocate(&clashes)),
-        "10.0.0.2 (SharingChanged)"
-    );
+    assert_eq!(told(&allocator.step(&clashes)), "10.0.0.2 (SharingChanged)");
 }
 
 #[test]
 fn rows_151_152_153_a_shared_address_lasts_as_long_as_its_last_holder() {
     let mut allocator = Allocator::new(set(&[("p", "10.0.0.0/30 fc00::/64", options())]));
     let share = |name, port| sharing(name, "k", "", &[port]);
-    assert_eq!(told(&allocator.allocate(&service("own"))), "10.0.0.0");
-    assert_eq!(told(&allocator.allocate(&share("a", "TCP/80"))), "10.0.0.1");
-    assert_eq!(told(&allocator.allocate(&share("b", "TCP/81"))), "10.0.0.1");
-    assert_eq!(told(&allocator.allocate(&share("c", "TCP/81"))), "10.0.0.2");
-    let usage = Usage {
-        assigned_ipv4: 3,
-        assigned_ipv6: 0,
-        available_ipv4: 1,
-        available_ipv6: i64::MAX.unsigned_abs(),
-    };
-    assert_eq!(allocator.usage("p"), usage);
-    assert_eq!(allocator.usage("nothere"), Usage::default());
+    assert_eq!(told(&allocator.step(&service("own"))), "10.0.0.0");
+    assert_eq!(told(&allocator.step(&share("a", "TCP/80"))), "10.0.0.1");
+    assert_eq!(told(&allocator.step(&share("b", "TCP/81"))), "10.0.0.1");
+    assert_eq!(told(&allocator.step(&share("c", "TCP/81"))), "10.0.0.2");
     allocator.release(&key("a"));
-    assert_eq!(told(&allocator.allocate(&service("d"))), "10.0.0.3");
-    assert_eq!(told(&allocator.allocate(&service("e"))), "(PoolExhausted)");
-    assert_eq!(told(&allocator.allocate(&share("f", "TCP/80"))), "10.0.0.1");
+    assert_eq!(told(&allocator.step(&service("d"))), "10.0.0.3");
+    assert_eq!(told(&allocator.step(&service("e"))), "(PoolExhausted)");
+    assert_eq!(told(&allocator.step(&share("f", "TCP/80"))), "10.0.0.1");
     allocator.release(&key("f"));
     allocator.release(&key("b"));
-    assert_eq!(told(&allocator.allocate(&service("e"))), "10.0.0.1");
+    assert_eq!(told(&allocator.step(&service("e"))), "10.0.0.1");
 }
 
 #[test]
@@ -691,9 +697,9 @@ fn a_free_address_before_a_shared_one_is_taken() {
         requested: Ok(ips("10.0.0.2")),
         ..sharing("a", "k", "", &["TCP/80"])
     };
-    allocator.allocate(&held);
+    allocator.step(&held);
     assert_eq!(
-        told(&allocator.allocate(&sharing("b", "k", "", &["TCP/81"]))),
+        told(&allocator.step(&sharing("b", "k", "", &["TCP/81"]))),
         "10.0.0.0"
     );
 }
@@ -812,15 +818,15 @@ fn an_allocator_that_has_not_seen_all_pools_releases_nothing() {
 #[test]
 fn what_is_kept_from_an_unseen_pool_stays_recorded() {
     let mut allocator = Allocator::new(incomplete(&[]));
-    allocator.restore(&holding("a", "10.0.0.9", "p"));
+    allocator.take_over(&holding("a", "10.0.0.9", "p"));
     assert_eq!(
-        told(&allocator.allocate(&service("a"))),
+        told(&allocator.step(&service("a"))),
         "10.0.0.9 (PoolUnknown)"
     );
     // Now pool p is seen, without the address: that was an edit.
     allocator.set_pools(incomplete(&[("p", "10.0.0.0/29", options())]));
     assert_eq!(
-        told(&allocator.allocate(&service("a"))),
+        told(&allocator.step(&service("a"))),
         "10.0.0.0 (AddressNotInPool)"
     );
 }
@@ -846,10 +852,7 @@ fn of_two_holders_the_younger_loses() {
         ]
     );
     let outcomes = allocate_all(set(&[("p", "10.0.0.0/24", options())]), &requests);
-    let told: Vec<_> = outcomes
-        .iter()
-        .map(|(k, o)| (k.name.as_str(), told(o)))
-        .collect();
+    let told: Vec<_> = outcomes.iter().map(|(k, o)| (&*k.name, told(o))).collect();
     assert_eq!(
         told,
         [
@@ -858,9 +861,9 @@ fn of_two_holders_the_younger_loses() {
             ("youngest", "10.0.0.2 (AddressConflict)".to_owned()),
         ]
     );
-    let found = conflicts(&requests);
+    let found = conflicts(&shared(&requests));
     assert_eq!(
-        found.keys().map(|k| k.name.as_str()).collect::<Vec<_>>(),
+        found.keys().map(|k| &*k.name).collect::<Vec<_>>(),
         ["young", "youngest"]
     );
     assert_eq!(
@@ -909,15 +912,17 @@ fn one_that_loses_keeps_nobody_else_out() {
     let requests = [a, b, c];
     for order in orders {
         let mut allocator = Allocator::new(set(&[("p", "10.0.0.0/24", options())]));
-        order.iter().for_each(|&i| allocator.restore(&requests[i]));
+        order
+            .iter()
+            .for_each(|&i| allocator.take_over(&requests[i]));
         for i in order {
             assert_eq!(
-                told(&allocator.allocate(&requests[i])),
+                told(&allocator.step(&requests[i])),
                 expected[i],
                 "{order:?}"
             );
         }
-        let found = conflicts(order.iter().map(|&i| &requests[i]));
+        let found = conflicts(&shared(&requests));
         assert_eq!(found.into_keys().collect::<Vec<_>>(), [key("b")]);
     }
 }
@@ -979,7 +984,7 @@ fn row_150_in_the_kept_fold_the_one_that_changed_goes() {
     let pools = || set(&[("p", "10.0.0.0/24", options())]);
     let mut allocator = Allocator::new(pools());
     let fold = |allocator: &mut Allocator, requests: &[Request]| -> Vec<String> {
-        let outcomes = allocator.allocate_all(requests);
+        let outcomes = allocator.fold(requests);
         outcomes
             .iter()
             .map(|(k, o)| format!("{} {}", k.name, told(o)))
@@ -1068,4 +1073,103 @@ fn ten_thousand_services_in_a_pool_of_2_to_the_64() {
     let outcomes = allocate_all(pools, &requests);
     let last = "fc00::270f".parse::<IpAddr>().unwrap();
     assert_eq!(outcomes[9_999].1.addresses(), [last]);
+}
+
+#[test]
+fn a_service_that_lost_its_address_and_finds_no_other_has_both_reasons() {
+    let mut allocator = Allocator::new(set(&[("p", "10.0.0.0/32", options())]));
+    let old = sharing("old", "k", "", &["TCP/80"]);
+    let young = sharing("young", "k", "", &["TCP/81"]);
+    let first = allocator.fold(&[old, young.clone()]);
+    assert!(first.iter().all(|(_, outcome)| told(outcome) == "10.0.0.0"));
+    let both = |outcome: &Outcome| {
+        let lost = outcome.lost().map_or("", Reason::code);
+        format!("{} after {lost}", told(outcome))
+    };
+    // Its key, then its traffic policy changes.
+    for changed in [
+        sharing("young", "other", "", &["TCP/81"]),
+        sharing("young", "k", "Local", &["TCP/81"]),
+    ] {
+        let changed = Request {
+            holds: ips("10.0.0.0"),
+            ..changed
+        };
+        allocator.take_over(&Request {
+            holds: ips("10.0.0.0"),
+            ..young.clone()
+        });
+        let outcomes = allocator.update(shared(std::slice::from_ref(&changed)), &[]);
+        let [(_, outcome)] = outcomes.as_slice() else {
+            panic!("{outcomes:?}");
+        };
+        assert_eq!(both(outcome), "(PoolExhausted) after SharingChanged");
+        let message = outcome.message().unwrap();
+        assert!(
+            message.contains("no IPv4 address is free in p"),
+            "{message}"
+        );
+        assert!(
+            message.contains("can no longer share 10.0.0.0 with ns/old"),
+            "{message}"
+        );
+        // It is still so when the status was cleared and came back.
+        let cleared = Request {
+            holds: Vec::new(),
+            ..changed
+        };
+        let outcomes = allocator.update(shared(&[cleared]), &[]);
+        assert_eq!(both(&outcomes[0].1), "(PoolExhausted) after SharingChanged");
+    }
+    // With an address again there is nothing left to explain.
+    let outcomes = allocator.update(Vec::new(), &[key("old")]);
+    assert_eq!(both(&outcomes[0].1), "10.0.0.0 after ");
+    // Who loses to an older service and finds nothing else has both, too.
+    let older = Request {
+        created: -1,
+        holds: ips("10.0.0.0"),
+        ..service("older")
+    };
+    let outcomes = allocator.update(shared(&[older]), &[]);
+    let outcomes: Vec<_> = outcomes.iter().map(|(_, outcome)| both(outcome)).collect();
+    assert_eq!(
+        outcomes,
+        ["10.0.0.0 after ", "(PoolExhausted) after AddressConflict"]
+    );
+}
+
+#[test]
+fn prefer_dual_stack_keeps_the_address_that_its_pool_still_has() {
+    // Its pool lost IPv6, and another pool has both families.
+    let held = holding("a", "10.0.0.7 fc00::7", "p");
+    let requests = [dual(FamilyPolicy::PreferDualStack, held)];
+    let pools = set(&[
+        ("p", "10.0.0.0/24", options()),
+        ("q", "10.1.0.0/24 fc01::/120", options()),
+    ]);
+    let mut allocator = Allocator::new(pools);
+    let outcomes = allocator.fold(&requests);
+    assert_eq!(told(&outcomes[0].1), "10.0.0.7 (AddressNotInPool)");
+    let now = Request {
+        holds: ips("10.0.0.7"),
+        ..requests[0].clone()
+    };
+    let outcomes = allocator.fold(&[now]);
+    assert_eq!(told(&outcomes[0].1), "10.0.0.7 (SecondFamilyUnavailable)");
+}
+
+#[test]
+fn require_dual_stack_that_asks_for_one_address_keeps_the_one_it_has() {
+    let asks = |holds: &str| Request {
+        requested: Ok(ips("10.0.0.7")),
+        ..holding("a", holds, "p")
+    };
+    let require = |request| dual(FamilyPolicy::RequireDualStack, request);
+    let pools = || set(&[("p", "10.0.0.0/24 fc00::/120", options())]);
+    assert_eq!(
+        pass(pools(), &[require(asks("10.0.0.7"))]),
+        ["10.0.0.7 (FamilyMismatch)"]
+    );
+    // One that has nothing gets nothing for the same request.
+    assert_eq!(pass(pools(), &[require(asks(""))]), ["(FamilyMismatch)"]);
 }

@@ -17,7 +17,7 @@ impl Ledger {
             assert_eq!(judged.disputed, holders.disputed, "{address}");
             assert_eq!(judged.ports, holders.ports, "{address}");
             if let Some(keys) = holders.keys() {
-                let shared = shared.entry(keys.clone()).or_default();
+                let shared = shared.entry(keys).or_default();
                 shared.addresses.insert(*address);
                 for port in holders.ports.keys() {
                     shared.take(*address, port.clone());
@@ -97,7 +97,7 @@ fn a_dispute_names_the_same_service_in_whatever_order_they_came() {
             ports: ports.collect(),
             ..Request::new(ServiceKey::new("ns", format!("s{created}")))
         };
-        (Seniority::of(&request), Claim::of(&request))
+        Seniority::of(&Arc::new(request))
     };
     let parties = [party(1, &[82]), party(2, &[81]), party(3, &[81, 82])];
     let address = IpAddr::from(Ipv4Addr::LOCALHOST);
@@ -110,11 +110,11 @@ fn a_dispute_names_the_same_service_in_whatever_order_they_came() {
         [2, 1, 0],
     ] {
         let mut ledger = Ledger::default();
-        for (who, claim) in order.map(|i| parties[i].clone()) {
-            ledger.insert(address, who, claim);
+        for who in order.map(|i| parties[i].clone()) {
+            ledger.insert(address, who);
         }
         ledger.assert_consistent();
-        let (by, _) = ledger.dispute(address, &parties[2].0).unwrap();
-        assert_eq!(by.name, "s2", "{order:?}");
+        let (by, _) = ledger.dispute(address, &parties[2]).unwrap();
+        assert_eq!(&*by.name, "s2", "{order:?}");
     }
 }

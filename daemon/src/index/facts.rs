@@ -45,7 +45,7 @@ pub struct Service {
     pub name: Arc<ObjectName>,
     /// What it asks for and what it holds, as the allocator reads it. Which pools accept it is filled in later:
     /// that is the configuration's business.
-    pub request: Request,
+    pub request: Arc<Request>,
     /// Guards the write of its status.
     pub resource_version: String,
     /// For serviceSelectors.
@@ -108,7 +108,7 @@ impl Service {
         Ok(Self {
             drain,
             bad_drain,
-            request: request(
+            request: Arc::new(request(
                 &name,
                 raw,
                 &spec,
@@ -116,7 +116,7 @@ impl Service {
                 ingress()
                     .filter_map(|ip| ip.parse().ok())
                     .map(|ip: IpAddr| ip.to_canonical()),
-            )?,
+            )?),
             name: Arc::new(name),
             resource_version: raw.metadata.resource_version.clone(),
             labels: raw.metadata.labels.clone(),
@@ -150,7 +150,7 @@ fn request(
     let annotation = |key: &str| annotation(&raw.metadata.annotations, key);
     let created: Option<jiff::Timestamp> = raw.metadata.creation_timestamp.parse().ok();
     Ok(Request {
-        service: ServiceKey::new(name.namespace.clone(), name.name.clone()),
+        service: ServiceKey::new(&*name.namespace, &*name.name),
         created: created.map_or(0, jiff::Timestamp::as_second),
         uid: raw.metadata.uid.clone(),
         holds: holds.collect(),

@@ -72,6 +72,8 @@ fn remove_name(names: &mut Names, name: &ObjectName) {
 pub struct Touched {
     /// These services.
     pub services: BTreeSet<ObjectName>,
+    /// Services whose own object changed: what allocation depends on, besides the pools.
+    pub requests: BTreeSet<ObjectName>,
     /// These nodes: whoever decides for one of them decides everything anew.
     pub nodes: BTreeSet<String>,
     /// The configuration: everything is decided anew.
@@ -84,6 +86,7 @@ impl Touched {
     /// Adds what another change touches.
     pub fn merge(&mut self, other: Self) {
         self.services.extend(other.services);
+        self.requests.extend(other.requests);
         self.nodes.extend(other.nodes);
         self.configuration |= other.configuration;
         self.problems |= other.problems;
@@ -296,8 +299,9 @@ impl Index {
         let Some(mut service) = self.service(&write.service).cloned() else {
             return Touched::default();
         };
-        service.request.holds.clone_from(&write.addresses);
-        service.request.holds_from.clone_from(&write.pool);
+        let request = Arc::make_mut(&mut service.request);
+        request.holds.clone_from(&write.addresses);
+        request.holds_from.clone_from(&write.pool);
         service.invalid_address = None;
         let touched = self.set_service(&write.service, Some(service));
         self.settled(touched)
@@ -488,6 +492,7 @@ impl Index {
         let bad_drain = |service: &Option<Service>| service.as_ref()?.bad_drain.clone();
         let mut touched = Touched {
             services: BTreeSet::from([name.clone()]),
+            requests: BTreeSet::from([name.clone()]),
             problems: bad_drain(&old) != bad_drain(&service),
             ..Touched::default()
         };
