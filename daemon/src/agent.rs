@@ -19,6 +19,7 @@ use crate::index::{Index, Touched};
 use crate::report::{Announced, Report};
 use crate::saved::Saved;
 use crate::source::{Event, Source};
+use crate::suspect::Turn;
 
 /// A first change goes out at once, those that follow within this time go together.
 const TOGETHER: Duration = Duration::from_millis(10);
@@ -60,6 +61,7 @@ struct Running {
     allocation: Allocation,
     leading: bool,
     touched: Touched,
+    turn: Turn,
     waits_for_status: bool,
     unpublished: bool,
     problems: BTreeSet<Problem>,
@@ -136,6 +138,7 @@ impl Agent {
                 saved = None;
                 running.hand_over(source, patience);
             }
+            running.turn.end();
             handed_over = Instant::now();
         }
     }
@@ -149,6 +152,7 @@ impl Running {
             allocation: Allocation::default(),
             leading: false,
             touched: Touched::default(),
+            turn: Turn::default(),
             waits_for_status: false,
             unpublished: false,
             problems: BTreeSet::new(),
@@ -169,6 +173,7 @@ impl Running {
         match event {
             Event::Change(change) => {
                 self.updates += 1;
+                self.turn.add(&change);
                 let touched = self.index.apply(change);
                 self.touched.merge(touched);
             }
@@ -358,6 +363,7 @@ impl Running {
                 .unwrap_or_default(),
             held: self.agent.allocate.then(|| held(&self.index)),
             updates: self.updates,
+            panicked: false,
         };
         self.agent.report.send_replace(Arc::new(report));
     }

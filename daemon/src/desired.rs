@@ -11,6 +11,7 @@ use crate::config::drain::Drain;
 use crate::decide::{Contribution, Decision, Offer, decide, merge, weight};
 use crate::index::facts::Node;
 use crate::index::{Index, Touched};
+use crate::suspect::Suspect;
 
 /// One prefix towards one peer: announce it like this, or withdraw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +193,9 @@ impl Desired {
         affected: &mut BTreeSet<RouteKey>,
     ) {
         if let Some(service) = index.service(name) {
+            let suspect = Suspect::new("deciding where to announce", &service.name);
             let decision = decide(index, &self.node, self.facts(index), service);
+            drop(suspect);
             self.replace(&service.name, decision, affected);
         } else if let Some((name, _)) = self.decisions.get_key_value(name) {
             self.replace(&name.clone(), Decision::default(), affected);

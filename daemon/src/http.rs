@@ -58,6 +58,12 @@ async fn livez(State(served): State<Served>) -> impl IntoResponse {
 
 async fn readyz(State(served): State<Served>) -> impl IntoResponse {
     let report = served.report.borrow();
+    if report.panicked {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the main loop has panicked (see the log): what is announced stays, and the process restarts itself\n",
+        );
+    }
     match (report.config.is_some(), report.handed_over) {
         (true, true) => (StatusCode::OK, "ok\n"),
         (true, false) => (

@@ -105,6 +105,8 @@ pub struct Report {
     pub held: Option<BTreeSet<IpAddr>>,
     /// Changes taken in.
     pub updates: u64,
+    /// The loop has panicked: nothing of this changes any more.
+    pub panicked: bool,
 }
 
 impl Report {
@@ -116,9 +118,9 @@ impl Report {
         }
     }
 
-    /// Ready: the configuration is loaded and, for an announcer, the first desired state handed over.
+    /// Ready: the configuration is loaded, for an announcer the first desired state is handed over, and the loop runs.
     pub const fn ready(&self) -> bool {
-        self.config.is_some() && self.handed_over
+        self.config.is_some() && self.handed_over && !self.panicked
     }
 
     /// How many prefixes a peer should have: a dynamic neighbour gets what its template gets.
@@ -127,9 +129,9 @@ impl Report {
         self.routes.get(configured).copied().unwrap_or_default()
     }
 
-    /// Whether the loop turns.
+    /// Whether the loop turns. One that has panicked is not stuck: the process restarts itself in time.
     pub fn live(&self) -> bool {
-        self.alive.is_some_and(|alive| alive.elapsed() < STUCK)
+        self.panicked || self.alive.is_some_and(|alive| alive.elapsed() < STUCK)
     }
 
     /// Objects that are refused as they stand.

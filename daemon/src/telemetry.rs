@@ -1,6 +1,8 @@
 //! Logging: text for people on a terminal, JSON for machines otherwise. Colours only on a terminal.
 
 use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -18,8 +20,20 @@ pub enum LogFormat {
 /// an outage of the API server is told by our own Kubernetes source, once.
 const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info,kube_client=off,kube_runtime=off";
 
-/// Starts logging to standard error. Without a format: text on a terminal, JSON otherwise.
+/// Logs a panic, as an operator reads the rest.
+pub fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(
+        location,
+        thread = thread::current().name(),
+        "panic: {}; this is a bug of ferrolb, please report it with the lines that follow",
+        panic.payload_as_str().unwrap_or("no message")
+    );
+}
+
+/// Starts logging to standard error, panics included. Without a format: text on a terminal, JSON otherwise.
 pub fn start(format: Option<LogFormat>) {
+    panic::set_hook(Box::new(log_panic));
     let terminal = io::stderr().is_terminal();
     let default = if terminal {
         LogFormat::Text

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -25,6 +25,7 @@ use crate::drain::Leave;
 use crate::http::{self, Served};
 use crate::index::facts::Node;
 use crate::kube::{self, OwnDaemonSet};
+use crate::panicked::{self, Panicked};
 use crate::report::Report;
 use crate::saved::{Saved, StateDir, StateWriter};
 use crate::session::fallback_router_id;
@@ -98,10 +99,21 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(daemon(args))
+    match runtime.block_on(daemon(args))? {
+        End::Stopped => Ok(ExitCode::SUCCESS),
+        End::Restart => Err(panicked::restart()).context("this process can't restart itself"),
+    }
 }
 
-async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
+/// How the process ends, but for errors.
+enum End {
+    Stopped,
+    /// In its own place.
+    Restart,
+}
+
+async fn daemon(args: RunArgs) -> anyhow::Result<End> {
+    let begun = Instant::now();
     let allocate = args.role != Role::Announcer;
     let announce = args.role != Role::Allocator;
     let node = match (&args.node_name, announce) {
@@ -124,6 +136,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     let mut source = source(&args, allocate, announce, &node).await?;
     let signals = StopSignals::listen()?;
+    let signals_after_panic = StopSignals::listen()?;
     let daemonset = args.daemonset.clone().map(|name| OwnDaemonSet {
         kubeconfig: args.kubeconfig.clone(),
         namespace: daemonset_namespace(own_namespace(), &args.config_namespace),
@@ -165,32 +178,82 @@ async fn daemon(args: RunArgs) -> anyhow::Result<ExitCode> {
     tokio::spawn(http::serve(
         listener,
         Served {
-            report: reported,
+            report: reported.clone(),
             engine: engine.clone(),
-            node,
+            node: node.clone(),
         },
     ));
     let (stop_in, stop) = oneshot::channel();
-    let leave = tokio::select! {
-        leave = agent.run(&mut source, stop) => {
-            leave.ok_or_else(|| anyhow::anyhow!("the source of objects has ended"))
-        }
-        () = engine_ended(engine.as_ref()) => Err(anyhow::anyhow!("the BGP engine has ended by itself")),
+    let looped = panicked::catch(agent, &mut source, stop);
+    let ending = tokio::select! {
+        caught = looped => match caught {
+            Ok(Some(leave)) => Ending::Leave(leave),
+            Ok(None) => Ending::Failed("the source of objects has ended"),
+            Err(Panicked) => Ending::Panicked,
+        },
+        () = engine_ended(engine.as_ref()) => Ending::Failed(ENGINE_ENDED),
         () = asked_to_stop(signals, daemonset, stop_in) => {
             tracing::warn!("asked to stop once more: withdrawing everything at once");
-            Ok(Leave::Drain(None))
+            Ending::Leave(Leave::Drain(None))
+        }
+    };
+    let mut source = Some(source);
+    let end = match ending {
+        Ending::Leave(leave) => Ok((End::Stopped, Some(leave))),
+        Ending::Failed(why) => Err(anyhow::anyhow!(why)),
+        Ending::Panicked => {
+            if !reported.borrow().handed_over
+                && let (Some(engine), Some(state)) = (&engine, &state)
+            {
+                panicked::restore(&node, engine, state);
+            }
+            let pause = panicked::pause(begun.elapsed());
+            after_panic(pause, engine.as_ref(), signals_after_panic, source.take()).await
         }
     };
     let farewell = async {
         if let Some(engine) = engine {
-            let (text, farewell) = last_words(leave.as_ref().ok().copied());
+            let leave = end.as_ref().ok().and_then(|(_, leave)| *leave);
+            let (text, farewell) = last_words(leave);
             tracing::info!("{text}");
             engine.shutdown(text, farewell).await;
         }
     };
     tokio::join!(farewell, give_up(source));
     tracing::info!("stopped");
-    leave.map(|_| ExitCode::SUCCESS)
+    end.map(|(end, _)| end)
+}
+
+/// Why the loop ended.
+enum Ending {
+    Leave(Leave),
+    Failed(&'static str),
+    Panicked,
+}
+
+const ENGINE_ENDED: &str = "the BGP engine has ended by itself";
+
+/// Gives up the Lease, so that another allocator leads, and lives on with what is announced until it is time to restart, or
+/// until the process is asked to stop.
+async fn after_panic(
+    pause: Duration,
+    engine: Option<&Handle>,
+    mut signals: StopSignals,
+    source: Option<Source>,
+) -> anyhow::Result<(End, Option<Leave>)> {
+    tracing::error!(
+        "the main loop has panicked: what is announced stays announced and follows no change, /readyz fails, and the process \
+         restarts itself in {} s",
+        pause.as_secs()
+    );
+    let wait = async {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok((End::Restart, None)),
+            () = signals.next() => Ok((End::Stopped, Some(Leave::Preserve))),
+            () = engine_ended(engine) => Err(anyhow::anyhow!(ENGINE_ENDED)),
+        }
+    };
+    tokio::join!(wait, give_up(source)).0
 }
 
 /// Waits for the wish to stop, passes it on with what there is to know, and waits for a second one.
@@ -252,8 +315,10 @@ fn socket(path: Option<&Path>) -> anyhow::Result<Option<Socket>> {
 }
 
 /// Ends the source: whoever held the Lease gives it up, so that another allocator begins at once.
-async fn give_up(source: Source) {
-    let Source { mut events, status } = source;
+async fn give_up(source: Option<Source>) {
+    let Some(Source { mut events, status }) = source else {
+        return;
+    };
     drop(status);
     let ended = async { while events.recv().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, ended).await.is_err() {

@@ -20,6 +20,7 @@ use crate::config::excluded::ServiceCidrs;
 use crate::config::meeting::{self, Refusal};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
 use crate::source::{Change, StatusWrite};
+use crate::suspect::Suspect;
 
 /// Facts by key, and the configuration made of the configuration objects.
 #[derive(Debug, Default)]
@@ -308,6 +309,7 @@ impl Index {
     }
 
     fn apply_object(&mut self, key: ObjectKey, raw: RawObject) -> Touched {
+        let _suspect = Suspect::new("reading", key.clone());
         match key.kind {
             Kind::Service => {
                 let parsed = Service::parse(key.name.clone(), &raw);
