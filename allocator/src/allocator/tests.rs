@@ -1173,3 +1173,15 @@ fn require_dual_stack_that_asks_for_one_address_keeps_the_one_it_has() {
     // One that has nothing gets nothing for the same request.
     assert_eq!(pass(pools(), &[require(asks(""))]), ["(FamilyMismatch)"]);
 }
+
+#[test]
+fn local_without_a_selector_does_not_share_with_cluster() {
+    let requests = [
+        sharing("a", "k", "", &["TCP/80"]),
+        // What the daemon gives for Local with an empty selector.
+        sharing("b", "k", "Local ", &["TCP/81"]),
+    ];
+    let outcomes = allocate_all(set(&[("p", "10.0.0.0/24", options())]), &requests);
+    let told: Vec<_> = outcomes.iter().map(|(_, o)| told(o)).collect();
+    assert_eq!(told, ["10.0.0.0", "10.0.0.1"]);
+}
