@@ -63,10 +63,14 @@ impl StateDir {
     /// What the file system says.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
         let new = self.0.join(format!("{FILE}.new"));
+        // The mode counts only for a file that is made: one that a dead process left goes first.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&new)?;
         let mut file = BufWriter::new(file);
@@ -86,8 +90,13 @@ impl StateDir {
             Err(error) => return Err(error),
         };
         let saved: Saved = serde_json::from_slice(&octets)?;
-        Ok((saved.boot_id == boot_id()).then_some(saved))
+        Ok(is_of_boot(&saved, &boot_id()).then_some(saved))
     }
+}
+
+/// Where the system gives no boot ID, nothing says that a state is of this boot.
+fn is_of_boot(saved: &Saved, boot_id: &str) -> bool {
+    !boot_id.is_empty() && saved.boot_id == boot_id
 }
 
 fn boot_id() -> String {
@@ -384,6 +393,31 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let saved = state.load().expect("readable").expect("of this boot");
         assert_eq!(saved.into_parts(), (sessions(), routes()));
+    }
+
+    #[test]
+    fn a_file_that_a_dead_process_left_does_not_give_the_state_its_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let left = folder.path().join(format!("{FILE}.new"));
+        fs::write(&left, "half a state").expect("written");
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).expect("a mode");
+        let state = StateDir::new(folder.path().to_owned());
+        state.save(&saved()).expect("written");
+        let file = fs::metadata(folder.path().join(FILE)).expect("a file");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+        assert!(state.load().expect("readable").is_some());
+    }
+
+    #[test]
+    fn without_a_boot_id_no_state_is_used() {
+        let of = |boot_id: &str| Saved {
+            boot_id: boot_id.into(),
+            ..saved()
+        };
+        assert!(!is_of_boot(&of(""), ""));
+        assert!(!is_of_boot(&of("a"), ""));
+        assert!(is_of_boot(&of("a"), "a"));
     }
 
     #[test]

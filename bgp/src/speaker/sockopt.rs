@@ -1,7 +1,7 @@
 //! What no safe interface has: the socket options for TCP MD5 (RFC 2385), the least TTL (RFC 5082)
 //! and what BFD wants to know of a datagram; and the right of BFD's thread to be on time.
 //!
-//! One of the two files of the workspace with `unsafe` in them.
+//! The only file of the workspace with `unsafe` in it.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
