@@ -138,7 +138,9 @@ impl fmt::Display for Clash {
 #[non_exhaustive]
 pub enum Reason {
     /// There is no pool.
-    #[error("there are no address pools: create an IPAddressPool")]
+    #[error(
+        "there is no valid address pool: create an IPAddressPool, or mend those that are refused (ferrolb check names them)"
+    )]
     NoPools,
     /// No pool may be used for this service without being asked for.
     #[error(

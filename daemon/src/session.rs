@@ -81,8 +81,11 @@ pub fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
     let hash = node_name.bytes().fold(0x811c_9dc5_u32, |hash, octet| {
         (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193)
     });
-    Ipv4Addr::from(hash.max(1))
+    Ipv4Addr::from(hash % LAST_UNICAST.to_bits() + 1)
 }
+
+/// Router ids look like unicast addresses: some routers refuse others.
+const LAST_UNICAST: Ipv4Addr = Ipv4Addr::new(223, 255, 255, 255);
 
 #[cfg(test)]
 mod tests {
@@ -164,6 +167,25 @@ mod tests {
             "the same at every start"
         );
         assert_ne!(fallback_router_id("node-b", &ipv6_only), hashed);
+    }
+
+    #[test]
+    fn a_hashed_router_id_looks_like_a_unicast_address() {
+        let unicast = Ipv4Addr::new(0, 0, 0, 1)..=LAST_UNICAST;
+        for number in 0..10_000 {
+            let id = fallback_router_id(&format!("node-{number}"), &Node::default());
+            assert!(unicast.contains(&id), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_internal_ip_is_no_next_hop() {
+        let linked = node(&["169.254.0.11", "fe80::11", "fd00::11"]);
+        let dual = peer("10.0.0.1", |spec| spec.dual_stack_address_family = true);
+        let next_hops = peer_config(&dual, "node-a", &linked).next_hops;
+        assert_eq!(next_hops.v6, "fd00::11".parse().ok());
+        assert_eq!(linked.internal_ip(false), None);
+        assert_eq!(node(&["fe80::11"]).internal_ip(true), None);
     }
 
     #[test]

@@ -132,3 +132,46 @@ fn an_api_server_without_service_cidrs_is_fine() {
     allocate(&mut index);
     assert_eq!(addresses(&index), ["10.0.0.2"]);
 }
+
+#[test]
+fn host_bits_of_a_cidr_are_reported_with_the_range_that_results() {
+    let mut index = Index::default();
+    let spec = json!({ "addresses": ["192.0.2.5/30", "192.0.2.8/30"] });
+    index.apply(object(Kind::IpAddressPool, "pool", json!({ "spec": spec })));
+    assert_eq!(
+        problems(&index),
+        [
+            "IPAddressPool metallb-system/pool: spec.addresses: 192.0.2.5/30 has host bits and is read as all of \
+          192.0.2.4/30, 192.0.2.4-192.0.2.7: write that, or a range"
+        ]
+    );
+}
+
+#[test]
+fn an_advertisement_that_names_what_is_not_there_says_so() {
+    let mut index = Index::default();
+    index.apply(pool());
+    let bad = json!({ "addresses": ["nonsense"] });
+    index.apply(object(Kind::IpAddressPool, "bad", json!({ "spec": bad })));
+    let spec = json!({ "ipAddressPools": ["pool", "pol", "bad"], "peers": ["tor"] });
+    index.apply(object(
+        Kind::BgpAdvertisement,
+        "ad",
+        json!({ "spec": spec }),
+    ));
+    let of_ad: Vec<String> = problems(&index)
+        .into_iter()
+        .filter_map(|problem| {
+            let text = problem.strip_prefix("BGPAdvertisement metallb-system/ad: ")?;
+            Some(text.to_owned())
+        })
+        .collect();
+    assert_eq!(
+        of_ad,
+        [
+            "spec.ipAddressPools: IPAddressPool bad is refused: mend it (ferrolb check says what is wrong with it)",
+            "spec.ipAddressPools: there is no IPAddressPool pol: create it, or correct the name",
+            "spec.peers: there is no BGPPeer tor: create it, or correct the name",
+        ]
+    );
+}

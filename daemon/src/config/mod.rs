@@ -275,6 +275,9 @@ impl ConfigObjects {
                     .pools
                     .insert(pool.clone())
                     .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
+                for notice in pool::host_bits(&spec) {
+                    config.notice(key.clone(), notice);
+                }
                 config.note_excluded(key, &pool);
                 config.pool_details.insert(name.clone(), details);
                 good.insert(key.name.clone(), spec);
@@ -324,6 +327,43 @@ impl ConfigObjects {
             }
         }
         self.good_advertisements = good;
+        self.note_names_of_nothing(config);
+    }
+
+    /// An advertisement that names a pool or a peer which is not there has less effect than it seems to.
+    fn note_names_of_nothing(&self, config: &mut Config) {
+        let refused = |kinds: &[Kind], name: &str| {
+            self.raw
+                .keys()
+                .any(|key| kinds.contains(&key.kind) && key.name.name == name)
+        };
+        let cause = |kinds: &[Kind], kind: &str, name: &str| {
+            if refused(kinds, name) {
+                format!(
+                    "{kind} {name} is refused: mend it (ferrolb check says what is wrong with it)"
+                )
+            } else {
+                format!("there is no {kind} {name}: create it, or correct the name")
+            }
+        };
+        let mut notices = Vec::new();
+        for ad in config.advertisements.values() {
+            for name in &ad.pools {
+                if !config.pool_details.contains_key(name) {
+                    let cause = cause(&[Kind::IpAddressPool], "IPAddressPool", name);
+                    notices.push((ad.object.clone(), format!("spec.ipAddressPools: {cause}")));
+                }
+            }
+            for name in &ad.peers {
+                if !config.peers.contains_key(name) {
+                    let cause = cause(&[Kind::BgpPeer, Kind::OwnBgpPeer], "BGPPeer", name);
+                    notices.push((ad.object.clone(), format!("spec.peers: {cause}")));
+                }
+            }
+        }
+        for (object, notice) in notices {
+            config.notice(object, notice);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferrolb_allocator::{Pool, PoolOptions};
+use ferrolb_allocator::{Pool, PoolOptions, canonical};
+use ipnet::IpNet;
 
 use super::selector::{Selectors, unique};
 use crate::api::FieldError;
@@ -94,12 +95,28 @@ pub fn parse(
             let family = prefixes
                 .iter()
                 .filter(|prefix| prefix.addr().is_ipv6() == ipv6);
-            family.map(ipnet::IpNet::prefix_len).min().unwrap_or(0)
+            family.map(IpNet::prefix_len).min().unwrap_or(0)
         };
         details.min_aggregation = details.min_aggregation.max(shortest(false));
         details.min_aggregation_v6 = details.min_aggregation_v6.max(shortest(true));
     }
     Ok((pool, details))
+}
+
+/// Entries that give an address within a network where the network is meant: what each is read as.
+pub fn host_bits(spec: &IpAddressPoolSpec) -> impl Iterator<Item = String> {
+    spec.addresses.iter().filter_map(|entry| {
+        let written: IpNet = entry.trim().parse().ok()?;
+        let network = canonical(written);
+        (network != network.trunc()).then(|| {
+            format!(
+                "spec.addresses: {written} has host bits and is read as all of {}, {}-{}: write that, or a range",
+                network.trunc(),
+                network.network(),
+                network.broadcast()
+            )
+        })
+    })
 }
 
 fn parse_allocation(

@@ -52,7 +52,7 @@ reasons! {
     /// An older service holds the same address and may not share it.
     AddressConflict => "wait: the allocator gives this service another address",
     /// No BGPAdvertisement selects the pool.
-    NoAdvertisement => "create a BGPAdvertisement for the pool",
+    NoAdvertisement => "create a BGPAdvertisement for the pool, or mend the one that is refused (ferrolb check names it)",
     /// BGPAdvertisements select the pool, but none of them this service.
     ServiceNotSelected => "change the serviceSelectors or the service's labels",
     /// BGPAdvertisements select the service, but none of them this node.

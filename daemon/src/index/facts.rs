@@ -390,12 +390,17 @@ impl Node {
             == (&other.internal_ips, &other.other_ips, &other.pod_cidrs)
     }
 
-    /// The first InternalIP of a family.
+    /// The first InternalIP of a family that can be a next hop. A link-local one can't: it means another host on each
+    /// link.
     pub fn internal_ip(&self, ipv6: bool) -> Option<IpAddr> {
+        let link_local = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
         self.internal_ips
             .iter()
             .copied()
-            .find(|address| address.is_ipv6() == ipv6)
+            .find(|address| address.is_ipv6() == ipv6 && !link_local(address))
     }
 
     /// Whether it may announce anything at all.
