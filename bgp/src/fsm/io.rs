@@ -406,6 +406,12 @@ pub enum Event {
         /// Which ones.
         capabilities: Vec<CapabilitySummary>,
     },
+    /// The owner read so slowly that events were dropped; received UPDATEs never are. A snapshot says
+    /// how peers are now.
+    Missed {
+        /// How many.
+        events: usize,
+    },
     /// Routes came for a peer that isn't configured; they were dropped.
     UnknownPeer {
         /// The name used.

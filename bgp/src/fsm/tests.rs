@@ -207,6 +207,7 @@ impl Machine {
                     format!("leaves out capabilities {codes:?}")
                 }
                 Output::Event(Event::UnknownPeer { .. }) => "knows no such peer".to_owned(),
+                Output::Event(Event::Missed { .. }) => "drops events".to_owned(),
             };
             self.tell(&text);
         }

@@ -5,6 +5,7 @@
 //! told so, and the others don't notice.
 
 mod datagram;
+mod outbox;
 mod thread;
 
 use std::collections::btree_map::Entry;
@@ -23,12 +24,24 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
 
 use self::datagram::{Datagram, Receiver, Sender};
+use self::outbox::{Merge, Outbox};
 pub(super) use self::thread::BfdThread;
 pub(super) use self::thread::Command;
 use self::thread::News;
 use super::sockopt::interface_index;
 use crate::bfd::{Arrival, Bfd, Hops, Input, Path, SOURCE_PORTS, SessionStatus, State};
 use crate::fsm::{BfdNews, BfdTarget};
+
+impl Merge for BfdNews {
+    /// A failure is what the session of BGP must not miss. How BFD is now, the next status says.
+    fn merge(self, later: Self) -> Self {
+        match &self {
+            Self::Failed { .. } => self,
+            Self::Changed { change, .. } if change.is_failure() => self,
+            Self::Changed { .. } | Self::Status(_) => later,
+        }
+    }
+}
 
 /// How often a peer is told how its session is, beside changes.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,8 +74,8 @@ struct Driver {
     peers: BTreeMap<String, Watched>,
     sessions: BTreeMap<Path, Session>,
     receivers: BTreeMap<(Hops, bool), Receiver>,
-    commands: mpsc::UnboundedReceiver<Command>,
-    news: mpsc::UnboundedSender<News>,
+    commands: mpsc::Receiver<(String, Command)>,
+    news: Outbox<BfdNews>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     told: Instant,
     /// Packets that belong to no session, for whoever reads metrics.
@@ -74,8 +87,8 @@ struct Driver {
 
 impl Driver {
     fn new(
-        commands: mpsc::UnboundedReceiver<Command>,
-        news: mpsc::UnboundedSender<News>,
+        commands: mpsc::Receiver<(String, Command)>,
+        news: mpsc::Sender<News>,
         strangers: Arc<AtomicU64>,
     ) -> Self {
         // Discriminators are not to be guessed, so this seed comes from outside.
@@ -87,7 +100,7 @@ impl Driver {
             sessions: BTreeMap::new(),
             receivers: BTreeMap::new(),
             commands,
-            news,
+            news: Outbox::new(news),
             timer: None,
             told: Instant::now(),
             strangers,
@@ -120,9 +133,9 @@ impl Driver {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             any = true;
             match command {
-                Some(Command::Set(peer, target)) => self.set(peer, target),
-                Some(Command::Remove(peer)) => self.remove(&peer),
-                Some(Command::AdminDown(peer)) => {
+                Some((peer, Command::Set(target))) => self.set(peer, target),
+                Some((peer, Command::Remove)) => self.remove(&peer),
+                Some((peer, Command::AdminDown)) => {
                     if let Some(path) = self.peers.get(&peer).map(|watched| watched.path) {
                         self.feed(Input::AdminDown { path });
                     }
@@ -238,10 +251,15 @@ impl Driver {
         }
     }
 
-    fn tell(&self, path: Path, news: &BfdNews) {
-        for (peer, _) in self.peers.iter().filter(|(_, at)| at.path == path) {
-            // Whoever isn't there any more needs no news.
-            drop(self.news.send((peer.clone(), news.clone())));
+    fn tell(&mut self, path: Path, news: &BfdNews) {
+        let peers = self.peers.iter();
+        for (peer, _) in peers.filter(|(_, watched)| watched.path == path) {
+            match news {
+                BfdNews::Status(_) => self.news.send_if_idle(peer, news.clone()),
+                BfdNews::Changed { .. } | BfdNews::Failed { .. } => {
+                    self.news.send(peer.clone(), news.clone());
+                }
+            }
         }
     }
 
@@ -251,7 +269,7 @@ impl Driver {
             Err(error) => {
                 warn!(%peer, address = %target.remote, "no BFD: {error}");
                 let reason = error.to_string();
-                drop(self.news.send((peer, BfdNews::Failed { reason })));
+                self.news.send(peer, BfdNews::Failed { reason });
                 return;
             }
         };
@@ -365,8 +383,10 @@ impl Driver {
             return;
         }
         self.told = Instant::now();
+        self.news.flush();
         self.bind_again();
-        for status in self.bfd.status() {
+        let all: Vec<SessionStatus> = self.bfd.status().collect();
+        for status in all {
             self.tell(status.path, &BfdNews::Status(status));
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Driver {
     speaker: Speaker,
     sockets: BTreeMap<ConnectionId, Socket>,
     listeners: Listeners,
-    commands: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::Receiver<Command>,
     /// All handles are gone.
     orphaned: bool,
     events: Teller,
@@ -65,7 +65,7 @@ impl Driver {
     pub(super) fn new(
         speaker: Speaker,
         listeners: Listeners,
-        commands: mpsc::UnboundedReceiver<Command>,
+        commands: mpsc::Receiver<Command>,
         events: Teller,
     ) -> Self {
         Self {
@@ -342,14 +342,13 @@ impl Driver {
                 }
                 Output::Unlisten { remote } => self.listeners.forget(remote),
                 Output::BfdSet { peer, target } => {
-                    let command = bfd::Command::Set(peer, target);
-                    answers.extend(self.bfd.command(command));
+                    answers.extend(self.bfd.command(peer, bfd::Command::Set(target)));
                 }
                 Output::BfdRemove { peer } => {
-                    answers.extend(self.bfd.command(bfd::Command::Remove(peer)));
+                    answers.extend(self.bfd.command(peer, bfd::Command::Remove));
                 }
                 Output::BfdAdminDown { peer } => {
-                    answers.extend(self.bfd.command(bfd::Command::AdminDown(peer)));
+                    answers.extend(self.bfd.command(peer, bfd::Command::AdminDown));
                 }
                 Output::Rekey {
                     connection,
@@ -473,7 +472,7 @@ mod tests {
             seed: 1,
             host_uptime: None,
         });
-        let (_commands, commands) = mpsc::unbounded_channel();
+        let (_commands, commands) = mpsc::channel(1);
         let (events, _events) = Teller::new();
         let listeners = Listeners::new(Vec::new()).expect("nothing to listen on");
         let mut driver = Driver::new(speaker, listeners, commands, events);

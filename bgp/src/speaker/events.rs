@@ -2,7 +2,10 @@
 //!
 //! A peer with [`PeerConfig::receive`](crate::config::PeerConfig::receive) may send faster than the
 //! owner reads: then its socket isn't read any more until the owner has caught up, so that TCP holds
-//! the peer back. Nothing is lost, and other peers don't notice.
+//! the peer back. No UPDATE is lost, and other peers don't notice.
+//!
+//! Other events don't wait: the engine must not stand still for its owner. So many of them may lie
+//! unread; further ones are dropped, and [`Event::Missed`] says how many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,22 +18,43 @@ use crate::fsm::Event;
 /// Octets of one connection, as they came, that may lie unread as events; taken apart they are some times as much.
 const UNREAD_MAX: usize = 1 << 20;
 
-/// Everything that happens, in order.
+/// Events other than received UPDATEs that may lie unread.
+const EVENTS_MAX: usize = 4096;
+
+/// Everything that happens, in order; [`Event::Missed`] comes first.
 ///
 /// Whoever asks for received UPDATEs must keep reading: a peer whose UPDATEs lie unread for longer
 /// than its hold time is lost, since nothing is heard of it any more. It ends when the speaker has
 /// ended. Dropping it is fine.
 #[derive(Debug)]
-pub struct Events(mpsc::UnboundedReceiver<Told>);
+pub struct Events {
+    events: mpsc::UnboundedReceiver<Told>,
+    backlog: Arc<Backlog>,
+}
 
 impl Events {
     /// The next thing that happened; `None` once the speaker has ended. Nothing is lost if the future
     /// is dropped.
     pub async fn recv(&mut self) -> Option<Event> {
-        let Told { event, portion } = self.0.recv().await?;
+        let missed = self.backlog.missed.swap(0, Ordering::AcqRel);
+        if missed > 0 {
+            return Some(Event::Missed { events: missed });
+        }
+        let Told { event, portion } = self.events.recv().await?;
+        if portion.is_none() {
+            self.backlog.unread.fetch_sub(1, Ordering::AcqRel);
+        }
         drop(portion);
         Some(event)
     }
+}
+
+/// Events that aren't UPDATEs: how many lie unread, and how many were dropped since the owner last
+/// was told.
+#[derive(Debug, Default)]
+struct Backlog {
+    unread: AtomicUsize,
+    missed: AtomicUsize,
 }
 
 /// An event, and what it is of.
@@ -44,6 +68,7 @@ struct Told {
 #[derive(Debug)]
 pub(super) struct Teller {
     events: mpsc::UnboundedSender<Told>,
+    backlog: Arc<Backlog>,
     /// The octets that are being looked at.
     portion: Option<Arc<Portion>>,
     wake: mpsc::Sender<()>,
@@ -54,13 +79,19 @@ impl Teller {
     pub(super) fn new() -> (Self, Events) {
         let (events, receiver) = mpsc::unbounded_channel();
         let (wake, woken) = mpsc::channel(1);
+        let backlog = Arc::new(Backlog::default());
         let teller = Self {
             events,
+            backlog: backlog.clone(),
             portion: None,
             wake,
             woken,
         };
-        (teller, Events(receiver))
+        let events = Events {
+            events: receiver,
+            backlog,
+        };
+        (teller, events)
     }
 
     /// So many octets of a connection are looked at from now on.
@@ -81,7 +112,14 @@ impl Teller {
     pub(super) fn tell(&self, event: Event) {
         let update = matches!(event, Event::Received { .. });
         let portion = self.portion.clone().filter(|_| update);
-        // Nobody has to listen.
+        if portion.is_none() {
+            if self.backlog.unread.load(Ordering::Acquire) >= EVENTS_MAX {
+                self.backlog.missed.fetch_add(1, Ordering::AcqRel);
+                return;
+            }
+            self.backlog.unread.fetch_add(1, Ordering::AcqRel);
+        }
+        // The owner need not listen.
         drop(self.events.send(Told { event, portion }));
     }
 
@@ -173,5 +211,40 @@ mod tests {
         teller.end();
         drop(events);
         assert!(!unread.is_full());
+    }
+    #[tokio::test]
+    async fn events_that_an_owner_does_not_read_are_counted_and_dropped() {
+        let (teller, mut events) = Teller::new();
+        let number = |number: usize| Event::UnknownPeer {
+            peer: number.to_string(),
+        };
+        for at in 0..EVENTS_MAX + 10 {
+            teller.tell(number(at));
+        }
+        let first = events.recv().await;
+        assert!(
+            matches!(first, Some(Event::Missed { events: 10 })),
+            "{first:?}"
+        );
+        // There is no room before the owner has read something.
+        teller.tell(number(0));
+        assert!(matches!(
+            events.recv().await,
+            Some(Event::Missed { events: 1 })
+        ));
+        for at in 0..EVENTS_MAX {
+            let event = events.recv().await;
+            let Some(Event::UnknownPeer { peer }) = event else {
+                panic!("{event:?}");
+            };
+            assert_eq!(peer, at.to_string());
+        }
+        teller.tell(number(7));
+        drop(teller);
+        assert!(matches!(
+            events.recv().await,
+            Some(Event::UnknownPeer { .. })
+        ));
+        assert!(events.recv().await.is_none());
     }
 }

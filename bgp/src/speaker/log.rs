@@ -140,6 +140,8 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
                 shortened(names.join(", "), TEXT_MAX)
             );
         }
+        // It comes from the owner's end of the channel, and is for the owner.
+        Event::Missed { .. } => {}
         Event::UnknownPeer { peer } => {
             warn!(%peer, "routes for a peer that isn't configured were dropped");
         }

@@ -4,6 +4,7 @@
 //! [`spawn`] starts it. The [`Handle`] may be used from any thread and any runtime.
 
 mod bfd;
+mod commands;
 mod driver;
 mod events;
 mod listener;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::commands::COMMANDS_MAX;
 use self::driver::{Command, Driver};
 pub use self::events::Events;
 use self::events::Teller;
@@ -42,9 +44,11 @@ pub struct SpeakerOptions {
 
 /// Commands for a running speaker. When the last one is dropped, the speaker shuts down as with
 /// [`Farewell::Preserve`]: its owner has failed and means to come back.
+///
+/// 256 commands may wait for the speaker. Who gives one more waits on its thread until there is room.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::Sender<Command>,
     local_addresses: Vec<SocketAddr>,
     bfd_strangers: Arc<AtomicU64>,
     ended: watch::Receiver<()>,
@@ -88,7 +92,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
         let _inside = runtime.enter();
         Listeners::new(bound)?
     };
-    let (command_sender, commands) = mpsc::unbounded_channel();
+    let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (teller, events) = Teller::new();
     let (end_sender, ended) = watch::channel(());
     let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, teller);
@@ -148,7 +152,7 @@ impl Handle {
     /// All peers, by name. Empty once the speaker has ended.
     pub async fn snapshot(&self) -> Vec<PeerStatus> {
         let (sender, answer) = oneshot::channel();
-        self.send(Command::Status(sender));
+        self.ask(Command::Status(sender)).await;
         answer.await.unwrap_or_default()
     }
 
@@ -156,14 +160,14 @@ impl Handle {
     /// ended.
     pub async fn peer(&self, name: impl Into<String>) -> Option<PeerDetail> {
         let (sender, answer) = oneshot::channel();
-        self.send(Command::Peer(name.into(), sender));
+        self.ask(Command::Peer(name.into(), sender)).await;
         answer.await.ok().flatten().map(|detail| *detail)
     }
 
     /// What a peer holds from us, in no order.
     pub async fn advertised(&self, peer: impl Into<String>) -> Vec<AdvertisedRoute> {
         let (sender, answer) = oneshot::channel();
-        self.send(Command::Advertised(peer.into(), sender));
+        self.ask(Command::Advertised(peer.into(), sender)).await;
         answer.await.unwrap_or_default()
     }
 
@@ -188,12 +192,12 @@ impl Handle {
     }
 
     fn input(&self, input: Input) {
-        self.send(Command::Input(input));
+        commands::send(&self.commands, Command::Input(input));
     }
 
     /// A speaker that has ended takes no commands; there is nothing to do about it here.
-    fn send(&self, command: Command) {
-        drop(self.commands.send(command));
+    async fn ask(&self, command: Command) {
+        drop(self.commands.send(command).await);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::sockopt::ask_for_origin;
 use super::*;
-use crate::bfd::{Interval, Packet, SessionConfig, Timers};
+use crate::bfd::{Cause, Change, Interval, Packet, SessionConfig, Timers};
 
 const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
 
@@ -12,8 +12,8 @@ const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
 /// another port than BFD's, which this host may have in use.
 struct Bench {
     driver: Driver,
-    news: mpsc::UnboundedReceiver<News>,
-    _commands: mpsc::UnboundedSender<Command>,
+    news: mpsc::Receiver<News>,
+    _commands: mpsc::Sender<(String, Command)>,
     peer: UdpSocket,
     path: Path,
 }
@@ -26,8 +26,8 @@ impl Bench {
         let peer = UdpSocket::bind(SocketAddr::from((PEER, 0))).unwrap();
         peer.set_ttl(255).unwrap();
         peer.connect(socket.local_addr().unwrap()).unwrap();
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let (sender, news) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::channel(outbox::OUTBOX_MAX);
+        let (sender, news) = mpsc::channel(outbox::OUTBOX_MAX);
         let mut driver = Driver::new(receiver, sender, Arc::default());
         let place = (Hops::Single, true);
         driver
@@ -266,4 +266,42 @@ async fn packets_that_belong_to_no_session_are_counted_and_each_sender_is_rememb
         bench.driver.report_stranger(forged.into());
     }
     assert_eq!(bench.driver.logged.len(), STRANGERS_LOGGED);
+}
+
+/// While the thread of BGP stands still: what it must not miss stays, and nothing piles up.
+#[tokio::test]
+async fn a_lost_path_outlasts_what_comes_after_it_and_status_is_left_out() {
+    let mut bench = Bench::new();
+    bench.bring_up().await;
+    bench.downs();
+    let (path, status) = (bench.path, bench.status());
+    let change = |from, to, cause| BfdNews::Changed {
+        change: Change {
+            path,
+            from,
+            to,
+            cause,
+        },
+        status,
+    };
+    let up = change(State::Init, State::Up, Cause::Handshake);
+    let down = change(State::Up, State::Down, Cause::DetectionTimeExpired);
+    for _ in 0..outbox::OUTBOX_MAX {
+        bench.driver.tell(path, &BfdNews::Status(status));
+        bench.driver.tell(path, &up);
+    }
+    for news in [&down, &up, &up] {
+        bench.driver.tell(path, news);
+    }
+    let mut taken = 0;
+    let mut statuses = 0;
+    while let Ok((_, news)) = bench.news.try_recv() {
+        taken += 1;
+        statuses += usize::from(matches!(news, BfdNews::Status(_)));
+    }
+    assert_eq!(taken, outbox::OUTBOX_MAX);
+    // They stop when half of it is taken, by as many changes as statuses.
+    assert!(statuses <= outbox::OUTBOX_MAX / 4 + 1, "{statuses}");
+    bench.driver.news.flush();
+    assert_eq!(bench.downs(), 1);
 }

@@ -12,24 +12,29 @@ use tracing::error;
 
 use super::super::sockopt::hasten_this_thread;
 use super::Driver;
+use super::outbox::{Merge, OUTBOX_MAX, Outbox};
 use crate::fsm::{self, BfdNews, BfdTarget};
 
-/// What the driver of BGP asks for, for a peer by name.
+/// What the driver of BGP asks for, for a peer.
 #[derive(Debug)]
 pub(in crate::speaker) enum Command {
-    Set(String, BfdTarget),
-    Remove(String),
-    AdminDown(String),
+    Set(BfdTarget),
+    Remove,
+    AdminDown,
+}
+
+impl Merge for Command {
+    /// Each says what is wanted from now on, whatever was before.
+    fn merge(self, later: Self) -> Self {
+        later
+    }
 }
 
 /// News for a peer by name.
 pub(in crate::speaker) type News = (String, BfdNews);
 
 /// The two ends of a thread that runs.
-type Channels = (
-    mpsc::UnboundedSender<Command>,
-    mpsc::UnboundedReceiver<News>,
-);
+type Channels = (Outbox<Command>, mpsc::Receiver<News>);
 
 /// The thread of BFD, once there is a session. It ends with this.
 #[derive(Default)]
@@ -50,37 +55,42 @@ impl BfdThread {
     }
 
     /// Starts the thread if it isn't there; an answer if that can't be done.
-    pub(in crate::speaker) fn command(&mut self, command: Command) -> Option<fsm::Input> {
+    pub(in crate::speaker) fn command(
+        &mut self,
+        peer: String,
+        command: Command,
+    ) -> Option<fsm::Input> {
         if self.channels.is_none() {
             // Without a thread there is no session to be ended.
-            let Command::Set(peer, _) = &command else {
+            if !matches!(command, Command::Set(_)) {
                 return None;
-            };
+            }
             match spawn(self.strangers()) {
                 Ok(channels) => self.channels = Some(channels),
                 Err(error) => {
                     let reason = format!("can't start its thread: {error}");
                     let news = BfdNews::Failed { reason };
-                    let peer = peer.clone();
                     return Some(fsm::Input::Bfd { peer, news });
                 }
             }
         }
         match &command {
-            Command::Set(peer, _) => drop(self.watched.insert(peer.clone())),
-            Command::Remove(peer) => drop(self.watched.remove(peer)),
-            Command::AdminDown(_) => {}
+            Command::Set(_) => drop(self.watched.insert(peer.clone())),
+            Command::Remove => drop(self.watched.remove(&peer)),
+            Command::AdminDown => {}
         }
-        if let Some((commands, _)) = &self.channels {
-            // A thread that is gone can't be told; its news says so.
-            drop(commands.send(command));
+        if let Some((commands, _)) = &mut self.channels {
+            // A thread that is gone takes none; its news says so.
+            commands.send(peer, command);
         }
         None
     }
 
     /// What it has to tell, and if it ended, that.
     pub(in crate::speaker) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
-        if let Some((_, news)) = &mut self.channels {
+        if let Some((commands, news)) = &mut self.channels {
+            // A thread that takes commands again has news every second.
+            commands.flush();
             match news.poll_recv(cx) {
                 Poll::Ready(Some(news)) => return Poll::Ready(news),
                 Poll::Ready(None) => {
@@ -105,8 +115,8 @@ impl BfdThread {
 }
 
 fn spawn(strangers: Arc<AtomicU64>) -> io::Result<Channels> {
-    let (sender, commands) = mpsc::unbounded_channel();
-    let (news_sender, news) = mpsc::unbounded_channel();
+    let (sender, commands) = mpsc::channel(OUTBOX_MAX);
+    let (news_sender, news) = mpsc::channel(OUTBOX_MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -116,7 +126,7 @@ fn spawn(strangers: Arc<AtomicU64>) -> io::Result<Channels> {
             hasten_this_thread();
             runtime.block_on(Driver::new(commands, news_sender, strangers).run());
         })?;
-    Ok((sender, news))
+    Ok((Outbox::new(sender), news))
 }
 
 #[cfg(test)]
@@ -125,10 +135,10 @@ mod tests {
 
     #[test]
     fn a_thread_that_ended_is_told_to_whoever_counts_on_it_and_started_anew() {
-        let (sender, mut commands) = mpsc::unbounded_channel();
-        let (news_sender, news) = mpsc::unbounded_channel();
+        let (sender, mut commands) = mpsc::channel(OUTBOX_MAX);
+        let (news_sender, news) = mpsc::channel(OUTBOX_MAX);
         let mut bfd = BfdThread {
-            channels: Some((sender, news)),
+            channels: Some((Outbox::new(sender), news)),
             ..BfdThread::default()
         };
         let target = || BfdTarget {
@@ -139,10 +149,10 @@ mod tests {
             config: crate::bfd::SessionConfig::default(),
         };
         for peer in ["gone", "left", "right"] {
-            let answer = bfd.command(Command::Set(peer.to_owned(), target()));
+            let answer = bfd.command(peer.to_owned(), Command::Set(target()));
             assert!(answer.is_none());
         }
-        assert!(bfd.command(Command::Remove("gone".to_owned())).is_none());
+        assert!(bfd.command("gone".to_owned(), Command::Remove).is_none());
         assert!(commands.try_recv().is_ok(), "it was told");
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(bfd.poll_news(&mut cx).is_pending());
@@ -159,9 +169,9 @@ mod tests {
         assert!(bfd.poll_news(&mut cx).is_pending());
 
         // At its next attempt a peer asks again: that takes a new thread, which answers.
-        bfd.command(Command::Remove("left".to_owned()));
+        bfd.command("left".to_owned(), Command::Remove);
         assert!(bfd.channels.is_none(), "nothing to be ended");
-        bfd.command(Command::Set("right".to_owned(), target()));
+        bfd.command("right".to_owned(), Command::Set(target()));
         let (_, news) = bfd.channels.as_mut().unwrap();
         let (peer, answer) = news.blocking_recv().unwrap();
         assert_eq!(peer, "right");
