@@ -279,3 +279,43 @@ fn bad_peers_are_named_with_place_and_remedy_and_take_nothing_along() {
     }
     assert!(!text.contains("ppp"), "a password is never printed");
 }
+
+/// A dump as kubectl prints it, as large as thousands of Services make it.
+fn dump_of_services(count: usize) -> String {
+    let mut text = "apiVersion: v1\nitems:\n".to_owned();
+    for number in 0..count {
+        text += &format!(
+            "- apiVersion: v1\n  kind: Service\n  metadata:\n    annotations:\n      \
+             kubectl.kubernetes.io/last-applied-configuration: |\n        {{\"apiVersion\":\"v1\"}}\n    \
+             name: s{number}\n    namespace: default\n  spec:\n    clusterIP: 10.96.0.1\n    \
+             clusterIPs:\n    - 10.96.0.1\n    ports:\n    - name: http\n      port: 80\n      \
+             protocol: TCP\n      targetPort: 8080\n    selector:\n      app: s{number}\n    \
+             type: LoadBalancer\n  status:\n    loadBalancer: {}\n",
+            "{}"
+        );
+    }
+    text + "kind: List\nmetadata:\n  resourceVersion: \"\"\n"
+}
+
+#[test]
+fn check_reads_a_large_dump_from_standard_input() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+        .args(["check", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let text = dump_of_services(3_000) + "---\nkind: [\n";
+    let mut input = child.stdin.take().expect("a pipe");
+    std::io::Write::write_all(&mut input, text.as_bytes()).expect("read by the program");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let line = text.lines().count();
+    assert!(
+        shown.starts_with(&format!("<stdin>:{line}: error: not valid YAML")),
+        "{shown}"
+    );
+    assert!(shown.contains("1 error in 3000 objects"), "{shown}");
+}

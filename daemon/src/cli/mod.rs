@@ -66,7 +66,7 @@ enum Command {
 /// Which manifests, and which namespaces hold configuration.
 #[derive(Debug, Args)]
 struct ManifestArgs {
-    /// Files or folders (with subfolders) of YAML or JSON.
+    /// Files or folders (with subfolders) of YAML or JSON; - reads the standard input.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     paths: Vec<PathBuf>,
     /// Namespace that holds MetalLB's resources; may be given several times.

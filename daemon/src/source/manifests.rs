@@ -6,16 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Change;
+use super::documents::{self, SyntaxError};
 use super::walk::{FolderId, Walk, folder_id};
 use crate::api::{Kind, ObjectKey, RawObject};
 use crate::config::CONFIG_NAMESPACE;
 
 /// The namespace of a Service, EndpointSlice or the like that names none.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// This path means the standard input.
+pub const STANDARD_INPUT: &str = "-";
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +33,11 @@ pub struct Location {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        let file = match self.file.as_path() {
+            path if path == Path::new(STANDARD_INPUT) => "<stdin>".into(),
+            path => path.to_string_lossy(),
+        };
+        write!(f, "{file}:{}", self.line)
     }
 }
 
@@ -151,13 +160,10 @@ impl Loader {
     }
 
     fn read(&mut self, now: Instant, path: &Path, old: Option<&File>) -> File {
-        let mut file = match std::fs::read_to_string(path) {
-            Ok(text) => parse(path, &text, &self.config_namespace),
-            Err(error) => File {
-                errors: vec![unreadable(path, &error)],
-                ..File::default()
-            },
-        };
+        let mut file = parse(path, &self.config_namespace).unwrap_or_else(|error| File {
+            errors: vec![unreadable(path, &error)],
+            ..File::default()
+        });
         let Some(old) = old else {
             return file;
         };
@@ -214,76 +220,47 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
     }
 }
 
-/// Splits a file into documents and reads each by itself, so that a bad one does not hide the others.
-fn parse(path: &Path, text: &str, config_namespace: &str) -> File {
+/// Reads all objects of a file; `-` is the standard input. A bad one does not hide the others.
+fn parse(path: &Path, config_namespace: &str) -> std::io::Result<File> {
     let mut file = File::default();
-    for (line, document) in documents(text) {
-        let location = Location {
+    let mut sink = |line, value| {
+        let location = |line| Location {
             file: path.to_owned(),
             line,
         };
-        let value: serde_json::Value = match serde_saphyr::from_str(&document) {
-            Ok(value) => value,
-            Err(error) => {
-                file.errors.push(syntax_error(location, &error));
-                continue;
-            }
-        };
-        if value.is_null() {
-            continue;
+        match value {
+            Ok(value) => file.add(value, location(line), config_namespace),
+            Err(SyntaxError { line, message }) => file.errors.push(ManifestError {
+                location: location(line),
+                message,
+            }),
         }
+    };
+    if path == Path::new(STANDARD_INPUT) {
+        documents::read(std::io::stdin().lock(), &mut sink)?;
+    } else {
+        documents::read(BufReader::new(std::fs::File::open(path)?), &mut sink)?;
+    }
+    Ok(file)
+}
+
+impl File {
+    fn add(&mut self, value: serde_json::Value, location: Location, config_namespace: &str) {
         for item in items(value) {
             match read_object(item, config_namespace) {
-                Ok(Some((key, raw))) => {
-                    file.objects.push(Located {
-                        key,
-                        raw,
-                        location: location.clone(),
-                    });
-                }
-                Ok(None) => file.others += 1,
-                Err(message) => file.errors.push(ManifestError {
+                Ok(Some((key, raw))) => self.objects.push(Located {
+                    key,
+                    raw,
+                    location: location.clone(),
+                }),
+                Ok(None) => self.others += 1,
+                Err(message) => self.errors.push(ManifestError {
                     location: location.clone(),
                     message,
                 }),
             }
         }
     }
-    file
-}
-
-fn syntax_error(document: Location, error: &serde_saphyr::Error) -> ManifestError {
-    let error = error.without_snippet();
-    let offset = error
-        .location()
-        .map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
-    let line = document.line + offset.saturating_sub(1);
-    ManifestError {
-        location: Location { line, ..document },
-        message: format!("not valid YAML: {error}"),
-    }
-}
-
-/// Documents with the line each begins at. Only `---` at the start of a line parts them.
-fn documents(text: &str) -> Vec<(usize, String)> {
-    let mut documents = Vec::new();
-    let mut start = 1;
-    let mut current = String::new();
-    for (index, line) in text.lines().enumerate() {
-        if line == "---" || line.starts_with("--- ") {
-            documents.push((start, std::mem::take(&mut current)));
-            start = index + 2;
-        } else {
-            current.push_str(line);
-            current.push('\n');
-        }
-    }
-    documents.push((start, current));
-    documents.retain(|(_, text)| {
-        text.lines()
-            .any(|line| !line.trim().is_empty() && !line.trim().starts_with('#'))
-    });
-    documents
 }
 
 /// The items of a `List`, or the object itself.

@@ -1,7 +1,9 @@
 //! Where objects come from, and where status goes back to: the Kubernetes API, or a folder of the same YAML.
 //! Nothing behind this module knows which of the two it is.
 
+mod documents;
 pub mod folder;
+mod json_list;
 pub mod manifests;
 mod unfinished;
 mod walk;

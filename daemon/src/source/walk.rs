@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::manifests::STANDARD_INPUT;
+
 /// Device and inode: a folder that was deleted and created again has another one.
 pub(super) type FolderId = (u64, u64);
 
@@ -25,6 +27,10 @@ impl Walk {
     pub(super) fn of(paths: &[PathBuf]) -> Self {
         let mut walk = Self::default();
         for path in paths {
+            if path == Path::new(STANDARD_INPUT) {
+                walk.files.insert(path.clone());
+                continue;
+            }
             match std::fs::metadata(path) {
                 Ok(metadata) if metadata.is_dir() => walk.enter(path, &metadata),
                 // Also a pipe or a device: somebody named it.

@@ -1,0 +1,135 @@
+//! A JSON object from a stream; the items of a list one by one.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::documents::OBJECT_MAX;
+
+/// A reader that fails when an object is larger than [`OBJECT_MAX`], and counts lines.
+#[derive(Debug)]
+pub(super) struct Metered<R> {
+    inner: R,
+    /// How many octets the present object may still have. Shared with the visitor, which begins the next one.
+    left: std::rc::Rc<std::cell::Cell<usize>>,
+    lines: usize,
+}
+
+impl<R: Read> Metered<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self {
+            inner,
+            left: std::rc::Rc::new(std::cell::Cell::new(OBJECT_MAX)),
+            lines: 0,
+        }
+    }
+
+    /// How many lines ended in what was read.
+    pub(super) const fn lines(&self) -> usize {
+        self.lines
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.inner
+    }
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = self.left.get().checked_sub(1) else {
+            let size = OBJECT_MAX >> 20;
+            return Err(io::Error::other(format!(
+                "an object is larger than {size} MiB"
+            )));
+        };
+        // One octet at a time: nothing behind the object may be taken. serde_json asks for no more.
+        let Some(buffer) = buffer.get_mut(..1) else {
+            return Ok(0);
+        };
+        let count = self.inner.read(buffer)?;
+        self.left.set(left);
+        self.lines += usize::from(count == 1 && buffer == b"\n");
+        Ok(count)
+    }
+}
+
+/// Reads one object. `each` gets the items, if it has such a field, one by one; else the object itself.
+///
+/// # Errors
+/// Where it is no JSON, ends early, or an object is too large.
+pub(super) fn read_object<R: Read>(
+    input: &mut Metered<R>,
+    each: &mut dyn FnMut(Value),
+) -> serde_json::Result<()> {
+    let left = input.left.clone();
+    let mut deserializer = serde_json::Deserializer::from_reader(input);
+    let visitor = Object {
+        each,
+        next: &|| left.set(OBJECT_MAX),
+    };
+    deserializer.deserialize_map(visitor)
+}
+
+struct Object<'a> {
+    each: &'a mut dyn FnMut(Value),
+    next: &'a dyn Fn(),
+}
+
+impl<'de> Visitor<'de> for Object<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { each, next } = self;
+        let mut fields = Map::new();
+        let mut is_list = false;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "items" {
+                is_list = true;
+                map.next_value_seed(Items { each, next })?;
+            } else if is_list {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                fields.insert(key, map.next_value()?);
+            }
+        }
+        if !is_list {
+            each(Value::Object(fields));
+        }
+        Ok(())
+    }
+}
+
+struct Items<'a> {
+    each: &'a mut dyn FnMut(Value),
+    next: &'a dyn Fn(),
+}
+
+impl<'de> DeserializeSeed<'de> for Items<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            (self.each)(item);
+            (self.next)();
+        }
+        Ok(())
+    }
+}
