@@ -1,7 +1,9 @@
-//! Probes and metrics over HTTP: `/livez`, `/readyz`, `/metrics`.
+//! Probes and metrics over HTTP: `/livez`, `/readyz`, `/metrics`. The port is open to the network: what a client may
+//! take of this process is bounded.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,11 +11,29 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use ferrolb_bgp::speaker::Handle;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
 
 use crate::metrics;
 use crate::report::Report;
+
+/// How long a client may take to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may last, the response included.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Octets of a request line with its headers.
+const REQUEST_MAX: usize = 8 * 1024;
+/// Connections at once from other hosts, and as many from this one, so that other hosts can't keep the kubelet out.
+/// One more is closed at once.
+pub const CONNECTIONS_MAX: usize = 32;
+/// How long the engine may take to answer for its metrics.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after a connection could not be accepted, as when file descriptors are used up.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is served.
 #[derive(Clone, Debug)]
@@ -26,12 +46,18 @@ pub struct Served {
     pub node: String,
 }
 
-/// Binds the address.
+/// Binds the address, for the runtime that will serve there.
 ///
 /// # Errors
 /// The address can't be bound; the message says what to do.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub fn bind(address: SocketAddr, serving: &tokio::runtime::Handle) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let _registered_there = serving.enter();
+        TcpListener::from_std(listener)
+    };
+    bind().map_err(|error| {
         anyhow::anyhow!("can't listen on {address} for metrics and probes: {error}; choose another --metrics-addr")
     })
 }
@@ -43,8 +69,51 @@ pub async fn serve(listener: TcpListener, served: Served) {
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
         .with_state(served);
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!("metrics and probes are not served any more: {error}");
+    let from_here = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let from_elsewhere = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut failing = false;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(
+                        "can't accept connections for probes and metrics, retrying: {error}"
+                    );
+                }
+                failing = true;
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
+        let is_from_here = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
+        let seats = if is_from_here {
+            &from_here
+        } else {
+            &from_elsewhere
+        };
+        if let Ok(seat) = seats.clone().try_acquire_owned() {
+            let router = router.clone();
+            tokio::spawn(async move {
+                let _connection_ended = timeout(CONNECTION_TIMEOUT, answer(stream, router)).await;
+                drop(seat);
+            });
+        }
+    }
+}
+
+/// Answers one request: a client that keeps its connection open would keep a seat.
+async fn answer(stream: TcpStream, router: Router) {
+    let answered = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .max_buf_size(REQUEST_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = answered {
+        tracing::debug!("a connection for probes or metrics failed: {error}");
     }
 }
 
@@ -79,7 +148,13 @@ async fn readyz(State(served): State<Served>) -> impl IntoResponse {
 
 async fn render(State(served): State<Served>) -> impl IntoResponse {
     let (peers, bfd_strangers) = match &served.engine {
-        Some(engine) => (engine.snapshot().await, engine.bfd_strangers()),
+        Some(engine) => match timeout(ENGINE_TIMEOUT, engine.snapshot()).await {
+            Ok(peers) => (peers, engine.bfd_strangers()),
+            Err(_) => {
+                let text = "the BGP engine does not answer\n";
+                return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+            }
+        },
         None => (Vec::new(), 0),
     };
     let report = served.report.borrow().clone();

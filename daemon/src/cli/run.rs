@@ -99,10 +99,24 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    match runtime.block_on(daemon(args))? {
+    let serving = serving_thread().context("start the thread for probes, metrics and queries")?;
+    match runtime.block_on(daemon(args, &serving))? {
         End::Stopped => Ok(ExitCode::SUCCESS),
         End::Restart => Err(panicked::restart()).context("this process can't restart itself"),
     }
+}
+
+/// Probes, metrics and queries are answered on a thread of their own: a control loop that is stuck can't keep them
+/// from saying so.
+fn serving_thread() -> std::io::Result<tokio::runtime::Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("serving".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
 }
 
 /// How the process ends, but for errors.
@@ -112,7 +126,7 @@ enum End {
     Restart,
 }
 
-async fn daemon(args: RunArgs) -> anyhow::Result<End> {
+async fn daemon(args: RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Result<End> {
     let begun = Instant::now();
     let allocate = args.role != Role::Announcer;
     let announce = args.role != Role::Allocator;
@@ -123,13 +137,14 @@ async fn daemon(args: RunArgs) -> anyhow::Result<End> {
         }
         (None, false) => String::new(),
     };
-    let listener = http::bind(args.metrics_addr).await?;
+    let listener = http::bind(args.metrics_addr, serving)?;
     let kinds = if args.manifests.is_some() {
         &Kind::ALL
     } else {
         kube::kinds(allocate, announce)
     };
     let socket = if announce {
+        let _registered_there = serving.enter();
         socket(args.socket.as_deref())?
     } else {
         None
@@ -170,12 +185,12 @@ async fn daemon(args: RunArgs) -> anyhow::Result<End> {
         "started"
     );
     if let (Some(socket), Some(engine)) = (socket, &engine) {
-        tokio::spawn(socket.serve(Asked {
+        serving.spawn(socket.serve(Asked {
             engine: engine.clone(),
             report: reported.clone(),
         }));
     }
-    tokio::spawn(http::serve(
+    serving.spawn(http::serve(
         listener,
         Served {
             report: reported.clone(),
