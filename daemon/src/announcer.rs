@@ -170,9 +170,8 @@ impl Announcer {
         self.stopping = Some(drained.clone());
         if leave == Leave::Preserve {
             // Whoever comes back and finds no API server announces what was announced before the drain.
-            self.save();
             if let Some(state) = self.state.take() {
-                state.finish();
+                state.finish(std::mem::take(&mut self.unsaved));
             }
         }
         if self.handed_over {
@@ -332,7 +331,7 @@ impl Announcer {
 
     fn send(&mut self, changes: &[RouteChange]) {
         if self.state.is_some() {
-            self.unsaved.routes.extend_from_slice(changes);
+            self.unsaved.add_routes(changes);
         }
         let mut by_peer: BTreeMap<&str, PeerRoutes> = BTreeMap::new();
         for change in changes
@@ -355,7 +354,7 @@ impl Announcer {
         if let Some(state) = &self.state
             && !self.unsaved.is_empty()
         {
-            state.write(std::mem::take(&mut self.unsaved));
+            state.write(&mut self.unsaved);
         }
     }
 

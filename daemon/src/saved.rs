@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -108,11 +108,19 @@ fn boot_id() -> String {
 pub struct StateChanges {
     /// All sessions, if there are others.
     pub sessions: Option<BTreeMap<String, PeerConfig>>,
-    /// What was announced or withdrawn, in order.
-    pub routes: Vec<RouteChange>,
+    /// The latest of each peer and prefix; none: withdrawn.
+    pub routes: BTreeMap<RouteKey, Option<Route>>,
 }
 
 impl StateChanges {
+    /// Adds what was announced or withdrawn last.
+    pub fn add_routes(&mut self, changes: &[RouteChange]) {
+        self.routes.extend(changes.iter().map(|change| {
+            let key = (change.peer.clone(), change.prefix);
+            (key, change.route.clone())
+        }));
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_none() && self.routes.is_empty()
@@ -122,8 +130,8 @@ impl StateChanges {
 /// A thread that keeps the state on disk up to date: neither the disk nor ten thousands of routes delay what announces.
 #[derive(Debug)]
 pub struct StateWriter {
-    /// Unbounded: the thread takes each one at once, except while it writes.
-    changes: Sender<StateChanges>,
+    /// One slot: what does not fit is collected by the sender, the latest of each route.
+    changes: SyncSender<StateChanges>,
     thread: JoinHandle<()>,
 }
 
@@ -138,21 +146,26 @@ impl StateWriter {
     /// # Errors
     /// When there can be no more threads.
     pub fn start(state: StateDir) -> io::Result<Self> {
-        let (changes, received) = channel();
+        let (changes, received) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("state".to_owned())
             .spawn(move || keep(&state, &received))?;
         Ok(Self { changes, thread })
     }
 
-    /// Takes changes in; they are on disk a second or so later.
-    pub fn write(&self, changes: StateChanges) {
-        // The thread ends only with this sender, or by a panic, which the log has.
-        let _ = self.changes.send(changes);
+    /// Takes changes in; they are on disk a second or so later. Where the thread is behind, they stay.
+    pub fn write(&self, changes: &mut StateChanges) {
+        match self.changes.try_send(std::mem::take(changes)) {
+            Err(TrySendError::Full(behind)) => *changes = behind,
+            // The thread ends only with this sender, or by a panic, which the log has.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        }
     }
 
-    /// Waits until everything is on disk, and ends the thread.
-    pub fn finish(self) {
+    /// Waits until everything is on disk, these last changes included, and ends the thread.
+    pub fn finish(self, last: StateChanges) {
+        // As above.
+        let _ = self.changes.send(last);
         drop(self.changes);
         let _ = self.thread.join();
     }
@@ -170,12 +183,7 @@ impl State {
         if let Some(sessions) = changes.sessions {
             self.sessions = sessions;
         }
-        for RouteChange {
-            peer,
-            prefix,
-            route,
-        } in changes.routes
-        {
+        for ((peer, prefix), route) in changes.routes {
             let routes = self.routes.entry(peer).or_default();
             match route {
                 Some(route) => routes.insert(prefix, route),
@@ -347,16 +355,9 @@ mod tests {
     }
 
     fn changes(routes: BTreeMap<RouteKey, Option<Route>>) -> StateChanges {
-        let routes = routes
-            .into_iter()
-            .map(|((peer, prefix), route)| RouteChange {
-                peer,
-                prefix,
-                route,
-            });
         StateChanges {
             sessions: Some(sessions()),
-            routes: routes.collect(),
+            routes,
         }
     }
 
@@ -369,12 +370,19 @@ mod tests {
             .into_iter()
             .map(|(key, route)| (key, Some(route)))
             .collect();
-        writer.write(changes(announced));
+        let mut unsaved = changes(announced);
+        writer.write(&mut unsaved);
         let other: IpNet = "192.0.2.2/32".parse().expect("a prefix");
         for route in [Some(Arc::new(RouteAttributes::default())), None] {
-            writer.write(changes(BTreeMap::from([(("tor".into(), other), route)])));
+            let peer = "tor".into();
+            unsaved.add_routes(&[RouteChange {
+                peer,
+                prefix: other,
+                route,
+            }]);
+            writer.write(&mut unsaved);
         }
-        writer.finish();
+        writer.finish(unsaved);
         let saved = state.load().expect("readable").expect("of this boot");
         assert_eq!(saved.into_parts(), (sessions(), routes()));
     }

@@ -15,7 +15,7 @@ use ferrolb::api::{Kind, RawObject};
 use ferrolb::panicked::{self, Panicked};
 use ferrolb::report::Report;
 use ferrolb::saved::{StateDir, StateWriter};
-use ferrolb::source::{Change, Event as Delivered, Source};
+use ferrolb::source::{Change, Event as Delivered, Source, status_writes};
 use ferrolb::telemetry::log_panic;
 use ferrolb_bgp::fsm::{Cause, Event, Farewell, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -106,7 +106,7 @@ impl Scene {
             report: report_in,
         };
         let (events, delivered) = mpsc::channel(64);
-        let (status, _) = mpsc::unbounded_channel();
+        let (status, _) = status_writes();
         let (stop_in, stop) = oneshot::channel();
         let looped = tokio::spawn(async move {
             let mut source = Source {

@@ -39,7 +39,7 @@ use self::candidate::{Candidate, Lead};
 use self::reach::Reach;
 use self::watch::{Context, Freshness};
 use crate::api::Kind;
-use crate::source::{Event, Source};
+use crate::source::{Event, Source, StatusReceiver, status_writes};
 
 /// How many events may wait: each may be an object as JSON, some 10 KB. When they are too many, the watches wait, and with
 /// them the API server's streams.
@@ -103,7 +103,7 @@ pub async fn start(options: KubeOptions) -> Result<Source, StartError> {
     }
     let client = client::connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(CHANNEL);
-    let (status, mut writes) = mpsc::unbounded_channel();
+    let (status, mut writes) = status_writes();
     let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
     let context = Context {
         client,
@@ -132,6 +132,7 @@ struct Watches {
     context: Context,
     running: BTreeMap<Kind, Watching>,
     _probe: Watching,
+    /// Unbounded: each watch sends once.
     answered_in: mpsc::UnboundedSender<(u64, Kind)>,
     answered: mpsc::UnboundedReceiver<(u64, Kind)>,
 }
@@ -208,7 +209,7 @@ async fn allocate(
     context: Context,
     options: KubeOptions,
     mut watches: Watches,
-    writes: mpsc::UnboundedReceiver<crate::source::StatusWrite>,
+    writes: StatusReceiver,
 ) {
     let (lead_in, mut lead) = latest::channel(Lead::default());
     let (release, released) = oneshot::channel();

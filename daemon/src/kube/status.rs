@@ -12,13 +12,13 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::candidate::Lead;
 use super::watch::{at, chain};
 use crate::api::ObjectName;
 use crate::index::facts::ALLOCATED_ANNOTATION;
-use crate::source::StatusWrite;
+use crate::source::{StatusReceiver, StatusWrite};
 
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 8;
@@ -119,7 +119,7 @@ pub(super) async fn write_all(
     client: Client,
     mut lead: watch::Receiver<Lead>,
     mut decides: watch::Receiver<Option<u64>>,
-    mut writes: mpsc::UnboundedReceiver<StatusWrite>,
+    mut writes: StatusReceiver,
 ) {
     let mut queue = Queue::default();
     let mut under_way = FuturesUnordered::new();

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::manifests::{Loader, Located, ManifestError, Manifests, changes};
 use super::unfinished::Unfinished;
 use super::walk::FolderId;
-use super::{Change, Event, Source, StatusWrite};
+use super::{Change, Event, Source, StatusReceiver, StatusWrite, status_writes};
 use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::index::facts::ALLOCATED_ANNOTATION;
 
@@ -52,7 +52,7 @@ pub fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<
         .watch(&folder, RecursiveMode::NonRecursive)
         .map_err(|error| anyhow::anyhow!("can't watch {}: {error}", folder.display()))?;
     let (events, receiver) = mpsc::channel(QUEUE);
-    let (status, writes) = mpsc::unbounded_channel();
+    let (status, writes) = status_writes();
     let task = Folder {
         loader: Loader::new(vec![folder], &config_namespaces),
         config_namespaces,
@@ -96,11 +96,7 @@ struct Status {
 struct Gone;
 
 impl Folder {
-    async fn run(
-        mut self,
-        mut woken: mpsc::Receiver<()>,
-        mut writes: mpsc::UnboundedReceiver<StatusWrite>,
-    ) {
+    async fn run(mut self, mut woken: mpsc::Receiver<()>, mut writes: StatusReceiver) {
         if self.begin().await.is_err() {
             return;
         }

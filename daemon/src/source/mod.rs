@@ -5,8 +5,11 @@ mod documents;
 pub mod folder;
 mod json_list;
 pub mod manifests;
+mod status_writes;
 mod unfinished;
 mod walk;
+
+pub use status_writes::{SourceEnded, StatusReceiver, StatusSender, status_writes};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -73,7 +76,6 @@ pub enum Event {
 pub struct Source {
     /// What happens there. Ends when the source can't go on.
     pub events: tokio::sync::mpsc::Receiver<Event>,
-    /// Where status is written; each write replaces an older one for the same service. Unbounded, so that the loop never
-    /// waits for a source that waits for the loop; there is at most one write per service and decision.
-    pub status: tokio::sync::mpsc::UnboundedSender<StatusWrite>,
+    /// Where status is written; each write replaces an older one for the same service.
+    pub status: StatusSender,
 }
