@@ -105,7 +105,7 @@ pub struct PlanError {
 
 /// Puts manifests into an index, as the folder source does.
 pub fn index_of(manifests: &Manifests, config_namespaces: &[String]) -> Index {
-    let mut index = Index::default();
+    let mut index = Index::for_prediction();
     for change in crate::source::manifests::changes(&manifests.objects, config_namespaces) {
         index.apply(change);
     }

@@ -39,8 +39,8 @@ fn check_names_place_and_remedy_and_fails() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for line in [
-        "refused.yaml:32 BGPPeer metallb-system/without-secret: error: spec.passwordSecret: there is no Secret \
-         metallb-system/missing of type kubernetes.io/basic-auth: create it, with the key password",
+        "refused.yaml:32 BGPPeer metallb-system/without-secret: notice: spec.passwordSecret: the Secret \
+         metallb-system/missing is not among the input, so its password is not checked",
         "refused.yaml:72 BGPPeer default/elsewhere: error: lies in namespace default, but configuration is read from \
          metallb-system only: move it, or add --config-namespace default",
         "refused.yaml:37 BGPPeer metallb-system/without-profile: error: spec.bfdProfile: there is no BFDProfile \
@@ -49,6 +49,34 @@ fn check_names_place_and_remedy_and_fails() {
         assert!(text.contains(line), "{line}\nis not in\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "colours are for terminals");
+}
+
+/// What the help texts export from a cluster contains no passwords.
+#[test]
+fn no_secret_is_needed_for_check_and_plan_and_no_help_asks_for_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("peer.yaml");
+    let peer = "{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {name: tor, namespace: metallb-system}, \
+                spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, passwordSecret: {name: tor}}}\n";
+    std::fs::write(&file, peer).expect("written");
+    let path = file.display().to_string();
+    let checked = ferrolb(&["check", "-f", &path]);
+    let text = stdout(&checked);
+    assert_eq!(checked.status.code(), Some(0), "{text}");
+    assert!(text.contains(
+        "BGPPeer metallb-system/tor: notice: spec.passwordSecret: the Secret metallb-system/tor"
+    ));
+    let planned = ferrolb(&["plan", "-o", "json", "-f", &path]);
+    let plan: Value = serde_json::from_slice(&planned.stdout).expect("JSON");
+    assert_eq!(plan["errors"], serde_json::json!([]));
+    assert_eq!(plan["notices"][0]["object"], "BGPPeer metallb-system/tor");
+    for command in ["check", "plan"] {
+        let help = stdout(&ferrolb(&[command, "--help"]));
+        assert!(
+            help.contains("kubectl get") && !help.contains("secrets"),
+            "{help}"
+        );
+    }
 }
 
 #[test]

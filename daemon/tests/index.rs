@@ -2,6 +2,7 @@
 //! anything away.
 
 use ferrolb::api::{Kind, ObjectKey, ObjectName, RawObject};
+use ferrolb::config::Severity;
 use ferrolb::desired::Desired;
 use ferrolb::index::Index;
 use ferrolb::report::Announced;
@@ -739,4 +740,28 @@ fn a_password_that_ends_with_a_newline_gets_a_notice() {
     assert_eq!(index.config().peers.len(), 1, "the peer runs all the same");
     index.apply(secret("right"));
     assert!(index.problems().is_empty());
+}
+
+#[test]
+fn a_daemon_refuses_a_peer_whose_secret_is_absent_and_runs_the_last_good_one() {
+    let mut index = Index::default();
+    let peer = |secret: &str| {
+        let spec = json!({
+            "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1", "passwordSecret": { "name": secret }
+        });
+        object(Kind::BgpPeer, "tor", json!({ "spec": spec }))
+    };
+    index.apply(peer("absent"));
+    let problems = index.problems();
+    assert_eq!(problems[0].severity, Severity::Error);
+    assert!(problems[0].message.contains("there is no Secret"));
+    assert!(index.config().peers.is_empty());
+    let body = json!({ "type": "kubernetes.io/basic-auth", "stringData": { "password": "pw" } });
+    index.apply(object(Kind::Secret, "tor", body));
+    index.apply(peer("tor"));
+    assert!(index.problems().is_empty());
+    index.apply(peer("absent"));
+    assert_eq!(index.problems()[0].severity, Severity::Error);
+    let session = &index.config().peers["tor"].session;
+    assert!(session.transport.password.is_some());
 }

@@ -15,7 +15,7 @@ use crate::source::manifests::Manifests;
 const EXAMPLES: &str = "\
 Examples:
   ferrolb check -f manifests/
-  kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities,secrets -n metallb-system -o yaml > now.yaml
+  kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities -n metallb-system -o yaml > now.yaml
   ferrolb check -f now.yaml";
 
 #[derive(Debug, Args)]

@@ -17,7 +17,7 @@ Examples:
 
 What runs now, from a cluster:
   kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
-  kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities,secrets -n metallb-system -o yaml > config.yaml
+  kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities -n metallb-system -o yaml > config.yaml
   ferrolb plan -f services.yaml config.yaml";
 
 #[derive(Debug, Args)]

@@ -103,6 +103,7 @@ pub struct ConfigObjects {
     unreadable: BTreeMap<Kind, String>,
     absent: BTreeMap<Kind, String>,
     for_allocation_only: bool,
+    without_secrets: bool,
 }
 
 impl ConfigObjects {
@@ -110,6 +111,14 @@ impl ConfigObjects {
     pub fn for_allocation_only() -> Self {
         Self {
             for_allocation_only: true,
+            ..Self::default()
+        }
+    }
+
+    /// For a prediction: a Secret that is absent refuses no BGPPeer, so that no password has to be exported.
+    pub fn for_prediction() -> Self {
+        Self {
+            without_secrets: true,
             ..Self::default()
         }
     }

@@ -83,13 +83,13 @@ pub struct PeerResource<'a> {
     pub own: Option<&'a OwnPeerSpec>,
 }
 
-/// Checks a BGPPeer. `secret` looks a password up, `bfd` a BFDProfile.
+/// Checks a BGPPeer. `secret` looks a password up (none: it is unknown here), `bfd` a BFDProfile.
 ///
 /// # Errors
 /// The first field that is wrong, and what would be right.
 pub fn parse(
     resource: PeerResource<'_>,
-    secret: impl FnOnce(&str) -> Result<Password, String>,
+    secret: impl FnOnce(&str) -> Result<Option<Password>, String>,
     bfd: impl FnOnce(&str) -> Result<SessionConfig, String>,
 ) -> Result<Peer, FieldError> {
     // Every field is named here or in the function it is handed to, so that a new one does not compile until somebody
@@ -461,7 +461,7 @@ fn router_id_of(text: &str) -> Result<Option<Ipv4Addr>, FieldError> {
 
 fn password_of(
     spec: &BgpPeerSpec,
-    secret: impl FnOnce(&str) -> Result<Password, String>,
+    secret: impl FnOnce(&str) -> Result<Option<Password>, String>,
 ) -> Result<Option<Secret>, FieldError> {
     let SecretReference { name, namespace: _ } = &spec.password_secret;
     let (field, password) = match (spec.password.reveal(), name.as_str()) {
@@ -469,10 +469,11 @@ fn password_of(
         (_, "") => ("spec.password", spec.password.clone()),
         ("", name) => {
             let field = "spec.passwordSecret";
-            (
-                field,
-                secret(name).map_err(|message| FieldError::new(field, message))?,
-            )
+            let found = secret(name).map_err(|message| FieldError::new(field, message))?;
+            let Some(password) = found else {
+                return Ok(None);
+            };
+            (field, password)
         }
         _ => {
             return Err(FieldError::new(

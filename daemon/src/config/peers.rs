@@ -88,6 +88,7 @@ impl ConfigObjects {
             config.notice(key.clone(), message.to_owned());
         }
         let namespace = &key.name.namespace;
+        let mut absent = None;
         let peer = peer::parse(
             PeerResource {
                 object: key,
@@ -95,9 +96,23 @@ impl ConfigObjects {
                 spec: &spec,
                 own: own.as_ref(),
             },
-            |name| self.password(namespace, name),
+            |name| {
+                let secret = ObjectName::new(namespace, name);
+                if self.is_absent_secret(&secret) {
+                    absent = Some(secret);
+                    return Ok(None);
+                }
+                self.password(namespace, name).map(Some)
+            },
             |name| bfd_profile(profiles, namespace, name),
         )?;
+        if let Some(secret) = absent {
+            let message = format!(
+                "spec.passwordSecret: the Secret {secret} is not among the input, so its password is not checked; \
+                 the BGPPeer counts as valid"
+            );
+            config.notice(key.clone(), message);
+        }
         if ends_with_newline(&peer) {
             config.notice(key.clone(), NEWLINE_NOTICE.to_owned());
         }
@@ -127,6 +142,12 @@ impl ConfigObjects {
             .filter_map(|(name, profile)| Some((name.clone(), (*profile)?)))
             .collect();
         profiles
+    }
+
+    /// Whether a Secret is absent where Secrets may be.
+    fn is_absent_secret(&self, name: &ObjectName) -> bool {
+        let key = ObjectKey::new(Kind::Secret, name.clone());
+        self.without_secrets && !self.raw.contains_key(&key)
     }
 
     /// The password in a Secret that lies beside the BGPPeer.

@@ -132,6 +132,14 @@ impl Index {
         }
     }
 
+    /// For `plan` and `check`, whose input may lack the Secrets.
+    pub fn for_prediction() -> Self {
+        Self {
+            objects: ConfigObjects::for_prediction(),
+            ..Self::default()
+        }
+    }
+
     /// Takes in a change and tells what it touches.
     pub fn apply(&mut self, change: Change) -> Touched {
         let touched = match change {

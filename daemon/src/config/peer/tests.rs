@@ -18,7 +18,7 @@ fn read(kind: Kind, spec: &Value) -> Result<Peer, String> {
         own: (kind == Kind::OwnBgpPeer).then_some(&own),
     };
     let password = |name: &str| match name {
-        "good" => Ok(Password::new("pw".into())),
+        "good" => Ok(Some(Password::new("pw".into()))),
         _ => Err(format!("no Secret {name}")),
     };
     let profile = |name: &str| match name {
