@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ferrolb_bgp::config::{PeerConfig, Secret};
 use ferrolb_bgp::rib::{Route, RouteAttributes};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::api::Password;
 use crate::desired::{RouteChange, RouteKey};
@@ -40,7 +40,16 @@ pub struct Saved {
 struct SavedPeer {
     config: PeerConfig,
     /// Left out of the configuration when that is written.
+    #[serde(serialize_with = "revealed")]
     password: Option<Password>,
+}
+
+/// The state file is the only output that contains passwords.
+fn revealed<S: Serializer>(password: &Option<Password>, serializer: S) -> Result<S::Ok, S::Error> {
+    password
+        .as_ref()
+        .map(Password::reveal)
+        .serialize(serializer)
 }
 
 /// Routes of one peer with the same attributes.

@@ -765,3 +765,62 @@ fn a_daemon_refuses_a_peer_whose_secret_is_absent_and_runs_the_last_good_one() {
     let session = &index.config().peers["tor"].session;
     assert!(session.transport.password.is_some());
 }
+
+/// In a Secret, in a BGPPeer, and in what `kubectl apply` notes in the annotations of either.
+#[test]
+fn no_debug_output_contains_a_password() {
+    const PASSWORD: &str = "open-sesame";
+    const ENCODED: &str = "b3Blbi1zZXNhbWU=";
+    let objects = [
+        (
+            Kind::Secret,
+            "encoded",
+            json!({ "type": "kubernetes.io/basic-auth", "data": { "password": ENCODED } }),
+        ),
+        (
+            Kind::Secret,
+            "plain",
+            json!({ "type": "kubernetes.io/basic-auth", "stringData": { "password": PASSWORD } }),
+        ),
+        (
+            Kind::BgpPeer,
+            "by-value",
+            json!({ "spec": {
+                "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1", "password": PASSWORD
+            } }),
+        ),
+        (
+            Kind::BgpPeer,
+            "by-name",
+            json!({ "spec": {
+                "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.2",
+                "passwordSecret": { "name": "encoded" }
+            } }),
+        ),
+    ];
+    let mut index = Index::default();
+    let mut shown = String::new();
+    for (kind, name, body) in objects {
+        let Change::Apply(key, mut raw) = object(kind, name, body.clone()) else {
+            panic!("an object is applied");
+        };
+        let applied = "kubectl.kubernetes.io/last-applied-configuration".to_owned();
+        raw.metadata.annotations.insert(applied, body.to_string());
+        shown += &format!("{raw:?}");
+        let change = Change::Apply(key, raw);
+        shown += &format!("{change:?}");
+        index.apply(change);
+    }
+    shown += &format!("{index:?}{:?}", index.config());
+    assert_eq!(index.problems(), []);
+    let passwords = index
+        .config()
+        .peers
+        .values()
+        .map(|peer| &peer.session.transport.password);
+    assert_eq!(passwords.flatten().count(), 2);
+    assert!(shown.contains("last-applied-configuration") && shown.contains("by-value"));
+    for password in [PASSWORD, ENCODED, &format!("{:?}", PASSWORD.as_bytes())] {
+        assert!(!shown.contains(password), "{password} is in {shown}");
+    }
+}

@@ -13,11 +13,12 @@ use std::str::FromStr;
 
 use self::core::null_as_default;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// An object as a source hands it over: the metadata we use, and everything else untouched.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+/// An object as a source hands it over: the metadata we use, and everything else untouched. Its `Debug` names the fields
+/// of the body without their values, and it has no `Serialize`: any of them may contain a password.
+#[derive(Clone, PartialEq, Deserialize)]
 pub struct RawObject {
     /// `metallb.io/v1beta1`, `v1`, ...
     #[serde(rename = "apiVersion", default)]
@@ -32,39 +33,55 @@ pub struct RawObject {
     pub body: Map<String, Value>,
 }
 
-/// The part of `metadata` that ferrolb reads. `managedFields` in particular is never materialised.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+impl fmt::Debug for RawObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawObject")
+            .field("api_version", &self.api_version)
+            .field("kind", &self.kind)
+            .field("metadata", &self.metadata)
+            .field("body", &self.body.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// The part of `metadata` that ferrolb reads. `managedFields` in particular is never materialised. Its `Debug` names the
+/// annotations without their values: the one that `kubectl apply` writes repeats the whole object, passwords included.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// Name within kind and namespace.
     pub name: String,
     /// Absent for cluster-scoped objects (and in manifests that leave it out).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Labels.
-    #[serde(
-        skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "null_as_default"
-    )]
+    #[serde(deserialize_with = "null_as_default")]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
-    #[serde(
-        skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "null_as_default"
-    )]
+    #[serde(deserialize_with = "null_as_default")]
     pub annotations: BTreeMap<String, String>,
     /// Empty in manifests.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
     /// Guards writes; empty in manifests.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub resource_version: String,
     /// RFC 3339 in UTC, so that text order is time order; empty in manifests.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub creation_timestamp: String,
     /// Set while something still holds up the deletion.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub deletion_timestamp: String,
+}
+
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meta")
+            .field("name", &self.name)
+            .field("namespace", &self.namespace)
+            .field("labels", &self.labels)
+            .field("annotations", &self.annotations.keys().collect::<Vec<_>>())
+            .field("uid", &self.uid)
+            .field("resource_version", &self.resource_version)
+            .field("creation_timestamp", &self.creation_timestamp)
+            .field("deletion_timestamp", &self.deletion_timestamp)
+            .finish()
+    }
 }
 
 /// The kinds of objects that ferrolb reads.
@@ -364,8 +381,9 @@ impl FieldError {
     }
 }
 
-/// A password. It is never printed: not by Debug, and not in an error about its own type.
-#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+/// A password. It is never printed: not by Debug, and not in an error about its own type. It has no
+/// `Serialize`: where it is stored on purpose, the field says so.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {

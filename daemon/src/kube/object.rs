@@ -129,11 +129,6 @@ mod tests {
             ("Service", "v1")
         );
         assert_eq!(raw.body.keys().collect::<Vec<_>>(), ["spec"]);
-        assert!(
-            !serde_json::to_string(&raw)
-                .unwrap()
-                .contains("managedFields")
-        );
     }
 
     #[test]
