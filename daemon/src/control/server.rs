@@ -1,9 +1,9 @@
 //! Answers questions of this host's user about the running daemon.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,10 @@ const LONGEST: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take for a piece of a long answer: somebody may be reading it page by page.
 const READING: Duration = Duration::from_mins(10);
+/// How often the lock of the socket's folder is tried: for 2 s in all.
+const LOCK_ATTEMPTS: u32 = 200;
+/// The time between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Octets that are written at once.
 const PIECE: usize = 64 * 1024;
 
@@ -64,6 +68,8 @@ pub enum BindError {
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode of the file. No other file gets this inode while the listener is open.
+    file: (u64, u64),
 }
 
 impl Socket {
@@ -76,16 +82,14 @@ impl Socket {
             path: path.to_owned(),
             error,
         };
+        let folder = folder_of(path);
+        fs::create_dir_all(folder).map_err(failed)?;
+        // Of daemons that start together one replaces a dead socket; the others find a living one.
+        let _lock = locked(folder).map_err(failed)?;
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(BindError::InUse {
                 path: path.to_owned(),
             });
-        }
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            fs::create_dir_all(folder).map_err(failed)?;
         }
         remove_left_over(path);
         // Under another name first: nobody shall come in before its mode is right.
@@ -93,16 +97,18 @@ impl Socket {
         let bound = (|| {
             let listener = UnixListener::bind(&new)?;
             fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+            let file = identity(&new)?;
             fs::rename(&new, path)?;
-            Ok(listener)
+            Ok((listener, file))
         })();
-        let listener = bound.map_err(|error| {
+        let (listener, file) = bound.map_err(|error| {
             _ = fs::remove_file(&new);
             failed(error)
         })?;
         Ok(Self {
             listener,
             path: path.to_owned(),
+            file,
         })
     }
 
@@ -133,13 +139,37 @@ impl Socket {
     }
 }
 
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent();
+    folder
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// Takes an exclusive lock of a folder. The wait is limited: every process that can read the
+/// folder can lock it.
+fn locked(folder: &Path) -> io::Result<File> {
+    let file = File::open(folder)?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    let message = format!("another process keeps {} locked", folder.display());
+    Err(io::Error::other(message))
+}
+
 /// Removes what daemons left that died between making a socket and giving it its name.
 fn remove_left_over(path: &Path) {
     let prefix = path.with_extension("new.");
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let Ok(entries) = fs::read_dir(folder.unwrap_or(Path::new("."))) else {
+    let Ok(entries) = fs::read_dir(folder_of(path)) else {
         return;
     };
     let prefix = prefix.file_name().unwrap_or_default().as_encoded_bytes();
@@ -155,7 +185,10 @@ fn remove_left_over(path: &Path) {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        _ = fs::remove_file(&self.path);
+        // The file may have been removed, and the path be another daemon's now.
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -304,3 +304,48 @@ async fn what_a_dead_daemon_left_goes_with_the_next_one() {
     let _socket = Socket::bind(&folder.path().join("ferrolb.sock")).expect("a socket");
     assert!(!left_over.exists() && starting.exists() && another.exists());
 }
+
+#[tokio::test]
+async fn of_daemons_that_start_together_one_gets_the_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let runtime = tokio::runtime::Handle::current();
+    for round in 0..50 {
+        // A dead one is there, which each of them would replace.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+        let barrier = std::sync::Barrier::new(4);
+        let bind = || {
+            let _runtime = runtime.enter();
+            barrier.wait();
+            Socket::bind(&path)
+        };
+        let bound = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+            let results = threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"));
+            results.collect::<Vec<_>>()
+        });
+        let (good, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+        assert_eq!(good.len(), 1, "round {round}");
+        let in_use =
+            |result: &Result<Socket, BindError>| matches!(result, Err(BindError::InUse { .. }));
+        assert!(refused.iter().all(in_use), "round {round}: {refused:?}");
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        drop(good);
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_leaves_the_socket_of_another_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let first = Socket::bind(&path).expect("a socket");
+    std::fs::remove_file(&path).expect("the file of the first");
+    let second = Socket::bind(&path).expect("nothing is there");
+    drop(first);
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    drop(second);
+    assert!(!path.exists());
+}
