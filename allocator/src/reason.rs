@@ -121,7 +121,8 @@ impl fmt::Display for Clash {
             ),
             Self::Backend => f.write_str(
                 "to share it, both need externalTrafficPolicy Cluster, or Local with the same \
-                 selector",
+                 selector in one namespace, or Local with the annotation \
+                 ferrolb.io/allow-shared-local: \"true\"",
             ),
             Self::Port(port) => {
                 write!(

@@ -118,7 +118,8 @@ pub struct Request {
     /// Annotation `allow-shared-ip`; empty = shares with nobody.
     pub sharing_key: String,
     /// What must be equal for two services to share: empty for externalTrafficPolicy Cluster,
-    /// for Local the Pod selector in a sorted spelling, with a prefix that Cluster doesn't have.
+    /// for Local equal for services that have the same Pods, or that allow other Pods beside
+    /// theirs.
     pub backend_key: String,
     /// The service's ports.
     pub ports: Vec<Port>,

@@ -91,6 +91,24 @@ fn service(name: &str, policy: &str, address: &str) -> Change {
     )
 }
 
+/// A Local service in a namespace that may share 192.0.2.1, with a port of its own.
+fn sharer(namespace: &str, name: &str, selector: &Value, opt_in: bool) -> Change {
+    let Change::Apply(mut key, mut raw) = service(name, "Local", "192.0.2.1") else {
+        unreachable!()
+    };
+    raw.metadata.namespace = Some(namespace.to_owned());
+    key.name = ObjectName::new(namespace, name);
+    let annotations = &mut raw.metadata.annotations;
+    annotations.insert("metallb.io/allow-shared-ip".into(), "us".into());
+    if opt_in {
+        annotations.insert("ferrolb.io/allow-shared-local".into(), "true".into());
+    }
+    raw.body["spec"]["selector"] = selector.clone();
+    raw.body["spec"]["ports"] =
+        json!([{ "port": u16::from(*name.as_bytes().last().unwrap_or(&1)) }]);
+    Change::Apply(key, raw)
+}
+
 fn slice(name: &str, service: &str, node: &str, ready: bool) -> Change {
     let labels = json!({ "kubernetes.io/service-name": service });
     let endpoint =
@@ -145,6 +163,8 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (number(), number(), number(), any::<bool>()).prop_map(|(n, service, node, ready)| {
             slice(&format!("slice-{n}"), &format!("service-{service}"), &format!("node-{node}"), ready)
         }),
+        4 => (number(), prop::bool::weighted(0.9))
+            .prop_map(|(n, opt_in)| sharer("default", &format!("service-{n}"), &json!({}), opt_in)),
         2 => (number(), addresses).prop_map(|(n, range)| pool(&format!("pool-{n}"), range)),
         2 => (number(), number())
             .prop_map(|(n, asn)| peer(&format!("peer-{n}"), &format!("10.0.0.{}", n / 2 + 1), u32::from(asn) + 64512)),
@@ -823,4 +843,73 @@ fn no_debug_output_contains_a_password() {
     for password in [PASSWORD, ENCODED, &format!("{:?}", PASSWORD.as_bytes())] {
         assert!(!shown.contains(password), "{password} is in {shown}");
     }
+}
+
+/// The code of each service's first verdict.
+fn codes(index: &Index) -> Vec<(String, &'static str)> {
+    let desired = Desired::of(index, NODE);
+    let decisions = desired.decisions().iter();
+    decisions
+        .map(|(name, decision)| (name.to_string(), decision.verdicts[0].reason.code()))
+        .collect()
+}
+
+#[test]
+fn local_services_share_an_address_only_with_the_same_pods() {
+    let web = json!({ "app": "web" });
+    let none = json!({});
+    let table = [
+        (("default", &web), ("default", &web), "Announced"),
+        (("default", &web), ("other", &web), "AddressConflict"),
+        (("default", &none), ("default", &none), "AddressConflict"),
+        (("default", &web), ("default", &none), "AddressConflict"),
+    ];
+    for (one, two, expected) in table {
+        let mut index = index(beginning());
+        index.apply(Change::Delete(key(Kind::Service, "service-0")));
+        index.apply(sharer(one.0, "service-1", one.1, false));
+        index.apply(sharer(two.0, "service-2", two.1, false));
+        for name in ["service-1", "service-2"] {
+            for namespace in ["default", "other"] {
+                let Change::Apply(mut key, mut raw) = slice(name, name, NODE, true) else {
+                    unreachable!()
+                };
+                key.name = ObjectName::new(namespace, name);
+                raw.metadata.namespace = Some(namespace.to_owned());
+                index.apply(Change::Apply(key, raw));
+            }
+        }
+        let first = (format!("{}/service-1", one.0), "Announced");
+        let second = (format!("{}/service-2", two.0), expected);
+        assert_eq!(codes(&index), [first, second]);
+    }
+}
+
+#[test]
+fn a_shared_local_address_is_announced_where_all_sharers_have_an_endpoint() {
+    let mut index = index(beginning());
+    index.apply(Change::Delete(key(Kind::Service, "service-0")));
+    for name in ["service-1", "service-2"] {
+        index.apply(sharer("default", name, &json!({ "app": name }), true));
+    }
+    index.apply(slice("slice-1", "service-1", NODE, true));
+    let of = |one, two| {
+        let names = [
+            "default/service-1".to_owned(),
+            "default/service-2".to_owned(),
+        ];
+        names.into_iter().zip([one, two]).collect::<Vec<_>>()
+    };
+    let missing = of("NoLocalEndpointsOfSharer", "NoLocalEndpoints");
+    assert_eq!(codes(&index), missing);
+    assert!(routes(&index).is_empty());
+
+    let touched = index.apply(slice("slice-2", "service-2", NODE, true));
+    assert_eq!(touched.services.len(), 2, "{touched:?}");
+    assert_eq!(codes(&index), of("Announced", "Announced"));
+    assert_eq!(routes(&index).len(), 2);
+
+    index.apply(slice("slice-2", "service-2", "node-1", true));
+    assert_eq!(codes(&index), missing);
+    assert!(routes(&index).is_empty());
 }

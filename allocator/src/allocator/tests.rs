@@ -832,6 +832,39 @@ fn what_is_kept_from_an_unseen_pool_stays_recorded() {
 }
 
 #[test]
+fn of_two_sharers_that_have_other_pods_the_younger_gets_another_address() {
+    let sharer = |name, created, backend, port| Request {
+        created,
+        holds: ips("10.0.0.0"),
+        holds_from: Some("p".to_owned()),
+        ..sharing(name, "k", backend, &[port])
+    };
+    let pool = || set(&[("p", "10.0.0.0/24", options())]);
+    let old = sharer("old", 1, "Local one app=web", "TCP/80");
+    let young = sharer("young", 2, "Local two app=web", "TCP/81");
+    let outcomes = allocate_all(pool(), &[young, old.clone()]);
+    let outcome = |name: &str| {
+        let found = outcomes.iter().find(|(key, _)| &*key.name == name);
+        &found.unwrap().1
+    };
+    assert_eq!(told(outcome("old")), "10.0.0.0");
+    assert_eq!(told(outcome("young")), "10.0.0.1 (AddressConflict)");
+    let message = outcome("young").reason().unwrap().to_string();
+    assert!(message.contains("ns/old"), "{message}");
+    assert!(
+        message.contains("same selector in one namespace"),
+        "{message}"
+    );
+    assert!(
+        message.contains("ferrolb.io/allow-shared-local"),
+        "{message}"
+    );
+
+    let same = sharer("young", 2, "Local one app=web", "TCP/81");
+    assert_eq!(pass(pool(), &[old, same]), ["10.0.0.0", "10.0.0.0"]);
+}
+
+#[test]
 fn of_two_holders_the_younger_loses() {
     let born = |created, uid: &str, request| Request {
         created,

@@ -278,11 +278,13 @@ fn with_endpoints(
             TrafficPolicy::Local => endpoints.nodes.contains_key(node_name),
         }
     };
-    let (addresses, others): (Vec<IpAddr>, Vec<IpAddr>) =
+    let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) =
         service.addresses().iter().copied().partition(reached);
     if others.is_empty() {
-        return (addresses, None);
+        let missing = sharer_without_endpoints(index, node_name, service, &mut addresses);
+        return (addresses, missing);
     }
+    sharer_without_endpoints(index, node_name, service, &mut addresses);
     let reason = match service.traffic_policy {
         TrafficPolicy::Cluster => Reason::NoEndpoints,
         TrafficPolicy::Local => Reason::NoLocalEndpoints,
@@ -292,6 +294,29 @@ fn with_endpoints(
         ipv6: others.iter().any(IpAddr::is_ipv6),
     };
     (addresses, Some((reason, detail)))
+}
+
+/// Removes the addresses that a Local sharer can't deliver on this node, and says which and whose.
+fn sharer_without_endpoints(
+    index: &Index,
+    node_name: &str,
+    service: &Service,
+    addresses: &mut Vec<IpAddr>,
+) -> Option<(Reason, Detail)> {
+    let mut missing = None;
+    addresses.retain(|address| {
+        let mut sharers = index.holders(*address);
+        let sharer = sharers.find(|sharer| {
+            let endpoints = || index.endpoints(&sharer.name, address.is_ipv6());
+            service.shares_local_with(sharer) && !endpoints().nodes.contains_key(node_name)
+        });
+        if let Some(sharer) = sharer {
+            let detail = format!("{address}, {}", sharer.name);
+            missing = Some((Reason::NoLocalEndpointsOfSharer, detail.into()));
+        }
+        sharer.is_none()
+    });
+    missing
 }
 
 fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> Decision {

@@ -69,6 +69,9 @@ reasons! {
     NoEndpoints => "check the service's Pods and its selector",
     /// externalTrafficPolicy is Local and no endpoint of the address's family is ready or serving on this node.
     NoLocalEndpoints => "nothing, if other nodes announce it: this one has no Pod for it",
+    /// A Service that shares the address (ferrolb.io/allow-shared-local) has no endpoint on this
+    /// node that is ready or serving.
+    NoLocalEndpointsOfSharer => "nothing, if other nodes announce it; else let all sharers have Pods on the same nodes",
     /// No BGPPeer selects this node.
     NoPeer => "create a BGPPeer, or change its nodeSelectors",
     /// The BGPPeer selects this node and can't run here.

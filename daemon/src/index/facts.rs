@@ -32,6 +32,10 @@ pub const POOL_ANNOTATION: &str = "metallb.io/address-pool";
 pub const ADDRESSES_ANNOTATION: &str = "metallb.io/loadBalancerIPs";
 /// Services with the same key may share an address.
 pub const SHARING_ANNOTATION: &str = "metallb.io/allow-shared-ip";
+/// `"true"`: a Local service may share its address with services that have other Pods.
+pub const SHARED_LOCAL_ANNOTATION: &str = "ferrolb.io/allow-shared-local";
+/// The backend key of Local services with [`SHARED_LOCAL_ANNOTATION`].
+const SHARED_LOCAL: &str = "Local, shared";
 /// The allocator tells where the address came from.
 pub const ALLOCATED_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
 /// MetalLB's prefix before 0.14.9; still read, the new one wins if it is present.
@@ -134,6 +138,19 @@ impl Service {
         self.load_balancer && self.class.is_none()
     }
 
+    /// Whether its addresses need an endpoint of every sharer on a node that announces them.
+    pub fn is_shared_local(&self) -> bool {
+        self.request.backend_key == SHARED_LOCAL && !self.request.sharing_key.is_empty()
+    }
+
+    /// Whether both share the addresses that they have in common under
+    /// [`SHARED_LOCAL_ANNOTATION`].
+    pub fn shares_local_with(&self, other: &Self) -> bool {
+        let key = &self.request.sharing_key;
+        let both = self.is_shared_local() && other.is_shared_local() && other.is_ours();
+        both && self.name != other.name && *key == other.request.sharing_key
+    }
+
     /// The addresses in its status.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.request.holds
@@ -176,7 +193,10 @@ fn request(
             .to_owned(),
         backend_key: match traffic_policy {
             TrafficPolicy::Cluster => String::new(),
-            TrafficPolicy::Local => format!("Local {}", selector_text(&spec.selector)),
+            TrafficPolicy::Local if annotation(SHARED_LOCAL_ANNOTATION) == Some("true") => {
+                SHARED_LOCAL.to_owned()
+            }
+            TrafficPolicy::Local => local_backends(name, &spec.selector),
         },
         ports: ports(spec)?,
     })
@@ -225,6 +245,15 @@ fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
             parsed.map(|address: IpAddr| Family::of(address.to_canonical()))
         })
         .collect()
+}
+
+/// Equal for services that have the same Pods. Without a selector the endpoints are the
+/// service's own.
+fn local_backends(name: &ObjectName, selector: &BTreeMap<String, String>) -> String {
+    if selector.is_empty() {
+        return format!("Local {name}");
+    }
+    format!("Local {} {}", name.namespace, selector_text(selector))
 }
 
 fn selector_text(selector: &BTreeMap<String, String>) -> String {

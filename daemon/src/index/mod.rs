@@ -558,11 +558,23 @@ impl Index {
         if let Some(service) = owner(&slice) {
             add_name(self.slices_of.entry(service).or_default(), &known);
         }
-        let services = owner(&old).into_iter().chain(owner(&slice));
-        Touched {
-            services: services.map(|service| owned(&service)).collect(),
-            ..Touched::default()
+        let mut touched = Touched::default();
+        for service in owner(&old).into_iter().chain(owner(&slice)) {
+            touched.services.extend(self.local_sharers(&service));
+            touched.services.insert(owned(&service));
         }
+        touched
+    }
+
+    /// The services whose announcement depends on the endpoints of this one.
+    fn local_sharers(&self, name: &ObjectName) -> impl Iterator<Item = ObjectName> {
+        let service = self.service(name).into_iter();
+        let shared = service.flat_map(|service| {
+            let holders = service.addresses().iter();
+            let holders = holders.flat_map(|address| self.holders(*address));
+            holders.filter(|holder| holder.shares_local_with(service))
+        });
+        shared.map(|sharer| owned(&sharer.name))
     }
 
     fn set_node(&mut self, name: &str, node: Option<Node>) -> Touched {
