@@ -175,3 +175,25 @@ fn an_advertisement_that_names_what_is_not_there_says_so() {
         ]
     );
 }
+
+#[test]
+fn a_pool_whose_namespace_selectors_match_nothing_serves_no_service() {
+    let mut index = Index::default();
+    let selector = json!({ "matchLabels": { "team": "a" } });
+    let spec = json!({
+        "addresses": ["10.0.0.0/30"], "serviceAllocation": { "namespaceSelectors": [selector] }
+    });
+    index.apply(object(Kind::IpAddressPool, "pool", json!({ "spec": spec })));
+    let asks = json!({
+        "metadata": { "annotations": { "metallb.io/address-pool": "pool" } },
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] }
+    });
+    index.apply(service("a"));
+    index.apply(object(Kind::Service, "b", asks));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), Vec::<String>::new());
+    let labelled = json!({ "metadata": { "labels": { "team": "a" } } });
+    index.apply(object(Kind::Namespace, "default", labelled));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), ["10.0.0.0", "10.0.0.1"]);
+}
