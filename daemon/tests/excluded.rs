@@ -197,3 +197,20 @@ fn a_pool_whose_namespace_selectors_match_nothing_serves_no_service() {
     allocate(&mut index);
     assert_eq!(addresses(&index), ["10.0.0.0", "10.0.0.1"]);
 }
+
+#[test]
+fn multihop_of_a_peer_in_the_same_as_is_accepted_and_reported() {
+    let mut index = Index::default();
+    let spec = json!({
+        "myASN": 64512, "dynamicASN": "internal", "peerAddress": "10.0.0.9", "ebgpMultiHop": true
+    });
+    index.apply(object(Kind::BgpPeer, "tor", json!({ "spec": spec })));
+    assert!(index.config().peers.contains_key("tor"));
+    assert_eq!(
+        problems(&index),
+        [
+            "BGPPeer metallb-system/tor: spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within \
+          one AS may cross any number of hops"
+        ]
+    );
+}
