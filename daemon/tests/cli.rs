@@ -102,12 +102,16 @@ fn a_file_that_is_no_yaml_is_named_with_its_line() {
     );
 }
 
-/// `labels:` with nothing after it is what kubectl takes for none.
+/// The API server takes null for absent, and `kubectl create --dry-run=client -o yaml` prints `creationTimestamp: null`.
 #[test]
-fn empty_metadata_is_none_and_a_plan_without_nodes_says_so() {
+fn null_is_absent_and_a_plan_without_nodes_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("all.yaml");
-    let service = "{apiVersion: v1, kind: Service, metadata: {name: web, labels: , annotations: }, spec: {type: LoadBalancer}}";
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: web, labels: , annotations: , creationTimestamp: null, \
+                   namespace: null, uid: null}, spec: {type: LoadBalancer, ports: null, selector: null}, \
+                   status: {loadBalancer: null}}\n---\n\
+                   {apiVersion: metallb.io/v1beta1, kind: IPAddressPool, metadata: {name: pool, creationTimestamp: null}, \
+                   spec: {addresses: [192.0.2.0/24], autoAssign: null, serviceAllocation: null}}";
     std::fs::write(&file, service).expect("written");
     let file = file.display().to_string();
     let checked = ferrolb(&["check", "-f", &file]);

@@ -4,6 +4,7 @@
 //! one step later, in [`crate::index`] (facts) and [`crate::config`] (MetalLB's resources).
 
 pub mod core;
+mod decode;
 pub mod ferrolb;
 pub mod metallb;
 
@@ -50,6 +51,7 @@ impl fmt::Debug for RawObject {
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// Name within kind and namespace.
+    #[serde(deserialize_with = "null_as_default")]
     pub name: String,
     /// Absent for cluster-scoped objects (and in manifests that leave it out).
     pub namespace: Option<String>,
@@ -60,12 +62,16 @@ pub struct Meta {
     #[serde(deserialize_with = "null_as_default")]
     pub annotations: BTreeMap<String, String>,
     /// Empty in manifests.
+    #[serde(deserialize_with = "null_as_default")]
     pub uid: String,
     /// Guards writes; empty in manifests.
+    #[serde(deserialize_with = "null_as_default")]
     pub resource_version: String,
     /// RFC 3339 in UTC, so that text order is time order; empty in manifests.
+    #[serde(deserialize_with = "null_as_default")]
     pub creation_timestamp: String,
     /// Set while something still holds up the deletion.
+    #[serde(deserialize_with = "null_as_default")]
     pub deletion_timestamp: String,
 }
 
@@ -343,32 +349,20 @@ impl RawObject {
         let Some(value) = self.body.get(name).filter(|value| !value.is_null()) else {
             return Ok(T::default());
         };
-        let mut track = serde_path_to_error::Track::new();
-        let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-        serde_ignored::deserialize(deserializer, |path| unknown.push(format!("{name}.{path}")))
-            .map_err(|error: serde_json::Error| {
-                let path = track.path().to_string();
-                let path = if path == "." {
-                    name.to_owned()
-                } else {
-                    format!("{name}.{path}")
-                };
-                FieldError {
-                    path,
-                    message: error.to_string(),
-                }
-            })
+        decode::read(name, value, unknown)
     }
 }
 
-/// A field that can't be read.
+/// A field that can't be read, and more of the same object if there are more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
+#[error("{path}: {message}{}", more.iter().map(|error| format!("; {error}")).collect::<String>())]
 pub struct FieldError {
     /// `spec.peerPort`.
     pub path: String,
     /// What is wrong, and what would be right.
     pub message: String,
+    /// Further errors of the same object, none of which has more.
+    pub more: Vec<FieldError>,
 }
 
 impl FieldError {
@@ -377,6 +371,7 @@ impl FieldError {
         Self {
             path: path.into(),
             message: message.into(),
+            more: Vec::new(),
         }
     }
 }

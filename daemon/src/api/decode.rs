@@ -1,0 +1,426 @@
+//! Reads a part of an object into its type, as the API server does: `null` is the same as absent.
+//! An error names the field, what stands there and what is expected, with an example.
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    value::StrDeserializer,
+};
+use serde::{Deserialize, forward_to_deserialize_any};
+use serde_json::Value;
+
+use super::FieldError;
+
+/// Errors reported of one object at most. More than that is another kind of file.
+const MAX_ERRORS: usize = 20;
+/// Characters of a value that an error repeats.
+const SHOWN: usize = 60;
+
+/// Reads `value`, which stands at `path`. Adds to `unknown` the paths of fields that the type
+/// does not have.
+///
+/// # Errors
+/// Every field of a wrong type, in the order in which the fields are read.
+pub(super) fn read<T>(path: &str, value: &Value, unknown: &mut Vec<String>) -> Result<T, FieldError>
+where
+    T: for<'de> Deserialize<'de>,
+{
+    let first = match attempt(path, value, unknown) {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    // A field that was reported counts as absent, so that the next attempt finds the next error.
+    let mut rest = value.clone();
+    let mut last = first.keys.clone();
+    let mut error = first.error;
+    while error.more.len() + 1 < MAX_ERRORS && remove(&mut rest, &last) {
+        match attempt::<T>(path, &rest, unknown) {
+            Ok(_) => break,
+            Err(next) if next.keys == last => break,
+            Err(next) => {
+                last = next.keys;
+                error.more.push(next.error);
+            }
+        }
+    }
+    Err(error)
+}
+
+/// Reads once, up to the first error.
+fn attempt<T>(path: &str, value: &Value, unknown: &mut Vec<String>) -> Result<T, Located>
+where
+    T: for<'de> Deserialize<'de>,
+{
+    unknown.clear();
+    let node = Node {
+        value,
+        place: &Place::Root,
+    };
+    serde_ignored::deserialize(node, |ignored| unknown.push(format!("{path}.{ignored}")))
+        .map_err(|error| error.locate(path))
+}
+
+/// Sets the value at a place to null.
+fn remove(value: &mut Value, keys: &[Key]) -> bool {
+    let mut place = value;
+    for key in keys {
+        let inner = match key {
+            Key::Field(name) => place.get_mut(name.as_str()),
+            Key::Item(number) => place.get_mut(*number),
+        };
+        let Some(inner) = inner else { return false };
+        place = inner;
+    }
+    !std::mem::take(place).is_null()
+}
+
+/// A step from a value to one inside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    Field(String),
+    Item(usize),
+}
+
+/// Where a value stands, below the root.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl Place<'_> {
+    fn keys(&self) -> Vec<Key> {
+        let (mut keys, last) = match self {
+            Self::Root => return Vec::new(),
+            Self::Field(outer, name) => (outer.keys(), Key::Field((*name).to_owned())),
+            Self::Item(outer, number) => (outer.keys(), Key::Item(*number)),
+        };
+        keys.push(last);
+        keys
+    }
+
+    /// The name of the field, for examples.
+    fn name(&self) -> &str {
+        match self {
+            Self::Root => "",
+            Self::Field(_, name) => name,
+            Self::Item(outer, _) => outer.name(),
+        }
+    }
+}
+
+/// An error and the place that it is about.
+struct Located {
+    keys: Vec<Key>,
+    error: FieldError,
+}
+
+/// An error while it travels to where its place is known.
+#[derive(Debug)]
+struct DecodeError {
+    keys: Option<Vec<Key>>,
+    message: String,
+}
+
+impl DecodeError {
+    fn at(mut self, place: &Place<'_>) -> Self {
+        self.keys.get_or_insert_with(|| place.keys());
+        self
+    }
+
+    fn locate(self, root: &str) -> Located {
+        let keys = self.keys.unwrap_or_default();
+        let mut path = root.to_owned();
+        for key in &keys {
+            match key {
+                Key::Field(name) if name.contains(['.', '/']) => path += &format!("[{name}]"),
+                Key::Field(name) => path += &format!(".{name}"),
+                Key::Item(number) => path += &format!("[{number}]"),
+            }
+        }
+        Located {
+            keys,
+            error: FieldError::new(path, self.message),
+        }
+    }
+}
+
+impl std::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl serde::de::Error for DecodeError {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self {
+            keys: None,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone, Copy)]
+struct Node<'a> {
+    value: &'a Value,
+    place: &'a Place<'a>,
+}
+
+impl Node<'_> {
+    fn error(&self, expected: &str) -> DecodeError {
+        let message = format!("is {}, expected {expected}", shown(self.value));
+        DecodeError::custom(message).at(self.place)
+    }
+
+    fn text_error(&self) -> DecodeError {
+        let name = self.place.name();
+        let lower = name.to_lowercase();
+        match self.value {
+            Value::Number(number) if lower.ends_with("time") => {
+                self.error(&format!("a duration: write \"{number}s\""))
+            }
+            Value::Number(_) | Value::Bool(_) => {
+                self.error(&format!("a text: write it in quotes, \"{}\"", self.value))
+            }
+            _ => self.error("a text"),
+        }
+    }
+
+    fn number_error(&self, least: i128, most: i128) -> DecodeError {
+        let range = format!("a whole number from {least} to {most}");
+        let is_asn = self.place.name().ends_with("ASN");
+        match self.value {
+            Value::String(text) if is_asn && asdot(text).is_some() => {
+                let number = asdot(text).unwrap_or_default();
+                self.error(&format!("{range}: write {number}, which is AS {text}"))
+            }
+            Value::Number(number) if is_asn && number.is_f64() => self.error(&format!(
+                "{range}: write AS A.B as the number A × 65536 + B, AS 1.10 as 65546"
+            )),
+            Value::String(text) if text.trim().parse::<i64>().is_ok() => {
+                self.error(&format!("{range}: write {} without quotes", text.trim()))
+            }
+            _ if is_asn => self.error(&format!("{range}: write 64512")),
+            _ => self.error(&range),
+        }
+    }
+}
+
+/// An AS number in the notation of RFC 5396 §2, asdot or asdot+.
+fn asdot(text: &str) -> Option<u32> {
+    let (high, low) = text.trim().split_once('.')?;
+    let (high, low): (u16, u16) = (high.parse().ok()?, low.parse().ok()?);
+    Some(u32::from(high) << 16 | u32::from(low))
+}
+
+/// A value in an error. It can be of any size and hold any character.
+fn shown(value: &Value) -> String {
+    let kind = match value {
+        Value::Null => return "empty".to_owned(),
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+        Value::String(_) => "the text",
+        Value::Number(_) => "the number",
+        Value::Bool(_) => "the boolean",
+    };
+    let text = match value {
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    };
+    let short: String = text.chars().take(SHOWN).collect();
+    let more = if text.chars().nth(SHOWN).is_some() {
+        "…"
+    } else {
+        ""
+    };
+    format!("{kind} {short}{more}")
+}
+
+/// A whole number.
+fn whole(value: &Value) -> Option<i128> {
+    let number = value.as_i64().map(i128::from);
+    number.or_else(|| value.as_u64().map(i128::from))
+}
+
+macro_rules! numbers {
+    ($($method:ident $visit:ident $type:ty),*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            match whole(self.value).and_then(|number| <$type>::try_from(number).ok()) {
+                Some(number) => visitor.$visit(number),
+                None => Err(self.number_error(<$type>::MIN.into(), <$type>::MAX.into())),
+            }
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Node<'_> {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        let result = match self.value {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::String(text) => visitor.visit_str(text),
+            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(number), ..) => visitor.visit_u64(number),
+                (_, Some(number), _) => visitor.visit_i64(number),
+                (_, _, number) => visitor.visit_f64(number.unwrap_or_default()),
+            },
+            Value::Array(_) => return self.deserialize_seq(visitor),
+            Value::Object(_) => return self.deserialize_map(visitor),
+        };
+        result.map_err(|error: DecodeError| error.at(self.place))
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self.value {
+            Value::Bool(value) => visitor.visit_bool(*value),
+            _ => Err(self.error("true or false, without quotes")),
+        }
+    }
+
+    numbers!(
+        deserialize_u8 visit_u8 u8, deserialize_u16 visit_u16 u16, deserialize_u32 visit_u32 u32,
+        deserialize_u64 visit_u64 u64, deserialize_i32 visit_i32 i32, deserialize_i64 visit_i64 i64
+    );
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self.value {
+            Value::String(text) => visitor.visit_str(text),
+            _ => Err(self.text_error()),
+        }
+        .map_err(|error: DecodeError| error.at(self.place))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self.value {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self.value {
+            Value::Array(items) => visitor.visit_seq(Items {
+                items: items.iter().enumerate(),
+                place: self.place,
+            }),
+            Value::String(text) => Err(self.error(&format!("a list: write [{text:?}]"))),
+            _ => Err(self.error("a list")),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self.value {
+            Value::Object(fields) => visitor.visit_map(Fields {
+                fields: fields.iter(),
+                value: None,
+                place: self.place,
+            }),
+            _ => Err(self.error("an object with names and values: write {name: value}")),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        match self.value {
+            Value::Object(_) => self.deserialize_map(visitor),
+            Value::String(text) if fields.contains(&"name") => {
+                Err(self.error(&format!("an object: write {{name: {text:?}}}")))
+            }
+            _ => Err(self.error(&format!("an object with the fields {}", fields.join(", ")))),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        match self.value.as_str() {
+            Some(text) if variants.contains(&text) => {
+                let variant: StrDeserializer<'_, DecodeError> = text.into_deserializer();
+                visitor.visit_enum(variant)
+            }
+            _ => Err(self.error(&format!("one of {}", variants.join(", ")))),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i128 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple
+        tuple_struct identifier ignored_any
+    }
+}
+
+/// The items of a list.
+struct Items<'a> {
+    items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
+    place: &'a Place<'a>,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = DecodeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Self::Error> {
+        let Some((number, value)) = self.items.next() else {
+            return Ok(None);
+        };
+        let place = &Place::Item(self.place, number);
+        let item = seed.deserialize(Node { value, place });
+        item.map(Some).map_err(|error| error.at(place))
+    }
+}
+
+/// The fields of an object that are not null.
+struct Fields<'a> {
+    fields: serde_json::map::Iter<'a>,
+    value: Option<(&'a str, &'a Value)>,
+    place: &'a Place<'a>,
+}
+
+impl<'de> MapAccess<'de> for Fields<'_> {
+    type Error = DecodeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Self::Error> {
+        let Some((name, value)) = self.fields.find(|(_, value)| !value.is_null()) else {
+            return Ok(None);
+        };
+        self.value = Some((name, value));
+        let name: StrDeserializer<'_, DecodeError> = name.as_str().into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, Self::Error> {
+        let (name, value) = self
+            .value
+            .take()
+            .ok_or_else(|| DecodeError::custom("has a value without a name"))?;
+        let place = &Place::Field(self.place, name);
+        seed.deserialize(Node { value, place })
+            .map_err(|error| error.at(place))
+    }
+}
+
+#[cfg(test)]
+mod tests;

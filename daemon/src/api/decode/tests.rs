@@ -1,0 +1,148 @@
+use serde_json::json;
+
+use super::*;
+use crate::api::core::{Endpoint, NodeStatus, ServiceSpec, ServiceStatus};
+use crate::api::ferrolb::OwnPeerSpec;
+use crate::api::metallb::{
+    BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec,
+};
+
+fn error<T: for<'de> Deserialize<'de> + std::fmt::Debug>(value: Value) -> String {
+    read::<T>("spec", &value, &mut Vec::new())
+        .expect_err("is refused")
+        .to_string()
+}
+
+fn null_is_absent<T>(fields: &[&str])
+where
+    T: for<'de> Deserialize<'de> + Default + PartialEq + std::fmt::Debug,
+{
+    for field in fields {
+        let mut unknown = Vec::new();
+        let spec: T = read("spec", &json!({ *field: null }), &mut unknown).expect(field);
+        assert_eq!(spec, T::default(), "{field}");
+    }
+}
+
+#[test]
+fn null_means_absent_in_each_field_of_a_resource() {
+    null_is_absent::<BgpPeerSpec>(&[
+        "myASN",
+        "peerASN",
+        "dynamicASN",
+        "localASN",
+        "peerAddress",
+        "interface",
+        "sourceAddress",
+        "peerPort",
+        "holdTime",
+        "keepaliveTime",
+        "connectTime",
+        "routerID",
+        "nodeSelectors",
+        "password",
+        "passwordSecret",
+        "bfdProfile",
+        "enableGracefulRestart",
+        "ebgpMultiHop",
+        "vrf",
+        "dualStackAddressFamily",
+        "disableMP",
+    ]);
+    null_is_absent::<OwnPeerSpec>(&["drain", "linkBandwidth", "med", "passive", "prepend"]);
+    null_is_absent::<IpAddressPoolSpec>(&["addresses", "autoAssign", "avoidBuggyIPs"]);
+    null_is_absent::<BgpAdvertisementSpec>(&["localPref", "communities", "peers", "nodeSelectors"]);
+    null_is_absent::<BfdProfileSpec>(&["receiveInterval", "passiveMode"]);
+    null_is_absent::<CommunitySpec>(&["communities"]);
+}
+
+#[test]
+fn null_means_absent_in_native_kinds_at_any_depth() {
+    let spec = json!({
+        "type": "LoadBalancer", "clusterIP": null, "clusterIPs": null, "selector": null,
+        "loadBalancerIP": null, "externalTrafficPolicy": null,
+        "ports": [{ "port": 80, "protocol": null, "name": null }],
+    });
+    let spec: ServiceSpec = read("spec", &spec, &mut Vec::new()).expect("a Service");
+    assert_eq!(spec.ports.len(), 1);
+    let status = json!({ "loadBalancer": { "ingress": null } });
+    let status: ServiceStatus = read("status", &status, &mut Vec::new()).expect("a status");
+    assert!(status.load_balancer.ingress.is_empty());
+    let status = json!({ "addresses": null, "conditions": [{ "type": "Ready", "message": null }] });
+    let status: NodeStatus = read("status", &status, &mut Vec::new()).expect("a Node");
+    assert_eq!(status.conditions.len(), 1);
+    let endpoint = json!({ "addresses": null, "conditions": null, "nodeName": null });
+    let endpoint: Endpoint = read("endpoints", &endpoint, &mut Vec::new()).expect("an endpoint");
+    assert_eq!(endpoint.conditions.ready, None);
+}
+
+#[test]
+fn an_error_names_field_value_and_what_to_write() {
+    let cases = [
+        (
+            json!({ "holdTime": 90 }),
+            "spec.holdTime: is the number 90, expected a duration: write \"90s\"",
+        ),
+        (
+            json!({ "peerASN": "1.10" }),
+            "from 0 to 4294967295: write 65546, which is AS 1.10",
+        ),
+        (
+            json!({ "peerASN": 1.1 }),
+            "write AS A.B as the number A × 65536 + B",
+        ),
+        (json!({ "peerASN": "64512" }), "write 64512 without quotes"),
+        (
+            json!({ "peerPort": 70000 }),
+            "is the number 70000, expected a whole number from 0 to 65535",
+        ),
+        (
+            json!({ "passwordSecret": "tor" }),
+            "spec.passwordSecret: is the text \"tor\", expected an object: write {name: \"tor\"}",
+        ),
+        (
+            json!({ "ebgpMultiHop": "yes" }),
+            "is the text \"yes\", expected true or false, without quotes",
+        ),
+        (
+            json!({ "nodeSelectors": [{ "matchLabels": { "rack": 1 } }] }),
+            "spec.nodeSelectors[0].matchLabels.rack: is the number 1, expected a text: write it in",
+        ),
+        (
+            json!("nothing"),
+            "spec: is the text \"nothing\", expected an object with the fields myASN, ",
+        ),
+    ];
+    for (spec, message) in cases {
+        let error = error::<BgpPeerSpec>(spec);
+        assert!(error.contains(message), "{message}\nis not in\n{error}");
+    }
+    let error = error::<OwnPeerSpec>(json!({ "linkBandwidth": "off" }));
+    assert_eq!(
+        error,
+        "spec.linkBandwidth: is the text \"off\", expected one of none, transitive, nonTransitive"
+    );
+}
+
+#[test]
+fn all_errors_of_an_object_are_reported_at_once_and_none_repeats_a_password() {
+    let spec = json!({ "holdTime": 90, "peerPort": "bgp", "password": 12345, "myASN": 64512 });
+    let error = error::<BgpPeerSpec>(spec);
+    assert_eq!(error.matches("; ").count(), 2, "{error}");
+    for field in [
+        "spec.holdTime",
+        "spec.peerPort",
+        "spec.password: is not text",
+    ] {
+        assert!(error.contains(field), "{field} is not in {error}");
+    }
+    assert!(!error.contains("12345"), "{error}");
+}
+
+#[test]
+fn an_error_repeats_neither_long_values_nor_control_characters() {
+    let long = error::<BgpPeerSpec>(json!({ "peerPort": "x".repeat(100_000) }));
+    assert!(long.len() < 300, "{}", long.len());
+    let escape = error::<BgpPeerSpec>(json!({ "peerPort": "\u{1b}[31m" }));
+    assert!(!escape.contains('\u{1b}'), "{escape}");
+}
