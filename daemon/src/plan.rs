@@ -140,6 +140,11 @@ pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
             object: error.location.to_string(),
             message: error.message.clone(),
         }));
+    plan.notices
+        .extend(manifests.unread.iter().map(|(kind, unread)| PlanError {
+            object: unread.location.to_string(),
+            message: unread.message(kind),
+        }));
     for problem in index.problems() {
         let entry = PlanError {
             object: problem.object.to_string(),

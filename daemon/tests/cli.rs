@@ -351,3 +351,83 @@ fn check_reads_a_large_dump_from_standard_input() {
     );
     assert!(shown.contains("1 error in 3000 objects"), "{shown}");
 }
+
+/// A folder with one file.
+fn folder_of(name: &str, text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join(name), text).expect("written");
+    folder
+}
+
+#[test]
+fn kinds_that_are_not_read_are_named_with_what_to_do() {
+    let object = |kind: &str, version: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n---\n")
+    };
+    let l2 = object("L2Advertisement", "metallb.io/v1beta1");
+    let text = [
+        l2.clone(),
+        l2,
+        object("AddressPool", "metallb.io/v1beta1"),
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config}\ndata:\n  config: |\n    \
+         address-pools:\n    - name: default\n---\n"
+            .to_owned(),
+        object("service", "v1"),
+        object("IPAddressPool", "metallb.com/v1"),
+        object("CiliumLoadBalancerIPPool", "cilium.io/v2alpha1"),
+        object("IPPool", "crd.projectcalico.org/v1"),
+        object("ServiceGroup", "purelb.io/v1"),
+        object("Deployment", "apps/v1"),
+    ]
+    .concat();
+    let folder = folder_of("all.yaml", &text);
+    let path = folder.path().to_str().expect("text");
+    let output = ferrolb(&["check", "-f", path]);
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    for line in [
+        "all.yaml:1: notice: L2Advertisement of metallb.io/v1beta1 (2 objects, this is the first) has no effect: \
+         ferrolb does not announce by layer 2",
+        "notice: AddressPool of metallb.io/v1beta1 has no effect: this older form is not read",
+        "notice: ConfigMap of v1 has no effect: MetalLB's ConfigMap is not read",
+        "notice: service of v1 has no effect: there is no such kind: write kind Service and apiVersion v1",
+        "notice: IPAddressPool of metallb.com/v1 has no effect: there is no such kind: write kind IPAddressPool and \
+         apiVersion metallb.io/v1beta1",
+        "notice: CiliumLoadBalancerIPPool of cilium.io/v2alpha1 has no effect: it belongs to Cilium",
+        "notice: IPPool of crd.projectcalico.org/v1 has no effect: it belongs to Calico",
+        "notice: ServiceGroup of purelb.io/v1 has no effect: it belongs to PureLB",
+    ] {
+        assert!(shown.contains(line), "{line}\nis not in\n{shown}");
+    }
+    assert!(!shown.contains("Deployment"), "{shown}");
+    let plan = ferrolb(&["plan", "-f", path]);
+    let shown = String::from_utf8_lossy(&plan.stderr).into_owned();
+    assert!(shown.contains("L2Advertisement"), "{shown}");
+}
+
+#[test]
+fn a_kustomization_in_a_folder_is_no_object_to_check() {
+    for text in [
+        "resources: [pool.yaml]\n",
+        "kind: Kustomization\nresources: []\n",
+    ] {
+        let folder = folder_of("kustomization.yaml", text);
+        let pool = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: pool}\n\
+                    spec: {addresses: [192.0.2.0/24]}\n";
+        std::fs::write(folder.path().join("pool.yaml"), pool).expect("written");
+        let output = ferrolb(&["check", "-f", folder.path().to_str().expect("text")]);
+        assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn a_connect_time_with_a_part_of_a_second_is_refused_as_by_the_api_server() {
+    let text = "apiVersion: metallb.io/v1beta2\nkind: BGPPeer\nmetadata: {name: tor}\n\
+                spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, connectTime: 1500ms}\n";
+    let folder = folder_of("peer.yaml", text);
+    let output = ferrolb(&["check", "-f", folder.path().to_str().expect("text")]);
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let line = "spec.connectTime: 1500ms: the API server takes whole seconds only, such as 2s";
+    assert!(shown.contains(line), "{shown}");
+}

@@ -111,7 +111,13 @@ fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
             namespaces.join(", ")
         ),
     });
-    unreadable.chain(problems).chain(elsewhere).collect()
+    let unread = manifests.unread.iter().map(|(kind, unread)| Finding {
+        place: unread.location.to_string(),
+        severity: Severity::Notice,
+        message: unread.message(kind),
+    });
+    let findings = unreadable.chain(problems).chain(elsewhere);
+    findings.chain(unread).collect()
 }
 
 /// Secrets lie everywhere; MetalLB's resources outside the configuration namespaces have no effect.

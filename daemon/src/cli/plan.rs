@@ -36,6 +36,9 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         for error in &manifests.errors {
             eprintln!("ferrolb: {error}");
         }
+        for (kind, unread) in &manifests.unread {
+            eprintln!("ferrolb: {}: {}", unread.location, unread.message(kind));
+        }
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
     let plan = plan(&manifests, &args.manifests.config_namespace);

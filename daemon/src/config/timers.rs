@@ -33,9 +33,7 @@ pub fn timers(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Timers, FieldErro
     Ok(Timers {
         hold_time,
         keepalive_time,
-        connect_retry: connect
-            .map(|text| whole_seconds("spec.connectTime", text, 1, 65535))
-            .transpose()?,
+        connect_retry: connect.map(connect_time).transpose()?,
         send_hold_time,
     })
 }
@@ -147,6 +145,16 @@ fn hold_and_keepalive(
     }
     let whole = |time: Duration| Duration::from_secs(time.as_secs());
     Ok((hold_time, keepalive.map(whole)))
+}
+
+/// MetalLB's schema refuses parts of a second, to the millisecond.
+fn connect_time(text: &str) -> Result<Duration, FieldError> {
+    const FIELD: &str = "spec.connectTime";
+    if duration(FIELD, text)?.subsec_millis() == 0 {
+        return whole_seconds(FIELD, text, 1, 65535);
+    }
+    let message = format!("{text}: the API server takes whole seconds only, such as 2s");
+    Err(FieldError::new(FIELD, message))
 }
 
 /// A duration of so many seconds; parts of a second are cut off.

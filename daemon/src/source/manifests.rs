@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Change;
 use super::documents::{self, SyntaxError};
+use super::unread::advice;
 use super::walk::{FolderId, Walk, folder_id};
 use crate::api::{Kind, ObjectKey, RawObject};
 use crate::config::CONFIG_NAMESPACE;
@@ -71,6 +72,19 @@ pub struct Manifests {
     pub errors: Vec<ManifestError>,
     /// How many objects are of kinds that ferrolb does not read.
     pub others: usize,
+    /// Of those, the kinds that concern load balancers, each with its first place.
+    pub unread: BTreeMap<(String, String), Unread>,
+}
+
+/// Objects of a kind that ferrolb does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Where the first of them is.
+    pub location: Location,
+    /// How many there are.
+    pub count: usize,
+    /// What to do about them.
+    pub advice: String,
 }
 
 /// What one file says.
@@ -79,6 +93,7 @@ struct File {
     objects: Vec<Located>,
     errors: Vec<ManifestError>,
     others: usize,
+    unread: BTreeMap<(String, String), Unread>,
 }
 
 /// How long a file that contained objects may be empty before they count as deleted: an editor or a full disk may leave
@@ -189,10 +204,31 @@ impl Loader {
     }
 }
 
+impl Unread {
+    /// One line for people about objects of this kind.
+    pub fn message(&self, (api_version, kind): &(String, String)) -> String {
+        let objects = match self.count {
+            1 => String::new(),
+            count => format!(" ({count} objects, this is the first)"),
+        };
+        format!(
+            "{kind} of {api_version}{objects} has no effect: {}",
+            self.advice
+        )
+    }
+}
+
 impl Manifests {
     fn add(&mut self, file: &File) {
         self.errors.extend(file.errors.iter().cloned());
         self.others += file.others;
+        for (kind, unread) in &file.unread {
+            let known = self.unread.get_mut(kind);
+            match known {
+                Some(known) => known.count += unread.count,
+                None => _ = self.unread.insert(kind.clone(), unread.clone()),
+            }
+        }
         for object in &file.objects {
             if let Some(first) = self.objects.get(&object.key) {
                 self.errors.push(ManifestError {
@@ -248,12 +284,13 @@ impl File {
     fn add(&mut self, value: serde_json::Value, location: Location, config_namespace: &str) {
         for item in items(value) {
             match read_object(item, config_namespace) {
-                Ok(Some((key, raw))) => self.objects.push(Located {
+                Ok(Object::Read(key, raw)) => self.objects.push(Located {
                     key,
                     raw,
                     location: location.clone(),
                 }),
-                Ok(None) => self.others += 1,
+                Ok(Object::Other(raw)) => self.add_other(&raw, &location),
+                Err(_) if is_kustomization(&location.file) => self.others += 1,
                 Err(message) => self.errors.push(ManifestError {
                     location: location.clone(),
                     message,
@@ -261,6 +298,32 @@ impl File {
             }
         }
     }
+
+    fn add_other(&mut self, raw: &RawObject, location: &Location) {
+        self.others += 1;
+        let Some(advice) = advice(raw) else {
+            return;
+        };
+        let kind = (raw.api_version.clone(), raw.kind.clone());
+        let unread = self.unread.entry(kind).or_insert_with(|| Unread {
+            location: location.clone(),
+            count: 0,
+            advice,
+        });
+        unread.count += 1;
+    }
+}
+
+/// A folder's instructions for kustomize, which may leave out `kind`.
+fn is_kustomization(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    matches!(name, Some("kustomization.yaml" | "kustomization.yml"))
+}
+
+/// An object of a kind that ferrolb reads, or of another one.
+enum Object {
+    Read(ObjectKey, RawObject),
+    Other(RawObject),
 }
 
 /// The items of a `List`, or the object itself.
@@ -274,10 +337,7 @@ fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
     }
 }
 
-fn read_object(
-    value: serde_json::Value,
-    config_namespace: &str,
-) -> Result<Option<(ObjectKey, RawObject)>, String> {
+fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Object, String> {
     let raw: RawObject = serde_json::from_value(value)
         .map_err(|error| format!("not a Kubernetes object: {error}"))?;
     let Some(kind) = Kind::find(&raw.api_version, &raw.kind) else {
@@ -285,7 +345,7 @@ fn read_object(
         return if raw.kind.is_empty() {
             Err("kind is missing".into())
         } else {
-            Ok(None)
+            Ok(Object::Other(raw))
         };
     };
     if raw.metadata.name.is_empty() {
@@ -305,7 +365,10 @@ fn read_object(
     } else {
         DEFAULT_NAMESPACE
     };
-    Ok(raw.key(default).map(|key| (key, raw)))
+    Ok(match raw.key(default) {
+        Some(key) => Object::Read(key, raw),
+        None => Object::Other(raw),
+    })
 }
 
 /// What a whole set of objects means to an index: the list of every kind. Configuration objects count only in a

@@ -7,6 +7,7 @@ mod json_list;
 pub mod manifests;
 mod status_writes;
 mod unfinished;
+mod unread;
 mod walk;
 
 pub use status_writes::{SourceEnded, StatusReceiver, StatusSender, status_writes};
