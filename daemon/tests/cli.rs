@@ -431,3 +431,62 @@ fn a_connect_time_with_a_part_of_a_second_is_refused_as_by_the_api_server() {
     let line = "spec.connectTime: 1500ms: the API server takes whole seconds only, such as 2s";
     assert!(shown.contains(line), "{shown}");
 }
+
+#[test]
+fn a_service_as_it_is_in_git_is_planned_with_the_families_of_its_spec() {
+    let service = |name: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{type: LoadBalancer, ports: [{{port: 80}}]{more}}}\n---\n"
+        )
+    };
+    let text = [
+        "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: pool}\n\
+         spec: {addresses: [192.0.2.0/24, '2001:db8::/64']}\n---\n\
+         apiVersion: v1\nkind: Node\nmetadata: {name: node-0}\n---\n"
+            .to_owned(),
+        service("a", ""),
+        service("b", ", ipFamilies: [IPv6]"),
+        service("c", ", ipFamilyPolicy: RequireDualStack"),
+    ]
+    .concat();
+    let folder = folder_of("all.yaml", &text);
+    let path = folder.path().to_str().expect("text");
+    let plan = ferrolb(&["plan", "-f", path, "-o", "json"]);
+    let plan: Value = serde_json::from_slice(&plan.stdout).expect("JSON");
+    let addresses: Vec<&Value> = plan["services"]
+        .as_array()
+        .expect("services")
+        .iter()
+        .map(|service| &service["addresses"])
+        .collect();
+    let expected = [
+        serde_json::json!(["192.0.2.0"]),
+        serde_json::json!(["2001:db8::"]),
+        serde_json::json!(["192.0.2.1", "2001:db8::1"]),
+    ];
+    assert_eq!(addresses, expected.iter().collect::<Vec<_>>());
+    let shown = stdout(&ferrolb(&["plan", "-f", path]));
+    assert_eq!(
+        shown
+            .matches("there is no EndpointSlice among these")
+            .count(),
+        1,
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_misspelt_annotation_gets_a_notice_with_the_nearest_key() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  annotations:\n    \
+                metallb.universe.tf/loadbalancerIP: 192.0.2.1\n    example.com/address-pool: x\nspec: \
+                {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}\n";
+    let folder = folder_of("all.yaml", text);
+    let output = ferrolb(&["check", "-f", folder.path().to_str().expect("text")]);
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    let line = "notice: metadata.annotations[metallb.universe.tf/loadbalancerIP]: has no effect: did you mean \
+                metallb.io/loadBalancerIPs?";
+    assert!(shown.contains(line), "{shown}");
+    assert!(!shown.contains("example.com"), "{shown}");
+}

@@ -24,6 +24,8 @@ pub struct ServiceSpec {
     pub cluster_ips: Vec<String>,
     /// `SingleStack`, `PreferDualStack`, `RequireDualStack`.
     pub ip_family_policy: Option<String>,
+    /// `IPv4`, `IPv6`; the primary family first.
+    pub ip_families: Vec<String>,
     /// `Cluster` (default) or `Local`.
     pub external_traffic_policy: String,
     /// Which Pods stand behind it.

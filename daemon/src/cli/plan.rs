@@ -45,11 +45,12 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {
-            let mut kinds = manifests.objects.keys().map(|key| key.kind);
-            let hint = match (plan.routes.is_empty(), kinds.any(|kind| kind == Kind::Node)) {
-                (false, _) => "",
-                (true, true) => "none\n",
-                (true, false) => NO_NODES,
+            let has = |kind| manifests.objects.keys().any(|key| key.kind == kind);
+            let hint = match plan.routes.is_empty() {
+                false => "",
+                true if !has(Kind::Node) => NO_NODES,
+                true if !has(Kind::EndpointSlice) => NO_SLICES,
+                true => "none\n",
             };
             print(&text(&plan, hint, &args.manifests.shown_paths())?)?;
         }
@@ -59,6 +60,9 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 
 const NO_NODES: &str = "none: they are told for each Node, and there is no Node among these manifests; add what \
                         kubectl get nodes -o yaml prints\n";
+
+const NO_SLICES: &str = "none: a Service is announced only where it has endpoints, and there is no EndpointSlice \
+                         among these manifests; add what kubectl get endpointslices -A -o yaml prints\n";
 
 fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error> {
     let style = Style::stdout();

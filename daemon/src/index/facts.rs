@@ -66,6 +66,8 @@ pub struct Service {
     pub drain: DrainWish,
     /// What is wrong with that annotation, which then counts for nothing.
     pub bad_drain: Option<String>,
+    /// What to report about an annotation key that is none of ours and looks like one.
+    pub misspelt_annotation: Option<Box<str>>,
 }
 
 /// `spec.externalTrafficPolicy`.
@@ -112,6 +114,7 @@ impl Service {
         Ok(Self {
             drain,
             bad_drain,
+            misspelt_annotation: misspelt_annotation(&raw.metadata.annotations),
             request: Arc::new(request(
                 &name,
                 raw,
@@ -235,6 +238,9 @@ fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
     } else {
         spec.cluster_ips.iter().map(String::as_str).collect()
     };
+    if texts.iter().all(|text| text.is_empty()) {
+        return future_families(spec);
+    }
     texts
         .into_iter()
         .filter(|text| !text.is_empty() && *text != "None")
@@ -245,6 +251,80 @@ fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
             parsed.map(|address: IpAddr| Family::of(address.to_canonical()))
         })
         .collect()
+}
+
+/// The families that a Service which no API server has seen will have. Without a word in its spec the cluster decides:
+/// IPv4 is assumed.
+fn future_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
+    let one = |text: &String| match text.as_str() {
+        "IPv4" => Ok(Family::V4),
+        "IPv6" => Ok(Family::V6),
+        other => Err(unknown("spec.ipFamilies", other, "IPv4 or IPv6")),
+    };
+    let mut families: Vec<Family> = spec.ip_families.iter().map(one).collect::<Result<_, _>>()?;
+    if families.is_empty() {
+        families.push(Family::V4);
+    }
+    let policy = spec.ip_family_policy.as_deref().unwrap_or("SingleStack");
+    if policy != "SingleStack" && families.len() == 1 {
+        let other = match families.first() {
+            Some(Family::V6) => Family::V4,
+            _ => Family::V6,
+        };
+        families.push(other);
+    }
+    Ok(families)
+}
+
+/// A key that looks like one of ours and is none, with the nearest of ours if one is near.
+fn misspelt_annotation(annotations: &BTreeMap<String, String>) -> Option<Box<str>> {
+    const KNOWN: [&str; 6] = [
+        DRAIN_ANNOTATION,
+        POOL_ANNOTATION,
+        ADDRESSES_ANNOTATION,
+        SHARING_ANNOTATION,
+        SHARED_LOCAL_ANNOTATION,
+        ALLOCATED_ANNOTATION,
+    ];
+    let ours = |key: &str| {
+        ["ferrolb.io/", NEW_PREFIX, OLD_PREFIX]
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
+    };
+    annotations.keys().filter(|key| ours(key)).find_map(|key| {
+        let present = key.replace(OLD_PREFIX, NEW_PREFIX);
+        if KNOWN.contains(&present.as_str()) {
+            return None;
+        }
+        let nearest = KNOWN.iter().min_by_key(|known| distance(known, &present))?;
+        let hint = if distance(nearest, &present) <= NEAR {
+            format!("did you mean {nearest}?")
+        } else {
+            format!("known are {}", KNOWN.join(", "))
+        };
+        Some(format!("metadata.annotations[{key}]: has no effect: {hint}").into())
+    })
+}
+
+/// Keys up to so many edits apart are probably meant to be the same.
+const NEAR: usize = 6;
+
+/// The edit distance (Levenshtein), in which upper and lower case are the same letter.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().map(|c| c.to_ascii_lowercase()).collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (count, letter) in one.chars().enumerate() {
+        let mut next = Vec::with_capacity(row.len());
+        next.push(count + 1);
+        for (position, same) in other.iter().enumerate() {
+            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
+            let replaced = get(&row, position) + usize::from(*same != letter.to_ascii_lowercase());
+            let least = replaced.min(get(&row, position + 1) + 1);
+            next.push(least.min(get(&next, position) + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 /// Equal for services that have the same Pods. Without a selector the endpoints are the

@@ -44,8 +44,8 @@ pub struct Index {
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
-    /// Services with [`Service::bad_drain`]: few, where services are many.
-    bad_drains: BTreeSet<ObjectName>,
+    /// Services with [`Service::bad_drain`] or [`Service::misspelt_annotation`]: few, where services are many.
+    bad_annotations: BTreeSet<ObjectName>,
     synced: BTreeSet<Kind>,
     listed: BTreeSet<Kind>,
 }
@@ -499,17 +499,24 @@ impl Index {
         }
         self.problems_changed |= self.clashes.update(&self.config, name, service.as_ref());
         self.note_excluded(name);
-        let bad_drain = |service: &Option<Service>| service.as_ref()?.bad_drain.clone();
+        let bad = |service: &Option<Service>| {
+            let service = service.as_ref()?;
+            let bad = (
+                service.bad_drain.clone(),
+                service.misspelt_annotation.clone(),
+            );
+            (bad != (None, None)).then_some(bad)
+        };
         let mut touched = Touched {
             services: BTreeSet::from([name.clone()]),
             requests: BTreeSet::from([name.clone()]),
-            problems: bad_drain(&old) != bad_drain(&service),
+            problems: bad(&old) != bad(&service),
             ..Touched::default()
         };
-        if service.as_ref().is_some_and(|new| new.bad_drain.is_some()) {
-            self.bad_drains.insert(name.clone());
+        if bad(&service).is_some() {
+            self.bad_annotations.insert(name.clone());
         } else {
-            self.bad_drains.remove(name);
+            self.bad_annotations.remove(name);
         }
         let addresses = |service: &Option<Service>| -> Vec<IpAddr> {
             service

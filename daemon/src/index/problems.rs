@@ -30,7 +30,15 @@ impl Index {
                 ),
             })
         });
-        let drains = self.bad_drains.iter().filter_map(|name| {
+        let misspelt = self.bad_annotations.iter().filter_map(|name| {
+            let message = self.services.get(name)?.misspelt_annotation.as_ref()?;
+            Some(Problem {
+                object: ObjectKey::new(Kind::Service, name.clone()),
+                severity: Severity::Notice,
+                message: message.to_string(),
+            })
+        });
+        let drains = self.bad_annotations.iter().filter_map(|name| {
             let service = self.services.get(name)?;
             let bad = service.bad_drain.as_ref()?;
             Some(Problem {
@@ -54,6 +62,7 @@ impl Index {
             .chain(facts)
             .chain(weights)
             .chain(drains)
+            .chain(misspelt)
             .collect()
     }
 
