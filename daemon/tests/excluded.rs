@@ -214,3 +214,51 @@ fn multihop_of_a_peer_in_the_same_as_is_accepted_and_reported() {
         ]
     );
 }
+
+#[test]
+fn an_address_of_a_service_of_another_class_is_in_use() {
+    let foreign = || {
+        let body = json!({
+            "spec": {
+                "type": "LoadBalancer", "loadBalancerClass": "example.com/lb",
+                "clusterIP": "10.96.0.2", "ports": [{ "port": 80 }]
+            },
+            "status": { "loadBalancer": { "ingress": [{ "ip": "10.0.0.0" }] } }
+        });
+        object(Kind::Service, "foreign", body)
+    };
+    let addresses_of = |changes: Vec<Change>| {
+        let mut index = Index::default();
+        for change in changes {
+            index.apply(change);
+        }
+        allocate(&mut index);
+        let service = index.service(&ObjectName::new("default", "a"));
+        (
+            service.expect("a service").addresses().to_vec(),
+            problems(&index),
+        )
+    };
+    let free: std::net::IpAddr = "10.0.0.1".parse().expect("an address");
+    let notice =
+        "contains 10.0.0.0 (an address of Service default/foreign of another loadBalancerClass)";
+    for changes in [
+        vec![pool(), foreign(), service("a")],
+        vec![foreign(), service("a"), pool()],
+    ] {
+        let (addresses, problems) = addresses_of(changes);
+        assert_eq!(addresses, [free]);
+        assert!(
+            problems.iter().any(|problem| problem.contains(notice)),
+            "{problems:?}"
+        );
+    }
+    let key = ObjectKey::new(Kind::Service, ObjectName::new("default", "foreign"));
+    let (addresses, problems) =
+        addresses_of(vec![pool(), foreign(), Change::Delete(key), service("a")]);
+    assert_eq!(
+        addresses,
+        ["10.0.0.0".parse::<std::net::IpAddr>().expect("an address")]
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+}

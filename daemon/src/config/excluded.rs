@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{Config, ConfigObjects, Surroundings};
-use crate::api::{Kind, ObjectKey, RawObject};
+use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
 
 /// Up to this many are named where a pool has several.
 const NAMED: usize = 3;
@@ -34,6 +34,12 @@ impl ConfigObjects {
         for (name, networks) in surroundings.service_cidrs {
             for network in networks {
                 add(*network, format!("a range of ServiceCIDR {name}"));
+            }
+        }
+        for (name, addresses) in surroundings.foreign_services {
+            for address in addresses {
+                let owner = format!("an address of Service {name} of another loadBalancerClass");
+                add(IpNet::from(*address), owner);
             }
         }
         let owners = owners.into_iter();
@@ -101,6 +107,9 @@ impl Config {
         })
     }
 }
+
+/// Addresses in the status of Services that another load balancer serves.
+pub type ForeignServices = BTreeMap<ObjectName, Vec<IpAddr>>;
 
 /// Facts about ServiceCIDRs, by name.
 pub type ServiceCidrs = BTreeMap<String, Vec<IpNet>>;

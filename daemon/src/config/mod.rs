@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::advertisement::{Advertisement, Aliases};
-use self::excluded::ServiceCidrs;
+use self::excluded::{ForeignServices, ServiceCidrs};
 use self::peer::Peer;
 use self::pool::PoolDetails;
 use ferrolb_allocator::PoolSet;
@@ -89,6 +89,8 @@ pub struct Surroundings<'a> {
     pub nodes: &'a BTreeMap<String, Node>,
     /// Nor are these.
     pub service_cidrs: &'a ServiceCidrs,
+    /// Nor are the addresses of Services that another load balancer serves.
+    pub foreign_services: &'a ForeignServices,
 }
 
 /// The configuration objects as they came, and the last good value of each.

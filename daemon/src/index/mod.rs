@@ -16,7 +16,7 @@ use self::facts::{Labels, Node, Service, Slice};
 use crate::api::core::ServiceCidrSpec;
 use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::config::clash::Clashes;
-use crate::config::excluded::ServiceCidrs;
+use crate::config::excluded::{ForeignServices, ServiceCidrs};
 use crate::config::meeting::{self, Refusal};
 use crate::config::{Config, ConfigObjects, Problem, Severity, Surroundings};
 use crate::source::{Change, StatusWrite};
@@ -37,6 +37,7 @@ pub struct Index {
     refused: BTreeMap<String, BTreeMap<String, Refusal>>,
     clashes: Clashes,
     service_cidrs: ServiceCidrs,
+    foreign_services: ForeignServices,
     /// Services that have an address which belongs to something else, and what there is to say.
     excluded: BTreeMap<ObjectName, String>,
     /// Something changed that the configuration is compiled from, beside its objects.
@@ -537,6 +538,9 @@ impl Index {
             add_name(holders, &service.name);
             touched.services.extend(holders.iter().map(owned));
         }
+        if self.note_foreign(name, service.as_ref()) {
+            touched.merge(self.recompile());
+        }
         touched
     }
 
@@ -638,11 +642,26 @@ impl Index {
         self.problems_changed |= old != message;
     }
 
+    /// Notes the addresses of a Service that another load balancer serves; true if that changes what pools of ours may
+    /// allocate.
+    fn note_foreign(&mut self, name: &ObjectName, service: Option<&Service>) -> bool {
+        let foreign = service.filter(|service| service.load_balancer && service.class.is_some());
+        let new = foreign.map(Service::addresses).unwrap_or_default();
+        let old = match new {
+            [] => self.foreign_services.remove(name),
+            new => self.foreign_services.insert(name.clone(), new.to_vec()),
+        };
+        let old = old.unwrap_or_default();
+        let in_pool = |address: &IpAddr| self.config.pools.containing(*address).is_some();
+        old != new && old.iter().chain(new).any(in_pool)
+    }
+
     fn recompile(&mut self) -> Touched {
         let config = self.objects.compile(Surroundings {
             namespaces: &self.namespaces,
             nodes: &self.nodes,
             service_cidrs: &self.service_cidrs,
+            foreign_services: &self.foreign_services,
         });
         if config == self.config {
             return Touched::default();
