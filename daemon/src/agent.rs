@@ -47,6 +47,8 @@ pub struct Agent {
     pub announcer: Option<Announcer>,
     /// Whether to allocate when leading.
     pub allocate: bool,
+    /// Nodes that are excluded from load balancers announce all the same.
+    pub ignore_exclusion: bool,
     /// What was saved before the restart.
     pub saved: Option<Saved>,
     /// Whether the node has an interface of this name: asked again and again, they come and go.
@@ -147,7 +149,7 @@ impl Agent {
 impl Running {
     fn new(agent: Agent) -> Self {
         Self {
-            index: Index::reading(agent.kinds),
+            index: Index::reading(agent.kinds).ignoring_exclusion(agent.ignore_exclusion),
             agent,
             allocation: Allocation::default(),
             leading: false,

@@ -105,7 +105,10 @@ pub struct PlanError {
 
 /// Puts manifests into an index, as the folder source does.
 pub fn index_of(manifests: &Manifests, config_namespaces: &[String]) -> Index {
-    let mut index = Index::for_prediction();
+    fill(Index::for_prediction(), manifests, config_namespaces)
+}
+
+fn fill(mut index: Index, manifests: &Manifests, config_namespaces: &[String]) -> Index {
     for change in crate::source::manifests::changes(&manifests.objects, config_namespaces) {
         index.apply(change);
     }
@@ -123,9 +126,11 @@ pub fn allocate(index: &mut Index) -> Outcomes {
     outcomes
 }
 
-/// Makes the plan from manifests.
-pub fn plan(manifests: &Manifests, config_namespaces: &[String]) -> Plan {
-    let mut index = index_of(manifests, config_namespaces);
+/// Makes the plan from manifests. With `ignore_exclusion`, nodes that are excluded from load balancers announce all the
+/// same.
+pub fn plan(manifests: &Manifests, config_namespaces: &[String], ignore_exclusion: bool) -> Plan {
+    let index = Index::for_prediction().ignoring_exclusion(ignore_exclusion);
+    let mut index = fill(index, manifests, config_namespaces);
     let outcomes = allocate(&mut index);
     let mut plan = Plan::default();
     for service in index.services().filter(|service| service.load_balancer) {

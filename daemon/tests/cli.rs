@@ -490,3 +490,48 @@ fn a_misspelt_annotation_gets_a_notice_with_the_nearest_key() {
     assert!(shown.contains(line), "{shown}");
     assert!(!shown.contains("example.com"), "{shown}");
 }
+
+#[test]
+fn an_excluded_node_announces_with_ignore_exclude_lb_only() {
+    let base = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/base.yaml"),
+    );
+    let base = base.expect("a file");
+    let label = "node.kubernetes.io/exclude-from-external-load-balancers";
+    let mut nodes = 0;
+    let text: Vec<String> = base
+        .split("---\n")
+        .map(|document| {
+            if !document.contains("kind: Node\n") {
+                return document.to_owned();
+            }
+            nodes += 1;
+            let mut value: Value = serde_saphyr::from_str(document).expect("YAML");
+            value["metadata"]["labels"][label] = Value::String("false".into());
+            value.to_string() + "\n"
+        })
+        .collect();
+    assert!(nodes > 0, "the base has Nodes");
+    let folder = folder_of("all.yaml", &text.join("---\n"));
+    let path = folder.path().to_str().expect("text");
+    let routes = |arguments: &[&str]| {
+        let output = ferrolb(arguments);
+        let plan: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        plan["routes"].as_array().expect("routes").len()
+    };
+    assert_eq!(
+        routes(&["plan", "-o", "json", "-f", path, "families.yaml"]),
+        0
+    );
+    assert!(
+        routes(&[
+            "plan",
+            "-o",
+            "json",
+            "--ignore-exclude-lb",
+            "-f",
+            path,
+            "families.yaml"
+        ]) > 0
+    );
+}

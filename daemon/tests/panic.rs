@@ -101,6 +101,7 @@ impl Scene {
                 Some(StateWriter::start(state.clone()).expect("a thread")),
             )),
             allocate: false,
+            ignore_exclusion: false,
             saved: state.load().expect("readable"),
             interface_exists: exists,
             report: report_in,

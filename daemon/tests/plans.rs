@@ -13,7 +13,7 @@ fn case(name: &str) -> Plan {
         folder.join(format!("{name}.yaml")),
     ];
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    plan(&Loader::new(paths, &namespaces).load(), &namespaces)
+    plan(&Loader::new(paths, &namespaces).load(), &namespaces, false)
 }
 
 /// One line a fact, so that a change of behaviour is a readable diff.

@@ -25,6 +25,9 @@ What runs now, from a cluster:
 pub(super) struct PlanArgs {
     #[command(flatten)]
     manifests: ManifestArgs,
+    /// Nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce all the same.
+    #[arg(long)]
+    ignore_exclude_lb: bool,
     /// Tables for people, JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -41,7 +44,8 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         }
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
-    let plan = plan(&manifests, &args.manifests.config_namespace);
+    let namespaces = &args.manifests.config_namespace;
+    let plan = plan(&manifests, namespaces, args.ignore_exclude_lb);
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {

@@ -82,6 +82,9 @@ pub(super) struct RunArgs {
     /// Where BGP routers may dial in; may be given several times. Without it nothing listens, and sessions are only dialled.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    /// Nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce all the same.
+    #[arg(long)]
+    ignore_exclude_lb: bool,
     /// The DaemonSet that this process belongs to, in the Pod's own namespace (POD_NAMESPACE; without that, in the first
     /// configuration namespace): if that is being deleted, the routes leave for good.
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
@@ -173,6 +176,7 @@ async fn daemon(args: RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Resu
             .clone()
             .map(|engine| Announcer::new(node.clone(), engine, writer)),
         allocate,
+        ignore_exclusion: args.ignore_exclude_lb,
         saved: state.as_ref().and_then(saved),
         interface_exists: speaker::interface_exists,
         report,

@@ -177,6 +177,7 @@ impl Demo {
         plan(
             &Loader::new(vec![self.manifests()], &namespaces).load(),
             &namespaces,
+            false,
         )
     }
 

@@ -458,6 +458,8 @@ pub struct Node {
     pub weight: Option<NodeWeight>,
     /// What is wrong with that annotation, which then counts for nothing.
     pub bad_weight: Option<BadWeight>,
+    /// [`EXCLUDE_LABEL`] has no effect: `--ignore-exclude-lb`.
+    pub exclusion_ignored: bool,
 }
 
 impl Node {
@@ -477,6 +479,7 @@ impl Node {
         Ok(Self {
             weight,
             bad_weight,
+            exclusion_ignored: false,
             cordoned: spec.unschedulable,
             deleting: !raw.metadata.deletion_timestamp.is_empty(),
             shutting_down: status.conditions.iter().any(|c| {
@@ -525,8 +528,8 @@ impl Node {
         node
     }
 
-    /// Whether the exclude label stands there, whatever its value.
+    /// Whether [`EXCLUDE_LABEL`] is there, whatever its value, and counts.
     pub fn excluded(&self) -> bool {
-        self.labels.contains_key(EXCLUDE_LABEL)
+        !self.exclusion_ignored && self.labels.contains_key(EXCLUDE_LABEL)
     }
 }

@@ -38,6 +38,7 @@ pub struct Index {
     clashes: Clashes,
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
+    ignore_exclusion: bool,
     /// Services that have an address which belongs to something else, and what there is to say.
     excluded: BTreeMap<ObjectName, String>,
     /// Something changed that the configuration is compiled from, beside its objects.
@@ -139,6 +140,14 @@ impl Index {
             objects: ConfigObjects::for_prediction(),
             ..Self::default()
         }
+    }
+
+    /// With `ignore`, nodes that are excluded from load balancers announce all the same, as with MetalLB's
+    /// `--ignore-exclude-lb`.
+    #[must_use]
+    pub const fn ignoring_exclusion(mut self, ignore: bool) -> Self {
+        self.ignore_exclusion = ignore;
+        self
     }
 
     /// Takes in a change and tells what it touches.
@@ -331,7 +340,10 @@ impl Index {
                     .map(|slice| self.set_slice(&key.name, Some(slice)))
             }
             Kind::Node => {
-                let parsed = Node::parse(&raw);
+                let parsed = Node::parse(&raw).map(|node| Node {
+                    exclusion_ignored: self.ignore_exclusion,
+                    ..node
+                });
                 self.good(&key, parsed)
                     .map(|node| self.set_node(&key.name.name, Some(node)))
             }
