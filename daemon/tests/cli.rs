@@ -400,9 +400,17 @@ fn kinds_that_are_not_read_are_named_with_what_to_do() {
         assert!(shown.contains(line), "{line}\nis not in\n{shown}");
     }
     assert!(!shown.contains("Deployment"), "{shown}");
+    assert!(
+        shown.ends_with("ferrolb reads none of these 10 objects\n"),
+        "{shown}"
+    );
     let plan = ferrolb(&["plan", "-f", path]);
     let shown = String::from_utf8_lossy(&plan.stderr).into_owned();
     assert!(shown.contains("L2Advertisement"), "{shown}");
+    assert!(
+        shown.contains("of these objects ferrolb reads none"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -57,6 +57,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             format!("{errors} errors")
         };
         writeln!(text, "\n{} in {objects} objects", style.red(&number))?;
+    } else if objects == 0 {
+        let others = manifests.others;
+        writeln!(
+            text,
+            "nothing to check: ferrolb reads none of these {others} objects"
+        )?;
     } else {
         writeln!(
             text,

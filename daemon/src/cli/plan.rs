@@ -42,6 +42,11 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         for (kind, unread) in &manifests.unread {
             eprintln!("ferrolb: {}: {}", unread.location, unread.message(kind));
         }
+        if !manifests.unread.is_empty() {
+            anyhow::bail!(
+                "there is nothing to plan: of these objects ferrolb reads none, see above"
+            );
+        }
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
     let namespaces = &args.manifests.config_namespace;

@@ -39,10 +39,7 @@ fn is_metallb_config(raw: &RawObject) -> bool {
         .body
         .get("data")
         .and_then(|data| data.get("config")?.as_str());
-    config.is_some_and(|text| {
-        let mut lines = text.lines();
-        lines.any(|line| line.starts_with("address-pools:") || line.starts_with("peers:"))
-    })
+    config.is_some_and(|text| text.contains("address-pools") || text.contains("peer-address"))
 }
 
 fn other_project(group: &str, raw: &RawObject) -> Option<String> {
@@ -55,7 +52,10 @@ fn other_project(group: &str, raw: &RawObject) -> Option<String> {
     };
     let concerned = kinds.iter().any(|kind| raw.kind.starts_with(kind));
     concerned.then(|| {
-        format!("it belongs to {project} and is not read: write IPAddressPool, BGPPeer and BGPAdvertisement objects")
+        format!(
+            "it belongs to {project} and is not read: if ferrolb is to do the same, write IPAddressPool, BGPPeer and \
+             BGPAdvertisement objects"
+        )
     })
 }
 
