@@ -36,6 +36,7 @@ pub(super) fn read<'a>(input: impl BufRead + 'a, sink: &mut Sink<'_>) -> io::Res
         text: Vec::new(),
         start: 1,
         position: Position::Document,
+        divide_at: WHOLE,
         sink,
     };
     documents.run()
@@ -61,6 +62,8 @@ struct Documents<'a, 's, 'f> {
     /// The line where it begins.
     start: usize,
     position: Position,
+    /// The size at which items are looked for next. It doubles, so that a large object is not searched at each line.
+    divide_at: usize,
     sink: &'s mut Sink<'f>,
 }
 
@@ -84,7 +87,7 @@ impl Documents<'_, '_, '_> {
                 strip_byte_order_mark(&mut line);
             }
             self.take_in(&line);
-            if self.text.len() >= WHOLE && self.position == Position::Document {
+            if self.text.len() >= self.divide_at && self.position == Position::Document {
                 self.divide()?;
             }
             if self.text.len() >= OBJECT_MAX {
@@ -136,6 +139,7 @@ impl Documents<'_, '_, '_> {
     fn end(&mut self) {
         self.parse();
         self.position = Position::Document;
+        self.divide_at = WHOLE;
     }
 
     /// A document is too large to be parsed as a whole: reads it item by item.
@@ -147,6 +151,7 @@ impl Documents<'_, '_, '_> {
         let Some((offset, indent)) = first_item(&text) else {
             // A single object, or what is none: it may grow up to its maximum.
             self.text = text;
+            self.divide_at *= 2;
             return Ok(());
         };
         self.position = Position::Item(indent);

@@ -182,3 +182,15 @@ fn an_alias_bomb_is_an_error() {
     let found = all(bomb);
     assert!(found[0].1.is_err(), "{} values", found.len());
 }
+
+#[test]
+fn a_single_large_object_is_read_as_a_whole() {
+    let line = "  a line of a text that a ConfigMap contains\n";
+    let lines = WHOLE * 3 / line.len();
+    let found = good(format!("a: |\n{}b: 1\n---\nafter: 1\n", line.repeat(lines)));
+    assert_eq!(found.len(), 2);
+    let text = found[0].1["a"].as_str().expect("a text");
+    assert_eq!(text.lines().count(), lines);
+    assert_eq!(found[0].1["b"], json!(1));
+    assert_eq!(found[1], (lines + 4, json!({ "after": 1 })));
+}
