@@ -173,8 +173,11 @@ impl StateWriter {
 
     /// Waits until everything is on disk, these last changes included, and ends the thread.
     pub fn finish(self, last: StateChanges) {
-        // As above.
-        let _ = self.changes.send(last);
+        // The file stays as it is where nothing changed.
+        if !last.is_empty() {
+            // As above.
+            let _ = self.changes.send(last);
+        }
         drop(self.changes);
         let _ = self.thread.join();
     }
@@ -392,6 +395,17 @@ mod tests {
             writer.write(&mut unsaved);
         }
         writer.finish(unsaved);
+        let saved = state.load().expect("readable").expect("of this boot");
+        assert_eq!(saved.into_parts(), (sessions(), routes()));
+    }
+
+    #[test]
+    fn a_writer_that_ends_without_a_change_leaves_the_file_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::new(folder.path().to_owned());
+        state.save(&saved()).expect("written");
+        let writer = StateWriter::start(state.clone()).expect("a thread");
+        writer.finish(StateChanges::default());
         let saved = state.load().expect("readable").expect("of this boot");
         assert_eq!(saved.into_parts(), (sessions(), routes()));
     }
