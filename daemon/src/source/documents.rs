@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Cursor, Read};
 use serde_json::Value;
 
 use super::json_list::{Metered, read_object};
+use super::syntax;
 
 /// A document up to this size in octets is parsed as a whole. Of a larger one the items of the list are parsed one by
 /// one.
@@ -91,8 +92,7 @@ impl Documents<'_, '_, '_> {
                 self.divide()?;
             }
             if self.text.len() >= OBJECT_MAX {
-                let size = OBJECT_MAX >> 20;
-                self.report(self.start, format!("an object is larger than {size} MiB"));
+                self.report(self.start, syntax::too_large());
                 self.text.clear();
                 self.position = Position::Skipped;
             }
@@ -173,8 +173,7 @@ impl Documents<'_, '_, '_> {
         let (start, sink) = (self.start, &mut *self.sink);
         let result = read_object(&mut input, &mut |value| sink(start, Ok(value)));
         if let Err(error) = result {
-            let line = start + error.line().saturating_sub(1);
-            self.report(line, format!("not valid JSON: {error}"));
+            self.refuse(syntax::json(start, &error));
             self.position = Position::Skipped;
         }
         self.line = start - 1 + input.lines();
@@ -215,16 +214,15 @@ impl Documents<'_, '_, '_> {
             }
             return;
         }
-        let error = error.without_snippet();
-        let offset = error
-            .location()
-            .map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
-        let line = self.start + offset.saturating_sub(1);
-        self.report(line, format!("not valid YAML: {error}"));
+        self.refuse(syntax::yaml(text, self.start, error));
     }
 
     fn report(&mut self, line: usize, message: String) {
-        (self.sink)(line, Err(SyntaxError { line, message }));
+        self.refuse(SyntaxError { line, message });
+    }
+
+    fn refuse(&mut self, error: SyntaxError) {
+        (self.sink)(error.line, Err(error));
     }
 }
 

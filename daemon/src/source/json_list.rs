@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 
 use super::documents::OBJECT_MAX;
+use super::syntax;
 
 /// A reader that fails when an object is larger than [`OBJECT_MAX`], and counts lines.
 #[derive(Debug)]
@@ -39,10 +40,7 @@ impl<R: Read> Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(left) = self.left.get().checked_sub(1) else {
-            let size = OBJECT_MAX >> 20;
-            return Err(io::Error::other(format!(
-                "an object is larger than {size} MiB"
-            )));
+            return Err(io::Error::other(syntax::too_large()));
         };
         // One octet at a time: nothing behind the object may be taken. serde_json asks for no more.
         let Some(buffer) = buffer.get_mut(..1) else {

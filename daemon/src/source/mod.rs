@@ -6,6 +6,7 @@ pub mod folder;
 mod json_list;
 pub mod manifests;
 mod status_writes;
+mod syntax;
 mod unfinished;
 mod unread;
 mod walk;

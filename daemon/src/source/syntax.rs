@@ -1,0 +1,219 @@
+//! What is wrong with a text that is no YAML or no JSON, in sentences for those who write manifests. Of the libraries'
+//! errors only the kind is used, never the text.
+
+use serde_json::error::Category;
+use serde_saphyr::Error;
+use serde_saphyr::granit_parser::ErrorKind;
+use serde_saphyr::localizer::ExternalMessageSource;
+
+use super::documents::{OBJECT_MAX, SyntaxError};
+
+/// Characters of a line that an error repeats.
+const EXCERPT: usize = 60;
+
+const INDENTATION: &str = "the indentation fits none of the lines above: indent the fields of one object equally, with \
+                           spaces, and a list below its field";
+const TAB: &str = "a tab is not allowed here: write spaces instead";
+const CLOSING: &str = "check that each [ and { is closed by its ] and }, and put commas between the entries, as in \
+                       [a, b] and {name: web, port: 80}";
+const QUOTE: &str = "a quote that is opened here or before is not closed: close it, as in name: \"web\", and write '' \
+                     for a ' within '…'";
+const AFTER_QUOTE: &str =
+    "text follows a closing quote: put all of the value in quotes, as in name: \"a b\"";
+const ESCAPE: &str =
+    "an escape within \"…\" is not one of YAML: write \\\\ for a backslash, or use '…'";
+const FIELD: &str = "a field needs a colon and a space behind its name: write name: value";
+const COLON: &str = "a field can't begin here: indent it as the fields before it, or put a text that contains a colon \
+                     in quotes, as in name: \"a: b\"";
+const TEMPLATE: &str =
+    "{{ begins a template, which is to be rendered first: with Helm by helm template";
+const BLOCK: &str = "a block of text needs | or > alone at the end of its line, and its lines indented further by spaces";
+const ALIAS: &str = "* refers to an anchor that is not defined before it: put the value in quotes if it is a text, or \
+                     define the anchor with &";
+const TAG: &str = "a value that begins with ! is read as a tag, and this one is not valid: put the value in quotes";
+const FALLBACK: &str =
+    "check the indentation, the quotes and the brackets here and in the lines before";
+
+/// The error of a YAML document that begins at line `start`.
+pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
+    let error = error.without_snippet();
+    let location = error.location().map_or(1, |location| location.line());
+    let mut offset = usize::try_from(location).unwrap_or(1).saturating_sub(1);
+    // An error at the end of the text is reported behind its last line.
+    offset = offset.min(text.lines().count().saturating_sub(1));
+    let line_at = |offset| text.lines().nth(offset).unwrap_or_default();
+    let mut line = line_at(offset);
+    let cause = match cause(error, line) {
+        _ if line.contains("{{") => TEMPLATE.to_owned(),
+        cause => cause,
+    };
+    if cause == TAB && !line.contains('\t') {
+        // A tab behind a value is reported where the value ends.
+        offset += 1;
+        line = line_at(offset);
+    }
+    SyntaxError {
+        line: start + offset,
+        message: format!("not valid YAML{}: {cause}", excerpt(line)),
+    }
+}
+
+/// The error of a JSON document that begins at line `start`.
+pub(super) fn json(start: usize, error: &serde_json::Error) -> SyntaxError {
+    let message = match error.classify() {
+        Category::Io => too_large(),
+        Category::Eof => "not valid JSON: the text ends before its object does: the file is cut off, write it again"
+            .to_owned(),
+        Category::Syntax | Category::Data => format!(
+            "not valid JSON at column {}: expected an object as kubectl get -o json prints it; check the quotes, \
+             commas and brackets here",
+            error.column()
+        ),
+    };
+    SyntaxError {
+        line: start + error.line().saturating_sub(1),
+        message,
+    }
+}
+
+/// An object beyond [`OBJECT_MAX`].
+pub(super) fn too_large() -> String {
+    let size = OBJECT_MAX >> 20;
+    format!("an object is larger than {size} MiB, which the API server does not take: divide it")
+}
+
+/// What stands there.
+fn excerpt(line: &str) -> String {
+    match line.trim_end().trim_start_matches(' ') {
+        "" => String::new(),
+        line => format!(" at `{}`", shortened(line)),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+fn cause(error: &Error, line: &str) -> String {
+    let fixed = match error {
+        Error::ExternalMessage { source, .. } => match &**source {
+            ExternalMessageSource::Parser(error) => return scanned(error.kind(), line),
+            _ => FALLBACK,
+        },
+        Error::AliasError { error, .. } => return cause(error, line),
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            let key = shortened(key);
+            return format!("the field `{key}` is given twice in one object: remove one of them");
+        }
+        Error::DuplicateMappingKey { key: None, .. } => {
+            "a field is given twice in one object: remove one of them"
+        }
+        Error::Eof { .. } => {
+            "the text ends before its object does: the file is cut off, write it again"
+        }
+        Error::UnknownAnchor { .. } | Error::RecursiveReferencesRequireWeakTypes { .. } => ALIAS,
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => {
+            "aliases repeat too much: write the values out instead of *alias"
+        }
+        Error::Budget { .. } => {
+            "one document is too large, too deep, or repeats too much by aliases: divide it, one object in a document"
+        }
+        Error::NonFiniteFloat { .. } => {
+            "a number is too large or none: put the value in quotes if it is a text"
+        }
+        Error::MergeValueNotMapOrSeqOfMaps { .. } | Error::MergeKeyNotAllowed { .. } => {
+            "<< takes an alias of an object: write the fields out"
+        }
+        Error::FoldedBlockScalarMustIndentContent { .. } => BLOCK,
+        Error::InvalidBinaryBase64 { .. }
+        | Error::BinaryNotUtf8 { .. }
+        | Error::TaggedScalarCannotDeserializeIntoString { .. } => TAG,
+        Error::MultipleDocuments { .. } => {
+            "a second document begins here: put --- on a line of its own before it"
+        }
+        _ => FALLBACK,
+    };
+    fixed.to_owned()
+}
+
+/// What the parser found, which stopped in this line.
+fn scanned(kind: &ErrorKind, line: &str) -> String {
+    use ErrorKind as K;
+    let is_indented_by_tab = line.trim_start_matches(' ').starts_with('\t');
+    let fixed = match kind {
+        K::UnclosedQuotedScalar
+        | K::DocumentIndicatorInQuotedScalar
+        | K::InvalidQuotedScalarIndent => QUOTE,
+        _ if is_indented_by_tab => TAB,
+        K::TabNotAllowed
+        | K::TabInBlockIndentation
+        | K::TabInIndentation
+        | K::TabInPlainScalar
+        | K::TabAtBlockScalarStart => TAB,
+        K::UnclosedFlowCollection { open } => {
+            let close = if *open == '[' { ']' } else { '}' };
+            return format!("a {open} is opened and not closed: close it by {close}");
+        }
+        K::MismatchedFlowCollectionEnd { open, close } => {
+            return format!("a {open} is closed by {close}: {CLOSING}");
+        }
+        K::UnexpectedEofFlowSequence
+        | K::UnexpectedEofFlowMapping
+        | K::UnexpectedEofImplicitFlowMapping
+        | K::MisplacedFlowCollectionEnd
+        | K::ExpectedFlowMappingSeparator
+        | K::ExpectedFlowSequenceSeparator
+        | K::FlowMappingValueAdjacentCollection
+        | K::BlockEntryInFlowCollection
+        | K::InvalidFlowScalarIndent
+        | K::InvalidColonPlacement
+        | K::PlainScalarStartsWithDashFlowIndicator => CLOSING,
+        K::InvalidIndentation
+        | K::ExpectedBlockMappingKey
+        | K::ExpectedBlockSequenceEntry
+        | K::BlockSequenceEntryNotAllowed => INDENTATION,
+        K::InvalidTrailingSingleQuotedScalar | K::InvalidTrailingDoubleQuotedScalar => AFTER_QUOTE,
+        K::UnknownQuotedScalarEscape
+        | K::InvalidQuotedScalarHexEscape
+        | K::InvalidLowSurrogateHexEscape
+        | K::InvalidLowSurrogate
+        | K::MissingLowSurrogate
+        | K::UnpairedLowSurrogate
+        | K::InvalidUnicodeEscape => ESCAPE,
+        K::SimpleKeyExpected | K::InvalidSimpleKey => FIELD,
+        K::MappingValueNotAllowed => COLON,
+        K::ZeroBlockScalarIndent | K::InvalidBlockScalarHeader | K::InvalidBlockScalarIndent => {
+            BLOCK
+        }
+        K::UnknownAnchor | K::MissingAnchorOrAliasName => ALIAS,
+        K::UndeclaredTagHandle
+        | K::ExpectedTagBang
+        | K::MissingTagUri
+        | K::InvalidTagTerminator
+        | K::UnclosedVerbatimTag
+        | K::InvalidTagEscape => TAG,
+        K::UnexpectedCharacter { character } => {
+            let character = character.escape_debug();
+            return format!(
+                "`{character}` is not allowed here: put the value in quotes, or remove it"
+            );
+        }
+        K::CommentNotSeparated | K::CommentInterceptedScalar => {
+            "a comment needs a space before its #, and can't stand within a value of several lines"
+        }
+        K::RecursionLimitExceeded => {
+            "objects and lists are nested too deep: no Kubernetes object is"
+        }
+        _ => FALLBACK,
+    };
+    fixed.to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+use super::*;
+
+fn found(text: &str) -> SyntaxError {
+    let error = serde_saphyr::from_str::<serde_json::Value>(text).expect_err("no YAML");
+    yaml(text, 5, &error)
+}
+
+/// The text, the line of the error, and a part of the sentence that names cause and remedy.
+const CASES: &[(&str, usize, &str)] = &[
+    (
+        "a: 1\na: 2\n",
+        6,
+        "`a: 2`: the field `a` is given twice in one object: remove one",
+    ),
+    ("a:\n\tb: 1\n", 6, "a tab is not allowed here: write spaces"),
+    (
+        "a:\n  b: 1\n\tc: 1\n",
+        7,
+        "a tab is not allowed here: write spaces",
+    ),
+    (
+        "a: \"x\nb: 1\n",
+        6,
+        "a quote that is opened here or before is not closed",
+    ),
+    (
+        "a: 'b''\n",
+        5,
+        "a quote that is opened here or before is not closed",
+    ),
+    (
+        "a: \"x\" y\n",
+        5,
+        "text follows a closing quote: put all of the value in quotes",
+    ),
+    ("a: \"\\q\"\n", 5, "write \\\\ for a backslash"),
+    ("a: [1, 2\nb: 1\n", 6, "each [ and { is closed"),
+    ("a: {b: 1\nc: 1\n", 6, "each [ and { is closed"),
+    ("a: [1}\n", 5, "a [ is closed by }"),
+    ("a: ]\n", 5, "each [ and { is closed"),
+    ("{\"a\": 1 \"b\": 2}\n", 5, "put commas between the entries"),
+    (
+        "a:\n  b: 1\n c: 2\n",
+        7,
+        "`c: 2`: the indentation fits none of the lines above",
+    ),
+    (
+        "a:\n  - b\n - c\n",
+        7,
+        "the indentation fits none of the lines above",
+    ),
+    (
+        "a: x\n  b: 1\n",
+        6,
+        "a field can't begin here: indent it as the fields before",
+    ),
+    ("a: b: c\n", 5, "put a text that contains a colon in quotes"),
+    (
+        "a: 1\nbcd\ne: 1\n",
+        6,
+        "`bcd`: a field needs a colon and a space",
+    ),
+    (
+        "a: *.example.com\n",
+        5,
+        "put the value in quotes if it is a text",
+    ),
+    (
+        "a: @x\n",
+        5,
+        "`@` is not allowed here: put the value in quotes",
+    ),
+    ("a: b\u{1b}c\n", 5, "`\\u{1b}` is not allowed here"),
+    ("a: |x\n  b\n", 5, "a block of text needs | or >"),
+    (
+        "a: !foo!bar x\n",
+        5,
+        "a value that begins with ! is read as a tag",
+    ),
+    ("a: 1e999\n", 5, "a number is too large or none"),
+    ("<<: 1\n", 5, "write the fields out"),
+    ("a: {{ .Values.x }}\n", 5, "with Helm by helm template"),
+    ("{{- if .x }}\na: 1\n", 5, "with Helm by helm template"),
+    (
+        "? [a]\n: b\n",
+        5,
+        "check the indentation, the quotes and the brackets",
+    ),
+];
+
+#[test]
+fn a_syntax_error_names_line_text_cause_and_remedy() {
+    for (text, line, part) in CASES {
+        let error = found(text);
+        assert_eq!(error.line, *line, "{text:?}: {error:?}");
+        assert!(error.message.contains(part), "{text:?}: {error:?}");
+        let excerpt = error.message.starts_with("not valid YAML at `");
+        assert!(excerpt, "{text:?}: {error:?}");
+    }
+}
+
+#[test]
+fn no_sentence_of_the_library_is_in_an_error() {
+    let deep = "[".repeat(5000);
+    let cases = CASES.iter().map(|(text, ..)| *text);
+    for text in cases.chain([deep.as_str(), "%YAML 3.0\n", "a: ? x\n", "a: &x [*x]\n"]) {
+        let error = serde_saphyr::from_str::<serde_json::Value>(text).expect_err("no YAML");
+        let plain = error.without_snippet().to_string();
+        let words = plain.split(" at line").next().unwrap_or(&plain);
+        let message = yaml(text, 1, &error).message;
+        assert!(!message.contains(words), "{words:?} is in {message:?}");
+        for word in [
+            "scalar", "mapping", "sequence", "flow", "Options", "policy", "token",
+        ] {
+            assert!(!message.contains(word), "{message:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_line_is_shown_in_part() {
+    let text = format!("a: \"{}\n", "x".repeat(10_000));
+    let message = found(&text).message;
+    assert!(
+        message.contains("xxx…`") && message.len() < 300,
+        "{message}"
+    );
+}
