@@ -20,6 +20,7 @@ pub mod kube;
 pub mod metrics;
 pub mod panicked;
 pub mod plan;
+mod printable;
 pub mod report;
 pub mod saved;
 pub mod session;

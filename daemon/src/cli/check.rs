@@ -10,6 +10,7 @@ use super::output::{Style, print};
 use crate::api::{Kind, ObjectKey};
 use crate::config::Severity;
 use crate::plan;
+use crate::printable::printable;
 use crate::source::manifests::Manifests;
 
 const EXAMPLES: &str = "\
@@ -43,7 +44,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             Severity::Error | Severity::UnknownField => style.red("error"),
             Severity::Notice => style.yellow("notice"),
         };
-        writeln!(text, "{}: {label}: {message}", style.bold(place))?;
+        writeln!(
+            text,
+            "{}: {label}: {}",
+            style.bold(place),
+            printable(message)
+        )?;
     }
     let errors = findings
         .iter()
@@ -69,7 +75,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             "{}: {objects} objects read, {} of kinds that ferrolb does not use\nsee what they lead to: ferrolb plan -f {}",
             style.green("all valid"),
             manifests.others,
-            args.manifests.shown_paths()
+            printable(&args.manifests.shown_paths())
         )?;
     }
     print(&text)?;

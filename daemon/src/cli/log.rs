@@ -13,6 +13,7 @@ use super::Output;
 use super::asking::{AskArgs, POLL};
 use super::output::{age, json, json_line, offer, print};
 use crate::control::{LogLine, Request};
+use crate::printable::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,8 +94,8 @@ fn tell(line: &LogLine, output: Output) -> anyhow::Result<bool> {
         Output::Table => Ok(offer(&format!(
             "{:.3}  {}  {}\n",
             line.at,
-            line.peer,
-            words(&line.entry)
+            printable(&line.peer),
+            printable(&words(&line.entry))
         ))?),
     }
 }

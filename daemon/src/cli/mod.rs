@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::CONFIG_NAMESPACE;
+use crate::printable::printable;
 use crate::source::manifests::{Loader, Manifests};
 
 /// Load-balancer addresses for bare-metal Kubernetes: gives Services of type LoadBalancer an address and announces it
@@ -146,7 +147,7 @@ pub fn main() -> ExitCode {
         Command::Log(args) => log::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("ferrolb: {error:#}");
+        eprintln!("ferrolb: {}", printable(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use crate::printable::printable;
+
 /// A table without lines, as kubectl prints it.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -14,7 +16,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| printable(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -40,7 +42,10 @@ impl LongTable {
 
     /// The next lines of it.
     pub(crate) fn piece(&mut self, rows: Vec<Vec<String>>) -> String {
-        let rows: Vec<Vec<String>> = self.header.take().into_iter().chain(rows).collect();
+        let rows = self.header.take().into_iter().chain(rows);
+        let rows: Vec<Vec<String>> = rows
+            .map(|row| row.iter().map(|cell| printable(cell).into()).collect())
+            .collect();
         for row in &rows {
             for (width, cell) in self.widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
@@ -141,10 +146,11 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
+        let text = printable(text);
         if self.colours {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
-            text.to_owned()
+            text.into_owned()
         }
     }
 
@@ -186,6 +192,16 @@ mod tests {
         assert_eq!(first, "PEER     PREFIX\ntor-one  a\né        b\n");
         assert_eq!(table.piece(vec![row("x", "c")]), "x        c\n");
         assert_eq!(table.piece(Vec::new()), "");
+    }
+
+    #[test]
+    fn cells_and_headings_contain_no_control_characters() {
+        let row = || vec!["a\x1b[2J\nb".to_owned()];
+        assert_eq!(table(&["N"], [row()]), "N\na\\u{1b}[2J\\nb");
+        let mut long = LongTable::new(&["N"]);
+        assert_eq!(long.piece(vec![row()]), "N\na\\u{1b}[2J\\nb\n");
+        let style = Style { colours: true };
+        assert_eq!(style.bold("a\x1b"), "\x1b[1ma\\u{1b}\x1b[0m");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::asking::{AskArgs, refused};
 use super::log::{octets, words};
 use super::output::{Style, age, json, or_dash, print, table};
 use crate::control::{RefusedPeer, Request};
+use crate::printable::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,9 +100,14 @@ fn text(peer: &PeerDetail, refused: &[RefusedPeer], style: Style) -> Result<Stri
     )?;
     writeln!(text, "\n{}", style.bold("Journal"))?;
     for entry in &peer.journal {
-        writeln!(text, "{:>8} ago  {}", age(entry.age), words(entry))?;
+        writeln!(
+            text,
+            "{:>8} ago  {}",
+            age(entry.age),
+            printable(&words(entry))
+        )?;
     }
-    let name = &status.name;
+    let name = printable(&status.name);
     if let Remote::Network(_) = status.remote {
         let names = "its neighbours have names and sessions of their own";
         writeln!(text, "\n{names} ({name}@ADDRESS): ferrolb peers")?;
@@ -130,7 +136,7 @@ fn facts(lines: Lines) -> String {
         .unwrap_or(0);
     lines
         .into_iter()
-        .map(|(name, value)| format!("  {name:wide$}  {value}\n"))
+        .map(|(name, value)| format!("  {name:wide$}  {}\n", printable(&value)))
         .collect()
 }
 

@@ -15,6 +15,7 @@ use super::asking::{AskArgs, POLL, refused};
 use super::output::{Style, age, json, json_line, offer, or_dash, print, table};
 use crate::control::client::{AskError, Client};
 use crate::control::{PeerLine, RefusedPeer, Request};
+use crate::printable::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,10 +101,11 @@ pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
         }
         for (name, refused) in known.keys().filter(|key| !lines.contains_key(*key)) {
             if args.ask.output == Output::Table {
-                print(&match refused {
-                    None => format!("{name}  is no peer any more\n"),
-                    Some(object) => format!("{name}  {object} is not refused any more\n"),
-                })?;
+                let line = match refused {
+                    None => format!("{name}  is no peer any more"),
+                    Some(object) => format!("{name}  {object} is not refused any more"),
+                };
+                print(&format!("{}\n", printable(&line)))?;
             }
         }
         known = lines;
@@ -157,7 +159,11 @@ fn text(lines: &[Line], style: Style) -> String {
     let troubles = troubles(peers(), style);
     let refused = lines.iter().filter_map(|line| match line {
         Line::Peer(_) => None,
-        Line::Refused(peer) => Some(format!("{}: {}\n", style.bold(&peer.name), refusal(peer))),
+        Line::Refused(peer) => Some(format!(
+            "{}: {}\n",
+            style.bold(&peer.name),
+            printable(&refusal(peer))
+        )),
     });
     let below: String = troubles.iter().cloned().chain(refused).collect();
     if !below.is_empty() {
@@ -194,11 +200,12 @@ fn troubles<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<
     let told = groups.iter().flat_map(|(text, peers)| {
         let name = |peer: &&PeerLine| style.bold(&peer.status.name);
         if peers.len() <= ALIKE {
-            let each = |peer| Some(format!("{}: {}\n", name(peer), trouble(peer)?));
+            let each = |peer| Some(format!("{}: {}\n", name(peer), printable(&trouble(peer)?)));
             return peers.iter().filter_map(each).collect();
         }
         let named: Vec<String> = peers.iter().take(ALIKE).map(name).collect();
         let others = peers.len() - ALIKE;
+        let text = printable(text);
         vec![format!("{} and {others} more: {text}\n", named.join(", "))]
     });
     told.collect()
@@ -274,14 +281,17 @@ fn trouble(peer: &PeerLine) -> Option<String> {
 fn told(line: &Line) -> String {
     let peer = match line {
         Line::Peer(peer) => peer,
-        Line::Refused(peer) => return format!("{}  {}\n", peer.name, refusal(peer)),
+        Line::Refused(peer) => {
+            let line = format!("{}  {}", peer.name, refusal(peer));
+            return format!("{}\n", printable(&line));
+        }
     };
     let status = &peer.status;
     let mut line = format!("{}  {}  {} routes", status.name, status.state, routes(peer));
     if let Some(trouble) = trouble(peer) {
         line += &format!("  {trouble}");
     }
-    line + "\n"
+    format!("{}\n", printable(&line))
 }
 
 #[cfg(test)]

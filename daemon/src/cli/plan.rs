@@ -9,6 +9,7 @@ use super::output::{Style, json, or_dash, print, table};
 use super::{ManifestArgs, Output};
 use crate::api::Kind;
 use crate::plan::{Plan, PlanError, plan};
+use crate::printable::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,10 +38,11 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let manifests = args.manifests.load();
     if manifests.objects.is_empty() {
         for error in &manifests.errors {
-            eprintln!("ferrolb: {error}");
+            eprintln!("ferrolb: {}", printable(&error.to_string()));
         }
         for (kind, unread) in &manifests.unread {
-            eprintln!("ferrolb: {}: {}", unread.location, unread.message(kind));
+            let line = format!("{}: {}", unread.location, unread.message(kind));
+            eprintln!("ferrolb: {}", printable(&line));
         }
         if !manifests.unread.is_empty() {
             anyhow::bail!(
@@ -79,7 +81,8 @@ fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error>
     writeln!(text, "{}\n{}", style.bold("Services"), services(plan))?;
     for service in &plan.services {
         if let Some(message) = &service.message {
-            writeln!(text, "  {}/{}: {message}", service.namespace, service.name)?;
+            let line = format!("{}/{}: {message}", service.namespace, service.name);
+            writeln!(text, "  {}", printable(&line))?;
         }
     }
     writeln!(text, "\n{}", style.bold("Routes"))?;
@@ -99,7 +102,11 @@ fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error>
     section(&mut text, &style.bold("Without effect"), &plan.notices)?;
     section(&mut text, &style.red("Errors"), &plan.errors)?;
     if !plan.errors.is_empty() {
-        writeln!(text, "find the places: ferrolb check -f {paths}")?;
+        writeln!(
+            text,
+            "find the places: ferrolb check -f {}",
+            printable(paths)
+        )?;
     }
     Ok(text)
 }
@@ -176,9 +183,10 @@ fn section(text: &mut String, name: &str, entries: &[PlanError]) -> fmt::Result 
     if !entries.is_empty() {
         writeln!(text, "\n{name}")?;
     }
-    entries
-        .iter()
-        .try_for_each(|entry| writeln!(text, "{}: {}", entry.object, entry.message))
+    entries.iter().try_for_each(|entry| {
+        let line = format!("{}: {}", entry.object, entry.message);
+        writeln!(text, "{}", printable(&line))
+    })
 }
 
 fn join<T: ToString>(values: &[T]) -> String {

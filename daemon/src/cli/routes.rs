@@ -11,6 +11,7 @@ use super::asking::AskArgs;
 use super::output::{LongTable, age, offer, or_dash, print};
 use crate::control::client::{AskError, Client};
 use crate::control::{PeerLine, Request, RouteLine};
+use crate::printable::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +54,8 @@ pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
                 "{}: {left_out} announcements were not sent, because their attributes alone fill a \
                  message: announce with fewer communities; ferrolb log --peer {} names the first \
                  prefix",
-                status.name, status.name
+                printable(&status.name),
+                printable(&status.name)
             );
         }
     }

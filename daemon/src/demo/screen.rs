@@ -36,8 +36,7 @@ impl Screen {
             self.style
                 .bold("ferrolb: load-balancer addresses for bare-metal Kubernetes"),
             self.style.dim(&format!(
-                "A router (AS 64513, 127.0.0.1:{port}) and three nodes (AS 64512).\n\
-                 The table is what the router received."
+                "A router (AS 64513, 127.0.0.1:{port}) and three nodes (AS 64512). The table is what the router received."
             ))
         ));
     }
