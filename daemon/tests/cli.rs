@@ -543,3 +543,170 @@ fn an_excluded_node_announces_with_ignore_exclude_lb_only() {
         ]) > 0
     );
 }
+
+#[test]
+fn all_errors_of_an_object_are_reported_with_one_line_number() {
+    let text = "\
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool}
+spec:
+  addresses: [192.0.2.0/33, x, 198.51.100.0/24]
+  serviceAllocation: {namespaces: [a, a], serviceSelectors: [{matchExpressions: [{key: b, operator: Like}]}]}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: ad}
+spec: {aggregationLength: 33, aggregationLengthV6: 129, communities: [nope, '1:2:3'], peers: [a, a]}
+---
+apiVersion: metallb.io/v1beta1
+kind: BFDProfile
+metadata: {name: fast}
+spec: {receiveInterval: 1, transmitInterval: 2, detectMultiplier: 1, minimumTtl: 255}
+---
+apiVersion: metallb.io/v1beta1
+kind: Community
+metadata: {name: names}
+spec: {communities: [{name: a, value: x}, {name: b, value: z}]}
+";
+    let folder = folder_of("all.yaml", text);
+    let shown = stdout(&ferrolb(&[
+        "check",
+        "-f",
+        folder.path().to_str().expect("text"),
+    ]));
+    let fields = [
+        (
+            1,
+            vec![
+                "192.0.2.0/33",
+                "\"x\"",
+                "serviceAllocation.namespaces",
+                "serviceAllocation.serviceSelectors",
+            ],
+        ),
+        (
+            8,
+            vec![
+                "spec.aggregationLength:",
+                "aggregationLengthV6",
+                "\"nope\"",
+                "\"1:2:3\"",
+                "spec.peers",
+            ],
+        ),
+        (
+            13,
+            vec![
+                "receiveInterval",
+                "transmitInterval",
+                "detectMultiplier",
+                "minimumTtl",
+            ],
+        ),
+        (18, vec!["communities[0].value", "communities[1].value"]),
+    ];
+    for (line, fields) in fields {
+        let place = format!("all.yaml:{line} ");
+        let lines: Vec<&str> = shown.lines().filter(|text| text.contains(&place)).collect();
+        assert_eq!(lines.len(), 1, "{place} in {shown}");
+        for field in fields {
+            assert!(lines[0].contains(field), "{field} is not in {}", lines[0]);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_object_is_refused_in_words_for_people() {
+    for (text, line) in [
+        (
+            "- a\n",
+            "is not an object: each document begins with fields such as apiVersion: v1",
+        ),
+        (
+            "kind: Service\nmetadata: web\n",
+            "Service: metadata: is the text \"web\", expected an object",
+        ),
+        (
+            "kind: Service\nmetadata: {name: 5, labels: [a]}\n",
+            "; metadata.name: is the number 5, expected a text",
+        ),
+        (
+            "kind: Service\nmetadata: {name: 5, labels: [a]}\n",
+            "metadata.labels: is a list [\"a\"], expected an object",
+        ),
+        (
+            "kind: [Service]\nmetadata: {}\n",
+            "kind: is a list [\"Service\"], expected a text",
+        ),
+        (
+            "kind: IPAddressPool\napiVersion: metallb.io/v1beta1\n",
+            "IPAddressPool: metadata.name is missing",
+        ),
+        (
+            "metadata: {name: a}\n",
+            "kind is missing: write kind: and apiVersion:",
+        ),
+    ] {
+        let folder = folder_of("all.yaml", text);
+        let shown = stdout(&ferrolb(&[
+            "check",
+            "-f",
+            folder.path().to_str().expect("text"),
+        ]));
+        assert!(shown.contains(line), "{line}\nis not in\n{shown}");
+        assert!(
+            !shown.contains("invalid type") && !shown.contains("missing field"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn control_characters_of_manifests_never_reach_the_terminal_and_json_has_them_exactly() {
+    let name = "a\u{1b}[2J\u{9b}1m\n\u{202e}b";
+    let object = |version: &str, kind: &str, spec: Value| {
+        let metadata = serde_json::json!({ "name": name, "namespace": "metallb-system" });
+        serde_json::json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec }).to_string()
+    };
+    let text = [
+        object(
+            "v1",
+            "Service",
+            serde_json::json!({ "type": "LoadBalancer", "ipFamilies": ["IPv4"] }),
+        ),
+        object(
+            "metallb.io/v1beta1",
+            "IPAddressPool",
+            serde_json::json!({ "addresses": [name], name: 1 }),
+        ),
+        object(
+            "metallb.io/v1beta2",
+            "BGPPeer",
+            serde_json::json!({ "peerAddress": name }),
+        ),
+        object("v1", "Node", serde_json::json!({})),
+        "{kind: \u{9b}x".to_owned(),
+    ]
+    .join("\n---\n");
+    let folder = folder_of("a\u{1b}ll.yaml", &text);
+    let path = folder.path().to_str().expect("text");
+    for command in ["check", "plan"] {
+        let output = ferrolb(&[command, "-f", path]);
+        for printed in [&output.stdout, &output.stderr] {
+            let text = String::from_utf8_lossy(printed);
+            let raw = text
+                .chars()
+                .find(|c| c.is_control() && *c != '\n' || *c == '\u{202e}');
+            assert_eq!(raw, None, "{command}: {text:?}");
+        }
+        assert!(
+            stdout(&output).contains("a\\u{1b}[2J\\u{9b}1m\\n\\u{202e}b"),
+            "{}",
+            stdout(&output)
+        );
+    }
+    let plan = ferrolb(&["plan", "-o", "json", "-f", path]);
+    let plan: Value = serde_json::from_slice(&plan.stdout).expect("JSON");
+    assert_eq!(plan["services"][0]["name"], name);
+}

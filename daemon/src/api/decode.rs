@@ -9,9 +9,8 @@ use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::Value;
 
 use super::FieldError;
+use super::errors::MAX_ERRORS;
 
-/// Errors reported of one object at most. More than that is another kind of file.
-const MAX_ERRORS: usize = 20;
 /// Characters of a value that an error repeats.
 const SHOWN: usize = 60;
 

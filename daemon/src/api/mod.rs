@@ -5,6 +5,7 @@
 
 pub mod core;
 mod decode;
+mod errors;
 pub mod ferrolb;
 pub mod metallb;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use self::core::null_as_default;
+pub use self::errors::{Errors, FieldError};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -305,7 +307,48 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// A field that every object has; null is absent.
+fn present<T>(name: &str, value: &Value) -> Result<T, FieldError>
+where
+    T: for<'de> Deserialize<'de> + Default,
+{
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    decode::read(name, value, &mut Vec::new())
+}
+
 impl RawObject {
+    /// Reads an object of a manifest.
+    ///
+    /// # Errors
+    /// It is no object, or a field that every object has is of a wrong type: what is there, and what is expected.
+    pub fn from_json(value: Value) -> Result<Self, String> {
+        let Value::Object(mut body) = value else {
+            let message = "is not an object: each document begins with fields such as apiVersion: v1 and kind: Service";
+            return Err(message.to_owned());
+        };
+        let mut take = |name: &str| body.remove(name).unwrap_or_default();
+        let (api_version, kind, metadata) = (take("apiVersion"), take("kind"), take("metadata"));
+        let mut errors = Errors::default();
+        let api_version = errors.note(present("apiVersion", &api_version));
+        let kind = errors.note(present("kind", &kind));
+        let metadata = errors.note(present("metadata", &metadata));
+        let shown = kind.clone().unwrap_or_default();
+        let object = (|| {
+            Some(Self {
+                api_version: api_version?,
+                kind: kind?,
+                metadata: metadata?,
+                body,
+            })
+        })();
+        errors.or(object).map_err(|error| match shown.as_str() {
+            "" => error.to_string(),
+            kind => format!("{kind}: {error}"),
+        })
+    }
+
     /// Its key, if it is of a kind that ferrolb reads. `default_namespace` is for namespaced objects that name none.
     pub fn key(&self, default_namespace: &str) -> Option<ObjectKey> {
         let kind = Kind::find(&self.api_version, &self.kind)?;
@@ -350,29 +393,6 @@ impl RawObject {
             return Ok(T::default());
         };
         decode::read(name, value, unknown)
-    }
-}
-
-/// A field that can't be read, and more of the same object if there are more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}{}", more.iter().map(|error| format!("; {error}")).collect::<String>())]
-pub struct FieldError {
-    /// `spec.peerPort`.
-    pub path: String,
-    /// What is wrong, and what would be right.
-    pub message: String,
-    /// Further errors of the same object, none of which has more.
-    pub more: Vec<FieldError>,
-}
-
-impl FieldError {
-    /// An error at a path.
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-            more: Vec::new(),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use ferrolb_bgp::wire::{Community, LargeCommunity};
 
 use super::selector::{Selectors, unique};
 use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
-use crate::api::{FieldError, ObjectKey};
+use crate::api::{Errors, FieldError, ObjectKey};
 use crate::index::facts::Labels;
 
 /// A BGPAdvertisement that has been checked.
@@ -94,26 +94,27 @@ pub type Aliases = BTreeMap<String, CommunityValue>;
 /// Checks a Community object.
 ///
 /// # Errors
-/// The entry whose value is no community, or whose name is defined twice.
+/// Every entry whose value is no community, or whose name is defined twice.
 pub fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError> {
+    let mut errors = Errors::default();
     let mut aliases = Aliases::new();
     for (index, alias) in spec.communities.iter().enumerate() {
         let path = format!("spec.communities[{index}]");
-        let value = literal(&alias.value).ok_or_else(|| {
-            FieldError::new(
+        match literal(&alias.value) {
+            Some(value) => {
+                if aliases.insert(alias.name.clone(), value).is_some() {
+                    let name = &alias.name;
+                    let message = format!("{name:?} is defined twice in this object: remove one");
+                    errors.add(FieldError::new(format!("{path}.name"), message));
+                }
+            }
+            None => errors.add(FieldError::new(
                 format!("{path}.value"),
                 format!("{:?} is not a community: {FORM}", alias.value),
-            )
-        })?;
-        if aliases.insert(alias.name.clone(), value).is_some() {
-            let message = format!(
-                "{:?} is defined twice in this object: remove one",
-                alias.name
-            );
-            return Err(FieldError::new(format!("{path}.name"), message));
+            )),
         }
     }
-    Ok(aliases)
+    errors.or(Some(aliases))
 }
 
 const FORM: &str = "write 64512:100, large:64512:1:100, or a well-known name like no-export";
@@ -128,7 +129,7 @@ fn literal(text: &str) -> Option<CommunityValue> {
 /// Checks a BGPAdvertisement.
 ///
 /// # Errors
-/// The first field that is wrong, and what would be right.
+/// Every field that is wrong, and what would be right.
 pub fn parse(
     object: &ObjectKey,
     created: &str,
@@ -146,42 +147,64 @@ pub fn parse(
         peers,
         service_selectors,
     } = spec;
-    let length = length("spec.aggregationLength", *aggregation_length, 1, 32)?;
-    let length_v6 = length_of_v6(*aggregation_length_v6)?;
-    if !service_selectors.is_empty() && (length, length_v6) != (32, 128) {
+    let mut errors = Errors::default();
+    let length = errors.note(length("spec.aggregationLength", *aggregation_length, 1, 32));
+    let length_v6 = errors.note(length_of_v6(*aggregation_length_v6));
+    let is_aggregate =
+        length.is_some_and(|length| length != 32) || length_v6.is_some_and(|length| length != 128);
+    if !service_selectors.is_empty() && is_aggregate {
         let message = "can't be combined with an aggregation length: an aggregate speaks for all services in it";
-        return Err(FieldError::new("spec.serviceSelectors", message));
+        errors.add(FieldError::new("spec.serviceSelectors", message));
     }
-    let mut standard = BTreeSet::new();
-    let mut large = BTreeSet::new();
-    unique("spec.communities", communities)?;
-    for (index, text) in communities.iter().enumerate() {
+    let (standard, large) = communities_of(communities, aliases, &mut errors);
+    let pools = errors.note(unique("spec.ipAddressPools", ip_address_pools));
+    let pool_selectors = errors.note(Selectors::parse(
+        "spec.ipAddressPoolSelectors",
+        ip_address_pool_selectors,
+    ));
+    let nodes = errors.note(Selectors::parse("spec.nodeSelectors", node_selectors));
+    let peers = errors.note(unique("spec.peers", peers));
+    let services = errors.note(Selectors::parse("spec.serviceSelectors", service_selectors));
+    let advertisement = || {
+        Some(Advertisement {
+            name: object.name.name.clone(),
+            object: object.clone(),
+            created: created.to_owned(),
+            aggregation_length: length?,
+            aggregation_length_v6: length_v6?,
+            local_pref: (*local_pref != 0).then_some(*local_pref),
+            communities: standard,
+            large_communities: large,
+            pools: pools?,
+            pool_selectors: pool_selectors?,
+            nodes: nodes?,
+            peers: peers?,
+            services: services?,
+        })
+    };
+    errors.or(advertisement())
+}
+
+fn communities_of(
+    written: &[String],
+    aliases: &Aliases,
+    errors: &mut Errors,
+) -> (BTreeSet<Community>, BTreeSet<LargeCommunity>) {
+    let (mut standard, mut large) = (BTreeSet::new(), BTreeSet::new());
+    errors.note(unique("spec.communities", written));
+    for (index, text) in written.iter().enumerate() {
         match resolve(text, aliases) {
             Ok(CommunityValue::Standard(community)) => _ = standard.insert(community),
             Ok(CommunityValue::Large(community)) => _ = large.insert(community),
             Err(message) => {
-                return Err(FieldError::new(
+                errors.add(FieldError::new(
                     format!("spec.communities[{index}]"),
                     message,
                 ));
             }
         }
     }
-    Ok(Advertisement {
-        name: object.name.name.clone(),
-        object: object.clone(),
-        created: created.to_owned(),
-        aggregation_length: length,
-        aggregation_length_v6: length_v6,
-        local_pref: (*local_pref != 0).then_some(*local_pref),
-        communities: standard,
-        large_communities: large,
-        pools: unique("spec.ipAddressPools", ip_address_pools)?,
-        pool_selectors: Selectors::parse("spec.ipAddressPoolSelectors", ip_address_pool_selectors)?,
-        nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
-        peers: unique("spec.peers", peers)?,
-        services: Selectors::parse("spec.serviceSelectors", service_selectors)?,
-    })
+    (standard, large)
 }
 
 fn resolve(text: &str, aliases: &Aliases) -> Result<CommunityValue, String> {

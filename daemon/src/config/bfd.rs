@@ -4,8 +4,8 @@ use std::num::NonZeroU8;
 
 use ferrolb_bgp::bfd::{Interval, Role, SessionConfig, Timers};
 
-use crate::api::FieldError;
 use crate::api::metallb::BfdProfileSpec;
+use crate::api::{Errors, FieldError};
 
 /// Milliseconds that MetalLB's CRD allows, and the engine as well.
 const INTERVALS: std::ops::RangeInclusive<u32> = 10..=60_000;
@@ -13,7 +13,7 @@ const INTERVALS: std::ops::RangeInclusive<u32> = 10..=60_000;
 /// Checks a BFDProfile. `notice` is told what has no effect.
 ///
 /// # Errors
-/// The first field that is wrong, and what would be right.
+/// Every field that is wrong, and what would be right.
 pub fn parse(
     spec: &BfdProfileSpec,
     mut notice: impl FnMut(&'static str),
@@ -33,25 +33,30 @@ pub fn parse(
             "spec.echoMode and spec.echoInterval: echo is not used, sessions run on their control packets alone",
         );
     }
-    interval("spec.echoInterval", *echo_interval)?;
-    let transmit = interval("spec.transmitInterval", *transmit_interval)?;
-    let receive = interval("spec.receiveInterval", *receive_interval)?;
-    let detect = within("spec.detectMultiplier", *detect_multiplier, 2, 255)?;
-    Ok(SessionConfig {
-        timers: Timers {
-            desired_min_tx: transmit.unwrap_or(default.timers.desired_min_tx),
-            required_min_rx: receive.unwrap_or(default.timers.required_min_rx),
-            detect_mult: detect
-                .and_then(NonZeroU8::new)
-                .unwrap_or(default.timers.detect_mult),
-        },
-        role: if *passive_mode == Some(true) {
-            Role::Passive
-        } else {
-            Role::Active
-        },
-        min_ttl: within("spec.minimumTtl", *minimum_ttl, 1, 254)?.unwrap_or(default.min_ttl),
-    })
+    let mut errors = Errors::default();
+    errors.note(interval("spec.echoInterval", *echo_interval));
+    let transmit = errors.note(interval("spec.transmitInterval", *transmit_interval));
+    let receive = errors.note(interval("spec.receiveInterval", *receive_interval));
+    let detect = errors.note(within("spec.detectMultiplier", *detect_multiplier, 2, 255));
+    let min_ttl = errors.note(within("spec.minimumTtl", *minimum_ttl, 1, 254));
+    let config = || {
+        Some(SessionConfig {
+            timers: Timers {
+                desired_min_tx: transmit?.unwrap_or(default.timers.desired_min_tx),
+                required_min_rx: receive?.unwrap_or(default.timers.required_min_rx),
+                detect_mult: detect?
+                    .and_then(NonZeroU8::new)
+                    .unwrap_or(default.timers.detect_mult),
+            },
+            role: if *passive_mode == Some(true) {
+                Role::Passive
+            } else {
+                Role::Active
+            },
+            min_ttl: min_ttl?.unwrap_or(default.min_ttl),
+        })
+    };
+    errors.or(config())
 }
 
 fn interval(path: &str, millis: Option<u32>) -> Result<Option<Interval>, FieldError> {

@@ -29,7 +29,7 @@ use ferrolb_allocator::PoolSet;
 use ferrolb_bgp::bfd::SessionConfig;
 
 use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPoolSpec};
-use crate::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
+use crate::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::index::facts::{Labels, Node};
 
 /// Where MetalLB's resources lie unless somebody says otherwise.
@@ -401,6 +401,7 @@ fn note_unknown(config: &mut Config, key: &ObjectKey, path: &str) {
 
 /// An aggregate that reaches beyond a pool's entry would draw traffic for addresses that are not ours.
 fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(), FieldError> {
+    let mut errors = Errors::default();
     for (name, details) in &config.pool_details {
         if !advertisement.selects_pool(name, Some(&details.labels)) {
             continue;
@@ -415,11 +416,11 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
                     "{length} is shorter than /{min}, the largest CIDR in an entry of pool {name}: the aggregate would contain \
                      addresses outside of that entry; use {min} or more"
                 );
-                return Err(FieldError::new(field, message));
+                errors.add(FieldError::new(field, message));
             }
         }
     }
-    Ok(())
+    errors.or(Some(()))
 }
 
 fn same_name() -> FieldError {

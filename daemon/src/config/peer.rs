@@ -17,7 +17,7 @@ use super::timers;
 pub use crate::api::ferrolb::LinkBandwidth;
 use crate::api::ferrolb::{HOPS_MAX, INTERFACE_MAX, OwnPeerSpec, PREPEND_MAX, SHUTDOWN_TEXT_MAX};
 use crate::api::metallb::{BgpPeerSpec, MAX_PORT, SecretReference};
-use crate::api::{FieldError, ObjectKey, Password};
+use crate::api::{Errors, FieldError, ObjectKey, Password};
 
 /// BGP's own port.
 pub const BGP_PORT: u16 = 179;
@@ -50,12 +50,7 @@ pub struct Peer {
 impl Peer {
     /// Whether both ends are in one AS; none where only the session will tell.
     pub fn is_ibgp(&self) -> Option<bool> {
-        match self.session.remote_asn {
-            RemoteAsn::Number(asn) => Some(asn == self.session.local_asn),
-            RemoteAsn::Internal => Some(true),
-            RemoteAsn::External => Some(false),
-            RemoteAsn::Auto => None,
-        }
+        is_ibgp(self.session.local_asn, self.session.remote_asn)
     }
 
     /// Whether the session runs over IPv6.
@@ -67,6 +62,15 @@ impl Peer {
     /// (`dualStackAddressFamily`).
     pub fn carries(&self, ipv6: bool) -> bool {
         self.dual_stack || self.is_ipv6() == ipv6
+    }
+}
+
+fn is_ibgp(local: Asn, remote: RemoteAsn) -> Option<bool> {
+    match remote {
+        RemoteAsn::Number(asn) => Some(asn == local),
+        RemoteAsn::Internal => Some(true),
+        RemoteAsn::External => Some(false),
+        RemoteAsn::Auto => None,
     }
 }
 
@@ -86,7 +90,7 @@ pub struct PeerResource<'a> {
 /// Checks a BGPPeer. `secret` looks a password up (none: it is unknown here), `bfd` a BFDProfile.
 ///
 /// # Errors
-/// The first field that is wrong, and what would be right.
+/// Every field that is wrong, and what would be right.
 pub fn parse(
     resource: PeerResource<'_>,
     secret: impl FnOnce(&str) -> Result<Option<Password>, String>,
@@ -134,53 +138,76 @@ pub fn parse(
         prepend,
         med,
     } = own;
-    refuse_unsupported(interface, vrf, !resource.spec.peer_address.is_empty())?;
-    let (local_asn, remote_asn) = asns(resource.spec, resource.own.is_some())?;
-    let remote = remote(resource.spec, own)?;
-    let mut transport = transport(resource.spec, own, remote)?;
-    transport.password = password_of(resource.spec, secret)?;
-    let bfd = bfd_options(bfd_profile, *bfd_strict, bfd)?;
-    let own_family = [if remote.is_ipv4() {
-        Family::IPV4_UNICAST
+    let spec = resource.spec;
+    let mut errors = Errors::default();
+    refuse_unsupported(interface, vrf, !spec.peer_address.is_empty(), &mut errors);
+    let asns = asns(spec, resource.own.is_some(), &mut errors);
+    // Without an address, what is wrong with `interface` says all.
+    let is_unnumbered = !interface.is_empty() && spec.peer_address.is_empty();
+    let remote = if is_unnumbered {
+        None
     } else {
-        Family::IPV6_UNICAST
-    }];
-    let both = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+        errors.note(remote(spec, own))
+    };
+    let transport = transport(spec, own, remote, &mut errors);
+    let password = errors.note(password_of(spec, secret));
+    let bfd = errors.note(bfd_options(bfd_profile, *bfd_strict, bfd));
+    let with_bfd = !bfd_profile.is_empty();
+    let restart = errors.note(timers::graceful_restart(spec, resource.own, with_bfd));
+    let timers = timers::timers(spec, own, &mut errors);
+    let router_id = errors.note(router_id_of(router_id));
+    let prefix_limit = errors.note(limit(*prefix_limit));
+    let shutdown_text = errors.note(text(shutdown_text));
+    let nodes = errors.note(Selectors::parse("spec.nodeSelectors", node_selectors));
+    let drain = errors.note(timers::drain(drain));
+    errors.note(check_prepend(*prepend, asns));
     let name = &resource.object.name.name;
-    let session = PeerConfig {
-        remote,
-        router_id: router_id_of(router_id)?,
-        transport,
-        timers: timers::timers(resource.spec, own)?,
-        families: if *dual_stack_address_family {
-            both.to_vec()
-        } else {
-            own_family.to_vec()
-        },
-        graceful_restart: timers::graceful_restart(resource.spec, resource.own, bfd.is_some())?,
-        bfd,
-        prefix_limit: limit(*prefix_limit)?,
-        shutdown_text: text(shutdown_text)?,
-        ..PeerConfig::new(name.clone(), UNUSED, local_asn, remote_asn)
+    let peer = || {
+        let (local_asn, remote_asn) = asns?;
+        let remote = remote?;
+        let session = PeerConfig {
+            remote,
+            router_id: router_id?,
+            transport: Transport {
+                password: password?,
+                ..transport?
+            },
+            timers: timers?,
+            families: families(remote, *dual_stack_address_family),
+            graceful_restart: restart?,
+            bfd: bfd?,
+            prefix_limit: prefix_limit?,
+            shutdown_text: shutdown_text?,
+            ..PeerConfig::new(name.clone(), UNUSED, local_asn, remote_asn)
+        };
+        Some(Peer {
+            name: name.as_str().into(),
+            object: resource.object.clone(),
+            created: resource.created.to_owned(),
+            session,
+            nodes: nodes?,
+            dual_stack: *dual_stack_address_family,
+            link_bandwidth: *link_bandwidth,
+            drain: drain?,
+            prepend: *prepend,
+            med: *med,
+        })
     };
+    let peer = errors.or(peer())?;
     // What the engine would refuse is refused here, where it is seen by `check` too.
-    if let Err(error) = session.check() {
-        return Err(FieldError::new("spec", error.to_string()));
+    match peer.session.check() {
+        Ok(()) => Ok(peer),
+        Err(error) => Err(FieldError::new("spec", error.to_string())),
     }
-    let peer = Peer {
-        name: name.as_str().into(),
-        object: resource.object.clone(),
-        created: resource.created.to_owned(),
-        session,
-        nodes: Selectors::parse("spec.nodeSelectors", node_selectors)?,
-        dual_stack: *dual_stack_address_family,
-        link_bandwidth: *link_bandwidth,
-        drain: timers::drain(drain)?,
-        prepend: *prepend,
-        med: *med,
-    };
-    check_prepend(&peer)?;
-    Ok(peer)
+}
+
+/// What the session carries.
+fn families(remote: Remote, both: bool) -> Vec<Family> {
+    match (both, remote.is_ipv4()) {
+        (true, _) => vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+        (false, true) => vec![Family::IPV4_UNICAST],
+        (false, false) => vec![Family::IPV6_UNICAST],
+    }
 }
 
 /// Overwritten at once: [`PeerConfig::new`] wants a router, where there may be a network.
@@ -189,63 +216,65 @@ const UNUSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), BGP_
 /// The `dynamicASN` of a session within one AS.
 const INTERNAL: &str = "internal";
 
-fn asns(spec: &BgpPeerSpec, own_group: bool) -> Result<(Asn, RemoteAsn), FieldError> {
-    const DYNAMIC: &str = "spec.dynamicASN";
+/// Our AS number on this session and the router's.
+fn asns(spec: &BgpPeerSpec, own_group: bool, errors: &mut Errors) -> Option<(Asn, RemoteAsn)> {
+    let local = errors.note(local_asn(spec));
+    let remote = errors.note(remote_asn(spec, own_group));
+    let (local, remote) = (local?, remote?);
+    if spec.ebgp_multi_hop && remote == RemoteAsn::Number(local) {
+        let message = "is for eBGP, but both ends are in one AS: leave it out";
+        errors.add(FieldError::new("spec.ebgpMultiHop", message));
+    }
+    Some((local, remote))
+}
+
+fn local_asn(spec: &BgpPeerSpec) -> Result<Asn, FieldError> {
     let error = |field: &str, message: &str| Err(FieldError::new(field, message));
     if spec.my_asn == 0 {
         return error("spec.myASN", "is missing or 0: give our AS number");
     }
-    let local = match spec.local_asn {
-        Some(0) => return error("spec.localASN", "must not be 0: leave it out to use myASN"),
-        local => Asn(local.unwrap_or(spec.my_asn)),
-    };
-    let remote = match (spec.peer_asn, spec.dynamic_asn.as_str()) {
-        (0, "") => {
-            return error(
-                "spec.peerASN",
-                "is missing or 0: give the router's AS number, or dynamicASN",
-            );
-        }
-        (asn, "") => RemoteAsn::Number(Asn(asn)),
-        (0, INTERNAL) => RemoteAsn::Internal,
-        (0, "external") => RemoteAsn::External,
-        (0, "auto") if own_group => RemoteAsn::Auto,
-        (0, "auto") => {
-            return error(
-                DYNAMIC,
-                "\"auto\" is for BGPPeers of ferrolb.io/v1alpha1: change apiVersion, or use internal or external",
-            );
-        }
+    match spec.local_asn {
+        Some(0) => error("spec.localASN", "must not be 0: leave it out to use myASN"),
+        local => Ok(Asn(local.unwrap_or(spec.my_asn))),
+    }
+}
+
+fn remote_asn(spec: &BgpPeerSpec, own_group: bool) -> Result<RemoteAsn, FieldError> {
+    const DYNAMIC: &str = "spec.dynamicASN";
+    let error = |field: &str, message: &str| Err(FieldError::new(field, message));
+    match (spec.peer_asn, spec.dynamic_asn.as_str()) {
+        (0, "") => error(
+            "spec.peerASN",
+            "is missing or 0: give the router's AS number, or dynamicASN",
+        ),
+        (asn, "") => Ok(RemoteAsn::Number(Asn(asn))),
+        (0, INTERNAL) => Ok(RemoteAsn::Internal),
+        (0, "external") => Ok(RemoteAsn::External),
+        (0, "auto") if own_group => Ok(RemoteAsn::Auto),
+        (0, "auto") => error(
+            DYNAMIC,
+            "\"auto\" is for BGPPeers of ferrolb.io/v1alpha1: change apiVersion, or use internal or external",
+        ),
         (0, other) => {
             let auto = if own_group {
                 ", external or auto"
             } else {
                 " or external"
             };
-            return Err(FieldError::new(
-                DYNAMIC,
-                format!("{other:?} is not internal{auto}"),
-            ));
+            let message = format!("{other:?} is not internal{auto}");
+            Err(FieldError::new(DYNAMIC, message))
         }
-        (_, _) => {
-            return error(
-                DYNAMIC,
-                "contradicts peerASN: keep one of them, the number or the kind",
-            );
-        }
-    };
-    if spec.ebgp_multi_hop && remote == RemoteAsn::Number(local) {
-        return error(
-            "spec.ebgpMultiHop",
-            "is for eBGP, but both ends are in one AS: leave it out",
-        );
+        (_, _) => error(
+            DYNAMIC,
+            "contradicts peerASN: keep one of them, the number or the kind",
+        ),
     }
-    Ok((local, remote))
 }
+
+const ADDRESS: &str = "spec.peerAddress";
 
 /// Who the neighbour is: a router, or every router of a network.
 fn remote(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Remote, FieldError> {
-    const ADDRESS: &str = "spec.peerAddress";
     const NETWORK: &str = "spec.peerNetwork";
     const PORT: &str = "spec.peerPort";
     match (ip(ADDRESS, &spec.peer_address)?, own.peer_network.as_str()) {
@@ -291,48 +320,60 @@ fn remote(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Remote, FieldError> {
 fn transport(
     spec: &BgpPeerSpec,
     own: &OwnPeerSpec,
-    remote: Remote,
-) -> Result<Transport, FieldError> {
-    const SOURCE: &str = "spec.sourceAddress";
+    remote: Option<Remote>,
+    errors: &mut Errors,
+) -> Option<Transport> {
     const TTL: &str = "spec.ttlSecurity";
-    let source_address = ip(SOURCE, &spec.source_address)?;
-    if source_address.is_some_and(|source| source.is_ipv4() != remote.is_ipv4()) {
-        let message =
-            "is of another family than the peer's address: give an address of the same one";
-        return Err(FieldError::new(SOURCE, message));
-    }
-    if source_address.is_some() && source_address == remote.router().map(|router| router.ip()) {
-        let message = "is the peer's address as well: a session has two ends";
-        return Err(FieldError::new(SOURCE, message));
-    }
-    let source_interface = interface(&own.source_interface)?;
-    if let Some(IpAddr::V6(address)) = remote.router().map(|router| router.ip())
+    let source_address = errors.note(source_address(spec, remote));
+    let source_interface = errors.note(interface(&own.source_interface));
+    if let Some(IpAddr::V6(address)) = remote.and_then(|remote| Some(remote.router()?.ip()))
         && address.is_unicast_link_local()
-        && source_interface.is_none()
+        && source_interface == Some(None)
     {
         let message = "is a link-local address: name its interface in sourceInterface (ferrolb.io/v1alpha1), or \
                        give a global address";
-        return Err(FieldError::new("spec.peerAddress", message));
+        errors.add(FieldError::new("spec.peerAddress", message));
     }
     match own.ttl_security {
         Some(hops) if !(1..=HOPS_MAX).contains(&hops) => {
             let message = format!("{hops}: use 1 (the same link) to {HOPS_MAX} hops");
-            return Err(FieldError::new(TTL, message));
+            errors.add(FieldError::new(TTL, message));
         }
         Some(_) if spec.ebgp_multi_hop => {
             let message = "counts the hops itself: leave ebgpMultiHop out";
-            return Err(FieldError::new(TTL, message));
+            errors.add(FieldError::new(TTL, message));
         }
         _ => {}
     }
-    Ok(Transport {
-        source_address,
-        source_interface,
+    Some(Transport {
+        source_address: source_address?,
+        source_interface: source_interface?,
         passive: own.passive,
         password: None,
         ttl_security: own.ttl_security,
         multihop: multihop_has_effect(spec),
     })
+}
+
+fn source_address(
+    spec: &BgpPeerSpec,
+    remote: Option<Remote>,
+) -> Result<Option<IpAddr>, FieldError> {
+    const SOURCE: &str = "spec.sourceAddress";
+    let source = ip(SOURCE, &spec.source_address)?;
+    let (Some(address), Some(remote)) = (source, remote) else {
+        return Ok(source);
+    };
+    if address.is_ipv4() != remote.is_ipv4() {
+        let message =
+            "is of another family than the peer's address: give an address of the same one";
+        return Err(FieldError::new(SOURCE, message));
+    }
+    if Some(address) == remote.router().map(|router| router.ip()) {
+        let message = "is the peer's address as well: a session has two ends";
+        return Err(FieldError::new(SOURCE, message));
+    }
+    Ok(source)
 }
 
 /// Whether `ebgpMultiHop` is set and the session may be an external one.
@@ -357,15 +398,13 @@ fn interface(name: &str) -> Result<Option<String>, FieldError> {
 
 /// Fields that change the session in a way that ferrolb can't do yet: running without them would be another session
 /// than the one that was asked for.
-fn refuse_unsupported(interface: &str, vrf: &str, has_address: bool) -> Result<(), FieldError> {
-    let refuse = |field: &str, remedy: &str| {
-        Err(FieldError::new(
-            field,
-            format!("is not supported yet: {remedy}"),
-        ))
+fn refuse_unsupported(interface: &str, vrf: &str, has_address: bool, errors: &mut Errors) {
+    let mut refuse = |field: &str, remedy: &str| {
+        let message = format!("is not supported yet: {remedy}");
+        errors.add(FieldError::new(field, message));
     };
     if !interface.is_empty() {
-        return refuse(
+        refuse(
             "spec.interface",
             if has_address {
                 "leave it out, peerAddress says who the router is"
@@ -375,12 +414,11 @@ fn refuse_unsupported(interface: &str, vrf: &str, has_address: bool) -> Result<(
         );
     }
     if !vrf.is_empty() {
-        return refuse(
+        refuse(
             "spec.vrf",
             "leave it out, or keep this peer on another speaker",
         );
     }
-    Ok(())
 }
 
 fn bfd_options(
@@ -421,12 +459,13 @@ fn text(text: &str) -> Result<Option<String>, FieldError> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn check_prepend(peer: &Peer) -> Result<(), FieldError> {
+fn check_prepend(prepend: u8, asns: Option<(Asn, RemoteAsn)>) -> Result<(), FieldError> {
     let error = |message: String| Err(FieldError::new("spec.prepend", message));
-    match peer.prepend {
+    let is_ibgp = asns.and_then(|(local, remote)| is_ibgp(local, remote));
+    match prepend {
         0 => Ok(()),
         prepend if prepend > PREPEND_MAX => error(format!("{prepend}: use 0 to {PREPEND_MAX}")),
-        _ if peer.is_ibgp() == Some(true) => {
+        _ if is_ibgp == Some(true) => {
             error("is for eBGP, but both ends are in one AS: leave it out".into())
         }
         _ => Ok(()),
@@ -437,10 +476,39 @@ fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let parsed: IpAddr = text
-        .parse()
-        .map_err(|_| FieldError::new(path, format!("{text:?} is not an IP address")))?;
-    Ok(Some(parsed.to_canonical()))
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(Some(address.to_canonical())),
+        Err(_) => Err(FieldError::new(
+            path,
+            format!("{text:?} is not an IP address: {}", instead_of(path, text)),
+        )),
+    }
+}
+
+/// What to write instead of a text that is more than an address, or none.
+fn instead_of(path: &str, text: &str) -> String {
+    let address = |text: &str| text.parse::<IpAddr>().is_ok();
+    if let Some((before, zone)) = text.split_once('%')
+        && address(before)
+    {
+        return format!(
+            "write {before:?} here and the interface in sourceInterface: {zone}, in a BGPPeer of ferrolb.io/v1alpha1"
+        );
+    }
+    if let Some((before, length)) = text.split_once('/')
+        && address(before)
+    {
+        return format!("write {before:?}, without /{length}");
+    }
+    let socket: Option<SocketAddr> = text.parse().ok();
+    match socket {
+        Some(socket) if path == ADDRESS => {
+            let (ip, port) = (socket.ip(), socket.port());
+            format!("write \"{ip}\" here and the port in peerPort: {port}")
+        }
+        Some(socket) => format!("write \"{}\", without a port", socket.ip()),
+        None => "write 10.0.0.1 or 2001:db8::1; names are not resolved".to_owned(),
+    }
 }
 
 fn router_id_of(text: &str) -> Result<Option<Ipv4Addr>, FieldError> {

@@ -9,7 +9,7 @@ use super::{Config, ConfigObjects, bfd, note_unknown, spec};
 use crate::api::core::ByteString;
 use crate::api::ferrolb::OwnPeerSpec;
 use crate::api::metallb::{BfdProfileSpec, BgpPeerSpec};
-use crate::api::{FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
+use crate::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
 
 /// BFDProfiles by name; none where one is there but was never good.
 type Profiles = BTreeMap<ObjectName, Option<SessionConfig>>;
@@ -81,7 +81,9 @@ impl ConfigObjects {
             }
             None
         };
-        let (own, spec) = (own.transpose()?, spec?);
+        let mut errors = Errors::default();
+        let (own, spec) = (errors.note(own.transpose()), errors.note(spec));
+        let (own, spec) = errors.or(own.zip(spec))?;
         if spec.ebgp_multi_hop && !peer::multihop_has_effect(&spec) {
             let message = "spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within one AS may \
                            cross any number of hops";

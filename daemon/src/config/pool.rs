@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferrolb_allocator::{Pool, PoolOptions, canonical};
+use ferrolb_allocator::{Pool, PoolError, PoolOptions, canonical};
 use ipnet::IpNet;
 
 use super::selector::{Selectors, unique};
-use crate::api::FieldError;
 use crate::api::metallb::{IpAddressPoolSpec, ServiceAllocation};
+use crate::api::{Errors, FieldError};
 use crate::index::facts::Labels;
 
 /// What is known of a pool beside its addresses.
@@ -55,7 +55,7 @@ impl Allocation {
 /// Checks an IPAddressPool.
 ///
 /// # Errors
-/// The first field that is wrong, and what would be right.
+/// Every field that is wrong, and what would be right.
 pub fn parse(
     name: &str,
     spec: &IpAddressPoolSpec,
@@ -77,12 +77,27 @@ pub fn parse(
             .map(|allocation| allocation.priority),
         frozen,
     };
-    let pool = Pool::parse(name, addresses, options)
-        .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
-    let allocation = service_allocation
-        .as_ref()
-        .map(|allocation| parse_allocation(allocation, namespaces))
-        .transpose()?;
+    let mut errors = Errors::default();
+    let error = |error: PoolError| FieldError::new("spec.addresses", error.to_string());
+    let entries = addresses.iter().filter_map(|entry| {
+        let alone = Pool::parse(name, std::slice::from_ref(entry), PoolOptions::default());
+        alone.err()
+    });
+    entries.for_each(|entry| errors.add(error(entry)));
+    let pool = match Pool::parse(name, addresses, options) {
+        Ok(pool) => Some(pool),
+        // Where no entry is wrong by itself, they clash.
+        Err(clash) => {
+            if errors.is_empty() {
+                errors.add(error(clash));
+            }
+            None
+        }
+    };
+    let allocation = service_allocation.as_ref();
+    let allocation =
+        allocation.and_then(|allocation| parse_allocation(allocation, namespaces, &mut errors));
+    let pool = errors.or(pool)?;
     let mut details = PoolDetails {
         labels: labels.clone(),
         allocation,
@@ -122,7 +137,8 @@ pub fn host_bits(spec: &IpAddressPoolSpec) -> impl Iterator<Item = String> {
 fn parse_allocation(
     allocation: &ServiceAllocation,
     known: &BTreeMap<String, Labels>,
-) -> Result<Allocation, FieldError> {
+    errors: &mut Errors,
+) -> Option<Allocation> {
     const PATH: &str = "spec.serviceAllocation";
     let ServiceAllocation {
         priority: _,
@@ -130,16 +146,16 @@ fn parse_allocation(
         namespace_selectors,
         service_selectors,
     } = allocation;
-    let mut names = unique(&format!("{PATH}.namespaces"), namespaces)?;
-    let selectors = Selectors::parse(&format!("{PATH}.namespaceSelectors"), namespace_selectors)?;
-    names.extend(
-        known
-            .iter()
-            .filter(|(_, labels)| selectors.any(labels))
-            .map(|(name, _)| name.clone()),
-    );
-    Ok(Allocation {
+    let names = errors.note(unique(&format!("{PATH}.namespaces"), namespaces));
+    let selectors = format!("{PATH}.namespaceSelectors");
+    let selectors = errors.note(Selectors::parse(&selectors, namespace_selectors));
+    let services = format!("{PATH}.serviceSelectors");
+    let services = errors.note(Selectors::parse(&services, service_selectors));
+    let (mut names, selectors) = (names?, selectors?);
+    let selected = known.iter().filter(|(_, labels)| selectors.any(labels));
+    names.extend(selected.map(|(name, _)| name.clone()));
+    Some(Allocation {
         namespaces: (!namespaces.is_empty() || !selectors.is_empty()).then_some(names),
-        services: Selectors::parse(&format!("{PATH}.serviceSelectors"), service_selectors)?,
+        services: services?,
     })
 }

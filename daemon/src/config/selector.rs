@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::FieldError;
 use crate::api::metallb::{LabelSelector, LabelSelectorRequirement};
+use crate::api::{Errors, FieldError};
 use crate::index::facts::Labels;
 
 /// A list of label selectors: entries are ORed, what stands inside one is ANDed. An empty list selects everything.
@@ -27,14 +27,18 @@ impl Selectors {
     pub fn parse(path: &str, selectors: &[LabelSelector]) -> Result<Self, FieldError> {
         let written: Vec<LabelSelector> = selectors.iter().map(normalized).collect();
         let mut parsed: Vec<Vec<Requirement>> = Vec::new();
+        let mut errors = Errors::default();
         for (index, selector) in selectors.iter().enumerate() {
-            let requirements = requirements(&format!("{path}[{index}]"), selector)?;
-            no_repetition(path, &written, index)?;
-            if !parsed.contains(&requirements) {
+            let path_of_entry = format!("{path}[{index}]");
+            let requirements = errors.note(requirements(&path_of_entry, selector));
+            errors.note(no_repetition(path, &written, index));
+            if let Some(requirements) = requirements
+                && !parsed.contains(&requirements)
+            {
                 parsed.push(requirements);
             }
         }
-        Ok(Self(parsed))
+        errors.or(Some(Self(parsed)))
     }
 
     /// Whether no selector was given (which selects everything).
@@ -80,14 +84,14 @@ fn requirements(path: &str, selector: &LabelSelector) -> Result<Vec<Requirement>
     for expression in &mut written {
         expression.values.sort();
     }
+    let mut errors = Errors::default();
     for (index, expression) in selector.match_expressions.iter().enumerate() {
-        let requirement = requirement(&format!("{path}[{index}]"), expression)?;
-        no_repetition(&path, &written, index)?;
-        requirements.push(requirement);
+        requirements.extend(errors.note(requirement(&format!("{path}[{index}]"), expression)));
+        errors.note(no_repetition(&path, &written, index));
     }
     requirements.sort();
     requirements.dedup();
-    Ok(requirements)
+    errors.or(Some(requirements))
 }
 
 /// The selector without what makes no difference: the order of its expressions and of their values.

@@ -5,35 +5,36 @@ use std::time::Duration;
 use ferrolb_bgp::config::{GracefulRestart, HoldTime, Timers};
 
 use super::drain::Drain;
-use crate::api::FieldError;
 use crate::api::ferrolb::{DrainSpec, OwnPeerSpec};
 use crate::api::metallb::BgpPeerSpec;
+use crate::api::{Errors, FieldError};
 
-/// The session's timers.
-///
-/// # Errors
-/// The first field that is wrong, and what would be right.
-pub fn timers(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Timers, FieldError> {
+/// The session's timers; none where one is wrong.
+pub fn timers(spec: &BgpPeerSpec, own: &OwnPeerSpec, errors: &mut Errors) -> Option<Timers> {
     const SEND_HOLD: &str = "spec.sendHoldTime";
-    let (hold_time, keepalive_time) =
-        hold_and_keepalive(spec.hold_time.as_deref(), spec.keepalive_time.as_deref())?;
+    let hold_and_keepalive = errors.note(hold_and_keepalive(
+        spec.hold_time.as_deref(),
+        spec.keepalive_time.as_deref(),
+    ));
     let connect = spec.connect_time.as_deref();
+    let connect_retry = errors.note(connect.map(connect_time).transpose());
     let send_hold = own.send_hold_time.as_deref();
-    let send_hold_time = send_hold
-        .map(|text| whole_seconds(SEND_HOLD, text, 1, 65535))
-        .transpose()?;
+    let send_hold = send_hold.map(|text| whole_seconds(SEND_HOLD, text, 1, 65535));
+    let send_hold_time = errors.note(send_hold.transpose());
+    let (hold_time, keepalive_time) = hold_and_keepalive?;
+    let (connect_retry, send_hold_time) = (connect_retry?, send_hold_time?);
     let hold = Duration::from_secs(hold_time.as_secs().into());
     if send_hold_time.is_some_and(|time| time <= hold) {
         let message = format!(
             "must be longer than the hold time of {} s (RFC 9687)",
             hold.as_secs()
         );
-        return Err(FieldError::new(SEND_HOLD, message));
+        errors.add(FieldError::new(SEND_HOLD, message));
     }
-    Ok(Timers {
+    Some(Timers {
         hold_time,
         keepalive_time,
-        connect_retry: connect.map(connect_time).transpose()?,
+        connect_retry,
         send_hold_time,
     })
 }

@@ -338,12 +338,11 @@ fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
 }
 
 fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Object, String> {
-    let raw: RawObject = serde_json::from_value(value)
-        .map_err(|error| format!("not a Kubernetes object: {error}"))?;
+    let raw = RawObject::from_json(value)?;
     let Some(kind) = Kind::find(&raw.api_version, &raw.kind) else {
         // Also another project's kind of the same name, such as Knative's Service.
         return if raw.kind.is_empty() {
-            Err("kind is missing".into())
+            Err("kind is missing: write kind: and apiVersion: at the start of each object".into())
         } else {
             Ok(Object::Other(raw))
         };

@@ -397,3 +397,70 @@ fn what_can_not_run_in_our_group_is_refused_as_well() {
         assert!(error.starts_with(message), "{more}: {error}");
     }
 }
+
+#[test]
+fn all_errors_of_a_peer_are_reported_at_once() {
+    let error = read(
+        Kind::OwnBgpPeer,
+        &with(json!({
+            "myASN": 0, "peerASN": 0, "peerAddress": "tor", "sourceAddress": "x", "vrf": "red", "routerID": "y",
+            "holdTime": "1s", "connectTime": "z", "sendHoldTime": "0s", "bfdProfile": "none", "prefixLimit": 0,
+            "passwordSecret": { "name": "none" }, "ttlSecurity": 0, "sourceInterface": "a/b", "prepend": 200,
+            "drain": { "time": "1h" }, "nodeSelectors": [{ "matchExpressions": [{ "key": "a", "operator": "Like" }] }],
+        })),
+    );
+    let error = error.expect_err("a bad peer");
+    for field in [
+        "myASN",
+        "peerASN",
+        "peerAddress",
+        "sourceAddress",
+        "vrf",
+        "routerID",
+        "holdTime",
+        "connectTime",
+        "sendHoldTime",
+        "bfdProfile",
+        "prefixLimit",
+        "passwordSecret",
+        "ttlSecurity",
+        "sourceInterface",
+        "prepend",
+        "drain.time",
+        "nodeSelectors[0]",
+    ] {
+        let path = format!("spec.{field}");
+        assert_eq!(error.matches(&path).count(), 1, "{path} in {error}");
+    }
+}
+
+#[test]
+fn an_address_with_more_than_an_address_is_refused_with_what_to_write() {
+    let cases = [
+        (
+            "fe80::1%eth0",
+            "write \"fe80::1\" here and the interface in sourceInterface: eth0, in a BGPPeer of ferrolb.io/v1alpha1",
+        ),
+        ("10.0.0.1/32", "write \"10.0.0.1\", without /32"),
+        (
+            "10.0.0.1:1790",
+            "write \"10.0.0.1\" here and the port in peerPort: 1790",
+        ),
+        (
+            "[2001:db8::1]:179",
+            "write \"2001:db8::1\" here and the port in peerPort: 179",
+        ),
+        (
+            "tor.example.com",
+            "write 10.0.0.1 or 2001:db8::1; names are not resolved",
+        ),
+    ];
+    for (text, remedy) in cases {
+        let error = read(Kind::OwnBgpPeer, &with(json!({ "peerAddress": text })));
+        let expected = format!("spec.peerAddress: {text:?} is not an IP address: {remedy}");
+        assert_eq!(error.expect_err("no address"), expected);
+    }
+    // What the remedy says is accepted.
+    let peer = own(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
+    assert!(peer.is_ipv6());
+}
