@@ -18,6 +18,7 @@ pub mod http;
 pub mod index;
 pub mod kube;
 pub mod metrics;
+mod nearest;
 pub mod panicked;
 pub mod plan;
 mod printable;

@@ -117,7 +117,8 @@ fn null_is_absent_and_a_plan_without_nodes_says_so() {
     let checked = ferrolb(&["check", "-f", &file]);
     assert_eq!(checked.status.code(), Some(0), "{}", stdout(&checked));
     let planned = stdout(&ferrolb(&["plan", "-f", &file]));
-    assert!(planned.contains("kubectl get nodes -o yaml"), "{planned}");
+    let hint = "neither a Node nor an EndpointSlice among these manifests; add what kubectl get nodes,endpointslices -A";
+    assert_eq!(planned.matches(hint).count(), 1, "{planned}");
 }
 
 #[test]
@@ -186,6 +187,8 @@ fn run_without_a_node_name_says_how_to_give_one() {
 fn run_for_a_node_that_is_not_there_says_so() {
     let folder = std::env::temp_dir().join(format!("ferrolb-cli-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
+    let unread = "{apiVersion: metallb.io/v1beta1, kind: L2Advertisement, metadata: {name: a}}";
+    std::fs::write(folder.join("l2.yaml"), unread).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
         .arg("run")
         .arg("--manifests")
@@ -204,11 +207,18 @@ fn run_for_a_node_that_is_not_there_says_so() {
             .map_while(Result::ok)
             .try_for_each(|line| said.send(line))
     });
-    let complaint = std::iter::from_fn(|| heard.recv_timeout(Duration::from_secs(20)).ok())
-        .find(|line| line.contains("WARN"));
+    let mut warnings = std::iter::from_fn(|| heard.recv_timeout(Duration::from_secs(20)).ok())
+        .filter(|line| line.contains("WARN"));
+    let first = warnings.next().unwrap_or_default();
+    let complaint = warnings.next();
     child.kill().unwrap();
     child.wait().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
+    assert!(
+        first.contains("L2Advertisement of metallb.io/v1beta1 has no effect")
+            && first.contains("l2.yaml:1"),
+        "{first}"
+    );
     let complaint = complaint.expect("no warning");
     assert!(
         complaint.contains("no Node object of this name") && complaint.contains("\"nod1\""),
@@ -377,6 +387,8 @@ fn kinds_that_are_not_read_are_named_with_what_to_do() {
         object("CiliumLoadBalancerIPPool", "cilium.io/v2alpha1"),
         object("IPPool", "crd.projectcalico.org/v1"),
         object("ServiceGroup", "purelb.io/v1"),
+        object("Servise", "v1"),
+        object("IsovalentBGPClusterConfig", "isovalent.com/v1alpha1"),
         object("Deployment", "apps/v1"),
     ]
     .concat();
@@ -396,12 +408,14 @@ fn kinds_that_are_not_read_are_named_with_what_to_do() {
         "notice: CiliumLoadBalancerIPPool of cilium.io/v2alpha1 has no effect: it belongs to Cilium",
         "notice: IPPool of crd.projectcalico.org/v1 has no effect: it belongs to Calico",
         "notice: ServiceGroup of purelb.io/v1 has no effect: it belongs to PureLB",
+        "notice: Servise of v1 has no effect: there is no such kind: write kind Service and apiVersion v1",
+        "notice: IsovalentBGPClusterConfig of isovalent.com/v1alpha1 has no effect: it belongs to Isovalent (Cilium)",
     ] {
         assert!(shown.contains(line), "{line}\nis not in\n{shown}");
     }
     assert!(!shown.contains("Deployment"), "{shown}");
     assert!(
-        shown.ends_with("ferrolb reads none of these 10 objects\n"),
+        shown.ends_with("ferrolb reads none of these 12 objects\n"),
         "{shown}"
     );
     let plan = ferrolb(&["plan", "-f", path]);
@@ -497,6 +511,39 @@ fn a_misspelt_annotation_gets_a_notice_with_the_nearest_key() {
                 metallb.io/loadBalancerIPs?";
     assert!(shown.contains(line), "{shown}");
     assert!(!shown.contains("example.com"), "{shown}");
+}
+
+#[test]
+fn a_misspelt_annotation_of_a_node_or_one_given_as_a_label_gets_a_notice() {
+    let text = "\
+{apiVersion: v1, kind: Node, metadata: {name: a, annotations: {ferrolb.io/wieght: '2'}}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: b, labels: {ferrolb.io/weight: '2', metallb.io/rack: a}}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: c, annotations: {metallb.io/address-pool: x}}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: d, labels: {metallb.io/rack: a}, annotations: {ferrolb.io/weight: '2'}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: a, labels: {metallb.io/address-pool: x}}
+spec: {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}
+";
+    let folder = folder_of("all.yaml", text);
+    let output = ferrolb(&["check", "-f", folder.path().to_str().expect("text")]);
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    for line in [
+        "Node a: notice: metadata.annotations[ferrolb.io/wieght]: has no effect: did you mean ferrolb.io/weight?",
+        "Node b: notice: metadata.labels[ferrolb.io/weight]: has no effect as a label: did you mean the annotation \
+         ferrolb.io/weight?",
+        "Node c: notice: metadata.annotations[metallb.io/address-pool]: has no effect: known are ferrolb.io/weight",
+        "Service default/a: notice: metadata.labels[metallb.io/address-pool]: has no effect as a label: did you mean the \
+         annotation metallb.io/address-pool?",
+    ] {
+        assert!(shown.contains(line), "{line}\nis not in\n{shown}");
+    }
+    assert_eq!(shown.matches("notice").count(), 4, "{shown}");
 }
 
 #[test]

@@ -549,6 +549,26 @@ fn one_group_of_peers_will_do() {
 }
 
 #[test]
+fn a_misspelt_annotation_of_a_node_is_a_problem_until_it_is_corrected() {
+    let annotated = |key: &str| {
+        let Change::Apply(object, mut raw) = node("node-0", json!({})) else {
+            unreachable!()
+        };
+        raw.metadata.annotations.insert(key.into(), "2".into());
+        Change::Apply(object, raw)
+    };
+    let mut index = Index::default();
+    assert!(index.apply(annotated("ferrolb.io/wieght")).problems);
+    let problem = index.problems()[0].to_string();
+    assert!(
+        problem.contains("did you mean ferrolb.io/weight?"),
+        "{problem}"
+    );
+    assert!(index.apply(annotated("ferrolb.io/weight")).problems);
+    assert!(index.problems().is_empty());
+}
+
+#[test]
 fn a_weight_that_is_none_is_told_and_counts_for_nothing() {
     let mut index = index(beginning());
     let touched = index.apply(weighing_node(NODE, "banana"));

@@ -59,6 +59,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             let has = |kind| manifests.objects.keys().any(|key| key.kind == kind);
             let hint = match plan.routes.is_empty() {
                 false => "",
+                true if !has(Kind::Node) && !has(Kind::EndpointSlice) => NEITHER,
                 true if !has(Kind::Node) => NO_NODES,
                 true if !has(Kind::EndpointSlice) => NO_SLICES,
                 true => "none\n",
@@ -68,6 +69,10 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+const NEITHER: &str = "none: they are told for each Node, and only where a Service has endpoints, and there is neither a \
+                       Node nor an EndpointSlice among these manifests; add what kubectl get nodes,endpointslices -A -o \
+                       yaml prints\n";
 
 const NO_NODES: &str = "none: they are told for each Node, and there is no Node among these manifests; add what \
                         kubectl get nodes -o yaml prints\n";

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use ferrolb_allocator::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_requested};
 
+use super::misspelt;
 use crate::api::core::{Endpoint, NodeSpec, NodeStatus, ServiceSpec, ServiceStatus};
 use crate::api::{FieldError, ObjectName, RawObject};
 use crate::config::drain::DrainWish;
@@ -38,9 +39,18 @@ pub const SHARED_LOCAL_ANNOTATION: &str = "ferrolb.io/allow-shared-local";
 const SHARED_LOCAL: &str = "Local, shared";
 /// The allocator tells where the address came from.
 pub const ALLOCATED_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
+/// What has an effect at a Service.
+const SERVICE_ANNOTATIONS: [&str; 6] = [
+    DRAIN_ANNOTATION,
+    POOL_ANNOTATION,
+    ADDRESSES_ANNOTATION,
+    SHARING_ANNOTATION,
+    SHARED_LOCAL_ANNOTATION,
+    ALLOCATED_ANNOTATION,
+];
 /// MetalLB's prefix before 0.14.9; still read, the new one wins if it is present.
-const OLD_PREFIX: &str = "metallb.universe.tf/";
-const NEW_PREFIX: &str = "metallb.io/";
+pub(super) const OLD_PREFIX: &str = "metallb.universe.tf/";
+pub(super) const NEW_PREFIX: &str = "metallb.io/";
 
 /// What decisions need of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +124,7 @@ impl Service {
         Ok(Self {
             drain,
             bad_drain,
-            misspelt_annotation: misspelt_annotation(&raw.metadata.annotations),
+            misspelt_annotation: misspelt::key(&raw.metadata, &SERVICE_ANNOTATIONS),
             request: Arc::new(request(
                 &name,
                 raw,
@@ -276,57 +286,6 @@ fn future_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
     Ok(families)
 }
 
-/// A key that looks like one of ours and is none, with the nearest of ours if one is near.
-fn misspelt_annotation(annotations: &BTreeMap<String, String>) -> Option<Box<str>> {
-    const KNOWN: [&str; 6] = [
-        DRAIN_ANNOTATION,
-        POOL_ANNOTATION,
-        ADDRESSES_ANNOTATION,
-        SHARING_ANNOTATION,
-        SHARED_LOCAL_ANNOTATION,
-        ALLOCATED_ANNOTATION,
-    ];
-    let ours = |key: &str| {
-        ["ferrolb.io/", NEW_PREFIX, OLD_PREFIX]
-            .iter()
-            .any(|prefix| key.starts_with(prefix))
-    };
-    annotations.keys().filter(|key| ours(key)).find_map(|key| {
-        let present = key.replace(OLD_PREFIX, NEW_PREFIX);
-        if KNOWN.contains(&present.as_str()) {
-            return None;
-        }
-        let nearest = KNOWN.iter().min_by_key(|known| distance(known, &present))?;
-        let hint = if distance(nearest, &present) <= NEAR {
-            format!("did you mean {nearest}?")
-        } else {
-            format!("known are {}", KNOWN.join(", "))
-        };
-        Some(format!("metadata.annotations[{key}]: has no effect: {hint}").into())
-    })
-}
-
-/// Keys up to so many edits apart are probably meant to be the same.
-const NEAR: usize = 6;
-
-/// The edit distance (Levenshtein), in which upper and lower case are the same letter.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (count, letter) in one.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(count + 1);
-        for (position, same) in other.iter().enumerate() {
-            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
-            let replaced = get(&row, position) + usize::from(*same != letter.to_ascii_lowercase());
-            let least = replaced.min(get(&row, position + 1) + 1);
-            next.push(least.min(get(&next, position) + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 /// Equal for services that have the same Pods. Without a selector the endpoints are the
 /// service's own.
 fn local_backends(name: &ObjectName, selector: &BTreeMap<String, String>) -> String {
@@ -458,6 +417,8 @@ pub struct Node {
     pub weight: Option<NodeWeight>,
     /// What is wrong with that annotation, which then counts for nothing.
     pub bad_weight: Option<BadWeight>,
+    /// What to report about an annotation or label key that is none of ours and looks like one.
+    pub misspelt_annotation: Option<Box<str>>,
     /// [`EXCLUDE_LABEL`] has no effect: `--ignore-exclude-lb`.
     pub exclusion_ignored: bool,
 }
@@ -479,6 +440,7 @@ impl Node {
         Ok(Self {
             weight,
             bad_weight,
+            misspelt_annotation: misspelt::key(&raw.metadata, &[WEIGHT_ANNOTATION]),
             exclusion_ignored: false,
             cordoned: spec.unschedulable,
             deleting: !raw.metadata.deletion_timestamp.is_empty(),

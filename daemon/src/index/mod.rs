@@ -5,6 +5,7 @@
 
 mod excluded;
 pub mod facts;
+mod misspelt;
 mod problems;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -613,11 +614,15 @@ impl Index {
             (Some(old), Some(node)) => !old.same_networks(node),
             _ => true,
         };
-        let bad_weight = |node: Option<Node>| node.and_then(|node| node.bad_weight);
+        let bad = |node: Option<Node>| {
+            node.map_or((None, None), |node| {
+                (node.bad_weight, node.misspelt_annotation)
+            })
+        };
         self.meet(name);
         self.find_clashes();
         Touched {
-            problems: bad_weight(old) != bad_weight(node),
+            problems: bad(old) != bad(node),
             nodes: BTreeSet::from([name.to_owned()]),
             ..Touched::default()
         }

@@ -38,6 +38,14 @@ impl Index {
                 message: message.to_string(),
             })
         });
+        let misspelt_at_nodes = self.nodes.iter().filter_map(|(name, node)| {
+            let message = node.misspelt_annotation.as_ref()?;
+            Some(Problem {
+                object: ObjectKey::new(Kind::Node, ObjectName::new("", name.clone())),
+                severity: Severity::Notice,
+                message: message.to_string(),
+            })
+        });
         let drains = self.bad_annotations.iter().filter_map(|name| {
             let service = self.services.get(name)?;
             let bad = service.bad_drain.as_ref()?;
@@ -63,6 +71,7 @@ impl Index {
             .chain(weights)
             .chain(drains)
             .chain(misspelt)
+            .chain(misspelt_at_nodes)
             .collect()
     }
 

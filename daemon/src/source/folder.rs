@@ -127,6 +127,7 @@ impl Folder {
 
     async fn begin(&mut self) -> Result<(), Gone> {
         self.told = self.load();
+        self.log_unread(&Manifests::default());
         self.tell_errors().await?;
         for change in changes(&self.told.objects, &self.config_namespaces) {
             self.tell(Event::Change(change)).await?;
@@ -183,6 +184,7 @@ impl Folder {
     async fn read_again(&mut self) -> Result<(), Gone> {
         let new = self.load();
         let old = std::mem::replace(&mut self.told, new);
+        self.log_unread(&old);
         if self.told.errors != old.errors {
             self.tell_errors().await?;
         }
@@ -268,6 +270,14 @@ impl Folder {
         }
         raw.metadata.resource_version = status.revision.to_string();
         raw
+    }
+
+    /// Kinds without effect, each once while there are objects of it.
+    fn log_unread(&self, old: &Manifests) {
+        let new = self.told.unread.iter();
+        for (kind, unread) in new.filter(|(kind, _)| !old.unread.contains_key(*kind)) {
+            tracing::warn!(place = %unread.location, "{}", unread.message(kind));
+        }
     }
 
     async fn tell_errors(&self) -> Result<(), Gone> {

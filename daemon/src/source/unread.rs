@@ -2,6 +2,7 @@
 //! older forms, and kinds that are spelt wrong.
 
 use crate::api::{Kind, RawObject, group};
+use crate::nearest::nearest;
 
 /// What to do about an object that is not read; none for kinds that have nothing to do with load balancers.
 pub(super) fn advice(raw: &RawObject) -> Option<String> {
@@ -45,6 +46,15 @@ fn is_metallb_config(raw: &RawObject) -> bool {
 fn other_project(group: &str, raw: &RawObject) -> Option<String> {
     let (project, kinds): (&str, &[&str]) = match group {
         "cilium.io" => ("Cilium", &["CiliumLoadBalancer", "CiliumBGP", "CiliumL2"]),
+        "isovalent.com" => (
+            "Isovalent (Cilium)",
+            &[
+                "IsovalentBGP",
+                "IsovalentBFD",
+                "IsovalentLoadBalancer",
+                "LB",
+            ],
+        ),
         "crd.projectcalico.org" | "projectcalico.org" => ("Calico", &["BGP", "IPPool"]),
         "purelb.io" => ("PureLB", &["ServiceGroup", "LBNodeAgent"]),
         "network.kubesphere.io" => ("OpenELB", &["Eip", "Bgp"]),
@@ -59,15 +69,104 @@ fn other_project(group: &str, raw: &RawObject) -> Option<String> {
     })
 }
 
-/// A kind of ours in another case or another group. The API server refuses those or stores something else.
+/// A kind of ours in another case, another group, or with slips of the pen. The API server refuses those or stores
+/// something else.
 fn misspelt(group: &str, kind: &str) -> Option<String> {
+    let in_other_group = |known: &Kind| known.is_custom() && known.name() == kind;
     let mut kinds = Kind::ALL.into_iter();
-    let meant = kinds.find(|known| {
-        let same = known.name().eq_ignore_ascii_case(kind);
-        same && (known.group() == group || known.is_custom() && known.name() == kind)
-    })?;
+    let meant = in_group(group, kind).or_else(|| kinds.find(in_other_group))?;
     let (name, version) = (meant.name(), meant.api_version());
     Some(format!(
         "there is no such kind: write kind {name} and apiVersion {version}"
     ))
+}
+
+/// The kind of a group that is meant by a name. Kubernetes' own groups have other kinds, so there the name must be nearer.
+fn in_group(group: &str, kind: &str) -> Option<Kind> {
+    let of_group = || Kind::ALL.into_iter().filter(|known| known.group() == group);
+    let most = if of_group().all(Kind::is_custom) {
+        5
+    } else {
+        2
+    };
+    let most = most.min(kind.len() / 3);
+    let name = nearest(kind, of_group().map(Kind::name), most)?;
+    of_group().find(|known| known.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_kinds_of_the_groups_that_are_read_are_no_misspelt_ones() {
+        let core = [
+            "Pod",
+            "Event",
+            "Endpoints",
+            "ConfigMap",
+            "ServiceAccount",
+            "Binding",
+            "PodTemplate",
+            "LimitRange",
+            "ResourceQuota",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "ReplicationController",
+            "Volume",
+        ];
+        for kind in core {
+            assert_eq!(misspelt("", kind), None, "{kind}");
+        }
+        for kind in ["Ingress", "IngressClass", "NetworkPolicy", "IPAddress"] {
+            assert_eq!(misspelt("networking.k8s.io", kind), None, "{kind}");
+        }
+        for kind in ["ServiceL2Status", "ServiceBGPStatus", "ConfigurationState"] {
+            assert_eq!(misspelt("metallb.io", kind), None, "{kind}");
+        }
+        // Knative's.
+        assert_eq!(misspelt("serving.knative.dev", "Service"), None);
+    }
+
+    #[test]
+    fn a_misspelt_kind_is_answered_by_the_nearest_one() {
+        let cases = [
+            ("", "Servise", "Service and apiVersion v1"),
+            ("", "node", "Node and apiVersion v1"),
+            (
+                "discovery.k8s.io",
+                "EndpointSlices",
+                "EndpointSlice and apiVersion discovery.k8s.io/v1",
+            ),
+            (
+                "metallb.io",
+                "IPAddressPol",
+                "IPAddressPool and apiVersion metallb.io/v1beta1",
+            ),
+            (
+                "metallb.io",
+                "BGPAdvertisment",
+                "BGPAdvertisement and apiVersion metallb.io/v1beta1",
+            ),
+            (
+                "metallb.io",
+                "BFDProfil",
+                "BFDProfile and apiVersion metallb.io/v1beta1",
+            ),
+            (
+                "ferrolb.io",
+                "BGPPer",
+                "BGPPeer and apiVersion ferrolb.io/v1alpha1",
+            ),
+            (
+                "metallb.com",
+                "IPAddressPool",
+                "IPAddressPool and apiVersion metallb.io/v1beta1",
+            ),
+        ];
+        for (group, kind, meant) in cases {
+            let advice = misspelt(group, kind).expect("misspelt");
+            assert!(advice.ends_with(meant), "{group} {kind}: {advice}");
+        }
+    }
 }
