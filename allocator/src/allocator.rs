@@ -314,7 +314,7 @@ impl Allocator {
             return Review { keep, home, lost };
         }
         let Some(pool) = keep.iter().find_map(|a| self.pools.containing(*a)) else {
-            let pool_lost = keep.first().map(|&address| Reason::AddressNotInPool {
+            let pool_lost = keep.first().map(|&address| Reason::HeldAddressNotInPool {
                 address,
                 pool: None,
             });
@@ -526,7 +526,7 @@ fn one_of_each(wanted: &[Family], addresses: &[IpAddr]) -> Vec<IpAddr> {
 fn may_stay(pool: &Pool, request: &Request, address: IpAddr) -> Option<Reason> {
     let name = || pool.name().to_owned();
     if !pool.contains(address) {
-        Some(Reason::AddressNotInPool {
+        Some(Reason::HeldAddressNotInPool {
             address,
             pool: Some(name()),
         })

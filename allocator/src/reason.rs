@@ -202,6 +202,18 @@ pub enum Reason {
         /// The pool asked for, if one was.
         pool: Option<String>,
     },
+    /// The address that the service had is not part of its pool, or of any pool, any more.
+    #[error(
+        "{address}, which this service had, is no longer in {}, so it was taken back: to have it again, add it to a pool \
+         and request it with the annotation metallb.io/loadBalancerIPs",
+        pool.as_ref().map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}"))
+    )]
+    HeldAddressNotInPool {
+        /// The address.
+        address: IpAddr,
+        /// The pool of the service's other address, if it has one.
+        pool: Option<String>,
+    },
     /// Two addresses of one service are from two pools.
     #[error(
         "{} are in different pools: both addresses of a service must be from one pool",
@@ -354,7 +366,7 @@ impl Reason {
             Self::PoolExhausted { .. } => "PoolExhausted",
             Self::PoolFrozen { .. } => "PoolFrozen",
             Self::UnknownPool { .. } => "UnknownPool",
-            Self::AddressNotInPool { .. } => "AddressNotInPool",
+            Self::AddressNotInPool { .. } | Self::HeldAddressNotInPool { .. } => "AddressNotInPool",
             Self::AddressesInDifferentPools { .. } => "AddressesInDifferentPools",
             Self::AddressInUse { .. } => "AddressInUse",
             Self::AddressConflict { .. } => "AddressConflict",

@@ -558,6 +558,28 @@ fn rows_132_133_135_to_138_what_moves_an_address() {
 }
 
 #[test]
+fn the_reason_of_a_replaced_address_does_not_ask_to_keep_the_old_one() {
+    let pools = set(&[("p", "10.0.0.0/24", options())]);
+    let mut allocator = Allocator::new(pools);
+    allocator.take_over(&holding("s", "10.9.0.7", "gone"));
+    let outcome = allocator.step(&service("s"));
+    assert_eq!(told(&outcome), "10.0.0.0 (AddressNotInPool)");
+    let message = outcome.message().expect("a reason");
+    assert_eq!(
+        message,
+        "10.9.0.7, which this service had, is no longer in any pool, so it was taken back: to have it again, add it to a \
+         pool and request it with the annotation metallb.io/loadBalancerIPs"
+    );
+    // A request of such an address is another matter.
+    let message = allocator.step(&asking("other", "10.9.0.8")).message();
+    let message = message.expect("a reason");
+    assert!(
+        message.contains("is not in any pool: add it to a pool"),
+        "{message}"
+    );
+}
+
+#[test]
 fn rows_136_140_pools_come_and_go() {
     let mut allocator = Allocator::new(set(&[]));
     assert_eq!(told(&allocator.step(&service("s"))), "(NoPools)");
