@@ -757,3 +757,77 @@ fn control_characters_of_manifests_never_reach_the_terminal_and_json_has_them_ex
     let plan: Value = serde_json::from_slice(&plan.stdout).expect("JSON");
     assert_eq!(plan["services"][0]["name"], name);
 }
+
+#[test]
+fn an_aggregate_wider_than_the_largest_cidr_of_a_range_is_refused() {
+    let manifests = |length: u8| {
+        format!(
+            "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {{name: pool}}\n\
+             spec: {{addresses: [192.0.2.10-192.0.2.20]}}\n---\n\
+             apiVersion: metallb.io/v1beta1\nkind: BGPAdvertisement\nmetadata: {{name: ad}}\n\
+             spec: {{aggregationLength: {length}}}\n"
+        )
+    };
+    let check = |length| {
+        let folder = folder_of("all.yaml", &manifests(length));
+        stdout(&ferrolb(&[
+            "check",
+            "-f",
+            folder.path().to_str().expect("text"),
+        ]))
+    };
+    let shown = check(29);
+    let line =
+        "spec.aggregationLength: 29 is shorter than /30, the largest CIDR in an entry of pool pool";
+    assert!(shown.contains(line), "{shown}");
+    let shown = check(30);
+    assert!(shown.starts_with("all valid"), "{shown}");
+}
+
+/// The password is not known, so nothing is known to clash with it.
+#[test]
+fn a_secret_that_the_input_lacks_makes_no_clash_of_passwords() {
+    let peer = |name: &str, more: &str| {
+        format!(
+            "{{apiVersion: ferrolb.io/v1alpha1, kind: BGPPeer, metadata: {{name: {name}}}, \
+             spec: {{myASN: 64512, peerASN: 64513, {more}}}}}\n---\n"
+        )
+    };
+    let network = peer("a-network", "peerNetwork: 10.0.0.0/24, password: secret");
+    let secret = "passwordSecret: {name: absent}";
+    let cases = [
+        // Within a peerNetwork that demands a password.
+        [
+            network.clone(),
+            peer("b", &format!("peerAddress: 10.0.0.1, {secret}")),
+        ],
+        // The other way round.
+        [
+            peer("a-router", "peerAddress: 10.0.0.1, password: secret"),
+            peer("b", &format!("peerNetwork: 10.0.0.0/24, {secret}")),
+        ],
+        // Two sessions with one router, which have the same password or not.
+        [
+            peer("a-router", "peerAddress: 10.0.0.1, password: secret"),
+            peer(
+                "b",
+                &format!("peerAddress: 10.0.0.1, sourceAddress: 10.0.0.9, {secret}"),
+            ),
+        ],
+    ];
+    for peers in cases {
+        let folder = folder_of("all.yaml", &peers.concat());
+        let output = ferrolb(&["check", "-f", folder.path().to_str().expect("text")]);
+        let shown = stdout(&output);
+        assert!(!shown.contains("error"), "{shown}");
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+    }
+    let without = [network, peer("b", "peerAddress: 10.0.0.1")].concat();
+    let folder = folder_of("all.yaml", &without);
+    let shown = stdout(&ferrolb(&[
+        "check",
+        "-f",
+        folder.path().to_str().expect("text"),
+    ]));
+    assert!(shown.contains("spec.password: is missing"), "{shown}");
+}

@@ -103,7 +103,8 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
                 other.session.remote
             ));
         }
-        let (differing, differs) = if ours.password != theirs.password {
+        let is_unknown = peer.password_unknown || other.password_unknown;
+        let (differing, differs) = if ours.password != theirs.password && !is_unknown {
             ("spec.password", "password")
         } else if ours.ttl_security != theirs.ttl_security {
             ("spec.ttlSecurity", "ttlSecurity")
@@ -123,7 +124,8 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
 /// The kernel demands the MD5 key of a network from everybody in there who has none of their own: one that has no password
 /// would never get through.
 fn unlocked(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
-    let has_password = |peer: &Peer| peer.session.transport.password.is_some();
+    let has_password =
+        |peer: &Peer| peer.password_unknown || peer.session.transport.password.is_some();
     let network = |peer: &Peer| peer.session.remote.network();
     let within = |inner: &Peer, outer: &Peer| {
         network(inner) != network(outer) && network(outer).contains(&network(inner))

@@ -33,6 +33,8 @@ pub struct Peer {
     pub created: String,
     /// What the BGP engine is told, as far as it is the same on every node ([`crate::session`] adds the rest).
     pub session: PeerConfig,
+    /// Its password is in a Secret that the input lacks: it has one, and which is not known.
+    pub password_unknown: bool,
     /// Which nodes have this session.
     pub nodes: Selectors,
     /// Carry the other family as well.
@@ -185,6 +187,7 @@ pub fn parse(
             object: resource.object.clone(),
             created: resource.created.to_owned(),
             session,
+            password_unknown: false,
             nodes: nodes?,
             dual_stack: *dual_stack_address_family,
             link_bandwidth: *link_bandwidth,

@@ -91,7 +91,7 @@ impl ConfigObjects {
         }
         let namespace = &key.name.namespace;
         let mut absent = None;
-        let peer = peer::parse(
+        let mut peer = peer::parse(
             PeerResource {
                 object: key,
                 created: &raw.metadata.creation_timestamp,
@@ -114,6 +114,7 @@ impl ConfigObjects {
                  the BGPPeer counts as valid"
             );
             config.notice(key.clone(), message);
+            peer.password_unknown = true;
         }
         if ends_with_newline(&peer) {
             config.notice(key.clone(), NEWLINE_NOTICE.to_owned());

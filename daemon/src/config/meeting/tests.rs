@@ -14,6 +14,7 @@ fn peer(name: &str, created: &str, address: &str) -> Peer {
         object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", name)),
         created: created.into(),
         session: PeerConfig::new(name, address, Asn(64512), RemoteAsn::External),
+        password_unknown: false,
         nodes: Selectors::default(),
         dual_stack: false,
         link_bandwidth: LinkBandwidth::Off,
