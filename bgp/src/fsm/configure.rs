@@ -156,6 +156,11 @@ impl Speaker {
             for (prefix, route) in changes {
                 for index in &told {
                     self.shared.rib.set(*index, prefix, route.clone());
+                    if route.is_none()
+                        && let Some(peer) = self.peers.get_mut(index)
+                    {
+                        peer.withdrawn(&prefix);
+                    }
                 }
             }
         }

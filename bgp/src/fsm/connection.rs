@@ -63,6 +63,8 @@ pub(super) struct Connection {
     /// A KEEPALIVE is to be sent as soon as the socket takes it. One bit: a peer that doesn't read
     /// doesn't pile them up.
     keepalive_due: bool,
+    /// Families that the peer is to be asked for again, each once.
+    wanted: Vec<Family>,
     /// OPENs may be exchanged, but no session comes up yet: our KEEPALIVE is withheld.
     pub(super) held: bool,
     /// The peer's KEEPALIVE came meanwhile.
@@ -138,6 +140,7 @@ impl Connection {
                 ..DecodeContext::default()
             },
             keepalive_due: false,
+            wanted: Vec::new(),
             held: false,
             confirmed: false,
             send_hold_time: config.timers.send_hold_time,
@@ -337,6 +340,24 @@ impl Connection {
                 *send_hold = send_hold_time(&session.negotiated, wish).map(|time| now + time);
             }
         }
+    }
+
+    /// The peer is to send all its routes again (RFC 2918 §4), if it can. Before the session is
+    /// Established there is nothing to ask for: it begins with all of them.
+    pub(super) fn want_again(&mut self) {
+        if let Phase::Established { session, .. } = &self.phase
+            && session.negotiated.route_refresh
+        {
+            self.wanted.clone_from(&session.negotiated.families);
+        }
+    }
+
+    /// A request that is still to be sent, if there is one.
+    pub(super) fn ask_again(&mut self, counters: &mut MessageCounters) -> Option<Bytes> {
+        let family = self.wanted.pop()?;
+        counters.route_refresh += 1;
+        let subtype = RouteRefresh::REQUEST;
+        Some(RouteRefresh { family, subtype }.encode())
     }
 
     /// What was meant to go out before the end: nothing but an OPEN that is still due.

@@ -117,6 +117,9 @@ pub enum Input {
     Routes(Vec<PeerRoutes>),
     /// The first complete desired state has been handed over: from now on peers are told.
     OpenGate,
+    /// Whether to keep up to date what [`Speaker::other_paths`](super::Speaker::other_paths) gives.
+    /// At the beginning each router is asked for its routes again, after what is still to be sent.
+    WatchPaths(bool),
     /// A dialled connection is up.
     Connected {
         /// Which one.

@@ -20,6 +20,7 @@ mod negotiate;
 mod peer;
 mod record;
 mod refusal;
+mod returned;
 #[cfg(feature = "serde")]
 mod seconds;
 mod shared;
@@ -45,6 +46,7 @@ pub use self::io::{
 };
 pub use self::journal::{JournalEntry, JournalEvent};
 pub use self::negotiate::{Negotiated, RestartAgreement};
+pub use self::returned::OtherPaths;
 pub use self::status::{
     LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, PrefixLimit,
     SessionTimers, UpdateErrors,
@@ -106,6 +108,7 @@ impl Speaker {
             Input::RemovePeer(name) => self.remove_peer(now, &name),
             Input::Routes(routes) => self.set_routes(routes),
             Input::OpenGate => shared.rib.open_gate(),
+            Input::WatchPaths(watched) => self.watch_paths(watched),
             Input::Connected {
                 connection,
                 local,
@@ -214,6 +217,22 @@ impl Speaker {
             .get(name)
             .into_iter()
             .flat_map(move |index| self.shared.rib.advertised(now, *index))
+    }
+
+    /// What routers with an Established session show of paths other than ours to prefixes of ours.
+    /// Nothing is known of prefixes before [`Input::WatchPaths`].
+    #[must_use]
+    pub fn other_paths(&self) -> Vec<OtherPaths> {
+        let peers = self.names.values().filter_map(|name| self.peers.get(name));
+        peers.filter_map(Peer::other_paths).collect()
+    }
+
+    fn watch_paths(&mut self, watched: bool) {
+        if std::mem::replace(&mut self.shared.watches_paths, watched) != watched {
+            for peer in self.peers.values_mut() {
+                peer.watch_paths(watched);
+            }
+        }
     }
 
     fn with_owner(&mut self, connection: ConnectionId, f: impl FnOnce(&mut Peer, &mut Shared)) {

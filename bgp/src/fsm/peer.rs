@@ -4,6 +4,7 @@ mod collision;
 mod course;
 mod identity;
 mod leave;
+mod paths;
 mod refused;
 mod restart;
 mod view;
@@ -13,6 +14,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use self::course::Ending;
 use self::leave::Leaving;
@@ -24,6 +26,7 @@ use super::io::{ConnectionId, Event, IoFailure, Md5Drops, State};
 use super::journal::JournalEvent;
 use super::record::Record;
 use super::refusal::Refusals;
+use super::returned::Returned;
 use super::shared::Shared;
 use super::slots::Slots;
 use super::standstill::Standstill;
@@ -84,6 +87,7 @@ pub(super) struct Peer {
     left_out_reported: bool,
     watch: Watch,
     standstill: Standstill,
+    returned: Returned,
     /// Since the latest dial began.
     md5_drops: Md5Drops,
     /// The speaker ends.
@@ -110,6 +114,7 @@ impl Peer {
             left_out_reported: false,
             watch: Watch::default(),
             standstill: Standstill::default(),
+            returned: Returned::new(shared.watches_paths),
             md5_drops: Md5Drops::default(),
             leaving: None,
         }
@@ -397,6 +402,8 @@ impl Peer {
         } else if self.leaving.is_some() {
             self.leave(now, shared);
             return shared.transmit_closing(id);
+        } else {
+            return connection.ask_again(&mut self.sent);
         }
         updates
     }
@@ -448,6 +455,8 @@ impl Peer {
             let own = connection.own_addresses(&self.config);
             let unusable = ineligible(&update, self.config.local_asn, &own);
             self.record.tally.ineligible(unusable);
+            let announced = |prefix: &IpNet| shared.rib.is_desired(self.index, prefix);
+            self.returned.update(&update, &own, announced);
         }
         if let Err(excess) = self.record.tally.limit(&update, self.config.prefix_limit) {
             return self.end(now, id, Ending::Notify(excess), shared);

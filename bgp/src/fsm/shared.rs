@@ -49,6 +49,8 @@ pub(super) struct Shared {
     /// Whose connection it is, dials included.
     pub(super) owners: HashMap<ConnectionId, PeerIndex>,
     pub(super) stopping: Option<Stopping>,
+    /// Whether peers keep which of our prefixes routers send back.
+    pub(super) watches_paths: bool,
     /// When the speaker began.
     pub(super) started: Option<Instant>,
     /// The highest number in the journal of any peer that is gone.
@@ -66,6 +68,7 @@ impl Shared {
             outputs: VecDeque::new(),
             owners: HashMap::new(),
             stopping: None,
+            watches_paths: false,
             started: None,
             journalled: 0,
             closing: BTreeMap::new(),

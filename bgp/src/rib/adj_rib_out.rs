@@ -102,6 +102,12 @@ impl AdjRibOut {
         }
     }
 
+    /// Whether `peer` is to be told a route to `prefix`.
+    #[must_use]
+    pub fn is_desired(&self, peer: PeerIndex, prefix: &IpNet) -> bool {
+        self.table.is_desired(peer, prefix)
+    }
+
     /// Sets that `peer` is to be told of nothing: what it holds is withdrawn, what it was not told yet never will be.
     /// Waits for [`commit`](Self::commit) as [`set`](Self::set) does.
     pub fn withdraw_all(&mut self, peer: PeerIndex) {

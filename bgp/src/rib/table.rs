@@ -273,6 +273,17 @@ impl Table {
         }
     }
 
+    /// Whether `peer` is to have a route to `prefix`.
+    pub(super) fn is_desired(&self, peer: PeerIndex, prefix: &IpNet) -> bool {
+        if self.index.is_empty() {
+            return false;
+        }
+        let entry = self
+            .find(prefix)
+            .and_then(|slot| self.entries.get(slot.0 as usize));
+        entry.is_some_and(|entry| self.desired.get(entry.state.desired).get(peer).is_some())
+    }
+
     /// Says whether `peer` had a route before.
     fn desire(&mut self, slot: Slot, peer: PeerIndex, route: Option<Id>) -> bool {
         let entry = &mut self.entries[slot.0 as usize];

@@ -21,7 +21,8 @@ use super::log::{self, Addresses};
 use super::md5_drops::Dials;
 use super::socket::{Progress, SetupError, Socket, Written};
 use crate::fsm::{
-    ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerDetail, PeerStatus, Speaker,
+    ConnectionId, Event, Farewell, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus,
+    Speaker,
 };
 use crate::rib::Route;
 
@@ -40,6 +41,7 @@ const COMMANDS_PER_TURN: usize = 64;
 pub(super) enum Command {
     Input(Input),
     Status(oneshot::Sender<Vec<PeerStatus>>),
+    OtherPaths(oneshot::Sender<Vec<OtherPaths>>),
     Peer(String, oneshot::Sender<Option<Box<PeerDetail>>>),
     Advertised(String, oneshot::Sender<Vec<AdvertisedRoute>>),
 }
@@ -251,6 +253,7 @@ impl Driver {
             Command::Status(answer) => {
                 drop(answer.send(self.speaker.status(now())));
             }
+            Command::OtherPaths(answer) => drop(answer.send(self.speaker.other_paths())),
             Command::Peer(name, answer) => {
                 drop(answer.send(self.speaker.peer(now(), &name).map(Box::new)));
             }

@@ -29,7 +29,9 @@ pub use self::events::Events;
 use self::events::Teller;
 use self::listener::Listeners;
 use crate::config::{ConfigError, PeerConfig};
-use crate::fsm::{Farewell, Input, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig};
+use crate::fsm::{
+    Farewell, Input, OtherPaths, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig,
+};
 use crate::rib::Route;
 
 /// What a speaker is started with.
@@ -141,6 +143,19 @@ impl Handle {
     /// End-of-RIB leaves.
     pub fn open_gate(&self) {
         self.input(Input::OpenGate);
+    }
+
+    /// Whether to keep up to date what [`other_paths`](Self::other_paths) gives.
+    pub fn watch_paths(&self, watched: bool) {
+        self.input(Input::WatchPaths(watched));
+    }
+
+    /// What routers with an Established session show of paths other than ours to prefixes of ours.
+    /// Empty once the speaker has ended.
+    pub async fn other_paths(&self) -> Vec<OtherPaths> {
+        let (sender, answer) = oneshot::channel();
+        self.ask(Command::OtherPaths(sender)).await;
+        answer.await.unwrap_or_default()
     }
 
     /// BFD packets received that belong to no session; only counted while there is a session.

@@ -36,6 +36,7 @@ impl Peer {
         self.stop_dialling(shared);
         self.established_count += 1;
         self.record.tally.session();
+        self.returned.session();
         let Some(connection) = self.slots.get(id) else {
             return;
         };
@@ -91,6 +92,7 @@ impl Peer {
             self.left_out_reported = false;
             shared.rib.session_down(self.index);
             self.record.tally.session_over();
+            self.returned.session();
         }
         let hold_time = connection
             .negotiated()

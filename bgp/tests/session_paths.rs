@@ -1,0 +1,218 @@
+//! What a router sends back shows whether it has another path to what we announce.
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod pair;
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use ferrolb_bgp::fsm::{Input, OtherPaths};
+use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
+use ferrolb_bgp::wire::{Asn, Community, Family, NextHop};
+use ipnet::IpNet;
+use pair::{World, net, peer, route, routes, seconds};
+use proptest::prelude::*;
+
+const OURS: &str = "10.0.0.1";
+const OTHER_NODE: &str = "10.0.0.3";
+const PREFIX: &str = "192.0.2.1/32";
+
+/// Host 0 announces a prefix to the router, host 1.
+fn in_session() -> World {
+    let mut world = World::new();
+    world.host(OURS, true);
+    world.host("10.0.0.2", true);
+    world.input(0, Input::SetPeer(peer("router", "10.0.0.2", 65001, 65002)));
+    let mut theirs = peer("node", OURS, 65002, 65001);
+    theirs.transport.passive = true;
+    world.input(1, Input::SetPeer(theirs));
+    world.input(0, routes("router", vec![(net(PREFIX), route(1))]));
+    world.input(0, Input::OpenGate);
+    world.input(1, Input::OpenGate);
+    world.until(seconds(3), "a session", World::established);
+    world.run(seconds(1));
+    world
+}
+
+/// An UPDATE of the router over this next hop, whose path has `asn` behind the router's own.
+fn update(prefix: &str, next_hop: &str, communities: Vec<Community>) -> Bytes {
+    let mut rib = AdjRibOut::new();
+    let router = PeerIndex(0);
+    let next_hop = NextHop::V4(next_hop.parse().unwrap());
+    rib.open_gate();
+    rib.session_up(
+        router,
+        SessionEncoding {
+            families: vec![Family::IPV4_UNICAST],
+            ebgp: Some(Asn(65002)),
+            four_octet_asn: true,
+            max_length: 4096,
+            ipv4_next_hop: Some(next_hop),
+            ipv6_next_hop: None,
+            enhanced_route_refresh: false,
+        },
+    );
+    rib.set(
+        router,
+        net(prefix),
+        Some(Route::new(RouteAttributes {
+            communities,
+            ..RouteAttributes::default()
+        })),
+    );
+    rib.commit();
+    let now = std::time::Instant::now();
+    rib.poll_transmit(now, router, 4096).unwrap()
+}
+
+fn withdrawal(prefix: &str) -> Bytes {
+    let IpNet::V4(prefix) = net(prefix) else {
+        unreachable!("IPv4 only");
+    };
+    let octets = usize::from(prefix.prefix_len().div_ceil(8));
+    let length = u8::try_from(19 + 2 + 1 + octets + 2).unwrap();
+    let mut message = vec![0xff; 16];
+    message.extend([
+        0,
+        length,
+        2,
+        0,
+        u8::try_from(octets).unwrap() + 1,
+        prefix.prefix_len(),
+    ]);
+    message.extend(&prefix.addr().octets()[..octets]);
+    message.extend([0, 0]);
+    message.into()
+}
+
+fn sent_back(world: &mut World, octets: Bytes) -> OtherPaths {
+    world.inject(1, octets);
+    world.run(seconds(1));
+    shown(world)
+}
+
+fn shown(world: &World) -> OtherPaths {
+    let mut all = world.hosts[0].speaker.other_paths();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+fn only(prefix: &str) -> HashSet<IpNet> {
+    HashSet::from([net(prefix)])
+}
+
+#[test]
+fn a_prefix_that_comes_back_over_another_next_hop_has_another_path() {
+    let mut world = in_session();
+    world.input(0, Input::WatchPaths(true));
+    world.run(seconds(1));
+    assert!(!shown(&world).shown, "the router has sent nothing back");
+    let other = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    assert!(other.shown);
+    assert_eq!(other.prefixes, only(PREFIX));
+    let none = sent_back(&mut world, withdrawal(PREFIX));
+    assert!(none.shown, "that it shows paths is known from now on");
+    assert_eq!(none.prefixes, HashSet::new());
+}
+
+#[test]
+fn our_own_path_that_comes_back_is_no_other_path() {
+    let mut world = in_session();
+    world.input(0, Input::WatchPaths(true));
+    let graceful = vec![Community::GRACEFUL_SHUTDOWN];
+    for own in [
+        update(PREFIX, OURS, vec![]),
+        update(PREFIX, OTHER_NODE, graceful),
+    ] {
+        let other = update(PREFIX, OTHER_NODE, vec![]);
+        assert_eq!(sent_back(&mut world, other).prefixes, only(PREFIX));
+        let own = sent_back(&mut world, own);
+        assert!(own.shown, "the router exports our prefixes to us");
+        assert_eq!(own.prefixes, HashSet::new());
+    }
+}
+
+#[test]
+fn prefixes_that_we_do_not_announce_are_not_kept() {
+    let mut world = in_session();
+    world.input(0, Input::WatchPaths(true));
+    let default = sent_back(&mut world, update("0.0.0.0/0", "10.0.0.2", vec![]));
+    assert!(!default.shown && default.prefixes.is_empty());
+    let foreign = sent_back(&mut world, update("192.0.2.2/32", OTHER_NODE, vec![]));
+    assert!(!foreign.shown && foreign.prefixes.is_empty());
+    let own = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    assert_eq!(own.prefixes, only(PREFIX));
+    world.input(0, routes("router", vec![(net(PREFIX), None)]));
+    assert_eq!(shown(&world).prefixes, HashSet::new());
+}
+
+#[test]
+fn nothing_is_kept_before_it_is_asked_for_but_that_the_router_shows_paths() {
+    let mut world = in_session();
+    let other = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    assert!(other.shown && other.prefixes.is_empty());
+    world.reset_connections();
+    world.run(seconds(5));
+    assert!(world.established() && shown(&world).shown);
+}
+
+#[test]
+fn a_router_is_asked_for_its_routes_again_after_what_is_still_to_be_sent() {
+    let mut world = in_session();
+    let before = world.status(0).sent.route_refresh;
+    world.input(0, routes("router", vec![(net(PREFIX), route(2))]));
+    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::WatchPaths(true));
+    world.run(seconds(1));
+    let families = world.status(0).negotiated.unwrap().families.len();
+    let asked = world.status(0).sent.route_refresh - before;
+    assert_eq!(asked, u64::try_from(families).unwrap());
+    // RFC 2918 §4: the router answers with all that it has for us, which it sent before we watched.
+    world.input(0, Input::WatchPaths(false));
+    world.input(1, routes("node", vec![(net(PREFIX), route(1))]));
+    world.run(seconds(2));
+    assert_eq!(shown(&world).prefixes, HashSet::new());
+    world.input(0, Input::WatchPaths(true));
+    world.run(seconds(2));
+    assert_eq!(shown(&world).prefixes, only(PREFIX));
+}
+
+#[test]
+fn without_a_session_nothing_is_shown() {
+    let mut world = in_session();
+    world.input(0, Input::WatchPaths(true));
+    sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    world.power_cycle(1);
+    world.run(seconds(200));
+    assert_eq!(world.hosts[0].speaker.other_paths(), []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However the router and we change what we announce, no more is kept than we announce.
+    #[test]
+    fn what_is_kept_is_among_what_we_announce(steps in prop::collection::vec((0..4_u8, 0..6_u8), 1..40)) {
+        let mut world = in_session();
+        world.input(0, Input::WatchPaths(true));
+        let mut announced = only(PREFIX);
+        for (kind, number) in steps {
+            let prefix = format!("192.0.2.{number}/32");
+            match kind {
+                0 => {
+                    announced.insert(net(&prefix));
+                    world.input(0, routes("router", vec![(net(&prefix), route(1))]));
+                }
+                1 => {
+                    announced.remove(&net(&prefix));
+                    world.input(0, routes("router", vec![(net(&prefix), None)]));
+                }
+                2 => world.inject(1, update(&prefix, OTHER_NODE, vec![])),
+                _ => world.inject(1, withdrawal(&prefix)),
+            }
+            world.run(seconds(1));
+            let kept = shown(&world).prefixes;
+            prop_assert!(kept.is_subset(&announced), "{kept:?} of {announced:?}");
+        }
+    }
+}
