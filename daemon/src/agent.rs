@@ -14,7 +14,7 @@ use crate::allocation::{Allocation, Decided};
 use crate::announcer::Announcer;
 use crate::api::Kind;
 use crate::config::{Problem, Severity};
-use crate::drain::{Departure, Leave, StopFacts, farewell};
+use crate::drain::{Departure, Leave, RouterPaths, StopFacts, farewell};
 use crate::index::{Index, Touched};
 use crate::report::{Announced, Report};
 use crate::saved::Saved;
@@ -102,7 +102,7 @@ impl Agent {
                     continue;
                 }
                 _ = tick.tick() => {
-                    running.tick();
+                    running.tick().await;
                     if running.waits_for_status && Instant::now() >= patience {
                         running.waits_for_status = false;
                         running.hand_over(source, patience);
@@ -325,8 +325,12 @@ impl Running {
         self.problems = problems;
     }
 
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
         if let Some(announcer) = &mut self.agent.announcer {
+            if announcer.waits_for_routers() {
+                let seen = announcer.engine().other_paths().await;
+                announcer.see(RouterPaths::new(seen));
+            }
             if announcer.catch_up(Instant::now().into_std()) {
                 announcer.note_announced(&self.index, &Touched::default(), &self.announced);
                 self.unpublished = true;
@@ -360,6 +364,9 @@ impl Running {
             handed_over: announcer.is_none_or(Announcer::handed_over),
             announced: self.announced.clone(),
             routes: announcer.map(Announcer::route_counts).unwrap_or_default(),
+            waiting: announcer
+                .map(|announcer| announcer.waiting().clone())
+                .unwrap_or_default(),
             refused_peers: announcer
                 .map(|announcer| self.index.refused_peers(announcer.desired().node()))
                 .unwrap_or_default(),

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::damping::Damping;
 use crate::decide::peers_of;
 use crate::desired::{Desired, RouteChange, RouteKey};
-use crate::drain::{Departure, Draining, Fate, Going, Leave, announced_elsewhere};
+use crate::drain::{Departure, Draining, Going, Leave, Leaving, RouterPaths};
 use crate::index::facts::Node;
 use crate::index::{Index, Touched};
 use crate::report::Announced;
@@ -40,26 +40,12 @@ pub struct Announcer {
     /// What the node was like when it was last there, without what lets it leave.
     facts: Option<Node>,
     leaving: Option<Leaving>,
+    /// Whether the engine looks at what routers send back.
+    watched: bool,
+    /// What was logged of routes that wait for another path.
+    waiting: Arc<BTreeSet<RouteKey>>,
     /// Set when the process is to stop: the peers to be drained.
     stopping: Option<BTreeSet<String>>,
-}
-
-/// While routes leave.
-#[derive(Debug)]
-struct Leaving {
-    draining: Draining,
-    going: Going,
-    elsewhere: BTreeSet<IpNet>,
-}
-
-impl Leaving {
-    fn step(&mut self, now: Instant, desired: &Desired) -> Vec<RouteChange> {
-        let (going, elsewhere) = (&self.going, &self.elsewhere);
-        self.draining.step(now, desired.routes(), |key| {
-            let (peer, prefix) = key;
-            going.fate(peer, desired.drain(key), elsewhere.contains(prefix))
-        })
-    }
 }
 
 impl Announcer {
@@ -77,6 +63,8 @@ impl Announcer {
             note_all: true,
             facts: None,
             leaving: None,
+            watched: false,
+            waiting: Arc::default(),
             stopping: None,
         }
     }
@@ -99,7 +87,7 @@ impl Announcer {
     /// What peers are to hold now.
     pub fn routes(&self) -> Box<dyn Iterator<Item = (&RouteKey, &Route)> + '_> {
         match &self.leaving {
-            Some(leaving) => Box::new(leaving.draining.routes()),
+            Some(leaving) => Box::new(leaving.draining().routes()),
             None => Box::new(self.desired.routes().iter()),
         }
     }
@@ -121,7 +109,7 @@ impl Announcer {
             Vec::new()
         };
         let changes = match going {
-            Some(going) => self.leave(now, index, going),
+            Some(going) => self.leave(now, index, touched, going),
             None if self.leaving.is_some() => self.stay(now, index),
             None if first => {
                 let changes = self.desired.update_all(index);
@@ -134,6 +122,8 @@ impl Announcer {
         };
         log(&changes);
         self.send(&changes);
+        self.watch_paths();
+        self.note_waiting();
         for name in gone {
             self.engine.remove_peer(name);
         }
@@ -151,7 +141,9 @@ impl Announcer {
         };
         log(&changes);
         self.send(&changes);
-        !changes.is_empty()
+        let waiting = self.waiting.clone();
+        self.note_waiting();
+        !changes.is_empty() || waiting != self.waiting
     }
 
     /// The process is asked to stop: drains the peers that would not keep our routes, or all.
@@ -189,11 +181,7 @@ impl Announcer {
             return;
         }
         tell(&going, self.desired.node());
-        let mut leaving = Leaving {
-            draining: Draining::new(routes),
-            going,
-            elsewhere: routes.keys().map(|(_, prefix)| *prefix).collect(),
-        };
+        let mut leaving = Leaving::all(&self.desired, going);
         let mut changes = self.damping.finish(now);
         changes.extend(leaving.step(now, &self.desired));
         self.leaving = Some(leaving);
@@ -204,7 +192,7 @@ impl Announcer {
     /// Whether nothing is on its way out any more.
     pub fn has_left(&self) -> bool {
         let leaving = self.leaving.as_ref();
-        leaving.is_none_or(|leaving| !leaving.draining.in_progress())
+        leaving.is_none_or(|leaving| !leaving.draining().in_progress())
     }
 
     /// Who is on the way out, if anybody is.
@@ -223,24 +211,33 @@ impl Announcer {
         concerned.then_some(Going::Node(departure))
     }
 
-    fn leave(&mut self, now: Instant, index: &Index, going: Going) -> Vec<RouteChange> {
+    fn leave(
+        &mut self,
+        now: Instant,
+        index: &Index,
+        touched: &Touched,
+        going: Going,
+    ) -> Vec<RouteChange> {
+        let node = self.desired.node();
+        let mut all =
+            !self.handed_over || self.leaving.is_none() || touched.decides_all(self.desired.node());
         let mut changes = Vec::new();
-        let mut leaving = self.leaving.take().unwrap_or_else(|| {
-            tell(&going, self.desired.node());
-            changes = self.damping.finish(now);
-            Leaving {
-                draining: Draining::new(self.desired.routes()),
-                going: going.clone(),
-                elsewhere: BTreeSet::new(),
+        let mut leaving = match self.leaving.take() {
+            Some(mut leaving) => {
+                if leaving.set_going(going) {
+                    all = true;
+                    tell(leaving.going(), node);
+                }
+                leaving
             }
-        });
-        if leaving.going != going {
-            tell(&going, self.desired.node());
-            leaving.going = going;
-        }
+            None => {
+                tell(&going, node);
+                changes = self.damping.finish(now);
+                Leaving::new(&self.desired, going)
+            }
+        };
         self.desired.stand_in(self.facts.clone());
-        self.desired.update_all(index);
-        leaving.elsewhere = announced_elsewhere(index, &self.desired);
+        leaving.decide(index, &mut self.desired, touched, all);
         changes.extend(leaving.step(now, &self.desired));
         self.leaving = Some(leaving);
         changes
@@ -250,13 +247,52 @@ impl Announcer {
     fn stay(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
         self.desired.stand_in(None);
         self.desired.update_all(index);
-        let Some(mut leaving) = self.leaving.take() else {
+        let Some(leaving) = self.leaving.take() else {
             return Vec::new();
         };
-        let changes = leaving
-            .draining
-            .step(now, self.desired.routes(), |_| Fate::Stays);
+        let changes = leaving.stay(now, &self.desired);
         self.damping.pass(now, changes)
+    }
+
+    /// Whether [`Self::see`] wants to know what routers show.
+    pub fn waits_for_routers(&self) -> bool {
+        self.leaving
+            .as_ref()
+            .is_some_and(Leaving::waits_for_routers)
+    }
+
+    /// Takes what routers show of other nodes' paths. [`Self::catch_up`] decides by it.
+    pub fn see(&mut self, paths: RouterPaths) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.see(paths);
+        }
+    }
+
+    /// Routes that would have left by now, but stay: the router shows no other path.
+    pub const fn waiting(&self) -> &Arc<BTreeSet<RouteKey>> {
+        &self.waiting
+    }
+
+    /// Has the engine look at what routers send back, as long as routes may wait for that. To be called after what is to be
+    /// sent was handed over, so that routers answer with that in mind.
+    fn watch_paths(&mut self) {
+        let leaving = self.leaving.as_ref().map(Leaving::going);
+        let watched = matches!(leaving, Some(Going::Node(_)));
+        if self.watched != watched {
+            self.watched = watched;
+            self.engine.watch_paths(watched);
+        }
+    }
+
+    /// Says which routes wait, once.
+    fn note_waiting(&mut self) {
+        let draining = self.leaving.as_ref().map(Leaving::draining);
+        let waiting = draining.map(Draining::waiting).unwrap_or_default();
+        if waiting == *self.waiting {
+            return;
+        }
+        log_waiting(waiting.difference(&self.waiting));
+        self.waiting = Arc::new(waiting);
     }
 
     /// A node that is not there announces nothing, which would be silent where its name is mistyped.
@@ -418,6 +454,28 @@ fn tell(going: &Going, node: &str) {
                 "routes leave, but for those that no other node announces"
             );
         }
+    }
+}
+
+fn log_waiting<'a>(waiting: impl Iterator<Item = &'a RouteKey>) {
+    let mut by_peer: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (peer, prefix) in waiting {
+        by_peer.entry(peer).or_default().push(prefix.to_string());
+    }
+    for (peer, prefixes) in by_peer {
+        let named = prefixes.iter().take(LOGGED_CHANGES).cloned();
+        let named: Vec<String> = named.collect();
+        let more = match prefixes.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        tracing::warn!(
+            peer,
+            "router {peer} has no other path to {}{more}: the routes stay with GRACEFUL_SHUTDOWN until it sends back another \
+             node's path. Check the sessions of the other nodes with this router, and that it prefers paths without \
+             GRACEFUL_SHUTDOWN",
+            named.join(", ")
+        );
     }
 }
 

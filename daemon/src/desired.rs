@@ -174,6 +174,12 @@ impl Desired {
         &self.decisions
     }
 
+    /// The services with a contribution to a prefix.
+    pub fn contributors(&self, prefix: &IpNet) -> impl Iterator<Item = &ObjectName> {
+        let contributors = self.contributors.get(prefix).into_iter().flatten();
+        contributors.map(|name| &**name)
+    }
+
     /// What all services add to a route.
     fn contributions<'a>(&'a self, key: &'a RouteKey) -> impl Iterator<Item = &'a Contribution> {
         let (peer, prefix) = key;

@@ -3,6 +3,9 @@
 //!
 //! Pure: what is announced if the node stays, who leaves and the time go in, changes come out.
 
+mod leaving;
+mod paths;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +15,8 @@ use ferrolb_bgp::rib::{Route, RouteAttributes};
 use ferrolb_bgp::wire::Community;
 use ipnet::IpNet;
 
+pub use self::leaving::Leaving;
+pub use self::paths::RouterPaths;
 use crate::config::drain::Drain;
 use crate::decide::decide;
 use crate::desired::{Desired, RouteChange, RouteKey};
@@ -107,9 +112,16 @@ pub fn farewell(facts: StopFacts) -> Leave {
     }
 }
 
-/// Prefixes that other nodes announce, or would, and that are not leaving themselves. A cordoned node keeps what is not to leave
-/// for a cordon alone.
-pub fn announced_elsewhere(index: &Index, desired: &Desired) -> BTreeSet<IpNet> {
+/// Those of `prefixes` that other nodes announce, or would, and that are not leaving themselves. A cordoned node keeps what is
+/// not to leave for a cordon alone.
+pub fn announced_elsewhere(
+    index: &Index,
+    desired: &Desired,
+    prefixes: &BTreeSet<IpNet>,
+) -> BTreeSet<IpNet> {
+    if prefixes.is_empty() {
+        return BTreeSet::new();
+    }
     let stays = |(name, node)| {
         if name == desired.node() {
             return None;
@@ -121,24 +133,22 @@ pub fn announced_elsewhere(index: &Index, desired: &Desired) -> BTreeSet<IpNet> 
         }
     };
     let others: Vec<(&String, &Node, bool)> = index.nodes().iter().filter_map(stays).collect();
-    let mut found = BTreeSet::new();
-    for (name, decision) in desired.decisions() {
-        let Some(service) = index.service(name) else {
-            continue;
-        };
-        let ours: BTreeSet<IpNet> = decision.contributions.iter().map(|c| c.prefix).collect();
-        for (other, node, cordoned) in &others {
-            if ours.is_subset(&found) {
-                break;
-            }
+    let takes_over = |service, prefix: &IpNet| {
+        others.iter().any(|(other, node, cordoned)| {
             let theirs = decide(index, other, Some(node), service).contributions;
-            let kept = theirs
-                .into_iter()
+            let mut kept = theirs
+                .iter()
                 .filter(|c| !(*cordoned && c.offer.drain.on_cordon));
-            found.extend(kept.map(|c| c.prefix));
-        }
-    }
-    found
+            kept.any(|c| c.prefix == *prefix)
+        })
+    };
+    let announced = |prefix: &&IpNet| {
+        let mut services = desired
+            .contributors(prefix)
+            .filter_map(|name| index.service(name));
+        services.any(|service| takes_over(service, prefix))
+    };
+    prefixes.iter().filter(announced).copied().collect()
 }
 
 /// What peers hold while routes leave.
@@ -150,7 +160,10 @@ pub struct Draining {
 #[derive(Clone, Debug)]
 struct Held {
     route: Route,
+    /// When it was first announced with GRACEFUL_SHUTDOWN.
     since: Option<Instant>,
+    /// Its time is over, and it waits for another path.
+    waits: bool,
 }
 
 /// What becomes of a route.
@@ -162,6 +175,19 @@ pub enum Fate {
     Kept,
     /// It leaves, and may take this long.
     Leaves(Duration),
+    /// As [`Self::Leaves`], but it is not withdrawn as long as the router shows no other path.
+    Waits(Duration),
+}
+
+/// Whether another node takes over a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// No other node is to announce it.
+    Nobody,
+    /// Another node is to announce it, and the router shows that it has no other path.
+    NotReady,
+    /// Another node is to announce it, and the router shows nothing that speaks against that.
+    Ready,
 }
 
 /// Who is on the way out.
@@ -177,19 +203,27 @@ pub enum Going {
 }
 
 impl Going {
-    /// What becomes of a route. `elsewhere` says whether another node announces its prefix.
-    pub fn fate(&self, peer: &str, drain: Drain, elsewhere: bool) -> Fate {
-        let leaves = match self {
+    /// Whether a route leaves if another node takes over.
+    pub fn leaves(&self, peer: &str, drain: Drain) -> bool {
+        match self {
             Self::Node(Departure::Cordoned) => drain.on_cordon,
             Self::Node(_) => true,
             Self::Process { drained } => drained.contains(peer),
-        };
-        match self {
-            _ if leaves && elsewhere => Fate::Leaves(drain.time),
+        }
+    }
+
+    /// What becomes of a route.
+    pub fn fate(&self, peer: &str, drain: Drain, takeover: Takeover) -> Fate {
+        let leaves = self.leaves(peer, drain);
+        match (self, takeover) {
+            (_, Takeover::Ready) if leaves => Fate::Leaves(drain.time),
+            (Self::Node(_), Takeover::NotReady) if leaves => Fate::Waits(drain.time),
+            // The process ends, and its routes with it.
+            (Self::Process { .. }, Takeover::NotReady) if leaves => Fate::Leaves(drain.time),
             // A node that is only cordoned may carry what is new. Whoever goes for good, and a process that ends, takes on
             // nothing; and where nobody could take over there is nothing to wait for.
-            Self::Node(Departure::Cordoned) => Fate::Stays,
-            Self::Node(_) | Self::Process { .. } => Fate::Kept,
+            (Self::Node(Departure::Cordoned), _) => Fate::Stays,
+            (Self::Node(_) | Self::Process { .. }, _) => Fate::Kept,
         }
     }
 }
@@ -199,7 +233,12 @@ impl Draining {
     pub fn new(routes: &BTreeMap<RouteKey, Route>) -> Self {
         let held = |(key, route): (&RouteKey, &Route)| {
             let route = route.clone();
-            (key.clone(), Held { route, since: None })
+            let held = Held {
+                route,
+                since: None,
+                waits: false,
+            };
+            (key.clone(), held)
         };
         Self {
             held: routes.iter().map(held).collect(),
@@ -214,6 +253,12 @@ impl Draining {
     /// Whether something is on its way out.
     pub fn in_progress(&self) -> bool {
         self.held.values().any(|held| held.since.is_some())
+    }
+
+    /// Routes whose time is over and that stay, since the router shows no other path.
+    pub fn waiting(&self) -> BTreeSet<RouteKey> {
+        let waiting = self.held.iter().filter(|(_, held)| held.waits);
+        waiting.map(|(key, _)| key.clone()).collect()
     }
 
     /// What changes, if this is what the node would announce if it stayed.
@@ -234,23 +279,30 @@ impl Draining {
         });
         for (key, route) in staying {
             let held = self.held.get_mut(key);
-            let (route, since) = match (fate(key), &held) {
-                (Fate::Stays, _) | (Fate::Kept, Some(_)) => (route.clone(), None),
-                (Fate::Kept | Fate::Leaves(_), None) => continue,
-                (Fate::Leaves(time), Some(held)) => {
+            let fate = fate(key);
+            let (route, since, waits) = match (fate, &held) {
+                (Fate::Stays, _) | (Fate::Kept, Some(_)) => (route.clone(), None, false),
+                (Fate::Kept | Fate::Leaves(_) | Fate::Waits(_), None) => continue,
+                (Fate::Leaves(time) | Fate::Waits(time), Some(held)) => {
                     let since = held.since.unwrap_or(now);
-                    if now.saturating_duration_since(since) >= time {
+                    let over = now.saturating_duration_since(since) >= time;
+                    if over && matches!(fate, Fate::Leaves(_)) {
                         self.held.remove(key);
                         changes.push(change(key, None));
                         continue;
                     }
-                    (graceful(route), Some(since))
+                    (graceful(route), Some(since), over)
                 }
             };
             if held.is_none_or(|held| held.route != route) {
                 changes.push(change(key, Some(route.clone())));
             }
-            self.held.insert(key.clone(), Held { route, since });
+            let held = Held {
+                route,
+                since,
+                waits,
+            };
+            self.held.insert(key.clone(), held);
         }
         changes
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::api::ObjectName;
 use crate::config::{Config, Problem, Severity};
 use crate::decide::Decision;
-use crate::desired::Desired;
+use crate::desired::{Desired, RouteKey};
 use crate::index::Index;
 use crate::index::facts::Service;
 
@@ -99,6 +99,8 @@ pub struct Report {
     pub announced: Announced,
     /// How many prefixes each peer, by the BGPPeer's name, should have.
     pub routes: BTreeMap<String, usize>,
+    /// Routes of a node that drains which stay, since the router shows no other path.
+    pub waiting: Arc<BTreeSet<RouteKey>>,
     /// BGPPeers that are refused as they stand, or on this node.
     pub refused_peers: Vec<Problem>,
     /// Addresses in the status of services, where this process allocates.
@@ -127,6 +129,12 @@ impl Report {
     pub fn routes_of(&self, peer: &PeerStatus) -> usize {
         let configured = peer.template.as_ref().unwrap_or(&peer.name);
         self.routes.get(configured).copied().unwrap_or_default()
+    }
+
+    /// Whether a route of a node that drains stays, since the router shows no other path.
+    pub fn waits(&self, peer: &PeerStatus, prefix: IpNet) -> bool {
+        let configured = peer.template.as_ref().unwrap_or(&peer.name);
+        !self.waiting.is_empty() && self.waiting.contains(&(configured.as_str().into(), prefix))
     }
 
     /// Whether the loop turns. One that has panicked is not stuck: the process restarts itself in time.

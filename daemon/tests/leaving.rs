@@ -5,8 +5,11 @@ mod rack;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use ferrolb_bgp::fsm::{Cause, Event};
+use ferrolb_bgp::fsm::{Cause, Event, PeerRoutes};
+use ferrolb_bgp::rib::Route;
 use ferrolb_bgp::wire::{Community, ErrorCode};
 use rack::{Daemon, PATIENCE, Router};
 use tempfile::TempDir;
@@ -158,7 +161,7 @@ async fn the_last_one_stays_until_another_is_there() {
     assert_eq!(scene.next().await, "announced");
     scene.write("node-b", &node("node-b", EXCLUDED, ""));
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
-    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    let silence = timeout(Duration::from_secs(2), scene.next()).await;
     assert!(silence.is_err(), "{silence:?}");
     scene.write("node-b", &node("node-b", "", ""));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
@@ -195,7 +198,7 @@ async fn whoever_is_asked_twice_withdraws_at_once() {
     );
     scene.write("rest", &annotated);
     // Longer than anything in the test may take.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     scene.daemon.terminate();
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     scene.daemon.terminate();
@@ -209,7 +212,7 @@ async fn a_cordoned_node_keeps_its_routes_until_the_process_is_asked_to_stop() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 89), true);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", "", "unschedulable: true"));
-    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    let silence = timeout(Duration::from_secs(2), scene.next()).await;
     assert!(silence.is_err(), "{silence:?}");
     scene.daemon.terminate();
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
@@ -264,7 +267,7 @@ async fn what_has_left_stays_away_when_the_process_stops() {
     assert_eq!(scene.next().await, "withdrawn");
     // Now nobody announces it, and still it is not this node's any more.
     scene.write("node-b", &node("node-b", EXCLUDED, ""));
-    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    let silence = timeout(Duration::from_secs(2), scene.next()).await;
     assert!(silence.is_err(), "{silence:?}");
     scene.daemon.terminate();
     assert_eq!(
@@ -294,7 +297,7 @@ async fn a_cordoned_node_that_leaves_for_that_takes_over_from_nobody() {
     scene.write("node-b", &node("node-b", "", "unschedulable: true"));
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
-    let silence = timeout(std::time::Duration::from_secs(2), scene.next()).await;
+    let silence = timeout(Duration::from_secs(2), scene.next()).await;
     assert!(silence.is_err(), "{silence:?}");
 }
 
@@ -311,4 +314,88 @@ async fn what_was_restored_is_drained_too_and_still_known_after_that() {
         scene.daemon = Daemon::start_in_outage(scene.folder.path());
         assert_eq!(scene.next().await, "announced");
     }
+}
+
+/// What `ferrolb routes -o json` says of the only route.
+fn route_line(scene: &Scene) -> serde_json::Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+        .args(["routes", "-o", "json", "--socket"])
+        .arg(scene.folder.path().join("ferrolb.sock"))
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let mut lines: Vec<serde_json::Value> =
+        serde_json::from_slice(&output.stdout).expect("a list in JSON");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines.remove(0)
+}
+
+/// The router sends the only prefix back over a path of node-b, or withdraws that.
+async fn path_of_node_b(scene: &Scene, up: bool) {
+    let prefix = route_line(scene)["prefix"].clone();
+    let prefix = prefix.as_str().and_then(|prefix| prefix.parse().ok());
+    scene.router.handle.routes(vec![PeerRoutes {
+        peer: "node".to_owned(),
+        changes: vec![(prefix.expect("a prefix"), up.then(Route::default))],
+    }]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
+
+/// The node is excluded after node-b lost its session: the router is known to send back other paths, and has none.
+async fn excluded_without_another_path(scene: &mut Scene) {
+    assert_eq!(scene.next().await, "announced");
+    path_of_node_b(scene, true).await;
+    path_of_node_b(scene, false).await;
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    let silence = timeout(Duration::from_secs(3), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    assert_eq!(route_line(scene)["waits_for_other_path"], true);
+}
+
+#[tokio::test]
+async fn a_route_stays_as_long_as_the_router_sends_back_no_other_path() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 107), false);
+    excluded_without_another_path(&mut scene).await;
+    path_of_node_b(&scene, true).await;
+    assert_eq!(scene.next().await, "withdrawn");
+}
+
+#[tokio::test]
+async fn a_process_that_ends_waits_for_no_other_path() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 109), false);
+    excluded_without_another_path(&mut scene).await;
+    scene.daemon.terminate();
+    assert_eq!(scene.next().await, "withdrawn");
+    assert_eq!(
+        scene.next().await,
+        "shut down: ferrolb leaves: its Node is excluded from load balancers"
+    );
+}
+
+#[tokio::test]
+async fn a_route_that_leaves_stays_when_the_other_node_loses_its_endpoint() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 113), false);
+    assert_eq!(scene.next().await, "announced");
+    // Longer than anything in the test may take.
+    let local = REST
+        .replace(
+            "metadata: {name: web, namespace: default}",
+            "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"45s\"}}",
+        )
+        .replace(
+            "{type: LoadBalancer,",
+            "{type: LoadBalancer, externalTrafficPolicy: Local,",
+        );
+    let on_a = "{addresses: [10.1.0.1], nodeName: node-a}";
+    let on_both = format!("{on_a}, {{addresses: [10.1.0.2], nodeName: node-b}}");
+    let endpoints = |endpoints: &str| local.replace("{addresses: [10.1.0.1]}", endpoints);
+    scene.write("rest", &endpoints(&on_both));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    scene.write("rest", &endpoints(on_a));
+    assert_eq!(scene.next().await, "announced");
+    scene.write("rest", &endpoints(&on_both));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
 }

@@ -164,5 +164,8 @@ fn attributes(route: &RouteLine) -> String {
     }
     let aggregator = route.aggregator.as_ref();
     words.extend(aggregator.map(|by| format!("aggregator {} {}", by.asn, by.router_id)));
+    if route.waits_for_other_path {
+        words.push("drains: the router has no other path".to_owned());
+    }
     words.join(", ")
 }

@@ -100,6 +100,9 @@ pub struct RouteLine {
     pub aggregator: Option<Aggregator>,
     /// How many more times than once our AS stands in AS_PATH.
     pub prepend: u8,
+    /// The node drains, and the route stays since the router shows no other path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits_for_other_path: bool,
     /// How long ago it was last sent, in whole seconds.
     pub sent_seconds_ago: u64,
 }
@@ -126,6 +129,7 @@ impl RouteLine {
             extended_communities: texts(&route.extended_communities),
             atomic_aggregate: route.atomic_aggregate,
             aggregator: route.aggregator,
+            waits_for_other_path: false,
             sent_seconds_ago: told.age.as_secs(),
             prepend: if ibgp { 0 } else { route.prepend },
         }

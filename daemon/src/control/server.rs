@@ -296,6 +296,7 @@ impl Asked {
                 return send(write, &text(&Answer::<()>::Error(message))?, PATIENCE).await;
             }
         };
+        let report = self.report.borrow().clone();
         let mut piece = Vec::new();
         for peer in meant {
             let Some(detail) = self.engine.peer(&*peer.name).await else {
@@ -313,7 +314,10 @@ impl Asked {
             });
             for told in sorted.await.map_err(io::Error::other)? {
                 let next_hop = next_hop(&detail, &told.prefix);
-                let line = RouteLine::new(&peer.name, next_hop, ibgp, &told);
+                let line = RouteLine {
+                    waits_for_other_path: report.waits(peer, told.prefix),
+                    ..RouteLine::new(&peer.name, next_hop, ibgp, &told)
+                };
                 piece.extend(text(&Answer::Ok(Some(line)))?);
                 if piece.len() >= PIECE {
                     send(write, &piece, READING).await?;

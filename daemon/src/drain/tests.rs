@@ -1,3 +1,4 @@
+use ferrolb_bgp::fsm::OtherPaths;
 use proptest::prelude::*;
 
 use super::*;
@@ -99,56 +100,115 @@ fn who_leaves_and_who_is_kept() {
     let process = Going::Process {
         drained: BTreeSet::from(["tor".to_owned()]),
     };
-    for (going, peer, on_cordon, elsewhere, fate) in [
+    let excluded = || Going::Node(Departure::Excluded);
+    let deleted = Going::Node(Departure::Deleted);
+    let cordoned = || Going::Node(Departure::Cordoned);
+    let process = || process.clone();
+    for (going, peer, on_cordon, takeover, fate) in [
         (
-            Going::Node(Departure::Excluded),
+            excluded(),
             "tor",
             false,
-            true,
+            Takeover::Ready,
             Fate::Leaves(TIME),
         ),
         (
-            Going::Node(Departure::Excluded),
+            excluded(),
             "tor",
             false,
-            false,
-            Fate::Kept,
+            Takeover::NotReady,
+            Fate::Waits(TIME),
         ),
+        (excluded(), "tor", false, Takeover::Nobody, Fate::Kept),
+        (deleted, "tor", false, Takeover::Nobody, Fate::Kept),
+        (cordoned(), "tor", false, Takeover::Ready, Fate::Stays),
+        (cordoned(), "tor", false, Takeover::NotReady, Fate::Stays),
+        (cordoned(), "tor", true, Takeover::Ready, Fate::Leaves(TIME)),
         (
-            Going::Node(Departure::Deleted),
-            "tor",
-            false,
-            false,
-            Fate::Kept,
-        ),
-        (
-            Going::Node(Departure::Cordoned),
-            "tor",
-            false,
-            true,
-            Fate::Stays,
-        ),
-        (
-            Going::Node(Departure::Cordoned),
+            cordoned(),
             "tor",
             true,
-            true,
+            Takeover::NotReady,
+            Fate::Waits(TIME),
+        ),
+        (cordoned(), "tor", true, Takeover::Nobody, Fate::Stays),
+        (process(), "tor", false, Takeover::Ready, Fate::Leaves(TIME)),
+        (
+            process(),
+            "tor",
+            false,
+            Takeover::NotReady,
             Fate::Leaves(TIME),
         ),
-        (
-            Going::Node(Departure::Cordoned),
-            "tor",
-            true,
-            false,
-            Fate::Stays,
-        ),
-        (process.clone(), "tor", false, true, Fate::Leaves(TIME)),
-        (process.clone(), "tor", false, false, Fate::Kept),
-        (process, "another", false, true, Fate::Kept),
+        (process(), "tor", false, Takeover::Nobody, Fate::Kept),
+        (process(), "another", false, Takeover::Ready, Fate::Kept),
     ] {
-        let told = going.fate(peer, drain(on_cordon), elsewhere);
-        assert_eq!(told, fate, "{going:?} {peer} {on_cordon} {elsewhere}");
+        let told = going.fate(peer, drain(on_cordon), takeover);
+        assert_eq!(told, fate, "{going:?} {peer} {on_cordon} {takeover:?}");
     }
+}
+
+fn router(peer: &str, template: Option<&str>, shown: bool, prefixes: &[u8]) -> OtherPaths {
+    OtherPaths {
+        peer: peer.to_owned(),
+        template: template.map(str::to_owned),
+        shown,
+        prefixes: prefixes.iter().map(|number| key(*number).1).collect(),
+    }
+}
+
+#[test]
+fn a_router_lacks_what_it_does_not_send_back_once_it_has_sent_back_anything() {
+    let lack = |routers: Vec<OtherPaths>| RouterPaths::new(routers).lack("tor", &key(1).1);
+    assert!(!lack(vec![]), "without a session");
+    assert!(!lack(vec![router("tor", None, false, &[])]));
+    assert!(lack(vec![router("tor", None, true, &[2])]));
+    assert!(!lack(vec![router("tor", None, true, &[1, 2])]));
+    assert!(!lack(vec![router("another", None, true, &[])]));
+    // All neighbours of a peerNetwork get the routes of its BGPPeer.
+    let neighbour = |name, prefixes| router(name, Some("tor"), true, prefixes);
+    assert!(!lack(vec![
+        neighbour("tor/10.0.0.1", &[1]),
+        neighbour("tor/10.0.0.2", &[1])
+    ]));
+    assert!(lack(vec![
+        neighbour("tor/10.0.0.1", &[1]),
+        neighbour("tor/10.0.0.2", &[])
+    ]));
+}
+
+#[test]
+fn a_router_that_loses_its_session_during_a_drain_still_lacks_what_it_does_not_show() {
+    let with = |shown| RouterPaths::new(vec![router("tor", None, shown, &[1])]);
+    let lacks = |paths: RouterPaths| paths.lack("tor", &key(1).1);
+    let gone = || RouterPaths::new(vec![]);
+    assert!(lacks(gone().after(with(true))));
+    assert!(lacks(gone().after(gone().after(with(true)))));
+    assert!(!lacks(with(true).after(gone().after(with(true)))));
+    assert!(!lacks(gone().after(with(false))));
+    let neighbour = router("tor/10.0.0.1", Some("tor"), true, &[1]);
+    assert!(!lacks(gone().after(RouterPaths::new(vec![neighbour]))));
+}
+
+#[test]
+fn what_the_router_reaches_nowhere_else_stays_as_last_choice_until_it_does() {
+    let begin = Instant::now();
+    let staying = routes(&[1]);
+    let mut draining = Draining::new(&staying);
+    let waits = |_: &RouteKey| Fate::Waits(TIME);
+    let first = draining.step(begin, &staying, waits);
+    assert!(is_graceful(first[0].route.as_ref().expect("a route")));
+    assert!(draining.waiting().is_empty(), "its time is not over");
+    assert_eq!(draining.step(begin + TIME, &staying, waits), []);
+    assert_eq!(draining.waiting(), BTreeSet::from([key(1)]));
+    assert_eq!(draining.step(begin + TIME * 100, &staying, waits), []);
+    assert!(draining.in_progress());
+    let leaves = |_: &RouteKey| Fate::Leaves(TIME);
+    let last = draining.step(begin + TIME * 101, &staying, leaves);
+    assert_eq!(last, [change(&key(1), None)]);
+    assert!(draining.waiting().is_empty() && !draining.in_progress());
+    // It does not come back by itself.
+    assert_eq!(draining.step(begin + TIME * 102, &staying, waits), []);
 }
 
 #[test]
@@ -221,7 +281,7 @@ proptest! {
     /// peers hold nothing that the node can't deliver.
     #[test]
     fn nothing_goes_without_a_word(
-        steps in prop::collection::vec((0..6_u64, prop::collection::btree_map(0..4_u8, 0..2_u32, 0..4), prop::array::uniform4(0..3_u8)), 1..40)
+        steps in prop::collection::vec((0..6_u64, prop::collection::btree_map(0..4_u8, 0..2_u32, 0..4), prop::array::uniform4(0..4_u8)), 1..40)
     ) {
         let mut now = Instant::now();
         let mut draining = Draining::new(&routes(&[0, 1, 2, 3]));
@@ -232,13 +292,13 @@ proptest! {
             let staying: BTreeMap<RouteKey, Route> = staying.iter().map(|(n, med)| (key(*n), route(*med))).collect();
             let fate = |asked: &RouteKey| {
                 let number = (0..4).find(|n| key(*n) == *asked).expect("one of ours");
-                [Fate::Stays, Fate::Kept, Fate::Leaves(TIME)][usize::from(fates[usize::from(number)])]
+                [Fate::Stays, Fate::Kept, Fate::Leaves(TIME), Fate::Waits(TIME)][usize::from(fates[usize::from(number)])]
             };
             for change in draining.step(now, &staying, fate) {
                 let key = (change.peer, change.prefix);
                 match change.route {
                     Some(route) => {
-                        prop_assert_eq!(is_graceful(&route), matches!(fate(&key), Fate::Leaves(_)));
+                        prop_assert_eq!(is_graceful(&route), matches!(fate(&key), Fate::Leaves(_) | Fate::Waits(_)));
                         told.insert(key, route);
                     }
                     None => {

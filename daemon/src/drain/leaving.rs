@@ -1,0 +1,126 @@
+//! A drain under way: its state, and what changes it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use super::{Draining, Going, RouterPaths, Takeover, announced_elsewhere};
+use crate::api::ObjectName;
+use crate::desired::{Desired, RouteChange, RouteKey};
+use crate::index::{Index, Touched};
+
+/// While routes leave.
+#[derive(Debug)]
+pub struct Leaving {
+    draining: Draining,
+    going: Going,
+    /// Prefixes that another node is to announce, of those that leave.
+    elsewhere: BTreeSet<IpNet>,
+    paths: RouterPaths,
+}
+
+impl Leaving {
+    /// Begins with what is announced.
+    pub fn new(desired: &Desired, going: Going) -> Self {
+        Self {
+            draining: Draining::new(desired.routes()),
+            going,
+            elsewhere: BTreeSet::new(),
+            paths: RouterPaths::default(),
+        }
+    }
+
+    /// Begins with what is announced, where nobody can say who else announces it: all leaves.
+    pub fn all(desired: &Desired, going: Going) -> Self {
+        Self {
+            elsewhere: desired.routes().keys().map(|(_, prefix)| *prefix).collect(),
+            ..Self::new(desired, going)
+        }
+    }
+
+    /// Who is on the way out.
+    pub const fn going(&self) -> &Going {
+        &self.going
+    }
+
+    /// Takes another reason; true if it is another one.
+    pub fn set_going(&mut self, going: Going) -> bool {
+        let news = self.going != going;
+        self.going = going;
+        news
+    }
+
+    /// Takes what routers show now.
+    pub fn see(&mut self, paths: RouterPaths) {
+        self.paths = paths.after(std::mem::take(&mut self.paths));
+    }
+
+    /// What peers hold.
+    pub const fn draining(&self) -> &Draining {
+        &self.draining
+    }
+
+    /// Whether to look at routers: something is on its way out that may wait for them.
+    pub fn waits_for_routers(&self) -> bool {
+        matches!(self.going, Going::Node(_)) && self.draining.in_progress()
+    }
+
+    /// Decides again what a change touched, or everything, and which prefixes other nodes announce of those that this concerns.
+    pub fn decide(&mut self, index: &Index, desired: &mut Desired, touched: &Touched, all: bool) {
+        let mut prefixes = prefixes_of(desired, &touched.services);
+        if all {
+            desired.update_all(index);
+        } else {
+            desired.update(index, touched);
+        }
+        let mut leaving = self.leaving_prefixes(desired);
+        if all || !touched.nodes.is_empty() {
+            self.elsewhere = announced_elsewhere(index, desired, &leaving);
+            return;
+        }
+        prefixes.extend(prefixes_of(desired, &touched.services));
+        leaving.retain(|prefix| prefixes.contains(prefix));
+        self.elsewhere.retain(|prefix| !prefixes.contains(prefix));
+        let found = announced_elsewhere(index, desired, &leaving);
+        self.elsewhere.extend(found);
+    }
+
+    /// Prefixes whose routes leave if another node takes over.
+    fn leaving_prefixes(&self, desired: &Desired) -> BTreeSet<IpNet> {
+        let keys = self.draining.routes().map(|(key, _)| key);
+        let leaves = |key: &&RouteKey| self.going.leaves(&key.0, desired.drain(key));
+        keys.filter(leaves).map(|(_, prefix)| *prefix).collect()
+    }
+
+    /// What changes by now.
+    pub fn step(&mut self, now: Instant, desired: &Desired) -> Vec<RouteChange> {
+        let (going, elsewhere, paths) = (&self.going, &self.elsewhere, &self.paths);
+        self.draining.step(now, desired.routes(), |key| {
+            let (peer, prefix) = key;
+            let takeover = match elsewhere.contains(prefix) {
+                false => Takeover::Nobody,
+                true if paths.lack(peer, prefix) => Takeover::NotReady,
+                true => Takeover::Ready,
+            };
+            going.fate(peer, desired.drain(key), takeover)
+        })
+    }
+
+    /// Ends: what changes if everything stays.
+    pub fn stay(mut self, now: Instant, desired: &Desired) -> Vec<RouteChange> {
+        self.draining
+            .step(now, desired.routes(), |_| super::Fate::Stays)
+    }
+}
+
+/// The prefixes that these services contribute to.
+fn prefixes_of(desired: &Desired, services: &BTreeSet<ObjectName>) -> BTreeSet<IpNet> {
+    let decisions = services
+        .iter()
+        .filter_map(|name| desired.decisions().get(name));
+    let contributions = decisions.flat_map(|decision| &decision.contributions);
+    contributions
+        .map(|contribution| contribution.prefix)
+        .collect()
+}
