@@ -52,27 +52,94 @@ impl Ord for Seniority {
     }
 }
 
-/// Sharing key and backend key.
-type Keys = (String, String);
+/// What a service needs to join an address: the sharing key, and the backend key of all that are
+/// on it; or none, where [`Request::any_backend`] is needed.
+type Keys = (String, Option<String>);
 
 /// Whether two services claim an address in the same way: with the same keys and ports.
 pub(crate) fn same_claim(a: &Request, b: &Request) -> bool {
-    a.sharing_key == b.sharing_key && a.backend_key == b.backend_key && a.ports == b.ports
+    a.sharing_key == b.sharing_key
+        && a.backend_key == b.backend_key
+        && a.any_backend == b.any_backend
+        && a.ports == b.ports
 }
 
-fn keys(request: &Request) -> Option<Keys> {
-    let keys = || (request.sharing_key.clone(), request.backend_key.clone());
-    (!request.sharing_key.is_empty()).then(keys)
+/// With which keys a service can join an address.
+fn keys(claim: &Request) -> impl Iterator<Item = Keys> {
+    let sharing = &claim.sharing_key;
+    let same = Some((sharing.clone(), Some(claim.backend_key.clone())));
+    let any = claim.any_backend.then(|| (sharing.clone(), None));
+    let shares = !sharing.is_empty();
+    same.into_iter().chain(any).filter(move |_| shares)
 }
 
-fn compare_keys(one: &Request, other: &Request) -> Result<(), Clash> {
-    if one.sharing_key.is_empty() || one.sharing_key != other.sharing_key {
-        return Err(Clash::SharingKey);
+fn same_sharing(one: &Request, other: &Request) -> bool {
+    !one.sharing_key.is_empty() && one.sharing_key == other.sharing_key
+}
+
+fn same_backend(one: &Request, other: &Request) -> bool {
+    one.backend_key == other.backend_key || (one.any_backend && other.any_backend)
+}
+
+/// How many services share an address, and how many of them only with the same backend key.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    all: usize,
+    strict: usize,
+}
+
+impl Count {
+    fn add(&mut self, request: &Request) {
+        self.all += 1;
+        self.strict += usize::from(!request.any_backend);
     }
-    if one.backend_key != other.backend_key {
-        return Err(Clash::Backend);
+
+    fn subtract(&mut self, request: &Request) {
+        self.all = self.all.saturating_sub(1);
+        let strict = usize::from(!request.any_backend);
+        self.strict = self.strict.saturating_sub(strict);
     }
-    Ok(())
+}
+
+/// The rightful sharers of an address, counted.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Backends {
+    total: Count,
+    by_key: BTreeMap<String, Count>,
+}
+
+impl Backends {
+    fn add(&mut self, request: &Request) {
+        self.total.add(request);
+        let count = self.by_key.entry(request.backend_key.clone());
+        count.or_default().add(request);
+    }
+
+    fn remove(&mut self, request: &Request) {
+        let Some(count) = self.by_key.get_mut(&request.backend_key) else {
+            return;
+        };
+        count.subtract(request);
+        self.total.subtract(request);
+        if count.all == 0 {
+            self.by_key.remove(&request.backend_key);
+        }
+    }
+
+    /// Whether all of them, `except` left out, have the claim's backend or allow another one as it
+    /// does.
+    fn fit(&self, claim: &Request, except: Option<&Request>) -> bool {
+        let same = self.by_key.get(&claim.backend_key);
+        let same = same.copied().unwrap_or_default();
+        let mut others = Count {
+            all: self.total.all.saturating_sub(same.all),
+            strict: self.total.strict.saturating_sub(same.strict),
+        };
+        if let Some(except) = except.filter(|except| except.backend_key != claim.backend_key) {
+            others.subtract(except);
+        }
+        others.all == 0 || (claim.any_backend && others.strict == 0)
+    }
 }
 
 /// Why a service can't be beside another, and which other.
@@ -96,6 +163,8 @@ struct Holders {
     disputed: BTreeMap<Seniority, Dispute>,
     /// The ports of the rightful ones that share: without a sharing key ports don't matter.
     ports: BTreeMap<Port, Seniority>,
+    /// The backends of the rightful ones that share.
+    backends: Backends,
 }
 
 impl Holders {
@@ -105,17 +174,34 @@ impl Holders {
             .members
             .iter()
             .filter(|member| Some(*member) != except && !self.disputed.contains_key(*member));
-        // All rightful holders have the same keys, so any of them speaks for all.
+        // All rightful holders have the same sharing key, so any of them speaks for all.
         let Some(oldest) = rightful.next().map(Seniority::request) else {
             return Ok(());
         };
-        compare_keys(claim, oldest).map_err(|clash| (oldest.service.clone(), clash))?;
+        if !same_sharing(claim, oldest) {
+            return Err((oldest.service.clone(), Clash::SharingKey));
+        }
+        let except_sharer = except.and_then(|except| self.rightful_sharer(except));
+        if !self.backends.fit(claim, except_sharer) {
+            let mut all = std::iter::once(oldest).chain(rightful.map(Seniority::request));
+            let other = all.find(|other| !same_backend(claim, other));
+            let other = other.unwrap_or(oldest);
+            return Err((other.service.clone(), Clash::Backend));
+        }
         for port in &claim.ports {
             if let Some(owner) = self.ports.get(port).filter(|owner| Some(*owner) != except) {
                 return Err((owner.0.service.clone(), Clash::Port(port.clone())));
             }
         }
         Ok(())
+    }
+
+    /// What a rightful holder that shares claims.
+    fn rightful_sharer(&self, who: &Seniority) -> Option<&Request> {
+        let member = self.members.get(who)?;
+        let is_rightful = !self.disputed.contains_key(who);
+        let request: &Request = member.request();
+        (is_rightful && !request.sharing_key.is_empty()).then_some(request)
     }
 
     /// Adds one that is not there yet.
@@ -149,6 +235,9 @@ impl Holders {
                 if !self.disputed.is_empty() {
                     return self.judge_all();
                 }
+                if !member.request().sharing_key.is_empty() {
+                    self.backends.remove(member.request());
+                }
                 let ports = &member.request().ports;
                 let freed = ports
                     .iter()
@@ -168,6 +257,7 @@ impl Holders {
         if sharing_key.is_empty() {
             return Vec::new();
         }
+        self.backends.add(who.request());
         let mut taken = ports.clone();
         taken.retain(|port| self.ports.insert(port.clone(), who.clone()).is_none());
         taken
@@ -192,9 +282,20 @@ impl Holders {
         }
     }
 
-    /// The keys one needs to join.
-    fn keys(&self) -> Option<Keys> {
-        self.members.first().and_then(|oldest| keys(&oldest.0))
+    /// The keys each of which is enough to join: the backend key of all, and none where all allow
+    /// other backends.
+    fn keys(&self) -> BTreeSet<Keys> {
+        let Some(oldest) = self.members.first().map(Seniority::request) else {
+            return BTreeSet::new();
+        };
+        if oldest.sharing_key.is_empty() {
+            return BTreeSet::new();
+        }
+        let sharing = || oldest.sharing_key.clone();
+        let one = (self.backends.by_key.len() == 1)
+            .then(|| (sharing(), Some(oldest.backend_key.clone())));
+        let any = (self.backends.total.strict == 0).then(|| (sharing(), None));
+        one.into_iter().chain(any).collect()
     }
 }
 
@@ -272,25 +373,38 @@ impl Ledger {
         let before = holders.keys();
         let ports = change(holders);
         let after = holders.keys();
-        let moved = before != after;
-        if let Some(keys) = before
-            && let Some(shared) = self.shared.get_mut(&keys)
-        {
-            if moved {
-                shared.addresses.remove(&address);
-            }
-            for port in &ports.freed {
+        let PortChange { freed, taken } = &ports;
+        for keys in &before {
+            let Some(shared) = self.shared.get_mut(keys) else {
+                continue;
+            };
+            for port in freed {
                 shared.free(address, port);
             }
+            if !after.contains(keys) {
+                let taken: BTreeSet<&Port> = taken.iter().collect();
+                let ports = holders.ports.keys();
+                for port in ports.filter(|port| !taken.contains(port)) {
+                    shared.free(address, port);
+                }
+                shared.addresses.remove(&address);
+            }
             if shared.addresses.is_empty() {
-                self.shared.remove(&keys);
+                self.shared.remove(keys);
             }
         }
-        if let Some(keys) = after {
+        for keys in after {
+            let is_new = !before.contains(&keys);
             let shared = self.shared.entry(keys).or_default();
             shared.addresses.insert(address);
-            for port in ports.taken {
-                shared.take(address, port);
+            if is_new {
+                for port in holders.ports.keys() {
+                    shared.take(address, port.clone());
+                }
+            } else {
+                for port in taken {
+                    shared.take(address, port.clone());
+                }
             }
         }
         if holders.members.is_empty() {
@@ -326,12 +440,16 @@ impl Ledger {
 
     /// The first address of the family, in the pool's order, that is free or can be shared.
     pub(crate) fn find(&self, pool: &Pool, family: Family, claim: &Request) -> Option<IpAddr> {
-        let shared = keys(claim).and_then(|keys| self.shared.get(&keys));
+        let shared: Vec<&Shared> = keys(claim)
+            .filter_map(|keys| self.shared.get(&keys))
+            .collect();
         pool.spans(family).find_map(|span| {
             let free = self.first_free(pool, span.first, span.last);
             let last = free.unwrap_or(span.last);
-            let joined = shared.and_then(|s| s.find(pool, span.first, last, &claim.ports));
-            joined.or(free)
+            let joined = shared
+                .iter()
+                .filter_map(|s| s.find(pool, span.first, last, &claim.ports));
+            joined.min().or(free)
         })
     }
 

@@ -122,7 +122,7 @@ impl fmt::Display for Clash {
             Self::Backend => f.write_str(
                 "to share it, both need externalTrafficPolicy Cluster, or Local with the same \
                  selector in one namespace, or Local with the annotation \
-                 ferrolb.io/allow-shared-local: \"true\"",
+                 ferrolb.io/allow-shared-local: \"true\" on both",
             ),
             Self::Port(port) => {
                 write!(

@@ -117,10 +117,12 @@ pub struct Request {
     pub accepted_by: BTreeSet<String>,
     /// Annotation `allow-shared-ip`; empty = shares with nobody.
     pub sharing_key: String,
-    /// What must be equal for two services to share: empty for externalTrafficPolicy Cluster,
-    /// for Local equal for services that have the same Pods, or that allow other Pods beside
-    /// theirs.
+    /// What must be equal for two services to share, unless both have [`Request::any_backend`]:
+    /// empty for externalTrafficPolicy Cluster, for Local equal for services that have the same
+    /// Pods.
     pub backend_key: String,
+    /// Shares also with services of another backend key that have this set as well.
+    pub any_backend: bool,
     /// The service's ports.
     pub ports: Vec<Port>,
 }
@@ -142,6 +144,7 @@ impl Request {
             accepted_by: BTreeSet::new(),
             sharing_key: String::new(),
             backend_key: String::new(),
+            any_backend: false,
             ports: Vec::new(),
         }
     }

@@ -906,6 +906,26 @@ fn local_services_share_an_address_only_with_the_same_pods() {
 }
 
 #[test]
+fn one_of_two_sharers_with_the_same_pods_may_allow_other_pods_too() {
+    for opted_in in [[true, false], [false, true], [true, true], [false, false]] {
+        let mut index = index(beginning());
+        index.apply(Change::Delete(key(Kind::Service, "service-0")));
+        for (name, opt_in) in ["service-1", "service-2"].into_iter().zip(opted_in) {
+            index.apply(sharer("default", name, &json!({ "app": "web" }), opt_in));
+        }
+        index.apply(slice("slice-1", "service-1", NODE, true));
+        index.apply(slice("slice-2", "service-2", NODE, true));
+        let announced = ["default/service-1", "default/service-2"]
+            .map(|name| (name.to_owned(), "Announced".to_owned()));
+        let codes: Vec<(String, String)> = codes(&index)
+            .into_iter()
+            .map(|(name, code)| (name, code.to_string()))
+            .collect();
+        assert_eq!(codes, announced, "{opted_in:?}");
+    }
+}
+
+#[test]
 fn a_shared_local_address_is_announced_where_all_sharers_have_an_endpoint() {
     let mut index = index(beginning());
     index.apply(Change::Delete(key(Kind::Service, "service-0")));

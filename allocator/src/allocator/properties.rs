@@ -92,7 +92,8 @@ fn request() -> impl Strategy<Value = Request> {
         prop_oneof![4 => Just(None), 1 => "[a-f]".prop_map(Some)],
         prop::bool::ANY,
     );
-    let sharing = ("[kj]?", "(local)?", prop::collection::vec(80..83_u16, 1..3));
+    let ports = prop::collection::vec(80..83_u16, 1..3);
+    let sharing = ("[kj]?", "(local|other)?", ports, prop::bool::ANY);
     (identity, state, families, policy, wishes, sharing).prop_map(
         |((id, created), (holds, holds_from), families, policy, wishes, sharing)| Request {
             created,
@@ -110,6 +111,7 @@ fn request() -> impl Strategy<Value = Request> {
             },
             sharing_key: sharing.0,
             backend_key: sharing.1,
+            any_backend: sharing.3,
             ports: sharing
                 .2
                 .iter()
@@ -136,7 +138,8 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 /// The rule of sharing, said once more and differently.
 fn may_share(a: &Request, b: &Request) -> bool {
     !a.sharing_key.is_empty()
-        && (&a.sharing_key, &a.backend_key) == (&b.sharing_key, &b.backend_key)
+        && a.sharing_key == b.sharing_key
+        && (a.backend_key == b.backend_key || (a.any_backend && b.any_backend))
         && a.ports.iter().all(|port| !b.ports.contains(port))
 }
 
@@ -436,14 +439,19 @@ proptest! {
                 .into();
         let mut allocator = Allocator::new(PoolSet::new([pool], true).unwrap());
         let mut model: BTreeMap<ServiceKey, (Request, IpAddr)> = BTreeMap::new();
-        for (Request { service, sharing_key, backend_key, ports, .. }, dice) in steps {
+        for (Request { service, sharing_key, backend_key, any_backend, ports, .. }, dice) in steps {
             allocator.release(&service);
             model.remove(&service);
             if dice == 0 {
                 continue;
             }
-            let request =
-                Request { sharing_key, backend_key, ports, ..Request::new(service.clone()) };
+            let request = Request {
+                sharing_key,
+                backend_key,
+                any_backend,
+                ports,
+                ..Request::new(service.clone())
+            };
             let expected = in_order.iter().copied().find(|address| {
                 model.values().all(|(other, a)| a != address || may_share(&request, other))
             });

@@ -854,6 +854,47 @@ fn what_is_kept_from_an_unseen_pool_stays_recorded() {
 }
 
 #[test]
+fn sharers_need_the_same_backend_or_both_allow_another_one() {
+    let sharer = |name, created, backend, port, any_backend| Request {
+        created,
+        any_backend,
+        holds: ips("10.0.0.0"),
+        holds_from: Some("p".to_owned()),
+        ..sharing(name, "k", backend, &[port])
+    };
+    let pool = || set(&[("p", "10.0.0.0/24", options())]);
+    let outcome = |old: Request, young: Request| {
+        let outcomes = allocate_all(pool(), &[old, young]);
+        let found = outcomes.iter().find(|(key, _)| &*key.name == "young");
+        found.unwrap().1.clone()
+    };
+    for (any_old, any_young) in [(false, false), (true, false), (false, true), (true, true)] {
+        let old = || sharer("old", 1, "web", "TCP/80", any_old);
+        // An edit of one of two that have the same Pods moves neither.
+        let same = outcome(old(), sharer("young", 2, "web", "TCP/81", any_young));
+        assert_eq!(told(&same), "10.0.0.0", "{any_old} {any_young}");
+        let other = outcome(old(), sharer("young", 2, "db", "TCP/81", any_young));
+        if any_old && any_young {
+            assert_eq!(told(&other), "10.0.0.0");
+        } else {
+            assert_eq!(told(&other), "10.0.0.1 (AddressConflict)");
+            let message = other.message().unwrap();
+            let remedy = "ferrolb.io/allow-shared-local: \"true\" on both";
+            assert!(message.contains(remedy), "{message}");
+        }
+    }
+    // A third one has to get along with both.
+    let pair = [
+        sharer("a", 1, "web", "TCP/80", true),
+        sharer("b", 2, "db", "TCP/81", true),
+    ];
+    let third = sharer("c", 3, "web", "TCP/82", false);
+    let outcomes = allocate_all(pool(), &[pair[0].clone(), pair[1].clone(), third]);
+    let told: Vec<String> = outcomes.iter().map(|(_, outcome)| told(outcome)).collect();
+    assert_eq!(told, ["10.0.0.0", "10.0.0.0", "10.0.0.1 (AddressConflict)"]);
+}
+
+#[test]
 fn of_two_sharers_that_have_other_pods_the_younger_gets_another_address() {
     let sharer = |name, created, backend, port| Request {
         created,

@@ -16,7 +16,8 @@ impl Ledger {
             judged.judge_all();
             assert_eq!(judged.disputed, holders.disputed, "{address}");
             assert_eq!(judged.ports, holders.ports, "{address}");
-            if let Some(keys) = holders.keys() {
+            assert_eq!(judged.backends, holders.backends, "{address}");
+            for keys in holders.keys() {
                 let shared = shared.entry(keys).or_default();
                 shared.addresses.insert(*address);
                 for port in holders.ports.keys() {

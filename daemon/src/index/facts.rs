@@ -35,8 +35,6 @@ pub const ADDRESSES_ANNOTATION: &str = "metallb.io/loadBalancerIPs";
 pub const SHARING_ANNOTATION: &str = "metallb.io/allow-shared-ip";
 /// `"true"`: a Local service may share its address with services that have other Pods.
 pub const SHARED_LOCAL_ANNOTATION: &str = "ferrolb.io/allow-shared-local";
-/// The backend key of Local services with [`SHARED_LOCAL_ANNOTATION`].
-const SHARED_LOCAL: &str = "Local, shared";
 /// The allocator tells where the address came from.
 pub const ALLOCATED_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
 /// What has an effect at a Service.
@@ -153,7 +151,7 @@ impl Service {
 
     /// Whether its addresses need an endpoint of every sharer on a node that announces them.
     pub fn is_shared_local(&self) -> bool {
-        self.request.backend_key == SHARED_LOCAL && !self.request.sharing_key.is_empty()
+        self.request.any_backend && !self.request.sharing_key.is_empty()
     }
 
     /// Whether both share the addresses that they have in common under
@@ -206,11 +204,10 @@ fn request(
             .to_owned(),
         backend_key: match traffic_policy {
             TrafficPolicy::Cluster => String::new(),
-            TrafficPolicy::Local if annotation(SHARED_LOCAL_ANNOTATION) == Some("true") => {
-                SHARED_LOCAL.to_owned()
-            }
             TrafficPolicy::Local => local_backends(name, &spec.selector),
         },
+        any_backend: traffic_policy == TrafficPolicy::Local
+            && annotation(SHARED_LOCAL_ANNOTATION) == Some("true"),
         ports: ports(spec)?,
     })
 }
