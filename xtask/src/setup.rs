@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -219,4 +219,20 @@ pub(crate) fn cargo_deny(yes: bool) -> Result<()> {
 pub(crate) fn kubernetes() -> Result<()> {
     let script = Path::new("interop-tests/kube/build.sh");
     show_and_run(command("bash", &[]).arg(script))
+}
+
+/// The GoBGP that the benchmark `bgp` measures beside Debian's.
+const GOBGP: &str = "v4.8.0";
+
+/// Builds the current GoBGP once into a cache outside the work tree. Gives the folder that has the
+/// programs `gobgpd` and `gobgp`.
+///
+/// # Errors
+/// When the home folder is unknown, or when the script fails; it says why.
+pub(crate) fn gobgp() -> Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    let folder = Path::new(&home).join(".cache/ferrolb/gobgp").join(GOBGP);
+    let script = Path::new("interop-tests/gobgp/build.sh");
+    show_and_run(command("bash", &[]).arg(script).arg(&folder).arg(GOBGP))?;
+    Ok(folder)
 }

@@ -19,6 +19,9 @@ use ipnet::IpNet;
 use super::load::{DAEMON_ASN, DAEMON4, Load, changed};
 use super::{mrt, responder, sink};
 
+/// The folder with the programs of the current GoBGP: xtask builds them and sets this variable.
+const GOBGP4_FOLDER: &str = "GOBGP4_FOLDER";
+
 /// Longer than any daemon takes to open its control socket.
 const START: Duration = Duration::from_secs(120);
 
@@ -29,16 +32,19 @@ pub(crate) enum Kind {
     Bird,
     Frr,
     Gobgp,
+    /// The current GoBGP; `Gobgp` is Debian's.
+    Gobgp4,
     Exabgp,
     Openbgpd,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Ferrolb,
         Self::Bird,
         Self::Frr,
         Self::Gobgp,
+        Self::Gobgp4,
         Self::Exabgp,
         Self::Openbgpd,
     ];
@@ -49,22 +55,41 @@ impl Kind {
             Self::Bird => "BIRD",
             Self::Frr => "FRR",
             Self::Gobgp => "GoBGP",
+            Self::Gobgp4 => "GoBGP-4",
             Self::Exabgp => "ExaBGP",
             Self::Openbgpd => "OpenBGPD",
         }
     }
 
-    /// The version of its Debian package.
+    /// The version of its Debian package, or as the program says it.
     pub(crate) fn version(self) -> Result<String> {
         let package = match self {
             Self::Ferrolb => return Ok("this commit".to_owned()),
             Self::Bird => "bird2",
             Self::Frr => "frr",
             Self::Gobgp => "gobgpd",
+            Self::Gobgp4 => {
+                let version = run(Command::new(self.program("gobgpd")?).arg("--version"))?;
+                let version = version.trim();
+                return Ok(version
+                    .strip_prefix("gobgpd version ")
+                    .unwrap_or(version)
+                    .to_owned());
+            }
             Self::Exabgp => "exabgp",
             Self::Openbgpd => "openbgpd",
         };
         run(Command::new("dpkg-query").args(["-W", "-f=${Version}", package]))
+    }
+
+    /// A program of it: the path of one that was built for this, else the name of Debian's.
+    fn program(self, name: &str) -> Result<String> {
+        if self != Self::Gobgp4 {
+            return Ok(name.to_owned());
+        }
+        let folder = std::env::var(GOBGP4_FOLDER)
+            .with_context(|| format!("{GOBGP4_FOLDER} is not set: run cargo xtask bench bgp"))?;
+        Ok(format!("{folder}/{name}"))
     }
 
     /// What it can load in minutes.
@@ -72,7 +97,7 @@ impl Kind {
         let total = u64::from(load.peers) * u64::from(load.routes);
         match self {
             Self::Ferrolb | Self::Bird | Self::Frr => true,
-            Self::Gobgp => load.routes <= 100_000 && load.is_ipv4(),
+            Self::Gobgp | Self::Gobgp4 => load.routes <= 100_000 && load.is_ipv4(),
             Self::Exabgp => total <= 100_000,
             Self::Openbgpd => total <= 10_000,
         }
@@ -124,7 +149,7 @@ impl<'lab> Running<'lab> {
             Kind::Ferrolb => self.ferrolb(),
             Kind::Bird => self.bird(),
             Kind::Frr => self.frr(),
-            Kind::Gobgp => self.gobgp(),
+            Kind::Gobgp | Kind::Gobgp4 => self.gobgp(),
             Kind::Exabgp => self.exabgp(),
             Kind::Openbgpd => self.openbgpd(),
         }
@@ -355,7 +380,7 @@ impl<'lab> Running<'lab> {
             )?;
         }
         let path = self.write("toml", &text)?;
-        let mut command = self.namespace.command("gobgpd");
+        let mut command = self.namespace.command(self.kind.program("gobgpd")?);
         command.args([
             "-f",
             &path,
@@ -364,8 +389,9 @@ impl<'lab> Running<'lab> {
             "--pprof-disable",
         ]);
         self.run_daemon("gobgpd", &command)?;
+        let client = self.kind.program("gobgp")?;
         until("GoBGP's API", START, || {
-            self.namespace.run("gobgp", &["global"])
+            self.namespace.run(&client, &["global"])
         })?;
         let table: Vec<IpNet> = self.load.prefixes().collect();
         self.inject(&table)
@@ -377,7 +403,10 @@ impl<'lab> Running<'lab> {
         fs::write(&path, mrt::table(prefixes, DAEMON4))?;
         let path = path.to_string_lossy();
         self.namespace
-            .run("gobgp", &["mrt", "inject", "global", &path])
+            .run(
+                &self.kind.program("gobgp")?,
+                &["mrt", "inject", "global", &path],
+            )
             .map(drop)
     }
 
@@ -459,7 +488,7 @@ impl<'lab> Running<'lab> {
                     .iter()
                     .try_for_each(|prefix| self.vty(&format!("{no}network {prefix}")))
             }
-            Kind::Gobgp => {
+            Kind::Gobgp | Kind::Gobgp4 => {
                 if announce && prefixes.len() > 1 {
                     return self.inject(&prefixes);
                 }
@@ -469,7 +498,8 @@ impl<'lab> Running<'lab> {
                     let route = ["global", "rib", verb, &prefix.to_string()];
                     let with = ["nexthop", &next_hop];
                     let with = if announce { &with[..] } else { &[] };
-                    self.namespace.run("gobgp", &[&route, with].concat())?;
+                    let client = self.kind.program("gobgp")?;
+                    self.namespace.run(&client, &[&route, with].concat())?;
                 }
                 Ok(())
             }

