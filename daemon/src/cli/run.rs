@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ferrolb_bgp::fsm::{Farewell, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::StopSignals;
@@ -97,6 +98,44 @@ pub(super) struct RunArgs {
     state_dir: Option<PathBuf>,
 }
 
+impl RunArgs {
+    fn allocates(&self) -> bool {
+        self.role != Role::Announcer
+    }
+
+    fn announces(&self) -> bool {
+        self.role != Role::Allocator
+    }
+
+    /// The name of the node; an allocator may have none.
+    fn node(&self) -> anyhow::Result<String> {
+        match &self.node_name {
+            Some(node) => Ok(node.clone()),
+            None if self.announces() => anyhow::bail!(
+                "an announcer has to know its node: give --node-name or set NODE_NAME"
+            ),
+            None => Ok(String::new()),
+        }
+    }
+
+    fn kinds(&self) -> &'static [Kind] {
+        if self.manifests.is_some() {
+            &Kind::ALL
+        } else {
+            kube::kinds(self.allocates(), self.announces())
+        }
+    }
+
+    fn daemonset(&self) -> Option<OwnDaemonSet> {
+        let name = self.daemonset.clone()?;
+        Some(OwnDaemonSet {
+            kubeconfig: self.kubeconfig.clone(),
+            namespace: daemonset_namespace(own_namespace(), &self.config_namespace),
+            name,
+        })
+    }
+}
+
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     telemetry::start(args.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -130,117 +169,179 @@ enum End {
 }
 
 async fn daemon(args: RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Result<End> {
-    let begun = Instant::now();
-    let allocate = args.role != Role::Announcer;
-    let announce = args.role != Role::Allocator;
-    let node = match (&args.node_name, announce) {
-        (Some(node), _) => node.clone(),
-        (None, true) => {
-            anyhow::bail!("an announcer has to know its node: give --node-name or set NODE_NAME")
-        }
-        (None, false) => String::new(),
-    };
-    let listener = http::bind(args.metrics_addr, serving)?;
-    let kinds = if args.manifests.is_some() {
-        &Kind::ALL
-    } else {
-        kube::kinds(allocate, announce)
-    };
-    let socket = if announce {
-        let _registered_there = serving.enter();
-        socket(args.socket.as_deref())?
-    } else {
-        None
-    };
-    let mut source = source(&args, allocate, announce, &node).await?;
-    let signals = StopSignals::listen()?;
-    let signals_after_panic = StopSignals::listen()?;
-    let daemonset = args.daemonset.clone().map(|name| OwnDaemonSet {
-        kubeconfig: args.kubeconfig.clone(),
-        namespace: daemonset_namespace(own_namespace(), &args.config_namespace),
-        name,
-    });
-    let state = args.state_dir.map(StateDir::new);
-    let writer = state.clone().filter(|_| announce);
-    let writer = writer
-        .map(StateWriter::start)
-        .transpose()
-        .context("start the thread that saves the desired state")?;
-    let engine = announce
-        .then(|| engine(&node, args.listen.clone()))
-        .transpose()?;
-    let (report, reported) = watch::channel(Arc::new(Report::new()));
-    let agent = Agent {
-        kinds,
-        announcer: engine
-            .clone()
-            .map(|engine| Announcer::new(node.clone(), engine, writer)),
-        allocate,
-        ignore_exclusion: args.ignore_exclude_lb,
-        saved: state.as_ref().and_then(saved),
-        interface_exists: speaker::interface_exists,
-        report,
-    };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        role = ?args.role,
-        node,
-        metrics = %args.metrics_addr,
-        "started"
-    );
-    if let (Some(socket), Some(engine)) = (socket, &engine) {
-        serving.spawn(socket.serve(Asked {
-            engine: engine.clone(),
-            report: reported.clone(),
-        }));
+    let (mut daemon, agent) = Daemon::start(args, serving).await?;
+    let ending = daemon.run(agent).await;
+    daemon.end(ending).await
+}
+
+/// The sockets of probes, metrics and queries: bound first, served when there is something to ask.
+struct Doors {
+    metrics: TcpListener,
+    control: Option<Socket>,
+}
+
+impl Doors {
+    fn open(args: &RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+        let metrics = http::bind(args.metrics_addr, serving)?;
+        let control = if args.announces() {
+            let _registered_there = serving.enter();
+            socket(args.socket.as_deref())?
+        } else {
+            None
+        };
+        Ok(Self { metrics, control })
     }
-    serving.spawn(http::serve(
-        listener,
-        Served {
+
+    fn serve(self, serving: &tokio::runtime::Handle, served: Served) {
+        if let (Some(socket), Some(engine)) = (self.control, &served.engine) {
+            serving.spawn(socket.serve(Asked {
+                engine: engine.clone(),
+                report: served.report.clone(),
+            }));
+        }
+        serving.spawn(http::serve(self.metrics, served));
+    }
+}
+
+/// A daemon with all parts started, except for its loop.
+struct Daemon {
+    begun: Instant,
+    node: String,
+    source: Source,
+    engine: Option<Handle>,
+    state: Option<StateDir>,
+    daemonset: Option<OwnDaemonSet>,
+    reported: watch::Receiver<Arc<Report>>,
+    signals: StopSignals,
+    signals_after_panic: StopSignals,
+}
+
+impl Daemon {
+    /// Starts the parts, and gives the loop that is to run.
+    async fn start(
+        args: RunArgs,
+        serving: &tokio::runtime::Handle,
+    ) -> anyhow::Result<(Self, Agent)> {
+        let begun = Instant::now();
+        let node = args.node()?;
+        let doors = Doors::open(&args, serving)?;
+        let source = source(&args, &node).await?;
+        let signals = StopSignals::listen()?;
+        let signals_after_panic = StopSignals::listen()?;
+        let state = args.state_dir.clone().map(StateDir::new);
+        let announcing = args
+            .announces()
+            .then(|| announcer(&args, &node, state.clone()))
+            .transpose()?;
+        let (engine, announcer) = announcing.unzip();
+        let (report, reported) = watch::channel(Arc::new(Report::new()));
+        let agent = Agent {
+            kinds: args.kinds(),
+            announcer,
+            allocate: args.allocates(),
+            ignore_exclusion: args.ignore_exclude_lb,
+            saved: state.as_ref().and_then(saved),
+            interface_exists: speaker::interface_exists,
+            report,
+        };
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            role = ?args.role,
+            node,
+            metrics = %args.metrics_addr,
+            "started"
+        );
+        let served = Served {
             report: reported.clone(),
             engine: engine.clone(),
             node: node.clone(),
-        },
-    ));
-    let (stop_in, stop) = oneshot::channel();
-    let looped = panicked::catch(agent, &mut source, stop);
-    let ending = tokio::select! {
-        caught = looped => match caught {
-            Ok(Some(leave)) => Ending::Leave(leave),
-            Ok(None) => Ending::Failed("the source of objects has ended"),
-            Err(Panicked) => Ending::Panicked,
-        },
-        () = engine_ended(engine.as_ref()) => Ending::Failed(ENGINE_ENDED),
-        () = asked_to_stop(signals, daemonset, stop_in) => {
-            tracing::warn!("asked to stop once more: withdrawing everything at once");
-            Ending::Leave(Leave::Drain(None))
-        }
-    };
-    let mut source = Some(source);
-    let end = match ending {
-        Ending::Leave(leave) => Ok((End::Stopped, Some(leave))),
-        Ending::Failed(why) => Err(anyhow::anyhow!(why)),
-        Ending::Panicked => {
-            if !reported.borrow().handed_over
-                && let (Some(engine), Some(state)) = (&engine, &state)
-            {
-                panicked::restore(&node, engine, state);
+        };
+        doors.serve(serving, served);
+        let daemon = Self {
+            begun,
+            node,
+            source,
+            engine,
+            state,
+            daemonset: args.daemonset(),
+            reported,
+            signals,
+            signals_after_panic,
+        };
+        Ok((daemon, agent))
+    }
+
+    /// Runs the loop until it ends, or the engine ends, or the process is asked twice to stop.
+    async fn run(&mut self, agent: Agent) -> Ending {
+        let (stop_in, stop) = oneshot::channel();
+        let looped = panicked::catch(agent, &mut self.source, stop);
+        let daemonset = self.daemonset.take();
+        tokio::select! {
+            caught = looped => match caught {
+                Ok(Some(leave)) => Ending::Leave(leave),
+                Ok(None) => Ending::Failed("the source of objects has ended"),
+                Err(Panicked) => Ending::Panicked,
+            },
+            () = engine_ended(self.engine.as_ref()) => Ending::Failed(ENGINE_ENDED),
+            () = asked_to_stop(&mut self.signals, daemonset, stop_in) => {
+                tracing::warn!("asked to stop once more: withdrawing everything at once");
+                Ending::Leave(Leave::Drain(None))
             }
-            let pause = panicked::pause(begun.elapsed());
-            after_panic(pause, engine.as_ref(), signals_after_panic, source.take()).await
         }
-    };
-    let farewell = async {
-        if let Some(engine) = engine {
-            let leave = end.as_ref().ok().and_then(|(_, leave)| *leave);
-            let (text, farewell) = last_words(leave);
-            tracing::info!("{text}");
-            engine.shutdown(text, farewell).await;
+    }
+
+    /// Ends the sessions and the source; after a panic only when it is time to restart.
+    async fn end(self, ending: Ending) -> anyhow::Result<End> {
+        if matches!(ending, Ending::Panicked) {
+            self.restore();
         }
-    };
-    tokio::join!(farewell, give_up(source));
-    tracing::info!("stopped");
-    end.map(|(end, _)| end)
+        let engine = self.engine;
+        let mut source = Some(self.source);
+        let end = match ending {
+            Ending::Leave(leave) => Ok((End::Stopped, Some(leave))),
+            Ending::Failed(why) => Err(anyhow::anyhow!(why)),
+            Ending::Panicked => {
+                let pause = panicked::pause(self.begun.elapsed());
+                let signals = self.signals_after_panic;
+                after_panic(pause, engine.as_ref(), signals, source.take()).await
+            }
+        };
+        let farewell = async {
+            if let Some(engine) = engine {
+                let leave = end.as_ref().ok().and_then(|(_, leave)| *leave);
+                let (text, farewell) = last_words(leave);
+                tracing::info!("{text}");
+                engine.shutdown(text, farewell).await;
+            }
+        };
+        tokio::join!(farewell, give_up(source));
+        tracing::info!("stopped");
+        end.map(|(end, _)| end)
+    }
+
+    /// After a panic before anything was handed to the engine: what was announced before the restart.
+    fn restore(&self) {
+        if !self.reported.borrow().handed_over
+            && let (Some(engine), Some(state)) = (&self.engine, &self.state)
+        {
+            panicked::restore(&self.node, engine, state);
+        }
+    }
+}
+
+/// Starts the thread that saves the state, if there is a folder for it, and the BGP engine.
+fn announcer(
+    args: &RunArgs,
+    node: &str,
+    state: Option<StateDir>,
+) -> anyhow::Result<(Handle, Announcer)> {
+    let writer = state
+        .map(StateWriter::start)
+        .transpose()
+        .context("start the thread that saves the desired state")?;
+    let engine = engine(node, args.listen.clone())?;
+    let announcer = Announcer::new(node.to_owned(), engine.clone(), writer);
+    Ok((engine, announcer))
 }
 
 /// Why the loop ended.
@@ -277,7 +378,7 @@ async fn after_panic(
 
 /// Waits for the wish to stop, passes it on with what there is to know, and waits for a second one.
 async fn asked_to_stop(
-    mut signals: StopSignals,
+    signals: &mut StopSignals,
     daemonset: Option<OwnDaemonSet>,
     stop: oneshot::Sender<bool>,
 ) {
@@ -345,12 +446,7 @@ async fn give_up(source: Option<Source>) {
     }
 }
 
-async fn source(
-    args: &RunArgs,
-    allocate: bool,
-    announce: bool,
-    node: &str,
-) -> anyhow::Result<Source> {
+async fn source(args: &RunArgs, node: &str) -> anyhow::Result<Source> {
     let config_namespaces = config_namespaces(own_namespace(), &args.config_namespace);
     if let Some(folder) = &args.manifests {
         return folder::start(folder.clone(), config_namespaces);
@@ -359,8 +455,8 @@ async fn source(
         kubeconfig: args.kubeconfig.clone(),
         lease_namespace: config_namespaces.first().cloned().unwrap_or_default(),
         config_namespaces,
-        allocate,
-        announce,
+        allocate: args.allocates(),
+        announce: args.announces(),
         identity: identity(node),
     };
     // The error says all of it, cause and remedy; the causes below would only say it again.
