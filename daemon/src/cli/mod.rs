@@ -11,14 +11,19 @@ mod plan;
 mod routes;
 mod run;
 
+use std::env;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ferrolb_bgp::speaker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::CONFIG_NAMESPACE;
+use crate::panicked;
 use crate::printable::printable;
 use crate::source::manifests::{Loader, Manifests};
 
@@ -133,14 +138,42 @@ impl StopSignals {
     }
 }
 
+/// What `ferrolb run` asks of the host and of the clock. A test gives functions of its own, in
+/// order to make the control loop panic and to restart soon.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    interface_exists: fn(&str) -> bool,
+    pause_after_panic: fn(Duration) -> Duration,
+}
+
+impl Host {
+    /// `interface_exists` says whether the host has a network interface of that name.
+    /// `pause_after_panic` gives the time from a panic to the restart of a process of that age.
+    pub fn new(
+        interface_exists: fn(&str) -> bool,
+        pause_after_panic: fn(Duration) -> Duration,
+    ) -> Self {
+        Self {
+            interface_exists,
+            pause_after_panic,
+        }
+    }
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let host = Host::new(speaker::interface_exists, panicked::pause);
+    main_on(host, env::args_os())
+}
+
+/// Runs the program with these arguments, the first of which is its name.
+pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let result = match Cli::parse_from(arguments).command {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Crds => crds::run(),
         Command::Demo => demo(),
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args, host),
         Command::Peers(args) => peers::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Routes(args) => routes::run(&args),

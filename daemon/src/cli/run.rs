@@ -15,7 +15,7 @@ use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use super::StopSignals;
+use super::{Host, StopSignals};
 use crate::agent::Agent;
 use crate::announcer::Announcer;
 use crate::api::Kind;
@@ -136,13 +136,13 @@ impl RunArgs {
     }
 }
 
-pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: RunArgs, host: Host) -> anyhow::Result<ExitCode> {
     telemetry::start(args.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let serving = serving_thread().context("start the thread for probes, metrics and queries")?;
-    match runtime.block_on(daemon(args, &serving))? {
+    match runtime.block_on(daemon(args, host, &serving))? {
         End::Stopped => Ok(ExitCode::SUCCESS),
         End::Restart => Err(panicked::restart()).context("this process can't restart itself"),
     }
@@ -168,8 +168,12 @@ enum End {
     Restart,
 }
 
-async fn daemon(args: RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Result<End> {
-    let (mut daemon, agent) = Daemon::start(args, serving).await?;
+async fn daemon(
+    args: RunArgs,
+    host: Host,
+    serving: &tokio::runtime::Handle,
+) -> anyhow::Result<End> {
+    let (mut daemon, agent) = Daemon::start(args, host, serving).await?;
     let ending = daemon.run(agent).await;
     daemon.end(ending).await
 }
@@ -207,6 +211,7 @@ impl Doors {
 struct Daemon {
     begun: Instant,
     node: String,
+    host: Host,
     source: Source,
     engine: Option<Handle>,
     state: Option<StateDir>,
@@ -220,6 +225,7 @@ impl Daemon {
     /// Starts the parts, and gives the loop that is to run.
     async fn start(
         args: RunArgs,
+        host: Host,
         serving: &tokio::runtime::Handle,
     ) -> anyhow::Result<(Self, Agent)> {
         let begun = Instant::now();
@@ -241,7 +247,7 @@ impl Daemon {
             allocate: args.allocates(),
             ignore_exclusion: args.ignore_exclude_lb,
             saved: state.as_ref().and_then(saved),
-            interface_exists: speaker::interface_exists,
+            interface_exists: host.interface_exists,
             report,
         };
         tracing::info!(
@@ -260,6 +266,7 @@ impl Daemon {
         let daemon = Self {
             begun,
             node,
+            host,
             source,
             engine,
             state,
@@ -301,7 +308,7 @@ impl Daemon {
             Ending::Leave(leave) => Ok((End::Stopped, Some(leave))),
             Ending::Failed(why) => Err(anyhow::anyhow!(why)),
             Ending::Panicked => {
-                let pause = panicked::pause(self.begun.elapsed());
+                let pause = (self.host.pause_after_panic)(self.begun.elapsed());
                 let signals = self.signals_after_panic;
                 after_panic(pause, engine.as_ref(), signals, source.take()).await
             }
