@@ -63,6 +63,8 @@ struct Running {
     allocation: Allocation,
     leading: bool,
     touched: Touched,
+    /// Whether there was a first decision.
+    decided: bool,
     turn: Turn,
     waits_for_status: bool,
     unpublished: bool,
@@ -154,6 +156,7 @@ impl Running {
             allocation: Allocation::default(),
             leading: false,
             touched: Touched::default(),
+            decided: false,
             turn: Turn::default(),
             waits_for_status: false,
             unpublished: false,
@@ -177,7 +180,12 @@ impl Running {
                 self.updates += 1;
                 self.turn.add(&change);
                 let touched = self.index.apply(change);
-                self.touched.merge(touched);
+                if self.decided {
+                    self.touched.merge(touched);
+                } else {
+                    // The first decision is about everything, whatever was touched.
+                    self.touched.configuration = true;
+                }
             }
             Event::Errors(errors) => self.tell_source_errors(errors),
             Event::Leading(leading) => {
@@ -215,6 +223,7 @@ impl Running {
         if touched.is_empty() && !first {
             return;
         }
+        self.decided = true;
         // Addresses first: what is announced follows from the status that comes back.
         if self.agent.allocate && self.leading {
             self.allocate(source, &touched);

@@ -17,8 +17,11 @@ use crate::drain::{Departure, Draining, Going, Leave, Leaving, RouterPaths};
 use crate::index::facts::Node;
 use crate::index::{Index, Touched};
 use crate::report::Announced;
-use crate::saved::{Saved, StateChanges, StateWriter};
+use crate::saved::{Saved, StateWriter};
 use crate::session::peer_config;
+
+/// The first routes are handed over in pieces of so many services.
+const SERVICES_PER_PIECE: usize = 500;
 
 /// Up to this many route changes are logged one by one.
 const LOGGED_CHANGES: usize = 16;
@@ -32,8 +35,8 @@ pub struct Announcer {
     engine: Handle,
     state: Option<StateWriter>,
     handed_over: bool,
-    /// What the state writer does not have yet.
-    unsaved: StateChanges,
+    /// Whether something changed that the state writer does not have yet.
+    unsaved: bool,
     node_known: bool,
     /// Whether everything that is announced is to be noted next time: at first, and after routes have left.
     note_all: bool,
@@ -58,7 +61,7 @@ impl Announcer {
             engine,
             state,
             handed_over: false,
-            unsaved: StateChanges::default(),
+            unsaved: false,
             node_known: true,
             note_all: true,
             facts: None,
@@ -111,10 +114,7 @@ impl Announcer {
         let changes = match going {
             Some(going) => self.leave(now, index, touched, going),
             None if self.leaving.is_some() => self.stay(now, index),
-            None if first => {
-                let changes = self.desired.update_all(index);
-                self.damping.pass(now, changes)
-            }
+            None if first => self.first_routes(now, index),
             None => {
                 let changes = self.desired.update(index, touched);
                 self.damping.pass(now, changes)
@@ -131,6 +131,25 @@ impl Announcer {
             self.handed_over = true;
             self.engine.open_gate();
         }
+    }
+
+    /// Decides everything for the first time. That is sent in pieces, and the last one is returned:
+    /// all at once would take several times the memory of the routes. The gate is closed meanwhile,
+    /// so no peer receives a part. After [`Self::restore`] it is open, and there are no pieces.
+    fn first_routes(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
+        if !self.desired.routes().is_empty() {
+            let changes = self.desired.update_all(index);
+            return self.damping.pass(now, changes);
+        }
+        let names: Vec<_> = index.services().map(|service| &*service.name).collect();
+        let mut changes = Vec::new();
+        for piece in names.chunks(SERVICES_PER_PIECE) {
+            log(&changes);
+            self.send(&changes);
+            let decided = self.desired.update_services(index, piece.iter().copied());
+            changes = self.damping.pass(now, decided);
+        }
+        changes
     }
 
     /// Sends what had to wait, and withdraws what has left; tells whether there was any of it.
@@ -163,7 +182,10 @@ impl Announcer {
         if leave == Leave::Preserve {
             // Whoever comes back and finds no API server announces what was announced before the drain.
             if let Some(state) = self.state.take() {
-                state.finish(std::mem::take(&mut self.unsaved));
+                if self.unsaved {
+                    state.write(self.saved());
+                }
+                state.finish();
             }
         }
         if self.handed_over {
@@ -358,17 +380,13 @@ impl Announcer {
                 tracing::error!(peer = %name, "refused by the BGP engine: {error}");
             }
         }
-        if self.state.is_some() && self.sessions != new {
-            self.unsaved.sessions = Some(new.clone());
-        }
+        self.unsaved |= self.sessions != new;
         self.sessions = new;
         gone
     }
 
     fn send(&mut self, changes: &[RouteChange]) {
-        if self.state.is_some() {
-            self.unsaved.add_routes(changes);
-        }
+        self.unsaved |= !changes.is_empty();
         let mut by_peer: BTreeMap<&str, PeerRoutes> = BTreeMap::new();
         for change in changes
             .iter()
@@ -385,13 +403,19 @@ impl Announcer {
         }
     }
 
-    /// Hands what changed since the last time to the thread that writes the state to disk.
+    /// Gives what runs to the thread that writes it to disk, if it changed and the thread has time.
     pub fn save(&mut self) {
         if let Some(state) = &self.state
-            && !self.unsaved.is_empty()
+            && self.unsaved
+            && state.is_idle()
         {
-            state.write(&mut self.unsaved);
+            state.write(self.saved());
+            self.unsaved = false;
         }
+    }
+
+    fn saved(&self) -> Saved {
+        Saved::new(&self.sessions, self.routes())
     }
 
     /// How many routes each peer should have.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferrolb_bgp::rib::{Route, RouteAttributes};
+use ferrolb_bgp::rib::Route;
 use ipnet::IpNet;
 
 use crate::api::ObjectName;
 use crate::config::drain::Drain;
-use crate::decide::{Contribution, Decision, Offer, decide, merge, weight};
+use crate::decide::{Contribution, Decision, Offer, Offers, Verdict, decide, merge, weight};
 use crate::index::facts::Node;
 use crate::index::{Index, Touched};
 use crate::suspect::Suspect;
@@ -38,34 +38,36 @@ pub struct Desired {
     routes: BTreeMap<RouteKey, Route>,
     /// How many routes each peer has; no peer has none.
     counts: BTreeMap<Arc<str>, usize>,
-    offers: Recent<Offer>,
-    attributes: Recent<RouteAttributes>,
+    offers: Recent<Arc<Offers>>,
+    verdicts: Recent<Arc<[Verdict]>>,
+    attributes: Recent<Route>,
 }
 
-/// Values that were seen last. Thousands of services want the same of their routes: equal values are kept once.
+/// Pointers to the values that were seen last. Thousands of services have the same ones: equal
+/// values are stored once.
 #[derive(Clone, Debug)]
-struct Recent<T>(Vec<Arc<T>>);
+struct Recent<P>(Vec<P>);
 
 /// As many different values are looked through for each route.
 const RECENT: usize = 16;
 
-impl<T> Default for Recent<T> {
+impl<P> Default for Recent<P> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T: PartialEq> Recent<T> {
-    /// The value that was seen before, if an equal one was.
-    fn share(&mut self, value: Arc<T>) -> Arc<T> {
-        if let Some(known) = self.0.iter().find(|known| ***known == *value) {
+impl<P: Clone + PartialEq> Recent<P> {
+    /// The pointer that was seen before, if it was to an equal value.
+    fn share(&mut self, pointer: P) -> P {
+        if let Some(known) = self.0.iter().find(|known| **known == pointer) {
             return known.clone();
         }
         if self.0.len() == RECENT {
             self.0.remove(0);
         }
-        self.0.push(value.clone());
-        value
+        self.0.push(pointer.clone());
+        pointer
     }
 }
 
@@ -92,8 +94,17 @@ impl Desired {
         if touched.decides_all(&self.node) || others_matter() {
             return self.update_all(index);
         }
+        self.update_services(index, &touched.services)
+    }
+
+    /// Decides these services again.
+    pub fn update_services<'a>(
+        &mut self,
+        index: &Index,
+        services: impl IntoIterator<Item = &'a ObjectName>,
+    ) -> Vec<RouteChange> {
         let mut affected = BTreeSet::new();
-        for name in &touched.services {
+        for name in services {
             self.decide_again(index, name, &mut affected);
         }
         affected
@@ -144,9 +155,7 @@ impl Desired {
 
     /// How a route leaves: the longest time of those who contribute to it counts, and a cordon if all of them ask for that.
     pub fn drain(&self, key: &RouteKey) -> Drain {
-        let mut drains = self
-            .contributions(key)
-            .map(|contribution| contribution.offer.drain);
+        let mut drains = self.offers(key).map(|offer| offer.drain);
         let first = drains.next().unwrap_or_default();
         drains.fold(first, |a, b| Drain {
             time: a.time.max(b.time),
@@ -181,15 +190,15 @@ impl Desired {
     }
 
     /// What all services add to a route.
-    fn contributions<'a>(&'a self, key: &'a RouteKey) -> impl Iterator<Item = &'a Contribution> {
+    fn offers<'a>(&'a self, key: &'a RouteKey) -> impl Iterator<Item = &'a Offer> {
         let (peer, prefix) = key;
         let contributors = self.contributors.get(prefix).into_iter().flatten();
         contributors
             .filter_map(|name| self.decisions.get(name))
             .flat_map(|decision| &decision.contributions)
-            .filter(move |contribution| {
-                contribution.prefix == *prefix && contribution.peer == *peer
-            })
+            .filter(|contribution| contribution.prefix == *prefix)
+            .flat_map(|contribution| contribution.offers.iter())
+            .filter_map(move |(towards, offer)| (towards == peer).then_some(offer))
     }
 
     fn decide_again(
@@ -215,19 +224,19 @@ impl Desired {
         affected: &mut BTreeSet<RouteKey>,
     ) {
         for contribution in &mut new.contributions {
-            contribution.offer = self.offers.share(contribution.offer.clone());
+            contribution.offers = self.offers.share(contribution.offers.clone());
         }
         new.contributions.shrink_to_fit();
-        new.verdicts.shrink_to_fit();
+        new.verdicts = self.verdicts.share(new.verdicts);
         let old = self.decisions.remove(name).unwrap_or_default();
         if old.contributions != new.contributions {
-            for Contribution { peer, prefix, .. } in &old.contributions {
-                self.remove_contributor(prefix, name);
-                affected.insert((peer.clone(), *prefix));
+            for contribution in &old.contributions {
+                self.remove_contributor(&contribution.prefix, name);
+                affected.extend(keys(contribution));
             }
-            for Contribution { peer, prefix, .. } in &new.contributions {
-                self.add_contributor(*prefix, name);
-                affected.insert((peer.clone(), *prefix));
+            for contribution in &new.contributions {
+                self.add_contributor(contribution.prefix, name);
+                affected.extend(keys(contribution));
             }
         }
         if new != Decision::default() {
@@ -259,7 +268,7 @@ impl Desired {
     }
 
     fn merge_again(&mut self, key: RouteKey) -> Option<RouteChange> {
-        let route = merge(self.contributions(&key));
+        let route = merge(self.offers(&key));
         let route = route.map(|route| self.attributes.share(route));
         let old = match &route {
             Some(route) => self.routes.insert(key.clone(), route.clone()),
@@ -286,6 +295,12 @@ impl Desired {
             }
         }
     }
+}
+
+/// The routes that a contribution is part of.
+fn keys(contribution: &Contribution) -> impl Iterator<Item = RouteKey> {
+    let offers = contribution.offers.iter();
+    offers.map(|(peer, _)| (peer.clone(), contribution.prefix))
 }
 
 /// What is kept only so that equal values are shared says nothing of the state.

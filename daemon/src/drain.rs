@@ -18,7 +18,7 @@ use ipnet::IpNet;
 pub use self::leaving::Leaving;
 pub use self::paths::RouterPaths;
 use crate::config::drain::Drain;
-use crate::decide::decide;
+use crate::decide::{Offer, decide};
 use crate::desired::{Desired, RouteChange, RouteKey};
 use crate::index::Index;
 use crate::index::facts::Node;
@@ -136,9 +136,10 @@ pub fn announced_elsewhere(
     let takes_over = |service, prefix: &IpNet| {
         others.iter().any(|(other, node, cordoned)| {
             let theirs = decide(index, other, Some(node), service).contributions;
-            let mut kept = theirs
-                .iter()
-                .filter(|c| !(*cordoned && c.offer.drain.on_cordon));
+            let mut kept = theirs.iter().filter(|c| {
+                let leaves = |offer: &Offer| *cordoned && offer.drain.on_cordon;
+                c.offers.iter().any(|(_, offer)| !leaves(offer))
+            });
             kept.any(|c| c.prefix == *prefix)
         })
     };

@@ -8,7 +8,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::api::Password;
-use crate::desired::{RouteChange, RouteKey};
+use crate::desired::RouteKey;
 
 const FILE: &str = "desired.json";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -112,141 +113,89 @@ fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
 
-/// What changed of sessions and routes.
-#[derive(Debug, Default)]
-pub struct StateChanges {
-    /// All sessions, if there are others.
-    pub sessions: Option<BTreeMap<String, PeerConfig>>,
-    /// The latest of each peer and prefix; none: withdrawn.
-    pub routes: BTreeMap<RouteKey, Option<Route>>,
-}
-
-impl StateChanges {
-    /// Adds what was announced or withdrawn last.
-    pub fn add_routes(&mut self, changes: &[RouteChange]) {
-        self.routes.extend(changes.iter().map(|change| {
-            let key = (change.peer.clone(), change.prefix);
-            (key, change.route.clone())
-        }));
-    }
-
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_none() && self.routes.is_empty()
-    }
-}
-
-/// A thread that keeps the state on disk up to date: neither the disk nor ten thousands of routes delay what announces.
+/// A thread that writes the state to disk: the disk does not delay what announces.
 #[derive(Debug)]
 pub struct StateWriter {
-    /// One slot: what does not fit is collected by the sender, the latest of each route.
-    changes: SyncSender<StateChanges>,
+    /// One slot.
+    states: SyncSender<Saved>,
+    /// Set by the thread when it takes a state that it may write at once.
+    idle: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
-/// The state is written at most this often,
-const PAUSE: Duration = Duration::from_secs(1);
-/// and writing takes at most this part of the time.
+/// Writing takes at most this part of the time.
 const PAUSE_PER_WRITE: u32 = 50;
+/// After a failure the same state is tried again after this time.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl StateWriter {
-    /// Starts the thread. The file stays as it is until something changes.
+    /// Starts the thread. The file stays as it is until there is a state to write.
     ///
     /// # Errors
     /// When there can be no more threads.
-    pub fn start(state: StateDir) -> io::Result<Self> {
-        let (changes, received) = sync_channel(1);
-        let thread = thread::Builder::new()
-            .name("state".to_owned())
-            .spawn(move || keep(&state, &received))?;
-        Ok(Self { changes, thread })
+    pub fn start(dir: StateDir) -> io::Result<Self> {
+        let (states, received) = sync_channel(1);
+        let idle = Arc::new(AtomicBool::new(true));
+        let thread = thread::Builder::new().name("state".to_owned()).spawn({
+            let idle = idle.clone();
+            move || keep(&dir, &received, &idle)
+        })?;
+        Ok(Self {
+            states,
+            idle,
+            thread,
+        })
     }
 
-    /// Takes changes in; they are on disk a second or so later. Where the thread is behind, they stay.
-    pub fn write(&self, changes: &mut StateChanges) {
-        match self.changes.try_send(std::mem::take(changes)) {
-            Err(TrySendError::Full(behind)) => *changes = behind,
-            // The thread ends only with this sender, or by a panic, which the log has.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-        }
+    /// Whether the thread writes what it is given next without delay. If not, a later state is
+    /// better.
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire)
     }
 
-    /// Waits until everything is on disk, these last changes included, and ends the thread.
-    pub fn finish(self, last: StateChanges) {
-        // The file stays as it is where nothing changed.
-        if !last.is_empty() {
-            // As above.
-            let _ = self.changes.send(last);
-        }
-        drop(self.changes);
+    /// Gives a state to the thread, in place of all earlier ones. Waits if it is not idle.
+    pub fn write(&self, state: Saved) {
+        self.idle.store(false, Ordering::Release);
+        // The thread ends only with this sender, or by a panic, which the log has.
+        let _ = self.states.send(state);
+    }
+
+    /// Waits until the last state is on disk, and ends the thread.
+    pub fn finish(self) {
+        drop(self.states);
         let _ = self.thread.join();
     }
 }
 
-/// What the thread knows.
-#[derive(Debug, Default)]
-struct State {
-    sessions: BTreeMap<String, PeerConfig>,
-    routes: BTreeMap<Arc<str>, BTreeMap<IpNet, Route>>,
-}
-
-impl State {
-    fn apply(&mut self, changes: StateChanges) {
-        if let Some(sessions) = changes.sessions {
-            self.sessions = sessions;
-        }
-        for ((peer, prefix), route) in changes.routes {
-            let routes = self.routes.entry(peer).or_default();
-            match route {
-                Some(route) => routes.insert(prefix, route),
-                None => routes.remove(&prefix),
-            };
-        }
-        self.routes.retain(|_, routes| !routes.is_empty());
-    }
-
-    fn saved(&self) -> Saved {
-        let routes = self.routes.iter().flat_map(|(peer, routes)| {
-            let routes = routes.iter();
-            routes.map(move |(prefix, route)| (&**peer, prefix, route))
-        });
-        Saved::new(&self.sessions, routes)
-    }
-}
-
-/// Writes until there are no more changes to come.
-fn keep(dir: &StateDir, changes: &Receiver<StateChanges>) {
-    let mut state = State::default();
-    let mut not_before = Instant::now();
-    let mut unsaved = false;
-    let mut failed = false;
+/// Writes until there are no more states to come.
+fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool) {
+    let mut unsaved: Option<Saved> = None;
     loop {
-        let wait = not_before.saturating_duration_since(Instant::now());
-        let received = if unsaved {
-            changes.recv_timeout(wait)
-        } else {
-            changes.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        let received = match &unsaved {
+            Some(_) => states.recv_timeout(RETRY),
+            None => states.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let ended = received.as_ref().err() == Some(&RecvTimeoutError::Disconnected);
-        if let Ok(changes) = received {
-            state.apply(changes);
-            unsaved = true;
-        }
-        if unsaved && (ended || Instant::now() >= not_before) {
+        let failed = unsaved.is_some();
+        unsaved = received.ok().or(unsaved);
+        if let Some(state) = &unsaved {
             let began = Instant::now();
-            match dir.save(&state.saved()) {
-                Ok(()) => (unsaved, failed) = (false, false),
-                // Tried again after the pause, logged once.
-                Err(error) if !std::mem::replace(&mut failed, true) => tracing::warn!(
+            match dir.save(state) {
+                Ok(()) => unsaved = None,
+                // Logged once.
+                Err(error) if !failed => tracing::warn!(
                     "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
                 ),
                 Err(_) => {}
             }
-            not_before = Instant::now() + PAUSE.max(began.elapsed() * PAUSE_PER_WRITE);
+            if !ended {
+                thread::sleep(began.elapsed() * PAUSE_PER_WRITE);
+            }
         }
         if ended {
             return;
         }
+        idle.store(true, Ordering::Release);
     }
 }
 
@@ -254,19 +203,21 @@ impl Saved {
     /// From what runs. Neighbours with equal attributes stand together: those of a peer one after another.
     pub fn new<'a>(
         sessions: &BTreeMap<String, PeerConfig>,
-        routes: impl IntoIterator<Item = (&'a str, &'a IpNet, &'a Route)>,
+        routes: impl IntoIterator<Item = (&'a RouteKey, &'a Route)>,
     ) -> Self {
         let mut saved: Vec<SavedRoutes> = Vec::new();
-        for (peer, prefix, route) in routes {
-            match saved.last_mut() {
-                Some(last) if last.peer == peer && last.attributes == **route => {
-                    last.prefixes.push(*prefix);
-                }
-                _ => saved.push(SavedRoutes {
-                    peer: peer.to_owned(),
+        let mut last: Option<(&Arc<str>, &Route)> = None;
+        for ((peer, prefix), route) in routes {
+            // Pointers that are equal are compared without a look at the values.
+            if last.replace((peer, route)) != Some((peer, route)) {
+                saved.push(SavedRoutes {
+                    peer: peer.to_string(),
                     attributes: RouteAttributes::clone(route),
-                    prefixes: vec![*prefix],
-                }),
+                    prefixes: Vec::new(),
+                });
+            }
+            if let Some(last) = saved.last_mut() {
+                last.prefixes.push(*prefix);
             }
         }
         Self {
@@ -359,53 +310,58 @@ mod tests {
     }
 
     fn saved() -> Saved {
-        let routes = routes();
-        let routes = routes
-            .iter()
-            .map(|((peer, prefix), route)| (&**peer, prefix, route));
-        Saved::new(&sessions(), routes)
-    }
-
-    fn changes(routes: BTreeMap<RouteKey, Option<Route>>) -> StateChanges {
-        StateChanges {
-            sessions: Some(sessions()),
-            routes,
-        }
+        Saved::new(&sessions(), &routes())
     }
 
     #[test]
-    fn the_writer_saves_all_changes_before_it_ends() {
+    fn the_writer_saves_the_last_state_before_it_ends() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
         let writer = StateWriter::start(state.clone()).expect("a thread");
-        let announced = routes()
-            .into_iter()
-            .map(|(key, route)| (key, Some(route)))
-            .collect();
-        let mut unsaved = changes(announced);
-        writer.write(&mut unsaved);
-        let other: IpNet = "192.0.2.2/32".parse().expect("a prefix");
-        for route in [Some(Arc::new(RouteAttributes::default())), None] {
-            let peer = "tor".into();
-            unsaved.add_routes(&[RouteChange {
-                peer,
-                prefix: other,
-                route,
-            }]);
-            writer.write(&mut unsaved);
+        for _ in 0..3 {
+            writer.write(Saved::new(&sessions(), &BTreeMap::new()));
         }
-        writer.finish(unsaved);
+        writer.write(saved());
+        writer.finish();
         let saved = state.load().expect("readable").expect("of this boot");
         assert_eq!(saved.into_parts(), (sessions(), routes()));
     }
 
     #[test]
-    fn a_writer_that_ends_without_a_change_leaves_the_file_as_it_is() {
+    fn a_writer_is_idle_again_after_it_has_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::new(folder.path().to_owned());
+        let writer = StateWriter::start(state.clone()).expect("a thread");
+        assert!(writer.is_idle());
+        writer.write(saved());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !writer.is_idle() {
+            assert!(Instant::now() < deadline, "not idle");
+            thread::yield_now();
+        }
+        assert!(state.load().expect("readable").is_some());
+    }
+
+    #[test]
+    fn a_state_that_can_not_be_written_is_tried_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("inner");
+        let state = StateDir::new(inner.clone());
+        let writer = StateWriter::start(state.clone()).expect("a thread");
+        writer.write(saved());
+        thread::sleep(Duration::from_millis(50));
+        fs::create_dir(&inner).expect("a folder");
+        writer.finish();
+        assert!(state.load().expect("readable").is_some());
+    }
+
+    #[test]
+    fn a_writer_that_ends_without_a_state_leaves_the_file_as_it_is() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
         state.save(&saved()).expect("written");
         let writer = StateWriter::start(state.clone()).expect("a thread");
-        writer.finish(StateChanges::default());
+        writer.finish();
         let saved = state.load().expect("readable").expect("of this boot");
         assert_eq!(saved.into_parts(), (sessions(), routes()));
     }

@@ -25,22 +25,25 @@ use crate::session::{has_next_hop, router_id};
 /// What a node does with a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// What the service adds to prefixes.
+    /// What the service adds to prefixes: one for each prefix.
     pub contributions: Vec<Contribution>,
-    /// Why, or why not: one per peer, or one for all where no peer is reached at all.
-    pub verdicts: Vec<Verdict>,
+    /// Why, or why not: one per peer, or one for all where no peer is reached at all. Shared among
+    /// services like [`Contribution::offers`].
+    pub verdicts: Arc<[Verdict]>,
 }
 
-/// What a service adds to a prefix towards a peer, through all advertisements that speak for it.
+/// What a service adds to a prefix, through all advertisements that select the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
-    /// The BGPPeer.
-    pub peer: Arc<str>,
-    /// The address, or the aggregate that it lies in.
+    /// The address, or the aggregate that contains it.
     pub prefix: IpNet,
-    /// What the route says. Most services say the same: [`crate::desired::Desired`] keeps equal ones once.
-    pub offer: Arc<Offer>,
+    /// What the routes contain. Most services add the same: [`crate::desired::Desired`] stores equal
+    /// ones once.
+    pub offers: Arc<Offers>,
 }
+
+/// What a service adds to the routes of one prefix, by BGPPeer, in the order of their names.
+pub type Offers = [(Arc<str>, Offer)];
 
 /// What a service wants the route of a prefix to say, and how the route leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,22 +89,13 @@ pub fn decide(index: &Index, node_name: &str, node: Option<&Node>, service: &Ser
     match eligible(index, node_name, node, service) {
         Err((reason, detail)) => Decision {
             contributions: Vec::new(),
-            verdicts: vec![Verdict {
+            verdicts: Arc::new([Verdict {
                 peer: None,
                 reason,
                 detail,
-            }],
+            }]),
         },
-        Ok(eligible) => {
-            let mut decision = towards_peers(index, service, &eligible);
-            let missing = eligible.unreached.map(|(reason, detail)| Verdict {
-                peer: None,
-                reason,
-                detail,
-            });
-            decision.verdicts.extend(missing);
-            decision
-        }
+        Ok(eligible) => towards_peers(index, service, &eligible),
     }
 }
 
@@ -320,7 +314,8 @@ fn sharer_without_endpoints(
 }
 
 fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> Decision {
-    let mut decision = Decision::default();
+    let mut offers: BTreeMap<IpNet, Vec<(Arc<str>, Offer)>> = BTreeMap::new();
+    let mut verdicts = Vec::new();
     let mut alone = true;
     for peer in peers_of(index, eligible.node_name, eligible.node) {
         alone = false;
@@ -345,30 +340,37 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
         let without_next_hop = addresses_towards(peer, eligible)
             .filter(|address| !has_next_hop(peer, eligible.node, address.is_ipv6()))
             .map(|address| verdict((Reason::NoNextHop, address.into())));
-        decision
-            .verdicts
-            .extend(not_carried.chain(without_next_hop));
+        verdicts.extend(not_carried.chain(without_next_hop));
         match towards(index, peer, service, eligible) {
-            Ok(contributions) if contributions.is_empty() => {}
-            Ok(contributions) => {
-                decision.contributions.extend(contributions);
-                decision
-                    .verdicts
-                    .push(verdict((Reason::Announced, Detail::None)));
+            Ok(added) if added.is_empty() => {}
+            Ok(added) => {
+                for (prefix, offer) in added {
+                    let offers = offers.entry(prefix).or_default();
+                    offers.push((peer.name.clone(), offer));
+                }
+                verdicts.push(verdict((Reason::Announced, Detail::None)));
             }
-            Err(refused) => decision.verdicts.push(verdict(refused)),
+            Err(refused) => verdicts.push(verdict(refused)),
         }
     }
-    decision.verdicts.extend(refused_peers(index, eligible));
-    if alone && decision.verdicts.is_empty() {
-        let reason = Reason::NoPeer;
-        decision.verdicts.push(Verdict {
-            peer: None,
-            reason,
-            detail: Detail::None,
-        });
+    verdicts.extend(refused_peers(index, eligible));
+    let for_all = |(reason, detail): (Reason, Detail)| Verdict {
+        peer: None,
+        reason,
+        detail,
+    };
+    if alone && verdicts.is_empty() {
+        verdicts.push(for_all((Reason::NoPeer, Detail::None)));
     }
-    decision
+    verdicts.extend(eligible.unreached.clone().map(for_all));
+    let contributions = offers.into_iter().map(|(prefix, offers)| Contribution {
+        prefix,
+        offers: offers.into(),
+    });
+    Decision {
+        contributions: contributions.collect(),
+        verdicts: verdicts.into(),
+    }
 }
 
 /// The peers that would be told if they could run on this node.
@@ -405,7 +407,7 @@ fn towards(
     peer: &Peer,
     service: &Service,
     eligible: &Eligible<'_>,
-) -> Result<Vec<Contribution>, (Reason, Detail)> {
+) -> Result<Vec<(IpNet, Offer)>, (Reason, Detail)> {
     if !selected(&eligible.advertisements, &peer.name) {
         if selected(&eligible.too_wide, &peer.name) {
             let names: Vec<&str> = eligible
@@ -445,12 +447,8 @@ fn towards(
             offer.large_communities.extend(&ad.large_communities);
         }
     }
-    let contributions = offers.into_iter().map(|(prefix, (offer, _))| Contribution {
-        peer: peer.name.clone(),
-        prefix,
-        offer: Arc::new(offer),
-    });
-    Ok(contributions.collect())
+    let offers = offers.into_iter();
+    Ok(offers.map(|(prefix, (offer, _))| (prefix, offer)).collect())
 }
 
 /// What a service adds to a prefix, but for what the advertisements say.
@@ -490,10 +488,8 @@ fn aggregate(address: IpAddr, length: u8) -> IpNet {
 /// What is sent for a prefix to which several services contribute: communities are united, the highest LOCAL_PREF counts,
 /// weights go together ([`Weight::and`]) or, if one is missing, are left out. An aggregate in which services differ says so
 /// (RFC 4271 §5.1.6 and §5.1.7).
-pub fn merge<'a>(contributions: impl IntoIterator<Item = &'a Contribution>) -> Option<Route> {
-    let mut offers = contributions
-        .into_iter()
-        .map(|contribution| &*contribution.offer);
+pub fn merge<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Option<Route> {
+    let mut offers = offers.into_iter();
     let first = offers.next()?;
     let mut united = first.clone();
     let mut differ = false;
