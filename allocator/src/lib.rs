@@ -58,4 +58,4 @@ pub use excluded::{Exclusion, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use pool_set::{PoolSet, PoolSetError};
 pub use reason::{Clash, Outcome, Reason};
-pub use request::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_requested};
+pub use request::{Family, FamilyPolicy, Port, Protocol, Request, ServiceKey, parse_requested};

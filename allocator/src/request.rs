@@ -75,11 +75,45 @@ pub enum FamilyPolicy {
     RequireDualStack,
 }
 
+/// The protocol of a port, displayed and parsed as Kubernetes spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// `SCTP`.
+    Sctp,
+    /// `TCP`.
+    Tcp,
+    /// `UDP`.
+    Udp,
+}
+
+impl Protocol {
+    /// `None` for a text that Kubernetes does not accept. Upper and lower case differ there.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "SCTP" => Some(Self::Sctp),
+            "TCP" => Some(Self::Tcp),
+            "UDP" => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sctp => "SCTP",
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
 /// A port that a service listens on. Displays as `TCP/80`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
-    /// The protocol as Kubernetes spells it: `TCP`, `UDP`, `SCTP`.
-    pub protocol: String,
+    /// The protocol.
+    pub protocol: Protocol,
     /// The port number.
     pub number: u16,
 }

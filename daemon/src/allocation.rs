@@ -23,7 +23,7 @@ pub struct Decided {
     /// The services among them that have a reason, and not the one that they had before.
     pub news: Vec<ObjectName>,
     /// What has to be written.
-    pub writes: Vec<StatusWrite>,
+    pub writes: Vec<Arc<StatusWrite>>,
 }
 
 /// The allocator at work: what it decided and has not yet seen come back counts as allocated.
@@ -34,7 +34,7 @@ pub struct Allocation {
     /// What the pools were made of at the last decision; none before the first.
     config: Option<Arc<Config>>,
     /// Writes whose service is still the version that they were decided for.
-    in_flight: BTreeMap<ObjectName, StatusWrite>,
+    in_flight: BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>,
     /// The reasons of services that don't have all they asked for, or lost something at their last decision.
     reasons: BTreeMap<ObjectName, Reason>,
 }
@@ -76,7 +76,7 @@ impl Allocation {
 
     /// Decides everything and returns what has to be written.
     pub fn decide_all(&mut self, index: &Index) -> Decided {
-        let in_flight: Vec<ObjectName> = self.in_flight.keys().cloned().collect();
+        let in_flight: Vec<Arc<ObjectName>> = self.in_flight.keys().cloned().collect();
         for name in in_flight {
             self.landed(index, &name);
         }
@@ -125,7 +125,8 @@ impl Allocation {
         let wanted = outcomes
             .iter()
             .filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
-        let mut writes: Vec<StatusWrite> = wanted.chain(others.filter_map(released)).collect();
+        let writes = wanted.chain(others.filter_map(released));
+        let mut writes: Vec<Arc<StatusWrite>> = writes.map(Arc::new).collect();
         writes.retain(|write| self.in_flight.get(&write.service) != Some(write));
         for write in &writes {
             self.in_flight.insert(write.service.clone(), write.clone());
@@ -180,7 +181,7 @@ fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
         && service.invalid_address.is_none()
         && service.request.holds_from == pool;
     (!same).then(|| StatusWrite {
-        service: ObjectName::clone(&service.name),
+        service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: outcome.addresses().to_vec(),
         pool,
@@ -190,7 +191,7 @@ fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
 fn released(service: &Service) -> Option<StatusWrite> {
     let left_over = !service.load_balancer && service.request.holds_from.is_some();
     left_over.then(|| StatusWrite {
-        service: ObjectName::clone(&service.name),
+        service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: Vec::new(),
         pool: None,

@@ -1,5 +1,7 @@
 //! What the allocator writes: what differs from the status, once, and nothing that is not its own.
 
+use std::sync::Arc;
+
 use ferrolb::allocation::{Allocation, Decided};
 use ferrolb::api::{Kind, ObjectKey, ObjectName, RawObject};
 use ferrolb::index::{Index, Touched};
@@ -45,7 +47,7 @@ fn service(index: &mut Index, name: &str, version: &str, more: Value) -> Touched
     )
 }
 
-fn written(writes: &[StatusWrite]) -> Vec<String> {
+fn written(writes: &[Arc<StatusWrite>]) -> Vec<String> {
     writes
         .iter()
         .map(|write| {
@@ -121,7 +123,7 @@ fn an_address_is_kept_while_its_pool_can_not_be_read() {
     pool(&mut fresh, &["nonsense"]);
     service(&mut fresh, "web", "1", json!({}));
     fresh.grant(&StatusWrite {
-        service: ObjectName::new("default", "web"),
+        service: Arc::new(ObjectName::new("default", "web")),
         resource_version: String::new(),
         addresses: vec!["192.0.2.0".parse().expect("an address")],
         pool: Some("pool".into()),

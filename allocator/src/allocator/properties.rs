@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::tests::shared;
 use super::*;
 use crate::pool::PoolOptions;
-use crate::request::Port;
+use crate::request::{Port, Protocol};
 
 fn pools() -> Vec<Pool> {
     let pool = |name: &str, entries: &[&str], options| {
@@ -116,7 +116,7 @@ fn request() -> impl Strategy<Value = Request> {
                 .2
                 .iter()
                 .map(|n| Port {
-                    protocol: "TCP".into(),
+                    protocol: Protocol::Tcp,
                     number: *n,
                 })
                 .collect(),

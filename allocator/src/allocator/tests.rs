@@ -3,7 +3,7 @@
 use super::*;
 use crate::pool::PoolOptions;
 use crate::reason::Clash;
-use crate::request::{Port, parse_requested};
+use crate::request::{Port, Protocol, parse_requested};
 
 impl Allocator {
     /// Decides for one service, as it is.
@@ -124,7 +124,7 @@ fn sharing(name: &str, key: &str, backend: &str, ports: &[&str]) -> Request {
         .map(|port| {
             let (protocol, number) = port.split_once('/').unwrap();
             Port {
-                protocol: protocol.to_owned(),
+                protocol: Protocol::parse(protocol).unwrap(),
                 number: number.parse().unwrap(),
             }
         })

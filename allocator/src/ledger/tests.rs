@@ -1,5 +1,6 @@
 //! The indexes of the ledger always say what its holders say.
 
+use crate::request::Protocol;
 use std::net::Ipv4Addr;
 
 use super::*;
@@ -89,7 +90,7 @@ fn runs_split_and_join() {
 fn a_dispute_names_the_same_service_in_whatever_order_they_came() {
     let party = |created: i64, ports: &[u16]| {
         let ports = ports.iter().map(|n| Port {
-            protocol: "TCP".to_owned(),
+            protocol: Protocol::Tcp,
             number: *n,
         });
         let request = Request {

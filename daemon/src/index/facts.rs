@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use ferrolb_allocator::{Family, FamilyPolicy, Port, Request, ServiceKey, parse_requested};
+use ferrolb_allocator::{
+    Family, FamilyPolicy, Port, Protocol, Request, ServiceKey, parse_requested,
+};
 
 use super::misspelt;
 use crate::api::core::{Endpoint, NodeSpec, NodeStatus, ServiceSpec, ServiceStatus};
@@ -216,18 +218,17 @@ fn request(
 fn ports(spec: &ServiceSpec) -> Result<Vec<Port>, FieldError> {
     let ports = spec.ports.iter().enumerate();
     ports
-        .map(
-            |(position, port)| match port.protocol.as_deref().unwrap_or("TCP") {
-                protocol @ ("TCP" | "UDP" | "SCTP") => Ok(Port {
-                    protocol: protocol.to_owned(),
-                    number: port.port,
-                }),
-                other => {
-                    let path = format!("spec.ports[{position}].protocol");
-                    Err(unknown(&path, other, "TCP, UDP or SCTP"))
-                }
-            },
-        )
+        .map(|(position, port)| {
+            let text = port.protocol.as_deref().unwrap_or("TCP");
+            let protocol = Protocol::parse(text).ok_or_else(|| {
+                let path = format!("spec.ports[{position}].protocol");
+                unknown(&path, text, "TCP, UDP or SCTP")
+            })?;
+            Ok(Port {
+                protocol,
+                number: port.port,
+            })
+        })
         .collect()
 }
 

@@ -4,6 +4,7 @@
 //! the watch brings it, and it is decided anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -36,13 +37,13 @@ const LAST_RETRY: Duration = Duration::from_secs(8);
 /// What waits to be written: the newest for each service, and at most one under way for each. Pure.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: BTreeMap<ObjectName, Waiting>,
-    under_way: BTreeSet<ObjectName>,
+    waiting: BTreeMap<Arc<ObjectName>, Waiting>,
+    under_way: BTreeSet<Arc<ObjectName>>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    write: StatusWrite,
+    write: Arc<StatusWrite>,
     not_before: Option<Instant>,
     failures: u32,
 }
@@ -59,7 +60,7 @@ enum Outcome {
 }
 
 impl Queue {
-    fn push(&mut self, write: StatusWrite) {
+    fn push(&mut self, write: Arc<StatusWrite>) {
         let waiting = Waiting {
             write,
             not_before: None,
@@ -165,7 +166,7 @@ fn next_retry(now: Instant, retry: Option<Instant>, until: Option<Instant>) -> O
 }
 
 async fn write(client: Client, waiting: Waiting, deadline: Instant) -> (Waiting, Outcome) {
-    let StatusWrite { service, .. } = &waiting.write;
+    let StatusWrite { service, .. } = &*waiting.write;
     let api: Api<Service> = Api::namespaced(client, &service.namespace);
     let patch = Patch::Merge(patch(&waiting.write));
     let params = PatchParams::default();

@@ -115,7 +115,7 @@ impl Folder {
                     self.read_again().await
                 }
                 write = writes.recv() => match write {
-                    Some(write) => self.write(write).await,
+                    Some(write) => self.write(&write).await,
                     None => return,
                 },
             };
@@ -219,23 +219,17 @@ impl Folder {
         Ok(())
     }
 
-    async fn write(&mut self, write: StatusWrite) -> Result<(), Gone> {
-        let key = ObjectKey::new(Kind::Service, write.service.clone());
+    async fn write(&mut self, write: &StatusWrite) -> Result<(), Gone> {
+        let key = ObjectKey::new(Kind::Service, ObjectName::clone(&write.service));
         let Some(located) = self.told.objects.get(&key) else {
             return Ok(());
         };
         self.revision += 1;
-        let StatusWrite {
-            service,
-            resource_version: _,
-            addresses,
-            pool,
-        } = write;
         self.statuses.insert(
-            service,
+            key.name.clone(),
             Status {
-                addresses,
-                pool,
+                addresses: write.addresses.clone(),
+                pool: write.pool.clone(),
                 revision: self.revision,
             },
         );

@@ -15,6 +15,7 @@ pub use status_writes::{SourceEnded, StatusReceiver, StatusSender, status_writes
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::api::{Kind, ObjectKey, ObjectName, RawObject};
 
@@ -41,7 +42,7 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusWrite {
     /// The service.
-    pub service: ObjectName,
+    pub service: Arc<ObjectName>,
     /// Guards the write: a service that changed meanwhile is decided anew.
     pub resource_version: String,
     /// `status.loadBalancer.ingress[].ip`, in this order; none: the status is cleared.

@@ -25,11 +25,11 @@ pub fn status_writes() -> (StatusSender, StatusReceiver) {
 pub struct SourceEnded;
 
 #[derive(Clone, Debug, Default)]
-struct Waiting(Arc<Mutex<BTreeMap<ObjectName, StatusWrite>>>);
+struct Waiting(Arc<Mutex<BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>>>);
 
 impl Waiting {
     /// A map is whole after each of its operations, so a panic elsewhere does not matter.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectName, StatusWrite>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,7 +46,7 @@ impl StatusSender {
     ///
     /// # Errors
     /// When the source has ended.
-    pub fn send(&self, write: StatusWrite) -> Result<(), SourceEnded> {
+    pub fn send(&self, write: Arc<StatusWrite>) -> Result<(), SourceEnded> {
         self.waiting.lock().insert(write.service.clone(), write);
         match self.wake.try_send(()) {
             Err(mpsc::error::TrySendError::Closed(())) => Err(SourceEnded),
@@ -66,7 +66,7 @@ pub struct StatusReceiver {
 impl StatusReceiver {
     /// The next write, in the order of the services' names; none when the sender is gone and everything was received.
     /// Cancellation loses nothing.
-    pub async fn recv(&mut self) -> Option<StatusWrite> {
+    pub async fn recv(&mut self) -> Option<Arc<StatusWrite>> {
         loop {
             let next = self.waiting.lock().pop_first();
             if let Some((_, write)) = next {
@@ -83,13 +83,13 @@ impl StatusReceiver {
 mod tests {
     use super::*;
 
-    fn write(name: &str, version: &str) -> StatusWrite {
-        StatusWrite {
-            service: ObjectName::new("default", name),
+    fn write(name: &str, version: &str) -> Arc<StatusWrite> {
+        Arc::new(StatusWrite {
+            service: Arc::new(ObjectName::new("default", name)),
             resource_version: version.to_owned(),
             addresses: Vec::new(),
             pool: None,
-        }
+        })
     }
 
     #[tokio::test]

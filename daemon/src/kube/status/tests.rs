@@ -1,12 +1,12 @@
 use super::*;
 
-fn decided(service: &str, version: &str) -> StatusWrite {
-    StatusWrite {
-        service: ObjectName::new("shop", service),
+fn decided(service: &str, version: &str) -> Arc<StatusWrite> {
+    Arc::new(StatusWrite {
+        service: Arc::new(ObjectName::new("shop", service)),
         resource_version: version.into(),
         addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         pool: Some("blue".into()),
-    }
+    })
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_patch_is_guarded_and_clears_what_is_not_wanted() {
     let cleared = StatusWrite {
         addresses: Vec::new(),
         pool: None,
-        ..decided("web", "42")
+        ..StatusWrite::clone(&decided("web", "42"))
     };
     let patch = patch(&cleared);
     assert_eq!(patch["status"]["loadBalancer"], json!({"ingress": null}));
