@@ -190,7 +190,7 @@ impl Holders {
         }
         for port in &claim.ports {
             if let Some(owner) = self.ports.get(port).filter(|owner| Some(*owner) != except) {
-                return Err((owner.0.service.clone(), Clash::Port(port.clone())));
+                return Err((owner.0.service.clone(), Clash::Port(*port)));
             }
         }
         Ok(())
@@ -259,7 +259,7 @@ impl Holders {
         }
         self.backends.add(who.request());
         let mut taken = ports.clone();
-        taken.retain(|port| self.ports.insert(port.clone(), who.clone()).is_none());
+        taken.retain(|port| self.ports.insert(*port, who.clone()).is_none());
         taken
     }
 
