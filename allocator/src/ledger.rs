@@ -399,11 +399,11 @@ impl Ledger {
             shared.addresses.insert(address);
             if is_new {
                 for port in holders.ports.keys() {
-                    shared.take(address, port.clone());
+                    shared.take(address, *port);
                 }
             } else {
                 for port in taken {
-                    shared.take(address, port.clone());
+                    shared.take(address, *port);
                 }
             }
         }

@@ -22,7 +22,7 @@ impl Ledger {
                 let shared = shared.entry(keys).or_default();
                 shared.addresses.insert(*address);
                 for port in holders.ports.keys() {
-                    shared.take(*address, port.clone());
+                    shared.take(*address, *port);
                 }
             }
         }
@@ -36,7 +36,7 @@ impl Ledger {
             let ports = |shared: &Shared| -> Vec<_> {
                 let ports = shared.ports.iter();
                 ports
-                    .map(|(port, (runs, count))| (port.clone(), runs.0.clone(), *count))
+                    .map(|(port, (runs, count))| (*port, runs.0.clone(), *count))
                     .collect()
             };
             assert_eq!(ports(expected), ports(&self.shared[keys]), "{keys:?}");
