@@ -493,14 +493,23 @@ impl Allocator {
         }
     }
 
+    /// Whether an address is asked for that is in no pool in the set.
+    fn wishes_for_unseen(&self, request: &Request) -> bool {
+        let requested = request.requested.iter().flatten();
+        let mut pools = requested.map(|address| self.pools.containing(*address));
+        pools.any(|pool| pool.is_none())
+    }
+
     /// Whether a pool that can't be seen, or not in its present form, could have granted the wish.
     fn proves_nothing(&self, request: &Request, reason: &Reason) -> bool {
         let unseen = !self.pools.complete();
         match reason {
             Reason::PoolFrozen { .. } => true,
             Reason::NoPools | Reason::UnknownPool { .. } => unseen,
-            Reason::AddressInUse { .. }
-            | Reason::BuggyAddress { .. }
+            // The other address of the wish may be in a pool that can't be seen. Whether this one is
+            // free does not decide then, or the order of decisions would.
+            Reason::AddressInUse { .. } => unseen && self.wishes_for_unseen(request),
+            Reason::BuggyAddress { .. }
             | Reason::AddressExcluded { .. }
             | Reason::PoolDoesNotAcceptService { .. }
             | Reason::FamilyMismatch { .. } => false,

@@ -838,6 +838,31 @@ fn an_allocator_that_has_not_seen_all_pools_releases_nothing() {
 }
 
 #[test]
+fn a_wish_for_an_address_of_an_unseen_pool_costs_nothing_when_the_other_one_is_in_use() {
+    let entries = ["10.0.0.0/30", "fc00::/126"].map(str::to_owned);
+    let pool = Pool::parse("p", &entries, options()).unwrap();
+    let mut allocator = Allocator::new(PoolSet::new([pool], false).unwrap());
+    let wish = Request {
+        cluster_families: vec![Family::V4, Family::V6],
+        family_policy: FamilyPolicy::RequireDualStack,
+        ..asking("s", "fc00:: 10.9.0.9")
+    };
+    let wish = Request {
+        holds: ips("10.0.0.1"),
+        holds_from: Some("p".to_owned()),
+        ..wish
+    };
+    allocator.take_over(&wish);
+    assert_eq!(told(&allocator.step(&wish)), "10.0.0.1 (AddressNotInPool)");
+    let other = Request {
+        cluster_families: vec![Family::V6],
+        ..asking("other", "fc00::")
+    };
+    assert_eq!(told(&allocator.step(&other)), "fc00::");
+    assert_eq!(told(&allocator.step(&wish)), "10.0.0.1 (AddressInUse)");
+}
+
+#[test]
 fn what_is_kept_from_an_unseen_pool_stays_recorded() {
     let mut allocator = Allocator::new(incomplete(&[]));
     allocator.take_over(&holding("a", "10.0.0.9", "p"));
