@@ -70,7 +70,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const NEITHER: &str = "none: they are told for each Node, and only where a Service has endpoints, and there is neither a \
+const NEITHER: &str = "none: routes are planned for each Node, where a Service has endpoints, and there is neither a \
                        Node nor an EndpointSlice among these manifests; add what kubectl get nodes,endpointslices -A -o \
                        yaml prints\n";
 
