@@ -53,10 +53,11 @@ fn revealed<S: Serializer>(password: &Option<Password>, serializer: S) -> Result
         .serialize(serializer)
 }
 
-/// Routes of one peer with the same attributes.
+/// Routes with the same attributes, all of which these peers have. Most peers have the same routes,
+/// and most routes the same attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct SavedRoutes {
-    peer: String,
+    peers: Vec<String>,
     attributes: RouteAttributes,
     prefixes: Vec<IpNet>,
 }
@@ -200,30 +201,35 @@ fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool) {
 }
 
 impl Saved {
-    /// From what runs. Neighbours with equal attributes stand together: those of a peer one after another.
+    /// From what runs: the routes in the order of peers and prefixes.
     pub fn new<'a>(
         sessions: &BTreeMap<String, PeerConfig>,
         routes: impl IntoIterator<Item = (&'a RouteKey, &'a Route)>,
     ) -> Self {
-        let mut saved: Vec<SavedRoutes> = Vec::new();
+        let mut saved = Shared::default();
+        let mut of_peer: Vec<SavedRoutes> = Vec::new();
         let mut last: Option<(&Arc<str>, &Route)> = None;
         for ((peer, prefix), route) in routes {
+            if last.is_some_and(|(last, _)| last != peer) {
+                saved.add(of_peer.drain(..));
+            }
             // Pointers that are equal are compared without a look at the values.
             if last.replace((peer, route)) != Some((peer, route)) {
-                saved.push(SavedRoutes {
-                    peer: peer.to_string(),
+                of_peer.push(SavedRoutes {
+                    peers: vec![peer.to_string()],
                     attributes: RouteAttributes::clone(route),
                     prefixes: Vec::new(),
                 });
             }
-            if let Some(last) = saved.last_mut() {
-                last.prefixes.push(*prefix);
+            if let Some(group) = of_peer.last_mut() {
+                group.prefixes.push(*prefix);
             }
         }
+        saved.add(of_peer.drain(..));
         Self {
             boot_id: boot_id(),
             peers: sessions.values().map(SavedPeer::new).collect(),
-            routes: saved,
+            routes: saved.routes,
         }
     }
 
@@ -240,12 +246,48 @@ impl Saved {
             .map(|peer| (peer.config.name.clone(), peer.into_config()))
             .collect();
         let routes = self.routes.into_iter().flat_map(|saved| {
-            let peer: Arc<str> = saved.peer.into();
             let route = Arc::new(saved.attributes);
-            let prefixes = saved.prefixes.into_iter();
-            prefixes.map(move |prefix| ((peer.clone(), prefix), route.clone()))
+            let prefixes = saved.prefixes;
+            saved.peers.into_iter().flat_map(move |peer| {
+                let (peer, route): (Arc<str>, _) = (peer.into(), route.clone());
+                let prefixes = prefixes.clone().into_iter();
+                prefixes.map(move |prefix| ((peer.clone(), prefix), route.clone()))
+            })
         });
         (peers, routes.collect())
+    }
+}
+
+/// The routes of all peers. Equal ones of several peers are stored once.
+#[derive(Default)]
+struct Shared {
+    routes: Vec<SavedRoutes>,
+    /// Places in `routes`, by the first prefix there: at most one for each peer.
+    starting_with: BTreeMap<IpNet, Vec<usize>>,
+}
+
+impl Shared {
+    /// Adds the routes of one peer.
+    fn add(&mut self, of_peer: impl Iterator<Item = SavedRoutes>) {
+        for new in of_peer {
+            let Some(first) = new.prefixes.first() else {
+                continue;
+            };
+            let places = self.starting_with.entry(*first).or_default();
+            let routes = &mut self.routes;
+            let same = places.iter().copied().find(|place| {
+                routes.get(*place).is_some_and(|known| {
+                    known.prefixes == new.prefixes && known.attributes == new.attributes
+                })
+            });
+            match same.and_then(|place| routes.get_mut(place)) {
+                Some(known) => known.peers.extend(new.peers),
+                None => {
+                    places.push(routes.len());
+                    routes.push(new);
+                }
+            }
+        }
     }
 }
 
@@ -325,6 +367,25 @@ mod tests {
         writer.finish();
         let saved = state.load().expect("readable").expect("of this boot");
         assert_eq!(saved.into_parts(), (sessions(), routes()));
+    }
+
+    #[test]
+    fn routes_that_several_peers_have_are_stored_once_and_all_come_back() {
+        let mut routes = BTreeMap::new();
+        for peer in ["a", "b", "c"] {
+            for ((_, prefix), route) in self::routes() {
+                routes.insert((Arc::from(peer), prefix), route);
+            }
+        }
+        let other = Arc::new(RouteAttributes::default());
+        routes.insert(
+            ("b".into(), "192.0.2.2/32".parse().expect("a prefix")),
+            other,
+        );
+        let saved = Saved::new(&sessions(), &routes);
+        let peers: Vec<Vec<String>> = saved.routes.iter().map(|r| r.peers.clone()).collect();
+        assert_eq!(peers, [vec!["a", "b", "c"], vec!["b"]]);
+        assert_eq!(saved.into_parts().1, routes);
     }
 
     #[test]
