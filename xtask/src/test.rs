@@ -174,6 +174,9 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<()> {
     run(&options)
 }
 
+/// The Cargo profile of what images contain.
+const PROFILE: &str = "dist";
+
 fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
@@ -183,8 +186,16 @@ fn target() -> String {
 fn binary() -> Result<()> {
     let target = target();
     show_and_run(
-        cargo(&["build", "--release", "-p", "ferrolb", "--target", &target])
-            .env("RUSTFLAGS", "-C target-feature=+crt-static"),
+        cargo(&[
+            "build",
+            "--profile",
+            PROFILE,
+            "-p",
+            "ferrolb",
+            "--target",
+            &target,
+        ])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static"),
     )?;
     let binary = binary_path()?;
     println!("    {}", binary.display());
@@ -199,7 +210,7 @@ fn binary() -> Result<()> {
 pub(crate) fn binary_path() -> Result<PathBuf> {
     Ok(target_directory()?
         .join(target())
-        .join("release")
+        .join(PROFILE)
         .join("ferrolb"))
 }
 
