@@ -15,6 +15,8 @@ use ferrolb_interop_tests::topology::{MD5_PASSWORD, Topology};
 use ferrolb_interop_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(20);
+/// Until a refusal by the API server is believed (10 s), and the pauses between attempts.
+const BELIEVED: Duration = Duration::from_secs(40);
 
 /// One peer, one pool, everything announced.
 const PLAIN: &str = "
@@ -419,7 +421,7 @@ fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
 fn a_bad_resource_leaves_the_last_good_one_running() {
     scenario("bad", |scratch| {
         let topology = Topology::new(2)?;
-        let rack = Rack::start(scratch, &topology, "ebgp", PLAIN)?;
+        let mut rack = Rack::start(scratch, &topology, "ebgp", PLAIN)?;
         rack.cp.apply(&service("before", "", CLUSTER))?;
         let before = rack.await_addresses("before")?[0];
         rack.await_routes(&rack.routes(&format!("{before}/32"), &[0, 1])?)?;
@@ -454,8 +456,91 @@ fn a_bad_resource_leaves_the_last_good_one_running() {
             await_metric(announcer, PEER_REFUSED, None)?;
         }
         ensure!(rack.router.sessions()? == sessions, "a session flapped");
-        Ok(())
+        what_a_role_lacks_is_reported_and_the_rest_goes_on(&mut rack)?;
+        a_service_cidr_is_never_allocated(&rack)
     });
+}
+
+/// The roles of a release that read neither Nodes in the allocator nor ServiceCIDRs.
+fn what_a_role_lacks_is_reported_and_the_rest_goes_on(rack: &mut Rack<'_>) -> Result<()> {
+    const NODES: &str = r#"ferrolb_object_refused_bool{kind="Node",name="*",namespace=""}"#;
+    const CIDRS: &str = r#"ferrolb_object_refused_bool{kind="ServiceCIDR",name="*",namespace=""}"#;
+    let services = "{apiGroups: [''], resources: [services, namespaces], verbs: [list, watch]}";
+    let status = "{apiGroups: [''], resources: [services/status], verbs: [patch]}";
+    let nodes = "{apiGroups: [''], resources: [nodes], verbs: [list, watch]}";
+    let slices =
+        "{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}";
+    for (role, rules) in [
+        ("allocator", [services, status].join(", ")),
+        ("announcer", [services, nodes, slices].join(", ")),
+    ] {
+        rack.cp.apply(&format!(
+            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {{name: ferrolb-{role}}}, \
+             rules: [{rules}]}}"
+        ))?;
+    }
+    // A watch that runs is not asked for its rights again.
+    rack.allocators[0].daemon().terminate(SOON)?;
+    rack.announcers[0].daemon().kill()?;
+    for process in [&mut rack.allocators[0], &mut rack.announcers[0]] {
+        process.start_again()?;
+    }
+    let (allocator, announcer) = (&rack.allocators[0], &rack.announcers[0]);
+    for (process, series, resource) in [
+        (allocator, NODES, "nodes"),
+        (allocator, CIDRS, "servicecidrs"),
+        (announcer, CIDRS, "servicecidrs"),
+    ] {
+        await_metric_for(BELIEVED, process, series, Some(1.0))?;
+        let denied = format!("cannot list resource \\\"{resource}\\\"");
+        process.await_log(&[&denied, "2-rbac.yaml"], SOON)?;
+    }
+    rack.cp.apply(&service("denied", "", CLUSTER))?;
+    let address = rack.await_addresses("denied")?[0];
+    let prefix = format!("{address}/32").parse()?;
+    until("routes of both nodes", SOON, || {
+        let mut table = rack.router.table()?;
+        table.retain(|route| route.prefix == prefix);
+        ensure!(
+            table == rack.routes(&prefix.to_string(), &[0, 1])?,
+            "{table:?}"
+        );
+        Ok(())
+    })?;
+    rack.cp.install_ferrolb_rbac()?;
+    await_metric(allocator, NODES, None)?;
+    await_metric(allocator, CIDRS, None)?;
+    await_metric(announcer, CIDRS, None)
+}
+
+/// The first half of the pool is a range for cluster IPs.
+fn a_service_cidr_is_never_allocated(rack: &Rack<'_>) -> Result<()> {
+    rack.cp.apply(
+        "
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: more}
+spec: {cidrs: [203.0.113.0/29]}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: overlaps, namespace: metallb-system}
+spec: {addresses: [203.0.113.0/28]}
+",
+    )?;
+    let allocator = &rack.allocators[0];
+    allocator.await_log(&["IPAddressPool", "overlaps", "203.0.113.0"], SOON)?;
+    let from = |name: &str, wanted: &str| {
+        let metadata = format!("annotations: {{metallb.io/{wanted}}}");
+        rack.cp.apply(&service(name, &metadata, CLUSTER))
+    };
+    from("in-range", "loadBalancerIPs: 203.0.113.3")?;
+    from("of-the-rest", "address-pool: overlaps")?;
+    rack.await_address("of-the-rest", "203.0.113.8")?;
+    allocator.await_log(&["default/in-range", "203.0.113.3"], SOON)?;
+    let addresses = rack.cp.service_addresses("default", "in-range")?;
+    ensure!(addresses.is_empty(), "{addresses:?}");
+    Ok(())
 }
 
 fn edit(rack: &Rack<'_>, kind: &str, name: &str, patch: &str) -> Result<()> {
@@ -466,7 +551,16 @@ fn edit(rack: &Rack<'_>, kind: &str, name: &str, patch: &str) -> Result<()> {
 }
 
 fn await_metric(process: &Ferrolb<'_>, series: &str, value: Option<f64>) -> Result<()> {
-    until(format!("{series} {value:?}"), SOON, || {
+    await_metric_for(SOON, process, series, value)
+}
+
+fn await_metric_for(
+    timeout: Duration,
+    process: &Ferrolb<'_>,
+    series: &str,
+    value: Option<f64>,
+) -> Result<()> {
+    until(format!("{series} {value:?}"), timeout, || {
         let found = process.metric(series).ok();
         ensure!(found == value, "{found:?}");
         Ok(())
