@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::kube::{
-    ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, Rack, Write,
+    ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, Rack, Write, manifests,
 };
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::router::{RouteEntry, Router, await_sessions};
@@ -141,7 +141,7 @@ fn services_come_change_and_go() {
     scenario("services", |scratch| {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
-        let rack = Rack::start(scratch, &topology, "md5", RICH)?;
+        let mut rack = Rack::start(scratch, &topology, "md5", RICH)?;
         the_password_comes_from_a_secret(&rack)?;
         requests_follow_ready_pods(&rack)?;
         requests_for_addresses_are_honoured(&rack)?;
@@ -151,6 +151,7 @@ fn services_come_change_and_go() {
         an_address_in_two_hands_is_the_elders(&rack)?;
         an_excluded_node_announces_nothing(&rack)?;
         only_what_is_needed_is_granted(&rack)?;
+        the_configuration_moves_to_a_namespace_with_its_secrets(&mut rack)?;
         only_what_is_granted(&rack.cp.writes()?)
     });
 }
@@ -177,6 +178,15 @@ fn await_among(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<()> {
     })
 }
 
+/// The Secret with the router's password.
+fn secret(namespace: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Secret, type: kubernetes.io/basic-auth, \
+         stringData: {{password: {MD5_PASSWORD}}}, \
+         metadata: {{name: tor-password, namespace: {namespace}}}}}"
+    )
+}
+
 fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
     for announcer in &rack.announcers {
         announcer.await_log(
@@ -192,11 +202,7 @@ fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
         rack.router.sessions()?.is_empty(),
         "a session without the password"
     );
-    let secret = format!(
-        "{{apiVersion: v1, kind: Secret, type: kubernetes.io/basic-auth, stringData: {{password: {MD5_PASSWORD}}}, \
-         metadata: {{name: tor-password, namespace: metallb-system}}}}"
-    );
-    rack.cp.apply(&secret)?;
+    rack.cp.apply(&secret(NAMESPACE))?;
     let nodes = rack.topology.nodes.iter();
     let peers = nodes.map(|node| IpAddr::V4(node.ipv4)).collect();
     await_sessions(&rack.router, &peers, SOON)?;
@@ -414,6 +420,80 @@ fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
             "{asked:?}: {answer:?}"
         );
     }
+    Ok(())
+}
+
+/// What operations.md says of the right to Secrets: a Role that names them does not allow to list
+/// them; a namespace for the whole configuration limits the right.
+fn the_configuration_moves_to_a_namespace_with_its_secrets(rack: &mut Rack<'_>) -> Result<()> {
+    const NEW: &str = "peering";
+    let user = format!("--as={ANNOUNCER_USER}");
+    let list = |namespace: &str| {
+        let fields = "--field-selector=type=kubernetes.io/basic-auth";
+        rack.cp
+            .kubectl(&["get", "secrets", "-n", namespace, fields, &user])
+    };
+    let role = "--role=by-name";
+    let subject = format!("--serviceaccount={NAMESPACE}:ferrolb-announcer");
+    for arguments in [
+        &["create", "namespace", NEW][..],
+        &[
+            "create",
+            "role",
+            "by-name",
+            "-n",
+            "default",
+            "--verb=list,watch",
+            "--resource=secrets",
+            "--resource-name=tor-password",
+        ],
+        &[
+            "create",
+            "rolebinding",
+            "by-name",
+            "-n",
+            "default",
+            role,
+            &subject,
+        ],
+    ] {
+        rack.cp.kubectl(arguments)?;
+    }
+    let shipped = std::fs::read_to_string(manifests().join("2-rbac.yaml"))?;
+    let moves = |text: &&str| {
+        text.contains("kind: Role") && (text.contains("-config\n") || text.contains("-lease\n"))
+    };
+    let moved: Vec<&str> = shipped.split("---\n").filter(moves).collect();
+    ensure!(moved.len() == 6, "{moved:?}");
+    let from = format!("\n  namespace: {NAMESPACE}\n");
+    let roles = moved.join("---\n");
+    rack.cp
+        .apply(&roles.replace(&from, &format!("\n  namespace: {NEW}\n")))?;
+    let role = "ferrolb-announcer-config";
+    rack.cp
+        .kubectl(&["delete", "rolebinding", role, "-n", NAMESPACE])?;
+    rack.cp.apply(&RICH.replace(NAMESPACE, NEW))?;
+    rack.cp.apply(&secret(NEW))?;
+    until("the roles are in force", SOON, || {
+        ensure!(list(NAMESPACE).is_err() && list("default").is_err());
+        list(NEW)
+    })?;
+
+    rack.allocators[0].daemon().terminate(SOON)?;
+    rack.announcers[0].daemon().kill()?;
+    for process in [&mut rack.allocators[0], &mut rack.announcers[0]] {
+        process.add_argument(&format!("--config-namespace={NEW}"));
+        process.start_again()?;
+        process.await_ready()?;
+    }
+    rack.cp.apply(&service("moved", "", CLUSTER))?;
+    let address = rack.await_addresses("moved")?[0];
+    await_among(rack, &format!("{address}/32"), &[0, 1])?;
+    let refused = rack.announcers[0].get("/metrics")?;
+    ensure!(
+        !refused.contains("ferrolb_object_refused_bool{"),
+        "{refused}"
+    );
     Ok(())
 }
 

@@ -145,6 +145,11 @@ impl<'lab> Ferrolb<'lab> {
         Ok(())
     }
 
+    /// Adds an argument, for [`Ferrolb::start_again`].
+    pub fn add_argument(&mut self, argument: &str) {
+        self.command.arg(argument);
+    }
+
     /// The process, to be signalled and read.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
