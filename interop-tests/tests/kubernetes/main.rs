@@ -1,13 +1,15 @@
 //! ferrolb in a real cluster: Services get addresses, the router learns them, requests are answered. Objects come from
 //! kubectl; ferrolb may do what `deploy/manifests` grants, and nothing else.
 
+mod roles;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::kube::{
-    ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, Rack, Write, manifests,
+    ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, Rack, Write,
 };
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::router::{RouteEntry, Router, await_sessions};
@@ -151,7 +153,7 @@ fn services_come_change_and_go() {
         an_address_in_two_hands_is_the_elders(&rack)?;
         an_excluded_node_announces_nothing(&rack)?;
         only_what_is_needed_is_granted(&rack)?;
-        the_configuration_moves_to_a_namespace_with_its_secrets(&mut rack)?;
+        roles::the_configuration_moves_to_a_namespace_with_its_secrets(&mut rack)?;
         only_what_is_granted(&rack.cp.writes()?)
     });
 }
@@ -423,80 +425,6 @@ fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What operations.md says of the right to Secrets: a Role that names them does not allow to list
-/// them; a namespace for the whole configuration limits the right.
-fn the_configuration_moves_to_a_namespace_with_its_secrets(rack: &mut Rack<'_>) -> Result<()> {
-    const NEW: &str = "peering";
-    let user = format!("--as={ANNOUNCER_USER}");
-    let list = |namespace: &str| {
-        let fields = "--field-selector=type=kubernetes.io/basic-auth";
-        rack.cp
-            .kubectl(&["get", "secrets", "-n", namespace, fields, &user])
-    };
-    let role = "--role=by-name";
-    let subject = format!("--serviceaccount={NAMESPACE}:ferrolb-announcer");
-    for arguments in [
-        &["create", "namespace", NEW][..],
-        &[
-            "create",
-            "role",
-            "by-name",
-            "-n",
-            "default",
-            "--verb=list,watch",
-            "--resource=secrets",
-            "--resource-name=tor-password",
-        ],
-        &[
-            "create",
-            "rolebinding",
-            "by-name",
-            "-n",
-            "default",
-            role,
-            &subject,
-        ],
-    ] {
-        rack.cp.kubectl(arguments)?;
-    }
-    let shipped = std::fs::read_to_string(manifests().join("2-rbac.yaml"))?;
-    let moves = |text: &&str| {
-        text.contains("kind: Role") && (text.contains("-config\n") || text.contains("-lease\n"))
-    };
-    let moved: Vec<&str> = shipped.split("---\n").filter(moves).collect();
-    ensure!(moved.len() == 6, "{moved:?}");
-    let from = format!("\n  namespace: {NAMESPACE}\n");
-    let roles = moved.join("---\n");
-    rack.cp
-        .apply(&roles.replace(&from, &format!("\n  namespace: {NEW}\n")))?;
-    let role = "ferrolb-announcer-config";
-    rack.cp
-        .kubectl(&["delete", "rolebinding", role, "-n", NAMESPACE])?;
-    rack.cp.apply(&RICH.replace(NAMESPACE, NEW))?;
-    rack.cp.apply(&secret(NEW))?;
-    until("the roles are in force", SOON, || {
-        ensure!(list(NAMESPACE).is_err() && list("default").is_err());
-        list(NEW)
-    })?;
-
-    rack.allocators[0].daemon().terminate(SOON)?;
-    rack.announcers[0].daemon().kill()?;
-    for process in [&mut rack.allocators[0], &mut rack.announcers[0]] {
-        process.add_argument(&format!("--config-namespace={NEW}"));
-        process.start_again()?;
-        process.await_ready()?;
-    }
-    rack.cp.apply(&service("moved", "", CLUSTER))?;
-    let address = rack.await_addresses("moved")?[0];
-    await_among(rack, &format!("{address}/32"), &[0, 1])?;
-    let refused = rack.announcers[0].get("/metrics")?;
-    ensure!(
-        !refused.contains("ferrolb_object_refused_bool{"),
-        "{refused}"
-    );
-    Ok(())
-}
-
 #[test]
 fn a_bad_resource_leaves_the_last_good_one_running() {
     scenario("bad", |scratch| {
@@ -536,91 +464,9 @@ fn a_bad_resource_leaves_the_last_good_one_running() {
             await_metric(announcer, PEER_REFUSED, None)?;
         }
         ensure!(rack.router.sessions()? == sessions, "a session flapped");
-        what_a_role_lacks_is_reported_and_the_rest_goes_on(&mut rack)?;
-        a_service_cidr_is_never_allocated(&rack)
+        roles::what_a_role_lacks_is_reported_and_the_rest_goes_on(&mut rack)?;
+        roles::a_service_cidr_is_never_allocated(&rack)
     });
-}
-
-/// The roles of a release that read neither Nodes in the allocator nor ServiceCIDRs.
-fn what_a_role_lacks_is_reported_and_the_rest_goes_on(rack: &mut Rack<'_>) -> Result<()> {
-    const NODES: &str = r#"ferrolb_object_refused_bool{kind="Node",name="*",namespace=""}"#;
-    const CIDRS: &str = r#"ferrolb_object_refused_bool{kind="ServiceCIDR",name="*",namespace=""}"#;
-    let services = "{apiGroups: [''], resources: [services, namespaces], verbs: [list, watch]}";
-    let status = "{apiGroups: [''], resources: [services/status], verbs: [patch]}";
-    let nodes = "{apiGroups: [''], resources: [nodes], verbs: [list, watch]}";
-    let slices =
-        "{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}";
-    for (role, rules) in [
-        ("allocator", [services, status].join(", ")),
-        ("announcer", [services, nodes, slices].join(", ")),
-    ] {
-        rack.cp.apply(&format!(
-            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {{name: ferrolb-{role}}}, \
-             rules: [{rules}]}}"
-        ))?;
-    }
-    // A watch that runs is not asked for its rights again.
-    rack.allocators[0].daemon().terminate(SOON)?;
-    rack.announcers[0].daemon().kill()?;
-    for process in [&mut rack.allocators[0], &mut rack.announcers[0]] {
-        process.start_again()?;
-    }
-    let (allocator, announcer) = (&rack.allocators[0], &rack.announcers[0]);
-    for (process, series, resource) in [
-        (allocator, NODES, "nodes"),
-        (allocator, CIDRS, "servicecidrs"),
-        (announcer, CIDRS, "servicecidrs"),
-    ] {
-        await_metric_for(BELIEVED, process, series, Some(1.0))?;
-        let denied = format!("cannot list resource \\\"{resource}\\\"");
-        process.await_log(&[&denied, "2-rbac.yaml"], SOON)?;
-    }
-    rack.cp.apply(&service("denied", "", CLUSTER))?;
-    let address = rack.await_addresses("denied")?[0];
-    let prefix = format!("{address}/32").parse()?;
-    until("routes of both nodes", SOON, || {
-        let mut table = rack.router.table()?;
-        table.retain(|route| route.prefix == prefix);
-        ensure!(
-            table == rack.routes(&prefix.to_string(), &[0, 1])?,
-            "{table:?}"
-        );
-        Ok(())
-    })?;
-    rack.cp.install_ferrolb_rbac()?;
-    await_metric(allocator, NODES, None)?;
-    await_metric(allocator, CIDRS, None)?;
-    await_metric(announcer, CIDRS, None)
-}
-
-/// The first half of the pool is a range for cluster IPs.
-fn a_service_cidr_is_never_allocated(rack: &Rack<'_>) -> Result<()> {
-    rack.cp.apply(
-        "
-apiVersion: networking.k8s.io/v1
-kind: ServiceCIDR
-metadata: {name: more}
-spec: {cidrs: [203.0.113.0/29]}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: overlaps, namespace: metallb-system}
-spec: {addresses: [203.0.113.0/28]}
-",
-    )?;
-    let allocator = &rack.allocators[0];
-    allocator.await_log(&["IPAddressPool", "overlaps", "203.0.113.0"], SOON)?;
-    let from = |name: &str, wanted: &str| {
-        let metadata = format!("annotations: {{metallb.io/{wanted}}}");
-        rack.cp.apply(&service(name, &metadata, CLUSTER))
-    };
-    from("in-range", "loadBalancerIPs: 203.0.113.3")?;
-    from("of-the-rest", "address-pool: overlaps")?;
-    rack.await_address("of-the-rest", "203.0.113.8")?;
-    allocator.await_log(&["default/in-range", "203.0.113.3"], SOON)?;
-    let addresses = rack.cp.service_addresses("default", "in-range")?;
-    ensure!(addresses.is_empty(), "{addresses:?}");
-    Ok(())
 }
 
 fn edit(rack: &Rack<'_>, kind: &str, name: &str, patch: &str) -> Result<()> {
