@@ -344,7 +344,7 @@ impl<'a> Bench<'a> {
         let mut trial = Trial::start(self.lab, kind, load)?;
         trial.table()?;
         trial.establish()?;
-        let planned = self.scaled(6000);
+        let planned = self.scaled(3000);
         let every = Duration::from_millis(10);
         let before = trial.cpu()?;
         let start = Instant::now();

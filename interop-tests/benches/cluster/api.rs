@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
@@ -84,11 +84,13 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// The version of a Service's slice.
-    fn version(&self, index: usize) -> Result<String> {
+    /// The present version of all EndpointSlices. A watch that begins at the version of a slice
+    /// which has not changed for long is ended by the API server.
+    fn version(&self) -> Result<String> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let slice = self.runtime.block_on(slices.get(&name(index)))?;
-        slice.metadata.resource_version.context("no version")
+        let one = ListParams::default().limit(1);
+        let list = self.runtime.block_on(slices.list(&one))?;
+        list.metadata.resource_version.context("no version")
     }
 
     /// The first address in the status of each Service, by its index.
@@ -204,7 +206,7 @@ fn objects(node: &str, index: usize) -> Result<(Service, EndpointSlice)> {
 
 /// Watches one slice on a thread and a connection of its own, from now on.
 pub(crate) fn watch(place: &Place, kubeconfig: &Path, index: usize) -> Result<Shown> {
-    let from = ApiClient::new(kubeconfig)?.version(index)?;
+    let from = ApiClient::new(kubeconfig)?.version()?;
     let place = place.again()?;
     let kubeconfig = kubeconfig.to_owned();
     let (sender, shown) = channel();
