@@ -35,6 +35,8 @@ pub struct Announcer {
     engine: Handle,
     state: Option<StateWriter>,
     handed_over: bool,
+    /// Whether the gate was opened for what was announced before the restart.
+    restored: bool,
     /// Whether something changed that the state writer does not have yet.
     unsaved: bool,
     node_known: bool,
@@ -61,6 +63,7 @@ impl Announcer {
             engine,
             state,
             handed_over: false,
+            restored: false,
             unsaved: false,
             node_known: true,
             note_all: true,
@@ -137,7 +140,7 @@ impl Announcer {
     /// all at once would take several times the memory of the routes. The gate is closed meanwhile,
     /// so no peer receives a part. After [`Self::restore`] it is open, and there are no pieces.
     fn first_routes(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
-        if !self.desired.routes().is_empty() {
+        if self.restored {
             let changes = self.desired.update_all(index);
             return self.damping.pass(now, changes);
         }
@@ -355,6 +358,7 @@ impl Announcer {
         self.desired.restore_routes(routes);
         let changes = self.damping.pass(now, changes);
         self.send(&changes);
+        self.restored = true;
         self.engine.open_gate();
     }
 

@@ -184,7 +184,7 @@ pub enum Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takeover {
     /// No other node is to announce it.
-    Nobody,
+    NoNode,
     /// Another node is to announce it, and the router shows that it has no other path.
     NotReady,
     /// Another node is to announce it, and the router shows nothing that speaks against that.

@@ -99,7 +99,7 @@ impl Leaving {
         self.draining.step(now, desired.routes(), |key| {
             let (peer, prefix) = key;
             let takeover = match elsewhere.contains(prefix) {
-                false => Takeover::Nobody,
+                false => Takeover::NoNode,
                 true if paths.lack(peer, prefix) => Takeover::NotReady,
                 true => Takeover::Ready,
             };

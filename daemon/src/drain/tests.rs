@@ -119,8 +119,8 @@ fn who_leaves_and_who_is_kept() {
             Takeover::NotReady,
             Fate::Waits(TIME),
         ),
-        (excluded(), "tor", false, Takeover::Nobody, Fate::Kept),
-        (deleted, "tor", false, Takeover::Nobody, Fate::Kept),
+        (excluded(), "tor", false, Takeover::NoNode, Fate::Kept),
+        (deleted, "tor", false, Takeover::NoNode, Fate::Kept),
         (cordoned(), "tor", false, Takeover::Ready, Fate::Stays),
         (cordoned(), "tor", false, Takeover::NotReady, Fate::Stays),
         (cordoned(), "tor", true, Takeover::Ready, Fate::Leaves(TIME)),
@@ -131,7 +131,7 @@ fn who_leaves_and_who_is_kept() {
             Takeover::NotReady,
             Fate::Waits(TIME),
         ),
-        (cordoned(), "tor", true, Takeover::Nobody, Fate::Stays),
+        (cordoned(), "tor", true, Takeover::NoNode, Fate::Stays),
         (process(), "tor", false, Takeover::Ready, Fate::Leaves(TIME)),
         (
             process(),
@@ -140,7 +140,7 @@ fn who_leaves_and_who_is_kept() {
             Takeover::NotReady,
             Fate::Leaves(TIME),
         ),
-        (process(), "tor", false, Takeover::Nobody, Fate::Kept),
+        (process(), "tor", false, Takeover::NoNode, Fate::Kept),
         (process(), "another", false, Takeover::Ready, Fate::Kept),
     ] {
         let told = going.fate(peer, drain(on_cordon), takeover);
