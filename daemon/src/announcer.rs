@@ -152,6 +152,8 @@ impl Announcer {
             let decided = self.desired.update_services(index, piece.iter().copied());
             changes = self.damping.pass(now, decided);
         }
+        // A route to which services of several pieces contribute has its whole weight at once.
+        changes.extend(self.damping.finish(now));
         changes
     }
 

@@ -126,6 +126,8 @@ pub struct StateWriter {
 
 /// Writing takes at most this part of the time.
 const PAUSE_PER_WRITE: u32 = 50;
+/// However slow the disk is, a change waits no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After a failure the same state is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -168,35 +170,58 @@ impl StateWriter {
     }
 }
 
-/// Writes until there are no more states to come.
+/// Logs what follows from a panic of the thread.
+struct Unwinding;
+
+impl Drop for Unwinding {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(
+                "the thread that saves the desired state has panicked: a restart without the API server will announce what was saved before"
+            );
+        }
+    }
+}
+
+/// Writes until there are no more states to come. The last one is written without a pause before it.
 fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool) {
+    let _unwinding = Unwinding;
     let mut unsaved: Option<Saved> = None;
+    let mut failed = false;
+    let mut not_before = Instant::now();
     loop {
-        let received = match &unsaved {
-            Some(_) => states.recv_timeout(RETRY),
-            None => states.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let wait = not_before.saturating_duration_since(Instant::now());
+        // While it can't be written, a later state replaces it.
+        idle.store(failed || wait.is_zero(), Ordering::Release);
+        let received = if unsaved.is_none() && wait.is_zero() {
+            states.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            states.recv_timeout(wait)
         };
         let ended = received.as_ref().err() == Some(&RecvTimeoutError::Disconnected);
-        let failed = unsaved.is_some();
         unsaved = received.ok().or(unsaved);
-        if let Some(state) = &unsaved {
-            let began = Instant::now();
-            match dir.save(state) {
-                Ok(()) => unsaved = None,
+        let began = Instant::now();
+        if let Some(state) = &unsaved
+            && (ended || began >= not_before)
+        {
+            let outcome = dir.save(state);
+            let pause = (began.elapsed() * PAUSE_PER_WRITE).min(LONGEST_PAUSE);
+            not_before = Instant::now() + pause;
+            if let Err(error) = outcome {
+                not_before += RETRY;
                 // Logged once.
-                Err(error) if !failed => tracing::warn!(
-                    "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
-                ),
-                Err(_) => {}
-            }
-            if !ended {
-                thread::sleep(began.elapsed() * PAUSE_PER_WRITE);
+                if !std::mem::replace(&mut failed, true) {
+                    tracing::warn!(
+                        "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
+                    );
+                }
+            } else {
+                (unsaved, failed) = (None, false);
             }
         }
         if ended {
             return;
         }
-        idle.store(true, Ordering::Release);
     }
 }
 
@@ -401,6 +426,21 @@ mod tests {
             thread::yield_now();
         }
         assert!(state.load().expect("readable").is_some());
+    }
+
+    #[test]
+    fn the_end_waits_for_no_pause() {
+        let (states, received) = sync_channel(1);
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::new(folder.path().join("absent"));
+        let thread = thread::spawn(move || keep(&state, &received, &AtomicBool::new(true)));
+        // The pause after a failure is longer than the test may take.
+        states.send(saved()).expect("a thread");
+        thread::sleep(Duration::from_millis(50));
+        let began = Instant::now();
+        drop(states);
+        thread.join().expect("no panic");
+        assert!(began.elapsed() < RETRY / 2, "{:?}", began.elapsed());
     }
 
     #[test]
