@@ -250,6 +250,38 @@ async fn a_cordon_is_reason_enough_where_the_service_says_so() {
 }
 
 #[tokio::test]
+async fn what_has_left_for_a_cordon_stays_away_whatever_changes() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 121), false);
+    assert_eq!(scene.next().await, "announced");
+    let annotated = REST.replace(
+        "metadata: {name: web, namespace: default}",
+        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"1s,on-cordon\"}}",
+    );
+    scene.write("rest", &annotated);
+    scene.write("node-a", &node("node-a", "", "unschedulable: true"));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+    // Another node changes, then the service.
+    scene.write("node-b", &node("node-b", ", labels: {rack: b}", ""));
+    let silence = timeout(Duration::from_secs(1), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    scene.write("rest", &annotated.replace("port: 80", "port: 81"));
+    let silence = timeout(Duration::from_secs(1), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    // A process that starts on a cordoned node does not announce it either.
+    scene.daemon.terminate();
+    assert!(scene.daemon.wait().success());
+    let socket = scene.folder.path().join("ferrolb.sock");
+    scene.daemon = Daemon::start_with(&scene.folder.path().join("manifests"), &socket, &[]);
+    let words = timeout(Duration::from_secs(3), async {
+        loop {
+            assert!(!scene.next().await.starts_with("announced"));
+        }
+    });
+    assert!(words.await.is_err());
+}
+
+#[tokio::test]
 async fn a_node_that_is_deleted_drains_over_the_session_it_had() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 95), false);
     assert_eq!(scene.next().await, "announced");

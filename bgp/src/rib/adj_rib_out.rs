@@ -102,7 +102,7 @@ impl AdjRibOut {
         }
     }
 
-    /// Whether `peer` is to be told a route to `prefix`.
+    /// Whether `peer` is to have a route to `prefix`.
     #[must_use]
     pub fn is_desired(&self, peer: PeerIndex, prefix: &IpNet) -> bool {
         self.table.is_desired(peer, prefix)

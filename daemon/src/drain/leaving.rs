@@ -31,7 +31,8 @@ impl Leaving {
         }
     }
 
-    /// Begins with what is announced, where nobody can say who else announces it: all leaves.
+    /// Begins with what is announced, where it is not known which other nodes announce it: all
+    /// leaves.
     pub fn all(desired: &Desired, going: Going) -> Self {
         Self {
             elsewhere: desired.routes().keys().map(|(_, prefix)| *prefix).collect(),
@@ -74,23 +75,26 @@ impl Leaving {
         } else {
             desired.update(index, touched);
         }
-        let mut leaving = self.leaving_prefixes(desired);
         if all || !touched.nodes.is_empty() {
+            let leaving = desired.routes().keys();
+            let leaving = leaving.filter(|key| self.leaves(desired, key));
+            let leaving = leaving.map(|(_, prefix)| *prefix).collect();
             self.elsewhere = announced_elsewhere(index, desired, &leaving);
             return;
         }
         prefixes.extend(prefixes_of(desired, &touched.services));
-        leaving.retain(|prefix| prefixes.contains(prefix));
         self.elsewhere.retain(|prefix| !prefixes.contains(prefix));
-        let found = announced_elsewhere(index, desired, &leaving);
+        prefixes.retain(|prefix| {
+            let mut peers = desired.route_counts().keys();
+            peers.any(|peer| self.leaves(desired, &(peer.clone(), *prefix)))
+        });
+        let found = announced_elsewhere(index, desired, &prefixes);
         self.elsewhere.extend(found);
     }
 
-    /// Prefixes whose routes leave if another node takes over.
-    fn leaving_prefixes(&self, desired: &Desired) -> BTreeSet<IpNet> {
-        let keys = self.draining.routes().map(|(key, _)| key);
-        let leaves = |key: &&RouteKey| self.going.leaves(&key.0, desired.drain(key));
-        keys.filter(leaves).map(|(_, prefix)| *prefix).collect()
+    /// Whether there is such a route and it leaves, or has left, if another node takes over.
+    fn leaves(&self, desired: &Desired, key: &RouteKey) -> bool {
+        desired.routes().contains_key(key) && self.going.leaves(&key.0, desired.drain(key))
     }
 
     /// What changes by now.

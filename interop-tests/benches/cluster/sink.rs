@@ -15,8 +15,9 @@ use ipnet::IpNet;
 
 use super::place::Place;
 
-/// Seconds. No run is that long without a KEEPALIVE from the announcer, each of which is answered.
-const HOLD_TIME: u16 = 90;
+/// None: the receivers have no timers, and an announcer that sends UPDATEs all the time sends no
+/// KEEPALIVE that they could answer (RFC 4271 §4.4).
+const HOLD_TIME: u16 = 0;
 
 /// What a router was told.
 #[derive(Debug)]
