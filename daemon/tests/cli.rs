@@ -499,6 +499,22 @@ fn a_service_as_it_is_in_git_is_planned_with_the_families_of_its_spec() {
 }
 
 #[test]
+fn a_syntax_error_names_line_and_column_and_no_password() {
+    for text in [
+        "kind: BGPPeer\nspec:\n  password: hunter2: x\n",
+        "kind: Secret\nstringData:\n  password: 'hunter2' hunter2\n",
+    ] {
+        let folder = folder_of("all.yaml", text);
+        let output = ferrolb(&["check", "-f", folder.path().to_str().expect("text")]);
+        let shown = stdout(&output) + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{shown}");
+        let place = "all.yaml:3: error: not valid YAML at column ";
+        assert!(shown.contains(place), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
 fn a_misspelt_annotation_gets_a_notice_with_the_nearest_key() {
     let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  annotations:\n    \
                 metallb.universe.tf/loadbalancerIP: 192.0.2.1\n    example.com/address-pool: x\nspec: \

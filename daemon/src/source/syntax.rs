@@ -8,9 +8,6 @@ use serde_saphyr::localizer::ExternalMessageSource;
 
 use super::documents::{OBJECT_MAX, SyntaxError};
 
-/// Characters of a line that an error repeats.
-const EXCERPT: usize = 60;
-
 const INDENTATION: &str = "the indentation fits none of the lines above: indent the fields of one object equally, with \
                            spaces, and a list below its field";
 const TAB: &str = "a tab is not allowed here: write spaces instead";
@@ -31,30 +28,40 @@ const BLOCK: &str = "a block of text needs | or > alone at the end of its line, 
 const ALIAS: &str = "* refers to an anchor that is not defined before it: put the value in quotes if it is a text, or \
                      define the anchor with &";
 const TAG: &str = "a value that begins with ! is read as a tag, and this one is not valid: put the value in quotes";
+const CHARACTER: &str = "the character is not allowed here: put the value in quotes, or remove it";
 const FALLBACK: &str =
     "check the indentation, the quotes and the brackets here and in the lines before";
 
-/// The error of a YAML document that begins at line `start`.
+/// The error of a YAML document that begins at line `start`. The message repeats nothing of the text, which may be a
+/// password: line and column name the place.
 pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
     let error = error.without_snippet();
-    let location = error.location().map_or(1, |location| location.line());
-    let mut offset = usize::try_from(location).unwrap_or(1).saturating_sub(1);
-    // An error at the end of the text is reported behind its last line.
-    offset = offset.min(text.lines().count().saturating_sub(1));
+    let location = error.location();
+    let number = |number| usize::try_from(number).unwrap_or(1);
+    let reported = location.map_or(1, |location| number(location.line()));
+    let mut column = location.map_or(1, |location| number(location.column()));
     let line_at = |offset| text.lines().nth(offset).unwrap_or_default();
-    let mut line = line_at(offset);
+    let mut offset = reported.saturating_sub(1);
+    let last = text.lines().count().saturating_sub(1);
+    if offset > last {
+        // An error at the end of the text is reported behind its last line.
+        offset = last;
+        column = line_at(last).chars().count() + 1;
+    }
+    let line = line_at(offset);
     let cause = match cause(error, line) {
         _ if line.contains("{{") => TEMPLATE.to_owned(),
         cause => cause,
     };
-    if cause == TAB && !line.contains('\t') {
+    if cause == TAB {
         // A tab behind a value is reported where the value ends.
-        offset += 1;
-        line = line_at(offset);
+        offset += usize::from(!line.contains('\t'));
+        let tab = line_at(offset).chars().position(|c| c == '\t');
+        column = tab.map_or(1, |before| before + 1);
     }
     SyntaxError {
         line: start + offset,
-        message: format!("not valid YAML{}: {cause}", excerpt(line)),
+        message: format!("not valid YAML at column {}: {cause}", column.max(1)),
     }
 }
 
@@ -82,21 +89,6 @@ pub(super) fn too_large() -> String {
     format!("an object is larger than {size} MiB, which the API server does not take: divide it")
 }
 
-/// What stands there.
-fn excerpt(line: &str) -> String {
-    match line.trim_end().trim_start_matches(' ') {
-        "" => String::new(),
-        line => format!(" at `{}`", shortened(line)),
-    }
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(EXCERPT) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
-}
-
 fn cause(error: &Error, line: &str) -> String {
     let fixed = match error {
         Error::ExternalMessage { source, .. } => match &**source {
@@ -104,11 +96,7 @@ fn cause(error: &Error, line: &str) -> String {
             _ => FALLBACK,
         },
         Error::AliasError { error, .. } => return cause(error, line),
-        Error::DuplicateMappingKey { key: Some(key), .. } => {
-            let key = shortened(key);
-            return format!("the field `{key}` is given twice in one object: remove one of them");
-        }
-        Error::DuplicateMappingKey { key: None, .. } => {
+        Error::DuplicateMappingKey { .. } => {
             "a field is given twice in one object: remove one of them"
         }
         Error::Eof { .. } => {
@@ -198,6 +186,7 @@ fn scanned(kind: &ErrorKind, line: &str) -> String {
         | K::InvalidTagTerminator
         | K::UnclosedVerbatimTag
         | K::InvalidTagEscape => TAG,
+        K::UnexpectedCharacter { character } if !character.is_control() => CHARACTER,
         K::UnexpectedCharacter { character } => {
             let character = character.escape_debug();
             return format!(
