@@ -173,6 +173,9 @@ impl Documents<'_, '_, '_> {
         let (start, sink) = (self.start, &mut *self.sink);
         let result = read_object(&mut input, &mut |value| sink(start, Ok(value)));
         if let Err(error) = result {
+            if error.is_io() && !input.is_exceeded() {
+                return Err(error.into());
+            }
             self.refuse(syntax::json(start, &error));
             self.position = Position::Skipped;
         }

@@ -16,6 +16,7 @@ pub(super) struct Metered<R> {
     /// How many octets the present object may still have. Shared with the visitor, which begins the next one.
     left: std::rc::Rc<std::cell::Cell<usize>>,
     lines: usize,
+    is_exceeded: bool,
 }
 
 impl<R: Read> Metered<R> {
@@ -24,12 +25,18 @@ impl<R: Read> Metered<R> {
             inner,
             left: std::rc::Rc::new(std::cell::Cell::new(OBJECT_MAX)),
             lines: 0,
+            is_exceeded: false,
         }
     }
 
     /// How many lines ended in what was read.
     pub(super) const fn lines(&self) -> usize {
         self.lines
+    }
+
+    /// Whether a read failed since the object is too large.
+    pub(super) const fn is_exceeded(&self) -> bool {
+        self.is_exceeded
     }
 
     pub(super) fn into_inner(self) -> R {
@@ -40,6 +47,7 @@ impl<R: Read> Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(left) = self.left.get().checked_sub(1) else {
+            self.is_exceeded = true;
             return Err(io::Error::other(syntax::too_large()));
         };
         // One octet at a time: nothing behind the object may be taken. serde_json asks for no more.

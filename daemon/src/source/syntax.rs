@@ -65,7 +65,7 @@ pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
     }
 }
 
-/// The error of a JSON document that begins at line `start`.
+/// The error of a JSON document that begins at line `start`. An I/O error is the meter's: the object is too large.
 pub(super) fn json(start: usize, error: &serde_json::Error) -> SyntaxError {
     let message = match error.classify() {
         Category::Io => too_large(),

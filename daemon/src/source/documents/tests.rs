@@ -177,6 +177,28 @@ fn an_object_that_is_too_large_is_skipped() {
     }
 }
 
+/// A source, such as a pipe or NFS, that fails with an error of the operating system.
+struct Failing;
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+#[test]
+fn input_that_fails_within_a_large_json_list_is_an_error_of_the_input() {
+    let item = format!("{{\"a\": \"{}\"}},\n", "x".repeat(1000));
+    let text = format!("{{\"items\": [\n{}", item.repeat(2 * WHOLE / item.len()));
+    let mut found = Found::new();
+    let input = BufReader::new(text.as_bytes().chain(Failing));
+    let error = read(input, &mut |line, value| found.push((line, value))).expect_err("fails");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let refused = found.iter().filter(|(_, value)| value.is_err());
+    assert_eq!(refused.count(), 0, "no object is at fault");
+    assert!(!found.is_empty(), "the items before it are read");
+}
+
 #[test]
 fn an_alias_bomb_is_an_error() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
