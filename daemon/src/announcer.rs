@@ -502,8 +502,8 @@ fn log_waiting<'a>(waiting: impl Iterator<Item = &'a RouteKey>) {
         tracing::warn!(
             peer,
             "router {peer} has no other path to {}{more}: the routes stay with GRACEFUL_SHUTDOWN until it sends back another \
-             node's path. Check the sessions of the other nodes with this router, and that it prefers paths without \
-             GRACEFUL_SHUTDOWN",
+             node's path. Check the sessions of the other nodes with this router, that it prefers paths without \
+             GRACEFUL_SHUTDOWN, and that it exports these prefixes to the nodes, as it does others of the Services",
             named.join(", ")
         );
     }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::eligible::ToUs;
-use crate::wire::{Community, Update};
+use crate::wire::{Community, Family, Update};
 
 /// What a router with an Established session shows of paths other than ours, while
 /// [`Input::WatchPaths`](super::Input::WatchPaths) asks for it.
@@ -23,11 +23,20 @@ pub struct OtherPaths {
     pub peer: String,
     /// The configured peer that a dynamic neighbour belongs to.
     pub template: Option<String>,
-    /// Whether the router shows them at all: it can be asked for its routes again (RFC 2918), and
-    /// it has sent back at least one prefix of ours since the peer was configured.
-    pub shown: bool,
+    /// The families of which the router shows them at all: it can be asked for its routes again
+    /// (RFC 2918), and it has sent back at least one prefix of ours since the peer was configured.
+    /// Routers have export policies for each family.
+    pub shown: Vec<Family>,
     /// Prefixes that we announce to the router and that it reaches over another speaker.
     pub prefixes: HashSet<IpNet>,
+}
+
+impl OtherPaths {
+    /// Whether the router shows that it has no path to this prefix but ours.
+    #[must_use]
+    pub fn lack(&self, prefix: &IpNet) -> bool {
+        self.shown.contains(&Family::of(prefix)) && !self.prefixes.contains(prefix)
+    }
 }
 
 /// Our prefixes at one router, by what it has sent back.
@@ -35,9 +44,9 @@ pub struct OtherPaths {
 pub(super) struct Returned {
     /// Whether `elsewhere` is kept up to date.
     watched: bool,
-    /// Whether the router has ever sent back one of our prefixes, by whatever path: then it exports
-    /// them to us, and that it does not send one is a fact about its paths.
-    ever: bool,
+    /// The families of which the router has ever sent back one of our prefixes, by whatever path:
+    /// then it exports them to us, and that it does not send one is a fact about its paths.
+    ever: Vec<Family>,
     /// Prefixes of ours that the router reaches over another speaker.
     elsewhere: HashSet<IpNet>,
 }
@@ -74,9 +83,6 @@ impl Returned {
         addresses: &[IpAddr],
         own: impl Fn(&IpNet) -> bool,
     ) {
-        if self.ever && !self.watched {
-            return;
-        }
         if self.watched {
             for prefix in update.withdrawn_prefixes() {
                 self.elsewhere.remove(&prefix);
@@ -85,12 +91,16 @@ impl Returned {
         let graceful = &Community::GRACEFUL_SHUTDOWN;
         let graceful = update.attributes.communities.contains(graceful);
         for (prefix, to_us) in ToUs::of(update, addresses).announced(update) {
-            if !own(&prefix) {
+            let family = Family::of(&prefix);
+            let known = self.ever.contains(&family);
+            if (known && !self.watched) || !own(&prefix) {
                 continue;
             }
-            self.ever = true;
+            if !known {
+                self.ever.push(family);
+            }
             if !self.watched {
-                return;
+                continue;
             }
             if to_us || graceful {
                 self.elsewhere.remove(&prefix);
@@ -100,9 +110,9 @@ impl Returned {
         }
     }
 
-    /// Whether the router exports our prefixes to us.
-    pub(super) fn ever(&self) -> bool {
-        self.ever
+    /// The families of which the router exports our prefixes to us.
+    pub(super) fn ever(&self) -> &[Family] {
+        &self.ever
     }
 
     /// What the router reaches over another speaker.

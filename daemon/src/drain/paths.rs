@@ -43,6 +43,6 @@ impl RouterPaths {
     /// ours shows nothing.
     pub fn lack(&self, peer: &str, prefix: &IpNet) -> bool {
         let mut routers = self.routers.get(peer).into_iter().flatten();
-        routers.any(|router| router.shown && !router.prefixes.contains(prefix))
+        routers.any(|router| router.lack(prefix))
     }
 }

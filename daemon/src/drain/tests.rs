@@ -1,4 +1,5 @@
 use ferrolb_bgp::fsm::OtherPaths;
+use ferrolb_bgp::wire::Family;
 use proptest::prelude::*;
 
 use super::*;
@@ -152,7 +153,7 @@ fn router(peer: &str, template: Option<&str>, shown: bool, prefixes: &[u8]) -> O
     OtherPaths {
         peer: peer.to_owned(),
         template: template.map(str::to_owned),
-        shown,
+        shown: Vec::from_iter(shown.then_some(Family::IPV4_UNICAST)),
         prefixes: prefixes.iter().map(|number| key(*number).1).collect(),
     }
 }

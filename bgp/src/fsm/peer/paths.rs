@@ -30,7 +30,13 @@ impl Peer {
         Some(OtherPaths {
             peer: self.config.name.clone(),
             template: self.template.as_ref().map(|of| of.name.clone()),
-            shown: refreshes && self.returned.ever(),
+            shown: self
+                .returned
+                .ever()
+                .iter()
+                .copied()
+                .filter(|_| refreshes)
+                .collect(),
             prefixes: self.returned.elsewhere().clone(),
         })
     }
