@@ -493,11 +493,12 @@ impl Allocator {
         }
     }
 
-    /// Whether an address is asked for that is in no pool in the set.
-    fn wishes_for_unseen(&self, request: &Request) -> bool {
+    /// Whether one pool in the set has all addresses that are asked for.
+    fn wish_is_in_one_pool(&self, request: &Request) -> bool {
         let requested = request.requested.iter().flatten();
-        let mut pools = requested.map(|address| self.pools.containing(*address));
-        pools.any(|pool| pool.is_none())
+        let mut pools = requested.map(|address| self.pools.containing(*address).map(Pool::name));
+        let first = pools.next().flatten();
+        first.is_some() && pools.all(|pool| pool == first)
     }
 
     /// Whether a pool that can't be seen, or not in its present form, could have granted the wish.
@@ -506,9 +507,9 @@ impl Allocator {
         match reason {
             Reason::PoolFrozen { .. } => true,
             Reason::NoPools | Reason::UnknownPool { .. } => unseen,
-            // The other address of the wish may be in a pool that can't be seen. Whether this one is
-            // free does not decide then, or the order of decisions would.
-            Reason::AddressInUse { .. } => unseen && self.wishes_for_unseen(request),
+            // Without the one that uses the address, another reason would have been found: that the
+            // addresses are not in one pool. So the order of decisions must not decide here.
+            Reason::AddressInUse { .. } => unseen && !self.wish_is_in_one_pool(request),
             Reason::BuggyAddress { .. }
             | Reason::AddressExcluded { .. }
             | Reason::PoolDoesNotAcceptService { .. }
