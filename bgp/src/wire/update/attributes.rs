@@ -317,13 +317,16 @@ impl<'a> AttributeReader<'a> {
         }
     }
 
-    /// Where all routes are in MP_REACH_NLRI, NEXT_HOP is nobody's, right or wrong
-    /// (RFC 4760 §3). Some send 0.0.0.0 there.
+    /// Where all routes are in MP_REACH_NLRI, the value of NEXT_HOP has no meaning, right or wrong
+    /// (RFC 4760 §3). Some send 0.0.0.0 there. A NEXT_HOP that overruns the field stays an error,
+    /// since it hides the attributes behind it (RFC 7606 §4).
     pub(super) fn ignore_next_hop(&mut self) {
         if self.names_routes {
             self.attributes.next_hop = None;
-            self.errors
-                .retain(|error| error.attribute != Some(AttributeType::NEXT_HOP));
+            self.errors.retain(|error| {
+                error.attribute != Some(AttributeType::NEXT_HOP)
+                    || error.kind == AttributeErrorKind::Overrun
+            });
         }
     }
 

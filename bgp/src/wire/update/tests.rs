@@ -575,6 +575,24 @@ fn a3_next_hop_beside_mp_reach_only() {
     }
 }
 
+/// Found by the fuzzer: ORIGIN and AS_PATH may be behind the NEXT_HOP whose length is wrong.
+#[test]
+fn a3_next_hop_past_the_field_withdraws_what_mp_reach_announces() {
+    let update = decode_with(
+        &external(),
+        &format!("{REACH} ff0301 00 {ORIGIN} {AS_PATH}"),
+        "",
+    );
+    assert_error(
+        &update,
+        3,
+        AttributeErrorKind::Overrun,
+        Treatment::TreatAsWithdraw,
+    );
+    assert_eq!(names(update.announced()), [""; 0]);
+    assert_eq!(names(update.withdrawn_prefixes()), ["2001:db8:a::9/128"]);
+}
+
 #[test]
 fn a4_med_of_another_length_withdraws() {
     assert_withdrawn(&with("800403000000"), 4, AttributeErrorKind::Length);
