@@ -176,7 +176,6 @@ fn a_router_is_asked_for_its_routes_again_after_what_is_still_to_be_sent() {
     let before = world.status(0).sent.route_refresh;
     world.input(0, routes("router", vec![(net(PREFIX), route(2))]));
     world.input(0, Input::WatchPaths(true));
-    world.input(0, Input::WatchPaths(true));
     world.run(seconds(1));
     let families = world.status(0).negotiated.unwrap().families.len();
     let asked = world.status(0).sent.route_refresh - before;
@@ -189,6 +188,39 @@ fn a_router_is_asked_for_its_routes_again_after_what_is_still_to_be_sent() {
     world.input(0, Input::WatchPaths(true));
     world.run(seconds(2));
     assert_eq!(shown(&world).prefixes, only(PREFIX));
+}
+
+/// A route that left and came back while others still leave: the router has nothing new to send, since
+/// its best path was the other one all the time.
+#[test]
+fn a_prefix_announced_again_is_known_again_once_routers_are_asked_again() {
+    const STAYS: &str = "192.0.2.2/32";
+    let mut world = in_session();
+    let both = || vec![(net(PREFIX), route(1)), (net(STAYS), route(1))];
+    world.input(0, routes("router", both()));
+    world.input(1, routes("node", both()));
+    world.input(0, Input::WatchPaths(true));
+    world.run(seconds(2));
+    assert_eq!(
+        shown(&world).prefixes,
+        HashSet::from([net(PREFIX), net(STAYS)])
+    );
+    world.input(0, routes("router", vec![(net(PREFIX), None)]));
+    world.run(seconds(1));
+    world.input(0, routes("router", vec![(net(PREFIX), route(1))]));
+    world.run(seconds(2));
+    assert_eq!(shown(&world).prefixes, only(STAYS));
+    world.input(0, Input::WatchPaths(true));
+    assert_eq!(
+        shown(&world).prefixes,
+        only(STAYS),
+        "what is known stays known"
+    );
+    world.run(seconds(2));
+    assert_eq!(
+        shown(&world).prefixes,
+        HashSet::from([net(PREFIX), net(STAYS)])
+    );
 }
 
 #[test]

@@ -123,10 +123,7 @@ impl Announcer {
                 self.damping.pass(now, changes)
             }
         };
-        log(&changes);
-        self.send(&changes);
-        self.watch_paths();
-        self.note_waiting();
+        self.pass_on(&changes);
         for name in gone {
             self.engine.remove_peer(name);
         }
@@ -157,17 +154,24 @@ impl Announcer {
         changes
     }
 
-    /// Sends what had to wait, and withdraws what has left; tells whether there was any of it.
+    /// Sends what had to wait, and withdraws what has left. Returns whether anything changed, be it
+    /// only which routes wait.
     pub fn catch_up(&mut self, now: Instant) -> bool {
         let changes = match &mut self.leaving {
             Some(leaving) => leaving.step(now, &self.desired),
             None => self.damping.due(now),
         };
-        log(&changes);
-        self.send(&changes);
-        let waiting = self.waiting.clone();
-        self.note_waiting();
-        !changes.is_empty() || waiting != self.waiting
+        let waiting_changed = self.pass_on(&changes);
+        !changes.is_empty() || waiting_changed
+    }
+
+    /// Sends changes, and then has the engine look at what routers send back. Returns whether other
+    /// routes wait than before.
+    fn pass_on(&mut self, changes: &[RouteChange]) -> bool {
+        log(changes);
+        self.send(changes);
+        self.watch_paths();
+        self.note_waiting()
     }
 
     /// The process is asked to stop: drains the peers that would not keep our routes, or all.
@@ -300,26 +304,29 @@ impl Announcer {
         &self.waiting
     }
 
-    /// Has the engine look at what routers send back, as long as routes may wait for that. To be called after what is to be
-    /// sent was handed over, so that routers answer with that in mind.
+    /// Has the engine look at what routers send back, as long as routes may wait for that, and ask
+    /// them for it each time that a route begins to leave. To be called after the routes were sent:
+    /// routers answer with those in mind.
     fn watch_paths(&mut self) {
         let leaving = self.leaving.as_ref().map(Leaving::going);
         let watched = matches!(leaving, Some(Going::Node(_)));
-        if self.watched != watched {
+        let begun = self.leaving.as_mut().is_some_and(Leaving::take_begun);
+        if self.watched != watched || begun {
             self.watched = watched;
             self.engine.watch_paths(watched);
         }
     }
 
-    /// Says which routes wait, once.
-    fn note_waiting(&mut self) {
+    /// Logs which routes wait that didn't. Returns whether other routes wait than before.
+    fn note_waiting(&mut self) -> bool {
         let draining = self.leaving.as_ref().map(Leaving::draining);
         let waiting = draining.map(Draining::waiting).unwrap_or_default();
         if waiting == *self.waiting {
-            return;
+            return false;
         }
         log_waiting(waiting.difference(&self.waiting));
         self.waiting = Arc::new(waiting);
+        true
     }
 
     /// A node that is not there announces nothing, which would be silent where its name is mistyped.

@@ -8,6 +8,7 @@ mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -156,6 +157,8 @@ pub fn announced_elsewhere(
 #[derive(Clone, Debug, Default)]
 pub struct Draining {
     held: BTreeMap<RouteKey, Held>,
+    /// Whether a route has begun to leave since [`Self::take_begun`].
+    begun: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -243,6 +246,7 @@ impl Draining {
         };
         Self {
             held: routes.iter().map(held).collect(),
+            begun: false,
         }
     }
 
@@ -254,6 +258,11 @@ impl Draining {
     /// Whether something is on its way out.
     pub fn in_progress(&self) -> bool {
         self.held.values().any(|held| held.since.is_some())
+    }
+
+    /// Whether a route has begun to leave since the last call.
+    pub fn take_begun(&mut self) -> bool {
+        mem::take(&mut self.begun)
     }
 
     /// Routes whose time is over and that stay, since the router shows no other path.
@@ -295,6 +304,7 @@ impl Draining {
                     (graceful(route), Some(since), over)
                 }
             };
+            self.begun |= since.is_some() && held.as_ref().is_none_or(|held| held.since.is_none());
             if held.is_none_or(|held| held.route != route) {
                 changes.push(change(key, Some(route.clone())));
             }

@@ -3,7 +3,7 @@
 mod rack;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use ferrolb_bgp::fsm::{Cause, Event, PeerRoutes};
 use ferrolb_bgp::rib::Route;
 use ferrolb_bgp::wire::{Community, ErrorCode};
+use ipnet::IpNet;
 use rack::{Daemon, PATIENCE, Router};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -68,15 +69,21 @@ spec:
         write(self.folder.path(), name, text);
     }
 
-    /// The next word of the daemon that is about its route, or about its leave.
+    /// What the daemon says next about one of its routes, or of its end.
     async fn next(&mut self) -> String {
+        self.next_of(None).await
+    }
+
+    /// What the daemon says next about this prefix, or about any, or of its end.
+    async fn next_of(&mut self, prefix: Option<IpNet>) -> String {
+        let concerned = |found: IpNet| prefix.is_none_or(|prefix| prefix == found);
         loop {
             let event = timeout(PATIENCE, self.router.events.recv()).await;
             match event
                 .expect("the daemon is silent")
                 .expect("the router runs")
             {
-                Event::Received { update, .. } if update.announced().next().is_some() => {
+                Event::Received { update, .. } if update.announced().any(concerned) => {
                     let graceful = &Community::GRACEFUL_SHUTDOWN;
                     return if update.attributes.communities.contains(graceful) {
                         "announced with GRACEFUL_SHUTDOWN".to_owned()
@@ -84,7 +91,7 @@ spec:
                         "announced".to_owned()
                     };
                 }
-                Event::Received { update, .. } if update.withdrawn_prefixes().next().is_some() => {
+                Event::Received { update, .. } if update.withdrawn_prefixes().any(concerned) => {
                     return "withdrawn".to_owned();
                 }
                 Event::Down {
@@ -268,6 +275,10 @@ async fn what_has_left_for_a_cordon_stays_away_whatever_changes() {
     scene.write("rest", &annotated.replace("port: 80", "port: 81"));
     let silence = timeout(Duration::from_secs(1), scene.next()).await;
     assert!(silence.is_err(), "{silence:?}");
+    // Then its endpoints.
+    scene.write("rest", &annotated.replace("10.1.0.1", "10.1.0.9"));
+    let silence = timeout(Duration::from_secs(1), scene.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
     // A process that starts on a cordoned node does not announce it either.
     scene.daemon.terminate();
     assert!(scene.daemon.wait().success());
@@ -366,9 +377,14 @@ fn route_line(scene: &Scene) -> serde_json::Value {
 async fn path_of_node_b(scene: &Scene, up: bool) {
     let prefix = route_line(scene)["prefix"].clone();
     let prefix = prefix.as_str().and_then(|prefix| prefix.parse().ok());
+    paths_of_node_b(scene, &[prefix.expect("a prefix")], up).await;
+}
+
+async fn paths_of_node_b(scene: &Scene, prefixes: &[IpNet], up: bool) {
+    let change = |prefix: &IpNet| (*prefix, up.then(Route::default));
     scene.router.handle.routes(vec![PeerRoutes {
         peer: "node".to_owned(),
-        changes: vec![(prefix.expect("a prefix"), up.then(Route::default))],
+        changes: prefixes.iter().map(change).collect(),
     }]);
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
@@ -391,6 +407,44 @@ async fn a_route_stays_as_long_as_the_router_sends_back_no_other_path() {
     excluded_without_another_path(&mut scene).await;
     path_of_node_b(&scene, true).await;
     assert_eq!(scene.next().await, "withdrawn");
+}
+
+/// The other service's routes leave all the time, so the routers are looked at all the time.
+#[tokio::test]
+async fn a_route_that_leaves_again_while_others_leave_is_asked_for_again() {
+    let web: IpNet = "192.0.2.10/32".parse().expect("a prefix");
+    let slow: IpNet = "192.0.2.11/32".parse().expect("a prefix");
+    let (pool, service) = REST.split_at(REST.find("apiVersion: v1").expect("a Service"));
+    let service = |name: &str, address: IpAddr, drain: &str| {
+        let spec = format!("{{loadBalancerIP: {address}, type:");
+        let metadata =
+            format!("namespace: default, annotations: {{ferrolb.io/drain: \"{drain}\"}}}}\n");
+        service
+            .replace("web", name)
+            .replace("{type:", &spec)
+            .replacen("namespace: default}\n", &metadata, 1)
+    };
+    let with = |drain: &str| {
+        let web = service("web", web.addr(), drain);
+        // Longer than anything in the test may take.
+        let slow = service("slow", slow.addr(), "45s,on-cordon");
+        format!("{pool}{web}---\n{slow}")
+    };
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 123), false);
+    scene.write("rest", &with("1s,on-cordon"));
+    assert_eq!(scene.next_of(Some(web)).await, "announced");
+    paths_of_node_b(&scene, &[web, slow], true).await;
+    scene.write("node-a", &node("node-a", "", "unschedulable: true"));
+    let leaves = ["announced with GRACEFUL_SHUTDOWN", "withdrawn"];
+    for expected in leaves {
+        assert_eq!(scene.next_of(Some(web)).await, expected);
+    }
+    scene.write("rest", &with("1s"));
+    assert_eq!(scene.next_of(Some(web)).await, "announced");
+    scene.write("rest", &with("1s,on-cordon"));
+    for expected in leaves {
+        assert_eq!(scene.next_of(Some(web)).await, expected);
+    }
 }
 
 #[tokio::test]

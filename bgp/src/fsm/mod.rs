@@ -228,10 +228,9 @@ impl Speaker {
     }
 
     fn watch_paths(&mut self, watched: bool) {
-        if std::mem::replace(&mut self.shared.watches_paths, watched) != watched {
-            for peer in self.peers.values_mut() {
-                peer.watch_paths(watched);
-            }
+        self.shared.watches_paths = watched;
+        for peer in self.peers.values_mut() {
+            peer.watch_paths(watched);
         }
     }
 

@@ -59,10 +59,12 @@ impl Returned {
         }
     }
 
-    /// Begins, with nothing known; or ends.
+    /// Begins, with nothing known; goes on, with what is known; or ends.
     pub(super) fn watch(&mut self, watched: bool) {
-        self.watched = watched;
-        self.elsewhere = HashSet::new();
+        if self.watched != watched {
+            self.watched = watched;
+            self.elsewhere = HashSet::new();
+        }
     }
 
     /// A session begins or ends: what the last one brought is gone.

@@ -145,7 +145,8 @@ impl Handle {
         self.input(Input::OpenGate);
     }
 
-    /// Whether to keep up to date what [`other_paths`](Self::other_paths) gives.
+    /// Whether to keep up to date what [`other_paths`](Self::other_paths) gives. Each call with
+    /// `true` asks routers for their routes again.
     pub fn watch_paths(&self, watched: bool) {
         self.input(Input::WatchPaths(watched));
     }

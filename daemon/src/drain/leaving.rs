@@ -62,6 +62,11 @@ impl Leaving {
         &self.draining
     }
 
+    /// Whether a route that may wait for routers has begun to leave since the last call.
+    pub fn take_begun(&mut self) -> bool {
+        self.draining.take_begun() && matches!(self.going, Going::Node(_))
+    }
+
     /// Whether to look at routers: something is on its way out that may wait for them.
     pub fn waits_for_routers(&self) -> bool {
         matches!(self.going, Going::Node(_)) && self.draining.in_progress()

@@ -39,8 +39,8 @@ impl RouterPaths {
         self
     }
 
-    /// Whether a router of this BGPPeer shows that it has no path to the prefix but ours. A router that never sent back a prefix of
-    /// ours shows nothing.
+    /// Whether a router of this BGPPeer shows that it has no path to the prefix but ours. A router
+    /// that never sent back a prefix of ours of the same family shows nothing.
     pub fn lack(&self, peer: &str, prefix: &IpNet) -> bool {
         let mut routers = self.routers.get(peer).into_iter().flatten();
         routers.any(|router| router.lack(prefix))
