@@ -2,8 +2,8 @@
 //! An error names the field, what stands there and what is expected, with an example.
 
 use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-    value::StrDeserializer,
+    DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, Visitor, value::StrDeserializer,
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::Value;
@@ -13,6 +13,13 @@ use super::errors::MAX_ERRORS;
 
 /// Characters of a value that an error repeats.
 const SHOWN: usize = 60;
+
+/// The fields of a Secret that have its values.
+const SECRET_ROOTS: [&str; 2] = ["data", "stringData"];
+
+fn names_password(text: &str) -> bool {
+    text.to_lowercase().contains("password")
+}
 
 /// Reads `value`, which stands at `path`. Adds to `unknown` the paths of fields that the type
 /// does not have.
@@ -52,7 +59,7 @@ where
     unknown.clear();
     let node = Node {
         value,
-        place: &Place::Root,
+        place: &Place::Root(path),
     };
     serde_ignored::deserialize(node, |ignored| unknown.push(format!("{path}.{ignored}")))
         .map_err(|error| error.locate(path))
@@ -82,7 +89,8 @@ enum Key {
 /// Where a value stands, below the root.
 #[derive(Clone, Copy)]
 enum Place<'a> {
-    Root,
+    /// The path of the root.
+    Root(&'a str),
     Field(&'a Place<'a>, &'a str),
     Item(&'a Place<'a>, usize),
 }
@@ -90,7 +98,7 @@ enum Place<'a> {
 impl Place<'_> {
     fn keys(&self) -> Vec<Key> {
         let (mut keys, last) = match self {
-            Self::Root => return Vec::new(),
+            Self::Root(_) => return Vec::new(),
             Self::Field(outer, name) => (outer.keys(), Key::Field((*name).to_owned())),
             Self::Item(outer, number) => (outer.keys(), Key::Item(*number)),
         };
@@ -101,9 +109,18 @@ impl Place<'_> {
     /// The name of the field, for examples.
     fn name(&self) -> &str {
         match self {
-            Self::Root => "",
+            Self::Root(_) => "",
             Self::Field(_, name) => name,
             Self::Item(outer, _) => outer.name(),
+        }
+    }
+
+    /// Whether what stands here can be a password, or is meant to name the Secret that has one.
+    fn is_secret(&self) -> bool {
+        match self {
+            Self::Root(path) => SECRET_ROOTS.contains(path) || names_password(path),
+            Self::Field(outer, name) => names_password(name) || outer.is_secret(),
+            Self::Item(outer, _) => outer.is_secret(),
         }
     }
 }
@@ -159,6 +176,15 @@ impl serde::de::Error for DecodeError {
             message: message.to_string(),
         }
     }
+
+    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format!("is not {expected}"))
+    }
+
+    /// Serde's own text repeats the value, which can be a password.
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
 }
 
 /// A value and where it stands.
@@ -170,11 +196,23 @@ struct Node<'a> {
 
 impl Node<'_> {
     fn error(&self, expected: &str) -> DecodeError {
-        let message = format!("is {}, expected {expected}", shown(self.value));
-        DecodeError::custom(message).at(self.place)
+        let found = if self.is_hidden() {
+            kind(self.value).to_owned()
+        } else {
+            shown(self.value)
+        };
+        DecodeError::custom(format!("is {found}, expected {expected}")).at(self.place)
+    }
+
+    /// Whether no error may repeat the value: it can be a password, or have one inside.
+    fn is_hidden(&self) -> bool {
+        self.place.is_secret() || names_password(&self.value.to_string())
     }
 
     fn text_error(&self) -> DecodeError {
+        if self.is_hidden() {
+            return DecodeError::custom(no_text(self.value)).at(self.place);
+        }
         let name = self.place.name();
         let lower = name.to_lowercase();
         match self.value {
@@ -190,6 +228,9 @@ impl Node<'_> {
 
     fn number_error(&self, least: i128, most: i128) -> DecodeError {
         let range = format!("a whole number from {least} to {most}");
+        if self.is_hidden() {
+            return self.error(&range);
+        }
         let is_asn = self.place.name().ends_with("ASN");
         match self.value {
             Value::String(text) if is_asn && asdot(text).is_some() => {
@@ -213,6 +254,27 @@ fn asdot(text: &str) -> Option<u32> {
     let (high, low) = text.trim().split_once('.')?;
     let (high, low): (u16, u16) = (high.parse().ok()?, low.parse().ok()?);
     Some(u32::from(high) << 16 | u32::from(low))
+}
+
+/// The kind of a value.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+        Value::String(_) => "a text",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "a boolean",
+    }
+}
+
+/// The error about a password that is no text. It does not repeat the value.
+pub(super) fn no_text(value: &Value) -> String {
+    let remedy = match value {
+        Value::Number(_) | Value::Bool(_) => ": write it in quotes",
+        _ => "",
+    };
+    format!("is {}, expected a text{remedy}", kind(value))
 }
 
 /// A value in an error. It can be of any size and hold any character.
@@ -311,7 +373,9 @@ impl<'de> Deserializer<'de> for Node<'_> {
                 items: items.iter().enumerate(),
                 place: self.place,
             }),
-            Value::String(text) => Err(self.error(&format!("a list: write [{text:?}]"))),
+            Value::String(text) if !self.is_hidden() => {
+                Err(self.error(&format!("a list: write [{text:?}]")))
+            }
             _ => Err(self.error("a list")),
         }
     }
@@ -335,7 +399,10 @@ impl<'de> Deserializer<'de> for Node<'_> {
     ) -> Result<V::Value, Self::Error> {
         match self.value {
             Value::Object(_) => self.deserialize_map(visitor),
-            Value::String(text) if fields.contains(&"name") => {
+            _ if self.place.is_secret() && fields.contains(&"name") => {
+                Err(self.error("an object with the name of a Secret: write {name: SECRET}"))
+            }
+            Value::String(text) if fields.contains(&"name") && !self.is_hidden() => {
                 Err(self.error(&format!("an object: write {{name: {text:?}}}")))
             }
             _ => Err(self.error(&format!("an object with the fields {}", fields.join(", ")))),

@@ -424,7 +424,7 @@ impl<'de> Deserialize<'de> for Password {
         match Value::deserialize(deserializer)? {
             Value::String(text) => Ok(Self(text)),
             Value::Null => Ok(Self::default()),
-            _ => Err(serde::de::Error::custom("is not text: put it in quotes")),
+            other => Err(serde::de::Error::custom(decode::no_text(&other))),
         }
     }
 }

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
-use crate::api::core::{Endpoint, NodeStatus, ServiceSpec, ServiceStatus};
+use crate::api::core::{ByteString, Endpoint, NodeStatus, ServiceSpec, ServiceStatus};
 use crate::api::ferrolb::OwnPeerSpec;
 use crate::api::metallb::{
     BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec,
@@ -98,7 +100,7 @@ fn an_error_names_field_value_and_what_to_write() {
         ),
         (
             json!({ "passwordSecret": "tor" }),
-            "spec.passwordSecret: is the text \"tor\", expected an object: write {name: \"tor\"}",
+            "spec.passwordSecret: is a text, expected an object with the name of a Secret: write {name: SECRET}",
         ),
         (
             json!({ "ebgpMultiHop": "yes" }),
@@ -132,7 +134,7 @@ fn all_errors_of_an_object_are_reported_at_once_and_none_repeats_a_password() {
     for field in [
         "spec.holdTime",
         "spec.peerPort",
-        "spec.password: is not text",
+        "spec.password: is a number, expected a text: write it in quotes",
     ] {
         assert!(error.contains(field), "{field} is not in {error}");
     }
@@ -145,4 +147,102 @@ fn an_error_repeats_neither_long_values_nor_control_characters() {
     assert!(long.len() < 300, "{}", long.len());
     let escape = error::<BgpPeerSpec>(json!({ "peerPort": "\u{1b}[31m" }));
     assert!(!escape.contains('\u{1b}'), "{escape}");
+}
+
+/// What a password looks like in each kind of value.
+fn passwords() -> [Value; 5] {
+    [
+        json!("hunter2"),
+        json!(7_002_002),
+        json!({ "a": "hunter2" }),
+        json!(["hunter2", 7_002_002]),
+        json!({ "name": { "hunter2": [7_002_002] } }),
+    ]
+}
+
+fn repeats_password(error: &str) -> bool {
+    error.contains("hunter2") || error.contains("7002002")
+}
+
+#[test]
+fn an_error_about_a_password_names_the_kind_of_value_and_the_remedy() {
+    let cases = [
+        (
+            json!({ "password": { "a": "hunter2" } }),
+            "spec.password: is an object, expected a text",
+        ),
+        (
+            json!({ "password": true }),
+            "spec.password: is a boolean, expected a text: write it in quotes",
+        ),
+        (
+            json!({ "passwordSecret": 7_002_002 }),
+            "spec.passwordSecret: is a number, expected an object with the name of a Secret: \
+             write {name: SECRET}",
+        ),
+        (
+            json!({ "passwordSecret": { "name": 7_002_002 } }),
+            "spec.passwordSecret.name: is a number, expected a text: write it in quotes",
+        ),
+        (
+            json!([{ "Password": "hunter2" }]),
+            "spec: is a list, expected an object with the fields myASN, ",
+        ),
+    ];
+    for (spec, message) in cases {
+        let error = error::<BgpPeerSpec>(spec);
+        assert!(
+            error.starts_with(message),
+            "{message}\nis not at the start of\n{error}"
+        );
+        assert!(!repeats_password(&error), "{error}");
+    }
+}
+
+#[test]
+fn no_error_or_unknown_field_repeats_the_value_of_a_password() {
+    let mut refused = 0;
+    let mut check = |path: &str, result: Result<(), FieldError>, unknown: &[String]| {
+        if let Err(error) = result {
+            refused += 1;
+            let error = error.to_string();
+            assert!(!repeats_password(&error), "{path}: {error}");
+        }
+        assert!(!unknown.iter().any(|path| repeats_password(path)), "{path}");
+    };
+    for value in passwords() {
+        for field in [
+            "password",
+            "passwordSecret",
+            "PASSWORDS",
+            "nodeSelectors",
+            "peerPort",
+        ] {
+            let within = json!({ "password": value });
+            for stands in [json!({ "password": value }), json!({ field: within })] {
+                let mut unknown = Vec::new();
+                let read = read::<BgpPeerSpec>("spec", &stands, &mut unknown);
+                check(field, read.map(|_| ()), &unknown);
+            }
+        }
+        let named = json!({ "passwordSecret": { "name": value } });
+        let read_named = read::<BgpPeerSpec>("spec", &named, &mut Vec::new());
+        check("name", read_named.map(|_| ()), &[]);
+        for spec in [
+            json!({ "passwordSecret": value }),
+            json!([{ "password": value }]),
+        ] {
+            let read = read::<BgpPeerSpec>("spec", &spec, &mut Vec::new());
+            check("spec", read.map(|_| ()), &[]);
+        }
+        for root in ["data", "stringData"] {
+            for stands in [value.clone(), json!({ "key": value })] {
+                let texts = read::<BTreeMap<String, String>>(root, &stands, &mut Vec::new());
+                check(root, texts.map(|_| ()), &[]);
+                let octets = read::<BTreeMap<String, ByteString>>(root, &stands, &mut Vec::new());
+                check(root, octets.map(|_| ()), &[]);
+            }
+        }
+    }
+    assert!(refused > 40, "{refused} values were refused");
 }
