@@ -847,3 +847,119 @@ fn a_secret_that_the_input_lacks_makes_no_clash_of_passwords() {
     ]));
     assert!(shown.contains("spec.password: is missing"), "{shown}");
 }
+
+#[test]
+fn errors_of_type_are_reported_together_with_what_is_wrong_in_the_other_fields() {
+    let text = "\
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: many}
+spec: {myASN: 64512, peerASN: 64513, peerPort: abc, holdTime: 1s, peerAddress: nonsense}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool}
+spec: {avoidBuggyIPs: 'no', addresses: [192.0.2.9-192.0.2.1]}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: list}
+spec: {addresses: [5, nonsense], autoAssign: 'no', serviceAllocation: {namespaces: [a, a]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {type: LoadBalancer, ports: [{port: http}], externalTrafficPolicy: Near}
+";
+    let folder = folder_of("types.yaml", text);
+    let path = folder.path().to_str().expect("text");
+    let shown = stdout(&ferrolb(&["check", "-f", path]));
+    let objects: [(u32, &[&str]); 4] = [
+        (
+            1,
+            &["spec.peerPort: ", "spec.holdTime: ", "spec.peerAddress: "],
+        ),
+        (6, &["spec.avoidBuggyIPs: ", "spec.addresses: "]),
+        (
+            11,
+            &[
+                "spec.addresses[0]: ",
+                "spec.autoAssign: ",
+                "spec.serviceAllocation.namespaces: ",
+            ],
+        ),
+        (
+            16,
+            &["spec.ports[0].port: ", "spec.externalTrafficPolicy: "],
+        ),
+    ];
+    for (line, fields) in objects {
+        let place = format!("types.yaml:{line} ");
+        let reports: Vec<&str> = shown.lines().filter(|text| text.contains(&place)).collect();
+        let [report] = reports.as_slice() else {
+            panic!("one line about {place} in {shown}");
+        };
+        for field in fields {
+            assert_eq!(report.matches(field).count(), 1, "{field} in {report}");
+        }
+        assert_eq!(report.matches("spec.").count(), fields.len(), "{report}");
+    }
+}
+
+#[test]
+fn a_field_of_a_wrong_type_causes_no_second_error() {
+    let good = "myASN: 64512, peerASN: 64513, peerAddress: 192.0.2.1";
+    let cases = [
+        (
+            "peerASN: 64513, peerAddress: 192.0.2.1, myASN: x",
+            "spec.myASN",
+        ),
+        (
+            "myASN: 64512, peerAddress: 192.0.2.1, dynamicASN: 5",
+            "spec.dynamicASN",
+        ),
+        (
+            "myASN: 64512, peerASN: 64512, peerAddress: 192.0.2.1, prepend: 2, localASN: x",
+            "spec.localASN",
+        ),
+        (
+            "myASN: 64512, peerASN: 64513, peerNetwork: 5",
+            "spec.peerNetwork",
+        ),
+        (
+            &format!("{good}, holdTime: 90, keepaliveTime: 100s"),
+            "spec.holdTime",
+        ),
+        (
+            &format!("{good}, holdTime: 90, keepaliveTime: 20s, sendHoldTime: 50s"),
+            "spec.holdTime",
+        ),
+        (
+            &format!("{good}, bfdStrict: true, bfdProfile: 5"),
+            "spec.bfdProfile",
+        ),
+        (
+            &format!("{good}, restartTime: 60s, enableGracefulRestart: x"),
+            "spec.enableGracefulRestart",
+        ),
+        (
+            &format!("{good}, nodeSelectors: [{{matchLabels: {{a: 1}}}}, {{}}]"),
+            "spec.nodeSelectors[0].matchLabels.a",
+        ),
+    ];
+    for (spec, field) in cases {
+        let text = format!(
+            "apiVersion: ferrolb.io/v1alpha1\nkind: BGPPeer\nmetadata: {{name: one}}\nspec: {{{spec}}}\n"
+        );
+        let folder = folder_of("one.yaml", &text);
+        let path = folder.path().to_str().expect("text");
+        let shown = stdout(&ferrolb(&["check", "-f", path]));
+        let report = shown.lines().find(|line| line.contains("BGPPeer"));
+        let report = report.unwrap_or_else(|| panic!("{spec}: {shown}"));
+        assert!(
+            report.contains(&format!("{field}: is ")),
+            "{spec}: {report}"
+        );
+        assert_eq!(report.matches("; ").count(), 0, "{spec}: {report}");
+    }
+}

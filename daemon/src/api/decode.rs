@@ -8,8 +8,8 @@ use serde::de::{
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::Value;
 
-use super::FieldError;
 use super::errors::MAX_ERRORS;
+use super::{FieldError, Partial};
 
 /// Characters of a value that an error repeats.
 const SHOWN: usize = 60;
@@ -24,31 +24,43 @@ fn names_password(text: &str) -> bool {
 /// Reads `value`, which stands at `path`. Adds to `unknown` the paths of fields that the type
 /// does not have.
 ///
-/// # Errors
-/// Every field of a wrong type, in the order in which the fields are read.
-pub(super) fn read<T>(path: &str, value: &Value, unknown: &mut Vec<String>) -> Result<T, FieldError>
+/// The error in the result names every field of a wrong type, in the order in which the fields are
+/// read.
+pub(super) fn read<T>(path: &str, value: &Value, unknown: &mut Vec<String>) -> Partial<T>
 where
     T: for<'de> Deserialize<'de>,
 {
     let first = match attempt(path, value, unknown) {
-        Ok(read) => return Ok(read),
+        Ok(read) => return Partial::new(Some(read), None),
         Err(error) => error,
     };
     // A field that was reported counts as absent, so that the next attempt finds the next error.
     let mut rest = value.clone();
     let mut last = first.keys.clone();
+    let mut absent = first.keys;
     let mut error = first.error;
-    while error.more.len() + 1 < MAX_ERRORS && remove(&mut rest, &last) {
+    let mut read = None;
+    while error.more.len() + 1 < MAX_ERRORS && remove(&mut rest, &absent) {
         match attempt::<T>(path, &rest, unknown) {
-            Ok(_) => break,
-            Err(next) if next.keys == last => break,
+            Ok(value) => {
+                read = Some(value);
+                break;
+            }
+            Err(next) if next.keys == last => {
+                // An item of a list can't be absent: its list can.
+                absent.pop();
+                if absent.is_empty() {
+                    break;
+                }
+            }
             Err(next) => {
-                last = next.keys;
+                last.clone_from(&next.keys);
+                absent = next.keys;
                 error.more.push(next.error);
             }
         }
     }
-    Err(error)
+    Partial::new(read, Some(error))
 }
 
 /// Reads once, up to the first error.

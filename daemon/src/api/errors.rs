@@ -65,3 +65,85 @@ impl Errors {
         }
     }
 }
+
+/// A value as far as it can be read: a field of a wrong type is absent from it, and is in the error.
+#[derive(Debug)]
+pub struct Partial<T> {
+    /// None only if there is an error.
+    value: Option<T>,
+    error: Option<FieldError>,
+}
+
+impl<T> Partial<T> {
+    pub(super) const fn new(value: Option<T>, error: Option<FieldError>) -> Self {
+        Self { value, error }
+    }
+
+    /// The value that was read without an error.
+    pub fn complete(&self) -> Option<&T> {
+        self.value.as_ref().filter(|_| self.error.is_none())
+    }
+
+    /// Two values that are checked together.
+    pub fn zip<U>(self, other: Partial<U>) -> Partial<(T, U)> {
+        let mut errors = Errors::default();
+        let both = [self.error, other.error];
+        both.into_iter()
+            .flatten()
+            .for_each(|error| errors.add(error));
+        let error = errors.or(Some(())).err();
+        Partial::new(self.value.zip(other.value), error)
+    }
+
+    /// The value made into another one.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Partial<U> {
+        Partial::new(self.value.map(make), self.error)
+    }
+
+    /// The value, if all of it can be read.
+    ///
+    /// # Errors
+    /// Every field of a wrong type.
+    pub fn whole(self) -> Result<T, FieldError> {
+        self.check(Ok)
+    }
+
+    /// Checks the value. `check` also runs where fields are absent because they have a wrong type,
+    /// so it must have no effect on anything else. A message that depends on another field must
+    /// name that field.
+    ///
+    /// # Errors
+    /// Every field of a wrong type, and what `check` finds that none of these can have caused.
+    pub fn check<U>(self, check: impl FnOnce(T) -> Result<U, FieldError>) -> Result<U, FieldError> {
+        let checked = self.value.map(check);
+        let Some(mut found) = self.error else {
+            return checked.unwrap_or_else(|| Errors::default().or(None));
+        };
+        let wrong = std::mem::take(&mut found.more);
+        let mut errors = Errors(std::iter::once(found).chain(wrong).collect());
+        let reported: Vec<String> = errors.0.iter().map(|error| error.path.clone()).collect();
+        if let Some(Err(mut first)) = checked {
+            let more = std::mem::take(&mut first.more);
+            std::iter::once(first)
+                .chain(more)
+                .filter(|error| !reported.iter().any(|path| may_be_due_to(error, path)))
+                .for_each(|error| errors.add(error));
+        }
+        errors.or(None)
+    }
+}
+
+/// Whether an error can have its cause in the absence of the field at `path`: it is about the same
+/// place, or its message names the field or one that contains it.
+fn may_be_due_to(error: &FieldError, path: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let words = |text| str::split(text, |c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
+    let mut names = words(path).skip(1);
+    within(&error.path, path)
+        || within(path, &error.path)
+        || names.any(|name| words(&error.message).any(|word| word == name))
+}

@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use self::core::null_as_default;
-pub use self::errors::{Errors, FieldError};
+pub use self::errors::{Errors, FieldError, Partial};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -315,7 +315,7 @@ where
     if value.is_null() {
         return Ok(T::default());
     }
-    decode::read(name, value, &mut Vec::new())
+    decode::read(name, value, &mut Vec::new()).whole()
 }
 
 impl RawObject {
@@ -374,23 +374,16 @@ impl RawObject {
     where
         T: for<'de> Deserialize<'de> + Default,
     {
-        self.field_noting_unknown(name, &mut Vec::new())
+        self.partial(name, &mut Vec::new()).whole()
     }
 
-    /// Like [`RawObject::field`], and adds to `unknown` the paths of fields that the type does not have.
-    ///
-    /// # Errors
-    /// The path within the object and what is wrong there.
-    pub fn field_noting_unknown<T>(
-        &self,
-        name: &str,
-        unknown: &mut Vec<String>,
-    ) -> Result<T, FieldError>
+    /// Reads what can be read of one top-level field. Adds to `unknown` the paths of fields that the type does not have.
+    pub fn partial<T>(&self, name: &str, unknown: &mut Vec<String>) -> Partial<T>
     where
         T: for<'de> Deserialize<'de> + Default,
     {
         let Some(value) = self.body.get(name).filter(|value| !value.is_null()) else {
-            return Ok(T::default());
+            return Partial::new(Some(T::default()), None);
         };
         decode::read(name, value, unknown)
     }

@@ -25,11 +25,11 @@ use self::advertisement::{Advertisement, Aliases};
 use self::excluded::{ForeignServices, ServiceCidrs};
 use self::peer::Peer;
 use self::pool::PoolDetails;
-use ferrolb_allocator::PoolSet;
+use ferrolb_allocator::{Pool, PoolSet};
 use ferrolb_bgp::bfd::SessionConfig;
 
 use crate::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPoolSpec};
-use crate::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, RawObject};
+use crate::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
 use crate::index::facts::{Labels, Node};
 
 /// Where MetalLB's resources lie unless somebody says otherwise.
@@ -236,7 +236,7 @@ impl ConfigObjects {
         let mut all = Aliases::new();
         let mut good = BTreeMap::new();
         for (key, raw) in self.of_kind(Kind::Community) {
-            let parsed = spec::<CommunitySpec>(raw, key, config).and_then(|spec| {
+            let parsed = spec::<CommunitySpec>(raw, key, config).check(|spec| {
                 let aliases = advertisement::parse_aliases(&spec)?;
                 match aliases.keys().find(|name| all.contains_key(*name)) {
                     Some(name) => Err(FieldError::new(
@@ -273,14 +273,16 @@ impl ConfigObjects {
             .collect();
         objects.sort_by_key(|(key, _, spec)| {
             let running = self.good_pools.get(&key.name);
-            !(running.is_some() && running == spec.as_ref().ok())
+            !(running.is_some() && running == spec.complete())
         });
         for (key, raw, parsed) in objects {
             let name = &key.name.name;
             let labels = &raw.metadata.labels;
-            let mut insert = |spec: IpAddressPoolSpec, frozen: bool| {
-                let (pool, details) =
-                    pool::parse(name, &spec, labels, frozen, surroundings.namespaces)?;
+            let parse = |spec: IpAddressPoolSpec, frozen: bool| {
+                pool::parse(name, &spec, labels, frozen, surroundings.namespaces)
+                    .map(|(pool, details)| (spec, pool, details))
+            };
+            let mut insert = |(spec, pool, details): (IpAddressPoolSpec, Pool, PoolDetails)| {
                 let pool = pool.excluding(&exclusions);
                 config
                     .pools
@@ -294,12 +296,13 @@ impl ConfigObjects {
                 good.insert(key.name.clone(), spec);
                 Ok(())
             };
-            let Err(error) = parsed.and_then(|spec| insert(spec, unreadable)) else {
+            let parsed = parsed.check(|spec| parse(spec, unreadable));
+            let Err(error) = parsed.and_then(&mut insert) else {
                 continue;
             };
             // Its last good value takes its place, frozen: nothing new comes from it.
             let last_good = self.good_pools.get(&key.name).cloned();
-            if last_good.is_none_or(|spec| insert(spec, true).is_err()) {
+            if last_good.is_none_or(|spec| parse(spec, true).and_then(&mut insert).is_err()) {
                 config.unreadable_pools.insert(name.clone(), labels.clone());
             }
             config.error(
@@ -316,12 +319,14 @@ impl ConfigObjects {
     fn compile_advertisements(&mut self, aliases: &Aliases, config: &mut Config) {
         let mut good = BTreeMap::new();
         for (key, raw) in self.of_kind(Kind::BgpAdvertisement) {
-            let parsed = spec::<BgpAdvertisementSpec>(raw, key, config).and_then(|spec| {
+            let parsed = spec::<BgpAdvertisementSpec>(raw, key, config).check(|spec| {
                 if config.advertisements.contains_key(&key.name.name) {
                     return Err(same_name());
                 }
-                let advertisement =
-                    advertisement::parse(key, &raw.metadata.creation_timestamp, &spec, aliases)?;
+                advertisement::parse(key, &raw.metadata.creation_timestamp, &spec, aliases)
+            });
+            // Which pools it selects is known only where every field can be read.
+            let parsed = parsed.and_then(|advertisement| {
                 check_aggregation(&advertisement, config)?;
                 Ok(advertisement)
             });
@@ -379,12 +384,12 @@ impl ConfigObjects {
 }
 
 /// Reads `spec` and notes fields that no version of the resource has: nearly always a slip of the pen.
-fn spec<T>(raw: &RawObject, key: &ObjectKey, config: &mut Config) -> Result<T, FieldError>
+fn spec<T>(raw: &RawObject, key: &ObjectKey, config: &mut Config) -> Partial<T>
 where
     T: for<'de> serde::Deserialize<'de> + Default,
 {
     let mut unknown = Vec::new();
-    let parsed = raw.field_noting_unknown("spec", &mut unknown);
+    let parsed = raw.partial("spec", &mut unknown);
     for path in &unknown {
         note_unknown(config, key, path);
     }

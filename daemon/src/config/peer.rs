@@ -225,7 +225,7 @@ fn asns(spec: &BgpPeerSpec, own_group: bool, errors: &mut Errors) -> Option<(Asn
     let remote = errors.note(remote_asn(spec, own_group));
     let (local, remote) = (local?, remote?);
     if spec.ebgp_multi_hop && remote == RemoteAsn::Number(local) {
-        let message = "is for eBGP, but both ends are in one AS: leave it out";
+        let message = "is for eBGP, but myASN (or localASN) and peerASN (or dynamicASN) are one AS: leave it out";
         errors.add(FieldError::new("spec.ebgpMultiHop", message));
     }
     Some((local, remote))
@@ -295,7 +295,7 @@ fn remote(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Remote, FieldError> {
         )),
         (None, "") => Err(FieldError::new(
             ADDRESS,
-            "is missing: give the router's IP address",
+            "is missing: give the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)",
         )),
         (None, text) => {
             let network: Option<IpNet> = text.parse().ok();
@@ -310,8 +310,7 @@ fn remote(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Remote, FieldError> {
                 return Err(FieldError::new(NETWORK, message));
             }
             if spec.peer_port.is_some() {
-                let message =
-                    "is where to dial, but routers of a peerNetwork dial us: leave it out";
+                let message = "is where to dial, but with peerNetwork instead of peerAddress routers dial us: leave it out";
                 return Err(FieldError::new(PORT, message));
             }
             Ok(Remote::Network(canonical(network).trunc()))
@@ -369,7 +368,7 @@ fn source_address(
     };
     if address.is_ipv4() != remote.is_ipv4() {
         let message =
-            "is of another family than the peer's address: give an address of the same one";
+            "is of another family than peerAddress or peerNetwork: give an address of the same one";
         return Err(FieldError::new(SOURCE, message));
     }
     if Some(address) == remote.router().map(|router| router.ip()) {
@@ -469,7 +468,7 @@ fn check_prepend(prepend: u8, asns: Option<(Asn, RemoteAsn)>) -> Result<(), Fiel
         0 => Ok(()),
         prepend if prepend > PREPEND_MAX => error(format!("{prepend}: use 0 to {PREPEND_MAX}")),
         _ if is_ibgp == Some(true) => {
-            error("is for eBGP, but both ends are in one AS: leave it out".into())
+            error("is for eBGP, but myASN (or localASN) and peerASN (or dynamicASN) are one AS: leave it out".into())
         }
         _ => Ok(()),
     }

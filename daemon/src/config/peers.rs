@@ -9,7 +9,7 @@ use super::{Config, ConfigObjects, bfd, note_unknown, spec};
 use crate::api::core::ByteString;
 use crate::api::ferrolb::OwnPeerSpec;
 use crate::api::metallb::{BfdProfileSpec, BgpPeerSpec};
-use crate::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
+use crate::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, Password, RawObject};
 
 /// BFDProfiles by name; none where one is there but was never good.
 type Profiles = BTreeMap<ObjectName, Option<SessionConfig>>;
@@ -60,13 +60,13 @@ impl ConfigObjects {
     ) -> Result<Peer, FieldError> {
         let mut unknown = Vec::new();
         let mut unknown_to_own = Vec::new();
-        let spec: Result<BgpPeerSpec, _> = raw.field_noting_unknown("spec", &mut unknown);
-        let own: Result<OwnPeerSpec, _> = raw.field_noting_unknown("spec", &mut unknown_to_own);
-        let own = if key.kind == Kind::OwnBgpPeer {
+        let spec: Partial<BgpPeerSpec> = raw.partial("spec", &mut unknown);
+        let own: Partial<OwnPeerSpec> = raw.partial("spec", &mut unknown_to_own);
+        let resource = if key.kind == Kind::OwnBgpPeer {
             for path in unknown_to_both(&unknown, &unknown_to_own) {
                 note_unknown(config, key, path);
             }
-            Some(own)
+            own.map(Some).zip(spec)
         } else {
             for path in &unknown {
                 if unknown_to_own.contains(path) {
@@ -79,11 +79,19 @@ impl ConfigObjects {
                     config.unknown_field(key.clone(), message);
                 }
             }
-            None
+            spec.map(|spec| (None, spec))
         };
-        let mut errors = Errors::default();
-        let (own, spec) = (errors.note(own.transpose()), errors.note(spec));
-        let (own, spec) = errors.or(own.zip(spec))?;
+        resource.check(|(own, spec)| self.checked_peer(key, raw, (spec, own), profiles, config))
+    }
+
+    fn checked_peer(
+        &self,
+        key: &ObjectKey,
+        raw: &RawObject,
+        (spec, own): (BgpPeerSpec, Option<OwnPeerSpec>),
+        profiles: &Profiles,
+        config: &mut Config,
+    ) -> Result<Peer, FieldError> {
         if spec.ebgp_multi_hop && !peer::multihop_has_effect(&spec) {
             let message = "spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within one AS may \
                            cross any number of hops";
@@ -127,7 +135,7 @@ impl ConfigObjects {
         for (key, raw) in self.of_kind(Kind::BfdProfile) {
             let mut notices = Vec::new();
             let parsed = spec::<BfdProfileSpec>(raw, key, config)
-                .and_then(|spec| bfd::parse(&spec, |notice| notices.push(notice)));
+                .check(|spec| bfd::parse(&spec, |notice| notices.push(notice)));
             for notice in notices {
                 config.notice(key.clone(), notice.to_owned());
             }

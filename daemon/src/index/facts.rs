@@ -14,7 +14,7 @@ use ferrolb_allocator::{
 
 use super::misspelt;
 use crate::api::core::{Endpoint, NodeSpec, NodeStatus, ServiceSpec, ServiceStatus};
-use crate::api::{FieldError, ObjectName, RawObject};
+use crate::api::{FieldError, ObjectName, Partial, RawObject};
 use crate::config::drain::DrainWish;
 use crate::decide::weight::{BadWeight, NodeWeight, WEIGHT_ANNOTATION};
 
@@ -95,8 +95,18 @@ impl Service {
     /// # Errors
     /// The field that has another shape than Kubernetes' own.
     pub fn parse(name: ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
-        let spec: ServiceSpec = raw.field("spec")?;
-        let status: ServiceStatus = raw.field("status")?;
+        let spec: Partial<ServiceSpec> = raw.partial("spec", &mut Vec::new());
+        let status: Partial<ServiceStatus> = raw.partial("status", &mut Vec::new());
+        spec.zip(status)
+            .check(|(spec, status)| Self::checked(name, raw, &spec, &status))
+    }
+
+    fn checked(
+        name: ObjectName,
+        raw: &RawObject,
+        spec: &ServiceSpec,
+        status: &ServiceStatus,
+    ) -> Result<Self, FieldError> {
         let traffic_policy = match spec.external_traffic_policy.as_str() {
             "Local" => TrafficPolicy::Local,
             "" | "Cluster" => TrafficPolicy::Cluster,
@@ -128,7 +138,7 @@ impl Service {
             request: Arc::new(request(
                 &name,
                 raw,
-                &spec,
+                spec,
                 traffic_policy,
                 ingress()
                     .filter_map(|ip| ip.parse().ok())
