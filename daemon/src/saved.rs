@@ -137,11 +137,21 @@ impl StateWriter {
     /// # Errors
     /// When there can be no more threads.
     pub fn start(dir: StateDir) -> io::Result<Self> {
+        Self::spawn(move |received, idle| keep(&dir, received, idle, RETRY))
+    }
+
+    /// Starts a thread that takes the states, and logs its panic.
+    fn spawn(
+        work: impl FnOnce(&Receiver<Saved>, &AtomicBool) + Send + 'static,
+    ) -> io::Result<Self> {
         let (states, received) = sync_channel(1);
         let idle = Arc::new(AtomicBool::new(true));
         let thread = thread::Builder::new().name("state".to_owned()).spawn({
             let idle = idle.clone();
-            move || keep(&dir, &received, &idle)
+            move || {
+                let _unwinding = Unwinding;
+                work(&received, &idle);
+            }
         })?;
         Ok(Self {
             states,
@@ -184,8 +194,8 @@ impl Drop for Unwinding {
 }
 
 /// Writes until there are no more states to come. The last one is written without a pause before it.
-fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool) {
-    let _unwinding = Unwinding;
+/// After a failure the same state is tried again after `retry`.
+fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool, retry: Duration) {
     let mut unsaved: Option<Saved> = None;
     let mut failed = false;
     let mut not_before = Instant::now();
@@ -208,7 +218,7 @@ fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool) {
             let pause = (began.elapsed() * PAUSE_PER_WRITE).min(LONGEST_PAUSE);
             not_before = Instant::now() + pause;
             if let Err(error) = outcome {
-                not_before += RETRY;
+                not_before += retry;
                 // Logged once.
                 if !std::mem::replace(&mut failed, true) {
                     tracing::warn!(
@@ -337,6 +347,7 @@ impl SavedPeer {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, SocketAddr};
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use ferrolb_bgp::config::{HoldTime, Timers, Transport};
@@ -420,27 +431,74 @@ mod tests {
         let writer = StateWriter::start(state.clone()).expect("a thread");
         assert!(writer.is_idle());
         writer.write(saved());
-        let deadline = Instant::now() + Duration::from_secs(10);
+        wait_until_idle(&writer);
+        assert!(state.load().expect("readable").is_some());
+    }
+
+    /// How long anything may take.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn wait_until_idle(writer: &StateWriter) {
+        let deadline = Instant::now() + PATIENCE;
         while !writer.is_idle() {
             assert!(Instant::now() < deadline, "not idle");
             thread::yield_now();
         }
-        assert!(state.load().expect("readable").is_some());
+    }
+
+    /// Ends the writer. Fails if that takes longer than [`PATIENCE`].
+    fn finish(writer: StateWriter) {
+        let (finished, received) = sync_channel(1);
+        thread::spawn(move || {
+            writer.finish();
+            finished.send(()).expect("the test waits");
+        });
+        received.recv_timeout(PATIENCE).expect("the writer ends");
     }
 
     #[test]
     fn the_end_waits_for_no_pause() {
-        let (states, received) = sync_channel(1);
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().join("absent"));
-        let thread = thread::spawn(move || keep(&state, &received, &AtomicBool::new(true)));
-        // The pause after a failure is longer than the test may take.
-        states.send(saved()).expect("a thread");
-        thread::sleep(Duration::from_millis(50));
-        let began = Instant::now();
-        drop(states);
-        thread.join().expect("no panic");
-        assert!(began.elapsed() < RETRY / 2, "{:?}", began.elapsed());
+        let an_hour = Duration::from_secs(3600);
+        let writer = StateWriter::spawn(move |states, idle| keep(&state, states, idle, an_hour));
+        let writer = writer.expect("a thread");
+        writer.write(saved());
+        finish(writer);
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_is_logged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        let file = Mutex::new(fs::File::create(&log).expect("a file"));
+        let lines = tracing_subscriber::fmt().with_writer(file).finish();
+        let writer = StateWriter::spawn(move |_, _| {
+            // For the whole life of the thread.
+            Box::leak(Box::new(tracing::subscriber::set_default(lines)));
+            panic!("a test of a panic");
+        });
+        finish(writer.expect("a thread"));
+        let log = fs::read_to_string(&log).expect("text");
+        assert!(
+            log.contains("the thread that saves the desired state has panicked"),
+            "{log}"
+        );
+    }
+
+    #[test]
+    fn a_writer_whose_thread_has_panicked_takes_states_and_ends() {
+        let writer = StateWriter::spawn(|_, _| panic!("a test of a panic")).expect("a thread");
+        let (written, received) = sync_channel(1);
+        thread::spawn(move || {
+            // More than there is room for.
+            for _ in 0..3 {
+                writer.write(saved());
+            }
+            written.send(writer).expect("the test waits");
+        });
+        let writer = received.recv_timeout(PATIENCE).expect("nothing blocks");
+        finish(writer);
     }
 
     #[test]
