@@ -107,10 +107,7 @@ impl Desired {
         for name in services {
             self.decide_again(index, name, &mut affected);
         }
-        affected
-            .into_iter()
-            .filter_map(|key| self.merge_again(key))
-            .collect()
+        self.merge_all_again(affected)
     }
 
     /// Decides everything anew.
@@ -125,10 +122,7 @@ impl Desired {
         for service in index.services() {
             self.decide_again(index, &service.name, &mut affected);
         }
-        affected
-            .into_iter()
-            .filter_map(|key| self.merge_again(key))
-            .collect()
+        self.merge_all_again(affected)
     }
 
     /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
@@ -265,6 +259,11 @@ impl Desired {
         if contributors.is_empty() {
             self.contributors.remove(prefix);
         }
+    }
+
+    fn merge_all_again(&mut self, affected: BTreeSet<RouteKey>) -> Vec<RouteChange> {
+        let merged = affected.into_iter();
+        merged.filter_map(|key| self.merge_again(key)).collect()
     }
 
     fn merge_again(&mut self, key: RouteKey) -> Option<RouteChange> {
