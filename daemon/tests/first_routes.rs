@@ -1,0 +1,111 @@
+//! The first routes of many services: nothing that a peer receives lacks what a later service adds.
+
+mod rack;
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use ferrolb::announcer::Announcer;
+use ferrolb::api::{Kind, RawObject};
+use ferrolb::index::{Index, Touched};
+use ferrolb::source::Change;
+use ferrolb_bgp::fsm::{Event, SpeakerConfig};
+use ferrolb_bgp::speaker::{self, SpeakerOptions};
+use ferrolb_bgp::wire::{ExtendedCommunity, LinkBandwidth};
+use rack::{PATIENCE, Router};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+/// More services than the announcer decides at once.
+const SERVICES: usize = 1001;
+/// The link bandwidth of one endpoint, in octets per second.
+const PER_ENDPOINT: f32 = 125_000_000.0;
+
+fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) {
+    body["kind"] = json!(kind.name());
+    body["apiVersion"] = json!(kind.api_version());
+    body["metadata"]["name"] = json!(name);
+    if matches!(kind, Kind::Service | Kind::EndpointSlice) {
+        body["metadata"]["namespace"] = json!("default");
+    }
+    let raw: RawObject = serde_json::from_value(body).expect("an object");
+    let key = raw.key("metallb-system").expect("a known kind");
+    index.apply(Change::Apply(key, raw));
+}
+
+/// The first and the last service have an endpoint on the node and an address each, of one
+/// aggregate. Those between them have neither.
+fn index(node: Ipv4Addr, router: &Router) -> Index {
+    let mut index = Index::default();
+    let address = router.address;
+    let peer = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": address.ip(), "peerPort": address.port(),
+        "sourceAddress": node, "linkBandwidth": "transitive",
+    });
+    let pool = json!({ "spec": { "addresses": ["192.0.2.0/24"] } });
+    let advertisement = json!({ "spec": { "aggregationLength": 24 } });
+    apply(&mut index, Kind::Node, "node-a", json!({}));
+    apply(&mut index, Kind::IpAddressPool, "pool", pool);
+    apply(&mut index, Kind::BgpAdvertisement, "all", advertisement);
+    apply(&mut index, Kind::OwnBgpPeer, "tor", json!({ "spec": peer }));
+    for number in 0..SERVICES {
+        let name = format!("service-{number:04}");
+        let mut service = json!({ "spec": {
+            "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
+            "externalTrafficPolicy": "Local",
+        } });
+        let address = match number {
+            0 => Some("192.0.2.1"),
+            last if last == SERVICES - 1 => Some("192.0.2.2"),
+            _ => None,
+        };
+        if let Some(address) = address {
+            service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": address }] } });
+            let slice = json!({
+                "metadata": { "labels": { "kubernetes.io/service-name": name } },
+                "addressType": "IPv4",
+                "endpoints": [{ "addresses": ["10.1.0.1"], "nodeName": "node-a" }],
+            });
+            apply(&mut index, Kind::EndpointSlice, &name, slice);
+        }
+        apply(&mut index, Kind::Service, &name, service);
+    }
+    index
+}
+
+#[tokio::test]
+async fn the_first_route_of_a_prefix_has_the_weight_of_all_its_services() {
+    let node = Ipv4Addr::new(127, 0, 0, 125);
+    let mut router = Router::start(node, false);
+    let options = SpeakerOptions {
+        speaker: SpeakerConfig {
+            router_id_fallback: node,
+            ..SpeakerOptions::default().speaker
+        },
+        listen: Vec::new(),
+    };
+    let (engine, _events) = speaker::spawn(options).expect("an engine");
+    let mut announcer = Announcer::new("node-a".into(), engine, None);
+    let index = index(node, &router);
+    announcer.hand_over(Instant::now(), &index, &Touched::default());
+    let update = loop {
+        let event = timeout(PATIENCE, router.events.recv()).await;
+        let event = event.expect("no route").expect("the router runs");
+        if let Event::Received { update, .. } = event
+            && update.announced().next().is_some()
+        {
+            break update;
+        }
+    };
+    let prefixes: Vec<String> = update
+        .announced()
+        .map(|prefix| prefix.to_string())
+        .collect();
+    assert_eq!(prefixes, ["192.0.2.0/24"]);
+    let weight = ExtendedCommunity::from(LinkBandwidth {
+        asn: 64512,
+        octets_per_second: 2.0 * PER_ENDPOINT,
+        transitive: true,
+    });
+    assert_eq!(update.attributes.extended_communities, [weight]);
+}
