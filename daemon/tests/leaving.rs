@@ -12,7 +12,7 @@ use ferrolb_bgp::fsm::{Cause, Event, PeerRoutes};
 use ferrolb_bgp::rib::Route;
 use ferrolb_bgp::wire::{Community, ErrorCode};
 use ipnet::IpNet;
-use rack::{Daemon, PATIENCE, Router};
+use rack::{Daemon, PATIENCE, REST, Router};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -119,27 +119,6 @@ fn ended(cause: &Cause) -> String {
         other => format!("{other}"),
     }
 }
-
-const REST: &str = "apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool}
-spec: {addresses: [192.0.2.0/24]}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {name: all}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec: {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web, namespace: default, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-endpoints: [{addresses: [10.1.0.1]}]
-";
 
 fn node(name: &str, more: &str, spec: &str) -> String {
     format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}{more}}}\nspec: {{{spec}}}\n")

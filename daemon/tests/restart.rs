@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ferrolb::cli::{self, Host};
 use ferrolb_bgp::fsm::{Cause, Event, State};
-use rack::{PATIENCE, Router};
+use rack::{PATIENCE, REST, Router};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
@@ -33,30 +33,7 @@ metadata: {name: poisoned}
 spec: {myASN: 64512, peerASN: 64513, peerAddress: 127.255.0.1, sourceInterface: poison}
 ";
 
-const REST: &str = "apiVersion: v1
-kind: Node
-metadata: {name: node-a}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool}
-spec: {addresses: [192.0.2.1/32]}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {name: all}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec: {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web, namespace: default, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-endpoints: [{addresses: [10.1.0.1]}]
-";
+const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: node-a}}";
 
 fn exists(interface: &str) -> bool {
     assert_ne!(interface, "poison", "{PANIC}");
@@ -123,7 +100,9 @@ spec:
         drop(listener);
         let log = File::create(folder.path().join("log")).expect("a file");
         fs::write(folder.path().join("manifests/peer.yaml"), peer).expect("written");
-        fs::write(folder.path().join("manifests/rest.yaml"), REST).expect("written");
+        let rest = REST.replace("192.0.2.0/24", PREFIX);
+        fs::write(folder.path().join("manifests/rest.yaml"), rest).expect("written");
+        fs::write(folder.path().join("manifests/node.yaml"), NODE).expect("written");
         let process = Command::new(env::current_exe().expect("this test"))
             .args(["--exact", NAME, "--nocapture"])
             .env(FOLDER, folder.path())

@@ -23,6 +23,30 @@ users: [{name: u, user: {}}]
 contexts: [{name: c, context: {cluster: c, user: u}}]
 ";
 
+/// A pool, an advertisement to all peers, and a service with an endpoint: a rack but for its nodes
+/// and peers.
+#[allow(dead_code, reason = "not every test has manifests")]
+pub(crate) const REST: &str = "apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool}
+spec: {addresses: [192.0.2.0/24]}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: all}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.0.1]}]
+";
+
 /// A passive router that knows a node, `node`, by the address that dials. It listens on the address after that.
 pub(crate) struct Router {
     /// The engine.
