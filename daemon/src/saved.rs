@@ -199,10 +199,8 @@ fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool, retry: Dura
     let mut unsaved: Option<Saved> = None;
     let mut failed = false;
     let mut not_before = Instant::now();
+    let mut wait = Duration::ZERO;
     loop {
-        let wait = not_before.saturating_duration_since(Instant::now());
-        // While it can't be written, a later state replaces it.
-        idle.store(failed || wait.is_zero(), Ordering::Release);
         let received = if unsaved.is_none() && wait.is_zero() {
             states.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
@@ -232,6 +230,10 @@ fn keep(dir: &StateDir, states: &Receiver<Saved>, idle: &AtomicBool, retry: Dura
         if ended {
             return;
         }
+        // At the end of a turn: before the first one a state may have been given already. While a
+        // state can't be written, a later one replaces it.
+        wait = not_before.saturating_duration_since(Instant::now());
+        idle.store(failed || wait.is_zero(), Ordering::Release);
     }
 }
 
