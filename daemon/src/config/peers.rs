@@ -81,30 +81,32 @@ impl ConfigObjects {
             }
             spec.map(|spec| (None, spec))
         };
-        resource.check(|(own, spec)| self.checked_peer(key, raw, (spec, own), profiles, config))
+        let checked = resource
+            .check(|(own, spec)| self.checked_peer(key, raw, &spec, own.as_ref(), profiles));
+        let (peer, notices) = checked?;
+        for notice in notices {
+            config.notice(key.clone(), notice);
+        }
+        Ok(peer)
     }
 
+    /// The BGPPeer, and what to report about one that is valid.
     fn checked_peer(
         &self,
         key: &ObjectKey,
         raw: &RawObject,
-        (spec, own): (BgpPeerSpec, Option<OwnPeerSpec>),
+        spec: &BgpPeerSpec,
+        own: Option<&OwnPeerSpec>,
         profiles: &Profiles,
-        config: &mut Config,
-    ) -> Result<Peer, FieldError> {
-        if spec.ebgp_multi_hop && !peer::multihop_has_effect(&spec) {
-            let message = "spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within one AS may \
-                           cross any number of hops";
-            config.notice(key.clone(), message.to_owned());
-        }
+    ) -> Result<(Peer, Vec<String>), FieldError> {
         let namespace = &key.name.namespace;
         let mut absent = None;
         let mut peer = peer::parse(
             PeerResource {
                 object: key,
                 created: &raw.metadata.creation_timestamp,
-                spec: &spec,
-                own: own.as_ref(),
+                spec,
+                own,
             },
             |name| {
                 let secret = ObjectName::new(namespace, name);
@@ -116,18 +118,21 @@ impl ConfigObjects {
             },
             |name| bfd_profile(profiles, namespace, name),
         )?;
+        let mut notices = Vec::new();
+        if spec.ebgp_multi_hop && !peer::multihop_has_effect(spec) {
+            notices.push(MULTIHOP_NOTICE.to_owned());
+        }
         if let Some(secret) = absent {
-            let message = format!(
+            notices.push(format!(
                 "spec.passwordSecret: the Secret {secret} is not among the input, so its password is not checked; \
                  the BGPPeer counts as valid"
-            );
-            config.notice(key.clone(), message);
+            ));
             peer.password_unknown = true;
         }
         if ends_with_newline(&peer) {
-            config.notice(key.clone(), NEWLINE_NOTICE.to_owned());
+            notices.push(NEWLINE_NOTICE.to_owned());
         }
-        Ok(peer)
+        Ok((peer, notices))
     }
 
     fn compile_bfd_profiles(&mut self, config: &mut Config) -> Profiles {
@@ -183,6 +188,9 @@ impl ConfigObjects {
         }
     }
 }
+
+const MULTIHOP_NOTICE: &str = "spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within one AS \
+                               may cross any number of hops";
 
 /// `echo` appends a newline that no router's configuration contains.
 const NEWLINE_NOTICE: &str = "the password ends with a newline, which is part of it: if the session stays down, create \
