@@ -11,6 +11,9 @@ use crate::step::{cargo, command, root, show_and_run, succeeds, target_directory
 /// Seconds for each target.
 const SECONDS: u32 = 7;
 
+/// Where it is set, each run of a build tries the same inputs, as property tests do.
+const SEED: &str = "PROPTEST_RNG_SEED";
+
 /// What cargo-fuzz builds with: coverage for libFuzzer, AddressSanitizer, checks as in debug.
 const FLAGS: &[&str] = &[
     "-Cpasses=sancov-module",
@@ -59,14 +62,15 @@ fn search(target: &str, program: &Path, corpus: &Path) -> Result<()> {
     let artifacts = root().join("fuzz/artifacts").join(target);
     fs::create_dir_all(&artifacts)?;
     let log = artifacts.join("log");
-    let outcome = show_and_run(
-        command(&program.to_string_lossy(), &[])
-            .arg(format!("-max_total_time={SECONDS}"))
-            .args(["-print_funcs=0", "-timeout=10", "-malloc_limit_mb=64"])
-            .arg(format!("-artifact_prefix={}/", artifacts.display()))
-            .arg(corpus)
-            .stderr(File::create(&log)?),
-    );
+    let mut search = command(&program.to_string_lossy(), &[]);
+    search
+        .arg(format!("-max_total_time={SECONDS}"))
+        .args(["-print_funcs=0", "-timeout=10", "-malloc_limit_mb=64"])
+        .arg(format!("-artifact_prefix={}/", artifacts.display()));
+    if let Ok(seed) = std::env::var(SEED) {
+        search.arg(format!("-seed={seed}"));
+    }
+    let outcome = show_and_run(search.arg(corpus).stderr(File::create(&log)?));
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     if outcome.is_err() {
