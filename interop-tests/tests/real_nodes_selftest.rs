@@ -33,8 +33,10 @@ spec:
         command: [/bin/sh, -c]
         args:
         - |
-          busybox nc -w 5 "$KUBERNETES_SERVICE_HOST" 443 < /dev/null &&
-            echo "connected as $(busybox id -u)"
+          # A Pod can start before kube-proxy knows the endpoints.
+          until busybox nc -w 5 "$KUBERNETES_SERVICE_HOST" 443 < /dev/null 2> /dev/null
+          do busybox sleep 1; done
+          echo "connected as $(busybox id -u)"
           busybox wc -c < /var/run/secrets/kubernetes.io/serviceaccount/token
           exec busybox httpd -f -p 8081
         readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
@@ -64,8 +66,9 @@ spec:
         command: [/bin/sh, -c]
         args:
         - |
-          busybox nc -w 5 "$KUBERNETES_SERVICE_HOST" 443 < /dev/null &&
-            exec busybox httpd -f -p 8080
+          until busybox nc -w 5 "$KUBERNETES_SERVICE_HOST" 443 < /dev/null 2> /dev/null
+          do busybox sleep 1; done
+          exec busybox httpd -f -p 8080
         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 "#;
 
