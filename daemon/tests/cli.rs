@@ -856,6 +856,11 @@ kind: BGPPeer
 metadata: {name: many}
 spec: {myASN: 64512, peerASN: 64513, peerPort: abc, holdTime: 1s, peerAddress: nonsense}
 ---
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: label}
+spec: {holdTime: 1s, nodeSelectors: [{matchLabels: {topology.kubernetes.io/zone: 1}}]}
+---
 apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
 metadata: {name: pool}
@@ -874,14 +879,24 @@ spec: {type: LoadBalancer, ports: [{port: http}], externalTrafficPolicy: Near}
     let folder = folder_of("types.yaml", text);
     let path = folder.path().to_str().expect("text");
     let shown = stdout(&ferrolb(&["check", "-f", path]));
-    let objects: [(u32, &[&str]); 4] = [
+    let objects: [(u32, &[&str]); 5] = [
         (
             1,
             &["spec.peerPort: ", "spec.holdTime: ", "spec.peerAddress: "],
         ),
-        (6, &["spec.avoidBuggyIPs: ", "spec.addresses: "]),
         (
-            11,
+            6,
+            &[
+                "spec.nodeSelectors[0].matchLabels[topology.kubernetes.io/zone]: ",
+                "spec.holdTime: ",
+                "spec.myASN: ",
+                "spec.peerASN: ",
+                "spec.peerAddress: ",
+            ],
+        ),
+        (11, &["spec.avoidBuggyIPs: ", "spec.addresses: "]),
+        (
+            16,
             &[
                 "spec.addresses[0]: ",
                 "spec.autoAssign: ",
@@ -889,7 +904,7 @@ spec: {type: LoadBalancer, ports: [{port: http}], externalTrafficPolicy: Near}
             ],
         ),
         (
-            16,
+            21,
             &["spec.ports[0].port: ", "spec.externalTrafficPolicy: "],
         ),
     ];
@@ -933,6 +948,10 @@ fn a_field_of_a_wrong_type_causes_no_second_error() {
         (
             &format!("{good}, holdTime: 90, keepaliveTime: 20s, sendHoldTime: 50s"),
             "spec.holdTime",
+        ),
+        (
+            &format!("{good}, keepaliveTime: 10, sendHoldTime: 50s"),
+            "spec.keepaliveTime",
         ),
         (
             &format!("{good}, bfdStrict: true, bfdProfile: 5"),

@@ -66,7 +66,7 @@ impl Errors {
     }
 }
 
-/// A value as far as it can be read: a field of a wrong type is absent from it, and is in the error.
+/// A value as far as it can be read: a field of a wrong type is absent, and is in the error.
 #[derive(Debug)]
 pub struct Partial<T> {
     /// None only if there is an error.
@@ -141,9 +141,19 @@ fn may_be_due_to(error: &FieldError, path: &str) -> bool {
             .strip_prefix(outer)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    let words = |text| str::split(text, |c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
-    let mut names = words(path).skip(1);
-    within(&error.path, path)
-        || within(path, &error.path)
-        || names.any(|name| words(&error.message).any(|word| word == name))
+    let names = |name| {
+        let mut words = error.message.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| word == name)
+    };
+    within(&error.path, path) || within(path, &error.path) || field_names(path).any(names)
+}
+
+/// The fields on a path below the root, without positions in lists and keys of maps: labels are the
+/// only maps in which a value can have a wrong type.
+fn field_names(path: &str) -> impl Iterator<Item = &str> {
+    let path = path
+        .split_once(".matchLabels")
+        .map_or(path, |(outer, _)| outer);
+    let names = path.split(['.', '[']).skip(1);
+    names.filter(|name| !name.ends_with(']'))
 }

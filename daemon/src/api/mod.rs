@@ -377,7 +377,8 @@ impl RawObject {
         self.partial(name, &mut Vec::new()).whole()
     }
 
-    /// Reads what can be read of one top-level field. Adds to `unknown` the paths of fields that the type does not have.
+    /// Reads what can be read of one top-level field. Adds to `unknown` the paths of fields that the
+    /// type does not have.
     pub fn partial<T>(&self, name: &str, unknown: &mut Vec<String>) -> Partial<T>
     where
         T: for<'de> Deserialize<'de> + Default,

@@ -89,6 +89,10 @@ pub struct PeerResource<'a> {
     pub own: Option<&'a OwnPeerSpec>,
 }
 
+/// What is wrong with an option for eBGP.
+const WITHIN_ONE_AS: &str = "is for eBGP, but myASN (or localASN) and peerASN (or dynamicASN) are one AS: \
+                             leave it out";
+
 /// Checks a BGPPeer. `secret` looks a password up (none: it is unknown here), `bfd` a BFDProfile.
 ///
 /// # Errors
@@ -225,8 +229,7 @@ fn asns(spec: &BgpPeerSpec, own_group: bool, errors: &mut Errors) -> Option<(Asn
     let remote = errors.note(remote_asn(spec, own_group));
     let (local, remote) = (local?, remote?);
     if spec.ebgp_multi_hop && remote == RemoteAsn::Number(local) {
-        let message = "is for eBGP, but myASN (or localASN) and peerASN (or dynamicASN) are one AS: leave it out";
-        errors.add(FieldError::new("spec.ebgpMultiHop", message));
+        errors.add(FieldError::new("spec.ebgpMultiHop", WITHIN_ONE_AS));
     }
     Some((local, remote))
 }
@@ -310,7 +313,8 @@ fn remote(spec: &BgpPeerSpec, own: &OwnPeerSpec) -> Result<Remote, FieldError> {
                 return Err(FieldError::new(NETWORK, message));
             }
             if spec.peer_port.is_some() {
-                let message = "is where to dial, but with peerNetwork instead of peerAddress routers dial us: leave it out";
+                let message = "is where to dial, but with peerNetwork instead of peerAddress routers dial us: \
+                               leave it out";
                 return Err(FieldError::new(PORT, message));
             }
             Ok(Remote::Network(canonical(network).trunc()))
@@ -467,9 +471,7 @@ fn check_prepend(prepend: u8, asns: Option<(Asn, RemoteAsn)>) -> Result<(), Fiel
     match prepend {
         0 => Ok(()),
         prepend if prepend > PREPEND_MAX => error(format!("{prepend}: use 0 to {PREPEND_MAX}")),
-        _ if is_ibgp == Some(true) => {
-            error("is for eBGP, but myASN (or localASN) and peerASN (or dynamicASN) are one AS: leave it out".into())
-        }
+        _ if is_ibgp == Some(true) => error(WITHIN_ONE_AS.into()),
         _ => Ok(()),
     }
 }

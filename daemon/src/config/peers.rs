@@ -138,19 +138,22 @@ impl ConfigObjects {
     fn compile_bfd_profiles(&mut self, config: &mut Config) -> Profiles {
         let mut profiles = Profiles::new();
         for (key, raw) in self.of_kind(Kind::BfdProfile) {
-            let mut notices = Vec::new();
-            let parsed = spec::<BfdProfileSpec>(raw, key, config)
-                .check(|spec| bfd::parse(&spec, |notice| notices.push(notice)));
-            for notice in notices {
-                config.notice(key.clone(), notice.to_owned());
-            }
-            let profile = parsed.map_or_else(
-                |error| {
+            let parsed = spec::<BfdProfileSpec>(raw, key, config).check(|spec| {
+                let mut notices = Vec::new();
+                bfd::parse(&spec, |notice| notices.push(notice)).map(|profile| (profile, notices))
+            });
+            let profile = match parsed {
+                Ok((profile, notices)) => {
+                    for notice in notices {
+                        config.notice(key.clone(), notice.to_owned());
+                    }
+                    Some(profile)
+                }
+                Err(error) => {
                     config.error(key.clone(), error.to_string());
                     self.good_bfd_profiles.get(&key.name).copied()
-                },
-                Some,
-            );
+                }
+            };
             profiles.insert(key.name.clone(), profile);
         }
         self.good_bfd_profiles = profiles

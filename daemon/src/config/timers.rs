@@ -26,7 +26,7 @@ pub fn timers(spec: &BgpPeerSpec, own: &OwnPeerSpec, errors: &mut Errors) -> Opt
     let hold = Duration::from_secs(hold_time.as_secs().into());
     if send_hold_time.is_some_and(|time| time <= hold) {
         let message = format!(
-            "must be longer than holdTime, {} s (RFC 9687)",
+            "must be longer than {} s, which holdTime or keepaliveTime leads to (RFC 9687)",
             hold.as_secs()
         );
         errors.add(FieldError::new(SEND_HOLD, message));

@@ -352,7 +352,7 @@ fn what_can_not_run_in_our_group_is_refused_as_well() {
         ),
         (
             json!({ "sendHoldTime": "90s" }),
-            "spec.sendHoldTime: must be longer than holdTime, 90 s",
+            "spec.sendHoldTime: must be longer than 90 s, which holdTime or keepaliveTime leads to",
         ),
         (
             json!({ "prefixLimit": 0 }),
