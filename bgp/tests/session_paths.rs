@@ -190,8 +190,8 @@ fn a_router_is_asked_for_its_routes_again_after_what_is_still_to_be_sent() {
     assert_eq!(shown(&world).prefixes, only(PREFIX));
 }
 
-/// A route that left and came back while others still leave: the router has nothing new to send, since
-/// its best path was the other one all the time.
+/// A route that left and came back while others still leave: the router has nothing new to send,
+/// since its best path was the other one all the time.
 #[test]
 fn a_prefix_announced_again_is_known_again_once_routers_are_asked_again() {
     const STAYS: &str = "192.0.2.2/32";

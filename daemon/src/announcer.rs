@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ferrolb_bgp::config::PeerConfig;
 use ferrolb_bgp::fsm::{PeerRoutes, PeerStatus, State};
@@ -22,6 +22,9 @@ use crate::session::peer_config;
 
 /// The first routes are handed over in pieces of so many services.
 const SERVICES_PER_PIECE: usize = 500;
+
+/// Routers answer with all their routes: they are asked no more often than this.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Up to this many route changes are logged one by one.
 const LOGGED_CHANGES: usize = 16;
@@ -45,8 +48,8 @@ pub struct Announcer {
     /// What the node was like when it was last there, without what lets it leave.
     facts: Option<Node>,
     leaving: Option<Leaving>,
-    /// Whether the engine looks at what routers send back.
-    watched: bool,
+    /// Whether the engine looks at what routers send back: since when it last asked them.
+    asked: Option<Instant>,
     /// What was logged of routes that wait for another path.
     waiting: Arc<BTreeSet<RouteKey>>,
     /// Set when the process is to stop: the peers to be drained.
@@ -69,7 +72,7 @@ impl Announcer {
             note_all: true,
             facts: None,
             leaving: None,
-            watched: false,
+            asked: None,
             waiting: Arc::default(),
             stopping: None,
         }
@@ -123,7 +126,7 @@ impl Announcer {
                 self.damping.pass(now, changes)
             }
         };
-        self.pass_on(&changes);
+        self.pass_on(now, &changes);
         for name in gone {
             self.engine.remove_peer(name);
         }
@@ -161,16 +164,16 @@ impl Announcer {
             Some(leaving) => leaving.step(now, &self.desired),
             None => self.damping.due(now),
         };
-        let waiting_changed = self.pass_on(&changes);
+        let waiting_changed = self.pass_on(now, &changes);
         !changes.is_empty() || waiting_changed
     }
 
     /// Sends changes, and then has the engine look at what routers send back. Returns whether other
     /// routes wait than before.
-    fn pass_on(&mut self, changes: &[RouteChange]) -> bool {
+    fn pass_on(&mut self, now: Instant, changes: &[RouteChange]) -> bool {
         log(changes);
         self.send(changes);
-        self.watch_paths();
+        self.watch_paths(now);
         self.note_waiting()
     }
 
@@ -305,15 +308,21 @@ impl Announcer {
     }
 
     /// Has the engine look at what routers send back, as long as routes may wait for that, and ask
-    /// them for it each time that a route begins to leave. To be called after the routes were sent:
-    /// routers answer with those in mind.
-    fn watch_paths(&mut self) {
-        let leaving = self.leaving.as_ref().map(Leaving::going);
-        let watched = matches!(leaving, Some(Going::Node(_)));
-        let begun = self.leaving.as_mut().is_some_and(Leaving::take_begun);
-        if self.watched != watched || begun {
-            self.watched = watched;
-            self.engine.watch_paths(watched);
+    /// them for it when routes begin to leave. To be called after the routes were sent: routers
+    /// answer with those in mind.
+    fn watch_paths(&mut self, now: Instant) {
+        let leaving = self.leaving.as_mut();
+        let Some(leaving) = leaving.filter(|leaving| matches!(leaving.going(), Going::Node(_)))
+        else {
+            if self.asked.take().is_some() {
+                self.engine.watch_paths(false);
+            }
+            return;
+        };
+        let early = self.asked.is_some_and(|asked| now < asked + ASK_AGAIN);
+        if !early && (leaving.take_begun() || self.asked.is_none()) {
+            self.asked = Some(now);
+            self.engine.watch_paths(true);
         }
     }
 

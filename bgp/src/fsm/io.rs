@@ -118,8 +118,8 @@ pub enum Input {
     /// The first complete desired state has been handed over: from now on peers are told.
     OpenGate,
     /// Whether to keep up to date what [`Speaker::other_paths`](super::Speaker::other_paths) gives.
-    /// Each time that this is wanted, routers are asked for their routes again (RFC 2918), after what
-    /// is still to be sent. What is known already stays known.
+    /// Each time that this is wanted, routers are asked for their routes again (RFC 2918), after
+    /// what is still to be sent. What is known already stays known.
     WatchPaths(bool),
     /// A dialled connection is up.
     Connected {

@@ -62,9 +62,9 @@ impl Leaving {
         &self.draining
     }
 
-    /// Whether a route that may wait for routers has begun to leave since the last call.
+    /// Whether a route has begun to leave since the last call.
     pub fn take_begun(&mut self) -> bool {
-        self.draining.take_begun() && matches!(self.going, Going::Node(_))
+        self.draining.take_begun()
     }
 
     /// Whether to look at routers: something is on its way out that may wait for them.

@@ -6,9 +6,9 @@ use super::super::returned::OtherPaths;
 use super::Peer;
 
 impl Peer {
-    /// Begins or ends to keep which of our prefixes the router reaches over another speaker. What the
-    /// router sent before, or of prefixes that we didn't announce at that time, is not known: it is
-    /// asked to send that again.
+    /// Begins or ends to keep which of our prefixes the router reaches over another speaker. What
+    /// the router sent before, or of prefixes that we didn't announce at that time, is not known:
+    /// it is asked to send that again.
     pub(in crate::fsm) fn watch_paths(&mut self, watched: bool) {
         self.returned.watch(watched);
         for connection in self.slots.iter_mut().filter(|_| watched) {

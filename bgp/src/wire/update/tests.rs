@@ -577,7 +577,7 @@ fn a3_next_hop_beside_mp_reach_only() {
 
 /// Found by the fuzzer: ORIGIN and AS_PATH may be behind the NEXT_HOP whose length is wrong.
 #[test]
-fn a3_next_hop_past_the_field_withdraws_what_mp_reach_announces() {
+fn u5_next_hop_past_the_field_withdraws_what_mp_reach_announces() {
     let update = decode_with(
         &external(),
         &format!("{REACH} ff0301 00 {ORIGIN} {AS_PATH}"),
