@@ -11,7 +11,7 @@ use crate::step::{cargo, command, root, show_and_run, succeeds, target_directory
 /// Seconds for each target.
 const SECONDS: u32 = 7;
 
-/// Where it is set, each run of a build tries the same inputs, as property tests do.
+/// Where it is set, a clone tries inputs in the same order each time, as many as there is time for.
 const SEED: &str = "PROPTEST_RNG_SEED";
 
 /// What cargo-fuzz builds with: coverage for libFuzzer, AddressSanitizer, checks as in debug.
