@@ -69,6 +69,12 @@ spec:
         write(self.folder.path(), name, text);
     }
 
+    /// For so many seconds the daemon says nothing about its routes, and does not end.
+    async fn says_nothing_for(&mut self, seconds: u64) {
+        let silence = timeout(Duration::from_secs(seconds), self.next()).await;
+        assert!(silence.is_err(), "{silence:?}");
+    }
+
     /// What the daemon says next about one of its routes, or of its end.
     async fn next(&mut self) -> String {
         self.next_of(None).await
@@ -147,8 +153,7 @@ async fn the_last_one_stays_until_another_is_there() {
     assert_eq!(scene.next().await, "announced");
     scene.write("node-b", &node("node-b", EXCLUDED, ""));
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
-    let silence = timeout(Duration::from_secs(2), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(2).await;
     scene.write("node-b", &node("node-b", "", ""));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
@@ -198,8 +203,7 @@ async fn a_cordoned_node_keeps_its_routes_until_the_process_is_asked_to_stop() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 89), true);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", "", "unschedulable: true"));
-    let silence = timeout(Duration::from_secs(2), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(2).await;
     scene.daemon.terminate();
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
@@ -249,15 +253,12 @@ async fn what_has_left_for_a_cordon_stays_away_whatever_changes() {
     assert_eq!(scene.next().await, "withdrawn");
     // Another node changes, then the service.
     scene.write("node-b", &node("node-b", ", labels: {rack: b}", ""));
-    let silence = timeout(Duration::from_secs(1), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(1).await;
     scene.write("rest", &annotated.replace("port: 80", "port: 81"));
-    let silence = timeout(Duration::from_secs(1), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(1).await;
     // Then its endpoints.
     scene.write("rest", &annotated.replace("10.1.0.1", "10.1.0.9"));
-    let silence = timeout(Duration::from_secs(1), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(1).await;
     // A process that starts on a cordoned node does not announce it either.
     scene.daemon.terminate();
     assert!(scene.daemon.wait().success());
@@ -289,8 +290,7 @@ async fn what_has_left_stays_away_when_the_process_stops() {
     assert_eq!(scene.next().await, "withdrawn");
     // Now nobody announces it, and still it is not this node's any more.
     scene.write("node-b", &node("node-b", EXCLUDED, ""));
-    let silence = timeout(Duration::from_secs(2), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(2).await;
     scene.daemon.terminate();
     assert_eq!(
         scene.next().await,
@@ -319,8 +319,7 @@ async fn a_cordoned_node_that_leaves_for_that_takes_over_from_nobody() {
     scene.write("node-b", &node("node-b", "", "unschedulable: true"));
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
-    let silence = timeout(Duration::from_secs(2), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(2).await;
 }
 
 #[tokio::test]
@@ -375,8 +374,7 @@ async fn excluded_without_another_path(scene: &mut Scene) {
     path_of_node_b(scene, false).await;
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
-    let silence = timeout(Duration::from_secs(3), scene.next()).await;
-    assert!(silence.is_err(), "{silence:?}");
+    scene.says_nothing_for(3).await;
     assert_eq!(route_line(scene)["waits_for_other_path"], true);
 }
 

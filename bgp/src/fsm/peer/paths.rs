@@ -31,13 +31,11 @@ impl Peer {
         Some(OtherPaths {
             peer: self.config.name.clone(),
             template: self.template.as_ref().map(|of| of.name.clone()),
-            shown: self
-                .returned
-                .ever()
-                .iter()
-                .copied()
-                .filter(|_| refreshes)
-                .collect(),
+            shown: if refreshes {
+                self.returned.ever().to_vec()
+            } else {
+                Vec::new()
+            },
             prefixes: self.returned.elsewhere().clone(),
         })
     }
