@@ -75,7 +75,7 @@ fn reasons() {
 fn metric_names() {
     let described = metrics::describe().expect("metrics that the prometheus crate takes");
     let mut page = String::from(
-        "# Metrics\n\nGenerated from `daemon/src/metrics.rs`. Served on `--metrics-addr` under `/metrics`; names and labels are \
+        "# Metrics\n\nGenerated from `daemon/src/metrics/mod.rs`. Served on `--metrics-addr` under `/metrics`; names and labels are \
          MetalLB's where it has them. The label `peer` is the router's address and port; where several BGPPeers go to the same \
          one, from several source addresses, `@` and the BGPPeer's name follow: `10.0.0.1:179@tor-a`. A dynamic neighbour has no \
          port.\n\n| name | type | labels | it tells |\n|---|---|---|---|\n",
