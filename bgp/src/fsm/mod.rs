@@ -1,35 +1,24 @@
 //! The state machine of the whole speaker, without I/O.
 //!
 //! [`Speaker`] holds the peers and the Adj-RIB-Out. The crate's front page says how it is driven.
-//! Below it: `peer` (two connection slots, dialling, back-off), `connection` (RFC 4271 §8 from
-//! OpenSent on), `negotiate`, [`collision`], `timer`.
+//! Below it: `peer` (two connection slots, dialling, back-off), `peer/connection` (RFC 4271 §8 from
+//! OpenSent on), `negotiate`, [`collision`], `timers`.
 
-mod admission;
-mod bfd;
-mod cause;
+mod bfd_target;
 pub mod collision;
-mod configure;
-mod connection;
-mod dynamic;
-mod eligible;
-mod farewell;
-mod held;
-mod io;
-mod journal;
+mod events;
+mod history;
+mod loop_check;
 mod negotiate;
+mod neighbors;
+mod other_paths;
 mod peer;
-mod record;
-mod refusal;
-mod returned;
 #[cfg(feature = "serde")]
 mod seconds;
 mod shared;
-mod slots;
-mod standstill;
-mod status;
-mod summary;
-mod tally;
-mod timer;
+mod shutdown;
+mod stall;
+mod timers;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -37,29 +26,31 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use self::bfd::{BfdNews, BfdStatus, BfdTarget};
-pub use self::cause::Cause;
-pub use self::farewell::Farewell;
-pub use self::io::{
+pub use self::bfd_target::{BfdNews, BfdStatus, BfdTarget};
+pub use self::events::{
     ConnectionId, Event, Input, IoFailure, Md5Drops, Output, PeerRoutes, RejectReason, State,
     TcpOptions,
 };
-pub use self::journal::{JournalEntry, JournalEvent};
-pub use self::negotiate::{Negotiated, RestartAgreement};
-pub use self::returned::OtherPaths;
-pub use self::status::{
+pub use self::history::cause::Cause;
+pub use self::history::journal::{JournalEntry, JournalEvent};
+pub use self::history::status::{
     LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, PrefixLimit,
     SessionTimers, UpdateErrors,
 };
-pub use self::summary::{CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary};
+pub use self::history::summary::{
+    CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary,
+};
 #[cfg(feature = "speaker")]
-pub(crate) use self::summary::{TEXT_MAX, shortened};
-pub use self::tally::{AttributeErrorCount, PrefixCount};
+pub(crate) use self::history::summary::{TEXT_MAX, shortened};
+pub use self::history::update_stats::{AttributeErrorCount, PrefixCount};
+pub use self::negotiate::{Negotiated, RestartAgreement};
+pub use self::other_paths::OtherPaths;
+pub use self::shutdown::Farewell;
 
-use self::connection::Ends;
 use self::peer::Peer;
+use self::peer::connection::Ends;
 use self::shared::Shared;
-use self::timer::earlier;
+use self::timers::earlier;
 use crate::rib::{Advertised, PeerIndex};
 
 /// What concerns all peers.

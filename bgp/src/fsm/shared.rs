@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::SpeakerConfig;
-use super::io::{ConnectionId, Event, Output};
-use super::timer::earlier;
 use crate::config::PeerConfig;
+use crate::fsm::SpeakerConfig;
+use crate::fsm::events::{ConnectionId, Event, Output};
+use crate::fsm::timers::earlier;
 use crate::rib::{AdjRibOut, PeerIndex};
 use crate::wire::Notification;
 

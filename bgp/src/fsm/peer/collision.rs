@@ -10,13 +10,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::cause::Cause;
-use super::super::collision::{Identity, Side, winner};
-use super::super::connection::{Connection, Ends};
-use super::super::io::{ConnectionId, RejectReason, State};
-use super::super::shared::Shared;
-use super::course::Ending;
-use super::{Dial, Peer};
+use crate::fsm::collision::{Identity, Side, winner};
+use crate::fsm::events::{ConnectionId, RejectReason, State};
+use crate::fsm::history::cause::Cause;
+use crate::fsm::peer::connection::{Connection, Ends};
+use crate::fsm::peer::lifecycle::Ending;
+use crate::fsm::peer::{Dial, Peer};
+use crate::fsm::shared::Shared;
 use crate::wire::{Notification, subcode};
 
 /// A second connection whose OPEN is missing for longer than this doesn't take part in a collision:

@@ -1,14 +1,16 @@
 //! One configured peer: its two connection slots, and when to dial.
 
+mod bfd_guard;
+pub(super) mod capability_fallback;
 mod collision;
-mod course;
-mod identity;
-mod leave;
+pub(super) mod connection;
+mod graceful_restart;
+mod lifecycle;
 mod paths;
 mod refused;
-mod restart;
-mod view;
-mod watch;
+mod shutdown;
+mod slots;
+mod status;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,23 +18,23 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use self::course::Ending;
-use self::leave::Leaving;
-use self::watch::Watch;
-use super::cause::Cause;
-use super::connection::{Connection, Effect, Ends};
-use super::eligible::ineligible;
-use super::io::{ConnectionId, Event, IoFailure, Md5Drops, State};
-use super::journal::JournalEvent;
-use super::record::Record;
-use super::refusal::Refusals;
-use super::returned::Returned;
-use super::shared::Shared;
-use super::slots::Slots;
-use super::standstill::Standstill;
-use super::status::MessageCounters;
-use super::timer::{Backoff, earlier};
 use crate::config::PeerConfig;
+use crate::fsm::events::{ConnectionId, Event, IoFailure, Md5Drops, State};
+use crate::fsm::history::Record;
+use crate::fsm::history::cause::Cause;
+use crate::fsm::history::journal::JournalEvent;
+use crate::fsm::history::status::MessageCounters;
+use crate::fsm::loop_check::ineligible;
+use crate::fsm::other_paths::Returned;
+use crate::fsm::peer::bfd_guard::Watch;
+use crate::fsm::peer::capability_fallback::Refusals;
+use crate::fsm::peer::connection::{Connection, Effect, Ends};
+use crate::fsm::peer::lifecycle::Ending;
+use crate::fsm::peer::shutdown::Leaving;
+use crate::fsm::peer::slots::Slots;
+use crate::fsm::shared::Shared;
+use crate::fsm::stall::Standstill;
+use crate::fsm::timers::{Backoff, earlier};
 use crate::rib::PeerIndex;
 use crate::wire::{Message, MessageType, Notification, Update, subcode};
 

@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::super::returned::OtherPaths;
-use super::Peer;
+use crate::fsm::other_paths::OtherPaths;
+use crate::fsm::peer::Peer;
 
 impl Peer {
     /// Begins or ends to keep which of our prefixes the router reaches over another speaker. What

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::super::cause::{Cause, meaning};
-use super::super::io::{ConnectionId, Event, State};
-use super::super::journal::JournalEvent;
-use super::super::shared::Shared;
-use super::super::summary::CapabilitySummary;
-use super::Peer;
 use crate::config::HoldTime;
+use crate::fsm::events::{ConnectionId, Event, State};
+use crate::fsm::history::cause::{Cause, meaning};
+use crate::fsm::history::journal::JournalEvent;
+use crate::fsm::history::summary::CapabilitySummary;
+use crate::fsm::peer::Peer;
+use crate::fsm::shared::Shared;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 impl Peer {

@@ -7,16 +7,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::Speaker;
-use super::peer::{Peer, Template};
 use crate::config::{Impact, PeerConfig, Remote};
+use crate::fsm::Speaker;
+use crate::fsm::peer::{Peer, Template};
 use crate::rib::PeerIndex;
 use crate::wire::{Notification, subcode};
 
 /// Dynamic neighbours of one template.
-pub(super) const DYNAMIC_MAX: usize = 256;
+pub(in crate::fsm) const DYNAMIC_MAX: usize = 256;
 /// How long a neighbour without a connection is remembered, for whoever wants to know why.
-pub(super) const DYNAMIC_KEPT: Duration = Duration::from_secs(300);
+pub(in crate::fsm) const DYNAMIC_KEPT: Duration = Duration::from_secs(300);
 
 /// The configuration of one neighbour of a template.
 fn neighbour(template: &PeerConfig, address: IpAddr) -> PeerConfig {
@@ -28,13 +28,13 @@ fn neighbour(template: &PeerConfig, address: IpAddr) -> PeerConfig {
 }
 
 /// The name of one neighbour of a template.
-pub(super) fn name(template: &PeerConfig, address: IpAddr) -> String {
+pub(in crate::fsm) fn name(template: &PeerConfig, address: IpAddr) -> String {
     format!("{}@{address}", template.name)
 }
 
 impl Speaker {
     /// A new neighbour of the template, unless there are too many of them.
-    pub(super) fn add_dynamic(
+    pub(in crate::fsm) fn add_dynamic(
         &mut self,
         now: Instant,
         template: PeerIndex,
@@ -76,7 +76,7 @@ impl Speaker {
     }
 
     /// The neighbours of a template; none for any other peer.
-    pub(super) fn dynamic_of(&self, template: PeerIndex) -> Vec<PeerIndex> {
+    pub(in crate::fsm) fn dynamic_of(&self, template: PeerIndex) -> Vec<PeerIndex> {
         let is_template = self
             .peers
             .get(&template)
@@ -88,7 +88,7 @@ impl Speaker {
             .collect()
     }
 
-    pub(super) fn dynamic_named(&self, name: &str) -> Option<PeerIndex> {
+    pub(in crate::fsm) fn dynamic_named(&self, name: &str) -> Option<PeerIndex> {
         let index = self.names.get(name)?;
         let peer = self.peers.get(index)?;
         peer.template.as_ref().map(|_| *index)
@@ -96,7 +96,7 @@ impl Speaker {
 
     /// What a changed configuration at `index` means for dynamic neighbours: its own, if it is a
     /// template, else the one that had the address before it. Without a configuration it doesn't run.
-    pub(super) fn set_dynamic(
+    pub(in crate::fsm) fn set_dynamic(
         &mut self,
         now: Instant,
         index: PeerIndex,
@@ -133,7 +133,7 @@ impl Speaker {
         all.map(|(index, _)| *index).collect()
     }
 
-    pub(super) fn remove_dynamic_of(
+    pub(in crate::fsm) fn remove_dynamic_of(
         &mut self,
         now: Instant,
         template: PeerIndex,
@@ -145,7 +145,7 @@ impl Speaker {
     }
 
     /// A configured peer takes its name back.
-    pub(super) fn remove_dynamic_named(&mut self, now: Instant, name: &str) {
+    pub(in crate::fsm) fn remove_dynamic_named(&mut self, now: Instant, name: &str) {
         if let Some(index) = self.dynamic_named(name) {
             self.remove_dynamic(now, index, &removed());
         }
@@ -171,7 +171,7 @@ impl Speaker {
     }
 
     /// Forgets neighbours that haven't been heard of for long.
-    pub(super) fn forget_dynamic(&mut self, now: Instant) {
+    pub(in crate::fsm) fn forget_dynamic(&mut self, now: Instant) {
         let quiet = self
             .peers
             .iter()

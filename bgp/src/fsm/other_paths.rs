@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::eligible::ToUs;
+use crate::fsm::loop_check::ToUs;
 use crate::wire::{Community, Family, Update};
 
 /// What a router with an Established session shows of paths other than ours, while

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::io::{IoFailure, Md5Drops, State};
 use crate::config::RemoteAsn;
+use crate::fsm::events::{IoFailure, Md5Drops, State};
 use crate::wire::{Asn, ErrorCode, Notification, subcode};
 
 /// Why a session, or an attempt at one, ended. Its `Display` says what to do where that is known.
@@ -232,7 +232,7 @@ impl fmt::Display for Cause {
 }
 
 /// Code and subcode of what it is about: of what a Hard Reset encloses (RFC 8538 §3.1).
-pub(super) fn meaning(notification: &Notification) -> (ErrorCode, u8) {
+pub(in crate::fsm) fn meaning(notification: &Notification) -> (ErrorCode, u8) {
     let enclosed = notification.enclosed();
     let notification = enclosed.as_ref().unwrap_or(notification);
     (notification.code, notification.subcode)

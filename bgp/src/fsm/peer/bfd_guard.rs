@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::bfd::{BfdNews, BfdStatus, BfdTarget};
-use super::super::cause::{Cause, meaning};
-use super::super::io::{Event, Output, State};
-use super::super::journal::JournalEvent;
-use super::super::shared::Shared;
-use super::course::Ending;
-use super::{Dial, Peer};
 use crate::bfd::{self, Change, SessionStatus};
 use crate::config::PeerConfig;
+use crate::fsm::bfd_target::{BfdNews, BfdStatus, BfdTarget};
+use crate::fsm::events::{Event, Output, State};
+use crate::fsm::history::cause::{Cause, meaning};
+use crate::fsm::history::journal::JournalEvent;
+use crate::fsm::peer::lifecycle::Ending;
+use crate::fsm::peer::{Dial, Peer};
+use crate::fsm::shared::Shared;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 /// Sessions that BFD may end before the next one is held back. One that ended this long ago is

@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Speaker;
-use super::connection::Ends;
-use super::io::{ConnectionId, Event, RejectReason};
-use super::journal::JournalEvent;
-use super::peer::Peer;
+use crate::fsm::Speaker;
+use crate::fsm::events::{ConnectionId, Event, RejectReason};
+use crate::fsm::history::journal::JournalEvent;
+use crate::fsm::peer::Peer;
+use crate::fsm::peer::connection::Ends;
 use crate::rib::PeerIndex;
 use crate::wire::{Notification, subcode};
 
@@ -16,7 +16,7 @@ use crate::wire::{Notification, subcode};
 type Choice = Result<PeerIndex, (Option<PeerIndex>, RejectReason)>;
 
 impl Speaker {
-    pub(super) fn accept(&mut self, now: Instant, connection: ConnectionId, ends: Ends) {
+    pub(in crate::fsm) fn accept(&mut self, now: Instant, connection: ConnectionId, ends: Ends) {
         if let Some((index, dialled)) = self.mirror(ends) {
             self.shared.close(connection);
             if let Some(peer) = self.peers.get_mut(&index) {
@@ -40,7 +40,7 @@ impl Speaker {
     }
 
     /// A dialled connection is up.
-    pub(super) fn connected(&mut self, now: Instant, connection: ConnectionId, ends: Ends) {
+    pub(in crate::fsm) fn connected(&mut self, now: Instant, connection: ConnectionId, ends: Ends) {
         let mirror = self.mirror(ends);
         if let Some((index, accepted)) = mirror
             && let Some(peer) = self.peers.get_mut(&index)
@@ -158,7 +158,7 @@ impl Speaker {
 impl Ends {
     /// An IPv4 connection on an IPv6 socket is an IPv4 connection; and only addresses and ports
     /// tell connections apart.
-    pub(super) fn canonical(self) -> Self {
+    pub(in crate::fsm) fn canonical(self) -> Self {
         let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
         Self {
             local: canonical(self.local),

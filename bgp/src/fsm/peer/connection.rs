@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::io::{ConnectionId, State};
-use super::negotiate::{Negotiated, negotiate, our_open};
-use super::refusal::Refusals;
-use super::status::{MessageCounters, SessionTimers};
-use super::timer::{earlier, jittered, send_hold};
 use crate::config::PeerConfig;
+use crate::fsm::events::{ConnectionId, State};
+use crate::fsm::history::status::{MessageCounters, SessionTimers};
+use crate::fsm::negotiate::{Negotiated, negotiate, our_open};
+use crate::fsm::peer::capability_fallback::Refusals;
+use crate::fsm::timers::{earlier, jittered, send_hold};
 use crate::rib::SessionEncoding;
 use crate::wire::{
     Capability, DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability,
@@ -49,13 +49,13 @@ struct Session {
 
 /// One connection in one of a peer's two slots.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) id: ConnectionId,
-    pub(super) ends: Ends,
+pub(in crate::fsm) struct Connection {
+    pub(in crate::fsm) id: ConnectionId,
+    pub(in crate::fsm) ends: Ends,
     /// When TCP came up.
-    pub(super) opened: Instant,
+    pub(in crate::fsm) opened: Instant,
     /// What we said of ourselves.
-    pub(super) open: Open,
+    pub(in crate::fsm) open: Open,
     framer: Framer,
     context: DecodeContext,
     /// Whole messages that go before anything else: our OPEN.
@@ -66,20 +66,20 @@ pub(super) struct Connection {
     /// Families that the peer is to be asked for again, each once.
     wanted: Vec<Family>,
     /// OPENs may be exchanged, but no session comes up yet: our KEEPALIVE is withheld.
-    pub(super) held: bool,
+    pub(in crate::fsm) held: bool,
     /// The peer's KEEPALIVE came meanwhile.
     confirmed: bool,
     /// How long the peer may not read; `None`: what RFC 9687 suggests.
-    pub(super) send_hold_time: Option<Duration>,
+    pub(in crate::fsm) send_hold_time: Option<Duration>,
     phase: Phase,
 }
 
 /// What arrived: a message, or something that is none, with the answer to it.
-pub(super) type Arrival = Result<Message, Notification>;
+pub(in crate::fsm) type Arrival = Result<Message, Notification>;
 
 /// A timer of a connection that has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expired {
+pub(in crate::fsm) enum Expired {
     Hold,
     Keepalive,
     SendHold,
@@ -87,7 +87,7 @@ pub(super) enum Expired {
 
 /// What the peer's side of the machine has to do about it.
 #[derive(Debug)]
-pub(super) enum Effect {
+pub(in crate::fsm) enum Effect {
     /// Nothing more.
     None,
     /// The OPEN was good: look for a collision.
@@ -108,14 +108,14 @@ pub(super) enum Effect {
 
 /// The ends of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ends {
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
+pub(in crate::fsm) struct Ends {
+    pub(in crate::fsm) local: SocketAddr,
+    pub(in crate::fsm) remote: SocketAddr,
 }
 
 impl Connection {
     /// TCP is up: our OPEN goes out (RFC 4271 §8.2.2, events 16 and 17).
-    pub(super) fn new(
+    pub(in crate::fsm) fn new(
         now: Instant,
         id: ConnectionId,
         ends: Ends,
@@ -150,7 +150,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(in crate::fsm) fn state(&self) -> State {
         match self.phase {
             Phase::OpenSent { .. } => State::OpenSent,
             Phase::OpenConfirm(_) => State::OpenConfirm,
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
+    pub(in crate::fsm) fn negotiated(&self) -> Option<&Negotiated> {
         match &self.phase {
             Phase::OpenSent { .. } => None,
             Phase::OpenConfirm(session) | Phase::Established { session, .. } => {
@@ -168,13 +168,13 @@ impl Connection {
     }
 
     /// Whether the peer keeps our routes if the connection ends without a NOTIFICATION.
-    pub(super) fn peer_keeps_routes(&self) -> bool {
+    pub(in crate::fsm) fn peer_keeps_routes(&self) -> bool {
         self.negotiated()
             .is_some_and(|negotiated| negotiated.graceful_restart.is_some())
     }
 
     /// Since when the session is up.
-    pub(super) fn established_since(&self) -> Option<Instant> {
+    pub(in crate::fsm) fn established_since(&self) -> Option<Instant> {
         match self.phase {
             Phase::Established { since, .. } => Some(since),
             _ => None,
@@ -182,7 +182,7 @@ impl Connection {
     }
 
     /// What is left of the timers.
-    pub(super) fn timers(&self, now: Instant) -> SessionTimers {
+    pub(in crate::fsm) fn timers(&self, now: Instant) -> SessionTimers {
         let left = |at: &Option<Instant>| at.map(|at| at.saturating_duration_since(now));
         match &self.phase {
             Phase::OpenSent { hold } => SessionTimers {
@@ -204,18 +204,18 @@ impl Connection {
         }
     }
 
-    pub(super) fn push(&mut self, octets: &[u8]) {
+    pub(in crate::fsm) fn push(&mut self, octets: &[u8]) {
         self.framer.push(octets);
     }
 
     /// The next whole message of what was pushed, or what is wrong with it.
-    pub(super) fn next(&mut self) -> Option<Arrival> {
+    pub(in crate::fsm) fn next(&mut self) -> Option<Arrival> {
         let message = self.framer.next(&self.context)?;
         Some(message.map_err(|error| error.notification()))
     }
 
     /// The one dispatch on (state, message).
-    pub(super) fn step(
+    pub(in crate::fsm) fn step(
         &mut self,
         now: Instant,
         arrival: Arrival,
@@ -264,7 +264,7 @@ impl Connection {
     }
 
     /// The one dispatch on (state, timer).
-    pub(super) fn expire(
+    pub(in crate::fsm) fn expire(
         &mut self,
         now: Instant,
         expired: Expired,
@@ -288,7 +288,7 @@ impl Connection {
     }
 
     /// The timers whose time has come, the gravest first.
-    pub(super) fn expired(&self, now: Instant) -> Option<Expired> {
+    pub(in crate::fsm) fn expired(&self, now: Instant) -> Option<Expired> {
         let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
         match &self.phase {
             Phase::OpenSent { hold } => (*hold <= now).then_some(Expired::Hold),
@@ -298,7 +298,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::fsm) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::OpenSent { hold } => Some(*hold),
             Phase::OpenConfirm(session) => session.deadline(),
@@ -309,7 +309,7 @@ impl Connection {
     }
 
     /// OPEN and KEEPALIVE, which go before any UPDATE.
-    pub(super) fn transmit(
+    pub(in crate::fsm) fn transmit(
         &mut self,
         now: Instant,
         counters: &mut MessageCounters,
@@ -328,7 +328,7 @@ impl Connection {
     }
 
     /// A KEEPALIVE or UPDATE was taken: the peer will hear from us (RFC 4271 §4.4), and it reads.
-    pub(super) fn transmitted(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+    pub(in crate::fsm) fn transmitted(&mut self, now: Instant, rng: &mut fastrand::Rng) {
         let wish = self.send_hold_time;
         match &mut self.phase {
             Phase::OpenSent { .. } => {}
@@ -344,7 +344,7 @@ impl Connection {
 
     /// The peer is to send all its routes again (RFC 2918 §4), if it can. Before the session is
     /// Established there is nothing to ask for: it begins with all of them.
-    pub(super) fn want_again(&mut self) {
+    pub(in crate::fsm) fn want_again(&mut self) {
         if let Phase::Established { session, .. } = &self.phase
             && session.negotiated.route_refresh
         {
@@ -353,7 +353,7 @@ impl Connection {
     }
 
     /// A request that is still to be sent, if there is one.
-    pub(super) fn ask_again(&mut self, counters: &mut MessageCounters) -> Option<Bytes> {
+    pub(in crate::fsm) fn ask_again(&mut self, counters: &mut MessageCounters) -> Option<Bytes> {
         let family = self.wanted.pop()?;
         counters.route_refresh += 1;
         let subtype = RouteRefresh::REQUEST;
@@ -361,12 +361,12 @@ impl Connection {
     }
 
     /// What was meant to go out before the end: nothing but an OPEN that is still due.
-    pub(super) fn into_queue(self) -> VecDeque<Bytes> {
+    pub(in crate::fsm) fn into_queue(self) -> VecDeque<Bytes> {
         self.queue
     }
 
     /// Our own addresses, as far as they matter to the peer: where it may send packets to us.
-    pub(super) fn own_addresses(&self, config: &PeerConfig) -> Vec<IpAddr> {
+    pub(in crate::fsm) fn own_addresses(&self, config: &PeerConfig) -> Vec<IpAddr> {
         let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
         let next_hops = families.map(|family| self.next_hop(config, family));
         let next_hops = next_hops.iter().flatten().map(NextHop::address);
@@ -379,12 +379,12 @@ impl Connection {
     }
 
     /// The longest message that the peer takes, in octets.
-    pub(super) fn max_length_to_peer(&self) -> usize {
+    pub(in crate::fsm) fn max_length_to_peer(&self) -> usize {
         max_length(self.negotiated().is_some_and(|n| n.extended_message))
     }
 
     /// How UPDATEs for this session are to be encoded.
-    pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
+    pub(in crate::fsm) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
         let negotiated = self.negotiated()?;
         Some(SessionEncoding {
             families: negotiated.families.clone(),
@@ -424,7 +424,7 @@ impl Connection {
     }
 
     /// Nothing holds the session back any more.
-    pub(super) fn release(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Effect {
+    pub(in crate::fsm) fn release(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Effect {
         if !std::mem::take(&mut self.held) {
             return Effect::None;
         }

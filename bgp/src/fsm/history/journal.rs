@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::io::{RejectReason, State};
-use super::negotiate::Negotiated;
-use super::summary::{CapabilitySummary, CauseSummary, OpenSummary, capability_octets};
+use crate::fsm::events::{RejectReason, State};
+use crate::fsm::history::summary::{
+    CapabilitySummary, CauseSummary, OpenSummary, capability_octets,
+};
+use crate::fsm::negotiate::Negotiated;
 use crate::wire::Family;
 
 /// Entries kept for each peer.
 const ENTRIES_MAX: usize = 128;
 /// Octets of memory that these entries take at most, text included. The latest entry is kept in any
 /// case: an OPEN with 64 capabilities takes about half of it.
-pub(super) const OCTETS_MAX: usize = 64 * 1024;
+pub(in crate::fsm) const OCTETS_MAX: usize = 64 * 1024;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub enum JournalEvent {
         /// Whether a session was up.
         was_established: bool,
         /// When we dial again, in seconds; none if we don't by ourselves.
-        #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+        #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
         retry: Option<Duration>,
     },
     /// One of two connections went; the other lives on.
@@ -155,10 +157,10 @@ pub struct JournalEntry {
     /// which are new.
     pub number: u64,
     /// How long ago, in seconds; the last time, if it happened more than once.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
     pub age: Duration,
     /// How long ago it happened first, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
     pub first_age: Duration,
     /// How often it happened in a row.
     pub times: u64,
@@ -183,7 +185,7 @@ impl Entry {
 
 /// The journal of one peer: bounded, oldest first.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(in crate::fsm) struct Journal {
     entries: VecDeque<Entry>,
     /// Of all entries together.
     octets: usize,
@@ -193,7 +195,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// An empty one whose numbers go on after this one.
-    pub(super) fn after(number: u64) -> Self {
+    pub(in crate::fsm) fn after(number: u64) -> Self {
         let entries = VecDeque::new();
         Self {
             entries,
@@ -203,12 +205,12 @@ impl Journal {
     }
 
     /// The number of the latest entry.
-    pub(super) fn latest(&self) -> u64 {
+    pub(in crate::fsm) fn latest(&self) -> u64 {
         self.latest
     }
 
     /// Writes down what happened. What happens again and again costs one entry.
-    pub(super) fn note(&mut self, at: Instant, event: JournalEvent) {
+    pub(in crate::fsm) fn note(&mut self, at: Instant, event: JournalEvent) {
         if let Some(last) = self.entries.back_mut()
             && event.repeats(&last.event)
         {
@@ -237,7 +239,7 @@ impl Journal {
     }
 
     /// All of it, oldest first.
-    pub(super) fn entries(&self, now: Instant) -> Vec<JournalEntry> {
+    pub(in crate::fsm) fn entries(&self, now: Instant) -> Vec<JournalEntry> {
         let entry = |entry: &Entry| JournalEntry {
             number: entry.number,
             age: now.saturating_duration_since(entry.at),

@@ -1,25 +1,32 @@
 //! What is kept of a peer's past for whoever looks at it; nothing is decided by it.
 
+pub(super) mod cause;
+pub(super) mod journal;
+mod received_prefixes;
+pub(super) mod status;
+pub(super) mod summary;
+pub(super) mod update_stats;
+
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::cause::Cause;
-use super::journal::{Journal, JournalEvent};
-use super::status::{LastError, PastNotification};
-use super::summary::{CauseSummary, NotificationSummary, OpenSummary, hexadecimal};
-use super::tally::Tally;
+use crate::fsm::history::cause::Cause;
+use crate::fsm::history::journal::{Journal, JournalEvent};
+use crate::fsm::history::status::{LastError, PastNotification};
+use crate::fsm::history::summary::{CauseSummary, NotificationSummary, OpenSummary, hexadecimal};
+use crate::fsm::history::update_stats::Tally;
 use crate::wire::{Open, Update};
 
 /// Between two UPDATEs with errors that are told: a peer must fill neither journal nor log.
 const UPDATE_ERRORS_REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) journal: Journal,
-    pub(super) tally: Tally,
-    pub(super) open_sent: Option<OpenSummary>,
-    pub(super) open_received: Option<OpenSummary>,
+pub(in crate::fsm) struct Record {
+    pub(in crate::fsm) journal: Journal,
+    pub(in crate::fsm) tally: Tally,
+    pub(in crate::fsm) open_sent: Option<OpenSummary>,
+    pub(in crate::fsm) open_received: Option<OpenSummary>,
     last_error: Option<(CauseSummary, Instant)>,
     /// When UPDATEs with errors were told of last, and how many came since.
     update_errors: Option<(Instant, u64)>,
@@ -29,7 +36,7 @@ pub(super) struct Record {
 
 impl Record {
     /// Nothing happened yet; the journal's numbers go on after this one.
-    pub(super) fn after(number: u64) -> Self {
+    pub(in crate::fsm) fn after(number: u64) -> Self {
         Self {
             journal: Journal::after(number),
             tally: Tally::default(),
@@ -42,31 +49,36 @@ impl Record {
         }
     }
 
-    pub(super) fn open_sent(&mut self, now: Instant, open: &Open) {
+    pub(in crate::fsm) fn open_sent(&mut self, now: Instant, open: &Open) {
         let open = OpenSummary::from(open);
         self.open_sent = Some(open.clone());
         self.journal.note(now, JournalEvent::OpenSent { open });
     }
 
-    pub(super) fn open_received(&mut self, now: Instant, open: &Open) {
+    pub(in crate::fsm) fn open_received(&mut self, now: Instant, open: &Open) {
         let open = OpenSummary::from(open);
         self.open_received = Some(open.clone());
         self.journal.note(now, JournalEvent::OpenReceived { open });
     }
 
-    pub(super) fn route_too_long(&mut self, now: Instant, prefix: IpNet, max_length: usize) {
+    pub(in crate::fsm) fn route_too_long(
+        &mut self,
+        now: Instant,
+        prefix: IpNet,
+        max_length: usize,
+    ) {
         let event = JournalEvent::RouteTooLong { prefix, max_length };
         self.journal.note(now, event);
     }
 
     /// A connection is gone; nothing of it went wrong as long as another lives on.
-    pub(super) fn connection_closed(&mut self, now: Instant, cause: &Cause) {
+    pub(in crate::fsm) fn connection_closed(&mut self, now: Instant, cause: &Cause) {
         let cause = self.ending(now, cause);
         let event = JournalEvent::ConnectionClosed { cause };
         self.journal.note(now, event);
     }
 
-    pub(super) fn ended(
+    pub(in crate::fsm) fn ended(
         &mut self,
         now: Instant,
         cause: &Cause,
@@ -85,7 +97,7 @@ impl Record {
 
     /// Counts an UPDATE. If it had errors and it is time to tell of them: how many others had some
     /// since the last that was told.
-    pub(super) fn update(&mut self, now: Instant, update: &Update) -> Option<u64> {
+    pub(in crate::fsm) fn update(&mut self, now: Instant, update: &Update) -> Option<u64> {
         self.tally.update(update);
         let octets = update.malformed.as_ref()?;
         if let Some((told, since)) = &mut self.update_errors
@@ -105,7 +117,7 @@ impl Record {
         Some(untold)
     }
 
-    pub(super) fn last_error(&self, now: Instant) -> Option<LastError> {
+    pub(in crate::fsm) fn last_error(&self, now: Instant) -> Option<LastError> {
         let (cause, at) = self.last_error.as_ref()?;
         Some(LastError {
             cause: cause.clone(),
@@ -113,11 +125,11 @@ impl Record {
         })
     }
 
-    pub(super) fn last_sent(&self, now: Instant) -> Option<PastNotification> {
+    pub(in crate::fsm) fn last_sent(&self, now: Instant) -> Option<PastNotification> {
         past(now, self.sent.as_ref())
     }
 
-    pub(super) fn last_received(&self, now: Instant) -> Option<PastNotification> {
+    pub(in crate::fsm) fn last_received(&self, now: Instant) -> Option<PastNotification> {
         past(now, self.received.as_ref())
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::held::Held;
-use super::status::{PrefixLimit, UpdateErrors};
+use crate::fsm::history::received_prefixes::Held;
+use crate::fsm::history::status::{PrefixLimit, UpdateErrors};
 use crate::wire::{AttributeType, Family, Notification, Treatment, Update};
 
 /// Prefixes of one family, counted as they came: one announced twice counts twice, so the
@@ -35,7 +35,7 @@ pub struct AttributeErrorCount {
 
 /// The counts of one peer.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(in crate::fsm) struct Tally {
     families: BTreeMap<Family, (u64, u64)>,
     errors: BTreeMap<(Option<AttributeType>, Treatment), u64>,
     totals: UpdateErrors,
@@ -45,12 +45,12 @@ pub(super) struct Tally {
 
 impl Tally {
     /// A new session begins: what the last one brought is gone.
-    pub(super) fn session(&mut self) {
+    pub(in crate::fsm) fn session(&mut self) {
         self.families.clear();
     }
 
     /// What the peer announced in the session that ended counts no more.
-    pub(super) fn session_over(&mut self) {
+    pub(in crate::fsm) fn session_over(&mut self) {
         self.held = None;
     }
 
@@ -58,7 +58,7 @@ impl Tally {
     ///
     /// # Errors
     /// What to tell the peer if those are too many.
-    pub(super) fn limit(
+    pub(in crate::fsm) fn limit(
         &mut self,
         update: &Update,
         limit: Option<u32>,
@@ -72,7 +72,7 @@ impl Tally {
     }
 
     /// The limit and how near it is.
-    pub(super) fn prefix_limit(&self, limit: Option<u32>) -> Option<PrefixLimit> {
+    pub(in crate::fsm) fn prefix_limit(&self, limit: Option<u32>) -> Option<PrefixLimit> {
         let held = self.held.as_ref().map_or(0, Held::most);
         Some(PrefixLimit {
             limit: limit?,
@@ -81,11 +81,11 @@ impl Tally {
     }
 
     /// So many prefixes came with a path that nobody could use.
-    pub(super) fn ineligible(&mut self, prefixes: u64) {
+    pub(in crate::fsm) fn ineligible(&mut self, prefixes: u64) {
         self.totals.ineligible += prefixes;
     }
 
-    pub(super) fn update(&mut self, update: &Update) {
+    pub(in crate::fsm) fn update(&mut self, update: &Update) {
         for prefix in update.announced() {
             self.families.entry(Family::of(&prefix)).or_default().0 += 1;
         }
@@ -106,15 +106,15 @@ impl Tally {
         }
     }
 
-    pub(super) fn announced(&self) -> u64 {
+    pub(in crate::fsm) fn announced(&self) -> u64 {
         self.families.values().map(|(announced, _)| announced).sum()
     }
 
-    pub(super) fn totals(&self) -> UpdateErrors {
+    pub(in crate::fsm) fn totals(&self) -> UpdateErrors {
         self.totals
     }
 
-    pub(super) fn prefixes(&self) -> Vec<PrefixCount> {
+    pub(in crate::fsm) fn prefixes(&self) -> Vec<PrefixCount> {
         let count = |(family, (announced, withdrawn)): (&Family, &(u64, u64))| PrefixCount {
             family: *family,
             announced: *announced,
@@ -123,7 +123,7 @@ impl Tally {
         self.families.iter().map(count).collect()
     }
 
-    pub(super) fn errors(&self) -> Vec<AttributeErrorCount> {
+    pub(in crate::fsm) fn errors(&self) -> Vec<AttributeErrorCount> {
         let errors = self.errors.iter();
         errors
             .map(|((attribute, treatment), count)| AttributeErrorCount {

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::super::connection::Connection;
-use super::super::shared::Shared;
-use super::super::status::{MessageCounters, PeerDetail, PeerStatus};
-use super::{Dial, Peer};
+use crate::fsm::history::status::{MessageCounters, PeerDetail, PeerStatus};
+use crate::fsm::peer::connection::Connection;
+use crate::fsm::peer::{Dial, Peer};
+use crate::fsm::shared::Shared;
 
 impl Peer {
     pub(in crate::fsm) fn status(&self, now: Instant, shared: &Shared) -> PeerStatus {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use super::cause::Cause;
+use crate::fsm::history::cause::Cause;
 use crate::wire::{Asn, Capability, Notification, Open};
 
 /// Capabilities kept of one OPEN: nobody has more, unless to fill our memory.
@@ -59,13 +59,13 @@ pub struct CapabilitySummary {
 
 impl OpenSummary {
     /// Octets of memory that it takes beside itself.
-    pub(super) fn octets(&self) -> usize {
+    pub(in crate::fsm) fn octets(&self) -> usize {
         capability_octets(&self.capabilities)
     }
 }
 
 /// Octets of memory that the list takes.
-pub(super) fn capability_octets(list: &Vec<CapabilitySummary>) -> usize {
+pub(in crate::fsm) fn capability_octets(list: &Vec<CapabilitySummary>) -> usize {
     let texts = list.iter().map(|capability| capability.text.capacity());
     list.capacity() * size_of::<CapabilitySummary>() + texts.sum::<usize>()
 }
@@ -118,7 +118,7 @@ pub struct NotificationSummary {
 }
 
 impl NotificationSummary {
-    pub(super) fn new(notification: &Notification, sent: bool) -> Self {
+    pub(in crate::fsm) fn new(notification: &Notification, sent: bool) -> Self {
         Self {
             sent,
             code: notification.code.0,
@@ -145,7 +145,7 @@ impl NotificationSummary {
 }
 
 /// The first 1024 octets.
-pub(super) fn hexadecimal(octets: &[u8]) -> String {
+pub(in crate::fsm) fn hexadecimal(octets: &[u8]) -> String {
     let octets = octets.iter().take(OCTETS_KEPT);
     let text = String::with_capacity(2 * octets.len());
     octets.fold(text, |mut text, octet| {
@@ -169,7 +169,7 @@ pub struct CauseSummary {
 
 impl CauseSummary {
     /// Octets of memory that it takes beside itself.
-    pub(super) fn octets(&self) -> usize {
+    pub(in crate::fsm) fn octets(&self) -> usize {
         let notification = self.notification.as_ref();
         self.text.capacity() + notification.map_or(0, NotificationSummary::octets)
     }

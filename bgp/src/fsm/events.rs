@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::bfd::{BfdNews, BfdTarget};
-use super::cause::Cause;
-use super::farewell::Farewell;
-use super::negotiate::Negotiated;
-use super::summary::CapabilitySummary;
-use super::timer::send_hold;
 use crate::config::{PeerConfig, Secret, Timers};
+use crate::fsm::bfd_target::{BfdNews, BfdTarget};
+use crate::fsm::history::cause::Cause;
+use crate::fsm::history::summary::CapabilitySummary;
+use crate::fsm::negotiate::Negotiated;
+use crate::fsm::shutdown::Farewell;
+use crate::fsm::timers::send_hold;
 use crate::rib::Route;
 use crate::wire::{Family, Update};
 

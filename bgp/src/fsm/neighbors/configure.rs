@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-use super::Speaker;
-use super::io::{Event, Output, PeerRoutes};
-use super::peer::Peer;
 use crate::config::{Impact, PeerConfig, Remote};
+use crate::fsm::Speaker;
+use crate::fsm::events::{Event, Output, PeerRoutes};
+use crate::fsm::peer::Peer;
 use crate::rib::PeerIndex;
 use crate::wire::{Notification, subcode};
 
 impl Speaker {
-    pub(super) fn set_peer(&mut self, now: Instant, config: PeerConfig) {
+    pub(in crate::fsm) fn set_peer(&mut self, now: Instant, config: PeerConfig) {
         if self.shared.stopping.is_some() {
             return;
         }
@@ -99,7 +99,7 @@ impl Speaker {
         })
     }
 
-    pub(super) fn remove_peer(&mut self, now: Instant, name: &str) {
+    pub(in crate::fsm) fn remove_peer(&mut self, now: Instant, name: &str) {
         if self.dynamic_named(name).is_some() {
             return; // not configured by anybody
         }
@@ -117,7 +117,7 @@ impl Speaker {
         self.try_again_at(now, remote);
     }
 
-    pub(super) fn unusable(&mut self, now: Instant, name: &str, reason: String) {
+    pub(in crate::fsm) fn unusable(&mut self, now: Instant, name: &str, reason: String) {
         let Some(index) = self.names.get(name).copied() else {
             return;
         };
@@ -134,14 +134,14 @@ impl Speaker {
     }
 
     /// The smallest number not in use: it is a position in the Adj-RIB-Out's bit sets.
-    pub(super) fn free_index(&self) -> PeerIndex {
+    pub(in crate::fsm) fn free_index(&self) -> PeerIndex {
         (0..)
             .map(PeerIndex)
             .find(|index| !self.peers.contains_key(index))
             .unwrap_or(PeerIndex(0))
     }
 
-    pub(super) fn set_routes(&mut self, routes: Vec<PeerRoutes>) {
+    pub(in crate::fsm) fn set_routes(&mut self, routes: Vec<PeerRoutes>) {
         if self.shared.stopping.is_some() {
             return;
         }

@@ -10,22 +10,22 @@ type Kind = (CapabilityCode, Option<Family>);
 
 /// Capabilities that OPENs to a peer go without. As many as we know at most, whatever the peer says.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Vec<Kind>);
+pub(in crate::fsm) struct Refusals(Vec<Kind>);
 
 impl Refusals {
     /// A stable session, or a new configuration: all is offered again.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::fsm) fn reset(&mut self) {
         self.0.clear();
     }
 
     /// The same OPEN without what was refused.
-    pub(super) fn without(&self, mut open: Open) -> Open {
+    pub(in crate::fsm) fn without(&self, mut open: Open) -> Open {
         open.capabilities.retain(|c| !self.0.contains(&kind(c)));
         open
     }
 
     /// Learns from the peer's answer to `sent`; what the next OPEN will go without for it.
-    pub(super) fn learn(
+    pub(in crate::fsm) fn learn(
         &mut self,
         notification: &Notification,
         sent: &Open,

@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use super::connection::Connection;
-use super::io::{ConnectionId, State};
-use super::timer::earlier;
+use crate::fsm::events::{ConnectionId, State};
+use crate::fsm::peer::connection::Connection;
+use crate::fsm::timers::earlier;
 
 /// The two slots of RFC 4271 §6.8, and one for RFC 4724 §4.2.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
-    pub(super) dialled: Option<Connection>,
-    pub(super) accepted: Option<Connection>,
+pub(in crate::fsm) struct Slots {
+    pub(in crate::fsm) dialled: Option<Connection>,
+    pub(in crate::fsm) accepted: Option<Connection>,
     /// Waits for its OPEN, with which it replaces the session. Only while that is in `accepted`.
     successor: Option<Connection>,
 }
@@ -22,12 +22,12 @@ impl Slots {
             .find(|slot| slot.as_ref().is_some_and(|connection| connection.id == id))
     }
 
-    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(in crate::fsm) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.slot(id)?.as_mut()
     }
 
     /// Takes a connection out. If it was the session, its successor takes its place.
-    pub(super) fn take(&mut self, id: ConnectionId) -> Option<Connection> {
+    pub(in crate::fsm) fn take(&mut self, id: ConnectionId) -> Option<Connection> {
         let taken = self.slot(id)?.take();
         if self.accepted.is_none() {
             self.accepted = self.successor.take();
@@ -36,7 +36,7 @@ impl Slots {
     }
 
     /// Puts an accepted connection where there is room: call [`take_waiting`](Self::take_waiting) before.
-    pub(super) fn accept(&mut self, connection: Connection) {
+    pub(in crate::fsm) fn accept(&mut self, connection: Connection) {
         if self.accepted.is_none() {
             self.accepted = Some(connection);
         } else {
@@ -45,21 +45,21 @@ impl Slots {
     }
 
     /// Takes out the accepted connection that waits for its OPEN, if there is one.
-    pub(super) fn take_waiting(&mut self) -> Option<Connection> {
+    pub(in crate::fsm) fn take_waiting(&mut self) -> Option<Connection> {
         let waits = |connection: &mut Connection| connection.state() == State::OpenSent;
         self.successor
             .take()
             .or_else(|| self.accepted.take_if(waits))
     }
 
-    pub(super) fn other(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(in crate::fsm) fn other(&self, id: ConnectionId) -> Option<&Connection> {
         match id {
             ConnectionId::Dialled(_) => self.accepted.as_ref(),
             ConnectionId::Accepted(_) => self.dialled.as_ref(),
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+    pub(in crate::fsm) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.dialled
             .iter()
             .chain(&self.accepted)
@@ -67,28 +67,28 @@ impl Slots {
     }
 
     /// The next timer of a connection.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::fsm) fn deadline(&self) -> Option<Instant> {
         self.iter().map(Connection::deadline).fold(None, earlier)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+    pub(in crate::fsm) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.dialled
             .iter_mut()
             .chain(&mut self.accepted)
             .chain(&mut self.successor)
     }
 
-    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+    pub(in crate::fsm) fn ids(&self) -> Vec<ConnectionId> {
         self.iter().map(|connection| connection.id).collect()
     }
 
     /// The connection that is furthest.
-    pub(super) fn best(&self) -> Option<&Connection> {
+    pub(in crate::fsm) fn best(&self) -> Option<&Connection> {
         self.iter().max_by_key(|connection| connection.state())
     }
 
     /// The connection that carries the session.
-    pub(super) fn established(&self) -> Option<&Connection> {
+    pub(in crate::fsm) fn established(&self) -> Option<&Connection> {
         self.iter()
             .find(|connection| connection.state() == State::Established)
     }

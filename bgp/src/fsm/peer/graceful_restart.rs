@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::shared::Shared;
-use super::Peer;
 use crate::config::GracefulRestart;
+use crate::fsm::peer::Peer;
+use crate::fsm::shared::Shared;
 use crate::wire::GracefulRestartCapability;
 
 impl Peer {

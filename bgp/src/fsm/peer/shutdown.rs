@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use super::super::connection::Connection;
-use super::super::farewell::Farewell;
-use super::super::io::ConnectionId;
-use super::super::shared::Shared;
-use super::course::Ending;
-use super::{Dial, Peer};
+use crate::fsm::events::ConnectionId;
+use crate::fsm::peer::connection::Connection;
+use crate::fsm::peer::lifecycle::Ending;
+use crate::fsm::peer::{Dial, Peer};
+use crate::fsm::shared::Shared;
+use crate::fsm::shutdown::Farewell;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 /// How the session will end, once everything is said.

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::bfd::BfdStatus;
-use super::io::State;
-use super::journal::JournalEntry;
-use super::negotiate::Negotiated;
-use super::summary::{CauseSummary, NotificationSummary, OpenSummary};
-use super::tally::{AttributeErrorCount, PrefixCount};
 use crate::config::{PeerConfig, Remote, RemoteAsn};
+use crate::fsm::bfd_target::BfdStatus;
+use crate::fsm::events::State;
+use crate::fsm::history::journal::JournalEntry;
+use crate::fsm::history::summary::{CauseSummary, NotificationSummary, OpenSummary};
+use crate::fsm::history::update_stats::{AttributeErrorCount, PrefixCount};
+use crate::fsm::negotiate::Negotiated;
 use crate::wire::Asn;
 
 /// Messages by type, in one direction, since the peer was configured.
@@ -55,7 +55,7 @@ pub struct PeerStatus {
     /// The best state of its connections.
     pub state: State,
     /// How long it has been in that state, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
     pub since: Duration,
     /// What the session, or the one being opened, runs with.
     pub negotiated: Option<Negotiated>,
@@ -71,7 +71,7 @@ pub struct PeerStatus {
     pub last_error: Option<LastError>,
     /// In how many seconds we dial again, or take the peer's connections again, if we are waiting
     /// for that.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
     pub retry_in: Option<Duration>,
     /// Messages sent.
     pub sent: MessageCounters,
@@ -127,7 +127,7 @@ pub struct LastError {
     /// Why.
     pub cause: CauseSummary,
     /// How long ago, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
     pub ago: Duration,
 }
 
@@ -138,7 +138,7 @@ pub struct PastNotification {
     /// The NOTIFICATION.
     pub notification: NotificationSummary,
     /// How long ago, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
     pub ago: Duration,
 }
 
@@ -147,13 +147,13 @@ pub struct PastNotification {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionTimers {
     /// Until the peer counts as dead; before its OPEN, until we stop waiting for that.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
     pub hold: Option<Duration>,
     /// Until we send a KEEPALIVE.
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
     pub keepalive: Option<Duration>,
     /// Until the peer counts as one that doesn't read (RFC 9687).
-    #[cfg_attr(feature = "serde", serde(with = "super::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
     pub send_hold: Option<Duration>,
 }
 

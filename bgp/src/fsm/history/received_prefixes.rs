@@ -8,14 +8,14 @@ use crate::wire::{Family, Update};
 
 /// The prefixes of one peer, by family; never more than its limit in each.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(in crate::fsm) struct Held {
     v4: HashSet<Ipv4Net>,
     v6: HashSet<Ipv6Net>,
 }
 
 impl Held {
     /// How many there are in the family that has most: the one next to the limit.
-    pub(super) fn most(&self) -> usize {
+    pub(in crate::fsm) fn most(&self) -> usize {
         self.v4.len().max(self.v6.len())
     }
 
@@ -23,7 +23,7 @@ impl Held {
     ///
     /// # Errors
     /// The family of which there are more than `limit`; one that would be too many isn't kept.
-    pub(super) fn update(&mut self, update: &Update, limit: u32) -> Result<(), Family> {
+    pub(in crate::fsm) fn update(&mut self, update: &Update, limit: u32) -> Result<(), Family> {
         for prefix in update.withdrawn_prefixes() {
             match prefix {
                 IpNet::V4(prefix) => self.v4.remove(&prefix),

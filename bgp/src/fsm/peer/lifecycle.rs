@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::cause::Cause;
-use super::super::io::{ConnectionId, Event};
-use super::super::journal::JournalEvent;
-use super::super::shared::Shared;
-use super::refused::needs_an_operator;
-use super::watch::is_path_lost;
-use super::{Dial, Peer};
-use crate::config::HoldTime;
+use crate::config::{HoldTime, PeerConfig};
+use crate::fsm::events::{ConnectionId, Event, Output, State};
+use crate::fsm::history::cause::Cause;
+use crate::fsm::history::journal::JournalEvent;
+use crate::fsm::neighbors::dynamic::DYNAMIC_KEPT;
+use crate::fsm::peer::bfd_guard::is_path_lost;
+use crate::fsm::peer::connection::Ends;
+use crate::fsm::peer::refused::needs_an_operator;
+use crate::fsm::peer::{Dial, Peer};
+use crate::fsm::shared::Shared;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 /// How a connection ends.
@@ -204,6 +206,64 @@ impl Peer {
             was_established,
             retry,
         });
+    }
+
+    /// When a dynamic neighbour without a connection is forgotten.
+    pub(in crate::fsm) fn forgotten_at(&self) -> Option<Instant> {
+        let quiet = self.template.is_some() && self.state == State::Active;
+        quiet.then(|| self.since + DYNAMIC_KEPT)
+    }
+
+    /// The connection with these ends.
+    pub(in crate::fsm) fn connection_between(&self, ends: Ends) -> Option<ConnectionId> {
+        let connection = self.slots.iter().find(|connection| connection.ends == ends);
+        connection.map(|connection| connection.id)
+    }
+
+    pub(in crate::fsm) fn note(&mut self, now: Instant, event: JournalEvent) {
+        self.record.journal.note(now, event);
+    }
+
+    /// This connection, or attempt at one, leads to ourselves.
+    pub(in crate::fsm) fn met_ourselves(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        shared: &mut Shared,
+    ) {
+        match self.dial {
+            Dial::Connect { connection, .. } if connection == id => {
+                shared.close(id);
+                self.dial = Dial::Rest;
+                if self.slots.best().is_some() {
+                    self.connection_closed(now, id, Cause::OwnAddress, shared);
+                } else {
+                    self.retry(now, Cause::OwnAddress, false, shared);
+                }
+            }
+            _ => self.end(now, id, Ending::Silent(Cause::OwnAddress), shared),
+        }
+        self.tell_state(now, shared);
+    }
+
+    /// Gives a changed password to the connections there are. Answers whether there is an attempt
+    /// that must be made again with it.
+    pub(in crate::fsm) fn rekey(&mut self, old: &PeerConfig, shared: &mut Shared) -> bool {
+        let Some(password) = &self.config.transport.password else {
+            return false;
+        };
+        if old.transport.password.as_ref() == Some(password) {
+            return false;
+        }
+        for connection in self.slots.iter() {
+            shared.outputs.push_back(Output::Rekey {
+                connection: connection.id,
+                peer: self.config.name.clone(),
+                remote: connection.ends.remote.ip(),
+                password: password.clone(),
+            });
+        }
+        matches!(self.dial, Dial::Connect { .. })
     }
 }
 

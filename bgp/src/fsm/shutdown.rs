@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Speaker;
-use super::io::Output;
-use super::shared::{LINGER, Stopping};
+use crate::fsm::Speaker;
+use crate::fsm::events::Output;
+use crate::fsm::shared::{LINGER, Stopping};
 
 /// How long saying what is left to say may take. The last words have [`LINGER`] after that.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);

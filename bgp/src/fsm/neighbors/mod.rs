@@ -1,0 +1,6 @@
+//! Which peer a connection belongs to: configured peers, dynamic neighbours, conflicts.
+
+mod admission;
+mod configure;
+pub(super) mod dynamic;
+mod matching;
