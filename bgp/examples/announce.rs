@@ -12,7 +12,7 @@ use ferrolb_bgp::config::{
     BfdOptions, GracefulRestart, HoldTime, NextHops, PeerConfig, Remote, RemoteAsn, Secret, Timers,
     Transport,
 };
-use ferrolb_bgp::fsm::{Event, Farewell, PeerRoutes, SpeakerConfig};
+use ferrolb_bgp::fsm::{Event, PeerRoutes, ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
 use ferrolb_bgp::wire::{
@@ -217,8 +217,8 @@ async fn main() -> Result<(), Failure> {
             Some(()) = hangup.recv() => handle.set_peer(peer(&options, &name)?)?,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                let farewell = if options.preserve { Farewell::Preserve } else { Farewell::Withdraw };
-                handle.shutdown(options.shutdown_text, farewell).await;
+                let mode = if options.preserve { ShutdownMode::GracefulRestart } else { ShutdownMode::Withdraw };
+                handle.shutdown(options.shutdown_text, mode).await;
                 return Ok(());
             }
             event = events.recv() => match event {

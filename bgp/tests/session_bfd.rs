@@ -11,7 +11,7 @@ use ferrolb_bgp::bfd::{
 };
 use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig};
 use ferrolb_bgp::fsm::{
-    BfdNews, BfdTarget, ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerRoutes,
+    BfdEvent, BfdTarget, ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, ShutdownMode,
     Speaker, SpeakerConfig, State,
 };
 use ferrolb_bgp::rib::RouteAttributes;
@@ -132,8 +132,8 @@ impl Host {
             discarded: Discarded::default(),
         };
         let peer = "tor".to_owned();
-        let news = BfdNews::Changed { change, status };
-        self.input(Input::Bfd { peer, news });
+        let event = BfdEvent::Changed { change, status };
+        self.input(Input::Bfd { peer, event });
     }
 
     fn up(&mut self) {
@@ -325,12 +325,12 @@ fn a_path_that_comes_back_too_often_is_not() {
 #[test]
 fn without_bfd_to_be_had_the_peer_asks_again() {
     let mut host = Host::new(false);
-    let news = BfdNews::Failed {
+    let event = BfdEvent::Failed {
         reason: "port taken".to_owned(),
     };
     host.input(Input::Bfd {
         peer: "tor".to_owned(),
-        news,
+        event,
     });
     assert!(host.state() < State::OpenSent);
     let down = |event: &Event| matches!(event, Event::Down { cause, .. } if cause.to_string().contains("no BFD: port taken"));
@@ -363,7 +363,7 @@ fn the_end_comes_in_time_however_slow_bfd_is() {
     let start = host.now;
     host.input(Input::Shutdown {
         text: String::new(),
-        farewell: Farewell::Withdraw,
+        mode: ShutdownMode::Withdraw,
     });
     while let Some(at) = host.speaker.poll_timeout() {
         assert!(at > host.now, "a timer that stays due");

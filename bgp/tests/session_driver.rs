@@ -11,7 +11,7 @@ use std::time::Duration;
 use ferrolb_bgp::config::{
     BfdOptions, GracefulRestart, HoldTime, PeerConfig, Remote, Secret, Timers, Transport,
 };
-use ferrolb_bgp::fsm::{Cause, Event, Farewell, PeerRoutes, SpeakerConfig, State};
+use ferrolb_bgp::fsm::{Cause, Event, PeerRoutes, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Family, Open, Update, keepalive};
@@ -172,7 +172,7 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
 
     // Leaves in order: everything is withdrawn by UPDATEs before the session goes.
     let leaving = nodes.remove(0);
-    let shutdown = leaving.0.shutdown("leaving", Farewell::Withdraw);
+    let shutdown = leaving.0.shutdown("leaving", ShutdownMode::Withdraw);
     let watch = until(&mut heard, &mut tables, |event, _| {
         if let Event::Down { peer, cause, .. } = event {
             assert_eq!(peer, "127.0.0.1");
@@ -192,7 +192,7 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
         matches!(event, Event::Down { .. })
     })
     .await;
-    router.shutdown("", Farewell::Withdraw).await;
+    router.shutdown("", ShutdownMode::Withdraw).await;
 }
 
 /// Takes one session and reads as fast as it can, until there were so many octets.
@@ -380,7 +380,7 @@ async fn an_address_that_is_taken_is_an_error_at_the_start() {
             .contains(&format!("can't listen on {address}")),
         "{error}"
     );
-    router.shutdown("", Farewell::Withdraw).await;
+    router.shutdown("", ShutdownMode::Withdraw).await;
 }
 
 #[tokio::test]

@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{ConnectionId, Farewell, Input, Output, Speaker, SpeakerConfig};
+use ferrolb_bgp::fsm::{ConnectionId, Input, Output, ShutdownMode, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
 fn shutdown() -> Input {
     Input::Shutdown {
         text: String::new(),
-        farewell: Farewell::Withdraw,
+        mode: ShutdownMode::Withdraw,
     }
 }
 

@@ -294,12 +294,12 @@ fn updates_with_errors_are_told_whole_and_once_in_ten_seconds() {
             Event::UpdateErrors {
                 errors,
                 octets,
-                untold,
+                suppressed,
                 ..
             } => Some((
                 errors.iter().map(ToString::to_string).collect(),
                 octets.len(),
-                *untold,
+                *suppressed,
             )),
             _ => None,
         })
@@ -313,7 +313,9 @@ fn updates_with_errors_are_told_whole_and_once_in_ten_seconds() {
         .journal
         .iter()
         .filter_map(|entry| match &entry.event {
-            JournalEvent::UpdateErrors { octets, untold, .. } => Some((octets.len(), *untold)),
+            JournalEvent::UpdateErrors {
+                octets, suppressed, ..
+            } => Some((octets.len(), *suppressed)),
             _ => None,
         });
     assert_eq!(

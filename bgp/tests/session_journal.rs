@@ -3,7 +3,7 @@
 
 mod pair;
 
-use ferrolb_bgp::fsm::{Farewell, Input, JournalEvent, PeerDetail, State};
+use ferrolb_bgp::fsm::{Input, JournalEvent, PeerDetail, ShutdownMode, State};
 use ferrolb_bgp::wire::Asn;
 use pair::{World, net, pair, peer, route, routes, seconds};
 
@@ -41,7 +41,7 @@ fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
         1,
         Input::Shutdown {
             text,
-            farewell: Farewell::Withdraw,
+            mode: ShutdownMode::Withdraw,
         },
     );
     world.run(std::time::Duration::from_millis(100));

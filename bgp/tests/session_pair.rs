@@ -6,7 +6,7 @@ mod pair;
 use std::time::Duration;
 
 use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::{Cause, ConnectionId, Event, Farewell, Input, RejectReason, State};
+use ferrolb_bgp::fsm::{Cause, ConnectionId, Event, Input, RejectReason, ShutdownMode, State};
 use ferrolb_bgp::wire::{ErrorCode, Family, Message, RouteRefresh};
 use pair::{World, hold, net, pair, peer, route, routes, seconds};
 
@@ -432,7 +432,7 @@ fn shutdown_withdraws_everything_then_says_why_and_ends() {
         0,
         Input::Shutdown {
             text: "maintenance until noon".to_owned(),
-            farewell: Farewell::Withdraw,
+            mode: ShutdownMode::Withdraw,
         },
     );
     world.run(seconds(1));
@@ -466,7 +466,7 @@ fn shutdown_ends_in_bounded_time_even_if_the_peer_does_not_read() {
         0,
         Input::Shutdown {
             text: String::new(),
-            farewell: Farewell::Withdraw,
+            mode: ShutdownMode::Withdraw,
         },
     );
     world.run(Duration::from_millis(4100));

@@ -104,7 +104,7 @@ fn only(prefix: &str) -> HashSet<IpNet> {
 #[test]
 fn a_prefix_that_comes_back_over_another_next_hop_has_another_path() {
     let mut world = in_session();
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(1));
     assert!(
         shown(&world).shown.is_empty(),
@@ -112,15 +112,15 @@ fn a_prefix_that_comes_back_over_another_next_hop_has_another_path() {
     );
     let other = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
     assert_eq!(other.shown, [Family::IPV4_UNICAST]);
-    assert!(!other.lack(&net(PREFIX)));
+    assert!(!other.has_only_ours(&net(PREFIX)));
     assert!(
-        !other.lack(&net("2001:db8::1/128")),
+        !other.has_only_ours(&net("2001:db8::1/128")),
         "it exports no IPv6 prefix of ours"
     );
     assert_eq!(other.prefixes, only(PREFIX));
     let none = sent_back(&mut world, withdrawal(PREFIX));
     assert!(
-        none.lack(&net(PREFIX)),
+        none.has_only_ours(&net(PREFIX)),
         "that it shows paths is known from now on"
     );
     assert_eq!(none.prefixes, HashSet::new());
@@ -129,7 +129,7 @@ fn a_prefix_that_comes_back_over_another_next_hop_has_another_path() {
 #[test]
 fn our_own_path_that_comes_back_is_no_other_path() {
     let mut world = in_session();
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     let graceful = vec![Community::GRACEFUL_SHUTDOWN];
     for own in [
         update(PREFIX, OURS, vec![]),
@@ -139,7 +139,7 @@ fn our_own_path_that_comes_back_is_no_other_path() {
         assert_eq!(sent_back(&mut world, other).prefixes, only(PREFIX));
         let own = sent_back(&mut world, own);
         assert!(
-            own.lack(&net(PREFIX)),
+            own.has_only_ours(&net(PREFIX)),
             "the router exports our prefixes to us"
         );
         assert_eq!(own.prefixes, HashSet::new());
@@ -149,7 +149,7 @@ fn our_own_path_that_comes_back_is_no_other_path() {
 #[test]
 fn prefixes_that_we_do_not_announce_are_not_kept() {
     let mut world = in_session();
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     let default = sent_back(&mut world, update("0.0.0.0/0", "10.0.0.2", vec![]));
     assert!(default.shown.is_empty() && default.prefixes.is_empty());
     let foreign = sent_back(&mut world, update("192.0.2.2/32", OTHER_NODE, vec![]));
@@ -164,7 +164,7 @@ fn prefixes_that_we_do_not_announce_are_not_kept() {
 fn nothing_is_kept_before_it_is_asked_for_but_that_the_router_shows_paths() {
     let mut world = in_session();
     let other = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
-    assert!(other.lack(&net(PREFIX)) && other.prefixes.is_empty());
+    assert!(other.has_only_ours(&net(PREFIX)) && other.prefixes.is_empty());
     world.reset_connections();
     world.run(seconds(5));
     assert!(world.established() && !shown(&world).shown.is_empty());
@@ -175,17 +175,17 @@ fn a_router_is_asked_for_its_routes_again_after_what_is_still_to_be_sent() {
     let mut world = in_session();
     let before = world.status(0).sent.route_refresh;
     world.input(0, routes("router", vec![(net(PREFIX), route(2))]));
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(1));
     let families = world.status(0).negotiated.unwrap().families.len();
     let asked = world.status(0).sent.route_refresh - before;
     assert_eq!(asked, u64::try_from(families).unwrap());
     // RFC 2918 §4: the router answers with all that it has for us, which it sent before we watched.
-    world.input(0, Input::WatchPaths(false));
+    world.input(0, Input::TrackOtherPaths(false));
     world.input(1, routes("node", vec![(net(PREFIX), route(1))]));
     world.run(seconds(2));
     assert_eq!(shown(&world).prefixes, HashSet::new());
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(2));
     assert_eq!(shown(&world).prefixes, only(PREFIX));
 }
@@ -199,7 +199,7 @@ fn a_prefix_announced_again_is_known_again_once_routers_are_asked_again() {
     let both = || vec![(net(PREFIX), route(1)), (net(STAYS), route(1))];
     world.input(0, routes("router", both()));
     world.input(1, routes("node", both()));
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(2));
     assert_eq!(
         shown(&world).prefixes,
@@ -210,7 +210,7 @@ fn a_prefix_announced_again_is_known_again_once_routers_are_asked_again() {
     world.input(0, routes("router", vec![(net(PREFIX), route(1))]));
     world.run(seconds(2));
     assert_eq!(shown(&world).prefixes, only(STAYS));
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     assert_eq!(
         shown(&world).prefixes,
         only(STAYS),
@@ -226,7 +226,7 @@ fn a_prefix_announced_again_is_known_again_once_routers_are_asked_again() {
 #[test]
 fn without_a_session_nothing_is_shown() {
     let mut world = in_session();
-    world.input(0, Input::WatchPaths(true));
+    world.input(0, Input::TrackOtherPaths(true));
     sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
     world.power_cycle(1);
     world.run(seconds(200));
@@ -240,7 +240,7 @@ proptest! {
     #[test]
     fn what_is_kept_is_among_what_we_announce(steps in prop::collection::vec((0..4_u8, 0..6_u8), 1..40)) {
         let mut world = in_session();
-        world.input(0, Input::WatchPaths(true));
+        world.input(0, Input::TrackOtherPaths(true));
         let mut announced = only(PREFIX);
         for (kind, number) in steps {
             let prefix = format!("192.0.2.{number}/32");

@@ -154,7 +154,7 @@ fn trap_16_a_router_without_capabilities_gets_an_open_without_and_all_again_afte
         &[],
     ));
     let told = lone.events.iter().any(|event| {
-        matches!(event, Event::CapabilitiesLeftOut { peer, capabilities }
+        matches!(event, Event::CapabilitiesDropped { peer, capabilities }
             if peer == "tor" && capabilities.len() == everything.capabilities.len())
     });
     assert!(told, "{:?}", lone.events);
@@ -163,7 +163,7 @@ fn trap_16_a_router_without_capabilities_gets_an_open_without_and_all_again_afte
         detail
             .journal
             .iter()
-            .any(|entry| matches!(entry.event, JournalEvent::CapabilitiesLeftOut { .. }))
+            .any(|entry| matches!(entry.event, JournalEvent::CapabilitiesDropped { .. }))
     );
 
     assert_eq!(lone.reconnect().capabilities, []);
@@ -317,7 +317,7 @@ fn more_prefixes_than_allowed_end_the_session_for_long_and_the_peer_is_told_the_
     let held = |lone: &Lone| {
         lone.status()
             .prefix_limit
-            .map(|limit| (limit.held, limit.limit))
+            .map(|limit| (limit.received, limit.limit))
     };
     lone.receive(update(&[], &[1, 2, 3], NEXT_HOP, &[65002]));
     assert_eq!(held(&lone), Some((3, 3)));
@@ -362,14 +362,14 @@ fn trap_15_our_own_routes_back_and_our_own_next_hop_are_counted_and_no_errors() 
     lone.establish();
     lone.sent();
     lone.receive(update(&[], &[1, 2], NEXT_HOP, &[65002, 65001]));
-    assert_eq!(lone.status().update_errors.ineligible, 2);
+    assert_eq!(lone.status().update_errors.looped, 2);
     lone.receive(update(&[], &[3], [10, 0, 0, 1], &[65002]));
-    assert_eq!(lone.status().update_errors.ineligible, 3);
+    assert_eq!(lone.status().update_errors.looped, 3);
     lone.receive(update(&[], &[4], NEXT_HOP, &[65002, 65003]));
     let errors = lone.status().update_errors;
     assert_eq!(
         (
-            errors.ineligible,
+            errors.looped,
             errors.treated_as_withdraw,
             errors.attributes_discarded
         ),

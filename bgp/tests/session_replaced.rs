@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ferrolb_bgp::config::{GracefulRestart, PeerConfig, Remote, RemoteAsn, Secret};
 use ferrolb_bgp::fsm::{
-    ConnectionId, Event, Farewell, Input, JournalEvent, PeerStatus, RejectReason, State,
+    ConnectionId, Event, Input, JournalEvent, PeerStatus, RejectReason, ShutdownMode, State,
 };
 use ferrolb_bgp::wire::{Asn, Capability, Family, Message, Open};
 use pair::{World, net, peer, route, routes, seconds};
@@ -233,8 +233,8 @@ fn who_leaves_lets_no_session_be_replaced() {
     let changes = (0..20_000u32).map(|i| net(&format!("10.{}.{}.1/32", i / 250, i % 250)));
     let changes = changes.map(|prefix| (prefix, route(1))).collect();
     world.input(0, routes("b", changes));
-    let (text, farewell) = (String::new(), Farewell::Withdraw);
-    world.input(0, Input::Shutdown { text, farewell });
+    let (text, mode) = (String::new(), ShutdownMode::Withdraw);
+    world.input(0, Input::Shutdown { text, mode });
     accept(&mut world, 70, "10.0.0.2");
     assert_eq!(rejections(&world), [RejectReason::SessionExists]);
     world.run(seconds(5));

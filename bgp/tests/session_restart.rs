@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferrolb_bgp::bfd::{self, Diagnostic, Discarded, Hops, Path, SessionStatus};
 use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig, Remote};
-use ferrolb_bgp::fsm::{BfdNews, Cause, Farewell, Input, RestartAgreement, State};
+use ferrolb_bgp::fsm::{BfdEvent, Cause, Input, RestartAgreement, ShutdownMode, State};
 use ferrolb_bgp::wire::{Asn, Capability, Family, GracefulRestartCapability, Message};
 use ipnet::Ipv4Net;
 use pair::{World, net, pair, peer, route, routes, seconds};
@@ -39,9 +39,9 @@ fn announce(world: &mut World) {
     world.input(0, Input::OpenGate);
 }
 
-fn leave(world: &mut World, farewell: Farewell) {
+fn leave(world: &mut World, mode: ShutdownMode) {
     let text = "bye".to_owned();
-    world.input(0, Input::Shutdown { text, farewell });
+    world.input(0, Input::Shutdown { text, mode });
     world.until(seconds(5), "the end", |world| world.hosts[0].stopped);
     world.run(seconds(1));
 }
@@ -136,11 +136,11 @@ fn forwarding_is_claimed_only_if_no_route_can_be_from_before_the_boot() {
 fn a_preserved_session_ends_without_a_word_and_after_all_was_said() {
     let mut world = in_session(graceful(false));
     world.input(0, routes("b", vec![(net("192.0.2.2/32"), route(1))]));
-    leave(&mut world, Farewell::Preserve);
+    leave(&mut world, ShutdownMode::GracefulRestart);
     assert!(world.hosts[0].notifications_sent().is_empty());
     assert_eq!(withdrawals(&world), 0);
     assert_eq!(world.hosts[1].table().len(), 2, "the last change was told");
-    assert_eq!(world.hosts[0].causes(), [&Cause::Preserved]);
+    assert_eq!(world.hosts[0].causes(), [&Cause::GracefulRestart]);
     let closed = Cause::Closed {
         state: State::Established,
         error: None,
@@ -152,7 +152,7 @@ fn a_preserved_session_ends_without_a_word_and_after_all_was_said() {
 #[test]
 fn after_a_restart_the_end_of_rib_waits_for_the_first_complete_state() {
     let mut world = in_session(graceful(false));
-    leave(&mut world, Farewell::Preserve);
+    leave(&mut world, ShutdownMode::GracefulRestart);
     world.restart_with(0, Some(seconds(3600)));
     let mut ours = peer("b", "10.0.0.2", 65001, 65002);
     graceful(false)(&mut ours);
@@ -182,7 +182,7 @@ fn a_peer_without_graceful_restart_is_left_by_withdrawing() {
             graceful(false)(config);
         }
     });
-    leave(&mut world, Farewell::Preserve);
+    leave(&mut world, ShutdownMode::GracefulRestart);
     assert_eq!(withdrawals(&world), 1);
     let said = world.hosts[0].notifications_sent();
     assert_eq!((said[0].code.0, said[0].subcode), (6, 2));
@@ -193,14 +193,14 @@ fn a_peer_without_graceful_restart_is_left_by_withdrawing() {
 #[test]
 fn withdrawing_for_good_is_a_hard_reset_where_a_notification_would_not_do() {
     let mut world = in_session(graceful(true));
-    leave(&mut world, Farewell::Withdraw);
+    leave(&mut world, ShutdownMode::Withdraw);
     assert_eq!(withdrawals(&world), 1);
     let said = world.hosts[0].notifications_sent();
     assert_eq!((said[0].code.0, said[0].subcode), (6, 9));
     assert_eq!(said[0].data[..], [&[6, 2, 3], &b"bye"[..]].concat());
 
     let mut world = in_session(graceful(false));
-    leave(&mut world, Farewell::Withdraw);
+    leave(&mut world, ShutdownMode::Withdraw);
     let said = world.hosts[0].notifications_sent();
     assert_eq!((said[0].code.0, said[0].subcode), (6, 2));
 }
@@ -288,7 +288,7 @@ fn only_in_the_restart_window_after_our_start_do_we_say_restarted() {
 #[test]
 fn the_peers_own_text_goes_before_the_speakers() {
     let mut world = in_session(|config| config.shutdown_text = Some("call Kim".to_owned()));
-    leave(&mut world, Farewell::Withdraw);
+    leave(&mut world, ShutdownMode::Withdraw);
     let said = world.hosts[0].notifications_sent();
     assert_eq!(said[0].shutdown_text().as_deref(), Some("call Kim"));
 }
@@ -300,7 +300,7 @@ fn a_connection_that_is_not_up_yet_is_preserved_too() {
     world.hosts[1].deaf = true;
     world.run(seconds(1));
     assert_eq!(world.state(0), State::OpenConfirm);
-    leave(&mut world, Farewell::Preserve);
+    leave(&mut world, ShutdownMode::GracefulRestart);
     assert!(world.hosts[0].notifications_sent().is_empty());
 }
 
@@ -341,9 +341,9 @@ fn what_watches_over_the_path_is_silenced_once_a_preserved_session_has_ended() {
             config.bfd = Some(BfdOptions::default());
         });
         let status = path_up(&world, Duration::from_millis(900));
-        let news = BfdNews::Status(status);
+        let event = BfdEvent::Status(status);
         let peer = "b".to_owned();
-        world.input(0, Input::Bfd { peer, news });
+        world.input(0, Input::Bfd { peer, event });
         let begin = world.elapsed();
         if deaf {
             // And doesn't take the last change either.
@@ -354,10 +354,10 @@ fn what_watches_over_the_path_is_silenced_once_a_preserved_session_has_ended() {
             });
             world.input(0, routes("b", many.collect()));
         }
-        let (text, farewell) = (String::new(), Farewell::Preserve);
-        world.input(0, Input::Shutdown { text, farewell });
+        let (text, mode) = (String::new(), ShutdownMode::GracefulRestart);
+        world.input(0, Input::Shutdown { text, mode });
         world.until(seconds(3), "the end of the session", |world| {
-            world.hosts[0].causes() == [&Cause::Preserved]
+            world.hosts[0].causes() == [&Cause::GracefulRestart]
         });
         let closed = world.elapsed() - begin;
         world.until(seconds(6), "the end", |world| world.hosts[0].stopped);

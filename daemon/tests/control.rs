@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use ferrolb_bgp::fsm::Farewell;
+use ferrolb_bgp::fsm::ShutdownMode;
 use rack::{Daemon, PATIENCE, Router};
 use serde_json::Value;
 
@@ -201,7 +201,11 @@ fn a_running_daemon_tells_all_about_its_sessions() {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(router.handle.shutdown("maintenance", Farewell::Withdraw));
+    runtime.block_on(
+        router
+            .handle
+            .shutdown("maintenance", ShutdownMode::Withdraw),
+    );
     let log = until(&socket, &["log", "--peer", "tor"], |text| {
         text.contains("session ended")
     });

@@ -17,7 +17,7 @@ use ferrolb::report::Report;
 use ferrolb::saved::{StateDir, StateWriter};
 use ferrolb::source::{Change, Event as Delivered, Source, status_writes};
 use ferrolb::telemetry::log_panic;
-use ferrolb_bgp::fsm::{Cause, Event, Farewell, SpeakerConfig, State};
+use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use rack::{PATIENCE, Router};
 use serde_json::{Value, json};
@@ -181,7 +181,7 @@ impl Scene {
 
     /// The process ends, and the router is not asked to drop anything.
     async fn ends(mut self) -> Router {
-        let end = self.engine.shutdown("", Farewell::Preserve);
+        let end = self.engine.shutdown("", ShutdownMode::GracefulRestart);
         timeout(PATIENCE, end).await.expect("the engine ends");
         loop {
             let event = timeout(PATIENCE, self.router.events.recv()).await;

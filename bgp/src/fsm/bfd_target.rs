@@ -57,7 +57,7 @@ impl BfdTarget {
 
 /// What the driver of BFD tells a peer.
 #[derive(Clone, Debug)]
-pub enum BfdNews {
+pub enum BfdEvent {
     /// The session changed its state.
     Changed {
         /// How.

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use crate::config::{PeerConfig, Secret, Timers};
-use crate::fsm::bfd_target::{BfdNews, BfdTarget};
+use crate::fsm::bfd_target::{BfdEvent, BfdTarget};
 use crate::fsm::history::cause::Cause;
 use crate::fsm::history::summary::CapabilitySummary;
 use crate::fsm::negotiate::Negotiated;
-use crate::fsm::shutdown::Farewell;
+use crate::fsm::shutdown::ShutdownMode;
 use crate::fsm::timers::send_hold;
 use crate::rib::Route;
 use crate::wire::{Family, Update};
@@ -120,7 +120,7 @@ pub enum Input {
     /// Whether to keep up to date what [`Speaker::other_paths`](super::Speaker::other_paths) gives.
     /// Each time that this is wanted, routers are asked for their routes again (RFC 2918), after
     /// what is still to be sent. What is known already stays known.
-    WatchPaths(bool),
+    TrackOtherPaths(bool),
     /// A dialled connection is up.
     Connected {
         /// Which one.
@@ -181,7 +181,7 @@ pub enum Input {
         /// The peer's name.
         peer: String,
         /// What.
-        news: BfdNews,
+        event: BfdEvent,
     },
     /// The time of [`poll_timeout`](super::Speaker::poll_timeout) has come. Never harmful.
     Timeout,
@@ -190,7 +190,7 @@ pub enum Input {
         /// Shown to the peer's operator (RFC 9003), where the peer's configuration says nothing else.
         text: String,
         /// What becomes of the routes.
-        farewell: Farewell,
+        mode: ShutdownMode,
     },
 }
 
@@ -392,7 +392,7 @@ pub enum Event {
         /// All of it but the header.
         octets: Bytes,
         /// Such UPDATEs since the last that was told.
-        untold: u64,
+        suppressed: u64,
     },
     /// BFD of a peer changed its state, or a session is waiting for it (strict mode).
     Bfd {
@@ -404,7 +404,7 @@ pub enum Event {
         reason: String,
     },
     /// The peer refused capabilities of our OPEN: the next goes without them (RFC 5492 §3).
-    CapabilitiesLeftOut {
+    CapabilitiesDropped {
         /// The peer.
         peer: String,
         /// Which ones.

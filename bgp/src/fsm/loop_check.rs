@@ -8,7 +8,7 @@ use crate::wire::{Asn, NextHop, Treatment, Update};
 
 /// How many of the prefixes announced come with our own AS in the path, or with one of our own
 /// addresses as next hop.
-pub(super) fn ineligible(update: &Update, asn: Asn, own: &[IpAddr]) -> u64 {
+pub(super) fn looped(update: &Update, asn: Asn, own: &[IpAddr]) -> u64 {
     if update.treatment() == Some(Treatment::TreatAsWithdraw) {
         return 0;
     }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use self::bfd_target::{BfdNews, BfdStatus, BfdTarget};
+pub use self::bfd_target::{BfdEvent, BfdStatus, BfdTarget};
 pub use self::events::{
     ConnectionId, Event, Input, IoFailure, Md5Drops, Output, PeerRoutes, RejectReason, State,
     TcpOptions,
@@ -45,7 +45,7 @@ pub(crate) use self::history::summary::{TEXT_MAX, shortened};
 pub use self::history::update_stats::{AttributeErrorCount, PrefixCount};
 pub use self::negotiate::{Negotiated, RestartAgreement};
 pub use self::other_paths::OtherPaths;
-pub use self::shutdown::Farewell;
+pub use self::shutdown::ShutdownMode;
 
 use self::peer::Peer;
 use self::peer::connection::Ends;
@@ -99,7 +99,7 @@ impl Speaker {
             Input::RemovePeer(name) => self.remove_peer(now, &name),
             Input::Routes(routes) => self.set_routes(routes),
             Input::OpenGate => shared.rib.open_gate(),
-            Input::WatchPaths(watched) => self.watch_paths(watched),
+            Input::TrackOtherPaths(watched) => self.watch_paths(watched),
             Input::Connected {
                 connection,
                 local,
@@ -136,13 +136,13 @@ impl Speaker {
             Input::PeerUnusable { peer, reason } => {
                 self.unusable(now, &peer, reason);
             }
-            Input::Bfd { peer, news } => {
+            Input::Bfd { peer, event } => {
                 if let Some(peer) = self.names.get(&peer).and_then(|i| self.peers.get_mut(i)) {
-                    peer.bfd(now, news, shared);
+                    peer.bfd(now, event, shared);
                 }
             }
             Input::Timeout => self.timeout(now),
-            Input::Shutdown { text, farewell } => self.shutdown(now, text, farewell),
+            Input::Shutdown { text, mode } => self.shutdown(now, text, mode),
         }
         self.tell_end(now);
     }
@@ -211,7 +211,7 @@ impl Speaker {
     }
 
     /// What routers with an Established session show of paths other than ours to prefixes of ours.
-    /// Nothing is known of prefixes before [`Input::WatchPaths`].
+    /// Nothing is known of prefixes before [`Input::TrackOtherPaths`].
     #[must_use]
     pub fn other_paths(&self) -> Vec<OtherPaths> {
         let peers = self.names.values().filter_map(|name| self.peers.get(name));

@@ -16,7 +16,7 @@ use crate::fsm::loop_check::ToUs;
 use crate::wire::{Community, Family, Update};
 
 /// What a router with an Established session shows of paths other than ours, while
-/// [`Input::WatchPaths`](super::Input::WatchPaths) asks for it.
+/// [`Input::TrackOtherPaths`](super::Input::TrackOtherPaths) asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherPaths {
     /// The peer's name.
@@ -34,7 +34,7 @@ pub struct OtherPaths {
 impl OtherPaths {
     /// Whether the router shows that it has no path to this prefix but ours.
     #[must_use]
-    pub fn lack(&self, prefix: &IpNet) -> bool {
+    pub fn has_only_ours(&self, prefix: &IpNet) -> bool {
         self.shown.contains(&Family::of(prefix)) && !self.prefixes.contains(prefix)
     }
 }

@@ -14,18 +14,18 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// What becomes of our routes when we leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub enum ShutdownMode {
     /// They are withdrawn, and every peer is told Cease/Administrative Shutdown, inside
     /// Cease/Hard Reset where it would otherwise keep them (RFC 8538 §3).
     Withdraw,
     /// Peers that do graceful restart (RFC 4724) keep them: the connection is closed without a
     /// NOTIFICATION, after what was still to be told. From the others they are withdrawn.
-    Preserve,
+    GracefulRestart,
 }
 
 impl Speaker {
     /// No new connections; each session goes once it has nothing left to say.
-    pub(super) fn shutdown(&mut self, now: Instant, text: String, farewell: Farewell) {
+    pub(super) fn shutdown(&mut self, now: Instant, text: String, mode: ShutdownMode) {
         if self.shared.stopping.is_some() {
             return;
         }
@@ -35,7 +35,7 @@ impl Speaker {
             text,
         });
         for peer in self.peers.values_mut() {
-            peer.begin_leaving(now, farewell, &mut self.shared);
+            peer.begin_leaving(now, mode, &mut self.shared);
         }
         self.shared.rib.commit();
         for peer in self.peers.values_mut() {

@@ -202,7 +202,7 @@ impl Machine {
                 }
                 Output::Event(Event::Bfd { state, reason, .. }) => format!("BFD {state}: {reason}"),
                 Output::Event(Event::RouteTooLong { prefix, .. }) => format!("{prefix} too long"),
-                Output::Event(Event::CapabilitiesLeftOut { capabilities, .. }) => {
+                Output::Event(Event::CapabilitiesDropped { capabilities, .. }) => {
                     let codes: Vec<u8> = capabilities.iter().map(|c| c.code).collect();
                     format!("leaves out capabilities {codes:?}")
                 }
@@ -257,7 +257,7 @@ const INPUTS: &[(&str, Act)] = &[
     ("shutdown", |m| {
         m.input(Input::Shutdown {
             text: "bye".to_owned(),
-            farewell: Farewell::Withdraw,
+            mode: ShutdownMode::Withdraw,
         })
     }),
     ("connected", |m| m.input(m.connected())),

@@ -21,8 +21,8 @@ use super::log::{self, Addresses};
 use super::md5_drops::Dials;
 use super::socket::{Progress, SetupError, Socket, Written};
 use crate::fsm::{
-    ConnectionId, Event, Farewell, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus,
-    Speaker,
+    ConnectionId, Event, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus,
+    ShutdownMode, Speaker,
 };
 use crate::rib::Route;
 
@@ -143,9 +143,9 @@ impl Driver {
         any |= self.events.poll_caught_up(cx);
         any |= self.poll_sockets(cx);
         any |= self.poll_commands(cx);
-        while let Poll::Ready((peer, news)) = self.bfd.poll_news(cx) {
+        while let Poll::Ready((peer, event)) = self.bfd.poll_news(cx) {
             any = true;
-            self.feed(Input::Bfd { peer, news });
+            self.feed(Input::Bfd { peer, event });
         }
         for _ in 0..ACCEPTS_PER_TURN {
             let Poll::Ready(accepted) = self.listeners.poll_accept(cx) else {
@@ -224,7 +224,7 @@ impl Driver {
                     self.orphaned = true;
                     self.feed(Input::Shutdown {
                         text: String::new(),
-                        farewell: Farewell::Preserve,
+                        mode: ShutdownMode::GracefulRestart,
                     });
                 }
                 Poll::Pending => break,

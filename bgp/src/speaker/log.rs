@@ -22,7 +22,7 @@ pub(super) fn input(input: &Input) {
         }
         Input::Routes(routes) => trace!(peers = routes.len(), "routes"),
         Input::Timeout => trace!("timeout"),
-        Input::Bfd { peer, news } => trace!(%peer, "{news:?}"),
+        Input::Bfd { peer, event } => trace!(%peer, "{event:?}"),
         other => debug!("{other:?}"),
     }
 }
@@ -113,12 +113,12 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
             peer,
             errors,
             octets,
-            untold,
+            suppressed,
         } => {
             warn!(
                 %peer,
                 address = %at(peer),
-                untold,
+                suppressed,
                 octets = %format_args!("{:x}", octets.slice(..octets.len().min(OCTETS_LOGGED))),
                 "UPDATE with errors: {}",
                 shortened(errors.join("; "), TEXT_MAX)
@@ -131,7 +131,7 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
         } => {
             info!(%peer, address = %at(peer), "BFD {state}: {reason}");
         }
-        Event::CapabilitiesLeftOut { peer, capabilities } => {
+        Event::CapabilitiesDropped { peer, capabilities } => {
             let names: Vec<&str> = capabilities.iter().map(|c| c.text.as_str()).collect();
             info!(
                 %peer,

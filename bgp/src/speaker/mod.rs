@@ -30,7 +30,7 @@ use self::events::Teller;
 use self::listener::Listeners;
 use crate::config::{ConfigError, PeerConfig};
 use crate::fsm::{
-    Farewell, Input, OtherPaths, PeerDetail, PeerRoutes, PeerStatus, Speaker, SpeakerConfig,
+    Input, OtherPaths, PeerDetail, PeerRoutes, PeerStatus, ShutdownMode, Speaker, SpeakerConfig,
 };
 use crate::rib::Route;
 
@@ -45,7 +45,7 @@ pub struct SpeakerOptions {
 }
 
 /// Commands for a running speaker. When the last one is dropped, the speaker shuts down as with
-/// [`Farewell::Preserve`]: its owner has failed and means to come back.
+/// [`ShutdownMode::GracefulRestart`]: its owner has failed and means to come back.
 ///
 /// 256 commands may wait for the speaker. Who gives one more waits on its thread until there is room.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ impl Handle {
     /// Whether to keep up to date what [`other_paths`](Self::other_paths) gives. Each call with
     /// `true` asks routers for their routes again.
     pub fn watch_paths(&self, watched: bool) {
-        self.input(Input::WatchPaths(watched));
+        self.input(Input::TrackOtherPaths(watched));
     }
 
     /// What routers with an Established session show of paths other than ours to prefixes of ours.
@@ -189,9 +189,9 @@ impl Handle {
 
     /// Takes leave of every peer, with this text for their operators (RFC 9003), and returns when the
     /// speaker has ended: in about four seconds at the latest, whatever the peers do.
-    pub async fn shutdown(&self, text: impl Into<String>, farewell: Farewell) {
+    pub async fn shutdown(&self, text: impl Into<String>, mode: ShutdownMode) {
         let text = text.into();
-        self.input(Input::Shutdown { text, farewell });
+        self.input(Input::Shutdown { text, mode });
         self.ended().await;
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferrolb_bgp::config::{HoldTime, PeerConfig, Timers, Transport};
 use ferrolb_bgp::fsm::{
-    ConnectionId, Event, Farewell, Input, IoFailure, Output, PeerRoutes, Speaker, SpeakerConfig,
-    State,
+    ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, ShutdownMode, Speaker,
+    SpeakerConfig, State,
 };
 use ferrolb_bgp::rib::RouteAttributes;
 use ferrolb_bgp::wire::{
@@ -139,10 +139,10 @@ impl Run {
             Op::OpenGate => Input::OpenGate,
             Op::Shutdown { preserve } => Input::Shutdown {
                 text: "early".to_owned(),
-                farewell: if *preserve {
-                    Farewell::Preserve
+                mode: if *preserve {
+                    ShutdownMode::GracefulRestart
                 } else {
-                    Farewell::Withdraw
+                    ShutdownMode::Withdraw
                 },
             },
             Op::Connected { which } => Input::Connected {
@@ -260,7 +260,7 @@ impl Run {
     pub fn shut_down(&mut self) {
         self.input(Input::Shutdown {
             text: "end".to_owned(),
-            farewell: Farewell::Withdraw,
+            mode: ShutdownMode::Withdraw,
         });
         for _ in 0..50 {
             if let Some(at) = self.speaker.poll_timeout() {

@@ -376,14 +376,11 @@ fn count_lines(peer: &PeerDetail) -> Lines {
     if let Some(limit) = status.prefix_limit {
         lines.push((
             "announced now, of a family at most",
-            format!("{}, of {} allowed", limit.held, limit.limit),
+            format!("{}, of {} allowed", limit.received, limit.limit),
         ));
     }
     for (name, count) in [
-        (
-            "of no use: our own AS or address in them",
-            errors.ineligible,
-        ),
+        ("of no use: our own AS or address in them", errors.looped),
         ("UPDATEs treated as withdrawals", errors.treated_as_withdraw),
         ("attributes left out", errors.attributes_discarded),
     ] {

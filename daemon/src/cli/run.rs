@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use ferrolb_bgp::fsm::{Farewell, SpeakerConfig};
+use ferrolb_bgp::fsm::{ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -411,17 +411,20 @@ async fn asked_to_stop(
 }
 
 /// What peers are told, and what becomes of the routes.
-fn last_words(leave: Option<Leave>) -> (String, Farewell) {
+fn last_words(leave: Option<Leave>) -> (String, ShutdownMode) {
     match leave {
-        Some(Leave::Preserve) => ("ferrolb stops, to come back".to_owned(), Farewell::Preserve),
+        Some(Leave::Preserve) => (
+            "ferrolb stops, to come back".to_owned(),
+            ShutdownMode::GracefulRestart,
+        ),
         Some(Leave::Drain(Some(reason))) => {
-            (format!("ferrolb leaves: {reason}"), Farewell::Withdraw)
+            (format!("ferrolb leaves: {reason}"), ShutdownMode::Withdraw)
         }
-        Some(Leave::Drain(None)) => ("ferrolb stops".to_owned(), Farewell::Withdraw),
+        Some(Leave::Drain(None)) => ("ferrolb stops".to_owned(), ShutdownMode::Withdraw),
         // Something of ours failed. Whoever watches over this process starts it again.
         None => (
             "ferrolb stops by a failure, to come back".to_owned(),
-            Farewell::Preserve,
+            ShutdownMode::GracefulRestart,
         ),
     }
 }

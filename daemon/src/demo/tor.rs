@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::{Event, Farewell, SpeakerConfig};
+use ferrolb_bgp::fsm::{Event, ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Update};
 use ipnet::IpNet;
@@ -146,7 +146,8 @@ impl Tor {
         drop(
             tokio::time::timeout(
                 Duration::from_secs(1),
-                self.handle.shutdown("the demo is over", Farewell::Withdraw),
+                self.handle
+                    .shutdown("the demo is over", ShutdownMode::Withdraw),
             )
             .await,
         );

@@ -43,6 +43,6 @@ impl RouterPaths {
     /// that never sent back a prefix of ours of the same family shows nothing.
     pub fn lack(&self, peer: &str, prefix: &IpNet) -> bool {
         let mut routers = self.routers.get(peer).into_iter().flatten();
-        routers.any(|router| router.lack(prefix))
+        routers.any(|router| router.has_only_ours(prefix))
     }
 }

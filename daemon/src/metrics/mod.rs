@@ -305,7 +305,7 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
     (
         "ferrolb_bgp_prefixes_ineligible_total",
         "Prefixes received that are of no use: our own AS or address is in their path (RFC 4271 §9.1.2).",
-        |peer| peer.update_errors.ineligible,
+        |peer| peer.update_errors.looped,
     ),
 ];
 
@@ -368,7 +368,8 @@ fn sessions(
             limit
                 .with_label_values(&label)
                 .set(i64::from(allowed.limit));
-            held.with_label_values(&label).set(saturate(allowed.held));
+            held.with_label_values(&label)
+                .set(saturate(allowed.received));
         }
     }
     bfd(metrics, &peers)?;

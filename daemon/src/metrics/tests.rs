@@ -91,7 +91,7 @@ fn limits_and_what_is_of_no_use_are_told() {
     let mut limited = peer("tor-a", "10.0.0.1:179");
     limited.prefix_limit = Some(50);
     let mut peers = statuses([limited, peer("tor-b", "10.0.0.2:179")]);
-    peers[1].update_errors.ineligible = 7;
+    peers[1].update_errors.looped = 7;
     peers[1].announcements_left_out = 3;
     let text = rendered(&Report::default(), &peers);
     let told = |name: &str| lines(&text, name).join(" ");

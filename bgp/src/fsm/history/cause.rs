@@ -40,7 +40,7 @@ pub enum Cause {
     },
     /// The hold timer expired, and it was us who stood still: the process was stopped, the machine
     /// suspended, or there was no CPU left for us.
-    StoodStill {
+    LocalStall {
         /// What was said.
         notification: Notification,
         /// We said it; otherwise the peer did.
@@ -56,7 +56,7 @@ pub enum Cause {
         error: Option<IoFailure>,
     },
     /// We left without a NOTIFICATION, so that the peer keeps our routes (RFC 4724).
-    Preserved,
+    GracefulRestart,
     /// We dialled, and it was ourselves who answered: the peer's address is our own.
     OwnAddress,
     /// The peer opened a new connection, which replaces the session (RFC 4724 §4.2).
@@ -83,7 +83,7 @@ impl Cause {
                 io::ErrorKind::TimedOut => "connect-timeout",
                 _ => "connect-failed",
             },
-            Self::StoodStill { .. } => "stood-still",
+            Self::LocalStall { .. } => "stood-still",
             Self::AsnMismatch { sent: true, .. } => "wrong-asn",
             Self::AsnMismatch { sent: false, .. } => "wrong-asn-at-peer",
             Self::Sent(notification) => match meaning(notification) {
@@ -106,7 +106,7 @@ impl Cause {
             },
             Self::Closed { error: None, .. } => "closed-without-notification",
             Self::Closed { error: Some(_), .. } => "connection-broken",
-            Self::Preserved => "preserved",
+            Self::GracefulRestart => "preserved",
             Self::OwnAddress => "own-address",
             Self::Replaced => "replaced-by-peer",
             Self::SendHoldTimerExpired => "send-hold-timer-expired",
@@ -123,7 +123,7 @@ impl Cause {
             Self::AsnMismatch {
                 notification, sent, ..
             }
-            | Self::StoodStill {
+            | Self::LocalStall {
                 notification, sent, ..
             } => Some((notification, *sent)),
             _ => None,
@@ -157,7 +157,7 @@ impl fmt::Display for Cause {
                 }
                 f.write_str(received_advice(notification))
             }
-            Self::StoodStill {
+            Self::LocalStall {
                 notification,
                 sent,
                 late,
@@ -212,7 +212,7 @@ impl fmt::Display for Cause {
                 }
                 Ok(())
             }
-            Self::Preserved => f.write_str(
+            Self::GracefulRestart => f.write_str(
                 "closed without a NOTIFICATION, so that the peer keeps our routes until we are back",
             ),
             Self::OwnAddress => f.write_str(

@@ -73,7 +73,8 @@ pub enum JournalEvent {
     },
     /// The peer refused them: our OPENs go without, until the configuration changes or a session
     /// was stable (RFC 5492 §3).
-    CapabilitiesLeftOut {
+    #[cfg_attr(feature = "serde", serde(rename = "capabilities-left-out"))]
+    CapabilitiesDropped {
         /// Which ones.
         capabilities: Vec<CapabilitySummary>,
     },
@@ -92,7 +93,8 @@ pub enum JournalEvent {
         /// The message without its header in hexadecimal, its first 1024 octets.
         octets: String,
         /// Such UPDATEs since the last that was told.
-        untold: u64,
+        #[cfg_attr(feature = "serde", serde(rename = "untold"))]
+        suppressed: u64,
     },
     /// BFD says something else than before (RFC 5882).
     Bfd {
@@ -119,7 +121,7 @@ impl JournalEvent {
                 families * size_of::<Family>()
             }
             Self::Ended { cause, .. } | Self::ConnectionClosed { cause } => cause.octets(),
-            Self::CapabilitiesLeftOut { capabilities } => capability_octets(capabilities),
+            Self::CapabilitiesDropped { capabilities } => capability_octets(capabilities),
             Self::UpdateErrors { errors, octets, .. } => {
                 let texts = errors.iter().map(String::capacity);
                 let list = errors.capacity() * size_of::<String>();
@@ -288,7 +290,7 @@ mod tests {
             let event = JournalEvent::UpdateErrors {
                 errors: vec!["x".repeat(100); 16],
                 octets: number.to_string().repeat(500),
-                untold: 0,
+                suppressed: 0,
             };
             journal.note(start, event);
             let octets: usize = journal.entries.iter().map(Entry::octets).sum();

@@ -107,14 +107,14 @@ impl Record {
             return None;
         }
         let told = self.update_errors.replace((now, 0));
-        let untold = told.map_or(0, |(_, since)| since);
+        let suppressed = told.map_or(0, |(_, since)| since);
         let event = JournalEvent::UpdateErrors {
             errors: update.errors_in_words(),
             octets: hexadecimal(octets),
-            untold,
+            suppressed,
         };
         self.journal.note(now, event);
-        Some(untold)
+        Some(suppressed)
     }
 
     pub(in crate::fsm) fn last_error(&self, now: Instant) -> Option<LastError> {

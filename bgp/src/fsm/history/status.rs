@@ -86,7 +86,7 @@ pub struct PeerStatus {
     pub announcements_left_out: u64,
     /// Announcements of prefixes in this session, counted one by one: a prefix announced twice counts
     /// twice, and one that was withdrawn still counts, since received routes are not kept. Where there
-    /// is a limit they are: [`PrefixLimit::held`] says how many there are just now.
+    /// is a limit they are: [`PrefixLimit::received`] says how many there are just now.
     pub announcements_received: u64,
     /// How many prefixes the peer may announce, where that is limited.
     pub prefix_limit: Option<PrefixLimit>,
@@ -103,7 +103,8 @@ pub struct PrefixLimit {
     /// How many prefixes of each family it may announce.
     pub limit: u32,
     /// How many it announces in this session, of the family with most; from when the limit was set.
-    pub held: u64,
+    #[cfg_attr(feature = "serde", serde(rename = "held"))]
+    pub received: u64,
 }
 
 /// UPDATEs with something wrong in them that the session survived.
@@ -117,7 +118,8 @@ pub struct UpdateErrors {
     /// Prefixes announced with a path nobody could use: our own AS in it, or our own address as
     /// its next hop (RFC 4271 §6.3, §9.1.2). No errors: they are common where routers send back
     /// what they get.
-    pub ineligible: u64,
+    #[cfg_attr(feature = "serde", serde(rename = "ineligible"))]
+    pub looped: u64,
 }
 
 /// Why the last session or attempt ended, and when.

@@ -76,13 +76,13 @@ impl Tally {
         let held = self.held.as_ref().map_or(0, Held::most);
         Some(PrefixLimit {
             limit: limit?,
-            held: u64::try_from(held).unwrap_or(u64::MAX),
+            received: u64::try_from(held).unwrap_or(u64::MAX),
         })
     }
 
     /// So many prefixes came with a path that nobody could use.
-    pub(in crate::fsm) fn ineligible(&mut self, prefixes: u64) {
-        self.totals.ineligible += prefixes;
+    pub(in crate::fsm) fn looped(&mut self, prefixes: u64) {
+        self.totals.looped += prefixes;
     }
 
     pub(in crate::fsm) fn update(&mut self, update: &Update) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bfd::{self, Change, SessionStatus};
 use crate::config::PeerConfig;
-use crate::fsm::bfd_target::{BfdNews, BfdStatus, BfdTarget};
+use crate::fsm::bfd_target::{BfdEvent, BfdStatus, BfdTarget};
 use crate::fsm::events::{Event, Output, State};
 use crate::fsm::history::cause::{Cause, meaning};
 use crate::fsm::history::journal::JournalEvent;
@@ -119,12 +119,12 @@ impl Peer {
         }
     }
 
-    pub(in crate::fsm) fn bfd(&mut self, now: Instant, news: BfdNews, shared: &mut Shared) {
+    pub(in crate::fsm) fn bfd(&mut self, now: Instant, event: BfdEvent, shared: &mut Shared) {
         if self.watch.asked.is_none() {
             return;
         }
-        match news {
-            BfdNews::Status(status) => {
+        match event {
+            BfdEvent::Status(status) => {
                 let last = status.discarded.last;
                 let known = self.watch.status.and_then(|status| status.discarded.last);
                 self.watch.status = Some(status);
@@ -134,11 +134,11 @@ impl Peer {
                     self.tell_bfd(now, [status.state; 2], reason, shared);
                 }
             }
-            BfdNews::Changed { change, status } => {
+            BfdEvent::Changed { change, status } => {
                 self.watch.status = Some(status);
                 self.bfd_changed(now, change, shared);
             }
-            BfdNews::Failed { reason } => self.bfd_failed(now, &reason, shared),
+            BfdEvent::Failed { reason } => self.bfd_failed(now, &reason, shared),
         }
         // How it is may matter as well as that it changed: the peer may have gone AdminDown.
         self.release(now, shared);

@@ -112,7 +112,7 @@ impl Peer {
             }
             Ending::Preserve => {
                 shared.finish_silently(now, id, connection.into_queue());
-                Cause::Preserved
+                Cause::GracefulRestart
             }
             Ending::Silent(cause) => {
                 shared.close(id);
@@ -293,10 +293,10 @@ fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
         }
         Cause::Received(notification) => notification.code != ErrorCode::CEASE,
         Cause::AsnMismatch { .. } => true,
-        Cause::StoodStill { .. } => !was_established,
+        Cause::LocalStall { .. } => !was_established,
         Cause::ConnectFailed { .. }
         | Cause::Closed { .. }
-        | Cause::Preserved
+        | Cause::GracefulRestart
         | Cause::OwnAddress
         | Cause::Replaced
         | Cause::SendHoldTimerExpired

@@ -24,7 +24,7 @@ use crate::fsm::history::Record;
 use crate::fsm::history::cause::Cause;
 use crate::fsm::history::journal::JournalEvent;
 use crate::fsm::history::status::MessageCounters;
-use crate::fsm::loop_check::ineligible;
+use crate::fsm::loop_check::looped;
 use crate::fsm::other_paths::Returned;
 use crate::fsm::peer::bfd_guard::Watch;
 use crate::fsm::peer::capability_fallback::Refusals;
@@ -445,18 +445,18 @@ impl Peer {
         update: Box<Update>,
         shared: &mut Shared,
     ) {
-        if let Some(untold) = self.record.update(now, &update) {
+        if let Some(suppressed) = self.record.update(now, &update) {
             shared.emit(Event::UpdateErrors {
                 peer: self.config.name.clone(),
                 errors: update.errors_in_words(),
                 octets: update.malformed.clone().unwrap_or_default(),
-                untold,
+                suppressed,
             });
         }
         if let Some(connection) = self.slots.get(id) {
             let own = connection.own_addresses(&self.config);
-            let unusable = ineligible(&update, self.config.local_asn, &own);
-            self.record.tally.ineligible(unusable);
+            let looped = looped(&update, self.config.local_asn, &own);
+            self.record.tally.looped(looped);
             let announced = |prefix: &IpNet| shared.rib.is_desired(self.index, prefix);
             self.returned.update(&update, &own, announced);
         }

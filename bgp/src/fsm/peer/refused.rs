@@ -31,11 +31,11 @@ impl Peer {
             return;
         }
         let capabilities: Vec<_> = dropped.iter().map(CapabilitySummary::from).collect();
-        let event = JournalEvent::CapabilitiesLeftOut {
+        let event = JournalEvent::CapabilitiesDropped {
             capabilities: capabilities.clone(),
         };
         self.record.journal.note(now, event);
-        shared.emit(Event::CapabilitiesLeftOut {
+        shared.emit(Event::CapabilitiesDropped {
             peer: self.config.name.clone(),
             capabilities,
         });
@@ -49,7 +49,7 @@ impl Peer {
         if meaning(notification).0 == ErrorCode::HOLD_TIMER_EXPIRED
             && let Some(late) = self.standstill.explains(now, hold_time)
         {
-            return Cause::StoodStill {
+            return Cause::LocalStall {
                 notification: notification.clone(),
                 sent,
                 late,

@@ -7,7 +7,7 @@ use crate::fsm::peer::connection::Connection;
 use crate::fsm::peer::lifecycle::Ending;
 use crate::fsm::peer::{Dial, Peer};
 use crate::fsm::shared::Shared;
-use crate::fsm::shutdown::Farewell;
+use crate::fsm::shutdown::ShutdownMode;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 /// How the session will end, once everything is said.
@@ -64,22 +64,22 @@ impl Peer {
     pub(in crate::fsm) fn begin_leaving(
         &mut self,
         now: Instant,
-        farewell: Farewell,
+        mode: ShutdownMode,
         shared: &mut Shared,
     ) {
         self.stop_dialling(shared);
         self.dial = Dial::Never;
         let established = self.established_connection();
         let keeps = self.slots.best().is_some_and(Connection::peer_keeps_routes);
-        self.leaving = Some(match farewell {
-            Farewell::Preserve if keeps => Leaving::Preserve,
+        self.leaving = Some(match mode {
+            ShutdownMode::GracefulRestart if keeps => Leaving::Preserve,
             // It may hold routes of the process before this one, and would drop them on a NOTIFICATION.
-            Farewell::Preserve
+            ShutdownMode::GracefulRestart
                 if established.is_none() && self.config.graceful_restart.is_some() =>
             {
                 Leaving::Preserve
             }
-            Farewell::Preserve | Farewell::Withdraw => {
+            ShutdownMode::GracefulRestart | ShutdownMode::Withdraw => {
                 shared.rib.withdraw_all(self.index);
                 Leaving::Withdraw
             }

@@ -30,9 +30,9 @@ pub(super) use self::thread::Command;
 use self::thread::News;
 use super::sockopt::interface_index;
 use crate::bfd::{Arrival, Bfd, Hops, Input, Path, SOURCE_PORTS, SessionStatus, State};
-use crate::fsm::{BfdNews, BfdTarget};
+use crate::fsm::{BfdEvent, BfdTarget};
 
-impl Merge for BfdNews {
+impl Merge for BfdEvent {
     /// A failure is what the session of BGP must not miss. How BFD is now, the next status says.
     fn merge(self, later: Self) -> Self {
         match &self {
@@ -75,7 +75,7 @@ struct Driver {
     sessions: BTreeMap<Path, Session>,
     receivers: BTreeMap<(Hops, bool), Receiver>,
     commands: mpsc::Receiver<(String, Command)>,
-    news: Outbox<BfdNews>,
+    news: Outbox<BfdEvent>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     told: Instant,
     /// Packets that belong to no session, for whoever reads metrics.
@@ -238,7 +238,7 @@ impl Driver {
         while let Some(change) = self.bfd.poll_output() {
             let status = self.bfd.status().find(|status| status.path == change.path);
             if let Some(status) = status {
-                self.tell(change.path, &BfdNews::Changed { change, status });
+                self.tell(change.path, &BfdEvent::Changed { change, status });
             }
         }
         while let Some(transmit) = self.bfd.poll_transmit(now) {
@@ -251,12 +251,12 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, path: Path, news: &BfdNews) {
+    fn tell(&mut self, path: Path, news: &BfdEvent) {
         let peers = self.peers.iter();
         for (peer, _) in peers.filter(|(_, watched)| watched.path == path) {
             match news {
-                BfdNews::Status(_) => self.news.send_if_idle(peer, news.clone()),
-                BfdNews::Changed { .. } | BfdNews::Failed { .. } => {
+                BfdEvent::Status(_) => self.news.send_if_idle(peer, news.clone()),
+                BfdEvent::Changed { .. } | BfdEvent::Failed { .. } => {
                     self.news.send(peer.clone(), news.clone());
                 }
             }
@@ -269,7 +269,7 @@ impl Driver {
             Err(error) => {
                 warn!(%peer, address = %target.remote, "no BFD: {error}");
                 let reason = error.to_string();
-                self.news.send(peer, BfdNews::Failed { reason });
+                self.news.send(peer, BfdEvent::Failed { reason });
                 return;
             }
         };
@@ -295,7 +295,7 @@ impl Driver {
             self.feed(Input::AdminUp { path });
         }
         if let Some(status) = self.status(path) {
-            self.tell(path, &BfdNews::Status(status));
+            self.tell(path, &BfdEvent::Status(status));
         }
     }
 
@@ -387,7 +387,7 @@ impl Driver {
         self.bind_again();
         let all: Vec<SessionStatus> = self.bfd.status().collect();
         for status in all {
-            self.tell(status.path, &BfdNews::Status(status));
+            self.tell(status.path, &BfdEvent::Status(status));
         }
     }
 

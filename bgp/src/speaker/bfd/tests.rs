@@ -101,8 +101,9 @@ impl Bench {
     fn downs(&mut self) -> usize {
         let mut downs = 0;
         while let Ok((_, news)) = self.news.try_recv() {
-            downs +=
-                usize::from(matches!(news, BfdNews::Changed { change, .. } if change.is_failure()));
+            downs += usize::from(
+                matches!(news, BfdEvent::Changed { change, .. } if change.is_failure()),
+            );
         }
         downs
     }
@@ -162,7 +163,7 @@ async fn a_flood_of_datagrams_hides_nobodys_silence() {
     let lost = async {
         loop {
             let (_, news) = news.recv().await.expect("it runs");
-            if matches!(news, BfdNews::Changed { change, .. } if change.is_failure()) {
+            if matches!(news, BfdEvent::Changed { change, .. } if change.is_failure()) {
                 return;
             }
         }
@@ -275,7 +276,7 @@ async fn a_lost_path_outlasts_what_comes_after_it_and_status_is_left_out() {
     bench.bring_up().await;
     bench.downs();
     let (path, status) = (bench.path, bench.status());
-    let change = |from, to, cause| BfdNews::Changed {
+    let change = |from, to, cause| BfdEvent::Changed {
         change: Change {
             path,
             from,
@@ -287,7 +288,7 @@ async fn a_lost_path_outlasts_what_comes_after_it_and_status_is_left_out() {
     let up = change(State::Init, State::Up, Cause::Handshake);
     let down = change(State::Up, State::Down, Cause::DetectionTimeExpired);
     for _ in 0..outbox::OUTBOX_MAX {
-        bench.driver.tell(path, &BfdNews::Status(status));
+        bench.driver.tell(path, &BfdEvent::Status(status));
         bench.driver.tell(path, &up);
     }
     for news in [&down, &up, &up] {
@@ -297,7 +298,7 @@ async fn a_lost_path_outlasts_what_comes_after_it_and_status_is_left_out() {
     let mut statuses = 0;
     while let Ok((_, news)) = bench.news.try_recv() {
         taken += 1;
-        statuses += usize::from(matches!(news, BfdNews::Status(_)));
+        statuses += usize::from(matches!(news, BfdEvent::Status(_)));
     }
     assert_eq!(taken, outbox::OUTBOX_MAX);
     // They stop when half of it is taken, by as many changes as statuses.

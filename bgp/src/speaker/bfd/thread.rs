@@ -13,7 +13,7 @@ use tracing::error;
 use super::super::sockopt::hasten_this_thread;
 use super::Driver;
 use super::outbox::{Merge, OUTBOX_MAX, Outbox};
-use crate::fsm::{self, BfdNews, BfdTarget};
+use crate::fsm::{self, BfdEvent, BfdTarget};
 
 /// What the driver of BGP asks for, for a peer.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Merge for Command {
 }
 
 /// News for a peer by name.
-pub(in crate::speaker) type News = (String, BfdNews);
+pub(in crate::speaker) type News = (String, BfdEvent);
 
 /// The two ends of a thread that runs.
 type Channels = (Outbox<Command>, mpsc::Receiver<News>);
@@ -69,8 +69,8 @@ impl BfdThread {
                 Ok(channels) => self.channels = Some(channels),
                 Err(error) => {
                     let reason = format!("can't start its thread: {error}");
-                    let news = BfdNews::Failed { reason };
-                    return Some(fsm::Input::Bfd { peer, news });
+                    let event = BfdEvent::Failed { reason };
+                    return Some(fsm::Input::Bfd { peer, event });
                 }
             }
         }
@@ -107,7 +107,7 @@ impl BfdThread {
         match self.bereft.pop_front() {
             Some(peer) => {
                 let reason = "its thread ended, which is a bug of ours: see the log".to_owned();
-                Poll::Ready((peer, BfdNews::Failed { reason }))
+                Poll::Ready((peer, BfdEvent::Failed { reason }))
             }
             None => Poll::Pending,
         }
@@ -160,7 +160,7 @@ mod tests {
         // What a panic does.
         drop((commands, news_sender));
         for expected in ["left", "right"] {
-            let Poll::Ready((peer, BfdNews::Failed { reason })) = bfd.poll_news(&mut cx) else {
+            let Poll::Ready((peer, BfdEvent::Failed { reason })) = bfd.poll_news(&mut cx) else {
                 panic!("{expected} isn't told");
             };
             assert_eq!(peer, expected);
@@ -176,7 +176,7 @@ mod tests {
         let (peer, answer) = news.blocking_recv().unwrap();
         assert_eq!(peer, "right");
         assert!(
-            matches!(&answer, BfdNews::Failed { reason } if reason.contains("eth77 does not exist")),
+            matches!(&answer, BfdEvent::Failed { reason } if reason.contains("eth77 does not exist")),
             "{answer:?}"
         );
     }

@@ -149,7 +149,7 @@ fn event(event: &JournalEvent) -> String {
             format!("one of two connections closed: {}", caused(cause))
         }
         JournalEvent::Rejected { reason } => format!("turned a connection away: {reason}"),
-        JournalEvent::CapabilitiesLeftOut { capabilities } => {
+        JournalEvent::CapabilitiesDropped { capabilities } => {
             let names: Vec<&str> = capabilities.iter().map(|c| c.text.as_str()).collect();
             format!("the next OPEN goes without: {}", names.join(", "))
         }
@@ -159,9 +159,9 @@ fn event(event: &JournalEvent) -> String {
         JournalEvent::UpdateErrors {
             errors,
             octets,
-            untold,
+            suppressed,
         } => {
-            let others = match untold {
+            let others = match suppressed {
                 0 => String::new(),
                 more => format!("; {more} more since the last that is told here"),
             };
