@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
     fn take(&mut self, message: Message, options: &Options) -> Result<(), End> {
         match message {
             Message::Open(open) => {
-                let agreement = open.validate(options.peer_asn, &self.ours);
+                let agreement = Agreement::negotiate(&self.ours, &open, options.peer_asn);
                 self.agreement = Some(agreement.map_err(End::Error)?);
                 // Whether it arrives shows at the next read.
                 drop(self.send(&keepalive()));
@@ -211,14 +211,10 @@ impl<'a> Session<'a> {
 
     /// KEEPALIVE and hold time (RFC 4271 §4.4, §6.5).
     fn timers(&mut self) -> io::Result<Option<String>> {
-        let Some(agreement) = self
-            .agreement
-            .as_ref()
-            .filter(|agreement| agreement.hold_time > 0)
-        else {
+        let agreement = self.agreement.as_ref();
+        let Some(hold_time) = agreement.and_then(|agreement| agreement.hold_time.duration()) else {
             return Ok(None);
         };
-        let hold_time = Duration::from_secs(agreement.hold_time.into());
         if self.heard.elapsed() > hold_time {
             self.send(&Notification::hold_timer_expired().encode())?;
             return Ok(Some("nothing heard for the hold time".to_owned()));

@@ -48,6 +48,8 @@ pub mod bfd;
 pub mod config;
 pub mod fsm;
 pub mod rib;
+#[cfg(feature = "serde")]
+mod seconds;
 #[cfg(feature = "speaker")]
 pub mod speaker;
 pub mod wire;

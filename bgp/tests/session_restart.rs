@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use ferrolb_bgp::bfd::{self, Diagnostic, Discarded, Hops, Path, SessionStatus};
 use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig, Remote};
-use ferrolb_bgp::fsm::{BfdEvent, Cause, Input, RestartAgreement, ShutdownMode, State};
-use ferrolb_bgp::wire::{Asn, Capability, Family, GracefulRestartCapability, Message};
+use ferrolb_bgp::fsm::{BfdEvent, Cause, Input, ShutdownMode, State};
+use ferrolb_bgp::wire::{
+    Asn, Capability, Family, GracefulRestartCapability, Message, RestartAgreement,
+};
 use ipnet::Ipv4Net;
 use pair::{World, net, pair, peer, route, routes, seconds};
 

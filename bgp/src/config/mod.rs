@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 pub use self::next_hops::NextHops;
 use crate::bfd::{SessionConfig, TimersError};
+pub use crate::wire::HoldTime;
 use crate::wire::{Asn, Family};
 
 /// The longest key that TCP MD5 takes, in octets (`TCP_MD5SIG_MAXKEYLEN` in Linux).
@@ -36,47 +37,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-/// A hold time as RFC 4271 §4.2 allows it: zero (no timers at all) or at least three seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct HoldTime(u16);
-
-impl HoldTime {
-    /// 90 seconds, the RFC's suggestion.
-    pub const DEFAULT: Self = Self(90);
-    /// Neither hold nor keepalive timers.
-    pub const ZERO: Self = Self(0);
-
-    /// From seconds.
-    ///
-    /// # Errors
-    /// One and two seconds don't exist in BGP (RFC 4271 §4.2).
-    pub fn from_secs(seconds: u16) -> Result<Self, ConfigError> {
-        match seconds {
-            1 | 2 => Err(ConfigError::HoldTime { seconds }),
-            _ => Ok(Self(seconds)),
-        }
-    }
-
-    /// In seconds.
-    #[must_use]
-    pub fn as_secs(self) -> u16 {
-        self.0
-    }
-
-    /// As a duration, or `None` for zero.
-    #[must_use]
-    pub fn duration(self) -> Option<Duration> {
-        (self.0 != 0).then(|| Duration::from_secs(self.0.into()))
-    }
-}
-
-impl Default for HoldTime {
-    fn default() -> Self {
-        Self::DEFAULT
     }
 }
 
@@ -520,12 +480,6 @@ pub enum ConfigError {
     /// RFC 6286 §2.1.
     #[error("router ID 0.0.0.0 is not valid (RFC 6286)")]
     RouterIdZero,
-    /// One or two seconds.
-    #[error("hold time {seconds} s is not valid: 0, or 3 s and more (RFC 4271 §4.2)")]
-    HoldTime {
-        /// What was given, in seconds.
-        seconds: u16,
-    },
     /// Not longer than the hold time.
     #[error(
         "send hold time {} s is not longer than the hold time {} s (RFC 9687 §4)",

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bfd::Interval;
+use crate::wire::InvalidHoldTime;
 
 fn peer() -> PeerConfig {
     PeerConfig::new(
@@ -28,10 +29,7 @@ fn a_secret_is_never_printed() {
 #[test]
 fn hold_time_one_and_two_do_not_exist() {
     for seconds in [1, 2] {
-        assert_eq!(
-            HoldTime::from_secs(seconds),
-            Err(ConfigError::HoldTime { seconds })
-        );
+        assert_eq!(HoldTime::from_secs(seconds), Err(InvalidHoldTime(seconds)));
     }
     for seconds in [0, 3, 90, u16::MAX] {
         assert_eq!(

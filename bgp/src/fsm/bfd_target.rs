@@ -81,7 +81,7 @@ pub struct BfdStatus {
     /// Its state.
     pub state: State,
     /// How long it has been in that state, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub since: Duration,
     /// Why we last changed it, as we tell the peer.
     pub diagnostic: String,
@@ -90,10 +90,10 @@ pub struct BfdStatus {
     /// Why the peer last changed it.
     pub remote_diagnostic: String,
     /// How often we send, in seconds; none if the peer isn't there for a passive end.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub transmit_interval: Option<Duration>,
     /// After how much silence the path counts as lost, in seconds; none while nothing is heard.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub detection_time: Option<Duration>,
     /// How often the path was lost.
     pub flaps: u64,

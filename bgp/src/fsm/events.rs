@@ -12,11 +12,10 @@ use crate::config::{PeerConfig, Secret, Timers};
 use crate::fsm::bfd_target::{BfdEvent, BfdTarget};
 use crate::fsm::history::cause::Cause;
 use crate::fsm::history::summary::CapabilitySummary;
-use crate::fsm::negotiate::Negotiated;
 use crate::fsm::shutdown::ShutdownMode;
 use crate::fsm::timers::send_hold;
 use crate::rib::Route;
-use crate::wire::{Family, Update};
+use crate::wire::{Agreement, Family, Update};
 
 /// One TCP connection. The machine numbers those it dials, the driver those it accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -327,7 +326,7 @@ pub enum Event {
         /// The peer.
         peer: String,
         /// What both ends agreed on.
-        negotiated: Negotiated,
+        negotiated: Agreement,
     },
     /// A session, or an attempt at one, ended.
     Down {

@@ -13,8 +13,6 @@ mod negotiate;
 mod neighbors;
 mod other_paths;
 mod peer;
-#[cfg(feature = "serde")]
-mod seconds;
 mod shared;
 mod shutdown;
 mod stall;
@@ -43,7 +41,6 @@ pub use self::history::summary::{
 #[cfg(feature = "speaker")]
 pub(crate) use self::history::summary::{TEXT_MAX, shortened};
 pub use self::history::update_stats::{AttributeErrorCount, PrefixCount};
-pub use self::negotiate::{Negotiated, RestartAgreement};
 pub use self::other_paths::OtherPaths;
 pub use self::shutdown::ShutdownMode;
 

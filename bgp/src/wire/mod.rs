@@ -10,6 +10,7 @@
 //! Unknown code points are values. Nothing received makes this module allocate more than a small
 //! multiple of its own length.
 
+mod agreement;
 mod as_path;
 mod asn;
 mod attribute;
@@ -22,6 +23,7 @@ mod error;
 mod extended_community;
 mod family;
 mod framer;
+mod hold_time;
 mod next_hop;
 mod nlri;
 mod notification;
@@ -29,6 +31,7 @@ mod open;
 mod route_refresh;
 mod update;
 
+pub use agreement::{Agreement, RestartAgreement};
 pub use as_path::AsPath;
 pub use asn::Asn;
 pub use attribute::{
@@ -48,9 +51,10 @@ pub use extended_community::{
 };
 pub use family::{Afi, Family, Safi};
 pub use framer::{DecodeContext, Framer};
+pub use hold_time::{HoldTime, InvalidHoldTime};
 pub use next_hop::NextHop;
 pub use notification::Notification;
-pub use open::{Agreement, Open};
+pub use open::Open;
 pub use route_refresh::RouteRefresh;
 pub use update::{MpReach, MpUnreach, Update};
 

@@ -18,7 +18,9 @@ mod replay;
 
 use std::fmt::Write;
 
-use ferrolb_bgp::wire::{Asn, BGP_VERSION, Capability, DecodeContext, Family, Message, Open};
+use ferrolb_bgp::wire::{
+    Agreement, Asn, BGP_VERSION, Capability, DecodeContext, Family, Message, Open,
+};
 use ipnet::IpNet;
 use replay::{cases, message, reaction};
 
@@ -91,8 +93,7 @@ fn a_capability_that_lies_about_its_inside_is_a_value() {
     let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
     let ours = Open::new(Asn(65002), 90, [10, 255, 0, 2].into(), &families);
     assert_eq!(
-        open.validate(Some(Asn(65001)), &ours)
-            .map(|agreed| agreed.families),
+        Agreement::negotiate(&ours, &open, Some(Asn(65001))).map(|agreed| agreed.families),
         Ok(vec![Family::IPV4_UNICAST])
     );
 }

@@ -9,8 +9,7 @@ use crate::fsm::events::{RejectReason, State};
 use crate::fsm::history::summary::{
     CapabilitySummary, CauseSummary, OpenSummary, capability_octets,
 };
-use crate::fsm::negotiate::Negotiated;
-use crate::wire::Family;
+use crate::wire::{Agreement, Family};
 
 /// Entries kept for each peer.
 const ENTRIES_MAX: usize = 128;
@@ -49,7 +48,7 @@ pub enum JournalEvent {
     /// A session is up.
     Established {
         /// What both ends agreed on.
-        negotiated: Negotiated,
+        negotiated: Agreement,
     },
     /// A session, or an attempt at one, ended.
     Ended {
@@ -58,7 +57,7 @@ pub enum JournalEvent {
         /// Whether a session was up.
         was_established: bool,
         /// When we dial again, in seconds; none if we don't by ourselves.
-        #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
+        #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
         retry: Option<Duration>,
     },
     /// One of two connections went; the other lives on.
@@ -159,10 +158,10 @@ pub struct JournalEntry {
     /// which are new.
     pub number: u64,
     /// How long ago, in seconds; the last time, if it happened more than once.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub age: Duration,
     /// How long ago it happened first, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub first_age: Duration,
     /// How often it happened in a row.
     pub times: u64,

@@ -9,8 +9,7 @@ use crate::fsm::events::State;
 use crate::fsm::history::journal::JournalEntry;
 use crate::fsm::history::summary::{CauseSummary, NotificationSummary, OpenSummary};
 use crate::fsm::history::update_stats::{AttributeErrorCount, PrefixCount};
-use crate::fsm::negotiate::Negotiated;
-use crate::wire::Asn;
+use crate::wire::{Agreement, Asn};
 
 /// Messages by type, in one direction, since the peer was configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,10 +54,10 @@ pub struct PeerStatus {
     /// The best state of its connections.
     pub state: State,
     /// How long it has been in that state, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub since: Duration,
     /// What the session, or the one being opened, runs with.
-    pub negotiated: Option<Negotiated>,
+    pub negotiated: Option<Agreement>,
     /// BFD, if it watches over the path.
     pub bfd: Option<BfdStatus>,
     /// Our end of the session.
@@ -71,7 +70,7 @@ pub struct PeerStatus {
     pub last_error: Option<LastError>,
     /// In how many seconds we dial again, or take the peer's connections again, if we are waiting
     /// for that.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub retry_in: Option<Duration>,
     /// Messages sent.
     pub sent: MessageCounters,
@@ -129,7 +128,7 @@ pub struct LastError {
     /// Why.
     pub cause: CauseSummary,
     /// How long ago, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub ago: Duration,
 }
 
@@ -140,7 +139,7 @@ pub struct PastNotification {
     /// The NOTIFICATION.
     pub notification: NotificationSummary,
     /// How long ago, in seconds.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub ago: Duration,
 }
 
@@ -149,13 +148,13 @@ pub struct PastNotification {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionTimers {
     /// Until the peer counts as dead; before its OPEN, until we stop waiting for that.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub hold: Option<Duration>,
     /// Until we send a KEEPALIVE.
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub keepalive: Option<Duration>,
     /// Until the peer counts as one that doesn't read (RFC 9687).
-    #[cfg_attr(feature = "serde", serde(with = "crate::fsm::seconds::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub send_hold: Option<Duration>,
 }
 

@@ -1,7 +1,9 @@
 //! Every rule of RFC 4271 §6.2 by itself.
 
+use std::time::Duration;
+
 use super::*;
-use crate::config::Timers;
+use crate::config::{HoldTime, Timers};
 use crate::wire::Capability;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 2);
@@ -24,7 +26,7 @@ fn open() -> Open {
     our_open(&theirs, Ipv4Addr::new(10, 255, 0, 1), false, None)
 }
 
-fn agree(open: &Open, config: &PeerConfig) -> Result<Negotiated, Notification> {
+fn agree(open: &Open, config: &PeerConfig) -> Result<Agreement, Notification> {
     negotiate(open, &our_open(config, OURS, false, None), config)
 }
 

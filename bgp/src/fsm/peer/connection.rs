@@ -9,14 +9,14 @@ use bytes::Bytes;
 use crate::config::PeerConfig;
 use crate::fsm::events::{ConnectionId, State};
 use crate::fsm::history::status::{MessageCounters, SessionTimers};
-use crate::fsm::negotiate::{Negotiated, negotiate, our_open};
+use crate::fsm::negotiate::{negotiate, our_open};
 use crate::fsm::peer::capability_fallback::Refusals;
 use crate::fsm::timers::{earlier, jittered, send_hold};
 use crate::rib::SessionEncoding;
 use crate::wire::{
-    Capability, DecodeContext, ErrorCode, Family, Framer, GracefulRestartCapability,
-    MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageType, NextHop, Notification, Open,
-    RouteRefresh, Update, keepalive, subcode,
+    Agreement, DecodeContext, EncodeContext, ErrorCode, Family, Framer, GracefulRestartCapability,
+    MAX_LENGTH, Message, MessageType, NextHop, Notification, Open, RouteRefresh, Update, keepalive,
+    subcode,
 };
 
 /// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
@@ -42,7 +42,7 @@ enum Phase {
 /// What both OPENs made, and the two timers that watch over it.
 #[derive(Debug)]
 struct Session {
-    negotiated: Negotiated,
+    negotiated: Agreement,
     hold: Option<Instant>,
     keepalive: Option<Instant>,
 }
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    pub(in crate::fsm) fn negotiated(&self) -> Option<&Negotiated> {
+    pub(in crate::fsm) fn negotiated(&self) -> Option<&Agreement> {
         match &self.phase {
             Phase::OpenSent { .. } => None,
             Phase::OpenConfirm(session) | Phase::Established { session, .. } => {
@@ -380,34 +380,33 @@ impl Connection {
 
     /// The longest message that the peer takes, in octets.
     pub(in crate::fsm) fn max_length_to_peer(&self) -> usize {
-        max_length(self.negotiated().is_some_and(|n| n.extended_message))
+        let negotiated = self.negotiated();
+        negotiated.map_or(MAX_LENGTH, |n| n.encode_context().max_length)
     }
 
     /// How UPDATEs for this session are to be encoded.
     pub(in crate::fsm) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
         let negotiated = self.negotiated()?;
+        let EncodeContext {
+            four_octet_asn,
+            max_length,
+        } = negotiated.encode_context();
         Some(SessionEncoding {
             families: negotiated.families.clone(),
             ebgp: (!negotiated.ibgp).then_some(config.local_asn),
-            four_octet_asn: negotiated.four_octet_asn,
-            max_length: max_length(negotiated.extended_message),
+            four_octet_asn,
+            max_length,
             ipv4_next_hop: self.next_hop(config, Family::IPV4_UNICAST),
             ipv6_next_hop: self.next_hop(config, Family::IPV6_UNICAST),
             enhanced_route_refresh: negotiated.enhanced_route_refresh,
         })
     }
 
-    fn confirm(&mut self, now: Instant, negotiated: Negotiated, rng: &mut fastrand::Rng) -> Effect {
-        self.context.ibgp = negotiated.ibgp;
-        self.context.four_octet_asn = negotiated.four_octet_asn;
-        self.context.families.clone_from(&negotiated.families);
-        // Whoever offers to read long messages gets them, whatever the sender offers of itself
-        // (RFC 8654 §6).
-        let offered = &self.open.capabilities;
-        self.context.max_length = max_length(offered.contains(&Capability::ExtendedMessage));
-        self.context.ipv4_next_hop_v6 = negotiated.ipv4_next_hop_v6;
-        self.context.add_path.clone_from(&negotiated.add_path);
-        self.context.enhanced_route_refresh = negotiated.enhanced_route_refresh;
+    fn confirm(&mut self, now: Instant, negotiated: Agreement, rng: &mut fastrand::Rng) -> Effect {
+        self.context = DecodeContext {
+            loopback: self.context.loopback,
+            ..negotiated.decode_context()
+        };
         let mut session = Session {
             negotiated,
             hold: None,
@@ -513,16 +512,7 @@ impl Session {
 }
 
 /// RFC 9687 §4: none without a hold time.
-fn send_hold_time(negotiated: &Negotiated, wish: Option<Duration>) -> Option<Duration> {
+fn send_hold_time(negotiated: &Agreement, wish: Option<Duration>) -> Option<Duration> {
     negotiated.hold_time.duration()?;
     Some(send_hold(negotiated.hold_time, wish))
-}
-
-/// How long messages may be.
-fn max_length(extended: bool) -> usize {
-    if extended {
-        MAX_EXTENDED_LENGTH
-    } else {
-        MAX_LENGTH
-    }
 }

@@ -1,4 +1,4 @@
-//! The OPEN message (RFC 4271 §4.2) and what two of them agree on.
+//! The OPEN message (RFC 4271 §4.2).
 
 use std::net::Ipv4Addr;
 
@@ -9,15 +9,13 @@ use nom::multi::length_data;
 use nom::number::complete::{be_u8, be_u16, be_u32};
 
 use super::asn::Asn;
-use super::builder::EncodeContext;
 use super::capability::{
     AddPath, Capability, CapabilityCode, ExtendedNextHop, GracefulRestartCapability,
 };
 use super::codes::MessageType;
 use super::error::{BGP_VERSION, DecodeError};
 use super::family::Family;
-use super::framer::DecodeContext;
-use super::{HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, Parsed, put_header};
+use super::{HEADER_LENGTH, MAX_LENGTH, Parsed, put_header};
 
 /// Optional parameter that holds capabilities (RFC 5492 §4).
 const CAPABILITIES_PARAMETER: u8 = 2;
@@ -39,70 +37,6 @@ pub struct Open {
     pub router_id: Ipv4Addr,
     /// What it can do, in the order sent.
     pub capabilities: Vec<Capability>,
-}
-
-/// What two OPENs agree on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agreement {
-    /// The other side's AS.
-    pub remote_asn: Asn,
-    /// The other side's router id.
-    pub remote_router_id: Ipv4Addr,
-    /// Whether both sides are of one AS.
-    pub ibgp: bool,
-    /// The smaller hold time of the two in seconds; zero for none.
-    pub hold_time: u16,
-    /// AS numbers have four octets in UPDATEs.
-    pub four_octet_asn: bool,
-    /// The other side advertises again when asked.
-    pub route_refresh: bool,
-    /// Families of both sides, in our order.
-    pub families: Vec<Family>,
-    /// Messages to the other side may have up to 65,535 octets (RFC 8654 §4).
-    pub extended_message: bool,
-    /// Messages from the other side may: we said that we read them, whatever it said of itself
-    /// (RFC 8654 §6).
-    pub extended_message_in: bool,
-    /// Both sides say where refreshed routes begin and end (RFC 7313).
-    pub enhanced_route_refresh: bool,
-    /// IPv4 unicast routes may have IPv6 next hops both ways (RFC 8950).
-    pub ipv4_next_hop_v6: bool,
-    /// Families in which the other side sends path identifiers (RFC 7911).
-    pub add_path: Vec<Family>,
-    /// What the other side says about restarts, if we said something as well (RFC 4724).
-    pub graceful_restart: Option<GracefulRestartCapability>,
-}
-
-impl Agreement {
-    /// How to read what the other side sends from now on.
-    pub fn decode_context(&self) -> DecodeContext {
-        DecodeContext {
-            four_octet_asn: self.four_octet_asn,
-            ibgp: self.ibgp,
-            families: self.families.clone(),
-            max_length: max_length(self.extended_message_in),
-            ipv4_next_hop_v6: self.ipv4_next_hop_v6,
-            add_path: self.add_path.clone(),
-            enhanced_route_refresh: self.enhanced_route_refresh,
-            ..DecodeContext::default()
-        }
-    }
-
-    /// How to write for the other side from now on.
-    pub fn encode_context(&self) -> EncodeContext {
-        EncodeContext {
-            four_octet_asn: self.four_octet_asn,
-            max_length: max_length(self.extended_message),
-        }
-    }
-}
-
-/// Octets of the longest message but OPEN and KEEPALIVE (RFC 8654 §6).
-fn max_length(extended: bool) -> usize {
-    match extended {
-        true => MAX_EXTENDED_LENGTH,
-        false => MAX_LENGTH,
-    }
 }
 
 impl Open {
@@ -196,82 +130,6 @@ impl Open {
         families
     }
 
-    /// Checks the other side's OPEN against the AS configured for it (none: any) and against ours,
-    /// and says what both agree on (RFC 4271 §6.2, RFC 6286, RFC 7607).
-    ///
-    /// # Errors
-    /// The first thing that makes a session impossible.
-    pub fn validate(
-        &self,
-        expected_asn: Option<Asn>,
-        ours: &Self,
-    ) -> Result<Agreement, DecodeError> {
-        check_version(self.version)?;
-        let remote_asn = self.check_asn(expected_asn)?;
-        let ibgp = remote_asn == ours.sender_asn();
-        if self.router_id.is_unspecified() || (ibgp && self.router_id == ours.router_id) {
-            return Err(DecodeError::BadRouterId(self.router_id));
-        }
-        if matches!(self.hold_time, 1 | 2) {
-            return Err(DecodeError::UnacceptableHoldTime(self.hold_time));
-        }
-        let offered = self.families();
-        let mut families = ours.families();
-        if !families.iter().any(|family| offered.contains(family)) {
-            let needed = families
-                .into_iter()
-                .map(Capability::Multiprotocol)
-                .collect();
-            return Err(DecodeError::MissingCapability(needed));
-        }
-        families.retain(|family| offered.contains(family));
-        let both = |capability| {
-            self.capabilities.contains(capability) && ours.capabilities.contains(capability)
-        };
-        let ids_come = |family: &Family| {
-            self.add_path(*family).is_some_and(AddPath::sends)
-                && ours.add_path(*family).is_some_and(AddPath::receives)
-        };
-        Ok(Agreement {
-            remote_asn,
-            remote_router_id: self.router_id,
-            ibgp,
-            hold_time: self.hold_time.min(ours.hold_time),
-            four_octet_asn: self.four_octet_asn().is_some() && ours.four_octet_asn().is_some(),
-            route_refresh: self.capabilities.contains(&Capability::RouteRefresh),
-            extended_message: both(&Capability::ExtendedMessage),
-            extended_message_in: ours.capabilities.contains(&Capability::ExtendedMessage),
-            enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
-            ipv4_next_hop_v6: self.ipv4_next_hop_v6() && ours.ipv4_next_hop_v6(),
-            add_path: families.iter().copied().filter(ids_come).collect(),
-            graceful_restart: self
-                .graceful_restart()
-                .filter(|_| ours.graceful_restart().is_some())
-                .cloned(),
-            families,
-        })
-    }
-
-    /// The sender's AS if it names one, not zero, and the expected one.
-    fn check_asn(&self, expected: Option<Asn>) -> Result<Asn, DecodeError> {
-        let sender = self.sender_asn();
-        let wrong = |received| Err(DecodeError::BadPeerAs { received, expected });
-        if self.asn == 0 {
-            return wrong(Asn::ZERO);
-        }
-        for capability in &self.capabilities {
-            if let Capability::FourOctetAsn(asn) = capability
-                && (*asn != sender || *asn == Asn::ZERO)
-            {
-                return wrong(*asn);
-            }
-        }
-        match expected {
-            Some(asn) if asn != sender => wrong(sender),
-            _ => Ok(sender),
-        }
-    }
-
     /// The whole message. All capabilities go into one parameter; if they need more than 255
     /// octets, in the form of RFC 9072. Capabilities beyond the 4096 octets of a message are left
     /// out.
@@ -316,7 +174,7 @@ impl Open {
     }
 }
 
-fn check_version(version: u8) -> Result<(), DecodeError> {
+pub(super) fn check_version(version: u8) -> Result<(), DecodeError> {
     if version == BGP_VERSION {
         Ok(())
     } else {

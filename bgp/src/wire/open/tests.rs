@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::Message;
+use crate::wire::{Agreement, Asn, DecodeContext, Message};
 
 fn octets(hex: &str) -> Vec<u8> {
     let hex: String = hex.split_whitespace().collect();
@@ -60,22 +60,29 @@ fn accepts_the_opens_metallb_accepts() {
          410400000001 45080001010100010401",
     )
     .unwrap();
-    let agreed = first.validate(Some(Asn(1)), &ours()).unwrap();
+    let agreed = Agreement::negotiate(&ours(), &first, Some(Asn(1))).unwrap();
     assert_eq!(agreed.families, [Family::IPV4_UNICAST]);
     assert_eq!(
-        (agreed.hold_time, agreed.route_refresh, agreed.ibgp),
+        (
+            agreed.hold_time.as_secs(),
+            agreed.route_refresh,
+            agreed.ibgp
+        ),
         (90, true, false)
     );
 
     let second = decode("0025 01 04 fc1f 0028 c0a81241 08 0206 41040000fc1f").unwrap();
-    let agreed = second.validate(Some(Asn(64543)), &ours()).unwrap();
+    let agreed = Agreement::negotiate(&ours(), &second, Some(Asn(64543))).unwrap();
     assert_eq!(agreed.families, [Family::IPV4_UNICAST]);
-    assert_eq!((agreed.hold_time, agreed.route_refresh), (40, false));
+    assert_eq!(
+        (agreed.hold_time.as_secs(), agreed.route_refresh),
+        (40, false)
+    );
     assert!(agreed.four_octet_asn);
 
     let third =
         "0033 01 04 fc1f 0028 c0a81045 16 0214 010400010001 0200 40020000 41040000fc1f 4600";
-    assert!(decode(third).unwrap().validate(None, &ours()).is_ok());
+    assert!(Agreement::negotiate(&ours(), &decode(third).unwrap(), None).is_ok());
 
     let fourth = decode(
         "0035 01 04 fc1f 00b4 c0a81001 18 0206 010400010001 0202 8000 0202 0200 0206 41040000fc1f",
@@ -88,122 +95,6 @@ fn accepts_the_opens_metallb_accepts() {
         [18, 2],
         "ours go into one parameter"
     );
-}
-
-#[test]
-fn a_peer_without_capabilities_has_ipv4_and_two_octets() {
-    let open = decode("001d 01 04 fde9 005a 0aff0001 00").unwrap();
-    let agreed = open.validate(Some(Asn(65001)), &ours()).unwrap();
-    assert_eq!(agreed.families, [Family::IPV4_UNICAST]);
-    assert!(!agreed.four_octet_asn);
-    assert!(!agreed.encode_context().four_octet_asn);
-    assert!(!agreed.decode_context().four_octet_asn);
-}
-
-fn refusal(open: &Open, expected: Option<Asn>, ours: &Open) -> (u8, u8, Vec<u8>) {
-    let notification = open.validate(expected, ours).unwrap_err().notification();
-    (
-        notification.code.0,
-        notification.subcode,
-        notification.data.to_vec(),
-    )
-}
-
-#[test]
-fn refuses_with_the_notification_of_each_rule() {
-    let good = Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH);
-    let peer = Some(Asn(65001));
-    assert!(good.validate(peer, &ours()).is_ok());
-    let bad = |change: fn(&mut Open)| {
-        let mut open = good.clone();
-        change(&mut open);
-        refusal(&open, peer, &ours())
-    };
-    assert_eq!(bad(|open| open.version = 3), (2, 1, vec![0, 4]));
-    assert_eq!(refusal(&good, Some(Asn(65002)), &ours()), (2, 2, vec![]));
-    assert_eq!(bad(|open| open.asn = 0), (2, 2, vec![]));
-    assert_eq!(
-        bad(|open| open.capabilities.push(Capability::FourOctetAsn(Asn(1)))),
-        (2, 2, vec![])
-    );
-    assert_eq!(bad(|open| open.router_id = [0; 4].into()), (2, 3, vec![]));
-    assert_eq!(bad(|open| open.hold_time = 1), (2, 6, vec![]));
-    assert_eq!(bad(|open| open.hold_time = 2), (2, 6, vec![]));
-}
-
-/// RFC 7607 §2, without an expected AS too.
-#[test]
-fn as_zero_is_refused_from_anybody() {
-    for open in [
-        Open::new(Asn(0), 90, [10, 0, 0, 2].into(), &BOTH),
-        Open {
-            asn: 0,
-            ..Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH)
-        },
-        Open {
-            asn: 65001,
-            ..Open::new(Asn(0), 90, [10, 0, 0, 2].into(), &BOTH)
-        },
-    ] {
-        assert_eq!(refusal(&open, None, &ours()), (2, 2, vec![]), "{open:?}");
-    }
-}
-
-/// RFC 6286 §2.2, §2.3: equal router ids are an error only inside one AS.
-#[test]
-fn equal_router_ids() {
-    let external = Open::new(Asn(65001), 90, [10, 0, 0, 1].into(), &BOTH);
-    assert!(external.validate(None, &ours()).is_ok());
-    let internal = Open::new(Asn(64512), 90, [10, 0, 0, 1].into(), &BOTH);
-    assert_eq!(refusal(&internal, None, &ours()), (2, 3, vec![]));
-    let internal = Open::new(Asn(64512), 90, [224, 0, 0, 1].into(), &BOTH);
-    assert!(
-        internal
-            .validate(None, &ours())
-            .is_ok_and(|agreed| agreed.ibgp)
-    );
-}
-
-/// RFC 5492 §5: the data lists what is missing.
-#[test]
-fn no_family_in_common() {
-    let v6 = Open::new(
-        Asn(65001),
-        90,
-        [10, 0, 0, 2].into(),
-        &[Family::IPV6_UNICAST],
-    );
-    let v4 = Open::new(
-        Asn(64512),
-        90,
-        [10, 0, 0, 1].into(),
-        &[Family::IPV4_UNICAST],
-    );
-    let error = v6.validate(None, &v4).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the peer lacks capabilities that we need: ipv4-unicast"
-    );
-    assert_eq!(refusal(&v6, None, &v4), (2, 7, octets("010400010001")));
-    assert_eq!(
-        v6.validate(None, &ours()).unwrap().families,
-        [Family::IPV6_UNICAST]
-    );
-}
-
-#[test]
-fn hold_time_is_the_smaller_one() {
-    for (theirs, ours, agreed) in [
-        (30, 90, 30),
-        (90, 30, 30),
-        (0, 90, 0),
-        (90, 0, 0),
-        (3, 3, 3),
-    ] {
-        let theirs = Open::new(Asn(65001), theirs, [10, 0, 0, 2].into(), &BOTH);
-        let ours = Open::new(Asn(64512), ours, [10, 0, 0, 1].into(), &BOTH);
-        assert_eq!(theirs.validate(None, &ours).unwrap().hold_time, agreed);
-    }
 }
 
 /// RFC 9072 §2: written when needed, read in any case.
@@ -268,17 +159,6 @@ fn families_are_offered_once() {
     assert_eq!(open.families(), BOTH);
 }
 
-#[test]
-fn four_octets_only_where_both_sides_say_so() {
-    let mut two_octets = ours();
-    two_octets
-        .capabilities
-        .retain(|capability| !matches!(capability, Capability::FourOctetAsn(_)));
-    let theirs = Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH);
-    assert!(theirs.validate(None, &ours()).unwrap().four_octet_asn);
-    assert!(!theirs.validate(None, &two_octets).unwrap().four_octet_asn);
-}
-
 /// RFC 4271 §6.2: lengths that don't add up, capabilities of ours with another length than theirs.
 #[test]
 fn malformed_optional_parameters() {
@@ -294,86 +174,5 @@ fn malformed_optional_parameters() {
             Err(DecodeError::MalformedOpen),
             "{message}"
         );
-    }
-}
-
-fn restart(notification: bool) -> Capability {
-    Capability::GracefulRestart(GracefulRestartCapability {
-        notification,
-        restart_time: 120,
-        families: vec![(Family::IPV4_UNICAST, true)],
-        ..GracefulRestartCapability::default()
-    })
-}
-
-/// What only one side offers is not used (RFC 8654 §4, RFC 7313 §4, RFC 8950 §4, RFC 4724 §4).
-#[test]
-fn optional_capabilities_are_agreed_on_by_both_sides() {
-    let plain = |ours: Open| ours;
-    let full = |open: Open| {
-        open.with(Capability::ExtendedMessage)
-            .with(Capability::EnhancedRouteRefresh)
-            .with(Capability::ExtendedNextHop(vec![
-                ExtendedNextHop::IPV4_OVER_IPV6,
-            ]))
-            .with(restart(true))
-    };
-    let theirs = || Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH);
-    let agree = |theirs: Open, ours: Open| theirs.validate(None, &ours).unwrap();
-    for (theirs, ours) in [
-        (full(theirs()), plain(ours())),
-        (plain(theirs()), full(ours())),
-        (plain(theirs()), plain(ours())),
-    ] {
-        let offered = ours.capabilities.contains(&Capability::ExtendedMessage);
-        let agreed = agree(theirs, ours);
-        assert!(!agreed.extended_message && !agreed.enhanced_route_refresh);
-        assert!(!agreed.ipv4_next_hop_v6);
-        assert_eq!(agreed.graceful_restart, None);
-        assert_eq!(agreed.encode_context().max_length, MAX_LENGTH);
-        // RFC 8654 §6: to be read by whoever offered to.
-        let read = if offered { 65_535 } else { MAX_LENGTH };
-        assert_eq!(agreed.decode_context().max_length, read);
-    }
-    let agreed = agree(full(theirs()).with(restart(false)), full(ours()));
-    assert!(agreed.extended_message && agreed.enhanced_route_refresh);
-    assert!(agreed.ipv4_next_hop_v6);
-    // RFC 4724 §3: the last of several.
-    let last = agreed
-        .graceful_restart
-        .clone()
-        .map(Capability::GracefulRestart);
-    assert_eq!(last, Some(restart(false)));
-    assert_eq!(agreed.encode_context().max_length, 65_535);
-    let context = agreed.decode_context();
-    assert_eq!(context.max_length, 65_535);
-    assert!(context.ipv4_next_hop_v6 && context.enhanced_route_refresh);
-}
-
-/// RFC 7911 §4: identifiers come where they want to send them and we read them.
-#[test]
-fn path_identifiers_come_where_one_sends_and_the_other_reads() {
-    use AddPath::{Both, Receive, Send};
-    let family = Family::IPV6_UNICAST;
-    for (theirs, ours_, come) in [
-        (None, Some(Both), false),
-        (Some(Both), None, false),
-        (Some(Receive), Some(Both), false),
-        (Some(Both), Some(Send), false),
-        (Some(Send), Some(Receive), true),
-        (Some(Both), Some(Both), true),
-    ] {
-        let add = |open: Open, direction: Option<AddPath>| match direction {
-            Some(direction) => open.with(Capability::AddPath(vec![
-                (family, Send),
-                (family, direction),
-            ])),
-            None => open,
-        };
-        let remote = Open::new(Asn(65001), 90, [10, 0, 0, 2].into(), &BOTH);
-        let agreed = add(remote, theirs).validate(None, &add(ours(), ours_));
-        let context = agreed.unwrap().decode_context();
-        let expected = if come { vec![family] } else { vec![] };
-        assert_eq!(context.add_path, expected, "{theirs:?} {ours_:?}");
     }
 }

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use ferrolb_bgp::wire::{
-    Asn, DecodeContext, DecodeError, EncodeContext, Family, Framer, HEADER_LENGTH, MAX_LENGTH,
-    Message, NextHop, Notification, Open, PathAttributes, Treatment, Update, UpdateBuilder,
+    Agreement, Asn, DecodeContext, DecodeError, EncodeContext, Family, Framer, HEADER_LENGTH,
+    MAX_LENGTH, Message, NextHop, Notification, Open, PathAttributes, Treatment, Update,
+    UpdateBuilder,
 };
 use ipnet::IpNet;
 
@@ -121,7 +122,7 @@ pub fn open(data: &[u8]) {
     };
     let ours = Open::new(Asn(65002), 9, Ipv4Addr::new(10, 255, 0, 2), families);
     let expected = (choice & 2 != 0).then_some(Asn(65001));
-    match open.validate(expected, &ours) {
+    match Agreement::negotiate(&ours, &open, expected) {
         Err(error) => check_error(&error, &received, &context),
         Ok(agreement) => {
             assert!(!agreement.families.is_empty());
@@ -132,7 +133,8 @@ pub fn open(data: &[u8]) {
                     .all(|family| families.contains(family))
             );
             assert!(expected.is_none_or(|asn| asn == agreement.remote_asn));
-            assert!(agreement.hold_time <= 9 && !matches!(agreement.hold_time, 1 | 2));
+            assert!(agreement.hold_time.as_secs() <= 9);
+            assert!(!matches!(agreement.hold_time.as_secs(), 1 | 2));
             assert!(!agreement.remote_router_id.is_unspecified());
         }
     }
