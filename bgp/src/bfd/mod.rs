@@ -18,7 +18,7 @@
 //! * A session that went down is back as soon as the peers hear each other. Damping it is for
 //!   whoever listens: [`SessionStatus`] has the flaps.
 
-mod io;
+mod events;
 mod packet;
 mod session;
 mod timers;
@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-pub use self::io::{
+pub use self::events::{
     Arrival, Cause, Change, Discard, Discarded, Hops, Input, Path, Role, SessionConfig,
     SessionStatus, Transmit,
 };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::io::{
+use super::events::{
     Cause, Change, Discard, Discarded, Hops, Path, Role, SessionConfig, SessionStatus,
 };
 use super::packet::{Diagnostic, Interval, PACKET_LENGTH, Packet, State};
