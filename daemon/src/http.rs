@@ -147,9 +147,9 @@ async fn readyz(State(served): State<Served>) -> impl IntoResponse {
 }
 
 async fn render(State(served): State<Served>) -> impl IntoResponse {
-    let (peers, bfd_strangers) = match &served.engine {
+    let (peers, bfd_packets_without_session) = match &served.engine {
         Some(engine) => match timeout(ENGINE_TIMEOUT, engine.snapshot()).await {
-            Ok(peers) => (peers, engine.bfd_strangers()),
+            Ok(peers) => (peers, engine.bfd_packets_without_session()),
             Err(_) => {
                 let text = "the BGP engine does not answer\n";
                 return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
@@ -158,7 +158,7 @@ async fn render(State(served): State<Served>) -> impl IntoResponse {
         None => (Vec::new(), 0),
     };
     let report = served.report.borrow().clone();
-    match metrics::render(&report, &served.node, &peers, bfd_strangers) {
+    match metrics::render(&report, &served.node, &peers, bfd_packets_without_session) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -66,7 +66,7 @@ fn a_router_that_ends_bfd_on_purpose_keeps_its_session() {
             vtysh.args(["-c", line]);
         }
         run(&mut vtysh)?;
-        await_said(&announcer, "the peer ended BFD on purpose", 1, UP)?;
+        await_said(&announcer, "peer signaled AdminDown", 1, UP)?;
         holds("the session", Duration::from_secs(2), || {
             let log = announcer.log_text()?;
             ensure!(said(&announcer, "session down")? == before, "{log}");

@@ -1,4 +1,4 @@
-//! What goes into the machine and what comes out of it.
+//! Inputs, outputs and status of the BFD machine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::packet::{AuthenticationType, Diagnostic, PACKET_LENGTH, PacketError, State};
 use super::timers::Timers;
 
-/// How far away the peer is.
+/// Distance to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hops {
     /// On the same link (RFC 5881).
@@ -19,7 +19,7 @@ pub enum Hops {
 }
 
 impl Hops {
-    /// The UDP port packets are sent to and received at.
+    /// UDP destination port.
     #[must_use]
     pub fn port(self) -> u16 {
         match self {
@@ -29,45 +29,45 @@ impl Hops {
     }
 }
 
-/// Between which ends a session runs: its identity.
+/// The endpoints of a session, which identify it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path {
-    /// The peer.
+    /// Address of the peer.
     pub remote: IpAddr,
-    /// Our address; without it any of ours will do.
+    /// Local address; `None` accepts any.
     pub local: Option<IpAddr>,
-    /// Index of the interface; needed for link-local addresses, otherwise any will do.
+    /// Interface index; `None` accepts any. Required for link-local addresses.
     pub interface: Option<u32>,
-    /// How far away the peer is.
+    /// Distance to the peer.
     pub hops: Hops,
 }
 
-/// Who speaks first (RFC 5880 §6.1).
+/// Role of our end (RFC 5880 §6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Role {
-    /// We send whether or not the peer does.
+    /// We send packets from the start.
     #[default]
     Active,
-    /// We send nothing until the peer has.
+    /// We send packets only after we have received one.
     Passive,
 }
 
-/// How a session is to run.
+/// Configuration of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionConfig {
-    /// How fast. They have passed [`Timers::check`].
+    /// Timers that have passed [`Timers::check`].
     pub timers: Timers,
-    /// Who speaks first.
+    /// Role of our end.
     pub role: Role,
-    /// The least TTL or hop limit a packet of [`Hops::Multi`] may arrive with. On a single hop it is
-    /// always 255 (RFC 5881 §5).
+    /// Minimum TTL or hop limit of a received packet with [`Hops::Multi`]. On a single hop the
+    /// minimum is always 255 (RFC 5881 §5).
     pub min_ttl: u8,
 }
 
 impl Default for SessionConfig {
-    /// 300 ms × 3, active, one router on the way where it isn't a single hop.
+    /// 300 ms × 3, active; with [`Hops::Multi`], at most one router on the path.
     fn default() -> Self {
         Self {
             timers: Timers::default(),
@@ -77,109 +77,113 @@ impl Default for SessionConfig {
     }
 }
 
-/// A datagram that came.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// Where from.
+    /// Source address.
     pub remote: IpAddr,
-    /// Where to.
+    /// Destination address.
     pub local: IpAddr,
-    /// Index of the interface.
+    /// Index of the receiving interface.
     pub interface: u32,
-    /// Which port's socket it came to.
+    /// Distance that belongs to the port of the receiving socket.
     pub hops: Hops,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// The payload.
+    /// UDP payload.
     pub octets: &'a [u8],
 }
 
-/// One thing that happened.
+/// An input of the machine. Inputs for an unknown path have no effect.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// Begin a session, or change how it runs, which does not take it down.
+    /// Create a session or change its configuration. A change does not take the session down.
     Set {
-        /// Which one.
+        /// The session.
         path: Path,
-        /// How.
+        /// Its configuration.
         config: SessionConfig,
     },
-    /// Forget a session without a word. [`Input::AdminDown`] before it spares the peer the alarm.
+    /// Remove the session without sending AdminDown; an established peer then sees a detection
+    /// timeout. Use [`Input::AdminDown`] first to avoid that.
     Remove {
-        /// Which one.
+        /// The session.
         path: Path,
     },
-    /// Tell the peer that the session ends on purpose, and keep telling it.
+    /// Take the session administratively down (RFC 5880 §6.8.16) and keep sending AdminDown.
     AdminDown {
-        /// Which one.
+        /// The session.
         path: Path,
     },
-    /// Take it up again.
+    /// Leave AdminDown.
     AdminUp {
-        /// Which one.
+        /// The session.
         path: Path,
     },
-    /// A datagram came.
+    /// A datagram was received.
     Received(Arrival<'a>),
-    /// The time of [`poll_timeout`](super::Bfd::poll_timeout) has come. Never harmful.
+    /// The time of [`poll_timeout`](super::Bfd::poll_timeout) was reached. An early or repeated
+    /// timeout is harmless.
     Timeout,
 }
 
-/// A packet to be sent now, with TTL or hop limit 255, from a port of
-/// [`SOURCE_PORTS`](super::SOURCE_PORTS) that stays the same as long as the session lives.
+/// A packet to send now, with [`TRANSMIT_TTL`](super::TRANSMIT_TTL), from the session's port in
+/// [`SOURCE_PORTS`](super::SOURCE_PORTS) to the port of its [`Hops`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Whose it is; the port is that of its [`Hops`].
+    /// The session.
     pub path: Path,
-    /// The payload.
+    /// UDP payload.
     pub octets: [u8; PACKET_LENGTH],
 }
 
-/// What brought a change of state about.
+/// Cause of a state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The ends are finding each other.
+    /// A packet of the three-way handshake.
     Handshake,
     /// No packet within the detection time.
     DetectionTimeExpired,
-    /// The peer is down, and says why.
+    /// The peer reported Down, with this diagnostic.
     PeerDown(Diagnostic),
-    /// The peer ended the session on purpose: nothing failed (RFC 5882 §4.2).
+    /// The peer reported AdminDown, which is not a path failure (RFC 5882 §4.2).
     PeerAdminDown,
-    /// We were told to.
+    /// [`Input::AdminDown`] or [`Input::AdminUp`].
     Administrative,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handshake => f.write_str("both ends hear each other"),
+            Self::Handshake => f.write_str("handshake with the peer"),
             Self::DetectionTimeExpired => {
-                f.write_str("nothing was heard from the peer for the detection time")
+                f.write_str("detection time expired without a packet from the peer")
             }
-            Self::PeerDown(diagnostic) => write!(f, "the peer is down: {diagnostic}"),
-            Self::PeerAdminDown => f.write_str("the peer ended BFD on purpose"),
-            Self::Administrative => f.write_str("we were told to"),
+            Self::PeerDown(diagnostic) => {
+                write!(f, "peer signaled Down with diagnostic \"{diagnostic}\"")
+            }
+            Self::PeerAdminDown => f.write_str("peer signaled AdminDown"),
+            Self::Administrative => f.write_str("administrative change on this side"),
         }
     }
 }
 
-/// A session changed its state.
+/// A state change of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which one.
+    /// The session.
     pub path: Path,
-    /// Before.
+    /// Previous state.
     pub from: State,
-    /// Now.
+    /// New state.
     pub to: State,
-    /// Why.
+    /// Cause of the change.
     pub cause: Cause,
 }
 
 impl Change {
-    /// Whether the path is lost, so that whoever relies on it has to act (RFC 5882 §4.2). The end of
-    /// a session on purpose, by either side, is no failure.
+    /// Whether the path failed, so that clients of BFD must act (RFC 5882 §4.2). An administrative
+    /// shutdown by either side is not a failure.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         let failed = matches!(self.cause, Cause::DetectionTimeExpired | Cause::PeerDown(_));
@@ -187,37 +191,37 @@ impl Change {
     }
 }
 
-/// Why a packet was thrown away. It then counts for nothing: the detection time runs on.
+/// Reason for discarding a packet. A discarded packet does not restart the detection time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Discard {
-    /// It is no packet that may be looked at.
+    /// Malformed, or fails a check of RFC 5880 §6.8.6.
     #[error(transparent)]
     Packet(#[from] PacketError),
-    /// It names a session that isn't ours.
+    /// Your Discriminator matches no session.
     #[error("no session has the discriminator {0:#010x}")]
     UnknownDiscriminator(u32),
-    /// It is from somebody we don't know.
+    /// Your Discriminator is 0 and the addresses match no session.
     #[error("no session with this address")]
     UnknownAddress,
-    /// It came over more hops than it may have (RFC 5881 §5, RFC 5883 §5).
-    #[error("TTL {ttl} is below {least}")]
+    /// The packet passed more routers than permitted (RFC 5881 §5, RFC 5883 §5).
+    #[error("TTL {ttl} is below {min}")]
     Ttl {
-        /// What it came with.
+        /// TTL or hop limit of the packet.
         ttl: u8,
-        /// What it must have at least.
-        least: u8,
+        /// Permitted minimum.
+        min: u8,
     },
-    /// It is authenticated, and we have no key.
-    #[error("the peer uses {0}, but no authentication is configured here: turn it off at the peer")]
+    /// The packet is authenticated, which is unsupported.
+    #[error("{0} authentication is unsupported: disable BFD authentication on the peer")]
     Authenticated(AuthenticationType),
 }
 
-/// Packets that came to nothing.
+/// Counter of discarded packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Discarded {
-    /// How many.
+    /// Number of discarded packets.
     pub count: u64,
-    /// Why, the last one.
+    /// Reason for the last one.
     pub last: Option<Discard>,
 }
 
@@ -228,41 +232,40 @@ impl Discarded {
     }
 }
 
-/// A snapshot of a session.
+/// Snapshot of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionStatus {
-    /// Which one.
+    /// The session.
     pub path: Path,
-    /// Its state.
+    /// Local state.
     pub state: State,
-    /// When it came into this state.
+    /// Time of the last state change.
     pub since: Instant,
-    /// Why it last went down, as we tell the peer.
+    /// Local diagnostic: reason of the last state change, as sent to the peer.
     pub diagnostic: Diagnostic,
-    /// Our number for it.
+    /// Local discriminator.
     pub discriminator: u32,
-    /// The peer's number for it, 0 if unknown.
+    /// Discriminator of the peer; 0 if unknown.
     pub remote_discriminator: u32,
-    /// The peer's state, as it said last.
+    /// State of the peer in its last packet.
     pub remote_state: State,
-    /// Why the peer last changed its state.
+    /// Diagnostic of the peer in its last packet.
     pub remote_diagnostic: Diagnostic,
-    /// How often packets are sent, before jitter; none if the peer wants none, or isn't there yet
-    /// for a passive end.
+    /// Transmit interval before jitter; `None` while no periodic packets are sent.
     pub transmit_interval: Option<Duration>,
-    /// After how much silence the session goes down; none while the peer isn't heard.
+    /// Detection time of our end; `None` until a packet is received, and after expiry.
     pub detection_time: Option<Duration>,
-    /// After how much silence of ours the peer takes it down. As it is before
-    /// [`Input::AdminDown`], so long should that last before the session is removed.
+    /// Detection time of the peer. Send AdminDown for as long as this was before
+    /// [`Input::AdminDown`], then remove the session.
     pub remote_detection_time: Duration,
-    /// How often it went down from Up without anybody's wish.
+    /// Number of failures: transitions out of Up that neither side requested.
     pub flaps: u64,
-    /// When it last did.
+    /// Time of the last failure.
     pub last_flap: Option<Instant>,
-    /// Packets that counted.
+    /// Accepted packets.
     pub received: u64,
-    /// Packets sent.
+    /// Sent packets.
     pub sent: u64,
-    /// Packets thrown away that came from the peer's address or named the session.
+    /// Discarded packets with the session's addresses or discriminator.
     pub discarded: Discarded,
 }

@@ -1,22 +1,50 @@
-//! Bidirectional Forwarding Detection, without I/O (RFC 5880, 5881, 5883): notices within
-//! milliseconds that a path is dead.
+//! Bidirectional Forwarding Detection without I/O (RFC 5880, 5881, 5883): detects a failed path
+//! within milliseconds.
 //!
-//! [`Bfd`] holds all sessions. It is a machine of its own beside [`fsm::Speaker`](crate::fsm), and
-//! is driven in the same way, only that its packets are whole datagrams which need no connection:
-//! [`handle`](Bfd::handle) one input, then drain [`poll_output`](Bfd::poll_output) and
-//! [`poll_transmit`](Bfd::poll_transmit), then come back at [`poll_timeout`](Bfd::poll_timeout).
-//! Datagrams that can be read are fed before a timeout is. The speaker drives it on a thread of its
-//! own, for peers with [`PeerConfig::bfd`](crate::config::PeerConfig::bfd).
+//! [`Bfd`] contains all BFD sessions. It is a state machine next to [`fsm::Speaker`](crate::fsm)
+//! with the same poll contract: [`handle`](Bfd::handle) one input, drain
+//! [`poll_output`](Bfd::poll_output) and [`poll_transmit`](Bfd::poll_transmit), and call again at
+//! [`poll_timeout`](Bfd::poll_timeout). The driver must feed all readable datagrams before a
+//! timeout, so that its own delay is not mistaken for a failed path. The speaker runs this machine
+//! on a separate thread, for peers with [`PeerConfig::bfd`](crate::config::PeerConfig::bfd).
 //!
-//! What a driver needs to know of sockets is data: [`Hops::port`], [`SOURCE_PORTS`],
-//! [`TRANSMIT_TTL`]. The TTL a packet came with is checked here. Packets received must not be
-//! filtered by their source port: BIRD's is below the range.
+//! The socket parameters are constants: [`Hops::port`], [`SOURCE_PORTS`], [`TRANSMIT_TTL`]. The
+//! machine checks the TTL of received packets. A driver must not filter received packets by source
+//! port: BIRD sends from ports below the range of RFC 5881.
 //!
-//! * Asynchronous mode; no echo. A peer in Demand mode gets what it asks for: silence while both
-//!   ends are up, except for polls. We never ask for it.
-//! * Authentication is recognised and refused: [`Discard::Authenticated`].
-//! * A session that went down is back as soon as the peers hear each other. Damping it is for
-//!   whoever listens: [`SessionStatus`] has the flaps.
+//! # State machine
+//!
+//! RFC 5880 §6.2. `rx S` is a received packet with state S, `timer` an [`Input::Timeout`] after the
+//! detection time has expired.
+//!
+//! ```text
+//!                               +------+
+//!              rx Down          |      |          rx Init
+//!         +---------------------| Down |---------------------+
+//!         |                     |      |                     |
+//!         |  +----------------->+------+<-----------------+  |
+//!         |  |  rx AdminDown,              rx AdminDown,  |  |
+//!         |  |  timer                      rx Down, timer |  |
+//!         v  |                                            |  v
+//!        +------+                                        +------+
+//!        |      |            rx Init, rx Up              |      |
+//!        | Init |--------------------------------------->|  Up  |
+//!        |      |                                        |      |
+//!        +------+                                        +------+
+//!
+//!      any state  -- Input::AdminDown -->  AdminDown  -- Input::AdminUp -->  Down
+//! ```
+//!
+//! Every other packet leaves the state as it is. In AdminDown, a packet never changes the state and
+//! a poll gets no answer (RFC 5880 §6.8.6).
+//!
+//! # Scope
+//!
+//! * Asynchronous mode without the Echo function. If the peer uses Demand mode, we stop periodic
+//!   packets while both ends are up and only send polls. We never request Demand mode.
+//! * Authenticated packets are discarded: [`Discard::Authenticated`].
+//! * A session that went down comes up again as soon as both ends receive packets. Flap damping is
+//!   the client's task; [`SessionStatus`] counts the flaps.
 
 mod events;
 mod packet;
@@ -33,44 +61,44 @@ pub use self::events::{
     SessionStatus, Transmit,
 };
 pub use self::packet::{
-    Authentication, AuthenticationType, Diagnostic, Interval, PACKET_LENGTH, Packet, PacketError,
-    State,
+    AuthenticationType, Diagnostic, Interval, PACKET_LENGTH, Packet, PacketError, State,
 };
 pub use self::timers::{INTERVAL_MAX, INTERVAL_MIN, Timers, TimersError};
 
-use self::session::Session;
+use self::session::BfdSession;
 
-/// The ports to send from (RFC 5881 §4): one for each session, the same as long as it lives.
+/// Range of the source port (RFC 5881 §4). A session uses one port for its whole lifetime.
 pub const SOURCE_PORTS: RangeInclusive<u16> = 49152..=65535;
-/// TTL or hop limit of every packet sent (RFC 5881 §5).
+/// TTL or hop limit of every sent packet (RFC 5881 §5).
 pub const TRANSMIT_TTL: u8 = 255;
 
-/// All sessions.
+/// All BFD sessions of a speaker.
 #[derive(Debug)]
 pub struct Bfd {
-    sessions: BTreeMap<Path, Session>,
+    sessions: BTreeMap<Path, BfdSession>,
+    /// Sessions by local discriminator.
     discriminators: BTreeMap<u32, Path>,
     outputs: VecDeque<Change>,
-    strangers: Discarded,
+    without_session: Discarded,
     rng: fastrand::Rng,
 }
 
 impl Bfd {
-    /// No sessions. Jitter and discriminators come from the seed: the same seed and inputs give
-    /// the same outputs, so the seed should be one nobody can guess.
+    /// Creates a machine without sessions. Jitter and discriminators are derived from the seed: the
+    /// same seed and inputs produce the same outputs. The seed must be unpredictable off the path.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
             sessions: BTreeMap::new(),
             discriminators: BTreeMap::new(),
             outputs: VecDeque::new(),
-            strangers: Discarded::default(),
+            without_session: Discarded::default(),
             rng: fastrand::Rng::with_seed(seed),
         }
     }
 
-    /// Takes one thing that happened. Drain [`poll_output`](Self::poll_output) and
-    /// [`poll_transmit`](Self::poll_transmit) before the next. `now` never goes back.
+    /// Processes one input. Drain [`poll_output`](Self::poll_output) and
+    /// [`poll_transmit`](Self::poll_transmit) before the next input. `now` never decreases.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Set { path, config } => self.set(now, path, config),
@@ -98,12 +126,12 @@ impl Bfd {
         }
     }
 
-    /// The next change of a session's state.
+    /// Returns the next state change.
     pub fn poll_output(&mut self) -> Option<Change> {
         self.outputs.pop_front()
     }
 
-    /// The next packet that is due. One that can't be sent is lost, as others are on the way.
+    /// Returns the next packet that is due. The driver drops a packet that it cannot send.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         let rng = &mut self.rng;
         self.sessions.values_mut().find_map(|session| {
@@ -116,18 +144,19 @@ impl Bfd {
     /// When [`Input::Timeout`] is due, if ever.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.sessions.values().filter_map(Session::deadline).min()
+        let sessions = self.sessions.values();
+        sessions.filter_map(BfdSession::deadline).min()
     }
 
-    /// A snapshot of every session.
+    /// Returns a snapshot of every session.
     pub fn status(&self) -> impl Iterator<Item = SessionStatus> + '_ {
-        self.sessions.values().map(Session::status)
+        self.sessions.values().map(BfdSession::status)
     }
 
-    /// Packets that belong to no session.
+    /// Discarded packets that matched no session.
     #[must_use]
-    pub fn strangers(&self) -> Discarded {
-        self.strangers
+    pub fn without_session(&self) -> Discarded {
+        self.without_session
     }
 
     fn set(&mut self, now: Instant, path: Path, config: SessionConfig) {
@@ -136,11 +165,12 @@ impl Bfd {
         }
         let discriminator = self.free_discriminator();
         self.discriminators.insert(discriminator, path);
-        let session = Session::new(now, path, config, discriminator);
+        let session = BfdSession::new(now, path, config, discriminator);
         self.sessions.insert(path, session);
     }
 
-    /// Random, so that nobody off the path can guess it; not 0 (RFC 5880 §6.8.1).
+    /// Picks an unused nonzero discriminator (RFC 5880 §6.8.1), random so that an off-path attacker
+    /// cannot guess it.
     fn free_discriminator(&mut self) -> u32 {
         loop {
             let number = self.rng.u32(1..);
@@ -153,10 +183,11 @@ impl Bfd {
     fn received(&mut self, now: Instant, arrival: &Arrival<'_>) {
         let decoded = Packet::decode(arrival.octets);
         let your = decoded.map_or(0, |packet| packet.your_discriminator);
-        // A bad packet is counted where the address says, for who looks why a session isn't up.
+        // A malformed packet counts for the session with its address: the counter then shows the
+        // operator why that session is not up.
         let path = match your {
-            0 => self.at_address(arrival),
-            _ => self.named(your, arrival.hops),
+            0 => self.by_address(arrival),
+            _ => self.by_discriminator(your, arrival.hops),
         };
         let Some(session) = path.and_then(|path| self.sessions.get_mut(&path)) else {
             let reason = match decoded {
@@ -164,7 +195,7 @@ impl Bfd {
                 Ok(_) if your == 0 => Discard::UnknownAddress,
                 Ok(_) => Discard::UnknownDiscriminator(your),
             };
-            return self.strangers.count(reason);
+            return self.without_session.count(reason);
         };
         let checked = decoded.map_err(Discard::from).and_then(|packet| {
             session.check(&packet, arrival.ttl)?;
@@ -176,15 +207,15 @@ impl Bfd {
         }
     }
 
-    /// The session with this number of ours, if packets for it come to this port.
-    fn named(&self, discriminator: u32, hops: Hops) -> Option<Path> {
+    /// The session with this local discriminator, if it uses the port of `hops`.
+    fn by_discriminator(&self, discriminator: u32, hops: Hops) -> Option<Path> {
         let path = self.discriminators.get(&discriminator).copied();
         path.filter(|path| path.hops == hops)
     }
 
-    /// The session between these addresses (RFC 5881 §3, RFC 5883 §4.1). One that names our
-    /// address or the interface comes before one that takes any.
-    fn at_address(&self, arrival: &Arrival<'_>) -> Option<Path> {
+    /// The session between these addresses (RFC 5881 §3, RFC 5883 §4.1). A session bound to a local
+    /// address or an interface takes precedence over one that accepts any.
+    fn by_address(&self, arrival: &Arrival<'_>) -> Option<Path> {
         let fits = |path: &&Path| {
             path.hops == arrival.hops
                 && same(path.remote, arrival.remote)
@@ -202,7 +233,7 @@ impl Bfd {
     }
 }
 
-/// A socket for both families shows IPv4 addresses as IPv6 ones.
+/// Compares addresses; a dual-stack socket reports IPv4 addresses as IPv4-mapped IPv6.
 fn same(a: IpAddr, b: IpAddr) -> bool {
     a.to_canonical() == b.to_canonical()
 }

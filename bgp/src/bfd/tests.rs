@@ -1,4 +1,4 @@
-//! The whole machine: which packet is whose, two of them joined, and random inputs.
+//! The whole BFD machine: session lookup, two machines joined by a lossy link, random inputs.
 
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn arrival<'a>(remote: &str, octets: &'a [u8]) -> Arrival<'a> {
     }
 }
 
-/// A packet of a peer that is down and wants 100 ms × 3.
+/// A packet of a peer in state Down with timers 100 ms × 3.
 fn hello(your_discriminator: u32) -> Packet {
     Packet {
         diagnostic: Diagnostic::NONE,
@@ -79,7 +79,7 @@ fn status(bfd: &Bfd, path: Path) -> SessionStatus {
         .expect("there")
 }
 
-/// A machine with one session that is up, 100 ms × 3 both ways.
+/// A machine with one session in state Up, 100 ms × 3 in both directions.
 fn up() -> (Bfd, Instant) {
     let (mut bfd, now) = (Bfd::new(1), Instant::now());
     bfd.handle(now, set(path(B), config(100, 100, 3)));
@@ -95,7 +95,7 @@ fn up() -> (Bfd, Instant) {
 }
 
 #[test]
-fn each_bad_packet_is_counted_and_does_not_keep_the_session_up() {
+fn an_invalid_packet_is_counted_and_does_not_restart_the_detection_time_rfc5880_6_8_6() {
     let (bfd, _) = up();
     let ours = status(&bfd, path(B)).discriminator;
     let good = Packet {
@@ -117,20 +117,20 @@ fn each_bad_packet_is_counted_and_does_not_keep_the_session_up() {
         octets.extend([1, 4, 7, b'x']);
         octets
     };
-    let mut nameless = with(1, 0xc0);
-    nameless[8..12].fill(0);
+    let mut without_discriminator = with(1, 0xc0);
+    without_discriminator[8..12].fill(0);
     let cases: [(&str, Vec<u8>, u8); 11] = [
-        ("R1 version", with(0, 0x40), 255),
-        ("R2 length", with(3, 23), 255),
-        ("R2 length", with(3, 25), 255),
-        ("R2 short", good.encode()[..20].to_vec(), 255),
-        ("R3 multiplier", with(2, 0), 255),
-        ("R4 multipoint", with(1, 0xc1), 255),
-        ("R5 my discriminator", with(7, 0), 255),
-        ("R6 your discriminator", unknown.encode().to_vec(), 255),
-        ("R7 no discriminator in Up", nameless, 255),
-        ("R8 authentication", authenticated, 255),
-        ("R9 TTL", good.encode().to_vec(), 254),
+        ("version", with(0, 0x40), 255),
+        ("length below minimum", with(3, 23), 255),
+        ("length above datagram", with(3, 25), 255),
+        ("short", good.encode()[..20].to_vec(), 255),
+        ("multiplier", with(2, 0), 255),
+        ("multipoint", with(1, 0xc1), 255),
+        ("my discriminator", with(7, 0), 255),
+        ("unknown discriminator", unknown.encode().to_vec(), 255),
+        ("no discriminator in Up", without_discriminator, 255),
+        ("authentication", authenticated, 255),
+        ("TTL", good.encode().to_vec(), 254),
     ];
     for (name, octets, ttl) in cases {
         let (mut bfd, mut now) = up();
@@ -144,9 +144,13 @@ fn each_bad_packet_is_counted_and_does_not_keep_the_session_up() {
             bfd.handle(now, Input::Timeout);
         }
         let status = status(&bfd, path(B));
-        let strangers = bfd.strangers();
-        assert_eq!(status.discarded.count + strangers.count, 20, "{name}");
-        assert_eq!(strangers.count > 0, name.starts_with("R6"), "{name}");
+        let without_session = bfd.without_session().count;
+        assert_eq!(status.discarded.count + without_session, 20, "{name}");
+        assert_eq!(
+            without_session > 0,
+            name == "unknown discriminator",
+            "{name}"
+        );
         assert_eq!(
             status.diagnostic,
             Diagnostic::DETECTION_TIME_EXPIRED,
@@ -157,21 +161,18 @@ fn each_bad_packet_is_counted_and_does_not_keep_the_session_up() {
 }
 
 #[test]
-fn a_refusal_says_what_is_wrong() {
+fn the_text_of_a_discard_states_the_reason() {
     let authentication = Discard::Authenticated(AuthenticationType::KEYED_SHA1).to_string();
     assert_eq!(
         authentication,
-        "the peer uses Keyed SHA1, but no authentication is configured here: turn it off at the peer"
+        "Keyed SHA1 authentication is unsupported: disable BFD authentication on the peer"
     );
-    let ttl = Discard::Ttl {
-        ttl: 63,
-        least: 255,
-    };
+    let ttl = Discard::Ttl { ttl: 63, min: 255 };
     assert_eq!(ttl.to_string(), "TTL 63 is below 255");
 }
 
 #[test]
-fn a_first_packet_finds_its_session_by_port_addresses_and_interface() {
+fn a_first_packet_is_matched_by_port_addresses_and_interface_rfc5881_3() {
     let mut bfd = Bfd::new(1);
     let now = Instant::now();
     let any = path(B);
@@ -222,7 +223,7 @@ fn a_first_packet_finds_its_session_by_port_addresses_and_interface() {
     ];
     for (arrival, expected) in cases {
         let count = |bfd: &Bfd| -> Vec<_> { bfd.status().map(|s| (s.path, s.received)).collect() };
-        let (before, strangers) = (count(&bfd), bfd.strangers().count);
+        let (before, without_session) = (count(&bfd), bfd.without_session().count);
         bfd.handle(now, Input::Received(arrival));
         let differs = |((path, after), (_, before)): &((Path, u64), (Path, u64))| {
             (after > before).then_some(*path)
@@ -234,15 +235,15 @@ fn a_first_packet_finds_its_session_by_port_addresses_and_interface() {
             .collect();
         assert_eq!(hit, Vec::from_iter(expected), "{arrival:?}");
         assert_eq!(
-            bfd.strangers().count - strangers,
+            bfd.without_session().count - without_session,
             u64::from(expected.is_none())
         );
     }
-    assert_eq!(bfd.strangers().last, Some(Discard::UnknownAddress));
+    assert_eq!(bfd.without_session().last, Some(Discard::UnknownAddress));
 }
 
 #[test]
-fn a_discriminator_counts_more_than_an_address_but_not_more_than_the_port() {
+fn a_discriminator_takes_precedence_over_the_address_but_not_over_the_port() {
     let (mut bfd, now) = up();
     let ours = status(&bfd, path(B)).discriminator;
     let octets = Packet {
@@ -258,13 +259,13 @@ fn a_discriminator_counts_more_than_an_address_but_not_more_than_the_port() {
     };
     bfd.handle(now, Input::Received(far));
     assert_eq!(
-        bfd.strangers().last,
+        bfd.without_session().last,
         Some(Discard::UnknownDiscriminator(ours))
     );
 }
 
 #[test]
-fn over_several_hops_the_least_ttl_is_configured() {
+fn the_minimum_ttl_of_a_multihop_session_is_configurable_rfc5883_5() {
     let far = Path {
         hops: Hops::Multi,
         ..path(B)
@@ -286,16 +287,13 @@ fn over_several_hops_the_least_ttl_is_configured() {
         bfd.handle(now, Input::Received(arrival));
         assert_eq!(status(&bfd, far).received, received, "{ttl}");
     }
-    let expected = Discard::Ttl {
-        ttl: 249,
-        least: 250,
-    };
+    let expected = Discard::Ttl { ttl: 249, min: 250 };
     assert_eq!(status(&bfd, far).discarded.last, Some(expected));
     assert_eq!((Hops::Single.port(), Hops::Multi.port()), (3784, 4784));
 }
 
 #[test]
-fn a_removed_session_is_silent_and_its_packets_are_strangers() {
+fn a_removed_session_sends_nothing_and_its_packets_match_no_session() {
     let (mut bfd, now) = up();
     let ours = status(&bfd, path(B)).discriminator;
     bfd.handle(now, Input::Remove { path: path(B) });
@@ -308,30 +306,30 @@ fn a_removed_session_is_silent_and_its_packets_are_strangers() {
     .encode();
     bfd.handle(now, Input::Received(arrival(B, &octets)));
     assert_eq!(
-        bfd.strangers().last,
+        bfd.without_session().last,
         Some(Discard::UnknownDiscriminator(ours))
     );
-    // Nor do they belong to its successor.
+    // They do not match a new session on the same path either.
     bfd.handle(now, set(path(B), config(100, 100, 3)));
     bfd.handle(now, Input::Received(arrival(B, &octets)));
     let received = status(&bfd, path(B)).received;
-    assert_eq!((received, bfd.strangers().count), (0, 2));
+    assert_eq!((received, bfd.without_session().count), (0, 2));
 }
 
-/// Two machines, a wire between them, and a clock.
+/// Two machines joined by a link with virtual time.
 struct Link {
     ends: [Bfd; 2],
     now: Instant,
-    /// When, to which end, what.
+    /// Packets in flight: arrival time, receiving end, octets.
     wire: Vec<(Instant, usize, Vec<u8>)>,
-    /// Changes of each end with their time.
+    /// State changes of each end.
     changes: [Vec<(Instant, Change)>; 2],
-    /// How many packets each end put on the wire, also those that were lost.
+    /// Packets sent by each end, lost ones included.
     sent: [u64; 2],
     rng: fastrand::Rng,
-    /// Of a hundred packets to each end so many are lost.
+    /// Packet loss towards each end, in percent.
     loss: [u32; 2],
-    /// The host is that late, at most, in milliseconds.
+    /// Maximum scheduling delay of the host, in milliseconds.
     late: u64,
 }
 
@@ -367,7 +365,7 @@ impl Link {
             let there = 1 - end;
             if self.rng.u32(0..100) >= self.loss[there] {
                 let at = self.now + Duration::from_micros(self.rng.u64(200..3000));
-                // None overtakes another: a Down that comes after an Init is a new failure.
+                // Packets keep their order: a Down after an Init would be a new failure.
                 let mut before = self.wire.iter().filter(|(_, to, _)| *to == there);
                 let at = before.next_back().map_or(at, |(last, ..)| at.max(*last));
                 self.wire.push((at, there, transmit.octets.to_vec()));
@@ -385,7 +383,7 @@ impl Link {
             };
             self.now = self.now.max(next) + millis(self.rng.u64(0..=self.late));
             let now = self.now;
-            // What can be read comes before the timeouts.
+            // Readable datagrams are processed before timeouts.
             let (due, rest) = self.wire.drain(..).partition(|(at, ..)| *at <= now);
             self.wire = rest;
             for (_, to, octets) in Vec::from_iter::<Vec<_>>(due) {
@@ -410,7 +408,7 @@ impl Link {
 const UP: [State; 2] = [State::Up, State::Up];
 
 #[test]
-fn two_ends_find_each_other_at_once_and_then_go_at_the_agreed_rate() {
+fn two_ends_come_up_at_once_and_then_send_at_the_negotiated_rate_rfc5880_6_8_2() {
     let mut link = Link::new([config(50, 100, 3), config(200, 50, 5)], 1);
     link.pass(millis(1100));
     assert_eq!(link.states(), UP);
@@ -430,7 +428,7 @@ fn two_ends_find_each_other_at_once_and_then_go_at_the_agreed_rate() {
 }
 
 #[test]
-fn active_and_passive_find_each_other_and_two_passive_ends_do_not() {
+fn a_passive_end_comes_up_with_an_active_one_only_rfc5880_6_1() {
     let passive = SessionConfig {
         role: Role::Passive,
         ..config(100, 100, 3)
@@ -444,14 +442,14 @@ fn active_and_passive_find_each_other_and_two_passive_ends_do_not() {
 }
 
 #[test]
-fn a_cut_is_noticed_within_the_detection_time_and_healed_when_it_ends() {
+fn a_path_failure_is_detected_within_the_detection_time_and_recovers() {
     for seed in 0..20 {
         let mut link = Link::new([config(50, 50, 3); 2], seed);
         link.pass(millis(2500));
         assert_eq!(link.states(), UP);
         link.loss = [100, 100];
         let cut = link.now;
-        // What was on its way may still have come: 3 ms.
+        // Packets in flight may still arrive for 3 ms.
         link.pass(millis(153));
         for changes in &link.changes {
             let (at, change) = changes.last().expect("changed");
@@ -468,23 +466,23 @@ fn a_cut_is_noticed_within_the_detection_time_and_healed_when_it_ends() {
 }
 
 #[test]
-fn a_cut_in_one_direction_takes_both_ends_down_with_their_reasons() {
+fn a_unidirectional_failure_takes_both_ends_down_with_diagnostics_1_and_3_rfc5880_4_1() {
     let mut link = Link::new([config(50, 50, 3); 2], 3);
     link.pass(millis(2500));
     link.loss = [0, 100];
     link.pass(millis(160));
     let causes = [0, 1].map(|end| link.changes[end].last().map(|(_, change)| change.cause));
-    let told = Cause::PeerDown(Diagnostic::DETECTION_TIME_EXPIRED);
-    assert_eq!(causes, [Some(told), Some(Cause::DetectionTimeExpired)]);
+    let signaled = Cause::PeerDown(Diagnostic::DETECTION_TIME_EXPIRED);
+    assert_eq!(causes, [Some(signaled), Some(Cause::DetectionTimeExpired)]);
     let diagnostic = status(&link.ends[0], path(B)).diagnostic;
     assert_eq!(diagnostic, Diagnostic::NEIGHBOR_SIGNALED_DOWN);
-    // The deaf end never says that it hears us, so nothing comes up half.
+    // The end that receives nothing never sends Init, so neither end comes up.
     link.pass(millis(10_000));
     assert!(!link.states().contains(&State::Up), "{:?}", link.states());
 }
 
 #[test]
-fn two_packets_lost_in_a_row_are_borne_and_three_are_not() {
+fn the_session_survives_two_consecutive_lost_packets_but_not_three() {
     for (lost, failures) in [(2, 0), (3, 1)] {
         let mut link = Link::new([config(100, 100, 3); 2], 4);
         link.pass(millis(3000));
@@ -493,7 +491,7 @@ fn two_packets_lost_in_a_row_are_borne_and_three_are_not() {
         while link.sent[0] < begun + lost {
             link.pass(millis(1));
         }
-        // The third would come just in time if the jitter were kind: hold all of its time back.
+        // With short jitter the packet after the third could arrive in time: wait longer.
         if lost == 3 {
             link.pass(millis(80));
         }
@@ -505,7 +503,7 @@ fn two_packets_lost_in_a_row_are_borne_and_three_are_not() {
 }
 
 #[test]
-fn a_session_ended_on_purpose_is_no_failure_at_either_end_and_comes_back() {
+fn admin_down_is_not_a_failure_at_either_end_and_admin_up_recovers_rfc5882_4_2() {
     let mut link = Link::new([config(50, 50, 3); 2], 5);
     link.pass(millis(2500));
     link.input(0, Input::AdminDown { path: path(B) });
@@ -521,7 +519,7 @@ fn a_session_ended_on_purpose_is_no_failure_at_either_end_and_comes_back() {
 }
 
 #[test]
-fn a_peer_that_restarts_is_noticed_and_found_again() {
+fn a_restart_of_the_peer_is_detected_and_the_session_recovers() {
     let mut link = Link::new([config(50, 50, 3); 2], 6);
     link.pass(millis(2500));
     link.ends[1] = Bfd::new(99);
@@ -531,7 +529,7 @@ fn a_peer_that_restarts_is_noticed_and_found_again() {
 }
 
 #[test]
-fn changing_timers_all_the_time_on_a_late_host_takes_nothing_down() {
+fn timer_changes_take_no_session_down_on_a_slow_host_rfc5880_6_8_3() {
     for seed in 0..10 {
         let mut link = Link::new([config(50, 50, 3); 2], seed);
         link.late = 4;
@@ -547,7 +545,7 @@ fn changing_timers_all_the_time_on_a_late_host_takes_nothing_down() {
             link.pass(pause);
         }
         assert_eq!((link.states(), link.failures()), (UP, 0), "seed {seed}");
-        // And in the end both keep to what was set last.
+        // The last configuration is in force at both ends.
         for end in [0, 1] {
             link.input(end, set(path(NAMES[1 - end]), config(50, 50, 3)));
         }
@@ -559,7 +557,7 @@ fn changing_timers_all_the_time_on_a_late_host_takes_nothing_down() {
 }
 
 #[test]
-fn the_same_seed_and_inputs_give_the_same_packets() {
+fn the_same_seed_and_inputs_produce_the_same_packets() {
     let run = |seed| {
         let (mut bfd, begin) = (Bfd::new(seed), Instant::now());
         bfd.handle(begin, set(path(B), config(1000, 1000, 3)));
@@ -582,9 +580,9 @@ fn the_same_seed_and_inputs_give_the_same_packets() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever was lost and whatever was configured meanwhile.
+    /// After any loss and any configuration changes.
     #[test]
-    fn two_ends_always_come_together_once_nothing_is_lost(
+    fn two_ends_come_up_once_packets_are_no_longer_lost(
         seed in any::<u64>(),
         loss in (0u32..101, 0u32..101),
         settings in prop::collection::vec((10u32..400, 10u32..400, 3u8..6, 0u64..700), 1..12),
@@ -597,25 +595,25 @@ proptest! {
             link.pass(millis(pause));
         }
         link.loss = [0, 0];
-        // The longest detection time of those above, and two slow packets.
+        // The longest detection time of `settings` and two packets at the slow rate.
         link.pass(millis(5 * 1000 + 2000));
         prop_assert_eq!(link.states(), UP);
         let failures = link.failures();
         link.pass(Duration::from_secs(20));
         prop_assert_eq!((link.states(), link.failures()), (UP, failures));
         let polling = link.wire.iter().any(|(_, _, octets)| octets[1] & 0x30 != 0);
-        prop_assert!(!polling, "every poll has its answer");
+        prop_assert!(!polling, "every poll was answered");
     }
 }
 
-/// One step of a hostile and fickle world.
+/// One random input.
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
     Set(u32, u32, u8, bool),
     Admin(bool),
-    /// State and flags, timers, multiplier, whether our discriminator is right.
-    Hear(u8, u32, u32, u8, bool),
+    /// State and flags, timers, multiplier, whether Your Discriminator is correct.
+    Receive(u8, u32, u32, u8, bool),
     Octets(Vec<u8>),
 }
 
@@ -626,14 +624,16 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(tx, rx, mult, passive)| Step::Set(tx, rx, mult, passive)),
         1 => any::<bool>().prop_map(Step::Admin),
         8 => (any::<u8>(), 0u32..3_000_000, 0u32..3_000_000, 0u8..6, any::<bool>())
-            .prop_map(|(flags, tx, rx, mult, ours)| Step::Hear(flags & !5, tx, rx, mult, ours)),
+            .prop_map(|(flags, tx, rx, mult, ours)| Step::Receive(flags & !5, tx, rx, mult, ours)),
         1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Step::Octets),
     ]
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_the_rules_of_sending_hold(steps in prop::collection::vec(step(), 1..120)) {
+    fn random_inputs_never_break_the_transmission_rules_rfc5880_6_8_7(
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
         let (mut bfd, mut now) = (Bfd::new(1), Instant::now());
         bfd.handle(now, set(path(B), config(100, 100, 3)));
         let mut passive = false;
@@ -653,7 +653,7 @@ proptest! {
                 }
                 Step::Admin(true) => bfd.handle(now, Input::AdminDown { path: path(B) }),
                 Step::Admin(false) => bfd.handle(now, Input::AdminUp { path: path(B) }),
-                Step::Hear(flags, tx, rx, mult, ours) => {
+                Step::Receive(flags, tx, rx, mult, ours) => {
                     let mut octets = hello(if ours { before.discriminator } else { 0 }).encode();
                     (octets[1], octets[2]) = (flags, mult);
                     octets[12..16].copy_from_slice(&tx.to_be_bytes());
@@ -664,18 +664,18 @@ proptest! {
                 Step::Octets(octets) => bfd.handle(now, Input::Received(arrival(B, &octets))),
             }
             while let Some(change) = bfd.poll_output() {
-                prop_assert_eq!(change.from, state, "changes join up");
+                prop_assert_eq!(change.from, state, "changes are consecutive");
                 prop_assert_ne!(change.from, change.to);
                 state = change.to;
             }
             let after = status(&bfd, path(B));
-            prop_assert_eq!(after.state, state, "every change is told");
+            prop_assert_eq!(after.state, state, "every change is reported");
             prop_assert!(after.flaps >= before.flaps);
             let mut sent = Vec::new();
             while let Some(transmit) = bfd.poll_transmit(now) {
                 sent.push(Packet::decode(&transmit.octets).expect("good"));
             }
-            prop_assert!(sent.len() <= 2, "one regular packet and one answer at most");
+            prop_assert!(sent.len() <= 2, "at most one periodic packet and one final");
             let finals = sent.iter().filter(|packet| packet.is_final).count();
             prop_assert!(finals <= final_allowed);
             for packet in sent {

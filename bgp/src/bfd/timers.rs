@@ -1,4 +1,5 @@
-//! How fast: the configured timers, and what of them is in force (RFC 5880 §6.8.3, §6.5).
+//! BFD timers: configured intervals, Poll Sequences, detection time and jitter (RFC 5880 §6.5,
+//! §6.8.3, §6.8.4, §6.8.7).
 
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -7,22 +8,22 @@ use thiserror::Error;
 
 use super::packet::Interval;
 
-/// While a session isn't up, it doesn't say that it wants to send faster than this (§6.8.3).
+/// Minimum of Desired Min TX Interval while a session is not Up (RFC 5880 §6.8.3).
 pub(super) const SLOW: Interval = Interval::from_millis(1000);
-/// Never faster than this: a scheduler that is late by less must not look like a dead path.
+/// Minimum configurable interval: with a shorter one, scheduling delay looks like a failed path.
 pub const INTERVAL_MIN: Interval = Interval::from_millis(10);
-/// Never slower than this: nobody needs BFD for that.
+/// Maximum configurable interval; the BGP hold timer detects a failure as early.
 pub const INTERVAL_MAX: Interval = Interval::from_millis(60_000);
 
-/// What is wished for. A change takes no session down.
+/// Configured timers. A change does not take the session down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Timers {
-    /// How often we would like to send.
+    /// Desired Min TX Interval: shortest interval at which we send.
     pub desired_min_tx: Interval,
-    /// How often the peer may send.
+    /// Required Min RX Interval: shortest interval at which the peer may send.
     pub required_min_rx: Interval,
-    /// After how many lost packets in a row the peer takes the session down.
+    /// Detect Mult: number of consecutive lost packets after which the peer declares us down.
     pub detect_mult: NonZeroU8,
 }
 
@@ -37,22 +38,22 @@ impl Default for Timers {
     }
 }
 
-/// Timers nobody should run.
+/// An interval is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TimersError {
-    /// The interval for sending is out of bounds.
+    /// The transmit interval.
     #[error("transmit interval of {} µs is not between 10 ms and 60 s", .0.0)]
     DesiredMinTx(Interval),
-    /// The interval for receiving is out of bounds.
+    /// The receive interval.
     #[error("receive interval of {} µs is not between 10 ms and 60 s", .0.0)]
     RequiredMinRx(Interval),
 }
 
 impl Timers {
-    /// Whether the intervals are within [`INTERVAL_MIN`] and [`INTERVAL_MAX`].
+    /// Checks that the intervals are between [`INTERVAL_MIN`] and [`INTERVAL_MAX`].
     ///
     /// # Errors
-    /// The first that isn't.
+    /// The first interval that is not.
     pub fn check(&self) -> Result<(), TimersError> {
         let bounds = INTERVAL_MIN..=INTERVAL_MAX;
         if !bounds.contains(&self.desired_min_tx) {
@@ -65,25 +66,26 @@ impl Timers {
     }
 }
 
-/// The two intervals of our end.
+/// Transmit and receive interval of our end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
     pub(super) tx: Interval,
     pub(super) rx: Interval,
 }
 
-/// What our packets say, what we keep to, and the Poll Sequence that joins the two.
+/// The intervals that our packets carry, the intervals in force, and the Poll Sequence that moves
+/// the first into force (RFC 5880 §6.5, §6.8.3).
 ///
-/// What is in force is always the careful choice until the peer has confirmed: sending at the
-/// faster of the old and the new rate, and counting on the slower of them.
+/// Until the peer confirms a change, the conservative choice is in force: we send at the faster of
+/// the old and the new rate, and expect packets at the slower one.
 #[derive(Debug)]
 pub(super) struct Intervals {
     announced: Pair,
     in_force: Pair,
     polling: bool,
-    /// Polls sent that were not answered.
+    /// Polls sent since the last change and not answered.
     unanswered: u8,
-    /// Answers to polls of before the last change, which may still be under way.
+    /// Finals that answer polls sent before the last change and may still arrive.
     stale: u8,
 }
 
@@ -106,31 +108,32 @@ impl Intervals {
         self.in_force
     }
 
-    /// Whether packets are to have the P bit.
+    /// Whether periodic packets carry the Poll bit.
     pub(super) fn polling(&self) -> bool {
         self.polling
     }
 
-    /// New values for a session that is up: they are polled for. `most` bounds how many late
-    /// answers are waited for: an older one than the peer's detection time isn't under way any more.
-    pub(super) fn change(&mut self, pair: Pair, most: NonZeroU8) {
+    /// Starts a Poll Sequence for new intervals of a session that is Up. `max_stale` limits the
+    /// number of late finals to expect: none arrives later than the peer's detection time.
+    pub(super) fn change(&mut self, pair: Pair, max_stale: NonZeroU8) {
         if pair == self.announced {
             return;
         }
         self.announced = pair;
         self.in_force.tx = self.in_force.tx.min(pair.tx);
         self.in_force.rx = self.in_force.rx.max(pair.rx);
-        self.stale = self.stale.saturating_add(self.unanswered).min(most.get());
+        let stale = self.stale.saturating_add(self.unanswered);
+        self.stale = stale.min(max_stale.get());
         self.unanswered = 0;
         self.polling = true;
     }
 
-    /// A packet with the P bit went out.
+    /// Counts a sent packet with the Poll bit.
     pub(super) fn poll_sent(&mut self) {
         self.unanswered = self.unanswered.saturating_add(1);
     }
 
-    /// A packet with the F bit came.
+    /// Processes a received packet with the Final bit.
     pub(super) fn final_received(&mut self) {
         if self.stale > 0 {
             self.stale -= 1;
@@ -142,14 +145,14 @@ impl Intervals {
     }
 }
 
-/// A random part of the interval (RFC 5880 §6.8.7): 75 to 100 %, and no more than 90 % where the
-/// loss of a single packet counts.
+/// Random fraction of the transmit interval (RFC 5880 §6.8.7): 75 to 100 %, and at most 90 % if
+/// Detect Mult is 1.
 pub(super) fn jitter(detect_mult: NonZeroU8, rng: &mut fastrand::Rng) -> f64 {
     let span = if detect_mult.get() == 1 { 0.15 } else { 0.25 };
     0.75 + span * rng.f64()
 }
 
-/// How long silence is borne (RFC 5880 §6.8.4). At most 255 × (2³² − 1) µs: 13 days.
+/// Detection time (RFC 5880 §6.8.4). At most 255 × (2³² − 1) µs, which is 13 days.
 pub(super) fn detection_time(detect_mult: u8, rx: Interval, tx: Interval) -> Duration {
     rx.max(tx).duration() * u32::from(detect_mult)
 }

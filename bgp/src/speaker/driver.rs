@@ -88,8 +88,8 @@ impl Driver {
     }
 
     /// Counts BFD packets that belong to no session.
-    pub(super) fn bfd_strangers(&self) -> Arc<AtomicU64> {
-        self.bfd.strangers()
+    pub(super) fn bfd_packets_without_session(&self) -> Arc<AtomicU64> {
+        self.bfd.packets_without_session()
     }
 
     /// Runs until the machine says that it has stopped.

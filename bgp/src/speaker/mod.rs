@@ -52,7 +52,7 @@ pub struct SpeakerOptions {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     local_addresses: Vec<SocketAddr>,
-    bfd_strangers: Arc<AtomicU64>,
+    bfd_packets_without_session: Arc<AtomicU64>,
     ended: watch::Receiver<()>,
 }
 
@@ -98,7 +98,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
     let (teller, events) = Teller::new();
     let (end_sender, ended) = watch::channel(());
     let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, teller);
-    let bfd_strangers = driver.bfd_strangers();
+    let bfd_packets_without_session = driver.bfd_packets_without_session();
     thread::Builder::new()
         .name("ferrolb-bgp".to_owned())
         .spawn(move || {
@@ -110,7 +110,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
         Handle {
             commands: command_sender,
             local_addresses,
-            bfd_strangers,
+            bfd_packets_without_session,
             ended,
         },
         events,
@@ -161,8 +161,8 @@ impl Handle {
 
     /// BFD packets received that belong to no session; only counted while there is a session.
     #[must_use]
-    pub fn bfd_strangers(&self) -> u64 {
-        self.bfd_strangers.load(Ordering::Relaxed)
+    pub fn bfd_packets_without_session(&self) -> u64 {
+        self.bfd_packets_without_session.load(Ordering::Relaxed)
     }
 
     /// All peers, by name. Empty once the speaker has ended.

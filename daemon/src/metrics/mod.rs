@@ -32,10 +32,10 @@ pub fn render(
     report: &Report,
     node: &str,
     peers: &[PeerStatus],
-    bfd_strangers: u64,
+    bfd_packets_without_session: u64,
 ) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let metrics = all(report, node, peers, bfd_strangers)?;
+    let metrics = all(report, node, peers, bfd_packets_without_session)?;
     TextEncoder::new().encode(&metrics.registry.gather(), &mut text)?;
     Ok(text)
 }
@@ -52,7 +52,7 @@ fn all(
     report: &Report,
     node: &str,
     peers: &[PeerStatus],
-    bfd_strangers: u64,
+    bfd_packets_without_session: u64,
 ) -> prometheus::Result<Metrics> {
     let mut metrics = Metrics {
         registry: Registry::new(),
@@ -62,14 +62,14 @@ fn all(
     allocator(&mut metrics, report)?;
     announced(&mut metrics, report, node)?;
     sessions(&mut metrics, report, peers)?;
-    let strangers = metrics.counter(
+    let without_session = metrics.counter(
         "ferrolb_bfd_packets_without_session_total",
         "BFD packets received that belong to no session: the sender runs BFD and no BGPPeer asks for it.",
         &[],
     )?;
-    strangers
+    without_session
         .with_label_values::<&str>(&[])
-        .inc_by(bfd_strangers);
+        .inc_by(bfd_packets_without_session);
     Ok(metrics)
 }
 

@@ -1,49 +1,49 @@
-//! BFD Control packets: octets to a value and back (RFC 5880 §4.1), with the checks of §6.8.6 that
-//! need no session.
+//! Decoding and encoding of BFD Control packets (RFC 5880 §4.1), with the checks of §6.8.6 that need
+//! no session.
 
 use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Octets of a Control packet without authentication.
+/// Length of a Control packet without authentication section, in octets.
 pub const PACKET_LENGTH: usize = 24;
-/// The one version there is.
+/// The only defined protocol version.
 const VERSION: u8 = 1;
-/// Octets of the shortest authentication section.
+/// Length of the shortest authentication section, in octets.
 const AUTHENTICATION_MIN: usize = 2;
 
-/// A span of time as the packets have it: microseconds.
+/// An interval as encoded in packets, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Interval(pub u32);
 
 impl Interval {
-    /// From milliseconds.
+    /// Converts from milliseconds, saturating.
     #[must_use]
     pub const fn from_millis(millis: u32) -> Self {
         Self(millis.saturating_mul(1000))
     }
 
-    /// As the standard library has it.
+    /// Converts to a [`Duration`].
     #[must_use]
     pub fn duration(self) -> Duration {
         Duration::from_micros(self.0.into())
     }
 }
 
-/// The states of RFC 5880 §4.1. All values of the two bits are known.
+/// Session state (RFC 5880 §4.1, §6.2). The field has two bits, so every value is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// Held down by configuration.
+    /// Administratively down.
     AdminDown,
-    /// No session.
+    /// No communication with the peer.
     #[default]
     Down,
-    /// The peer is heard, but does not say yet that it hears us.
+    /// Packets of the peer are received, but it has not confirmed ours.
     Init,
-    /// Both hear each other.
+    /// Communication works in both directions.
     Up,
 }
 
@@ -67,7 +67,7 @@ impl State {
         value << 6
     }
 
-    /// Its name in RFC 5880.
+    /// Name in RFC 5880.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -85,31 +85,31 @@ impl fmt::Display for State {
     }
 }
 
-/// Why an end last changed its state (RFC 5880 §4.1): five bits.
+/// Diagnostic: reason of the sender's last state change (RFC 5880 §4.1). Five bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Diagnostic(pub u8);
 
 impl Diagnostic {
-    /// Nothing to tell.
+    /// No Diagnostic.
     pub const NONE: Self = Self(0);
-    /// No packet within the detection time.
+    /// Control Detection Time Expired.
     pub const DETECTION_TIME_EXPIRED: Self = Self(1);
-    /// The echo function failed.
+    /// Echo Function Failed.
     pub const ECHO_FAILED: Self = Self(2);
-    /// The other end said it is down.
+    /// Neighbor Signaled Session Down.
     pub const NEIGHBOR_SIGNALED_DOWN: Self = Self(3);
-    /// The forwarding plane was reset.
+    /// Forwarding Plane Reset.
     pub const FORWARDING_PLANE_RESET: Self = Self(4);
-    /// The path is down.
+    /// Path Down.
     pub const PATH_DOWN: Self = Self(5);
-    /// A path joined to this one is down.
+    /// Concatenated Path Down.
     pub const CONCATENATED_PATH_DOWN: Self = Self(6);
-    /// Held down by configuration.
+    /// Administratively Down.
     pub const ADMINISTRATIVELY_DOWN: Self = Self(7);
-    /// The path back, joined to this one, is down.
+    /// Reverse Concatenated Path Down.
     pub const REVERSE_CONCATENATED_PATH_DOWN: Self = Self(8);
 
-    /// In words, where RFC 5880 has some.
+    /// Name in RFC 5880; `None` for unassigned values.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         Some(match self {
@@ -136,23 +136,23 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// How a packet is authenticated (RFC 5880 §4.1).
+/// Authentication type of a packet (RFC 5880 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AuthenticationType(pub u8);
 
 impl AuthenticationType {
-    /// A password in clear.
+    /// Simple Password.
     pub const SIMPLE_PASSWORD: Self = Self(1);
     /// Keyed MD5.
     pub const KEYED_MD5: Self = Self(2);
-    /// Keyed MD5 with a new sequence number in every packet.
+    /// Meticulous Keyed MD5.
     pub const METICULOUS_KEYED_MD5: Self = Self(3);
     /// Keyed SHA1.
     pub const KEYED_SHA1: Self = Self(4);
-    /// Keyed SHA1 with a new sequence number in every packet.
+    /// Meticulous Keyed SHA1.
     pub const METICULOUS_KEYED_SHA1: Self = Self(5);
 
-    /// In words, where RFC 5880 has some.
+    /// Name in RFC 5880; `None` for unassigned values.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         Some(match self {
@@ -165,7 +165,18 @@ impl AuthenticationType {
         })
     }
 
-    /// The lengths a section of this type may have (RFC 5880 §4.2 to §4.4).
+    /// Reads the type from an authentication section of at least two octets and checks its length.
+    /// Octets after the section are ignored.
+    fn decode(section: &[u8]) -> Result<Self, PacketError> {
+        let (kind, length) = (Self(section[0]), section[1]);
+        let octets = usize::from(length);
+        if octets <= section.len() && kind.lengths().contains(&octets) {
+            return Ok(kind);
+        }
+        Err(PacketError::AuthenticationLength { kind, length })
+    }
+
+    /// Permitted lengths of a section of this type (RFC 5880 §4.2 to §4.4).
     fn lengths(self) -> std::ops::RangeInclusive<usize> {
         match self {
             Self::SIMPLE_PASSWORD => 4..=19,
@@ -185,95 +196,84 @@ impl fmt::Display for AuthenticationType {
     }
 }
 
-/// What can be told of an authentication section without the key. Its secret part is not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Authentication {
-    /// How.
-    pub kind: AuthenticationType,
-    /// With which key, where the type is known.
-    pub key_id: Option<u8>,
-    /// The sequence number, where the type has one.
-    pub sequence: Option<u32>,
-}
-
-/// A BFD Control packet that passed the checks which need no session.
+/// A BFD Control packet that passed the checks that need no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Why the sender last changed its state.
+    /// Reason of the sender's last state change.
     pub diagnostic: Diagnostic,
-    /// The sender's state.
+    /// State of the sender.
     pub state: State,
-    /// P: answer at once.
+    /// Poll (P): the receiver must answer at once.
     pub poll: bool,
-    /// F: the answer.
+    /// Final (F): answer to a poll.
     pub is_final: bool,
-    /// C: the sender's BFD lives on when its control plane doesn't.
+    /// Control Plane Independent (C): BFD survives a failure of the sender's control plane.
     pub control_plane_independent: bool,
-    /// D: the sender wants no periodic packets while both ends are up.
+    /// Demand (D): the sender wants no periodic packets while both ends are Up.
     pub demand: bool,
-    /// How many packets in a row may be lost. Not 0.
+    /// Detect Mult; never 0.
     pub detect_mult: u8,
-    /// The sender's number for the session. Not 0.
+    /// Discriminator of the sender; never 0.
     pub my_discriminator: u32,
-    /// The receiver's number for it, 0 if the sender doesn't know it.
+    /// Discriminator of the receiver; 0 if the sender does not know it.
     pub your_discriminator: u32,
-    /// How often the sender would like to send.
+    /// Desired Min TX Interval.
     pub desired_min_tx: Interval,
-    /// How often it can take a packet; 0: it wants no periodic ones.
+    /// Required Min RX Interval; 0 requests no periodic packets.
     pub required_min_rx: Interval,
-    /// How often it can reflect an echo; 0: not at all.
+    /// Required Min Echo RX Interval; 0 disables the Echo function.
     pub required_min_echo_rx: Interval,
-    /// The authentication section, if there is one.
-    pub authentication: Option<Authentication>,
+    /// Type of the authentication section, if there is one.
+    pub authentication: Option<AuthenticationType>,
 }
 
-/// Why octets are no Control packet that may be looked at further (RFC 5880 §6.8.6).
+/// Why octets are not a valid Control packet (RFC 5880 §6.8.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
-    /// Fewer octets than any packet has.
+    /// Shorter than the mandatory section.
     #[error("{octets} octets are too few for a BFD packet")]
     Short {
-        /// As many came.
+        /// Length of the datagram.
         octets: usize,
     },
     /// Not version 1.
-    #[error("BFD version {0} is not known")]
+    #[error("unsupported BFD version {0}")]
     Version(u8),
-    /// The length field is too small, or says more than came.
+    /// The length field is below the minimum or exceeds the datagram.
     #[error("length field {length} does not fit {octets} octets")]
     Length {
-        /// What the packet says.
+        /// Value of the length field.
         length: u8,
-        /// As many came.
+        /// Length of the datagram.
         octets: usize,
     },
-    /// A detection multiplier of 0.
+    /// Detect Mult is 0.
     #[error("detection multiplier is 0")]
     DetectMult,
-    /// The multipoint bit.
+    /// The Multipoint bit is set.
     #[error("multipoint bit is set")]
     Multipoint,
-    /// The sender has no discriminator.
+    /// My Discriminator is 0.
     #[error("My Discriminator is 0")]
     MyDiscriminator,
-    /// 0 for our discriminator, in a state in which the sender must know it.
+    /// Your Discriminator is 0 in a state other than Down and AdminDown.
     #[error("Your Discriminator is 0 in state {0}")]
     YourDiscriminator(State),
-    /// An authentication section of a length its type can't have.
-    #[error("{kind} section of {length} octets")]
+    /// The length of the authentication section does not match its type or exceeds the packet.
+    #[error("invalid length {length} of a {kind} section")]
     AuthenticationLength {
-        /// Its type.
+        /// Authentication type.
         kind: AuthenticationType,
-        /// What its length field says.
+        /// Value of the section's length field.
         length: u8,
     },
 }
 
 impl Packet {
-    /// Reads the payload of a UDP datagram. Octets behind the packet's own length are ignored.
+    /// Decodes the payload of a UDP datagram. Octets after the packet's own length are ignored.
     ///
     /// # Errors
-    /// The first check of RFC 5880 §6.8.6 that failed.
+    /// The first failed check of RFC 5880 §6.8.6.
     pub fn decode(octets: &[u8]) -> Result<Self, PacketError> {
         let Some((header, _)) = octets.split_first_chunk::<PACKET_LENGTH>() else {
             return Err(PacketError::Short {
@@ -286,9 +286,9 @@ impl Packet {
             return Err(PacketError::Version(version_number));
         }
         let authenticated = flags & 0x04 != 0;
-        let least = PACKET_LENGTH + if authenticated { AUTHENTICATION_MIN } else { 0 };
+        let min = PACKET_LENGTH + if authenticated { AUTHENTICATION_MIN } else { 0 };
         let packet = octets.get(..length.into());
-        let Some(packet) = packet.filter(|packet| packet.len() >= least) else {
+        let Some(packet) = packet.filter(|packet| packet.len() >= min) else {
             return Err(PacketError::Length {
                 length,
                 octets: octets.len(),
@@ -326,11 +326,11 @@ impl Packet {
             desired_min_tx: Interval(word(2)),
             required_min_rx: Interval(word(3)),
             required_min_echo_rx: Interval(word(4)),
-            authentication: section.map(Authentication::decode).transpose()?,
+            authentication: section.map(AuthenticationType::decode).transpose()?,
         })
     }
 
-    /// The packet's octets, without authentication: we never send any.
+    /// Encodes the packet without authentication section.
     #[must_use]
     pub fn encode(&self) -> [u8; PACKET_LENGTH] {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -355,26 +355,6 @@ impl Packet {
             place.copy_from_slice(&word.to_be_bytes());
         }
         octets
-    }
-}
-
-impl Authentication {
-    /// Reads the section, of at least two octets; what follows it is ignored.
-    fn decode(section: &[u8]) -> Result<Self, PacketError> {
-        let (kind, length) = (AuthenticationType(section[0]), section[1]);
-        let fits = kind.lengths().contains(&length.into());
-        let section = section.get(..length.into()).filter(|_| fits);
-        let section = section.ok_or(PacketError::AuthenticationLength { kind, length })?;
-        let known = kind.name().is_some();
-        let numbered = known && kind != AuthenticationType::SIMPLE_PASSWORD;
-        let sequence = section.get(4..).and_then(<[u8]>::first_chunk);
-        Ok(Self {
-            kind,
-            key_id: section.get(2).copied().filter(|_| known),
-            sequence: sequence
-                .map(|octets| u32::from_be_bytes(*octets))
-                .filter(|_| numbered),
-        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Against octets written by hand, and against packets of real routers.
+//! Handwritten packets and recorded packets of real routers.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Up, poll, 3 ×, 1 for us, 2 for the peer, 50 ms and 100 ms, no echo.
+/// Up, poll, Detect Mult 3, discriminators 1 and 2, 50 ms and 100 ms, no echo.
 const UP: [u8; PACKET_LENGTH] = [
     0x20, 0xe0, 3, 24, // version 1, no diagnostic; Up and P
     0, 0, 0, 1, 0, 0, 0, 2, // discriminators
@@ -45,13 +45,13 @@ fn authenticated(section: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_packet_is_these_octets() {
+fn a_packet_encodes_to_these_octets_rfc5880_4_1() {
     assert_eq!(up().encode(), UP);
     assert_eq!(Packet::decode(&UP), Ok(up()));
 }
 
 #[test]
-fn every_flag_state_and_diagnostic_has_its_bits() {
+fn flags_state_and_diagnostic_use_the_bits_of_rfc5880_4_1() {
     let cases: [(u8, u8, Packet); 7] = [
         (
             0x21,
@@ -128,7 +128,7 @@ fn every_flag_state_and_diagnostic_has_its_bits() {
 }
 
 #[test]
-fn a_diagnostic_of_more_than_five_bits_leaves_the_version_alone() {
+fn a_diagnostic_of_more_than_five_bits_does_not_change_the_version() {
     let packet = Packet {
         diagnostic: Diagnostic(0xff),
         ..up()
@@ -137,7 +137,7 @@ fn a_diagnostic_of_more_than_five_bits_leaves_the_version_alone() {
 }
 
 #[test]
-fn each_check_refuses_a_packet_that_is_good_otherwise() {
+fn each_check_rejects_an_otherwise_valid_packet_rfc5880_6_8_6() {
     let length = |length, octets| PacketError::Length { length, octets };
     let cases = [
         (UP[..23].to_vec(), PacketError::Short { octets: 23 }),
@@ -147,7 +147,7 @@ fn each_check_refuses_a_packet_that_is_good_otherwise() {
         (with(&[(3, 23)]), length(23, 24)),
         (with(&[(3, 25)]), length(25, 24)),
         (with(&[(3, 0)]), length(0, 24)),
-        // The A bit asks for two octets more.
+        // With the A bit the minimum length is two octets higher.
         (with(&[(1, 0xe4)]), length(24, 24)),
         (with(&[(2, 0)]), PacketError::DetectMult),
         (with(&[(1, 0xe1)]), PacketError::Multipoint),
@@ -164,7 +164,7 @@ fn each_check_refuses_a_packet_that_is_good_otherwise() {
 }
 
 #[test]
-fn a_sender_that_is_down_need_not_know_us() {
+fn your_discriminator_may_be_zero_in_down_and_admin_down_rfc5880_6_8_6() {
     for flags in [0x00, 0x40] {
         let packet = Packet::decode(&with(&[(1, flags), (11, 0)])).expect("good");
         assert_eq!(packet.your_discriminator, 0);
@@ -172,52 +172,24 @@ fn a_sender_that_is_down_need_not_know_us() {
 }
 
 #[test]
-fn octets_behind_the_packet_are_ignored() {
+fn octets_after_the_packet_are_ignored() {
     let longer = [&UP[..], &[0xff; 7]].concat();
     assert_eq!(Packet::decode(&longer), Ok(up()));
 }
 
 #[test]
-fn authentication_is_told_without_its_secret() {
+fn an_authentication_section_is_reported_without_its_secret() {
     let password = [1, 9, 7, b's', b'e', b'c', b'r', b'e', b't'];
     let mut md5 = [0; 24];
     md5[..8].copy_from_slice(&[2, 24, 5, 0, 0, 0, 1, 0]);
     let mut sha1 = [0; 28];
     sha1[..8].copy_from_slice(&[5, 28, 6, 0, 0, 0, 0, 9]);
     let unknown = [77, 2];
-    let cases: [(&[u8], Authentication); 4] = [
-        (
-            &password,
-            Authentication {
-                kind: AuthenticationType::SIMPLE_PASSWORD,
-                key_id: Some(7),
-                sequence: None,
-            },
-        ),
-        (
-            &md5,
-            Authentication {
-                kind: AuthenticationType::KEYED_MD5,
-                key_id: Some(5),
-                sequence: Some(256),
-            },
-        ),
-        (
-            &sha1,
-            Authentication {
-                kind: AuthenticationType::METICULOUS_KEYED_SHA1,
-                key_id: Some(6),
-                sequence: Some(9),
-            },
-        ),
-        (
-            &unknown,
-            Authentication {
-                kind: AuthenticationType(77),
-                key_id: None,
-                sequence: None,
-            },
-        ),
+    let cases: [(&[u8], AuthenticationType); 4] = [
+        (&password, AuthenticationType::SIMPLE_PASSWORD),
+        (&md5, AuthenticationType::KEYED_MD5),
+        (&sha1, AuthenticationType::METICULOUS_KEYED_SHA1),
+        (&unknown, AuthenticationType(77)),
     ];
     for (section, expected) in cases {
         let packet = Packet::decode(&authenticated(section)).expect("good");
@@ -227,7 +199,7 @@ fn authentication_is_told_without_its_secret() {
 }
 
 #[test]
-fn an_authentication_section_must_have_a_length_of_its_type_and_be_there() {
+fn an_authentication_section_is_complete_and_has_the_length_of_its_type_rfc5880_4_2() {
     let cases: [&[u8]; 7] = [
         &[1, 3, 0],
         &[1, 20],
@@ -251,13 +223,13 @@ fn an_authentication_section_must_have_a_length_of_its_type_and_be_there() {
 }
 
 #[test]
-fn numbers_without_a_name_are_shown_as_numbers() {
+fn unassigned_values_are_displayed_as_numbers() {
     assert_eq!(Diagnostic(9).to_string(), "diagnostic 9");
     assert_eq!(AuthenticationType(9).to_string(), "authentication type 9");
     assert_eq!(Diagnostic(1).to_string(), "Control Detection Time Expired");
 }
 
-/// The BFD packets that the lab recorded of FRR, BIRD and ferrolb.
+/// BFD packets of FRR, BIRD and ferrolb, recorded in the lab.
 fn recorded() -> Vec<(&'static str, Vec<u8>)> {
     let corpus = include_str!("../../../tests/fixtures/corpus.tsv");
     let packets = corpus.lines().filter_map(|line| {
@@ -273,7 +245,7 @@ fn recorded() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn packets_of_real_routers_are_read_and_written_again() {
+fn packets_of_real_routers_survive_a_round_trip() {
     let mut states = BTreeSet::new();
     for (sender, octets) in recorded() {
         let packet = Packet::decode(&octets).unwrap_or_else(|e| panic!("{sender}: {e}"));
@@ -294,7 +266,7 @@ fn packets_of_real_routers_are_read_and_written_again() {
 }
 
 #[test]
-fn no_place_in_a_recorded_packet_makes_the_decoder_panic() {
+fn a_suffix_of_a_recorded_packet_does_not_panic() {
     let (mut good, mut bad) = (0, 0);
     let packets = recorded();
     for (_, octets) in &packets {
@@ -316,9 +288,9 @@ proptest! {
         }
     }
 
-    /// Arbitrary behind a header that mostly passes the first checks.
+    /// Arbitrary octets after a header that mostly passes the first checks.
     #[test]
-    fn what_is_read_is_written_again(
+    fn a_decoded_packet_encodes_to_the_same_octets(
         flags in any::<u8>(),
         diagnostic in 0u8..32,
         rest in prop::array::uniform20(any::<u8>()),

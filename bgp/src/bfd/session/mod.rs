@@ -1,4 +1,4 @@
-//! One session: the state machine, and when it sends what (RFC 5880 §6.2, §6.8).
+//! State and transmission of one BFD session (RFC 5880 §6.2, §6.8).
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use super::events::{
 use super::packet::{Diagnostic, Interval, PACKET_LENGTH, Packet, State};
 use super::timers::{Intervals, Pair, SLOW, detection_time, jitter};
 
-/// What every packet of a directly connected peer has (RFC 5881 §5).
+/// TTL of every valid packet on a single hop (RFC 5881 §5).
 const TTL_SINGLE: u8 = 255;
 
-/// What the peer said last.
+/// Contents of the last packet of the peer.
 #[derive(Debug)]
 struct Remote {
     discriminator: u32,
@@ -24,7 +24,7 @@ struct Remote {
 }
 
 impl Remote {
-    /// Before the first packet, and after silence (RFC 5880 §6.8.1).
+    /// Initial values, also after the detection time expired (RFC 5880 §6.8.1).
     fn unknown() -> Self {
         Self {
             discriminator: 0,
@@ -50,9 +50,9 @@ impl Remote {
     }
 }
 
-/// One session.
+/// One BFD session.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct BfdSession {
     path: Path,
     config: SessionConfig,
     discriminator: u32,
@@ -61,17 +61,17 @@ pub(super) struct Session {
     diagnostic: Diagnostic,
     remote: Remote,
     intervals: Intervals,
-    /// Where the detection time begins; none once it is over.
+    /// Start of the detection time; `None` after it expired.
     last_received: Option<Instant>,
     last_sent: Instant,
-    /// Which part of the interval passes before the next packet.
+    /// Fraction of the transmit interval before the next periodic packet.
     jitter: f64,
-    /// Send before the interval is over, since the state changed (RFC 5880 §6.8.7).
+    /// A state change is sent at once, before the interval is over (RFC 5880 §6.8.7).
     early: Option<Instant>,
-    /// Until then AdminDown is told at the rate of before, so that one lost packet is no alarm: the
-    /// peer still counts on that rate.
-    parting: Option<(Instant, Duration)>,
-    /// A poll is to be answered.
+    /// Until this time AdminDown is sent at the interval used in Up. The peer still expects that
+    /// rate, and at the slow rate one lost packet would expire its detection time.
+    fast_admin_down: Option<(Instant, Duration)>,
+    /// Since when a received poll waits for its answer.
     final_due: Option<Instant>,
     flaps: u64,
     last_flap: Option<Instant>,
@@ -80,7 +80,7 @@ pub(super) struct Session {
     discarded: Discarded,
 }
 
-impl Session {
+impl BfdSession {
     pub(super) fn new(now: Instant, path: Path, config: SessionConfig, discriminator: u32) -> Self {
         Self {
             path,
@@ -90,12 +90,12 @@ impl Session {
             since: now,
             diagnostic: Diagnostic::NONE,
             remote: Remote::unknown(),
-            intervals: Intervals::new(wished(&config, State::Down)),
+            intervals: Intervals::new(intervals_in(&config, State::Down)),
             last_received: None,
             last_sent: now,
             jitter: 1.0,
             early: Some(now),
-            parting: None,
+            fast_admin_down: None,
             final_due: None,
             flaps: 0,
             last_flap: None,
@@ -113,11 +113,11 @@ impl Session {
         self.discriminator
     }
 
-    /// New timers, or another role. While the session is up, new intervals are polled for; before,
-    /// every packet carries them and none is relied on.
+    /// Changes the configuration. While the session is Up, new intervals need a Poll Sequence.
+    /// Otherwise they apply at once.
     pub(super) fn configure(&mut self, config: SessionConfig) {
         self.config = config;
-        let pair = wished(&config, self.state);
+        let pair = intervals_in(&config, self.state);
         if self.state == State::Up {
             self.intervals.change(pair, config.timers.detect_mult);
         } else {
@@ -129,9 +129,9 @@ impl Session {
     pub(super) fn admin_down(&mut self, now: Instant) -> Option<Change> {
         if self.state == State::Up {
             let until = now + self.remote_detection_time();
-            self.parting = Some((until, self.transmit_interval()));
+            self.fast_admin_down = Some((until, self.transmit_interval()));
         }
-        self.go(now, State::AdminDown, Cause::Administrative)
+        self.transition(now, State::AdminDown, Cause::Administrative)
     }
 
     /// RFC 5880 §6.8.16.
@@ -139,21 +139,21 @@ impl Session {
         if self.state != State::AdminDown {
             return None;
         }
-        self.parting = None;
-        self.go(now, State::Down, Cause::Administrative)
+        self.fast_admin_down = None;
+        self.transition(now, State::Down, Cause::Administrative)
     }
 
-    /// What of RFC 5880 §6.8.6 needs the session, before its state is touched.
+    /// The checks of RFC 5880 §6.8.6 that depend on the session.
     pub(super) fn check(&self, packet: &Packet, ttl: u8) -> Result<(), Discard> {
         if let Some(authentication) = packet.authentication {
-            return Err(Discard::Authenticated(authentication.kind));
+            return Err(Discard::Authenticated(authentication));
         }
-        let least = match self.path.hops {
+        let min = match self.path.hops {
             Hops::Single => TTL_SINGLE,
             Hops::Multi => self.config.min_ttl,
         };
-        if ttl < least {
-            return Err(Discard::Ttl { ttl, least });
+        if ttl < min {
+            return Err(Discard::Ttl { ttl, min });
         }
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Session {
         self.discarded.count(reason);
     }
 
-    /// A packet that passed all checks (RFC 5880 §6.8.6).
+    /// Processes a packet that passed all checks (RFC 5880 §6.8.6).
     pub(super) fn received(&mut self, now: Instant, packet: &Packet) -> Option<Change> {
         self.received += 1;
         self.remote = Remote::of(packet);
@@ -185,42 +185,49 @@ impl Session {
             (State::Up, State::Down) => (State::Down, Cause::PeerDown(packet.diagnostic)),
             _ => return None,
         };
-        self.go(now, to, cause)
+        self.transition(now, to, cause)
     }
 
-    /// Looks at the clock. A packet that is due is asked for by [`transmit`](Self::transmit).
+    /// Takes the session down if the detection time has expired.
     pub(super) fn timeout(&mut self, now: Instant) -> Option<Change> {
-        self.silent_at().filter(|at| *at <= now)?;
+        self.detection_expires_at().filter(|at| *at <= now)?;
         self.last_received = None;
         self.remote = Remote::unknown();
         match self.state {
-            State::Init | State::Up => self.go(now, State::Down, Cause::DetectionTimeExpired),
+            State::Init | State::Up => {
+                self.transition(now, State::Down, Cause::DetectionTimeExpired)
+            }
             State::Down | State::AdminDown => None,
         }
     }
 
-    /// When to come back.
+    /// When [`timeout`](Self::timeout) or [`transmit`](Self::transmit) is due, if ever.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.silent_at(), self.periodic_at(), self.final_due];
+        let deadlines = [
+            self.detection_expires_at(),
+            self.periodic_at(),
+            self.final_due,
+        ];
         deadlines.into_iter().flatten().min()
     }
 
-    /// A packet, if one is due.
+    /// Encodes the next packet if one is due. The answer to a poll precedes the periodic packet and
+    /// does not shift its schedule.
     pub(super) fn transmit(
         &mut self,
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Option<[u8; PACKET_LENGTH]> {
-        let answers = self.final_due.take().is_some();
-        if !answers {
+        let is_final = self.final_due.take().is_some();
+        if !is_final {
             self.periodic_at().filter(|at| *at <= now)?;
             self.last_sent = now;
             self.jitter = jitter(self.config.timers.detect_mult, rng);
         }
-        // The answer to a poll tells a new state as well as any other packet.
+        // The answer to a poll carries a new state too.
         self.early = None;
         self.sent += 1;
-        let poll = self.intervals.polling() && !answers;
+        let poll = self.intervals.polling() && !is_final;
         if poll {
             self.intervals.poll_sent();
         }
@@ -229,7 +236,7 @@ impl Session {
             diagnostic: self.diagnostic,
             state: self.state,
             poll,
-            is_final: answers,
+            is_final,
             control_plane_independent: false,
             demand: false,
             detect_mult: self.config.timers.detect_mult.get(),
@@ -253,7 +260,7 @@ impl Session {
             remote_discriminator: self.remote.discriminator,
             remote_state: self.remote.state,
             remote_diagnostic: self.remote.diagnostic,
-            transmit_interval: self.sends().then(|| self.transmit_interval()),
+            transmit_interval: self.sends_periodically().then(|| self.transmit_interval()),
             detection_time: self.last_received.map(|_| self.detection_time()),
             remote_detection_time: self.remote_detection_time(),
             flaps: self.flaps,
@@ -264,7 +271,7 @@ impl Session {
         }
     }
 
-    fn go(&mut self, now: Instant, to: State, cause: Cause) -> Option<Change> {
+    fn transition(&mut self, now: Instant, to: State, cause: Cause) -> Option<Change> {
         let from = std::mem::replace(&mut self.state, to);
         if from == to {
             return None;
@@ -272,14 +279,14 @@ impl Session {
         self.since = now;
         self.early = Some(now);
         self.diagnostic = match (to, cause) {
-            // Until the session is up again the peer may read why it went down.
+            // The reason of the last failure stays readable until the session is Up again.
             (State::Init, _) => self.diagnostic,
             (State::AdminDown, _) => Diagnostic::ADMINISTRATIVELY_DOWN,
             (_, Cause::DetectionTimeExpired) => Diagnostic::DETECTION_TIME_EXPIRED,
             (_, Cause::PeerDown(_) | Cause::PeerAdminDown) => Diagnostic::NEIGHBOR_SIGNALED_DOWN,
             (_, Cause::Handshake | Cause::Administrative) => Diagnostic::NONE,
         };
-        let pair = wished(&self.config, to);
+        let pair = intervals_in(&self.config, to);
         if to == State::Up {
             self.intervals.change(pair, self.config.timers.detect_mult);
         } else {
@@ -298,8 +305,8 @@ impl Session {
         Some(change)
     }
 
-    /// Whether packets are to be sent periodically (RFC 5880 §6.8.7).
-    fn sends(&self) -> bool {
+    /// Whether periodic packets are sent (RFC 5880 §6.8.7).
+    fn sends_periodically(&self) -> bool {
         let passive = self.config.role == Role::Passive && self.remote.discriminator == 0;
         let both_up = self.state == State::Up && self.remote.state == State::Up;
         let demanded = self.remote.demand && both_up && !self.intervals.polling();
@@ -307,7 +314,7 @@ impl Session {
     }
 
     fn transmit_interval(&self) -> Duration {
-        if let Some((until, interval)) = self.parting
+        if let Some((until, interval)) = self.fast_admin_down
             && self.last_sent < until
         {
             return interval;
@@ -318,7 +325,8 @@ impl Session {
 
     fn periodic_at(&self) -> Option<Instant> {
         let regular = || self.last_sent + self.transmit_interval().mul_f64(self.jitter);
-        self.sends().then(|| self.early.unwrap_or_else(regular))
+        let at = || self.early.unwrap_or_else(regular);
+        self.sends_periodically().then(at)
     }
 
     fn detection_time(&self) -> Duration {
@@ -332,13 +340,13 @@ impl Session {
         detection_time(detect_mult, self.remote.required_min_rx, announced)
     }
 
-    fn silent_at(&self) -> Option<Instant> {
+    fn detection_expires_at(&self) -> Option<Instant> {
         Some(self.last_received? + self.detection_time())
     }
 }
 
-/// What is to be announced in a state: no haste before the session is up (RFC 5880 §6.8.3).
-fn wished(config: &SessionConfig, state: State) -> Pair {
+/// The intervals to send in `state`: slow transmission until the session is Up (RFC 5880 §6.8.3).
+fn intervals_in(config: &SessionConfig, state: State) -> Pair {
     let timers = &config.timers;
     let tx = match state {
         State::Up => timers.desired_min_tx,

@@ -1,4 +1,4 @@
-//! One session alone: every input in every state, and when it sends what.
+//! A single session: every input in every state, and the transmission schedule.
 
 use std::num::NonZeroU8;
 
@@ -37,7 +37,7 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The peer's packet: 100 ms both ways, three times.
+/// A packet of the peer, 100 ms × 3 in both directions.
 fn packet(state: State) -> Packet {
     Packet {
         diagnostic: Diagnostic::NONE,
@@ -56,12 +56,12 @@ fn packet(state: State) -> Packet {
     }
 }
 
-/// Something that happens to a session.
+/// An input to a session.
 type Act = fn(&mut Bench) -> Option<Change>;
 
-/// A session and its clock.
+/// A session with virtual time.
 struct Bench {
-    session: Session,
+    session: BfdSession,
     now: Instant,
     rng: fastrand::Rng,
 }
@@ -70,13 +70,13 @@ impl Bench {
     fn new(config: SessionConfig) -> Self {
         let now = Instant::now();
         Self {
-            session: Session::new(now, path(), config, OURS),
+            session: BfdSession::new(now, path(), config, OURS),
             now,
             rng: fastrand::Rng::with_seed(1),
         }
     }
 
-    /// In a state, heard by the peer, nothing due.
+    /// In `state`, after packets in both directions, with nothing due.
     fn in_state(config: SessionConfig, state: State) -> Self {
         let mut bench = Self::new(config);
         bench.receive(packet(State::Down));
@@ -97,7 +97,7 @@ impl Bench {
         bench
     }
 
-    /// Up, with its poll answered.
+    /// In state Up, after its Poll Sequence.
     fn up(config: SessionConfig) -> Self {
         let mut bench = Self::in_state(config, State::Up);
         bench.receive(Packet {
@@ -120,7 +120,7 @@ impl Bench {
             .collect()
     }
 
-    /// Time goes on, step by step of what is due; the packets sent on the way.
+    /// Advances the time from deadline to deadline. Returns the sent packets.
     fn pass(&mut self, time: Duration) -> Vec<(Instant, Packet)> {
         let end = self.now + time;
         let mut sent = Vec::new();
@@ -136,7 +136,7 @@ impl Bench {
 }
 
 #[test]
-fn every_input_in_every_state() {
+fn every_input_in_every_state_rfc5880_6_8_6() {
     use Cause::{Administrative, DetectionTimeExpired, Handshake, PeerAdminDown};
     use State::{AdminDown, Down, Init, Up};
     let peer_down = Cause::PeerDown(Diagnostic::PATH_DOWN);
@@ -146,9 +146,9 @@ fn every_input_in_every_state() {
         Diagnostic::NEIGHBOR_SIGNALED_DOWN,
         Diagnostic::ADMINISTRATIVELY_DOWN,
     );
-    // Rows: what happens. Columns: in which state. `None`: nothing changes.
+    // Rows are inputs, columns are states. `None` means no change.
     type Cell = Option<(State, Cause, Diagnostic)>;
-    fn hear(bench: &mut Bench, state: State) -> Option<Change> {
+    fn receive(bench: &mut Bench, state: State) -> Option<Change> {
         bench.receive(Packet {
             diagnostic: Diagnostic::PATH_DOWN,
             ..packet(state)
@@ -156,8 +156,8 @@ fn every_input_in_every_state() {
     }
     let rows: [(&str, Act, [Cell; 4]); 7] = [
         (
-            "hears AdminDown",
-            |b| hear(b, AdminDown),
+            "receives AdminDown",
+            |b| receive(b, AdminDown),
             [
                 None,
                 None,
@@ -166,19 +166,19 @@ fn every_input_in_every_state() {
             ],
         ),
         (
-            "hears Down",
-            |b| hear(b, Down),
+            "receives Down",
+            |b| receive(b, Down),
             [
                 None,
-                // It keeps telling why it was down.
+                // The diagnostic of the last failure is kept.
                 Some((Init, Handshake, signaled)),
                 None,
                 Some((Down, peer_down, signaled)),
             ],
         ),
         (
-            "hears Init",
-            |b| hear(b, Init),
+            "receives Init",
+            |b| receive(b, Init),
             [
                 None,
                 Some((Up, Handshake, none)),
@@ -187,12 +187,12 @@ fn every_input_in_every_state() {
             ],
         ),
         (
-            "hears Up",
-            |b| hear(b, Up),
+            "receives Up",
+            |b| receive(b, Up),
             [None, None, Some((Up, Handshake, none)), None],
         ),
         (
-            "hears nothing",
+            "detection time expires",
             |b| {
                 b.now += Duration::from_secs(60);
                 b.session.timeout(b.now)
@@ -205,7 +205,7 @@ fn every_input_in_every_state() {
             ],
         ),
         (
-            "is taken down",
+            "AdminDown requested",
             |b| b.session.admin_down(b.now),
             [
                 None,
@@ -215,7 +215,7 @@ fn every_input_in_every_state() {
             ],
         ),
         (
-            "is taken up",
+            "AdminUp requested",
             |b| b.session.admin_up(b.now),
             [Some((Down, Administrative, none)), None, None, None],
         ),
@@ -237,14 +237,14 @@ fn every_input_in_every_state() {
             assert_eq!(
                 bench.session.early.is_some(),
                 cell.is_some(),
-                "{from} {what}: a change is told at once, and nothing else is"
+                "{from} {what}: a state change, and nothing else, is sent at once"
             );
         }
     }
 }
 
 #[test]
-fn only_a_loss_that_nobody_wanted_is_a_failure_and_counts_as_a_flap() {
+fn only_an_unrequested_transition_out_of_up_is_a_failure_and_a_flap() {
     let lost: [(Act, bool); 4] = [
         (|b| b.receive(packet(State::Down)), true),
         (
@@ -268,7 +268,7 @@ fn only_a_loss_that_nobody_wanted_is_a_failure_and_counts_as_a_flap() {
 }
 
 #[test]
-fn a_handshake_that_comes_to_nothing_is_no_failure() {
+fn an_unfinished_handshake_is_not_a_failure() {
     let mut bench = Bench::in_state(config(100, 100, 3), State::Init);
     bench.now += Duration::from_secs(60);
     let change = bench.session.timeout(bench.now).expect("went down");
@@ -278,7 +278,7 @@ fn a_handshake_that_comes_to_nothing_is_no_failure() {
 }
 
 #[test]
-fn nobody_is_in_a_hurry_before_the_session_is_up() {
+fn transmission_is_slow_until_the_session_is_up_rfc5880_6_8_3() {
     for state in [State::AdminDown, State::Down, State::Init] {
         let mut bench = Bench::in_state(config(50, 50, 3), state);
         let sent = bench.pass(millis(2900));
@@ -289,23 +289,23 @@ fn nobody_is_in_a_hurry_before_the_session_is_up() {
 }
 
 #[test]
-fn an_end_on_purpose_is_told_at_the_rate_of_before_for_one_detection_time() {
+fn admin_down_is_sent_at_the_former_rate_for_one_detection_time_rfc5880_6_8_16() {
     let mut bench = Bench::up(config(50, 50, 4));
-    // The peer wants a packet every 100 ms at most.
+    // The peer's Required Min RX Interval is 100 ms.
     let detection_time = bench.session.status().remote_detection_time;
     assert_eq!(detection_time, millis(400));
     bench.pass(millis(10));
     bench.session.admin_down(bench.now).expect("a change");
-    let told = bench.pass(detection_time);
-    assert!((4..=7).contains(&told.len()), "{}", told.len());
-    for (_, packet) in &told {
+    let sent = bench.pass(detection_time);
+    assert!((4..=7).contains(&sent.len()), "{}", sent.len());
+    for (_, packet) in &sent {
         assert_eq!(packet.state, State::AdminDown);
         assert_eq!(packet.diagnostic, Diagnostic::ADMINISTRATIVELY_DOWN);
     }
-    // From then on there is no hurry.
+    // Then the slow rate applies.
     bench.pass(millis(1000));
     assert!(bench.pass(millis(2900)).len() <= 4);
-    // Up again, and down before it was Up: no hurry either.
+    // AdminDown before the session is Up again: the slow rate applies.
     bench.session.admin_up(bench.now).expect("a change");
     bench.sent();
     bench.session.admin_down(bench.now).expect("a change");
@@ -313,7 +313,7 @@ fn an_end_on_purpose_is_told_at_the_rate_of_before_for_one_detection_time() {
 }
 
 #[test]
-fn gaps_are_jittered_between_three_quarters_and_all_of_the_interval() {
+fn jitter_is_75_to_100_percent_of_the_interval_and_at_most_90_with_detect_mult_1_rfc5880_6_8_7() {
     for (mult, most) in [(3, 1000), (1, 900)] {
         let mut bench = Bench::new(config(1000, 1000, mult));
         let sent = bench.pass(Duration::from_secs(500));
@@ -328,7 +328,7 @@ fn gaps_are_jittered_between_three_quarters_and_all_of_the_interval() {
 }
 
 #[test]
-fn the_slower_of_what_we_like_and_what_the_peer_bears_is_the_interval() {
+fn the_transmit_interval_is_the_larger_of_our_tx_and_the_peers_rx_rfc5880_6_8_7() {
     for (ours, theirs, interval) in [(100, 300, 300), (300, 100, 300), (50, 10_000, 10_000)] {
         let mut bench = Bench::up(config(ours, 100, 3));
         bench.receive(Packet {
@@ -342,7 +342,7 @@ fn the_slower_of_what_we_like_and_what_the_peer_bears_is_the_interval() {
 }
 
 #[test]
-fn a_peer_that_bears_more_gets_more_at_once() {
+fn a_lower_required_min_rx_of_the_peer_applies_at_once() {
     let mut bench = Bench::up(config(100, 100, 3));
     let slow = Packet {
         required_min_rx: Interval::from_millis(10_000),
@@ -357,7 +357,7 @@ fn a_peer_that_bears_more_gets_more_at_once() {
 }
 
 #[test]
-fn the_peers_multiplier_and_the_slower_side_make_the_detection_time() {
+fn the_detection_time_is_the_peers_multiplier_times_the_larger_interval_rfc5880_6_8_4() {
     for (our_rx, their_tx, their_mult, detection) in [
         (100, 50, 3, 300),
         (100, 400, 3, 1200),
@@ -378,7 +378,7 @@ fn the_peers_multiplier_and_the_slower_side_make_the_detection_time() {
 }
 
 #[test]
-fn the_largest_numbers_a_packet_can_have_overflow_nothing() {
+fn the_largest_values_of_a_packet_do_not_overflow() {
     let mut bench = Bench::up(config(100, 100, 3));
     bench.receive(Packet {
         desired_min_tx: Interval(u32::MAX),
@@ -392,7 +392,7 @@ fn the_largest_numbers_a_packet_can_have_overflow_nothing() {
 }
 
 #[test]
-fn a_packet_that_came_late_but_before_the_timeout_saves_the_session() {
+fn a_late_packet_that_is_processed_before_the_timeout_keeps_the_session_up() {
     let mut bench = Bench::up(config(100, 100, 3));
     bench.now += millis(500);
     bench.receive(packet(State::Up));
@@ -401,12 +401,12 @@ fn a_packet_that_came_late_but_before_the_timeout_saves_the_session() {
 }
 
 #[test]
-fn a_poll_is_answered_at_once_in_every_state_but_admin_down() {
+fn a_poll_is_answered_at_once_in_every_state_but_admin_down_rfc5880_6_8_7() {
     for state in STATES {
         let mut bench = Bench::in_state(config(100, 100, 3), state);
         bench.receive(Packet {
             poll: true,
-            // No state's session is changed by the first two, nor Down and Init by Down and Up.
+            // Up keeps a session in Up.
             state: if state == State::Up {
                 State::Up
             } else {
@@ -425,7 +425,7 @@ fn a_poll_is_answered_at_once_in_every_state_but_admin_down() {
 }
 
 #[test]
-fn the_answer_to_a_poll_does_not_shift_the_schedule() {
+fn a_final_does_not_shift_the_schedule_of_periodic_packets() {
     let mut bench = Bench::up(config(100, 100, 3));
     let due = bench.session.periodic_at();
     bench.now += millis(10);
@@ -438,7 +438,7 @@ fn the_answer_to_a_poll_does_not_shift_the_schedule() {
 }
 
 #[test]
-fn coming_up_polls_for_the_faster_timers_until_the_answer() {
+fn a_session_that_comes_up_polls_for_its_faster_timers_until_the_final_rfc5880_6_8_3() {
     let mut bench = Bench::in_state(config(100, 100, 3), State::Init);
     bench.receive(packet(State::Init));
     let first = bench.sent();
@@ -465,7 +465,7 @@ fn coming_up_polls_for_the_faster_timers_until_the_answer() {
 }
 
 #[test]
-fn slower_sending_waits_for_the_answer_and_faster_sending_does_not() {
+fn a_longer_transmit_interval_waits_for_the_final_and_a_shorter_does_not_rfc5880_6_8_3() {
     let mut bench = Bench::up(config(100, 100, 3));
     bench.session.configure(config(1000, 100, 3));
     assert_eq!(bench.session.transmit_interval(), millis(100));
@@ -487,7 +487,7 @@ fn slower_sending_waits_for_the_answer_and_faster_sending_does_not() {
 }
 
 #[test]
-fn counting_on_more_packets_waits_for_the_answer_and_on_fewer_does_not() {
+fn a_shorter_receive_interval_waits_for_the_final_and_a_longer_does_not_rfc5880_6_8_3() {
     let mut bench = Bench::up(config(100, 500, 3));
     assert_eq!(bench.session.detection_time(), millis(1500));
     bench.session.configure(config(100, 200, 3));
@@ -511,7 +511,7 @@ fn a_new_multiplier_needs_no_poll() {
 }
 
 #[test]
-fn an_answer_nobody_asked_for_or_to_an_older_question_ends_no_poll() {
+fn an_unrequested_or_stale_final_does_not_end_the_poll_sequence_rfc5880_6_5() {
     let answer = || Packet {
         is_final: true,
         ..packet(State::Up)
@@ -521,13 +521,13 @@ fn an_answer_nobody_asked_for_or_to_an_older_question_ends_no_poll() {
     bench.receive(answer());
     assert!(bench.session.intervals.polling(), "no poll was sent yet");
     assert!(!bench.pass(millis(100)).is_empty());
-    // Another change while the answer to that poll is under way.
+    // Another change while the final for that poll is in flight.
     bench.session.configure(config(2000, 100, 3));
     assert!(!bench.pass(millis(100)).is_empty());
     bench.receive(answer());
     assert!(
         bench.session.intervals.polling(),
-        "the answer was to the first poll"
+        "the final answered the first poll"
     );
     bench.receive(answer());
     assert!(!bench.session.intervals.polling());
@@ -535,7 +535,7 @@ fn an_answer_nobody_asked_for_or_to_an_older_question_ends_no_poll() {
 }
 
 #[test]
-fn a_peer_that_left_many_polls_unanswered_need_not_answer_them_all() {
+fn a_peer_need_not_answer_all_of_many_unanswered_polls() {
     let mut bench = Bench::up(config(100, 100, 3));
     bench.session.configure(config(1000, 100, 3));
     for _ in 0..50 {
@@ -555,24 +555,27 @@ fn a_peer_that_left_many_polls_unanswered_need_not_answer_them_all() {
 }
 
 #[test]
-fn a_peer_that_wants_no_packets_gets_answers_only_until_it_falls_silent() {
+fn a_peer_with_required_min_rx_0_receives_finals_only_rfc5880_6_8_7() {
     let mut bench = Bench::up(config(100, 100, 3));
-    let mute = Packet {
+    let no_periodic = Packet {
         required_min_rx: Interval(0),
         ..packet(State::Up)
     };
-    bench.receive(mute);
+    bench.receive(no_periodic);
     assert!(bench.pass(millis(250)).is_empty());
-    bench.receive(Packet { poll: true, ..mute });
+    bench.receive(Packet {
+        poll: true,
+        ..no_periodic
+    });
     assert!(matches!(bench.sent()[..], [Packet { is_final: true, .. }]));
-    // Whoever is there after the silence may want some.
+    // Once the detection time has expired, the peer's request is void.
     bench.pass(millis(300));
     assert_eq!(bench.session.state, State::Down);
     assert!(!bench.pass(millis(1000)).is_empty());
 }
 
 #[test]
-fn a_peer_in_demand_mode_is_left_alone_while_both_are_up_but_polled() {
+fn a_peer_in_demand_mode_receives_only_polls_while_both_ends_are_up_rfc5880_6_6() {
     let demand = |state| Packet {
         demand: true,
         ..packet(state)
@@ -606,7 +609,7 @@ fn a_peer_in_demand_mode_is_left_alone_while_both_are_up_but_polled() {
 }
 
 #[test]
-fn the_passive_end_waits_for_the_other_and_falls_silent_with_it() {
+fn a_passive_end_sends_nothing_before_the_first_packet_and_after_expiry_rfc5880_6_8_7() {
     let passive = SessionConfig {
         role: Role::Passive,
         ..config(100, 100, 3)
@@ -628,20 +631,20 @@ fn the_passive_end_waits_for_the_other_and_falls_silent_with_it() {
 }
 
 #[test]
-fn a_silent_peer_is_forgotten_in_every_state() {
+fn the_remote_discriminator_is_cleared_when_the_detection_time_expires_rfc5880_6_8_1() {
     for state in STATES {
         let mut bench = Bench::in_state(config(100, 100, 3), state);
         assert_eq!(bench.session.status().remote_discriminator, THEIRS);
         bench.pass(millis(300));
         assert_eq!(bench.session.status().remote_discriminator, 0, "{state}");
         let sent = bench.pass(millis(1100));
-        let last = sent.last().expect("goes on sending");
+        let last = sent.last().expect("a periodic packet");
         assert_eq!(last.1.your_discriminator, 0, "{state}");
     }
 }
 
 #[test]
-fn a_peer_that_began_anew_is_noticed_at_once() {
+fn a_restarted_peer_takes_the_session_down_at_once() {
     let mut bench = Bench::up(config(100, 100, 3));
     let fresh = Packet {
         my_discriminator: 1234,
@@ -653,9 +656,9 @@ fn a_peer_that_began_anew_is_noticed_at_once() {
             .receive(fresh)
             .is_some_and(|change| change.is_failure())
     );
-    let told = bench.sent();
+    let sent = bench.sent();
     assert!(matches!(
-        told[..],
+        sent[..],
         [Packet {
             state: State::Down,
             your_discriminator: 1234,
@@ -665,7 +668,7 @@ fn a_peer_that_began_anew_is_noticed_at_once() {
 }
 
 #[test]
-fn timers_out_of_bounds_are_named() {
+fn an_error_names_the_interval_that_is_out_of_range() {
     assert_eq!(timers(10, 60_000, 1).check(), Ok(()));
     let slow = timers(100, 60_001, 3)
         .check()

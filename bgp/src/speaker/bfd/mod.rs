@@ -79,7 +79,7 @@ struct Driver {
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     told: Instant,
     /// Packets that belong to no session, for whoever reads metrics.
-    strangers: Arc<AtomicU64>,
+    without_session: Arc<AtomicU64>,
     /// Senders of such packets that were logged.
     logged: BTreeSet<IpAddr>,
     ended: bool,
@@ -89,7 +89,7 @@ impl Driver {
     fn new(
         commands: mpsc::Receiver<(String, Command)>,
         news: mpsc::Sender<News>,
-        strangers: Arc<AtomicU64>,
+        without_session: Arc<AtomicU64>,
     ) -> Self {
         // Discriminators are not to be guessed, so this seed comes from outside.
         let mut rng = fastrand::Rng::new();
@@ -103,7 +103,7 @@ impl Driver {
             news: Outbox::new(news),
             timer: None,
             told: Instant::now(),
-            strangers,
+            without_session,
             logged: BTreeSet::new(),
             ended: false,
         }
@@ -198,7 +198,7 @@ impl Driver {
                 return;
             }
         };
-        let before = self.bfd.strangers().count;
+        let before = self.bfd.without_session().count;
         self.feed_at(
             now,
             Input::Received(Arrival {
@@ -210,15 +210,15 @@ impl Driver {
                 octets: datagram.octets(),
             }),
         );
-        if self.bfd.strangers().count > before {
+        if self.bfd.without_session().count > before {
             self.report_stranger(datagram.remote);
         }
     }
 
     fn report_stranger(&mut self, remote: IpAddr) {
-        self.strangers.fetch_add(1, Ordering::Relaxed);
+        self.without_session.fetch_add(1, Ordering::Relaxed);
         if self.logged.len() < STRANGERS_LOGGED && self.logged.insert(remote) {
-            let reason = self.bfd.strangers().last;
+            let reason = self.bfd.without_session().last;
             let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
             warn!(
                 address = %remote,

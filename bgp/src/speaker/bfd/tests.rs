@@ -255,12 +255,12 @@ async fn packets_that_belong_to_no_session_are_counted_and_each_sender_is_rememb
     };
     for count in 1..=3 {
         sent(&bench);
-        while bench.driver.strangers.load(Ordering::Relaxed) < count {
+        while bench.driver.without_session.load(Ordering::Relaxed) < count {
             bench.turn().await;
             tokio::task::yield_now().await;
         }
     }
-    assert_eq!(bench.driver.bfd.strangers().count, 3);
+    assert_eq!(bench.driver.bfd.without_session().count, 3);
     assert_eq!(bench.driver.logged, BTreeSet::from([IpAddr::from(PEER)]));
     for forged in 0..1000_u32 {
         let forged = Ipv4Addr::from(0x0a00_0000 + forged);

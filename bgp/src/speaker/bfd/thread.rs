@@ -45,13 +45,13 @@ pub(in crate::speaker) struct BfdThread {
     /// Who did when it ended by itself, and doesn't know yet.
     bereft: VecDeque<String>,
     /// Packets that belong to no session, over all threads there were.
-    strangers: Arc<AtomicU64>,
+    without_session: Arc<AtomicU64>,
 }
 
 impl BfdThread {
     /// Counts packets that belong to no session.
-    pub(in crate::speaker) fn strangers(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.strangers)
+    pub(in crate::speaker) fn packets_without_session(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.without_session)
     }
 
     /// Starts the thread if it isn't there; an answer if that can't be done.
@@ -65,7 +65,7 @@ impl BfdThread {
             if !matches!(command, Command::Set(_)) {
                 return None;
             }
-            match spawn(self.strangers()) {
+            match spawn(self.packets_without_session()) {
                 Ok(channels) => self.channels = Some(channels),
                 Err(error) => {
                     let reason = format!("can't start its thread: {error}");
@@ -114,7 +114,7 @@ impl BfdThread {
     }
 }
 
-fn spawn(strangers: Arc<AtomicU64>) -> io::Result<Channels> {
+fn spawn(without_session: Arc<AtomicU64>) -> io::Result<Channels> {
     let (sender, commands) = mpsc::channel(OUTBOX_MAX);
     let (news_sender, news) = mpsc::channel(OUTBOX_MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -124,7 +124,7 @@ fn spawn(strangers: Arc<AtomicU64>) -> io::Result<Channels> {
         .name("ferrolb-bfd".to_owned())
         .spawn(move || {
             hasten_this_thread();
-            runtime.block_on(Driver::new(commands, news_sender, strangers).run());
+            runtime.block_on(Driver::new(commands, news_sender, without_session).run());
         })?;
     Ok((Outbox::new(sender), news))
 }
