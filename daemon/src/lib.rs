@@ -1,30 +1,29 @@
 //! ferrolb: load-balancer addresses for bare-metal Kubernetes.
 //!
-//! This library is what the program `ferrolb` is made of; docs/ARCHITECTURE.md says how its parts hang together.
+//! * `core` decides: pure functions and data, without tokio, kube or a clock.
+//! * `runtime` does what was decided: the control loop, its sources and sessions.
+//! * [`cli`] is the command line.
+//!
+//! Each of them may use those before it. docs/ARCHITECTURE.md has the picture.
 
-pub mod agent;
-pub mod allocation;
-pub mod announcer;
-pub mod api;
 pub mod cli;
-pub mod config;
-pub mod control;
-pub mod damping;
-pub mod decide;
-pub mod demo;
-pub mod desired;
-pub mod drain;
-pub mod http;
-pub mod index;
-pub mod kube;
-pub mod metrics;
-mod nearest;
-pub mod panicked;
-pub mod plan;
-mod printable;
-pub mod report;
-pub mod saved;
-pub mod session;
-pub mod source;
-pub mod suspect;
-pub mod telemetry;
+mod core;
+mod runtime;
+
+/// What the tests in `tests/` use of the library. Nothing else does.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::core::api::{Kind, RawObject};
+    pub use crate::core::config::crd::yaml as crds;
+    pub use crate::core::decide::Reason;
+    pub use crate::core::index::change::Change;
+    pub use crate::core::index::{Dirty, Index};
+    pub use crate::runtime::announce::announcer::Announcer;
+    pub use crate::runtime::announce::state_file::{StateDir, StateWriter};
+    pub use crate::runtime::control_loop::ControlLoop;
+    pub use crate::runtime::panicked::{Panicked, catch as catch_panic, restore};
+    pub use crate::runtime::serve::metrics::{describe as metrics, render as render_metrics};
+    pub use crate::runtime::source::{Event, Source, status_writes};
+    pub use crate::runtime::status::DaemonStatus;
+    pub use crate::runtime::telemetry::log_panic;
+}

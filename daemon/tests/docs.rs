@@ -4,9 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ferrolb::decide::Reason;
-use ferrolb::metrics;
-use ferrolb::report::Report;
+use ferrolb::testing::{DaemonStatus, Reason, crds, metrics, render_metrics};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -49,7 +47,7 @@ fn allocation_reasons() -> Vec<(String, String)> {
 #[test]
 fn reasons() {
     let mut page = String::from(
-        "# Reason codes\n\nGenerated from `daemon/src/decide/reason.rs` and `allocator/src/reason.rs`. `ferrolb plan` prints \
+        "# Reason codes\n\nGenerated from `daemon/src/core/decide/reason.rs` and `allocator/src/reason.rs`. `ferrolb plan` prints \
          them with words and a remedy.\n\n## Why a node does not announce a service to a peer\n\n\
          | code | it means | what to do |\n|---|---|---|\n",
     );
@@ -73,9 +71,9 @@ fn reasons() {
 
 #[test]
 fn metric_names() {
-    let described = metrics::describe().expect("metrics that the prometheus crate takes");
+    let described = metrics().expect("metrics that the prometheus crate takes");
     let mut page = String::from(
-        "# Metrics\n\nGenerated from `daemon/src/metrics/mod.rs`. Served on `--metrics-addr` under `/metrics`; names and labels are \
+        "# Metrics\n\nGenerated from `daemon/src/runtime/serve/metrics`. Served on `--metrics-addr` under `/metrics`; names and labels are \
          MetalLB's where it has them. The label `peer` is the router's address and port; where several BGPPeers go to the same \
          one, from several source addresses, `@` and the BGPPeer's name follow: `10.0.0.1:179@tor-a`. A dynamic neighbour has no \
          port.\n\n| name | type | labels | it tells |\n|---|---|---|---|\n",
@@ -94,13 +92,13 @@ fn metric_names() {
 
 #[test]
 fn definitions_of_our_own_resources() {
-    let yaml = ferrolb::config::crd::yaml().expect("YAML");
+    let yaml = crds().expect("YAML");
     check("../deploy/manifests/0-crds.yaml", &yaml);
 }
 
 #[test]
 fn a_scrape_of_nothing_is_valid() {
-    let text = metrics::render(&Report::default(), "node-a", &[], 0).expect("metrics");
+    let text = render_metrics(&DaemonStatus::default(), "node-a", &[], 0).expect("metrics");
     let text = String::from_utf8(text).expect("text");
     assert!(
         text.contains("metallb_k8s_client_config_loaded_bool 0"),

@@ -5,10 +5,7 @@ mod rack;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use ferrolb::announcer::Announcer;
-use ferrolb::api::{Kind, RawObject};
-use ferrolb::index::{Index, Touched};
-use ferrolb::source::Change;
+use ferrolb::testing::{Announcer, Change, Dirty, Index, Kind, RawObject};
 use ferrolb_bgp::fsm::{Event, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
 use ferrolb_bgp::wire::{ExtendedCommunity, LinkBandwidth};
@@ -47,7 +44,12 @@ fn index(node: Ipv4Addr, router: &Router) -> Index {
     apply(&mut index, Kind::Node, "node-a", json!({}));
     apply(&mut index, Kind::IpAddressPool, "pool", pool);
     apply(&mut index, Kind::BgpAdvertisement, "all", advertisement);
-    apply(&mut index, Kind::OwnBgpPeer, "tor", json!({ "spec": peer }));
+    apply(
+        &mut index,
+        Kind::FerrolbBgpPeer,
+        "tor",
+        json!({ "spec": peer }),
+    );
     for number in 0..SERVICES {
         let name = format!("service-{number:04}");
         let mut service = json!({ "spec": {
@@ -87,7 +89,7 @@ async fn the_first_route_of_a_prefix_has_the_weight_of_all_its_services() {
     let (engine, _events) = speaker::spawn(options).expect("an engine");
     let mut announcer = Announcer::new("node-a".into(), engine, None);
     let index = index(node, &router);
-    announcer.hand_over(Instant::now(), &index, &Touched::default());
+    announcer.hand_over(Instant::now(), &index, &Dirty::default());
     let update = loop {
         let event = timeout(PATIENCE, router.events.recv()).await;
         let event = event.expect("no route").expect("the router runs");

@@ -9,14 +9,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ferrolb::agent::Agent;
-use ferrolb::announcer::Announcer;
-use ferrolb::api::{Kind, RawObject};
-use ferrolb::panicked::{self, Panicked};
-use ferrolb::report::Report;
-use ferrolb::saved::{StateDir, StateWriter};
-use ferrolb::source::{Change, Event as Delivered, Source, status_writes};
-use ferrolb::telemetry::log_panic;
+use ferrolb::testing::{
+    Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Kind, Panicked, RawObject,
+    Source, StateDir, StateWriter, catch_panic, log_panic, restore, status_writes,
+};
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use rack::{PATIENCE, Router};
@@ -76,7 +72,7 @@ struct Scene {
     router: Router,
     engine: Handle,
     events: mpsc::Sender<Delivered>,
-    report: watch::Receiver<Arc<Report>>,
+    report: watch::Receiver<Arc<DaemonStatus>>,
     looped: JoinHandle<bool>,
     _stop: oneshot::Sender<bool>,
 }
@@ -91,9 +87,9 @@ impl Scene {
             listen: Vec::new(),
         };
         let (engine, _) = speaker::spawn(options).expect("an engine");
-        let (report_in, report) = watch::channel(Arc::new(Report::new()));
+        let (report_in, report) = watch::channel(Arc::new(DaemonStatus::new()));
         let state = StateDir::new(state.to_owned());
-        let agent = Agent {
+        let agent = ControlLoop {
             kinds: &Kind::ALL,
             announcer: Some(Announcer::new(
                 "node-a".into(),
@@ -114,7 +110,7 @@ impl Scene {
                 events: delivered,
                 status,
             };
-            panicked::catch(agent, &mut source, stop).await == Err(Panicked)
+            catch_panic(agent, &mut source, stop).await == Err(Panicked)
         });
         Self {
             router,
@@ -239,7 +235,7 @@ fn poison() -> RawObject {
     let spec = json!({
         "myASN": 64512, "peerASN": 64513, "peerAddress": "127.255.0.1", "sourceInterface": "poison",
     });
-    object(Kind::OwnBgpPeer, "poisoned", json!({ "spec": spec }))
+    object(Kind::FerrolbBgpPeer, "poisoned", json!({ "spec": spec }))
 }
 
 #[tokio::test]
@@ -277,7 +273,7 @@ async fn peers_keep_routes_when_the_loop_panics_and_when_it_panics_again_at_the_
     scene.list(&objects).await;
     scene.panics().await;
     assert!(!scene.report.borrow().handed_over);
-    panicked::restore(
+    restore(
         "node-a",
         &scene.engine,
         &StateDir::new(state.path().to_owned()),

@@ -59,7 +59,7 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
     (
         "daemon/src",
         &["k8s_openapi", "use kube::", "use ::kube", "kube::Client"],
-        &["daemon/src/kube", "daemon/src/api"],
+        &["daemon/src/runtime/source/kube", "daemon/src/core/api"],
     ),
     (
         "bgp/src",

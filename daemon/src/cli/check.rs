@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::ManifestArgs;
 use super::output::{Style, print};
-use crate::api::{Kind, ObjectKey};
-use crate::config::Severity;
-use crate::plan;
-use crate::printable::printable;
-use crate::source::manifests::Manifests;
+use crate::core::api::{Kind, ObjectKey};
+use crate::core::config::Severity;
+use crate::core::plan;
+use crate::core::printable::printable;
+use crate::runtime::source::manifests::{Manifests, changes};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,7 +93,7 @@ struct Finding {
 }
 
 fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
-    let mut index = plan::index_of(manifests, namespaces);
+    let mut index = plan::index_of(changes(&manifests.objects, namespaces));
     // Some clashes show only at the addresses that services get.
     plan::allocate(&mut index);
     let place = |key: &ObjectKey| match manifests.objects.get(key) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::output::print;
-use crate::config::crd;
+use crate::core::config::crd;
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     print(&crd::yaml()?)?;

@@ -1,8 +1,9 @@
 //! The command line.
 
-mod asking;
 mod check;
+mod client_args;
 mod crds;
+pub(crate) mod demo;
 mod log;
 pub(crate) mod output;
 mod peer;
@@ -22,10 +23,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferrolb_bgp::speaker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::CONFIG_NAMESPACE;
-use crate::panicked;
-use crate::printable::printable;
-use crate::source::manifests::{Loader, Manifests};
+use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::printable::printable;
+use crate::runtime::panicked;
+use crate::runtime::source::manifests::{Loader, Manifests};
 
 /// Load-balancer addresses for bare-metal Kubernetes: gives Services of type LoadBalancer an address and announces it
 /// over BGP.
@@ -172,7 +173,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Crds => crds::run(),
-        Command::Demo => demo(),
+        Command::Demo => run_demo(),
         Command::Run(args) => run::run(args, host),
         Command::Peers(args) => peers::run(&args),
         Command::Peer(args) => peer::run(&args),
@@ -185,10 +186,10 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
     })
 }
 
-fn demo() -> anyhow::Result<ExitCode> {
+fn run_demo() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(crate::demo::run())?;
+    runtime.block_on(demo::run())?;
     Ok(ExitCode::SUCCESS)
 }

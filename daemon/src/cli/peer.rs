@@ -11,11 +11,11 @@ use ferrolb_bgp::fsm::{
 };
 
 use super::Output;
-use super::asking::{AskArgs, refused};
+use super::client_args::{AskArgs, refused};
 use super::log::{octets, words};
 use super::output::{Style, age, json, or_dash, print, table};
-use crate::control::{RefusedPeer, Request};
-use crate::printable::printable;
+use crate::core::printable::printable;
+use crate::runtime::serve::control::{RefusedPeer, Request};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -11,11 +11,11 @@ use ferrolb_bgp::fsm::State;
 use serde::Serialize;
 
 use super::Output;
-use super::asking::{AskArgs, POLL, refused};
+use super::client_args::{AskArgs, POLL, refused};
 use super::output::{Style, age, json, json_line, offer, or_dash, print, table};
-use crate::control::client::{AskError, Client};
-use crate::control::{PeerLine, RefusedPeer, Request};
-use crate::printable::printable;
+use crate::core::printable::printable;
+use crate::runtime::serve::control::client::{AskError, Client};
+use crate::runtime::serve::control::{PeerLine, RefusedPeer, Request};
 
 const EXAMPLES: &str = "\
 Examples:

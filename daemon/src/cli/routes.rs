@@ -7,11 +7,11 @@ use clap::Args;
 use ferrolb_bgp::fsm::PeerStatus;
 
 use super::Output;
-use super::asking::AskArgs;
+use super::client_args::AskArgs;
 use super::output::{LongTable, age, offer, or_dash, print};
-use crate::control::client::{AskError, Client};
-use crate::control::{PeerLine, Request, RouteLine};
-use crate::printable::printable;
+use crate::core::printable::printable;
+use crate::runtime::serve::control::client::{AskError, Client};
+use crate::runtime::serve::control::{PeerLine, Request, RouteLine};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -16,22 +16,22 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::{Host, StopSignals};
-use crate::agent::Agent;
-use crate::announcer::Announcer;
-use crate::api::Kind;
-use crate::config::CONFIG_NAMESPACE;
-use crate::control::DEFAULT_SOCKET;
-use crate::control::server::{Asked, Socket};
-use crate::drain::Leave;
-use crate::http::{self, Served};
-use crate::index::facts::Node;
-use crate::kube::{self, OwnDaemonSet};
-use crate::panicked::{self, Panicked};
-use crate::report::Report;
-use crate::saved::{Saved, StateDir, StateWriter};
-use crate::session::fallback_router_id;
-use crate::source::{Source, folder};
-use crate::telemetry::{self, LogFormat};
+use crate::core::api::Kind;
+use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::decide::peer_config::fallback_router_id;
+use crate::core::model::Node;
+use crate::runtime::announce::announcer::Announcer;
+use crate::runtime::announce::drain::StopMode;
+use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
+use crate::runtime::control_loop::ControlLoop;
+use crate::runtime::panicked::{self, Panicked};
+use crate::runtime::serve::control::DEFAULT_SOCKET;
+use crate::runtime::serve::control::server::{ControlService, Socket};
+use crate::runtime::serve::http::{self, Served};
+use crate::runtime::source::kube::{self, OwnDaemonSet};
+use crate::runtime::source::{Source, folder};
+use crate::runtime::status::DaemonStatus;
+use crate::runtime::telemetry::{self, LogFormat};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -198,7 +198,7 @@ impl Doors {
 
     fn serve(self, serving: &tokio::runtime::Handle, served: Served) {
         if let (Some(socket), Some(engine)) = (self.control, &served.engine) {
-            serving.spawn(socket.serve(Asked {
+            serving.spawn(socket.serve(ControlService {
                 engine: engine.clone(),
                 report: served.report.clone(),
             }));
@@ -216,7 +216,7 @@ struct Daemon {
     engine: Option<Handle>,
     state: Option<StateDir>,
     daemonset: Option<OwnDaemonSet>,
-    reported: watch::Receiver<Arc<Report>>,
+    reported: watch::Receiver<Arc<DaemonStatus>>,
     signals: StopSignals,
     signals_after_panic: StopSignals,
 }
@@ -227,7 +227,7 @@ impl Daemon {
         args: RunArgs,
         host: Host,
         serving: &tokio::runtime::Handle,
-    ) -> anyhow::Result<(Self, Agent)> {
+    ) -> anyhow::Result<(Self, ControlLoop)> {
         let begun = Instant::now();
         let node = args.node()?;
         let doors = Doors::open(&args, serving)?;
@@ -240,8 +240,8 @@ impl Daemon {
             .then(|| announcer(&args, &node, state.clone()))
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
-        let (report, reported) = watch::channel(Arc::new(Report::new()));
-        let agent = Agent {
+        let (report, reported) = watch::channel(Arc::new(DaemonStatus::new()));
+        let agent = ControlLoop {
             kinds: args.kinds(),
             announcer,
             allocate: args.allocates(),
@@ -279,20 +279,20 @@ impl Daemon {
     }
 
     /// Runs the loop until it ends, or the engine ends, or the process is asked twice to stop.
-    async fn run(&mut self, agent: Agent) -> Ending {
+    async fn run(&mut self, agent: ControlLoop) -> Ending {
         let (stop_in, stop) = oneshot::channel();
         let looped = panicked::catch(agent, &mut self.source, stop);
         let daemonset = self.daemonset.take();
         tokio::select! {
             caught = looped => match caught {
-                Ok(Some(leave)) => Ending::Leave(leave),
+                Ok(Some(leave)) => Ending::StopMode(leave),
                 Ok(None) => Ending::Failed("the source of objects has ended"),
                 Err(Panicked) => Ending::Panicked,
             },
             () = engine_ended(self.engine.as_ref()) => Ending::Failed(ENGINE_ENDED),
             () = asked_to_stop(&mut self.signals, daemonset, stop_in) => {
                 tracing::warn!("asked to stop once more: withdrawing everything at once");
-                Ending::Leave(Leave::Drain(None))
+                Ending::StopMode(StopMode::Drain(None))
             }
         }
     }
@@ -305,7 +305,7 @@ impl Daemon {
         let engine = self.engine;
         let mut source = Some(self.source);
         let end = match ending {
-            Ending::Leave(leave) => Ok((End::Stopped, Some(leave))),
+            Ending::StopMode(leave) => Ok((End::Stopped, Some(leave))),
             Ending::Failed(why) => Err(anyhow::anyhow!(why)),
             Ending::Panicked => {
                 let pause = (self.host.pause_after_panic)(self.begun.elapsed());
@@ -353,7 +353,7 @@ fn announcer(
 
 /// Why the loop ended.
 enum Ending {
-    Leave(Leave),
+    StopMode(StopMode),
     Failed(&'static str),
     Panicked,
 }
@@ -367,7 +367,7 @@ async fn after_panic(
     engine: Option<&Handle>,
     mut signals: StopSignals,
     source: Option<Source>,
-) -> anyhow::Result<(End, Option<Leave>)> {
+) -> anyhow::Result<(End, Option<StopMode>)> {
     tracing::error!(
         "the main loop has panicked: what is announced stays announced and follows no change, /readyz fails, and the process \
          restarts itself in {} s",
@@ -376,7 +376,7 @@ async fn after_panic(
     let wait = async {
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok((End::Restart, None)),
-            () = signals.next() => Ok((End::Stopped, Some(Leave::Preserve))),
+            () = signals.next() => Ok((End::Stopped, Some(StopMode::GracefulRestart))),
             () = engine_ended(engine) => Err(anyhow::anyhow!(ENGINE_ENDED)),
         }
     };
@@ -411,16 +411,16 @@ async fn asked_to_stop(
 }
 
 /// What peers are told, and what becomes of the routes.
-fn last_words(leave: Option<Leave>) -> (String, ShutdownMode) {
+fn last_words(leave: Option<StopMode>) -> (String, ShutdownMode) {
     match leave {
-        Some(Leave::Preserve) => (
+        Some(StopMode::GracefulRestart) => (
             "ferrolb stops, to come back".to_owned(),
             ShutdownMode::GracefulRestart,
         ),
-        Some(Leave::Drain(Some(reason))) => {
+        Some(StopMode::Drain(Some(reason))) => {
             (format!("ferrolb leaves: {reason}"), ShutdownMode::Withdraw)
         }
-        Some(Leave::Drain(None)) => ("ferrolb stops".to_owned(), ShutdownMode::Withdraw),
+        Some(StopMode::Drain(None)) => ("ferrolb stops".to_owned(), ShutdownMode::Withdraw),
         // Something of ours failed. Whoever watches over this process starts it again.
         None => (
             "ferrolb stops by a failure, to come back".to_owned(),
@@ -545,7 +545,7 @@ fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
     Ok(handle)
 }
 
-fn saved(state: &StateDir) -> Option<Saved> {
+fn saved(state: &StateDir) -> Option<SavedState> {
     state.load().unwrap_or_else(|error| {
         tracing::warn!("what was announced before the restart can't be read: {error}");
         None

@@ -10,10 +10,10 @@ use ferrolb_bgp::fsm::{
 };
 
 use super::Output;
-use super::asking::{AskArgs, POLL};
+use super::client_args::{AskArgs, POLL};
 use super::output::{age, json, json_line, offer, print};
-use crate::control::{LogLine, Request};
-use crate::printable::printable;
+use crate::core::printable::printable;
+use crate::runtime::serve::control::{LogLine, Request};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,0 +1,228 @@
+//! `ferrolb plan`: what these manifests lead to.
+
+use std::fmt::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::output::{Style, json, or_dash, print, table};
+use super::{ManifestArgs, Output};
+use crate::core::api::Kind;
+use crate::core::plan::{Plan, PlanError, plan};
+use crate::core::printable::printable;
+use crate::runtime::source::manifests::{Manifests, changes};
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrolb plan -f manifests/
+  ferrolb plan -f manifests/ -o json | jq '.withheld[] | select(.name == \"web\")'
+
+What runs now, from a cluster:
+  kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
+  kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities -n metallb-system -o yaml > config.yaml
+  ferrolb plan -f services.yaml config.yaml";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    manifests: ManifestArgs,
+    /// Nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce all the same.
+    #[arg(long)]
+    ignore_exclude_lb: bool,
+    /// Tables for people, JSON for programs.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let manifests = args.manifests.load();
+    if manifests.objects.is_empty() {
+        for error in &manifests.errors {
+            eprintln!("ferrolb: {}", printable(&error.to_string()));
+        }
+        for (kind, unread) in &manifests.unread {
+            let line = format!("{}: {}", unread.location, unread.message(kind));
+            eprintln!("ferrolb: {}", printable(&line));
+        }
+        if !manifests.unread.is_empty() {
+            anyhow::bail!(
+                "there is nothing to plan: of these objects ferrolb reads none, see above"
+            );
+        }
+        anyhow::bail!("{}", args.manifests.nothing_found());
+    }
+    let namespaces = &args.manifests.config_namespace;
+    let plan = plan_manifests(&manifests, namespaces, args.ignore_exclude_lb);
+    match args.output {
+        Output::Json => json(&plan)?,
+        Output::Table => {
+            let has = |kind| manifests.objects.keys().any(|key| key.kind == kind);
+            let hint = match plan.routes.is_empty() {
+                false => "",
+                true if !has(Kind::Node) && !has(Kind::EndpointSlice) => NEITHER,
+                true if !has(Kind::Node) => NO_NODES,
+                true if !has(Kind::EndpointSlice) => NO_SLICES,
+                true => "none\n",
+            };
+            print(&text(&plan, hint, &args.manifests.shown_paths())?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const NEITHER: &str = "none: routes are planned for each Node, where a Service has endpoints, and there is neither a \
+                       Node nor an EndpointSlice among these manifests; add what kubectl get nodes,endpointslices -A -o \
+                       yaml prints\n";
+
+const NO_NODES: &str = "none: they are told for each Node, and there is no Node among these manifests; add what \
+                        kubectl get nodes -o yaml prints\n";
+
+const NO_SLICES: &str = "none: a Service is announced only where it has endpoints, and there is no EndpointSlice \
+                         among these manifests; add what kubectl get endpointslices -A -o yaml prints\n";
+
+/// The plan from manifests. It also lists what could not be read of them.
+pub(super) fn plan_manifests(
+    manifests: &Manifests,
+    config_namespaces: &[String],
+    ignore_exclusion: bool,
+) -> Plan {
+    let changes = changes(&manifests.objects, config_namespaces);
+    let mut plan = plan(changes, ignore_exclusion);
+    let errors = manifests.errors.iter().map(|error| PlanError {
+        object: error.location.to_string(),
+        message: error.message.clone(),
+    });
+    plan.errors.splice(0..0, errors);
+    let unread = manifests.unread.iter().map(|(kind, unread)| PlanError {
+        object: unread.location.to_string(),
+        message: unread.message(kind),
+    });
+    plan.notices.splice(0..0, unread);
+    plan
+}
+
+fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error> {
+    let style = Style::stdout();
+    let mut text = String::new();
+    writeln!(text, "{}\n{}", style.bold("Services"), services(plan))?;
+    for service in &plan.services {
+        if let Some(message) = &service.message {
+            let line = format!("{}/{}: {message}", service.namespace, service.name);
+            writeln!(text, "  {}", printable(&line))?;
+        }
+    }
+    writeln!(text, "\n{}", style.bold("Routes"))?;
+    if no_routes.is_empty() {
+        writeln!(text, "{}", routes(plan))?;
+    } else {
+        text += no_routes;
+    }
+    if !plan.withheld.is_empty() {
+        writeln!(
+            text,
+            "\n{}\n{}",
+            style.bold("Not announced"),
+            withheld(plan)
+        )?;
+    }
+    section(&mut text, &style.bold("Without effect"), &plan.notices)?;
+    section(&mut text, &style.red("Errors"), &plan.errors)?;
+    if !plan.errors.is_empty() {
+        writeln!(
+            text,
+            "find the places: ferrolb check -f {}",
+            printable(paths)
+        )?;
+    }
+    Ok(text)
+}
+
+fn services(plan: &Plan) -> String {
+    let rows = plan.services.iter().map(|service| {
+        vec![
+            format!("{}/{}", service.namespace, service.name),
+            or_dash(join(&service.addresses)),
+            or_dash(service.pool.clone().unwrap_or_default()),
+            or_dash(service.reason.clone().unwrap_or_default()),
+        ]
+    });
+    table(&["SERVICE", "ADDRESSES", "POOL", "REASON"], rows)
+}
+
+fn routes(plan: &Plan) -> String {
+    let rows = plan.routes.iter().map(|route| {
+        let communities = [
+            &*route.communities,
+            &route.large_communities,
+            &route.extended_communities,
+        ]
+        .concat();
+        vec![
+            route.node.clone(),
+            route.peer.clone(),
+            route.prefix.to_string(),
+            or_dash(
+                route
+                    .next_hop
+                    .map(|next_hop| next_hop.to_string())
+                    .unwrap_or_default(),
+            ),
+            or_dash(communities.join(" ")),
+            or_dash(
+                route
+                    .local_pref
+                    .map(|value| value.to_string())
+                    .unwrap_or_default(),
+            ),
+        ]
+    });
+    table(
+        &[
+            "NODE",
+            "PEER",
+            "PREFIX",
+            "NEXT HOP",
+            "COMMUNITIES",
+            "LOCAL PREF",
+        ],
+        rows,
+    )
+}
+
+fn withheld(plan: &Plan) -> String {
+    let rows = plan.withheld.iter().map(|entry| {
+        vec![
+            format!("{}/{}", entry.namespace, entry.name),
+            entry.node.clone(),
+            or_dash(entry.peer.clone().unwrap_or_default()),
+            entry.reason.clone(),
+            entry.message.clone(),
+        ]
+    });
+    table(
+        &["SERVICE", "NODE", "PEER", "REASON", "WHY, AND WHAT TO DO"],
+        rows,
+    )
+}
+
+fn section(text: &mut String, name: &str, entries: &[PlanError]) -> fmt::Result {
+    if !entries.is_empty() {
+        writeln!(text, "\n{name}")?;
+    }
+    entries.iter().try_for_each(|entry| {
+        let line = format!("{}: {}", entry.object, entry.message);
+        writeln!(text, "{}", printable(&line))
+    })
+}
+
+fn join<T: ToString>(values: &[T]) -> String {
+    values
+        .iter()
+        .map(T::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests;

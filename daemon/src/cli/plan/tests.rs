@@ -1,0 +1,164 @@
+//! Folders of YAML in, decisions out: every case in `plans/` as `ferrolb plan` sees it, as a snapshot beside it.
+
+use std::path::{Path, PathBuf};
+
+use super::plan_manifests;
+use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::plan::{Plan, PlannedRoute};
+use crate::runtime::source::manifests::Loader;
+
+fn case(name: &str) -> Plan {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let paths: Vec<PathBuf> = vec![
+        folder.join("base.yaml"),
+        folder.join(format!("{name}.yaml")),
+    ];
+    let namespaces = [CONFIG_NAMESPACE.to_owned()];
+    plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, false)
+}
+
+/// One line a fact, so that a change of behaviour is a readable diff.
+fn told(plan: &Plan) -> String {
+    let mut lines = Vec::new();
+    for service in &plan.services {
+        let addresses: Vec<String> = service.addresses.iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "service {}/{}: {} pool={} reason={}",
+            service.namespace,
+            service.name,
+            addresses.join(" "),
+            service.pool.as_deref().unwrap_or("-"),
+            service.reason.as_deref().unwrap_or("-")
+        ));
+    }
+    for route in &plan.routes {
+        lines.push(format!(
+            "route {} -> {}: {} via {} communities={:?} large={:?} localPref={:?}",
+            route.node,
+            route.peer,
+            route.prefix,
+            route
+                .next_hop
+                .map_or_else(|| "-".to_owned(), |next_hop| next_hop.to_string()),
+            route.communities,
+            route.large_communities,
+            route.local_pref
+        ));
+        if let Some(line) = lines.last_mut() {
+            *line += &rarities(route);
+        }
+    }
+    for withheld in &plan.withheld {
+        lines.push(format!(
+            "withheld {}/{} on {} from {}: {}",
+            withheld.namespace,
+            withheld.name,
+            withheld.node,
+            withheld.peer.as_deref().unwrap_or("all"),
+            withheld.reason
+        ));
+    }
+    let folder = format!("{}/tests/plans/", env!("CARGO_MANIFEST_DIR"));
+    for (kind, list) in [("error", &plan.errors), ("notice", &plan.notices)] {
+        for error in list {
+            lines.push(format!(
+                "{kind} {}: {}",
+                error.object.replace(&folder, ""),
+                error.message
+            ));
+        }
+    }
+    lines.join("\n")
+}
+
+/// What few routes have.
+fn rarities(route: &PlannedRoute) -> String {
+    let mut text = String::new();
+    if !route.extended_communities.is_empty() {
+        text += &format!(" extended={:?}", route.extended_communities);
+    }
+    if let Some(med) = route.med {
+        text += &format!(" med={med}");
+    }
+    if route.prepend > 0 {
+        text += &format!(" prepend={}", route.prepend);
+    }
+    if route.atomic_aggregate {
+        text += " atomic";
+    }
+    text
+}
+
+#[test]
+fn which_endpoints_make_a_node_announce() {
+    insta::assert_snapshot!(told(&case("endpoints")));
+}
+
+#[test]
+fn who_is_selected() {
+    insta::assert_snapshot!(told(&case("selectors")));
+}
+
+#[test]
+fn which_family_goes_where() {
+    insta::assert_snapshot!(told(&case("families")));
+}
+
+#[test]
+fn a_dual_stack_service_is_announced_in_the_family_that_has_endpoints() {
+    let plan = case("one-family");
+    let unready = plan
+        .withheld
+        .iter()
+        .find(|entry| entry.name == "only-v4-ready");
+    let message = unready
+        .map(|entry| entry.message.as_str())
+        .unwrap_or_default();
+    assert!(
+        message.contains("(default/only-v4-ready, IPv6)"),
+        "{message}"
+    );
+    insta::assert_snapshot!(told(&plan));
+}
+
+#[test]
+fn why_something_is_withheld() {
+    insta::assert_snapshot!(told(&case("withheld")));
+}
+
+#[test]
+fn what_is_refused_and_how_that_is_said() {
+    insta::assert_snapshot!(told(&case("refused")));
+}
+
+#[test]
+fn which_peers_a_node_has() {
+    insta::assert_snapshot!(told(&case("peers")));
+}
+
+#[test]
+fn how_much_a_node_weighs() {
+    insta::assert_snapshot!(told(&case("weights")));
+}
+
+#[test]
+fn what_an_aggregate_says() {
+    insta::assert_snapshot!(told(&case("aggregates")));
+}
+
+#[test]
+fn what_belongs_to_something_else_is_never_allocated() {
+    insta::assert_snapshot!(told(&case("excluded")));
+}
+
+#[test]
+fn a_manifest_without_namespace_is_read_as_if_in_the_default_one_of_its_kind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "{apiVersion: metallb.io/v1beta1, kind: IPAddressPool, metadata: {name: p}, spec: {addresses: \
+                [192.0.2.0/24]}}\n---\n{apiVersion: v1, kind: Service, metadata: {name: s}}\n";
+    std::fs::write(folder.path().join("all.yaml"), text).expect("written");
+    let namespaces = ["config".to_owned(), CONFIG_NAMESPACE.to_owned()];
+    let manifests = Loader::new(vec![folder.path().to_owned()], &namespaces).load();
+    let keys: Vec<String> = manifests.objects.keys().map(ToString::to_string).collect();
+    assert_eq!(keys, ["Service default/s", "IPAddressPool config/p"]);
+}

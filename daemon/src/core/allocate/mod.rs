@@ -1,0 +1,202 @@
+//! Allocation: which address every service of ours gets, as the allocator crate decides it, and what of that has to be
+//! written to the API server. Only what a change touches is decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ferrolb_allocator::{Allocator, Outcome, Reason, Request, ServiceKey};
+
+use crate::core::api::ObjectName;
+use crate::core::config::Config;
+use crate::core::index::change::StatusWrite;
+use crate::core::index::{Dirty, Index};
+use crate::core::model::Service;
+
+/// What became of services of type LoadBalancer that are ours.
+pub(crate) type Outcomes = BTreeMap<ObjectName, Outcome>;
+
+/// What was decided in one go.
+#[derive(Debug, Default)]
+pub(crate) struct Decided {
+    /// What became of every service that was decided. Those that are not among them have what they had.
+    pub outcomes: Outcomes,
+    /// The services among them that have a reason, and not the one that they had before.
+    pub news: Vec<ObjectName>,
+    /// What has to be written.
+    pub writes: Vec<Arc<StatusWrite>>,
+}
+
+/// The allocator at work: what it decided and has not yet seen come back counts as allocated.
+#[derive(Debug, Default)]
+pub(crate) struct Allocation {
+    /// Knows from one decision to the next which service has what, and so which of two services changed.
+    allocator: Allocator,
+    /// What the pools were made of at the last decision; none before the first.
+    config: Option<Arc<Config>>,
+    /// Writes whose service is still the version that they were decided for.
+    in_flight: BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>,
+    /// The reasons of services that don't have all they asked for, or lost something at their last decision.
+    reasons: BTreeMap<ObjectName, Reason>,
+}
+
+impl Allocation {
+    /// Decides what changes touched and returns what has to be written. The first time, and after a change of pools,
+    /// that is everything. A write that is in flight is not repeated.
+    pub(crate) fn decide(&mut self, index: &Index, touched: &Dirty) -> Decided {
+        let config = index.config();
+        let same_pools = |before: &Arc<Config>| {
+            !touched.configuration
+                || (before.pools == config.pools && before.pool_details == config.pool_details)
+        };
+        if !self.config.as_ref().is_some_and(same_pools) {
+            return self.decide_all(index);
+        }
+        let mut changed = Vec::new();
+        let mut gone = Vec::new();
+        for name in &touched.requests {
+            self.landed(index, name);
+            match index.service(name).filter(|service| service.is_ours()) {
+                Some(service) => changed.push(self.request(config, service)),
+                None => {
+                    self.reasons.remove(name);
+                    gone.push(ServiceKey::new(&*name.namespace, &*name.name));
+                }
+            }
+        }
+        if changed.is_empty() && gone.is_empty() {
+            return Decided::default();
+        }
+        let outcomes = self.allocator.update(changed, &gone);
+        let gone = touched
+            .requests
+            .iter()
+            .filter_map(|name| index.service(name));
+        self.decided(index, outcomes, gone)
+    }
+
+    /// Decides everything and returns what has to be written.
+    pub(crate) fn decide_all(&mut self, index: &Index) -> Decided {
+        let in_flight: Vec<Arc<ObjectName>> = self.in_flight.keys().cloned().collect();
+        for name in in_flight {
+            self.landed(index, &name);
+        }
+        let config = index.config();
+        self.config = Some(Arc::clone(config));
+        self.allocator.set_pools(config.pools.clone());
+        let ours = index.services().filter(|service| service.is_ours());
+        let requests = ours.map(|service| self.request(config, service)).collect();
+        let outcomes = self.allocator.allocate_all(requests);
+        self.reasons
+            .retain(|name, _| index.service(name).is_some_and(Service::is_ours));
+        self.decided(index, outcomes, index.services())
+    }
+
+    /// Whether a write was in flight at the last decision.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Leadership began or ended: a leader decides from what it reads, not from what it knew.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A write whose service has another resourceVersion by now has landed or was refused: the facts say which.
+    fn landed(&mut self, index: &Index, name: &ObjectName) {
+        let version = index.service(name).map(|service| &service.resource_version);
+        let write = self.in_flight.get(name);
+        if write.is_some_and(|write| version != Some(&write.resource_version)) {
+            self.in_flight.remove(name);
+        }
+    }
+
+    /// Notes the outcomes and finds what has to be written for them, and for `others`: a service that was ours and is of
+    /// type LoadBalancer no more gives its address back.
+    fn decided<'a>(
+        &mut self,
+        index: &Index,
+        outcomes: Vec<(ServiceKey, Outcome)>,
+        others: impl Iterator<Item = &'a Service>,
+    ) -> Decided {
+        let named = |(key, outcome): (ServiceKey, Outcome)| {
+            (ObjectName::new(&*key.namespace, &*key.name), outcome)
+        };
+        let outcomes: Outcomes = outcomes.into_iter().map(named).collect();
+        let wanted = outcomes
+            .iter()
+            .filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
+        let writes = wanted.chain(others.filter_map(released));
+        let mut writes: Vec<Arc<StatusWrite>> = writes.map(Arc::new).collect();
+        writes.retain(|write| self.in_flight.get(&write.service) != Some(write));
+        for write in &writes {
+            self.in_flight.insert(write.service.clone(), write.clone());
+        }
+        let mut news = Vec::new();
+        for (name, outcome) in &outcomes {
+            let Some(reason) = outcome.reason() else {
+                self.reasons.remove(name);
+                continue;
+            };
+            if self.reasons.insert(name.clone(), reason.clone()).as_ref() != Some(reason) {
+                news.push(name.clone());
+            }
+        }
+        Decided {
+            outcomes,
+            news,
+            writes,
+        }
+    }
+
+    /// A service's request: with the pinned pools that accept it, and with what was decided for it and is in flight.
+    fn request(&self, config: &Config, service: &Service) -> Arc<Request> {
+        let accepting = config.pool_details.iter().filter(|(_, details)| {
+            let allocation = details.allocation.as_ref();
+            let namespace = &service.name.namespace;
+            allocation.is_some_and(|allocation| allocation.accepts(namespace, &service.labels))
+        });
+        let accepted_by: BTreeSet<String> = accepting.map(|(name, _)| name.clone()).collect();
+        let in_flight = self.in_flight.get(&service.name);
+        let mut request = Arc::clone(&service.request);
+        // The facts are shared with the index where nothing has to be added.
+        if !accepted_by.is_empty() || in_flight.is_some() {
+            let request = Arc::make_mut(&mut request);
+            request.accepted_by = accepted_by;
+            if let Some(write) = in_flight {
+                request.holds.clone_from(&write.addresses);
+                request.holds_from.clone_from(&write.pool);
+            }
+        }
+        request
+    }
+}
+
+fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
+    let pool = match outcome {
+        // An address whose pool is not known is kept as it stands, with what was noted beside it.
+        Outcome::Kept { .. } => service.request.holds_from.clone(),
+        _ => outcome.pool().map(str::to_owned),
+    };
+    let same = service.addresses() == outcome.addresses()
+        && service.invalid_address.is_none()
+        && service.request.holds_from == pool;
+    (!same).then(|| StatusWrite {
+        service: Arc::clone(&service.name),
+        resource_version: service.resource_version.clone(),
+        addresses: outcome.addresses().to_vec(),
+        pool,
+    })
+}
+
+fn released(service: &Service) -> Option<StatusWrite> {
+    let left_over = !service.load_balancer && service.request.holds_from.is_some();
+    left_over.then(|| StatusWrite {
+        service: Arc::clone(&service.name),
+        resource_version: service.resource_version.clone(),
+        addresses: Vec::new(),
+        pool: None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! What the allocator writes: what differs from the status, once, and nothing that is not its own.
+
+use std::sync::Arc;
+
+use crate::core::allocate::{Allocation, Decided};
+use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::index::change::{Change, StatusWrite};
+use crate::core::index::{Dirty, Index};
+use serde_json::{Value, json};
+
+fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) -> Dirty {
+    body["kind"] = json!(kind.name());
+    body["metadata"]["name"] = json!(name);
+    let raw: RawObject = serde_json::from_value(body).expect("an object");
+    let namespace = if kind.is_configuration() {
+        "metallb-system"
+    } else {
+        "default"
+    };
+    index.apply(Change::Apply(
+        ObjectKey::new(kind, ObjectName::new(namespace, name)),
+        raw,
+    ))
+}
+
+fn pool(index: &mut Index, addresses: &[&str]) -> Dirty {
+    apply(
+        index,
+        Kind::IpAddressPool,
+        "pool",
+        json!({ "spec": { "addresses": addresses } }),
+    )
+}
+
+fn service(index: &mut Index, name: &str, version: &str, more: Value) -> Dirty {
+    let mut spec =
+        json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] });
+    for (key, value) in more.as_object().expect("an object") {
+        spec[key] = value.clone();
+    }
+    let metadata = json!({ "resourceVersion": version, "uid": name });
+    apply(
+        index,
+        Kind::Service,
+        name,
+        json!({ "metadata": metadata, "spec": spec }),
+    )
+}
+
+fn written(writes: &[Arc<StatusWrite>]) -> Vec<String> {
+    writes
+        .iter()
+        .map(|write| {
+            format!(
+                "{} {:?} {}",
+                write.service.name, write.addresses, write.resource_version
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_write_under_way_counts_as_held_and_is_not_repeated() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32", "192.0.2.2/32"]);
+    service(&mut index, "first", "1", json!({}));
+    let writes = allocation.decide_all(&index).writes;
+    assert_eq!(written(&writes), ["first [192.0.2.1] 1"]);
+    // The write did not come back yet when an older service shows up that would have come first.
+    let touched = service(&mut index, "another", "2", json!({}));
+    let writes = allocation.decide(&index, &touched).writes;
+    assert_eq!(written(&writes), ["another [192.0.2.2] 2"]);
+    // The write was refused since the service changed: it is decided for the new version.
+    let touched = service(&mut index, "first", "3", json!({}));
+    let writes = allocation.decide(&index, &touched).writes;
+    assert_eq!(written(&writes), ["first [192.0.2.1] 3"]);
+}
+
+#[test]
+fn a_foreign_class_is_never_written() {
+    let mut index = Index::default();
+    pool(&mut index, &["192.0.2.0/24"]);
+    service(
+        &mut index,
+        "foreign",
+        "1",
+        json!({ "loadBalancerClass": "example.com/other" }),
+    );
+    let Decided {
+        outcomes, writes, ..
+    } = Allocation::default().decide_all(&index);
+    assert!(
+        outcomes.is_empty() && writes.is_empty(),
+        "{outcomes:?} {writes:?}"
+    );
+}
+
+#[test]
+fn an_address_is_kept_while_its_pool_can_not_be_read() {
+    let mut index = Index::default();
+    pool(&mut index, &["192.0.2.0/24"]);
+    service(&mut index, "web", "1", json!({}));
+    let mut allocation = Allocation::default();
+    let writes = allocation.decide_all(&index).writes;
+    index.grant(&writes[0]);
+    // Somebody breaks the pool, and a new leader begins: nothing is taken away, nothing new is given.
+    pool(&mut index, &["nonsense"]);
+    service(&mut index, "new", "1", json!({}));
+    allocation.forget();
+    let Decided {
+        outcomes, writes, ..
+    } = allocation.decide_all(&index);
+    assert_eq!(written(&writes), Vec::<String>::new());
+    let reason = |name: &str| {
+        outcomes[&ObjectName::new("default", name)]
+            .reason()
+            .map(ferrolb_allocator::Reason::code)
+    };
+    assert_eq!(reason("new"), Some("PoolFrozen"));
+    // A pool that was never good is no reason either.
+    let mut fresh = Index::default();
+    pool(&mut fresh, &["nonsense"]);
+    service(&mut fresh, "web", "1", json!({}));
+    fresh.grant(&StatusWrite {
+        service: Arc::new(ObjectName::new("default", "web")),
+        resource_version: String::new(),
+        addresses: vec!["192.0.2.0".parse().expect("an address")],
+        pool: Some("pool".into()),
+    });
+    let writes = Allocation::default().decide_all(&fresh).writes;
+    assert_eq!(written(&writes), Vec::<String>::new());
+    // A deliberate deletion is.
+    fresh.apply(Change::Delete(ObjectKey::new(
+        Kind::IpAddressPool,
+        ObjectName::new("metallb-system", "pool"),
+    )));
+    let writes = Allocation::default().decide_all(&fresh).writes;
+    assert_eq!(written(&writes), ["web [] 1"]);
+}
+
+fn decided(decided: &Decided) -> Vec<&str> {
+    let names = decided.outcomes.keys();
+    names.map(|name| name.name.as_str()).collect()
+}
+
+#[test]
+fn only_what_a_change_touches_is_decided() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32", "192.0.2.2/32"]);
+    for name in ["a", "b", "waits", "waits-too"] {
+        service(&mut index, name, "1", json!({}));
+    }
+    let first = allocation.decide(&index, &Dirty::default());
+    assert_eq!(
+        decided(&first),
+        ["a", "b", "waits", "waits-too"],
+        "the first time"
+    );
+    assert_eq!(first.news.len(), 2, "{first:?}");
+    for write in &first.writes {
+        index.grant(write);
+    }
+    // The endpoints of a service are no business of the allocator's, nor are the routers.
+    let labels = json!({ "kubernetes.io/service-name": "a" });
+    let endpoints = json!([{ "addresses": ["10.0.0.1"], "nodeName": "n" }]);
+    let touched = apply(
+        &mut index,
+        Kind::EndpointSlice,
+        "a-1",
+        json!({ "metadata": { "labels": labels }, "addressType": "IPv4", "endpoints": endpoints }),
+    );
+    assert!(!touched.services.is_empty() && touched.requests.is_empty());
+    assert_eq!(decided(&allocation.decide(&index, &touched)), [""; 0]);
+    let peer = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.9" });
+    let touched = apply(&mut index, Kind::BgpPeer, "tor", json!({ "spec": peer }));
+    assert!(touched.configuration);
+    assert_eq!(decided(&allocation.decide(&index, &touched)), [""; 0]);
+    // A service that goes makes room for the first of those that wait.
+    let touched = index.apply(Change::Delete(ObjectKey::new(
+        Kind::Service,
+        ObjectName::new("default", "a"),
+    )));
+    let second = allocation.decide(&index, &touched);
+    assert_eq!(decided(&second), ["waits", "waits-too"]);
+    assert_eq!(written(&second.writes), ["waits [192.0.2.1] 1"]);
+    assert!(second.news.is_empty(), "{second:?}");
+    // Other pools: everything.
+    let touched = pool(&mut index, &["192.0.2.2/31"]);
+    let third = allocation.decide(&index, &touched);
+    assert_eq!(decided(&third), ["b", "waits", "waits-too"]);
+}

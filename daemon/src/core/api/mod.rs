@@ -1,0 +1,425 @@
+//! The Kubernetes and MetalLB objects that ferrolb reads, as they stand in YAML and JSON.
+//!
+//! Permissive on purpose: a field we don't know is carried past, never an error. What the fields mean is decided
+//! one step later, in [`crate::core::index`] (facts) and [`crate::core::config`] (MetalLB's resources).
+
+pub(crate) mod core;
+mod decode;
+pub(crate) mod duration;
+mod errors;
+pub(crate) mod ferrolb;
+pub(crate) mod metallb;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use self::core::null_as_default;
+pub(crate) use self::errors::{Errors, FieldError, Partial};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// An object as a source hands it over: the metadata we use, and everything else untouched. Its `Debug` names the fields
+/// of the body without their values, and it has no `Serialize`: any of them may contain a password.
+#[derive(Clone, PartialEq, Deserialize)]
+pub struct RawObject {
+    /// `metallb.io/v1beta1`, `v1`, ...
+    #[serde(rename = "apiVersion", default)]
+    pub api_version: String,
+    /// `Service`, `IPAddressPool`, ...
+    #[serde(default)]
+    pub kind: String,
+    /// Name, labels, annotations and so on.
+    pub metadata: Meta,
+    /// `spec`, `status`, and what stands at the top level (a slice's endpoints, a secret's data).
+    #[serde(flatten)]
+    pub body: Map<String, Value>,
+}
+
+impl fmt::Debug for RawObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawObject")
+            .field("api_version", &self.api_version)
+            .field("kind", &self.kind)
+            .field("metadata", &self.metadata)
+            .field("body", &self.body.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// The part of `metadata` that ferrolb reads. `managedFields` in particular is never materialised. Its `Debug` names the
+/// annotations without their values: the one that `kubectl apply` writes repeats the whole object, passwords included.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    /// Name within kind and namespace.
+    #[serde(deserialize_with = "null_as_default")]
+    pub name: String,
+    /// Absent for cluster-scoped objects (and in manifests that leave it out).
+    pub namespace: Option<String>,
+    /// Labels.
+    #[serde(deserialize_with = "null_as_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(deserialize_with = "null_as_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// Empty in manifests.
+    #[serde(deserialize_with = "null_as_default")]
+    pub uid: String,
+    /// Guards writes; empty in manifests.
+    #[serde(deserialize_with = "null_as_default")]
+    pub resource_version: String,
+    /// RFC 3339 in UTC, so that text order is time order; empty in manifests.
+    #[serde(deserialize_with = "null_as_default")]
+    pub creation_timestamp: String,
+    /// Set while something still holds up the deletion.
+    #[serde(deserialize_with = "null_as_default")]
+    pub deletion_timestamp: String,
+}
+
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meta")
+            .field("name", &self.name)
+            .field("namespace", &self.namespace)
+            .field("labels", &self.labels)
+            .field("annotations", &self.annotations.keys().collect::<Vec<_>>())
+            .field("uid", &self.uid)
+            .field("resource_version", &self.resource_version)
+            .field("creation_timestamp", &self.creation_timestamp)
+            .field("deletion_timestamp", &self.deletion_timestamp)
+            .finish()
+    }
+}
+
+/// The kinds of objects that ferrolb reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `v1` Node.
+    Node,
+    /// `v1` Namespace: its labels, for pools' namespaceSelectors.
+    Namespace,
+    /// `networking.k8s.io/v1` ServiceCIDR: no address of the cluster's own Services is allocated.
+    ServiceCidr,
+    /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
+    Secret,
+    /// `metallb.io/v1beta1` IPAddressPool.
+    IpAddressPool,
+    /// `metallb.io/v1beta2` BGPPeer.
+    BgpPeer,
+    /// `ferrolb.io/v1alpha1` BGPPeer: the same, and more.
+    FerrolbBgpPeer,
+    /// `metallb.io/v1beta1` BFDProfile.
+    BfdProfile,
+    /// `metallb.io/v1beta1` BGPAdvertisement.
+    BgpAdvertisement,
+    /// `metallb.io/v1beta1` Community.
+    Community,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they depend on each other.
+    pub const ALL: [Self; 12] = [
+        Self::Namespace,
+        Self::Node,
+        Self::ServiceCidr,
+        Self::Secret,
+        Self::Community,
+        Self::IpAddressPool,
+        Self::BfdProfile,
+        Self::BgpPeer,
+        Self::FerrolbBgpPeer,
+        Self::BgpAdvertisement,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
+
+    /// The name as `kind:` spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Namespace => "Namespace",
+            Self::ServiceCidr => "ServiceCIDR",
+            Self::Secret => "Secret",
+            Self::IpAddressPool => "IPAddressPool",
+            Self::BgpPeer | Self::FerrolbBgpPeer => "BGPPeer",
+            Self::BfdProfile => "BFDProfile",
+            Self::BgpAdvertisement => "BGPAdvertisement",
+            Self::Community => "Community",
+        }
+    }
+
+    /// The name as kubectl takes it, with the group where the kind alone would leave open whose it is.
+    pub const fn full_name(self) -> &'static str {
+        match self {
+            Self::FerrolbBgpPeer => "BGPPeer.ferrolb.io",
+            kind => kind.name(),
+        }
+    }
+
+    /// The API version that is read.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Service | Self::Node | Self::Namespace | Self::Secret => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::ServiceCidr => "networking.k8s.io/v1",
+            Self::BgpPeer => "metallb.io/v1beta2",
+            Self::FerrolbBgpPeer => "ferrolb.io/v1alpha1",
+            Self::IpAddressPool | Self::BgpAdvertisement | Self::Community | Self::BfdProfile => {
+                "metallb.io/v1beta1"
+            }
+        }
+    }
+
+    /// Whether objects of this kind are configuration: read from the configuration namespaces only.
+    pub const fn is_configuration(self) -> bool {
+        matches!(
+            self,
+            Self::Secret
+                | Self::IpAddressPool
+                | Self::BgpPeer
+                | Self::FerrolbBgpPeer
+                | Self::BfdProfile
+                | Self::BgpAdvertisement
+                | Self::Community
+        )
+    }
+
+    /// Whether objects of this kind have no namespace.
+    pub const fn is_cluster_scoped(self) -> bool {
+        matches!(self, Self::Node | Self::Namespace | Self::ServiceCidr)
+    }
+
+    /// The part of its API version before the slash; none for the core group.
+    pub fn group(self) -> &'static str {
+        group(self.api_version())
+    }
+
+    /// Whether a CRD defines it, which may be absent, come and go.
+    pub const fn is_custom(self) -> bool {
+        !matches!(
+            self,
+            Self::Service
+                | Self::EndpointSlice
+                | Self::Node
+                | Self::Namespace
+                | Self::ServiceCidr
+                | Self::Secret
+        )
+    }
+
+    /// Whether a cluster may do without it: without its CRD, or because its API server is older than the kind.
+    pub const fn is_optional(self) -> bool {
+        matches!(
+            self,
+            Self::BgpPeer | Self::FerrolbBgpPeer | Self::BfdProfile | Self::ServiceCidr
+        )
+    }
+
+    /// The kind that says the same in another API group.
+    pub const fn twin(self) -> Option<Self> {
+        match self {
+            Self::BgpPeer => Some(Self::FerrolbBgpPeer),
+            Self::FerrolbBgpPeer => Some(Self::BgpPeer),
+            _ => None,
+        }
+    }
+
+    /// The kind that `apiVersion:` and `kind:` name, if ferrolb reads it. The version is not looked at.
+    pub fn find(api_version: &str, name: &str) -> Option<Self> {
+        let mut kinds = Self::ALL.into_iter();
+        kinds.find(|kind| kind.name() == name && kind.group() == group(api_version))
+    }
+}
+
+/// The part of an apiVersion before the slash; none for the core group.
+pub(crate) fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// Namespace and name. Cluster-scoped objects have an empty namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Name within the namespace.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// From its two parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// The `namespace/name` form that [`ObjectName`] prints; a text without a slash is a cluster-scoped name.
+impl FromStr for ObjectName {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once('/') {
+            Some((namespace, name)) => Self::new(namespace, name),
+            None => Self::new("", text),
+        })
+    }
+}
+
+/// Which object: kind, namespace, name. Prints as `BGPPeer metallb-system/tor`, or as `BGPPeer.ferrolb.io
+/// metallb-system/tor` where the kind alone would leave open whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace and name.
+    pub name: ObjectName,
+}
+
+impl ObjectKey {
+    /// From kind, namespace and name.
+    pub const fn new(kind: Kind, name: ObjectName) -> Self {
+        Self { kind, name }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.full_name(), self.name)
+    }
+}
+
+/// A field that every object has; null is absent.
+fn present<T>(name: &str, value: &Value) -> Result<T, FieldError>
+where
+    T: for<'de> Deserialize<'de> + Default,
+{
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    decode::read(name, value, &mut Vec::new()).whole()
+}
+
+impl RawObject {
+    /// Reads an object of a manifest.
+    ///
+    /// # Errors
+    /// It is no object, or a field that every object has is of a wrong type: what is there, and what is expected.
+    pub fn from_json(value: Value) -> Result<Self, String> {
+        let Value::Object(mut body) = value else {
+            let message = "is not an object: each document begins with fields such as apiVersion: v1 and kind: Service";
+            return Err(message.to_owned());
+        };
+        let mut take = |name: &str| body.remove(name).unwrap_or_default();
+        let (api_version, kind, metadata) = (take("apiVersion"), take("kind"), take("metadata"));
+        let mut errors = Errors::default();
+        let api_version = errors.note(present("apiVersion", &api_version));
+        let kind = errors.note(present("kind", &kind));
+        let metadata = errors.note(present("metadata", &metadata));
+        let shown = kind.clone().unwrap_or_default();
+        let object = (|| {
+            Some(Self {
+                api_version: api_version?,
+                kind: kind?,
+                metadata: metadata?,
+                body,
+            })
+        })();
+        errors.or(object).map_err(|error| match shown.as_str() {
+            "" => error.to_string(),
+            kind => format!("{kind}: {error}"),
+        })
+    }
+
+    /// Its key, if it is of a kind that ferrolb reads. `default_namespace` is for namespaced objects that name none.
+    pub fn key(&self, default_namespace: &str) -> Option<ObjectKey> {
+        let kind = Kind::find(&self.api_version, &self.kind)?;
+        let namespace = if kind.is_cluster_scoped() {
+            String::new()
+        } else {
+            self.metadata
+                .namespace
+                .clone()
+                .unwrap_or_else(|| default_namespace.to_owned())
+        };
+        Some(ObjectKey::new(
+            kind,
+            ObjectName::new(namespace, self.metadata.name.clone()),
+        ))
+    }
+
+    /// Reads one top-level field (`spec`, `status`, `endpoints`); an absent one reads as the type's default.
+    ///
+    /// # Errors
+    /// The path within the object and what is wrong there.
+    pub fn field<T>(&self, name: &str) -> Result<T, FieldError>
+    where
+        T: for<'de> Deserialize<'de> + Default,
+    {
+        self.partial(name, &mut Vec::new()).whole()
+    }
+
+    /// Reads what can be read of one top-level field. Adds to `unknown` the paths of fields that the
+    /// type does not have.
+    pub fn partial<T>(&self, name: &str, unknown: &mut Vec<String>) -> Partial<T>
+    where
+        T: for<'de> Deserialize<'de> + Default,
+    {
+        let Some(value) = self.body.get(name).filter(|value| !value.is_null()) else {
+            return Partial::new(Some(T::default()), None);
+        };
+        decode::read(name, value, unknown)
+    }
+}
+
+/// A password. It is never printed: not by Debug, and not in an error about its own type. It has no
+/// `Serialize`: where it is stored on purpose, the field says so.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Password(String);
+
+impl Password {
+    /// A password as a BGPPeer or a Secret gives it.
+    pub(crate) const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself: for the session's key, and for nothing that is printed.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Null => Ok(Self::default()),
+            other => Err(serde::de::Error::custom(decode::no_text(&other))),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! BGPAdvertisement and Community: which addresses are announced how, to whom, from where.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
+use ferrolb_bgp::wire::{Community, LargeCommunity};
+
+use super::selector::{Selectors, unique};
+use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
+use crate::core::api::{Errors, FieldError, ObjectKey};
+use crate::core::model::Labels;
+
+/// A BGPAdvertisement that has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// Name of the BGPAdvertisement.
+    pub name: String,
+    /// Which object that is.
+    pub object: ObjectKey,
+    /// When it was created (RFC 3339 in UTC; empty in manifests).
+    pub created: String,
+    /// IPv4 addresses are masked to this length.
+    pub aggregation_length: u8,
+    /// IPv6 addresses are masked to this length.
+    pub aggregation_length_v6: u8,
+    /// LOCAL_PREF on iBGP sessions.
+    pub local_pref: Option<u32>,
+    /// Sorted.
+    pub communities: BTreeSet<Community>,
+    /// Sorted.
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// Pools by name.
+    pub pools: BTreeSet<String>,
+    /// Pools by label.
+    pub pool_selectors: Selectors,
+    /// Nodes that announce.
+    pub nodes: Selectors,
+    /// BGPPeers by name; empty: all.
+    pub peers: BTreeSet<String>,
+    /// Services; empty: all.
+    pub services: Selectors,
+}
+
+impl Advertisement {
+    /// Sorts older ones first, then by name: of two that disagree the first one stays in force.
+    pub fn age(&self) -> (&str, &str) {
+        (&self.created, &self.name)
+    }
+
+    /// The LOCAL_PREF that peers see over iBGP.
+    pub fn effective_local_pref(&self) -> u32 {
+        self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
+    }
+
+    /// Whether both want the same LOCAL_PREF.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.effective_local_pref() == other.effective_local_pref()
+    }
+
+    /// Whether it applies to a pool. Neither names nor selectors: to all pools.
+    pub fn selects_pool(&self, name: &str, labels: Option<&Labels>) -> bool {
+        (self.pools.is_empty() && self.pool_selectors.is_empty())
+            || self.pools.contains(name)
+            || labels.is_some_and(|labels| self.pool_selectors.any(labels))
+    }
+
+    /// Whether it goes to a peer.
+    pub fn selects_peer(&self, name: &str) -> bool {
+        self.peers.is_empty() || self.peers.contains(name)
+    }
+
+    /// The aggregation length of a family.
+    pub const fn length(&self, ipv6: bool) -> u8 {
+        if ipv6 {
+            self.aggregation_length_v6
+        } else {
+            self.aggregation_length
+        }
+    }
+}
+
+/// A community of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CommunityValue {
+    /// RFC 1997, `a:b`.
+    Standard(Community),
+    /// RFC 8092, `large:a:b:c`.
+    Large(LargeCommunity),
+}
+
+/// Names from Community objects and what they stand for.
+pub(crate) type Aliases = BTreeMap<String, CommunityValue>;
+
+/// Checks a Community object.
+///
+/// # Errors
+/// Every entry whose value is no community, or whose name is defined twice.
+pub(crate) fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError> {
+    let mut errors = Errors::default();
+    let mut aliases = Aliases::new();
+    for (index, alias) in spec.communities.iter().enumerate() {
+        let path = format!("spec.communities[{index}]");
+        match literal(&alias.value) {
+            Some(value) => {
+                if aliases.insert(alias.name.clone(), value).is_some() {
+                    let name = &alias.name;
+                    let message = format!("{name:?} is defined twice in this object: remove one");
+                    errors.add(FieldError::new(format!("{path}.name"), message));
+                }
+            }
+            None => errors.add(FieldError::new(
+                format!("{path}.value"),
+                format!("{:?} is not a community: {FORM}", alias.value),
+            )),
+        }
+    }
+    errors.or(Some(aliases))
+}
+
+const FORM: &str = "write 64512:100, large:64512:1:100, or a well-known name like no-export";
+
+fn literal(text: &str) -> Option<CommunityValue> {
+    match text.strip_prefix("large:") {
+        Some(large) => large.parse().ok().map(CommunityValue::Large),
+        None => text.parse().ok().map(CommunityValue::Standard),
+    }
+}
+
+/// Checks a BGPAdvertisement.
+///
+/// # Errors
+/// Every field that is wrong, and what would be right.
+pub(crate) fn parse(
+    object: &ObjectKey,
+    created: &str,
+    spec: &BgpAdvertisementSpec,
+    aliases: &Aliases,
+) -> Result<Advertisement, FieldError> {
+    let BgpAdvertisementSpec {
+        aggregation_length,
+        aggregation_length_v6,
+        local_pref,
+        communities,
+        ip_address_pools,
+        ip_address_pool_selectors,
+        node_selectors,
+        peers,
+        service_selectors,
+    } = spec;
+    let mut errors = Errors::default();
+    let length = errors.note(length("spec.aggregationLength", *aggregation_length, 1, 32));
+    let length_v6 = errors.note(length_of_v6(*aggregation_length_v6));
+    let is_aggregate =
+        length.is_some_and(|length| length != 32) || length_v6.is_some_and(|length| length != 128);
+    if !service_selectors.is_empty() && is_aggregate {
+        let message = "can't be combined with an aggregation length: an aggregate speaks for all services in it";
+        errors.add(FieldError::new("spec.serviceSelectors", message));
+    }
+    let (standard, large) = communities_of(communities, aliases, &mut errors);
+    let pools = errors.note(unique("spec.ipAddressPools", ip_address_pools));
+    let pool_selectors = errors.note(Selectors::parse(
+        "spec.ipAddressPoolSelectors",
+        ip_address_pool_selectors,
+    ));
+    let nodes = errors.note(Selectors::parse("spec.nodeSelectors", node_selectors));
+    let peers = errors.note(unique("spec.peers", peers));
+    let services = errors.note(Selectors::parse("spec.serviceSelectors", service_selectors));
+    let advertisement = || {
+        Some(Advertisement {
+            name: object.name.name.clone(),
+            object: object.clone(),
+            created: created.to_owned(),
+            aggregation_length: length?,
+            aggregation_length_v6: length_v6?,
+            local_pref: (*local_pref != 0).then_some(*local_pref),
+            communities: standard,
+            large_communities: large,
+            pools: pools?,
+            pool_selectors: pool_selectors?,
+            nodes: nodes?,
+            peers: peers?,
+            services: services?,
+        })
+    };
+    errors.or(advertisement())
+}
+
+fn communities_of(
+    written: &[String],
+    aliases: &Aliases,
+    errors: &mut Errors,
+) -> (BTreeSet<Community>, BTreeSet<LargeCommunity>) {
+    let (mut standard, mut large) = (BTreeSet::new(), BTreeSet::new());
+    errors.note(unique("spec.communities", written));
+    for (index, text) in written.iter().enumerate() {
+        match resolve(text, aliases) {
+            Ok(CommunityValue::Standard(community)) => _ = standard.insert(community),
+            Ok(CommunityValue::Large(community)) => _ = large.insert(community),
+            Err(message) => {
+                errors.add(FieldError::new(
+                    format!("spec.communities[{index}]"),
+                    message,
+                ));
+            }
+        }
+    }
+    (standard, large)
+}
+
+fn resolve(text: &str, aliases: &Aliases) -> Result<CommunityValue, String> {
+    if text.contains(':') {
+        return literal(text).ok_or_else(|| format!("{text:?} is not a community: {FORM}"));
+    }
+    // An object's own name may be that of a well-known community: what is written nearer counts.
+    let alias = aliases.get(text).copied();
+    alias.or_else(|| literal(text)).ok_or_else(|| {
+        format!("{text:?} is the name of no community: define it in a Community object, or {FORM}")
+    })
+}
+
+fn length_of_v6(value: Option<i32>) -> Result<u8, FieldError> {
+    length("spec.aggregationLengthV6", value, 0, 128)
+}
+
+fn length(path: &str, value: Option<i32>, min: u8, max: u8) -> Result<u8, FieldError> {
+    let value = value.unwrap_or(i32::from(max));
+    u8::try_from(value)
+        .ok()
+        .filter(|length| (min..=max).contains(length))
+        .ok_or_else(|| {
+            FieldError::new(path, format!("{value} is not a length from {min} to {max}"))
+        })
+}

@@ -1,0 +1,209 @@
+//! The definition (CRD) of ferrolb's own BGPPeer, made from the types that read it.
+
+use ferrolb_bgp::config::{GracefulRestart, HoldTime};
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
+
+use super::peer::BGP_PORT;
+use crate::core::api::Kind;
+use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
+use crate::core::api::metallb::BgpPeerSpec;
+use crate::core::model::drain::Drain;
+
+/// One neighbour, or all of a network, that nodes have BGP sessions with. The fields of MetalLB's BGPPeer mean the same
+/// here.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "only its schema is used: objects are read part by part"
+)]
+struct Spec {
+    #[serde(flatten)]
+    shared: BgpPeerSpec,
+    #[serde(flatten)]
+    own: FerrolbBgpPeerSpec,
+}
+
+/// What one field can't say by itself: a rule in CEL, and what is told to whoever breaks it.
+fn rules() -> Vec<Value> {
+    let set = |field: &str| format!("(has(self.{field}) && self.{field} != '')");
+    let number = |field: &str| format!("(has(self.{field}) && self.{field} != 0)");
+    let is = |field: &str| format!("(has(self.{field}) && self.{field})");
+    let (address, network) = (set("peerAddress"), set("peerNetwork"));
+    let (hold, keepalive) = (set("holdTime"), set("keepaliveTime"));
+    let rules = [
+        (
+            format!("[{address}, {network}, {}].exists_one(given, given)", set("interface")),
+            "give one of peerAddress, peerNetwork and interface",
+        ),
+        (
+            format!("{} != {}", number("peerASN"), set("dynamicASN")),
+            "give either peerASN or dynamicASN",
+        ),
+        (
+            format!(
+                "!({} && has(self.passwordSecret) && has(self.passwordSecret.name) && self.passwordSecret.name != '')",
+                set("password")
+            ),
+            "give either password or passwordSecret",
+        ),
+        (
+            format!("!(has(self.ttlSecurity) && {})", is("ebgpMultiHop")),
+            "ttlSecurity counts the hops itself: leave ebgpMultiHop out",
+        ),
+        (
+            format!("!{} || {}", is("bfdStrict"), set("bfdProfile")),
+            "bfdStrict waits for BFD: name a bfdProfile",
+        ),
+        (
+            "!has(self.restartTime) || !has(self.enableGracefulRestart) || self.enableGracefulRestart".to_owned(),
+            "restartTime contradicts enableGracefulRestart: false",
+        ),
+        (
+            format!(
+                "!{hold} || duration(self.holdTime) == duration('0s') || duration(self.holdTime) >= duration('3s')"
+            ),
+            "holdTime is 0s, or 3s and more (RFC 4271)",
+        ),
+        (
+            format!("!{hold} || !{keepalive} || duration(self.keepaliveTime) <= duration(self.holdTime)"),
+            "keepaliveTime is longer than holdTime",
+        ),
+        (
+            format!(
+                "!{keepalive} || duration(self.keepaliveTime) == duration('0s') || \
+                 duration(self.keepaliveTime) >= duration('1s')"
+            ),
+            "keepaliveTime is 0s (a third of holdTime), or 1s and more",
+        ),
+    ];
+    let rule = |(rule, message)| json!({ "rule": rule, "message": message });
+    rules.map(rule).to_vec()
+}
+
+/// What fields mean that are left out, said in their descriptions: from where the daemon has it.
+fn defaults() -> [(&'static str, String); 6] {
+    let seconds = |seconds| format!("{seconds}s");
+    [
+        ("peerPort", BGP_PORT.to_string()),
+        ("holdTime", seconds(HoldTime::DEFAULT.as_secs().into())),
+        ("enableGracefulRestart", true.to_string()),
+        (
+            "restartTime",
+            seconds(GracefulRestart::DEFAULT_RESTART_TIME.into()),
+        ),
+        (
+            "drain/properties/time",
+            seconds(Drain::DEFAULT_TIME.as_secs()),
+        ),
+        ("linkBandwidth", "none".to_owned()),
+    ]
+}
+
+/// The definition.
+fn definition() -> Value {
+    let kind = Kind::FerrolbBgpPeer;
+    let (plural, singular) = ("bgppeers", "bgppeer");
+    let version = kind.api_version().rsplit('/').next();
+    let column = |name, path, r#type| json!({ "name": name, "jsonPath": path, "type": r#type });
+    let mut spec = schema();
+    // The types read what is missing as a default, to say better than an API server what to do about it.
+    spec.insert("required".into(), json!(["myASN"]));
+    spec.insert("x-kubernetes-validations".into(), rules().into());
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("{plural}.{}", kind.group()) },
+        "spec": {
+            "group": kind.group(),
+            "names": {
+                "kind": kind.name(),
+                "listKind": format!("{}List", kind.name()),
+                "plural": plural,
+                "singular": singular,
+            },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": version,
+                "served": true,
+                "storage": true,
+                "additionalPrinterColumns": [
+                    column("Address", ".spec.peerAddress", "string"),
+                    column("Network", ".spec.peerNetwork", "string"),
+                    column("ASN", ".spec.peerASN", "integer"),
+                    column("BFD Profile", ".spec.bfdProfile", "string"),
+                ],
+                "schema": { "openAPIV3Schema": {
+                    "type": "object",
+                    "required": ["spec"],
+                    "properties": {
+                        "apiVersion": { "type": "string" },
+                        "kind": { "type": "string" },
+                        "metadata": { "type": "object" },
+                        "spec": spec,
+                    },
+                } },
+            }],
+        },
+    })
+}
+
+/// The schema of the spec as Kubernetes wants schemas to be: without references, and in few words.
+fn schema() -> Schema {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+        settings.transforms = Vec::new();
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<Spec>();
+    RecursiveTransform(structural).transform(&mut schema);
+    for (field, default) in defaults() {
+        let description = format!("/properties/{field}/description");
+        if let Some(Value::String(text)) = schema.pointer_mut(&description) {
+            *text = format!("{text} Default: {default}.");
+        }
+    }
+    schema
+}
+
+fn structural(schema: &mut Schema) {
+    // Titles are names of Rust types, and what an absent field means is the daemon's to say, in one place.
+    schema.remove("title");
+    schema.remove("default");
+    if schema.remove("format") == Some("uint32".into()) && schema.get("maximum").is_none() {
+        schema.insert("maximum".into(), u32::MAX.into());
+    }
+    // An optional field is left out, not null.
+    if let Some(Value::Array(types)) = schema.get("type") {
+        let not_null = types.iter().find(|name| **name != "null").cloned();
+        schema.insert("type".into(), not_null.into());
+    }
+    // An enum with a word about each variant.
+    if let Some(Value::Array(variants)) = schema.remove("oneOf") {
+        let names: Vec<Value> = variants
+            .iter()
+            .map(|variant| variant["const"].clone())
+            .collect();
+        schema.insert("type".into(), "string".into());
+        schema.insert("enum".into(), names.into());
+    }
+    // Doc comments are wrapped for editors.
+    if let Some(Value::String(text)) = schema.get("description") {
+        let text = text.replace('\n', " ");
+        schema.insert("description".into(), text.into());
+    }
+}
+
+/// All definitions, for `kubectl apply`.
+///
+/// # Errors
+/// They can't be written as YAML.
+pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let definition = serde_saphyr::to_string_with_options(&definition(), options)?;
+    Ok(format!(
+        "# ferrolb's own BGPPeer: MetalLB's, and what that lacks. Printed by: ferrolb crds\n---\n{definition}"
+    ))
+}

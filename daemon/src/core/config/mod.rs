@@ -1,0 +1,461 @@
+//! Configuration: MetalLB's resources checked, object by object, each with its last good value.
+//!
+//! A bad object never takes anything else with it: it is reported by name, and what it last said keeps running. A pool
+//! that is bad, unreadable or gone with its CRD is *frozen*: its services keep address and announcement, and nothing
+//! new comes from it.
+
+pub(crate) mod advertisement;
+pub(crate) mod bfd;
+pub(crate) mod clash;
+pub(crate) mod crd;
+pub(crate) mod excluded;
+pub(crate) mod node_conflicts;
+pub(crate) mod peer;
+mod peers;
+pub(crate) mod pool;
+pub(crate) mod selector;
+pub(crate) mod timers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use self::advertisement::{Advertisement, Aliases};
+use self::excluded::{ForeignServices, ServiceCidrs};
+use self::peer::Peer;
+use self::pool::PoolDetails;
+use ferrolb_allocator::{Pool, PoolSet};
+use ferrolb_bgp::bfd::SessionConfig;
+
+use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPoolSpec};
+use crate::core::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
+use crate::core::model::{Labels, Node};
+
+/// Where MetalLB's resources lie unless somebody says otherwise.
+pub(crate) const CONFIG_NAMESPACE: &str = "metallb-system";
+
+/// The configuration that runs: every object's newest good value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The pools, as the allocator reads them.
+    pub pools: PoolSet,
+    /// What else is known of the pools, by name.
+    pub pool_details: BTreeMap<String, PoolDetails>,
+    /// Pools that exist, but of which no good value was ever seen, with their labels.
+    pub unreadable_pools: BTreeMap<String, Labels>,
+    /// BGPPeers by name.
+    pub peers: BTreeMap<String, Peer>,
+    /// BGPAdvertisements by name.
+    pub advertisements: BTreeMap<String, Advertisement>,
+    /// What is wrong, and what has no effect.
+    pub problems: Vec<Problem>,
+}
+
+/// Something to tell about an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The object.
+    pub object: ObjectKey,
+    /// How bad.
+    pub severity: Severity,
+    /// Field, what is wrong there, and the remedy.
+    pub message: String,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The object as it stands is refused; its last good value, if any, keeps running.
+    Error,
+    /// A field that no version of the resource known here has: the object runs without it.
+    UnknownField,
+    /// The object runs, but not all of it has an effect.
+    Notice,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.message)
+    }
+}
+
+/// What the compiler needs beside the configuration objects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CompileContext<'a> {
+    /// Labels of namespaces, for `namespaceSelectors`.
+    pub namespaces: &'a BTreeMap<String, Labels>,
+    /// Their addresses and podCIDRs are not for services.
+    pub nodes: &'a BTreeMap<String, Node>,
+    /// Nor are these.
+    pub service_cidrs: &'a ServiceCidrs,
+    /// Nor are the addresses of Services that another load balancer serves.
+    pub foreign_services: &'a ForeignServices,
+}
+
+/// The configuration objects as they came, and the last good value of each.
+#[derive(Debug, Default)]
+pub(crate) struct ConfigObjects {
+    raw: BTreeMap<ObjectKey, RawObject>,
+    good_pools: BTreeMap<ObjectName, IpAddressPoolSpec>,
+    good_peers: BTreeMap<ObjectKey, Peer>,
+    good_bfd_profiles: BTreeMap<ObjectName, SessionConfig>,
+    good_advertisements: BTreeMap<ObjectName, Advertisement>,
+    good_aliases: BTreeMap<ObjectName, Aliases>,
+    unreadable: BTreeMap<Kind, String>,
+    absent: BTreeMap<Kind, String>,
+    for_allocation_only: bool,
+    without_secrets: bool,
+}
+
+impl ConfigObjects {
+    /// For a process that only allocates: of BGPPeers it reads the addresses, and judges nothing else about them.
+    pub(crate) fn for_allocation_only() -> Self {
+        Self {
+            for_allocation_only: true,
+            ..Self::default()
+        }
+    }
+
+    /// For a prediction: a Secret that is absent refuses no BGPPeer, so that no password has to be exported.
+    pub(crate) fn for_prediction() -> Self {
+        Self {
+            without_secrets: true,
+            ..Self::default()
+        }
+    }
+
+    /// Takes an object as it came. That one can be read does not say that all can: only a list says that.
+    pub(crate) fn apply(&mut self, key: ObjectKey, raw: RawObject) {
+        self.raw.insert(key, raw);
+    }
+
+    /// Forgets an object, its last good value included: it was deleted deliberately.
+    pub(crate) fn delete(&mut self, key: &ObjectKey) {
+        self.raw.remove(key);
+        match key.kind {
+            Kind::IpAddressPool => _ = self.good_pools.remove(&key.name),
+            Kind::BgpPeer | Kind::FerrolbBgpPeer => _ = self.good_peers.remove(key),
+            Kind::BfdProfile => _ = self.good_bfd_profiles.remove(&key.name),
+            Kind::BgpAdvertisement => _ = self.good_advertisements.remove(&key.name),
+            Kind::Community => _ = self.good_aliases.remove(&key.name),
+            _ => {}
+        }
+    }
+
+    /// The whole list of a kind: what is not in it was deleted.
+    pub(crate) fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) {
+        let present: BTreeSet<&ObjectKey> = objects.iter().map(|(key, _)| key).collect();
+        let gone: Vec<ObjectKey> = self
+            .raw
+            .keys()
+            .filter(|key| key.kind == kind && !present.contains(key))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.delete(&key);
+        }
+        self.set_readable(kind);
+        for (key, raw) in objects {
+            self.raw.insert(key, raw);
+        }
+    }
+
+    /// Whether there are objects of a kind.
+    pub(crate) fn has_any(&self, kind: Kind) -> bool {
+        self.raw.keys().any(|key| key.kind == kind)
+    }
+
+    /// Objects of a kind can't be read (no CRD, no permission): what is known stays, pools are frozen.
+    pub(crate) fn set_unreadable(&mut self, kind: Kind, message: String) {
+        self.absent.remove(&kind);
+        self.unreadable.insert(kind, message);
+    }
+
+    /// A kind that can be done without is not known where the objects come from.
+    pub(crate) fn set_absent(&mut self, kind: Kind, message: String) {
+        self.unreadable.remove(&kind);
+        self.absent.insert(kind, message);
+    }
+
+    /// Whether that is so.
+    pub(crate) fn is_absent(&self, kind: Kind) -> bool {
+        self.absent.contains_key(&kind)
+    }
+
+    /// Objects of a kind were listed. Tells whether that is news.
+    pub(crate) fn set_readable(&mut self, kind: Kind) -> bool {
+        self.absent.remove(&kind);
+        self.unreadable.remove(&kind).is_some()
+    }
+
+    /// Checks everything and makes the configuration that runs. Problems are in it.
+    pub(crate) fn compile(&mut self, surroundings: CompileContext<'_>) -> Arc<Config> {
+        let mut config = Config::default();
+        self.report_unreadable(&mut config);
+        let aliases = self.compile_aliases(&mut config);
+        self.compile_pools(surroundings, &mut config);
+        if !self.for_allocation_only {
+            self.compile_peers(&mut config);
+        }
+        self.compile_advertisements(&aliases, &mut config);
+        Arc::new(config)
+    }
+
+    fn report_unreadable(&self, config: &mut Config) {
+        // Either of two kinds that say the same will do. Where both are missing one word is enough.
+        let neither = |kind: &Kind| {
+            kind.twin()
+                .is_some_and(|twin| *kind < twin && self.is_absent(twin))
+        };
+        let absent = self.absent.iter().filter(|(kind, _)| neither(kind));
+        for (kind, message) in self.unreadable.iter().chain(absent) {
+            let object = ObjectKey::new(*kind, ObjectName::new("", "*"));
+            config.error(
+                object,
+                format!("can't be read, the last known ones keep running: {message}"),
+            );
+        }
+    }
+
+    /// Objects of a kind, older ones first, so that of two that clash the older one stays.
+    fn of_kind(&self, kind: Kind) -> Vec<(&ObjectKey, &RawObject)> {
+        let mut objects: Vec<_> = self
+            .raw
+            .iter()
+            .filter(|(key, _)| key.kind == kind)
+            .collect();
+        objects.sort_by(|a, b| {
+            let created = |raw: &RawObject| raw.metadata.creation_timestamp.clone();
+            created(a.1).cmp(&created(b.1)).then_with(|| a.0.cmp(b.0))
+        });
+        objects
+    }
+
+    fn compile_aliases(&mut self, config: &mut Config) -> Aliases {
+        let mut all = Aliases::new();
+        let mut good = BTreeMap::new();
+        for (key, raw) in self.of_kind(Kind::Community) {
+            let parsed = spec::<CommunitySpec>(raw, key, config).check(|spec| {
+                let aliases = advertisement::parse_aliases(&spec)?;
+                match aliases.keys().find(|name| all.contains_key(*name)) {
+                    Some(name) => Err(FieldError::new(
+                        "spec.communities",
+                        format!(
+                            "{name:?} is defined by another Community object as well: remove one"
+                        ),
+                    )),
+                    None => Ok(aliases),
+                }
+            });
+            let aliases = parsed.or_else(|error| {
+                config.error(key.clone(), error.to_string());
+                self.good_aliases.get(&key.name).cloned().ok_or(())
+            });
+            if let Ok(aliases) = aliases {
+                all.extend(aliases.clone());
+                good.insert(key.name.clone(), aliases);
+            }
+        }
+        self.good_aliases = good;
+        all
+    }
+
+    fn compile_pools(&mut self, surroundings: CompileContext<'_>, config: &mut Config) {
+        let unreadable = self.unreadable.contains_key(&Kind::IpAddressPool);
+        let exclusions = self.exclusions(surroundings);
+        let mut good = BTreeMap::new();
+        // A pool that did not change comes before one that did: what runs is not pushed aside by an edit.
+        let mut objects: Vec<_> = self
+            .of_kind(Kind::IpAddressPool)
+            .into_iter()
+            .map(|(key, raw)| (key, raw, spec::<IpAddressPoolSpec>(raw, key, config)))
+            .collect();
+        objects.sort_by_key(|(key, _, spec)| {
+            let running = self.good_pools.get(&key.name);
+            !(running.is_some() && running == spec.complete())
+        });
+        for (key, raw, parsed) in objects {
+            let name = &key.name.name;
+            let labels = &raw.metadata.labels;
+            let parse = |spec: IpAddressPoolSpec, frozen: bool| {
+                pool::parse(name, &spec, labels, frozen, surroundings.namespaces)
+                    .map(|(pool, details)| (spec, pool, details))
+            };
+            let mut insert = |(spec, pool, details): (IpAddressPoolSpec, Pool, PoolDetails)| {
+                let pool = pool.excluding(&exclusions);
+                config
+                    .pools
+                    .insert(pool.clone())
+                    .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
+                for notice in pool::host_bits(&spec) {
+                    config.notice(key.clone(), notice);
+                }
+                config.note_excluded(key, &pool);
+                config.pool_details.insert(name.clone(), details);
+                good.insert(key.name.clone(), spec);
+                Ok(())
+            };
+            let parsed = parsed.check(|spec| parse(spec, unreadable));
+            let Err(error) = parsed.and_then(&mut insert) else {
+                continue;
+            };
+            // Its last good value takes its place, frozen: nothing new comes from it.
+            let last_good = self.good_pools.get(&key.name).cloned();
+            if last_good.is_none_or(|spec| parse(spec, true).and_then(&mut insert).is_err()) {
+                config.unreadable_pools.insert(name.clone(), labels.clone());
+            }
+            config.error(
+                key.clone(),
+                format!("{error} (its services keep their addresses)"),
+            );
+        }
+        self.good_pools = good;
+        config
+            .pools
+            .set_complete(!unreadable && config.unreadable_pools.is_empty());
+    }
+
+    fn compile_advertisements(&mut self, aliases: &Aliases, config: &mut Config) {
+        let mut good = BTreeMap::new();
+        for (key, raw) in self.of_kind(Kind::BgpAdvertisement) {
+            let parsed = spec::<BgpAdvertisementSpec>(raw, key, config).check(|spec| {
+                if config.advertisements.contains_key(&key.name.name) {
+                    return Err(same_name());
+                }
+                advertisement::parse(key, &raw.metadata.creation_timestamp, &spec, aliases)
+            });
+            // Which pools it selects is known only where every field can be read.
+            let parsed = parsed.and_then(|advertisement| {
+                check_aggregation(&advertisement, config)?;
+                Ok(advertisement)
+            });
+            let advertisement = parsed.or_else(|error| {
+                config.error(key.clone(), error.to_string());
+                self.good_advertisements.get(&key.name).cloned().ok_or(())
+            });
+            if let Ok(advertisement) = advertisement {
+                good.insert(key.name.clone(), advertisement.clone());
+                config
+                    .advertisements
+                    .entry(key.name.name.clone())
+                    .or_insert(advertisement);
+            }
+        }
+        self.good_advertisements = good;
+        self.note_names_of_nothing(config);
+    }
+
+    /// An advertisement that names a pool or a peer which is not there has less effect than it seems to.
+    fn note_names_of_nothing(&self, config: &mut Config) {
+        let refused = |kinds: &[Kind], name: &str| {
+            self.raw
+                .keys()
+                .any(|key| kinds.contains(&key.kind) && key.name.name == name)
+        };
+        let cause = |kinds: &[Kind], kind: &str, name: &str| {
+            if refused(kinds, name) {
+                format!(
+                    "{kind} {name} is refused: mend it (ferrolb check says what is wrong with it)"
+                )
+            } else {
+                format!("there is no {kind} {name}: create it, or correct the name")
+            }
+        };
+        let mut notices = Vec::new();
+        for ad in config.advertisements.values() {
+            for name in &ad.pools {
+                if !config.pool_details.contains_key(name) {
+                    let cause = cause(&[Kind::IpAddressPool], "IPAddressPool", name);
+                    notices.push((ad.object.clone(), format!("spec.ipAddressPools: {cause}")));
+                }
+            }
+            for name in &ad.peers {
+                if !config.peers.contains_key(name) {
+                    let cause = cause(&[Kind::BgpPeer, Kind::FerrolbBgpPeer], "BGPPeer", name);
+                    notices.push((ad.object.clone(), format!("spec.peers: {cause}")));
+                }
+            }
+        }
+        for (object, notice) in notices {
+            config.notice(object, notice);
+        }
+    }
+}
+
+/// Reads `spec` and notes fields that no version of the resource has: nearly always a slip of the pen.
+fn spec<T>(raw: &RawObject, key: &ObjectKey, config: &mut Config) -> Partial<T>
+where
+    T: for<'de> serde::Deserialize<'de> + Default,
+{
+    let mut unknown = Vec::new();
+    let parsed = raw.partial("spec", &mut unknown);
+    for path in &unknown {
+        note_unknown(config, key, path);
+    }
+    parsed
+}
+
+fn note_unknown(config: &mut Config, key: &ObjectKey, path: &str) {
+    let message = format!(
+        "{path}: ferrolb knows no such field of {}, it has no effect: check the spelling",
+        key.kind.name()
+    );
+    config.unknown_field(key.clone(), message);
+}
+
+/// An aggregate that reaches beyond a pool's entry would draw traffic for addresses that are not ours.
+fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(), FieldError> {
+    let mut errors = Errors::default();
+    for (name, details) in &config.pool_details {
+        if !advertisement.selects_pool(name, Some(&details.labels)) {
+            continue;
+        }
+        for (ipv6, field) in [
+            (false, "spec.aggregationLength"),
+            (true, "spec.aggregationLengthV6"),
+        ] {
+            let (length, min) = (advertisement.length(ipv6), details.min_aggregation(ipv6));
+            if length < min {
+                let message = format!(
+                    "{length} is shorter than /{min}, the largest CIDR in an entry of pool {name}: the aggregate would contain \
+                     addresses outside of that entry; use {min} or more"
+                );
+                errors.add(FieldError::new(field, message));
+            }
+        }
+    }
+    errors.or(Some(()))
+}
+
+fn same_name() -> FieldError {
+    FieldError::new(
+        "metadata.name",
+        "is taken by an object in another configuration namespace: rename one",
+    )
+}
+
+impl Config {
+    fn error(&mut self, object: ObjectKey, message: String) {
+        self.problems.push(Problem {
+            object,
+            severity: Severity::Error,
+            message,
+        });
+    }
+
+    fn unknown_field(&mut self, object: ObjectKey, message: String) {
+        self.problems.push(Problem {
+            object,
+            severity: Severity::UnknownField,
+            message,
+        });
+    }
+
+    fn notice(&mut self, object: ObjectKey, message: String) {
+        self.problems.push(Problem {
+            object,
+            severity: Severity::Notice,
+            message,
+        });
+    }
+}

@@ -1,0 +1,135 @@
+use ferrolb_bgp::config::{PeerConfig, RemoteAsn, Secret};
+use ferrolb_bgp::wire::Asn;
+
+use super::*;
+use crate::core::api::{Kind, ObjectName};
+use crate::core::config::peer::LinkBandwidth;
+use crate::core::config::selector::Selectors;
+use crate::core::model::drain::Drain;
+
+fn peer(name: &str, created: &str, address: &str) -> Peer {
+    let address = address.parse().expect("an address");
+    Peer {
+        name: name.into(),
+        object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", name)),
+        created: created.into(),
+        session: PeerConfig::new(name, address, Asn(64512), RemoteAsn::External),
+        password_unknown: false,
+        nodes: Selectors::default(),
+        dual_stack: false,
+        link_bandwidth: LinkBandwidth::Off,
+        drain: Drain::default(),
+        prepend: 0,
+        med: None,
+    }
+}
+
+fn names(peers: impl IntoIterator<Item = Peer>) -> Vec<String> {
+    names_without(peers, &[])
+}
+
+/// Where these interfaces are missing.
+fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec<String> {
+    let peers = peers.into_iter().map(|peer| (peer.name.to_string(), peer));
+    let config = Config {
+        peers: peers.collect(),
+        ..Config::default()
+    };
+    let node = Node {
+        internal_ips: vec!["10.0.0.11".parse().expect("an address")],
+        ..Node::default()
+    };
+    let missing = missing.iter().map(|name| (*name).to_owned()).collect();
+    refused(&config, &node, &missing).into_keys().collect()
+}
+
+#[test]
+fn of_two_with_the_same_ends_the_younger_is_refused_then_the_second_by_name() {
+    let old = || peer("z", "2026-01-01T00:00:00Z", "10.0.0.1:179");
+    let young = || peer("a", "2026-01-02T00:00:00Z", "10.0.0.1:179");
+    assert_eq!(names([old(), young()]), ["a"]);
+    let twin = || Peer {
+        created: old().created,
+        ..young()
+    };
+    assert_eq!(names([old(), twin()]), ["z"]);
+    // Another source, or another speaker at that address, is another session.
+    let mut sourced = young();
+    sourced.session.transport.source_address = "10.0.0.12".parse().ok();
+    let other_port = peer("b", "", "10.0.0.1:1790");
+    assert!(names([old(), sourced, other_port]).is_empty());
+}
+
+#[test]
+fn a_router_that_dials_comes_from_any_port_and_its_address_has_one_password() {
+    let first = || peer("a", "1", "10.0.0.1:179");
+    let mut passive = peer("b", "2", "10.0.0.1:1790");
+    passive.session.transport.passive = true;
+    assert_eq!(names([first(), passive]), ["b"]);
+    let mut other_password = peer("c", "3", "10.0.0.1:179");
+    other_password.session.transport.source_address = "10.0.0.12".parse().ok();
+    other_password.session.transport.password = Some(Secret::new("p"));
+    assert_eq!(names([first(), other_password.clone()]), ["c"]);
+    let mut same_password = first();
+    same_password.session.transport.password = Some(Secret::new("p"));
+    assert!(names([same_password, other_password]).is_empty());
+}
+
+#[test]
+fn an_address_has_one_ttl_security_and_one_interface() {
+    let first = || peer("a", "1", "10.0.0.1:179");
+    let mut other = peer("b", "2", "10.0.0.1:179");
+    other.session.transport.source_address = "10.0.0.12".parse().ok();
+    assert!(names([first(), other.clone()]).is_empty());
+    let mut guarded = other.clone();
+    guarded.session.transport.ttl_security = Some(1);
+    assert_eq!(names([first(), guarded]), ["b"]);
+    other.session.transport.source_interface = Some("eth1".to_owned());
+    assert_eq!(names([first(), other]), ["b"]);
+}
+
+#[test]
+fn one_that_is_refused_pushes_no_other_aside() {
+    let first = peer("a", "1", "10.0.0.1:179");
+    let second = peer("b", "2", "10.0.0.1:179");
+    let third = peer("c", "3", "10.0.0.1:179");
+    assert_eq!(names([first, second, third]), ["b", "c"]);
+}
+
+#[test]
+fn the_nodes_own_address_is_no_peer_but_another_speaker_on_the_node_is() {
+    assert_eq!(names([peer("self", "", "10.0.0.11:179")]), ["self"]);
+    assert!(names([peer("bird", "", "10.0.0.11:1790")]).is_empty());
+}
+
+#[test]
+fn an_interface_that_is_missing_is_refused_and_makes_room() {
+    let mut first = peer("a", "1", "10.0.0.1:179");
+    first.session.transport.source_interface = Some("eth1".to_owned());
+    let second = || peer("b", "2", "10.0.0.1:179");
+    assert_eq!(names([first.clone(), second()]), ["b"]);
+    assert_eq!(names_without([first, second()], &["eth1"]), ["a"]);
+}
+
+#[test]
+fn a_network_with_a_password_and_a_router_in_it_without_one_exclude_each_other() {
+    let network = |created: &str, password: Option<&str>| {
+        let mut peer = peer("rack", created, "10.0.0.1:179");
+        peer.session.remote = Remote::Network("10.0.0.0/24".parse().expect("a network"));
+        peer.session.transport.password = password.map(Secret::new);
+        peer
+    };
+    let router = |password: Option<&str>| {
+        let mut peer = peer("tor", "2", "10.0.0.1:179");
+        peer.session.transport.password = password.map(Secret::new);
+        peer
+    };
+    assert_eq!(names([network("1", Some("p")), router(None)]), ["tor"]);
+    assert_eq!(names([network("3", Some("p")), router(None)]), ["rack"]);
+    // A key of its own, and no key around it, are both fine.
+    assert!(names([network("1", Some("p")), router(Some("q"))]).is_empty());
+    assert!(names([network("1", None), router(Some("q"))]).is_empty());
+    let mut outside = router(None);
+    outside.session.remote = Remote::Router("10.0.1.1:179".parse().expect("an address"));
+    assert!(names([network("1", Some("p")), outside]).is_empty());
+}

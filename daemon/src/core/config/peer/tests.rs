@@ -1,0 +1,467 @@
+use std::time::Duration;
+
+use ferrolb_bgp::config::{GracefulRestart, Impact};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::core::api::{Kind, ObjectName};
+
+/// Reads a spec as the object of a group. Beside it lie the Secret "good" and the BFDProfile "fast".
+fn read(kind: Kind, spec: &Value) -> Result<Peer, String> {
+    let object = ObjectKey::new(kind, ObjectName::new("metallb-system", "tor"));
+    let base: BgpPeerSpec = serde_json::from_value(spec.clone()).map_err(|e| e.to_string())?;
+    let own: FerrolbBgpPeerSpec =
+        serde_json::from_value(spec.clone()).map_err(|e| e.to_string())?;
+    let resource = PeerResource {
+        object: &object,
+        created: "",
+        spec: &base,
+        own: (kind == Kind::FerrolbBgpPeer).then_some(&own),
+    };
+    let password = |name: &str| match name {
+        "good" => Ok(Some(Password::new("pw".into()))),
+        _ => Err(format!("no Secret {name}")),
+    };
+    let profile = |name: &str| match name {
+        "fast" => Ok(SessionConfig::default()),
+        _ => Err(format!("no BFDProfile {name}")),
+    };
+    parse(resource, password, profile).map_err(|error| error.to_string())
+}
+
+/// The least that a BGPPeer needs, and more; a null takes a field away.
+fn with(more: Value) -> Value {
+    let mut spec = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1" });
+    let (Some(spec_fields), Value::Object(more)) = (spec.as_object_mut(), more) else {
+        unreachable!()
+    };
+    for (field, value) in more {
+        match value {
+            Value::Null => _ = spec_fields.remove(&field),
+            value => _ = spec_fields.insert(field, value),
+        }
+    }
+    spec
+}
+
+fn own(more: Value) -> Peer {
+    read(Kind::FerrolbBgpPeer, &with(more)).expect("a good peer")
+}
+
+fn metallbs(more: Value) -> Peer {
+    read(Kind::BgpPeer, &with(more)).expect("a good peer")
+}
+
+#[test]
+fn a_metallb_object_means_the_same_when_its_group_is_changed_but_for_graceful_restart() {
+    let spec = with(json!({
+        "dynamicASN": "external", "peerASN": null, "localASN": 64999, "peerPort": 1790,
+        "sourceAddress": "10.0.0.9", "holdTime": "9s", "keepaliveTime": "3s", "connectTime": "5s",
+        "routerID": "1.2.3.4", "nodeSelectors": [{ "matchLabels": { "rack": "a" } }],
+        "passwordSecret": { "name": "good" }, "bfdProfile": "fast", "ebgpMultiHop": true,
+        "dualStackAddressFamily": true, "enableGracefulRestart": false,
+    }));
+    let theirs = read(Kind::BgpPeer, &spec).expect("a good peer");
+    let ours = read(Kind::FerrolbBgpPeer, &spec).expect("a good peer");
+    assert_eq!(theirs.session, ours.session);
+    assert_eq!((&theirs.nodes, theirs.drain), (&ours.nodes, ours.drain));
+    let session = theirs.session;
+    assert_eq!(session.remote_asn, RemoteAsn::External);
+    assert_eq!(session.local_asn, Asn(64999));
+    assert_eq!(
+        session.remote,
+        Remote::Router("10.0.0.1:1790".parse().expect("an address"))
+    );
+    assert_eq!(session.timers.hold_time.as_secs(), 9);
+    assert_eq!(session.timers.connect_retry, Some(Duration::from_secs(5)));
+    assert!(session.transport.multihop && session.transport.password.is_some());
+    assert!(session.bfd.is_some_and(|bfd| !bfd.strict));
+    assert_eq!(session.families.len(), 2);
+}
+
+#[test]
+fn graceful_restart_is_on_by_default_in_our_group_only_and_outlives_notifications_only_with_bfd() {
+    let restart = |peer: Peer| peer.session.graceful_restart;
+    let default = GracefulRestart::default();
+    assert_eq!(restart(metallbs(json!({}))), None);
+    assert_eq!(
+        restart(metallbs(json!({ "enableGracefulRestart": true }))),
+        Some(default)
+    );
+    assert_eq!(restart(own(json!({}))), Some(default));
+    assert_eq!(
+        restart(own(json!({ "enableGracefulRestart": false }))),
+        None
+    );
+    let with_bfd = restart(own(json!({ "restartTime": "2m", "bfdProfile": "fast" })));
+    let expected = GracefulRestart {
+        restart_time: 120,
+        notification: true,
+    };
+    assert_eq!(with_bfd, Some(expected));
+}
+
+#[test]
+fn what_only_our_group_has_reaches_the_session() {
+    let peer = own(json!({
+        "passive": true, "ttlSecurity": 2, "sourceInterface": "eth1", "sendHoldTime": "10m",
+        "prefixLimit": 1000, "bfdProfile": "fast", "bfdStrict": true, "shutdownText": "see you",
+        "linkBandwidth": "nonTransitive", "drain": { "time": "5s", "onCordon": true }, "prepend": 2, "med": 0,
+    }));
+    let session = &peer.session;
+    assert!(session.transport.passive && session.dials().is_none());
+    assert_eq!(session.transport.ttl_security, Some(2));
+    assert_eq!(session.transport.source_interface.as_deref(), Some("eth1"));
+    assert_eq!(
+        session.timers.send_hold_time,
+        Some(Duration::from_secs(600))
+    );
+    assert_eq!(session.prefix_limit, Some(1000));
+    assert!(session.bfd.is_some_and(|bfd| bfd.strict));
+    assert_eq!(session.shutdown_text.as_deref(), Some("see you"));
+    assert_eq!(peer.link_bandwidth, LinkBandwidth::NonTransitive);
+    let drain = Drain {
+        time: Duration::from_secs(5),
+        on_cordon: true,
+    };
+    assert_eq!((peer.drain, peer.prepend, peer.med), (drain, 2, Some(0)));
+    let nothing = own(json!({}));
+    assert_eq!(
+        (nothing.drain, nothing.link_bandwidth),
+        (Drain::default(), LinkBandwidth::Off)
+    );
+}
+
+#[test]
+fn a_keepalive_time_of_0_beside_a_hold_time_is_a_third_of_it() {
+    for kind in [Kind::BgpPeer, Kind::FerrolbBgpPeer] {
+        let session = |more: Value| read(kind, &with(more)).expect("a good peer").session;
+        let zero = session(json!({ "holdTime": "90s", "keepaliveTime": "0s" }));
+        assert_eq!(zero.timers, session(json!({ "holdTime": "90s" })).timers);
+        assert_eq!(zero.timers.keepalive_time, None);
+        // Without hold timer there are no KEEPALIVEs either way (RFC 4271 §4.4).
+        let off = session(json!({ "holdTime": "0s", "keepaliveTime": "0s" }));
+        assert_eq!(off.timers, session(json!({ "holdTime": "0s" })).timers);
+    }
+    let error = read(
+        Kind::BgpPeer,
+        &with(json!({ "holdTime": "90s", "keepaliveTime": "500ms" })),
+    );
+    assert_eq!(
+        error.expect_err("below a second"),
+        "spec.keepaliveTime: is less than a second: use 1s or more"
+    );
+}
+
+#[test]
+fn multihop_has_no_effect_on_a_session_within_one_as() {
+    let internal = json!({ "peerASN": null, "dynamicASN": "internal" });
+    let mut multihop = internal.clone();
+    multihop["ebgpMultiHop"] = json!(true);
+    assert_eq!(metallbs(multihop).session, metallbs(internal).session);
+}
+
+#[test]
+fn an_ipv4_mapped_address_is_an_ipv4_address() {
+    let mapped = json!({ "peerAddress": "::ffff:10.0.0.1", "sourceAddress": "::ffff:10.0.0.9" });
+    let plain = json!({ "sourceAddress": "10.0.0.9" });
+    assert_eq!(metallbs(mapped).session, metallbs(plain).session);
+    let network = |text: &str| own(json!({ "peerAddress": null, "peerNetwork": text })).session;
+    assert_eq!(network("::ffff:10.0.0.0/120"), network("10.0.0.0/24"));
+}
+
+#[test]
+fn a_network_takes_the_place_of_an_address() {
+    let peer = own(
+        json!({ "peerAddress": null, "peerNetwork": "fd00:1::7/64", "dynamicASN": "auto", "peerASN": null }),
+    );
+    let network = Remote::Network("fd00:1::/64".parse().expect("a network"));
+    assert_eq!(peer.session.remote, network);
+    assert!(peer.is_ipv6() && peer.carries(true) && !peer.carries(false));
+    assert_eq!((peer.session.dials(), peer.is_ibgp()), (None, None));
+}
+
+#[test]
+fn other_bfd_timers_are_no_reason_for_a_new_session() {
+    let before = own(json!({ "bfdProfile": "fast" })).session;
+    let mut after = before.clone();
+    if let Some(bfd) = &mut after.bfd {
+        bfd.session.min_ttl = 1;
+    }
+    assert_ne!(before, after);
+    assert_eq!(after.impact(&before), Impact::None);
+}
+
+/// What is wrong with a BGPPeer of either group.
+#[test]
+fn what_can_not_run_is_refused_with_field_and_remedy() {
+    let cases = [
+        (json!({ "myASN": 0 }), "spec.myASN: is missing or 0"),
+        (
+            json!({ "peerASN": null }),
+            "spec.peerASN: is missing or 0: give the router's AS number, or dynamicASN",
+        ),
+        (
+            json!({ "dynamicASN": "external" }),
+            "spec.dynamicASN: contradicts peerASN",
+        ),
+        (
+            json!({ "peerASN": null, "dynamicASN": "both" }),
+            "spec.dynamicASN: \"both\" is not internal",
+        ),
+        (json!({ "localASN": 0 }), "spec.localASN: must not be 0"),
+        (
+            json!({ "peerASN": 64512, "ebgpMultiHop": true }),
+            "spec.ebgpMultiHop: is for eBGP",
+        ),
+        (
+            json!({ "localASN": 64513, "ebgpMultiHop": true }),
+            "spec.ebgpMultiHop: is for eBGP",
+        ),
+        (
+            json!({ "peerAddress": null }),
+            "spec.peerAddress: is missing",
+        ),
+        (
+            json!({ "peerAddress": "tor.example" }),
+            "spec.peerAddress: \"tor.example\" is not an IP address",
+        ),
+        (
+            json!({ "peerAddress": "0.0.0.0" }),
+            "spec: 0.0.0.0 is not the address of a router",
+        ),
+        (
+            json!({ "peerAddress": "fe80::1" }),
+            "spec.peerAddress: is a link-local address: name its interface",
+        ),
+        (
+            json!({ "sourceAddress": "10.0.0.1" }),
+            "spec.sourceAddress: is the peer's address as well",
+        ),
+        (
+            json!({ "sourceAddress": "fd00::1" }),
+            "spec.sourceAddress: is of another family",
+        ),
+        (
+            json!({ "peerPort": 17000 }),
+            "spec.peerPort: 17000 is not a port from 1 to 16384",
+        ),
+        (
+            json!({ "holdTime": "1s" }),
+            "spec.holdTime: 1 s: use 0 (off) or 3 s",
+        ),
+        (
+            json!({ "holdTime": "2s" }),
+            "spec.holdTime: 2 s: use 0 (off) or 3 s",
+        ),
+        (
+            json!({ "holdTime": "90" }),
+            "spec.holdTime: \"90\" is not a duration",
+        ),
+        (
+            json!({ "holdTime": "9s", "keepaliveTime": "10s" }),
+            "spec.keepaliveTime: is longer than holdTime",
+        ),
+        (
+            json!({ "connectTime": "0s" }),
+            "spec.connectTime: 0s: use 1s to 65535s",
+        ),
+        (
+            json!({ "routerID": "fd00::1" }),
+            "spec.routerID: \"fd00::1\" is not an IPv4 address",
+        ),
+        (
+            json!({ "password": "p".repeat(81) }),
+            "spec.password: the password has 81 octets, TCP MD5 takes 1 to 80",
+        ),
+        (
+            json!({ "password": "p", "passwordSecret": { "name": "good" } }),
+            "spec.password: and passwordSecret are both set",
+        ),
+        (
+            json!({ "passwordSecret": { "name": "gone" } }),
+            "spec.passwordSecret: no Secret gone",
+        ),
+        (
+            json!({ "bfdProfile": "gone" }),
+            "spec.bfdProfile: no BFDProfile gone",
+        ),
+        (
+            json!({ "interface": "eth1", "peerAddress": null }),
+            "spec.interface: is not supported yet: give the router's address in peerAddress instead",
+        ),
+        (
+            json!({ "interface": "eth1" }),
+            "spec.interface: is not supported yet: leave it out, peerAddress says who",
+        ),
+        (json!({ "vrf": "red" }), "spec.vrf: is not supported yet"),
+    ];
+    for (more, message) in cases {
+        for kind in [Kind::BgpPeer, Kind::FerrolbBgpPeer] {
+            let error = read(kind, &with(more.clone())).expect_err(message);
+            assert!(error.starts_with(message), "{more}: {error}");
+        }
+    }
+    let auto = with(json!({ "peerASN": null, "dynamicASN": "auto" }));
+    let error = read(Kind::BgpPeer, &auto).expect_err("not MetalLB's");
+    assert!(error.contains("change apiVersion"), "{error}");
+}
+
+/// What is wrong with what only our group has.
+#[test]
+fn what_can_not_run_in_our_group_is_refused_as_well() {
+    let cases = [
+        (
+            json!({ "peerNetwork": "10.0.0.0/24" }),
+            "spec.peerNetwork: and peerAddress are both set",
+        ),
+        (
+            json!({ "peerAddress": null, "peerNetwork": "10.0.0.1" }),
+            "spec.peerNetwork: \"10.0.0.1\" is not a network",
+        ),
+        (
+            json!({ "peerAddress": null, "peerNetwork": "0.0.0.0/0" }),
+            "spec.peerNetwork: would let everybody in",
+        ),
+        (
+            json!({ "peerAddress": null, "peerNetwork": "10.0.0.0/24", "peerPort": 179 }),
+            "spec.peerPort: is where to dial",
+        ),
+        (
+            json!({ "peerAddress": null, "peerNetwork": "10.0.0.0/24", "sourceAddress": "fd00::1" }),
+            "spec.sourceAddress: is of another family",
+        ),
+        (
+            json!({ "ttlSecurity": 0 }),
+            "spec.ttlSecurity: 0: use 1 (the same link) to 254",
+        ),
+        (
+            json!({ "ttlSecurity": 255 }),
+            "spec.ttlSecurity: 255: use 1",
+        ),
+        (
+            json!({ "ttlSecurity": 3, "ebgpMultiHop": true }),
+            "spec.ttlSecurity: counts the hops itself",
+        ),
+        (
+            json!({ "sourceInterface": "a-name-of-16-octs" }),
+            "spec.sourceInterface: \"a-name-of-16-octs\" can't be",
+        ),
+        (
+            json!({ "sourceInterface": "../eth0" }),
+            "spec.sourceInterface: \"../eth0\" can't be",
+        ),
+        (
+            json!({ "sendHoldTime": "90s" }),
+            "spec.sendHoldTime: must be longer than 90 s, which holdTime or keepaliveTime leads to",
+        ),
+        (
+            json!({ "prefixLimit": 0 }),
+            "spec.prefixLimit: 0 would end every session",
+        ),
+        (
+            json!({ "restartTime": "0s" }),
+            "spec.restartTime: 0s: use 1s to 4095s",
+        ),
+        (
+            json!({ "restartTime": "2h" }),
+            "spec.restartTime: 2h: use 1s to 4095s",
+        ),
+        (
+            json!({ "restartTime": "9s", "enableGracefulRestart": false }),
+            "spec.restartTime: contradicts",
+        ),
+        (
+            json!({ "bfdStrict": true }),
+            "spec.bfdStrict: waits for BFD, but there is no bfdProfile",
+        ),
+        (
+            json!({ "shutdownText": "x".repeat(256) }),
+            "spec.shutdownText: has 256 octets",
+        ),
+        (
+            json!({ "drain": { "time": "1h" } }),
+            "spec.drain.time: 1h: use 0s to",
+        ),
+        (json!({ "prepend": 17 }), "spec.prepend: 17: use 0 to 16"),
+        (
+            json!({ "prepend": 1, "peerASN": 64512 }),
+            "spec.prepend: is for eBGP",
+        ),
+        (
+            json!({ "linkBandwidth": "off" }),
+            "unknown variant `off`, expected one of `none`",
+        ),
+    ];
+    for (more, message) in cases {
+        let error = read(Kind::FerrolbBgpPeer, &with(more.clone())).expect_err(message);
+        assert!(error.starts_with(message), "{more}: {error}");
+    }
+}
+
+#[test]
+fn all_errors_of_a_peer_are_reported_at_once() {
+    let error = read(
+        Kind::FerrolbBgpPeer,
+        &with(json!({
+            "myASN": 0, "peerASN": 0, "peerAddress": "tor", "sourceAddress": "x", "vrf": "red", "routerID": "y",
+            "holdTime": "1s", "connectTime": "z", "sendHoldTime": "0s", "bfdProfile": "none", "prefixLimit": 0,
+            "passwordSecret": { "name": "none" }, "ttlSecurity": 0, "sourceInterface": "a/b", "prepend": 200,
+            "drain": { "time": "1h" }, "nodeSelectors": [{ "matchExpressions": [{ "key": "a", "operator": "Like" }] }],
+        })),
+    );
+    let error = error.expect_err("a bad peer");
+    for field in [
+        "myASN",
+        "peerASN",
+        "peerAddress",
+        "sourceAddress",
+        "vrf",
+        "routerID",
+        "holdTime",
+        "connectTime",
+        "sendHoldTime",
+        "bfdProfile",
+        "prefixLimit",
+        "passwordSecret",
+        "ttlSecurity",
+        "sourceInterface",
+        "prepend",
+        "drain.time",
+        "nodeSelectors[0]",
+    ] {
+        let path = format!("spec.{field}");
+        assert_eq!(error.matches(&path).count(), 1, "{path} in {error}");
+    }
+}
+
+#[test]
+fn an_address_with_more_than_an_address_is_refused_with_what_to_write() {
+    let cases = [
+        (
+            "fe80::1%eth0",
+            "write \"fe80::1\" here and the interface in sourceInterface: eth0, in a BGPPeer of ferrolb.io/v1alpha1",
+        ),
+        ("10.0.0.1/32", "write \"10.0.0.1\", without /32"),
+        (
+            "10.0.0.1:1790",
+            "write \"10.0.0.1\" here and the port in peerPort: 1790",
+        ),
+        (
+            "[2001:db8::1]:179",
+            "write \"2001:db8::1\" here and the port in peerPort: 179",
+        ),
+        (
+            "tor.example.com",
+            "write 10.0.0.1 or 2001:db8::1; names are not resolved",
+        ),
+    ];
+    for (text, remedy) in cases {
+        let error = read(Kind::FerrolbBgpPeer, &with(json!({ "peerAddress": text })));
+        let expected = format!("spec.peerAddress: {text:?} is not an IP address: {remedy}");
+        assert_eq!(error.expect_err("no address"), expected);
+    }
+    // What the remedy says is accepted.
+    let peer = own(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
+    assert!(peer.is_ipv6());
+}

@@ -1,0 +1,276 @@
+//! BGPPeers of both API groups, and what they refer to: BFDProfiles and Secrets that lie beside them.
+
+use std::collections::BTreeMap;
+
+use ferrolb_bgp::bfd::SessionConfig;
+
+use super::peer::{self, Peer, PeerResource};
+use super::{Config, ConfigObjects, bfd, note_unknown, spec};
+use crate::core::api::core::ByteString;
+use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
+use crate::core::api::metallb::{BfdProfileSpec, BgpPeerSpec};
+use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, Password, RawObject};
+
+/// BFDProfiles by name; none where one is there but was never good.
+type Profiles = BTreeMap<ObjectName, Option<SessionConfig>>;
+
+impl ConfigObjects {
+    pub(super) fn compile_peers(&mut self, config: &mut Config) {
+        let profiles = self.compile_bfd_profiles(config);
+        let mut good = BTreeMap::new();
+        for (key, raw) in self.peers_by_age() {
+            let parsed = self.peer(key, raw, &profiles, config).and_then(|peer| {
+                match config.peers.get(&*peer.name) {
+                    Some(other) => Err(FieldError::new(
+                        "metadata.name",
+                        format!(
+                            "{} has it as well, and it is older: rename one, or delete it",
+                            other.object
+                        ),
+                    )),
+                    None => Ok(peer),
+                }
+            });
+            let peer = parsed.or_else(|error| {
+                config.error(key.clone(), error.to_string());
+                self.good_peers.get(key).cloned().ok_or(())
+            });
+            if let Ok(peer) = peer {
+                good.insert(key.clone(), peer.clone());
+                config.peers.entry(peer.name.to_string()).or_insert(peer);
+            }
+        }
+        self.good_peers = good;
+    }
+
+    /// Of both groups, older ones first, then by name: so that of two that clash the same one stays everywhere.
+    fn peers_by_age(&self) -> Vec<(&ObjectKey, &RawObject)> {
+        let mut peers = self.of_kind(Kind::BgpPeer);
+        peers.extend(self.of_kind(Kind::FerrolbBgpPeer));
+        peers.sort_by_key(|(key, raw)| (&raw.metadata.creation_timestamp, &key.name, key.kind));
+        peers
+    }
+
+    fn peer(
+        &self,
+        key: &ObjectKey,
+        raw: &RawObject,
+        profiles: &Profiles,
+        config: &mut Config,
+    ) -> Result<Peer, FieldError> {
+        let mut unknown = Vec::new();
+        let mut unknown_to_own = Vec::new();
+        let spec: Partial<BgpPeerSpec> = raw.partial("spec", &mut unknown);
+        let own: Partial<FerrolbBgpPeerSpec> = raw.partial("spec", &mut unknown_to_own);
+        let resource = if key.kind == Kind::FerrolbBgpPeer {
+            for path in unknown_to_both(&unknown, &unknown_to_own) {
+                note_unknown(config, key, path);
+            }
+            own.map(Some).zip(spec)
+        } else {
+            for path in &unknown {
+                if unknown_to_own.contains(path) {
+                    note_unknown(config, key, path);
+                } else {
+                    let message = format!(
+                        "{path}: has no effect here, only our own BGPPeer has it: change apiVersion to {}",
+                        Kind::FerrolbBgpPeer.api_version()
+                    );
+                    config.unknown_field(key.clone(), message);
+                }
+            }
+            spec.map(|spec| (None, spec))
+        };
+        let checked = resource
+            .check(|(own, spec)| self.checked_peer(key, raw, &spec, own.as_ref(), profiles));
+        let (peer, notices) = checked?;
+        for notice in notices {
+            config.notice(key.clone(), notice);
+        }
+        Ok(peer)
+    }
+
+    /// The BGPPeer, and what to report about one that is valid.
+    fn checked_peer(
+        &self,
+        key: &ObjectKey,
+        raw: &RawObject,
+        spec: &BgpPeerSpec,
+        own: Option<&FerrolbBgpPeerSpec>,
+        profiles: &Profiles,
+    ) -> Result<(Peer, Vec<String>), FieldError> {
+        let namespace = &key.name.namespace;
+        let mut absent = None;
+        let mut peer = peer::parse(
+            PeerResource {
+                object: key,
+                created: &raw.metadata.creation_timestamp,
+                spec,
+                own,
+            },
+            |name| {
+                let secret = ObjectName::new(namespace, name);
+                if self.is_absent_secret(&secret) {
+                    absent = Some(secret);
+                    return Ok(None);
+                }
+                self.password(namespace, name).map(Some)
+            },
+            |name| bfd_profile(profiles, namespace, name),
+        )?;
+        let mut notices = Vec::new();
+        if spec.ebgp_multi_hop && !peer::multihop_has_effect(spec) {
+            notices.push(MULTIHOP_NOTICE.to_owned());
+        }
+        if let Some(secret) = absent {
+            notices.push(format!(
+                "spec.passwordSecret: the Secret {secret} is not among the input, so its password is not checked; \
+                 the BGPPeer counts as valid"
+            ));
+            peer.password_unknown = true;
+        }
+        if ends_with_newline(&peer) {
+            notices.push(NEWLINE_NOTICE.to_owned());
+        }
+        Ok((peer, notices))
+    }
+
+    fn compile_bfd_profiles(&mut self, config: &mut Config) -> Profiles {
+        let mut profiles = Profiles::new();
+        for (key, raw) in self.of_kind(Kind::BfdProfile) {
+            let parsed = spec::<BfdProfileSpec>(raw, key, config).check(|spec| {
+                let mut notices = Vec::new();
+                bfd::parse(&spec, |notice| notices.push(notice)).map(|profile| (profile, notices))
+            });
+            let profile = match parsed {
+                Ok((profile, notices)) => {
+                    for notice in notices {
+                        config.notice(key.clone(), notice.to_owned());
+                    }
+                    Some(profile)
+                }
+                Err(error) => {
+                    config.error(key.clone(), error.to_string());
+                    self.good_bfd_profiles.get(&key.name).copied()
+                }
+            };
+            profiles.insert(key.name.clone(), profile);
+        }
+        self.good_bfd_profiles = profiles
+            .iter()
+            .filter_map(|(name, profile)| Some((name.clone(), (*profile)?)))
+            .collect();
+        profiles
+    }
+
+    /// Whether a Secret is absent where Secrets may be.
+    fn is_absent_secret(&self, name: &ObjectName) -> bool {
+        let key = ObjectKey::new(Kind::Secret, name.clone());
+        self.without_secrets && !self.raw.contains_key(&key)
+    }
+
+    /// The password in a Secret that lies beside the BGPPeer.
+    fn password(&self, namespace: &str, name: &str) -> Result<Password, String> {
+        const TYPE: &str = "kubernetes.io/basic-auth";
+        let key = ObjectKey::new(Kind::Secret, ObjectName::new(namespace, name));
+        let raw = self.raw.get(&key).ok_or_else(|| {
+            format!("there is no Secret {namespace}/{name} of type {TYPE}: create it, with the key password")
+        })?;
+        let kind: String = raw.field("type").map_err(|error| error.to_string())?;
+        if kind != TYPE {
+            return Err(format!(
+                "Secret {namespace}/{name} has type {kind:?}, it must be {TYPE}: create it anew"
+            ));
+        }
+        match password_of(raw) {
+            Ok(Some(password)) => Ok(password),
+            Ok(None) => Err(format!(
+                "Secret {namespace}/{name} has no key password: add it"
+            )),
+            Err(error) => Err(format!("Secret {namespace}/{name}: {error}")),
+        }
+    }
+}
+
+const MULTIHOP_NOTICE: &str = "spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within one AS \
+                               may cross any number of hops";
+
+/// `echo` appends a newline that no router's configuration contains.
+const NEWLINE_NOTICE: &str = "the password ends with a newline, which is part of it: if the session stays down, create \
+                              the Secret from printf '%s', or with kubectl create secret --from-literal";
+
+fn ends_with_newline(peer: &Peer) -> bool {
+    let password = peer.session.transport.password.as_ref();
+    password.is_some_and(|password| password.expose().ends_with(b"\n"))
+}
+
+fn bfd_profile(profiles: &Profiles, namespace: &str, name: &str) -> Result<SessionConfig, String> {
+    match profiles.get(&ObjectName::new(namespace, name)) {
+        Some(Some(profile)) => Ok(*profile),
+        Some(None) => Err(format!(
+            "BFDProfile {namespace}/{name} is refused itself: mend it"
+        )),
+        None => Err(format!(
+            "there is no BFDProfile {namespace}/{name}: create it, or leave bfdProfile out to run without BFD"
+        )),
+    }
+}
+
+/// `data.password` (base64) or, in manifests, `stringData.password`. What stands there is never repeated.
+fn password_of(raw: &RawObject) -> Result<Option<Password>, &'static str> {
+    const KEY: &str = "password";
+    let string_data: BTreeMap<String, Password> = raw
+        .field("stringData")
+        .map_err(|_| "stringData has a value that is not text: put it in quotes")?;
+    if let Some(password) = string_data.get(KEY) {
+        return Ok(Some(password.clone()));
+    }
+    let data: BTreeMap<String, ByteString> = raw
+        .field("data")
+        .map_err(|_| "data has a value that is not base64: encode it, or use stringData")?;
+    let Some(octets) = data.get(KEY) else {
+        return Ok(None);
+    };
+    String::from_utf8(octets.0.clone())
+        .map(|text| Some(Password::new(text)))
+        .map_err(|_| "the key password is not text in UTF-8: use a password that can be typed")
+}
+
+/// Paths that neither of two types has which read the same value: a field that the one knows is unknown to the other as a
+/// whole.
+fn unknown_to_both<'a>(one: &'a [String], other: &'a [String]) -> Vec<&'a String> {
+    let within = |path: &str, whole: &String| {
+        path.strip_prefix(whole.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let both = one
+        .iter()
+        .filter(|path| other.iter().any(|whole| within(path, whole)));
+    let nested = other.iter().filter(|path| {
+        one.iter()
+            .any(|whole| within(path, whole) && path != &whole)
+    });
+    both.chain(nested).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_is_what_neither_type_has() {
+        let paths = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        // nodeSelectors is the one's, drain the other's; each has a slip of the pen inside, one stands beside them.
+        let one: Vec<String> =
+            paths(&["spec.drain", "spec.nodeSelectors.0.matchLabel", "spec.med1"]);
+        let other: Vec<String> = paths(&["spec.nodeSelectors", "spec.drain.onCordn", "spec.med1"]);
+        assert_eq!(
+            unknown_to_both(&one, &other),
+            [
+                "spec.nodeSelectors.0.matchLabel",
+                "spec.med1",
+                "spec.drain.onCordn"
+            ]
+        );
+    }
+}

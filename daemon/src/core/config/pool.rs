@@ -1,0 +1,161 @@
+//! IPAddressPool: from the resource to what the allocator and the announcers need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrolb_allocator::{Pool, PoolError, PoolOptions, canonical};
+use ipnet::IpNet;
+
+use super::selector::{Selectors, unique};
+use crate::core::api::metallb::{IpAddressPoolSpec, ServiceAllocation};
+use crate::core::api::{Errors, FieldError};
+use crate::core::model::Labels;
+
+/// What is known of a pool beside its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolDetails {
+    /// For `ipAddressPoolSelectors`.
+    pub labels: Labels,
+    /// Which services it accepts, if not all.
+    pub allocation: Option<Allocation>,
+    /// The shortest aggregation length that reaches into no address outside of an entry, IPv4.
+    pub min_aggregation: u8,
+    /// The same for IPv6.
+    pub min_aggregation_v6: u8,
+}
+
+impl PoolDetails {
+    /// The shortest aggregation length of a family; a range is judged by the shortest CIDR in it, as MetalLB does.
+    pub const fn min_aggregation(&self, ipv6: bool) -> u8 {
+        if ipv6 {
+            self.min_aggregation_v6
+        } else {
+            self.min_aggregation
+        }
+    }
+}
+
+/// `serviceAllocation`, resolved against the namespaces there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// Namespaces by name and by label; none: all.
+    namespaces: Option<BTreeSet<String>>,
+    services: Selectors,
+}
+
+impl Allocation {
+    /// Whether a service may have an address from the pool.
+    pub fn accepts(&self, namespace: &str, labels: &Labels) -> bool {
+        self.namespaces
+            .as_ref()
+            .is_none_or(|namespaces| namespaces.contains(namespace))
+            && self.services.matches(labels)
+    }
+}
+
+/// Checks an IPAddressPool.
+///
+/// # Errors
+/// Every field that is wrong, and what would be right.
+pub(crate) fn parse(
+    name: &str,
+    spec: &IpAddressPoolSpec,
+    labels: &Labels,
+    frozen: bool,
+    namespaces: &BTreeMap<String, Labels>,
+) -> Result<(Pool, PoolDetails), FieldError> {
+    let IpAddressPoolSpec {
+        addresses,
+        auto_assign,
+        avoid_buggy_ips,
+        service_allocation,
+    } = spec;
+    let options = PoolOptions {
+        auto_assign: auto_assign.unwrap_or(true),
+        avoid_buggy_ips: *avoid_buggy_ips,
+        pinned: service_allocation
+            .as_ref()
+            .map(|allocation| allocation.priority),
+        frozen,
+    };
+    let mut errors = Errors::default();
+    let error = |error: PoolError| FieldError::new("spec.addresses", error.to_string());
+    let entries = addresses.iter().filter_map(|entry| {
+        let alone = Pool::parse(name, std::slice::from_ref(entry), PoolOptions::default());
+        alone.err()
+    });
+    entries.for_each(|entry| errors.add(error(entry)));
+    let pool = match Pool::parse(name, addresses, options) {
+        Ok(pool) => Some(pool),
+        // Where no entry is wrong by itself, they clash.
+        Err(clash) => {
+            if errors.is_empty() {
+                errors.add(error(clash));
+            }
+            None
+        }
+    };
+    let allocation = service_allocation.as_ref();
+    let allocation =
+        allocation.and_then(|allocation| parse_allocation(allocation, namespaces, &mut errors));
+    let pool = errors.or(pool)?;
+    let mut details = PoolDetails {
+        labels: labels.clone(),
+        allocation,
+        ..PoolDetails::default()
+    };
+    for entry in addresses {
+        let entry = Pool::parse(name, std::slice::from_ref(entry), PoolOptions::default());
+        let prefixes = entry.as_ref().map(Pool::prefixes).unwrap_or_default();
+        let shortest = |ipv6: bool| {
+            let family = prefixes
+                .iter()
+                .filter(|prefix| prefix.addr().is_ipv6() == ipv6);
+            family.map(IpNet::prefix_len).min().unwrap_or(0)
+        };
+        details.min_aggregation = details.min_aggregation.max(shortest(false));
+        details.min_aggregation_v6 = details.min_aggregation_v6.max(shortest(true));
+    }
+    Ok((pool, details))
+}
+
+/// Entries that give an address within a network where the network is meant: what each is read as.
+pub(crate) fn host_bits(spec: &IpAddressPoolSpec) -> impl Iterator<Item = String> {
+    spec.addresses.iter().filter_map(|entry| {
+        let written: IpNet = entry.trim().parse().ok()?;
+        let network = canonical(written);
+        (network != network.trunc()).then(|| {
+            format!(
+                "spec.addresses: {written} has host bits and is read as all of {}, {}-{}: write that, or a range",
+                network.trunc(),
+                network.network(),
+                network.broadcast()
+            )
+        })
+    })
+}
+
+fn parse_allocation(
+    allocation: &ServiceAllocation,
+    known: &BTreeMap<String, Labels>,
+    errors: &mut Errors,
+) -> Option<Allocation> {
+    const PATH: &str = "spec.serviceAllocation";
+    let ServiceAllocation {
+        priority: _,
+        namespaces,
+        namespace_selectors,
+        service_selectors,
+    } = allocation;
+    let names = errors.note(unique(&format!("{PATH}.namespaces"), namespaces));
+    let selectors = format!("{PATH}.namespaceSelectors");
+    let selectors = errors.note(Selectors::parse(&selectors, namespace_selectors));
+    let services = format!("{PATH}.serviceSelectors");
+    let services = errors.note(Selectors::parse(&services, service_selectors));
+    let (mut names, selectors) = (names?, selectors?);
+    let selected = known.iter().filter(|(_, labels)| selectors.any(labels));
+    names.extend(selected.map(|(name, _)| name.clone()));
+    Some(Allocation {
+        namespaces: (!namespaces.is_empty() || !selectors.is_empty()).then_some(names),
+        services: services?,
+    })
+}

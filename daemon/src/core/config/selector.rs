@@ -1,0 +1,236 @@
+//! Label selectors: which nodes, pools, services or namespaces a list of them means.
+
+use std::collections::BTreeSet;
+
+use crate::core::api::metallb::{LabelSelector, LabelSelectorRequirement};
+use crate::core::api::{Errors, FieldError};
+use crate::core::model::Labels;
+
+/// A list of label selectors: entries are ORed, what stands inside one is ANDed. An empty list selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selectors(Vec<Vec<Requirement>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    DoesNotExist(String),
+}
+
+impl Selectors {
+    /// Checks and compiles a list of selectors that stands at `path`. What one condition says in two spellings
+    /// (`matchLabels` and `In` with one value) is redundant; a literal repetition is refused, as MetalLB does.
+    ///
+    /// # Errors
+    /// An unknown operator, a missing key, values where none belong or the other way round, and repetitions.
+    pub fn parse(path: &str, selectors: &[LabelSelector]) -> Result<Self, FieldError> {
+        let written: Vec<LabelSelector> = selectors.iter().map(normalized).collect();
+        let mut parsed: Vec<Vec<Requirement>> = Vec::new();
+        let mut errors = Errors::default();
+        for (index, selector) in selectors.iter().enumerate() {
+            let path_of_entry = format!("{path}[{index}]");
+            let requirements = errors.note(requirements(&path_of_entry, selector));
+            errors.note(no_repetition(path, &written, index));
+            if let Some(requirements) = requirements
+                && !parsed.contains(&requirements)
+            {
+                parsed.push(requirements);
+            }
+        }
+        errors.or(Some(Self(parsed)))
+    }
+
+    /// Whether no selector was given (which selects everything).
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the list is empty or one of its entries holds.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.0.is_empty() || self.any(labels)
+    }
+
+    /// Whether one of the entries holds; an empty list holds for nothing.
+    pub fn any(&self, labels: &Labels) -> bool {
+        self.0.iter().any(|selector| {
+            selector
+                .iter()
+                .all(|requirement| requirement.matches(labels))
+        })
+    }
+}
+
+impl Requirement {
+    fn matches(&self, labels: &Labels) -> bool {
+        match self {
+            Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
+            // Kubernetes: NotIn also holds where the label is absent.
+            Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
+            Self::Exists(key) => labels.contains_key(key),
+            Self::DoesNotExist(key) => !labels.contains_key(key),
+        }
+    }
+}
+
+fn requirements(path: &str, selector: &LabelSelector) -> Result<Vec<Requirement>, FieldError> {
+    let mut requirements: Vec<Requirement> = selector
+        .match_labels
+        .iter()
+        .map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]))
+        .collect();
+    let path = format!("{path}.matchExpressions");
+    let mut written = selector.match_expressions.clone();
+    for expression in &mut written {
+        expression.values.sort();
+    }
+    let mut errors = Errors::default();
+    for (index, expression) in selector.match_expressions.iter().enumerate() {
+        requirements.extend(errors.note(requirement(&format!("{path}[{index}]"), expression)));
+        errors.note(no_repetition(&path, &written, index));
+    }
+    requirements.sort();
+    requirements.dedup();
+    errors.or(Some(requirements))
+}
+
+/// The selector without what makes no difference: the order of its expressions and of their values.
+fn normalized(selector: &LabelSelector) -> LabelSelector {
+    let mut selector = selector.clone();
+    for expression in &mut selector.match_expressions {
+        expression.values.sort();
+    }
+    selector
+        .match_expressions
+        .sort_by(|a, b| (&a.key, &a.operator, &a.values).cmp(&(&b.key, &b.operator, &b.values)));
+    selector
+}
+
+/// Refuses the entry at `index` if an earlier one is the same.
+fn no_repetition<T: PartialEq>(path: &str, entries: &[T], index: usize) -> Result<(), FieldError> {
+    let entry = entries.get(index);
+    match entries.iter().position(|earlier| Some(earlier) == entry) {
+        Some(earlier) if earlier < index => Err(FieldError::new(
+            format!("{path}[{index}]"),
+            format!("is the same as {path}[{earlier}]: remove one of them"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn requirement(
+    path: &str,
+    expression: &LabelSelectorRequirement,
+) -> Result<Requirement, FieldError> {
+    let LabelSelectorRequirement {
+        key,
+        operator,
+        values,
+    } = expression;
+    let error = |message: String| Err(FieldError::new(path, message));
+    if key.is_empty() {
+        return error("key is missing: name the label".into());
+    }
+    let mut sorted = values.clone();
+    sorted.sort();
+    for pair in sorted.windows(2) {
+        if let [one, other] = pair
+            && one == other
+        {
+            return error(format!("values lists {one:?} twice: remove one"));
+        }
+    }
+    match (operator.as_str(), sorted.is_empty()) {
+        ("In", false) => Ok(Requirement::In(key.clone(), sorted)),
+        ("NotIn", false) => Ok(Requirement::NotIn(key.clone(), sorted)),
+        ("Exists", true) => Ok(Requirement::Exists(key.clone())),
+        ("DoesNotExist", true) => Ok(Requirement::DoesNotExist(key.clone())),
+        ("In" | "NotIn", true) => error(format!("operator {operator} needs values")),
+        ("Exists" | "DoesNotExist", false) => error(format!("operator {operator} takes no values")),
+        _ => error(format!(
+            "unknown operator {operator:?}: use In, NotIn, Exists or DoesNotExist"
+        )),
+    }
+}
+
+/// A list of names as a set.
+///
+/// # Errors
+/// The name that is listed twice.
+pub(crate) fn unique(path: &str, names: &[String]) -> Result<BTreeSet<String>, FieldError> {
+    let mut set = BTreeSet::new();
+    for name in names {
+        if !set.insert(name.clone()) {
+            let message = format!("lists {name:?} twice: remove one");
+            return Err(FieldError::new(path, message));
+        }
+    }
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parse(selectors: Value) -> Result<Selectors, String> {
+        let selectors: Vec<LabelSelector> =
+            serde_json::from_value(selectors).map_err(|error| error.to_string())?;
+        Selectors::parse("spec.nodeSelectors", &selectors).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_condition_in_two_spellings_is_redundant() {
+        let plain = parse(json!([{ "matchLabels": { "rack": "a" } }]));
+        assert!(plain.is_ok());
+        let is_in = json!({ "key": "rack", "operator": "In", "values": ["a"] });
+        let within = json!([{ "matchLabels": { "rack": "a" }, "matchExpressions": [is_in] }]);
+        assert_eq!(parse(within), plain);
+        let beside = json!([{ "matchLabels": { "rack": "a" } }, { "matchExpressions": [is_in] }]);
+        assert_eq!(parse(beside), plain);
+    }
+
+    #[test]
+    fn a_name_that_is_listed_twice_is_named() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let error = unique("spec.peers", &names(&["a", "b", "a"])).map_err(|e| e.to_string());
+        assert_eq!(
+            error,
+            Err("spec.peers: lists \"a\" twice: remove one".to_owned())
+        );
+        assert_eq!(
+            unique("spec.peers", &names(&["b", "a"])).map(|set| set.len()),
+            Ok(2)
+        );
+    }
+
+    #[test]
+    fn a_literal_repetition_is_refused_and_names_both_places() {
+        let one = json!({ "key": "rack", "operator": "In", "values": ["a", "b"] });
+        let same = json!({ "key": "rack", "operator": "In", "values": ["b", "a"] });
+        let cases = [
+            (
+                json!([{ "matchExpressions": [one] }, {}, { "matchExpressions": [same] }]),
+                "spec.nodeSelectors[2]: is the same as spec.nodeSelectors[0]: remove one of them",
+            ),
+            (
+                json!([{ "matchExpressions": [one, same] }]),
+                "spec.nodeSelectors[0].matchExpressions[1]: is the same as \
+                 spec.nodeSelectors[0].matchExpressions[0]: remove one of them",
+            ),
+            (
+                json!([{ "matchExpressions": [{ "key": "k", "operator": "In", "values": ["x", "y", "x"] }] }]),
+                "spec.nodeSelectors[0].matchExpressions[0]: values lists \"x\" twice: remove one",
+            ),
+        ];
+        for (selectors, message) in cases {
+            assert_eq!(parse(selectors), Err(message.to_owned()));
+        }
+    }
+}

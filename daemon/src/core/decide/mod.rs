@@ -1,0 +1,537 @@
+//! The decision: which addresses of a service a node announces, to which peers, with which attributes, and for each
+//! peer why or why not. Pure functions over the index; [`crate::core::decide::node_routes`] is their fold.
+
+pub(crate) mod node_routes;
+pub(crate) mod peer_config;
+pub(crate) mod reason;
+pub(crate) mod weight;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_bgp::rib::{DEFAULT_LOCAL_PREF, Route, RouteAttributes};
+use ferrolb_bgp::wire::{Aggregator, Community, LargeCommunity};
+use ipnet::IpNet;
+
+pub use self::reason::Reason;
+pub(crate) use self::reason::{Detail, Verdict};
+use self::weight::{Bandwidth, Weight, all_nodes_tell};
+use crate::core::config::Config;
+use crate::core::config::advertisement::Advertisement;
+use crate::core::config::peer::Peer;
+use crate::core::decide::peer_config::{has_next_hop, router_id};
+use crate::core::index::Index;
+use crate::core::model::drain::Drain;
+use crate::core::model::{Node, Service, TrafficPolicy};
+
+/// What a node does with a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// What the service adds to prefixes: one for each prefix.
+    pub contributions: Vec<Contribution>,
+    /// Why, or why not: one per peer, or one for all where no peer is reached at all. Shared among
+    /// services like [`Contribution::offers`].
+    pub verdicts: Arc<[Verdict]>,
+}
+
+/// What a service adds to a prefix, through all advertisements that select the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contribution {
+    /// The address, or the aggregate that contains it.
+    pub prefix: IpNet,
+    /// What the routes contain. Most services add the same: [`crate::core::decide::node_routes::NodeRoutes`] stores equal
+    /// ones once.
+    pub offers: Arc<Offers>,
+}
+
+/// What a service adds to the routes of one prefix, by BGPPeer, in the order of their names.
+pub(crate) type Offers = [(Arc<str>, Offer)];
+
+/// What a service wants the route of a prefix to say, and how the route leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// LOCAL_PREF, iBGP only.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC, as the peer has it for all routes.
+    pub med: Option<u32>,
+    /// How many times more than once our AS stands in AS_PATH, as the peer has it for all routes.
+    pub prepend: u8,
+    /// COMMUNITIES.
+    pub communities: BTreeSet<Community>,
+    /// LARGE_COMMUNITY.
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// How much of the traffic this node wants, where the peer is told that.
+    pub bandwidth: Option<Bandwidth>,
+    /// Who speaks for an aggregate, if the prefix is one.
+    pub aggregator: Option<Aggregator>,
+    /// How it leaves.
+    pub drain: Drain,
+}
+
+/// The peers that a node has sessions with.
+pub(crate) fn peers_of<'a>(
+    index: &'a Index,
+    node_name: &'a str,
+    node: &'a Node,
+) -> impl Iterator<Item = &'a Peer> {
+    let refused = index.refused_on(node_name);
+    let peers = index.config().peers.values();
+    peers
+        .filter(|peer| peer.nodes.matches(&node.labels))
+        .filter(move |peer| refused.is_none_or(|refused| !refused.contains_key(&*peer.name)))
+}
+
+/// Decides what a node does with a service. A service that is not of type LoadBalancer gives an empty decision.
+///
+/// The node's facts are given: whoever leaves decides as if it stayed.
+pub(crate) fn decide(
+    index: &Index,
+    node_name: &str,
+    node: Option<&Node>,
+    service: &Service,
+) -> Decision {
+    if !service.load_balancer {
+        return Decision::default();
+    }
+    match eligible(index, node_name, node, service) {
+        Err((reason, detail)) => Decision {
+            contributions: Vec::new(),
+            verdicts: Arc::new([Verdict {
+                peer: None,
+                reason,
+                detail,
+            }]),
+        },
+        Ok(eligible) => towards_peers(index, service, &eligible),
+    }
+}
+
+/// A service that this node can deliver, and the advertisements that speak for it here.
+struct Eligible<'a> {
+    node_name: &'a str,
+    node: &'a Node,
+    /// Those of its addresses whose family has endpoints.
+    addresses: Vec<IpAddr>,
+    /// Why not the others, if there are others.
+    unreached: Option<(Reason, Detail)>,
+    advertisements: Vec<&'a Advertisement>,
+    too_wide: Vec<&'a Advertisement>,
+    /// Those that speak for it here or on other nodes.
+    everywhere: Vec<&'a Advertisement>,
+}
+
+/// Everything that does not depend on the peer; the first reason against it wins.
+fn eligible<'a>(
+    index: &'a Index,
+    node_name: &'a str,
+    node: Option<&'a Node>,
+    service: &Service,
+) -> Result<Eligible<'a>, (Reason, Detail)> {
+    let config = index.config();
+    if let Some(class) = &service.class {
+        return Err((Reason::ForeignLoadBalancerClass, class.as_str().into()));
+    }
+    if let Some(text) = &service.invalid_address {
+        return Err((Reason::InvalidAddress, format!("{text:?}").into()));
+    }
+    if service.addresses().is_empty() {
+        return Err((Reason::NoAddress, Detail::None));
+    }
+    let pool = pool_of(config, service).ok_or_else(|| {
+        let addresses = service.addresses().iter().copied();
+        (
+            Reason::AddressNotInPool,
+            Detail::Addresses(addresses.collect()),
+        )
+    })?;
+    no_older_holder(index, service)?;
+    let Selected {
+        advertisements,
+        too_wide,
+        everywhere,
+    } = advertisements(config, &pool, service, node)?;
+    let node = node.ok_or_else(|| (Reason::NodeUnknown, node_name.into()))?;
+    if node.network_unavailable {
+        return Err((Reason::NodeNetworkUnavailable, node_name.into()));
+    }
+    if node.excluded() {
+        return Err((Reason::NodeExcluded, node_name.into()));
+    }
+    let (addresses, unreached) = with_endpoints(index, node_name, service);
+    if let Some(reason) = unreached.clone().filter(|_| addresses.is_empty()) {
+        return Err(reason);
+    }
+    Ok(Eligible {
+        node_name,
+        node,
+        addresses,
+        unreached,
+        advertisements,
+        too_wide,
+        everywhere,
+    })
+}
+
+/// The pool that all of a service's addresses come from: the one that contains them, else the one that the annotation
+/// names, if that pool is there but can't be read.
+fn pool_of(config: &Config, service: &Service) -> Option<String> {
+    let mut pools = service
+        .addresses()
+        .iter()
+        .map(|address| config.pools.containing(*address));
+    let first = pools.next()?;
+    match first {
+        Some(pool) => pools
+            .all(|other| other.is_some_and(|other| other.name() == pool.name()))
+            .then(|| pool.name().to_owned()),
+        None => {
+            let name = service.request.holds_from.as_ref()?;
+            let hidden = config.pools.get(name).is_none() && !config.pools.complete();
+            hidden.then(|| name.clone())
+        }
+    }
+}
+
+fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
+    let rivals: BTreeMap<_, _> = service
+        .addresses()
+        .iter()
+        .flat_map(|address| index.holders(*address))
+        .filter(|holder| holder.is_ours())
+        .map(|holder| (&holder.name, &holder.request))
+        .collect();
+    if rivals.len() < 2 {
+        return Ok(());
+    }
+    let conflicts = ferrolb_allocator::conflicts(rivals.into_values());
+    match conflicts
+        .get(&service.request.service)
+        .and_then(|addresses| addresses.values().next())
+    {
+        Some(reason) => Err((Reason::AddressConflict, reason.to_string().into())),
+        None => Ok(()),
+    }
+}
+
+/// The advertisements of a service.
+struct Selected<'a> {
+    advertisements: Vec<&'a Advertisement>,
+    too_wide: Vec<&'a Advertisement>,
+    everywhere: Vec<&'a Advertisement>,
+}
+
+fn advertisements<'a>(
+    config: &'a Config,
+    pool: &str,
+    service: &Service,
+    node: Option<&Node>,
+) -> Result<Selected<'a>, (Reason, Detail)> {
+    let details = config.pool_details.get(pool);
+    let labels = details
+        .map(|details| &details.labels)
+        .or_else(|| config.unreadable_pools.get(pool));
+    let mut selected: Vec<&Advertisement> = config
+        .advertisements
+        .values()
+        .filter(|ad| ad.selects_pool(pool, labels))
+        .collect();
+    if selected.is_empty() {
+        return Err((Reason::NoAdvertisement, format!("pool {pool}").into()));
+    }
+    // Of those that disagree the first one is in force.
+    selected.sort_by_key(|ad| ad.age());
+    selected.retain(|ad| ad.services.matches(&service.labels));
+    if selected.is_empty() {
+        return Err((Reason::ServiceNotSelected, format!("pool {pool}").into()));
+    }
+    let fits = |ad: &&Advertisement| {
+        service.addresses().iter().all(|address| {
+            let min = details.map_or(0, |details| details.min_aggregation(address.is_ipv6()));
+            ad.length(address.is_ipv6()) >= min
+        })
+    };
+    let everywhere = selected.iter().copied().filter(fits).collect();
+    if let Some(node) = node {
+        selected.retain(|ad| ad.nodes.matches(&node.labels));
+        if selected.is_empty() {
+            return Err((Reason::NodeNotSelected, format!("pool {pool}").into()));
+        }
+    }
+    let (advertisements, too_wide) = selected.into_iter().partition(fits);
+    Ok(Selected {
+        advertisements,
+        too_wide,
+        everywhere,
+    })
+}
+
+/// A service's endpoints are of the families of its cluster addresses, and so are its addresses: those that traffic can be
+/// delivered for from here, and why not the others.
+fn with_endpoints(
+    index: &Index,
+    node_name: &str,
+    service: &Service,
+) -> (Vec<IpAddr>, Option<(Reason, Detail)>) {
+    let reached = |address: &IpAddr| {
+        let endpoints = index.endpoints(&service.name, address.is_ipv6());
+        match service.traffic_policy {
+            TrafficPolicy::Cluster => endpoints.healthy > 0,
+            TrafficPolicy::Local => endpoints.nodes.contains_key(node_name),
+        }
+    };
+    let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) =
+        service.addresses().iter().copied().partition(reached);
+    if others.is_empty() {
+        let missing = sharer_without_endpoints(index, node_name, service, &mut addresses);
+        return (addresses, missing);
+    }
+    sharer_without_endpoints(index, node_name, service, &mut addresses);
+    let reason = match service.traffic_policy {
+        TrafficPolicy::Cluster => Reason::NoEndpoints,
+        TrafficPolicy::Local => Reason::NoLocalEndpoints,
+    };
+    let detail = Detail::Families {
+        ipv4: others.iter().any(IpAddr::is_ipv4),
+        ipv6: others.iter().any(IpAddr::is_ipv6),
+    };
+    (addresses, Some((reason, detail)))
+}
+
+/// Removes the addresses that a Local sharer can't deliver on this node, and says which and whose.
+fn sharer_without_endpoints(
+    index: &Index,
+    node_name: &str,
+    service: &Service,
+    addresses: &mut Vec<IpAddr>,
+) -> Option<(Reason, Detail)> {
+    let mut missing = None;
+    addresses.retain(|address| {
+        let mut sharers = index.holders(*address);
+        let sharer = sharers.find(|sharer| {
+            let endpoints = || index.endpoints(&sharer.name, address.is_ipv6());
+            service.shares_local_with(sharer) && !endpoints().nodes.contains_key(node_name)
+        });
+        if let Some(sharer) = sharer {
+            let detail = format!("{address}, {}", sharer.name);
+            missing = Some((Reason::NoLocalEndpointsOfSharer, detail.into()));
+        }
+        sharer.is_none()
+    });
+    missing
+}
+
+fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> Decision {
+    let mut offers: BTreeMap<IpNet, Vec<(Arc<str>, Offer)>> = BTreeMap::new();
+    let mut verdicts = Vec::new();
+    let mut alone = true;
+    for peer in peers_of(index, eligible.node_name, eligible.node) {
+        alone = false;
+        let verdict = |(reason, detail): (Reason, Detail)| Verdict {
+            peer: Some(peer.name.clone()),
+            reason,
+            detail,
+        };
+        let carried = |address: &IpAddr| peer.carries(address.is_ipv6());
+        let some_carried = eligible.addresses.iter().any(carried);
+        if !some_carried && service.addresses().iter().any(carried) {
+            // What it would carry has no endpoints, which is told once for all peers.
+            continue;
+        }
+        // Where nothing is carried at all, one word will do; it comes below.
+        let not_carried = eligible
+            .addresses
+            .iter()
+            .filter(|address| some_carried && !carried(address));
+        let not_carried =
+            not_carried.map(|address| verdict((Reason::FamilyNotCarried, (*address).into())));
+        let without_next_hop = addresses_towards(peer, eligible)
+            .filter(|address| !has_next_hop(peer, eligible.node, address.is_ipv6()))
+            .map(|address| verdict((Reason::NoNextHop, address.into())));
+        verdicts.extend(not_carried.chain(without_next_hop));
+        match towards(index, peer, service, eligible) {
+            Ok(added) if added.is_empty() => {}
+            Ok(added) => {
+                for (prefix, offer) in added {
+                    let offers = offers.entry(prefix).or_default();
+                    offers.push((peer.name.clone(), offer));
+                }
+                verdicts.push(verdict((Reason::Announced, Detail::None)));
+            }
+            Err(refused) => verdicts.push(verdict(refused)),
+        }
+    }
+    verdicts.extend(refused_peers(index, eligible));
+    let for_all = |(reason, detail): (Reason, Detail)| Verdict {
+        peer: None,
+        reason,
+        detail,
+    };
+    if alone && verdicts.is_empty() {
+        verdicts.push(for_all((Reason::NoPeer, Detail::None)));
+    }
+    verdicts.extend(eligible.unreached.clone().map(for_all));
+    let contributions = offers.into_iter().map(|(prefix, offers)| Contribution {
+        prefix,
+        offers: offers.into(),
+    });
+    Decision {
+        contributions: contributions.collect(),
+        verdicts: verdicts.into(),
+    }
+}
+
+/// The peers that would be told if they could run on this node.
+fn refused_peers<'a>(
+    index: &'a Index,
+    eligible: &'a Eligible<'_>,
+) -> impl Iterator<Item = Verdict> {
+    let refused = index.refused_on(eligible.node_name).into_iter().flatten();
+    let refused = refused.filter(|(name, _)| selected(&eligible.advertisements, name));
+    refused.map(|(name, refusal)| Verdict {
+        peer: Some(name.as_str().into()),
+        reason: Reason::PeerRefused,
+        detail: refusal.message.as_str().into(),
+    })
+}
+
+/// The addresses of a service that can be delivered and that a session with this peer carries.
+fn addresses_towards(peer: &Peer, eligible: &Eligible<'_>) -> impl Iterator<Item = IpAddr> {
+    eligible
+        .addresses
+        .iter()
+        .copied()
+        .filter(|address| peer.carries(address.is_ipv6()))
+}
+
+fn selected(advertisements: &[&Advertisement], peer: &str) -> bool {
+    advertisements.iter().any(|ad| ad.selects_peer(peer))
+}
+
+/// What goes to one peer, or why nothing does. Addresses without a next hop are left out. An advertisement that wants
+/// another LOCAL_PREF than an older one adds nothing to a prefix that both ask for ([`crate::core::config::clash`] reports it).
+fn towards(
+    index: &Index,
+    peer: &Peer,
+    service: &Service,
+    eligible: &Eligible<'_>,
+) -> Result<Vec<(IpNet, Offer)>, (Reason, Detail)> {
+    if !selected(&eligible.advertisements, &peer.name) {
+        if selected(&eligible.too_wide, &peer.name) {
+            let names: Vec<&str> = eligible
+                .too_wide
+                .iter()
+                .map(|ad| ad.name.as_str())
+                .collect();
+            return Err((Reason::AggregateTooWide, names.join(", ").into()));
+        }
+        return Err((Reason::PeerNotSelected, Detail::Peer));
+    }
+    if addresses_towards(peer, eligible).next().is_none() {
+        return Err((Reason::FamilyNotCarried, Detail::Peer));
+    }
+    // LOCAL_PREF isn't sent over eBGP (RFC 4271 §5.1.5).
+    let may_be_internal = peer.is_ibgp() != Some(false);
+    let mut offers: BTreeMap<IpNet, (Offer, &Advertisement)> = BTreeMap::new();
+    for ad in eligible
+        .advertisements
+        .iter()
+        .filter(|ad| ad.selects_peer(&peer.name))
+    {
+        let addresses = addresses_towards(peer, eligible);
+        for address in
+            addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6()))
+        {
+            let prefix = aggregate(address, ad.length(address.is_ipv6()));
+            let (offer, first) = offers.entry(prefix).or_insert_with(|| {
+                let mut offer = offer(index, peer, service, eligible, prefix);
+                offer.local_pref = ad.local_pref.filter(|_| may_be_internal);
+                (offer, *ad)
+            });
+            if may_be_internal && !ad.agrees_with(first) {
+                continue;
+            }
+            offer.communities.extend(&ad.communities);
+            offer.large_communities.extend(&ad.large_communities);
+        }
+    }
+    let offers = offers.into_iter();
+    Ok(offers.map(|(prefix, (offer, _))| (prefix, offer)).collect())
+}
+
+/// What a service adds to a prefix, but for what the advertisements say.
+fn offer(
+    index: &Index,
+    peer: &Peer,
+    service: &Service,
+    eligible: &Eligible<'_>,
+    prefix: IpNet,
+) -> Offer {
+    let Eligible {
+        node_name, node, ..
+    } = *eligible;
+    let ipv6 = prefix.addr().is_ipv6();
+    let bandwidth = Bandwidth::towards(peer, || Weight::of(index, node_name, node, service, ipv6));
+    Offer {
+        local_pref: None,
+        med: peer.med,
+        prepend: peer.prepend,
+        communities: BTreeSet::new(),
+        large_communities: BTreeSet::new(),
+        bandwidth: bandwidth.filter(|_| all_nodes_tell(index, &eligible.everywhere, ipv6)),
+        aggregator: (prefix.prefix_len() < prefix.max_prefix_len()).then(|| Aggregator {
+            asn: peer.session.local_asn,
+            router_id: router_id(peer, node_name, node),
+        }),
+        drain: service.drain.or(peer.drain),
+    }
+}
+
+/// The prefix that an address is announced with.
+fn aggregate(address: IpAddr, length: u8) -> IpNet {
+    let full = IpNet::from(address);
+    IpNet::new(address, length).unwrap_or(full).trunc()
+}
+
+/// What is sent for a prefix to which several services contribute: communities are united, the highest LOCAL_PREF counts,
+/// weights go together ([`Weight::and`]) or, if one is missing, are left out. An aggregate in which services differ says so
+/// (RFC 4271 §5.1.6 and §5.1.7).
+pub(crate) fn merge<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Option<Route> {
+    let mut offers = offers.into_iter();
+    let first = offers.next()?;
+    let mut united = first.clone();
+    let mut differ = false;
+    for other in offers {
+        let preference = |offer: &Offer| offer.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+        differ |= preference(other) != preference(first)
+            || other.communities != first.communities
+            || other.large_communities != first.large_communities;
+        if preference(other) > preference(&united) {
+            united.local_pref = other.local_pref;
+        }
+        united.communities.extend(&other.communities);
+        united.large_communities.extend(&other.large_communities);
+        united.bandwidth = united
+            .bandwidth
+            .zip(other.bandwidth)
+            .map(|(a, b)| Bandwidth {
+                weight: a.weight.and(b.weight),
+                ..a
+            });
+    }
+    let aggregator = united.aggregator.filter(|_| differ);
+    Some(Arc::new(RouteAttributes {
+        local_pref: united.local_pref,
+        med: united.med,
+        prepend: united.prepend,
+        communities: united.communities.into_iter().collect(),
+        large_communities: united.large_communities.into_iter().collect(),
+        extended_communities: united.bandwidth.map(Into::into).into_iter().collect(),
+        atomic_aggregate: aggregator.is_some(),
+        aggregator,
+        ..RouteAttributes::default()
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! The desired state of one node: the fold of all decisions, kept up to date change by change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ferrolb_bgp::rib::Route;
+use ipnet::IpNet;
+
+use crate::core::api::ObjectName;
+use crate::core::decide::{Contribution, Decision, Offer, Offers, Verdict, decide, merge, weight};
+use crate::core::index::{Dirty, Index};
+use crate::core::model::Node;
+use crate::core::model::drain::Drain;
+use crate::core::suspect::Suspect;
+
+/// One prefix towards one peer: announce it like this, or withdraw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteChange {
+    /// The BGPPeer.
+    pub peer: Arc<str>,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// None: withdraw.
+    pub route: Option<Route>,
+}
+
+/// A peer and a prefix.
+pub(crate) type RouteKey = (Arc<str>, IpNet);
+
+/// What one node announces, and why.
+#[derive(Clone, Debug, Default)]
+pub struct NodeRoutes {
+    node: String,
+    stand_in: Option<Node>,
+    decisions: BTreeMap<Arc<ObjectName>, Decision>,
+    /// Services with a contribution to a prefix, to whichever peer; sorted, mostly one.
+    contributors: BTreeMap<IpNet, Vec<Arc<ObjectName>>>,
+    routes: BTreeMap<RouteKey, Route>,
+    /// How many routes each peer has; no peer has none.
+    counts: BTreeMap<Arc<str>, usize>,
+    offers: Recent<Arc<Offers>>,
+    verdicts: Recent<Arc<[Verdict]>>,
+    attributes: Recent<Route>,
+}
+
+/// Pointers to the values that were seen last. Thousands of services have the same ones: equal
+/// values are stored once.
+#[derive(Clone, Debug)]
+struct Recent<P>(Vec<P>);
+
+/// As many different values are looked through for each route.
+const RECENT: usize = 16;
+
+impl<P> Default for Recent<P> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<P: Clone + PartialEq> Recent<P> {
+    /// The pointer that was seen before, if it was to an equal value.
+    fn share(&mut self, pointer: P) -> P {
+        if let Some(known) = self.0.iter().find(|known| **known == pointer) {
+            return known.clone();
+        }
+        if self.0.len() == RECENT {
+            self.0.remove(0);
+        }
+        self.0.push(pointer.clone());
+        pointer
+    }
+}
+
+impl NodeRoutes {
+    /// Nothing yet.
+    pub fn new(node: impl Into<String>) -> Self {
+        Self {
+            node: node.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The whole fold at once.
+    pub fn of(index: &Index, node: impl Into<String>) -> Self {
+        let mut desired = Self::new(node);
+        desired.update_all(index);
+        desired
+    }
+
+    /// Decides anew what a change touched, and tells what that changes on the wire.
+    pub fn update(&mut self, index: &Index, touched: &Dirty) -> Vec<RouteChange> {
+        // Whether weights are told depends on all nodes.
+        let others_matter = || !touched.nodes.is_empty() && weight::in_use(index.config());
+        if touched.decides_all(&self.node) || others_matter() {
+            return self.update_all(index);
+        }
+        self.update_services(index, &touched.services)
+    }
+
+    /// Decides these services again.
+    pub fn update_services<'a>(
+        &mut self,
+        index: &Index,
+        services: impl IntoIterator<Item = &'a ObjectName>,
+    ) -> Vec<RouteChange> {
+        let mut affected = BTreeSet::new();
+        for name in services {
+            self.decide_again(index, name, &mut affected);
+        }
+        self.merge_all_again(affected)
+    }
+
+    /// Decides everything anew.
+    pub fn update_all(&mut self, index: &Index) -> Vec<RouteChange> {
+        let gone = self.decisions.keys();
+        let gone = gone.filter(|name| index.service(name).is_none());
+        let gone: Vec<Arc<ObjectName>> = gone.cloned().collect();
+        let mut affected: BTreeSet<_> = self.routes.keys().cloned().collect();
+        for name in gone {
+            self.replace(&name, Decision::default(), &mut affected);
+        }
+        for service in index.services() {
+            self.decide_again(index, &service.name, &mut affected);
+        }
+        self.merge_all_again(affected)
+    }
+
+    /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
+    pub fn restore_routes(&mut self, routes: BTreeMap<RouteKey, Route>) {
+        self.counts.clear();
+        for (peer, _) in routes.keys() {
+            *self.counts.entry(peer.clone()).or_default() += 1;
+        }
+        self.routes = routes;
+    }
+
+    /// Decides from these facts about the node instead of the index's, or from the index's again: with the next
+    /// [`Self::update_all`].
+    pub fn stand_in(&mut self, node: Option<Node>) {
+        self.stand_in = node;
+    }
+
+    /// The node's facts.
+    pub fn facts<'a>(&'a self, index: &'a Index) -> Option<&'a Node> {
+        self.stand_in
+            .as_ref()
+            .or_else(|| index.nodes().get(&self.node))
+    }
+
+    /// How a route leaves: the longest time of those who contribute to it counts, and a cordon if all of them ask for that.
+    pub fn drain(&self, key: &RouteKey) -> Drain {
+        let mut drains = self.offers(key).map(|offer| offer.drain);
+        let first = drains.next().unwrap_or_default();
+        drains.fold(first, |a, b| Drain {
+            time: a.time.max(b.time),
+            on_cordon: a.on_cordon && b.on_cordon,
+        })
+    }
+
+    /// The node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Every route, by peer and prefix.
+    pub fn routes(&self) -> &BTreeMap<RouteKey, Route> {
+        &self.routes
+    }
+
+    /// How many routes each peer has.
+    pub fn route_counts(&self) -> &BTreeMap<Arc<str>, usize> {
+        &self.counts
+    }
+
+    /// Every decision, by service.
+    pub fn decisions(&self) -> &BTreeMap<Arc<ObjectName>, Decision> {
+        &self.decisions
+    }
+
+    /// The services with a contribution to a prefix.
+    pub fn contributors(&self, prefix: &IpNet) -> impl Iterator<Item = &ObjectName> {
+        let contributors = self.contributors.get(prefix).into_iter().flatten();
+        contributors.map(|name| &**name)
+    }
+
+    /// What all services add to a route.
+    fn offers<'a>(&'a self, key: &'a RouteKey) -> impl Iterator<Item = &'a Offer> {
+        let (peer, prefix) = key;
+        let contributors = self.contributors.get(prefix).into_iter().flatten();
+        contributors
+            .filter_map(|name| self.decisions.get(name))
+            .flat_map(|decision| &decision.contributions)
+            .filter(|contribution| contribution.prefix == *prefix)
+            .flat_map(|contribution| contribution.offers.iter())
+            .filter_map(move |(towards, offer)| (towards == peer).then_some(offer))
+    }
+
+    fn decide_again(
+        &mut self,
+        index: &Index,
+        name: &ObjectName,
+        affected: &mut BTreeSet<RouteKey>,
+    ) {
+        if let Some(service) = index.service(name) {
+            let suspect = Suspect::new("deciding where to announce", &service.name);
+            let decision = decide(index, &self.node, self.facts(index), service);
+            drop(suspect);
+            self.replace(&service.name, decision, affected);
+        } else if let Some((name, _)) = self.decisions.get_key_value(name) {
+            self.replace(&name.clone(), Decision::default(), affected);
+        }
+    }
+
+    fn replace(
+        &mut self,
+        name: &Arc<ObjectName>,
+        mut new: Decision,
+        affected: &mut BTreeSet<RouteKey>,
+    ) {
+        for contribution in &mut new.contributions {
+            contribution.offers = self.offers.share(contribution.offers.clone());
+        }
+        new.contributions.shrink_to_fit();
+        new.verdicts = self.verdicts.share(new.verdicts);
+        let old = self.decisions.remove(name).unwrap_or_default();
+        if old.contributions != new.contributions {
+            for contribution in &old.contributions {
+                self.remove_contributor(&contribution.prefix, name);
+                affected.extend(keys(contribution));
+            }
+            for contribution in &new.contributions {
+                self.add_contributor(contribution.prefix, name);
+                affected.extend(keys(contribution));
+            }
+        }
+        if new != Decision::default() {
+            self.decisions.insert(name.clone(), new);
+        }
+    }
+
+    fn add_contributor(&mut self, prefix: IpNet, name: &Arc<ObjectName>) {
+        // An address alone has one service: no room for more is kept ready.
+        let contributors = self
+            .contributors
+            .entry(prefix)
+            .or_insert_with(|| Vec::with_capacity(1));
+        if let Err(place) = contributors.binary_search(name) {
+            contributors.insert(place, name.clone());
+        }
+    }
+
+    fn remove_contributor(&mut self, prefix: &IpNet, name: &Arc<ObjectName>) {
+        let Some(contributors) = self.contributors.get_mut(prefix) else {
+            return;
+        };
+        if let Ok(place) = contributors.binary_search(name) {
+            contributors.remove(place);
+        }
+        if contributors.is_empty() {
+            self.contributors.remove(prefix);
+        }
+    }
+
+    fn merge_all_again(&mut self, affected: BTreeSet<RouteKey>) -> Vec<RouteChange> {
+        let merged = affected.into_iter();
+        merged.filter_map(|key| self.merge_again(key)).collect()
+    }
+
+    fn merge_again(&mut self, key: RouteKey) -> Option<RouteChange> {
+        let route = merge(self.offers(&key));
+        let route = route.map(|route| self.attributes.share(route));
+        let old = match &route {
+            Some(route) => self.routes.insert(key.clone(), route.clone()),
+            None => self.routes.remove(&key),
+        };
+        match (&old, &route) {
+            (None, Some(_)) => *self.counts.entry(key.0.clone()).or_default() += 1,
+            (Some(_), None) => self.uncount(&key.0),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        let (peer, prefix) = key;
+        (old != route).then_some(RouteChange {
+            peer,
+            prefix,
+            route,
+        })
+    }
+
+    fn uncount(&mut self, peer: &Arc<str>) {
+        if let Some(count) = self.counts.get_mut(peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(peer);
+            }
+        }
+    }
+}
+
+/// The routes that a contribution is part of.
+fn keys(contribution: &Contribution) -> impl Iterator<Item = RouteKey> {
+    let offers = contribution.offers.iter();
+    offers.map(|(peer, _)| (peer.clone(), contribution.prefix))
+}
+
+/// What is kept only so that equal values are shared says nothing of the state.
+impl PartialEq for NodeRoutes {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node
+            && self.stand_in == other.stand_in
+            && self.decisions == other.decisions
+            && self.contributors == other.contributors
+            && self.routes == other.routes
+            && self.counts == other.counts
+    }
+}
+
+impl Eq for NodeRoutes {}

@@ -1,0 +1,285 @@
+//! From a BGPPeer and a Node to the session between them: what the BGP engine is told, and what a route's next hop
+//! will be.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ferrolb_bgp::config::{NextHops, PeerConfig};
+use ferrolb_bgp::wire::{Family, NextHop};
+
+use crate::core::config::peer::Peer;
+use crate::core::model::Node;
+
+/// What the BGP engine is told of a peer on this node.
+pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
+    PeerConfig {
+        router_id: Some(router_id(peer, node_name, node)),
+        next_hops: next_hops(peer, node),
+        ..peer.session.clone()
+    }
+}
+
+/// The next hop that a route will have, as far as it is known before there is a session: the
+/// session's own address is taken to be the source address or else the node's InternalIP, and
+/// RFC 8950 not to be agreed.
+pub(crate) fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<NextHop> {
+    let source = peer.session.transport.source_address;
+    let internal = || {
+        node.internal_ip(peer.is_ipv6())
+            .filter(|_| !peer.session.is_link_local())
+    };
+    next_hops(peer, node).next_hop(family(ipv6), source.or_else(internal), false)
+}
+
+/// Whether a route of that family will have a next hop on every session of this peer.
+pub(crate) fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
+    let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
+    own_address || next_hop(peer, node, ipv6).is_some()
+}
+
+/// The node's InternalIPs where the session's own address is no next hop. Elsewhere they are left
+/// out: a change of the node's addresses must not reset a session that doesn't depend on them.
+fn next_hops(peer: &Peer, node: &Node) -> NextHops {
+    let needed = |ipv6: bool| {
+        let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
+        peer.carries(ipv6) && !own_address
+    };
+    let internal = |ipv6| node.internal_ip(ipv6).filter(|_| needed(ipv6));
+    NextHops {
+        v4: internal(false).and_then(|address| match address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }),
+        v6: internal(true).and_then(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(v6),
+        }),
+    }
+}
+
+/// Unicast of IPv6 or IPv4.
+fn family(ipv6: bool) -> Family {
+    if ipv6 {
+        Family::IPV6_UNICAST
+    } else {
+        Family::IPV4_UNICAST
+    }
+}
+
+/// The router id of a session, which an aggregate shows too: what is configured, else what is the same for all sessions
+/// of the node (RFC 4271 §4.2), whatever address each of them has.
+pub(crate) fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Ipv4Addr {
+    peer.session
+        .router_id
+        .unwrap_or_else(|| fallback_router_id(node_name, node))
+}
+
+/// The node's IPv4 address, else a hash of its name: FNV-1a, the same at every start.
+pub(crate) fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
+    if let Some(IpAddr::V4(address)) = node.internal_ip(false) {
+        return address;
+    }
+    let hash = node_name.bytes().fold(0x811c_9dc5_u32, |hash, octet| {
+        (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193)
+    });
+    Ipv4Addr::from(hash % LAST_UNICAST.to_bits() + 1)
+}
+
+/// Router ids look like unicast addresses: some routers refuse others.
+const LAST_UNICAST: Ipv4Addr = Ipv4Addr::new(223, 255, 255, 255);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
+    use crate::core::api::metallb::BgpPeerSpec;
+    use crate::core::api::{Kind, ObjectKey, ObjectName};
+    use crate::core::config::peer::{PeerResource, parse};
+
+    fn peer(address: &str, more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
+        with_own(address, None, more)
+    }
+
+    fn link_local_peer(more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
+        let own = FerrolbBgpPeerSpec {
+            source_interface: "eth0".into(),
+            ..FerrolbBgpPeerSpec::default()
+        };
+        with_own("fe80::1", Some(&own), more)
+    }
+
+    fn with_own(
+        address: &str,
+        own: Option<&FerrolbBgpPeerSpec>,
+        more: impl FnOnce(&mut BgpPeerSpec),
+    ) -> Peer {
+        let mut spec = BgpPeerSpec {
+            my_asn: 64512,
+            peer_asn: 64513,
+            peer_address: address.into(),
+            ..BgpPeerSpec::default()
+        };
+        more(&mut spec);
+        let resource = PeerResource {
+            object: &ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor")),
+            created: "",
+            spec: &spec,
+            own,
+        };
+        let nothing = || "nothing lies beside it".to_owned();
+        parse(resource, |_| Err(nothing()), |_| Err(nothing())).expect("a good peer")
+    }
+
+    fn node(addresses: &[&str]) -> Node {
+        Node {
+            internal_ips: addresses
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect(),
+            ..Node::default()
+        }
+    }
+
+    fn told(peer: &Peer, node: &Node) -> Option<Ipv4Addr> {
+        peer_config(peer, "node-a", node).router_id
+    }
+
+    #[test]
+    fn the_router_id_is_configured_or_of_the_node_or_a_hash() {
+        let both = node(&["10.0.0.11", "fd00::11"]);
+        let ipv6_only = node(&["fd00::11"]);
+        let configured = peer("fd00::1", |spec| spec.router_id = "1.2.3.4".into());
+        assert_eq!(told(&configured, &both), Some(Ipv4Addr::new(1, 2, 3, 4)));
+        // One value for all sessions, wherever they come from.
+        let second_address = peer("10.0.7.1", |spec| spec.source_address = "10.0.7.11".into());
+        for of_the_node in [
+            &peer("10.0.0.1", |_| {}),
+            &peer("fd00::1", |_| {}),
+            &second_address,
+        ] {
+            assert_eq!(told(of_the_node, &both), Some(Ipv4Addr::new(10, 0, 0, 11)));
+        }
+        let over_ipv6 = peer("fd00::1", |_| {});
+        let hashed = told(&over_ipv6, &ipv6_only).expect("a hash");
+        assert!(!hashed.is_unspecified());
+        assert_eq!(
+            told(&over_ipv6, &ipv6_only),
+            Some(hashed),
+            "the same at every start"
+        );
+        assert_ne!(fallback_router_id("node-b", &ipv6_only), hashed);
+    }
+
+    #[test]
+    fn a_hashed_router_id_looks_like_a_unicast_address() {
+        let unicast = Ipv4Addr::new(0, 0, 0, 1)..=LAST_UNICAST;
+        for number in 0..10_000 {
+            let id = fallback_router_id(&format!("node-{number}"), &Node::default());
+            assert!(unicast.contains(&id), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_internal_ip_is_no_next_hop() {
+        let linked = node(&["169.254.0.11", "fe80::11", "fd00::11"]);
+        let dual = peer("10.0.0.1", |spec| spec.dual_stack_address_family = true);
+        let next_hops = peer_config(&dual, "node-a", &linked).next_hops;
+        assert_eq!(next_hops.v6, "fd00::11".parse().ok());
+        assert_eq!(linked.internal_ip(false), None);
+        assert_eq!(node(&["fe80::11"]).internal_ip(true), None);
+    }
+
+    #[test]
+    fn the_next_hop_is_the_source_address_or_the_nodes() {
+        let both = node(&["10.0.0.11", "fd00::11"]);
+        let shown = |peer: &Peer, ipv6| next_hop(peer, &both, ipv6).map(|found| found.to_string());
+        let plain = peer("10.0.0.1", |_| {});
+        assert_eq!(shown(&plain, false).as_deref(), Some("10.0.0.11"));
+        let sourced = peer("10.0.0.1", |spec| {
+            spec.source_address = "10.0.0.99".into();
+            spec.dual_stack_address_family = true;
+        });
+        assert_eq!(shown(&sourced, false).as_deref(), Some("10.0.0.99"));
+        assert_eq!(shown(&sourced, true).as_deref(), Some("fd00::11"));
+    }
+
+    /// RFC 2545 §3: a link-local address is no next hop by itself.
+    #[test]
+    fn a_link_local_session_needs_a_global_address_of_the_node() {
+        let tor = link_local_peer(|_| {});
+        let both = node(&["10.0.0.11", "fd00::11"]);
+        assert!(has_next_hop(&tor, &both, true));
+        let config = peer_config(&tor, "node-a", &both);
+        let own = "fe80::11".parse().ok();
+        let next_hop = config.next_hop(Family::IPV6_UNICAST, own, false);
+        let next_hop = next_hop.map(|next_hop| next_hop.to_string());
+        assert_eq!(next_hop.as_deref(), Some("fd00::11 (fe80::11)"));
+        assert_eq!(config.next_hops.v4, None, "it carries no IPv4");
+
+        for lacking in [node(&["10.0.0.11"]), node(&["10.0.0.11", "fe80::11"])] {
+            assert!(!has_next_hop(&tor, &lacking, true));
+            let config = peer_config(&tor, "node-a", &lacking);
+            assert_eq!(config.next_hop(Family::IPV6_UNICAST, own, false), None);
+        }
+        let sourced = link_local_peer(|spec| spec.source_address = "fd00::99".into());
+        assert!(has_next_hop(&sourced, &node(&["10.0.0.11"]), true));
+        assert_eq!(
+            peer_config(&sourced, "node-a", &both).next_hops,
+            NextHops::default()
+        );
+    }
+
+    /// The decision, the plan and the engine ask one rule: what one of them counts on, the others have.
+    #[test]
+    fn what_has_a_next_hop_by_the_decision_has_one_on_the_session() {
+        let peers = [
+            peer("10.0.0.1", |_| {}),
+            peer("10.0.0.1", |spec| spec.dual_stack_address_family = true),
+            peer("fd00::1", |_| {}),
+            peer("fd00::1", |spec| spec.dual_stack_address_family = true),
+            link_local_peer(|_| {}),
+            link_local_peer(|spec| spec.dual_stack_address_family = true),
+        ];
+        let nodes: [&[&str]; 4] = [
+            &["10.0.0.11"],
+            &["fd00::11"],
+            &["10.0.0.11", "fd00::11"],
+            &[],
+        ];
+        for (peer, addresses) in peers.iter().flat_map(|peer| nodes.map(|node| (peer, node))) {
+            let node = node(addresses);
+            let own = match peer.session.remote.network().addr() {
+                IpAddr::V4(_) => "10.0.0.11",
+                IpAddr::V6(remote) if remote.is_unicast_link_local() => "fe80::11",
+                IpAddr::V6(_) => "fd00::11",
+            };
+            let config = peer_config(peer, "node-a", &node);
+            for ipv6 in [false, true].into_iter().filter(|ipv6| peer.carries(*ipv6)) {
+                let on_session = config.next_hop(family(ipv6), own.parse().ok(), false);
+                let place = format!("{} on {addresses:?}, IPv6: {ipv6}", config.remote);
+                assert_eq!(
+                    has_next_hop(peer, &node, ipv6),
+                    on_session.is_some(),
+                    "{place}"
+                );
+                if let Some(planned) = next_hop(peer, &node, ipv6) {
+                    assert_eq!(
+                        Some(planned.address()),
+                        on_session.map(|on| on.address()),
+                        "{place}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_family_that_is_not_carried_is_nothing_to_the_session() {
+        let single = peer("10.0.0.1", |_| {});
+        let before = peer_config(&single, "node-a", &node(&["10.0.0.11"]));
+        let after = peer_config(&single, "node-a", &node(&["10.0.0.11", "fd00::11"]));
+        assert_eq!(before, after);
+        let dual = peer("10.0.0.1", |spec| spec.dual_stack_address_family = true);
+        let next_hops = peer_config(&dual, "node-a", &node(&["10.0.0.11", "fd00::11"])).next_hops;
+        assert_eq!(next_hops.v6, "fd00::11".parse().ok());
+    }
+}

@@ -1,0 +1,226 @@
+//! Weighted ECMP: how much of a prefix's traffic a node wants, compared to the other nodes that announce it.
+//!
+//! Routers give weights only if every path of a prefix has one; of a mixture some give equal shares, and some give no traffic at
+//! all to those without. So it is all nodes or none, which every node finds out by itself: what it takes is in the index of
+//! each of them.
+
+use std::fmt;
+
+use ferrolb_bgp::wire::{ExtendedCommunity, LinkBandwidth as Community};
+
+use crate::core::config::Config;
+use crate::core::config::advertisement::Advertisement;
+use crate::core::config::peer::{LinkBandwidth, Peer};
+use crate::core::decide::peers_of;
+use crate::core::index::Index;
+use crate::core::model::node_weight::NodeWeight;
+use crate::core::model::{Node, Service, TrafficPolicy};
+
+/// What weight 1 is on the wire, in octets per second: 1 Gbit/s. Routers look at ratios only, but some round to megabits.
+const UNIT: f64 = 125_000_000.0;
+
+/// Weights by endpoints keep this many binary digits: exact up to 8, then in steps of a seventh at most, so that one Pod
+/// more of many is nothing to tell.
+const DIGITS: u32 = 3;
+
+/// How much of a prefix's traffic a node wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// As many ready endpoints as it has; at least 1.
+    Endpoints(u32),
+    /// What its annotation says, for everything it announces.
+    Node(NodeWeight),
+}
+
+impl Weight {
+    /// Of a service on a node: the annotation's; else its ready endpoints there where traffic goes to the node's own endpoints
+    /// only; else 1, since every node reaches them all.
+    pub fn of(index: &Index, node_name: &str, node: &Node, service: &Service, ipv6: bool) -> Self {
+        if let Some(weight) = node.weight {
+            return Self::Node(weight);
+        }
+        match service.traffic_policy {
+            TrafficPolicy::Cluster => Self::Endpoints(1),
+            TrafficPolicy::Local => {
+                let endpoints = index.endpoints(&service.name, ipv6);
+                let ready = endpoints.nodes.get(node_name).copied();
+                // Where all that are left are about to end, there is still somebody.
+                Self::Endpoints(ready.unwrap_or_default().max(1))
+            }
+        }
+    }
+
+    /// Of two services with one prefix: endpoints add up, the node's own weight is one for all.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Endpoints(a), Self::Endpoints(b)) => Self::Endpoints(a.saturating_add(b)),
+            (Self::Node(weight), _) | (_, Self::Node(weight)) => Self::Node(weight),
+        }
+    }
+
+    /// As link bandwidth: finite and positive.
+    pub fn octets_per_second(self) -> f32 {
+        let octets = match self {
+            Self::Endpoints(count) => f64::from(rounded(count.max(1))) * UNIT,
+            Self::Node(weight) => weight.value() * UNIT,
+        };
+        // At most 2^32 × UNIT, which is far below f32::MAX.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the float loses digits, not range"
+        )]
+        let octets = octets as f32;
+        octets
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endpoints(count) => write!(f, "{}", rounded(*count)),
+            Self::Node(weight) => write!(f, "{}", weight.value()),
+        }
+    }
+}
+
+/// To the nearest number of few binary digits.
+fn rounded(count: u32) -> u32 {
+    let digits = u32::BITS - count.leading_zeros();
+    let Some(cut) = digits.checked_sub(DIGITS).filter(|cut| *cut > 0) else {
+        return count;
+    };
+    let half = 1 << (cut - 1);
+    (count.saturating_add(half) >> cut) << cut
+}
+
+/// What a route says of weight: the community but for its encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// How much.
+    pub weight: Weight,
+    /// Our AS, or AS_TRANS where that does not fit into two octets.
+    pub asn: u16,
+    /// Which of the two forms.
+    pub transitive: bool,
+}
+
+impl Bandwidth {
+    /// Towards a peer, if that asks for it.
+    pub fn towards(peer: &Peer, weight: impl FnOnce() -> Weight) -> Option<Self> {
+        let transitive = match peer.link_bandwidth {
+            LinkBandwidth::Off => return None,
+            LinkBandwidth::Transitive => true,
+            LinkBandwidth::NonTransitive => false,
+        };
+        Some(Self {
+            weight: weight(),
+            asn: peer.session.local_asn.two_octet(),
+            transitive,
+        })
+    }
+}
+
+impl From<Bandwidth> for ExtendedCommunity {
+    fn from(bandwidth: Bandwidth) -> Self {
+        Self::from(Community {
+            asn: bandwidth.asn,
+            octets_per_second: bandwidth.weight.octets_per_second(),
+            transitive: bandwidth.transitive,
+        })
+    }
+}
+
+/// Whether weights are used at all.
+pub(crate) fn in_use(config: &Config) -> bool {
+    config.peers.values().any(asks)
+}
+
+/// Whether every node that may announce to somebody what these advertisements select may tell somebody its weight. One
+/// that can't would have no share, or all of them the same: then nobody tells.
+pub(crate) fn all_nodes_tell(index: &Index, advertisements: &[&Advertisement], ipv6: bool) -> bool {
+    let config = index.config();
+    let selected = |peer: &Peer| {
+        peer.carries(ipv6) && advertisements.iter().any(|ad| ad.selects_peer(&peer.name))
+    };
+    let mut peers = config
+        .peers
+        .values()
+        .filter(|peer| selected(peer))
+        .peekable();
+    // Nearly always all of them are alike, and the nodes need not be looked at.
+    if peers.peek().is_none() || peers.all(asks) {
+        return true;
+    }
+    let mut nodes = index.nodes().iter();
+    nodes.all(|(name, node)| {
+        let here = |peer: &&Peer| {
+            peer.carries(ipv6)
+                && advertisements
+                    .iter()
+                    .any(|ad| ad.nodes.matches(&node.labels) && ad.selects_peer(&peer.name))
+        };
+        let mut peers = peers_of(index, name, node).filter(here).peekable();
+        !node.may_announce() || peers.peek().is_none() || peers.any(asks)
+    })
+}
+
+fn asks(peer: &Peer) -> bool {
+    peer.link_bandwidth != LinkBandwidth::Off
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(text: &str) -> Weight {
+        Weight::Node(text.parse().expect("a weight"))
+    }
+
+    #[test]
+    fn a_weight_is_a_positive_number() {
+        for (text, octets) in [
+            ("1", 125e6),
+            ("0.001", 125e3),
+            ("2.5", 312.5e6),
+            (" 1e6 ", 125e12),
+        ] {
+            assert_eq!(node(text).octets_per_second(), octets, "{text}");
+        }
+        for text in [
+            "0", "-1", "", "banana", "NaN", "inf", "0.0001", "1000001", "1,5",
+        ] {
+            let error = text.parse::<NodeWeight>().expect_err(text).to_string();
+            assert!(
+                error.contains(&format!("{text:?}")) && error.contains("positive"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_of_many_endpoints_more_or_less_is_no_news() {
+        let shown: Vec<u32> = (1..=20).map(rounded).collect();
+        assert_eq!(
+            shown,
+            [
+                1, 2, 3, 4, 5, 6, 7, 8, 10, 10, 12, 12, 14, 14, 16, 16, 16, 20, 20, 20
+            ]
+        );
+        assert_eq!(rounded(1000), 1024);
+        assert!(Weight::Endpoints(u32::MAX).octets_per_second().is_finite());
+        assert_eq!(
+            Weight::Endpoints(0).octets_per_second(),
+            125e6,
+            "never zero"
+        );
+    }
+
+    #[test]
+    fn endpoints_add_up_and_the_annotation_counts_once() {
+        let three = Weight::Endpoints(1).and(Weight::Endpoints(2));
+        assert_eq!(three, Weight::Endpoints(3));
+        assert_eq!(node("2").and(node("2")), node("2"));
+        assert_eq!(three.and(node("2")), node("2"));
+    }
+}

@@ -1,0 +1,34 @@
+//! Addresses that belong to something else than Services of ours.
+
+use std::net::IpAddr;
+
+use super::Index;
+use crate::core::api::ObjectName;
+use crate::core::model::Service;
+
+impl Index {
+    /// Looks whether a service has an address that belongs to something else.
+    pub(super) fn note_excluded(&mut self, name: &ObjectName) {
+        let service = self.services.get(name).filter(|service| service.is_ours());
+        let message = service.and_then(|service| self.config.excluded_address(service.addresses()));
+        let old = match &message {
+            Some(message) => self.excluded.insert(name.clone(), message.clone()),
+            None => self.excluded.remove(name),
+        };
+        self.problems_changed |= old != message;
+    }
+
+    /// Notes the addresses of a Service that another load balancer serves; true if that changes what pools of ours may
+    /// allocate.
+    pub(super) fn note_foreign(&mut self, name: &ObjectName, service: Option<&Service>) -> bool {
+        let foreign = service.filter(|service| service.load_balancer && service.class.is_some());
+        let new = foreign.map(Service::addresses).unwrap_or_default();
+        let old = match new {
+            [] => self.foreign_services.remove(name),
+            new => self.foreign_services.insert(name.clone(), new.to_vec()),
+        };
+        let old = old.unwrap_or_default();
+        let in_pool = |address: &IpAddr| self.config.pools.containing(*address).is_some();
+        old != new && old.iter().chain(new).any(in_pool)
+    }
+}

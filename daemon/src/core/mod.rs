@@ -1,0 +1,14 @@
+//! Decisions: from objects of the Kubernetes API to addresses and routes.
+//!
+//! Everything here is a pure function of its inputs: no tokio, no kube, no clock.
+
+pub(crate) mod allocate;
+pub(crate) mod api;
+pub(crate) mod config;
+pub(crate) mod decide;
+pub(crate) mod index;
+pub(crate) mod model;
+pub(crate) mod nearest;
+pub(crate) mod plan;
+pub(crate) mod printable;
+pub(crate) mod suspect;

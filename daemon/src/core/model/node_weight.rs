@@ -1,0 +1,41 @@
+//! The weight that an annotation of a Node sets.
+
+use std::num::ParseFloatError;
+use std::str::FromStr;
+
+/// The weight that a node's annotation gives it, from a thousandth to a million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeWeight {
+    thousandths: u32,
+}
+
+/// A text that is no weight.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a number from 0.001 to 1000000: write a positive number such as 2 or 0.5")]
+pub struct BadWeight {
+    text: String,
+}
+
+impl FromStr for NodeWeight {
+    type Err = BadWeight;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number: Result<f64, ParseFloatError> = text.trim().parse();
+        let number = number.ok().filter(|number| (0.001..=1e6).contains(number));
+        let bad = || BadWeight {
+            text: text.to_owned(),
+        };
+        let number = number.ok_or_else(bad)?;
+        // By way of the text that the number prints as: exact where a person wrote at most three digits.
+        let digits = format!("{number:.3}").replace('.', "");
+        let thousandths = digits.parse().map_err(|_| bad())?;
+        Ok(Self { thousandths })
+    }
+}
+
+impl NodeWeight {
+    /// From 0.001 to 1,000,000.
+    pub fn value(self) -> f64 {
+        f64::from(self.thousandths) / 1000.0
+    }
+}

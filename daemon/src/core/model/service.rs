@@ -1,0 +1,278 @@
+//! Facts of a Service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_allocator::{
+    Family, FamilyPolicy, Port, Protocol, Request, ServiceKey, parse_requested,
+};
+
+use super::annotations::{
+    ADDRESSES_ANNOTATION, ALLOCATED_ANNOTATION, DRAIN_ANNOTATION, POOL_ANNOTATION,
+    SHARED_LOCAL_ANNOTATION, SHARING_ANNOTATION, annotation,
+};
+use super::drain::DrainWish;
+use super::{Labels, misspelt, unknown};
+use crate::core::api::core::{ServiceSpec, ServiceStatus};
+use crate::core::api::{FieldError, ObjectName, Partial, RawObject};
+
+/// What has an effect at a Service.
+const SERVICE_ANNOTATIONS: [&str; 6] = [
+    DRAIN_ANNOTATION,
+    POOL_ANNOTATION,
+    ADDRESSES_ANNOTATION,
+    SHARING_ANNOTATION,
+    SHARED_LOCAL_ANNOTATION,
+    ALLOCATED_ANNOTATION,
+];
+/// What decisions need of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: Arc<ObjectName>,
+    /// What it asks for and what it holds, as the allocator reads it. Which pools accept it is filled in later:
+    /// that is the configuration's business.
+    pub request: Arc<Request>,
+    /// Guards the write of its status.
+    pub resource_version: String,
+    /// For serviceSelectors.
+    pub labels: Labels,
+    /// Whether `spec.type` is LoadBalancer.
+    pub load_balancer: bool,
+    /// `spec.loadBalancerClass`; present means: not ours.
+    pub class: Option<String>,
+    /// `spec.externalTrafficPolicy`.
+    pub traffic_policy: TrafficPolicy,
+    /// What stands in `status.loadBalancer.ingress[].ip` and is no address.
+    pub invalid_address: Option<String>,
+    /// Its annotation [`DRAIN_ANNOTATION`].
+    pub drain: DrainWish,
+    /// What is wrong with that annotation, which then counts for nothing.
+    pub bad_drain: Option<String>,
+    /// What to report about an annotation key that is none of ours and looks like one.
+    pub misspelt_annotation: Option<Box<str>>,
+}
+
+/// `spec.externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Every node forwards to every Pod.
+    Cluster,
+    /// A node forwards only to its own Pods.
+    Local,
+}
+
+impl Service {
+    /// Reads a Service.
+    ///
+    /// # Errors
+    /// The field that has another shape than Kubernetes' own.
+    pub fn parse(name: ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
+        let spec: Partial<ServiceSpec> = raw.partial("spec", &mut Vec::new());
+        let status: Partial<ServiceStatus> = raw.partial("status", &mut Vec::new());
+        spec.zip(status)
+            .check(|(spec, status)| Self::checked(name, raw, &spec, &status))
+    }
+
+    fn checked(
+        name: ObjectName,
+        raw: &RawObject,
+        spec: &ServiceSpec,
+        status: &ServiceStatus,
+    ) -> Result<Self, FieldError> {
+        let traffic_policy = match spec.external_traffic_policy.as_str() {
+            "Local" => TrafficPolicy::Local,
+            "" | "Cluster" => TrafficPolicy::Cluster,
+            other => {
+                return Err(unknown(
+                    "spec.externalTrafficPolicy",
+                    other,
+                    "Cluster or Local",
+                ));
+            }
+        };
+        let ingress = || {
+            status
+                .load_balancer
+                .ingress
+                .iter()
+                .map(|ingress| ingress.ip.as_str())
+        };
+        let drain = annotation(&raw.metadata.annotations, DRAIN_ANNOTATION);
+        let (drain, bad_drain) = match drain.map(DrainWish::parse) {
+            Some(Ok(wish)) => (wish, None),
+            Some(Err(error)) => (DrainWish::default(), Some(error)),
+            None => (DrainWish::default(), None),
+        };
+        Ok(Self {
+            drain,
+            bad_drain,
+            misspelt_annotation: misspelt::key(&raw.metadata, &SERVICE_ANNOTATIONS),
+            request: Arc::new(request(
+                &name,
+                raw,
+                spec,
+                traffic_policy,
+                ingress()
+                    .filter_map(|ip| ip.parse().ok())
+                    .map(|ip: IpAddr| ip.to_canonical()),
+            )?),
+            name: Arc::new(name),
+            resource_version: raw.metadata.resource_version.clone(),
+            labels: raw.metadata.labels.clone(),
+            load_balancer: spec.r#type == "LoadBalancer",
+            class: spec.load_balancer_class.clone(),
+            traffic_policy,
+            invalid_address: ingress()
+                .find(|ip| ip.parse::<IpAddr>().is_err())
+                .map(str::to_owned),
+        })
+    }
+
+    /// Whether ferrolb handles it: type LoadBalancer, and no `loadBalancerClass` of somebody else.
+    pub const fn is_ours(&self) -> bool {
+        self.load_balancer && self.class.is_none()
+    }
+
+    /// Whether its addresses need an endpoint of every sharer on a node that announces them.
+    pub fn is_shared_local(&self) -> bool {
+        self.request.any_backend && !self.request.sharing_key.is_empty()
+    }
+
+    /// Whether both share the addresses that they have in common under
+    /// [`SHARED_LOCAL_ANNOTATION`].
+    pub fn shares_local_with(&self, other: &Self) -> bool {
+        let key = &self.request.sharing_key;
+        let both = self.is_shared_local() && other.is_shared_local() && other.is_ours();
+        both && self.name != other.name && *key == other.request.sharing_key
+    }
+
+    /// The addresses in its status.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.request.holds
+    }
+}
+
+fn request(
+    name: &ObjectName,
+    raw: &RawObject,
+    spec: &ServiceSpec,
+    traffic_policy: TrafficPolicy,
+    holds: impl Iterator<Item = IpAddr>,
+) -> Result<Request, FieldError> {
+    let annotation = |key: &str| annotation(&raw.metadata.annotations, key);
+    let created: Option<jiff::Timestamp> = raw.metadata.creation_timestamp.parse().ok();
+    Ok(Request {
+        service: ServiceKey::new(&*name.namespace, &*name.name),
+        created: created.map_or(0, jiff::Timestamp::as_second),
+        uid: raw.metadata.uid.clone(),
+        holds: holds.collect(),
+        holds_from: annotation(ALLOCATED_ANNOTATION).map(str::to_owned),
+        cluster_families: cluster_families(spec)?,
+        family_policy: match spec.ip_family_policy.as_deref() {
+            None | Some("SingleStack") => FamilyPolicy::SingleStack,
+            Some("PreferDualStack") => FamilyPolicy::PreferDualStack,
+            Some("RequireDualStack") => FamilyPolicy::RequireDualStack,
+            Some(other) => {
+                let known = "SingleStack, PreferDualStack or RequireDualStack";
+                return Err(unknown("spec.ipFamilyPolicy", other, known));
+            }
+        },
+        requested: parse_requested(
+            annotation(ADDRESSES_ANNOTATION),
+            Some(&spec.load_balancer_ip),
+        ),
+        requested_pool: annotation(POOL_ANNOTATION).map(str::to_owned),
+        accepted_by: BTreeSet::new(),
+        sharing_key: annotation(SHARING_ANNOTATION)
+            .unwrap_or_default()
+            .to_owned(),
+        backend_key: match traffic_policy {
+            TrafficPolicy::Cluster => String::new(),
+            TrafficPolicy::Local => local_backends(name, &spec.selector),
+        },
+        any_backend: traffic_policy == TrafficPolicy::Local
+            && annotation(SHARED_LOCAL_ANNOTATION) == Some("true"),
+        ports: ports(spec)?,
+    })
+}
+
+/// The API server accepts these protocols alone, in this case.
+fn ports(spec: &ServiceSpec) -> Result<Vec<Port>, FieldError> {
+    let ports = spec.ports.iter().enumerate();
+    ports
+        .map(|(position, port)| {
+            let text = port.protocol.as_deref().unwrap_or("TCP");
+            let protocol = Protocol::parse(text).ok_or_else(|| {
+                let path = format!("spec.ports[{position}].protocol");
+                unknown(&path, text, "TCP, UDP or SCTP")
+            })?;
+            Ok(Port {
+                protocol,
+                number: port.port,
+            })
+        })
+        .collect()
+}
+
+fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
+    let texts: Vec<&str> = if spec.cluster_ips.is_empty() {
+        vec![spec.cluster_ip.as_str()]
+    } else {
+        spec.cluster_ips.iter().map(String::as_str).collect()
+    };
+    if texts.iter().all(|text| text.is_empty()) {
+        return future_families(spec);
+    }
+    texts
+        .into_iter()
+        .filter(|text| !text.is_empty() && *text != "None")
+        .map(|text| {
+            let parsed = text
+                .parse()
+                .map_err(|_| unknown("spec.clusterIPs", text, "an IP address"));
+            parsed.map(|address: IpAddr| Family::of(address.to_canonical()))
+        })
+        .collect()
+}
+
+/// The families that a Service which no API server has seen will have. Without a word in its spec the cluster decides:
+/// IPv4 is assumed.
+fn future_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
+    let one = |text: &String| match text.as_str() {
+        "IPv4" => Ok(Family::V4),
+        "IPv6" => Ok(Family::V6),
+        other => Err(unknown("spec.ipFamilies", other, "IPv4 or IPv6")),
+    };
+    let mut families: Vec<Family> = spec.ip_families.iter().map(one).collect::<Result<_, _>>()?;
+    if families.is_empty() {
+        families.push(Family::V4);
+    }
+    let policy = spec.ip_family_policy.as_deref().unwrap_or("SingleStack");
+    if policy != "SingleStack" && families.len() == 1 {
+        let other = match families.first() {
+            Some(Family::V6) => Family::V4,
+            _ => Family::V6,
+        };
+        families.push(other);
+    }
+    Ok(families)
+}
+
+/// Equal for services that have the same Pods. Without a selector the endpoints are the
+/// service's own.
+fn local_backends(name: &ObjectName, selector: &BTreeMap<String, String>) -> String {
+    if selector.is_empty() {
+        return format!("Local {name}");
+    }
+    format!("Local {} {}", name.namespace, selector_text(selector))
+}
+
+fn selector_text(selector: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}

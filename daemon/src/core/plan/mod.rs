@@ -1,0 +1,229 @@
+//! The prediction: who gets which address, which node announces which prefix to which peer, and what is withheld.
+//! The same decisions as `ferrolb run` takes, from manifests, with no session.
+
+use std::net::IpAddr;
+
+use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::core::allocate::{Allocation, Decided, Outcomes};
+use crate::core::api::ObjectName;
+use crate::core::config::Severity;
+use crate::core::decide::Reason;
+use crate::core::decide::node_routes::NodeRoutes;
+use crate::core::decide::peer_config::next_hop;
+use crate::core::index::Index;
+use crate::core::index::change::Change;
+use crate::core::model::Service;
+
+/// What `ferrolb plan` says. Field names are an interface for programs: they stay.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Plan {
+    /// Every Service of type LoadBalancer.
+    pub services: Vec<PlannedService>,
+    /// Every route of every node to every peer.
+    pub routes: Vec<PlannedRoute>,
+    /// What is not announced.
+    pub withheld: Vec<Withheld>,
+    /// Objects that are refused.
+    pub errors: Vec<PlanError>,
+    /// Objects of which a part has no effect yet.
+    pub notices: Vec<PlanError>,
+}
+
+/// A service and its addresses.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlannedService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it gets or keeps.
+    pub addresses: Vec<IpAddr>,
+    /// Where from.
+    pub pool: Option<String>,
+    /// Why it gets nothing, or not all; null if all is well.
+    pub reason: Option<String>,
+    /// The reason in words, and the remedy.
+    pub message: Option<String>,
+}
+
+/// A route as one node tells it to one peer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PlannedRoute {
+    /// The node that announces.
+    pub node: String,
+    /// The BGPPeer's name.
+    pub peer: String,
+    /// The address or aggregate.
+    pub prefix: IpNet,
+    /// Where packets go; null if neither a source address nor an InternalIP tells.
+    pub next_hop: Option<IpAddr>,
+    /// `64700:120`.
+    pub communities: Vec<String>,
+    /// `64700:1:2`.
+    pub large_communities: Vec<String>,
+    /// `lb:64512:125000000`: the node's weight.
+    pub extended_communities: Vec<String>,
+    /// Whether it is an aggregate of services that differ in attributes.
+    pub atomic_aggregate: bool,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// How many times more than once our AS stands in AS_PATH.
+    pub prepend: u8,
+    /// iBGP only.
+    pub local_pref: Option<u32>,
+}
+
+/// A service that a node does not announce to a peer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Withheld {
+    /// The service's namespace.
+    pub namespace: String,
+    /// The service's name.
+    pub name: String,
+    /// The node.
+    pub node: String,
+    /// The BGPPeer; null: to none.
+    pub peer: Option<String>,
+    /// The reason's code.
+    pub reason: String,
+    /// The reason in words, and the remedy.
+    pub message: String,
+}
+
+/// An object that is refused, or of which a part has no effect.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlanError {
+    /// The object, or the place in a file.
+    pub object: String,
+    /// What is wrong, and the remedy.
+    pub message: String,
+}
+
+/// The index after these changes, for a plan or for findings.
+pub(crate) fn index_of(changes: impl IntoIterator<Item = Change>) -> Index {
+    fill(Index::for_prediction(), changes)
+}
+
+fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
+    for change in changes {
+        index.apply(change);
+    }
+    index
+}
+
+/// Gives every service in the index the addresses that the allocator gives it.
+pub(crate) fn allocate(index: &mut Index) -> Outcomes {
+    let Decided {
+        outcomes, writes, ..
+    } = Allocation::default().decide_all(index);
+    for write in &writes {
+        index.grant(write);
+    }
+    outcomes
+}
+
+/// Makes the plan from objects. With `ignore_exclusion`, nodes that are excluded from load balancers
+/// announce all the same.
+pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, ignore_exclusion: bool) -> Plan {
+    let index = Index::for_prediction().ignoring_exclusion(ignore_exclusion);
+    let mut index = fill(index, changes);
+    let outcomes = allocate(&mut index);
+    let mut plan = Plan::default();
+    for service in index.services().filter(|service| service.load_balancer) {
+        plan.services
+            .push(planned_service(service, outcomes.get(&service.name)));
+    }
+    for name in index.nodes().keys() {
+        plan.add_node(&index, &NodeRoutes::of(&index, name.clone()));
+    }
+    for problem in index.problems() {
+        let entry = PlanError {
+            object: problem.object.to_string(),
+            message: problem.message,
+        };
+        match problem.severity {
+            Severity::Error | Severity::UnknownField => plan.errors.push(entry),
+            Severity::Notice => plan.notices.push(entry),
+        }
+    }
+    plan
+}
+
+fn planned_service(
+    service: &Service,
+    outcome: Option<&ferrolb_allocator::Outcome>,
+) -> PlannedService {
+    let ObjectName { namespace, name } = ObjectName::clone(&service.name);
+    let Some(outcome) = outcome else {
+        let reason = Reason::ForeignLoadBalancerClass;
+        return PlannedService {
+            namespace,
+            name,
+            addresses: service.addresses().to_vec(),
+            pool: None,
+            reason: Some(reason.code().to_owned()),
+            message: Some(reason.meaning().trim().to_owned()),
+        };
+    };
+    PlannedService {
+        namespace,
+        name,
+        addresses: outcome.addresses().to_vec(),
+        pool: outcome.pool().map(str::to_owned),
+        reason: outcome.reason().map(|reason| reason.code().to_owned()),
+        message: outcome.message(),
+    }
+}
+
+impl Plan {
+    fn add_node(&mut self, index: &Index, desired: &NodeRoutes) {
+        let node = &index.nodes()[desired.node()];
+        for ((peer_name, prefix), route) in desired.routes() {
+            let peer = &index.config().peers[&**peer_name];
+            self.routes.push(PlannedRoute {
+                node: desired.node().to_owned(),
+                peer: peer_name.to_string(),
+                prefix: *prefix,
+                next_hop: next_hop(peer, node, prefix.addr().is_ipv6())
+                    .map(|next_hop| next_hop.address()),
+                communities: route.communities.iter().map(ToString::to_string).collect(),
+                large_communities: route
+                    .large_communities
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                extended_communities: route
+                    .extended_communities
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                atomic_aggregate: route.atomic_aggregate,
+                med: route.med,
+                prepend: route.prepend,
+                local_pref: (peer.is_ibgp() != Some(false))
+                    .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+            });
+        }
+        for (service, decision) in desired.decisions() {
+            let withheld = decision
+                .verdicts
+                .iter()
+                .filter(|verdict| verdict.reason != Reason::Announced);
+            self.withheld.extend(withheld.map(|verdict| Withheld {
+                namespace: service.namespace.clone(),
+                name: service.name.clone(),
+                node: desired.node().to_owned(),
+                peer: verdict.peer.as_deref().map(str::to_owned),
+                reason: verdict.reason.code().to_owned(),
+                message: verdict.message(service),
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,351 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ferrolb_bgp::config::{PeerConfig, Remote};
+use ferrolb_bgp::fsm::{PeerDetail, PeerRoutes};
+use ferrolb_bgp::rib::Route;
+use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
+use ferrolb_bgp::wire::Asn;
+use tokio::sync::watch;
+
+use super::client::{AskError, Client};
+use super::server::{BindError, ControlService, Socket};
+use super::*;
+use crate::core::api::{Kind, ObjectKey, ObjectName};
+use crate::core::config::{Problem, Severity};
+use crate::runtime::status::DaemonStatus;
+
+/// A daemon's answering half with two peers that nobody answers for, at one address.
+async fn answering(path: &Path) -> Handle {
+    let (engine, _) = speaker::spawn(SpeakerOptions::default()).expect("an engine");
+    for (name, asn) in [("tor-a", 64513), ("tor-b", 64514)] {
+        let address = "127.0.0.1:1".parse().expect("an address");
+        let config = PeerConfig::new(name, address, Asn(64512), Asn(asn));
+        engine.set_peer(config).expect("a good peer");
+    }
+    let mut report = DaemonStatus::new();
+    report.routes.insert("tor-a".into(), 7);
+    report.refused_peers.push(Problem {
+        object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor-x")),
+        severity: Severity::Error,
+        message: "spec.holdTime: is short".into(),
+    });
+    serve(path, engine.clone(), report);
+    engine
+}
+
+fn serve(path: &Path, engine: Handle, report: DaemonStatus) {
+    let (_, report) = watch::channel(Arc::new(report));
+    let asked = ControlService { engine, report };
+    tokio::spawn(Socket::bind(path).expect("a socket").serve(asked));
+}
+
+async fn ask<T: serde::de::DeserializeOwned + Send + 'static>(
+    path: &Path,
+    request: Request,
+) -> Result<T, AskError> {
+    let path = path.to_owned();
+    let asked = tokio::task::spawn_blocking(move || Client::connect(&path)?.ask(&request));
+    asked.await.expect("no panic")
+}
+
+fn refusal<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
+    answer.expect_err("a refusal").to_string()
+}
+
+#[tokio::test]
+async fn questions_get_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sub/ferrolb.sock");
+    let _engine = answering(&path).await;
+    let mode = std::fs::metadata(&path)
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let peers: Vec<PeerLine> = ask(&path, Request::Peers).await.expect("an answer");
+    let told: Vec<(&str, usize)> = peers
+        .iter()
+        .map(|peer| (peer.status.name.as_str(), peer.prefixes_desired))
+        .collect();
+    assert_eq!(told, [("tor-a", 7), ("tor-b", 0)]);
+    let by = |peer: &str| Request::Peer { peer: peer.into() };
+    let detail: PeerDetail = ask(&path, by("tor-b")).await.expect("an answer");
+    assert_eq!(detail.config.remote_asn, Asn(64514).into());
+    let log = Request::Log {
+        peer: Some("tor-a".into()),
+    };
+    let log: Vec<LogLine> = ask(&path, log).await.expect("an answer");
+    assert!(
+        !log.is_empty() && log.iter().all(|line| line.peer == "tor-a"),
+        "{log:?}"
+    );
+    let routes: Option<RouteLine> = ask(&path, Request::Routes { peer: None })
+        .await
+        .expect("an answer");
+    assert_eq!(routes, None);
+    let refused: Vec<RefusedPeer> = ask(&path, Request::Refused).await.expect("an answer");
+    assert_eq!(refused[0].object, "BGPPeer metallb-system/tor-x");
+}
+
+/// What happened to a template's neighbours is asked for by its name; the template's own page as well.
+#[tokio::test]
+async fn a_template_stands_for_its_neighbours() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let (engine, _) = speaker::spawn(SpeakerOptions {
+        listen: vec!["127.0.0.14:0".parse().expect("an address")],
+        ..SpeakerOptions::default()
+    })
+    .expect("an engine");
+    let unused = "127.0.0.15:179".parse().expect("an address");
+    let mut rack = PeerConfig::new("rack", unused, Asn(64512), Asn(64513));
+    rack.remote = Remote::Network("127.0.0.15/32".parse().expect("a network"));
+    engine.set_peer(rack).expect("a good peer");
+    let (router, _) = speaker::spawn(SpeakerOptions::default()).expect("a router");
+    let mut us = PeerConfig::new("us", engine.local_addresses()[0], Asn(64513), Asn(64512));
+    us.transport.source_address = "127.0.0.15".parse().ok();
+    router.set_peer(us).expect("a good peer");
+    serve(&path, engine.clone(), DaemonStatus::new());
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while engine.snapshot().await.len() < 2 {
+        assert!(tokio::time::Instant::now() < deadline, "nobody dialled");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let log = Request::Log {
+        peer: Some("rack".into()),
+    };
+    let log: Vec<LogLine> = ask(&path, log).await.expect("an answer");
+    for name in ["rack", "rack@127.0.0.15"] {
+        assert!(log.iter().any(|line| line.peer == name), "{name}: {log:?}");
+    }
+    let by = |peer: &str| Request::Peer { peer: peer.into() };
+    let template: PeerDetail = ask(&path, by("rack")).await.expect("an answer");
+    assert_eq!(template.status.name, "rack");
+    let neighbour: PeerDetail = ask(&path, by("127.0.0.15")).await.expect("an answer");
+    assert_eq!(neighbour.status.remote.to_string(), "127.0.0.15");
+}
+
+/// Two peers, far more routes than are written at once: each comes once, in order.
+#[tokio::test]
+async fn routes_come_one_by_one_and_in_order() {
+    const ROUTES: u32 = 3000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let mut routers = Vec::new();
+    let engine = answering(&path).await;
+    for (name, address) in [("rtr-a", "127.0.0.11:0"), ("rtr-b", "127.0.0.12:0")] {
+        let (router, _) = speaker::spawn(SpeakerOptions {
+            listen: vec![address.parse().expect("an address")],
+            ..SpeakerOptions::default()
+        })
+        .expect("a router");
+        let mut us = PeerConfig::new(
+            "us",
+            "127.0.0.13:179".parse().expect("an address"),
+            Asn(64513),
+            Asn(64512),
+        );
+        us.transport.passive = true;
+        router.set_peer(us).expect("a good peer");
+        router.open_gate();
+        let mut peer = PeerConfig::new(name, router.local_addresses()[0], Asn(64512), Asn(64513));
+        peer.transport.source_address = "127.0.0.13".parse().ok();
+        peer.router_id = Some([127, 0, 0, 13].into());
+        engine.set_peer(peer).expect("a good peer");
+        let changes = (0..ROUTES).rev().map(|number| {
+            let prefix = IpNet::from(IpAddr::from((0x0a00_0000 + number).to_be_bytes()));
+            (prefix, Some(Route::default()))
+        });
+        engine.routes(vec![PeerRoutes {
+            peer: name.to_owned(),
+            changes: changes.collect(),
+        }]);
+        routers.push(router);
+    }
+    engine.open_gate();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while engine
+        .snapshot()
+        .await
+        .iter()
+        .map(|peer| peer.prefixes_advertised)
+        .sum::<u64>()
+        < u64::from(2 * ROUTES)
+    {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            engine.snapshot().await
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(&path)?;
+        client.send(&Request::Routes { peer: None })?;
+        let mut routes: Vec<RouteLine> = Vec::new();
+        while let Some(route) = client.receive()? {
+            routes.push(route);
+        }
+        // The connection is good for another question.
+        let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
+        Ok::<_, AskError>((routes, peers))
+    });
+    let (routes, peers) = asked.await.expect("no panic").expect("answers");
+    assert_eq!(peers.len(), 4);
+    assert_eq!(routes.len(), 2 * ROUTES as usize);
+    assert!(routes.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(routes[0].peer, "rtr-a");
+    assert_eq!(routes[0].prefix.to_string(), "10.0.0.0/32");
+}
+
+#[tokio::test]
+async fn what_can_not_be_answered_says_what_can() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let _engine = answering(&path).await;
+    let by = |peer: &str| Request::Peer { peer: peer.into() };
+    assert_eq!(
+        refusal(ask::<PeerDetail>(&path, by("tor-c")).await),
+        "there is no peer tor-c; there are: tor-a (127.0.0.1:1), tor-b (127.0.0.1:1)"
+    );
+    assert_eq!(
+        refusal(ask::<PeerDetail>(&path, by("tor-x")).await),
+        "BGPPeer metallb-system/tor-x is refused: spec.holdTime: is short"
+    );
+    assert_eq!(
+        refusal(ask::<PeerDetail>(&path, by("127.0.0.1")).await),
+        "127.0.0.1 is the address of several peers: ask for one of them by name: tor-a, tor-b"
+    );
+    let socket = path.clone();
+    let answer = tokio::task::spawn_blocking(move || {
+        use std::io::{BufRead, Write};
+        let stream = std::os::unix::net::UnixStream::connect(socket)?;
+        (&stream).write_all(b"nonsense\n")?;
+        let mut line = String::new();
+        std::io::BufReader::new(stream).read_line(&mut line)?;
+        std::io::Result::Ok(line)
+    });
+    let answer = answer.await.expect("no panic").expect("an answer");
+    assert!(
+        answer.contains("this is no question") && answer.contains("command"),
+        "{answer}"
+    );
+}
+
+/// What a daemon of another version says, and one that dies while it speaks.
+#[test]
+fn an_answer_that_is_none_says_what_to_do() {
+    use std::io::{BufRead, Write};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let answers = ["{\"ok\":[{\"name\":7}]}\n", "{\"ok\":[{\"na"];
+    let daemon = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut question = String::new();
+            let read = std::io::BufReader::new(&stream).read_line(&mut question);
+            assert!(read.is_ok_and(|octets| octets > 0));
+            stream.write_all(answer.as_bytes()).expect("written");
+        }
+    });
+    let mut said = answers.map(|_| {
+        let mut client = Client::connect(&path).expect("a daemon");
+        refusal(client.ask::<Vec<PeerLine>>(&Request::Peers))
+    });
+    daemon.join().expect("no panic");
+    said.sort();
+    assert!(said[0].contains("not of one version"), "{said:?}");
+    assert!(
+        said[1].contains("gave no answer") && said[1].contains("log"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_socket_of_the_living_is_kept_and_one_of_the_dead_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    assert!(refusal(Client::connect(&path)).contains("ferrolb run"));
+    // What a killed process leaves: a socket that nobody listens on.
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+    assert!(refusal(Client::connect(&path)).contains("no ferrolb daemon answers"));
+    let socket = Socket::bind(&path).expect("the dead one is replaced");
+    let second = Socket::bind(&path).expect_err("it is in use");
+    assert!(matches!(second, BindError::InUse { .. }) && second.to_string().contains("--socket"));
+    drop(socket);
+    assert!(!path.exists());
+    let nowhere = Socket::bind(Path::new("/proc/nowhere/ferrolb.sock"));
+    assert!(
+        nowhere
+            .expect_err("no such place")
+            .to_string()
+            .contains("/proc/nowhere/ferrolb.sock")
+    );
+}
+
+#[tokio::test]
+async fn what_a_dead_daemon_left_goes_with_the_next_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bound = |name: &str| {
+        let path = folder.path().join(name);
+        (
+            std::os::unix::net::UnixListener::bind(&path).expect("a socket"),
+            path,
+        )
+    };
+    let (dead, left_over) = bound("ferrolb.new.4711");
+    drop(dead);
+    let (_living, starting) = bound("ferrolb.new.4712");
+    let (dead, another) = bound("another.new.4711");
+    drop(dead);
+    let _socket = Socket::bind(&folder.path().join("ferrolb.sock")).expect("a socket");
+    assert!(!left_over.exists() && starting.exists() && another.exists());
+}
+
+#[tokio::test]
+async fn of_daemons_that_start_together_one_gets_the_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let runtime = tokio::runtime::Handle::current();
+    for round in 0..50 {
+        // A dead one is there, which each of them would replace.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+        let barrier = std::sync::Barrier::new(4);
+        let bind = || {
+            let _runtime = runtime.enter();
+            barrier.wait();
+            Socket::bind(&path)
+        };
+        let bound = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+            let results = threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"));
+            results.collect::<Vec<_>>()
+        });
+        let (good, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+        assert_eq!(good.len(), 1, "round {round}");
+        let in_use =
+            |result: &Result<Socket, BindError>| matches!(result, Err(BindError::InUse { .. }));
+        assert!(refused.iter().all(in_use), "round {round}: {refused:?}");
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        drop(good);
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_leaves_the_socket_of_another_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let first = Socket::bind(&path).expect("a socket");
+    std::fs::remove_file(&path).expect("the file of the first");
+    let second = Socket::bind(&path).expect("nothing is there");
+    drop(first);
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    drop(second);
+    assert!(!path.exists());
+}

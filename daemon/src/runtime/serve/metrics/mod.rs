@@ -1,0 +1,419 @@
+//! Metrics, with MetalLB's names and labels where it has them. Every scrape reads the present state: there is no second
+//! set of books.
+
+use std::collections::BTreeMap;
+
+use ferrolb_allocator::Family;
+use ferrolb_bgp::config::Remote;
+use ferrolb_bgp::fsm::{PeerStatus, State};
+use prometheus::core::Collector;
+use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::runtime::status::DaemonStatus;
+
+/// A metric's name, type, labels and help text.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// `metallb_bgp_session_up`.
+    pub name: String,
+    /// `gauge` or `counter`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// What it tells.
+    pub help: String,
+}
+
+/// Renders everything in Prometheus' text format.
+///
+/// # Errors
+/// A metric that the prometheus crate refuses: a mistake in this file.
+pub fn render(
+    report: &DaemonStatus,
+    node: &str,
+    peers: &[PeerStatus],
+    bfd_packets_without_session: u64,
+) -> prometheus::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let metrics = all(report, node, peers, bfd_packets_without_session)?;
+    TextEncoder::new().encode(&metrics.registry.gather(), &mut text)?;
+    Ok(text)
+}
+
+/// Every metric there is, for the documentation.
+///
+/// # Errors
+/// A metric that the prometheus crate refuses: a mistake in this file.
+pub fn describe() -> prometheus::Result<Vec<Described>> {
+    Ok(all(&DaemonStatus::default(), "", &[], 0)?.described)
+}
+
+fn all(
+    report: &DaemonStatus,
+    node: &str,
+    peers: &[PeerStatus],
+    bfd_packets_without_session: u64,
+) -> prometheus::Result<Metrics> {
+    let mut metrics = Metrics {
+        registry: Registry::new(),
+        described: Vec::new(),
+    };
+    configuration(&mut metrics, report)?;
+    allocator(&mut metrics, report)?;
+    announced(&mut metrics, report, node)?;
+    sessions(&mut metrics, report, peers)?;
+    let without_session = metrics.counter(
+        "ferrolb_bfd_packets_without_session_total",
+        "BFD packets received that belong to no session: the sender runs BFD and no BGPPeer asks for it.",
+        &[],
+    )?;
+    without_session
+        .with_label_values::<&str>(&[])
+        .inc_by(bfd_packets_without_session);
+    Ok(metrics)
+}
+
+struct Metrics {
+    registry: Registry,
+    described: Vec<Described>,
+}
+
+impl Metrics {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntGaugeVec> {
+        let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.add(&gauge, "gauge")?;
+        Ok(gauge)
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.add(&counter, "counter")?;
+        Ok(counter)
+    }
+
+    fn add<T: Collector + Clone + 'static>(
+        &mut self,
+        metric: &T,
+        kind: &'static str,
+    ) -> prometheus::Result<()> {
+        self.described
+            .extend(metric.desc().into_iter().map(|desc| Described {
+                name: desc.fq_name.clone(),
+                kind,
+                labels: desc.variable_labels.clone(),
+                help: desc.help.clone(),
+            }));
+        self.registry.register(Box::new(metric.clone()))
+    }
+}
+
+fn configuration(metrics: &mut Metrics, report: &DaemonStatus) -> prometheus::Result<()> {
+    let loaded = metrics.gauge(
+        "metallb_k8s_client_config_loaded_bool",
+        "1 once a complete configuration was loaded.",
+        &[],
+    )?;
+    loaded
+        .with_label_values::<&str>(&[])
+        .set(i64::from(report.config.is_some()));
+    let stale = metrics.gauge(
+        "metallb_k8s_client_config_stale_bool",
+        "1 while an object is refused and its last good value runs instead, if it had one.",
+        &[],
+    )?;
+    stale.with_label_values::<&str>(&[]).set(i64::from(
+        report.errors().next().is_some() || !report.source_errors.is_empty(),
+    ));
+    let updates = metrics.counter(
+        "metallb_k8s_client_updates_total",
+        "Changes of objects taken in.",
+        &[],
+    )?;
+    updates
+        .with_label_values::<&str>(&[])
+        .inc_by(report.updates);
+    let refused = metrics.gauge(
+        "ferrolb_object_refused_bool",
+        "1 for each object that is refused as it stands.",
+        &["kind", "namespace", "name"],
+    )?;
+    let unreadable = metrics.gauge(
+        "ferrolb_source_errors",
+        "Places at the source that can't be read, such as files that are no YAML.",
+        &[],
+    )?;
+    let errors = i64::try_from(report.source_errors.len()).unwrap_or(i64::MAX);
+    unreadable.with_label_values::<&str>(&[]).set(errors);
+    for problem in report.errors() {
+        let name = &problem.object.name;
+        refused
+            .with_label_values(&[problem.object.kind.full_name(), &name.namespace, &name.name])
+            .set(1);
+    }
+    Ok(())
+}
+
+fn allocator(metrics: &mut Metrics, report: &DaemonStatus) -> prometheus::Result<()> {
+    let help = "Usable addresses of a pool.";
+    let total = family_gauges(metrics, "addresses_total", help)?;
+    let used = family_gauges(
+        metrics,
+        "addresses_in_use_total",
+        "Addresses of a pool in use.",
+    )?;
+    let (Some(config), Some(addresses)) = (&report.config, &report.held) else {
+        return Ok(());
+    };
+    for pool in config.pools.iter() {
+        let held = |family: Family| {
+            let of_family = addresses
+                .iter()
+                .filter(|address| Family::of(**address) == family);
+            of_family.filter(|address| pool.contains(**address)).count()
+        };
+        let set = |gauges: &[IntGaugeVec; 3], v4: i64, v6: i64| {
+            for (gauge, value) in gauges.iter().zip([v4.saturating_add(v6), v4, v6]) {
+                gauge.with_label_values(&[pool.name()]).set(value);
+            }
+        };
+        let saturate = |value: u128| i64::try_from(value).unwrap_or(i64::MAX);
+        set(
+            &total,
+            saturate(pool.capacity(Family::V4)),
+            saturate(pool.capacity(Family::V6)),
+        );
+        let count = |family| i64::try_from(held(family)).unwrap_or(i64::MAX);
+        set(&used, count(Family::V4), count(Family::V6));
+    }
+    Ok(())
+}
+
+fn family_gauges(
+    metrics: &mut Metrics,
+    name: &str,
+    help: &str,
+) -> prometheus::Result<[IntGaugeVec; 3]> {
+    let mut make = |family: &str| {
+        metrics.gauge(
+            &format!("metallb_allocator_{family}{name}"),
+            help,
+            &["pool"],
+        )
+    };
+    Ok([make("")?, make("ipv4_")?, make("ipv6_")?])
+}
+
+fn announced(metrics: &mut Metrics, report: &DaemonStatus, node: &str) -> prometheus::Result<()> {
+    let announced = metrics.gauge(
+        "metallb_speaker_announced",
+        "1 for each address of a service that this node announces.",
+        &["service", "protocol", "node", "ip"],
+    )?;
+    for (service, addresses) in report.announced.services() {
+        for address in &addresses {
+            announced
+                .with_label_values(&[&*service.to_string(), "bgp", node, &address.to_string()])
+                .set(1);
+        }
+    }
+    Ok(())
+}
+
+type PeerCount = fn(&PeerStatus) -> u64;
+
+/// Counters by peer: name, help, where it stands.
+const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
+    (
+        "metallb_bgp_updates_total",
+        "UPDATE messages sent.",
+        |peer| peer.sent.update,
+    ),
+    (
+        "metallb_bgp_updates_total_received",
+        "UPDATE messages received.",
+        |peer| peer.received.update,
+    ),
+    ("metallb_bgp_opens_sent", "OPEN messages sent.", |peer| {
+        peer.sent.open
+    }),
+    (
+        "metallb_bgp_opens_received",
+        "OPEN messages received.",
+        |peer| peer.received.open,
+    ),
+    (
+        "metallb_bgp_notifications_sent",
+        "NOTIFICATION messages sent.",
+        |peer| peer.sent.notification,
+    ),
+    (
+        "metallb_bgp_keepalives_sent",
+        "KEEPALIVE messages sent.",
+        |peer| peer.sent.keepalive,
+    ),
+    (
+        "metallb_bgp_keepalives_received",
+        "KEEPALIVE messages received.",
+        |peer| peer.received.keepalive,
+    ),
+    (
+        "metallb_bgp_route_refresh_sent",
+        "ROUTE-REFRESH messages sent.",
+        |peer| peer.sent.route_refresh,
+    ),
+    ("metallb_bgp_total_sent", "Messages sent.", |peer| {
+        peer.sent.total()
+    }),
+    ("metallb_bgp_total_received", "Messages received.", |peer| {
+        peer.received.total()
+    }),
+    (
+        "ferrolb_bgp_notifications_received",
+        "NOTIFICATION messages received.",
+        |peer| peer.received.notification,
+    ),
+    (
+        "ferrolb_bgp_sessions_established_total",
+        "Sessions that came up: more than one means that one was lost.",
+        |peer| peer.established_count,
+    ),
+    (
+        "ferrolb_bgp_announcements_left_out_total",
+        "Announcements not sent: their attributes alone fill the longest message that the peer takes.",
+        |peer| peer.announcements_left_out,
+    ),
+    (
+        "ferrolb_bgp_updates_treated_as_withdraw_total",
+        "UPDATE messages received with an error that made them withdrawals (RFC 7606).",
+        |peer| peer.update_errors.treated_as_withdraw,
+    ),
+    (
+        "ferrolb_bgp_attributes_discarded_total",
+        "Attributes of received UPDATE messages that were left out for an error (RFC 7606).",
+        |peer| peer.update_errors.attributes_discarded,
+    ),
+    (
+        "ferrolb_bgp_prefixes_ineligible_total",
+        "Prefixes received that are of no use: our own AS or address is in their path (RFC 4271 §9.1.2).",
+        |peer| peer.update_errors.looped,
+    ),
+];
+
+/// A peer and what stands in the label `peer`.
+type Labelled<'a> = (String, &'a PeerStatus);
+
+/// What `peer` says: MetalLB's address and port; and, where several BGPPeers go to one router, the name after it. A template
+/// of dynamic neighbours has no session, so it is left out; its neighbours aren't.
+fn labelled(peers: &[PeerStatus]) -> Vec<Labelled<'_>> {
+    let peers = || {
+        let sessions = peers.iter();
+        sessions.filter(|peer| matches!(peer.remote, Remote::Router(_)))
+    };
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for peer in peers() {
+        *count.entry(peer.remote.to_string()).or_default() += 1;
+    }
+    let label = |peer: &PeerStatus| {
+        let remote = peer.remote.to_string();
+        match count.get(&remote) {
+            Some(2..) => format!("{remote}@{}", peer.name),
+            _ => remote,
+        }
+    };
+    peers().map(|peer| (label(peer), peer)).collect()
+}
+
+fn sessions(
+    metrics: &mut Metrics,
+    report: &DaemonStatus,
+    peers: &[PeerStatus],
+) -> prometheus::Result<()> {
+    let up = metrics.gauge(
+        "metallb_bgp_session_up",
+        "1 while the session is Established.",
+        &["peer"],
+    )?;
+    let help = "Prefixes that the peer holds from us.";
+    let prefixes = metrics.gauge("metallb_bgp_announced_prefixes_total", help, &["peer"])?;
+    let help = "Prefixes that the peer should hold from us and does not yet.";
+    let pending = metrics.gauge("metallb_bgp_pending_prefixes_total", help, &["peer"])?;
+    let help =
+        "Prefixes of a family that the peer may announce; only where there is a prefixLimit.";
+    let limit = metrics.gauge("ferrolb_bgp_prefix_limit", help, &["peer"])?;
+    let help = "Prefixes that the peer announces, of the family with most; only where there is a prefixLimit.";
+    let held = metrics.gauge("ferrolb_bgp_prefix_limit_used", help, &["peer"])?;
+    let saturate = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let peers = labelled(peers);
+    for (label, peer) in &peers {
+        let label = [label];
+        up.with_label_values(&label)
+            .set(i64::from(peer.state == State::Established));
+        let advertised = saturate(peer.prefixes_advertised);
+        prefixes.with_label_values(&label).set(advertised);
+        let desired = i64::try_from(report.routes_of(peer)).unwrap_or(i64::MAX);
+        pending
+            .with_label_values(&label)
+            .set((desired - advertised).max(0));
+        if let Some(allowed) = peer.prefix_limit {
+            limit
+                .with_label_values(&label)
+                .set(i64::from(allowed.limit));
+            held.with_label_values(&label)
+                .set(saturate(allowed.received));
+        }
+    }
+    bfd(metrics, &peers)?;
+    for (name, help, count) in PEER_COUNTERS {
+        let metric = metrics.counter(name, help, &["peer"])?;
+        for (label, peer) in &peers {
+            metric.with_label_values(&[label]).inc_by(count(peer));
+        }
+    }
+    Ok(())
+}
+
+fn bfd(metrics: &mut Metrics, peers: &[Labelled<'_>]) -> prometheus::Result<()> {
+    let up = metrics.gauge(
+        "metallb_bfd_session_up",
+        "1 while BFD is up; only for peers with BFD.",
+        &["peer"],
+    )?;
+    let sent = metrics.counter(
+        "metallb_bfd_control_packet_output",
+        "BFD packets sent.",
+        &["peer"],
+    )?;
+    let received = metrics.counter(
+        "metallb_bfd_control_packet_input",
+        "BFD packets received that counted.",
+        &["peer"],
+    )?;
+    let lost = metrics.counter(
+        "metallb_bfd_session_down_events",
+        "How often BFD lost the path.",
+        &["peer"],
+    )?;
+    for (label, peer) in peers {
+        let Some(bfd) = &peer.bfd else { continue };
+        let label = [label];
+        up.with_label_values(&label)
+            .set(i64::from(bfd.state == ferrolb_bgp::bfd::State::Up));
+        sent.with_label_values(&label).inc_by(bfd.sent);
+        received.with_label_values(&label).inc_by(bfd.received);
+        lost.with_label_values(&label).inc_by(bfd.flaps);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

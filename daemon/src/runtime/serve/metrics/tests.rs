@@ -1,0 +1,118 @@
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::fsm::{Input, Speaker, SpeakerConfig};
+use ferrolb_bgp::wire::Asn;
+
+use super::*;
+
+/// What the engine says of these peers, none of which has a session.
+fn statuses(peers: impl IntoIterator<Item = PeerConfig>) -> Vec<PeerStatus> {
+    let now = Instant::now();
+    let mut speaker = Speaker::new(SpeakerConfig {
+        router_id_fallback: Ipv4Addr::LOCALHOST,
+        seed: 0,
+        host_uptime: None,
+    });
+    for peer in peers {
+        speaker.handle(now, Input::SetPeer(peer));
+    }
+    speaker.status(now)
+}
+
+fn peer(name: &str, address: &str) -> PeerConfig {
+    let address = address.parse().expect("an address");
+    PeerConfig::new(name, address, Asn(64512), Asn(64513))
+}
+
+fn rendered(report: &DaemonStatus, peers: &[PeerStatus]) -> String {
+    let text = render(report, "node-a", peers, 5).expect("metrics");
+    String::from_utf8(text).expect("text")
+}
+
+/// The lines of one metric.
+fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let named = |line: &&str| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(['{', ' ']))
+    };
+    text.lines().filter(named).collect()
+}
+
+#[test]
+fn peers_at_one_address_are_told_apart() {
+    let mut second = peer("tor-b", "10.0.0.1:179");
+    second.transport.source_address = "10.0.0.12".parse().ok();
+    let mut peers = statuses([
+        peer("tor-a", "10.0.0.1:179"),
+        second,
+        peer("tor-c", "10.0.0.1:1790"),
+    ]);
+    for (peer, count) in peers.iter_mut().zip([1, 2, 4]) {
+        peer.sent.update = count;
+    }
+    assert_eq!(
+        lines(
+            &rendered(&DaemonStatus::default(), &peers),
+            "metallb_bgp_updates_total"
+        ),
+        [
+            "metallb_bgp_updates_total{peer=\"10.0.0.1:1790\"} 4",
+            "metallb_bgp_updates_total{peer=\"10.0.0.1:179@tor-a\"} 1",
+            "metallb_bgp_updates_total{peer=\"10.0.0.1:179@tor-b\"} 2",
+        ]
+    );
+}
+
+/// A template never has a session: one that is always down would be an alarm for nothing.
+#[test]
+fn dynamic_neighbours_count_and_their_template_does_not() {
+    let mut template = peer("rack", "10.0.0.1:179");
+    template.remote = Remote::Network("10.0.0.0/24".parse().expect("a network"));
+    let mut peers = statuses([template, peer("rack@10.0.0.7", "10.0.0.7:179")]);
+    peers[1].template = Some("rack".into());
+    peers[1].prefixes_advertised = 1;
+    let mut report = DaemonStatus::default();
+    report.routes.insert("rack".into(), 3);
+    let text = rendered(&report, &peers);
+    assert_eq!(
+        lines(&text, "metallb_bgp_session_up"),
+        ["metallb_bgp_session_up{peer=\"10.0.0.7:179\"} 0"]
+    );
+    assert_eq!(
+        lines(&text, "metallb_bgp_pending_prefixes_total"),
+        ["metallb_bgp_pending_prefixes_total{peer=\"10.0.0.7:179\"} 2"]
+    );
+}
+
+#[test]
+fn limits_and_what_is_of_no_use_are_told() {
+    let mut limited = peer("tor-a", "10.0.0.1:179");
+    limited.prefix_limit = Some(50);
+    let mut peers = statuses([limited, peer("tor-b", "10.0.0.2:179")]);
+    peers[1].update_errors.looped = 7;
+    peers[1].announcements_left_out = 3;
+    let text = rendered(&DaemonStatus::default(), &peers);
+    let told = |name: &str| lines(&text, name).join(" ");
+    assert_eq!(
+        told("ferrolb_bgp_prefix_limit"),
+        "ferrolb_bgp_prefix_limit{peer=\"10.0.0.1:179\"} 50"
+    );
+    assert_eq!(
+        told("ferrolb_bgp_prefix_limit_used"),
+        "ferrolb_bgp_prefix_limit_used{peer=\"10.0.0.1:179\"} 0"
+    );
+    assert!(
+        told("ferrolb_bgp_prefixes_ineligible_total").ends_with("{peer=\"10.0.0.2:179\"} 7"),
+        "{text}"
+    );
+    assert_eq!(
+        told("ferrolb_bfd_packets_without_session_total"),
+        "ferrolb_bfd_packets_without_session_total 5"
+    );
+    assert!(
+        told("ferrolb_bgp_announcements_left_out_total").ends_with("{peer=\"10.0.0.2:179\"} 3"),
+        "{text}"
+    );
+}

@@ -1,0 +1,151 @@
+//! How objects come off the wire: straight into [`RawObject`], so that `managedFields` is never built in memory.
+
+use std::borrow::Cow;
+
+use kube::Resource;
+use kube::api::{ApiResource, ObjectMeta};
+use kube::core::DynamicResourceScope;
+use serde::{Deserialize, Deserializer};
+
+use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+
+/// An object as the watcher of kube-runtime wants it.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    raw: RawObject,
+    /// Only what kube-runtime looks at: the name and the version.
+    meta: ObjectMeta,
+}
+
+impl Object {
+    /// What it says of its version; empty if nothing.
+    pub(super) fn resource_version(&self) -> &str {
+        &self.raw.metadata.resource_version
+    }
+
+    /// The object under its key. Items of a list come without kind and version, so they are filled in.
+    pub(super) fn keyed(mut self, kind: Kind) -> (ObjectKey, RawObject) {
+        self.raw.kind = kind.name().to_owned();
+        self.raw.api_version = kind.api_version().to_owned();
+        let namespace = self.raw.metadata.namespace.clone().unwrap_or_default();
+        let name = ObjectName::new(namespace, self.raw.metadata.name.clone());
+        (ObjectKey::new(kind, name), self.raw)
+    }
+}
+
+impl From<RawObject> for Object {
+    fn from(raw: RawObject) -> Self {
+        let meta = ObjectMeta {
+            name: Some(raw.metadata.name.clone()),
+            namespace: raw.metadata.namespace.clone(),
+            resource_version: Some(raw.metadata.resource_version.clone()),
+            ..ObjectMeta::default()
+        };
+        Self { raw, meta }
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawObject::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl Resource for Object {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}
+
+/// Where the API server serves a kind.
+pub(super) fn resource(kind: Kind) -> ApiResource {
+    let api_version = kind.api_version();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: api_version.to_owned(),
+        kind: kind.name().to_owned(),
+        plural: plural(kind).to_owned(),
+    }
+}
+
+/// The name in the URL, and in RBAC rules.
+pub(super) const fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Service => "services",
+        Kind::EndpointSlice => "endpointslices",
+        Kind::Node => "nodes",
+        Kind::Namespace => "namespaces",
+        Kind::ServiceCidr => "servicecidrs",
+        Kind::Secret => "secrets",
+        Kind::IpAddressPool => "ipaddresspools",
+        Kind::BgpPeer | Kind::FerrolbBgpPeer => "bgppeers",
+        Kind::BfdProfile => "bfdprofiles",
+        Kind::BgpAdvertisement => "bgpadvertisements",
+        Kind::Community => "communities",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_fields_are_dropped_and_the_kind_is_filled_in() {
+        let object: Object = serde_json::from_str(
+            r#"{"metadata":{"name":"web","namespace":"shop","resourceVersion":"7",
+                "managedFields":[{"manager":"kubectl","fieldsV1":{"f:spec":{}}}]},"spec":{"type":"LoadBalancer"}}"#,
+        )
+        .unwrap();
+        assert_eq!(object.meta().resource_version.as_deref(), Some("7"));
+        let (key, raw) = object.keyed(Kind::Service);
+        assert_eq!(key.to_string(), "Service shop/web");
+        assert_eq!(
+            (raw.kind.as_str(), raw.api_version.as_str()),
+            ("Service", "v1")
+        );
+        assert_eq!(raw.body.keys().collect::<Vec<_>>(), ["spec"]);
+    }
+
+    #[test]
+    fn resources_are_where_the_api_server_serves_them() {
+        let path = |kind| Object::url_path(&resource(kind), Some("ns"));
+        assert_eq!(path(Kind::Service), "/api/v1/namespaces/ns/services");
+        assert_eq!(
+            path(Kind::EndpointSlice),
+            "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices"
+        );
+        assert_eq!(
+            path(Kind::BgpPeer),
+            "/apis/metallb.io/v1beta2/namespaces/ns/bgppeers"
+        );
+        assert_eq!(
+            path(Kind::Community),
+            "/apis/metallb.io/v1beta1/namespaces/ns/communities"
+        );
+    }
+}

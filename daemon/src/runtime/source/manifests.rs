@@ -1,0 +1,395 @@
+//! A folder of YAML as a source: the embedded default, needing no cluster and no root.
+//!
+//! The same objects as in the API server: Services, EndpointSlices, Nodes and their status stand there as manifests. The
+//! folder is watched. A file that can't be read or parsed loses nothing: what it last said stays. The status of
+//! services is kept in memory, on top of what the manifests say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::documents::{self, SyntaxError};
+use super::unread::advice;
+use super::walk::{FolderId, Walk, folder_id};
+use crate::core::api::{Kind, ObjectKey, RawObject};
+use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::index::change::Change;
+
+/// The namespace of a Service, EndpointSlice or the like that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// This path means the standard input.
+pub(crate) const STANDARD_INPUT: &str = "-";
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Location {
+    /// The file.
+    pub file: PathBuf,
+    /// The line where the document begins or the error is, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = match self.file.as_path() {
+            path if path == Path::new(STANDARD_INPUT) => "<stdin>".into(),
+            path => path.to_string_lossy(),
+        };
+        write!(f, "{file}:{}", self.line)
+    }
+}
+
+/// An object and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Located {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Itself.
+    pub raw: RawObject,
+    /// Its document's first line.
+    pub location: Location,
+}
+
+/// A place that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{location}: {message}")]
+pub(crate) struct ManifestError {
+    /// Where.
+    pub location: Location,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// What a set of manifests says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Manifests {
+    /// Objects that ferrolb reads, each key once.
+    pub objects: BTreeMap<ObjectKey, Located>,
+    /// Places that could not be read.
+    pub errors: Vec<ManifestError>,
+    /// How many objects are of kinds that ferrolb does not read.
+    pub others: usize,
+    /// Of those, the kinds that concern load balancers, each with its first place.
+    pub unread: BTreeMap<(String, String), Unread>,
+}
+
+/// Objects of a kind that ferrolb does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// Where the first of them is.
+    pub location: Location,
+    /// How many there are.
+    pub count: usize,
+    /// What to do about them.
+    pub advice: String,
+}
+
+/// What one file says.
+#[derive(Clone, Debug, Default)]
+struct File {
+    objects: Vec<Located>,
+    errors: Vec<ManifestError>,
+    others: usize,
+    unread: BTreeMap<(String, String), Unread>,
+}
+
+/// How long a file that contained objects may be empty before they count as deleted: an editor or a full disk may leave
+/// an empty file behind on the way to the next content.
+const EMPTY_GRACE: Duration = Duration::from_secs(5);
+
+/// Reads manifests, and remembers what each file last said.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    paths: Vec<PathBuf>,
+    config_namespace: String,
+    files: BTreeMap<PathBuf, File>,
+    folders: BTreeMap<PathBuf, FolderId>,
+    /// Files that contained objects and are empty, with the time when that was seen first.
+    emptied: BTreeMap<PathBuf, Instant>,
+}
+
+impl Loader {
+    /// A loader for files and folders (with their subfolders). Configuration objects without a namespace belong to the first
+    /// of `config_namespaces`.
+    pub(crate) fn new(paths: Vec<PathBuf>, config_namespaces: &[String]) -> Self {
+        let first = config_namespaces.first();
+        Self {
+            paths,
+            config_namespace: first.map_or(CONFIG_NAMESPACE, String::as_str).to_owned(),
+            files: BTreeMap::new(),
+            folders: BTreeMap::new(),
+            emptied: BTreeMap::new(),
+        }
+    }
+
+    /// Reads everything.
+    pub(crate) fn load(&mut self) -> Manifests {
+        self.reload(Instant::now(), &BTreeSet::new())
+    }
+
+    /// Reads everything again but for the files that are `unfinished`: those, and what can't be read, keep what they
+    /// last said. A file that became empty does so for [`EMPTY_GRACE`].
+    pub(super) fn reload(&mut self, now: Instant, unfinished: &BTreeSet<PathBuf>) -> Manifests {
+        let walk = Walk::of(&self.paths);
+        let before = std::mem::take(&mut self.files);
+        let mut manifests = Manifests::default();
+        for (path, error) in &walk.errors {
+            manifests.errors.push(unreadable(path, error));
+            let under = before.iter().filter(|(file, _)| file.starts_with(path));
+            self.files
+                .extend(under.map(|(path, file)| (path.clone(), file.clone())));
+        }
+        for path in &walk.files {
+            let old = before.get(path);
+            let file = if unfinished.contains(path) {
+                old.cloned()
+            } else {
+                Some(self.read(now, path, old))
+            };
+            self.files.extend(file.map(|file| (path.clone(), file)));
+        }
+        self.emptied.retain(|path, _| walk.files.contains(path));
+        for file in self.files.values() {
+            manifests.add(file);
+        }
+        self.folders = walk.folders;
+        manifests
+    }
+
+    /// The folders that were read last, to be watched.
+    pub(super) fn folders(&self) -> &BTreeMap<PathBuf, FolderId> {
+        &self.folders
+    }
+
+    /// Whether a folder is another one than at the last reading, or a file was empty for long enough.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let roots = self.paths.iter();
+        let replaced = roots
+            .chain(self.folders.keys())
+            .any(|path| folder_id(path) != self.folders.get(path).copied());
+        let mut emptied = self.emptied.values();
+        replaced || emptied.any(|since| now >= *since + EMPTY_GRACE)
+    }
+
+    fn read(&mut self, now: Instant, path: &Path, old: Option<&File>) -> File {
+        let mut file = parse(path, &self.config_namespace).unwrap_or_else(|error| File {
+            errors: vec![unreadable(path, &error)],
+            ..File::default()
+        });
+        let Some(old) = old else {
+            return file;
+        };
+        if !file.errors.is_empty() {
+            let kept: Vec<Located> = old
+                .objects
+                .iter()
+                .filter(|old| file.objects.iter().all(|new| new.key != old.key))
+                .cloned()
+                .collect();
+            file.objects.extend(kept);
+        }
+        if !file.objects.is_empty() || old.objects.is_empty() {
+            self.emptied.remove(path);
+            return file;
+        }
+        let since = *self.emptied.entry(path.to_owned()).or_insert(now);
+        if now < since + EMPTY_GRACE {
+            return old.clone();
+        }
+        self.emptied.remove(path);
+        file
+    }
+}
+
+impl Unread {
+    /// One line for people about objects of this kind.
+    pub(crate) fn message(&self, (api_version, kind): &(String, String)) -> String {
+        let objects = match self.count {
+            1 => String::new(),
+            count => format!(" ({count} objects, this is the first)"),
+        };
+        format!(
+            "{kind} of {api_version}{objects} has no effect: {}",
+            self.advice
+        )
+    }
+}
+
+impl Manifests {
+    fn add(&mut self, file: &File) {
+        self.errors.extend(file.errors.iter().cloned());
+        self.others += file.others;
+        for (kind, unread) in &file.unread {
+            let known = self.unread.get_mut(kind);
+            match known {
+                Some(known) => known.count += unread.count,
+                None => _ = self.unread.insert(kind.clone(), unread.clone()),
+            }
+        }
+        for object in &file.objects {
+            if let Some(first) = self.objects.get(&object.key) {
+                self.errors.push(ManifestError {
+                    location: object.location.clone(),
+                    message: format!(
+                        "{} stands already at {}: remove one of them",
+                        object.key, first.location
+                    ),
+                });
+                continue;
+            }
+            self.objects.insert(object.key.clone(), object.clone());
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
+    let location = Location {
+        file: path.to_owned(),
+        line: 1,
+    };
+    ManifestError {
+        location,
+        message: format!("can't be read: {error}"),
+    }
+}
+
+/// Reads all objects of a file; `-` is the standard input. A bad one does not hide the others.
+fn parse(path: &Path, config_namespace: &str) -> std::io::Result<File> {
+    let mut file = File::default();
+    let mut sink = |line, value| {
+        let location = |line| Location {
+            file: path.to_owned(),
+            line,
+        };
+        match value {
+            Ok(value) => file.add(value, location(line), config_namespace),
+            Err(SyntaxError { line, message }) => file.errors.push(ManifestError {
+                location: location(line),
+                message,
+            }),
+        }
+    };
+    if path == Path::new(STANDARD_INPUT) {
+        documents::read(std::io::stdin().lock(), &mut sink)?;
+    } else {
+        documents::read(BufReader::new(std::fs::File::open(path)?), &mut sink)?;
+    }
+    Ok(file)
+}
+
+impl File {
+    fn add(&mut self, value: serde_json::Value, location: Location, config_namespace: &str) {
+        for item in items(value) {
+            match read_object(item, config_namespace) {
+                Ok(Object::Read(key, raw)) => self.objects.push(Located {
+                    key,
+                    raw,
+                    location: location.clone(),
+                }),
+                Ok(Object::Other(raw)) => self.add_other(&raw, &location),
+                Err(_) if is_kustomization(&location.file) => self.others += 1,
+                Err(message) => self.errors.push(ManifestError {
+                    location: location.clone(),
+                    message,
+                }),
+            }
+        }
+    }
+
+    fn add_other(&mut self, raw: &RawObject, location: &Location) {
+        self.others += 1;
+        let Some(advice) = advice(raw) else {
+            return;
+        };
+        let kind = (raw.api_version.clone(), raw.kind.clone());
+        let unread = self.unread.entry(kind).or_insert_with(|| Unread {
+            location: location.clone(),
+            count: 0,
+            advice,
+        });
+        unread.count += 1;
+    }
+}
+
+/// A folder's instructions for kustomize, which may leave out `kind`.
+fn is_kustomization(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    matches!(name, Some("kustomization.yaml" | "kustomization.yml"))
+}
+
+/// An object of a kind that ferrolb reads, or of another one.
+enum Object {
+    Read(ObjectKey, RawObject),
+    Other(RawObject),
+}
+
+/// The items of a `List`, or the object itself.
+fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
+    let is_list = value["kind"]
+        .as_str()
+        .is_some_and(|kind| kind.ends_with("List"));
+    match value.get_mut("items") {
+        Some(serde_json::Value::Array(items)) if is_list => std::mem::take(items),
+        _ => vec![value],
+    }
+}
+
+fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Object, String> {
+    let raw = RawObject::from_json(value)?;
+    let Some(kind) = Kind::find(&raw.api_version, &raw.kind) else {
+        // Also another project's kind of the same name, such as Knative's Service.
+        return if raw.kind.is_empty() {
+            Err("kind is missing: write kind: and apiVersion: at the start of each object".into())
+        } else {
+            Ok(Object::Other(raw))
+        };
+    };
+    if raw.metadata.name.is_empty() {
+        return Err(format!("{}: metadata.name is missing", kind.name()));
+    }
+    if raw.api_version != kind.api_version() {
+        return Err(format!(
+            "{} {}: apiVersion {:?} is not read, use {}",
+            kind.name(),
+            raw.metadata.name,
+            raw.api_version,
+            kind.api_version()
+        ));
+    }
+    let default = if kind.is_configuration() {
+        config_namespace
+    } else {
+        DEFAULT_NAMESPACE
+    };
+    Ok(match raw.key(default) {
+        Some(key) => Object::Read(key, raw),
+        None => Object::Other(raw),
+    })
+}
+
+/// What a whole set of objects means to an index: the list of every kind. Configuration objects count only in a
+/// configuration namespace.
+pub(crate) fn changes(
+    objects: &BTreeMap<ObjectKey, Located>,
+    config_namespaces: &[String],
+) -> Vec<Change> {
+    Kind::ALL
+        .into_iter()
+        .map(|kind| {
+            let of_kind = objects.iter().filter(|(key, _)| {
+                let elsewhere =
+                    kind.is_configuration() && !config_namespaces.contains(&key.name.namespace);
+                key.kind == kind && !elsewhere
+            });
+            Change::Reset(
+                kind,
+                of_kind
+                    .map(|(key, located)| (key.clone(), located.raw.clone()))
+                    .collect(),
+            )
+        })
+        .collect()
+}

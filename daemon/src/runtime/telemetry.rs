@@ -1,0 +1,125 @@
+//! Logging: text for people on a terminal, JSON for machines otherwise. Colours only on a terminal.
+
+use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format;
+
+use crate::core::printable::printable;
+
+/// What log lines look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Our own crates at info, libraries at warn; RUST_LOG says otherwise. kube reports every failed attempt as an error:
+/// an outage of the API server is told by our own Kubernetes source, once.
+const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info,kube_client=off,kube_runtime=off";
+
+/// Logs a panic, as an operator reads the rest.
+pub fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(
+        location,
+        thread = thread::current().name(),
+        "panic: {}; this is a bug of ferrolb, please report it with the lines that follow",
+        panic.payload_as_str().unwrap_or("no message")
+    );
+}
+
+/// The message and the fields of a text line, without characters that act on a terminal.
+fn printable_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    format::debug_fn(|writer, field, value| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", printable(&value)),
+            name => write!(writer, "{name}={}", printable(&value)),
+        }
+    })
+    .delimited(" ")
+}
+
+/// Starts logging to standard error, panics included. Without a format: text on a terminal, JSON otherwise.
+pub(crate) fn start(format: Option<LogFormat>) {
+    panic::set_hook(Box::new(log_panic));
+    let terminal = io::stderr().is_terminal();
+    let default = if terminal {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match format.unwrap_or(default) {
+        LogFormat::Text => builder
+            .fmt_fields(printable_fields())
+            .with_ansi(terminal)
+            .with_target(false)
+            .init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_target(false).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_text_line_contains_no_control_characters_of_its_values() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .fmt_fields(printable_fields())
+            .with_ansi(false)
+            .with_target(false)
+            .without_time()
+            .with_writer(lines.clone())
+            .finish();
+        let bad = "a\x1b[2J\u{9b}\nb\u{202e}";
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(service = %bad, count = 3, "refused: {bad}");
+        });
+        let text = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = "a\\u{1b}[2J\\u{9b}\\nb\\u{202e}";
+        assert_eq!(
+            String::from_utf8_lossy(&text),
+            format!(" WARN refused: {shown} service={shown} count=3\n")
+        );
+    }
+}
