@@ -1,11 +1,14 @@
-//! What design.md says about who may know of whom, looked up in the dependency graph and in the
-//! sources.
+//! Which crate and which module may use which: checked against the dependency graph of cargo and
+//! against the sources.
+
+mod modules;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use self::modules::{Graph, Modules};
 use crate::step::{cargo, output, root, show_and_run};
 
 /// Arguments of `cargo tree`, and the packages that may not appear there.
@@ -61,6 +64,8 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
         &["k8s_openapi", "use kube::", "use ::kube", "kube::Client"],
         &["daemon/src/runtime/source/kube", "daemon/src/core/api"],
     ),
+    ("daemon/src/core", &["tokio", "axum", "std::fs"], &[]),
+    ("daemon/src/core", IMPURE, &["daemon/src/core/suspect.rs"]),
     (
         "bgp/src",
         &["allow(unsafe_code)"],
@@ -75,7 +80,37 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
     ("daemon/src", &["allow(unsafe_code)"], &[]),
 ];
 
-/// Checks both, and that what has to do without I/O compiles without it.
+/// Crates whose modules are looked at.
+const CRATES: &[&str] = &["allocator", "bgp", "daemon"];
+
+/// Modules of one parent from the bottom to the top: each may use those before it, no others.
+/// In all other folders the modules may use each other in any order, but not in a cycle.
+const ORDERS: &[(&str, &str, &[&str])] = &[
+    (
+        "bgp",
+        "",
+        &["wire", "config", "bfd", "rib", "fsm", "speaker"],
+    ),
+    ("daemon", "", &["core", "runtime", "cli"]),
+    (
+        "daemon",
+        "core",
+        &[
+            "nearest",
+            "printable",
+            "suspect",
+            "api",
+            "model",
+            "config",
+            "index",
+            "decide",
+            "allocate",
+            "plan",
+        ],
+    ),
+];
+
+/// Checks all rules, and that the crates without I/O compile without it.
 ///
 /// # Errors
 /// With every place that breaks a rule.
@@ -102,12 +137,17 @@ pub(crate) fn check() -> Result<()> {
             );
         }
     }
+    for name in CRATES {
+        let graphs = Modules::read(&root().join(name).join("src"))?.siblings();
+        for (parent, graph) in &graphs {
+            found.extend(broken(name, &parent.join("::"), graph));
+        }
+    }
     ensure!(
         found.is_empty(),
-        "design.md forbids, under \"Crates and folders\":\n  {}",
+        "not allowed (the rules are in xtask/src/layers/mod.rs):\n  {}",
         found.join("\n  ")
     );
-    // Without I/O it isn't only small: it compiles.
     for package in ["ferrolb-bgp", "ferrolb-allocator"] {
         show_and_run(&mut cargo(&[
             "check",
@@ -118,14 +158,42 @@ pub(crate) fn check() -> Result<()> {
         ]))?;
     }
     println!(
-        "    {} dependency graphs, {} rules on sources: kept",
+        "    {} dependency graphs, {} rules on sources, modules of {} crates: all rules kept",
         GRAPHS.len(),
-        SOURCES.len()
+        SOURCES.len(),
+        CRATES.len()
     );
     Ok(())
 }
 
-/// Which of `forbidden` stand in what `cargo tree --prefix=none` printed.
+/// What the modules of one parent do against their order, or a cycle among them.
+fn broken(name: &str, parent: &str, graph: &Graph) -> Vec<String> {
+    let place = |module: &str| match parent {
+        "" => format!("{name}: {module}"),
+        parent => format!("{name}: {parent}::{module}"),
+    };
+    let order = ORDERS.iter().find(|(a, b, _)| (*a, *b) == (name, parent));
+    let Some((_, _, order)) = order else {
+        let cycle = modules::cycle(graph).map(|cycle| cycle.join(" -> "));
+        return cycle
+            .map(|cycle| format!("{}: cycle {cycle}", place("*")))
+            .into_iter()
+            .collect();
+    };
+    let level = |module: &str| order.iter().position(|ordered| *ordered == module);
+    let mut broken = Vec::new();
+    for (module, used) in graph {
+        if level(module).is_none() {
+            broken.push(format!("{}: has no place in ORDERS", place(module)));
+        }
+        let above = used.iter().filter(|used| level(used) >= level(module));
+        broken
+            .extend(above.map(|used| format!("{}: uses {used}, which is above it", place(module))));
+    }
+    broken
+}
+
+/// Which of `forbidden` are in what `cargo tree --prefix=none` printed.
 fn known_packages<'a>(tree: &'a str, forbidden: &'a [&str]) -> impl Iterator<Item = &'a str> {
     // The first line is the package itself.
     let names: Vec<&str> = tree
