@@ -7,6 +7,7 @@ mod interop;
 mod layers;
 mod setup;
 mod step;
+mod style;
 mod test;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::step::{announce, cargo, command, seconds, show_and_run, target_directory};
-use crate::{fuzz, interop, layers, setup};
+use crate::{fuzz, interop, layers, setup, style};
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -37,6 +37,8 @@ pub(crate) enum Step {
     Fmt,
     /// Lints, warnings denied
     Clippy,
+    /// Lengths of lines and files, and the language
+    Style,
     /// Who may depend on whom
     Layers,
     /// Licences and sources of dependencies
@@ -70,6 +72,7 @@ impl Step {
             Self::Packages => "Debian packages for the lab",
             Self::Fmt => "the code is formatted",
             Self::Clippy => "lints of code and of documentation, warnings are errors",
+            Self::Style => "lengths of lines and files, and the language",
             Self::Layers => "who may depend on whom",
             Self::Deny => "licences and sources of dependencies",
             Self::Unit => "unit and doc tests of all crates",
@@ -107,6 +110,7 @@ impl Step {
                 let mut documents = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
                 show_and_run(documents.env("RUSTDOCFLAGS", "-D warnings"))
             }
+            Self::Style => style::check(),
             Self::Layers => layers::check(),
             Self::Deny => deny(options.yes),
             Self::Unit => show_and_run(
