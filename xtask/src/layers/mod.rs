@@ -89,7 +89,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
     (
         "bgp",
         "",
-        &["wire", "config", "bfd", "rib", "fsm", "speaker"],
+        &["seconds", "wire", "bfd", "config", "rib", "fsm", "speaker"],
     ),
     ("daemon", "", &["core", "runtime", "cli"]),
     (
