@@ -1,10 +1,10 @@
 #!/bin/sh
-# ExaBGP starts this and tells it what it learns. Each event, one JSON object per line, goes to the file $EVENTS; lines
-# that are appended to the file $COMMANDS are handed to ExaBGP as commands.
+# ExaBGP starts this program and writes events to its standard input, one JSON object per line. The program appends them
+# to the file $EVENTS. It passes lines that are appended to the file $COMMANDS to ExaBGP as commands.
 COMMANDS=${COMMANDS:-/run/exabgp-commands}
 EVENTS=${EVENTS:-/var/log/exabgp-events.json}
 touch "$COMMANDS"
 tail -n 0 -F "$COMMANDS" 2>/dev/null &
-# Not `exec`: ExaBGP takes a program that closes its output for a dead one.
+# Not `exec`: ExaBGP considers a program dead when its output is closed.
 cat >> "$EVENTS"
 kill $!
