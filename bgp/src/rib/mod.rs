@@ -10,9 +10,9 @@ mod adj_rib_out;
 mod batch;
 mod chunk;
 mod interned;
-mod patterns;
+mod peer_out;
+mod peer_routes;
 mod peer_set;
-mod session;
 mod table;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use ipnet::IpNet;
 
 use super::interned::{Id, Interned};
-use super::patterns::{OfRoute, Patterns};
+use super::peer_routes::{OfRoute, Patterns};
 use super::peer_set::PeerSet;
 use super::{PeerIndex, Route};
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::batch::Batch;
 use super::chunk::{ChunkCache, Request};
-use super::session::{Cursor, Next, Session};
+use super::peer_out::{Cursor, Next, Session};
 use super::table::{Table, Tick};
 use super::{PeerIndex, Route, SessionEncoding};
 use crate::wire::Family;
