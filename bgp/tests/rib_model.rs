@@ -1,5 +1,5 @@
-//! The Adj-RIB-Out against a model: whatever happens in whatever order, peers end up with what is
-//! desired, and never hear anything on the way that they needn't.
+//! The Adj-RIB-Out against a reference model: after any sequence of inputs peers end up with the
+//! desired routes, and no message on the way is redundant.
 
 mod rib_receiver;
 
@@ -11,7 +11,7 @@ use ferrolb_bgp::wire::{Community, Family, LargeCommunity};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use rib_receiver::{Heard, Said, ebgp, parse, v4, v6};
+use rib_receiver::{Attributes, Sent, ebgp, parse, v4, v6};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -20,7 +20,7 @@ enum Step {
         prefix: Index,
         route: Option<Index>,
     },
-    /// The usual case, and the one in which peers share what was encoded.
+    /// The usual case, in which peers share encoded messages.
     SetForAll {
         prefix: Index,
         route: Option<Index>,
@@ -34,7 +34,7 @@ enum Step {
         peer: Index,
         max: usize,
     },
-    /// A refresh has waited for long enough.
+    /// The delay of a refresh expires.
     Timeout,
     OpenGate,
 }
@@ -60,8 +60,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Nothing that changes the table for those who stay.
-fn coming_and_going() -> impl Strategy<Value = Step> {
+/// Steps that do not change the table for the remaining peers.
+fn session_step() -> impl Strategy<Value = Step> {
     let peer = any::<Index>;
     let poll = |peer| Step::Poll { peer, max: 300 };
     prop_oneof![
@@ -73,7 +73,7 @@ fn coming_and_going() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Short messages, so that a few prefixes are many.
+/// Short messages, so that a few prefixes need several.
 fn encoding(peer: usize) -> SessionEncoding {
     let both = SessionEncoding {
         max_length: 128,
@@ -102,7 +102,7 @@ fn encoding(peer: usize) -> SessionEncoding {
     }
 }
 
-/// Some of them beyond the first word of a bit set.
+/// Some indexes are beyond the first word of a bit set.
 const PEERS: [PeerIndex; 5] = [
     PeerIndex(0),
     PeerIndex(1),
@@ -142,15 +142,15 @@ fn routes() -> Vec<Route> {
     .into()
 }
 
-/// How `route` for `prefix` arrives in a session, `None` if it can't be sent there.
-fn heard(route: &Route, prefix: &IpNet, encoding: &SessionEncoding) -> Option<Heard> {
+/// The attributes with which `route` is sent on a session; `None` if it cannot be sent.
+fn attributes(route: &Route, prefix: &IpNet, encoding: &SessionEncoding) -> Option<Attributes> {
     let family = Family::of(prefix);
     let next_hop = match prefix {
         IpNet::V4(_) => encoding.ipv4_next_hop,
         IpNet::V6(_) => encoding.ipv6_next_hop,
     };
     let next_hop = next_hop.map(|next_hop| next_hop.address());
-    (encoding.families.contains(&family) && next_hop.is_some()).then(|| Heard {
+    (encoding.families.contains(&family) && next_hop.is_some()).then(|| Attributes {
         as_path: encoding.ebgp.iter().map(|asn| asn.0).collect(),
         next_hop,
         med: route.med,
@@ -168,19 +168,19 @@ fn heard(route: &Route, prefix: &IpNet, encoding: &SessionEncoding) -> Option<He
             .iter()
             .map(|large| [large.global, large.local1, large.local2])
             .collect(),
-        ..Heard::default()
+        ..Attributes::default()
     })
 }
 
 #[derive(Debug)]
 struct Session {
     encoding: SessionEncoding,
-    holds: BTreeMap<IpNet, Heard>,
-    /// What the peer asked to hear again, and didn't yet.
+    received: BTreeMap<IpNet, Attributes>,
+    /// Prefixes of a requested refresh that have not been sent again.
     owed: BTreeSet<IpNet>,
-    /// How often each prefix may be said though it was.
+    /// How often each prefix may be repeated unchanged.
     again: BTreeMap<IpNet, u32>,
-    /// What wasn't said since a refresh began (RFC 7313).
+    /// Prefixes not sent since the start of a refresh (RFC 7313).
     stale: Option<BTreeSet<IpNet>>,
     ended: Vec<Family>,
 }
@@ -192,7 +192,7 @@ struct Model {
     uncommitted: BTreeSet<IpNet>,
     sessions: BTreeMap<usize, Session>,
     open: bool,
-    /// All peers have the same encoding, and share as much as can be.
+    /// All peers have the same encoding and share as many messages as possible.
     alike: bool,
 }
 
@@ -239,7 +239,7 @@ impl Model {
                     let of_family = |prefix: &&IpNet| Family::of(prefix) == family;
                     session
                         .owed
-                        .extend(session.holds.keys().filter(of_family).copied());
+                        .extend(session.received.keys().filter(of_family).copied());
                     for prefix in prefixes().iter().filter(of_family) {
                         *session.again.entry(*prefix).or_default() += 1;
                     }
@@ -269,7 +269,7 @@ impl Model {
         };
         if before != route {
             self.uncommitted.insert(prefix);
-            // A refresh under way must come back to it, whoever it changed for.
+            // A refresh in progress returns to this prefix, even if it changed for another peer.
             for session in self.sessions.values_mut() {
                 if let Some(again) = session.again.get_mut(&prefix) {
                     *again += 1;
@@ -288,7 +288,7 @@ impl Model {
         self.rib.session_up(PEERS[peer], encoding.clone());
         let session = Session {
             encoding,
-            holds: BTreeMap::new(),
+            received: BTreeMap::new(),
             owed: BTreeSet::new(),
             again: BTreeMap::new(),
             stale: None,
@@ -297,7 +297,7 @@ impl Model {
         self.sessions.insert(peer, session);
     }
 
-    /// Polls once, and checks each message against what was desired at that moment.
+    /// Polls once and checks each message against the currently desired routes.
     fn poll(&mut self, peer: usize, max: usize) -> bool {
         let pending = self.rib.pending(PEERS[peer]);
         let Some(octets) = self.rib.poll_transmit(Instant::now(), PEERS[peer], max) else {
@@ -313,64 +313,68 @@ impl Model {
         let wanted = |prefix: &IpNet, encoding: &SessionEncoding| {
             desired
                 .get(&(peer, *prefix))
-                .and_then(|route| heard(route, prefix, encoding))
+                .and_then(|route| attributes(route, prefix, encoding))
         };
-        for (length, said) in parse(&octets) {
+        for (length, sent) in parse(&octets) {
             assert!(length <= 128);
-            match said {
-                Said::Withdraw(prefixes) => {
+            match sent {
+                Sent::Withdraw(prefixes) => {
                     for prefix in prefixes {
                         assert!(!self.uncommitted.contains(&prefix));
                         assert!(
-                            session.holds.remove(&prefix).is_some(),
-                            "{prefix} wasn't told"
+                            session.received.remove(&prefix).is_some(),
+                            "{prefix} was not announced"
                         );
-                        assert_eq!(wanted(&prefix, &session.encoding), None, "{prefix} is kept");
+                        assert_eq!(
+                            wanted(&prefix, &session.encoding),
+                            None,
+                            "{prefix} is desired"
+                        );
                         session.owed.remove(&prefix);
                         if let Some(stale) = &mut session.stale {
                             stale.remove(&prefix);
                         }
                     }
                 }
-                Said::Announce(said, prefixes) => {
+                Sent::Announce(sent, prefixes) => {
                     for prefix in prefixes {
                         assert!(!self.uncommitted.contains(&prefix));
-                        assert_eq!(wanted(&prefix, &session.encoding).as_ref(), Some(&said));
-                        let before = session.holds.insert(prefix, said.clone());
+                        assert_eq!(wanted(&prefix, &session.encoding).as_ref(), Some(&sent));
+                        let before = session.received.insert(prefix, sent.clone());
                         session.owed.remove(&prefix);
                         if let Some(stale) = &mut session.stale {
                             stale.remove(&prefix);
                         }
-                        if before.as_ref() == Some(&said) {
+                        if before.as_ref() == Some(&sent) {
                             let again = session.again.get_mut(&prefix).filter(|left| **left > 0);
-                            *again.unwrap_or_else(|| panic!("{prefix} said twice")) -= 1;
+                            *again.unwrap_or_else(|| panic!("{prefix} sent twice")) -= 1;
                         }
                     }
                 }
-                Said::EndOfRib(family) => {
+                Sent::EndOfRib(family) => {
                     assert!(!session.ended.contains(&family));
                     session.ended.push(family);
-                    // What the peer kept over our restart and wasn't told goes now.
+                    // Now the peer deletes retained routes that it has not received again.
                     assert!(self.uncommitted.is_empty());
                     for prefix in prefixes()
                         .iter()
                         .filter(|prefix| Family::of(prefix) == family)
                     {
                         let wanted = wanted(prefix, &session.encoding);
-                        assert_eq!(session.holds.get(prefix), wanted.as_ref(), "at the end");
+                        assert_eq!(session.received.get(prefix), wanted.as_ref(), "at the end");
                     }
                 }
-                Said::Refresh(1, family) => {
+                Sent::Refresh(1, family) => {
                     assert!(session.encoding.enhanced_route_refresh && session.stale.is_none());
                     assert_eq!(session.ended, session.encoding.families, "RFC 7313 §4");
-                    let held = session.holds.keys();
-                    let held = held.filter(|prefix| Family::of(prefix) == family);
-                    session.stale = Some(held.copied().collect());
+                    let received = session.received.keys();
+                    let stale = received.filter(|prefix| Family::of(prefix) == family);
+                    session.stale = Some(stale.copied().collect());
                 }
-                Said::Refresh(subtype, family) => {
+                Sent::Refresh(subtype, family) => {
                     assert_eq!(subtype, 2);
-                    let stale = session.stale.take().expect("an end has a beginning");
-                    assert_eq!(stale, BTreeSet::new(), "the peer drops {family}");
+                    let stale = session.stale.take().expect("BoRR precedes EoRR");
+                    assert_eq!(stale, BTreeSet::new(), "the peer deletes {family}");
                 }
             }
         }
@@ -395,24 +399,27 @@ impl Model {
             };
             let desired = self.desired.iter().filter(|((of, _), _)| *of == index);
             let sendable = desired.filter_map(|((_, prefix), route)| {
-                Some((*prefix, heard(route, prefix, &session.encoding)?))
+                Some((*prefix, attributes(route, prefix, &session.encoding)?))
             });
-            assert_eq!(session.holds, sendable.collect::<BTreeMap<_, _>>());
+            assert_eq!(session.received, sendable.collect::<BTreeMap<_, _>>());
             assert_eq!(session.ended, session.encoding.families);
-            assert_eq!(session.owed, BTreeSet::new(), "what was asked for came");
+            assert_eq!(session.owed, BTreeSet::new(), "the refresh is complete");
             assert_eq!(session.stale, None);
             let advertised: BTreeSet<_> = self
                 .rib
                 .advertised(Instant::now(), peer)
-                .map(|told| told.prefix)
+                .map(|route| route.prefix)
                 .collect();
-            assert!(advertised.iter().eq(session.holds.keys()));
-            assert_eq!(self.rib.counters(peer).prefixes, session.holds.len() as u64);
+            assert!(advertised.iter().eq(session.received.keys()));
+            assert_eq!(
+                self.rib.counters(peer).prefixes,
+                session.received.len() as u64
+            );
         }
     }
 }
 
-/// A failure is worth a test of its own rather than a seed in a file.
+/// Without a file of seeds: write a separate test for a failure.
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: 128,
@@ -425,13 +432,13 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn peers_end_up_with_what_is_desired(steps in prop::collection::vec(step(), 1..400)) {
+    fn peers_end_up_with_the_desired_routes(steps in prop::collection::vec(step(), 1..400)) {
         let mut model = Model::default();
         for step in steps {
             model.run(step);
         }
         model.drain();
-        // And they are rid of everything once nothing is desired.
+        // They end up with nothing once nothing is desired.
         for peer in 0..PEERS.len() {
             for prefix in prefixes() {
                 model.set(peer, prefix, None);
@@ -440,9 +447,9 @@ proptest! {
         model.drain();
     }
 
-    /// As above with all peers in session from the start and much between two polls.
+    /// All sessions are up from the start, and there are many changes between polls.
     #[test]
-    fn peers_in_step_end_up_with_what_is_desired(
+    fn lagging_peers_end_up_with_the_desired_routes(
         rounds in prop::collection::vec(prop::collection::vec(step(), 1..60), 1..10),
     ) {
         let mut model = Model::default();
@@ -459,12 +466,12 @@ proptest! {
         }
     }
 
-    /// Peers that share all that is encoded come and go while the table rests: what is kept of it
-    /// must not reach whom it isn't for.
+    /// Sessions start and end while the table is stable: no peer receives cached messages that do
+    /// not apply to it.
     #[test]
-    fn peers_alike_end_up_with_what_is_desired(
+    fn peers_with_equal_encoding_end_up_with_the_desired_routes(
         rounds in prop::collection::vec(
-            (prop::collection::vec(step(), 1..20), prop::collection::vec(coming_and_going(), 1..40)),
+            (prop::collection::vec(step(), 1..20), prop::collection::vec(session_step(), 1..40)),
             1..8,
         ),
     ) {

@@ -1,4 +1,4 @@
-//! How much is said in how many octets, in which order, and how often it is encoded.
+//! Number, size and order of the messages of the Adj-RIB-Out, and how often they are encoded.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use ferrolb_bgp::wire::{
 };
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
-use rib_receiver::{Said, ebgp, parse, v4, v6};
+use rib_receiver::{Sent, ebgp, parse, v4, v6};
 
 const PEER: PeerIndex = PeerIndex(0);
 const MAX: usize = 65_536;
@@ -38,7 +38,7 @@ fn set_all(rib: &mut AdjRibOut, peer: PeerIndex, prefixes: &[IpNet], route: Opti
     }
 }
 
-/// An open table that desires `prefixes` for one peer, which has a session.
+/// A table with an open gate and `prefixes` for one peer, which has a session.
 fn table(prefixes: &[IpNet], encoding: SessionEncoding) -> AdjRibOut {
     let mut rib = AdjRibOut::new();
     set_all(&mut rib, PEER, prefixes, Some(&plain()));
@@ -47,27 +47,27 @@ fn table(prefixes: &[IpNet], encoding: SessionEncoding) -> AdjRibOut {
     rib
 }
 
-fn drain(rib: &mut AdjRibOut, peer: PeerIndex) -> Vec<(usize, Said)> {
+fn drain(rib: &mut AdjRibOut, peer: PeerIndex) -> Vec<(usize, Sent)> {
     let polls = std::iter::from_fn(|| rib.poll_transmit(Instant::now(), peer, MAX));
     polls.flat_map(|octets| parse(&octets)).collect()
 }
 
-fn said(messages: Vec<(usize, Said)>) -> Vec<Said> {
-    messages.into_iter().map(|(_, said)| said).collect()
+fn contents(messages: Vec<(usize, Sent)>) -> Vec<Sent> {
+    messages.into_iter().map(|(_, sent)| sent).collect()
 }
 
-fn lengths(messages: &[(usize, Said)]) -> Vec<usize> {
+fn lengths(messages: &[(usize, Sent)]) -> Vec<usize> {
     let routes = messages
         .iter()
-        .filter(|(_, said)| !matches!(said, Said::EndOfRib(_)));
+        .filter(|(_, sent)| !matches!(sent, Sent::EndOfRib(_)));
     routes.map(|(length, _)| *length).collect()
 }
 
 #[test]
-fn messages_are_as_full_as_they_can_be() {
+fn messages_contain_as_many_prefixes_as_fit() {
     let slash_24 =
         |index: u32| IpNet::V4(Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24).unwrap());
-    // Announced messages and the length of a full one, withdrawn messages and theirs.
+    // Number of messages and length of the first: announcements, then withdrawals.
     type Case = (fn(u32) -> IpNet, u32, usize, (usize, usize), (usize, usize));
     let cases: [Case; 9] = [
         (v4, 10_000, 4096, (13, 4093), (13, 4093)),
@@ -99,9 +99,8 @@ fn messages_are_as_full_as_they_can_be() {
     }
 }
 
-/// RFC 8950: as much as IPv6 leaves room for. Withdrawals name no next hop, and stay as they are.
 #[test]
-fn ipv4_over_an_ipv6_next_hop_packs_as_well() {
+fn ipv4_announcements_with_an_ipv6_next_hop_are_packed_too_rfc8950() {
     let encoding = SessionEncoding {
         ipv4_next_hop: ebgp().ipv6_next_hop,
         ..ebgp()
@@ -111,14 +110,16 @@ fn ipv4_over_an_ipv6_next_hop_packs_as_well() {
         let mut rib = table(&prefixes, encoding.clone());
         let announcing = drain(&mut rib, PEER);
         let next_hop = encoding.ipv6_next_hop.map(|next_hop| next_hop.address());
-        assert!(matches!(&announcing[0].1, Said::Announce(heard, _) if heard.next_hop == next_hop));
+        assert!(
+            matches!(&announcing[0].1, Sent::Announce(attributes, _) if attributes.next_hop == next_hop)
+        );
         let announcing = lengths(&announcing);
         assert_eq!((announcing.len(), announcing[0]), (messages, 4096));
     }
 }
 
 #[test]
-fn a_poll_gives_whole_messages_up_to_its_limit() {
+fn a_poll_returns_complete_messages_up_to_its_limit() {
     let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
     for (max, most) in [(4096, 1), (8188, 1), (8189, 2), (65_536, 16)] {
         let mut rib = table(&prefixes, ebgp());
@@ -129,7 +130,7 @@ fn a_poll_gives_whole_messages_up_to_its_limit() {
 }
 
 #[test]
-fn what_peers_have_in_common_is_encoded_once() {
+fn messages_that_peers_share_are_encoded_once() {
     let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
     let mut rib = AdjRibOut::new();
     let peers: Vec<PeerIndex> = (0..100).map(PeerIndex).collect();
@@ -149,7 +150,7 @@ fn what_peers_have_in_common_is_encoded_once() {
         "End-of-RIB is an UPDATE too"
     );
 
-    // A change for all, and a change for all but one.
+    // One change for all peers and one for all but one.
     for peer in &peers {
         rib.set(*peer, v4(7), None);
         rib.set(*peer, v4(8), (*peer == peers[3]).then(plain));
@@ -161,11 +162,11 @@ fn what_peers_have_in_common_is_encoded_once() {
         } else {
             vec![v4(7), v4(8)]
         };
-        assert_eq!(said(drain(&mut rib, *peer)), [Said::Withdraw(gone)]);
+        assert_eq!(contents(drain(&mut rib, *peer)), [Sent::Withdraw(gone)]);
     }
     assert_eq!(rib.encoded_updates(), 13 + 2);
 
-    // Sessions that come again.
+    // Re-established sessions.
     for peer in &peers[50..60] {
         rib.session_down(*peer);
     }
@@ -175,7 +176,7 @@ fn what_peers_have_in_common_is_encoded_once() {
     }
     assert_eq!(rib.encoded_updates(), 13 + 2 + 13);
 
-    // Other octets need an encoding of their own.
+    // A different encoding shares nothing.
     rib.session_up(
         peers[52],
         SessionEncoding {
@@ -187,9 +188,9 @@ fn what_peers_have_in_common_is_encoded_once() {
     assert_eq!(rib.encoded_updates(), 13 + 2 + 13 + 13);
 }
 
-/// Thousands of small batches, as they come from a cluster: attributes and families in turn.
+/// Thousands of small batches, as in a cluster, with alternating attributes and families.
 #[test]
-fn small_batches_leave_no_trace_in_the_packing() {
+fn a_table_built_in_small_batches_is_packed_as_well_as_one_built_at_once() {
     let routes = [with_med(1), with_med(2), with_med(3)];
     let [fresh, slow, awake] = [PeerIndex(1), PeerIndex(2), PeerIndex(3)];
     let mut rib = AdjRibOut::new();
@@ -213,12 +214,12 @@ fn small_batches_leave_no_trace_in_the_packing() {
     assert_eq!(
         lengths(&drain(&mut rib, slow)),
         lengths(&messages),
-        "a backlog packs as well"
+        "a backlog too"
     );
 }
 
 #[test]
-fn withdrawals_come_first_and_nothing_that_stays_is_touched() {
+fn withdrawals_precede_announcements_and_unchanged_routes_are_not_sent() {
     let prefixes: Vec<IpNet> = (0..4).map(v4).chain((0..4).map(v6)).collect();
     let mut rib = table(&prefixes, ebgp());
     drain(&mut rib, PEER);
@@ -228,13 +229,13 @@ fn withdrawals_come_first_and_nothing_that_stays_is_touched() {
     rib.set(PEER, v6(1), None);
     rib.set(PEER, v4(1), None);
     rib.commit();
-    let messages = said(drain(&mut rib, PEER));
+    let messages = contents(drain(&mut rib, PEER));
     assert_eq!(
         messages[..2],
-        [Said::Withdraw(vec![v4(1)]), Said::Withdraw(vec![v6(1)])]
+        [Sent::Withdraw(vec![v4(1)]), Sent::Withdraw(vec![v6(1)])]
     );
-    let announced = messages[2..].iter().map(|said| match said {
-        Said::Announce(heard, prefixes) => (heard.med, prefixes.clone()),
+    let announced = messages[2..].iter().map(|sent| match sent {
+        Sent::Announce(attributes, prefixes) => (attributes.med, prefixes.clone()),
         other => panic!("{other:?}"),
     });
     let both = [(Some(9), vec![v4(0)]), (Some(9), vec![v6(0)])];
@@ -242,7 +243,7 @@ fn withdrawals_come_first_and_nothing_that_stays_is_touched() {
 }
 
 #[test]
-fn what_was_taken_back_in_time_is_not_said() {
+fn a_change_that_is_reverted_before_transmission_is_not_sent() {
     let mut rib = table(&[v4(1)], ebgp());
     drain(&mut rib, PEER);
     let steps = [
@@ -258,17 +259,17 @@ fn what_was_taken_back_in_time_is_not_said() {
         assert!(rib.pending(PEER));
     }
     assert_eq!(drain(&mut rib, PEER), []);
-    // Equal attributes are no change, whoever allocated them.
+    // Equal attributes are no change, even in another allocation.
     rib.set(PEER, v4(1), Some(plain()));
     rib.commit();
     assert!(!rib.pending(PEER));
 }
 
 #[test]
-fn end_of_rib_follows_the_first_table() {
+fn end_of_rib_follows_the_initial_table_once_per_session_rfc4724_2() {
     let ends = [
-        Said::EndOfRib(Family::IPV4_UNICAST),
-        Said::EndOfRib(Family::IPV6_UNICAST),
+        Sent::EndOfRib(Family::IPV4_UNICAST),
+        Sent::EndOfRib(Family::IPV6_UNICAST),
     ];
     let mut rib = AdjRibOut::new();
     rib.session_up(PEER, ebgp());
@@ -278,18 +279,22 @@ fn end_of_rib_follows_the_first_table() {
     );
     rib.open_gate();
     assert!(rib.pending(PEER));
-    assert_eq!(said(drain(&mut rib, PEER)), ends, "of an empty table too");
+    assert_eq!(
+        contents(drain(&mut rib, PEER)),
+        ends,
+        "also for an empty table"
+    );
 
     rib.set(PEER, v4(1), Some(plain()));
     assert!(!rib.pending(PEER), "not committed yet");
     rib.commit();
     assert!(
-        matches!(&said(drain(&mut rib, PEER))[..], [Said::Announce(..)]),
+        matches!(&contents(drain(&mut rib, PEER))[..], [Sent::Announce(..)]),
         "once per session"
     );
     rib.refresh(PEER, Family::IPV4_UNICAST);
     assert!(
-        matches!(&said(drain(&mut rib, PEER))[..], [Said::Announce(..)]),
+        matches!(&contents(drain(&mut rib, PEER))[..], [Sent::Announce(..)]),
         "not on refresh"
     );
 
@@ -298,12 +303,12 @@ fn end_of_rib_follows_the_first_table() {
         ..ebgp()
     };
     rib.session_up(PEER, v4_only);
-    let messages = said(drain(&mut rib, PEER));
-    assert!(matches!(&messages[..], [Said::Announce(..), end] if *end == ends[0]));
+    let messages = contents(drain(&mut rib, PEER));
+    assert!(matches!(&messages[..], [Sent::Announce(..), end] if *end == ends[0]));
 }
 
 #[test]
-fn the_gate_holds_back_what_is_committed() {
+fn nothing_is_sent_before_the_gate_opens() {
     let mut rib = AdjRibOut::new();
     rib.session_up(PEER, ebgp());
     rib.set(PEER, v4(1), Some(plain()));
@@ -311,12 +316,12 @@ fn the_gate_holds_back_what_is_committed() {
     assert!(rib.poll_transmit(Instant::now(), PEER, MAX).is_none() && !rib.pending(PEER));
     rib.set(PEER, v4(2), Some(plain()));
     rib.open_gate();
-    let messages = said(drain(&mut rib, PEER));
-    assert!(matches!(&messages[0], Said::Announce(_, prefixes) if *prefixes == [v4(1), v4(2)]));
+    let messages = contents(drain(&mut rib, PEER));
+    assert!(matches!(&messages[0], Sent::Announce(_, prefixes) if *prefixes == [v4(1), v4(2)]));
 }
 
 #[test]
-fn a_refresh_repeats_its_family_and_no_other() {
+fn a_refresh_repeats_the_routes_of_its_family_only_rfc2918_4() {
     let prefixes: Vec<IpNet> = (0..5).map(v4).chain((0..3).map(v6)).collect();
     let mut rib = table(&prefixes, ebgp());
     drain(&mut rib, PEER);
@@ -324,11 +329,11 @@ fn a_refresh_repeats_its_family_and_no_other() {
     assert_eq!(
         rib.advertised(Instant::now(), PEER).count(),
         8,
-        "the peer still holds them"
+        "the routes stay announced"
     );
-    let messages = said(drain(&mut rib, PEER));
+    let messages = contents(drain(&mut rib, PEER));
     let again: Vec<IpNet> = (0..3).map(v6).collect();
-    assert!(matches!(&messages[..], [Said::Announce(_, prefixes)] if *prefixes == again));
+    assert!(matches!(&messages[..], [Sent::Announce(_, prefixes)] if *prefixes == again));
     assert_eq!(rib.counters(PEER).prefixes, 8);
 }
 
@@ -339,24 +344,23 @@ fn enhanced() -> SessionEncoding {
     }
 }
 
-/// RFC 7313 §4.
 #[test]
-fn an_enhanced_refresh_says_where_it_begins_and_ends() {
+fn an_enhanced_refresh_is_delimited_by_borr_and_eorr_rfc7313_4() {
     let mut rib = table(&[v4(1), v6(1), v6(2)], enhanced());
     // Before End-of-RIB there is no refresh.
     rib.refresh(PEER, Family::IPV6_UNICAST);
-    let messages = said(drain(&mut rib, PEER));
+    let messages = contents(drain(&mut rib, PEER));
     let again = vec![v6(1), v6(2)];
     assert!(matches!(
         &messages[..],
         [
-            Said::Announce(..),
-            Said::Announce(..),
-            Said::EndOfRib(Family::IPV4_UNICAST),
-            Said::EndOfRib(Family::IPV6_UNICAST),
-            Said::Refresh(1, Family::IPV6_UNICAST),
-            Said::Announce(_, prefixes),
-            Said::Refresh(2, Family::IPV6_UNICAST),
+            Sent::Announce(..),
+            Sent::Announce(..),
+            Sent::EndOfRib(Family::IPV4_UNICAST),
+            Sent::EndOfRib(Family::IPV6_UNICAST),
+            Sent::Refresh(1, Family::IPV6_UNICAST),
+            Sent::Announce(_, prefixes),
+            Sent::Refresh(2, Family::IPV6_UNICAST),
         ] if *prefixes == again
     ));
     assert_eq!(
@@ -370,12 +374,12 @@ fn an_enhanced_refresh_says_where_it_begins_and_ends() {
             safi: Safi(70),
         },
     );
-    assert!(!rib.pending(PEER), "a family that wasn't negotiated");
+    assert!(!rib.pending(PEER), "a family that was not negotiated");
 }
 
-/// At the end of a refresh the peer drops what it wasn't told since the beginning.
+/// On EoRR the peer deletes all routes that it has not received since BoRR.
 #[test]
-fn what_changes_during_a_refresh_is_told_before_its_end() {
+fn changes_during_a_refresh_are_sent_before_eorr_rfc7313_4() {
     let prefixes: Vec<IpNet> = (0..2000).map(v4).collect();
     let mut rib = table(&prefixes, enhanced());
     drain(&mut rib, PEER);
@@ -384,39 +388,39 @@ fn what_changes_during_a_refresh_is_told_before_its_end() {
         rib.poll_transmit(Instant::now(), PEER, 4096).is_some(),
         "begins"
     );
-    // For this peer nothing changes at the first, something at the second and third.
+    // The first change does not concern this peer, the other two do.
     rib.set(PeerIndex(1), v4(1999), Some(plain()));
     rib.set(PEER, v4(1998), Some(with_med(1)));
     rib.set(PEER, v4(1997), None);
     rib.commit();
-    let messages = said(drain(&mut rib, PEER));
-    let mut told = BTreeSet::new();
+    let messages = contents(drain(&mut rib, PEER));
+    let mut sent = BTreeSet::new();
     for message in &messages[..messages.len() - 1] {
         match message {
-            Said::Announce(_, prefixes) => told.extend(prefixes.iter().copied()),
-            Said::Withdraw(prefixes) => assert_eq!(*prefixes, [v4(1997)]),
+            Sent::Announce(_, prefixes) => sent.extend(prefixes.iter().copied()),
+            Sent::Withdraw(prefixes) => assert_eq!(*prefixes, [v4(1997)]),
             other => panic!("{other:?}"),
         }
     }
     assert!(
-        told.iter()
+        sent.iter()
             .eq(prefixes.iter().filter(|prefix| **prefix != v4(1997)))
     );
     assert_eq!(
         messages.last(),
-        Some(&Said::Refresh(2, Family::IPV4_UNICAST))
+        Some(&Sent::Refresh(2, Family::IPV4_UNICAST))
     );
 }
 
 #[test]
-fn a_flood_of_refreshes_costs_one_under_way_and_one_a_second_after_it() {
+fn repeated_refresh_requests_cause_at_most_one_refresh_per_second() {
     let prefixes: Vec<IpNet> = (0..10_000).map(v4).collect();
     let second = Duration::from_secs(1);
     for encoding in [ebgp(), enhanced()] {
         let mut rib = table(&prefixes, encoding);
         drain(&mut rib, PEER);
         let mut now = Instant::now();
-        let told = |rib: &mut AdjRibOut, now: Instant| {
+        let updates = |rib: &mut AdjRibOut, now: Instant| {
             let before = rib.counters(PEER).updates;
             while rib.poll_transmit(now, PEER, 4096).is_some() {
                 for _ in 0..1000 {
@@ -428,23 +432,23 @@ fn a_flood_of_refreshes_costs_one_under_way_and_one_a_second_after_it() {
         };
         assert_eq!(rib.poll_timeout(), None);
         rib.refresh(PEER, Family::IPV4_UNICAST);
-        assert_eq!(told(&mut rib, now), 13);
+        assert_eq!(updates(&mut rib, now), 13);
         for _ in 0..5 {
-            // Asked for meanwhile: it has to wait.
+            // A request during the refresh is delayed.
             assert_eq!(rib.poll_timeout(), Some(now + second));
             rib.timeout(now + second / 2);
-            assert_eq!(told(&mut rib, now + second / 2), 0);
+            assert_eq!(updates(&mut rib, now + second / 2), 0);
             now += second;
             rib.timeout(now);
-            assert_eq!(rib.poll_timeout(), None, "it is over");
+            assert_eq!(rib.poll_timeout(), None, "the delay is over");
             assert!(rib.pending(PEER));
-            assert_eq!(told(&mut rib, now), 13);
+            assert_eq!(updates(&mut rib, now), 13);
         }
     }
 }
 
 #[test]
-fn changes_and_other_families_do_not_wait_for_a_refresh_that_rests() {
+fn a_delayed_refresh_does_not_delay_changes_and_other_families() {
     let mut rib = table(&[v4(1), v6(1)], ebgp());
     drain(&mut rib, PEER);
     for _ in 0..2 {
@@ -454,39 +458,39 @@ fn changes_and_other_families_do_not_wait_for_a_refresh_that_rests() {
     assert!(rib.poll_timeout().is_some());
     rib.set(PEER, v4(2), Some(plain()));
     rib.commit();
-    let messages = said(drain(&mut rib, PEER));
-    assert!(matches!(&messages[..], [Said::Announce(_, prefixes)] if *prefixes == [v4(2)]));
+    let messages = contents(drain(&mut rib, PEER));
+    assert!(matches!(&messages[..], [Sent::Announce(_, prefixes)] if *prefixes == [v4(2)]));
     rib.refresh(PEER, Family::IPV6_UNICAST);
-    let messages = said(drain(&mut rib, PEER));
-    assert!(matches!(&messages[..], [Said::Announce(_, prefixes)] if *prefixes == [v6(1)]));
+    let messages = contents(drain(&mut rib, PEER));
+    assert!(matches!(&messages[..], [Sent::Announce(_, prefixes)] if *prefixes == [v6(1)]));
     rib.session_down(PEER);
     assert_eq!(rib.poll_timeout(), None);
 }
 
 #[test]
-fn each_route_knows_when_it_was_sent() {
+fn each_advertised_route_has_its_time_of_transmission() {
     let seconds = Duration::from_secs;
     let start = Instant::now();
     let mut rib = table(&[v4(1), v4(2)], ebgp());
-    let told = |rib: &mut AdjRibOut, now: Instant| {
+    let sent_at = |rib: &mut AdjRibOut, now: Instant| {
         while rib.poll_transmit(now, PEER, MAX).is_some() {}
-        let told = rib.advertised(now, PEER);
-        let sent = told.map(|told| (told.prefix, told.sent.duration_since(start)));
+        let routes = rib.advertised(now, PEER);
+        let sent = routes.map(|route| (route.prefix, route.sent.duration_since(start)));
         let sent: BTreeMap<_, _> = sent.collect();
         [v4(1), v4(2)].map(|prefix| sent[&prefix].as_secs())
     };
-    assert_eq!(told(&mut rib, start), [0, 0]);
+    assert_eq!(sent_at(&mut rib, start), [0, 0]);
     rib.set(PEER, v4(2), Some(with_med(1)));
     rib.commit();
-    assert_eq!(told(&mut rib, start + seconds(70)), [0, 70]);
+    assert_eq!(sent_at(&mut rib, start + seconds(70)), [0, 70]);
     rib.refresh(PEER, Family::IPV4_UNICAST);
-    assert_eq!(told(&mut rib, start + seconds(100)), [100, 100]);
+    assert_eq!(sent_at(&mut rib, start + seconds(100)), [100, 100]);
     rib.session_up(PEER, ebgp());
-    assert_eq!(told(&mut rib, start + seconds(130)), [130, 130]);
+    assert_eq!(sent_at(&mut rib, start + seconds(130)), [130, 130]);
 }
 
 #[test]
-fn every_attribute_reaches_the_wire_where_it_belongs() {
+fn every_attribute_is_sent_on_the_sessions_it_applies_to_rfc4271_5_1() {
     let rich = Route::new(RouteAttributes {
         prepend: 2,
         atomic_aggregate: true,
@@ -510,23 +514,22 @@ fn every_attribute_reaches_the_wire_where_it_belongs() {
         );
         rib.set(PEER, v4(1), Some(Route::clone(&rich)));
         rib.commit();
-        let messages = said(drain(&mut rib, PEER));
-        let Said::Announce(heard, _) = &messages[0] else {
+        let messages = contents(drain(&mut rib, PEER));
+        let Sent::Announce(attributes, _) = &messages[0] else {
             panic!("{messages:?}")
         };
-        assert_eq!(heard.as_path, path, "prepending is for eBGP");
-        assert!(heard.atomic_aggregate);
-        assert_eq!(heard.aggregator, Some([64512, 0x0a00_0001]));
+        assert_eq!(attributes.as_path, path, "prepending is for eBGP");
+        assert!(attributes.atomic_aggregate);
+        assert_eq!(attributes.aggregator, Some([64512, 0x0a00_0001]));
         let lb = [0x40, 4, 0xfc, 0, 0x4c, 0xee, 0x6b, 0x28];
-        assert_eq!(heard.extended_communities, [lb]);
-        assert_eq!(heard.ipv6_extended_communities, [[5; 20]]);
+        assert_eq!(attributes.extended_communities, [lb]);
+        assert_eq!(attributes.ipv6_extended_communities, [[5; 20]]);
     }
 }
 
-/// The chunk that a refresh made says nothing of IPv4, which the peer had; after a new session it
-/// hasn't.
+/// A chunk of a refresh omits IPv4 routes, which the peer has received. A new session needs them.
 #[test]
-fn chunks_of_an_old_session_are_not_for_the_new_one() {
+fn a_new_session_receives_no_chunks_of_the_previous_one() {
     let other = PeerIndex(1);
     let mut rib = table(&[v4(1), v6(1)], ebgp());
     for prefix in [v4(1), v6(1)] {
@@ -546,7 +549,7 @@ fn chunks_of_an_old_session_are_not_for_the_new_one() {
 }
 
 #[test]
-fn a_family_without_next_hop_is_ended_but_not_sent() {
+fn a_family_without_next_hop_has_end_of_rib_but_no_routes() {
     let encoding = SessionEncoding {
         ipv6_next_hop: None,
         ..ebgp()
@@ -554,14 +557,14 @@ fn a_family_without_next_hop_is_ended_but_not_sent() {
     let without: Vec<Family> = encoding.families_without_next_hop().collect();
     assert_eq!(without, [Family::IPV6_UNICAST]);
     let mut rib = table(&[v4(1), v6(1)], encoding);
-    let messages = said(drain(&mut rib, PEER));
-    assert!(matches!(&messages[0], Said::Announce(_, prefixes) if *prefixes == [v4(1)]));
+    let messages = contents(drain(&mut rib, PEER));
+    assert!(matches!(&messages[0], Sent::Announce(_, prefixes) if *prefixes == [v4(1)]));
     assert_eq!(messages.len(), 3, "and one End-of-RIB per family");
     assert_eq!(rib.counters(PEER).prefixes, 1);
 }
 
 #[test]
-fn attributes_that_fill_a_message_are_left_out_and_counted() {
+fn routes_whose_attributes_fill_a_message_are_left_out_and_counted() {
     let communities = (0..1100).map(Community).collect();
     let long = Route::new(RouteAttributes {
         communities,
@@ -571,30 +574,30 @@ fn attributes_that_fill_a_message_are_left_out_and_counted() {
     rib.set(PEER, v4(2), Some(Route::clone(&long)));
     rib.set(PEER, v4(3), Some(long));
     rib.commit();
-    let messages = said(drain(&mut rib, PEER));
-    assert!(matches!(&messages[0], Said::Announce(_, prefixes) if *prefixes == [v4(1)]));
+    let messages = contents(drain(&mut rib, PEER));
+    assert!(matches!(&messages[0], Sent::Announce(_, prefixes) if *prefixes == [v4(1)]));
     assert_eq!(messages.len(), 3);
     assert_eq!(rib.counters(PEER).left_out, 2);
     assert_eq!(rib.counters(PEER).first_left_out, Some(v4(2)));
-    // It takes up again once they are shorter.
+    // The route is sent once its attributes are shorter.
     rib.set(PEER, v4(2), Some(plain()));
     rib.commit();
     assert_eq!(drain(&mut rib, PEER).len(), 1);
 }
 
 #[test]
-fn host_bits_make_no_second_prefix() {
+fn prefixes_that_differ_in_host_bits_are_the_same() {
     let prefix = |text: &str| text.parse::<IpNet>().unwrap();
     let mut rib = table(&[prefix("192.0.2.77/24"), prefix("192.0.2.78/24")], ebgp());
     drain(&mut rib, PEER);
-    let told: BTreeSet<IpNet> = rib
+    let sent: BTreeSet<IpNet> = rib
         .advertised(Instant::now(), PEER)
-        .map(|told| told.prefix)
+        .map(|route| route.prefix)
         .collect();
-    assert_eq!(told, BTreeSet::from([prefix("192.0.2.0/24")]));
+    assert_eq!(sent, BTreeSet::from([prefix("192.0.2.0/24")]));
 }
 
-/// Prefixes that share attributes: how many of each family.
+/// Number of prefixes of each family that share attributes.
 #[derive(Clone, Copy, Debug)]
 struct Group {
     v4: u32,
@@ -602,13 +605,13 @@ struct Group {
 }
 
 fn group() -> impl Strategy<Value = Group> {
-    // Around the number that fills a message, and a few.
+    // A few prefixes, and numbers that just fill a message.
     let v4 = prop_oneof![0..5u32, 800..820u32, 1600..1620u32];
     let v6 = prop_oneof![0..5u32, 230..245u32];
     (v4, v6).prop_map(|(v4, v6)| Group { v4, v6 })
 }
 
-/// How many messages the prefixes of one kind need at least.
+/// Minimum number of messages for the prefixes of one kind.
 fn least(groups: &[Group], max_length: usize, fixed: [usize; 2]) -> usize {
     let [per_v4, per_v6] = [(max_length - fixed[0]) / 5, (max_length - fixed[1]) / 17];
     let of =
@@ -623,10 +626,10 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// However a state came about, a session is told of it, and of its end, in as few UPDATEs as its
-    /// attribute groups allow.
+    /// Announcing and withdrawing a table takes the minimum number of UPDATEs, in any order of
+    /// changes.
     #[test]
-    fn a_table_takes_as_few_messages_as_its_attributes_allow(
+    fn a_table_takes_the_minimum_number_of_messages(
         groups in prop::collection::vec(group(), 1..5),
         commits in 1..20usize,
         long in any::<bool>(),
@@ -642,7 +645,7 @@ proptest! {
         }
         let mut rib = AdjRibOut::new();
         rib.open_gate();
-        // In another order than they are told in, and not in one go.
+        // In a different order from transmission, and in several commits.
         for part in 0..commits {
             for (prefix, route) in changes.iter().skip(part).step_by(commits) {
                 rib.set(PEER, *prefix, Some(Route::clone(route)));
@@ -652,7 +655,7 @@ proptest! {
         rib.session_up(PEER, SessionEncoding { max_length, ..ebgp() });
         let announced = lengths(&drain(&mut rib, PEER));
         prop_assert!(announced.iter().all(|length| *length <= max_length));
-        // MED makes the fixed part of spec §3.1 seven octets longer.
+        // Length of the fixed part: header, lengths, ORIGIN, AS_PATH, next hop, and 7 for MED.
         prop_assert_eq!(announced.len(), least(&groups, max_length, [43 + 7, 61 + 7]));
         for (prefix, _) in &changes {
             rib.set(PEER, *prefix, None);

@@ -1,4 +1,4 @@
-//! The end of a speaker in the middle of a dump: what was told is withdrawn, and the rest is never told.
+//! A speaker that shuts down while it sends its table withdraws what it has sent and sends no more.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use ipnet::{IpNet, Ipv4Net};
 const PEER: PeerIndex = PeerIndex(0);
 const PREFIXES: u32 = 5000;
 
-/// How many prefixes these octets announce and withdraw.
-fn read(octets: &[u8]) -> (usize, usize) {
+/// Number of announced and of withdrawn prefixes.
+fn count_prefixes(octets: &[u8]) -> (usize, usize) {
     let context = DecodeContext {
         four_octet_asn: true,
         ..DecodeContext::default()
@@ -21,7 +21,7 @@ fn read(octets: &[u8]) -> (usize, usize) {
     framer.push(octets);
     let (mut announced, mut withdrawn) = (0, 0);
     while let Some(message) = framer.next(&context) {
-        if let Message::Update(update) = message.expect("a good message") {
+        if let Message::Update(update) = message.expect("a valid message") {
             announced += update.announced().count();
             withdrawn += update.withdrawn_prefixes().count();
         }
@@ -30,7 +30,7 @@ fn read(octets: &[u8]) -> (usize, usize) {
 }
 
 #[test]
-fn the_rest_of_a_dump_is_never_told() {
+fn withdraw_all_during_the_initial_table_withdraws_only_what_was_sent() {
     let mut rib = AdjRibOut::new();
     let route = Arc::new(RouteAttributes::default());
     for number in 0..PREFIXES {
@@ -54,17 +54,17 @@ fn the_rest_of_a_dump_is_never_told() {
     let first = rib
         .poll_transmit(Instant::now(), PEER, MAX_LENGTH)
         .expect("a first UPDATE");
-    let (told, _) = read(&first);
-    assert!(told > 0 && told < PREFIXES as usize);
+    let (sent, _) = count_prefixes(&first);
+    assert!(sent > 0 && sent < PREFIXES as usize);
 
     rib.withdraw_all(PEER);
     rib.commit();
     let mut withdrawn = 0;
     while let Some(octets) = rib.poll_transmit(Instant::now(), PEER, MAX_LENGTH) {
-        let (announced, gone) = read(&octets);
+        let (announced, more) = count_prefixes(&octets);
         assert_eq!(announced, 0);
-        withdrawn += gone;
+        withdrawn += more;
     }
-    assert_eq!(withdrawn, told);
+    assert_eq!(withdrawn, sent);
     assert_eq!(rib.advertised(Instant::now(), PEER).count(), 0);
 }

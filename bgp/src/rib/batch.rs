@@ -1,47 +1,50 @@
-//! Changes in the order in which they are told.
+//! Batches: the changes between two versions of the table, in transmission order.
 
 use std::collections::HashMap;
 
 use super::Route;
-use super::table::{Change, Slot, State, Table};
+use super::table::{PrefixState, RouteChange, Slot, Table};
 use crate::wire::Family;
 
-/// Neighbouring changes of a batch that can share an UPDATE.
+/// Consecutive changes of a batch that can share an UPDATE.
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) change: Change,
-    /// What is announced; `None` withdraws.
+    pub(super) change: RouteChange,
+    /// The announced route; `None` for a withdrawal.
     pub(super) route: Option<Route>,
     pub(super) family: Family,
-    /// Where the next run begins.
+    /// Position in the batch at which the next run starts.
     pub(super) end: usize,
 }
 
-/// What changed between two versions, so ordered that one UPDATE carries as many prefixes as fit:
-/// withdrawals first, then by family, attributes and prefix.
+/// The changes between two versions. Their order fills each UPDATE with as many prefixes as
+/// possible: withdrawals first, then by family, attributes and prefix.
 ///
-/// A new session's dump is the batch that begins at version 0. Sessions that begin at the same
-/// version share one. An entry that changes later is passed over; it is in the batch that follows.
+/// The initial table of a session is the batch that starts at version 0. Sessions with the same
+/// start version share a batch. An entry that changes again before it is sent is skipped: it is
+/// part of the next batch.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Unlike (from, to) never the same for two batches of different content.
+    /// Unique, unlike (from, to), which can be equal for two batches of different contents.
     pub(super) id: u64,
-    /// The youngest version in it.
+    /// Latest version in the batch.
     pub(super) to: u64,
-    /// What a peer was told already is told again.
+    /// Send announcements even if the peer has already received them.
     pub(super) repeat: bool,
     pub(super) runs: Vec<Run>,
     pub(super) slots: Vec<Slot>,
 }
 
 impl Batch {
-    /// All changes after version `from`; or of a family what is announced, whether it was told or not.
-    pub(super) fn new(id: u64, table: &Table, from: u64, again: Option<Family>) -> Self {
+    /// All changes after version `from`. With `refresh`, all announcements of that family among
+    /// them, even those already sent.
+    pub(super) fn new(id: u64, table: &Table, from: u64, refresh: Option<Family>) -> Self {
+        let repeat = refresh.is_some();
         let mut groups = Groups::default();
         for (slot, entry) in table.changed_after(from) {
             let family = Family::of(&entry.prefix);
-            if again.is_none_or(|again| again == family) {
-                groups.add(table, slot, entry.state, family, again.is_some());
+            if refresh.is_none_or(|refresh| refresh == family) {
+                groups.add(table, slot, entry.state, family, repeat);
             }
         }
         let mut groups: Vec<_> = groups
@@ -49,27 +52,26 @@ impl Batch {
             .into_iter()
             .map(|(change, family, slots)| {
                 let route = match change {
-                    Change::Withdraw => None,
-                    Change::Announce(id) => table.route(id).cloned(),
+                    RouteChange::Withdraw => None,
+                    RouteChange::Announce(id) => table.route(id).cloned(),
                 };
                 (route, family, change, slots)
             })
             .collect();
-        // The order is the one on the wire: nothing is withdrawn first.
+        // This is the order on the wire: withdrawals first.
         groups.sort_by(|a, b| {
             let family = |family: Family| (family.afi.0, family.safi.0);
-            let early = |route: &Option<Route>| route.is_some();
-            (early(&a.0), family(a.1), &a.0).cmp(&(early(&b.0), family(b.1), &b.0))
+            (a.0.is_some(), family(a.1), &a.0).cmp(&(b.0.is_some(), family(b.1), &b.0))
         });
         let mut batch = Self {
             id,
             to: table.version(),
-            repeat: again.is_some(),
+            repeat,
             runs: Vec::with_capacity(groups.len()),
             slots: Vec::new(),
         };
         for (route, family, change, mut slots) in groups {
-            // What is sent shall not depend on the order in which it was set.
+            // The messages must not depend on the order of `set` calls.
             slots.sort_unstable_by_key(|slot| *table.prefix(*slot));
             if batch.slots.is_empty() {
                 batch.slots = slots;
@@ -87,29 +89,29 @@ impl Batch {
         batch
     }
 
-    /// The run that `position` lies in, as an index into `runs`.
+    /// Index of the run that contains `position`.
     pub(super) fn run_at(&self, position: usize) -> usize {
         self.runs.partition_point(|run| run.end <= position)
     }
 }
 
-/// Slots by what is told of them.
+/// Slots grouped by change and family.
 #[derive(Default)]
 struct Groups {
-    groups: Vec<(Change, Family, Vec<Slot>)>,
-    index: HashMap<(Change, Family), usize>,
-    /// Where the last one went: the next probably goes there too.
-    last: Option<(State, Family)>,
+    groups: Vec<(RouteChange, Family, Vec<Slot>)>,
+    index: HashMap<(RouteChange, Family), usize>,
+    /// The last lookup and its result: neighbors in the table mostly have the same state.
+    last: Option<(PrefixState, Family)>,
     targets: Vec<usize>,
 }
 
 impl Groups {
-    fn add(&mut self, table: &Table, slot: Slot, state: State, family: Family, repeat: bool) {
+    fn add(&mut self, table: &Table, slot: Slot, state: PrefixState, family: Family, repeat: bool) {
         if self.last != Some((state, family)) {
             self.last = Some((state, family));
             self.targets.clear();
             for change in table.changes(state) {
-                if repeat && change == Change::Withdraw {
+                if repeat && change == RouteChange::Withdraw {
                     continue;
                 }
                 let groups = &mut self.groups;

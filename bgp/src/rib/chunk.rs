@@ -1,4 +1,4 @@
-//! Encoded stretches of a batch, kept for the other sessions that are to get the same.
+//! Chunks: encoded messages for a part of a batch, cached for all sessions that need the same.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,51 +9,51 @@ use ipnet::IpNet;
 
 use super::batch::{Batch, Run};
 use super::peer_set::PeerSet;
-use super::table::{State, Table};
+use super::table::{PrefixState, Table};
 use super::{DEFAULT_LOCAL_PREF, PeerIndex, RouteAttributes, SessionEncoding};
 use crate::wire::{AsPath, EncodeContext, PathAttributes, UpdateBuilder};
 
-/// How many octets of chunks are kept: three million IPv4 prefixes, or one million IPv6 ones.
+/// Maximum size of the cache in octets: three million IPv4 or one million IPv6 prefixes.
 const CACHE_LIMIT: usize = 16 << 20;
 
-/// What a chunk costs beside its octets, roughly; most chunks of a quiet table are tiny.
+/// Approximate memory of a chunk in addition to its octets. Most chunks of a stable table are tiny.
 const CHUNK_OVERHEAD: usize = 256;
 
-/// Whole messages for a stretch of a batch.
+/// Complete messages for a part of a batch.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// Empty when the stretch holds nothing for the peers in `valid_for`.
+    /// Empty if the part contains nothing for the peers in `valid_for`.
     pub(super) octets: Bytes,
-    /// Where in the batch the stretch ends.
+    /// Position in the batch at which the next chunk starts.
     pub(super) next: usize,
-    /// How many messages `octets` are.
+    /// Number of messages in `octets`.
     pub(super) updates: u64,
-    /// The positions each message was made from, and their run.
+    /// Run and positions of each message.
     pub(super) messages: Vec<(usize, Range<usize>)>,
-    /// Prefixes left out since their attributes fill a message alone.
+    /// Number of skipped prefixes whose attributes exceed the maximum message length.
     pub(super) left_out: u64,
-    /// The first of these.
+    /// The first skipped prefix.
     pub(super) first_left_out: Option<IpNet>,
-    /// The peers that need the same of each prefix in the stretch.
+    /// Invariant: for every prefix in the part, these peers need the same change.
     valid_for: PeerSet,
 }
 
-/// Who asks for a chunk, of what.
+/// Parameters of a chunk.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct ChunkRequest<'a> {
     pub(super) peer: PeerIndex,
     pub(super) encoding: &'a Arc<SessionEncoding>,
     pub(super) batch: &'a Batch,
     pub(super) position: usize,
-    /// The most octets a chunk may have.
+    /// Maximum length of the chunk in octets.
     pub(super) max: usize,
     /// One more than the highest peer index.
     pub(super) peers: u32,
 }
 
 impl Chunk {
-    /// Encodes from the request's position to the end of the batch, or as far as fits.
-    fn encode(table: &Table, request: &Request<'_>) -> Self {
+    /// Encodes changes from the requested position until the batch ends or the chunk is full.
+    fn encode(table: &Table, request: &ChunkRequest<'_>) -> Self {
         let mut encoder = Encoder {
             table,
             request,
@@ -84,22 +84,22 @@ impl Chunk {
     }
 }
 
-/// A chunk in the making.
+/// Builds a chunk.
 struct Encoder<'a> {
     table: &'a Table,
-    request: &'a Request<'a>,
+    request: &'a ChunkRequest<'a>,
     context: EncodeContext,
     octets: BytesMut,
     chunk: Chunk,
 }
 
 impl Encoder<'_> {
-    /// Whether there may be no room for another message.
+    /// Whether another message may not fit.
     fn is_full(&self) -> bool {
         self.octets.len() + self.context.max_length > self.request.max
     }
 
-    /// The messages out of the run at `index`, from `chunk.next` on and as far as they fit.
+    /// Encodes the run at `index` from `chunk.next` on until the chunk is full.
     fn encode_run(&mut self, index: usize) {
         let batch = self.request.batch;
         let run = &batch.runs[index];
@@ -139,9 +139,14 @@ impl Encoder<'_> {
         }
     }
 
-    /// Whether the peer is to be told of a prefix in `state`, `known` being the last one asked for
-    /// in this run; the chunk is for the peers of which the same is true.
-    fn needs(&mut self, run: &Run, state: State, known: &mut Option<(State, bool)>) -> bool {
+    /// Whether the peer needs this run's change for a prefix in `state`. Restricts the chunk to the
+    /// peers with the same answer. `known` caches the last state and answer of the run.
+    fn needs(
+        &mut self,
+        run: &Run,
+        state: PrefixState,
+        known: &mut Option<(PrefixState, bool)>,
+    ) -> bool {
         if let Some((_, needs)) = known.filter(|(known, _)| *known == state) {
             return needs;
         }
@@ -160,7 +165,7 @@ impl Encoder<'_> {
         self.chunk.messages.push((run, first..self.chunk.next));
     }
 
-    /// `None` if the attributes leave no room for a prefix.
+    /// Starts a message; `None` if its attributes leave no room for a prefix.
     fn builder(&self, run: &Run) -> Option<UpdateBuilder> {
         let Some(route) = &run.route else {
             return UpdateBuilder::withdraw(run.family, &self.context).ok();
@@ -170,7 +175,7 @@ impl Encoder<'_> {
         UpdateBuilder::announce(run.family, &attributes, &next_hop, &self.context).ok()
     }
 
-    /// Passes over the rest of a run that nothing can be sent of.
+    /// Skips and counts the rest of a run whose attributes are too long.
     fn leave_out(&mut self, run: &Run) {
         let batch = self.request.batch;
         let mut known = None;
@@ -187,7 +192,7 @@ impl Encoder<'_> {
     }
 }
 
-/// The attributes as they go to a session (RFC 4271 §5.1.2, §5.1.5).
+/// Adds the session's attributes (RFC 4271 §5.1.2, §5.1.5).
 fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathAttributes {
     let RouteAttributes {
         origin,
@@ -220,68 +225,69 @@ fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathA
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct ChunkKey {
     batch: u64,
     position: usize,
     max: usize,
     encoding: Arc<SessionEncoding>,
 }
 
-/// The chunks made since the table changed last.
+/// The chunks encoded since the last change of the table.
 #[derive(Debug, Default)]
 pub(super) struct ChunkCache {
-    /// Several per key, when peers with the same encoding are to be told different things.
-    chunks: HashMap<Key, Vec<Chunk>>,
-    /// What they cost, in octets.
+    /// Several chunks per key if peers with the same encoding need different changes.
+    chunks: HashMap<ChunkKey, Vec<Chunk>>,
+    /// Memory of the chunks in octets.
     size: usize,
     encoded: u64,
 }
 
 impl ChunkCache {
-    /// The chunk that answers `request`, encoded only if there is none yet.
-    pub(super) fn get(&mut self, table: &Table, request: &Request<'_>) -> &Chunk {
+    /// Returns the chunk for `request`. Encodes it unless it is in the cache.
+    pub(super) fn get(&mut self, table: &Table, request: &ChunkRequest<'_>) -> &Chunk {
         if self.size > CACHE_LIMIT {
             self.clear();
         }
-        let key = Key {
+        let key = ChunkKey {
             batch: request.batch.id,
             position: request.position,
             max: request.max,
             encoding: Arc::clone(request.encoding),
         };
-        let held = self.chunks.entry(key).or_default();
-        let valid = held
+        let chunks = self.chunks.entry(key).or_default();
+        let valid = chunks
             .iter()
             .position(|chunk| chunk.valid_for.contains(request.peer));
         let index = valid.unwrap_or_else(|| {
             let chunk = Chunk::encode(table, request);
             self.encoded += chunk.updates;
             self.size += chunk.octets.len() + CHUNK_OVERHEAD;
-            held.push(chunk);
-            held.len() - 1
+            chunks.push(chunk);
+            chunks.len() - 1
         });
-        &held[index]
+        &chunks[index]
     }
 
-    /// What `peer` was told is not what it was when the chunks were made: they aren't for it.
-    pub(super) fn forget(&mut self, peer: PeerIndex) {
+    /// Excludes `peer` from all chunks, because its sent routes have changed since they were
+    /// encoded.
+    pub(super) fn invalidate_for(&mut self, peer: PeerIndex) {
         for chunk in self.chunks.values_mut().flatten() {
             chunk.valid_for.remove(peer);
         }
     }
 
-    /// Drops all chunks: the table changed.
+    /// Drops all chunks.
     pub(super) fn clear(&mut self) {
         self.chunks.clear();
         self.size = 0;
     }
 
-    /// How many messages were encoded, ever.
+    /// Number of messages encoded so far.
     pub(super) fn encoded(&self) -> u64 {
         self.encoded
     }
 
-    /// How many octets the chunks cost.
+    /// Memory of the chunks in octets.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
         self.size

@@ -1,24 +1,24 @@
-//! Values held once, however many places use them.
+//! Interning: stores each distinct value once, with a reference count.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use hashbrown::HashTable;
 
-/// The number of a value in its [`Interned`]. Equal numbers are equal values.
+/// Number of a value in its [`Interned`]. Equal numbers mean equal values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Id(u32);
 
 #[derive(Debug)]
-struct Held<T> {
-    /// `None`: the place is free.
+struct Place<T> {
+    /// `None` if the place is free.
     value: Option<T>,
     uses: u32,
 }
 
-/// Values by number, each for as long as it is in use.
+/// Reference-counted values by number.
 #[derive(Debug)]
 pub(super) struct Interned<T> {
-    places: Vec<Held<T>>,
+    places: Vec<Place<T>>,
     free: Vec<Id>,
     index: HashTable<Id>,
     hasher: RandomState,
@@ -37,24 +37,24 @@ impl<T> Default for Interned<T> {
 }
 
 impl<T: Eq + Hash> Interned<T> {
-    /// The number of `value`, one use more; and whether the value is new.
-    pub(super) fn hold_value(&mut self, value: T) -> (Id, bool) {
+    /// Adds a use of `value`. Returns its number and whether the value is new.
+    pub(super) fn intern(&mut self, value: T) -> (Id, bool) {
         let hash = self.hasher.hash_one(&value);
         let known = self.index.find(hash, |id| self.get(*id) == Some(&value));
         if let Some(id) = known.copied() {
-            self.hold(id);
+            self.retain(id);
             return (id, false);
         }
-        let held = Held {
+        let place = Place {
             value: Some(value),
             uses: 1,
         };
         let id = if let Some(id) = self.free.pop() {
-            self.places[id.0 as usize] = held;
+            self.places[id.0 as usize] = place;
             id
         } else {
             let id = Id(u32::try_from(self.places.len()).expect("fewer than 2^32 values"));
-            self.places.push(held);
+            self.places.push(place);
             id
         };
         let (places, hasher) = (&self.places, &self.hasher);
@@ -65,33 +65,34 @@ impl<T: Eq + Hash> Interned<T> {
         (id, true)
     }
 
-    /// One use more.
-    pub(super) fn hold(&mut self, id: Id) {
+    /// Adds a use.
+    pub(super) fn retain(&mut self, id: Id) {
         self.places[id.0 as usize].uses += 1;
     }
 
-    /// One use less. After the last one the value comes back, and its number can be another's.
+    /// Removes a use. Removes and returns the value after its last use; its number may then be
+    /// reused.
     pub(super) fn release(&mut self, id: Id) -> Option<T> {
-        let held = &mut self.places[id.0 as usize];
-        held.uses -= 1;
-        if held.uses > 0 {
+        let place = &mut self.places[id.0 as usize];
+        place.uses -= 1;
+        if place.uses > 0 {
             return None;
         }
-        let value = held.value.take()?;
+        let value = place.value.take()?;
         let hash = self.hasher.hash_one(&value);
-        if let Ok(entry) = self.index.find_entry(hash, |held| *held == id) {
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
         self.free.push(id);
         Some(value)
     }
 
-    /// The value, while it is in use.
+    /// The value; `None` if it is not in use.
     pub(super) fn get(&self, id: Id) -> Option<&T> {
         self.places[id.0 as usize].value.as_ref()
     }
 
-    /// How many values are in use.
+    /// Number of values in use.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.index.len()
@@ -103,33 +104,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_has_one_number_while_it_is_used() {
+    fn a_value_keeps_its_number_while_it_is_in_use() {
         let mut words = Interned::default();
-        let (one, new) = words.hold_value("one");
+        let (one, new) = words.intern("one");
         assert!(new);
-        assert_eq!(words.hold_value("one"), (one, false));
-        let (two, _) = words.hold_value("two");
+        assert_eq!(words.intern("one"), (one, false));
+        let (two, _) = words.intern("two");
         assert_ne!(one, two);
         assert_eq!(words.release(one), None);
         assert_eq!(words.release(one), Some("one"));
         assert_eq!((words.get(one), words.len()), (None, 1));
-        assert_eq!(
-            words.hold_value("three"),
-            (one, true),
-            "the place is used again"
-        );
+        assert_eq!(words.intern("three"), (one, true), "the number is reused");
         assert_eq!(words.get(two), Some(&"two"));
     }
 
     #[test]
-    fn many_values_stay_apart() {
+    fn distinct_values_have_distinct_numbers() {
         let mut numbers = Interned::default();
-        let ids: Vec<Id> = (0..1000)
-            .map(|number| numbers.hold_value(number).0)
-            .collect();
+        let ids: Vec<Id> = (0..1000).map(|number| numbers.intern(number).0).collect();
         for (number, id) in ids.iter().enumerate() {
             assert_eq!(numbers.get(*id), Some(&number));
-            assert_eq!(numbers.hold_value(number), (*id, false));
+            assert_eq!(numbers.intern(number), (*id, false));
         }
     }
 }

@@ -1,10 +1,18 @@
-//! What every peer is to be told, what it has been told, and the UPDATEs in between.
+//! The Adj-RIB-Out: desired routes, sent routes, and the UPDATEs that turn one into the other.
 //!
-//! One [`AdjRibOut`] serves all peers of a speaker. It holds, for each prefix, the routes that are
-//! desired and the routes that were sent, each with the set of peers it applies to. Nothing is
-//! queued per peer: a session is a cursor, and octets are made from the latest state at the moment
-//! somebody asks for them with [`AdjRibOut::poll_transmit`]. What was made for one peer is kept and
-//! handed to the others that are to get the same.
+//! One [`AdjRibOut`] serves all peers of a speaker. For each prefix it stores the desired routes
+//! and the sent routes, each with the set of peers it applies to. There is no queue per peer: a
+//! session is a cursor, and [`AdjRibOut::poll_transmit`] encodes the latest state. Encoded messages
+//! are cached and shared with all peers that need the same ones.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `table` | prefixes with their desired and sent routes, in commit order |
+//! | `peer_routes`, `interned`, `peer_set` | storage: one copy of each distinct value |
+//! | `batch` | the changes between two versions of the table, in transmission order |
+//! | `chunk` | encoded messages of a part of a batch, and their cache |
+//! | `peer_out` | a session: cursor, End-of-RIB, route refresh |
+//! | `adj_rib_out` | the public type that combines them |
 
 mod adj_rib_out;
 mod batch;
@@ -23,31 +31,32 @@ use crate::wire::{
     NextHop, Origin,
 };
 
-/// What we want to say about a prefix, before a session turns it into octets.
+/// Path attributes of a route, independent of the session.
 ///
-/// The next hop, AS_PATH and the use of LOCAL_PREF are the session's business.
+/// The session adds the next hop and AS_PATH, and decides whether LOCAL_PREF is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RouteAttributes {
     /// ORIGIN (RFC 4271 §5.1.1).
     pub origin: Origin,
-    /// MULTI_EXIT_DISC (RFC 4271 §5.1.4); left out of the UPDATE when `None`.
+    /// MULTI_EXIT_DISC (RFC 4271 §5.1.4); not sent when `None`.
     pub med: Option<u32>,
-    /// LOCAL_PREF (RFC 4271 §5.1.5), used on iBGP sessions only; [`DEFAULT_LOCAL_PREF`] when `None`.
+    /// LOCAL_PREF (RFC 4271 §5.1.5), sent on iBGP sessions only; [`DEFAULT_LOCAL_PREF`] when
+    /// `None`.
     pub local_pref: Option<u32>,
-    /// How many more times than once our own AS number stands in AS_PATH; on eBGP sessions only.
+    /// Number of additional copies of our AS number in AS_PATH, on eBGP sessions only.
     pub prepend: u8,
     /// ATOMIC_AGGREGATE (RFC 4271 §5.1.6).
     pub atomic_aggregate: bool,
     /// AGGREGATOR (RFC 4271 §5.1.7).
     pub aggregator: Option<Aggregator>,
-    /// COMMUNITIES (RFC 1997); keep them sorted, equal sets are told apart otherwise.
+    /// COMMUNITIES (RFC 1997). Sort all communities: a different order is a different route.
     pub communities: Vec<Community>,
-    /// LARGE_COMMUNITY (RFC 8092); keep them sorted, equal sets are told apart otherwise.
+    /// LARGE_COMMUNITY (RFC 8092), sorted.
     pub large_communities: Vec<LargeCommunity>,
-    /// Extended communities (RFC 4360); keep them sorted, equal sets are told apart otherwise.
+    /// Extended communities (RFC 4360), sorted.
     pub extended_communities: Vec<ExtendedCommunity>,
-    /// Those with IPv6 addresses (RFC 5701); keep them sorted, equal sets are told apart otherwise.
+    /// IPv6-specific extended communities (RFC 5701), sorted.
     pub ipv6_extended_communities: Vec<Ipv6ExtendedCommunity>,
 }
 
@@ -69,43 +78,41 @@ impl Default for RouteAttributes {
     }
 }
 
-/// LOCAL_PREF on iBGP where nobody asked for another: the value every implementation assumes.
+/// LOCAL_PREF on iBGP unless a route sets one: the common default of implementations.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// Attributes shared by all prefixes and peers that use them.
+/// Attributes, shared by all prefixes and peers with this route.
 pub type Route = Arc<RouteAttributes>;
 
-/// A peer's number within one [`AdjRibOut`].
+/// Index of a peer in one [`AdjRibOut`].
 ///
-/// It is a position in bit sets, so whoever gives them out keeps them small and uses them again
-/// after [`AdjRibOut::remove_peer`].
+/// It is a position in bit sets: assign small indexes, and reuse them after
+/// [`AdjRibOut::remove_peer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerIndex(pub u32);
 
-/// What a session negotiated, as far as it changes the octets of an UPDATE.
-///
-/// Sessions with equal values share encoded messages.
+/// The properties of a session that affect encoded messages. Sessions with equal values share them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionEncoding {
-    /// The families both sides announced (RFC 4760 §8).
+    /// Families that both sides advertised (RFC 4760 §8).
     pub families: Vec<Family>,
-    /// The AS number to put into AS_PATH on an eBGP session; `None` on iBGP.
+    /// AS number in AS_PATH on an eBGP session; `None` on iBGP.
     pub ebgp: Option<Asn>,
-    /// Both sides speak four-octet AS numbers (RFC 6793 §4.1).
+    /// Both sides support four-octet AS numbers (RFC 6793 §4.1).
     pub four_octet_asn: bool,
-    /// The longest message the peer accepts, in octets: 4096, or 65535 with RFC 8654.
+    /// Maximum message length of the peer in octets: 4096, or 65535 with RFC 8654.
     pub max_length: usize,
-    /// Next hop of IPv4 routes, an IPv6 one only where that was agreed (RFC 8950); without it they
-    /// aren't sent on the session.
+    /// Next hop of IPv4 routes; an IPv6 address only if negotiated (RFC 8950). `None` suppresses
+    /// IPv4 routes on this session.
     pub ipv4_next_hop: Option<NextHop>,
-    /// Next hop of IPv6 routes; without it they aren't sent on the session.
+    /// Next hop of IPv6 routes. `None` suppresses IPv6 routes on this session.
     pub ipv6_next_hop: Option<NextHop>,
-    /// A refresh is told where it begins and ends (RFC 7313).
+    /// A refresh is delimited by BoRR and EoRR messages (RFC 7313).
     pub enhanced_route_refresh: bool,
 }
 
 impl SessionEncoding {
-    /// The next hop of `family`'s routes, `None` when they can't be sent on this session.
+    /// Next hop of the routes of `family`; `None` if they cannot be sent on this session.
     #[must_use]
     pub fn next_hop(&self, family: Family) -> Option<NextHop> {
         match family {
@@ -116,7 +123,7 @@ impl SessionEncoding {
         }
     }
 
-    /// The negotiated families whose routes can't be sent, because no next hop is known for them.
+    /// Negotiated families whose routes cannot be sent because their next hop is unknown.
     pub fn families_without_next_hop(&self) -> impl Iterator<Item = Family> + '_ {
         self.families
             .iter()

@@ -1,4 +1,4 @@
-//! How far a session has come, and what it is to be told next.
+//! Output side of one peer's session: its position in the changes, End-of-RIB and route refresh.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,15 +7,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::batch::Batch;
 use super::chunk::Chunk;
-use super::table::{Table, Tick};
+use super::table::{SentAt, Table};
 use super::{PeerIndex, SessionCounters, SessionEncoding};
 use crate::wire::{Family, RouteRefresh, end_of_rib};
 
-/// How long a family rests after a refresh before it is told again: a refresh is a whole table, and
-/// asking for one costs the peer nothing.
-const REFRESH_REST: Duration = Duration::from_secs(1);
+/// Minimum time between the end of a refresh and the next one of the same family. A refresh sends a
+/// whole table, while a request costs the peer nothing.
+const REFRESH_MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A batch under way.
+/// Position in the batch that is being sent.
 #[derive(Debug)]
 pub(super) struct Cursor {
     pub(super) batch: Arc<Batch>,
@@ -23,87 +23,90 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// An empty batch is over before it begins.
-    pub(super) fn at_the_beginning(batch: Arc<Batch>) -> Option<Self> {
+    /// `None` for an empty batch.
+    pub(super) fn at_start_of(batch: Arc<Batch>) -> Option<Self> {
         (!batch.slots.is_empty()).then_some(Self { batch, position: 0 })
     }
 }
 
+/// Output state of an Established session.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct PeerOut {
     pub(super) encoding: Arc<SessionEncoding>,
-    /// Changes up to this version were told, or are in the cursor's batch.
+    /// Changes up to this version were sent or are in the cursor's batch.
     pub(super) seen: u64,
     /// `None` between two batches.
     pub(super) cursor: Option<Cursor>,
-    /// Families whose End-of-RIB is still to come.
+    /// Families whose End-of-RIB has not been sent.
     pub(super) end_of_rib: Vec<Family>,
-    /// When the first table was told.
+    /// When the initial table was complete.
     pub(super) first_table: Option<Instant>,
-    /// Families to be told again, each once however often it was asked for.
-    asked: Vec<Family>,
-    /// Families that were told again just now, and until when they rest.
-    resting: Vec<(Family, Instant)>,
-    /// The refresh under way, and up to which version it repeats.
+    /// Families with a requested refresh; no duplicates.
+    requested: Vec<Family>,
+    /// Recently refreshed families and the earliest time of their next refresh.
+    not_before: Vec<(Family, Instant)>,
+    /// The current refresh and the version up to which its routes are sent or in the cursor's
+    /// batch.
     refreshing: Option<(Family, u64)>,
     pub(super) counters: SessionCounters,
 }
 
-/// What comes between two batches.
+/// The next step of a session between two batches.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing, for now.
-    Rest,
-    /// What changed since.
+    /// Nothing to send.
+    Idle,
+    /// Send the changes since `seen`.
     Changes,
-    /// What changed in a family since a version, whether it was told or not.
-    Again(Family, u64),
-    /// A message.
+    /// Send the routes of a family that changed after a version, even those that were already sent.
+    Repeat(Family, u64),
+    /// Send a message.
     Octets(Bytes),
 }
 
-impl Session {
-    /// The peer holds nothing and is to be told everything.
+impl PeerOut {
+    /// Starts a session to which nothing has been sent.
     pub(super) fn new(encoding: Arc<SessionEncoding>) -> Self {
         Self {
             seen: 0,
             cursor: None,
             end_of_rib: encoding.families.clone(),
             first_table: None,
-            asked: Vec::new(),
-            resting: Vec::new(),
+            requested: Vec::new(),
+            not_before: Vec::new(),
             refreshing: None,
             counters: SessionCounters::default(),
             encoding,
         }
     }
 
-    /// The peer wants a family again. A second wish before the first is under way is the same one.
-    pub(super) fn ask(&mut self, family: Family) {
-        if self.encoding.families.contains(&family) && !self.asked.contains(&family) {
-            self.asked.push(family);
+    /// Requests a refresh. Requests for a family are merged until its refresh starts.
+    pub(super) fn request_refresh(&mut self, family: Family) {
+        if self.encoding.families.contains(&family) && !self.requested.contains(&family) {
+            self.requested.push(family);
         }
     }
 
-    /// When a family that is asked for has rested.
+    /// When the next delayed refresh may start.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let resting = self.resting.iter();
-        let asked = resting.filter(|(family, _)| self.asked.contains(family));
-        asked.map(|(_, until)| *until).min()
+        let delayed = self.not_before.iter();
+        let delayed = delayed.filter(|(family, _)| self.requested.contains(family));
+        delayed.map(|(_, until)| *until).min()
     }
 
-    /// Families that have rested may be told again.
+    /// Ends the delays that have expired.
     pub(super) fn timeout(&mut self, now: Instant) {
-        self.resting.retain(|(_, until)| *until > now);
+        self.not_before.retain(|(_, until)| *until > now);
     }
 
-    /// Where the next family to be told again is in `asked`.
+    /// Position in `requested` of the next family that may be refreshed.
     fn due(&self) -> Option<usize> {
-        let rests = |family: &Family| self.resting.iter().any(|(resting, _)| resting == family);
-        self.asked.iter().position(|family| !rests(family))
+        let delayed =
+            |family: &Family| self.not_before.iter().any(|(delayed, _)| delayed == family);
+        self.requested.iter().position(|family| !delayed(family))
     }
 
-    /// Whether [`next`](Self::next) would say anything but to rest, or a batch is under way.
+    /// Whether a batch is in progress or [`next`](Self::next) would not return [`Next::Idle`].
     pub(super) fn pending(&self, table: &Table) -> bool {
         if self.cursor.is_some() || self.seen < table.version() {
             true
@@ -116,42 +119,51 @@ impl Session {
         }
     }
 
-    /// What to do when no batch is under way.
+    /// The next step when no batch is in progress.
     ///
-    /// After End-of-RIB, and after the end of a refresh, the peer drops what it wasn't told. What
-    /// changed meanwhile was passed over, so nothing may be left when they are said.
+    /// On End-of-RIB and on the end of a refresh (EoRR) the peer deletes all routes that it has not
+    /// received since. Entries that change during a batch move to a later batch, so both markers
+    /// must wait until every change is committed and sent.
     pub(super) fn next(&mut self, now: Instant, table: &Table) -> Next {
         if let Some((family, to)) = self.refreshing
             && to < table.version()
         {
-            return Next::Again(family, to);
+            return Next::Repeat(family, to);
         }
         let due = self.due();
-        if self.seen < table.version() && (due.is_none() || self.owes_an_end()) {
+        if self.seen < table.version() && (due.is_none() || self.owes_end_marker()) {
             return Next::Changes;
         }
-        if self.owes_an_end() {
+        if self.owes_end_marker() {
             if !table.is_committed() {
-                return Next::Rest;
+                return Next::Idle;
             }
-            if let Some(octets) = self.take_end(now) {
+            if let Some(octets) = self.take_end_marker(now) {
                 return Next::Octets(octets);
             }
         }
-        // What has ended just now rests.
-        self.due()
-            .map_or(Next::Rest, |due| Next::Again(self.asked.remove(due), 0))
+        // Recompute: a refresh that has just ended delays its family.
+        self.due().map_or(Next::Idle, |due| {
+            Next::Repeat(self.requested.remove(due), 0)
+        })
     }
 
-    /// A refresh repeats what is in `batch`. At its beginning that is said, where the peer knows it.
-    pub(super) fn repeats(&mut self, family: Family, batch: &Batch) -> Option<Bytes> {
+    /// Starts or continues a refresh with `batch`. Returns BoRR at the start if the peer supports
+    /// it.
+    pub(super) fn continue_refresh(&mut self, family: Family, batch: &Batch) -> Option<Bytes> {
         let begins = self.refreshing.is_none() && self.encoding.enhanced_route_refresh;
         self.refreshing = Some((family, batch.to));
-        begins.then(|| self.mark(family, RouteRefresh::BEGIN))
+        begins.then(|| self.refresh_marker(family, RouteRefresh::BEGIN))
     }
 
-    /// Notes what the peer learns from `chunk`, and moves behind it.
-    pub(super) fn advance(&mut self, peer: PeerIndex, table: &mut Table, chunk: &Chunk, at: Tick) {
+    /// Records the routes in `chunk` as sent and moves the cursor past it.
+    pub(super) fn advance(
+        &mut self,
+        peer: PeerIndex,
+        table: &mut Table,
+        chunk: &Chunk,
+        at: SentAt,
+    ) {
         let Some(cursor) = &mut self.cursor else {
             return;
         };
@@ -169,7 +181,7 @@ impl Session {
                 };
                 known = Some((state, needs));
                 if needs {
-                    let delta = table.tell(*slot, peer, change, at);
+                    let delta = table.mark_sent(*slot, peer, change, at);
                     self.counters.prefixes = self.counters.prefixes.saturating_add_signed(delta);
                 }
             }
@@ -184,17 +196,18 @@ impl Session {
         }
     }
 
-    fn owes_an_end(&self) -> bool {
+    fn owes_end_marker(&self) -> bool {
         !self.end_of_rib.is_empty() || self.refreshing.is_some()
     }
 
-    /// What ends here; `None` if the peer doesn't know the message.
-    fn take_end(&mut self, now: Instant) -> Option<Bytes> {
+    /// Ends the refresh or the initial table. Returns EoRR or End-of-RIB; `None` if the peer does
+    /// not support EoRR.
+    fn take_end_marker(&mut self, now: Instant) -> Option<Bytes> {
         if let Some((family, _)) = self.refreshing.take() {
-            self.resting.retain(|(resting, _)| *resting != family);
-            self.resting.push((family, now + REFRESH_REST));
+            self.not_before.retain(|(delayed, _)| *delayed != family);
+            self.not_before.push((family, now + REFRESH_MIN_INTERVAL));
             let enhanced = self.encoding.enhanced_route_refresh;
-            return enhanced.then(|| self.mark(family, RouteRefresh::END));
+            return enhanced.then(|| self.refresh_marker(family, RouteRefresh::END));
         }
         self.first_table = Some(now);
         let mut octets = BytesMut::new();
@@ -205,7 +218,7 @@ impl Session {
         Some(octets.freeze())
     }
 
-    fn mark(&mut self, family: Family, subtype: u8) -> Bytes {
+    fn refresh_marker(&mut self, family: Family, subtype: u8) -> Bytes {
         self.counters.refreshes += 1;
         RouteRefresh { family, subtype }.encode()
     }

@@ -1,4 +1,5 @@
-//! Who has which route of a prefix, held once for all prefixes of which the same is true.
+//! Interned maps from peers to routes. All prefixes with the same routes for the same peers share
+//! one.
 
 use std::hash::Hash;
 
@@ -6,13 +7,13 @@ use super::interned::{Id, Interned};
 use super::peer_set::PeerMap;
 use super::{PeerIndex, Route};
 
-/// What a pattern says of a peer.
-pub(super) trait OfRoute: Copy + Ord + Hash {
-    /// The number of the route.
+/// Value of a peer in a map.
+pub(super) trait HasRoute: Copy + Ord + Hash {
+    /// Number of the route.
     fn route(&self) -> Id;
 }
 
-/// A step from one pattern to another, since the next prefix will probably take the same.
+/// The last transition from one map to another. The next prefix usually takes the same one.
 #[derive(Clone, Copy, Debug)]
 struct Step<V> {
     from: Id,
@@ -22,19 +23,19 @@ struct Step<V> {
     had: bool,
 }
 
-/// Maps from peers to routes by number. Most tables need a handful, whatever their size.
+/// Maps from peers to routes, by number. Even large tables mostly need only a handful.
 #[derive(Debug)]
-pub(super) struct Patterns<V> {
+pub(super) struct PeerRoutes<V> {
     maps: Interned<PeerMap<V>>,
     last: Option<Step<V>>,
     empty: Id,
 }
 
-impl<V: OfRoute> Default for Patterns<V> {
+impl<V: HasRoute> Default for PeerRoutes<V> {
     fn default() -> Self {
         let mut maps = Interned::default();
-        // This use is never given back.
-        let (empty, _) = maps.hold_value(PeerMap::default());
+        // This use is never released.
+        let (empty, _) = maps.intern(PeerMap::default());
         Self {
             maps,
             last: None,
@@ -43,18 +44,18 @@ impl<V: OfRoute> Default for Patterns<V> {
     }
 }
 
-impl<V: OfRoute> Patterns<V> {
-    /// The pattern in which no peer has anything. It needs no counting.
+impl<V: HasRoute> PeerRoutes<V> {
+    /// Number of the empty map. Its uses are not counted.
     pub(super) fn empty(&self) -> Id {
         self.empty
     }
 
     pub(super) fn get(&self, id: Id) -> &PeerMap<V> {
-        self.maps.get(id).expect("a pattern in use has a map")
+        self.maps.get(id).expect("a number in use has a map")
     }
 
-    /// The pattern of a prefix that had `from` when `peer`'s value becomes `value`, and whether the
-    /// peer had one. The prefix's use moves along.
+    /// Moves a prefix's use from map `from` to the map in which `peer` has `value`. Returns the
+    /// number of that map and whether `peer` had a value before.
     pub(super) fn step(
         &mut self,
         from: Id,
@@ -64,17 +65,17 @@ impl<V: OfRoute> Patterns<V> {
     ) -> (Id, bool) {
         let (to, had) = match &self.last {
             Some(last) if (last.from, last.peer, last.value) == (from, peer, value) => {
-                self.maps.hold(last.to);
+                self.maps.retain(last.to);
                 (last.to, last.had)
             }
             _ => {
                 let map = self.get(from);
                 let had = map.get(peer).is_some();
-                let (to, new) = self.maps.hold_value(map.with(peer, value));
+                let (to, new) = self.maps.intern(map.with(peer, value));
                 if new {
                     let map = self.maps.get(to).into_iter();
                     map.flat_map(PeerMap::values)
-                        .for_each(|value| routes.hold(value.route()));
+                        .for_each(|value| routes.retain(value.route()));
                 }
                 self.last = Some(Step {
                     from,
@@ -98,7 +99,7 @@ impl<V: OfRoute> Patterns<V> {
             return;
         }
         if let Some(map) = self.maps.release(id) {
-            // Its number may come to mean something else.
+            // The number may be reused, which invalidates the cached step.
             self.last = None;
             for value in map.values() {
                 routes.release(value.route());
@@ -106,7 +107,7 @@ impl<V: OfRoute> Patterns<V> {
         }
     }
 
-    /// How many there are.
+    /// Number of maps.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.maps.len()

@@ -1,9 +1,9 @@
-//! Sets of peers as bits, and small maps from peers to values that many of them share.
+//! Bit sets of peers, and maps from peers to values that many peers share.
 
 use super::PeerIndex;
 
-/// A set of peers. The first 64 need no allocation. The last word is never zero, so that equal sets
-/// look alike.
+/// A set of peers. The first 64 need no allocation. Invariant: the last word of `rest` is not zero,
+/// so that equal sets have equal representations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PeerSet {
     first: u64,
@@ -37,19 +37,19 @@ impl PeerSet {
 
     pub(super) fn remove(&mut self, peer: PeerIndex) -> bool {
         let (word, bit) = position(peer);
-        let held = self.word(word) & bit != 0;
-        if held {
+        let present = self.word(word) & bit != 0;
+        if present {
             *self.word_mut(word) &= !bit;
             self.trim();
         }
-        held
+        present
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.first == 0 && self.rest.iter().all(|word| *word == 0)
     }
 
-    /// How many words hold bits; [`word`](Self::word) is zero from there on.
+    /// Number of stored words; [`word`](Self::word) is zero beyond.
     pub(super) fn words(&self) -> usize {
         1 + self.rest.len()
     }
@@ -61,7 +61,7 @@ impl PeerSet {
         }
     }
 
-    /// Keeps, word by word, the members that `mask` names.
+    /// Removes the members whose bit in `mask(word)` is not set.
     pub(super) fn retain(&mut self, mask: impl Fn(usize) -> u64) {
         self.first &= mask(0);
         for (index, word) in self.rest.iter_mut().enumerate() {
@@ -91,12 +91,12 @@ fn position(peer: PeerIndex) -> (usize, u64) {
     (peer.0 as usize / 64, 1 << (peer.0 % 64))
 }
 
-/// A map from peers to values, in the values' order. It costs per different value, and one bit per
-/// peer.
+/// A map from peers to values. Invariant: sorted by value, without empty sets. Memory grows with
+/// the number of distinct values, and by one bit per peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PeerMap<V>(Vec<(V, PeerSet)>);
 
-// Not derived: that would ask for V: Default.
+// Not derived: the derive would require V: Default.
 impl<V> Default for PeerMap<V> {
     fn default() -> Self {
         Self(Vec::new())
@@ -111,9 +111,9 @@ impl<V: Ord + Copy> PeerMap<V> {
             .map(|(value, _)| value)
     }
 
-    /// The same with `value` in the place of whatever `peer` has.
+    /// Returns a copy in which `peer` has `value`.
     pub(super) fn with(&self, peer: PeerIndex, value: Option<V>) -> Self {
-        // Nearly all have one value: don't reserve room for four.
+        // Most maps have one value; `Vec` would reserve room for four.
         let mut map = Vec::with_capacity(self.0.len() + usize::from(value.is_some()));
         map.extend(self.0.iter().cloned());
         if let Some(at) = map.iter_mut().position(|(_, peers)| peers.remove(peer))
@@ -122,7 +122,7 @@ impl<V: Ord + Copy> PeerMap<V> {
             map.remove(at);
         }
         if let Some(value) = value {
-            match map.binary_search_by_key(&value, |(held, _)| *held) {
+            match map.binary_search_by_key(&value, |(other, _)| *other) {
                 Ok(at) => map[at].1.insert(peer),
                 Err(at) => {
                     let mut peers = PeerSet::default();
@@ -139,13 +139,13 @@ impl<V: Ord + Copy> PeerMap<V> {
         self.0.iter().map(|(value, _)| value)
     }
 
-    /// Word `index` of the set of peers that have a value `wanted` agrees to.
+    /// Word `index` of the set of peers with a value that satisfies `wanted`.
     pub(super) fn word(&self, index: usize, wanted: impl Fn(&V) -> bool) -> u64 {
         let chosen = self.0.iter().filter(|(value, _)| wanted(value));
         chosen.fold(0, |bits, (_, peers)| bits | peers.word(index))
     }
 
-    /// How many words [`word`](Self::word) may find bits in.
+    /// Number of words that may be nonzero.
     pub(super) fn words(&self) -> usize {
         self.0
             .iter()
@@ -168,7 +168,10 @@ mod tests {
             assert!(set.contains(PeerIndex(index)));
         }
         assert_eq!(set.words(), 4);
-        assert!(!set.contains(PeerIndex(100_000)), "asking doesn't grow");
+        assert!(
+            !set.contains(PeerIndex(100_000)),
+            "a lookup allocates nothing"
+        );
         set.retain(|word| if word == 1 { 0 } else { u64::MAX });
         assert!(!set.contains(PeerIndex(64)));
         assert!(!set.remove(PeerIndex(64)));
@@ -179,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn below_holds_exactly_the_first() {
+    fn below_contains_exactly_the_first_peers() {
         let set = PeerSet::below(65);
         assert!(set.contains(PeerIndex(64)) && !set.contains(PeerIndex(65)));
         assert!(PeerSet::below(0).is_empty());
     }
 
     #[test]
-    fn equal_sets_look_alike_whatever_was_in_them() {
+    fn equal_sets_have_equal_representations() {
         let mut set = PeerSet::below(3);
         for index in [64, 200] {
             set.insert(PeerIndex(index));
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_holds_one_value_per_peer_and_no_empty_sets() {
+    fn a_map_has_one_value_per_peer_and_no_empty_sets() {
         let with = |map: &PeerMap<&'static str>, peer, value| map.with(PeerIndex(peer), value);
         let map = with(&with(&PeerMap::default(), 1, Some("b")), 70, Some("a"));
         assert_eq!(

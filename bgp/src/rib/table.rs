@@ -1,4 +1,4 @@
-//! The table of prefixes: what is desired, what was told, and the order in which it changed.
+//! The table of prefixes with their desired and sent routes, and the commit order of their changes.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -6,12 +6,12 @@ use hashbrown::HashTable;
 use ipnet::IpNet;
 
 use super::interned::{Id, Interned};
-use super::peer_routes::{OfRoute, Patterns};
+use super::peer_routes::{HasRoute, PeerRoutes};
 use super::peer_set::PeerSet;
 use super::{PeerIndex, Route};
 
-/// The place of an entry in the table. Batches hold these rather than prefixes: they are a quarter
-/// as long.
+/// Position of an entry. Batches refer to entries by slot, which takes a quarter of a prefix's
+/// size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
 
@@ -20,61 +20,64 @@ impl Slot {
     const NONE: Self = Self(u32::MAX);
 }
 
-/// The version of an entry that no session may look at: it changed since the last commit, or it is
-/// free.
+/// Version of an entry that is free or has uncommitted changes. Sessions skip it.
 const UNCOMMITTED: u64 = u64::MAX;
 
-/// When something was told, in seconds since the table's first day; 0 is in the session's first
-/// table, so that a peer that comes again leaves no trace in the patterns.
-pub(super) type Tick = u32;
+/// Time of transmission: whole seconds since the epoch of the RIB, plus one. 0 means "with the
+/// initial table of the session": all sessions then share a map, however often they are
+/// re-established.
+pub(super) type SentAt = u32;
 
-/// The route a peer holds from us.
+/// A route that was sent to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Told {
+pub(super) struct SentRoute {
     pub(super) route: Id,
-    pub(super) at: Tick,
+    pub(super) at: SentAt,
 }
 
-impl OfRoute for Told {
+impl HasRoute for SentRoute {
     fn route(&self) -> Id {
         self.route
     }
 }
 
-impl OfRoute for Id {
+impl HasRoute for Id {
     fn route(&self) -> Id {
         *self
     }
 }
 
-/// One message's worth of meaning for a prefix.
+/// A change of a prefix that an UPDATE carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Change {
+pub(super) enum RouteChange {
     Withdraw,
     Announce(Id),
 }
 
-/// What is true of a prefix. Neighbours in a table mostly have the same: what is found out for one
-/// state needs no second look.
+/// Desired and sent routes of a prefix for all peers. Neighbors in the table mostly have equal
+/// states, so callers cache the result for the last state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct PrefixState {
     desired: Id,
-    told: Id,
+    sent: Id,
 }
 
-/// 48 octets; with its place in the index a prefix costs about 60.
+/// 48 octets; about 60 with its place in the index.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) prefix: IpNet,
-    pub(super) state: State,
-    /// The commit order of its last change.
+    pub(super) state: PrefixState,
+    /// Position of its last change in the commit order.
     version: u64,
-    /// The neighbours by version, while it has one.
+    /// Neighbors in the list by version, while the entry is committed.
     older: Slot,
     newer: Slot,
 }
 
-/// All prefixes that somebody is to be told of, or was told of.
+/// All prefixes with a desired or a sent route for at least one peer.
+///
+/// Invariant: the committed entries form a doubly linked list in order of version that ends at
+/// `newest`. Entries with uncommitted changes are in `changed`, free ones in `free`.
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Vec<Entry>,
@@ -82,9 +85,9 @@ pub(super) struct Table {
     index: HashTable<Slot>,
     hasher: RandomState,
     routes: Interned<Route>,
-    desired: Patterns<Id>,
-    told: Patterns<Told>,
-    /// The youngest committed entry.
+    desired: PeerRoutes<Id>,
+    sent: PeerRoutes<SentRoute>,
+    /// The committed entry with the highest version.
     newest: Slot,
     changed: Vec<Slot>,
     version: u64,
@@ -98,8 +101,8 @@ impl Default for Table {
             index: HashTable::new(),
             hasher: RandomState::new(),
             routes: Interned::default(),
-            desired: Patterns::default(),
-            told: Patterns::default(),
+            desired: PeerRoutes::default(),
+            sent: PeerRoutes::default(),
             newest: Slot::NONE,
             changed: Vec::new(),
             version: 0,
@@ -107,21 +110,22 @@ impl Default for Table {
     }
 }
 
-/// What is true of states.
+/// Queries on states.
 impl Table {
-    /// Whether telling `peer` of a prefix in `state` means `change`; `repeat`: also if it was told.
+    /// Whether `peer` needs `change` for a prefix in `state`. With `repeat`, an announcement is
+    /// needed even if it was already sent.
     pub(super) fn needs(
         &self,
-        state: State,
+        state: PrefixState,
         peer: PeerIndex,
-        change: &Change,
+        change: &RouteChange,
         repeat: bool,
     ) -> bool {
-        let told = self.told.get(state.told).get(peer);
+        let sent = self.sent.get(state.sent).get(peer);
         match (change, self.desired.get(state.desired).get(peer)) {
-            (Change::Withdraw, None) => told.is_some(),
-            (Change::Announce(route), Some(desired)) => {
-                desired == route && (repeat || told.is_none_or(|told| told.route != *route))
+            (RouteChange::Withdraw, None) => sent.is_some(),
+            (RouteChange::Announce(route), Some(desired)) => {
+                desired == route && (repeat || sent.is_none_or(|sent| sent.route != *route))
             }
             _ => false,
         }
@@ -130,18 +134,18 @@ impl Table {
     /// Keeps those of `peers` for which [`needs`](Self::needs) answers `answer`.
     pub(super) fn retain_needing(
         &self,
-        state: State,
+        state: PrefixState,
         peers: &mut PeerSet,
-        change: &Change,
+        change: &RouteChange,
         repeat: bool,
         answer: bool,
     ) {
-        let (desired, told) = (self.desired.get(state.desired), self.told.get(state.told));
+        let (desired, sent) = (self.desired.get(state.desired), self.sent.get(state.sent));
         peers.retain(|word| {
             let needing = match change {
-                Change::Withdraw => told.word(word, |_| true) & !desired.word(word, |_| true),
-                Change::Announce(route) => {
-                    let known = told.word(word, |told| !repeat && told.route == *route);
+                RouteChange::Withdraw => sent.word(word, |_| true) & !desired.word(word, |_| true),
+                RouteChange::Announce(route) => {
+                    let known = sent.word(word, |sent| !repeat && sent.route == *route);
                     desired.word(word, |desired| desired == route) & !known
                 }
             };
@@ -149,57 +153,61 @@ impl Table {
         });
     }
 
-    /// Every change that somebody may need to be told of a prefix in `state`.
-    pub(super) fn changes(&self, state: State) -> impl Iterator<Item = Change> + '_ {
-        let (desired, told) = (self.desired.get(state.desired), self.told.get(state.told));
-        let withdraw = (0..told.words())
-            .any(|word| told.word(word, |_| true) & !desired.word(word, |_| true) != 0);
-        let announced = desired.values().map(|route| Change::Announce(*route));
+    /// All changes that at least one peer may need for a prefix in `state`.
+    pub(super) fn changes(&self, state: PrefixState) -> impl Iterator<Item = RouteChange> + '_ {
+        let (desired, sent) = (self.desired.get(state.desired), self.sent.get(state.sent));
+        let withdraw = (0..sent.words())
+            .any(|word| sent.word(word, |_| true) & !desired.word(word, |_| true) != 0);
+        let announced = desired.values().map(|route| RouteChange::Announce(*route));
         withdraw
-            .then_some(Change::Withdraw)
+            .then_some(RouteChange::Withdraw)
             .into_iter()
             .chain(announced)
     }
 
-    /// What `peer` was told of a prefix in `state`.
-    pub(super) fn told(&self, state: State, peer: PeerIndex) -> Option<(&Route, Tick)> {
-        let told = self.told.get(state.told).get(peer)?;
-        Some((self.route(told.route)?, told.at))
+    /// The route sent to `peer` for a prefix in `state`, and when.
+    pub(super) fn sent_route(
+        &self,
+        state: PrefixState,
+        peer: PeerIndex,
+    ) -> Option<(&Route, SentAt)> {
+        let sent = self.sent.get(state.sent).get(peer)?;
+        Some((self.route(sent.route)?, sent.at))
     }
 
-    /// The route of this number, while somebody has it.
+    /// The route with this number; `None` if it is not in use.
     pub(super) fn route(&self, id: Id) -> Option<&Route> {
         self.routes.get(id)
     }
 
-    fn is_unneeded(&self, state: State) -> bool {
-        (state.desired, state.told) == (self.desired.empty(), self.told.empty())
+    fn is_unneeded(&self, state: PrefixState) -> bool {
+        (state.desired, state.sent) == (self.desired.empty(), self.sent.empty())
     }
 }
 
 /// Changes.
 impl Table {
-    /// Sets what is desired, and says whether that is news.
+    /// Sets a desired route. Returns whether it differs from the previous one.
     pub(super) fn set(&mut self, peer: PeerIndex, prefix: IpNet, route: Option<Route>) -> bool {
         let slot = match self.find(&prefix) {
             Some(slot) => slot,
             None if route.is_none() => return false,
             None => self.add(prefix),
         };
-        let route = route.map(|route| self.routes.hold_value(route).0);
+        let route = route.map(|route| self.routes.intern(route).0);
         let before = self.entries[slot.0 as usize].state.desired;
-        let news = self.desired.get(before).get(peer) != route.as_ref();
-        if news {
+        let differs = self.desired.get(before).get(peer) != route.as_ref();
+        if differs {
             self.desire(slot, peer, route);
             self.touch(slot);
         }
         if let Some(route) = route {
             self.routes.release(route);
         }
-        news
+        differs
     }
 
-    /// Gives everything that changed since the last commit its place in the order.
+    /// Assigns versions to all changes since the last commit. Returns whether there were any.
     pub(super) fn commit(&mut self) -> bool {
         let changed = std::mem::take(&mut self.changed);
         for slot in &changed {
@@ -213,46 +221,52 @@ impl Table {
         !changed.is_empty()
     }
 
-    /// Notes that `peer` was told of `change`. Returns by how much that changes the number of its
-    /// prefixes.
-    pub(super) fn tell(&mut self, slot: Slot, peer: PeerIndex, change: &Change, at: Tick) -> i64 {
+    /// Records that `change` was sent to `peer`. Returns the difference in the number of prefixes
+    /// announced to it.
+    pub(super) fn mark_sent(
+        &mut self,
+        slot: Slot,
+        peer: PeerIndex,
+        change: &RouteChange,
+        at: SentAt,
+    ) -> i64 {
         let value = match change {
-            Change::Announce(route) => Some(Told { route: *route, at }),
-            Change::Withdraw => None,
+            RouteChange::Announce(route) => Some(SentRoute { route: *route, at }),
+            RouteChange::Withdraw => None,
         };
         let entry = &mut self.entries[slot.0 as usize];
-        let (told, had) = self
-            .told
-            .step(entry.state.told, peer, value, &mut self.routes);
-        entry.state.told = told;
+        let (sent, had) = self
+            .sent
+            .step(entry.state.sent, peer, value, &mut self.routes);
+        entry.state.sent = sent;
         if value.is_none() {
             self.release_unneeded(slot);
         }
         i64::from(value.is_some()) - i64::from(had)
     }
 
-    /// Forgets what `peer` was told.
-    pub(super) fn forget_told(&mut self, peer: PeerIndex) {
+    /// Removes all sent routes of `peer`.
+    pub(super) fn forget_sent(&mut self, peer: PeerIndex) {
         for slot in self.slots() {
-            if self.entries[slot.0 as usize].state.told != self.told.empty() {
-                self.tell(slot, peer, &Change::Withdraw, 0);
+            if self.entries[slot.0 as usize].state.sent != self.sent.empty() {
+                self.mark_sent(slot, peer, &RouteChange::Withdraw, 0);
             }
         }
     }
 
-    /// Sets that nothing is desired for `peer`, and says whether that is news.
-    pub(super) fn desire_nothing(&mut self, peer: PeerIndex) -> bool {
-        let mut news = false;
+    /// Removes all desired routes of `peer` as changes to commit. Returns whether there were any.
+    pub(super) fn clear_desired(&mut self, peer: PeerIndex) -> bool {
+        let mut changed = false;
         for slot in self.slots() {
             if self.desire(slot, peer, None) {
                 self.touch(slot);
-                news = true;
+                changed = true;
             }
         }
-        news
+        changed
     }
 
-    /// Sets that nothing is desired for `peer`, which holds nothing either: no change to anybody.
+    /// Removes all desired routes of `peer`, which has no session: there is no change to send.
     pub(super) fn forget_desired(&mut self, peer: PeerIndex) {
         for slot in self.slots() {
             if self.desire(slot, peer, None) {
@@ -261,8 +275,8 @@ impl Table {
         }
     }
 
-    /// Sets that what is desired for `other` is desired for `peer`, which has no session: whoever
-    /// has one sees no change.
+    /// Copies the desired routes of `other` to `peer`, which has no session: there is no change to
+    /// send.
     pub(super) fn copy_desired(&mut self, other: PeerIndex, peer: PeerIndex) {
         for slot in self.slots() {
             let state = self.entries[slot.0 as usize].state;
@@ -273,7 +287,7 @@ impl Table {
         }
     }
 
-    /// Whether `peer` is to have a route to `prefix`.
+    /// Whether a route to `prefix` is desired for `peer`.
     pub(super) fn is_desired(&self, peer: PeerIndex, prefix: &IpNet) -> bool {
         if self.index.is_empty() {
             return false;
@@ -284,7 +298,7 @@ impl Table {
         entry.is_some_and(|entry| self.desired.get(entry.state.desired).get(peer).is_some())
     }
 
-    /// Says whether `peer` had a route before.
+    /// Sets a desired route without marking the entry as changed. Returns whether there was one.
     fn desire(&mut self, slot: Slot, peer: PeerIndex, route: Option<Id>) -> bool {
         let entry = &mut self.entries[slot.0 as usize];
         let (desired, had) = self
@@ -297,37 +311,37 @@ impl Table {
 
 /// Entries, by prefix and by version.
 impl Table {
-    /// The version of the youngest committed change; 0 before the first.
+    /// Version of the last committed change; 0 before the first.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Whether everything that was set is committed.
+    /// Whether there are no uncommitted changes.
     pub(super) fn is_committed(&self) -> bool {
         self.changed.is_empty()
     }
 
-    /// How many prefixes are held, withdrawn ones included.
+    /// Number of prefixes, including withdrawn ones whose withdrawal is not yet sent to all peers.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// How many different things are true of them.
+    /// Numbers of distinct maps of desired and of sent routes.
     #[cfg(test)]
-    pub(super) fn patterns(&self) -> (usize, usize) {
-        (self.desired.len(), self.told.len())
+    pub(super) fn distinct_maps(&self) -> (usize, usize) {
+        (self.desired.len(), self.sent.len())
     }
 
-    /// The state at `slot`, unless it changed after `version`.
-    pub(super) fn state_as_of(&self, slot: Slot, version: u64) -> Option<State> {
+    /// The state of an entry; `None` if it changed after `version`.
+    pub(super) fn state_as_of(&self, slot: Slot, version: u64) -> Option<PrefixState> {
         let entry = &self.entries[slot.0 as usize];
         (entry.version <= version).then_some(entry.state)
     }
 
-    /// The committed entries that changed after `version`, in no order that means anything.
+    /// The committed entries that changed after `version`, in no particular order.
     pub(super) fn changed_after(&self, version: u64) -> impl Iterator<Item = (Slot, &Entry)> {
-        // All of them lie in one row; some are a chain from the youngest on.
+        // For all entries scan the array; otherwise follow the list from the newest entry.
         let all = (version == 0).then(|| self.slots());
         let all = all
             .into_iter()
@@ -348,7 +362,7 @@ impl Table {
         &self.entries[slot.0 as usize].prefix
     }
 
-    /// All entries, in no order that means anything.
+    /// All entries, in no particular order.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
     }
@@ -368,16 +382,16 @@ impl Table {
             version: UNCOMMITTED,
             older: Slot::NONE,
             newer: Slot::NONE,
-            state: State {
+            state: PrefixState {
                 desired: self.desired.empty(),
-                told: self.told.empty(),
+                sent: self.sent.empty(),
             },
         };
         let slot = if let Some(slot) = self.free.pop() {
             self.entries[slot.0 as usize] = entry;
             slot
         } else {
-            // 2^32 entries would need a quarter of a terabyte before this matters.
+            // 2^32 entries would take a quarter of a terabyte.
             let slot = Slot(u32::try_from(self.entries.len()).expect("fewer than 2^32 prefixes"));
             self.entries.push(entry);
             slot
@@ -398,10 +412,10 @@ impl Table {
         }
     }
 
-    /// Drops the entry once nobody is to be told of it and nobody has to be told that it is gone.
+    /// Drops the entry if it has neither desired nor sent routes.
     fn release_unneeded(&mut self, slot: Slot) {
         let entry = &self.entries[slot.0 as usize];
-        // An uncommitted one is waiting for commit, which looks at it again.
+        // `commit` releases uncommitted entries.
         if entry.version != UNCOMMITTED && self.is_unneeded(entry.state) {
             self.unlink(slot);
             self.release(slot);
@@ -412,7 +426,7 @@ impl Table {
         let prefix = self.entries[slot.0 as usize].prefix;
         let place = self
             .index
-            .find_entry(self.hasher.hash_one(prefix), |held| *held == slot);
+            .find_entry(self.hasher.hash_one(prefix), |other| *other == slot);
         if let Ok(place) = place {
             place.remove();
         }
@@ -423,7 +437,7 @@ impl Table {
         (slot != Slot::NONE).then(|| (slot, &self.entries[slot.0 as usize]))
     }
 
-    /// Makes the entry the youngest, of the present version.
+    /// Appends the entry to the list with the current version.
     fn link(&mut self, slot: Slot) {
         let older = std::mem::replace(&mut self.newest, slot);
         let entry = &mut self.entries[slot.0 as usize];

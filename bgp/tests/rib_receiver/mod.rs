@@ -1,5 +1,5 @@
-//! A peer as the tests of the Adj-RIB-Out need it: reads UPDATEs with a parser of its own, so that
-//! the crate's encoder and decoder can't agree on a mistake.
+//! A receiver for tests of the Adj-RIB-Out. It has its own parser, so that a mistake shared by the
+//! crate's encoder and decoder is found.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,9 +12,9 @@ use ferrolb_bgp::rib::SessionEncoding;
 use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, NextHop};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// What an UPDATE says about a prefix.
+/// Path attributes of an UPDATE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct Attributes {
     pub(crate) as_path: Vec<u32>,
     pub(crate) next_hop: Option<IpAddr>,
     pub(crate) med: Option<u32>,
@@ -22,44 +22,44 @@ pub(crate) struct Heard {
     pub(crate) communities: Vec<u32>,
     pub(crate) large_communities: Vec<[u32; 3]>,
     pub(crate) atomic_aggregate: bool,
-    /// AS and router id.
+    /// AS number and router ID.
     pub(crate) aggregator: Option<[u32; 2]>,
     pub(crate) extended_communities: Vec<[u8; 8]>,
     pub(crate) ipv6_extended_communities: Vec<[u8; 20]>,
 }
 
-/// One UPDATE.
+/// Contents of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Sent {
     Withdraw(Vec<IpNet>),
-    Announce(Heard, Vec<IpNet>),
+    Announce(Attributes, Vec<IpNet>),
     EndOfRib(Family),
     /// ROUTE-REFRESH with this subtype (RFC 7313).
     Refresh(u8, Family),
 }
 
-/// Takes `octets` apart. Panics when they aren't whole, well-formed messages of one meaning each.
-pub(crate) fn parse(mut octets: &[u8]) -> Vec<(usize, Said)> {
+/// Parses `octets`. Panics unless they are complete, well-formed messages with one purpose each.
+pub(crate) fn parse(mut octets: &[u8]) -> Vec<(usize, Sent)> {
     let mut messages = Vec::new();
     while !octets.is_empty() {
         let (header, _) = octets.split_at(19);
         assert_eq!(header[..16], [0xff; 16]);
         let (message, rest) = octets.split_at(usize::from(short(&header[16..])));
-        let said = match header[18] {
+        let sent = match header[18] {
             2 => parse_update(&message[19..]),
             5 => parse_refresh(&message[19..]),
-            other => panic!("a message of type {other}"),
+            other => panic!("unexpected message type {other}"),
         };
-        read_as_a_peer(message, &said);
-        messages.push((message.len(), said));
+        decode_with_crate(message, &sent);
+        messages.push((message.len(), sent));
         octets = rest;
     }
     messages
 }
 
-/// A peer of our own kind finds no fault with the message, and reads the same.
-fn read_as_a_peer(message: &[u8], said: &Said) {
-    let ibgp = matches!(said, Said::Announce(heard, _) if heard.local_pref.is_some());
+/// Checks that the crate's decoder accepts the message and agrees with this parser.
+fn decode_with_crate(message: &[u8], sent: &Sent) {
+    let ibgp = matches!(sent, Sent::Announce(attributes, _) if attributes.local_pref.is_some());
     let context = DecodeContext {
         four_octet_asn: true,
         ibgp,
@@ -74,37 +74,37 @@ fn read_as_a_peer(message: &[u8], said: &Said) {
     let update = match framer.next(&context) {
         Some(Ok(Message::Update(update))) => update,
         Some(Ok(Message::RouteRefresh(refresh))) => {
-            assert_eq!(said, &Said::Refresh(refresh.subtype, refresh.family));
+            assert_eq!(sent, &Sent::Refresh(refresh.subtype, refresh.family));
             return;
         }
-        other => panic!("{other:?} to a peer: {said:?}"),
+        other => panic!("decoded {other:?} instead of {sent:?}"),
     };
     assert_eq!(update.errors, []);
-    match said {
-        Said::Withdraw(prefixes) => assert!(update.withdrawn_prefixes().eq(prefixes.clone())),
-        Said::Announce(_, prefixes) => assert!(update.announced().eq(prefixes.clone())),
-        Said::EndOfRib(family) => assert_eq!(update.end_of_rib(), Some(*family)),
-        Said::Refresh(..) => panic!("an UPDATE to a peer: {said:?}"),
+    match sent {
+        Sent::Withdraw(prefixes) => assert!(update.withdrawn_prefixes().eq(prefixes.clone())),
+        Sent::Announce(_, prefixes) => assert!(update.announced().eq(prefixes.clone())),
+        Sent::EndOfRib(family) => assert_eq!(update.end_of_rib(), Some(*family)),
+        Sent::Refresh(..) => panic!("decoded an UPDATE instead of {sent:?}"),
     }
 }
 
-fn parse_refresh(body: &[u8]) -> Said {
+fn parse_refresh(body: &[u8]) -> Sent {
     let family = match body {
         [0, 1, _, 1] => Family::IPV4_UNICAST,
         [0, 2, _, 1] => Family::IPV6_UNICAST,
-        other => panic!("a refresh of {other:?}"),
+        other => panic!("unexpected refresh {other:?}"),
     };
-    Said::Refresh(body[2], family)
+    Sent::Refresh(body[2], family)
 }
 
-fn parse_update(body: &[u8]) -> Said {
+fn parse_update(body: &[u8]) -> Sent {
     let (withdrawn, body) = block(body);
-    let (mut attributes, nlri) = block(body);
-    let mut heard = Heard::default();
+    let (mut octets, nlri) = block(body);
+    let mut attributes = Attributes::default();
     let (mut announced, mut withdrawn) = (prefixes(nlri, false), prefixes(withdrawn, false));
-    let mut ended = (attributes.is_empty() && announced.is_empty() && withdrawn.is_empty())
+    let mut ended = (octets.is_empty() && announced.is_empty() && withdrawn.is_empty())
         .then_some(Family::IPV4_UNICAST);
-    while let [flags, code, rest @ ..] = attributes {
+    while let [flags, code, rest @ ..] = octets {
         let (value, rest) = if flags & 0x10 != 0 {
             block(rest)
         } else {
@@ -117,26 +117,27 @@ fn parse_update(body: &[u8]) -> Said {
         match code {
             1 => assert_eq!(value, [0]),
             2 if value.is_empty() => {}
-            2 => heard.as_path = value[2..].chunks(4).map(word).collect(),
-            3 => heard.next_hop = Some(Ipv4Addr::from(word(value)).into()),
-            4 => heard.med = Some(word(value)),
-            5 => heard.local_pref = Some(word(value)),
-            6 => heard.atomic_aggregate = true,
-            7 => heard.aggregator = Some(words.try_into().unwrap()),
-            8 => heard.communities = words,
+            2 => attributes.as_path = value[2..].chunks(4).map(word).collect(),
+            3 => attributes.next_hop = Some(Ipv4Addr::from(word(value)).into()),
+            4 => attributes.med = Some(word(value)),
+            5 => attributes.local_pref = Some(word(value)),
+            6 => attributes.atomic_aggregate = true,
+            7 => attributes.aggregator = Some(words.try_into().unwrap()),
+            8 => attributes.communities = words,
             16 => {
                 let whole = value.chunks_exact(8);
-                heard.extended_communities = whole.map(|one| one.try_into().unwrap()).collect();
+                attributes.extended_communities =
+                    whole.map(|one| one.try_into().unwrap()).collect();
             }
             25 => {
                 let whole = value.chunks_exact(20);
                 let whole = whole.map(|one| one.try_into().unwrap());
-                heard.ipv6_extended_communities = whole.collect();
+                attributes.ipv6_extended_communities = whole.collect();
             }
             14 => {
                 assert_eq!((value[0], value[2..4].to_vec()), (0, vec![1, 16]));
                 let next_hop = <[u8; 16]>::try_from(&value[4..20]).unwrap();
-                heard.next_hop = Some(Ipv6Addr::from(next_hop).into());
+                attributes.next_hop = Some(Ipv6Addr::from(next_hop).into());
                 announced = prefixes(&value[21..], value[1] == 2);
             }
             15 => {
@@ -145,17 +146,18 @@ fn parse_update(body: &[u8]) -> Said {
                 ended = withdrawn.is_empty().then_some(Family::IPV6_UNICAST);
             }
             32 => {
-                heard.large_communities = words.chunks(3).map(|c| c.try_into().unwrap()).collect();
+                attributes.large_communities =
+                    words.chunks(3).map(|c| c.try_into().unwrap()).collect();
             }
             _ => panic!("attribute {code}"),
         }
-        attributes = rest;
+        octets = rest;
     }
     match (ended, announced.is_empty(), withdrawn.is_empty()) {
-        (Some(family), true, true) => Said::EndOfRib(family),
-        (None, false, true) => Said::Announce(heard, announced),
-        (None, true, false) => Said::Withdraw(withdrawn),
-        _ => panic!("an UPDATE that means two things"),
+        (Some(family), true, true) => Sent::EndOfRib(family),
+        (None, false, true) => Sent::Announce(attributes, announced),
+        (None, true, false) => Sent::Withdraw(withdrawn),
+        _ => panic!("an UPDATE with two purposes"),
     }
 }
 
@@ -167,7 +169,7 @@ fn word(octets: &[u8]) -> u32 {
     u32::from_be_bytes(octets.try_into().unwrap())
 }
 
-/// What two octets of length stand before, and what follows it.
+/// Splits off a block with a two-octet length.
 fn block(octets: &[u8]) -> (&[u8], &[u8]) {
     octets[2..].split_at(usize::from(short(octets)))
 }
@@ -206,14 +208,14 @@ pub(crate) fn ebgp() -> SessionEncoding {
     }
 }
 
-/// The `index`th of many IPv4 host routes.
+/// IPv4 host route number `index`.
 pub(crate) fn v4(index: u32) -> IpNet {
     Ipv4Net::new(Ipv4Addr::from(0x0a00_0000 + index), 32)
         .unwrap()
         .into()
 }
 
-/// The `index`th of many IPv6 host routes.
+/// IPv6 host route number `index`.
 pub(crate) fn v6(index: u32) -> IpNet {
     let address = 0x2001_0db8_0113_0000_0000_0000_0000_0000 + u128::from(index);
     Ipv6Net::new(Ipv6Addr::from(address), 128).unwrap().into()

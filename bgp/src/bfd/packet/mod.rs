@@ -1,5 +1,5 @@
-//! Decoding and encoding of BFD Control packets (RFC 5880 §4.1), with the checks of §6.8.6 that need
-//! no session.
+//! Decoding and encoding of BFD Control packets (RFC 5880 §4.1), with the checks of §6.8.6 that
+//! need no session.
 
 use std::fmt;
 use std::time::Duration;

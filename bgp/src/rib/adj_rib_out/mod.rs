@@ -1,189 +1,186 @@
-//! The shared Adj-RIB-Out: sessions as cursors over the table of prefixes.
+//! The Adj-RIB-Out shared by all peers: combines the table, the sessions and the message cache.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::batch::Batch;
-use super::chunk::{ChunkCache, Request};
-use super::peer_out::{Cursor, Next, Session};
-use super::table::{Table, Tick};
+use super::chunk::{ChunkCache, ChunkRequest};
+use super::peer_out::{Cursor, Next, PeerOut};
+use super::table::{SentAt, Table};
 use super::{PeerIndex, Route, SessionEncoding};
 use crate::wire::Family;
 
-/// What was sent in the present session.
+/// Counters of the current session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCounters {
-    /// Prefixes the peer holds from us.
+    /// Prefixes that are currently announced to the peer.
     pub prefixes: u64,
-    /// UPDATE messages handed out, End-of-RIB included.
+    /// UPDATE messages, End-of-RIB included.
     pub updates: u64,
-    /// ROUTE-REFRESH messages handed out: the begin and the end of refreshes (RFC 7313).
+    /// ROUTE-REFRESH messages, BoRR and EoRR (RFC 7313).
     pub refreshes: u64,
-    /// Announcements left out because their attributes alone fill the longest message the peer
-    /// accepts. What the peer was told about these prefixes before stays as it was.
+    /// Announcements that were not sent because their attributes alone exceed the maximum message
+    /// length of the peer. A route announced earlier for such a prefix stays in place.
     pub left_out: u64,
-    /// The prefix of the first of these.
+    /// Prefix of the first of them.
     pub first_left_out: Option<IpNet>,
 }
 
-/// A route that a peer holds from us.
+/// A route announced to a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Advertised<'a> {
     /// The prefix.
     pub prefix: IpNet,
-    /// What was said of it, before the session turned it into octets.
+    /// Attributes before the session's additions.
     pub route: &'a Route,
-    /// When it was last sent, to the second.
+    /// Time of the last announcement, in whole seconds.
     pub sent: Instant,
 }
 
 /// The Adj-RIB-Out of all peers of a speaker.
 ///
-/// What is desired changes with [`set`](Self::set), in batches that [`commit`](Self::commit) ends.
-/// What goes to a peer is asked for with [`poll_transmit`](Self::poll_transmit), and follows these
-/// rules:
+/// [`set`](Self::set) changes desired routes; [`commit`](Self::commit) ends a batch of changes.
+/// [`poll_transmit`](Self::poll_transmit) returns the messages for a peer, by these rules:
 ///
-/// * Nothing, not even End-of-RIB, before [`open_gate`](Self::open_gate).
-/// * Only differences to what the peer was told. A change that was taken back or overtaken before
-///   it was sent is never sent, and replacing attributes is an announcement alone (RFC 4271 §3.1).
-/// * What has gathered is told in one go, withdrawals first, then announcements; what changes in the
-///   meantime comes after it.
-/// * After the first complete table one End-of-RIB for each family, sendable or not (RFC 4724 §2).
-///   Nothing that was desired all the time is missing then: a peer that kept routes over a restart
-///   drops what it wasn't told.
-/// * A family that the peer asks for again is told once more from the latest state, not more than
-///   once at a time however often it is asked for, and then not for a second
-///   ([`poll_timeout`](Self::poll_timeout)).
+/// * Before [`open_gate`](Self::open_gate) it returns nothing, not even End-of-RIB.
+/// * It sends only differences from the sent routes. A change that was reverted or superseded
+///   before transmission is never sent. New attributes replace the old ones without a withdrawal
+///   (RFC 4271 §3.1).
+/// * It sends all committed changes as one batch, withdrawals first, then announcements. Later
+///   changes follow in the next batch.
+/// * After the initial table it sends one End-of-RIB for each negotiated family, even if that
+///   family has no next hop (RFC 4724 §2). By then all desired routes are sent: a peer that
+///   retained routes over a restart deletes those it has not received again.
+/// * A refresh sends a family again from the latest state. Further requests for a family while its
+///   refresh is pending change nothing, and the next refresh of that family starts one second after
+///   the end of the last ([`poll_timeout`](Self::poll_timeout)).
 ///
-/// # What it costs
+/// # Cost
 ///
-/// A prefix costs about 60 octets whatever the number of peers, as long as many of them are in the
-/// same state: the same routes desired and told, for the same peers. A session costs its cursor
-/// and, while it lags, four octets for each prefix of the batch it is working on; it never has a
-/// second batch. The table is walked when a session ends, for a refresh and for
-/// [`advertised`](Self::advertised), not otherwise.
+/// A prefix takes about 60 octets for any number of peers, provided that many prefixes have the
+/// same desired and sent routes for the same peers. A session takes its cursor and, while it lags,
+/// four octets for each prefix in its current batch; it never has a second batch. Only the end of a
+/// session, a refresh, [`withdraw_all`](Self::withdraw_all) and [`advertised`](Self::advertised)
+/// walk the whole table.
 #[derive(Debug, Default)]
 pub struct AdjRibOut {
     table: Table,
-    sessions: HashMap<PeerIndex, Session>,
-    /// One more than the highest index seen.
+    sessions: HashMap<PeerIndex, PeerOut>,
+    /// One more than the highest peer index so far.
     peers: u32,
     gate_open: bool,
-    /// The batches that end at the table's version, by the version they begin after, or by the family
-    /// they repeat.
+    /// Batches up to the current version of the table, by start version and refreshed family.
     batches: HashMap<(u64, Option<Family>), Arc<Batch>>,
     last_batch: u64,
     chunks: ChunkCache,
-    /// When something was sent for the first time.
-    first_day: Option<Instant>,
+    /// Time of the first poll; [`SentAt`] counts from here.
+    epoch: Option<Instant>,
 }
 
 impl AdjRibOut {
-    /// An empty table with its gate closed.
+    /// Creates an empty table with a closed gate.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets what `peer` is to be told about `prefix`; `None` means nothing.
+    /// Sets the desired route of `peer` for `prefix`; `None` withdraws it.
     ///
-    /// Whether it has a session doesn't matter. The change waits for [`commit`](Self::commit).
-    /// Setting what is set already is not a change.
+    /// The peer need not have a session. The change takes effect with [`commit`](Self::commit).
+    /// Setting an equal route is not a change. Host bits of `prefix` are cleared.
     pub fn set(&mut self, peer: PeerIndex, prefix: IpNet, route: Option<Route>) {
-        self.know(peer);
-        // Host bits can't be told on the wire.
+        self.track_index(peer);
         if self.table.set(peer, prefix.trunc(), route) {
             self.chunks.clear();
         }
     }
 
-    /// Whether `peer` is to have a route to `prefix`.
+    /// Whether a route to `prefix` is desired for `peer`.
     #[must_use]
     pub fn is_desired(&self, peer: PeerIndex, prefix: &IpNet) -> bool {
         self.table.is_desired(peer, prefix)
     }
 
-    /// Sets that `peer` is to be told of nothing: what it holds is withdrawn, what it was not told yet never will be.
-    /// Waits for [`commit`](Self::commit) as [`set`](Self::set) does.
+    /// Removes all desired routes of `peer`: announced routes are withdrawn, the others are never
+    /// sent. Takes effect with [`commit`](Self::commit).
     pub fn withdraw_all(&mut self, peer: PeerIndex) {
-        if self.table.desire_nothing(peer) {
+        if self.table.clear_desired(peer) {
             self.chunks.clear();
         }
     }
 
-    /// `peer`, which is new and has no session, is to be told what `other` is to be told.
+    /// Copies the desired routes of `other` to `peer`, which is new and has no session.
     pub fn copy_desired(&mut self, other: PeerIndex, peer: PeerIndex) {
-        self.know(peer);
+        self.track_index(peer);
         self.table.copy_desired(other, peer);
         self.chunks.clear();
     }
 
-    /// Ends a batch of [`set`](Self::set)s: from now on sessions are told.
+    /// Commits all changes since the last commit for transmission.
     pub fn commit(&mut self) {
         if self.table.commit() {
             self.batches.clear();
         }
     }
 
-    /// Forgets a peer: its session and what it was to be told. Its index may be used again.
+    /// Removes a peer with its session and desired routes. Its index may be reused.
     pub fn remove_peer(&mut self, peer: PeerIndex) {
         self.session_down(peer);
         self.table.forget_desired(peer);
-        // Even without a session it may be among those a chunk was found to be good for.
-        self.chunks.forget(peer);
+        // A cached chunk may be valid for the peer even if it has no session.
+        self.chunks.invalidate_for(peer);
     }
 
-    /// A session reached Established: the peer holds nothing and is to be told everything.
+    /// Starts a session: nothing is announced to the peer yet.
     pub fn session_up(&mut self, peer: PeerIndex, encoding: SessionEncoding) {
         self.session_down(peer);
-        self.know(peer);
-        self.sessions.insert(peer, Session::new(Arc::new(encoding)));
+        self.track_index(peer);
+        self.sessions.insert(peer, PeerOut::new(Arc::new(encoding)));
     }
 
-    /// The session ended and the peer holds nothing any more. What it is to be told stays.
+    /// Ends a session: nothing is announced to the peer any more. Its desired routes stay.
     pub fn session_down(&mut self, peer: PeerIndex) {
         if self.sessions.remove(&peer).is_some() {
-            self.table.forget_told(peer);
-            self.chunks.forget(peer);
+            self.table.forget_sent(peer);
+            self.chunks.invalidate_for(peer);
         }
     }
 
-    /// ROUTE-REFRESH (RFC 2918 §4): everything of `family` is to be told again.
+    /// Processes a ROUTE-REFRESH (RFC 2918 §4): sends all routes of `family` again.
     ///
-    /// That begins after what is under way, and costs nothing before. Without a session, or for a
-    /// family that isn't negotiated, this does nothing.
+    /// The refresh starts after the current batch. Without a session, or for a family that is not
+    /// negotiated, the request is ignored.
     pub fn refresh(&mut self, peer: PeerIndex, family: Family) {
         if let Some(session) = self.sessions.get_mut(&peer) {
-            session.ask(family);
+            session.request_refresh(family);
         }
     }
 
-    /// The first complete desired state is here (and is committed by this): let it out.
+    /// Commits, and permits transmission from now on: the initial set of routes is complete.
     pub fn open_gate(&mut self) {
         self.commit();
         self.gate_open = true;
     }
 
-    /// One or several whole messages for `peer`, at most `max` octets, made from the latest state.
+    /// Returns one or more complete messages for `peer`, at most `max` octets together, encoded
+    /// from the latest state. `None` if there is nothing to send or no session.
     ///
-    /// `None`: there is nothing to send. `max` is at least 4096, and best the same for all peers,
-    /// since only then they share what was encoded. Without a session there is never anything.
+    /// `max` is at least 4096. Peers share encoded messages only if they use the same `max`.
     pub fn poll_transmit(&mut self, now: Instant, peer: PeerIndex, max: usize) -> Option<Bytes> {
         if !self.gate_open {
             return None;
         }
-        let today = self.tick(now);
+        let sent_at = self.sent_at(now);
         loop {
             let session = self.sessions.get_mut(&peer)?;
             let Some(cursor) = &session.cursor else {
                 match session.next(now, &self.table) {
-                    Next::Rest => {
-                        self.tidy();
+                    Next::Idle => {
+                        self.drop_unshared();
                         return None;
                     }
                     Next::Octets(octets) => return Some(octets),
@@ -191,15 +188,16 @@ impl AdjRibOut {
                         let batch = self.batch(self.sessions.get(&peer)?.seen, None);
                         let session = self.sessions.get_mut(&peer)?;
                         session.seen = batch.to;
-                        session.cursor = Cursor::at_the_beginning(batch);
+                        session.cursor = Cursor::at_start_of(batch);
                     }
-                    Next::Again(family, from) => {
-                        // What others are told doesn't fit one who is told it twice.
-                        self.chunks.forget(peer);
+                    Next::Repeat(family, from) => {
+                        // A refresh changes the sent routes of this peer only: chunks of shared
+                        // batches no longer apply to it.
+                        self.chunks.invalidate_for(peer);
                         let batch = self.batch(from, Some(family));
                         let session = self.sessions.get_mut(&peer)?;
-                        let begin = session.repeats(family, &batch);
-                        session.cursor = Cursor::at_the_beginning(batch);
+                        let begin = session.continue_refresh(family, &batch);
+                        session.cursor = Cursor::at_start_of(batch);
                         if begin.is_some() {
                             return begin;
                         }
@@ -209,7 +207,7 @@ impl AdjRibOut {
             };
             let chunk = self.chunks.get(
                 &self.table,
-                &Request {
+                &ChunkRequest {
                     peer,
                     encoding: &session.encoding,
                     batch: &cursor.batch,
@@ -219,7 +217,7 @@ impl AdjRibOut {
                 },
             );
             let at = if session.end_of_rib.is_empty() {
-                today
+                sent_at
             } else {
                 0
             };
@@ -234,10 +232,10 @@ impl AdjRibOut {
         }
     }
 
-    /// Whether [`poll_transmit`](Self::poll_transmit) may have something for `peer`.
+    /// Whether [`poll_transmit`](Self::poll_transmit) may return messages for `peer`.
     ///
-    /// May: changes that concern only others are noticed by polling. After a poll that answered
-    /// `None` this is false until something changes.
+    /// True also after changes that concern other peers only. False after a poll that returned
+    /// `None`, until something changes.
     #[must_use]
     pub fn pending(&self, peer: PeerIndex) -> bool {
         let session = self.sessions.get(&peer);
@@ -248,17 +246,18 @@ impl AdjRibOut {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.sessions.values();
-        sessions.filter_map(Session::poll_timeout).min()
+        sessions.filter_map(PeerOut::poll_timeout).min()
     }
 
-    /// Lets refreshes begin that had to wait until now.
+    /// Starts refreshes that were delayed until now.
     pub fn timeout(&mut self, now: Instant) {
         for session in self.sessions.values_mut() {
             session.timeout(now);
         }
     }
 
-    /// What the peer holds from us, in no order. `now` stands for what is being told right now.
+    /// Routes announced to the peer, in no particular order. Routes of an initial table that is
+    /// still being sent count as sent at `now`.
     pub fn advertised(
         &self,
         now: Instant,
@@ -266,12 +265,12 @@ impl AdjRibOut {
     ) -> impl Iterator<Item = Advertised<'_>> + '_ {
         let session = self.sessions.get(&peer);
         let first = session.and_then(|session| session.first_table);
-        let first_day = self.first_day.unwrap_or(now);
+        let epoch = self.epoch.unwrap_or(now);
         self.table.entries().filter_map(move |entry| {
-            let (route, at) = self.table.told(entry.state, peer)?;
+            let (route, at) = self.table.sent_route(entry.state, peer)?;
             let sent = match at {
                 0 => first.unwrap_or(now),
-                at => first_day + Duration::from_secs(u64::from(at) - 1),
+                at => epoch + Duration::from_secs(u64::from(at) - 1),
             };
             Some(Advertised {
                 prefix: entry.prefix,
@@ -281,7 +280,7 @@ impl AdjRibOut {
         })
     }
 
-    /// Counters of the present session; zero without one.
+    /// Counters of the current session; zero without one.
     #[must_use]
     pub fn counters(&self, peer: PeerIndex) -> SessionCounters {
         self.sessions
@@ -290,36 +289,37 @@ impl AdjRibOut {
             .unwrap_or_default()
     }
 
-    /// How many UPDATEs were encoded, for whatever number of peers. End-of-RIB isn't counted.
+    /// Number of encoded UPDATEs. Messages that several peers share count once; End-of-RIB does not
+    /// count.
     #[must_use]
     pub fn encoded_updates(&self) -> u64 {
         self.chunks.encoded()
     }
 
-    fn know(&mut self, peer: PeerIndex) {
+    fn track_index(&mut self, peer: PeerIndex) {
         self.peers = self.peers.max(peer.0.saturating_add(1));
     }
 
-    fn tick(&mut self, now: Instant) -> Tick {
-        let first_day = *self.first_day.get_or_insert(now);
-        let seconds = now.saturating_duration_since(first_day).as_secs();
-        // After 136 years everything was sent just then.
+    fn sent_at(&mut self, now: Instant) -> SentAt {
+        let epoch = *self.epoch.get_or_insert(now);
+        let seconds = now.saturating_duration_since(epoch).as_secs();
+        // Saturates after 136 years.
         u32::try_from(seconds + 1).unwrap_or(u32::MAX)
     }
 
-    /// The changes after version `from`, or what has changed in a family and is to be told again: the
-    /// same batch for all who ask before the next commit.
-    fn batch(&mut self, from: u64, again: Option<Family>) -> Arc<Batch> {
+    /// The changes after version `from`, or those of a family for its refresh. All sessions share
+    /// the batch until the next commit.
+    fn batch(&mut self, from: u64, refresh: Option<Family>) -> Arc<Batch> {
         let (table, last) = (&self.table, &mut self.last_batch);
-        let batch = self.batches.entry((from, again)).or_insert_with(|| {
+        let batch = self.batches.entry((from, refresh)).or_insert_with(|| {
             *last += 1;
-            Arc::new(Batch::new(*last, table, from, again))
+            Arc::new(Batch::new(*last, table, from, refresh))
         });
         Arc::clone(batch)
     }
 
-    /// A session that is alone shares with nobody.
-    fn tidy(&mut self) {
+    /// Drops cached batches and messages if there is only one session to use them.
+    fn drop_unshared(&mut self) {
         if self.sessions.len() == 1 {
             self.batches.clear();
             self.chunks.clear();

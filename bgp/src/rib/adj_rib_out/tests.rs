@@ -1,4 +1,5 @@
-//! What the table holds on to, which nobody outside can see. The rest is tested in `bgp/tests`.
+//! Memory that the RIB retains, which its public interface does not show. `bgp/tests/rib_*` test
+//! the behavior.
 
 use std::net::Ipv4Addr;
 
@@ -38,7 +39,7 @@ fn drain(rib: &mut AdjRibOut, peer: PeerIndex) -> u64 {
 }
 
 #[test]
-fn a_peer_that_does_not_read_costs_its_cursor() {
+fn a_peer_that_does_not_read_retains_only_its_cursor() {
     let [slow, quick] = [PeerIndex(0), PeerIndex(1)];
     let mut rib = AdjRibOut::new();
     for index in 0..1000 {
@@ -61,11 +62,11 @@ fn a_peer_that_does_not_read_costs_its_cursor() {
         rib.commit();
         drain(&mut rib, quick);
         assert_eq!(rib.table.len(), 1000);
-        // Nothing told; told with this round's attributes; told with the first, to one or both.
-        let (desired, told) = rib.table.patterns();
-        assert!(desired <= 4 && told <= 8, "{desired} and {told} patterns");
+        // Not sent; sent with this round's attributes; sent with the first, to one or both.
+        let (desired, sent) = rib.table.distinct_maps();
+        assert!(desired <= 4 && sent <= 8, "{desired} and {sent} maps");
         assert_eq!(rib.table.changed_after(0).count(), 1000);
-        assert!(rib.table.entries().count() <= 1100, "places are used again");
+        assert!(rib.table.entries().count() <= 1100, "slots are reused");
         assert!(rib.batches.len() <= 2 && rib.chunks.size() < 100_000);
     }
     let cursor = rib.sessions[&slow].cursor.as_ref();
@@ -79,7 +80,7 @@ fn a_peer_that_does_not_read_costs_its_cursor() {
 }
 
 #[test]
-fn a_withdrawn_prefix_stays_until_the_last_peer_knows() {
+fn a_withdrawn_prefix_is_released_with_the_last_withdrawal() {
     let peers = [PeerIndex(0), PeerIndex(1), PeerIndex(2)];
     let mut rib = AdjRibOut::new();
     rib.open_gate();
@@ -95,7 +96,7 @@ fn a_withdrawn_prefix_stays_until_the_last_peer_knows() {
     rib.commit();
     assert_eq!(drain(&mut rib, peers[0]), 1);
     rib.session_down(peers[1]);
-    assert_eq!(rib.table.len(), 1, "one peer still holds it");
+    assert_eq!(rib.table.len(), 1, "not yet withdrawn from one peer");
     assert_eq!(drain(&mut rib, peers[2]), 1);
     assert_eq!(
         (rib.table.len(), rib.table.changed_after(0).count()),
@@ -104,7 +105,7 @@ fn a_withdrawn_prefix_stays_until_the_last_peer_knows() {
 }
 
 #[test]
-fn removing_a_peer_leaves_nothing_of_it() {
+fn a_removed_peer_retains_nothing() {
     let [one, other] = [PeerIndex(0), PeerIndex(1)];
     let mut rib = AdjRibOut::new();
     rib.open_gate();
@@ -117,13 +118,13 @@ fn removing_a_peer_leaves_nothing_of_it() {
     drain(&mut rib, one);
     rib.remove_peer(one);
     assert_eq!(rib.table.len(), 1);
-    // Its index can serve another peer, whose table is empty.
+    // Another peer may use its index and starts with an empty table.
     rib.session_up(one, encoding());
     assert_eq!(drain(&mut rib, one), 1, "End-of-RIB");
 }
 
 #[test]
-fn what_was_encoded_for_others_is_not_for_who_gets_the_place_of_a_peer_without_session() {
+fn a_peer_with_a_reused_index_receives_no_chunks_of_other_peers() {
     let [one, other, idle] = [PeerIndex(0), PeerIndex(1), PeerIndex(2)];
     let mut rib = AdjRibOut::new();
     rib.open_gate();
@@ -144,7 +145,7 @@ fn what_was_encoded_for_others_is_not_for_who_gets_the_place_of_a_peer_without_s
 }
 
 #[test]
-fn chunks_are_bounded() {
+fn the_chunk_cache_is_bounded() {
     // Attributes that leave room for 25 prefixes: 400 messages, 1.6 MB in each encoding.
     let communities = (0..980).map(Community).collect();
     let long = Route::new(RouteAttributes {
@@ -156,7 +157,7 @@ fn chunks_are_bounded() {
         rib.set(PeerIndex(0), prefix(index), Some(Route::clone(&long)));
     }
     rib.open_gate();
-    // Somebody who hasn't read yet, and will want the same.
+    // A second session, so that the cache is kept for it.
     rib.session_up(PeerIndex(1), encoding());
     for asn in 0..12 {
         rib.session_up(
