@@ -9,6 +9,6 @@ pub(crate) mod decide;
 pub(crate) mod index;
 pub(crate) mod model;
 pub(crate) mod nearest;
+pub(crate) mod panic_context;
 pub(crate) mod plan;
 pub(crate) mod printable;
-pub(crate) mod suspect;

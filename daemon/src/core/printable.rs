@@ -6,12 +6,12 @@ use std::fmt::Write;
 /// The text with every character that would act on a terminal, or not be seen there, as an escape such as `\n` or `\u{1b}`.
 /// All that is printed for people and contains what others wrote goes through this; JSON has its own escapes.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(acts) {
+    if !text.contains(affects_terminal) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        if acts(character) {
+        if affects_terminal(character) {
             // Writing to a String does not fail.
             _ = write!(shown, "{}", character.escape_default());
         } else {
@@ -23,7 +23,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 
 /// Control characters (C0, DEL, C1), line separators, and what changes the direction of text or is invisible (Unicode
 /// UAX #9 §2).
-const fn acts(character: char) -> bool {
+const fn affects_terminal(character: char) -> bool {
     matches!(
         character,
         '\0'..='\x1f'

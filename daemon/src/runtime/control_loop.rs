@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::core::allocate::{Allocation, Decided};
+use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
 use crate::core::index::{Dirty, Index};
@@ -151,7 +151,7 @@ impl ControlLoop {
 impl Running {
     fn new(agent: ControlLoop) -> Self {
         Self {
-            index: Index::reading(agent.kinds).ignoring_exclusion(agent.ignore_exclusion),
+            index: Index::for_kinds(agent.kinds).ignoring_exclusion(agent.ignore_exclusion),
             agent,
             allocation: Allocation::default(),
             leading: false,
@@ -195,7 +195,7 @@ impl Running {
                     tracing::info!("this process gives out addresses no longer");
                 }
                 self.leading = leading;
-                self.allocation.forget();
+                self.allocation.reset();
                 // Everything is decided anew by whoever begins to lead.
                 self.touched.configuration |= leading;
             }
@@ -272,12 +272,12 @@ impl Running {
     }
 
     fn allocate(&mut self, source: &Source, touched: &Dirty) {
-        let Decided {
+        let AllocationResult {
             outcomes,
-            news,
+            new_reasons,
             writes,
         } = self.allocation.decide(&self.index, touched);
-        for name in news {
+        for name in new_reasons {
             let outcome = outcomes.get(&name);
             if let Some((reason, message)) = outcome.and_then(|o| o.reason().zip(o.message())) {
                 tracing::warn!(service = %name, reason = reason.code(), "{message}");
@@ -377,7 +377,7 @@ impl Running {
                 .map(|announcer| announcer.waiting().clone())
                 .unwrap_or_default(),
             refused_peers: announcer
-                .map(|announcer| self.index.refused_peers(announcer.desired().node()))
+                .map(|announcer| self.index.rejected_peers(announcer.desired().node()))
                 .unwrap_or_default(),
             held: self.agent.allocate.then(|| held(&self.index)),
             updates: self.updates,

@@ -17,11 +17,11 @@ pub(crate) type Outcomes = BTreeMap<ObjectName, Outcome>;
 
 /// What was decided in one go.
 #[derive(Debug, Default)]
-pub(crate) struct Decided {
+pub(crate) struct AllocationResult {
     /// What became of every service that was decided. Those that are not among them have what they had.
     pub outcomes: Outcomes,
     /// The services among them that have a reason, and not the one that they had before.
-    pub news: Vec<ObjectName>,
+    pub new_reasons: Vec<ObjectName>,
     /// What has to be written.
     pub writes: Vec<Arc<StatusWrite>>,
 }
@@ -42,10 +42,10 @@ pub(crate) struct Allocation {
 impl Allocation {
     /// Decides what changes touched and returns what has to be written. The first time, and after a change of pools,
     /// that is everything. A write that is in flight is not repeated.
-    pub(crate) fn decide(&mut self, index: &Index, touched: &Dirty) -> Decided {
+    pub(crate) fn decide(&mut self, index: &Index, dirty: &Dirty) -> AllocationResult {
         let config = index.config();
         let same_pools = |before: &Arc<Config>| {
-            !touched.configuration
+            !dirty.configuration
                 || (before.pools == config.pools && before.pool_details == config.pool_details)
         };
         if !self.config.as_ref().is_some_and(same_pools) {
@@ -53,8 +53,8 @@ impl Allocation {
         }
         let mut changed = Vec::new();
         let mut gone = Vec::new();
-        for name in &touched.requests {
-            self.landed(index, name);
+        for name in &dirty.requests {
+            self.drop_finished_write(index, name);
             match index.service(name).filter(|service| service.is_ours()) {
                 Some(service) => changed.push(self.request(config, service)),
                 None => {
@@ -64,21 +64,18 @@ impl Allocation {
             }
         }
         if changed.is_empty() && gone.is_empty() {
-            return Decided::default();
+            return AllocationResult::default();
         }
         let outcomes = self.allocator.update(changed, &gone);
-        let gone = touched
-            .requests
-            .iter()
-            .filter_map(|name| index.service(name));
-        self.decided(index, outcomes, gone)
+        let gone = dirty.requests.iter().filter_map(|name| index.service(name));
+        self.finish(index, outcomes, gone)
     }
 
     /// Decides everything and returns what has to be written.
-    pub(crate) fn decide_all(&mut self, index: &Index) -> Decided {
+    pub(crate) fn decide_all(&mut self, index: &Index) -> AllocationResult {
         let in_flight: Vec<Arc<ObjectName>> = self.in_flight.keys().cloned().collect();
         for name in in_flight {
-            self.landed(index, &name);
+            self.drop_finished_write(index, &name);
         }
         let config = index.config();
         self.config = Some(Arc::clone(config));
@@ -88,7 +85,7 @@ impl Allocation {
         let outcomes = self.allocator.allocate_all(requests);
         self.reasons
             .retain(|name, _| index.service(name).is_some_and(Service::is_ours));
-        self.decided(index, outcomes, index.services())
+        self.finish(index, outcomes, index.services())
     }
 
     /// Whether a write was in flight at the last decision.
@@ -97,12 +94,12 @@ impl Allocation {
     }
 
     /// Leadership began or ended: a leader decides from what it reads, not from what it knew.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// A write whose service has another resourceVersion by now has landed or was refused: the facts say which.
-    fn landed(&mut self, index: &Index, name: &ObjectName) {
+    fn drop_finished_write(&mut self, index: &Index, name: &ObjectName) {
         let version = index.service(name).map(|service| &service.resource_version);
         let write = self.in_flight.get(name);
         if write.is_some_and(|write| version != Some(&write.resource_version)) {
@@ -112,12 +109,12 @@ impl Allocation {
 
     /// Notes the outcomes and finds what has to be written for them, and for `others`: a service that was ours and is of
     /// type LoadBalancer no more gives its address back.
-    fn decided<'a>(
+    fn finish<'a>(
         &mut self,
         index: &Index,
         outcomes: Vec<(ServiceKey, Outcome)>,
         others: impl Iterator<Item = &'a Service>,
-    ) -> Decided {
+    ) -> AllocationResult {
         let named = |(key, outcome): (ServiceKey, Outcome)| {
             (ObjectName::new(&*key.namespace, &*key.name), outcome)
         };
@@ -131,19 +128,19 @@ impl Allocation {
         for write in &writes {
             self.in_flight.insert(write.service.clone(), write.clone());
         }
-        let mut news = Vec::new();
+        let mut new_reasons = Vec::new();
         for (name, outcome) in &outcomes {
             let Some(reason) = outcome.reason() else {
                 self.reasons.remove(name);
                 continue;
             };
             if self.reasons.insert(name.clone(), reason.clone()).as_ref() != Some(reason) {
-                news.push(name.clone());
+                new_reasons.push(name.clone());
             }
         }
-        Decided {
+        AllocationResult {
             outcomes,
-            news,
+            new_reasons,
             writes,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::allocate::{Allocation, Decided};
+use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::index::{Dirty, Index};
@@ -68,12 +68,12 @@ fn a_write_under_way_counts_as_held_and_is_not_repeated() {
     let writes = allocation.decide_all(&index).writes;
     assert_eq!(written(&writes), ["first [192.0.2.1] 1"]);
     // The write did not come back yet when an older service shows up that would have come first.
-    let touched = service(&mut index, "another", "2", json!({}));
-    let writes = allocation.decide(&index, &touched).writes;
+    let dirty = service(&mut index, "another", "2", json!({}));
+    let writes = allocation.decide(&index, &dirty).writes;
     assert_eq!(written(&writes), ["another [192.0.2.2] 2"]);
     // The write was refused since the service changed: it is decided for the new version.
-    let touched = service(&mut index, "first", "3", json!({}));
-    let writes = allocation.decide(&index, &touched).writes;
+    let dirty = service(&mut index, "first", "3", json!({}));
+    let writes = allocation.decide(&index, &dirty).writes;
     assert_eq!(written(&writes), ["first [192.0.2.1] 3"]);
 }
 
@@ -87,7 +87,7 @@ fn a_foreign_class_is_never_written() {
         "1",
         json!({ "loadBalancerClass": "example.com/other" }),
     );
-    let Decided {
+    let AllocationResult {
         outcomes, writes, ..
     } = Allocation::default().decide_all(&index);
     assert!(
@@ -103,12 +103,12 @@ fn an_address_is_kept_while_its_pool_can_not_be_read() {
     service(&mut index, "web", "1", json!({}));
     let mut allocation = Allocation::default();
     let writes = allocation.decide_all(&index).writes;
-    index.grant(&writes[0]);
+    index.apply_status_write(&writes[0]);
     // Somebody breaks the pool, and a new leader begins: nothing is taken away, nothing new is given.
     pool(&mut index, &["nonsense"]);
     service(&mut index, "new", "1", json!({}));
-    allocation.forget();
-    let Decided {
+    allocation.reset();
+    let AllocationResult {
         outcomes, writes, ..
     } = allocation.decide_all(&index);
     assert_eq!(written(&writes), Vec::<String>::new());
@@ -122,7 +122,7 @@ fn an_address_is_kept_while_its_pool_can_not_be_read() {
     let mut fresh = Index::default();
     pool(&mut fresh, &["nonsense"]);
     service(&mut fresh, "web", "1", json!({}));
-    fresh.grant(&StatusWrite {
+    fresh.apply_status_write(&StatusWrite {
         service: Arc::new(ObjectName::new("default", "web")),
         resource_version: String::new(),
         addresses: vec!["192.0.2.0".parse().expect("an address")],
@@ -139,7 +139,7 @@ fn an_address_is_kept_while_its_pool_can_not_be_read() {
     assert_eq!(written(&writes), ["web [] 1"]);
 }
 
-fn decided(decided: &Decided) -> Vec<&str> {
+fn decided(decided: &AllocationResult) -> Vec<&str> {
     let names = decided.outcomes.keys();
     names.map(|name| name.name.as_str()).collect()
 }
@@ -158,36 +158,36 @@ fn only_what_a_change_touches_is_decided() {
         ["a", "b", "waits", "waits-too"],
         "the first time"
     );
-    assert_eq!(first.news.len(), 2, "{first:?}");
+    assert_eq!(first.new_reasons.len(), 2, "{first:?}");
     for write in &first.writes {
-        index.grant(write);
+        index.apply_status_write(write);
     }
     // The endpoints of a service are no business of the allocator's, nor are the routers.
     let labels = json!({ "kubernetes.io/service-name": "a" });
     let endpoints = json!([{ "addresses": ["10.0.0.1"], "nodeName": "n" }]);
-    let touched = apply(
+    let dirty = apply(
         &mut index,
         Kind::EndpointSlice,
         "a-1",
         json!({ "metadata": { "labels": labels }, "addressType": "IPv4", "endpoints": endpoints }),
     );
-    assert!(!touched.services.is_empty() && touched.requests.is_empty());
-    assert_eq!(decided(&allocation.decide(&index, &touched)), [""; 0]);
+    assert!(!dirty.services.is_empty() && dirty.requests.is_empty());
+    assert_eq!(decided(&allocation.decide(&index, &dirty)), [""; 0]);
     let peer = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.9" });
-    let touched = apply(&mut index, Kind::BgpPeer, "tor", json!({ "spec": peer }));
-    assert!(touched.configuration);
-    assert_eq!(decided(&allocation.decide(&index, &touched)), [""; 0]);
+    let dirty = apply(&mut index, Kind::BgpPeer, "tor", json!({ "spec": peer }));
+    assert!(dirty.configuration);
+    assert_eq!(decided(&allocation.decide(&index, &dirty)), [""; 0]);
     // A service that goes makes room for the first of those that wait.
-    let touched = index.apply(Change::Delete(ObjectKey::new(
+    let dirty = index.apply(Change::Delete(ObjectKey::new(
         Kind::Service,
         ObjectName::new("default", "a"),
     )));
-    let second = allocation.decide(&index, &touched);
+    let second = allocation.decide(&index, &dirty);
     assert_eq!(decided(&second), ["waits", "waits-too"]);
     assert_eq!(written(&second.writes), ["waits [192.0.2.1] 1"]);
-    assert!(second.news.is_empty(), "{second:?}");
+    assert!(second.new_reasons.is_empty(), "{second:?}");
     // Other pools: everything.
-    let touched = pool(&mut index, &["192.0.2.2/31"]);
-    let third = allocation.decide(&index, &touched);
+    let dirty = pool(&mut index, &["192.0.2.2/31"]);
+    let third = allocation.decide(&index, &dirty);
     assert_eq!(decided(&third), ["b", "waits", "waits-too"]);
 }

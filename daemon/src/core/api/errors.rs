@@ -45,7 +45,7 @@ impl Errors {
     }
 
     /// The value; none if there is an error instead, which is added.
-    pub(crate) fn note<T>(&mut self, result: Result<T, FieldError>) -> Option<T> {
+    pub(crate) fn record<T>(&mut self, result: Result<T, FieldError>) -> Option<T> {
         result.map_err(|error| self.add(error)).ok()
     }
 
@@ -53,7 +53,7 @@ impl Errors {
     ///
     /// # Errors
     /// What was added, as one error. `value` is none only if there was an error.
-    pub(crate) fn or<T>(self, value: Option<T>) -> Result<T, FieldError> {
+    pub(crate) fn into_result<T>(self, value: Option<T>) -> Result<T, FieldError> {
         let error = self.0.into_iter().reduce(|mut first, next| {
             first.more.push(next);
             first
@@ -91,7 +91,7 @@ impl<T> Partial<T> {
         both.into_iter()
             .flatten()
             .for_each(|error| errors.add(error));
-        let error = errors.or(Some(())).err();
+        let error = errors.into_result(Some(())).err();
         Partial::new(self.value.zip(other.value), error)
     }
 
@@ -104,7 +104,7 @@ impl<T> Partial<T> {
     ///
     /// # Errors
     /// Every field of a wrong type.
-    pub fn whole(self) -> Result<T, FieldError> {
+    pub fn into_result(self) -> Result<T, FieldError> {
         self.check(Ok)
     }
 
@@ -117,7 +117,7 @@ impl<T> Partial<T> {
     pub fn check<U>(self, check: impl FnOnce(T) -> Result<U, FieldError>) -> Result<U, FieldError> {
         let checked = self.value.map(check);
         let Some(mut found) = self.error else {
-            return checked.unwrap_or_else(|| Errors::default().or(None));
+            return checked.unwrap_or_else(|| Errors::default().into_result(None));
         };
         let wrong = std::mem::take(&mut found.more);
         let mut errors = Errors(std::iter::once(found).chain(wrong).collect());
@@ -129,7 +129,7 @@ impl<T> Partial<T> {
                 .filter(|error| !reported.iter().any(|path| may_be_due_to(error, path)))
                 .for_each(|error| errors.add(error));
         }
-        errors.or(None)
+        errors.into_result(None)
     }
 }
 

@@ -224,7 +224,7 @@ impl Kind {
     }
 
     /// The kind that says the same in another API group.
-    pub const fn twin(self) -> Option<Self> {
+    pub const fn other_group(self) -> Option<Self> {
         match self {
             Self::BgpPeer => Some(Self::FerrolbBgpPeer),
             Self::FerrolbBgpPeer => Some(Self::BgpPeer),
@@ -316,7 +316,7 @@ where
     if value.is_null() {
         return Ok(T::default());
     }
-    decode::read(name, value, &mut Vec::new()).whole()
+    decode::read(name, value, &mut Vec::new()).into_result()
 }
 
 impl RawObject {
@@ -332,9 +332,9 @@ impl RawObject {
         let mut take = |name: &str| body.remove(name).unwrap_or_default();
         let (api_version, kind, metadata) = (take("apiVersion"), take("kind"), take("metadata"));
         let mut errors = Errors::default();
-        let api_version = errors.note(present("apiVersion", &api_version));
-        let kind = errors.note(present("kind", &kind));
-        let metadata = errors.note(present("metadata", &metadata));
+        let api_version = errors.record(present("apiVersion", &api_version));
+        let kind = errors.record(present("kind", &kind));
+        let metadata = errors.record(present("metadata", &metadata));
         let shown = kind.clone().unwrap_or_default();
         let object = (|| {
             Some(Self {
@@ -344,10 +344,12 @@ impl RawObject {
                 body,
             })
         })();
-        errors.or(object).map_err(|error| match shown.as_str() {
-            "" => error.to_string(),
-            kind => format!("{kind}: {error}"),
-        })
+        errors
+            .into_result(object)
+            .map_err(|error| match shown.as_str() {
+                "" => error.to_string(),
+                kind => format!("{kind}: {error}"),
+            })
     }
 
     /// Its key, if it is of a kind that ferrolb reads. `default_namespace` is for namespaced objects that name none.
@@ -375,7 +377,7 @@ impl RawObject {
     where
         T: for<'de> Deserialize<'de> + Default,
     {
-        self.partial(name, &mut Vec::new()).whole()
+        self.partial(name, &mut Vec::new()).into_result()
     }
 
     /// Reads what can be read of one top-level field. Adds to `unknown` the paths of fields that the
@@ -419,7 +421,7 @@ impl<'de> Deserialize<'de> for Password {
         match Value::deserialize(deserializer)? {
             Value::String(text) => Ok(Self(text)),
             Value::Null => Ok(Self::default()),
-            other => Err(serde::de::Error::custom(decode::no_text(&other))),
+            other => Err(serde::de::Error::custom(decode::not_text(&other))),
         }
     }
 }

@@ -114,7 +114,7 @@ pub(crate) fn parse_aliases(spec: &CommunitySpec) -> Result<Aliases, FieldError>
             )),
         }
     }
-    errors.or(Some(aliases))
+    errors.into_result(Some(aliases))
 }
 
 const FORM: &str = "write 64512:100, large:64512:1:100, or a well-known name like no-export";
@@ -148,8 +148,8 @@ pub(crate) fn parse(
         service_selectors,
     } = spec;
     let mut errors = Errors::default();
-    let length = errors.note(length("spec.aggregationLength", *aggregation_length, 1, 32));
-    let length_v6 = errors.note(length_of_v6(*aggregation_length_v6));
+    let length = errors.record(length("spec.aggregationLength", *aggregation_length, 1, 32));
+    let length_v6 = errors.record(length_of_v6(*aggregation_length_v6));
     let is_aggregate =
         length.is_some_and(|length| length != 32) || length_v6.is_some_and(|length| length != 128);
     if !service_selectors.is_empty() && is_aggregate {
@@ -157,14 +157,14 @@ pub(crate) fn parse(
         errors.add(FieldError::new("spec.serviceSelectors", message));
     }
     let (standard, large) = communities_of(communities, aliases, &mut errors);
-    let pools = errors.note(unique("spec.ipAddressPools", ip_address_pools));
-    let pool_selectors = errors.note(Selectors::parse(
+    let pools = errors.record(unique("spec.ipAddressPools", ip_address_pools));
+    let pool_selectors = errors.record(Selectors::parse(
         "spec.ipAddressPoolSelectors",
         ip_address_pool_selectors,
     ));
-    let nodes = errors.note(Selectors::parse("spec.nodeSelectors", node_selectors));
-    let peers = errors.note(unique("spec.peers", peers));
-    let services = errors.note(Selectors::parse("spec.serviceSelectors", service_selectors));
+    let nodes = errors.record(Selectors::parse("spec.nodeSelectors", node_selectors));
+    let peers = errors.record(unique("spec.peers", peers));
+    let services = errors.record(Selectors::parse("spec.serviceSelectors", service_selectors));
     let advertisement = || {
         Some(Advertisement {
             name: object.name.name.clone(),
@@ -182,7 +182,7 @@ pub(crate) fn parse(
             services: services?,
         })
     };
-    errors.or(advertisement())
+    errors.into_result(advertisement())
 }
 
 fn communities_of(
@@ -191,7 +191,7 @@ fn communities_of(
     errors: &mut Errors,
 ) -> (BTreeSet<Community>, BTreeSet<LargeCommunity>) {
     let (mut standard, mut large) = (BTreeSet::new(), BTreeSet::new());
-    errors.note(unique("spec.communities", written));
+    errors.record(unique("spec.communities", written));
     for (index, text) in written.iter().enumerate() {
         match resolve(text, aliases) {
             Ok(CommunityValue::Standard(community)) => _ = standard.insert(community),

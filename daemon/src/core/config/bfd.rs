@@ -34,11 +34,11 @@ pub(crate) fn parse(
         );
     }
     let mut errors = Errors::default();
-    errors.note(interval("spec.echoInterval", *echo_interval));
-    let transmit = errors.note(interval("spec.transmitInterval", *transmit_interval));
-    let receive = errors.note(interval("spec.receiveInterval", *receive_interval));
-    let detect = errors.note(within("spec.detectMultiplier", *detect_multiplier, 2, 255));
-    let min_ttl = errors.note(within("spec.minimumTtl", *minimum_ttl, 1, 254));
+    errors.record(interval("spec.echoInterval", *echo_interval));
+    let transmit = errors.record(interval("spec.transmitInterval", *transmit_interval));
+    let receive = errors.record(interval("spec.receiveInterval", *receive_interval));
+    let detect = errors.record(within("spec.detectMultiplier", *detect_multiplier, 2, 255));
+    let min_ttl = errors.record(within("spec.minimumTtl", *minimum_ttl, 1, 254));
     let config = || {
         Some(SessionConfig {
             timers: Timers {
@@ -56,7 +56,7 @@ pub(crate) fn parse(
             min_ttl: min_ttl?.unwrap_or(default.min_ttl),
         })
     };
-    errors.or(config())
+    errors.into_result(config())
 }
 
 fn interval(path: &str, millis: Option<u32>) -> Result<Option<Interval>, FieldError> {

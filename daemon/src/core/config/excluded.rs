@@ -15,10 +15,10 @@ const NAMED: usize = 3;
 
 impl ConfigObjects {
     /// All of them, each network once.
-    pub(super) fn exclusions(&self, surroundings: CompileContext<'_>) -> Vec<Exclusion> {
+    pub(super) fn exclusions(&self, context: CompileContext<'_>) -> Vec<Exclusion> {
         let mut owners: BTreeMap<IpNet, String> = BTreeMap::new();
         let mut add = |network: IpNet, owner: String| _ = owners.entry(network).or_insert(owner);
-        for (name, node) in surroundings.nodes {
+        for (name, node) in context.nodes {
             for address in node.internal_ips.iter().chain(&node.other_ips) {
                 add(IpNet::from(*address), format!("an address of Node {name}"));
             }
@@ -31,12 +31,12 @@ impl ConfigObjects {
                 add(IpNet::from(address), format!("the {field} of {key}"));
             }
         }
-        for (name, networks) in surroundings.service_cidrs {
+        for (name, networks) in context.service_cidrs {
             for network in networks {
                 add(*network, format!("a range of ServiceCIDR {name}"));
             }
         }
-        for (name, addresses) in surroundings.foreign_services {
+        for (name, addresses) in context.foreign_services {
             for address in addresses {
                 let owner = format!("an address of Service {name} of another loadBalancerClass");
                 add(IpNet::from(*address), owner);

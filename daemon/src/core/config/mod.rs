@@ -6,9 +6,9 @@
 
 pub(crate) mod advertisement;
 pub(crate) mod bfd;
-pub(crate) mod clash;
 pub(crate) mod crd;
 pub(crate) mod excluded;
+pub(crate) mod local_pref_conflicts;
 pub(crate) mod node_conflicts;
 pub(crate) mod peer;
 mod peers;
@@ -189,11 +189,11 @@ impl ConfigObjects {
     }
 
     /// Checks everything and makes the configuration that runs. Problems are in it.
-    pub(crate) fn compile(&mut self, surroundings: CompileContext<'_>) -> Arc<Config> {
+    pub(crate) fn compile(&mut self, context: CompileContext<'_>) -> Arc<Config> {
         let mut config = Config::default();
         self.report_unreadable(&mut config);
         let aliases = self.compile_aliases(&mut config);
-        self.compile_pools(surroundings, &mut config);
+        self.compile_pools(context, &mut config);
         if !self.for_allocation_only {
             self.compile_peers(&mut config);
         }
@@ -204,8 +204,8 @@ impl ConfigObjects {
     fn report_unreadable(&self, config: &mut Config) {
         // Either of two kinds that say the same will do. Where both are missing one word is enough.
         let neither = |kind: &Kind| {
-            kind.twin()
-                .is_some_and(|twin| *kind < twin && self.is_absent(twin))
+            kind.other_group()
+                .is_some_and(|other| *kind < other && self.is_absent(other))
         };
         let absent = self.absent.iter().filter(|(kind, _)| neither(kind));
         for (kind, message) in self.unreadable.iter().chain(absent) {
@@ -260,9 +260,9 @@ impl ConfigObjects {
         all
     }
 
-    fn compile_pools(&mut self, surroundings: CompileContext<'_>, config: &mut Config) {
+    fn compile_pools(&mut self, context: CompileContext<'_>, config: &mut Config) {
         let unreadable = self.unreadable.contains_key(&Kind::IpAddressPool);
-        let exclusions = self.exclusions(surroundings);
+        let exclusions = self.exclusions(context);
         let mut good = BTreeMap::new();
         // A pool that did not change comes before one that did: what runs is not pushed aside by an edit.
         let mut objects: Vec<_> = self
@@ -278,7 +278,7 @@ impl ConfigObjects {
             let name = &key.name.name;
             let labels = &raw.metadata.labels;
             let parse = |spec: IpAddressPoolSpec, frozen: bool| {
-                pool::parse(name, &spec, labels, frozen, surroundings.namespaces)
+                pool::parse(name, &spec, labels, frozen, context.namespaces)
                     .map(|(pool, details)| (spec, pool, details))
             };
             let mut insert = |(spec, pool, details): (IpAddressPoolSpec, Pool, PoolDetails)| {
@@ -424,7 +424,7 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
             }
         }
     }
-    errors.or(Some(()))
+    errors.into_result(Some(()))
 }
 
 fn same_name() -> FieldError {

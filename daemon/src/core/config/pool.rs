@@ -97,7 +97,7 @@ pub(crate) fn parse(
     let allocation = service_allocation.as_ref();
     let allocation =
         allocation.and_then(|allocation| parse_allocation(allocation, namespaces, &mut errors));
-    let pool = errors.or(pool)?;
+    let pool = errors.into_result(pool)?;
     let mut details = PoolDetails {
         labels: labels.clone(),
         allocation,
@@ -146,11 +146,11 @@ fn parse_allocation(
         namespace_selectors,
         service_selectors,
     } = allocation;
-    let names = errors.note(unique(&format!("{PATH}.namespaces"), namespaces));
+    let names = errors.record(unique(&format!("{PATH}.namespaces"), namespaces));
     let selectors = format!("{PATH}.namespaceSelectors");
-    let selectors = errors.note(Selectors::parse(&selectors, namespace_selectors));
+    let selectors = errors.record(Selectors::parse(&selectors, namespace_selectors));
     let services = format!("{PATH}.serviceSelectors");
-    let services = errors.note(Selectors::parse(&services, service_selectors));
+    let services = errors.record(Selectors::parse(&services, service_selectors));
     let (mut names, selectors) = (names?, selectors?);
     let selected = known.iter().filter(|(_, labels)| selectors.any(labels));
     names.extend(selected.map(|(name, _)| name.clone()));

@@ -30,15 +30,15 @@ impl Selectors {
         let mut errors = Errors::default();
         for (index, selector) in selectors.iter().enumerate() {
             let path_of_entry = format!("{path}[{index}]");
-            let requirements = errors.note(requirements(&path_of_entry, selector));
-            errors.note(no_repetition(path, &written, index));
+            let requirements = errors.record(requirements(&path_of_entry, selector));
+            errors.record(no_repetition(path, &written, index));
             if let Some(requirements) = requirements
                 && !parsed.contains(&requirements)
             {
                 parsed.push(requirements);
             }
         }
-        errors.or(Some(Self(parsed)))
+        errors.into_result(Some(Self(parsed)))
     }
 
     /// Whether no selector was given (which selects everything).
@@ -86,12 +86,12 @@ fn requirements(path: &str, selector: &LabelSelector) -> Result<Vec<Requirement>
     }
     let mut errors = Errors::default();
     for (index, expression) in selector.match_expressions.iter().enumerate() {
-        requirements.extend(errors.note(requirement(&format!("{path}[{index}]"), expression)));
-        errors.note(no_repetition(&path, &written, index));
+        requirements.extend(errors.record(requirement(&format!("{path}[{index}]"), expression)));
+        errors.record(no_repetition(&path, &written, index));
     }
     requirements.sort();
     requirements.dedup();
-    errors.or(Some(requirements))
+    errors.into_result(Some(requirements))
 }
 
 /// The selector without what makes no difference: the order of its expressions and of their values.

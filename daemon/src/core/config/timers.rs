@@ -17,15 +17,15 @@ pub(crate) fn timers(
     errors: &mut Errors,
 ) -> Option<Timers> {
     const SEND_HOLD: &str = "spec.sendHoldTime";
-    let hold_and_keepalive = errors.note(hold_and_keepalive(
+    let hold_and_keepalive = errors.record(hold_and_keepalive(
         spec.hold_time.as_deref(),
         spec.keepalive_time.as_deref(),
     ));
     let connect = spec.connect_time.as_deref();
-    let connect_retry = errors.note(connect.map(connect_time).transpose());
+    let connect_retry = errors.record(connect.map(connect_time).transpose());
     let send_hold = own.send_hold_time.as_deref();
     let send_hold = send_hold.map(|text| whole_seconds(SEND_HOLD, text, 1, 65535));
-    let send_hold_time = errors.note(send_hold.transpose());
+    let send_hold_time = errors.record(send_hold.transpose());
     let (hold_time, keepalive_time) = hold_and_keepalive?;
     let (connect_retry, send_hold_time) = (connect_retry?, send_hold_time?);
     let hold = Duration::from_secs(hold_time.as_secs().into());

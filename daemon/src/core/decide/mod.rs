@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 pub use self::reason::Reason;
 pub(crate) use self::reason::{Detail, Verdict};
-use self::weight::{Bandwidth, Weight, all_nodes_tell};
+use self::weight::{Bandwidth, Weight, all_nodes_send_weights};
 use crate::core::config::Config;
 use crate::core::config::advertisement::Advertisement;
 use crate::core::config::peer::Peer;
@@ -75,7 +75,7 @@ pub(crate) fn peers_of<'a>(
     node_name: &'a str,
     node: &'a Node,
 ) -> impl Iterator<Item = &'a Peer> {
-    let refused = index.refused_on(node_name);
+    let refused = index.conflicting_peers(node_name);
     let peers = index.config().peers.values();
     peers
         .filter(|peer| peer.nodes.matches(&node.labels))
@@ -94,7 +94,7 @@ pub(crate) fn decide(
     if !service.load_balancer {
         return Decision::default();
     }
-    match eligible(index, node_name, node, service) {
+    match deliverable(index, node_name, node, service) {
         Err((reason, detail)) => Decision {
             contributions: Vec::new(),
             verdicts: Arc::new([Verdict {
@@ -103,12 +103,12 @@ pub(crate) fn decide(
                 detail,
             }]),
         },
-        Ok(eligible) => towards_peers(index, service, &eligible),
+        Ok(deliverable) => decide_for_peers(index, service, &deliverable),
     }
 }
 
 /// A service that this node can deliver, and the advertisements that speak for it here.
-struct Eligible<'a> {
+struct Deliverable<'a> {
     node_name: &'a str,
     node: &'a Node,
     /// Those of its addresses whose family has endpoints.
@@ -122,12 +122,12 @@ struct Eligible<'a> {
 }
 
 /// Everything that does not depend on the peer; the first reason against it wins.
-fn eligible<'a>(
+fn deliverable<'a>(
     index: &'a Index,
     node_name: &'a str,
     node: Option<&'a Node>,
     service: &Service,
-) -> Result<Eligible<'a>, (Reason, Detail)> {
+) -> Result<Deliverable<'a>, (Reason, Detail)> {
     let config = index.config();
     if let Some(class) = &service.class {
         return Err((Reason::ForeignLoadBalancerClass, class.as_str().into()));
@@ -162,7 +162,7 @@ fn eligible<'a>(
     if let Some(reason) = unreached.clone().filter(|_| addresses.is_empty()) {
         return Err(reason);
     }
-    Ok(Eligible {
+    Ok(Deliverable {
         node_name,
         node,
         addresses,
@@ -197,7 +197,7 @@ fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Deta
     let rivals: BTreeMap<_, _> = service
         .addresses()
         .iter()
-        .flat_map(|address| index.holders(*address))
+        .flat_map(|address| index.services_with_address(*address))
         .filter(|holder| holder.is_ours())
         .map(|holder| (&holder.name, &holder.request))
         .collect();
@@ -307,7 +307,7 @@ fn sharer_without_endpoints(
 ) -> Option<(Reason, Detail)> {
     let mut missing = None;
     addresses.retain(|address| {
-        let mut sharers = index.holders(*address);
+        let mut sharers = index.services_with_address(*address);
         let sharer = sharers.find(|sharer| {
             let endpoints = || index.endpoints(&sharer.name, address.is_ipv6());
             service.shares_local_with(sharer) && !endpoints().nodes.contains_key(node_name)
@@ -321,35 +321,35 @@ fn sharer_without_endpoints(
     missing
 }
 
-fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> Decision {
+fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<'_>) -> Decision {
     let mut offers: BTreeMap<IpNet, Vec<(Arc<str>, Offer)>> = BTreeMap::new();
     let mut verdicts = Vec::new();
-    let mut alone = true;
-    for peer in peers_of(index, eligible.node_name, eligible.node) {
-        alone = false;
+    let mut no_peers = true;
+    for peer in peers_of(index, deliverable.node_name, deliverable.node) {
+        no_peers = false;
         let verdict = |(reason, detail): (Reason, Detail)| Verdict {
             peer: Some(peer.name.clone()),
             reason,
             detail,
         };
         let carried = |address: &IpAddr| peer.carries(address.is_ipv6());
-        let some_carried = eligible.addresses.iter().any(carried);
+        let some_carried = deliverable.addresses.iter().any(carried);
         if !some_carried && service.addresses().iter().any(carried) {
             // What it would carry has no endpoints, which is told once for all peers.
             continue;
         }
         // Where nothing is carried at all, one word will do; it comes below.
-        let not_carried = eligible
+        let not_carried = deliverable
             .addresses
             .iter()
             .filter(|address| some_carried && !carried(address));
         let not_carried =
             not_carried.map(|address| verdict((Reason::FamilyNotCarried, (*address).into())));
-        let without_next_hop = addresses_towards(peer, eligible)
-            .filter(|address| !has_next_hop(peer, eligible.node, address.is_ipv6()))
+        let without_next_hop = addresses_towards(peer, deliverable)
+            .filter(|address| !has_next_hop(peer, deliverable.node, address.is_ipv6()))
             .map(|address| verdict((Reason::NoNextHop, address.into())));
         verdicts.extend(not_carried.chain(without_next_hop));
-        match towards(index, peer, service, eligible) {
+        match offers_to(index, peer, service, deliverable) {
             Ok(added) if added.is_empty() => {}
             Ok(added) => {
                 for (prefix, offer) in added {
@@ -361,16 +361,16 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
             Err(refused) => verdicts.push(verdict(refused)),
         }
     }
-    verdicts.extend(refused_peers(index, eligible));
+    verdicts.extend(refused_peers(index, deliverable));
     let for_all = |(reason, detail): (Reason, Detail)| Verdict {
         peer: None,
         reason,
         detail,
     };
-    if alone && verdicts.is_empty() {
+    if no_peers && verdicts.is_empty() {
         verdicts.push(for_all((Reason::NoPeer, Detail::None)));
     }
-    verdicts.extend(eligible.unreached.clone().map(for_all));
+    verdicts.extend(deliverable.unreached.clone().map(for_all));
     let contributions = offers.into_iter().map(|(prefix, offers)| Contribution {
         prefix,
         offers: offers.into(),
@@ -384,10 +384,13 @@ fn towards_peers(index: &Index, service: &Service, eligible: &Eligible<'_>) -> D
 /// The peers that would be told if they could run on this node.
 fn refused_peers<'a>(
     index: &'a Index,
-    eligible: &'a Eligible<'_>,
+    deliverable: &'a Deliverable<'_>,
 ) -> impl Iterator<Item = Verdict> {
-    let refused = index.refused_on(eligible.node_name).into_iter().flatten();
-    let refused = refused.filter(|(name, _)| selected(&eligible.advertisements, name));
+    let refused = index
+        .conflicting_peers(deliverable.node_name)
+        .into_iter()
+        .flatten();
+    let refused = refused.filter(|(name, _)| selected(&deliverable.advertisements, name));
     refused.map(|(name, refusal)| Verdict {
         peer: Some(name.as_str().into()),
         reason: Reason::PeerRefused,
@@ -396,8 +399,8 @@ fn refused_peers<'a>(
 }
 
 /// The addresses of a service that can be delivered and that a session with this peer carries.
-fn addresses_towards(peer: &Peer, eligible: &Eligible<'_>) -> impl Iterator<Item = IpAddr> {
-    eligible
+fn addresses_towards(peer: &Peer, deliverable: &Deliverable<'_>) -> impl Iterator<Item = IpAddr> {
+    deliverable
         .addresses
         .iter()
         .copied()
@@ -409,16 +412,16 @@ fn selected(advertisements: &[&Advertisement], peer: &str) -> bool {
 }
 
 /// What goes to one peer, or why nothing does. Addresses without a next hop are left out. An advertisement that wants
-/// another LOCAL_PREF than an older one adds nothing to a prefix that both ask for ([`crate::core::config::clash`] reports it).
-fn towards(
+/// another LOCAL_PREF than an older one adds nothing to a prefix that both ask for ([`crate::core::config::local_pref_conflicts`] reports it).
+fn offers_to(
     index: &Index,
     peer: &Peer,
     service: &Service,
-    eligible: &Eligible<'_>,
+    deliverable: &Deliverable<'_>,
 ) -> Result<Vec<(IpNet, Offer)>, (Reason, Detail)> {
-    if !selected(&eligible.advertisements, &peer.name) {
-        if selected(&eligible.too_wide, &peer.name) {
-            let names: Vec<&str> = eligible
+    if !selected(&deliverable.advertisements, &peer.name) {
+        if selected(&deliverable.too_wide, &peer.name) {
+            let names: Vec<&str> = deliverable
                 .too_wide
                 .iter()
                 .map(|ad| ad.name.as_str())
@@ -427,24 +430,24 @@ fn towards(
         }
         return Err((Reason::PeerNotSelected, Detail::Peer));
     }
-    if addresses_towards(peer, eligible).next().is_none() {
+    if addresses_towards(peer, deliverable).next().is_none() {
         return Err((Reason::FamilyNotCarried, Detail::Peer));
     }
     // LOCAL_PREF isn't sent over eBGP (RFC 4271 §5.1.5).
     let may_be_internal = peer.is_ibgp() != Some(false);
     let mut offers: BTreeMap<IpNet, (Offer, &Advertisement)> = BTreeMap::new();
-    for ad in eligible
+    for ad in deliverable
         .advertisements
         .iter()
         .filter(|ad| ad.selects_peer(&peer.name))
     {
-        let addresses = addresses_towards(peer, eligible);
+        let addresses = addresses_towards(peer, deliverable);
         for address in
-            addresses.filter(|address| has_next_hop(peer, eligible.node, address.is_ipv6()))
+            addresses.filter(|address| has_next_hop(peer, deliverable.node, address.is_ipv6()))
         {
             let prefix = aggregate(address, ad.length(address.is_ipv6()));
             let (offer, first) = offers.entry(prefix).or_insert_with(|| {
-                let mut offer = offer(index, peer, service, eligible, prefix);
+                let mut offer = offer(index, peer, service, deliverable, prefix);
                 offer.local_pref = ad.local_pref.filter(|_| may_be_internal);
                 (offer, *ad)
             });
@@ -464,12 +467,12 @@ fn offer(
     index: &Index,
     peer: &Peer,
     service: &Service,
-    eligible: &Eligible<'_>,
+    deliverable: &Deliverable<'_>,
     prefix: IpNet,
 ) -> Offer {
-    let Eligible {
+    let Deliverable {
         node_name, node, ..
-    } = *eligible;
+    } = *deliverable;
     let ipv6 = prefix.addr().is_ipv6();
     let bandwidth = Bandwidth::towards(peer, || Weight::of(index, node_name, node, service, ipv6));
     Offer {
@@ -478,12 +481,13 @@ fn offer(
         prepend: peer.prepend,
         communities: BTreeSet::new(),
         large_communities: BTreeSet::new(),
-        bandwidth: bandwidth.filter(|_| all_nodes_tell(index, &eligible.everywhere, ipv6)),
+        bandwidth: bandwidth
+            .filter(|_| all_nodes_send_weights(index, &deliverable.everywhere, ipv6)),
         aggregator: (prefix.prefix_len() < prefix.max_prefix_len()).then(|| Aggregator {
             asn: peer.session.local_asn,
             router_id: router_id(peer, node_name, node),
         }),
-        drain: service.drain.or(peer.drain),
+        drain: service.drain.applied_to(peer.drain),
     }
 }
 
@@ -494,7 +498,7 @@ fn aggregate(address: IpAddr, length: u8) -> IpNet {
 }
 
 /// What is sent for a prefix to which several services contribute: communities are united, the highest LOCAL_PREF counts,
-/// weights go together ([`Weight::and`]) or, if one is missing, are left out. An aggregate in which services differ says so
+/// weights go together ([`Weight::combine`]) or, if one is missing, are left out. An aggregate in which services differ says so
 /// (RFC 4271 §5.1.6 and §5.1.7).
 pub(crate) fn merge<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Option<Route> {
     let mut offers = offers.into_iter();
@@ -515,7 +519,7 @@ pub(crate) fn merge<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Option<R
             .bandwidth
             .zip(other.bandwidth)
             .map(|(a, b)| Bandwidth {
-                weight: a.weight.and(b.weight),
+                weight: a.weight.combine(b.weight),
                 ..a
             });
     }

@@ -11,7 +11,7 @@ use crate::core::decide::{Contribution, Decision, Offer, Offers, Verdict, decide
 use crate::core::index::{Dirty, Index};
 use crate::core::model::Node;
 use crate::core::model::drain::Drain;
-use crate::core::suspect::Suspect;
+use crate::core::panic_context::PanicContext;
 
 /// One prefix towards one peer: announce it like this, or withdraw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) type RouteKey = (Arc<str>, IpNet);
 #[derive(Clone, Debug, Default)]
 pub struct NodeRoutes {
     node: String,
-    stand_in: Option<Node>,
+    node_override: Option<Node>,
     decisions: BTreeMap<Arc<ObjectName>, Decision>,
     /// Services with a contribution to a prefix, to whichever peer; sorted, mostly one.
     contributors: BTreeMap<IpNet, Vec<Arc<ObjectName>>>,
@@ -82,19 +82,19 @@ impl NodeRoutes {
 
     /// The whole fold at once.
     pub fn of(index: &Index, node: impl Into<String>) -> Self {
-        let mut desired = Self::new(node);
-        desired.update_all(index);
-        desired
+        let mut node_routes = Self::new(node);
+        node_routes.update_all(index);
+        node_routes
     }
 
     /// Decides anew what a change touched, and tells what that changes on the wire.
-    pub fn update(&mut self, index: &Index, touched: &Dirty) -> Vec<RouteChange> {
+    pub fn update(&mut self, index: &Index, dirty: &Dirty) -> Vec<RouteChange> {
         // Whether weights are told depends on all nodes.
-        let others_matter = || !touched.nodes.is_empty() && weight::in_use(index.config());
-        if touched.decides_all(&self.node) || others_matter() {
+        let others_matter = || !dirty.nodes.is_empty() && weight::in_use(index.config());
+        if dirty.needs_full_decision(&self.node) || others_matter() {
             return self.update_all(index);
         }
-        self.update_services(index, &touched.services)
+        self.update_services(index, &dirty.services)
     }
 
     /// Decides these services again.
@@ -105,9 +105,9 @@ impl NodeRoutes {
     ) -> Vec<RouteChange> {
         let mut affected = BTreeSet::new();
         for name in services {
-            self.decide_again(index, name, &mut affected);
+            self.decide_service(index, name, &mut affected);
         }
-        self.merge_all_again(affected)
+        self.merge_routes(affected)
     }
 
     /// Decides everything anew.
@@ -120,9 +120,9 @@ impl NodeRoutes {
             self.replace(&name, Decision::default(), &mut affected);
         }
         for service in index.services() {
-            self.decide_again(index, &service.name, &mut affected);
+            self.decide_service(index, &service.name, &mut affected);
         }
-        self.merge_all_again(affected)
+        self.merge_routes(affected)
     }
 
     /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
@@ -136,13 +136,13 @@ impl NodeRoutes {
 
     /// Decides from these facts about the node instead of the index's, or from the index's again: with the next
     /// [`Self::update_all`].
-    pub fn stand_in(&mut self, node: Option<Node>) {
-        self.stand_in = node;
+    pub fn override_node(&mut self, node: Option<Node>) {
+        self.node_override = node;
     }
 
     /// The node's facts.
-    pub fn facts<'a>(&'a self, index: &'a Index) -> Option<&'a Node> {
-        self.stand_in
+    pub fn effective_node<'a>(&'a self, index: &'a Index) -> Option<&'a Node> {
+        self.node_override
             .as_ref()
             .or_else(|| index.nodes().get(&self.node))
     }
@@ -195,16 +195,16 @@ impl NodeRoutes {
             .filter_map(move |(towards, offer)| (towards == peer).then_some(offer))
     }
 
-    fn decide_again(
+    fn decide_service(
         &mut self,
         index: &Index,
         name: &ObjectName,
         affected: &mut BTreeSet<RouteKey>,
     ) {
         if let Some(service) = index.service(name) {
-            let suspect = Suspect::new("deciding where to announce", &service.name);
-            let decision = decide(index, &self.node, self.facts(index), service);
-            drop(suspect);
+            let panic_context = PanicContext::new("deciding where to announce", &service.name);
+            let decision = decide(index, &self.node, self.effective_node(index), service);
+            drop(panic_context);
             self.replace(&service.name, decision, affected);
         } else if let Some((name, _)) = self.decisions.get_key_value(name) {
             self.replace(&name.clone(), Decision::default(), affected);
@@ -261,12 +261,12 @@ impl NodeRoutes {
         }
     }
 
-    fn merge_all_again(&mut self, affected: BTreeSet<RouteKey>) -> Vec<RouteChange> {
+    fn merge_routes(&mut self, affected: BTreeSet<RouteKey>) -> Vec<RouteChange> {
         let merged = affected.into_iter();
-        merged.filter_map(|key| self.merge_again(key)).collect()
+        merged.filter_map(|key| self.merge_route(key)).collect()
     }
 
-    fn merge_again(&mut self, key: RouteKey) -> Option<RouteChange> {
+    fn merge_route(&mut self, key: RouteKey) -> Option<RouteChange> {
         let route = merge(self.offers(&key));
         let route = route.map(|route| self.attributes.share(route));
         let old = match &route {
@@ -306,7 +306,7 @@ fn keys(contribution: &Contribution) -> impl Iterator<Item = RouteKey> {
 impl PartialEq for NodeRoutes {
     fn eq(&self, other: &Self) -> bool {
         self.node == other.node
-            && self.stand_in == other.stand_in
+            && self.node_override == other.node_override
             && self.decisions == other.decisions
             && self.contributors == other.contributors
             && self.routes == other.routes

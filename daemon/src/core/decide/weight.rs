@@ -52,7 +52,7 @@ impl Weight {
 
     /// Of two services with one prefix: endpoints add up, the node's own weight is one for all.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn combine(self, other: Self) -> Self {
         match (self, other) {
             (Self::Endpoints(a), Self::Endpoints(b)) => Self::Endpoints(a.saturating_add(b)),
             (Self::Node(weight), _) | (_, Self::Node(weight)) => Self::Node(weight),
@@ -133,12 +133,16 @@ impl From<Bandwidth> for ExtendedCommunity {
 
 /// Whether weights are used at all.
 pub(crate) fn in_use(config: &Config) -> bool {
-    config.peers.values().any(asks)
+    config.peers.values().any(wants_weights)
 }
 
 /// Whether every node that may announce to somebody what these advertisements select may tell somebody its weight. One
 /// that can't would have no share, or all of them the same: then nobody tells.
-pub(crate) fn all_nodes_tell(index: &Index, advertisements: &[&Advertisement], ipv6: bool) -> bool {
+pub(crate) fn all_nodes_send_weights(
+    index: &Index,
+    advertisements: &[&Advertisement],
+    ipv6: bool,
+) -> bool {
     let config = index.config();
     let selected = |peer: &Peer| {
         peer.carries(ipv6) && advertisements.iter().any(|ad| ad.selects_peer(&peer.name))
@@ -149,7 +153,7 @@ pub(crate) fn all_nodes_tell(index: &Index, advertisements: &[&Advertisement], i
         .filter(|peer| selected(peer))
         .peekable();
     // Nearly always all of them are alike, and the nodes need not be looked at.
-    if peers.peek().is_none() || peers.all(asks) {
+    if peers.peek().is_none() || peers.all(wants_weights) {
         return true;
     }
     let mut nodes = index.nodes().iter();
@@ -161,11 +165,11 @@ pub(crate) fn all_nodes_tell(index: &Index, advertisements: &[&Advertisement], i
                     .any(|ad| ad.nodes.matches(&node.labels) && ad.selects_peer(&peer.name))
         };
         let mut peers = peers_of(index, name, node).filter(here).peekable();
-        !node.may_announce() || peers.peek().is_none() || peers.any(asks)
+        !node.may_announce() || peers.peek().is_none() || peers.any(wants_weights)
     })
 }
 
-fn asks(peer: &Peer) -> bool {
+fn wants_weights(peer: &Peer) -> bool {
     peer.link_bandwidth != LinkBandwidth::Off
 }
 
@@ -218,9 +222,9 @@ mod tests {
 
     #[test]
     fn endpoints_add_up_and_the_annotation_counts_once() {
-        let three = Weight::Endpoints(1).and(Weight::Endpoints(2));
+        let three = Weight::Endpoints(1).combine(Weight::Endpoints(2));
         assert_eq!(three, Weight::Endpoints(3));
-        assert_eq!(node("2").and(node("2")), node("2"));
-        assert_eq!(three.and(node("2")), node("2"));
+        assert_eq!(node("2").combine(node("2")), node("2"));
+        assert_eq!(three.combine(node("2")), node("2"));
     }
 }

@@ -8,19 +8,25 @@ use crate::core::model::Service;
 
 impl Index {
     /// Looks whether a service has an address that belongs to something else.
-    pub(super) fn note_excluded(&mut self, name: &ObjectName) {
+    pub(super) fn update_excluded_address(&mut self, name: &ObjectName) {
         let service = self.services.get(name).filter(|service| service.is_ours());
         let message = service.and_then(|service| self.config.excluded_address(service.addresses()));
         let old = match &message {
-            Some(message) => self.excluded.insert(name.clone(), message.clone()),
-            None => self.excluded.remove(name),
+            Some(message) => self
+                .excluded_addresses
+                .insert(name.clone(), message.clone()),
+            None => self.excluded_addresses.remove(name),
         };
         self.problems_changed |= old != message;
     }
 
     /// Notes the addresses of a Service that another load balancer serves; true if that changes what pools of ours may
     /// allocate.
-    pub(super) fn note_foreign(&mut self, name: &ObjectName, service: Option<&Service>) -> bool {
+    pub(super) fn update_foreign_addresses(
+        &mut self,
+        name: &ObjectName,
+        service: Option<&Service>,
+    ) -> bool {
         let foreign = service.filter(|service| service.load_balancer && service.class.is_some());
         let new = foreign.map(Service::addresses).unwrap_or_default();
         let old = match new {

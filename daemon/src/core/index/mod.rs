@@ -15,13 +15,13 @@ use ipnet::IpNet;
 
 use crate::core::api::core::ServiceCidrSpec;
 use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
-use crate::core::config::clash::Clashes;
 use crate::core::config::excluded::{ForeignServices, ServiceCidrs};
-use crate::core::config::node_conflicts::{self, Refusal};
+use crate::core::config::local_pref_conflicts::LocalPrefConflicts;
+use crate::core::config::node_conflicts::{self, ConflictingPeer};
 use crate::core::config::{CompileContext, Config, ConfigObjects, Problem, Severity};
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::{Labels, Node, Service, Slice, networks};
-use crate::core::suspect::Suspect;
+use crate::core::panic_context::PanicContext;
 
 /// Facts by key, and the configuration made of the configuration objects.
 #[derive(Debug, Default)]
@@ -32,23 +32,23 @@ pub struct Index {
     slices_of: BTreeMap<Arc<ObjectName>, Names>,
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Labels>,
-    holders: HashMap<IpAddr, Names>,
+    services_by_address: HashMap<IpAddr, Names>,
     objects: ConfigObjects,
     config: Arc<Config>,
-    refused: BTreeMap<String, BTreeMap<String, Refusal>>,
-    clashes: Clashes,
+    node_conflicts: BTreeMap<String, BTreeMap<String, ConflictingPeer>>,
+    local_pref_conflicts: LocalPrefConflicts,
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
     ignore_exclusion: bool,
     /// Services that have an address which belongs to something else, and what there is to say.
-    excluded: BTreeMap<ObjectName, String>,
+    excluded_addresses: BTreeMap<ObjectName, String>,
     /// Something changed that the configuration is compiled from, beside its objects.
-    stale: bool,
+    config_is_stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
-    /// Services with [`Service::bad_drain`] or [`Service::misspelt_annotation`]: few, where services are many.
-    bad_annotations: BTreeSet<ObjectName>,
+    /// Services with [`Service::invalid_drain`] or [`Service::misspelt_annotation`]: few, where services are many.
+    services_with_annotation_problems: BTreeSet<ObjectName>,
     synced: BTreeSet<Kind>,
     listed: BTreeSet<Kind>,
 }
@@ -97,7 +97,7 @@ impl Dirty {
     }
 
     /// Whether everything is decided again for a node.
-    pub fn decides_all(&self, node: &str) -> bool {
+    pub fn needs_full_decision(&self, node: &str) -> bool {
         self.configuration || self.nodes.contains(node)
     }
 
@@ -125,7 +125,7 @@ pub struct Endpoints {
 impl Index {
     /// For a process that reads objects of these kinds. One that can't judge BGPPeers, for lack of what they refer to,
     /// looks at their addresses only.
-    pub fn reading(kinds: &[Kind]) -> Self {
+    pub fn for_kinds(kinds: &[Kind]) -> Self {
         if kinds.contains(&Kind::BfdProfile) {
             return Self::default();
         }
@@ -153,7 +153,7 @@ impl Index {
 
     /// Takes in a change and tells what it touches.
     pub fn apply(&mut self, change: Change) -> Dirty {
-        let touched = match change {
+        let dirty = match change {
             Change::Apply(key, raw) => self.apply_object(key, raw),
             Change::Delete(key) => self.delete(&key),
             Change::Reset(kind, objects) => self.reset(kind, objects),
@@ -161,16 +161,16 @@ impl Index {
             Change::Unreadable(kind, message) => self.set_unreadable(kind, message),
             Change::Absent(kind, message) => self.set_absent(kind, message),
         };
-        self.settled(touched)
+        self.finish_change(dirty)
     }
 
     /// Brings up to date what depends on many objects, once for all that a change touched.
-    fn settled(&mut self, mut touched: Dirty) -> Dirty {
-        if std::mem::take(&mut self.stale) {
-            touched.merge(self.recompile());
+    fn finish_change(&mut self, mut dirty: Dirty) -> Dirty {
+        if std::mem::take(&mut self.config_is_stale) {
+            dirty.merge(self.recompile());
         }
-        touched.problems |= std::mem::take(&mut self.problems_changed);
-        touched
+        dirty.problems |= std::mem::take(&mut self.problems_changed);
+        dirty
     }
 
     /// Whether every one of these kinds was listed, or refused, once: before that, nothing complete can be said.
@@ -182,9 +182,10 @@ impl Index {
     /// empty: an empty one does not say what became of the objects of a CRD that is gone.
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
         let without = |kind: &Kind| {
-            let twin = kind.twin();
+            let other = kind.other_group();
             self.objects.is_absent(*kind)
-                && twin.is_none_or(|twin| self.listed.contains(&twin) && self.objects.has_any(twin))
+                && other
+                    .is_none_or(|other| self.listed.contains(&other) && self.objects.has_any(other))
         };
         kinds
             .iter()
@@ -197,14 +198,14 @@ impl Index {
     }
 
     /// BGPPeers, by name, that select a node and can't run there.
-    pub fn refused_on(&self, node: &str) -> Option<&BTreeMap<String, Refusal>> {
-        self.refused.get(node)
+    pub fn conflicting_peers(&self, node: &str) -> Option<&BTreeMap<String, ConflictingPeer>> {
+        self.node_conflicts.get(node)
     }
 
     /// BGPPeers that have a session on a node neither as they stand, nor perhaps at all.
-    pub fn refused_peers(&self, node: &str) -> Vec<Problem> {
-        let refused = self.refused_on(node).into_iter().flatten();
-        let there = refused.map(|(_, Refusal { object, message })| Problem {
+    pub fn rejected_peers(&self, node: &str) -> Vec<Problem> {
+        let refused = self.conflicting_peers(node).into_iter().flatten();
+        let there = refused.map(|(_, ConflictingPeer { object, message })| Problem {
             object: object.clone(),
             severity: Severity::Error,
             message: message.clone(),
@@ -237,7 +238,7 @@ impl Index {
         if old.unwrap_or_default() == missing {
             return Dirty::default();
         }
-        self.meet(node);
+        self.update_node_conflicts(node);
         Dirty {
             problems: std::mem::take(&mut self.problems_changed),
             nodes: BTreeSet::from([node.to_owned()]),
@@ -261,8 +262,8 @@ impl Index {
     }
 
     /// Services whose status holds an address.
-    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
-        self.holders
+    pub fn services_with_address(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
+        self.services_by_address
             .get(&address)
             .into_iter()
             .flatten()
@@ -291,24 +292,26 @@ impl Index {
     }
 
     /// Looks again for advertisements that clash.
-    fn find_clashes(&mut self) {
+    fn update_local_pref_conflicts(&mut self) {
         let services = self.services.values().map(|service| &**service);
-        self.problems_changed |= self.clashes.rebuild(&self.config, &self.nodes, services);
+        self.problems_changed |=
+            self.local_pref_conflicts
+                .rebuild(&self.config, &self.nodes, services);
     }
 
     /// Judges anew what can't run on a node.
-    fn meet(&mut self, name: &str) {
+    fn update_node_conflicts(&mut self, name: &str) {
         let nothing = BTreeSet::new();
         let missing = self.missing_interfaces.get(name).unwrap_or(&nothing);
         let refused = self
             .nodes
             .get(name)
-            .map(|node| node_conflicts::refused(&self.config, node, missing))
+            .map(|node| node_conflicts::conflicts_on(&self.config, node, missing))
             .unwrap_or_default();
         let old = if refused.is_empty() {
-            self.refused.remove(name).unwrap_or_default()
+            self.node_conflicts.remove(name).unwrap_or_default()
         } else {
-            self.refused
+            self.node_conflicts
                 .insert(name.to_owned(), refused.clone())
                 .unwrap_or_default()
         };
@@ -316,7 +319,7 @@ impl Index {
     }
 
     /// Acts as if a status had been written and come back: for `plan`, which has nobody to write to.
-    pub fn grant(&mut self, write: &StatusWrite) -> Dirty {
+    pub fn apply_status_write(&mut self, write: &StatusWrite) -> Dirty {
         let Some(mut service) = self.service(&write.service).cloned() else {
             return Dirty::default();
         };
@@ -324,21 +327,21 @@ impl Index {
         request.holds.clone_from(&write.addresses);
         request.holds_from.clone_from(&write.pool);
         service.invalid_address = None;
-        let touched = self.set_service(&write.service, Some(service));
-        self.settled(touched)
+        let dirty = self.set_service(&write.service, Some(service));
+        self.finish_change(dirty)
     }
 
     fn apply_object(&mut self, key: ObjectKey, raw: RawObject) -> Dirty {
-        let _suspect = Suspect::new("reading", key.clone());
+        let _context = PanicContext::new("reading", key.clone());
         match key.kind {
             Kind::Service => {
                 let parsed = Service::parse(key.name.clone(), &raw);
-                self.good(&key, parsed)
+                self.accept(&key, parsed)
                     .map(|service| self.set_service(&key.name, Some(service)))
             }
             Kind::EndpointSlice => {
                 let parsed = Slice::parse(&key.name, &raw);
-                self.good(&key, parsed)
+                self.accept(&key, parsed)
                     .map(|slice| self.set_slice(&key.name, Some(slice)))
             }
             Kind::Node => {
@@ -346,7 +349,7 @@ impl Index {
                     exclusion_ignored: self.ignore_exclusion,
                     ..node
                 });
-                self.good(&key, parsed)
+                self.accept(&key, parsed)
                     .map(|node| self.set_node(&key.name.name, Some(node)))
             }
             Kind::Namespace => Some(self.set_namespace(&key.name.name, Some(raw.metadata.labels))),
@@ -354,7 +357,7 @@ impl Index {
                 let parsed = raw
                     .field("spec")
                     .map(|spec: ServiceCidrSpec| networks(spec.cidrs.iter()));
-                self.good(&key, parsed)
+                self.accept(&key, parsed)
                     .map(|networks| self.set_service_cidr(&key.name.name, Some(networks)))
             }
             Kind::Secret
@@ -400,24 +403,24 @@ impl Index {
             self.objects.reset(kind, objects);
             return self.recompile();
         }
-        let mut touched = self.delete_others(kind, &present);
+        let mut dirty = self.delete_others(kind, &present);
         for (key, raw) in objects {
-            touched.merge(self.apply_object(key, raw));
+            dirty.merge(self.apply_object(key, raw));
         }
         if self.objects.set_readable(kind) {
-            touched.merge(self.recompile());
+            dirty.merge(self.recompile());
         }
-        touched
+        dirty
     }
 
     /// Everything that is there was applied one by one.
     fn listed(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) -> Dirty {
         self.begin_list(kind, present);
-        let mut touched = self.delete_others(kind, present);
+        let mut dirty = self.delete_others(kind, present);
         if self.objects.set_readable(kind) {
-            touched.merge(self.recompile());
+            dirty.merge(self.recompile());
         }
-        touched
+        dirty
     }
 
     /// A kind was listed: its objects that were never good and are gone are forgotten.
@@ -431,13 +434,13 @@ impl Index {
     }
 
     fn delete_others(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) -> Dirty {
-        let mut touched = Dirty::default();
+        let mut dirty = Dirty::default();
         for name in self.names(kind) {
             if !present.contains(&name) {
-                touched.merge(self.delete(&ObjectKey::new(kind, name)));
+                dirty.merge(self.delete(&ObjectKey::new(kind, name)));
             }
         }
-        touched
+        dirty
     }
 
     fn set_unreadable(&mut self, kind: Kind, message: String) -> Dirty {
@@ -477,7 +480,7 @@ impl Index {
     }
 
     /// Passes a good value on; a bad one is noted, and the object keeps the facts it had.
-    fn good<T>(&mut self, key: &ObjectKey, parsed: Result<T, FieldError>) -> Option<T> {
+    fn accept<T>(&mut self, key: &ObjectKey, parsed: Result<T, FieldError>) -> Option<T> {
         match parsed {
             Ok(value) => {
                 self.problems_changed |= self.problems.remove(key).is_some();
@@ -512,26 +515,28 @@ impl Index {
         if old == service {
             return Dirty::default();
         }
-        self.problems_changed |= self.clashes.update(&self.config, name, service.as_ref());
-        self.note_excluded(name);
+        self.problems_changed |=
+            self.local_pref_conflicts
+                .update(&self.config, name, service.as_ref());
+        self.update_excluded_address(&name);
         let bad = |service: &Option<Service>| {
             let service = service.as_ref()?;
             let bad = (
-                service.bad_drain.clone(),
+                service.invalid_drain.clone(),
                 service.misspelt_annotation.clone(),
             );
             (bad != (None, None)).then_some(bad)
         };
-        let mut touched = Dirty {
+        let mut dirty = Dirty {
             services: BTreeSet::from([name.clone()]),
             requests: BTreeSet::from([name.clone()]),
             problems: bad(&old) != bad(&service),
             ..Dirty::default()
         };
         if bad(&service).is_some() {
-            self.bad_annotations.insert(name.clone());
+            self.services_with_annotation_problems.insert(name.clone());
         } else {
-            self.bad_annotations.remove(name);
+            self.services_with_annotation_problems.remove(name);
         }
         let addresses = |service: &Option<Service>| -> Vec<IpAddr> {
             service
@@ -540,22 +545,22 @@ impl Index {
         };
         // Whoever holds the same address is touched as well: a conflict may begin or end.
         for address in addresses(&old) {
-            let holders = self.holders.entry(address).or_default();
+            let holders = self.services_by_address.entry(address).or_default();
             remove_name(holders, name);
-            touched.services.extend(holders.iter().map(owned));
+            dirty.services.extend(holders.iter().map(owned));
             if holders.is_empty() {
-                self.holders.remove(&address);
+                self.services_by_address.remove(&address);
             }
         }
         for (address, service) in addresses(&service).into_iter().zip(service.iter().cycle()) {
-            let holders = self.holders.entry(address).or_default();
+            let holders = self.services_by_address.entry(address).or_default();
             add_name(holders, &service.name);
-            touched.services.extend(holders.iter().map(owned));
+            dirty.services.extend(holders.iter().map(owned));
         }
-        if self.note_foreign(name, service.as_ref()) {
-            touched.merge(self.recompile());
+        if self.update_foreign_addresses(name, service.as_ref()) {
+            dirty.merge(self.recompile());
         }
-        touched
+        dirty
     }
 
     fn set_slice(&mut self, name: &ObjectName, mut slice: Option<Slice>) -> Dirty {
@@ -583,12 +588,12 @@ impl Index {
         if let Some(service) = owner(&slice) {
             add_name(self.slices_of.entry(service).or_default(), &known);
         }
-        let mut touched = Dirty::default();
+        let mut dirty = Dirty::default();
         for service in owner(&old).into_iter().chain(owner(&slice)) {
-            touched.services.extend(self.local_sharers(&service));
-            touched.services.insert(owned(&service));
+            dirty.services.extend(self.local_sharers(&service));
+            dirty.services.insert(owned(&service));
         }
-        touched
+        dirty
     }
 
     /// The services whose announcement depends on the endpoints of this one.
@@ -596,7 +601,7 @@ impl Index {
         let service = self.service(name).into_iter();
         let shared = service.flat_map(|service| {
             let holders = service.addresses().iter();
-            let holders = holders.flat_map(|address| self.holders(*address));
+            let holders = holders.flat_map(|address| self.services_with_address(*address));
             holders.filter(|holder| holder.shares_local_with(service))
         });
         shared.map(|sharer| owned(&sharer.name))
@@ -610,17 +615,17 @@ impl Index {
         if old == node {
             return Dirty::default();
         }
-        self.stale |= match (&old, &node) {
+        self.config_is_stale |= match (&old, &node) {
             (Some(old), Some(node)) => !old.same_networks(node),
             _ => true,
         };
         let bad = |node: Option<Node>| {
             node.map_or((None, None), |node| {
-                (node.bad_weight, node.misspelt_annotation)
+                (node.invalid_weight, node.misspelt_annotation)
             })
         };
-        self.meet(name);
-        self.find_clashes();
+        self.update_node_conflicts(name);
+        self.update_local_pref_conflicts();
         Dirty {
             problems: bad(old) != bad(node),
             nodes: BTreeSet::from([name.to_owned()]),
@@ -645,7 +650,7 @@ impl Index {
             Some(networks) => self.service_cidrs.insert(name.to_owned(), networks.clone()),
             None => self.service_cidrs.remove(name),
         };
-        self.stale |= old != networks;
+        self.config_is_stale |= old != networks;
         Dirty::default()
     }
 
@@ -662,18 +667,18 @@ impl Index {
         self.config = config;
         let nodes: Vec<String> = self.nodes.keys().cloned().collect();
         for node in nodes {
-            self.meet(&node);
+            self.update_node_conflicts(&node);
         }
-        self.find_clashes();
+        self.update_local_pref_conflicts();
         let excluding = self
             .config
             .pools
             .iter()
             .any(|pool| !pool.excluded().is_empty());
-        if excluding || !self.excluded.is_empty() {
+        if excluding || !self.excluded_addresses.is_empty() {
             let names: Vec<Arc<ObjectName>> = self.services.keys().cloned().collect();
             for name in names {
-                self.note_excluded(&name);
+                self.update_excluded_address(&name);
             }
         }
         Dirty {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Index;
 use crate::core::api::{Kind, ObjectKey, ObjectName};
-use crate::core::config::node_conflicts::{self, Refusal};
+use crate::core::config::node_conflicts::{self, ConflictingPeer};
 use crate::core::config::{Problem, Severity};
 use crate::core::model::annotations::DRAIN_ANNOTATION;
 use crate::core::model::annotations::WEIGHT_ANNOTATION;
@@ -21,7 +21,7 @@ impl Index {
             message: message.clone(),
         });
         let weights = self.nodes.iter().filter_map(|(name, node)| {
-            let bad = node.bad_weight.as_ref()?;
+            let bad = node.invalid_weight.as_ref()?;
             Some(Problem {
                 object: ObjectKey::new(Kind::Node, ObjectName::new("", name.clone())),
                 severity: Severity::Error,
@@ -30,14 +30,17 @@ impl Index {
                 ),
             })
         });
-        let misspelt = self.bad_annotations.iter().filter_map(|name| {
-            let message = self.services.get(name)?.misspelt_annotation.as_ref()?;
-            Some(Problem {
-                object: ObjectKey::new(Kind::Service, name.clone()),
-                severity: Severity::Notice,
-                message: message.to_string(),
-            })
-        });
+        let misspelt = self
+            .services_with_annotation_problems
+            .iter()
+            .filter_map(|name| {
+                let message = self.services.get(name)?.misspelt_annotation.as_ref()?;
+                Some(Problem {
+                    object: ObjectKey::new(Kind::Service, name.clone()),
+                    severity: Severity::Notice,
+                    message: message.to_string(),
+                })
+            });
         let misspelt_at_nodes = self.nodes.iter().filter_map(|(name, node)| {
             let message = node.misspelt_annotation.as_ref()?;
             Some(Problem {
@@ -46,26 +49,32 @@ impl Index {
                 message: message.to_string(),
             })
         });
-        let drains = self.bad_annotations.iter().filter_map(|name| {
-            let service = self.services.get(name)?;
-            let bad = service.bad_drain.as_ref()?;
-            Some(Problem {
+        let drains = self
+            .services_with_annotation_problems
+            .iter()
+            .filter_map(|name| {
+                let service = self.services.get(name)?;
+                let bad = service.invalid_drain.as_ref()?;
+                Some(Problem {
+                    object: ObjectKey::new(Kind::Service, name.clone()),
+                    severity: Severity::Error,
+                    message: format!(
+                        "metadata.annotations[{DRAIN_ANNOTATION}]: {bad}; it counts for nothing now"
+                    ),
+                })
+            });
+        let excluded = self
+            .excluded_addresses
+            .iter()
+            .map(|(name, message)| Problem {
                 object: ObjectKey::new(Kind::Service, name.clone()),
-                severity: Severity::Error,
-                message: format!(
-                    "metadata.annotations[{DRAIN_ANNOTATION}]: {bad}; it counts for nothing now"
-                ),
-            })
-        });
-        let excluded = self.excluded.iter().map(|(name, message)| Problem {
-            object: ObjectKey::new(Kind::Service, name.clone()),
-            severity: Severity::Notice,
-            message: message.clone(),
-        });
+                severity: Severity::Notice,
+                message: message.clone(),
+            });
         let config = self.config.problems.iter().cloned();
         config
-            .chain(self.refusals())
-            .chain(self.clashes.problems())
+            .chain(self.node_conflict_problems())
+            .chain(self.local_pref_conflicts.problems())
             .chain(excluded)
             .chain(facts)
             .chain(weights)
@@ -76,19 +85,19 @@ impl Index {
     }
 
     /// What clashes on nodes, each told once however many nodes it concerns. Where no node is known, what clashes on all.
-    fn refusals(&self) -> Vec<Problem> {
+    fn node_conflict_problems(&self) -> Vec<Problem> {
         let everywhere = if self.nodes.is_empty() {
-            node_conflicts::refused_everywhere(&self.config)
+            node_conflicts::conflicts_on_every_node(&self.config)
         } else {
             BTreeMap::new()
         };
-        let everywhere = everywhere.values().map(|refusal| ("every node", refusal));
-        let here = self.refused.iter().flat_map(|(node, refused)| {
-            let refusals = refused.values();
-            refusals.map(|refusal| (node.as_str(), refusal))
+        let everywhere = everywhere.values().map(|conflict| ("every node", conflict));
+        let here = self.node_conflicts.iter().flat_map(|(node, refused)| {
+            let conflicts = refused.values();
+            conflicts.map(|conflict| (node.as_str(), conflict))
         });
         let mut nodes: BTreeMap<(&ObjectKey, &str), Vec<&str>> = BTreeMap::new();
-        for (node, Refusal { object, message }) in everywhere.chain(here) {
+        for (node, ConflictingPeer { object, message }) in everywhere.chain(here) {
             nodes.entry((object, message)).or_default().push(node);
         }
         let problems = nodes.into_iter().map(|((object, message), nodes)| {

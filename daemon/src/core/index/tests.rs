@@ -213,30 +213,30 @@ proptest! {
     #[test]
     fn deciding_what_was_touched_is_deciding_everything(changes in prop::collection::vec(change(), 1..40)) {
         let mut index = Index::default();
-        let mut desired = NodeRoutes::new(NODE);
+        let mut node_routes = NodeRoutes::new(NODE);
         let mut wire = std::collections::BTreeMap::new();
         let mut problems = Vec::new();
         let announced = Announced::default();
         for change in beginning().into_iter().chain(changes) {
-            let touched = index.apply(change);
-            for change in desired.update(&index, &touched) {
+            let dirty = index.apply(change);
+            for change in node_routes.update(&index, &dirty) {
                 let key = (change.peer, change.prefix);
                 match change.route {
                     Some(route) => wire.insert(key, route),
                     None => wire.remove(&key),
                 };
             }
-            prop_assert_eq!(&desired, &NodeRoutes::of(&index, NODE));
-            prop_assert_eq!(&wire, desired.routes());
-            if touched.decides_all(NODE) {
-                announced.note_all(&index, &desired, |_| true);
+            prop_assert_eq!(&node_routes, &NodeRoutes::of(&index, NODE));
+            prop_assert_eq!(&wire, node_routes.routes());
+            if dirty.needs_full_decision(NODE) {
+                announced.note_all(&index, &node_routes, |_| true);
             } else {
-                announced.note(&index, &desired, &touched.services);
+                announced.note(&index, &node_routes, &dirty.services);
             }
             let all = Announced::default();
-            all.note_all(&index, &desired, |prefix| wire.keys().any(|(_, other)| other == prefix));
+            all.note_all(&index, &node_routes, |prefix| wire.keys().any(|(_, other)| other == prefix));
             prop_assert_eq!(announced.services(), all.services());
-            if touched.may_change_problems() {
+            if dirty.may_change_problems() {
                 problems = index.problems();
             }
             prop_assert_eq!(&problems, &index.problems());
@@ -257,9 +257,9 @@ fn a_list_deletes_what_is_not_in_it_and_keeps_the_rest() {
     let mut index = index(beginning());
     index.apply(service("service-1", "Cluster", "192.0.2.2"));
     let present = [key(Kind::Service, "service-1").name];
-    let touched = index.apply(Change::Listed(Kind::Service, present.clone().into()));
+    let dirty = index.apply(Change::Listed(Kind::Service, present.clone().into()));
     assert_eq!(
-        touched.services,
+        dirty.services,
         [key(Kind::Service, "service-0").name].into()
     );
     assert_eq!(index.services().count(), 1);
@@ -268,8 +268,8 @@ fn a_list_deletes_what_is_not_in_it_and_keeps_the_rest() {
 }
 
 fn routes(index: &Index) -> Vec<String> {
-    let desired = NodeRoutes::of(index, NODE);
-    desired
+    let node_routes = NodeRoutes::of(index, NODE);
+    node_routes
         .routes()
         .keys()
         .map(|(peer, prefix)| format!("{peer} {prefix}"))
@@ -382,14 +382,10 @@ fn of_two_services_with_one_address_the_younger_is_withheld() {
     };
     index.apply(slice("slice-1", "service-1", NODE, true));
     index.apply(created("service-0", "2026-01-02T00:00:00Z"));
-    let touched = index.apply(created("service-1", "2026-01-01T00:00:00Z"));
-    assert_eq!(
-        touched.services.len(),
-        2,
-        "the other holder is touched as well"
-    );
-    let desired = NodeRoutes::of(&index, NODE);
-    let reasons: Vec<(String, &str)> = desired
+    let dirty = index.apply(created("service-1", "2026-01-01T00:00:00Z"));
+    assert_eq!(dirty.services.len(), 2, "the other holder is dirty as well");
+    let node_routes = NodeRoutes::of(&index, NODE);
+    let reasons: Vec<(String, &str)> = node_routes
         .decisions()
         .iter()
         .map(|(name, decision)| (name.to_string(), decision.verdicts[0].reason.code()))
@@ -406,9 +402,9 @@ fn of_two_services_with_one_address_the_younger_is_withheld() {
 #[test]
 fn what_is_wrong_with_an_object_is_news_by_itself() {
     let mut index = index(beginning());
-    let touched = index.apply(service("service-0", "Nonsense", "192.0.2.1"));
-    assert!(touched.problems && touched.services.is_empty());
-    assert!(!touched.is_empty());
+    let dirty = index.apply(service("service-0", "Nonsense", "192.0.2.1"));
+    assert!(dirty.problems && dirty.services.is_empty());
+    assert!(!dirty.is_empty());
     // The same again is no news, its mending is.
     assert!(
         index
@@ -429,8 +425,8 @@ fn a_refusal_of_services_ends_with_their_list() {
     index.apply(Change::Unreadable(Kind::Service, "forbidden".into()));
     assert!(index.is_synced(&[Kind::Service]) && !index.is_listed(&[Kind::Service]));
     assert_eq!(index.problems().len(), 1);
-    let touched = index.apply(Change::Reset(Kind::Service, Vec::new()));
-    assert!(touched.configuration);
+    let dirty = index.apply(Change::Reset(Kind::Service, Vec::new()));
+    assert!(dirty.configuration);
     assert!(index.problems().is_empty() && index.is_listed(&[Kind::Service]));
 }
 
@@ -450,8 +446,8 @@ fn an_object_that_was_never_good_is_forgotten_with_its_list() {
 #[test]
 fn a_namespace_that_no_pool_asks_for_touches_nothing() {
     let mut index = index(beginning());
-    let touched = index.apply(object(Kind::Namespace, "another", json!({})));
-    assert!(touched.is_empty(), "{touched:?}");
+    let dirty = index.apply(object(Kind::Namespace, "another", json!({})));
+    assert!(dirty.is_empty(), "{dirty:?}");
 }
 
 #[test]
@@ -498,8 +494,8 @@ fn peers_that_clash_on_one_node_run_on_the_others() {
         json!({ "spec": spec }),
     ));
     assert!(index.problems().is_empty(), "no node is in rack a");
-    let touched = index.apply(node("node-1", json!({ "rack": "a" })));
-    assert!(touched.problems && touched.nodes.contains("node-1"));
+    let dirty = index.apply(node("node-1", json!({ "rack": "a" })));
+    assert!(dirty.problems && dirty.nodes.contains("node-1"));
     let problem = index.problems()[0].to_string();
     assert!(
         problem.starts_with(
@@ -508,8 +504,8 @@ fn peers_that_clash_on_one_node_run_on_the_others() {
         "{problem}"
     );
     let peers = |node: &str| {
-        let desired = NodeRoutes::of(&index, node);
-        let peers: Vec<String> = desired
+        let node_routes = NodeRoutes::of(&index, node);
+        let peers: Vec<String> = node_routes
             .routes()
             .keys()
             .map(|(peer, _)| peer.to_string())
@@ -520,8 +516,13 @@ fn peers_that_clash_on_one_node_run_on_the_others() {
     assert_eq!(peers(NODE), ["peer-0", "peer-1"]);
     index.apply(Change::Delete(key(Kind::BgpPeer, "peer-0")));
     assert!(index.problems().is_empty());
-    let desired = NodeRoutes::of(&index, "node-1");
-    assert!(desired.routes().keys().any(|(peer, _)| &**peer == "z-peer"));
+    let node_routes = NodeRoutes::of(&index, "node-1");
+    assert!(
+        node_routes
+            .routes()
+            .keys()
+            .any(|(peer, _)| &**peer == "z-peer")
+    );
 }
 
 #[test]
@@ -575,8 +576,8 @@ fn a_misspelt_annotation_of_a_node_is_a_problem_until_it_is_corrected() {
 #[test]
 fn a_weight_that_is_none_is_told_and_counts_for_nothing() {
     let mut index = index(beginning());
-    let touched = index.apply(weighing_node(NODE, "banana"));
-    assert!(touched.problems && touched.nodes.contains(NODE));
+    let dirty = index.apply(weighing_node(NODE, "banana"));
+    assert!(dirty.problems && dirty.nodes.contains(NODE));
     let told: Vec<String> = index
         .problems()
         .iter()
@@ -613,9 +614,9 @@ fn a_drain_that_is_none_is_told_and_counts_for_nothing() {
     assert_eq!(routes(&index).len(), 2);
     assert!(index.apply(annotated("30s,on-cordon")).problems);
     assert!(index.problems().is_empty());
-    let desired = NodeRoutes::of(&index, NODE);
-    let key = desired.routes().keys().next().expect("a route");
-    let drain = desired.drain(key);
+    let node_routes = NodeRoutes::of(&index, NODE);
+    let key = node_routes.routes().keys().next().expect("a route");
+    let drain = node_routes.drain(key);
     assert_eq!((drain.time.as_secs(), drain.on_cordon), (30, true));
 }
 
@@ -624,8 +625,8 @@ fn a_node_that_can_not_tell_its_weight_silences_the_others() {
     let mut index = index(beginning());
     index.apply(weighing_peer("weighing-0"));
     let told = |index: &Index| {
-        let desired = NodeRoutes::of(index, NODE);
-        let weighted = desired
+        let node_routes = NodeRoutes::of(index, NODE);
+        let weighted = node_routes
             .routes()
             .values()
             .filter(|route| !route.extended_communities.is_empty());
@@ -645,10 +646,10 @@ fn a_node_that_can_not_tell_its_weight_silences_the_others() {
     ));
     index.apply(node(NODE, json!({ "rack": "a" })));
     assert_eq!(told(&index), 1);
-    let touched = index.apply(node("node-1", json!({})));
-    let mut desired = NodeRoutes::of(&index, NODE);
+    let dirty = index.apply(node("node-1", json!({})));
+    let mut node_routes = NodeRoutes::of(&index, NODE);
     assert_eq!(told(&index), 0);
-    assert!(desired.update(&index, &touched).is_empty());
+    assert!(node_routes.update(&index, &dirty).is_empty());
     index.apply(Change::Delete(key(Kind::Node, "node-1")));
     assert_eq!(told(&index), 1);
 }
@@ -670,16 +671,17 @@ fn an_interface_that_a_node_lacks_is_refused_there_until_it_comes() {
     // Where nobody has looked nothing is wrong: `ferrolb check` has no node.
     assert!(index.problems().is_empty());
     assert!(index.source_interfaces(NODE).contains("eth9"));
-    let touched = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
-    assert!(
-        touched.problems && touched.nodes.contains(NODE),
-        "{touched:?}"
-    );
+    let dirty = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
+    assert!(dirty.problems && dirty.nodes.contains(NODE), "{dirty:?}");
     let again = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
     assert!(again.is_empty(), "{again:?}");
-    let refused: Vec<&String> = index.refused_on(NODE).expect("a refusal").keys().collect();
+    let refused: Vec<&String> = index
+        .conflicting_peers(NODE)
+        .expect("a refusal")
+        .keys()
+        .collect();
     assert_eq!(refused, ["by-eth9"]);
-    assert!(index.refused_on("node-1").is_none());
+    assert!(index.conflicting_peers("node-1").is_none());
     let problems: Vec<String> = index.problems().iter().map(ToString::to_string).collect();
     let [problem] = &problems[..] else {
         panic!("{problems:?}")
@@ -690,8 +692,8 @@ fn an_interface_that_a_node_lacks_is_refused_there_until_it_comes() {
         ),
         "{problem}"
     );
-    let touched = index.set_missing_interfaces(NODE, [].into());
-    assert!(touched.problems && index.problems().is_empty());
+    let dirty = index.set_missing_interfaces(NODE, [].into());
+    assert!(dirty.problems && index.problems().is_empty());
 }
 
 /// One endpoint of `service-0` in a slice of its own.
@@ -875,8 +877,8 @@ fn no_debug_output_contains_a_password() {
 
 /// The code of each service's first verdict.
 fn codes(index: &Index) -> Vec<(String, &'static str)> {
-    let desired = NodeRoutes::of(index, NODE);
-    let decisions = desired.decisions().iter();
+    let node_routes = NodeRoutes::of(index, NODE);
+    let decisions = node_routes.decisions().iter();
     decisions
         .map(|(name, decision)| (name.to_string(), decision.verdicts[0].reason.code()))
         .collect()
@@ -952,8 +954,8 @@ fn a_shared_local_address_is_announced_where_all_sharers_have_an_endpoint() {
     assert_eq!(codes(&index), missing);
     assert!(routes(&index).is_empty());
 
-    let touched = index.apply(slice("slice-2", "service-2", NODE, true));
-    assert_eq!(touched.services.len(), 2, "{touched:?}");
+    let dirty = index.apply(slice("slice-2", "service-2", NODE, true));
+    assert_eq!(dirty.services.len(), 2, "{dirty:?}");
     assert_eq!(codes(&index), of("Announced", "Announced"));
     assert_eq!(routes(&index).len(), 2);
 

@@ -32,14 +32,14 @@ impl Default for Drain {
 
 /// What a Service asks for by its annotation `ferrolb.io/drain`, beyond what the BGPPeer says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DrainWish {
+pub struct DrainOverride {
     /// Instead of the peer's.
     pub time: Option<Duration>,
     /// Whether a cordon is reason enough, also where the peer says no.
     pub on_cordon: bool,
 }
 
-impl DrainWish {
+impl DrainOverride {
     const ON_CORDON: &str = "on-cordon";
 
     /// Reads `30s`, `on-cordon` or `30s,on-cordon`.
@@ -47,10 +47,10 @@ impl DrainWish {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut wish = Self::default();
+        let mut parsed = Self::default();
         for word in text.split(',').map(str::trim) {
             if word == Self::ON_CORDON {
-                wish.on_cordon = true;
+                parsed.on_cordon = true;
             } else {
                 let time = drain_time("", word);
                 let time = time.map_err(|_| {
@@ -59,15 +59,15 @@ impl DrainWish {
                         Drain::MAX_TIME.as_secs()
                     )
                 })?;
-                wish.time = Some(time);
+                parsed.time = Some(time);
             }
         }
-        Ok(wish)
+        Ok(parsed)
     }
 
     /// What holds for a service towards a peer.
     #[must_use]
-    pub fn or(self, peer: Drain) -> Drain {
+    pub fn applied_to(self, peer: Drain) -> Drain {
         Drain {
             time: self.time.unwrap_or(peer.time),
             on_cordon: self.on_cordon || peer.on_cordon,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::annotations::{EXCLUDE_LABEL, WEIGHT_ANNOTATION};
-use super::node_weight::{BadWeight, NodeWeight};
+use super::node_weight::{InvalidWeight, NodeWeight};
 use super::{Labels, misspelt, networks};
 use crate::core::api::core::{NodeSpec, NodeStatus};
 use crate::core::api::{FieldError, RawObject};
@@ -35,7 +35,7 @@ pub struct Node {
     /// Its annotation [`WEIGHT_ANNOTATION`].
     pub weight: Option<NodeWeight>,
     /// What is wrong with that annotation, which then counts for nothing.
-    pub bad_weight: Option<BadWeight>,
+    pub invalid_weight: Option<InvalidWeight>,
     /// What to report about an annotation or label key that is none of ours and looks like one.
     pub misspelt_annotation: Option<Box<str>>,
     /// [`EXCLUDE_LABEL`] has no effect: `--ignore-exclude-lb`.
@@ -51,14 +51,14 @@ impl Node {
         let spec: NodeSpec = raw.field("spec")?;
         let status: NodeStatus = raw.field("status")?;
         let weight = raw.metadata.annotations.get(WEIGHT_ANNOTATION);
-        let (weight, bad_weight) = match weight.map(|text| text.parse()) {
+        let (weight, invalid_weight) = match weight.map(|text| text.parse()) {
             Some(Ok(weight)) => (Some(weight), None),
             Some(Err(bad)) => (None, Some(bad)),
             None => (None, None),
         };
         Ok(Self {
             weight,
-            bad_weight,
+            invalid_weight,
             misspelt_annotation: misspelt::key(&raw.metadata, &[WEIGHT_ANNOTATION]),
             exclusion_ignored: false,
             cordoned: spec.unschedulable,

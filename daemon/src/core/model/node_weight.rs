@@ -12,17 +12,17 @@ pub struct NodeWeight {
 /// A text that is no weight.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a number from 0.001 to 1000000: write a positive number such as 2 or 0.5")]
-pub struct BadWeight {
+pub struct InvalidWeight {
     text: String,
 }
 
 impl FromStr for NodeWeight {
-    type Err = BadWeight;
+    type Err = InvalidWeight;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number: Result<f64, ParseFloatError> = text.trim().parse();
         let number = number.ok().filter(|number| (0.001..=1e6).contains(number));
-        let bad = || BadWeight {
+        let bad = || InvalidWeight {
             text: text.to_owned(),
         };
         let number = number.ok_or_else(bad)?;

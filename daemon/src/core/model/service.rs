@@ -12,7 +12,7 @@ use super::annotations::{
     ADDRESSES_ANNOTATION, ALLOCATED_ANNOTATION, DRAIN_ANNOTATION, POOL_ANNOTATION,
     SHARED_LOCAL_ANNOTATION, SHARING_ANNOTATION, annotation,
 };
-use super::drain::DrainWish;
+use super::drain::DrainOverride;
 use super::{Labels, misspelt, unknown};
 use crate::core::api::core::{ServiceSpec, ServiceStatus};
 use crate::core::api::{FieldError, ObjectName, Partial, RawObject};
@@ -47,9 +47,9 @@ pub struct Service {
     /// What stands in `status.loadBalancer.ingress[].ip` and is no address.
     pub invalid_address: Option<String>,
     /// Its annotation [`DRAIN_ANNOTATION`].
-    pub drain: DrainWish,
+    pub drain: DrainOverride,
     /// What is wrong with that annotation, which then counts for nothing.
-    pub bad_drain: Option<String>,
+    pub invalid_drain: Option<String>,
     /// What to report about an annotation key that is none of ours and looks like one.
     pub misspelt_annotation: Option<Box<str>>,
 }
@@ -100,14 +100,14 @@ impl Service {
                 .map(|ingress| ingress.ip.as_str())
         };
         let drain = annotation(&raw.metadata.annotations, DRAIN_ANNOTATION);
-        let (drain, bad_drain) = match drain.map(DrainWish::parse) {
-            Some(Ok(wish)) => (wish, None),
-            Some(Err(error)) => (DrainWish::default(), Some(error)),
-            None => (DrainWish::default(), None),
+        let (drain, invalid_drain) = match drain.map(DrainOverride::parse) {
+            Some(Ok(drain)) => (drain, None),
+            Some(Err(error)) => (DrainOverride::default(), Some(error)),
+            None => (DrainOverride::default(), None),
         };
         Ok(Self {
             drain,
-            bad_drain,
+            invalid_drain,
             misspelt_annotation: misspelt::key(&raw.metadata, &SERVICE_ANNOTATIONS),
             request: Arc::new(request(
                 &name,

@@ -7,7 +7,7 @@ use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::core::allocate::{Allocation, Decided, Outcomes};
+use crate::core::allocate::{Allocation, AllocationResult, Outcomes};
 use crate::core::api::ObjectName;
 use crate::core::config::Severity;
 use crate::core::decide::Reason;
@@ -117,11 +117,11 @@ fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
 
 /// Gives every service in the index the addresses that the allocator gives it.
 pub(crate) fn allocate(index: &mut Index) -> Outcomes {
-    let Decided {
+    let AllocationResult {
         outcomes, writes, ..
     } = Allocation::default().decide_all(index);
     for write in &writes {
-        index.grant(write);
+        index.apply_status_write(write);
     }
     outcomes
 }
@@ -180,12 +180,12 @@ fn planned_service(
 }
 
 impl Plan {
-    fn add_node(&mut self, index: &Index, desired: &NodeRoutes) {
-        let node = &index.nodes()[desired.node()];
-        for ((peer_name, prefix), route) in desired.routes() {
+    fn add_node(&mut self, index: &Index, node_routes: &NodeRoutes) {
+        let node = &index.nodes()[node_routes.node()];
+        for ((peer_name, prefix), route) in node_routes.routes() {
             let peer = &index.config().peers[&**peer_name];
             self.routes.push(PlannedRoute {
-                node: desired.node().to_owned(),
+                node: node_routes.node().to_owned(),
                 peer: peer_name.to_string(),
                 prefix: *prefix,
                 next_hop: next_hop(peer, node, prefix.addr().is_ipv6())
@@ -208,7 +208,7 @@ impl Plan {
                     .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
             });
         }
-        for (service, decision) in desired.decisions() {
+        for (service, decision) in node_routes.decisions() {
             let withheld = decision
                 .verdicts
                 .iter()
@@ -216,7 +216,7 @@ impl Plan {
             self.withheld.extend(withheld.map(|verdict| Withheld {
                 namespace: service.namespace.clone(),
                 name: service.name.clone(),
-                node: desired.node().to_owned(),
+                node: node_routes.node().to_owned(),
                 peer: verdict.peer.as_deref().map(str::to_owned),
                 reason: verdict.reason.code().to_owned(),
                 message: verdict.message(service),

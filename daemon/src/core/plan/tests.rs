@@ -53,7 +53,7 @@ fn problems(index: &Index) -> Vec<String> {
 fn an_allocator_reads_of_peers_their_addresses_only() {
     // What it can't see, a Secret and a BFDProfile, is no reason to refuse the BGPPeer.
     let kinds = [Kind::Service, Kind::IpAddressPool, Kind::BgpPeer];
-    let mut index = Index::reading(&kinds);
+    let mut index = Index::for_kinds(&kinds);
     let spec = json!({
         "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.0", "sourceAddress": "10.0.0.2",
         "bfdProfile": "fast", "passwordSecret": { "name": "tor" }
@@ -85,8 +85,8 @@ fn a_node_that_comes_takes_no_address_from_a_service_and_one_that_goes_frees_its
         keyed(Kind::Node, "node-a", node("10.0.0.0")),
         keyed(Kind::Node, "node-b", node("10.0.0.1")),
     ];
-    let touched = index.apply(Change::Reset(Kind::Node, nodes));
-    assert!(touched.problems && touched.configuration);
+    let dirty = index.apply(Change::Reset(Kind::Node, nodes));
+    assert!(dirty.problems && dirty.configuration);
     index.apply(service("b"));
     allocate(&mut index);
     assert_eq!(addresses(&index), ["10.0.0.0", "10.0.0.2"]);
@@ -122,12 +122,12 @@ fn an_api_server_without_service_cidrs_is_fine() {
     assert_eq!(problems(&index), Vec::<String>::new());
     let spec = json!({ "cidrs": ["10.0.0.0/31"] });
     index.apply(pool());
-    let touched = index.apply(object(
+    let dirty = index.apply(object(
         Kind::ServiceCidr,
         "kubernetes",
         json!({ "spec": spec }),
     ));
-    assert!(touched.configuration);
+    assert!(dirty.configuration);
     index.apply(service("a"));
     allocate(&mut index);
     assert_eq!(addresses(&index), ["10.0.0.2"]);

@@ -106,7 +106,8 @@ impl Announcer {
     /// Hands over what a change touched. The first call hands over everything, and opens the End-of-RIB gate.
     pub fn hand_over(&mut self, now: Instant, index: &Index, touched: &Dirty) {
         let first = !self.handed_over;
-        let all = first || touched.decides_all(self.desired.node()) || self.leaving.is_some();
+        let all =
+            first || touched.needs_full_decision(self.desired.node()) || self.leaving.is_some();
         self.tell_whether_node_is_known(index);
         let going = self.going(index);
         let node = index.nodes().get(self.desired.node());
@@ -255,8 +256,9 @@ impl Announcer {
         going: DrainScope,
     ) -> Vec<RouteChange> {
         let node = self.desired.node();
-        let mut all =
-            !self.handed_over || self.leaving.is_none() || touched.decides_all(self.desired.node());
+        let mut all = !self.handed_over
+            || self.leaving.is_none()
+            || touched.needs_full_decision(self.desired.node());
         let mut changes = Vec::new();
         let mut leaving = match self.leaving.take() {
             Some(mut leaving) => {
@@ -272,7 +274,7 @@ impl Announcer {
                 PeerDrain::new(&self.desired, going)
             }
         };
-        self.desired.stand_in(self.facts.clone());
+        self.desired.override_node(self.facts.clone());
         leaving.decide(index, &mut self.desired, touched, all);
         changes.extend(leaving.step(now, &self.desired));
         self.leaving = Some(leaving);
@@ -281,7 +283,7 @@ impl Announcer {
 
     /// The node is back, or everything of it has left.
     fn stay(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
-        self.desired.stand_in(None);
+        self.desired.override_node(None);
         self.desired.update_all(index);
         let Some(leaving) = self.leaving.take() else {
             return Vec::new();
@@ -463,7 +465,7 @@ impl Announcer {
         let leaving = self.leaving.is_some();
         let all = std::mem::replace(&mut self.note_all, leaving)
             || leaving
-            || touched.decides_all(self.desired.node());
+            || touched.needs_full_decision(self.desired.node());
         if !all {
             announced.note(index, &self.desired, &touched.services);
             return;

@@ -223,7 +223,7 @@ impl Node<'_> {
 
     fn text_error(&self) -> DecodeError {
         if self.is_hidden() {
-            return DecodeError::custom(no_text(self.value)).at(self.place);
+            return DecodeError::custom(not_text(self.value)).at(self.place);
         }
         let name = self.place.name();
         let lower = name.to_lowercase();
@@ -281,7 +281,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// The error about a password that is no text. It does not repeat the value.
-pub(super) fn no_text(value: &Value) -> String {
+pub(super) fn not_text(value: &Value) -> String {
     let remedy = match value {
         Value::Number(_) | Value::Bool(_) => ": write it in quotes",
         _ => "",

@@ -11,7 +11,7 @@ use crate::core::api::metallb::{
 
 fn error<T: for<'de> Deserialize<'de> + std::fmt::Debug>(value: Value) -> String {
     read::<T>("spec", &value, &mut Vec::new())
-        .whole()
+        .into_result()
         .expect_err("is refused")
         .to_string()
 }
@@ -23,7 +23,7 @@ where
     for field in fields {
         let mut unknown = Vec::new();
         let spec: T = read("spec", &json!({ *field: null }), &mut unknown)
-            .whole()
+            .into_result()
             .expect(field);
         assert_eq!(spec, T::default(), "{field}");
     }
@@ -69,22 +69,22 @@ fn null_means_absent_in_native_kinds_at_any_depth() {
         "ports": [{ "port": 80, "protocol": null, "name": null }],
     });
     let spec: ServiceSpec = read("spec", &spec, &mut Vec::new())
-        .whole()
+        .into_result()
         .expect("a Service");
     assert_eq!(spec.ports.len(), 1);
     let status = json!({ "loadBalancer": { "ingress": null } });
     let status: ServiceStatus = read("status", &status, &mut Vec::new())
-        .whole()
+        .into_result()
         .expect("a status");
     assert!(status.load_balancer.ingress.is_empty());
     let status = json!({ "addresses": null, "conditions": [{ "type": "Ready", "message": null }] });
     let status: NodeStatus = read("status", &status, &mut Vec::new())
-        .whole()
+        .into_result()
         .expect("a Node");
     assert_eq!(status.conditions.len(), 1);
     let endpoint = json!({ "addresses": null, "conditions": null, "nodeName": null });
     let endpoint: Endpoint = read("endpoints", &endpoint, &mut Vec::new())
-        .whole()
+        .into_result()
         .expect("an endpoint");
     assert_eq!(endpoint.conditions.ready, None);
 }
@@ -233,25 +233,25 @@ fn no_error_or_unknown_field_repeats_the_value_of_a_password() {
             for stands in [json!({ "password": value }), json!({ field: within })] {
                 let mut unknown = Vec::new();
                 let read = read::<BgpPeerSpec>("spec", &stands, &mut unknown);
-                check(field, read.whole().map(|_| ()), &unknown);
+                check(field, read.into_result().map(|_| ()), &unknown);
             }
         }
         let named = json!({ "passwordSecret": { "name": value } });
         let read_named = read::<BgpPeerSpec>("spec", &named, &mut Vec::new());
-        check("name", read_named.whole().map(|_| ()), &[]);
+        check("name", read_named.into_result().map(|_| ()), &[]);
         for spec in [
             json!({ "passwordSecret": value }),
             json!([{ "password": value }]),
         ] {
             let read = read::<BgpPeerSpec>("spec", &spec, &mut Vec::new());
-            check("spec", read.whole().map(|_| ()), &[]);
+            check("spec", read.into_result().map(|_| ()), &[]);
         }
         for root in ["data", "stringData"] {
             for stands in [value.clone(), json!({ "key": value })] {
                 let texts = read::<BTreeMap<String, String>>(root, &stands, &mut Vec::new());
-                check(root, texts.whole().map(|_| ()), &[]);
+                check(root, texts.into_result().map(|_| ()), &[]);
                 let octets = read::<BTreeMap<String, ByteString>>(root, &stands, &mut Vec::new());
-                check(root, octets.whole().map(|_| ()), &[]);
+                check(root, octets.into_result().map(|_| ()), &[]);
             }
         }
     }

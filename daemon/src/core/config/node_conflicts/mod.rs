@@ -13,7 +13,7 @@ use crate::core::model::Node;
 
 /// Why a BGPPeer that selects a node has no session there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ConflictingPeer {
     /// The BGPPeer.
     pub object: ObjectKey,
     /// Field, what is wrong there, and the remedy.
@@ -22,39 +22,39 @@ pub struct Refusal {
 
 /// The BGPPeers, by name, that select a node and are refused there. Of two that clash the older one stays, then the first
 /// by name. `missing` are interfaces that BGPPeers name and the node is known not to have.
-pub(crate) fn refused(
+pub(crate) fn conflicts_on(
     config: &Config,
     node: &Node,
     missing: &BTreeSet<String>,
-) -> BTreeMap<String, Refusal> {
+) -> BTreeMap<String, ConflictingPeer> {
     let selected = |peer: &&Peer| peer.nodes.matches(&node.labels);
-    judge(config.peers.values().filter(selected), node, missing)
+    conflicts_among(config.peers.values().filter(selected), node, missing)
 }
 
 /// Those that are refused on whatever node there is: for manifests without one.
-pub(crate) fn refused_everywhere(config: &Config) -> BTreeMap<String, Refusal> {
+pub(crate) fn conflicts_on_every_node(config: &Config) -> BTreeMap<String, ConflictingPeer> {
     let everywhere = config.peers.values().filter(|peer| peer.nodes.is_empty());
-    judge(everywhere, &Node::default(), &BTreeSet::new())
+    conflicts_among(everywhere, &Node::default(), &BTreeSet::new())
 }
 
-fn judge<'a>(
+fn conflicts_among<'a>(
     peers: impl Iterator<Item = &'a Peer>,
     node: &Node,
     missing: &BTreeSet<String>,
-) -> BTreeMap<String, Refusal> {
+) -> BTreeMap<String, ConflictingPeer> {
     let mut peers: Vec<&Peer> = peers.collect();
     peers.sort_by_key(|peer| (&peer.created, &peer.name));
     let mut refused = BTreeMap::new();
     let mut accepted: Vec<&Peer> = Vec::new();
     for peer in peers {
-        let refusal = own_address(peer, node)
+        let conflict = own_address(peer, node)
             .or_else(|| missing_interface(peer, missing))
             .or_else(|| same_router(peer, &accepted))
-            .or_else(|| unlocked(peer, &accepted));
-        match refusal {
+            .or_else(|| md5_shadowed_by_network(peer, &accepted));
+        match conflict {
             Some(message) => {
                 let object = peer.object.clone();
-                refused.insert(peer.name.to_string(), Refusal { object, message });
+                refused.insert(peer.name.to_string(), ConflictingPeer { object, message });
             }
             None => accepted.push(peer),
         }
@@ -123,7 +123,7 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
 
 /// The kernel demands the MD5 key of a network from everybody in there who has none of their own: one that has no password
 /// would never get through.
-fn unlocked(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
+fn md5_shadowed_by_network(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     let has_password =
         |peer: &Peer| peer.password_unknown || peer.session.transport.password.is_some();
     let network = |peer: &Peer| peer.session.remote.network();

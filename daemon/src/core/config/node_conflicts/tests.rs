@@ -40,7 +40,7 @@ fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec
         ..Node::default()
     };
     let missing = missing.iter().map(|name| (*name).to_owned()).collect();
-    refused(&config, &node, &missing).into_keys().collect()
+    conflicts_on(&config, &node, &missing).into_keys().collect()
 }
 
 #[test]
@@ -48,11 +48,11 @@ fn of_two_with_the_same_ends_the_younger_is_refused_then_the_second_by_name() {
     let old = || peer("z", "2026-01-01T00:00:00Z", "10.0.0.1:179");
     let young = || peer("a", "2026-01-02T00:00:00Z", "10.0.0.1:179");
     assert_eq!(names([old(), young()]), ["a"]);
-    let twin = || Peer {
+    let same_age = || Peer {
         created: old().created,
         ..young()
     };
-    assert_eq!(names([old(), twin()]), ["z"]);
+    assert_eq!(names([old(), same_age()]), ["z"]);
     // Another source, or another speaker at that address, is another session.
     let mut sourced = young();
     sourced.session.transport.source_address = "10.0.0.12".parse().ok();

@@ -155,20 +155,20 @@ pub(crate) fn parse(
     let remote = if is_unnumbered {
         None
     } else {
-        errors.note(remote(spec, own))
+        errors.record(remote(spec, own))
     };
     let transport = transport(spec, own, remote, &mut errors);
-    let password = errors.note(password_of(spec, secret));
-    let bfd = errors.note(bfd_options(bfd_profile, *bfd_strict, bfd));
+    let password = errors.record(password_of(spec, secret));
+    let bfd = errors.record(bfd_options(bfd_profile, *bfd_strict, bfd));
     let with_bfd = !bfd_profile.is_empty();
-    let restart = errors.note(timers::graceful_restart(spec, resource.own, with_bfd));
+    let restart = errors.record(timers::graceful_restart(spec, resource.own, with_bfd));
     let timers = timers::timers(spec, own, &mut errors);
-    let router_id = errors.note(router_id_of(router_id));
-    let prefix_limit = errors.note(limit(*prefix_limit));
-    let shutdown_text = errors.note(text(shutdown_text));
-    let nodes = errors.note(Selectors::parse("spec.nodeSelectors", node_selectors));
-    let drain = errors.note(timers::drain(drain));
-    errors.note(check_prepend(*prepend, asns));
+    let router_id = errors.record(router_id_of(router_id));
+    let prefix_limit = errors.record(limit(*prefix_limit));
+    let shutdown_text = errors.record(text(shutdown_text));
+    let nodes = errors.record(Selectors::parse("spec.nodeSelectors", node_selectors));
+    let drain = errors.record(timers::drain(drain));
+    errors.record(check_prepend(*prepend, asns));
     let name = &resource.object.name.name;
     let peer = || {
         let (local_asn, remote_asn) = asns?;
@@ -202,7 +202,7 @@ pub(crate) fn parse(
             med: *med,
         })
     };
-    let peer = errors.or(peer())?;
+    let peer = errors.into_result(peer())?;
     // What the engine would refuse is refused here, where it is seen by `check` too.
     match peer.session.check() {
         Ok(()) => Ok(peer),
@@ -227,8 +227,8 @@ const INTERNAL: &str = "internal";
 
 /// Our AS number on this session and the router's.
 fn asns(spec: &BgpPeerSpec, own_group: bool, errors: &mut Errors) -> Option<(Asn, RemoteAsn)> {
-    let local = errors.note(local_asn(spec));
-    let remote = errors.note(remote_asn(spec, own_group));
+    let local = errors.record(local_asn(spec));
+    let remote = errors.record(remote_asn(spec, own_group));
     let (local, remote) = (local?, remote?);
     if spec.ebgp_multi_hop && remote == RemoteAsn::Number(local) {
         errors.add(FieldError::new("spec.ebgpMultiHop", WITHIN_ONE_AS));
@@ -332,8 +332,8 @@ fn transport(
     errors: &mut Errors,
 ) -> Option<Transport> {
     const TTL: &str = "spec.ttlSecurity";
-    let source_address = errors.note(source_address(spec, remote));
-    let source_interface = errors.note(interface(&own.source_interface));
+    let source_address = errors.record(source_address(spec, remote));
+    let source_interface = errors.record(interface(&own.source_interface));
     if let Some(IpAddr::V6(address)) = remote.and_then(|remote| Some(remote.router()?.ip()))
         && address.is_unicast_link_local()
         && source_interface == Some(None)

@@ -102,8 +102,8 @@ type Routes = BTreeMap<(String, String, IpNet), Route>;
 
 fn routes(index: &Index) -> Routes {
     let of_node = |node: &str| {
-        let desired = NodeRoutes::of(index, node);
-        let routes = desired.routes().iter();
+        let node_routes = NodeRoutes::of(index, node);
+        let routes = node_routes.routes().iter();
         let routes = routes.map(|((peer, prefix), route)| {
             ((node.to_owned(), peer.to_string(), *prefix), route.clone())
         });
@@ -289,8 +289,8 @@ fn a_clash_by_service_selectors_begins_and_ends_with_the_service() {
         "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
         "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } },
     });
-    let touched = index.apply(object(Kind::Service, "d", "", body));
-    assert!(touched.problems);
+    let dirty = index.apply(object(Kind::Service, "d", "", body));
+    assert!(dirty.problems);
     let problem = index.problems()[0].to_string();
     assert!(
         problem.contains("metallb-system/some: spec.localPref: 200 contradicts 100"),

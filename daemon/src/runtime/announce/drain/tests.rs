@@ -3,7 +3,7 @@ use ferrolb_bgp::wire::Family;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::model::drain::DrainWish;
+use crate::core::model::drain::DrainOverride;
 
 const TIME: Duration = Duration::from_secs(10);
 
@@ -262,17 +262,17 @@ fn what_the_router_reaches_nowhere_else_stays_as_last_choice_until_it_does() {
 #[test]
 fn what_a_service_may_ask_for() {
     let wish = |time: Option<u64>, on_cordon| {
-        Ok(DrainWish {
+        Ok(DrainOverride {
             time: time.map(Duration::from_secs),
             on_cordon,
         })
     };
-    assert_eq!(DrainWish::parse("30s"), wish(Some(30), false));
-    assert_eq!(DrainWish::parse("0s"), wish(Some(0), false));
-    assert_eq!(DrainWish::parse("on-cordon"), wish(None, true));
-    assert_eq!(DrainWish::parse("30s, on-cordon"), wish(Some(30), true));
+    assert_eq!(DrainOverride::parse("30s"), wish(Some(30), false));
+    assert_eq!(DrainOverride::parse("0s"), wish(Some(0), false));
+    assert_eq!(DrainOverride::parse("on-cordon"), wish(None, true));
+    assert_eq!(DrainOverride::parse("30s, on-cordon"), wish(Some(30), true));
     for text in ["", "yes", "46s", "-1s", "30s,cordon"] {
-        let error = DrainWish::parse(text).expect_err(text);
+        let error = DrainOverride::parse(text).expect_err(text);
         assert!(
             error.contains("0s to 45s") && error.contains("on-cordon"),
             "{error}"

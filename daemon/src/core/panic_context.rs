@@ -5,19 +5,19 @@ use std::thread;
 
 /// An object that is being worked on. The log names it if the work panics.
 #[derive(Debug)]
-pub(crate) struct Suspect<T: Display> {
+pub(crate) struct PanicContext<T: Display> {
     work: &'static str,
     object: T,
 }
 
-impl<T: Display> Suspect<T> {
+impl<T: Display> PanicContext<T> {
     /// From now until this is dropped, `work` is done with the object: "reading", "deciding where to announce".
     pub(crate) const fn new(work: &'static str, object: T) -> Self {
         Self { work, object }
     }
 }
 
-impl<T: Display> Drop for Suspect<T> {
+impl<T: Display> Drop for PanicContext<T> {
     fn drop(&mut self) {
         if thread::panicking() {
             tracing::error!(

@@ -16,7 +16,7 @@ use crate::core::model::{Node, Service};
 
 /// All pairs that clash, kept up to date change by change.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Clashes {
+pub(crate) struct LocalPrefConflicts {
     pairs: Vec<Pair>,
 }
 
@@ -32,7 +32,7 @@ struct Pair {
     services: Option<BTreeSet<ObjectName>>,
 }
 
-impl Clashes {
+impl LocalPrefConflicts {
     /// Looks for all pairs, after a change of the configuration or of nodes. Returns whether what there is to report
     /// changed.
     pub(crate) fn rebuild<'a>(
