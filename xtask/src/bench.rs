@@ -239,7 +239,8 @@ fn machine() -> Result<String> {
         Ok(output(&mut command(program, arguments))?.trim().to_owned())
     };
     Ok(format!(
-        "Written by `cargo xtask bench` on {}, commit {}: {cores} cores of {processor}, Linux {}, {}.",
+        "Written by `cargo xtask bench` on {}, commit {}:\n\
+         {cores} cores of {processor}, Linux {}, {}.",
         one_line("date", &["-u", "+%F"])?,
         one_line("git", &["describe", "--always", "--dirty"])?,
         one_line("uname", &["-r"])?,
