@@ -1,4 +1,4 @@
-//! Decisions: from objects of the Kubernetes API to addresses and routes.
+//! Turns objects of the Kubernetes API into addresses and routes.
 //!
 //! Everything here is a pure function of its inputs: no tokio, no kube, no clock.
 

@@ -1,14 +1,14 @@
-//! Which known word a misspelt one is meant to be.
+//! Finds the known word that a misspelt word most likely stands for.
 
-/// The known word that is the fewest edits away, up to `most`. Upper and lower case are the same letter.
+/// The known word with the fewest edits, if they are at most `max`. Case is ignored.
 pub(crate) fn nearest<'a>(
     word: &str,
     known: impl Iterator<Item = &'a str>,
-    most: usize,
+    max: usize,
 ) -> Option<&'a str> {
     let with_distance = known.map(|known| (distance(known, word), known));
     let (distance, known) = with_distance.min_by_key(|(distance, _)| *distance)?;
-    (distance <= most).then_some(known)
+    (distance <= max).then_some(known)
 }
 
 /// The edit distance (Levenshtein).
@@ -34,8 +34,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_with_the_fewest_edits_is_meant_if_they_are_few() {
-        let nearest = |word, most| nearest(word, ["Service", "Secret", "Node"].into_iter(), most);
+    fn returns_the_word_with_the_fewest_edits_up_to_the_limit() {
+        let nearest = |word, max| nearest(word, ["Service", "Secret", "Node"].into_iter(), max);
         assert_eq!(nearest("servise", 1), Some("Service"));
         assert_eq!(nearest("Sercet", 2), Some("Secret"));
         assert_eq!(nearest("Servises", 1), None);

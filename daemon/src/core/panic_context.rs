@@ -1,9 +1,9 @@
-//! Which object is at fault when the loop panics: named in the log while the panic unwinds.
+//! Logs which object was being processed when the control loop panics.
 
 use std::fmt::Display;
 use std::thread;
 
-/// An object that is being worked on. The log names it if the work panics.
+/// The object that is being processed. If the work panics, dropping this value logs the object.
 #[derive(Debug)]
 pub(crate) struct PanicContext<T: Display> {
     work: &'static str,
@@ -11,7 +11,8 @@ pub(crate) struct PanicContext<T: Display> {
 }
 
 impl<T: Display> PanicContext<T> {
-    /// From now until this is dropped, `work` is done with the object: "reading", "deciding where to announce".
+    /// `work` is what is done with the object until this value is dropped: "reading", "deciding
+    /// where to announce".
     pub(crate) const fn new(work: &'static str, object: T) -> Self {
         Self { work, object }
     }
@@ -22,7 +23,8 @@ impl<T: Display> Drop for PanicContext<T> {
         if thread::panicking() {
             tracing::error!(
                 object = %self.object,
-                "the panic happened while {} this object: change or delete it to get around the panic",
+                "panicked while {} this object: change or delete it to avoid the panic, and report \
+                 the bug",
                 self.work
             );
         }

@@ -1,10 +1,11 @@
-//! Text from elsewhere on a terminal: names and values come from manifests, and texts from routers.
+//! Escapes untrusted text for a terminal: names and values come from manifests, texts from routers.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The text with every character that would act on a terminal, or not be seen there, as an escape such as `\n` or `\u{1b}`.
-/// All that is printed for people and contains what others wrote goes through this; JSON has its own escapes.
+/// The text with every character that controls a terminal, or is invisible there, as an escape such
+/// as `\n` or `\u{1b}`. Everything that is printed for people and contains foreign text goes
+/// through this function. JSON has its own escapes.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(affects_terminal) {
         return Cow::Borrowed(text);
@@ -21,8 +22,8 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters (C0, DEL, C1), line separators, and what changes the direction of text or is invisible (Unicode
-/// UAX #9 §2).
+/// Control characters (C0, DEL, C1), line separators, and characters that change the direction of
+/// text or are invisible (Unicode UAX #9 §2).
 const fn affects_terminal(character: char) -> bool {
     matches!(
         character,
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_character_that_acts_on_a_terminal_is_left() {
+    fn every_character_that_controls_a_terminal_is_escaped() {
         for (text, shown) in [
             ("web/ä 日本 \"x\" \\", "web/ä 日本 \"x\" \\"),
             ("a\x1b[2Jb\r\n\t", "a\\u{1b}[2Jb\\r\\n\\t"),

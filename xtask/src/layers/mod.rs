@@ -65,7 +65,7 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
         &["daemon/src/runtime/source/kube", "daemon/src/core/api"],
     ),
     ("daemon/src/core", &["tokio", "axum", "std::fs"], &[]),
-    ("daemon/src/core", IMPURE, &["daemon/src/core/suspect.rs"]),
+    ("daemon/src/core", IMPURE, &["daemon/src/core/panic_context.rs"]),
     (
         "bgp/src",
         &["allow(unsafe_code)"],
@@ -98,7 +98,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
         &[
             "nearest",
             "printable",
-            "suspect",
+            "panic_context",
             "api",
             "model",
             "config",

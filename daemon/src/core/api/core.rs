@@ -1,6 +1,6 @@
-//! The parts of Kubernetes' own objects that ferrolb reads.
+//! The fields of Kubernetes' built-in objects that ferrolb reads.
 
-/// Octets that stand as base64 in JSON, as in a Secret's `data`.
+/// Octets that JSON carries as base64, as in a Secret's `data`.
 pub(crate) use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 pub(crate) struct ServiceSpec {
     /// `LoadBalancer`, `ClusterIP`, ...
     pub r#type: String,
-    /// Whose service this is; absent: ours.
+    /// The load balancer in charge. Absent: ferrolb.
     pub load_balancer_class: Option<String>,
-    /// The old way of requesting an address.
+    /// The deprecated way to request an address.
     #[serde(rename = "loadBalancerIP")]
     pub load_balancer_ip: String,
     /// The first cluster address.
     #[serde(rename = "clusterIP")]
     pub cluster_ip: String,
-    /// One per family.
+    /// The cluster addresses, one per family.
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
     /// `SingleStack`, `PreferDualStack`, `RequireDualStack`.
@@ -28,7 +28,7 @@ pub(crate) struct ServiceSpec {
     pub ip_families: Vec<String>,
     /// `Cluster` (default) or `Local`.
     pub external_traffic_policy: String,
-    /// Which Pods stand behind it.
+    /// Selects the Pods of the service.
     pub selector: BTreeMap<String, String>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
@@ -48,7 +48,7 @@ pub(crate) struct ServicePort {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ServiceStatus {
-    /// Where the addresses stand.
+    /// The addresses of the service.
     pub load_balancer: LoadBalancerStatus,
 }
 
@@ -75,9 +75,9 @@ pub(crate) struct Endpoint {
     /// The Pod's addresses.
     #[serde(deserialize_with = "null_as_default")]
     pub addresses: Vec<String>,
-    /// Ready, serving.
+    /// Whether it is ready or serving.
     pub conditions: EndpointConditions,
-    /// Where the Pod runs.
+    /// The node that runs the Pod.
     pub node_name: Option<String>,
 }
 
@@ -85,9 +85,9 @@ pub(crate) struct Endpoint {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct EndpointConditions {
-    /// Absent means ready.
+    /// Whether the Pod is ready. Absent: true.
     pub ready: Option<bool>,
-    /// Like ready, but also true for a Pod that is terminating and still answers.
+    /// Like `ready`, but also true for a terminating Pod that still answers.
     pub serving: Option<bool>,
 }
 
@@ -95,7 +95,7 @@ pub(crate) struct EndpointConditions {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ServiceCidrSpec {
-    /// Where cluster addresses come from.
+    /// The ranges of cluster addresses.
     pub cidrs: Vec<String>,
 }
 
@@ -103,13 +103,13 @@ pub(crate) struct ServiceCidrSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct NodeSpec {
-    /// Where the addresses of its Pods come from, one per family.
+    /// The ranges of the addresses of its Pods, one per family.
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Vec<String>,
-    /// The first of them.
+    /// The first entry of `pod_cidrs`.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
-    /// Cordoned: no new Pods.
+    /// Cordoned: accepts no new Pods.
     pub unschedulable: bool,
 }
 
@@ -129,7 +129,7 @@ pub(crate) struct NodeStatus {
 pub(crate) struct NodeAddress {
     /// `InternalIP`, `Hostname`, ...
     pub r#type: String,
-    /// Its value.
+    /// The address or host name.
     pub address: String,
 }
 
@@ -141,11 +141,12 @@ pub(crate) struct NodeCondition {
     pub r#type: String,
     /// `True`, `False`, `Unknown`.
     pub status: String,
-    /// Words.
+    /// The explanation for people.
     pub message: String,
 }
 
-/// `labels:` with nothing after it, as kubectl takes it; Go prints empty lists that way, too.
+/// Reads null as the default. kubectl accepts `labels:` without a value, and Go prints nil lists as
+/// null.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,

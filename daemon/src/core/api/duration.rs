@@ -1,13 +1,13 @@
-//! Durations as Go writes them.
+//! Parses durations in Go's notation.
 
 use std::time::Duration;
 
 use super::FieldError;
 
-/// Reads a Go duration (`1m30s`).
+/// Parses a Go duration (`1m30s`).
 ///
 /// # Errors
-/// The text is not a duration, or a negative one.
+/// The text is no duration, or the duration is negative.
 pub(crate) fn duration(path: &str, text: &str) -> Result<Duration, FieldError> {
     let parsed: Option<jiff::SignedDuration> = text.parse().ok();
     parsed

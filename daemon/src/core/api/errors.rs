@@ -1,17 +1,17 @@
-//! What is wrong with an object: all of it at once.
+//! Errors in the fields of an object, collected so that one report names all of them.
 
-/// Errors reported of one object at most. More than that is another kind of file.
+/// Maximum number of errors that are reported for one object. A file with more is of another type.
 pub(super) const MAX_ERRORS: usize = 20;
 
-/// A field that can't be read, and more of the same object if there are more.
+/// An invalid field, with further errors of the same object if there are any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}{}", more.iter().map(|error| format!("; {error}")).collect::<String>())]
 pub struct FieldError {
-    /// `spec.peerPort`.
+    /// The path of the field, such as `spec.peerPort`.
     pub path: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what to write instead.
     pub message: String,
-    /// Further errors of the same object, none of which has more.
+    /// Further errors of the same object. Their own `more` is empty.
     pub more: Vec<FieldError>,
 }
 
@@ -26,7 +26,7 @@ impl FieldError {
     }
 }
 
-/// Collects the errors of one object, so that all are reported and not only the first.
+/// Collects the errors of one object, so that all of them are reported and not only the first.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(Vec<FieldError>);
 
@@ -44,15 +44,15 @@ impl Errors {
         self.0.is_empty()
     }
 
-    /// The value; none if there is an error instead, which is added.
+    /// Returns the value, or adds the error and returns none.
     pub(crate) fn record<T>(&mut self, result: Result<T, FieldError>) -> Option<T> {
         result.map_err(|error| self.add(error)).ok()
     }
 
-    /// The value that was made of all parts.
+    /// Returns the value that was built from all parts.
     ///
     /// # Errors
-    /// What was added, as one error. `value` is none only if there was an error.
+    /// All added errors, as one. `value` is none only if there was an error.
     pub(crate) fn into_result<T>(self, value: Option<T>) -> Result<T, FieldError> {
         let error = self.0.into_iter().reduce(|mut first, next| {
             first.more.push(next);
@@ -66,7 +66,7 @@ impl Errors {
     }
 }
 
-/// A value as far as it can be read: a field of a wrong type is absent, and is in the error.
+/// A value that may be incomplete: a field of a wrong type is absent, and `error` reports it.
 #[derive(Debug)]
 pub struct Partial<T> {
     /// None only if there is an error.
@@ -79,12 +79,12 @@ impl<T> Partial<T> {
         Self { value, error }
     }
 
-    /// The value that was read without an error.
+    /// The value, if it was read without an error.
     pub fn complete(&self) -> Option<&T> {
         self.value.as_ref().filter(|_| self.error.is_none())
     }
 
-    /// Two values that are checked together.
+    /// Joins two values that are checked together.
     pub fn zip<U>(self, other: Partial<U>) -> Partial<(T, U)> {
         let mut errors = Errors::default();
         let both = [self.error, other.error];
@@ -95,12 +95,12 @@ impl<T> Partial<T> {
         Partial::new(self.value.zip(other.value), error)
     }
 
-    /// The value made into another one.
+    /// Converts the value.
     pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Partial<U> {
         Partial::new(self.value.map(make), self.error)
     }
 
-    /// The value, if all of it can be read.
+    /// The value, if every field could be read.
     ///
     /// # Errors
     /// Every field of a wrong type.
@@ -108,12 +108,12 @@ impl<T> Partial<T> {
         self.check(Ok)
     }
 
-    /// Checks the value. `check` also runs where fields are absent because they have a wrong type,
-    /// so it must have no effect on anything else. A message that depends on another field must
-    /// name that field.
+    /// Checks the value. `check` also runs on a value that lacks the fields of a wrong type, so it
+    /// must have no side effects. A message that depends on another field must name that field.
     ///
     /// # Errors
-    /// Every field of a wrong type, and what `check` finds that none of these can have caused.
+    /// Every field of a wrong type, and those errors of `check` that these fields can't have
+    /// caused.
     pub fn check<U>(self, check: impl FnOnce(T) -> Result<U, FieldError>) -> Result<U, FieldError> {
         let checked = self.value.map(check);
         let Some(mut found) = self.error else {
@@ -133,7 +133,7 @@ impl<T> Partial<T> {
     }
 }
 
-/// Whether an error can have its cause in the absence of the field at `path`: it is about the same
+/// Whether the absence of the field at `path` may have caused the error: it is about the same
 /// place, or its message names the field or one that contains it.
 fn may_be_due_to(error: &FieldError, path: &str) -> bool {
     let within = |inner: &str, outer: &str| {
@@ -148,8 +148,8 @@ fn may_be_due_to(error: &FieldError, path: &str) -> bool {
     within(&error.path, path) || within(path, &error.path) || field_names(path).any(names)
 }
 
-/// The fields on a path below the root, without positions in lists and keys of maps: labels are the
-/// only maps in which a value can have a wrong type.
+/// The fields on a path below the root, without list positions and map keys. Labels are the only
+/// maps whose values can have a wrong type.
 fn field_names(path: &str) -> impl Iterator<Item = &str> {
     let path = path
         .split_once(".matchLabels")

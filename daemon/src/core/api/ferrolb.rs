@@ -1,79 +1,88 @@
-//! ferrolb's own resources (`ferrolb.io`): MetalLB's, and what they lack.
+//! ferrolb's own resources (`ferrolb.io`): MetalLB's fields and the ones that MetalLB lacks.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The longest name of an interface, in octets (`IFNAMSIZ` in Linux).
+/// Maximum length of an interface name, in octets (`IFNAMSIZ` in Linux).
 pub(crate) const INTERFACE_MAX: usize = 15;
-/// The longest text that a NOTIFICATION carries, in octets (RFC 9003 §2).
+/// Maximum length of a shutdown communication, in octets (RFC 9003 §2).
 pub(crate) const SHUTDOWN_TEXT_MAX: usize = 255;
-/// Nobody needs more to make a path unattractive, and some routers refuse long ones.
+/// Maximum number of prepended AS numbers. Some routers reject long paths, and fewer make a path
+/// unattractive.
 pub(crate) const PREPEND_MAX: u8 = 16;
-/// The farthest router that GTSM lets in, in hops.
+/// Maximum number of hops for GTSM.
 pub(crate) const HOPS_MAX: u8 = 254;
 
-/// What our BGPPeer (v1alpha1) has beyond MetalLB's ([`super::metallb::BgpPeerSpec`]), whose fields it has all.
+/// The fields that ferrolb's BGPPeer (v1alpha1) has in addition to MetalLB's
+/// ([`super::metallb::BgpPeerSpec`]).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct FerrolbBgpPeerSpec {
-    /// Dynamic neighbours: every router that dials us from this network gets a session. Instead of peerAddress.
+    /// Dynamic neighbors: every router in this network that connects gets a session. Excludes
+    /// peerAddress.
     pub peer_network: String,
-    /// Never dial, only wait for the router to.
+    /// Never connect, wait for the router to connect.
     pub passive: bool,
-    /// How many hops away the router may be at most, 1 for the same link (GTSM, RFC 5082). Both ends must have it.
+    /// Maximum number of hops to the router, 1 for the same link (GTSM, RFC 5082). Both ends must
+    /// configure it.
     #[schemars(range(min = 1, max = HOPS_MAX))]
     pub ttl_security: Option<u8>,
     /// The interface that the session is bound to.
     #[schemars(length(max = INTERFACE_MAX))]
     pub source_interface: String,
-    /// How long the router may leave unread what we send (RFC 9687). Without it 8 minutes, or twice the hold time if that is
-    /// longer.
+    /// Send hold time: the session is closed if the router reads nothing for this long (RFC 9687).
+    /// If absent, 8 minutes or twice the hold time, whichever is longer.
     #[schemars(length(max = 32))]
     pub send_hold_time: Option<String>,
-    /// How many prefixes the router may announce before the session is ended. Without it any number: they are not kept.
+    /// Maximum number of prefixes that the router may announce before the session is closed. If
+    /// absent, there is no limit: received prefixes are not stored.
     #[schemars(range(min = 1))]
     pub prefix_limit: Option<u32>,
-    /// How long the router keeps our routes while ferrolb restarts, where enableGracefulRestart is not false.
+    /// How long the router retains our routes while ferrolb restarts, unless enableGracefulRestart
+    /// is false.
     #[schemars(length(max = 32))]
     pub restart_time: Option<String>,
-    /// No session before BFD is up.
+    /// Do not establish the session before BFD is up.
     pub bfd_strict: bool,
-    /// What the router's operator reads when ferrolb leaves (RFC 9003).
+    /// Shutdown communication that the router's operator reads when ferrolb closes the session (RFC
+    /// 9003).
     #[schemars(length(max = SHUTDOWN_TEXT_MAX))]
     pub shutdown_text: String,
-    /// Whether and how routes tell the weight of a node (link bandwidth, RFC 10005): none, transitive, or nonTransitive (the
-    /// classic form that older routers know).
+    /// Whether routes carry the weight of the node as link bandwidth (RFC 10005): none, transitive,
+    /// or nonTransitive (the older form, which older routers support).
     pub link_bandwidth: LinkBandwidth,
-    /// How routes leave when a node is to carry no more traffic.
+    /// How routes are withdrawn when a node must receive no more traffic.
     pub drain: DrainSpec,
-    /// How many times more than once our AS number stands in AS_PATH. For eBGP.
+    /// How many extra times our AS number appears in AS_PATH. eBGP only.
     #[schemars(range(max = PREPEND_MAX))]
     pub prepend: u8,
     /// MULTI_EXIT_DISC of all routes.
     pub med: Option<u32>,
 }
 
-/// How routes leave when a node is to carry no more traffic.
+/// How routes are withdrawn when a node must receive no more traffic.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DrainSpec {
-    /// How long routes stay after they were told again with GRACEFUL_SHUTDOWN (RFC 8326); 0s: they are withdrawn at once.
+    /// How long routes stay announced with GRACEFUL_SHUTDOWN (RFC 8326) before they are withdrawn.
+    /// 0s: withdraw them at once.
     #[schemars(length(max = 32))]
     pub time: Option<String>,
-    /// Whether a cordon of the node alone is reason enough.
+    /// Whether cordoning the node is enough to drain it.
     pub on_cordon: bool,
 }
 
-/// How routes tell the weight of a node.
+/// How routes carry the weight of a node.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum LinkBandwidth {
-    /// All nodes weigh the same. Not called "off": that is a boolean to YAML 1.1, and so to kubectl.
+    /// Routes carry no weight. Not called "off" in YAML: YAML 1.1, and so kubectl, reads that as a
+    /// boolean.
     #[default]
     #[serde(rename = "none")]
     Off,
-    /// As a transitive extended community: it passes through other ASes, and BIRD passes it on.
+    /// In a transitive extended community: it passes through other ASes, and BIRD propagates it.
     Transitive,
-    /// As a non-transitive one, the classic form that older routers know.
+    /// In a non-transitive one, the older form, which older routers support.
     NonTransitive,
 }

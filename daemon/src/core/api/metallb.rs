@@ -1,4 +1,4 @@
-//! MetalLB's resources, field by field as its CRDs define them (`metallb.io`).
+//! MetalLB's resources with the fields that its CRDs define (`metallb.io`).
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use serde::Deserialize;
 
 use super::Password;
 
-/// The largest port of a router.
+/// Maximum port of a router.
 pub(crate) const MAX_PORT: u16 = 16384;
 
 /// `IPAddressPool.spec` (v1beta1).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct IpAddressPoolSpec {
-    /// CIDRs or ranges `start-end`.
+    /// CIDRs, or ranges `start-end`.
     pub addresses: Vec<String>,
-    /// Whether services get addresses from here without asking for it; default true.
+    /// Whether services that request no pool get addresses from this one. Default: true.
     pub auto_assign: Option<bool>,
-    /// Leave out IPv4 addresses that end in .0 or .255.
+    /// Exclude IPv4 addresses that end in .0 or .255.
     #[serde(rename = "avoidBuggyIPs")]
     pub avoid_buggy_ips: bool,
-    /// Which services may have addresses from here.
+    /// Which services may get addresses from the pool.
     pub service_allocation: Option<ServiceAllocation>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct IpAddressPoolSpec {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ServiceAllocation {
-    /// Smaller first; 0 is last.
+    /// The smallest number is first; 0 is last.
     pub priority: i64,
     /// Namespaces by name.
     pub namespaces: Vec<String>,
@@ -39,7 +39,7 @@ pub(crate) struct ServiceAllocation {
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// `BGPPeer.spec` (v1beta2). The texts are those of our own BGPPeer's CRD as well.
+/// `BGPPeer.spec` (v1beta2). The descriptions are also those of the CRD of ferrolb's BGPPeer.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BgpPeerSpec {
@@ -47,15 +47,15 @@ pub(crate) struct BgpPeerSpec {
     #[serde(rename = "myASN")]
     #[schemars(range(min = 1))]
     pub my_asn: u32,
-    /// The router's AS number. Either this or dynamicASN.
+    /// The router's AS number. Excludes dynamicASN.
     #[serde(rename = "peerASN")]
     pub peer_asn: u32,
-    /// Which AS numbers the router may have instead of one in particular: internal (ours), external (any but ours) or auto
-    /// (any).
+    /// The kind of AS that the router may be in, instead of a number: internal (ours), external
+    /// (any but ours) or auto (any).
     #[serde(rename = "dynamicASN")]
     #[schemars(extend("enum" = ["internal", "external", "auto"]))]
     pub dynamic_asn: String,
-    /// The AS number that this session shows instead of myASN.
+    /// The AS number that this session uses instead of myASN.
     #[serde(rename = "localASN")]
     #[schemars(range(min = 1))]
     pub local_asn: Option<u32>,
@@ -63,52 +63,57 @@ pub(crate) struct BgpPeerSpec {
     pub peer_address: String,
     /// An unnumbered session over this interface. Not supported yet.
     pub interface: String,
-    /// The address that the session comes from; also the next hop of its family.
+    /// The source address of the session, and the next hop of its family.
     pub source_address: String,
     /// The router's port.
     #[schemars(range(min = 1, max = MAX_PORT))]
     pub peer_port: Option<u16>,
-    /// How long silence is borne, such as 90s; 0s: for ever.
+    /// Hold time: the session is closed if nothing is received for this long, such as 90s. 0s
+    /// disables the hold timer.
     #[schemars(length(max = 32))]
     pub hold_time: Option<String>,
-    /// How often a KEEPALIVE is sent. Without it, or with 0s beside a hold time, a third of the hold time.
+    /// The interval between KEEPALIVEs. If absent, or 0s with a hold time, a third of the hold
+    /// time.
     #[schemars(length(max = 32))]
     pub keepalive_time: Option<String>,
-    /// The longest wait between two attempts to connect.
+    /// Maximum time between two attempts to connect.
     #[schemars(length(max = 32))]
     pub connect_time: Option<String>,
-    /// The BGP identifier, an IPv4 address. Without it the node's IPv4 address, or else a number made from its name: the same for all its sessions.
+    /// The BGP identifier, an IPv4 address. If absent, the node's IPv4 address, or else a hash of
+    /// its name: the same for all its sessions.
     #[serde(rename = "routerID")]
     pub router_id: String,
-    /// The nodes that have this session. Entries are alternatives. Without any all nodes have it.
+    /// The nodes that have this session. A node needs to match one entry. If empty, all nodes have
+    /// it.
     pub node_selectors: Vec<LabelSelector>,
-    /// The password for TCP MD5. Better in a Secret.
+    /// The password for TCP MD5. Prefer passwordSecret.
     #[schemars(with = "String", length(max = 80))]
     pub password: Password,
-    /// A Secret of type kubernetes.io/basic-auth beside this object, with the password for TCP MD5.
+    /// A Secret of type kubernetes.io/basic-auth in this object's namespace, with the password for
+    /// TCP MD5.
     pub password_secret: SecretReference,
-    /// The BFDProfile beside this object that BFD runs by. Without it there is no BFD.
+    /// The BFDProfile, in this object's namespace, of the session's BFD. If absent, BFD is off.
     pub bfd_profile: String,
-    /// Whether the router is asked to keep our routes while ferrolb restarts (RFC 4724).
+    /// Whether the router is asked to retain our routes while ferrolb restarts (RFC 4724).
     pub enable_graceful_restart: Option<bool>,
-    /// Whether the router may be behind other routers.
+    /// Whether the router may be more than one hop away.
     pub ebgp_multi_hop: bool,
-    /// A VRF by name. Not supported yet.
+    /// The name of a VRF. Not supported yet.
     pub vrf: String,
-    /// Whether routes of both families go over this session.
+    /// Whether the session carries routes of both families.
     pub dual_stack_address_family: bool,
-    /// Without effect, and deprecated.
+    /// Deprecated, has no effect.
     #[serde(rename = "disableMP")]
     pub disable_mp: bool,
 }
 
-/// A Secret by name.
+/// The name of a Secret.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(default)]
 pub(crate) struct SecretReference {
     /// Name of the Secret.
     pub name: String,
-    /// Not looked at: the Secret is read where this object lies.
+    /// Ignored: the Secret is read from the namespace of the object that names it.
     pub namespace: String,
 }
 
@@ -116,19 +121,19 @@ pub(crate) struct SecretReference {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BfdProfileSpec {
-    /// How often the router may send, in milliseconds.
+    /// Minimum interval between packets from the router, in milliseconds.
     pub receive_interval: Option<u32>,
-    /// How often we would like to send, in milliseconds.
+    /// Minimum interval between our packets, in milliseconds.
     pub transmit_interval: Option<u32>,
-    /// After how many lost packets in a row the session is down.
+    /// Number of consecutive lost packets after which the session is down.
     pub detect_multiplier: Option<u32>,
-    /// Echo is not used.
+    /// Ignored: ferrolb doesn't use echo.
     pub echo_interval: Option<u32>,
-    /// Echo is not used.
+    /// Ignored: ferrolb doesn't use echo.
     pub echo_mode: Option<bool>,
-    /// Send nothing until the router does.
+    /// Send nothing until the router sends.
     pub passive_mode: Option<bool>,
-    /// The least TTL of a packet of a multihop session.
+    /// Minimum TTL of received packets of a multihop session.
     pub minimum_ttl: Option<u32>,
 }
 
@@ -136,23 +141,23 @@ pub(crate) struct BfdProfileSpec {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BgpAdvertisementSpec {
-    /// Default 32.
+    /// Prefix length of IPv4 routes. Default: 32.
     pub aggregation_length: Option<i32>,
-    /// Default 128.
+    /// Prefix length of IPv6 routes. Default: 128.
     pub aggregation_length_v6: Option<i32>,
     /// LOCAL_PREF, iBGP only.
     pub local_pref: u32,
-    /// Literals or names from Community objects.
+    /// Literal communities, or names from Community objects.
     pub communities: Vec<String>,
-    /// Pools by name; with no selectors either: all.
+    /// Pools by name. If this and `ip_address_pool_selectors` are empty: all.
     pub ip_address_pools: Vec<String>,
     /// Pools by label.
     pub ip_address_pool_selectors: Vec<LabelSelector>,
-    /// Nodes that announce; empty: all.
+    /// Nodes that announce. Empty: all.
     pub node_selectors: Vec<LabelSelector>,
-    /// BGPPeers by name; empty: all.
+    /// BGPPeers by name. Empty: all.
     pub peers: Vec<String>,
-    /// Services by label; empty: all.
+    /// Services by label. Empty: all.
     pub service_selectors: Vec<LabelSelector>,
 }
 
@@ -168,19 +173,19 @@ pub(crate) struct CommunitySpec {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub(crate) struct CommunityAlias {
-    /// The name advertisements use.
+    /// The name that BGPAdvertisements use.
     pub name: String,
     /// `a:b` or `large:a:b:c`.
     pub value: String,
 }
 
-/// Which objects, by their labels.
+/// Selects objects by their labels.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
-    /// All must be equal.
+    /// Labels that must be present with these values.
     pub match_labels: BTreeMap<String, String>,
-    /// All must hold.
+    /// Conditions that must all hold.
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 

@@ -1,7 +1,9 @@
-//! The Kubernetes and MetalLB objects that ferrolb reads, as they stand in YAML and JSON.
+//! The Kubernetes and MetalLB objects that ferrolb reads, in the shape that they have in YAML and
+//! JSON.
 //!
-//! Permissive on purpose: a field we don't know is carried past, never an error. What the fields mean is decided
-//! one step later, in [`crate::core::index`] (facts) and [`crate::core::config`] (MetalLB's resources).
+//! Reading is permissive: an unknown field is never an error here. [`crate::core::model`]
+//! (Kubernetes objects) and [`crate::core::config`] (MetalLB's and ferrolb's resources) decide what
+//! the fields mean.
 
 pub(crate) mod core;
 mod decode;
@@ -20,8 +22,9 @@ pub(crate) use self::errors::{Errors, FieldError, Partial};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// An object as a source hands it over: the metadata we use, and everything else untouched. Its `Debug` names the fields
-/// of the body without their values, and it has no `Serialize`: any of them may contain a password.
+/// An object as a source delivers it: the metadata that ferrolb uses, and the rest unparsed. Its
+/// `Debug` prints the field names of the body without values, and it has no `Serialize`: any field
+/// may contain a password.
 #[derive(Clone, PartialEq, Deserialize)]
 pub struct RawObject {
     /// `metallb.io/v1beta1`, `v1`, ...
@@ -32,7 +35,7 @@ pub struct RawObject {
     pub kind: String,
     /// Name, labels, annotations and so on.
     pub metadata: Meta,
-    /// `spec`, `status`, and what stands at the top level (a slice's endpoints, a secret's data).
+    /// `spec`, `status` and other top-level fields (a slice's endpoints, a secret's data).
     #[serde(flatten)]
     pub body: Map<String, Value>,
 }
@@ -48,15 +51,16 @@ impl fmt::Debug for RawObject {
     }
 }
 
-/// The part of `metadata` that ferrolb reads. `managedFields` in particular is never materialised. Its `Debug` names the
-/// annotations without their values: the one that `kubectl apply` writes repeats the whole object, passwords included.
+/// The part of `metadata` that ferrolb reads. `managedFields`, which is large, is skipped. Its
+/// `Debug` prints the annotation keys without values: `kubectl apply` stores the whole object in an
+/// annotation, passwords included.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// Name within kind and namespace.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
-    /// Absent for cluster-scoped objects (and in manifests that leave it out).
+    /// Absent for cluster-scoped objects, and in manifests that omit it.
     pub namespace: Option<String>,
     /// Labels.
     #[serde(deserialize_with = "null_as_default")]
@@ -67,13 +71,13 @@ pub struct Meta {
     /// Empty in manifests.
     #[serde(deserialize_with = "null_as_default")]
     pub uid: String,
-    /// Guards writes; empty in manifests.
+    /// The precondition of writes. Empty in manifests.
     #[serde(deserialize_with = "null_as_default")]
     pub resource_version: String,
-    /// RFC 3339 in UTC, so that text order is time order; empty in manifests.
+    /// RFC 3339 in UTC, so that text order is time order. Empty in manifests.
     #[serde(deserialize_with = "null_as_default")]
     pub creation_timestamp: String,
-    /// Set while something still holds up the deletion.
+    /// When the deletion was requested. Set until all finalizers are done.
     #[serde(deserialize_with = "null_as_default")]
     pub deletion_timestamp: String,
 }
@@ -102,9 +106,9 @@ pub enum Kind {
     EndpointSlice,
     /// `v1` Node.
     Node,
-    /// `v1` Namespace: its labels, for pools' namespaceSelectors.
+    /// `v1` Namespace: its labels, for namespaceSelectors of pools.
     Namespace,
-    /// `networking.k8s.io/v1` ServiceCIDR: no address of the cluster's own Services is allocated.
+    /// `networking.k8s.io/v1` ServiceCIDR: ranges of cluster addresses, which are never allocated.
     ServiceCidr,
     /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
     Secret,
@@ -112,7 +116,7 @@ pub enum Kind {
     IpAddressPool,
     /// `metallb.io/v1beta2` BGPPeer.
     BgpPeer,
-    /// `ferrolb.io/v1alpha1` BGPPeer: the same, and more.
+    /// `ferrolb.io/v1alpha1` BGPPeer: MetalLB's fields and further ones.
     FerrolbBgpPeer,
     /// `metallb.io/v1beta1` BFDProfile.
     BfdProfile,
@@ -123,7 +127,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order in which they depend on each other.
+    /// Every kind. A kind comes after those that it depends on.
     pub const ALL: [Self; 12] = [
         Self::Namespace,
         Self::Node,
@@ -139,7 +143,7 @@ impl Kind {
         Self::EndpointSlice,
     ];
 
-    /// The name as `kind:` spells it.
+    /// The value of `kind:`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -156,7 +160,7 @@ impl Kind {
         }
     }
 
-    /// The name as kubectl takes it, with the group where the kind alone would leave open whose it is.
+    /// The name for kubectl, with the group where the kind alone is ambiguous.
     pub const fn full_name(self) -> &'static str {
         match self {
             Self::FerrolbBgpPeer => "BGPPeer.ferrolb.io",
@@ -164,7 +168,7 @@ impl Kind {
         }
     }
 
-    /// The API version that is read.
+    /// The API version that ferrolb reads.
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::Service | Self::Node | Self::Namespace | Self::Secret => "v1",
@@ -178,7 +182,8 @@ impl Kind {
         }
     }
 
-    /// Whether objects of this kind are configuration: read from the configuration namespaces only.
+    /// Whether objects of this kind are configuration, which is read from the configuration
+    /// namespaces only.
     pub const fn is_configuration(self) -> bool {
         matches!(
             self,
@@ -197,12 +202,13 @@ impl Kind {
         matches!(self, Self::Node | Self::Namespace | Self::ServiceCidr)
     }
 
-    /// The part of its API version before the slash; none for the core group.
+    /// The API group. Empty for the core group.
     pub fn group(self) -> &'static str {
         group(self.api_version())
     }
 
-    /// Whether a CRD defines it, which may be absent, come and go.
+    /// Whether a CRD defines the kind. A CRD may be absent, and may be created and deleted at any
+    /// time.
     pub const fn is_custom(self) -> bool {
         !matches!(
             self,
@@ -215,7 +221,8 @@ impl Kind {
         )
     }
 
-    /// Whether a cluster may do without it: without its CRD, or because its API server is older than the kind.
+    /// Whether ferrolb works in a cluster without this kind: the CRD may be missing, or the API
+    /// server may be too old.
     pub const fn is_optional(self) -> bool {
         matches!(
             self,
@@ -223,7 +230,7 @@ impl Kind {
         )
     }
 
-    /// The kind that says the same in another API group.
+    /// The kind for the same purpose in the other API group.
     pub const fn other_group(self) -> Option<Self> {
         match self {
             Self::BgpPeer => Some(Self::FerrolbBgpPeer),
@@ -232,14 +239,14 @@ impl Kind {
         }
     }
 
-    /// The kind that `apiVersion:` and `kind:` name, if ferrolb reads it. The version is not looked at.
+    /// The kind that `apiVersion:` and `kind:` name, if ferrolb reads it. The version is ignored.
     pub fn find(api_version: &str, name: &str) -> Option<Self> {
         let mut kinds = Self::ALL.into_iter();
         kinds.find(|kind| kind.name() == name && kind.group() == group(api_version))
     }
 }
 
-/// The part of an apiVersion before the slash; none for the core group.
+/// The API group of an apiVersion. Empty for the core group.
 pub(crate) fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
@@ -254,7 +261,7 @@ pub struct ObjectName {
 }
 
 impl ObjectName {
-    /// From its two parts.
+    /// From namespace and name.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             namespace: namespace.into(),
@@ -273,7 +280,8 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// The `namespace/name` form that [`ObjectName`] prints; a text without a slash is a cluster-scoped name.
+/// Parses the `namespace/name` form that [`ObjectName`] prints. A text without a slash is a
+/// cluster-scoped name.
 impl FromStr for ObjectName {
     type Err = std::convert::Infallible;
 
@@ -285,8 +293,8 @@ impl FromStr for ObjectName {
     }
 }
 
-/// Which object: kind, namespace, name. Prints as `BGPPeer metallb-system/tor`, or as `BGPPeer.ferrolb.io
-/// metallb-system/tor` where the kind alone would leave open whose it is.
+/// Identifies an object by kind, namespace and name. Prints as `BGPPeer metallb-system/tor`, or as
+/// `BGPPeer.ferrolb.io metallb-system/tor` where the kind alone is ambiguous.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Its kind.
@@ -308,7 +316,7 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// A field that every object has; null is absent.
+/// Reads a field that every object has. Null means absent.
 fn present<T>(name: &str, value: &Value) -> Result<T, FieldError>
 where
     T: for<'de> Deserialize<'de> + Default,
@@ -323,10 +331,12 @@ impl RawObject {
     /// Reads an object of a manifest.
     ///
     /// # Errors
-    /// It is no object, or a field that every object has is of a wrong type: what is there, and what is expected.
+    /// It is no object, or one of the fields that every object has is of a wrong type. The text
+    /// says what was found and what is expected.
     pub fn from_json(value: Value) -> Result<Self, String> {
         let Value::Object(mut body) = value else {
-            let message = "is not an object: each document begins with fields such as apiVersion: v1 and kind: Service";
+            let message = "is not an object: each document begins with fields such as apiVersion: \
+                v1 and kind: Service";
             return Err(message.to_owned());
         };
         let mut take = |name: &str| body.remove(name).unwrap_or_default();
@@ -352,7 +362,8 @@ impl RawObject {
             })
     }
 
-    /// Its key, if it is of a kind that ferrolb reads. `default_namespace` is for namespaced objects that name none.
+    /// The object's key, if ferrolb reads its kind. `default_namespace` applies to namespaced
+    /// objects without a namespace.
     pub fn key(&self, default_namespace: &str) -> Option<ObjectKey> {
         let kind = Kind::find(&self.api_version, &self.kind)?;
         let namespace = if kind.is_cluster_scoped() {
@@ -369,10 +380,11 @@ impl RawObject {
         ))
     }
 
-    /// Reads one top-level field (`spec`, `status`, `endpoints`); an absent one reads as the type's default.
+    /// Reads one top-level field (`spec`, `status`, `endpoints`). An absent field reads as the
+    /// type's default.
     ///
     /// # Errors
-    /// The path within the object and what is wrong there.
+    /// The path within the object, and what is wrong.
     pub fn field<T>(&self, name: &str) -> Result<T, FieldError>
     where
         T: for<'de> Deserialize<'de> + Default,
@@ -380,8 +392,8 @@ impl RawObject {
         self.partial(name, &mut Vec::new()).into_result()
     }
 
-    /// Reads what can be read of one top-level field. Adds to `unknown` the paths of fields that the
-    /// type does not have.
+    /// Reads as much of one top-level field as possible. Adds the paths of fields that the type
+    /// doesn't have to `unknown`.
     pub fn partial<T>(&self, name: &str, unknown: &mut Vec<String>) -> Partial<T>
     where
         T: for<'de> Deserialize<'de> + Default,
@@ -393,18 +405,18 @@ impl RawObject {
     }
 }
 
-/// A password. It is never printed: not by Debug, and not in an error about its own type. It has no
-/// `Serialize`: where it is stored on purpose, the field says so.
+/// A password. Neither `Debug` nor an error about its type prints it. It has no `Serialize`: where
+/// it is stored on purpose, the field says so.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Password(String);
 
 impl Password {
-    /// A password as a BGPPeer or a Secret gives it.
+    /// A password from a BGPPeer or a Secret.
     pub(crate) const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself: for the session's key, and for nothing that is printed.
+    /// The text itself: only for the session's key, never for output.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! Reads a part of an object into its type, as the API server does: `null` is the same as absent.
-//! An error names the field, what stands there and what is expected, with an example.
+//! Deserializes a part of an object into its type. Like the API server, it reads `null` as absent.
+//! An error names the field, the value and what is expected, with an example.
 
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess,
@@ -11,18 +11,18 @@ use serde_json::Value;
 use super::errors::MAX_ERRORS;
 use super::{FieldError, Partial};
 
-/// Characters of a value that an error repeats.
+/// Maximum number of characters of a value that an error repeats.
 const SHOWN: usize = 60;
 
-/// The fields of a Secret that have its values.
+/// The fields of a Secret that contain its values.
 const SECRET_ROOTS: [&str; 2] = ["data", "stringData"];
 
 fn names_password(text: &str) -> bool {
     text.to_lowercase().contains("password")
 }
 
-/// Reads `value`, which stands at `path`. Adds to `unknown` the paths of fields that the type
-/// does not have.
+/// Reads `value`, whose path is `path`. Adds the paths of fields that the type doesn't have to
+/// `unknown`.
 ///
 /// The error in the result names every field of a wrong type, in the order in which the fields are
 /// read.
@@ -34,7 +34,7 @@ where
         Ok(read) => return Partial::new(Some(read), None),
         Err(error) => error,
     };
-    // A field that was reported counts as absent, so that the next attempt finds the next error.
+    // Treat a reported field as absent, so that the next attempt finds the next error.
     let mut rest = value.clone();
     let mut last = first.keys.clone();
     let mut absent = first.keys;
@@ -47,7 +47,7 @@ where
                 break;
             }
             Err(next) if next.keys == last => {
-                // An item of a list can't be absent: its list can.
+                // An item of a list can't be absent, but the list can.
                 absent.pop();
                 if absent.is_empty() {
                     break;
@@ -63,7 +63,7 @@ where
     Partial::new(read, Some(error))
 }
 
-/// Reads once, up to the first error.
+/// Reads up to the first error.
 fn attempt<T>(path: &str, value: &Value, unknown: &mut Vec<String>) -> Result<T, Located>
 where
     T: for<'de> Deserialize<'de>,
@@ -98,7 +98,7 @@ enum Key {
     Item(usize),
 }
 
-/// Where a value stands, below the root.
+/// The position of a value below the root.
 #[derive(Clone, Copy)]
 enum Place<'a> {
     /// The path of the root.
@@ -127,7 +127,7 @@ impl Place<'_> {
         }
     }
 
-    /// Whether what stands here can be a password, or is meant to name the Secret that has one.
+    /// Whether the value may be a password, or a misplaced one where the name of a Secret belongs.
     fn is_secret(&self) -> bool {
         match self {
             Self::Root(path) => SECRET_ROOTS.contains(path) || names_password(path),
@@ -137,13 +137,13 @@ impl Place<'_> {
     }
 }
 
-/// An error and the place that it is about.
+/// An error with its position.
 struct Located {
     keys: Vec<Key>,
     error: FieldError,
 }
 
-/// An error while it travels to where its place is known.
+/// An error whose position is filled in by the deserializer that knows it.
 #[derive(Debug)]
 struct DecodeError {
     keys: Option<Vec<Key>>,
@@ -193,13 +193,13 @@ impl serde::de::Error for DecodeError {
         Self::custom(format!("is not {expected}"))
     }
 
-    /// Serde's own text repeats the value, which can be a password.
+    /// Serde's own text would repeat the value, which may be a password.
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::invalid_type(found, expected)
     }
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Clone, Copy)]
 struct Node<'a> {
     value: &'a Value,
@@ -238,8 +238,8 @@ impl Node<'_> {
         }
     }
 
-    fn number_error(&self, least: i128, most: i128) -> DecodeError {
-        let range = format!("a whole number from {least} to {most}");
+    fn number_error(&self, min: i128, max: i128) -> DecodeError {
+        let range = format!("a whole number from {min} to {max}");
         if self.is_hidden() {
             return self.error(&range);
         }
@@ -268,7 +268,7 @@ fn asdot(text: &str) -> Option<u32> {
     Some(u32::from(high) << 16 | u32::from(low))
 }
 
-/// The kind of a value.
+/// The type of a value, in words.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "empty",
@@ -280,7 +280,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The error about a password that is no text. It does not repeat the value.
+/// The error for a password that is no text. It doesn't repeat the value.
 pub(super) fn not_text(value: &Value) -> String {
     let remedy = match value {
         Value::Number(_) | Value::Bool(_) => ": write it in quotes",
@@ -289,7 +289,8 @@ pub(super) fn not_text(value: &Value) -> String {
     format!("is {}, expected a text{remedy}", kind(value))
 }
 
-/// A value in an error. It can be of any size and hold any character.
+/// A value for an error: shortened and escaped, because it may have any size and contain any
+/// character.
 fn shown(value: &Value) -> String {
     let kind = match value {
         Value::Null => return "empty".to_owned(),
@@ -312,7 +313,7 @@ fn shown(value: &Value) -> String {
     format!("{kind} {short}{more}")
 }
 
-/// A whole number.
+/// The value as an integer, if it is one.
 fn whole(value: &Value) -> Option<i128> {
     let number = value.as_i64().map(i128::from);
     number.or_else(|| value.as_u64().map(i128::from))

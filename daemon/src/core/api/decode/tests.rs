@@ -12,7 +12,7 @@ use crate::core::api::metallb::{
 fn error<T: for<'de> Deserialize<'de> + std::fmt::Debug>(value: Value) -> String {
     read::<T>("spec", &value, &mut Vec::new())
         .into_result()
-        .expect_err("is refused")
+        .expect_err("an error")
         .to_string()
 }
 
@@ -62,7 +62,7 @@ fn null_means_absent_in_each_field_of_a_resource() {
 }
 
 #[test]
-fn null_means_absent_in_native_kinds_at_any_depth() {
+fn null_means_absent_in_built_in_kinds_at_any_depth() {
     let spec = json!({
         "type": "LoadBalancer", "clusterIP": null, "clusterIPs": null, "selector": null,
         "loadBalancerIP": null, "externalTrafficPolicy": null,
@@ -111,7 +111,8 @@ fn an_error_names_field_value_and_what_to_write() {
         ),
         (
             json!({ "passwordSecret": "tor" }),
-            "spec.passwordSecret: is a text, expected an object with the name of a Secret: write {name: SECRET}",
+            "spec.passwordSecret: is a text, expected an object with the name of a Secret: write \
+             {name: SECRET}",
         ),
         (
             json!({ "ebgpMultiHop": "yes" }),
@@ -128,7 +129,7 @@ fn an_error_names_field_value_and_what_to_write() {
     ];
     for (spec, message) in cases {
         let error = error::<BgpPeerSpec>(spec);
-        assert!(error.contains(message), "{message}\nis not in\n{error}");
+        assert!(error.contains(message), "expected {message}\nin {error}");
     }
     let error = error::<FerrolbBgpPeerSpec>(json!({ "linkBandwidth": "off" }));
     assert_eq!(
@@ -147,7 +148,7 @@ fn all_errors_of_an_object_are_reported_at_once_and_none_repeats_a_password() {
         "spec.peerPort",
         "spec.password: is a number, expected a text: write it in quotes",
     ] {
-        assert!(error.contains(field), "{field} is not in {error}");
+        assert!(error.contains(field), "expected {field} in {error}");
     }
     assert!(!error.contains("12345"), "{error}");
 }
@@ -160,7 +161,7 @@ fn an_error_repeats_neither_long_values_nor_control_characters() {
     assert!(!escape.contains('\u{1b}'), "{escape}");
 }
 
-/// What a password looks like in each kind of value.
+/// A password in each type of value.
 fn passwords() -> [Value; 5] {
     [
         json!("hunter2"),
@@ -188,8 +189,8 @@ fn an_error_about_a_password_names_the_kind_of_value_and_the_remedy() {
         ),
         (
             json!({ "passwordSecret": 7_002_002 }),
-            "spec.passwordSecret: is a number, expected an object with the name of a Secret: \
-             write {name: SECRET}",
+            "spec.passwordSecret: is a number, expected an object with the name of a Secret: write \
+             {name: SECRET}",
         ),
         (
             json!({ "passwordSecret": { "name": 7_002_002 } }),
@@ -204,7 +205,7 @@ fn an_error_about_a_password_names_the_kind_of_value_and_the_remedy() {
         let error = error::<BgpPeerSpec>(spec);
         assert!(
             error.starts_with(message),
-            "{message}\nis not at the start of\n{error}"
+            "expected {message}\nat the start of {error}"
         );
         assert!(!repeats_password(&error), "{error}");
     }
@@ -230,9 +231,9 @@ fn no_error_or_unknown_field_repeats_the_value_of_a_password() {
             "peerPort",
         ] {
             let within = json!({ "password": value });
-            for stands in [json!({ "password": value }), json!({ field: within })] {
+            for spec in [json!({ "password": value }), json!({ field: within })] {
                 let mut unknown = Vec::new();
-                let read = read::<BgpPeerSpec>("spec", &stands, &mut unknown);
+                let read = read::<BgpPeerSpec>("spec", &spec, &mut unknown);
                 check(field, read.into_result().map(|_| ()), &unknown);
             }
         }
@@ -247,13 +248,13 @@ fn no_error_or_unknown_field_repeats_the_value_of_a_password() {
             check("spec", read.into_result().map(|_| ()), &[]);
         }
         for root in ["data", "stringData"] {
-            for stands in [value.clone(), json!({ "key": value })] {
-                let texts = read::<BTreeMap<String, String>>(root, &stands, &mut Vec::new());
+            for spec in [value.clone(), json!({ "key": value })] {
+                let texts = read::<BTreeMap<String, String>>(root, &spec, &mut Vec::new());
                 check(root, texts.into_result().map(|_| ()), &[]);
-                let octets = read::<BTreeMap<String, ByteString>>(root, &stands, &mut Vec::new());
+                let octets = read::<BTreeMap<String, ByteString>>(root, &spec, &mut Vec::new());
                 check(root, octets.into_result().map(|_| ()), &[]);
             }
         }
     }
-    assert!(refused > 40, "{refused} values were refused");
+    assert!(refused > 40, "only {refused} values were rejected");
 }
