@@ -100,7 +100,7 @@ impl Scene {
             ignore_exclusion: false,
             saved: state.load().expect("readable"),
             interface_exists: exists,
-            report: report_in,
+            status: report_in,
         };
         let (events, delivered) = mpsc::channel(64);
         let (status, _) = status_writes();
@@ -272,7 +272,7 @@ async fn peers_keep_routes_when_the_loop_panics_and_when_it_panics_again_at_the_
     let mut scene = Scene::start(router, state.path());
     scene.list(&objects).await;
     scene.panics().await;
-    assert!(!scene.report.borrow().handed_over);
+    assert!(!scene.report.borrow().initialized);
     restore(
         "node-a",
         &scene.engine,

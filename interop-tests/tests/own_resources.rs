@@ -81,7 +81,7 @@ fn our_own_bgp_peer_beside_metallbs() {
             "-n",
             "metallb-system",
         ])?;
-        announcer.await_log(&["mended", "tor-own"], SOON)?;
+        announcer.await_log(&["resolved", "tor-own"], SOON)?;
         rack.await_routes(&routes)
     });
 }

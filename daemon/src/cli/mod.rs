@@ -163,7 +163,7 @@ impl Host {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let host = Host::new(speaker::interface_exists, panicked::pause);
+    let host = Host::new(speaker::interface_exists, panicked::restart_delay);
     main_on(host, env::args_os())
 }
 

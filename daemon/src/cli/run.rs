@@ -248,7 +248,7 @@ impl Daemon {
             ignore_exclusion: args.ignore_exclude_lb,
             saved: state.as_ref().and_then(saved),
             interface_exists: host.interface_exists,
-            report,
+            status: report,
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -328,7 +328,7 @@ impl Daemon {
 
     /// After a panic before anything was handed to the engine: what was announced before the restart.
     fn restore(&self) {
-        if !self.reported.borrow().handed_over
+        if !self.reported.borrow().initialized
             && let (Some(engine), Some(state)) = (&self.engine, &self.state)
         {
             panicked::restore(&self.node, engine, state);

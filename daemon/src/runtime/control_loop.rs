@@ -1,5 +1,6 @@
-//! The daemon's one loop: changes come in, what they touch is decided anew, and goes out to the BGP engine and into the
-//! status of services. It knows no Kubernetes and no BGP.
+//! The control loop: applies changes from the source to the index, decides what they affect, and
+//! passes the results to the BGP engine and to the Service status. It depends on neither Kubernetes
+//! nor BGP.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,19 +16,20 @@ use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
-use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, farewell};
+use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::state_file::SavedState;
 use crate::runtime::source::{Event, Source};
 use crate::runtime::status::{Announced, DaemonStatus};
 use crate::runtime::turn::Turn;
 
-/// A first change goes out at once, those that follow within this time go together.
-const TOGETHER: Duration = Duration::from_millis(10);
-/// How long a starting announcer waits for the API server before it announces what was saved.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Changes that arrive within this time after an update are applied together. The first one is
+/// applied at once.
+const BATCH_WINDOW: Duration = Duration::from_millis(10);
+/// How long a starting announcer waits for the initial sync before it announces the saved routes.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 
-/// What routes depend on.
+/// The kinds that routes are computed from.
 const ANNOUNCED_FROM: [Kind; 7] = [
     Kind::Node,
     Kind::Service,
@@ -38,35 +40,36 @@ const ANNOUNCED_FROM: [Kind; 7] = [
     Kind::BgpAdvertisement,
 ];
 
-/// What the loop works on.
+/// The parts that the control loop works with.
 #[derive(Debug)]
 pub struct ControlLoop {
-    /// The kinds that must have been listed once before anything is decided.
+    /// Kinds that must be listed before the first decision.
     pub kinds: &'static [Kind],
-    /// Present in the role of an announcer.
+    /// Set in the announcer role.
     pub announcer: Option<Announcer>,
-    /// Whether to allocate when leading.
+    /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
-    /// Nodes that are excluded from load balancers announce all the same.
+    /// Announce from nodes that are excluded from load balancers as well.
     pub ignore_exclusion: bool,
-    /// What was saved before the restart.
+    /// State saved before the restart.
     pub saved: Option<SavedState>,
-    /// Whether the node has an interface of this name: asked again and again, they come and go.
+    /// Whether the node has an interface of this name. Checked every second, since interfaces come
+    /// and go.
     pub interface_exists: fn(&str) -> bool,
-    /// Where the rest of the program reads what is going on.
-    pub report: watch::Sender<Arc<DaemonStatus>>,
+    /// Publishes the daemon's status to probes, metrics and the control socket.
+    pub status: watch::Sender<Arc<DaemonStatus>>,
 }
 
 struct Running {
-    agent: ControlLoop,
+    control: ControlLoop,
     index: Index,
     allocation: Allocation,
     leading: bool,
-    touched: Dirty,
-    /// Whether there was a first decision.
+    dirty: Dirty,
+    /// Whether the first decision has been made.
     decided: bool,
     turn: Turn,
-    waits_for_status: bool,
+    awaits_status: bool,
     unpublished: bool,
     problems: BTreeSet<Problem>,
     announced: Announced,
@@ -75,8 +78,9 @@ struct Running {
 }
 
 impl ControlLoop {
-    /// Runs until the source ends, or until what has to be done before stopping is done: `stop` says that it is wanted, and
-    /// whether the own DaemonSet is gone. The answer is how to take leave; none: the source has ended.
+    /// Runs until the source ends or a requested stop is complete. `stop` requests it; its value
+    /// says whether ferrolb's own DaemonSet is gone. Returns how to shut down, or `None` if the
+    /// source ended.
     pub async fn run(
         mut self,
         source: &mut Source,
@@ -85,80 +89,81 @@ impl ControlLoop {
         let mut saved = self.saved.take();
         let has_saved = saved.as_ref().is_some_and(|saved| !saved.is_empty());
         let mut running = Running::new(self);
-        let patience = Instant::now() + PATIENCE;
-        let mut handed_over = Instant::now();
+        let sync_deadline = Instant::now() + SYNC_TIMEOUT;
+        let mut initialized = Instant::now();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut leave = None;
+        let mut mode = None;
         loop {
-            if leave.is_some() && running.has_left() {
-                return leave;
+            if mode.is_some() && running.is_drained() {
+                return mode;
             }
             tokio::select! {
                 event = source.events.recv() => match event {
-                    Some(event) => running.take_in(event),
-                    None => return leave,
+                    Some(event) => running.handle(event),
+                    None => return mode,
                 },
-                Ok(daemonset_gone) = &mut stop, if leave.is_none() => {
-                    leave = Some(running.stop(daemonset_gone).await);
+                Ok(daemonset_gone) = &mut stop, if mode.is_none() => {
+                    mode = Some(running.stop(daemonset_gone).await);
                     continue;
                 }
                 _ = tick.tick() => {
                     running.tick().await;
-                    if running.waits_for_status && Instant::now() >= patience {
-                        running.waits_for_status = false;
-                        running.hand_over(source, patience);
+                    if running.awaits_status && Instant::now() >= sync_deadline {
+                        running.awaits_status = false;
+                        running.update(source, sync_deadline);
                     }
-                    if !running.look_at_interfaces() {
+                    if !running.check_interfaces() {
                         continue;
                     }
                 }
-                () = sleep_until(patience), if saved.is_some() => {
+                () = sleep_until(sync_deadline), if saved.is_some() => {
                     running.restore(saved.take());
                     continue;
                 }
             }
-            // Before everything was listed once there is nothing to hand over.
-            let listed = running.index.is_synced(running.agent.kinds);
-            if listed && handed_over.elapsed() < TOGETHER {
-                sleep_until(handed_over + TOGETHER).await;
+            // Until the initial sync is complete there is nothing to apply.
+            let listed = running.index.is_synced(running.control.kinds);
+            if listed && initialized.elapsed() < BATCH_WINDOW {
+                sleep_until(initialized + BATCH_WINDOW).await;
             }
             loop {
                 match source.events.try_recv() {
-                    Ok(event) => running.take_in(event),
+                    Ok(event) => running.handle(event),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return leave,
+                    Err(TryRecvError::Disconnected) => return mode,
                 }
             }
-            // Who names one, and which node this is, tell these alone; the interfaces themselves every second will do.
-            if running.touched.configuration || !running.touched.nodes.is_empty() {
-                running.look_at_interfaces();
+            // Only the configuration and the node decide which interfaces matter. The interfaces
+            // themselves are checked every second.
+            if running.dirty.configuration || !running.dirty.nodes.is_empty() {
+                running.check_interfaces();
             }
-            if running.touched.may_change_problems() && running.index.is_synced(running.agent.kinds)
+            if running.dirty.may_change_problems() && running.index.is_synced(running.control.kinds)
             {
-                running.tell_problems();
+                running.log_problems();
             }
             if running.is_complete(has_saved) {
                 saved = None;
-                running.hand_over(source, patience);
+                running.update(source, sync_deadline);
             }
             running.turn.end();
-            handed_over = Instant::now();
+            initialized = Instant::now();
         }
     }
 }
 
 impl Running {
-    fn new(agent: ControlLoop) -> Self {
+    fn new(control: ControlLoop) -> Self {
         Self {
-            index: Index::for_kinds(agent.kinds).ignoring_exclusion(agent.ignore_exclusion),
-            agent,
+            index: Index::for_kinds(control.kinds).ignoring_exclusion(control.ignore_exclusion),
+            control,
             allocation: Allocation::default(),
             leading: false,
-            touched: Dirty::default(),
+            dirty: Dirty::default(),
             decided: false,
             turn: Turn::default(),
-            waits_for_status: false,
+            awaits_status: false,
             unpublished: false,
             problems: BTreeSet::new(),
             announced: Announced::default(),
@@ -167,116 +172,118 @@ impl Running {
         }
     }
 
-    /// Whether a complete desired state can be decided. Whoever announced before a restart waits until what that depends
-    /// on was really listed: that the API server refuses to tell is no reason to withdraw.
+    /// Whether the index is complete enough to decide all routes. With saved state, every kind that
+    /// routes depend on must really have been listed: an API server that refuses a list is no
+    /// reason to withdraw routes.
     fn is_complete(&self, has_saved: bool) -> bool {
-        self.index.is_synced(self.agent.kinds)
+        self.index.is_synced(self.control.kinds)
             && (!has_saved || self.index.is_listed(&ANNOUNCED_FROM))
     }
 
-    fn take_in(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Change(change) => {
                 self.updates += 1;
                 self.turn.add(&change);
-                let touched = self.index.apply(change);
+                let dirty = self.index.apply(change);
                 if self.decided {
-                    self.touched.merge(touched);
+                    self.dirty.merge(dirty);
                 } else {
-                    // The first decision is about everything, whatever was touched.
-                    self.touched.configuration = true;
+                    // The first decision covers everything.
+                    self.dirty.configuration = true;
                 }
             }
-            Event::Errors(errors) => self.tell_source_errors(errors),
+            Event::Errors(errors) => self.log_source_errors(errors),
             Event::Leading(leading) => {
                 if leading {
-                    tracing::info!("this process gives out addresses now");
+                    tracing::info!("became leader: allocating addresses");
                 } else {
-                    tracing::info!("this process gives out addresses no longer");
+                    tracing::info!("lost leadership: no longer allocating addresses");
                 }
                 self.leading = leading;
                 self.allocation.reset();
-                // Everything is decided anew by whoever begins to lead.
-                self.touched.configuration |= leading;
+                // A new leader decides everything again.
+                self.dirty.configuration |= leading;
             }
         }
     }
 
-    /// Looks for the interfaces that BGPPeers name; tells whether that is news.
-    fn look_at_interfaces(&mut self) -> bool {
-        let Some(announcer) = &self.agent.announcer else {
+    /// Updates the set of missing source interfaces. Returns whether it changed.
+    fn check_interfaces(&mut self) -> bool {
+        let Some(announcer) = &self.control.announcer else {
             return false;
         };
-        let node = announcer.desired().node();
+        let node = announcer.node_routes().node();
         let mut missing = self.index.source_interfaces(node);
-        missing.retain(|name| !(self.agent.interface_exists)(name));
-        let touched = self.index.set_missing_interfaces(node, missing);
-        let news = !touched.is_empty();
-        self.touched.merge(touched);
-        news
+        missing.retain(|name| !(self.control.interface_exists)(name));
+        let dirty = self.index.set_missing_interfaces(node, missing);
+        let new_reasons = !dirty.is_empty();
+        self.dirty.merge(dirty);
+        new_reasons
     }
 
-    fn hand_over(&mut self, source: &Source, patience: Instant) {
-        let touched = std::mem::take(&mut self.touched);
-        let announcer = self.agent.announcer.as_ref();
-        let first = announcer.is_some_and(|announcer| !announcer.handed_over());
-        if touched.is_empty() && !first {
+    fn update(&mut self, source: &Source, sync_deadline: Instant) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let announcer = self.control.announcer.as_ref();
+        let first = announcer.is_some_and(|announcer| !announcer.initialized());
+        if dirty.is_empty() && !first {
             return;
         }
         self.decided = true;
-        // Addresses first: what is announced follows from the status that comes back.
-        if self.agent.allocate && self.leading {
-            self.allocate(source, &touched);
+        // Addresses first: the status that the write results in decides what is announced.
+        if self.control.allocate && self.leading {
+            self.allocate(source, &dirty);
         }
-        // The first desired state is to be whole: End-of-RIB follows it. But nobody waits for a status for ever.
-        self.waits_for_status = first && self.allocation.is_writing() && Instant::now() < patience;
-        if self.waits_for_status {
+        // End-of-RIB follows the first routes, so they must be complete: wait for pending status
+        // writes, but only until the deadline.
+        self.awaits_status =
+            first && self.allocation.is_writing() && Instant::now() < sync_deadline;
+        if self.awaits_status {
             return;
         }
-        if let Some(announcer) = &mut self.agent.announcer {
-            announcer.hand_over(Instant::now().into_std(), &self.index, &touched);
-            announcer.note_announced(&self.index, &touched, &self.announced);
+        if let Some(announcer) = &mut self.control.announcer {
+            announcer.update(Instant::now().into_std(), &self.index, &dirty);
+            announcer.update_announced(&self.index, &dirty, &self.announced);
             if first {
                 announcer.save();
             }
         }
-        // Readiness and what is wrong with objects are published at once. The rest waits for the next tick: nobody reads it
-        // that often.
+        // Publish readiness and problems at once, everything else at the next tick.
         self.unpublished = true;
-        if touched.problems || touched.configuration || !self.agent.report.borrow().ready() {
+        if dirty.problems || dirty.configuration || !self.control.status.borrow().ready() {
             self.publish();
         }
     }
 
-    /// Decides how to take leave, and begins with it.
+    /// Decides how to shut down, and begins the drain.
     async fn stop(&mut self, daemonset_gone: bool) -> StopMode {
-        let Some(announcer) = &mut self.agent.announcer else {
+        let Some(announcer) = &mut self.control.announcer else {
             return StopMode::GracefulRestart;
         };
-        let node = self.index.nodes().get(announcer.desired().node());
-        let leave = farewell(StopFacts {
-            // Of a node that was never there nothing can be said.
-            departure: NodeExit::of(node).filter(|_| announcer.handed_over()),
+        let node = self.index.nodes().get(announcer.node_routes().node());
+        let mode = stop_mode(StopFacts {
+            // Without a first update, a missing Node may only be one that was not listed yet.
+            node_exit: NodeExit::of(node).filter(|_| announcer.initialized()),
             daemonset_gone,
         });
         let peers = announcer.engine().snapshot().await;
-        announcer.stop(Instant::now().into_std(), &self.index, leave, &peers);
-        leave
+        announcer.stop(Instant::now().into_std(), &self.index, mode, &peers);
+        mode
     }
 
-    fn has_left(&self) -> bool {
-        self.agent
+    fn is_drained(&self) -> bool {
+        self.control
             .announcer
             .as_ref()
-            .is_none_or(Announcer::has_left)
+            .is_none_or(Announcer::is_drained)
     }
 
-    fn allocate(&mut self, source: &Source, touched: &Dirty) {
+    fn allocate(&mut self, source: &Source, dirty: &Dirty) {
         let AllocationResult {
             outcomes,
             new_reasons,
             writes,
-        } = self.allocation.decide(&self.index, touched);
+        } = self.allocation.decide(&self.index, dirty);
         for name in new_reasons {
             let outcome = outcomes.get(&name);
             if let Some((reason, message)) = outcome.and_then(|o| o.reason().zip(o.message())) {
@@ -288,35 +295,35 @@ impl Running {
                 service = %write.service,
                 addresses = write.shown_addresses(),
                 pool = write.pool.as_deref().unwrap_or_default(),
-                "address"
+                "address allocated"
             );
             if source.status.send(write).is_err() {
-                tracing::warn!("statuses can't be written any more: the source has ended");
+                tracing::warn!("can't write the Service status: the source has ended");
             }
         }
     }
 
-    /// Says what can't be read at the source, once.
-    fn tell_source_errors(&mut self, errors: Vec<String>) {
+    /// Logs each new and each resolved error of the source once.
+    fn log_source_errors(&mut self, errors: Vec<String>) {
         for error in errors
             .iter()
             .filter(|error| !self.source_errors.contains(error))
         {
-            tracing::error!("{error}; what stood there before, if anything, keeps running");
+            tracing::error!("{error}; the last valid version, if any, stays in use");
         }
         for error in self
             .source_errors
             .iter()
             .filter(|error| !errors.contains(error))
         {
-            tracing::info!("mended: {error}");
+            tracing::info!(status = "resolved", "resolved: {error}");
         }
         self.source_errors = errors;
-        self.touched.problems = true;
+        self.dirty.problems = true;
     }
 
-    /// Says what is wrong with objects, once.
-    fn tell_problems(&mut self) {
+    /// Logs each new and each resolved problem of an object once.
+    fn log_problems(&mut self) {
         let problems: BTreeSet<Problem> = self.index.problems().into_iter().collect();
         for problem in problems.difference(&self.problems) {
             match problem.severity {
@@ -326,22 +333,25 @@ impl Running {
                 }
             }
         }
-        for gone in self.problems.difference(&problems) {
-            tracing::info!(object = %gone.object, "mended: {}", gone.message);
+        for problem in self.problems.difference(&problems) {
+            let Problem {
+                object, message, ..
+            } = problem;
+            tracing::info!(%object, status = "resolved", "resolved: {message}");
         }
-        // Also where nothing is handed over yet, they are to be seen in the metrics.
+        // Metrics show problems also before the first update.
         self.unpublished |= self.problems != problems;
         self.problems = problems;
     }
 
     async fn tick(&mut self) {
-        if let Some(announcer) = &mut self.agent.announcer {
-            if announcer.waits_for_routers() {
+        if let Some(announcer) = &mut self.control.announcer {
+            if announcer.needs_router_paths() {
                 let seen = announcer.engine().other_paths().await;
-                announcer.see(RouterPaths::new(seen));
+                announcer.set_router_paths(RouterPaths::new(seen));
             }
-            if announcer.catch_up(Instant::now().into_std()) {
-                announcer.note_announced(&self.index, &Dirty::default(), &self.announced);
+            if announcer.tick(Instant::now().into_std()) {
+                announcer.update_announced(&self.index, &Dirty::default(), &self.announced);
                 self.unpublished = true;
             }
             announcer.save();
@@ -350,44 +360,44 @@ impl Running {
             self.publish();
         } else {
             let now = Some(Instant::now());
-            self.agent
-                .report
-                .send_modify(|report| Arc::make_mut(report).alive = now);
+            self.control
+                .status
+                .send_modify(|status| Arc::make_mut(status).alive = now);
         }
     }
 
     fn restore(&mut self, saved: Option<SavedState>) {
-        if let (Some(announcer), Some(saved)) = (&mut self.agent.announcer, saved) {
+        if let (Some(announcer), Some(saved)) = (&mut self.control.announcer, saved) {
             announcer.restore(Instant::now().into_std(), saved);
         }
     }
 
     fn publish(&mut self) {
         self.unpublished = false;
-        let announcer = self.agent.announcer.as_ref();
-        let report = DaemonStatus {
+        let announcer = self.control.announcer.as_ref();
+        let status = DaemonStatus {
             alive: Some(Instant::now()),
             config: Some(self.index.config().clone()),
             problems: self.problems.iter().cloned().collect(),
             source_errors: self.source_errors.clone(),
-            handed_over: announcer.is_none_or(Announcer::handed_over),
+            initialized: announcer.is_none_or(Announcer::initialized),
             announced: self.announced.clone(),
             routes: announcer.map(Announcer::route_counts).unwrap_or_default(),
             waiting: announcer
                 .map(|announcer| announcer.waiting().clone())
                 .unwrap_or_default(),
             refused_peers: announcer
-                .map(|announcer| self.index.rejected_peers(announcer.desired().node()))
+                .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),
-            held: self.agent.allocate.then(|| held(&self.index)),
+            allocated: self.control.allocate.then(|| allocated(&self.index)),
             updates: self.updates,
             panicked: false,
         };
-        self.agent.report.send_replace(Arc::new(report));
+        self.control.status.send_replace(Arc::new(status));
     }
 }
 
-fn held(index: &Index) -> BTreeSet<IpAddr> {
+fn allocated(index: &Index) -> BTreeSet<IpAddr> {
     let ours = index.services().filter(|service| service.is_ours());
     ours.flat_map(|service| service.addresses().iter().copied())
         .collect()

@@ -1,5 +1,5 @@
-//! A panic of the control loop, which is a bug of ferrolb: what is announced stays announced, the process is not ready,
-//! and restarts itself.
+//! Handles a panic of the control loop: announced routes stay, the process is not ready and
+//! restarts itself.
 
 use std::env;
 use std::io;
@@ -20,36 +20,39 @@ use crate::runtime::announce::state_file::StateDir;
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::source::Source;
 
-/// How long the process lives on after a panic before it restarts.
-const PAUSE: Duration = Duration::from_secs(10);
-/// The same, where a restart has not helped.
-const LONG_PAUSE: Duration = Duration::from_mins(5);
-/// A panic this early says that the last restart has not helped.
-const EARLY: Duration = Duration::from_mins(1);
+/// Time between a panic and the restart.
+const RESTART_DELAY: Duration = Duration::from_secs(10);
+/// The same, if the previous restart did not help.
+const LONG_RESTART_DELAY: Duration = Duration::from_mins(5);
+/// A panic within this time after the start means that the previous restart did not help.
+const EARLY_PANIC: Duration = Duration::from_mins(1);
 
-/// The loop has panicked. The log has the panic and the object.
+/// The control loop panicked. The log names the panic and the objects.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Panicked;
 
-/// Runs the loop, and catches its panic: then the report says so, and with it `/readyz`. The BGP engine keeps what it has.
+/// Runs the control loop and catches a panic: the status, and with it `/readyz`, then reports it.
+/// The BGP engine keeps its routes.
 ///
 /// # Errors
-/// The loop has panicked.
+///
+/// The loop panicked.
 pub async fn catch(
-    agent: ControlLoop,
+    control: ControlLoop,
     source: &mut Source,
     stop: oneshot::Receiver<bool>,
 ) -> Result<Option<StopMode>, Panicked> {
-    let report = agent.report.clone();
-    // Nothing that the loop changed is looked at after a panic, but for the report, which is replaced as a whole.
-    let caught = AssertUnwindSafe(agent.run(source, stop)).catch_unwind();
+    let status = control.status.clone();
+    // Nothing that the loop changed is used after a panic, except the status, which is replaced as
+    // a whole.
+    let caught = AssertUnwindSafe(control.run(source, stop)).catch_unwind();
     caught.await.map_err(|_| {
-        report.send_modify(|report| Arc::make_mut(report).panicked = true);
+        status.send_modify(|status| Arc::make_mut(status).panicked = true);
         Panicked
     })
 }
 
-/// Announces what was announced before the restart, for a loop that panicked before it handed over anything.
+/// Announces the saved routes, after a panic before the first update.
 pub fn restore(node: &str, engine: &Handle, state: &StateDir) {
     match state.load() {
         Ok(Some(saved)) => {
@@ -58,21 +61,29 @@ pub fn restore(node: &str, engine: &Handle, state: &StateDir) {
         }
         Ok(None) => {}
         Err(error) => {
-            tracing::warn!("what was announced before the restart can't be read: {error}");
+            tracing::warn!(
+                "can't read the state file, so no routes are announced until the \
+             restart: {error}"
+            );
         }
     }
 }
 
-/// How long a process of this age lives on after a panic: its sessions are up meanwhile, but follow no change. A bug that
-/// comes back at each start shall not cost peers without graceful restart their session every few seconds.
-pub(crate) fn pause(age: Duration) -> Duration {
-    if age < EARLY { LONG_PAUSE } else { PAUSE }
+/// Delay between a panic and the restart, for a process of this age. Sessions stay up meanwhile,
+/// but no change is announced. Repeated panics at the start must not cost peers without graceful
+/// restart their session every few seconds.
+pub(crate) fn restart_delay(age: Duration) -> Duration {
+    if age < EARLY_PANIC {
+        LONG_RESTART_DELAY
+    } else {
+        RESTART_DELAY
+    }
 }
 
-/// Starts this program with the same arguments in the place of this process, at once: a supervisor (the kubelet) that is
-/// left to do so waits longer and longer, up to minutes, and peers keep routes for two.
+/// Replaces this process by a new one with the same arguments. A supervisor such as the kubelet
+/// would restart it with an increasing delay of up to minutes, but peers keep routes for only two.
 ///
-/// Returns only if that fails, with the reason.
+/// Returns only on failure, with the reason.
 pub(crate) fn restart() -> io::Error {
     let mut arguments = env::args_os();
     let mut command = Command::new("/proc/self/exe");
@@ -92,20 +103,20 @@ mod tests {
     const NOTES: &str = "FERROLB_TEST_NOTES";
 
     #[test]
-    fn a_panic_soon_after_the_start_makes_the_next_restart_wait() {
-        assert_eq!(pause(Duration::from_secs(1)), LONG_PAUSE);
-        assert_eq!(pause(EARLY), PAUSE);
-        assert_eq!(pause(Duration::from_hours(100)), PAUSE);
+    fn a_panic_soon_after_the_start_delays_the_next_restart() {
+        assert_eq!(restart_delay(Duration::from_secs(1)), LONG_RESTART_DELAY);
+        assert_eq!(restart_delay(EARLY_PANIC), RESTART_DELAY);
+        assert_eq!(restart_delay(Duration::from_hours(100)), RESTART_DELAY);
     }
 
-    /// The test runs itself in a process of its own, which restarts itself once.
+    /// The test runs itself in a separate process, which restarts itself once.
     #[test]
-    fn a_process_restarts_in_its_own_place_with_its_arguments() {
+    fn restart_replaces_the_process_and_keeps_its_arguments() {
         if let Some(notes) = env::var_os(NOTES) {
             let before = fs::read_to_string(&notes).unwrap_or_default();
             let arguments: Vec<String> = env::args().collect();
-            let note = format!("{} {}\n", id(), arguments.join(" "));
-            fs::write(&notes, format!("{before}{note}")).expect("written");
+            let update = format!("{} {}\n", id(), arguments.join(" "));
+            fs::write(&notes, format!("{before}{update}")).expect("written");
             if before.is_empty() {
                 panic!("{}", restart());
             }
@@ -113,8 +124,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let notes = folder.path().join("notes");
-        let name =
-            "runtime::panicked::tests::a_process_restarts_in_its_own_place_with_its_arguments";
+        let name = "runtime::panicked::tests::restart_replaces_the_process_and_keeps_its_arguments";
         let status = Command::new(env::current_exe().expect("this test"))
             .args(["--exact", name])
             .env(NOTES, &notes)

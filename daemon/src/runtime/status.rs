@@ -1,4 +1,4 @@
-//! What the loop tells the rest of the program: the one source of probes and metrics.
+//! Status of the daemon, published by the control loop for probes, metrics and the control socket.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,23 +16,23 @@ use crate::core::decide::node_routes::{NodeRoutes, RouteKey};
 use crate::core::index::Index;
 use crate::core::model::Service;
 
-/// Longer than this without a sign of life, and the loop is stuck.
-const STUCK: Duration = Duration::from_secs(30);
+/// Without a turn of the loop for this long, the liveness probe fails.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// Services that go to at least one peer, with the addresses that do. The loop keeps it up to date service by service, and all
-/// clones are the same.
+/// Services announced to at least one peer, with their announced addresses. The loop updates it
+/// service by service; all clones share the same data.
 #[derive(Clone, Debug, Default)]
 pub struct Announced(Arc<Mutex<AnnouncedServices>>);
 
 type AnnouncedServices = BTreeMap<Arc<ObjectName>, Box<[IpAddr]>>;
 
 impl Announced {
-    /// Notes what is announced of some services. Each prefix that a decision contributes to is a route.
-    pub fn note(&self, index: &Index, desired: &NodeRoutes, services: &BTreeSet<ObjectName>) {
+    /// Updates the given services. Every prefix that a decision contributes to has a route.
+    pub fn update(&self, index: &Index, node_routes: &NodeRoutes, services: &BTreeSet<ObjectName>) {
         let mut announced = self.lock();
         for name in services {
             announced.remove(name);
-            if let Some((name, decision)) = desired.decisions().get_key_value(name) {
+            if let Some((name, decision)) = node_routes.decisions().get_key_value(name) {
                 let addresses = addresses(index, name, decision, |_| true);
                 if !addresses.is_empty() {
                     announced.insert(name.clone(), addresses);
@@ -41,14 +41,14 @@ impl Announced {
         }
     }
 
-    /// Notes what is announced of all services, where a prefix may have no route in spite of a decision: its time is over.
-    pub fn note_all(
+    /// Updates all services. A prefix of a decision may have no route: it may already be drained.
+    pub fn update_all(
         &self,
         index: &Index,
-        desired: &NodeRoutes,
+        node_routes: &NodeRoutes,
         has_route: impl Fn(&IpNet) -> bool,
     ) {
-        let services = desired.decisions().iter().map(|(name, decision)| {
+        let services = node_routes.decisions().iter().map(|(name, decision)| {
             let addresses = addresses(index, name, decision, &has_route);
             (name.clone(), addresses)
         });
@@ -56,7 +56,7 @@ impl Announced {
         *self.lock() = announced.collect();
     }
 
-    /// Everything, by service.
+    /// All services with their addresses.
     pub fn services(&self) -> Vec<(Arc<ObjectName>, Box<[IpAddr]>)> {
         let services = self.lock();
         let services = services.iter();
@@ -65,13 +65,13 @@ impl Announced {
             .collect()
     }
 
-    /// A thread that panicked while it changed one entry left the others as they were.
+    /// A panic while one entry changed leaves the others valid.
     fn lock(&self) -> MutexGuard<'_, AnnouncedServices> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The addresses of a service that lie in its prefixes.
+/// The addresses of a service that its contributed prefixes contain.
 fn addresses(
     index: &Index,
     name: &ObjectName,
@@ -87,37 +87,37 @@ fn addresses(
     addresses.filter(announced).collect()
 }
 
-/// What is going on.
+/// A snapshot of the daemon's state.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonStatus {
-    /// When the loop last turned, or the process began.
+    /// Time of the loop's last turn, at first of the process's start.
     pub alive: Option<Instant>,
-    /// The configuration that runs; none before the first complete one.
+    /// The configuration in use; none before the initial sync.
     pub config: Option<Arc<Config>>,
-    /// What is wrong with objects.
+    /// Problems of objects.
     pub problems: Vec<Problem>,
-    /// Places at the source that can't be read.
+    /// Errors of the source, such as unreadable files.
     pub source_errors: Vec<String>,
-    /// For an announcer: whether the first desired state was handed over. True for others.
-    pub handed_over: bool,
+    /// Whether the first routes were passed to the BGP engine. Always true without an announcer.
+    pub initialized: bool,
     /// Services announced from this node, and their addresses.
     pub announced: Announced,
-    /// How many prefixes each peer, by the BGPPeer's name, should have.
+    /// Number of prefixes to announce per BGPPeer.
     pub routes: BTreeMap<String, usize>,
-    /// Routes of a node that drains which stay, since the router shows no other path.
+    /// Routes of a draining node that are not withdrawn yet, since the router has no other path.
     pub waiting: Arc<BTreeSet<RouteKey>>,
-    /// BGPPeers that are refused as they stand, or on this node.
+    /// BGPPeers that are rejected in general or on this node.
     pub refused_peers: Vec<Problem>,
-    /// Addresses in the status of services, where this process allocates.
-    pub held: Option<BTreeSet<IpAddr>>,
-    /// Changes taken in.
+    /// Addresses allocated in the status of Services, if this process allocates.
+    pub allocated: Option<BTreeSet<IpAddr>>,
+    /// Number of changes applied.
     pub updates: u64,
-    /// The loop has panicked: nothing of this changes any more.
+    /// The control loop panicked: nothing here changes any more.
     pub panicked: bool,
 }
 
 impl DaemonStatus {
-    /// Of a process that begins.
+    /// The status at the start of the process.
     pub fn new() -> Self {
         Self {
             alive: Some(Instant::now()),
@@ -125,29 +125,35 @@ impl DaemonStatus {
         }
     }
 
-    /// Ready: the configuration is loaded, for an announcer the first desired state is handed over, and the loop runs.
+    /// Ready: the configuration is loaded, the first routes are announced (announcers), and the
+    /// loop runs.
     pub const fn ready(&self) -> bool {
-        self.config.is_some() && self.handed_over && !self.panicked
+        self.config.is_some() && self.initialized && !self.panicked
     }
 
-    /// How many prefixes a peer should have: a dynamic neighbour gets what its template gets.
+    /// Number of prefixes to announce to a peer. A dynamic neighbor gets those of its
+    /// `peerNetwork`.
     pub fn routes_of(&self, peer: &PeerStatus) -> usize {
         let configured = peer.template.as_ref().unwrap_or(&peer.name);
         self.routes.get(configured).copied().unwrap_or_default()
     }
 
-    /// Whether a route of a node that drains stays, since the router shows no other path.
-    pub fn waits(&self, peer: &PeerStatus, prefix: IpNet) -> bool {
+    /// Whether the drain of this route waits for another path.
+    pub fn awaits_path(&self, peer: &PeerStatus, prefix: IpNet) -> bool {
         let configured = peer.template.as_ref().unwrap_or(&peer.name);
         !self.waiting.is_empty() && self.waiting.contains(&(configured.as_str().into(), prefix))
     }
 
-    /// Whether the loop turns. One that has panicked is not stuck: the process restarts itself in time.
+    /// Whether the loop makes progress. After a panic it counts as live: the process restarts by
+    /// itself.
     pub fn live(&self) -> bool {
-        self.panicked || self.alive.is_some_and(|alive| alive.elapsed() < STUCK)
+        self.panicked
+            || self
+                .alive
+                .is_some_and(|alive| alive.elapsed() < STALL_LIMIT)
     }
 
-    /// Objects that are refused as they stand.
+    /// Problems for which an object is rejected.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.problems
             .iter()

@@ -1,4 +1,4 @@
-//! Logging: text for people on a terminal, JSON for machines otherwise. Colours only on a terminal.
+//! Logging: text on a terminal, JSON otherwise.
 
 use std::io::{self, IsTerminal};
 use std::panic::{self, PanicHookInfo};
@@ -12,31 +12,31 @@ use tracing_subscriber::fmt::format;
 
 use crate::core::printable::printable;
 
-/// What log lines look like.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Human-readable.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Our own crates at info, libraries at warn; RUST_LOG says otherwise. kube reports every failed attempt as an error:
-/// an outage of the API server is told by our own Kubernetes source, once.
+/// ferrolb's crates at info, libraries at warn, unless RUST_LOG is set. kube logs every failed
+/// attempt as an error; ferrolb's Kubernetes source logs an outage of the API server once.
 const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info,kube_client=off,kube_runtime=off";
 
-/// Logs a panic, as an operator reads the rest.
+/// Panic hook: logs the panic like any other event.
 pub fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string);
     tracing::error!(
         location,
         thread = thread::current().name(),
-        "panic: {}; this is a bug of ferrolb, please report it with the lines that follow",
+        "panic (please report this bug with the lines that follow): {}",
         panic.payload_as_str().unwrap_or("no message")
     );
 }
 
-/// The message and the fields of a text line, without characters that act on a terminal.
+/// Formats the message and fields of a text line with control characters escaped.
 fn printable_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     format::debug_fn(|writer, field, value| {
         let value = format!("{value:?}");
@@ -48,7 +48,8 @@ fn printable_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     .delimited(" ")
 }
 
-/// Starts logging to standard error, panics included. Without a format: text on a terminal, JSON otherwise.
+/// Starts logging to standard error, including panics. The default format is text on a terminal,
+/// else JSON.
 pub(crate) fn start(format: Option<LogFormat>) {
     panic::set_hook(Box::new(log_panic));
     let terminal = io::stderr().is_terminal();

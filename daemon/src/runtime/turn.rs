@@ -1,14 +1,16 @@
-//! The objects of one turn of the control loop: the log names them if the turn panics.
+//! Records which objects the control loop is processing, so that the log can name them after a
+//! panic.
 
 use std::thread;
 
 use crate::core::api::ObjectKey;
 use crate::core::index::change::Change;
 
-/// Objects of one turn that are named.
+/// At most this many objects are named.
 const NAMED: usize = 8;
 
-/// The changes of one turn of the loop. The log names their objects if the turn panics.
+/// The changes of the current turn of the control loop. Dropped during a panic, it logs their
+/// objects.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     objects: Vec<String>,
@@ -16,7 +18,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// A change that is about to be taken in.
+    /// Records a change before it is applied.
     pub(super) fn add(&mut self, change: &Change) {
         if self.objects.len() >= NAMED {
             self.others += 1;
@@ -30,7 +32,7 @@ impl Turn {
         });
     }
 
-    /// All of them have been worked on.
+    /// All recorded changes were processed.
     pub(super) fn end(&mut self) {
         self.objects.clear();
         self.others = 0;
@@ -46,7 +48,7 @@ impl Drop for Turn {
             };
             tracing::error!(
                 objects = format!("{}{others}", self.objects.join(", ")),
-                "the panic happened in the turn of the main loop that took in changes of these objects"
+                "panic while the control loop processed changes of these objects"
             );
         }
     }

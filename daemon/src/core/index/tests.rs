@@ -229,12 +229,12 @@ proptest! {
             prop_assert_eq!(&node_routes, &NodeRoutes::of(&index, NODE));
             prop_assert_eq!(&wire, node_routes.routes());
             if dirty.needs_full_decision(NODE) {
-                announced.note_all(&index, &node_routes, |_| true);
+                announced.update_all(&index, &node_routes, |_| true);
             } else {
-                announced.note(&index, &node_routes, &dirty.services);
+                announced.update(&index, &node_routes, &dirty.services);
             }
             let all = Announced::default();
-            all.note_all(&index, &node_routes, |prefix| wire.keys().any(|(_, other)| other == prefix));
+            all.update_all(&index, &node_routes, |prefix| wire.keys().any(|(_, other)| other == prefix));
             prop_assert_eq!(announced.services(), all.services());
             if dirty.may_change_problems() {
                 problems = index.problems();

@@ -1,4 +1,4 @@
-//! The announcer: hands the desired state of its node to the BGP engine, whole at first, then change by change.
+//! The announcer: passes the routes of its node to the BGP engine, first all, then every change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,180 +22,187 @@ use crate::runtime::announce::state_file::{SavedState, StateWriter};
 use crate::runtime::announce::weight_rate_limit::WeightRateLimit;
 use crate::runtime::status::Announced;
 
-/// The first routes are handed over in pieces of so many services.
+/// Number of services per batch of the first routes.
 const SERVICES_PER_PIECE: usize = 500;
 
-/// Routers answer with all their routes: they are asked no more often than this.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Minimum interval between two ROUTE-REFRESH requests: routers answer with all their routes.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Up to this many route changes are logged one by one.
 const LOGGED_CHANGES: usize = 16;
 
-/// What this node announces, and the engine that does it.
+/// Announces the routes of this node through the BGP engine.
 #[derive(Debug)]
 pub struct Announcer {
-    desired: NodeRoutes,
-    damping: WeightRateLimit,
+    node_routes: NodeRoutes,
+    weight_limit: WeightRateLimit,
     sessions: BTreeMap<String, PeerConfig>,
     engine: Handle,
     state: Option<StateWriter>,
-    handed_over: bool,
-    /// Whether the gate was opened for what was announced before the restart.
+    initialized: bool,
+    /// Whether the End-of-RIB gate was opened for restored routes.
     restored: bool,
-    /// Whether something changed that the state writer does not have yet.
+    /// Whether something changed since the last state that was given to the state writer.
     unsaved: bool,
     node_known: bool,
-    /// Whether everything that is announced is to be noted next time: at first, and after routes have left.
-    note_all: bool,
-    /// What the node was like when it was last there, without what lets it leave.
-    facts: Option<Node>,
-    leaving: Option<PeerDrain>,
-    /// Whether the engine looks at what routers send back: since when it last asked them.
-    asked: Option<Instant>,
-    /// What was logged of routes that wait for another path.
+    /// Whether the next [`Self::update_announced`] covers all services: at first and after drains.
+    update_all_announced: bool,
+    /// The Node object when it was last seen, without the facts that start a drain.
+    last_node: Option<Node>,
+    drain: Option<PeerDrain>,
+    /// Whether the engine records the paths that routers send back: the time of the last request
+    /// for them.
+    paths_requested: Option<Instant>,
+    /// Routes that wait for another path, as last logged.
     waiting: Arc<BTreeSet<RouteKey>>,
-    /// Set when the process is to stop: the peers to be drained.
+    /// Set at a requested stop: the peers to drain.
     stopping: Option<BTreeSet<String>>,
 }
 
 impl Announcer {
-    /// An announcer that has handed over nothing yet.
+    /// An announcer without routes yet.
     pub fn new(node: String, engine: Handle, state: Option<StateWriter>) -> Self {
         Self {
-            desired: NodeRoutes::new(node),
-            damping: WeightRateLimit::default(),
+            node_routes: NodeRoutes::new(node),
+            weight_limit: WeightRateLimit::default(),
             sessions: BTreeMap::new(),
             engine,
             state,
-            handed_over: false,
+            initialized: false,
             restored: false,
             unsaved: false,
             node_known: true,
-            note_all: true,
-            facts: None,
-            leaving: None,
-            asked: None,
+            update_all_announced: true,
+            last_node: None,
+            drain: None,
+            paths_requested: None,
             waiting: Arc::default(),
             stopping: None,
         }
     }
 
-    /// What the node announces, and why.
-    pub const fn desired(&self) -> &NodeRoutes {
-        &self.desired
+    /// The routes of the node, and the decisions behind them.
+    pub const fn node_routes(&self) -> &NodeRoutes {
+        &self.node_routes
     }
 
-    /// Whether a complete desired state was handed over.
-    pub const fn handed_over(&self) -> bool {
-        self.handed_over
+    /// Whether a complete set of routes was passed to the engine.
+    pub const fn initialized(&self) -> bool {
+        self.initialized
     }
 
-    /// The engine.
+    /// The BGP engine.
     pub const fn engine(&self) -> &Handle {
         &self.engine
     }
 
-    /// What peers are to hold now.
+    /// The routes that peers should have now.
     pub fn routes(&self) -> Box<dyn Iterator<Item = (&RouteKey, &Route)> + '_> {
-        match &self.leaving {
-            Some(leaving) => Box::new(leaving.draining().routes()),
-            None => Box::new(self.desired.routes().iter()),
+        match &self.drain {
+            Some(drain) => Box::new(drain.draining().routes()),
+            None => Box::new(self.node_routes.routes().iter()),
         }
     }
 
-    /// Hands over what a change touched. The first call hands over everything, and opens the End-of-RIB gate.
-    pub fn hand_over(&mut self, now: Instant, index: &Index, touched: &Dirty) {
-        let first = !self.handed_over;
+    /// Applies what a change affects. The first call applies everything and opens the End-of-RIB
+    /// gate.
+    pub fn update(&mut self, now: Instant, index: &Index, dirty: &Dirty) {
+        let first = !self.initialized;
         let all =
-            first || touched.needs_full_decision(self.desired.node()) || self.leaving.is_some();
-        self.tell_whether_node_is_known(index);
-        let going = self.going(index);
-        let node = index.nodes().get(self.desired.node());
+            first || dirty.needs_full_decision(self.node_routes.node()) || self.drain.is_some();
+        self.log_missing_node(index);
+        let scope = self.scope(index);
+        let node = index.nodes().get(self.node_routes.node());
         if let Some(node) = node {
-            self.facts = Some(node.staying());
+            self.last_node = Some(node.staying());
         }
-        // A node that is gone keeps its sessions until its routes have left.
-        let gone = if all && (going.is_none() || node.is_some()) {
-            self.set_sessions(sessions(index, self.desired.node()))
+        // A deleted node keeps its sessions until its routes are drained.
+        let gone = if all && (scope.is_none() || node.is_some()) {
+            self.set_sessions(sessions(index, self.node_routes.node()))
         } else {
             Vec::new()
         };
-        let changes = match going {
-            Some(going) => self.leave(now, index, touched, going),
-            None if self.leaving.is_some() => self.stay(now, index),
+        let changes = match scope {
+            Some(scope) => self.drain(now, index, dirty, scope),
+            None if self.drain.is_some() => self.end_drain(now, index),
             None if first => self.first_routes(now, index),
             None => {
-                let changes = self.desired.update(index, touched);
-                self.damping.pass(now, changes)
+                let changes = self.node_routes.update(index, dirty);
+                self.weight_limit.filter(now, changes)
             }
         };
-        self.pass_on(now, &changes);
+        self.send_and_watch(now, &changes);
         for name in gone {
             self.engine.remove_peer(name);
         }
         if first {
-            self.handed_over = true;
+            self.initialized = true;
             self.engine.open_gate();
         }
     }
 
-    /// Decides everything for the first time. That is sent in pieces, and the last one is returned:
-    /// all at once would take several times the memory of the routes. The gate is closed meanwhile,
-    /// so no peer receives a part. After [`Self::restore`] it is open, and there are no pieces.
+    /// Decides everything for the first time. Sends the changes in batches, since all at once would
+    /// take several times the memory of the routes, and returns the last one. The gate is closed
+    /// meanwhile, so no peer receives a part. After [`Self::restore`] it is open, and there are no
+    /// batches.
     fn first_routes(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
         if self.restored {
-            let changes = self.desired.update_all(index);
-            return self.damping.pass(now, changes);
+            let changes = self.node_routes.update_all(index);
+            return self.weight_limit.filter(now, changes);
         }
         let names: Vec<_> = index.services().map(|service| &*service.name).collect();
         let mut changes = Vec::new();
         for piece in names.chunks(SERVICES_PER_PIECE) {
             log(&changes);
             self.send(&changes);
-            let decided = self.desired.update_services(index, piece.iter().copied());
-            changes = self.damping.pass(now, decided);
+            let decided = self
+                .node_routes
+                .update_services(index, piece.iter().copied());
+            changes = self.weight_limit.filter(now, decided);
         }
-        // A route to which services of several pieces contribute has its whole weight at once.
-        changes.extend(self.damping.finish(now));
+        // Services of several batches can contribute to one route: send its final weight at once.
+        changes.extend(self.weight_limit.flush(now));
         changes
     }
 
-    /// Sends what had to wait, and withdraws what has left. Returns whether anything changed, be it
-    /// only which routes wait.
-    pub fn catch_up(&mut self, now: Instant) -> bool {
-        let changes = match &mut self.leaving {
-            Some(leaving) => leaving.step(now, &self.desired),
-            None => self.damping.due(now),
+    /// Sends weights that are due and withdraws drained routes. Returns whether any route, or the
+    /// set of waiting routes, changed.
+    pub fn tick(&mut self, now: Instant) -> bool {
+        let changes = match &mut self.drain {
+            Some(drain) => drain.step(now, &self.node_routes),
+            None => self.weight_limit.due(now),
         };
-        let waiting_changed = self.pass_on(now, &changes);
+        let waiting_changed = self.send_and_watch(now, &changes);
         !changes.is_empty() || waiting_changed
     }
 
-    /// Sends changes, and then has the engine look at what routers send back. Returns whether other
-    /// routes wait than before.
-    fn pass_on(&mut self, now: Instant, changes: &[RouteChange]) -> bool {
+    /// Sends changes, then requests the routers' paths. Returns whether the set of waiting routes
+    /// changed.
+    fn send_and_watch(&mut self, now: Instant, changes: &[RouteChange]) -> bool {
         log(changes);
         self.send(changes);
         self.watch_paths(now);
-        self.note_waiting()
+        self.update_waiting()
     }
 
-    /// The process is asked to stop: drains the peers that would not keep our routes, or all.
-    pub fn stop(&mut self, now: Instant, index: &Index, leave: StopMode, peers: &[PeerStatus]) {
+    /// Handles a requested stop: drains all peers, or for a graceful restart those that would not
+    /// keep the routes.
+    pub fn stop(&mut self, now: Instant, index: &Index, mode: StopMode, peers: &[PeerStatus]) {
         let keeps = |peer: &PeerStatus| {
             let negotiated = peer.negotiated.as_ref();
             negotiated.is_some_and(|negotiated| negotiated.graceful_restart.is_some())
         };
-        // Whoever has no session holds nothing that would have to be drained.
+        // Peers without a session have no routes to drain.
         let drained = peers
             .iter()
             .filter(|peer| peer.state == State::Established)
-            .filter(|peer| leave != StopMode::GracefulRestart || !keeps(peer))
+            .filter(|peer| mode != StopMode::GracefulRestart || !keeps(peer))
             .map(|peer| peer.template.as_ref().unwrap_or(&peer.name).clone());
         let drained: BTreeSet<String> = drained.collect();
         self.stopping = Some(drained.clone());
-        if leave == StopMode::GracefulRestart {
-            // Whoever comes back and finds no API server announces what was announced before the drain.
+        if mode == StopMode::GracefulRestart {
+            // Save the state from before the drain: it is announced after a restart without the API
+            // server.
             if let Some(state) = self.state.take() {
                 if self.unsaved {
                     state.write(self.saved());
@@ -203,137 +210,138 @@ impl Announcer {
                 state.finish();
             }
         }
-        if self.handed_over {
-            self.hand_over(now, index, &Dirty::default());
+        if self.initialized {
+            self.update(now, index, &Dirty::default());
         } else {
-            self.leave_restored(now, DrainScope::Process { drained });
+            self.drain_restored(now, DrainScope::Process { drained });
         }
     }
 
-    /// Drains what was restored. Who else announces it can't be told without the API server, and for a process that ends
-    /// nothing is lost by a word in advance.
-    fn leave_restored(&mut self, now: Instant, going: DrainScope) {
-        let routes = self.desired.routes();
+    /// Drains restored routes. Without the API server it is unknown which other nodes announce
+    /// them, so all are drained: the process ends anyway.
+    fn drain_restored(&mut self, now: Instant, scope: DrainScope) {
+        let routes = self.node_routes.routes();
         if routes.is_empty() {
             return;
         }
-        tell(&going, self.desired.node());
-        let mut leaving = PeerDrain::all(&self.desired, going);
-        let mut changes = self.damping.finish(now);
-        changes.extend(leaving.step(now, &self.desired));
-        self.leaving = Some(leaving);
+        log_drain(&scope, self.node_routes.node());
+        let mut drain = PeerDrain::all(&self.node_routes, scope);
+        let mut changes = self.weight_limit.flush(now);
+        changes.extend(drain.step(now, &self.node_routes));
+        self.drain = Some(drain);
         log(&changes);
         self.send(&changes);
     }
 
-    /// Whether nothing is on its way out any more.
-    pub fn has_left(&self) -> bool {
-        let leaving = self.leaving.as_ref();
-        leaving.is_none_or(|leaving| !leaving.draining().in_progress())
+    /// Whether no route is being drained.
+    pub fn is_drained(&self) -> bool {
+        let drain = self.drain.as_ref();
+        drain.is_none_or(|drain| !drain.draining().in_progress())
     }
 
-    /// Who is on the way out, if anybody is.
-    fn going(&self, index: &Index) -> Option<DrainScope> {
+    /// What is to be drained, if anything.
+    fn scope(&self, index: &Index) -> Option<DrainScope> {
         if let Some(drained) = self.stopping.clone() {
             return Some(DrainScope::Process { drained });
         }
-        let departure = NodeExit::of(index.nodes().get(self.desired.node()))?;
-        let concerned = match departure {
-            NodeExit::Cordoned => asks_for_cordon(index),
-            // What never was announced, or is gone already, has not to leave.
+        let node_exit = NodeExit::of(index.nodes().get(self.node_routes.node()))?;
+        let concerned = match node_exit {
+            NodeExit::Cordoned => drains_on_cordon(index),
+            // Nothing to drain without a Node object ever seen, or without routes.
             NodeExit::Deleted | NodeExit::ShuttingDown | NodeExit::Excluded => {
-                self.facts.is_some() && self.routes().next().is_some()
+                self.last_node.is_some() && self.routes().next().is_some()
             }
         };
-        concerned.then_some(DrainScope::Node(departure))
+        concerned.then_some(DrainScope::Node(node_exit))
     }
 
-    fn leave(
+    fn drain(
         &mut self,
         now: Instant,
         index: &Index,
-        touched: &Dirty,
-        going: DrainScope,
+        dirty: &Dirty,
+        scope: DrainScope,
     ) -> Vec<RouteChange> {
-        let node = self.desired.node();
-        let mut all = !self.handed_over
-            || self.leaving.is_none()
-            || touched.needs_full_decision(self.desired.node());
+        let node = self.node_routes.node();
+        let mut all = !self.initialized
+            || self.drain.is_none()
+            || dirty.needs_full_decision(self.node_routes.node());
         let mut changes = Vec::new();
-        let mut leaving = match self.leaving.take() {
-            Some(mut leaving) => {
-                if leaving.set_going(going) {
+        let mut drain = match self.drain.take() {
+            Some(mut drain) => {
+                if drain.set_scope(scope) {
                     all = true;
-                    tell(leaving.going(), node);
+                    log_drain(drain.scope(), node);
                 }
-                leaving
+                drain
             }
             None => {
-                tell(&going, node);
-                changes = self.damping.finish(now);
-                PeerDrain::new(&self.desired, going)
+                log_drain(&scope, node);
+                changes = self.weight_limit.flush(now);
+                PeerDrain::new(&self.node_routes, scope)
             }
         };
-        self.desired.override_node(self.facts.clone());
-        leaving.decide(index, &mut self.desired, touched, all);
-        changes.extend(leaving.step(now, &self.desired));
-        self.leaving = Some(leaving);
+        self.node_routes.override_node(self.last_node.clone());
+        drain.decide(index, &mut self.node_routes, dirty, all);
+        changes.extend(drain.step(now, &self.node_routes));
+        self.drain = Some(drain);
         changes
     }
 
-    /// The node is back, or everything of it has left.
-    fn stay(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
-        self.desired.override_node(None);
-        self.desired.update_all(index);
-        let Some(leaving) = self.leaving.take() else {
+    /// Ends the drain: the node is back, or all of its routes are withdrawn.
+    fn end_drain(&mut self, now: Instant, index: &Index) -> Vec<RouteChange> {
+        self.node_routes.override_node(None);
+        self.node_routes.update_all(index);
+        let Some(drain) = self.drain.take() else {
             return Vec::new();
         };
-        let changes = leaving.stay(now, &self.desired);
-        self.damping.pass(now, changes)
+        let changes = drain.end(now, &self.node_routes);
+        self.weight_limit.filter(now, changes)
     }
 
-    /// Whether [`Self::see`] wants to know what routers show.
-    pub fn waits_for_routers(&self) -> bool {
-        self.leaving
+    /// Whether the drain needs the paths that routers have, see [`Self::set_router_paths`].
+    pub fn needs_router_paths(&self) -> bool {
+        self.drain
             .as_ref()
-            .is_some_and(PeerDrain::waits_for_routers)
+            .is_some_and(PeerDrain::needs_router_paths)
     }
 
-    /// Takes what routers show of other nodes' paths. [`Self::catch_up`] decides by it.
-    pub fn see(&mut self, paths: RouterPaths) {
-        if let Some(leaving) = &mut self.leaving {
-            leaving.see(paths);
+    /// Sets the paths that routers have from other nodes, used by the next [`Self::tick`].
+    pub fn set_router_paths(&mut self, paths: RouterPaths) {
+        if let Some(drain) = &mut self.drain {
+            drain.set_router_paths(paths);
         }
     }
 
-    /// Routes that would have left by now, but stay: the router shows no other path.
+    /// Routes whose drain time is over but that stay, since the router has no other path.
     pub const fn waiting(&self) -> &Arc<BTreeSet<RouteKey>> {
         &self.waiting
     }
 
-    /// Has the engine look at what routers send back, as long as routes may wait for that, and ask
-    /// them for it when routes begin to leave. To be called after the routes were sent: routers
-    /// answer with those in mind.
+    /// Makes the engine record the paths that routers send back during a drain of the node, and
+    /// requests them when the drain of routes begins. Call it after the routes were sent, so that
+    /// the answers take them into account.
     fn watch_paths(&mut self, now: Instant) {
-        let leaving = self.leaving.as_mut();
-        let Some(leaving) =
-            leaving.filter(|leaving| matches!(leaving.going(), DrainScope::Node(_)))
-        else {
-            if self.asked.take().is_some() {
+        let drain = self.drain.as_mut();
+        let Some(drain) = drain.filter(|drain| matches!(drain.scope(), DrainScope::Node(_))) else {
+            if self.paths_requested.take().is_some() {
                 self.engine.watch_paths(false);
             }
             return;
         };
-        let early = self.asked.is_some_and(|asked| now < asked + ASK_AGAIN);
-        if !early && (leaving.take_begun() || self.asked.is_none()) {
-            self.asked = Some(now);
+        let early = self
+            .paths_requested
+            .is_some_and(|paths_requested| now < paths_requested + REFRESH_INTERVAL);
+        if !early && (drain.take_begun() || self.paths_requested.is_none()) {
+            self.paths_requested = Some(now);
             self.engine.watch_paths(true);
         }
     }
 
-    /// Logs which routes wait that didn't. Returns whether other routes wait than before.
-    fn note_waiting(&mut self) -> bool {
-        let draining = self.leaving.as_ref().map(PeerDrain::draining);
+    /// Logs routes that newly wait for another path. Returns whether the set of waiting routes
+    /// changed.
+    fn update_waiting(&mut self) -> bool {
+        let draining = self.drain.as_ref().map(PeerDrain::draining);
         let waiting = draining.map(Draining::waiting).unwrap_or_default();
         if waiting == *self.waiting {
             return false;
@@ -343,31 +351,34 @@ impl Announcer {
         true
     }
 
-    /// A node that is not there announces nothing, which would be silent where its name is mistyped.
-    fn tell_whether_node_is_known(&mut self, index: &Index) {
-        let node = self.desired.node();
+    /// Logs when the Node object is missing, which is otherwise silent if the node's name is
+    /// misspelt.
+    fn log_missing_node(&mut self, index: &Index) {
+        let node = self.node_routes.node();
         let known = index.nodes().contains_key(node);
         if known == self.node_known {
             return;
         }
         self.node_known = known;
         if known {
-            tracing::info!(node, "the Node object is there now");
+            tracing::info!(node, "the Node object exists again");
         } else {
             tracing::warn!(
                 node,
-                "there is no Node object of this name, so nothing is announced: check --node-name (NODE_NAME)"
+                "no Node object of this name, so nothing is announced: check --node-name \
+                 (NODE_NAME)"
             );
         }
     }
 
-    /// Announces what was announced before the restart: for when the API server does not answer.
+    /// Announces the saved routes, for a restart while the API server is unavailable.
     pub fn restore(&mut self, now: Instant, saved: SavedState) {
         let (sessions, routes) = saved.into_parts();
         tracing::warn!(
             peers = sessions.len(),
             routes = routes.len(),
-            "the API server has not told everything yet: announcing what was announced before the restart"
+            "initial sync incomplete after 5 s: announcing the routes saved before the restart. \
+             Check the connection to the API server"
         );
         self.set_sessions(sessions);
         let changes: Vec<RouteChange> = routes
@@ -378,14 +389,14 @@ impl Announcer {
                 route: Some(route.clone()),
             })
             .collect();
-        self.desired.restore_routes(routes);
-        let changes = self.damping.pass(now, changes);
+        self.node_routes.restore_routes(routes);
+        let changes = self.weight_limit.filter(now, changes);
         self.send(&changes);
         self.restored = true;
         self.engine.open_gate();
     }
 
-    /// Tells the engine about new and changed peers, and returns those that are gone.
+    /// Passes new and changed peers to the engine and returns those that were removed.
     fn set_sessions(&mut self, new: BTreeMap<String, PeerConfig>) -> Vec<String> {
         let gone = self
             .sessions
@@ -400,11 +411,13 @@ impl Announcer {
             if config.dials().is_none() && self.engine.local_addresses().is_empty() {
                 tracing::warn!(
                     peer = %name,
-                    "waits to be dialled, but nothing listens: start ferrolb run with --listen ADDR:PORT"
+                    "passive peer, but no listener is configured: start ferrolb run with --listen \
+                     ADDR:PORT"
                 );
             }
             if let Err(error) = self.engine.set_peer(config.clone()) {
-                tracing::error!(peer = %name, "refused by the BGP engine: {error}");
+                tracing::error!(peer = %name, "BGP engine rejected this peer's configuration: \
+                 {error}");
             }
         }
         self.unsaved |= self.sessions != new;
@@ -430,7 +443,7 @@ impl Announcer {
         }
     }
 
-    /// Gives what runs to the thread that writes it to disk, if it changed and the thread has time.
+    /// Passes the state to the writer thread if it changed and the thread is idle.
     pub fn save(&mut self) {
         if let Some(state) = &self.state
             && self.unsaved
@@ -445,11 +458,11 @@ impl Announcer {
         SavedState::new(&self.sessions, self.routes())
     }
 
-    /// How many routes each peer should have.
+    /// Number of routes to announce to each peer.
     pub fn route_counts(&self) -> BTreeMap<String, usize> {
         let named = |(peer, count): (&Arc<str>, &usize)| (peer.to_string(), *count);
-        if self.leaving.is_none() {
-            return self.desired.route_counts().iter().map(named).collect();
+        if self.drain.is_none() {
+            return self.node_routes.route_counts().iter().map(named).collect();
         }
         let mut counts = BTreeMap::new();
         for ((peer, _), _) in self.routes() {
@@ -458,20 +471,20 @@ impl Announcer {
         counts
     }
 
-    /// Notes what is announced of the services that a change touched. To be called after each [`Self::hand_over`], and
-    /// after a [`Self::catch_up`] that changed something.
-    pub fn note_announced(&mut self, index: &Index, touched: &Dirty, announced: &Announced) {
-        // While routes leave, any of them may be gone.
-        let leaving = self.leaving.is_some();
-        let all = std::mem::replace(&mut self.note_all, leaving)
-            || leaving
-            || touched.needs_full_decision(self.desired.node());
+    /// Updates the announced addresses of the services that a change affects. Call it after each
+    /// [`Self::update`], and after a [`Self::tick`] that returned true.
+    pub fn update_announced(&mut self, index: &Index, dirty: &Dirty, announced: &Announced) {
+        // During a drain any route may be withdrawn.
+        let drain = self.drain.is_some();
+        let all = std::mem::replace(&mut self.update_all_announced, drain)
+            || drain
+            || dirty.needs_full_decision(self.node_routes.node());
         if !all {
-            announced.note(index, &self.desired, &touched.services);
+            announced.update(index, &self.node_routes, &dirty.services);
             return;
         }
         let prefixes: BTreeSet<IpNet> = self.routes().map(|((_, prefix), _)| *prefix).collect();
-        announced.note_all(index, &self.desired, |prefix| prefixes.contains(prefix));
+        announced.update_all(index, &self.node_routes, |prefix| prefixes.contains(prefix));
     }
 }
 
@@ -484,25 +497,25 @@ fn sessions(index: &Index, node_name: &str) -> BTreeMap<String, PeerConfig> {
         .collect()
 }
 
-/// Whether anybody wants routes to leave when the node is cordoned.
-fn asks_for_cordon(index: &Index) -> bool {
+/// Whether a peer or a service asks for a drain when the node is cordoned.
+fn drains_on_cordon(index: &Index) -> bool {
     let mut peers = index.config().peers.values();
     peers.any(|peer| peer.drain.on_cordon)
         || index.services().any(|service| service.drain.on_cordon)
 }
 
-fn tell(going: &DrainScope, node: &str) {
-    match going {
-        DrainScope::Node(departure) => tracing::warn!(
+fn log_drain(scope: &DrainScope, node: &str) {
+    match scope {
+        DrainScope::Node(node_exit) => tracing::warn!(
             node,
-            "{departure}: routes leave, but for those that no other node announces"
+            "{node_exit}: draining: withdrawing every route that another node also announces"
         ),
         DrainScope::Process { drained } if drained.is_empty() => {}
         DrainScope::Process { drained } => {
             let peers: Vec<&str> = drained.iter().map(String::as_str).collect();
             tracing::info!(
                 peers = peers.join(", "),
-                "routes leave, but for those that no other node announces"
+                "draining before shutdown: withdrawing every route that another node also announces"
             );
         }
     }
@@ -522,9 +535,11 @@ fn log_waiting<'a>(waiting: impl Iterator<Item = &'a RouteKey>) {
         };
         tracing::warn!(
             peer,
-            "router {peer} has no other path to {}{more}: the routes stay with GRACEFUL_SHUTDOWN until it sends back another \
-             node's path. Check the sessions of the other nodes with this router, that it prefers paths without \
-             GRACEFUL_SHUTDOWN, and that it exports these prefixes to the nodes, as it does others of the Services",
+            "router {peer} has no other path to {}{more}: the routes stay announced with \
+             GRACEFUL_SHUTDOWN until it sends back the path of another node. Check that other \
+             nodes have a session with this router, that it prefers paths without \
+             GRACEFUL_SHUTDOWN, and that it exports these prefixes to the nodes like those of \
+             other Services",
             named.join(", ")
         );
     }
@@ -550,9 +565,9 @@ fn log(changes: &[RouteChange]) {
     }
     for ((prefix, announced), peers) in peers {
         let verb = if announced {
-            "to be announced"
+            "announcing"
         } else {
-            "to be withdrawn"
+            "withdrawing"
         };
         tracing::info!(%prefix, peers = peers.join(", "), "{verb}");
     }

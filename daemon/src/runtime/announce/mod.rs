@@ -1,4 +1,5 @@
-//! From the routes that this node should announce to the BGP engine.
+//! Announces the routes of this node through the BGP engine: rate limit of weights, drain, state
+//! file.
 
 pub(crate) mod announcer;
 pub(crate) mod drain;

@@ -1,6 +1,8 @@
-//! The last desired state on disk, so that a restart while the API server is down announces it again.
+//! The state file: sessions and routes of this node, announced again after a restart while the API
+//! server is unavailable.
 //!
-//! It holds session passwords: the file is readable by its owner only, and lies in an emptyDir of the Pod's own.
+//! It contains session passwords: it is readable by its owner only, and is stored in an emptyDir of
+//! the Pod.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -24,14 +26,14 @@ use crate::core::decide::node_routes::RouteKey;
 const FILE: &str = "desired.json";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The folder that the state lies in.
+/// The folder of the state file.
 #[derive(Clone, Debug)]
 pub struct StateDir(PathBuf);
 
 /// Sessions and routes of this node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedState {
-    /// After a reboot nothing forwards yet: what was saved before it is not announced.
+    /// After a reboot nothing is forwarded yet, so state from another boot is not used.
     boot_id: String,
     peers: Vec<SavedPeer>,
     routes: Vec<SavedRoutes>,
@@ -40,21 +42,24 @@ pub struct SavedState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct SavedPeer {
     config: PeerConfig,
-    /// Left out of the configuration when that is written.
-    #[serde(serialize_with = "revealed")]
+    /// Serialized separately, since the configuration leaves it out.
+    #[serde(serialize_with = "serialize_password")]
     password: Option<Password>,
 }
 
 /// The state file is the only output that contains passwords.
-fn revealed<S: Serializer>(password: &Option<Password>, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_password<S: Serializer>(
+    password: &Option<Password>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     password
         .as_ref()
         .map(Password::reveal)
         .serialize(serializer)
 }
 
-/// Routes with the same attributes, all of which these peers have. Most peers have the same routes,
-/// and most routes the same attributes.
+/// Routes with the same attributes and the same peers. Most peers have the same routes, and most
+/// routes the same attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct SavedRoutes {
     peers: Vec<String>,
@@ -63,18 +68,20 @@ struct SavedRoutes {
 }
 
 impl StateDir {
-    /// A folder that exists and may be written to.
+    /// An existing, writable folder.
     pub const fn new(folder: PathBuf) -> Self {
         Self(folder)
     }
 
-    /// Writes the state: a new file takes the place of the old one at once.
+    /// Replaces the state file atomically.
     ///
     /// # Errors
-    /// What the file system says.
+    ///
+    /// I/O errors.
     pub fn save(&self, saved: &SavedState) -> io::Result<()> {
         let new = self.0.join(format!("{FILE}.new"));
-        // The mode counts only for a file that is made: one that a dead process left goes first.
+        // The mode applies only when a file is created: remove one that an earlier process left
+        // behind.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -90,10 +97,11 @@ impl StateDir {
         fs::rename(new, self.0.join(FILE))
     }
 
-    /// Reads the state, if there is one from this boot of the host.
+    /// Reads the state file. Returns `None` if there is none from this boot of the host.
     ///
     /// # Errors
-    /// What the file system says, or a file that is not ours.
+    ///
+    /// I/O errors, or invalid contents.
     pub fn load(&self) -> io::Result<Option<SavedState>> {
         let octets = match fs::read(self.0.join(FILE)) {
             Ok(octets) => octets,
@@ -101,12 +109,12 @@ impl StateDir {
             Err(error) => return Err(error),
         };
         let saved: SavedState = serde_json::from_slice(&octets)?;
-        Ok(is_of_boot(&saved, &boot_id()).then_some(saved))
+        Ok(is_from_boot(&saved, &boot_id()).then_some(saved))
     }
 }
 
-/// Where the system gives no boot ID, nothing says that a state is of this boot.
-fn is_of_boot(saved: &SavedState, boot_id: &str) -> bool {
+/// Without a boot ID nothing proves that a state is from this boot.
+fn is_from_boot(saved: &SavedState, boot_id: &str) -> bool {
     !boot_id.is_empty() && saved.boot_id == boot_id
 }
 
@@ -114,33 +122,34 @@ fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
 
-/// A thread that writes the state to disk: the disk does not delay what announces.
+/// A thread that writes the state file, so that a slow disk doesn't delay announcements.
 #[derive(Debug)]
 pub struct StateWriter {
-    /// One slot.
+    /// Has one slot.
     states: SyncSender<SavedState>,
-    /// Set by the thread when it takes a state that it may write at once.
+    /// Set by the thread when it can write the next state at once.
     idle: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
-/// Writing takes at most this part of the time.
+/// Writing takes at most one part in this many of the time.
 const PAUSE_PER_WRITE: u32 = 50;
-/// However slow the disk is, a change waits no longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// After a failure the same state is tried again after this time.
-const RETRY: Duration = Duration::from_secs(1);
+/// Upper limit of the pause after a slow write.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Delay before a failed write is retried.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl StateWriter {
-    /// Starts the thread. The file stays as it is until there is a state to write.
+    /// Starts the thread. The file is unchanged until the first state is written.
     ///
     /// # Errors
-    /// When there can be no more threads.
+    ///
+    /// The thread can't be created.
     pub fn start(dir: StateDir) -> io::Result<Self> {
-        Self::spawn(move |received, idle| keep(&dir, received, idle, RETRY))
+        Self::spawn(move |received, idle| write_states(&dir, received, idle, RETRY_INTERVAL))
     }
 
-    /// Starts a thread that takes the states, and logs its panic.
+    /// Starts a thread that runs `work` on the received states. Logs a panic of the thread.
     fn spawn(
         work: impl FnOnce(&Receiver<SavedState>, &AtomicBool) + Send + 'static,
     ) -> io::Result<Self> {
@@ -149,7 +158,7 @@ impl StateWriter {
         let thread = thread::Builder::new().name("state".to_owned()).spawn({
             let idle = idle.clone();
             move || {
-                let _unwinding = Unwinding;
+                let _panic_log = PanicLog;
                 work(&received, &idle);
             }
         })?;
@@ -160,42 +169,44 @@ impl StateWriter {
         })
     }
 
-    /// Whether the thread writes what it is given next without delay. If not, a later state is
-    /// better.
+    /// Whether the next state is written without delay. If not, wait and filter a later one.
     pub fn is_idle(&self) -> bool {
         self.idle.load(Ordering::Acquire)
     }
 
-    /// Gives a state to the thread, in place of all earlier ones. Waits if it is not idle.
+    /// Passes a state to the thread; it replaces all earlier ones. Blocks if the thread is not
+    /// idle.
     pub fn write(&self, state: SavedState) {
         self.idle.store(false, Ordering::Release);
-        // The thread ends only with this sender, or by a panic, which the log has.
+        // The receiver is gone only after a panic of the thread, which was logged.
         let _ = self.states.send(state);
     }
 
-    /// Waits until the last state is on disk, and ends the thread.
+    /// Waits until the last state is written, and ends the thread.
     pub fn finish(self) {
         drop(self.states);
         let _ = self.thread.join();
     }
 }
 
-/// Logs what follows from a panic of the thread.
-struct Unwinding;
+/// Logs the consequence if the thread panics.
+struct PanicLog;
 
-impl Drop for Unwinding {
+impl Drop for PanicLog {
     fn drop(&mut self) {
         if thread::panicking() {
             tracing::error!(
-                "the thread that saves the desired state has panicked: a restart without the API server will announce what was saved before"
+                "the thread that writes the state file panicked: a restart while the API server \
+                 is unavailable will announce the routes saved before the panic. Restart this Pod \
+                 to save again"
             );
         }
     }
 }
 
-/// Writes until there are no more states to come. The last one is written without a pause before it.
-/// After a failure the same state is tried again after `retry`.
-fn keep(dir: &StateDir, states: &Receiver<SavedState>, idle: &AtomicBool, retry: Duration) {
+/// Writes states until the channel closes. The last one is written without a pause before it. A
+/// failed write is retried after `retry`.
+fn write_states(dir: &StateDir, states: &Receiver<SavedState>, idle: &AtomicBool, retry: Duration) {
     let mut unsaved: Option<SavedState> = None;
     let mut failed = false;
     let mut not_before = Instant::now();
@@ -213,14 +224,15 @@ fn keep(dir: &StateDir, states: &Receiver<SavedState>, idle: &AtomicBool, retry:
             && (ended || began >= not_before)
         {
             let outcome = dir.save(state);
-            let pause = (began.elapsed() * PAUSE_PER_WRITE).min(LONGEST_PAUSE);
+            let pause = (began.elapsed() * PAUSE_PER_WRITE).min(MAX_PAUSE);
             not_before = Instant::now() + pause;
             if let Err(error) = outcome {
                 not_before += retry;
-                // Logged once.
+                // Logged once per series of failures.
                 if !std::mem::replace(&mut failed, true) {
                     tracing::warn!(
-                        "the desired state can't be saved, a restart without the API server will announce nothing: {error}"
+                        "can't write the state file: a restart while the API server is \
+                         unavailable will announce no routes. Check --state-dir: {error}"
                     );
                 }
             } else {
@@ -230,39 +242,39 @@ fn keep(dir: &StateDir, states: &Receiver<SavedState>, idle: &AtomicBool, retry:
         if ended {
             return;
         }
-        // At the end of a turn: before the first one a state may have been given already. While a
-        // state can't be written, a later one replaces it.
+        // Only at the end of an iteration: a state may already be queued before the first one.
+        // While writes fail, a later state replaces the current one.
         wait = not_before.saturating_duration_since(Instant::now());
         idle.store(failed || wait.is_zero(), Ordering::Release);
     }
 }
 
 impl SavedState {
-    /// From what runs: the routes in the order of peers and prefixes.
+    /// From the current sessions and routes; the routes must be sorted by peer and prefix.
     pub fn new<'a>(
         sessions: &BTreeMap<String, PeerConfig>,
         routes: impl IntoIterator<Item = (&'a RouteKey, &'a Route)>,
     ) -> Self {
-        let mut saved = Shared::default();
-        let mut of_peer: Vec<SavedRoutes> = Vec::new();
+        let mut saved = SharedRoutes::default();
+        let mut groups: Vec<SavedRoutes> = Vec::new();
         let mut last: Option<(&Arc<str>, &Route)> = None;
         for ((peer, prefix), route) in routes {
             if last.is_some_and(|(last, _)| last != peer) {
-                saved.add(of_peer.drain(..));
+                saved.add(groups.drain(..));
             }
-            // Pointers that are equal are compared without a look at the values.
+            // `Arc`s that point to the same route compare equal without a look at it.
             if last.replace((peer, route)) != Some((peer, route)) {
-                of_peer.push(SavedRoutes {
+                groups.push(SavedRoutes {
                     peers: vec![peer.to_string()],
                     attributes: RouteAttributes::clone(route),
                     prefixes: Vec::new(),
                 });
             }
-            if let Some(group) = of_peer.last_mut() {
+            if let Some(group) = groups.last_mut() {
                 group.prefixes.push(*prefix);
             }
         }
-        saved.add(of_peer.drain(..));
+        saved.add(groups.drain(..));
         Self {
             boot_id: boot_id(),
             peers: sessions.values().map(SavedPeer::new).collect(),
@@ -270,12 +282,12 @@ impl SavedState {
         }
     }
 
-    /// Whether there is no session in it, and so nothing that could be kept.
+    /// Whether it has no session, and so no routes that peers could have kept.
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 
-    /// Back to what runs.
+    /// Converts it back to sessions and routes.
     pub fn into_parts(self) -> (BTreeMap<String, PeerConfig>, BTreeMap<RouteKey, Route>) {
         let peers = self
             .peers
@@ -295,18 +307,18 @@ impl SavedState {
     }
 }
 
-/// The routes of all peers. Equal ones of several peers are stored once.
+/// Routes of all peers, with equal ones of several peers stored once.
 #[derive(Default)]
-struct Shared {
+struct SharedRoutes {
     routes: Vec<SavedRoutes>,
-    /// Places in `routes`, by the first prefix there: at most one for each peer.
+    /// Indexes in `routes` by the first prefix there: at most one for each peer.
     starting_with: BTreeMap<IpNet, Vec<usize>>,
 }
 
-impl Shared {
+impl SharedRoutes {
     /// Adds the routes of one peer.
-    fn add(&mut self, of_peer: impl Iterator<Item = SavedRoutes>) {
-        for new in of_peer {
+    fn add(&mut self, groups: impl Iterator<Item = SavedRoutes>) {
+        for new in groups {
             let Some(first) = new.prefixes.first() else {
                 continue;
             };
@@ -394,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_saves_the_last_state_before_it_ends() {
+    fn finish_writes_the_last_state() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
         let writer = StateWriter::start(state.clone()).expect("a thread");
@@ -408,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_that_several_peers_have_are_stored_once_and_all_come_back() {
+    fn routes_shared_by_several_peers_are_stored_once_and_all_restored() {
         let mut routes = BTreeMap::new();
         for peer in ["a", "b", "c"] {
             for ((_, prefix), route) in self::routes() {
@@ -427,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_is_idle_again_after_it_has_written() {
+    fn a_writer_is_idle_again_after_a_write() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
         let writer = StateWriter::start(state.clone()).expect("a thread");
@@ -437,74 +449,75 @@ mod tests {
         assert!(state.load().expect("readable").is_some());
     }
 
-    /// How long anything may take.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Upper limit for any wait.
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn wait_until_idle(writer: &StateWriter) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !writer.is_idle() {
             assert!(Instant::now() < deadline, "not idle");
             thread::yield_now();
         }
     }
 
-    /// Ends the writer. Fails if that takes longer than [`PATIENCE`].
+    /// Ends the writer. Fails if that takes longer than [`TIMEOUT`].
     fn finish(writer: StateWriter) {
         let (finished, received) = sync_channel(1);
         thread::spawn(move || {
             writer.finish();
             finished.send(()).expect("the test waits");
         });
-        received.recv_timeout(PATIENCE).expect("the writer ends");
+        received.recv_timeout(TIMEOUT).expect("the writer ends");
     }
 
     #[test]
-    fn the_end_waits_for_no_pause() {
+    fn finish_does_not_wait_for_a_retry() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().join("absent"));
         let an_hour = Duration::from_secs(3600);
-        let writer = StateWriter::spawn(move |states, idle| keep(&state, states, idle, an_hour));
+        let writer =
+            StateWriter::spawn(move |states, idle| write_states(&state, states, idle, an_hour));
         let writer = writer.expect("a thread");
         writer.write(saved());
         finish(writer);
     }
 
     #[test]
-    fn a_panic_of_the_thread_is_logged() {
+    fn a_panic_of_the_writer_thread_is_logged() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("log");
         let file = Mutex::new(fs::File::create(&log).expect("a file"));
         let lines = tracing_subscriber::fmt().with_writer(file).finish();
         let writer = StateWriter::spawn(move |_, _| {
-            // For the whole life of the thread.
+            // Stays set for the whole life of the thread.
             Box::leak(Box::new(tracing::subscriber::set_default(lines)));
             panic!("a test of a panic");
         });
         finish(writer.expect("a thread"));
         let log = fs::read_to_string(&log).expect("text");
         assert!(
-            log.contains("the thread that saves the desired state has panicked"),
+            log.contains("the thread that writes the state file panicked"),
             "{log}"
         );
     }
 
     #[test]
-    fn a_writer_whose_thread_has_panicked_takes_states_and_ends() {
+    fn a_writer_with_a_panicked_thread_does_not_block() {
         let writer = StateWriter::spawn(|_, _| panic!("a test of a panic")).expect("a thread");
         let (written, received) = sync_channel(1);
         thread::spawn(move || {
-            // More than there is room for.
+            // More than the channel's capacity.
             for _ in 0..3 {
                 writer.write(saved());
             }
             written.send(writer).expect("the test waits");
         });
-        let writer = received.recv_timeout(PATIENCE).expect("nothing blocks");
+        let writer = received.recv_timeout(TIMEOUT).expect("nothing blocks");
         finish(writer);
     }
 
     #[test]
-    fn a_state_that_can_not_be_written_is_tried_again() {
+    fn a_failed_write_is_retried() {
         let folder = tempfile::tempdir().expect("a folder");
         let inner = folder.path().join("inner");
         let state = StateDir::new(inner.clone());
@@ -517,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_ends_without_a_state_leaves_the_file_as_it_is() {
+    fn a_writer_without_a_state_does_not_change_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
         state.save(&saved()).expect("written");
@@ -528,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_comes_back_and_is_for_its_owner_only() {
+    fn a_saved_state_can_be_loaded_and_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
@@ -544,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_dead_process_left_does_not_give_the_state_its_mode() {
+    fn the_mode_does_not_depend_on_a_file_left_by_an_earlier_process() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
         let left = folder.path().join(format!("{FILE}.new"));
@@ -558,18 +571,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_boot_id_no_state_is_used() {
+    fn without_a_boot_id_no_state_is_loaded() {
         let of = |boot_id: &str| SavedState {
             boot_id: boot_id.into(),
             ..saved()
         };
-        assert!(!is_of_boot(&of(""), ""));
-        assert!(!is_of_boot(&of("a"), ""));
-        assert!(is_of_boot(&of("a"), "a"));
+        assert!(!is_from_boot(&of(""), ""));
+        assert!(!is_from_boot(&of("a"), ""));
+        assert!(is_from_boot(&of("a"), "a"));
     }
 
     #[test]
-    fn what_was_saved_before_a_reboot_is_not_used() {
+    fn a_state_from_before_a_reboot_is_not_loaded() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::new(folder.path().to_owned());
         let saved = SavedState {

@@ -1,10 +1,10 @@
-//! Leaving without breaking anything: what is announced is told again with GRACEFUL_SHUTDOWN (RFC 8326), so that routers
-//! take other paths while this one still works, and is withdrawn after that.
+//! Drain without packet loss: announces routes with GRACEFUL_SHUTDOWN (RFC 8326), so that routers
+//! move to other paths while this one still forwards, and withdraws them after the drain time.
 //!
-//! Pure: what is announced if the node stays, who leaves and the time go in, changes come out.
+//! Pure: the node's routes, the reason and the time go in, route changes come out.
 
-mod leaving;
-mod paths;
+mod peer_drain;
+mod router_paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,29 +16,29 @@ use ferrolb_bgp::rib::{Route, RouteAttributes};
 use ferrolb_bgp::wire::Community;
 use ipnet::IpNet;
 
-pub(crate) use self::leaving::PeerDrain;
-pub(crate) use self::paths::RouterPaths;
+pub(crate) use self::peer_drain::PeerDrain;
+pub(crate) use self::router_paths::RouterPaths;
 use crate::core::decide::node_routes::{NodeRoutes, RouteChange, RouteKey};
 use crate::core::decide::{Offer, decide};
 use crate::core::index::Index;
 use crate::core::model::Node;
 use crate::core::model::drain::Drain;
 
-/// Why a node is to carry no more traffic.
+/// Why a node must no longer attract traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeExit {
-    /// The Node object is gone, or about to be.
+    /// The Node object is deleted or has a deletion timestamp.
     Deleted,
-    /// The kubelet says that the host goes down.
+    /// The kubelet reports that the host is shutting down.
     ShuttingDown,
-    /// It carries the exclude label.
+    /// The Node has the exclude label.
     Excluded,
-    /// It takes no new Pods. That alone is a reason only where `drain` asks for it.
+    /// The node is unschedulable. A reason only for peers and services whose `drain` says so.
     Cordoned,
 }
 
 impl NodeExit {
-    /// Of a node that was there before.
+    /// The exit state of a node that existed before.
     pub fn of(node: Option<&Node>) -> Option<Self> {
         match node {
             None => Some(Self::Deleted),
@@ -62,49 +62,51 @@ impl fmt::Display for NodeExit {
     }
 }
 
-/// What is known when the process is asked to stop.
+/// What decides how to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StopFacts {
-    /// What the Node says.
-    pub departure: Option<NodeExit>,
-    /// Whether the own DaemonSet is being deleted or gone; not known is no.
+    /// Exit state of the Node.
+    pub node_exit: Option<NodeExit>,
+    /// Whether ferrolb's own DaemonSet is deleted or being deleted; false if unknown.
     pub daemonset_gone: bool,
 }
 
-/// How a process that is asked to stop takes leave.
+/// How a process that was paths_requested to stop shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
-    /// For good: routers shall take other paths first, all of them. No reason: somebody is impatient.
+    /// Permanent: all routes are drained. No reason is given if a second signal cut a graceful
+    /// restart short.
     Drain(Option<DrainReason>),
-    /// To come back: routers that keep our routes (graceful restart) are to keep them, the others are drained.
+    /// Temporary: routers with graceful restart keep the routes, all others are drained.
     GracefulRestart,
 }
 
-/// Why it goes for good.
+/// Why the shutdown is permanent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainReason {
-    /// The node goes.
+    /// The node goes away.
     Node(NodeExit),
-    /// ferrolb goes.
+    /// ferrolb is uninstalled.
     DaemonSet,
 }
 
 impl fmt::Display for DrainReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node(departure) => departure.fmt(f),
+            Self::Node(node_exit) => node_exit.fmt(f),
             Self::DaemonSet => f.write_str("its DaemonSet is deleted"),
         }
     }
 }
 
-/// A DaemonSet's rollout, a node's shutdown and an uninstall all look alike to the process: so it looks at the world.
-pub(crate) fn farewell(facts: StopFacts) -> StopMode {
+/// Decides how to shut down. A rollout of the DaemonSet, a node shutdown and an uninstall look
+/// alike to the process, so the state of the cluster decides.
+pub(crate) fn stop_mode(facts: StopFacts) -> StopMode {
     match facts {
         StopFacts {
-            departure: Some(departure),
+            node_exit: Some(node_exit),
             ..
-        } => StopMode::Drain(Some(DrainReason::Node(departure))),
+        } => StopMode::Drain(Some(DrainReason::Node(node_exit))),
         StopFacts {
             daemonset_gone: true,
             ..
@@ -113,18 +115,18 @@ pub(crate) fn farewell(facts: StopFacts) -> StopMode {
     }
 }
 
-/// Those of `prefixes` that other nodes announce, or would, and that are not leaving themselves. A cordoned node keeps what is
-/// not to leave for a cordon alone.
+/// Those of `prefixes` that other nodes announce, or would announce, and don't drain themselves. A
+/// cordoned node drains only what asks for a drain on cordon.
 pub(crate) fn announced_elsewhere(
     index: &Index,
-    desired: &NodeRoutes,
+    node_routes: &NodeRoutes,
     prefixes: &BTreeSet<IpNet>,
 ) -> BTreeSet<IpNet> {
     if prefixes.is_empty() {
         return BTreeSet::new();
     }
     let stays = |(name, node)| {
-        if name == desired.node() {
+        if name == node_routes.node() {
             return None;
         }
         match NodeExit::of(Some(node)) {
@@ -138,14 +140,14 @@ pub(crate) fn announced_elsewhere(
         others.iter().any(|(other, node, cordoned)| {
             let theirs = decide(index, other, Some(node), service).contributions;
             let mut kept = theirs.iter().filter(|c| {
-                let leaves = |offer: &Offer| *cordoned && offer.drain.on_cordon;
-                c.offers.iter().any(|(_, offer)| !leaves(offer))
+                let covers = |offer: &Offer| *cordoned && offer.drain.on_cordon;
+                c.offers.iter().any(|(_, offer)| !covers(offer))
             });
             kept.any(|c| c.prefix == *prefix)
         })
     };
     let announced = |prefix: &&IpNet| {
-        let mut services = desired
+        let mut services = node_routes
             .contributors(prefix)
             .filter_map(|name| index.service(name));
         services.any(|service| takes_over(service, prefix))
@@ -153,62 +155,63 @@ pub(crate) fn announced_elsewhere(
     prefixes.iter().filter(announced).copied().collect()
 }
 
-/// What peers hold while routes leave.
+/// The routes that peers have during a drain.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Draining {
-    held: BTreeMap<RouteKey, Held>,
-    /// Whether a route has begun to leave since [`Self::take_begun`].
+    routes: BTreeMap<RouteKey, DrainedRoute>,
+    /// Whether the drain of a route began since the last [`Self::take_begun`].
     begun: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct DrainedRoute {
     route: Route,
     /// When it was first announced with GRACEFUL_SHUTDOWN.
     since: Option<Instant>,
-    /// Its time is over, and it waits for another path.
-    waits: bool,
+    /// Its drain time is over, and it waits for another path.
+    overdue: bool,
 }
 
-/// What becomes of a route.
+/// What to do with a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RouteAction {
-    /// It stays; and if nobody holds it yet, it is announced.
-    Stays,
-    /// It stays where it is held, and goes nowhere else: the last one never goes by itself.
-    Kept,
-    /// It leaves, and may take this long.
-    Leaves(Duration),
-    /// As [`Self::Leaves`], but it is not withdrawn as long as the router shows no other path.
-    Waits(Duration),
+    /// Announce it as usual.
+    Announce,
+    /// Keep it where it is announced, but don't announce it to further peers: a node's last path is
+    /// never withdrawn during a drain.
+    Keep,
+    /// Drain it for this time, then withdraw it.
+    Drain(Duration),
+    /// As [`Self::Drain`], but keep it after that time until the router has another path.
+    AwaitPath(Duration),
 }
 
 /// Whether another node takes over a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takeover {
-    /// No other node is to announce it.
+    /// No other node should announce it.
     NoNode,
-    /// Another node is to announce it, and the router shows that it has no other path.
+    /// Another node should announce it, but the router has no other path.
     NotReady,
-    /// Another node is to announce it, and the router shows nothing that speaks against that.
+    /// Another node should announce it, and the router has another path, or its paths are unknown.
     Ready,
 }
 
-/// Who is on the way out.
+/// What is being drained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DrainScope {
-    /// The node; the process stays.
+    /// The node; the process keeps running.
     Node(NodeExit),
-    /// The process: these peers' routes are drained. The others' stay until it ends.
+    /// The process: the routes of these peers are drained. All others stay until it ends.
     Process {
-        /// By the BGPPeers' names.
+        /// Names of BGPPeers.
         drained: BTreeSet<String>,
     },
 }
 
 impl DrainScope {
-    /// Whether a route leaves if another node takes over.
-    pub(crate) fn leaves(&self, peer: &str, drain: Drain) -> bool {
+    /// Whether a route is withdrawn once another node takes over.
+    pub(crate) fn covers(&self, peer: &str, drain: Drain) -> bool {
         match self {
             Self::Node(NodeExit::Cordoned) => drain.on_cordon,
             Self::Node(_) => true,
@@ -216,71 +219,74 @@ impl DrainScope {
         }
     }
 
-    /// What becomes of a route.
-    pub(crate) fn fate(&self, peer: &str, drain: Drain, takeover: Takeover) -> RouteAction {
-        let leaves = self.leaves(peer, drain);
+    /// Decides what to do with a route.
+    pub(crate) fn action(&self, peer: &str, drain: Drain, takeover: Takeover) -> RouteAction {
+        let covers = self.covers(peer, drain);
         match (self, takeover) {
-            (_, Takeover::Ready) if leaves => RouteAction::Leaves(drain.time),
-            (Self::Node(_), Takeover::NotReady) if leaves => RouteAction::Waits(drain.time),
-            // The process ends, and its routes with it.
-            (Self::Process { .. }, Takeover::NotReady) if leaves => RouteAction::Leaves(drain.time),
-            // A node that is only cordoned may carry what is new. Whoever goes for good, and a process that ends, takes on
-            // nothing; and where nobody could take over there is nothing to wait for.
-            (Self::Node(NodeExit::Cordoned), _) => RouteAction::Stays,
-            (Self::Node(_) | Self::Process { .. }, _) => RouteAction::Kept,
+            (_, Takeover::Ready) if covers => RouteAction::Drain(drain.time),
+            (Self::Node(_), Takeover::NotReady) if covers => RouteAction::AwaitPath(drain.time),
+            // The process ends, and its routes with it: no point in waiting.
+            (Self::Process { .. }, Takeover::NotReady) if covers => RouteAction::Drain(drain.time),
+            // A node that is only cordoned may announce new routes. A node that exits for good and
+            // a process that ends announce no new ones, and without another node there is nothing
+            // to wait for.
+            (Self::Node(NodeExit::Cordoned), _) => RouteAction::Announce,
+            (Self::Node(_) | Self::Process { .. }, _) => RouteAction::Keep,
         }
     }
 }
 
 impl Draining {
-    /// Begins with what is announced.
+    /// Begins with the announced routes.
     pub(crate) fn new(routes: &BTreeMap<RouteKey, Route>) -> Self {
-        let held = |(key, route): (&RouteKey, &Route)| {
+        let drained = |(key, route): (&RouteKey, &Route)| {
             let route = route.clone();
-            let held = Held {
+            let drained = DrainedRoute {
                 route,
                 since: None,
-                waits: false,
+                overdue: false,
             };
-            (key.clone(), held)
+            (key.clone(), drained)
         };
         Self {
-            held: routes.iter().map(held).collect(),
+            routes: routes.iter().map(drained).collect(),
             begun: false,
         }
     }
 
-    /// What peers hold.
+    /// The routes that peers have.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (&RouteKey, &Route)> {
-        self.held.iter().map(|(key, held)| (key, &held.route))
+        self.routes
+            .iter()
+            .map(|(key, drained)| (key, &drained.route))
     }
 
-    /// Whether something is on its way out.
+    /// Whether a route is being drained.
     pub(crate) fn in_progress(&self) -> bool {
-        self.held.values().any(|held| held.since.is_some())
+        self.routes.values().any(|drained| drained.since.is_some())
     }
 
-    /// Whether a route has begun to leave since the last call.
+    /// Whether the drain of a route began since the last call.
     pub(crate) fn take_begun(&mut self) -> bool {
         mem::take(&mut self.begun)
     }
 
-    /// Routes whose time is over and that stay, since the router shows no other path.
+    /// Routes whose drain time is over but that stay, since the router has no other path.
     pub(crate) fn waiting(&self) -> BTreeSet<RouteKey> {
-        let waiting = self.held.iter().filter(|(_, held)| held.waits);
+        let waiting = self.routes.iter().filter(|(_, drained)| drained.overdue);
         waiting.map(|(key, _)| key.clone()).collect()
     }
 
-    /// What changes, if this is what the node would announce if it stayed.
+    /// Returns what changes, given the routes that the node would announce without the drain.
     pub(crate) fn step(
         &mut self,
         now: Instant,
         staying: &BTreeMap<RouteKey, Route>,
-        fate: impl Fn(&RouteKey) -> RouteAction,
+        action: impl Fn(&RouteKey) -> RouteAction,
     ) -> Vec<RouteChange> {
         let mut changes = Vec::new();
-        // What the node can't deliver any more waits for nothing.
-        self.held.retain(|key, _| {
+        // Withdraw at once what the node can no longer deliver.
+        self.routes.retain(|key, _| {
             let stays = staying.contains_key(key);
             if !stays {
                 changes.push(change(key, None));
@@ -288,36 +294,39 @@ impl Draining {
             stays
         });
         for (key, route) in staying {
-            let held = self.held.get_mut(key);
-            let fate = fate(key);
-            let (route, since, waits) = match (fate, &held) {
-                (RouteAction::Stays, _) | (RouteAction::Kept, Some(_)) => {
+            let drained = self.routes.get_mut(key);
+            let action = action(key);
+            let (route, since, overdue) = match (action, &drained) {
+                (RouteAction::Announce, _) | (RouteAction::Keep, Some(_)) => {
                     (route.clone(), None, false)
                 }
-                (RouteAction::Kept | RouteAction::Leaves(_) | RouteAction::Waits(_), None) => {
+                (RouteAction::Keep | RouteAction::Drain(_) | RouteAction::AwaitPath(_), None) => {
                     continue;
                 }
-                (RouteAction::Leaves(time) | RouteAction::Waits(time), Some(held)) => {
-                    let since = held.since.unwrap_or(now);
+                (RouteAction::Drain(time) | RouteAction::AwaitPath(time), Some(drained)) => {
+                    let since = drained.since.unwrap_or(now);
                     let over = now.saturating_duration_since(since) >= time;
-                    if over && matches!(fate, RouteAction::Leaves(_)) {
-                        self.held.remove(key);
+                    if over && matches!(action, RouteAction::Drain(_)) {
+                        self.routes.remove(key);
                         changes.push(change(key, None));
                         continue;
                     }
                     (graceful(route), Some(since), over)
                 }
             };
-            self.begun |= since.is_some() && held.as_ref().is_none_or(|held| held.since.is_none());
-            if held.is_none_or(|held| held.route != route) {
+            self.begun |= since.is_some()
+                && drained
+                    .as_ref()
+                    .is_none_or(|drained| drained.since.is_none());
+            if drained.is_none_or(|drained| drained.route != route) {
                 changes.push(change(key, Some(route.clone())));
             }
-            let held = Held {
+            let drained = DrainedRoute {
                 route,
                 since,
-                waits,
+                overdue,
             };
-            self.held.insert(key.clone(), held);
+            self.routes.insert(key.clone(), drained);
         }
         changes
     }
@@ -331,7 +340,7 @@ fn change((peer, prefix): &RouteKey, route: Option<Route>) -> RouteChange {
     }
 }
 
-/// To be preferred least: by the community where the router knows it, by LOCAL_PREF within our AS.
+/// Least preferred: by the community where the router honors it, by LOCAL_PREF within our AS.
 fn graceful(route: &RouteAttributes) -> Route {
     let mut communities = route.communities.clone();
     communities.push(Community::GRACEFUL_SHUTDOWN);

@@ -38,14 +38,14 @@ fn node(change: impl FnOnce(&mut Node)) -> Node {
 }
 
 #[test]
-fn why_a_node_leaves() {
+fn why_a_node_exits() {
     let excluded = |node: &mut Node| {
         node.labels.insert(
             crate::core::model::annotations::EXCLUDE_LABEL.into(),
             String::new(),
         );
     };
-    for (node, departure) in [
+    for (node, node_exit) in [
         (None, Some(NodeExit::Deleted)),
         (Some(node(|_| {})), None),
         (
@@ -69,15 +69,15 @@ fn why_a_node_leaves() {
             Some(NodeExit::Excluded),
         ),
     ] {
-        assert_eq!(NodeExit::of(node.as_ref()), departure);
+        assert_eq!(NodeExit::of(node.as_ref()), node_exit);
     }
 }
 
 #[test]
-fn a_process_that_stops_drains_for_good_or_means_to_come_back() {
-    let ask = |departure, daemonset_gone| {
-        farewell(StopFacts {
-            departure,
+fn an_uninstall_or_node_exit_drains_and_a_rollout_uses_graceful_restart() {
+    let ask = |node_exit, daemonset_gone| {
+        stop_mode(StopFacts {
+            node_exit,
             daemonset_gone,
         })
     };
@@ -86,19 +86,19 @@ fn a_process_that_stops_drains_for_good_or_means_to_come_back() {
         ask(None, true),
         StopMode::Drain(Some(DrainReason::DaemonSet))
     );
-    for departure in [
+    for node_exit in [
         NodeExit::Deleted,
         NodeExit::ShuttingDown,
         NodeExit::Excluded,
         NodeExit::Cordoned,
     ] {
-        let reason = DrainReason::Node(departure);
-        assert_eq!(ask(Some(departure), true), StopMode::Drain(Some(reason)));
+        let reason = DrainReason::Node(node_exit);
+        assert_eq!(ask(Some(node_exit), true), StopMode::Drain(Some(reason)));
     }
 }
 
 #[test]
-fn who_leaves_and_who_is_kept() {
+fn which_routes_are_drained_kept_and_announced() {
     let drain = |on_cordon| Drain {
         time: TIME,
         on_cordon,
@@ -110,89 +110,89 @@ fn who_leaves_and_who_is_kept() {
     let deleted = DrainScope::Node(NodeExit::Deleted);
     let cordoned = || DrainScope::Node(NodeExit::Cordoned);
     let process = || process.clone();
-    for (going, peer, on_cordon, takeover, fate) in [
+    for (scope, peer, on_cordon, takeover, action) in [
         (
             excluded(),
             "tor",
             false,
             Takeover::Ready,
-            RouteAction::Leaves(TIME),
+            RouteAction::Drain(TIME),
         ),
         (
             excluded(),
             "tor",
             false,
             Takeover::NotReady,
-            RouteAction::Waits(TIME),
+            RouteAction::AwaitPath(TIME),
         ),
         (
             excluded(),
             "tor",
             false,
             Takeover::NoNode,
-            RouteAction::Kept,
+            RouteAction::Keep,
         ),
-        (deleted, "tor", false, Takeover::NoNode, RouteAction::Kept),
+        (deleted, "tor", false, Takeover::NoNode, RouteAction::Keep),
         (
             cordoned(),
             "tor",
             false,
             Takeover::Ready,
-            RouteAction::Stays,
+            RouteAction::Announce,
         ),
         (
             cordoned(),
             "tor",
             false,
             Takeover::NotReady,
-            RouteAction::Stays,
+            RouteAction::Announce,
         ),
         (
             cordoned(),
             "tor",
             true,
             Takeover::Ready,
-            RouteAction::Leaves(TIME),
+            RouteAction::Drain(TIME),
         ),
         (
             cordoned(),
             "tor",
             true,
             Takeover::NotReady,
-            RouteAction::Waits(TIME),
+            RouteAction::AwaitPath(TIME),
         ),
         (
             cordoned(),
             "tor",
             true,
             Takeover::NoNode,
-            RouteAction::Stays,
+            RouteAction::Announce,
         ),
         (
             process(),
             "tor",
             false,
             Takeover::Ready,
-            RouteAction::Leaves(TIME),
+            RouteAction::Drain(TIME),
         ),
         (
             process(),
             "tor",
             false,
             Takeover::NotReady,
-            RouteAction::Leaves(TIME),
+            RouteAction::Drain(TIME),
         ),
-        (process(), "tor", false, Takeover::NoNode, RouteAction::Kept),
+        (process(), "tor", false, Takeover::NoNode, RouteAction::Keep),
         (
             process(),
             "another",
             false,
             Takeover::Ready,
-            RouteAction::Kept,
+            RouteAction::Keep,
         ),
     ] {
-        let told = going.fate(peer, drain(on_cordon), takeover);
-        assert_eq!(told, fate, "{going:?} {peer} {on_cordon} {takeover:?}");
+        let sent = scope.action(peer, drain(on_cordon), takeover);
+        assert_eq!(sent, action, "{scope:?} {peer} {on_cordon} {takeover:?}");
     }
 }
 
@@ -206,61 +206,66 @@ fn router(peer: &str, template: Option<&str>, shown: bool, prefixes: &[u8]) -> O
 }
 
 #[test]
-fn a_router_lacks_what_it_does_not_send_back_once_it_has_sent_back_anything() {
-    let lack = |routers: Vec<OtherPaths>| RouterPaths::new(routers).lack("tor", &key(1).1);
-    assert!(!lack(vec![]), "without a session");
-    assert!(!lack(vec![router("tor", None, false, &[])]));
-    assert!(lack(vec![router("tor", None, true, &[2])]));
-    assert!(!lack(vec![router("tor", None, true, &[1, 2])]));
-    assert!(!lack(vec![router("another", None, true, &[])]));
+fn a_router_that_sends_back_paths_lacks_the_prefixes_that_it_does_not_send() {
+    let lacks_other_path =
+        |routers: Vec<OtherPaths>| RouterPaths::new(routers).lacks_other_path("tor", &key(1).1);
+    assert!(!lacks_other_path(vec![]), "without a session");
+    assert!(!lacks_other_path(vec![router("tor", None, false, &[])]));
+    assert!(lacks_other_path(vec![router("tor", None, true, &[2])]));
+    assert!(!lacks_other_path(vec![router("tor", None, true, &[1, 2])]));
+    assert!(!lacks_other_path(vec![router("another", None, true, &[])]));
     // All neighbours of a peerNetwork get the routes of its BGPPeer.
     let neighbour = |name, prefixes| router(name, Some("tor"), true, prefixes);
-    assert!(!lack(vec![
+    assert!(!lacks_other_path(vec![
         neighbour("tor/10.0.0.1", &[1]),
         neighbour("tor/10.0.0.2", &[1])
     ]));
-    assert!(lack(vec![
+    assert!(lacks_other_path(vec![
         neighbour("tor/10.0.0.1", &[1]),
         neighbour("tor/10.0.0.2", &[])
     ]));
 }
 
 #[test]
-fn a_router_that_loses_its_session_during_a_drain_still_lacks_what_it_does_not_show() {
+fn a_router_that_loses_its_session_during_a_drain_has_no_other_path() {
     let with = |shown| RouterPaths::new(vec![router("tor", None, shown, &[1])]);
-    let lacks = |paths: RouterPaths| paths.lack("tor", &key(1).1);
+    let lacks = |paths: RouterPaths| paths.lacks_other_path("tor", &key(1).1);
     let gone = || RouterPaths::new(vec![]);
-    assert!(lacks(gone().after(with(true))));
-    assert!(lacks(gone().after(gone().after(with(true)))));
-    assert!(!lacks(with(true).after(gone().after(with(true)))));
-    assert!(!lacks(gone().after(with(false))));
+    assert!(lacks(gone().with_earlier(with(true))));
+    assert!(lacks(gone().with_earlier(gone().with_earlier(with(true)))));
+    assert!(!lacks(
+        with(true).with_earlier(gone().with_earlier(with(true)))
+    ));
+    assert!(!lacks(gone().with_earlier(with(false))));
     let neighbour = router("tor/10.0.0.1", Some("tor"), true, &[1]);
-    assert!(!lacks(gone().after(RouterPaths::new(vec![neighbour]))));
+    assert!(!lacks(
+        gone().with_earlier(RouterPaths::new(vec![neighbour]))
+    ));
 }
 
 #[test]
-fn what_the_router_reaches_nowhere_else_stays_as_last_choice_until_it_does() {
+fn a_route_without_another_path_stays_with_graceful_shutdown_rfc8326() {
     let begin = Instant::now();
     let staying = routes(&[1]);
     let mut draining = Draining::new(&staying);
-    let waits = |_: &RouteKey| RouteAction::Waits(TIME);
-    let first = draining.step(begin, &staying, waits);
+    let overdue = |_: &RouteKey| RouteAction::AwaitPath(TIME);
+    let first = draining.step(begin, &staying, overdue);
     assert!(is_graceful(first[0].route.as_ref().expect("a route")));
     assert!(draining.waiting().is_empty(), "its time is not over");
-    assert_eq!(draining.step(begin + TIME, &staying, waits), []);
+    assert_eq!(draining.step(begin + TIME, &staying, overdue), []);
     assert_eq!(draining.waiting(), BTreeSet::from([key(1)]));
-    assert_eq!(draining.step(begin + TIME * 100, &staying, waits), []);
+    assert_eq!(draining.step(begin + TIME * 100, &staying, overdue), []);
     assert!(draining.in_progress());
-    let leaves = |_: &RouteKey| RouteAction::Leaves(TIME);
-    let last = draining.step(begin + TIME * 101, &staying, leaves);
+    let covers = |_: &RouteKey| RouteAction::Drain(TIME);
+    let last = draining.step(begin + TIME * 101, &staying, covers);
     assert_eq!(last, [change(&key(1), None)]);
     assert!(draining.waiting().is_empty() && !draining.in_progress());
-    // It does not come back by itself.
-    assert_eq!(draining.step(begin + TIME * 102, &staying, waits), []);
+    // It is not announced again by itself.
+    assert_eq!(draining.step(begin + TIME * 102, &staying, overdue), []);
 }
 
 #[test]
-fn what_a_service_may_ask_for() {
+fn values_of_the_drain_annotation() {
     let wish = |time: Option<u64>, on_cordon| {
         Ok(DrainOverride {
             time: time.map(Duration::from_secs),
@@ -281,46 +286,47 @@ fn what_a_service_may_ask_for() {
 }
 
 #[test]
-fn what_leaves_is_told_again_and_withdrawn_in_its_time() {
+fn a_drained_route_is_announced_with_graceful_shutdown_then_withdrawn() {
     let begin = Instant::now();
     let staying = routes(&[1]);
     let mut draining = Draining::new(&staying);
-    let leaves = |_: &RouteKey| RouteAction::Leaves(TIME);
-    let first = draining.step(begin, &staying, leaves);
+    let covers = |_: &RouteKey| RouteAction::Drain(TIME);
+    let first = draining.step(begin, &staying, covers);
     assert!(
         is_graceful(first[0].route.as_ref().expect("a route")),
         "{first:?}"
     );
     assert!(draining.in_progress());
-    assert_eq!(draining.step(begin + TIME / 2, &staying, leaves), []);
-    let last = draining.step(begin + TIME, &staying, leaves);
+    assert_eq!(draining.step(begin + TIME / 2, &staying, covers), []);
+    let last = draining.step(begin + TIME, &staying, covers);
     assert_eq!(last, [change(&key(1), None)]);
     assert!(!draining.in_progress());
-    // Once gone it does not come back by itself, also when it would be the last.
+    // A withdrawn route is not announced again by itself, not even if it would be the last.
     assert_eq!(
-        draining.step(begin + TIME, &staying, |_| RouteAction::Kept),
+        draining.step(begin + TIME, &staying, |_| RouteAction::Keep),
         []
     );
-    let back = draining.step(begin + TIME, &staying, |_| RouteAction::Stays);
+    let back = draining.step(begin + TIME, &staying, |_| RouteAction::Announce);
     assert_eq!(back, [change(&key(1), Some(route(0)))]);
 }
 
 #[test]
-fn the_last_one_is_kept_until_somebody_else_is_there() {
+fn the_last_path_is_kept_until_another_node_announces_the_prefix() {
     let begin = Instant::now();
     let staying = routes(&[1]);
     let mut draining = Draining::new(&staying);
-    assert_eq!(draining.step(begin, &staying, |_| RouteAction::Kept), []);
+    assert_eq!(draining.step(begin, &staying, |_| RouteAction::Keep), []);
     assert!(!draining.in_progress());
     let late = begin + TIME * 9;
-    let changes = draining.step(late, &staying, |_| RouteAction::Leaves(TIME));
+    let changes = draining.step(late, &staying, |_| RouteAction::Drain(TIME));
     assert!(is_graceful(changes[0].route.as_ref().expect("a route")));
-    // The other one is gone again: it carries traffic as before, and its time begins anew.
-    let changes = draining.step(late + TIME / 2, &staying, |_| RouteAction::Kept);
+    // The other node is gone again: the route is announced as usual, and its drain time starts
+    // again.
+    let changes = draining.step(late + TIME / 2, &staying, |_| RouteAction::Keep);
     assert_eq!(changes, [change(&key(1), Some(route(0)))]);
     assert_eq!(
         draining
-            .step(late + TIME, &staying, |_| RouteAction::Leaves(TIME))
+            .step(late + TIME, &staying, |_| RouteAction::Drain(TIME))
             .len(),
         1
     );
@@ -328,47 +334,64 @@ fn the_last_one_is_kept_until_somebody_else_is_there() {
 }
 
 proptest! {
-    /// Whatever happens: nothing is withdrawn that stays or is kept; what leaves is told so first, for its whole time; and
-    /// peers hold nothing that the node can't deliver.
+    /// No route is withdrawn that stays or is kept; a drained route has GRACEFUL_SHUTDOWN for the
+    /// whole drain time first; and peers have no route that the node can't deliver.
     #[test]
-    fn nothing_goes_without_a_word(
-        steps in prop::collection::vec((0..6_u64, prop::collection::btree_map(0..4_u8, 0..2_u32, 0..4), prop::array::uniform4(0..4_u8)), 1..40)
+    fn routes_are_withdrawn_only_after_their_drain_time(
+        steps in prop::collection::vec(
+            (
+                0..6_u64,
+                prop::collection::btree_map(0..4_u8, 0..2_u32, 0..4),
+                prop::array::uniform4(0..4_u8),
+            ),
+            1..40,
+        )
     ) {
         let mut now = Instant::now();
         let mut draining = Draining::new(&routes(&[0, 1, 2, 3]));
-        let mut told: BTreeMap<RouteKey, Route> = routes(&[0, 1, 2, 3]);
+        let mut sent: BTreeMap<RouteKey, Route> = routes(&[0, 1, 2, 3]);
         let mut graceful_since: BTreeMap<RouteKey, Instant> = BTreeMap::new();
-        for (seconds, staying, fates) in steps {
+        for (seconds, staying, actions) in steps {
             now += Duration::from_secs(seconds);
-            let staying: BTreeMap<RouteKey, Route> = staying.iter().map(|(n, med)| (key(*n), route(*med))).collect();
-            let fate = |asked: &RouteKey| {
-                let number = (0..4).find(|n| key(*n) == *asked).expect("one of ours");
-                [RouteAction::Stays, RouteAction::Kept, RouteAction::Leaves(TIME), RouteAction::Waits(TIME)][usize::from(fates[usize::from(number)])]
+            let staying = staying.iter().map(|(n, med)| (key(*n), route(*med)));
+            let staying: BTreeMap<RouteKey, Route> = staying.collect();
+            let action = |route: &RouteKey| {
+                let number = (0..4).find(|n| key(*n) == *route).expect("one of ours");
+                match actions[usize::from(number)] {
+                    0 => RouteAction::Announce,
+                    1 => RouteAction::Keep,
+                    2 => RouteAction::Drain(TIME),
+                    _ => RouteAction::AwaitPath(TIME),
+                }
             };
-            for change in draining.step(now, &staying, fate) {
+            for change in draining.step(now, &staying, action) {
                 let key = (change.peer, change.prefix);
                 match change.route {
                     Some(route) => {
-                        prop_assert_eq!(is_graceful(&route), matches!(fate(&key), RouteAction::Leaves(_) | RouteAction::Waits(_)));
-                        told.insert(key, route);
+                        let action = action(&key);
+                        let drains =
+                            matches!(action, RouteAction::Drain(_) | RouteAction::AwaitPath(_));
+                        prop_assert_eq!(is_graceful(&route), drains);
+                        sent.insert(key, route);
                     }
                     None => {
-                        let in_time = graceful_since.get(&key).is_some_and(|since| now - *since >= TIME);
-                        prop_assert!(!staying.contains_key(&key) || (in_time && fate(&key) == RouteAction::Leaves(TIME)));
-                        told.remove(&key);
+                        let since = graceful_since.get(&key);
+                        let drained = action(&key) == RouteAction::Drain(TIME)
+                            && since.is_some_and(|since| now - *since >= TIME);
+                        prop_assert!(!staying.contains_key(&key) || drained);
+                        sent.remove(&key);
                     }
                 }
             }
-            for (key, route) in &told {
+            for (key, route) in &sent {
                 prop_assert!(staying.contains_key(key));
                 prop_assert_eq!(route.med, staying[key].med);
                 if is_graceful(route) {
                     graceful_since.entry(key.clone()).or_insert(now);
                 }
             }
-            graceful_since.retain(|key, _| told.get(key).is_some_and(|route| is_graceful(route)));
-            let held: BTreeMap<RouteKey, Route> = draining.routes().map(|(key, route)| (key.clone(), route.clone())).collect();
-            prop_assert_eq!(&held, &told);
+            graceful_since.retain(|key, _| sent.get(key).is_some_and(|route| is_graceful(route)));
+            prop_assert!(draining.routes().eq(&sent));
         }
     }
 }

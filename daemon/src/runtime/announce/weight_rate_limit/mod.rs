@@ -1,5 +1,6 @@
-//! Keeps weights from changing too often: Pods come and go by the dozen in a rollout, and every change of a weight costs every
-//! router an UPDATE and a new path. Anything else about a route goes out at once.
+//! Limits how often a route's weight changes. During a rollout Pods change constantly, and every
+//! change of a weight costs each router an UPDATE and a path selection. All other changes of a
+//! route filter at once.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,10 +9,10 @@ use ferrolb_bgp::rib::{Route, RouteAttributes};
 
 use crate::core::decide::node_routes::{RouteChange, RouteKey};
 
-/// A route's weight changes at most this often.
+/// Minimum interval between two changes of a route's weight.
 pub(super) const WEIGHT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What was told of routes with a weight, and what waits.
+/// The weighted routes as last sent, with their pending changes.
 #[derive(Debug, Default)]
 pub(super) struct WeightRateLimit {
     routes: BTreeMap<RouteKey, Weighted>,
@@ -19,33 +20,34 @@ pub(super) struct WeightRateLimit {
 
 #[derive(Debug)]
 struct Weighted {
-    told: Route,
+    sent: Route,
     changed: Instant,
-    waits: Option<Route>,
+    pending: Option<Route>,
 }
 
 impl WeightRateLimit {
-    /// Takes changes in order, and gives those that go out now. Of the others the latest is kept until its time.
-    pub(super) fn pass(&mut self, now: Instant, changes: Vec<RouteChange>) -> Vec<RouteChange> {
+    /// Takes changes in order and returns those to send now. Of the others, the latest is sent when
+    /// its interval is over.
+    pub(super) fn filter(&mut self, now: Instant, changes: Vec<RouteChange>) -> Vec<RouteChange> {
         changes
             .into_iter()
-            .filter(|change| self.goes_out(now, change))
+            .filter(|change| self.passes(now, change))
             .collect()
     }
 
-    /// What has waited long enough.
+    /// Pending changes whose interval is over.
     pub(super) fn due(&mut self, now: Instant) -> Vec<RouteChange> {
-        self.let_go(now, |weighted| now >= weighted.changed + WEIGHT_INTERVAL)
+        self.release(now, |weighted| now >= weighted.changed + WEIGHT_INTERVAL)
     }
 
-    /// All that waits, and forgets the rest: something else takes over.
-    pub(super) fn finish(&mut self, now: Instant) -> Vec<RouteChange> {
-        let waiting = self.let_go(now, |_| true);
+    /// Returns all pending changes and clears the state: a drain takes over.
+    pub(super) fn flush(&mut self, now: Instant) -> Vec<RouteChange> {
+        let waiting = self.release(now, |_| true);
         self.routes.clear();
         waiting
     }
 
-    fn let_go(&mut self, now: Instant, which: impl Fn(&Weighted) -> bool) -> Vec<RouteChange> {
+    fn release(&mut self, now: Instant, which: impl Fn(&Weighted) -> bool) -> Vec<RouteChange> {
         let due = self
             .routes
             .iter_mut()
@@ -53,8 +55,8 @@ impl WeightRateLimit {
                 if !which(weighted) {
                     return None;
                 }
-                let route = weighted.waits.take()?;
-                weighted.told = route.clone();
+                let route = weighted.pending.take()?;
+                weighted.sent = route.clone();
                 weighted.changed = now;
                 Some(RouteChange {
                     peer: peer.clone(),
@@ -65,39 +67,40 @@ impl WeightRateLimit {
         due.collect()
     }
 
-    fn goes_out(&mut self, now: Instant, change: &RouteChange) -> bool {
+    fn passes(&mut self, now: Instant, change: &RouteChange) -> bool {
         let key = (change.peer.clone(), change.prefix);
-        // Whether weights are told at all is every node's affair at the same moment, so that is never held back.
+        // Whether a route has a weight at all must change on all nodes at the same moment, so it is
+        // never delayed.
         let Some(route) = change.route.as_ref().filter(|route| has_weight(route)) else {
             self.routes.remove(&key);
             return true;
         };
         let Some(weighted) = self.routes.get_mut(&key) else {
             let weighted = Weighted {
-                told: route.clone(),
+                sent: route.clone(),
                 changed: now,
-                waits: None,
+                pending: None,
             };
             self.routes.insert(key, weighted);
             return true;
         };
-        weighted.waits = None;
-        if weighted.told == *route {
+        weighted.pending = None;
+        if weighted.sent == *route {
             return false;
         }
-        let only_weight = without_weight(&weighted.told) == without_weight(route);
+        let only_weight = without_weight(&weighted.sent) == without_weight(route);
         if only_weight && now < weighted.changed + WEIGHT_INTERVAL {
-            weighted.waits = Some(route.clone());
+            weighted.pending = Some(route.clone());
             return false;
         }
-        // With news of another kind the weight travels for nothing.
-        weighted.told = route.clone();
+        // Another attribute changes too, so the weight costs no extra UPDATE.
+        weighted.sent = route.clone();
         weighted.changed = now;
         true
     }
 }
 
-/// Link bandwidth is the only extended community that we send.
+/// Link bandwidth is the only extended community that ferrolb sends.
 fn has_weight(route: &RouteAttributes) -> bool {
     !route.extended_communities.is_empty()
 }

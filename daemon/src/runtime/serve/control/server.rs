@@ -315,7 +315,7 @@ impl ControlService {
             for told in sorted.await.map_err(io::Error::other)? {
                 let next_hop = next_hop(&detail, &told.prefix);
                 let line = RouteLine {
-                    waits_for_other_path: report.waits(peer, told.prefix),
+                    waits_for_other_path: report.awaits_path(peer, told.prefix),
                     ..RouteLine::new(&peer.name, next_hop, ibgp, &told)
                 };
                 piece.extend(text(&Answer::Ok(Some(line)))?);

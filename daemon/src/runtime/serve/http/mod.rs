@@ -136,7 +136,7 @@ async fn readyz(State(served): State<Served>) -> impl IntoResponse {
             "the main loop has panicked (see the log): what is announced stays, and the process restarts itself\n",
         );
     }
-    match (report.config.is_some(), report.handed_over) {
+    match (report.config.is_some(), report.initialized) {
         (true, true) => (StatusCode::OK, "ok\n"),
         (true, false) => (
             StatusCode::SERVICE_UNAVAILABLE,

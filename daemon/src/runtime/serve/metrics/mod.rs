@@ -171,7 +171,7 @@ fn allocator(metrics: &mut Metrics, report: &DaemonStatus) -> prometheus::Result
         "addresses_in_use_total",
         "Addresses of a pool in use.",
     )?;
-    let (Some(config), Some(addresses)) = (&report.config, &report.held) else {
+    let (Some(config), Some(addresses)) = (&report.config, &report.allocated) else {
         return Ok(());
     };
     for pool in config.pools.iter() {

@@ -1,18 +1,20 @@
-//! What the own routers show of other nodes' paths: the only view of other nodes' sessions that a node has.
+//! The paths of other nodes, as routers send them back: a node's only view of other nodes'
+//! sessions.
 
 use std::collections::{BTreeMap, HashSet};
 
 use ferrolb_bgp::fsm::OtherPaths;
 use ipnet::IpNet;
 
-/// The routers with a session, by BGPPeer.
+/// The paths of routers with a session, by BGPPeer.
 #[derive(Clone, Debug, Default)]
 pub struct RouterPaths {
     routers: BTreeMap<String, Vec<OtherPaths>>,
 }
 
 impl RouterPaths {
-    /// From what the BGP engine sees. Neighbours of a `peerNetwork` count as routers of its BGPPeer.
+    /// Groups what the BGP engine received. Dynamic neighbors count as routers of their
+    /// `peerNetwork`'s BGPPeer.
     pub fn new(seen: Vec<OtherPaths>) -> Self {
         let mut routers: BTreeMap<String, Vec<OtherPaths>> = BTreeMap::new();
         for router in seen {
@@ -22,10 +24,11 @@ impl RouterPaths {
         Self { routers }
     }
 
-    /// After a drain's earlier view: a router that has lost its session since then will have no other path when it is back, until
-    /// it shows one. Neighbours of a `peerNetwork` may be gone for good, and are left out.
+    /// Merges the previous view of this drain: a router that lost its session since then counts as
+    /// having no other path until it sends one. Dynamic neighbors may be gone for good and are left
+    /// out.
     #[must_use]
-    pub fn after(mut self, earlier: Self) -> Self {
+    pub fn with_earlier(mut self, earlier: Self) -> Self {
         for (peer, routers) in earlier.routers {
             let configured = routers.into_iter().filter(|r| r.template.is_none());
             let without = configured.map(|router| OtherPaths {
@@ -39,9 +42,9 @@ impl RouterPaths {
         self
     }
 
-    /// Whether a router of this BGPPeer shows that it has no path to the prefix but ours. A router
-    /// that never sent back a prefix of ours of the same family shows nothing.
-    pub fn lack(&self, peer: &str, prefix: &IpNet) -> bool {
+    /// Whether a router of this BGPPeer has no path to the prefix except ours. A router that never
+    /// sent back one of our prefixes of this family is assumed to have one.
+    pub fn lacks_other_path(&self, peer: &str, prefix: &IpNet) -> bool {
         let mut routers = self.routers.get(peer).into_iter().flatten();
         routers.any(|router| router.has_only_ours(prefix))
     }
