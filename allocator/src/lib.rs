@@ -43,8 +43,8 @@
 //! ([`PoolOptions::pinned`]); a [`Request`] names the pinned pools whose selectors accept the
 //! service ([`Request::accepted_by`]). Pools that are not pinned accept everybody.
 
-mod allocator;
-mod excluded;
+mod assign;
+mod exclusion;
 mod ledger;
 mod pick;
 mod pool;
@@ -53,8 +53,8 @@ mod reason;
 mod request;
 mod round;
 
-pub use allocator::{Allocator, allocate_all, conflicts};
-pub use excluded::{Exclusion, canonical};
+pub use assign::{Allocator, allocate_all, conflicts};
+pub use exclusion::{Exclusion, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use pool_set::{PoolSet, PoolSetError};
 pub use reason::{Clash, Outcome, Reason};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::excluded::Exclusion;
+use crate::exclusion::Exclusion;
 use crate::request::{Family, Port, ServiceKey};
 
 /// What became of a service's request.

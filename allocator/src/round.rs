@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::allocator::Allocator;
+use crate::assign::Allocator;
 use crate::ledger::Seniority;
 use crate::reason::Outcome;
 use crate::request::{Request, ServiceKey};

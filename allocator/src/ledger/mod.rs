@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::excluded::{next, previous};
+use crate::exclusion::{next, previous};
 use crate::pool::Pool;
 use crate::reason::Clash;
 use crate::request::{Family, Port, Request, ServiceKey};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use thiserror::Error;
 
-use crate::excluded::{Exclusion, canonical, next, previous, reserved_in};
+use crate::exclusion::{Exclusion, canonical, next, previous, reserved_in};
 use crate::request::Family;
 
 /// The settings of a pool beside its addresses.

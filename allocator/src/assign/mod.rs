@@ -613,6 +613,4 @@ pub fn conflicts<'a>(
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

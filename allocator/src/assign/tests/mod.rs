@@ -5,23 +5,25 @@ use crate::pool::PoolOptions;
 use crate::reason::Clash;
 use crate::request::{Port, Protocol, parse_requested};
 
+mod properties;
+
 impl Allocator {
     /// Decides for one service, as it is.
-    pub(super) fn step(&mut self, request: &Request) -> Outcome {
+    pub(crate) fn step(&mut self, request: &Request) -> Outcome {
         self.allocate(&Arc::new(request.clone())).0
     }
 
     /// Takes over what a service holds, without a decision.
-    pub(super) fn take_over(&mut self, request: &Request) {
+    pub(crate) fn take_over(&mut self, request: &Request) {
         self.restore(&Arc::new(request.clone()));
     }
 
-    pub(super) fn fold(&mut self, requests: &[Request]) -> Vec<(ServiceKey, Outcome)> {
+    pub(crate) fn fold(&mut self, requests: &[Request]) -> Vec<(ServiceKey, Outcome)> {
         self.allocate_all(shared(requests))
     }
 }
 
-pub(super) fn shared(requests: &[Request]) -> Vec<Arc<Request>> {
+pub(crate) fn shared(requests: &[Request]) -> Vec<Arc<Request>> {
     requests.iter().cloned().map(Arc::new).collect()
 }
 

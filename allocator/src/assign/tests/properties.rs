@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::tests::shared;
-use super::*;
+use super::shared;
+use crate::assign::*;
 use crate::pool::PoolOptions;
 use crate::request::{Port, Protocol};
 
