@@ -1,61 +1,63 @@
-//! Address pools: which service gets which address, and why not.
+//! Allocation of load balancer addresses: assigns addresses from pools to services, and explains
+//! each result.
 //!
-//! Everything here is a pure function of what the caller passes in: no Kubernetes, no clock, no
-//! socket, no random source. The caller turns objects into [`Pool`]s and [`Request`]s, and writes
-//! each [`Outcome`] back. Where MetalLB leaves an order to chance (plain pools, equal priorities)
-//! the pool's name decides, so the same facts always give the same addresses.
+//! The crate is a pure function of its inputs: it uses no Kubernetes client, clock, socket or
+//! randomness. The caller converts Kubernetes objects to [`Pool`]s and [`AllocationRequest`]s, and
+//! writes each [`Outcome`] back. Equal inputs give equal addresses: where MetalLB's order is random
+//! (pools that are not pinned, equal priorities), ferrolb orders pools by name.
 //!
-//! # Two ways in
+//! [`Allocator::allocate_all`] decides for all services: on start, and after a change of pools.
+//! [`Allocator::update`] decides only for the services that changed and those that are affected, at
+//! a cost that does not depend on the number of other services. Both lead to the same addresses.
 //!
-//! * [`allocate_all`] is the fold over everything: what `plan` shows, and what a new leader does
-//!   after its consistent list.
-//! * [`Allocator`] is the same thing kept. [`Allocator::update`] decides for the services that
-//!   changed or are gone, and for those that this touches; the cost does not depend on how many
-//!   other services there are. [`Allocator::allocate_all`] decides for all of them, which is
-//!   needed after a change of pools. Both ways lead to the same addresses.
+//! # When a service loses an address
 //!
-//! # When an address moves, and when it must not
+//! A service keeps its addresses as long as its pool and its own request allow it. It loses an
+//! address only if an operator changed the pool, the request or the labels of the service, or if an
+//! older service has the same address ([`Reason::AddressConflict`]). Missing information never
+//! costs an address:
 //!
-//! A service keeps what it holds while its pool and its own wishes allow that. It loses an address
-//! only by something somebody did on purpose (an edit of a pool, of the service's request, of its
-//! labels) or because an older service holds the same one ([`Reason::AddressConflict`]).
-//! What we merely can't see is no reason:
+//! * A pool that is invalid, unreadable or deleted with its CRD remains in the [`PoolSet`] with its
+//!   last valid definition, marked [`PoolOptions::frozen`]. Its services keep their addresses,
+//!   regardless of its selectors. No further addresses are allocated from it.
+//! * A pool that has been invalid since the process started has no such definition. Then the set is
+//!   not [`PoolSet::complete`], and services keep addresses that are in none of the known pools
+//!   ([`Outcome::Kept`], [`Reason::PoolUnknown`]). The exception is an address whose recorded pool
+//!   is in the set and not frozen: an operator removed it from the pool, so the service loses it.
+//! * If a request could be granted only by an unknown or frozen pool, the service keeps its
+//!   addresses.
 //!
-//! * A pool that is invalid, unreadable or gone with its CRD stays in the [`PoolSet`] in its last
-//!   good value and is marked [`PoolOptions::frozen`]. Its services keep their addresses, whatever
-//!   its selectors say, and nothing new comes from it.
-//! * A pool whose good value was never seen (we started when it was broken already) can't be in
-//!   the set. Then the set is not [`PoolSet::complete`], and an address outside all known pools is
-//!   kept ([`Outcome::Kept`], [`Reason::PoolUnknown`]). `complete` is the caller's word that a
-//!   consistent list was read and that every pool in it is in this set, in its present or last
-//!   good value. The exception is an address recorded as coming from a pool that is in the set and
-//!   not frozen: that pool was edited on purpose, so the address is lost even in an incomplete set.
-//! * A wish that only an unseen or frozen pool could grant never costs a service what it has.
+//! # Excluded addresses
 //!
-//! # Addresses that belong to something else
+//! A pool may contain addresses of nodes, routers or Pods ([`Pool::excluding`]). They are never
+//! allocated, but a service that already has one keeps it.
 //!
-//! A pool may contain addresses of nodes, routers or Pods ([`Pool::excluding`]). No service gets
-//! one; a service that has one keeps it.
+//! # Service selection
 //!
-//! # Which pools accept a service
-//!
-//! Label selectors belong to the caller. A pool with a `serviceAllocation` is *pinned*
-//! ([`PoolOptions::pinned`]); a [`Request`] names the pinned pools whose selectors accept the
-//! service ([`Request::accepted_by`]). Pools that are not pinned accept everybody.
+//! The caller evaluates label selectors. A pool with a `serviceAllocation` is *pinned*
+//! ([`PoolOptions::pinned`]). An [`AllocationRequest`] lists the pinned pools that accept the
+//! service ([`AllocationRequest::accepted_by`]). Other pools accept every service.
 
 mod assign;
+mod claimant;
+mod conflicts;
 mod exclusion;
+mod family;
 mod ledger;
 mod pick;
 mod pool;
 mod pool_set;
 mod reason;
 mod request;
+mod reserved;
 mod round;
+mod span;
 
-pub use assign::{Allocator, allocate_all, conflicts};
-pub use exclusion::{Exclusion, canonical};
+pub use assign::Allocator;
+pub use conflicts::conflicts;
+pub use exclusion::Exclusion;
+pub use family::{Family, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use pool_set::{PoolSet, PoolSetError};
-pub use reason::{Clash, Outcome, Reason};
-pub use request::{Family, FamilyPolicy, Port, Protocol, Request, ServiceKey, parse_requested};
+pub use reason::{Outcome, Reason, SharingConflict};
+pub use request::{AllocationRequest, FamilyPolicy, Port, Protocol, ServiceKey, parse_requested};

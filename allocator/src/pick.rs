@@ -1,14 +1,15 @@
-//! Finding addresses for a service that has none, or none that it may keep.
+//! The search for addresses: by request, in the requested pool, or in any eligible pool.
 
 use std::net::IpAddr;
 
+use crate::family::Family;
 use crate::ledger::Ledger;
 use crate::pool::Pool;
 use crate::pool_set::PoolSet;
 use crate::reason::Reason;
-use crate::request::{Family, FamilyPolicy, Request};
+use crate::request::{AllocationRequest, FamilyPolicy};
 
-/// Addresses found.
+/// The result of a search.
 #[derive(Debug)]
 pub(crate) struct Picked {
     pub(crate) addresses: Vec<IpAddr>,
@@ -16,9 +17,9 @@ pub(crate) struct Picked {
     pub(crate) note: Option<Reason>,
 }
 
-/// The families a service needs, the primary one first. A service with cluster IPs of one family
-/// gets an address of that family, whatever its policy prefers.
-pub(crate) fn families_needed(request: &Request) -> Result<Vec<Family>, Reason> {
+/// The families of which a service gets an address, the primary one first. PreferDualStack makes
+/// no difference for a service with cluster IPs of one family.
+pub(crate) fn required_families(request: &AllocationRequest) -> Result<Vec<Family>, Reason> {
     match request.cluster_families.as_slice() {
         [] => Err(Reason::NoClusterIp),
         [_] if request.family_policy == FamilyPolicy::RequireDualStack => {
@@ -30,12 +31,12 @@ pub(crate) fn families_needed(request: &Request) -> Result<Vec<Family>, Reason> 
     }
 }
 
-/// Finds addresses: those asked for, else any from the pool asked for, else any from the pinned
-/// pools that accept the service, else any from the pools open to all.
+/// Finds the requested addresses, or any addresses of the requested pool, or any addresses of the
+/// pinned pools that accept the service, or any addresses of the other pools, in this order.
 pub(crate) fn pick(
     pools: &PoolSet,
     ledger: &Ledger,
-    request: &Request,
+    request: &AllocationRequest,
     wanted: &[Family],
 ) -> Result<Picked, Reason> {
     if pools.is_empty() {
@@ -49,32 +50,32 @@ pub(crate) fn pick(
     };
     match (&request.requested, request.requested_pool()) {
         (Err(reason), _) => Err(reason.clone()),
-        (Ok(addresses), _) if !addresses.is_empty() => search.exactly(addresses),
+        (Ok(addresses), _) if !addresses.is_empty() => search.requested(addresses),
         (Ok(_), Some(pool)) => search.in_pool(pool),
-        (Ok(_), None) => search.anywhere(),
+        (Ok(_), None) => search.in_any_pool(),
     }
 }
 
 struct Search<'a> {
     pools: &'a PoolSet,
     ledger: &'a Ledger,
-    request: &'a Request,
+    request: &'a AllocationRequest,
     wanted: &'a [Family],
 }
 
 impl Search<'_> {
-    fn usable(&self, pool: &Pool) -> Result<(), Reason> {
+    fn check_usable(&self, pool: &Pool) -> Result<(), Reason> {
         let name = || pool.name().to_owned();
         if pool.options().frozen {
             Err(Reason::PoolFrozen { pool: name() })
-        } else if !self.request.accepted_in(pool) {
+        } else if !self.request.is_accepted_by(pool) {
             Err(Reason::PoolDoesNotAcceptService { pool: name() })
         } else {
             Ok(())
         }
     }
 
-    fn exactly(&self, addresses: &[IpAddr]) -> Result<Picked, Reason> {
+    fn requested(&self, addresses: &[IpAddr]) -> Result<Picked, Reason> {
         let fits = addresses.len() == self.wanted.len()
             && self
                 .wanted
@@ -84,45 +85,49 @@ impl Search<'_> {
             let (addresses, wanted) = (addresses.to_vec(), self.wanted.to_vec());
             return Err(Reason::FamilyMismatch { addresses, wanted });
         }
-        let asked = self
+        let requested_pool = self
             .request
             .requested_pool()
             .map(|name| self.known(name))
             .transpose()?;
-        let mut home: Option<&Pool> = None;
+        let mut common: Option<&Pool> = None;
         for &address in addresses {
-            let Some(pool) = self
-                .pools
-                .containing(address)
-                .filter(|pool| asked.is_none_or(|asked| asked.name() == pool.name()))
-            else {
-                // The address may be in what the frozen pool is meant to become.
-                asked.map_or(Ok(()), |asked| self.usable(asked))?;
-                let pool = asked.map(|asked| asked.name().to_owned());
+            let Some(pool) = self.pools.containing(address).filter(|pool| {
+                requested_pool.is_none_or(|requested| requested.name() == pool.name())
+            }) else {
+                // A frozen pool may contain the address in its new, invalid definition.
+                requested_pool.map_or(Ok(()), |pool| self.check_usable(pool))?;
+                let pool = requested_pool.map(|pool| pool.name().to_owned());
                 return Err(Reason::AddressNotInPool { address, pool });
             };
-            if home.is_some_and(|home| home.name() != pool.name()) {
+            if common.is_some_and(|common| common.name() != pool.name()) {
                 return Err(Reason::AddressesInDifferentPools {
                     addresses: addresses.to_vec(),
                 });
             }
-            self.usable(pool)?;
+            self.check_usable(pool)?;
             if pool.avoids(address) {
                 return Err(Reason::BuggyAddress {
                     address,
                     pool: pool.name().to_owned(),
                 });
             }
-            if let Some(exclusion) = pool.excludes(address) {
+            if let Some(exclusion) = pool.exclusion_of(address) {
                 let owner = exclusion.clone();
                 return Err(Reason::AddressExcluded { address, owner });
             }
             self.ledger
                 .check(address, self.request, None)
-                .map_err(|(by, clash)| Reason::AddressInUse { address, by, clash })?;
-            home = Some(pool);
+                .map_err(|(by, conflict)| Reason::AddressInUse {
+                    address,
+                    by,
+                    conflict,
+                })?;
+            common = Some(pool);
         }
-        let pool = home.map(|pool| pool.name().to_owned()).unwrap_or_default();
+        let pool = common
+            .map(|pool| pool.name().to_owned())
+            .unwrap_or_default();
         Ok(Picked {
             addresses: addresses.to_vec(),
             pool,
@@ -138,20 +143,20 @@ impl Search<'_> {
 
     fn in_pool(&self, name: &str) -> Result<Picked, Reason> {
         let pool = self.known(name)?;
-        self.usable(pool)?;
+        self.check_usable(pool)?;
         self.first_of(&[pool]).ok_or_else(|| self.shortage(&[pool]))
     }
 
-    fn anywhere(&self) -> Result<Picked, Reason> {
-        let open = |frozen| {
+    fn in_any_pool(&self) -> Result<Picked, Reason> {
+        let eligible = |frozen| {
             self.pools.iter().filter(move |pool| {
                 let options = pool.options();
-                options.auto_assign && options.frozen == frozen && self.request.accepted_in(pool)
+                options.auto_assign && options.frozen == frozen && self.request.is_accepted_by(pool)
             })
         };
         let (mut pinned, general): (Vec<&Pool>, Vec<&Pool>) =
-            open(false).partition(|pool| pool.options().pinned.is_some());
-        // Stable, so that names decide between equal priorities.
+            eligible(false).partition(|pool| pool.options().pinned.is_some());
+        // The sort is stable: pools of equal priority remain ordered by name.
         pinned.sort_by_key(|pool| {
             let priority = pool.options().pinned.unwrap_or(0);
             (priority == 0, priority)
@@ -159,7 +164,7 @@ impl Search<'_> {
         if let Some(picked) = self.first_of(&pinned).or_else(|| self.first_of(&general)) {
             return Ok(picked);
         }
-        let frozen: Vec<&Pool> = open(true).collect();
+        let frozen: Vec<&Pool> = eligible(true).collect();
         if let Some(picked) = self.first_of(&frozen) {
             return Err(Reason::PoolFrozen { pool: picked.pool });
         }
@@ -171,8 +176,8 @@ impl Search<'_> {
         })
     }
 
-    /// The first pool that has all that is wanted; for PreferDualStack also one that has only one
-    /// family, the primary before the other.
+    /// Addresses of all required families from the first pool that has them free. PreferDualStack
+    /// falls back to one address, of the primary family if possible.
     fn first_of(&self, pools: &[&Pool]) -> Option<Picked> {
         let find = |pool: &Pool, families: &[Family]| {
             let mut addresses: Vec<IpAddr> = families
@@ -206,6 +211,7 @@ impl Search<'_> {
             })
     }
 
+    /// Why none of the eligible pools has the addresses.
     fn shortage(&self, pools: &[&Pool]) -> Reason {
         let names = pools.iter().map(|pool| pool.name().to_owned()).collect();
         let wanted = self.wanted.to_vec();

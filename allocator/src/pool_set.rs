@@ -1,4 +1,4 @@
-//! All pools that are known, and whether those are all there are.
+//! The set of pools, which must not overlap.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,48 +7,49 @@ use thiserror::Error;
 
 use crate::pool::Pool;
 
-/// Why a pool can't stand beside the others.
+/// Why a pool can't be added to a set.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PoolSetError {
     /// Two pools have the same name.
-    #[error("there are two pools with the name {name}: rename one of them")]
+    #[error("there are two pools named {name}: rename one of them")]
     DuplicateName {
         /// The name.
         name: String,
     },
-    /// Two pools have addresses in common.
+    /// Two pools overlap.
     #[error(
         "pools {pool} and {other} overlap in {first}-{last}: remove these addresses from one \
         of them"
     )]
     Overlap {
-        /// The pool that was to be added.
+        /// The pool to be added.
         pool: String,
-        /// The pool that is there already.
+        /// The pool in the set.
         other: String,
-        /// The first address both have.
+        /// The first address of the overlap.
         first: IpAddr,
-        /// The last address of the same stretch.
+        /// The last address of the overlap.
         last: IpAddr,
     },
 }
 
-/// The pools that are known. Their order of insertion makes no difference.
+/// The known pools. The order of insertion does not matter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolSet {
     pools: BTreeMap<String, Pool>,
-    /// First address of every entry, to its last address and its pool. They don't overlap.
+    /// The last address and the pool of each entry, by first address. Entries don't overlap.
     entries: BTreeMap<IpAddr, (IpAddr, String)>,
     complete: bool,
 }
 
 impl PoolSet {
-    /// Puts pools together. `complete` says that a consistent list of pools was read and that
-    /// every pool in it is here, in its present or (frozen) last good value. While it is false an
-    /// address outside these pools is kept, see the crate's documentation.
+    /// Builds a set. `complete` states that a consistent list of pools was read and that the set
+    /// contains every pool of the list, in its current or its last valid definition. In an
+    /// incomplete set, services keep addresses that are in none of the pools; see the crate's
+    /// documentation.
     ///
     /// # Errors
-    /// [`PoolSetError`], naming the two pools that don't go together.
+    /// [`PoolSetError`], naming the two pools that conflict.
     pub fn new(
         pools: impl IntoIterator<Item = Pool>,
         complete: bool,
@@ -66,7 +67,7 @@ impl PoolSet {
     /// Adds a pool.
     ///
     /// # Errors
-    /// [`PoolSetError`] if it doesn't go together with one that is there; the set is unchanged.
+    /// [`PoolSetError`] if the pool conflicts with one in the set, which is then unchanged.
     pub fn insert(&mut self, pool: Pool) -> Result<(), PoolSetError> {
         if self.pools.contains_key(pool.name()) {
             return Err(PoolSetError::DuplicateName {
@@ -74,8 +75,8 @@ impl PoolSet {
             });
         }
         for span in pool.entries() {
-            // Entries don't overlap, so the last that starts at or before our end is the only one
-            // that can reach into ours, or all between reach too.
+            // Entries don't overlap. So if any entry overlaps this span, then the last entry that
+            // starts at or before the end of the span does.
             if let Some((&first, (last, other))) = self.entries.range(..=span.last).next_back()
                 && *last >= span.first
             {
@@ -95,12 +96,12 @@ impl PoolSet {
         Ok(())
     }
 
-    /// Says whether these are all pools there are, see [`PoolSet::new`].
+    /// Sets whether the set is complete, see [`PoolSet::new`].
     pub fn set_complete(&mut self, complete: bool) {
         self.complete = complete;
     }
 
-    /// Whether these are all pools there are.
+    /// Whether the set is complete, see [`PoolSet::new`].
     #[must_use]
     pub fn complete(&self) -> bool {
         self.complete
@@ -123,14 +124,13 @@ impl PoolSet {
         }
     }
 
-    /// All pools, by name.
+    /// All pools, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = &Pool> {
         self.pools.values()
     }
 
-    /// Whether there is no pool.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    /// Whether the set has no pool.
+    pub(crate) fn is_empty(&self) -> bool {
         self.pools.is_empty()
     }
 }

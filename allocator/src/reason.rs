@@ -1,4 +1,4 @@
-//! What became of a request, and why.
+//! Results of allocation: outcomes and their reasons.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,44 +6,45 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use crate::exclusion::Exclusion;
-use crate::request::{Family, Port, ServiceKey};
+use crate::family::Family;
+use crate::request::{Port, ServiceKey};
 
-/// What became of a service's request.
+/// The result of allocation for one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The service has these addresses by right.
+    /// The service is entitled to these addresses.
     Assigned {
-        /// One address, or an IPv4 and an IPv6 address. In the order IPv4, IPv6, unless the
-        /// service asked for them in another order.
+        /// One address, or an IPv4 and an IPv6 address: in the order of the request, otherwise IPv4
+        /// first.
         addresses: Vec<IpAddr>,
-        /// The pool that all of them are from.
+        /// The pool of the addresses.
         pool: String,
-        /// Whether any of them is one that the service didn't hold before.
+        /// Whether the service did not have one of the addresses before.
         new: bool,
-        /// Why an earlier address was lost, or why the second family is missing.
+        /// Why the service lost an earlier address, or why it has no address of its second family.
         note: Option<Reason>,
     },
-    /// The service keeps what it holds although that could not be granted anew, because nothing
-    /// shows that somebody took it away on purpose.
+    /// The service keeps its addresses although they could not be allocated again, because nothing
+    /// proves that an operator took them away.
     Kept {
-        /// What it holds.
+        /// The addresses.
         addresses: Vec<IpAddr>,
-        /// The pool they are from, where it is known.
+        /// The pool of the addresses, if it is known.
         pool: Option<String>,
-        /// Why they are not plainly assigned.
+        /// Why the addresses could not be allocated again.
         reason: Reason,
     },
-    /// The service gets nothing, and no longer holds what it may have held.
+    /// The service gets no address and loses those that it had.
     Refused {
-        /// Why it gets nothing.
+        /// Why no address was allocated.
         reason: Reason,
-        /// Why it lost what it had, if it had something and that is not what `reason` says.
+        /// Why the service lost the addresses that it had, if that differs from `reason`.
         lost: Option<Box<Reason>>,
     },
 }
 
 impl Outcome {
-    /// The addresses the service has now; empty if it was refused.
+    /// The service's addresses; empty if it was refused.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         match self {
@@ -52,7 +53,7 @@ impl Outcome {
         }
     }
 
-    /// The pool the addresses are from, where there are any and it is known.
+    /// The pool of the addresses, if the service has addresses and their pool is known.
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         match self {
@@ -62,7 +63,7 @@ impl Outcome {
         }
     }
 
-    /// What there is to say beside the addresses; none if all is as asked for.
+    /// Why the outcome is not what the service requested; `None` if it is.
     #[must_use]
     pub fn reason(&self) -> Option<&Reason> {
         match self {
@@ -71,7 +72,7 @@ impl Outcome {
         }
     }
 
-    /// Why a service that has nothing lost what it had, beside [`Outcome::reason`].
+    /// Why a refused service lost its addresses, if that differs from [`Outcome::reason`].
     #[must_use]
     pub fn lost(&self) -> Option<&Reason> {
         match self {
@@ -80,17 +81,17 @@ impl Outcome {
         }
     }
 
-    /// [`Outcome::reason`] and [`Outcome::lost`] in words, with what to do.
+    /// [`Outcome::reason`] and [`Outcome::lost`] as a message with the remedy.
     #[must_use]
     pub fn message(&self) -> Option<String> {
         let reason = self.reason()?;
         Some(match self.lost() {
-            Some(lost) => format!("{reason} (the address it had was lost: {lost})"),
+            Some(lost) => format!("{reason} (the service lost its previous address: {lost})"),
             None => reason.to_string(),
         })
     }
 
-    /// What has to be remembered of a service that has nothing: why it lost what it had.
+    /// Why a refused service lost its addresses, to be reported until it has an address again.
     pub(crate) fn loss(&self) -> Option<&Reason> {
         match self {
             Self::Refused {
@@ -102,18 +103,18 @@ impl Outcome {
     }
 }
 
-/// Why two services can't have one address.
+/// Why two services can't share an address. The message is the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Clash {
+pub enum SharingConflict {
     /// Their sharing keys differ, or one of them has none.
     SharingKey,
     /// One is externalTrafficPolicy Local and the other is Cluster or selects other Pods.
     Backend,
-    /// Both listen on this port.
+    /// Both use this port.
     Port(Port),
 }
 
-impl fmt::Display for Clash {
+impl fmt::Display for SharingConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SharingKey => f.write_str(
@@ -134,87 +135,90 @@ impl fmt::Display for Clash {
     }
 }
 
-/// Why a service did not get what it asked for, or lost what it had. The message says what to do.
+/// Why a service did not get what it requested, or lost an address. The message has the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// There is no pool.
     #[error(
-        "there is no valid address pool: create an IPAddressPool, or mend those that are refused (ferrolb check names them)"
+        "there is no valid address pool: create an IPAddressPool, or correct the rejected ones \
+         (see `ferrolb check`)"
     )]
     NoPools,
-    /// No pool may be used for this service without being asked for.
+    /// No pool serves this service automatically.
     #[error(
-        "no pool is open to this service: every pool has autoAssign: false or a \
+        "no pool serves this service automatically: every pool has autoAssign: false or a \
          serviceAllocation that does not accept it; request a pool with the annotation \
          metallb.io/address-pool, or add a pool"
     )]
     NoEligiblePool,
-    /// None of the pools that could be used has addresses of the families needed.
+    /// No eligible pool has addresses of all required families.
     #[error(
-        "none of the pools {} has {} addresses for services: add some, or change the service's ipFamilies",
-        list(pools),
-        families(wanted)
+        "no pool has {} addresses (eligible: {}): add addresses to one of these pools, or change \
+        the service's ipFamilies",
+        families(wanted),
+        list(pools)
     )]
     NoPoolWithFamily {
-        /// The pools that were considered.
+        /// The eligible pools.
         pools: Vec<String>,
-        /// The families needed, all from one pool.
+        /// The required families.
         wanted: Vec<Family>,
     },
-    /// All addresses of the families needed are in use.
+    /// All addresses of the required families are in use.
     #[error(
         "no {} address is free in {}: add addresses to the pool, or delete services that \
-        hold some",
+        use them",
         families(wanted),
         list(pools)
     )]
     PoolExhausted {
-        /// The pools that were considered.
+        /// The eligible pools.
         pools: Vec<String>,
-        /// The families needed, all from one pool.
+        /// The required families.
         wanted: Vec<Family>,
     },
-    /// The pool is invalid or unreadable, so nothing new comes from it.
+    /// The pool is invalid or unreadable, so no address is allocated from it.
     #[error(
-        "pool {pool} is frozen: its present definition is invalid or can't be read, so it gives \
-         out nothing new; correct the IPAddressPool"
+        "pool {pool} is frozen: its definition is invalid or can't be read, so no address is \
+         allocated from it; correct the IPAddressPool"
     )]
     PoolFrozen {
         /// The frozen pool.
         pool: String,
     },
-    /// The pool asked for does not exist, or was refused and never was good.
+    /// The requested pool does not exist, or has never been valid.
     #[error(
-        "there is no good pool {pool}: create it, mend it (`ferrolb check` says what is wrong \
-        with it), or correct the metallb.io/address-pool annotation"
+        "there is no valid pool {pool}: create it, correct it (see `ferrolb check`), or change the \
+        annotation metallb.io/address-pool"
     )]
     UnknownPool {
-        /// The pool asked for.
+        /// The requested pool.
         pool: String,
     },
-    /// The address is not part of the pool asked for, or of any pool.
+    /// The address is not in the requested pool, or not in any pool.
     #[error("{address} is not in {}: add it to a pool, or request another address",
         pool.as_ref().map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}")))]
     AddressNotInPool {
         /// The address.
         address: IpAddr,
-        /// The pool asked for, if one was.
+        /// The requested pool, if any.
         pool: Option<String>,
     },
-    /// The address that the service had is not part of its pool, or of any pool, any more.
+    /// An address of the service was removed from its pool.
     #[error(
-        "{address}, which this service had, is no longer in {}, so it was taken back: to have it again, add it to a pool \
-         and request it with the annotation metallb.io/loadBalancerIPs",
+        "{address}, the previous address of this service, is no longer in {} and was released: \
+         to restore it, add it to a pool and request it with the annotation \
+         metallb.io/loadBalancerIPs",
         pool.as_ref().map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}"))
     )]
-    HeldAddressNotInPool {
+    AddressRemoved {
         /// The address.
         address: IpAddr,
-        /// The pool of the service's other address, if it has one.
+        /// The pool of the service's other address, if any.
         pool: Option<String>,
     },
-    /// Two addresses of one service are from two pools.
+    /// The requested addresses are in different pools.
     #[error(
         "{} are in different pools: both addresses of a service must be from one pool",
         list(addresses)
@@ -223,37 +227,37 @@ pub enum Reason {
         /// The addresses.
         addresses: Vec<IpAddr>,
     },
-    /// The address asked for belongs to another service that doesn't share it.
-    #[error("{address} is in use by {by}; {clash}")]
+    /// The requested address is in use by a service that can't share it.
+    #[error("{address} is in use by {by}; {conflict}")]
     AddressInUse {
         /// The address.
         address: IpAddr,
-        /// A service that holds it.
+        /// A service that uses it.
         by: ServiceKey,
-        /// Why they can't share it.
-        clash: Clash,
+        /// Why the two services can't share it.
+        conflict: SharingConflict,
     },
-    /// An older service holds the same address and doesn't share it.
-    #[error("{address} is also held by {by}, which is older and keeps it; {clash}")]
+    /// An older service has the same address and can't share it.
+    #[error("{address} is also assigned to {by}, which is older and keeps it; {conflict}")]
     AddressConflict {
         /// The address.
         address: IpAddr,
-        /// A service that holds it and is older.
+        /// An older service that has it.
         by: ServiceKey,
-        /// Why they can't share it.
-        clash: Clash,
+        /// Why the two services can't share it.
+        conflict: SharingConflict,
     },
-    /// The service shared its address and changed so that it can't any longer.
-    #[error("this service changed and can no longer share {address} with {by}; {clash}")]
+    /// The service changed and can no longer share its address.
+    #[error("this service changed and can no longer share {address} with {by}; {conflict}")]
     SharingChanged {
         /// The address.
         address: IpAddr,
-        /// A service that holds it too.
+        /// Another service that has it.
         by: ServiceKey,
-        /// Why they can't share it.
-        clash: Clash,
+        /// Why the two services can't share it.
+        conflict: SharingConflict,
     },
-    /// The address ends in .0 or .255 and the pool avoids those.
+    /// The address ends in .0 or .255, and the pool has avoidBuggyIPs.
     #[error(
         "{address} ends in .0 or .255 and pool {pool} has avoidBuggyIPs: request another \
         address, or set avoidBuggyIPs: false"
@@ -264,12 +268,12 @@ pub enum Reason {
         /// Its pool.
         pool: String,
     },
-    /// The address asked for belongs to something else than a service.
-    #[error("{address} is {owner}, and no service may have it: request another address")]
+    /// The requested address belongs to a node, a router or Pods.
+    #[error("{address} is {owner} and can't be assigned to a service: request another address")]
     AddressExcluded {
         /// The address.
         address: IpAddr,
-        /// What it belongs to.
+        /// The network that it belongs to.
         owner: Exclusion,
     },
     /// The pool's serviceAllocation does not accept the service.
@@ -281,9 +285,9 @@ pub enum Reason {
         /// The pool.
         pool: String,
     },
-    /// The addresses asked for or held are not of the service's families.
+    /// The requested or previous addresses don't match the families of the service.
     #[error(
-        "{} does not fit a service with {} cluster IPs: give one address for each family",
+        "{} does not match a service with {} cluster IPs: request one address of each family",
         list(addresses),
         families(wanted)
     )]
@@ -293,24 +297,24 @@ pub enum Reason {
         /// The families of the service's cluster IPs.
         wanted: Vec<Family>,
     },
-    /// An address asked for is not an address.
+    /// A requested address is not an IP address.
     #[error(
         "{text:?} is not an IP address: correct metallb.io/loadBalancerIPs or \
         spec.loadBalancerIP"
     )]
     RequestUnparsable {
-        /// The text.
+        /// The invalid text.
         text: String,
     },
-    /// Addresses were asked for in two places.
+    /// Addresses are requested in two places.
     #[error(
         "addresses are requested in metallb.io/loadBalancerIPs and in spec.loadBalancerIP: \
         remove one of them"
     )]
     RequestedTwice,
-    /// More than one address of a family was asked for.
+    /// More than one address of a family is requested.
     #[error(
-        "{} are not one address per family: request one IPv4 address, one IPv6 address, or \
+        "{} are several addresses of one family: request one IPv4 address, one IPv6 address, or \
         one of each",
         list(addresses)
     )]
@@ -320,43 +324,43 @@ pub enum Reason {
     },
     /// The service has no cluster IP.
     #[error(
-        "the service has no cluster IP, so there is nothing an address could lead to; a \
-        headless service can't be a LoadBalancer"
+        "the service has no cluster IP; a headless service can't have a load balancer address: \
+        remove clusterIP: None"
     )]
     NoClusterIp,
-    /// RequireDualStack needs two cluster IPs.
+    /// RequireDualStack requires two cluster IPs.
     #[error(
-        "ipFamilyPolicy RequireDualStack needs an IPv4 and an IPv6 cluster IP: enable dual \
+        "ipFamilyPolicy RequireDualStack requires an IPv4 and an IPv6 cluster IP: enable dual \
         stack in the cluster, or change the policy"
     )]
     NotEnoughClusterIPs,
-    /// The cluster IPs are not one per family.
-    #[error("the service's cluster IPs are not one per family: correct spec.clusterIPs")]
+    /// The cluster IPs are of the same family.
+    #[error("the service has several cluster IPs of one family: correct spec.clusterIPs")]
     ClusterIpFamilies,
-    /// The pool of a held address has never been seen, and not all pools could be read.
+    /// The pool of the address is unknown because some pools could not be read.
     #[error(
-        "{address} is in no pool that could be read, so it is kept: correct the pool it is \
-        from, or the ones that can't be read"
+        "{address} is in no known pool, but some pools could not be read, so the service keeps it: \
+        correct the pools that `ferrolb check` reports"
     )]
     PoolUnknown {
         /// The address.
         address: IpAddr,
     },
-    /// A PreferDualStack service has one address only.
+    /// A PreferDualStack service has an address of one family only.
     #[error(
-        "pool {pool} has no free {family} address for the second family: add some; the \
-        service keeps the address it has"
+        "pool {pool} has no free {family} address for the second family: add {family} addresses to \
+        it; the service keeps its other address"
     )]
     SecondFamilyUnavailable {
-        /// The pool of the address it has.
+        /// The pool of the service's address.
         pool: String,
-        /// The family that is missing.
+        /// The missing family.
         family: Family,
     },
 }
 
 impl Reason {
-    /// The reason's name, which stays the same for ever.
+    /// The stable, machine-readable code of the reason.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -366,7 +370,7 @@ impl Reason {
             Self::PoolExhausted { .. } => "PoolExhausted",
             Self::PoolFrozen { .. } => "PoolFrozen",
             Self::UnknownPool { .. } => "UnknownPool",
-            Self::AddressNotInPool { .. } | Self::HeldAddressNotInPool { .. } => "AddressNotInPool",
+            Self::AddressNotInPool { .. } | Self::AddressRemoved { .. } => "AddressNotInPool",
             Self::AddressesInDifferentPools { .. } => "AddressesInDifferentPools",
             Self::AddressInUse { .. } => "AddressInUse",
             Self::AddressConflict { .. } => "AddressConflict",

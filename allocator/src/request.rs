@@ -1,14 +1,15 @@
-//! What a service asks for, as the facts that allocation depends on.
+//! Allocation requests: the properties of a service that allocation depends on.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::family::Family;
 use crate::pool::Pool;
 use crate::reason::Reason;
 
-/// Namespace and name of a service. Displays as `namespace/name`. Clones share their text.
+/// Namespace and name of a service. Displays as `namespace/name`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
     /// The service's namespace.
@@ -33,49 +34,19 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-/// An IP address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family an address belongs to.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Self::V4
-        } else {
-            Self::V6
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
-
 /// `spec.ipFamilyPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FamilyPolicy {
     /// One family.
     #[default]
     SingleStack,
-    /// Both families where one pool has both, else one.
+    /// Both families if one pool has both, else one.
     PreferDualStack,
-    /// Both families or nothing.
+    /// Both families, or no address.
     RequireDualStack,
 }
 
-/// The protocol of a port, displayed and parsed as Kubernetes spells it.
+/// The protocol of a port. Displays as in `spec.ports[].protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// `SCTP`.
@@ -87,7 +58,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// `None` for a text that Kubernetes does not accept. Upper and lower case differ there.
+    /// Parses `spec.ports[].protocol`, which is case-sensitive. `None` if it is invalid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -124,53 +95,53 @@ impl fmt::Display for Port {
     }
 }
 
-/// The facts about one service of type LoadBalancer.
+/// The properties of a service of type LoadBalancer that allocation depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// Which service.
+pub struct AllocationRequest {
+    /// The service.
     pub service: ServiceKey,
-    /// Creation time; only its order counts (seconds since the epoch will do). Decides a conflict.
+    /// Creation time in seconds since the epoch. In a conflict the older service keeps the address.
     pub created: i64,
-    /// The object's UID. Decides a conflict between services created at the same time.
+    /// The object's UID. Breaks a tie between services created at the same time.
     pub uid: String,
     /// The addresses in `status.loadBalancer.ingress`, in its order.
-    pub holds: Vec<IpAddr>,
-    /// The pool recorded beside them (annotation `ip-allocated-from-pool`), if any.
-    pub holds_from: Option<String>,
-    /// Families of `spec.clusterIPs`, in its order; the first is the primary family. Empty while
-    /// the service has no cluster IP.
+    pub current: Vec<IpAddr>,
+    /// The pool of these addresses, from the annotation `ip-allocated-from-pool`, if set.
+    pub current_pool: Option<String>,
+    /// The families of `spec.clusterIPs`, in its order. The first is the primary family. Empty
+    /// while the service has no cluster IP.
     pub cluster_families: Vec<Family>,
     /// `spec.ipFamilyPolicy`.
     pub family_policy: FamilyPolicy,
-    /// The addresses asked for, as [`parse_requested`] gives them; empty = any.
+    /// The requested addresses, from [`parse_requested`]. Empty if any address will do.
     pub requested: Result<Vec<IpAddr>, Reason>,
-    /// The pool asked for (annotation `address-pool`), if any. An empty name means none.
+    /// The requested pool, from the annotation `address-pool`. An empty name means none.
     pub requested_pool: Option<String>,
-    /// Names of the pinned pools whose `serviceAllocation` accepts this service. Pools that are
-    /// not pinned need not be named, they accept everybody.
+    /// The names of the pinned pools whose `serviceAllocation` accepts this service. Pools that are
+    /// not pinned accept every service and need not be listed.
     pub accepted_by: BTreeSet<String>,
-    /// Annotation `allow-shared-ip`; empty = shares with nobody.
+    /// The annotation `allow-shared-ip`. A service with an empty key does not share its addresses.
     pub sharing_key: String,
-    /// What must be equal for two services to share, unless both have [`Request::any_backend`]:
-    /// empty for externalTrafficPolicy Cluster, for Local equal for services that have the same
-    /// Pods.
+    /// Services share an address only if their backend keys are equal, unless all of them have
+    /// [`AllocationRequest::any_backend`]. The key is empty for externalTrafficPolicy Cluster, and
+    /// identifies the Pods for Local.
     pub backend_key: String,
-    /// Shares also with services of another backend key that have this set as well.
+    /// Whether the service also shares with services of another backend key that have this set.
     pub any_backend: bool,
     /// The service's ports.
     pub ports: Vec<Port>,
 }
 
-impl Request {
-    /// A request with no wishes: one IPv4 cluster IP, holds nothing, any address will do.
+impl AllocationRequest {
+    /// A request for any IPv4 address, of a service that has no address yet.
     #[must_use]
     pub fn new(service: ServiceKey) -> Self {
         Self {
             service,
             created: 0,
             uid: String::new(),
-            holds: Vec::new(),
-            holds_from: None,
+            current: Vec::new(),
+            current_pool: None,
             cluster_families: vec![Family::V4],
             family_policy: FamilyPolicy::SingleStack,
             requested: Ok(Vec::new()),
@@ -183,26 +154,27 @@ impl Request {
         }
     }
 
-    /// The pool asked for, if one is.
+    /// The requested pool, if any.
     pub(crate) fn requested_pool(&self) -> Option<&str> {
         self.requested_pool
             .as_deref()
             .filter(|name| !name.is_empty())
     }
 
-    /// Whether addresses are asked for by number, or something that was meant as one.
-    pub(crate) fn asks_by_number(&self) -> bool {
+    /// Whether the service requests specific addresses, even if the request is invalid.
+    pub(crate) fn requests_addresses(&self) -> bool {
         !matches!(&self.requested, Ok(requested) if requested.is_empty())
     }
 
-    pub(crate) fn accepted_in(&self, pool: &Pool) -> bool {
+    /// Whether the pool is not pinned, or its `serviceAllocation` accepts the service.
+    pub(crate) fn is_accepted_by(&self, pool: &Pool) -> bool {
         pool.options().pinned.is_none() || self.accepted_by.contains(pool.name())
     }
 }
 
-/// Reads the addresses a service asks for: the annotation `loadBalancerIPs` (one address, or an
-/// IPv4 and an IPv6 address with a comma between) or the field `spec.loadBalancerIP`, not both.
-/// Blanks around an address don't matter, and an empty text is no request.
+/// Parses the requested addresses of a service: the annotation `loadBalancerIPs` (one address, or
+/// an IPv4 and an IPv6 address separated by a comma) or the field `spec.loadBalancerIP`, not both.
+/// Blanks around an address are ignored. An empty value requests no specific address.
 ///
 /// # Errors
 /// [`Reason::RequestedTwice`], [`Reason::RequestUnparsable`] or [`Reason::RequestFamilies`].

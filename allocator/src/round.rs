@@ -1,61 +1,61 @@
-//! One round of decisions: who is asked, and in which order.
+//! One round of allocation: the order in which services are decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::assign::Allocator;
-use crate::ledger::Seniority;
+use crate::claimant::Claimant;
 use crate::reason::Outcome;
-use crate::request::{Request, ServiceKey};
+use crate::request::{AllocationRequest, ServiceKey};
 
-/// Whether it holds nothing, whether it asks for nothing by number, its age: those that hold
-/// addresses are asked first, among them those that ask by number, then the oldest.
-type Rank = (bool, bool, Seniority);
+/// Whether the service has no address, whether it requests no specific address, its seniority.
+/// Services with addresses come first, then those that request specific addresses, then the oldest.
+type Rank = (bool, bool, Claimant);
 
-/// The services that are asked in one round of decisions, in the order of their ranks. A service
-/// that has to be asked again after its turn is asked in the next sweep. The round ends, because
-/// a service that has what it wants is asked again only when it has to give an address up.
+/// The services to be decided in one round, in the order of their ranks. A service that is queued
+/// again after its turn is decided in the next pass over the ranks. The round ends, because a
+/// service that has what it requests is queued again only if it must release an address.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     due: BTreeSet<Rank>,
-    /// The rank of each service stays what it was at first in this round.
+    /// A service keeps its first rank for the whole round.
     ranks: BTreeMap<ServiceKey, Rank>,
     outcomes: BTreeMap<Rank, Outcome>,
     last: Option<Rank>,
-    /// Whether all services that wait were added.
-    asked_all: bool,
-    /// Those that were decided since they were last added.
-    tried: Vec<ServiceKey>,
+    /// Whether all waiting services have been queued once.
+    queued_all: bool,
+    /// Services decided since the last call of [`Round::waiting_again`].
+    decided: Vec<ServiceKey>,
 }
 
 impl Round {
-    /// Adds a service that has to be asked, or asked again.
-    pub(crate) fn add(&mut self, allocator: &Allocator, request: &Arc<Request>) {
+    /// Queues a service for a decision.
+    pub(crate) fn add(&mut self, allocator: &Allocator, request: &Arc<AllocationRequest>) {
         let rank = self
             .ranks
             .entry(request.service.clone())
             .or_insert_with(|| {
-                let holds_nothing = allocator.held(&request.service).is_empty();
-                let asks = request.asks_by_number();
-                (holds_nothing, !asks, Seniority::of(request))
+                let has_none = allocator.addresses(&request.service).is_empty();
+                let requests = request.requests_addresses();
+                (has_none, !requests, Claimant::of(request))
             });
         self.due.insert(rank.clone());
     }
 
-    /// The services among those that wait that have not been added since they were last decided.
+    /// The waiting services that have not been queued since their last decision.
     pub(crate) fn waiting_again(&mut self, waiting: &BTreeSet<ServiceKey>) -> Vec<ServiceKey> {
-        let tried = std::mem::take(&mut self.tried);
-        if std::mem::replace(&mut self.asked_all, true) {
+        let decided = std::mem::take(&mut self.decided);
+        if std::mem::replace(&mut self.queued_all, true) {
             let waits = |key: &ServiceKey| waiting.contains(key);
-            tried.into_iter().filter(waits).collect()
+            decided.into_iter().filter(waits).collect()
         } else {
             waiting.iter().cloned().collect()
         }
     }
 
-    /// The next service to ask.
-    pub(crate) fn next(&mut self) -> Option<Arc<Request>> {
+    /// Removes and returns the next service to decide.
+    pub(crate) fn next(&mut self) -> Option<Arc<AllocationRequest>> {
         let after = self.last.as_ref().and_then(|last| {
             let after = (Bound::Excluded(last), Bound::Unbounded);
             self.due.range(after).next().cloned()
@@ -67,10 +67,10 @@ impl Round {
         Some(request)
     }
 
-    /// Takes down what became of a service. One that was asked in vain again keeps the outcome
-    /// that it had, whose reason says more.
-    pub(crate) fn decided(&mut self, service: &ServiceKey, outcome: Outcome) {
-        self.tried.push(service.clone());
+    /// Records the outcome of a service. If another decision in the same round changes none of its
+    /// addresses, the first outcome remains, since its reason is more specific.
+    pub(crate) fn record(&mut self, service: &ServiceKey, outcome: Outcome) {
+        self.decided.push(service.clone());
         let Some(rank) = self.ranks.get(service) else {
             return;
         };
@@ -80,11 +80,11 @@ impl Round {
         }
     }
 
-    /// What became of every service that was asked, in the order of their ranks.
+    /// The outcomes of all decided services, in the order of their ranks.
     pub(crate) fn into_outcomes(self) -> Vec<(ServiceKey, Outcome)> {
         let outcomes = self.outcomes.into_iter();
         outcomes
-            .map(|((.., who), outcome)| (who.request().service.clone(), outcome))
+            .map(|((.., claimant), outcome)| (claimant.request().service.clone(), outcome))
             .collect()
     }
 }

@@ -1,11 +1,12 @@
-//! Addresses that belong to something else are never allocated, and a service that has one keeps
-//! it.
+//! Excluded addresses (of nodes, routers and Pods) are never allocated, but a service that has one
+//! keeps it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_allocator::{
-    Exclusion, Family, Outcome, Pool, PoolOptions, PoolSet, Request, ServiceKey, allocate_all,
-    canonical,
+    AllocationRequest, Allocator, Exclusion, Family, Outcome, Pool, PoolOptions, PoolSet,
+    ServiceKey, canonical,
 };
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -20,25 +21,26 @@ fn ip(text: &str) -> IpAddr {
 
 fn pool(addresses: &[&str], exclusions: &[Exclusion]) -> Pool {
     let addresses: Vec<String> = addresses.iter().map(|text| (*text).to_owned()).collect();
-    let pool = Pool::parse("pool", &addresses, PoolOptions::default()).expect("a good pool");
+    let pool = Pool::parse("pool", &addresses, PoolOptions::default()).expect("a valid pool");
     pool.excluding(exclusions)
 }
 
-fn service(name: &str) -> Request {
-    Request {
+fn service(name: &str) -> AllocationRequest {
+    AllocationRequest {
         uid: name.to_owned(),
-        ..Request::new(ServiceKey::new("default", name))
+        ..AllocationRequest::new(ServiceKey::new("default", name))
     }
 }
 
-fn outcomes(pool: Pool, requests: &[Request]) -> Vec<Outcome> {
+fn outcomes(pool: Pool, requests: &[AllocationRequest]) -> Vec<Outcome> {
     let pools = PoolSet::new([pool], true).expect("one pool");
-    let outcomes = allocate_all(pools, requests).into_iter();
+    let requests = requests.iter().cloned().map(Arc::new).collect();
+    let outcomes = Allocator::new(pools).allocate_all(requests).into_iter();
     outcomes.map(|(_, outcome)| outcome).collect()
 }
 
 #[test]
-fn the_rest_of_a_pool_stays_usable() {
+fn addresses_that_are_not_excluded_are_allocated() {
     let exclusions = [
         Exclusion::new(net("10.0.0.0/31"), "the podCIDR of Node a"),
         Exclusion::new(net("10.0.0.3/32"), "an address of Node a"),
@@ -48,11 +50,11 @@ fn the_rest_of_a_pool_stays_usable() {
     assert_eq!(
         pool.excluded(),
         &exclusions[..2],
-        "what the pool does not have is nothing to it"
+        "an exclusion outside the pool is ignored"
     );
     assert_eq!(pool.capacity(Family::V4), 5);
     assert!(pool.contains(ip("10.0.0.3")));
-    let requests: Vec<Request> = ["a", "b", "c", "d", "e", "f"].map(service).to_vec();
+    let requests: Vec<AllocationRequest> = ["a", "b", "c", "d", "e", "f"].map(service).to_vec();
     let outcomes = outcomes(pool, &requests);
     let addresses: Vec<IpAddr> = outcomes
         .iter()
@@ -66,32 +68,33 @@ fn the_rest_of_a_pool_stays_usable() {
 }
 
 #[test]
-fn an_excluded_address_is_refused_by_number_and_kept_by_who_has_it() {
+fn a_request_for_an_excluded_address_is_refused_unless_the_service_has_it() {
     let exclusion = Exclusion::new(net("10.0.0.3/32"), "an address of Node a");
-    let asks = Request {
+    let without = AllocationRequest {
         requested: Ok(vec![ip("10.0.0.3")]),
-        ..service("asks")
+        ..service("s")
     };
-    let has = Request {
-        holds: vec![ip("10.0.0.3")],
-        ..asks.clone()
+    let with = AllocationRequest {
+        current: vec![ip("10.0.0.3")],
+        ..without.clone()
     };
     let pool = || pool(&["10.0.0.0/29"], std::slice::from_ref(&exclusion));
-    let refused = &outcomes(pool(), &[asks])[0];
+    let refused = &outcomes(pool(), &[without])[0];
     assert_eq!(
         refused.reason().map(ToString::to_string).as_deref(),
         Some(
-            "10.0.0.3 is an address of Node a, and no service may have it: request another address"
+            "10.0.0.3 is an address of Node a and can't be assigned to a service: request another \
+             address"
         )
     );
-    assert_eq!(outcomes(pool(), &[has])[0].addresses(), [ip("10.0.0.3")]);
+    assert_eq!(outcomes(pool(), &[with])[0].addresses(), [ip("10.0.0.3")]);
 }
 
 #[test]
-fn an_ipv6_network_of_any_size_is_skipped_at_once() {
+fn an_excluded_ipv6_network_is_skipped_in_one_step() {
     let exclusion = Exclusion::new(net("fd00::/66"), "a ServiceCIDR");
     let pool = pool(&["fd00::/64"], &[exclusion]);
-    let request = Request {
+    let request = AllocationRequest {
         cluster_families: vec![Family::V6],
         ..service("s")
     };
@@ -102,7 +105,7 @@ fn an_ipv6_network_of_any_size_is_skipped_at_once() {
 }
 
 #[test]
-fn a_mapped_network_is_an_ipv4_network() {
+fn ipv4_mapped_networks_and_ranges_are_ipv4() {
     assert_eq!(canonical(net("::ffff:192.0.2.0/120")), net("192.0.2.0/24"));
     assert_eq!(canonical(net("::/0")), net("::/0"));
     assert_eq!(canonical(net("2001:db8::/32")), net("2001:db8::/32"));
@@ -114,7 +117,7 @@ fn a_mapped_network_is_an_ipv4_network() {
 }
 
 #[test]
-fn addresses_that_no_service_can_have_are_refused() {
+fn rejects_pools_with_reserved_addresses() {
     let parse = |text: &str| Pool::parse("pool", &[text.to_owned()], PoolOptions::default());
     for (entry, what) in [
         (
@@ -151,7 +154,7 @@ fn addresses_that_no_service_can_have_are_refused() {
 
 proptest! {
     #[test]
-    fn no_service_gets_an_excluded_address_and_all_others_are_given_out(
+    fn all_addresses_but_the_excluded_ones_are_allocated(
         excluded in prop::collection::vec((0..64_u8, 26..=32_u8), 0..6)
     ) {
         let networks = excluded.iter().map(|(last, length)| {
@@ -165,12 +168,13 @@ proptest! {
             .collect();
         let pool = pool(&["10.0.0.0/28", "10.0.0.16-10.0.0.31"], &exclusions);
         prop_assert_eq!(pool.capacity(Family::V4), free.len() as u128);
-        let requests: Vec<Request> = (0..33).map(|n| service(&format!("s{n}"))).collect();
+        let requests: Vec<AllocationRequest> = (0..33).map(|n| service(&format!("s{n}"))).collect();
         let outcomes = outcomes(pool, &requests);
-        let mut given: Vec<IpAddr> = outcomes.iter().flat_map(Outcome::addresses).copied().collect();
-        given.sort();
+        let allocated = outcomes.iter().flat_map(Outcome::addresses);
+        let mut allocated: Vec<IpAddr> = allocated.copied().collect();
+        allocated.sort();
         let mut free = free;
         free.sort();
-        prop_assert_eq!(given, free);
+        prop_assert_eq!(allocated, free);
     }
 }

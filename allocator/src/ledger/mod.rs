@@ -1,87 +1,19 @@
-//! Which addresses are in use, by whom, and who may join them.
+//! The ledger of addresses in use: which services have each address, and which may share it.
 //!
-//! Everything is found by ordered look-up: neither the size of a pool nor the number of services
-//! is ever walked.
+//! All look-ups use ordered maps. No operation iterates over a whole pool or over all services.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use crate::exclusion::{next, previous};
+use crate::claimant::{Claimant, JoinKey, join_keys, same_backend, same_sharing};
+use crate::family::Family;
 use crate::pool::Pool;
-use crate::reason::Clash;
-use crate::request::{Family, Port, Request, ServiceKey};
+use crate::reason::SharingConflict;
+use crate::request::{AllocationRequest, Port, ServiceKey};
+use crate::span::{next, previous};
 
-/// A service in the order of age: the older, the smaller. Never equal for two services. What it
-/// claims is compared by nobody here.
-#[derive(Debug, Clone)]
-pub(crate) struct Seniority(Arc<Request>);
-
-impl Seniority {
-    pub(crate) fn of(request: &Arc<Request>) -> Self {
-        Self(Arc::clone(request))
-    }
-
-    pub(crate) fn request(&self) -> &Arc<Request> {
-        &self.0
-    }
-
-    fn key(&self) -> (i64, &str, &ServiceKey) {
-        (self.0.created, &self.0.uid, &self.0.service)
-    }
-}
-
-impl PartialEq for Seniority {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Seniority {}
-
-impl PartialOrd for Seniority {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Seniority {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-/// What a service needs to join an address: the sharing key, and the backend key of all that are
-/// on it; or none, where [`Request::any_backend`] is needed.
-type Keys = (String, Option<String>);
-
-/// Whether two services claim an address in the same way: with the same keys and ports.
-pub(crate) fn same_claim(a: &Request, b: &Request) -> bool {
-    a.sharing_key == b.sharing_key
-        && a.backend_key == b.backend_key
-        && a.any_backend == b.any_backend
-        && a.ports == b.ports
-}
-
-/// With which keys a service can join an address.
-fn keys(claim: &Request) -> impl Iterator<Item = Keys> {
-    let sharing = &claim.sharing_key;
-    let same = Some((sharing.clone(), Some(claim.backend_key.clone())));
-    let any = claim.any_backend.then(|| (sharing.clone(), None));
-    let shares = !sharing.is_empty();
-    same.into_iter().chain(any).filter(move |_| shares)
-}
-
-fn same_sharing(one: &Request, other: &Request) -> bool {
-    !one.sharing_key.is_empty() && one.sharing_key == other.sharing_key
-}
-
-fn same_backend(one: &Request, other: &Request) -> bool {
-    one.backend_key == other.backend_key || (one.any_backend && other.any_backend)
-}
-
-/// How many services share an address, and how many of them only with the same backend key.
+/// The number of services that share an address, and of those among them that require the same
+/// backend key.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Count {
     all: usize,
@@ -89,19 +21,19 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, request: &Request) {
+    fn add(&mut self, request: &AllocationRequest) {
         self.all += 1;
         self.strict += usize::from(!request.any_backend);
     }
 
-    fn subtract(&mut self, request: &Request) {
+    fn subtract(&mut self, request: &AllocationRequest) {
         self.all = self.all.saturating_sub(1);
         let strict = usize::from(!request.any_backend);
         self.strict = self.strict.saturating_sub(strict);
     }
 }
 
-/// The rightful sharers of an address, counted.
+/// The number of rightful sharers of an address, by backend key.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Backends {
     total: Count,
@@ -109,13 +41,13 @@ struct Backends {
 }
 
 impl Backends {
-    fn add(&mut self, request: &Request) {
+    fn add(&mut self, request: &AllocationRequest) {
         self.total.add(request);
         let count = self.by_key.entry(request.backend_key.clone());
         count.or_default().add(request);
     }
 
-    fn remove(&mut self, request: &Request) {
+    fn remove(&mut self, request: &AllocationRequest) {
         let Some(count) = self.by_key.get_mut(&request.backend_key) else {
             return;
         };
@@ -126,9 +58,9 @@ impl Backends {
         }
     }
 
-    /// Whether all of them, `except` left out, have the claim's backend or allow another one as it
-    /// does.
-    fn fit(&self, claim: &Request, except: Option<&Request>) -> bool {
+    /// Whether all sharers but `except` have the backend key of `claim`, or both they and `claim`
+    /// accept any backend.
+    fn fit(&self, claim: &AllocationRequest, except: Option<&AllocationRequest>) -> bool {
         let same = self.by_key.get(&claim.backend_key);
         let same = same.copied().unwrap_or_default();
         let mut others = Count {
@@ -142,98 +74,100 @@ impl Backends {
     }
 }
 
-/// Why a service can't be beside another, and which other.
-pub(crate) type Dispute = (ServiceKey, Clash);
+/// The service with which a claimant can't share an address, and why.
+pub(crate) type Conflict = (ServiceKey, SharingConflict);
 
-/// The ports of an address that rightful holders no longer use, and that they use now. When the
-/// keys of the address change it is all ports before and all ports after.
+/// The ports of an address that rightful holders stopped and started to use. If the join keys of
+/// the address changed: all ports before and all ports after the change.
 #[derive(Debug, Default)]
 struct PortChange {
     freed: Vec<Port>,
     taken: Vec<Port>,
 }
 
-/// The services on one address. The rightful ones are found by going from the oldest to the
-/// youngest and taking each that gets along with all taken before, so the order in which they
-/// became known makes no difference.
+/// The services that have one address. A service is a rightful holder if it can share the address
+/// with all older rightful holders. This does not depend on the order of insertion.
 #[derive(Debug, Clone, Default)]
 struct Holders {
-    members: BTreeSet<Seniority>,
-    /// Those of the members that are not rightful.
-    disputed: BTreeMap<Seniority, Dispute>,
-    /// The ports of the rightful ones that share: without a sharing key ports don't matter.
-    ports: BTreeMap<Port, Seniority>,
-    /// The backends of the rightful ones that share.
+    members: BTreeSet<Claimant>,
+    /// The members that are not rightful.
+    conflicting: BTreeMap<Claimant, Conflict>,
+    /// The ports of the rightful members with a sharing key. Ports don't matter without one.
+    ports: BTreeMap<Port, Claimant>,
+    /// The backends of the rightful members with a sharing key.
     backends: Backends,
 }
 
 impl Holders {
-    /// Whether a claim gets along with the rightful holders, leaving `except` out.
-    fn check(&self, claim: &Request, except: Option<&Seniority>) -> Result<(), Dispute> {
+    /// Whether a service can share the address with all rightful holders but `except`.
+    fn check(&self, claim: &AllocationRequest, except: Option<&Claimant>) -> Result<(), Conflict> {
         let mut rightful = self
             .members
             .iter()
-            .filter(|member| Some(*member) != except && !self.disputed.contains_key(*member));
-        // All rightful holders have the same sharing key, so any of them speaks for all.
-        let Some(oldest) = rightful.next().map(Seniority::request) else {
+            .filter(|member| Some(*member) != except && !self.conflicting.contains_key(*member));
+        // All rightful holders have the same sharing key, so one comparison is enough.
+        let Some(oldest) = rightful.next().map(Claimant::request) else {
             return Ok(());
         };
         if !same_sharing(claim, oldest) {
-            return Err((oldest.service.clone(), Clash::SharingKey));
+            return Err((oldest.service.clone(), SharingConflict::SharingKey));
         }
         let except_sharer = except.and_then(|except| self.rightful_sharer(except));
         if !self.backends.fit(claim, except_sharer) {
-            let mut all = std::iter::once(oldest).chain(rightful.map(Seniority::request));
+            let mut all = std::iter::once(oldest).chain(rightful.map(Claimant::request));
             let other = all.find(|other| !same_backend(claim, other));
             let other = other.unwrap_or(oldest);
-            return Err((other.service.clone(), Clash::Backend));
+            return Err((other.service.clone(), SharingConflict::Backend));
         }
         for port in &claim.ports {
             if let Some(owner) = self.ports.get(port).filter(|owner| Some(*owner) != except) {
-                return Err((owner.0.service.clone(), Clash::Port(*port)));
+                return Err((
+                    owner.request().service.clone(),
+                    SharingConflict::Port(*port),
+                ));
             }
         }
         Ok(())
     }
 
-    /// What a rightful holder that shares claims.
-    fn rightful_sharer(&self, who: &Seniority) -> Option<&Request> {
-        let member = self.members.get(who)?;
-        let is_rightful = !self.disputed.contains_key(who);
-        let request: &Request = member.request();
+    /// The request of a rightful holder that has a sharing key.
+    fn rightful_sharer(&self, claimant: &Claimant) -> Option<&AllocationRequest> {
+        let member = self.members.get(claimant)?;
+        let is_rightful = !self.conflicting.contains_key(claimant);
+        let request: &AllocationRequest = member.request();
         (is_rightful && !request.sharing_key.is_empty()).then_some(request)
     }
 
-    /// Adds one that is not there yet.
-    fn insert(&mut self, who: Seniority) -> PortChange {
-        let youngest = self.members.last().is_none_or(|last| *last < who);
+    /// Adds a claimant that is not yet a member.
+    fn insert(&mut self, claimant: Claimant) -> PortChange {
+        let youngest = self.members.last().is_none_or(|last| *last < claimant);
         let mut change = PortChange::default();
-        match self.check(who.request(), None) {
-            // With no member refused, this one changes no verdict.
-            Ok(()) if youngest || self.disputed.is_empty() => {
-                change.taken = self.admit(&who);
+        match self.check(claimant.request(), None) {
+            // Without conflicting members, another rightful one changes no verdict.
+            Ok(()) if youngest || self.conflicting.is_empty() => {
+                change.taken = self.admit(&claimant);
             }
-            Err(dispute) if youngest => {
-                self.disputed.insert(who.clone(), dispute);
+            Err(conflict) if youngest => {
+                self.conflicting.insert(claimant.clone(), conflict);
             }
             _ => {
-                self.members.insert(who);
-                return self.judge_all();
+                self.members.insert(claimant);
+                return self.recompute();
             }
         }
-        self.members.insert(who);
+        self.members.insert(claimant);
         change
     }
 
-    fn remove(&mut self, who: &Seniority) -> PortChange {
-        let member = self.members.take(who);
-        let refused = self.disputed.remove(who).is_some();
+    fn remove(&mut self, claimant: &Claimant) -> PortChange {
+        let member = self.members.take(claimant);
+        let refused = self.conflicting.remove(claimant).is_some();
         let mut change = PortChange::default();
         match member {
-            // One that was refused has kept nobody out.
+            // A conflicting member has no influence on the others.
             Some(member) if !refused => {
-                if !self.disputed.is_empty() {
-                    return self.judge_all();
+                if !self.conflicting.is_empty() {
+                    return self.recompute();
                 }
                 if !member.request().sharing_key.is_empty() {
                     self.backends.remove(member.request());
@@ -249,32 +183,32 @@ impl Holders {
         change
     }
 
-    /// Returns the ports that no member had before.
-    fn admit(&mut self, who: &Seniority) -> Vec<Port> {
-        let Request {
+    /// Records a rightful holder. Returns the ports that no other member uses.
+    fn admit(&mut self, claimant: &Claimant) -> Vec<Port> {
+        let AllocationRequest {
             sharing_key, ports, ..
-        } = &**who.request();
+        } = &**claimant.request();
         if sharing_key.is_empty() {
             return Vec::new();
         }
-        self.backends.add(who.request());
+        self.backends.add(claimant.request());
         let mut taken = ports.clone();
-        taken.retain(|port| self.ports.insert(*port, who.clone()).is_none());
+        taken.retain(|port| self.ports.insert(*port, claimant.clone()).is_none());
         taken
     }
 
-    fn judge_all(&mut self) -> PortChange {
+    fn recompute(&mut self) -> PortChange {
         let before = std::mem::take(self);
-        for who in before.members {
-            match self.check(who.request(), None) {
+        for claimant in before.members {
+            match self.check(claimant.request(), None) {
                 Ok(()) => {
-                    self.admit(&who);
+                    self.admit(&claimant);
                 }
-                Err(dispute) => {
-                    self.disputed.insert(who.clone(), dispute);
+                Err(conflict) => {
+                    self.conflicting.insert(claimant.clone(), conflict);
                 }
             }
-            self.members.insert(who);
+            self.members.insert(claimant);
         }
         PortChange {
             freed: before.ports.into_keys().collect(),
@@ -282,10 +216,10 @@ impl Holders {
         }
     }
 
-    /// The keys each of which is enough to join: the backend key of all, and none where all allow
-    /// other backends.
-    fn keys(&self) -> BTreeSet<Keys> {
-        let Some(oldest) = self.members.first().map(Seniority::request) else {
+    /// The keys of which a service needs one to join: the one with the backend key of all members,
+    /// and the one without a backend key if all members accept any backend.
+    fn join_keys(&self) -> BTreeSet<JoinKey> {
+        let Some(oldest) = self.members.first().map(Claimant::request) else {
             return BTreeSet::new();
         };
         if oldest.sharing_key.is_empty() {
@@ -299,16 +233,16 @@ impl Holders {
     }
 }
 
-/// The addresses that can be joined with the same keys. A search skips those on which a port is
-/// in use by whole runs, so that many services with one key don't search through each other.
+/// The addresses that can be joined with one key. A search skips whole runs of addresses on which
+/// a port is in use, so that its cost does not grow with the number of services of the same key.
 #[derive(Debug, Clone, Default)]
-struct Shared {
+struct SharedAddresses {
     addresses: BTreeSet<IpAddr>,
-    /// Where a port is in use, and on how many addresses that is.
+    /// The addresses on which each port is in use, and their number.
     ports: BTreeMap<Port, (Runs, usize)>,
 }
 
-impl Shared {
+impl SharedAddresses {
     fn take(&mut self, address: IpAddr, port: Port) {
         let (runs, count) = self.ports.entry(port).or_default();
         runs.insert(address);
@@ -326,7 +260,7 @@ impl Shared {
         }
     }
 
-    /// The first address between the two on which none of the ports is in use.
+    /// The first address from `first` to `last` on which none of the ports is in use.
     fn find(&self, pool: &Pool, first: IpAddr, last: IpAddr, ports: &[Port]) -> Option<IpAddr> {
         let used: Vec<_> = ports
             .iter()
@@ -338,7 +272,7 @@ impl Shared {
         let mut from = first;
         while from <= last {
             let address = *self.addresses.range(from..=last).next()?;
-            let ends = used.iter().filter_map(|(runs, _)| runs.around(address));
+            let ends = used.iter().filter_map(|(runs, _)| runs.containing(address));
             let skip = ends.map(|(_, end)| end).max();
             if skip.is_none() && !pool.avoids(address) {
                 return Some(address);
@@ -354,25 +288,25 @@ impl Shared {
 pub(crate) struct Ledger {
     holders: BTreeMap<IpAddr, Holders>,
     runs: Runs,
-    /// By the keys one needs to join.
-    shared: BTreeMap<Keys, Shared>,
+    /// The shared addresses by the key that is needed to join them.
+    shared: BTreeMap<JoinKey, SharedAddresses>,
 }
 
 impl Ledger {
-    pub(crate) fn insert(&mut self, address: IpAddr, who: Seniority) {
-        self.remove(address, &who);
-        self.change(address, |holders| holders.insert(who));
+    pub(crate) fn insert(&mut self, address: IpAddr, claimant: Claimant) {
+        self.remove(address, &claimant);
+        self.change(address, |holders| holders.insert(claimant));
     }
 
-    pub(crate) fn remove(&mut self, address: IpAddr, who: &Seniority) {
-        self.change(address, |holders| holders.remove(who));
+    pub(crate) fn remove(&mut self, address: IpAddr, claimant: &Claimant) {
+        self.change(address, |holders| holders.remove(claimant));
     }
 
     fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Holders) -> PortChange) {
         let holders = self.holders.entry(address).or_default();
-        let before = holders.keys();
+        let before = holders.join_keys();
         let ports = change(holders);
-        let after = holders.keys();
+        let after = holders.join_keys();
         let PortChange { freed, taken } = &ports;
         for keys in &before {
             let Some(shared) = self.shared.get_mut(keys) else {
@@ -415,32 +349,37 @@ impl Ledger {
         }
     }
 
-    /// Whether a claim gets along with the rightful holders of an address, leaving `except` out.
+    /// Whether a service can share the address with all its rightful holders but `except`.
     pub(crate) fn check(
         &self,
         address: IpAddr,
-        claim: &Request,
-        except: Option<&Seniority>,
-    ) -> Result<(), Dispute> {
+        claim: &AllocationRequest,
+        except: Option<&Claimant>,
+    ) -> Result<(), Conflict> {
         self.holders
             .get(&address)
             .map_or(Ok(()), |holders| holders.check(claim, except))
     }
 
-    /// Why a holder has to give an address up, if it has to.
-    pub(crate) fn dispute(&self, address: IpAddr, who: &Seniority) -> Option<&Dispute> {
-        self.holders.get(&address)?.disputed.get(who)
+    /// Why a holder must release the address; `None` if it is rightful.
+    pub(crate) fn conflict(&self, address: IpAddr, claimant: &Claimant) -> Option<&Conflict> {
+        self.holders.get(&address)?.conflicting.get(claimant)
     }
 
-    /// The holders of an address that have to give it up.
-    pub(crate) fn disputed(&self, address: IpAddr) -> impl Iterator<Item = &Seniority> {
+    /// The holders that must release the address.
+    pub(crate) fn conflicting(&self, address: IpAddr) -> impl Iterator<Item = &Claimant> {
         let holders = self.holders.get(&address).into_iter();
-        holders.flat_map(|holders| holders.disputed.keys())
+        holders.flat_map(|holders| holders.conflicting.keys())
     }
 
-    /// The first address of the family, in the pool's order, that is free or can be shared.
-    pub(crate) fn find(&self, pool: &Pool, family: Family, claim: &Request) -> Option<IpAddr> {
-        let shared: Vec<&Shared> = keys(claim)
+    /// The first address of the family, in the order of the pool, that is free or can be shared.
+    pub(crate) fn find(
+        &self,
+        pool: &Pool,
+        family: Family,
+        claim: &AllocationRequest,
+    ) -> Option<IpAddr> {
+        let shared: Vec<&SharedAddresses> = join_keys(claim)
             .filter_map(|keys| self.shared.get(&keys))
             .collect();
         pool.spans(family).find_map(|span| {
@@ -468,29 +407,29 @@ impl Ledger {
     }
 }
 
-/// A set of addresses as runs without gaps (first to last), so that the end of a run is found
-/// without walking it. IPv4 sorts before IPv6 and a run never crosses over.
+/// A set of addresses, stored as runs without gaps (last address by first address), so that the
+/// end of a run is found in one look-up. IPv4 sorts before IPv6, and no run contains both.
 #[derive(Debug, Clone, Default)]
 struct Runs(BTreeMap<IpAddr, IpAddr>);
 
 impl Runs {
-    fn around(&self, address: IpAddr) -> Option<(IpAddr, IpAddr)> {
+    fn containing(&self, address: IpAddr) -> Option<(IpAddr, IpAddr)> {
         let (first, last) = self.0.range(..=address).next_back()?;
         (*last >= address).then_some((*first, *last))
     }
 
     fn insert(&mut self, address: IpAddr) {
-        if self.around(address).is_some() {
+        if self.containing(address).is_some() {
             return;
         }
-        let before = previous(address).and_then(|previous| self.around(previous));
+        let before = previous(address).and_then(|previous| self.containing(previous));
         let after = next(address).and_then(|next| self.0.remove(&next));
         let first = before.map_or(address, |(first, _)| first);
         self.0.insert(first, after.unwrap_or(address));
     }
 
     fn remove(&mut self, address: IpAddr) {
-        let Some((first, last)) = self.around(address) else {
+        let Some((first, last)) = self.containing(address) else {
             return;
         };
         self.0.remove(&first);
@@ -502,9 +441,10 @@ impl Runs {
         }
     }
 
-    /// The first address from here on that is not in the set; none at the end of the family.
+    /// The first address from `from` on that is not in the set; `None` at the end of the family.
     fn first_absent(&self, from: IpAddr) -> Option<IpAddr> {
-        self.around(from).map_or(Some(from), |(_, last)| next(last))
+        self.containing(from)
+            .map_or(Some(from), |(_, last)| next(last))
     }
 }
 

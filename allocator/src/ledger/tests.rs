@@ -1,24 +1,25 @@
-//! The indexes of the ledger always say what its holders say.
+//! Consistency of the ledger's indexes with its holders.
 
-use crate::request::Protocol;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::*;
+use crate::request::Protocol;
 
 impl Ledger {
-    /// Builds the indexes anew and compares.
+    /// Compares the indexes with indexes built from scratch.
     pub(crate) fn assert_consistent(&self) {
-        let mut shared: BTreeMap<Keys, Shared> = BTreeMap::new();
+        let mut shared: BTreeMap<JoinKey, SharedAddresses> = BTreeMap::new();
         let mut runs = Runs::default();
         for (address, holders) in &self.holders {
             assert!(!holders.members.is_empty(), "{address}");
             runs.insert(*address);
-            let mut judged = holders.clone();
-            judged.judge_all();
-            assert_eq!(judged.disputed, holders.disputed, "{address}");
-            assert_eq!(judged.ports, holders.ports, "{address}");
-            assert_eq!(judged.backends, holders.backends, "{address}");
-            for keys in holders.keys() {
+            let mut recomputed = holders.clone();
+            recomputed.recompute();
+            assert_eq!(recomputed.conflicting, holders.conflicting, "{address}");
+            assert_eq!(recomputed.ports, holders.ports, "{address}");
+            assert_eq!(recomputed.backends, holders.backends, "{address}");
+            for keys in holders.join_keys() {
                 let shared = shared.entry(keys).or_default();
                 shared.addresses.insert(*address);
                 for port in holders.ports.keys() {
@@ -33,7 +34,7 @@ impl Ledger {
         );
         for (keys, expected) in &shared {
             assert_eq!(expected.addresses, self.shared[keys].addresses, "{keys:?}");
-            let ports = |shared: &Shared| -> Vec<_> {
+            let ports = |shared: &SharedAddresses| -> Vec<_> {
                 let ports = shared.ports.iter();
                 ports
                     .map(|(port, (runs, count))| (*port, runs.0.clone(), *count))
@@ -87,19 +88,19 @@ fn runs_split_and_join() {
 }
 
 #[test]
-fn a_dispute_names_the_same_service_in_whatever_order_they_came() {
+fn a_conflict_names_the_same_service_in_any_order_of_insertion() {
     let party = |created: i64, ports: &[u16]| {
         let ports = ports.iter().map(|n| Port {
             protocol: Protocol::Tcp,
             number: *n,
         });
-        let request = Request {
+        let request = AllocationRequest {
             created,
             sharing_key: "k".to_owned(),
             ports: ports.collect(),
-            ..Request::new(ServiceKey::new("ns", format!("s{created}")))
+            ..AllocationRequest::new(ServiceKey::new("ns", format!("s{created}")))
         };
-        Seniority::of(&Arc::new(request))
+        Claimant::of(&Arc::new(request))
     };
     let parties = [party(1, &[82]), party(2, &[81]), party(3, &[81, 82])];
     let address = IpAddr::from(Ipv4Addr::LOCALHOST);
@@ -112,11 +113,11 @@ fn a_dispute_names_the_same_service_in_whatever_order_they_came() {
         [2, 1, 0],
     ] {
         let mut ledger = Ledger::default();
-        for who in order.map(|i| parties[i].clone()) {
-            ledger.insert(address, who);
+        for claimant in order.map(|i| parties[i].clone()) {
+            ledger.insert(address, claimant);
         }
         ledger.assert_consistent();
-        let (by, _) = ledger.dispute(address, &parties[2]).unwrap();
+        let (by, _) = ledger.conflict(address, &parties[2]).unwrap();
         assert_eq!(&*by.name, "s2", "{order:?}");
     }
 }

@@ -1,25 +1,28 @@
-//! One address pool: its entries, and what may be taken from it.
+//! One address pool: its entries, settings and usable addresses.
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use thiserror::Error;
 
-use crate::exclusion::{Exclusion, canonical, next, previous, reserved_in};
-use crate::request::Family;
+use crate::exclusion::Exclusion;
+use crate::family::{Family, canonical};
+use crate::reserved::reserved_in;
+use crate::span::Span;
 
-/// The settings of a pool beside its addresses.
+/// The settings of a pool: everything but its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolOptions {
-    /// Whether services that ask for nothing may get addresses from here.
+    /// Whether the pool serves services that do not request this pool or one of its addresses.
     pub auto_assign: bool,
-    /// Whether IPv4 addresses that end in .0 or .255 are never used.
+    /// Whether IPv4 addresses that end in .0 or .255 are never allocated.
     pub avoid_buggy_ips: bool,
-    /// Set if the pool has a `serviceAllocation`; the value is its priority. A smaller number is
-    /// tried first, 0 last.
+    /// The priority in the pool's `serviceAllocation`; `None` if the pool has none. Pools are tried
+    /// in ascending order of priority, 0 last.
     pub pinned: Option<i64>,
-    /// Set if this is the last good value of a pool that is invalid, unreadable or gone with its
-    /// CRD: nothing new comes from it.
+    /// Whether this is the last valid definition of a pool that is now invalid or unreadable, or
+    /// whose CRD was deleted. Services keep their addresses, but no further address is allocated
+    /// from the pool.
     pub frozen: bool,
 }
 
@@ -34,7 +37,7 @@ impl Default for PoolOptions {
     }
 }
 
-/// Why a pool's definition is refused.
+/// Why the definition of a pool is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PoolError {
     /// The pool lists no addresses.
@@ -62,7 +65,7 @@ pub enum PoolError {
         /// The entry as written.
         entry: String,
     },
-    /// A range runs from one family into the other.
+    /// A range starts in one family and ends in the other.
     #[error("pool {pool}: range {entry:?} mixes IPv4 and IPv6: write one range for each family")]
     MixedFamilies {
         /// The pool.
@@ -70,22 +73,22 @@ pub enum PoolError {
         /// The entry as written.
         entry: String,
     },
-    /// An entry has addresses that no service can have.
+    /// An entry contains addresses that no service can have.
     #[error(
-        "pool {pool}: {entry:?} contains {what} ({network}), which no service can have: leave \
-        them out"
+        "pool {pool}: {entry:?} contains {what} ({network}), which no service can have: exclude \
+        them from the entry"
     )]
     Reserved {
         /// The pool.
         pool: String,
         /// The entry as written.
         entry: String,
-        /// What those addresses are.
+        /// A description of these addresses.
         what: &'static str,
-        /// The whole network of them.
+        /// The reserved network.
         network: IpNet,
     },
-    /// Two entries have addresses in common.
+    /// Two entries overlap.
     #[error("pool {pool}: {entry:?} overlaps {other:?}: remove one of them")]
     Overlap {
         /// The pool.
@@ -97,73 +100,26 @@ pub enum PoolError {
     },
 }
 
-/// Both ends belong to it and are of one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) first: IpAddr,
-    pub(crate) last: IpAddr,
-}
-
-impl Span {
-    pub(crate) fn of(network: IpNet) -> Self {
-        Self {
-            first: network.network(),
-            last: network.broadcast(),
-        }
-    }
-
-    fn contains(self, address: IpAddr) -> bool {
-        self.first <= address && address <= self.last
-    }
-
-    pub(crate) fn overlaps(self, other: Self) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
-
-    /// What is left of it below and above `gap`.
-    fn without(self, gap: Self) -> impl Iterator<Item = Self> {
-        let below = previous(gap.first).map_or(self.last, |last| last.min(self.last));
-        let above = next(gap.last).map_or(self.first, |first| first.max(self.first));
-        let parts = if self.overlaps(gap) {
-            [
-                (self.first < gap.first).then_some((self.first, below)),
-                (gap.last < self.last).then_some((above, self.last)),
-            ]
-        } else {
-            [Some((self.first, self.last)), None]
-        };
-        parts
-            .into_iter()
-            .flatten()
-            .map(|(first, last)| Self { first, last })
-    }
-
-    pub(crate) fn family(self) -> Family {
-        Family::of(self.first)
-    }
-}
-
 /// A pool of addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     name: String,
     options: PoolOptions,
-    /// In the order written.
+    /// In the order of `spec.addresses`.
     entries: Vec<Span>,
-    /// The entries without what is excluded.
+    /// The entries without the excluded networks.
     usable: Vec<Span>,
     prefixes: Vec<IpNet>,
-    /// Those that have addresses in an entry.
+    /// Only exclusions that overlap an entry.
     excluded: Vec<Exclusion>,
 }
 
 impl Pool {
-    /// Reads a pool. Each entry of `addresses` is a CIDR (host bits don't matter) or a range
-    /// `start-end` of which both ends belong to the pool. IPv4-mapped IPv6 addresses are read as
-    /// the IPv4 addresses that they are.
+    /// Parses a pool. Each entry of `addresses` is a CIDR (host bits are ignored) or a range
+    /// `start-end` that includes both ends. IPv4-mapped IPv6 addresses are converted to IPv4.
     ///
     /// # Errors
-    /// [`PoolError`], naming the first entry that is wrong.
+    /// [`PoolError`], naming the first invalid entry.
     pub fn parse(
         name: &str,
         addresses: &[String],
@@ -186,11 +142,12 @@ impl Pool {
                     network,
                 });
             }
-            if let Some(earlier) = entries.iter().position(|other| other.overlaps(span)) {
+            let mut earlier = entries.iter().zip(addresses);
+            if let Some((_, other)) = earlier.find(|(other, _)| other.overlaps(span)) {
                 return Err(PoolError::Overlap {
                     pool: name.to_owned(),
                     entry: entry.clone(),
-                    other: addresses[earlier].clone(),
+                    other: other.clone(),
                 });
             }
             entries.push(span);
@@ -206,8 +163,8 @@ impl Pool {
         })
     }
 
-    /// The same pool with addresses that belong to something else: they still lie in it, but no
-    /// service gets one. A service that has one keeps it.
+    /// Excludes networks that belong to nodes, routers or Pods. Their addresses remain part of the
+    /// pool but are never allocated. A service that already has one keeps it.
     #[must_use]
     pub fn excluding(mut self, exclusions: &[Exclusion]) -> Self {
         for exclusion in exclusions {
@@ -221,15 +178,15 @@ impl Pool {
         self
     }
 
-    /// What is excluded, as far as it has addresses in the pool.
+    /// The exclusions that overlap the pool.
     #[must_use]
     pub fn excluded(&self) -> &[Exclusion] {
         &self.excluded
     }
 
-    /// What the address belongs to, if that excludes it.
+    /// The exclusion that contains the address, if any.
     #[must_use]
-    pub fn excludes(&self, address: IpAddr) -> Option<&Exclusion> {
+    pub fn exclusion_of(&self, address: IpAddr) -> Option<&Exclusion> {
         let mut excluded = self.excluded.iter();
         excluded.find(|exclusion| exclusion.span().contains(address))
     }
@@ -246,21 +203,21 @@ impl Pool {
         &self.options
     }
 
-    /// The addresses as CIDRs: entries in the order written, a range as its smallest set of
-    /// CIDRs, ascending.
+    /// The addresses as CIDRs, in the order of the entries. A range becomes the smallest set of
+    /// CIDRs, in ascending order.
     #[must_use]
     pub fn prefixes(&self) -> &[IpNet] {
         &self.prefixes
     }
 
-    /// Whether the address lies in one of the entries, whether or not it may be used.
+    /// Whether the address is in one of the entries, usable or not.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.entries.iter().any(|entry| entry.contains(address))
     }
 
-    /// How many addresses of a family may be used, saturating. Those that are excluded, by
-    /// `avoid_buggy_ips` or because they belong to something else, don't count.
+    /// The number of usable addresses of a family, saturating. Excluded networks and the
+    /// addresses that `avoid_buggy_ips` rules out do not count.
     #[must_use]
     pub fn capacity(&self, family: Family) -> u128 {
         self.spans(family)
@@ -268,21 +225,20 @@ impl Pool {
             .fold(0, u128::saturating_add)
     }
 
-    /// Whether `avoid_buggy_ips` excludes the address.
-    #[must_use]
-    pub fn avoids(&self, address: IpAddr) -> bool {
+    /// Whether `avoid_buggy_ips` rules the address out.
+    pub(crate) fn avoids(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(v4) => self.options.avoid_buggy_ips && matches!(v4.octets()[3], 0 | 255),
             IpAddr::V6(_) => false,
         }
     }
 
-    /// The entries in the order written.
+    /// The entries in the order of `spec.addresses`.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Span> {
         self.entries.iter().copied()
     }
 
-    /// What may be used of a family, in the order of the entries.
+    /// The usable addresses of a family, in the order of the entries.
     pub(crate) fn spans(&self, family: Family) -> impl Iterator<Item = Span> {
         self.usable
             .iter()
@@ -294,7 +250,7 @@ impl Pool {
         match (span.first, span.last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
                 let (first, last) = (u64::from(first.to_bits()), u64::from(last.to_bits()));
-                // How many below `end` have the last octet 0 or 255.
+                // The number of addresses below `end` whose last octet is 0 or 255.
                 let buggy = |end: u64| end.div_ceil(256) + end / 256;
                 let avoided = buggy(last + 1) - buggy(first);
                 let all = last - first + 1;
@@ -307,7 +263,7 @@ impl Pool {
             (IpAddr::V6(first), IpAddr::V6(last)) => {
                 (last.to_bits() - first.to_bits()).saturating_add(1)
             }
-            // `parse_entry` lets no such span through.
+            // Unreachable: `parse_entry` rejects ranges of two families.
             _ => 0,
         }
     }

@@ -1,4 +1,4 @@
-//! Pools: MetalLB's rows 1–11 (spec/metallb.md §7 A) and its range vectors (§8.6).
+//! Parsing of pools, their overlaps and capacity. The ranges are test vectors of MetalLB.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ fn prefixes(entry: &str) -> Vec<String> {
 }
 
 #[test]
-fn vectors_8_6_range_decomposition() {
+fn a_range_becomes_the_smallest_set_of_cidrs() {
     let table: &[(&str, &[&str])] = &[
         (
             "10.0.0.5-10.0.0.20",
@@ -71,7 +71,7 @@ fn vectors_8_6_range_decomposition() {
         (long.len(), long[0].as_str(), long[18].as_str()),
         (19, "10.40.0.16/28", "10.60.0.16/32")
     );
-    // MetalLB takes this for a range of no addresses; here it is refused, as is the reverse.
+    // MetalLB accepts a range from IPv4 to IPv6 as an empty one. ferrolb rejects it.
     for mixed in ["10.0.0.1-fc00::1", "fc00::1-10.0.0.1"] {
         assert!(
             matches!(parse(&[mixed]), Err(PoolError::MixedFamilies { .. })),
@@ -81,8 +81,8 @@ fn vectors_8_6_range_decomposition() {
 }
 
 #[test]
-fn rows_1_2_11_entries_that_are_accepted() {
-    // Entry, contained, not contained.
+fn accepts_cidrs_with_host_bits_and_ranges_with_blanks() {
+    // Entry, an address that it contains, an address that it does not contain.
     let table = [
         ("10.0.0.7/24", "10.0.0.0", "10.0.1.0"),
         ("10.0.0.7/24", "10.0.0.255", "9.255.255.255"),
@@ -104,7 +104,7 @@ fn rows_1_2_11_entries_that_are_accepted() {
 }
 
 #[test]
-fn rows_3_to_7_entries_that_are_refused() {
+fn rejects_invalid_reversed_and_overlapping_entries() {
     let table: &[(&[&str], &str)] = &[
         (&[], "no addresses"),
         (&["10.0.0.1"], "\"10.0.0.1\" is neither a CIDR"),
@@ -138,7 +138,7 @@ fn rows_3_to_7_entries_that_are_refused() {
 }
 
 #[test]
-fn rows_8_9_pools_that_do_not_go_together() {
+fn a_pool_set_rejects_overlapping_pools_and_equal_names() {
     let table = [
         ("10.0.0.0/24", "10.0.0.0/24", "10.0.0.0-10.0.0.255"),
         ("10.0.0.0/24", "10.0.0.7/32", "10.0.0.7-10.0.0.7"),
@@ -167,7 +167,7 @@ fn rows_8_9_pools_that_do_not_go_together() {
         })
     );
 
-    // A pool that is refused leaves the others as they were.
+    // A rejected pool leaves the set unchanged.
     let mut set = PoolSet::new([named("a", "10.0.0.0/24")], true).unwrap();
     let before = set.clone();
     assert!(set.insert(named("b", "10.0.0.128/25")).is_err());
@@ -179,14 +179,14 @@ fn rows_8_9_pools_that_do_not_go_together() {
 }
 
 #[test]
-fn row_10_defaults() {
+fn options_default_to_automatic_assignment_of_all_addresses() {
     let options = PoolOptions::default();
     assert!(options.auto_assign && !options.avoid_buggy_ips && !options.frozen);
     assert_eq!(options.pinned, None);
 }
 
 #[test]
-fn row_161_capacity_leaves_out_buggy_addresses() {
+fn capacity_excludes_buggy_addresses() {
     let table = [
         ("10.0.0.0/24", 256, 254),
         ("10.0.0.0/22", 1024, 1016),

@@ -1,13 +1,8 @@
-//! Properties: the allocator against a naive model, which compares every service with every other.
-
-use std::collections::BTreeSet;
+//! Property tests: the allocator against a naive model that compares each service with all others.
 
 use proptest::prelude::*;
 
-use super::shared;
-use crate::assign::*;
-use crate::pool::PoolOptions;
-use crate::request::{Port, Protocol};
+use super::*;
 
 fn pools() -> Vec<Pool> {
     let pool = |name: &str, entries: &[&str], options| {
@@ -52,7 +47,7 @@ fn pools() -> Vec<Pool> {
     ]
 }
 
-/// Addresses of all pools and one of none.
+/// Addresses of all pools, and one that is in no pool.
 fn address() -> impl Strategy<Value = IpAddr> {
     let all = [
         "10.0.0.254",
@@ -70,7 +65,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
     prop::sample::select(all.map(|text| text.parse::<IpAddr>().unwrap()).to_vec())
 }
 
-fn request() -> impl Strategy<Value = Request> {
+fn request() -> impl Strategy<Value = AllocationRequest> {
     let identity = (0..12_u8, 0..3_i64);
     let state = (
         prop::collection::vec(address(), 0..3),
@@ -95,37 +90,39 @@ fn request() -> impl Strategy<Value = Request> {
     let ports = prop::collection::vec(80..83_u16, 1..3);
     let sharing = ("[kj]?", "(local|other)?", ports, prop::bool::ANY);
     (identity, state, families, policy, wishes, sharing).prop_map(
-        |((id, created), (holds, holds_from), families, policy, wishes, sharing)| Request {
-            created,
-            uid: format!("uid-{}", id ^ 5),
-            holds,
-            holds_from,
-            cluster_families: families,
-            family_policy: policy,
-            requested: Ok(wishes.0),
-            requested_pool: wishes.1,
-            accepted_by: if wishes.2 {
-                BTreeSet::from(["c".to_owned()])
-            } else {
-                BTreeSet::new()
-            },
-            sharing_key: sharing.0,
-            backend_key: sharing.1,
-            any_backend: sharing.3,
-            ports: sharing
-                .2
-                .iter()
-                .map(|n| Port {
-                    protocol: Protocol::Tcp,
-                    number: *n,
-                })
-                .collect(),
-            ..Request::new(ServiceKey::new("ns", format!("s{id:02}")))
+        |((id, created), (current, current_pool), families, policy, wishes, sharing)| {
+            AllocationRequest {
+                created,
+                uid: format!("uid-{}", id ^ 5),
+                current,
+                current_pool,
+                cluster_families: families,
+                family_policy: policy,
+                requested: Ok(wishes.0),
+                requested_pool: wishes.1,
+                accepted_by: if wishes.2 {
+                    BTreeSet::from(["c".to_owned()])
+                } else {
+                    BTreeSet::new()
+                },
+                sharing_key: sharing.0,
+                backend_key: sharing.1,
+                any_backend: sharing.3,
+                ports: sharing
+                    .2
+                    .iter()
+                    .map(|n| Port {
+                        protocol: Protocol::Tcp,
+                        number: *n,
+                    })
+                    .collect(),
+                ..AllocationRequest::new(ServiceKey::new("ns", format!("s{id:02}")))
+            }
         },
     )
 }
 
-fn requests() -> impl Strategy<Value = Vec<Request>> {
+fn requests() -> impl Strategy<Value = Vec<AllocationRequest>> {
     prop::collection::vec(request(), 0..16).prop_map(|requests| {
         let by_key: BTreeMap<_, _> = requests
             .into_iter()
@@ -135,15 +132,18 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
     })
 }
 
-/// The rule of sharing, said once more and differently.
-fn may_share(a: &Request, b: &Request) -> bool {
+/// An independent implementation of the rule of sharing.
+fn may_share(a: &AllocationRequest, b: &AllocationRequest) -> bool {
     !a.sharing_key.is_empty()
         && a.sharing_key == b.sharing_key
         && (a.backend_key == b.backend_key || (a.any_backend && b.any_backend))
         && a.ports.iter().all(|port| !b.ports.contains(port))
 }
 
-fn assert_sound(pools: &PoolSet, state: &[(&Request, Outcome)]) -> Result<(), TestCaseError> {
+fn assert_sound(
+    pools: &PoolSet,
+    state: &[(&AllocationRequest, Outcome)],
+) -> Result<(), TestCaseError> {
     for (i, (request, outcome)) in state.iter().enumerate() {
         for (other, others) in &state[..i] {
             for address in outcome.addresses() {
@@ -170,43 +170,51 @@ fn assert_sound(pools: &PoolSet, state: &[(&Request, Outcome)]) -> Result<(), Te
             prop_assert!(!addresses.is_empty());
             for address in addresses {
                 prop_assert!(pool.contains(*address) && !pool.avoids(*address));
-                let old = request.holds.contains(address);
+                let old = request.current.contains(address);
                 prop_assert!(
                     !pool.options().frozen || old,
                     "new address from a frozen pool"
                 );
             }
-            prop_assert!(pool.options().frozen || request.accepted_in(pool));
+            prop_assert!(pool.options().frozen || request.is_accepted_by(pool));
         }
     }
     Ok(())
 }
 
-fn holding(request: &Request, outcome: &Outcome) -> Request {
-    Request {
-        holds: outcome.addresses().to_vec(),
-        holds_from: outcome
+fn with_addresses(request: &AllocationRequest, outcome: &Outcome) -> AllocationRequest {
+    AllocationRequest {
+        current: outcome.addresses().to_vec(),
+        current_pool: outcome
             .pool()
             .map(str::to_owned)
-            .or_else(|| request.holds_from.clone()),
+            .or_else(|| request.current_pool.clone()),
         ..request.clone()
     }
 }
 
-/// The fold, once more and without any index: every service is asked in the order of the rule, then
-/// those that wait or have to go are asked again and again until nothing changes.
-fn naive_fold(allocator: &mut Allocator, requests: &[Request]) {
-    let known: Vec<_> = allocator.known.keys().cloned().collect();
+/// An independent [`Allocator::allocate_all`] without any index: decides for every service in the
+/// order of the ranks, then repeatedly for those that wait or must release an address, until
+/// nothing changes.
+fn naive_allocate_all(allocator: &mut Allocator, requests: &[AllocationRequest]) {
+    let known: Vec<_> = allocator.services.keys().cloned().collect();
     for key in known {
         if requests.iter().all(|request| request.service != key) {
             allocator.release(&key);
         }
     }
-    let mut order: Vec<&Request> = requests.iter().collect();
-    order.sort_by_key(|r| (r.holds.is_empty(), !r.asks_by_number(), r.created, &r.uid));
+    let mut order: Vec<&AllocationRequest> = requests.iter().collect();
+    order.sort_by_key(|r| {
+        (
+            r.current.is_empty(),
+            !r.requests_addresses(),
+            r.created,
+            &r.uid,
+        )
+    });
     for request in &order {
-        if allocator.held(&request.service) != request.holds {
-            allocator.take_over(request);
+        if allocator.addresses(&request.service) != request.current {
+            allocator.adopt_one(request);
         }
     }
     for request in &order {
@@ -216,28 +224,28 @@ fn naive_fold(allocator: &mut Allocator, requests: &[Request]) {
     while again {
         again = false;
         for request in &order {
-            let who = Seniority::of(&Arc::new((*request).clone()));
-            let held = allocator.held(&request.service).to_vec();
-            let has_to_go = held
+            let claimant = Claimant::of(&Arc::new((*request).clone()));
+            let current = allocator.addresses(&request.service).to_vec();
+            let must_release = current
                 .iter()
-                .any(|a| allocator.ledger.dispute(*a, &who).is_some());
-            if has_to_go || allocator.waiting.contains(&request.service) {
+                .any(|a| allocator.ledger.conflict(*a, &claimant).is_some());
+            if must_release || allocator.waiting.contains(&request.service) {
                 allocator.step(request);
-                again |= allocator.held(&request.service) != held;
+                again |= allocator.addresses(&request.service) != current;
             }
         }
     }
 }
 
-/// What happens between two rounds of decisions.
+/// A change between two rounds.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A service is there, new or with other wishes. Its status is what was decided.
-    Wish(Request),
-    /// A service is there, and the API server says what it holds.
-    Status(Request),
+    /// A service is new or changes its request. Its status has the addresses that were decided.
+    Request(AllocationRequest),
+    /// A service is new or changes, and its status has other addresses.
+    Status(AllocationRequest),
     Gone(u8),
-    /// The pools change: some of them are missing.
+    /// The pools change. Bit n of `present` says whether pool n is in the set.
     Pools {
         present: u8,
         complete: bool,
@@ -246,7 +254,7 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => request().prop_map(Event::Wish),
+        6 => request().prop_map(Event::Request),
         2 => request().prop_map(Event::Status),
         2 => (0..12_u8).prop_map(Event::Gone),
         1 => (0..32_u8, prop::bool::ANY)
@@ -262,23 +270,24 @@ fn some_pools(present: u8, complete: bool) -> PoolSet {
 
 proptest! {
     #[test]
-    fn deciding_what_a_change_touches_is_deciding_everything(
+    fn update_gives_the_same_addresses_as_allocate_all(
         rounds in prop::collection::vec(prop::collection::vec(event(), 0..5), 0..16),
     ) {
         let set = PoolSet::new(pools(), true).unwrap();
-        let mut touched = Allocator::new(set.clone());
+        let mut updated = Allocator::new(set.clone());
         let mut whole = Allocator::new(set.clone());
         let mut naive = Allocator::new(set);
-        let mut requests: BTreeMap<ServiceKey, Request> = BTreeMap::new();
+        let mut requests: BTreeMap<ServiceKey, AllocationRequest> = BTreeMap::new();
         for events in rounds {
             let mut changed = BTreeSet::new();
             let mut new_pools = None;
             for event in events {
                 match event {
-                    Event::Wish(request) => {
-                        let holds = touched.held(&request.service).to_vec();
+                    Event::Request(request) => {
+                        let current = updated.addresses(&request.service).to_vec();
                         changed.insert(request.service.clone());
-                        requests.insert(request.service.clone(), Request { holds, ..request });
+                        let request = AllocationRequest { current, ..request };
+                        requests.insert(request.service.clone(), request);
                     }
                     Event::Status(request) => {
                         changed.insert(request.service.clone());
@@ -294,44 +303,44 @@ proptest! {
                     }
                 }
             }
-            let all: Vec<Request> = requests.values().cloned().collect();
+            let all: Vec<AllocationRequest> = requests.values().cloned().collect();
             if let Some(pools) = &new_pools {
-                for allocator in [&mut touched, &mut whole, &mut naive] {
+                for allocator in [&mut updated, &mut whole, &mut naive] {
                     allocator.set_pools(pools.clone());
                 }
             }
             let outcomes = if new_pools.is_some() {
-                touched.fold(&all)
+                updated.allocate_requests(&all)
             } else {
                 let (there, gone): (Vec<_>, Vec<_>) =
                     changed.into_iter().partition(|key| requests.contains_key(key));
                 let there = there.iter().map(|key| Arc::new(requests[key].clone())).collect();
-                touched.update(there, &gone)
+                updated.update(there, &gone)
             };
             for (key, outcome) in outcomes {
-                prop_assert_eq!(outcome.addresses(), touched.held(&key));
+                prop_assert_eq!(outcome.addresses(), updated.addresses(&key));
             }
-            whole.fold(&all);
-            naive_fold(&mut naive, &all);
-            touched.ledger.assert_consistent();
-            prop_assert_eq!(&touched.waiting, &whole.waiting);
+            whole.allocate_requests(&all);
+            naive_allocate_all(&mut naive, &all);
+            updated.ledger.assert_consistent();
+            prop_assert_eq!(&updated.waiting, &whole.waiting);
             for request in requests.values_mut() {
-                let held = touched.held(&request.service);
-                prop_assert_eq!(held, whole.held(&request.service), "{}", request.service);
-                prop_assert_eq!(held, naive.held(&request.service), "{}", request.service);
+                let current = updated.addresses(&request.service);
+                prop_assert_eq!(current, whole.addresses(&request.service), "{}", request.service);
+                prop_assert_eq!(current, naive.addresses(&request.service), "{}", request.service);
                 let lost = |allocator: &Allocator| {
-                    allocator.known[&request.service].lost.as_ref().map(|lost| lost.code())
+                    allocator.services[&request.service].lost.as_ref().map(|lost| lost.code())
                 };
-                prop_assert_eq!(lost(&touched), lost(&whole), "{}", request.service);
-                request.holds = held.to_vec();
+                prop_assert_eq!(lost(&updated), lost(&whole), "{}", request.service);
+                request.current = current.to_vec();
             }
-            let restored: Vec<Request> = requests.values().cloned().collect();
+            let restored: Vec<AllocationRequest> = requests.values().cloned().collect();
             prop_assert!(conflicts(&shared(&restored)).is_empty());
         }
     }
 
     #[test]
-    fn the_fold_is_sound_stable_and_blind_to_order(
+    fn allocate_all_is_sound_and_stable_and_ignores_the_order_of_its_inputs(
         requests in requests(),
         complete in prop::bool::ANY,
         seed in 0..u64::MAX,
@@ -343,8 +352,8 @@ proptest! {
         let state: Vec<_> = requests.iter().map(|r| (r, by_key[&r.service].clone())).collect();
         assert_sound(&set, &state)?;
 
-        // restore(state) = state, and nobody has a claim against anybody.
-        let restored: Vec<_> = state.iter().map(|(r, o)| holding(r, o)).collect();
+        // A new allocator that starts from the result changes nothing, and finds no conflict.
+        let restored: Vec<_> = state.iter().map(|(r, o)| with_addresses(r, o)).collect();
         prop_assert!(conflicts(&shared(&restored)).is_empty());
         for (key, outcome) in allocate_all(set.clone(), &restored) {
             prop_assert_eq!(outcome.addresses(), by_key[&key].addresses(), "{}", key);
@@ -352,15 +361,15 @@ proptest! {
             prop_assert!(!new, "{}: {:?}", key, outcome);
         }
 
-        // Kept or rebuilt, the fold says the same while nobody changes.
+        // So does the allocator that made the result.
         let mut kept = Allocator::new(set);
-        kept.fold(&requests);
-        let addresses = |outcomes: Vec<(ServiceKey, Outcome)>| -> BTreeMap<ServiceKey, Vec<IpAddr>> {
+        kept.allocate_requests(&requests);
+        let addresses = |outcomes: Vec<(ServiceKey, Outcome)>| -> BTreeMap<_, _> {
             outcomes.into_iter().map(|(k, o)| (k, o.addresses().to_vec())).collect()
         };
-        prop_assert_eq!(addresses(kept.fold(&restored)), addresses(outcomes.clone()));
+        prop_assert_eq!(addresses(kept.allocate_requests(&restored)), addresses(outcomes.clone()));
 
-        // Neither the order of the pools nor that of the services makes a difference.
+        // The order of pools and services does not matter.
         let (mut turned, mut shuffled) = (pools(), requests.clone());
         turned.rotate_left(usize::try_from(seed % 5).unwrap());
         if seed % 2 == 0 { turned.reverse(); }
@@ -369,17 +378,17 @@ proptest! {
     }
 
     #[test]
-    fn whoever_may_keep_an_address_keeps_it(requests in requests()) {
+    fn a_service_that_may_keep_its_address_keeps_it(requests in requests()) {
         let set = PoolSet::new(pools(), true).unwrap();
         let lost = conflicts(&shared(&requests));
         let outcomes = allocate_all(set.clone(), &requests);
         for (key, outcome) in &outcomes {
             let request = requests.iter().find(|r| r.service == *key).unwrap();
-            let [address] = request.holds.as_slice() else { continue };
-            // Whoever it was that a loser lost to may have given the address up. Then the loser has
-            // it, and whoever shared it with that one may have to go.
-            let inherited = |(heir, outcome): &(ServiceKey, Outcome)| {
-                lost.contains_key(heir) && outcome.addresses().contains(address)
+            let [address] = request.current.as_slice() else { continue };
+            // The winner of a conflict may have released the address afterwards. Then the loser may
+            // have it, and services that shared it with the winner may have lost it.
+            let inherited = |(loser, outcome): &(ServiceKey, Outcome)| {
+                lost.contains_key(loser) && outcome.addresses().contains(address)
             };
             if outcomes.iter().any(inherited) {
                 continue;
@@ -389,10 +398,11 @@ proptest! {
                 && request.family_policy != FamilyPolicy::RequireDualStack
                 && request.requested.as_ref().is_ok_and(Vec::is_empty)
                 && request.requested_pool.is_none()
-                && (pool.options().frozen || (request.accepted_in(pool) && !pool.avoids(*address)))
+                && (pool.options().frozen
+                    || (request.is_accepted_by(pool) && !pool.avoids(*address)))
                 && !lost.contains_key(key);
             if may_keep {
-                prop_assert_eq!(outcome.addresses(), request.holds.as_slice(), "{}", key);
+                prop_assert_eq!(outcome.addresses(), request.current.as_slice(), "{}", key);
                 let plain = matches!(outcome, Outcome::Assigned { new: false, note: None, .. });
                 prop_assert!(plain, "{}: {:?}", key, outcome);
             }
@@ -400,22 +410,22 @@ proptest! {
     }
 
     #[test]
-    fn the_running_allocator_is_sound_after_every_step(
+    fn the_allocator_is_sound_after_every_decision(
         steps in prop::collection::vec((request(), 0..4_u8), 0..40),
     ) {
         let set = PoolSet::new(pools(), true).unwrap();
         let mut allocator = Allocator::new(set.clone());
-        let mut model: BTreeMap<ServiceKey, (Request, Outcome)> = BTreeMap::new();
+        let mut model: BTreeMap<ServiceKey, (AllocationRequest, Outcome)> = BTreeMap::new();
         for (request, dice) in steps {
             let key = request.service.clone();
-            let held = allocator.held(&key).to_vec();
+            let current = allocator.addresses(&key).to_vec();
             if dice == 0 {
-                prop_assert_eq!(allocator.release(&key), held);
+                prop_assert_eq!(allocator.release(&key), current);
                 model.remove(&key);
             } else {
-                let request = Request { holds: held, ..request };
+                let request = AllocationRequest { current, ..request };
                 let outcome = allocator.step(&request);
-                prop_assert_eq!(allocator.held(&key), outcome.addresses());
+                prop_assert_eq!(allocator.addresses(&key), outcome.addresses());
                 let again = allocator.step(&request);
                 prop_assert_eq!(again.addresses(), outcome.addresses());
                 model.insert(key, (request, outcome));
@@ -427,7 +437,7 @@ proptest! {
     }
 
     #[test]
-    fn the_first_free_or_shareable_address_is_found(
+    fn a_search_finds_the_first_free_or_shareable_address(
         steps in prop::collection::vec((request(), 0..3_u8), 0..60),
     ) {
         let entries = ["10.0.0.254-10.0.1.1".to_owned(), "10.0.0.0/30".to_owned()];
@@ -438,19 +448,20 @@ proptest! {
                 .map(|text| text.parse().unwrap())
                 .into();
         let mut allocator = Allocator::new(PoolSet::new([pool], true).unwrap());
-        let mut model: BTreeMap<ServiceKey, (Request, IpAddr)> = BTreeMap::new();
-        for (Request { service, sharing_key, backend_key, any_backend, ports, .. }, dice) in steps {
+        let mut model: BTreeMap<ServiceKey, (AllocationRequest, IpAddr)> = BTreeMap::new();
+        for (request, dice) in steps {
+            let service = request.service.clone();
             allocator.release(&service);
             model.remove(&service);
             if dice == 0 {
                 continue;
             }
-            let request = Request {
-                sharing_key,
-                backend_key,
-                any_backend,
-                ports,
-                ..Request::new(service.clone())
+            let request = AllocationRequest {
+                sharing_key: request.sharing_key,
+                backend_key: request.backend_key,
+                any_backend: request.any_backend,
+                ports: request.ports,
+                ..AllocationRequest::new(service.clone())
             };
             let expected = in_order.iter().copied().find(|address| {
                 model.values().all(|(other, a)| a != address || may_share(&request, other))
@@ -464,14 +475,14 @@ proptest! {
     }
 
     #[test]
-    fn conflicts_are_those_of_the_naive_rule(requests in requests()) {
+    fn conflicts_match_the_naive_rule(requests in requests()) {
         let mut order: Vec<_> = requests.iter().collect();
         order.sort_by_key(|r| (r.created, &r.uid, &r.service));
-        let mut rightful: Vec<(&Request, IpAddr)> = Vec::new();
+        let mut rightful: Vec<(&AllocationRequest, IpAddr)> = Vec::new();
         let mut expected = BTreeSet::new();
         for request in order {
-            for address in BTreeSet::from_iter(&request.holds) {
-                let on_it = |(other, a): &&(&Request, IpAddr)| {
+            for address in BTreeSet::from_iter(&request.current) {
+                let on_it = |(other, a): &&(&AllocationRequest, IpAddr)| {
                     a == address && !may_share(request, other)
                 };
                 if rightful.iter().find(on_it).is_some() {
@@ -481,29 +492,31 @@ proptest! {
                 }
             }
         }
-        let flat = |requests: &[Request]| -> BTreeSet<_> {
+        let flat = |requests: &[AllocationRequest]| -> BTreeSet<_> {
             let found = conflicts(&shared(requests));
-            found.into_iter().flat_map(|(k, m)| m.into_keys().map(move |a| (k.clone(), a))).collect()
+            let found = found.into_iter();
+            found.flat_map(|(k, m)| m.into_keys().map(move |a| (k.clone(), a))).collect()
         };
         prop_assert_eq!(&flat(&requests), &expected);
 
-        // The allocator's ledger, filled in any order and emptied in part, says the same.
+        // So does the allocator's ledger, after services were added in another order and some were
+        // removed.
         let mut allocator = Allocator::new(PoolSet::new(pools(), true).unwrap());
-        requests.iter().rev().for_each(|request| allocator.take_over(request));
+        requests.iter().rev().for_each(|request| allocator.adopt_one(request));
         let (gone, left) = requests.split_at(requests.len() / 2);
         for request in gone {
             allocator.release(&request.service);
         }
         allocator.ledger.assert_consistent();
-        let disputed: BTreeSet<_> = left
+        let conflicting: BTreeSet<_> = left
             .iter()
-            .flat_map(|r| r.holds.iter().map(move |a| (r, *a)))
+            .flat_map(|r| r.current.iter().map(move |a| (r, *a)))
             .filter(|(r, a)| {
-                let who = Seniority::of(&Arc::new((*r).clone()));
-                allocator.ledger.dispute(*a, &who).is_some()
+                let claimant = Claimant::of(&Arc::new((*r).clone()));
+                allocator.ledger.conflict(*a, &claimant).is_some()
             })
             .map(|(r, a)| (r.service.clone(), a))
             .collect();
-        prop_assert_eq!(&flat(left), &disputed);
+        prop_assert_eq!(&flat(left), &conflicting);
     }
 }

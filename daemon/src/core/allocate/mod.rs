@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferrolb_allocator::{Allocator, Outcome, Reason, Request, ServiceKey};
+use ferrolb_allocator::{AllocationRequest, Allocator, Outcome, Reason, ServiceKey};
 
 use crate::core::api::ObjectName;
 use crate::core::config::Config;
@@ -146,7 +146,7 @@ impl Allocation {
     }
 
     /// A service's request: with the pinned pools that accept it, and with what was decided for it and is in flight.
-    fn request(&self, config: &Config, service: &Service) -> Arc<Request> {
+    fn request(&self, config: &Config, service: &Service) -> Arc<AllocationRequest> {
         let accepting = config.pool_details.iter().filter(|(_, details)| {
             let allocation = details.allocation.as_ref();
             let namespace = &service.name.namespace;
@@ -160,8 +160,8 @@ impl Allocation {
             let request = Arc::make_mut(&mut request);
             request.accepted_by = accepted_by;
             if let Some(write) = in_flight {
-                request.holds.clone_from(&write.addresses);
-                request.holds_from.clone_from(&write.pool);
+                request.current.clone_from(&write.addresses);
+                request.current_pool.clone_from(&write.pool);
             }
         }
         request
@@ -171,12 +171,12 @@ impl Allocation {
 fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
     let pool = match outcome {
         // An address whose pool is not known is kept as it stands, with what was noted beside it.
-        Outcome::Kept { .. } => service.request.holds_from.clone(),
+        Outcome::Kept { .. } => service.request.current_pool.clone(),
         _ => outcome.pool().map(str::to_owned),
     };
     let same = service.addresses() == outcome.addresses()
         && service.invalid_address.is_none()
-        && service.request.holds_from == pool;
+        && service.request.current_pool == pool;
     (!same).then(|| StatusWrite {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
@@ -186,7 +186,7 @@ fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
 }
 
 fn released(service: &Service) -> Option<StatusWrite> {
-    let left_over = !service.load_balancer && service.request.holds_from.is_some();
+    let left_over = !service.load_balancer && service.request.current_pool.is_some();
     left_over.then(|| StatusWrite {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),

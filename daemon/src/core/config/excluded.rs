@@ -98,7 +98,7 @@ impl Config {
     pub fn excluded_address(&self, addresses: &[IpAddr]) -> Option<String> {
         addresses.iter().find_map(|address| {
             let pool = self.pools.containing(*address)?;
-            let exclusion = pool.excludes(*address)?;
+            let exclusion = pool.exclusion_of(*address)?;
             Some(format!(
                 "status.loadBalancer: {address} is {exclusion}: the service keeps it until it asks for another address; \
                  request one, and leave this one out of pool {}",

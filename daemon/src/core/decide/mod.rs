@@ -186,7 +186,7 @@ fn pool_of(config: &Config, service: &Service) -> Option<String> {
             .all(|other| other.is_some_and(|other| other.name() == pool.name()))
             .then(|| pool.name().to_owned()),
         None => {
-            let name = service.request.holds_from.as_ref()?;
+            let name = service.request.current_pool.as_ref()?;
             let hidden = config.pools.get(name).is_none() && !config.pools.complete();
             hidden.then(|| name.clone())
         }

@@ -324,8 +324,8 @@ impl Index {
             return Dirty::default();
         };
         let request = Arc::make_mut(&mut service.request);
-        request.holds.clone_from(&write.addresses);
-        request.holds_from.clone_from(&write.pool);
+        request.current.clone_from(&write.addresses);
+        request.current_pool.clone_from(&write.pool);
         service.invalid_address = None;
         let dirty = self.set_service(&write.service, Some(service));
         self.finish_change(dirty)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrolb_allocator::{
-    Family, FamilyPolicy, Port, Protocol, Request, ServiceKey, parse_requested,
+    AllocationRequest, Family, FamilyPolicy, Port, Protocol, ServiceKey, parse_requested,
 };
 
 use super::annotations::{
@@ -31,9 +31,9 @@ const SERVICE_ANNOTATIONS: [&str; 6] = [
 pub struct Service {
     /// Namespace and name.
     pub name: Arc<ObjectName>,
-    /// What it asks for and what it holds, as the allocator reads it. Which pools accept it is filled in later:
+    /// The allocation request of the service. Which pools accept it is filled in later:
     /// that is the configuration's business.
-    pub request: Arc<Request>,
+    pub request: Arc<AllocationRequest>,
     /// Guards the write of its status.
     pub resource_version: String,
     /// For serviceSelectors.
@@ -150,7 +150,7 @@ impl Service {
 
     /// The addresses in its status.
     pub fn addresses(&self) -> &[IpAddr] {
-        &self.request.holds
+        &self.request.current
     }
 }
 
@@ -159,16 +159,16 @@ fn request(
     raw: &RawObject,
     spec: &ServiceSpec,
     traffic_policy: TrafficPolicy,
-    holds: impl Iterator<Item = IpAddr>,
-) -> Result<Request, FieldError> {
+    current: impl Iterator<Item = IpAddr>,
+) -> Result<AllocationRequest, FieldError> {
     let annotation = |key: &str| annotation(&raw.metadata.annotations, key);
     let created: Option<jiff::Timestamp> = raw.metadata.creation_timestamp.parse().ok();
-    Ok(Request {
+    Ok(AllocationRequest {
         service: ServiceKey::new(&*name.namespace, &*name.name),
         created: created.map_or(0, jiff::Timestamp::as_second),
         uid: raw.metadata.uid.clone(),
-        holds: holds.collect(),
-        holds_from: annotation(ALLOCATED_ANNOTATION).map(str::to_owned),
+        current: current.collect(),
+        current_pool: annotation(ALLOCATED_ANNOTATION).map(str::to_owned),
         cluster_families: cluster_families(spec)?,
         family_policy: match spec.ip_family_policy.as_deref() {
             None | Some("SingleStack") => FamilyPolicy::SingleStack,

@@ -1,0 +1,180 @@
+//! Decides which of its addresses a service may keep.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::ServiceState;
+use crate::claimant::Claimant;
+use crate::family::Family;
+use crate::ledger::Ledger;
+use crate::pool::Pool;
+use crate::pool_set::PoolSet;
+use crate::reason::Reason;
+use crate::request::AllocationRequest;
+
+/// The pool of the addresses that a service may keep.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// There are no such addresses.
+    None,
+    Pool(String),
+    /// No known pool, while some pools are unknown. The reason is [`Reason::PoolUnknown`].
+    Unknown(Reason),
+}
+
+impl Origin {
+    pub(super) fn pool(self) -> Option<String> {
+        match self {
+            Self::Pool(name) => Some(name),
+            Self::None | Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// The addresses that a service may keep with regard to pools, families and other services.
+#[derive(Debug)]
+pub(super) struct Retained {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) origin: Origin,
+    /// Why the service loses an address.
+    pub(super) lost: Option<Reason>,
+}
+
+impl Retained {
+    fn nothing(lost: Option<Reason>) -> Self {
+        Self {
+            addresses: Vec::new(),
+            origin: Origin::None,
+            lost,
+        }
+    }
+
+    /// Checks the addresses of `previous` for the service's new request.
+    pub(super) fn check(
+        pools: &PoolSet,
+        ledger: &Ledger,
+        previous: Option<&ServiceState>,
+        request: &AllocationRequest,
+        families: &[Family],
+    ) -> Self {
+        let Some(previous) = previous.filter(|state| !state.addresses.is_empty()) else {
+            return Self::nothing(None);
+        };
+        let mut addresses = first_of_each_family(families, &previous.addresses);
+        let mut lost = addresses.is_empty().then(|| Reason::FamilyMismatch {
+            addresses: previous.addresses.clone(),
+            wanted: families.to_vec(),
+        });
+        let mut retain = |addresses: &mut Vec<IpAddr>, check: &dyn Fn(IpAddr) -> Option<Reason>| {
+            addresses.retain(|&address| {
+                let reason = check(address);
+                let kept = reason.is_none();
+                lost = lost.take().or(reason);
+                kept
+            });
+        };
+        retain(&mut addresses, &|address| {
+            conflict_with_others(ledger, &previous.request, request, address)
+        });
+        if let Some(reason) = unknown_pool(pools, previous, &addresses) {
+            let origin = Origin::Unknown(reason);
+            return Self {
+                addresses,
+                origin,
+                lost,
+            };
+        }
+        let Some(pool) = addresses.iter().find_map(|a| pools.containing(*a)) else {
+            let removed = addresses.first().map(|&address| Reason::AddressRemoved {
+                address,
+                pool: None,
+            });
+            return Self::nothing(lost.or(removed));
+        };
+        retain(&mut addresses, &|address| {
+            conflict_with_pool(pool, request, address)
+        });
+        let origin = if addresses.is_empty() {
+            Origin::None
+        } else {
+            Origin::Pool(pool.name().to_owned())
+        };
+        Self {
+            addresses,
+            origin,
+            lost,
+        }
+    }
+}
+
+/// The first address of each required family.
+fn first_of_each_family(families: &[Family], addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut first: Vec<IpAddr> = Vec::new();
+    for &address in addresses {
+        let family = Family::of(address);
+        if families.contains(&family) && first.iter().all(|k| Family::of(*k) != family) {
+            first.push(address);
+        }
+    }
+    first
+}
+
+/// Why other services with the address prevent this one from keeping it, if they do. `before` is
+/// the request of this service that was decided last.
+fn conflict_with_others(
+    ledger: &Ledger,
+    before: &Arc<AllocationRequest>,
+    now: &AllocationRequest,
+    address: IpAddr,
+) -> Option<Reason> {
+    let claimant = Claimant::of(before);
+    if let Some((by, conflict)) = ledger.conflict(address, &claimant).cloned() {
+        return Some(Reason::AddressConflict {
+            address,
+            by,
+            conflict,
+        });
+    }
+    let (by, conflict) = ledger.check(address, now, Some(&claimant)).err()?;
+    Some(Reason::SharingChanged {
+        address,
+        by,
+        conflict,
+    })
+}
+
+/// [`Reason::PoolUnknown`] if one of the addresses may be from an unknown pool. If the set is
+/// complete, or if the set has the recorded pool and it is not frozen, then an operator removed the
+/// address from its pool.
+fn unknown_pool(pools: &PoolSet, previous: &ServiceState, addresses: &[IpAddr]) -> Option<Reason> {
+    let recorded = previous.pool.as_deref().and_then(|name| pools.get(name));
+    if pools.complete() || recorded.is_some_and(|pool| !pool.options().frozen) {
+        return None;
+    }
+    let in_none = |address: &&IpAddr| pools.containing(**address).is_none();
+    let address = *addresses.iter().find(in_none)?;
+    Some(Reason::PoolUnknown { address })
+}
+
+/// Why a service can't keep an address with regard to the pool, if it can't. A frozen pool moves no
+/// service, since its settings may be about to change.
+fn conflict_with_pool(pool: &Pool, request: &AllocationRequest, address: IpAddr) -> Option<Reason> {
+    let name = || pool.name().to_owned();
+    if !pool.contains(address) {
+        Some(Reason::AddressRemoved {
+            address,
+            pool: Some(name()),
+        })
+    } else if pool.options().frozen {
+        None
+    } else if !request.is_accepted_by(pool) {
+        Some(Reason::PoolDoesNotAcceptService { pool: name() })
+    } else if pool.avoids(address) {
+        Some(Reason::BuggyAddress {
+            address,
+            pool: name(),
+        })
+    } else {
+        None
+    }
+}
