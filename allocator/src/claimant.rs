@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::request::{AllocationRequest, ServiceKey};
+use crate::request::AllocationRequest;
+use crate::service::ServiceKey;
 
 /// A service that claims addresses. Ordered by seniority, older services first. Two claimants are
 /// equal if they are the same service, even if their claims (sharing key, backend, ports) differ.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::claimant::Claimant;
 use crate::ledger::Ledger;
 use crate::reason::Reason;
-use crate::request::{AllocationRequest, ServiceKey};
+use crate::request::AllocationRequest;
+use crate::service::ServiceKey;
 
 /// Finds services with an address ([`AllocationRequest::current`]) that an older service also has
 /// and does not share. Announcers must not announce the address for these services. The reason is

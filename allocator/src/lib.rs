@@ -51,6 +51,7 @@ mod reason;
 mod request;
 mod reserved;
 mod round;
+mod service;
 mod span;
 
 pub use assign::Allocator;
@@ -60,4 +61,5 @@ pub use family::{Family, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use pool_set::{PoolSet, PoolSetError};
 pub use reason::{Outcome, Reason, SharingConflict};
-pub use request::{AllocationRequest, FamilyPolicy, Port, Protocol, ServiceKey, parse_requested};
+pub use request::{AllocationRequest, FamilyPolicy, parse_requested};
+pub use service::{Port, Protocol, ServiceKey};

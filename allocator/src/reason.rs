@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::exclusion::Exclusion;
 use crate::family::Family;
-use crate::request::{Port, ServiceKey};
+use crate::service::{Port, ServiceKey};
 
 /// The result of allocation for one service.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! One round of allocation: the order in which services are decided.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::assign::Allocator;
 use crate::claimant::Claimant;
 use crate::reason::Outcome;
-use crate::request::{AllocationRequest, ServiceKey};
+use crate::request::AllocationRequest;
+use crate::service::ServiceKey;
 
 /// Whether the service has no address, whether it requests no specific address, its seniority.
 /// Services with addresses come first, then those that request specific addresses, then the oldest.
@@ -30,15 +31,14 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// Queues a service for a decision.
-    pub(crate) fn add(&mut self, allocator: &Allocator, request: &Arc<AllocationRequest>) {
+    /// Queues a service for a decision. `addresses` are those that it has.
+    pub(crate) fn add(&mut self, request: &Arc<AllocationRequest>, addresses: &[IpAddr]) {
         let rank = self
             .ranks
             .entry(request.service.clone())
             .or_insert_with(|| {
-                let has_none = allocator.addresses(&request.service).is_empty();
                 let requests = request.requests_addresses();
-                (has_none, !requests, Claimant::of(request))
+                (addresses.is_empty(), !requests, Claimant::of(request))
             });
         self.due.insert(rank.clone());
     }

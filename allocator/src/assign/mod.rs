@@ -13,8 +13,9 @@ use crate::ledger::Ledger;
 use crate::pick::required_families;
 use crate::pool_set::PoolSet;
 use crate::reason::{Outcome, Reason};
-use crate::request::{AllocationRequest, ServiceKey};
+use crate::request::AllocationRequest;
 use crate::round::Round;
+use crate::service::ServiceKey;
 
 /// The state of one service after its last decision.
 #[derive(Debug, Clone)]
@@ -97,7 +98,7 @@ impl Allocator {
         }
         let mut round = Round::default();
         for request in &changed {
-            round.add(self, request);
+            round.add(request, self.addresses(&request.service));
         }
         if !freed.is_empty() {
             self.requeue(&mut round, &freed);
@@ -119,12 +120,13 @@ impl Allocator {
     fn requeue(&self, round: &mut Round, addresses: &[IpAddr]) {
         for key in round.waiting_again(&self.waiting) {
             if let Some(state) = self.services.get(&key) {
-                round.add(self, &state.request);
+                round.add(&state.request, &state.addresses);
             }
         }
         for address in addresses {
             for claimant in self.ledger.conflicting(*address) {
-                round.add(self, claimant.request());
+                let request = claimant.request();
+                round.add(request, self.addresses(&request.service));
             }
         }
     }

@@ -9,7 +9,8 @@ use crate::claimant::{Claimant, JoinKey, join_keys, same_backend, same_sharing};
 use crate::family::Family;
 use crate::pool::Pool;
 use crate::reason::SharingConflict;
-use crate::request::{AllocationRequest, Port, ServiceKey};
+use crate::request::AllocationRequest;
+use crate::service::{Port, ServiceKey};
 use crate::span::{next, previous};
 
 /// The number of services that share an address, and of those among them that require the same

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::*;
-use crate::request::Protocol;
+use crate::service::Protocol;
 
 impl Ledger {
     /// Compares the indexes with indexes built from scratch.

@@ -13,7 +13,8 @@ use crate::conflicts::conflicts;
 use crate::family::Family;
 use crate::pool::{Pool, PoolOptions};
 use crate::reason::SharingConflict;
-use crate::request::{FamilyPolicy, Port, Protocol, parse_requested};
+use crate::request::{FamilyPolicy, parse_requested};
+use crate::service::{Port, Protocol};
 
 impl Allocator {
     /// Decides for one service and for no other.
