@@ -1,6 +1,6 @@
-//! What peers and strangers can make the machine keep, by the resident memory of this process. One test: a second one in
-//! the same process would be counted too.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
+//! The memory that peers and unknown senders can occupy, measured as resident memory of this
+//! process. A single test, because others would run in the same process.
+#![allow(clippy::unwrap_used)] // a failure fails the test
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use ferrolb_bgp::config::{PeerConfig, Remote, RemoteAsn};
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input, Output, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::{Asn, Family, Open, keepalive};
 
-/// What docs/operations.md says of one peer.
+/// Memory of one peer according to docs/operations.md, in octets.
 const PEER_MAX: usize = 256 * 1024;
-/// What it says of the neighbours of one peerNetwork.
-const NEIGHBOURS: u16 = 256;
-/// What the allocator takes and gives back for one message at a time, and its own administration.
+/// Maximum number of dynamic neighbors of a peerNetwork according to docs/operations.md.
+const NEIGHBORS: u16 = 256;
+/// Memory of a single message and overhead of the memory allocator, in octets.
 const TRANSIENT: usize = 8 * 1024 * 1024;
 
 fn resident() -> usize {
@@ -34,7 +34,8 @@ fn message(kind: u8, body: &[u8]) -> Bytes {
     octets.freeze()
 }
 
-/// An OPEN of 4,096 octets with as much to print as possible: families without a name, in ADD-PATH.
+/// An OPEN of 4,096 octets whose text is as long as possible: ADD-PATH with families without a
+/// name.
 fn open(salt: u32) -> Bytes {
     let plain = Open::new(
         Asn(65002),
@@ -63,10 +64,10 @@ fn open(salt: u32) -> Bytes {
     message(1, &body)
 }
 
-/// An UPDATE of 65,535 octets whose attributes are all wrong, and repeated.
+/// An UPDATE of 65,535 octets whose attributes are all malformed and repeated.
 fn update(salt: u8) -> Bytes {
     let mut attributes = BytesMut::new();
-    // Optional and transitive with no value, each type but the multiprotocol ones.
+    // Optional transitive attributes without value, of all types except the multiprotocol ones.
     let types = (1..=255u8).filter(|code| !matches!(code, 14 | 15));
     for code in types.cycle() {
         if attributes.len() + 3 > 65_535 - 19 - 4 - 4 {
@@ -82,7 +83,7 @@ fn update(salt: u8) -> Bytes {
     message(2, &body)
 }
 
-/// Unsupported Capability with 32,000 of them, or as many as an ordinary message has room for.
+/// A NOTIFICATION Unsupported Capability that lists as many capabilities as fit into `octets`.
 fn notification(salt: u8, octets: usize) -> Bytes {
     let mut body = BytesMut::from(&[2, 7][..]);
     while body.len() + 2 <= octets - 19 {
@@ -147,7 +148,7 @@ impl Attack {
         }
     }
 
-    /// One session with nothing but errors, ended by the peer.
+    /// A session with erroneous UPDATEs that the peer ends.
     fn session(&mut self, remote: IpAddr, round: u32, updates: u8) {
         let (sessions, lost) = (self.sessions, self.lost);
         let connection = self.connect(remote);
@@ -173,7 +174,7 @@ fn address(number: u16) -> IpAddr {
 }
 
 #[test]
-fn what_peers_and_strangers_make_us_keep_is_bounded() {
+fn the_memory_that_peers_and_unknown_senders_occupy_is_bounded() {
     let mut attack = Attack {
         speaker: Speaker::new(SpeakerConfig {
             router_id_fallback: Ipv4Addr::new(10, 0, 0, 1),
@@ -193,7 +194,7 @@ fn what_peers_and_strangers_make_us_keep_is_bounded() {
     }));
     attack.input(Input::OpenGate);
 
-    // One peer, session after session. The first ones fill its journal.
+    // One peer, one session after another. The first ones fill its journal.
     for round in 0..4 {
         attack.session(address(0), round, 2);
         attack.wait(200);
@@ -204,30 +205,30 @@ fn what_peers_and_strangers_make_us_keep_is_bounded() {
         attack.wait(200);
     }
     let grown = resident().saturating_sub(before);
-    assert!(grown <= PEER_MAX, "{grown} octets more for one peer");
+    assert!(grown <= PEER_MAX, "{grown} octets for one peer");
     assert!(
         attack.largest_log <= 2048,
         "{} octets in one line",
         attack.largest_log
     );
 
-    // All neighbours that a network may have, and as many strangers again that get no place.
+    // All dynamic neighbors that a network may have, and as many that are rejected.
     let before = resident();
     for round in 0..5 {
-        for number in 0..NEIGHBOURS {
+        for number in 0..NEIGHBORS {
             let updates = u8::from(round == 0 && number % 16 == 0);
             attack.session(address(number), round, updates);
         }
         attack.wait(100);
     }
-    // Sessions that stay, each in the middle of the longest message there is.
-    for number in 0..NEIGHBOURS {
+    // Sessions that stay, each with an incomplete message of maximum length.
+    for number in 0..NEIGHBORS {
         let connection = attack.connect(address(number));
         attack.send(connection, open(9));
         attack.send(connection, keepalive());
         attack.send(connection, update(9).slice(..65_000));
     }
-    for number in NEIGHBOURS..2 * NEIGHBOURS {
+    for number in NEIGHBORS..2 * NEIGHBORS {
         for _ in 0..4 {
             let connection = attack.connect(address(number));
             attack.send(connection, open(7));
@@ -235,15 +236,15 @@ fn what_peers_and_strangers_make_us_keep_is_bounded() {
         }
     }
     let grown = resident().saturating_sub(before);
-    let most = usize::from(NEIGHBOURS) * PEER_MAX + TRANSIENT;
-    assert!(grown <= most, "{grown} octets for all neighbours");
+    let most = usize::from(NEIGHBORS) * PEER_MAX + TRANSIENT;
+    assert!(grown <= most, "{grown} octets for all neighbors");
     assert!(
-        grown >= usize::from(NEIGHBOURS) * 128 * 1024,
-        "{grown} octets: nothing was kept, so nothing was measured"
+        grown >= usize::from(NEIGHBORS) * 128 * 1024,
+        "{grown} octets: the attack stored nothing, so nothing was measured"
     );
-    println!("{} KiB for each neighbour", grown / 1024 / 256);
+    println!("{} KiB for each neighbor", grown / 1024 / 256);
 
-    // Strangers from nowhere, and a peer that never says who it is: no peer has this address.
+    // Connections from addresses that belong to no peer.
     attack.wait(10);
     let before = resident();
     for number in 0..5_000u32 {
@@ -252,5 +253,5 @@ fn what_peers_and_strangers_make_us_keep_is_bounded() {
         attack.send(connection, open(number));
     }
     let grown = resident().saturating_sub(before);
-    assert!(grown <= PEER_MAX, "{grown} octets for strangers");
+    assert!(grown <= PEER_MAX, "{grown} octets for unknown senders");
 }

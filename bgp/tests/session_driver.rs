@@ -1,4 +1,4 @@
-//! The real driver over loopback: sockets, threads, TCP MD5.
+//! The driver with real sockets on loopback: threads, TCP MD5, GTSM, BFD ports.
 #![cfg(feature = "speaker")]
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
@@ -18,7 +18,7 @@ use ferrolb_bgp::wire::{Asn, Family, Open, Update, keepalive};
 use ipnet::IpNet;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn options(id: u8, listen: bool) -> SpeakerOptions {
     let router_id_fallback = Ipv4Addr::new(10, 255, 0, id);
@@ -36,7 +36,7 @@ fn options(id: u8, listen: bool) -> SpeakerOptions {
     }
 }
 
-/// A router that listens and expects one peer from each of these addresses.
+/// A router that listens for one peer from each of these addresses.
 fn router(peers: &[&str], password: Option<&str>) -> (Handle, Events, SocketAddr) {
     let (handle, events) = speaker::spawn(options(1, true)).unwrap();
     for address in peers {
@@ -92,13 +92,13 @@ fn routes(prefixes: &[IpNet], announce: bool) -> Vec<PeerRoutes> {
     }]
 }
 
-/// Reads events until something holds, keeping a table per peer as a router would.
+/// Reads events until `done`, and maintains an Adj-RIB-In for each peer.
 async fn until(
     events: &mut Events,
     tables: &mut BTreeMap<String, BTreeMap<IpNet, Update>>,
-    holds: impl Fn(&Event, &BTreeMap<String, BTreeMap<IpNet, Update>>) -> bool,
+    done: impl Fn(&Event, &BTreeMap<String, BTreeMap<IpNet, Update>>) -> bool,
 ) {
-    timeout(PATIENCE, async {
+    timeout(TIMEOUT, async {
         loop {
             let event = events.recv().await.expect("the speaker runs");
             match &event {
@@ -114,7 +114,7 @@ async fn until(
                 Event::Down { peer, .. } => drop(tables.remove(peer)),
                 _ => {}
             }
-            if holds(&event, tables) {
+            if done(&event, tables) {
                 return;
             }
         }
@@ -130,14 +130,14 @@ async fn wait_for(handle: &Handle, state: State) {
         if peers.iter().any(|peer| peer.state == state) {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "not {state} in time: {peers:?}");
+        assert!(begun.elapsed() < TIMEOUT, "not {state} in time: {peers:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test]
-async fn routes_cross_loopback_and_shutdown_takes_them_back() {
-    let (router, mut heard, address) = router(&["127.0.0.1", "127.0.0.2"], None);
+async fn routes_are_announced_and_a_shutdown_withdraws_them() {
+    let (router, mut received, address) = router(&["127.0.0.1", "127.0.0.2"], None);
     let mut tables = BTreeMap::new();
     let mut nodes = Vec::new();
     let prefixes = prefixes(3000);
@@ -148,11 +148,11 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
         node_handle.open_gate();
         nodes.push((node_handle, events));
     }
-    until(&mut heard, &mut tables, |_, tables| {
+    until(&mut received, &mut tables, |_, tables| {
         tables.len() == 2 && tables.values().all(|table| table.len() == 3000)
     })
     .await;
-    // Each node's source address is its next hop: that is how a ToR tells them apart.
+    // Each node's next hop is its source address.
     for (peer, table) in &tables {
         assert_eq!(table[&prefixes[0]].attributes.next_hop, peer.parse().ok());
     }
@@ -164,16 +164,16 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
     assert_eq!(nodes[0].0.advertised("tor").await.len(), 3000);
 
     nodes[0].0.routes(routes(&prefixes[..1000], false));
-    until(&mut heard, &mut tables, |_, tables| {
+    until(&mut received, &mut tables, |_, tables| {
         tables["127.0.0.1"].len() == 2000
     })
     .await;
     assert_eq!(tables["127.0.0.2"].len(), 3000);
 
-    // Leaves in order: everything is withdrawn by UPDATEs before the session goes.
-    let leaving = nodes.remove(0);
-    let shutdown = leaving.0.shutdown("leaving", ShutdownMode::Withdraw);
-    let watch = until(&mut heard, &mut tables, |event, _| {
+    // UPDATEs withdraw everything before the session ends.
+    let (handle, _events) = nodes.remove(0);
+    let shutdown = handle.shutdown("leaving", ShutdownMode::Withdraw);
+    let watch = until(&mut received, &mut tables, |event, _| {
         if let Event::Down { peer, cause, .. } = event {
             assert_eq!(peer, "127.0.0.1");
             assert!(cause.to_string().contains("6/2") && cause.to_string().contains("leaving"));
@@ -181,39 +181,40 @@ async fn routes_cross_loopback_and_shutdown_takes_them_back() {
         }
         false
     });
-    timeout(PATIENCE, async { tokio::join!(shutdown, watch) })
+    timeout(TIMEOUT, async { tokio::join!(shutdown, watch) })
         .await
         .expect("in time");
-    assert!(leaving.0.snapshot().await.is_empty(), "it has ended");
+    assert!(handle.snapshot().await.is_empty(), "the speaker has ended");
 
-    // The other one is dropped without a word: its handle's end is a shutdown too.
+    // Dropping the last handle shuts the other speaker down too.
     drop(nodes);
-    until(&mut heard, &mut tables, |event, _| {
+    until(&mut received, &mut tables, |event, _| {
         matches!(event, Event::Down { .. })
     })
     .await;
     router.shutdown("", ShutdownMode::Withdraw).await;
 }
 
-/// Takes one session and reads as fast as it can, until there were so many octets.
+/// Accepts one session and reads this number of octets as fast as possible.
 fn read(listener: &std::net::TcpListener, octets: usize) {
     let (mut stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let router_id = Ipv4Addr::new(10, 255, 0, 1);
     let open = Open::new(Asn(65002), 240, router_id, &[Family::IPV4_UNICAST]).encode();
-    let words = [&open[..], &keepalive()].concat();
-    stream.write_all(&words).unwrap();
+    stream
+        .write_all(&[&open[..], &keepalive()].concat())
+        .unwrap();
     let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
     while read < octets {
-        let length = stream.read(&mut buffer).expect("octets keep coming");
+        let length = stream.read(&mut buffer).expect("more octets");
         assert!(length > 0, "the session ended after {read} octets");
         read += length;
     }
 }
 
-/// A socket that never says "not now" wakes nobody, so the driver must not wait for it to.
+/// A socket that is always writable causes no wakeup: the driver must continue without one.
 #[tokio::test]
-async fn a_table_larger_than_a_turn_reaches_a_quick_router_at_once() {
+async fn a_table_larger_than_a_turn_reaches_a_fast_router_without_pauses() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let count = 1_000_000;
@@ -228,17 +229,17 @@ async fn a_table_larger_than_a_turn_reaches_a_quick_router_at_once() {
     handle.routes(routes(&table, true));
     handle.open_gate();
     let read = tokio::task::spawn_blocking(move || read(&listener, least));
-    read.await.expect("all of it comes");
+    read.await.expect("the whole table");
 }
 
 #[tokio::test]
-async fn tcp_md5_runs_with_the_right_password_and_never_with_a_wrong_one_or_none() {
-    let (_router, mut heard, address) = router(&["127.0.0.1"], Some("correct horse"));
+async fn tcp_md5_requires_the_right_password_rfc2385() {
+    let (_router, mut received, address) = router(&["127.0.0.1"], Some("correct horse"));
     let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
     for wrong in [Some("battery staple"), None] {
         handle.set_peer(node(address, "127.0.0.1", wrong)).unwrap();
         wait_for(&handle, State::Connect).await;
-        // A SYN that isn't answered: the kernel drops what is signed wrongly or not at all.
+        // The SYN is not answered: the kernel drops segments with a wrong signature or none.
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(
             handle.snapshot().await[0].state,
@@ -251,14 +252,14 @@ async fn tcp_md5_runs_with_the_right_password_and_never_with_a_wrong_one_or_none
         .unwrap();
     wait_for(&handle, State::Established).await;
     let mut tables = BTreeMap::new();
-    until(&mut heard, &mut tables, |event, _| {
+    until(&mut received, &mut tables, |event, _| {
         matches!(event, Event::Established { .. })
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_password_changes_live_on_both_sides_and_on_one_side_alone_ends_the_session() {
+async fn a_password_change_on_both_sides_keeps_the_session_and_on_one_side_ends_it() {
     let signed = |config: PeerConfig, password: &str| PeerConfig {
         timers: Timers {
             hold_time: HoldTime::from_secs(6).unwrap(),
@@ -270,7 +271,7 @@ async fn a_password_changes_live_on_both_sides_and_on_one_side_alone_ends_the_se
         },
         ..config
     };
-    let (router, mut heard, address) = router(&[], None);
+    let (router, mut received, address) = router(&[], None);
     let ours = PeerConfig {
         transport: Transport {
             passive: true,
@@ -292,22 +293,22 @@ async fn a_password_changes_live_on_both_sides_and_on_one_side_alone_ends_the_se
     wait_for(&handle, State::Established).await;
     let prefixes = prefixes(200);
     let mut tables = BTreeMap::new();
-    let told = |count| {
+    let has_routes = |count| {
         move |_: &Event, tables: &BTreeMap<String, BTreeMap<IpNet, Update>>| {
             tables.get("node").map_or(0, BTreeMap::len) == count
         }
     };
     handle.routes(routes(&prefixes[..100], true));
-    until(&mut heard, &mut tables, told(100)).await;
+    until(&mut received, &mut tables, has_routes(100)).await;
 
     router.set_peer(signed(ours.clone(), "second")).unwrap();
-    // What is said in between is lost at first, and said again.
+    // Segments sent until the second change are dropped, then retransmitted.
     handle.routes(routes(&prefixes[100..150], true));
     tokio::time::sleep(Duration::from_secs(1)).await;
     handle.set_peer(signed(theirs.clone(), "second")).unwrap();
     handle.routes(routes(&prefixes[150..], true));
-    until(&mut heard, &mut tables, told(200)).await;
-    // Longer than the hold time: both go on hearing each other.
+    until(&mut received, &mut tables, has_routes(200)).await;
+    // Longer than the hold time: the session stays.
     tokio::time::sleep(Duration::from_secs(7)).await;
     for speaker in [&router, &handle] {
         let status = &speaker.snapshot().await[0];
@@ -334,8 +335,8 @@ async fn a_password_changes_live_on_both_sides_and_on_one_side_alone_ends_the_se
 }
 
 #[tokio::test]
-async fn a_signed_peer_is_not_taken_by_a_router_without_the_password() {
-    let (router, _heard, address) = router(&["127.0.0.1"], None);
+async fn a_router_without_password_rejects_a_signed_peer_rfc2385() {
+    let (router, _events, address) = router(&["127.0.0.1"], None);
     let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
     handle
         .set_peer(node(address, "127.0.0.1", Some("correct horse")))
@@ -347,55 +348,58 @@ async fn a_signed_peer_is_not_taken_by_a_router_without_the_password() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_and_a_foreign_source_address_are_told_in_words() {
+async fn the_reason_of_a_failed_dial_is_reported() {
     let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
-    // A port that was free a moment ago, and whose listener is gone.
+    // A port whose listener is closed again.
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    for (source, words) in [
+    for (source, reason) in [
         ("127.0.0.1", "nothing listens there"),
-        ("192.0.2.77", "can't dial from 192.0.2.77"),
+        ("192.0.2.77", "cannot dial from 192.0.2.77"),
     ] {
         handle.set_peer(node(closed, source, None)).unwrap();
-        let told = |event: &Event| matches!(event, Event::Down { cause, .. } if cause.to_string().contains(words));
-        until(&mut events, &mut BTreeMap::new(), |event, _| told(event)).await;
+        let reported = |event: &Event| matches!(event, Event::Down { cause, .. } if cause.to_string().contains(reason));
+        until(&mut events, &mut BTreeMap::new(), |event, _| {
+            reported(event)
+        })
+        .await;
     }
     let status = &handle.snapshot().await[0];
     assert!(status.last_error.is_some() && status.retry_in.is_some());
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_an_error_at_the_start() {
+async fn a_listening_address_in_use_is_an_error_of_spawn() {
     let (router, _events, address) = router(&[], None);
     let taken = SpeakerOptions {
         listen: vec![address],
         ..options(2, false)
     };
-    let error = speaker::spawn(taken).expect_err("taken");
+    let error = speaker::spawn(taken).expect_err("address in use");
     assert!(
         error
             .to_string()
-            .contains(&format!("can't listen on {address}")),
+            .contains(&format!("cannot listen on {address}")),
         "{error}"
     );
     router.shutdown("", ShutdownMode::Withdraw).await;
 }
 
 #[tokio::test]
-async fn whoever_is_not_configured_is_shown_the_door() {
+async fn a_connection_from_an_unknown_address_is_closed() {
     use tokio::io::AsyncReadExt;
     let (_router, _events, address) = router(&["127.0.0.9"], None);
-    let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut octets = Vec::new();
-    let read = timeout(PATIENCE, stranger.read_to_end(&mut octets))
+    let read = timeout(TIMEOUT, stream.read_to_end(&mut octets))
         .await
         .expect("in time");
-    assert!(read.is_err() || octets.is_empty(), "not a word: {octets:?}");
+    assert!(read.is_err() || octets.is_empty(), "{octets:?}");
 }
 
-/// A node towards a listening router, with more said about the transport.
+/// A node that dials a router with these transport options.
 fn node_with(router: SocketAddr, source: &str, transport: Transport) -> PeerConfig {
     let plain = node(router, source, None);
     let source_address = plain.transport.source_address;
@@ -408,7 +412,7 @@ fn node_with(router: SocketAddr, source: &str, transport: Transport) -> PeerConf
     }
 }
 
-/// A router with one passive peer, whoever that is.
+/// A router with one passive peer.
 fn router_for(remote: Remote, transport: Transport) -> (Handle, Events, SocketAddr) {
     let (handle, events) = speaker::spawn(options(1, true)).unwrap();
     let somewhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
@@ -427,18 +431,18 @@ fn router_for(remote: Remote, transport: Transport) -> (Handle, Events, SocketAd
 }
 
 #[tokio::test]
-async fn gtsm_takes_a_peer_on_the_link_and_nothing_from_behind_it() {
+async fn gtsm_accepts_a_peer_on_the_link_and_discards_segments_with_a_low_ttl_rfc5082() {
     let gtsm = |hops| Transport {
         ttl_security: hops,
         ..Transport::default()
     };
     let host = |address: &str| Remote::Router(format!("{address}:0").parse().unwrap());
     let (router, _events, address) = router_for(host("127.0.0.1"), gtsm(Some(1)));
-    // It has taken its peer, and so set the option, when it answers.
+    // The answer implies that the router has set the option of its peer.
     assert_eq!(router.snapshot().await.len(), 1);
     let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
-    // Without GTSM at this end segments leave with TTL 64, as if from 191 hops away: not even the
-    // SYN is heard.
+    // Without GTSM at this end segments have TTL 64, as if from 191 hops away: even the SYN is
+    // dropped.
     handle
         .set_peer(node_with(address, "127.0.0.1", gtsm(None)))
         .unwrap();
@@ -454,7 +458,7 @@ async fn gtsm_takes_a_peer_on_the_link_and_nothing_from_behind_it() {
 }
 
 #[tokio::test]
-async fn neighbours_of_a_network_share_its_password() {
+async fn dynamic_neighbors_use_the_password_of_their_network() {
     let with = |password: Option<&str>| Transport {
         password: password.map(Secret::new),
         ..Transport::default()
@@ -477,8 +481,8 @@ async fn neighbours_of_a_network_share_its_password() {
 }
 
 #[tokio::test]
-async fn a_peer_on_an_interface_that_does_not_exist_is_alone_in_its_misery() {
-    let (_router, _heard, address) = router(&["127.0.0.1"], None);
+async fn a_missing_source_interface_affects_its_peer_only() {
+    let (_router, _events, address) = router(&["127.0.0.1"], None);
     let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
     let on = |interface: &str| Transport {
         source_interface: Some(interface.to_owned()),
@@ -509,22 +513,22 @@ async fn a_peer_on_an_interface_that_does_not_exist_is_alone_in_its_misery() {
 }
 
 #[tokio::test]
-async fn without_the_port_of_bfd_only_the_peers_with_bfd_do_not_run() {
-    // Whoever has it, this process or another: it is taken.
+async fn a_bfd_port_in_use_affects_peers_with_bfd_only() {
+    // If this fails, another process uses the port.
     let _taken = std::net::UdpSocket::bind("0.0.0.0:3784");
-    let (_router, _heard, address) = router(&["127.0.0.1"], None);
+    let (_router, _events, address) = router(&["127.0.0.1"], None);
     let (handle, mut events) = speaker::spawn(options(2, false)).unwrap();
     handle.set_peer(node(address, "127.0.0.1", None)).unwrap();
     wait_for(&handle, State::Established).await;
     handle
         .set_peer(PeerConfig {
-            name: "watched".to_owned(),
+            name: "with-bfd".to_owned(),
             bfd: Some(BfdOptions::default()),
             ..node(address, "127.0.0.2", None)
         })
         .unwrap();
     until(&mut events, &mut BTreeMap::new(), |event, _| {
-        matches!(event, Event::Down { peer, cause, retry: Some(_), .. } if peer == "watched"
+        matches!(event, Event::Down { peer, cause, retry: Some(_), .. } if peer == "with-bfd"
             && cause.to_string().contains("UDP port 3784")
             && cause.to_string().contains("another BFD speaker"))
     })
@@ -537,9 +541,9 @@ async fn without_the_port_of_bfd_only_the_peers_with_bfd_do_not_run() {
     );
 }
 
-/// RFC 4724 §4: routes are kept where the connection closes without a NOTIFICATION.
+/// Peers retain routes if the connection closes without a NOTIFICATION.
 #[tokio::test]
-async fn a_speaker_whose_handles_are_dropped_leaves_its_routes_with_peers_that_keep_them() {
+async fn dropping_all_handles_starts_a_graceful_restart_where_negotiated_rfc4724_4() {
     for restarts in [true, false] {
         let graceful_restart = restarts.then(GracefulRestart::default);
         let (router, mut events, address) = router(&["127.0.0.1"], None);
@@ -566,7 +570,7 @@ async fn a_speaker_whose_handles_are_dropped_leaves_its_routes_with_peers_that_k
         drop(handle);
         let mut withdrawn = 0;
         let cause = loop {
-            match timeout(PATIENCE, events.recv()).await.unwrap().unwrap() {
+            match timeout(TIMEOUT, events.recv()).await.unwrap().unwrap() {
                 Event::Received { update, .. } => withdrawn += update.withdrawn_prefixes().count(),
                 Event::Down {
                     was_established: true,
@@ -576,7 +580,7 @@ async fn a_speaker_whose_handles_are_dropped_leaves_its_routes_with_peers_that_k
                 _ => {}
             }
         };
-        let preserved = matches!(cause, Cause::Closed { error: None, .. });
-        assert_eq!((preserved, withdrawn == 0), (restarts, restarts), "{cause}");
+        let retained = matches!(cause, Cause::Closed { error: None, .. });
+        assert_eq!((retained, withdrawn == 0), (restarts, restarts), "{cause}");
     }
 }

@@ -1,8 +1,8 @@
-//! The owner's way to the engine: a bounded channel.
+//! Sends commands from the caller to the BGP thread through a bounded channel.
 //!
-//! When it is full the owner waits, on its own thread. That always ends: the engine takes commands in
-//! each of its turns and never waits for its owner, since events are dropped rather than waited with
-//! ([`events`](super::events)); and an engine that has ended takes none.
+//! If the channel is full, the caller blocks. The wait always ends: the BGP thread reads commands
+//! in each turn and never waits for the caller, since it drops events instead
+//! ([`events`](super::events)); and if it has ended, the command is dropped.
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,19 +13,19 @@ use std::thread::{self, Thread};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-/// Commands that the engine has not taken yet.
+/// Depth of the channel.
 pub(super) const COMMANDS_MAX: usize = 256;
 
-/// Sends a command. Waits while there is no room; without a receiver it is dropped.
+/// Sends a command. Blocks while the channel is full; drops the command if there is no receiver.
 pub(super) fn send<T>(sender: &mpsc::Sender<T>, command: T) {
     if let Err(TrySendError::Full(command)) = sender.try_send(command) {
-        // Within a task of tokio's, its budget would end the wait's progress for ever.
+        // Inside a tokio task, an exhausted task budget would keep `send` pending forever.
         let sent = wait(tokio::task::unconstrained(sender.send(command)));
         drop(sent);
     }
 }
 
-/// Runs a future on this thread, be it inside a runtime or not.
+/// Runs a future on this thread, inside or outside a runtime.
 fn wait<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
@@ -52,9 +52,9 @@ mod tests {
 
     use super::*;
 
-    /// Inside a runtime too, as the daemon does it.
+    /// Inside a runtime, as in the daemon.
     #[tokio::test]
-    async fn who_sends_more_than_fits_waits_until_there_is_room_and_nothing_is_lost() {
+    async fn send_blocks_while_the_channel_is_full_and_loses_no_command() {
         let (sender, mut receiver) = mpsc::channel(COMMANDS_MAX);
         let taken = Arc::new(AtomicUsize::new(0));
         let many = 4 * COMMANDS_MAX;
@@ -72,20 +72,20 @@ mod tests {
         for number in 0..many {
             send(&sender, number);
             let waiting = number + 1 - taken.load(Ordering::SeqCst).min(number + 1);
-            // One is on its way between the channel and the count.
+            // One command may be received but not yet counted.
             assert!(waiting <= COMMANDS_MAX + 1, "{waiting}");
         }
         drop(sender);
-        let all = reader.join().expect("it reads to the end");
+        let all = reader.join().expect("reads all commands");
         assert_eq!(all, (0..many).collect::<Vec<_>>());
     }
 
     #[test]
-    fn who_waits_goes_on_when_the_engine_ends() {
+    fn send_returns_when_the_receiver_is_dropped() {
         let (sender, receiver) = mpsc::channel(1);
         send(&sender, 1);
-        let waits = thread::spawn(move || send(&sender, 2));
+        let blocked = thread::spawn(move || send(&sender, 2));
         drop(receiver);
-        waits.join().expect("it returns");
+        blocked.join().expect("returns");
     }
 }

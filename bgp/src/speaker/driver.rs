@@ -1,4 +1,5 @@
-//! The loop between sockets and the machine. It knows no BGP.
+//! The loop of the BGP thread: transfers octets, timers and commands between the sockets and
+//! [`Speaker`]. It contains no BGP logic.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,28 +16,28 @@ use tracing::{debug, error, warn};
 
 use super::AdvertisedRoute;
 use super::bfd::{self, BfdThread};
-use super::events::Teller;
+use super::events::EventSender;
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::md5_drops::Dials;
 use super::socket::{Progress, SetupError, Socket, Written};
 use crate::fsm::{
-    ConnectionId, Event, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus,
-    ShutdownMode, Speaker,
+    ConnectionId, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus, ShutdownMode,
+    Speaker,
 };
 use crate::rib::Route;
 
-/// Octets read, or taken from the machine, at a time.
+/// Maximum number of octets for one read or one [`Speaker::poll_transmit`].
 const CHUNK: usize = 64 * 1024;
-/// Chunks written to one socket before the others have their turn.
+/// Maximum number of chunks written to one socket in a turn.
 const CHUNKS_PER_TURN: usize = 16;
-/// Connections accepted before the sockets have their turn: strangers must not fill the queue that
-/// peers wait in.
+/// Maximum number of connections accepted in a turn. More than one, so that connections from
+/// unknown addresses do not fill the kernel's queue.
 const ACCEPTS_PER_TURN: usize = 16;
-/// Commands taken before the sockets have their turn.
+/// Maximum number of commands processed in a turn.
 const COMMANDS_PER_TURN: usize = 64;
 
-/// What a [`Handle`](super::Handle) asks for.
+/// A command of a [`Handle`](super::Handle).
 #[derive(Debug)]
 pub(super) enum Command {
     Input(Input),
@@ -51,9 +52,9 @@ pub(super) struct Driver {
     sockets: BTreeMap<ConnectionId, Socket>,
     listeners: Listeners,
     commands: mpsc::Receiver<Command>,
-    /// All handles are gone.
+    /// All handles were dropped.
     orphaned: bool,
-    events: Teller,
+    events: EventSender,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     addresses: Addresses,
     accepted: u64,
@@ -68,7 +69,7 @@ impl Driver {
         speaker: Speaker,
         listeners: Listeners,
         commands: mpsc::Receiver<Command>,
-        events: Teller,
+        events: EventSender,
     ) -> Self {
         Self {
             speaker,
@@ -87,63 +88,62 @@ impl Driver {
         }
     }
 
-    /// Counts BFD packets that belong to no session.
+    /// Counter of BFD packets that matched no session.
     pub(super) fn bfd_packets_without_session(&self) -> Arc<AtomicU64> {
         self.bfd.packets_without_session()
     }
 
-    /// Runs until the machine says that it has stopped.
+    /// Runs until the state machine has stopped.
     pub(super) async fn run(self) {
-        // Tokio lets a task ask for 128 things before it has to yield, and turns it away for the
-        // rest of its turn: with more busy sockets than that some would starve, and the timer and
-        // the commands behind them. Each turn bounds itself, and yields.
-        tokio::task::unconstrained(self.turns()).await;
+        // Tokio's task budget makes all resources return Pending after 128 operations of a task:
+        // with more busy sockets the remaining ones, the timer and the commands would starve. Each
+        // turn has its own limits and ends with a yield.
+        tokio::task::unconstrained(self.run_turns()).await;
     }
 
-    async fn turns(mut self) {
+    async fn run_turns(mut self) {
         let mut more = false;
         while !self.stopped {
             let due = std::future::poll_fn(|cx| self.poll(cx, more)).await;
             if due {
-                self.time_out().await;
+                self.on_timeout().await;
             }
             more = self.write_all();
             self.set_timer();
-            // Only meanwhile does the runtime look for news of sockets and timers.
+            // The runtime polls the kernel for sockets and timers only during a yield.
             tokio::task::yield_now().await;
         }
     }
 
-    /// The timer's time has come. Octets come first, so that a late look at a socket is not taken for
-    /// a silent peer: after a pause (SIGSTOP, a suspended machine) the runtime may fire its timers
-    /// before it asks the kernel what arrived meanwhile, and asks when everybody has yielded.
-    async fn time_out(&mut self) {
+    /// Processes a due timer. The sockets are read first, so that our own delay does not expire a
+    /// hold timer: after a pause (SIGSTOP, a suspended host) the runtime may fire timers before it
+    /// polls the kernel for received octets, which it does during a yield.
+    async fn on_timeout(&mut self) {
         tokio::task::yield_now().await;
         std::future::poll_fn(|cx| {
             self.poll_sockets(cx);
             Poll::Ready(())
         })
         .await;
-        // One of the timers may be that of a dial.
-        self.tell_md5_drops();
+        // A dial may be about to time out: pass on the reason first.
+        self.report_md5_drops();
         self.feed(Input::Timeout);
     }
 
-    fn tell_md5_drops(&mut self) {
-        for input in self.dials.news() {
+    fn report_md5_drops(&mut self) {
+        for input in self.dials.new_drops() {
             self.feed(input);
         }
     }
 
-    /// One turn: everybody who has something is served once. Ready if there was anything, or `more`
-    /// is to be written (a socket that takes whatever it is given wakes nobody); with whether the
-    /// timer's time has come.
+    /// One turn: serves each source of inputs once. Ready if there was an input, or if there is
+    /// `more` to write (a writable socket causes no wakeup). Returns whether the timer is due.
     fn poll(&mut self, cx: &mut Context<'_>, more: bool) -> Poll<bool> {
         let mut any = more;
-        any |= self.events.poll_caught_up(cx);
+        any |= self.events.poll_drained(cx);
         any |= self.poll_sockets(cx);
         any |= self.poll_commands(cx);
-        while let Poll::Ready((peer, event)) = self.bfd.poll_news(cx) {
+        while let Poll::Ready((peer, event)) = self.bfd.poll_event(cx) {
             any = true;
             self.feed(Input::Bfd { peer, event });
         }
@@ -168,22 +168,22 @@ impl Driver {
         }
     }
 
-    /// Looks once at each socket there is.
+    /// Polls each socket once.
     fn poll_sockets(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         let ids: Vec<ConnectionId> = self.sockets.keys().copied().collect();
         for id in ids {
-            // What another one said may have been the end of this one.
+            // An input from another connection may have closed this one.
             let Some(socket) = self.sockets.get_mut(&id) else {
                 continue;
             };
             if let Poll::Ready(progress) = socket.poll(cx, &mut self.buffer) {
                 any = true;
                 if let Progress::Read(octets) = &progress {
-                    self.events.begin(octets.len(), socket.unread());
+                    self.events.begin_read(octets.len(), socket.backlog());
                 }
                 self.progress(id, progress);
-                self.events.end();
+                self.events.end_read();
             }
         }
         any
@@ -205,7 +205,7 @@ impl Driver {
                 connection,
                 error: error.map(IoFailure::from),
             },
-            // Only the writing side has something to do.
+            // `write_all` continues.
             Progress::Writable => return,
         });
     }
@@ -218,8 +218,8 @@ impl Driver {
             }
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.command(command),
-                // An owner that means to withdraw says so. One that is gone without a word has failed
-                // and will be started again: peers with graceful restart keep the routes until then.
+                // Without a shutdown command the owner has failed and will restart. Peers with
+                // graceful restart retain the routes until then.
                 Poll::Ready(None) => {
                     self.orphaned = true;
                     self.feed(Input::Shutdown {
@@ -249,7 +249,7 @@ impl Driver {
                     self.addresses.remove(&name);
                 }
             }
-            // Whoever asked may have gone meanwhile.
+            // The receiver of an answer may have been dropped.
             Command::Status(answer) => {
                 drop(answer.send(self.speaker.status(now())));
             }
@@ -260,10 +260,10 @@ impl Driver {
             Command::Advertised(peer, answer) => {
                 let now = now();
                 let routes = self.speaker.advertised(now, &peer);
-                let routes = routes.map(|told| AdvertisedRoute {
-                    prefix: told.prefix,
-                    route: Route::clone(told.route),
-                    age: now.saturating_duration_since(told.sent),
+                let routes = routes.map(|advertised| AdvertisedRoute {
+                    prefix: advertised.prefix,
+                    route: Route::clone(advertised.route),
+                    age: now.saturating_duration_since(advertised.sent),
                 });
                 let routes = routes.collect();
                 drop(answer.send(routes));
@@ -287,19 +287,24 @@ impl Driver {
                     remote,
                 });
             }
-            Accepted::Unexpected(remote) => {
-                debug!(%remote, "connection turned away: no peer is configured with this address");
+            Accepted::Unknown(remote) => {
+                debug!(%remote, "connection rejected: no peer is configured with this address");
             }
-            Accepted::Failed(remote, error) => warn!(?remote, "can't accept: {error}"),
+            Accepted::Failed(Some(remote), error) => {
+                warn!(%remote, "connection rejected: {error}");
+            }
+            Accepted::Failed(None, error) => {
+                warn!("cannot accept connections, retrying in 1 s: {error}");
+            }
         }
     }
 
-    /// One input, full drain; then what came of the outputs, in the same way.
+    /// Passes an input to the state machine and executes all resulting outputs.
     fn feed(&mut self, input: Input) {
         match &input {
             Input::ConnectFailed { connection, .. } => {
                 let connection = *connection;
-                self.tell_md5_drops();
+                self.report_md5_drops();
                 self.dials.end(connection);
             }
             Input::Connected { connection, .. } => self.dials.end(*connection),
@@ -311,83 +316,79 @@ impl Driver {
     }
 
     fn drain(&mut self) {
-        let mut answers = Vec::new();
+        let mut failures = Vec::new();
         while let Some(output) = self.speaker.poll_output() {
-            match output {
-                Output::Connect {
-                    connection,
-                    peer,
-                    remote,
-                    source,
-                    options,
-                } => {
-                    debug!(%peer, address = %remote, "dialling");
-                    match Socket::dial(remote, source, &options) {
-                        Ok(socket) => {
-                            self.dials.begin(connection);
-                            self.sockets.insert(connection, socket);
-                        }
-                        Err(SetupError::Io(error)) => {
-                            let error = error.into();
-                            answers.push(Input::ConnectFailed { connection, error });
-                        }
-                        Err(error) => answers.push(unusable(peer, &remote, &error)),
+            failures.extend(self.execute(output));
+        }
+        for failure in failures {
+            self.feed(failure);
+        }
+    }
+
+    /// Executes an output. Returns the input that reports its failure.
+    fn execute(&mut self, output: Output) -> Option<Input> {
+        match output {
+            Output::Connect {
+                connection,
+                peer,
+                remote,
+                source,
+                options,
+            } => {
+                debug!(%peer, address = %remote, "dialing");
+                match Socket::dial(remote, source, &options) {
+                    Ok(socket) => {
+                        self.dials.begin(connection);
+                        self.sockets.insert(connection, socket);
                     }
-                }
-                Output::Listen {
-                    peer,
-                    remote,
-                    options,
-                } => {
-                    if let Err(error) = self.listeners.expect(remote, options) {
-                        answers.push(unusable(peer, &remote, &error));
+                    Err(SetupError::Io(error)) => {
+                        let error = error.into();
+                        return Some(Input::ConnectFailed { connection, error });
                     }
+                    Err(error) => return Some(unusable(peer, &remote, &error)),
                 }
-                Output::Unlisten { remote } => self.listeners.forget(remote),
-                Output::BfdSet { peer, target } => {
-                    answers.extend(self.bfd.command(peer, bfd::Command::Set(target)));
-                }
-                Output::BfdRemove { peer } => {
-                    answers.extend(self.bfd.command(peer, bfd::Command::Remove));
-                }
-                Output::BfdAdminDown { peer } => {
-                    answers.extend(self.bfd.command(peer, bfd::Command::AdminDown));
-                }
-                Output::Rekey {
-                    connection,
-                    peer,
-                    remote,
-                    password,
-                } => {
-                    let socket = self.sockets.get(&connection);
-                    if let Some(Err(error)) = socket.map(|socket| socket.rekey(remote, &password)) {
-                        answers.push(unusable(peer, &remote, &error));
-                    }
-                }
-                Output::Finish { connection } => {
-                    if let Some(socket) = self.sockets.get_mut(&connection) {
-                        socket.finish();
-                    }
-                }
-                Output::Close { connection } => {
-                    self.dials.end(connection);
-                    self.sockets.remove(&connection);
-                }
-                Output::Event(event) => self.tell(event),
-                Output::Stopped => self.stopped = true,
             }
+            Output::Listen {
+                peer,
+                remote,
+                options,
+            } => {
+                let error = self.listeners.allow(remote, options).err()?;
+                return Some(unusable(peer, &remote, &error));
+            }
+            Output::Unlisten { remote } => self.listeners.disallow(remote),
+            Output::BfdSet { peer, target } => {
+                return self.bfd.command(peer, bfd::Command::Set(target));
+            }
+            Output::BfdRemove { peer } => return self.bfd.command(peer, bfd::Command::Remove),
+            Output::BfdAdminDown { peer } => {
+                return self.bfd.command(peer, bfd::Command::AdminDown);
+            }
+            Output::Rekey {
+                connection,
+                peer,
+                remote,
+                password,
+            } => {
+                let socket = self.sockets.get(&connection)?;
+                let error = socket.rekey(remote, &password).err()?;
+                return Some(unusable(peer, &remote, &error));
+            }
+            Output::Finish { connection } => self.sockets.get_mut(&connection)?.finish(),
+            Output::Close { connection } => {
+                self.dials.end(connection);
+                self.sockets.remove(&connection);
+            }
+            Output::Event(event) => {
+                log::event(&event, &self.addresses);
+                self.events.send(event);
+            }
+            Output::Stopped => self.stopped = true,
         }
-        for answer in answers {
-            self.feed(answer);
-        }
+        None
     }
 
-    fn tell(&mut self, event: Event) {
-        log::event(&event, &self.addresses);
-        self.events.tell(event);
-    }
-
-    /// Fills every socket that takes octets; true if one may take more at once.
+    /// Writes to every writable socket. Returns whether one may accept more at once.
     fn write_all(&mut self) -> bool {
         let ids: Vec<ConnectionId> = self
             .sockets
@@ -422,7 +423,7 @@ impl Driver {
                 octets = self.speaker.poll_transmit(now(), id, CHUNK);
                 if octets.is_none() {
                     socket.all_sent();
-                    // The last octets of a session may have been its end.
+                    // These may have been the last octets of a session that ends.
                     self.drain();
                     return Ok(self.sockets.get(&id).is_some_and(Socket::is_finishing));
                 }
@@ -447,14 +448,14 @@ impl Driver {
     }
 }
 
-/// A peer never runs without what its configuration demands.
+/// Stops a peer whose socket options cannot be set: it never runs without them.
 fn unusable(peer: String, remote: &dyn Display, error: &SetupError) -> Input {
-    error!(%peer, address = %remote, "{error}; the peer does not run");
+    error!(%peer, address = %remote, "peer stopped until its configuration changes: {error}");
     let reason = error.to_string();
     Input::PeerUnusable { peer, reason }
 }
 
-/// The runtime's clock, which tests may hold still.
+/// The runtime's clock, which tests can pause.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
@@ -469,15 +470,15 @@ mod tests {
     use crate::wire::Asn;
 
     #[tokio::test]
-    async fn a_removed_peer_is_forgotten() {
+    async fn the_address_of_a_removed_peer_is_removed() {
         let speaker = Speaker::new(SpeakerConfig {
             router_id_fallback: Ipv4Addr::LOCALHOST,
             seed: 1,
             host_uptime: None,
         });
         let (_commands, commands) = mpsc::channel(1);
-        let (events, _events) = Teller::new();
-        let listeners = Listeners::new(Vec::new()).expect("nothing to listen on");
+        let (events, _events) = EventSender::new();
+        let listeners = Listeners::new(Vec::new()).expect("no listeners");
         let mut driver = Driver::new(speaker, listeners, commands, events);
         let remote: std::net::SocketAddr = "127.0.0.2:1".parse().expect("an address");
         let mut config = PeerConfig::new("a", remote, Asn(65001), Asn(65002));

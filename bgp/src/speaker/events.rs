@@ -1,11 +1,11 @@
-//! What a speaker tells its owner, and how much of what peers said may lie unread.
+//! The channel of events from the BGP thread to the caller, with its limits.
 //!
-//! A peer with [`PeerConfig::receive`](crate::config::PeerConfig::receive) may send faster than the
-//! owner reads: then its socket isn't read any more until the owner has caught up, so that TCP holds
-//! the peer back. No UPDATE is lost, and other peers don't notice.
+//! Received UPDATEs ([`PeerConfig::receive`](crate::config::PeerConfig::receive)) are never
+//! dropped. If the caller reads them too slowly, the driver stops reading the peer's socket, so
+//! that TCP flow control slows down that peer and no other.
 //!
-//! Other events don't wait: the engine must not stand still for its owner. So many of them may lie
-//! unread; further ones are dropped, and [`Event::Missed`] says how many.
+//! Other events must not delay the BGP thread: a limited number is queued, further events are
+//! dropped, and [`Event::Missed`] reports their number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,144 +15,146 @@ use tokio::sync::mpsc;
 
 use crate::fsm::Event;
 
-/// Octets of one connection, as they came, that may lie unread as events; taken apart they are some times as much.
-const UNREAD_MAX: usize = 1 << 20;
+/// Maximum backlog of a connection, in received octets. Decoded UPDATEs take several times as much
+/// memory.
+const BACKLOG_MAX: usize = 1 << 20;
 
-/// Events other than received UPDATEs that may lie unread.
+/// Maximum number of queued events other than received UPDATEs.
 const EVENTS_MAX: usize = 4096;
 
-/// Everything that happens, in order; [`Event::Missed`] comes first.
+/// The events of a speaker, in order; [`Event::Missed`] comes first.
 ///
-/// Whoever asks for received UPDATEs must keep reading: a peer whose UPDATEs lie unread for longer
-/// than its hold time is lost, since nothing is heard of it any more. It ends when the speaker has
-/// ended. Dropping it is fine.
+/// A caller that requests received UPDATEs must keep reading. Otherwise the driver stops reading
+/// the peer's socket, and the peer's hold timer expires. The channel closes when the speaker has
+/// ended. Dropping it discards all events.
 #[derive(Debug)]
 pub struct Events {
-    events: mpsc::UnboundedReceiver<Told>,
-    backlog: Arc<Backlog>,
+    events: mpsc::UnboundedReceiver<QueuedEvent>,
+    counts: Arc<Counts>,
 }
 
 impl Events {
-    /// The next thing that happened; `None` once the speaker has ended. Nothing is lost if the future
-    /// is dropped.
+    /// Receives the next event; `None` after the speaker has ended. Cancel safe.
     pub async fn recv(&mut self) -> Option<Event> {
-        let missed = self.backlog.missed.swap(0, Ordering::AcqRel);
+        let missed = self.counts.missed.swap(0, Ordering::AcqRel);
         if missed > 0 {
             return Some(Event::Missed { events: missed });
         }
-        let Told { event, portion } = self.events.recv().await?;
-        if portion.is_none() {
-            self.backlog.unread.fetch_sub(1, Ordering::AcqRel);
+        let QueuedEvent { event, credit } = self.events.recv().await?;
+        if credit.is_none() {
+            self.counts.queued.fetch_sub(1, Ordering::AcqRel);
         }
-        drop(portion);
+        drop(credit);
         Some(event)
     }
 }
 
-/// Events that aren't UPDATEs: how many lie unread, and how many were dropped since the owner last
-/// was told.
+/// Counters of events other than received UPDATEs.
 #[derive(Debug, Default)]
-struct Backlog {
-    unread: AtomicUsize,
+struct Counts {
+    /// Events in the queue.
+    queued: AtomicUsize,
+    /// Events dropped since the last [`Event::Missed`].
     missed: AtomicUsize,
 }
 
-/// An event, and what it is of.
+/// An event in the queue. A received UPDATE has the credit of the octets it was decoded from.
 #[derive(Debug)]
-struct Told {
+struct QueuedEvent {
     event: Event,
-    portion: Option<Arc<Portion>>,
+    credit: Option<Arc<ReadCredit>>,
 }
 
-/// The driver's end.
+/// The sending end, owned by the driver.
 #[derive(Debug)]
-pub(super) struct Teller {
-    events: mpsc::UnboundedSender<Told>,
-    backlog: Arc<Backlog>,
-    /// The octets that are being looked at.
-    portion: Option<Arc<Portion>>,
+pub(super) struct EventSender {
+    events: mpsc::UnboundedSender<QueuedEvent>,
+    counts: Arc<Counts>,
+    /// Credit of the octets that the state machine is processing.
+    credit: Option<Arc<ReadCredit>>,
     wake: mpsc::Sender<()>,
     woken: mpsc::Receiver<()>,
 }
 
-impl Teller {
+impl EventSender {
     pub(super) fn new() -> (Self, Events) {
         let (events, receiver) = mpsc::unbounded_channel();
         let (wake, woken) = mpsc::channel(1);
-        let backlog = Arc::new(Backlog::default());
-        let teller = Self {
+        let counts = Arc::new(Counts::default());
+        let sender = Self {
             events,
-            backlog: backlog.clone(),
-            portion: None,
+            counts: counts.clone(),
+            credit: None,
             wake,
             woken,
         };
         let events = Events {
             events: receiver,
-            backlog,
+            counts,
         };
-        (teller, events)
+        (sender, events)
     }
 
-    /// So many octets of a connection are looked at from now on.
-    pub(super) fn begin(&mut self, octets: usize, unread: &Unread) {
-        unread.0.fetch_add(octets, Ordering::AcqRel);
-        self.portion = Some(Arc::new(Portion {
+    /// Starts processing octets of a connection: UPDATEs sent until [`end_read`](Self::end_read)
+    /// count for its backlog.
+    pub(super) fn begin_read(&mut self, octets: usize, backlog: &Backlog) {
+        backlog.0.fetch_add(octets, Ordering::AcqRel);
+        self.credit = Some(Arc::new(ReadCredit {
             octets,
-            unread: unread.clone(),
+            backlog: backlog.clone(),
             wake: self.wake.clone(),
         }));
     }
 
-    /// They have been looked at.
-    pub(super) fn end(&mut self) {
-        self.portion = None;
+    /// Ends processing. Octets that yielded no UPDATE leave the backlog at once.
+    pub(super) fn end_read(&mut self) {
+        self.credit = None;
     }
 
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn send(&self, event: Event) {
         let update = matches!(event, Event::Received { .. });
-        let portion = self.portion.clone().filter(|_| update);
-        if portion.is_none() {
-            if self.backlog.unread.load(Ordering::Acquire) >= EVENTS_MAX {
-                self.backlog.missed.fetch_add(1, Ordering::AcqRel);
+        let credit = self.credit.clone().filter(|_| update);
+        if credit.is_none() {
+            if self.counts.queued.load(Ordering::Acquire) >= EVENTS_MAX {
+                self.counts.missed.fetch_add(1, Ordering::AcqRel);
                 return;
             }
-            self.backlog.unread.fetch_add(1, Ordering::AcqRel);
+            self.counts.queued.fetch_add(1, Ordering::AcqRel);
         }
-        // The owner need not listen.
-        drop(self.events.send(Told { event, portion }));
+        // The receiver may have been dropped.
+        drop(self.events.send(QueuedEvent { event, credit }));
     }
 
-    /// Whether the owner has caught up with a connection.
-    pub(super) fn poll_caught_up(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Ready after the backlog of a connection has fallen below its limit.
+    pub(super) fn poll_drained(&mut self, cx: &mut Context<'_>) -> bool {
         self.woken.poll_recv(cx).is_ready()
     }
 }
 
-/// How many octets of a connection became events that nobody has read yet.
+/// Number of received octets of a connection whose UPDATEs the caller has not read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unread(Arc<AtomicUsize>);
+pub(super) struct Backlog(Arc<AtomicUsize>);
 
-impl Unread {
-    /// Whether it is time to let the owner catch up.
+impl Backlog {
+    /// Whether the socket must not be read for now.
     pub(super) fn is_full(&self) -> bool {
-        self.0.load(Ordering::Acquire) >= UNREAD_MAX
+        self.0.load(Ordering::Acquire) >= BACKLOG_MAX
     }
 }
 
-/// Octets that count as unread as long as an event made of them lies unread.
+/// Octets in a backlog. All UPDATEs decoded from them share it; the last one releases it.
 #[derive(Debug)]
-struct Portion {
+struct ReadCredit {
     octets: usize,
-    unread: Unread,
+    backlog: Backlog,
     wake: mpsc::Sender<()>,
 }
 
-impl Drop for Portion {
+impl Drop for ReadCredit {
     fn drop(&mut self) {
-        let before = self.unread.0.fetch_sub(self.octets, Ordering::AcqRel);
-        if before >= UNREAD_MAX && before - self.octets < UNREAD_MAX {
-            // If it is full, somebody else has woken the driver.
+        let before = self.backlog.0.fetch_sub(self.octets, Ordering::AcqRel);
+        if before >= BACKLOG_MAX && before - self.octets < BACKLOG_MAX {
+            // A full channel already wakes the driver.
             self.wake.try_send(()).unwrap_or_default();
         }
     }
@@ -179,55 +181,56 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn octets_count_as_unread_until_the_last_update_made_of_them_is_read() {
-        let (mut teller, mut events) = Teller::new();
+    async fn octets_stay_in_the_backlog_until_their_last_update_is_read() {
+        let (mut sender, mut events) = EventSender::new();
         let mut cx = Context::from_waker(Waker::noop());
-        let unread = Unread::default();
-        // Nothing to be read came of these.
-        teller.begin(UNREAD_MAX, &unread);
-        teller.tell(Event::UnknownPeer {
+        let backlog = Backlog::default();
+        // These octets yield no UPDATE.
+        sender.begin_read(BACKLOG_MAX, &backlog);
+        sender.send(Event::UnknownPeer {
             peer: String::new(),
         });
-        assert!(unread.is_full());
-        teller.end();
-        assert!(!unread.is_full() && teller.poll_caught_up(&mut cx));
+        assert!(backlog.is_full());
+        sender.end_read();
+        assert!(!backlog.is_full() && sender.poll_drained(&mut cx));
 
         for _ in 0..2 {
-            teller.begin(UNREAD_MAX / 2, &unread);
-            teller.tell(update());
-            teller.tell(update());
-            teller.end();
+            sender.begin_read(BACKLOG_MAX / 2, &backlog);
+            sender.send(update());
+            sender.send(update());
+            sender.end_read();
         }
         events.recv().await.expect("the unknown peer");
-        events.recv().await.expect("half a portion");
-        assert!(unread.is_full() && !teller.poll_caught_up(&mut cx));
-        events.recv().await.expect("the other half");
-        assert!(!unread.is_full() && teller.poll_caught_up(&mut cx));
-        assert!(!teller.poll_caught_up(&mut cx), "once");
+        events.recv().await.expect("the first half");
+        assert!(backlog.is_full() && !sender.poll_drained(&mut cx));
+        events.recv().await.expect("the second half");
+        assert!(!backlog.is_full() && sender.poll_drained(&mut cx));
+        assert!(!sender.poll_drained(&mut cx), "once");
 
-        // Nobody listens any more.
-        teller.begin(UNREAD_MAX, &unread);
-        teller.tell(update());
-        teller.end();
+        // Dropping the receiver releases the backlog.
+        sender.begin_read(BACKLOG_MAX, &backlog);
+        sender.send(update());
+        sender.end_read();
         drop(events);
-        assert!(!unread.is_full());
+        assert!(!backlog.is_full());
     }
+
     #[tokio::test]
-    async fn events_that_an_owner_does_not_read_are_counted_and_dropped() {
-        let (teller, mut events) = Teller::new();
+    async fn events_beyond_the_limit_are_dropped_and_counted() {
+        let (sender, mut events) = EventSender::new();
         let number = |number: usize| Event::UnknownPeer {
             peer: number.to_string(),
         };
         for at in 0..EVENTS_MAX + 10 {
-            teller.tell(number(at));
+            sender.send(number(at));
         }
         let first = events.recv().await;
         assert!(
             matches!(first, Some(Event::Missed { events: 10 })),
             "{first:?}"
         );
-        // There is no room before the owner has read something.
-        teller.tell(number(0));
+        // `Missed` frees no room in the queue.
+        sender.send(number(0));
         assert!(matches!(
             events.recv().await,
             Some(Event::Missed { events: 1 })
@@ -239,8 +242,8 @@ mod tests {
             };
             assert_eq!(peer, at.to_string());
         }
-        teller.tell(number(7));
-        drop(teller);
+        sender.send(number(7));
+        drop(sender);
         assert!(matches!(
             events.recv().await,
             Some(Event::UnknownPeer { .. })

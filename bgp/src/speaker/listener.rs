@@ -1,4 +1,4 @@
-//! The listening sockets, and which peer's password each of them demands.
+//! The listening sockets, with the TCP options of the peers that may connect.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,23 +17,24 @@ use super::socket::{SetupError, Socket, TTL_MAX, require_ttl, set_key};
 use crate::config::Secret;
 use crate::fsm::TcpOptions;
 
+/// Length of the kernel's queue of connections to accept.
 const BACKLOG: i32 = 128;
-/// The rest after a failure to accept.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Delay after a failed accept.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// All listening sockets. Without any, nothing is ever accepted.
+/// All listening sockets; may be none.
 #[derive(Debug)]
 pub(super) struct Listeners {
     sockets: Vec<TcpListener>,
-    /// Whose turn it is: strangers at one of them must not keep peers at another waiting.
+    /// Socket to poll first. Rotates, so that connections at one socket do not starve another.
     next: usize,
-    /// What connections need, by where they come from.
-    expected: BTreeMap<IpNet, TcpOptions>,
-    /// After a failure: when to try again.
+    /// TCP options by remote network. Other connections are closed.
+    allowed: BTreeMap<IpNet, TcpOptions>,
+    /// Delay after a failed accept.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-/// A bound socket that doesn't listen for real yet, since that needs the runtime.
+/// Creates a listening socket, to be registered with the runtime by [`Listeners::new`].
 pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = RawSocket::new(
         Domain::for_address(address),
@@ -43,25 +44,24 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // MD5 keys are per family, and 0.0.0.0 can be listened on beside.
+        // MD5 keys are per family, and another socket can bind 0.0.0.0.
         socket.set_only_v6(true)?;
         socket.set_unicast_hops_v6(TTL_MAX)?;
     } else {
-        // The answer to a SYN has to pass the peer's GTSM; whether we have it too, the listener
-        // can't know yet.
+        // A SYN+ACK must pass the peer's GTSM; which peer it is, the listener cannot know.
         socket.set_ttl_v4(TTL_MAX)?;
     }
     socket
         .bind(&address.into())
         .and_then(|()| socket.listen(BACKLOG))
         .map_err(|error| {
-            io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
         })?;
     Ok(socket.into())
 }
 
 impl Listeners {
-    /// Takes what [`bind`] made. Must be called inside the runtime.
+    /// Registers the sockets of [`bind`]. Must be called inside the runtime.
     pub(super) fn new(bound: Vec<std::net::TcpListener>) -> io::Result<Self> {
         let sockets = bound
             .into_iter()
@@ -70,47 +70,48 @@ impl Listeners {
         Ok(Self {
             sockets,
             next: 0,
-            expected: BTreeMap::new(),
+            allowed: BTreeMap::new(),
             pause: None,
         })
     }
 
-    /// Expects connections from `remote`, with these options, its password and no other.
+    /// Allows connections from `remote` with these options, replacing earlier ones.
     ///
     /// # Errors
-    /// The kernel doesn't take the key. Then nothing from there is accepted.
-    pub(super) fn expect(&mut self, remote: IpNet, options: TcpOptions) -> Result<(), SetupError> {
-        let old = self.expected.remove(&remote);
-        let had_password = old.is_some_and(|expected| expected.password.is_some());
+    /// Setting the MD5 key failed (then connections from `remote` are closed), or the minimum TTL.
+    pub(super) fn allow(&mut self, remote: IpNet, options: TcpOptions) -> Result<(), SetupError> {
+        let old = self.allowed.remove(&remote);
+        let had_password = old.is_some_and(|allowed| allowed.password.is_some());
         if options.password.is_some() || had_password {
             self.set_keys(remote, options.password.as_ref())?;
         }
-        self.expected.insert(remote, options);
-        self.set_least_ttl()
+        self.allowed.insert(remote, options);
+        self.set_min_ttl()
     }
 
-    /// Expects no more connections from `remote`.
-    pub(super) fn forget(&mut self, remote: IpNet) {
+    /// Closes connections from `remote` from now on.
+    pub(super) fn disallow(&mut self, remote: IpNet) {
         if self
-            .expected
+            .allowed
             .remove(&remote)
-            .is_some_and(|expected| expected.password.is_some())
+            .is_some_and(|allowed| allowed.password.is_some())
         {
-            // A key that stays only keeps out whom nobody expects anyway.
+            // Ignore failure: a stale MD5 key only blocks addresses that are no longer configured.
             drop(self.set_keys(remote, None));
         }
-        // Likewise one that is too high.
-        drop(self.set_least_ttl());
+        // Ignore failure: the minimum TTL of the remaining peers is not lower than before.
+        drop(self.set_min_ttl());
     }
 
-    /// What every expected peer of a family promises holds from the first SYN on. Where they differ,
-    /// GTSM begins with the connection: what comes before that from too far away, nobody can forge
-    /// who doesn't see our SYN+ACK.
-    fn set_least_ttl(&self) -> Result<(), SetupError> {
+    /// Applies GTSM (RFC 5082) from the first SYN on, with the lowest minimum TTL of all peers of a
+    /// family. A higher minimum of a single peer applies once its connection is accepted. Until
+    /// then an off-path attacker cannot complete the handshake, because it does not see our
+    /// SYN+ACK.
+    fn set_min_ttl(&self) -> Result<(), SetupError> {
         for socket in &self.sockets {
             let ipv4 = socket.local_addr()?.is_ipv4();
             let of_family = self
-                .expected
+                .allowed
                 .iter()
                 .filter(|(network, _)| network.addr().is_ipv4() == ipv4);
             let least = of_family
@@ -130,10 +131,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// The next connection, ready to be used.
-    ///
-    /// One whose options can't be set, or from an address nobody expects, is closed on the spot and
-    /// comes out as an error with its address.
+    /// The next connection, with its options set. If that fails, or if its address is not allowed,
+    /// the connection is closed.
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Accepted> {
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(cx));
@@ -150,8 +149,8 @@ impl Listeners {
                     return Poll::Ready(self.admit(stream, remote));
                 }
                 Poll::Ready(Err(error)) => {
-                    // Out of descriptors, say: trying again at once would only burn the processor.
-                    self.pause = Some(Box::pin(sleep(PAUSE)));
+                    // For example out of descriptors: an immediate retry would fail too.
+                    self.pause = Some(Box::pin(sleep(ACCEPT_RETRY_INTERVAL)));
                     return Poll::Ready(Accepted::Failed(None, error.into()));
                 }
                 Poll::Pending => {}
@@ -162,12 +161,12 @@ impl Listeners {
 
     fn admit(&self, stream: TcpStream, remote: SocketAddr) -> Accepted {
         let address = remote.ip().to_canonical();
-        let expected = self.expected.iter();
-        let Some((_, options)) = expected
+        let allowed = self.allowed.iter();
+        let Some((_, options)) = allowed
             .filter(|(network, _)| network.contains(&address))
             .max_by_key(|(network, _)| network.prefix_len())
         else {
-            return Accepted::Unexpected(remote);
+            return Accepted::Unknown(remote);
         };
         let admitted = match stream.local_addr() {
             Ok(local) => Socket::accepted(stream, address, options).map(|socket| (socket, local)),
@@ -184,17 +183,17 @@ impl Listeners {
     }
 }
 
-/// What a listener came up with.
+/// Result of an accept.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    /// A connection of an expected address.
+    /// A connection from an allowed address.
     Socket {
         socket: Socket,
         local: SocketAddr,
         remote: SocketAddr,
     },
-    /// A connection of anybody else; it is closed.
-    Unexpected(SocketAddr),
-    /// Accepting failed.
+    /// A connection from another address; it is closed.
+    Unknown(SocketAddr),
+    /// Accepting failed, or setting the options of this connection, which is closed.
     Failed(Option<SocketAddr>, SetupError),
 }

@@ -1,34 +1,34 @@
-//! What the kernel counts of segments it drops for their TCP MD5 signature.
+//! Reads the kernel's counters of segments dropped for their TCP MD5 signature (RFC 2385).
 //!
-//! It drops them without a word to anybody: a dial with a wrong password just gets no answer. But
-//! it counts them, for the whole host; what was counted while we dialled is a hint.
+//! The kernel drops such segments silently, so a dial with a wrong password only times out. The
+//! counters cover the whole network namespace: an increase during a dial is a hint, not proof.
 
 use std::collections::BTreeMap;
 
 use crate::fsm::{ConnectionId, Input, Md5Drops};
 
-/// Of the thread that asks: it may be in another network namespace than the process began in.
+/// Counters of the calling thread, which may be in another network namespace than the process.
 const COUNTERS: &str = "/proc/thread-self/net/netstat";
 
-/// The dials that go on, with what had been counted when they began, and what was told since.
+/// Dials in progress: the counters at their start and the increase reported since.
 #[derive(Debug, Default)]
 pub(super) struct Dials(BTreeMap<ConnectionId, (Md5Drops, Md5Drops)>);
 
 impl Dials {
-    /// A dial begins.
+    /// Starts a dial.
     pub(super) fn begin(&mut self, connection: ConnectionId) {
         if let Some(counted) = read() {
             self.0.insert(connection, (counted, Md5Drops::default()));
         }
     }
 
-    /// A dial has ended, one way or the other.
+    /// Ends a dial.
     pub(super) fn end(&mut self, connection: ConnectionId) {
         self.0.remove(&connection);
     }
 
-    /// What was counted since the dials began, where that is more than was told already.
-    pub(super) fn news(&mut self) -> Vec<Input> {
+    /// The dials with drops that were not yet reported, with all drops since their start.
+    pub(super) fn new_drops(&mut self) -> Vec<Input> {
         if self.0.is_empty() {
             return Vec::new();
         }
@@ -36,28 +36,28 @@ impl Dials {
     }
 
     fn since(&mut self, counted: Md5Drops) -> Vec<Input> {
-        let mut news = Vec::new();
-        for (&connection, (before, told)) in &mut self.0 {
+        let mut inputs = Vec::new();
+        for (&connection, (before, reported)) in &mut self.0 {
             let drops = Md5Drops {
                 missing: counted.missing.saturating_sub(before.missing),
                 unexpected: counted.unexpected.saturating_sub(before.unexpected),
                 wrong: counted.wrong.saturating_sub(before.wrong),
             };
-            if drops != *told {
-                *told = drops;
-                news.push(Input::Md5Dropped { connection, drops });
+            if drops != *reported {
+                *reported = drops;
+                inputs.push(Input::Md5Dropped { connection, drops });
             }
         }
-        news
+        inputs
     }
 }
 
-/// `None` where the kernel has no such counters.
+/// `None` if the kernel has no such counters.
 fn read() -> Option<Md5Drops> {
     parse(&std::fs::read_to_string(COUNTERS).ok()?)
 }
 
-/// Pairs of lines: names, then numbers, both after `TcpExt:`.
+/// Parses a line of names and a line of numbers, both after `TcpExt:`.
 fn parse(text: &str) -> Option<Md5Drops> {
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
     let (names, numbers) = (lines.next()?, lines.next()?);
@@ -93,11 +93,11 @@ IpExt: 7 0
         assert_eq!(parse(TEXT), Some(drops));
         assert_eq!(parse("IpExt: InNoRoutes\nIpExt: 7\n"), None);
         assert_eq!(parse("TcpExt: TCPMD5NotFound\n"), None);
-        assert!(read().is_some(), "this kernel has them");
+        assert!(read().is_some(), "counters of this kernel");
     }
 
     #[test]
-    fn each_dial_is_told_what_came_since_it_began_and_once() {
+    fn drops_since_the_start_of_a_dial_are_reported_once() {
         let counted = |wrong| Md5Drops {
             wrong,
             ..Md5Drops::default()
@@ -105,16 +105,16 @@ IpExt: 7 0
         let id = ConnectionId::Dialled;
         let none = Md5Drops::default();
         let mut dials = Dials([(id(1), (counted(5), none)), (id(2), (counted(7), none))].into());
-        let told = |news: Vec<Input>| -> Vec<(ConnectionId, u64)> {
-            let told = news.into_iter().map(|input| match input {
+        let wrong = |inputs: Vec<Input>| -> Vec<(ConnectionId, u64)> {
+            let wrong = inputs.into_iter().map(|input| match input {
                 Input::Md5Dropped { connection, drops } => (connection, drops.wrong),
                 other => panic!("{other:?}"),
             });
-            told.collect()
+            wrong.collect()
         };
-        assert_eq!(told(dials.since(counted(7))), [(id(1), 2)]);
-        assert_eq!(told(dials.since(counted(7))), []);
+        assert_eq!(wrong(dials.since(counted(7))), [(id(1), 2)]);
+        assert_eq!(wrong(dials.since(counted(7))), []);
         dials.end(id(1));
-        assert_eq!(told(dials.since(counted(8))), [(id(2), 1)]);
+        assert_eq!(wrong(dials.since(counted(8))), [(id(2), 1)]);
     }
 }

@@ -1,7 +1,28 @@
-//! The tokio driver: a thread of its own that carries octets between sockets and
-//! [`fsm::Speaker`](crate::fsm::Speaker).
+//! The tokio driver: runs [`fsm::Speaker`](crate::fsm::Speaker) and [`bfd::Bfd`](crate::bfd::Bfd)
+//! on sockets and clocks.
 //!
 //! [`spawn`] starts it. The [`Handle`] may be used from any thread and any runtime.
+//!
+//! # Threads and channels
+//!
+//! ```text
+//!  the caller's threads             ferrolb-bgp                         ferrolb-bfd
+//!  Handle -- commands ------------> fsm::Speaker, RIB, -- commands ---> bfd::Bfd,
+//!  Events <- events, UPDATEs ------ listeners, TCP     <- BFD events -- UDP sockets
+//! ```
+//!
+//! The BGP thread runs from [`spawn`] until the speaker has shut down. The BFD thread starts with
+//! the first BFD session and ends with the BGP thread; it runs at raised priority, so that encoding
+//! a million routes delays no BFD packet. If it panics, the BGP thread starts another one.
+//!
+//! | channel | depth | if it is full |
+//! |---|---|---|
+//! | commands of the caller | 256 | the caller blocks until there is room |
+//! | events | 4096 | the event is dropped and counted in [`Event::Missed`](crate::fsm::Event) |
+//! | received UPDATEs | 1 MiB for each connection | that socket is not read: TCP slows the peer down |
+//! | BFD commands, BFD events | 1024 each | one merged item for each peer waits in the sender |
+//!
+//! Only a caller ever waits: the BGP and BFD threads never block on a channel.
 
 mod bfd;
 mod commands;
@@ -25,8 +46,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::commands::COMMANDS_MAX;
 use self::driver::{Command, Driver};
+use self::events::EventSender;
 pub use self::events::Events;
-use self::events::Teller;
 use self::listener::Listeners;
 use crate::config::{ConfigError, PeerConfig};
 use crate::fsm::{
@@ -34,20 +55,21 @@ use crate::fsm::{
 };
 use crate::rib::Route;
 
-/// What a speaker is started with.
+/// Options of [`spawn`].
 #[derive(Clone, Debug)]
 pub struct SpeakerOptions {
-    /// For the state machine.
+    /// Configuration of the state machine.
     pub speaker: SpeakerConfig,
-    /// Where to listen; nowhere if empty. Port 0 takes a free one, see
-    /// [`Handle::local_addresses`].
+    /// Listening addresses; none for a speaker that only dials. The kernel replaces port 0 by a
+    /// free port, see [`Handle::local_addresses`].
     pub listen: Vec<SocketAddr>,
 }
 
-/// Commands for a running speaker. When the last one is dropped, the speaker shuts down as with
-/// [`ShutdownMode::GracefulRestart`]: its owner has failed and means to come back.
+/// A handle to a running speaker.
 ///
-/// 256 commands may wait for the speaker. Who gives one more waits on its thread until there is room.
+/// When the last clone is dropped, the speaker shuts down with [`ShutdownMode::GracefulRestart`]:
+/// its owner has failed and will restart. Up to 256 commands are queued; further calls block the
+/// calling thread until there is room.
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
@@ -56,29 +78,29 @@ pub struct Handle {
     ended: watch::Receiver<()>,
 }
 
-/// A route that a peer holds from us.
+/// A route announced to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdvertisedRoute {
     /// The prefix.
     pub prefix: IpNet,
-    /// What was said of it, before the session turned it into octets.
+    /// Attributes before the session's additions.
     pub route: Route,
-    /// How long ago it was last sent, to the second.
+    /// Time since the last announcement, in whole seconds.
     pub age: Duration,
 }
 
-/// Whether there is an interface of this name where this process runs: without it a peer whose
-/// [`source_interface`](crate::config::Transport::source_interface) it is can't be dialled. True if
-/// the kernel can't be asked.
+/// Whether this host has an interface of this name. Without it, peers with this
+/// [`source_interface`](crate::config::Transport::source_interface) cannot be dialed. True if the
+/// lookup fails for another reason.
 #[must_use]
 pub fn interface_exists(name: &str) -> bool {
     !sockopt::interface_index(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Starts a speaker on a thread of its own.
+/// Starts a speaker on its own thread.
 ///
 /// # Errors
-/// An address that can't be listened on, or no thread to be had.
+/// Binding a listening address or starting the thread failed.
 pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
     let bound = options
         .listen
@@ -95,15 +117,15 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
         Listeners::new(bound)?
     };
     let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
-    let (teller, events) = Teller::new();
+    let (sender, events) = EventSender::new();
     let (end_sender, ended) = watch::channel(());
-    let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, teller);
+    let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, sender);
     let bfd_packets_without_session = driver.bfd_packets_without_session();
     thread::Builder::new()
         .name("ferrolb-bgp".to_owned())
         .spawn(move || {
             runtime.block_on(driver.run());
-            // Dropped last, also when the thread panics: whoever waits for the end gets to know.
+            // Dropped at the end of the thread, also on a panic: this wakes `Handle::ended`.
             drop(end_sender);
         })?;
     Ok((
@@ -118,90 +140,90 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
 }
 
 impl Handle {
-    /// Adds a peer, or changes the one of the same name. A running session goes on if it can
-    /// ([`PeerConfig::impact`]).
+    /// Adds a peer, or changes the peer of the same name. [`PeerConfig::impact`] says whether a
+    /// change resets the session.
     ///
     /// # Errors
-    /// A configuration that could never run.
+    /// The configuration is invalid.
     pub fn set_peer(&self, config: PeerConfig) -> Result<(), ConfigError> {
         config.check()?;
         self.input(Input::SetPeer(config));
         Ok(())
     }
 
-    /// Ends the peer's session with Cease/Peer De-configured and forgets it and its routes.
+    /// Removes a peer and its routes. Its session ends with Cease/Peer De-configured.
     pub fn remove_peer(&self, name: impl Into<String>) {
         self.input(Input::RemovePeer(name.into()));
     }
 
-    /// Changes what peers are to be told; what comes in one call is packed together.
+    /// Changes the routes of peers. The changes of one call are sent as one batch.
     pub fn routes(&self, routes: Vec<PeerRoutes>) {
         self.input(Input::Routes(routes));
     }
 
-    /// Says that the first complete set of routes was handed over. Before that no UPDATE and no
-    /// End-of-RIB leaves.
+    /// Permits the transmission of UPDATE and End-of-RIB messages: the initial set of routes is
+    /// complete.
     pub fn open_gate(&self) {
         self.input(Input::OpenGate);
     }
 
-    /// Whether to keep up to date what [`other_paths`](Self::other_paths) gives. Each call with
-    /// `true` asks routers for their routes again.
+    /// Enables or disables the data of [`other_paths`](Self::other_paths). Each call with `true`
+    /// requests a route refresh from the routers.
     pub fn watch_paths(&self, watched: bool) {
         self.input(Input::TrackOtherPaths(watched));
     }
 
-    /// What routers with an Established session show of paths other than ours to prefixes of ours.
-    /// Empty once the speaker has ended.
+    /// Paths of other speakers to our prefixes, as received from the peers with an Established
+    /// session. Empty after the speaker has ended.
     pub async fn other_paths(&self) -> Vec<OtherPaths> {
         let (sender, answer) = oneshot::channel();
         self.ask(Command::OtherPaths(sender)).await;
         answer.await.unwrap_or_default()
     }
 
-    /// BFD packets received that belong to no session; only counted while there is a session.
+    /// Number of received BFD packets that matched no session. Counted only while there is a
+    /// session.
     #[must_use]
     pub fn bfd_packets_without_session(&self) -> u64 {
         self.bfd_packets_without_session.load(Ordering::Relaxed)
     }
 
-    /// All peers, by name. Empty once the speaker has ended.
+    /// Status of all peers, sorted by name. Empty after the speaker has ended.
     pub async fn snapshot(&self) -> Vec<PeerStatus> {
         let (sender, answer) = oneshot::channel();
         self.ask(Command::Status(sender)).await;
         answer.await.unwrap_or_default()
     }
 
-    /// All there is to know about one peer; `None` if there is none of that name, or the speaker has
-    /// ended.
+    /// Status and history of one peer; `None` for an unknown name or after the speaker has ended.
     pub async fn peer(&self, name: impl Into<String>) -> Option<PeerDetail> {
         let (sender, answer) = oneshot::channel();
         self.ask(Command::Peer(name.into(), sender)).await;
         answer.await.ok().flatten().map(|detail| *detail)
     }
 
-    /// What a peer holds from us, in no order.
+    /// Routes announced to a peer, in no particular order. Empty after the speaker has ended.
     pub async fn advertised(&self, peer: impl Into<String>) -> Vec<AdvertisedRoute> {
         let (sender, answer) = oneshot::channel();
         self.ask(Command::Advertised(peer.into(), sender)).await;
         answer.await.unwrap_or_default()
     }
 
-    /// Takes leave of every peer, with this text for their operators (RFC 9003), and returns when the
-    /// speaker has ended: in about four seconds at the latest, whatever the peers do.
+    /// Shuts down all sessions with `text` as shutdown communication (RFC 9003). Returns when the
+    /// speaker has ended, after at most about four seconds.
     pub async fn shutdown(&self, text: impl Into<String>, mode: ShutdownMode) {
         let text = text.into();
         self.input(Input::Shutdown { text, mode });
         self.ended().await;
     }
 
-    /// Returns when the speaker has ended, for whatever reason.
+    /// Returns when the speaker has ended, for any reason.
     pub async fn ended(&self) {
-        // The sender never sends: the only news is that it is gone.
+        // The sender never sends a value; only its drop completes `changed`.
         drop(self.ended.clone().changed().await);
     }
 
-    /// Where the speaker listens, with the ports the kernel chose.
+    /// Listening addresses, with the ports that the kernel chose.
     #[must_use]
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.local_addresses
@@ -211,14 +233,14 @@ impl Handle {
         commands::send(&self.commands, Command::Input(input));
     }
 
-    /// A speaker that has ended takes no commands; there is nothing to do about it here.
+    /// Sends a command. An ended speaker drops it together with its reply channel.
     async fn ask(&self, command: Command) {
         drop(self.commands.send(command).await);
     }
 }
 
 impl Default for SpeakerOptions {
-    /// Listens nowhere; for programs that dial only. The seed is fixed: give one of your own.
+    /// For programs that only dial. Replace the fixed seed by a random one.
     fn default() -> Self {
         let router_id_fallback = std::net::Ipv4Addr::new(127, 0, 0, 1);
         Self {

@@ -1,4 +1,4 @@
-//! One TCP connection: dialling, reading, writing, and the orderly end.
+//! One TCP connection: dialing, reading, writing, and the half-close at its end.
 
 use std::fmt;
 use std::future::Future;
@@ -14,12 +14,12 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::events::Unread;
+use super::events::Backlog;
 use super::sockopt::{interface_index, set_md5_key, set_min_ttl};
 use crate::config::Secret;
 use crate::fsm::TcpOptions;
 
-/// What segments leave with, so that a peer with GTSM takes them (RFC 5082 §3).
+/// TTL of sent segments, as GTSM requires (RFC 5082 §3).
 pub(super) const TTL_MAX: u32 = 255;
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -27,16 +27,16 @@ type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 /// A connection, from the first SYN on.
 pub(super) struct Socket {
     stage: Stage,
-    /// Taken from the machine, not yet by the kernel.
+    /// Octets of the state machine that the kernel has not accepted yet.
     unsent: Bytes,
-    /// The kernel's buffer is full.
+    /// The kernel's send buffer is full.
     blocked: bool,
-    /// Nothing more comes from the machine: close our half once `unsent` is out.
+    /// The state machine has no more octets: close our half once `unsent` is empty.
     finishing: bool,
-    /// The end of the peer's half was seen, or the connection broke.
+    /// The peer has closed its half, or the connection failed.
     ended: bool,
-    /// What the speaker's owner hasn't read yet of what the peer said.
-    unread: Unread,
+    /// Received octets whose UPDATEs the caller has not read.
+    backlog: Backlog,
 }
 
 enum Stage {
@@ -44,7 +44,7 @@ enum Stage {
     Open(TcpStream),
 }
 
-/// What a look at a socket found.
+/// Result of polling a socket.
 pub(super) enum Progress {
     /// A dial succeeded.
     Connected {
@@ -53,45 +53,45 @@ pub(super) enum Progress {
     },
     /// A dial failed.
     Failed(io::Error),
-    /// Octets.
+    /// Received octets.
     Read(Bytes),
-    /// The connection is over.
+    /// The connection has ended.
     Ended(Option<io::Error>),
-    /// It takes octets again.
+    /// The socket is writable again.
     Writable,
 }
 
-/// Whether a write left something to do.
+/// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// All out.
+    /// All octets were written.
     All,
-    /// The kernel takes no more for now.
+    /// The kernel's send buffer is full.
     Blocked,
 }
 
 const GTSM: &str = "the TTL for GTSM (RFC 5082)";
 
-/// Why a socket can't be had.
+/// Why a socket could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SetupError {
-    /// The kernel doesn't give it what the peer's configuration demands: it won't the next time
-    /// either, and without it the peer must not run.
-    #[error("can't set {option}: {error}")]
+    /// The kernel rejected an option that the peer's configuration requires. A retry would fail
+    /// too, and without the option the peer must not run.
+    #[error("cannot set {option}: {error}")]
     Option {
         option: &'static str,
         error: io::Error,
     },
-    /// Something that may be better the next time.
+    /// A failure that a retry may resolve.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Socket {
-    /// Begins to dial. Every option is in place before the first segment leaves.
+    /// Starts a dial. All options are set before the first segment is sent.
     ///
     /// # Errors
-    /// An option that can't be set, a source address or interface that isn't ours.
+    /// An option cannot be set, or the host lacks the source address or interface.
     pub(super) fn dial(
         remote: SocketAddr,
         source: Option<IpAddr>,
@@ -109,23 +109,23 @@ impl Socket {
             socket
                 .bind(&SocketAddr::new(source, 0).into())
                 .map_err(|error| {
-                    io::Error::new(error.kind(), format!("can't dial from {source}: {error}"))
+                    io::Error::new(error.kind(), format!("cannot dial from {source}: {error}"))
                 })?;
         }
         let socket = TcpSocket::from_std_stream(socket.into());
         Ok(Self::new(Stage::Dialling(Box::pin(socket.connect(remote)))))
     }
 
-    /// Takes a connection that a listener accepted.
+    /// Sets up a connection that a listener accepted.
     ///
     /// # Errors
-    /// An option that can't be set.
+    /// An option cannot be set.
     pub(super) fn accepted(
         stream: TcpStream,
         remote: IpAddr,
         options: &TcpOptions,
     ) -> Result<Self, SetupError> {
-        // A key it inherited from the listener, unless it was made before that was installed.
+        // The connection has the listener's key only if that was set before the SYN.
         prepare(&SockRef::from(&stream), remote, options)?;
         Ok(Self::new(Stage::Open(stream)))
     }
@@ -137,11 +137,11 @@ impl Socket {
             blocked: false,
             finishing: false,
             ended: false,
-            unread: Unread::default(),
+            backlog: Backlog::default(),
         }
     }
 
-    /// Whether the machine may be asked for octets.
+    /// Whether octets of the state machine can be written.
     pub(super) fn wants_octets(&self) -> bool {
         matches!(self.stage, Stage::Open(_)) && self.unsent.is_empty() && !self.ended
     }
@@ -150,16 +150,16 @@ impl Socket {
         self.blocked
     }
 
-    pub(super) fn unread(&self) -> &Unread {
-        &self.unread
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
-    /// Whether our half is still to be closed.
+    /// Whether our half is waiting to be closed.
     pub(super) fn is_finishing(&self) -> bool {
         self.finishing
     }
 
-    /// Looks for something that happened, and registers to be woken if nothing did.
+    /// Polls the dial, or the socket for readability and writability.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Progress> {
         if self.ended {
             return Poll::Pending;
@@ -179,10 +179,10 @@ impl Socket {
                 }
             }
             Stage::Open(stream) => {
-                // Before reading: a peer that never stops talking must not keep us from answering.
+                // Before reading: a peer that sends without pause must not prevent our writes.
                 let writable = self.blocked && stream.poll_write_ready(cx).is_ready();
                 self.blocked &= !writable;
-                if !self.unread.is_full() {
+                if !self.backlog.is_full() {
                     let mut read = ReadBuf::new(buffer);
                     let result = Pin::new(&mut *stream).poll_read(cx, &mut read);
                     if let Poll::Ready(result) = result {
@@ -203,10 +203,10 @@ impl Socket {
         }
     }
 
-    /// Hands octets to the kernel.
+    /// Writes octets.
     ///
     /// # Errors
-    /// The connection broke; it is over.
+    /// The connection failed and has ended.
     pub(super) fn write(&mut self, octets: Option<Bytes>) -> io::Result<Written> {
         if let Some(octets) = octets {
             self.unsent = octets;
@@ -231,29 +231,29 @@ impl Socket {
         Ok(Written::All)
     }
 
-    /// From now on segments are signed with another TCP MD5 key.
+    /// Changes the TCP MD5 key.
     ///
     /// # Errors
-    /// The kernel doesn't take it; the connection goes on with the old one.
+    /// The kernel rejected the key; the connection keeps the old one.
     pub(super) fn rekey(&self, remote: IpAddr, password: &Secret) -> Result<(), SetupError> {
         match &self.stage {
             Stage::Open(stream) => set_key(stream, IpNet::from(remote), Some(password)),
-            // The machine gives it up and dials again.
+            // The state machine dials again with the new key.
             Stage::Dialling(_) => Ok(()),
         }
     }
 
-    /// The machine has nothing more for this connection.
+    /// Closes our half after all octets of the state machine are written.
     pub(super) fn finish(&mut self) {
         self.finishing = true;
     }
 
-    /// Everything is out: closes our half if the machine is done with the connection.
+    /// All octets are written: closes our half if [`finish`](Self::finish) was called.
     pub(super) fn all_sent(&mut self) {
         if std::mem::take(&mut self.finishing)
             && let Stage::Open(stream) = &self.stage
         {
-            // It fails where the peer was faster; then there is nobody left to tell.
+            // Fails if the peer has already closed the connection.
             drop(SockRef::from(stream).shutdown(Shutdown::Write));
         }
     }
@@ -276,8 +276,9 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// What every connection gets: small messages leave at once, and a peer that stopped acknowledging
-/// is noticed although only we send; and what its peer asks for.
+/// Sets the options of a connection: those of its peer, no delay of small messages (TCP_NODELAY),
+/// and a limit for unacknowledged octets (TCP_USER_TIMEOUT), which detects a dead peer while we
+/// send.
 fn prepare(socket: &RawSocket, remote: IpAddr, options: &TcpOptions) -> Result<(), SetupError> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
@@ -286,12 +287,12 @@ fn prepare(socket: &RawSocket, remote: IpAddr, options: &TcpOptions) -> Result<(
         interface_index(name)?;
         let bound = socket.bind_device(Some(name.as_bytes()));
         bound.map_err(|error| match error.raw_os_error() {
-            // It went this moment, and may come back.
+            // The interface has just disappeared and may come back.
             Some(libc::ENODEV) => error.into(),
-            _ => option("the interface it is bound to")(error),
+            _ => option("the source interface")(error),
         })?;
     }
-    if let Some(least) = options.min_ttl {
+    if let Some(min_ttl) = options.min_ttl {
         let ipv4 = remote.is_ipv4();
         let sent = if ipv4 {
             socket.set_ttl_v4(TTL_MAX)
@@ -299,7 +300,7 @@ fn prepare(socket: &RawSocket, remote: IpAddr, options: &TcpOptions) -> Result<(
             socket.set_unicast_hops_v6(TTL_MAX)
         };
         sent.map_err(option(GTSM))?;
-        require_ttl(socket, ipv4, least)?;
+        require_ttl(socket, ipv4, min_ttl)?;
     }
     if options.password.is_some() {
         set_key(socket, remote.into(), options.password.as_ref())?;
@@ -307,10 +308,10 @@ fn prepare(socket: &RawSocket, remote: IpAddr, options: &TcpOptions) -> Result<(
     Ok(())
 }
 
-/// Installs a TCP MD5 key, or takes it away.
+/// Sets or removes a TCP MD5 key.
 ///
 /// # Errors
-/// Says which option it was.
+/// [`SetupError::Option`].
 pub(super) fn set_key(
     socket: &impl AsFd,
     remote: IpNet,
@@ -319,12 +320,12 @@ pub(super) fn set_key(
     set_md5_key(socket, remote, password).map_err(option("the TCP MD5 password"))
 }
 
-/// Takes nothing below this TTL.
+/// Discards segments below this TTL.
 ///
 /// # Errors
-/// Says which option it was.
-pub(super) fn require_ttl(socket: &impl AsFd, ipv4: bool, least: u8) -> Result<(), SetupError> {
-    set_min_ttl(socket, ipv4, least).map_err(option(GTSM))
+/// [`SetupError::Option`].
+pub(super) fn require_ttl(socket: &impl AsFd, ipv4: bool, min_ttl: u8) -> Result<(), SetupError> {
+    set_min_ttl(socket, ipv4, min_ttl).map_err(option(GTSM))
 }
 
 fn option(option: &'static str) -> impl Fn(io::Error) -> SetupError {

@@ -1,7 +1,7 @@
-//! What no safe interface has: the socket options for TCP MD5 (RFC 2385), the least TTL (RFC 5082)
-//! and what BFD wants to know of a datagram; and the right of BFD's thread to be on time.
+//! System calls without a safe interface: the socket options for TCP MD5 (RFC 2385), minimum TTL
+//! (RFC 5082) and datagram metadata, interface indexes, and the scheduling of the BFD thread.
 //!
-//! The only file of the workspace with `unsafe` in it.
+//! The only file of the workspace that contains `unsafe`.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -15,7 +15,7 @@ use socket2::SockAddr;
 
 use crate::config::{PASSWORD_MAX, Secret};
 
-/// `TCP_MD5SIG_FLAG_PREFIX` of `<linux/tcp.h>`: the key is for a whole network.
+/// `TCP_MD5SIG_FLAG_PREFIX` of `<linux/tcp.h>`: the key applies to a network.
 const MD5_FLAG_PREFIX: u8 = 1;
 
 /// `struct tcp_md5sig` of `<linux/tcp.h>`.
@@ -29,14 +29,14 @@ struct TcpMd5Sig {
     key: [u8; PASSWORD_MAX],
 }
 
-/// Demands (or, without a password, no longer demands) that segments from and to `remote` carry
-/// the MD5 signature made with the password. Of several networks with an address the kernel takes
-/// the smallest. A key that is there already is replaced, also on a connection.
+/// Sets or, without a password, removes the TCP MD5 key for segments from and to `remote`. An
+/// existing key is replaced, also on a connection. The kernel uses the key of the longest matching
+/// prefix.
 ///
-/// The socket is of the family of `remote`, or an IPv6 socket that takes IPv6 only.
+/// The socket has the address family of `remote`; an IPv6 socket must be IPv6-only.
 ///
 /// # Errors
-/// Whatever the kernel says; the caller must not go on without the key.
+/// The error of the kernel. The caller must not continue without the key.
 pub(super) fn set_md5_key(
     socket: &impl AsFd,
     remote: IpNet,
@@ -46,7 +46,7 @@ pub(super) fn set_md5_key(
     if key.len() > PASSWORD_MAX {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "the password is longer than TCP MD5's 80 octets",
+            "the password exceeds the maximum of 80 octets of TCP MD5",
         ));
     }
     let mut option = TcpMd5Sig {
@@ -62,18 +62,18 @@ pub(super) fn set_md5_key(
     let Err(error) = set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &option) else {
         return Ok(());
     };
-    // Taking away a key that isn't there is what was wanted.
+    // There was no key to remove.
     if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) {
         return Ok(());
     }
     Err(error)
 }
 
-/// Throws away segments with a lower TTL or hop limit (`IP_MINTTL`, `IPV6_MINHOPCOUNT`); 0 lets
-/// all of them through.
+/// Discards segments with a lower TTL or hop limit (`IP_MINTTL`, `IPV6_MINHOPCOUNT`); 0 accepts
+/// all.
 ///
 /// # Errors
-/// Whatever the kernel says.
+/// The error of the kernel.
 pub(super) fn set_min_ttl(socket: &impl AsFd, ipv4: bool, ttl: u8) -> io::Result<()> {
     let (level, name) = if ipv4 {
         (libc::IPPROTO_IP, libc::IP_MINTTL)
@@ -83,11 +83,11 @@ pub(super) fn set_min_ttl(socket: &impl AsFd, ipv4: bool, ttl: u8) -> io::Result
     set(socket, level, name, &libc::c_int::from(ttl))
 }
 
-/// Asks for the addresses, the interface and the TTL or hop limit of each datagram.
+/// Requests the destination address, interface and TTL or hop limit of each datagram.
 ///
 /// # Errors
-/// Whatever the kernel says.
-pub(super) fn ask_for_origin(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
+/// The error of the kernel.
+pub(super) fn request_metadata(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
     let (level, names) = if ipv4 {
         (libc::IPPROTO_IP, [libc::IP_PKTINFO, libc::IP_RECVTTL])
     } else {
@@ -100,10 +100,10 @@ pub(super) fn ask_for_origin(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks datagrams as network control (RFC 4594: CS6), which congestion drops last.
+/// Marks datagrams as network control traffic (CS6, RFC 4594), which is dropped last in congestion.
 ///
 /// # Errors
-/// Whatever the kernel says.
+/// The error of the kernel.
 pub(super) fn set_dscp_cs6(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
     let (level, name) = if ipv4 {
         (libc::IPPROTO_IP, libc::IP_TOS)
@@ -114,23 +114,24 @@ pub(super) fn set_dscp_cs6(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
     set(socket, level, name, &CS6)
 }
 
-/// The octets of a buffer that was filled before the kernel got it.
+/// Converts a buffer that was created with a value in each octet.
 pub(super) fn initialised<const N: usize>(octets: [MaybeUninit<u8>; N]) -> [u8; N] {
-    // SAFETY: the caller made each with a value, and whoever wrote to them since wrote values too.
+    // SAFETY: the caller created each octet with a value, and later writes wrote values too.
     octets.map(|octet| unsafe { octet.assume_init() })
 }
 
-/// The index of an interface.
+/// Index of an interface.
 ///
 /// # Errors
-/// `NotFound` if there is none of that name; another if there is no descriptor left to ask with.
+/// `NotFound` if there is no interface of that name; other errors if the lookup itself fails, for
+/// example without a free descriptor.
 pub(super) fn interface_index(name: &str) -> io::Result<u32> {
     let missing = || {
         let text = format!("interface {name} does not exist on this host");
         io::Error::new(io::ErrorKind::NotFound, text)
     };
     let text = CString::new(name).map_err(|_| missing())?;
-    // SAFETY: the pointer is to a string with its NUL that lives during the call.
+    // SAFETY: the pointer refers to a NUL-terminated string that lives during the call.
     match unsafe { libc::if_nametoindex(text.as_ptr()) } {
         0 => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ENODEV) => Err(missing()),
@@ -140,13 +141,13 @@ pub(super) fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
-/// Lets this thread run as soon as it has something to do, as far as that is permitted: before all
-/// ordinary threads with the capability SYS_NICE; without it, with the shortest slice of time (Linux
-/// 6.12), which the scheduler serves soonest. That neither can be had is no error.
-pub(super) fn hasten_this_thread() {
-    /// What the kernel takes for the shortest.
+/// Raises the scheduling priority of this thread as far as permitted: real time with the capability
+/// SYS_NICE; otherwise the shortest time slice (Linux 6.12), which is scheduled first. Without
+/// either the thread keeps its priority.
+pub(super) fn raise_thread_priority() {
+    /// The kernel's minimum.
     const SLICE_NANOSECONDS: u64 = 100_000;
-    // SAFETY: all of it is numbers, for which zero is a value.
+    // SAFETY: all fields are integers, for which zero is a valid value.
     let none: libc::sched_attr = unsafe { std::mem::zeroed() };
     let size = u32::try_from(size_of::<libc::sched_attr>()).unwrap_or_default();
     let first = libc::sched_attr {
@@ -160,7 +161,7 @@ pub(super) fn hasten_this_thread() {
         return;
     }
     let mut soon = none;
-    // SAFETY: the kernel writes no more than `size` octets to a live value of that size.
+    // SAFETY: the kernel writes at most `size` octets to a live value of that size.
     let result = unsafe {
         let attributes: *mut libc::sched_attr = &raw mut soon;
         libc::syscall(libc::SYS_sched_getattr, 0, attributes, size, 0)
@@ -171,17 +172,17 @@ pub(super) fn hasten_this_thread() {
     }
 }
 
-/// Whether it was permitted.
+/// Returns whether it was permitted.
 fn set_scheduling(attributes: &libc::sched_attr) -> bool {
     let attributes: *const libc::sched_attr = attributes;
-    // SAFETY: the kernel reads a live value that begins with its own size; 0 is this thread.
+    // SAFETY: the kernel reads a live value that starts with its own size; 0 is this thread.
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, attributes, 0) == 0 }
 }
 
 fn set<T>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is borrowed for the call, and the pointer and length are those of a
-    // live value; the callers give each option the type that the kernel expects for it.
+    // SAFETY: the descriptor is borrowed for the call, the pointer and length are those of a live
+    // value, and all callers pass the type that the kernel expects for the option.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),

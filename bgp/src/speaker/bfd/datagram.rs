@@ -1,4 +1,4 @@
-//! BFD's sockets: one to receive for each port and family, one to send for each session.
+//! UDP sockets of BFD: one receiver for each port and address family, one sender for each session.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,17 +10,18 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::super::socket::TTL_MAX;
-use super::super::sockopt::{ask_for_origin, initialised, set_dscp_cs6};
+use super::super::sockopt::{initialised, request_metadata, set_dscp_cs6};
 use crate::bfd::{Hops, PACKET_LENGTH, Path, SOURCE_PORTS};
 
-/// Longer than any packet that counts; what is longer is cut and refused for its length.
+/// Size of the receive buffer. Valid packets are shorter; longer ones are truncated and fail the
+/// length check.
 const OCTETS_MAX: usize = 128;
-/// What comes beside a datagram: address and interface, and the TTL.
+/// Size of the buffer for control messages: destination address, interface and TTL.
 const CONTROL_MAX: usize = 128;
-/// Source ports tried before giving up.
+/// Maximum number of source ports to try.
 const PORTS_TRIED: u16 = 64;
 
-/// A datagram, and where it came from.
+/// A datagram and its metadata.
 #[derive(Debug)]
 pub(super) struct Datagram {
     pub(super) remote: IpAddr,
@@ -37,15 +38,15 @@ impl Datagram {
     }
 }
 
-/// A socket at one of BFD's ports.
+/// A socket bound to a BFD port.
 #[derive(Debug)]
 pub(super) struct Receiver(UdpSocket);
 
 impl Receiver {
-    /// Takes the port.
+    /// Binds the port.
     ///
     /// # Errors
-    /// Says what to do where another program has it.
+    /// The text says what to do if the port is in use.
     pub(super) fn bind(hops: Hops, ipv4: bool) -> io::Result<Self> {
         let port = hops.port();
         let any: IpAddr = if ipv4 {
@@ -59,28 +60,28 @@ impl Receiver {
         if !ipv4 {
             socket.set_only_v6(true)?;
         }
-        ask_for_origin(&socket, ipv4)?;
+        request_metadata(&socket, ipv4)?;
         socket.bind(&at.into()).map_err(|error| {
             let advice = match error.kind() {
                 io::ErrorKind::AddrInUse => {
-                    "; another BFD speaker (BIRD, FRR) runs on this host: turn BFD off there, or \
+                    "; another BFD speaker (BIRD, FRR) runs on this host: disable BFD there, or \
                      for this peer"
                 }
-                io::ErrorKind::PermissionDenied => "; it takes the capability NET_BIND_SERVICE",
+                io::ErrorKind::PermissionDenied => "; add the capability NET_BIND_SERVICE",
                 _ => "",
             };
-            let text = format!("can't take UDP port {port}: {error}{advice}");
+            let text = format!("cannot bind UDP port {port}: {error}{advice}");
             io::Error::new(error.kind(), text)
         })?;
         Self::new(socket.into())
     }
 
-    /// A socket that has all it needs.
+    /// Registers a socket whose options are set.
     pub(super) fn new(socket: StdSocket) -> io::Result<Self> {
         Ok(Self(UdpSocket::from_std(socket)?))
     }
 
-    /// A datagram that lies there now, whether or not the runtime has noticed.
+    /// Reads a datagram that has arrived, even if the runtime has not noticed it yet.
     pub(super) fn take(&self) -> Option<io::Result<Datagram>> {
         match receive(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -129,7 +130,7 @@ fn receive(socket: &UdpSocket) -> io::Result<Datagram> {
     })
 }
 
-/// What the kernel says beside a datagram.
+/// Metadata of a datagram from the kernel.
 #[derive(Debug, PartialEq, Eq)]
 struct Origin {
     local: IpAddr,
@@ -138,8 +139,8 @@ struct Origin {
 }
 
 impl Origin {
-    /// Reads control messages (`cmsg(3)`): each has its length, level and type, then its data, and
-    /// begins where a machine word does.
+    /// Parses control messages (`cmsg(3)`): length, level, type and data, aligned to a machine
+    /// word.
     fn of(mut control: &[u8]) -> Option<Self> {
         const WORD: usize = size_of::<usize>();
         const HEADER: usize = WORD + 8;
@@ -181,7 +182,7 @@ fn word(octets: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(octets.try_into().ok()?))
 }
 
-/// A session's way out: from the same port as long as it lives (RFC 5881 §4).
+/// Sending socket of a session. Its source port never changes (RFC 5881 §4).
 #[derive(Debug)]
 pub(super) struct Sender {
     socket: StdSocket,
@@ -189,10 +190,10 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Takes a source port, beginning the search at `first`.
+    /// Binds a free source port, starting at `first`.
     ///
     /// # Errors
-    /// A source address or interface that isn't ours.
+    /// The host lacks the source address or interface, or no port is free.
     pub(super) fn new(path: &Path, interface: Option<&str>, first: u16) -> io::Result<Self> {
         let ipv4 = path.remote.is_ipv4();
         let to = match path.remote {
@@ -234,7 +235,7 @@ impl Sender {
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => {
-                    let text = format!("can't send from {local}: {error}");
+                    let text = format!("cannot send from {local}: {error}");
                     return Err(io::Error::new(error.kind(), text));
                 }
             }
@@ -242,7 +243,7 @@ impl Sender {
         }
         Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            "no UDP port from 49152 on is free to send from",
+            "no free UDP source port in the range 49152 to 65535",
         ))
     }
 
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_messages_are_read_by_their_own_lengths_and_never_beyond() {
+    fn control_messages_are_parsed_within_their_lengths() {
         fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
             let mut octets = (16 + data.len()).to_ne_bytes().to_vec();
             octets.extend(level.to_ne_bytes());

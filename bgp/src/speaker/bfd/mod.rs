@@ -1,8 +1,9 @@
-//! BFD's driver: a thread of its own, so that encoding a million routes can't delay a packet.
+//! The driver of the BFD thread: transfers packets, timers and commands between the sockets and
+//! [`Bfd`].
 //!
-//! It begins with the first session. Ports 3784 and 4784 are bound as long as a session needs them and
-//! belong to one program on a host: where another BFD speaker has them, the peers with BFD are
-//! told so, and the others don't notice.
+//! UDP ports 3784 and 4784 are bound while a session needs them. Only one program on a host can use
+//! them. If another BFD speaker has bound a port, peers with BFD report that failure; other peers
+//! are not affected.
 
 mod datagram;
 mod outbox;
@@ -27,13 +28,14 @@ use self::datagram::{Datagram, Receiver, Sender};
 use self::outbox::{Merge, Outbox};
 pub(super) use self::thread::BfdThread;
 pub(super) use self::thread::Command;
-use self::thread::News;
+use self::thread::PeerBfdEvent;
 use super::sockopt::interface_index;
 use crate::bfd::{Arrival, Bfd, Hops, Input, Path, SOURCE_PORTS, SessionStatus, State};
 use crate::fsm::{BfdEvent, BfdTarget};
 
 impl Merge for BfdEvent {
-    /// A failure is what the session of BGP must not miss. How BFD is now, the next status says.
+    /// Keeps a failure, which the BGP session must not miss. The next status report contains the
+    /// current state.
     fn merge(self, later: Self) -> Self {
         match &self {
             Self::Failed { .. } => self,
@@ -43,55 +45,54 @@ impl Merge for BfdEvent {
     }
 }
 
-/// How often a peer is told how its session is, beside changes.
+/// Interval of status reports to the BGP thread, which also receives every state change.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// Datagrams taken from a socket before the timers have their turn. More than all sessions send
-/// while the thread is held up: what lies in the socket must not be taken for silence.
+/// Maximum number of datagrams read from a socket before the timers are processed. More than all
+/// sessions receive while the thread is delayed, so that no unread packet expires a detection time.
 const DATAGRAMS_PER_TURN: usize = 4096;
 
-/// Senders of packets that belong to no session are logged once each, and so many of them: their
-/// addresses cost nothing to forge.
-const STRANGERS_LOGGED: usize = 64;
+/// Maximum number of logged senders of packets without session. Sender addresses can be forged.
+const SENDERS_LOGGED_MAX: usize = 64;
 
-/// Who wants to be watched over, and on which path.
+/// A BGP peer that uses BFD, and its session.
 #[derive(Debug)]
-struct Watched {
+struct PeerBfd {
     path: Path,
     target: BfdTarget,
 }
 
-/// A session, and whether anybody wants it.
+/// The sending socket of a session.
 #[derive(Debug)]
-struct Session {
+struct SessionSocket {
     sender: Sender,
-    /// Nobody left: AdminDown until then.
-    leaving: Option<Instant>,
+    /// No peer uses the session any more: send AdminDown until then, then remove it.
+    admin_down_until: Option<Instant>,
 }
 
-struct Driver {
+struct BfdDriver {
     bfd: Bfd,
     rng: fastrand::Rng,
-    peers: BTreeMap<String, Watched>,
-    sessions: BTreeMap<Path, Session>,
+    peers: BTreeMap<String, PeerBfd>,
+    sessions: BTreeMap<Path, SessionSocket>,
     receivers: BTreeMap<(Hops, bool), Receiver>,
     commands: mpsc::Receiver<(String, Command)>,
-    news: Outbox<BfdEvent>,
+    events: Outbox<BfdEvent>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    told: Instant,
-    /// Packets that belong to no session, for whoever reads metrics.
+    last_status: Instant,
+    /// Counter of packets that matched no session, for metrics.
     without_session: Arc<AtomicU64>,
     /// Senders of such packets that were logged.
-    logged: BTreeSet<IpAddr>,
+    logged_senders: BTreeSet<IpAddr>,
     ended: bool,
 }
 
-impl Driver {
+impl BfdDriver {
     fn new(
         commands: mpsc::Receiver<(String, Command)>,
-        news: mpsc::Sender<News>,
+        events: mpsc::Sender<PeerBfdEvent>,
         without_session: Arc<AtomicU64>,
     ) -> Self {
-        // Discriminators are not to be guessed, so this seed comes from outside.
+        // Discriminators must be unpredictable: seeded by the operating system.
         let mut rng = fastrand::Rng::new();
         Self {
             bfd: Bfd::new(rng.u64(..)),
@@ -100,34 +101,34 @@ impl Driver {
             sessions: BTreeMap::new(),
             receivers: BTreeMap::new(),
             commands,
-            news: Outbox::new(news),
+            events: Outbox::new(events),
             timer: None,
-            told: Instant::now(),
+            last_status: Instant::now(),
             without_session,
-            logged: BTreeSet::new(),
+            logged_senders: BTreeSet::new(),
             ended: false,
         }
     }
 
     async fn run(self) {
-        // Tokio lets a task ask for 128 things in a turn, and turns it away for the rest of it: who
-        // sends us more datagrams than that would keep our timer from ever being looked at. Each
-        // turn bounds itself, and yields.
-        tokio::task::unconstrained(self.turns()).await;
+        // Tokio's task budget makes all resources return Pending after 128 operations of a task: a
+        // flood of datagrams would starve the timer. Each turn has its own limits and ends with a
+        // yield.
+        tokio::task::unconstrained(self.run_turns()).await;
     }
 
-    async fn turns(mut self) {
+    async fn run_turns(mut self) {
         while !self.ended {
             std::future::poll_fn(|cx| self.poll(cx)).await;
-            self.forget_departed();
-            self.tell_status();
+            self.remove_finished();
+            self.report_status();
             self.set_timer();
-            // Only meanwhile does the runtime look for news of sockets and timers.
+            // The runtime polls the kernel for sockets and timers only during a yield.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Does whatever there is to do. Datagrams come before the timer.
+    /// One turn. Datagrams are processed before the timer. Ready if there was an input.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut any = self.poll_datagrams(cx);
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
@@ -136,7 +137,7 @@ impl Driver {
                 Some((peer, Command::Set(target))) => self.set(peer, target),
                 Some((peer, Command::Remove)) => self.remove(&peer),
                 Some((peer, Command::AdminDown)) => {
-                    if let Some(path) = self.peers.get(&peer).map(|watched| watched.path) {
+                    if let Some(path) = self.peers.get(&peer).map(|used| used.path) {
                         self.feed(Input::AdminDown { path });
                     }
                 }
@@ -151,7 +152,7 @@ impl Driver {
         {
             self.timer = None;
             any = true;
-            self.time_out();
+            self.on_timeout();
         }
         if any { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -172,10 +173,10 @@ impl Driver {
         any
     }
 
-    /// Judges who was silent, as of a moment whose datagrams have all been read. This thread may
-    /// have been held up at any point: then what lies in the sockets is unread and the runtime
-    /// hasn't noticed it either, but nobody was silent.
-    fn time_out(&mut self) {
+    /// Processes a due timer as of a time whose datagrams have all been read. This thread may have
+    /// been delayed at any point; then the sockets contain packets that the runtime has not noticed
+    /// yet, and their detection times must not expire.
+    fn on_timeout(&mut self) {
         let now = now();
         let receivers = std::mem::take(&mut self.receivers);
         for ((hops, _), receiver) in &receivers {
@@ -194,7 +195,7 @@ impl Driver {
         let datagram = match datagram {
             Ok(datagram) => datagram,
             Err(error) => {
-                debug!("a datagram of BFD came to nothing: {error}");
+                debug!("cannot receive a BFD packet: {error}");
                 return;
             }
         };
@@ -211,19 +212,20 @@ impl Driver {
             }),
         );
         if self.bfd.without_session().count > before {
-            self.report_stranger(datagram.remote);
+            self.log_sender_without_session(datagram.remote);
         }
     }
 
-    fn report_stranger(&mut self, remote: IpAddr) {
+    fn log_sender_without_session(&mut self, remote: IpAddr) {
         self.without_session.fetch_add(1, Ordering::Relaxed);
-        if self.logged.len() < STRANGERS_LOGGED && self.logged.insert(remote) {
+        if self.logged_senders.len() < SENDERS_LOGGED_MAX && self.logged_senders.insert(remote) {
             let reason = self.bfd.without_session().last;
             let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
             warn!(
                 address = %remote,
-                "BFD packet dropped: {reason}; give the BGPPeer of this router a bfdProfile, or \
-                 turn BFD off at the router (packets from there are only counted from now on)"
+                "BFD packet discarded: {reason}; set bfdProfile in the BGPPeer of this router, or \
+                 disable BFD on the router (further packets from this address are counted, not \
+                 logged)"
             );
         }
     }
@@ -232,44 +234,45 @@ impl Driver {
         self.feed_at(now(), input);
     }
 
-    /// One input, full drain.
+    /// Passes an input to the state machine and executes all resulting outputs.
     fn feed_at(&mut self, now: std::time::Instant, input: Input<'_>) {
         self.bfd.handle(now, input);
         while let Some(change) = self.bfd.poll_output() {
             let status = self.bfd.status().find(|status| status.path == change.path);
             if let Some(status) = status {
-                self.tell(change.path, &BfdEvent::Changed { change, status });
+                self.report(change.path, &BfdEvent::Changed { change, status });
             }
         }
         while let Some(transmit) = self.bfd.poll_transmit(now) {
             if let Some(session) = self.sessions.get(&transmit.path)
                 && let Err(error) = session.sender.send(&transmit.octets)
             {
-                // Lost like any other; if the path is dead, the silence tells.
-                debug!(peer = %transmit.path.remote, "can't send to a BFD peer: {error}");
+                // A lost packet. If the path has failed, the detection time expires.
+                debug!(address = %transmit.path.remote, "cannot send a BFD packet: {error}");
             }
         }
     }
 
-    fn tell(&mut self, path: Path, news: &BfdEvent) {
+    fn report(&mut self, path: Path, event: &BfdEvent) {
         let peers = self.peers.iter();
-        for (peer, _) in peers.filter(|(_, watched)| watched.path == path) {
-            match news {
-                BfdEvent::Status(_) => self.news.send_if_idle(peer, news.clone()),
+        for (peer, _) in peers.filter(|(_, used)| used.path == path) {
+            match event {
+                BfdEvent::Status(_) => self.events.send_if_idle(peer, event.clone()),
                 BfdEvent::Changed { .. } | BfdEvent::Failed { .. } => {
-                    self.news.send(peer.clone(), news.clone());
+                    self.events.send(peer.clone(), event.clone());
                 }
             }
         }
     }
 
+    /// Starts or changes the session of a peer.
     fn set(&mut self, peer: String, target: BfdTarget) {
         let path = match self.prepare(&target) {
             Ok(path) => path,
             Err(error) => {
-                warn!(%peer, address = %target.remote, "no BFD: {error}");
+                warn!(%peer, address = %target.remote, "BFD not started: {error}");
                 let reason = error.to_string();
-                self.news.send(peer, BfdEvent::Failed { reason });
+                self.events.send(peer, BfdEvent::Failed { reason });
                 return;
             }
         };
@@ -281,12 +284,12 @@ impl Driver {
             self.remove(&peer);
         }
         let config = target.config;
-        self.peers.insert(peer, Watched { path, target });
+        self.peers.insert(peer, PeerBfd { path, target });
         self.feed(Input::Set { path, config });
         let back = self
             .sessions
             .get_mut(&path)
-            .is_some_and(|session| session.leaving.take().is_some());
+            .is_some_and(|session| session.admin_down_until.take().is_some());
         if back
             || self
                 .status(path)
@@ -295,11 +298,11 @@ impl Driver {
             self.feed(Input::AdminUp { path });
         }
         if let Some(status) = self.status(path) {
-            self.tell(path, &BfdEvent::Status(status));
+            self.report(path, &BfdEvent::Status(status));
         }
     }
 
-    /// Everything a session needs from the kernel.
+    /// Opens the sockets of a session.
     fn prepare(&mut self, target: &BfdTarget) -> io::Result<Path> {
         let interface = target.interface.as_deref().map(interface_index);
         let path = Path {
@@ -315,15 +318,21 @@ impl Driver {
         if !self.sessions.contains_key(&path) {
             let first = self.rng.u16(SOURCE_PORTS);
             let sender = Sender::new(&path, target.interface.as_deref(), first)?;
-            let leaving = None;
-            self.sessions.insert(path, Session { sender, leaving });
+            let admin_down_until = None;
+            self.sessions.insert(
+                path,
+                SessionSocket {
+                    sender,
+                    admin_down_until,
+                },
+            );
         }
         Ok(path)
     }
 
-    /// The peer has no more use for its session: without anybody else who has, it ends in order.
+    /// Removes a peer. If no other peer uses its session, the session ends with AdminDown.
     fn remove(&mut self, peer: &str) {
-        let Some(Watched { path, .. }) = self.peers.remove(peer) else {
+        let Some(PeerBfd { path, .. }) = self.peers.remove(peer) else {
             return;
         };
         if self.peers.values().any(|other| other.path == path) {
@@ -331,22 +340,22 @@ impl Driver {
         }
         let time = self.status(path).map(|status| status.remote_detection_time);
         if let Some(session) = self.sessions.get_mut(&path) {
-            session.leaving = Some(Instant::now() + time.unwrap_or_default());
+            session.admin_down_until = Some(Instant::now() + time.unwrap_or_default());
         }
         self.feed(Input::AdminDown { path });
     }
 
-    fn forget_departed(&mut self) {
+    fn remove_finished(&mut self) {
         let now = Instant::now();
         let bfd = &mut self.bfd;
         self.sessions.retain(|path, session| {
-            let departed = session.leaving.is_some_and(|until| until <= now);
+            let departed = session.admin_down_until.is_some_and(|until| until <= now);
             if departed {
                 bfd.handle(now.into_std(), Input::Remove { path: *path });
             }
             !departed
         });
-        // Another program on the host may have the ports now.
+        // Release unused ports to other programs on the host.
         let sessions = &self.sessions;
         self.receivers.retain(|(hops, ipv4), _| {
             let mut paths = sessions.keys();
@@ -358,43 +367,47 @@ impl Driver {
         self.bfd.status().find(|status| status.path == path)
     }
 
-    /// An interface that was deleted and made again is another one by its number: what is bound to
-    /// the old one reaches nobody any more. What was up is told as lost first.
-    fn bind_again(&mut self) {
-        let moved = self.peers.iter().filter(|(_, watched)| {
-            let interface = watched.target.interface.as_deref();
+    /// Moves sessions to interfaces that were deleted and created again. Such an interface has a
+    /// new index, and sockets bound to the old one reach no peer. A session that was Up fails
+    /// first.
+    fn rebind_interfaces(&mut self) {
+        let moved = self.peers.iter().filter(|(_, used)| {
+            let interface = used.target.interface.as_deref();
             let number = interface.and_then(|name| interface_index(name).ok());
-            let status = self.status(watched.path);
+            let status = self.status(used.path);
             let down = status.is_some_and(|s| matches!(s.state, State::Down | State::Init));
-            number.is_some() && number != watched.path.interface && down
+            number.is_some() && number != used.path.interface && down
         });
-        let moved = moved.map(|(peer, watched)| (peer.clone(), watched.target.clone()));
+        let moved = moved.map(|(peer, used)| (peer.clone(), used.target.clone()));
         for (peer, target) in moved.collect::<Vec<_>>() {
             match self.prepare(&target) {
                 Ok(path) => self.watch(peer, path, target),
-                // Its addresses may still be missing.
-                Err(error) => debug!(%peer, "BFD can't be bound to the new interface yet: {error}"),
+                // Retried with the next status: its addresses may still be missing.
+                Err(error) => debug!(%peer, "cannot bind BFD to the new interface yet: {error}"),
             }
         }
     }
 
-    fn tell_status(&mut self) {
-        if self.told + STATUS_INTERVAL > Instant::now() {
+    fn report_status(&mut self) {
+        if self.last_status + STATUS_INTERVAL > Instant::now() {
             return;
         }
-        self.told = Instant::now();
-        self.news.flush();
-        self.bind_again();
+        self.last_status = Instant::now();
+        self.events.flush();
+        self.rebind_interfaces();
         let all: Vec<SessionStatus> = self.bfd.status().collect();
         for status in all {
-            self.tell(status.path, &BfdEvent::Status(status));
+            self.report(status.path, &BfdEvent::Status(status));
         }
     }
 
     fn set_timer(&mut self) {
-        let leaving = self.sessions.values().filter_map(|session| session.leaving);
+        let admin_down_until = self
+            .sessions
+            .values()
+            .filter_map(|session| session.admin_down_until);
         let due = self.bfd.poll_timeout().map(Instant::from_std);
-        let wanted = leaving.chain(due).min();
+        let wanted = admin_down_until.chain(due).min();
         if wanted == self.timer.as_ref().map(|(at, _)| *at) {
             return;
         }

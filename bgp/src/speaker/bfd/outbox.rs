@@ -1,18 +1,17 @@
-//! What one of the threads of BGP and BFD sends to the other, about a peer by name: bounded, and
-//! neither ever waits for the other.
+//! A bounded channel between the BGP and the BFD thread. Neither thread ever waits for the other.
 //!
-//! A channel of stated depth carries it in order. When that is full the other thread stands still:
-//! then one item waits for each peer, and what comes after it is merged with it.
+//! Each item belongs to a peer. If the channel is full because the other thread is stalled, one
+//! item for each peer waits in the sender, and later items are merged into it.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-/// Items that the other thread has not taken yet.
+/// Depth of the channel.
 pub(super) const OUTBOX_MAX: usize = 1024;
 
-/// What remains of two items for one peer that both wait.
+/// Merges two waiting items of a peer.
 pub(super) trait Merge {
     fn merge(self, later: Self) -> Self;
 }
@@ -29,7 +28,7 @@ impl<T: Merge> Outbox<T> {
         Self { sender, waiting }
     }
 
-    /// Sends an item, or lets it wait. It is dropped if the other thread is gone.
+    /// Sends or queues an item. Drops it if the other thread has ended.
     pub(super) fn send(&mut self, peer: String, item: T) {
         self.flush();
         let item = match self.waiting.remove(&peer) {
@@ -42,14 +41,14 @@ impl<T: Merge> Outbox<T> {
         self.waiting.insert(peer, item);
     }
 
-    /// Sends an item that the next one of its kind replaces, if there is much room.
+    /// Sends an item that a later one replaces anyway. Drops it if the channel is half full.
     pub(super) fn send_if_idle(&mut self, peer: &str, item: T) {
         if self.waiting.is_empty() && self.sender.capacity() > OUTBOX_MAX / 2 {
             self.send(peer.to_owned(), item);
         }
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends waiting items while there is room.
     pub(super) fn flush(&mut self) {
         while let Some((peer, item)) = self.waiting.pop_first() {
             if let Err(TrySendError::Full((peer, item))) = self.sender.try_send((peer, item)) {
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_keeps_one_item_for_each_peer_and_never_waits() {
+    fn a_full_outbox_keeps_one_merged_item_for_each_peer_and_never_blocks() {
         let (sender, mut receiver) = mpsc::channel(OUTBOX_MAX);
         let mut outbox = Outbox::new(sender);
         for number in 0..10 * 1024u32 {
@@ -95,7 +94,7 @@ mod tests {
             outbox.flush();
         }
         assert_eq!(taken, OUTBOX_MAX + 3);
-        // Nothing of the latest is lost, and what would come again was left out.
+        // The latest items arrived; the replaceable one was dropped.
         assert_eq!(last.values().max(), Some(&(10 * 1024 - 1)));
         assert!(!last.contains_key("peer7"));
         drop(receiver);

@@ -1,18 +1,20 @@
+//! The BFD driver with real sockets on loopback.
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::sockopt::ask_for_origin;
+use super::super::sockopt::request_metadata;
 use super::*;
 use crate::bfd::{Cause, Change, Interval, Packet, SessionConfig, Timers};
 
 const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
 
-/// A driver with a session towards a peer that is played by hand: what the peer sends comes to
-/// another port than BFD's, which this host may have in use.
+/// A driver with one session. The test plays the peer. It sends to a port of the test, because
+/// another program on this host may use the BFD port.
 struct Bench {
-    driver: Driver,
-    news: mpsc::Receiver<News>,
+    driver: BfdDriver,
+    events: mpsc::Receiver<PeerBfdEvent>,
     _commands: mpsc::Sender<(String, Command)>,
     peer: UdpSocket,
     path: Path,
@@ -22,13 +24,13 @@ impl Bench {
     fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.77:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        ask_for_origin(&socket, true).unwrap();
+        request_metadata(&socket, true).unwrap();
         let peer = UdpSocket::bind(SocketAddr::from((PEER, 0))).unwrap();
         peer.set_ttl(255).unwrap();
         peer.connect(socket.local_addr().unwrap()).unwrap();
         let (commands, receiver) = mpsc::channel(outbox::OUTBOX_MAX);
-        let (sender, news) = mpsc::channel(outbox::OUTBOX_MAX);
-        let mut driver = Driver::new(receiver, sender, Arc::default());
+        let (sender, events) = mpsc::channel(outbox::OUTBOX_MAX);
+        let mut driver = BfdDriver::new(receiver, sender, Arc::default());
         let place = (Hops::Single, true);
         driver
             .receivers
@@ -50,7 +52,7 @@ impl Bench {
         let path = driver.peers["tor"].path;
         Self {
             driver,
-            news,
+            events,
             _commands: commands,
             peer,
             path,
@@ -80,7 +82,7 @@ impl Bench {
         self.peer.send(&packet.encode()).unwrap();
     }
 
-    /// One round of the loop.
+    /// One turn of the driver.
     async fn turn(&mut self) {
         std::future::poll_fn(|cx| Poll::Ready(self.driver.poll(cx).is_ready())).await;
         self.driver.set_timer();
@@ -100,9 +102,9 @@ impl Bench {
 
     fn downs(&mut self) -> usize {
         let mut downs = 0;
-        while let Ok((_, news)) = self.news.try_recv() {
+        while let Ok((_, event)) = self.events.try_recv() {
             downs += usize::from(
-                matches!(news, BfdEvent::Changed { change, .. } if change.is_failure()),
+                matches!(event, BfdEvent::Changed { change, .. } if change.is_failure()),
             );
         }
         downs
@@ -110,13 +112,12 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn packets_that_wait_while_the_thread_is_held_up_are_no_silence() {
+async fn packets_that_arrive_while_the_thread_is_delayed_prevent_expiry() {
     let mut bench = Bench::new();
     bench.bring_up().await;
     let time = bench.status().detection_time.unwrap();
-    for held_up in 1..=5 {
-        // The runtime finds nothing to read and a timer that is over; then the thread stands still
-        // before it gets to the two.
+    for round in 1..=5 {
+        // The runtime notices a due timer but no datagram; then the thread is delayed.
         let soon = Instant::now() + Duration::from_millis(1);
         bench.driver.timer = Some((soon, Box::pin(sleep_until(soon))));
         std::future::poll_fn(|cx| Poll::Ready(bench.driver.poll(cx).is_ready())).await;
@@ -124,10 +125,10 @@ async fn packets_that_wait_while_the_thread_is_held_up_are_no_silence() {
         bench.send(State::Up);
         std::thread::sleep(2 * time);
         bench.turn().await;
-        assert_eq!(bench.status().state, State::Up, "{held_up}");
+        assert_eq!(bench.status().state, State::Up, "{round}");
         assert_eq!(bench.downs(), 0);
     }
-    // Silence is still silence.
+    // Without packets the detection time expires.
     std::thread::sleep(2 * time);
     while bench.status().state == State::Up {
         bench.turn().await;
@@ -136,9 +137,9 @@ async fn packets_that_wait_while_the_thread_is_held_up_are_no_silence() {
     assert_eq!(bench.downs(), 1);
 }
 
-/// Strangers send faster than we read: a peer that falls silent is noticed all the same.
+/// Unknown senders send faster than the driver reads.
 #[tokio::test]
-async fn a_flood_of_datagrams_hides_nobodys_silence() {
+async fn a_flood_of_datagrams_does_not_delay_the_detection_of_a_failed_peer() {
     let mut bench = Bench::new();
     bench.bring_up().await;
     bench.downs();
@@ -147,23 +148,23 @@ async fn a_flood_of_datagrams_hides_nobodys_silence() {
     let floods = [80, 81].map(|host| {
         let over = over.clone();
         std::thread::spawn(move || {
-            let stranger = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
+            let sender = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
             while !over.load(Ordering::Relaxed) {
-                // What doesn't fit is lost.
-                drop(stranger.send_to(&[0; 24], to));
+                // Fails while the receive buffer is full.
+                drop(sender.send_to(&[0; 24], to));
             }
         })
     });
     let Bench {
         driver,
-        mut news,
+        mut events,
         _commands,
         ..
     } = bench;
     let lost = async {
         loop {
-            let (_, news) = news.recv().await.expect("it runs");
-            if matches!(news, BfdEvent::Changed { change, .. } if change.is_failure()) {
+            let (_, event) = events.recv().await.expect("the driver runs");
+            if matches!(event, BfdEvent::Changed { change, .. } if change.is_failure()) {
                 return;
             }
         }
@@ -182,9 +183,9 @@ async fn a_flood_of_datagrams_hides_nobodys_silence() {
     assert_eq!(result, Ok(true));
 }
 
-/// The number of an interface is its identity; a name that means another one now isn't the same.
+/// A new interface with the same name has another index.
 #[tokio::test]
-async fn an_interface_that_was_made_again_is_bound_again() {
+async fn a_session_moves_to_an_interface_that_was_created_again() {
     let mut bench = Bench::new();
     let driver = &mut bench.driver;
     let old = bench.path;
@@ -197,31 +198,37 @@ async fn an_interface_that_was_made_again_is_bound_again() {
         ..old
     };
     let sender = Sender::new(&gone, None, 50_000).unwrap();
-    let leaving = None;
-    driver.sessions.insert(gone, Session { sender, leaving });
+    let admin_down_until = None;
+    driver.sessions.insert(
+        gone,
+        SessionSocket {
+            sender,
+            admin_down_until,
+        },
+    );
     driver.watch("tor".to_owned(), gone, target.clone());
-    driver.told -= STATUS_INTERVAL;
-    driver.tell_status();
+    driver.last_status -= STATUS_INTERVAL;
+    driver.report_status();
     let path = driver.peers["tor"].path;
     assert_eq!(path.interface, interface_index("lo").ok());
     assert_eq!(driver.status(path).unwrap().state, State::Down);
-    assert!(driver.sessions[&gone].leaving.is_some());
+    assert!(driver.sessions[&gone].admin_down_until.is_some());
 
-    // Missing for a while, it is waited for.
+    // While the interface is missing, the session stays.
     let target = BfdTarget {
         interface: Some("eth77".to_owned()),
         ..target
     };
     driver
         .peers
-        .insert("tor".to_owned(), Watched { path, target });
-    driver.bind_again();
+        .insert("tor".to_owned(), PeerBfd { path, target });
+    driver.rebind_interfaces();
     assert_eq!(driver.peers["tor"].path, path);
 }
 
-/// The port is bound as long as anybody needs it, until the peer has heard that we leave.
+/// The port stays bound while a peer uses it, and until AdminDown was sent for the detection time.
 #[tokio::test]
-async fn a_port_nobody_needs_any_more_is_given_back() {
+async fn an_unused_port_is_released() {
     let mut bench = Bench::new();
     bench.bring_up().await;
     let port = bench.peer.peer_addr().unwrap();
@@ -230,19 +237,18 @@ async fn a_port_nobody_needs_any_more_is_given_back() {
     let target = driver.peers["tor"].target.clone();
     driver.set("second".to_owned(), target);
     driver.remove("second");
-    driver.forget_departed();
+    driver.remove_finished();
     driver.remove("tor");
-    driver.forget_departed();
+    driver.remove_finished();
     assert!(UdpSocket::bind(port).is_err());
     tokio::time::sleep(time + Duration::from_millis(50)).await;
-    driver.forget_departed();
+    driver.remove_finished();
     assert!(UdpSocket::bind(port).is_ok());
 }
 
-/// RFC 5880 §6.8.6: such packets are discarded. Each sender is named once in the log, and forged
-/// addresses don't fill it.
+/// Each sender is logged once, and the number of logged senders is limited.
 #[tokio::test]
-async fn packets_that_belong_to_no_session_are_counted_and_each_sender_is_remembered_once() {
+async fn packets_without_session_are_discarded_and_counted_rfc5880_6_8_6() {
     let mut bench = Bench::new();
     bench.bring_up().await;
     bench.driver.feed(Input::Remove { path: bench.path });
@@ -261,17 +267,20 @@ async fn packets_that_belong_to_no_session_are_counted_and_each_sender_is_rememb
         }
     }
     assert_eq!(bench.driver.bfd.without_session().count, 3);
-    assert_eq!(bench.driver.logged, BTreeSet::from([IpAddr::from(PEER)]));
+    assert_eq!(
+        bench.driver.logged_senders,
+        BTreeSet::from([IpAddr::from(PEER)])
+    );
     for forged in 0..1000_u32 {
         let forged = Ipv4Addr::from(0x0a00_0000 + forged);
-        bench.driver.report_stranger(forged.into());
+        bench.driver.log_sender_without_session(forged.into());
     }
-    assert_eq!(bench.driver.logged.len(), STRANGERS_LOGGED);
+    assert_eq!(bench.driver.logged_senders.len(), SENDERS_LOGGED_MAX);
 }
 
-/// While the thread of BGP stands still: what it must not miss stays, and nothing piles up.
+/// The BGP thread is stalled: a failure is kept, and the queue is bounded.
 #[tokio::test]
-async fn a_lost_path_outlasts_what_comes_after_it_and_status_is_left_out() {
+async fn a_full_queue_keeps_a_failure_and_drops_status_reports() {
     let mut bench = Bench::new();
     bench.bring_up().await;
     bench.downs();
@@ -288,21 +297,21 @@ async fn a_lost_path_outlasts_what_comes_after_it_and_status_is_left_out() {
     let up = change(State::Init, State::Up, Cause::Handshake);
     let down = change(State::Up, State::Down, Cause::DetectionTimeExpired);
     for _ in 0..outbox::OUTBOX_MAX {
-        bench.driver.tell(path, &BfdEvent::Status(status));
-        bench.driver.tell(path, &up);
+        bench.driver.report(path, &BfdEvent::Status(status));
+        bench.driver.report(path, &up);
     }
-    for news in [&down, &up, &up] {
-        bench.driver.tell(path, news);
+    for event in [&down, &up, &up] {
+        bench.driver.report(path, event);
     }
     let mut taken = 0;
     let mut statuses = 0;
-    while let Ok((_, news)) = bench.news.try_recv() {
+    while let Ok((_, event)) = bench.events.try_recv() {
         taken += 1;
-        statuses += usize::from(matches!(news, BfdEvent::Status(_)));
+        statuses += usize::from(matches!(event, BfdEvent::Status(_)));
     }
     assert_eq!(taken, outbox::OUTBOX_MAX);
-    // They stop when half of it is taken, by as many changes as statuses.
+    // Status reports stop when the queue is half full, with equal numbers of both kinds.
     assert!(statuses <= outbox::OUTBOX_MAX / 4 + 1, "{statuses}");
-    bench.driver.news.flush();
+    bench.driver.events.flush();
     assert_eq!(bench.downs(), 1);
 }

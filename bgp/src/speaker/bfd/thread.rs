@@ -1,4 +1,5 @@
-//! The thread as the driver of BGP sees it: what it is asked, what it tells, and that it may end.
+//! The BGP thread's side of the BFD thread: starts it, sends commands, receives events, and
+//! restarts it after a panic.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -10,12 +11,12 @@ use std::thread;
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::super::sockopt::hasten_this_thread;
-use super::Driver;
+use super::super::sockopt::raise_thread_priority;
+use super::BfdDriver;
 use super::outbox::{Merge, OUTBOX_MAX, Outbox};
 use crate::fsm::{self, BfdEvent, BfdTarget};
 
-/// What the driver of BGP asks for, for a peer.
+/// A command of the BGP thread for a peer.
 #[derive(Debug)]
 pub(in crate::speaker) enum Command {
     Set(BfdTarget),
@@ -24,89 +25,89 @@ pub(in crate::speaker) enum Command {
 }
 
 impl Merge for Command {
-    /// Each says what is wanted from now on, whatever was before.
+    /// A later command supersedes an earlier one.
     fn merge(self, later: Self) -> Self {
         later
     }
 }
 
-/// News for a peer by name.
-pub(in crate::speaker) type News = (String, BfdEvent);
+/// An event and the name of its peer.
+pub(in crate::speaker) type PeerBfdEvent = (String, BfdEvent);
 
-/// The two ends of a thread that runs.
-type Channels = (Outbox<Command>, mpsc::Receiver<News>);
+/// The channels to a running thread.
+type Channels = (Outbox<Command>, mpsc::Receiver<PeerBfdEvent>);
 
-/// The thread of BFD, once there is a session. It ends with this.
+/// The BFD thread. Starts with the first session and ends when this is dropped.
 #[derive(Default)]
 pub(in crate::speaker) struct BfdThread {
     channels: Option<Channels>,
-    /// Who counts on it.
-    watched: BTreeSet<String>,
-    /// Who did when it ended by itself, and doesn't know yet.
-    bereft: VecDeque<String>,
-    /// Packets that belong to no session, over all threads there were.
+    /// Peers that use BFD.
+    peers: BTreeSet<String>,
+    /// Peers whose session was lost with the thread and that have not been notified yet.
+    orphaned_peers: VecDeque<String>,
+    /// Counter of packets that matched no session, over all threads.
     without_session: Arc<AtomicU64>,
 }
 
 impl BfdThread {
-    /// Counts packets that belong to no session.
+    /// Counter of packets that matched no session.
     pub(in crate::speaker) fn packets_without_session(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.without_session)
     }
 
-    /// Starts the thread if it isn't there; an answer if that can't be done.
+    /// Sends a command; starts the thread if necessary. Returns an input if that failed.
     pub(in crate::speaker) fn command(
         &mut self,
         peer: String,
         command: Command,
     ) -> Option<fsm::Input> {
         if self.channels.is_none() {
-            // Without a thread there is no session to be ended.
+            // Without a thread there is no session to end.
             if !matches!(command, Command::Set(_)) {
                 return None;
             }
             match spawn(self.packets_without_session()) {
                 Ok(channels) => self.channels = Some(channels),
                 Err(error) => {
-                    let reason = format!("can't start its thread: {error}");
+                    let reason = format!("cannot start the BFD thread: {error}");
                     let event = BfdEvent::Failed { reason };
                     return Some(fsm::Input::Bfd { peer, event });
                 }
             }
         }
         match &command {
-            Command::Set(_) => drop(self.watched.insert(peer.clone())),
-            Command::Remove => drop(self.watched.remove(&peer)),
+            Command::Set(_) => drop(self.peers.insert(peer.clone())),
+            Command::Remove => drop(self.peers.remove(&peer)),
             Command::AdminDown => {}
         }
         if let Some((commands, _)) = &mut self.channels {
-            // A thread that is gone takes none; its news says so.
+            // If the thread has ended, the command is dropped and `poll_event` reports the end.
             commands.send(peer, command);
         }
         None
     }
 
-    /// What it has to tell, and if it ended, that.
-    pub(in crate::speaker) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
-        if let Some((commands, news)) = &mut self.channels {
-            // A thread that takes commands again has news every second.
+    /// The next event of the thread. After its end, a failure for each of its peers.
+    pub(in crate::speaker) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<PeerBfdEvent> {
+        if let Some((commands, events)) = &mut self.channels {
+            // A running thread sends events every second, so this runs at least as often.
             commands.flush();
-            match news.poll_recv(cx) {
-                Poll::Ready(Some(news)) => return Poll::Ready(news),
+            match events.poll_recv(cx) {
+                Poll::Ready(Some(event)) => return Poll::Ready(event),
                 Poll::Ready(None) => {
                     error!(
-                        "the thread of BFD ended, which is a bug of ours: peers with BFD start \
-                         anew, with a new thread"
+                        "BFD thread terminated unexpectedly (please report this bug): restarting \
+                         it and all sessions that use BFD"
                     );
                     self.channels = None;
-                    self.bereft.extend(std::mem::take(&mut self.watched));
+                    self.orphaned_peers.extend(std::mem::take(&mut self.peers));
                 }
                 Poll::Pending => {}
             }
         }
-        match self.bereft.pop_front() {
+        match self.orphaned_peers.pop_front() {
             Some(peer) => {
-                let reason = "its thread ended, which is a bug of ours: see the log".to_owned();
+                let reason = "the BFD thread terminated unexpectedly (see the log)".to_owned();
                 Poll::Ready((peer, BfdEvent::Failed { reason }))
             }
             None => Poll::Pending,
@@ -116,17 +117,17 @@ impl BfdThread {
 
 fn spawn(without_session: Arc<AtomicU64>) -> io::Result<Channels> {
     let (sender, commands) = mpsc::channel(OUTBOX_MAX);
-    let (news_sender, news) = mpsc::channel(OUTBOX_MAX);
+    let (event_sender, events) = mpsc::channel(OUTBOX_MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     thread::Builder::new()
         .name("ferrolb-bfd".to_owned())
         .spawn(move || {
-            hasten_this_thread();
-            runtime.block_on(Driver::new(commands, news_sender, without_session).run());
+            raise_thread_priority();
+            runtime.block_on(BfdDriver::new(commands, event_sender, without_session).run());
         })?;
-    Ok((Outbox::new(sender), news))
+    Ok((Outbox::new(sender), events))
 }
 
 #[cfg(test)]
@@ -134,11 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_ended_is_told_to_whoever_counts_on_it_and_started_anew() {
+    fn the_end_of_the_thread_is_reported_to_its_peers_and_a_new_thread_starts() {
         let (sender, mut commands) = mpsc::channel(OUTBOX_MAX);
-        let (news_sender, news) = mpsc::channel(OUTBOX_MAX);
+        let (event_sender, events) = mpsc::channel(OUTBOX_MAX);
         let mut bfd = BfdThread {
-            channels: Some((Outbox::new(sender), news)),
+            channels: Some((Outbox::new(sender), events)),
             ..BfdThread::default()
         };
         let target = || BfdTarget {
@@ -153,27 +154,27 @@ mod tests {
             assert!(answer.is_none());
         }
         assert!(bfd.command("gone".to_owned(), Command::Remove).is_none());
-        assert!(commands.try_recv().is_ok(), "it was told");
+        assert!(commands.try_recv().is_ok());
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(bfd.poll_news(&mut cx).is_pending());
+        assert!(bfd.poll_event(&mut cx).is_pending());
 
-        // What a panic does.
-        drop((commands, news_sender));
+        // As after a panic.
+        drop((commands, event_sender));
         for expected in ["left", "right"] {
-            let Poll::Ready((peer, BfdEvent::Failed { reason })) = bfd.poll_news(&mut cx) else {
-                panic!("{expected} isn't told");
+            let Poll::Ready((peer, BfdEvent::Failed { reason })) = bfd.poll_event(&mut cx) else {
+                panic!("{expected} is not notified");
             };
             assert_eq!(peer, expected);
-            assert!(reason.contains("thread ended"), "{reason}");
+            assert!(reason.contains("thread terminated"), "{reason}");
         }
-        assert!(bfd.poll_news(&mut cx).is_pending());
+        assert!(bfd.poll_event(&mut cx).is_pending());
 
-        // At its next attempt a peer asks again: that takes a new thread, which answers.
+        // The next command of a peer starts a new thread, which answers.
         bfd.command("left".to_owned(), Command::Remove);
-        assert!(bfd.channels.is_none(), "nothing to be ended");
+        assert!(bfd.channels.is_none(), "no session to end");
         bfd.command("right".to_owned(), Command::Set(target()));
-        let (_, news) = bfd.channels.as_mut().unwrap();
-        let (peer, answer) = news.blocking_recv().unwrap();
+        let (_, events) = bfd.channels.as_mut().unwrap();
+        let (peer, answer) = events.blocking_recv().unwrap();
         assert_eq!(peer, "right");
         assert!(
             matches!(&answer, BfdEvent::Failed { reason } if reason.contains("eth77 does not exist")),
