@@ -161,7 +161,6 @@ fn decode(stream: &[Bytes], family: Family, prefixes: u32) -> Duration {
         four_octet_asn: true,
         ibgp: false,
         families: vec![family],
-        first_asn: Some(LOCAL),
         ..DecodeContext::default()
     };
     let mut framer = Framer::default();

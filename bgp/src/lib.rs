@@ -41,8 +41,7 @@
 //! examples
 //!
 //! * `announce`: prefixes to a router until Ctrl-C;
-//! * `sink`: takes sessions and counts what comes, with [`wire`] alone on plain sockets;
-//! * `mrt`: reads the recordings that RIPE RIS and RouteViews publish.
+//! * `sink`: takes sessions and counts what comes, with [`wire`] alone on plain sockets.
 
 pub mod bfd;
 pub mod config;

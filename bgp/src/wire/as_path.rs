@@ -60,7 +60,7 @@ impl fmt::Display for AsPath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confederation {
     /// An error (RFC 5065 §5).
-    Refuse,
+    Reject,
     /// Passed over, as RFC 6793 §6 wants it in AS4_PATH.
     Skip,
 }
@@ -91,7 +91,7 @@ pub(super) fn decode(
             (AS_SET | AS_CONFED_SET, _) => {
                 fault.get_or_insert(AttributeErrorKind::AsSet);
             }
-            (AS_CONFED_SEQUENCE, Confederation::Refuse) => {
+            (AS_CONFED_SEQUENCE, Confederation::Reject) => {
                 fault.get_or_insert(AttributeErrorKind::Confederation);
             }
             _ => return Err(AttributeErrorKind::AsPath),

@@ -10,69 +10,9 @@ use super::asn::Asn;
 use super::community::{Community, LargeCommunity};
 use super::extended_community::{ExtendedCommunity, Ipv6ExtendedCommunity};
 
-/// Type code of a path attribute.
+/// Type code of a path attribute. The constants are in the table of attributes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttributeType(pub u8);
-
-/// Declares the named attribute types once, for the constants and for printing.
-macro_rules! attribute_types {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
-        impl AttributeType {
-            $($(#[$doc])* pub const $name: Self = Self($code);)*
-
-            /// The name the RFCs use, where this crate knows the attribute.
-            pub fn name(self) -> Option<&'static str> {
-                match self {
-                    $(Self::$name => Some($text),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-attribute_types! {
-    /// RFC 4271 §5.1.1.
-    ORIGIN = 1, "ORIGIN";
-    /// RFC 4271 §5.1.2.
-    AS_PATH = 2, "AS_PATH";
-    /// RFC 4271 §5.1.3.
-    NEXT_HOP = 3, "NEXT_HOP";
-    /// RFC 4271 §5.1.4.
-    MULTI_EXIT_DISC = 4, "MULTI_EXIT_DISC";
-    /// RFC 4271 §5.1.5.
-    LOCAL_PREF = 5, "LOCAL_PREF";
-    /// RFC 4271 §5.1.6.
-    ATOMIC_AGGREGATE = 6, "ATOMIC_AGGREGATE";
-    /// RFC 4271 §5.1.7.
-    AGGREGATOR = 7, "AGGREGATOR";
-    /// RFC 1997.
-    COMMUNITIES = 8, "COMMUNITIES";
-    /// RFC 4456 §8.
-    ORIGINATOR_ID = 9, "ORIGINATOR_ID";
-    /// RFC 4456 §8.
-    CLUSTER_LIST = 10, "CLUSTER_LIST";
-    /// RFC 4760 §3.
-    MP_REACH_NLRI = 14, "MP_REACH_NLRI";
-    /// RFC 4760 §4.
-    MP_UNREACH_NLRI = 15, "MP_UNREACH_NLRI";
-    /// RFC 4360.
-    EXTENDED_COMMUNITIES = 16, "EXTENDED COMMUNITIES";
-    /// RFC 6793 §3.
-    AS4_PATH = 17, "AS4_PATH";
-    /// RFC 6793 §3.
-    AS4_AGGREGATOR = 18, "AS4_AGGREGATOR";
-    /// RFC 5543.
-    TRAFFIC_ENGINEERING = 24, "TRAFFIC_ENGINEERING";
-    /// RFC 5701.
-    IPV6_EXTENDED_COMMUNITIES = 25, "IPv6 EXTENDED COMMUNITIES";
-    /// RFC 8092.
-    LARGE_COMMUNITY = 32, "LARGE_COMMUNITY";
-    /// RFC 9234 §5.
-    ONLY_TO_CUSTOMER = 35, "ONLY_TO_CUSTOMER";
-    /// RFC 6368 §5.
-    ATTR_SET = 128, "ATTR_SET";
-}
 
 impl fmt::Display for AttributeType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Path attributes to octets, in the order of their type codes (RFC 4271 §5, §F.4).
+//! Encodes path attributes in the order of their type codes (RFC 4271 §5, appendix F.4).
 
 use std::borrow::Cow;
 use std::iter::Peekable;
@@ -11,15 +11,10 @@ use super::as_path::{self, AsPath};
 use super::attribute::{
     Aggregator, AttributeFlags, AttributeType, PathAttributes, UnknownAttribute,
 };
-use super::community::{Community, LargeCommunity};
-use super::extended_community::{ExtendedCommunity, Ipv6ExtendedCommunity};
+use super::attribute_table::{ATTRIBUTES, AttributeSpec};
+use super::community::LargeCommunity;
 
-const WELL_KNOWN: AttributeFlags = AttributeFlags(AttributeFlags::TRANSITIVE);
-const NON_TRANSITIVE: AttributeFlags = AttributeFlags(AttributeFlags::OPTIONAL);
-const TRANSITIVE: AttributeFlags =
-    AttributeFlags(AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE);
-
-/// Appends flags, type and length, the last in one octet where it fits.
+/// Appends flags, type and length. The length takes one octet if it fits, else two.
 pub(super) fn put_attribute_header(
     buffer: &mut impl BufMut,
     flags: AttributeFlags,
@@ -31,122 +26,87 @@ pub(super) fn put_attribute_header(
         Ok(length) => buffer.put_slice(&[flags, code.0, length]),
         Err(_) => {
             buffer.put_slice(&[flags | AttributeFlags::EXTENDED_LENGTH, code.0]);
-            // A longer one leaves no room for a prefix, which the builder refuses.
+            // The builder rejects longer attributes, as they leave no room for a prefix.
             buffer.put_u16(u16::try_from(length).unwrap_or(u16::MAX));
         }
     }
 }
 
-/// Every attribute but the multiprotocol ones. For a peer without four-octet AS numbers those that
-/// need four become AS_TRANS, and AS4_PATH and AS4_AGGREGATOR tell them (RFC 6793 §4.2.2).
+/// Encodes all attributes except MP_REACH_NLRI and MP_UNREACH_NLRI. For a peer without four-octet
+/// AS numbers, AS_TRANS replaces the numbers that need four octets, and AS4_PATH and
+/// AS4_AGGREGATOR carry the real ones (RFC 6793 §4.2.2).
 pub(super) fn encode_attributes(
     attributes: &PathAttributes,
     next_hop: Option<Ipv4Addr>,
     four_octet_asn: bool,
 ) -> BytesMut {
-    let mut writer = Writer::new(&attributes.unknown);
-    if let Some(origin) = attributes.origin {
-        writer.add(WELL_KNOWN, AttributeType::ORIGIN, &[origin.code()]);
+    let mut unknown: Vec<_> = attributes.unknown.iter().collect();
+    unknown.sort_by_key(|attribute| attribute.code);
+    let mut writer = AttributeWriter {
+        attributes,
+        next_hop,
+        four_octet_asn,
+        // Enough for most attribute sets.
+        octets: BytesMut::with_capacity(128),
+        spec: None,
+        unknown: unknown.into_iter().peekable(),
+    };
+    for spec in ATTRIBUTES {
+        if let Some(encode) = spec.encode {
+            writer.spec = Some(spec);
+            encode(&mut writer);
+        }
     }
-    if let Some(path) = &attributes.as_path {
-        writer.add_path(WELL_KNOWN, AttributeType::AS_PATH, path, four_octet_asn);
+    for unknown in writer.unknown {
+        put_unknown(&mut writer.octets, unknown);
     }
-    if let Some(next_hop) = next_hop {
-        writer.add(WELL_KNOWN, AttributeType::NEXT_HOP, &next_hop.octets());
-    }
-    if let Some(med) = attributes.med {
-        let code = AttributeType::MULTI_EXIT_DISC;
-        writer.add(NON_TRANSITIVE, code, &med.to_be_bytes());
-    }
-    if let Some(local_pref) = attributes.local_pref {
-        let code = AttributeType::LOCAL_PREF;
-        writer.add(WELL_KNOWN, code, &local_pref.to_be_bytes());
-    }
-    if attributes.atomic_aggregate {
-        writer.add(WELL_KNOWN, AttributeType::ATOMIC_AGGREGATE, &[]);
-    }
-    if let Some(from) = &attributes.aggregator {
-        let value = aggregator(from, four_octet_asn);
-        writer.add(TRANSITIVE, AttributeType::AGGREGATOR, &value);
-    }
-    let number = |one: &Community| one.0.to_be_bytes();
-    writer.add_set(AttributeType::COMMUNITIES, &attributes.communities, number);
-    let extended = &attributes.extended_communities;
-    let octets = |one: &ExtendedCommunity| one.0;
-    writer.add_set(AttributeType::EXTENDED_COMMUNITIES, extended, octets);
-    if !four_octet_asn {
-        writer.add_four_octet(attributes);
-    }
-    let extended = &attributes.ipv6_extended_communities;
-    let octets = |one: &Ipv6ExtendedCommunity| one.0;
-    writer.add_set(AttributeType::IPV6_EXTENDED_COMMUNITIES, extended, octets);
-    let large = &attributes.large_communities;
-    writer.add_set(AttributeType::LARGE_COMMUNITY, large, large_community);
-    writer.finish()
+    writer.octets
 }
 
-/// Attributes one after another. They are added in the order of their type codes; those that were
-/// kept as octets come between.
-struct Writer<'a> {
+/// Writes the attributes of one UPDATE, row by row of the attribute table. Attributes kept as
+/// octets are inserted by their type codes.
+pub(super) struct AttributeWriter<'a> {
+    attributes: &'a PathAttributes,
+    next_hop: Option<Ipv4Addr>,
+    four_octet_asn: bool,
     octets: BytesMut,
-    /// What was kept and is not written yet, sorted.
+    /// The row being encoded.
+    spec: Option<&'static AttributeSpec>,
+    /// Attributes kept as octets that are not written yet, sorted.
     unknown: Peekable<vec::IntoIter<&'a UnknownAttribute>>,
 }
 
-impl<'a> Writer<'a> {
-    fn new(unknown: &'a [UnknownAttribute]) -> Self {
-        let mut unknown: Vec<_> = unknown.iter().collect();
-        unknown.sort_by_key(|attribute| attribute.code);
-        Self {
-            // Enough for most.
-            octets: BytesMut::with_capacity(128),
-            unknown: unknown.into_iter().peekable(),
-        }
-    }
-
-    /// The header of the next attribute, after what comes before it.
-    fn header(&mut self, flags: AttributeFlags, code: AttributeType, length: usize) {
-        while let Some(unknown) = self.unknown.next_if(|unknown| unknown.code < code) {
+impl AttributeWriter<'_> {
+    /// Writes the header of the current row's attribute, after all attributes with smaller codes.
+    fn header(&mut self, length: usize) {
+        let Some(spec) = self.spec else {
+            return;
+        };
+        while let Some(unknown) = self.unknown.next_if(|unknown| unknown.code < spec.code) {
             put_unknown(&mut self.octets, unknown);
         }
-        put_attribute_header(&mut self.octets, flags, code, length);
+        put_attribute_header(&mut self.octets, spec.flags, spec.code, length);
     }
 
-    fn add(&mut self, flags: AttributeFlags, code: AttributeType, value: &[u8]) {
-        self.header(flags, code, value.len());
+    fn value(&mut self, value: &[u8]) {
+        self.header(value.len());
         self.octets.put_slice(value);
     }
 
-    fn add_path(
-        &mut self,
-        flags: AttributeFlags,
-        code: AttributeType,
-        path: &AsPath,
-        four_octet: bool,
-    ) {
-        self.header(flags, code, as_path::encoded_length(path, four_octet));
+    fn path(&mut self, path: &AsPath, four_octet: bool) {
+        self.header(as_path::encoded_length(path, four_octet));
         as_path::put(path, &mut self.octets, four_octet);
     }
 
-    /// What AS_PATH and AGGREGATOR could not say in two octets.
-    fn add_four_octet(&mut self, attributes: &PathAttributes) {
-        if let Some(path) = &attributes.as_path
-            && path.0.iter().any(|asn| asn.is_four_octet())
-        {
-            self.add_path(TRANSITIVE, AttributeType::AS4_PATH, path, true);
-        }
-        if let Some(from) = &attributes.aggregator
-            && from.asn.is_four_octet()
-        {
-            let value = aggregator(from, true);
-            self.add(TRANSITIVE, AttributeType::AS4_AGGREGATOR, &value);
-        }
+    fn aggregator(&mut self, aggregator: &Aggregator, four_octet: bool) {
+        self.header(if four_octet { 8 } else { 6 });
+        aggregator.asn.put(&mut self.octets, four_octet);
+        self.octets.put_slice(&aggregator.router_id.octets());
     }
 
-    /// Communities of one kind, sorted, each once; no attribute without any.
-    fn add_set<T: Ord + Clone, const N: usize>(
+    /// Writes a set of communities: sorted, without duplicates. An empty set has no attribute.
+    fn set<T: Ord + Clone, const N: usize>(
         &mut self,
-        code: AttributeType,
         communities: &[T],
         octets: impl Fn(&T) -> [u8; N],
     ) {
@@ -154,23 +114,16 @@ impl<'a> Writer<'a> {
             return;
         }
         let mut communities = Cow::Borrowed(communities);
-        // What was read is so already.
+        // Decoded sets already are.
         if !communities.is_sorted_by(|one, next| one < next) {
             let communities = communities.to_mut();
             communities.sort_unstable();
             communities.dedup();
         }
-        self.header(TRANSITIVE, code, communities.len() * N);
-        for one in communities.iter() {
-            self.octets.put_slice(&octets(one));
+        self.header(communities.len() * N);
+        for community in communities.iter() {
+            self.octets.put_slice(&octets(community));
         }
-    }
-
-    fn finish(mut self) -> BytesMut {
-        for unknown in self.unknown {
-            put_unknown(&mut self.octets, unknown);
-        }
-        self.octets
     }
 }
 
@@ -180,6 +133,87 @@ fn put_unknown(buffer: &mut BytesMut, attribute: &UnknownAttribute) {
     buffer.put_slice(value);
 }
 
+pub(super) fn origin(writer: &mut AttributeWriter<'_>) {
+    if let Some(origin) = writer.attributes.origin {
+        writer.value(&[origin.code()]);
+    }
+}
+
+pub(super) fn as_path(writer: &mut AttributeWriter<'_>) {
+    if let Some(path) = &writer.attributes.as_path {
+        writer.path(path, writer.four_octet_asn);
+    }
+}
+
+pub(super) fn next_hop(writer: &mut AttributeWriter<'_>) {
+    if let Some(next_hop) = writer.next_hop {
+        writer.value(&next_hop.octets());
+    }
+}
+
+pub(super) fn med(writer: &mut AttributeWriter<'_>) {
+    if let Some(med) = writer.attributes.med {
+        writer.value(&med.to_be_bytes());
+    }
+}
+
+pub(super) fn local_pref(writer: &mut AttributeWriter<'_>) {
+    if let Some(local_pref) = writer.attributes.local_pref {
+        writer.value(&local_pref.to_be_bytes());
+    }
+}
+
+pub(super) fn atomic_aggregate(writer: &mut AttributeWriter<'_>) {
+    if writer.attributes.atomic_aggregate {
+        writer.value(&[]);
+    }
+}
+
+pub(super) fn aggregator(writer: &mut AttributeWriter<'_>) {
+    if let Some(aggregator) = &writer.attributes.aggregator {
+        writer.aggregator(aggregator, writer.four_octet_asn);
+    }
+}
+
+pub(super) fn communities(writer: &mut AttributeWriter<'_>) {
+    let communities = &writer.attributes.communities;
+    writer.set(communities, |community| community.0.to_be_bytes());
+}
+
+pub(super) fn extended_communities(writer: &mut AttributeWriter<'_>) {
+    let communities = &writer.attributes.extended_communities;
+    writer.set(communities, |community| community.0);
+}
+
+/// The AS_PATH with the AS numbers that the two-octet AS_PATH can't carry.
+pub(super) fn as4_path(writer: &mut AttributeWriter<'_>) {
+    if let Some(path) = &writer.attributes.as_path
+        && !writer.four_octet_asn
+        && path.0.iter().any(|asn| asn.is_four_octet())
+    {
+        writer.path(path, true);
+    }
+}
+
+/// The AGGREGATOR with an AS number that the two-octet AGGREGATOR can't carry.
+pub(super) fn as4_aggregator(writer: &mut AttributeWriter<'_>) {
+    if let Some(aggregator) = &writer.attributes.aggregator
+        && !writer.four_octet_asn
+        && aggregator.asn.is_four_octet()
+    {
+        writer.aggregator(aggregator, true);
+    }
+}
+
+pub(super) fn ipv6_extended_communities(writer: &mut AttributeWriter<'_>) {
+    let communities = &writer.attributes.ipv6_extended_communities;
+    writer.set(communities, |community| community.0);
+}
+
+pub(super) fn large_communities(writer: &mut AttributeWriter<'_>) {
+    writer.set(&writer.attributes.large_communities, large_community);
+}
+
 fn large_community(community: &LargeCommunity) -> [u8; 12] {
     let numbers = [community.global, community.local1, community.local2];
     let mut octets = [0; 12];
@@ -187,11 +221,4 @@ fn large_community(community: &LargeCommunity) -> [u8; 12] {
         *octets = number.to_be_bytes();
     }
     octets
-}
-
-fn aggregator(aggregator: &Aggregator, four_octet: bool) -> BytesMut {
-    let mut value = BytesMut::with_capacity(8);
-    aggregator.asn.put(&mut value, four_octet);
-    value.put_slice(&aggregator.router_id.octets());
-    value
 }

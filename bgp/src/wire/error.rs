@@ -233,9 +233,6 @@ pub enum AttributeErrorKind {
     /// AS 0 (RFC 7607 §2).
     #[error("has AS 0")]
     AsZero,
-    /// The first AS is not the peer's (RFC 4271 §6.3).
-    #[error("doesn't begin with the peer's AS")]
-    FirstAs,
     /// A next hop no packet can be sent to (RFC 4271 §6.3).
     #[error("has a next hop that is no host address")]
     NextHop,
@@ -268,7 +265,7 @@ impl AttributeErrorKind {
             Self::Repeated => update::MALFORMED_ATTRIBUTE_LIST,
             Self::UnrecognizedWellKnown => update::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE,
             Self::Value => update::INVALID_ORIGIN_ATTRIBUTE,
-            Self::AsPath | Self::AsSet | Self::Confederation | Self::AsZero | Self::FirstAs => {
+            Self::AsPath | Self::AsSet | Self::Confederation | Self::AsZero => {
                 update::MALFORMED_AS_PATH
             }
             Self::NextHop => update::INVALID_NEXT_HOP_ATTRIBUTE,

@@ -17,10 +17,7 @@ use ferrolb_bgp::wire::{
     AttributeErrorKind, Community, DecodeContext, DecodeError, ExtendedCommunity, Family,
     LinkBandwidth, Message, NextHop, Open, PathAttributes, Update,
 };
-use ipnet::IpNet;
-
-/// A path: its identifier and prefix.
-type RoutePath = (Option<u32>, IpNet);
+use ipnet::{IpNet, Ipv4Net};
 
 /// What an UPDATE says, whoever read it: a text for each field that is there.
 type Fields = BTreeMap<&'static str, String>;
@@ -31,12 +28,8 @@ fn put(fields: &mut Fields, name: &'static str, value: Option<impl ToString>) {
     }
 }
 
-fn put_paths(fields: &mut Fields, name: &'static str, paths: &[RoutePath]) {
-    let text = |(id, prefix): &RoutePath| match id {
-        Some(id) => format!("{prefix}#{id}"),
-        None => prefix.to_string(),
-    };
-    let texts: Vec<_> = paths.iter().map(text).collect();
+fn put_prefixes(fields: &mut Fields, name: &'static str, prefixes: &[IpNet]) {
+    let texts: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
     put(fields, name, (!texts.is_empty()).then(|| texts.join(" ")));
 }
 
@@ -48,27 +41,19 @@ fn put_set(fields: &mut Fields, name: &'static str, values: impl Iterator<Item =
 }
 
 fn ours(update: &Update) -> Fields {
-    fn paths<P: Copy + Into<IpNet>>(prefixes: &[P], ids: &[u32]) -> Vec<RoutePath> {
-        let prefixes = prefixes.iter().map(|&prefix| prefix.into());
-        prefixes
-            .enumerate()
-            .map(|(at, prefix)| (ids.get(at).copied(), prefix))
-            .collect()
+    fn networks(prefixes: &[Ipv4Net]) -> Vec<IpNet> {
+        prefixes.iter().copied().map(IpNet::V4).collect()
     }
     let mut fields = Fields::new();
     let all = &mut fields;
-    put_paths(
-        all,
-        "withdrawn",
-        &paths(&update.withdrawn, &update.withdrawn_ids),
-    );
-    put_paths(all, "announced", &paths(&update.nlri, &update.nlri_ids));
+    put_prefixes(all, "withdrawn", &networks(&update.withdrawn));
+    put_prefixes(all, "announced", &networks(&update.nlri));
     if let Some(reach) = &update.mp_reach {
-        put_paths(all, "reachable", &paths(&reach.nlri, &reach.path_ids));
+        put_prefixes(all, "reachable", &reach.nlri);
         put(all, "reachable by", Some(reach.next_hop));
     }
     if let Some(unreach) = &update.mp_unreach {
-        put_paths(all, "unreachable", &paths(&unreach.nlri, &unreach.path_ids));
+        put_prefixes(all, "unreachable", &unreach.nlri);
     }
     let PathAttributes {
         origin,
@@ -120,22 +105,21 @@ fn hex(octets: &[u8]) -> String {
 }
 
 fn theirs(update: &BgpUpdateMessage) -> Fields {
-    fn paths(prefixes: &[NetworkPrefix]) -> Vec<RoutePath> {
-        let path = |one: &NetworkPrefix| (one.path_id, one.prefix.trunc());
-        prefixes.iter().map(path).collect()
+    fn networks(prefixes: &[NetworkPrefix]) -> Vec<IpNet> {
+        prefixes.iter().map(|one| one.prefix.trunc()).collect()
     }
     let mut fields = Fields::new();
     let all = &mut fields;
-    put_paths(all, "withdrawn", &paths(&update.withdrawn_prefixes));
-    put_paths(all, "announced", &paths(&update.announced_prefixes));
+    put_prefixes(all, "withdrawn", &networks(&update.withdrawn_prefixes));
+    put_prefixes(all, "announced", &networks(&update.announced_prefixes));
     let attributes = &update.attributes;
     let unicast = |nlri: &&Nlri| u8::from(nlri.safi) == 1;
     if let Some(reach) = attributes.get_reachable_nlri().filter(unicast) {
-        put_paths(all, "reachable", &paths(&reach.prefixes));
+        put_prefixes(all, "reachable", &networks(&reach.prefixes));
         put(all, "reachable by", reach.next_hop.map(next_hop));
     }
     if let Some(unreach) = attributes.get_unreachable_nlri().filter(unicast) {
-        put_paths(all, "unreachable", &paths(&unreach.prefixes));
+        put_prefixes(all, "unreachable", &networks(&unreach.prefixes));
     }
     let seen = |code| attributes.iter().find(|one| one.attr_code() == code);
     put(all, "origin", seen(1).map(|_| attributes.origin() as u8));
@@ -278,7 +262,7 @@ pub(super) fn differences(octets: &[u8], context: &DecodeContext) -> Vec<String>
         false => AsnLength::Bits16,
     };
     let mut input = Bytes::copy_from_slice(octets);
-    let theirs_ = parse_bgp_message(&mut input, !context.add_path.is_empty(), &length);
+    let theirs_ = parse_bgp_message(&mut input, false, &length);
     let ours_ = Message::decode(octets, context).expect("as long as its header says");
     match (ours_, theirs_) {
         (Ok(Message::Update(ours_)), Ok(BgpMessage::Update(theirs_))) => {

@@ -6,7 +6,6 @@
     reason = "clippy.toml spares only functions marked as tests"
 )]
 
-#[path = "../../examples/mrt/attributes.rs"]
 mod attributes;
 mod canonical;
 mod differential;

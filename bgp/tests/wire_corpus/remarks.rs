@@ -2,7 +2,7 @@
 
 use ferrolb_bgp::wire::Message;
 
-/// Capabilities, NOTIFICATIONs in words, communities, next hops and path identifiers of a message.
+/// Capabilities, NOTIFICATIONs in words, communities and next hops of a message.
 pub(super) fn remarks(message: &Message) -> Vec<String> {
     match message {
         Message::Open(open) => {
@@ -20,7 +20,6 @@ pub(super) fn remarks(message: &Message) -> Vec<String> {
             let attributes = &update.attributes;
             let large = attributes.large_communities.iter();
             let extended = attributes.extended_communities.iter();
-            let ids = update.nlri_ids.iter().zip(&update.nlri);
             large
                 .map(ToString::to_string)
                 .chain(extended.map(ToString::to_string))
@@ -30,7 +29,6 @@ pub(super) fn remarks(message: &Message) -> Vec<String> {
                         .iter()
                         .map(|reach| format!("by {}", reach.next_hop)),
                 )
-                .chain(ids.map(|(id, prefix)| format!("{prefix} id {id}")))
                 .collect()
         }
         Message::Keepalive => vec![],

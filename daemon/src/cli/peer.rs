@@ -13,7 +13,7 @@ use ferrolb_bgp::fsm::{
 use super::Output;
 use super::client_args::{AskArgs, refused};
 use super::log::{octets, words};
-use super::output::{Style, age, json, or_dash, print, table};
+use super::output::{Style, age, json, print, table};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::{RefusedPeer, Request};
 
@@ -302,7 +302,6 @@ fn negotiated_lines(status: &PeerStatus) -> Lines {
         ),
         ("long messages", yes(negotiated.extended_message)),
         ("IPv4 with IPv6 next hops", yes(negotiated.ipv4_next_hop_v6)),
-        ("its path identifiers", or_dash(list(&negotiated.add_path))),
         (
             "keeps our routes",
             match &negotiated.graceful_restart {

@@ -116,7 +116,7 @@ impl JournalEvent {
             | Self::RouteTooLong { .. } => 0,
             Self::OpenSent { open } | Self::OpenReceived { open } => open.octets(),
             Self::Established { negotiated } => {
-                let families = negotiated.families.capacity() + negotiated.add_path.capacity();
+                let families = negotiated.families.capacity();
                 families * size_of::<Family>()
             }
             Self::Ended { cause, .. } | Self::ConnectionClosed { cause } => cause.octets(),

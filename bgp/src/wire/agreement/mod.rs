@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::asn::Asn;
 use super::builder::EncodeContext;
-use super::capability::{AddPath, Capability};
+use super::capability::Capability;
 use super::error::DecodeError;
 use super::family::Family;
 use super::framer::DecodeContext;
@@ -49,8 +49,6 @@ pub struct Agreement {
     pub enhanced_route_refresh: bool,
     /// IPv4 unicast routes may have IPv6 next hops (RFC 8950).
     pub ipv4_next_hop_v6: bool,
-    /// Families in which the peer sends path identifiers (RFC 7911).
-    pub add_path: Vec<Family>,
     /// Graceful restart, if both sides offered it.
     pub graceful_restart: Option<RestartAgreement>,
 }
@@ -89,10 +87,6 @@ impl Agreement {
         let both = |capability| {
             theirs.capabilities.contains(capability) && ours.capabilities.contains(capability)
         };
-        let peer_sends_path_ids = |family: &Family| {
-            theirs.add_path(*family).is_some_and(AddPath::sends)
-                && ours.add_path(*family).is_some_and(AddPath::receives)
-        };
         let restart = ours.graceful_restart().zip(theirs.graceful_restart());
         Ok(Self {
             hold_time,
@@ -109,11 +103,6 @@ impl Agreement {
             extended_message_in: ours.capabilities.contains(&Capability::ExtendedMessage),
             enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
             ipv4_next_hop_v6: theirs.ipv4_next_hop_v6() && ours.ipv4_next_hop_v6(),
-            add_path: families
-                .iter()
-                .copied()
-                .filter(peer_sends_path_ids)
-                .collect(),
             graceful_restart: restart.map(|(ours, theirs)| RestartAgreement {
                 restart_time: ours.restart_time,
                 notification: ours.notification && theirs.notification,
@@ -137,7 +126,6 @@ impl Agreement {
             families: self.families.clone(),
             max_length: max_length(self.extended_message_in),
             ipv4_next_hop_v6: self.ipv4_next_hop_v6,
-            add_path: self.add_path.clone(),
             enhanced_route_refresh: self.enhanced_route_refresh,
             ..DecodeContext::default()
         }

@@ -227,29 +227,3 @@ fn the_keepalive_interval_is_at_most_a_third_of_the_hold_time_rfc4271_4_4() {
         assert_eq!(agreed.keepalive_time, interval, "{hold_time} {wish:?}");
     }
 }
-
-#[test]
-fn the_peer_sends_path_ids_if_it_can_send_and_we_can_receive_them_rfc7911_4() {
-    use AddPath::{Both, Receive, Send};
-    let family = Family::IPV6_UNICAST;
-    for (theirs_, ours_, sent) in [
-        (None, Some(Both), false),
-        (Some(Both), None, false),
-        (Some(Receive), Some(Both), false),
-        (Some(Both), Some(Send), false),
-        (Some(Send), Some(Receive), true),
-        (Some(Both), Some(Both), true),
-    ] {
-        let add = |open: Open, direction: Option<AddPath>| match direction {
-            Some(direction) => open.with(Capability::AddPath(vec![
-                (family, Send),
-                (family, direction),
-            ])),
-            None => open,
-        };
-        let agreed = negotiate(&add(theirs(), theirs_), &add(ours(), ours_));
-        let context = agreed.decode_context();
-        let expected = if sent { vec![family] } else { vec![] };
-        assert_eq!(context.add_path, expected, "{theirs_:?} {ours_:?}");
-    }
-}

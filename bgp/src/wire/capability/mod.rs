@@ -168,16 +168,6 @@ pub enum AddPath {
 }
 
 impl AddPath {
-    /// Whether the one who says so reads path identifiers.
-    pub fn receives(self) -> bool {
-        self != Self::Send
-    }
-
-    /// Whether the one who says so wants to send path identifiers.
-    pub fn sends(self) -> bool {
-        self != Self::Receive
-    }
-
     fn code(self) -> u8 {
         match self {
             Self::Receive => 1,

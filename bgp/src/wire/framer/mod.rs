@@ -5,7 +5,6 @@ use nom::Parser;
 use nom::bytes::complete::take;
 use nom::number::complete::{be_u8, be_u16};
 
-use super::asn::Asn;
 use super::codes::MessageType;
 use super::error::DecodeError;
 use super::family::Family;
@@ -24,9 +23,6 @@ pub struct DecodeContext {
     pub ibgp: bool,
     /// Families negotiated; routes of others are left out (RFC 4760 §6).
     pub families: Vec<Family>,
-    /// What must come first in AS_PATH from an external peer; none for no check, as route servers
-    /// need it (RFC 4271 §6.3, RFC 7947 §2.2.2.1).
-    pub first_asn: Option<Asn>,
     /// The session runs over the loopback, where 127.0.0.0/8 and `::1` are hosts like any other.
     /// Elsewhere they are no next hop (RFC 4271 §6.3).
     pub loopback: bool,
@@ -35,8 +31,6 @@ pub struct DecodeContext {
     pub max_length: usize,
     /// IPv4 unicast routes may have IPv6 next hops (RFC 8950).
     pub ipv4_next_hop_v6: bool,
-    /// Families whose prefixes come with path identifiers (RFC 7911 §3).
-    pub add_path: Vec<Family>,
     /// ROUTE-REFRESH has its errors and subtypes of RFC 7313.
     pub enhanced_route_refresh: bool,
 }
@@ -48,11 +42,9 @@ impl Default for DecodeContext {
             four_octet_asn: false,
             ibgp: false,
             families: vec![Family::IPV4_UNICAST],
-            first_asn: None,
             loopback: false,
             max_length: MAX_LENGTH,
             ipv4_next_hop_v6: false,
-            add_path: Vec::new(),
             enhanced_route_refresh: false,
         }
     }

@@ -9,9 +9,7 @@ use nom::multi::length_data;
 use nom::number::complete::{be_u8, be_u16, be_u32};
 
 use super::asn::Asn;
-use super::capability::{
-    AddPath, Capability, CapabilityCode, ExtendedNextHop, GracefulRestartCapability,
-};
+use super::capability::{Capability, CapabilityCode, ExtendedNextHop, GracefulRestartCapability};
 use super::codes::MessageType;
 use super::error::{BGP_VERSION, DecodeError};
 use super::family::Family;
@@ -97,20 +95,6 @@ impl Open {
             Capability::ExtendedNextHop(list) => list.contains(&ExtendedNextHop::IPV4_OVER_IPV6),
             _ => false,
         })
-    }
-
-    /// Which way path identifiers may go in a family. Of several statements the last counts, as
-    /// it does inside one capability (RFC 7911 §4).
-    pub fn add_path(&self, family: Family) -> Option<AddPath> {
-        let lists = self
-            .capabilities
-            .iter()
-            .filter_map(|capability| match capability {
-                Capability::AddPath(list) => Some(list),
-                _ => None,
-            });
-        let of_family = lists.flatten().filter(|(of, _)| *of == family);
-        of_family.last().map(|(_, direction)| *direction)
     }
 
     /// The families offered, each once. Without any multiprotocol capability that is IPv4 unicast

@@ -8,7 +8,6 @@ use super::error::{AttributeError, Treatment};
 use super::family::Family;
 use super::next_hop::NextHop;
 
-mod attributes;
 mod decode;
 
 /// Routes that come and go. Read it through [`announced`](Self::announced) and
@@ -17,15 +16,10 @@ mod decode;
 pub struct Update {
     /// The withdrawn field, without what the NLRI field announces (RFC 4271 §4.3).
     pub withdrawn: Vec<Ipv4Net>,
-    /// Path identifiers of `withdrawn` in the same order; empty unless IPv4 unicast comes with
-    /// them ([`DecodeContext::add_path`](super::DecodeContext::add_path), RFC 7911 §3).
-    pub withdrawn_ids: Vec<u32>,
     /// The attributes.
     pub attributes: PathAttributes,
     /// The NLRI field.
     pub nlri: Vec<Ipv4Net>,
-    /// Path identifiers of `nlri`, likewise.
-    pub nlri_ids: Vec<u32>,
     /// MP_REACH_NLRI of a negotiated family.
     pub mp_reach: Option<MpReach>,
     /// MP_UNREACH_NLRI of a negotiated family, without what MP_REACH_NLRI announces.
@@ -49,8 +43,6 @@ pub struct MpReach {
     pub next_hop: NextHop,
     /// The prefixes.
     pub nlri: Vec<IpNet>,
-    /// Path identifiers of `nlri` in the same order; empty unless the family comes with them.
-    pub path_ids: Vec<u32>,
 }
 
 /// MP_UNREACH_NLRI (RFC 4760 §4).
@@ -60,8 +52,6 @@ pub struct MpUnreach {
     pub family: Family,
     /// The prefixes.
     pub nlri: Vec<IpNet>,
-    /// Path identifiers of `nlri` in the same order; empty unless the family comes with them.
-    pub path_ids: Vec<u32>,
 }
 
 impl Update {

@@ -22,7 +22,6 @@ pub fn context(choice: u8) -> DecodeContext {
         four_octet_asn: !bit(0),
         ibgp: bit(1),
         families,
-        first_asn: bit(3).then_some(Asn(65001)),
         loopback: bit(4),
         ..DecodeContext::default()
     }

@@ -96,8 +96,6 @@ pub(crate) struct Rib<'a> {
 /// A path (RFC 6396 §4.3.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RibEntry<'a> {
-    /// Its identifier, if the dump has them (RFC 8050 §4.1).
-    pub(crate) path_id: Option<u32>,
     /// Its attributes, MP_REACH_NLRI with nothing but the next hop.
     pub(crate) attributes: &'a [u8],
 }
@@ -186,7 +184,7 @@ fn content(kind: u16, subtype: u16, mut body: Cursor<'_>) -> Option<Content<'_>>
     }
     match (kind, subtype) {
         (BGP4MP | BGP4MP_ET, 0 | 5) => state_change(body, subtype == 5),
-        (BGP4MP | BGP4MP_ET, 1 | 4 | 6..=11) => message(body, subtype),
+        (BGP4MP | BGP4MP_ET, 1 | 4 | 6 | 7) => message(body, subtype),
         (TABLE_DUMP_V2, 2 | 8) => rib(body, Family::IPV4_UNICAST, subtype == 8),
         (TABLE_DUMP_V2, 4 | 10) => rib(body, Family::IPV6_UNICAST, subtype == 10),
         _ => Some(Content::Other { kind, subtype }),
@@ -208,23 +206,16 @@ fn state_change(mut body: Cursor<'_>, four_octet: bool) -> Option<Content<'_>> {
     Some(Content::StateChange { old, new })
 }
 
-/// RFC 6396 §4.4.2, §4.4.3, §4.4.5; RFC 8050 §3.
+/// RFC 6396 §4.4.2, §4.4.3, §4.4.5.
 fn message(mut body: Cursor<'_>, subtype: u16) -> Option<Content<'_>> {
-    let four_octet_asn = matches!(subtype, 4 | 7 | 9 | 11);
+    let four_octet_asn = matches!(subtype, 4 | 7);
     let (peer_asn, peer, local_asn) = ends(&mut body, four_octet_asn)?;
-    let families = vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST];
-    let add_path = if subtype >= 8 {
-        families.clone()
-    } else {
-        vec![]
-    };
     let context = DecodeContext {
         four_octet_asn,
         ibgp: peer_asn == local_asn,
-        families,
+        families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
         max_length: MAX_EXTENDED_LENGTH,
         ipv4_next_hop_v6: true,
-        add_path,
         enhanced_route_refresh: true,
         ..DecodeContext::default()
     };
@@ -244,13 +235,12 @@ fn rib(mut body: Cursor<'_>, family: Family, add_path: bool) -> Option<Content<'
     for _ in 0..body.u16()? {
         let _peer = body.u16()?;
         let _originated = body.u32()?;
-        let path_id = if add_path { Some(body.u32()?) } else { None };
+        if add_path {
+            body.u32()?;
+        }
         let length = body.u16()?;
         let attributes = body.take(length.into())?;
-        entries.push(RibEntry {
-            path_id,
-            attributes,
-        });
+        entries.push(RibEntry { attributes });
     }
     Some(Content::Rib(Rib {
         family,
@@ -270,7 +260,6 @@ impl Rib<'_> {
             families: vec![self.family],
             max_length: MAX_EXTENDED_LENGTH,
             ipv4_next_hop_v6: true,
-            add_path: entry.path_id.iter().map(|_| self.family).collect(),
             ..DecodeContext::default()
         }
     }
@@ -278,12 +267,10 @@ impl Rib<'_> {
     /// The UPDATE that would announce a path; none where its attributes cannot be told apart,
     /// leave no room, or have no place for an IPv6 next hop.
     pub(crate) fn update(&self, entry: &RibEntry<'_>) -> Option<Vec<u8>> {
-        let id = entry.path_id.map(u32::to_be_bytes);
-        let nlri = [id.as_ref().map_or(&[][..], |id| id), self.prefix].concat();
         let (attributes, nlri) = if self.family == Family::IPV4_UNICAST {
-            (entry.attributes.to_vec(), nlri)
+            (entry.attributes.to_vec(), self.prefix)
         } else {
-            (self.with_mp_reach(entry.attributes, &nlri)?, vec![])
+            (self.with_mp_reach(entry.attributes, self.prefix)?, &[][..])
         };
         let length = u16::try_from(23 + attributes.len() + nlri.len()).ok()?;
         let attributes_length = u16::try_from(attributes.len()).ok()?;
@@ -294,7 +281,7 @@ impl Rib<'_> {
                 &[2, 0, 0],
                 &attributes_length.to_be_bytes(),
                 &attributes,
-                &nlri,
+                nlri,
             ]
             .concat(),
         )
