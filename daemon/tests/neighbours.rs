@@ -173,7 +173,7 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
     for (peer, word) in [
         (2, "spec.holdTime"),
         (3, "spec.bfdProfile"),
-        (4, "there is no interface \"nosuch0\""),
+        (4, "interface \"nosuch0\" does not exist"),
         (5, "spec.peerAddress"),
     ] {
         let refused = peers[peer]["refused"].as_str().unwrap_or_default();

@@ -114,23 +114,23 @@ fn what_the_definition_lets_in(cp: &ControlPlane<'_>) -> Result<()> {
         ("peerASN: 64600, peerAddress: 10.99.0.7", "spec.myASN"),
         (
             "myASN: 64700, peerAddress: 10.99.0.7",
-            "give either peerASN or dynamicASN",
+            "set either peerASN or dynamicASN",
         ),
         (
             "myASN: 64700, peerASN: 64600",
-            "give one of peerAddress, peerNetwork and interface",
+            "set exactly one of peerAddress, peerNetwork and interface",
         ),
         (
             &format!("{base}, peerNetwork: 10.0.0.0/8"),
-            "give one of peerAddress, peerNetwork and interface",
+            "set exactly one of peerAddress, peerNetwork and interface",
         ),
         (
             &format!("{base}, dynamicASN: external"),
-            "give either peerASN or dynamicASN",
+            "set either peerASN or dynamicASN",
         ),
         (
             &format!("{base}, password: p, passwordSecret: {{name: s}}"),
-            "give either password or passwordSecret",
+            "set at most one of password and passwordSecret",
         ),
         (
             &format!("{base}, holdTime: 2s"),
@@ -142,13 +142,13 @@ fn what_the_definition_lets_in(cp: &ControlPlane<'_>) -> Result<()> {
         ),
         (
             &format!("{base}, ttlSecurity: 1, ebgpMultiHop: true"),
-            "leave ebgpMultiHop out",
+            "remove ebgpMultiHop",
         ),
         (&format!("{base}, ttlSecurity: 255"), "spec.ttlSecurity"),
-        (&format!("{base}, bfdStrict: true"), "name a bfdProfile"),
+        (&format!("{base}, bfdStrict: true"), "set bfdProfile"),
         (
             &format!("{base}, restartTime: 9s, enableGracefulRestart: false"),
-            "restartTime contradicts",
+            "restartTime conflicts",
         ),
         (
             &format!("{base}, linkBandwidth: heavy"),

@@ -65,7 +65,11 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
         &["daemon/src/runtime/source/kube", "daemon/src/core/api"],
     ),
     ("daemon/src/core", &["tokio", "axum", "std::fs"], &[]),
-    ("daemon/src/core", IMPURE, &["daemon/src/core/panic_context.rs"]),
+    (
+        "daemon/src/core",
+        IMPURE,
+        &["daemon/src/core/panic_context.rs"],
+    ),
     (
         "bgp/src",
         &["allow(unsafe_code)"],

@@ -1,4 +1,5 @@
-//! BGPAdvertisement and Community: which addresses are announced how, to whom, from where.
+//! BGPAdvertisement and Community: select addresses, nodes and peers, and set the attributes of
+//! routes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,18 +11,18 @@ use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, ObjectKey};
 use crate::core::model::Labels;
 
-/// A BGPAdvertisement that has been checked.
+/// A checked BGPAdvertisement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertisement {
     /// Name of the BGPAdvertisement.
     pub name: String,
-    /// Which object that is.
+    /// The object.
     pub object: ObjectKey,
     /// When it was created (RFC 3339 in UTC; empty in manifests).
     pub created: String,
-    /// IPv4 addresses are masked to this length.
+    /// The prefix length of IPv4 routes.
     pub aggregation_length: u8,
-    /// IPv6 addresses are masked to this length.
+    /// The prefix length of IPv6 routes.
     pub aggregation_length_v6: u8,
     /// LOCAL_PREF on iBGP sessions.
     pub local_pref: Option<u32>,
@@ -33,38 +34,39 @@ pub struct Advertisement {
     pub pools: BTreeSet<String>,
     /// Pools by label.
     pub pool_selectors: Selectors,
-    /// Nodes that announce.
+    /// The nodes that announce.
     pub nodes: Selectors,
-    /// BGPPeers by name; empty: all.
+    /// BGPPeers by name. Empty: all.
     pub peers: BTreeSet<String>,
-    /// Services; empty: all.
+    /// The services. Empty: all.
     pub services: Selectors,
 }
 
 impl Advertisement {
-    /// Sorts older ones first, then by name: of two that disagree the first one stays in force.
+    /// The sort key: older ones first, then by name. The first of two that conflict takes
+    /// precedence.
     pub fn age(&self) -> (&str, &str) {
         (&self.created, &self.name)
     }
 
-    /// The LOCAL_PREF that peers see over iBGP.
+    /// The LOCAL_PREF on iBGP sessions, or its default.
     pub fn effective_local_pref(&self) -> u32 {
         self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
     }
 
-    /// Whether both want the same LOCAL_PREF.
+    /// Whether both set the same LOCAL_PREF.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.effective_local_pref() == other.effective_local_pref()
     }
 
-    /// Whether it applies to a pool. Neither names nor selectors: to all pools.
+    /// Whether it selects a pool. Without names and selectors it selects all.
     pub fn selects_pool(&self, name: &str, labels: Option<&Labels>) -> bool {
         (self.pools.is_empty() && self.pool_selectors.is_empty())
             || self.pools.contains(name)
             || labels.is_some_and(|labels| self.pool_selectors.any(labels))
     }
 
-    /// Whether it goes to a peer.
+    /// Whether it selects a peer.
     pub fn selects_peer(&self, name: &str) -> bool {
         self.peers.is_empty() || self.peers.contains(name)
     }
@@ -88,7 +90,7 @@ pub(crate) enum CommunityValue {
     Large(LargeCommunity),
 }
 
-/// Names from Community objects and what they stand for.
+/// The values of names that Community objects define.
 pub(crate) type Aliases = BTreeMap<String, CommunityValue>;
 
 /// Checks a Community object.
@@ -129,7 +131,7 @@ fn literal(text: &str) -> Option<CommunityValue> {
 /// Checks a BGPAdvertisement.
 ///
 /// # Errors
-/// Every field that is wrong, and what would be right.
+/// Every invalid field, and what to write instead.
 pub(crate) fn parse(
     object: &ObjectKey,
     created: &str,
@@ -153,7 +155,8 @@ pub(crate) fn parse(
     let is_aggregate =
         length.is_some_and(|length| length != 32) || length_v6.is_some_and(|length| length != 128);
     if !service_selectors.is_empty() && is_aggregate {
-        let message = "can't be combined with an aggregation length: an aggregate speaks for all services in it";
+        let message = "can't be combined with an aggregation length: an aggregate covers all \
+            services in it";
         errors.add(FieldError::new("spec.serviceSelectors", message));
     }
     let (standard, large) = communities_of(communities, aliases, &mut errors);
@@ -211,10 +214,13 @@ fn resolve(text: &str, aliases: &Aliases) -> Result<CommunityValue, String> {
     if text.contains(':') {
         return literal(text).ok_or_else(|| format!("{text:?} is not a community: {FORM}"));
     }
-    // An object's own name may be that of a well-known community: what is written nearer counts.
+    // A Community object may redefine a well-known name: it takes precedence.
     let alias = aliases.get(text).copied();
     alias.or_else(|| literal(text)).ok_or_else(|| {
-        format!("{text:?} is the name of no community: define it in a Community object, or {FORM}")
+        format!(
+            "{text:?} is not a known community name: define it in a Community object, or \
+            {FORM}"
+        )
     })
 }
 

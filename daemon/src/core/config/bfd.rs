@@ -1,4 +1,4 @@
-//! BFDProfile: how BFD sessions run.
+//! BFDProfile: the settings of BFD sessions.
 
 use std::num::NonZeroU8;
 
@@ -7,13 +7,13 @@ use ferrolb_bgp::bfd::{Interval, Role, SessionConfig, Timers};
 use crate::core::api::metallb::BfdProfileSpec;
 use crate::core::api::{Errors, FieldError};
 
-/// Milliseconds that MetalLB's CRD allows, and the engine as well.
+/// Milliseconds that MetalLB's CRD and the BFD engine accept.
 const INTERVALS: std::ops::RangeInclusive<u32> = 10..=60_000;
 
-/// Checks a BFDProfile. `notice` is told what has no effect.
+/// Checks a BFDProfile. Calls `notice` for fields that have no effect.
 ///
 /// # Errors
-/// Every field that is wrong, and what would be right.
+/// Every invalid field, and what to write instead.
 pub(crate) fn parse(
     spec: &BfdProfileSpec,
     mut notice: impl FnMut(&'static str),
@@ -30,7 +30,8 @@ pub(crate) fn parse(
     let default = SessionConfig::default();
     if *echo_mode == Some(true) || echo_interval.is_some() {
         notice(
-            "spec.echoMode and spec.echoInterval: echo is not used, sessions run on their control packets alone",
+            "spec.echoMode and spec.echoInterval: ignored, because ferrolb doesn't support BFD \
+             echo: sessions use control packets only",
         );
     }
     let mut errors = Errors::default();
@@ -62,20 +63,20 @@ pub(crate) fn parse(
 fn interval(path: &str, millis: Option<u32>) -> Result<Option<Interval>, FieldError> {
     match millis {
         Some(millis) if !INTERVALS.contains(&millis) => {
-            let (least, most) = INTERVALS.into_inner();
-            let message = format!("{millis} ms: use {least} to {most}");
+            let (min, max) = INTERVALS.into_inner();
+            let message = format!("{millis} ms: use {min} to {max}");
             Err(FieldError::new(path, message))
         }
         millis => Ok(millis.map(Interval::from_millis)),
     }
 }
 
-fn within(path: &str, value: Option<u32>, least: u8, most: u8) -> Result<Option<u8>, FieldError> {
+fn within(path: &str, value: Option<u32>, min: u8, max: u8) -> Result<Option<u8>, FieldError> {
     let Some(value) = value else { return Ok(None) };
     let fits = u8::try_from(value).ok();
-    fits.filter(|value| (least..=most).contains(value))
+    fits.filter(|value| (min..=max).contains(value))
         .map(Some)
-        .ok_or_else(|| FieldError::new(path, format!("{value}: use {least} to {most}")))
+        .ok_or_else(|| FieldError::new(path, format!("{value}: use {min} to {max}")))
 }
 
 #[cfg(test)]
@@ -91,9 +92,9 @@ mod tests {
     #[test]
     fn an_empty_profile_has_the_defaults_of_metallb() {
         let (parsed, notices) = profile(&BfdProfileSpec::default());
-        let parsed = parsed.expect("a good profile");
+        let parsed = parsed.expect("a valid profile");
         assert_eq!(parsed, SessionConfig::default());
-        // MetalLB leaves these to FRR, whose they are.
+        // MetalLB leaves these to FRR: they are FRR's defaults.
         assert_eq!(parsed.timers.desired_min_tx, Interval::from_millis(300));
         assert_eq!(parsed.timers.required_min_rx, Interval::from_millis(300));
         assert_eq!(parsed.timers.detect_mult.get(), 3);
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_has_its_effect_and_echo_a_word() {
+    fn every_field_reaches_the_session_and_echo_gets_a_notice() {
         let (parsed, notices) = profile(&BfdProfileSpec {
             receive_interval: Some(50),
             transmit_interval: Some(60),
@@ -111,7 +112,7 @@ mod tests {
             passive_mode: Some(true),
             minimum_ttl: Some(1),
         });
-        let parsed = parsed.expect("a good profile");
+        let parsed = parsed.expect("a valid profile");
         assert_eq!(parsed.timers.required_min_rx, Interval::from_millis(50));
         assert_eq!(parsed.timers.desired_min_tx, Interval::from_millis(60));
         assert_eq!(parsed.timers.detect_mult.get(), 5);
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_refused_with_the_bounds() {
+    fn an_out_of_range_value_is_rejected_with_the_range() {
         let default = BfdProfileSpec::default;
         let cases = [
             (

@@ -1,4 +1,4 @@
-//! The definition (CRD) of ferrolb's own BGPPeer, made from the types that read it.
+//! Generates the CRD of ferrolb's BGPPeer from the types that read it.
 
 use ferrolb_bgp::config::{GracefulRestart, HoldTime};
 use schemars::generate::SchemaSettings;
@@ -12,8 +12,8 @@ use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
 use crate::core::api::metallb::BgpPeerSpec;
 use crate::core::model::drain::Drain;
 
-/// One neighbour, or all of a network, that nodes have BGP sessions with. The fields of MetalLB's BGPPeer mean the same
-/// here.
+/// A neighbor, or all neighbors in a network, with which nodes have BGP sessions. Fields that
+/// MetalLB's BGPPeer also has mean the same here.
 #[derive(JsonSchema)]
 #[expect(
     dead_code,
@@ -26,7 +26,7 @@ struct Spec {
     own: FerrolbBgpPeerSpec,
 }
 
-/// What one field can't say by itself: a rule in CEL, and what is told to whoever breaks it.
+/// The rules between fields, as CEL expressions, each with the message for the user.
 fn rules() -> Vec<Value> {
     let set = |field: &str| format!("(has(self.{field}) && self.{field} != '')");
     let number = |field: &str| format!("(has(self.{field}) && self.{field} != 0)");
@@ -35,40 +35,50 @@ fn rules() -> Vec<Value> {
     let (hold, keepalive) = (set("holdTime"), set("keepaliveTime"));
     let rules = [
         (
-            format!("[{address}, {network}, {}].exists_one(given, given)", set("interface")),
-            "give one of peerAddress, peerNetwork and interface",
+            format!(
+                "[{address}, {network}, {}].exists_one(given, given)",
+                set("interface")
+            ),
+            "set exactly one of peerAddress, peerNetwork and interface",
         ),
         (
             format!("{} != {}", number("peerASN"), set("dynamicASN")),
-            "give either peerASN or dynamicASN",
+            "set either peerASN or dynamicASN",
         ),
         (
             format!(
-                "!({} && has(self.passwordSecret) && has(self.passwordSecret.name) && self.passwordSecret.name != '')",
+                "!({} && has(self.passwordSecret) && has(self.passwordSecret.name) && \
+                 self.passwordSecret.name != '')",
                 set("password")
             ),
-            "give either password or passwordSecret",
+            "set at most one of password and passwordSecret",
         ),
         (
             format!("!(has(self.ttlSecurity) && {})", is("ebgpMultiHop")),
-            "ttlSecurity counts the hops itself: leave ebgpMultiHop out",
+            "ttlSecurity already allows several hops: remove ebgpMultiHop",
         ),
         (
             format!("!{} || {}", is("bfdStrict"), set("bfdProfile")),
-            "bfdStrict waits for BFD: name a bfdProfile",
+            "bfdStrict requires BFD: set bfdProfile",
         ),
         (
-            "!has(self.restartTime) || !has(self.enableGracefulRestart) || self.enableGracefulRestart".to_owned(),
-            "restartTime contradicts enableGracefulRestart: false",
+            "!has(self.restartTime) || !has(self.enableGracefulRestart) || \
+             self.enableGracefulRestart"
+                .to_owned(),
+            "restartTime conflicts with enableGracefulRestart: false",
         ),
         (
             format!(
-                "!{hold} || duration(self.holdTime) == duration('0s') || duration(self.holdTime) >= duration('3s')"
+                "!{hold} || duration(self.holdTime) == duration('0s') || duration(self.holdTime) \
+                 >= duration('3s')"
             ),
             "holdTime is 0s, or 3s and more (RFC 4271)",
         ),
         (
-            format!("!{hold} || !{keepalive} || duration(self.keepaliveTime) <= duration(self.holdTime)"),
+            format!(
+                "!{hold} || !{keepalive} || duration(self.keepaliveTime) <= \
+                duration(self.holdTime)"
+            ),
             "keepaliveTime is longer than holdTime",
         ),
         (
@@ -83,7 +93,7 @@ fn rules() -> Vec<Value> {
     rules.map(rule).to_vec()
 }
 
-/// What fields mean that are left out, said in their descriptions: from where the daemon has it.
+/// The defaults of fields, which are appended to their descriptions.
 fn defaults() -> [(&'static str, String); 6] {
     let seconds = |seconds| format!("{seconds}s");
     [
@@ -102,14 +112,15 @@ fn defaults() -> [(&'static str, String); 6] {
     ]
 }
 
-/// The definition.
+/// The CRD.
 fn definition() -> Value {
     let kind = Kind::FerrolbBgpPeer;
     let (plural, singular) = ("bgppeers", "bgppeer");
     let version = kind.api_version().rsplit('/').next();
     let column = |name, path, r#type| json!({ "name": name, "jsonPath": path, "type": r#type });
     let mut spec = schema();
-    // The types read what is missing as a default, to say better than an API server what to do about it.
+    // The types accept missing fields, because their errors explain the remedy better than the API
+    // server's.
     spec.insert("required".into(), json!(["myASN"]));
     spec.insert("x-kubernetes-validations".into(), rules().into());
     json!({
@@ -150,7 +161,7 @@ fn definition() -> Value {
     })
 }
 
-/// The schema of the spec as Kubernetes wants schemas to be: without references, and in few words.
+/// The structural schema of the spec, as Kubernetes requires it: without references.
 fn schema() -> Schema {
     let settings = SchemaSettings::openapi3().with(|settings| {
         settings.inline_subschemas = true;
@@ -169,7 +180,7 @@ fn schema() -> Schema {
 }
 
 fn structural(schema: &mut Schema) {
-    // Titles are names of Rust types, and what an absent field means is the daemon's to say, in one place.
+    // Titles are names of Rust types. The daemon applies the defaults.
     schema.remove("title");
     schema.remove("default");
     if schema.remove("format") == Some("uint32".into()) && schema.get("maximum").is_none() {
@@ -180,7 +191,7 @@ fn structural(schema: &mut Schema) {
         let not_null = types.iter().find(|name| **name != "null").cloned();
         schema.insert("type".into(), not_null.into());
     }
-    // An enum with a word about each variant.
+    // An enum whose variants have descriptions.
     if let Some(Value::Array(variants)) = schema.remove("oneOf") {
         let names: Vec<Value> = variants
             .iter()
@@ -196,14 +207,15 @@ fn structural(schema: &mut Schema) {
     }
 }
 
-/// All definitions, for `kubectl apply`.
+/// All CRDs as YAML, for `kubectl apply`.
 ///
 /// # Errors
-/// They can't be written as YAML.
+/// Serialization fails.
 pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let definition = serde_saphyr::to_string_with_options(&definition(), options)?;
     Ok(format!(
-        "# ferrolb's own BGPPeer: MetalLB's, and what that lacks. Printed by: ferrolb crds\n---\n{definition}"
+        "# ferrolb's BGPPeer: MetalLB's fields and further ones. Generated by: ferrolb \
+         crds\n---\n{definition}"
     ))
 }

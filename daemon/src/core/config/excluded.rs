@@ -1,4 +1,5 @@
-//! Addresses that pools may contain and no service may have: those of nodes, routers, Pods and the cluster's own Services.
+//! Addresses that are never allocated, even if a pool contains them: those of nodes, routers, Pods
+//! and the cluster's own Services.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,11 +11,11 @@ use serde_json::Value;
 use super::{CompileContext, Config, ConfigObjects};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 
-/// Up to this many are named where a pool has several.
-const NAMED: usize = 3;
+/// Maximum number of excluded addresses of a pool that a notice lists.
+const LISTED_MAX: usize = 3;
 
 impl ConfigObjects {
-    /// All of them, each network once.
+    /// All excluded networks, each once, with their owners.
     pub(super) fn exclusions(&self, context: CompileContext<'_>) -> Vec<Exclusion> {
         let mut owners: BTreeMap<IpNet, String> = BTreeMap::new();
         let mut add = |network: IpNet, owner: String| _ = owners.entry(network).or_insert(owner);
@@ -49,7 +50,7 @@ impl ConfigObjects {
     }
 }
 
-/// Also of a BGPPeer that is refused: the router is there.
+/// The addresses in a BGPPeer, even if it is invalid: the router exists.
 fn addresses_of_peer(
     key: &ObjectKey,
     raw: &RawObject,
@@ -67,13 +68,13 @@ fn addresses_of_peer(
 }
 
 impl Config {
-    /// Says what a pool has that no service gets.
+    /// Reports the excluded addresses of a pool.
     pub(super) fn note_excluded(&mut self, key: &ObjectKey, pool: &Pool) {
         let excluded = pool.excluded();
         if excluded.is_empty() {
             return;
         }
-        let named = excluded.iter().take(NAMED).map(|exclusion| {
+        let named = excluded.iter().take(LISTED_MAX).map(|exclusion| {
             let network = exclusion.network();
             let owner = exclusion.owner();
             if network.prefix_len() == network.max_prefix_len() {
@@ -83,33 +84,34 @@ impl Config {
             }
         });
         let named: Vec<String> = named.collect();
-        let others = match excluded.len().saturating_sub(NAMED) {
+        let others = match excluded.len().saturating_sub(LISTED_MAX) {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
         let message = format!(
-            "spec.addresses: contains {}{others}: no service gets these; leave them out",
+            "spec.addresses: contains addresses in use, which are never allocated: {}{others}: \
+             remove them",
             named.join(", ")
         );
         self.notice(key.clone(), message);
     }
 
-    /// An address of a service that belongs to something else: what there is to say about it.
+    /// The notice about a service whose address is in use elsewhere.
     pub fn excluded_address(&self, addresses: &[IpAddr]) -> Option<String> {
         addresses.iter().find_map(|address| {
             let pool = self.pools.containing(*address)?;
             let exclusion = pool.exclusion_of(*address)?;
             Some(format!(
-                "status.loadBalancer: {address} is {exclusion}: the service keeps it until it asks for another address; \
-                 request one, and leave this one out of pool {}",
+                "status.loadBalancer: {address} is {exclusion}: the service keeps it until it \
+                 requests another address: request one, and remove this one from pool {}",
                 pool.name()
             ))
         })
     }
 }
 
-/// Addresses in the status of Services that another load balancer serves.
+/// The addresses in the status of Services of other load balancers.
 pub(crate) type ForeignServices = BTreeMap<ObjectName, Vec<IpAddr>>;
 
-/// Facts about ServiceCIDRs, by name.
+/// The ranges of ServiceCIDRs, by name.
 pub(crate) type ServiceCidrs = BTreeMap<String, Vec<IpNet>>;

@@ -1,7 +1,8 @@
-//! BGPAdvertisements that want different LOCAL_PREF for one prefix towards one peer.
+//! Detects BGPAdvertisements that set different LOCAL_PREFs for one prefix to one peer.
 //!
-//! The older one, then the first by name, stays in force for that prefix and peer ([`crate::core::decide`]); the younger one is
-//! reported. Over eBGP nothing clashes: LOCAL_PREF isn't sent there (RFC 4271 §5.1.5).
+//! The older one, or the first by name, takes precedence for that prefix and peer
+//! ([`crate::core::decide`]). The younger one is reported. Over eBGP there is no conflict:
+//! LOCAL_PREF isn't sent there (RFC 4271 §5.1.5).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,13 +15,13 @@ use super::{Config, Problem, Severity};
 use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::model::{Node, Service};
 
-/// All pairs that clash, kept up to date change by change.
+/// All pairs that conflict, updated with each change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LocalPrefConflicts {
     pairs: Vec<Pair>,
 }
 
-/// Two that clash wherever both select a service.
+/// Two advertisements that conflict wherever both select a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pair {
     younger: ObjectKey,
@@ -28,13 +29,14 @@ struct Pair {
     names: [String; 2],
     pools: BTreeSet<String>,
     message: String,
-    /// Services that both select; none where neither has serviceSelectors: then no service is needed.
+    /// Services that both select. None if neither has serviceSelectors: then they conflict without
+    /// a service.
     services: Option<BTreeSet<ObjectName>>,
 }
 
 impl LocalPrefConflicts {
-    /// Looks for all pairs, after a change of the configuration or of nodes. Returns whether what there is to report
-    /// changed.
+    /// Finds all pairs again, after a change of the configuration or of nodes. Returns whether the
+    /// reported problems changed.
     pub(crate) fn rebuild<'a>(
         &mut self,
         config: &Config,
@@ -50,7 +52,8 @@ impl LocalPrefConflicts {
         old != self.pairs
     }
 
-    /// Looks at a service that changed or is gone. Returns whether what there is to report changed.
+    /// Updates the pairs after a service changed or was deleted. Returns whether the reported
+    /// problems changed.
     pub(crate) fn update(
         &mut self,
         config: &Config,
@@ -63,13 +66,13 @@ impl LocalPrefConflicts {
                 continue;
             };
             let first = services.first().cloned();
-            let meets = service.is_some_and(|service| {
+            let both_select = service.is_some_and(|service| {
                 pair.names.iter().all(|name| {
                     let advertisement = config.advertisements.get(name);
                     advertisement.is_some_and(|ad| ad.services.matches(&service.labels))
                 }) && pools_of(config, service).any(|pool| pair.pools.contains(pool))
             });
-            if meets {
+            if both_select {
                 services.insert(name.clone());
             } else {
                 services.remove(name);
@@ -79,7 +82,7 @@ impl LocalPrefConflicts {
         changed
     }
 
-    /// What there is to report, once for each younger advertisement.
+    /// The problems, at most one for each younger advertisement.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut reported = BTreeSet::new();
         let mut problems = Vec::new();
@@ -104,7 +107,7 @@ impl LocalPrefConflicts {
 }
 
 const REMEDY: &str =
-    "give both the same localPref, or select different peers, nodes, pools or services";
+    "set the same localPref on both, or select different peers, nodes, pools or services";
 
 fn pools_of<'a>(config: &'a Config, service: &'a Service) -> impl Iterator<Item = &'a str> {
     let ours = service.addresses().iter().filter(|_| service.is_ours());
@@ -136,7 +139,7 @@ fn pair(
         .values()
         .filter(|peer| peer.is_ibgp() != Some(false))
         .filter(|peer| younger.selects_peer(&peer.name) && older.selects_peer(&peer.name))
-        .filter(|peer| meet(nodes, [&peer.nodes, &younger.nodes, &older.nodes]));
+        .filter(|peer| have_common_node(nodes, [&peer.nodes, &younger.nodes, &older.nodes]));
     let peers: Vec<&Peer> = common.collect();
     let mut pools = BTreeSet::new();
     let mut towards = None;
@@ -165,8 +168,8 @@ fn pair(
         younger: younger.object.clone(),
         names: [younger.name.clone(), older.name.clone()],
         message: format!(
-            "spec.localPref: {} contradicts {} of {}, which is older, or first by name, and stays in force, for addresses of pool {pool} \
-             towards {peer}",
+            "spec.localPref: {} conflicts with {} of {}, which is older (or first by name) and \
+             takes precedence, for addresses of pool {pool} to {peer}",
             younger.effective_local_pref(),
             older.effective_local_pref(),
             older.object
@@ -176,9 +179,9 @@ fn pair(
     })
 }
 
-/// Whether there is a node that all select. Where no node is known: whether that is sure, whatever its labels are, as far
-/// as one set of labels satisfies them all.
-fn meet(nodes: &BTreeMap<String, Node>, selectors: [&Selectors; 3]) -> bool {
+/// Whether there is a node that all select. Without nodes: whether they select the same set of
+/// labels.
+fn have_common_node(nodes: &BTreeMap<String, Node>, selectors: [&Selectors; 3]) -> bool {
     if nodes.is_empty() {
         let mut given = selectors.iter().filter(|selectors| !selectors.is_empty());
         let first = given.next();

@@ -1,8 +1,9 @@
-//! Configuration: MetalLB's resources checked, object by object, each with its last good value.
+//! Configuration: checks MetalLB's and ferrolb's resources and compiles them, with the last good
+//! value of each object.
 //!
-//! A bad object never takes anything else with it: it is reported by name, and what it last said keeps running. A pool
-//! that is bad, unreadable or gone with its CRD is *frozen*: its services keep address and announcement, and nothing
-//! new comes from it.
+//! An invalid object never affects another one: it is reported by name, and its last good value
+//! stays in use. A pool that is invalid, unreadable, or gone with its CRD is *frozen*: its services
+//! keep their addresses and announcements, and no address is allocated from it.
 
 pub(crate) mod advertisement;
 pub(crate) mod bfd;
@@ -31,45 +32,45 @@ use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPo
 use crate::core::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
 use crate::core::model::{Labels, Node};
 
-/// Where MetalLB's resources lie unless somebody says otherwise.
+/// The default namespace of MetalLB's resources.
 pub(crate) const CONFIG_NAMESPACE: &str = "metallb-system";
 
-/// The configuration that runs: every object's newest good value.
+/// The active configuration: the last good value of every object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The pools, as the allocator reads them.
+    /// The pools, in the allocator's form.
     pub pools: PoolSet,
-    /// What else is known of the pools, by name.
+    /// The other properties of the pools, by name.
     pub pool_details: BTreeMap<String, PoolDetails>,
-    /// Pools that exist, but of which no good value was ever seen, with their labels.
+    /// The labels of pools that exist but never had a good value.
     pub unreadable_pools: BTreeMap<String, Labels>,
     /// BGPPeers by name.
     pub peers: BTreeMap<String, Peer>,
     /// BGPAdvertisements by name.
     pub advertisements: BTreeMap<String, Advertisement>,
-    /// What is wrong, and what has no effect.
+    /// Errors and notices about the objects.
     pub problems: Vec<Problem>,
 }
 
-/// Something to tell about an object.
+/// An error or notice about an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The object.
     pub object: ObjectKey,
-    /// How bad.
+    /// Whether the object is rejected.
     pub severity: Severity,
-    /// Field, what is wrong there, and the remedy.
+    /// The field, what is wrong with it, and the remedy.
     pub message: String,
 }
 
-/// How bad a problem is.
+/// The effect of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The object as it stands is refused; its last good value, if any, keeps running.
+    /// The object is rejected. Its last good value, if any, stays in use.
     Error,
-    /// A field that no version of the resource known here has: the object runs without it.
+    /// The object has an unknown field, which is ignored.
     UnknownField,
-    /// The object runs, but not all of it has an effect.
+    /// The object is accepted, but a part of it has no effect.
     Notice,
 }
 
@@ -79,20 +80,20 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What the compiler needs beside the configuration objects.
+/// The input of [`ConfigObjects::compile`] besides the configuration objects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompileContext<'a> {
     /// Labels of namespaces, for `namespaceSelectors`.
     pub namespaces: &'a BTreeMap<String, Labels>,
-    /// Their addresses and podCIDRs are not for services.
+    /// Nodes, whose addresses and podCIDRs are never allocated.
     pub nodes: &'a BTreeMap<String, Node>,
-    /// Nor are these.
+    /// Ranges of cluster addresses, which are never allocated.
     pub service_cidrs: &'a ServiceCidrs,
-    /// Nor are the addresses of Services that another load balancer serves.
+    /// The addresses of Services of other load balancers, which are never allocated.
     pub foreign_services: &'a ForeignServices,
 }
 
-/// The configuration objects as they came, and the last good value of each.
+/// The configuration objects, unparsed, and the last good value of each.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigObjects {
     raw: BTreeMap<ObjectKey, RawObject>,
@@ -108,7 +109,8 @@ pub(crate) struct ConfigObjects {
 }
 
 impl ConfigObjects {
-    /// For a process that only allocates: of BGPPeers it reads the addresses, and judges nothing else about them.
+    /// For a process that only allocates: reads the addresses of BGPPeers and doesn't check the
+    /// rest.
     pub(crate) fn for_allocation_only() -> Self {
         Self {
             for_allocation_only: true,
@@ -116,7 +118,8 @@ impl ConfigObjects {
         }
     }
 
-    /// For a prediction: a Secret that is absent refuses no BGPPeer, so that no password has to be exported.
+    /// For a prediction: accepts BGPPeers whose Secret is absent, so that users need not export
+    /// passwords.
     pub(crate) fn for_prediction() -> Self {
         Self {
             without_secrets: true,
@@ -124,12 +127,13 @@ impl ConfigObjects {
         }
     }
 
-    /// Takes an object as it came. That one can be read does not say that all can: only a list says that.
+    /// Adds or replaces an object. This doesn't make its kind readable again: only a complete list
+    /// does.
     pub(crate) fn apply(&mut self, key: ObjectKey, raw: RawObject) {
         self.raw.insert(key, raw);
     }
 
-    /// Forgets an object, its last good value included: it was deleted deliberately.
+    /// Removes an object and its last good value, because it was deleted deliberately.
     pub(crate) fn delete(&mut self, key: &ObjectKey) {
         self.raw.remove(key);
         match key.kind {
@@ -142,7 +146,7 @@ impl ConfigObjects {
         }
     }
 
-    /// The whole list of a kind: what is not in it was deleted.
+    /// Replaces all objects of a kind. Objects that are not in the list were deleted.
     pub(crate) fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) {
         let present: BTreeSet<&ObjectKey> = objects.iter().map(|(key, _)| key).collect();
         let gone: Vec<ObjectKey> = self
@@ -165,30 +169,31 @@ impl ConfigObjects {
         self.raw.keys().any(|key| key.kind == kind)
     }
 
-    /// Objects of a kind can't be read (no CRD, no permission): what is known stays, pools are frozen.
+    /// Marks a kind as unreadable (no CRD, no permission). Known objects stay in use, pools are
+    /// frozen.
     pub(crate) fn set_unreadable(&mut self, kind: Kind, message: String) {
         self.absent.remove(&kind);
         self.unreadable.insert(kind, message);
     }
 
-    /// A kind that can be done without is not known where the objects come from.
+    /// Marks an optional kind as unknown to the source.
     pub(crate) fn set_absent(&mut self, kind: Kind, message: String) {
         self.unreadable.remove(&kind);
         self.absent.insert(kind, message);
     }
 
-    /// Whether that is so.
+    /// Whether the source doesn't know the kind.
     pub(crate) fn is_absent(&self, kind: Kind) -> bool {
         self.absent.contains_key(&kind)
     }
 
-    /// Objects of a kind were listed. Tells whether that is news.
+    /// Marks a kind as listed. Returns whether it was unreadable.
     pub(crate) fn set_readable(&mut self, kind: Kind) -> bool {
         self.absent.remove(&kind);
         self.unreadable.remove(&kind).is_some()
     }
 
-    /// Checks everything and makes the configuration that runs. Problems are in it.
+    /// Checks all objects and compiles the active configuration, with its problems.
     pub(crate) fn compile(&mut self, context: CompileContext<'_>) -> Arc<Config> {
         let mut config = Config::default();
         self.report_unreadable(&mut config);
@@ -202,7 +207,7 @@ impl ConfigObjects {
     }
 
     fn report_unreadable(&self, config: &mut Config) {
-        // Either of two kinds that say the same will do. Where both are missing one word is enough.
+        // One of two equivalent kinds is enough. If both are missing, one report is enough.
         let neither = |kind: &Kind| {
             kind.other_group()
                 .is_some_and(|other| *kind < other && self.is_absent(other))
@@ -212,12 +217,12 @@ impl ConfigObjects {
             let object = ObjectKey::new(*kind, ObjectName::new("", "*"));
             config.error(
                 object,
-                format!("can't be read, the last known ones keep running: {message}"),
+                format!("can't be read; the last known objects stay in use: {message}"),
             );
         }
     }
 
-    /// Objects of a kind, older ones first, so that of two that clash the older one stays.
+    /// The objects of a kind, older ones first, so that of two that conflict the older one is used.
     fn of_kind(&self, kind: Kind) -> Vec<(&ObjectKey, &RawObject)> {
         let mut objects: Vec<_> = self
             .raw
@@ -264,7 +269,7 @@ impl ConfigObjects {
         let unreadable = self.unreadable.contains_key(&Kind::IpAddressPool);
         let exclusions = self.exclusions(context);
         let mut good = BTreeMap::new();
-        // A pool that did not change comes before one that did: what runs is not pushed aside by an edit.
+        // Unchanged pools come first, so that an edit of one pool doesn't displace another one.
         let mut objects: Vec<_> = self
             .of_kind(Kind::IpAddressPool)
             .into_iter()
@@ -299,7 +304,7 @@ impl ConfigObjects {
             let Err(error) = parsed.and_then(&mut insert) else {
                 continue;
             };
-            // Its last good value takes its place, frozen: nothing new comes from it.
+            // Use its last good value, frozen.
             let last_good = self.good_pools.get(&key.name).cloned();
             if last_good.is_none_or(|spec| parse(spec, true).and_then(&mut insert).is_err()) {
                 config.unreadable_pools.insert(name.clone(), labels.clone());
@@ -324,7 +329,7 @@ impl ConfigObjects {
                 }
                 advertisement::parse(key, &raw.metadata.creation_timestamp, &spec, aliases)
             });
-            // Which pools it selects is known only where every field can be read.
+            // The selected pools are known only if every field can be read.
             let parsed = parsed.and_then(|advertisement| {
                 check_aggregation(&advertisement, config)?;
                 Ok(advertisement)
@@ -342,21 +347,19 @@ impl ConfigObjects {
             }
         }
         self.good_advertisements = good;
-        self.note_names_of_nothing(config);
+        self.report_unknown_names(config);
     }
 
-    /// An advertisement that names a pool or a peer which is not there has less effect than it seems to.
-    fn note_names_of_nothing(&self, config: &mut Config) {
-        let refused = |kinds: &[Kind], name: &str| {
+    /// Reports advertisements that name a pool or a peer that doesn't exist.
+    fn report_unknown_names(&self, config: &mut Config) {
+        let exists = |kinds: &[Kind], name: &str| {
             self.raw
                 .keys()
                 .any(|key| kinds.contains(&key.kind) && key.name.name == name)
         };
         let cause = |kinds: &[Kind], kind: &str, name: &str| {
-            if refused(kinds, name) {
-                format!(
-                    "{kind} {name} is refused: mend it (ferrolb check says what is wrong with it)"
-                )
+            if exists(kinds, name) {
+                format!("{kind} {name} is invalid: fix it (ferrolb check reports its error)")
             } else {
                 format!("there is no {kind} {name}: create it, or correct the name")
             }
@@ -382,7 +385,7 @@ impl ConfigObjects {
     }
 }
 
-/// Reads `spec` and notes fields that no version of the resource has: nearly always a slip of the pen.
+/// Reads `spec` and reports unknown fields, which are almost always typos.
 fn spec<T>(raw: &RawObject, key: &ObjectKey, config: &mut Config) -> Partial<T>
 where
     T: for<'de> serde::Deserialize<'de> + Default,
@@ -390,20 +393,21 @@ where
     let mut unknown = Vec::new();
     let parsed = raw.partial("spec", &mut unknown);
     for path in &unknown {
-        note_unknown(config, key, path);
+        report_unknown_field(config, key, path);
     }
     parsed
 }
 
-fn note_unknown(config: &mut Config, key: &ObjectKey, path: &str) {
+fn report_unknown_field(config: &mut Config, key: &ObjectKey, path: &str) {
     let message = format!(
-        "{path}: ferrolb knows no such field of {}, it has no effect: check the spelling",
+        "{path}: unknown field of {}, ignored: check the spelling",
         key.kind.name()
     );
     config.unknown_field(key.clone(), message);
 }
 
-/// An aggregate that reaches beyond a pool's entry would draw traffic for addresses that are not ours.
+/// Rejects an aggregate that exceeds an entry of its pool: it would attract traffic for foreign
+/// addresses.
 fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(), FieldError> {
     let mut errors = Errors::default();
     for (name, details) in &config.pool_details {
@@ -417,8 +421,8 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
             let (length, min) = (advertisement.length(ipv6), details.min_aggregation(ipv6));
             if length < min {
                 let message = format!(
-                    "{length} is shorter than /{min}, the largest CIDR in an entry of pool {name}: the aggregate would contain \
-                     addresses outside of that entry; use {min} or more"
+                    "{length} is shorter than /{min}, the largest CIDR in an entry of pool {name}: \
+                     the aggregate would contain addresses outside of that entry: use {min} or more"
                 );
                 errors.add(FieldError::new(field, message));
             }
@@ -430,7 +434,7 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
 fn same_name() -> FieldError {
     FieldError::new(
         "metadata.name",
-        "is taken by an object in another configuration namespace: rename one",
+        "is already used by an object in another configuration namespace: rename one of them",
     )
 }
 

@@ -1,17 +1,17 @@
-//! BGPPeers of both API groups, and what they refer to: BFDProfiles and Secrets that lie beside them.
+//! Compiles the BGPPeers of both API groups, with the BFDProfiles and Secrets that they name.
 
 use std::collections::BTreeMap;
 
 use ferrolb_bgp::bfd::SessionConfig;
 
 use super::peer::{self, Peer, PeerResource};
-use super::{Config, ConfigObjects, bfd, note_unknown, spec};
+use super::{Config, ConfigObjects, bfd, report_unknown_field, spec};
 use crate::core::api::core::ByteString;
 use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
 use crate::core::api::metallb::{BfdProfileSpec, BgpPeerSpec};
 use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, Password, RawObject};
 
-/// BFDProfiles by name; none where one is there but was never good.
+/// BFDProfiles by name. None for one that never had a good value.
 type Profiles = BTreeMap<ObjectName, Option<SessionConfig>>;
 
 impl ConfigObjects {
@@ -24,7 +24,7 @@ impl ConfigObjects {
                     Some(other) => Err(FieldError::new(
                         "metadata.name",
                         format!(
-                            "{} has it as well, and it is older: rename one, or delete it",
+                            "is already used by {}, which is older: rename or delete one of them",
                             other.object
                         ),
                     )),
@@ -43,7 +43,8 @@ impl ConfigObjects {
         self.good_peers = good;
     }
 
-    /// Of both groups, older ones first, then by name: so that of two that clash the same one stays everywhere.
+    /// The BGPPeers of both groups, older ones first, then by name: every node gives precedence to
+    /// the same one.
     fn peers_by_age(&self) -> Vec<(&ObjectKey, &RawObject)> {
         let mut peers = self.of_kind(Kind::BgpPeer);
         peers.extend(self.of_kind(Kind::FerrolbBgpPeer));
@@ -64,16 +65,17 @@ impl ConfigObjects {
         let own: Partial<FerrolbBgpPeerSpec> = raw.partial("spec", &mut unknown_to_own);
         let resource = if key.kind == Kind::FerrolbBgpPeer {
             for path in unknown_to_both(&unknown, &unknown_to_own) {
-                note_unknown(config, key, path);
+                report_unknown_field(config, key, path);
             }
             own.map(Some).zip(spec)
         } else {
             for path in &unknown {
                 if unknown_to_own.contains(path) {
-                    note_unknown(config, key, path);
+                    report_unknown_field(config, key, path);
                 } else {
                     let message = format!(
-                        "{path}: has no effect here, only our own BGPPeer has it: change apiVersion to {}",
+                        "{path}: ignored, because only ferrolb's BGPPeer has this field: change \
+                         apiVersion to {}",
                         Kind::FerrolbBgpPeer.api_version()
                     );
                     config.unknown_field(key.clone(), message);
@@ -90,7 +92,7 @@ impl ConfigObjects {
         Ok(peer)
     }
 
-    /// The BGPPeer, and what to report about one that is valid.
+    /// The BGPPeer, and notices about it.
     fn checked_peer(
         &self,
         key: &ObjectKey,
@@ -124,8 +126,8 @@ impl ConfigObjects {
         }
         if let Some(secret) = absent {
             notices.push(format!(
-                "spec.passwordSecret: the Secret {secret} is not among the input, so its password is not checked; \
-                 the BGPPeer counts as valid"
+                "spec.passwordSecret: the input does not contain the Secret {secret}: its password \
+                 was not checked, and the BGPPeer is treated as valid"
             ));
             peer.password_unknown = true;
         }
@@ -163,23 +165,27 @@ impl ConfigObjects {
         profiles
     }
 
-    /// Whether a Secret is absent where Secrets may be.
+    /// Whether a Secret is absent and may be.
     fn is_absent_secret(&self, name: &ObjectName) -> bool {
         let key = ObjectKey::new(Kind::Secret, name.clone());
         self.without_secrets && !self.raw.contains_key(&key)
     }
 
-    /// The password in a Secret that lies beside the BGPPeer.
+    /// The password in a Secret of the BGPPeer's namespace.
     fn password(&self, namespace: &str, name: &str) -> Result<Password, String> {
         const TYPE: &str = "kubernetes.io/basic-auth";
         let key = ObjectKey::new(Kind::Secret, ObjectName::new(namespace, name));
         let raw = self.raw.get(&key).ok_or_else(|| {
-            format!("there is no Secret {namespace}/{name} of type {TYPE}: create it, with the key password")
+            format!(
+                "there is no Secret {namespace}/{name} of type {TYPE}: create it, with the key \
+                 password"
+            )
         })?;
         let kind: String = raw.field("type").map_err(|error| error.to_string())?;
         if kind != TYPE {
             return Err(format!(
-                "Secret {namespace}/{name} has type {kind:?}, it must be {TYPE}: create it anew"
+                "Secret {namespace}/{name} has type {kind:?}, it must be {TYPE}: delete it and \
+                 create it again"
             ));
         }
         match password_of(raw) {
@@ -192,12 +198,13 @@ impl ConfigObjects {
     }
 }
 
-const MULTIHOP_NOTICE: &str = "spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within one AS \
-                               may cross any number of hops";
+const MULTIHOP_NOTICE: &str = "spec.ebgpMultiHop: has no effect with dynamicASN internal: an iBGP \
+    session may cross any number of hops";
 
-/// `echo` appends a newline that no router's configuration contains.
-const NEWLINE_NOTICE: &str = "the password ends with a newline, which is part of it: if the session stays down, create \
-                              the Secret from printf '%s', or with kubectl create secret --from-literal";
+/// `echo` appends a newline, which the router's password doesn't have.
+const NEWLINE_NOTICE: &str = "the password ends with a newline, which is part of it: if the \
+    session stays down, create the Secret from printf '%s', or with kubectl create secret \
+    --from-literal";
 
 fn ends_with_newline(peer: &Peer) -> bool {
     let password = peer.session.transport.password.as_ref();
@@ -207,16 +214,15 @@ fn ends_with_newline(peer: &Peer) -> bool {
 fn bfd_profile(profiles: &Profiles, namespace: &str, name: &str) -> Result<SessionConfig, String> {
     match profiles.get(&ObjectName::new(namespace, name)) {
         Some(Some(profile)) => Ok(*profile),
-        Some(None) => Err(format!(
-            "BFDProfile {namespace}/{name} is refused itself: mend it"
-        )),
+        Some(None) => Err(format!("BFDProfile {namespace}/{name} is invalid: fix it")),
         None => Err(format!(
-            "there is no BFDProfile {namespace}/{name}: create it, or leave bfdProfile out to run without BFD"
+            "there is no BFDProfile {namespace}/{name}: create it, or remove bfdProfile to run \
+             without BFD"
         )),
     }
 }
 
-/// `data.password` (base64) or, in manifests, `stringData.password`. What stands there is never repeated.
+/// `data.password` (base64) or, in manifests, `stringData.password`. Errors never repeat the value.
 fn password_of(raw: &RawObject) -> Result<Option<Password>, &'static str> {
     const KEY: &str = "password";
     let string_data: BTreeMap<String, Password> = raw
@@ -236,8 +242,8 @@ fn password_of(raw: &RawObject) -> Result<Option<Password>, &'static str> {
         .map_err(|_| "the key password is not text in UTF-8: use a password that can be typed")
 }
 
-/// Paths that neither of two types has which read the same value: a field that the one knows is unknown to the other as a
-/// whole.
+/// The paths that are unknown to both types that read a value. If a type knows a field, the other
+/// type reports the whole field as unknown.
 fn unknown_to_both<'a>(one: &'a [String], other: &'a [String]) -> Vec<&'a String> {
     let within = |path: &str, whole: &String| {
         path.strip_prefix(whole.as_str())
@@ -258,9 +264,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_is_what_neither_type_has() {
+    fn only_a_field_that_neither_type_has_is_unknown() {
         let paths = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        // nodeSelectors is the one's, drain the other's; each has a slip of the pen inside, one stands beside them.
+        // nodeSelectors is a field of one type, drain of the other. Each contains a typo, and one
+        // typo is beside them.
         let one: Vec<String> =
             paths(&["spec.drain", "spec.nodeSelectors.0.matchLabel", "spec.med1"]);
         let other: Vec<String> = paths(&["spec.nodeSelectors", "spec.drain.onCordn", "spec.med1"]);

@@ -1,4 +1,4 @@
-//! IPAddressPool: from the resource to what the allocator and the announcers need.
+//! IPAddressPool: checks the resource and converts it for the allocator and the announcers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,21 +10,22 @@ use crate::core::api::metallb::{IpAddressPoolSpec, ServiceAllocation};
 use crate::core::api::{Errors, FieldError};
 use crate::core::model::Labels;
 
-/// What is known of a pool beside its addresses.
+/// The properties of a pool that the allocator doesn't need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolDetails {
     /// For `ipAddressPoolSelectors`.
     pub labels: Labels,
-    /// Which services it accepts, if not all.
+    /// The services that it accepts, if not all.
     pub allocation: Option<Allocation>,
-    /// The shortest aggregation length that reaches into no address outside of an entry, IPv4.
+    /// The shortest IPv4 aggregation length that covers no address outside of an entry.
     pub min_aggregation: u8,
     /// The same for IPv6.
     pub min_aggregation_v6: u8,
 }
 
 impl PoolDetails {
-    /// The shortest aggregation length of a family; a range is judged by the shortest CIDR in it, as MetalLB does.
+    /// The shortest aggregation length of a family. For a range, its shortest CIDR counts, as in
+    /// MetalLB.
     pub const fn min_aggregation(&self, ipv6: bool) -> u8 {
         if ipv6 {
             self.min_aggregation_v6
@@ -34,10 +35,10 @@ impl PoolDetails {
     }
 }
 
-/// `serviceAllocation`, resolved against the namespaces there are.
+/// `serviceAllocation`, resolved with the existing namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
-    /// Namespaces by name and by label; none: all.
+    /// The names of the namespaces. None: all.
     namespaces: Option<BTreeSet<String>>,
     services: Selectors,
 }
@@ -55,7 +56,7 @@ impl Allocation {
 /// Checks an IPAddressPool.
 ///
 /// # Errors
-/// Every field that is wrong, and what would be right.
+/// Every invalid field, and what to write instead.
 pub(crate) fn parse(
     name: &str,
     spec: &IpAddressPoolSpec,
@@ -86,10 +87,10 @@ pub(crate) fn parse(
     entries.for_each(|entry| errors.add(error(entry)));
     let pool = match Pool::parse(name, addresses, options) {
         Ok(pool) => Some(pool),
-        // Where no entry is wrong by itself, they clash.
-        Err(clash) => {
+        // If every entry is valid alone, the entries overlap.
+        Err(overlap) => {
             if errors.is_empty() {
-                errors.add(error(clash));
+                errors.add(error(overlap));
             }
             None
         }
@@ -118,14 +119,15 @@ pub(crate) fn parse(
     Ok((pool, details))
 }
 
-/// Entries that give an address within a network where the network is meant: what each is read as.
+/// Notices about entries that have host bits, with the network that they are read as.
 pub(crate) fn host_bits(spec: &IpAddressPoolSpec) -> impl Iterator<Item = String> {
     spec.addresses.iter().filter_map(|entry| {
         let written: IpNet = entry.trim().parse().ok()?;
         let network = canonical(written);
         (network != network.trunc()).then(|| {
             format!(
-                "spec.addresses: {written} has host bits and is read as all of {}, {}-{}: write that, or a range",
+                "spec.addresses: {written} has host bits and is read as all of {}, {}-{}: write \
+                 that, or a range",
                 network.trunc(),
                 network.network(),
                 network.broadcast()

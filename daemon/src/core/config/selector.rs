@@ -1,4 +1,4 @@
-//! Label selectors: which nodes, pools, services or namespaces a list of them means.
+//! Label selectors of nodes, pools, services and namespaces.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use crate::core::api::metallb::{LabelSelector, LabelSelectorRequirement};
 use crate::core::api::{Errors, FieldError};
 use crate::core::model::Labels;
 
-/// A list of label selectors: entries are ORed, what stands inside one is ANDed. An empty list selects everything.
+/// A list of label selectors. Its entries are ORed, the conditions in an entry are ANDed. An empty
+/// list selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selectors(Vec<Vec<Requirement>>);
 
@@ -19,11 +20,12 @@ enum Requirement {
 }
 
 impl Selectors {
-    /// Checks and compiles a list of selectors that stands at `path`. What one condition says in two spellings
-    /// (`matchLabels` and `In` with one value) is redundant; a literal repetition is refused, as MetalLB does.
+    /// Checks and compiles the selectors at `path`. The same condition in two notations
+    /// (`matchLabels` and `In` with one value) is allowed. A literal repetition is an error, as in
+    /// MetalLB.
     ///
     /// # Errors
-    /// An unknown operator, a missing key, values where none belong or the other way round, and repetitions.
+    /// An unknown operator, a missing key, missing or superfluous values, and repetitions.
     pub fn parse(path: &str, selectors: &[LabelSelector]) -> Result<Self, FieldError> {
         let written: Vec<LabelSelector> = selectors.iter().map(normalized).collect();
         let mut parsed: Vec<Vec<Requirement>> = Vec::new();
@@ -41,17 +43,17 @@ impl Selectors {
         errors.into_result(Some(Self(parsed)))
     }
 
-    /// Whether no selector was given (which selects everything).
+    /// Whether the list is empty, which selects everything.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the list is empty or one of its entries holds.
+    /// Whether the list is empty or one of its entries matches.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.is_empty() || self.any(labels)
     }
 
-    /// Whether one of the entries holds; an empty list holds for nothing.
+    /// Whether one of the entries matches. An empty list matches nothing.
     pub fn any(&self, labels: &Labels) -> bool {
         self.0.iter().any(|selector| {
             selector
@@ -65,7 +67,7 @@ impl Requirement {
     fn matches(&self, labels: &Labels) -> bool {
         match self {
             Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
-            // Kubernetes: NotIn also holds where the label is absent.
+            // In Kubernetes, NotIn also matches if the label is absent.
             Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
             Self::Exists(key) => labels.contains_key(key),
             Self::DoesNotExist(key) => !labels.contains_key(key),
@@ -94,7 +96,7 @@ fn requirements(path: &str, selector: &LabelSelector) -> Result<Vec<Requirement>
     errors.into_result(Some(requirements))
 }
 
-/// The selector without what makes no difference: the order of its expressions and of their values.
+/// The selector with expressions and values sorted: their order has no effect.
 fn normalized(selector: &LabelSelector) -> LabelSelector {
     let mut selector = selector.clone();
     for expression in &mut selector.match_expressions {
@@ -106,7 +108,7 @@ fn normalized(selector: &LabelSelector) -> LabelSelector {
     selector
 }
 
-/// Refuses the entry at `index` if an earlier one is the same.
+/// Rejects the entry at `index` if it repeats an earlier one.
 fn no_repetition<T: PartialEq>(path: &str, entries: &[T], index: usize) -> Result<(), FieldError> {
     let entry = entries.get(index);
     match entries.iter().position(|earlier| Some(earlier) == entry) {
@@ -153,10 +155,10 @@ fn requirement(
     }
 }
 
-/// A list of names as a set.
+/// Converts a list of names into a set.
 ///
 /// # Errors
-/// The name that is listed twice.
+/// A name is listed twice.
 pub(crate) fn unique(path: &str, names: &[String]) -> Result<BTreeSet<String>, FieldError> {
     let mut set = BTreeSet::new();
     for name in names {
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn one_condition_in_two_spellings_is_redundant() {
+    fn the_same_condition_in_two_notations_is_allowed() {
         let plain = parse(json!([{ "matchLabels": { "rack": "a" } }]));
         assert!(plain.is_ok());
         let is_in = json!({ "key": "rack", "operator": "In", "values": ["a"] });
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_listed_twice_is_named() {
+    fn the_error_names_a_name_that_is_listed_twice() {
         let names = |names: &[&str]| {
             names
                 .iter()
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_repetition_is_refused_and_names_both_places() {
+    fn a_literal_repetition_is_rejected_and_the_error_names_both_places() {
         let one = json!({ "key": "rack", "operator": "In", "values": ["a", "b"] });
         let same = json!({ "key": "rack", "operator": "In", "values": ["b", "a"] });
         let cases = [

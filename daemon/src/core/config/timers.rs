@@ -1,4 +1,4 @@
-//! The times of a BGPPeer: Go durations (`1m30s`) within their bounds.
+//! Checks the times of a BGPPeer: Go durations (`1m30s`) within their limits.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::core::api::metallb::BgpPeerSpec;
 use crate::core::api::{Errors, FieldError};
 use crate::core::model::drain::{Drain, drain_time};
 
-/// The session's timers; none where one is wrong.
+/// The session's timers. None if one is invalid.
 pub(crate) fn timers(
     spec: &BgpPeerSpec,
     own: &FerrolbBgpPeerSpec,
@@ -31,7 +31,7 @@ pub(crate) fn timers(
     let hold = Duration::from_secs(hold_time.as_secs().into());
     if send_hold_time.is_some_and(|time| time <= hold) {
         let message = format!(
-            "must be longer than {} s, which holdTime or keepaliveTime leads to (RFC 9687)",
+            "must be longer than the hold time, {} s by holdTime or keepaliveTime (RFC 9687)",
             hold.as_secs()
         );
         errors.add(FieldError::new(SEND_HOLD, message));
@@ -44,10 +44,11 @@ pub(crate) fn timers(
     })
 }
 
-/// Graceful restart, if it is offered. Our own BGPPeer offers it unless told not to, MetalLB's only if told to.
+/// Graceful restart, if it is enabled: by default in ferrolb's BGPPeer, on request in MetalLB's.
 ///
 /// # Errors
-/// A restart time that OPEN can't carry, or one for a restart that is turned off.
+/// The restart time exceeds what the OPEN message can carry, or is set although graceful restart is
+/// disabled.
 pub(crate) fn graceful_restart(
     spec: &BgpPeerSpec,
     own: Option<&FerrolbBgpPeerSpec>,
@@ -60,28 +61,28 @@ pub(crate) fn graceful_restart(
         (false, None) => Ok(None),
         (false, Some(_)) => Err(FieldError::new(
             FIELD,
-            "contradicts enableGracefulRestart: false, leave out one of them",
+            "conflicts with enableGracefulRestart: false: remove one of them",
         )),
         (true, text) => {
-            let most = GracefulRestart::MAX_RESTART_TIME;
+            let max = GracefulRestart::MAX_RESTART_TIME;
             let time = text
-                .map(|text| whole_seconds(FIELD, text, 1, most))
+                .map(|text| whole_seconds(FIELD, text, 1, max))
                 .transpose()?;
             Ok(Some(GracefulRestart {
                 restart_time: time.map_or(GracefulRestart::DEFAULT_RESTART_TIME, |time| {
-                    u16::try_from(time.as_secs()).unwrap_or(most)
+                    u16::try_from(time.as_secs()).unwrap_or(max)
                 }),
-                // Without BFD a dead node's routes would outlive the hold timer.
+                // Without BFD the routes of a dead node would stay beyond the hold time (RFC 8538).
                 notification: bfd,
             }))
         }
     }
 }
 
-/// How routes leave.
+/// The drain settings.
 ///
 /// # Errors
-/// A time that is no duration, or longer than any Pod's last seconds.
+/// The time is no duration, or exceeds [`Drain::MAX_TIME`].
 pub(crate) fn drain(spec: &DrainSpec) -> Result<Drain, FieldError> {
     let DrainSpec { time, on_cordon } = spec;
     let time = match time {
@@ -94,8 +95,8 @@ pub(crate) fn drain(spec: &DrainSpec) -> Result<Drain, FieldError> {
     })
 }
 
-/// Hold time and keepalive time in whole seconds, as BGP carries them. What is below a second would be truncated to
-/// "no timer at all", so it is refused.
+/// The hold time and the keepalive time in whole seconds, as BGP carries them. A time below a
+/// second is an error: truncated to 0 it would disable the timer.
 fn hold_and_keepalive(
     hold: Option<&str>,
     keepalive: Option<&str>,
@@ -106,7 +107,7 @@ fn hold_and_keepalive(
     let keepalive = keepalive
         .map(|text| duration(KEEPALIVE, text))
         .transpose()?;
-    // Beside a hold time 0 s is what MetalLB writes for a field that is left out: a third of the hold time.
+    // With a hold time, MetalLB writes 0 s for an absent field: a third of the hold time.
     let keepalive = keepalive.filter(|time| hold.is_none() || !time.is_zero());
     let hold = match (hold, keepalive) {
         (Some(hold), _) => hold,
@@ -140,23 +141,23 @@ fn hold_and_keepalive(
     Ok((hold_time, keepalive.map(whole)))
 }
 
-/// MetalLB's schema refuses parts of a second, to the millisecond.
+/// MetalLB's schema rejects fractions of a second, down to the millisecond.
 fn connect_time(text: &str) -> Result<Duration, FieldError> {
     const FIELD: &str = "spec.connectTime";
     if duration(FIELD, text)?.subsec_millis() == 0 {
         return whole_seconds(FIELD, text, 1, 65535);
     }
-    let message = format!("{text}: the API server takes whole seconds only, such as 2s");
+    let message = format!("{text}: the API server accepts only whole seconds, such as 2s");
     Err(FieldError::new(FIELD, message))
 }
 
-/// A duration of so many seconds; parts of a second are cut off.
-fn whole_seconds(path: &str, text: &str, least: u16, most: u16) -> Result<Duration, FieldError> {
+/// A duration from `min` to `max` seconds. Fractions of a second are cut off.
+fn whole_seconds(path: &str, text: &str, min: u16, max: u16) -> Result<Duration, FieldError> {
     let time = duration(path, text)?;
-    if (u64::from(least)..=u64::from(most)).contains(&time.as_secs()) {
+    if (u64::from(min)..=u64::from(max)).contains(&time.as_secs()) {
         Ok(Duration::from_secs(time.as_secs()))
     } else {
-        let message = format!("{text}: use {least}s to {most}s");
+        let message = format!("{text}: use {min}s to {max}s");
         Err(FieldError::new(path, message))
     }
 }

@@ -1,5 +1,5 @@
-//! The index: deciding only what a change touched gives the same as deciding everything, and a bad object never takes
-//! anything away.
+//! The index: deciding only what a change touched gives the same as deciding everything, and a bad
+//! object never takes anything away.
 
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::Severity;
@@ -499,7 +499,8 @@ fn peers_that_clash_on_one_node_run_on_the_others() {
     let problem = index.problems()[0].to_string();
     assert!(
         problem.starts_with(
-            "BGPPeer.ferrolb.io metallb-system/z-peer: on node-1: spec.peerAddress: BGPPeer"
+            "BGPPeer.ferrolb.io metallb-system/z-peer: on node-1: spec.peerAddress: conflicts with \
+             BGPPeer"
         ),
         "{problem}"
     );
@@ -533,7 +534,8 @@ fn one_group_of_peers_will_do() {
     index.apply(absent(Kind::FerrolbBgpPeer));
     assert!(!index.is_synced(&both) && !index.is_listed(&both));
     index.apply(Change::Reset(Kind::BgpPeer, Vec::new()));
-    // What was announced before may have come from the other group: an empty list says nothing about that.
+    // What was announced before may have come from the other group: an empty list says nothing
+    // about that.
     assert!(index.is_synced(&both) && !index.is_listed(&both));
     assert!(index.problems().is_empty());
     index.apply(peer("tor", "10.0.0.1", 64512));
@@ -688,7 +690,8 @@ fn an_interface_that_a_node_lacks_is_refused_there_until_it_comes() {
     };
     assert!(
         problem.starts_with(
-            "BGPPeer.ferrolb.io metallb-system/by-eth9: on node-0: spec.sourceInterface: there is no interface \"eth9\""
+            "BGPPeer.ferrolb.io metallb-system/by-eth9: on node-0: spec.sourceInterface: interface \
+             \"eth9\" does not exist"
         ),
         "{problem}"
     );

@@ -1,23 +1,25 @@
-//! How routes leave when a node is to carry no more traffic.
+//! Drain settings: how routes are withdrawn when a node must receive no more traffic.
 
 use std::time::Duration;
 
 use crate::core::api::FieldError;
 use crate::core::api::duration::duration;
 
-/// Settings of a BGPPeer.
+/// Drain settings of a BGPPeer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// How long routes stay after they were told again with GRACEFUL_SHUTDOWN (RFC 8326). Zero: they are withdrawn at once.
+    /// How long routes stay announced with GRACEFUL_SHUTDOWN (RFC 8326) before they are withdrawn.
+    /// Zero: they are withdrawn at once.
     pub time: Duration,
-    /// Whether a cordon of the node alone is reason enough.
+    /// Whether cordoning the node is enough to drain it.
     pub on_cordon: bool,
 }
 
 impl Drain {
-    /// Long enough for routers to take other paths, short enough for any termination grace period.
+    /// Long enough for routers to switch to other paths, short enough for any termination grace
+    /// period.
     pub const DEFAULT_TIME: Duration = Duration::from_secs(5);
-    /// The longest time that may be asked for: what a Pod's grace period leaves.
+    /// Maximum drain time: it must end within a Pod's termination grace period.
     pub const MAX_TIME: Duration = Duration::from_secs(45);
 }
 
@@ -30,22 +32,23 @@ impl Default for Drain {
     }
 }
 
-/// What a Service asks for by its annotation `ferrolb.io/drain`, beyond what the BGPPeer says.
+/// The drain settings of a Service's annotation `ferrolb.io/drain`, which override those of the
+/// BGPPeer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainOverride {
-    /// Instead of the peer's.
+    /// Replaces the peer's time.
     pub time: Option<Duration>,
-    /// Whether a cordon is reason enough, also where the peer says no.
+    /// Drains on cordon even if the peer doesn't.
     pub on_cordon: bool,
 }
 
 impl DrainOverride {
     const ON_CORDON: &str = "on-cordon";
 
-    /// Reads `30s`, `on-cordon` or `30s,on-cordon`.
+    /// Parses `30s`, `on-cordon` or `30s,on-cordon`.
     ///
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parsed = Self::default();
         for word in text.split(',').map(str::trim) {
@@ -55,7 +58,8 @@ impl DrainOverride {
                 let time = drain_time("", word);
                 let time = time.map_err(|_| {
                     format!(
-                        "{text:?} is none of 0s to {}s, on-cordon, or both (30s,on-cordon)",
+                        "{text:?} is not valid: write a time from 0s to {}s, on-cordon, or both \
+                         (30s,on-cordon)",
                         Drain::MAX_TIME.as_secs()
                     )
                 })?;
@@ -65,7 +69,7 @@ impl DrainOverride {
         Ok(parsed)
     }
 
-    /// What holds for a service towards a peer.
+    /// The settings for a service's routes to a peer.
     #[must_use]
     pub fn applied_to(self, peer: Drain) -> Drain {
         Drain {
@@ -75,10 +79,10 @@ impl DrainOverride {
     }
 }
 
-/// A time for [`Drain`], wherever it stands.
+/// Parses a drain time of a BGPPeer or a Service.
 ///
 /// # Errors
-/// No duration, or a longer one than a Pod has seconds left.
+/// The text is no duration, or the time exceeds [`Drain::MAX_TIME`].
 pub(crate) fn drain_time(path: &str, text: &str) -> Result<Duration, FieldError> {
     let time = duration(path, text)?;
     if time <= Drain::MAX_TIME {

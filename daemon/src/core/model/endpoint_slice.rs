@@ -1,4 +1,4 @@
-//! Facts of an EndpointSlice.
+//! The model of an EndpointSlice.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use super::unknown;
 use crate::core::api::core::Endpoint;
 use crate::core::api::{FieldError, ObjectName, RawObject};
 
-/// One EndpointSlice: which service it belongs to and its healthy endpoints.
+/// An EndpointSlice: its service and its healthy endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slice {
-    /// The service; none for slices without the label `kubernetes.io/service-name`.
+    /// The service. None for slices without the label `kubernetes.io/service-name`.
     pub service: Option<Arc<ObjectName>>,
-    /// Those that kube-proxy can send to. Empty for the address type FQDN, which kube-proxy skips.
+    /// The endpoints that kube-proxy can send to. Empty for the address type FQDN, which kube-proxy
+    /// skips.
     pub endpoints: Box<[HealthyEndpoint]>,
 }
 
@@ -21,17 +22,18 @@ pub(crate) struct Slice {
 pub(crate) struct HealthyEndpoint {
     /// Identifies the endpoint among all slices of its service, as in kube-proxy.
     pub address: IpAddr,
-    /// The node of its Pod; none for endpoints outside of the cluster.
+    /// The node of its Pod. None for endpoints outside of the cluster.
     pub node: Option<Box<str>>,
-    /// False: it only serves, because its Pod terminates.
+    /// False if the Pod terminates and still serves.
     pub ready: bool,
 }
 
 impl Slice {
-    /// Reads an EndpointSlice. Healthy is what kube-proxy can send to: ready (or not given), or serving.
+    /// Reads an EndpointSlice. An endpoint is healthy if kube-proxy can send to it: it is ready
+    /// (the default), or serving.
     ///
     /// # Errors
-    /// The field that has another shape than Kubernetes' own.
+    /// The field that doesn't have the shape that Kubernetes defines.
     pub(crate) fn parse(name: &ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
         let address_type: String = raw.field("addressType")?;
         let endpoints: Vec<Endpoint> = raw.field("endpoints")?;
@@ -55,7 +57,7 @@ impl Slice {
     }
 }
 
-/// kube-proxy reads the first address of an endpoint only.
+/// Takes the first address of each endpoint, as kube-proxy does.
 fn healthy_endpoints(endpoints: Vec<Endpoint>) -> Result<Box<[HealthyEndpoint]>, FieldError> {
     let mut healthy = Vec::new();
     for (position, endpoint) in endpoints.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Keys of annotations and labels that look like ours and are none.
+//! Detects misspelled annotations, and annotations that were given as labels.
 
 use super::annotations::{NEW_PREFIX, OLD_PREFIX};
 use crate::core::api::Meta;
@@ -6,11 +6,12 @@ use crate::core::nearest::nearest;
 
 /// The prefix of ferrolb's own keys.
 const OWN_PREFIX: &str = "ferrolb.io/";
-/// One edit for so many letters of a name, rounded down: with more, another name is meant.
+/// A key counts as misspelled up to one edit for this many letters, rounded down. With more edits,
+/// another name is meant.
 const LETTERS_PER_EDIT: usize = 3;
 
-/// What to report of an object for which the annotations `known` have an effect: an annotation with one of our prefixes
-/// that is none of them, or a label that should be one of them. Other labels are free to be selected by.
+/// Reports an annotation with one of our prefixes that is not `known`, or a label that should be
+/// one of the annotations `known`. Other labels are allowed, because selectors may use them.
 pub(super) fn key(metadata: &Meta, known: &[&str]) -> Option<Box<str>> {
     let Meta {
         annotations,
@@ -39,7 +40,7 @@ pub(super) fn key(metadata: &Meta, known: &[&str]) -> Option<Box<str>> {
     annotations.chain(labels).next().map(Into::into)
 }
 
-/// The known key whose name is similar. Prefixes are not compared: they are equal in most keys.
+/// The known key with a similar name. Prefixes are not compared, because most keys have the same.
 fn similar<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = name(key);
     let most = word.chars().count() / LETTERS_PER_EDIT;
@@ -52,7 +53,7 @@ fn name(key: &str) -> &str {
     key.split_once('/').map_or(key, |(_, name)| name)
 }
 
-/// The key with its present prefix, if it has one of ours.
+/// The key with its current prefix, if it has one of our prefixes.
 fn ours(key: &str) -> Option<String> {
     let is_ours = [OWN_PREFIX, NEW_PREFIX, OLD_PREFIX]
         .iter()
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_with_another_name_is_free_to_be_selected_by() {
+    fn a_label_with_an_unrelated_name_is_allowed() {
         let service = [DRAIN_ANNOTATION, POOL_ANNOTATION, ALLOCATED_ANNOTATION];
         for name in [
             "a", "rack", "zone", "tor", "tier", "room", "edge", "pool", "region", "row",
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_with_nearly_the_name_of_an_annotation_is_reported() {
+    fn a_label_with_a_name_close_to_an_annotation_is_reported() {
         let known = [WEIGHT_ANNOTATION, POOL_ANNOTATION];
         for (label, meant) in [
             ("ferrolb.io/weight", WEIGHT_ANNOTATION),
@@ -97,7 +98,7 @@ mod tests {
             ("metallb.io/weight", WEIGHT_ANNOTATION),
             ("metallb.universe.tf/adress-pools", POOL_ANNOTATION),
         ] {
-            let message = of_label(label, &known).expect("reported");
+            let message = of_label(label, &known).expect("a notice");
             assert!(
                 message.ends_with(&format!("the annotation {meant}?")),
                 "{message}"

@@ -1,7 +1,7 @@
-//! The model: what decisions need of an object of the Kubernetes API, and nothing else.
+//! The model of Kubernetes objects: only the fields that decisions depend on.
 //!
-//! A full Service costs about 18 KB in memory, its facts about 200 bytes. Facts are made once, when
-//! the object arrives.
+//! A full Service takes about 18 KB of memory, its model about 200 bytes. The model is built once,
+//! when the object arrives.
 
 pub(crate) mod annotations;
 pub(crate) mod drain;
@@ -23,7 +23,7 @@ use crate::core::api::FieldError;
 /// Labels of an object.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// Networks as an API server has validated them; what is none counts for nothing.
+/// Parses networks that an API server has validated. Invalid ones are skipped.
 pub(crate) fn networks<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpNet> {
     let mut networks: Vec<IpNet> = texts.filter_map(|text| text.parse().ok()).collect();
     networks.sort();

@@ -1,4 +1,4 @@
-//! Facts of a Node.
+//! The model of a Node.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use super::{Labels, misspelt, networks};
 use crate::core::api::core::{NodeSpec, NodeStatus};
 use crate::core::api::{FieldError, RawObject};
 
-/// What the kubelet writes into the condition Ready when the host goes down.
+/// The message that the kubelet writes into the condition Ready when the host shuts down.
 const SHUTTING_DOWN: &str = "node is shutting down";
 
-/// What decisions need of a Node.
+/// The fields of a Node that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// For nodeSelectors.
@@ -26,19 +26,19 @@ pub struct Node {
     pub other_ips: Vec<IpAddr>,
     /// `spec.podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
-    /// Takes no new Pods.
+    /// Whether it accepts no new Pods.
     pub cordoned: bool,
-    /// Its deletion has begun.
+    /// Whether its deletion was requested.
     pub deleting: bool,
-    /// The kubelet says that the host goes down.
+    /// Whether the kubelet reports that the host shuts down.
     pub shutting_down: bool,
     /// Its annotation [`WEIGHT_ANNOTATION`].
     pub weight: Option<NodeWeight>,
-    /// What is wrong with that annotation, which then counts for nothing.
+    /// What is wrong with that annotation, which is then ignored.
     pub invalid_weight: Option<InvalidWeight>,
-    /// What to report about an annotation or label key that is none of ours and looks like one.
+    /// The notice about a misspelled annotation or label.
     pub misspelt_annotation: Option<Box<str>>,
-    /// [`EXCLUDE_LABEL`] has no effect: `--ignore-exclude-lb`.
+    /// Whether [`EXCLUDE_LABEL`] is ignored (`--ignore-exclude-lb`).
     pub exclusion_ignored: bool,
 }
 
@@ -46,7 +46,7 @@ impl Node {
     /// Reads a Node.
     ///
     /// # Errors
-    /// The field that has another shape than Kubernetes' own.
+    /// The field that doesn't have the shape that Kubernetes defines.
     pub fn parse(raw: &RawObject) -> Result<Self, FieldError> {
         let spec: NodeSpec = raw.field("spec")?;
         let status: NodeStatus = raw.field("status")?;
@@ -77,14 +77,14 @@ impl Node {
         })
     }
 
-    /// Whether both have the same addresses and podCIDRs, which no service may have.
+    /// Whether both have the same addresses and podCIDRs, which are never allocated.
     pub fn same_networks(&self, other: &Self) -> bool {
         (&self.internal_ips, &self.other_ips, &self.pod_cidrs)
             == (&other.internal_ips, &other.other_ips, &other.pod_cidrs)
     }
 
-    /// The first InternalIP of a family that can be a next hop. A link-local one can't: it means another host on each
-    /// link.
+    /// The first InternalIP of a family that can be a next hop. A link-local address can't: it
+    /// means another host on each link.
     pub fn internal_ip(&self, ipv6: bool) -> Option<IpAddr> {
         let link_local = |address: &IpAddr| match address {
             IpAddr::V4(v4) => v4.is_link_local(),
@@ -101,7 +101,7 @@ impl Node {
         !self.network_unavailable && !self.excluded()
     }
 
-    /// As if it did not leave: for what it announces until it is gone.
+    /// The node as if it were not excluded: the base of what it announces while it drains.
     #[must_use]
     pub fn staying(&self) -> Self {
         let mut node = self.clone();
@@ -109,12 +109,12 @@ impl Node {
         node
     }
 
-    /// Whether [`EXCLUDE_LABEL`] is there, whatever its value, and counts.
+    /// Whether [`EXCLUDE_LABEL`] is set, whatever its value, and has an effect.
     pub fn excluded(&self) -> bool {
         !self.exclusion_ignored && self.labels.contains_key(EXCLUDE_LABEL)
     }
 }
-/// The addresses of a Node whose type is wanted; host names among them are none.
+/// The addresses of the wanted types, without host names.
 fn addresses(status: &NodeStatus, wanted: impl Fn(&str) -> bool) -> Vec<IpAddr> {
     let addresses = status.addresses.iter();
     let addresses = addresses.filter(|address| wanted(&address.r#type));

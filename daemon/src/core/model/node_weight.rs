@@ -1,15 +1,15 @@
-//! The weight that an annotation of a Node sets.
+//! The weight in the annotation of a Node.
 
 use std::num::ParseFloatError;
 use std::str::FromStr;
 
-/// The weight that a node's annotation gives it, from a thousandth to a million.
+/// The weight of a Node by its annotation, from 0.001 to 1,000,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeWeight {
     thousandths: u32,
 }
 
-/// A text that is no weight.
+/// An invalid weight.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a number from 0.001 to 1000000: write a positive number such as 2 or 0.5")]
 pub struct InvalidWeight {
@@ -26,7 +26,7 @@ impl FromStr for NodeWeight {
             text: text.to_owned(),
         };
         let number = number.ok_or_else(bad)?;
-        // By way of the text that the number prints as: exact where a person wrote at most three digits.
+        // Go through the printed number: exact for up to three decimal places.
         let digits = format!("{number:.3}").replace('.', "");
         let thousandths = digits.parse().map_err(|_| bad())?;
         Ok(Self { thousandths })
@@ -34,7 +34,7 @@ impl FromStr for NodeWeight {
 }
 
 impl NodeWeight {
-    /// From 0.001 to 1,000,000.
+    /// The weight, from 0.001 to 1,000,000.
     pub fn value(self) -> f64 {
         f64::from(self.thousandths) / 1000.0
     }

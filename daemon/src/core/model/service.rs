@@ -1,4 +1,4 @@
-//! Facts of a Service.
+//! The model of a Service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use super::{Labels, misspelt, unknown};
 use crate::core::api::core::{ServiceSpec, ServiceStatus};
 use crate::core::api::{FieldError, ObjectName, Partial, RawObject};
 
-/// What has an effect at a Service.
+/// The annotations of a Service that have an effect.
 const SERVICE_ANNOTATIONS: [&str; 6] = [
     DRAIN_ANNOTATION,
     POOL_ANNOTATION,
@@ -26,31 +26,31 @@ const SERVICE_ANNOTATIONS: [&str; 6] = [
     SHARED_LOCAL_ANNOTATION,
     ALLOCATED_ANNOTATION,
 ];
-/// What decisions need of a Service.
+/// The fields of a Service that decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Namespace and name.
     pub name: Arc<ObjectName>,
-    /// The allocation request of the service. Which pools accept it is filled in later:
-    /// that is the configuration's business.
+    /// The requested and the allocated addresses, as the allocator reads them. The pools that
+    /// accept the service are added later, since they depend on the configuration.
     pub request: Arc<AllocationRequest>,
-    /// Guards the write of its status.
+    /// The precondition of a write of its status.
     pub resource_version: String,
     /// For serviceSelectors.
     pub labels: Labels,
     /// Whether `spec.type` is LoadBalancer.
     pub load_balancer: bool,
-    /// `spec.loadBalancerClass`; present means: not ours.
+    /// `spec.loadBalancerClass`. If present, another load balancer is in charge.
     pub class: Option<String>,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
-    /// What stands in `status.loadBalancer.ingress[].ip` and is no address.
+    /// The first entry of `status.loadBalancer.ingress[].ip` that is no address.
     pub invalid_address: Option<String>,
     /// Its annotation [`DRAIN_ANNOTATION`].
     pub drain: DrainOverride,
-    /// What is wrong with that annotation, which then counts for nothing.
+    /// What is wrong with that annotation, which is then ignored.
     pub invalid_drain: Option<String>,
-    /// What to report about an annotation key that is none of ours and looks like one.
+    /// The notice about a misspelled annotation.
     pub misspelt_annotation: Option<Box<str>>,
 }
 
@@ -67,7 +67,7 @@ impl Service {
     /// Reads a Service.
     ///
     /// # Errors
-    /// The field that has another shape than Kubernetes' own.
+    /// The field that doesn't have the shape that Kubernetes defines.
     pub fn parse(name: ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
         let spec: Partial<ServiceSpec> = raw.partial("spec", &mut Vec::new());
         let status: Partial<ServiceStatus> = raw.partial("status", &mut Vec::new());
@@ -130,18 +130,17 @@ impl Service {
         })
     }
 
-    /// Whether ferrolb handles it: type LoadBalancer, and no `loadBalancerClass` of somebody else.
+    /// Whether ferrolb is in charge: type LoadBalancer, and no `loadBalancerClass`.
     pub const fn is_ours(&self) -> bool {
         self.load_balancer && self.class.is_none()
     }
 
-    /// Whether its addresses need an endpoint of every sharer on a node that announces them.
+    /// Whether a node needs an endpoint of every sharer to announce the shared addresses.
     pub fn is_shared_local(&self) -> bool {
         self.request.any_backend && !self.request.sharing_key.is_empty()
     }
 
-    /// Whether both share the addresses that they have in common under
-    /// [`SHARED_LOCAL_ANNOTATION`].
+    /// Whether both share their common addresses under [`SHARED_LOCAL_ANNOTATION`].
     pub fn shares_local_with(&self, other: &Self) -> bool {
         let key = &self.request.sharing_key;
         let both = self.is_shared_local() && other.is_shared_local() && other.is_ours();
@@ -198,7 +197,7 @@ fn request(
     })
 }
 
-/// The API server accepts these protocols alone, in this case.
+/// Protocols are case-sensitive, as in the API server.
 fn ports(spec: &ServiceSpec) -> Result<Vec<Port>, FieldError> {
     let ports = spec.ports.iter().enumerate();
     ports
@@ -237,8 +236,8 @@ fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
         .collect()
 }
 
-/// The families that a Service which no API server has seen will have. Without a word in its spec the cluster decides:
-/// IPv4 is assumed.
+/// The families that a Service will get from the API server, for manifests. If the spec names none,
+/// the cluster decides; IPv4 is assumed.
 fn future_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
     let one = |text: &String| match text.as_str() {
         "IPv4" => Ok(Family::V4),
@@ -260,8 +259,7 @@ fn future_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
     Ok(families)
 }
 
-/// Equal for services that have the same Pods. Without a selector the endpoints are the
-/// service's own.
+/// Equal for services with the same Pods. A service without a selector has endpoints of its own.
 fn local_backends(name: &ObjectName, selector: &BTreeMap<String, String>) -> String {
     if selector.is_empty() {
         return format!("Local {name}");

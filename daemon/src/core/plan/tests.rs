@@ -1,4 +1,5 @@
-//! Addresses of nodes, routers, Pods and the cluster's own Services are never allocated, whenever they become known.
+//! Tests of the plan: addresses of nodes, routers, Pods and the cluster's own Services are never
+//! allocated, whenever they become known.
 
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::Index;
@@ -50,8 +51,8 @@ fn problems(index: &Index) -> Vec<String> {
 }
 
 #[test]
-fn an_allocator_reads_of_peers_their_addresses_only() {
-    // What it can't see, a Secret and a BFDProfile, is no reason to refuse the BGPPeer.
+fn an_allocator_reads_only_the_addresses_of_peers() {
+    // The allocator can't read Secrets and BFDProfiles, so it must not reject the BGPPeer.
     let kinds = [Kind::Service, Kind::IpAddressPool, Kind::BgpPeer];
     let mut index = Index::for_kinds(&kinds);
     let spec = json!({
@@ -67,15 +68,15 @@ fn an_allocator_reads_of_peers_their_addresses_only() {
     assert_eq!(
         problems(&index),
         [
-            "IPAddressPool metallb-system/pool: spec.addresses: contains 10.0.0.0 (the peerAddress of BGPPeer \
-          metallb-system/tor), 10.0.0.2 (the sourceAddress of BGPPeer metallb-system/tor): no service gets these; \
-          leave them out"
+            "IPAddressPool metallb-system/pool: spec.addresses: contains addresses in use, which \
+             are never allocated: 10.0.0.0 (the peerAddress of BGPPeer metallb-system/tor), \
+             10.0.0.2 (the sourceAddress of BGPPeer metallb-system/tor): remove them"
         ]
     );
 }
 
 #[test]
-fn a_node_that_comes_takes_no_address_from_a_service_and_one_that_goes_frees_its_own() {
+fn a_new_node_takes_no_address_from_a_service_and_a_deleted_node_frees_its_own() {
     let mut index = Index::default();
     index.apply(pool());
     index.apply(service("a"));
@@ -90,13 +91,14 @@ fn a_node_that_comes_takes_no_address_from_a_service_and_one_that_goes_frees_its
     index.apply(service("b"));
     allocate(&mut index);
     assert_eq!(addresses(&index), ["10.0.0.0", "10.0.0.2"]);
-    let service_a = "Service default/a: status.loadBalancer: 10.0.0.0 is an address of Node node-a: the service keeps it";
+    let service_a = "Service default/a: status.loadBalancer: 10.0.0.0 is an address of Node \
+        node-a: the service keeps it";
     assert!(
         problems(&index)
             .iter()
             .any(|problem| problem.starts_with(service_a))
     );
-    // The same node with other labels touches no pool.
+    // Other labels of the node don't change the pools.
     let mut labelled = node("10.0.0.1");
     labelled["metadata"] = json!({ "labels": { "a": "b" } });
     assert!(
@@ -115,7 +117,7 @@ fn a_node_that_comes_takes_no_address_from_a_service_and_one_that_goes_frees_its
 }
 
 #[test]
-fn an_api_server_without_service_cidrs_is_fine() {
+fn an_api_server_without_service_cidrs_is_no_problem() {
     let mut index = Index::default();
     index.apply(Change::Absent(Kind::ServiceCidr, "unknown kind".into()));
     assert!(index.is_synced(&[Kind::ServiceCidr]));
@@ -134,21 +136,21 @@ fn an_api_server_without_service_cidrs_is_fine() {
 }
 
 #[test]
-fn host_bits_of_a_cidr_are_reported_with_the_range_that_results() {
+fn host_bits_of_a_cidr_are_reported_with_the_resulting_range() {
     let mut index = Index::default();
     let spec = json!({ "addresses": ["192.0.2.5/30", "192.0.2.8/30"] });
     index.apply(object(Kind::IpAddressPool, "pool", json!({ "spec": spec })));
     assert_eq!(
         problems(&index),
         [
-            "IPAddressPool metallb-system/pool: spec.addresses: 192.0.2.5/30 has host bits and is read as all of \
-          192.0.2.4/30, 192.0.2.4-192.0.2.7: write that, or a range"
+            "IPAddressPool metallb-system/pool: spec.addresses: 192.0.2.5/30 has host bits and is \
+             read as all of 192.0.2.4/30, 192.0.2.4-192.0.2.7: write that, or a range"
         ]
     );
 }
 
 #[test]
-fn an_advertisement_that_names_what_is_not_there_says_so() {
+fn an_unknown_name_in_an_advertisement_is_reported() {
     let mut index = Index::default();
     index.apply(pool());
     let bad = json!({ "addresses": ["nonsense"] });
@@ -169,7 +171,8 @@ fn an_advertisement_that_names_what_is_not_there_says_so() {
     assert_eq!(
         of_ad,
         [
-            "spec.ipAddressPools: IPAddressPool bad is refused: mend it (ferrolb check says what is wrong with it)",
+            "spec.ipAddressPools: IPAddressPool bad is invalid: fix it (ferrolb check reports its \
+             error)",
             "spec.ipAddressPools: there is no IPAddressPool pol: create it, or correct the name",
             "spec.peers: there is no BGPPeer tor: create it, or correct the name",
         ]
@@ -177,7 +180,7 @@ fn an_advertisement_that_names_what_is_not_there_says_so() {
 }
 
 #[test]
-fn a_pool_whose_namespace_selectors_match_nothing_serves_no_service() {
+fn a_pool_whose_namespace_selectors_match_nothing_accepts_no_service() {
     let mut index = Index::default();
     let selector = json!({ "matchLabels": { "team": "a" } });
     let spec = json!({
@@ -199,7 +202,7 @@ fn a_pool_whose_namespace_selectors_match_nothing_serves_no_service() {
 }
 
 #[test]
-fn multihop_of_a_peer_in_the_same_as_is_accepted_and_reported() {
+fn multihop_of_an_ibgp_peer_is_accepted_with_a_notice() {
     let mut index = Index::default();
     let spec = json!({
         "myASN": 64512, "dynamicASN": "internal", "peerAddress": "10.0.0.9", "ebgpMultiHop": true
@@ -209,14 +212,14 @@ fn multihop_of_a_peer_in_the_same_as_is_accepted_and_reported() {
     assert_eq!(
         problems(&index),
         [
-            "BGPPeer metallb-system/tor: spec.ebgpMultiHop: has no effect with dynamicASN internal: a session within \
-          one AS may cross any number of hops"
+            "BGPPeer metallb-system/tor: spec.ebgpMultiHop: has no effect with dynamicASN \
+             internal: an iBGP session may cross any number of hops"
         ]
     );
 }
 
 #[test]
-fn an_address_of_a_service_of_another_class_is_in_use() {
+fn an_address_of_a_service_of_another_class_is_not_allocated() {
     let foreign = || {
         let body = json!({
             "spec": {
@@ -240,8 +243,8 @@ fn an_address_of_a_service_of_another_class_is_in_use() {
         )
     };
     let free: std::net::IpAddr = "10.0.0.1".parse().expect("an address");
-    let notice =
-        "contains 10.0.0.0 (an address of Service default/foreign of another loadBalancerClass)";
+    let notice = "never allocated: 10.0.0.0 (an address of Service default/foreign of another \
+         loadBalancerClass)";
     for changes in [
         vec![pool(), foreign(), service("a")],
         vec![foreign(), service("a"), pool()],

@@ -1,6 +1,7 @@
-//! Where BGPPeers and nodes meet: what can't run on one node, though each object by itself is good.
+//! Detects BGPPeers that are valid alone but conflict on one node.
 //!
-//! Judged node by node: selectors that never meet are fine, and a clash on one node takes nothing from the others.
+//! Each node is checked separately: peers whose selectors share no node don't conflict, and a
+//! conflict on one node has no effect on others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +12,18 @@ use super::peer::{BGP_PORT, Peer};
 use crate::core::api::ObjectKey;
 use crate::core::model::Node;
 
-/// Why a BGPPeer that selects a node has no session there.
+/// A BGPPeer that selects a node but has no session there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConflictingPeer {
     /// The BGPPeer.
     pub object: ObjectKey,
-    /// Field, what is wrong there, and the remedy.
+    /// The field, what is wrong with it, and the remedy.
     pub message: String,
 }
 
-/// The BGPPeers, by name, that select a node and are refused there. Of two that clash the older one stays, then the first
-/// by name. `missing` are interfaces that BGPPeers name and the node is known not to have.
+/// The BGPPeers, by name, that select a node but can't run there. Of two that conflict the older
+/// one runs, or the first by name. `missing` are the interfaces that BGPPeers name and the node
+/// doesn't have.
 pub(crate) fn conflicts_on(
     config: &Config,
     node: &Node,
@@ -31,7 +33,7 @@ pub(crate) fn conflicts_on(
     conflicts_among(config.peers.values().filter(selected), node, missing)
 }
 
-/// Those that are refused on whatever node there is: for manifests without one.
+/// The BGPPeers that conflict on every node, for manifests without nodes.
 pub(crate) fn conflicts_on_every_node(config: &Config) -> BTreeMap<String, ConflictingPeer> {
     let everywhere = config.peers.values().filter(|peer| peer.nodes.is_empty());
     conflicts_among(everywhere, &Node::default(), &BTreeSet::new())
@@ -62,31 +64,34 @@ fn conflicts_among<'a>(
     refused
 }
 
-/// Another speaker on the node itself is a neighbour like any other, if it has a port of its own.
+/// Another BGP speaker on the node is a valid peer, if it has a port of its own.
 fn own_address(peer: &Peer, node: &Node) -> Option<String> {
     let router = peer.session.remote.router()?;
     let own = router.port() == BGP_PORT && node.internal_ips.contains(&router.ip());
     own.then(|| {
         format!(
-            "spec.peerAddress: {} is the node's own: give the router's, or, to another speaker on the node, its peerPort",
+            "spec.peerAddress: {} is an address of this node: set the router's address or, for \
+             another BGP speaker on this node, its peerPort",
             router.ip()
         )
     })
 }
 
-/// Interfaces come and go: it is looked for again all the time.
+/// Interfaces come and go, so the caller checks for them repeatedly.
 fn missing_interface(peer: &Peer, missing: &BTreeSet<String>) -> Option<String> {
     let name = peer.session.transport.source_interface.as_ref()?;
     missing.contains(name).then(|| {
         format!(
-            "spec.sourceInterface: there is no interface {name:?}: make it, name another (see ip link), or let \
-             nodeSelectors leave the node out"
+            "spec.sourceInterface: interface {name:?} does not exist: create it, name another one \
+             (see ip link), or exclude this node with nodeSelectors"
         )
     })
 }
 
-/// Two sessions between the same two ends are one too many: the router tells its neighbours apart by address. And the
-/// kernel knows one MD5 key per address, and an incoming connection's other options depend on where it comes from alone.
+/// Two peers with the same remote address conflict if they have the same source address, because
+/// the router distinguishes neighbors by address. They also conflict if their connection options
+/// differ: the kernel has one MD5 key per remote address, and the other options of an incoming
+/// connection depend on the remote address alone.
 fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     let network = peer.session.remote.network();
     let mut others = accepted
@@ -98,8 +103,9 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
         let field = remote_field(peer);
         if ours.source_address == theirs.source_address && same_port(peer, other) {
             return Some(format!(
-                "{field}: {object} has a session with {} from the same source: remove one, give one a \
-                 sourceAddress, or let nodeSelectors part them",
+                "{field}: conflicts with {object}, which has a session with {} from the same \
+                 source address: remove one, set another sourceAddress on one, or use \
+                 nodeSelectors to run them on different nodes",
                 other.session.remote
             ));
         }
@@ -114,15 +120,16 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
             return None;
         };
         Some(format!(
-            "{differing}: {object} has the same {} and another {differs}, or none: give both the same, or let \
-             nodeSelectors part them",
+            "{differing}: conflicts with {object}, which has the same {} but another {differs} or \
+             none: set the same {differs} on both, or use nodeSelectors to run them on different \
+             nodes",
             field.trim_start_matches("spec.")
         ))
     })
 }
 
-/// The kernel demands the MD5 key of a network from everybody in there who has none of their own: one that has no password
-/// would never get through.
+/// The kernel requires the MD5 key of a network from every address in it that has no key of its
+/// own. A peer in the network that has no password could never connect.
 fn md5_shadowed_by_network(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     let has_password =
         |peer: &Peer| peer.password_unknown || peer.session.transport.password.is_some();
@@ -133,16 +140,20 @@ fn md5_shadowed_by_network(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     let field = remote_field(peer);
     accepted.iter().find_map(|other| {
         let object = &other.object;
-        let (theirs, remedy) = (other.session.remote, "or let nodeSelectors part them");
+        let (theirs, remedy) = (
+            other.session.remote,
+            "or use nodeSelectors to run them on \
+            different nodes",
+        );
         if within(peer, other) && !has_password(peer) && has_password(other) {
             Some(format!(
-                "spec.password: is missing, but {object} demands one of its peerNetwork {theirs}, in which this one lies: give \
-                 this one a password as well, {remedy}"
+                "spec.password: is missing, but {object} requires a password in its peerNetwork \
+                 {theirs}, which contains this peer: set a password here too, {remedy}"
             ))
         } else if within(other, peer) && has_password(peer) && !has_password(other) {
             Some(format!(
-                "{field}: {theirs} of {object} lies in it and has no password: give that one a password as well, a \
-                 peerNetwork without it, {remedy}"
+                "{field}: contains {theirs} of {object}, which has no password: set a password \
+                 there too, exclude it from peerNetwork, {remedy}"
             ))
         } else {
             None
@@ -150,7 +161,7 @@ fn md5_shadowed_by_network(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     })
 }
 
-/// What says who the neighbour is.
+/// The field that identifies the neighbor.
 const fn remote_field(peer: &Peer) -> &'static str {
     match peer.session.remote {
         Remote::Router(_) => "spec.peerAddress",
@@ -158,7 +169,8 @@ const fn remote_field(peer: &Peer) -> &'static str {
     }
 }
 
-/// Whoever is dialled may have a port of its own. Whoever dials us comes from any.
+/// Whether the ports don't distinguish the two. A router that we connect to may have a port of its
+/// own; one that connects to us comes from any port.
 fn same_port(peer: &Peer, other: &Peer) -> bool {
     match (peer.session.dials(), other.session.dials()) {
         (Some(one), Some(two)) => one.port() == two.port(),

@@ -28,7 +28,7 @@ fn names(peers: impl IntoIterator<Item = Peer>) -> Vec<String> {
     names_without(peers, &[])
 }
 
-/// Where these interfaces are missing.
+/// The names of the conflicting peers on a node without the interfaces `missing`.
 fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec<String> {
     let peers = peers.into_iter().map(|peer| (peer.name.to_string(), peer));
     let config = Config {
@@ -44,7 +44,7 @@ fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec
 }
 
 #[test]
-fn of_two_with_the_same_ends_the_younger_is_refused_then_the_second_by_name() {
+fn of_two_peers_with_the_same_addresses_the_younger_conflicts_or_the_second_by_name() {
     let old = || peer("z", "2026-01-01T00:00:00Z", "10.0.0.1:179");
     let young = || peer("a", "2026-01-02T00:00:00Z", "10.0.0.1:179");
     assert_eq!(names([old(), young()]), ["a"]);
@@ -53,7 +53,7 @@ fn of_two_with_the_same_ends_the_younger_is_refused_then_the_second_by_name() {
         ..young()
     };
     assert_eq!(names([old(), same_age()]), ["z"]);
-    // Another source, or another speaker at that address, is another session.
+    // Another source address, or another speaker at that address, makes another session.
     let mut sourced = young();
     sourced.session.transport.source_address = "10.0.0.12".parse().ok();
     let other_port = peer("b", "", "10.0.0.1:1790");
@@ -61,7 +61,7 @@ fn of_two_with_the_same_ends_the_younger_is_refused_then_the_second_by_name() {
 }
 
 #[test]
-fn a_router_that_dials_comes_from_any_port_and_its_address_has_one_password() {
+fn a_router_that_connects_uses_any_port_and_an_address_has_one_password() {
     let first = || peer("a", "1", "10.0.0.1:179");
     let mut passive = peer("b", "2", "10.0.0.1:1790");
     passive.session.transport.passive = true;
@@ -89,7 +89,7 @@ fn an_address_has_one_ttl_security_and_one_interface() {
 }
 
 #[test]
-fn one_that_is_refused_pushes_no_other_aside() {
+fn a_conflicting_peer_does_not_displace_others() {
     let first = peer("a", "1", "10.0.0.1:179");
     let second = peer("b", "2", "10.0.0.1:179");
     let third = peer("c", "3", "10.0.0.1:179");
@@ -97,13 +97,13 @@ fn one_that_is_refused_pushes_no_other_aside() {
 }
 
 #[test]
-fn the_nodes_own_address_is_no_peer_but_another_speaker_on_the_node_is() {
+fn the_nodes_own_address_is_rejected_but_another_speaker_on_the_node_is_a_peer() {
     assert_eq!(names([peer("self", "", "10.0.0.11:179")]), ["self"]);
     assert!(names([peer("bird", "", "10.0.0.11:1790")]).is_empty());
 }
 
 #[test]
-fn an_interface_that_is_missing_is_refused_and_makes_room() {
+fn a_peer_without_its_interface_does_not_conflict_with_others() {
     let mut first = peer("a", "1", "10.0.0.1:179");
     first.session.transport.source_interface = Some("eth1".to_owned());
     let second = || peer("b", "2", "10.0.0.1:179");
@@ -112,7 +112,7 @@ fn an_interface_that_is_missing_is_refused_and_makes_room() {
 }
 
 #[test]
-fn a_network_with_a_password_and_a_router_in_it_without_one_exclude_each_other() {
+fn a_network_with_a_password_conflicts_with_a_router_in_it_without_one() {
     let network = |created: &str, password: Option<&str>| {
         let mut peer = peer("rack", created, "10.0.0.1:179");
         peer.session.remote = Remote::Network("10.0.0.0/24".parse().expect("a network"));
@@ -126,7 +126,7 @@ fn a_network_with_a_password_and_a_router_in_it_without_one_exclude_each_other()
     };
     assert_eq!(names([network("1", Some("p")), router(None)]), ["tor"]);
     assert_eq!(names([network("3", Some("p")), router(None)]), ["rack"]);
-    // A key of its own, and no key around it, are both fine.
+    // A key of its own, or no key of the network, is valid.
     assert!(names([network("1", Some("p")), router(Some("q"))]).is_empty());
     assert!(names([network("1", None), router(Some("q"))]).is_empty());
     let mut outside = router(None);

@@ -1,4 +1,5 @@
-//! BGPPeer: from the resource to what a session needs. MetalLB's and our own have the same shape, ours has more of it.
+//! BGPPeer: checks the resource and converts it into the settings of sessions. ferrolb's BGPPeer
+//! has the fields of MetalLB's and further ones.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,38 +22,40 @@ use crate::core::api::metallb::{BgpPeerSpec, MAX_PORT, SecretReference};
 use crate::core::api::{Errors, FieldError, ObjectKey, Password};
 use crate::core::model::drain::Drain;
 
-/// BGP's own port.
+/// The port of BGP (RFC 4271 §4).
 pub(crate) const BGP_PORT: u16 = 179;
 
-/// A BGPPeer that has been checked. One session per node that its nodeSelectors select.
+/// A checked BGPPeer: one session on each node that its nodeSelectors select.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Name of the BGPPeer. Each route and each reason has it, so it is shared.
+    /// Name of the BGPPeer. Shared, because every route and verdict has it.
     pub name: Arc<str>,
-    /// Which object that is: both API groups have BGPPeers.
+    /// The object: both API groups have BGPPeers.
     pub object: ObjectKey,
-    /// When it was created (RFC 3339 in UTC; empty in manifests): of two that can't both run the older does.
+    /// When it was created (RFC 3339 in UTC; empty in manifests). The older one of two that
+    /// conflict runs.
     pub created: String,
-    /// What the BGP engine is told, as far as it is the same on every node ([`crate::core::decide::peer_config`] adds the rest).
+    /// The settings of the session that are the same on every node
+    /// ([`crate::core::decide::peer_config`] adds the others).
     pub session: PeerConfig,
-    /// Its password is in a Secret that the input lacks: it has one, and which is not known.
+    /// Whether its password is unknown, because the input lacks the Secret.
     pub password_unknown: bool,
-    /// Which nodes have this session.
+    /// The nodes that have this session.
     pub nodes: Selectors,
-    /// Carry the other family as well.
+    /// Whether the session carries both families.
     pub dual_stack: bool,
-    /// Whether routes tell the weight of this node.
+    /// Whether routes carry the weight of the node.
     pub link_bandwidth: LinkBandwidth,
-    /// How routes leave when the node is to carry no more traffic.
+    /// How routes are withdrawn when the node must receive no more traffic.
     pub drain: Drain,
-    /// How many times more than once our AS stands in AS_PATH; eBGP only.
+    /// How many extra times our AS appears in AS_PATH. eBGP only.
     pub prepend: u8,
     /// MULTI_EXIT_DISC of all routes.
     pub med: Option<u32>,
 }
 
 impl Peer {
-    /// Whether both ends are in one AS; none where only the session will tell.
+    /// Whether the session is iBGP. None if that is known only when it is established.
     pub fn is_ibgp(&self) -> Option<bool> {
         is_ibgp(self.session.local_asn, self.session.remote_asn)
     }
@@ -62,8 +65,8 @@ impl Peer {
         !self.session.remote.is_ipv4()
     }
 
-    /// Whether prefixes of a family go over this session: its own family, and the other one only if asked to
-    /// (`dualStackAddressFamily`).
+    /// Whether the session carries prefixes of a family: its own, and the other one with
+    /// `dualStackAddressFamily`.
     pub fn carries(&self, ipv6: bool) -> bool {
         self.dual_stack || self.is_ipv6() == ipv6
     }
@@ -78,34 +81,35 @@ fn is_ibgp(local: Asn, remote: RemoteAsn) -> Option<bool> {
     }
 }
 
-/// A BGPPeer as it was read.
+/// An unchecked BGPPeer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerResource<'a> {
-    /// Which object it is.
+    /// The object.
     pub object: &'a ObjectKey,
     /// When it was created.
     pub created: &'a str,
-    /// What MetalLB's BGPPeer has.
+    /// The fields of MetalLB's BGPPeer.
     pub spec: &'a BgpPeerSpec,
-    /// What ours has beyond it; none for MetalLB's.
+    /// The further fields of ferrolb's BGPPeer. None for MetalLB's.
     pub own: Option<&'a FerrolbBgpPeerSpec>,
 }
 
-/// What is wrong with an option for eBGP.
-const WITHIN_ONE_AS: &str = "is for eBGP, but myASN (or localASN) and peerASN (or dynamicASN) are one AS: \
-                             leave it out";
+/// The error of an eBGP option on an iBGP session.
+const WITHIN_ONE_AS: &str = "applies to eBGP only, but myASN (or localASN) and peerASN (or \
+    dynamicASN) are the same AS: remove it";
 
-/// Checks a BGPPeer. `secret` looks a password up (none: it is unknown here), `bfd` a BFDProfile.
+/// Checks a BGPPeer. `secret` returns the password of a Secret (none if it is unknown here), `bfd`
+/// the settings of a BFDProfile.
 ///
 /// # Errors
-/// Every field that is wrong, and what would be right.
+/// Every invalid field, and what to write instead.
 pub(crate) fn parse(
     resource: PeerResource<'_>,
     secret: impl FnOnce(&str) -> Result<Option<Password>, String>,
     bfd: impl FnOnce(&str) -> Result<SessionConfig, String>,
 ) -> Result<Peer, FieldError> {
-    // Every field is named here or in the function it is handed to, so that a new one does not compile until somebody
-    // decides what it means.
+    // Each field is listed here or in the function that reads it, so that a new one doesn't compile
+    // until its meaning is decided.
     let BgpPeerSpec {
         my_asn: _, // asns
         peer_asn: _,
@@ -127,7 +131,7 @@ pub(crate) fn parse(
         ebgp_multi_hop: _,          // asns, transport
         vrf,
         dual_stack_address_family,
-        disable_mp: _, // deprecated upstream, without effect there too
+        disable_mp: _, // deprecated by MetalLB, no effect there either
     } = resource.spec;
     let nothing = FerrolbBgpPeerSpec::default();
     let own = resource.own.unwrap_or(&nothing);
@@ -148,9 +152,9 @@ pub(crate) fn parse(
     } = own;
     let spec = resource.spec;
     let mut errors = Errors::default();
-    refuse_unsupported(interface, vrf, !spec.peer_address.is_empty(), &mut errors);
+    reject_unsupported(interface, vrf, !spec.peer_address.is_empty(), &mut errors);
     let asns = asns(spec, resource.own.is_some(), &mut errors);
-    // Without an address, what is wrong with `interface` says all.
+    // Without an address, the error about `interface` is enough.
     let is_unnumbered = !interface.is_empty() && spec.peer_address.is_empty();
     let remote = if is_unnumbered {
         None
@@ -203,14 +207,14 @@ pub(crate) fn parse(
         })
     };
     let peer = errors.into_result(peer())?;
-    // What the engine would refuse is refused here, where it is seen by `check` too.
+    // Apply the engine's checks here, so that `ferrolb check` reports them too.
     match peer.session.check() {
         Ok(()) => Ok(peer),
         Err(error) => Err(FieldError::new("spec", error.to_string())),
     }
 }
 
-/// What the session carries.
+/// The families that the session carries.
 fn families(remote: Remote, both: bool) -> Vec<Family> {
     match (both, remote.is_ipv4()) {
         (true, _) => vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
@@ -219,10 +223,11 @@ fn families(remote: Remote, both: bool) -> Vec<Family> {
     }
 }
 
-/// Overwritten at once: [`PeerConfig::new`] wants a router, where there may be a network.
+/// A placeholder, overwritten at once: [`PeerConfig::new`] takes a router, but the peer may be a
+/// network.
 const UNUSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), BGP_PORT);
 
-/// The `dynamicASN` of a session within one AS.
+/// The `dynamicASN` of an iBGP session.
 const INTERNAL: &str = "internal";
 
 /// Our AS number on this session and the router's.
@@ -239,10 +244,10 @@ fn asns(spec: &BgpPeerSpec, own_group: bool, errors: &mut Errors) -> Option<(Asn
 fn local_asn(spec: &BgpPeerSpec) -> Result<Asn, FieldError> {
     let error = |field: &str, message: &str| Err(FieldError::new(field, message));
     if spec.my_asn == 0 {
-        return error("spec.myASN", "is missing or 0: give our AS number");
+        return error("spec.myASN", "is missing or 0: set our AS number");
     }
     match spec.local_asn {
-        Some(0) => error("spec.localASN", "must not be 0: leave it out to use myASN"),
+        Some(0) => error("spec.localASN", "must not be 0: remove it to use myASN"),
         local => Ok(Asn(local.unwrap_or(spec.my_asn))),
     }
 }
@@ -253,7 +258,7 @@ fn remote_asn(spec: &BgpPeerSpec, own_group: bool) -> Result<RemoteAsn, FieldErr
     match (spec.peer_asn, spec.dynamic_asn.as_str()) {
         (0, "") => error(
             "spec.peerASN",
-            "is missing or 0: give the router's AS number, or dynamicASN",
+            "is missing or 0: set the router's AS number, or dynamicASN",
         ),
         (asn, "") => Ok(RemoteAsn::Number(Asn(asn))),
         (0, INTERNAL) => Ok(RemoteAsn::Internal),
@@ -261,7 +266,8 @@ fn remote_asn(spec: &BgpPeerSpec, own_group: bool) -> Result<RemoteAsn, FieldErr
         (0, "auto") if own_group => Ok(RemoteAsn::Auto),
         (0, "auto") => error(
             DYNAMIC,
-            "\"auto\" is for BGPPeers of ferrolb.io/v1alpha1: change apiVersion, or use internal or external",
+            "\"auto\" requires a BGPPeer of ferrolb.io/v1alpha1: change apiVersion, or use \
+             internal or external",
         ),
         (0, other) => {
             let auto = if own_group {
@@ -272,16 +278,13 @@ fn remote_asn(spec: &BgpPeerSpec, own_group: bool) -> Result<RemoteAsn, FieldErr
             let message = format!("{other:?} is not internal{auto}");
             Err(FieldError::new(DYNAMIC, message))
         }
-        (_, _) => error(
-            DYNAMIC,
-            "contradicts peerASN: keep one of them, the number or the kind",
-        ),
+        (_, _) => error(DYNAMIC, "conflicts with peerASN: remove one of them"),
     }
 }
 
 const ADDRESS: &str = "spec.peerAddress";
 
-/// Who the neighbour is: a router, or every router of a network.
+/// The neighbor: a router, or every router in a network.
 fn remote(spec: &BgpPeerSpec, own: &FerrolbBgpPeerSpec) -> Result<Remote, FieldError> {
     const NETWORK: &str = "spec.peerNetwork";
     const PORT: &str = "spec.peerPort";
@@ -296,11 +299,11 @@ fn remote(spec: &BgpPeerSpec, own: &FerrolbBgpPeerSpec) -> Result<Remote, FieldE
         }
         (Some(_), _) => Err(FieldError::new(
             NETWORK,
-            "and peerAddress are both set: keep one of them",
+            "conflicts with peerAddress: remove one of them",
         )),
         (None, "") => Err(FieldError::new(
             ADDRESS,
-            "is missing: give the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)",
+            "is missing: set the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)",
         )),
         (None, text) => {
             let network: Option<IpNet> = text.parse().ok();
@@ -311,12 +314,12 @@ fn remote(spec: &BgpPeerSpec, own: &FerrolbBgpPeerSpec) -> Result<Remote, FieldE
                 )
             })?;
             if network.prefix_len() == 0 {
-                let message = "would let everybody in: give the network that the routers are in";
+                let message = "would accept every address: set the network of the routers";
                 return Err(FieldError::new(NETWORK, message));
             }
             if spec.peer_port.is_some() {
-                let message = "is where to dial, but with peerNetwork instead of peerAddress routers dial us: \
-                               leave it out";
+                let message = "has no effect with peerNetwork, because the routers connect to this \
+                    node: remove it";
                 return Err(FieldError::new(PORT, message));
             }
             Ok(Remote::Network(canonical(network).trunc()))
@@ -324,7 +327,7 @@ fn remote(spec: &BgpPeerSpec, own: &FerrolbBgpPeerSpec) -> Result<Remote, FieldE
     }
 }
 
-/// How the TCP connection is made; without the password.
+/// The settings of the TCP connection, without the password.
 fn transport(
     spec: &BgpPeerSpec,
     own: &FerrolbBgpPeerSpec,
@@ -338,8 +341,8 @@ fn transport(
         && address.is_unicast_link_local()
         && source_interface == Some(None)
     {
-        let message = "is a link-local address: name its interface in sourceInterface (ferrolb.io/v1alpha1), or \
-                       give a global address";
+        let message = "is a link-local address: set its interface in sourceInterface \
+            (ferrolb.io/v1alpha1), or use a global address";
         errors.add(FieldError::new("spec.peerAddress", message));
     }
     match own.ttl_security {
@@ -348,7 +351,7 @@ fn transport(
             errors.add(FieldError::new(TTL, message));
         }
         Some(_) if spec.ebgp_multi_hop => {
-            let message = "counts the hops itself: leave ebgpMultiHop out";
+            let message = "already allows several hops: remove ebgpMultiHop";
             errors.add(FieldError::new(TTL, message));
         }
         _ => {}
@@ -373,23 +376,23 @@ fn source_address(
         return Ok(source);
     };
     if address.is_ipv4() != remote.is_ipv4() {
-        let message =
-            "is of another family than peerAddress or peerNetwork: give an address of the same one";
+        let message = "is of another family than peerAddress or peerNetwork: set an address of the same \
+             family";
         return Err(FieldError::new(SOURCE, message));
     }
     if Some(address) == remote.router().map(|router| router.ip()) {
-        let message = "is the peer's address as well: a session has two ends";
+        let message = "is the same as peerAddress: set an address of the node";
         return Err(FieldError::new(SOURCE, message));
     }
     Ok(source)
 }
 
-/// Whether `ebgpMultiHop` is set and the session may be an external one.
+/// Whether `ebgpMultiHop` is set and the session may be eBGP.
 pub(super) fn multihop_has_effect(spec: &BgpPeerSpec) -> bool {
     spec.ebgp_multi_hop && spec.dynamic_asn != INTERNAL
 }
 
-/// What the kernel takes as the name of an interface.
+/// Checks the name of an interface by the kernel's rules.
 fn interface(name: &str) -> Result<Option<String>, FieldError> {
     if name.is_empty() {
         return Ok(None);
@@ -397,34 +400,35 @@ fn interface(name: &str) -> Result<Option<String>, FieldError> {
     let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
     if name.len() > INTERFACE_MAX || name.contains(odd) || name == "." || name == ".." {
         let message = format!(
-            "{name:?} can't be the name of an interface: see ip link, at most {INTERFACE_MAX} characters"
+            "{name:?} can't be the name of an interface: see ip link, at most {INTERFACE_MAX} \
+             characters"
         );
         return Err(FieldError::new("spec.sourceInterface", message));
     }
     Ok(Some(name.to_owned()))
 }
 
-/// Fields that change the session in a way that ferrolb can't do yet: running without them would be another session
-/// than the one that was asked for.
-fn refuse_unsupported(interface: &str, vrf: &str, has_address: bool, errors: &mut Errors) {
-    let mut refuse = |field: &str, remedy: &str| {
+/// Rejects unsupported fields that change the session: ignoring them would establish another
+/// session than the requested one.
+fn reject_unsupported(interface: &str, vrf: &str, has_address: bool, errors: &mut Errors) {
+    let mut reject = |field: &str, remedy: &str| {
         let message = format!("is not supported yet: {remedy}");
         errors.add(FieldError::new(field, message));
     };
     if !interface.is_empty() {
-        refuse(
+        reject(
             "spec.interface",
             if has_address {
-                "leave it out, peerAddress says who the router is"
+                "remove it, peerAddress already identifies the router"
             } else {
-                "give the router's address in peerAddress instead"
+                "set the router's address in peerAddress instead"
             },
         );
     }
     if !vrf.is_empty() {
-        refuse(
+        reject(
             "spec.vrf",
-            "leave it out, or keep this peer on another speaker",
+            "remove it, or use another BGP speaker for this peer",
         );
     }
 }
@@ -436,7 +440,7 @@ fn bfd_options(
 ) -> Result<Option<BfdOptions>, FieldError> {
     if profile.is_empty() {
         return if strict {
-            let message = "waits for BFD, but there is no bfdProfile: name one";
+            let message = "requires BFD, but bfdProfile is not set: set it";
             Err(FieldError::new("spec.bfdStrict", message))
         } else {
             Ok(None)
@@ -450,7 +454,7 @@ fn limit(prefixes: Option<u32>) -> Result<Option<u32>, FieldError> {
     match prefixes {
         Some(0) => Err(FieldError::new(
             "spec.prefixLimit",
-            "0 would end every session: leave it out, what is received is not kept",
+            "0 would close every session: remove it for no limit, received prefixes are not stored",
         )),
         prefixes => Ok(prefixes),
     }
@@ -459,7 +463,7 @@ fn limit(prefixes: Option<u32>) -> Result<Option<u32>, FieldError> {
 fn text(text: &str) -> Result<Option<String>, FieldError> {
     if text.len() > SHUTDOWN_TEXT_MAX {
         let message = format!(
-            "has {} octets, a NOTIFICATION carries {SHUTDOWN_TEXT_MAX} (RFC 9003): shorten it",
+            "has {} octets, but at most {SHUTDOWN_TEXT_MAX} are allowed (RFC 9003): shorten it",
             text.len()
         );
         return Err(FieldError::new("spec.shutdownText", message));
@@ -491,14 +495,15 @@ fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
     }
 }
 
-/// What to write instead of a text that is more than an address, or none.
+/// What to write instead of a text that contains more than an address, or no address.
 fn instead_of(path: &str, text: &str) -> String {
     let address = |text: &str| text.parse::<IpAddr>().is_ok();
     if let Some((before, zone)) = text.split_once('%')
         && address(before)
     {
         return format!(
-            "write {before:?} here and the interface in sourceInterface: {zone}, in a BGPPeer of ferrolb.io/v1alpha1"
+            "write {before:?} here and the interface in sourceInterface: {zone}, in a BGPPeer of \
+             ferrolb.io/v1alpha1"
         );
     }
     if let Some((before, length)) = text.split_once('/')
@@ -552,7 +557,7 @@ fn password_of(
         _ => {
             return Err(FieldError::new(
                 "spec.password",
-                "and passwordSecret are both set: keep one of them",
+                "conflicts with passwordSecret: remove one of them",
             ));
         }
     };
@@ -560,7 +565,7 @@ fn password_of(
         1..=PASSWORD_MAX => Ok(Some(Secret::new(password.reveal()))),
         length => {
             let message =
-                format!("the password has {length} octets, TCP MD5 takes 1 to {PASSWORD_MAX}");
+                format!("the password has {length} octets, TCP MD5 requires 1 to {PASSWORD_MAX}");
             Err(FieldError::new(field, message))
         }
     }

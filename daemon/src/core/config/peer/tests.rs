@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::core::api::{Kind, ObjectName};
 
-/// Reads a spec as the object of a group. Beside it lie the Secret "good" and the BFDProfile "fast".
+/// Reads a spec as the object of a group. The Secret "good" and the BFDProfile "fast" exist.
 fn read(kind: Kind, spec: &Value) -> Result<Peer, String> {
     let object = ObjectKey::new(kind, ObjectName::new("metallb-system", "tor"));
     let base: BgpPeerSpec = serde_json::from_value(spec.clone()).map_err(|e| e.to_string())?;
@@ -29,7 +29,7 @@ fn read(kind: Kind, spec: &Value) -> Result<Peer, String> {
     parse(resource, password, profile).map_err(|error| error.to_string())
 }
 
-/// The least that a BGPPeer needs, and more; a null takes a field away.
+/// The minimal BGPPeer plus `more`. Null removes a field.
 fn with(more: Value) -> Value {
     let mut spec = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1" });
     let (Some(spec_fields), Value::Object(more)) = (spec.as_object_mut(), more) else {
@@ -45,15 +45,15 @@ fn with(more: Value) -> Value {
 }
 
 fn own(more: Value) -> Peer {
-    read(Kind::FerrolbBgpPeer, &with(more)).expect("a good peer")
+    read(Kind::FerrolbBgpPeer, &with(more)).expect("a valid peer")
 }
 
 fn metallbs(more: Value) -> Peer {
-    read(Kind::BgpPeer, &with(more)).expect("a good peer")
+    read(Kind::BgpPeer, &with(more)).expect("a valid peer")
 }
 
 #[test]
-fn a_metallb_object_means_the_same_when_its_group_is_changed_but_for_graceful_restart() {
+fn a_metallb_peer_means_the_same_in_our_group_except_for_graceful_restart() {
     let spec = with(json!({
         "dynamicASN": "external", "peerASN": null, "localASN": 64999, "peerPort": 1790,
         "sourceAddress": "10.0.0.9", "holdTime": "9s", "keepaliveTime": "3s", "connectTime": "5s",
@@ -61,8 +61,8 @@ fn a_metallb_object_means_the_same_when_its_group_is_changed_but_for_graceful_re
         "passwordSecret": { "name": "good" }, "bfdProfile": "fast", "ebgpMultiHop": true,
         "dualStackAddressFamily": true, "enableGracefulRestart": false,
     }));
-    let theirs = read(Kind::BgpPeer, &spec).expect("a good peer");
-    let ours = read(Kind::FerrolbBgpPeer, &spec).expect("a good peer");
+    let theirs = read(Kind::BgpPeer, &spec).expect("a valid peer");
+    let ours = read(Kind::FerrolbBgpPeer, &spec).expect("a valid peer");
     assert_eq!(theirs.session, ours.session);
     assert_eq!((&theirs.nodes, theirs.drain), (&ours.nodes, ours.drain));
     let session = theirs.session;
@@ -80,7 +80,7 @@ fn a_metallb_object_means_the_same_when_its_group_is_changed_but_for_graceful_re
 }
 
 #[test]
-fn graceful_restart_is_on_by_default_in_our_group_only_and_outlives_notifications_only_with_bfd() {
+fn graceful_restart_is_on_by_default_in_our_group_only_and_survives_notifications_only_with_bfd() {
     let restart = |peer: Peer| peer.session.graceful_restart;
     let default = GracefulRestart::default();
     assert_eq!(restart(metallbs(json!({}))), None);
@@ -102,7 +102,7 @@ fn graceful_restart_is_on_by_default_in_our_group_only_and_outlives_notification
 }
 
 #[test]
-fn what_only_our_group_has_reaches_the_session() {
+fn fields_of_our_group_only_reach_the_session() {
     let peer = own(json!({
         "passive": true, "ttlSecurity": 2, "sourceInterface": "eth1", "sendHoldTime": "10m",
         "prefixLimit": 1000, "bfdProfile": "fast", "bfdStrict": true, "shutdownText": "see you",
@@ -135,11 +135,11 @@ fn what_only_our_group_has_reaches_the_session() {
 #[test]
 fn a_keepalive_time_of_0_beside_a_hold_time_is_a_third_of_it() {
     for kind in [Kind::BgpPeer, Kind::FerrolbBgpPeer] {
-        let session = |more: Value| read(kind, &with(more)).expect("a good peer").session;
+        let session = |more: Value| read(kind, &with(more)).expect("a valid peer").session;
         let zero = session(json!({ "holdTime": "90s", "keepaliveTime": "0s" }));
         assert_eq!(zero.timers, session(json!({ "holdTime": "90s" })).timers);
         assert_eq!(zero.timers.keepalive_time, None);
-        // Without hold timer there are no KEEPALIVEs either way (RFC 4271 §4.4).
+        // Without a hold timer there are no KEEPALIVEs in either case (RFC 4271 §4.4).
         let off = session(json!({ "holdTime": "0s", "keepaliveTime": "0s" }));
         assert_eq!(off.timers, session(json!({ "holdTime": "0s" })).timers);
     }
@@ -154,7 +154,7 @@ fn a_keepalive_time_of_0_beside_a_hold_time_is_a_third_of_it() {
 }
 
 #[test]
-fn multihop_has_no_effect_on_a_session_within_one_as() {
+fn multihop_has_no_effect_on_ibgp() {
     let internal = json!({ "peerASN": null, "dynamicASN": "internal" });
     let mut multihop = internal.clone();
     multihop["ebgpMultiHop"] = json!(true);
@@ -171,7 +171,7 @@ fn an_ipv4_mapped_address_is_an_ipv4_address() {
 }
 
 #[test]
-fn a_network_takes_the_place_of_an_address() {
+fn a_network_may_replace_the_address() {
     let peer = own(
         json!({ "peerAddress": null, "peerNetwork": "fd00:1::7/64", "dynamicASN": "auto", "peerASN": null }),
     );
@@ -182,7 +182,7 @@ fn a_network_takes_the_place_of_an_address() {
 }
 
 #[test]
-fn other_bfd_timers_are_no_reason_for_a_new_session() {
+fn a_change_of_bfd_timers_does_not_reset_the_session() {
     let before = own(json!({ "bfdProfile": "fast" })).session;
     let mut after = before.clone();
     if let Some(bfd) = &mut after.bfd {
@@ -192,18 +192,18 @@ fn other_bfd_timers_are_no_reason_for_a_new_session() {
     assert_eq!(after.impact(&before), Impact::None);
 }
 
-/// What is wrong with a BGPPeer of either group.
+/// Errors of BGPPeers of both groups.
 #[test]
-fn what_can_not_run_is_refused_with_field_and_remedy() {
+fn an_invalid_field_is_rejected_with_its_name_and_the_remedy() {
     let cases = [
         (json!({ "myASN": 0 }), "spec.myASN: is missing or 0"),
         (
             json!({ "peerASN": null }),
-            "spec.peerASN: is missing or 0: give the router's AS number, or dynamicASN",
+            "spec.peerASN: is missing or 0: set the router's AS number, or dynamicASN",
         ),
         (
             json!({ "dynamicASN": "external" }),
-            "spec.dynamicASN: contradicts peerASN",
+            "spec.dynamicASN: conflicts with peerASN",
         ),
         (
             json!({ "peerASN": null, "dynamicASN": "both" }),
@@ -212,11 +212,11 @@ fn what_can_not_run_is_refused_with_field_and_remedy() {
         (json!({ "localASN": 0 }), "spec.localASN: must not be 0"),
         (
             json!({ "peerASN": 64512, "ebgpMultiHop": true }),
-            "spec.ebgpMultiHop: is for eBGP",
+            "spec.ebgpMultiHop: applies to eBGP only",
         ),
         (
             json!({ "localASN": 64513, "ebgpMultiHop": true }),
-            "spec.ebgpMultiHop: is for eBGP",
+            "spec.ebgpMultiHop: applies to eBGP only",
         ),
         (
             json!({ "peerAddress": null }),
@@ -232,11 +232,11 @@ fn what_can_not_run_is_refused_with_field_and_remedy() {
         ),
         (
             json!({ "peerAddress": "fe80::1" }),
-            "spec.peerAddress: is a link-local address: name its interface",
+            "spec.peerAddress: is a link-local address: set its interface",
         ),
         (
             json!({ "sourceAddress": "10.0.0.1" }),
-            "spec.sourceAddress: is the peer's address as well",
+            "spec.sourceAddress: is the same as peerAddress",
         ),
         (
             json!({ "sourceAddress": "fd00::1" }),
@@ -272,11 +272,11 @@ fn what_can_not_run_is_refused_with_field_and_remedy() {
         ),
         (
             json!({ "password": "p".repeat(81) }),
-            "spec.password: the password has 81 octets, TCP MD5 takes 1 to 80",
+            "spec.password: the password has 81 octets, TCP MD5 requires 1 to 80",
         ),
         (
             json!({ "password": "p", "passwordSecret": { "name": "good" } }),
-            "spec.password: and passwordSecret are both set",
+            "spec.password: conflicts with passwordSecret",
         ),
         (
             json!({ "passwordSecret": { "name": "gone" } }),
@@ -288,11 +288,11 @@ fn what_can_not_run_is_refused_with_field_and_remedy() {
         ),
         (
             json!({ "interface": "eth1", "peerAddress": null }),
-            "spec.interface: is not supported yet: give the router's address in peerAddress instead",
+            "spec.interface: is not supported yet: set the router's address in peerAddress instead",
         ),
         (
             json!({ "interface": "eth1" }),
-            "spec.interface: is not supported yet: leave it out, peerAddress says who",
+            "spec.interface: is not supported yet: remove it, peerAddress already identifies",
         ),
         (json!({ "vrf": "red" }), "spec.vrf: is not supported yet"),
     ];
@@ -307,13 +307,13 @@ fn what_can_not_run_is_refused_with_field_and_remedy() {
     assert!(error.contains("change apiVersion"), "{error}");
 }
 
-/// What is wrong with what only our group has.
+/// Errors of fields that only ferrolb's group has.
 #[test]
-fn what_can_not_run_in_our_group_is_refused_as_well() {
+fn an_invalid_field_of_our_group_is_rejected_too() {
     let cases = [
         (
             json!({ "peerNetwork": "10.0.0.0/24" }),
-            "spec.peerNetwork: and peerAddress are both set",
+            "spec.peerNetwork: conflicts with peerAddress",
         ),
         (
             json!({ "peerAddress": null, "peerNetwork": "10.0.0.1" }),
@@ -321,11 +321,11 @@ fn what_can_not_run_in_our_group_is_refused_as_well() {
         ),
         (
             json!({ "peerAddress": null, "peerNetwork": "0.0.0.0/0" }),
-            "spec.peerNetwork: would let everybody in",
+            "spec.peerNetwork: would accept every address",
         ),
         (
             json!({ "peerAddress": null, "peerNetwork": "10.0.0.0/24", "peerPort": 179 }),
-            "spec.peerPort: is where to dial",
+            "spec.peerPort: has no effect with peerNetwork",
         ),
         (
             json!({ "peerAddress": null, "peerNetwork": "10.0.0.0/24", "sourceAddress": "fd00::1" }),
@@ -341,7 +341,7 @@ fn what_can_not_run_in_our_group_is_refused_as_well() {
         ),
         (
             json!({ "ttlSecurity": 3, "ebgpMultiHop": true }),
-            "spec.ttlSecurity: counts the hops itself",
+            "spec.ttlSecurity: already allows several hops",
         ),
         (
             json!({ "sourceInterface": "a-name-of-16-octs" }),
@@ -353,11 +353,12 @@ fn what_can_not_run_in_our_group_is_refused_as_well() {
         ),
         (
             json!({ "sendHoldTime": "90s" }),
-            "spec.sendHoldTime: must be longer than 90 s, which holdTime or keepaliveTime leads to",
+            "spec.sendHoldTime: must be longer than the hold time, 90 s by holdTime or \
+             keepaliveTime",
         ),
         (
             json!({ "prefixLimit": 0 }),
-            "spec.prefixLimit: 0 would end every session",
+            "spec.prefixLimit: 0 would close every session",
         ),
         (
             json!({ "restartTime": "0s" }),
@@ -369,11 +370,11 @@ fn what_can_not_run_in_our_group_is_refused_as_well() {
         ),
         (
             json!({ "restartTime": "9s", "enableGracefulRestart": false }),
-            "spec.restartTime: contradicts",
+            "spec.restartTime: conflicts",
         ),
         (
             json!({ "bfdStrict": true }),
-            "spec.bfdStrict: waits for BFD, but there is no bfdProfile",
+            "spec.bfdStrict: requires BFD, but bfdProfile is not set",
         ),
         (
             json!({ "shutdownText": "x".repeat(256) }),
@@ -386,7 +387,7 @@ fn what_can_not_run_in_our_group_is_refused_as_well() {
         (json!({ "prepend": 17 }), "spec.prepend: 17: use 0 to 16"),
         (
             json!({ "prepend": 1, "peerASN": 64512 }),
-            "spec.prepend: is for eBGP",
+            "spec.prepend: applies to eBGP only",
         ),
         (
             json!({ "linkBandwidth": "off" }),
@@ -410,7 +411,7 @@ fn all_errors_of_a_peer_are_reported_at_once() {
             "drain": { "time": "1h" }, "nodeSelectors": [{ "matchExpressions": [{ "key": "a", "operator": "Like" }] }],
         })),
     );
-    let error = error.expect_err("a bad peer");
+    let error = error.expect_err("an invalid peer");
     for field in [
         "myASN",
         "peerASN",
@@ -436,11 +437,12 @@ fn all_errors_of_a_peer_are_reported_at_once() {
 }
 
 #[test]
-fn an_address_with_more_than_an_address_is_refused_with_what_to_write() {
+fn an_address_with_zone_length_or_port_is_rejected_with_what_to_write() {
     let cases = [
         (
             "fe80::1%eth0",
-            "write \"fe80::1\" here and the interface in sourceInterface: eth0, in a BGPPeer of ferrolb.io/v1alpha1",
+            "write \"fe80::1\" here and the interface in sourceInterface: eth0, in a BGPPeer of \
+             ferrolb.io/v1alpha1",
         ),
         ("10.0.0.1/32", "write \"10.0.0.1\", without /32"),
         (
@@ -461,7 +463,7 @@ fn an_address_with_more_than_an_address_is_refused_with_what_to_write() {
         let expected = format!("spec.peerAddress: {text:?} is not an IP address: {remedy}");
         assert_eq!(error.expect_err("no address"), expected);
     }
-    // What the remedy says is accepted.
+    // The suggested spelling is accepted.
     let peer = own(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
     assert!(peer.is_ipv6());
 }

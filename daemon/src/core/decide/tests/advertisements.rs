@@ -1,5 +1,5 @@
-//! Several BGPAdvertisements for one prefix: an edit of one never withdraws what another one asks for, and what does not
-//! count is reported.
+//! Several BGPAdvertisements for one prefix: an edit of one never withdraws what another one asks
+//! for, and what does not count is reported.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ fn peer(name: &str, spec: Value) -> Change {
     object(Kind::FerrolbBgpPeer, name, "", json!({ "spec": spec }))
 }
 
-/// Two nodes, an internal, an external and an undecided peer, and three services with endpoints; two of them share an
-/// address.
+/// Two nodes, an internal, an external and an undecided peer, and three services with endpoints;
+/// two of them share an address.
 fn rack() -> Index {
     let mut index = Index::default();
     for (number, name) in NODES.into_iter().enumerate() {
@@ -202,7 +202,8 @@ proptest! {
         }
         for name in left_out {
             let named = problems.iter().any(|problem| {
-                problem.starts_with(&format!("BGPAdvertisement metallb-system/{name}: spec.localPref:"))
+                problem.starts_with(&format!("BGPAdvertisement metallb-system/{name}: \
+                    spec.localPref:"))
             });
             prop_assert!(named, "{name} is not among {problems:?}");
         }
@@ -235,10 +236,10 @@ fn the_older_local_pref_stays_in_force_and_the_younger_is_reported() {
     assert_eq!(
         problems,
         [
-            "BGPAdvertisement metallb-system/a-young: spec.localPref: 200 contradicts 50 of BGPAdvertisement \
-             metallb-system/z-old, which is older, or first by name, and stays in force, for addresses of pool pool towards \
-             BGPPeer.ferrolb.io metallb-system/auto: give both the same localPref, or select different peers, nodes, \
-             pools or services"
+            "BGPAdvertisement metallb-system/a-young: spec.localPref: 200 conflicts with 50 of \
+             BGPAdvertisement metallb-system/z-old, which is older (or first by name) and takes \
+             precedence, for addresses of pool pool to BGPPeer.ferrolb.io metallb-system/auto: set \
+             the same localPref on both, or select different peers, nodes, pools or services"
         ]
     );
 }
@@ -293,7 +294,7 @@ fn a_clash_by_service_selectors_begins_and_ends_with_the_service() {
     assert!(dirty.problems);
     let problem = index.problems()[0].to_string();
     assert!(
-        problem.contains("metallb-system/some: spec.localPref: 200 contradicts 100"),
+        problem.contains("metallb-system/some: spec.localPref: 200 conflicts with 100"),
         "{problem}"
     );
     assert!(
