@@ -4,13 +4,13 @@
 #[path = "cluster/row.rs"]
 mod row;
 
-use ferrolb_interop_tests::kube::{Disturbance, Rack, Watched, losses};
+use ferrolb_interop_tests::kube::{Disruption, FailureDetection, Rack, losses};
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::topology::Topology;
 use serde_json::json;
 
 fn main() {
-    for watched in Watched::ALL {
+    for watched in FailureDetection::ALL {
         scenario("bench-traffic", |scratch| {
             let mut topology = Topology::new(2)?;
             topology.add_client()?;
@@ -21,7 +21,7 @@ fn main() {
                 &watched.configuration(),
             )?;
             let address = rack.await_addresses("web")?[0];
-            for disturbance in Disturbance::ALL {
+            for disturbance in Disruption::ALL {
                 let report = losses(&mut rack, address, disturbance)?;
                 row::print(
                     "traffic",

@@ -6,21 +6,21 @@
 //! [`process::scenario`]:
 //!
 //! ```no_run
-//! use ferrolb_interop_tests::{netns::Namespace, process::{Daemon, scenario}};
+//! use ferrolb_interop_tests::{netns::Namespace, process::{Process, scenario}};
 //!
 //! scenario("echo", |scratch| {
 //!     let host = Namespace::new("host")?;
-//!     let mut daemon = Daemon::start(scratch, "sleeper", host.command("sleep").arg("60"))?;
+//!     let mut daemon = Process::start(scratch, "sleeper", host.command("sleep").arg("60"))?;
 //!     daemon.ensure_running()
 //! });
 //! ```
 
-pub mod announce;
+pub mod announce_example;
 pub mod containers;
-pub mod ferrolb;
+pub mod daemon;
+pub mod eventually;
 pub mod kube;
 pub mod netns;
 pub mod process;
 pub mod router;
 pub mod topology;
-pub mod wait;

@@ -156,17 +156,17 @@ fn tail(path: &Path) -> String {
 /// A long-running program in a session of its own, stdin closed, stdout and stderr in `NAME.log` of
 /// the scratch folder. Dropping it kills and reaps it.
 #[derive(Debug)]
-pub struct Daemon {
+pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
 }
 
-impl Daemon {
+impl Process {
     /// Starts `command`, which comes from [`Namespace::command`](crate::netns::Namespace::command)
     /// or [`Command::new`]. A second start under the same name appends to the same log.
     ///
-    /// A program that isn't there ends at once with status 127; [`Daemon::ensure_running`] tells.
+    /// A program that isn't there ends at once with status 127; [`Process::ensure_running`] tells.
     ///
     /// # Errors
     /// When the log can't be opened or the process can't be made.
@@ -305,7 +305,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for Process {
     fn drop(&mut self) {
         // A process that has ended and was reaped gives an error here, which is as good.
         let _ = self.child.kill();
@@ -375,13 +375,13 @@ mod tests {
     #[test]
     fn a_daemon_is_suspended_resumed_and_terminated() {
         let scratch = Scratch::new("process").unwrap();
-        let mut daemon = Daemon::start(
+        let mut daemon = Process::start(
             &scratch,
             "shell",
             Command::new("sh").args(["-c", "echo up; exec sleep 60"]),
         )
         .unwrap();
-        crate::wait::until("its first line", Duration::from_secs(5), || {
+        crate::eventually::eventually("its first line", Duration::from_secs(5), || {
             let text = daemon.log_text()?;
             ensure!(text == "up\n", "{text:?}");
             Ok(())
@@ -392,7 +392,7 @@ mod tests {
             stat.rsplit(") ").next().unwrap().chars().next()
         };
         daemon.suspend().unwrap();
-        crate::wait::until("stopped", Duration::from_secs(5), || {
+        crate::eventually::eventually("stopped", Duration::from_secs(5), || {
             state(daemon.pid())
                 .filter(|&state| state == 'T')
                 .ok_or("not T")
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_dropped_daemon_is_gone() {
         let scratch = Scratch::new("drop").unwrap();
-        let daemon = Daemon::start(&scratch, "sleep", Command::new("sleep").arg("60")).unwrap();
+        let daemon = Process::start(&scratch, "sleep", Command::new("sleep").arg("60")).unwrap();
         let proc = PathBuf::from(format!("/proc/{}", daemon.pid()));
         assert!(proc.exists());
         drop(daemon);
@@ -424,7 +424,7 @@ mod tests {
     fn a_missing_program_and_a_failing_command_say_so() {
         let scratch = Scratch::new("missing").unwrap();
         let mut daemon =
-            Daemon::start(&scratch, "nobody", &Command::new("/no/such/program")).unwrap();
+            Process::start(&scratch, "nobody", &Command::new("/no/such/program")).unwrap();
         assert_eq!(
             daemon.wait_exit(Duration::from_secs(5)).unwrap().code(),
             Some(127)

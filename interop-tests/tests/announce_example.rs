@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::announce::Announcer;
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario, signal_pid};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
+use ferrolb_interop_tests::eventually::consistently;
+use ferrolb_interop_tests::process::{Process, Scratch, scenario, signal_pid};
 use ferrolb_interop_tests::router::{Kind, RouteEntry, Router, await_kernel, await_table};
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
-use ferrolb_interop_tests::wait::holds;
 
 const UP: Duration = Duration::from_secs(20);
 const HOLD_TIME: Duration = Duration::from_secs(3);
@@ -18,8 +18,8 @@ const HOLD_TIME: Duration = Duration::from_secs(3);
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Starts the example in a node, announcing an address of each family to the router over IPv4.
-fn announce(scratch: &Scratch, node: &Node) -> Result<Daemon> {
-    Announcer::new(scratch, node)
+fn announce(scratch: &Scratch, node: &Node) -> Result<Process> {
+    AnnounceExample::new(scratch, node)
         .with("--peer", TOR_IPV4)
         .with("--prefix", "203.0.113.10/32")
         .with("--prefix", "2001:db8:113::10/128")
@@ -90,7 +90,7 @@ fn life(kind: Kind) {
         router.start()?;
         reached(&*router, &rack, &nodes[..2], UP)?;
         let sessions = router.sessions()?;
-        holds("sessions", HOLD_TIME * 2, || {
+        consistently("sessions", HOLD_TIME * 2, || {
             let now = router.sessions()?;
             ensure!(now == sessions, "{now:?} after {sessions:?}");
             Ok(())

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ferrolb_interop_tests::ferrolb::Folder;
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::daemon::Folder;
+use ferrolb_interop_tests::eventually::consistently;
+use ferrolb_interop_tests::process::{Process, Scratch, scenario};
 use ferrolb_interop_tests::router::{
     Bird, Kind, RouteEntry, Router, await_kernel, await_sessions, await_table,
 };
 use ferrolb_interop_tests::topology::{Node, Topology};
-use ferrolb_interop_tests::wait::holds;
 
 const UP: Duration = Duration::from_secs(30);
 /// What needs no timer is done within this, also on a busy machine.
@@ -67,7 +67,7 @@ fn beside<'lab>(
     node: &'lab Node,
     folder: &Folder<'_>,
     case: &str,
-) -> Result<(Bird<'lab>, Daemon)> {
+) -> Result<(Bird<'lab>, Process)> {
     let configuration = example(&format!("{case}/bird-node.conf"));
     let mut bird = Bird::with_configuration(scratch, &node.namespace, configuration);
     bird.start()?;
@@ -109,7 +109,7 @@ fn stands(
         &BTreeSet::from([ip("10.99.0.11")?]),
         AT_ONCE,
     )?;
-    holds("the sessions", Duration::from_secs(5), || {
+    consistently("the sessions", Duration::from_secs(5), || {
         await_sessions(router, sessions, Duration::ZERO)
     })
 }

@@ -5,12 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::announce::{Announcer, program};
+use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::netns::{Link, Namespace};
-use ferrolb_interop_tests::process::{Daemon, run, scenario, signal_pid};
+use ferrolb_interop_tests::process::{Process, run, scenario, signal_pid};
 use ferrolb_interop_tests::router::{Frr, Router};
 use ferrolb_interop_tests::topology::{TOR_IPV4, Topology};
-use ferrolb_interop_tests::wait::{holds, until};
 
 const UP: Duration = Duration::from_secs(20);
 /// What the machine may be late by.
@@ -20,12 +20,12 @@ const MARGIN: Duration = Duration::from_millis(700);
 const DOWN: &str = "session down: sent Cease/BFD Down";
 
 /// How often the log has these words.
-fn said(daemon: &Daemon, words: &str) -> Result<usize> {
+fn said(daemon: &Process, words: &str) -> Result<usize> {
     Ok(daemon.log_text()?.matches(words).count())
 }
 
-fn await_said(daemon: &Daemon, words: &str, times: usize, within: Duration) -> Result<()> {
-    until(format!("\"{words}\" × {times}"), within, || {
+fn await_said(daemon: &Process, words: &str, times: usize, within: Duration) -> Result<()> {
+    eventually(format!("\"{words}\" × {times}"), within, || {
         let count = said(daemon, words)?;
         ensure!(count >= times, "{count} times");
         Ok::<_, anyhow::Error>(())
@@ -34,9 +34,9 @@ fn await_said(daemon: &Daemon, words: &str, times: usize, within: Duration) -> R
 
 /// Both are up and stay so. FRR 8.4 makes its BFD session anew when BGP comes up, once it knows the
 /// interface, and takes BGP down again by that; the second time it stands.
-fn both_up(announcer: &Daemon) -> Result<()> {
-    until("BGP and BFD up for a while", UP * 2, || {
-        holds("up", Duration::from_millis(1500), || {
+fn both_up(announcer: &Process) -> Result<()> {
+    eventually("BGP and BFD up for a while", UP * 2, || {
+        consistently("up", Duration::from_millis(1500), || {
             let log = announcer.log_text()?;
             let up =
                 |up: &str, down: &str| log.rfind(up).is_some() && log.rfind(up) > log.rfind(down);
@@ -52,7 +52,7 @@ fn a_router_that_ends_bfd_on_purpose_keeps_its_session() {
         let rack = Topology::new(1)?;
         let mut frr = Frr::new(scratch, &rack.tor, "bfd");
         frr.start()?;
-        let announcer = Announcer::new(scratch, &rack.nodes[0])
+        let announcer = AnnounceExample::new(scratch, &rack.nodes[0])
             .with("--peer", TOR_IPV4)
             .with("--hold-time", 9)
             .flag("--bfd")
@@ -67,7 +67,7 @@ fn a_router_that_ends_bfd_on_purpose_keeps_its_session() {
         }
         run(&mut vtysh)?;
         await_said(&announcer, "peer signaled AdminDown", 1, UP)?;
-        holds("the session", Duration::from_secs(2), || {
+        consistently("the session", Duration::from_secs(2), || {
             let log = announcer.log_text()?;
             ensure!(said(&announcer, "session down")? == before, "{log}");
             Ok::<_, anyhow::Error>(())
@@ -124,7 +124,7 @@ fn two_ferrolb(name: &str, network: &str, length: &str) {
                 "wire",
                 "-v",
             ]);
-            daemons.push(Daemon::start(
+            daemons.push(Process::start(
                 scratch,
                 &format!("announce-{index}"),
                 &command,

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::containers::{Docker, Rack};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::process::{ferrolb, run, scenario};
 use ferrolb_interop_tests::router::{Kind, RouteEntry};
-use ferrolb_interop_tests::wait::until;
 use serde_json::Value;
 
 const UP: Duration = Duration::from_secs(60);
@@ -53,9 +53,9 @@ fn rack(kind: Kind, profile: &str) {
         fs::copy(ferrolb()?, deploy("ferrolb")).context("the binary beside the Dockerfile")?;
         let rack = Rack::up(&docker, profile)?;
         let router = format!("rack-{profile}");
-        let holds = |nodes: &[&str], within| {
+        let table_is = |nodes: &[&str], within| {
             let expected = planned(nodes)?;
-            until(format!("table of {router}"), within, || {
+            eventually(format!("table of {router}"), within, || {
                 let table = kind.table_by(&|words| docker.exec(&router, words))?;
                 ensure!(table == expected, "{table:?} instead of {expected:?}");
                 Ok(())
@@ -64,11 +64,11 @@ fn rack(kind: Kind, profile: &str) {
         };
         let all = ["node1", "node2", "node3"];
         ensure!(planned(&all)?.len() == 8, "{:?}", planned(&all)?);
-        holds(&all, UP)?;
+        table_is(&all, UP)?;
         docker.run(&["kill", "rack-node2"])?;
-        holds(&["node1", "node3"], AT_ONCE)?;
+        table_is(&["node1", "node3"], AT_ONCE)?;
         docker.run(&["start", "rack-node2"])?;
-        holds(&all, UP)?;
+        table_is(&all, UP)?;
         docker.run(&[
             "stop",
             "--time",
@@ -77,7 +77,7 @@ fn rack(kind: Kind, profile: &str) {
             "rack-node2",
             "rack-node3",
         ])?;
-        holds(&[], AT_ONCE)?;
+        table_is(&[], AT_ONCE)?;
         drop(rack);
         let left = docker.run(&["ps", "--all", "--quiet"])?;
         ensure!(left.is_empty(), "containers left: {left}");
@@ -112,7 +112,7 @@ fn kernel_follows(
     for prefix in prefixes {
         let same = expected.iter().filter(|route| route.prefix == prefix);
         let wanted: BTreeSet<IpAddr> = same.map(|route| route.next_hop).collect();
-        until(format!("kernel route {prefix}"), AT_ONCE, || {
+        eventually(format!("kernel route {prefix}"), AT_ONCE, || {
             let family = if prefix.addr().is_ipv6() { "-6" } else { "-4" };
             let text = prefix.to_string();
             let output = docker.exec(router, &["ip", "-j", family, "route", "show", &text])?;

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::ferrolb::{Folder, said};
+use ferrolb_interop_tests::daemon::{Folder, said};
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::process::{Scratch, scenario};
 use ferrolb_interop_tests::router::{Kind, Router, await_kernel};
 use ferrolb_interop_tests::topology::{NODE_ASN, Node, TOR_ASN, TOR_IPV4, Topology};
-use ferrolb_interop_tests::wait::{holds, until};
 
 const PREFIX: &str = "203.0.113.10/32";
 const UP: Duration = Duration::from_secs(30);
@@ -112,16 +112,16 @@ fn the_last_path_stays(kind: Kind) {
         other.uplink.cut()?;
         await_kernel(&topology.tor, PREFIX, &next_hops(&[leaves]), LOST)?;
         folder.write_node(leaves, &[EXCLUDED])?;
-        holds("the last route", AFTER_DRAIN, || {
+        consistently("the last route", AFTER_DRAIN, || {
             let found = topology.tor.kernel_next_hops(PREFIX)?;
             ensure!(found == next_hops(&[leaves]), "{found:?}");
             Ok(())
         })?;
         let words = ["WARN", "router tor has no other path to", PREFIX];
-        until("why the route stays", AFTER_DRAIN, || said(&daemon, &words))?;
+        eventually("why the route stays", AFTER_DRAIN, || said(&daemon, &words))?;
 
         other.uplink.mend()?;
-        until("the other node alone", UP, || {
+        eventually("the other node alone", UP, || {
             let found = topology.tor.kernel_next_hops(PREFIX)?;
             ensure!(found == next_hops(&[other]), "{found:?}");
             Ok(())

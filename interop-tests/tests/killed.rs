@@ -7,8 +7,8 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::announce::{Announcer, program};
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario, signal_pid};
+use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::process::{Process, Scratch, scenario, signal_pid};
 use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
 
@@ -127,8 +127,8 @@ impl Cell<'_> {
     }
 
     /// ferrolb's engine, set as the daemon sets it.
-    fn start(&self, restart_time: Duration) -> Result<Daemon> {
-        let mut announcer = Announcer::new(self.scratch, self.node)
+    fn start(&self, restart_time: Duration) -> Result<Process> {
+        let mut announcer = AnnounceExample::new(self.scratch, self.node)
             .with("--peer", TOR_IPV4)
             .with("--prefix", self.prefix())
             .with("--hold-time", HOLD_TIME.as_secs());
@@ -159,7 +159,7 @@ impl Cell<'_> {
 
     /// Starts it and waits until all is up, and stays so for a while. Gives too whether the route was there whenever it
     /// was looked for.
-    fn up(&self, restart_time: Duration) -> Result<(Daemon, bool)> {
+    fn up(&self, restart_time: Duration) -> Result<(Process, bool)> {
         let log = self
             .scratch
             .file(&format!("announce-{}.log", self.node.name));
@@ -170,7 +170,7 @@ impl Cell<'_> {
     }
 
     /// By what the process logged after the first `from` octets, since all of them append to one file.
-    fn settle(&self, announcer: &Daemon, from: usize) -> Result<bool> {
+    fn settle(&self, announcer: &Process, from: usize) -> Result<bool> {
         let start = Instant::now();
         let mut kept = true;
         let mut up_since = None;
@@ -207,7 +207,7 @@ impl Cell<'_> {
     /// Killed, and told to end, and back each time.
     fn comes_back(&self) -> Result<()> {
         let (mut announcer, _) = self.up(LONG_RESTART_TIME)?;
-        let kept = self.is_back(&mut announcer, Daemon::kill)?;
+        let kept = self.is_back(&mut announcer, Process::kill)?;
         let planned = self.is_back(&mut announcer, |announcer| {
             signal_pid("INT", announcer.pid())?;
             announcer.wait_exit(SOON).map(drop)
@@ -223,8 +223,8 @@ impl Cell<'_> {
     /// Ends it and starts it again; whether its route was there whenever it was looked for.
     fn is_back(
         &self,
-        announcer: &mut Daemon,
-        end: impl FnOnce(&mut Daemon) -> Result<()>,
+        announcer: &mut Process,
+        end: impl FnOnce(&mut Process) -> Result<()>,
     ) -> Result<bool> {
         end(announcer)?;
         let ended = Instant::now();

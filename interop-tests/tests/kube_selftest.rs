@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Load, Metallb, Nodes, PORT};
 use ferrolb_interop_tests::netns::Namespace;
 use ferrolb_interop_tests::process::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{CLIENT_IPV4, CLIENT_IPV6, Topology};
-use ferrolb_interop_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(30);
 const LOCAL: &str = "192.0.2.10";
@@ -152,7 +152,7 @@ impl<'s> Rack<'s> {
     /// the addresses they saw as their client's.
     fn answering(&self, address: &str, pods: &[&str]) -> Result<Vec<IpAddr>> {
         let target = SocketAddr::new(address.parse()?, 80);
-        until(format!("{pods:?} answer at {address}"), SOON, || {
+        eventually(format!("{pods:?} answer at {address}"), SOON, || {
             let load = Load::start(self.client()?, target, 50, 0)?;
             std::thread::sleep(Duration::from_millis(600));
             let report = load.stop()?;

@@ -8,15 +8,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::netns::{Link, Namespace};
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::process::{Process, Scratch, scenario};
 use ferrolb_interop_tests::router::{
     Bird, Kind, RouteEntry, Router, await_kernel, await_sessions, await_table, check_table,
 };
 use ferrolb_interop_tests::topology::{
     MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology,
 };
-use ferrolb_interop_tests::wait::{holds, until};
 
 const UP: Duration = Duration::from_secs(20);
 /// The announcers' hold time, which is below the routers'.
@@ -222,7 +222,7 @@ fn only_the_right_password_gets_a_session() {
             let right = &topology.nodes[0];
             await_table(&*router, &expected(&[right], None)?, UP)?;
             // The wrong ones try again every second or two.
-            holds("only one session", Duration::from_secs(4), || {
+            consistently("only one session", Duration::from_secs(4), || {
                 await_sessions(&*router, &addresses(&[right]), Duration::ZERO)
             })
         });
@@ -266,7 +266,7 @@ fn what_a_filter_refuses_is_seen() {
                 session(node, TOR_ASN, "")
             );
             let _announcer = announcer(scratch, node, &session)?;
-            until("refused prefix", UP, || {
+            eventually("refused prefix", UP, || {
                 let refused = router.refused()?;
                 ensure!(
                     refused == BTreeSet::from(["10.1.2.3/32".parse()?]),
@@ -275,7 +275,7 @@ fn what_a_filter_refuses_is_seen() {
                 Ok(())
             })?;
             let expected = expected(&[node], None)?;
-            until("the checker's complaint", UP, || {
+            eventually("the checker's complaint", UP, || {
                 let error = check_table(&*router, &expected).err().context("none")?;
                 ensure!(
                     error.to_string().contains("refused {10.1.2.3/32}"),
@@ -322,8 +322,8 @@ fn a_cut_link_loses_packets_and_keeps_its_carrier() {
         link.mend()?;
         ping(&left, "10.99.1.2")?;
 
-        let sleeper = Daemon::start(scratch, "sleeper", right.command("sleep").arg("60"))?;
-        until("the sleeper inside", Duration::from_secs(2), || {
+        let sleeper = Process::start(scratch, "sleeper", right.command("sleep").arg("60"))?;
+        eventually("the sleeper inside", Duration::from_secs(2), || {
             let pids = right.pids()?;
             ensure!(pids == [sleeper.pid()], "{pids:?}");
             Ok(())

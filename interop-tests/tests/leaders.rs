@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb, Metallb, Nodes, Write};
 use ferrolb_interop_tests::process::scenario;
-use ferrolb_interop_tests::wait::until;
 
 /// A dead or suspended leader is replaced within this.
 const TAKEOVER: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ fn await_all(
     before: &BTreeMap<String, Vec<IpAddr>>,
     timeout: Duration,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>> {
-    let all = until("an address for everybody", timeout, || {
+    let all = eventually("an address for everybody", timeout, || {
         let all = addresses(cp)?;
         let waiting: Vec<_> = all.iter().filter(|(_, held)| held.len() != 1).collect();
         ensure!(waiting.is_empty(), "{waiting:?}");
@@ -82,7 +82,7 @@ fn await_all(
 
 /// Waits until the Lease is held by this process.
 fn await_leader(cp: &ControlPlane<'_>, name: &str, timeout: Duration) -> Result<()> {
-    until(format!("{name} holds the Lease"), timeout, || {
+    eventually(format!("{name} holds the Lease"), timeout, || {
         let lease = cp.get(&["lease", "ferrolb-allocator", "-n", "metallb-system"])?;
         let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
         ensure!(

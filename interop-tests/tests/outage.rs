@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::kube::{Load, Metallb, Rack};
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::router::{RouteEntry, Router, await_sessions, check_table};
 use ferrolb_interop_tests::topology::Topology;
-use ferrolb_interop_tests::wait::{holds, until};
 
 const SOON: Duration = Duration::from_secs(30);
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ fn a_minute_without_the_api_server() {
         let sessions = rack.router.sessions()?;
         rack.cp.stop_api_server()?;
         let stopped = Instant::now();
-        holds("sessions and routes", Duration::from_secs(35), || {
+        consistently("sessions and routes", Duration::from_secs(35), || {
             ensure!(rack.router.sessions()? == sessions, "a session flapped");
             check_table(&rack.router, &routes)
         })?;
@@ -120,7 +120,7 @@ fn a_restarted_announcer_announces_again(
     let before = rack.router.sessions()?;
     let node: IpAddr = rack.topology.nodes[1].ipv4.into();
     rack.announcers[1].daemon().kill()?;
-    until("its routes are gone", SOON, || {
+    eventually("its routes are gone", SOON, || {
         let table = rack.router.table()?;
         ensure!(
             table.iter().all(|route| route.next_hop != node),
@@ -176,7 +176,7 @@ fn what_is_missing_is_said(rack: &mut Rack<'_>) -> Result<()> {
     }
     for process in rack.announcers.iter_mut().chain(&mut rack.allocators) {
         process.daemon().ensure_running()?;
-        until("what is missing, in the metrics", SOON, || {
+        eventually("what is missing, in the metrics", SOON, || {
             let value = process.metric(NO_POOL_CRD)?;
             ensure!(value == 1.0, "{value}");
             Ok(())
@@ -196,7 +196,7 @@ fn pools_without_a_crd_are_frozen(
     rack.cp
         .kubectl(&["delete", "crd", "ipaddresspools.metallb.io"])?;
     // It takes a moment until it is sure that it is the CRD that goes.
-    until("the allocator knows", SOON, || {
+    eventually("the allocator knows", SOON, || {
         let unreadable = rack.allocators[0].metric(NO_POOL_CRD)?;
         ensure!(unreadable == 1.0, "{unreadable}");
         Ok(())
@@ -214,7 +214,7 @@ fn pools_without_a_crd_are_frozen(
         );
         Ok(())
     };
-    holds("addresses and routes", Duration::from_secs(5), || {
+    consistently("addresses and routes", Duration::from_secs(5), || {
         unchanged(rack)
     })?;
     ensure!(rack.router.sessions()? == sessions, "a session flapped");
@@ -224,7 +224,7 @@ fn pools_without_a_crd_are_frozen(
     allocator.daemon().terminate(SOON)?;
     allocator.start_again()?;
     let writes = rack.cp.writes()?.len();
-    until("it leads again", SOON, || {
+    eventually("it leads again", SOON, || {
         // Its first write of the Lease and the list that follows take a moment.
         let text = std::fs::read_to_string(rack.allocators[0].log())?;
         let terms = text.matches("holding the lease").count();
@@ -239,7 +239,7 @@ fn pools_without_a_crd_are_frozen(
     let peers = sessions.into_keys().collect();
     await_sessions(&rack.router, &peers, SOON)?;
     rack.await_routes(routes)?;
-    holds("addresses and routes", Duration::from_secs(3), || {
+    consistently("addresses and routes", Duration::from_secs(3), || {
         unchanged(rack)
     })
 }
@@ -260,7 +260,7 @@ fn a_pool_deleted_on_purpose_takes_its_addresses(rack: &Rack<'_>) -> Result<()> 
     let delete = ["delete", "ipaddresspool", "pool", "-n", "metallb-system"];
     rack.cp.kubectl(&delete)?;
     rack.await_routes(&BTreeSet::new())?;
-    until("no addresses", SOON, || {
+    eventually("no addresses", SOON, || {
         for name in ["web", "late"] {
             let addresses = rack.cp.service_addresses("default", name)?;
             ensure!(addresses.is_empty(), "{name} has {addresses:?}");

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Rack, manifests};
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::topology::Topology;
-use ferrolb_interop_tests::wait::until;
 
 /// A definition that comes later is noticed within half a minute.
 const SOON: Duration = Duration::from_secs(60);
@@ -59,7 +59,7 @@ fn our_own_bgp_peer_beside_metallbs() {
         );
 
         rack.cp.apply_path(&manifests().join("0-crds.yaml"))?;
-        until("the definition is served", SOON, || {
+        eventually("the definition is served", SOON, || {
             rack.cp
                 .get(&["bgppeers.ferrolb.io", "-n", "metallb-system"])
         })?;
@@ -69,7 +69,7 @@ fn our_own_bgp_peer_beside_metallbs() {
             "tor-own",
             "{myASN: 64700, dynamicASN: auto, peerAddress: 10.99.0.1}",
         ))?;
-        until("the younger of two is refused", SOON, || {
+        eventually("the younger of two is refused", SOON, || {
             ensure!(announcer.metric(OWN_REFUSED)? == 1.0);
             Ok(())
         })?;

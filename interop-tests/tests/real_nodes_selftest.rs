@@ -5,10 +5,10 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Image, Nodes, RealNode};
 use ferrolb_interop_tests::process::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
-use ferrolb_interop_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -145,7 +145,7 @@ fn workloads_become_ready(cp: &ControlPlane<'_>) -> Result<()> {
 
 fn logs_can_be_read(cp: &ControlPlane<'_>) -> Result<()> {
     for pod in pods(cp)? {
-        until(format!("log of {pod}"), SOON, || {
+        eventually(format!("log of {pod}"), SOON, || {
             let log = cp.kubectl(&["logs", &pod])?;
             let mut lines = log.lines();
             ensure!(lines.next() == Some("connected as 65532"), "{log:?}");

@@ -7,11 +7,11 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::announce::{Announcer, program};
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::process::{Process, Scratch, scenario};
 use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, Node, TOR_IPV4, Topology};
-use ferrolb_interop_tests::wait::until;
 
 const DOCUMENT: &str = "docs/operations.md";
 const LOOK: Duration = Duration::from_millis(100);
@@ -144,8 +144,8 @@ fn example(kind: Kind) -> &'static str {
     }
 }
 
-fn announce(scratch: &Scratch, node: &Node, way: &Way) -> Result<Daemon> {
-    let mut announcer = Announcer::new(scratch, node)
+fn announce(scratch: &Scratch, node: &Node, way: &Way) -> Result<Process> {
+    let mut announcer = AnnounceExample::new(scratch, node)
         .with("--peer", TOR_IPV4)
         .with("--prefix", prefix(node))
         .with("--hold-time", way.hold_time)
@@ -181,7 +181,7 @@ fn cut_power(router: &mut dyn Router, rack: &Topology) -> Result<()> {
         node.uplink.cut()?;
     }
     router.kill()?;
-    until("the router's kernel forgets", FORGOTTEN, || {
+    eventually("the router's kernel forgets", FORGOTTEN, || {
         let sockets = rack.tor.run("ss", &["-Htan", "state", "connected"])?;
         let left: Vec<&str> = sockets
             .lines()
@@ -194,7 +194,7 @@ fn cut_power(router: &mut dyn Router, rack: &Topology) -> Result<()> {
 }
 
 /// Seconds from the router's return to each node's route, rounded up.
-fn measure(router: &mut dyn Router, rack: &Topology, logs: &[Daemon]) -> Result<Vec<u64>> {
+fn measure(router: &mut dyn Router, rack: &Topology, logs: &[Process]) -> Result<Vec<u64>> {
     router.start()?;
     let back = Instant::now();
     let mut seconds = vec![None; WAYS.len()];
@@ -228,14 +228,14 @@ fn row(scratch: &Scratch, kind: Kind) -> Result<String> {
     rack.tor.sysctl(&["net.ipv4.tcp_orphan_retries=1"])?;
     let mut router = kind.edited(scratch, &rack.tor, example(kind), &edits(kind))?;
     router.start()?;
-    let announcers: Result<Vec<Daemon>> = rack
+    let announcers: Result<Vec<Process>> = rack
         .nodes
         .iter()
         .zip(&WAYS)
         .map(|(node, way)| announce(scratch, node, way))
         .collect();
     let announcers = announcers?;
-    until("all routes", UP, || {
+    eventually("all routes", UP, || {
         let known = known(&*router, &rack)?;
         ensure!(known.len() == WAYS.len(), "{known:?}");
         Ok(())

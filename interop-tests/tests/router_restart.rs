@@ -7,11 +7,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::announce::{Announcer, program};
-use ferrolb_interop_tests::process::{Daemon, scenario};
+use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::eventually::consistently;
+use ferrolb_interop_tests::process::{Process, scenario};
 use ferrolb_interop_tests::router::{Bird, Router, await_kernel, await_sessions};
 use ferrolb_interop_tests::topology::{TOR_IPV4, Topology};
-use ferrolb_interop_tests::wait::holds;
 
 const PREFIX: &str = "203.0.113.10";
 const UP: Duration = Duration::from_secs(25);
@@ -30,23 +30,23 @@ fn a_restart_of_bird_leaves_its_kernel_s_routes_as_they_were() {
         let mut bird = Bird::new(scratch, &rack.tor, "router-restart");
         bird.start()?;
         let announcers = rack.nodes.iter().map(|node| {
-            let announcer = Announcer::new(scratch, node).with("--peer", TOR_IPV4);
+            let announcer = AnnounceExample::new(scratch, node).with("--peer", TOR_IPV4);
             let announcer = announcer.with("--graceful-restart", 20);
             announcer.with("--prefix", format!("{PREFIX}/32")).start()
         });
-        let _announcers: Vec<Daemon> = announcers.collect::<Result<_>>()?;
+        let _announcers: Vec<Process> = announcers.collect::<Result<_>>()?;
         let nodes: BTreeSet<IpAddr> = rack.nodes.iter().map(|node| node.ipv4.into()).collect();
         await_kernel(&rack.tor, PREFIX, &nodes, UP)?;
         sleep(STABLE);
 
         let mut monitor = rack.tor.command("ip");
         monitor.args(["-4", "monitor", "route"]);
-        let monitor = Daemon::start(scratch, "monitor", &monitor)?;
+        let monitor = Process::start(scratch, "monitor", &monitor)?;
         bird.kill()?;
         sleep(AWAY);
         bird.start()?;
         await_sessions(&bird, &nodes, UP)?;
-        holds("both next hops", AFTER, || {
+        consistently("both next hops", AFTER, || {
             let next_hops = rack.tor.kernel_next_hops(PREFIX)?;
             ensure!(next_hops == nodes, "{next_hops:?}");
             Ok(())

@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::ferrolb::{Folder, announced_waits, http, metric, said};
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::daemon::{Folder, announced_waits, http, metric, said};
+use ferrolb_interop_tests::eventually::{consistently, eventually};
+use ferrolb_interop_tests::process::{Process, Scratch, scenario};
 use ferrolb_interop_tests::router::{
     Kind, RouteEntry, Router, await_kernel, await_sessions, await_table, check_table,
 };
 use ferrolb_interop_tests::topology::{
     MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology,
 };
-use ferrolb_interop_tests::wait::{holds, until};
 
 const UP: Duration = Duration::from_secs(30);
 const HOLD_TIME: Duration = Duration::from_secs(3);
@@ -32,7 +32,7 @@ const EXCLUDED: &str = "node4";
 struct Rack<'lab> {
     topology: &'lab Topology,
     folder: Folder<'lab>,
-    daemons: Vec<Daemon>,
+    daemons: Vec<Process>,
 }
 
 impl<'lab> Rack<'lab> {
@@ -266,7 +266,7 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
         );
         rack.folder.write(file, bad)?;
         for daemon in &rack.daemons {
-            until("the complaint", AT_ONCE, || {
+            eventually("the complaint", AT_ONCE, || {
                 said(daemon, &["ERROR", place, message])
             })?;
         }
@@ -276,8 +276,8 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
         } else {
             (false, 1.0)
         };
-        until("the metrics", AT_ONCE, || stale(rack, object, source))?;
-        holds(format!("table with a bad {file}"), QUIET, || {
+        eventually("the metrics", AT_ONCE, || stale(rack, object, source))?;
+        consistently(format!("table with a bad {file}"), QUIET, || {
             check_table(router, &planned)
         })?;
         let checked = rack.folder.check()?;
@@ -287,7 +287,7 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
             checked.output
         );
         rack.folder.write(file, &good)?;
-        until("the metrics after the mistake", AT_ONCE, || {
+        eventually("the metrics after the mistake", AT_ONCE, || {
             stale(rack, false, 0.0)
         })?;
     }
@@ -366,7 +366,7 @@ fn nodes_fail(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
     all[1].uplink.cut()?;
     let planned = rack.as_planned(router, &rest, HOLD_TIME * 3)?;
     rack.kernel_follows(router, &planned)?;
-    until("node2's own opinion", HOLD_TIME * 3, || {
+    eventually("node2's own opinion", HOLD_TIME * 3, || {
         said(
             &rack.daemons[1],
             &["session down", "Hold Timer Expired", "peer=tor"],
@@ -399,7 +399,7 @@ fn router_fails(rack: &Rack<'_>, router: &mut dyn Router) -> Result<()> {
         ensure!(planned == expected(false)?, "{planned:?}");
         rack.kernel_follows(router, &planned)?;
         let sessions = router.sessions()?;
-        holds("sessions", HOLD_TIME + QUIET, || {
+        consistently("sessions", HOLD_TIME + QUIET, || {
             let now = router.sessions()?;
             ensure!(now == sessions, "{now:?} after {sessions:?}");
             Ok(())
@@ -419,7 +419,7 @@ fn nodes_leave(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
     }
     await_table(router, &BTreeSet::new(), AT_ONCE)?;
     let words = "administrative shutdown";
-    until("the reason in the router's log", AT_ONCE, || {
+    eventually("the reason in the router's log", AT_ONCE, || {
         let text = router.log()?.to_lowercase();
         let count = text.lines().filter(|line| line.contains(words)).count();
         ensure!(count >= 4, "{count} times {words:?}");
@@ -557,14 +557,14 @@ fn only_the_right_password_gets_a_session() {
             ensure!(!sees(&[wrong])?.is_empty() && !sees(&[none])?.is_empty());
             for index in [1, 2] {
                 let peer = format!("peer=tor-node{}", index + 1);
-                until("what went wrong", UP, || {
+                eventually("what went wrong", UP, || {
                     said(
                         &rack.daemons[index],
                         &["no session", "TCP MD5 password", &peer],
                     )
                 })?;
             }
-            holds("only one session", HOLD_TIME, || {
+            consistently("only one session", HOLD_TIME, || {
                 await_sessions(&*router, &ipv4(&[right]), Duration::ZERO)
             })?;
 
@@ -580,7 +580,7 @@ fn only_the_right_password_gets_a_session() {
                 rack.folder.write("peers.yaml", &peers.join("---\n"))?;
                 await_table(&*router, &sees(&[right, wrong])?, UP)?;
                 let missing = ["ERROR", "there is no Secret metallb-system/late"];
-                until("the missing Secret's name", AT_ONCE, || {
+                eventually("the missing Secret's name", AT_ONCE, || {
                     said(&rack.daemons[2], &missing)
                 })?;
                 rack.folder
@@ -617,7 +617,7 @@ fn who_is_refused_tries_less_and_less_often() {
         let rack = Rack::new(scratch, &topology, &peers.join("---\n"))?;
         for (index, node) in topology.nodes.iter().enumerate() {
             let peer = format!("tor-{}", node.name);
-            let waits = until("four attempts", UP, || {
+            let waits = eventually("four attempts", UP, || {
                 let waits = announced_waits(&rack.daemons[index], &peer)?;
                 ensure!(waits.len() >= 4, "{waits:?}");
                 Ok(waits)
@@ -651,7 +651,7 @@ fn who_has_the_wrong_as_waits_long_and_no_longer_than_it_is_wrong() {
             let rack = Rack::new(scratch, &topology, &peers.join("---\n"))?;
             for (index, node) in topology.nodes.iter().enumerate() {
                 let peer = format!("tor-{}", node.name);
-                let waits = until("an attempt", UP, || {
+                let waits = eventually("an attempt", UP, || {
                     let waits = announced_waits(&rack.daemons[index], &peer)?;
                     ensure!(!waits.is_empty(), "{waits:?}");
                     Ok(waits)

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{
     ControlPlane, Image, Load, Metallb, NAMESPACE, Nodes, RealNode, manifests,
 };
@@ -15,7 +16,6 @@ use ferrolb_interop_tests::router::{
     Frr, RouteEntry, Router, await_kernel, await_sessions, await_table,
 };
 use ferrolb_interop_tests::topology::Topology;
-use ferrolb_interop_tests::wait::until;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -109,7 +109,7 @@ fn the_shipped_manifests_run() {
             cp.kubectl(&["rollout", "restart", workload, "-n", NAMESPACE])?;
         }
         await_rollouts(&cp)?;
-        let after = until("only new Pods", SOON, || {
+        let after = eventually("only new Pods", SOON, || {
             let after = pods(&cp)?;
             ensure!(
                 after.len() == 4 && after.is_disjoint(&before),
@@ -229,7 +229,7 @@ fn reached(cp: &ControlPlane<'_>, topology: &Topology, router: &Frr<'_>) -> Resu
     let nodes = topology.nodes.iter();
     let peers: BTreeSet<IpAddr> = nodes.map(|node| node.ipv4.into()).collect();
     await_sessions(router, &peers, SOON)?;
-    let address = until("an address", SOON, || {
+    let address = eventually("an address", SOON, || {
         let addresses = cp.service_addresses("default", "web")?;
         addresses.first().copied().context("none")
     })?;
@@ -242,7 +242,7 @@ fn reached(cp: &ControlPlane<'_>, topology: &Topology, router: &Frr<'_>) -> Resu
     await_kernel(&topology.tor, &prefix, &peers, SOON)?;
     // The Pod's name for itself, and the client's address.
     let ask = format!("exec 3<>/dev/tcp/{address}/80 && head -n1 <&3");
-    until("an answer", SOON, || {
+    eventually("an answer", SOON, || {
         let answer = client(topology)?.run("timeout", &["2", "bash", "-c", &ask])?;
         ensure!(answer.starts_with("node"), "{answer}");
         Ok(())

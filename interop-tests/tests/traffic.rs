@@ -4,7 +4,7 @@
 //! node that is cut off. docs/benchmarks.md has all of the numbers.
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::kube::{Disturbance, Rack, Report, Watched, losses};
+use ferrolb_interop_tests::kube::{Disruption, FailureDetection, Rack, Report, losses};
 use ferrolb_interop_tests::process::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
 
@@ -18,8 +18,8 @@ const WITHDRAWN: u64 = 140;
 /// A rack whose nodes and router watch each other that way, with a Service on all nodes.
 fn on_a_rack(
     scratch: &Scratch,
-    watched: Watched,
-    test: impl FnOnce(&mut dyn FnMut(Disturbance) -> Result<Report>) -> Result<()>,
+    watched: FailureDetection,
+    test: impl FnOnce(&mut dyn FnMut(Disruption) -> Result<Report>) -> Result<()>,
 ) -> Result<()> {
     let mut topology = Topology::new(2)?;
     topology.add_client()?;
@@ -36,13 +36,13 @@ fn on_a_rack(
 #[test]
 fn restarts_of_an_announcer_and_of_the_router_break_nothing_nor_does_the_api_server_s_absence() {
     scenario("traffic-restart", |scratch| {
-        on_a_rack(scratch, Watched::GracefulRestart, |losses| {
+        on_a_rack(scratch, FailureDetection::GracefulRestart, |losses| {
             for disturbance in [
-                Disturbance::Nothing,
-                Disturbance::PlannedRestart,
-                Disturbance::Kill,
-                Disturbance::ApiServerDown,
-                Disturbance::RouterKilled,
+                Disruption::Nothing,
+                Disruption::PlannedRestart,
+                Disruption::Kill,
+                Disruption::ApiServerDown,
+                Disruption::RouterKilled,
             ] {
                 let report = losses(disturbance)?;
                 ensure!(
@@ -59,22 +59,22 @@ fn restarts_of_an_announcer_and_of_the_router_break_nothing_nor_does_the_api_ser
 #[test]
 fn with_bfd_too_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_time() {
     scenario("traffic-cut", |scratch| {
-        on_a_rack(scratch, Watched::Both, |losses| {
-            let report = losses(Disturbance::PlannedRestart)?;
+        on_a_rack(scratch, FailureDetection::Both, |losses| {
+            let report = losses(Disruption::PlannedRestart)?;
             ensure!(
                 (report.failed, report.broken) == (0, 0),
                 "restart: {report:?}"
             );
             // kube-proxy and the routers hear of it at the same time: who is faster, the router's kernel is last.
-            let report = losses(Disturbance::PodUnready)?;
+            let report = losses(Disruption::PodUnready)?;
             ensure!(report.failed <= WITHDRAWN, "unready: {report:?}");
             ensure!(report.broken > 0, "nothing was withdrawn: {report:?}");
-            let report = losses(Disturbance::RouterKilled)?;
+            let report = losses(Disruption::RouterKilled)?;
             ensure!(
                 (report.failed, report.broken) == (0, 0),
                 "router: {report:?}"
             );
-            let report = losses(Disturbance::SilentCut)?;
+            let report = losses(Disruption::SilentCut)?;
             ensure!(report.failed > 0, "nothing was cut: {report:?}");
             ensure!(report.failed <= DETECTED, "cut: {report:?}");
             Ok(())

@@ -11,9 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::netns::Namespace;
-use ferrolb_interop_tests::process::{Daemon, Scratch, run};
-use ferrolb_interop_tests::wait::until;
+use ferrolb_interop_tests::process::{Process, Scratch, run};
 use ipnet::IpNet;
 
 use super::load::{DAEMON_ASN, DAEMON4, Load, changed};
@@ -110,7 +110,7 @@ pub(crate) struct Running<'lab> {
     load: Load,
     namespace: &'lab Namespace,
     scratch: &'lab Scratch,
-    daemons: Vec<Daemon>,
+    daemons: Vec<Process>,
     api: Api,
 }
 
@@ -170,7 +170,7 @@ impl<'lab> Running<'lab> {
     fn run_daemon(&mut self, name: &str, command: &Command) -> Result<()> {
         let name = format!("{}-{name}", self.kind.name());
         self.daemons
-            .push(Daemon::start(self.scratch, &name, command)?);
+            .push(Process::start(self.scratch, &name, command)?);
         Ok(())
     }
 
@@ -264,7 +264,7 @@ impl<'lab> Running<'lab> {
         let mut command = self.namespace.command("bird");
         command.args(["-f", "-c", &path, "-s"]).arg(&control);
         self.run_daemon("bird", &command)?;
-        let socket = until("BIRD's socket", START, || {
+        let socket = eventually("BIRD's socket", START, || {
             self.ensure_running()?;
             UnixStream::connect(&control).map_err(anyhow::Error::from)
         })?;
@@ -329,7 +329,7 @@ impl<'lab> Running<'lab> {
                 _ => {}
             }
             self.run_daemon(program, &command)?;
-            until("FRR's socket", START, || {
+            eventually("FRR's socket", START, || {
                 UnixStream::connect(socket(program))
             })?;
         }
@@ -390,7 +390,7 @@ impl<'lab> Running<'lab> {
         ]);
         self.run_daemon("gobgpd", &command)?;
         let client = self.kind.program("gobgp")?;
-        until("GoBGP's API", START, || {
+        eventually("GoBGP's API", START, || {
             self.namespace.run(&client, &["global"])
         })?;
         let table: Vec<IpNet> = self.load.prefixes().collect();
@@ -573,7 +573,9 @@ impl<'lab> Running<'lab> {
     /// # Errors
     /// When a process of it has ended.
     pub(crate) fn ensure_running(&mut self) -> Result<()> {
-        self.daemons.iter_mut().try_for_each(Daemon::ensure_running)
+        self.daemons
+            .iter_mut()
+            .try_for_each(Process::ensure_running)
     }
 }
 

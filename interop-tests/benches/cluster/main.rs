@@ -20,10 +20,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ALLOCATOR_USER, ControlPlane, Ferrolb, Metallb, Nodes};
 use ferrolb_interop_tests::process::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, Topology};
-use ferrolb_interop_tests::wait::until;
 use serde_json::json;
 
 use self::api::ApiClient;
@@ -190,7 +190,7 @@ impl<'lab> Bench<'lab> {
         self.allocator.start_again()?;
         self.routers.await_prefixes(services, timeout)?;
         // The API server writes its log a little later than its answers.
-        let times = until("a write for each Service", TIMEOUT, || {
+        let times = eventually("a write for each Service", TIMEOUT, || {
             let times = self.status_writes()?.split_off(written_before);
             ensure!(times.len() >= services - before, "{}", times.len());
             anyhow::Ok(times)

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, run};
-use crate::wait::until;
+use crate::process::{Process, Scratch, run};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -24,7 +24,7 @@ const PACKAGES: &[&str] = &["bird2", "frr", "gobgpd", "iproute2"];
 #[derive(Debug)]
 pub struct Docker<'lab> {
     scratch: &'lab Scratch,
-    daemon: Daemon,
+    daemon: Process,
     /// Where its bridges are; dropped last.
     _namespace: Namespace,
 }
@@ -41,13 +41,13 @@ impl<'lab> Docker<'lab> {
         command.arg("--exec-root").arg(scratch.file("docker"));
         command.arg("--pidfile").arg(scratch.file("docker.pid"));
         command.arg("--host").arg(socket(scratch));
-        let daemon = Daemon::start(scratch, "dockerd", &command)?;
+        let daemon = Process::start(scratch, "dockerd", &command)?;
         let mut docker = Self {
             scratch,
             daemon,
             _namespace: namespace,
         };
-        until("dockerd up", START_TIMEOUT, || {
+        eventually("dockerd up", START_TIMEOUT, || {
             docker.daemon.ensure_running()?;
             docker.run(&["version"])
         })?;

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::cached;
+use crate::eventually::eventually;
 use crate::netns::{Link, Namespace};
-use crate::process::{Daemon, Scratch, run};
-use crate::wait::until;
+use crate::process::{Process, Scratch, run};
 
 /// Where the API server is reached from every namespace that [`ControlPlane::join`]ed.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
@@ -50,9 +50,9 @@ pub struct ControlPlane<'s> {
     joined: AtomicU8,
     manifests: AtomicU32,
     // Dropped in this order: those who ask before those who answer.
-    controllers: Vec<Daemon>,
-    api_server: Option<Daemon>,
-    _etcd: Daemon,
+    controllers: Vec<Process>,
+    api_server: Option<Process>,
+    _etcd: Process,
     namespace: Namespace,
 }
 
@@ -130,7 +130,7 @@ impl<'s> ControlPlane<'s> {
         etcd.args(["--listen-peer-urls", ETCD_PEERS]);
         etcd.args(["--initial-advertise-peer-urls", ETCD_PEERS]);
         etcd.args(["--initial-cluster", &format!("default={ETCD_PEERS}")]);
-        let etcd = Daemon::start(scratch, "etcd", &etcd)?;
+        let etcd = Process::start(scratch, "etcd", &etcd)?;
 
         let mut control_plane = Self {
             scratch,
@@ -156,8 +156,8 @@ impl<'s> ControlPlane<'s> {
     /// When it ends early or does not become ready.
     pub fn start_api_server(&mut self) -> Result<()> {
         let command = self.api_server_command()?;
-        let mut daemon = Daemon::start(self.scratch, "kube-apiserver", &command)?;
-        until("API server ready", START_TIMEOUT, || {
+        let mut daemon = Process::start(self.scratch, "kube-apiserver", &command)?;
+        eventually("API server ready", START_TIMEOUT, || {
             daemon.ensure_running()?;
             self.kubectl(&["get", "--raw", "/readyz"])
         })?;
@@ -209,12 +209,12 @@ impl<'s> ControlPlane<'s> {
                 }
                 Nodes::Real => "--controllers=*,-node-ipam-controller",
             });
-        let manager = Daemon::start(self.scratch, "kube-controller-manager", &manager)?;
+        let manager = Process::start(self.scratch, "kube-controller-manager", &manager)?;
         self.controllers.push(manager);
         if self.nodes == Nodes::Real {
             let mut scheduler = self.namespace.command(cached("kube-scheduler")?);
             scheduler.arg(&kubeconfig).arg("--leader-elect=false");
-            let scheduler = Daemon::start(self.scratch, "kube-scheduler", &scheduler)?;
+            let scheduler = Process::start(self.scratch, "kube-scheduler", &scheduler)?;
             self.controllers.push(scheduler);
         }
         Ok(())

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{ControlPlane, Member, Pod, cached, traffic_program};
 use crate::netns::{Link, Namespace};
-use crate::process::{Daemon, Scratch};
+use crate::process::{Process, Scratch};
 use crate::topology::Node;
 
 /// Every [`Backend`] listens here: a Service's `targetPort`.
@@ -28,7 +28,7 @@ impl ControlPlane<'_> {
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn start_kube_proxy(&self, node: &Namespace, name: &str) -> Result<Daemon> {
+    pub fn start_kube_proxy(&self, node: &Namespace, name: &str) -> Result<Process> {
         let mut command = node.command(cached("kube-proxy")?);
         command
             .arg(format!(
@@ -40,7 +40,7 @@ impl ControlPlane<'_> {
             .arg(format!("--cluster-cidr={CLUSTER_CIDR}"))
             // A namespace may not set the machine's table size.
             .arg("--conntrack-max-per-core=0");
-        Daemon::start(self.scratch(), &format!("kube-proxy-{name}"), &command)
+        Process::start(self.scratch(), &format!("kube-proxy-{name}"), &command)
     }
 }
 
@@ -53,7 +53,7 @@ pub struct DataPath {
     pub pods: Vec<Pod>,
     /// What answers for them, in the same order.
     pub backends: Vec<Backend>,
-    _proxies: Vec<Daemon>,
+    _proxies: Vec<Process>,
 }
 
 impl DataPath {
@@ -100,7 +100,7 @@ impl DataPath {
 /// (`lab-traffic serve`).
 #[derive(Debug)]
 pub struct Backend {
-    server: Daemon,
+    server: Process,
     link: Link,
     namespace: Namespace,
 }
@@ -137,7 +137,7 @@ impl Backend {
         }
         let mut command = namespace.command(traffic_program()?);
         command.args(["serve", name, &PORT.to_string()]);
-        let server = Daemon::start(scratch, &format!("pod-{name}"), &command)?;
+        let server = Process::start(scratch, &format!("pod-{name}"), &command)?;
         Ok(Self {
             server,
             link,
@@ -158,7 +158,7 @@ impl Backend {
     }
 
     /// The server, to be suspended or killed.
-    pub fn server(&mut self) -> &mut Daemon {
+    pub fn server(&mut self) -> &mut Process {
         &mut self.server
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{ControlPlane, cached};
-use crate::wait::until;
+use crate::eventually::eventually;
 
 /// A release of MetalLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl ControlPlane<'_> {
         self.apply(&list.to_string())?;
         self.kubectl(&["wait", "crd", "--all", "--for=condition=Established"])?;
         // Established is said a moment before the kind is served.
-        until("BGPPeer served", Duration::from_secs(20), || {
+        eventually("BGPPeer served", Duration::from_secs(20), || {
             self.get(&["bgppeers.v1beta2.metallb.io", "-n", "metallb-system"])
         })?;
         Ok(())

@@ -10,12 +10,12 @@
 //!
 //! The programs come from `interop-tests/kube/build.sh`, which keeps them in a cache.
 
+mod container_cleanup;
 mod control_plane;
 mod data_path;
-mod ferrolb;
+mod deployment;
+mod disruption;
 mod image;
-mod leftovers;
-mod losses;
 mod metallb;
 mod object;
 mod rack;
@@ -28,9 +28,9 @@ use anyhow::{Context, Result, ensure};
 
 pub use control_plane::{ControlPlane, Member, Nodes, Write};
 pub use data_path::{Backend, DataPath, PORT};
-pub use ferrolb::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, manifests};
+pub use deployment::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, manifests};
+pub use disruption::{Disruption, FailureDetection, losses};
 pub use image::Image;
-pub use losses::{Disturbance, Watched, losses};
 pub use metallb::Metallb;
 pub use object::Pod;
 pub use rack::{APP, Rack};

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{ControlPlane, DataPath, Ferrolb, Load, Metallb, Nodes};
+use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::process::Scratch;
 use crate::router::{Frr, RouteEntry, Router, await_kernel, await_table};
 use crate::topology::Topology;
-use crate::wait::until;
 
 /// Longer than anything should take on a loaded machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -118,7 +118,7 @@ impl<'lab> Rack<'lab> {
     /// # Errors
     /// When it has none in time.
     pub fn await_addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
-        until(format!("an address for {name}"), SOON, || {
+        eventually(format!("an address for {name}"), SOON, || {
             let addresses = self.cp.service_addresses("default", name)?;
             ensure!(!addresses.is_empty(), "none");
             Ok(addresses)
@@ -131,7 +131,7 @@ impl<'lab> Rack<'lab> {
     /// When it has another or none after that time.
     pub fn await_address(&self, name: &str, address: &str) -> Result<()> {
         let address: IpAddr = address.parse()?;
-        until(format!("{address} for {name}"), SOON, || {
+        eventually(format!("{address} for {name}"), SOON, || {
             let addresses = self.cp.service_addresses("default", name)?;
             ensure!(addresses == [address], "{addresses:?}");
             Ok(())
@@ -188,7 +188,7 @@ impl<'lab> Rack<'lab> {
             .iter()
             .map(|&node| format!("{APP}-{}", self.topology.nodes[node].name))
             .collect();
-        until(format!("{pods:?} answer at {address}"), SOON, || {
+        eventually(format!("{pods:?} answer at {address}"), SOON, || {
             let load = Load::start(self.client()?, SocketAddr::new(address, 80), 50, 0)?;
             std::thread::sleep(Duration::from_millis(600));
             let report = load.stop()?;

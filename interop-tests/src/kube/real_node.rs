@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{ControlPlane, Image, Member, cached, leftovers};
-use crate::process::{Daemon, run};
+use super::{ControlPlane, Image, Member, cached, container_cleanup};
+use crate::eventually::eventually;
+use crate::process::{Process, run};
 use crate::topology::Node;
-use crate::wait::until;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -22,9 +22,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct RealNode {
     name: String,
     folder: PathBuf,
-    _kube_proxy: Daemon,
-    kubelet: Daemon,
-    containerd: Daemon,
+    _kube_proxy: Process,
+    kubelet: Process,
+    containerd: Process,
 }
 
 impl RealNode {
@@ -34,7 +34,7 @@ impl RealNode {
     /// # Errors
     /// When one of them is missing, ends early, or the Node does not become Ready.
     pub fn start(cp: &ControlPlane<'_>, node: &Node) -> Result<Self> {
-        leftovers::sweep()?;
+        container_cleanup::sweep()?;
         let (name, namespace) = (&node.name, &node.namespace);
         let member = cp.join(namespace)?;
         cp.route_to(node.ipv4.into(), member)?;
@@ -52,7 +52,7 @@ impl RealNode {
         fs::write(folder.join("cni/10-lab.conflist"), network)?;
         let mut command = namespace.command("containerd");
         command.arg("--config").arg(folder.join("containerd.toml"));
-        let containerd = Daemon::start(cp.scratch(), &format!("containerd-{name}"), &command)?;
+        let containerd = Process::start(cp.scratch(), &format!("containerd-{name}"), &command)?;
 
         fs::write(folder.join("kubelet.json"), kubelet_configuration(&folder))?;
         let mut command = namespace.command(cached("kubelet")?);
@@ -65,10 +65,10 @@ impl RealNode {
             .arg(format!("--node-ip={},{}", node.ipv4, node.ipv6));
         // It gives up where containerd does not answer yet.
         let pause = Image::pause(cp.scratch())?.write(cp.scratch())?;
-        until("containerd ready", START_TIMEOUT, || {
+        eventually("containerd ready", START_TIMEOUT, || {
             import(&folder, &pause)
         })?;
-        let kubelet = Daemon::start(cp.scratch(), &format!("kubelet-{name}"), &command)?;
+        let kubelet = Process::start(cp.scratch(), &format!("kubelet-{name}"), &command)?;
 
         let mut started = Self {
             name: name.clone(),
@@ -77,7 +77,7 @@ impl RealNode {
             containerd,
             folder,
         };
-        until(format!("node {name} Ready"), START_TIMEOUT, || {
+        eventually(format!("node {name} Ready"), START_TIMEOUT, || {
             started.kubelet.ensure_running()?;
             started.containerd.ensure_running()?;
             let wait = format!("node/{name}");
@@ -103,18 +103,18 @@ impl RealNode {
     fn end(&mut self) -> Result<()> {
         // It would start again what ends below. It may have ended already.
         let _ = self.kubelet.kill();
-        let namespaces = leftovers::network_namespaces(&self.folder)?;
+        let namespaces = container_cleanup::network_namespaces(&self.folder)?;
         // Through containerd, so that it and runc take away cgroups too. It may be gone, and then
         // the rest is killed.
         if let Err(error) = end_containers(&self.folder) {
             eprintln!("cannot end the containers of {}: {error:#}", self.name);
         }
         let _ = self.containerd.kill();
-        leftovers::clean(&self.folder, &namespaces)
+        container_cleanup::clean(&self.folder, &namespaces)
     }
 
     /// Kubelet, to be suspended or killed: a node that stops reporting.
-    pub fn kubelet(&mut self) -> &mut Daemon {
+    pub fn kubelet(&mut self) -> &mut Process {
         &mut self.kubelet
     }
 }

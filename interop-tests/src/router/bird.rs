@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
 use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, version_of};
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, run};
+use crate::process::{Process, Scratch, run};
 use crate::topology::MD5_PASSWORD;
-use crate::wait::until;
 
 /// BIRD in a namespace.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Bird<'lab> {
     scratch: &'lab Scratch,
     namespace: &'lab Namespace,
     configuration: PathBuf,
-    daemon: Option<Daemon>,
+    daemon: Option<Process>,
 }
 
 impl<'lab> Bird<'lab> {
@@ -67,7 +67,7 @@ impl<'lab> Bird<'lab> {
             .arg(line))
     }
 
-    fn take(&mut self) -> Result<Daemon> {
+    fn take(&mut self) -> Result<Process> {
         self.daemon.take().context("BIRD is not running")
     }
 
@@ -112,8 +112,8 @@ impl Router for Bird<'_> {
         if fs::read_to_string(&self.configuration)?.contains("\ngraceful restart wait ") {
             command.arg("-R");
         }
-        let mut daemon = Daemon::start(self.scratch, &self.name_in_scratch(), &command)?;
-        until("BIRD up", START_TIMEOUT, || {
+        let mut daemon = Process::start(self.scratch, &self.name_in_scratch(), &command)?;
+        eventually("BIRD up", START_TIMEOUT, || {
             daemon.ensure_running()?;
             let status = self.birdc("show status")?;
             ensure!(status.contains("Daemon is up and running"), "{status}");

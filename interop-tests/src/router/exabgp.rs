@@ -12,12 +12,12 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::heard::{self, Peer};
+use super::adj_rib_in::{self, Peer};
 use super::{RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, signal_pid};
+use crate::process::{Process, Scratch, signal_pid};
 use crate::topology::{MD5_PASSWORD, TOR_IPV4, TOR_IPV6};
-use crate::wait::until;
 
 /// ExaBGP in a namespace.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Exabgp<'lab> {
     scratch: &'lab Scratch,
     namespace: &'lab Namespace,
     configuration: PathBuf,
-    daemon: Option<Daemon>,
+    daemon: Option<Process>,
 }
 
 impl<'lab> Exabgp<'lab> {
@@ -71,7 +71,7 @@ impl<'lab> Exabgp<'lab> {
         read_events(&fs::read_to_string(self.events()).unwrap_or_default())
     }
 
-    fn take(&mut self) -> Result<Daemon> {
+    fn take(&mut self) -> Result<Process> {
         // What it learnt is gone with it.
         fs::remove_file(self.events())?;
         self.daemon.take().context("ExaBGP is not running")
@@ -109,8 +109,8 @@ impl Router for Exabgp<'_> {
         command.env("exabgp.tcp.port", "179");
         command.env("EVENTS", self.events());
         command.env("COMMANDS", self.commands());
-        let mut daemon = Daemon::start(self.scratch, "exabgp", &command)?;
-        until("ExaBGP up", START_TIMEOUT, || {
+        let mut daemon = Process::start(self.scratch, "exabgp", &command)?;
+        eventually("ExaBGP up", START_TIMEOUT, || {
             daemon.ensure_running()?;
             let log = daemon.log_text()?;
             ensure!(
@@ -132,11 +132,11 @@ impl Router for Exabgp<'_> {
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
-        Ok(heard::sessions(self.peers()?))
+        Ok(adj_rib_in::sessions(self.peers()?))
     }
 
     fn table(&self) -> Result<BTreeSet<RouteEntry>> {
-        Ok(heard::table(self.peers()?))
+        Ok(adj_rib_in::table(self.peers()?))
     }
 
     fn refused(&self) -> Result<BTreeSet<IpNet>> {

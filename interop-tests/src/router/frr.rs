@@ -11,9 +11,9 @@ use ipnet::IpNet;
 use serde_json::{Deserializer, Value};
 
 use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of, version_of};
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, run};
-use crate::wait::until;
+use crate::process::{Process, Scratch, run};
 
 /// FRR prints well-known communities by name, in JSON like this.
 const WELL_KNOWN: &[(&str, &str)] = &[
@@ -41,7 +41,7 @@ pub struct Frr<'lab> {
     namespace: &'lab Namespace,
     configuration: PathBuf,
     /// bgpd first: it is the first to go.
-    daemons: Vec<Daemon>,
+    daemons: Vec<Process>,
 }
 
 impl<'lab> Frr<'lab> {
@@ -71,14 +71,14 @@ impl<'lab> Frr<'lab> {
         ["/etc/frr", "/var/run/frr"].map(|base| Path::new(base).join(self.namespace.name()))
     }
 
-    fn start_daemon(&self, program: &str) -> Result<Daemon> {
+    fn start_daemon(&self, program: &str) -> Result<Process> {
         let mut command = self.namespace.command(format!("/usr/lib/frr/{program}"));
         command.args(["-N", self.namespace.name()]);
         command.args(["-u", "frr", "-g", "frr", "-A", "127.0.0.1"]);
         command.args(["--log", "stdout"]);
-        let mut daemon = Daemon::start(self.scratch, program, &command)?;
+        let mut daemon = Process::start(self.scratch, program, &command)?;
         // bgpd misses interfaces and kernel routes when zebra isn't there yet.
-        until(format!("{program} up"), START_TIMEOUT, || {
+        eventually(format!("{program} up"), START_TIMEOUT, || {
             daemon.ensure_running()?;
             self.vtysh_to(program, "show version")
         })?;
@@ -101,7 +101,7 @@ impl<'lab> Frr<'lab> {
         values.with_context(|| format!("vtysh {lines:?} printed: {output}"))
     }
 
-    fn bgpd(&self) -> Result<&Daemon> {
+    fn bgpd(&self) -> Result<&Process> {
         self.daemons.first().context("FRR is not running")
     }
 

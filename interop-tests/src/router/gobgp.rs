@@ -11,10 +11,10 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, signal_pid};
+use crate::process::{Process, Scratch, signal_pid};
 use crate::topology::MD5_PASSWORD;
-use crate::wait::until;
 
 /// `session_state` of its API.
 const ESTABLISHED: u64 = 6;
@@ -34,7 +34,7 @@ pub struct Gobgp<'lab> {
     scratch: &'lab Scratch,
     namespace: &'lab Namespace,
     configuration: PathBuf,
-    daemon: Option<Daemon>,
+    daemon: Option<Process>,
 }
 
 impl<'lab> Gobgp<'lab> {
@@ -67,7 +67,7 @@ impl<'lab> Gobgp<'lab> {
         self.scratch.file("gobgpd.toml")
     }
 
-    fn take(&mut self) -> Result<Daemon> {
+    fn take(&mut self) -> Result<Process> {
         self.daemon.take().context("GoBGP is not running")
     }
 
@@ -106,8 +106,8 @@ impl Router for Gobgp<'_> {
             .arg(self.running_configuration());
         // Plain output for the log; the API for `gobgp`, nothing else.
         command.args(["-p", "--api-hosts=127.0.0.1:50051", "--pprof-disable"]);
-        let mut daemon = Daemon::start(self.scratch, "gobgpd", &command)?;
-        until("GoBGP up", START_TIMEOUT, || {
+        let mut daemon = Process::start(self.scratch, "gobgpd", &command)?;
+        eventually("GoBGP up", START_TIMEOUT, || {
             daemon.ensure_running()?;
             let global = self.show(&["global"])?;
             ensure!(

@@ -1,12 +1,12 @@
 //! Real routers as top-of-rack, each started from a file of `peering-examples/` as it stands and
 //! asked through its own command line.
 
+mod adj_rib_in;
+mod announcer_as_router;
 mod bird;
 mod exabgp;
-mod ferrolb;
 mod frr;
 mod gobgp;
-mod heard;
 mod openbgpd;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,16 +22,16 @@ use ferrolb_bgp::wire::Community;
 use ipnet::IpNet;
 use serde_json::Value;
 
+pub use announcer_as_router::AnnouncerAsRouter;
 pub use bird::Bird;
 pub use exabgp::Exabgp;
-pub use ferrolb::Ferrolb;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
 pub use openbgpd::Openbgpd;
 
+use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::process::Scratch;
-use crate::wait::until;
 
 /// A router from `start` answers within this. FRR takes about 1 s on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -266,7 +266,7 @@ impl Kind {
             Self::Gobgp => Box::new(Gobgp::new(scratch, namespace, example)),
             Self::Openbgpd => Box::new(Openbgpd::new(scratch, namespace, example)),
             Self::Exabgp => Box::new(Exabgp::new(scratch, namespace, example)),
-            Self::Ferrolb => Box::new(Ferrolb::new(scratch, namespace, example)),
+            Self::Ferrolb => Box::new(AnnouncerAsRouter::new(scratch, namespace, example)),
         }
     }
 }
@@ -338,7 +338,7 @@ pub fn await_table(
     expected: &BTreeSet<RouteEntry>,
     timeout: Duration,
 ) -> Result<()> {
-    until(format!("table of {}", router.name()), timeout, || {
+    eventually(format!("table of {}", router.name()), timeout, || {
         check_table(router, expected)
     })
 }
@@ -379,7 +379,7 @@ pub fn await_sessions(
     peers: &BTreeSet<IpAddr>,
     timeout: Duration,
 ) -> Result<()> {
-    until(format!("sessions of {}", router.name()), timeout, || {
+    eventually(format!("sessions of {}", router.name()), timeout, || {
         let sessions: BTreeSet<IpAddr> = router.sessions()?.into_keys().collect();
         ensure!(sessions == *peers, "{sessions:?}");
         Ok(())
@@ -396,7 +396,7 @@ pub fn await_kernel(
     next_hops: &BTreeSet<IpAddr>,
     timeout: Duration,
 ) -> Result<()> {
-    until(format!("kernel route {prefix}"), timeout, || {
+    eventually(format!("kernel route {prefix}"), timeout, || {
         let found = namespace.kernel_next_hops(prefix)?;
         ensure!(found == *next_hops, "next hops {found:?}");
         Ok(())

@@ -12,10 +12,10 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of, version_of};
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, run};
+use crate::process::{Process, Scratch, run};
 use crate::topology::MD5_PASSWORD;
-use crate::wait::until;
 
 /// It changes its root to this folder and has its socket there: each instance gets its own, mounted over it.
 const FOLDER: &str = "/run/openbgpd";
@@ -26,7 +26,7 @@ pub struct Openbgpd<'lab> {
     scratch: &'lab Scratch,
     namespace: &'lab Namespace,
     configuration: PathBuf,
-    daemon: Option<Daemon>,
+    daemon: Option<Process>,
 }
 
 impl<'lab> Openbgpd<'lab> {
@@ -67,11 +67,11 @@ impl<'lab> Openbgpd<'lab> {
         serde_json::from_str(&answer).with_context(|| format!("bgpctl {arguments:?}: {answer}"))
     }
 
-    fn running(&self) -> Result<&Daemon> {
+    fn running(&self) -> Result<&Process> {
         self.daemon.as_ref().context("OpenBGPD is not running")
     }
 
-    fn take(&mut self) -> Result<Daemon> {
+    fn take(&mut self) -> Result<Process> {
         self.daemon.take().context("OpenBGPD is not running")
     }
 }
@@ -98,8 +98,8 @@ impl Router for Openbgpd<'_> {
         command
             .args(["--mount", "sh", "-c", script, "sh", FOLDER])
             .arg(&configuration);
-        self.daemon = Some(Daemon::start(self.scratch, "openbgpd", &command)?);
-        until("OpenBGPD up", START_TIMEOUT, || {
+        self.daemon = Some(Process::start(self.scratch, "openbgpd", &command)?);
+        eventually("OpenBGPD up", START_TIMEOUT, || {
             self.running()?;
             let log = self.log()?;
             if let Some(daemon) = &mut self.daemon {

@@ -15,11 +15,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ferrolb_bgp::bfd::Packet;
 use ferrolb_bgp::wire::{DecodeContext, Family, Message};
-use ferrolb_interop_tests::announce::{Announcer, program};
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario, signal_pid};
+use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::process::{Process, Scratch, scenario, signal_pid};
 use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::topology::{NODE_ASN, Node, TOR_IPV4, TOR_IPV6, Topology};
-use ferrolb_interop_tests::wait::until;
 
 use recorder::{Protocol, Recorded, Recorder};
 
@@ -127,12 +127,12 @@ const SCENARIOS: &[Scenario] = &[
 
 impl Stage<'_> {
     /// The first node's announcer of both prefixes, dialling the router.
-    fn dialler(&self) -> Announcer<'_> {
+    fn dialler(&self) -> AnnounceExample<'_> {
         self.announcer().with("--peer", TOR_IPV4)
     }
 
-    fn announcer(&self) -> Announcer<'_> {
-        let announcer = Announcer::new(self.scratch, &self.nodes[0]);
+    fn announcer(&self) -> AnnounceExample<'_> {
+        let announcer = AnnounceExample::new(self.scratch, &self.nodes[0]);
         let announcer = announcer.with("--hold-time", 9);
         let [v4, v6] = PREFIXES;
         announcer.with("--prefix", v4).with("--prefix", v6)
@@ -140,7 +140,7 @@ impl Stage<'_> {
 
     /// Waits until the router has both prefixes.
     fn await_routes(&self) -> Result<()> {
-        until("the router's table", UP, || {
+        eventually("the router's table", UP, || {
             let table = self.router.table()?;
             let held: BTreeSet<String> = table.iter().map(|one| one.prefix.to_string()).collect();
             ensure!(held == PREFIXES.map(str::to_owned).into(), "{held:?}");
@@ -156,7 +156,7 @@ impl Stage<'_> {
     /// Waits until so many messages of this side are recorded whose kind begins with these words.
     fn await_sent(&self, side: Side, words: &str, count: usize) -> Result<()> {
         let node = self.recorded()?;
-        until(format!("{count} times {words} of the {side:?}"), UP, || {
+        eventually(format!("{count} times {words} of the {side:?}"), UP, || {
             let mut kinds = Vec::new();
             for one in self.recorder.recorded()? {
                 let of_node = is_of(one.sender, node);
@@ -171,7 +171,7 @@ impl Stage<'_> {
     }
 
     /// Ends the recorded node's announcer once it has said everything.
-    fn leave(&self, mut announcer: Daemon) -> Result<()> {
+    fn leave(&self, mut announcer: Process) -> Result<()> {
         self.await_sent(Side::Node, "End-of-RIB", 2)?;
         signal_pid("INT", announcer.pid())?;
         let status = announcer.wait_exit(AT_ONCE)?;
@@ -180,14 +180,14 @@ impl Stage<'_> {
     }
 }
 
-fn await_said(daemon: &Daemon, words: &str) -> Result<()> {
-    until(format!("{words:?} in the node's log"), UP, || {
+fn await_said(daemon: &Process, words: &str) -> Result<()> {
+    eventually(format!("{words:?} in the node's log"), UP, || {
         ensure!(daemon.log_text()?.contains(words));
         Ok::<_, anyhow::Error>(())
     })
 }
 
-fn with_communities(announcer: Announcer<'_>) -> Announcer<'_> {
+fn with_communities(announcer: AnnounceExample<'_>) -> AnnounceExample<'_> {
     announcer
         .with("--community", "64700:120")
         .with("--large-community", "64700:1:2")
@@ -219,7 +219,7 @@ fn shut_down(stage: &Stage<'_>) -> Result<()> {
 fn passed_on(stage: &Stage<'_>) -> Result<()> {
     let _announcer = with_communities(stage.dialler()).start()?;
     stage.await_routes()?;
-    let collector = Announcer::new(stage.scratch, &stage.nodes[1]);
+    let collector = AnnounceExample::new(stage.scratch, &stage.nodes[1]);
     let collector = collector.local_asn(64800).flag("--receive");
     let collector = collector.with("--peer", TOR_IPV4).start()?;
     await_said(&collector, PREFIXES[0])?;
@@ -232,7 +232,7 @@ fn restart(stage: &Stage<'_>) -> Result<()> {
     stage.await_routes()?;
     killed.kill()?;
     let back = announcer.start()?;
-    until("two sessions", UP, || {
+    eventually("two sessions", UP, || {
         ensure!(back.log_text()?.matches("session up").count() == 2);
         Ok::<_, anyhow::Error>(())
     })?;

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::announce::Announcer;
-use ferrolb_interop_tests::process::Daemon;
+use ferrolb_interop_tests::announce_example::AnnounceExample;
+use ferrolb_interop_tests::eventually::{consistently, eventually};
+use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::RouteEntry;
 use ferrolb_interop_tests::topology::TOR_IPV6;
-use ferrolb_interop_tests::wait::{holds, until};
 
 use crate::{AT_ONCE, Cell, UP};
 
 /// A session that waits for BFD would be up by then if it didn't.
 const WAITING: Duration = Duration::from_secs(3);
 
-fn with_bfd(announcer: Announcer<'_>) -> Announcer<'_> {
+fn with_bfd(announcer: AnnounceExample<'_>) -> AnnounceExample<'_> {
     // Long beside BFD's 300 ms.
     let announcer = announcer.with("--hold-time", 9);
     announcer.flag("--bfd").with("--bfd-interval", 100)
@@ -28,7 +28,7 @@ pub(crate) fn cut(cell: &Cell<'_>) -> Result<()> {
 
 pub(crate) fn over_ipv6(cell: &Cell<'_>) -> Result<()> {
     let [_, v6] = cell.prefixes();
-    let announcer = Announcer::new(cell.scratch, cell.node()).with("--prefix", v6);
+    let announcer = AnnounceExample::new(cell.scratch, cell.node()).with("--prefix", v6);
     let announcer = with_bfd(announcer.with("--peer", TOR_IPV6)).flag("--bfd-strict");
     let mut routes = cell.routes()?;
     routes.retain(|route| route.prefix == v6);
@@ -48,7 +48,7 @@ pub(crate) fn multihop(cell: &Cell<'_>) -> Result<()> {
 /// Both sides notice a silent cut, and are back when it is over.
 fn cut_and_mend(
     cell: &Cell<'_>,
-    announcer: &Announcer<'_>,
+    announcer: &AnnounceExample<'_>,
     routes: &BTreeSet<RouteEntry>,
 ) -> Result<()> {
     let announcer = announcer.start()?;
@@ -61,11 +61,11 @@ fn cut_and_mend(
 }
 
 /// The routes are there and stay: FRR 8.4 begins BFD anew once a session is up, and so ends the first one.
-fn stands(cell: &Cell<'_>, announcer: &Daemon, routes: &BTreeSet<RouteEntry>) -> Result<()> {
-    until("a session that stays", UP, || {
+fn stands(cell: &Cell<'_>, announcer: &Process, routes: &BTreeSet<RouteEntry>) -> Result<()> {
+    eventually("a session that stays", UP, || {
         let sessions = announcer.log_text()?.matches("session up").count();
         cell.holds_exactly(routes)?;
-        holds("the session", Duration::from_secs(1), || {
+        consistently("the session", Duration::from_secs(1), || {
             let log = announcer.log_text()?;
             ensure!(log.matches("session up").count() == sessions, "{log}");
             cell.holds_exactly(routes)
@@ -85,7 +85,7 @@ pub(crate) fn strict_in_vain(cell: &Cell<'_>) -> Result<()> {
     let announcer = with_bfd(cell.dialler()).flag("--bfd-strict");
     let announcer = announcer.flag("--verbose").start()?;
     cell.await_said(&announcer, "waiting for BFD", UP)?;
-    holds("no session", WAITING, || {
+    consistently("no session", WAITING, || {
         let sessions = cell.router.sessions()?;
         ensure!(!sessions.contains_key(&cell.address()), "{sessions:?}");
         let log = announcer.log_text()?;

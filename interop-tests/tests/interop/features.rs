@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::announce::Announcer;
-use ferrolb_interop_tests::ferrolb::CONFIG_NAMESPACE;
+use ferrolb_interop_tests::announce_example::AnnounceExample;
+use ferrolb_interop_tests::daemon::CONFIG_NAMESPACE;
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::router::{RouteEntry, await_kernel};
 use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4, TOR_IPV6, TOR_LINK_LOCAL};
-use ferrolb_interop_tests::wait::{holds, until};
 
 use crate::{AT_ONCE, Cell, UP, restarts};
 
@@ -92,7 +92,7 @@ fn collected(cell: &Cell<'_>, communities: &[(&str, &str)]) -> Result<()> {
         write!(wanted, " {} {value}", option.trim_start_matches("--"))?;
     }
     let _announcer = announcer.start()?;
-    let collector = Announcer::new(cell.scratch, &cell.nodes[1])
+    let collector = AnnounceExample::new(cell.scratch, &cell.nodes[1])
         .local_asn(COLLECTOR_ASN)
         .with("--peer", TOR_IPV4)
         .flag("--receive");
@@ -102,7 +102,7 @@ fn collected(cell: &Cell<'_>, communities: &[(&str, &str)]) -> Result<()> {
         if cell.router.name() == "OpenBGPD" && prefix.addr().is_ipv6() {
             continue;
         }
-        until(format!("{prefix} at the collector"), UP, || {
+        eventually(format!("{prefix} at the collector"), UP, || {
             let log = collector.log_text()?;
             let line = format!(" + {prefix} via ");
             let told = log.lines().rfind(|told| told.contains(&line));
@@ -176,7 +176,7 @@ spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {TOR_IPV4}, dualStac
         .into_iter()
         .zip(wanted)
     {
-        until(format!("{prefix} with its attributes"), UP, || {
+        eventually(format!("{prefix} with its attributes"), UP, || {
             let described = cell.router.describe(prefix)?;
             let plain: String = described.split_whitespace().collect();
             for word in *words {
@@ -234,7 +234,7 @@ pub(crate) fn weights(cell: &Cell<'_>) -> Result<()> {
     let prefixes = cell.prefixes();
     let mut announcers = Vec::new();
     for (node, link) in cell.nodes.iter().zip(LINKS) {
-        let announcer = Announcer::new(cell.scratch, node)
+        let announcer = AnnounceExample::new(cell.scratch, node)
             .with("--peer", TOR_IPV4)
             .with("--prefix", prefixes[0])
             .with("--prefix", prefixes[1])
@@ -259,7 +259,7 @@ pub(crate) fn weights(cell: &Cell<'_>) -> Result<()> {
             })
             .zip(expected.iter().copied())
             .collect();
-        until(format!("weights of {prefix}"), UP, || {
+        eventually(format!("weights of {prefix}"), UP, || {
             let found = cell.rack.tor.kernel_weights(&prefix.to_string())?;
             ensure!(found == expected, "{found:?}");
             Ok(())
@@ -275,7 +275,7 @@ pub(crate) fn gtsm(cell: &Cell<'_>) -> Result<()> {
 pub(crate) fn without_gtsm(cell: &Cell<'_>) -> Result<()> {
     let _announcer = cell.dialler().start()?;
     let peer = cell.address();
-    holds("no session", Duration::from_secs(4), || {
+    consistently("no session", Duration::from_secs(4), || {
         let sessions = cell.router.sessions()?;
         ensure!(!sessions.contains_key(&peer), "{sessions:?}");
         Ok(())
@@ -336,7 +336,7 @@ spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: \"{TOR_LINK_LOCAL}\"
         return Ok(());
     }
     for prefix in prefixes {
-        until(format!("{prefix} in the kernel"), AT_ONCE, || {
+        eventually(format!("{prefix} in the kernel"), AT_ONCE, || {
             let found = cell.rack.tor.kernel_next_hops(&prefix.to_string())?;
             // FRR prefers the link-local one, BIRD the global one where that is on the link.
             let sent = [own, node.ipv6].map(|address| BTreeSet::from([IpAddr::V6(address)]));
@@ -358,7 +358,7 @@ pub(crate) fn extended_messages(cell: &Cell<'_>) -> Result<()> {
         .dialler()
         .with("--prefix-file", file.display())
         .start()?;
-    until("all prefixes", UP, || {
+    eventually("all prefixes", UP, || {
         let count = cell.held()?.len();
         ensure!(count == prefixes.len() + 2, "{count}");
         Ok(())
@@ -381,7 +381,7 @@ pub(crate) fn enhanced_refresh(cell: &Cell<'_>) -> Result<()> {
     let _announcer = cell.run(&cell.dialler())?;
     agreed(cell, ENHANCED_REFRESH)?;
     cell.router.refresh(cell.address())?;
-    holds("the routes", Duration::from_secs(2), || {
+    consistently("the routes", Duration::from_secs(2), || {
         cell.holds_exactly(&cell.routes()?)
     })
 }

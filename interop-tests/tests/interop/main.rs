@@ -15,11 +15,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ferrolb_interop_tests::announce::{Announcer, program};
-use ferrolb_interop_tests::process::{Daemon, Scratch, scenario};
+use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::process::{Process, Scratch, scenario};
 use ferrolb_interop_tests::router::{Kind, RouteEntry, Router};
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
-use ferrolb_interop_tests::wait::until;
 use ipnet::IpNet;
 
 use crate::document::Column;
@@ -67,15 +67,15 @@ impl<'lab> Cell<'lab> {
     }
 
     /// The first node's announcer of both prefixes, without a peer.
-    fn announcer(&self) -> Announcer<'lab> {
+    fn announcer(&self) -> AnnounceExample<'lab> {
         let [v4, v6] = self.prefixes();
-        Announcer::new(self.scratch, self.node())
+        AnnounceExample::new(self.scratch, self.node())
             .with("--prefix", v4)
             .with("--prefix", v6)
     }
 
     /// The same, dialling the router.
-    fn dialler(&self) -> Announcer<'lab> {
+    fn dialler(&self) -> AnnounceExample<'lab> {
         self.announcer().with("--peer", TOR_IPV4)
     }
 
@@ -105,7 +105,7 @@ impl<'lab> Cell<'lab> {
     }
 
     fn await_routes(&self, expected: &BTreeSet<RouteEntry>, within: Duration) -> Result<()> {
-        until("the router's table", within, || {
+        eventually("the router's table", within, || {
             self.holds_exactly(expected)
         })
     }
@@ -118,7 +118,7 @@ impl<'lab> Cell<'lab> {
     /// Waits until the first node has a session again, and checks that what is to be kept was so all the time.
     fn await_return(&self, kept: impl Fn() -> Result<()>) -> Result<()> {
         let mut lost = None;
-        until("a session again", UP, || {
+        eventually("a session again", UP, || {
             if let Err(error) = kept() {
                 lost.get_or_insert(error);
             }
@@ -129,10 +129,10 @@ impl<'lab> Cell<'lab> {
     }
 
     /// Starts an announcer and waits for its plain routes.
-    fn run(&self, announcer: &Announcer<'_>) -> Result<Daemon> {
+    fn run(&self, announcer: &AnnounceExample<'_>) -> Result<Process> {
         let mut daemon = announcer.start()?;
         let routes = self.routes()?;
-        until("session and routes", UP, || {
+        eventually("session and routes", UP, || {
             daemon.ensure_running()?;
             self.holds_exactly(&routes)
         })?;
@@ -140,8 +140,8 @@ impl<'lab> Cell<'lab> {
     }
 
     /// Waits until the announcer's log says this.
-    fn await_said(&self, daemon: &Daemon, words: &str, within: Duration) -> Result<()> {
-        until(format!("{words:?} in our log"), within, || {
+    fn await_said(&self, daemon: &Process, words: &str, within: Duration) -> Result<()> {
+        eventually(format!("{words:?} in our log"), within, || {
             let log = daemon.log_text()?;
             ensure!(
                 log.contains(words),
@@ -154,7 +154,7 @@ impl<'lab> Cell<'lab> {
 
     /// Waits until the router's log has a line with all of these words, whatever their case.
     fn await_heard(&self, words: &[&str], within: Duration) -> Result<()> {
-        until(format!("{words:?} in the router's log"), within, || {
+        eventually(format!("{words:?} in the router's log"), within, || {
             let log = self.router.log()?.to_lowercase();
             let lower: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
             let found = log

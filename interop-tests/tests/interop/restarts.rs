@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::announce::Announcer;
-use ferrolb_interop_tests::ferrolb::{CONFIG_NAMESPACE, Folder};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
+use ferrolb_interop_tests::daemon::{CONFIG_NAMESPACE, Folder};
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::process::{Scratch, signal_pid};
 use ferrolb_interop_tests::router::RouteEntry;
 use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4};
-use ferrolb_interop_tests::wait::{holds, until};
 
 use crate::{AT_ONCE, Cell, UP};
 
@@ -21,7 +21,7 @@ pub(crate) fn back_in_time(cell: &Cell<'_>) -> Result<()> {
     let mut announcer = cell.run(&cell.dialler().with("--graceful-restart", 20))?;
     announcer.kill()?;
     let routes = cell.routes()?;
-    holds("stale routes", AWAY, || held(cell, &routes))?;
+    consistently("stale routes", AWAY, || held(cell, &routes))?;
 
     let [v4, _] = cell.prefixes();
     let kept: BTreeSet<RouteEntry> = routes
@@ -29,13 +29,13 @@ pub(crate) fn back_in_time(cell: &Cell<'_>) -> Result<()> {
         .filter(|route| route.prefix == v4)
         .cloned()
         .collect();
-    let _back = Announcer::new(cell.scratch, cell.node())
+    let _back = AnnounceExample::new(cell.scratch, cell.node())
         .with("--peer", TOR_IPV4)
         .with("--graceful-restart", 20)
         .with("--prefix", v4)
         .start()?;
     let mut lost = None;
-    until("only what is announced again", UP, || {
+    eventually("only what is announced again", UP, || {
         if let Err(error) = held(cell, &kept) {
             lost.get_or_insert(error);
         }
@@ -48,7 +48,7 @@ pub(crate) fn not_back(cell: &Cell<'_>) -> Result<()> {
     let mut announcer = cell.run(&cell.dialler().with("--graceful-restart", 6))?;
     announcer.kill()?;
     let routes = cell.routes()?;
-    holds("stale routes", AWAY, || held(cell, &routes))?;
+    consistently("stale routes", AWAY, || held(cell, &routes))?;
     cell.await_routes(&BTreeSet::new(), UP)
 }
 
@@ -62,10 +62,10 @@ pub(crate) fn preserved(cell: &Cell<'_>) -> Result<()> {
     signal_pid("INT", running.pid())?;
     ensure!(running.wait_exit(AT_ONCE)?.success(), "it failed");
     let routes = cell.routes()?;
-    holds("preserved routes", AWAY, || held(cell, &routes))?;
+    consistently("preserved routes", AWAY, || held(cell, &routes))?;
     let _back = announcer.start()?;
     cell.await_return(|| held(cell, &routes))?;
-    holds("the routes", AWAY, || held(cell, &routes))
+    consistently("the routes", AWAY, || held(cell, &routes))
 }
 
 /// A peer whose configuration changes is told so by a Cease, and with the N bit the router keeps the routes.
@@ -82,11 +82,11 @@ pub(crate) fn kept_after_cease(cell: &Cell<'_>) -> Result<()> {
     folder.write("peer.yaml", &peer(1790))?;
     let why = "sent Cease/Other Configuration Change";
     cell.await_said(&daemon, why, AT_ONCE)?;
-    holds("stale routes", AWAY, || held(cell, &routes))?;
+    consistently("stale routes", AWAY, || held(cell, &routes))?;
     ensure!(!cell.in_session()?, "a session all the same");
     folder.write("peer.yaml", &peer(PORT))?;
     cell.await_return(|| held(cell, &routes))?;
-    holds("the routes", AWAY, || held(cell, &routes))
+    consistently("the routes", AWAY, || held(cell, &routes))
 }
 
 /// A peer that is configured no more is not to keep anything: where the N bit was exchanged, only a Hard Reset

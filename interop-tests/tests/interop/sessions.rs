@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::announce::Announcer;
+use ferrolb_interop_tests::announce_example::AnnounceExample;
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::process::signal_pid;
 use ferrolb_interop_tests::router::{RouteEntry, await_kernel};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, NODE_ASN, TOR_IPV6};
-use ferrolb_interop_tests::wait::{holds, until};
 use ipnet::IpNet;
 
 use crate::{AT_ONCE, Cell, HOLD_TIME, OUTLIVED, UP, same};
@@ -43,7 +43,7 @@ pub(crate) fn ebgp(cell: &Cell<'_>) -> Result<()> {
 pub(crate) fn ipv6(cell: &Cell<'_>) -> Result<()> {
     // IPv4 over IPv6 is another row.
     let [_, v6] = cell.prefixes();
-    let announcer = Announcer::new(cell.scratch, cell.node()).with("--prefix", v6);
+    let announcer = AnnounceExample::new(cell.scratch, cell.node()).with("--prefix", v6);
     let _announcer = announcer.with("--peer", TOR_IPV6).start()?;
     let mut routes = cell.routes()?;
     routes.retain(|route| route.prefix == v6);
@@ -139,7 +139,7 @@ pub(crate) fn wrong_password(cell: &Cell<'_>) -> Result<()> {
         .with("--password-file", file.display())
         .start()?;
     let peer = cell.address();
-    holds("no session", Duration::from_secs(4), || {
+    consistently("no session", Duration::from_secs(4), || {
         let sessions = cell.router.sessions()?;
         ensure!(!sessions.contains_key(&peer), "{sessions:?}");
         Ok(())
@@ -206,7 +206,7 @@ pub(crate) fn both(cell: &Cell<'_>) -> Result<()> {
     let mark = || Ok::<_, anyhow::Error>(cell.router.sessions()?.get(&cell.address()).cloned());
     let before = mark()?;
     ensure!(before.is_some(), "no session");
-    holds("the session", OUTLIVED, || {
+    consistently("the session", OUTLIVED, || {
         let now = mark()?;
         ensure!(now == before, "{now:?} after {before:?}");
         Ok(())
@@ -217,7 +217,7 @@ pub(crate) fn refresh(cell: &Cell<'_>) -> Result<()> {
     let _announcer = cell.run(&cell.dialler())?;
     let before = cell.router.updates_from(cell.address())?;
     cell.router.refresh(cell.address())?;
-    until("both routes again", AT_ONCE, || {
+    eventually("both routes again", AT_ONCE, || {
         let now = cell.router.updates_from(cell.address())?;
         ensure!(now >= before + 2, "{now} UPDATEs after {before}");
         Ok(())
@@ -251,22 +251,22 @@ pub(crate) fn ten_thousand(cell: &Cell<'_>) -> Result<()> {
     }
     // To ask for one costs little; all of them are printed when they are all there.
     let last: IpNet = prefixes.last().context("no prefixes")?.parse()?;
-    until("the last prefix", UP, || {
+    eventually("the last prefix", UP, || {
         let described = cell.router.describe(last)?;
         ensure!(described.contains("fd99::"), "{described}");
         Ok(())
     })?;
-    let holds = |expected: &BTreeSet<RouteEntry>| {
-        until("the router's table", SLOW, || {
+    let table_is = |expected: &BTreeSet<RouteEntry>| {
+        eventually("the router's table", SLOW, || {
             same(&cell.router.plain_table()?, expected)
         })
     };
-    holds(&expected)?;
+    table_is(&expected)?;
     signal_pid("INT", announcer.pid())?;
     announcer.wait_exit(AT_ONCE)?;
-    until("no session", AT_ONCE, || {
+    eventually("no session", AT_ONCE, || {
         ensure!(!cell.in_session()?, "one");
         Ok(())
     })?;
-    holds(&BTreeSet::new())
+    table_is(&BTreeSet::new())
 }

@@ -8,13 +8,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{
     ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, Rack, Write,
 };
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::router::{RouteEntry, Router, await_sessions};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, Topology};
-use ferrolb_interop_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(20);
 /// Until a refusal by the API server is believed (10 s), and the pauses between attempts.
@@ -172,7 +172,7 @@ fn marked(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<BTreeSet<Rou
 fn await_among(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<()> {
     let expected = marked(rack, prefix, nodes)?;
     let prefix: ipnet::IpNet = prefix.parse()?;
-    until(format!("{prefix} from {nodes:?}"), SOON, || {
+    eventually(format!("{prefix} from {nodes:?}"), SOON, || {
         let mut table = rack.router.table()?;
         table.retain(|route| route.prefix == prefix);
         ensure!(table == expected, "{table:?}");
@@ -195,7 +195,7 @@ fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
             &["BGPPeer", "tor", "tor-password", "there is no Secret"],
             SOON,
         )?;
-        until("the refusal in the metrics", SOON, || {
+        eventually("the refusal in the metrics", SOON, || {
             ensure!(announcer.metric(PEER_REFUSED)? == 1.0);
             Ok(())
         })?;
@@ -209,7 +209,7 @@ fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
     let peers = nodes.map(|node| IpAddr::V4(node.ipv4)).collect();
     await_sessions(&rack.router, &peers, SOON)?;
     for announcer in &rack.announcers {
-        until("no refusal, and a session, in the metrics", SOON, || {
+        eventually("no refusal, and a session, in the metrics", SOON, || {
             ensure!(announcer.metric(PEER_REFUSED).is_err(), "refused still");
             ensure!(announcer.metric(r#"metallb_bgp_session_up{peer="10.99.0.1:179"}"#)? == 1.0);
             Ok(())
@@ -360,7 +360,7 @@ fn an_address_in_two_hands_is_the_elders(rack: &Rack<'_>) -> Result<()> {
     let own = rack.await_addresses("younger")?;
     rack.cp
         .set_service_addresses("default", "younger", &[address])?;
-    until("an address of its own for the younger", SOON, || {
+    eventually("an address of its own for the younger", SOON, || {
         let addresses = rack.cp.service_addresses("default", "younger")?;
         ensure!(
             addresses.len() == 1 && addresses[0] != address,
@@ -486,7 +486,7 @@ fn await_metric_for(
     series: &str,
     value: Option<f64>,
 ) -> Result<()> {
-    until(format!("{series} {value:?}"), timeout, || {
+    eventually(format!("{series} {value:?}"), timeout, || {
         let found = process.metric(series).ok();
         ensure!(found == value, "{found:?}");
         Ok(())

@@ -1,9 +1,9 @@
 //! The rights that roles have, and what ferrolb does without them.
 
 use anyhow::{Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ANNOUNCER_USER, NAMESPACE, Rack, manifests};
 use ferrolb_interop_tests::router::Router;
-use ferrolb_interop_tests::wait::until;
 
 use super::{
     BELIEVED, CLUSTER, RICH, SOON, await_among, await_metric, await_metric_for, secret, service,
@@ -62,7 +62,7 @@ pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
         .kubectl(&["delete", "rolebinding", role, "-n", NAMESPACE])?;
     rack.cp.apply(&RICH.replace(NAMESPACE, NEW))?;
     rack.cp.apply(&secret(NEW))?;
-    until("the roles are in force", SOON, || {
+    eventually("the roles are in force", SOON, || {
         ensure!(list(NAMESPACE).is_err() && list("default").is_err());
         list(NEW)
     })?;
@@ -124,7 +124,7 @@ pub(super) fn what_a_role_lacks_is_reported_and_the_rest_goes_on(
     rack.cp.apply(&service("denied", "", CLUSTER))?;
     let address = rack.await_addresses("denied")?[0];
     let prefix = format!("{address}/32").parse()?;
-    until("routes of both nodes", SOON, || {
+    eventually("routes of both nodes", SOON, || {
         let mut table = rack.router.table()?;
         table.retain(|route| route.prefix == prefix);
         ensure!(

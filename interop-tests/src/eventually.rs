@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often [`until`] looks. Short beside a hold time of 3 s, long beside one `vtysh` (about 20
+/// How often [`eventually`] looks. Short beside a hold time of 3 s, long beside one `vtysh` (about 20
 /// ms).
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// `"{what}: not so after 20.0 s: last seen: …"` with the last error of the probe.
-pub fn until<T, E: Display>(
+pub fn eventually<T, E: Display>(
     what: impl Display,
     timeout: Duration,
     mut probe: impl FnMut() -> Result<T, E>,
@@ -41,7 +41,7 @@ pub fn until<T, E: Display>(
 ///
 /// # Errors
 /// The first error of the probe, with the time at which it came.
-pub fn holds<E: Display>(
+pub fn consistently<E: Display>(
     what: impl Display,
     duration: Duration,
     mut probe: impl FnMut() -> Result<(), E>,
@@ -64,9 +64,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn until_returns_the_first_success() {
+    fn eventually_returns_the_first_success() {
         let mut calls = 0;
-        let got = until("third call", Duration::from_secs(5), || {
+        let got = eventually("third call", Duration::from_secs(5), || {
             calls += 1;
             if calls < 3 { Err("not yet") } else { Ok(calls) }
         });
@@ -74,8 +74,8 @@ mod tests {
     }
 
     #[test]
-    fn until_names_what_it_waited_for_and_what_it_saw() {
-        let error = until("a route", Duration::from_millis(1), || {
+    fn eventually_names_what_it_waited_for_and_what_it_saw() {
+        let error = eventually("a route", Duration::from_millis(1), || {
             Err::<(), _>("2 next hops")
         });
         let text = error.unwrap_err().to_string();
@@ -84,9 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn holds_stops_at_the_first_failure() {
+    fn consistently_stops_at_the_first_failure() {
         let mut calls = 0;
-        let error = holds("session up", Duration::from_secs(60), || {
+        let error = consistently("session up", Duration::from_secs(60), || {
             calls += 1;
             if calls < 2 { Ok(()) } else { Err("Idle") }
         });

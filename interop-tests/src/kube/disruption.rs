@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::{Load, Rack, Report};
+use crate::eventually::eventually;
 use crate::router::{Router, check_table};
-use crate::wait::until;
 
 /// New connections a second.
 const NEW_PER_SECOND: u32 = 200;
@@ -28,7 +28,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// How the rack's router and nodes know of each other's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watched {
+pub enum FailureDetection {
     /// By the hold time alone.
     HoldTime,
     /// By the hold time, and a router that keeps the routes of who restarts.
@@ -39,7 +39,7 @@ pub enum Watched {
     Both,
 }
 
-impl Watched {
+impl FailureDetection {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::HoldTime, Self::GracefulRestart, Self::Bfd, Self::Both];
 
@@ -108,7 +108,7 @@ spec:
 
 /// What happens to the rack's first node, or to its surroundings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disturbance {
+pub enum Disruption {
     /// Nothing: what the lab itself loses.
     Nothing,
     /// The node's announcer is told to end, and started again.
@@ -128,7 +128,7 @@ pub enum Disturbance {
     RouterKilled,
 }
 
-impl Disturbance {
+impl Disruption {
     /// All of them; the rack is whole again after each.
     pub const ALL: [Self; 8] = [
         Self::Nothing,
@@ -189,7 +189,7 @@ impl Disturbance {
                 sleep(ROUTER_AWAY);
                 rack.router.start_bgpd()?;
                 let nodes = rack.topology.nodes.len();
-                until("paths selected again", SOON, || {
+                eventually("paths selected again", SOON, || {
                     let sessions = rack.router.sessions()?;
                     ensure!(sessions.len() == nodes, "{sessions:?}");
                     rack.router.ensure_selecting()
@@ -240,7 +240,7 @@ const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers"
 ///
 /// # Errors
 /// When the rack was not whole before, or is not afterwards.
-pub fn losses(rack: &mut Rack<'_>, address: IpAddr, disturbance: Disturbance) -> Result<Report> {
+pub fn losses(rack: &mut Rack<'_>, address: IpAddr, disturbance: Disruption) -> Result<Report> {
     let nodes: Vec<usize> = (0..rack.topology.nodes.len()).collect();
     let prefix = format!("{address}/32");
     rack.await_routes(&rack.routes(&prefix, &nodes)?)?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::process::{Daemon, Scratch, ferrolb, run};
+use crate::process::{Process, Scratch, ferrolb, run};
 use crate::router::RouteEntry;
 use crate::topology::Node;
 
@@ -91,7 +91,7 @@ status:
     ///
     /// # Errors
     /// When `FERROLB_BIN` names no binary.
-    pub fn run(&self, node: &Node) -> Result<Daemon> {
+    pub fn run(&self, node: &Node) -> Result<Process> {
         let mut command = node.namespace.command(ferrolb()?);
         command.arg("run").arg("--manifests").arg(&self.path);
         command.args(["--node-name", &node.name]);
@@ -100,7 +100,7 @@ status:
         command.args(["--log-format", "text"]);
         let socket = self.scratch.file(&format!("{}.sock", node.name));
         command.arg("--socket").arg(socket);
-        Daemon::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
+        Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
     }
 
     /// `ferrolb plan -o json` on the folder as it is now.
@@ -206,7 +206,7 @@ pub fn metric(node: &Node, name: &str) -> Result<f64> {
 ///
 /// # Errors
 /// When the log can't be read.
-pub fn announced_waits(daemon: &Daemon, peer: &str) -> Result<Vec<f64>> {
+pub fn announced_waits(daemon: &Process, peer: &str) -> Result<Vec<f64>> {
     let marker = format!("peer={peer} ");
     daemon
         .log_text()?
@@ -221,7 +221,7 @@ pub fn announced_waits(daemon: &Daemon, peer: &str) -> Result<Vec<f64>> {
 ///
 /// # Errors
 /// When none does.
-pub fn said(daemon: &Daemon, texts: &[&str]) -> Result<()> {
+pub fn said(daemon: &Process, texts: &[&str]) -> Result<()> {
     let log = daemon.log_text()?;
     let found = log
         .lines()

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::ControlPlane;
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, ferrolb};
+use crate::process::{Process, Scratch, ferrolb};
 use crate::topology::Node;
-use crate::wait::until;
 
 /// The allocators' user, in [`Write::user`](super::Write::user).
 pub const ALLOCATOR_USER: &str = "system:serviceaccount:metallb-system:ferrolb-allocator";
@@ -54,7 +54,7 @@ impl ControlPlane<'_> {
 /// A ferrolb process. Dropping it kills it, as a crash does.
 #[derive(Debug)]
 pub struct Ferrolb<'lab> {
-    daemon: Daemon,
+    daemon: Process,
     scratch: &'lab Scratch,
     name: String,
     command: Command,
@@ -127,7 +127,7 @@ impl<'lab> Ferrolb<'lab> {
         command.arg(format!("--metrics-addr={METRICS}"));
         command.env("POD_NAMESPACE", NAMESPACE);
         Ok(Self {
-            daemon: Daemon::start(cp.scratch(), name, &command)?,
+            daemon: Process::start(cp.scratch(), name, &command)?,
             scratch: cp.scratch(),
             name: name.to_owned(),
             command,
@@ -136,12 +136,12 @@ impl<'lab> Ferrolb<'lab> {
         })
     }
 
-    /// Starts it again after [`Daemon::kill`] or [`Daemon::terminate`], with the same arguments and state folder.
+    /// Starts it again after [`Process::kill`] or [`Process::terminate`], with the same arguments and state folder.
     ///
     /// # Errors
     /// When it can't be started.
     pub fn start_again(&mut self) -> Result<()> {
-        self.daemon = Daemon::start(self.scratch, &self.name, &self.command)?;
+        self.daemon = Process::start(self.scratch, &self.name, &self.command)?;
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl<'lab> Ferrolb<'lab> {
     }
 
     /// The process, to be signalled and read.
-    pub fn daemon(&mut self) -> &mut Daemon {
+    pub fn daemon(&mut self) -> &mut Process {
         &mut self.daemon
     }
 
@@ -199,7 +199,7 @@ impl<'lab> Ferrolb<'lab> {
     /// # Errors
     /// When it ends or does not become ready.
     pub fn await_ready(&mut self) -> Result<()> {
-        until(format!("{} ready", self.name), START_TIMEOUT, || {
+        eventually(format!("{} ready", self.name), START_TIMEOUT, || {
             self.daemon.ensure_running()?;
             self.get("/readyz")
         })
@@ -211,7 +211,7 @@ impl<'lab> Ferrolb<'lab> {
     /// # Errors
     /// When there is none in time: the log's end.
     pub fn await_log(&self, words: &[&str], timeout: Duration) -> Result<()> {
-        until(
+        eventually(
             format!("{words:?} in the log of {}", self.name),
             timeout,
             || {

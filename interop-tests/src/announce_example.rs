@@ -7,12 +7,12 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 
-use crate::process::{Daemon, Scratch, run};
+use crate::process::{Process, Scratch, run};
 use crate::topology::{NODE_ASN, Node, TOR_ASN};
 
 /// What the example is started with, put together step by step.
 #[derive(Debug, Clone)]
-pub struct Announcer<'lab> {
+pub struct AnnounceExample<'lab> {
     scratch: &'lab Scratch,
     node: &'lab Node,
     local_asn: u32,
@@ -20,7 +20,7 @@ pub struct Announcer<'lab> {
     arguments: Vec<String>,
 }
 
-impl<'lab> Announcer<'lab> {
+impl<'lab> AnnounceExample<'lab> {
     /// The example on this node over eBGP, by its own choice with a hold time of 3 s and with the node's
     /// addresses as next hops and router ID. `--peer` is still to be given.
     #[must_use]
@@ -67,7 +67,7 @@ impl<'lab> Announcer<'lab> {
     ///
     /// # Errors
     /// When cargo can't build it.
-    pub fn start(&self) -> Result<Daemon> {
+    pub fn start(&self) -> Result<Process> {
         let mut command = self.node.namespace.command(program()?);
         command.env("NO_COLOR", "1");
         command.args(["--local-asn", &self.local_asn.to_string()]);
@@ -84,7 +84,7 @@ impl<'lab> Announcer<'lab> {
         }
         command.args(&self.arguments);
         let name = format!("announce-{}", self.node.name);
-        Daemon::start(self.scratch, &name, &command)
+        Process::start(self.scratch, &name, &command)
     }
 }
 

@@ -9,13 +9,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 
-use super::heard::{self, Peer};
+use super::adj_rib_in::{self, Peer};
 use super::{RouteEntry, Router, START_TIMEOUT, version_of};
-use crate::announce::program;
+use crate::announce_example::program;
+use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Daemon, Scratch, signal_pid};
+use crate::process::{Process, Scratch, signal_pid};
 use crate::topology::{MD5_PASSWORD, NODE_ASN, TOR_ASN};
-use crate::wait::until;
 
 /// Where sessions come from, and where they are awaited.
 const SIDES: [(&str, &str, &str); 2] = [
@@ -27,14 +27,14 @@ const LINK_LOCAL_SIDE: (&str, &str, &str) = ("link-local", "fe80::/64", "[::]:17
 
 /// Two `announce --receive` in a namespace.
 #[derive(Debug)]
-pub struct Ferrolb<'lab> {
+pub struct AnnouncerAsRouter<'lab> {
     scratch: &'lab Scratch,
     namespace: &'lab Namespace,
     case: String,
-    daemons: Vec<Daemon>,
+    daemons: Vec<Process>,
 }
 
-impl<'lab> Ferrolb<'lab> {
+impl<'lab> AnnouncerAsRouter<'lab> {
     /// Set up as `peering-examples/ROUTER/CASE` sets up a router; not yet started.
     #[must_use]
     pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, case: &str) -> Self {
@@ -84,7 +84,7 @@ impl<'lab> Ferrolb<'lab> {
     }
 }
 
-impl Router for Ferrolb<'_> {
+impl Router for AnnouncerAsRouter<'_> {
     fn name(&self) -> &'static str {
         "ferrolb"
     }
@@ -103,8 +103,8 @@ impl Router for Ferrolb<'_> {
             let command = self.command(network, listen)?;
             // A log of its own for each start.
             let name = format!("other-side-{}-{name}", self.namespace.name());
-            let mut daemon = Daemon::start(self.scratch, &name, &command)?;
-            until("ferrolb up", START_TIMEOUT, || {
+            let mut daemon = Process::start(self.scratch, &name, &command)?;
+            eventually("ferrolb up", START_TIMEOUT, || {
                 daemon.ensure_running()?;
                 let port = self.namespace.run("ss", &["-Htln", "sport = :179"])?;
                 ensure!(port.contains(listen), "{port}");
@@ -129,11 +129,11 @@ impl Router for Ferrolb<'_> {
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
-        Ok(heard::sessions(self.peers()?))
+        Ok(adj_rib_in::sessions(self.peers()?))
     }
 
     fn table(&self) -> Result<BTreeSet<RouteEntry>> {
-        Ok(heard::table(self.peers()?))
+        Ok(adj_rib_in::table(self.peers()?))
     }
 
     fn refused(&self) -> Result<BTreeSet<IpNet>> {
@@ -168,7 +168,7 @@ impl Router for Ferrolb<'_> {
         let logs: Vec<String> = self
             .daemons
             .iter()
-            .map(Daemon::log_text)
+            .map(Process::log_text)
             .collect::<Result<_>>()?;
         Ok(logs.concat())
     }

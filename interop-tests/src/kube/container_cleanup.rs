@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::eventually::eventually;
 use crate::process::{run, scratches, signal_pid};
-use crate::wait::until;
 
 /// Cleans up after test processes that are no more (killed, or ended by Ctrl-C).
 pub(super) fn sweep() -> Result<()> {
@@ -48,7 +48,7 @@ pub(super) fn network_namespaces(folder: &Path) -> Result<BTreeSet<u64>> {
 /// Ends every container whose files lie under `folder`, and its shim; unmounts what is mounted
 /// there; deletes those of these network namespaces that containerd made.
 pub(super) fn clean(folder: &Path, namespaces: &BTreeSet<u64>) -> Result<()> {
-    until("containers ended", Duration::from_secs(20), || {
+    eventually("containers ended", Duration::from_secs(20), || {
         let processes = container_processes(folder)?;
         for &pid in &processes {
             // It may have ended meanwhile, by itself or with the first process of its container.
