@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 use crate::process::{run, signal_pid};
@@ -198,12 +201,62 @@ impl Namespace {
         Ok(next_hops)
     }
 
-    /// Process ids of what runs inside.
+    /// Process ids of all processes inside.
     ///
     /// # Errors
     /// When `ip netns pids` fails.
     pub fn pids(&self) -> Result<Vec<u32>> {
         pids(&self.name)
+    }
+
+    /// Opens the namespace for threads of this process.
+    ///
+    /// # Errors
+    /// When the namespace file can't be opened.
+    pub fn open(&self) -> Result<NamespaceHandle> {
+        let path = format!("/run/netns/{}", self.name);
+        let file = File::open(&path).with_context(|| format!("open {path}"))?;
+        Ok(NamespaceHandle(file))
+    }
+}
+
+/// A namespace that threads of this process can enter. A socket stays in the namespace in which it
+/// was opened.
+#[derive(Debug)]
+pub struct NamespaceHandle(File);
+
+impl NamespaceHandle {
+    /// Runs `work` on a new thread inside the namespace and waits for it.
+    ///
+    /// # Errors
+    /// When the namespace can't be entered, or the error of `work`.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.enter()?;
+                work()
+            });
+            thread
+                .join()
+                .map_err(|_| anyhow!("a thread in the namespace panicked"))?
+        })
+    }
+
+    /// Moves the calling thread into the namespace, for good.
+    ///
+    /// # Errors
+    /// When the kernel refuses, most likely because the process isn't root.
+    pub fn enter(&self) -> Result<()> {
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(self.0.as_fd(), kind).context("enter the namespace")
+    }
+
+    /// A second handle of the same namespace.
+    ///
+    /// # Errors
+    /// When the process has no free file descriptor.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self(self.0.try_clone()?))
     }
 }
 

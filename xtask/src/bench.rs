@@ -1,10 +1,10 @@
-//! Runs every `[[bench]]` of the workspace, and those of `benches/*` beside it, and writes what they
-//! measured into docs/benchmarks.md, each into a part of its own.
+//! `cargo xtask bench`: runs the benchmarks and writes their results into docs/benchmarks.md.
 //!
-//! A benchmark prints one JSON object per measurement on a line of its own, with its name under
-//! `benchmark` and whatever it measured under other keys:
-//! `{"benchmark":"update_encode","peers":4,"prefixes_per_second":1234567}`. Each name becomes a
-//! table, each key a column. A new benchmark needs nothing here.
+//! Runs every `[[bench]]` of the workspace and of the packages in `benches/` outside of it. A benchmark
+//! prints one JSON object per measurement on a line of its own, its name under the key `benchmark` and
+//! the measured values under other keys:
+//! `{"benchmark":"update_encode","peers":4,"prefixes_per_second":1234567}`. Each name becomes a table,
+//! each key a column. A new benchmark needs no change here.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,46 +15,47 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::step::{cargo, command, output, root, target_directory};
+use crate::step::{cargo, command, output, root, show_and_run, target_directory};
 use crate::{setup, test};
 
 const PAGE: &str = "docs/benchmarks.md";
-/// Packages outside the workspace, for what only a benchmark depends on.
-const APART: &str = "benches";
-/// The benchmark that runs a GoBGP which Debian does not have.
-const GOBGP_USER: &str = "bgp";
+/// Folder of the benchmark packages. Those outside the workspace have dependencies that nothing else
+/// needs.
+const PACKAGES: &str = "benches";
+/// The benchmark that also measures a newer GoBGP than Debian's.
+const NEEDS_GOBGP4: &str = "bgp";
 
-/// What to measure.
+/// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only these benchmarks; all if none is named
+    /// Run only these benchmarks (default: all)
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Handed to the benchmark; what it measures then goes to the terminal only
+    /// Arguments for the benchmark; its results are then printed but not written to docs/benchmarks.md
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }
 
-/// A bench target.
+/// A `[[bench]]` target.
 struct Target {
     package: String,
     name: String,
-    /// Its manifest, if it is outside the workspace.
+    /// Path of its manifest if it is outside the workspace.
     manifest: Option<PathBuf>,
-    /// It needs root, namespaces and the release binary.
+    /// Whether it needs root, network namespaces and the release binary.
     lab: bool,
 }
 
-/// One measurement: its columns in the order in which they were printed.
+/// One measurement; the columns are in the printed order.
 struct Row {
     benchmark: String,
     columns: Vec<(String, Value)>,
 }
 
-/// Runs those that were named, or all.
+/// Runs the named benchmarks, or all.
 ///
 /// # Errors
-/// When one fails or prints something that isn't a measurement, or the page can't be written.
+/// When a benchmark fails or prints an invalid measurement, or the page can't be written.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut targets = targets()?;
     for name in &options.names {
@@ -62,41 +63,46 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
         ensure!(
             known,
-            "no benchmark {name}; there are: {}",
+            "unknown benchmark {name}; known are: {}",
             names.join(", ")
         );
     }
     targets.retain(|target| options.names.is_empty() || options.names.contains(&target.name));
-    ensure!(!targets.is_empty(), "no [[bench]] in the workspace");
+    ensure!(!targets.is_empty(), "there is no [[bench]] target");
     if targets.iter().any(|target| target.lab) {
         test::prepare(test::Step::Lab.needs())?;
+        build_traffic_program()?;
     }
     let path = root().join(PAGE);
     for target in &targets {
-        println!("\n==> {} of {}", target.name, target.package);
+        println!("\n==> {} ({})", target.name, target.package);
         let rows = measure(target, &options.arguments)?;
-        ensure!(!rows.is_empty(), "{} printed no measurement", target.name);
+        ensure!(
+            !rows.is_empty(),
+            "benchmark {} printed no measurement",
+            target.name
+        );
         if !options.arguments.is_empty() {
-            continue; // a part of it is no replacement for the whole
+            continue; // the results may be incomplete
         }
         let old = fs::read_to_string(&path).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
         let measured = format!("{}\n{}", machine()?, tables(&rows));
         fs::write(&path, replace(&old, &target.name, &measured))
             .with_context(|| format!("write {}", path.display()))?;
-        println!("\n{} measurements written to {PAGE}", rows.len());
+        println!("\nwrote {} measurements to {PAGE}", rows.len());
     }
     Ok(())
 }
 
 fn targets() -> Result<Vec<Target>> {
     let mut targets = targets_of(None)?;
-    let apart = root().join(APART);
-    let mut folders: Vec<PathBuf> = fs::read_dir(&apart)
-        .with_context(|| format!("read {}", apart.display()))?
+    let packages = root().join(PACKAGES);
+    let mut manifests: Vec<PathBuf> = fs::read_dir(&packages)
+        .with_context(|| format!("read {}", packages.display()))?
         .map(|entry| Ok(entry?.path().join("Cargo.toml")))
         .collect::<Result<_>>()?;
-    folders.sort();
-    for manifest in folders {
+    manifests.sort();
+    for manifest in manifests {
         targets.extend(targets_of(Some(&manifest))?);
     }
     Ok(targets)
@@ -109,6 +115,9 @@ fn targets_of(manifest: Option<&Path>) -> Result<Vec<Target>> {
     }
     let metadata: Value = serde_json::from_str(&output(&mut metadata)?)?;
     let mut targets = Vec::new();
+    if manifest.is_some() && metadata["workspace_root"].as_str().map(Path::new) == Some(root()) {
+        return Ok(targets); // a member of the workspace
+    }
     for package in array(&metadata["packages"]) {
         for target in array(&package["targets"]) {
             if array(&target["kind"]).iter().any(|kind| kind == "bench") {
@@ -130,7 +139,13 @@ fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Runs one target, showing its output as it comes.
+/// The client program that the lab's benchmarks run beside their own.
+fn build_traffic_program() -> Result<()> {
+    let package = ["-p", "ferrolb-interop-tests", "--bin", "lab-traffic"];
+    show_and_run(cargo(&["build", "--release"]).args(package))
+}
+
+/// Runs one target, prints its output as it arrives and returns the measurements.
 fn measure(target: &Target, arguments: &[String]) -> Result<Vec<Row>> {
     let mut bench = cargo(&["bench", "-p", &target.package, "--bench", &target.name]);
     if let Some(manifest) = &target.manifest {
@@ -140,13 +155,13 @@ fn measure(target: &Target, arguments: &[String]) -> Result<Vec<Row>> {
     if target.lab {
         bench.args(["--features", "lab"]);
         bench.env("FERROLB_BIN", test::binary_path()?);
-        if target.name == GOBGP_USER {
+        if target.name == NEEDS_GOBGP4 {
             bench.env("GOBGP4_FOLDER", setup::gobgp()?);
         }
     }
     bench.arg("--").args(arguments);
     let mut child = bench.stdout(Stdio::piped()).spawn()?;
-    let stdout = child.stdout.take().context("no stdout")?;
+    let stdout = child.stdout.take().context("stdout is piped")?;
     let mut rows = Vec::new();
     for line in BufReader::new(stdout).lines() {
         let line = line?;
@@ -167,20 +182,20 @@ fn measure(target: &Target, arguments: &[String]) -> Result<Vec<Row>> {
 
 fn row(line: &str) -> Result<Row> {
     let mut object: Map<String, Value> =
-        serde_json::from_str(line).with_context(|| format!("not a measurement: {line}"))?;
+        serde_json::from_str(line).with_context(|| format!("invalid measurement: {line}"))?;
     let benchmark = object.remove("benchmark");
     let benchmark = benchmark
         .as_ref()
         .and_then(Value::as_str)
-        .with_context(|| format!("no name under \"benchmark\": {line}"))?
+        .with_context(|| format!("a measurement needs the key \"benchmark\": {line}"))?
         .to_owned();
-    // serde_json sorts keys by name; the one who prints them has thought about their order.
+    // serde_json sorts keys by name; restore the printed order.
     let mut columns: Vec<(String, Value)> = object.into_iter().collect();
     columns.sort_by_key(|(key, _)| line.find(&format!("\"{key}\":")));
     Ok(Row { benchmark, columns })
 }
 
-/// One table per benchmark and set of columns, in the order in which they first came.
+/// One table per benchmark and set of columns, in the order of their first rows.
 fn tables(rows: &[Row]) -> String {
     let mut tables: Vec<(String, String)> = Vec::new();
     for row in rows {
@@ -204,7 +219,7 @@ fn tables(rows: &[Row]) -> String {
         .collect()
 }
 
-/// A value with its thousands set apart.
+/// A table cell; numbers get thousands separators.
 fn cell(value: &Value) -> String {
     let text = match value {
         Value::String(text) => return text.clone(),
@@ -221,7 +236,7 @@ fn cell(value: &Value) -> String {
     grouped.join(",") + rest
 }
 
-/// Numbers mean little without where they come from.
+/// Date, commit and machine of a run.
 fn machine() -> Result<String> {
     let processor = fs::read_to_string("/proc/cpuinfo")?
         .lines()
@@ -233,7 +248,7 @@ fn machine() -> Result<String> {
                     .to_owned(),
             )
         })
-        .unwrap_or_else(|| "unknown processor".to_owned());
+        .unwrap_or_else(|| "an unknown processor".to_owned());
     let cores = std::thread::available_parallelism()?;
     let one_line = |program: &str, arguments: &[&str]| -> Result<String> {
         Ok(output(&mut command(program, arguments))?.trim().to_owned())
@@ -248,8 +263,8 @@ fn machine() -> Result<String> {
     ))
 }
 
-/// The page with a new part of one benchmark; it goes to the end of a page that has none. What stands
-/// between its two comments is written anew, the rest of the page is people's.
+/// Replaces the section of one benchmark, which is delimited by two comments. A page without that
+/// section gets it at the end. The rest of the page is written by hand and stays.
 fn replace(page: &str, name: &str, measured: &str) -> String {
     let [begin, end] =
         ["begin", "end"].map(|what| format!("<!-- cargo xtask bench {name}: {what} -->"));
@@ -267,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_become_tables_in_the_order_printed() {
+    fn tables_keep_the_order_of_rows_and_columns() {
         let lines = [
             r#"{"benchmark":"encode","peers":100,"family":"ipv4","prefixes_per_second":1234567}"#,
             r#"{"benchmark":"memory","megabytes":1234.5}"#,
@@ -283,13 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_a_name_is_refused() {
+    fn a_measurement_without_a_name_is_an_error() {
         assert!(row(r#"{"peers":4}"#).is_err());
         assert!(row("{peers").is_err());
     }
 
     #[test]
-    fn only_the_measured_part_of_the_page_changes() {
+    fn only_the_section_of_the_benchmark_changes() {
         let part = |name: &str, text: &str| {
             format!(
                 "<!-- cargo xtask bench {name}: begin -->\n{text}\n<!-- cargo xtask bench {name}: end -->"

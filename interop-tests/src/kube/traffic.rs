@@ -108,5 +108,11 @@ pub fn traffic_program() -> Result<PathBuf> {
         .take(2)
         .map(|folder| folder.join("lab-traffic"))
         .find(|program| program.is_file())
-        .with_context(|| format!("no lab-traffic beside {}", test.display()))
+        .with_context(|| {
+            let build = "cargo build -p ferrolb-interop-tests --bin lab-traffic";
+            format!(
+                "no lab-traffic beside {}; build it with `{build}`",
+                test.display()
+            )
+        })
 }

@@ -1,26 +1,24 @@
 //! What passes a node's interfaces, taken from a packet socket: BGP messages and BFD packets.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::netns::Namespace;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketType, eth, recv, socket};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The port of BGP (RFC 4271 §8), and those of BFD over one hop (RFC 5881) and several (RFC 5883).
 const BGP: u16 = 179;
 const BFD: [u16; 2] = [3784, 4784];
-/// How often the thread looks whether it is to stop.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How often the recording thread checks whether it has to stop.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest frame, also where the kernel joins segments.
 const LONGEST: usize = 1 << 17;
 
@@ -52,17 +50,13 @@ impl Recorder {
     /// # Errors
     /// When the namespace can't be entered or has no packet socket for us.
     pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
-        let namespace = File::open(format!("/run/netns/{}", namespace.name()))?;
-        // A socket stays in the namespace in which it was made.
-        let opened = thread::spawn(move || -> Result<OwnedFd> {
-            let kind = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), kind).context("enter the namespace")?;
+        // A socket stays in the namespace in which it was opened.
+        let packets = namespace.open()?.inside(|| {
             let packets = socket(AddressFamily::PACKET, SocketType::RAW, Some(eth::ALL))
                 .context("open a packet socket")?;
-            set_socket_timeout(&packets, Timeout::Recv, Some(PATIENCE))?;
+            set_socket_timeout(&packets, Timeout::Recv, Some(STOP_CHECK_INTERVAL))?;
             Ok(packets)
-        });
-        let packets = opened.join().map_err(|_| anyhow!("a thread panicked"))??;
+        })?;
         let stop = Arc::new(AtomicBool::new(false));
         let frames = Arc::new(Mutex::new(Vec::new()));
         let (stopped, into) = (stop.clone(), frames.clone());

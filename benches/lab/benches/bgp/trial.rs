@@ -1,34 +1,34 @@
-//! One daemon and the sink, and what can be measured of the two.
+//! One daemon connected to the sink, and the measurements of the pair.
 
 use std::ops::Range;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::netns::{Link, Namespace};
+use ferrolb_interop_tests::netns::{Link, Namespace, NamespaceHandle};
 use ferrolb_interop_tests::process::Scratch;
+use ferrolb_lab_bench::statistics::{median, milliseconds, rounded};
 
 use super::daemons::{Kind, Running};
 use super::load::{DAEMON4, DAEMON6, Load};
-use super::place::Place;
+use super::namespace_usage;
 use super::responder::Responder;
 use super::sink::{Peer, Sink};
-use super::usage;
 
-/// Longer than anything should take.
+/// Longer than any step takes.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// A daemon at rest: less than this share of a core, three times in a row.
-const REST: f64 = 0.1;
+/// A daemon is idle when it uses less than this share of a core three times in a row.
+const IDLE: f64 = 0.1;
 const REST_STEP: Duration = Duration::from_millis(500);
-/// Nothing more comes.
+/// Without a new prefix for this long the table is incomplete.
 const STALLED: Duration = Duration::from_millis(500);
 
-/// Two namespaces and a wire.
+/// Two namespaces, joined by a veth pair.
 pub(crate) struct Lab<'lab> {
     scratch: &'lab Scratch,
     node: Namespace,
     sink: Namespace,
-    place: Place,
+    sink_handle: NamespaceHandle,
 }
 
 impl<'lab> Lab<'lab> {
@@ -41,24 +41,24 @@ impl<'lab> Lab<'lab> {
             peers: 100,
             routes: 0,
             family: ferrolb_bgp::wire::Family::IPV4_UNICAST,
-            watch: None,
+            bfd: None,
         };
         for address in most.addresses() {
             sink.address("wire", &format!("{address}/16"))?;
         }
         sink.address("wire", "fd99::1/64")?;
-        let place = Place::of(&sink)?;
+        let sink_handle = sink.open()?;
         Ok(Self {
             scratch,
             node,
             sink,
-            place,
+            sink_handle,
         })
     }
 
-    /// Whether the sink's kernel acknowledges at once instead of after up to 40 ms: whoever sends
-    /// with Nagle's algorithm on is not held up by it then.
-    pub(crate) fn acknowledge(&self, immediate: bool) -> Result<()> {
+    /// Sets whether the sink's kernel acknowledges immediately instead of after up to 40 ms. Delayed
+    /// acknowledgements slow down a sender that uses Nagle's algorithm.
+    pub(crate) fn set_quickack(&self, immediate: bool) -> Result<()> {
         let flag = if immediate { "1" } else { "0" };
         let route = [
             "route",
@@ -85,16 +85,16 @@ pub(crate) struct Trial<'lab> {
     lab: &'lab Lab<'lab>,
     running: Running<'lab>,
     sink: Sink,
-    /// Prefixes seen last at the sink, and since when so many.
+    /// The sink's number of prefixes, and when it last grew.
     progress: (usize, Instant),
 }
 
-/// What came of one sending of the table. Times in milliseconds.
+/// Result of sending the table once. Times are in milliseconds.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// From a session's Established to its last prefix, the median over sessions.
+    /// From Established to the last prefix of the session, the median over all sessions.
     pub(crate) peer: f64,
-    /// From the first Established to the last prefix of all.
+    /// From the first Established to the last prefix of all sessions.
     pub(crate) all: f64,
     pub(crate) cpu: f64,
     pub(crate) updates: usize,
@@ -103,17 +103,17 @@ pub(crate) struct Table {
 }
 
 impl<'lab> Trial<'lab> {
-    /// Starts the daemon, lets it come to rest, opens the sink.
+    /// Starts the daemon, waits until it is idle, and opens the sink.
     pub(crate) fn start(lab: &'lab Lab<'lab>, kind: Kind, load: Load) -> Result<Self> {
         let mut running = Running::start(kind, load, &lab.node, lab.scratch)?;
-        rest(&lab.node)?;
+        await_idle(&lab.node)?;
         running.ensure_running()?;
         let mut addresses = load.addresses();
         if kind == Kind::Ferrolb {
-            // Its BFD sessions are those of peers.
-            addresses.extend(load.watched());
+            // In ferrolb a BFD session belongs to a BGP peer.
+            addresses.extend(load.bfd_addresses());
         }
-        let sink = Sink::open(&lab.place, &addresses, load.family)?;
+        let sink = Sink::open(&lab.sink_handle, &addresses, load.family)?;
         Ok(Self {
             kind,
             load,
@@ -133,29 +133,29 @@ impl<'lab> Trial<'lab> {
     }
 
     pub(crate) fn resident(&self) -> Result<u64> {
-        usage::resident(&self.lab.node)
+        namespace_usage::resident(&self.lab.node)
     }
 
-    /// Processor time of the daemon so far.
+    /// CPU time of the daemon so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        usage::time(&self.lab.node)
+        namespace_usage::cpu_time(&self.lab.node)
     }
 
     pub(crate) fn prefixes(&self) -> usize {
         self.sink.prefixes()
     }
 
-    /// All sessions come up at once, and the whole table is sent. They are ended afterwards.
+    /// Brings all sessions up at once, waits for the whole table and closes the sessions.
     pub(crate) fn table(&mut self) -> Result<Table> {
         self.connect()?;
         sleep(REST_STEP);
         let cpu = self.cpu()?;
-        let sink = self.sink.time()?;
+        let sink = self.sink.cpu_time()?;
         let start = Instant::now();
         self.sink.release();
         self.await_prefixes(self.whole())?;
-        let busy = (self.sink.time()? - sink).as_secs_f64() / start.elapsed().as_secs_f64();
-        // End-of-RIB, and what else is left to do.
+        let busy = (self.sink.cpu_time()? - sink).as_secs_f64() / start.elapsed().as_secs_f64();
+        // Until the daemon has sent End-of-RIB and finished its work.
         sleep(REST_STEP);
         let cpu = self.cpu()? - cpu;
         let peers = self.sink.peers();
@@ -187,17 +187,17 @@ impl<'lab> Trial<'lab> {
         Ok(table)
     }
 
-    /// Sessions that stay, with the whole table sent.
+    /// Brings all sessions up and waits for the whole table. The sessions stay up.
     pub(crate) fn establish(&mut self) -> Result<()> {
         self.connect()?;
         self.sink.release();
         self.await_prefixes(self.whole())?;
         sleep(REST_STEP);
-        self.sink.forget();
+        self.sink.reset();
         Ok(())
     }
 
-    /// Ends all sessions at once, and gives the time until all have everything again.
+    /// Closes all sessions at once; returns the time until all peers have the whole table again.
     pub(crate) fn reconnect(&mut self) -> Result<Duration> {
         let start = Instant::now();
         self.sink.drop_all();
@@ -206,15 +206,16 @@ impl<'lab> Trial<'lab> {
         Ok(last.context("no prefix")? - start)
     }
 
-    /// Asks for the whole table again.
+    /// Requests the whole table again.
     pub(crate) fn refresh(&mut self) {
         self.sink.refresh();
         self.progress = (0, Instant::now());
     }
 
-    /// Asks for the whole table again if all of it has come, or nothing more does: BIRD, asked at
-    /// once after its last octet, now and then leaves out the last 16 prefixes.
-    pub(crate) fn again(&mut self) -> Result<bool> {
+    /// Requests the table again once it is complete, or when no more of it arrives; returns whether
+    /// it was complete. BIRD sometimes omits the last 16 prefixes when the request follows directly
+    /// after its last octet.
+    pub(crate) fn refresh_when_complete(&mut self) -> Result<bool> {
         self.running.ensure_running()?;
         let prefixes = self.sink.prefixes();
         let (before, since) = self.progress;
@@ -228,18 +229,18 @@ impl<'lab> Trial<'lab> {
         Ok(whole)
     }
 
-    /// The far ends of the daemon's BFD sessions.
+    /// Starts the remote end of the daemon's BFD sessions.
     pub(crate) fn responder(&self) -> Result<Responder> {
         Responder::open(
-            &self.lab.place,
+            &self.lab.sink_handle,
             self.load.daemon_address(),
-            &self.load.watched(),
+            &self.load.bfd_addresses(),
         )
     }
 
-    /// Changes prefixes, and gives the time from before the call to the last one at the sink.
+    /// Changes prefixes; returns the time from the call to the last change received by the sink.
     pub(crate) fn change(&mut self, range: Range<u32>, announce: bool) -> Result<Duration> {
-        self.sink.forget();
+        self.sink.reset();
         let start = Instant::now();
         self.submit(range.clone(), announce)?;
         self.await_prefixes(range.len())?;
@@ -247,7 +248,7 @@ impl<'lab> Trial<'lab> {
         Ok(last.context("no prefix")? - start)
     }
 
-    /// Changes prefixes and does not wait.
+    /// Changes prefixes without waiting for the sink.
     pub(crate) fn submit(&mut self, range: Range<u32>, announce: bool) -> Result<()> {
         self.running.change(range, announce)
     }
@@ -275,7 +276,7 @@ impl<'lab> Trial<'lab> {
             self.running.ensure_running()?;
             ensure!(
                 start.elapsed() < TIMEOUT,
-                "{what}: not within {} s",
+                "{what}: timed out after {} s",
                 TIMEOUT.as_secs()
             );
             sleep(Duration::from_micros(500));
@@ -284,39 +285,22 @@ impl<'lab> Trial<'lab> {
     }
 }
 
-/// Waits until what runs there has nothing to do.
-fn rest(namespace: &Namespace) -> Result<()> {
+/// Waits until the processes of a namespace are idle.
+fn await_idle(namespace: &Namespace) -> Result<()> {
     let start = Instant::now();
     let mut quiet = 0;
-    let mut before = usage::time(namespace)?;
+    let mut before = namespace_usage::cpu_time(namespace)?;
     while quiet < 3 {
         ensure!(
             start.elapsed() < TIMEOUT,
-            "the daemon does not come to rest"
+            "the daemon did not become idle within {} s",
+            TIMEOUT.as_secs()
         );
         sleep(REST_STEP);
-        let now = usage::time(namespace)?;
+        let now = namespace_usage::cpu_time(namespace)?;
         let share = now.saturating_sub(before).as_secs_f64() / REST_STEP.as_secs_f64();
-        quiet = if share < REST { quiet + 1 } else { 0 };
+        quiet = if share < IDLE { quiet + 1 } else { 0 };
         before = now;
     }
     Ok(())
-}
-
-/// The one in the middle, of an even number the lower one.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-        .get(values.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or_default()
-}
-
-pub(crate) fn milliseconds(duration: Duration) -> f64 {
-    rounded(duration.as_secs_f64() * 1e3)
-}
-
-pub(crate) fn rounded(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
 }

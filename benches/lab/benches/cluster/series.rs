@@ -1,73 +1,73 @@
-//! Changes of one EndpointSlice, one after another, each followed to the routers.
+//! Measures the time from a change of an EndpointSlice to the UPDATEs, one change at a time.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use ferrolb_lab_bench::measurement;
+use ferrolb_lab_bench::proc_stats::cpu_time;
+use ferrolb_lab_bench::statistics::{milliseconds, percentile};
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::api::{ApiClient, Shown};
-use super::milliseconds;
-use super::process::cpu_time;
+use super::api_client::{ApiClient, WatchedVersions};
 use super::routers::Routers;
-use super::row;
 
-/// Half of them withdraw, half announce.
+/// Half of the changes withdraw, half announce.
 const CHANGES: usize = 400;
-/// Longer than the time for which the announcer gathers changes, so that each is a first one.
+/// Longer than the announcer's batch window, so that each change starts a new batch.
 const PAUSE: Duration = Duration::from_millis(25);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a change took, in milliseconds from when its request was sent.
+/// Times of one change, in milliseconds since its request was sent.
 #[derive(Debug)]
 struct Change {
     announces: bool,
-    answered: f64,
-    shown: f64,
+    response: f64,
+    watch_event: f64,
     first_update: f64,
     last_update: f64,
 }
 
-/// All changes, and what they cost the announcer.
+/// All changes and their cost for the announcer.
 #[derive(Debug)]
 pub(crate) struct Series {
     changes: Vec<Change>,
-    /// CPU time of the announcer per change, without what it takes when nothing happens.
+    /// CPU time of the announcer per change, without its idle load.
     cpu: Duration,
-    /// CPU time per second when nothing happens.
+    /// CPU time per second while idle.
     idle: f64,
 }
 
-/// What a series is measured with.
+/// Inputs of a series.
 pub(crate) struct Measurement<'a> {
     /// Writes the changes.
     pub(crate) api: &'a ApiClient,
     /// A plain watch of the slice that changes.
-    pub(crate) shown: &'a Shown,
-    /// Where UPDATEs arrive.
+    pub(crate) watched: &'a WatchedVersions,
+    /// The routers that receive the UPDATEs.
     pub(crate) routers: &'a mut Routers,
-    /// Where the endpoint is.
+    /// The node of the endpoint.
     pub(crate) node: &'a str,
-    /// What is announced and withdrawn.
+    /// The prefix that is announced and withdrawn.
     pub(crate) prefix: IpNet,
-    /// The announcer.
+    /// Process id of the announcer.
     pub(crate) pid: u32,
-    /// Its CPU time per second when nothing happens.
+    /// CPU time of the announcer per second while idle.
     pub(crate) idle: f64,
 }
 
 impl Measurement<'_> {
-    /// Makes the endpoint of the first Service unready and ready again, many times.
+    /// Sets the endpoint of the first Service unready and ready again, many times.
     pub(crate) fn run(&mut self) -> Result<Series> {
-        // The first makes connections, and shows that the watch works.
+        // The first changes open connections and check that the watch works.
         for announces in [false, true] {
             self.change(announces)?;
         }
         let (began, cpu_before) = (Instant::now(), cpu_time(self.pid)?);
         let mut changes = Vec::new();
         for index in 0..CHANGES {
-            // Not in step with anybody's timer.
+            // Varied, so as not to be in phase with any timer.
             sleep(PAUSE + Duration::from_millis(index as u64 * 7 % 20));
             changes.push(self.change(index % 2 == 1)?);
         }
@@ -83,27 +83,28 @@ impl Measurement<'_> {
     fn change(&mut self, announces: bool) -> Result<Change> {
         let sent = Instant::now();
         let version = self.api.set_ready(self.node, 0, announces)?;
-        let answered = Instant::now();
+        let response = Instant::now();
         let (first_update, last_update) =
             self.routers.await_change(self.prefix, announces, TIMEOUT)?;
-        let shown = await_version(self.shown, &version)?;
+        let watch_event = await_version(self.watched, &version)?;
         let since = |at: Instant| milliseconds(at.duration_since(sent));
         Ok(Change {
             announces,
-            answered: since(answered),
-            shown: since(shown),
+            response: since(response),
+            watch_event: since(watch_event),
             first_update: since(first_update),
             last_update: since(last_update),
         })
     }
 }
 
-fn await_version(shown: &Shown, version: &str) -> Result<Instant> {
+fn await_version(watched: &WatchedVersions, version: &str) -> Result<Instant> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let event = shown.recv_timeout(left);
-        let (seen, at) = event.with_context(|| format!("the watch did not show {version}"))??;
+        let event = watched.recv_timeout(left);
+        let (seen, at) =
+            event.with_context(|| format!("the watch did not report version {version}"))??;
         if seen == version {
             return Ok(at);
         }
@@ -111,7 +112,7 @@ fn await_version(shown: &Shown, version: &str) -> Result<Instant> {
 }
 
 impl Series {
-    /// One row per kind of change and thing waited for.
+    /// Prints one row per kind of change and milestone.
     pub(crate) fn print(&self, services: usize, peers: u8) {
         for (kind, announces) in [("announce", true), ("withdraw", false)] {
             let changes = || {
@@ -122,11 +123,11 @@ impl Series {
             let row = |until: &str, times: Vec<f64>| print(services, peers, kind, until, times);
             row(
                 "answer to the write",
-                changes().map(|c| c.answered).collect(),
+                changes().map(|c| c.response).collect(),
             );
             row(
                 "event at a plain watch",
-                changes().map(|c| c.shown).collect(),
+                changes().map(|c| c.watch_event).collect(),
             );
             row(
                 "UPDATE at the first peer",
@@ -136,13 +137,13 @@ impl Series {
                 "UPDATE at the last peer",
                 changes().map(|c| c.last_update).collect(),
             );
-            let ours = changes().map(|c| c.last_update - c.shown);
+            let ours = changes().map(|c| c.last_update - c.watch_event);
             row(
                 "UPDATE at the last peer, after the event at the plain watch",
                 ours.collect(),
             );
         }
-        row::print(
+        measurement::print(
             "endpoint_slice_cpu",
             &[
                 ("services", json!(services)),
@@ -160,7 +161,7 @@ impl Series {
 
 fn print(services: usize, peers: u8, change: &str, until: &str, mut times: Vec<f64>) {
     times.sort_by(f64::total_cmp);
-    row::print(
+    measurement::print(
         "endpoint_slice_to_update",
         &[
             ("services", json!(services)),
@@ -174,11 +175,4 @@ fn print(services: usize, peers: u8, change: &str, until: &str, mut times: Vec<f
             ("max_ms", json!(percentile(&times, 100))),
         ],
     );
-}
-
-/// Of sorted times, by nearest rank: a time that was measured, none in between.
-pub(crate) fn percentile(times: &[f64], percent: usize) -> Option<f64> {
-    let rank = (times.len() * percent).div_ceil(100);
-    let time = times.get(rank.saturating_sub(1))?;
-    Some((time * 1e3).round() / 1e3)
 }

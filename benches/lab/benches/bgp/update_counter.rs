@@ -1,15 +1,15 @@
-//! Counting what is in a stream of messages, without decoding it.
+//! Counts messages and prefixes in a stream of BGP messages without decoding them.
 
 use std::io;
 use std::ops::AddAssign;
 
-/// What was in it.
+/// Totals of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) octets: usize,
     pub(crate) keepalives: usize,
     pub(crate) updates: usize,
-    /// Announced and withdrawn.
+    /// Announced and withdrawn prefixes.
     pub(crate) prefixes: usize,
     pub(crate) end_of_rib: usize,
 }
@@ -28,10 +28,10 @@ const HEADER: usize = 19;
 const MP_REACH: u8 = 14;
 const MP_UNREACH: u8 = 15;
 
-/// Counts the whole messages at the beginning, and gives their octets.
+/// Counts the complete messages at the beginning and returns their length in octets.
 ///
 /// # Errors
-/// When it isn't BGP, or a NOTIFICATION.
+/// When the octets aren't BGP, or contain a NOTIFICATION.
 pub(crate) fn count_messages(octets: &[u8], count: &mut Count) -> io::Result<usize> {
     let mut at = 0;
     while let Some(header) = octets.get(at..at + HEADER) {
@@ -56,9 +56,9 @@ pub(crate) fn count_messages(octets: &[u8], count: &mut Count) -> io::Result<usi
 fn count_update(body: &[u8], count: &mut Count) -> Option<()> {
     count.updates += 1;
     let before = count.prefixes;
-    let (withdrawn, rest) = counted(body)?;
+    let (withdrawn, rest) = length_prefixed(body)?;
     count.prefixes += prefixes(withdrawn);
-    let (mut attributes, nlri) = counted(rest)?;
+    let (mut attributes, nlri) = length_prefixed(rest)?;
     count.prefixes += prefixes(nlri);
     let empty = attributes.is_empty();
     let mut unreach = false;
@@ -67,10 +67,10 @@ fn count_update(body: &[u8], count: &mut Count) -> Option<()> {
             let (length, rest) = rest.split_first()?;
             rest.split_at_checked(usize::from(*length))?
         } else {
-            counted(rest)?
+            length_prefixed(rest)?
         };
         match *kind {
-            // Family, next hop with its length, a reserved octet, prefixes.
+            // AFI, SAFI, length and next hop, a reserved octet, NLRI (RFC 4760 §3).
             MP_REACH => count.prefixes += prefixes(value.get(5 + usize::from(*value.get(3)?)..)?),
             MP_UNREACH => {
                 unreach = true;
@@ -86,8 +86,8 @@ fn count_update(body: &[u8], count: &mut Count) -> Option<()> {
     Some(())
 }
 
-/// What two octets say the length of, and what follows it.
-fn counted(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Splits off a field with a length of two octets; returns the field and the rest.
+fn length_prefixed(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = octets.split_first_chunk()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }

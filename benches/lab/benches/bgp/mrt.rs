@@ -1,14 +1,14 @@
-//! A routing table as GoBGP's client reads it: MRT TABLE_DUMP_V2 (RFC 6396 §4.3).
+//! Writes a routing table as MRT TABLE_DUMP_V2 (RFC 6396 §4.3), the input of `gobgp mrt inject`.
 
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
-/// Its `mrt inject` loses what still waits in its buffers at the end of the file: the last prefix is
-/// repeated so often.
+/// How often the last prefix is repeated: `mrt inject` loses the records that are still in its
+/// buffers at the end of the file.
 const PADDING: usize = 4000;
 
-/// One route for each IPv4 prefix.
+/// A table with one route per IPv4 prefix.
 pub(crate) fn table(prefixes: &[IpNet], next_hop: Ipv4Addr) -> Vec<u8> {
     let mut file = Vec::new();
     // Collector, no view name, one peer: IPv4, two-octet AS.

@@ -1,33 +1,31 @@
-//! What users of a Service lose by each thing that may happen, by how nodes and router watch each other. One line of
-//! JSON each; docs/benchmarks.md says how it is measured.
-
-#[path = "cluster/row.rs"]
-mod row;
+//! Connections that fail or break during each [`Disruption`], for each [`FailureDetection`]. Prints
+//! one line of JSON per combination; docs/benchmarks.md describes the measurement.
 
 use ferrolb_interop_tests::kube::{Disruption, FailureDetection, Rack, losses};
 use ferrolb_interop_tests::process::scenario;
 use ferrolb_interop_tests::topology::Topology;
+use ferrolb_lab_bench::measurement;
 use serde_json::json;
 
 fn main() {
-    for watched in FailureDetection::ALL {
+    for detection in FailureDetection::ALL {
         scenario("bench-traffic", |scratch| {
             let mut topology = Topology::new(2)?;
             topology.add_client()?;
             let mut rack = Rack::start(
                 scratch,
                 &topology,
-                watched.example(),
-                &watched.configuration(),
+                detection.example(),
+                &detection.configuration(),
             )?;
             let address = rack.await_addresses("web")?[0];
-            for disturbance in Disruption::ALL {
-                let report = losses(&mut rack, address, disturbance)?;
-                row::print(
+            for disruption in Disruption::ALL {
+                let report = losses(&mut rack, address, disruption)?;
+                measurement::print(
                     "traffic",
                     &[
-                        ("watched_by", json!(watched.name())),
-                        ("event", json!(disturbance.name())),
+                        ("watched_by", json!(detection.name())),
+                        ("event", json!(disruption.name())),
                         (
                             "new_connections",
                             json!(report.total_answered() + report.failed),

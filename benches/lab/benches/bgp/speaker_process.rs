@@ -1,6 +1,6 @@
-//! ferrolb's own engine as a process of its own: this program started with `--speaker`.
+//! ferrolb's engine as a separate process: this program, started with `--speaker`.
 //!
-//! It reads its commands from a FIFO: `+ FIRST COUNT` announces, `- FIRST COUNT` withdraws.
+//! It reads commands from a FIFO: `+ FIRST COUNT` announces prefixes, `- FIRST COUNT` withdraws them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -17,16 +17,16 @@ use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Family};
 use ipnet::IpNet;
 
-use super::load::{DAEMON_ASN, Load, Watch, changed};
+use super::load::{BfdLoad, DAEMON_ASN, Load, changed};
 use super::{responder, sink};
 
-/// Prefixes that go in at once when the table is loaded.
+/// Prefixes per call while the table is loaded.
 const BATCH: usize = 10_000;
 
-/// Runs the speaker: `FIFO PEERS ROUTES 4|6 SESSIONS`, the last of BFD.
+/// Runs the speaker. Arguments: `FIFO PEERS ROUTES 4|6 BFD-SESSIONS`.
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let [fifo, peers, routes, version, sessions] = arguments else {
-        anyhow::bail!("--speaker FIFO PEERS ROUTES 4|6 SESSIONS");
+        anyhow::bail!("usage: --speaker FIFO PEERS ROUTES 4|6 BFD-SESSIONS");
     };
     let load = Load {
         peers: peers.parse()?,
@@ -36,9 +36,9 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         } else {
             Family::IPV6_UNICAST
         },
-        watch: Some(Watch {
+        bfd: Some(BfdLoad {
             sessions: sessions.parse()?,
-            // Or not: what this process may do was decided before.
+            // Not used here: the parent process has dropped the capability or left it.
             real_time: true,
         }),
     };
@@ -57,7 +57,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         handle.set_peer(peer(load, address)?)?;
         names.push(address.to_string());
     }
-    for address in load.watched() {
+    for address in load.bfd_addresses() {
         let mut peer = peer(load, address)?;
         peer.bfd = Some(BfdOptions {
             session: SessionConfig {
@@ -75,7 +75,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     }
     drop(table);
     handle.open_gate();
-    obey(&handle, &names, load, fifo, &route)
+    execute(&handle, &names, load, fifo, &route)
 }
 
 fn peer(load: Load, address: IpAddr) -> Result<PeerConfig> {
@@ -87,14 +87,14 @@ fn peer(load: Load, address: IpAddr) -> Result<PeerConfig> {
     Ok(peer)
 }
 
-fn obey(handle: &Handle, names: &[String], load: Load, fifo: &str, route: &Route) -> Result<()> {
-    // Opened for writing too, so that it never ends.
+fn execute(handle: &Handle, names: &[String], load: Load, fifo: &str, route: &Route) -> Result<()> {
+    // Also opened for writing, so that reading never reaches the end of the file.
     let commands = File::options().read(true).write(true).open(fifo)?;
     for line in BufReader::new(commands).lines() {
         let line = line?;
         let words: Vec<&str> = line.split(' ').collect();
         let [sign, first, count] = words[..] else {
-            anyhow::bail!("not a command: {line}");
+            anyhow::bail!("invalid command: {line}");
         };
         let first: u32 = first.parse().context("FIRST")?;
         let count: u32 = count.parse().context("COUNT")?;

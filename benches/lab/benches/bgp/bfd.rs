@@ -1,4 +1,5 @@
-//! The row of BFD: sessions beside a table that is sent again and again while all cores are busy.
+//! Measures BFD under load: false downs and detection times while the daemon keeps sending its table
+//! and all cores are busy.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -7,33 +8,35 @@ use std::thread::{available_parallelism, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_lab_bench::measurement;
+use ferrolb_lab_bench::statistics::{median, milliseconds};
 use serde_json::json;
 
 use super::daemons::Kind;
-use super::load::{Load, Watch};
+use super::load::{BfdLoad, Load};
 use super::responder::{INTERVAL_MS, Report, Responder, TIMERS};
-use super::row;
-use super::trial::{Lab, Trial, median, milliseconds};
+use super::trial::{Lab, Trial};
 
-/// All sessions, from nothing. Before they are up they send once a second.
+/// Time for all sessions to come up. A session that is down sends one packet a second
+/// (RFC 5880 §6.8.3).
 const UP: Duration = Duration::from_secs(60);
-/// For the intervals to be agreed on.
-const CALM: Duration = Duration::from_secs(2);
-/// Until everybody must have noticed a cut.
+/// Time for the Poll Sequence that negotiates the intervals.
+const NEGOTIATION: Duration = Duration::from_secs(2);
+/// Time after a cut in which the daemon must detect it.
 const CUT: Duration = Duration::from_secs(1);
-/// How often the table's progress is looked at.
+/// How often the progress of the table is checked.
 const STEP: Duration = Duration::from_millis(5);
 
-/// How long, and how often.
+/// Duration of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Course {
-    /// For how long false downs are counted.
+    /// Time during which false downs are counted.
     pub(crate) duration: Duration,
-    /// How many silent cuts follow.
+    /// Number of silent cuts afterwards.
     pub(crate) cuts: u32,
 }
 
-/// Threads of ordinary priority that do nothing and never rest, one for each core.
+/// One thread of ordinary priority per core that spins.
 struct Busy(Arc<AtomicBool>);
 
 impl Busy {
@@ -57,44 +60,44 @@ impl Drop for Busy {
     }
 }
 
-/// Measures one daemon and prints its row.
+/// Measures one daemon and prints the result.
 pub(crate) fn measure(lab: &Lab<'_>, kind: Kind, load: Load, course: Course) -> Result<()> {
-    let watch = load.watch.context("no BFD")?;
+    let bfd = load.bfd.context("no BFD")?;
     let mut trial = Trial::start(lab, kind, load)?;
     let responder = trial.responder()?;
-    let sessions = usize::try_from(watch.sessions)?;
+    let sessions = usize::try_from(bfd.sessions)?;
     let late = await_up(&mut trial, &responder, sessions)?;
-    ensure!(late == 0, "{late} BFD sessions don't come up");
+    ensure!(late == 0, "{late} BFD sessions did not come up");
     trial.establish()?;
     trial.refresh();
     let _busy = Busy::new()?;
-    let mut tables = u32::from(again(&mut trial, CALM)? > 0);
-    responder.count()?;
-    tables += again(&mut trial, course.duration)?;
+    let mut tables = u32::from(keep_sending(&mut trial, NEGOTIATION)? > 0);
+    responder.reset()?;
+    tables += keep_sending(&mut trial, course.duration)?;
     let loaded = responder.report()?;
     for _ in 0..course.cuts {
         await_up(&mut trial, &responder, sessions)?;
-        again(&mut trial, CALM)?;
+        keep_sending(&mut trial, NEGOTIATION)?;
         responder.silence()?;
-        again(&mut trial, CUT)?;
-        responder.answer()?;
+        keep_sending(&mut trial, CUT)?;
+        responder.resume()?;
     }
-    print(kind, watch, course, tables, &loaded, &responder.report()?);
+    print(kind, bfd, course, tables, &loaded, &responder.report()?);
     Ok(())
 }
 
-/// Lets the table be sent for a while; how often it was.
-fn again(trial: &mut Trial<'_>, duration: Duration) -> Result<u32> {
+/// Has the daemon send its table repeatedly for `duration`; returns how often it did.
+fn keep_sending(trial: &mut Trial<'_>, duration: Duration) -> Result<u32> {
     let start = Instant::now();
     let mut tables = 0;
     while start.elapsed() < duration {
-        tables += u32::from(trial.again()?);
+        tables += u32::from(trial.refresh_when_complete()?);
         sleep(STEP);
     }
     Ok(tables)
 }
 
-/// Waits until the sessions are up, and gives how many are not in the end.
+/// Waits until the sessions are up; returns how many are still down at the timeout.
 fn await_up(trial: &mut Trial<'_>, responder: &Responder, sessions: usize) -> Result<usize> {
     let start = Instant::now();
     loop {
@@ -102,17 +105,17 @@ fn await_up(trial: &mut Trial<'_>, responder: &Responder, sessions: usize) -> Re
         if up == sessions || start.elapsed() > UP {
             return Ok(sessions - up);
         }
-        again(trial, 10 * STEP)?;
+        keep_sending(trial, 10 * STEP)?;
     }
 }
 
-fn print(kind: Kind, watch: Watch, course: Course, tables: u32, loaded: &Report, cut: &Report) {
+fn print(kind: Kind, bfd: BfdLoad, course: Course, tables: u32, loaded: &Report, cut: &Report) {
     let priority = match kind {
-        Kind::Ferrolb if watch.real_time => "real-time",
+        Kind::Ferrolb if bfd.real_time => "real-time",
         _ => "ordinary",
     };
-    let noticed: Vec<f64> = cut
-        .noticed
+    let detected: Vec<f64> = cut
+        .detected
         .iter()
         .flatten()
         .copied()
@@ -120,23 +123,23 @@ fn print(kind: Kind, watch: Watch, course: Course, tables: u32, loaded: &Report,
         .collect();
     let interval = u64::from(INTERVAL_MS);
     let multiplier = u64::from(TIMERS.detect_mult.get());
-    row::print(
+    measurement::print(
         "speakers_bfd",
         &[
             ("daemon", json!(kind.name())),
             ("priority", json!(priority)),
-            ("sessions", json!(watch.sessions)),
+            ("sessions", json!(bfd.sessions)),
             ("seconds", json!(course.duration.as_secs())),
             ("tables_sent", json!(tables)),
-            ("downs_told_by_it", json!(loaded.lost_by_daemon)),
-            ("downs_for_its_silence", json!(loaded.lost_here)),
+            ("downs_reported_by_daemon", json!(loaded.lost_by_daemon)),
+            ("downs_for_daemon_silence", json!(loaded.lost_here)),
             ("longest_silence_ms", json!(milliseconds(loaded.silence))),
-            ("cut", json!(cut.noticed.len())),
-            ("noticed", json!(noticed.len())),
-            ("noticed_p50_ms", json!(median(noticed.iter().copied()))),
+            ("cut", json!(cut.detected.len())),
+            ("detected", json!(detected.len())),
+            ("detected_p50_ms", json!(median(detected.iter().copied()))),
             (
-                "noticed_max_ms",
-                json!(noticed.iter().copied().fold(0.0, f64::max)),
+                "detected_max_ms",
+                json!(detected.iter().copied().fold(0.0, f64::max)),
             ),
             ("least_ms", json!(interval * (multiplier - 1))),
             ("most_ms", json!(interval * multiplier)),

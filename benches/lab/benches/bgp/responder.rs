@@ -1,6 +1,6 @@
-//! The far ends of the daemon's BFD sessions: ferrolb's own machine on a thread of the sink's core,
-//! before all ordinary threads, so that it isn't what is late. It counts the sessions that are
-//! lost, and can fall silent to see when the daemon notices.
+//! The remote end of the daemon's BFD sessions: ferrolb's state machine on a thread of the sink's
+//! core, with real-time priority, so that late packets are the daemon's. It counts lost sessions and
+//! can stop sending to measure the daemon's detection time.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
 use std::num::NonZeroU8;
@@ -16,6 +16,7 @@ use ferrolb_bgp::bfd::{
     Arrival, Bfd, Cause, Hops, Input, Interval, PACKET_LENGTH, Packet, Path, SOURCE_PORTS,
     SessionConfig, State, TRANSMIT_TTL, Timers,
 };
+use ferrolb_interop_tests::netns::NamespaceHandle;
 use ferrolb_interop_tests::process::run;
 use rustix::thread::gettid;
 use tokio::io::ReadBuf;
@@ -24,43 +25,43 @@ use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
-use super::place::Place;
 use super::sink::pin;
 
-/// How often both ends send.
+/// Transmit interval of both ends in milliseconds.
 pub(crate) const INTERVAL_MS: u32 = 50;
 pub(crate) const TIMERS: Timers = Timers {
     desired_min_tx: Interval::from_millis(INTERVAL_MS),
     required_min_rx: Interval::from_millis(INTERVAL_MS),
     detect_mult: NonZeroU8::MIN.saturating_add(2),
 };
-/// Above what ferrolb's own thread takes.
+/// Above the priority of ferrolb's BFD thread.
 const PRIORITY: &str = "10";
-/// Datagrams of one session before the others have their turn.
+/// Datagrams read from one session before the next session's turn.
 const DATAGRAMS_PER_TURN: usize = 16;
 
-/// What came of it since [`Responder::count`].
+/// Measurements since [`Responder::reset`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     /// Sessions that are up now.
     pub(crate) up: usize,
-    /// Sessions that the daemon gave up.
+    /// Sessions that the daemon declared down.
     pub(crate) lost_by_daemon: usize,
-    /// Sessions given up here: for the detection time the daemon sent nothing.
+    /// Sessions declared down here because the daemon sent nothing for the detection time.
     pub(crate) lost_here: usize,
     /// The longest time between two packets of the daemon in a session that was up.
     pub(crate) silence: Duration,
-    /// How late this thread was at most.
+    /// The largest delay of a timer on this thread.
     pub(crate) late: Duration,
-    /// From when it fell silent to the packet that says so, of each session that was up.
-    pub(crate) noticed: Vec<Option<Duration>>,
+    /// For each session that was up: time from the last packet sent here to the daemon's packet with
+    /// a state other than Up.
+    pub(crate) detected: Vec<Option<Duration>>,
 }
 
 enum Command {
-    Count,
+    Reset,
     Silence,
-    Answer,
-    Tell(blocking::Sender<Report>),
+    Resume,
+    Report(blocking::Sender<Report>),
 }
 
 pub(crate) struct Responder {
@@ -68,17 +69,21 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// Begins a session at each of the addresses, on a thread inside the place.
-    pub(crate) fn open(place: &Place, daemon: IpAddr, addresses: &[IpAddr]) -> Result<Self> {
+    /// Starts a session at each of the addresses, on a thread in the namespace.
+    pub(crate) fn open(
+        namespace: &NamespaceHandle,
+        daemon: IpAddr,
+        addresses: &[IpAddr],
+    ) -> Result<Self> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let (ready, opened) = blocking::channel();
-        let place = place.again()?;
+        let namespace = namespace.try_clone()?;
         let addresses = addresses.to_vec();
         thread::Builder::new()
             .name("responder".to_owned())
             .spawn(move || {
                 let begin = || {
-                    place.enter()?;
+                    namespace.enter()?;
                     pin()?;
                     let runtime = tokio::runtime::Builder::new_current_thread()
                         .enable_all()
@@ -91,7 +96,7 @@ impl Responder {
                 match begin() {
                     Ok((runtime, driver)) => {
                         drop(ready.send(Ok(gettid().as_raw_nonzero().get())));
-                        // More sockets at once than Tokio lets a task read in one turn.
+                        // More sockets than the budget of a Tokio task allows to read in one turn.
                         runtime.block_on(unconstrained(driver.run()));
                     }
                     Err(error) => drop(ready.send(Err(error))),
@@ -102,24 +107,24 @@ impl Responder {
         Ok(Self { commands })
     }
 
-    /// Counts from zero.
-    pub(crate) fn count(&self) -> Result<()> {
-        self.command(Command::Count)
+    /// Resets all measurements.
+    pub(crate) fn reset(&self) -> Result<()> {
+        self.command(Command::Reset)
     }
 
-    /// Neither sends nor hears anything from now on.
+    /// Stops sending, and ignores received packets.
     pub(crate) fn silence(&self) -> Result<()> {
         self.command(Command::Silence)
     }
 
-    /// Sends and hears again.
-    pub(crate) fn answer(&self) -> Result<()> {
-        self.command(Command::Answer)
+    /// Sends and processes packets again.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.command(Command::Resume)
     }
 
     pub(crate) fn report(&self) -> Result<Report> {
         let (sender, answer) = blocking::channel();
-        self.command(Command::Tell(sender))?;
+        self.command(Command::Report(sender))?;
         answer.recv().context("the responder's thread ended")
     }
 
@@ -129,14 +134,14 @@ impl Responder {
     }
 }
 
-/// One session's sockets, and what was seen of it.
+/// Sockets and state of one session.
 struct End {
     path: Path,
     address: IpAddr,
     receiver: UdpSocket,
     sender: StdSocket,
     up: bool,
-    heard: Option<Instant>,
+    last_received: Option<Instant>,
 }
 
 impl End {
@@ -158,16 +163,16 @@ impl End {
             receiver: UdpSocket::from_std(receiver)?,
             sender,
             up: false,
-            heard: None,
+            last_received: None,
         })
     }
 }
 
-/// While nothing is sent.
+/// State while [`Responder::silence`] is in effect.
 struct Cut {
     since: Instant,
-    /// Sessions that were up, and when the daemon said that it noticed.
-    noticed: Vec<(usize, Option<Instant>)>,
+    /// Sessions that were up, and when the daemon signalled that it detected the failure.
+    detected: Vec<(usize, Option<Instant>)>,
 }
 
 struct Driver {
@@ -243,7 +248,7 @@ impl Driver {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             any = true;
             match command {
-                Some(command) => self.obey(&command),
+                Some(command) => self.execute(&command),
                 None => {
                     self.ended = true;
                     break;
@@ -265,11 +270,11 @@ impl Driver {
         let now = Instant::now();
         let state = Packet::decode(octets).map(|packet| packet.state);
         if let Some(cut) = &mut self.cut {
-            let noticed = cut
-                .noticed
+            let detected = cut
+                .detected
                 .iter_mut()
                 .find(|(session, _)| *session == index);
-            if let Some((_, at)) = noticed
+            if let Some((_, at)) = detected
                 && state.is_ok_and(|state| state != State::Up)
             {
                 at.get_or_insert(now);
@@ -277,7 +282,7 @@ impl Driver {
             return;
         }
         let end = &mut self.ends[index];
-        let before = end.heard.replace(now).filter(|_| end.up);
+        let before = end.last_received.replace(now).filter(|_| end.up);
         let silence = before.map_or(Duration::ZERO, |before| now - before);
         self.report.silence = self.report.silence.max(silence);
         let arrival = Arrival {
@@ -285,7 +290,7 @@ impl Driver {
             local: end.address,
             interface: 1,
             hops: Hops::Single,
-            // There is no router between the two.
+            // The two namespaces share a link, so no router decrements the TTL.
             ttl: TRANSMIT_TTL,
             octets,
         };
@@ -304,8 +309,9 @@ impl Driver {
             match change.cause {
                 Cause::DetectionTimeExpired => {
                     self.report.lost_here += 1;
-                    // What comes after it is of another session.
-                    let silence = end.heard.map(|heard| now - heard).unwrap_or_default();
+                    // Packets after this belong to the next session.
+                    let last = end.last_received;
+                    let silence = last.map(|last| now - last).unwrap_or_default();
                     self.report.silence = self.report.silence.max(silence);
                 }
                 _ => self.report.lost_by_daemon += 1,
@@ -314,36 +320,36 @@ impl Driver {
         while let Some(transmit) = self.bfd.poll_transmit(now) {
             let end = self.ends.iter().find(|end| end.path == transmit.path);
             if let Some(end) = end.filter(|_| self.cut.is_none()) {
-                // A daemon that isn't there yet.
+                // Fails while the daemon has not opened its port.
                 drop(end.sender.send(&transmit.octets));
             }
         }
     }
 
-    fn obey(&mut self, command: &Command) {
+    fn execute(&mut self, command: &Command) {
         match command {
-            Command::Count => {
+            Command::Reset => {
                 self.report = Report::default();
-                // Only what is silent from now on.
+                // Silence before the reset does not count.
                 let now = Instant::now();
                 for end in &mut self.ends {
-                    end.heard = end.heard.map(|_| now);
+                    end.last_received = end.last_received.map(|_| now);
                 }
             }
             Command::Silence => {
                 let up = (0..).zip(&self.ends).filter(|(_, end)| end.up);
-                let noticed = up.map(|(index, _)| (index, None)).collect();
+                let detected = up.map(|(index, _)| (index, None)).collect();
                 let since = Instant::now();
-                self.cut = Some(Cut { since, noticed });
+                self.cut = Some(Cut { since, detected });
             }
-            Command::Answer => {
-                let Some(Cut { since, noticed }) = self.cut.take() else {
+            Command::Resume => {
+                let Some(Cut { since, detected }) = self.cut.take() else {
                     return;
                 };
-                let noticed = noticed.iter().map(|(_, at)| at.map(|at| at - since));
-                self.report.noticed.extend(noticed);
+                let detected = detected.iter().map(|(_, at)| at.map(|at| at - since));
+                self.report.detected.extend(detected);
             }
-            Command::Tell(answer) => {
+            Command::Report(answer) => {
                 self.report.up = self.ends.iter().filter(|end| end.up).count();
                 drop(answer.send(self.report.clone()));
             }

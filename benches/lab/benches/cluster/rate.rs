@@ -1,33 +1,34 @@
-//! A thousand EndpointSlice changes a second for a minute: whether the announcer keeps up, and what it costs.
+//! Measures lag and cost of the announcer at a thousand EndpointSlice changes a second for a minute.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use ferrolb_lab_bench::measurement;
+use ferrolb_lab_bench::proc_stats::{cpu_time, memory};
+use ferrolb_lab_bench::statistics::{milliseconds, percentile};
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::api::ApiClient;
-use super::process::{cpu_time, memory};
+use super::PEERS;
+use super::api_client::ApiClient;
+use super::router::{Event, Received};
 use super::routers::Routers;
-use super::row;
-use super::series::percentile;
-use super::sink::{Told, What};
-use super::{PEERS, milliseconds};
 
 const PER_SECOND: usize = 1000;
-/// In microseconds.
+/// Microseconds between two changes.
 const INTERVAL: u64 = 1_000_000 / PER_SECOND as u64;
-/// Memory and lag are read after each part, of seconds.
+/// Memory and lag are read after each part.
 const PARTS: usize = 6;
+/// Seconds.
 const PART: usize = 10;
-/// After the last answer; more than any lag that is bounded.
-const REST: Duration = Duration::from_secs(5);
+/// Wait after the last response; longer than any bounded lag.
+const MAX_LAG: Duration = Duration::from_secs(5);
 
-/// What was asked for and what became of it, by prefix and direction.
+/// Times of the responses that no UPDATE has followed yet, by prefix and whether it was announced.
 type Pending = HashMap<(IpNet, bool), VecDeque<Instant>>;
 
-/// Makes the endpoints of all Services unready and ready again, one after another.
+/// Sets the endpoints of all Services unready and ready again, one after another.
 pub(crate) fn measure(
     api: &ApiClient,
     routers: &mut Routers,
@@ -49,11 +50,11 @@ pub(crate) fn measure(
         made += changes.len();
         let answered = api.set_ready_in_step(node, &changes)?;
         let elapsed = began.elapsed();
-        let told = routers.take(REST);
-        let lags = lags(&changes, &answered, &addresses, &told);
+        let received = routers.take(MAX_LAG);
+        let lags = lags(&changes, &answered, &addresses, &received);
         let cpu = cpu_time(pid)?.saturating_sub(cpu_before);
         let memory = memory(pid)?;
-        row::print(
+        measurement::print(
             "endpoint_slice_rate",
             &[
                 ("services", json!(services)),
@@ -76,22 +77,22 @@ pub(crate) fn measure(
             ],
         );
     }
-    // As it was before.
+    // Restore the initial state.
     let ready: Vec<_> = (0..services)
         .map(|index| (Instant::now(), index, true))
         .collect();
     api.set_ready_in_step(node, &ready)?;
-    routers.take(REST);
+    routers.take(MAX_LAG);
     Ok(())
 }
 
-/// From the API server's answer to the UPDATE at the last peer, in milliseconds, sorted. Two changes of a prefix that
-/// went out as one are not seen.
+/// Times from the API server's response to the UPDATE at the last peer, in milliseconds, sorted. Two
+/// changes of a prefix that the announcer merged are not counted.
 fn lags(
     changes: &[(Instant, usize, bool)],
     answered: &[(usize, Instant)],
     addresses: &[std::net::IpAddr],
-    told: &[Told],
+    received: &[Received],
 ) -> Vec<f64> {
     let mut pending: Vec<Pending> = vec![Pending::new(); usize::from(PEERS)];
     let mut in_order = answered.to_vec();
@@ -104,11 +105,11 @@ fn lags(
             pending.entry(key).or_default().push_back(at);
         }
     }
-    for Told { at, router, what } in told {
-        let (prefixes, present) = match what {
-            What::Announced(prefixes) => (prefixes, true),
-            What::Withdrawn(prefixes) => (prefixes, false),
-            What::Established | What::EndOfRib | What::Closed => continue,
+    for Received { at, router, event } in received {
+        let (prefixes, present) = match event {
+            Event::Announced(prefixes) => (prefixes, true),
+            Event::Withdrawn(prefixes) => (prefixes, false),
+            Event::Established | Event::EndOfRib | Event::Closed => continue,
         };
         for prefix in prefixes {
             let queue = pending[*router].get_mut(&(*prefix, present));
@@ -123,7 +124,7 @@ fn lags(
         .filter(|(_, (count, _))| *count == usize::from(PEERS));
     let mut lags: Vec<f64> = complete
         .map(|((_, _, answered), (_, at))| {
-            // The UPDATE may come before the answer.
+            // The UPDATE may arrive before the response.
             let early = answered.saturating_duration_since(at);
             milliseconds(at.saturating_duration_since(answered)) - milliseconds(early)
         })

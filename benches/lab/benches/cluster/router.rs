@@ -1,6 +1,7 @@
-//! The routers of the benchmark: they answer a session, note when which prefix came, and keep no table.
+//! A router of the benchmark: accepts a session and reports each UPDATE with its time of arrival.
 //!
-//! A thread per router reads its socket and looks at the clock as soon as the kernel hands it octets: before decoding.
+//! One thread per router reads the socket and takes the time directly after the read, before it
+//! decodes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,52 +11,51 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, Open, keepalive};
+use ferrolb_interop_tests::netns::NamespaceHandle;
 use ferrolb_interop_tests::topology::TOR_ASN;
 use ipnet::IpNet;
 
-use super::place::Place;
-
-/// None: the receivers have no timers, and an announcer that sends UPDATEs all the time sends no
-/// KEEPALIVE that they could answer (RFC 4271 §4.4).
+/// No hold timer: the routers have no timers of their own, and an announcer that keeps sending UPDATEs
+/// sends no KEEPALIVE that they could answer (RFC 4271 §4.4).
 const HOLD_TIME: u16 = 0;
 
-/// What a router was told.
+/// Something that a router received.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Received {
     /// When the octets were read from the socket.
     pub(crate) at: Instant,
-    /// Which router, from 0.
+    /// Index of the router.
     pub(crate) router: usize,
-    /// What they said.
-    pub(crate) what: What,
+    /// What was received.
+    pub(crate) event: Event,
 }
 
-/// What a message said.
+/// A change of a session or of its routes.
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum Event {
     /// The session is established.
     Established,
-    /// An UPDATE that announces.
+    /// Prefixes announced by an UPDATE.
     Announced(Vec<IpNet>),
-    /// An UPDATE that withdraws.
+    /// Prefixes withdrawn by an UPDATE.
     Withdrawn(Vec<IpNet>),
-    /// All of a family was sent.
+    /// End-of-RIB.
     EndOfRib,
-    /// The session is over.
+    /// The connection was closed.
     Closed,
 }
 
-/// Starts a router on port 179 of an address of the place. It lives as long as the process.
+/// Starts a router on port 179 of an address in the namespace. It runs until the process ends.
 ///
 /// # Errors
 /// When the port can't be bound.
 pub(crate) fn start(
-    place: &Place,
+    namespace: &NamespaceHandle,
     router: usize,
     address: Ipv4Addr,
-    told: Sender<Told>,
+    received: Sender<Received>,
 ) -> Result<()> {
-    let listener = place.inside(move || {
+    let listener = namespace.inside(move || {
         let address = SocketAddr::from((address, 179));
         TcpListener::bind(address).with_context(|| format!("listen on {address}"))
     })?;
@@ -63,29 +63,29 @@ pub(crate) fn start(
         for stream in listener.incoming() {
             let outcome = stream
                 .context("accept")
-                .and_then(|stream| serve(stream, router, address, &told));
-            let closed = Told {
+                .and_then(|stream| serve(stream, router, address, &received));
+            let closed = Received {
                 at: Instant::now(),
                 router,
-                what: What::Closed,
+                event: Event::Closed,
             };
             if let Err(error) = outcome {
                 eprintln!("router {router}: {error:#}");
             }
-            if told.send(closed).is_err() {
-                return; // nobody measures any more
+            if received.send(closed).is_err() {
+                return; // the measurement is over
             }
         }
     });
     Ok(())
 }
 
-/// One session, until the announcer ends it.
+/// Serves one session until the announcer closes it.
 fn serve(
     mut stream: TcpStream,
     router: usize,
     address: Ipv4Addr,
-    told: &Sender<Told>,
+    received: &Sender<Received>,
 ) -> Result<()> {
     stream.set_nodelay(true)?;
     let open = Open::new(Asn(TOR_ASN), HOLD_TIME, address, &[Family::IPV4_UNICAST]);
@@ -108,8 +108,8 @@ fn serve(
         let at = Instant::now();
         framer.push(&octets[..length]);
         while let Some(message) = framer.next(&context) {
-            let tell = |what| told.send(Told { at, router, what }).is_ok();
-            let heard = match message? {
+            let send = |event| received.send(Received { at, router, event }).is_ok();
+            let sent = match message? {
                 Message::Open(_) => {
                     stream.write_all(&keepalive())?;
                     true
@@ -120,19 +120,19 @@ fn serve(
                 }
                 Message::Keepalive => {
                     established = true;
-                    tell(What::Established)
+                    send(Event::Established)
                 }
-                Message::Update(update) if update.end_of_rib().is_some() => tell(What::EndOfRib),
+                Message::Update(update) if update.end_of_rib().is_some() => send(Event::EndOfRib),
                 Message::Update(update) => {
                     let withdrawn: Vec<IpNet> = update.withdrawn_prefixes().collect();
                     let announced: Vec<IpNet> = update.announced().collect();
-                    (withdrawn.is_empty() || tell(What::Withdrawn(withdrawn)))
-                        && (announced.is_empty() || tell(What::Announced(announced)))
+                    (withdrawn.is_empty() || send(Event::Withdrawn(withdrawn)))
+                        && (announced.is_empty() || send(Event::Announced(announced)))
                 }
                 Message::Notification(_) => return Ok(()),
-                other @ Message::RouteRefresh(_) => bail!("unasked: {other:?}"),
+                other @ Message::RouteRefresh(_) => bail!("unexpected message: {other:?}"),
             };
-            if !heard {
+            if !sent {
                 return Ok(());
             }
         }

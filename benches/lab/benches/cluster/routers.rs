@@ -1,4 +1,4 @@
-//! All routers together: waits for what they were told.
+//! All routers of the benchmark: collects what they receive and waits for a state of all tables.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -6,15 +6,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use ferrolb_interop_tests::netns::NamespaceHandle;
 use ipnet::IpNet;
 
-use super::place::Place;
-use super::sink::{self, Told, What};
+use super::router::{self, Event, Received};
 
-/// The routers, and what each has been told so far.
+/// The routers and their tables.
 #[derive(Debug)]
 pub(crate) struct Routers {
-    told: Receiver<Told>,
+    received: Receiver<Received>,
     tables: Vec<Table>,
 }
 
@@ -25,45 +25,45 @@ struct Table {
     prefixes: BTreeSet<IpNet>,
 }
 
-/// When the announcer had come how far after its start.
+/// Times of the announcer's progress after its start.
 #[derive(Debug)]
 pub(crate) struct Start {
     /// The last session was established.
     pub(crate) established: Instant,
-    /// The first router had its first prefix.
+    /// The first router received its first prefix.
     pub(crate) first_prefix: Instant,
-    /// The last router had its last prefix.
+    /// The last router received its last prefix.
     pub(crate) all_prefixes: Instant,
-    /// The last router had its End-of-RIB.
+    /// The last router received End-of-RIB.
     pub(crate) end_of_rib: Instant,
 }
 
 impl Routers {
-    pub(crate) fn start(place: &Place, addresses: &[Ipv4Addr]) -> Result<Self> {
-        let (sender, told) = channel();
+    pub(crate) fn start(namespace: &NamespaceHandle, addresses: &[Ipv4Addr]) -> Result<Self> {
+        let (sender, received) = channel();
         for (router, address) in addresses.iter().enumerate() {
-            sink::start(place, router, *address, sender.clone())?;
+            router::start(namespace, router, *address, sender.clone())?;
         }
         let tables = addresses.iter().map(|_| Table::default()).collect();
-        Ok(Self { told, tables })
+        Ok(Self { received, tables })
     }
 
-    /// Takes in the next news.
-    fn next(&mut self, deadline: Instant) -> Result<Told> {
+    /// Applies the next event to its table.
+    fn next(&mut self, deadline: Instant) -> Result<Received> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let told = self.told.recv_timeout(left);
-        let told = told.with_context(|| format!("no news in time; {}", self.summary()))?;
-        let table = &mut self.tables[told.router];
-        match &told.what {
-            What::Established => table.established = true,
-            What::Announced(prefixes) => table.prefixes.extend(prefixes),
-            What::Withdrawn(prefixes) => {
+        let received = self.received.recv_timeout(left);
+        let received = received.with_context(|| format!("timed out; {}", self.summary()))?;
+        let table = &mut self.tables[received.router];
+        match &received.event {
+            Event::Established => table.established = true,
+            Event::Announced(prefixes) => table.prefixes.extend(prefixes),
+            Event::Withdrawn(prefixes) => {
                 table.prefixes.retain(|prefix| !prefixes.contains(prefix));
             }
-            What::EndOfRib => table.complete = true,
-            What::Closed => *table = Table::default(),
+            Event::EndOfRib => table.complete = true,
+            Event::Closed => *table = Table::default(),
         }
-        Ok(told)
+        Ok(received)
     }
 
     fn summary(&self) -> String {
@@ -81,15 +81,15 @@ impl Routers {
         tables.collect()
     }
 
-    /// Takes in news until something holds for all; gives the time of the last of them.
+    /// Waits until `reached` is true for all tables; returns the time of the last event.
     fn await_all(
         &mut self,
         timeout: Duration,
-        holds: impl Fn(&Table) -> bool,
+        reached: impl Fn(&Table) -> bool,
     ) -> Result<Option<Instant>> {
         let deadline = Instant::now() + timeout;
         let mut last = None;
-        while !self.tables.iter().all(&holds) {
+        while !self.tables.iter().all(&reached) {
             last = Some(self.next(deadline)?.at);
         }
         Ok(last)
@@ -104,26 +104,26 @@ impl Routers {
             .map(drop)
     }
 
-    /// Waits until each has that many prefixes.
+    /// Waits until each router has that many prefixes.
     pub(crate) fn await_prefixes(&mut self, count: usize, timeout: Duration) -> Result<()> {
         self.await_all(timeout, |table| table.prefixes.len() == count)
             .map(drop)
     }
 
-    /// Waits until each has that many prefixes and End-of-RIB, none of them having any before.
+    /// Waits until each router, all of them empty before, has that many prefixes and End-of-RIB.
     pub(crate) fn await_table(&mut self, count: usize, timeout: Duration) -> Result<Start> {
         let deadline = Instant::now() + timeout;
         let (mut established, mut first_prefix, mut all_prefixes) = (None, None, None);
         loop {
-            let told = self.next(deadline)?;
-            match told.what {
-                What::Established => established = Some(told.at),
-                What::Announced(_) => {
-                    first_prefix = first_prefix.or(Some(told.at));
-                    all_prefixes = Some(told.at);
+            let received = self.next(deadline)?;
+            match received.event {
+                Event::Established => established = Some(received.at),
+                Event::Announced(_) => {
+                    first_prefix = first_prefix.or(Some(received.at));
+                    all_prefixes = Some(received.at);
                 }
-                What::EndOfRib => {}
-                What::Withdrawn(_) | What::Closed => bail!("unexpected: {told:?}"),
+                Event::EndOfRib => {}
+                Event::Withdrawn(_) | Event::Closed => bail!("unexpected: {received:?}"),
             }
             let done = |table: &Table| table.complete && table.prefixes.len() == count;
             if self.tables.iter().all(done) {
@@ -131,18 +131,19 @@ impl Routers {
                     established: established.context("no session")?,
                     first_prefix: first_prefix.context("no prefix")?,
                     all_prefixes: all_prefixes.context("no prefix")?,
-                    end_of_rib: told.at,
+                    end_of_rib: received.at,
                 });
             }
         }
     }
 
-    /// Everything that was told so far, until there is nothing new for a while.
-    pub(crate) fn take(&mut self, quiet: Duration) -> Vec<Told> {
+    /// Takes all events until none arrives for the time `quiet`.
+    pub(crate) fn take(&mut self, quiet: Duration) -> Vec<Received> {
         std::iter::from_fn(|| self.next(Instant::now() + quiet).ok()).collect()
     }
 
-    /// Waits until each has the prefix (or has it no more): when the first and when the last was told.
+    /// Waits until each router has the prefix, or no longer has it; returns the times of the first and of
+    /// the last router.
     pub(crate) fn await_change(
         &mut self,
         prefix: IpNet,
@@ -158,9 +159,15 @@ impl Routers {
         {
             times.push(self.next(deadline)?.at);
         }
-        // Each has a thread: they need not tell in the order in which they read.
-        let first = times.iter().min().context("it was so before")?;
-        let last = times.iter().max().context("it was so before")?;
+        // Each router has a thread, so events may not arrive in the order of their times.
+        let first = times
+            .iter()
+            .min()
+            .context("no change: the routers were already in that state")?;
+        let last = times
+            .iter()
+            .max()
+            .context("no change: the routers were already in that state")?;
         Ok((*first, *last))
     }
 }

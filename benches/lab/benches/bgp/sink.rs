@@ -1,5 +1,5 @@
-//! The receiving side: a thread on the last core that takes sessions, walks over the octets and
-//! counts. It keeps no table, and decodes only as much as counting prefixes needs.
+//! The receiving side: a thread on the last core that accepts sessions and counts messages and
+//! prefixes. It keeps no table and decodes no more than counting needs.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,40 +10,40 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ferrolb_bgp::wire::{Asn, Family, Open, RouteRefresh, keepalive};
+use ferrolb_interop_tests::netns::NamespaceHandle;
+use ferrolb_lab_bench::proc_stats::thread_cpu_time;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::count::{Count, count_messages};
-use super::place::Place;
-use super::usage::thread_time;
+use super::update_counter::{Count, count_messages};
 
 pub(crate) const ASN: Asn = Asn(65002);
-/// Nobody's hold timer is to run out while something is measured.
+/// Seconds; long enough that no hold timer expires during a measurement.
 pub(crate) const HOLD_TIME: u16 = 240;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const READ: usize = 256 * 1024;
 
-/// What connections are to do.
+/// Commands to the connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Orders {
-    /// Send the OPENs that were held back.
+    /// Whether connections send their OPEN.
     released: bool,
-    /// Connections made before this many drops are to close.
+    /// Number of [`Sink::drop_all`] calls; a connection closes when it grows.
     drops: u64,
-    /// So many times everything was asked for again.
+    /// Number of route refreshes requested.
     refreshes: u64,
 }
 
 /// One address of the sink.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Peer {
-    /// Connected and not gone.
+    /// Whether the TCP connection is open.
     pub(crate) connected: bool,
-    /// When the KEEPALIVE came that answers our OPEN.
+    /// When the KEEPALIVE that confirms our OPEN was received.
     pub(crate) established: Option<Instant>,
-    /// When the last prefix came.
+    /// When the last prefix was received.
     pub(crate) last: Option<Instant>,
     pub(crate) count: Count,
 }
@@ -58,13 +58,17 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Listens on all addresses, on a thread inside the place.
-    pub(crate) fn open(place: &Place, addresses: &[IpAddr], family: Family) -> Result<Self> {
+    /// Listens on all addresses, on a thread in the namespace.
+    pub(crate) fn open(
+        namespace: &NamespaceHandle,
+        addresses: &[IpAddr],
+        family: Family,
+    ) -> Result<Self> {
         let peers: Peers = Arc::new(addresses.iter().map(|_| Mutex::default()).collect());
         let prefixes = Arc::new(AtomicUsize::new(0));
         let (orders, ordered) = watch::channel(Orders::default());
         let (ready, opened) = std::sync::mpsc::channel();
-        let place = place.again()?;
+        let namespace = namespace.try_clone()?;
         let sessions: Vec<_> = addresses
             .iter()
             .enumerate()
@@ -80,7 +84,7 @@ impl Sink {
         thread::Builder::new()
             .name("sink".to_owned())
             .spawn(move || {
-                let outcome = place.enter().and_then(|()| pin().map_err(Into::into));
+                let outcome = namespace.enter().and_then(|()| pin().map_err(Into::into));
                 drop(ready.send(outcome.map(|()| gettid().as_raw_nonzero().get())));
                 if let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -91,7 +95,7 @@ impl Sink {
                         for session in sessions {
                             tokio::task::spawn_local(session.listen());
                         }
-                        ended(ordered).await;
+                        dropped(ordered).await;
                     });
                 }
             })?;
@@ -104,35 +108,36 @@ impl Sink {
         })
     }
 
-    /// Lets sessions come up.
+    /// Sends the OPENs, so that sessions come up.
     pub(crate) fn release(&self) {
         self.orders.send_modify(|orders| orders.released = true);
     }
 
-    /// Holds back OPENs of connections to come.
+    /// Delays the OPEN of new connections until [`Sink::release`].
     pub(crate) fn hold(&self) {
         self.orders.send_modify(|orders| orders.released = false);
     }
 
-    /// Closes every connection, and forgets what was counted.
+    /// Closes every connection and resets the counts.
     pub(crate) fn drop_all(&self) {
-        // Here, not only by the sink's thread: who waits for connections means those to come.
+        // Set here and not only by the sink's thread: a caller that waits for connections afterwards
+        // must not see the closed ones.
         for peer in self.peers.iter() {
             let mut peer = peer.lock().unwrap_or_else(PoisonError::into_inner);
             peer.connected = false;
         }
         self.orders.send_modify(|orders| orders.drops += 1);
-        self.forget();
+        self.reset();
     }
 
-    /// Asks for everything again, and forgets what was counted.
+    /// Requests a route refresh (RFC 2918) and resets the counts.
     pub(crate) fn refresh(&self) {
-        self.forget();
+        self.reset();
         self.orders.send_modify(|orders| orders.refreshes += 1);
     }
 
-    /// Counts from zero, in the sessions that there are.
-    pub(crate) fn forget(&self) {
+    /// Resets the counts; sessions stay up.
+    pub(crate) fn reset(&self) {
         self.prefixes.store(0, Ordering::SeqCst);
         for peer in self.peers.iter() {
             let mut peer = peer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +146,7 @@ impl Sink {
         }
     }
 
-    /// Prefixes announced and withdrawn, at all addresses.
+    /// Prefixes announced and withdrawn, summed over all addresses.
     pub(crate) fn prefixes(&self) -> usize {
         self.prefixes.load(Ordering::SeqCst)
     }
@@ -151,13 +156,13 @@ impl Sink {
         self.peers.iter().map(copy).collect()
     }
 
-    /// Processor time of the thread.
-    pub(crate) fn time(&self) -> Result<Duration> {
-        thread_time(std::process::id(), self.thread)
+    /// CPU time of the thread.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        thread_cpu_time(std::process::id(), &self.thread.to_string())
     }
 }
 
-/// The last core is the sink's.
+/// Pins the calling thread to the last core, which is reserved for the sink.
 pub(crate) fn pin() -> io::Result<()> {
     let mut cores = CpuSet::new();
     let count = thread::available_parallelism()?.get();
@@ -166,8 +171,8 @@ pub(crate) fn pin() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns when the sink was dropped.
-async fn ended(mut ordered: watch::Receiver<Orders>) {
+/// Returns when the [`Sink`] is dropped.
+async fn dropped(mut ordered: watch::Receiver<Orders>) {
     while ordered.changed().await.is_ok() {}
 }
 
@@ -196,7 +201,7 @@ impl Session {
                         ..Peer::default()
                     };
                 });
-                // Whatever ended it, the daemon dials again.
+                // The reason doesn't matter: the daemon dials again.
                 drop(session.run(connection).await);
                 session.change(|peer| peer.connected = false);
             });
@@ -228,7 +233,7 @@ impl Session {
             .write_all(&[&open[..], &keepalive()].concat())
             .await?;
         let mut buffer = vec![0; READ];
-        let mut held = 0;
+        let mut filled = 0;
         let refresh = RouteRefresh {
             family: self.family,
             subtype: RouteRefresh::REQUEST,
@@ -248,21 +253,21 @@ impl Session {
                 }
                 readable = connection.readable() => readable?,
             }
-            let length = match connection.try_read(&mut buffer[held..]) {
+            let length = match connection.try_read(&mut buffer[filled..]) {
                 Ok(0) => return Ok(()),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             };
             let now = Instant::now();
-            held += length;
+            filled += length;
             let mut fresh = Count {
                 octets: length,
                 ..Count::default()
             };
-            let used = count_messages(&buffer[..held], &mut fresh)?;
-            buffer.copy_within(used..held, 0);
-            held -= used;
+            let used = count_messages(&buffer[..filled], &mut fresh)?;
+            buffer.copy_within(used..filled, 0);
+            filled -= used;
             self.change(|peer| {
                 if fresh.keepalives > 0 {
                     peer.established.get_or_insert(now);
@@ -272,7 +277,7 @@ impl Session {
                 }
                 peer.count += fresh;
             });
-            // After the times were written: whoever sees the number sees them.
+            // After the times: a thread that reads the new number also reads the new times.
             self.prefixes.fetch_add(fresh.prefixes, Ordering::SeqCst);
         }
     }

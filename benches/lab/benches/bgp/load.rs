@@ -1,4 +1,4 @@
-//! What a daemon is to announce, and to whom.
+//! Load of a measurement: how many routes a daemon announces to how many peers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -6,29 +6,30 @@ use std::ops::Range;
 use ferrolb_bgp::wire::Family;
 use ipnet::IpNet;
 
-/// The daemons' address, next hop too.
+/// The daemon's address, also its next hop.
 pub(crate) const DAEMON4: Ipv4Addr = Ipv4Addr::new(10, 99, 200, 1);
 pub(crate) const DAEMON6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 0xc8);
 pub(crate) const DAEMON_ASN: u32 = 65001;
 
-/// Prefixes from here on are changes, not the table.
+/// Prefix numbers from here on are changes; those below are the table.
 pub(crate) const CHANGES: u32 = 1 << 22;
 
-/// A table and its receivers.
+/// A table and its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) peers: u32,
     pub(crate) routes: u32,
     pub(crate) family: Family,
-    pub(crate) watch: Option<Watch>,
+    pub(crate) bfd: Option<BfdLoad>,
 }
 
-/// BFD beside the table.
+/// BFD sessions in addition to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Watch {
-    /// Sessions, to addresses of the sink that get no routes.
+pub(crate) struct BfdLoad {
+    /// Number of sessions, to addresses of the sink that receive no routes.
     pub(crate) sessions: u32,
-    /// Whether ferrolb may take the real-time priority it asks for. The others ask for none.
+    /// Whether ferrolb has the capability for the real-time priority that it requests. The other
+    /// daemons request none.
     pub(crate) real_time: bool,
 }
 
@@ -37,16 +38,16 @@ impl Load {
         self.family == Family::IPV4_UNICAST
     }
 
-    /// The sink's addresses.
+    /// The sink's addresses with BGP sessions.
     pub(crate) fn addresses(self) -> Vec<IpAddr> {
         (0..self.peers)
             .map(|index| address(self.is_ipv4(), index))
             .collect()
     }
 
-    /// The sink's addresses that BFD watches, behind the others.
-    pub(crate) fn watched(self) -> Vec<IpAddr> {
-        let sessions = self.watch.map_or(0, |watch| watch.sessions);
+    /// The sink's addresses with BFD sessions; they follow those of [`Load::addresses`].
+    pub(crate) fn bfd_addresses(self) -> Vec<IpAddr> {
+        let sessions = self.bfd.map_or(0, |bfd| bfd.sessions);
         (self.peers..self.peers + sessions)
             .map(|index| address(self.is_ipv4(), index))
             .collect()
@@ -64,7 +65,7 @@ impl Load {
         (0..self.routes).map(move |index| prefix(self.is_ipv4(), index))
     }
 
-    /// The fewest UPDATEs that can carry it to one peer, without End-of-RIB.
+    /// The smallest number of UPDATEs that can carry the table to one peer, without End-of-RIB.
     pub(crate) fn fewest_updates(self) -> u32 {
         self.routes.div_ceil(if self.is_ipv4() { 810 } else { 237 })
     }
@@ -89,7 +90,7 @@ pub(crate) fn prefix(ipv4: bool, index: u32) -> IpNet {
     }
 }
 
-/// Numbers of prefixes that are changed together.
+/// The prefixes of the changes with these numbers.
 pub(crate) fn changed(family_is_ipv4: bool, range: Range<u32>) -> impl Iterator<Item = IpNet> {
     range.map(move |index| prefix(family_is_ipv4, CHANGES + index))
 }

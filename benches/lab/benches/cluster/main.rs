@@ -1,19 +1,16 @@
-//! ferrolb with a real API server, measured from outside: time from an EndpointSlice's change to the UPDATE, CPU and
-//! memory, time to start, time to allocate. One line of JSON per measurement; docs/benchmarks.md says how each is made.
+//! Measures the daemon with a real API server: time from a change of an EndpointSlice to the UPDATE, CPU
+//! and memory, time to start and to allocate. Prints one line of JSON per measurement;
+//! docs/benchmarks.md describes each.
 //!
-//! `cargo xtask bench cluster` runs it with 1, 1,000 and 10,000 Services, `cargo xtask bench cluster -- 1000` with 1,000.
-//! By itself it needs root, `FERROLB_BIN` and what `cargo xtask test lab` sets up:
-//! `cargo bench -p ferrolb-interop-tests --features lab --bench cluster -- 1000`
+//! `cargo xtask bench cluster` runs it with 1, 1,000 and 10,000 Services,
+//! `cargo xtask bench cluster -- 1000` with 1,000.
 
-mod api;
-mod place;
-mod process;
+mod api_client;
 mod rate;
+mod router;
 mod routers;
-mod row;
 mod series;
-mod sink;
-mod writes;
+mod status_writes;
 
 use std::net::Ipv4Addr;
 use std::thread::sleep;
@@ -22,34 +19,36 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ALLOCATOR_USER, ControlPlane, Ferrolb, Metallb, Nodes};
+use ferrolb_interop_tests::netns::NamespaceHandle;
 use ferrolb_interop_tests::process::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, Topology};
+use ferrolb_lab_bench::measurement;
+use ferrolb_lab_bench::proc_stats::{busy_percent, cpu_share, memory};
+use ferrolb_lab_bench::statistics::milliseconds;
 use serde_json::json;
 
-use self::api::ApiClient;
-use self::place::Place;
-use self::process::{busy_percent, cpu_share, memory};
+use self::api_client::ApiClient;
 use self::routers::{Routers, Start};
 
-/// Numbers of Services, if no argument gives others.
+/// Default numbers of Services.
 const SIZES: [usize; 3] = [1, 1000, 10_000];
 const PEERS: u8 = 4;
-/// How often the announcer is started with all services.
+/// How often the announcer is started with all Services.
 const STARTS: usize = 5;
-/// With fewer Services, so many changes a second would be changes of the same few objects.
-const LEAST_FOR_RATE: usize = 1000;
+/// With fewer Services, a thousand changes a second would change the same few objects repeatedly.
+const MIN_FOR_RATE: usize = 1000;
 
-/// Longer than anything should take.
+/// Longer than any step takes with few Services.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Longer than a Service's creation, allocation and announcement should take where there are many.
+/// Longer than creation, allocation and announcement take per Service with many Services.
 const TIMEOUT_PER_SERVICE: Duration = Duration::from_millis(30);
-/// After this nothing is left to be done, and memory is read.
+/// Wait until ferrolb is idle, before memory is read.
 const SETTLED: Duration = Duration::from_secs(3);
 
 fn main() {
     scenario("bench", |scratch| {
         let (busy, stolen) = busy_percent(SETTLED)?;
-        row::print(
+        measurement::print(
             "machine_before",
             &[
                 ("busy_percent", json!(busy)),
@@ -61,7 +60,7 @@ fn main() {
     });
 }
 
-/// The numbers of Services that the arguments give. Cargo adds `--bench`.
+/// The numbers of Services from the arguments. Cargo adds `--bench`.
 fn sizes() -> Result<Vec<usize>> {
     let arguments = std::env::args().skip(1).filter(|text| text != "--bench");
     let sizes: Vec<usize> = arguments
@@ -75,7 +74,7 @@ fn sizes() -> Result<Vec<usize>> {
     }
     ensure!(
         sizes.is_sorted() && sizes[0] > 0,
-        "{sizes:?}: numbers of Services in ascending order are expected, from 1"
+        "{sizes:?}: give numbers of Services in ascending order, the first at least 1"
     );
     Ok(sizes)
 }
@@ -84,14 +83,14 @@ fn timeout(services: usize) -> Duration {
     TIMEOUT + TIMEOUT_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX)
 }
 
-/// Everything that runs: one node, its routers, a control plane, ferrolb.
+/// The hosts of the benchmark: one node, its routers, a control plane, and ferrolb.
 struct Bench<'lab> {
     announcer: Ferrolb<'lab>,
     allocator: Ferrolb<'lab>,
     cp: ControlPlane<'lab>,
     routers: Routers,
-    /// The routers' namespace, from where the API server is reached too.
-    place: Place,
+    /// The routers' namespace; the API server is reachable from it.
+    routers_namespace: NamespaceHandle,
     node: &'lab str,
 }
 
@@ -107,18 +106,18 @@ impl<'lab> Bench<'lab> {
         let addresses: Vec<Ipv4Addr> = (1..=PEERS)
             .map(|host| Ipv4Addr::new(10, 99, 0, host))
             .collect();
-        // The first is the topology's own.
+        // The topology has assigned the first one.
         for address in &addresses[1..] {
             topology.tor.address("rack", &format!("{address}/24"))?;
         }
         cp.apply(&configuration(&addresses))?;
-        let place = Place::of(&topology.tor)?;
+        let routers_namespace = topology.tor.open()?;
         Ok(Self {
-            routers: Routers::start(&place, &addresses)?,
+            routers: Routers::start(&routers_namespace, &addresses)?,
             allocator: Ferrolb::allocator(&cp, "allocator")?,
             announcer: Ferrolb::announcer(&cp, node)?,
             cp,
-            place,
+            routers_namespace,
             node: &node.name,
         })
     }
@@ -138,7 +137,7 @@ impl<'lab> Bench<'lab> {
             }
             self.series(services)?;
             self.print_memory("announcer", services)?;
-            if services >= LEAST_FOR_RATE {
+            if services >= MIN_FOR_RATE {
                 self.rate(services)?;
             }
             before = services;
@@ -148,7 +147,7 @@ impl<'lab> Bench<'lab> {
 
     fn create(&self, indices: std::ops::Range<usize>) -> Result<()> {
         let kubeconfig = self.cp.admin_kubeconfig();
-        self.place
+        self.routers_namespace
             .inside(|| ApiClient::new(&kubeconfig)?.create(self.node, indices))
     }
 
@@ -159,21 +158,21 @@ impl<'lab> Bench<'lab> {
             _ => &mut self.allocator,
         };
         let memory = memory(process.daemon().pid())?;
-        row::print(
+        measurement::print(
             "memory",
             &[
                 ("role", json!(role)),
                 ("services", json!(services)),
                 ("peers", json!(PEERS)),
                 ("vm_rss_kib", json!(memory.now)),
-                ("vm_hwm_kib", json!(memory.most)),
+                ("vm_hwm_kib", json!(memory.peak)),
             ],
         );
         Ok(())
     }
 
-    /// Makes Services up to a number, has a bare client write and clear their statuses, and then starts the allocator,
-    /// which gives them addresses.
+    /// Creates Services up to a number, measures the status writes of a bare client, then starts the
+    /// allocator and measures how it allocates addresses.
     fn allocate(&mut self, before: usize, services: usize) -> Result<()> {
         let timeout = timeout(services);
         self.allocator.daemon().terminate(TIMEOUT)?;
@@ -181,15 +180,15 @@ impl<'lab> Bench<'lab> {
         self.routers.await_closed(TIMEOUT)?;
         self.create(before..services)?;
         let kubeconfig = self.cp.admin_kubeconfig();
-        self.place
-            .inside(|| writes::measure(&ApiClient::new(&kubeconfig)?, before..services))?;
+        self.routers_namespace
+            .inside(|| status_writes::measure(&ApiClient::new(&kubeconfig)?, before..services))?;
         self.announcer.start_again()?;
         self.routers.await_prefixes(before, TIMEOUT)?;
         let written_before = self.status_writes()?.len();
         let started = jiff::Timestamp::now();
         self.allocator.start_again()?;
         self.routers.await_prefixes(services, timeout)?;
-        // The API server writes its log a little later than its answers.
+        // The API server writes its audit log shortly after the response.
         let times = eventually("a write for each Service", TIMEOUT, || {
             let times = self.status_writes()?.split_off(written_before);
             ensure!(times.len() >= services - before, "{}", times.len());
@@ -197,7 +196,7 @@ impl<'lab> Bench<'lab> {
         })?;
         let first = times.iter().min().context("no write")?;
         let last = times.iter().max().context("no write")?;
-        row::print(
+        measurement::print(
             "allocation",
             &[
                 ("new_services", json!(services - before)),
@@ -215,7 +214,7 @@ impl<'lab> Bench<'lab> {
         Ok(())
     }
 
-    /// When the API server received the allocator's writes of Services.
+    /// Times at which the API server received the allocator's writes of Services.
     fn status_writes(&self) -> Result<Vec<jiff::Timestamp>> {
         let writes = self.cp.writes()?;
         let of_services = writes
@@ -224,7 +223,8 @@ impl<'lab> Bench<'lab> {
         of_services.map(|write| Ok(write.at.parse()?)).collect()
     }
 
-    /// The announcer's start with everything there already, up to the last prefix on the last router.
+    /// Measures the announcer from its start to the last prefix on the last router; all Services have
+    /// addresses before.
     fn start_announcer(&mut self, run: usize, services: usize) -> Result<()> {
         self.announcer.daemon().terminate(TIMEOUT)?;
         self.routers.await_closed(TIMEOUT)?;
@@ -239,7 +239,7 @@ impl<'lab> Bench<'lab> {
         sleep(SETTLED);
         let memory = memory(self.announcer.daemon().pid())?;
         let since = |at: Instant| milliseconds(at.duration_since(started));
-        row::print(
+        measurement::print(
             "announcer_start",
             &[
                 ("run", json!(run)),
@@ -250,25 +250,25 @@ impl<'lab> Bench<'lab> {
                 ("all_prefixes_on_all_peers_ms", json!(since(all_prefixes))),
                 ("all_end_of_rib_ms", json!(since(end_of_rib))),
                 ("vm_rss_kib", json!(memory.now)),
-                ("vm_hwm_kib", json!(memory.most)),
+                ("vm_hwm_kib", json!(memory.peak)),
             ],
         );
         Ok(())
     }
 
     fn series(&mut self, services: usize) -> Result<()> {
-        let addresses = self.cp.service_addresses("default", &api::name(0))?;
+        let addresses = self.cp.service_addresses("default", &api_client::name(0))?;
         let address = *addresses.first().context("no address")?;
         let kubeconfig = self.cp.admin_kubeconfig();
         let pid = self.announcer.daemon().pid();
         let idle = cpu_share(pid, SETTLED)?;
-        let (place, routers, node) = (&self.place, &mut self.routers, self.node);
-        let series = place.inside(|| {
-            let shown = api::watch(place, &kubeconfig, 0)?;
+        let (namespace, routers, node) = (&self.routers_namespace, &mut self.routers, self.node);
+        let series = namespace.inside(|| {
+            let watched = api_client::watch(namespace, &kubeconfig, 0)?;
             let api = ApiClient::new(&kubeconfig)?;
             let mut measurement = series::Measurement {
                 api: &api,
-                shown: &shown,
+                watched: &watched,
                 routers,
                 node,
                 prefix: address.into(),
@@ -284,17 +284,12 @@ impl<'lab> Bench<'lab> {
     fn rate(&mut self, services: usize) -> Result<()> {
         let kubeconfig = self.cp.admin_kubeconfig();
         let pid = self.announcer.daemon().pid();
-        let (place, routers, node) = (&self.place, &mut self.routers, self.node);
-        place.inside(|| {
+        let (namespace, routers, node) = (&self.routers_namespace, &mut self.routers, self.node);
+        namespace.inside(|| {
             let api = ApiClient::new(&kubeconfig)?;
             rate::measure(&api, routers, node, services, pid)
         })
     }
-}
-
-/// With three decimals: microseconds are what the clocks are good for.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn configuration(routers: &[Ipv4Addr]) -> String {

@@ -1,4 +1,4 @@
-//! The daemons that are compared: how each is configured, started, and told a change.
+//! The compared daemons: how each is configured and started, and how its routes are changed.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -19,20 +19,20 @@ use ipnet::IpNet;
 use super::load::{DAEMON_ASN, DAEMON4, Load, changed};
 use super::{mrt, responder, sink};
 
-/// The folder with the programs of the current GoBGP: xtask builds them and sets this variable.
+/// Names the folder with the programs of the current GoBGP, which `cargo xtask bench` builds.
 const GOBGP4_FOLDER: &str = "GOBGP4_FOLDER";
 
-/// Longer than any daemon takes to open its control socket.
+/// Longer than any daemon needs to open its control socket.
 const START: Duration = Duration::from_secs(120);
 
-/// What is compared.
+/// A compared daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ferrolb,
     Bird,
     Frr,
     Gobgp,
-    /// The current GoBGP; `Gobgp` is Debian's.
+    /// The current GoBGP; [`Kind::Gobgp`] is Debian's.
     Gobgp4,
     Exabgp,
     Openbgpd,
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// The version of its Debian package, or as the program says it.
+    /// Version of its Debian package; of GoBGP 4 the one that the program prints.
     pub(crate) fn version(self) -> Result<String> {
         let package = match self {
             Self::Ferrolb => return Ok("this commit".to_owned()),
@@ -82,7 +82,7 @@ impl Kind {
         run(Command::new("dpkg-query").args(["-W", "-f=${Version}", package]))
     }
 
-    /// A program of it: the path of one that was built for this, else the name of Debian's.
+    /// A program of the daemon: the path of GoBGP 4's, else the name of Debian's.
     fn program(self, name: &str) -> Result<String> {
         if self != Self::Gobgp4 {
             return Ok(name.to_owned());
@@ -92,8 +92,8 @@ impl Kind {
         Ok(format!("{folder}/{name}"))
     }
 
-    /// What it can load in minutes.
-    pub(crate) fn bears(self, load: Load) -> bool {
+    /// Whether the daemon can load and send this table within minutes.
+    pub(crate) fn can_load(self, load: Load) -> bool {
         let total = u64::from(load.peers) * u64::from(load.routes);
         match self {
             Self::Ferrolb | Self::Bird | Self::Frr => true,
@@ -104,7 +104,7 @@ impl Kind {
     }
 }
 
-/// A running daemon. Dropping it ends it.
+/// A running daemon. Dropping it kills all its processes.
 pub(crate) struct Running<'lab> {
     kind: Kind,
     load: Load,
@@ -114,18 +114,18 @@ pub(crate) struct Running<'lab> {
     api: Api,
 }
 
-/// The way in.
+/// How routes are changed at run time.
 enum Api {
-    /// Lines into a FIFO.
+    /// Lines written to a FIFO.
     Fifo(File),
     /// A control socket.
     Socket(UnixStream),
-    /// A program for each change.
+    /// One call of a client program per change.
     Program,
 }
 
 impl<'lab> Running<'lab> {
-    /// Starts a daemon. Loading its table may go on after this.
+    /// Starts a daemon. It may still be loading its table when this returns.
     pub(crate) fn start(
         kind: Kind,
         load: Load,
@@ -162,7 +162,7 @@ impl<'lab> Running<'lab> {
     fn write(&self, name: &str, text: &str) -> Result<String> {
         let path = self.file(name);
         fs::write(&path, text)?;
-        // OpenBGPD insists.
+        // OpenBGPD rejects a configuration that others can read.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(path.to_string_lossy().into_owned())
     }
@@ -174,7 +174,7 @@ impl<'lab> Running<'lab> {
         Ok(())
     }
 
-    /// A FIFO that stays open for writing.
+    /// Creates a FIFO and opens it for writing, so that its reader never reaches the end.
     fn fifo(&self) -> Result<(String, File)> {
         let path = self.file("fifo");
         drop(fs::remove_file(&path));
@@ -186,16 +186,16 @@ impl<'lab> Running<'lab> {
     fn ferrolb(&mut self) -> Result<()> {
         let (path, file) = self.fifo()?;
         let program = std::env::current_exe()?;
-        let mut command = if self.load.watch.is_none_or(|watch| watch.real_time) {
+        let mut command = if self.load.bfd.is_none_or(|bfd| bfd.real_time) {
             self.namespace.command(program)
         } else {
-            // As in a container without capabilities.
+            // Without CAP_SYS_NICE, as in a container without capabilities.
             let mut command = self.namespace.command("setpriv");
             command.args(["--bounding-set", "-sys_nice", "--"]);
             command.arg(program);
             command
         };
-        let sessions = self.load.watch.map_or(0, |watch| watch.sessions);
+        let sessions = self.load.bfd.map_or(0, |bfd| bfd.sessions);
         command.args(["--speaker", &path]);
         command.args([self.load.peers, self.load.routes].map(|number| number.to_string()));
         command.arg(if self.load.is_ipv4() { "4" } else { "6" });
@@ -206,13 +206,8 @@ impl<'lab> Running<'lab> {
     }
 
     fn bird(&mut self) -> Result<()> {
-        let (channel, hole) = if self.load.is_ipv4() {
-            ("ipv4", "")
-        } else {
-            ("ipv6", "")
-        };
-        let mut text =
-            format!("log stderr all;\nrouter id 10.255.0.1;\nprotocol device {{}}\n{hole}");
+        let channel = if self.load.is_ipv4() { "ipv4" } else { "ipv6" };
+        let mut text = "log stderr all;\nrouter id 10.255.0.1;\nprotocol device {}\n".to_owned();
         let statics = [
             ("whole", "", self.load.prefixes().collect::<Vec<_>>()),
             (
@@ -244,7 +239,7 @@ impl<'lab> Running<'lab> {
                 sink::HOLD_TIME,
             )?;
         }
-        if self.load.watch.is_some() {
+        if self.load.bfd.is_some() {
             let milliseconds = responder::INTERVAL_MS;
             let multiplier = responder::TIMERS.detect_mult;
             writeln!(
@@ -252,7 +247,7 @@ impl<'lab> Running<'lab> {
                 "protocol bfd {{ interface \"*\" {{ interval {milliseconds} ms; \
                  multiplier {multiplier}; }};"
             )?;
-            for address in self.load.watched() {
+            for address in self.load.bfd_addresses() {
                 let local = self.load.daemon_address();
                 writeln!(text, "neighbor {address} dev \"uplink\" local {local};")?;
             }
@@ -301,12 +296,12 @@ impl<'lab> Running<'lab> {
         text.push_str(" exit-address-family\n");
         let path = self.write("conf", &text)?;
         run(Command::new("chown").args(["frr:frr", &path]))?;
-        let watch = self.write("bfd-conf", &self.frr_bfd()?)?;
-        run(Command::new("chown").args(["frr:frr", &watch]))?;
-        // Its folder must be open to the user.
+        let bfd = self.write("bfd-conf", &self.frr_bfd()?)?;
+        run(Command::new("chown").args(["frr:frr", &bfd]))?;
+        // The user frr must be able to enter the folder.
         run(Command::new("chmod").arg("755").arg(self.scratch.path()))?;
         let socket = |program: &str| format!("/var/run/frr/{name}/{program}.vty");
-        let bfdd = self.load.watch.map(|_| "bfdd");
+        let bfdd = self.load.bfd.map(|_| "bfdd");
         for program in ["zebra"].into_iter().chain(bfdd).chain(["bgpd"]) {
             drop(fs::remove_file(socket(program)));
             let mut command = self.namespace.command(format!("/usr/lib/frr/{program}"));
@@ -325,7 +320,7 @@ impl<'lab> Running<'lab> {
             command.args(["--log", "stdout", "--log-level", "warnings"]);
             match program {
                 "bgpd" => drop(command.args(["-f", &path])),
-                "bfdd" => drop(command.args(["-f", &watch])),
+                "bfdd" => drop(command.args(["-f", &bfd])),
                 _ => {}
             }
             self.run_daemon(program, &command)?;
@@ -345,7 +340,7 @@ impl<'lab> Running<'lab> {
 
     fn frr_bfd(&self) -> Result<String> {
         let mut text = "bfd\n".to_owned();
-        for address in self.load.watched() {
+        for address in self.load.bfd_addresses() {
             let local = self.load.daemon_address();
             let milliseconds = responder::INTERVAL_MS;
             let multiplier = responder::TIMERS.detect_mult;
@@ -397,7 +392,7 @@ impl<'lab> Running<'lab> {
         self.inject(&table)
     }
 
-    /// The quickest way for GoBGP's own client to hand over many routes.
+    /// Loads routes from an MRT file, the fastest way with GoBGP's client.
     fn inject(&self, prefixes: &[IpNet]) -> Result<()> {
         let path = self.file("mrt");
         fs::write(&path, mrt::table(prefixes, DAEMON4))?;
@@ -466,8 +461,8 @@ impl<'lab> Running<'lab> {
         self.run_daemon("bgpd", &command)
     }
 
-    /// Announces or withdraws what has these numbers among the changes; one alone is number 0.
-    /// Returns when the daemon has taken it, as far as its API tells.
+    /// Announces or withdraws the changes with these numbers; a single change has number 0. Returns
+    /// when the daemon has accepted them, as far as its API reports that.
     pub(crate) fn change(&mut self, range: Range<u32>, announce: bool) -> Result<()> {
         let prefixes: Vec<IpNet> = changed(self.load.is_ipv4(), range.clone()).collect();
         match self.kind {
@@ -540,7 +535,7 @@ impl<'lab> Running<'lab> {
         }
     }
 
-    /// A line for FRR; its answer ends with three zeros and a status.
+    /// Sends a line to FRR. The reply ends with three zero octets and the status.
     fn vty(&mut self, line: &str) -> Result<()> {
         self.socket()?
             .write_all(&[line.as_bytes(), &[0]].concat())?;
@@ -553,7 +548,7 @@ impl<'lab> Running<'lab> {
         Ok(())
     }
 
-    /// Reads until a mark has come with something behind it.
+    /// Reads until `mark` is followed by at least one octet.
     fn answer(&mut self, mark: &[u8]) -> Result<Vec<u8>> {
         let socket = self.socket()?;
         socket.set_read_timeout(Some(START))?;
@@ -570,8 +565,7 @@ impl<'lab> Running<'lab> {
         }
     }
 
-    /// # Errors
-    /// When a process of it has ended.
+    /// Checks that all processes of the daemon are running.
     pub(crate) fn ensure_running(&mut self) -> Result<()> {
         self.daemons
             .iter_mut()
@@ -579,12 +573,12 @@ impl<'lab> Running<'lab> {
     }
 }
 
-/// How many prefixes are changed at once.
+/// Number of prefixes of a burst of changes.
 pub(crate) const BURST: u32 = 10_000;
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // What it started itself goes too; the namespace is its own.
+        // Includes its child processes: only the daemon runs in the namespace.
         for pid in self.namespace.pids().unwrap_or_default() {
             drop(ferrolb_interop_tests::process::signal_pid("KILL", pid));
         }

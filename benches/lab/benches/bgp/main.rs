@@ -1,29 +1,20 @@
-//! ferrolb's engine beside BIRD, FRR, GoBGP, ExaBGP and OpenBGPD, in one run on one machine: a daemon
-//! in one network namespace, a counting sink in another. One line of JSON per measurement;
-//! docs/benchmarks.md says how each is made.
+//! Compares ferrolb's engine with BIRD, FRR, GoBGP, ExaBGP and OpenBGPD on one machine: a daemon in one
+//! network namespace, a counting sink in another. Prints one line of JSON per measurement;
+//! docs/benchmarks.md describes each.
 //!
-//! `cargo xtask bench bgp` runs it; `cargo xtask bench bgp -- latency` only the rows with that in
-//! their name, `… -- --quick` small ones to see whether it works. By itself it needs root and the
-//! Debian packages: `cargo bench -p ferrolb-interop-tests --features lab --bench bgp`
+//! `cargo xtask bench bgp` runs all measurements, `cargo xtask bench bgp -- latency` those with
+//! `latency` in their name, `… -- --quick` smaller loads to check that the benchmark works.
 
 mod bfd;
-mod count;
 mod daemons;
 mod load;
 mod mrt;
-mod ours;
-#[allow(dead_code, reason = "the benchmark beside uses the rest")]
-#[path = "../cluster/place.rs"]
-mod place;
-#[allow(dead_code, reason = "the benchmark beside uses the rest")]
-#[path = "../cluster/process.rs"]
-mod process;
+mod namespace_usage;
 mod responder;
-#[path = "../cluster/row.rs"]
-mod row;
 mod sink;
+mod speaker_process;
 mod trial;
-mod usage;
+mod update_counter;
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -31,11 +22,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ferrolb_bgp::wire::Family;
 use ferrolb_interop_tests::process::scenario;
+use ferrolb_lab_bench::statistics::{median, milliseconds, percentile, rounded};
+use ferrolb_lab_bench::{measurement, proc_stats};
 use serde_json::{Value, json};
 
 use self::daemons::{BURST, Kind};
-use self::load::{Load, Watch};
-use self::trial::{Lab, Trial, milliseconds};
+use self::load::{BfdLoad, Load};
+use self::trial::{Lab, Trial};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +36,7 @@ fn main() {
         .split_first()
         .map(|(first, rest)| (first.as_str(), rest))
     {
-        if let Err(error) = ours::main(rest) {
+        if let Err(error) = speaker_process::main(rest) {
             eprintln!("speaker: {error:#}");
             std::process::exit(1);
         }
@@ -55,13 +48,13 @@ fn main() {
     });
 }
 
-/// A measurement of one daemon.
+/// Name and function of a measurement of one daemon.
 type Row<'a> = (&'static str, fn(&Bench<'a>, Kind) -> Result<()>);
 
 struct Bench<'a> {
     lab: &'a Lab<'a>,
     quick: bool,
-    /// Words of which one must be in a row's or a daemon's name.
+    /// Run only measurements and daemons with one of these in their name.
     filters: Vec<String>,
 }
 
@@ -93,8 +86,8 @@ impl<'a> Bench<'a> {
             ("speakers_reconnect", Self::reconnect),
             ("speakers_bfd", Self::bfd),
         ];
-        let (busy, stolen) = process::busy_percent(Duration::from_secs(3))?;
-        row::print(
+        let (busy, stolen) = proc_stats::busy_percent(Duration::from_secs(3))?;
+        measurement::print(
             "speakers_before",
             &[
                 ("busy_percent", json!(busy)),
@@ -106,7 +99,7 @@ impl<'a> Bench<'a> {
                 ("daemon", json!(kind.name())),
                 ("version", json!(kind.version()?)),
             ];
-            row::print("speakers", &columns);
+            measurement::print("speakers", &columns);
         }
         let start = Instant::now();
         let mut failed = Vec::new();
@@ -120,7 +113,7 @@ impl<'a> Bench<'a> {
                 let (took, all) = (begun.elapsed().as_secs(), start.elapsed().as_secs());
                 let all = format!("{}:{:02}", all / 60, all % 60);
                 eprintln!("[{all}] {name}, {}: {took} s", kind.name());
-                // One daemon that can't is no reason to lose the others' hours.
+                // The others run on: a full run takes hours.
                 if let Err(error) = outcome {
                     eprintln!("{name}, {}: {error:#}", kind.name());
                     failed.push((name, kind));
@@ -132,7 +125,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Words with a capital letter, or `ferrolb`, choose daemons; the others choose rows.
+    /// Filters that are the name of a daemon select daemons, all others select measurements.
     fn wanted(&self, row: &str, kind: Kind) -> bool {
         let is_daemon = |word: &&String| Kind::ALL.iter().any(|kind| kind.name() == word.as_str());
         let (daemons, rows): (Vec<_>, Vec<_>) = self.filters.iter().partition(is_daemon);
@@ -144,7 +137,7 @@ impl<'a> Bench<'a> {
         if self.quick { 2 } else { 5 }
     }
 
-    /// The number, or a hundredth of it.
+    /// The number, or a hundredth of it in a quick run.
     fn scaled(&self, number: u32) -> u32 {
         if self.quick { number / 100 } else { number }
     }
@@ -156,21 +149,21 @@ impl<'a> Bench<'a> {
             peers,
             routes,
             family,
-            watch: None,
+            bfd: None,
         }
     }
 
     fn hundred_peers(&self, kind: Kind) -> Result<()> {
         let load = self.load(100, 10_000, Family::IPV4_UNICAST);
-        if !kind.bears(load) {
+        if !kind.can_load(load) {
             return Ok(());
         }
         let mut trial = Trial::start(self.lab, kind, load)?;
         for immediate in [false, true] {
-            self.lab.acknowledge(immediate)?;
+            self.lab.set_quickack(immediate)?;
             let how = if immediate { "at once" } else { "as usual" };
             let outcome = self.tables(&mut trial, "speakers_100_peers", &[("acks", json!(how))]);
-            self.lab.acknowledge(false)?;
+            self.lab.set_quickack(false)?;
             outcome?;
         }
         Ok(())
@@ -178,7 +171,7 @@ impl<'a> Bench<'a> {
 
     fn one_peer(&self, kind: Kind, family: Family) -> Result<()> {
         let load = self.load(1, 1_000_000, family);
-        if !kind.bears(load) {
+        if !kind.can_load(load) {
             return Ok(());
         }
         let empty = Load { routes: 0, ..load };
@@ -197,7 +190,7 @@ impl<'a> Bench<'a> {
             name,
             &[("idle_kib", json!(idle)), ("loaded_kib", json!(loaded))],
         )?;
-        row::print(
+        measurement::print(
             "speakers_memory",
             &[
                 ("daemon", json!(kind.name())),
@@ -216,13 +209,13 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Lets the whole table be sent several times, and prints the medians.
+    /// Has the daemon send the whole table several times and prints the medians.
     fn tables(&self, trial: &mut Trial<'_>, name: &str, more: &[(&str, Value)]) -> Result<()> {
         let mut tables = Vec::new();
         for _ in 0..self.runs() {
             tables.push(trial.table()?);
         }
-        let median = |of: fn(&trial::Table) -> f64| trial::median(tables.iter().map(of));
+        let median = |of: fn(&trial::Table) -> f64| median(tables.iter().map(of));
         let times: Vec<f64> = tables.iter().map(|table| table.all).collect();
         let load = trial.load();
         let first = tables.first().context("no run")?;
@@ -251,7 +244,7 @@ impl<'a> Bench<'a> {
             ("octets_per_peer", json!(first.octets / load.peers as usize)),
             ("sink_busy_percent", json!(median(|table| table.sink_busy))),
         ]);
-        row::print(name, &columns);
+        measurement::print(name, &columns);
         Ok(())
     }
 
@@ -263,21 +256,20 @@ impl<'a> Bench<'a> {
         let mut trial = Trial::start(self.lab, kind, load)?;
         trial.table()?;
         trial.establish()?;
-        // The first of all makes connections and caches.
+        // The first change opens connections and fills caches.
         trial.change(0..1, true)?;
         trial.change(0..1, false)?;
         let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
         for index in 0..self.scaled(500).max(20) {
             for (announce, times) in [(true, &mut announced), (false, &mut withdrawn)] {
-                // Not in step with anybody's timer.
+                // Varied, so as not to be in phase with any timer of the daemon.
                 sleep(Duration::from_millis(15 + u64::from(index) * 7 % 20));
                 times.push(milliseconds(trial.change(0..1, announce)?));
             }
         }
         for (announce, mut times) in [(true, announced), (false, withdrawn)] {
             times.sort_by(f64::total_cmp);
-            let nearest = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
-            row::print(
+            measurement::print(
                 "speakers_latency",
                 &[
                     ("daemon", json!(kind.name())),
@@ -287,9 +279,9 @@ impl<'a> Bench<'a> {
                     ),
                     ("routes", json!(load.routes)),
                     ("changes", json!(times.len())),
-                    ("p50_ms", json!(nearest(50))),
-                    ("p99_ms", json!(nearest(99))),
-                    ("max_ms", json!(nearest(100))),
+                    ("p50_ms", json!(percentile(&times, 50))),
+                    ("p99_ms", json!(percentile(&times, 99))),
+                    ("max_ms", json!(percentile(&times, 100))),
                 ],
             );
         }
@@ -306,7 +298,8 @@ impl<'a> Bench<'a> {
         trial.establish()?;
         let (mut times, mut cpu) = (Vec::new(), Vec::new());
         for run in 0..self.runs() {
-            // GoBGP's client withdraws one at a time, which takes minutes: others each time.
+            // GoBGP's client withdraws one prefix per call, which takes minutes: use new prefixes in
+            // each run instead.
             let again = !matches!(kind, Kind::Gobgp | Kind::Gobgp4);
             let first = 1 + if again {
                 0
@@ -323,14 +316,14 @@ impl<'a> Bench<'a> {
                 sleep(Duration::from_secs(1));
             }
         }
-        row::print(
+        measurement::print(
             "speakers_burst",
             &[
                 ("daemon", json!(kind.name())),
                 ("changes", json!(BURST)),
                 ("runs", json!(times.len())),
-                ("last_ms", json!(trial::median(times.into_iter()))),
-                ("cpu_ms", json!(trial::median(cpu.into_iter()))),
+                ("last_ms", json!(median(times.into_iter()))),
+                ("cpu_ms", json!(median(cpu.into_iter()))),
             ],
         );
         Ok(())
@@ -349,7 +342,7 @@ impl<'a> Bench<'a> {
         let before = trial.cpu()?;
         let start = Instant::now();
         let mut changes = 0;
-        // A client that takes longer than that for a change makes fewer.
+        // A client that needs more than 10 ms per change makes fewer.
         while changes < planned && start.elapsed() < every * planned {
             trial.submit(0..1, changes % 2 == 0)?;
             changes += 1;
@@ -357,12 +350,12 @@ impl<'a> Bench<'a> {
             sleep(due.saturating_duration_since(Instant::now()));
         }
         let took = start.elapsed();
-        row::print(
+        measurement::print(
             "speakers_steady",
             &[
                 ("daemon", json!(kind.name())),
                 ("changes", json!(changes)),
-                ("seconds", json!(trial::rounded(took.as_secs_f64()))),
+                ("seconds", json!(rounded(took.as_secs_f64()))),
                 ("cpu_ms", json!(milliseconds(trial.cpu()? - before))),
                 ("prefixes_at_the_sink", json!(trial.prefixes())),
             ],
@@ -375,12 +368,12 @@ impl<'a> Bench<'a> {
             peers: 4,
             routes: 1000,
             family: Family::IPV4_UNICAST,
-            watch: None,
+            bfd: None,
         };
         let mut trial = Trial::start(self.lab, kind, load)?;
         trial.establish()?;
         sleep(Duration::from_secs(3));
-        row::print(
+        measurement::print(
             "speakers_idle_memory",
             &[
                 ("daemon", json!(kind.name())),
@@ -394,35 +387,34 @@ impl<'a> Bench<'a> {
 
     fn reconnect(&self, kind: Kind) -> Result<()> {
         let load = self.load(100, 10_000, Family::IPV4_UNICAST);
-        if !kind.bears(load) {
+        if !kind.can_load(load) {
             return Ok(());
         }
         let mut trial = Trial::start(self.lab, kind, load)?;
         trial.establish()?;
         let (mut times, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..self.runs() {
-            // Nobody is to be in the middle of coming up.
+            // Until no session is being established any more.
             sleep(Duration::from_secs(3));
             let before = trial.cpu()?;
             times.push(milliseconds(trial.reconnect()?));
             cpu.push(milliseconds(trial.cpu()? - before));
         }
-        row::print(
+        measurement::print(
             "speakers_reconnect",
             &[
                 ("daemon", json!(kind.name())),
                 ("peers", json!(load.peers)),
                 ("routes", json!(load.routes)),
                 ("runs", json!(times.len())),
-                ("in_sync_ms", json!(trial::median(times.into_iter()))),
-                ("cpu_ms", json!(trial::median(cpu.into_iter()))),
+                ("in_sync_ms", json!(median(times.into_iter()))),
+                ("cpu_ms", json!(median(cpu.into_iter()))),
             ],
         );
         Ok(())
     }
 
-    /// GoBGP, ExaBGP and OpenBGPD, as Debian has them, know no BFD. GoBGP 4 does, but not this many
-    /// routes.
+    /// Debian's GoBGP, ExaBGP and OpenBGPD have no BFD. GoBGP 4 has, but can't load this many routes.
     fn bfd(&self, kind: Kind) -> Result<()> {
         let priorities = match kind {
             Kind::Ferrolb => &[true, false][..],
@@ -435,12 +427,12 @@ impl<'a> Bench<'a> {
             cuts: if self.quick { 1 } else { 3 },
         };
         for real_time in priorities.iter().copied() {
-            let watch = Watch {
+            let sessions = BfdLoad {
                 sessions: 64,
                 real_time,
             };
             let load = Load {
-                watch: Some(watch),
+                bfd: Some(sessions),
                 ..self.load(4, 1_000_000, Family::IPV4_UNICAST)
             };
             bfd::measure(self.lab, kind, load, course)?;

@@ -1,4 +1,4 @@
-//! The benchmark's own client of the API server: it makes objects, changes one, and watches it as anybody could.
+//! The benchmark's client of the API server: creates and changes objects, and watches an EndpointSlice.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use ferrolb_interop_tests::netns::NamespaceHandle;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -16,33 +17,31 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::place::Place;
-
 const NAMESPACE: &str = "default";
 
-/// Requests at a time while objects are made.
+/// Concurrent requests while objects are created.
 const AT_ONCE: usize = 16;
 
-/// The same, while changes are made at a given rate: more than the API server can work on, so that it is never idle.
+/// Concurrent requests while changes are made at a given rate: enough to keep the API server busy.
 const RATE_AT_ONCE: usize = 64;
 
-/// Longer than one series of changes.
+/// Timeout of a watch; longer than one series of changes.
 const WATCH_SECONDS: u32 = 290;
 
-/// A client that waits for each answer.
+/// A client with blocking calls.
 pub(crate) struct ApiClient {
     runtime: Runtime,
     client: Client,
 }
 
-/// When a watch showed which version of an object; why it ended.
-pub(crate) type Shown = Receiver<Result<(String, Instant)>>;
+/// Resource versions with the time at which the watch reported them, then the error that ended it.
+pub(crate) type WatchedVersions = Receiver<Result<(String, Instant)>>;
 
 pub(crate) fn name(index: usize) -> String {
     format!("bench-{index}")
 }
 
-/// The endpoints of a slice: one, on this node.
+/// The endpoints of a slice: one endpoint on this node.
 fn endpoints(node: &str, ready: bool) -> Value {
     json!([{
         "addresses": ["10.244.1.2"],
@@ -52,7 +51,7 @@ fn endpoints(node: &str, ready: bool) -> Value {
 }
 
 impl ApiClient {
-    /// The calling thread must be where the API server can be reached.
+    /// The calling thread must be in a namespace from which the API server is reachable.
     pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -66,7 +65,7 @@ impl ApiClient {
         Ok(Self { runtime, client })
     }
 
-    /// Makes Services without a selector, each with an EndpointSlice of our own: no controller writes to them.
+    /// Creates Services without a selector, each with an EndpointSlice: no controller writes to them.
     pub(crate) fn create(&self, node: &str, indices: std::ops::Range<usize>) -> Result<()> {
         let services: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -84,8 +83,8 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// The present version of all EndpointSlices. A watch that begins at the version of a slice
-    /// which has not changed for long is ended by the API server.
+    /// The current resource version of the list of EndpointSlices. The API server rejects a watch from
+    /// the version of a slice that has not changed for a long time.
     fn version(&self) -> Result<String> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
         let one = ListParams::default().limit(1);
@@ -93,7 +92,7 @@ impl ApiClient {
         list.metadata.resource_version.context("no version")
     }
 
-    /// The first address in the status of each Service, by its index.
+    /// The first address in the status of each Service, in the order of their indices.
     pub(crate) fn addresses(&self, services: usize) -> Result<Vec<IpAddr>> {
         let api: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
         let requests = stream::iter(0..services).map(|index| {
@@ -112,7 +111,7 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// Writes or clears the status of Services as the allocator does, so many requests at a time.
+    /// Writes or clears the status of Services as the allocator does, with `at_once` concurrent requests.
     pub(crate) fn write_statuses(
         &self,
         indices: std::ops::Range<usize>,
@@ -137,8 +136,8 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// Makes endpoints of Services ready or not: change `n` begins at its time at the earliest. Gives when each was
-    /// answered, in no order.
+    /// Sets endpoints of Services ready or unready, each change no earlier than its time. Returns the
+    /// number of each change with the time of the response, unordered.
     pub(crate) fn set_ready_in_step(
         &self,
         node: &str,
@@ -160,7 +159,7 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// Makes the endpoint of a Service ready or not; gives the slice's new version.
+    /// Sets the endpoint of a Service ready or unready; returns the new version of the slice.
     pub(crate) fn set_ready(&self, node: &str, index: usize, ready: bool) -> Result<String> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
         let patch = Patch::Merge(json!({"endpoints": endpoints(node, ready)}));
@@ -180,9 +179,9 @@ fn objects(node: &str, index: usize) -> Result<(Service, EndpointSlice)> {
         "metadata": {"name": name(index)},
         "spec": {
             "type": "LoadBalancer",
-            // Each Service of policy Local takes a NodePort for health checks, of which there are 2,768.
+            // A Service with policy Local needs a NodePort for health checks; there are 2,768.
             "externalTrafficPolicy": if index == 0 { "Local" } else { "Cluster" },
-            // There are fewer NodePorts than Services to make.
+            // There are fewer NodePorts than Services.
             "allocateLoadBalancerNodePorts": false,
             "ports": [{"port": 80}],
         },
@@ -204,18 +203,22 @@ fn objects(node: &str, index: usize) -> Result<(Service, EndpointSlice)> {
     ))
 }
 
-/// Watches one slice on a thread and a connection of its own, from now on.
-pub(crate) fn watch(place: &Place, kubeconfig: &Path, index: usize) -> Result<Shown> {
+/// Watches one slice on its own thread and connection.
+pub(crate) fn watch(
+    namespace: &NamespaceHandle,
+    kubeconfig: &Path,
+    index: usize,
+) -> Result<WatchedVersions> {
     let from = ApiClient::new(kubeconfig)?.version()?;
-    let place = place.again()?;
+    let namespace = namespace.try_clone()?;
     let kubeconfig = kubeconfig.to_owned();
     let (sender, shown) = channel();
     thread::spawn(move || {
-        let ended = place.enter().and_then(|()| {
+        let ended = namespace.enter().and_then(|()| {
             let ApiClient { runtime, client } = ApiClient::new(&kubeconfig)?;
             runtime.block_on(follow(client, index, &from, &sender))
         });
-        // Nobody listens any more when the series is over.
+        // Fails when the series is over and the receiver is dropped.
         let _ = ended.map_err(|error| sender.send(Err(error)));
     });
     Ok(shown)
