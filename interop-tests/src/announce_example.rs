@@ -1,5 +1,5 @@
-//! The `bgp` crate's example `announce` on a node: a speaker without the daemon and without
-//! Kubernetes, started within milliseconds.
+//! The example `announce` of the `bgp` crate on a node: ferrolb's engine without the daemon and
+//! without Kubernetes. It starts within milliseconds.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,10 +7,11 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 
-use crate::process::{Process, Scratch, run};
+use crate::process::{Process, run};
+use crate::scenario::Scratch;
 use crate::topology::{NODE_ASN, Node, TOR_ASN};
 
-/// What the example is started with, put together step by step.
+/// Builder of the command line.
 #[derive(Debug, Clone)]
 pub struct AnnounceExample<'lab> {
     scratch: &'lab Scratch,
@@ -21,8 +22,8 @@ pub struct AnnounceExample<'lab> {
 }
 
 impl<'lab> AnnounceExample<'lab> {
-    /// The example on this node over eBGP, by its own choice with a hold time of 3 s and with the node's
-    /// addresses as next hops and router ID. `--peer` is still to be given.
+    /// The example on this node as an eBGP speaker, by default with a hold time of 3 s and the
+    /// node's addresses as next hops and router ID. The caller must add `--peer`.
     #[must_use]
     pub fn new(scratch: &'lab Scratch, node: &'lab Node) -> Self {
         Self {
@@ -34,21 +35,21 @@ impl<'lab> AnnounceExample<'lab> {
         }
     }
 
-    /// The router's AS, if it isn't [`TOR_ASN`].
+    /// Sets the router's AS (default [`TOR_ASN`]).
     #[must_use]
     pub fn peer_asn(mut self, asn: impl ToString) -> Self {
         self.peer_asn = asn.to_string();
         self
     }
 
-    /// Our AS, if it isn't [`NODE_ASN`].
+    /// Sets the AS of the example (default [`NODE_ASN`]).
     #[must_use]
     pub fn local_asn(mut self, asn: u32) -> Self {
         self.local_asn = asn;
         self
     }
 
-    /// An option with its value.
+    /// Adds an option with a value.
     #[must_use]
     pub fn with(mut self, option: &str, value: impl ToString) -> Self {
         self.arguments
@@ -56,17 +57,17 @@ impl<'lab> AnnounceExample<'lab> {
         self
     }
 
-    /// An option without a value.
+    /// Adds an option without a value.
     #[must_use]
     pub fn flag(mut self, option: &str) -> Self {
         self.arguments.push(option.to_owned());
         self
     }
 
-    /// Starts it. A second start on the same node appends to the same log.
+    /// Starts the example. A second start on the same node appends to the same log.
     ///
     /// # Errors
-    /// When cargo can't build it.
+    /// When cargo can't build the example.
     pub fn start(&self) -> Result<Process> {
         let mut command = self.node.namespace.command(program()?);
         command.env("NO_COLOR", "1");
@@ -75,7 +76,8 @@ impl<'lab> AnnounceExample<'lab> {
         for (option, value) in [
             ("--hold-time", "3".to_owned()),
             ("--next-hop6", self.node.ipv6.to_string()),
-            // GoBGP passes nothing on to who has the announcer's.
+            // Unique per node: GoBGP does not propagate a route to a peer whose router ID equals
+            // the announcer's.
             ("--router-id", self.node.ipv4.to_string()),
         ] {
             if !self.arguments.iter().any(|given| given == option) {
@@ -88,20 +90,20 @@ impl<'lab> AnnounceExample<'lab> {
     }
 }
 
-/// Builds the example, once.
+/// Builds the example once and returns its path.
 ///
 /// # Errors
-/// When cargo can't build it, or isn't who runs us.
+/// When cargo can't build it, or this process wasn't started by cargo.
 pub fn program() -> Result<PathBuf> {
     static PROGRAM: Mutex<Option<PathBuf>> = Mutex::new(None);
-    // Who waits here waits for the one build there is.
+    // The lock serializes callers: only the first one builds.
     let mut built = PROGRAM
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(program) = &*built {
         return Ok(program.clone());
     }
-    let cargo = std::env::var("CARGO").context("to be run by cargo")?;
+    let cargo = std::env::var("CARGO").context("CARGO is not set: run the tests with cargo")?;
     let messages = run(Command::new(cargo)
         .args(["build", "--quiet", "--message-format=json"])
         .args(["-p", "ferrolb-bgp", "--example", "announce"]))?;
@@ -109,6 +111,6 @@ pub fn program() -> Result<PathBuf> {
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .context("cargo named no executable")?;
+        .context("cargo reported no executable")?;
     Ok(built.insert(program).clone())
 }

@@ -1,50 +1,48 @@
-//! The real ferrolb binary on the rack's nodes, all of them reading one folder of manifests.
+//! The ferrolb daemon on the nodes of a rack, with a folder of manifests instead of an API server.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::process::{Process, Scratch, ferrolb, run};
+use crate::manifest::NAMESPACE;
+use crate::metrics;
+use crate::process::{Process, ferrolb, run};
 use crate::router::RouteEntry;
+use crate::scenario::Scratch;
 use crate::topology::Node;
 
-/// Where MetalLB's resources lie in the lab's manifests.
-pub const CONFIG_NAMESPACE: &str = "metallb-system";
-/// On a node's loopback: metrics and probes.
-const METRICS_PORT: u16 = 7472;
-
-/// The folder of manifests that all nodes watch.
+/// The folder of manifests, which the daemons of all nodes watch.
 #[derive(Debug)]
 pub struct Folder<'lab> {
     scratch: &'lab Scratch,
     path: PathBuf,
 }
 
-/// What `ferrolb check` said.
+/// Result of `ferrolb check`.
 #[derive(Debug)]
-pub struct Checked {
-    /// The exit status was 0.
+pub struct CheckResult {
+    /// Whether the exit status was 0.
     pub valid: bool,
-    /// Everything it printed.
+    /// Stdout and stderr.
     pub output: String,
 }
 
 impl<'lab> Folder<'lab> {
-    /// An empty folder.
+    /// Creates an empty folder.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// When it can't be created.
     pub fn new(scratch: &'lab Scratch) -> Result<Self> {
         let path = scratch.file("manifests");
-        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(Self { scratch, path })
     }
 
-    /// Writes a manifest at once: beside the folder, then renamed into it.
+    /// Writes a manifest atomically: it is written outside the folder and renamed into it.
     ///
     /// # Errors
     /// When it can't be written.
@@ -54,15 +52,15 @@ impl<'lab> Folder<'lab> {
         fs::rename(&new, self.path.join(name)).with_context(|| format!("write {name}"))
     }
 
-    /// Removes a manifest, and so deletes its objects.
+    /// Removes a manifest, which deletes its objects.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When there is no such manifest.
     pub fn remove(&self, name: &str) -> Result<()> {
         fs::remove_file(self.path.join(name)).with_context(|| format!("remove {name}"))
     }
 
-    /// Writes the Node object of a node: its uplink's addresses are its InternalIPs.
+    /// Writes the Node object of a node, with the addresses of its uplink as InternalIPs.
     ///
     /// # Errors
     /// When it can't be written.
@@ -90,37 +88,37 @@ status:
     /// Starts `ferrolb run` on a node. A second start appends to the same log.
     ///
     /// # Errors
-    /// When `FERROLB_BIN` names no binary.
+    /// When `FERROLB_BIN` does not name a binary.
     pub fn run(&self, node: &Node) -> Result<Process> {
         let mut command = node.namespace.command(ferrolb()?);
         command.arg("run").arg("--manifests").arg(&self.path);
         command.args(["--node-name", &node.name]);
-        command.args(["--config-namespace", CONFIG_NAMESPACE]);
-        command.args(["--metrics-addr", &format!("127.0.0.1:{METRICS_PORT}")]);
+        command.args(["--config-namespace", NAMESPACE]);
+        command.args(["--metrics-addr", metrics::ADDRESS]);
         command.args(["--log-format", "text"]);
         let socket = self.scratch.file(&format!("{}.sock", node.name));
         command.arg("--socket").arg(socket);
         Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
     }
 
-    /// `ferrolb plan -o json` on the folder as it is now.
+    /// Runs `ferrolb plan -o json` on the folder.
     ///
     /// # Errors
-    /// When it fails or prints no JSON.
+    /// When it fails or does not print JSON.
     pub fn plan(&self) -> Result<Plan> {
         let output = run(self.command("plan")?.args(["-o", "json"]))?;
         let plan = serde_json::from_str(&output).with_context(|| format!("plan: {output}"))?;
         Ok(Plan(plan))
     }
 
-    /// `ferrolb check` on the folder as it is now.
+    /// Runs `ferrolb check` on the folder.
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn check(&self) -> Result<Checked> {
+    pub fn check(&self) -> Result<CheckResult> {
         let output = self.command("check")?.output()?;
         let texts = [output.stdout, output.stderr].concat();
-        Ok(Checked {
+        Ok(CheckResult {
             valid: output.status.success(),
             output: String::from_utf8_lossy(&texts).into_owned(),
         })
@@ -129,20 +127,20 @@ status:
     fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = Command::new(ferrolb()?);
         command.arg(subcommand).arg("-f").arg(&self.path);
-        command.args(["--config-namespace", CONFIG_NAMESPACE]);
+        command.args(["--config-namespace", NAMESPACE]);
         Ok(command)
     }
 }
 
-/// What `ferrolb plan -o json` printed.
+/// Output of `ferrolb plan -o json`.
 #[derive(Debug, Clone)]
 pub struct Plan(pub Value);
 
 impl Plan {
-    /// The routes that these nodes announce to a BGPPeer.
+    /// The planned routes of these nodes to a BGPPeer.
     ///
     /// # Errors
-    /// When the plan isn't of the form that ferrolb documents.
+    /// When the plan does not have the documented format.
     pub fn routes(&self, nodes: &[&Node], peer: &str) -> Result<BTreeSet<RouteEntry>> {
         let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         let mut plan = self.0.clone();
@@ -157,7 +155,7 @@ impl Plan {
         RouteEntry::from_plan(&plan, peer)
     }
 
-    /// The reason codes why a node does not announce a service; once for each peer.
+    /// The reason codes why a node does not announce a Service, one per peer.
     #[must_use]
     pub fn withheld(&self, service: &str, node: &str) -> Vec<&str> {
         let entries = self.0["withheld"].as_array().into_iter().flatten();
@@ -168,45 +166,11 @@ impl Plan {
     }
 }
 
-/// Asks a node's daemon over HTTP: `/metrics`, `/livez`, `/readyz`. Gives the body.
-///
-/// # Errors
-/// When it does not answer, or not with 200.
-pub fn http(node: &Node, path: &str) -> Result<String> {
-    // The shell's own client: Debian's static busybox has a wget that crashes at once.
-    const GET: &str = r#"exec 3<>/dev/tcp/127.0.0.1/"$1"
-        printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&3
-        exec timeout 5 cat <&3"#;
-    let port = METRICS_PORT.to_string();
-    let answer = node
-        .namespace
-        .run("bash", &["-c", GET, "bash", &port, path])?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .with_context(|| format!("{path}: no HTTP: {answer}"))?;
-    let status = head.split_whitespace().nth(1);
-    ensure!(status == Some("200"), "{path}: {answer}");
-    Ok(body.to_owned())
-}
-
-/// The value of a metric, whose name is given with its labels as in the text format.
-///
-/// # Errors
-/// When the daemon does not answer or has no such metric.
-pub fn metric(node: &Node, name: &str) -> Result<f64> {
-    let text = http(node, "/metrics")?;
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = value.with_context(|| format!("no {name} in: {text}"))?;
-    Ok(value.parse()?)
-}
-
-/// The waits that a daemon's log names before each next attempt, in seconds, of one peer.
+/// The delays before each retry of a peer, in seconds, from the daemon's log.
 ///
 /// # Errors
 /// When the log can't be read.
-pub fn announced_waits(daemon: &Process, peer: &str) -> Result<Vec<f64>> {
+pub fn retry_delays(daemon: &Process, peer: &str) -> Result<Vec<f64>> {
     let marker = format!("peer={peer} ");
     daemon
         .log_text()?
@@ -215,17 +179,4 @@ pub fn announced_waits(daemon: &Process, peer: &str) -> Result<Vec<f64>> {
         .filter_map(|line| line.split_once("next attempt in ")?.1.split_once(" s"))
         .map(|(seconds, _)| Ok(seconds.parse()?))
         .collect()
-}
-
-/// Checks that a daemon's log holds a line with all of these texts.
-///
-/// # Errors
-/// When none does.
-pub fn said(daemon: &Process, texts: &[&str]) -> Result<()> {
-    let log = daemon.log_text()?;
-    let found = log
-        .lines()
-        .any(|line| texts.iter().all(|text| line.contains(text)));
-    ensure!(found, "{} never said {texts:?}", daemon.name());
-    Ok(())
 }

@@ -1,21 +1,21 @@
-//! Waiting for the world to become as expected, with an error that says how far it came.
+//! Waits for a condition; after the timeout the error contains what the last probe found.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often [`eventually`] looks. Short beside a hold time of 3 s, long beside one `vtysh` (about 20
-/// ms).
+/// Pause between two probes: short compared with a hold time of 3 s, long compared with a call of
+/// `vtysh`, which takes about 20 ms.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Calls `probe` until it gives `Ok`, at most for `timeout`.
+/// Calls `probe` until it returns `Ok`, for at most `timeout`.
 ///
-/// What the probe's error says is what a reader of a failed test sees, so it should describe what
-/// was found instead of what was expected ("2 next hops: …").
+/// A failed test shows the last error of the probe, which should therefore say what was found
+/// ("2 next hops: …"), not what was expected.
 ///
 /// # Errors
-/// `"{what}: not so after 20.0 s: last seen: …"` with the last error of the probe.
+/// `"{what}: timed out after 20.0 s: last seen: …"` with the last error of the probe.
 pub fn eventually<T, E: Display>(
     what: impl Display,
     timeout: Duration,
@@ -28,7 +28,7 @@ pub fn eventually<T, E: Display>(
             Err(seen) if start.elapsed() >= timeout => {
                 // `{:#}` prints an anyhow error with all its causes.
                 bail!(
-                    "{what}: not so after {:.1} s: last seen: {seen:#}",
+                    "{what}: timed out after {:.1} s: last seen: {seen:#}",
                     start.elapsed().as_secs_f64()
                 );
             }
@@ -37,10 +37,10 @@ pub fn eventually<T, E: Display>(
     }
 }
 
-/// Checks that `probe` stays `Ok` for the whole of `duration`.
+/// Checks that `probe` returns `Ok` for the whole `duration`.
 ///
 /// # Errors
-/// The first error of the probe, with the time at which it came.
+/// The first error of the probe, with its time.
 pub fn consistently<E: Display>(
     what: impl Display,
     duration: Duration,
@@ -50,7 +50,7 @@ pub fn consistently<E: Display>(
     while start.elapsed() < duration {
         if let Err(seen) = probe() {
             bail!(
-                "{what}: ceased to hold after {:.1} s: {seen:#}",
+                "{what}: failed after {:.1} s: {seen:#}",
                 start.elapsed().as_secs_f64()
             );
         }
@@ -74,17 +74,17 @@ mod tests {
     }
 
     #[test]
-    fn eventually_names_what_it_waited_for_and_what_it_saw() {
+    fn eventually_reports_the_condition_and_the_last_error() {
         let error = eventually("a route", Duration::from_millis(1), || {
             Err::<(), _>("2 next hops")
         });
         let text = error.unwrap_err().to_string();
-        assert!(text.starts_with("a route: not so after "), "{text}");
+        assert!(text.starts_with("a route: timed out after "), "{text}");
         assert!(text.ends_with("last seen: 2 next hops"), "{text}");
     }
 
     #[test]
-    fn consistently_stops_at_the_first_failure() {
+    fn consistently_stops_at_the_first_error() {
         let mut calls = 0;
         let error = consistently("session up", Duration::from_secs(60), || {
             calls += 1;

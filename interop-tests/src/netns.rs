@@ -1,4 +1,4 @@
-//! Hosts as network namespaces, wired with veth pairs and bridges.
+//! Hosts as network namespaces, connected by veth pairs and bridges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -15,16 +15,16 @@ use serde_json::Value;
 
 use crate::process::{run, signal_pid};
 
-/// All of our namespaces start with this, then the pid of the test process.
+/// The lab's namespaces have this prefix, followed by the pid of the test process.
 const PREFIX: &str = "ferrolb";
 
-/// A one-shot command that takes longer than this (seconds) hangs.
+/// Timeout of a one-shot command in seconds.
 const COMMAND_TIMEOUT: &str = "60";
 
-/// Set in every namespace before it has links, so that links inherit them: it routes, addresses are
-/// usable at once (no duplicate address detection), nothing is learnt from router advertisements,
-/// replies may take another path than requests, and multipath hashes ports too (one client's
-/// connections spread).
+/// Settings of every namespace, made before it has links so that links inherit them: forwarding is
+/// on, addresses are usable at once (no duplicate address detection), router advertisements are
+/// ignored, asymmetric paths are allowed, and multipath hashes ports too, so that the connections
+/// of one client are spread.
 const SYSCTLS: &[&str] = &[
     "net.ipv4.ip_forward=1",
     "net.ipv6.conf.all.forwarding=1",
@@ -37,18 +37,18 @@ const SYSCTLS: &[&str] = &[
     "net.ipv6.fib_multipath_hash_policy=1",
 ];
 
-/// A host: a network namespace with a name that is unique on this machine. Dropping it ends what
-/// runs inside and removes it.
+/// A host: a network namespace with a unique name. Dropping it kills the processes inside and
+/// deletes it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// Makes a namespace `ferrolb-PID-N-NAME` with its loopback up and the lab's sysctls set.
+    /// Creates the namespace `ferrolb-PID-N-NAME` with its loopback up and the lab's sysctls set.
     ///
     /// # Errors
-    /// When `ip` or `sysctl` fails, most likely for want of root.
+    /// When `ip` or `sysctl` fails, most likely without root.
     pub fn new(name: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -61,14 +61,14 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The full, unique name, as `ip netns` shows it.
+    /// The unique name, as `ip netns` shows it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A command that will run inside. `nsenter` rather than `ip netns exec`: the latter mounts a
-    /// fresh `/sys`, in which a container runtime misses its cgroups.
+    /// A command that runs inside. It uses `nsenter`, because `ip netns exec` mounts a new `/sys`,
+    /// in which a container runtime does not find its cgroups.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -78,10 +78,10 @@ impl Namespace {
         command
     }
 
-    /// Runs a short command inside, at most 60 s, and gives its stdout.
+    /// Runs a command inside, for at most 60 s, and returns its stdout.
     ///
     /// # Errors
-    /// When it fails, with its output.
+    /// When the command fails, with its output.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         run(self
             .command("timeout")
@@ -89,13 +89,13 @@ impl Namespace {
             .args(arguments))
     }
 
-    /// As [`Namespace::run`], with stdout read as JSON.
+    /// As [`Namespace::run`]; parses stdout as JSON.
     ///
     /// # Errors
-    /// When it fails or prints something else than JSON.
+    /// When the command fails or does not print JSON.
     pub fn json(&self, program: &str, arguments: &[&str]) -> Result<Value> {
         let text = self.run(program, arguments)?;
-        // iproute2 prints nothing at all for an empty list in some of its commands.
+        // Some commands of iproute2 print nothing for an empty list.
         if text.trim().is_empty() {
             return Ok(Value::Array(Vec::new()));
         }
@@ -106,7 +106,7 @@ impl Namespace {
     /// Runs `ip -n NAME …`.
     ///
     /// # Errors
-    /// When it fails, with its message.
+    /// When `ip` fails, with its message.
     pub fn ip(&self, arguments: &[&str]) -> Result<String> {
         run(Command::new("ip").args(["-n", &self.name]).args(arguments))
     }
@@ -114,15 +114,15 @@ impl Namespace {
     /// Sets sysctls, each as `key=value`.
     ///
     /// # Errors
-    /// When the kernel refuses one.
+    /// When the kernel rejects one.
     pub fn sysctl(&self, settings: &[&str]) -> Result<()> {
         self.run("sysctl", &[&["-qw"], settings].concat()).map(drop)
     }
 
-    /// Gives an interface an address with prefix length (`10.99.1.1/24`, `fd99:1::1/64`).
+    /// Adds an address with prefix length (`10.99.1.1/24`, `fd99:1::1/64`) to an interface.
     ///
     /// # Errors
-    /// When there is no such interface or the address is malformed or there already.
+    /// When there is no such interface, or the address is malformed or already assigned.
     pub fn address(&self, interface: &str, address: &str) -> Result<()> {
         let mut arguments = vec!["addr", "add", address, "dev", interface];
         if address.contains(':') {
@@ -134,35 +134,36 @@ impl Namespace {
     /// Adds a static route.
     ///
     /// # Errors
-    /// When the kernel refuses it.
+    /// When the kernel rejects it.
     pub fn route(&self, prefix: &str, via: &str) -> Result<()> {
         let family = if via.contains(':') { "-6" } else { "-4" };
         self.ip(&[family, "route", "add", prefix, "via", via])
             .map(drop)
     }
 
-    /// Makes a bridge, up. At most 15 characters, as for every interface.
+    /// Creates a bridge and sets it up. As every interface name, `name` has at most 15 characters.
     ///
     /// # Errors
-    /// When the kernel refuses it.
+    /// When the kernel rejects it.
     pub fn bridge(&self, name: &str) -> Result<()> {
-        // A bridge without an address of its own takes the lowest of its ports', so a new port may change it, and who
-        // has the old one in its ARP cache gets no answer any more. One per LAN: so one for all.
+        // Without a fixed MAC address a bridge uses the lowest one of its ports. A new port may
+        // change it, and hosts with the old one in their ARP cache lose the router. The lab has one
+        // bridge per LAN, so all bridges may have the same address.
         let address = ["address", "02:00:00:00:00:01"];
         self.ip(&[&["link", "add", name], &address[..], &["type", "bridge"]].concat())?;
         self.ip(&["link", "set", name, "up"]).map(drop)
     }
 
-    /// Makes an interface a port of a bridge of this namespace.
+    /// Adds an interface to a bridge of this namespace.
     ///
     /// # Errors
-    /// When one of the two isn't there.
+    /// When there is no such interface or bridge.
     pub fn attach(&self, interface: &str, bridge: &str) -> Result<()> {
         self.ip(&["link", "set", interface, "master", bridge])
             .map(drop)
     }
 
-    /// The kernel's routes for exactly this prefix, as `ip -j route show` gives them.
+    /// The kernel's routes for exactly this prefix, as `ip -j route show` prints them.
     ///
     /// # Errors
     /// When `ip` fails.
@@ -171,7 +172,7 @@ impl Namespace {
         self.json("ip", &[family, "-j", "route", "show", "exact", prefix])
     }
 
-    /// Where the kernel forwards exactly this prefix to; empty when it has no such route.
+    /// The kernel's next hops for exactly this prefix; empty without such a route.
     ///
     /// # Errors
     /// When `ip` fails.
@@ -179,7 +180,7 @@ impl Namespace {
         Ok(self.kernel_weights(prefix)?.into_keys().collect())
     }
 
-    /// The same with each next hop's weight.
+    /// The kernel's next hops for exactly this prefix, with their weights.
     ///
     /// # Errors
     /// When `ip` fails.
@@ -187,7 +188,7 @@ impl Namespace {
         let routes = self.kernel_routes(prefix)?;
         let mut next_hops = BTreeMap::new();
         for route in routes.as_array().into_iter().flatten() {
-            // One next hop stands in the route itself, several in a list of their own.
+            // A single next hop is part of the route, several are in a list.
             let hops = route["nexthops"].as_array();
             for hop in hops.map_or(std::slice::from_ref(route), Vec::as_slice) {
                 // An IPv4 route via an IPv6 next hop has `via` instead of `gateway`.
@@ -273,27 +274,27 @@ fn pids(name: &str) -> Result<Vec<u32>> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// Ends what runs in a namespace and deletes it.
+/// Kills the processes in a namespace and deletes it.
 fn remove(name: &str) -> Result<()> {
     for pid in pids(name)? {
-        // It may have ended meanwhile.
+        // Fails if the process has ended meanwhile.
         let _ = signal_pid("KILL", pid);
     }
     run(Command::new("ip").args(["netns", "del", name])).map(drop)
 }
 
-/// Removes the namespaces of test processes that are no more (killed, or ended by Ctrl-C).
+/// Deletes the namespaces of test processes that were killed or interrupted.
 ///
 /// # Errors
-/// When a left-over namespace can't be removed.
+/// When such a namespace can't be deleted.
 pub fn sweep() -> Result<()> {
     let Ok(entries) = fs::read_dir("/run/netns") else {
-        return Ok(()); // no namespace was ever made
+        return Ok(()); // this machine has never had a namespace
     };
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let Some(pid) = owner(&name) else { continue };
-        // A zombie is in /proc still, but has no program.
+        // A zombie still has an entry in /proc, but without a program.
         if fs::read_link(format!("/proc/{pid}/exe")).is_err() {
             remove(&name)?;
         }
@@ -301,7 +302,7 @@ pub fn sweep() -> Result<()> {
     Ok(())
 }
 
-/// The pid of the test process that made a namespace; none for other people's namespaces.
+/// The pid of the test process that created a namespace; none for namespaces of other programs.
 fn owner(namespace: &str) -> Option<u32> {
     let rest = namespace.strip_prefix(PREFIX)?.strip_prefix('-')?;
     rest.split('-').next()?.parse().ok()
@@ -315,11 +316,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Joins `a` and `b`, both ends up. Interface names have at most 15 characters; `up` and `dev`
-    /// are words of `ip`.
+    /// Connects `a` and `b`, with both ends up. Interface names have at most 15 characters and must
+    /// not be keywords of `ip` such as `up` or `dev`.
     ///
     /// # Errors
-    /// When the kernel refuses it, for example because a name is taken.
+    /// When the kernel rejects it, for example because a name is in use.
     pub fn new(a: (&Namespace, &str), b: (&Namespace, &str)) -> Result<Self> {
         run(Command::new("ip")
             .args(["link", "add", a.1, "netns", a.0.name()])
@@ -333,31 +334,31 @@ impl Link {
         })
     }
 
-    /// From now on every frame is lost in both directions, ARP too, and nobody is told: the carrier
-    /// stays. As a broken switch between the two would do.
+    /// Drops every frame in both directions, ARP too, while the carrier stays up: a broken switch
+    /// between the two ends.
     ///
     /// # Errors
-    /// When `nft` fails, for example because the link is cut already.
+    /// When `nft` fails, for example because the link is already cut.
     pub fn cut(&self) -> Result<()> {
         self.ends.iter().try_for_each(cut)
     }
 
-    /// As [`Link::cut`], in one direction only: what would arrive in this namespace is lost.
+    /// As [`Link::cut`], for frames towards this namespace only.
     ///
     /// # Errors
-    /// When `nft` fails, or the link doesn't end there.
+    /// When `nft` fails, or the link has no end in this namespace.
     pub fn cut_towards(&self, namespace: &Namespace) -> Result<()> {
         let end = self.ends.iter().find(|(name, _)| *name == namespace.name);
-        cut(end.with_context(|| format!("no end in {}", namespace.name))?)
+        cut(end.with_context(|| format!("the link has no end in {}", namespace.name))?)
     }
 
     /// Undoes [`Link::cut`] and [`Link::cut_towards`].
     ///
     /// # Errors
     /// When `nft` fails.
-    pub fn mend(&self) -> Result<()> {
+    pub fn restore(&self) -> Result<()> {
         for (namespace, interface) in &self.ends {
-            // Added first, so that there is one to delete.
+            // Adding the table first makes the deletion succeed on an end that is not cut.
             let table = table(interface);
             nft(
                 namespace,
@@ -377,7 +378,7 @@ fn cut((namespace, interface): &(String, String)) -> Result<()> {
     nft(namespace, &rules)
 }
 
-/// The table that cuts an interface. The prefix keeps it apart from words of nft's language.
+/// Name of the table that cuts an interface. The prefix avoids keywords of nft.
 fn table(interface: &str) -> String {
     format!("cut_{}", interface.replace(['-', '.'], "_"))
 }
@@ -394,7 +395,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_namespaces_have_an_owner() {
+    fn only_namespaces_of_the_lab_have_an_owner() {
         assert_eq!(owner("ferrolb-4711-0-tor"), Some(4711));
         assert_eq!(owner("cni-4711"), None);
         assert_eq!(owner("ferrolb-tor"), None);

@@ -1,160 +1,18 @@
-//! Daemons under test: started with a log file, signalled by pid, never left behind; and the
-//! [`Scratch`] folder that holds a test's files and shows the logs when it fails.
+//! Long-running programs with a log file ([`Process`]) and one-shot commands ([`run`]).
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How many of a log's last lines a failed test prints.
-const TAIL_LINES: usize = 25;
+use crate::eventually::eventually;
+use crate::scenario::{Scratch, tail};
 
-/// Runs one lab test: gives it a [`Scratch`] folder that outlives everything the test starts.
-///
-/// # Panics
-/// When the test gives an error, after printing the tail of each log and where the files lie.
-pub fn scenario(name: &str, test: impl FnOnce(&Scratch) -> Result<()>) {
-    let outcome = require_root()
-        .and_then(|()| crate::netns::sweep())
-        .and_then(|()| Scratch::new(name))
-        .map(|scratch| {
-            // The scratch folder's drop prints the logs while this thread panics.
-            if let Err(error) = test(&scratch) {
-                panic!("{name}: {error:#}");
-            }
-        });
-    if let Err(error) = outcome {
-        panic!("{name}: cannot set up: {error:#}");
-    }
-}
-
-/// A lab test without root fails, it is never skipped.
-fn require_root() -> Result<()> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let root = status
-        .lines()
-        .any(|line| line.split_whitespace().take(3).eq(["Uid:", "0", "0"]));
-    ensure!(
-        root,
-        "the lab makes network namespaces and needs root: run it with sudo"
-    );
-    Ok(())
-}
-
-/// A test's own folder: configuration files, sockets, and one `NAME.log` per daemon. Removed at the
-/// end of a test that passed; kept, and its logs' tails printed, when it failed.
-#[derive(Debug)]
-pub struct Scratch {
-    path: PathBuf,
-    /// It lies in another one, whose business it is to show its logs and to remove it.
-    within: bool,
-}
-
-impl Scratch {
-    /// Makes `/tmp/ferrolb-lab-UID/PID-N-NAME` (short, since control sockets live in it and a socket's
-    /// path has at most 107 octets).
-    ///
-    /// # Errors
-    /// When the folder can't be made.
-    pub fn new(name: &str) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let unique = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = scratches()?.join(format!("{}-{unique}-{name}", std::process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Self {
-            path,
-            within: false,
-        })
-    }
-
-    /// Makes a folder of this name in this one, for a part of the test that runs beside others.
-    ///
-    /// # Errors
-    /// When the folder can't be made.
-    pub fn within(&self, name: &str) -> Result<Self> {
-        let path = self.file(name);
-        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Self { path, within: true })
-    }
-
-    /// The folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Where a file of this name lies or is to be written.
-    #[must_use]
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-
-    /// Prints the last lines of every log to stderr.
-    fn print_logs(&self) {
-        for log in logs(&self.path) {
-            eprintln!("---- {} (last {TAIL_LINES} lines)", log.display());
-            eprintln!("{}", tail(&log));
-        }
-        eprintln!("---- all files of this test: {}", self.path.display());
-    }
-}
-
-/// Where this user's scratch folders lie: what root left there must not be in the way of somebody else's unit tests.
-///
-/// # Errors
-/// When the kernel does not tell who we are.
-pub(crate) fn scratches() -> Result<PathBuf> {
-    let user = fs::metadata("/proc/self").context("/proc/self")?.uid();
-    Ok(PathBuf::from(format!("/tmp/ferrolb-lab-{user}")))
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if self.within {
-            return;
-        }
-        if std::thread::panicking() {
-            self.print_logs();
-        } else if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("cannot remove {}: {error}", self.path.display());
-        }
-    }
-}
-
-/// The logs in a folder and in those within it, in order.
-fn logs(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let mut entries: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    entries.sort();
-    let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
-    let own = files
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"));
-    own.chain(folders.iter().flat_map(|folder| logs(folder)))
-        .collect()
-}
-
-/// The last lines of a file; what went wrong, if it can't be read.
-fn tail(path: &Path) -> String {
-    match fs::read(path) {
-        Ok(octets) => {
-            let text = String::from_utf8_lossy(&octets);
-            let lines: Vec<&str> = text.lines().collect();
-            lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
-        }
-        Err(error) => format!("(cannot read: {error})"),
-    }
-}
-
-/// A long-running program in a session of its own, stdin closed, stdout and stderr in `NAME.log` of
-/// the scratch folder. Dropping it kills and reaps it.
+/// A long-running program in its own session, with stdin closed and stdout and stderr in `NAME.log`
+/// of the scratch folder. Dropping it kills and reaps the program.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -163,13 +21,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, which comes from [`Namespace::command`](crate::netns::Namespace::command)
-    /// or [`Command::new`]. A second start under the same name appends to the same log.
+    /// Starts `command` from [`Namespace::command`](crate::netns::Namespace::command) or
+    /// [`Command::new`]. A second start with the same name appends to the same log.
     ///
-    /// A program that isn't there ends at once with status 127; [`Process::ensure_running`] tells.
+    /// A missing program ends at once with status 127, which [`Process::ensure_running`] reports.
     ///
     /// # Errors
-    /// When the log can't be opened or the process can't be made.
+    /// When the log can't be opened or the process can't be started.
     pub fn start(scratch: &Scratch, name: &str, command: &Command) -> Result<Self> {
         let log = scratch.file(&format!("{name}.log"));
         let output = File::options()
@@ -177,8 +35,8 @@ impl Process {
             .append(true)
             .open(&log)
             .with_context(|| format!("open {}", log.display()))?;
-        // In a session of its own, so that no terminal's signal reaches it. setsid and nsenter
-        // replace themselves by the program: the child's pid is the program's.
+        // In its own session, so that signals of the terminal do not reach it. setsid and nsenter
+        // exec the program: the pid of the child is the pid of the program.
         let mut own_session = Command::new("setsid");
         own_session
             .arg(command.get_program())
@@ -205,25 +63,25 @@ impl Process {
         })
     }
 
-    /// The name it was started under.
+    /// Name of the process and its log.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
+    /// Process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its log file.
+    /// Path of the log file.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Everything it has written so far.
+    /// Everything that the program has logged so far.
     ///
     /// # Errors
     /// When the log can't be read.
@@ -232,6 +90,31 @@ impl Process {
         Ok(String::from_utf8_lossy(&octets).into_owned())
     }
 
+    /// Checks that some line of the log contains all of these words.
+    ///
+    /// # Errors
+    /// When no line does: the last lines of the log.
+    pub fn check_log(&self, words: &[&str]) -> Result<()> {
+        let log = self.log_text()?;
+        let found = log
+            .lines()
+            .any(|line| words.iter().all(|word| line.contains(word)));
+        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        ensure!(found, "no line of {} has {words:?}: {last:#?}", self.name);
+        Ok(())
+    }
+
+    /// Waits until some line of the log contains all of these words.
+    ///
+    /// # Errors
+    /// After `timeout`, with the last lines of the log.
+    pub fn await_log(&self, words: &[&str], timeout: Duration) -> Result<()> {
+        let what = format!("{words:?} in the log of {}", self.name);
+        eventually(what, timeout, || self.check_log(words))
+    }
+
+    /// Checks that the program runs.
+    ///
     /// # Errors
     /// When the program has ended: its status and the end of its log.
     pub fn ensure_running(&mut self) -> Result<()> {
@@ -241,7 +124,7 @@ impl Process {
         }
     }
 
-    /// SIGKILL, and reap.
+    /// Sends SIGKILL and reaps the process.
     ///
     /// # Errors
     /// When the signal can't be sent.
@@ -253,16 +136,16 @@ impl Process {
         Ok(())
     }
 
-    /// SIGTERM, then waits for the end.
+    /// Sends SIGTERM and waits until the program has ended.
     ///
     /// # Errors
-    /// When it has not ended after `timeout`.
+    /// When the program still runs after `timeout`.
     pub fn terminate(&mut self, timeout: Duration) -> Result<ExitStatus> {
         self.signal("TERM")?;
         self.wait_exit(timeout)
     }
 
-    /// SIGSTOP: the process stays, its sockets stay open, nothing runs.
+    /// Sends SIGSTOP: the program is stalled, its sockets stay open.
     ///
     /// # Errors
     /// When the signal can't be sent.
@@ -270,7 +153,7 @@ impl Process {
         self.signal("STOP")
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     ///
     /// # Errors
     /// When the signal can't be sent.
@@ -278,10 +161,10 @@ impl Process {
         self.signal("CONT")
     }
 
-    /// Waits until the program has ended by itself.
+    /// Waits until the program has ended.
     ///
     /// # Errors
-    /// When it still runs after `timeout`.
+    /// When the program still runs after `timeout`.
     pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
@@ -307,38 +190,39 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A process that has ended and was reaped gives an error here, which is as good.
+        // Both fail if the process has ended and was reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Sends a signal by name ("TERM", "KILL", "STOP", "CONT", "HUP") to one process.
+/// Sends a signal ("TERM", "KILL", "STOP", "CONT", "HUP") to one process.
 ///
 /// # Errors
 /// When there is no such process.
 pub fn signal_pid(signal: &str, pid: u32) -> Result<()> {
-    // The shell's own: Debian's `kill` program is in a package that a small machine may lack.
+    // The shell's builtin: the program `kill` is in a package that a minimal Debian lacks.
     run(Command::new("sh").args(["-c", "kill -\"$1\" \"$2\"", "sh", signal, &pid.to_string()]))
         .map(drop)
 }
 
-/// The ferrolb under test, which `cargo xtask test` builds and names in `FERROLB_BIN`.
+/// Path of the ferrolb under test, from `FERROLB_BIN`. `cargo xtask test lab` builds it and sets
+/// the variable.
 ///
 /// # Errors
 /// When the variable isn't set or names no file.
 pub fn ferrolb() -> Result<PathBuf> {
     let path = std::env::var_os("FERROLB_BIN")
         .map(PathBuf::from)
-        .context("FERROLB_BIN names no binary; `cargo xtask test lab` builds one and sets it")?;
+        .context("FERROLB_BIN is not set; `cargo xtask test lab` builds the binary and sets it")?;
     ensure!(path.is_file(), "FERROLB_BIN: no file {}", path.display());
     Ok(path)
 }
 
-/// Runs a short command to its end and gives its stdout.
+/// Runs a command to its end and returns its stdout.
 ///
 /// # Errors
-/// When it can't be started or fails: the command line, its status, stdout and stderr.
+/// When the command can't be started or fails: the command line, its status, stderr and stdout.
 pub fn run(command: &mut Command) -> Result<String> {
     let line = command_line(command);
     let output = command
@@ -359,7 +243,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(stdout)
 }
 
-/// The command as one would type it, for messages.
+/// The command line, for messages.
 fn command_line(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
@@ -373,16 +257,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_is_suspended_resumed_and_terminated() {
+    fn a_process_is_suspended_resumed_and_terminated() {
         let scratch = Scratch::new("process").unwrap();
-        let mut daemon = Process::start(
+        let mut process = Process::start(
             &scratch,
             "shell",
             Command::new("sh").args(["-c", "echo up; exec sleep 60"]),
         )
         .unwrap();
-        crate::eventually::eventually("its first line", Duration::from_secs(5), || {
-            let text = daemon.log_text()?;
+        eventually("its first line", Duration::from_secs(5), || {
+            let text = process.log_text()?;
             ensure!(text == "up\n", "{text:?}");
             Ok(())
         })
@@ -391,18 +275,18 @@ mod tests {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
             stat.rsplit(") ").next().unwrap().chars().next()
         };
-        daemon.suspend().unwrap();
-        crate::eventually::eventually("stopped", Duration::from_secs(5), || {
-            state(daemon.pid())
+        process.suspend().unwrap();
+        eventually("stopped", Duration::from_secs(5), || {
+            state(process.pid())
                 .filter(|&state| state == 'T')
                 .ok_or("not T")
         })
         .unwrap();
-        daemon.resume().unwrap();
-        let status = daemon.terminate(Duration::from_secs(5)).unwrap();
+        process.resume().unwrap();
+        let status = process.terminate(Duration::from_secs(5)).unwrap();
         assert_eq!(status.signal(), Some(15));
         assert!(
-            daemon
+            process
                 .ensure_running()
                 .unwrap_err()
                 .to_string()
@@ -411,26 +295,26 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_daemon_is_gone() {
+    fn a_dropped_process_is_killed_and_reaped() {
         let scratch = Scratch::new("drop").unwrap();
-        let daemon = Process::start(&scratch, "sleep", Command::new("sleep").arg("60")).unwrap();
-        let proc = PathBuf::from(format!("/proc/{}", daemon.pid()));
+        let process = Process::start(&scratch, "sleep", Command::new("sleep").arg("60")).unwrap();
+        let proc = PathBuf::from(format!("/proc/{}", process.pid()));
         assert!(proc.exists());
-        drop(daemon);
+        drop(process);
         assert!(!proc.exists());
     }
 
     #[test]
-    fn a_missing_program_and_a_failing_command_say_so() {
+    fn a_missing_program_and_a_failing_command_are_reported() {
         let scratch = Scratch::new("missing").unwrap();
-        let mut daemon =
-            Process::start(&scratch, "nobody", &Command::new("/no/such/program")).unwrap();
+        let mut process =
+            Process::start(&scratch, "missing", &Command::new("/no/such/program")).unwrap();
         assert_eq!(
-            daemon.wait_exit(Duration::from_secs(5)).unwrap().code(),
+            process.wait_exit(Duration::from_secs(5)).unwrap().code(),
             Some(127)
         );
         assert!(
-            daemon
+            process
                 .ensure_running()
                 .unwrap_err()
                 .to_string()

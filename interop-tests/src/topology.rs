@@ -1,4 +1,4 @@
-//! One rack: a top-of-rack router and its nodes on a LAN, if wanted a client behind the router. The
+//! One rack: a top-of-rack router, nodes on its LAN, and optionally a client behind the router. The
 //! addresses are those of `peering-examples/`.
 //!
 //! ```text
@@ -9,12 +9,13 @@
 //!        .11, ::11      .12, ::12      .13, ::13
 //! ```
 //!
-//! A real control plane joins each node by a network of its own: `ControlPlane::join` in
-//! [`crate::kube`].
+//! A Kubernetes control plane reaches the nodes over a separate management network:
+//! `ControlPlane::join` in [`crate::kube`].
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::netns::{Link, Namespace};
 
@@ -26,7 +27,7 @@ pub const NODE_ASN: u32 = 64700;
 pub const TOR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// The router's IPv6 address on the rack's LAN.
 pub const TOR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
-/// A link-local address of the router on the rack's LAN, beside the one that the kernel gives it.
+/// A link-local address of the router on the rack's LAN, in addition to the kernel's.
 pub const TOR_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The password in the `md5` examples.
 pub const MD5_PASSWORD: &str = "rack-42-secret";
@@ -35,18 +36,17 @@ pub const CLIENT_IPV4: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 2);
 /// The client's IPv6 address behind the router.
 pub const CLIENT_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd50, 0, 0, 0, 0, 0, 0, 2);
 
-/// The rack.
+/// The hosts of a rack.
 #[derive(Debug)]
 pub struct Topology {
-    /// The router's host. Its routers are in [`crate::router`].
+    /// The router's host; [`crate::router`] has the programs that run on it.
     pub tor: Namespace,
     /// The nodes, `node1` first.
     pub nodes: Vec<Node>,
-    /// A host behind the router, if [`Topology::add_client`] was called.
-    pub client: Option<Namespace>,
+    client: Option<Namespace>,
 }
 
-/// A node of the cluster. Its uplink's addresses are to be its Node object's InternalIPs, so that
+/// A node of the cluster. The addresses of its uplink must be the InternalIPs of its Node object:
 /// they are the next hops.
 #[derive(Debug)]
 pub struct Node {
@@ -54,19 +54,19 @@ pub struct Node {
     pub name: String,
     /// Its host.
     pub namespace: Namespace,
-    /// Its uplink's address.
+    /// IPv4 address of its uplink.
     pub ipv4: Ipv4Addr,
-    /// Its uplink's IPv6 address.
+    /// IPv6 address of its uplink.
     pub ipv6: Ipv6Addr,
-    /// Between its `uplink` and the router's port.
+    /// The veth pair of its interface `uplink` and the router's port.
     pub uplink: Link,
 }
 
 impl Topology {
-    /// A router and `nodes` nodes (at most 200) with a default route to it.
+    /// Creates a router and `nodes` nodes (at most 200) with a default route to it.
     ///
     /// # Errors
-    /// When namespaces can't be made, most likely for want of root.
+    /// When namespaces can't be created, most likely without root.
     pub fn new(nodes: u8) -> Result<Self> {
         let tor = Namespace::new("tor")?;
         tor.bridge("rack")?;
@@ -83,11 +83,11 @@ impl Topology {
         })
     }
 
-    /// Adds a host behind the router, with a default route to it.
+    /// Adds a client behind the router, with a default route to it.
     ///
     /// # Errors
-    /// When it can't be made.
-    pub fn add_client(&mut self) -> Result<&Namespace> {
+    /// When its namespace can't be created.
+    pub fn add_client(&mut self) -> Result<()> {
         let client = Namespace::new("client")?;
         Link::new((&client, "uplink"), (&self.tor, "client"))?;
         self.tor.address("client", "192.168.50.1/24")?;
@@ -96,10 +96,19 @@ impl Topology {
         client.address("uplink", &format!("{CLIENT_IPV6}/64"))?;
         client.route("default", "192.168.50.1")?;
         client.route("default", "fd50::1")?;
-        Ok(self.client.insert(client))
+        self.client = Some(client);
+        Ok(())
     }
 
-    /// The node that has this address, IPv4 or IPv6, on its uplink.
+    /// The client behind the router.
+    ///
+    /// # Errors
+    /// When [`Topology::add_client`] was not called.
+    pub fn client(&self) -> Result<&Namespace> {
+        self.client.as_ref().context("the rack has no client")
+    }
+
+    /// The node with this IPv4 or IPv6 address on its uplink.
     #[must_use]
     pub fn node_at(&self, address: IpAddr) -> Option<&Node> {
         self.nodes
@@ -108,13 +117,19 @@ impl Topology {
     }
 }
 
+/// The IPv4 addresses of these nodes.
+#[must_use]
+pub fn ipv4_addresses(nodes: &[&Node]) -> BTreeSet<IpAddr> {
+    nodes.iter().map(|node| IpAddr::V4(node.ipv4)).collect()
+}
+
 impl Node {
     fn new(index: u8, tor: &Namespace) -> Result<Self> {
         let name = format!("node{index}");
         let namespace = Namespace::new(&name)?;
         let host = index + 10;
         let ipv4 = Ipv4Addr::new(10, 99, 0, host);
-        // Written as in the picture: 11 there is 0x11 here.
+        // As in the diagram: host 11 has ::11, which is 0x11.
         let ipv6: Ipv6Addr = format!("fd99::{host}").parse()?;
         let uplink = Link::new((&namespace, "uplink"), (tor, &name))?;
         tor.attach(&name, "rack")?;

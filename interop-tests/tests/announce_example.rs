@@ -1,23 +1,22 @@
-//! The `bgp` crate on its own: its example `announce` against each router, without the daemon and
-//! without Kubernetes.
+//! ferrolb's engine alone: the example `announce` of the `bgp` crate against each router.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::consistently;
-use ferrolb_interop_tests::process::{Process, Scratch, scenario, signal_pid};
-use ferrolb_interop_tests::router::{Kind, RouteEntry, Router, await_kernel, await_table};
+use ferrolb_interop_tests::process::{Process, signal_pid};
+use ferrolb_interop_tests::router::{Kind, RouteEntry, Router, await_kernel_routes, await_table};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
 
 const UP: Duration = Duration::from_secs(20);
 const HOLD_TIME: Duration = Duration::from_secs(3);
-/// What needs no timer is done within this, also on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Time for a step that waits for no timer, on a busy machine.
+const IMMEDIATELY: Duration = Duration::from_secs(2);
 
-/// Starts the example in a node, announcing an address of each family to the router over IPv4.
+/// Starts the example on a node; it announces an address of each family to the router over IPv4.
 fn announce(scratch: &Scratch, node: &Node) -> Result<Process> {
     AnnounceExample::new(scratch, node)
         .with("--peer", TOR_IPV4)
@@ -28,7 +27,7 @@ fn announce(scratch: &Scratch, node: &Node) -> Result<Process> {
         .start()
 }
 
-/// What the router is to hold of these nodes.
+/// The expected routes of these nodes.
 fn expected(nodes: &[&Node]) -> Result<BTreeSet<RouteEntry>> {
     let mut routes = BTreeSet::new();
     for node in nodes {
@@ -46,20 +45,23 @@ fn expected(nodes: &[&Node]) -> Result<BTreeSet<RouteEntry>> {
     Ok(routes)
 }
 
-/// The router has these nodes' routes, and its kernel forwards to them.
-fn reached(router: &dyn Router, rack: &Topology, nodes: &[&Node], within: Duration) -> Result<()> {
-    await_table(router, &expected(nodes)?, within)?;
+/// Waits until the router and its kernel have exactly the routes of these nodes.
+fn await_routes(
+    router: &dyn Router,
+    rack: &Topology,
+    nodes: &[&Node],
+    within: Duration,
+) -> Result<()> {
+    let routes = expected(nodes)?;
+    await_table(router, &routes, within)?;
     if router.installs_routes() {
-        let ipv4 = nodes.iter().map(|node| IpAddr::V4(node.ipv4)).collect();
-        await_kernel(&rack.tor, "203.0.113.10/32", &ipv4, AT_ONCE)?;
-        let ipv6 = nodes.iter().map(|node| IpAddr::V6(node.ipv6)).collect();
-        await_kernel(&rack.tor, "2001:db8:113::10/128", &ipv6, AT_ONCE)?;
+        await_kernel_routes(&rack.tor, &routes, IMMEDIATELY)?;
     }
     Ok(())
 }
 
-/// Three come; one is interrupted, one killed, one cut off; the router restarts.
-fn life(kind: Kind) {
+/// Three announcers start. One is stopped, one is killed, one is cut off; the router restarts.
+fn routes_follow_the_announcers(kind: Kind) {
     scenario(&format!("announce-{kind:?}"), |scratch| {
         let rack = Topology::new(3)?;
         let nodes: Vec<&Node> = rack.nodes.iter().collect();
@@ -69,26 +71,26 @@ fn life(kind: Kind) {
         for node in &nodes {
             announcers.push(announce(scratch, node)?);
         }
-        reached(&*router, &rack, &nodes, UP)?;
+        await_routes(&*router, &rack, &nodes, UP)?;
 
         signal_pid("INT", announcers[2].pid())?;
-        let status = announcers[2].wait_exit(AT_ONCE)?;
+        let status = announcers[2].wait_exit(IMMEDIATELY)?;
         ensure!(status.success(), "{status}");
-        reached(&*router, &rack, &nodes[..2], AT_ONCE)?;
+        await_routes(&*router, &rack, &nodes[..2], IMMEDIATELY)?;
 
         announcers[1].kill()?;
-        reached(&*router, &rack, &nodes[..1], AT_ONCE)?;
+        await_routes(&*router, &rack, &nodes[..1], IMMEDIATELY)?;
 
         announcers[1] = announce(scratch, nodes[1])?;
-        reached(&*router, &rack, &nodes[..2], UP)?;
+        await_routes(&*router, &rack, &nodes[..2], UP)?;
         nodes[1].uplink.cut()?;
-        reached(&*router, &rack, &nodes[..1], HOLD_TIME * 2)?;
-        nodes[1].uplink.mend()?;
-        reached(&*router, &rack, &nodes[..2], UP)?;
+        await_routes(&*router, &rack, &nodes[..1], HOLD_TIME * 2)?;
+        nodes[1].uplink.restore()?;
+        await_routes(&*router, &rack, &nodes[..2], UP)?;
 
         router.stop()?;
         router.start()?;
-        reached(&*router, &rack, &nodes[..2], UP)?;
+        await_routes(&*router, &rack, &nodes[..2], UP)?;
         let sessions = router.sessions()?;
         consistently("sessions", HOLD_TIME * 2, || {
             let now = router.sessions()?;
@@ -99,16 +101,16 @@ fn life(kind: Kind) {
 }
 
 #[test]
-fn frr_learns_and_forgets() {
-    life(Kind::Frr);
+fn frr_has_the_routes_of_reachable_announcers() {
+    routes_follow_the_announcers(Kind::Frr);
 }
 
 #[test]
-fn bird_learns_and_forgets() {
-    life(Kind::Bird);
+fn bird_has_the_routes_of_reachable_announcers() {
+    routes_follow_the_announcers(Kind::Bird);
 }
 
 #[test]
-fn gobgp_learns_and_forgets() {
-    life(Kind::Gobgp);
+fn gobgp_has_the_routes_of_reachable_announcers() {
+    routes_follow_the_announcers(Kind::Gobgp);
 }

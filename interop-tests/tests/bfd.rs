@@ -1,41 +1,41 @@
-//! BFD beside the session where it takes more than a row of docs/interop.md: a router that ends it on purpose, and two
-//! ferrolb that leave each other. The crate's example `announce` is the node's side.
+//! BFD (RFC 5880): AdminDown of a router, and BFD between two ferrolb speakers. The node runs the
+//! example `announce`. Further BFD tests are rows of docs/interop.md.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
 use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::netns::{Link, Namespace};
-use ferrolb_interop_tests::process::{Process, run, scenario, signal_pid};
+use ferrolb_interop_tests::process::{Process, signal_pid};
 use ferrolb_interop_tests::router::{Frr, Router};
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::{TOR_IPV4, Topology};
 
 const UP: Duration = Duration::from_secs(20);
-/// What the machine may be late by.
+/// Delay allowed for a busy machine.
 const MARGIN: Duration = Duration::from_millis(700);
 
-/// What the log says when BFD ends a session.
+/// Log line of a session that BFD ends.
 const DOWN: &str = "session down: sent Cease/BFD Down";
 
-/// How often the log has these words.
-fn said(daemon: &Process, words: &str) -> Result<usize> {
+/// How often the log contains a text.
+fn occurrences(daemon: &Process, words: &str) -> Result<usize> {
     Ok(daemon.log_text()?.matches(words).count())
 }
 
-fn await_said(daemon: &Process, words: &str, times: usize, within: Duration) -> Result<()> {
+fn await_occurrences(daemon: &Process, words: &str, times: usize, within: Duration) -> Result<()> {
     eventually(format!("\"{words}\" × {times}"), within, || {
-        let count = said(daemon, words)?;
+        let count = occurrences(daemon, words)?;
         ensure!(count >= times, "{count} times");
         Ok::<_, anyhow::Error>(())
     })
 }
 
-/// Both are up and stay so. FRR 8.4 makes its BFD session anew when BGP comes up, once it knows the
-/// interface, and takes BGP down again by that; the second time it stands.
+/// Waits until BGP and BFD are up and stay up for 1.5 s. FRR 8.4 creates a new BFD session when BGP
+/// comes up and it knows the interface. That ends the first BGP session; the second one is stable.
 fn both_up(announcer: &Process) -> Result<()> {
-    eventually("BGP and BFD up for a while", UP * 2, || {
+    eventually("BGP and BFD stay up", UP * 2, || {
         consistently("up", Duration::from_millis(1500), || {
             let log = announcer.log_text()?;
             let up =
@@ -47,7 +47,7 @@ fn both_up(announcer: &Process) -> Result<()> {
 }
 
 #[test]
-fn a_router_that_ends_bfd_on_purpose_keeps_its_session() {
+fn the_session_stays_up_when_the_peer_signals_admin_down_rfc5882_3_2() {
     scenario("bfd-admin-down", |scratch| {
         let rack = Topology::new(1)?;
         let mut frr = Frr::new(scratch, &rack.tor, "bfd");
@@ -59,33 +59,28 @@ fn a_router_that_ends_bfd_on_purpose_keeps_its_session() {
             .with("--bfd-interval", 100)
             .start()?;
         both_up(&announcer)?;
-        let before = said(&announcer, "session down")?;
-        let mut vtysh = Command::new("vtysh");
-        vtysh.args(["-N", rack.tor.name()]);
-        for line in ["configure terminal", "bfd", "profile fast", "shutdown"] {
-            vtysh.args(["-c", line]);
-        }
-        run(&mut vtysh)?;
-        await_said(&announcer, "peer signaled AdminDown", 1, UP)?;
+        let before = occurrences(&announcer, "session down")?;
+        frr.configure_lines(&["bfd", "profile fast", "shutdown"])?;
+        await_occurrences(&announcer, "peer signaled AdminDown", 1, UP)?;
         consistently("the session", Duration::from_secs(2), || {
             let log = announcer.log_text()?;
-            ensure!(said(&announcer, "session down")? == before, "{log}");
+            ensure!(occurrences(&announcer, "session down")? == before, "{log}");
             Ok::<_, anyhow::Error>(())
         })
     });
 }
 
 #[test]
-fn two_ferrolb_watch_each_other_and_leave_without_alarm() {
+fn two_ferrolb_detect_a_cut_and_take_no_admin_down_for_a_failure() {
     two_ferrolb("bfd-ferrolb", "10.1.0.", "/24");
 }
 
 #[test]
-fn two_ferrolb_watch_each_other_over_link_local_addresses() {
+fn two_ferrolb_detect_a_cut_between_link_local_addresses() {
     two_ferrolb("bfd-link-local", "fe80::", "/64");
 }
 
-/// The hosts have these addresses with 1 and 2 behind.
+/// Two hosts with the host numbers 1 and 2 in this network.
 fn two_ferrolb(name: &str, network: &str, length: &str) {
     scenario(name, |scratch| {
         let hosts = [Namespace::new("left")?, Namespace::new("right")?];
@@ -95,7 +90,7 @@ fn two_ferrolb(name: &str, network: &str, length: &str) {
             let [mine, theirs] = [index + 1, 2 - index].map(|host| format!("{network}{host}"));
             host.address("wire", &format!("{mine}{length}"))?;
             let listen = if mine.contains(':') {
-                "[::]:179".to_owned() // a link-local address alone doesn't say where
+                "[::]:179".to_owned() // a link-local address does not name its interface
             } else {
                 format!("{mine}:179")
             };
@@ -135,17 +130,20 @@ fn two_ferrolb(name: &str, network: &str, length: &str) {
         }
         link.cut()?;
         for daemon in &daemons {
-            await_said(daemon, DOWN, 1, Duration::from_millis(150) + MARGIN)?;
+            await_occurrences(daemon, DOWN, 1, Duration::from_millis(150) + MARGIN)?;
         }
-        link.mend()?;
+        link.restore()?;
         for daemon in &daemons {
             both_up(daemon)?;
         }
-        let downs = said(&daemons[1], DOWN)?;
+        let downs = occurrences(&daemons[1], DOWN)?;
         signal_pid("INT", daemons[0].pid())?;
         daemons[0].wait_exit(UP)?;
-        await_said(&daemons[1], "Administrative Shutdown", 1, UP)?;
-        ensure!(said(&daemons[1], DOWN)? == downs, "AdminDown is no loss");
+        await_occurrences(&daemons[1], "Administrative Shutdown", 1, UP)?;
+        ensure!(
+            occurrences(&daemons[1], DOWN)? == downs,
+            "AdminDown was taken for a failure"
+        );
         Ok(())
     });
 }

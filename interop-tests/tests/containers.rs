@@ -1,4 +1,4 @@
-//! The rack of `containers/compose.yaml`: three ferrolb containers and a router's, as users try it.
+//! The rack of `containers/compose.yaml`: three ferrolb containers and a router container.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,65 +8,66 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::containers::{Docker, Rack};
+use ferrolb_interop_tests::containers::{ComposeRack, Docker};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::process::{ferrolb, run, scenario};
-use ferrolb_interop_tests::router::{Kind, RouteEntry};
+use ferrolb_interop_tests::process::{ferrolb, run};
+use ferrolb_interop_tests::router::{Kind, RouteEntry, next_hops_by_prefix};
+use ferrolb_interop_tests::scenario::scenario;
 use serde_json::Value;
 
 const UP: Duration = Duration::from_secs(60);
-/// What needs no timer is done within this, also on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Time for a step that waits for no timer, on a busy machine.
+const IMMEDIATELY: Duration = Duration::from_secs(2);
 
-/// Asked before anything else: not every CI machine lets one start.
+/// `cargo xtask test` runs this first: not every CI machine permits a Docker daemon.
 #[test]
 fn docker_starts() {
     scenario("docker", |scratch| {
         let version =
             Docker::start(scratch)?.run(&["version", "--format", "{{.Server.Version}}"])?;
-        ensure!(!version.trim().is_empty(), "no version");
+        ensure!(!version.trim().is_empty(), "docker printed no version");
         Ok(())
     });
 }
 
 #[test]
-fn gobgp() {
+fn gobgp_has_the_planned_routes() {
     rack(Kind::Gobgp, "gobgp");
 }
 
 #[test]
-fn bird() {
+fn bird_has_the_planned_routes() {
     rack(Kind::Bird, "bird");
 }
 
 #[test]
-fn frr() {
+fn frr_has_the_planned_routes() {
     rack(Kind::Frr, "frr");
 }
 
-/// What the router holds is what `ferrolb plan` says: of three nodes, of two after one was killed,
-/// of three again, and of none after all were stopped.
+/// The router's table equals the output of `ferrolb plan`: for three nodes, for two after one was
+/// killed, for three again, and without nodes after all were stopped.
 fn rack(kind: Kind, profile: &str) {
     scenario(&format!("containers-{profile}"), |scratch| {
         let docker = Docker::start(scratch)?;
         docker.base_image()?;
         fs::copy(ferrolb()?, deploy("ferrolb")).context("the binary beside the Dockerfile")?;
-        let rack = Rack::up(&docker, profile)?;
+        let rack = ComposeRack::up(&docker, profile)?;
         let router = format!("rack-{profile}");
         let table_is = |nodes: &[&str], within| {
             let expected = planned(nodes)?;
             eventually(format!("table of {router}"), within, || {
-                let table = kind.table_by(&|words| docker.exec(&router, words))?;
-                ensure!(table == expected, "{table:?} instead of {expected:?}");
+                let table = kind.table_via(&|words| docker.exec(&router, words))?;
+                ensure!(table == expected, "{table:?}, expected {expected:?}");
                 Ok(())
             })?;
-            kernel_follows(kind, &docker, &router, &expected)
+            await_kernel_in_container(kind, &docker, &router, &expected)
         };
         let all = ["node1", "node2", "node3"];
         ensure!(planned(&all)?.len() == 8, "{:?}", planned(&all)?);
         table_is(&all, UP)?;
         docker.run(&["kill", "rack-node2"])?;
-        table_is(&["node1", "node3"], AT_ONCE)?;
+        table_is(&["node1", "node3"], IMMEDIATELY)?;
         docker.run(&["start", "rack-node2"])?;
         table_is(&all, UP)?;
         docker.run(&[
@@ -77,19 +78,19 @@ fn rack(kind: Kind, profile: &str) {
             "rack-node2",
             "rack-node3",
         ])?;
-        table_is(&[], AT_ONCE)?;
+        table_is(&[], IMMEDIATELY)?;
         drop(rack);
         let left = docker.run(&["ps", "--all", "--quiet"])?;
-        ensure!(left.is_empty(), "containers left: {left}");
+        ensure!(left.is_empty(), "containers were not removed: {left}");
         Ok(())
     });
 }
 
-/// What `ferrolb plan` says that these nodes announce.
+/// The routes of these nodes according to `ferrolb plan`.
 fn planned(nodes: &[&str]) -> Result<BTreeSet<RouteEntry>> {
     let mut command = Command::new(ferrolb()?);
     command.args(["plan", "-o", "json", "--config-namespace", "metallb-system"]);
-    let output = run(command.arg("-f").arg(Rack::manifests()))?;
+    let output = run(command.arg("-f").arg(ComposeRack::manifests()))?;
     let mut plan: Value = serde_json::from_str(&output)?;
     plan["routes"]
         .as_array_mut()
@@ -98,33 +99,31 @@ fn planned(nodes: &[&str]) -> Result<BTreeSet<RouteEntry>> {
     RouteEntry::from_plan(&plan, "tor")
 }
 
-/// The router's kernel forwards each prefix to the nodes that announce it, where it has one to tell.
-fn kernel_follows(
+/// Waits until the router's kernel, if it installs routes, has the next hops of these routes.
+fn await_kernel_in_container(
     kind: Kind,
     docker: &Docker<'_>,
     router: &str,
-    expected: &BTreeSet<RouteEntry>,
+    routes: &BTreeSet<RouteEntry>,
 ) -> Result<()> {
-    if kind == Kind::Gobgp {
+    if !kind.installs_routes() {
         return Ok(());
     }
-    let prefixes: BTreeSet<_> = expected.iter().map(|route| route.prefix).collect();
-    for prefix in prefixes {
-        let same = expected.iter().filter(|route| route.prefix == prefix);
-        let wanted: BTreeSet<IpAddr> = same.map(|route| route.next_hop).collect();
-        eventually(format!("kernel route {prefix}"), AT_ONCE, || {
+    for (prefix, expected) in next_hops_by_prefix(routes) {
+        eventually(format!("kernel route {prefix}"), IMMEDIATELY, || {
             let family = if prefix.addr().is_ipv6() { "-6" } else { "-4" };
             let text = prefix.to_string();
             let output = docker.exec(router, &["ip", "-j", family, "route", "show", &text])?;
             let found = next_hops(&serde_json::from_str(&output)?);
-            ensure!(found == wanted, "{found:?}");
+            ensure!(found == expected, "{found:?}");
             Ok(())
         })?;
     }
     Ok(())
 }
 
-/// The gateways of what `ip -j route show` prints: one route with several, or several routes.
+/// The gateways in the output of `ip -j route show`: one route with several next hops, or several
+/// routes.
 fn next_hops(routes: &Value) -> BTreeSet<IpAddr> {
     let routes = routes.as_array().into_iter().flatten();
     routes

@@ -1,5 +1,6 @@
-//! What each router does with a node's routes when ferrolb is killed there, comes back, or the node is cut off: a row of
-//! the table in docs/operations.md for each router and each way to watch. UPDATE_DOCS=1 writes the rows anew.
+//! When each router removes a node's routes: ferrolb restarts, is killed, or the node is cut off.
+//! Checks the table in docs/operations.md, which has a row per router and failure detection.
+//! UPDATE_DOCS=1 updates the rows.
 
 use std::fs;
 use std::path::Path;
@@ -8,32 +9,34 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
-use ferrolb_interop_tests::process::{Process, Scratch, scenario, signal_pid};
+use ferrolb_interop_tests::process::{Process, signal_pid};
 use ferrolb_interop_tests::router::{Kind, Router};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
 
 const DOCUMENT: &str = "docs/operations.md";
 
-/// How often the router is asked.
-const LOOK: Duration = Duration::from_millis(50);
-/// Session, BFD and route are there for so long: FRR's first session with BFD is not yet.
-const SETTLED: Duration = Duration::from_millis(1500);
-/// Longer than anything here should take.
-const SOON: Duration = Duration::from_secs(40);
-/// How long a killed process is away if it comes back.
-const AWAY: Duration = Duration::from_secs(1);
+/// Interval between two queries of the router.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// A session, its BFD session and its route are stable after this time. FRR's first session with
+/// BFD ends earlier.
+const STABLE: Duration = Duration::from_millis(1500);
+/// Longer than any step takes.
+const TIMEOUT: Duration = Duration::from_secs(40);
+/// Downtime of a process that is restarted.
+const DOWNTIME: Duration = Duration::from_secs(1);
 const LONG_RESTART_TIME: Duration = Duration::from_secs(20);
 const HOLD_TIME: Duration = Duration::from_secs(3);
-/// Of a process that does not come back; far from the hold time, so that they can be told apart.
+/// Restart time of a process that is not restarted; clearly different from the hold time.
 const RESTART_TIME: Duration = Duration::from_secs(7);
-/// How much earlier or later a router's timers may be than they should, and a busy machine's answers.
+/// Tolerance for the router's timers and for the delays of a busy machine.
 const EARLY: Duration = Duration::from_millis(1500);
 const LATE: Duration = Duration::from_millis(3500);
 
-/// When the router has no route to the node any more.
+/// When the router removes the route to the node.
 #[derive(Debug, Clone, Copy)]
 enum Gone {
-    /// With TCP's end, or as soon as BFD misses three packets.
+    /// When TCP closes, or after three missing BFD packets.
     AtOnce,
     Detected,
     HoldTime,
@@ -43,7 +46,7 @@ enum Gone {
 }
 
 impl Gone {
-    fn words(self) -> &'static str {
+    fn text(self) -> &'static str {
         match self {
             Self::AtOnce => "gone at once",
             Self::Detected => "gone after the detection time",
@@ -61,30 +64,34 @@ impl Gone {
             Self::RestartTime | Self::DetectedAndRestartTime => RESTART_TIME,
             Self::HoldAndRestartTime => HOLD_TIME + RESTART_TIME,
         };
-        // Before the hold time would do it, where nothing is to be waited for.
+        // If no timer is involved, the route must go before the hold timer expires.
         let late = if due.is_zero() {
-            HOLD_TIME - LOOK
+            HOLD_TIME - PROBE_INTERVAL
         } else {
             LATE
         };
         let fits = (due.saturating_sub(EARLY)..=due + late).contains(&after);
-        ensure!(fits, "not {} but after {after:.1?}", self.words());
+        ensure!(
+            fits,
+            "expected: {}; found: gone after {after:.1?}",
+            self.text()
+        );
         Ok(())
     }
 }
 
-/// A router's setting and what it does then.
+/// A configuration and the expected behaviour of the router.
 #[derive(Debug)]
 struct Row {
-    /// As it stands in the document.
+    /// Text of the column "with" in the document.
     with: &'static str,
-    /// Of `peering-examples/`.
+    /// Name in `peering-examples/`.
     example: &'static str,
     graceful_restart: bool,
     bfd: bool,
-    /// Whether the routes of who ends in order and means to be back are there until then.
+    /// Whether routes stay during a planned restart.
     planned: bool,
-    /// Whether those of who was killed are.
+    /// Whether routes stay when ferrolb is killed and restarted.
     kept: bool,
     killed: Gone,
     cut: Gone,
@@ -112,7 +119,7 @@ const BFD: Row = Row {
     cut: Gone::Detected,
 };
 
-/// One row's run of one kind, on a node of its own.
+/// One failure for one row, on its own node.
 struct Cell<'lab> {
     scratch: &'lab Scratch,
     router: &'lab dyn Router,
@@ -126,7 +133,7 @@ impl Cell<'_> {
         format!("203.0.113.{}/32", self.node.ipv4.octets()[3])
     }
 
-    /// ferrolb's engine, set as the daemon sets it.
+    /// Starts ferrolb's engine with the settings that the daemon uses.
     fn start(&self, restart_time: Duration) -> Result<Process> {
         let mut announcer = AnnounceExample::new(self.scratch, self.node)
             .with("--peer", TOR_IPV4)
@@ -146,8 +153,8 @@ impl Cell<'_> {
         announcer.start()
     }
 
-    /// Whether traffic would go there: by the kernel's routes, where the router gives it any.
-    fn held(&self) -> Result<bool> {
+    /// Whether the router sends traffic to the node: judged by its kernel if it installs routes.
+    fn has_route(&self) -> Result<bool> {
         let prefix = self.prefix();
         if self.router.installs_routes() {
             let next_hops = self.rack.tor.kernel_next_hops(&prefix)?;
@@ -157,71 +164,75 @@ impl Cell<'_> {
         Ok(table.iter().any(|route| route.prefix.to_string() == prefix))
     }
 
-    /// Starts it and waits until all is up, and stays so for a while. Gives too whether the route was there whenever it
-    /// was looked for.
+    /// Starts the announcer and waits until session, BFD and route are stable. Also returns whether
+    /// every query found the route.
     fn up(&self, restart_time: Duration) -> Result<(Process, bool)> {
         let log = self
             .scratch
             .file(&format!("announce-{}.log", self.node.name));
         let logged = fs::read(&log).map_or(0, |octets| octets.len());
         let announcer = self.start(restart_time)?;
-        let kept = self.settle(&announcer, logged)?;
+        let kept = self.await_stable(&announcer, logged)?;
         Ok((announcer, kept))
     }
 
-    /// By what the process logged after the first `from` octets, since all of them append to one file.
-    fn settle(&self, announcer: &Process, from: usize) -> Result<bool> {
+    /// Reads only the log after the first `from` octets: all processes of a node append to one
+    /// file.
+    fn await_stable(&self, announcer: &Process, from: usize) -> Result<bool> {
         let start = Instant::now();
         let mut kept = true;
         let mut up_since = None;
         loop {
-            let held = self.held()?;
-            kept &= held;
+            let has_route = self.has_route()?;
+            kept &= has_route;
             let log = announcer.log_text()?;
-            let log = log.get(from..).context("a log grows")?;
+            let log = log.get(from..).context("the log was truncated")?;
             let last = |up, down| log.rfind(up).is_some() && log.rfind(up) > log.rfind(down);
             let bfd = !self.row.bfd || last("BFD Up", "BFD Down");
-            if held && bfd && last("session up", "session down") {
+            if has_route && bfd && last("session up", "session down") {
                 let since = *up_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= SETTLED {
+                if since.elapsed() >= STABLE {
                     return Ok(kept);
                 }
             } else {
                 up_since = None;
             }
-            ensure!(start.elapsed() < SOON, "not up; route: {held}; {log}");
-            sleep(LOOK);
+            ensure!(
+                start.elapsed() < TIMEOUT,
+                "not stable; route: {has_route}; {log}"
+            );
+            sleep(PROBE_INTERVAL);
         }
     }
 
-    /// How long the route is still there.
-    fn gone_after(&self) -> Result<Duration> {
+    /// Time until the router has removed the route.
+    fn time_until_gone(&self) -> Result<Duration> {
         let start = Instant::now();
-        while self.held()? {
-            ensure!(start.elapsed() < SOON, "still there");
-            sleep(LOOK);
+        while self.has_route()? {
+            ensure!(start.elapsed() < TIMEOUT, "the route is still there");
+            sleep(PROBE_INTERVAL);
         }
         Ok(start.elapsed())
     }
 
-    /// Killed, and told to end, and back each time.
-    fn comes_back(&self) -> Result<()> {
+    /// The announcer is killed and restarted, then stopped and restarted.
+    fn restarts_in_time(&self) -> Result<()> {
         let (mut announcer, _) = self.up(LONG_RESTART_TIME)?;
-        let kept = self.is_back(&mut announcer, Process::kill)?;
-        let planned = self.is_back(&mut announcer, |announcer| {
+        let kept = self.restart(&mut announcer, Process::kill)?;
+        let planned = self.restart(&mut announcer, |announcer| {
             signal_pid("INT", announcer.pid())?;
-            announcer.wait_exit(SOON).map(drop)
+            announcer.wait_exit(TIMEOUT).map(drop)
         })?;
         let expected = (self.row.kept, self.row.planned);
         ensure!(
             (kept, planned) == expected,
-            "killed {kept}, planned {planned}"
+            "routes stayed: killed {kept}, planned {planned}"
         );
         Ok(())
     }
 
-    /// Ends it and starts it again; whether its route was there whenever it was looked for.
-    fn is_back(
+    /// Ends the announcer and starts it again; returns whether every query found its route.
+    fn restart(
         &self,
         announcer: &mut Process,
         end: impl FnOnce(&mut Process) -> Result<()>,
@@ -229,38 +240,38 @@ impl Cell<'_> {
         end(announcer)?;
         let ended = Instant::now();
         let mut kept = true;
-        while ended.elapsed() < AWAY {
-            kept &= self.held()?;
-            sleep(LOOK);
+        while ended.elapsed() < DOWNTIME {
+            kept &= self.has_route()?;
+            sleep(PROBE_INTERVAL);
         }
         let (back, kept_since) = self.up(LONG_RESTART_TIME)?;
         *announcer = back;
         Ok(kept && kept_since)
     }
 
-    fn is_killed(&self) -> Result<()> {
+    fn stays_killed(&self) -> Result<()> {
         let (mut announcer, _) = self.up(RESTART_TIME)?;
         announcer.kill()?;
-        self.row.killed.check(self.gone_after()?)
+        self.row.killed.check(self.time_until_gone()?)
     }
 
     fn is_cut_off(&self) -> Result<()> {
         let (_announcer, _) = self.up(RESTART_TIME)?;
         self.node.uplink.cut()?;
-        self.row.cut.check(self.gone_after()?)
+        self.row.cut.check(self.time_until_gone()?)
     }
 }
 
 type Run = fn(&Cell<'_>) -> Result<()>;
 
-/// What is run for each row.
+/// The runs of each row.
 const RUNS: [(&str, Run); 3] = [
-    ("back in time", |cell| cell.comes_back()),
-    ("killed", |cell| cell.is_killed()),
+    ("back in time", |cell| cell.restarts_in_time()),
+    ("killed", |cell| cell.stays_killed()),
     ("cut off", |cell| cell.is_cut_off()),
 ];
 
-/// Rows with the same example, side by side on nodes of their own.
+/// Runs the rows of one example in parallel, each run on its own node.
 fn run(scratch: &Scratch, router: &dyn Router, rack: &Topology, rows: &[Row]) -> Result<()> {
     let runs = rows.iter().flat_map(|row| RUNS.map(|run| (row, run)));
     thread::scope(|scope| {
@@ -289,7 +300,7 @@ fn run(scratch: &Scratch, router: &dyn Router, rack: &Topology, rows: &[Row]) ->
     })
 }
 
-/// Runs a router's rows, those with one example after the other, and looks for them in the document.
+/// Runs the rows of a router, example by example, and compares them with the document.
 fn rows(kind: Kind, rows: &[Row]) {
     scenario(&format!("killed-{kind:?}"), |scratch| {
         program()?; // built before any clock runs
@@ -299,15 +310,15 @@ fn rows(kind: Kind, rows: &[Row]) {
             router.start()?;
             run(scratch, &*router, &rack, group).with_context(|| router.name())?;
             for row in group {
-                in_document(router.name(), &router.version()?, row)?;
+                check_document(router.name(), &router.version()?, row)?;
             }
         }
         Ok(())
     });
 }
 
-/// The document says of a row what ran; with UPDATE_DOCS=1 it does from now on.
-fn in_document(router: &str, version: &str, row: &Row) -> Result<()> {
+/// Compares a row with the document; with UPDATE_DOCS=1 it updates the document.
+fn check_document(router: &str, version: &str, row: &Row) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .join(DOCUMENT);
@@ -322,8 +333,8 @@ fn in_document(router: &str, version: &str, row: &Row) -> Result<()> {
     let with = format!(" | {} | ", row.with);
     let new = format!(
         "| {router} {version}{with}{planned} | {kept} | {} | {} |",
-        row.killed.words(),
-        row.cut.words()
+        row.killed.text(),
+        row.cut.text()
     );
     let begins = format!("| {router} ");
     let old = text
@@ -335,13 +346,13 @@ fn in_document(router: &str, version: &str, row: &Row) -> Result<()> {
     }
     ensure!(
         std::env::var_os("UPDATE_DOCS").is_some(),
-        "{DOCUMENT} says {old}, but what ran is {new}; UPDATE_DOCS=1 writes it anew"
+        "{DOCUMENT} has {old}, the result is {new}; update it with UPDATE_DOCS=1"
     );
     fs::write(&path, text.replace(old, &new)).with_context(|| DOCUMENT.to_owned())
 }
 
 #[test]
-fn bird() {
+fn bird_removes_routes_of_a_killed_node_as_documented() {
     let both = Row {
         graceful_restart: true,
         ..BFD
@@ -370,7 +381,7 @@ fn bird() {
 }
 
 #[test]
-fn frr() {
+fn frr_removes_routes_of_a_killed_node_as_documented() {
     let both = Row {
         with: "both",
         graceful_restart: true,
@@ -383,7 +394,7 @@ fn frr() {
 }
 
 #[test]
-fn gobgp() {
+fn gobgp_removes_routes_of_a_killed_node_as_documented() {
     let row = Row {
         cut: Gone::HoldAndRestartTime,
         ..GRACEFUL_RESTART
@@ -392,13 +403,13 @@ fn gobgp() {
 }
 
 #[test]
-fn openbgpd() {
+fn openbgpd_removes_routes_of_a_killed_node_as_documented() {
     rows(Kind::Openbgpd, &[GRACEFUL_RESTART]);
 }
 
-/// It helps nobody restart.
+/// ExaBGP is no restarting helper (RFC 4724).
 #[test]
-fn exabgp() {
+fn exabgp_removes_routes_of_a_killed_node_as_documented() {
     let row = Row {
         example: "ebgp",
         planned: false,

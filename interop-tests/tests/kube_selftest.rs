@@ -1,51 +1,39 @@
-//! The lab's Kubernetes by itself, without ferrolb: control plane, CRDs, RBAC, data path, outage.
+//! Tests of the lab's Kubernetes without ferrolb: control plane, CRDs, RBAC, audit log, data path.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Load, Metallb, Nodes, PORT};
+use ferrolb_interop_tests::manifest;
 use ferrolb_interop_tests::netns::Namespace;
-use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{CLIENT_IPV4, CLIENT_IPV6, Topology};
 
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const LOCAL: &str = "192.0.2.10";
 const LOCAL6: &str = "2001:db8:10::10";
 const CLUSTER: &str = "192.0.2.11";
 
-const SERVICES: &str = r"
-apiVersion: v1
-kind: Service
-metadata: {name: cluster, namespace: default}
-spec:
-  type: LoadBalancer
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 8080}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: local, namespace: default}
-spec:
-  type: LoadBalancer
-  externalTrafficPolicy: Local
-  ipFamilyPolicy: RequireDualStack
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 8080}]
-";
+fn services() -> String {
+    let local = "externalTrafficPolicy: Local, ipFamilyPolicy: RequireDualStack,";
+    manifest::join(&[
+        &manifest::service("cluster", "", ""),
+        &manifest::service("local", "", local),
+    ])
+}
 
-const CONFIGURATION: &str = r"
-apiVersion: metallb.io/v1beta2
-kind: BGPPeer
-metadata: {name: tor, namespace: metallb-system}
-spec: {myASN: 64512, peerASN: 64500, peerAddress: 10.99.1.1}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.0.2.0/24]}
----
+fn configuration() -> String {
+    manifest::join(&[
+        &manifest::metallb_peer(""),
+        &manifest::pool("192.0.2.0/24"),
+        READER,
+    ])
+}
+
+/// A ServiceAccount that may read and patch BGPPeers.
+const READER: &str = r"
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: reader, namespace: metallb-system}
@@ -63,14 +51,14 @@ subjects: [{kind: ServiceAccount, name: reader, namespace: metallb-system}]
 ";
 
 #[test]
-fn control_plane_crds_rbac_and_audit() {
+fn rbac_is_enforced_and_the_audit_log_has_all_writes_but_the_labs_own() {
     scenario("kube-control-plane", |scratch| {
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
         cp.install_metallb_crds(Metallb::V0_16_2)?;
-        cp.apply(CONFIGURATION)?;
+        cp.apply(&configuration())?;
         let peers = cp.get(&["bgppeers.metallb.io", "-n", "metallb-system"])?;
         assert_eq!(peers["items"][0]["apiVersion"], "metallb.io/v1beta2");
-        assert_eq!(peers["items"][0]["spec"]["peerASN"], 64500);
+        assert_eq!(peers["items"][0]["spec"]["peerASN"], 64600);
 
         let reader = cp.service_account_kubeconfig("metallb-system", "reader")?;
         let name = cp.kubectl_as(&reader, &["get", "bgppeers", "-A", "-o", "name"])?;
@@ -82,7 +70,7 @@ fn control_plane_crds_rbac_and_audit() {
 
         assert!(
             cp.writes()?.is_empty(),
-            "the lab's own writes are not counted"
+            "the lab's own writes must not be counted"
         );
         let label = ["label", "bgppeer", "tor", "-n", "metallb-system", "rack=a"];
         cp.kubectl_as(&reader, &label)?;
@@ -101,31 +89,31 @@ fn control_plane_crds_rbac_and_audit() {
 }
 
 #[test]
-fn older_crds_apply_too() {
+fn the_crds_of_an_older_metallb_apply() {
     scenario("kube-metallb-0-14", |scratch| {
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
         cp.install_metallb_crds(Metallb::V0_14_9)?;
-        cp.apply(CONFIGURATION)
+        cp.apply(&configuration())
     });
 }
 
-/// A rack whose ToR has static routes to a Service of each traffic policy.
-struct Rack<'s> {
+/// A rack whose router has static routes to a Service of each traffic policy.
+struct StaticRack<'s> {
     cp: ControlPlane<'s>,
     _data_path: DataPath,
     topology: Topology,
 }
 
-impl<'s> Rack<'s> {
+impl<'s> StaticRack<'s> {
     fn start(scratch: &'s Scratch) -> Result<Self> {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
-        cp.apply(SERVICES)?;
+        cp.apply(&services())?;
         cp.set_service_addresses("default", "local", &[LOCAL.parse()?, LOCAL6.parse()?])?;
         cp.set_service_addresses("default", "cluster", &[CLUSTER.parse()?])?;
         let data_path = DataPath::start(&cp, &topology.nodes, "web")?;
-        // The second node has a Pod too, but for the last address only the first is asked.
+        // Both nodes have a Pod; the last address is routed to the first node only.
         for (address, first, second) in [
             (LOCAL, "10.99.0.11", Some("10.99.0.12")),
             (LOCAL6, "fd99::11", Some("fd99::12")),
@@ -144,16 +132,12 @@ impl<'s> Rack<'s> {
         })
     }
 
-    fn client(&self) -> Result<&Namespace> {
-        self.topology.client.as_ref().context("no client")
-    }
-
-    /// Waits until these Pods and no others answer several new connections in a row, and gives
-    /// the addresses they saw as their client's.
-    fn answering(&self, address: &str, pods: &[&str]) -> Result<Vec<IpAddr>> {
+    /// Waits until exactly these Pods answer several new connections, and returns the client
+    /// addresses that they saw.
+    fn await_answers(&self, address: &str, pods: &[&str]) -> Result<Vec<IpAddr>> {
         let target = SocketAddr::new(address.parse()?, 80);
-        eventually(format!("{pods:?} answer at {address}"), SOON, || {
-            let load = Load::start(self.client()?, target, 50, 0)?;
+        eventually(format!("{pods:?} answer at {address}"), TIMEOUT, || {
+            let load = Load::start(self.topology.client()?, target, 50, 0)?;
             std::thread::sleep(Duration::from_millis(600));
             let report = load.stop()?;
             ensure!(report.failed == 0, "{report:?}");
@@ -164,28 +148,28 @@ impl<'s> Rack<'s> {
 }
 
 #[test]
-fn requests_reach_pods_and_outlive_the_api_server() {
+fn requests_reach_pods_also_while_the_api_server_is_down() {
     scenario("kube-data-path", |scratch| {
-        let mut rack = Rack::start(scratch)?;
+        let mut rack = StaticRack::start(scratch)?;
         let addresses = rack.cp.service_addresses("default", "local")?;
         assert_eq!(addresses, [LOCAL.parse::<IpAddr>()?, LOCAL6.parse()?]);
-        // externalTrafficPolicy Local: nobody masquerades.
+        // With externalTrafficPolicy Local kube-proxy does not masquerade.
         let (client, client6) = (IpAddr::from(CLIENT_IPV4), IpAddr::from(CLIENT_IPV6));
         assert_eq!(
-            rack.answering(LOCAL, &["web-node1", "web-node2"])?,
+            rack.await_answers(LOCAL, &["web-node1", "web-node2"])?,
             [client]
         );
         assert_eq!(
-            rack.answering(LOCAL6, &["web-node1", "web-node2"])?,
+            rack.await_answers(LOCAL6, &["web-node1", "web-node2"])?,
             [client6]
         );
         assert_ne!(
-            rack.answering(CLUSTER, &["web-node1", "web-node2"])?,
+            rack.await_answers(CLUSTER, &["web-node1", "web-node2"])?,
             [client]
         );
 
         let target = SocketAddr::new(LOCAL.parse()?, 80);
-        let load = Load::start(rack.client()?, target, 20, 5)?;
+        let load = Load::start(rack.topology.client()?, target, 20, 5)?;
         rack.cp.stop_api_server()?;
         rack.cp.kubectl(&["get", "nodes"]).unwrap_err();
         std::thread::sleep(Duration::from_secs(2));
@@ -198,9 +182,9 @@ fn requests_reach_pods_and_outlive_the_api_server() {
         );
         assert!(report.total_answered() >= 20, "{report:?}");
 
-        // What the API server is told after its return still reaches the nodes.
+        // After its return a change in the API server reaches the nodes.
         rack.cp.set_pod_ready("default", "web-node2", false)?;
-        rack.answering(CLUSTER, &["web-node1"])?;
+        rack.await_answers(CLUSTER, &["web-node1"])?;
         let ready = rack.cp.ready_endpoints("default", "cluster")?;
         assert_eq!(ready, ["10.244.1.2".parse::<IpAddr>()?]);
         Ok(())
@@ -208,7 +192,7 @@ fn requests_reach_pods_and_outlive_the_api_server() {
 }
 
 #[test]
-fn a_port_no_pod_serves_is_reported_as_failures() {
+fn connections_to_a_closed_port_are_reported_as_failures() {
     scenario("kube-load", |_| {
         let host = Namespace::new("host")?;
         let load = Load::start(&host, SocketAddr::new("127.0.0.1".parse()?, PORT), 20, 2)?;

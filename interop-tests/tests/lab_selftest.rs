@@ -1,6 +1,5 @@
-//! Tests of the lab itself, so that a failing scenario is the product's fault: links cut and
-//! mended, each peering example loaded by its router, and each router's table read as an exact set.
-//! BIRD stands in for the nodes.
+//! Tests of the lab itself, without ferrolb: links are cut and restored, routers load the peering
+//! examples, and the lab reads their tables exactly. BIRD runs on the nodes instead of ferrolb.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,16 +9,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::netns::{Link, Namespace};
-use ferrolb_interop_tests::process::{Process, Scratch, scenario};
+use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{
     Bird, Kind, RouteEntry, Router, await_kernel, await_sessions, await_table, check_table,
 };
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{
-    MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology,
+    MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology, ipv4_addresses,
 };
 
 const UP: Duration = Duration::from_secs(20);
-/// The announcers' hold time, which is below the routers'.
+/// The announcers' hold time, which is shorter than the routers'.
 const HOLD_TIME: Duration = Duration::from_secs(3);
 
 fn ping(from: &Namespace, to: &str) -> Result<()> {
@@ -27,8 +27,8 @@ fn ping(from: &Namespace, to: &str) -> Result<()> {
         .map(drop)
 }
 
-/// A node that announces `203.0.113.10/32` and `2001:db8:113::10/128`, and `198.51.100.0/28` if it
-/// is the first.
+/// Starts BIRD on a node. Each node announces `203.0.113.10/32` and `2001:db8:113::10/128`, the
+/// first one also `198.51.100.0/28`.
 fn announcer<'lab>(scratch: &'lab Scratch, node: &'lab Node, session: &str) -> Result<Bird<'lab>> {
     let own = if node.name == "node1" {
         "route 198.51.100.0/28 blackhole;"
@@ -42,7 +42,8 @@ fn announcer<'lab>(scratch: &'lab Scratch, node: &'lab Node, session: &str) -> R
          protocol static {{ ipv4; route 203.0.113.10/32 blackhole; {own} }}
          protocol static {{ ipv6; route 2001:db8:113::10/128 blackhole; }}
          filter marked {{
-           bgp_community.add((64700,120)); bgp_community.add((64700,20)); bgp_community.add((65535,0));
+           bgp_community.add((64700,120)); bgp_community.add((64700,20));
+           bgp_community.add((65535,0));
            bgp_large_community.add((64700,1,2));
            bgp_local_pref = 150;
            accept;
@@ -57,12 +58,13 @@ fn announcer<'lab>(scratch: &'lab Scratch, node: &'lab Node, session: &str) -> R
     Ok(bird)
 }
 
-/// A session over IPv4 with both families.
+/// Configuration of a session over IPv4 with both families.
 fn session(node: &Node, tor_asn: u32, more: &str) -> String {
     format!(
         "protocol bgp tor {{
            local {ipv4} as {NODE_ASN}; neighbor {TOR_IPV4} as {tor_asn};
-           connect delay time 1; connect retry time 2; error wait time 1,2; hold time {hold_time}; {more}
+           connect delay time 1; connect retry time 2; error wait time 1,2;
+           hold time {hold_time}; {more}
            ipv4 {{ import none; export filter marked; }};
            ipv6 {{ import none; export filter marked; next hop address {ipv6}; }};
          }}",
@@ -72,7 +74,7 @@ fn session(node: &Node, tor_asn: u32, more: &str) -> String {
     )
 }
 
-/// What the router is to hold when `nodes` announce.
+/// The expected table while `nodes` announce.
 fn expected(nodes: &[&Node], local_pref: Option<u32>) -> Result<BTreeSet<RouteEntry>> {
     let mut routes = BTreeSet::new();
     for node in nodes {
@@ -92,25 +94,21 @@ fn expected(nodes: &[&Node], local_pref: Option<u32>) -> Result<BTreeSet<RouteEn
     Ok(routes)
 }
 
-fn addresses(nodes: &[&Node]) -> BTreeSet<IpAddr> {
-    nodes.iter().map(|node| IpAddr::V4(node.ipv4)).collect()
-}
-
-/// The kernel's next hops for the address that all of these nodes announce.
+/// Checks the kernel's next hops for the prefixes that all of these nodes announce.
 fn check_kernel(router: &dyn Router, topology: &Topology, nodes: &[&Node]) -> Result<()> {
     if router.installs_routes() {
-        await_kernel(&topology.tor, "203.0.113.10/32", &addresses(nodes), UP)?;
+        await_kernel(&topology.tor, "203.0.113.10/32", &ipv4_addresses(nodes), UP)?;
     }
-    // From announcers that send a link-local next hop too, as BIRD does, FRR takes that one.
-    if router.name() == "BIRD" {
+    // BIRD also sends a link-local next hop, which FRR prefers.
+    if router.kind() == Kind::Bird {
         let next_hops = nodes.iter().map(|node| IpAddr::V6(node.ipv6)).collect();
         await_kernel(&topology.tor, "2001:db8:113::10/128", &next_hops, UP)?;
     }
     Ok(())
 }
 
-/// Three nodes come, one is killed, one is cut off, the router restarts, all come back.
-fn ebgp(kind: Kind) {
+/// Three announcers start, one is killed, one is cut off, the router restarts; all come back.
+fn table_follows_the_announcers(kind: Kind) {
     scenario(&format!("ebgp-{kind:?}"), |scratch| {
         let topology = Topology::new(3)?;
         let all: Vec<&Node> = topology.nodes.iter().collect();
@@ -121,18 +119,18 @@ fn ebgp(kind: Kind) {
         for node in &topology.nodes {
             announcers.push(announcer(scratch, node, &session(node, TOR_ASN, ""))?);
         }
-        await_sessions(&*router, &addresses(&all), UP)?;
+        await_sessions(&*router, &ipv4_addresses(&all), UP)?;
         await_table(&*router, &expected(&all, None)?, UP)?;
         check_kernel(&*router, &topology, &all)?;
 
-        // A table that is not as expected is told as such.
+        // A wrong expectation is reported with the difference.
         let two = expected(&all[..2], None)?;
-        let complaint = check_table(&*router, &two).err().context("no complaint")?;
-        let complaint = complaint.to_string();
+        let error = check_table(&*router, &two).err().context("no error")?;
+        let error = error.to_string();
         ensure!(
-            complaint.starts_with("5 routes as expected; missing: []; unexpected: [")
-                && complaint.contains("203.0.113.10/32 via 10.99.0.13 64700:120"),
-            "{complaint}"
+            error.starts_with("5 routes as expected; missing: []; unexpected: [")
+                && error.contains("203.0.113.10/32 via 10.99.0.13 64700:120"),
+            "{error}"
         );
 
         announcers[2].kill()?;
@@ -147,7 +145,7 @@ fn ebgp(kind: Kind) {
         topology.nodes[1].uplink.cut()?;
         await_table(&*router, &expected(&all[..1], None)?, HOLD_TIME * 3)?;
         check_kernel(&*router, &topology, &all[..1])?;
-        topology.nodes[1].uplink.mend()?;
+        topology.nodes[1].uplink.restore()?;
         await_table(&*router, &expected(&all[..2], None)?, UP)?;
         let after = router.sessions()?;
         let node = |index: usize| IpAddr::V4(topology.nodes[index].ipv4);
@@ -161,7 +159,7 @@ fn ebgp(kind: Kind) {
         check_kernel(&*router, &topology, &all)?;
 
         router.kill()?;
-        // Nobody takes a crashed router's routes away.
+        // The kernel keeps the routes of a crashed router.
         check_kernel(&*router, &topology, &all)?;
         announcers[2].stop()?;
         router.start()?;
@@ -171,22 +169,22 @@ fn ebgp(kind: Kind) {
 }
 
 #[test]
-fn frr_is_read_exactly() {
-    ebgp(Kind::Frr);
+fn the_table_of_frr_is_read_exactly() {
+    table_follows_the_announcers(Kind::Frr);
 }
 
 #[test]
-fn bird_is_read_exactly() {
-    ebgp(Kind::Bird);
+fn the_table_of_bird_is_read_exactly() {
+    table_follows_the_announcers(Kind::Bird);
 }
 
 #[test]
-fn gobgp_is_read_exactly() {
-    ebgp(Kind::Gobgp);
+fn the_table_of_gobgp_is_read_exactly() {
+    table_follows_the_announcers(Kind::Gobgp);
 }
 
 #[test]
-fn ibgp_shows_the_local_preference() {
+fn the_table_has_local_pref_with_ibgp() {
     for kind in Kind::FILTERING {
         scenario(&format!("ibgp-{kind:?}"), |scratch| {
             let topology = Topology::new(2)?;
@@ -221,9 +219,9 @@ fn only_the_right_password_gets_a_session() {
             }
             let right = &topology.nodes[0];
             await_table(&*router, &expected(&[right], None)?, UP)?;
-            // The wrong ones try again every second or two.
+            // The others retry every second or two.
             consistently("only one session", Duration::from_secs(4), || {
-                await_sessions(&*router, &addresses(&[right]), Duration::ZERO)
+                await_sessions(&*router, &ipv4_addresses(&[right]), Duration::ZERO)
             })
         });
     }
@@ -254,9 +252,9 @@ fn ipv6_sessions_carry_ipv6_routes() {
 }
 
 #[test]
-fn what_a_filter_refuses_is_seen() {
+fn prefixes_rejected_by_the_import_filter_are_reported() {
     for kind in Kind::FILTERING {
-        scenario(&format!("refused-{kind:?}"), |scratch| {
+        scenario(&format!("rejected-{kind:?}"), |scratch| {
             let topology = Topology::new(1)?;
             let mut router = kind.router(scratch, &topology.tor, "ebgp");
             router.start()?;
@@ -266,19 +264,19 @@ fn what_a_filter_refuses_is_seen() {
                 session(node, TOR_ASN, "")
             );
             let _announcer = announcer(scratch, node, &session)?;
-            eventually("refused prefix", UP, || {
-                let refused = router.refused()?;
+            eventually("rejected prefix", UP, || {
+                let rejected = router.rejected()?;
                 ensure!(
-                    refused == BTreeSet::from(["10.1.2.3/32".parse()?]),
-                    "{refused:?}"
+                    rejected == BTreeSet::from(["10.1.2.3/32".parse()?]),
+                    "{rejected:?}"
                 );
                 Ok(())
             })?;
             let expected = expected(&[node], None)?;
-            eventually("the checker's complaint", UP, || {
-                let error = check_table(&*router, &expected).err().context("none")?;
+            eventually("the error of check_table", UP, || {
+                let error = check_table(&*router, &expected).err().context("no error")?;
                 ensure!(
-                    error.to_string().contains("refused {10.1.2.3/32}"),
+                    error.to_string().contains("rejected {10.1.2.3/32}"),
                     "{error}"
                 );
                 Ok(())
@@ -292,7 +290,7 @@ fn a_client_reaches_the_nodes_through_the_router() {
     scenario("client", |_| {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
-        let client = topology.client.as_ref().expect("added above");
+        let client = topology.client()?;
         ping(client, "10.99.0.12")?;
         ping(client, "fd99::12")?;
         let node = topology.node_at("fd99::12".parse()?).expect("node2");
@@ -302,7 +300,7 @@ fn a_client_reaches_the_nodes_through_the_router() {
 }
 
 #[test]
-fn a_cut_link_loses_packets_and_keeps_its_carrier() {
+fn a_cut_link_drops_packets_and_keeps_its_carrier() {
     scenario("cut", |scratch| {
         let (left, right) = (Namespace::new("left")?, Namespace::new("right")?);
         let link = Link::new((&left, "eth-r"), (&right, "eth-l"))?;
@@ -314,20 +312,33 @@ fn a_cut_link_loses_packets_and_keeps_its_carrier() {
         ping(&left, "fd99:1::2")?;
 
         link.cut()?;
-        ensure!(ping(&left, "10.99.1.2").is_err(), "a cut link delivers");
-        ensure!(ping(&right, "fd99:1::1").is_err(), "a cut link delivers");
+        ensure!(
+            ping(&left, "10.99.1.2").is_err(),
+            "the cut link delivered a packet"
+        );
+        ensure!(
+            ping(&right, "fd99:1::1").is_err(),
+            "the cut link delivered a packet"
+        );
         let state = left.json("ip", &["-j", "link", "show", "eth-r"])?;
-        ensure!(state[0]["operstate"] == "UP", "carrier lost: {state}");
+        ensure!(
+            state[0]["operstate"] == "UP",
+            "the carrier is down: {state}"
+        );
 
-        link.mend()?;
+        link.restore()?;
         ping(&left, "10.99.1.2")?;
 
         let sleeper = Process::start(scratch, "sleeper", right.command("sleep").arg("60"))?;
-        eventually("the sleeper inside", Duration::from_secs(2), || {
-            let pids = right.pids()?;
-            ensure!(pids == [sleeper.pid()], "{pids:?}");
-            Ok(())
-        })?;
+        eventually(
+            "the process in the namespace",
+            Duration::from_secs(2),
+            || {
+                let pids = right.pids()?;
+                ensure!(pids == [sleeper.pid()], "{pids:?}");
+                Ok(())
+            },
+        )?;
         let name = right.name().to_owned();
         drop(right);
         ensure!(!std::path::Path::new("/run/netns").join(name).exists());

@@ -1,37 +1,25 @@
-//! Two allocators and one Lease: a leader that dies, one that sleeps and wakes, one that leaves.
+//! Leader election with two allocators: the leader is killed, is suspended and resumed, and stops.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb, Metallb, Nodes, Write};
-use ferrolb_interop_tests::process::scenario;
+use ferrolb_interop_tests::manifest;
+use ferrolb_interop_tests::scenario::scenario;
 
 /// A dead or suspended leader is replaced within this.
 const TAKEOVER: Duration = Duration::from_secs(20);
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-const POOL: &str = "
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.0.2.0/24]}
-";
-
-/// Applies so many Services at once: `PREFIX-0`, `PREFIX-1`, …
+/// Applies `count` Services at once: `PREFIX-0`, `PREFIX-1`, …
 fn create(cp: &ControlPlane<'_>, prefix: &str, count: usize) -> Result<()> {
-    let mut manifests = String::new();
-    for number in 0..count {
-        writeln!(
-            manifests,
-            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {prefix}-{number}, namespace: default}}, \
-             spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}}}"
-        )?;
-    }
-    cp.apply(&manifests)
+    let services: Vec<String> = (0..count)
+        .map(|number| manifest::service(&format!("{prefix}-{number}"), "", ""))
+        .collect();
+    cp.apply(&services.join("---\n"))
 }
 
 /// The addresses of all Services of type LoadBalancer.
@@ -43,33 +31,34 @@ fn addresses(cp: &ControlPlane<'_>) -> Result<BTreeMap<String, Vec<IpAddr>>> {
             continue;
         }
         let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
-        let held: Result<Vec<IpAddr>> = ingress
+        let own: Result<Vec<IpAddr>> = ingress
             .into_iter()
             .flatten()
             .map(|entry| Ok(entry["ip"].as_str().context("no ip")?.parse()?))
             .collect();
         let name = service["metadata"]["name"].as_str().context("no name")?;
-        found.insert(name.to_owned(), held?);
+        found.insert(name.to_owned(), own?);
     }
     Ok(found)
 }
 
-/// Waits until every Service has one address, and checks that no two have the same and that nobody lost what he had.
+/// Waits until every Service has one address; checks that no address is allocated twice and that no
+/// Service has lost the address it had before.
 fn await_all(
     cp: &ControlPlane<'_>,
     before: &BTreeMap<String, Vec<IpAddr>>,
     timeout: Duration,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>> {
-    let all = eventually("an address for everybody", timeout, || {
+    let all = eventually("an address for every Service", timeout, || {
         let all = addresses(cp)?;
-        let waiting: Vec<_> = all.iter().filter(|(_, held)| held.len() != 1).collect();
+        let waiting: Vec<_> = all.iter().filter(|(_, own)| own.len() != 1).collect();
         ensure!(waiting.is_empty(), "{waiting:?}");
         Ok(all)
     })?;
     let distinct: BTreeSet<&IpAddr> = all.values().flatten().collect();
     ensure!(
         distinct.len() == all.len(),
-        "an address is given twice: {all:?}"
+        "an address is allocated twice: {all:?}"
     );
     for (name, had) in before {
         ensure!(
@@ -80,7 +69,7 @@ fn await_all(
     Ok(all)
 }
 
-/// Waits until the Lease is held by this process.
+/// Waits until this process holds the Lease.
 fn await_leader(cp: &ControlPlane<'_>, name: &str, timeout: Duration) -> Result<()> {
     eventually(format!("{name} holds the Lease"), timeout, || {
         let lease = cp.get(&["lease", "ferrolb-allocator", "-n", "metallb-system"])?;
@@ -93,7 +82,7 @@ fn await_leader(cp: &ControlPlane<'_>, name: &str, timeout: Duration) -> Result<
     })
 }
 
-/// Writes of one process that the API server accepted.
+/// The accepted writes of one process.
 fn accepted<'w>(writes: &'w [Write], process: &Ferrolb<'_>, resource: &str) -> Vec<&'w Write> {
     writes
         .iter()
@@ -103,97 +92,100 @@ fn accepted<'w>(writes: &'w [Write], process: &Ferrolb<'_>, resource: &str) -> V
 }
 
 #[test]
-fn addresses_survive_every_change_of_leader() {
+fn allocated_addresses_are_stable_across_changes_of_the_leader() {
     scenario("leaders", |scratch| {
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
         cp.install_ferrolb_rbac()?;
         cp.install_metallb_crds(Metallb::V0_16_2)?;
-        cp.apply(POOL)?;
+        cp.apply(&manifest::pool("192.0.2.0/24"))?;
         let mut first = Ferrolb::allocator(&cp, "first")?;
-        await_leader(&cp, "first", SOON)?;
+        await_leader(&cp, "first", TIMEOUT)?;
         let mut second = Ferrolb::allocator(&cp, "second")?;
         second.await_ready()?;
         create(&cp, "early", 3)?;
-        let held = await_all(&cp, &BTreeMap::new(), SOON)?;
+        let allocated = await_all(&cp, &BTreeMap::new(), TIMEOUT)?;
 
-        let held = a_killed_leader_is_replaced(&cp, &mut first, &held)?;
+        let allocated = a_killed_leader_is_replaced(&cp, &mut first, &allocated)?;
         first.start_again()?;
         first.await_ready()?;
-        let held = a_leader_that_slept_gives_nothing_twice(&cp, &mut second, &first, &held)?;
-        a_leader_that_leaves_is_replaced_at_once(&cp, &mut first, &held)
+        let allocated =
+            a_resumed_leader_allocates_no_address_twice(&cp, &mut second, &first, &allocated)?;
+        a_stopped_leader_is_replaced_at_once(&cp, &mut first, &allocated)
     });
 }
 
 fn a_killed_leader_is_replaced(
     cp: &ControlPlane<'_>,
     leader: &mut Ferrolb<'_>,
-    held: &BTreeMap<String, Vec<IpAddr>>,
+    allocated: &BTreeMap<String, Vec<IpAddr>>,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>> {
-    leader.daemon().kill()?;
+    leader.process().kill()?;
     let killed = Instant::now();
     create(cp, "orphan", 3)?;
-    let held = await_all(cp, held, TAKEOVER)?;
+    let allocated = await_all(cp, allocated, TAKEOVER)?;
     ensure!(killed.elapsed() < TAKEOVER, "{:?}", killed.elapsed());
     await_leader(cp, "second", Duration::ZERO)?;
-    Ok(held)
+    Ok(allocated)
 }
 
-/// `sleeper` leads, `other` waits.
-fn a_leader_that_slept_gives_nothing_twice(
+/// `suspended` is the leader, `other` is not.
+fn a_resumed_leader_allocates_no_address_twice(
     cp: &ControlPlane<'_>,
-    sleeper: &mut Ferrolb<'_>,
+    suspended: &mut Ferrolb<'_>,
     other: &Ferrolb<'_>,
-    held: &BTreeMap<String, Vec<IpAddr>>,
+    allocated: &BTreeMap<String, Vec<IpAddr>>,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>> {
-    // In the middle of its work.
+    // Suspended while it allocates.
     create(cp, "burst", 20)?;
-    sleeper.daemon().suspend()?;
+    suspended.process().suspend()?;
     let before = addresses(cp)?;
     cp.kubectl(&["delete", "svc", "early-0"])?;
-    create(cp, "asleep", 5)?;
+    create(cp, "suspended", 5)?;
     await_leader(cp, "first", TAKEOVER)?;
-    // The sleeper's picture of the world is wrong by now: what it believes free is taken, and the other way round.
+    // The suspended leader's view is outdated: addresses that are free in it are allocated, and
+    // vice versa.
     create(cp, "takeover", 5)?;
-    let mut before: BTreeMap<_, _> = held.clone().into_iter().chain(before).collect();
+    let mut before: BTreeMap<_, _> = allocated.clone().into_iter().chain(before).collect();
     before.remove("early-0");
-    let held = await_all(cp, &before, SOON)?;
+    let allocated = await_all(cp, &before, TIMEOUT)?;
 
-    sleeper.daemon().resume()?;
-    create(cp, "awake", 20)?;
-    let held = await_all(cp, &held, SOON)?;
-    sleeper.await_log(&["lost the lease"], SOON)?;
+    suspended.process().resume()?;
+    create(cp, "resumed", 20)?;
+    let allocated = await_all(cp, &allocated, TIMEOUT)?;
+    suspended.await_log(&["lost the lease"], TIMEOUT)?;
     create(cp, "settled", 5)?;
-    let held = await_all(cp, &held, SOON)?;
+    let allocated = await_all(cp, &allocated, TIMEOUT)?;
 
     let writes = cp.writes()?;
     let leases = accepted(&writes, other, "leases");
-    // The other one led before it was killed, too: its present term begins after the sleeper's last accepted renewal.
-    let last_renewal = accepted(&writes, sleeper, "leases")
+    // `other` was the leader before it was killed, too: its current term begins after the last
+    // accepted renewal of the suspended leader.
+    let last_renewal = accepted(&writes, suspended, "leases")
         .last()
         .context("no renewal")?
         .at
         .clone();
     let begins = leases.iter().find(|write| write.at > last_renewal);
     let begins = &begins.context("no write of the lease")?.at;
-    for late in accepted(&writes, sleeper, "services/status") {
+    for late in accepted(&writes, suspended, "services/status") {
         ensure!(late.at < *begins, "written after {begins}: {late:?}");
     }
     ensure!(
         !accepted(&writes, other, "services/status").is_empty(),
         "{writes:?}"
     );
-    Ok(held)
+    Ok(allocated)
 }
 
-fn a_leader_that_leaves_is_replaced_at_once(
+fn a_stopped_leader_is_replaced_at_once(
     cp: &ControlPlane<'_>,
     leader: &mut Ferrolb<'_>,
-    held: &BTreeMap<String, Vec<IpAddr>>,
+    allocated: &BTreeMap<String, Vec<IpAddr>>,
 ) -> Result<()> {
-    let status = leader.daemon().terminate(SOON)?;
+    let status = leader.process().terminate(TIMEOUT)?;
     ensure!(status.success(), "{status}");
-    // Nobody has to wait for a Lease that was given up.
+    // A released Lease needs no timeout.
     await_leader(cp, "second", Duration::from_secs(5))?;
     create(cp, "late", 3)?;
-    await_all(cp, held, SOON).map(drop)
+    await_all(cp, allocated, TIMEOUT).map(drop)
 }

@@ -1,4 +1,4 @@
-//! What was announced stays announced: while the API server is away, and while MetalLB's CRDs are.
+//! Routes and addresses stay while the API server is down and while MetalLB's CRDs are missing.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -7,54 +7,48 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::kube::{Load, Metallb, Rack};
-use ferrolb_interop_tests::process::scenario;
+use ferrolb_interop_tests::manifest;
 use ferrolb_interop_tests::router::{RouteEntry, Router, await_sessions, check_table};
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
 
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const OUTAGE: Duration = Duration::from_secs(60);
 
-const PEER: &str = "
-apiVersion: metallb.io/v1beta2
-kind: BGPPeer
-metadata: {name: tor, namespace: metallb-system}
-spec: {myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {name: all, namespace: metallb-system}
-";
+/// MetalLB's resources: peer, advertisement and [`pool`].
+fn configuration() -> String {
+    manifest::join(&[
+        &manifest::metallb_peer(""),
+        &manifest::advertisement(""),
+        &pool(),
+    ])
+}
 
-const POOL: &str = "
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.0.2.0/28]}
-";
+fn pool() -> String {
+    manifest::pool("192.0.2.0/28")
+}
 
 const NO_POOL_CRD: &str =
     r#"ferrolb_object_refused_bool{kind="IPAddressPool",name="*",namespace=""}"#;
 
-/// A Service of the Pods on all nodes.
+/// A Service for the Pods on all nodes.
 fn service(name: &str) -> String {
-    format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default}}, spec: {{type: LoadBalancer, \
-         externalTrafficPolicy: Local, selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}}}"
-    )
+    manifest::service(name, "", "externalTrafficPolicy: Local,")
 }
 
 #[test]
-fn a_minute_without_the_api_server() {
+fn routes_and_sessions_stay_during_an_outage_of_the_api_server() {
     scenario("outage", |scratch| {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
-        let configuration = format!("{PEER}---{POOL}");
-        let mut rack = Rack::start(scratch, &topology, "ebgp", &configuration)?;
+        let mut rack = Rack::start(scratch, &topology, "ebgp", &configuration())?;
         rack.cp.apply(&service("web"))?;
-        // The one that makes EndpointSlices takes up to half a minute to come back after an outage, so they are made
-        // before.
+        // The controller creates EndpointSlices up to half a minute after an outage, so this
+        // Service exists before.
         rack.cp.apply(
-            &service("next").replace("type: LoadBalancer, externalTrafficPolicy: Local,", ""),
+            &service("next")
+                .replace("type: LoadBalancer,", "")
+                .replace("externalTrafficPolicy: Local,", ""),
         )?;
         let address = rack.await_addresses("web")?[0];
         let routes = rack.routes(&format!("{address}/32"), &[0, 1])?;
@@ -62,7 +56,7 @@ fn a_minute_without_the_api_server() {
         rack.await_answers(address, &[0, 1])?;
 
         let target = SocketAddr::new(address, 80);
-        let load = Load::start(rack.client()?, target, 50, 10)?;
+        let load = Load::start(topology.client()?, target, 50, 10)?;
         let sessions = rack.router.sessions()?;
         rack.cp.stop_api_server()?;
         let stopped = Instant::now();
@@ -71,8 +65,8 @@ fn a_minute_without_the_api_server() {
             check_table(&rack.router, &routes)
         })?;
         for announcer in &mut rack.announcers {
-            announcer.await_log(&["the API server does not answer"], SOON)?;
-            // Nothing is gained by taking a node out that does all it can.
+            announcer.await_log(&["the API server does not answer"], TIMEOUT)?;
+            // The node still serves traffic, so it stays ready.
             announcer.get("/readyz")?;
         }
         no_request_was_lost(load)?;
@@ -80,10 +74,10 @@ fn a_minute_without_the_api_server() {
         a_restarted_announcer_announces_again(&mut rack, &routes)?;
         ensure!(
             stopped.elapsed() < OUTAGE,
-            "all of that has to fit into the outage"
+            "the restart must be complete before the outage ends"
         );
         rack.await_answers(address, &[0, 1])?;
-        let load = Load::start(rack.client()?, target, 50, 10)?;
+        let load = Load::start(topology.client()?, target, 50, 10)?;
         let sessions = rack.router.sessions()?;
         std::thread::sleep(OUTAGE.saturating_sub(stopped.elapsed()));
 
@@ -112,22 +106,26 @@ fn no_request_was_lost(load: Load) -> Result<()> {
     Ok(())
 }
 
-/// The second node's, while nobody tells it anything.
+/// Restarts the announcer of the second node during the outage.
 fn a_restarted_announcer_announces_again(
     rack: &mut Rack<'_>,
     routes: &BTreeSet<RouteEntry>,
 ) -> Result<()> {
     let before = rack.router.sessions()?;
     let node: IpAddr = rack.topology.nodes[1].ipv4.into();
-    rack.announcers[1].daemon().kill()?;
-    eventually("its routes are gone", SOON, || {
-        let table = rack.router.table()?;
-        ensure!(
-            table.iter().all(|route| route.next_hop != node),
-            "{table:?}"
-        );
-        Ok(())
-    })?;
+    rack.announcers[1].process().kill()?;
+    eventually(
+        "the routes of the killed announcer are gone",
+        TIMEOUT,
+        || {
+            let table = rack.router.table()?;
+            ensure!(
+                table.iter().all(|route| route.next_hop != node),
+                "{table:?}"
+            );
+            Ok(())
+        },
+    )?;
     rack.announcers[1].start_again()?;
     rack.await_routes(routes)?;
     let answer = rack.cp.kubectl(&["get", "nodes"]);
@@ -146,37 +144,37 @@ fn a_restarted_announcer_announces_again(
 }
 
 #[test]
-fn crds_come_late_go_and_come_back() {
+fn missing_crds_are_reported_and_a_deleted_crd_freezes_its_pools() {
     scenario("crds", |scratch| {
         let topology = Topology::new(2)?;
         let mut rack = Rack::without_crds(scratch, &topology, "ebgp")?;
         rack.start_ferrolb()?;
         rack.cp.apply(&service("web"))?;
-        what_is_missing_is_said(&mut rack)?;
+        missing_crds_are_reported(&mut rack)?;
 
         rack.cp.install_metallb_crds(Metallb::V0_16_2)?;
-        rack.cp.apply(&format!("{PEER}---{POOL}"))?;
+        rack.cp.apply(&configuration())?;
         let address = rack.await_addresses("web")?[0];
         let routes = rack.routes(&format!("{address}/32"), &[0, 1])?;
         rack.await_routes(&routes)?;
 
         pools_without_a_crd_are_frozen(&mut rack, address, &routes)?;
-        a_pool_that_comes_back_gives_again(&rack, address)?;
-        a_pool_deleted_on_purpose_takes_its_addresses(&rack)
+        a_restored_pool_allocates_again(&rack, address)?;
+        a_deleted_pool_releases_its_addresses(&rack)
     });
 }
 
-fn what_is_missing_is_said(rack: &mut Rack<'_>) -> Result<()> {
-    const WHAT_HELPS: &str = "apply MetalLB's CRDs";
-    rack.allocators[0].await_log(&["IPAddressPool", WHAT_HELPS], SOON)?;
+fn missing_crds_are_reported(rack: &mut Rack<'_>) -> Result<()> {
+    const REMEDY: &str = "apply MetalLB's CRDs";
+    rack.allocators[0].await_log(&["IPAddressPool", REMEDY], TIMEOUT)?;
     for announcer in &rack.announcers {
         for kind in ["BGPPeer", "BGPAdvertisement"] {
-            announcer.await_log(&[kind, WHAT_HELPS], SOON)?;
+            announcer.await_log(&[kind, REMEDY], TIMEOUT)?;
         }
     }
     for process in rack.announcers.iter_mut().chain(&mut rack.allocators) {
-        process.daemon().ensure_running()?;
-        eventually("what is missing, in the metrics", SOON, || {
+        process.process().ensure_running()?;
+        eventually("the missing CRD in the metrics", TIMEOUT, || {
             let value = process.metric(NO_POOL_CRD)?;
             ensure!(value == 1.0, "{value}");
             Ok(())
@@ -195,12 +193,16 @@ fn pools_without_a_crd_are_frozen(
     let sessions = rack.router.sessions()?;
     rack.cp
         .kubectl(&["delete", "crd", "ipaddresspools.metallb.io"])?;
-    // It takes a moment until it is sure that it is the CRD that goes.
-    eventually("the allocator knows", SOON, || {
-        let unreadable = rack.allocators[0].metric(NO_POOL_CRD)?;
-        ensure!(unreadable == 1.0, "{unreadable}");
-        Ok(())
-    })?;
+    // The allocator waits until it is certain that the CRD, and not the pool, was deleted.
+    eventually(
+        "the missing CRD in the allocator's metrics",
+        TIMEOUT,
+        || {
+            let unreadable = rack.allocators[0].metric(NO_POOL_CRD)?;
+            ensure!(unreadable == 1.0, "{unreadable}");
+            Ok(())
+        },
+    )?;
     rack.cp.apply(&service("late"))?;
     let unchanged = |rack: &Rack<'_>| {
         check_table(&rack.router, routes)?;
@@ -219,13 +221,13 @@ fn pools_without_a_crd_are_frozen(
     })?;
     ensure!(rack.router.sessions()? == sessions, "a session flapped");
 
-    // Not even after a restart, when nobody remembers the pool.
+    // Also after a restart, when no process has the pool in memory.
     let allocator = &mut rack.allocators[0];
-    allocator.daemon().terminate(SOON)?;
+    allocator.process().terminate(TIMEOUT)?;
     allocator.start_again()?;
     let writes = rack.cp.writes()?.len();
-    eventually("it leads again", SOON, || {
-        // Its first write of the Lease and the list that follows take a moment.
+    eventually("it is the leader again", TIMEOUT, || {
+        // Its first write of the Lease, and the list after it, take a moment.
         let text = std::fs::read_to_string(rack.allocators[0].log())?;
         let terms = text.matches("holding the lease").count();
         ensure!(terms == 2, "{terms} terms");
@@ -233,22 +235,22 @@ fn pools_without_a_crd_are_frozen(
         Ok(())
     })?;
     let announcer = &mut rack.announcers[1];
-    announcer.daemon().terminate(SOON)?;
+    announcer.process().terminate(TIMEOUT)?;
     announcer.start_again()?;
     announcer.await_ready()?;
     let peers = sessions.into_keys().collect();
-    await_sessions(&rack.router, &peers, SOON)?;
+    await_sessions(&rack.router, &peers, TIMEOUT)?;
     rack.await_routes(routes)?;
     consistently("addresses and routes", Duration::from_secs(3), || {
         unchanged(rack)
     })
 }
 
-fn a_pool_that_comes_back_gives_again(rack: &Rack<'_>, address: IpAddr) -> Result<()> {
+fn a_restored_pool_allocates_again(rack: &Rack<'_>, address: IpAddr) -> Result<()> {
     rack.cp.install_metallb_crds(Metallb::V0_16_2)?;
-    rack.cp.apply(POOL)?;
+    rack.cp.apply(&pool())?;
     let late = rack.await_addresses("late")?[0];
-    ensure!(late != address, "{late} is given twice");
+    ensure!(late != address, "{late} is allocated twice");
     let mut routes = rack.routes(&format!("{address}/32"), &[0, 1])?;
     routes.extend(rack.routes(&format!("{late}/32"), &[0, 1])?);
     rack.await_routes(&routes)?;
@@ -256,11 +258,11 @@ fn a_pool_that_comes_back_gives_again(rack: &Rack<'_>, address: IpAddr) -> Resul
     Ok(())
 }
 
-fn a_pool_deleted_on_purpose_takes_its_addresses(rack: &Rack<'_>) -> Result<()> {
+fn a_deleted_pool_releases_its_addresses(rack: &Rack<'_>) -> Result<()> {
     let delete = ["delete", "ipaddresspool", "pool", "-n", "metallb-system"];
     rack.cp.kubectl(&delete)?;
     rack.await_routes(&BTreeSet::new())?;
-    eventually("no addresses", SOON, || {
+    eventually("no addresses", TIMEOUT, || {
         for name in ["web", "late"] {
             let addresses = rack.cp.service_addresses("default", name)?;
             ensure!(addresses.is_empty(), "{name} has {addresses:?}");

@@ -1,78 +1,74 @@
-//! ferrolb's own BGPPeer in a real API server: what its definition lets in, and how it lives beside MetalLB's.
+//! ferrolb's BGPPeer in a real API server: validation by its CRD, and coexistence with MetalLB's
+//! BGPPeer.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Rack, manifests};
-use ferrolb_interop_tests::process::scenario;
+use ferrolb_interop_tests::manifest;
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
 
-/// A definition that comes later is noticed within half a minute.
-const SOON: Duration = Duration::from_secs(60);
+/// ferrolb detects a new CRD within half a minute.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-const METALLBS: &str = "
-apiVersion: metallb.io/v1beta2
-kind: BGPPeer
-metadata: {name: tor, namespace: metallb-system}
-spec: {myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.0.2.0/28]}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {name: all, namespace: metallb-system}
-spec: {peers: [tor, tor-own]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
-";
+/// MetalLB's resources and a Service.
+fn metallb_configuration() -> String {
+    manifest::join(&[
+        &manifest::metallb_peer(""),
+        &manifest::pool("192.0.2.0/28"),
+        &manifest::advertisement("peers: [tor, tor-own]"),
+        &manifest::service("web", "", ""),
+    ])
+}
 
-const OWN_REFUSED: &str = r#"ferrolb_object_refused_bool{kind="BGPPeer.ferrolb.io",name="tor-own",namespace="metallb-system"}"#;
+/// Series of the rejected BGPPeer.
+const REJECTED: &str = "ferrolb_object_refused_bool{kind=\"BGPPeer.ferrolb.io\",name=\"tor-own\",\
+    namespace=\"metallb-system\"}";
 
-/// Our BGPPeer with this spec.
-fn own(name: &str, spec: &str) -> String {
+/// ferrolb's BGPPeer with this spec.
+fn bgp_peer(name: &str, spec: &str) -> String {
     format!(
-        "{{apiVersion: ferrolb.io/v1alpha1, kind: BGPPeer, metadata: {{name: {name}, namespace: metallb-system}}, \
-         spec: {spec}}}"
+        "{{apiVersion: ferrolb.io/v1alpha1, kind: BGPPeer, \
+         metadata: {{name: {name}, namespace: metallb-system}}, spec: {spec}}}"
     )
 }
 
 #[test]
-fn our_own_bgp_peer_beside_metallbs() {
+fn ferrolbs_bgp_peer_replaces_metallbs_without_a_gap() {
     scenario("own-peers", |scratch| {
         let mut topology = Topology::new(1)?;
         topology.add_client()?;
-        let rack = Rack::start(scratch, &topology, "ebgp", METALLBS)?;
+        let rack = Rack::start(scratch, &topology, "ebgp", &metallb_configuration())?;
         let prefix = format!("{}/32", rack.await_addresses("web")?[0]);
         let routes = rack.routes(&prefix, &[0])?;
         rack.await_routes(&routes)?;
         let announcer = &rack.announcers[0];
         ensure!(
             !std::fs::read_to_string(announcer.log())?.contains("can't be read"),
-            "that our definition is absent is nothing to complain of"
+            "the missing CRD of ferrolb must not be reported"
         );
 
         rack.cp.apply_path(&manifests().join("0-crds.yaml"))?;
-        eventually("the definition is served", SOON, || {
+        eventually("the CRD is served", TIMEOUT, || {
             rack.cp
                 .get(&["bgppeers.ferrolb.io", "-n", "metallb-system"])
         })?;
-        what_the_definition_lets_in(&rack.cp)?;
+        the_crd_accepts_valid_and_rejects_invalid_specs(&rack.cp)?;
 
-        rack.cp.apply(&own(
+        rack.cp.apply(&bgp_peer(
             "tor-own",
             "{myASN: 64700, dynamicASN: auto, peerAddress: 10.99.0.1}",
         ))?;
-        eventually("the younger of two is refused", SOON, || {
-            ensure!(announcer.metric(OWN_REFUSED)? == 1.0);
-            Ok(())
-        })?;
+        eventually(
+            "the younger of two conflicting peers is rejected",
+            TIMEOUT,
+            || {
+                ensure!(announcer.metric(REJECTED)? == 1.0);
+                Ok(())
+            },
+        )?;
         rack.await_routes(&routes)?;
         rack.cp.kubectl(&[
             "delete",
@@ -81,26 +77,32 @@ fn our_own_bgp_peer_beside_metallbs() {
             "-n",
             "metallb-system",
         ])?;
-        announcer.await_log(&["resolved", "tor-own"], SOON)?;
+        announcer.await_log(&["resolved", "tor-own"], TIMEOUT)?;
         rack.await_routes(&routes)
     });
 }
 
-fn what_the_definition_lets_in(cp: &ControlPlane<'_>) -> Result<()> {
+fn the_crd_accepts_valid_and_rejects_invalid_specs(cp: &ControlPlane<'_>) -> Result<()> {
     let good = [
         "{myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.7}",
-        // All that MetalLB has, but for what excludes other fields.
-        "{myASN: 64700, peerASN: 64600, localASN: 64701, peerAddress: 10.99.0.7, sourceAddress: 10.99.0.11, peerPort: 1790, \
-         holdTime: 90s, keepaliveTime: 30s, connectTime: 5s, routerID: 1.2.3.4, passwordSecret: {name: s}, bfdProfile: b, \
-         nodeSelectors: [{matchLabels: {a: b}, matchExpressions: [{key: a, operator: In, values: [b]}]}], \
-         enableGracefulRestart: true, ebgpMultiHop: true, vrf: '', dualStackAddressFamily: true, disableMP: false}",
+        // All of MetalLB's fields except those that exclude others.
+        "{myASN: 64700, peerASN: 64600, localASN: 64701, peerAddress: 10.99.0.7, \
+         sourceAddress: 10.99.0.11, peerPort: 1790, holdTime: 90s, keepaliveTime: 30s, \
+         connectTime: 5s, \
+         routerID: 1.2.3.4, passwordSecret: {name: s}, bfdProfile: b, \
+         nodeSelectors: [{matchLabels: {a: b}, \
+         matchExpressions: [{key: a, operator: In, values: [b]}]}], \
+         enableGracefulRestart: true, ebgpMultiHop: true, vrf: '', dualStackAddressFamily: true, \
+         disableMP: false}",
         "{myASN: 64700, peerASN: 64600, interface: eth1}",
-        "{myASN: 4200000000, dynamicASN: auto, peerNetwork: 'fd00::/64', passive: true, ttlSecurity: 254, \
-         sourceInterface: eth1, sendHoldTime: 10m, prefixLimit: 1, restartTime: 1m30s, bfdProfile: b, bfdStrict: true, \
-         shutdownText: bye, linkBandwidth: none, drain: {time: 0s, onCordon: true}, prepend: 16, med: 4294967295, holdTime: 0s}",
+        "{myASN: 4200000000, dynamicASN: auto, peerNetwork: 'fd00::/64', passive: true, \
+         ttlSecurity: 254, sourceInterface: eth1, sendHoldTime: 10m, prefixLimit: 1, \
+         restartTime: 1m30s, \
+         bfdProfile: b, bfdStrict: true, shutdownText: bye, linkBandwidth: none, \
+         drain: {time: 0s, onCordon: true}, prepend: 16, med: 4294967295, holdTime: 0s}",
     ];
     for spec in good {
-        cp.apply(&own("good", spec))?;
+        cp.apply(&bgp_peer("good", spec))?;
         cp.kubectl(&[
             "delete",
             "bgppeers.ferrolb.io",
@@ -157,8 +159,8 @@ fn what_the_definition_lets_in(cp: &ControlPlane<'_>) -> Result<()> {
         (&format!("{base}, peerPort: 17000"), "spec.peerPort"),
     ];
     for (spec, message) in bad {
-        let Err(error) = cp.apply(&own("bad", &format!("{{{spec}}}"))) else {
-            anyhow::bail!("{spec} was let in");
+        let Err(error) = cp.apply(&bgp_peer("bad", &format!("{{{spec}}}"))) else {
+            anyhow::bail!("{spec} was accepted");
         };
         let error = format!("{error:#}");
         ensure!(error.contains(message), "{spec}: {error}");

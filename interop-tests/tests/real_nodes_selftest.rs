@@ -1,5 +1,5 @@
-//! Real nodes by themselves, without ferrolb: images, probes, logs, ServiceAccounts, a rollout, and
-//! the end.
+//! Tests of the lab's real nodes without ferrolb: images, probes, logs, ServiceAccounts, a rollout,
+//! and clean-up.
 
 use std::fs;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Image, Nodes, RealNode};
-use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
 
-const SOON: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One on every node in its network, as the announcer is, and one with a network of its own, as the
-/// allocator is. Each starts by asking the API server through its ClusterIP; busybox has no TLS
-/// that is worth the name, so it only connects.
+/// A DaemonSet in the host network, like the announcer, and a Deployment in the Pod network, like
+/// the allocator. Each first connects to the API server's ClusterIP; busybox has no usable TLS, so
+/// it sends no request.
 const WORKLOADS: &str = r#"
 apiVersion: apps/v1
 kind: DaemonSet
@@ -73,7 +73,7 @@ spec:
 "#;
 
 #[test]
-fn workloads_run_on_two_nodes_and_leave_nothing() {
+fn workloads_run_on_two_nodes_and_are_cleaned_up() {
     scenario("real-nodes", |scratch| {
         let before = pod_namespaces()?;
         let topology = Topology::new(2)?;
@@ -89,16 +89,19 @@ fn workloads_run_on_two_nodes_and_leave_nothing() {
         after.retain(|name| !before.contains(name));
         ensure!(
             after.is_empty(),
-            "Pods' network namespaces are left: {after:?}"
+            "network namespaces of Pods were not removed: {after:?}"
         );
         let folder = scratch.path().display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        ensure!(!mounts.contains(&folder), "mounts are left: {mounts}");
+        ensure!(
+            !mounts.contains(&folder),
+            "mounts were not removed: {mounts}"
+        );
         for node in &topology.nodes {
             let pids = node.namespace.pids()?;
             ensure!(
                 pids.is_empty(),
-                "processes are left in {}: {pids:?}",
+                "processes still run in {}: {pids:?}",
                 node.name
             );
         }
@@ -124,20 +127,15 @@ fn start_nodes(
     Ok(started)
 }
 
+fn await_rollout(cp: &ControlPlane<'_>, workload: &str) -> Result<()> {
+    cp.kubectl(&["rollout", "status", workload, "--timeout=60s"])
+        .map(drop)
+}
+
 fn workloads_become_ready(cp: &ControlPlane<'_>) -> Result<()> {
     cp.apply(WORKLOADS)?;
-    cp.kubectl(&[
-        "rollout",
-        "status",
-        "daemonset/on-every-node",
-        "--timeout=60s",
-    ])?;
-    cp.kubectl(&[
-        "rollout",
-        "status",
-        "deployment/own-network",
-        "--timeout=60s",
-    ])?;
+    await_rollout(cp, "daemonset/on-every-node")?;
+    await_rollout(cp, "deployment/own-network")?;
     let ready = cp.get(&["daemonset", "on-every-node"])?["status"]["numberReady"].clone();
     ensure!(ready == 2, "{ready}");
     Ok(())
@@ -145,7 +143,7 @@ fn workloads_become_ready(cp: &ControlPlane<'_>) -> Result<()> {
 
 fn logs_can_be_read(cp: &ControlPlane<'_>) -> Result<()> {
     for pod in pods(cp)? {
-        eventually(format!("log of {pod}"), SOON, || {
+        eventually(format!("log of {pod}"), TIMEOUT, || {
             let log = cp.kubectl(&["logs", &pod])?;
             let mut lines = log.lines();
             ensure!(lines.next() == Some("connected as 65532"), "{log:?}");
@@ -160,12 +158,7 @@ fn logs_can_be_read(cp: &ControlPlane<'_>) -> Result<()> {
 fn a_rollout_replaces_every_pod(cp: &ControlPlane<'_>) -> Result<()> {
     let before = pods(cp)?;
     cp.kubectl(&["rollout", "restart", "daemonset/on-every-node"])?;
-    cp.kubectl(&[
-        "rollout",
-        "status",
-        "daemonset/on-every-node",
-        "--timeout=60s",
-    ])?;
+    await_rollout(cp, "daemonset/on-every-node")?;
     let after = pods(cp)?;
     ensure!(
         after.len() == 2 && !after.iter().any(|pod| before.contains(pod)),
@@ -174,7 +167,7 @@ fn a_rollout_replaces_every_pod(cp: &ControlPlane<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Network namespaces that containerd made, ours or somebody else's.
+/// Network namespaces of containerd, also of other programs.
 fn pod_namespaces() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir("/run/netns")? {
@@ -186,7 +179,7 @@ fn pod_namespaces() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Names of the DaemonSet's Pods that are not on their way out.
+/// Names of the DaemonSet's Pods that are not being deleted.
 fn pods(cp: &ControlPlane<'_>) -> Result<Vec<String>> {
     let list = cp.get(&["pods", "-l", "app=on-every-node"])?;
     let items = list["items"].as_array().into_iter().flatten();

@@ -1,5 +1,5 @@
-//! A router loses power and is back within the hold time: how long until it has a node's routes again. A row of the
-//! table in docs/operations.md for each router; UPDATE_DOCS=1 writes the rows.
+//! Time until a router that lost power has the nodes' routes again, when it is back within the hold
+//! time. UPDATE_DOCS=1 writes the rows of the table in docs/operations.md, one per router.
 
 use std::fs;
 use std::path::Path;
@@ -9,22 +9,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::process::{Process, Scratch, scenario};
+use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{Kind, Router};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, Node, TOR_IPV4, Topology};
 
 const DOCUMENT: &str = "docs/operations.md";
-const LOOK: Duration = Duration::from_millis(100);
-/// How long a first session may take.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// Time for the first sessions.
 const UP: Duration = Duration::from_secs(40);
-/// A session is replaced by a new connection once it is that old.
-const SETTLED: Duration = Duration::from_secs(6);
-/// Until the kernel of the router has forgotten its connections.
-const FORGOTTEN: Duration = Duration::from_secs(20);
+/// Age from which a new connection replaces the session.
+const REPLACEABLE: Duration = Duration::from_secs(6);
+/// Time until the router's kernel has removed its connections.
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How a node and the router come to a session.
+/// Configuration of a node's session.
 #[derive(Debug)]
-struct Way {
+struct Setup {
     listens: bool,
     md5: bool,
     /// Seconds.
@@ -33,29 +34,30 @@ struct Way {
     limit: u64,
 }
 
-/// Node by node. Where ferrolb listens, the first KEEPALIVE that could draw a RST is due 60 s after the session came up,
-/// and the hold time ends later still: only a connection that replaces the session is within the limit.
-const WAYS: [Way; 4] = [
-    Way {
+/// The setup of each node. Where ferrolb listens, its next KEEPALIVE, which would cause a RST, is
+/// due 60 s after the session came up, and the hold timer expires later: only a new connection that
+/// replaces the session can be within the limit.
+const SETUPS: [Setup; 4] = [
+    Setup {
         listens: true,
         md5: false,
         hold_time: 240,
         limit: 25,
     },
-    Way {
+    Setup {
         listens: true,
         md5: true,
         hold_time: 240,
         limit: 25,
     },
-    Way {
+    Setup {
         listens: false,
         md5: false,
         hold_time: 30,
         limit: 25,
     },
-    // The router need not sign its RST.
-    Way {
+    // A RST without MD5 signature is ignored.
+    Setup {
         listens: false,
         md5: true,
         hold_time: 30,
@@ -63,7 +65,8 @@ const WAYS: [Way; 4] = [
     },
 ];
 
-/// The example `active` with a long hold time, passwords for two nodes, and graceful restart where it isn't the default.
+/// Edits of the example `active`: a long hold time, passwords for two nodes, and graceful restart
+/// where it isn't the default.
 fn edits(kind: Kind) -> Vec<(String, String)> {
     let hold_time = match kind {
         Kind::Frr => ("timers 3 9", "timers 3 240"),
@@ -76,12 +79,14 @@ fn edits(kind: Kind) -> Vec<(String, String)> {
         Kind::Gobgp => &[
             (
                 "    keepalive-interval = 3\n",
-                "    keepalive-interval = 3\n  [peer-groups.graceful-restart.config]\n    enabled = true\n    \
+                "    keepalive-interval = 3\n  [peer-groups.graceful-restart.config]\n    \
+                 enabled = true\n    \
                  restart-time = 120\n",
             ),
             (
                 "-unicast\"\n",
-                "-unicast\"\n    [peer-groups.afi-safis.mp-graceful-restart.config]\n      enabled = true\n",
+                "-unicast\"\n    [peer-groups.afi-safis.mp-graceful-restart.config]\n      \
+                 enabled = true\n",
             ),
         ],
         Kind::Exabgp => &[(
@@ -92,13 +97,13 @@ fn edits(kind: Kind) -> Vec<(String, String)> {
     };
     let plain = graceful_restart.iter().copied().chain([hold_time]);
     let plain = plain.map(|(old, new)| (old.to_owned(), new.to_owned()));
-    let with_password = WAYS.iter().zip(11..).filter(|(way, _)| way.md5);
+    let with_password = SETUPS.iter().zip(11..).filter(|(setup, _)| setup.md5);
     plain
         .chain(with_password.map(|(_, host)| password(kind, host)))
         .collect()
 }
 
-/// The node's neighbor with and without the password.
+/// A node's neighbor statement without and with the password.
 fn password(kind: Kind, host: u8) -> (String, String) {
     let address = format!("10.99.0.{host}");
     match kind {
@@ -121,7 +126,8 @@ fn password(kind: Kind, host: u8) -> (String, String) {
             let node = host - 10;
             let old = format!("neighbor {address} {{ descr node{node} }}");
             let new = format!(
-                "neighbor {address} {{\n\t\tdescr node{node}\n\t\ttcp md5sig password \"{MD5_PASSWORD}\"\n\t}}"
+                "neighbor {address} {{\n\t\tdescr node{node}\n\t\t\
+                 tcp md5sig password \"{MD5_PASSWORD}\"\n\t}}"
             );
             (old, new)
         }
@@ -133,27 +139,16 @@ fn password(kind: Kind, host: u8) -> (String, String) {
     }
 }
 
-/// `peering-examples/` has it under this path.
-fn example(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Frr => "frr/active.conf",
-        Kind::Bird => "bird/active.conf",
-        Kind::Gobgp => "gobgp/active.toml",
-        Kind::Openbgpd => "openbgpd/active.conf",
-        Kind::Exabgp | Kind::Ferrolb => "exabgp/active.conf",
-    }
-}
-
-fn announce(scratch: &Scratch, node: &Node, way: &Way) -> Result<Process> {
+fn announce(scratch: &Scratch, node: &Node, setup: &Setup) -> Result<Process> {
     let mut announcer = AnnounceExample::new(scratch, node)
         .with("--peer", TOR_IPV4)
         .with("--prefix", prefix(node))
-        .with("--hold-time", way.hold_time)
+        .with("--hold-time", setup.hold_time)
         .with("--graceful-restart", 120);
-    if way.listens {
+    if setup.listens {
         announcer = announcer.with("--listen", format!("{}:179", node.ipv4));
     }
-    if way.md5 {
+    if setup.md5 {
         let file = scratch.file("password");
         fs::write(&file, MD5_PASSWORD)?;
         announcer = announcer.with("--password-file", file.display());
@@ -165,8 +160,8 @@ fn prefix(node: &Node) -> String {
     format!("203.0.113.{}/32", node.ipv4.octets()[3])
 }
 
-/// The nodes whose route the router has.
-fn known<'a>(router: &dyn Router, rack: &'a Topology) -> Result<Vec<&'a Node>> {
+/// The nodes whose routes the router has.
+fn announced_to<'a>(router: &dyn Router, rack: &'a Topology) -> Result<Vec<&'a Node>> {
     let table = router.table()?;
     let known = |node: &&Node| {
         let prefix = prefix(node);
@@ -175,31 +170,36 @@ fn known<'a>(router: &dyn Router, rack: &'a Topology) -> Result<Vec<&'a Node>> {
     Ok(rack.nodes.iter().filter(known).collect())
 }
 
-/// The router's host goes: no FIN and no RST of it reaches a node, and no connection survives in its kernel.
+/// Cuts the power of the router: no FIN or RST reaches a node, and its kernel loses all
+/// connections.
 fn cut_power(router: &mut dyn Router, rack: &Topology) -> Result<()> {
     for node in &rack.nodes {
         node.uplink.cut()?;
     }
     router.kill()?;
-    eventually("the router's kernel forgets", FORGOTTEN, || {
-        let sockets = rack.tor.run("ss", &["-Htan", "state", "connected"])?;
-        let left: Vec<&str> = sockets
-            .lines()
-            .filter(|line| line.contains(":179"))
-            .collect();
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
-    })?;
-    rack.nodes.iter().try_for_each(|node| node.uplink.mend())
+    eventually(
+        "the router's kernel has no connection",
+        KERNEL_TIMEOUT,
+        || {
+            let sockets = rack.tor.run("ss", &["-Htan", "state", "connected"])?;
+            let left: Vec<&str> = sockets
+                .lines()
+                .filter(|line| line.contains(":179"))
+                .collect();
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        },
+    )?;
+    rack.nodes.iter().try_for_each(|node| node.uplink.restore())
 }
 
-/// Seconds from the router's return to each node's route, rounded up.
+/// Seconds from the router's start to each node's route, rounded up.
 fn measure(router: &mut dyn Router, rack: &Topology, logs: &[Process]) -> Result<Vec<u64>> {
     router.start()?;
     let back = Instant::now();
-    let mut seconds = vec![None; WAYS.len()];
+    let mut seconds = vec![None; SETUPS.len()];
     loop {
-        let known = known(router, rack)?;
+        let known = announced_to(router, rack)?;
         for (node, seconds) in rack.nodes.iter().zip(&mut seconds) {
             let is_known = known.iter().any(|known| known.ipv4 == node.ipv4);
             if is_known && seconds.is_none() {
@@ -209,43 +209,43 @@ fn measure(router: &mut dyn Router, rack: &Topology, logs: &[Process]) -> Result
         if let Some(seconds) = seconds.iter().copied().collect() {
             return Ok(seconds);
         }
-        for ((way, seconds), log) in WAYS.iter().zip(&seconds).zip(logs) {
-            let late = seconds.is_none() && back.elapsed() > Duration::from_secs(way.limit);
+        for ((setup, seconds), log) in SETUPS.iter().zip(&seconds).zip(logs) {
+            let late = seconds.is_none() && back.elapsed() > Duration::from_secs(setup.limit);
             ensure!(
                 !late,
-                "no route after {} s: {way:?}: {}",
-                way.limit,
+                "no route after {} s: {setup:?}: {}",
+                setup.limit,
                 log.log_text()?
             );
         }
-        sleep(LOOK);
+        sleep(PROBE_INTERVAL);
     }
 }
 
 fn row(scratch: &Scratch, kind: Kind) -> Result<String> {
-    let rack = Topology::new(u8::try_from(WAYS.len())?)?;
-    // Sockets without a process give up soon; this kernel is to forget as one that lost power does.
+    let rack = Topology::new(u8::try_from(SETUPS.len())?)?;
+    // Orphaned sockets time out soon, as if the kernel had lost power.
     rack.tor.sysctl(&["net.ipv4.tcp_orphan_retries=1"])?;
-    let mut router = kind.edited(scratch, &rack.tor, example(kind), &edits(kind))?;
+    let mut router = kind.edited(scratch, &rack.tor, "active", &edits(kind))?;
     router.start()?;
     let announcers: Result<Vec<Process>> = rack
         .nodes
         .iter()
-        .zip(&WAYS)
-        .map(|(node, way)| announce(scratch, node, way))
+        .zip(&SETUPS)
+        .map(|(node, setup)| announce(scratch, node, setup))
         .collect();
     let announcers = announcers?;
     eventually("all routes", UP, || {
-        let known = known(&*router, &rack)?;
-        ensure!(known.len() == WAYS.len(), "{known:?}");
+        let known = announced_to(&*router, &rack)?;
+        ensure!(known.len() == SETUPS.len(), "{known:?}");
         Ok(())
     })?;
-    sleep(SETTLED);
+    sleep(REPLACEABLE);
     cut_power(&mut *router, &rack)?;
     let seconds = measure(&mut *router, &rack, &announcers)?;
-    for (way, log) in WAYS.iter().zip(&announcers) {
+    for (setup, log) in SETUPS.iter().zip(&announcers) {
         let replaced = log.log_text()?.contains("which replaces this session");
-        ensure!(replaced == way.listens, "replaced: {replaced}, {way:?}");
+        ensure!(replaced == setup.listens, "replaced: {replaced}, {setup:?}");
     }
     let cells: Vec<String> = seconds
         .iter()
@@ -259,8 +259,8 @@ fn row(scratch: &Scratch, kind: Kind) -> Result<String> {
     ))
 }
 
-/// The document has a row for the router; with UPDATE_DOCS=1 it is this one from now on.
-fn in_document(text: &str, row: &str) -> Result<String> {
+/// Replaces the router's row in the text of the document.
+fn replace_row(text: &str, row: &str) -> Result<String> {
     let name = row.split_whitespace().nth(1).context("a name")?;
     let heading = "## When a router loses power";
     let (before, rest) = text.split_once(heading).context(heading)?;
@@ -272,7 +272,7 @@ fn in_document(text: &str, row: &str) -> Result<String> {
 }
 
 #[test]
-fn a_router_that_lost_power_has_the_routes_again_well_before_the_hold_time() {
+fn after_router_power_loss_routes_return_well_before_the_hold_timer_expires() {
     scenario("router-power", |scratch| {
         program()?; // built before any clock runs
         let kinds = [
@@ -307,7 +307,7 @@ fn a_router_that_lost_power_has_the_routes_again_well_before_the_hold_time() {
             .join(DOCUMENT);
         let mut text = fs::read_to_string(&path).with_context(|| DOCUMENT.to_owned())?;
         for row in rows.iter().flatten() {
-            text = in_document(&text, row)?;
+            text = replace_row(&text, row)?;
         }
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(&path, text).with_context(|| DOCUMENT.to_owned())?;

@@ -1,5 +1,5 @@
-//! The router's own restart, seen in its kernel: with graceful restart on both sides no route changes. traffic.rs has the
-//! same of FRR with a Service's traffic.
+//! Restart of BIRD as the router: with graceful restart on both sides no route in its kernel
+//! changes. traffic.rs tests the same for FRR with a Service's traffic.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,21 +9,22 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
 use ferrolb_interop_tests::eventually::consistently;
-use ferrolb_interop_tests::process::{Process, scenario};
+use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{Bird, Router, await_kernel, await_sessions};
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::{TOR_IPV4, Topology};
 
 const PREFIX: &str = "203.0.113.10";
 const UP: Duration = Duration::from_secs(25);
-/// Nodes dial every second after a session that lasted twice its hold time of 3 s.
+/// Nodes retry every second after a session that lasted twice its hold time of 3 s.
 const STABLE: Duration = Duration::from_secs(7);
-/// How long BIRD is away.
-const AWAY: Duration = Duration::from_secs(2);
-/// Some of BIRD's scans of the kernel's routes, of which there is one right after its recovery.
-const AFTER: Duration = Duration::from_secs(4);
+/// Downtime of BIRD.
+const DOWNTIME: Duration = Duration::from_secs(2);
+/// Time for several of BIRD's scans of the kernel's routes; the first follows its recovery.
+const OBSERVATION: Duration = Duration::from_secs(4);
 
 #[test]
-fn a_restart_of_bird_leaves_its_kernel_s_routes_as_they_were() {
+fn a_graceful_restart_of_bird_changes_no_route_in_its_kernel() {
     scenario("router-restart", |scratch| {
         program()?;
         let rack = Topology::new(2)?;
@@ -43,15 +44,15 @@ fn a_restart_of_bird_leaves_its_kernel_s_routes_as_they_were() {
         monitor.args(["-4", "monitor", "route"]);
         let monitor = Process::start(scratch, "monitor", &monitor)?;
         bird.kill()?;
-        sleep(AWAY);
+        sleep(DOWNTIME);
         bird.start()?;
         await_sessions(&bird, &nodes, UP)?;
-        consistently("both next hops", AFTER, || {
+        consistently("both next hops", OBSERVATION, || {
             let next_hops = rack.tor.kernel_next_hops(PREFIX)?;
             ensure!(next_hops == nodes, "{next_hops:?}");
             Ok(())
         })?;
-        // Written again with both is fine; the polling above would miss a moment.
+        // The monitor also sees a short change. Replacing a route by an equal one is allowed.
         let changes = monitor.log_text()?;
         let worse = |line: &&str| {
             let one_path = line.starts_with(&format!("{PREFIX} via"));

@@ -1,34 +1,37 @@
-//! The real ferrolb binary, one per node, against real routers: what each router holds is exactly
-//! what `ferrolb plan` says, also after everything that can go wrong.
+//! The daemon on four nodes against each filtering router: the router's table always equals the
+//! output of `ferrolb plan`, also after configuration errors, crashes, cut links and restarts.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::daemon::{Folder, announced_waits, http, metric, said};
+use ferrolb_interop_tests::daemon::{Folder, retry_delays};
 use ferrolb_interop_tests::eventually::{consistently, eventually};
-use ferrolb_interop_tests::process::{Process, Scratch, scenario};
+use ferrolb_interop_tests::manifest::EXCLUDE_LABEL;
+use ferrolb_interop_tests::metrics;
+use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{
-    Kind, RouteEntry, Router, await_kernel, await_sessions, await_table, check_table,
+    Kind, RouteEntry, Router, await_kernel_routes, await_sessions, await_table, check_table,
 };
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{
-    MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology,
+    MD5_PASSWORD, NODE_ASN, Node, TOR_ASN, TOR_IPV4, TOR_IPV6, Topology, ipv4_addresses,
 };
 
 const UP: Duration = Duration::from_secs(30);
 const HOLD_TIME: Duration = Duration::from_secs(3);
-/// What needs no timer is done within this, also on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(2);
-/// A router that keeps no routes for us is given this long to take other paths.
+/// Time for a step that waits for no timer, on a busy machine.
+const IMMEDIATELY: Duration = Duration::from_secs(2);
+/// Time for a shutdown with drain.
 const DRAINED: Duration = Duration::from_secs(15);
-/// How long nothing may happen after what must have no effect.
+/// Time to observe that a change has no effect.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Excluded from every announcement by its label.
+/// The node with the exclude label.
 const EXCLUDED: &str = "node4";
 
-/// A rack of four nodes, the last of them excluded, and the folder that they all read.
+/// The daemons on up to four nodes and their common folder of manifests.
 struct Rack<'lab> {
     topology: &'lab Topology,
     folder: Folder<'lab>,
@@ -41,10 +44,7 @@ impl<'lab> Rack<'lab> {
         for node in &topology.nodes {
             let labels: &[(&str, &str)] = match node.name.as_str() {
                 "node3" => &[],
-                EXCLUDED => &[(
-                    "node.kubernetes.io/exclude-from-external-load-balancers",
-                    "",
-                )],
+                EXCLUDED => &[(EXCLUDE_LABEL, "")],
                 _ => &[("role", "edge")],
             };
             folder.write_node(node, labels)?;
@@ -64,7 +64,7 @@ impl<'lab> Rack<'lab> {
         Ok(rack)
     }
 
-    /// Whether the Pod of web on node2 is ready.
+    /// Sets whether the Pod of the Service `web` on node2 is ready.
     fn set_ready(&self, ready: bool) -> Result<()> {
         let text = include_str!("routers/web-endpoints.yaml");
         self.folder.write(
@@ -77,15 +77,15 @@ impl<'lab> Rack<'lab> {
         self.topology.nodes.iter().collect()
     }
 
-    /// The nodes but those.
+    /// The other nodes.
     fn without(&self, names: &[&str]) -> Vec<&'lab Node> {
         let mut nodes = self.nodes();
         nodes.retain(|node| !names.contains(&node.name.as_str()));
         nodes
     }
 
-    /// Waits until the router holds what the plan says of these nodes, and gives how much that is.
-    fn as_planned(
+    /// Waits until the router has exactly the planned routes of these nodes, and returns them.
+    fn await_planned(
         &self,
         router: &dyn Router,
         nodes: &[&Node],
@@ -96,23 +96,13 @@ impl<'lab> Rack<'lab> {
         Ok(planned)
     }
 
-    /// Waits until the kernel behind the router forwards each prefix to the nodes that announce it.
-    fn kernel_follows(&self, router: &dyn Router, routes: &BTreeSet<RouteEntry>) -> Result<()> {
+    /// Waits until the router's kernel, if it installs routes, has the next hops of these routes.
+    fn await_kernel(&self, router: &dyn Router, routes: &BTreeSet<RouteEntry>) -> Result<()> {
         if !router.installs_routes() {
             return Ok(());
         }
-        let prefixes: BTreeSet<_> = routes.iter().map(|route| route.prefix).collect();
-        for prefix in prefixes {
-            let same = routes.iter().filter(|route| route.prefix == prefix);
-            let next_hops = same.map(|route| route.next_hop).collect();
-            await_kernel(&self.topology.tor, &prefix.to_string(), &next_hops, AT_ONCE)?;
-        }
-        Ok(())
+        await_kernel_routes(&self.topology.tor, routes, IMMEDIATELY)
     }
-}
-
-fn ipv4(nodes: &[&Node]) -> BTreeSet<IpAddr> {
-    nodes.iter().map(|node| IpAddr::V4(node.ipv4)).collect()
 }
 
 /// A BGPPeer for all nodes.
@@ -129,7 +119,7 @@ spec:
     )
 }
 
-/// Both families over IPv4.
+/// A BGPPeer with both families over IPv4.
 fn ebgp_peer() -> String {
     peer(
         "tor",
@@ -139,7 +129,8 @@ fn ebgp_peer() -> String {
     )
 }
 
-/// What the manifests of `routers/` lead to, thought out by hand. On iBGP with local preferences.
+/// The expected routes for the manifests in `routers/`, worked out by hand; with LOCAL_PREF on
+/// iBGP.
 fn expected(ibgp: bool) -> Result<BTreeSet<RouteEntry>> {
     let (standard, large) = (
         ["64700:120", "64700:20"],
@@ -150,12 +141,12 @@ fn expected(ibgp: bool) -> Result<BTreeSet<RouteEntry>> {
         Ok(route.communities(&standard).large_communities(&large))
     };
     let mut routes = BTreeSet::from([
-        // externalTrafficPolicy Local: the two nodes with a ready Pod.
+        // externalTrafficPolicy Local: only the two nodes with a ready Pod.
         public("203.0.113.10/32", "10.99.0.11")?,
         public("203.0.113.10/32", "10.99.0.12")?,
         public("2001:db8:113::10/128", "fd99::11")?,
         public("2001:db8:113::10/128", "fd99::12")?,
-        // Cluster: all nodes but the excluded one.
+        // Cluster: all nodes except the excluded one.
         public("203.0.113.1/32", "10.99.0.11")?,
         public("203.0.113.1/32", "10.99.0.12")?,
         public("203.0.113.1/32", "10.99.0.13")?,
@@ -174,7 +165,8 @@ fn expected(ibgp: bool) -> Result<BTreeSet<RouteEntry>> {
     Ok(routes)
 }
 
-/// The plan is right, the router holds it, the kernel forwards so.
+/// Checks the plan and its reasons, and waits until the router and its kernel have the planned
+/// routes.
 fn first_routes(rack: &Rack<'_>, router: &dyn Router, ibgp: bool) -> Result<()> {
     let plan = rack.folder.plan()?;
     let planned = plan.routes(&rack.nodes(), "tor")?;
@@ -184,7 +176,7 @@ fn first_routes(rack: &Rack<'_>, router: &dyn Router, ibgp: bool) -> Result<()> 
     let prefixes: BTreeSet<String> = other.iter().map(|route| route.prefix.to_string()).collect();
     ensure!(
         prefixes.contains("192.0.2.64/32"),
-        "to the other router: {other:?}"
+        "routes to the other router: {other:?}"
     );
     for (service, node, reason) in [
         ("web", "node3", "NoLocalEndpoints"),
@@ -197,37 +189,46 @@ fn first_routes(rack: &Rack<'_>, router: &dyn Router, ibgp: bool) -> Result<()> 
         ensure!(reasons == [reason], "{service} from {node}: {reasons:?}");
     }
     await_table(router, &expected, UP)?;
-    await_sessions(router, &ipv4(&rack.nodes()), UP)?;
-    rack.kernel_follows(router, &expected)
+    await_sessions(router, &ipv4_addresses(&rack.nodes()), UP)?;
+    rack.await_kernel(router, &expected)
 }
 
-/// Probes and metrics of a node that announces and of one that doesn't.
-fn observed(rack: &Rack<'_>) -> Result<()> {
+/// Checks probes and metrics of an announcing node and of the excluded one.
+fn probes_and_metrics(rack: &Rack<'_>) -> Result<()> {
     let [first, .., last] = &rack.topology.nodes[..] else {
         unreachable!("four nodes");
     };
     for node in [first, last] {
-        ensure!(http(node, "/livez")?.trim() == "ok");
-        ensure!(http(node, "/readyz")?.trim() == "ok");
-        let up = metric(node, "metallb_bgp_session_up{peer=\"10.99.0.1:179\"}")?;
+        ensure!(metrics::get(&node.namespace, "/livez")?.trim() == "ok");
+        ensure!(metrics::get(&node.namespace, "/readyz")?.trim() == "ok");
+        let up = metrics::value(
+            &node.namespace,
+            "metallb_bgp_session_up{peer=\"10.99.0.1:179\"}",
+        )?;
         ensure!(up == 1.0, "{up}");
     }
     let planned = rack.folder.plan()?.routes(&[first], "tor")?.len();
     let name = "metallb_bgp_announced_prefixes_total{peer=\"10.99.0.1:179\"}";
     for (node, count) in [(first, planned), (last, 0)] {
-        let value = metric(node, name)?;
+        let value = metrics::value(&node.namespace, name)?;
         ensure!(
             value.to_string() == count.to_string(),
             "{}: {value}",
             node.name
         );
     }
-    let down = metric(first, "metallb_bgp_session_up{peer=\"10.99.0.99:179\"}")?;
-    ensure!(down == 0.0, "a session with nobody: {down}");
+    let down = metrics::value(
+        &first.namespace,
+        "metallb_bgp_session_up{peer=\"10.99.0.99:179\"}",
+    )?;
+    ensure!(
+        down == 0.0,
+        "a session with a router that does not exist: {down}"
+    );
     Ok(())
 }
 
-/// Everything stays as it is, and no session was lost, while `step` has its effect.
+/// Runs `step` and checks that no session was lost.
 fn without_reset(router: &dyn Router, step: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = router.sessions()?;
     step()?;
@@ -236,8 +237,8 @@ fn without_reset(router: &dyn Router, step: impl FnOnce() -> Result<()>) -> Resu
     Ok(())
 }
 
-/// Edits with mistakes: refused by name, and what was announced stays.
-fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
+/// Invalid manifests are reported with their place, and the announced routes stay.
+fn invalid_manifests(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
     let planned = rack.folder.plan()?.routes(&rack.nodes(), "tor")?;
     let (bad_peer, bad_syntax) = (
         ebgp_peer().replace("10.99.0.1\n", "10.99.0.300\n"),
@@ -266,18 +267,20 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
         );
         rack.folder.write(file, bad)?;
         for daemon in &rack.daemons {
-            eventually("the complaint", AT_ONCE, || {
-                said(daemon, &["ERROR", place, message])
+            eventually("the error in the log", IMMEDIATELY, || {
+                daemon.check_log(&["ERROR", place, message])
             })?;
         }
-        // An object that is there counts as refused; what isn't even YAML is an error at the source.
+        // An invalid object is counted as rejected, invalid YAML as a source error.
         let (object, source) = if file == "peers.yaml" {
             (true, 0.0)
         } else {
             (false, 1.0)
         };
-        eventually("the metrics", AT_ONCE, || stale(rack, object, source))?;
-        consistently(format!("table with a bad {file}"), QUIET, || {
+        eventually("the metrics", IMMEDIATELY, || {
+            check_error_metrics(rack, object, source)
+        })?;
+        consistently(format!("table with an invalid {file}"), QUIET, || {
             check_table(router, &planned)
         })?;
         let checked = rack.folder.check()?;
@@ -287,33 +290,33 @@ fn bad_edits(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
             checked.output
         );
         rack.folder.write(file, &good)?;
-        eventually("the metrics after the mistake", AT_ONCE, || {
-            stale(rack, false, 0.0)
+        eventually("the metrics after the correction", IMMEDIATELY, || {
+            check_error_metrics(rack, false, 0.0)
         })?;
     }
     Ok(())
 }
 
-/// What the first node's daemon counts as refused: the BGPPeer, and places at the source.
-fn stale(rack: &Rack<'_>, object: bool, source: f64) -> Result<()> {
+/// Checks the first node's metrics of the rejected BGPPeer and of source errors.
+fn check_error_metrics(rack: &Rack<'_>, object: bool, source: f64) -> Result<()> {
     let first = &rack.topology.nodes[0];
-    let stale = metric(first, "metallb_k8s_client_config_stale_bool")?;
+    let stale = metrics::value(&first.namespace, "metallb_k8s_client_config_stale_bool")?;
     let expected = object || source > 0.0;
     ensure!((stale == 1.0) == expected, "stale: {stale}");
     let peer =
         "ferrolb_object_refused_bool{kind=\"BGPPeer\",name=\"tor\",namespace=\"metallb-system\"}";
-    let refused = metric(first, peer).is_ok_and(|value| value == 1.0);
-    ensure!(refused == object, "refused: {refused}");
-    let errors = metric(first, "ferrolb_source_errors")?;
+    let refused = metrics::value(&first.namespace, peer).is_ok_and(|value| value == 1.0);
+    ensure!(refused == object, "rejected: {refused}");
+    let errors = metrics::value(&first.namespace, "ferrolb_source_errors")?;
     ensure!(errors == source, "source errors: {errors}");
     Ok(())
 }
 
-/// Pods and services come and go, sessions stay.
+/// Pods, Services and advertisements change; sessions stay.
 fn services_change(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
     let all = rack.nodes();
     rack.set_ready(false)?;
-    let planned = rack.as_planned(router, &all, AT_ONCE)?;
+    let planned = rack.await_planned(router, &all, IMMEDIATELY)?;
     let gone = RouteEntry::new("203.0.113.10/32", "10.99.0.12")?;
     ensure!(
         planned.len() + 2 == expected(false)?.len()
@@ -322,17 +325,17 @@ fn services_change(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
                 .any(|route| { route.prefix == gone.prefix && route.next_hop == gone.next_hop }),
         "{planned:?}"
     );
-    rack.kernel_follows(router, &planned)?;
+    rack.await_kernel(router, &planned)?;
     rack.set_ready(true)?;
-    ensure!(rack.as_planned(router, &all, AT_ONCE)? == expected(false)?);
+    ensure!(rack.await_planned(router, &all, IMMEDIATELY)? == expected(false)?);
 
     let services = include_str!("routers/services.yaml");
     let (web, others) = services.split_once("---\n").context("documents")?;
     rack.folder.write("services.yaml", others)?;
-    let planned = rack.as_planned(router, &all, AT_ONCE)?;
+    let planned = rack.await_planned(router, &all, IMMEDIATELY)?;
     ensure!(planned.len() + 4 == expected(false)?.len(), "{planned:?}");
     rack.folder.write("web.yaml", web)?;
-    ensure!(rack.as_planned(router, &all, AT_ONCE)? == expected(false)?);
+    ensure!(rack.await_planned(router, &all, IMMEDIATELY)? == expected(false)?);
 
     let pools = include_str!("routers/pools.yaml");
     let other = pools.replace("\"64700:24\"", "\"64700:25\", no-export-to-the-world");
@@ -341,39 +344,38 @@ fn services_change(rack: &Rack<'_>, router: &dyn Router) -> Result<()> {
         "{name: no-export-to-the-world, value: \"65535:65281\"}\n    - {name: rack,",
     );
     rack.folder.write("pools.yaml", &other)?;
-    let planned = rack.as_planned(router, &all, AT_ONCE)?;
+    let planned = rack.await_planned(router, &all, IMMEDIATELY)?;
     let changed = planned
         .iter()
         .filter(|route| route.communities == ["64700:25", "65535:65281"]);
     ensure!(changed.count() == 3, "{planned:?}");
     rack.folder.write("pools.yaml", pools)?;
-    ensure!(rack.as_planned(router, &all, AT_ONCE)? == expected(false)?);
+    ensure!(rack.await_planned(router, &all, IMMEDIATELY)? == expected(false)?);
     Ok(())
 }
 
-/// One node's process is killed, another's link is cut.
+/// One daemon is killed, the link of another node is cut.
 fn nodes_fail(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
     let all = rack.nodes();
     rack.daemons[0].kill()?;
     let rest = rack.without(&["node1"]);
-    let planned = rack.as_planned(router, &rest, AT_ONCE)?;
-    rack.kernel_follows(router, &planned)?;
+    let planned = rack.await_planned(router, &rest, IMMEDIATELY)?;
+    rack.await_kernel(router, &planned)?;
     rack.daemons[0] = rack.folder.run(all[0])?;
-    rack.as_planned(router, &all, UP)?;
+    rack.await_planned(router, &all, UP)?;
 
     let before = router.sessions()?;
     let rest = rack.without(&["node2"]);
     all[1].uplink.cut()?;
-    let planned = rack.as_planned(router, &rest, HOLD_TIME * 3)?;
-    rack.kernel_follows(router, &planned)?;
-    eventually("node2's own opinion", HOLD_TIME * 3, || {
-        said(
-            &rack.daemons[1],
-            &["session down", "Hold Timer Expired", "peer=tor"],
-        )
-    })?;
-    all[1].uplink.mend()?;
-    rack.as_planned(router, &all, UP)?;
+    let planned = rack.await_planned(router, &rest, HOLD_TIME * 3)?;
+    rack.await_kernel(router, &planned)?;
+    eventually(
+        "the expired hold timer in node2's log",
+        HOLD_TIME * 3,
+        || rack.daemons[1].check_log(&["session down", "Hold Timer Expired", "peer=tor"]),
+    )?;
+    all[1].uplink.restore()?;
+    rack.await_planned(router, &all, UP)?;
     let after = router.sessions()?;
     for node in all {
         let (was, is) = (&before[&node.ipv4.into()], &after[&node.ipv4.into()]);
@@ -386,7 +388,7 @@ fn nodes_fail(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
     Ok(())
 }
 
-/// The router restarts, once as an operator does it and once after a crash.
+/// The router restarts, once after SIGTERM and once after a crash.
 fn router_fails(rack: &Rack<'_>, router: &mut dyn Router) -> Result<()> {
     for crash in [false, true] {
         if crash {
@@ -395,9 +397,9 @@ fn router_fails(rack: &Rack<'_>, router: &mut dyn Router) -> Result<()> {
             router.stop()?;
         }
         router.start()?;
-        let planned = rack.as_planned(router, &rack.nodes(), UP)?;
+        let planned = rack.await_planned(router, &rack.nodes(), UP)?;
         ensure!(planned == expected(false)?, "{planned:?}");
-        rack.kernel_follows(router, &planned)?;
+        rack.await_kernel(router, &planned)?;
         let sessions = router.sessions()?;
         consistently("sessions", HOLD_TIME + QUIET, || {
             let now = router.sessions()?;
@@ -408,18 +410,18 @@ fn router_fails(rack: &Rack<'_>, router: &mut dyn Router) -> Result<()> {
     Ok(())
 }
 
-/// SIGTERM to all: they say goodbye, the router understands why.
-fn nodes_leave(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
+/// All daemons shut down with an Administrative Shutdown that the router logs.
+fn daemons_shut_down(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
     for index in [1, 0, 2, 3] {
         let status = rack.daemons[index].terminate(DRAINED)?;
         ensure!(status.success(), "{status}");
         if index == 1 {
-            rack.as_planned(router, &rack.without(&["node2"]), AT_ONCE)?;
+            rack.await_planned(router, &rack.without(&["node2"]), IMMEDIATELY)?;
         }
     }
-    await_table(router, &BTreeSet::new(), AT_ONCE)?;
+    await_table(router, &BTreeSet::new(), IMMEDIATELY)?;
     let words = "administrative shutdown";
-    eventually("the reason in the router's log", AT_ONCE, || {
+    eventually("the reason in the router's log", IMMEDIATELY, || {
         let text = router.log()?.to_lowercase();
         let count = text.lines().filter(|line| line.contains(words)).count();
         ensure!(count >= 4, "{count} times {words:?}");
@@ -427,41 +429,41 @@ fn nodes_leave(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
     })
 }
 
-fn life(kind: Kind) {
-    scenario(&format!("life-{kind:?}"), |scratch| {
+fn table_equals_the_plan(kind: Kind) {
+    scenario(&format!("routers-{kind:?}"), |scratch| {
         let topology = Topology::new(4)?;
         let mut router = kind.router(scratch, &topology.tor, "ebgp");
         router.start()?;
         let mut rack = Rack::new(scratch, &topology, &ebgp_peer())?;
         first_routes(&rack, &*router, false)?;
-        observed(&rack)?;
+        probes_and_metrics(&rack)?;
         without_reset(&*router, || {
-            bad_edits(&rack, &*router)?;
+            invalid_manifests(&rack, &*router)?;
             services_change(&rack, &*router)
         })?;
         nodes_fail(&mut rack, &*router)?;
         router_fails(&rack, &mut *router)?;
-        nodes_leave(&mut rack, &*router)
+        daemons_shut_down(&mut rack, &*router)
     });
 }
 
 #[test]
-fn frr_holds_what_is_planned_whatever_fails() {
-    life(Kind::Frr);
+fn frr_has_the_planned_routes_after_every_failure() {
+    table_equals_the_plan(Kind::Frr);
 }
 
 #[test]
-fn bird_holds_what_is_planned_whatever_fails() {
-    life(Kind::Bird);
+fn bird_has_the_planned_routes_after_every_failure() {
+    table_equals_the_plan(Kind::Bird);
 }
 
 #[test]
-fn gobgp_holds_what_is_planned_whatever_fails() {
-    life(Kind::Gobgp);
+fn gobgp_has_the_planned_routes_after_every_failure() {
+    table_equals_the_plan(Kind::Gobgp);
 }
 
 #[test]
-fn ibgp_carries_the_local_preference() {
+fn ibgp_routes_have_local_pref() {
     for kind in Kind::FILTERING {
         scenario(&format!("ibgp-{kind:?}"), |scratch| {
             let topology = Topology::new(4)?;
@@ -488,10 +490,10 @@ fn ipv6_sessions_carry_ipv6_routes_only() {
             let rack = Rack::new(scratch, &topology, &over_ipv6)?;
             let mut routes = expected(false)?;
             routes.retain(|route| route.prefix.addr().is_ipv6());
-            ensure!(rack.as_planned(&*router, &rack.nodes(), UP)? == routes);
+            ensure!(rack.await_planned(&*router, &rack.nodes(), UP)? == routes);
             let nodes = topology.nodes.iter().map(|node| node.ipv6.into()).collect();
             await_sessions(&*router, &nodes, UP)?;
-            rack.kernel_follows(&*router, &routes)?;
+            rack.await_kernel(&*router, &routes)?;
             let reasons = rack.folder.plan()?;
             let reasons = reasons.withheld("dns", "node2");
             ensure!(reasons == ["FamilyNotCarried"], "{reasons:?}");
@@ -500,7 +502,7 @@ fn ipv6_sessions_carry_ipv6_routes_only() {
     }
 }
 
-/// A BGPPeer of one node, with its password's Secret.
+/// A BGPPeer for one node, optionally with a password from a Secret.
 fn md5_peer(node: &str, password_secret: &str) -> String {
     let peer = peer(
         &format!("tor-{node}"),
@@ -526,7 +528,8 @@ stringData: {{password: {password}}}
     )
 }
 
-/// The nodes' passwords: right, wrong and none; later right, mended, and from a Secret that comes late.
+/// The nodes have the right, a wrong and no password; then the wrong one is corrected and the
+/// missing one comes from a Secret that is created late.
 #[test]
 fn only_the_right_password_gets_a_session() {
     for kind in Kind::FILTERING {
@@ -545,7 +548,7 @@ fn only_the_right_password_gets_a_session() {
                 md5_peer("node3", ""),
             ];
             let rack = Rack::new(scratch, &topology, &peers.join("---\n"))?;
-            let sees = |nodes: &[&Node]| -> Result<BTreeSet<RouteEntry>> {
+            let planned = |nodes: &[&Node]| -> Result<BTreeSet<RouteEntry>> {
                 let plan = rack.folder.plan()?;
                 let routes = nodes
                     .iter()
@@ -553,22 +556,19 @@ fn only_the_right_password_gets_a_session() {
                 let routes: Result<Vec<_>> = routes.collect();
                 Ok(routes?.into_iter().flatten().collect())
             };
-            await_table(&*router, &sees(&[right])?, UP)?;
-            ensure!(!sees(&[wrong])?.is_empty() && !sees(&[none])?.is_empty());
+            await_table(&*router, &planned(&[right])?, UP)?;
+            ensure!(!planned(&[wrong])?.is_empty() && !planned(&[none])?.is_empty());
             for index in [1, 2] {
                 let peer = format!("peer=tor-node{}", index + 1);
-                eventually("what went wrong", UP, || {
-                    said(
-                        &rack.daemons[index],
-                        &["no session", "TCP MD5 password", &peer],
-                    )
+                eventually("the reason in the log", UP, || {
+                    rack.daemons[index].check_log(&["no session", "TCP MD5 password", &peer])
                 })?;
             }
             consistently("only one session", HOLD_TIME, || {
-                await_sessions(&*router, &ipv4(&[right]), Duration::ZERO)
+                await_sessions(&*router, &ipv4_addresses(&[right]), Duration::ZERO)
             })?;
 
-            // The Secret is mended; a password is asked for that isn't there, and then comes.
+            // The wrong Secret is corrected; node3 refers to a Secret that is created later.
             let peers = [
                 secret("right", MD5_PASSWORD),
                 secret("other", MD5_PASSWORD),
@@ -578,20 +578,20 @@ fn only_the_right_password_gets_a_session() {
             ];
             without_reset_of(&*router, right, || {
                 rack.folder.write("peers.yaml", &peers.join("---\n"))?;
-                await_table(&*router, &sees(&[right, wrong])?, UP)?;
+                await_table(&*router, &planned(&[right, wrong])?, UP)?;
                 let missing = ["ERROR", "there is no Secret metallb-system/late"];
-                eventually("the missing Secret's name", AT_ONCE, || {
-                    said(&rack.daemons[2], &missing)
+                eventually("the name of the missing Secret", IMMEDIATELY, || {
+                    rack.daemons[2].check_log(&missing)
                 })?;
                 rack.folder
                     .write("late.yaml", &secret("late", MD5_PASSWORD))?;
-                await_table(&*router, &sees(&[right, wrong, none])?, UP)
+                await_table(&*router, &planned(&[right, wrong, none])?, UP)
             })
         });
     }
 }
 
-/// One node's session stays while `step` has its effect.
+/// Runs `step` and checks that this node's session was not lost.
 fn without_reset_of(
     router: &dyn Router,
     node: &Node,
@@ -608,32 +608,33 @@ fn without_reset_of(
     Ok(())
 }
 
-/// No router runs: neither node tries in a tight loop.
+/// Without a running router the retry delays grow.
 #[test]
-fn who_is_refused_tries_less_and_less_often() {
-    scenario("refused", |scratch| {
+fn retry_delays_double_while_the_router_refuses_connections() {
+    scenario("retry-delays", |scratch| {
         let topology = Topology::new(2)?;
         let peers = [md5_peer("node1", ""), md5_peer("node2", "")];
         let rack = Rack::new(scratch, &topology, &peers.join("---\n"))?;
         for (index, node) in topology.nodes.iter().enumerate() {
             let peer = format!("tor-{}", node.name);
-            let waits = eventually("four attempts", UP, || {
-                let waits = announced_waits(&rack.daemons[index], &peer)?;
-                ensure!(waits.len() >= 4, "{waits:?}");
-                Ok(waits)
+            let delays = eventually("four attempts", UP, || {
+                let delays = retry_delays(&rack.daemons[index], &peer)?;
+                ensure!(delays.len() >= 4, "{delays:?}");
+                Ok(delays)
             })?;
-            ensure!(waits[0] >= 0.7 && waits.is_sorted(), "{waits:?}");
+            ensure!(delays[0] >= 0.7 && delays.is_sorted(), "{delays:?}");
             // Doubling from 1 s, less a quarter at most.
-            ensure!(waits[3] >= 5.0, "{waits:?}");
-            said(&rack.daemons[index], &["no session", "refused"])?;
+            ensure!(delays[3] >= 5.0, "{delays:?}");
+            rack.daemons[index].check_log(&["no session", "refused"])?;
         }
         Ok(())
     });
 }
 
-/// The router refuses node1's AS, node2 refuses the router's: trying again soon would change nothing.
+/// The router rejects the AS of node1, and node2 rejects the AS of the router: retrying soon is
+/// useless.
 #[test]
-fn who_has_the_wrong_as_waits_long_and_no_longer_than_it_is_wrong() {
+fn a_wrong_as_delays_the_retry_until_the_configuration_is_corrected() {
     for kind in Kind::FILTERING {
         scenario(&format!("wrong-as-{kind:?}"), |scratch| {
             let topology = Topology::new(2)?;
@@ -651,21 +652,21 @@ fn who_has_the_wrong_as_waits_long_and_no_longer_than_it_is_wrong() {
             let rack = Rack::new(scratch, &topology, &peers.join("---\n"))?;
             for (index, node) in topology.nodes.iter().enumerate() {
                 let peer = format!("tor-{}", node.name);
-                let waits = eventually("an attempt", UP, || {
-                    let waits = announced_waits(&rack.daemons[index], &peer)?;
-                    ensure!(!waits.is_empty(), "{waits:?}");
-                    Ok(waits)
+                let delays = eventually("an attempt", UP, || {
+                    let delays = retry_delays(&rack.daemons[index], &peer)?;
+                    ensure!(!delays.is_empty(), "{delays:?}");
+                    Ok(delays)
                 })?;
                 // 60 s, less a quarter at most.
-                ensure!(waits[0] >= 45.0, "{waits:?}");
-                said(&rack.daemons[index], &["no session", "Bad Peer AS"])?;
+                ensure!(delays[0] >= 45.0, "{delays:?}");
+                rack.daemons[index].check_log(&["no session", "Bad Peer AS"])?;
             }
             ensure!(router.sessions()?.is_empty() && router.table()?.is_empty());
 
-            // Nobody waits for the end of a long wait after the mistake is mended.
+            // The correction takes effect at once, not after the delay.
             let peers = [md5_peer("node1", ""), md5_peer("node2", "")];
             rack.folder.write("peers.yaml", &peers.join("---\n"))?;
-            await_sessions(&*router, &ipv4(&rack.nodes()), UP)
+            await_sessions(&*router, &ipv4_addresses(&rack.nodes()), UP)
         });
     }
 }

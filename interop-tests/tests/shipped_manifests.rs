@@ -1,4 +1,5 @@
-//! `deploy/manifests` as they stand, on two real nodes, with an image of nothing but the static binary.
+//! The unmodified `deploy/manifests` on two real nodes, with an image that contains only the static
+//! binary.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,25 +8,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{
-    ControlPlane, Image, Load, Metallb, NAMESPACE, Nodes, RealNode, manifests,
-};
-use ferrolb_interop_tests::netns::Namespace;
-use ferrolb_interop_tests::process::{Scratch, ferrolb, scenario};
+use ferrolb_interop_tests::kube::{ControlPlane, Image, Load, Metallb, Nodes, RealNode, manifests};
+use ferrolb_interop_tests::manifest::{self, NAMESPACE};
+use ferrolb_interop_tests::process::ferrolb;
 use ferrolb_interop_tests::router::{
     Frr, RouteEntry, Router, await_kernel, await_sessions, await_table,
 };
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const WORKLOADS: [&str; 2] = [
     "deployment/ferrolb-allocator",
     "daemonset/ferrolb-announcer",
 ];
 
-/// Without any capability, forbidden to get more, and seccomp filters its calls.
+/// Lines of `/proc/PID/status`: no capabilities, no new privileges, seccomp filter on.
 const CONFINED: [&str; 7] = [
     "Uid:\t65532\t65532\t65532\t65532",
     "Gid:\t65532\t65532\t65532\t65532",
@@ -36,30 +36,18 @@ const CONFINED: [&str; 7] = [
     "Seccomp:\t2",
 ];
 
-const CONFIGURATION: &str = "
-apiVersion: metallb.io/v1beta2
-kind: BGPPeer
-metadata: {name: tor, namespace: metallb-system}
-spec: {myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1, enableGracefulRestart: true}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.0.2.0/28]}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {name: all, namespace: metallb-system}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec:
-  type: LoadBalancer
-  externalTrafficPolicy: Local
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 8080}]
----
+/// Peer, pool, advertisement, a Service, and a server on every node.
+fn configuration() -> String {
+    manifest::join(&[
+        &manifest::metallb_peer(", enableGracefulRestart: true"),
+        &manifest::pool("192.0.2.0/28"),
+        &manifest::advertisement(""),
+        &manifest::service("web", "", "externalTrafficPolicy: Local,"),
+        SERVERS,
+    ])
+}
+
+const SERVERS: &str = "
 apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: web, namespace: default}
@@ -79,7 +67,7 @@ spec:
 ";
 
 #[test]
-fn the_shipped_manifests_run() {
+fn the_shipped_manifests_run_and_a_rollout_breaks_no_connection() {
     scenario("shipped", |scratch| {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
@@ -90,26 +78,26 @@ fn the_shipped_manifests_run() {
         let _nodes = start_nodes(scratch, &cp, &topology)?;
 
         cp.apply_path(&manifests())?;
-        cp.apply(CONFIGURATION)?;
+        cp.apply(&configuration())?;
         await_rollouts(&cp)?;
         let before = pods(&cp)?;
         ensure!(before.len() == 4, "{before:?}");
         for pod in &before {
-            is_confined(&cp, pod)?;
+            check_confinement(&cp, pod)?;
         }
-        let address = reached(&cp, &topology, &router)?;
+        let address = await_answer(&cp, &topology, &router)?;
         for pod in &before {
-            log_is_readable(&cp, pod)?;
+            check_log(&cp, pod)?;
         }
-        nothing_restarted(&cp)?;
+        check_no_restarts(&cp)?;
 
-        // A planned restart of everything, node after node, breaks nothing.
-        let load = Load::start(client(&topology)?, SocketAddr::new(address, 80), 200, 100)?;
+        // A rolling restart of all workloads.
+        let load = Load::start(topology.client()?, SocketAddr::new(address, 80), 200, 100)?;
         for workload in WORKLOADS {
             cp.kubectl(&["rollout", "restart", workload, "-n", NAMESPACE])?;
         }
         await_rollouts(&cp)?;
-        let after = eventually("only new Pods", SOON, || {
+        let after = eventually("only new Pods", TIMEOUT, || {
             let after = pods(&cp)?;
             ensure!(
                 after.len() == 4 && after.is_disjoint(&before),
@@ -117,28 +105,28 @@ fn the_shipped_manifests_run() {
             );
             Ok(after)
         })?;
-        let again = reached(&cp, &topology, &router)?;
+        let again = await_answer(&cp, &topology, &router)?;
         let report = load.stop()?;
         ensure!(
             (report.failed, report.broken, report.long_lived) == (0, 0, 100),
-            "the rollout broke something: {report:?}"
+            "connections failed during the rollout: {report:?}"
         );
         ensure!(report.answered.len() == 2, "{report:?}");
         ensure!(again == address, "{address} became {again}");
         for pod in &after {
-            is_confined(&cp, pod)?;
+            check_confinement(&cp, pod)?;
         }
-        nothing_restarted(&cp)
+        check_no_restarts(&cp)
     });
 }
 
-/// Two, with the images that their Pods need.
+/// Starts two nodes and imports the images of their Pods.
 fn start_nodes(
     scratch: &Scratch,
     cp: &ControlPlane<'_>,
     topology: &Topology,
 ) -> Result<Vec<RealNode>> {
-    // As deploy/Dockerfile makes it.
+    // The same image as deploy/Dockerfile builds.
     let image = Image::new("ferrolb:dev")
         .file("/ferrolb", ferrolb()?)
         .entrypoint(&["/ferrolb"])
@@ -169,7 +157,7 @@ fn await_rollouts(cp: &ControlPlane<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Names of ferrolb's Pods that are not on their way out.
+/// Names of ferrolb's Pods that are not being deleted.
 fn pods(cp: &ControlPlane<'_>) -> Result<BTreeSet<String>> {
     let list = cp.get(&["pods", "-n", NAMESPACE])?;
     let items = list["items"].as_array().context("no items")?;
@@ -180,7 +168,7 @@ fn pods(cp: &ControlPlane<'_>) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// The process of a Pod, found by the container's id in its cgroup.
+/// The pid of a Pod's process, found by the container id in its cgroup.
 fn process_of(pod: &Value) -> Result<u32> {
     let container = &pod["status"]["containerStatuses"][0]["containerID"];
     let container = container.as_str().context("no container")?;
@@ -191,16 +179,16 @@ fn process_of(pod: &Value) -> Result<u32> {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
             continue;
         };
-        // It may end while we look.
+        // Fails if the process has ended.
         let cgroups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
         if cgroups.contains(id) {
             return Ok(pid);
         }
     }
-    anyhow::bail!("no process in {container}")
+    anyhow::bail!("no process of {container}")
 }
 
-fn is_confined(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
+fn check_confinement(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
     let pod = cp.get(&["pod", name, "-n", NAMESPACE])?;
     let pid = process_of(&pod)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -224,12 +212,13 @@ fn is_confined(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Sessions, address, routes, an answer to a client. Gives the address.
-fn reached(cp: &ControlPlane<'_>, topology: &Topology, router: &Frr<'_>) -> Result<IpAddr> {
+/// Waits for sessions, the Service's address, routes, and an answer to a client; returns the
+/// address.
+fn await_answer(cp: &ControlPlane<'_>, topology: &Topology, router: &Frr<'_>) -> Result<IpAddr> {
     let nodes = topology.nodes.iter();
     let peers: BTreeSet<IpAddr> = nodes.map(|node| node.ipv4.into()).collect();
-    await_sessions(router, &peers, SOON)?;
-    let address = eventually("an address", SOON, || {
+    await_sessions(router, &peers, TIMEOUT)?;
+    let address = eventually("an address", TIMEOUT, || {
         let addresses = cp.service_addresses("default", "web")?;
         addresses.first().copied().context("none")
     })?;
@@ -238,24 +227,23 @@ fn reached(cp: &ControlPlane<'_>, topology: &Topology, router: &Frr<'_>) -> Resu
         .iter()
         .map(|peer| RouteEntry::new(&prefix, &peer.to_string()))
         .collect();
-    await_table(router, &routes?, SOON)?;
-    await_kernel(&topology.tor, &prefix, &peers, SOON)?;
-    // The Pod's name for itself, and the client's address.
+    await_table(router, &routes?, TIMEOUT)?;
+    await_kernel(&topology.tor, &prefix, &peers, TIMEOUT)?;
+    // The server answers with its name and the client's address.
     let ask = format!("exec 3<>/dev/tcp/{address}/80 && head -n1 <&3");
-    eventually("an answer", SOON, || {
-        let answer = client(topology)?.run("timeout", &["2", "bash", "-c", &ask])?;
+    eventually("an answer", TIMEOUT, || {
+        let answer = topology
+            .client()?
+            .run("timeout", &["2", "bash", "-c", &ask])?;
         ensure!(answer.starts_with("node"), "{answer}");
         Ok(())
     })?;
     Ok(address)
 }
 
-fn client(topology: &Topology) -> Result<&Namespace> {
-    topology.client.as_ref().context("no client")
-}
-
-/// Every line is a JSON object that says when, how bad and what; nothing went wrong; an announcer tells its session.
-fn log_is_readable(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
+/// Checks that every log line is a JSON object with time, level and message, that there is no
+/// error, and that an announcer logs its session.
+fn check_log(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
     let log = cp.kubectl(&["logs", name, "-n", NAMESPACE])?;
     let mut messages = Vec::new();
     for line in log.lines() {
@@ -266,17 +254,17 @@ fn log_is_readable(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
         ensure!(line["level"] != "ERROR", "{name}: {line}");
         messages.push(line["message"].as_str().unwrap_or_default().to_owned());
     }
-    let said = |words: &str| messages.iter().any(|message| message.contains(words));
-    ensure!(said("started"), "{log}");
+    let logged = |words: &str| messages.iter().any(|message| message.contains(words));
+    ensure!(logged("started"), "{log}");
     ensure!(
-        !name.contains("announcer") || (said("session up") && said("announce")),
+        !name.contains("announcer") || (logged("session up") && logged("announce")),
         "{log}"
     );
     Ok(())
 }
 
-/// Neither a probe nor a crash ended a container.
-fn nothing_restarted(cp: &ControlPlane<'_>) -> Result<()> {
+/// Checks that no container was restarted, by a probe or after a crash.
+fn check_no_restarts(cp: &ControlPlane<'_>) -> Result<()> {
     let list = cp.get(&["pods", "-n", NAMESPACE])?;
     for pod in list["items"].as_array().context("no items")? {
         let count = &pod["status"]["containerStatuses"][0]["restartCount"];

@@ -1,24 +1,25 @@
-//! What users of a Service lose, held to what is promised: nothing by a restart, of a node's announcer
-//! or of the router's bgpd, where both have graceful restart, nor while the API server is away; new
-//! connections for a moment only when a Pod becomes unready; no more than BFD's detection time by a
-//! node that is cut off. docs/benchmarks.md has all of the numbers.
+//! Limits on what clients of a Service lose during disruptions. With graceful restart on both
+//! sides: nothing during a restart of an announcer or of the router's bgpd, nor during an outage of
+//! the API server. When a Pod becomes unready: some new connections. When a node is cut off: new
+//! connections for BFD's detection time. docs/benchmarks.md has the measurements.
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::kube::{Disruption, FailureDetection, Rack, Report, losses};
-use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::kube::{Disruption, FailureDetection, Rack, Report, measure_disruption};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
 
-/// Connections that fail until 100 ms × 3 are over and the kernel's routes follow, with what a busy machine adds: those of a
-/// second. The client makes 200 a second; the hold time would cost 800.
-const DETECTED: u64 = 200;
+/// Failed connections during BFD's detection time of 300 ms and the kernel's update, on a busy
+/// machine: a second at 200 connections a second. The hold time would cost 800.
+const MAX_FAILED_CUT: u64 = 200;
 
-/// From EndpointSlice to the router's kernel: milliseconds, and what a busy machine makes of them.
-const WITHDRAWN: u64 = 140;
+/// Failed connections from the change of the EndpointSlice to the update of the router's kernel:
+/// milliseconds on an idle machine.
+const MAX_FAILED_UNREADY: u64 = 140;
 
-/// A rack whose nodes and router watch each other that way, with a Service on all nodes.
-fn on_a_rack(
+/// Runs `test` on a rack with this failure detection and a Service on all nodes.
+fn on_rack(
     scratch: &Scratch,
-    watched: FailureDetection,
+    detection: FailureDetection,
     test: impl FnOnce(&mut dyn FnMut(Disruption) -> Result<Report>) -> Result<()>,
 ) -> Result<()> {
     let mut topology = Topology::new(2)?;
@@ -26,29 +27,29 @@ fn on_a_rack(
     let mut rack = Rack::start(
         scratch,
         &topology,
-        watched.example(),
-        &watched.configuration(),
+        detection.example(),
+        &detection.configuration(),
     )?;
     let address = rack.await_addresses("web")?[0];
-    test(&mut |disturbance| losses(&mut rack, address, disturbance))
+    test(&mut |disruption| measure_disruption(&mut rack, address, disruption))
 }
 
 #[test]
-fn restarts_of_an_announcer_and_of_the_router_break_nothing_nor_does_the_api_server_s_absence() {
+fn restarts_of_announcer_and_router_and_an_api_server_outage_lose_no_connection() {
     scenario("traffic-restart", |scratch| {
-        on_a_rack(scratch, FailureDetection::GracefulRestart, |losses| {
-            for disturbance in [
+        on_rack(scratch, FailureDetection::GracefulRestart, |measure| {
+            for disruption in [
                 Disruption::Nothing,
                 Disruption::PlannedRestart,
                 Disruption::Kill,
                 Disruption::ApiServerDown,
                 Disruption::RouterKilled,
             ] {
-                let report = losses(disturbance)?;
+                let report = measure(disruption)?;
                 ensure!(
                     (report.failed, report.broken) == (0, 0),
                     "{}: {report:?}",
-                    disturbance.name()
+                    disruption.name()
                 );
             }
             Ok(())
@@ -57,26 +58,27 @@ fn restarts_of_an_announcer_and_of_the_router_break_nothing_nor_does_the_api_ser
 }
 
 #[test]
-fn with_bfd_too_a_restart_breaks_nothing_and_a_silent_cut_costs_the_detection_time() {
+fn with_bfd_restarts_lose_no_connection_and_a_silent_cut_costs_the_detection_time() {
     scenario("traffic-cut", |scratch| {
-        on_a_rack(scratch, FailureDetection::Both, |losses| {
-            let report = losses(Disruption::PlannedRestart)?;
+        on_rack(scratch, FailureDetection::Both, |measure| {
+            let report = measure(Disruption::PlannedRestart)?;
             ensure!(
                 (report.failed, report.broken) == (0, 0),
                 "restart: {report:?}"
             );
-            // kube-proxy and the routers hear of it at the same time: who is faster, the router's kernel is last.
-            let report = losses(Disruption::PodUnready)?;
-            ensure!(report.failed <= WITHDRAWN, "unready: {report:?}");
-            ensure!(report.broken > 0, "nothing was withdrawn: {report:?}");
-            let report = losses(Disruption::RouterKilled)?;
+            // kube-proxy and ferrolb receive the change at the same time; the router's kernel is
+            // last.
+            let report = measure(Disruption::PodUnready)?;
+            ensure!(report.failed <= MAX_FAILED_UNREADY, "unready: {report:?}");
+            ensure!(report.broken > 0, "the route was not withdrawn: {report:?}");
+            let report = measure(Disruption::RouterKilled)?;
             ensure!(
                 (report.failed, report.broken) == (0, 0),
                 "router: {report:?}"
             );
-            let report = losses(Disruption::SilentCut)?;
-            ensure!(report.failed > 0, "nothing was cut: {report:?}");
-            ensure!(report.failed <= DETECTED, "cut: {report:?}");
+            let report = measure(Disruption::SilentCut)?;
+            ensure!(report.failed > 0, "the node was not cut off: {report:?}");
+            ensure!(report.failed <= MAX_FAILED_CUT, "cut: {report:?}");
             Ok(())
         })
     });

@@ -1,10 +1,10 @@
 //! `cargo xtask bench`: runs the benchmarks and writes their results into docs/benchmarks.md.
 //!
-//! Runs every `[[bench]]` of the workspace and of the packages in `benches/` outside of it. A benchmark
-//! prints one JSON object per measurement on a line of its own, its name under the key `benchmark` and
-//! the measured values under other keys:
-//! `{"benchmark":"update_encode","peers":4,"prefixes_per_second":1234567}`. Each name becomes a table,
-//! each key a column. A new benchmark needs no change here.
+//! Runs every `[[bench]]` of the workspace and of the packages in `benches/` outside of it. A
+//! benchmark prints one JSON object per measurement on a line of its own, its name under the key
+//! `benchmark` and the measured values under other keys:
+//! `{"benchmark":"update_encode","peers":4,"prefixes_per_second":1234567}`. Each name becomes a
+//! table, each key a column. A new benchmark needs no change here.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,8 +19,8 @@ use crate::step::{cargo, command, output, root, show_and_run, target_directory};
 use crate::{setup, test};
 
 const PAGE: &str = "docs/benchmarks.md";
-/// Folder of the benchmark packages. Those outside the workspace have dependencies that nothing else
-/// needs.
+/// Folder of the benchmark packages. Those outside the workspace have dependencies that nothing
+/// else needs.
 const PACKAGES: &str = "benches";
 /// The benchmark that also measures a newer GoBGP than Debian's.
 const NEEDS_GOBGP4: &str = "bgp";
@@ -31,7 +31,8 @@ pub(crate) struct Options {
     /// Run only these benchmarks (default: all)
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Arguments for the benchmark; its results are then printed but not written to docs/benchmarks.md
+    /// Arguments for the benchmark; its results are then printed but not written to
+    /// docs/benchmarks.md
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }

@@ -1,5 +1,5 @@
-//! The fuzz targets for a minute in all: under libFuzzer where there is a nightly toolchain, else as
-//! property tests.
+//! The fuzz targets for a minute in all: under libFuzzer where there is a nightly toolchain, else
+//! as property tests.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -9,7 +9,8 @@ use crate::test::{Step, lab_test, prepare};
 /// What to run.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// In Docker containers, as interop-tests/containers/compose.yaml has them, instead of network namespaces
+    /// In Docker containers, as interop-tests/containers/compose.yaml has them, instead of network
+    /// namespaces
     #[arg(long)]
     containers: bool,
     /// Only these routers; in containers all of them if none is named

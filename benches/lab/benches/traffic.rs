@@ -1,8 +1,8 @@
 //! Connections that fail or break during each [`Disruption`], for each [`FailureDetection`]. Prints
 //! one line of JSON per combination; docs/benchmarks.md describes the measurement.
 
-use ferrolb_interop_tests::kube::{Disruption, FailureDetection, Rack, losses};
-use ferrolb_interop_tests::process::scenario;
+use ferrolb_interop_tests::kube::{Disruption, FailureDetection, Rack, measure_disruption};
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
 use ferrolb_lab_bench::measurement;
 use serde_json::json;
@@ -20,7 +20,7 @@ fn main() {
             )?;
             let address = rack.await_addresses("web")?[0];
             for disruption in Disruption::ALL {
-                let report = losses(&mut rack, address, disruption)?;
+                let report = measure_disruption(&mut rack, address, disruption)?;
                 measurement::print(
                     "traffic",
                     &[

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// Prints a measurement. `serde_json` sorts the keys of an object; this keeps the given order, which
-/// is the order of the columns in docs/benchmarks.md.
+/// Prints a measurement. `serde_json` sorts the keys of an object; this keeps the given order,
+/// which is the order of the columns in docs/benchmarks.md.
 pub fn print(benchmark: &str, columns: &[(&str, Value)]) {
     let columns: String = columns
         .iter()

@@ -1,15 +1,15 @@
-//! What a user of a Service would feel: a server that tells its name, and a client that keeps
-//! asking it.
+//! Traffic for the lab: a server that sends its name, and a client that measures failed and broken
+//! connections.
 //!
 //! ```text
 //! lab-traffic serve NAME PORT
 //! lab-traffic load ADDRESS:PORT NEW_PER_SECOND LONG_LIVED
 //! ```
 //!
-//! `serve` answers each connection with one line, `NAME CLIENT_ADDRESS`, then echoes octets.
-//! `load` opens new connections at a fixed rate and holds `LONG_LIVED` more open, each of which
-//! echoes an octet every 100 ms. It runs until its standard input ends (so it never outlives its
-//! test) and then prints one JSON object, [`Report`].
+//! `serve` answers each connection with one line, `NAME CLIENT_ADDRESS`, then echoes octets. `load`
+//! opens new connections at a fixed rate and keeps `LONG_LIVED` others open, each of which echoes
+//! an octet every 100 ms. It runs until its standard input is closed, at the latest when its test
+//! ends, and prints one JSON object, [`Report`].
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -23,12 +23,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-/// How long a connection may take to open and to answer before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Pause between two echoes of a long-lived connection.
-const ECHO_EVERY: Duration = Duration::from_millis(100);
-/// Failures told one by one; the others are only counted.
-const FAILURES_TOLD: usize = 20;
+/// A connection fails if opening it or its answer takes longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interval between two echoes of a long-lived connection.
+const ECHO_INTERVAL: Duration = Duration::from_millis(100);
+/// Number of failures in the report; further ones are only counted.
+const MAX_FAILURES: usize = 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,12 +51,12 @@ fn main() -> ExitCode {
 
 fn serve(name: &str, port: &str) -> Result<()> {
     let port: u16 = port.parse().context("PORT")?;
-    // Both families on Linux's default of bindv6only=0.
+    // Accepts both families with Linux' default of bindv6only=0.
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).context("bind")?;
     for connection in listener.incoming() {
         let Ok(connection) = connection else { continue };
         let name = name.to_owned();
-        // A client that goes away is none of the server's business.
+        // Fails when the client closes the connection.
         thread::spawn(move || greet_and_echo(connection, &name).ok());
     }
     Ok(())
@@ -71,30 +71,30 @@ fn greet_and_echo(mut connection: TcpStream, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// What `load` prints. Times are milliseconds.
+/// Output of `load`. Times are in milliseconds.
 #[derive(Debug, Default, Serialize)]
 struct Report {
-    /// New connections answered, by the name that answered.
+    /// Answered new connections by server name.
     answered: BTreeMap<String, u64>,
-    /// Addresses the servers saw as their client's.
+    /// Client addresses that the servers saw.
     seen_as: BTreeMap<IpAddr, u64>,
-    /// New connections that got no answer.
+    /// New connections without an answer.
     failed: u64,
-    /// The first failures: milliseconds since the start, and why.
+    /// The first failures: time since the start, and the error.
     failures: Vec<(u128, String)>,
-    /// From the first to the last attempt that failed.
+    /// From the first to the last failed attempt.
     failing_ms: u128,
-    /// Longest time without any answered new connection, from the start to the end.
+    /// Longest time without an answered new connection.
     longest_gap_ms: u128,
     /// Long-lived connections opened.
     long_lived: u64,
-    /// Long-lived connections that ended or stopped echoing.
+    /// Long-lived connections that closed or stopped echoing.
     broken: u64,
-    /// How long it ran.
+    /// Duration of the run.
     ran_ms: u128,
 }
 
-/// The report as it fills, shared by all connections.
+/// The report under construction, shared by all connections.
 struct Tally {
     start: Instant,
     last_answer: Mutex<Instant>,
@@ -125,24 +125,24 @@ impl Tally {
         });
     }
 
-    fn failed(&self, begun: Instant, error: &anyhow::Error) {
+    fn failed(&self, began: Instant, error: &anyhow::Error) {
         self.record(|report| {
             report.failed += 1;
-            // Attempts end in another order than they began in.
+            // Attempts end in a different order than they began.
             let first = self.first_failure.lock();
             let mut first = first.unwrap_or_else(PoisonError::into_inner);
-            let first = first.get_or_insert(begun);
-            report.failing_ms = if begun < *first {
-                let since = first.duration_since(begun).as_millis();
-                *first = begun;
+            let first = first.get_or_insert(began);
+            report.failing_ms = if began < *first {
+                let since = first.duration_since(began).as_millis();
+                *first = began;
                 report.failing_ms + since
             } else {
                 report
                     .failing_ms
-                    .max(begun.duration_since(*first).as_millis())
+                    .max(began.duration_since(*first).as_millis())
             };
-            if report.failures.len() < FAILURES_TOLD {
-                let at = begun.duration_since(self.start).as_millis();
+            if report.failures.len() < MAX_FAILURES {
+                let at = began.duration_since(self.start).as_millis();
                 report.failures.push((at, format!("{error:#}")));
             }
         });
@@ -164,7 +164,7 @@ fn load(target: &str, rate: &str, long_lived: &str) -> Result<()> {
 
     let stopper = Arc::clone(&tally);
     thread::spawn(move || {
-        // Reading the end of standard input, or failing to: either way nobody is there any more.
+        // Ends when the parent closes the pipe or dies.
         io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
         stopper.stopping.store(true, Ordering::Relaxed);
     });
@@ -172,14 +172,14 @@ fn load(target: &str, rate: &str, long_lived: &str) -> Result<()> {
     let mut threads = Vec::new();
     for _ in 0..long_lived {
         let tally = Arc::clone(&tally);
-        threads.push(thread::spawn(move || hold(target, &tally)));
+        threads.push(thread::spawn(move || keep_open(target, &tally)));
     }
     if rate > 0 {
         let every = Duration::from_secs(1) / rate;
         let mut next = start;
         while !tally.stopping.load(Ordering::Relaxed) {
             let tally = Arc::clone(&tally);
-            threads.push(thread::spawn(move || ask_and_tell(target, &tally)));
+            threads.push(thread::spawn(move || connect_and_record(target, &tally)));
             threads.retain(|thread| !thread.is_finished());
             next += every;
             thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -205,42 +205,45 @@ fn load(target: &str, rate: &str, long_lived: &str) -> Result<()> {
     Ok(())
 }
 
-fn ask_and_tell(target: SocketAddr, tally: &Tally) {
-    let begun = Instant::now();
-    match ask(target) {
+fn connect_and_record(target: SocketAddr, tally: &Tally) {
+    let began = Instant::now();
+    match connect(target) {
         Ok((_, name, seen_as)) => tally.answered(&name, seen_as),
-        Err(error) => tally.failed(begun, &error),
+        Err(error) => tally.failed(began, &error),
     }
 }
 
-/// Opens a connection and reads the greeting.
-fn ask(target: SocketAddr) -> Result<(BufReader<TcpStream>, String, IpAddr)> {
-    let connection = TcpStream::connect_timeout(&target, PATIENCE).context("connect")?;
-    connection.set_read_timeout(Some(PATIENCE))?;
+/// Opens a connection and reads the greeting: server name and client address.
+fn connect(target: SocketAddr) -> Result<(BufReader<TcpStream>, String, IpAddr)> {
+    let connection = TcpStream::connect_timeout(&target, ANSWER_TIMEOUT).context("connect")?;
+    connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     connection.set_nodelay(true)?;
     let mut reader = BufReader::new(connection);
     let mut line = String::new();
     reader.read_line(&mut line).context("greeting")?;
-    let (name, seen_as) = line.trim_end().split_once(' ').context("no greeting")?;
+    let (name, seen_as) = line
+        .trim_end()
+        .split_once(' ')
+        .context("malformed greeting")?;
     let seen_as = seen_as
         .parse()
         .context("client's address in the greeting")?;
     Ok((reader, name.to_owned(), seen_as))
 }
 
-/// Keeps one connection open until the end, and counts it as broken if it does not last.
-fn hold(target: SocketAddr, tally: &Tally) {
+/// Keeps one connection open until the run ends; counts it as broken if it fails earlier.
+fn keep_open(target: SocketAddr, tally: &Tally) {
     tally.record(|report| report.long_lived += 1);
-    let held = ask(target).and_then(|(mut connection, _, _)| {
+    let outcome = connect(target).and_then(|(mut connection, _, _)| {
         let mut octet = [0];
         while !tally.stopping.load(Ordering::Relaxed) {
             connection.get_mut().write_all(b".").context("write")?;
             connection.read_exact(&mut octet).context("echo")?;
-            thread::sleep(ECHO_EVERY);
+            thread::sleep(ECHO_INTERVAL);
         }
         Ok(())
     });
-    if held.is_err() {
+    if outcome.is_err() {
         tally.record(|report| report.broken += 1);
     }
 }

@@ -1,4 +1,4 @@
-//! `containers/compose.yaml`, up and down.
+//! Starts and removes the containers of `containers/compose.yaml`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use serde::Deserialize;
 use super::Docker;
 use crate::process::run;
 
-/// As much of a compose file as ours uses; anything else in it is an error.
+/// The fields of a compose file that the lab supports; any other field is an error.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Compose {
+struct ComposeFile {
     networks: BTreeMap<String, Network>,
     services: BTreeMap<String, Service>,
 }
@@ -70,33 +70,33 @@ struct Addresses {
     ipv6_address: String,
 }
 
-/// The rack with one of its routers, running. Dropping it takes it down.
+/// The running containers: the nodes and one router. Dropping it removes them.
 #[derive(Debug)]
-pub struct Rack<'docker> {
+pub struct ComposeRack<'docker> {
     docker: &'docker Docker<'docker>,
-    compose: Compose,
+    compose: ComposeFile,
     program: Option<&'static [&'static str]>,
     profile: String,
 }
 
-/// What takes a compose file: Docker's plugin, or Debian's older program.
+/// Programs that read a compose file: Docker's plugin, or the older program of Debian.
 const PROGRAMS: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
 
-impl<'docker> Rack<'docker> {
+impl<'docker> ComposeRack<'docker> {
     /// Builds the images and starts the nodes and the router of this profile (`gobgp`, `bird` or
-    /// `frr`). `deploy/ferrolb` must be there, see `deploy/Dockerfile`.
+    /// `frr`). The binary `deploy/ferrolb` must exist, see `deploy/Dockerfile`.
     ///
     /// # Errors
-    /// When the file can't be read or docker refuses something.
+    /// When the file can't be read or a command of docker fails.
     pub fn up(docker: &'docker Docker<'docker>, profile: &str) -> Result<Self> {
         let path = folder().join("compose.yaml");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let compose: Compose =
+        let compose: ComposeFile =
             serde_saphyr::from_str(&text).with_context(|| path.display().to_string())?;
         let rack = Self {
             docker,
             compose,
-            program: PROGRAMS.into_iter().find(|words| is_here(words)),
+            program: PROGRAMS.into_iter().find(|words| is_installed(words)),
             profile: profile.to_owned(),
         };
         match rack.program {
@@ -106,7 +106,7 @@ impl<'docker> Rack<'docker> {
         Ok(rack)
     }
 
-    /// The folder of manifests that its nodes read.
+    /// The folder of manifests of the nodes.
     #[must_use]
     pub fn manifests() -> PathBuf {
         folder().join("manifests")
@@ -134,7 +134,7 @@ impl<'docker> Rack<'docker> {
         run(&mut command).map(drop)
     }
 
-    /// What `docker compose up --build --detach` does, as far as this file asks for it.
+    /// Does the same as `docker compose up --build --detach` for the supported fields.
     fn start(&self) -> Result<()> {
         for network in self.compose.networks.values() {
             let mut command = self.docker.command();
@@ -164,7 +164,7 @@ impl<'docker> Rack<'docker> {
         command.args(["--hostname", &service.container_name]);
         for (network, addresses) in &service.networks {
             let network = self.compose.networks.get(network);
-            command.args(["--network", &network.context("an unknown network")?.name]);
+            command.args(["--network", &network.context("unknown network")?.name]);
             command.args(["--ip", &addresses.ipv4_address]);
             command.args(["--ip6", &addresses.ipv6_address]);
         }
@@ -172,7 +172,7 @@ impl<'docker> Rack<'docker> {
             command.args(["--cap-add", capability]);
         }
         for volume in &service.volumes {
-            let (source, target) = volume.split_once(':').context("a volume without ':'")?;
+            let (source, target) = volume.split_once(':').context("a volume needs a ':'")?;
             let source = fs::canonicalize(folder().join(source))?;
             command.args(["--volume", &format!("{}:{target}", source.display())]);
         }
@@ -194,7 +194,7 @@ impl<'docker> Rack<'docker> {
     }
 }
 
-impl Drop for Rack<'_> {
+impl Drop for ComposeRack<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for service in self.services() {
@@ -205,7 +205,7 @@ impl Drop for Rack<'_> {
             }
         }
         if let Err(error) = self.down() {
-            eprintln!("the rack was not taken down: {error:#}");
+            eprintln!("cannot remove the containers: {error:#}");
         }
     }
 }
@@ -214,8 +214,8 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("containers")
 }
 
-/// Whether this program runs; Debian's Docker comes without either.
-fn is_here(words: &[&str]) -> bool {
+/// Whether a program is installed. Debian's Docker has neither of [`PROGRAMS`].
+fn is_installed(words: &[&str]) -> bool {
     Command::new(words[0])
         .args(&words[1..])
         .arg("version")

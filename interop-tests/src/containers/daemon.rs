@@ -1,4 +1,4 @@
-//! Docker's daemon, started by hand in a network namespace of its own.
+//! A Docker daemon in its own network namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,32 @@ use anyhow::{Context, Result, ensure};
 
 use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Process, Scratch, run};
+use crate::process::{Process, run};
+use crate::scenario::Scratch;
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What every Dockerfile here begins with.
+/// Base image of every Dockerfile in `containers/`.
 const BASE: &str = "debian:bookworm-slim";
-/// What they install: where no registry can be reached the base image has it already, since then
-/// nothing inside a container can reach Debian either.
+/// Packages that the Dockerfiles install. Without a reachable registry they are part of the base
+/// image, since a container could not download them either.
 const PACKAGES: &[&str] = &["bird2", "frr", "gobgpd", "iproute2"];
 
-/// A Docker daemon, its images kept between runs in `~/.cache/ferrolb/docker`. Dropping it ends it
-/// and its containers.
+/// A Docker daemon. It keeps its images in `~/.cache/ferrolb/docker` between runs. Dropping it
+/// stops the daemon and its containers.
 #[derive(Debug)]
 pub struct Docker<'lab> {
     scratch: &'lab Scratch,
-    daemon: Process,
-    /// Where its bridges are; dropped last.
+    dockerd: Process,
+    /// The namespace of its bridges; dropped last.
     _namespace: Namespace,
 }
 
 impl<'lab> Docker<'lab> {
-    /// Starts it.
+    /// Starts the daemon.
     ///
     /// # Errors
-    /// When it isn't installed or does not come up: the end of its log.
+    /// When Docker isn't installed or does not come up: the end of its log.
     pub fn start(scratch: &'lab Scratch) -> Result<Self> {
         let namespace = Namespace::new("docker")?;
         let mut command = namespace.command("dockerd");
@@ -41,14 +42,14 @@ impl<'lab> Docker<'lab> {
         command.arg("--exec-root").arg(scratch.file("docker"));
         command.arg("--pidfile").arg(scratch.file("docker.pid"));
         command.arg("--host").arg(socket(scratch));
-        let daemon = Process::start(scratch, "dockerd", &command)?;
+        let dockerd = Process::start(scratch, "dockerd", &command)?;
         let mut docker = Self {
             scratch,
-            daemon,
+            dockerd,
             _namespace: namespace,
         };
         eventually("dockerd up", START_TIMEOUT, || {
-            docker.daemon.ensure_running()?;
+            docker.dockerd.ensure_running()?;
             docker.run(&["version"])
         })?;
         Ok(docker)
@@ -59,33 +60,34 @@ impl<'lab> Docker<'lab> {
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(socket(self.scratch));
-        // Builds by the daemon itself; its other builder is a plugin that Debian lacks.
+        // The builder inside the daemon; BuildKit is a plugin that Debian lacks.
         command.env("DOCKER_BUILDKIT", "0");
         command
     }
 
-    /// Where it listens, for programs that take `DOCKER_HOST`.
+    /// Its socket as a value of `DOCKER_HOST`.
     pub(super) fn host(&self) -> String {
         socket(self.scratch)
     }
 
-    /// Runs `docker` and gives its stdout.
+    /// Runs `docker` and returns its stdout.
     ///
     /// # Errors
-    /// When it fails, with its output.
+    /// When the command fails, with its output.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         run(self.command().args(arguments))
     }
 
-    /// Runs a program in a container.
+    /// Runs a program in a container and returns its stdout.
     ///
     /// # Errors
-    /// When it fails, with its output.
+    /// When the program fails, with its output.
     pub fn exec(&self, container: &str, words: &[&str]) -> Result<String> {
         self.run(&[&["exec", container], words].concat())
     }
 
-    /// Makes the base image if it is neither here nor to be had: Debian by `debootstrap`.
+    /// Provides the base image: pulls it, or builds Debian with `debootstrap` if no registry is
+    /// reachable.
     ///
     /// # Errors
     /// When debootstrap or the import fails.
@@ -96,7 +98,7 @@ impl<'lab> Docker<'lab> {
         if self.run(&["pull", "--quiet", BASE]).is_ok() {
             return Ok(());
         }
-        println!("no registry: {BASE} is made by debootstrap, in about a minute");
+        println!("no registry reachable: building {BASE} with debootstrap (about a minute)");
         let tree = self.scratch.file("debian");
         let mut debootstrap = Command::new("debootstrap");
         debootstrap
@@ -112,7 +114,7 @@ impl<'lab> Docker<'lab> {
             .stdout(Stdio::piped())
             .spawn()
             .context("tar")?;
-        let stream = archive.stdout.context("tar's output")?;
+        let stream = archive.stdout.context("stdout of tar is piped")?;
         let import = self
             .command()
             .args(["import", "-", BASE])
@@ -123,15 +125,15 @@ impl<'lab> Docker<'lab> {
             "docker import: {}",
             String::from_utf8_lossy(&import.stderr)
         );
-        fs::remove_dir_all(&tree).context("remove the tree of debootstrap")
+        fs::remove_dir_all(&tree).context("remove debootstrap's tree")
     }
 }
 
 impl Drop for Docker<'_> {
     fn drop(&mut self) {
-        // SIGTERM, so that it ends its containers; its own drop kills what does not listen.
-        if let Err(error) = self.daemon.terminate(START_TIMEOUT) {
-            eprintln!("dockerd did not end in order: {error:#}");
+        // With SIGTERM Docker stops its containers. Dropping the process kills what is left.
+        if let Err(error) = self.dockerd.terminate(START_TIMEOUT) {
+            eprintln!("cannot stop dockerd: {error:#}");
         }
     }
 }
@@ -140,10 +142,10 @@ fn socket(scratch: &Scratch) -> String {
     format!("unix://{}", scratch.file("docker.sock").display())
 }
 
-/// A folder that is kept between runs, as the Kubernetes programs are.
+/// A folder in the cache, which is kept between runs.
 fn cache(name: &str) -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     let path = Path::new(&home).join(".cache/ferrolb").join(name);
-    fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+    fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
     Ok(path)
 }

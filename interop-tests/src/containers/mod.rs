@@ -1,8 +1,9 @@
-//! The rack in containers: a Docker daemon of the lab's own, and `containers/compose.yaml` brought
-//! up in it, by `docker compose` or `docker-compose`, and by plain `docker` commands where neither is.
+//! The rack in containers: a Docker daemon for the lab ([`Docker`]) and the containers of
+//! `containers/compose.yaml` ([`ComposeRack`]), started with `docker compose`, with
+//! `docker-compose`, or with plain `docker` commands if both are missing.
 
 mod compose;
 mod daemon;
 
-pub use compose::Rack;
+pub use compose::ComposeRack;
 pub use daemon::Docker;

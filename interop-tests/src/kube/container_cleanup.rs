@@ -1,4 +1,4 @@
-//! Cleaning up after containers, which outlive containerd: processes, mounts, network namespaces.
+//! Cleans up after containers, which outlive containerd: processes, mounts and network namespaces.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::eventually::eventually;
-use crate::process::{run, scratches, signal_pid};
+use crate::process::{run, signal_pid};
+use crate::scenario::scratch_root;
 
-/// Cleans up after test processes that are no more (killed, or ended by Ctrl-C).
+/// Cleans up after test processes that were killed or interrupted.
 pub(super) fn sweep() -> Result<()> {
-    let Ok(entries) = fs::read_dir(scratches()?) else {
-        return Ok(()); // no test ever ran
+    let Ok(entries) = fs::read_dir(scratch_root()?) else {
+        return Ok(()); // no test has run on this machine
     };
     for entry in entries {
         let entry = entry?;
@@ -34,8 +35,7 @@ pub(super) fn sweep() -> Result<()> {
     Ok(())
 }
 
-/// Inode numbers of the network namespaces that the containers of a folder are in: to be asked
-/// while they run.
+/// Inode numbers of the network namespaces of a folder's containers, which must be running.
 pub(super) fn network_namespaces(folder: &Path) -> Result<BTreeSet<u64>> {
     let processes = container_processes(folder)?;
     Ok(processes
@@ -45,13 +45,13 @@ pub(super) fn network_namespaces(folder: &Path) -> Result<BTreeSet<u64>> {
         .collect())
 }
 
-/// Ends every container whose files lie under `folder`, and its shim; unmounts what is mounted
-/// there; deletes those of these network namespaces that containerd made.
+/// Kills every container with files under `folder` and its shim, unmounts everything under
+/// `folder`, and deletes those of these network namespaces that containerd created.
 pub(super) fn clean(folder: &Path, namespaces: &BTreeSet<u64>) -> Result<()> {
     eventually("containers ended", Duration::from_secs(20), || {
         let processes = container_processes(folder)?;
         for &pid in &processes {
-            // It may have ended meanwhile, by itself or with the first process of its container.
+            // Fails if the process has ended, alone or with the first process of its container.
             let _ = signal_pid("KILL", pid);
         }
         ensure!(processes.is_empty(), "{} processes left", processes.len());
@@ -64,8 +64,7 @@ pub(super) fn clean(folder: &Path, namespaces: &BTreeSet<u64>) -> Result<()> {
     remove_log_links(folder)
 }
 
-/// Shims that name the folder in their command line, and processes whose root file system lies in
-/// it.
+/// Shims with the folder in their command line, and processes with their root file system in it.
 fn container_processes(folder: &Path) -> Result<Vec<u32>> {
     let inside = format!("{}/", folder.display());
     let mut found = Vec::new();
@@ -78,7 +77,7 @@ fn container_processes(folder: &Path) -> Result<Vec<u32>> {
         else {
             continue;
         };
-        // What can't be read has ended, or is a kernel thread.
+        // Reading fails for a process that has ended and for kernel threads.
         let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
         let command = String::from_utf8_lossy(&read("cmdline")).into_owned();
         let mounts = String::from_utf8_lossy(&read("mountinfo")).into_owned();
@@ -105,7 +104,7 @@ fn mounts_under(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(points)
 }
 
-/// Deletes those of containerd's Pod namespaces (`cni-UUID`) that have one of these inode numbers.
+/// Deletes containerd's Pod namespaces (`cni-UUID`) with these inode numbers.
 fn delete_cni_namespaces(inodes: &BTreeSet<u64>) -> Result<()> {
     let Ok(entries) = fs::read_dir("/run/netns") else {
         return Ok(());
@@ -121,7 +120,7 @@ fn delete_cni_namespaces(inodes: &BTreeSet<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Kubelet links every container's log from a folder that can't be configured.
+/// Removes kubelet's links to container logs; their folder can't be configured.
 fn remove_log_links(folder: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir("/var/log/containers") else {
         return Ok(());

@@ -1,4 +1,5 @@
-//! etcd, kube-apiserver, kube-controller-manager and, for real nodes, kube-scheduler.
+//! A Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager and, for real nodes,
+//! kube-scheduler.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,33 +15,34 @@ use serde_json::Value;
 use super::cached;
 use crate::eventually::eventually;
 use crate::netns::{Link, Namespace};
-use crate::process::{Process, Scratch, run};
+use crate::process::{Process, run};
+use crate::scenario::Scratch;
 
-/// Where the API server is reached from every namespace that [`ControlPlane::join`]ed.
+/// Address of the API server on the management network; see [`ControlPlane::join`].
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 const API_SERVER: &str = "https://10.77.0.254:6443";
 const ADDRESS6: &str = "fd77::fe";
 const BRIDGE: &str = "mgmt";
 const ETCD: &str = "http://127.0.0.1:23790";
 const ETCD_PEERS: &str = "http://127.0.0.1:23800";
-/// Token of the test itself, which may do everything. What is under test gets a token of its own.
+/// Token of the test, which has all rights. ferrolb gets tokens of its own ServiceAccounts.
 const ADMIN_TOKEN: &str = "lab-admin";
 /// ClusterIPs of both families.
 const SERVICE_RANGE: &str = "10.96.0.0/16,fd00:96::/112";
-/// A loaded machine takes far longer than the 3 s this usually needs.
+/// Starting takes about 3 s on an idle machine and far longer on a loaded one.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the cluster's nodes are, which decides what the control plane runs.
+/// Kind of the cluster's nodes; decides which components the control plane runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nodes {
-    /// Node and Pod objects whose status the test writes. No scheduler; of the controllers only
-    /// those that make EndpointSlices and clean up. None of them doubts a node without heartbeats.
+    /// Node and Pod objects whose status the test writes. Without scheduler, and only with the
+    /// controllers for EndpointSlices and clean-up, none of which needs heartbeats of nodes.
     Objects,
-    /// Kubelets: all controllers, the scheduler, and ServiceAccounts mounted into Pods.
+    /// Kubelets. With all controllers, the scheduler, and ServiceAccount tokens in Pods.
     Real,
 }
 
-/// A running control plane in a namespace of its own. Dropping it ends and removes it.
+/// A running control plane in its own namespace. Dropping it kills its processes.
 #[derive(Debug)]
 pub struct ControlPlane<'s> {
     scratch: &'s Scratch,
@@ -49,69 +51,69 @@ pub struct ControlPlane<'s> {
     kubectl: PathBuf,
     joined: AtomicU8,
     manifests: AtomicU32,
-    // Dropped in this order: those who ask before those who answer.
+    // Dropped in this order: clients before servers.
     controllers: Vec<Process>,
     api_server: Option<Process>,
     _etcd: Process,
     namespace: Namespace,
 }
 
-/// A node's place in the management and Pod networks. Its Pods' addresses must be the ones given
-/// here for nodes to reach each other's.
+/// A node's addresses in the management and Pod networks. Other nodes reach its Pods only at the
+/// addresses from [`Member::pod_address`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     number: u8,
 }
 
 impl Member {
-    /// On the management network. Not what a Node's InternalIP should be in a test with routers.
+    /// Address on the management network. In a test with routers it is not the Node's InternalIP.
     #[must_use]
     pub fn address(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, 0, self.number)
     }
 
-    /// The node's Pod number `pod`, from 2 (real nodes have their bridge at 1).
+    /// IPv4 address of the node's Pod number `pod`, from 2 (1 is the bridge of a real node).
     #[must_use]
     pub fn pod_address(self, pod: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 244, self.number, pod)
     }
 
-    /// The same Pod's IPv6 address.
+    /// IPv6 address of that Pod.
     #[must_use]
     pub fn pod_address6(self, pod: u8) -> Ipv6Addr {
         let (number, pod) = (self.number.into(), pod.into());
         Ipv6Addr::new(0xfd00, 0x244, 0, number, 0, 0, 0, pod)
     }
 
-    /// The network of all its IPv4 Pods.
+    /// The node's IPv4 Pod network.
     pub(super) fn pod_network(self) -> String {
         format!("10.244.{}.0/24", self.number)
     }
 }
 
-/// One write that reached the API server, from its audit log.
+/// A write request in the API server's audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Who: `system:serviceaccount:NAMESPACE:NAME`, `system:anonymous`, …
+    /// Its user: `system:serviceaccount:NAMESPACE:NAME`, `system:anonymous`, …
     pub user: String,
     /// `create`, `update`, `patch`, `delete`, …
     pub verb: String,
-    /// Plural, with the subresource: `services/status`.
+    /// Plural resource with subresource: `services/status`.
     pub resource: String,
-    /// Empty for what has no namespace.
+    /// Empty for cluster-scoped resources.
     pub namespace: String,
-    /// Empty where the server makes up the name.
+    /// Empty if the server generates the name.
     pub name: String,
-    /// The HTTP status: a refused write is here too.
+    /// HTTP status; rejected writes are included.
     pub status: u16,
-    /// Address it came from.
+    /// Address of the client.
     pub from: IpAddr,
-    /// When the API server received it: RFC 3339 in UTC with six decimals, so that strings sort by time.
+    /// Time of reception: RFC 3339 in UTC with six decimals, so that strings sort by time.
     pub at: String,
 }
 
 impl<'s> ControlPlane<'s> {
-    /// Starts everything and waits until the API server is ready.
+    /// Starts all components and waits until the API server is ready.
     ///
     /// # Errors
     /// When a program is missing from the cache, ends early or does not become ready.
@@ -149,11 +151,10 @@ impl<'s> ControlPlane<'s> {
         Ok(control_plane)
     }
 
-    /// Starts the API server, again after [`ControlPlane::stop_api_server`], and waits until it is
-    /// ready.
+    /// Starts the API server after [`ControlPlane::stop_api_server`] and waits until it is ready.
     ///
     /// # Errors
-    /// When it ends early or does not become ready.
+    /// When the API server ends early or does not become ready.
     pub fn start_api_server(&mut self) -> Result<()> {
         let command = self.api_server_command()?;
         let mut daemon = Process::start(self.scratch, "kube-apiserver", &command)?;
@@ -184,7 +185,7 @@ impl<'s> ControlPlane<'s> {
             .arg(file("audit-log-path", "audit.json"))
             .arg("--allow-privileged=true");
         match self.nodes {
-            // It would refuse Pods whose ServiceAccount nobody made.
+            // The plugin would reject Pods without an existing ServiceAccount.
             Nodes::Objects => command.arg("--disable-admission-plugins=ServiceAccount"),
             Nodes::Real => command.arg("--kubelet-preferred-address-types=InternalIP"),
         };
@@ -220,20 +221,20 @@ impl<'s> ControlPlane<'s> {
         Ok(())
     }
 
-    /// Kills the API server: connections break at once and new ones are refused, as when its
-    /// machine reboots. etcd stays, so nothing is lost.
+    /// Kills the API server, as a reboot of its host does: connections break and new ones are
+    /// refused. etcd keeps running.
     ///
     /// # Errors
-    /// When it isn't running.
+    /// When the API server isn't running.
     pub fn stop_api_server(&mut self) -> Result<()> {
         self.api_server
             .take()
-            .context("the API server is stopped already")?
+            .context("the API server isn't running")?
             .kill()
     }
 
-    /// Starts the controllers anew. After the API server was away they ask again at longer and longer intervals, up to
-    /// half a minute.
+    /// Restarts the controllers. After an outage of the API server their retries back off to half a
+    /// minute.
     ///
     /// # Errors
     /// When they can't be started.
@@ -242,11 +243,12 @@ impl<'s> ControlPlane<'s> {
         self.start_controllers()
     }
 
-    /// Connects a node's namespace to the management network by an interface `mgmt0`: from there it
-    /// reaches the API server, and the Pods of all other nodes that joined.
+    /// Connects a namespace to the management network with an interface `mgmt0`. From then on it
+    /// reaches the API server and the Pods of all other joined nodes.
     ///
     /// # Errors
-    /// When the kernel refuses, for example because the namespace is connected already.
+    /// When the kernel rejects an interface or route, for example because the namespace has joined
+    /// before.
     pub fn join(&self, node: &Namespace) -> Result<Member> {
         let member = Member {
             number: self.joined.fetch_add(1, Ordering::Relaxed) + 1,
@@ -264,15 +266,14 @@ impl<'s> ControlPlane<'s> {
             .route(&format!("10.244.{number}.0/24"), &address.to_string())?;
         let pods = format!("fd00:244:0:{number:x}::/64");
         self.namespace.route(&pods, &format!("fd77::{number:x}"))?;
-        // So that ClusterIPs are routable before kube-proxy rewrites them, with or without an
+        // ClusterIPs need a route before kube-proxy can rewrite them, also on a node without
         // uplink.
         node.route("10.96.0.0/16", &ADDRESS.to_string())?;
         node.route("fd00:96::/112", ADDRESS6)?;
         Ok(member)
     }
 
-    /// Makes another address of a node reachable for the API server, which fetches logs from its
-    /// InternalIP.
+    /// Adds a route to another address of a node: the API server fetches logs from the InternalIP.
     pub(super) fn route_to(&self, address: IpAddr, member: Member) -> Result<()> {
         match address {
             IpAddr::V4(_) => {
@@ -286,20 +287,21 @@ impl<'s> ControlPlane<'s> {
         }
     }
 
-    /// Runs kubectl as administrator and gives what it printed.
+    /// Runs kubectl as administrator and returns its stdout.
     ///
     /// # Errors
-    /// When it fails, with its message.
+    /// When kubectl fails, with its message.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl_as(&self.admin_kubeconfig(), arguments)
     }
 
-    /// Runs kubectl as whomever a kubeconfig is for.
+    /// Runs kubectl with this kubeconfig.
     ///
     /// # Errors
-    /// When it fails, with its message.
+    /// When kubectl fails, with its message.
     pub fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<String> {
-        // It remembers a server's kinds by address in $HOME; every test's server has the same.
+        // The default cache in $HOME is keyed by the server's address, which is the same in all
+        // tests.
         let cache = format!(
             "--cache-dir={}",
             self.folder.join("kubectl-cache").display()
@@ -318,17 +320,17 @@ impl<'s> ControlPlane<'s> {
     /// `kubectl get ARGUMENTS -o json`.
     ///
     /// # Errors
-    /// When it fails, for example because there is no such object.
+    /// When kubectl fails, for example because there is no such object.
     pub fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.kubectl(&[&["get", "-o", "json"], arguments].concat())?;
-        serde_json::from_str(&text).context("kubectl's JSON")
+        serde_json::from_str(&text).context("kubectl did not print JSON")
     }
 
-    /// `kubectl apply` of manifests as text (YAML, several documents, or JSON). The text stays in
-    /// the scratch folder.
+    /// Runs `kubectl apply` with manifests as text (YAML with one or more documents, or JSON). The
+    /// text is kept in the scratch folder.
     ///
     /// # Errors
-    /// When an object is refused.
+    /// When the API server rejects an object.
     pub fn apply(&self, manifests: &str) -> Result<()> {
         let count = self.manifests.fetch_add(1, Ordering::Relaxed);
         let file = self.folder.join(format!("apply-{count}.yaml"));
@@ -336,24 +338,24 @@ impl<'s> ControlPlane<'s> {
         self.apply_path(&file)
     }
 
-    /// `kubectl apply -f PATH`, a file or a folder, as it stands.
+    /// Runs `kubectl apply -f PATH` with a file or a folder.
     ///
     /// # Errors
-    /// When an object is refused.
+    /// When the API server rejects an object.
     pub fn apply_path(&self, path: &Path) -> Result<()> {
         let path = path.to_str().context("path is not UTF-8")?;
         self.kubectl(&["apply", "-f", path]).map(drop)
     }
 
-    /// The administrator's kubeconfig, for the lab's own programs. What is under test gets
+    /// The administrator's kubeconfig, for the lab's programs. ferrolb runs with
     /// [`ControlPlane::service_account_kubeconfig`].
     #[must_use]
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.folder.join("admin.kubeconfig")
     }
 
-    /// Writes a kubeconfig for an existing ServiceAccount, with a token for a day and the API
-    /// server's real CA.
+    /// Writes a kubeconfig for an existing ServiceAccount, with a token that is valid for a day and
+    /// the API server's CA.
     ///
     /// # Errors
     /// When there is no such ServiceAccount.
@@ -364,15 +366,14 @@ impl<'s> ControlPlane<'s> {
         Ok(path)
     }
 
-    /// Every write so far by anybody but the lab itself, oldest first: the honest count of what a
-    /// program asks of the API server.
+    /// All write requests so far except the lab's own, oldest first.
     ///
     /// # Errors
     /// When the audit log can't be read.
     pub fn writes(&self) -> Result<Vec<Write>> {
         let path = self.folder.join("audit.json");
         let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        // The last line may be half-written, or cut short by a kill.
+        // The last line may be incomplete, or truncated when the server was killed.
         let events = text
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
@@ -383,13 +384,13 @@ impl<'s> ControlPlane<'s> {
         self.scratch
     }
 
-    /// The self-signed CA is in the same file as the serving certificate.
+    /// The serving certificate; its file includes the self-signed CA.
     fn ca(&self) -> PathBuf {
         self.folder.join("certs/apiserver.crt")
     }
 }
 
-/// What the API server reads at its start.
+/// Writes the files that the API server reads at its start.
 fn write_inputs(folder: &Path) -> Result<()> {
     let key = folder.join("sa.key");
     run(Command::new("openssl")
@@ -404,7 +405,7 @@ fn write_inputs(folder: &Path) -> Result<()> {
         "omitStages": ["RequestReceived"],
         "rules": [
             {"level": "None", "verbs": ["get", "list", "watch"]},
-            // The lab's own kubectl and controllers.
+            // The lab's kubectl and the controllers.
             {"level": "None", "userGroups": ["system:masters"]},
             {"level": "Metadata"},
         ],
@@ -418,7 +419,7 @@ fn write_inputs(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// JSON is YAML, and clients take it.
+/// A kubeconfig in JSON, which is valid YAML.
 fn kubeconfig(ca: &Path, token: &str) -> String {
     serde_json::json!({
         "apiVersion": "v1",
@@ -433,7 +434,7 @@ fn kubeconfig(ca: &Path, token: &str) -> String {
     .to_string()
 }
 
-/// The part of an audit event that [`Write`] keeps.
+/// The fields of an audit event that [`Write`] needs.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AuditEvent {

@@ -1,5 +1,4 @@
-//! What answers a Service's requests: kube-proxy in a node's namespace, and Pods' network with a
-//! server in it.
+//! The data path of a Service: kube-proxy on the nodes, and Pod networks with a server.
 
 use std::net::IpAddr;
 
@@ -7,27 +6,26 @@ use anyhow::{Context, Result};
 
 use super::{ControlPlane, Member, Pod, cached, traffic_program};
 use crate::netns::{Link, Namespace};
-use crate::process::{Process, Scratch};
+use crate::process::Process;
+use crate::scenario::Scratch;
 use crate::topology::Node;
 
-/// Every [`Backend`] listens here: a Service's `targetPort`.
+/// Port of every [`Backend`]: the `targetPort` of Services.
 pub const PORT: u16 = 8080;
 
-/// Pods' networks of both families, of which kube-proxy masquerades nothing.
+/// Pod networks of both families; kube-proxy does not masquerade traffic from them.
 const CLUSTER_CIDR: &str = "10.244.0.0/16,fd00:244::/48";
 
-/// What a Pod's default route points at, on each of its node's veths.
+/// Gateway of a Pod's default route, an address on each veth of the node.
 const GATEWAY: &str = "169.254.1.1";
 const GATEWAY6: &str = "fe80::1";
 
 impl ControlPlane<'_> {
-    /// Starts kube-proxy (nftables) in the namespace of the node of this name, which
-    /// [`ControlPlane::join`]ed.
-    ///
-    /// It serves a load-balancer address as soon as `status.loadBalancer.ingress` holds it.
+    /// Starts kube-proxy (nftables) on a node that has joined ([`ControlPlane::join`]). It serves a
+    /// load-balancer address as soon as it is in `status.loadBalancer.ingress`.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// When kube-proxy can't be started.
     pub fn start_kube_proxy(&self, node: &Namespace, name: &str) -> Result<Process> {
         let mut command = node.command(cached("kube-proxy")?);
         command
@@ -38,30 +36,30 @@ impl ControlPlane<'_> {
             .arg(format!("--hostname-override={name}"))
             .arg("--proxy-mode=nftables")
             .arg(format!("--cluster-cidr={CLUSTER_CIDR}"))
-            // A namespace may not set the machine's table size.
+            // The size of the conntrack table can't be set in a namespace.
             .arg("--conntrack-max-per-core=0");
         Process::start(self.scratch(), &format!("kube-proxy-{name}"), &command)
     }
 }
 
-/// A rack's nodes as a cluster of objects, each with kube-proxy and one Pod that answers.
+/// The nodes of a rack as objects of the cluster, each with kube-proxy and one Pod with a server.
 #[derive(Debug)]
 pub struct DataPath {
-    /// The nodes' places, in their order.
+    /// Network membership of each node, in the order of the nodes.
     pub members: Vec<Member>,
-    /// The Pods' objects, in the nodes' order: `APP-NODE` in the namespace `default`, dual-stack.
+    /// Pod of each node: `APP-NODE` in the namespace `default`, dual-stack.
     pub pods: Vec<Pod>,
-    /// What answers for them, in the same order.
+    /// Server of each Pod.
     pub backends: Vec<Backend>,
     _proxies: Vec<Process>,
 }
 
 impl DataPath {
-    /// Joins each node, makes its Node object with its uplink's addresses, starts kube-proxy in it
-    /// and a Pod with label `app: APP` on it.
+    /// Joins each node to the control plane, creates its Node object with the uplink's addresses,
+    /// starts kube-proxy and a Pod with the label `app: APP`.
     ///
     /// # Errors
-    /// When something can't be made, for example because a node has joined already.
+    /// When a part can't be created, for example because a node has joined before.
     pub fn start(cp: &ControlPlane<'_>, nodes: &[Node], app: &str) -> Result<Self> {
         let (mut members, mut pods) = (Vec::new(), Vec::new());
         let (mut backends, mut proxies) = (Vec::new(), Vec::new());
@@ -96,8 +94,8 @@ impl DataPath {
     }
 }
 
-/// A Pod's network: a namespace behind a node's, with a server that tells the Pod's name
-/// (`lab-traffic serve`).
+/// A Pod: a namespace behind the node's, with a server that sends the Pod's name (`lab-traffic
+/// serve`).
 #[derive(Debug)]
 pub struct Backend {
     server: Process,
@@ -106,11 +104,11 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Wires it to its node, which from then on routes these addresses to it, and starts the server
-    /// on [`PORT`].
+    /// Connects the Pod to its node, adds routes for its addresses to the node, and starts the
+    /// server on [`PORT`].
     ///
     /// # Errors
-    /// When an interface or route can't be made.
+    /// When an interface or route can't be created.
     pub fn start(
         scratch: &Scratch,
         node: &Namespace,
@@ -151,19 +149,19 @@ impl Backend {
         &self.namespace
     }
 
-    /// The link to its node, to be cut.
+    /// The link to its node.
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// The server, to be suspended or killed.
+    /// The server process.
     pub fn server(&mut self) -> &mut Process {
         &mut self.server
     }
 }
 
-/// The veth's name on the node, from the first address: unique among the node's Pods, and at most
+/// Name of the veth on the node, derived from the Pod's first address: unique on the node, at most
 /// 15 characters.
 fn node_port(addresses: &[IpAddr]) -> Result<String> {
     let first = addresses.first().context("a Pod needs an address")?;

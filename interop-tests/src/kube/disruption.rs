@@ -1,5 +1,5 @@
-//! What users of a Service lose while something happens to the rack: new connections that fail, long-lived ones that
-//! break.
+//! Measures what clients of a Service lose during a disruption: new connections that fail and
+//! long-lived ones that break.
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
@@ -9,41 +9,43 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Load, Rack, Report};
 use crate::eventually::eventually;
+use crate::manifest::{self, EXCLUDE_LABEL};
 use crate::router::{Router, check_table};
 
 /// New connections a second.
 const NEW_PER_SECOND: u32 = 200;
-/// Connections held open.
+/// Number of open long-lived connections.
 const LONG_LIVED: u32 = 100;
-/// Traffic before anything happens.
-const BEFORE: Duration = Duration::from_secs(2);
-/// How long a program that was killed or stopped stays away.
-const AWAY: Duration = Duration::from_secs(1);
-const ROUTER_AWAY: Duration = Duration::from_secs(2);
-/// Traffic after it, in which what was kept for a while would be lost.
-const AFTER: Duration = Duration::from_secs(8);
-/// By all examples of FRR's.
+/// Time of traffic before the disruption.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Downtime of an announcer that was killed or stopped.
+const DOWNTIME: Duration = Duration::from_secs(1);
+const ROUTER_DOWNTIME: Duration = Duration::from_secs(2);
+/// Time of traffic after the disruption; long enough for routes that are kept only temporarily to
+/// go.
+const OBSERVATION: Duration = Duration::from_secs(8);
+/// Hold time of all examples for FRR.
 const HOLD_TIME: Duration = Duration::from_secs(9);
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the rack's router and nodes know of each other's end.
+/// How the router and the nodes detect each other's failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureDetection {
-    /// By the hold time alone.
+    /// The hold timer alone.
     HoldTime,
-    /// By the hold time, and a router that keeps the routes of who restarts.
+    /// The hold timer, with graceful restart.
     GracefulRestart,
-    /// By BFD, 100 ms × 3.
+    /// BFD, 100 ms × 3.
     Bfd,
-    /// By BFD, and a router that keeps the routes of who restarts on purpose.
+    /// BFD and graceful restart.
     Both,
 }
 
 impl FailureDetection {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 4] = [Self::HoldTime, Self::GracefulRestart, Self::Bfd, Self::Both];
 
-    /// In words.
+    /// Description for a report.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,82 +56,61 @@ impl FailureDetection {
         }
     }
 
-    /// The router's peering example.
+    /// The router's example in `peering-examples/frr`.
     #[must_use]
     pub fn example(self) -> &'static str {
         match self {
             Self::HoldTime => "ebgp",
             Self::Bfd => "bfd",
-            // Helping those that restart is FRR's default; here it is one of them itself.
+            // FRR helps restarting nodes by default; in this example it also restarts gracefully.
             Self::GracefulRestart | Self::Both => "router-restart",
         }
     }
 
-    /// The cluster's side, and a Service `web` of the Pods on all nodes.
+    /// Manifests: peer, pool, advertisement, and a Service `web` for the Pods on all nodes.
     #[must_use]
     pub fn configuration(self) -> String {
-        let more = match self {
+        let peer = match self {
             Self::HoldTime => "",
             Self::GracefulRestart => ", enableGracefulRestart: true",
             Self::Bfd => ", bfdProfile: fast",
             Self::Both => ", enableGracefulRestart: true, bfdProfile: fast",
         };
-        format!(
-            "{{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {{name: tor, namespace: metallb-system}}, spec: \
-             {{myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1{more}}}}}\n{REST}"
-        )
+        manifest::join(&[
+            &manifest::metallb_peer(peer),
+            &manifest::bfd_profile(),
+            &manifest::pool("192.0.2.0/28"),
+            &manifest::advertisement(""),
+            &manifest::service("web", "", "externalTrafficPolicy: Local,"),
+        ])
     }
 }
 
-const REST: &str = "---
-apiVersion: metallb.io/v1beta1
-kind: BFDProfile
-metadata: {name: fast, namespace: metallb-system}
-spec: {receiveInterval: 100, transmitInterval: 100, detectMultiplier: 3}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {name: all, namespace: metallb-system}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.0.2.0/28]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec:
-  type: LoadBalancer
-  externalTrafficPolicy: Local
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 8080}]
-";
-
-/// What happens to the rack's first node, or to its surroundings.
+/// A disruption of the first node, of the router or of the API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disruption {
-    /// Nothing: what the lab itself loses.
+    /// None: the losses of the lab itself.
     Nothing,
-    /// The node's announcer is told to end, and started again.
+    /// The node's announcer is stopped with SIGTERM and started again.
     PlannedRestart,
-    /// It is killed, and started again.
+    /// The node's announcer is killed and started again.
     Kill,
-    /// The node is excluded from load balancers, as before maintenance; its Pod goes on.
+    /// The node is excluded from load balancers, as before maintenance; its Pod keeps running.
     Exclude,
-    /// The node's Pod becomes unready, and goes on answering.
+    /// The node's Pod becomes unready and keeps answering.
     PodUnready,
-    /// Nothing gets through the node's uplink any more, and nobody is told.
+    /// The node's uplink drops every frame; its carrier stays up.
     SilentCut,
-    /// The API server is away for a while.
+    /// The API server is down for 12 s.
     ApiServerDown,
-    /// The router's bgpd is killed and started again. Nodes dial every second for half a minute after a session that
-    /// lasted twice its hold time: what comes before this must leave the sessions alone for that long.
+    /// The router's bgpd is killed and started again. Nodes retry every second for half a minute
+    /// after a session that lasted twice its hold time, so sessions must be that old before this
+    /// disruption.
     RouterKilled,
 }
 
 impl Disruption {
-    /// All of them; the rack is whole again after each.
+    /// All variants, in an order in which each starts with an intact rack.
     pub const ALL: [Self; 8] = [
         Self::Nothing,
         Self::PlannedRestart,
@@ -141,7 +122,7 @@ impl Disruption {
         Self::SilentCut,
     ];
 
-    /// In words.
+    /// Description for a report.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -156,21 +137,21 @@ impl Disruption {
         }
     }
 
-    fn happen(self, rack: &mut Rack<'_>) -> Result<()> {
+    fn inject(self, rack: &mut Rack<'_>) -> Result<()> {
         match self {
             Self::Nothing => {}
             Self::PlannedRestart => {
-                rack.announcers[0].daemon().terminate(SOON)?;
-                sleep(AWAY);
+                rack.announcers[0].process().terminate(TIMEOUT)?;
+                sleep(DOWNTIME);
                 rack.announcers[0].start_again()?;
             }
             Self::Kill => {
-                rack.announcers[0].daemon().kill()?;
-                sleep(AWAY);
+                rack.announcers[0].process().kill()?;
+                sleep(DOWNTIME);
                 rack.announcers[0].start_again()?;
             }
             Self::Exclude => {
-                let label = format!("{EXCLUDED}=");
+                let label = format!("{EXCLUDE_LABEL}=");
                 let node = &rack.topology.nodes[0].name;
                 rack.cp.kubectl(&["label", "node", node, &label])?;
             }
@@ -186,10 +167,10 @@ impl Disruption {
             }
             Self::RouterKilled => {
                 rack.router.kill_bgpd()?;
-                sleep(ROUTER_AWAY);
+                sleep(ROUTER_DOWNTIME);
                 rack.router.start_bgpd()?;
                 let nodes = rack.topology.nodes.len();
-                eventually("paths selected again", SOON, || {
+                eventually("paths selected again", TIMEOUT, || {
                     let sessions = rack.router.sessions()?;
                     ensure!(sessions.len() == nodes, "{sessions:?}");
                     rack.router.ensure_selecting()
@@ -199,26 +180,28 @@ impl Disruption {
         Ok(())
     }
 
-    /// How long traffic goes on: until the consequences are over.
-    fn lasts(self) -> Duration {
+    /// Time of traffic after the disruption begins: until its effects are over.
+    fn duration(self) -> Duration {
         match self {
-            Self::SilentCut => HOLD_TIME + AFTER / 2,
-            _ => AFTER,
+            Self::SilentCut => HOLD_TIME + OBSERVATION / 2,
+            _ => OBSERVATION,
         }
     }
 
-    /// Whether the router is to have no route to the first node in the end. If it had, the report would be about nothing.
-    fn costs_a_node(self) -> bool {
+    /// Whether the router must have no route to the first node in the end; else nothing was
+    /// measured.
+    fn removes_a_node(self) -> bool {
         matches!(self, Self::Exclude | Self::PodUnready | Self::SilentCut)
     }
 
-    /// As it was before.
-    fn undo(self, rack: &mut Rack<'_>) -> Result<()> {
+    /// Restores the state before the disruption.
+    fn revert(self, rack: &mut Rack<'_>) -> Result<()> {
         match self {
-            // They would make EndpointSlices again after half a minute only, when they dare to ask again.
+            // After the outage the controllers would retry, and update EndpointSlices, only after
+            // half a minute.
             Self::ApiServerDown => rack.cp.restart_controllers(),
             Self::Exclude => {
-                let label = format!("{EXCLUDED}-");
+                let label = format!("{EXCLUDE_LABEL}-");
                 let node = &rack.topology.nodes[0].name;
                 rack.cp.kubectl(&["label", "node", node, &label]).map(drop)
             }
@@ -226,41 +209,43 @@ impl Disruption {
                 let name = &rack.data_path.pods[0].name;
                 rack.cp.set_pod_ready("default", name, true)
             }
-            Self::SilentCut => rack.topology.nodes[0].uplink.mend(),
+            Self::SilentCut => rack.topology.nodes[0].uplink.restore(),
             _ => Ok(()),
         }
     }
 }
 
-/// Kubernetes' own label for it.
-const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
-
-/// Traffic to an address that the Pods of all nodes serve, while it happens and for a while after; then everything is
-/// put back as it was.
+/// Sends traffic to a Service address of all nodes before, during and after a disruption, then
+/// reverts the disruption.
 ///
 /// # Errors
-/// When the rack was not whole before, or is not afterwards.
-pub fn losses(rack: &mut Rack<'_>, address: IpAddr, disturbance: Disruption) -> Result<Report> {
+/// When the rack does not reach its intact state before, or the expected state after the
+/// disruption.
+pub fn measure_disruption(
+    rack: &mut Rack<'_>,
+    address: IpAddr,
+    disruption: Disruption,
+) -> Result<Report> {
     let nodes: Vec<usize> = (0..rack.topology.nodes.len()).collect();
     let prefix = format!("{address}/32");
     rack.await_routes(&rack.routes(&prefix, &nodes)?)?;
     rack.await_answers(address, &nodes)?;
     let target = SocketAddr::new(address, 80);
-    let load = Load::start(rack.client()?, target, NEW_PER_SECOND, LONG_LIVED)?;
-    sleep(BEFORE);
+    let load = Load::start(rack.topology.client()?, target, NEW_PER_SECOND, LONG_LIVED)?;
+    sleep(WARM_UP);
     let begin = Instant::now();
-    disturbance.happen(rack)?;
-    let rest = disturbance.lasts().saturating_sub(begin.elapsed());
-    sleep(rest.max(AFTER / 2));
+    disruption.inject(rack)?;
+    let rest = disruption.duration().saturating_sub(begin.elapsed());
+    sleep(rest.max(OBSERVATION / 2));
     let report = load.stop()?;
-    if disturbance.costs_a_node() {
+    if disruption.removes_a_node() {
         let left = rack.routes(&prefix, &nodes[1..])?;
-        check_table(&rack.router, &left).with_context(|| disturbance.name())?;
+        check_table(&rack.router, &left).with_context(|| disruption.name())?;
     }
-    disturbance.undo(rack)?;
+    disruption.revert(rack)?;
     ensure!(
         report.long_lived == u64::from(LONG_LIVED),
-        "{} of {LONG_LIVED} connections opened",
+        "only {} of {LONG_LIVED} long-lived connections were opened",
         report.long_lived
     );
     Ok(report)

@@ -1,4 +1,4 @@
-//! Container images written as docker archives, so that real nodes need no registry.
+//! Container images as docker archives, so that real nodes need no registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::traffic_program;
-use crate::process::{Scratch, run};
+use crate::process::run;
+use crate::scenario::Scratch;
 
 /// Source of the pause container.
 const PAUSE: &str = include_str!("../../kube/pause.c");
 
-/// An image of one layer: some static programs, and what to run. `imagePullPolicy: Never` finds it
-/// on every [`RealNode`](super::RealNode) it was imported on.
+/// An image with one layer of static programs and an entrypoint. Pods need `imagePullPolicy: Never`
+/// and a [`RealNode`](super::RealNode) into which it was imported.
 #[derive(Debug, Clone)]
 pub struct Image {
     name: String,
@@ -24,8 +25,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// An empty image of this name, with a tag: `ferrolb.example/ferrolb:lab`. Runs as root until
-    /// told otherwise.
+    /// An empty image with this name and tag, for example `ferrolb.example/ferrolb:lab`. It runs as
+    /// root unless [`Image::user`] sets another user.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -36,22 +37,21 @@ impl Image {
         }
     }
 
-    /// Puts a file into it, with the mode it has here; it must be static if it is to run. `target`
-    /// is absolute.
+    /// Adds a file with its mode; a program must be static. `target` is absolute.
     #[must_use]
     pub fn file(mut self, target: impl Into<PathBuf>, source: impl Into<PathBuf>) -> Self {
         self.files.push((target.into(), source.into()));
         self
     }
 
-    /// What the container runs; the Pod's `args` are added.
+    /// Sets the entrypoint; a Pod's `args` are appended.
     #[must_use]
     pub fn entrypoint(mut self, words: &[&str]) -> Self {
         self.entrypoint = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
-    /// `UID` or `UID:GID` it runs as.
+    /// Sets the user: `UID` or `UID:GID`.
     #[must_use]
     pub fn user(mut self, user: &str) -> Self {
         user.clone_into(&mut self.user);
@@ -67,17 +67,17 @@ impl Image {
             .file("/bin/sh", "/bin/busybox")
     }
 
-    /// `lab-traffic` with the libraries it needs, tagged `ferrolb.example/traffic:lab`.
+    /// `lab-traffic` with its shared libraries, tagged `ferrolb.example/traffic:lab`.
     ///
     /// # Errors
-    /// When it wasn't built, or `ldd` does not know it.
+    /// When `lab-traffic` wasn't built, or `ldd` fails.
     pub fn traffic() -> Result<Self> {
         let program = traffic_program()?;
         let libraries = run(Command::new("ldd").arg(&program))?;
         let image = Self::new("ferrolb.example/traffic:lab")
             .file("/lab-traffic", &program)
             .entrypoint(&["/lab-traffic"]);
-        // "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)"; the loader has only its path.
+        // "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)"; of the loader only the path.
         let paths = libraries
             .split_whitespace()
             .filter(|word| word.starts_with('/'));
@@ -100,13 +100,13 @@ impl Image {
             .entrypoint(&["/pause"]))
     }
 
-    /// Its name.
+    /// Name with tag.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Writes the archive into the scratch folder and gives its path.
+    /// Writes the archive into the scratch folder and returns its path.
     ///
     /// # Errors
     /// When a file is missing or `tar` fails.
@@ -163,11 +163,11 @@ fn digest(file: &Path) -> Result<String> {
     Ok(digest.to_owned())
 }
 
-/// This machine's, in the words of the image format.
+/// This machine's architecture in the terms of the image format.
 fn architecture() -> Result<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Ok("amd64"),
         "aarch64" => Ok("arm64"),
-        other => anyhow::bail!("no image architecture known for {other}"),
+        other => anyhow::bail!("unknown image architecture for {other}"),
     }
 }

@@ -1,4 +1,4 @@
-//! MetalLB's own manifests, fetched by `interop-tests/kube/build.sh`, as test data.
+//! MetalLB's manifests as test data, downloaded by `interop-tests/kube/build.sh`.
 
 use std::fs;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::eventually::eventually;
 /// A release of MetalLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metallb {
-    /// The last that builds from the Go module proxy alone.
+    /// The last release that builds from the Go module proxy alone.
     V0_14_9,
-    /// The newest whose manifests can be had.
+    /// The newest release with downloadable manifests.
     V0_16_2,
 }
 
 impl Metallb {
-    /// All objects of its plain manifest, in its order: namespace, CRDs, RBAC, workloads, webhooks.
+    /// All objects of the plain manifest, in its order: namespace, CRDs, RBAC, workloads, webhooks.
     ///
     /// # Errors
-    /// When build.sh hasn't fetched it.
+    /// When build.sh hasn't downloaded the manifest.
     pub fn objects(self) -> Result<Vec<Value>> {
         let path = cached(match self {
             Self::V0_14_9 => "metallb-v0.14.9.yaml",
@@ -32,11 +32,11 @@ impl Metallb {
         serde_saphyr::from_multiple(&text).with_context(|| format!("read {}", path.display()))
     }
 
-    /// Its CustomResourceDefinitions, without the conversion webhook of BGPPeer, which nobody here
-    /// serves: objects are stored and served in the version they were written in.
+    /// The CustomResourceDefinitions, without the conversion webhook of BGPPeer, which the lab does
+    /// not run: objects are stored and served in the version in which they were written.
     ///
     /// # Errors
-    /// When build.sh hasn't fetched them.
+    /// When build.sh hasn't downloaded the manifest.
     pub fn crds(self) -> Result<Vec<Value>> {
         let mut crds = self.objects()?;
         crds.retain(|object| object["kind"] == "CustomResourceDefinition");
@@ -50,11 +50,11 @@ impl Metallb {
 }
 
 impl ControlPlane<'_> {
-    /// Applies MetalLB's CRDs, makes the namespace `metallb-system`, and waits until the kinds are
+    /// Applies MetalLB's CRDs and the namespace `metallb-system`, and waits until the kinds are
     /// served.
     ///
     /// # Errors
-    /// When build.sh hasn't fetched them or the API server refuses one.
+    /// When build.sh hasn't downloaded the manifest, or the API server rejects an object.
     pub fn install_metallb_crds(&self, release: Metallb) -> Result<()> {
         let mut items = release.crds()?;
         items.push(json!({
@@ -63,7 +63,7 @@ impl ControlPlane<'_> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         self.apply(&list.to_string())?;
         self.kubectl(&["wait", "crd", "--all", "--for=condition=Established"])?;
-        // Established is said a moment before the kind is served.
+        // The condition Established precedes serving by a moment.
         eventually("BGPPeer served", Duration::from_secs(20), || {
             self.get(&["bgppeers.v1beta2.metallb.io", "-n", "metallb-system"])
         })?;

@@ -1,14 +1,15 @@
-//! A real Kubernetes: control plane, data path, and nodes that are either objects or real.
+//! A real Kubernetes cluster: control plane, data path and nodes.
 //!
-//! [`ControlPlane`] is etcd, kube-apiserver and kube-controller-manager in a namespace of their
-//! own, driven with kubectl. Its nodes come in two kinds ([`Nodes`]):
-//! * **objects** whose status the test writes, cheap and exact: [`ControlPlane::create_node`],
-//!   [`ControlPlane::create_pod`], with [`Backend`]s that really answer and kube-proxy in each
-//!   node's namespace;
-//! * **real** ones, [`RealNode`]: containerd and kubelet in a namespace, for what is about images,
-//!   probes, rollouts.
+//! [`ControlPlane`] runs etcd, kube-apiserver and kube-controller-manager in a network namespace
+//! and is driven with kubectl. There are two kinds of nodes ([`Nodes`]):
+//! * **objects**, whose status the test writes ([`ControlPlane::create_node`],
+//!   [`ControlPlane::create_pod`]), with kube-proxy in each node's namespace and [`Backend`]s that
+//!   answer requests. They are fast and exact.
+//! * **real nodes** ([`RealNode`]) with containerd and kubelet, for tests of images, probes and
+//!   rollouts.
 //!
-//! The programs come from `interop-tests/kube/build.sh`, which keeps them in a cache.
+//! [`Rack`] combines the first kind with a router and ferrolb. `interop-tests/kube/build.sh` builds
+//! the Kubernetes programs into a cache.
 
 mod container_cleanup;
 mod control_plane;
@@ -28,8 +29,8 @@ use anyhow::{Context, Result, ensure};
 
 pub use control_plane::{ControlPlane, Member, Nodes, Write};
 pub use data_path::{Backend, DataPath, PORT};
-pub use deployment::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, manifests};
-pub use disruption::{Disruption, FailureDetection, losses};
+pub use deployment::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, manifests};
+pub use disruption::{Disruption, FailureDetection, measure_disruption};
 pub use image::Image;
 pub use metallb::Metallb;
 pub use object::Pod;
@@ -37,11 +38,11 @@ pub use rack::{APP, Rack};
 pub use real_node::RealNode;
 pub use traffic::{Load, Report, traffic_program};
 
-/// The version that `interop-tests/kube/go.mod` pins.
+/// The Kubernetes version in `interop-tests/kube/go.mod`.
 pub const VERSION: &str = "v1.34.2";
 
-/// Where build.sh leaves its results: `$FERROLB_KUBE_CACHE` or `~/.cache/ferrolb/kube`, then the
-/// version.
+/// Path of a file that build.sh has built: in `$FERROLB_KUBE_CACHE` or `~/.cache/ferrolb/kube`, in
+/// a folder named after the version.
 fn cached(name: &str) -> Result<PathBuf> {
     let cache = match std::env::var_os("FERROLB_KUBE_CACHE") {
         Some(folder) => PathBuf::from(folder),
@@ -51,7 +52,7 @@ fn cached(name: &str) -> Result<PathBuf> {
     let path = cache.join(VERSION).join(name);
     ensure!(
         path.exists(),
-        "{} is missing: run interop-tests/kube/build.sh (7 minutes, once)",
+        "{} is missing: run interop-tests/kube/build.sh (once, about 7 minutes)",
         path.display()
     );
     Ok(path)

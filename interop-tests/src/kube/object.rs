@@ -1,4 +1,4 @@
-//! Node and Pod objects whose status the test writes, and what it reads of Services.
+//! Node and Pod objects whose status the test writes; addresses and endpoints of Services.
 
 use std::net::IpAddr;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::ControlPlane;
 
-/// A Pod as the endpoints controller sees it: on a node, running, with addresses. No kubelet runs
-/// it; a [`Backend`](super::Backend) of the same name and addresses answers for it.
+/// A Pod as the EndpointSlice controller sees it: on a node, running, with addresses. There is no
+/// kubelet; a [`Backend`](super::Backend) with the same name and addresses answers requests.
 #[derive(Debug, Clone)]
 pub struct Pod {
-    /// Namespace, which must exist.
+    /// An existing namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
@@ -19,16 +19,16 @@ pub struct Pod {
     pub node: String,
     /// Value of its label `app`, for a Service's selector.
     pub app: String,
-    /// Its addresses, the first family of the cluster first.
+    /// Its addresses; the cluster's primary family first.
     pub addresses: Vec<IpAddr>,
 }
 
 impl ControlPlane<'_> {
-    /// Makes a Ready Node with these addresses as InternalIP: its uplink's, since peers see them as
-    /// next hop.
+    /// Creates a Ready Node with these InternalIPs. They must be the uplink's addresses, which
+    /// peers receive as next hops.
     ///
     /// # Errors
-    /// When the API server refuses.
+    /// When the API server rejects the object.
     pub fn create_node(&self, name: &str, addresses: &[IpAddr]) -> Result<()> {
         let node = json!({
             "apiVersion": "v1",
@@ -56,10 +56,10 @@ impl ControlPlane<'_> {
         self.patch_status(&["node", name], &status)
     }
 
-    /// Makes a running, ready Pod.
+    /// Creates a running, ready Pod.
     ///
     /// # Errors
-    /// When the API server refuses.
+    /// When the API server rejects the object.
     pub fn create_pod(&self, pod: &Pod) -> Result<()> {
         let object = json!({
             "apiVersion": "v1",
@@ -71,7 +71,7 @@ impl ControlPlane<'_> {
             },
             "spec": {
                 "nodeName": pod.node,
-                // Without a kubelet nobody would confirm a graceful end.
+                // No kubelet would confirm a graceful termination.
                 "terminationGracePeriodSeconds": 0,
                 "containers": [{"name": "main", "image": "none"}],
             },
@@ -111,8 +111,8 @@ impl ControlPlane<'_> {
         self.patch_status(&["service", name, "-n", namespace], &status)
     }
 
-    /// A Service's load-balancer addresses, as `kubectl get svc` shows them under EXTERNAL-IP.
-    /// Empty while it has none.
+    /// A Service's load-balancer addresses, which `kubectl get svc` shows as EXTERNAL-IP; may be
+    /// empty.
     ///
     /// # Errors
     /// When there is no such Service.
@@ -132,7 +132,7 @@ impl ControlPlane<'_> {
             .collect()
     }
 
-    /// Addresses of a Service's endpoints that are ready, from its EndpointSlices, sorted.
+    /// Addresses of a Service's ready endpoints, from its EndpointSlices, sorted.
     ///
     /// # Errors
     /// When the slices can't be read.
@@ -164,6 +164,6 @@ impl ControlPlane<'_> {
     }
 }
 
-fn condition(kind: &str, holds: bool) -> Value {
-    json!({"type": kind, "status": if holds { "True" } else { "False" }})
+fn condition(kind: &str, is_true: bool) -> Value {
+    json!({"type": kind, "status": if is_true { "True" } else { "False" }})
 }

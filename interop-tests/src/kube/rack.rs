@@ -1,25 +1,25 @@
-//! A rack on which ferrolb runs: FRR as its router, a cluster of objects, kube-proxy and a Pod on every node.
+//! A rack with ferrolb: FRR as the router, a cluster of objects, and kube-proxy and a Pod on every
+//! node.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{ControlPlane, DataPath, Ferrolb, Load, Metallb, Nodes};
 use crate::eventually::eventually;
-use crate::netns::Namespace;
-use crate::process::Scratch;
-use crate::router::{Frr, RouteEntry, Router, await_kernel, await_table};
+use crate::router::{Frr, RouteEntry, Router, await_kernel_routes, await_table};
+use crate::scenario::Scratch;
 use crate::topology::Topology;
 
-/// Longer than anything should take on a loaded machine.
-const SOON: Duration = Duration::from_secs(30);
+/// Longer than any step takes on a loaded machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The label `app` of every node's Pod, `web-node1` and so on.
+/// Label `app` of the Pods, whose names are `web-node1` and so on.
 pub const APP: &str = "web";
 
-/// What pools hold in the lab, and the router's filter lets through.
+/// Prefixes of the lab's address pools, which the router's import filter accepts.
 const SERVICES: [&str; 4] = [
     "192.0.2.0/24",
     "198.51.100.0/24",
@@ -27,26 +27,26 @@ const SERVICES: [&str; 4] = [
     "2001:db8::/32",
 ];
 
-/// Everything of a rack, started. Dropping it ends it, ferrolb first.
+/// A running rack. Dropping it kills all processes, ferrolb's first.
 #[derive(Debug)]
 pub struct Rack<'lab> {
-    /// In the nodes' order.
+    /// One per node, in the order of the nodes.
     pub announcers: Vec<Ferrolb<'lab>>,
-    /// At first one.
+    /// Initially one.
     pub allocators: Vec<Ferrolb<'lab>>,
     /// The top-of-rack router.
     pub router: Frr<'lab>,
-    /// The nodes' places and Pods.
+    /// Pods and kube-proxy of the nodes.
     pub data_path: DataPath,
-    /// The API server.
+    /// The control plane.
     pub cp: ControlPlane<'lab>,
-    /// Where all of this runs.
+    /// The hosts.
     pub topology: &'lab Topology,
 }
 
 impl<'lab> Rack<'lab> {
-    /// Starts the router from its peering example, the cluster with MetalLB's CRDs, and `configuration`; then ferrolb,
-    /// with one allocator.
+    /// Starts the router with an example of `peering-examples/frr`, the cluster with MetalLB's CRDs
+    /// and the manifests of `configuration`, and ferrolb with one allocator.
     ///
     /// # Errors
     /// When a part does not start.
@@ -66,7 +66,7 @@ impl<'lab> Rack<'lab> {
         Ok(rack)
     }
 
-    /// The same before CRDs, configuration and ferrolb.
+    /// Starts the router and the cluster without CRDs, configuration and ferrolb.
     ///
     /// # Errors
     /// When a part does not start.
@@ -77,8 +77,9 @@ impl<'lab> Rack<'lab> {
     ) -> Result<Self> {
         let mut router = Frr::new(scratch, &topology.tor, example);
         router.start()?;
-        // What kube-proxy does not rewrite yet would go back to the router and in circles, and leave behind, for two
-        // minutes, an entry in conntrack by which later connections from the same port go in circles too.
+        // Without these routes a packet that kube-proxy does not rewrite yet loops between node and
+        // router. Its conntrack entry then lets later connections from the same port loop for two
+        // minutes.
         for (node, prefix) in topology
             .nodes
             .iter()
@@ -100,7 +101,7 @@ impl<'lab> Rack<'lab> {
         })
     }
 
-    /// Starts one allocator, and an announcer on every node.
+    /// Starts one allocator and an announcer on every node.
     ///
     /// # Errors
     /// When a process can't be started.
@@ -113,12 +114,12 @@ impl<'lab> Rack<'lab> {
         Ok(())
     }
 
-    /// Waits until a Service has addresses, and gives them.
+    /// Waits until a Service has addresses, and returns them.
     ///
     /// # Errors
-    /// When it has none in time.
+    /// When no address is allocated in time.
     pub fn await_addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
-        eventually(format!("an address for {name}"), SOON, || {
+        eventually(format!("an address for {name}"), TIMEOUT, || {
             let addresses = self.cp.service_addresses("default", name)?;
             ensure!(!addresses.is_empty(), "none");
             Ok(addresses)
@@ -128,17 +129,17 @@ impl<'lab> Rack<'lab> {
     /// Waits until a Service has exactly this address.
     ///
     /// # Errors
-    /// When it has another or none after that time.
+    /// When it has another or no address in the end.
     pub fn await_address(&self, name: &str, address: &str) -> Result<()> {
         let address: IpAddr = address.parse()?;
-        eventually(format!("{address} for {name}"), SOON, || {
+        eventually(format!("{address} for {name}"), TIMEOUT, || {
             let addresses = self.cp.service_addresses("default", name)?;
             ensure!(addresses == [address], "{addresses:?}");
             Ok(())
         })
     }
 
-    /// Routes for a prefix to these nodes (0 is `node1`), as the router should have them.
+    /// The expected routes for a prefix via these nodes (0 is `node1`).
     ///
     /// # Errors
     /// When the prefix is malformed.
@@ -156,40 +157,27 @@ impl<'lab> Rack<'lab> {
         routes.collect()
     }
 
-    /// Waits until the router has exactly these routes, and its kernel forwards each prefix to just their next hops.
+    /// Waits until the router has exactly these routes and its kernel exactly their next hops.
     ///
     /// # Errors
-    /// When that is not so in time.
+    /// After a timeout, with the differences.
     pub fn await_routes(&self, expected: &BTreeSet<RouteEntry>) -> Result<()> {
-        await_table(&self.router, expected, SOON)?;
-        let prefixes: BTreeSet<_> = expected.iter().map(|route| route.prefix).collect();
-        for prefix in prefixes {
-            let of_prefix = expected.iter().filter(|route| route.prefix == prefix);
-            let next_hops = of_prefix.map(|route| route.next_hop).collect();
-            await_kernel(&self.topology.tor, &prefix.to_string(), &next_hops, SOON)?;
-        }
-        Ok(())
+        await_table(&self.router, expected, TIMEOUT)?;
+        await_kernel_routes(&self.topology.tor, expected, TIMEOUT)
     }
 
-    /// The host behind the router.
+    /// Waits until exactly the Pods of these nodes answer several new connections to port 80 of an
+    /// address.
     ///
     /// # Errors
-    /// When [`Topology::add_client`] was not called.
-    pub fn client(&self) -> Result<&'lab Namespace> {
-        self.topology.client.as_ref().context("no client")
-    }
-
-    /// Waits until exactly these nodes' Pods answer several new connections in a row to an address's port 80.
-    ///
-    /// # Errors
-    /// When that is not so in time.
+    /// After a timeout, with the last report.
     pub fn await_answers(&self, address: IpAddr, nodes: &[usize]) -> Result<()> {
         let pods: Vec<String> = nodes
             .iter()
             .map(|&node| format!("{APP}-{}", self.topology.nodes[node].name))
             .collect();
-        eventually(format!("{pods:?} answer at {address}"), SOON, || {
-            let load = Load::start(self.client()?, SocketAddr::new(address, 80), 50, 0)?;
+        eventually(format!("{pods:?} answer at {address}"), TIMEOUT, || {
+            let load = Load::start(self.topology.client()?, SocketAddr::new(address, 80), 50, 0)?;
             std::thread::sleep(Duration::from_millis(600));
             let report = load.stop()?;
             ensure!(report.failed == 0, "{report:?}");

@@ -1,4 +1,4 @@
-//! Real nodes: containerd and kubelet in a node's namespace.
+//! Real nodes: containerd, kubelet and kube-proxy in a node's namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,8 @@ use crate::topology::Node;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A Node that kubelet registered and keeps alive. Dropping it ends its containers and removes
-/// their mounts and network namespaces; the namespace given to [`RealNode::start`] stays its
-/// owner's.
+/// A Node with a running kubelet. Dropping it kills its containers and removes their mounts and
+/// network namespaces; the namespace of the node stays.
 #[derive(Debug)]
 pub struct RealNode {
     name: String,
@@ -28,18 +27,18 @@ pub struct RealNode {
 }
 
 impl RealNode {
-    /// Joins a rack's node to the control plane, starts containerd, kubelet and kube-proxy in it,
-    /// and waits until the Node is Ready. Its InternalIPs are its uplink's addresses.
+    /// Joins a node of a rack to the control plane, starts containerd, kubelet and kube-proxy, and
+    /// waits until the Node is Ready. Its InternalIPs are the addresses of its uplink.
     ///
     /// # Errors
-    /// When one of them is missing, ends early, or the Node does not become Ready.
+    /// When a program is missing or ends early, or the Node does not become Ready.
     pub fn start(cp: &ControlPlane<'_>, node: &Node) -> Result<Self> {
         container_cleanup::sweep()?;
         let (name, namespace) = (&node.name, &node.namespace);
         let member = cp.join(namespace)?;
         cp.route_to(node.ipv4.into(), member)?;
         cp.route_to(node.ipv6.into(), member)?;
-        // Kubelet's mounts must reach the containers' mount namespaces.
+        // Mounts made by kubelet must propagate to the mount namespaces of containers.
         run(Command::new("mount").args(["--make-rshared", "/"]))?;
         let folder = cp.scratch().file(&format!("node-{name}"));
         fs::create_dir_all(folder.join("cni"))?;
@@ -63,7 +62,7 @@ impl RealNode {
             .arg(flag("kubeconfig", &cp.admin_kubeconfig()))
             .arg(format!("--hostname-override={name}"))
             .arg(format!("--node-ip={},{}", node.ipv4, node.ipv6));
-        // It gives up where containerd does not answer yet.
+        // Kubelet exits if containerd does not answer yet.
         let pause = Image::pause(cp.scratch())?.write(cp.scratch())?;
         eventually("containerd ready", START_TIMEOUT, || {
             import(&folder, &pause)
@@ -86,34 +85,34 @@ impl RealNode {
         Ok(started)
     }
 
-    /// Name of its Node.
+    /// Name of the Node.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Makes an image available to its Pods.
+    /// Imports an image archive ([`Image::write`]).
     ///
     /// # Errors
-    /// When containerd refuses the archive, which [`Image::write`] gave.
+    /// When containerd rejects the archive.
     pub fn import(&self, archive: &Path) -> Result<()> {
         import(&self.folder, archive).map(drop)
     }
 
     fn end(&mut self) -> Result<()> {
-        // It would start again what ends below. It may have ended already.
+        // First, since it would restart the containers. Fails if kubelet has ended.
         let _ = self.kubelet.kill();
         let namespaces = container_cleanup::network_namespaces(&self.folder)?;
-        // Through containerd, so that it and runc take away cgroups too. It may be gone, and then
-        // the rest is killed.
+        // Through containerd, which also removes cgroups. If containerd has ended, `clean` kills
+        // the containers.
         if let Err(error) = end_containers(&self.folder) {
-            eprintln!("cannot end the containers of {}: {error:#}", self.name);
+            eprintln!("cannot delete the containers of {}: {error:#}", self.name);
         }
         let _ = self.containerd.kill();
         container_cleanup::clean(&self.folder, &namespaces)
     }
 
-    /// Kubelet, to be suspended or killed: a node that stops reporting.
+    /// The kubelet process. Suspend or kill it to stop the node's heartbeats.
     pub fn kubelet(&mut self) -> &mut Process {
         &mut self.kubelet
     }
@@ -135,7 +134,7 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("containerd.sock")
 }
 
-/// `ctr` in the namespace kubelet's containers live in (containerd's sense of the word).
+/// `ctr` in containerd's namespace of kubelet's containers.
 fn ctr(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command
@@ -162,8 +161,8 @@ fn end_containers(folder: &Path) -> Result<()> {
 }
 
 fn containerd_configuration(folder: &Path) -> String {
-    // A path in quotes is the same in TOML and in Rust's Debug as long as it is plain ASCII, as our
-    // scratch folders are.
+    // A quoted ASCII path, as the paths of scratch folders, is the same in TOML and in Rust's
+    // Debug.
     format!(
         r#"version = 2
 root = {root:?}
@@ -174,7 +173,7 @@ address = {socket:?}
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "ferrolb.example/pause:lab"
-# The machine may not let us lower oom_score_adj, and runc fails where that is asked for.
+# Lowering oom_score_adj may not be permitted on this machine, and then runc fails.
 restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
@@ -216,7 +215,7 @@ fn kubelet_configuration(folder: &Path) -> String {
         "volumePluginDir": folder.join("volume-plugins"),
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
-        // The machine belongs to others too: nothing is reserved, enforced or evicted.
+        // Other programs use the machine too: reserve, enforce and evict nothing.
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],

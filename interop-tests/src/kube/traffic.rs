@@ -1,5 +1,4 @@
-//! The client side of `lab-traffic`: requests from a namespace while things happen, and what became
-//! of them.
+//! Client load on a Service with `lab-traffic`, and its report.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,37 +11,37 @@ use serde::Deserialize;
 
 use crate::netns::Namespace;
 
-/// Requests under way. Dropping it ends them without a report.
+/// A running client. Dropping it kills the client without a report.
 #[derive(Debug)]
 pub struct Load {
     child: Child,
 }
 
-/// What `lab-traffic load` measured. Times are milliseconds.
+/// Output of `lab-traffic load`. Times are in milliseconds.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Report {
-    /// New connections answered, by the Pod that answered.
+    /// Answered new connections by Pod.
     pub answered: BTreeMap<String, u64>,
-    /// Addresses that the Pods saw as their client's.
+    /// Client addresses that the Pods saw.
     pub seen_as: BTreeMap<IpAddr, u64>,
     /// New connections without an answer within a second.
     pub failed: u64,
-    /// The first 20 failures: time since the start, and why.
+    /// The first 20 failures: time since the start, and the error.
     pub failures: Vec<(u64, String)>,
-    /// From the first to the last attempt that failed.
+    /// From the first to the last failed attempt.
     pub failing_ms: u64,
-    /// Longest time without any answer.
+    /// Longest time without an answer.
     pub longest_gap_ms: u64,
     /// Long-lived connections opened.
     pub long_lived: u64,
-    /// Long-lived connections that ended or stopped echoing.
+    /// Long-lived connections that closed or stopped echoing.
     pub broken: u64,
-    /// How long it ran.
+    /// Duration of the run.
     pub ran_ms: u64,
 }
 
 impl Report {
-    /// New connections answered by anybody.
+    /// Answered new connections, summed over all Pods.
     #[must_use]
     pub fn total_answered(&self) -> u64 {
         self.answered.values().sum()
@@ -50,11 +49,11 @@ impl Report {
 }
 
 impl Load {
-    /// Starts asking `target` from `client`: so many new connections a second, and so many held
-    /// open that echo every 100 ms.
+    /// Starts a client with `new_per_second` new connections a second and `long_lived` open
+    /// connections that echo every 100 ms.
     ///
     /// # Errors
-    /// When the program can't be started.
+    /// When the client can't be started.
     pub fn start(
         client: &Namespace,
         target: SocketAddr,
@@ -65,7 +64,7 @@ impl Load {
             .command(traffic_program()?)
             .args(["load", &target.to_string()])
             .args([new_per_second.to_string(), long_lived.to_string()])
-            // It runs until this pipe is closed.
+            // The client runs until this pipe is closed.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -73,10 +72,10 @@ impl Load {
         Ok(Self { child })
     }
 
-    /// Ends the requests and gives what became of them.
+    /// Stops the client and returns its report.
     ///
     /// # Errors
-    /// When the program failed or its report can't be read.
+    /// When the client failed or printed no report.
     pub fn stop(mut self) -> Result<Report> {
         drop(self.child.stdin.take());
         let mut text = String::new();
@@ -90,19 +89,19 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // After `stop` it has ended, and both give errors that mean nothing.
+        // Both fail after `stop`, when the client has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Path of the `lab-traffic` program, which Cargo builds beside the tests of this package.
+/// Path of the program `lab-traffic`, which Cargo builds with the tests of this package.
 ///
 /// # Errors
-/// When it isn't there.
+/// When it wasn't built.
 pub fn traffic_program() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    // A test is target/PROFILE/deps/NAME-HASH, a program target/PROFILE/NAME.
+    // Tests are in target/PROFILE/deps, programs in target/PROFILE.
     test.ancestors()
         .skip(1)
         .take(2)

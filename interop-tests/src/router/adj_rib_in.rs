@@ -1,4 +1,4 @@
-//! What the output of a program without a table of its own adds up to, peer by peer.
+//! Adj-RIB-In of a peer, rebuilt from the events of a router without a table of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,28 +7,29 @@ use ipnet::IpNet;
 
 use super::RouteEntry;
 
-/// One peer.
+/// State of one peer.
 #[derive(Debug, Default)]
-pub(super) struct Peer {
+pub(super) struct AdjRibIn {
     pub(super) established: bool,
-    /// How many sessions there were.
+    /// Number of sessions established so far.
     pub(super) sessions: u64,
-    /// UPDATEs that were told.
+    /// Number of UPDATEs received.
     pub(super) updates: u64,
+    /// The current routes.
     pub(super) routes: BTreeMap<IpNet, RouteEntry>,
 }
 
-/// The sessions that are up, each with a name of its own.
-pub(super) fn sessions(peers: BTreeMap<IpAddr, Peer>) -> BTreeMap<IpAddr, String> {
+/// The Established peers, each with the number of its session.
+pub(super) fn sessions(peers: BTreeMap<IpAddr, AdjRibIn>) -> BTreeMap<IpAddr, String> {
     peers
         .into_iter()
         .filter(|(_, peer)| peer.established)
-        .map(|(address, peer)| (address, format!("number {}", peer.sessions)))
+        .map(|(address, peer)| (address, format!("session {}", peer.sessions)))
         .collect()
 }
 
-/// All routes that were told and not taken back.
-pub(super) fn table(peers: BTreeMap<IpAddr, Peer>) -> BTreeSet<RouteEntry> {
+/// The current routes of all peers.
+pub(super) fn table(peers: BTreeMap<IpAddr, AdjRibIn>) -> BTreeSet<RouteEntry> {
     let peers = peers.into_values();
     peers.flat_map(|peer| peer.routes.into_values()).collect()
 }

@@ -1,5 +1,5 @@
-//! Our own speaker as the other side: the `bgp` crate's example `announce`, which listens for dynamic neighbours and prints
-//! what they announce. Each family's sessions have a process of their own.
+//! ferrolb's engine as the router: the example `announce` of the `bgp` crate, which accepts dynamic
+//! neighbors and prints the routes that they announce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,48 +9,37 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 
-use super::adj_rib_in::{self, Peer};
-use super::{RouteEntry, Router, START_TIMEOUT, version_of};
+use super::adj_rib_in::{self, AdjRibIn};
+use super::{Instance, RouteEntry, Router, START_TIMEOUT, version_of};
 use crate::announce_example::program;
 use crate::eventually::eventually;
-use crate::netns::Namespace;
-use crate::process::{Process, Scratch, signal_pid};
+use crate::process::{Process, signal_pid};
 use crate::topology::{MD5_PASSWORD, NODE_ASN, TOR_ASN};
 
-/// Where sessions come from, and where they are awaited.
-const SIDES: [(&str, &str, &str); 2] = [
+/// Of each process: name, network of the neighbors, and listening address.
+const LISTENERS: [(&str, &str, &str); 2] = [
     ("v4", "10.99.0.0/24", "10.99.0.1:179"),
     ("v6", "fd99::/64", "[fd99::1]:179"),
 ];
-/// The same in the case `link-local`: such an address alone doesn't say on which link.
-const LINK_LOCAL_SIDE: (&str, &str, &str) = ("link-local", "fe80::/64", "[::]:179");
+/// The process of the example `link-local`. It listens on all addresses, since a link-local address
+/// does not name its interface.
+const LINK_LOCAL_LISTENER: (&str, &str, &str) = ("link-local", "fe80::/64", "[::]:179");
 
-/// Two `announce --receive` in a namespace.
+/// `announce --receive` in a namespace, one process per family. The configuration is the name of an
+/// example.
 #[derive(Debug)]
-pub struct AnnouncerAsRouter<'lab> {
-    scratch: &'lab Scratch,
-    namespace: &'lab Namespace,
-    case: String,
-    daemons: Vec<Process>,
-}
+pub struct AnnouncerAsRouter<'lab>(pub(super) Instance<'lab>);
 
-impl<'lab> AnnouncerAsRouter<'lab> {
-    /// Set up as `peering-examples/ROUTER/CASE` sets up a router; not yet started.
-    #[must_use]
-    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, case: &str) -> Self {
-        Self {
-            scratch,
-            namespace,
-            case: case.to_owned(),
-            daemons: Vec::new(),
-        }
+impl AnnouncerAsRouter<'_> {
+    fn example(&self) -> String {
+        self.0.configuration.display().to_string()
     }
 
     fn command(&self, network: &str, listen: &str) -> Result<Command> {
-        let mut command = self.namespace.command(program()?);
+        let mut command = self.0.namespace.command(program()?);
         command.env("NO_COLOR", "1");
         command.args(["--receive", "--peer", network, "--listen", listen]);
-        let asn = if self.case == "ibgp" {
+        let asn = if self.example() == "ibgp" {
             NODE_ASN
         } else {
             TOR_ASN
@@ -58,9 +47,9 @@ impl<'lab> AnnouncerAsRouter<'lab> {
         command.args(["--local-asn", &asn.to_string()]);
         command.args(["--peer-asn", &NODE_ASN.to_string()]);
         command.args(["--router-id", "10.99.0.1", "--hold-time", "9"]);
-        match self.case.as_str() {
+        match self.example().as_str() {
             "md5" => {
-                let file = self.scratch.file("ferrolb.password");
+                let file = self.0.scratch.file("ferrolb.password");
                 fs::write(&file, MD5_PASSWORD)?;
                 command.arg("--password-file").arg(file);
             }
@@ -74,58 +63,48 @@ impl<'lab> AnnouncerAsRouter<'lab> {
             }
             "link-local" => drop(command.args(["--interface", "rack"])),
             "ebgp" | "ibgp" | "ipv6-only" | "all-capabilities" => {}
-            other => bail!("ferrolb as the other side has no case {other}"),
+            other => bail!("ferrolb as the router has no example {other}"),
         }
         Ok(command)
     }
 
-    fn peers(&self) -> Result<BTreeMap<IpAddr, Peer>> {
+    fn peers(&self) -> Result<BTreeMap<IpAddr, AdjRibIn>> {
         read_output(&self.log()?)
     }
 }
 
 impl Router for AnnouncerAsRouter<'_> {
-    fn name(&self) -> &'static str {
-        "ferrolb"
-    }
-
-    fn installs_routes(&self) -> bool {
-        false
+    fn instance(&self) -> &Instance<'_> {
+        &self.0
     }
 
     fn start(&mut self) -> Result<()> {
-        ensure!(self.daemons.is_empty(), "ferrolb is running");
-        let sides = match self.case.as_str() {
-            "link-local" => &[LINK_LOCAL_SIDE][..],
-            _ => &SIDES,
+        self.0.ensure_stopped()?;
+        let listeners = match self.example().as_str() {
+            "link-local" => &[LINK_LOCAL_LISTENER][..],
+            _ => &LISTENERS,
         };
-        for (name, network, listen) in sides {
+        for (name, network, listen) in listeners {
             let command = self.command(network, listen)?;
-            // A log of its own for each start.
-            let name = format!("other-side-{}-{name}", self.namespace.name());
-            let mut daemon = Process::start(self.scratch, &name, &command)?;
+            let name = format!("router-{}-{name}", self.0.namespace.name());
+            let mut process = Process::start(self.0.scratch, &name, &command)?;
             eventually("ferrolb up", START_TIMEOUT, || {
-                daemon.ensure_running()?;
-                let port = self.namespace.run("ss", &["-Htln", "sport = :179"])?;
+                process.ensure_running()?;
+                let port = self.0.namespace.run("ss", &["-Htln", "sport = :179"])?;
                 ensure!(port.contains(listen), "{port}");
                 Ok(())
             })?;
-            self.daemons.push(daemon);
+            self.0.processes.push(process);
         }
         Ok(())
     }
 
     fn stop(&mut self) -> Result<()> {
-        for mut daemon in self.daemons.drain(..) {
-            daemon.terminate(START_TIMEOUT)?;
-        }
-        Ok(())
+        self.0.stop()
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.daemons
-            .drain(..)
-            .try_for_each(|mut daemon| daemon.kill())
+        self.0.kill()
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
@@ -136,8 +115,8 @@ impl Router for AnnouncerAsRouter<'_> {
         Ok(adj_rib_in::table(self.peers()?))
     }
 
-    fn refused(&self) -> Result<BTreeSet<IpNet>> {
-        Ok(BTreeSet::new()) // it filters nothing
+    fn rejected(&self) -> Result<BTreeSet<IpNet>> {
+        Ok(BTreeSet::new()) // it has no import filter
     }
 
     fn version(&self) -> Result<String> {
@@ -161,44 +140,37 @@ impl Router for AnnouncerAsRouter<'_> {
     }
 
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
-        bail!("it does not count those of {peer}")
-    }
-
-    fn log(&self) -> Result<String> {
-        let logs: Vec<String> = self
-            .daemons
-            .iter()
-            .map(Process::log_text)
-            .collect::<Result<_>>()?;
-        Ok(logs.concat())
+        bail!("ferrolb as the router does not count the UPDATEs of {peer}")
     }
 
     fn refresh(&self, peer: IpAddr) -> Result<()> {
-        bail!("it never asks {peer} for its routes again")
+        bail!("ferrolb as the router has no command to request a refresh from {peer}")
     }
 
     fn change_password(&self, password: &str) -> Result<()> {
-        fs::write(self.scratch.file("ferrolb.password"), password)?;
-        self.daemons
+        fs::write(self.0.scratch.file("ferrolb.password"), password)?;
+        self.0
+            .processes
             .iter()
-            .try_for_each(|daemon| signal_pid("HUP", daemon.pid()))
+            .try_for_each(|process| signal_pid("HUP", process.pid()))
     }
 
     fn shut_down(&self, peer: IpAddr, _: &str) -> Result<()> {
-        bail!("it has no command that ends the session with {peer}")
+        bail!("ferrolb as the router has no command to shut down {peer}")
     }
 }
 
-/// Reads the lines `NETWORK@ADDRESS up`, `… down`, `… - PREFIX` and `… + PREFIX via NEXT-HOP …` among the others.
-fn read_output(text: &str) -> Result<BTreeMap<IpAddr, Peer>> {
-    let mut peers: BTreeMap<IpAddr, Peer> = BTreeMap::new();
+/// Rebuilds the tables from the lines `NETWORK@ADDRESS up`, `… down`, `… - PREFIX` and
+/// `… + PREFIX via NEXT-HOP …` of the output.
+fn read_output(text: &str) -> Result<BTreeMap<IpAddr, AdjRibIn>> {
+    let mut peers: BTreeMap<IpAddr, AdjRibIn> = BTreeMap::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let address = words[0]
             .split_once('@')
             .and_then(|(_, address)| address.parse().ok());
         let Some(address) = address else {
-            continue; // a line of the log
+            continue; // a log line
         };
         let peer = peers.entry(address).or_default();
         match words[1..] {
@@ -221,10 +193,10 @@ fn read_output(text: &str) -> Result<BTreeMap<IpAddr, Peer>> {
     Ok(peers)
 }
 
-/// `community 64700:120 large-community 64700:1:2 local-pref 150`, in any number.
+/// Reads any number of attributes: `community 64700:120 large-community 64700:1:2 local-pref 150`.
 fn route(prefix: &str, next_hop: &str, attributes: &[&str]) -> Result<RouteEntry> {
     let mut route = RouteEntry::new(prefix, next_hop)?;
-    // A link-local address may stand after the global one.
+    // The global next hop may be followed by a link-local one in parentheses.
     let attributes = match attributes {
         [link_local, rest @ ..] if link_local.starts_with('(') => rest,
         all => all,
@@ -247,10 +219,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_prints_adds_up_to_a_table() {
+    fn announcements_and_withdrawals_change_the_table() {
         let text = "2026-11-21T12:24:05Z INFO session up peer=10.99.0.0/24@10.99.0.11
 10.99.0.0/24@10.99.0.11 up
-10.99.0.0/24@10.99.0.11 + 203.0.113.10/32 via 10.99.0.11 community 64700:120 large-community 64700:1:2 local-pref 150
+10.99.0.0/24@10.99.0.11 + 203.0.113.10/32 via 10.99.0.11 community 64700:120 \
+            large-community 64700:1:2 local-pref 150
 10.99.0.0/24@10.99.0.11 + 203.0.113.11/32 via 10.99.0.11
 10.99.0.0/24@10.99.0.11 - 203.0.113.11/32
 10.99.0.0/24@10.99.0.11 End-of-RIB ipv4-unicast

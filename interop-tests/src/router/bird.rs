@@ -1,4 +1,4 @@
-//! BIRD, asked by `birdc`. It prints text only; the forms read here are those of 2.0.12.
+//! BIRD, queried with `birdc`. It prints text only; the formats here are those of 2.0.12.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,57 +9,48 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
-use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, version_of};
+use super::{
+    Exec, Instance, Kind, RouteEntry, Router, START_TIMEOUT, replace_password, sorted, version_of,
+};
 use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Process, Scratch, run};
-use crate::topology::MD5_PASSWORD;
+use crate::process::{Process, run};
+use crate::scenario::Scratch;
 
 /// BIRD in a namespace.
 #[derive(Debug)]
-pub struct Bird<'lab> {
-    scratch: &'lab Scratch,
-    namespace: &'lab Namespace,
-    configuration: PathBuf,
-    daemon: Option<Process>,
-}
+pub struct Bird<'lab>(pub(super) Instance<'lab>);
 
 impl<'lab> Bird<'lab> {
-    /// BIRD with `peering-examples/bird/EXAMPLE.conf`, not yet started.
+    /// BIRD with `peering-examples/bird/EXAMPLE.conf`, not started.
     #[must_use]
-    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
-        Self::with_configuration(scratch, namespace, example(&format!("bird/{name}.conf")))
+    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, example: &str) -> Self {
+        Self::with_configuration(scratch, namespace, Kind::Bird.example(example))
     }
 
-    /// BIRD with a configuration of one's own, not yet started.
+    /// BIRD with another configuration, not started.
     #[must_use]
     pub fn with_configuration(
         scratch: &'lab Scratch,
         namespace: &'lab Namespace,
         configuration: PathBuf,
     ) -> Self {
-        Self {
-            scratch,
-            namespace,
-            configuration,
-            daemon: None,
-        }
+        Self(Instance::new(Kind::Bird, scratch, namespace, configuration))
     }
 
-    /// Several may run in one test, each in its namespace.
-    fn name_in_scratch(&self) -> String {
-        format!("bird-{}", self.namespace.name())
+    /// Name of its files in the scratch folder: a scenario may run several, one per namespace.
+    fn file_stem(&self) -> String {
+        format!("bird-{}", self.0.namespace.name())
     }
 
     fn socket(&self) -> PathBuf {
-        self.scratch
-            .file(&format!("{}.ctl", self.name_in_scratch()))
+        self.0.scratch.file(&format!("{}.ctl", self.file_stem()))
     }
 
     /// Runs `birdc`.
     ///
     /// # Errors
-    /// When BIRD does not answer or refuses the line.
+    /// When BIRD does not answer or rejects the line.
     pub fn birdc(&self, line: &str) -> Result<String> {
         run(Command::new("timeout")
             .args(["60", "birdc", "-s"])
@@ -67,11 +58,7 @@ impl<'lab> Bird<'lab> {
             .arg(line))
     }
 
-    fn take(&mut self) -> Result<Process> {
-        self.daemon.take().context("BIRD is not running")
-    }
-
-    /// The protocol of a neighbour, as `show protocols all` describes it.
+    /// The protocol of a neighbor in the output of `show protocols all`.
     fn protocol(&self, peer: IpAddr) -> Result<String> {
         let protocols = self.birdc("show protocols all")?;
         let wanted = format!("Neighbor address: {peer}");
@@ -86,7 +73,7 @@ impl<'lab> Bird<'lab> {
 
     fn protocol_name(&self, peer: IpAddr) -> Result<String> {
         let protocol = self.protocol(peer)?;
-        // After the greeting and the title, for the first of them.
+        // The first protocol follows the greeting and the title line.
         let mut lines = protocol.lines();
         let line = lines
             .find(|line| line.contains(" BGP "))
@@ -96,45 +83,43 @@ impl<'lab> Bird<'lab> {
 }
 
 impl Router for Bird<'_> {
-    fn name(&self) -> &'static str {
-        "BIRD"
-    }
-
-    fn installs_routes(&self) -> bool {
-        true
+    fn instance(&self) -> &Instance<'_> {
+        &self.0
     }
 
     fn start(&mut self) -> Result<()> {
-        ensure!(self.daemon.is_none(), "BIRD is running");
-        let mut command = self.namespace.command("bird");
-        command.arg("-f").arg("-c").arg(&self.configuration);
+        self.0.ensure_stopped()?;
+        let configuration = &self.0.configuration;
+        let mut command = self.0.namespace.command("bird");
+        command.arg("-f").arg("-c").arg(configuration);
         command.arg("-s").arg(self.socket());
-        if fs::read_to_string(&self.configuration)?.contains("\ngraceful restart wait ") {
+        if fs::read_to_string(configuration)?.contains("\ngraceful restart wait ") {
             command.arg("-R");
         }
-        let mut daemon = Process::start(self.scratch, &self.name_in_scratch(), &command)?;
+        let mut process = Process::start(self.0.scratch, &self.file_stem(), &command)?;
         eventually("BIRD up", START_TIMEOUT, || {
-            daemon.ensure_running()?;
+            process.ensure_running()?;
             let status = self.birdc("show status")?;
             ensure!(status.contains("Daemon is up and running"), "{status}");
             Ok(())
         })?;
-        self.daemon = Some(daemon);
+        self.0.processes.push(process);
         Ok(())
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.take()?.terminate(START_TIMEOUT).map(drop)
+        self.0.stop()
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.take()?.kill()
+        self.0.kill()
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
-        // BIRD's own "since" wavers by a millisecond from one answer to the next, and a dynamic
-        // neighbor's name comes back. What tells sessions apart is the peer's TCP port.
+        // The "since" column varies by a millisecond between two replies, and the name of a dynamic
+        // neighbor is used again. The peer's TCP port identifies the session.
         let connections = self
+            .0
             .namespace
             .run("ss", &["-Htn", "state", "established", "sport = :179"])?;
         let connections = read_connections(&connections);
@@ -150,7 +135,7 @@ impl Router for Bird<'_> {
         read_routes(&self.birdc("show route all")?)
     }
 
-    fn refused(&self) -> Result<BTreeSet<IpNet>> {
+    fn rejected(&self) -> Result<BTreeSet<IpNet>> {
         let routes = read_routes(&self.birdc("show route filtered all")?)?;
         Ok(routes.into_iter().map(|route| route.prefix).collect())
     }
@@ -160,7 +145,7 @@ impl Router for Bird<'_> {
     }
 
     fn describe(&self, prefix: IpNet) -> Result<String> {
-        // Its error for "no such route" is an answer too.
+        // `birdc` fails if there is no such route.
         Ok(self
             .birdc(&format!("show route for {prefix} all"))
             .unwrap_or_default())
@@ -171,7 +156,7 @@ impl Router for Bird<'_> {
     }
 
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
-        // One row "Import updates" per channel, counted in prefixes.
+        // One line "Import updates" per channel; BIRD counts prefixes.
         let protocol = self.protocol(peer)?;
         let counts = protocol.lines().filter_map(|line| {
             line.trim()
@@ -182,22 +167,14 @@ impl Router for Bird<'_> {
         counts.map(|count| Ok(count.parse::<u64>()?)).sum()
     }
 
-    fn log(&self) -> Result<String> {
-        self.daemon
-            .as_ref()
-            .context("BIRD is not running")?
-            .log_text()
-    }
-
     fn refresh(&self, peer: IpAddr) -> Result<()> {
         self.birdc(&format!("reload in {}", self.protocol_name(peer)?))
             .map(drop)
     }
 
     fn change_password(&self, password: &str) -> Result<()> {
-        let text = fs::read_to_string(&self.configuration)?.replace(MD5_PASSWORD, password);
-        let file = self.scratch.file("bird-password.conf");
-        fs::write(&file, text)?;
+        let file = self.0.scratch.file("bird-password.conf");
+        replace_password(&self.0.configuration, &file, password)?;
         self.birdc(&format!("configure \"{}\"", file.display()))
             .map(drop)
     }
@@ -208,14 +185,12 @@ impl Router for Bird<'_> {
     }
 }
 
-/// What it learnt, by a way of one's own to its programs.
-pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
-    read_routes(&ask(&["birdc", "show route all"])?)
+pub(super) fn table_via(exec: Exec<'_>) -> Result<BTreeSet<RouteEntry>> {
+    read_routes(&exec(&["birdc", "show route all"])?)
 }
 
-/// Reads `ss -Htn state established`: the remote ports by remote address.
-///
-/// `0      0      10.99.0.1:179      10.99.0.11:45678`, with IPv6 addresses in brackets.
+/// Reads `ss -Htn state established`: the remote ports by remote address. Format:
+/// `0      0      10.99.0.1:179      10.99.0.11:45678`, IPv6 addresses in brackets.
 fn read_connections(output: &str) -> BTreeMap<IpAddr, BTreeSet<u16>> {
     let mut connections: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
     let remotes = output
@@ -230,7 +205,7 @@ fn read_connections(output: &str) -> BTreeMap<IpAddr, BTreeSet<u16>> {
     connections
 }
 
-/// Reads `show protocols all`: the addresses of Established BGP peers.
+/// Reads `show protocols all`: the addresses of Established peers.
 fn read_established(output: &str) -> BTreeSet<IpAddr> {
     let mut peers = BTreeSet::new();
     let mut established = false;
@@ -249,10 +224,10 @@ fn read_established(output: &str) -> BTreeSet<IpAddr> {
     peers
 }
 
-/// Reads `show route all`: the routes that came by BGP.
+/// Reads `show route all`: the routes received by BGP.
 ///
-/// A route begins with `PREFIX unicast [node1 08:49:29.556] …`, a second one for the same prefix
-/// with blanks instead of the prefix; its attributes follow, each on a line that begins with a tab.
+/// A route begins with `PREFIX unicast [node1 08:49:29.556] …`; further routes for the same prefix
+/// have blanks instead of the prefix. The attributes follow, each on a line that begins with a tab.
 fn read_routes(output: &str) -> Result<BTreeSet<RouteEntry>> {
     let mut routes = BTreeSet::new();
     let mut prefix = None;
@@ -266,7 +241,7 @@ fn read_routes(output: &str) -> Result<BTreeSet<RouteEntry>> {
         }
         routes.extend(finish(block.take())?);
         if !line.contains(" unicast [") && !line.contains(" unreachable [") {
-            continue; // a title, or a route that no peer sent
+            continue; // a title or a discarded route
         }
         if !line.starts_with(' ') {
             let word = line.split_whitespace().next().unwrap_or_default();
@@ -278,7 +253,7 @@ fn read_routes(output: &str) -> Result<BTreeSet<RouteEntry>> {
     Ok(routes)
 }
 
-/// The route of a block, if BGP made it.
+/// The route of a block; none if another protocol than BGP added it.
 fn finish(block: Option<(IpNet, Vec<&str>)>) -> Result<Option<RouteEntry>> {
     let Some((prefix, attributes)) = block else {
         return Ok(None);
@@ -292,10 +267,10 @@ fn finish(block: Option<(IpNet, Vec<&str>)>) -> Result<Option<RouteEntry>> {
     let Some(next_hop) = value("BGP.next_hop") else {
         return Ok(None);
     };
-    // Global address first, then maybe a link-local one.
+    // The global address, optionally followed by a link-local one.
     let next_hop = next_hop.split(' ').next().unwrap_or_default();
-    // BIRD sets 100 on what came by eBGP. A route whose AS_PATH is empty came by iBGP from where it
-    // begins.
+    // BIRD sets LOCAL_PREF 100 on eBGP routes. A route with an empty AS_PATH is an iBGP route that
+    // its sender originated.
     let internal = value("BGP.as_path").is_none_or(str::is_empty);
     let local_pref = match value("BGP.local_pref") {
         Some(number) if internal => Some(number.parse()?),
@@ -309,7 +284,7 @@ fn finish(block: Option<(IpNet, Vec<&str>)>) -> Result<Option<RouteEntry>> {
     }))
 }
 
-/// `(64700,120) (64700,121)` and `(64700, 1, 2)` with colons.
+/// Reads `(64700,120) (64700,121)` or `(64700, 1, 2)`; returns the communities with colons.
 fn tuples(list: Option<&str>) -> Vec<String> {
     sorted(
         list.unwrap_or_default()
@@ -362,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn only_established_sessions_count() {
+    fn only_established_peers_are_returned() {
         let output = "BIRD 2.0.12 ready.\n\
             Name       Proto      Table      State  Since         Info\n\
             nodes      BGP        ---        start  08:48:56.721  Passive\n\
@@ -377,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_told_apart_by_the_remote_port() {
+    fn connections_are_grouped_by_remote_address() {
         let output = "0      0         10.99.0.1:179     10.99.0.11:45678\n\
                       0      0      [fd99::1]:179     [fd99::11]:45679\n";
         let expected = BTreeMap::from([

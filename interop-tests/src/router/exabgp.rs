@@ -1,5 +1,6 @@
-//! ExaBGP, which keeps no table: the program `peering-examples/exabgp/events.sh` writes down what it tells, one JSON
-//! object per line, and hands it the commands that are appended to another file.
+//! ExaBGP, which keeps no table. The program `peering-examples/exabgp/events.sh` writes ExaBGP's
+//! events to a file, one JSON object per line, and passes on the commands that are appended to
+//! another file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -12,123 +13,90 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::adj_rib_in::{self, Peer};
-use super::{RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
+use super::adj_rib_in::{self, AdjRibIn};
+use super::{
+    Instance, RouteEntry, Router, START_TIMEOUT, replace_password, sorted, text, u32_of, version_of,
+};
 use crate::eventually::eventually;
-use crate::netns::Namespace;
-use crate::process::{Process, Scratch, signal_pid};
-use crate::topology::{MD5_PASSWORD, TOR_IPV4, TOR_IPV6};
+use crate::process::{Process, signal_pid};
+use crate::topology::{TOR_IPV4, TOR_IPV6};
+
+/// The program in `peering-examples/exabgp` that writes the events and reads the commands.
+pub(super) const PROGRAM: &str = "events.sh";
 
 /// ExaBGP in a namespace.
 #[derive(Debug)]
-pub struct Exabgp<'lab> {
-    scratch: &'lab Scratch,
-    namespace: &'lab Namespace,
-    configuration: PathBuf,
-    daemon: Option<Process>,
-}
+pub struct Exabgp<'lab>(pub(super) Instance<'lab>);
 
-impl<'lab> Exabgp<'lab> {
-    /// ExaBGP with `peering-examples/exabgp/EXAMPLE.conf`, not yet started.
-    #[must_use]
-    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
-        Self::with_configuration(scratch, namespace, example(&format!("exabgp/{name}.conf")))
-    }
-
-    /// ExaBGP with a configuration of one's own, not yet started.
-    #[must_use]
-    pub fn with_configuration(
-        scratch: &'lab Scratch,
-        namespace: &'lab Namespace,
-        configuration: PathBuf,
-    ) -> Self {
-        Self {
-            scratch,
-            namespace,
-            configuration,
-            daemon: None,
-        }
-    }
-
-    fn running_configuration(&self) -> PathBuf {
-        self.scratch.file("exabgp.conf")
-    }
-
+impl Exabgp<'_> {
     fn events(&self) -> PathBuf {
-        self.scratch.file("exabgp-events.json")
+        self.0.scratch.file("exabgp-events.json")
     }
 
     fn commands(&self) -> PathBuf {
-        self.scratch.file("exabgp-commands")
+        self.0.scratch.file("exabgp-commands")
     }
 
     fn command(&self, line: &str) -> Result<()> {
         let mut file = File::options().append(true).open(self.commands())?;
-        writeln!(file, "{line}").context("write to ExaBGP")
+        writeln!(file, "{line}").context("write a command for ExaBGP")
     }
 
-    fn peers(&self) -> Result<BTreeMap<IpAddr, Peer>> {
+    fn peers(&self) -> Result<BTreeMap<IpAddr, AdjRibIn>> {
         read_events(&fs::read_to_string(self.events()).unwrap_or_default())
     }
 
-    fn take(&mut self) -> Result<Process> {
-        // What it learnt is gone with it.
-        fs::remove_file(self.events())?;
-        self.daemon.take().context("ExaBGP is not running")
+    /// The routes are lost with the process.
+    fn clear_events(&self) -> Result<()> {
+        fs::remove_file(self.events()).context("remove ExaBGP's events")
     }
 }
 
 impl Router for Exabgp<'_> {
-    fn name(&self) -> &'static str {
-        "ExaBGP"
-    }
-
-    fn installs_routes(&self) -> bool {
-        false
+    fn instance(&self) -> &Instance<'_> {
+        &self.0
     }
 
     fn start(&mut self) -> Result<()> {
-        ensure!(self.daemon.is_none(), "ExaBGP is running");
+        self.0.ensure_stopped()?;
         for file in [self.events(), self.commands()] {
             File::create(file)?;
         }
-        // Copies, of which one may change while it runs. It looks for its program beside the configuration.
-        fs::copy(&self.configuration, self.running_configuration())
-            .with_context(|| self.configuration.display().to_string())?;
-        let program = "events.sh";
-        fs::copy(
-            self.configuration.with_file_name(program),
-            self.scratch.file(program),
-        )?;
-        let mut command = self.namespace.command("exabgp");
-        command.arg(self.running_configuration());
-        // It drops to nobody otherwise, who may not write into the scratch folder.
+        let configuration = self.0.copy_configuration("exabgp.conf")?;
+        // ExaBGP looks for its program in the folder of the configuration.
+        let program = self.0.configuration.with_file_name(PROGRAM);
+        fs::copy(program, self.0.scratch.file(PROGRAM))?;
+        let mut command = self.0.namespace.command("exabgp");
+        command.arg(configuration);
+        // ExaBGP's default user can't write into the scratch folder.
         command.env("exabgp.daemon.user", "root");
         command.env("exabgp.api.cli", "false");
         command.env("exabgp.tcp.bind", format!("{TOR_IPV4} {TOR_IPV6}"));
         command.env("exabgp.tcp.port", "179");
         command.env("EVENTS", self.events());
         command.env("COMMANDS", self.commands());
-        let mut daemon = Process::start(self.scratch, "exabgp", &command)?;
+        let mut process = Process::start(self.0.scratch, "exabgp", &command)?;
         eventually("ExaBGP up", START_TIMEOUT, || {
-            daemon.ensure_running()?;
-            let log = daemon.log_text()?;
+            process.ensure_running()?;
+            let log = process.log_text()?;
             ensure!(
                 log.contains("loaded new configuration successfully"),
                 "{log}"
             );
             Ok(())
         })?;
-        self.daemon = Some(daemon);
+        self.0.processes.push(process);
         Ok(())
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.take()?.terminate(START_TIMEOUT).map(drop)
+        self.clear_events()?;
+        self.0.stop()
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.take()?.kill()
+        self.clear_events()?;
+        self.0.kill()
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
@@ -139,8 +107,8 @@ impl Router for Exabgp<'_> {
         Ok(adj_rib_in::table(self.peers()?))
     }
 
-    fn refused(&self) -> Result<BTreeSet<IpNet>> {
-        Ok(BTreeSet::new()) // it has no filters
+    fn rejected(&self) -> Result<BTreeSet<IpNet>> {
+        Ok(BTreeSet::new()) // ExaBGP has no import filter
     }
 
     fn version(&self) -> Result<String> {
@@ -169,12 +137,7 @@ impl Router for Exabgp<'_> {
     }
 
     fn log(&self) -> Result<String> {
-        let log = self
-            .daemon
-            .as_ref()
-            .context("ExaBGP is not running")?
-            .log_text()?;
-        Ok(log + &fs::read_to_string(self.events())?)
+        Ok(self.0.log()? + &fs::read_to_string(self.events())?)
     }
 
     fn refresh(&self, peer: IpAddr) -> Result<()> {
@@ -187,11 +150,9 @@ impl Router for Exabgp<'_> {
     }
 
     fn change_password(&self, password: &str) -> Result<()> {
-        let file = self.running_configuration();
-        let text = fs::read_to_string(&file)?.replace(MD5_PASSWORD, password);
-        fs::write(&file, text)?;
-        let daemon = self.daemon.as_ref().context("ExaBGP is not running")?;
-        signal_pid("USR1", daemon.pid())
+        let file = self.0.scratch.file("exabgp.conf");
+        replace_password(&file, &file, password)?;
+        signal_pid("USR1", self.0.running()?.pid())
     }
 
     fn shut_down(&self, peer: IpAddr, _: &str) -> Result<()> {
@@ -199,15 +160,15 @@ impl Router for Exabgp<'_> {
     }
 }
 
-/// Adds up ExaBGP's events. Lines that are no JSON answer commands.
-fn read_events(lines: &str) -> Result<BTreeMap<IpAddr, Peer>> {
-    let mut peers: BTreeMap<IpAddr, Peer> = BTreeMap::new();
+/// Rebuilds the tables from ExaBGP's events. Other lines are replies to commands.
+fn read_events(lines: &str) -> Result<BTreeMap<IpAddr, AdjRibIn>> {
+    let mut peers: BTreeMap<IpAddr, AdjRibIn> = BTreeMap::new();
     let complete = lines.rsplit_once('\n').map_or("", |(complete, _)| complete);
     for line in complete.lines().filter(|line| line.starts_with('{')) {
         let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         let neighbor = &event["neighbor"];
         let Some(address) = neighbor["address"]["peer"].as_str() else {
-            continue; // about itself
+            continue; // an event without a peer
         };
         let peer = peers.entry(address.parse()?).or_default();
         match (text(&event["type"])?, neighbor["state"].as_str()) {
@@ -229,7 +190,7 @@ fn read_events(lines: &str) -> Result<BTreeMap<IpAddr, Peer>> {
     Ok(peers)
 }
 
-impl Peer {
+impl AdjRibIn {
     fn update(&mut self, neighbor: &Value) -> Result<()> {
         let update = &neighbor["message"]["update"];
         let internal = neighbor["asn"]["local"] == neighbor["asn"]["peer"];
@@ -262,7 +223,7 @@ impl Peer {
     }
 }
 
-/// `{"ipv4 unicast": [{"nlri": "203.0.113.10/32"}]}`
+/// Reads `{"ipv4 unicast": [{"nlri": "203.0.113.10/32"}]}`.
 fn nlri(families: &Value) -> Result<Vec<IpNet>> {
     let lists = families
         .as_object()
@@ -278,7 +239,7 @@ fn prefixes_of(list: &Value) -> Result<Vec<IpNet>> {
         .collect()
 }
 
-/// `[[64700, 120]]` as `64700:120`.
+/// Reads `[[64700, 120]]` as `64700:120`.
 fn tuples(list: &Value) -> Vec<String> {
     let list = list.as_array().map_or(&[][..], Vec::as_slice);
     sorted(list.iter().map(|tuple| {
@@ -293,15 +254,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_add_up_to_a_table() {
-        let head = r#""neighbor": {"address": {"peer": "10.99.0.11"}, "asn": {"local": 64600, "peer": 64700}"#;
-        let lines = format!(
-            r#"{{"type": "state", {head}, "state": "up"}}}}
-{{"type": "update", {head}, "message": {{"update": {{"attribute": {{"community": [[64700, 120]], "large-community": [[64700, 1, 2]]}}, "announce": {{"ipv4 unicast": {{"10.99.0.11": [{{"nlri": "203.0.113.10/32"}}, {{"nlri": "203.0.113.11/32"}}]}}}}}}}}}}}}
-done
-{{"type": "update", {head}, "message": {{"update": {{"withdraw": {{"ipv4 unicast": [{{"nlri": "203.0.113.11/32"}}]}}}}}}}}}}
-{{"type": "upd"#
-        );
+    fn announcements_and_withdrawals_change_the_table() {
+        let peer = r#""address": {"peer": "10.99.0.11"}, "asn": {"local": 64600, "peer": 64700}"#;
+        let update = |update: &str| {
+            format!(
+                r#"{{"type": "update", "neighbor": {{{peer}, "message": {{"update": {update}}}}}}}"#
+            )
+        };
+        let attributes = r#"{"community": [[64700, 120]], "large-community": [[64700, 1, 2]]}"#;
+        let both = r#"[{"nlri": "203.0.113.10/32"}, {"nlri": "203.0.113.11/32"}]"#;
+        let announced = format!(r#"{{"ipv4 unicast": {{"10.99.0.11": {both}}}}}"#);
+        let lines = [
+            format!(r#"{{"type": "state", "neighbor": {{{peer}, "state": "up"}}}}"#),
+            update(&format!(
+                r#"{{"attribute": {attributes}, "announce": {announced}}}"#
+            )),
+            "done".to_owned(),
+            update(r#"{"withdraw": {"ipv4 unicast": [{"nlri": "203.0.113.11/32"}]}}"#),
+            r#"{"type": "upd"#.to_owned(),
+        ]
+        .join("\n");
         let peers = read_events(&lines).unwrap();
         let peer = &peers[&"10.99.0.11".parse().unwrap()];
         assert!(peer.established && peer.sessions == 1 && peer.updates == 2);
@@ -313,12 +285,20 @@ done
     }
 
     #[test]
-    fn a_lost_session_takes_its_routes_along() {
-        let lines = r#"{"type": "state", "neighbor": {"address": {"peer": "10.99.0.11"}, "state": "up"}}
-{"type": "update", "neighbor": {"address": {"peer": "10.99.0.11"}, "message": {"update": {"attribute": {}, "announce": {"ipv4 unicast": {"10.99.0.11": [{"nlri": "203.0.113.10/32"}]}}}}}}
-{"type": "state", "neighbor": {"address": {"peer": "10.99.0.11"}, "state": "down"}}
-"#;
-        let peer = &read_events(lines).unwrap()[&"10.99.0.11".parse().unwrap()];
+    fn routes_are_removed_with_their_session() {
+        let announce = r#"{"ipv4 unicast": {"10.99.0.11": [{"nlri": "203.0.113.10/32"}]}}"#;
+        let lines = [
+            r#""type": "state", "neighbor": {"address": {"peer": "10.99.0.11"}, "state": "up"}"#,
+            &format!(
+                r#""type": "update", "neighbor": {{"address": {{"peer": "10.99.0.11"}},
+                "message": {{"update": {{"attribute": {{}}, "announce": {announce}}}}}}}"#
+            )
+            .replace('\n', " "),
+            r#""type": "state", "neighbor": {"address": {"peer": "10.99.0.11"}, "state": "down"}"#,
+        ]
+        .map(|event| format!("{{{event}}}\n"))
+        .concat();
+        let peer = &read_events(&lines).unwrap()[&"10.99.0.11".parse().unwrap()];
         assert!(!peer.established && peer.routes.is_empty());
     }
 }

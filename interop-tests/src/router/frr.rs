@@ -1,4 +1,4 @@
-//! FRRouting: zebra and bgpd under a path space of their own (`-N`), asked by `vtysh`.
+//! FRRouting: zebra, bgpd and bfdd in their own path space (`-N`), queried with `vtysh`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,12 +10,16 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::{Deserializer, Value};
 
-use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of, version_of};
+use super::{
+    Exec, Instance, Kind, RouteEntry, Router, START_TIMEOUT, family, strings, text, u32_of,
+    version_of,
+};
 use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::{Process, Scratch, run};
+use crate::process::{Process, run};
+use crate::scenario::Scratch;
 
-/// FRR prints well-known communities by name, in JSON like this.
+/// Names of the well-known communities in FRR's JSON.
 const WELL_KNOWN: &[(&str, &str)] = &[
     ("gracefulShutdown", "65535:0"),
     ("acceptOwn", "65535:1"),
@@ -28,71 +32,51 @@ const WELL_KNOWN: &[(&str, &str)] = &[
     ("noPeer", "65535:65284"),
 ];
 
-/// What prints the tables of both families.
+/// Commands that print the tables of both families.
 const TABLES: [&str; 2] = [
     "show bgp ipv4 unicast json detail",
     "show bgp ipv6 unicast json detail",
 ];
 
-/// FRR in a namespace.
+/// FRR in a namespace. Its processes are bgpd, bfdd if configured, and zebra, in this order.
 #[derive(Debug)]
-pub struct Frr<'lab> {
-    scratch: &'lab Scratch,
-    namespace: &'lab Namespace,
-    configuration: PathBuf,
-    /// bgpd first: it is the first to go.
-    daemons: Vec<Process>,
-}
+pub struct Frr<'lab>(pub(super) Instance<'lab>);
 
 impl<'lab> Frr<'lab> {
-    /// FRR with `peering-examples/frr/EXAMPLE.conf`, not yet started.
+    /// FRR with `peering-examples/frr/EXAMPLE.conf`, not started.
     #[must_use]
-    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
-        Self::with_configuration(scratch, namespace, example(&format!("frr/{name}.conf")))
+    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, example: &str) -> Self {
+        let configuration = Kind::Frr.example(example);
+        Self(Instance::new(Kind::Frr, scratch, namespace, configuration))
     }
 
-    /// FRR with a configuration of one's own, not yet started.
-    #[must_use]
-    pub fn with_configuration(
-        scratch: &'lab Scratch,
-        namespace: &'lab Namespace,
-        configuration: PathBuf,
-    ) -> Self {
-        Self {
-            scratch,
-            namespace,
-            configuration,
-            daemons: Vec::new(),
-        }
-    }
-
-    /// Where FRR keeps a path space's configuration and sockets.
+    /// Folders of the path space: configuration and sockets.
     fn folders(&self) -> [PathBuf; 2] {
-        ["/etc/frr", "/var/run/frr"].map(|base| Path::new(base).join(self.namespace.name()))
+        ["/etc/frr", "/var/run/frr"].map(|base| Path::new(base).join(self.0.namespace.name()))
     }
 
-    fn start_daemon(&self, program: &str) -> Result<Process> {
-        let mut command = self.namespace.command(format!("/usr/lib/frr/{program}"));
-        command.args(["-N", self.namespace.name()]);
+    fn start_process(&self, program: &str) -> Result<Process> {
+        let mut command = self.0.namespace.command(format!("/usr/lib/frr/{program}"));
+        command.args(["-N", self.0.namespace.name()]);
         command.args(["-u", "frr", "-g", "frr", "-A", "127.0.0.1"]);
         command.args(["--log", "stdout"]);
-        let mut daemon = Process::start(self.scratch, program, &command)?;
-        // bgpd misses interfaces and kernel routes when zebra isn't there yet.
+        let mut process = Process::start(self.0.scratch, program, &command)?;
+        // bgpd needs a running zebra to learn interfaces and kernel routes.
         eventually(format!("{program} up"), START_TIMEOUT, || {
-            daemon.ensure_running()?;
+            process.ensure_running()?;
             self.vtysh_to(program, "show version")
         })?;
-        Ok(daemon)
+        Ok(process)
     }
 
     fn vtysh_to(&self, program: &str, line: &str) -> Result<String> {
-        run(Command::new("vtysh").args(["-N", self.namespace.name(), "-d", program, "-c", line]))
+        run(Command::new("vtysh").args(["-N", self.0.namespace.name(), "-d", program, "-c", line]))
     }
 
-    /// What `show` commands print, one JSON value each.
+    /// Runs `show` commands; returns the JSON value of each.
     fn show(&self, lines: &[&str]) -> Result<Vec<Value>> {
         let mut command = Command::new("vtysh");
-        command.args(["-N", self.namespace.name()]);
+        command.args(["-N", self.0.namespace.name()]);
         for line in lines {
             command.args(["-c", line]);
         }
@@ -101,58 +85,72 @@ impl<'lab> Frr<'lab> {
         values.with_context(|| format!("vtysh {lines:?} printed: {output}"))
     }
 
-    fn bgpd(&self) -> Result<&Process> {
-        self.daemons.first().context("FRR is not running")
-    }
-
-    /// SIGKILL of bgpd alone, as if it crashed: zebra stays, and decides what stays in the kernel.
+    /// Runs vtysh with these lines in the configuration mode.
     ///
     /// # Errors
-    /// When it isn't running.
+    /// When a daemon does not answer or rejects a line.
+    pub fn configure_lines(&self, lines: &[&str]) -> Result<()> {
+        let mut command = Command::new("vtysh");
+        command.args(["-N", self.0.namespace.name(), "-c", "configure terminal"]);
+        for line in lines {
+            command.args(["-c", line]);
+        }
+        run(&mut command).map(drop)
+    }
+
+    fn configure_bgp(&self, line: &str) -> Result<()> {
+        self.configure_lines(&["router bgp", line])
+    }
+
+    /// Kills bgpd alone, as a crash does: zebra decides which routes stay in the kernel.
+    ///
+    /// # Errors
+    /// When bgpd isn't running.
     pub fn kill_bgpd(&mut self) -> Result<()> {
-        self.bgpd()?;
-        self.daemons.remove(0).kill()
+        self.0.running()?;
+        self.0.processes.remove(0).kill()
     }
 
-    /// Starts bgpd again after [`Frr::kill_bgpd`], with its configuration.
+    /// Starts bgpd after [`Frr::kill_bgpd`].
     ///
     /// # Errors
-    /// When it does not come up or refuses a line.
+    /// When bgpd does not come up or rejects its configuration.
     pub fn start_bgpd(&mut self) -> Result<()> {
-        let daemon = self.start_daemon("bgpd")?;
-        self.daemons.insert(0, daemon);
+        let process = self.start_process("bgpd")?;
+        self.0.processes.insert(0, process);
         self.configure()
     }
 
-    /// Checks that bgpd selects paths, and no `update-delay` is running since its last start.
+    /// Checks that bgpd selects paths: the `update-delay` of its last start, if configured, is
+    /// over.
     ///
     /// # Errors
-    /// When one is running or has not begun yet.
+    /// When the delay is running or has not begun.
     pub fn ensure_selecting(&self) -> Result<()> {
-        if !fs::read_to_string(&self.configuration)?.contains("\n update-delay ") {
+        if !fs::read_to_string(&self.0.configuration)?.contains("\n update-delay ") {
             return Ok(());
         }
-        let log = self.bgpd()?.log_text()?;
+        let log = self.0.running()?.log_text()?;
         let since = log.rsplit("starting: vty").next().unwrap_or_default();
-        ensure!(since.contains("Update delay ended"), "update-delay");
+        ensure!(since.contains("Update delay ended"), "in update-delay");
         Ok(())
     }
 
-    /// Gives all daemons the configuration.
+    /// Loads the configuration into all daemons.
     fn configure(&self) -> Result<()> {
         let output = run(Command::new("vtysh")
-            .args(["-N", self.namespace.name(), "-f"])
-            .arg(&self.configuration))?;
-        // vtysh may refuse a line and still exit with 0.
+            .args(["-N", self.0.namespace.name(), "-f"])
+            .arg(&self.0.configuration))?;
+        // vtysh may reject a line and still exit with 0.
         ensure!(
             !output.contains('%'),
             "{}: {output}",
-            self.configuration.display()
+            self.0.configuration.display()
         );
         Ok(())
     }
 
-    /// Of both families' summaries, the Established peers of each.
+    /// The Established peers of each family.
     fn established(&self) -> Result<Vec<(&'static str, IpAddr)>> {
         let summary = self.show(&["show bgp summary json"])?;
         let mut peers = Vec::new();
@@ -161,7 +159,7 @@ impl<'lab> Frr<'lab> {
                 .first()
                 .and_then(|all| all[key]["peers"].as_object())
             else {
-                continue; // no peer has this family
+                continue; // no peer with this family
             };
             for (address, peer) in of_family {
                 if peer["state"] == "Established" {
@@ -174,54 +172,39 @@ impl<'lab> Frr<'lab> {
 }
 
 impl Router for Frr<'_> {
-    fn name(&self) -> &'static str {
-        "FRR"
-    }
-
-    fn installs_routes(&self) -> bool {
-        true
+    fn instance(&self) -> &Instance<'_> {
+        &self.0
     }
 
     fn start(&mut self) -> Result<()> {
-        ensure!(self.daemons.is_empty(), "FRR is running");
+        self.0.ensure_stopped()?;
         for folder in self.folders() {
             fs::create_dir_all(&folder)?;
             run(Command::new("chown").arg("frr:frr").arg(&folder))?;
         }
         fs::write(self.folders()[0].join("vtysh.conf"), "")?;
-        let wants_bfd = fs::read_to_string(&self.configuration)?
-            .lines()
-            .any(|line| line == "bfd");
-        let programs = ["zebra", "bfdd", "bgpd"];
-        for program in programs
-            .into_iter()
-            .filter(|program| *program != "bfdd" || wants_bfd)
-        {
-            let daemon = self.start_daemon(program)?;
-            self.daemons.insert(0, daemon);
+        let configuration = fs::read_to_string(&self.0.configuration)?;
+        let bfdd = configuration.lines().any(|line| line == "bfd");
+        for program in ["zebra", "bfdd", "bgpd"] {
+            if program != "bfdd" || bfdd {
+                let process = self.start_process(program)?;
+                self.0.processes.insert(0, process);
+            }
         }
         self.configure()
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.bgpd()?;
-        for mut daemon in self.daemons.drain(..) {
-            daemon.terminate(START_TIMEOUT)?;
-        }
-        Ok(())
+        self.0.stop()
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.bgpd()?;
-        for mut daemon in self.daemons.drain(..) {
-            daemon.kill()?;
-        }
-        Ok(())
+        self.0.kill()
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
-        // The summary's up time has whole seconds and wavers; the log tells each session.
-        let log = self.bgpd()?.log_text()?;
+        // The uptime in the summary has whole seconds and is inexact; the log has every change.
+        let log = self.0.running()?.log_text()?;
         let mark = |peer: IpAddr| {
             let change = format!("%ADJCHANGE: neighbor {peer}(");
             let changes = log.lines().filter(|line| line.contains(&change)).count();
@@ -238,17 +221,17 @@ impl Router for Frr<'_> {
         read_tables(&self.show(&TABLES)?)
     }
 
-    fn refused(&self) -> Result<BTreeSet<IpNet>> {
-        let mut refused = BTreeSet::new();
+    fn rejected(&self) -> Result<BTreeSet<IpNet>> {
+        let mut rejected = BTreeSet::new();
         for (family, peer) in self.established()? {
             let line = format!("show bgp {family} unicast neighbors {peer} filtered-routes json");
             for answer in self.show(&[&line])? {
                 for prefix in answer["receivedRoutes"].as_object().into_iter().flatten() {
-                    refused.insert(prefix.0.parse()?);
+                    rejected.insert(prefix.0.parse()?);
                 }
             }
         }
-        Ok(refused)
+        Ok(rejected)
     }
 
     fn version(&self) -> Result<String> {
@@ -256,11 +239,7 @@ impl Router for Frr<'_> {
     }
 
     fn describe(&self, prefix: IpNet) -> Result<String> {
-        let family = if prefix.addr().is_ipv4() {
-            "ipv4"
-        } else {
-            "ipv6"
-        };
+        let family = family(prefix);
         self.vtysh_to("bgpd", &format!("show bgp {family} unicast {prefix} json"))
     }
 
@@ -278,7 +257,7 @@ impl Router for Frr<'_> {
     }
 
     fn log(&self) -> Result<String> {
-        self.bgpd()?.log_text()
+        self.0.running()?.log_text()
     }
 
     fn refresh(&self, peer: IpAddr) -> Result<()> {
@@ -289,30 +268,17 @@ impl Router for Frr<'_> {
     }
 
     fn change_password(&self, password: &str) -> Result<()> {
-        let line = format!("neighbor NODES password {password}");
-        let mut command = Command::new("vtysh");
-        command.args(["-N", self.namespace.name(), "-d", "bgpd"]);
-        for line in ["configure terminal", "router bgp", &line] {
-            command.args(["-c", line]);
-        }
-        run(&mut command).map(drop)
+        self.configure_bgp(&format!("neighbor NODES password {password}"))
     }
 
     fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {
-        let mut command = Command::new("vtysh");
-        command.args(["-N", self.namespace.name(), "-d", "bgpd"]);
-        let shutdown = format!("neighbor {peer} shutdown message {text}");
-        for line in ["configure terminal", "router bgp", &shutdown] {
-            command.args(["-c", line]);
-        }
-        run(&mut command).map(drop)
+        self.configure_bgp(&format!("neighbor {peer} shutdown message {text}"))
     }
 }
 
-/// What it learnt, by a way of one's own to its programs.
-pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
+pub(super) fn table_via(exec: Exec<'_>) -> Result<BTreeSet<RouteEntry>> {
     let [ipv4, ipv6] = TABLES;
-    let output = ask(&["vtysh", "-c", ipv4, "-c", ipv6])?;
+    let output = exec(&["vtysh", "-c", ipv4, "-c", ipv6])?;
     let tables: Result<Vec<Value>, _> = Deserializer::from_str(&output).into_iter().collect();
     read_tables(&tables.with_context(|| output.clone())?)
 }
@@ -320,9 +286,9 @@ pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
 fn read_tables(tables: &[Value]) -> Result<BTreeSet<RouteEntry>> {
     let mut routes = BTreeSet::new();
     for table in tables {
-        // bgpd without a single route of a family prints an object without the key.
+        // Without routes of a family bgpd prints an object without the key.
         for (prefix, paths) in table["routes"].as_object().into_iter().flatten() {
-            // The first element describes the prefix, those after it are its paths.
+            // The first element describes the prefix; the paths follow.
             for path in paths.as_array().context("paths")?.iter().skip(1) {
                 if path["valid"] == true {
                     routes
@@ -362,9 +328,9 @@ fn route(prefix: &str, path: &Value) -> Result<RouteEntry> {
 
 impl Drop for Frr<'_> {
     fn drop(&mut self) {
-        self.daemons.clear();
+        self.0.processes.clear();
         for folder in self.folders() {
-            // Missing when it was never started.
+            // Fails if FRR was never started.
             let _ = fs::remove_dir_all(folder);
         }
     }

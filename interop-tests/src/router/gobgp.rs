@@ -1,7 +1,6 @@
-//! GoBGP, asked by `gobgp -j`. Its table stays its own: nothing gets into the kernel.
+//! GoBGP, queried with `gobgp -j`. It installs no routes into the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,16 +9,17 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, sorted, text, u32_of, version_of};
+use super::{
+    Exec, Instance, RouteEntry, Router, START_TIMEOUT, family, replace_password, sorted, text,
+    u32_of, version_of,
+};
 use crate::eventually::eventually;
-use crate::netns::Namespace;
-use crate::process::{Process, Scratch, signal_pid};
-use crate::topology::MD5_PASSWORD;
+use crate::process::{Process, signal_pid};
 
-/// `session_state` of its API.
+/// `session_state` of the API: Established.
 const ESTABLISHED: u64 = 6;
 
-/// Attribute type codes, as GoBGP's JSON has them.
+/// Attribute type codes in GoBGP's JSON.
 mod attribute {
     pub(super) const NEXT_HOP: u64 = 3;
     pub(super) const LOCAL_PREF: u64 = 5;
@@ -30,48 +30,23 @@ mod attribute {
 
 /// GoBGP in a namespace.
 #[derive(Debug)]
-pub struct Gobgp<'lab> {
-    scratch: &'lab Scratch,
-    namespace: &'lab Namespace,
-    configuration: PathBuf,
-    daemon: Option<Process>,
-}
+pub struct Gobgp<'lab>(pub(super) Instance<'lab>);
 
-impl<'lab> Gobgp<'lab> {
-    /// GoBGP with `peering-examples/gobgp/EXAMPLE.toml`, not yet started.
-    #[must_use]
-    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
-        Self::with_configuration(scratch, namespace, example(&format!("gobgp/{name}.toml")))
-    }
-
-    /// GoBGP with a configuration of one's own, not yet started.
-    #[must_use]
-    pub fn with_configuration(
-        scratch: &'lab Scratch,
-        namespace: &'lab Namespace,
-        configuration: PathBuf,
-    ) -> Self {
-        Self {
-            scratch,
-            namespace,
-            configuration,
-            daemon: None,
-        }
-    }
-
+impl Gobgp<'_> {
     fn show(&self, arguments: &[&str]) -> Result<Value> {
-        self.namespace.json("gobgp", &[&["-j"], arguments].concat())
+        let arguments = [&["-j"], arguments].concat();
+        self.0.namespace.json("gobgp", &arguments)
+    }
+
+    fn gobgp(&self, arguments: &[&str]) -> Result<String> {
+        self.0.namespace.run("gobgp", arguments)
     }
 
     fn running_configuration(&self) -> PathBuf {
-        self.scratch.file("gobgpd.toml")
+        self.0.scratch.file("gobgpd.toml")
     }
 
-    fn take(&mut self) -> Result<Process> {
-        self.daemon.take().context("GoBGP is not running")
-    }
-
-    /// Established peers as GoBGP describes them.
+    /// The Established peers with GoBGP's description.
     fn established(&self) -> Result<Vec<(IpAddr, Value)>> {
         let neighbors = self.show(&["neighbor"])?;
         let neighbors = neighbors.as_array().context("neighbors")?;
@@ -87,28 +62,20 @@ impl<'lab> Gobgp<'lab> {
 }
 
 impl Router for Gobgp<'_> {
-    fn name(&self) -> &'static str {
-        "GoBGP"
-    }
-
-    fn installs_routes(&self) -> bool {
-        false
+    fn instance(&self) -> &Instance<'_> {
+        &self.0
     }
 
     fn start(&mut self) -> Result<()> {
-        ensure!(self.daemon.is_none(), "GoBGP is running");
-        // A copy, which may change while it runs.
-        fs::copy(&self.configuration, self.running_configuration())
-            .with_context(|| self.configuration.display().to_string())?;
-        let mut command = self.namespace.command("gobgpd");
-        command
-            .args(["-t", "toml", "-f"])
-            .arg(self.running_configuration());
-        // Plain output for the log; the API for `gobgp`, nothing else.
+        self.0.ensure_stopped()?;
+        let configuration = self.0.copy_configuration("gobgpd.toml")?;
+        let mut command = self.0.namespace.command("gobgpd");
+        command.args(["-t", "toml", "-f"]).arg(configuration);
+        // Plain output for the log, and only the API that `gobgp` needs.
         command.args(["-p", "--api-hosts=127.0.0.1:50051", "--pprof-disable"]);
-        let mut daemon = Process::start(self.scratch, "gobgpd", &command)?;
+        let mut process = Process::start(self.0.scratch, "gobgpd", &command)?;
         eventually("GoBGP up", START_TIMEOUT, || {
-            daemon.ensure_running()?;
+            process.ensure_running()?;
             let global = self.show(&["global"])?;
             ensure!(
                 global["asn"].as_u64().is_some_and(|asn| asn > 0),
@@ -116,16 +83,16 @@ impl Router for Gobgp<'_> {
             );
             Ok(())
         })?;
-        self.daemon = Some(daemon);
+        self.0.processes.push(process);
         Ok(())
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.take()?.terminate(START_TIMEOUT).map(drop)
+        self.0.stop()
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.take()?.kill()
+        self.0.kill()
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
@@ -143,33 +110,31 @@ impl Router for Gobgp<'_> {
         Ok(routes)
     }
 
-    /// Its JSON has, with each IPv6 path, all prefixes of the UPDATE that it came in: 70 MB for 10,000 prefixes.
+    /// Read from the text format: in JSON each IPv6 path lists all prefixes of its UPDATE, which is
+    /// 70 MB for 10,000 prefixes.
     fn plain_table(&self) -> Result<BTreeSet<RouteEntry>> {
         let mut routes = BTreeSet::new();
         for family in ["ipv4", "ipv6"] {
-            let text = self
-                .namespace
-                .run("gobgp", &["global", "rib", "-a", family])?;
-            routes.extend(read_text(&text)?);
+            routes.extend(read_text(&self.gobgp(&["global", "rib", "-a", family])?)?);
         }
         Ok(routes)
     }
 
-    fn refused(&self) -> Result<BTreeSet<IpNet>> {
+    fn rejected(&self) -> Result<BTreeSet<IpNet>> {
         let accepted: BTreeSet<IpNet> = self.table()?.iter().map(|route| route.prefix).collect();
-        let mut refused = BTreeSet::new();
+        let mut rejected = BTreeSet::new();
         for (peer, _) in self.established()? {
             for family in ["ipv4", "ipv6"] {
                 let received =
                     self.show(&["neighbor", &peer.to_string(), "adj-in", "-a", family])?;
                 for route in read_routes(&received)? {
                     if !accepted.contains(&route.prefix) {
-                        refused.insert(route.prefix);
+                        rejected.insert(route.prefix);
                     }
                 }
             }
         }
-        Ok(refused)
+        Ok(rejected)
     }
 
     fn version(&self) -> Result<String> {
@@ -177,14 +142,9 @@ impl Router for Gobgp<'_> {
     }
 
     fn describe(&self, prefix: IpNet) -> Result<String> {
-        let family = if prefix.addr().is_ipv4() {
-            "ipv4"
-        } else {
-            "ipv6"
-        };
+        let family = family(prefix);
         let prefix = prefix.to_string();
-        self.namespace
-            .run("gobgp", &["-j", "global", "rib", &prefix, "-a", family])
+        self.gobgp(&["-j", "global", "rib", &prefix, "-a", family])
     }
 
     fn describe_peer(&self, peer: IpAddr) -> Result<String> {
@@ -193,53 +153,41 @@ impl Router for Gobgp<'_> {
 
     fn updates_from(&self, peer: IpAddr) -> Result<u64> {
         let neighbor = self.show(&["neighbor", &peer.to_string()])?;
-        // Zero isn't printed.
+        // GoBGP omits a zero.
         Ok(neighbor["state"]["messages"]["received"]["update"]
             .as_u64()
             .unwrap_or(0))
     }
 
-    fn log(&self) -> Result<String> {
-        self.daemon
-            .as_ref()
-            .context("GoBGP is not running")?
-            .log_text()
-    }
-
     fn refresh(&self, peer: IpAddr) -> Result<()> {
-        self.namespace
-            .run("gobgp", &["neighbor", &peer.to_string(), "softresetin"])
-            .map(drop)
+        let arguments = ["neighbor", &peer.to_string(), "softresetin"];
+        self.gobgp(&arguments).map(drop)
     }
 
     fn change_password(&self, password: &str) -> Result<()> {
         let file = self.running_configuration();
-        let text = fs::read_to_string(&file)?.replace(MD5_PASSWORD, password);
-        fs::write(&file, text)?;
-        let daemon = self.daemon.as_ref().context("GoBGP is not running")?;
-        signal_pid("HUP", daemon.pid())
+        replace_password(&file, &file, password)?;
+        signal_pid("HUP", self.0.running()?.pid())
     }
 
     fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()> {
         let peer = peer.to_string();
-        self.namespace
-            .run("gobgp", &["neighbor", &peer, "shutdown", "--reason", text])
-            .map(drop)
+        let arguments = ["neighbor", &peer, "shutdown", "--reason", text];
+        self.gobgp(&arguments).map(drop)
     }
 }
 
-/// What it learnt, by a way of one's own to its programs.
-pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
+pub(super) fn table_via(exec: Exec<'_>) -> Result<BTreeSet<RouteEntry>> {
     let mut routes = BTreeSet::new();
     for family in ["ipv4", "ipv6"] {
-        let output = ask(&["gobgp", "-j", "global", "rib", "-a", family])?;
+        let output = exec(&["gobgp", "-j", "global", "rib", "-a", family])?;
         let table = serde_json::from_str(&output).with_context(|| output.clone())?;
         routes.extend(read_routes(&table)?);
     }
     Ok(routes)
 }
 
-/// Reads a table: an object of prefixes with their paths.
+/// Reads a table in JSON: an object with the paths of each prefix.
 fn read_routes(table: &Value) -> Result<BTreeSet<RouteEntry>> {
     let mut routes = BTreeSet::new();
     for (prefix, paths) in table.as_object().into_iter().flatten() {
@@ -250,7 +198,8 @@ fn read_routes(table: &Value) -> Result<BTreeSet<RouteEntry>> {
     Ok(routes)
 }
 
-/// Reads a table as it is printed for people: `*> PREFIX NEXT-HOP AS-PATH AGE ATTRIBUTES` below a title.
+/// Reads a table in the text format: `*> PREFIX NEXT-HOP AS-PATH AGE ATTRIBUTES` below a title
+/// line.
 fn read_text(text: &str) -> Result<BTreeSet<RouteEntry>> {
     let paths = text.lines().filter(|line| line.starts_with('*'));
     paths
@@ -299,11 +248,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_for_people_is_read() {
+    fn the_text_format_is_read() {
         let text = "\
    Network              Next Hop             AS_PATH              Age        Attrs
 *> 203.0.113.10/32      10.99.0.11           64700                00:00:03   [{Origin: i}]
-*  203.0.113.10/32      10.99.0.12           64700                00:00:02   [{Origin: i} {Communities: 64700:120}]
+*  203.0.113.10/32      10.99.0.12           64700                00:00:02   [{Med: 7}]
 ";
         let expected = ["10.99.0.11", "10.99.0.12"]
             .map(|next_hop| RouteEntry::new("203.0.113.10/32", next_hop).unwrap());

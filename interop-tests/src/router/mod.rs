@@ -1,5 +1,8 @@
-//! Real routers as top-of-rack, each started from a file of `peering-examples/` as it stands and
-//! asked through its own command line.
+//! Router products as the top-of-rack router, each started with a configuration of
+//! `peering-examples/` and queried with its own command-line client.
+//!
+//! [`Kind`] names the product, [`Router`] is what a scenario does with it. To add a product, write
+//! a module like `bird.rs` and a variant of [`Kind`]; the compiler reports the places to extend.
 
 mod adj_rib_in;
 mod announcer_as_router;
@@ -8,9 +11,10 @@ mod exabgp;
 mod frr;
 mod gobgp;
 mod openbgpd;
+mod route_entry;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Debug, Display};
+use std::fmt::Debug;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -18,9 +22,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ferrolb_bgp::wire::Community;
 use ipnet::IpNet;
-use serde_json::Value;
 
 pub use announcer_as_router::AnnouncerAsRouter;
 pub use bird::Bird;
@@ -28,144 +30,70 @@ pub use exabgp::Exabgp;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
 pub use openbgpd::Openbgpd;
+pub use route_entry::RouteEntry;
+use route_entry::{sorted, strings, text, u32_of};
 
 use crate::eventually::eventually;
 use crate::netns::Namespace;
-use crate::process::Scratch;
+use crate::process::Process;
+use crate::scenario::Scratch;
+use crate::topology::MD5_PASSWORD;
 
-/// A router from `start` answers within this. FRR takes about 1 s on an idle machine.
+/// Time for a router to come up or end. FRR needs about 1 s on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A route as a router learnt it from a node: what `ferrolb plan -o json` predicts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RouteEntry {
-    /// What is announced.
-    pub prefix: IpNet,
-    /// Where to; of an IPv6 next hop the global address.
-    pub next_hop: IpAddr,
-    /// Communities as `64700:120`, sorted as strings.
-    pub communities: Vec<String>,
-    /// Large communities as `64700:1:2`, sorted as strings.
-    pub large_communities: Vec<String>,
-    /// Only what an iBGP peer sent; none for eBGP.
-    pub local_pref: Option<u32>,
-}
-
-impl RouteEntry {
-    /// A route without communities and local preference.
-    ///
-    /// # Errors
-    /// When one of the two is malformed.
-    pub fn new(prefix: &str, next_hop: &str) -> Result<Self> {
-        Ok(Self {
-            prefix: prefix.parse().context(prefix.to_owned())?,
-            next_hop: next_hop.parse().context(next_hop.to_owned())?,
-            communities: Vec::new(),
-            large_communities: Vec::new(),
-            local_pref: None,
-        })
-    }
-
-    /// The same with these communities.
-    #[must_use]
-    pub fn communities(mut self, communities: &[&str]) -> Self {
-        self.communities = sorted(communities.iter().map(ToString::to_string));
-        self
-    }
-
-    /// The same with these large communities.
-    #[must_use]
-    pub fn large_communities(mut self, communities: &[&str]) -> Self {
-        self.large_communities = sorted(communities.iter().map(ToString::to_string));
-        self
-    }
-
-    /// The same with this local preference.
-    #[must_use]
-    pub fn local_pref(mut self, local_pref: u32) -> Self {
-        self.local_pref = Some(local_pref);
-        self
-    }
-
-    /// The routes that `ferrolb plan -o json` says the nodes announce to `peer`.
-    ///
-    /// # Errors
-    /// When `plan` isn't of the form that ferrolb documents.
-    pub fn from_plan(plan: &Value, peer: &str) -> Result<BTreeSet<Self>> {
-        let routes = plan["routes"].as_array().context("plan without routes")?;
-        routes
-            .iter()
-            .filter(|route| route["peer"] == peer)
-            .map(|route| {
-                let local_pref = match &route["localPref"] {
-                    Value::Null => None,
-                    number => Some(u32_of(number)?),
-                };
-                Ok(Self {
-                    communities: communities(&route["communities"])?,
-                    large_communities: strings(&route["largeCommunities"]),
-                    local_pref,
-                    ..Self::new(text(&route["prefix"])?, text(&route["nextHop"])?)?
-                })
-            })
-            .collect::<Result<_>>()
-            .with_context(|| format!("plan: {plan}"))
-    }
-}
-
-impl Display for RouteEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} via {}", self.prefix, self.next_hop)?;
-        for community in self.communities.iter().chain(&self.large_communities) {
-            write!(f, " {community}")?;
-        }
-        match self.local_pref {
-            Some(local_pref) => write!(f, " local-pref {local_pref}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A top-of-rack router in a namespace of its own. Dropping it kills it.
+/// A top-of-rack router in its own namespace. Dropping it kills it.
 pub trait Router: Debug + Sync {
-    /// Its product's name, for messages.
-    fn name(&self) -> &'static str;
+    /// Its product, namespace, configuration and processes.
+    fn instance(&self) -> &Instance<'_>;
 
-    /// Whether it puts what it learns into the kernel, so that [`await_kernel`] is of use.
-    fn installs_routes(&self) -> bool;
-
-    /// Starts it and waits until it listens with its configuration.
+    /// Starts the router and waits until it listens with its configuration.
     ///
     /// # Errors
-    /// When it ends or does not come up.
+    /// When it is running, ends early or does not come up.
     fn start(&mut self) -> Result<()>;
 
-    /// Ends it as an operator does, by SIGTERM.
+    /// Stops the router as an operator does, with SIGTERM.
     ///
     /// # Errors
     /// When it isn't running or does not end.
     fn stop(&mut self) -> Result<()>;
 
-    /// Ends it as a crash does, by SIGKILL: its routes stay in the kernel.
+    /// Kills the router as a crash does, with SIGKILL: its routes stay in the kernel.
     ///
     /// # Errors
     /// When it isn't running.
     fn kill(&mut self) -> Result<()>;
 
-    /// The peers with an Established session, each with a mark that is another one after the
-    /// session was lost and came back.
+    /// The router product.
+    fn kind(&self) -> Kind {
+        self.instance().kind
+    }
+
+    /// The product's name, for messages.
+    fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// Whether the router installs its routes into the kernel ([`await_kernel`]).
+    fn installs_routes(&self) -> bool {
+        self.kind().installs_routes()
+    }
+
+    /// The peers with an Established session, each with a mark that changes when the session is
+    /// lost and established again.
     ///
     /// # Errors
     /// When the router does not answer.
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>>;
 
-    /// What it learnt and accepted, of both families.
+    /// The received routes of both families that passed the import filter.
     ///
     /// # Errors
-    /// When the router does not answer, or prints something unknown.
+    /// When the router does not answer, or its output has an unknown format.
     fn table(&self) -> Result<BTreeSet<RouteEntry>>;
 
-    /// The same without attributes, where there are many and no attributes matter.
+    /// As [`Router::table`], without attributes, for large tables.
     ///
     /// # Errors
     /// As [`Router::table`].
@@ -173,86 +101,123 @@ pub trait Router: Debug + Sync {
         self.table()
     }
 
-    /// The prefixes that its import filter refused. A node that announces only what it should
-    /// leaves this empty.
+    /// The prefixes that the import filter rejected; empty while nodes announce only what they may.
     ///
     /// # Errors
     /// When the router does not answer.
-    fn refused(&self) -> Result<BTreeSet<IpNet>>;
+    fn rejected(&self) -> Result<BTreeSet<IpNet>>;
 
-    /// Its version, as its package or program has it.
+    /// Version of its package or program.
     ///
     /// # Errors
-    /// When it does not say.
+    /// When the program prints none.
     fn version(&self) -> Result<String>;
 
-    /// What it knows of one prefix, in its own words.
+    /// The router's own description of the routes for a prefix.
     ///
     /// # Errors
     /// When the router does not answer.
     fn describe(&self, prefix: IpNet) -> Result<String>;
 
-    /// What it knows of a peer, in its own words.
+    /// The router's own description of a peer.
     ///
     /// # Errors
-    /// When the router does not answer or knows no such peer.
+    /// When the router does not answer or has no such peer.
     fn describe_peer(&self, peer: IpAddr) -> Result<String>;
 
-    /// How many UPDATEs it has received from a peer, End-of-RIB included, in this session or since ever.
+    /// Number of UPDATEs received from a peer, End-of-RIB included: in this session or in total,
+    /// depending on the product.
     ///
     /// # Errors
-    /// When it does not answer or knows no such peer.
+    /// When the router does not answer, has no such peer or does not count.
     fn updates_from(&self, peer: IpAddr) -> Result<u64>;
 
-    /// Everything it has written to its log.
+    /// The router's log.
     ///
     /// # Errors
-    /// When the log can't be read.
-    fn log(&self) -> Result<String>;
+    /// When the router isn't running or the log can't be read.
+    fn log(&self) -> Result<String> {
+        self.instance().log()
+    }
 
-    /// Asks a peer for all its routes again (RFC 2918), as an operator does.
+    /// Requests a route refresh (RFC 2918) from a peer.
     ///
     /// # Errors
-    /// When it does not answer, or has no such command.
+    /// When the router does not answer, or has no such command.
     fn refresh(&self, peer: IpAddr) -> Result<()>;
 
-    /// Changes the TCP MD5 password of all peers from [`MD5_PASSWORD`](crate::topology::MD5_PASSWORD) to another one, as
-    /// an operator does.
+    /// Changes the TCP MD5 password of all peers from
+    /// [`MD5_PASSWORD`] to another one, as an operator does.
     ///
     /// # Errors
-    /// When it does not take it.
+    /// When the router rejects the change.
     fn change_password(&self, password: &str) -> Result<()>;
 
-    /// Ends a peer's session by Cease/Administrative Shutdown with this text (RFC 9003) where the router can
-    /// send one; the peer stays down.
+    /// Ends a peer's session with Cease/Administrative Shutdown and, where the product can send
+    /// one, this text (RFC 9003). The peer stays down.
     ///
     /// # Errors
-    /// When it does not answer, or has no such command.
+    /// When the router does not answer, or has no such command.
     fn shut_down(&self, peer: IpAddr, text: &str) -> Result<()>;
 }
 
-/// Which router.
+/// A router product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// FRRouting's bgpd and zebra.
+    /// FRRouting: zebra, bgpd and bfdd.
     Frr,
     /// BIRD 2.
     Bird,
-    /// GoBGP; has no kernel routes.
+    /// GoBGP. Installs no routes into the kernel.
     Gobgp,
-    /// OpenBGPD; has no kernel routes on Linux.
+    /// OpenBGPD. Installs no routes into the kernel on Linux.
     Openbgpd,
-    /// ExaBGP; tells its routes to a program, and filters none.
+    /// ExaBGP. Passes received routes to a program; has no import filter.
     Exabgp,
-    /// Our own speaker as the other side; prints its routes.
+    /// ferrolb's own engine as the router: prints received routes; has no import filter.
     Ferrolb,
 }
 
 impl Kind {
-    /// Those that filter, and that the daemon's tests run against.
+    /// The products with import filters, against which the daemon is tested.
     pub const FILTERING: [Self; 3] = [Self::Frr, Self::Bird, Self::Gobgp];
 
-    /// The router with the configuration `peering-examples/ROUTER/EXAMPLE.*`, not yet started.
+    /// The product's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Frr => "FRR",
+            Self::Bird => "BIRD",
+            Self::Gobgp => "GoBGP",
+            Self::Openbgpd => "OpenBGPD",
+            Self::Exabgp => "ExaBGP",
+            Self::Ferrolb => "ferrolb",
+        }
+    }
+
+    /// Whether the product installs routes into the kernel.
+    #[must_use]
+    pub fn installs_routes(self) -> bool {
+        matches!(self, Self::Frr | Self::Bird)
+    }
+
+    /// Path of the configuration `peering-examples/PRODUCT/NAME.*`. ferrolb has no configuration
+    /// file; its path is the name alone.
+    fn example(self, name: &str) -> PathBuf {
+        let file = match self {
+            Self::Frr => format!("frr/{name}.conf"),
+            Self::Bird => format!("bird/{name}.conf"),
+            Self::Gobgp => format!("gobgp/{name}.toml"),
+            Self::Openbgpd => format!("openbgpd/{name}.conf"),
+            Self::Exabgp => format!("exabgp/{name}.conf"),
+            Self::Ferrolb => return PathBuf::from(name),
+        };
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../peering-examples")
+            .join(file)
+    }
+
+    /// The router with the configuration `peering-examples/PRODUCT/EXAMPLE.*`, not started.
     #[must_use]
     pub fn router<'lab>(
         self,
@@ -260,20 +225,28 @@ impl Kind {
         namespace: &'lab Namespace,
         example: &str,
     ) -> Box<dyn Router + 'lab> {
+        self.with_configuration(scratch, namespace, self.example(example))
+    }
+
+    fn with_configuration<'lab>(
+        self,
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        configuration: PathBuf,
+    ) -> Box<dyn Router + 'lab> {
+        let instance = Instance::new(self, scratch, namespace, configuration);
         match self {
-            Self::Frr => Box::new(Frr::new(scratch, namespace, example)),
-            Self::Bird => Box::new(Bird::new(scratch, namespace, example)),
-            Self::Gobgp => Box::new(Gobgp::new(scratch, namespace, example)),
-            Self::Openbgpd => Box::new(Openbgpd::new(scratch, namespace, example)),
-            Self::Exabgp => Box::new(Exabgp::new(scratch, namespace, example)),
-            Self::Ferrolb => Box::new(AnnouncerAsRouter::new(scratch, namespace, example)),
+            Self::Frr => Box::new(Frr(instance)),
+            Self::Bird => Box::new(Bird(instance)),
+            Self::Gobgp => Box::new(Gobgp(instance)),
+            Self::Openbgpd => Box::new(Openbgpd(instance)),
+            Self::Exabgp => Box::new(Exabgp(instance)),
+            Self::Ferrolb => Box::new(AnnouncerAsRouter(instance)),
         }
     }
-}
 
-impl Kind {
-    /// The router with a configuration of `peering-examples/` in which each pair's first text is replaced by its
-    /// second, not yet started.
+    /// The router with a modified copy of an example, not started: in each pair of `edits` the
+    /// second text replaces the first.
     ///
     /// # Errors
     /// When there is no such example, it lacks one of the texts, or the copy can't be written.
@@ -281,58 +254,127 @@ impl Kind {
         self,
         scratch: &'lab Scratch,
         namespace: &'lab Namespace,
-        path: &str,
+        example: &str,
         edits: &[(String, String)],
     ) -> Result<Box<dyn Router + 'lab>> {
-        let original = example(path);
-        let mut text = fs::read_to_string(&original).with_context(|| path.to_owned())?;
+        ensure!(self != Self::Ferrolb, "ferrolb has no configuration file");
+        let original = self.example(example);
+        let name = original.display().to_string();
+        let mut text = fs::read_to_string(&original).with_context(|| name.clone())?;
         for (old, new) in edits {
-            ensure!(text.contains(old), "{path} has no {old:?}");
+            ensure!(text.contains(old), "{name} has no {old:?}");
             text = text.replace(old, new);
         }
         let folder = scratch.within("edited")?;
-        let copy = folder.file(&path.replace('/', "-"));
+        let file = original.file_name().context("no file name")?;
+        let copy = folder.path().join(file);
         fs::write(&copy, text)?;
-        Ok(match self {
-            Self::Frr => Box::new(Frr::with_configuration(scratch, namespace, copy)),
-            Self::Bird => Box::new(Bird::with_configuration(scratch, namespace, copy)),
-            Self::Gobgp => Box::new(Gobgp::with_configuration(scratch, namespace, copy)),
-            Self::Openbgpd => Box::new(Openbgpd::with_configuration(scratch, namespace, copy)),
-            Self::Exabgp => {
-                // It looks for its program beside the configuration.
-                let program = "events.sh";
-                fs::copy(original.with_file_name(program), folder.file(program))?;
-                Box::new(Exabgp::with_configuration(scratch, namespace, copy))
-            }
-            Self::Ferrolb => bail!("its configuration is its command line"),
-        })
+        if self == Self::Exabgp {
+            // ExaBGP looks for its program in the folder of the configuration.
+            let program = exabgp::PROGRAM;
+            fs::copy(original.with_file_name(program), folder.file(program))?;
+        }
+        Ok(self.with_configuration(scratch, namespace, copy))
     }
-}
 
-/// Runs one of a router's programs where the router is, and gives what it prints.
-pub type Ask<'a> = &'a dyn Fn(&[&str]) -> Result<String>;
-
-impl Kind {
-    /// What such a router learnt and accepted, of both families, where it isn't one of the lab's
-    /// own: in a container, say.
+    /// The table of such a router that runs outside the lab's namespaces, for example in a
+    /// container.
     ///
     /// # Errors
-    /// When the router does not answer, or prints something unknown.
-    pub fn table_by(self, ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
+    /// When the router does not answer, or its output has an unknown format.
+    pub fn table_via(self, exec: Exec<'_>) -> Result<BTreeSet<RouteEntry>> {
         match self {
-            Self::Frr => frr::table_by(ask),
-            Self::Bird => bird::table_by(ask),
-            Self::Gobgp => gobgp::table_by(ask),
-            Self::Openbgpd => openbgpd::table_by(ask),
-            Self::Exabgp | Self::Ferrolb => bail!("{self:?} keeps no table to be asked for"),
+            Self::Frr => frr::table_via(exec),
+            Self::Bird => bird::table_via(exec),
+            Self::Gobgp => gobgp::table_via(exec),
+            Self::Openbgpd => openbgpd::table_via(exec),
+            Self::Exabgp | Self::Ferrolb => bail!("{} has no command for its table", self.name()),
         }
     }
 }
 
-/// Waits until the router's table is exactly `expected` and its filter refused nothing.
+/// Runs one of a router's programs on the router's host and returns its stdout.
+pub type Exec<'a> = &'a dyn Fn(&[&str]) -> Result<String>;
+
+/// Where a router runs, with which configuration, and its processes.
+#[derive(Debug)]
+pub struct Instance<'lab> {
+    kind: Kind,
+    scratch: &'lab Scratch,
+    namespace: &'lab Namespace,
+    configuration: PathBuf,
+    /// Empty unless the router runs; stopped in this order.
+    processes: Vec<Process>,
+}
+
+impl<'lab> Instance<'lab> {
+    fn new(
+        kind: Kind,
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        configuration: PathBuf,
+    ) -> Self {
+        Self {
+            kind,
+            scratch,
+            namespace,
+            configuration,
+            processes: Vec::new(),
+        }
+    }
+
+    /// The main process.
+    fn running(&self) -> Result<&Process> {
+        let process = self.processes.first();
+        process.with_context(|| format!("{} is not running", self.kind.name()))
+    }
+
+    fn ensure_stopped(&self) -> Result<()> {
+        let name = self.kind.name();
+        ensure!(self.processes.is_empty(), "{name} is running");
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.running()?;
+        self.processes
+            .drain(..)
+            .try_for_each(|mut process| process.terminate(START_TIMEOUT).map(drop))
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.running()?;
+        self.processes
+            .drain(..)
+            .try_for_each(|mut process| process.kill())
+    }
+
+    fn log(&self) -> Result<String> {
+        self.running()?;
+        let logs: Result<Vec<String>> = self.processes.iter().map(Process::log_text).collect();
+        Ok(logs?.concat())
+    }
+
+    /// Copies the configuration into the scratch folder, for a router whose configuration changes
+    /// while it runs.
+    fn copy_configuration(&self, name: &str) -> Result<PathBuf> {
+        let copy = self.scratch.file(name);
+        fs::copy(&self.configuration, &copy)
+            .with_context(|| self.configuration.display().to_string())?;
+        Ok(copy)
+    }
+}
+
+/// Writes a configuration file with another password than [`MD5_PASSWORD`].
+fn replace_password(from: &Path, to: &Path, password: &str) -> Result<()> {
+    let text = fs::read_to_string(from)?.replace(MD5_PASSWORD, password);
+    fs::write(to, text).with_context(|| to.display().to_string())
+}
+
+/// Waits until the router's table is exactly `expected` and its import filter rejected nothing.
 ///
 /// # Errors
-/// After `timeout`, with what is missing and what is too much.
+/// After `timeout`, with the missing and the unexpected routes.
 pub fn await_table(
     router: &dyn Router,
     expected: &BTreeSet<RouteEntry>,
@@ -346,7 +388,7 @@ pub fn await_table(
 /// Compares the router's table with `expected`, once.
 ///
 /// # Errors
-/// With what is missing, what is too much, what its filter refused.
+/// With the missing, the unexpected and the rejected routes.
 pub fn check_table(router: &dyn Router, expected: &BTreeSet<RouteEntry>) -> Result<()> {
     let table = router.table()?;
     let list = |routes: Vec<&RouteEntry>| {
@@ -365,15 +407,18 @@ pub fn check_table(router: &dyn Router, expected: &BTreeSet<RouteEntry>) -> Resu
         list(missing),
         list(unexpected)
     );
-    let refused = router.refused()?;
-    ensure!(refused.is_empty(), "its import filter refused {refused:?}");
+    let rejected = router.rejected()?;
+    ensure!(
+        rejected.is_empty(),
+        "the import filter rejected {rejected:?}"
+    );
     Ok(())
 }
 
 /// Waits until exactly these peers have an Established session.
 ///
 /// # Errors
-/// After `timeout`, with the sessions there are.
+/// After `timeout`, with the sessions found.
 pub fn await_sessions(
     router: &dyn Router,
     peers: &BTreeSet<IpAddr>,
@@ -389,7 +434,7 @@ pub fn await_sessions(
 /// Waits until the kernel forwards `prefix` to exactly these next hops.
 ///
 /// # Errors
-/// After `timeout`, with the next hops there are.
+/// After `timeout`, with the next hops found.
 pub fn await_kernel(
     namespace: &Namespace,
     prefix: &str,
@@ -403,86 +448,50 @@ pub fn await_kernel(
     })
 }
 
-/// A configuration of `peering-examples/`.
-fn example(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../peering-examples")
-        .join(path)
+/// Waits until the kernel forwards each prefix to exactly the next hops of its routes.
+///
+/// # Errors
+/// After `timeout`, with the next hops found.
+pub fn await_kernel_routes(
+    namespace: &Namespace,
+    routes: &BTreeSet<RouteEntry>,
+    timeout: Duration,
+) -> Result<()> {
+    for (prefix, next_hops) in next_hops_by_prefix(routes) {
+        await_kernel(namespace, &prefix.to_string(), &next_hops, timeout)?;
+    }
+    Ok(())
 }
 
-fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
-    let mut texts: Vec<String> = texts.collect();
-    texts.sort();
-    texts
+/// The next hops of each prefix.
+#[must_use]
+pub fn next_hops_by_prefix(routes: &BTreeSet<RouteEntry>) -> BTreeMap<IpNet, BTreeSet<IpAddr>> {
+    let mut prefixes: BTreeMap<IpNet, BTreeSet<IpAddr>> = BTreeMap::new();
+    for route in routes {
+        let next_hops = prefixes.entry(route.prefix).or_default();
+        next_hops.insert(route.next_hop);
+    }
+    prefixes
 }
 
-/// The strings of a JSON array, sorted; nothing where there is no array.
-fn strings(array: &Value) -> Vec<String> {
-    let items = array.as_array().map_or(&[][..], Vec::as_slice);
-    sorted(items.iter().filter_map(Value::as_str).map(str::to_owned))
+/// The family of a prefix in the words of FRR and GoBGP.
+fn family(prefix: IpNet) -> &'static str {
+    if prefix.addr().is_ipv4() {
+        "ipv4"
+    } else {
+        "ipv6"
+    }
 }
 
-/// What a program says of its version: the last word of the first line.
+/// The version that a program prints: the last word of the first line.
 fn version_of(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
-    // BIRD tells it to stderr.
+    // BIRD prints it to stderr.
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let words = text.lines().next().unwrap_or_default().split_whitespace();
     words
         .last()
         .map(str::to_owned)
-        .with_context(|| format!("{command:?} said nothing"))
-}
-
-/// ferrolb prints well-known communities by name; here they are numbers as all others.
-fn communities(array: &Value) -> Result<Vec<String>> {
-    let numbers = strings(array).into_iter().map(|text| {
-        let Community(number) = text.parse().with_context(|| text.clone())?;
-        Ok(format!("{}:{}", number >> 16, number & 0xffff))
-    });
-    let numbers: Result<Vec<String>> = numbers.collect();
-    Ok(sorted(numbers?.into_iter()))
-}
-
-fn text(value: &Value) -> Result<&str> {
-    value
-        .as_str()
-        .with_context(|| format!("not a string: {value}"))
-}
-
-fn u32_of(value: &Value) -> Result<u32> {
-    value
-        .as_u64()
-        .and_then(|number| number.try_into().ok())
-        .with_context(|| format!("not a 32-bit number: {value}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_gives_the_routes_of_one_peer() {
-        let plan = serde_json::json!({"routes": [
-            {"node": "node1", "peer": "tor", "prefix": "203.0.113.10/32", "nextHop": "10.99.0.11",
-             "communities": ["64700:20", "64700:120", "NO_EXPORT"], "largeCommunities": ["64700:1:2"], "localPref": 150},
-            {"node": "node1", "peer": "other", "prefix": "203.0.113.11/32", "nextHop": "10.99.0.11"},
-            {"node": "node2", "peer": "tor", "prefix": "2001:db8::1/128", "nextHop": "fd99::12",
-             "communities": [], "largeCommunities": [], "localPref": null},
-        ]});
-        let expected = BTreeSet::from([
-            RouteEntry::new("203.0.113.10/32", "10.99.0.11")
-                .unwrap()
-                .communities(&["64700:120", "64700:20", "65535:65281"])
-                .large_communities(&["64700:1:2"])
-                .local_pref(150),
-            RouteEntry::new("2001:db8::1/128", "fd99::12").unwrap(),
-        ]);
-        assert_eq!(RouteEntry::from_plan(&plan, "tor").unwrap(), expected);
-
-        let broken = serde_json::json!({"routes": [{"peer": "tor", "prefix": 7}]});
-        let error = RouteEntry::from_plan(&broken, "tor").unwrap_err();
-        assert!(format!("{error:#}").contains("not a string: 7"));
-    }
+        .with_context(|| format!("{command:?} printed nothing"))
 }

@@ -1,62 +1,34 @@
-//! OpenBGPD, asked by `bgpctl -j`. Its portable version puts nothing into Linux' kernel.
+//! OpenBGPD, queried with `bgpctl -j`. The portable version installs no routes into the Linux
+//! kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Ask, RouteEntry, Router, START_TIMEOUT, example, strings, text, u32_of, version_of};
+use super::{
+    Exec, Instance, RouteEntry, Router, START_TIMEOUT, replace_password, strings, text, u32_of,
+    version_of,
+};
 use crate::eventually::eventually;
-use crate::netns::Namespace;
-use crate::process::{Process, Scratch, run};
-use crate::topology::MD5_PASSWORD;
+use crate::process::{Process, run};
 
-/// It changes its root to this folder and has its socket there: each instance gets its own, mounted over it.
+/// OpenBGPD chroots into this folder and opens its control socket there. A tmpfs mounted over it
+/// gives each instance its own.
 const FOLDER: &str = "/run/openbgpd";
 
 /// OpenBGPD in a namespace.
 #[derive(Debug)]
-pub struct Openbgpd<'lab> {
-    scratch: &'lab Scratch,
-    namespace: &'lab Namespace,
-    configuration: PathBuf,
-    daemon: Option<Process>,
-}
+pub struct Openbgpd<'lab>(pub(super) Instance<'lab>);
 
-impl<'lab> Openbgpd<'lab> {
-    /// OpenBGPD with `peering-examples/openbgpd/EXAMPLE.conf`, not yet started.
-    #[must_use]
-    pub fn new(scratch: &'lab Scratch, namespace: &'lab Namespace, name: &str) -> Self {
-        Self::with_configuration(
-            scratch,
-            namespace,
-            example(&format!("openbgpd/{name}.conf")),
-        )
-    }
-
-    /// OpenBGPD with a configuration of one's own, not yet started.
-    #[must_use]
-    pub fn with_configuration(
-        scratch: &'lab Scratch,
-        namespace: &'lab Namespace,
-        configuration: PathBuf,
-    ) -> Self {
-        Self {
-            scratch,
-            namespace,
-            configuration,
-            daemon: None,
-        }
-    }
-
+impl Openbgpd<'_> {
     fn bgpctl(&self, arguments: &[&str]) -> Result<String> {
-        let pid = self.running()?.pid().to_string();
+        let pid = self.0.running()?.pid().to_string();
         run(Command::new("nsenter")
             .args(["--target", &pid, "--mount", "--", "timeout", "60", "bgpctl"])
             .args(arguments))
@@ -66,56 +38,41 @@ impl<'lab> Openbgpd<'lab> {
         let answer = self.bgpctl(&[&["-j", "show"], arguments].concat())?;
         serde_json::from_str(&answer).with_context(|| format!("bgpctl {arguments:?}: {answer}"))
     }
-
-    fn running(&self) -> Result<&Process> {
-        self.daemon.as_ref().context("OpenBGPD is not running")
-    }
-
-    fn take(&mut self) -> Result<Process> {
-        self.daemon.take().context("OpenBGPD is not running")
-    }
 }
 
 impl Router for Openbgpd<'_> {
-    fn name(&self) -> &'static str {
-        "OpenBGPD"
-    }
-
-    fn installs_routes(&self) -> bool {
-        false
+    fn instance(&self) -> &Instance<'_> {
+        &self.0
     }
 
     fn start(&mut self) -> Result<()> {
-        ensure!(self.daemon.is_none(), "OpenBGPD is running");
-        // It insists on a file that only its owner can read.
-        let configuration = self.scratch.file("openbgpd.conf");
-        fs::copy(&self.configuration, &configuration)
-            .with_context(|| self.configuration.display().to_string())?;
+        self.0.ensure_stopped()?;
+        let configuration = self.0.copy_configuration("openbgpd.conf")?;
+        // OpenBGPD rejects a configuration that others can read.
         fs::set_permissions(&configuration, fs::Permissions::from_mode(0o600))?;
         fs::create_dir_all(FOLDER)?;
-        let mut command = self.namespace.command("unshare");
+        let mut command = self.0.namespace.command("unshare");
         let script = r#"mount -t tmpfs -o mode=755 openbgpd "$1" && exec bgpd -d -v -f "$2""#;
         command
             .args(["--mount", "sh", "-c", script, "sh", FOLDER])
             .arg(&configuration);
-        self.daemon = Some(Process::start(self.scratch, "openbgpd", &command)?);
+        let process = Process::start(self.0.scratch, "openbgpd", &command)?;
+        self.0.processes.push(process);
         eventually("OpenBGPD up", START_TIMEOUT, || {
-            self.running()?;
-            let log = self.log()?;
-            if let Some(daemon) = &mut self.daemon {
-                daemon.ensure_running()?;
-            }
+            let process = self.0.processes.first_mut().context("no process")?;
+            process.ensure_running()?;
+            let log = process.log_text()?;
             ensure!(log.contains("RDE soft reconfiguration done"), "{log}");
             self.show(&["neighbor"]).map(drop)
         })
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.take()?.terminate(START_TIMEOUT).map(drop)
+        self.0.stop()
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.take()?.kill()
+        self.0.kill()
     }
 
     fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
@@ -133,10 +90,10 @@ impl Router for Openbgpd<'_> {
     }
 
     fn table(&self) -> Result<BTreeSet<RouteEntry>> {
-        table_by(&|words| self.bgpctl(&words[1..]))
+        table_via(&|words| self.bgpctl(&words[1..]))
     }
 
-    fn refused(&self) -> Result<BTreeSet<IpNet>> {
+    fn rejected(&self) -> Result<BTreeSet<IpNet>> {
         let accepted: BTreeSet<IpNet> = self.table()?.iter().map(|route| route.prefix).collect();
         let received = read_routes(&self.show(&["rib", "table", "Adj-RIB-In", "detail"])?)?;
         let prefixes = received.into_iter().map(|route| route.prefix);
@@ -163,19 +120,14 @@ impl Router for Openbgpd<'_> {
         count.as_u64().with_context(|| format!("{peer}: {answer}"))
     }
 
-    fn log(&self) -> Result<String> {
-        self.running()?.log_text()
-    }
-
     fn refresh(&self, peer: IpAddr) -> Result<()> {
         self.bgpctl(&["neighbor", &peer.to_string(), "refresh"])
             .map(drop)
     }
 
     fn change_password(&self, password: &str) -> Result<()> {
-        let file = self.scratch.file("openbgpd.conf");
-        let text = fs::read_to_string(&file)?.replace(MD5_PASSWORD, password);
-        fs::write(&file, text)?;
+        let file = self.0.scratch.file("openbgpd.conf");
+        replace_password(&file, &file, password)?;
         self.bgpctl(&["reload"]).map(drop)
     }
 
@@ -185,9 +137,8 @@ impl Router for Openbgpd<'_> {
     }
 }
 
-/// The table, by whoever runs `bgpctl`.
-pub(super) fn table_by(ask: Ask<'_>) -> Result<BTreeSet<RouteEntry>> {
-    let answer = ask(&["bgpctl", "-j", "show", "rib", "detail"])?;
+pub(super) fn table_via(exec: Exec<'_>) -> Result<BTreeSet<RouteEntry>> {
+    let answer = exec(&["bgpctl", "-j", "show", "rib", "detail"])?;
     read_routes(&serde_json::from_str(&answer).context(answer)?)
 }
 
@@ -218,11 +169,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_are_read() {
+    fn local_pref_is_read_from_internal_routes_only() {
         let answer = serde_json::json!({"rib": [
             {"prefix": "203.0.113.10/32", "exit_nexthop": "10.99.0.11", "true_nexthop": "10.99.0.1",
-             "source": "external", "localpref": 100, "communities": ["64700:120"], "large_communities": ["64700:1:2"]},
-            {"prefix": "2001:db8::1/128", "exit_nexthop": "fd99::11", "source": "internal", "localpref": 150},
+             "source": "external", "localpref": 100,
+             "communities": ["64700:120"], "large_communities": ["64700:1:2"]},
+            {"prefix": "2001:db8::1/128", "exit_nexthop": "fd99::11",
+             "source": "internal", "localpref": 150},
         ]});
         let expected = BTreeSet::from([
             RouteEntry::new("203.0.113.10/32", "10.99.0.11")

@@ -1,7 +1,7 @@
-//! The corpus of `bgp/tests/fixtures/corpus.tsv`: BGP messages and BFD packets of the routers in
-//! `peering-examples/` and of ferrolb, as they passed a node's interfaces. With `UPDATE_CORPUS=1` all
-//! scenarios run and write the file. Otherwise one of them runs: every side must send the OPEN that
-//! the file has of it, and nothing of a kind that the file lacks.
+//! Records `bgp/tests/fixtures/corpus.tsv`: BGP messages and BFD packets of ferrolb and of each
+//! router product, captured on a node's interfaces. With `UPDATE_CORPUS=1` all scenarios run and
+//! write the file. Otherwise one scenario runs: each side must send the OPEN that the file has, and
+//! no kind of message that the file lacks.
 
 mod recorder;
 
@@ -17,8 +17,9 @@ use ferrolb_bgp::bfd::Packet;
 use ferrolb_bgp::wire::{DecodeContext, Family, Message};
 use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::process::{Process, Scratch, scenario, signal_pid};
+use ferrolb_interop_tests::process::{Process, signal_pid};
 use ferrolb_interop_tests::router::{Kind, Router};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{NODE_ASN, Node, TOR_IPV4, TOR_IPV6, Topology};
 
 use recorder::{Protocol, Recorded, Recorder};
@@ -33,12 +34,12 @@ const KINDS: [Kind; 6] = [
     Kind::Gobgp,
     Kind::Openbgpd,
 ];
-/// From the start to a session; GoBGP takes nearly 10 s before it dials.
+/// Time from the start to a session; GoBGP dials after nearly 10 s.
 const UP: Duration = Duration::from_secs(25);
-const AT_ONCE: Duration = Duration::from_secs(4);
+const IMMEDIATELY: Duration = Duration::from_secs(4);
 const PREFIXES: [&str; 2] = ["203.0.113.11/32", "2001:db8:113::11/128"];
 
-/// What a scenario plays on.
+/// The hosts of a scenario and its recorder.
 struct Stage<'lab> {
     scratch: &'lab Scratch,
     router: &'lab dyn Router,
@@ -46,51 +47,51 @@ struct Stage<'lab> {
     recorder: &'lab Recorder,
 }
 
-/// Who sent something.
+/// The sender of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Node,
     Router,
 }
 
-/// What passes between a router and the last of the nodes.
+/// Messages between a router and the last node.
 struct Scenario {
     /// The router's configuration in `peering-examples/`.
     example: &'static str,
-    /// What happens.
+    /// Description, part of the file.
     about: &'static str,
     nodes: u8,
     run: fn(&Stage<'_>) -> Result<()>,
-    /// The routers that have no such configuration, or nothing to say in this scenario.
+    /// The routers without such a configuration, or without messages of their own in this scenario.
     without: &'static [Kind],
 }
 
-/// The first one runs in every run of the test.
+/// The first scenario runs in every test run.
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         example: "all-capabilities",
-        about: "routes with communities, the node leaves",
+        about: "routes with communities, the node stops",
         nodes: 1,
         run: communities,
         without: &[],
     },
     Scenario {
         example: "active",
-        about: "the router dials, asks for the routes again and shuts the session down",
+        about: "the router dials, requests a route refresh and shuts the session down",
         nodes: 1,
         run: shut_down,
         without: &[Kind::Ferrolb],
     },
     Scenario {
         example: "collector",
-        about: "the router passes routes on",
+        about: "the router propagates routes",
         nodes: 2,
-        run: passed_on,
+        run: propagated,
         without: &[Kind::Exabgp, Kind::Ferrolb],
     },
     Scenario {
         example: "graceful-restart",
-        about: "the node is killed and back",
+        about: "the node is killed and restarted",
         nodes: 1,
         run: restart,
         without: &[Kind::Exabgp],
@@ -111,14 +112,14 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         example: "two-octet-as",
-        about: "a node with an AS number of four octets, a router that has two",
+        about: "a node with a four-octet AS, a router that supports two octets only",
         nodes: 1,
         run: two_octet_as,
         without: &[Kind::Ferrolb, Kind::Frr, Kind::Gobgp],
     },
     Scenario {
         example: "bfd",
-        about: "BFD comes up, the path is cut and mended, the node leaves",
+        about: "BFD comes up, the path is cut and restored, the node stops",
         nodes: 1,
         run: bfd,
         without: &[Kind::Exabgp, Kind::Gobgp, Kind::Openbgpd],
@@ -126,7 +127,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 impl Stage<'_> {
-    /// The first node's announcer of both prefixes, dialling the router.
+    /// The announcer of both prefixes on the first node, which dials the router.
     fn dialler(&self) -> AnnounceExample<'_> {
         self.announcer().with("--peer", TOR_IPV4)
     }
@@ -142,25 +143,25 @@ impl Stage<'_> {
     fn await_routes(&self) -> Result<()> {
         eventually("the router's table", UP, || {
             let table = self.router.table()?;
-            let held: BTreeSet<String> = table.iter().map(|one| one.prefix.to_string()).collect();
-            ensure!(held == PREFIXES.map(str::to_owned).into(), "{held:?}");
+            let found: BTreeSet<String> = table.iter().map(|one| one.prefix.to_string()).collect();
+            ensure!(found == PREFIXES.map(str::to_owned).into(), "{found:?}");
             Ok(())
         })
     }
 
-    /// The node that is recorded.
+    /// The node on which the messages are captured.
     fn recorded(&self) -> Result<&Node> {
         self.nodes.last().context("no node")
     }
 
-    /// Waits until so many messages of this side are recorded whose kind begins with these words.
+    /// Waits until `count` messages of this side, of a kind with this beginning, are recorded.
     fn await_sent(&self, side: Side, words: &str, count: usize) -> Result<()> {
         let node = self.recorded()?;
         eventually(format!("{count} times {words} of the {side:?}"), UP, || {
             let mut kinds = Vec::new();
             for one in self.recorder.recorded()? {
-                let of_node = is_of(one.sender, node);
-                if one.protocol == Protocol::Bgp && of_node == (side == Side::Node) {
+                let from_node = is_from(one.sender, node);
+                if one.protocol == Protocol::Bgp && from_node == (side == Side::Node) {
                     kinds.push(message_kind(&one.octets)?);
                 }
             }
@@ -170,21 +171,14 @@ impl Stage<'_> {
         })
     }
 
-    /// Ends the recorded node's announcer once it has said everything.
-    fn leave(&self, mut announcer: Process) -> Result<()> {
+    /// Stops the announcer once it has sent all routes.
+    fn stop(&self, mut announcer: Process) -> Result<()> {
         self.await_sent(Side::Node, "End-of-RIB", 2)?;
         signal_pid("INT", announcer.pid())?;
-        let status = announcer.wait_exit(AT_ONCE)?;
+        let status = announcer.wait_exit(IMMEDIATELY)?;
         ensure!(status.success(), "{status}");
         self.await_sent(Side::Node, "Cease", 1)
     }
-}
-
-fn await_said(daemon: &Process, words: &str) -> Result<()> {
-    eventually(format!("{words:?} in the node's log"), UP, || {
-        ensure!(daemon.log_text()?.contains(words));
-        Ok::<_, anyhow::Error>(())
-    })
 }
 
 fn with_communities(announcer: AnnounceExample<'_>) -> AnnounceExample<'_> {
@@ -197,7 +191,7 @@ fn with_communities(announcer: AnnounceExample<'_>) -> AnnounceExample<'_> {
 fn communities(stage: &Stage<'_>) -> Result<()> {
     let announcer = with_communities(stage.dialler()).start()?;
     stage.await_routes()?;
-    stage.leave(announcer)
+    stage.stop(announcer)
 }
 
 fn shut_down(stage: &Stage<'_>) -> Result<()> {
@@ -206,8 +200,8 @@ fn shut_down(stage: &Stage<'_>) -> Result<()> {
     let _announcer = announcer.start()?;
     stage.await_routes()?;
     let node = IpAddr::V4(stage.nodes[0].ipv4);
-    // GoBGP has no command that asks.
-    if stage.router.name() != "GoBGP" {
+    // GoBGP has no command that requests a refresh.
+    if stage.router.kind() != Kind::Gobgp {
         stage.await_sent(Side::Node, "End-of-RIB", 2)?;
         stage.router.refresh(node)?;
         stage.await_sent(Side::Node, "UPDATE +1", 4)?;
@@ -216,14 +210,14 @@ fn shut_down(stage: &Stage<'_>) -> Result<()> {
     stage.await_sent(Side::Router, "Cease", 1)
 }
 
-fn passed_on(stage: &Stage<'_>) -> Result<()> {
+fn propagated(stage: &Stage<'_>) -> Result<()> {
     let _announcer = with_communities(stage.dialler()).start()?;
     stage.await_routes()?;
     let collector = AnnounceExample::new(stage.scratch, &stage.nodes[1]);
     let collector = collector.local_asn(64800).flag("--receive");
     let collector = collector.with("--peer", TOR_IPV4).start()?;
-    await_said(&collector, PREFIXES[0])?;
-    stage.leave(collector)
+    collector.await_log(&[PREFIXES[0]], UP)?;
+    stage.stop(collector)
 }
 
 fn restart(stage: &Stage<'_>) -> Result<()> {
@@ -237,26 +231,26 @@ fn restart(stage: &Stage<'_>) -> Result<()> {
         Ok::<_, anyhow::Error>(())
     })?;
     stage.await_routes()?;
-    stage.leave(back)
+    stage.stop(back)
 }
 
 fn ipv6_only(stage: &Stage<'_>) -> Result<()> {
     let announcer = stage.announcer().with("--peer", TOR_IPV6).start()?;
     stage.await_routes()?;
-    stage.leave(announcer)
+    stage.stop(announcer)
 }
 
 fn ibgp(stage: &Stage<'_>) -> Result<()> {
     let announcer = stage.dialler().peer_asn(NODE_ASN);
     let announcer = announcer.with("--local-pref", 150).start()?;
     stage.await_routes()?;
-    stage.leave(announcer)
+    stage.stop(announcer)
 }
 
 fn two_octet_as(stage: &Stage<'_>) -> Result<()> {
     let announcer = stage.dialler().local_asn(4_200_000_700).start()?;
     stage.await_routes()?;
-    stage.leave(announcer)
+    stage.stop(announcer)
 }
 
 fn bfd(stage: &Stage<'_>) -> Result<()> {
@@ -265,17 +259,17 @@ fn bfd(stage: &Stage<'_>) -> Result<()> {
     stage.await_routes()?;
     let link = &stage.nodes[0].uplink;
     link.cut()?;
-    await_said(&announcer, "BFD Down")?;
-    link.mend()?;
+    announcer.await_log(&["BFD Down"], UP)?;
+    link.restore()?;
     stage.await_routes()?;
-    stage.leave(announcer)
+    stage.stop(announcer)
 }
 
-fn is_of(sender: IpAddr, node: &Node) -> bool {
+fn is_from(sender: IpAddr, node: &Node) -> bool {
     sender == IpAddr::V4(node.ipv4) || sender == IpAddr::V6(node.ipv6)
 }
 
-/// A line of the corpus: who sent these octets in which scenario.
+/// A line of the corpus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
     scenario: String,
@@ -285,7 +279,7 @@ struct Line {
 }
 
 impl Line {
-    /// What a reader of the file tells it by.
+    /// Scenario, product and kind of the message; lines with equal keys are interchangeable.
     fn kind(&self) -> Result<String> {
         let kind = match self.protocol {
             Protocol::Bgp => message_kind(&self.octets)?,
@@ -294,13 +288,13 @@ impl Line {
                 format!("BFD {:?}, {}", packet.state, packet.diagnostic)
             }
         };
-        // Versions change by themselves.
+        // Without the version, which changes with the package.
         let product = self.sender.split(' ').next().unwrap_or_default();
         Ok(format!("{} | {product} | {kind}", self.scenario))
     }
 }
 
-/// A message's type with what tells those of a type apart: capabilities, attributes, codes.
+/// Type of a message with its capabilities, number of prefixes, or codes.
 fn message_kind(octets: &[u8]) -> Result<String> {
     let context = |(four_octet_asn, ibgp)| DecodeContext {
         four_octet_asn,
@@ -310,7 +304,8 @@ fn message_kind(octets: &[u8]) -> Result<String> {
         ipv4_next_hop_v6: true,
         ..DecodeContext::default()
     };
-    // A message doesn't say what its session agreed on: the reading with the fewest errors counts.
+    // The negotiated capabilities are unknown here: decode with each combination, and use the
+    // result with the fewest errors.
     let readings = [(true, true), (true, false), (false, true), (false, false)];
     let readings = readings.map(context).into_iter().filter_map(|context| {
         let message = Message::decode(octets, &context)?.ok()?;
@@ -341,8 +336,9 @@ fn message_kind(octets: &[u8]) -> Result<String> {
     })
 }
 
-/// Plays a scenario and gives what passed, everything once: of BFD the first packet of each state.
-fn play(scratch: &Scratch, kind: Kind, scenario: &Scenario) -> Result<Vec<Line>> {
+/// Runs a scenario and returns its messages without duplicates; of BFD the first packet of each
+/// state.
+fn run(scratch: &Scratch, kind: Kind, scenario: &Scenario) -> Result<Vec<Line>> {
     let rack = Topology::new(scenario.nodes)?;
     let mut router = kind.router(scratch, &rack.tor, scenario.example);
     let node = rack.nodes.last().context("no node")?;
@@ -379,7 +375,7 @@ fn play(scratch: &Scratch, kind: Kind, scenario: &Scenario) -> Result<Vec<Line>>
                 continue;
             }
         }
-        let sender = if is_of(sender, node) {
+        let sender = if is_from(sender, node) {
             &ours
         } else {
             &router_version
@@ -435,17 +431,17 @@ fn read(text: &str) -> Result<Vec<Line>> {
     lines.collect()
 }
 
-/// The scenarios of each router one after the other, all routers side by side.
+/// Runs the scenarios of each router in sequence, all routers in parallel.
 fn record(scratch: &Scratch, scenarios: &[Scenario]) -> Result<Vec<Line>> {
     let of = |kind: Kind| -> Result<Vec<Line>> {
         let mut lines = Vec::new();
-        let played = scenarios
+        let selected = scenarios
             .iter()
             .filter(|scenario| !scenario.without.contains(&kind));
-        for scenario in played {
+        for scenario in selected {
             let name = format!("{kind:?}-{}", scenario.example);
             let scratch = scratch.within(&name)?;
-            lines.extend(play(&scratch, kind, scenario).context(name)?);
+            lines.extend(run(&scratch, kind, scenario).context(name)?);
         }
         Ok(lines)
     };
@@ -466,7 +462,7 @@ fn record(scratch: &Scratch, scenarios: &[Scenario]) -> Result<Vec<Line>> {
 }
 
 #[test]
-fn routers_send_the_kinds_of_messages_that_the_corpus_has_of_them() {
+fn routers_send_the_kinds_of_messages_that_the_corpus_has() {
     scenario("corpus", |scratch| {
         program()?; // built before any clock runs
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PATH);
@@ -474,19 +470,19 @@ fn routers_send_the_kinds_of_messages_that_the_corpus_has_of_them() {
             let lines = record(scratch, SCENARIOS)?;
             return fs::write(path, write(&lines)?).context(PATH);
         }
-        let played = kinds(&record(scratch, &SCENARIOS[..1])?)?;
-        let filed = kinds(&read(&fs::read_to_string(path).context(PATH)?)?)?;
+        let recorded = kinds(&record(scratch, &SCENARIOS[..1])?)?;
+        let stored = kinds(&read(&fs::read_to_string(path).context(PATH)?)?)?;
         let example = format!("/{}: ", SCENARIOS[0].example);
-        // How much a router says before it is left depends on its timing; each says who it is.
-        let missing: Vec<_> = filed
-            .difference(&played)
+        // The number of messages depends on timing, but every router sends an OPEN.
+        let missing: Vec<_> = stored
+            .difference(&recorded)
             .filter(|kind| kind.contains(&example) && kind.contains("| OPEN"))
             .collect();
-        let unknown: Vec<_> = played.difference(&filed).collect();
+        let unknown: Vec<_> = recorded.difference(&stored).collect();
         ensure!(
             missing.is_empty() && unknown.is_empty(),
-            "{PATH} has other messages than the routers send; UPDATE_CORPUS=1 records them again.\n\
-             only in the file: {missing:#?}\nonly sent now: {unknown:#?}"
+            "{PATH} differs from the recorded messages; update it with UPDATE_CORPUS=1.\n\
+             only in the file: {missing:#?}\nnot in the file: {unknown:#?}"
         );
         Ok(())
     });

@@ -1,4 +1,4 @@
-//! What passes a node's interfaces, taken from a packet socket: BGP messages and BFD packets.
+//! Captures BGP messages and BFD packets on a node's interfaces with a packet socket.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,12 +14,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketType, eth, recv, socket};
 
-/// The port of BGP (RFC 4271 §8), and those of BFD over one hop (RFC 5881) and several (RFC 5883).
+/// Ports of BGP (RFC 4271 §8), single-hop BFD (RFC 5881) and multihop BFD (RFC 5883).
 const BGP: u16 = 179;
 const BFD: [u16; 2] = [3784, 4784];
 /// How often the recording thread checks whether it has to stop.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest frame, also where the kernel joins segments.
+/// Longest frame, including segments that the kernel has coalesced.
 const LONGEST: usize = 1 << 17;
 
 /// A protocol of the corpus.
@@ -29,7 +29,7 @@ pub(crate) enum Protocol {
     Bfd,
 }
 
-/// A message or packet, in the order of arrival within its stream.
+/// A message or packet; messages of a stream are in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Recorded {
     pub(crate) sender: IpAddr,
@@ -37,7 +37,7 @@ pub(crate) struct Recorded {
     pub(crate) octets: Vec<u8>,
 }
 
-/// A thread that records everything in a namespace, until it is dropped.
+/// A thread that captures all frames in a namespace until the recorder is dropped.
 pub(crate) struct Recorder {
     stop: Arc<AtomicBool>,
     frames: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -45,10 +45,10 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Records from now on.
+    /// Starts the capture.
     ///
     /// # Errors
-    /// When the namespace can't be entered or has no packet socket for us.
+    /// When the namespace can't be entered or a packet socket can't be opened.
     pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
         // A socket stays in the namespace in which it was opened.
         let packets = namespace.open()?.inside(|| {
@@ -68,7 +68,7 @@ impl Recorder {
         })
     }
 
-    /// What was recorded so far.
+    /// The messages and packets captured so far.
     ///
     /// # Errors
     /// When a stream has a gap.
@@ -82,7 +82,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It panicked if this fails, and said so.
+            // Fails if the thread panicked, which has printed a message.
             let _ = thread.join();
         }
     }
@@ -102,15 +102,15 @@ fn record(packets: &OwnedFd, stop: &AtomicBool, into: &Mutex<Vec<Vec<u8>>>) {
     }
 }
 
-/// One direction of a connection, put together from its segments.
+/// One direction of a connection, reassembled from its segments.
 #[derive(Default)]
 struct Stream {
-    /// The sequence number of the first octet.
+    /// Sequence number of the first octet.
     first: u32,
     octets: Vec<u8>,
 }
 
-/// A segment or datagram: its transport header and what follows, without the padding of Ethernet.
+/// A segment or datagram: transport header and payload, without Ethernet padding.
 struct Datagram<'a> {
     kind: u8,
     from: SocketAddr,
@@ -127,7 +127,7 @@ fn recorded(frames: &[Vec<u8>]) -> Result<Vec<Recorded>> {
             6 if [ends.0.port(), ends.1.port()].contains(&BGP) => {
                 let stream = streams.entry(ends).or_default();
                 add_segment(stream, datagram.octets).context(format!("{ends:?}"))?;
-                // As many as are complete; the rest waits for more segments.
+                // Take the complete messages; an incomplete one needs more segments.
                 while let Some(message) = complete(&stream.octets) {
                     recorded.push(Recorded {
                         sender: ends.0.ip(),
@@ -176,7 +176,8 @@ fn datagram(frame: &[u8]) -> Option<Datagram<'_>> {
     })
 }
 
-/// Adds what a TCP segment has beyond what is there; a SYN begins a stream anew.
+/// Appends the octets of a TCP segment that the stream does not have yet; a SYN starts a new
+/// stream.
 fn add_segment(stream: &mut Stream, segment: &[u8]) -> Result<()> {
     let sequence = segment.get(4..).and_then(|rest| rest.first_chunk());
     let sequence = u32::from_be_bytes(*sequence.context("a short TCP header")?);
@@ -192,7 +193,7 @@ fn add_segment(stream: &mut Stream, segment: &[u8]) -> Result<()> {
     if octets.is_empty() {
         return Ok(());
     }
-    // Octets before `first` were taken out already.
+    // Octets before `first` are already removed.
     let ahead = sequence.wrapping_sub(stream.first).cast_signed();
     let length = i32::try_from(stream.octets.len())?;
     ensure!(ahead <= length, "a segment is missing");
@@ -203,7 +204,7 @@ fn add_segment(stream: &mut Stream, segment: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The first message of a stream, if all of it is there.
+/// The first message of a stream, if it is complete.
 fn complete(octets: &[u8]) -> Option<&[u8]> {
     let length = u16::from_be_bytes(*octets.get(16..)?.first_chunk()?);
     octets.get(..usize::from(length).max(19))

@@ -1,5 +1,6 @@
-//! docs/interop.md: one column of its table and one list of what is lacking per router. A run compares its own part with
-//! what stands there; with UPDATE_DOCS=1 it writes it.
+//! Reads and writes docs/interop.md: a table with one column per router, and a list of the rows
+//! that a router can't run. A run compares its column with the page; with UPDATE_DOCS=1 it updates
+//! the page.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,12 +13,12 @@ use crate::rows::GROUPS;
 
 const PATH: &str = "docs/interop.md";
 const INTRODUCTION: &str = include_str!("introduction.md");
-const ROW: &str = "RFC, and what was run";
+const ROW: &str = "RFC and scenario";
 
-/// What one router did.
+/// The results of one router.
 pub(crate) struct Column {
     router: String,
-    /// By row: why it was not run, or nothing.
+    /// By row: the reason why it was not run, or none.
     cells: BTreeMap<String, Option<String>>,
 }
 
@@ -38,7 +39,7 @@ impl Column {
     }
 }
 
-/// Compares a router's column with the document, or with UPDATE_DOCS=1 puts it there.
+/// Compares a router's column with the document; with UPDATE_DOCS=1 updates the document.
 ///
 /// # Errors
 /// When they differ, or the document can't be read or written.
@@ -72,13 +73,13 @@ pub(crate) fn check(column: &Column) -> Result<()> {
         .find(|line| !text.lines().any(|old| old == *line));
     ensure!(
         false,
-        "{PATH} says something else than what ran; UPDATE_DOCS=1 writes it anew. For example: {}",
-        differs.unwrap_or("a line too many")
+        "{PATH} differs from the result; update it with UPDATE_DOCS=1. First different line: {}",
+        differs.unwrap_or("(the page has an additional line)")
     );
     Ok(())
 }
 
-/// Reads the table and the lists back.
+/// Reads the table and the list of the page.
 fn read(text: &str) -> Vec<Column> {
     let mut rows = text.lines().filter(|line| line.starts_with('|')).map(cells);
     let Some(head) = rows.next() else {
@@ -94,14 +95,14 @@ fn read(text: &str) -> Vec<Column> {
         .collect();
     for row in rows.skip(1) {
         for (column, cell) in columns.iter_mut().zip(row.iter().skip(1)) {
-            // A row that was not there when this router ran stays unknown.
+            // A row that is newer than this router's last run stays unknown.
             if cell != "?" {
                 let lacks = (cell != "yes").then(String::new);
                 column.cells.insert(row[0].clone(), lacks);
             }
         }
     }
-    // "- BIRD 2.0.12, row: reason"
+    // "- **BIRD 2.0.12**, row — reason"
     for line in text.lines().filter_map(|line| line.strip_prefix("- **")) {
         let Some((router, (row, reason))) = line
             .split_once("**, ")

@@ -1,4 +1,5 @@
-//! What a router may have or not have: attributes, capabilities, GTSM.
+//! Scenarios with optional features of routers: attributes, capabilities, GTSM, link-local
+//! sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,56 +9,56 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::announce_example::AnnounceExample;
-use ferrolb_interop_tests::daemon::CONFIG_NAMESPACE;
 use ferrolb_interop_tests::eventually::{consistently, eventually};
-use ferrolb_interop_tests::router::{RouteEntry, await_kernel};
-use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4, TOR_IPV6, TOR_LINK_LOCAL};
+use ferrolb_interop_tests::manifest::{self, NAMESPACE};
+use ferrolb_interop_tests::router::{Kind, RouteEntry, await_kernel_routes};
+use ferrolb_interop_tests::topology::{TOR_IPV4, TOR_IPV6, TOR_LINK_LOCAL};
 
-use crate::{AT_ONCE, Cell, UP, restarts};
+use crate::{Cell, IMMEDIATELY, UP, restarts};
 
-/// The AS of the collector in the examples `collector`.
+/// AS of the collector in the examples `collector`.
 const COLLECTOR_ASN: u32 = 64800;
 
-/// A route target, as each of them prints it.
-const ROUTE_TARGET: &[(&str, &str)] = &[
-    ("BIRD", "(rt, 64700, 7)"),
-    ("FRR", "RT:64700:7"),
-    ("GoBGP", r#""value":"64700:7""#),
-    ("OpenBGPD", "rt 64700:7"),
-    ("ExaBGP", "target:64700:7"),
-    ("ferrolb", "rt:64700:7"),
+/// The route target `rt:64700:7` in the output of each router.
+const ROUTE_TARGET: &[(Kind, &str)] = &[
+    (Kind::Bird, "(rt, 64700, 7)"),
+    (Kind::Frr, "RT:64700:7"),
+    (Kind::Gobgp, r#""value":"64700:7""#),
+    (Kind::Openbgpd, "rt 64700:7"),
+    (Kind::Exabgp, "target:64700:7"),
+    (Kind::Ferrolb, "rt:64700:7"),
 ];
 
-/// The words of this cell's router.
-fn words<'a>(cell: &Cell<'_>, table: &'a [(&str, &str)]) -> Result<&'a str> {
-    let name = cell.router.name();
-    let found = table.iter().find(|(router, _)| *router == name);
-    Ok(found.with_context(|| format!("no words for {name}"))?.1)
+/// The entry of this cell's router.
+fn lookup<T: Copy>(cell: &Cell<'_>, table: &[(Kind, T)]) -> Result<T> {
+    let kind = cell.router.kind();
+    let found = table.iter().find(|(router, _)| *router == kind);
+    Ok(found.with_context(|| format!("no entry for {kind:?}"))?.1)
 }
 
 pub(crate) fn extended_communities(cell: &Cell<'_>) -> Result<()> {
-    shown(cell, "--extended-community", "rt:64700:7", ROUTE_TARGET)
+    router_shows(cell, "--extended-community", "rt:64700:7", ROUTE_TARGET)
 }
 
-/// `rt:[2001:db8::1]:7`, as each of them prints it.
-const IPV6_ROUTE_TARGET: &[(&str, &str)] = &[
-    ("BIRD", "BGP.19 [t]: 00 02 20 01 0d b8"),
-    ("GoBGP", r#""value":"2001:db8::1:7""#),
-    ("OpenBGPD", "000220010db80000000000000000000000010007"),
-    // Without the zeros in front.
-    ("ExaBGP", "0x220010DB80000000000000000000000010007"),
-    ("ferrolb", "ipv6-extended-community rt:[2001:db8::1]:7"),
+/// The route target `rt:[2001:db8::1]:7` in the output of each router.
+const IPV6_ROUTE_TARGET: &[(Kind, &str)] = &[
+    (Kind::Bird, "BGP.19 [t]: 00 02 20 01 0d b8"),
+    (Kind::Gobgp, r#""value":"2001:db8::1:7""#),
+    (Kind::Openbgpd, "000220010db80000000000000000000000010007"),
+    // Without leading zeros.
+    (Kind::Exabgp, "0x220010DB80000000000000000000000010007"),
+    (Kind::Ferrolb, "ipv6-extended-community rt:[2001:db8::1]:7"),
 ];
 
 pub(crate) fn ipv6_extended_communities(cell: &Cell<'_>) -> Result<()> {
     let option = "--ipv6-extended-community";
-    shown(cell, option, "rt:[2001:db8::1]:7", IPV6_ROUTE_TARGET)
+    router_shows(cell, option, "rt:[2001:db8::1]:7", IPV6_ROUTE_TARGET)
 }
 
-/// What is announced with this option is told by the router in its words.
-fn shown(cell: &Cell<'_>, option: &str, value: &str, table: &[(&str, &str)]) -> Result<()> {
+/// Announces routes with this option and checks that the router shows the value.
+fn router_shows(cell: &Cell<'_>, option: &str, value: &str, table: &[(Kind, &str)]) -> Result<()> {
     let _announcer = cell.run(&cell.dialler().with(option, value))?;
-    let wanted = words(cell, table)?;
+    let wanted = lookup(cell, table)?;
     for prefix in cell.prefixes() {
         let described = cell.router.describe(prefix)?;
         ensure!(
@@ -68,8 +69,8 @@ fn shown(cell: &Cell<'_>, option: &str, value: &str, table: &[(&str, &str)]) -> 
     Ok(())
 }
 
-pub(crate) fn passed_on(cell: &Cell<'_>) -> Result<()> {
-    collected(
+pub(crate) fn propagated(cell: &Cell<'_>) -> Result<()> {
+    received_by_collector(
         cell,
         &[
             ("--community", "64700:120"),
@@ -79,12 +80,13 @@ pub(crate) fn passed_on(cell: &Cell<'_>) -> Result<()> {
     )
 }
 
-pub(crate) fn ipv6_passed_on(cell: &Cell<'_>) -> Result<()> {
-    collected(cell, &[("--ipv6-extended-community", "rt:[2001:db8::1]:7")])
+pub(crate) fn ipv6_propagated(cell: &Cell<'_>) -> Result<()> {
+    received_by_collector(cell, &[("--ipv6-extended-community", "rt:[2001:db8::1]:7")])
 }
 
-/// The second node is a collector in an AS of its own, and prints what the router tells it of the first one's routes.
-fn collected(cell: &Cell<'_>, communities: &[(&str, &str)]) -> Result<()> {
+/// The second node is a collector in another AS; it prints the routes of the first node that the
+/// router propagates.
+fn received_by_collector(cell: &Cell<'_>, communities: &[(&str, &str)]) -> Result<()> {
     let mut announcer = cell.dialler();
     let mut wanted = String::new();
     for (option, value) in communities {
@@ -98,54 +100,55 @@ fn collected(cell: &Cell<'_>, communities: &[(&str, &str)]) -> Result<()> {
         .flag("--receive");
     let collector = collector.start()?;
     for prefix in cell.prefixes() {
-        // On Linux its IPv6 next hop is ::1, which is none.
-        if cell.router.name() == "OpenBGPD" && prefix.addr().is_ipv6() {
+        // On Linux OpenBGPD propagates IPv6 routes with the invalid next hop ::1.
+        if cell.router.kind() == Kind::Openbgpd && prefix.addr().is_ipv6() {
             continue;
         }
         eventually(format!("{prefix} at the collector"), UP, || {
             let log = collector.log_text()?;
             let line = format!(" + {prefix} via ");
-            let told = log.lines().rfind(|told| told.contains(&line));
-            let told = told.context("nothing")?;
-            ensure!(told.ends_with(&wanted), "{told}");
+            let received = log.lines().rfind(|received| received.contains(&line));
+            let received = received.context("no route")?;
+            ensure!(received.ends_with(&wanted), "{received}");
             Ok(())
         })?;
     }
     Ok(())
 }
 
-/// AS_PATH of three, MULTI_EXIT_DISC 70; then ATOMIC_AGGREGATE and AGGREGATOR. As each of them prints it, without blanks.
-const PATH_ATTRIBUTES: &[(&str, [&[&str]; 2])] = &[
+/// In the output of each router without blanks: an AS_PATH of three with MULTI_EXIT_DISC 70, and
+/// ATOMIC_AGGREGATE with AGGREGATOR.
+const PATH_ATTRIBUTES: &[(Kind, [&[&str]; 2])] = &[
     (
-        "BIRD",
+        Kind::Bird,
         [
             &["BGP.as_path:647006470064700BGP", "BGP.med:70"],
             &["BGP.atomic_aggr:", "AS64700"],
         ],
     ),
     (
-        "FRR",
+        Kind::Frr,
         [
             &[r#""string":"647006470064700""#, r#""metric":70"#],
             &[r#""atomicAggregate":true"#, r#""aggregatorAs":64700"#],
         ],
     ),
     (
-        "GoBGP",
+        Kind::Gobgp,
         [
             &[r#""asns":[64700,64700,64700]"#, r#"{"type":4,"metric":70}"#],
             &[r#"{"type":6}"#, r#""type":7"#],
         ],
     ),
     (
-        "OpenBGPD",
+        Kind::Openbgpd,
         [
             &["647006470064700", r#""metric":70"#],
             &["AtomicAggregate", r#""AS":64700"#],
         ],
     ),
     (
-        "ExaBGP",
+        Kind::Exabgp,
         [
             &[r#""as-path":[64700,64700,64700]"#, r#""med":70"#],
             &[r#""atomic-aggregate":true"#, r#""aggregator":"64700:"#],
@@ -153,34 +156,25 @@ const PATH_ATTRIBUTES: &[(&str, [&[&str]; 2])] = &[
     ),
 ];
 
-/// The daemon's: `prepend` and `med` of the BGPPeer; an aggregate of services that differ.
+/// Runs the daemon with `prepend` and `med` in the BGPPeer, and an aggregate of Services with
+/// different communities.
 pub(crate) fn path_attributes(cell: &Cell<'_>) -> Result<()> {
     let scratch = cell.scratch.within("path-attributes")?;
     let folder = restarts::folder(cell, &scratch)?;
-    folder.write(
-        "peer.yaml",
-        &format!(
-            "apiVersion: ferrolb.io/v1alpha1
-kind: BGPPeer
-metadata: {{name: tor, namespace: {CONFIG_NAMESPACE}}}
-spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {TOR_IPV4}, dualStackAddressFamily: true, prepend: 2, med: 70}}
-"
-        ),
-    )?;
+    let more = ", dualStackAddressFamily: true, prepend: 2, med: 70";
+    folder.write("peer.yaml", &manifest::ferrolb_peer(TOR_IPV4, more))?;
     folder.write("aggregate.yaml", &aggregate(cell))?;
     let _daemon = folder.run(cell.node())?;
-    let name = cell.router.name();
-    let found = PATH_ATTRIBUTES.iter().find(|(router, _)| *router == name);
-    let (_, wanted) = found.with_context(|| format!("no words for {name}"))?;
-    for (prefix, words) in [cell.prefixes()[0], AGGREGATE.parse()?]
+    let expected = lookup(cell, PATH_ATTRIBUTES)?;
+    for (prefix, texts) in [cell.prefixes()[0], AGGREGATE.parse()?]
         .into_iter()
-        .zip(wanted)
+        .zip(expected)
     {
         eventually(format!("{prefix} with its attributes"), UP, || {
             let described = cell.router.describe(prefix)?;
             let plain: String = described.split_whitespace().collect();
-            for word in *words {
-                ensure!(plain.contains(word), "{word:?} is not in {plain}");
+            for text in texts {
+                ensure!(plain.contains(text), "{text:?} is not in {plain}");
             }
             Ok(())
         })?;
@@ -190,45 +184,47 @@ spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {TOR_IPV4}, dualStac
 
 const AGGREGATE: &str = "198.51.100.2/31";
 
-/// Two pools that meet inside one aggregate, announced with different communities, and a service on each side.
+/// Two pools with a Service each inside one aggregate, announced with different communities.
 fn aggregate(cell: &Cell<'_>) -> String {
     let node = &cell.node().name;
-    let side = |name: &str, range: &str, address: u8| {
-        format!(
+    let side = |name: &str, range: &str, host: u8| {
+        let address = format!("198.51.100.{host}");
+        let resources = format!(
             "apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
-metadata: {{name: {name}, namespace: {CONFIG_NAMESPACE}}}
+metadata: {{name: {name}, namespace: {NAMESPACE}}}
 spec: {{addresses: [{range}]}}
 ---
 apiVersion: metallb.io/v1beta1
 kind: BGPAdvertisement
-metadata: {{name: {name}, namespace: {CONFIG_NAMESPACE}}}
-spec: {{ipAddressPools: [{name}], aggregationLength: 31, communities: [\"64700:{address}\"]}}
+metadata: {{name: {name}, namespace: {NAMESPACE}}}
+spec: {{ipAddressPools: [{name}], aggregationLength: 31, communities: [\"64700:{host}\"]}}
 ---
 apiVersion: v1
 kind: Service
 metadata: {{name: {name}, namespace: default}}
 spec:
   type: LoadBalancer
-  clusterIP: 10.96.0.1{address}
-  clusterIPs: [10.96.0.1{address}]
+  clusterIP: 10.96.0.1{host}
+  clusterIPs: [10.96.0.1{host}]
   ipFamilies: [IPv4]
   ports: [{{port: 80}}]
-status: {{loadBalancer: {{ingress: [{{ip: 198.51.100.{address}}}]}}}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: {name}-4, namespace: default, labels: {{kubernetes.io/service-name: {name}}}}}
-addressType: IPv4
-endpoints: [{{addresses: [10.244.0.1{address}], nodeName: {node}, conditions: {{ready: true}}}}]
----
+status: {{loadBalancer: {{ingress: [{{ip: {address}}}]}}}}
 "
-        )
+        );
+        let endpoint = format!("10.244.0.1{host}");
+        manifest::join(&[
+            &resources,
+            &manifest::endpoint_slice(name, "IPv4", &endpoint, node),
+        ])
     };
-    side("low", "198.51.100.0-198.51.100.2", 2) + &side("high", "198.51.100.3-198.51.100.6", 3)
+    manifest::join(&[
+        &side("low", "198.51.100.0-198.51.100.2", 2),
+        &side("high", "198.51.100.3-198.51.100.6", 3),
+    ])
 }
 
-/// Three nodes with links of 1, 2 and 10 Gb/s announce one address.
+/// Three nodes with link bandwidths of 1, 2 and 10 Gb/s announce the same prefixes.
 pub(crate) fn weights(cell: &Cell<'_>) -> Result<()> {
     const LINKS: [&str; 3] = ["125000000", "250000000", "1250000000"];
     let prefixes = cell.prefixes();
@@ -241,9 +237,9 @@ pub(crate) fn weights(cell: &Cell<'_>) -> Result<()> {
             .with("--extended-community", format!("lb:64700:{link}"));
         announcers.push(announcer.start()?);
     }
-    let expected: &[u64] = match cell.router.name() {
-        // FRR's share of 100, rounded down.
-        "FRR" => &[7, 15, 76],
+    let expected: &[u64] = match cell.router.kind() {
+        // FRR computes shares of 100, rounded down.
+        Kind::Frr => &[7, 15, 76],
         _ => &[1, 1, 1],
     };
     for prefix in prefixes {
@@ -291,39 +287,32 @@ pub(crate) fn ipv6_only(cell: &Cell<'_>) -> Result<()> {
     let expected: BTreeSet<RouteEntry> = expected.into_iter().collect::<Result<_>>()?;
     cell.await_routes(&expected, UP)?;
     if cell.router.installs_routes() {
-        let next_hops = BTreeSet::from([IpAddr::V6(node.ipv6)]);
-        await_kernel(&cell.rack.tor, &v4, &next_hops, AT_ONCE)?;
-        await_kernel(&cell.rack.tor, &v6, &next_hops, AT_ONCE)?;
+        await_kernel_routes(&cell.rack.tor, &expected, IMMEDIATELY)?;
     }
     Ok(())
 }
 
-/// IPv6 routes with both next hops.
+/// IPv6 routes with a global and a link-local next hop.
 pub(crate) fn link_local(cell: &Cell<'_>) -> Result<()> {
-    between_link_local_addresses(cell, false)
+    link_local_session(cell, false)
 }
 
-/// IPv4 routes with the same next hops.
+/// IPv4 routes with the same next hops as IPv6 routes.
 pub(crate) fn ipv4_link_local(cell: &Cell<'_>) -> Result<()> {
-    between_link_local_addresses(cell, true)
+    link_local_session(cell, true)
 }
 
-/// The daemon, with a BGPPeer whose address is a link-local one.
-fn between_link_local_addresses(cell: &Cell<'_>, dual_stack: bool) -> Result<()> {
+/// Runs the daemon with a BGPPeer with a link-local address.
+fn link_local_session(cell: &Cell<'_>, dual_stack: bool) -> Result<()> {
     let node = cell.node();
     let own = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, node.ipv6.segments()[7]);
     node.namespace.address("uplink", &format!("{own}/64"))?;
     let scratch = cell.scratch.within(&format!("link-local-{}", node.name))?;
     let folder = restarts::folder(cell, &scratch)?;
-    let peer = format!(
-        "apiVersion: ferrolb.io/v1alpha1
-kind: BGPPeer
-metadata: {{name: tor, namespace: {CONFIG_NAMESPACE}}}
-spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: \"{TOR_LINK_LOCAL}\", sourceAddress: \"{own}\",
-  sourceInterface: uplink, dualStackAddressFamily: {dual_stack}}}
-"
+    let more = format!(
+        ", sourceAddress: \"{own}\", sourceInterface: uplink, dualStackAddressFamily: {dual_stack}"
     );
-    folder.write("peer.yaml", &peer)?;
+    folder.write("peer.yaml", &manifest::ferrolb_peer(TOR_LINK_LOCAL, &more))?;
     let _daemon = folder.run(node)?;
     let [v4, v6] = cell.prefixes();
     let prefixes = if dual_stack { vec![v4, v6] } else { vec![v6] };
@@ -336,9 +325,9 @@ spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: \"{TOR_LINK_LOCAL}\"
         return Ok(());
     }
     for prefix in prefixes {
-        eventually(format!("{prefix} in the kernel"), AT_ONCE, || {
+        eventually(format!("{prefix} in the kernel"), IMMEDIATELY, || {
             let found = cell.rack.tor.kernel_next_hops(&prefix.to_string())?;
-            // FRR prefers the link-local one, BIRD the global one where that is on the link.
+            // FRR uses the link-local next hop, BIRD the global one if it is on the link.
             let sent = [own, node.ipv6].map(|address| BTreeSet::from([IpAddr::V6(address)]));
             ensure!(sent.contains(&found), "{found:?}");
             Ok(())
@@ -359,51 +348,54 @@ pub(crate) fn extended_messages(cell: &Cell<'_>) -> Result<()> {
         .with("--prefix-file", file.display())
         .start()?;
     eventually("all prefixes", UP, || {
-        let count = cell.held()?.len();
+        let count = cell.received()?.len();
         ensure!(count == prefixes.len() + 2, "{count}");
         Ok(())
     })?;
-    agreed(cell, EXTENDED_MESSAGE)?;
-    // BIRD counts prefixes instead.
-    if cell.router.name() != "BIRD" {
+    negotiated(cell, EXTENDED_MESSAGE)?;
+    // BIRD counts prefixes, not UPDATEs.
+    if cell.router.kind() != Kind::Bird {
         let updates = cell.router.updates_from(cell.address())?;
         ensure!(updates < 9, "{updates} UPDATEs");
     }
     Ok(())
 }
 
-/// They offer it, we don't, and the routes come without path identifiers.
+/// The router advertises ADD-PATH, ferrolb does not: routes have no path identifiers.
 pub(crate) fn add_path(cell: &Cell<'_>) -> Result<()> {
     cell.run(&cell.dialler()).map(drop)
 }
 
 pub(crate) fn enhanced_refresh(cell: &Cell<'_>) -> Result<()> {
     let _announcer = cell.run(&cell.dialler())?;
-    agreed(cell, ENHANCED_REFRESH)?;
+    negotiated(cell, ENHANCED_REFRESH)?;
     cell.router.refresh(cell.address())?;
     consistently("the routes", Duration::from_secs(2), || {
-        cell.holds_exactly(&cell.routes()?)
+        cell.check_routes(&cell.routes()?)
     })
 }
 
-/// What a router says of a capability that both have, and how often.
-const EXTENDED_MESSAGE: &[(&str, &str)] = &[
-    ("BIRD", "Extended message"),
-    ("FRR", r#""extendedMessage":"advertisedAndReceived""#),
-    ("ExaBGP", r#""name": "extended-message""#),
+/// The negotiated capability in the router's description of the peer.
+const EXTENDED_MESSAGE: &[(Kind, &str)] = &[
+    (Kind::Bird, "Extended message"),
+    (Kind::Frr, r#""extendedMessage":"advertisedAndReceived""#),
+    (Kind::Exabgp, r#""name": "extended-message""#),
 ];
-const ENHANCED_REFRESH: &[(&str, &str)] = &[
-    ("BIRD", "Enhanced refresh"),
-    ("FRR", r#""enhancedRouteRefresh":"advertisedAndReceived""#),
-    ("OpenBGPD", r#""enhanced_refresh": true"#),
+const ENHANCED_REFRESH: &[(Kind, &str)] = &[
+    (Kind::Bird, "Enhanced refresh"),
+    (
+        Kind::Frr,
+        r#""enhancedRouteRefresh":"advertisedAndReceived""#,
+    ),
+    (Kind::Openbgpd, r#""enhanced_refresh": true"#),
 ];
 
-/// The router says that both have the capability: BIRD and OpenBGPD once for themselves
-/// and once for their neighbour.
-fn agreed(cell: &Cell<'_>, table: &[(&str, &str)]) -> Result<()> {
-    let wanted = words(cell, table)?;
+/// Checks that the router shows the capability as negotiated. BIRD and OpenBGPD list it once for
+/// themselves and once for the neighbor.
+fn negotiated(cell: &Cell<'_>, table: &[(Kind, &str)]) -> Result<()> {
+    let wanted = lookup(cell, table)?;
     let described = cell.router.describe_peer(cell.address())?;
-    let times = if matches!(cell.router.name(), "FRR" | "ExaBGP") {
+    let times = if matches!(cell.router.kind(), Kind::Frr | Kind::Exabgp) {
         1
     } else {
         2

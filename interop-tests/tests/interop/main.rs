@@ -1,5 +1,6 @@
-//! The matrix of docs/interop.md: every row a scenario, every column a router, every cell a run. The speaker is the
-//! crate's example `announce` on a node of its own, so that the cells of one router run side by side.
+//! The table of docs/interop.md: a scenario per row, a router per column. Each cell runs on its own
+//! nodes, so that the cells of a router run in parallel. Most scenarios run the example `announce`
+//! on the node.
 
 mod bfd;
 mod document;
@@ -17,28 +18,29 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::process::{Process, Scratch, scenario};
+use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{Kind, RouteEntry, Router};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
 use ipnet::IpNet;
 
 use crate::document::Column;
 use crate::rows::{GROUPS, Row};
 
-/// From the start to a session with all its routes; GoBGP takes nearly 10 s before it dials.
+/// Time from the start to a session with all routes; GoBGP dials after nearly 10 s.
 const UP: Duration = Duration::from_secs(25);
-/// What needs no timer is done within this, also on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(4);
-/// Of each kind of difference so many are named.
-const SHOWN: usize = 5;
-/// So many groups run side by side: most of their time they wait.
-const SIDE_BY_SIDE: usize = 4;
+/// Time for a step that waits for no timer, on a busy machine.
+const IMMEDIATELY: Duration = Duration::from_secs(4);
+/// Number of missing and of unexpected routes in an error.
+const MAX_DIFFERENCES: usize = 5;
+/// Number of groups that run in parallel; they wait most of the time.
+const PARALLEL_GROUPS: usize = 4;
 /// The nodes' hold time.
 const HOLD_TIME: Duration = Duration::from_secs(3);
-/// A session that nothing is heard of any more doesn't last that long.
-const OUTLIVED: Duration = Duration::from_secs(4);
+/// Longer than the hold time: a session without KEEPALIVEs is down after it.
+const BEYOND_HOLD_TIME: Duration = Duration::from_secs(4);
 
-/// A row's run against one router: nodes of its own, which announce prefixes of their own.
+/// The run of one row with one router, with its own nodes and prefixes.
 struct Cell<'lab> {
     scratch: &'lab Scratch,
     router: &'lab dyn Router,
@@ -47,7 +49,7 @@ struct Cell<'lab> {
 }
 
 impl<'lab> Cell<'lab> {
-    /// The first of its nodes; most rows need no more.
+    /// The first node; most rows need only one.
     fn node(&self) -> &'lab Node {
         &self.nodes[0]
     }
@@ -56,7 +58,7 @@ impl<'lab> Cell<'lab> {
         IpAddr::V4(self.node().ipv4)
     }
 
-    /// An IPv4 and an IPv6 prefix that no other cell has.
+    /// An IPv4 and an IPv6 prefix, unique to the cell.
     fn prefixes(&self) -> [IpNet; 2] {
         let host = self.node().ipv4.octets()[3];
         [
@@ -66,7 +68,7 @@ impl<'lab> Cell<'lab> {
         .map(|prefix| prefix.parse().expect("a prefix"))
     }
 
-    /// The first node's announcer of both prefixes, without a peer.
+    /// The announcer of both prefixes on the first node, without a peer.
     fn announcer(&self) -> AnnounceExample<'lab> {
         let [v4, v6] = self.prefixes();
         AnnounceExample::new(self.scratch, self.node())
@@ -74,12 +76,12 @@ impl<'lab> Cell<'lab> {
             .with("--prefix", v6)
     }
 
-    /// The same, dialling the router.
+    /// The announcer of both prefixes on the first node, which dials the router.
     fn dialler(&self) -> AnnounceExample<'lab> {
         self.announcer().with("--peer", TOR_IPV4)
     }
 
-    /// What the router is to hold of the first node.
+    /// The expected routes of the first node.
     fn routes(&self) -> Result<BTreeSet<RouteEntry>> {
         let [v4, v6] = self.prefixes();
         let node = self.node();
@@ -89,8 +91,8 @@ impl<'lab> Cell<'lab> {
         ]))
     }
 
-    /// What the router holds of this cell's nodes.
-    fn held(&self) -> Result<BTreeSet<RouteEntry>> {
+    /// The router's routes of this cell's nodes.
+    fn received(&self) -> Result<BTreeSet<RouteEntry>> {
         let mut routes = self.router.table()?;
         routes.retain(|route| {
             self.nodes.iter().any(|node| {
@@ -100,92 +102,81 @@ impl<'lab> Cell<'lab> {
         Ok(routes)
     }
 
-    fn holds_exactly(&self, expected: &BTreeSet<RouteEntry>) -> Result<()> {
-        same(&self.held()?, expected)
+    fn check_routes(&self, expected: &BTreeSet<RouteEntry>) -> Result<()> {
+        check_equal(&self.received()?, expected)
     }
 
     fn await_routes(&self, expected: &BTreeSet<RouteEntry>, within: Duration) -> Result<()> {
-        eventually("the router's table", within, || {
-            self.holds_exactly(expected)
-        })
+        eventually("the router's table", within, || self.check_routes(expected))
     }
 
     /// Whether the first node has a session.
-    fn in_session(&self) -> Result<bool> {
+    fn has_session(&self) -> Result<bool> {
         Ok(self.router.sessions()?.contains_key(&self.address()))
     }
 
-    /// Waits until the first node has a session again, and checks that what is to be kept was so all the time.
+    /// Waits until the first node has a session again and checks that `kept` succeeded all the
+    /// time.
     fn await_return(&self, kept: impl Fn() -> Result<()>) -> Result<()> {
         let mut lost = None;
         eventually("a session again", UP, || {
             if let Err(error) = kept() {
                 lost.get_or_insert(error);
             }
-            ensure!(self.in_session()?, "none");
+            ensure!(self.has_session()?, "none");
             Ok(())
         })?;
-        lost.map_or(Ok(()), |error| Err(error.context("it was not kept")))
+        lost.map_or(Ok(()), |error| {
+            Err(error.context("a route was lost meanwhile"))
+        })
     }
 
-    /// Starts an announcer and waits for its plain routes.
+    /// Starts an announcer and waits for its routes without attributes.
     fn run(&self, announcer: &AnnounceExample<'_>) -> Result<Process> {
         let mut daemon = announcer.start()?;
         let routes = self.routes()?;
         eventually("session and routes", UP, || {
             daemon.ensure_running()?;
-            self.holds_exactly(&routes)
+            self.check_routes(&routes)
         })?;
         Ok(daemon)
     }
 
-    /// Waits until the announcer's log says this.
-    fn await_said(&self, daemon: &Process, words: &str, within: Duration) -> Result<()> {
-        eventually(format!("{words:?} in our log"), within, || {
-            let log = daemon.log_text()?;
-            ensure!(
-                log.contains(words),
-                "{}",
-                log.lines().last().unwrap_or_default()
-            );
-            Ok(())
-        })
-    }
-
-    /// Waits until the router's log has a line with all of these words, whatever their case.
-    fn await_heard(&self, words: &[&str], within: Duration) -> Result<()> {
+    /// Waits until the router's log has a line with all of these words, in any case.
+    fn await_router_log(&self, words: &[&str], within: Duration) -> Result<()> {
         eventually(format!("{words:?} in the router's log"), within, || {
             let log = self.router.log()?.to_lowercase();
             let lower: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
             let found = log
                 .lines()
                 .any(|line| lower.iter().all(|word| line.contains(word)));
-            ensure!(found, "never");
+            ensure!(found, "not logged");
             Ok(())
         })
     }
 }
 
-/// Tells some of the differences.
-fn same(held: &BTreeSet<RouteEntry>, expected: &BTreeSet<RouteEntry>) -> Result<()> {
-    if held == expected {
+/// Compares routes; the error has some of the differences.
+fn check_equal(received: &BTreeSet<RouteEntry>, expected: &BTreeSet<RouteEntry>) -> Result<()> {
+    if received == expected {
         return Ok(());
     }
     let mut difference = String::new();
-    for route in expected.difference(held).take(SHOWN) {
+    for route in expected.difference(received).take(MAX_DIFFERENCES) {
         write!(difference, " [missing {route}]")?;
     }
-    for route in held.difference(expected).take(SHOWN) {
+    for route in received.difference(expected).take(MAX_DIFFERENCES) {
         write!(difference, " [unexpected {route}]")?;
     }
-    bail!("{} routes,{difference}", held.len())
+    bail!("{} routes,{difference}", received.len())
 }
 
-/// Runs all rows against a router and compares the outcome with its column in the document.
+/// Runs all rows with a router and compares the result with its column in the document.
 fn column(kind: Kind) {
     scenario(&format!("interop-{kind:?}"), |scratch| {
         program()?; // built before any clock runs
-        // For whoever works on one row: those with this in their title, and no word about the document.
+        // For development: only rows with this in their title, without a comparison with the
+        // document.
         let only = std::env::var("INTEROP_ONLY").ok();
         let wanted = |row: &&Row| {
             let named = only.as_ref().is_none_or(|only| row.title.contains(only));
@@ -198,9 +189,9 @@ fn column(kind: Kind) {
         let groups = Mutex::new(groups.filter(|(_, _, rows)| !rows.is_empty()));
         let failed = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            for _ in 0..SIDE_BY_SIDE {
+            for _ in 0..PARALLEL_GROUPS {
                 scope.spawn(|| {
-                    while let Some((name, example, rows)) = take(&groups) {
+                    while let Some((name, example, rows)) = next(&groups) {
                         let errors = run_group(scratch, kind, &name, example, &rows);
                         let errors = errors.unwrap_or_else(|error| vec![format!("{error:#}")]);
                         if let Ok(mut failed) = failed.lock() {
@@ -225,12 +216,13 @@ fn column(kind: Kind) {
     });
 }
 
-/// The next of what several take from.
-fn take<T>(from: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+/// Takes the next item of an iterator that several threads share.
+fn next<T>(from: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
     from.lock().ok()?.next()
 }
 
-/// Runs the rows of a group side by side, each on its own nodes, with a router of their own, and gives what failed.
+/// Starts a router for a group, runs its rows in parallel, each on its own nodes, and returns the
+/// errors.
 fn run_group(
     scratch: &Scratch,
     kind: Kind,
@@ -276,31 +268,31 @@ fn run_group(
 }
 
 #[test]
-fn bird() {
+fn interop_with_bird() {
     column(Kind::Bird);
 }
 
 #[test]
-fn frr() {
+fn interop_with_frr() {
     column(Kind::Frr);
 }
 
 #[test]
-fn gobgp() {
+fn interop_with_gobgp() {
     column(Kind::Gobgp);
 }
 
 #[test]
-fn openbgpd() {
+fn interop_with_openbgpd() {
     column(Kind::Openbgpd);
 }
 
 #[test]
-fn exabgp() {
+fn interop_with_exabgp() {
     column(Kind::Exabgp);
 }
 
 #[test]
-fn ferrolb_itself() {
+fn interop_with_ferrolb_itself() {
     column(Kind::Ferrolb);
 }

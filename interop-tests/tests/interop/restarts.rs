@@ -1,27 +1,30 @@
-//! Leaving and coming back (RFC 4724, RFC 8538).
+//! Scenarios with graceful restart (RFC 4724, RFC 8538).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::announce_example::AnnounceExample;
-use ferrolb_interop_tests::daemon::{CONFIG_NAMESPACE, Folder};
+use ferrolb_interop_tests::daemon::Folder;
 use ferrolb_interop_tests::eventually::{consistently, eventually};
-use ferrolb_interop_tests::process::{Scratch, signal_pid};
+use ferrolb_interop_tests::manifest;
+use ferrolb_interop_tests::process::signal_pid;
 use ferrolb_interop_tests::router::RouteEntry;
-use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, TOR_IPV4};
+use ferrolb_interop_tests::scenario::Scratch;
+use ferrolb_interop_tests::topology::TOR_IPV4;
 
-use crate::{AT_ONCE, Cell, UP};
+use crate::{Cell, IMMEDIATELY, UP};
 
-/// Routes stay for at least that long while nobody announces them.
-const AWAY: Duration = Duration::from_secs(2);
+/// Time for which routes must stay while no node announces them.
+const DOWNTIME: Duration = Duration::from_secs(2);
 
-/// A process killed and started again keeps what it still announces throughout, and loses the rest.
-pub(crate) fn back_in_time(cell: &Cell<'_>) -> Result<()> {
+/// The announcer is killed and restarted with one prefix less: the router keeps the other route
+/// throughout and removes the stale one.
+pub(crate) fn restarted_in_time(cell: &Cell<'_>) -> Result<()> {
     let mut announcer = cell.run(&cell.dialler().with("--graceful-restart", 20))?;
     announcer.kill()?;
     let routes = cell.routes()?;
-    consistently("stale routes", AWAY, || held(cell, &routes))?;
+    consistently("stale routes", DOWNTIME, || check_kept(cell, &routes))?;
 
     let [v4, _] = cell.prefixes();
     let kept: BTreeSet<RouteEntry> = routes
@@ -35,41 +38,48 @@ pub(crate) fn back_in_time(cell: &Cell<'_>) -> Result<()> {
         .with("--prefix", v4)
         .start()?;
     let mut lost = None;
-    eventually("only what is announced again", UP, || {
-        if let Err(error) = held(cell, &kept) {
+    eventually("only the routes of the restarted announcer", UP, || {
+        if let Err(error) = check_kept(cell, &kept) {
             lost.get_or_insert(error);
         }
-        cell.holds_exactly(&kept)
+        cell.check_routes(&kept)
     })?;
-    lost.map_or(Ok(()), |error| Err(error.context("a kept route was gone")))
+    lost.map_or(Ok(()), |error| {
+        Err(error.context("a route was lost meanwhile"))
+    })
 }
 
-pub(crate) fn not_back(cell: &Cell<'_>) -> Result<()> {
+pub(crate) fn not_restarted_in_time(cell: &Cell<'_>) -> Result<()> {
     let mut announcer = cell.run(&cell.dialler().with("--graceful-restart", 6))?;
     announcer.kill()?;
     let routes = cell.routes()?;
-    consistently("stale routes", AWAY, || held(cell, &routes))?;
+    consistently("stale routes", DOWNTIME, || check_kept(cell, &routes))?;
     cell.await_routes(&BTreeSet::new(), UP)
 }
 
-/// A planned leave: TCP closes without a NOTIFICATION, and the routes stay until somebody is back.
-pub(crate) fn preserved(cell: &Cell<'_>) -> Result<()> {
+/// A planned restart: TCP closes without a NOTIFICATION, and the routes stay until the announcer is
+/// back.
+pub(crate) fn planned_restart(cell: &Cell<'_>) -> Result<()> {
     let announcer = cell
         .dialler()
         .with("--graceful-restart", 20)
         .flag("--preserve");
     let mut running = cell.run(&announcer)?;
     signal_pid("INT", running.pid())?;
-    ensure!(running.wait_exit(AT_ONCE)?.success(), "it failed");
+    ensure!(
+        running.wait_exit(IMMEDIATELY)?.success(),
+        "the announcer failed"
+    );
     let routes = cell.routes()?;
-    consistently("preserved routes", AWAY, || held(cell, &routes))?;
+    consistently("stale routes", DOWNTIME, || check_kept(cell, &routes))?;
     let _back = announcer.start()?;
-    cell.await_return(|| held(cell, &routes))?;
-    consistently("the routes", AWAY, || held(cell, &routes))
+    cell.await_return(|| check_kept(cell, &routes))?;
+    consistently("the routes", DOWNTIME, || check_kept(cell, &routes))
 }
 
-/// A peer whose configuration changes is told so by a Cease, and with the N bit the router keeps the routes.
-pub(crate) fn kept_after_cease(cell: &Cell<'_>) -> Result<()> {
+/// A changed configuration ends the session with a Cease; with the N bit the router keeps the
+/// routes.
+pub(crate) fn routes_stay_after_cease(cell: &Cell<'_>) -> Result<()> {
     const PORT: u16 = 179;
     let scratch = cell.scratch.within("cease")?;
     let folder = folder(cell, &scratch)?;
@@ -78,19 +88,19 @@ pub(crate) fn kept_after_cease(cell: &Cell<'_>) -> Result<()> {
     let routes = cell.routes()?;
     cell.await_routes(&routes, UP)?;
 
-    // Nobody listens there: they stay without us.
+    // The router does not listen on this port, so no session is established.
     folder.write("peer.yaml", &peer(1790))?;
     let why = "sent Cease/Other Configuration Change";
-    cell.await_said(&daemon, why, AT_ONCE)?;
-    consistently("stale routes", AWAY, || held(cell, &routes))?;
-    ensure!(!cell.in_session()?, "a session all the same");
+    daemon.await_log(&[why], IMMEDIATELY)?;
+    consistently("stale routes", DOWNTIME, || check_kept(cell, &routes))?;
+    ensure!(!cell.has_session()?, "a session exists");
     folder.write("peer.yaml", &peer(PORT))?;
-    cell.await_return(|| held(cell, &routes))?;
-    consistently("the routes", AWAY, || held(cell, &routes))
+    cell.await_return(|| check_kept(cell, &routes))?;
+    consistently("the routes", DOWNTIME, || check_kept(cell, &routes))
 }
 
-/// A peer that is configured no more is not to keep anything: where the N bit was exchanged, only a Hard Reset
-/// says so. Nothing is withdrawn before.
+/// The router must remove the routes of a deleted peer at once. With the N bit this needs a Hard
+/// Reset; nothing is withdrawn before it.
 pub(crate) fn hard_reset(cell: &Cell<'_>) -> Result<()> {
     let scratch = cell.scratch.within("hard-reset")?;
     let folder = folder(cell, &scratch)?;
@@ -98,81 +108,48 @@ pub(crate) fn hard_reset(cell: &Cell<'_>) -> Result<()> {
     let daemon = folder.run(cell.node())?;
     cell.await_routes(&cell.routes()?, UP)?;
     folder.remove("peer.yaml")?;
-    cell.await_said(&daemon, "sent Cease/Hard Reset", AT_ONCE)?;
-    cell.await_routes(&BTreeSet::new(), AT_ONCE)
+    daemon.await_log(&["sent Cease/Hard Reset"], IMMEDIATELY)?;
+    cell.await_routes(&BTreeSet::new(), IMMEDIATELY)
 }
 
-/// A peer with BFD, since ferrolb offers the N bit with it only. Routers without BFD have the session all the same.
+/// A peer with BFD, which the daemon requires for the N bit. Routers without BFD establish the
+/// session, too.
 fn peer(port: u16) -> String {
-    format!(
-        "apiVersion: ferrolb.io/v1alpha1
-kind: BGPPeer
-metadata: {{name: tor, namespace: {CONFIG_NAMESPACE}}}
-spec: {{myASN: {NODE_ASN}, peerASN: {TOR_ASN}, peerAddress: {TOR_IPV4}, peerPort: {port}, dualStackAddressFamily: true,
-  holdTime: 9s, restartTime: 20s, bfdProfile: fast}}
----
-apiVersion: metallb.io/v1beta1
-kind: BFDProfile
-metadata: {{name: fast, namespace: {CONFIG_NAMESPACE}}}
-spec: {{receiveInterval: 100, transmitInterval: 100, detectMultiplier: 3}}
-"
-    )
+    let more = format!(
+        ", peerPort: {port}, dualStackAddressFamily: true, holdTime: 9s, restartTime: 20s, \
+         bfdProfile: fast"
+    );
+    manifest::join(&[
+        &manifest::ferrolb_peer(TOR_IPV4, &more),
+        &manifest::bfd_profile(),
+    ])
 }
 
-/// Manifests of the node and of a service with the cell's prefixes, for the daemon; the peer is still to come.
+/// A manifest folder with the node and a Service with the cell's prefixes. The caller adds the
+/// BGPPeer.
 pub(crate) fn folder<'a>(cell: &Cell<'_>, scratch: &'a Scratch) -> Result<Folder<'a>> {
     let [v4, v6] = cell.prefixes().map(|prefix| prefix.addr());
-    let node = &cell.node().name;
     let folder = Folder::new(scratch)?;
     folder.write_node(cell.node(), &[])?;
-    let text = format!(
-        "apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {{name: public, namespace: {CONFIG_NAMESPACE}}}
-spec: {{addresses: [{v4}/32, \"{v6}/128\"]}}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {{name: public, namespace: {CONFIG_NAMESPACE}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web, namespace: default}}
-spec:
-  type: LoadBalancer
-  clusterIP: 10.96.0.10
-  clusterIPs: [10.96.0.10, \"fd96::10\"]
-  ipFamilies: [IPv4, IPv6]
-  ports: [{{port: 80}}]
-status: {{loadBalancer: {{ingress: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]}}}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: web-4, namespace: default, labels: {{kubernetes.io/service-name: web}}}}
-addressType: IPv4
-endpoints: [{{addresses: [10.244.0.5], nodeName: {node}, conditions: {{ready: true}}}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: web-6, namespace: default, labels: {{kubernetes.io/service-name: web}}}}
-addressType: IPv6
-endpoints: [{{addresses: [\"fd24::5\"], nodeName: {node}, conditions: {{ready: true}}}}]
-"
-    );
-    folder.write("service.yaml", &text)?;
+    let manifests = manifest::join(&[
+        &manifest::pool(&format!("{v4}/32, \"{v6}/128\"")),
+        &manifest::advertisement(""),
+        &manifest::dual_stack_service(v4, v6, &cell.node().name),
+    ]);
+    folder.write("service.yaml", &manifests)?;
     Ok(folder)
 }
 
-/// The router has these routes, and its kernel forwards to them.
-fn held(cell: &Cell<'_>, routes: &BTreeSet<RouteEntry>) -> Result<()> {
-    let table = cell.held()?;
+/// Checks that the router and its kernel have these routes.
+fn check_kept(cell: &Cell<'_>, routes: &BTreeSet<RouteEntry>) -> Result<()> {
+    let table = cell.received()?;
     for route in routes {
-        ensure!(table.contains(route), "{route} is gone");
+        ensure!(table.contains(route), "{route} is missing");
         if cell.router.installs_routes() {
             let next_hops = cell.rack.tor.kernel_next_hops(&route.prefix.to_string())?;
             ensure!(
                 next_hops.contains(&route.next_hop),
-                "{route} is gone from the kernel"
+                "{route} is missing in the kernel"
             );
         }
     }

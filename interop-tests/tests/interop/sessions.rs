@@ -1,47 +1,33 @@
-//! Sessions: who dials, what they carry, how they end.
+//! Scenarios with sessions: which side dials, carried routes, and how sessions end.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::process::signal_pid;
-use ferrolb_interop_tests::router::{RouteEntry, await_kernel};
+use ferrolb_interop_tests::router::{Kind, RouteEntry, await_kernel_routes};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, NODE_ASN, TOR_IPV6};
 use ipnet::IpNet;
 
-use crate::{AT_ONCE, Cell, HOLD_TIME, OUTLIVED, UP, same};
+use crate::{BEYOND_HOLD_TIME, Cell, HOLD_TIME, IMMEDIATELY, UP, check_equal};
 
 pub(crate) fn ebgp(cell: &Cell<'_>) -> Result<()> {
     let mut announcer = cell.run(&cell.dialler())?;
     if cell.router.installs_routes() {
-        let [v4, v6] = cell.prefixes().map(|prefix| prefix.to_string());
-        let node = cell.node();
-        await_kernel(
-            &cell.rack.tor,
-            &v4,
-            &BTreeSet::from([IpAddr::V4(node.ipv4)]),
-            AT_ONCE,
-        )?;
-        await_kernel(
-            &cell.rack.tor,
-            &v6,
-            &BTreeSet::from([IpAddr::V6(node.ipv6)]),
-            AT_ONCE,
-        )?;
+        await_kernel_routes(&cell.rack.tor, &cell.routes()?, IMMEDIATELY)?;
     }
     signal_pid("INT", announcer.pid())?;
-    cell.await_routes(&BTreeSet::new(), AT_ONCE)?;
-    let status = announcer.wait_exit(AT_ONCE)?;
+    cell.await_routes(&BTreeSet::new(), IMMEDIATELY)?;
+    let status = announcer.wait_exit(IMMEDIATELY)?;
     ensure!(status.success(), "{status}");
     Ok(())
 }
 
 pub(crate) fn ipv6(cell: &Cell<'_>) -> Result<()> {
-    // IPv4 over IPv6 is another row.
+    // Another row has IPv4 routes over IPv6.
     let [_, v6] = cell.prefixes();
     let announcer = AnnounceExample::new(cell.scratch, cell.node()).with("--prefix", v6);
     let _announcer = announcer.with("--peer", TOR_IPV6).start()?;
@@ -79,49 +65,47 @@ pub(crate) fn ibgp(cell: &Cell<'_>) -> Result<()> {
     cell.await_routes(&routes.collect(), UP)
 }
 
-/// We stand still, though our kernel acknowledges: they end the session, and we hear why when we go on.
-pub(crate) fn their_hold_timer(cell: &Cell<'_>) -> Result<()> {
+/// ferrolb is stalled while its kernel acknowledges segments: the router's hold timer expires, and
+/// ferrolb logs the NOTIFICATION when it is resumed.
+pub(crate) fn router_hold_timer(cell: &Cell<'_>) -> Result<()> {
     let mut announcer = cell.run(&cell.dialler())?;
     announcer.suspend()?;
     cell.await_routes(&BTreeSet::new(), HOLD_TIME * 3)?;
     announcer.resume()?;
-    cell.await_said(&announcer, "received Hold Timer Expired", AT_ONCE)?;
+    announcer.await_log(&["received Hold Timer Expired"], IMMEDIATELY)?;
     cell.await_routes(&cell.routes()?, UP)
 }
 
-/// Nothing of theirs arrives any more: we end the session, and they hear why.
-pub(crate) fn our_hold_timer(cell: &Cell<'_>) -> Result<()> {
+/// Nothing from the router arrives: ferrolb's hold timer expires, and the router logs the
+/// NOTIFICATION.
+pub(crate) fn ferrolb_hold_timer(cell: &Cell<'_>) -> Result<()> {
     let announcer = cell.run(&cell.dialler())?;
     cell.node().uplink.cut_towards(&cell.node().namespace)?;
-    cell.await_said(&announcer, "sent Hold Timer Expired", HOLD_TIME * 3)?;
-    // Long before their own hold timer, which began anew with our last KEEPALIVE.
-    cell.await_routes(&BTreeSet::new(), AT_ONCE)?;
-    cell.await_heard(&["hold", "expired"], AT_ONCE)?;
-    cell.node().uplink.mend()?;
+    announcer.await_log(&["sent Hold Timer Expired"], HOLD_TIME * 3)?;
+    // Long before the router's hold timer, which our last KEEPALIVE has restarted.
+    cell.await_routes(&BTreeSet::new(), IMMEDIATELY)?;
+    cell.await_router_log(&["hold", "expired"], IMMEDIATELY)?;
+    cell.node().uplink.restore()?;
     cell.await_routes(&cell.routes()?, UP)
 }
 
-pub(crate) fn our_text(cell: &Cell<'_>) -> Result<()> {
+pub(crate) fn ferrolb_shutdown_text(cell: &Cell<'_>) -> Result<()> {
     let mut announcer = cell.run(
         &cell
             .dialler()
             .with("--shutdown-text", "rack move, back at noon"),
     )?;
     signal_pid("INT", announcer.pid())?;
-    announcer.wait_exit(AT_ONCE)?;
-    cell.await_heard(&["rack move, back at noon"], AT_ONCE)
+    announcer.wait_exit(IMMEDIATELY)?;
+    cell.await_router_log(&["rack move, back at noon"], IMMEDIATELY)
 }
 
-pub(crate) fn their_text(cell: &Cell<'_>) -> Result<()> {
+pub(crate) fn router_shutdown_text(cell: &Cell<'_>) -> Result<()> {
     let announcer = cell.run(&cell.dialler())?;
     cell.router.shut_down(cell.address(), "new line card")?;
-    cell.await_said(
-        &announcer,
-        "received Cease/Administrative Shutdown",
-        AT_ONCE,
-    )?;
-    cell.await_said(&announcer, "new line card", AT_ONCE)?;
-    cell.await_routes(&BTreeSet::new(), AT_ONCE)
+    announcer.await_log(&["received Cease/Administrative Shutdown"], IMMEDIATELY)?;
+    announcer.await_log(&["new line card"], IMMEDIATELY)?;
+    cell.await_routes(&BTreeSet::new(), IMMEDIATELY)
 }
 
 pub(crate) fn right_password(cell: &Cell<'_>) -> Result<()> {
@@ -146,22 +130,22 @@ pub(crate) fn wrong_password(cell: &Cell<'_>) -> Result<()> {
     })
 }
 
-/// All but ourselves end the session for that, and it comes back.
-pub(crate) fn changed_password(cell: &Cell<'_>) -> Result<()> {
-    let went_on = change_password(cell)?;
+/// All routers except ferrolb end the session on a password change; it is established again.
+pub(crate) fn password_change(cell: &Cell<'_>) -> Result<()> {
+    let kept = change_password(cell)?;
     ensure!(
-        went_on == (cell.router.name() == "ferrolb"),
-        "the session went on: {went_on}"
+        kept == (cell.router.kind() == Kind::Ferrolb),
+        "the session stayed up: {kept}"
     );
     Ok(())
 }
 
-pub(crate) fn changed_password_in_session(cell: &Cell<'_>) -> Result<()> {
-    ensure!(change_password(cell)?, "another session");
+pub(crate) fn password_change_keeps_session(cell: &Cell<'_>) -> Result<()> {
+    ensure!(change_password(cell)?, "the session was replaced");
     Ok(())
 }
 
-/// Tells whether the session went on.
+/// Changes the password on both sides; returns whether the session stayed up.
 fn change_password(cell: &Cell<'_>) -> Result<bool> {
     const NEW: &str = "rack-42-changed";
     let file = cell.scratch.file("changing.password");
@@ -171,8 +155,8 @@ fn change_password(cell: &Cell<'_>) -> Result<bool> {
     fs::write(&file, NEW)?;
     signal_pid("HUP", announcer.pid())?;
     cell.router.change_password(NEW)?;
-    // Whoever had kept the old password would have lost the session by then.
-    std::thread::sleep(OUTLIVED);
+    // A side with the old password would lose the session within this time.
+    std::thread::sleep(BEYOND_HOLD_TIME);
     cell.await_routes(&cell.routes()?, UP)?;
     Ok(cell.router.sessions()? == before)
 }
@@ -183,7 +167,7 @@ pub(crate) fn passive(cell: &Cell<'_>) -> Result<()> {
         .map(drop)
 }
 
-/// They dial, and we know but the network they come from and that their AS is another one.
+/// The router dials; ferrolb has only a network of neighbors and accepts any external AS.
 pub(crate) fn dynamic(cell: &Cell<'_>) -> Result<()> {
     let listen = format!("{}:179", cell.node().ipv4);
     let announcer = cell
@@ -192,21 +176,21 @@ pub(crate) fn dynamic(cell: &Cell<'_>) -> Result<()> {
         .peer_asn("external");
     let mut announcer = cell.run(&announcer.with("--listen", listen))?;
     signal_pid("INT", announcer.pid())?;
-    announcer.wait_exit(AT_ONCE)?;
-    cell.await_routes(&BTreeSet::new(), AT_ONCE)
+    announcer.wait_exit(IMMEDIATELY)?;
+    cell.await_routes(&BTreeSet::new(), IMMEDIATELY)
 }
 
-/// Whoever wins, one session comes up and stays.
-pub(crate) fn both(cell: &Cell<'_>) -> Result<()> {
+/// Both sides dial; one session comes up and stays.
+pub(crate) fn collision(cell: &Cell<'_>) -> Result<()> {
     let listen = format!("{}:179", cell.node().ipv4);
-    // The lower router ID of the two: with the higher one ExaBGP 4.2 gives its own connection up for ours, and then forgets
-    // that as well.
+    // ferrolb has the lower router ID: with the higher one ExaBGP 4.2 closes its own connection in
+    // favour of ours, and then drops ours, too.
     let announcer = cell.dialler().with("--router-id", "10.0.0.1");
     let _announcer = cell.run(&announcer.with("--listen", listen))?;
     let mark = || Ok::<_, anyhow::Error>(cell.router.sessions()?.get(&cell.address()).cloned());
     let before = mark()?;
     ensure!(before.is_some(), "no session");
-    consistently("the session", OUTLIVED, || {
+    consistently("the session", BEYOND_HOLD_TIME, || {
         let now = mark()?;
         ensure!(now == before, "{now:?} after {before:?}");
         Ok(())
@@ -217,17 +201,17 @@ pub(crate) fn refresh(cell: &Cell<'_>) -> Result<()> {
     let _announcer = cell.run(&cell.dialler())?;
     let before = cell.router.updates_from(cell.address())?;
     cell.router.refresh(cell.address())?;
-    eventually("both routes again", AT_ONCE, || {
+    eventually("both routes again", IMMEDIATELY, || {
         let now = cell.router.updates_from(cell.address())?;
         ensure!(now >= before + 2, "{now} UPDATEs after {before}");
         Ok(())
     })?;
-    cell.await_routes(&cell.routes()?, AT_ONCE)
+    cell.await_routes(&cell.routes()?, IMMEDIATELY)
 }
 
-/// As many /32 as the examples' filters let through, and /128 for the rest.
+/// All /32 that the filters of the examples accept, and /128 for the rest.
 pub(crate) fn ten_thousand(cell: &Cell<'_>) -> Result<()> {
-    // GoBGP takes many seconds to print them.
+    // GoBGP needs many seconds to print 10,000 prefixes.
     const SLOW: Duration = Duration::from_secs(90);
     let v4 = ["192.0.2", "198.51.100", "203.0.113"]
         .into_iter()
@@ -249,24 +233,24 @@ pub(crate) fn ten_thousand(cell: &Cell<'_>) -> Result<()> {
         };
         expected.insert(RouteEntry::new(prefix, &next_hop)?);
     }
-    // To ask for one costs little; all of them are printed when they are all there.
+    // A query for one prefix is cheap; the whole table is printed only when it is complete.
     let last: IpNet = prefixes.last().context("no prefixes")?.parse()?;
     eventually("the last prefix", UP, || {
         let described = cell.router.describe(last)?;
         ensure!(described.contains("fd99::"), "{described}");
         Ok(())
     })?;
-    let table_is = |expected: &BTreeSet<RouteEntry>| {
+    let await_exactly = |expected: &BTreeSet<RouteEntry>| {
         eventually("the router's table", SLOW, || {
-            same(&cell.router.plain_table()?, expected)
+            check_equal(&cell.router.plain_table()?, expected)
         })
     };
-    table_is(&expected)?;
+    await_exactly(&expected)?;
     signal_pid("INT", announcer.pid())?;
-    announcer.wait_exit(AT_ONCE)?;
-    eventually("no session", AT_ONCE, || {
-        ensure!(!cell.in_session()?, "one");
+    announcer.wait_exit(IMMEDIATELY)?;
+    eventually("no session", IMMEDIATELY, || {
+        ensure!(!cell.has_session()?, "still one");
         Ok(())
     })?;
-    table_is(&BTreeSet::new())
+    await_exactly(&BTreeSet::new())
 }

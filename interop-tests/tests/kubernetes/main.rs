@@ -1,5 +1,5 @@
-//! ferrolb in a real cluster: Services get addresses, the router learns them, requests are answered. Objects come from
-//! kubectl; ferrolb may do what `deploy/manifests` grants, and nothing else.
+//! ferrolb in a real cluster: Services get addresses, the router gets routes, clients get answers.
+//! ferrolb has exactly the rights that `deploy/manifests` grants.
 
 mod roles;
 
@@ -9,55 +9,34 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{
-    ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, NAMESPACE, Rack, Write,
-};
-use ferrolb_interop_tests::process::scenario;
+use ferrolb_interop_tests::kube::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, Rack, Write};
+use ferrolb_interop_tests::manifest::{self, EXCLUDE_LABEL, NAMESPACE, service};
 use ferrolb_interop_tests::router::{RouteEntry, Router, await_sessions};
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, Topology};
 
-const SOON: Duration = Duration::from_secs(20);
-/// Until a refusal by the API server is believed (10 s), and the pauses between attempts.
-const BELIEVED: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Time until ferrolb reports a denied list: 10 s of denials, and the delays between its retries.
+const DENIAL_CONFIRMED: Duration = Duration::from_secs(40);
 
-/// One peer, one pool, everything announced.
-const PLAIN: &str = "
-apiVersion: metallb.io/v1beta2
-kind: BGPPeer
-metadata: {name: tor, namespace: metallb-system}
-spec: {myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.1}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.0.2.0/28]}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPAdvertisement
-metadata: {name: all, namespace: metallb-system}
-";
-
-/// A Service of the Pods on all nodes, with more metadata and spec.
-fn service(name: &str, metadata: &str, spec: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: default, {metadata}}}
-spec: {{type: LoadBalancer, selector: {{app: web}}, {spec}, ports: [{{port: 80, targetPort: 8080}}]}}
-"
-    )
+/// One peer, one pool, every Service announced.
+fn plain_configuration() -> String {
+    manifest::join(&[
+        &manifest::metallb_peer(""),
+        &manifest::pool("192.0.2.0/28"),
+        &manifest::advertisement(""),
+    ])
 }
 
-const LOCAL: &str = "externalTrafficPolicy: Local";
-const CLUSTER: &str = "externalTrafficPolicy: Cluster";
+const LOCAL: &str = "externalTrafficPolicy: Local,";
+const CLUSTER: &str = "externalTrafficPolicy: Cluster,";
 
 #[test]
-fn a_service_gets_an_address_a_route_and_an_answer() {
+fn a_new_service_gets_an_address_and_routes_and_answers_requests() {
     scenario("thread", |scratch| {
         let mut topology = Topology::new(3)?;
         topology.add_client()?;
-        let rack = Rack::start(scratch, &topology, "ebgp", PLAIN)?;
+        let rack = Rack::start(scratch, &topology, "ebgp", &plain_configuration())?;
         rack.cp.apply(&service("web", "", LOCAL))?;
 
         let addresses = rack.await_addresses("web")?;
@@ -72,7 +51,7 @@ fn a_service_gets_an_address_a_route_and_an_answer() {
         rack.await_answers(address, &[0, 1, 2])?;
 
         let writes = rack.cp.writes()?;
-        // One request writes everything there is to write.
+        // One write request per Service.
         let of_services = service_writes(&writes);
         ensure!(
             of_services.len() == 1
@@ -80,7 +59,7 @@ fn a_service_gets_an_address_a_route_and_an_answer() {
                 && of_services[0].resource == "services/status",
             "{of_services:?}"
         );
-        only_what_is_granted(&writes)
+        check_writes_are_granted(&writes)
     });
 }
 
@@ -91,8 +70,9 @@ fn service_writes(writes: &[Write]) -> Vec<&Write> {
         .collect()
 }
 
-/// Announcers write nothing, allocators only status and the Lease, and nobody was refused anything.
-fn only_what_is_granted(writes: &[Write]) -> Result<()> {
+/// Checks that announcers wrote nothing, allocators only Service status and the Lease, and that no
+/// write was denied.
+fn check_writes_are_granted(writes: &[Write]) -> Result<()> {
     for write in writes {
         ensure!(write.user != ANNOUNCER_USER, "{write:?}");
         let granted = matches!(write.resource.as_str(), "services/status" | "leases");
@@ -102,8 +82,8 @@ fn only_what_is_granted(writes: &[Write]) -> Result<()> {
     Ok(())
 }
 
-/// The session needs a password. What is announced carries communities. Both families.
-const RICH: &str = "
+/// A session with a password, communities, and both families.
+const FULL_CONFIGURATION: &str = "
 apiVersion: metallb.io/v1beta2
 kind: BGPPeer
 metadata: {name: tor, namespace: metallb-system}
@@ -135,31 +115,43 @@ metadata: {name: all, namespace: metallb-system}
 spec: {communities: [web-tier, 'large:64700:1:2']}
 ";
 
-const PEER_REFUSED: &str =
-    r#"ferrolb_object_refused_bool{kind="BGPPeer",name="tor",namespace="metallb-system"}"#;
+/// Series of a rejected object.
+fn rejected_series(kind: &str, name: &str) -> String {
+    format!(
+        "ferrolb_object_refused_bool{{kind=\"{kind}\",name=\"{name}\",namespace=\"{NAMESPACE}\"}}"
+    )
+}
+
+fn peer_rejected() -> String {
+    rejected_series("BGPPeer", "tor")
+}
 
 #[test]
-fn services_come_change_and_go() {
+fn routes_and_addresses_follow_services_pods_and_nodes() {
     scenario("services", |scratch| {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
-        let mut rack = Rack::start(scratch, &topology, "md5", RICH)?;
+        let mut rack = Rack::start(scratch, &topology, "md5", FULL_CONFIGURATION)?;
         the_password_comes_from_a_secret(&rack)?;
         requests_follow_ready_pods(&rack)?;
-        requests_for_addresses_are_honoured(&rack)?;
+        requested_addresses_are_allocated(&rack)?;
         both_families_are_announced(&rack)?;
         a_deleted_service_frees_its_address(&rack)?;
         a_foreign_class_is_left_alone(&rack)?;
-        an_address_in_two_hands_is_the_elders(&rack)?;
+        a_conflicting_address_stays_with_the_older_service(&rack)?;
         an_excluded_node_announces_nothing(&rack)?;
         only_what_is_needed_is_granted(&rack)?;
         roles::the_configuration_moves_to_a_namespace_with_its_secrets(&mut rack)?;
-        only_what_is_granted(&rack.cp.writes()?)
+        check_writes_are_granted(&rack.cp.writes()?)
     });
 }
 
-/// Routes as the advertisement of [`RICH`] makes them.
-fn marked(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<BTreeSet<RouteEntry>> {
+/// The expected routes with the communities of [`FULL_CONFIGURATION`].
+fn with_communities(
+    rack: &Rack<'_>,
+    prefix: &str,
+    nodes: &[usize],
+) -> Result<BTreeSet<RouteEntry>> {
     let routes = rack.routes(prefix, nodes)?.into_iter().map(|route| {
         route
             .communities(&["64700:120"])
@@ -168,11 +160,11 @@ fn marked(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<BTreeSet<Rou
     Ok(routes.collect())
 }
 
-/// Waits until the router has these routes among others, and none of their prefixes otherwise.
-fn await_among(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<()> {
-    let expected = marked(rack, prefix, nodes)?;
+/// Waits until the router has exactly these routes for the prefix.
+fn await_prefix(rack: &Rack<'_>, prefix: &str, nodes: &[usize]) -> Result<()> {
+    let expected = with_communities(rack, prefix, nodes)?;
     let prefix: ipnet::IpNet = prefix.parse()?;
-    eventually(format!("{prefix} from {nodes:?}"), SOON, || {
+    eventually(format!("{prefix} from {nodes:?}"), TIMEOUT, || {
         let mut table = rack.router.table()?;
         table.retain(|route| route.prefix == prefix);
         ensure!(table == expected, "{table:?}");
@@ -193,10 +185,10 @@ fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
     for announcer in &rack.announcers {
         announcer.await_log(
             &["BGPPeer", "tor", "tor-password", "there is no Secret"],
-            SOON,
+            TIMEOUT,
         )?;
-        eventually("the refusal in the metrics", SOON, || {
-            ensure!(announcer.metric(PEER_REFUSED)? == 1.0);
+        eventually("the rejected peer in the metrics", TIMEOUT, || {
+            ensure!(announcer.metric(&peer_rejected())? == 1.0);
             Ok(())
         })?;
     }
@@ -207,13 +199,22 @@ fn the_password_comes_from_a_secret(rack: &Rack<'_>) -> Result<()> {
     rack.cp.apply(&secret(NAMESPACE))?;
     let nodes = rack.topology.nodes.iter();
     let peers = nodes.map(|node| IpAddr::V4(node.ipv4)).collect();
-    await_sessions(&rack.router, &peers, SOON)?;
+    await_sessions(&rack.router, &peers, TIMEOUT)?;
     for announcer in &rack.announcers {
-        eventually("no refusal, and a session, in the metrics", SOON, || {
-            ensure!(announcer.metric(PEER_REFUSED).is_err(), "refused still");
-            ensure!(announcer.metric(r#"metallb_bgp_session_up{peer="10.99.0.1:179"}"#)? == 1.0);
-            Ok(())
-        })?;
+        eventually(
+            "an accepted peer with a session in the metrics",
+            TIMEOUT,
+            || {
+                ensure!(
+                    announcer.metric(&peer_rejected()).is_err(),
+                    "the peer is still rejected"
+                );
+                ensure!(
+                    announcer.metric(r#"metallb_bgp_session_up{peer="10.99.0.1:179"}"#)? == 1.0
+                );
+                Ok(())
+            },
+        )?;
         let log = std::fs::read_to_string(announcer.log())?;
         ensure!(!log.contains(MD5_PASSWORD), "the password is in the log");
     }
@@ -224,30 +225,30 @@ fn requests_follow_ready_pods(rack: &Rack<'_>) -> Result<()> {
     rack.cp.apply(&service("web", "", LOCAL))?;
     let address = rack.await_addresses("web")?[0];
     let prefix = format!("{address}/32");
-    rack.await_routes(&marked(rack, &prefix, &[0, 1])?)?;
+    rack.await_routes(&with_communities(rack, &prefix, &[0, 1])?)?;
     rack.await_answers(address, &[0, 1])?;
 
     rack.cp.set_pod_ready("default", "web-node1", false)?;
-    rack.await_routes(&marked(rack, &prefix, &[1])?)?;
+    rack.await_routes(&with_communities(rack, &prefix, &[1])?)?;
     rack.await_answers(address, &[1])?;
     rack.cp.set_pod_ready("default", "web-node1", true)?;
-    rack.await_routes(&marked(rack, &prefix, &[0, 1])?)?;
+    rack.await_routes(&with_communities(rack, &prefix, &[0, 1])?)?;
 
-    // Every node can deliver with the other policy, wherever the Pods are.
+    // With the policy Cluster every node announces the address, wherever the Pods are.
     rack.cp.apply(&service("everywhere", "", CLUSTER))?;
     let address = rack.await_addresses("everywhere")?[0];
     rack.cp.set_pod_ready("default", "web-node1", false)?;
-    await_among(rack, &prefix, &[1])?;
-    await_among(rack, &format!("{address}/32"), &[0, 1])?;
+    await_prefix(rack, &prefix, &[1])?;
+    await_prefix(rack, &format!("{address}/32"), &[0, 1])?;
     rack.await_answers(address, &[1])?;
     rack.cp.set_pod_ready("default", "web-node1", true)?;
     rack.await_answers(address, &[0, 1])?;
     rack.cp.kubectl(&["delete", "svc", "everywhere"]).map(drop)
 }
 
-fn requests_for_addresses_are_honoured(rack: &Rack<'_>) -> Result<()> {
+fn requested_addresses_are_allocated(rack: &Rack<'_>) -> Result<()> {
     let annotated = |name: &str, key: &str, value: &str| {
-        let metadata = format!("annotations: {{metallb.io/{key}: '{value}'}}");
+        let metadata = format!("annotations: {{metallb.io/{key}: '{value}'}},");
         rack.cp.apply(&service(name, &metadata, CLUSTER))
     };
     annotated("this-address", "loadBalancerIPs", "192.0.2.29")?;
@@ -256,73 +257,75 @@ fn requests_for_addresses_are_honoured(rack: &Rack<'_>) -> Result<()> {
     rack.cp.apply(&service(
         "old-field",
         "",
-        "externalTrafficPolicy: Cluster, loadBalancerIP: 192.0.2.28",
+        "externalTrafficPolicy: Cluster, loadBalancerIP: 192.0.2.28,",
     ))?;
     rack.await_address("this-address", "192.0.2.29")?;
     rack.await_address("this-pool", "198.51.100.8")?;
     rack.await_address("old-field", "192.0.2.28")?;
-    await_among(rack, "198.51.100.8/32", &[0, 1])?;
-    await_among(rack, "192.0.2.28/32", &[0, 1])?;
-    rack.allocators[0].await_log(&["default/no-such-address", "203.0.113.1"], SOON)?;
+    await_prefix(rack, "198.51.100.8/32", &[0, 1])?;
+    await_prefix(rack, "192.0.2.28/32", &[0, 1])?;
+    rack.allocators[0].await_log(&["default/no-such-address", "203.0.113.1"], TIMEOUT)?;
     ensure!(
         rack.cp
             .service_addresses("default", "no-such-address")?
             .is_empty()
     );
 
-    // Two Services on one address: same key, other ports.
+    // Two Services share an address: same key, different ports.
     let shared = |name: &str, key: &str, port: u16| {
-        rack.cp.apply(&format!(
-            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default, annotations: \
-             {{metallb.io/allow-shared-ip: {key}, metallb.io/loadBalancerIPs: 192.0.2.27}}}}, spec: {{type: \
-             LoadBalancer, selector: {{app: web}}, ports: [{{port: {port}, targetPort: 8080}}]}}}}"
-        ))
+        let metadata = format!(
+            "annotations: {{metallb.io/allow-shared-ip: {key}, \
+             metallb.io/loadBalancerIPs: 192.0.2.27}},"
+        );
+        let manifest = service(name, &metadata, "");
+        rack.cp
+            .apply(&manifest.replace("port: 80,", &format!("port: {port},")))
     };
     shared("shared-a", "us", 80)?;
     shared("shared-b", "us", 81)?;
     shared("stranger", "them", 82)?;
     rack.await_address("shared-a", "192.0.2.27")?;
     rack.await_address("shared-b", "192.0.2.27")?;
-    rack.allocators[0].await_log(&["default/stranger", "192.0.2.27"], SOON)?;
+    rack.allocators[0].await_log(&["default/stranger", "192.0.2.27"], TIMEOUT)?;
     ensure!(rack.cp.service_addresses("default", "stranger")?.is_empty());
     rack.await_answers("192.0.2.27".parse()?, &[0, 1])?;
-    // The address is announced for as long as one of them is there.
+    // The address is announced while one of them exists.
     rack.cp.kubectl(&["delete", "svc", "shared-a"])?;
     rack.cp.kubectl(&["delete", "svc", "stranger"])?;
-    await_among(rack, "192.0.2.27/32", &[0, 1])?;
+    await_prefix(rack, "192.0.2.27/32", &[0, 1])?;
     rack.cp.kubectl(&["delete", "svc", "shared-b"])?;
-    await_among(rack, "192.0.2.27/32", &[])
+    await_prefix(rack, "192.0.2.27/32", &[])
 }
 
 fn both_families_are_announced(rack: &Rack<'_>) -> Result<()> {
     rack.cp.apply(&service(
         "dual",
         "",
-        "externalTrafficPolicy: Local, ipFamilyPolicy: RequireDualStack",
+        "externalTrafficPolicy: Local, ipFamilyPolicy: RequireDualStack,",
     ))?;
     let addresses = rack.await_addresses("dual")?;
     let [ipv4 @ IpAddr::V4(_), ipv6 @ IpAddr::V6(_)] = addresses[..] else {
         anyhow::bail!("{addresses:?}");
     };
-    await_among(rack, &format!("{ipv4}/32"), &[0, 1])?;
-    await_among(rack, &format!("{ipv6}/128"), &[0, 1])?;
+    await_prefix(rack, &format!("{ipv4}/32"), &[0, 1])?;
+    await_prefix(rack, &format!("{ipv6}/128"), &[0, 1])?;
     rack.await_answers(ipv6, &[0, 1])
 }
 
 fn a_deleted_service_frees_its_address(rack: &Rack<'_>) -> Result<()> {
     let address = rack.await_addresses("web")?[0];
     rack.cp.kubectl(&["delete", "svc", "web"])?;
-    await_among(rack, &format!("{address}/32"), &[])?;
-    let metadata = format!("annotations: {{metallb.io/loadBalancerIPs: {address}}}");
+    await_prefix(rack, &format!("{address}/32"), &[])?;
+    let metadata = format!("annotations: {{metallb.io/loadBalancerIPs: {address}}},");
     rack.cp.apply(&service("next", &metadata, LOCAL))?;
     rack.await_address("next", &address.to_string())?;
-    await_among(rack, &format!("{address}/32"), &[0, 1])?;
+    await_prefix(rack, &format!("{address}/32"), &[0, 1])?;
 
-    // A Service that is no load balancer any more gives its address back, too.
+    // Changing the type of a Service also releases its address.
     let cluster_ip = r#"{"spec":{"type":"ClusterIP"}}"#;
     rack.cp
         .kubectl(&["patch", "svc", "next", "-p", cluster_ip])?;
-    await_among(rack, &format!("{address}/32"), &[])?;
+    await_prefix(rack, &format!("{address}/32"), &[])?;
     rack.cp.apply(&service("heir", &metadata, LOCAL))?;
     rack.await_address("heir", &address.to_string())
 }
@@ -330,17 +333,17 @@ fn a_deleted_service_frees_its_address(rack: &Rack<'_>) -> Result<()> {
 fn a_foreign_class_is_left_alone(rack: &Rack<'_>) -> Result<()> {
     rack.cp.apply(&service(
         "foreign",
-        "annotations: {metallb.io/address-pool: main}",
-        "externalTrafficPolicy: Cluster, loadBalancerClass: example.com/other",
+        "annotations: {metallb.io/address-pool: main},",
+        "externalTrafficPolicy: Cluster, loadBalancerClass: example.com/other,",
     ))?;
-    // Somebody else gives it an address, which isn't ours to announce or to take away.
+    // Another controller writes its address. ferrolb must neither announce nor remove it.
     let theirs: IpAddr = "192.0.2.30".parse()?;
     rack.cp
         .set_service_addresses("default", "foreign", &[theirs])?;
     rack.cp.apply(&service("after", "", CLUSTER))?;
     let after = rack.await_addresses("after")?[0];
-    await_among(rack, &format!("{after}/32"), &[0, 1])?;
-    await_among(rack, "192.0.2.30/32", &[])?;
+    await_prefix(rack, &format!("{after}/32"), &[0, 1])?;
+    await_prefix(rack, "192.0.2.30/32", &[])?;
     ensure!(rack.cp.service_addresses("default", "foreign")? == [theirs]);
     let writes = rack.cp.writes()?;
     ensure!(
@@ -350,17 +353,18 @@ fn a_foreign_class_is_left_alone(rack: &Rack<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What two leaders at once could do: the younger Service gets another address, the elder never loses its route.
-fn an_address_in_two_hands_is_the_elders(rack: &Rack<'_>) -> Result<()> {
-    rack.cp.apply(&service("elder", "", LOCAL))?;
-    let address = rack.await_addresses("elder")?[0];
+/// Two Services with the same address, which two concurrent leaders could cause: the younger
+/// Service gets another address, the older one keeps its routes.
+fn a_conflicting_address_stays_with_the_older_service(rack: &Rack<'_>) -> Result<()> {
+    rack.cp.apply(&service("older", "", LOCAL))?;
+    let address = rack.await_addresses("older")?[0];
     // Creation times have whole seconds.
     std::thread::sleep(Duration::from_millis(1100));
     rack.cp.apply(&service("younger", "", CLUSTER))?;
     let own = rack.await_addresses("younger")?;
     rack.cp
         .set_service_addresses("default", "younger", &[address])?;
-    eventually("an address of its own for the younger", SOON, || {
+    eventually("another address for the younger Service", TIMEOUT, || {
         let addresses = rack.cp.service_addresses("default", "younger")?;
         ensure!(
             addresses.len() == 1 && addresses[0] != address,
@@ -368,17 +372,17 @@ fn an_address_in_two_hands_is_the_elders(rack: &Rack<'_>) -> Result<()> {
         );
         Ok(())
     })?;
-    ensure!(rack.cp.service_addresses("default", "elder")? == [address]);
-    await_among(rack, &format!("{address}/32"), &[0, 1])?;
-    // With the other policy it would come from everywhere: it is the elder's route.
+    ensure!(rack.cp.service_addresses("default", "older")? == [address]);
+    await_prefix(rack, &format!("{address}/32"), &[0, 1])?;
+    // The route has the policy Local of the older Service; with Cluster both nodes would announce
+    // it.
     rack.cp.set_pod_ready("default", "web-node1", false)?;
-    await_among(rack, &format!("{address}/32"), &[1])?;
+    await_prefix(rack, &format!("{address}/32"), &[1])?;
     rack.cp.set_pod_ready("default", "web-node1", true)?;
-    await_among(rack, &format!("{}/32", own[0]), &[0, 1])
+    await_prefix(rack, &format!("{}/32", own[0]), &[0, 1])
 }
 
 fn an_excluded_node_announces_nothing(rack: &Rack<'_>) -> Result<()> {
-    const LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
     let with = rack.router.table()?;
     let node: IpAddr = rack.topology.nodes[0].ipv4.into();
     let node6: IpAddr = rack.topology.nodes[0].ipv6.into();
@@ -386,14 +390,14 @@ fn an_excluded_node_announces_nothing(rack: &Rack<'_>) -> Result<()> {
     without.retain(|route| route.next_hop != node && route.next_hop != node6);
     ensure!(with.len() == 2 * without.len(), "{with:?}");
     rack.cp
-        .kubectl(&["label", "node", "node1", &format!("{LABEL}=")])?;
+        .kubectl(&["label", "node", "node1", &format!("{EXCLUDE_LABEL}=")])?;
     rack.await_routes(&without)?;
     rack.cp
-        .kubectl(&["label", "node", "node1", &format!("{LABEL}-")])?;
+        .kubectl(&["label", "node", "node1", &format!("{EXCLUDE_LABEL}-")])?;
     rack.await_routes(&with)
 }
 
-/// The roles of `deploy/manifests` give no more than ferrolb asks for, and no less.
+/// The roles of `deploy/manifests` grant exactly what ferrolb needs.
 fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
     for process in rack.allocators.iter().chain(&rack.announcers) {
         let log = std::fs::read_to_string(process.log())?;
@@ -413,7 +417,7 @@ fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
     ] {
         let user = format!("--as=system:serviceaccount:{NAMESPACE}:ferrolb-{role}");
         let asked = ["auth", "can-i", verb, resource, "-n", namespace, &user];
-        // It says no by its exit status, too.
+        // A "no" also has a non-zero exit status.
         let answer = rack.cp.kubectl(&asked).err().map(|error| error.to_string());
         ensure!(
             answer
@@ -426,10 +430,10 @@ fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
 }
 
 #[test]
-fn a_bad_resource_leaves_the_last_good_one_running() {
+fn an_invalid_resource_leaves_its_last_valid_version_in_effect() {
     scenario("bad", |scratch| {
         let topology = Topology::new(2)?;
-        let mut rack = Rack::start(scratch, &topology, "ebgp", PLAIN)?;
+        let mut rack = Rack::start(scratch, &topology, "ebgp", &plain_configuration())?;
         rack.cp.apply(&service("before", "", CLUSTER))?;
         let before = rack.await_addresses("before")?[0];
         rack.await_routes(&rack.routes(&format!("{before}/32"), &[0, 1])?)?;
@@ -442,11 +446,11 @@ fn a_bad_resource_leaves_the_last_good_one_running() {
             r#"{"spec":{"peerAddress":"nonsense"}}"#,
         )?;
         for announcer in &rack.announcers {
-            announcer.await_log(&["BGPPeer", "tor", "peerAddress", "nonsense"], SOON)?;
-            await_metric(announcer, PEER_REFUSED, Some(1.0))?;
+            announcer.await_log(&["BGPPeer", "tor", "peerAddress", "nonsense"], TIMEOUT)?;
+            await_metric(announcer, &peer_rejected(), Some(1.0))?;
         }
-        an_overlapping_pool_is_refused(&rack)?;
-        a_broken_pool_is_frozen(&rack)?;
+        an_overlapping_pool_is_rejected(&rack)?;
+        an_invalid_pool_is_frozen(&rack)?;
 
         ensure!(rack.router.sessions()? == sessions, "a session flapped");
         let after = rack.await_addresses("after")?[0];
@@ -461,10 +465,10 @@ fn a_bad_resource_leaves_the_last_good_one_running() {
             r#"{"spec":{"peerAddress":"10.99.0.1"}}"#,
         )?;
         for announcer in &rack.announcers {
-            await_metric(announcer, PEER_REFUSED, None)?;
+            await_metric(announcer, &peer_rejected(), None)?;
         }
         ensure!(rack.router.sessions()? == sessions, "a session flapped");
-        roles::what_a_role_lacks_is_reported_and_the_rest_goes_on(&mut rack)?;
+        roles::missing_rights_are_reported_and_services_still_work(&mut rack)?;
         roles::a_service_cidr_is_never_allocated(&rack)
     });
 }
@@ -477,7 +481,7 @@ fn edit(rack: &Rack<'_>, kind: &str, name: &str, patch: &str) -> Result<()> {
 }
 
 fn await_metric(process: &Ferrolb<'_>, series: &str, value: Option<f64>) -> Result<()> {
-    await_metric_for(SOON, process, series, value)
+    await_metric_for(TIMEOUT, process, series, value)
 }
 
 fn await_metric_for(
@@ -493,28 +497,27 @@ fn await_metric_for(
     })
 }
 
-fn an_overlapping_pool_is_refused(rack: &Rack<'_>) -> Result<()> {
-    const REFUSED: &str = r#"ferrolb_object_refused_bool{kind="IPAddressPool",name="second",namespace="metallb-system"}"#;
-    rack.cp.apply(
-        "{apiVersion: metallb.io/v1beta1, kind: IPAddressPool, metadata: {name: second, namespace: metallb-system}, \
-         spec: {addresses: [192.0.2.8/29, 203.0.113.0/28]}}",
-    )?;
+fn an_overlapping_pool_is_rejected(rack: &Rack<'_>) -> Result<()> {
+    let rejected = rejected_series("IPAddressPool", "second");
+    let second = manifest::pool("192.0.2.8/29, 203.0.113.0/28");
+    rack.cp
+        .apply(&second.replace("name: pool", "name: second"))?;
     let allocator = &rack.allocators[0];
-    allocator.await_log(&["IPAddressPool", "second", "pool"], SOON)?;
-    await_metric(allocator, REFUSED, Some(1.0))?;
-    // The other pool works on, and of the refused one nothing is given.
+    allocator.await_log(&["IPAddressPool", "second", "pool"], TIMEOUT)?;
+    await_metric(allocator, &rejected, Some(1.0))?;
+    // The other pool keeps allocating; the rejected one allocates nothing.
     rack.cp.apply(&service("after", "", CLUSTER))?;
     let after = rack.await_addresses("after")?[0];
     ensure!(after.to_string().starts_with("192.0.2."), "{after}");
-    let metadata = "annotations: {metallb.io/address-pool: second}";
+    let metadata = "annotations: {metallb.io/address-pool: second},";
     rack.cp.apply(&service("of-second", metadata, CLUSTER))?;
-    allocator.await_log(&["default/of-second", "second"], SOON)?;
+    allocator.await_log(&["default/of-second", "second"], TIMEOUT)?;
     ensure!(
         rack.cp
             .service_addresses("default", "of-second")?
             .is_empty()
     );
-    // Mended, it gives an address to the one that waits.
+    // Once corrected, the pool allocates an address for the waiting Service.
     edit(
         rack,
         "ipaddresspool",
@@ -522,11 +525,11 @@ fn an_overlapping_pool_is_refused(rack: &Rack<'_>) -> Result<()> {
         r#"{"spec":{"addresses":["203.0.113.0/28"]}}"#,
     )?;
     rack.await_address("of-second", "203.0.113.0")?;
-    await_metric(allocator, REFUSED, None)?;
+    await_metric(allocator, &rejected, None)?;
     rack.cp.kubectl(&["delete", "svc", "of-second"])?;
     let delete = ["delete", "ipaddresspool", "second", "-n", "metallb-system"];
     rack.cp.kubectl(&delete)?;
-    // It takes a moment until it is sure that the pool was deleted, and not its CRD.
+    // The allocator waits until it is certain that the pool, and not its CRD, was deleted.
     await_metric(
         allocator,
         r#"metallb_allocator_addresses_total{pool="second"}"#,
@@ -534,22 +537,22 @@ fn an_overlapping_pool_is_refused(rack: &Rack<'_>) -> Result<()> {
     )
 }
 
-fn a_broken_pool_is_frozen(rack: &Rack<'_>) -> Result<()> {
-    const REFUSED: &str = r#"ferrolb_object_refused_bool{kind="IPAddressPool",name="pool",namespace="metallb-system"}"#;
+fn an_invalid_pool_is_frozen(rack: &Rack<'_>) -> Result<()> {
+    let rejected = rejected_series("IPAddressPool", "pool");
     let allocator = &rack.allocators[0];
-    let held = rack.await_addresses("before")?;
+    let allocated = rack.await_addresses("before")?;
     edit(
         rack,
         "ipaddresspool",
         "pool",
         r#"{"spec":{"addresses":["192.0.2.0/33"]}}"#,
     )?;
-    allocator.await_log(&["IPAddressPool", "192.0.2.0/33"], SOON)?;
-    await_metric(allocator, REFUSED, Some(1.0))?;
+    allocator.await_log(&["IPAddressPool", "192.0.2.0/33"], TIMEOUT)?;
+    await_metric(allocator, &rejected, Some(1.0))?;
     rack.cp.apply(&service("waits", "", CLUSTER))?;
-    allocator.await_log(&["default/waits"], SOON)?;
+    allocator.await_log(&["default/waits"], TIMEOUT)?;
     ensure!(rack.cp.service_addresses("default", "waits")?.is_empty());
-    ensure!(rack.cp.service_addresses("default", "before")? == held);
+    ensure!(rack.cp.service_addresses("default", "before")? == allocated);
 
     edit(
         rack,
@@ -558,8 +561,8 @@ fn a_broken_pool_is_frozen(rack: &Rack<'_>) -> Result<()> {
         r#"{"spec":{"addresses":["192.0.2.0/28"]}}"#,
     )?;
     rack.await_addresses("waits")?;
-    await_metric(allocator, REFUSED, None)?;
-    ensure!(rack.cp.service_addresses("default", "before")? == held);
+    await_metric(allocator, &rejected, None)?;
+    ensure!(rack.cp.service_addresses("default", "before")? == allocated);
     rack.cp
         .kubectl(&["delete", "svc", "waits"])
         .map(drop)

@@ -1,16 +1,18 @@
-//! The rights that roles have, and what ferrolb does without them.
+//! The RBAC rights of ferrolb's roles, and its behaviour without them.
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{ANNOUNCER_USER, NAMESPACE, Rack, manifests};
+use ferrolb_interop_tests::kube::{ANNOUNCER_USER, Rack, manifests};
+use ferrolb_interop_tests::manifest::{NAMESPACE, service};
 use ferrolb_interop_tests::router::Router;
 
 use super::{
-    BELIEVED, CLUSTER, RICH, SOON, await_among, await_metric, await_metric_for, secret, service,
+    CLUSTER, DENIAL_CONFIRMED, FULL_CONFIGURATION, TIMEOUT, await_metric, await_metric_for,
+    await_prefix, secret,
 };
 
-/// What operations.md says of the right to Secrets: a Role that names them does not allow to list
-/// them; a namespace for the whole configuration limits the right.
+/// The statements of operations.md on Secrets: a Role with `resourceNames` does not permit a list;
+/// a separate namespace for the configuration limits the right.
 pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
     rack: &mut Rack<'_>,
 ) -> Result<()> {
@@ -60,15 +62,15 @@ pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
     let role = "ferrolb-announcer-config";
     rack.cp
         .kubectl(&["delete", "rolebinding", role, "-n", NAMESPACE])?;
-    rack.cp.apply(&RICH.replace(NAMESPACE, NEW))?;
+    rack.cp.apply(&FULL_CONFIGURATION.replace(NAMESPACE, NEW))?;
     rack.cp.apply(&secret(NEW))?;
-    eventually("the roles are in force", SOON, || {
+    eventually("the roles are in effect", TIMEOUT, || {
         ensure!(list(NAMESPACE).is_err() && list("default").is_err());
         list(NEW)
     })?;
 
-    rack.allocators[0].daemon().terminate(SOON)?;
-    rack.announcers[0].daemon().kill()?;
+    rack.allocators[0].process().terminate(TIMEOUT)?;
+    rack.announcers[0].process().kill()?;
     for process in [&mut rack.allocators[0], &mut rack.announcers[0]] {
         process.add_argument(&format!("--config-namespace={NEW}"));
         process.start_again()?;
@@ -76,7 +78,7 @@ pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
     }
     rack.cp.apply(&service("moved", "", CLUSTER))?;
     let address = rack.await_addresses("moved")?[0];
-    await_among(rack, &format!("{address}/32"), &[0, 1])?;
+    await_prefix(rack, &format!("{address}/32"), &[0, 1])?;
     let refused = rack.announcers[0].get("/metrics")?;
     ensure!(
         !refused.contains("ferrolb_object_refused_bool{"),
@@ -85,8 +87,8 @@ pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
     Ok(())
 }
 
-/// The roles of a release that read neither Nodes in the allocator nor ServiceCIDRs.
-pub(super) fn what_a_role_lacks_is_reported_and_the_rest_goes_on(
+/// Applies the roles of an older release, without Nodes for the allocator and without ServiceCIDRs.
+pub(super) fn missing_rights_are_reported_and_services_still_work(
     rack: &mut Rack<'_>,
 ) -> Result<()> {
     const NODES: &str = r#"ferrolb_object_refused_bool{kind="Node",name="*",namespace=""}"#;
@@ -101,13 +103,13 @@ pub(super) fn what_a_role_lacks_is_reported_and_the_rest_goes_on(
         ("announcer", [services, nodes, slices].join(", ")),
     ] {
         rack.cp.apply(&format!(
-            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {{name: ferrolb-{role}}}, \
-             rules: [{rules}]}}"
+            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, \
+             metadata: {{name: ferrolb-{role}}}, rules: [{rules}]}}"
         ))?;
     }
-    // A watch that runs is not asked for its rights again.
-    rack.allocators[0].daemon().terminate(SOON)?;
-    rack.announcers[0].daemon().kill()?;
+    // The API server checks rights only when a watch starts.
+    rack.allocators[0].process().terminate(TIMEOUT)?;
+    rack.announcers[0].process().kill()?;
     for process in [&mut rack.allocators[0], &mut rack.announcers[0]] {
         process.start_again()?;
     }
@@ -117,14 +119,14 @@ pub(super) fn what_a_role_lacks_is_reported_and_the_rest_goes_on(
         (allocator, CIDRS, "servicecidrs"),
         (announcer, CIDRS, "servicecidrs"),
     ] {
-        await_metric_for(BELIEVED, process, series, Some(1.0))?;
+        await_metric_for(DENIAL_CONFIRMED, process, series, Some(1.0))?;
         let denied = format!("cannot list resource \\\"{resource}\\\"");
-        process.await_log(&[&denied, "2-rbac.yaml"], SOON)?;
+        process.await_log(&[&denied, "2-rbac.yaml"], TIMEOUT)?;
     }
     rack.cp.apply(&service("denied", "", CLUSTER))?;
     let address = rack.await_addresses("denied")?[0];
     let prefix = format!("{address}/32").parse()?;
-    eventually("routes of both nodes", SOON, || {
+    eventually("routes of both nodes", TIMEOUT, || {
         let mut table = rack.router.table()?;
         table.retain(|route| route.prefix == prefix);
         ensure!(
@@ -139,7 +141,7 @@ pub(super) fn what_a_role_lacks_is_reported_and_the_rest_goes_on(
     await_metric(announcer, CIDRS, None)
 }
 
-/// The first half of the pool is a range for cluster IPs.
+/// The first half of the pool is a ServiceCIDR.
 pub(super) fn a_service_cidr_is_never_allocated(rack: &Rack<'_>) -> Result<()> {
     rack.cp.apply(
         "
@@ -155,15 +157,15 @@ spec: {addresses: [203.0.113.0/28]}
 ",
     )?;
     let allocator = &rack.allocators[0];
-    allocator.await_log(&["IPAddressPool", "overlaps", "203.0.113.0"], SOON)?;
+    allocator.await_log(&["IPAddressPool", "overlaps", "203.0.113.0"], TIMEOUT)?;
     let from = |name: &str, wanted: &str| {
-        let metadata = format!("annotations: {{metallb.io/{wanted}}}");
+        let metadata = format!("annotations: {{metallb.io/{wanted}}},");
         rack.cp.apply(&service(name, &metadata, CLUSTER))
     };
     from("in-range", "loadBalancerIPs: 203.0.113.3")?;
     from("of-the-rest", "address-pool: overlaps")?;
     rack.await_address("of-the-rest", "203.0.113.8")?;
-    allocator.await_log(&["default/in-range", "203.0.113.3"], SOON)?;
+    allocator.await_log(&["default/in-range", "203.0.113.3"], TIMEOUT)?;
     let addresses = rack.cp.service_addresses("default", "in-range")?;
     ensure!(addresses.is_empty(), "{addresses:?}");
     Ok(())

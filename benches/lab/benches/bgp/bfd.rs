@@ -1,5 +1,5 @@
-//! Measures BFD under load: false downs and detection times while the daemon keeps sending its table
-//! and all cores are busy.
+//! Measures BFD under load: false downs and detection times while the daemon keeps sending its
+//! table and all cores are busy.
 
 use std::hint::spin_loop;
 use std::sync::Arc;

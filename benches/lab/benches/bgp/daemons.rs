@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::netns::Namespace;
-use ferrolb_interop_tests::process::{Process, Scratch, run};
+use ferrolb_interop_tests::process::{Process, run};
+use ferrolb_interop_tests::scenario::Scratch;
 use ipnet::IpNet;
 
 use super::load::{DAEMON_ASN, DAEMON4, Load, changed};
@@ -346,7 +347,8 @@ impl<'lab> Running<'lab> {
             let multiplier = responder::TIMERS.detect_mult;
             writeln!(
                 text,
-                " peer {address} local-address {local} interface uplink\n  detect-multiplier {multiplier}\n  \
+                " peer {address} local-address {local} interface uplink\n  \
+                 detect-multiplier {multiplier}\n  \
                  receive-interval {milliseconds}\n  transmit-interval {milliseconds}\n exit"
             )?;
         }

@@ -1,5 +1,5 @@
-//! Compares ferrolb's engine with BIRD, FRR, GoBGP, ExaBGP and OpenBGPD on one machine: a daemon in one
-//! network namespace, a counting sink in another. Prints one line of JSON per measurement;
+//! Compares ferrolb's engine with BIRD, FRR, GoBGP, ExaBGP and OpenBGPD on one machine: a daemon in
+//! one network namespace, a counting sink in another. Prints one line of JSON per measurement;
 //! docs/benchmarks.md describes each.
 //!
 //! `cargo xtask bench bgp` runs all measurements, `cargo xtask bench bgp -- latency` those with
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_bgp::wire::Family;
-use ferrolb_interop_tests::process::scenario;
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_lab_bench::statistics::{median, milliseconds, percentile, rounded};
 use ferrolb_lab_bench::{measurement, proc_stats};
 use serde_json::{Value, json};
@@ -298,8 +298,8 @@ impl<'a> Bench<'a> {
         trial.establish()?;
         let (mut times, mut cpu) = (Vec::new(), Vec::new());
         for run in 0..self.runs() {
-            // GoBGP's client withdraws one prefix per call, which takes minutes: use new prefixes in
-            // each run instead.
+            // GoBGP's client withdraws one prefix per call, which takes minutes: use new prefixes
+            // in each run instead.
             let again = !matches!(kind, Kind::Gobgp | Kind::Gobgp4);
             let first = 1 + if again {
                 0
@@ -414,7 +414,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Debian's GoBGP, ExaBGP and OpenBGPD have no BFD. GoBGP 4 has, but can't load this many routes.
+    /// Debian's GoBGP, ExaBGP and OpenBGPD have no BFD. GoBGP 4 has, but can't load this many
+    /// routes.
     fn bfd(&self, kind: Kind) -> Result<()> {
         let priorities = match kind {
             Kind::Ferrolb => &[true, false][..],

@@ -1,6 +1,6 @@
 //! The remote end of the daemon's BFD sessions: ferrolb's state machine on a thread of the sink's
-//! core, with real-time priority, so that late packets are the daemon's. It counts lost sessions and
-//! can stop sending to measure the daemon's detection time.
+//! core, with real-time priority, so that late packets are the daemon's. It counts lost sessions
+//! and can stop sending to measure the daemon's detection time.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
 use std::num::NonZeroU8;
@@ -52,8 +52,8 @@ pub(crate) struct Report {
     pub(crate) silence: Duration,
     /// The largest delay of a timer on this thread.
     pub(crate) late: Duration,
-    /// For each session that was up: time from the last packet sent here to the daemon's packet with
-    /// a state other than Up.
+    /// For each session that was up: time from the last packet sent here to the daemon's packet
+    /// with a state other than Up.
     pub(crate) detected: Vec<Option<Duration>>,
 }
 

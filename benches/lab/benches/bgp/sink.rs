@@ -120,8 +120,8 @@ impl Sink {
 
     /// Closes every connection and resets the counts.
     pub(crate) fn drop_all(&self) {
-        // Set here and not only by the sink's thread: a caller that waits for connections afterwards
-        // must not see the closed ones.
+        // Set here and not only by the sink's thread: a caller that waits for connections
+        // afterwards must not see the closed ones.
         for peer in self.peers.iter() {
             let mut peer = peer.lock().unwrap_or_else(PoisonError::into_inner);
             peer.connected = false;
@@ -241,9 +241,10 @@ impl Session {
         let refresh = refresh.encode();
         let mut tick = tokio::time::interval(KEEPALIVE_EVERY);
         loop {
+            let changed = |orders: &Orders| orders.drops > drops || orders.refreshes > refreshes;
             tokio::select! {
                 _ = tick.tick() => connection.write_all(&keepalive()).await?,
-                orders = ordered.wait_for(|orders| orders.drops > drops || orders.refreshes > refreshes) => {
+                orders = ordered.wait_for(changed) => {
                     let orders = *orders.map_err(io::Error::other)?;
                     if orders.drops > drops {
                         return Ok(());

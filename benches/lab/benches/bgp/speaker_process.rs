@@ -1,6 +1,7 @@
 //! ferrolb's engine as a separate process: this program, started with `--speaker`.
 //!
-//! It reads commands from a FIFO: `+ FIRST COUNT` announces prefixes, `- FIRST COUNT` withdraws them.
+//! It reads commands from a FIFO: `+ FIRST COUNT` announces prefixes, `- FIRST COUNT` withdraws
+//! them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

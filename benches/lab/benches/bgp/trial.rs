@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::netns::{Link, Namespace, NamespaceHandle};
-use ferrolb_interop_tests::process::Scratch;
+use ferrolb_interop_tests::scenario::Scratch;
 use ferrolb_lab_bench::statistics::{median, milliseconds, rounded};
 
 use super::daemons::{Kind, Running};
@@ -56,8 +56,8 @@ impl<'lab> Lab<'lab> {
         })
     }
 
-    /// Sets whether the sink's kernel acknowledges immediately instead of after up to 40 ms. Delayed
-    /// acknowledgements slow down a sender that uses Nagle's algorithm.
+    /// Sets whether the sink's kernel acknowledges immediately instead of after up to 40 ms.
+    /// Delayed acknowledgements slow down a sender that uses Nagle's algorithm.
     pub(crate) fn set_quickack(&self, immediate: bool) -> Result<()> {
         let flag = if immediate { "1" } else { "0" };
         let route = [

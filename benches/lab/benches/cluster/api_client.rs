@@ -1,4 +1,5 @@
-//! The benchmark's client of the API server: creates and changes objects, and watches an EndpointSlice.
+//! The benchmark's client of the API server: creates and changes objects, and watches an
+//! EndpointSlice.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -65,7 +66,8 @@ impl ApiClient {
         Ok(Self { runtime, client })
     }
 
-    /// Creates Services without a selector, each with an EndpointSlice: no controller writes to them.
+    /// Creates Services without a selector, each with an EndpointSlice: no controller writes to
+    /// them.
     pub(crate) fn create(&self, node: &str, indices: std::ops::Range<usize>) -> Result<()> {
         let services: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -83,8 +85,8 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// The current resource version of the list of EndpointSlices. The API server rejects a watch from
-    /// the version of a slice that has not changed for a long time.
+    /// The current resource version of the list of EndpointSlices. The API server rejects a watch
+    /// from the version of a slice that has not changed for a long time.
     fn version(&self) -> Result<String> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
         let one = ListParams::default().limit(1);
@@ -111,7 +113,8 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// Writes or clears the status of Services as the allocator does, with `at_once` concurrent requests.
+    /// Writes or clears the status of Services as the allocator does, with `at_once` concurrent
+    /// requests.
     pub(crate) fn write_statuses(
         &self,
         indices: std::ops::Range<usize>,
@@ -136,8 +139,8 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
-    /// Sets endpoints of Services ready or unready, each change no earlier than its time. Returns the
-    /// number of each change with the time of the response, unordered.
+    /// Sets endpoints of Services ready or unready, each change no earlier than its time. Returns
+    /// the number of each change with the time of the response, unordered.
     pub(crate) fn set_ready_in_step(
         &self,
         node: &str,

@@ -1,5 +1,5 @@
-//! Measures the daemon with a real API server: time from a change of an EndpointSlice to the UPDATE, CPU
-//! and memory, time to start and to allocate. Prints one line of JSON per measurement;
+//! Measures the daemon with a real API server: time from a change of an EndpointSlice to the
+//! UPDATE, CPU and memory, time to start and to allocate. Prints one line of JSON per measurement;
 //! docs/benchmarks.md describes each.
 //!
 //! `cargo xtask bench cluster` runs it with 1, 1,000 and 10,000 Services,
@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ALLOCATOR_USER, ControlPlane, Ferrolb, Metallb, Nodes};
 use ferrolb_interop_tests::netns::NamespaceHandle;
-use ferrolb_interop_tests::process::{Scratch, scenario};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{NODE_ASN, TOR_ASN, Topology};
 use ferrolb_lab_bench::measurement;
 use ferrolb_lab_bench::proc_stats::{busy_percent, cpu_share, memory};
@@ -157,7 +157,7 @@ impl<'lab> Bench<'lab> {
             "announcer" => &mut self.announcer,
             _ => &mut self.allocator,
         };
-        let memory = memory(process.daemon().pid())?;
+        let memory = memory(process.process().pid())?;
         measurement::print(
             "memory",
             &[
@@ -171,12 +171,12 @@ impl<'lab> Bench<'lab> {
         Ok(())
     }
 
-    /// Creates Services up to a number, measures the status writes of a bare client, then starts the
-    /// allocator and measures how it allocates addresses.
+    /// Creates Services up to a number, measures the status writes of a bare client, then starts
+    /// the allocator and measures how it allocates addresses.
     fn allocate(&mut self, before: usize, services: usize) -> Result<()> {
         let timeout = timeout(services);
-        self.allocator.daemon().terminate(TIMEOUT)?;
-        self.announcer.daemon().terminate(TIMEOUT)?;
+        self.allocator.process().terminate(TIMEOUT)?;
+        self.announcer.process().terminate(TIMEOUT)?;
         self.routers.await_closed(TIMEOUT)?;
         self.create(before..services)?;
         let kubeconfig = self.cp.admin_kubeconfig();
@@ -223,10 +223,10 @@ impl<'lab> Bench<'lab> {
         of_services.map(|write| Ok(write.at.parse()?)).collect()
     }
 
-    /// Measures the announcer from its start to the last prefix on the last router; all Services have
-    /// addresses before.
+    /// Measures the announcer from its start to the last prefix on the last router; all Services
+    /// have addresses before.
     fn start_announcer(&mut self, run: usize, services: usize) -> Result<()> {
-        self.announcer.daemon().terminate(TIMEOUT)?;
+        self.announcer.process().terminate(TIMEOUT)?;
         self.routers.await_closed(TIMEOUT)?;
         let started = Instant::now();
         self.announcer.start_again()?;
@@ -237,7 +237,7 @@ impl<'lab> Bench<'lab> {
             end_of_rib,
         } = self.routers.await_table(services, TIMEOUT)?;
         sleep(SETTLED);
-        let memory = memory(self.announcer.daemon().pid())?;
+        let memory = memory(self.announcer.process().pid())?;
         let since = |at: Instant| milliseconds(at.duration_since(started));
         measurement::print(
             "announcer_start",
@@ -260,7 +260,7 @@ impl<'lab> Bench<'lab> {
         let addresses = self.cp.service_addresses("default", &api_client::name(0))?;
         let address = *addresses.first().context("no address")?;
         let kubeconfig = self.cp.admin_kubeconfig();
-        let pid = self.announcer.daemon().pid();
+        let pid = self.announcer.process().pid();
         let idle = cpu_share(pid, SETTLED)?;
         let (namespace, routers, node) = (&self.routers_namespace, &mut self.routers, self.node);
         let series = namespace.inside(|| {
@@ -283,7 +283,7 @@ impl<'lab> Bench<'lab> {
 
     fn rate(&mut self, services: usize) -> Result<()> {
         let kubeconfig = self.cp.admin_kubeconfig();
-        let pid = self.announcer.daemon().pid();
+        let pid = self.announcer.process().pid();
         let (namespace, routers, node) = (&self.routers_namespace, &mut self.routers, self.node);
         namespace.inside(|| {
             let api = ApiClient::new(&kubeconfig)?;

@@ -1,4 +1,5 @@
-//! Measures lag and cost of the announcer at a thousand EndpointSlice changes a second for a minute.
+//! Measures lag and cost of the announcer at a thousand EndpointSlice changes a second for a
+//! minute.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -86,8 +87,8 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// Times from the API server's response to the UPDATE at the last peer, in milliseconds, sorted. Two
-/// changes of a prefix that the announcer merged are not counted.
+/// Times from the API server's response to the UPDATE at the last peer, in milliseconds, sorted.
+/// Two changes of a prefix that the announcer merged are not counted.
 fn lags(
     changes: &[(Instant, usize, bool)],
     answered: &[(usize, Instant)],

@@ -15,8 +15,8 @@ use ferrolb_interop_tests::netns::NamespaceHandle;
 use ferrolb_interop_tests::topology::TOR_ASN;
 use ipnet::IpNet;
 
-/// No hold timer: the routers have no timers of their own, and an announcer that keeps sending UPDATEs
-/// sends no KEEPALIVE that they could answer (RFC 4271 §4.4).
+/// No hold timer: the routers have no timers of their own, and an announcer that keeps sending
+/// UPDATEs sends no KEEPALIVE that they could answer (RFC 4271 §4.4).
 const HOLD_TIME: u16 = 0;
 
 /// Something that a router received.

@@ -142,8 +142,8 @@ impl Routers {
         std::iter::from_fn(|| self.next(Instant::now() + quiet).ok()).collect()
     }
 
-    /// Waits until each router has the prefix, or no longer has it; returns the times of the first and of
-    /// the last router.
+    /// Waits until each router has the prefix, or no longer has it; returns the times of the first
+    /// and of the last router.
     pub(crate) fn await_change(
         &mut self,
         prefix: IpNet,

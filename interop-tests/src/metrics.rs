@@ -1,0 +1,38 @@
+//! Queries a ferrolb process over HTTP: metrics and probes.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::netns::Namespace;
+
+/// Address of the HTTP server, in the network namespace of the process.
+pub(crate) const ADDRESS: &str = "127.0.0.1:7472";
+
+/// The body of `/metrics`, `/readyz` or `/livez`.
+///
+/// # Errors
+/// When the process does not answer, or answers with another status than 200.
+pub fn get(namespace: &Namespace, path: &str) -> Result<String> {
+    // Bash's own client: the wget of Debian's static busybox crashes.
+    const GET: &str = r#"exec 3<>/dev/tcp/127.0.0.1/7472 &&
+        printf 'GET %s HTTP/1.0\r\n\r\n' "$0" >&3 && exec timeout 5 cat <&3"#;
+    let response = namespace.run("bash", &["-c", GET, path])?;
+    let (head, body) = response
+        .split_once("\r\n\r\n")
+        .with_context(|| format!("{path}: not HTTP: {response:?}"))?;
+    let status = head.split_whitespace().nth(1);
+    ensure!(status == Some("200"), "{path}: {response}");
+    Ok(body.to_owned())
+}
+
+/// The value of a series, written with its labels as in the text format: `name{label="value"}`.
+///
+/// # Errors
+/// When the process does not answer or has no such series.
+pub fn value(namespace: &Namespace, series: &str) -> Result<f64> {
+    let text = get(namespace, "/metrics")?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = value.with_context(|| format!("no {series} in: {text}"))?;
+    Ok(value.parse()?)
+}
