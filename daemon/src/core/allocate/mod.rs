@@ -1,5 +1,5 @@
-//! Allocation: which address every service of ours gets, as the allocator crate decides it, and what of that has to be
-//! written to the API server. Only what a change touches is decided.
+//! Allocation: passes the services to the allocator crate and determines the status writes. Only
+//! services that a change affects are decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,36 +12,38 @@ use crate::core::index::change::StatusWrite;
 use crate::core::index::{Dirty, Index};
 use crate::core::model::Service;
 
-/// What became of services of type LoadBalancer that are ours.
+/// The outcome of each service of type LoadBalancer that is ours.
 pub(crate) type Outcomes = BTreeMap<ObjectName, Outcome>;
 
-/// What was decided in one go.
+/// The result of one allocation.
 #[derive(Debug, Default)]
 pub(crate) struct AllocationResult {
-    /// What became of every service that was decided. Those that are not among them have what they had.
+    /// The outcomes of the services that were decided. The others keep their addresses.
     pub outcomes: Outcomes,
-    /// The services among them that have a reason, and not the one that they had before.
+    /// The services among them whose reason is new or changed.
     pub new_reasons: Vec<ObjectName>,
-    /// What has to be written.
+    /// The status writes.
     pub writes: Vec<Arc<StatusWrite>>,
 }
 
-/// The allocator at work: what it decided and has not yet seen come back counts as allocated.
+/// The allocator and its writes in flight. An address counts as allocated as soon as it is decided,
+/// before the written status comes back.
 #[derive(Debug, Default)]
 pub(crate) struct Allocation {
-    /// Knows from one decision to the next which service has what, and so which of two services changed.
+    /// Stateful, so that it knows which of two services changed.
     allocator: Allocator,
-    /// What the pools were made of at the last decision; none before the first.
+    /// The configuration of the last decision. None before the first.
     config: Option<Arc<Config>>,
-    /// Writes whose service is still the version that they were decided for.
+    /// The writes whose service still has the resourceVersion that they were decided for.
     in_flight: BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>,
-    /// The reasons of services that don't have all they asked for, or lost something at their last decision.
+    /// The reasons of services that don't have all requested addresses, or lost some at their last
+    /// decision.
     reasons: BTreeMap<ObjectName, Reason>,
 }
 
 impl Allocation {
-    /// Decides what changes touched and returns what has to be written. The first time, and after a change of pools,
-    /// that is everything. A write that is in flight is not repeated.
+    /// Decides the services that a change affects. The first time, and after a change of pools,
+    /// decides all. A write in flight is not repeated.
     pub(crate) fn decide(&mut self, index: &Index, dirty: &Dirty) -> AllocationResult {
         let config = index.config();
         let same_pools = |before: &Arc<Config>| {
@@ -71,7 +73,7 @@ impl Allocation {
         self.finish(index, outcomes, gone)
     }
 
-    /// Decides everything and returns what has to be written.
+    /// Decides all services.
     pub(crate) fn decide_all(&mut self, index: &Index) -> AllocationResult {
         let in_flight: Vec<Arc<ObjectName>> = self.in_flight.keys().cloned().collect();
         for name in in_flight {
@@ -93,12 +95,13 @@ impl Allocation {
         !self.in_flight.is_empty()
     }
 
-    /// Leadership began or ended: a leader decides from what it reads, not from what it knew.
+    /// Discards all state when leadership begins or ends: a leader decides from what it reads.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// A write whose service has another resourceVersion by now has landed or was refused: the facts say which.
+    /// Removes a write from those in flight if its service has another resourceVersion: it
+    /// succeeded or failed, and the service's model shows which.
     fn drop_finished_write(&mut self, index: &Index, name: &ObjectName) {
         let version = index.service(name).map(|service| &service.resource_version);
         let write = self.in_flight.get(name);
@@ -107,8 +110,9 @@ impl Allocation {
         }
     }
 
-    /// Notes the outcomes and finds what has to be written for them, and for `others`: a service that was ours and is of
-    /// type LoadBalancer no more gives its address back.
+    /// Stores the reasons and determines the writes for the outcomes, and for services among
+    /// `others` that were ours and are no longer of type LoadBalancer: they release their
+    /// addresses.
     fn finish<'a>(
         &mut self,
         index: &Index,
@@ -145,7 +149,7 @@ impl Allocation {
         }
     }
 
-    /// A service's request: with the pinned pools that accept it, and with what was decided for it and is in flight.
+    /// A service's request, with the pinned pools that accept it and its write in flight.
     fn request(&self, config: &Config, service: &Service) -> Arc<AllocationRequest> {
         let accepting = config.pool_details.iter().filter(|(_, details)| {
             let allocation = details.allocation.as_ref();
@@ -155,7 +159,7 @@ impl Allocation {
         let accepted_by: BTreeSet<String> = accepting.map(|(name, _)| name.clone()).collect();
         let in_flight = self.in_flight.get(&service.name);
         let mut request = Arc::clone(&service.request);
-        // The facts are shared with the index where nothing has to be added.
+        // Share the request with the index unless something is added.
         if !accepted_by.is_empty() || in_flight.is_some() {
             let request = Arc::make_mut(&mut request);
             request.accepted_by = accepted_by;
@@ -170,7 +174,7 @@ impl Allocation {
 
 fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
     let pool = match outcome {
-        // An address whose pool is not known is kept as it stands, with what was noted beside it.
+        // An address of an unknown pool is kept, together with its annotation.
         Outcome::Kept { .. } => service.request.current_pool.clone(),
         _ => outcome.pool().map(str::to_owned),
     };

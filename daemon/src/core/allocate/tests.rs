@@ -1,4 +1,5 @@
-//! What the allocator writes: what differs from the status, once, and nothing that is not its own.
+//! Tests of the status writes: each difference from the status is written once, and foreign
+//! services are never written.
 
 use std::sync::Arc;
 
@@ -60,25 +61,25 @@ fn written(writes: &[Arc<StatusWrite>]) -> Vec<String> {
 }
 
 #[test]
-fn a_write_under_way_counts_as_held_and_is_not_repeated() {
+fn a_write_in_flight_counts_as_allocated_and_is_not_repeated() {
     let mut index = Index::default();
     let mut allocation = Allocation::default();
     pool(&mut index, &["192.0.2.1/32", "192.0.2.2/32"]);
     service(&mut index, "first", "1", json!({}));
     let writes = allocation.decide_all(&index).writes;
     assert_eq!(written(&writes), ["first [192.0.2.1] 1"]);
-    // The write did not come back yet when an older service shows up that would have come first.
+    // The write has not come back yet when an older service appears that would have been first.
     let dirty = service(&mut index, "another", "2", json!({}));
     let writes = allocation.decide(&index, &dirty).writes;
     assert_eq!(written(&writes), ["another [192.0.2.2] 2"]);
-    // The write was refused since the service changed: it is decided for the new version.
+    // The write failed because the service changed: it is decided for the new version.
     let dirty = service(&mut index, "first", "3", json!({}));
     let writes = allocation.decide(&index, &dirty).writes;
     assert_eq!(written(&writes), ["first [192.0.2.1] 3"]);
 }
 
 #[test]
-fn a_foreign_class_is_never_written() {
+fn a_service_of_another_class_is_never_written() {
     let mut index = Index::default();
     pool(&mut index, &["192.0.2.0/24"]);
     service(
@@ -97,14 +98,14 @@ fn a_foreign_class_is_never_written() {
 }
 
 #[test]
-fn an_address_is_kept_while_its_pool_can_not_be_read() {
+fn an_address_is_kept_while_its_pool_is_invalid() {
     let mut index = Index::default();
     pool(&mut index, &["192.0.2.0/24"]);
     service(&mut index, "web", "1", json!({}));
     let mut allocation = Allocation::default();
     let writes = allocation.decide_all(&index).writes;
     index.apply_status_write(&writes[0]);
-    // Somebody breaks the pool, and a new leader begins: nothing is taken away, nothing new is given.
+    // The pool becomes invalid, and a new leader starts: no address is released or allocated.
     pool(&mut index, &["nonsense"]);
     service(&mut index, "new", "1", json!({}));
     allocation.reset();
@@ -118,7 +119,7 @@ fn an_address_is_kept_while_its_pool_can_not_be_read() {
             .map(ferrolb_allocator::Reason::code)
     };
     assert_eq!(reason("new"), Some("PoolFrozen"));
-    // A pool that was never good is no reason either.
+    // Nor is one released if the pool never had a good value.
     let mut fresh = Index::default();
     pool(&mut fresh, &["nonsense"]);
     service(&mut fresh, "web", "1", json!({}));
@@ -130,7 +131,7 @@ fn an_address_is_kept_while_its_pool_can_not_be_read() {
     });
     let writes = Allocation::default().decide_all(&fresh).writes;
     assert_eq!(written(&writes), Vec::<String>::new());
-    // A deliberate deletion is.
+    // Deleting the pool releases it.
     fresh.apply(Change::Delete(ObjectKey::new(
         Kind::IpAddressPool,
         ObjectName::new("metallb-system", "pool"),
@@ -145,7 +146,7 @@ fn decided(decided: &AllocationResult) -> Vec<&str> {
 }
 
 #[test]
-fn only_what_a_change_touches_is_decided() {
+fn only_services_that_a_change_affects_are_decided() {
     let mut index = Index::default();
     let mut allocation = Allocation::default();
     pool(&mut index, &["192.0.2.1/32", "192.0.2.2/32"]);
@@ -162,7 +163,7 @@ fn only_what_a_change_touches_is_decided() {
     for write in &first.writes {
         index.apply_status_write(write);
     }
-    // The endpoints of a service are no business of the allocator's, nor are the routers.
+    // The allocator doesn't depend on endpoints and routers.
     let labels = json!({ "kubernetes.io/service-name": "a" });
     let endpoints = json!([{ "addresses": ["10.0.0.1"], "nodeName": "n" }]);
     let dirty = apply(
@@ -177,7 +178,7 @@ fn only_what_a_change_touches_is_decided() {
     let dirty = apply(&mut index, Kind::BgpPeer, "tor", json!({ "spec": peer }));
     assert!(dirty.configuration);
     assert_eq!(decided(&allocation.decide(&index, &dirty)), [""; 0]);
-    // A service that goes makes room for the first of those that wait.
+    // A deleted service frees its address for the first one that waits.
     let dirty = index.apply(Change::Delete(ObjectKey::new(
         Kind::Service,
         ObjectName::new("default", "a"),
@@ -186,7 +187,7 @@ fn only_what_a_change_touches_is_decided() {
     assert_eq!(decided(&second), ["waits", "waits-too"]);
     assert_eq!(written(&second.writes), ["waits [192.0.2.1] 1"]);
     assert!(second.new_reasons.is_empty(), "{second:?}");
-    // Other pools: everything.
+    // A change of pools: all services are decided.
     let dirty = pool(&mut index, &["192.0.2.2/31"]);
     let third = allocation.decide(&index, &dirty);
     assert_eq!(decided(&third), ["b", "waits", "waits-too"]);

@@ -1,5 +1,6 @@
-//! The decision: which addresses of a service a node announces, to which peers, with which attributes, and for each
-//! peer why or why not. Pure functions over the index; [`crate::core::decide::node_routes`] is their fold.
+//! The decision: which addresses of a service a node announces to which peers, with which
+//! attributes, and why not to the others. Pure functions of the index.
+//! [`crate::core::decide::node_routes`] combines the decisions of all services.
 
 pub(crate) mod node_routes;
 pub(crate) mod peer_config;
@@ -25,51 +26,51 @@ use crate::core::index::Index;
 use crate::core::model::drain::Drain;
 use crate::core::model::{Node, Service, TrafficPolicy};
 
-/// What a node does with a service.
+/// The decision of a node about a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// What the service adds to prefixes: one for each prefix.
+    /// What the service contributes to prefixes, one entry per prefix.
     pub contributions: Vec<Contribution>,
-    /// Why, or why not: one per peer, or one for all where no peer is reached at all. Shared among
-    /// services like [`Contribution::offers`].
+    /// The reasons: one per peer, or one for all peers. Equal values are shared among services,
+    /// like [`Contribution::offers`].
     pub verdicts: Arc<[Verdict]>,
 }
 
-/// What a service adds to a prefix, through all advertisements that select the service.
+/// What a service contributes to a prefix, from all advertisements that select the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
     /// The address, or the aggregate that contains it.
     pub prefix: IpNet,
-    /// What the routes contain. Most services add the same: [`crate::core::decide::node_routes::NodeRoutes`] stores equal
-    /// ones once.
+    /// The offers. Most services have equal ones: [`crate::core::decide::node_routes::NodeRoutes`]
+    /// stores each value once.
     pub offers: Arc<Offers>,
 }
 
-/// What a service adds to the routes of one prefix, by BGPPeer, in the order of their names.
+/// A service's offers for one prefix, by BGPPeer, sorted by name.
 pub(crate) type Offers = [(Arc<str>, Offer)];
 
-/// What a service wants the route of a prefix to say, and how the route leaves.
+/// The attributes and drain settings that a service requests for a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// LOCAL_PREF, iBGP only.
     pub local_pref: Option<u32>,
-    /// MULTI_EXIT_DISC, as the peer has it for all routes.
+    /// MULTI_EXIT_DISC, from the peer.
     pub med: Option<u32>,
-    /// How many times more than once our AS stands in AS_PATH, as the peer has it for all routes.
+    /// How many extra times our AS appears in AS_PATH, from the peer.
     pub prepend: u8,
     /// COMMUNITIES.
     pub communities: BTreeSet<Community>,
     /// LARGE_COMMUNITY.
     pub large_communities: BTreeSet<LargeCommunity>,
-    /// How much of the traffic this node wants, where the peer is told that.
+    /// The node's weight, if the peer requests weights.
     pub bandwidth: Option<Bandwidth>,
-    /// Who speaks for an aggregate, if the prefix is one.
+    /// AGGREGATOR, if the prefix is an aggregate.
     pub aggregator: Option<Aggregator>,
-    /// How it leaves.
+    /// The drain settings.
     pub drain: Drain,
 }
 
-/// The peers that a node has sessions with.
+/// The BGPPeers that a node has sessions with.
 pub(crate) fn peers_of<'a>(
     index: &'a Index,
     node_name: &'a str,
@@ -82,9 +83,10 @@ pub(crate) fn peers_of<'a>(
         .filter(move |peer| refused.is_none_or(|refused| !refused.contains_key(&*peer.name)))
 }
 
-/// Decides what a node does with a service. A service that is not of type LoadBalancer gives an empty decision.
+/// Decides whether and how a node announces a service. A service that is not of type LoadBalancer
+/// yields an empty decision.
 ///
-/// The node's facts are given: whoever leaves decides as if it stayed.
+/// `node` may differ from the index: a node that is drained decides as if it weren't.
 pub(crate) fn decide(
     index: &Index,
     node_name: &str,
@@ -107,21 +109,22 @@ pub(crate) fn decide(
     }
 }
 
-/// A service that this node can deliver, and the advertisements that speak for it here.
+/// A service that this node can deliver to, and the advertisements that select both.
 struct Deliverable<'a> {
     node_name: &'a str,
     node: &'a Node,
-    /// Those of its addresses whose family has endpoints.
+    /// The addresses whose family has endpoints.
     addresses: Vec<IpAddr>,
-    /// Why not the others, if there are others.
+    /// Why the other addresses are not announced, if there are any.
     unreached: Option<(Reason, Detail)>,
     advertisements: Vec<&'a Advertisement>,
     too_wide: Vec<&'a Advertisement>,
-    /// Those that speak for it here or on other nodes.
+    /// The advertisements that select the service on any node.
     everywhere: Vec<&'a Advertisement>,
 }
 
-/// Everything that does not depend on the peer; the first reason against it wins.
+/// Checks everything that doesn't depend on the peer. The first reason against announcing is
+/// returned.
 fn deliverable<'a>(
     index: &'a Index,
     node_name: &'a str,
@@ -145,7 +148,7 @@ fn deliverable<'a>(
             Detail::Addresses(addresses.collect()),
         )
     })?;
-    no_older_holder(index, service)?;
+    check_no_conflict(index, service)?;
     let Selected {
         advertisements,
         too_wide,
@@ -173,8 +176,8 @@ fn deliverable<'a>(
     })
 }
 
-/// The pool that all of a service's addresses come from: the one that contains them, else the one that the annotation
-/// names, if that pool is there but can't be read.
+/// The pool that contains all addresses of a service. If no pool does, the pool in the annotation,
+/// if that pool exists but is unreadable.
 fn pool_of(config: &Config, service: &Service) -> Option<String> {
     let mut pools = service
         .addresses()
@@ -193,18 +196,18 @@ fn pool_of(config: &Config, service: &Service) -> Option<String> {
     }
 }
 
-fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
-    let rivals: BTreeMap<_, _> = service
+fn check_no_conflict(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
+    let users: BTreeMap<_, _> = service
         .addresses()
         .iter()
         .flat_map(|address| index.services_with_address(*address))
-        .filter(|holder| holder.is_ours())
-        .map(|holder| (&holder.name, &holder.request))
+        .filter(|user| user.is_ours())
+        .map(|user| (&user.name, &user.request))
         .collect();
-    if rivals.len() < 2 {
+    if users.len() < 2 {
         return Ok(());
     }
-    let conflicts = ferrolb_allocator::conflicts(rivals.into_values());
+    let conflicts = ferrolb_allocator::conflicts(users.into_values());
     match conflicts
         .get(&service.request.service)
         .and_then(|addresses| addresses.values().next())
@@ -214,7 +217,7 @@ fn no_older_holder(index: &Index, service: &Service) -> Result<(), (Reason, Deta
     }
 }
 
-/// The advertisements of a service.
+/// The advertisements that select a service.
 struct Selected<'a> {
     advertisements: Vec<&'a Advertisement>,
     too_wide: Vec<&'a Advertisement>,
@@ -239,7 +242,7 @@ fn advertisements<'a>(
     if selected.is_empty() {
         return Err((Reason::NoAdvertisement, format!("pool {pool}").into()));
     }
-    // Of those that disagree the first one is in force.
+    // The first of those that conflict takes precedence.
     selected.sort_by_key(|ad| ad.age());
     selected.retain(|ad| ad.services.matches(&service.labels));
     if selected.is_empty() {
@@ -266,8 +269,8 @@ fn advertisements<'a>(
     })
 }
 
-/// A service's endpoints are of the families of its cluster addresses, and so are its addresses: those that traffic can be
-/// delivered for from here, and why not the others.
+/// The addresses that this node can deliver to, and why not to the others. Endpoints have the
+/// families of the service's cluster addresses, and so do its addresses.
 fn with_endpoints(
     index: &Index,
     node_name: &str,
@@ -298,7 +301,7 @@ fn with_endpoints(
     (addresses, Some((reason, detail)))
 }
 
-/// Removes the addresses that a Local sharer can't deliver on this node, and says which and whose.
+/// Removes the addresses that a Local sharer can't deliver to on this node. Returns the sharer.
 fn sharer_without_endpoints(
     index: &Index,
     node_name: &str,
@@ -335,10 +338,11 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
         let carried = |address: &IpAddr| peer.carries(address.is_ipv6());
         let some_carried = deliverable.addresses.iter().any(carried);
         if !some_carried && service.addresses().iter().any(carried) {
-            // What it would carry has no endpoints, which is told once for all peers.
+            // The addresses that it would carry have no endpoints, which is reported once for all
+            // peers.
             continue;
         }
-        // Where nothing is carried at all, one word will do; it comes below.
+        // If it carries nothing, `offers_to` returns one reason for all addresses.
         let not_carried = deliverable
             .addresses
             .iter()
@@ -381,7 +385,7 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
     }
 }
 
-/// The peers that would be told if they could run on this node.
+/// Verdicts about the peers that the service would be announced to if they could run on this node.
 fn refused_peers<'a>(
     index: &'a Index,
     deliverable: &'a Deliverable<'_>,
@@ -398,7 +402,7 @@ fn refused_peers<'a>(
     })
 }
 
-/// The addresses of a service that can be delivered and that a session with this peer carries.
+/// The deliverable addresses of a service that the session with this peer carries.
 fn addresses_towards(peer: &Peer, deliverable: &Deliverable<'_>) -> impl Iterator<Item = IpAddr> {
     deliverable
         .addresses
@@ -411,8 +415,9 @@ fn selected(advertisements: &[&Advertisement], peer: &str) -> bool {
     advertisements.iter().any(|ad| ad.selects_peer(peer))
 }
 
-/// What goes to one peer, or why nothing does. Addresses without a next hop are left out. An advertisement that wants
-/// another LOCAL_PREF than an older one adds nothing to a prefix that both ask for ([`crate::core::config::local_pref_conflicts`] reports it).
+/// The offers for one peer, or why there are none. Addresses without a next hop are omitted. An
+/// advertisement whose LOCAL_PREF differs from an older one adds nothing to their common prefixes
+/// ([`crate::core::config::local_pref_conflicts`] reports it).
 fn offers_to(
     index: &Index,
     peer: &Peer,
@@ -462,7 +467,7 @@ fn offers_to(
     Ok(offers.map(|(prefix, (offer, _))| (prefix, offer)).collect())
 }
 
-/// What a service adds to a prefix, but for what the advertisements say.
+/// An offer without the attributes that come from advertisements.
 fn offer(
     index: &Index,
     peer: &Peer,
@@ -491,31 +496,32 @@ fn offer(
     }
 }
 
-/// The prefix that an address is announced with.
+/// The prefix that is announced for an address.
 fn aggregate(address: IpAddr, length: u8) -> IpNet {
     let full = IpNet::from(address);
     IpNet::new(address, length).unwrap_or(full).trunc()
 }
 
-/// What is sent for a prefix to which several services contribute: communities are united, the highest LOCAL_PREF counts,
-/// weights go together ([`Weight::combine`]) or, if one is missing, are left out. An aggregate in which services differ says so
-/// (RFC 4271 §5.1.6 and §5.1.7).
+/// The route of a prefix to which several services contribute. It has all communities, the highest
+/// LOCAL_PREF, and the combined weight ([`Weight::combine`]), or no weight if one offer has none.
+/// If the services of an aggregate differ, it has ATOMIC_AGGREGATE and AGGREGATOR (RFC 4271 §5.1.6,
+/// §5.1.7).
 pub(crate) fn merge<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Option<Route> {
     let mut offers = offers.into_iter();
     let first = offers.next()?;
-    let mut united = first.clone();
+    let mut merged = first.clone();
     let mut differ = false;
     for other in offers {
         let preference = |offer: &Offer| offer.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
         differ |= preference(other) != preference(first)
             || other.communities != first.communities
             || other.large_communities != first.large_communities;
-        if preference(other) > preference(&united) {
-            united.local_pref = other.local_pref;
+        if preference(other) > preference(&merged) {
+            merged.local_pref = other.local_pref;
         }
-        united.communities.extend(&other.communities);
-        united.large_communities.extend(&other.large_communities);
-        united.bandwidth = united
+        merged.communities.extend(&other.communities);
+        merged.large_communities.extend(&other.large_communities);
+        merged.bandwidth = merged
             .bandwidth
             .zip(other.bandwidth)
             .map(|(a, b)| Bandwidth {
@@ -523,14 +529,14 @@ pub(crate) fn merge<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Option<R
                 ..a
             });
     }
-    let aggregator = united.aggregator.filter(|_| differ);
+    let aggregator = merged.aggregator.filter(|_| differ);
     Some(Arc::new(RouteAttributes {
-        local_pref: united.local_pref,
-        med: united.med,
-        prepend: united.prepend,
-        communities: united.communities.into_iter().collect(),
-        large_communities: united.large_communities.into_iter().collect(),
-        extended_communities: united.bandwidth.map(Into::into).into_iter().collect(),
+        local_pref: merged.local_pref,
+        med: merged.med,
+        prepend: merged.prepend,
+        communities: merged.communities.into_iter().collect(),
+        large_communities: merged.large_communities.into_iter().collect(),
+        extended_communities: merged.bandwidth.map(Into::into).into_iter().collect(),
         atomic_aggregate: aggregator.is_some(),
         aggregator,
         ..RouteAttributes::default()

@@ -1,4 +1,4 @@
-//! The desired state of one node: the fold of all decisions, kept up to date change by change.
+//! The routes of one node: combines the decisions of all services, updated with each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,42 +13,41 @@ use crate::core::model::Node;
 use crate::core::model::drain::Drain;
 use crate::core::panic_context::PanicContext;
 
-/// One prefix towards one peer: announce it like this, or withdraw it.
+/// A change of a route: announce or withdraw a prefix to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteChange {
     /// The BGPPeer.
     pub peer: Arc<str>,
     /// The prefix.
     pub prefix: IpNet,
-    /// None: withdraw.
+    /// None to withdraw.
     pub route: Option<Route>,
 }
 
 /// A peer and a prefix.
 pub(crate) type RouteKey = (Arc<str>, IpNet);
 
-/// What one node announces, and why.
+/// The routes of one node, and the decisions that they result from.
 #[derive(Clone, Debug, Default)]
 pub struct NodeRoutes {
     node: String,
     node_override: Option<Node>,
     decisions: BTreeMap<Arc<ObjectName>, Decision>,
-    /// Services with a contribution to a prefix, to whichever peer; sorted, mostly one.
+    /// The services that contribute to a prefix, for any peer. Sorted, mostly one.
     contributors: BTreeMap<IpNet, Vec<Arc<ObjectName>>>,
     routes: BTreeMap<RouteKey, Route>,
-    /// How many routes each peer has; no peer has none.
+    /// The number of routes of each peer that has routes.
     counts: BTreeMap<Arc<str>, usize>,
     offers: Recent<Arc<Offers>>,
     verdicts: Recent<Arc<[Verdict]>>,
     attributes: Recent<Route>,
 }
 
-/// Pointers to the values that were seen last. Thousands of services have the same ones: equal
-/// values are stored once.
+/// The most recent values. Thousands of services have equal ones: each value is stored once.
 #[derive(Clone, Debug)]
 struct Recent<P>(Vec<P>);
 
-/// As many different values are looked through for each route.
+/// Number of values that are compared for each route.
 const RECENT: usize = 16;
 
 impl<P> Default for Recent<P> {
@@ -58,7 +57,7 @@ impl<P> Default for Recent<P> {
 }
 
 impl<P: Clone + PartialEq> Recent<P> {
-    /// The pointer that was seen before, if it was to an equal value.
+    /// Returns the stored pointer to an equal value, or stores this one.
     fn share(&mut self, pointer: P) -> P {
         if let Some(known) = self.0.iter().find(|known| **known == pointer) {
             return known.clone();
@@ -72,7 +71,7 @@ impl<P: Clone + PartialEq> Recent<P> {
 }
 
 impl NodeRoutes {
-    /// Nothing yet.
+    /// No routes.
     pub fn new(node: impl Into<String>) -> Self {
         Self {
             node: node.into(),
@@ -80,16 +79,16 @@ impl NodeRoutes {
         }
     }
 
-    /// The whole fold at once.
+    /// The routes of a node, all decided now.
     pub fn of(index: &Index, node: impl Into<String>) -> Self {
         let mut node_routes = Self::new(node);
         node_routes.update_all(index);
         node_routes
     }
 
-    /// Decides anew what a change touched, and tells what that changes on the wire.
+    /// Decides again what depends on a change. Returns the changed routes.
     pub fn update(&mut self, index: &Index, dirty: &Dirty) -> Vec<RouteChange> {
-        // Whether weights are told depends on all nodes.
+        // Whether weights are sent depends on all nodes.
         let others_matter = || !dirty.nodes.is_empty() && weight::in_use(index.config());
         if dirty.needs_full_decision(&self.node) || others_matter() {
             return self.update_all(index);
@@ -97,7 +96,7 @@ impl NodeRoutes {
         self.update_services(index, &dirty.services)
     }
 
-    /// Decides these services again.
+    /// Decides these services again. Returns the changed routes.
     pub fn update_services<'a>(
         &mut self,
         index: &Index,
@@ -110,7 +109,7 @@ impl NodeRoutes {
         self.merge_routes(affected)
     }
 
-    /// Decides everything anew.
+    /// Decides all services again. Returns the changed routes.
     pub fn update_all(&mut self, index: &Index) -> Vec<RouteChange> {
         let gone = self.decisions.keys();
         let gone = gone.filter(|name| index.service(name).is_none());
@@ -125,7 +124,8 @@ impl NodeRoutes {
         self.merge_routes(affected)
     }
 
-    /// Takes routes for announced whose reasons are not known yet: the next full decision changes what it must.
+    /// Sets the routes that were announced before a restart. The next [`Self::update_all`] decides
+    /// them again.
     pub fn restore_routes(&mut self, routes: BTreeMap<RouteKey, Route>) {
         self.counts.clear();
         for (peer, _) in routes.keys() {
@@ -134,20 +134,21 @@ impl NodeRoutes {
         self.routes = routes;
     }
 
-    /// Decides from these facts about the node instead of the index's, or from the index's again: with the next
-    /// [`Self::update_all`].
+    /// Replaces the index's model of the node in the following decisions, or ends that. Takes
+    /// effect with the next [`Self::update_all`].
     pub fn override_node(&mut self, node: Option<Node>) {
         self.node_override = node;
     }
 
-    /// The node's facts.
+    /// The model of the node that decisions use.
     pub fn effective_node<'a>(&'a self, index: &'a Index) -> Option<&'a Node> {
         self.node_override
             .as_ref()
             .or_else(|| index.nodes().get(&self.node))
     }
 
-    /// How a route leaves: the longest time of those who contribute to it counts, and a cordon if all of them ask for that.
+    /// The drain settings of a route: the longest time of its services, and on cordon if all of
+    /// them drain on cordon.
     pub fn drain(&self, key: &RouteKey) -> Drain {
         let mut drains = self.offers(key).map(|offer| offer.drain);
         let first = drains.next().unwrap_or_default();
@@ -157,33 +158,33 @@ impl NodeRoutes {
         })
     }
 
-    /// The node.
+    /// The name of the node.
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// Every route, by peer and prefix.
+    /// All routes, by peer and prefix.
     pub fn routes(&self) -> &BTreeMap<RouteKey, Route> {
         &self.routes
     }
 
-    /// How many routes each peer has.
+    /// The number of routes of each peer.
     pub fn route_counts(&self) -> &BTreeMap<Arc<str>, usize> {
         &self.counts
     }
 
-    /// Every decision, by service.
+    /// All decisions, by service.
     pub fn decisions(&self) -> &BTreeMap<Arc<ObjectName>, Decision> {
         &self.decisions
     }
 
-    /// The services with a contribution to a prefix.
+    /// The services that contribute to a prefix.
     pub fn contributors(&self, prefix: &IpNet) -> impl Iterator<Item = &ObjectName> {
         let contributors = self.contributors.get(prefix).into_iter().flatten();
         contributors.map(|name| &**name)
     }
 
-    /// What all services add to a route.
+    /// The offers of all services for a route.
     fn offers<'a>(&'a self, key: &'a RouteKey) -> impl Iterator<Item = &'a Offer> {
         let (peer, prefix) = key;
         let contributors = self.contributors.get(prefix).into_iter().flatten();
@@ -239,7 +240,7 @@ impl NodeRoutes {
     }
 
     fn add_contributor(&mut self, prefix: IpNet, name: &Arc<ObjectName>) {
-        // An address alone has one service: no room for more is kept ready.
+        // Most prefixes have one service: reserve room for no more.
         let contributors = self
             .contributors
             .entry(prefix)
@@ -296,13 +297,13 @@ impl NodeRoutes {
     }
 }
 
-/// The routes that a contribution is part of.
+/// The routes that a contribution affects.
 fn keys(contribution: &Contribution) -> impl Iterator<Item = RouteKey> {
     let offers = contribution.offers.iter();
     offers.map(|(peer, _)| (peer.clone(), contribution.prefix))
 }
 
-/// What is kept only so that equal values are shared says nothing of the state.
+/// The caches of recent values are not part of the state.
 impl PartialEq for NodeRoutes {
     fn eq(&self, other: &Self) -> bool {
         self.node == other.node

@@ -1,5 +1,4 @@
-//! From a BGPPeer and a Node to the session between them: what the BGP engine is told, and what a route's next hop
-//! will be.
+//! Derives the settings of a session and the next hops of its routes from a BGPPeer and a Node.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,7 +8,7 @@ use ferrolb_bgp::wire::{Family, NextHop};
 use crate::core::config::peer::Peer;
 use crate::core::model::Node;
 
-/// What the BGP engine is told of a peer on this node.
+/// The settings of a peer's session on this node.
 pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
     PeerConfig {
         router_id: Some(router_id(peer, node_name, node)),
@@ -18,9 +17,8 @@ pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConf
     }
 }
 
-/// The next hop that a route will have, as far as it is known before there is a session: the
-/// session's own address is taken to be the source address or else the node's InternalIP, and
-/// RFC 8950 not to be agreed.
+/// The predicted next hop of a route: assumes that the session's local address is its source
+/// address or else the node's InternalIP, and that RFC 8950 is not negotiated.
 pub(crate) fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<NextHop> {
     let source = peer.session.transport.source_address;
     let internal = || {
@@ -30,14 +28,15 @@ pub(crate) fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<NextHop> 
     next_hops(peer, node).next_hop(family(ipv6), source.or_else(internal), false)
 }
 
-/// Whether a route of that family will have a next hop on every session of this peer.
+/// Whether a route of the family will have a next hop on every session of this peer.
 pub(crate) fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
     let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
     own_address || next_hop(peer, node, ipv6).is_some()
 }
 
-/// The node's InternalIPs where the session's own address is no next hop. Elsewhere they are left
-/// out: a change of the node's addresses must not reset a session that doesn't depend on them.
+/// The node's InternalIPs for families in which the session's local address can't be the next hop.
+/// Others are omitted, so that a change of the node's addresses doesn't reset sessions that don't
+/// depend on them.
 fn next_hops(peer: &Peer, node: &Node) -> NextHops {
     let needed = |ipv6: bool| {
         let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
@@ -56,7 +55,7 @@ fn next_hops(peer: &Peer, node: &Node) -> NextHops {
     }
 }
 
-/// Unicast of IPv6 or IPv4.
+/// The unicast address family.
 fn family(ipv6: bool) -> Family {
     if ipv6 {
         Family::IPV6_UNICAST
@@ -65,15 +64,15 @@ fn family(ipv6: bool) -> Family {
     }
 }
 
-/// The router id of a session, which an aggregate shows too: what is configured, else what is the same for all sessions
-/// of the node (RFC 4271 §4.2), whatever address each of them has.
+/// The router ID of a session, also used in AGGREGATOR: the configured one, or else one that is the
+/// same for all sessions of the node (RFC 4271 §4.2).
 pub(crate) fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Ipv4Addr {
     peer.session
         .router_id
         .unwrap_or_else(|| fallback_router_id(node_name, node))
 }
 
-/// The node's IPv4 address, else a hash of its name: FNV-1a, the same at every start.
+/// The node's IPv4 address, or else an FNV-1a hash of its name, which is the same after a restart.
 pub(crate) fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
     if let Some(IpAddr::V4(address)) = node.internal_ip(false) {
         return address;
@@ -84,7 +83,7 @@ pub(crate) fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
     Ipv4Addr::from(hash % LAST_UNICAST.to_bits() + 1)
 }
 
-/// Router ids look like unicast addresses: some routers refuse others.
+/// Hashed router IDs are unicast addresses, because some routers reject others.
 const LAST_UNICAST: Ipv4Addr = Ipv4Addr::new(223, 255, 255, 255);
 
 #[cfg(test)]
@@ -125,8 +124,8 @@ mod tests {
             spec: &spec,
             own,
         };
-        let nothing = || "nothing lies beside it".to_owned();
-        parse(resource, |_| Err(nothing()), |_| Err(nothing())).expect("a good peer")
+        let nothing = || "no such object".to_owned();
+        parse(resource, |_| Err(nothing()), |_| Err(nothing())).expect("a valid peer")
     }
 
     fn node(addresses: &[&str]) -> Node {
@@ -139,30 +138,36 @@ mod tests {
         }
     }
 
-    fn told(peer: &Peer, node: &Node) -> Option<Ipv4Addr> {
+    fn sent_router_id(peer: &Peer, node: &Node) -> Option<Ipv4Addr> {
         peer_config(peer, "node-a", node).router_id
     }
 
     #[test]
-    fn the_router_id_is_configured_or_of_the_node_or_a_hash() {
+    fn the_router_id_is_configured_or_the_nodes_address_or_a_hash() {
         let both = node(&["10.0.0.11", "fd00::11"]);
         let ipv6_only = node(&["fd00::11"]);
         let configured = peer("fd00::1", |spec| spec.router_id = "1.2.3.4".into());
-        assert_eq!(told(&configured, &both), Some(Ipv4Addr::new(1, 2, 3, 4)));
-        // One value for all sessions, wherever they come from.
+        assert_eq!(
+            sent_router_id(&configured, &both),
+            Some(Ipv4Addr::new(1, 2, 3, 4))
+        );
+        // The same value for all sessions, whatever their source address.
         let second_address = peer("10.0.7.1", |spec| spec.source_address = "10.0.7.11".into());
         for of_the_node in [
             &peer("10.0.0.1", |_| {}),
             &peer("fd00::1", |_| {}),
             &second_address,
         ] {
-            assert_eq!(told(of_the_node, &both), Some(Ipv4Addr::new(10, 0, 0, 11)));
+            assert_eq!(
+                sent_router_id(of_the_node, &both),
+                Some(Ipv4Addr::new(10, 0, 0, 11))
+            );
         }
         let over_ipv6 = peer("fd00::1", |_| {});
-        let hashed = told(&over_ipv6, &ipv6_only).expect("a hash");
+        let hashed = sent_router_id(&over_ipv6, &ipv6_only).expect("a hash");
         assert!(!hashed.is_unspecified());
         assert_eq!(
-            told(&over_ipv6, &ipv6_only),
+            sent_router_id(&over_ipv6, &ipv6_only),
             Some(hashed),
             "the same at every start"
         );
@@ -170,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hashed_router_id_looks_like_a_unicast_address() {
+    fn a_hashed_router_id_is_a_unicast_address() {
         let unicast = Ipv4Addr::new(0, 0, 0, 1)..=LAST_UNICAST;
         for number in 0..10_000 {
             let id = fallback_router_id(&format!("node-{number}"), &Node::default());
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_hop_is_the_source_address_or_the_nodes() {
+    fn the_next_hop_is_the_source_address_or_the_internal_ip() {
         let both = node(&["10.0.0.11", "fd00::11"]);
         let shown = |peer: &Peer, ipv6| next_hop(peer, &both, ipv6).map(|found| found.to_string());
         let plain = peer("10.0.0.1", |_| {});
@@ -202,7 +207,7 @@ mod tests {
         assert_eq!(shown(&sourced, true).as_deref(), Some("fd00::11"));
     }
 
-    /// RFC 2545 §3: a link-local address is no next hop by itself.
+    /// RFC 2545 §3: a link-local address alone is no next hop.
     #[test]
     fn a_link_local_session_needs_a_global_address_of_the_node() {
         let tor = link_local_peer(|_| {});
@@ -228,9 +233,9 @@ mod tests {
         );
     }
 
-    /// The decision, the plan and the engine ask one rule: what one of them counts on, the others have.
+    /// The decision, the plan and the engine agree on next hops.
     #[test]
-    fn what_has_a_next_hop_by_the_decision_has_one_on_the_session() {
+    fn the_decision_and_the_session_agree_on_next_hops() {
         let peers = [
             peer("10.0.0.1", |_| {}),
             peer("10.0.0.1", |spec| spec.dual_stack_address_family = true),
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_family_that_is_not_carried_is_nothing_to_the_session() {
+    fn an_address_of_a_family_that_is_not_carried_does_not_change_the_session() {
         let single = peer("10.0.0.1", |_| {});
         let before = peer_config(&single, "node-a", &node(&["10.0.0.11"]));
         let after = peer_config(&single, "node-a", &node(&["10.0.0.11", "fd00::11"]));

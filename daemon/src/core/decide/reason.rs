@@ -1,6 +1,5 @@
-//! Why a service is, or is not, announced: the reason codes, defined here and nowhere else.
-//!
-//! `plan`, logs, metrics and the documentation all read this one table.
+//! The reason codes: why a service is announced or not. `plan`, logs, metrics and docs/reasons.md
+//! use this table.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,27 +9,27 @@ use crate::core::api::ObjectName;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident => $remedy:literal,)+) => {
-        /// Why a service is, or is not, announced from a node to a peer.
+        /// Why a node announces a service to a peer, or doesn't.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
             $($(#[doc = $doc])+ $name,)+
         }
 
         impl Reason {
-            /// Every reason.
+            /// All reasons.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The stable code, for programs.
+            /// The stable code.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
 
-            /// What it means.
+            /// The meaning, for operators.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),+),)+ }
             }
 
-            /// What to do about it.
+            /// The remedy, for operators.
             pub const fn remedy(self) -> &'static str {
                 match self { $(Self::$name => $remedy,)+ }
             }
@@ -40,49 +39,58 @@ macro_rules! reasons {
 
 reasons! {
     /// The service is announced.
-    Announced => "nothing",
-    /// spec.loadBalancerClass names another load balancer.
-    ForeignLoadBalancerClass => "leave loadBalancerClass out if ferrolb shall serve it",
-    /// The service has no address yet.
-    NoAddress => "see the allocation's own reason",
-    /// status.loadBalancer.ingress holds something that is no IP address.
-    InvalidAddress => "clear the status: the allocator gives a valid address",
-    /// No single pool has all of the service's addresses.
-    AddressNotInPool => "add an IPAddressPool with these addresses, or let the allocator give others",
-    /// An older service holds the same address and may not share it.
-    AddressConflict => "wait: the allocator gives this service another address",
+    Announced => "none needed",
+    /// spec.loadBalancerClass assigns the service to another load balancer.
+    ForeignLoadBalancerClass => "remove loadBalancerClass if ferrolb should serve it",
+    /// No address is allocated to the service.
+    NoAddress => "find the allocation reason of the service in the output of ferrolb plan or in \
+        the allocator's log",
+    /// status.loadBalancer.ingress contains a value that is not an IP address.
+    InvalidAddress => "clear the status: the allocator then sets a valid address",
+    /// No single pool contains all of the service's addresses.
+    AddressNotInPool => "add an IPAddressPool with these addresses, or wait for the allocator to \
+        allocate others",
+    /// An older service has the same address and the two can't share it.
+    AddressConflict => "wait: the allocator allocates another address to this service",
     /// No BGPAdvertisement selects the pool.
-    NoAdvertisement => "create a BGPAdvertisement for the pool, or mend the one that is refused (ferrolb check names it)",
-    /// BGPAdvertisements select the pool, but none of them this service.
-    ServiceNotSelected => "change the serviceSelectors or the service's labels",
-    /// BGPAdvertisements select the service, but none of them this node.
-    NodeNotSelected => "change the nodeSelectors or the node's labels",
-    /// The aggregation length reaches beyond the pool's entry.
+    NoAdvertisement => "create a BGPAdvertisement for the pool, or fix the invalid one that \
+        ferrolb check reports",
+    /// BGPAdvertisements select the pool, but none of them selects this service.
+    ServiceNotSelected => "change serviceSelectors or the service's labels",
+    /// BGPAdvertisements select the service, but none of them selects this node.
+    NodeNotSelected => "change nodeSelectors or the node's labels",
+    /// The aggregate would contain addresses outside of the pool's entry.
     AggregateTooWide => "use a longer aggregationLength or a wider pool entry",
-    /// The node is not known.
-    NodeUnknown => "check the node's name (--node-name) and that the Node object exists",
+    /// There is no Node object with the name of this node.
+    NodeUnknown => "check --node-name, and that the Node object exists",
     /// The node's condition NetworkUnavailable is True.
-    NodeNetworkUnavailable => "wait for the network plugin, or mend it",
-    /// The node carries the label node.kubernetes.io/exclude-from-external-load-balancers.
-    NodeExcluded => "remove the label",
-    /// externalTrafficPolicy is Cluster and no endpoint of the address's family is ready or serving anywhere.
-    NoEndpoints => "check the service's Pods and its selector",
-    /// externalTrafficPolicy is Local and no endpoint of the address's family is ready or serving on this node.
-    NoLocalEndpoints => "nothing, if other nodes announce it: this one has no Pod for it",
-    /// A Service that shares the address (ferrolb.io/allow-shared-local) has no endpoint on this
-    /// node that is ready or serving.
-    NoLocalEndpointsOfSharer => "nothing, if other nodes announce it; else let all sharers have Pods on the same nodes",
+    NodeNetworkUnavailable => "wait for the network plugin, or repair it",
+    /// The node has the label node.kubernetes.io/exclude-from-external-load-balancers.
+    NodeExcluded => "remove the label, or run ferrolb with --ignore-exclude-lb",
+    /// externalTrafficPolicy is Cluster, and no endpoint of the address's family is ready or
+    /// serving.
+    NoEndpoints => "check the service's selector and Pods",
+    /// externalTrafficPolicy is Local, and no endpoint of the address's family on this node is
+    /// ready or serving.
+    NoLocalEndpoints => "none needed if other nodes announce the address: this node has no Pod of \
+        the service",
+    /// A Service that shares the address (ferrolb.io/allow-shared-local) has no ready or serving
+    /// endpoint on this node.
+    NoLocalEndpointsOfSharer => "none needed if other nodes announce the address; otherwise run \
+        Pods of all sharers on the same nodes",
     /// No BGPPeer selects this node.
-    NoPeer => "create a BGPPeer, or change its nodeSelectors",
-    /// The BGPPeer selects this node and can't run here.
-    PeerRefused => "mend the BGPPeer, or let its nodeSelectors leave this node out",
-    /// The BGPAdvertisements of the service name other peers.
-    PeerNotSelected => "add the BGPPeer to the advertisement's peers",
-    /// The session carries the other address family only.
-    FamilyNotCarried => "set dualStackAddressFamily on the BGPPeer, or add a BGPPeer of this family",
-    /// The node has no global InternalIP of the prefix's family to be the next hop, and the session has none either: it
-    /// runs over the other family, or between link-local addresses.
-    NoNextHop => "give the node an InternalIP of that family, or add a BGPPeer with a global address of it",
+    NoPeer => "create a BGPPeer, or change the nodeSelectors of one",
+    /// The BGPPeer selects this node but can't run here.
+    PeerRefused => "fix the BGPPeer, or exclude this node with its nodeSelectors",
+    /// The BGPAdvertisements of the service select other peers.
+    PeerNotSelected => "add the BGPPeer to spec.peers of a BGPAdvertisement",
+    /// The session carries only the other address family.
+    FamilyNotCarried => "set dualStackAddressFamily on the BGPPeer, or add a BGPPeer of this \
+        family",
+    /// No next hop of the prefix's family: the node has no global InternalIP of that family, and
+    /// the session runs over the other family or between link-local addresses.
+    NoNextHop => "add an InternalIP of that family to the node, or a BGPPeer with a global address \
+        of that family",
 }
 
 impl fmt::Display for Reason {
@@ -91,21 +99,22 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A reason and what it is about here. There is one for each service and peer: the text is made when somebody reads it.
+/// A reason and its subject. There is one for each service and peer, so its text is built on
+/// demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The BGPPeer; none: the reason holds for the whole node.
+    /// The BGPPeer. None if the reason applies to the whole node.
     pub peer: Option<Arc<str>>,
-    /// The code.
+    /// The reason.
     pub reason: Reason,
-    /// What it is about.
+    /// The subject.
     pub detail: Detail,
 }
 
-/// What a reason is about.
+/// The subject of a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// Nothing that the reason does not say itself.
+    /// No subject: the reason says all.
     None,
     /// The verdict's peer.
     Peer,
@@ -118,7 +127,7 @@ pub enum Detail {
         /// Its IPv6 address.
         ipv6: bool,
     },
-    /// Anything else: names of objects, or what was found in one.
+    /// Other text: names of objects, or a value in one.
     Text(Box<str>),
 }
 
@@ -141,7 +150,7 @@ impl From<IpAddr> for Detail {
 }
 
 impl Verdict {
-    /// The meaning of the reason, what it is about, and the remedy.
+    /// The meaning of the reason, its subject and the remedy.
     pub fn message(&self, service: &ObjectName) -> String {
         let (meaning, remedy) = (self.reason.meaning().trim(), self.reason.remedy());
         match self.about(service) {

@@ -1,8 +1,9 @@
-//! Weighted ECMP: how much of a prefix's traffic a node wants, compared to the other nodes that announce it.
+//! Weights for weighted ECMP: a node's share of a prefix's traffic among the nodes that announce
+//! it.
 //!
-//! Routers give weights only if every path of a prefix has one; of a mixture some give equal shares, and some give no traffic at
-//! all to those without. So it is all nodes or none, which every node finds out by itself: what it takes is in the index of
-//! each of them.
+//! Routers apply weights only if every path of a prefix has one. With a mixture some distribute
+//! equally, and some send nothing to paths without a weight. So weights are sent by all nodes or by
+//! none. Each node determines that from its own index.
 
 use std::fmt;
 
@@ -16,25 +17,26 @@ use crate::core::index::Index;
 use crate::core::model::node_weight::NodeWeight;
 use crate::core::model::{Node, Service, TrafficPolicy};
 
-/// What weight 1 is on the wire, in octets per second: 1 Gbit/s. Routers look at ratios only, but some round to megabits.
+/// The bandwidth of weight 1, in octets per second: 1 Gbit/s. Routers use ratios only, but some
+/// round to megabits.
 const UNIT: f64 = 125_000_000.0;
 
-/// Weights by endpoints keep this many binary digits: exact up to 8, then in steps of a seventh at most, so that one Pod
-/// more of many is nothing to tell.
+/// Number of significant binary digits of weights by endpoints: exact up to 8, then in steps of at
+/// most a seventh, so that one Pod of many doesn't cause an UPDATE.
 const DIGITS: u32 = 3;
 
-/// How much of a prefix's traffic a node wants.
+/// The weight of a node for a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// As many ready endpoints as it has; at least 1.
+    /// The number of ready endpoints on the node, at least 1.
     Endpoints(u32),
-    /// What its annotation says, for everything it announces.
+    /// The weight in the node's annotation, for all prefixes.
     Node(NodeWeight),
 }
 
 impl Weight {
-    /// Of a service on a node: the annotation's; else its ready endpoints there where traffic goes to the node's own endpoints
-    /// only; else 1, since every node reaches them all.
+    /// The weight of a service on a node: the annotation, or else the number of ready endpoints if
+    /// the node sends to its own endpoints only, or else 1.
     pub fn of(index: &Index, node_name: &str, node: &Node, service: &Service, ipv6: bool) -> Self {
         if let Some(weight) = node.weight {
             return Self::Node(weight);
@@ -44,13 +46,14 @@ impl Weight {
             TrafficPolicy::Local => {
                 let endpoints = index.endpoints(&service.name, ipv6);
                 let ready = endpoints.nodes.get(node_name).copied();
-                // Where all that are left are about to end, there is still somebody.
+                // Serving endpoints remain if no endpoint is ready.
                 Self::Endpoints(ready.unwrap_or_default().max(1))
             }
         }
     }
 
-    /// Of two services with one prefix: endpoints add up, the node's own weight is one for all.
+    /// The weight of two services with the same prefix: endpoints add up, the annotation applies
+    /// once.
     #[must_use]
     pub fn combine(self, other: Self) -> Self {
         match (self, other) {
@@ -59,7 +62,7 @@ impl Weight {
         }
     }
 
-    /// As link bandwidth: finite and positive.
+    /// The link bandwidth in octets per second: finite and positive.
     pub fn octets_per_second(self) -> f32 {
         let octets = match self {
             Self::Endpoints(count) => f64::from(rounded(count.max(1))) * UNIT,
@@ -84,7 +87,7 @@ impl fmt::Display for Weight {
     }
 }
 
-/// To the nearest number of few binary digits.
+/// Rounds to the nearest number with [`DIGITS`] significant binary digits.
 fn rounded(count: u32) -> u32 {
     let digits = u32::BITS - count.leading_zeros();
     let Some(cut) = digits.checked_sub(DIGITS).filter(|cut| *cut > 0) else {
@@ -94,19 +97,19 @@ fn rounded(count: u32) -> u32 {
     (count.saturating_add(half) >> cut) << cut
 }
 
-/// What a route says of weight: the community but for its encoding.
+/// The content of the link bandwidth community.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bandwidth {
-    /// How much.
+    /// The weight.
     pub weight: Weight,
-    /// Our AS, or AS_TRANS where that does not fit into two octets.
+    /// Our AS, or AS_TRANS if that has more than two octets.
     pub asn: u16,
-    /// Which of the two forms.
+    /// Whether the community is transitive.
     pub transitive: bool,
 }
 
 impl Bandwidth {
-    /// Towards a peer, if that asks for it.
+    /// The community for a peer, if the peer requests weights.
     pub fn towards(peer: &Peer, weight: impl FnOnce() -> Weight) -> Option<Self> {
         let transitive = match peer.link_bandwidth {
             LinkBandwidth::Off => return None,
@@ -131,13 +134,13 @@ impl From<Bandwidth> for ExtendedCommunity {
     }
 }
 
-/// Whether weights are used at all.
+/// Whether any peer requests weights.
 pub(crate) fn in_use(config: &Config) -> bool {
     config.peers.values().any(wants_weights)
 }
 
-/// Whether every node that may announce to somebody what these advertisements select may tell somebody its weight. One
-/// that can't would have no share, or all of them the same: then nobody tells.
+/// Whether every node that can announce what these advertisements select has a peer that requests
+/// weights. If one doesn't, no node sends weights.
 pub(crate) fn all_nodes_send_weights(
     index: &Index,
     advertisements: &[&Advertisement],
@@ -152,7 +155,7 @@ pub(crate) fn all_nodes_send_weights(
         .values()
         .filter(|peer| selected(peer))
         .peekable();
-    // Nearly always all of them are alike, and the nodes need not be looked at.
+    // Usually all peers request weights or none does, and the nodes need not be checked.
     if peers.peek().is_none() || peers.all(wants_weights) {
         return true;
     }
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_many_endpoints_more_or_less_is_no_news() {
+    fn one_endpoint_of_many_does_not_change_the_weight() {
         let shown: Vec<u32> = (1..=20).map(rounded).collect();
         assert_eq!(
             shown,
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_add_up_and_the_annotation_counts_once() {
+    fn endpoints_add_up_and_the_annotation_applies_once() {
         let three = Weight::Endpoints(1).combine(Weight::Endpoints(2));
         assert_eq!(three, Weight::Endpoints(3));
         assert_eq!(node("2").combine(node("2")), node("2"));

@@ -1,4 +1,4 @@
-//! What changes the index: objects from a source, and the allocator's own decisions.
+//! The input of the index: changes of objects from a source, and status writes of the allocator.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,40 +6,40 @@ use std::sync::Arc;
 
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 
-/// What a source says.
+/// A change that a source delivers.
 #[derive(Debug)]
 pub enum Change {
-    /// An object is there, new or changed.
+    /// An object was created or changed.
     Apply(ObjectKey, RawObject),
     /// An object was deleted.
     Delete(ObjectKey),
-    /// The whole list of a kind: what is not in it was deleted.
+    /// All objects of a kind. Those that are not in the list were deleted.
     Reset(Kind, Vec<(ObjectKey, RawObject)>),
-    /// All objects of a kind that are there were applied since the source began to list it, one by one: what is not
-    /// among these was deleted.
+    /// The names of all objects of a kind. Since the source began to list the kind, it has
+    /// delivered each of them with `Apply`. Those that are not in the list were deleted.
     Listed(Kind, BTreeSet<ObjectName>),
-    /// Objects of a kind can't be read, for instance because their CRD is gone. That deletes nothing.
+    /// Objects of a kind can't be read, for instance because the CRD is gone. This deletes nothing.
     Unreadable(Kind, String),
-    /// No such kind is known where the objects come from, none was ever seen, and one can do without it
-    /// ([`Kind::is_optional`]). The text says how to make it known.
+    /// The source doesn't know an optional kind ([`Kind::is_optional`]) and never did. The text
+    /// says how to add it.
     Absent(Kind, String),
 }
 
-/// What the allocator wants to stand in a service's status.
+/// The status that the allocator sets on a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusWrite {
     /// The service.
     pub service: Arc<ObjectName>,
-    /// Guards the write: a service that changed meanwhile is decided anew.
+    /// The precondition of the write. If the service changed meanwhile, it is decided again.
     pub resource_version: String,
-    /// `status.loadBalancer.ingress[].ip`, in this order; none: the status is cleared.
+    /// `status.loadBalancer.ingress[].ip`, in this order. Empty: the status is cleared.
     pub addresses: Vec<IpAddr>,
-    /// The annotation `metallb.io/ip-allocated-from-pool`; none: it is removed.
+    /// The annotation `metallb.io/ip-allocated-from-pool`. None: it is removed.
     pub pool: Option<String>,
 }
 
 impl StatusWrite {
-    /// The addresses for people: `192.0.2.1, 2001:db8::1`.
+    /// The addresses as text: `192.0.2.1, 2001:db8::1`.
     pub fn shown_addresses(&self) -> String {
         self.addresses
             .iter()

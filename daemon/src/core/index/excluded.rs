@@ -1,4 +1,5 @@
-//! Addresses that belong to something else than Services of ours.
+//! Tracks services whose address is in use elsewhere, and addresses of Services of other load
+//! balancers.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use crate::core::api::ObjectName;
 use crate::core::model::Service;
 
 impl Index {
-    /// Looks whether a service has an address that belongs to something else.
+    /// Updates the notice about a service whose address is in use elsewhere.
     pub(super) fn update_excluded_address(&mut self, name: &ObjectName) {
         let service = self.services.get(name).filter(|service| service.is_ours());
         let message = service.and_then(|service| self.config.excluded_address(service.addresses()));
@@ -20,8 +21,8 @@ impl Index {
         self.problems_changed |= old != message;
     }
 
-    /// Notes the addresses of a Service that another load balancer serves; true if that changes what pools of ours may
-    /// allocate.
+    /// Updates the addresses of a Service of another load balancer. Returns whether the change
+    /// affects the addresses that our pools may allocate.
     pub(super) fn update_foreign_addresses(
         &mut self,
         name: &ObjectName,

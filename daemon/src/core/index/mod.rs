@@ -1,7 +1,7 @@
-//! The index: facts by key, made from what a source delivers.
+//! The index: the models of all objects by key, built from the changes that a source delivers.
 //!
-//! It answers every change with what that change touches, so that only this is decided anew. An object that can't be
-//! read keeps its last good facts: that is never a delete.
+//! [`Index::apply`] returns what depends on a change, so that only this is decided again. An object
+//! that can't be read keeps its last good model. It doesn't count as deleted.
 
 pub(crate) mod change;
 mod excluded;
@@ -23,10 +23,11 @@ use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::{Labels, Node, Service, Slice, networks};
 use crate::core::panic_context::PanicContext;
 
-/// Facts by key, and the configuration made of the configuration objects.
+/// The models of all objects, and the compiled configuration.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// In boxes: a map's leaf has room for eleven values, of which ascending inserts leave half empty.
+    /// Boxed: a B-tree leaf has room for eleven values, and ascending inserts leave half of it
+    /// empty.
     services: BTreeMap<Arc<ObjectName>, Box<Service>>,
     slices: BTreeMap<Arc<ObjectName>, Slice>,
     slices_of: BTreeMap<Arc<ObjectName>, Names>,
@@ -40,20 +41,21 @@ pub struct Index {
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
     ignore_exclusion: bool,
-    /// Services that have an address which belongs to something else, and what there is to say.
+    /// The notices about services whose address is in use elsewhere.
     excluded_addresses: BTreeMap<ObjectName, String>,
-    /// Something changed that the configuration is compiled from, beside its objects.
+    /// Whether an input of the configuration other than its objects changed.
     config_is_stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
-    /// Services with [`Service::invalid_drain`] or [`Service::misspelt_annotation`]: few, where services are many.
+    /// The services with [`Service::invalid_drain`] or [`Service::misspelt_annotation`], so that
+    /// [`Index::problems`] need not visit all services.
     services_with_annotation_problems: BTreeSet<ObjectName>,
     synced: BTreeSet<Kind>,
     listed: BTreeSet<Kind>,
 }
 
-/// Names of a few objects, mostly of one, sorted.
+/// Sorted names of a few objects, mostly of one.
 type Names = Vec<Arc<ObjectName>>;
 
 fn add_name(names: &mut Names, name: &Arc<ObjectName>) {
@@ -71,23 +73,24 @@ fn remove_name(names: &mut Names, name: &ObjectName) {
     names.retain(|other| **other != *name);
 }
 
-/// What a change touches.
+/// What must be decided again after a change.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    /// These services.
+    /// The services to decide again.
     pub services: BTreeSet<ObjectName>,
-    /// Services whose own object changed: what allocation depends on, besides the pools.
+    /// The services whose object changed. Allocation depends on these and on the pools.
     pub requests: BTreeSet<ObjectName>,
-    /// These nodes: whoever decides for one of them decides everything anew.
+    /// The nodes whose decisions must all be made again.
     pub nodes: BTreeSet<String>,
-    /// The configuration: everything is decided anew.
+    /// Whether the configuration changed: all decisions must be made again.
     pub configuration: bool,
-    /// What is wrong with objects: nothing is decided anew, but it has to be told.
+    /// Whether the problems of objects changed: no decision depends on them, but they must be
+    /// reported.
     pub problems: bool,
 }
 
 impl Dirty {
-    /// Adds what another change touches.
+    /// Adds what depends on another change.
     pub fn merge(&mut self, other: Self) {
         self.services.extend(other.services);
         self.requests.extend(other.requests);
@@ -96,35 +99,35 @@ impl Dirty {
         self.problems |= other.problems;
     }
 
-    /// Whether everything is decided again for a node.
+    /// Whether all decisions of a node must be made again.
     pub fn needs_full_decision(&self, node: &str) -> bool {
         self.configuration || self.nodes.contains(node)
     }
 
-    /// Whether [`Index::problems`] may say something else than before.
+    /// Whether [`Index::problems`] may have changed.
     pub fn may_change_problems(&self) -> bool {
-        // What clashes everywhere is said only as long as no node is known.
+        // Conflicts on every node are reported only if there are no nodes.
         self.problems || self.configuration || !self.nodes.is_empty()
     }
 
-    /// Whether nothing is touched.
+    /// Whether nothing depends on the change.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Healthy endpoints of a service in one family.
+/// The healthy endpoints of a service in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Nodes that have at least one, and how many of those are ready.
+    /// The number of ready endpoints of each node that has healthy ones.
     pub nodes: BTreeMap<String, u32>,
-    /// How many there are, those without a node name included.
+    /// The number of healthy endpoints, including those without a node.
     pub healthy: u32,
 }
 
 impl Index {
-    /// For a process that reads objects of these kinds. One that can't judge BGPPeers, for lack of what they refer to,
-    /// looks at their addresses only.
+    /// For a process that reads objects of these kinds. A process that can't read what BGPPeers
+    /// refer to reads only their addresses.
     pub fn for_kinds(kinds: &[Kind]) -> Self {
         if kinds.contains(&Kind::BfdProfile) {
             return Self::default();
@@ -143,7 +146,7 @@ impl Index {
         }
     }
 
-    /// With `ignore`, nodes that are excluded from load balancers announce all the same, as with MetalLB's
+    /// If `ignore`, nodes that are excluded from load balancers announce anyway, as with MetalLB's
     /// `--ignore-exclude-lb`.
     #[must_use]
     pub const fn ignoring_exclusion(mut self, ignore: bool) -> Self {
@@ -151,7 +154,7 @@ impl Index {
         self
     }
 
-    /// Takes in a change and tells what it touches.
+    /// Applies a change. Returns what must be decided again.
     pub fn apply(&mut self, change: Change) -> Dirty {
         let dirty = match change {
             Change::Apply(key, raw) => self.apply_object(key, raw),
@@ -164,7 +167,7 @@ impl Index {
         self.finish_change(dirty)
     }
 
-    /// Brings up to date what depends on many objects, once for all that a change touched.
+    /// Updates what depends on many objects, once for all parts of a change.
     fn finish_change(&mut self, mut dirty: Dirty) -> Dirty {
         if std::mem::take(&mut self.config_is_stale) {
             dirty.merge(self.recompile());
@@ -173,13 +176,14 @@ impl Index {
         dirty
     }
 
-    /// Whether every one of these kinds was listed, or refused, once: before that, nothing complete can be said.
+    /// Whether each of these kinds was listed or refused. Until then the input is incomplete.
     pub fn is_synced(&self, kinds: &[Kind]) -> bool {
         kinds.iter().all(|kind| self.synced.contains(kind))
     }
 
-    /// Whether every one of these kinds was really listed once. One that is absent counts if its twin was listed and is not
-    /// empty: an empty one does not say what became of the objects of a CRD that is gone.
+    /// Whether each of these kinds was listed. An absent kind counts as listed if the kind of the
+    /// other group was listed and isn't empty. If it is empty, the objects may have been those of a
+    /// CRD that is gone.
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
         let without = |kind: &Kind| {
             let other = kind.other_group();
@@ -192,17 +196,18 @@ impl Index {
             .all(|kind| self.listed.contains(kind) || without(kind))
     }
 
-    /// The configuration that runs.
+    /// The active configuration.
     pub fn config(&self) -> &Arc<Config> {
         &self.config
     }
 
-    /// BGPPeers, by name, that select a node and can't run there.
+    /// The BGPPeers, by name, that select a node but can't run there.
     pub fn conflicting_peers(&self, node: &str) -> Option<&BTreeMap<String, ConflictingPeer>> {
         self.node_conflicts.get(node)
     }
 
-    /// BGPPeers that have a session on a node neither as they stand, nor perhaps at all.
+    /// The errors of BGPPeers that concern a node: invalid ones, and those that conflict on the
+    /// node.
     pub fn rejected_peers(&self, node: &str) -> Vec<Problem> {
         let refused = self.conflicting_peers(node).into_iter().flatten();
         let there = refused.map(|(_, ConflictingPeer { object, message })| Problem {
@@ -218,7 +223,7 @@ impl Index {
         everywhere.cloned().chain(there).collect()
     }
 
-    /// The interfaces that BGPPeers which select a node want there, by name.
+    /// The names of the interfaces that the BGPPeers of a node require there.
     pub fn source_interfaces(&self, node: &str) -> BTreeSet<String> {
         let Some(node) = self.nodes.get(node) else {
             return BTreeSet::new();
@@ -230,7 +235,8 @@ impl Index {
             .collect()
     }
 
-    /// Which of them the node does not have. Only the process on the node knows; elsewhere nothing is refused for it.
+    /// Sets the required interfaces that a node doesn't have. Only the process on the node knows
+    /// them. Other processes ignore interfaces.
     pub fn set_missing_interfaces(&mut self, node: &str, missing: BTreeSet<String>) -> Dirty {
         let old = self
             .missing_interfaces
@@ -246,7 +252,7 @@ impl Index {
         }
     }
 
-    /// All services, also those that are not ours.
+    /// All services, including those of other load balancers.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|service| &**service)
     }
@@ -261,7 +267,7 @@ impl Index {
         &self.nodes
     }
 
-    /// Services whose status holds an address.
+    /// The services with an address in their status.
     pub fn services_with_address(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
         self.services_by_address
             .get(&address)
@@ -270,8 +276,9 @@ impl Index {
             .filter_map(|name| self.service(name))
     }
 
-    /// Healthy endpoints of a service in one family, from all its slices. One that moves from a slice to another is
-    /// in both for a moment: it counts once, as ready if one of them says so.
+    /// The healthy endpoints of a service in one family, from all its slices. An endpoint that
+    /// moves to another slice is in both for a short time: it counts once, as ready if it is ready
+    /// in one of them.
     pub fn endpoints(&self, service: &ObjectName, ipv6: bool) -> Endpoints {
         let names = self.slices_of.get(service).into_iter().flatten();
         let slices = names.filter_map(|name| self.slices.get(name));
@@ -291,7 +298,7 @@ impl Index {
         endpoints
     }
 
-    /// Looks again for advertisements that clash.
+    /// Finds conflicting advertisements again.
     fn update_local_pref_conflicts(&mut self) {
         let services = self.services.values().map(|service| &**service);
         self.problems_changed |=
@@ -299,7 +306,7 @@ impl Index {
                 .rebuild(&self.config, &self.nodes, services);
     }
 
-    /// Judges anew what can't run on a node.
+    /// Finds the BGPPeers that conflict on a node again.
     fn update_node_conflicts(&mut self, name: &str) {
         let nothing = BTreeSet::new();
         let missing = self.missing_interfaces.get(name).unwrap_or(&nothing);
@@ -318,7 +325,8 @@ impl Index {
         self.problems_changed |= old != refused;
     }
 
-    /// Acts as if a status had been written and come back: for `plan`, which has nobody to write to.
+    /// Applies a status write as if the API server had returned it: for `plan`, which writes
+    /// nothing.
     pub fn apply_status_write(&mut self, write: &StatusWrite) -> Dirty {
         let Some(mut service) = self.service(&write.service).cloned() else {
             return Dirty::default();
@@ -398,7 +406,7 @@ impl Index {
     fn reset(&mut self, kind: Kind, objects: Vec<(ObjectKey, RawObject)>) -> Dirty {
         let present: BTreeSet<ObjectName> =
             objects.iter().map(|(key, _)| key.name.clone()).collect();
-        self.begin_list(kind, &present);
+        self.mark_listed(kind, &present);
         if kind.is_configuration() {
             self.objects.reset(kind, objects);
             return self.recompile();
@@ -413,9 +421,9 @@ impl Index {
         dirty
     }
 
-    /// Everything that is there was applied one by one.
+    /// The source applied all existing objects one by one.
     fn listed(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) -> Dirty {
-        self.begin_list(kind, present);
+        self.mark_listed(kind, present);
         let mut dirty = self.delete_others(kind, present);
         if self.objects.set_readable(kind) {
             dirty.merge(self.recompile());
@@ -423,8 +431,9 @@ impl Index {
         dirty
     }
 
-    /// A kind was listed: its objects that were never good and are gone are forgotten.
-    fn begin_list(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) {
+    /// Marks a kind as listed. Problems of objects that don't exist are removed: such objects never
+    /// had a good model.
+    fn mark_listed(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) {
         self.synced.insert(kind);
         self.listed.insert(kind);
         let before = self.problems.len();
@@ -444,7 +453,8 @@ impl Index {
     }
 
     fn set_unreadable(&mut self, kind: Kind, message: String) -> Dirty {
-        // It was asked for and there is an answer, if a bad one: nobody shall wait for it.
+        // The list failed permanently. Mark the kind as synced, so that startup doesn't wait for
+        // it.
         self.synced.insert(kind);
         self.objects.set_unreadable(kind, message);
         self.recompile()
@@ -479,7 +489,7 @@ impl Index {
         }
     }
 
-    /// Passes a good value on; a bad one is noted, and the object keeps the facts it had.
+    /// Returns a good value. For an error, stores the problem: the object keeps its last model.
     fn accept<T>(&mut self, key: &ObjectKey, parsed: Result<T, FieldError>) -> Option<T> {
         match parsed {
             Ok(value) => {
@@ -495,7 +505,7 @@ impl Index {
         }
     }
 
-    /// The same name as it is known already: it stands in every map, and is there once.
+    /// The stored pointer to an equal name, so that all maps share one copy.
     fn known_name(&self, name: &Arc<ObjectName>) -> Arc<ObjectName> {
         let services = self.services.get_key_value(name).map(|(known, _)| known);
         let known = services.or_else(|| Some(self.slices_of.get_key_value(name)?.0));
@@ -543,7 +553,7 @@ impl Index {
                 .as_ref()
                 .map_or_else(Vec::new, |service| service.addresses().to_vec())
         };
-        // Whoever holds the same address is touched as well: a conflict may begin or end.
+        // Decide the other services with the address again: a conflict may have begun or ended.
         for address in addresses(&old) {
             let holders = self.services_by_address.entry(address).or_default();
             remove_name(holders, name);

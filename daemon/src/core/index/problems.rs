@@ -1,4 +1,4 @@
-//! What there is to report about objects.
+//! Collects the problems of all objects.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::core::config::{Problem, Severity};
 use crate::core::model::annotations::DRAIN_ANNOTATION;
 use crate::core::model::annotations::WEIGHT_ANNOTATION;
 
-/// Up to this many nodes are named where several have the same trouble.
-const NAMED_NODES: usize = 3;
+/// Maximum number of nodes that a problem lists.
+const LISTED_NODES_MAX: usize = 3;
 
 impl Index {
-    /// Everything that is wrong with objects, configuration or not.
+    /// All problems, of configuration and other objects.
     pub fn problems(&self) -> Vec<Problem> {
         let facts = self.problems.iter().map(|(object, message)| Problem {
             object: object.clone(),
@@ -26,7 +26,8 @@ impl Index {
                 object: ObjectKey::new(Kind::Node, ObjectName::new("", name.clone())),
                 severity: Severity::Error,
                 message: format!(
-                    "metadata.annotations[{WEIGHT_ANNOTATION}]: {bad}; it counts for nothing now"
+                    "metadata.annotations[{WEIGHT_ANNOTATION}]: {bad}; until then the annotation \
+                     is ignored"
                 ),
             })
         });
@@ -59,7 +60,8 @@ impl Index {
                     object: ObjectKey::new(Kind::Service, name.clone()),
                     severity: Severity::Error,
                     message: format!(
-                        "metadata.annotations[{DRAIN_ANNOTATION}]: {bad}; it counts for nothing now"
+                        "metadata.annotations[{DRAIN_ANNOTATION}]: {bad}; until then the \
+                         annotation is ignored"
                     ),
                 })
             });
@@ -84,7 +86,8 @@ impl Index {
             .collect()
     }
 
-    /// What clashes on nodes, each told once however many nodes it concerns. Where no node is known, what clashes on all.
+    /// The conflicts on nodes. A conflict on several nodes is reported once. Without nodes: the
+    /// conflicts on every node.
     fn node_conflict_problems(&self) -> Vec<Problem> {
         let everywhere = if self.nodes.is_empty() {
             node_conflicts::conflicts_on_every_node(&self.config)
@@ -101,7 +104,7 @@ impl Index {
             nodes.entry((object, message)).or_default().push(node);
         }
         let problems = nodes.into_iter().map(|((object, message), nodes)| {
-            let others = nodes.len().saturating_sub(NAMED_NODES);
+            let others = nodes.len().saturating_sub(LISTED_NODES_MAX);
             let named = nodes[..nodes.len() - others].join(", ");
             let others = if others > 0 {
                 format!(" and {others} more")

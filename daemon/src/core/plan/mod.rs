@@ -1,5 +1,6 @@
-//! The prediction: who gets which address, which node announces which prefix to which peer, and what is withheld.
-//! The same decisions as `ferrolb run` takes, from manifests, with no session.
+//! The plan: predicts from manifests which address each service gets, which node announces which
+//! prefix to which peer, and what is withheld. It makes the same decisions as `ferrolb run`,
+//! without sessions.
 
 use std::net::IpAddr;
 
@@ -17,18 +18,18 @@ use crate::core::index::Index;
 use crate::core::index::change::Change;
 use crate::core::model::Service;
 
-/// What `ferrolb plan` says. Field names are an interface for programs: they stay.
+/// The output of `ferrolb plan`. Programs read it as JSON: field names must not change.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Plan {
     /// Every Service of type LoadBalancer.
     pub services: Vec<PlannedService>,
     /// Every route of every node to every peer.
     pub routes: Vec<PlannedRoute>,
-    /// What is not announced.
+    /// The services that are not announced, with the reasons.
     pub withheld: Vec<Withheld>,
-    /// Objects that are refused.
+    /// The errors of invalid objects.
     pub errors: Vec<PlanError>,
-    /// Objects of which a part has no effect yet.
+    /// Notices about parts of objects that have no effect.
     pub notices: Vec<PlanError>,
 }
 
@@ -39,17 +40,17 @@ pub(crate) struct PlannedService {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What it gets or keeps.
+    /// The addresses that it gets or keeps.
     pub addresses: Vec<IpAddr>,
-    /// Where from.
+    /// The pool of the addresses.
     pub pool: Option<String>,
-    /// Why it gets nothing, or not all; null if all is well.
+    /// The code of the reason why it doesn't get all addresses; null if it does.
     pub reason: Option<String>,
-    /// The reason in words, and the remedy.
+    /// The explanation of the reason, and the remedy.
     pub message: Option<String>,
 }
 
-/// A route as one node tells it to one peer.
+/// A route that one node announces to one peer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PlannedRoute {
@@ -59,7 +60,7 @@ pub(crate) struct PlannedRoute {
     pub peer: String,
     /// The address or aggregate.
     pub prefix: IpNet,
-    /// Where packets go; null if neither a source address nor an InternalIP tells.
+    /// The next hop; null if neither a source address nor an InternalIP determines it.
     pub next_hop: Option<IpAddr>,
     /// `64700:120`.
     pub communities: Vec<String>,
@@ -67,13 +68,13 @@ pub(crate) struct PlannedRoute {
     pub large_communities: Vec<String>,
     /// `lb:64512:125000000`: the node's weight.
     pub extended_communities: Vec<String>,
-    /// Whether it is an aggregate of services that differ in attributes.
+    /// Whether it aggregates services with different attributes (RFC 4271 §5.1.6).
     pub atomic_aggregate: bool,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
-    /// How many times more than once our AS stands in AS_PATH.
+    /// How many extra times our AS appears in AS_PATH.
     pub prepend: u8,
-    /// iBGP only.
+    /// LOCAL_PREF; null over eBGP.
     pub local_pref: Option<u32>,
 }
 
@@ -86,24 +87,24 @@ pub(crate) struct Withheld {
     pub name: String,
     /// The node.
     pub node: String,
-    /// The BGPPeer; null: to none.
+    /// The BGPPeer; null if the service is withheld from all.
     pub peer: Option<String>,
     /// The reason's code.
     pub reason: String,
-    /// The reason in words, and the remedy.
+    /// The explanation of the reason, and the remedy.
     pub message: String,
 }
 
-/// An object that is refused, or of which a part has no effect.
+/// An error or notice about an object.
 #[derive(Debug, Serialize)]
 pub(crate) struct PlanError {
-    /// The object, or the place in a file.
+    /// The object, or the position in a file.
     pub object: String,
     /// What is wrong, and the remedy.
     pub message: String,
 }
 
-/// The index after these changes, for a plan or for findings.
+/// Builds the index of a plan or a check from changes.
 pub(crate) fn index_of(changes: impl IntoIterator<Item = Change>) -> Index {
     fill(Index::for_prediction(), changes)
 }
@@ -115,7 +116,7 @@ fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
     index
 }
 
-/// Gives every service in the index the addresses that the allocator gives it.
+/// Allocates addresses to all services in the index.
 pub(crate) fn allocate(index: &mut Index) -> Outcomes {
     let AllocationResult {
         outcomes, writes, ..
@@ -126,8 +127,8 @@ pub(crate) fn allocate(index: &mut Index) -> Outcomes {
     outcomes
 }
 
-/// Makes the plan from objects. With `ignore_exclusion`, nodes that are excluded from load balancers
-/// announce all the same.
+/// Builds the plan from objects. With `ignore_exclusion`, nodes that are excluded from load
+/// balancers announce anyway.
 pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, ignore_exclusion: bool) -> Plan {
     let index = Index::for_prediction().ignoring_exclusion(ignore_exclusion);
     let mut index = fill(index, changes);

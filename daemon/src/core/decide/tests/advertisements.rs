@@ -1,5 +1,5 @@
-//! Several BGPAdvertisements for one prefix: an edit of one never withdraws what another one asks
-//! for, and what does not count is reported.
+//! Tests of several BGPAdvertisements for one prefix: an edit of one never withdraws what another
+//! one requests, and what has no effect is reported.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ fn peer(name: &str, spec: Value) -> Change {
     object(Kind::FerrolbBgpPeer, name, "", json!({ "spec": spec }))
 }
 
-/// Two nodes, an internal, an external and an undecided peer, and three services with endpoints;
-/// two of them share an address.
+/// Two nodes; an internal, an external and an undecided peer; and three services with endpoints,
+/// two of which share an address.
 fn rack() -> Index {
     let mut index = Index::default();
     for (number, name) in NODES.into_iter().enumerate() {
@@ -168,7 +168,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn no_edit_of_an_advertisement_withdraws_what_another_one_asks_for(
+    fn no_edit_of_an_advertisement_withdraws_what_another_one_requests(
         before in advertisements(), edited in spec(), which in any::<prop::sample::Index>()
     ) {
         let mut after = before.clone();
@@ -186,21 +186,21 @@ proptest! {
     }
 
     #[test]
-    fn what_an_advertisement_asks_for_is_announced_or_reported(all in advertisements()) {
+    fn what_an_advertisement_requests_is_announced_or_reported(all in advertisements()) {
         let (together, problems) = with(&all);
-        let mut left_out = Vec::new();
+        let mut omitted = Vec::new();
         for ad in &all {
             for (key, alone) in with(std::slice::from_ref(ad)).0 {
                 let route = &together[&key];
                 let missing = !alone.communities.iter().all(|c| route.communities.contains(c));
                 if missing {
-                    prop_assert_ne!(&key.1, "external", "LOCAL_PREF is nothing to an eBGP peer");
-                    left_out.push(ad.0.clone());
+                    prop_assert_ne!(&key.1, "external", "LOCAL_PREF conflict on an eBGP peer");
+                    omitted.push(ad.0.clone());
                 }
                 prop_assert!(key.1 != "external" || route.local_pref.is_none());
             }
         }
-        for name in left_out {
+        for name in omitted {
             let named = problems.iter().any(|problem| {
                 problem.starts_with(&format!("BGPAdvertisement metallb-system/{name}: \
                     spec.localPref:"))
@@ -215,7 +215,7 @@ fn ad(name: &str, created: &str, spec: Value) -> (String, String, Value) {
 }
 
 #[test]
-fn the_older_local_pref_stays_in_force_and_the_younger_is_reported() {
+fn the_older_local_pref_takes_precedence_and_the_younger_is_reported() {
     let young = ad(
         "a-young",
         "2026-01-02T00:00:00Z",
@@ -245,10 +245,10 @@ fn the_older_local_pref_stays_in_force_and_the_younger_is_reported() {
 }
 
 #[test]
-fn what_never_meets_does_not_clash() {
+fn advertisements_without_a_common_route_do_not_conflict() {
     let selector = |key: &str, value: &str| json!([{ "matchLabels": { key: value } }]);
     let pairs = [
-        // Over eBGP LOCAL_PREF isn't sent (RFC 4271 §5.1.5).
+        // LOCAL_PREF isn't sent over eBGP (RFC 4271 §5.1.5).
         [
             json!({ "peers": ["external"], "localPref": 1 }),
             json!({ "peers": ["external"] }),
@@ -278,7 +278,7 @@ fn what_never_meets_does_not_clash() {
 }
 
 #[test]
-fn a_clash_by_service_selectors_begins_and_ends_with_the_service() {
+fn a_conflict_by_service_selectors_begins_and_ends_with_the_service() {
     let mut index = rack();
     let selector = json!([{ "matchLabels": { "service": "d" } }]);
     let spec = json!({ "localPref": 200, "serviceSelectors": selector });
@@ -310,7 +310,7 @@ fn a_clash_by_service_selectors_begins_and_ends_with_the_service() {
 }
 
 #[test]
-fn the_highest_of_several_services_counts_with_100_for_one_that_has_none() {
+fn the_highest_local_pref_of_several_services_applies_with_100_as_the_default() {
     let selector = |value: &str| json!([{ "matchLabels": { "service": value } }]);
     let (routes, problems) = with(&[
         ad(
@@ -326,8 +326,5 @@ fn the_highest_of_several_services_counts_with_100_for_one_that_has_none() {
         "internal".to_owned(),
         "192.0.2.2/32".parse().expect("a prefix"),
     );
-    assert_eq!(
-        routes[&key].local_pref, None,
-        "100, which is what peers take for none"
-    );
+    assert_eq!(routes[&key].local_pref, None, "100 is the default of peers");
 }

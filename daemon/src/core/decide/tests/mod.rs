@@ -30,7 +30,7 @@ fn merged(offers: &[Offer]) -> Route {
 }
 
 #[test]
-fn an_aggregate_that_hides_a_difference_says_so() {
+fn an_aggregate_of_different_services_has_atomic_aggregate_rfc4271_5_1_6() {
     let one = offer("192.0.2.0/24", 1, None);
     let other = offer("192.0.2.0/24", 2, None);
     let same = merged(&[one.clone(), one.clone()]);
@@ -39,7 +39,7 @@ fn an_aggregate_that_hides_a_difference_says_so() {
     assert!(differ.atomic_aggregate);
     assert_eq!(differ.aggregator, one.aggregator);
     assert_eq!(differ.communities, [Community(1), Community(2)]);
-    // Two services with one address are no aggregate.
+    // Two services with one address don't form an aggregate.
     let shared = merged(&[
         offer("192.0.2.1/32", 1, None),
         offer("192.0.2.1/32", 2, None),
@@ -48,8 +48,8 @@ fn an_aggregate_that_hides_a_difference_says_so() {
 }
 
 #[test]
-fn weights_add_up_and_one_that_is_missing_takes_all() {
-    let told = |weights: &[Option<u32>]| -> Vec<String> {
+fn weights_add_up_and_one_missing_weight_removes_all() {
+    let communities = |weights: &[Option<u32>]| -> Vec<String> {
         let prefix = "192.0.2.1/32";
         let offers: Vec<_> = weights
             .iter()
@@ -59,6 +59,9 @@ fn weights_add_up_and_one_that_is_missing_takes_all() {
         let texts = route.extended_communities.iter();
         texts.map(ExtendedCommunity::to_string).collect()
     };
-    assert_eq!(told(&[Some(1), Some(2)]), ["transitive-lb:64512:375000000"]);
-    assert_eq!(told(&[Some(1), None, Some(2)]), Vec::<String>::new());
+    assert_eq!(
+        communities(&[Some(1), Some(2)]),
+        ["transitive-lb:64512:375000000"]
+    );
+    assert_eq!(communities(&[Some(1), None, Some(2)]), Vec::<String>::new());
 }
