@@ -402,17 +402,17 @@ fn kinds_that_are_not_read_are_named_with_what_to_do() {
     assert_eq!(output.status.code(), Some(0), "{shown}");
     for line in [
         "all.yaml:1: notice: L2Advertisement of metallb.io/v1beta1 (2 objects, this is the first) has no effect: \
-         ferrolb does not announce by layer 2",
-        "notice: AddressPool of metallb.io/v1beta1 has no effect: this older form is not read",
-        "notice: ConfigMap of v1 has no effect: MetalLB's ConfigMap is not read",
-        "notice: service of v1 has no effect: there is no such kind: write kind Service and apiVersion v1",
-        "notice: IPAddressPool of metallb.com/v1 has no effect: there is no such kind: write kind IPAddressPool and \
+         ferrolb has no layer 2 mode",
+        "notice: AddressPool of metallb.io/v1beta1 has no effect: this older form is not supported",
+        "notice: ConfigMap of v1 has no effect: MetalLB's ConfigMap is not supported",
+        "notice: service of v1 has no effect: no such kind: write kind Service and apiVersion v1",
+        "notice: IPAddressPool of metallb.com/v1 has no effect: no such kind: write kind IPAddressPool and \
          apiVersion metallb.io/v1beta1",
-        "notice: CiliumLoadBalancerIPPool of cilium.io/v2alpha1 has no effect: it belongs to Cilium",
-        "notice: IPPool of crd.projectcalico.org/v1 has no effect: it belongs to Calico",
-        "notice: ServiceGroup of purelb.io/v1 has no effect: it belongs to PureLB",
-        "notice: Servise of v1 has no effect: there is no such kind: write kind Service and apiVersion v1",
-        "notice: IsovalentBGPClusterConfig of isovalent.com/v1alpha1 has no effect: it belongs to Isovalent (Cilium)",
+        "notice: CiliumLoadBalancerIPPool of cilium.io/v2alpha1 has no effect: Cilium's resources",
+        "notice: IPPool of crd.projectcalico.org/v1 has no effect: Calico's resources",
+        "notice: ServiceGroup of purelb.io/v1 has no effect: PureLB's resources",
+        "notice: Servise of v1 has no effect: no such kind: write kind Service and apiVersion v1",
+        "notice: IsovalentBGPClusterConfig of isovalent.com/v1alpha1 has no effect: Isovalent (Cilium)'s resources",
     ] {
         assert!(shown.contains(line), "{line}\nis not in\n{shown}");
     }

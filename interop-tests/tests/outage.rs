@@ -229,7 +229,7 @@ fn pools_without_a_crd_are_frozen(
     eventually("it is the leader again", TIMEOUT, || {
         // Its first write of the Lease, and the list after it, take a moment.
         let text = std::fs::read_to_string(rack.allocators[0].log())?;
-        let terms = text.matches("holding the lease").count();
+        let terms = text.matches("acquired the lease").count();
         ensure!(terms == 2, "{terms} terms");
         ensure!(rack.cp.writes()?.len() > writes, "no write");
         Ok(())

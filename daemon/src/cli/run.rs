@@ -392,7 +392,7 @@ async fn asked_to_stop(
     let mut found = false;
     let find = async {
         if let Some(daemonset) = &daemonset {
-            found = daemonset.await_found().await;
+            found = daemonset.wait_until_found().await;
         }
         std::future::pending::<()>().await;
     };

@@ -1,4 +1,4 @@
-//! A JSON object from a stream; the items of a list one by one.
+//! Streaming JSON reader that yields the items of a list one by one.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 use super::documents::OBJECT_MAX;
 use super::syntax;
 
-/// A reader that fails when an object is larger than [`OBJECT_MAX`], and counts lines.
+/// A reader that counts lines and fails when an object is larger than [`OBJECT_MAX`].
 #[derive(Debug)]
 pub(super) struct Metered<R> {
     inner: R,
-    /// How many octets the present object may still have. Shared with the visitor, which begins the next one.
+    /// Octets left for the current object. Shared with the visitor, which resets it per item.
     left: std::rc::Rc<std::cell::Cell<usize>>,
     lines: usize,
     is_exceeded: bool,
@@ -29,12 +29,12 @@ impl<R: Read> Metered<R> {
         }
     }
 
-    /// How many lines ended in what was read.
+    /// Number of line ends read.
     pub(super) const fn lines(&self) -> usize {
         self.lines
     }
 
-    /// Whether a read failed since the object is too large.
+    /// Whether a read failed because the object is too large.
     pub(super) const fn is_exceeded(&self) -> bool {
         self.is_exceeded
     }
@@ -50,7 +50,7 @@ impl<R: Read> Read for Metered<R> {
             self.is_exceeded = true;
             return Err(io::Error::other(syntax::too_large()));
         };
-        // One octet at a time: nothing behind the object may be taken. serde_json asks for no more.
+        // One octet at a time, as serde_json requests: nothing after the object may be consumed.
         let Some(buffer) = buffer.get_mut(..1) else {
             return Ok(0);
         };
@@ -61,10 +61,12 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-/// Reads one object. `each` gets the items, if it has such a field, one by one; else the object itself.
+/// Reads one object. Calls `each` with its `items` one by one, or with the object itself if it has
+/// no such field.
 ///
 /// # Errors
-/// Where it is no JSON, ends early, or an object is too large.
+///
+/// Invalid or truncated JSON, or an object that is too large.
 pub(super) fn read_object<R: Read>(
     input: &mut Metered<R>,
     each: &mut dyn FnMut(Value),

@@ -1,8 +1,7 @@
-//! A folder of YAML as a source: the embedded default, needing no cluster and no root.
+//! Reads a set of manifests: Services, EndpointSlices, Nodes with their status, and the
+//! configuration, as in the API server.
 //!
-//! The same objects as in the API server: Services, EndpointSlices, Nodes and their status stand there as manifests. The
-//! folder is watched. A file that can't be read or parsed loses nothing: what it last said stays. The status of
-//! services is kept in memory, on top of what the manifests say.
+//! A file that can't be read or parsed keeps its last valid objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,24 +10,24 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::documents::{self, SyntaxError};
-use super::unread::advice;
+use super::unsupported_kinds::advice;
 use super::walk::{FolderId, Walk, folder_id};
 use crate::core::api::{Kind, ObjectKey, RawObject};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::change::Change;
 
-/// The namespace of a Service, EndpointSlice or the like that names none.
+/// Namespace of namespaced objects that name none.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// This path means the standard input.
+/// This path means standard input.
 pub(crate) const STANDARD_INPUT: &str = "-";
 
-/// Where something stands.
+/// A place in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Location {
     /// The file.
     pub file: PathBuf,
-    /// The line where the document begins or the error is, from 1.
+    /// The first line of the document, or the line of the error; counted from 1.
     pub line: usize,
 }
 
@@ -42,52 +41,52 @@ impl fmt::Display for Location {
     }
 }
 
-/// An object and where it stands.
+/// An object and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Located {
     /// Its key.
     pub key: ObjectKey,
-    /// Itself.
+    /// The object.
     pub raw: RawObject,
-    /// Its document's first line.
+    /// The first line of its document.
     pub location: Location,
 }
 
-/// A place that could not be read.
+/// An error in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{location}: {message}")]
 pub(crate) struct ManifestError {
-    /// Where.
+    /// The place.
     pub location: Location,
-    /// What is wrong.
+    /// What is wrong, and how to fix it.
     pub message: String,
 }
 
-/// What a set of manifests says.
+/// The contents of a set of manifests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Manifests {
     /// Objects that ferrolb reads, each key once.
     pub objects: BTreeMap<ObjectKey, Located>,
-    /// Places that could not be read.
+    /// Errors.
     pub errors: Vec<ManifestError>,
-    /// How many objects are of kinds that ferrolb does not read.
+    /// Number of objects of kinds that ferrolb does not read.
     pub others: usize,
-    /// Of those, the kinds that concern load balancers, each with its first place.
+    /// The kinds among those that concern load balancers, by apiVersion and kind.
     pub unread: BTreeMap<(String, String), Unread>,
 }
 
-/// Objects of a kind that ferrolb does not read.
+/// Objects of one kind that ferrolb does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unread {
-    /// Where the first of them is.
+    /// Place of the first one.
     pub location: Location,
-    /// How many there are.
+    /// Number of objects.
     pub count: usize,
     /// What to do about them.
     pub advice: String,
 }
 
-/// What one file says.
+/// The contents of one file.
 #[derive(Clone, Debug, Default)]
 struct File {
     objects: Vec<Located>,
@@ -96,24 +95,24 @@ struct File {
     unread: BTreeMap<(String, String), Unread>,
 }
 
-/// How long a file that contained objects may be empty before they count as deleted: an editor or a full disk may leave
-/// an empty file behind on the way to the next content.
+/// How long a file that contained objects may be empty before they count as deleted: an editor or a
+/// full disk may leave an empty file before it writes the new content.
 const EMPTY_GRACE: Duration = Duration::from_secs(5);
 
-/// Reads manifests, and remembers what each file last said.
+/// Reads manifests and keeps the last valid contents of each file.
 #[derive(Debug)]
 pub(crate) struct Loader {
     paths: Vec<PathBuf>,
     config_namespace: String,
     files: BTreeMap<PathBuf, File>,
     folders: BTreeMap<PathBuf, FolderId>,
-    /// Files that contained objects and are empty, with the time when that was seen first.
+    /// Files that contained objects and are now empty, with the time when that was first seen.
     emptied: BTreeMap<PathBuf, Instant>,
 }
 
 impl Loader {
-    /// A loader for files and folders (with their subfolders). Configuration objects without a namespace belong to the first
-    /// of `config_namespaces`.
+    /// A loader for files and folders with their subfolders. Configuration objects without a
+    /// namespace belong to the first of `config_namespaces`.
     pub(crate) fn new(paths: Vec<PathBuf>, config_namespaces: &[String]) -> Self {
         let first = config_namespaces.first();
         Self {
@@ -130,8 +129,8 @@ impl Loader {
         self.reload(Instant::now(), &BTreeSet::new())
     }
 
-    /// Reads everything again but for the files that are `unfinished`: those, and what can't be read, keep what they
-    /// last said. A file that became empty does so for [`EMPTY_GRACE`].
+    /// Reads everything again except the `unfinished` files. Those and the unreadable ones keep
+    /// their last valid contents; an emptied file keeps them for [`EMPTY_GRACE`].
     pub(super) fn reload(&mut self, now: Instant, unfinished: &BTreeSet<PathBuf>) -> Manifests {
         let walk = Walk::of(&self.paths);
         let before = std::mem::take(&mut self.files);
@@ -159,12 +158,13 @@ impl Loader {
         manifests
     }
 
-    /// The folders that were read last, to be watched.
+    /// The folders of the last read, to be watched.
     pub(super) fn folders(&self) -> &BTreeMap<PathBuf, FolderId> {
         &self.folders
     }
 
-    /// Whether a folder is another one than at the last reading, or a file was empty for long enough.
+    /// Whether a folder was replaced since the last read, or the grace time of an emptied file is
+    /// over.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let roots = self.paths.iter();
         let replaced = roots
@@ -205,7 +205,7 @@ impl Loader {
 }
 
 impl Unread {
-    /// One line for people about objects of this kind.
+    /// A message about all objects of this kind.
     pub(crate) fn message(&self, (api_version, kind): &(String, String)) -> String {
         let objects = match self.count {
             1 => String::new(),
@@ -234,7 +234,7 @@ impl Manifests {
                 self.errors.push(ManifestError {
                     location: object.location.clone(),
                     message: format!(
-                        "{} stands already at {}: remove one of them",
+                        "duplicate {}: already defined at {}; remove one of them",
                         object.key, first.location
                     ),
                 });
@@ -256,7 +256,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
     }
 }
 
-/// Reads all objects of a file; `-` is the standard input. A bad one does not hide the others.
+/// Reads all objects of a file; `-` is standard input. An invalid object does not hide the others.
 fn parse(path: &Path, config_namespace: &str) -> std::io::Result<File> {
     let mut file = File::default();
     let mut sink = |line, value| {
@@ -314,13 +314,13 @@ impl File {
     }
 }
 
-/// A folder's instructions for kustomize, which may leave out `kind`.
+/// A kustomization file, which may omit `kind`.
 fn is_kustomization(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     matches!(name, Some("kustomization.yaml" | "kustomization.yml"))
 }
 
-/// An object of a kind that ferrolb reads, or of another one.
+/// An object of a kind that ferrolb reads, or of another kind.
 enum Object {
     Read(ObjectKey, RawObject),
     Other(RawObject),
@@ -340,7 +340,7 @@ fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
 fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Object, String> {
     let raw = RawObject::from_json(value)?;
     let Some(kind) = Kind::find(&raw.api_version, &raw.kind) else {
-        // Also another project's kind of the same name, such as Knative's Service.
+        // This includes kinds of the same name in other groups, such as Knative's Service.
         return if raw.kind.is_empty() {
             Err("kind is missing: write kind: and apiVersion: at the start of each object".into())
         } else {
@@ -352,7 +352,7 @@ fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Objec
     }
     if raw.api_version != kind.api_version() {
         return Err(format!(
-            "{} {}: apiVersion {:?} is not read, use {}",
+            "{} {}: apiVersion {:?} is not supported, use {}",
             kind.name(),
             raw.metadata.name,
             raw.api_version,
@@ -370,8 +370,8 @@ fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Objec
     })
 }
 
-/// What a whole set of objects means to an index: the list of every kind. Configuration objects count only in a
-/// configuration namespace.
+/// Converts a complete set of objects to the initial list of every kind. Configuration objects
+/// count only in a configuration namespace.
 pub(crate) fn changes(
     objects: &BTreeMap<ObjectKey, Located>,
     config_namespaces: &[String],

@@ -1,15 +1,15 @@
-//! Where objects come from, and where status goes back to: the Kubernetes API, or a folder of the same YAML.
-//! Nothing behind this module knows which of the two it is.
+//! Sources of Kubernetes objects, and sinks of Service status: the Kubernetes API, or a folder with
+//! the same YAML. Code outside of this module doesn't know which of the two is in use.
 
 mod documents;
 pub(crate) mod folder;
 mod json_list;
 pub(crate) mod kube;
 pub(crate) mod manifests;
+mod open_files;
 mod status_writes;
 mod syntax;
-mod unfinished;
-mod unread;
+mod unsupported_kinds;
 mod walk;
 
 pub use status_writes::status_writes;
@@ -17,23 +17,25 @@ pub(crate) use status_writes::{StatusReceiver, StatusSender};
 
 use crate::core::index::change::Change;
 
-/// What happens at a source, in order.
+/// An event of a source, in order.
 #[derive(Debug)]
 pub enum Event {
-    /// Objects changed.
+    /// An object changed, or a list of objects is complete.
     Change(Change),
-    /// Places at the source that can't be read, all there are; what they last said, if anything, stands.
+    /// All current errors of the source, such as unreadable files. The last valid objects of those
+    /// places stay in use.
     Errors(Vec<String>),
-    /// Whether this process allocates. A source says `true` only after it sent a consistent list of services and
-    /// pools, read after the Lease was won: the allocator decides from that.
+    /// Whether this process allocates addresses. A source sends `true` only after a consistent list
+    /// of Services and pools that was read after it acquired the Lease, since the allocator decides
+    /// from that list.
     Leading(bool),
 }
 
 /// Both directions of a source.
 #[derive(Debug)]
 pub struct Source {
-    /// What happens there. Ends when the source can't go on.
+    /// Events; the channel closes when the source can't continue.
     pub events: tokio::sync::mpsc::Receiver<Event>,
-    /// Where status is written; each write replaces an older one for the same service.
+    /// Accepts status writes. Each replaces an older pending one for the same Service.
     pub status: StatusSender,
 }

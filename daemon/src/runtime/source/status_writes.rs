@@ -1,5 +1,6 @@
-//! The way of status writes from the control loop to a source. At most one write for each service waits: a newer one
-//! replaces it. So sending never blocks, which matters because a source may wait for the loop at that moment.
+//! Channel for status writes from the control loop to a source. At most one write per Service is
+//! pending; a newer one replaces it. Sending therefore never blocks, which prevents a deadlock
+//! while the source waits for the control loop.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,45 +10,46 @@ use tokio::sync::mpsc;
 use crate::core::api::ObjectName;
 use crate::core::index::change::StatusWrite;
 
-/// Both ends.
+/// Creates the channel.
 pub fn status_writes() -> (StatusSender, StatusReceiver) {
-    let waiting = Waiting::default();
+    let pending = PendingWrites::default();
     let (wake, woken) = mpsc::channel(1);
     let sender = StatusSender {
-        waiting: waiting.clone(),
+        pending: pending.clone(),
         wake,
     };
-    (sender, StatusReceiver { waiting, woken })
+    (sender, StatusReceiver { pending, woken })
 }
 
-/// The source has ended and takes no writes.
+/// The source has ended and accepts no writes.
 #[derive(Debug)]
 pub struct SourceEnded;
 
 #[derive(Clone, Debug, Default)]
-struct Waiting(Arc<Mutex<BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>>>);
+struct PendingWrites(Arc<Mutex<BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>>>);
 
-impl Waiting {
-    /// A map is whole after each of its operations, so a panic elsewhere does not matter.
+impl PendingWrites {
+    /// The map is consistent after each operation, so a poisoned lock is harmless.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The loop's end.
+/// The control loop's end.
 #[derive(Debug)]
 pub struct StatusSender {
-    waiting: Waiting,
+    pending: PendingWrites,
     wake: mpsc::Sender<()>,
 }
 
 impl StatusSender {
-    /// Passes a write on; it replaces one for the same service that waits.
+    /// Sends a write, replacing a pending one for the same Service.
     ///
     /// # Errors
-    /// When the source has ended.
+    ///
+    /// The source has ended.
     pub fn send(&self, write: Arc<StatusWrite>) -> Result<(), SourceEnded> {
-        self.waiting.lock().insert(write.service.clone(), write);
+        self.pending.lock().insert(write.service.clone(), write);
         match self.wake.try_send(()) {
             Err(mpsc::error::TrySendError::Closed(())) => Err(SourceEnded),
             // A full channel has woken the receiver already.
@@ -59,21 +61,21 @@ impl StatusSender {
 /// The source's end.
 #[derive(Debug)]
 pub struct StatusReceiver {
-    waiting: Waiting,
+    pending: PendingWrites,
     woken: mpsc::Receiver<()>,
 }
 
 impl StatusReceiver {
-    /// The next write, in the order of the services' names; none when the sender is gone and everything was received.
-    /// Cancellation loses nothing.
+    /// Returns the next write, ordered by Service name, or `None` when the sender is dropped and no
+    /// write is pending. Cancel safe.
     pub async fn recv(&mut self) -> Option<Arc<StatusWrite>> {
         loop {
-            let next = self.waiting.lock().pop_first();
+            let next = self.pending.lock().pop_first();
             if let Some((_, write)) = next {
                 return Some(write);
             }
             if self.woken.recv().await.is_none() {
-                return self.waiting.lock().pop_first().map(|(_, write)| write);
+                return self.pending.lock().pop_first().map(|(_, write)| write);
             }
         }
     }
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_newest_write_of_each_service_arrives_also_when_the_sender_is_gone() {
+    async fn the_latest_write_of_each_service_arrives_even_after_the_sender_is_dropped() {
         let (sender, mut receiver) = status_writes();
         for version in ["1", "2", "3"] {
             for name in ["a", "b"] {
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_has_ended_is_reported() {
+    fn send_fails_after_the_source_has_ended() {
         let (sender, receiver) = status_writes();
         drop(receiver);
         assert!(sender.send(write("a", "1")).is_err());

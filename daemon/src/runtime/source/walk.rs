@@ -1,4 +1,4 @@
-//! The manifest files at or under some paths, and the folders that contain them.
+//! Lists the manifest files in some paths, and the folders that contain them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,14 +10,14 @@ use super::manifests::STANDARD_INPUT;
 /// Device and inode: a folder that was deleted and created again has another one.
 pub(super) type FolderId = (u64, u64);
 
-/// What lies at some paths.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// The files to read: what was named itself, and the YAML and JSON files in folders. In order.
+    /// Files to read: those named directly, and the YAML and JSON files in folders. Sorted.
     pub files: BTreeSet<PathBuf>,
-    /// Every folder that was listed. Each folder is listed once, whatever links lead to it.
+    /// Every listed folder. Each is listed once, even if links lead to it.
     pub folders: BTreeMap<PathBuf, FolderId>,
-    /// What can't be listed. The rest is not affected.
+    /// Paths that can't be listed. All others are listed.
     pub errors: Vec<(PathBuf, io::Error)>,
     visited: BTreeSet<FolderId>,
 }
@@ -33,7 +33,7 @@ impl Walk {
             }
             match std::fs::metadata(path) {
                 Ok(metadata) if metadata.is_dir() => walk.enter(path, &metadata),
-                // Also a pipe or a device: somebody named it.
+                // A pipe or device is accepted if it is named directly.
                 Ok(_) => _ = walk.files.insert(path.clone()),
                 Err(error) => walk.errors.push((path.clone(), error)),
             }
@@ -42,7 +42,7 @@ impl Walk {
     }
 
     fn enter(&mut self, folder: &Path, metadata: &std::fs::Metadata) {
-        // A link to a parent would lead in a circle.
+        // A link to a parent folder would loop.
         if !self.visited.insert((metadata.dev(), metadata.ino())) {
             return;
         }
@@ -64,7 +64,7 @@ impl Walk {
             .is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => self.enter(&path, &metadata),
-            // To read from a pipe or a device may block for ever.
+            // Reading from a pipe or device may block forever.
             Ok(metadata) if known && metadata.is_file() => _ = self.files.insert(path),
             Ok(_) => {}
             Err(error) if known => self.errors.push((path, error)),
@@ -73,8 +73,8 @@ impl Walk {
     }
 }
 
-/// What a folder contains, sorted. Hidden names are skipped: Kubernetes mounts ConfigMaps through hidden folders, whose
-/// content shows up under its own name.
+/// The entries of a folder, sorted. Hidden names are skipped: Kubernetes mounts ConfigMaps with
+/// hidden folders, whose files are also visible under their own names.
 fn entries(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(folder)? {
@@ -86,7 +86,7 @@ fn entries(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// The identity of a folder; none where there is no folder.
+/// The identity of a folder; `None` if there is no folder.
 pub(super) fn folder_id(path: &Path) -> Option<FolderId> {
     let metadata = std::fs::metadata(path).ok()?;
     metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))

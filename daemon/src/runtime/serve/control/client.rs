@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Answer, Request};
 
-/// How long an answer may take: a daemon that is busy with a million routes still answers in this time.
+/// How long an answer may take: a daemon that is busy with a million routes still answers in this
+/// time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why there is no answer, and what to do.
@@ -17,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum AskError {
     /// Nobody listens there.
     #[error(
-        "no ferrolb daemon answers on {}: start one (ferrolb run --help), say where its socket is (--socket PATH), or ask the \
-         one in a Pod: kubectl exec -n metallb-system ds/ferrolb-announcer -- /ferrolb peers",
+        "no ferrolb daemon answers on {}: start one (ferrolb run --help), say where its socket \
+         is (--socket PATH), or ask the one in a Pod: kubectl exec -n metallb-system \
+         ds/ferrolb-announcer -- /ferrolb peers",
         path.display()
     )]
     NoDaemon {
@@ -41,8 +43,9 @@ pub(crate) enum AskError {
     },
     /// Of another version, probably.
     #[error(
-        "the daemon behind {} answers in another way than this ferrolb expects ({error}): if they are not of one version, use \
-         the program that the daemon runs, such as /ferrolb in its container",
+        "the daemon behind {} answers in another way than this ferrolb expects ({error}): if \
+         they are not of one version, use the program that the daemon runs, such as /ferrolb in \
+         its container",
         path.display()
     )]
     Unreadable {

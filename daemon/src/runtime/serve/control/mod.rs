@@ -1,5 +1,6 @@
-//! How a running daemon is asked what it does: one line of JSON in, one line of JSON out (but for routes, of which each has a
-//! line), over a Unix socket that its owner alone may use. [`server`] answers, [`client`] asks.
+//! How a running daemon is asked what it does: one line of JSON in, one line of JSON out (but for
+//! routes, of which each has a line), over a Unix socket that its owner alone may use. [`server`]
+//! answers, [`client`] asks.
 
 pub(crate) mod client;
 pub(crate) mod server;
@@ -28,7 +29,8 @@ pub(crate) enum Request {
     },
     /// BGPPeers that are refused, as they stand or on this node: [`RefusedPeer`]s.
     Refused,
-    /// What peers hold from us: a [`RouteLine`] in each answer, of any number; the last one holds none.
+    /// What peers hold from us: a [`RouteLine`] in each answer, of any number; the last one holds
+    /// none.
     Routes {
         /// Only this one's.
         peer: Option<String>,
@@ -60,8 +62,9 @@ pub(crate) struct PeerLine {
     pub prefixes_desired: usize,
 }
 
-/// A BGPPeer that is refused. Where an edit is at fault, its last good value keeps its session; where it can't be on this node
-/// (an interface that is missing, another BGPPeer in its way), it has none here.
+/// A BGPPeer that is refused. Where an edit is at fault, its last good value keeps its session;
+/// where it can't be on this node (an interface that is missing, another BGPPeer in its way), it
+/// has none here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RefusedPeer {
     /// The BGPPeer's name.

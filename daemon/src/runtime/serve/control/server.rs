@@ -35,7 +35,8 @@ const NAMED: usize = 8;
 const LONGEST: u64 = 4096;
 /// How long a client may be silent, or may not read its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client may take for a piece of a long answer: somebody may be reading it page by page.
+/// How long a client may take for a piece of a long answer: somebody may be reading it page by
+/// page.
 const READING: Duration = Duration::from_mins(10);
 /// How often the lock of the socket's folder is tried: for 2 s in all.
 const LOCK_ATTEMPTS: u32 = 200;
@@ -73,7 +74,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket, for its owner only, and its folder if it is missing. One that a dead process left is replaced.
+    /// Makes the socket, for its owner only, and its folder if it is missing. One that a dead
+    /// process left is replaced.
     ///
     /// # Errors
     /// A living daemon has it, or the file system says no.
@@ -286,8 +288,8 @@ impl ControlService {
         detail.ok_or_else(|| format!("{name} was removed a moment ago: see ferrolb peers"))
     }
 
-    /// A line for each route, peer by peer and by prefix, so that a million of them towards each of several peers take no
-    /// more memory than one peer's.
+    /// A line for each route, peer by peer and by prefix, so that a million of them towards each of
+    /// several peers take no more memory than one peer's.
     async fn tell_routes(&self, wanted: Option<&str>, write: &mut WriteHalf<'_>) -> io::Result<()> {
         let peers = self.engine.snapshot().await;
         let meant = match self.of(&peers, wanted) {
@@ -385,8 +387,8 @@ impl ControlService {
             .collect();
         Err(if known.is_empty() {
             format!(
-                "there is no peer {wanted}, nor any other: no BGPPeer selects this node, or the configuration is not loaded \
-                 yet (see the daemon's log, or ferrolb plan)"
+                "there is no peer {wanted}, nor any other: no BGPPeer selects this node, or the \
+                 configuration is not loaded yet (see the daemon's log, or ferrolb plan)"
             )
         } else {
             let others = match peers.len() - known.len() {

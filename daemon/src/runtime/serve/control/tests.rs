@@ -89,7 +89,8 @@ async fn questions_get_answers() {
     assert_eq!(refused[0].object, "BGPPeer metallb-system/tor-x");
 }
 
-/// What happened to a template's neighbours is asked for by its name; the template's own page as well.
+/// What happened to a template's neighbours is asked for by its name; the template's own page as
+/// well.
 #[tokio::test]
 async fn a_template_stands_for_its_neighbours() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,5 @@
-//! Probes and metrics over HTTP: `/livez`, `/readyz`, `/metrics`. The port is open to the network: what a client may
-//! take of this process is bounded.
+//! Probes and metrics over HTTP: `/livez`, `/readyz`, `/metrics`. The port is open to the network:
+//! what a client may take of this process is bounded.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Octets of a request line with its headers.
 const REQUEST_MAX: usize = 8 * 1024;
-/// Connections at once from other hosts, and as many from this one, so that other hosts can't keep the kubelet out.
-/// One more is closed at once.
+/// Connections at once from other hosts, and as many from this one, so that other hosts can't keep
+/// the kubelet out. One more is closed at once.
 pub(crate) const CONNECTIONS_MAX: usize = 32;
 /// How long the engine may take to answer for its metrics.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);

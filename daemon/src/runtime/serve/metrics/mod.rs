@@ -1,5 +1,5 @@
-//! Metrics, with MetalLB's names and labels where it has them. Every scrape reads the present state: there is no second
-//! set of books.
+//! Metrics, with MetalLB's names and labels where it has them. Every scrape reads the present
+//! state: there is no second set of books.
 
 use std::collections::BTreeMap;
 
@@ -312,8 +312,9 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
 /// A peer and what stands in the label `peer`.
 type Labelled<'a> = (String, &'a PeerStatus);
 
-/// What `peer` says: MetalLB's address and port; and, where several BGPPeers go to one router, the name after it. A template
-/// of dynamic neighbours has no session, so it is left out; its neighbours aren't.
+/// What `peer` says: MetalLB's address and port; and, where several BGPPeers go to one router, the
+/// name after it. A template of dynamic neighbours has no session, so it is left out; its
+/// neighbours aren't.
 fn labelled(peers: &[PeerStatus]) -> Vec<Labelled<'_>> {
     let peers = || {
         let sessions = peers.iter();

@@ -1,5 +1,5 @@
-//! Cuts a stream of YAML or JSON into values, in memory that does not grow with the stream: documents one by one, and
-//! the items of a large list one by one.
+//! Splits a stream of YAML or JSON into values with bounded memory: document by document, and large
+//! lists item by item.
 
 use std::io::{self, BufRead, Cursor, Read};
 
@@ -8,28 +8,28 @@ use serde_json::Value;
 use super::json_list::{Metered, read_object};
 use super::syntax;
 
-/// A document up to this size in octets is parsed as a whole. Of a larger one the items of the list are parsed one by
-/// one.
+/// A document up to this size in octets is parsed as a whole. Larger lists are parsed item by item.
 const WHOLE: usize = 1 << 20;
-/// No single object, and no single line, is larger, in octets. etcd takes 1.5 MiB.
+/// Maximum size of an object and of a line, in octets. etcd accepts 1.5 MiB.
 pub(super) const OBJECT_MAX: usize = 8 << 20;
 
-/// What is wrong with a document.
+/// A syntax error.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// What is wrong, and how to fix it.
     pub message: String,
 }
 
-/// Receives each value with the line where its document, or the item of a large list, begins.
+/// Receives each value with the first line of its document, or of its item in a large list.
 pub(super) type Sink<'a> = dyn FnMut(usize, Result<Value, SyntaxError>) + 'a;
 
-/// Reads everything. A document that can't be parsed does not hide the others.
+/// Reads everything. An invalid document does not hide the others.
 ///
 /// # Errors
-/// When the input can't be read.
+///
+/// I/O errors of the input.
 pub(super) fn read<'a>(input: impl BufRead + 'a, sink: &mut Sink<'_>) -> io::Result<()> {
     let mut documents = Documents {
         input: Box::new(input),
@@ -46,24 +46,25 @@ pub(super) fn read<'a>(input: impl BufRead + 'a, sink: &mut Sink<'_>) -> io::Res
 /// Where the next line belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// To a document that is collected.
+    /// To the current document.
     Document,
-    /// To an item of a large list. Each begins with a dash that is indented by so many octets.
+    /// To an item of a large list. Each item begins with a dash after this many spaces.
     Item(usize),
-    /// To what follows, which is skipped up to the end of the document.
+    /// To the rest of the document, which is skipped.
     Skipped,
 }
 
 struct Documents<'a, 's, 'f> {
     input: Box<dyn BufRead + 'a>,
-    /// The number of the line that was read last.
+    /// Number of the last line read.
     line: usize,
-    /// The document or the item so far.
+    /// Text of the current document or item.
     text: Vec<u8>,
-    /// The line where it begins.
+    /// Its first line.
     start: usize,
     position: Position,
-    /// The size at which items are looked for next. It doubles, so that a large object is not searched at each line.
+    /// Size at which the text is searched for items next. It doubles, so that a large object is not
+    /// searched at each line.
     divide_at: usize,
     sink: &'s mut Sink<'f>,
 }
@@ -87,7 +88,7 @@ impl Documents<'_, '_, '_> {
                 }
                 strip_byte_order_mark(&mut line);
             }
-            self.take_in(&line);
+            self.record(&line);
             if self.text.len() >= self.divide_at && self.position == Position::Document {
                 self.divide()?;
             }
@@ -99,12 +100,12 @@ impl Documents<'_, '_, '_> {
         }
     }
 
-    fn take_in(&mut self, line: &[u8]) {
+    fn record(&mut self, line: &[u8]) {
         if let Some(rest) = after_separator(line) {
             self.end();
             self.start = self.line;
             if !rest.trim_ascii().is_empty() {
-                // What follows the dashes keeps its column, so that errors name it.
+                // Keep the column of what follows the dashes, so that errors report it.
                 self.text.extend_from_slice(b"   ");
                 self.text.extend_from_slice(rest);
             } else {
@@ -119,7 +120,7 @@ impl Documents<'_, '_, '_> {
         }
     }
 
-    /// A line of a large list's document.
+    /// Adds a line of a large list.
     fn take_in_of_list(&mut self, line: &[u8], indent: usize) {
         if let Some(rest) = after_dash(line, indent) {
             self.parse();
@@ -129,27 +130,27 @@ impl Documents<'_, '_, '_> {
         } else if is_within(line, indent) {
             self.text.extend_from_slice(line);
         } else {
-            // The keys after the items, such as kind and metadata of the list.
+            // Keys after the items, such as kind and metadata of the list.
             self.parse();
             self.position = Position::Skipped;
         }
     }
 
-    /// The document ends.
+    /// Ends the document.
     fn end(&mut self) {
         self.parse();
         self.position = Position::Document;
         self.divide_at = WHOLE;
     }
 
-    /// A document is too large to be parsed as a whole: reads it item by item.
+    /// Switches to reading item by item, since the document is too large to be parsed as a whole.
     fn divide(&mut self) -> io::Result<()> {
         if self.text.trim_ascii_start().starts_with(b"{") {
             return self.divide_json();
         }
         let text = std::mem::take(&mut self.text);
         let Some((offset, indent)) = first_item(&text) else {
-            // A single object, or what is none: it may grow up to its maximum.
+            // A single object, or no object at all: it may grow up to the maximum.
             self.text = text;
             self.divide_at *= 2;
             return Ok(());
@@ -160,7 +161,7 @@ impl Documents<'_, '_, '_> {
         self.line = self.start + before.iter().filter(|octet| **octet == b'\n').count() - 1;
         for line in items.split_inclusive(|octet| *octet == b'\n') {
             self.line += 1;
-            self.take_in(line);
+            self.record(line);
         }
         self.line = last;
         Ok(())
@@ -176,7 +177,7 @@ impl Documents<'_, '_, '_> {
             if error.is_io() && !input.is_exceeded() {
                 return Err(error.into());
             }
-            self.refuse(syntax::json(start, &error));
+            self.emit_error(syntax::json(start, &error));
             self.position = Position::Skipped;
         }
         self.line = start - 1 + input.lines();
@@ -185,7 +186,7 @@ impl Documents<'_, '_, '_> {
         Ok(())
     }
 
-    /// Parses what was collected.
+    /// Parses the collected text.
     fn parse(&mut self) {
         let text = std::mem::take(&mut self.text);
         let Ok(text) = str::from_utf8(&text) else {
@@ -206,7 +207,7 @@ impl Documents<'_, '_, '_> {
         }
     }
 
-    /// Several JSON objects in a row are no YAML.
+    /// Several JSON objects in a row are not valid YAML.
     fn parse_json(&mut self, text: &str, error: &serde_saphyr::Error) {
         let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text)
             .into_iter()
@@ -217,19 +218,19 @@ impl Documents<'_, '_, '_> {
             }
             return;
         }
-        self.refuse(syntax::yaml(text, self.start, error));
+        self.emit_error(syntax::yaml(text, self.start, error));
     }
 
     fn report(&mut self, line: usize, message: String) {
-        self.refuse(SyntaxError { line, message });
+        self.emit_error(SyntaxError { line, message });
     }
 
-    fn refuse(&mut self, error: SyntaxError) {
+    fn emit_error(&mut self, error: SyntaxError) {
         (self.sink)(error.line, Err(error));
     }
 }
 
-/// UTF-16 has a byte order mark, or zeros beside the ASCII that manifests consist of.
+/// UTF-16 has a byte order mark, or zeros between the ASCII characters of manifests.
 fn not_utf8(line: &[u8]) -> Option<&'static str> {
     match line {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => Some("UTF-16"),
@@ -261,15 +262,15 @@ fn after_dash(line: &[u8], indent: usize) -> Option<&[u8]> {
     (is_indented && ends).then_some(rest)
 }
 
-/// Whether a line belongs to an item whose dash is indented like this. YAML demands more of its lines, but of those
-/// that are empty or comments.
+/// Whether a line belongs to an item whose dash has this indentation. YAML requires further
+/// indentation, except for empty lines and comments.
 fn is_within(line: &[u8], indent: usize) -> bool {
     let spaces = line.iter().take_while(|octet| **octet == b' ').count();
     let rest = line.get(spaces..).unwrap_or_default();
     spaces > indent || rest.trim_ascii().is_empty() || rest.starts_with(b"#")
 }
 
-/// Where the first item of the top-level key `items` begins, and how far its dash is indented.
+/// Offset of the first item of the top-level key `items`, and the indentation of its dash.
 fn first_item(text: &[u8]) -> Option<(usize, usize)> {
     let mut offset = 0;
     let mut in_items = false;

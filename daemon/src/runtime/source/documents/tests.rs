@@ -38,7 +38,7 @@ fn documents_are_separated_and_their_lines_counted() {
 }
 
 #[test]
-fn a_bad_document_hides_no_other_and_names_its_line() {
+fn an_invalid_document_hides_no_other_and_reports_its_line() {
     let found = all("a: 1\n---\nb: 1\nc: [\n---\nd: 1\n");
     assert_eq!(found.len(), 3);
     let error = found[1].1.as_ref().expect_err("no YAML");
@@ -47,7 +47,7 @@ fn a_bad_document_hides_no_other_and_names_its_line() {
 }
 
 #[test]
-fn other_encodings_are_named() {
+fn other_encodings_are_reported() {
     let utf16 = |octets: fn(u16) -> [u8; 2]| -> Vec<u8> {
         "\u{feff}a: 1\n".encode_utf16().flat_map(octets).collect()
     };
@@ -106,7 +106,7 @@ fn items_of_a_large_yaml_list_come_one_by_one_with_their_lines() {
 }
 
 #[test]
-fn a_bad_item_of_a_large_list_hides_no_other() {
+fn an_invalid_item_of_a_large_list_hides_no_other() {
     let (text, count) = large_yaml("");
     let text = text.replacen("- 7\n", "- [\n", 1);
     let found = all(text);
@@ -136,7 +136,7 @@ fn items_of_a_large_json_list_come_one_by_one() {
 }
 
 #[test]
-fn a_large_json_list_that_is_cut_off_is_an_error_behind_its_good_items() {
+fn a_truncated_large_json_list_is_an_error_after_its_valid_items() {
     let items: Vec<Value> = (0..10_000)
         .map(|n| json!({ "text": "x".repeat(200), "n": n }))
         .collect();
@@ -146,9 +146,7 @@ fn a_large_json_list_that_is_cut_off_is_an_error_behind_its_good_items() {
     assert_eq!(found.len(), 10_000);
     let error = found[9_999].1.as_ref().expect_err("cut off");
     assert!(
-        error
-            .message
-            .contains("the text ends before its object does"),
+        error.message.contains("the object is not complete"),
         "{error:?}"
     );
 }
@@ -177,7 +175,7 @@ fn an_object_that_is_too_large_is_skipped() {
     }
 }
 
-/// A source, such as a pipe or NFS, that fails with an error of the operating system.
+/// An input, such as a pipe or NFS, that fails with an error of the operating system.
 struct Failing;
 
 impl Read for Failing {
@@ -187,7 +185,7 @@ impl Read for Failing {
 }
 
 #[test]
-fn input_that_fails_within_a_large_json_list_is_an_error_of_the_input() {
+fn an_io_error_within_a_large_json_list_is_not_a_syntax_error() {
     let item = format!("{{\"a\": \"{}\"}},\n", "x".repeat(1000));
     let text = format!("{{\"items\": [\n{}", item.repeat(2 * WHOLE / item.len()));
     let mut found = Found::new();

@@ -1,4 +1,4 @@
-//! A folder of manifests as a running source: watched for changes, status kept in memory on top of it.
+//! Folder source: watches a folder of manifests and keeps the status of Services in memory.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,51 +13,52 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::manifests::{Loader, Located, ManifestError, Manifests, changes};
-use super::unfinished::Unfinished;
+use super::open_files::OpenFiles;
 use super::walk::FolderId;
 use super::{Event, Source, StatusReceiver, status_writes};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::annotations::ALLOCATED_ANNOTATION;
 
-/// Editors write a file in several steps; what follows within this time is read together.
-const SETTLE: Duration = Duration::from_millis(20);
-/// How often folders that were replaced, and files whose writer is quiet, are looked for.
-const LOOK: Duration = Duration::from_secs(1);
-/// Changes waiting for the index.
-const QUEUE: usize = 64;
+/// Editors write a file in several steps: changes within this time are read together.
+const SETTLE_TIME: Duration = Duration::from_millis(20);
+/// Interval of the check for replaced folders and files without further writes.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Capacity of the event channel.
+const EVENT_CAPACITY: usize = 64;
 
-/// Starts watching a folder. The first reading is on its way when this returns.
+/// Starts to watch a folder. The initial read is in progress when this returns.
 ///
 /// # Errors
-/// The folder can't be watched; the message says why.
+///
+/// The folder can't be watched.
 pub(crate) fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<Source> {
     anyhow::ensure!(
         folder.is_dir(),
-        "{} is not a folder: give the folder that holds the manifests",
+        "{} is not a folder: give the folder that contains the manifests",
         folder.display()
     );
     let (wake, woken) = mpsc::channel(1);
-    let unfinished = Arc::new(Mutex::new(Unfinished::default()));
-    let noted = unfinished.clone();
+    let unfinished = Arc::new(Mutex::new(OpenFiles::default()));
+    let recorded = unfinished.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if let Ok(event) = &event {
-            lock(&noted).take_in(Instant::now(), event, is_regular_file);
+            lock(&recorded).record(Instant::now(), event, is_regular_file);
         }
-        if is_news(&event) {
-            // A full channel means that the reader is being woken already.
+        if may_change_files(&event) {
+            // A full channel has woken the reader already.
             let _woken_already = wake.try_send(());
         }
     })?;
     watcher
         .watch(&folder, RecursiveMode::NonRecursive)
         .map_err(|error| anyhow::anyhow!("can't watch {}: {error}", folder.display()))?;
-    let (events, receiver) = mpsc::channel(QUEUE);
+    let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
     let (status, writes) = status_writes();
     let task = Folder {
         loader: Loader::new(vec![folder], &config_namespaces),
         config_namespaces,
-        told: Manifests::default(),
+        current: Manifests::default(),
         statuses: BTreeMap::new(),
         revision: 0,
         events,
@@ -75,74 +76,74 @@ pub(crate) fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::
 struct Folder {
     loader: Loader,
     config_namespaces: Vec<String>,
-    told: Manifests,
+    current: Manifests,
     statuses: BTreeMap<ObjectName, Status>,
     revision: u64,
     events: mpsc::Sender<Event>,
     watcher: RecommendedWatcher,
-    /// The folders that the watcher really watches.
+    /// The folders with an active watch.
     watched: BTreeMap<PathBuf, FolderId>,
-    /// Kept by the watcher's thread.
-    unfinished: Arc<Mutex<Unfinished>>,
+    /// Updated by the watcher's thread.
+    unfinished: Arc<Mutex<OpenFiles>>,
 }
 
-/// A status that was written here; manifests know nothing of it.
+/// A status that was written; the manifests don't contain it.
 struct Status {
     addresses: Vec<IpAddr>,
     pool: Option<String>,
     revision: u64,
 }
 
-/// Nobody listens any more.
-struct Gone;
+/// The receiver of events was dropped.
+struct ReceiverDropped;
 
 impl Folder {
     async fn run(mut self, mut woken: mpsc::Receiver<()>, mut writes: StatusReceiver) {
-        if self.begin().await.is_err() {
+        if self.start().await.is_err() {
             return;
         }
-        let mut look = interval(LOOK);
+        let mut look = interval(POLL_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let told = tokio::select! {
+            let current = tokio::select! {
                 Some(()) = woken.recv() => {
-                    sleep(SETTLE).await;
-                    self.read_again().await
+                    sleep(SETTLE_TIME).await;
+                    self.reread().await
                 }
                 _ = look.tick() => {
                     if !self.is_due() {
                         continue;
                     }
-                    self.read_again().await
+                    self.reread().await
                 }
                 write = writes.recv() => match write {
                     Some(write) => self.write(&write).await,
                     None => return,
                 },
             };
-            if told.is_err() {
+            if current.is_err() {
                 return;
             }
         }
     }
 
-    async fn begin(&mut self) -> Result<(), Gone> {
-        self.told = self.load();
+    async fn start(&mut self) -> Result<(), ReceiverDropped> {
+        self.current = self.load();
         self.log_unread(&Manifests::default());
-        self.tell_errors().await?;
-        for change in changes(&self.told.objects, &self.config_namespaces) {
-            self.tell(Event::Change(change)).await?;
+        self.send_errors().await?;
+        for change in changes(&self.current.objects, &self.config_namespaces) {
+            self.send(Event::Change(change)).await?;
         }
-        self.tell(Event::Leading(true)).await
+        self.send(Event::Leading(true)).await
     }
 
-    /// Whether there is something to read that no event reports.
+    /// Whether there is something to read for which no event arrives.
     fn is_due(&self) -> bool {
         let now = Instant::now();
         lock(&self.unfinished).is_due(now) || self.loader.is_due(now)
     }
 
-    /// Reads the folder, until all of its subfolders were watched before they were read.
+    /// Reads the folder, again if a subfolder was read before it was watched.
     fn load(&mut self) -> Manifests {
         loop {
             let now = Instant::now();
@@ -154,7 +155,7 @@ impl Folder {
         }
     }
 
-    /// Watches the folders that were read; true if some of them were not watched before.
+    /// Watches the folders that were read. Returns whether there were new ones.
     fn watch_folders(&mut self) -> bool {
         let folders = self.loader.folders();
         let gone = |path: &PathBuf, id: &FolderId| folders.get(path) != Some(id);
@@ -174,20 +175,21 @@ impl Folder {
                 }
                 Err(error) => tracing::warn!(
                     folder = %path.display(),
-                    "can't watch the folder, changes in it stay unseen until another file changes: {error}"
+                    "can't watch the folder: changes in it are read only when another file \
+                     changes: {error}"
                 ),
             }
         }
         new
     }
 
-    /// Tells what is different from what was told before.
-    async fn read_again(&mut self) -> Result<(), Gone> {
+    /// Reads the folder again and sends the differences.
+    async fn reread(&mut self) -> Result<(), ReceiverDropped> {
         let new = self.load();
-        let old = std::mem::replace(&mut self.told, new);
+        let old = std::mem::replace(&mut self.current, new);
         self.log_unread(&old);
-        if self.told.errors != old.errors {
-            self.tell_errors().await?;
+        if self.current.errors != old.errors {
+            self.send_errors().await?;
         }
         let relevant = |key: &ObjectKey| {
             !key.kind.is_configuration() || self.config_namespaces.contains(&key.name.namespace)
@@ -196,7 +198,7 @@ impl Folder {
         for key in old
             .objects
             .keys()
-            .filter(|key| !self.told.objects.contains_key(key) && relevant(key))
+            .filter(|key| !self.current.objects.contains_key(key) && relevant(key))
         {
             if key.kind == Kind::Service {
                 self.statuses.remove(&key.name);
@@ -207,7 +209,7 @@ impl Folder {
             old.objects.get(key).is_none_or(|old| old.raw != new.raw)
         };
         for (key, new) in self
-            .told
+            .current
             .objects
             .iter()
             .filter(|(key, new)| relevant(key) && differs(key, new))
@@ -215,14 +217,14 @@ impl Folder {
             changes.push(Change::Apply(key.clone(), self.with_status(key, &new.raw)));
         }
         for change in changes {
-            self.tell(Event::Change(change)).await?;
+            self.send(Event::Change(change)).await?;
         }
         Ok(())
     }
 
-    async fn write(&mut self, write: &StatusWrite) -> Result<(), Gone> {
+    async fn write(&mut self, write: &StatusWrite) -> Result<(), ReceiverDropped> {
         let key = ObjectKey::new(Kind::Service, ObjectName::clone(&write.service));
-        let Some(located) = self.told.objects.get(&key) else {
+        let Some(located) = self.current.objects.get(&key) else {
             return Ok(());
         };
         self.revision += 1;
@@ -235,10 +237,10 @@ impl Folder {
             },
         );
         let raw = self.with_status(&key, &located.raw);
-        self.tell(Event::Change(Change::Apply(key, raw))).await
+        self.send(Event::Change(Change::Apply(key, raw))).await
     }
 
-    /// The object as an API server would show it: with the status that was written.
+    /// Returns the object as the API server would: with the written status.
     fn with_status(&self, key: &ObjectKey, raw: &RawObject) -> RawObject {
         let mut raw = raw.clone();
         let Some(status) = self
@@ -267,30 +269,30 @@ impl Folder {
         raw
     }
 
-    /// Kinds without effect, each once while there are objects of it.
+    /// Logs each kind without effect once, as long as there are objects of it.
     fn log_unread(&self, old: &Manifests) {
-        let new = self.told.unread.iter();
+        let new = self.current.unread.iter();
         for (kind, unread) in new.filter(|(kind, _)| !old.unread.contains_key(*kind)) {
             tracing::warn!(place = %unread.location, "{}", unread.message(kind));
         }
     }
 
-    async fn tell_errors(&self) -> Result<(), Gone> {
+    async fn send_errors(&self) -> Result<(), ReceiverDropped> {
         let errors = self
-            .told
+            .current
             .errors
             .iter()
             .map(ManifestError::to_string)
             .collect();
-        self.tell(Event::Errors(errors)).await
+        self.send(Event::Errors(errors)).await
     }
 
-    async fn tell(&self, event: Event) -> Result<(), Gone> {
-        self.events.send(event).await.map_err(|_| Gone)
+    async fn send(&self, event: Event) -> Result<(), ReceiverDropped> {
+        self.events.send(event).await.map_err(|_| ReceiverDropped)
     }
 }
 
-fn lock(unfinished: &Mutex<Unfinished>) -> MutexGuard<'_, Unfinished> {
+fn lock(unfinished: &Mutex<OpenFiles>) -> MutexGuard<'_, OpenFiles> {
     unfinished.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -298,8 +300,8 @@ fn is_regular_file(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Whether the folder may read differently now. That somebody (we, for one) opened a file to read it is no news.
-fn is_news(event: &notify::Result<notify::Event>) -> bool {
+/// Whether a file may have changed. Opening a file to read it, as ferrolb does, changes nothing.
+fn may_change_files(event: &notify::Result<notify::Event>) -> bool {
     let Ok(event) = event else { return true };
     match event.kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),

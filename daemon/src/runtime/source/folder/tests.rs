@@ -1,4 +1,4 @@
-//! A folder of manifests as a running source, without a BGP engine: what it tells, and what it does not.
+//! Tests of the folder source without a BGP engine.
 
 use std::fs;
 use std::io::Write;
@@ -35,18 +35,19 @@ fn service(name: &str) -> String {
 const POOL: &str = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: pool}\n\
                     spec: {addresses: [192.0.2.0/23]}\n---\n";
 
-/// Takes in everything until it is quiet, and tells how many events that were. Allocates as the loop does.
+/// Applies events until there are no more, and allocates like the control loop. Returns their
+/// number.
 async fn settle(source: &mut Source, index: &mut Index, allocation: &mut Allocation) -> usize {
     let mut events = 0;
-    let mut touched = Dirty::default();
+    let mut dirty = Dirty::default();
     while let Ok(Some(event)) = timeout(QUIET, source.events.recv()).await {
         events += 1;
         if let Event::Change(change) = event {
-            touched.merge(index.apply(change));
+            dirty.merge(index.apply(change));
         }
         if index.is_synced(&Kind::ALL) {
-            let touched = std::mem::take(&mut touched);
-            for write in allocation.decide(index, &touched).writes {
+            let dirty = std::mem::take(&mut dirty);
+            for write in allocation.decide(index, &dirty).writes {
                 source.status.send(write).expect("the source takes it");
             }
         }
@@ -62,7 +63,7 @@ fn addresses(index: &Index, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn hundreds_of_services_get_their_addresses() {
+async fn hundreds_of_services_are_allocated() {
     let folder = tempfile::tempdir().expect("a folder");
     let services: String = (0..300)
         .map(|number| service(&format!("s{number}")))
@@ -71,15 +72,15 @@ async fn hundreds_of_services_get_their_addresses() {
     let mut source = start(folder.path());
     let (mut index, mut allocation) = (Index::default(), Allocation::default());
     settle(&mut source, &mut index, &mut allocation).await;
-    let held = index
+    let allocated = index
         .services()
         .filter(|service| service.addresses().len() == 1)
         .count();
-    assert_eq!(held, 300);
+    assert_eq!(allocated, 300);
 }
 
 #[tokio::test]
-async fn a_folder_at_rest_tells_nothing() {
+async fn an_unchanged_folder_is_not_read_again() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "all.yaml", POOL);
     let mut source = start(folder.path());
@@ -98,14 +99,16 @@ async fn a_folder_at_rest_tells_nothing() {
     };
     let before = octets(&read());
     assert_eq!(settle(&mut source, &mut index, &mut allocation).await, 0);
-    // Our own reading of the counters is a few hundred octets; reading the folder again and again is far more.
+    // Reading the counters takes a few hundred octets; reading the folder repeatedly would take far
+    // more.
     assert!(octets(&read()) - before < 4096);
 }
 
 #[tokio::test]
-async fn a_status_goes_with_its_service_and_with_nothing_else() {
+async fn a_status_is_deleted_with_its_service_only() {
     let folder = tempfile::tempdir().expect("a folder");
-    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s2}\naddressType: IPv4\n";
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: \
+     s2}\naddressType: IPv4\n";
     write(folder.path(), "pool.yaml", POOL);
     write(folder.path(), "s1.yaml", &service("s1"));
     write(folder.path(), "s2.yaml", &service("s2"));
@@ -124,7 +127,7 @@ async fn a_status_goes_with_its_service_and_with_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_file_that_can_not_be_read_is_told_and_deletes_nothing() {
+async fn an_invalid_file_is_reported_and_deletes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "all.yaml", POOL);
     let mut source = start(folder.path());
@@ -136,20 +139,20 @@ async fn a_file_that_can_not_be_read_is_told_and_deletes_nothing() {
             Ok(Some(Event::Errors(errors))) => break errors,
             Ok(Some(Event::Change(Change::Delete(key)))) => panic!("{key} was deleted"),
             Ok(Some(_)) => {}
-            other => panic!("no errors were told: {other:?}"),
+            other => panic!("no errors were sent: {other:?}"),
         }
     };
     assert_eq!(errors.len(), 1);
     assert!(errors[0].contains("all.yaml:1"), "{errors:?}");
     write(folder.path(), "all.yaml", POOL);
-    let mended = timeout(Duration::from_secs(10), source.events.recv()).await;
+    let resolved = timeout(Duration::from_secs(10), source.events.recv()).await;
     assert!(
-        matches!(&mended, Ok(Some(Event::Errors(errors))) if errors.is_empty()),
-        "{mended:?}"
+        matches!(&resolved, Ok(Some(Event::Errors(errors))) if errors.is_empty()),
+        "{resolved:?}"
     );
 }
 
-/// Takes in everything until `done` is true of the index.
+/// Applies events until `done`.
 async fn settle_until(source: &mut Source, index: &mut Index, done: impl Fn(&Index) -> bool) {
     let all = async {
         while !done(index) {
@@ -178,7 +181,7 @@ async fn a_file_that_is_being_written_deletes_nothing_until_it_is_closed() {
     let mut source = start(folder.path());
     let (mut index, mut allocation) = (Index::default(), Allocation::default());
     settle(&mut source, &mut index, &mut allocation).await;
-    // Truncates the file; what is in it is valid at every moment.
+    // Truncates the file. Its content is valid at every moment.
     let mut file = fs::File::create(&path).expect("opened");
     file.write_all(service("s1").as_bytes()).expect("written");
     assert_eq!(settle(&mut source, &mut index, &mut allocation).await, 0);
@@ -207,13 +210,13 @@ async fn a_file_that_becomes_empty_deletes_nothing_for_five_seconds() {
         names(index) == ["s1", "s2"]
     })
     .await;
-    // An empty file that stays empty is meant so.
+    // A file that stays empty was emptied on purpose.
     fs::write(&path, "").expect("truncated");
     settle_until(&mut source, &mut index, |index| names(index).is_empty()).await;
 }
 
 #[tokio::test]
-async fn a_folder_that_is_deleted_deletes_nothing_and_is_watched_when_it_is_back() {
+async fn a_deleted_folder_deletes_nothing_and_is_watched_again() {
     let parent = tempfile::tempdir().expect("a folder");
     let folder = parent.path().join("manifests");
     let sub = folder.join("sub");
@@ -238,7 +241,7 @@ async fn a_folder_that_is_deleted_deletes_nothing_and_is_watched_when_it_is_back
 }
 
 #[tokio::test]
-async fn pipes_and_links_to_a_parent_do_no_harm() {
+async fn pipes_and_links_to_a_parent_folder_are_skipped() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "s1.yaml", &service("s1"));
     for name in ["a", "b"] {

@@ -1,4 +1,5 @@
-//! The connection to the API server: from a kubeconfig or from the Pod we run in, with time-outs.
+//! Creates the client of the API server, from a kubeconfig or the Pod's service account, with
+//! timeouts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,59 +7,61 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-/// How long a watch lasts before the server ends it and we resume it. A connection that died without a word is noticed
-/// after this and a little more.
+/// Duration of a watch, after which the API server ends it and it is resumed. A dead connection is
+/// detected soon after this time.
 pub(super) const WATCH_SECONDS: u32 = 60;
 
-/// A dead connection is given up when nothing was read for this long: more than a quiet watch takes.
+/// Limit without any data before a connection counts as dead; longer than an idle watch.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// An address that swallows packets is given up after this.
+/// Limit for connecting, for addresses that drop packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no client. That the API server doesn't answer is none of these: it may come later.
+/// Why no client can be created. An unavailable API server is not an error here: it may come back.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    /// The kubeconfig that was named can't be used.
+    /// The given kubeconfig is invalid.
     #[error(
-        "kubeconfig {path}: {source}. See what it says with: kubectl --kubeconfig {path} config view --minify",
+        "kubeconfig {path}: {source}. Check it with: kubectl --kubeconfig {path} config view \
+         --minify",
         path = path.display()
     )]
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         source: Box<kube::config::KubeconfigError>,
     },
-    /// No kubeconfig was named, this is no Pod, and the usual places hold none.
+    /// No kubeconfig was given, this is not a Pod, and there is no default kubeconfig.
     #[error(
-        "no Kubernetes API is configured: this is no Pod, and the default kubeconfig can't be used ({0}). \
-         Name one with --kubeconfig, or run without a cluster: ferrolb run --manifests DIR"
+        "no Kubernetes API is configured: not running in a Pod, and the default kubeconfig can't \
+         be used ({0}). Name one with --kubeconfig, or run without a cluster: ferrolb run \
+         --manifests DIR"
     )]
     NoCluster(Box<kube::config::KubeconfigError>),
-    /// This is a Pod, but what a Pod is given to reach the API server is not there.
+    /// This is a Pod, but its service account can't be used.
     #[error(
         "in-cluster configuration: {0}. The Pod needs its service account's token \
-         (automountServiceAccountToken); look with: kubectl get pod -o yaml"
+         (automountServiceAccountToken); check with: kubectl get pod -o yaml"
     )]
     InCluster(Box<kube::config::InClusterError>),
-    /// The configuration was read, but no client can be made from it.
+    /// The configuration is readable, but no client can be created from it.
     #[error(
-        "the Kubernetes client can't be made: {0}. Try: kubectl --kubeconfig FILE get --raw /readyz"
+        "can't create the Kubernetes client: {0}. Try: kubectl --kubeconfig FILE get --raw /readyz"
     )]
     Client(Box<kube::Error>),
-    /// Configuration is read from somewhere, or there is none.
+    /// No namespace to read the configuration from.
     #[error("no configuration namespace was given: add --config-namespace metallb-system")]
     NoConfigNamespace,
 }
 
-/// Makes a client. The API server is not asked anything: it may be away.
+/// Creates a client. Sends no request, since the API server may be unavailable.
 pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, StartError> {
     let mut config = configuration(kubeconfig).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
-    // Whoever asks decides when to ask again: a retry behind the back of the allocator would pass by its deadline.
+    // The callers retry: a retry inside the client could exceed the deadline of a leader's write.
     config.default_retry = false;
     Client::try_from(config).map_err(|error| StartError::Client(Box::new(error)))
 }

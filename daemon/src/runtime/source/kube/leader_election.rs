@@ -1,9 +1,11 @@
-//! Runs an [`Elector`] against the Lease in the API server. Candidates watch the Lease; only the holder writes.
+//! Leader election: runs the [`Elector`] against the Lease in the API server. Every candidate
+//! watches the Lease; only the leader writes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
@@ -13,42 +15,43 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::api_health::{ApiHealth, Delays};
+use super::api_health::ApiHealth;
+use super::backoff::Backoff;
 use super::client::WATCH_SECONDS;
-use super::elector::{Action, Elector, Record, Timing, Write, Written};
-use super::watch::{FORBIDDEN_GRACE, at, begins_anew, chain, no_answer};
+use super::elector::{Action, Elector, Record, Timing, Write, WriteResult};
+use super::watch::{FORBIDDEN_GRACE, chain, is_unanswered, needs_relist, sleep_until};
 
-/// The Lease that elects who allocates.
+/// Name of the Lease that elects the allocating process.
 pub(super) const LEASE_NAME: &str = "ferrolb-allocator";
 
-/// The name under which the watch of the Lease reports that nobody answers.
+/// Name of the Lease's watch in log lines about an unreachable API server.
 const WATCH_NAME: &str = "Lease";
 
 /// Whether this process leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lead {
-    /// Counts its terms. Each begins with a fresh look at everything.
+    /// Number of the term. A new leader lists everything again.
     pub(super) term: u64,
-    /// On this process's own monotonic clock. Nothing may be written after it.
+    /// End of the right to write, by the process's monotonic clock; `None` without the lead.
     pub(super) until: Option<Instant>,
 }
 
-/// One candidate for the Lease.
+/// This process as a candidate for the Lease.
 pub(super) struct LeaderElection {
     api: Api<Lease>,
     namespace: String,
     elector: Elector,
     identity: String,
-    /// When we began to hold it, as the Lease says it.
+    /// The `acquireTime` of the Lease.
     acquired: Option<MicroTime>,
     lead: watch::Sender<Lead>,
-    refused: Refused,
+    rejections: RejectionLog,
 }
 
-enum Ended {
+enum RequestResult {
     Written(Result<Lease, kube::Error>),
     Read(Result<Option<Lease>, kube::Error>),
-    TooLate,
+    TimedOut,
 }
 
 impl LeaderElection {
@@ -65,48 +68,56 @@ impl LeaderElection {
             identity,
             acquired: None,
             lead,
-            refused: Refused::default(),
+            rejections: RejectionLog::default(),
         }
     }
 
-    /// Runs until `release` fires or is dropped; then gives the Lease up, so that another can have it at once.
+    /// Runs until `release` fires or is dropped, then releases the Lease so that another candidate
+    /// can acquire it at once.
     pub(super) async fn run(
         mut self,
-        reach: std::sync::Arc<ApiHealth>,
+        api_health: Arc<ApiHealth>,
         mut release: oneshot::Receiver<()>,
     ) {
-        let (seen_by, mut seen) = mpsc::channel(16);
+        let (leases_in, mut leases) = mpsc::channel(16);
         let mut watches = JoinSet::new();
-        watches.spawn(watch_lease(self.api.clone(), reach, seen_by));
-        let mut request: Option<BoxFuture<'static, Ended>> = None;
+        let watch = LeaseWatch {
+            api_health,
+            leases: leases_in,
+            backoff: Backoff::default(),
+            rejections: RejectionLog::default(),
+        };
+        watches.spawn(watch.run(self.api.clone()));
+        let mut request: Option<BoxFuture<'static, RequestResult>> = None;
         loop {
-            // First of all after any sleep, however long it was: is the time over?
+            // First after any sleep or suspension: check whether the lead has expired.
             let now = Instant::now();
             self.elector.tick(now);
             if let Some(action) = self.elector.poll_action(now) {
-                request = Some(self.perform(action));
+                request = Some(self.send(action));
             }
             self.publish(now);
             let timeout = self.elector.poll_timeout(now);
             tokio::select! {
                 biased;
                 _ = &mut release => break,
-                () = at(timeout) => {}
-                ended = end_of(&mut request) => {
+                () = sleep_until(timeout) => {}
+                handle_result = completion(&mut request) => {
                     request = None;
-                    self.ended(ended);
+                    self.handle_result(handle_result);
                 }
-                lease = seen.recv() => {
+                lease = leases.recv() => {
                     let Some(lease) = lease else { break };
-                    self.elector.seen(Instant::now(), lease);
+                    self.elector.observe(Instant::now(), lease);
                 }
             }
         }
-        // A renewal that was sent arrives, whether we wait or not. Not to wait is to replace a version that is none any
-        // more, and to leave the others waiting for the Lease to run out.
+        // Wait for a renewal in flight: it takes effect anyway, so a release without its result
+        // would name an outdated version and fail, and the others would wait until the Lease
+        // expires.
         if request.is_some() {
-            let ended = end_of(&mut request).await;
-            self.ended(ended);
+            let handle_result = completion(&mut request).await;
+            self.handle_result(handle_result);
         }
         let released = self.elector.release(Instant::now());
         self.lead.send_replace(Lead {
@@ -114,12 +125,12 @@ impl LeaderElection {
             until: None,
         });
         if let Some(write) = released {
-            let action = self.perform(Action::Write(write));
-            if matches!(action.await, Ended::Written(Ok(_))) {
-                tracing::info!("gave up the lease");
+            let action = self.send(Action::Write(write));
+            if matches!(action.await, RequestResult::Written(Ok(_))) {
+                tracing::info!("released the lease");
             } else {
                 tracing::warn!(
-                    "could not give up the lease: nobody allocates until it has run out"
+                    "can't release the lease: no addresses are allocated until it expires"
                 );
             }
         }
@@ -136,31 +147,32 @@ impl LeaderElection {
             (None, Some(_)) => tracing::info!(
                 identity = self.identity,
                 term = lead.term,
-                "holding the lease {}/{LEASE_NAME}",
+                "acquired the lease {}/{LEASE_NAME}",
                 self.namespace
             ),
             (Some(_), None) => tracing::warn!(
                 holder = self.elector.holder().unwrap_or_default(),
-                "lost the lease {}/{LEASE_NAME}: nothing is allocated until it is held again",
+                "lost the lease {}/{LEASE_NAME}: no addresses are allocated until a leader \
+                 acquires it",
                 self.namespace
             ),
             _ => {}
         }
     }
 
-    fn perform(&mut self, action: Action) -> BoxFuture<'static, Ended> {
+    fn send(&mut self, action: Action) -> BoxFuture<'static, RequestResult> {
         let api = self.api.clone();
         match action {
-            Action::Read { deadline } => Box::pin(in_time(deadline, async move {
-                Ended::Read(api.get_opt(LEASE_NAME).await)
+            Action::Read { deadline } => Box::pin(with_deadline(deadline, async move {
+                RequestResult::Read(api.get_opt(LEASE_NAME).await)
             })),
             Action::Write(write) => {
                 let deadline = write.deadline;
                 let lease = self.lease(&write);
                 let creates = write.replaces.is_none();
-                Box::pin(in_time(deadline, async move {
+                Box::pin(with_deadline(deadline, async move {
                     let params = PostParams::default();
-                    Ended::Written(if creates {
+                    RequestResult::Written(if creates {
                         api.create(&params, &lease).await
                     } else {
                         api.replace(LEASE_NAME, &params, &lease).await
@@ -194,62 +206,64 @@ impl LeaderElection {
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
+    fn handle_result(&mut self, handle_result: RequestResult) {
         let now = Instant::now();
-        match ended {
-            Ended::Written(Ok(lease)) => {
-                self.refused = Refused::default();
-                self.elector.written(now, Written::Done(record(&lease)));
+        match handle_result {
+            RequestResult::Written(Ok(lease)) => {
+                self.rejections = RejectionLog::default();
+                self.elector.written(now, WriteResult::Done(record(&lease)));
             }
-            // Gone since we looked is as good as changed since we looked.
-            Ended::Written(Err(kube::Error::Api(status)))
+            // A Lease that was deleted meanwhile is a conflict too.
+            RequestResult::Written(Err(kube::Error::Api(status)))
                 if status.code == 409 || (status.code == 404 && !is_namespace_missing(&status)) =>
             {
-                self.elector.written(now, Written::Conflict);
+                self.elector.written(now, WriteResult::Conflict);
             }
-            Ended::Written(Err(error)) => {
-                complain(&mut self.refused, "write", &error);
-                self.elector.written(now, Written::Failed);
+            RequestResult::Written(Err(error)) => {
+                log_rejection(&mut self.rejections, "write", &error);
+                self.elector.written(now, WriteResult::Failed);
             }
-            Ended::Read(Ok(lease)) => self.elector.read(now, Ok(lease.as_ref().map(record))),
-            Ended::Read(Err(error)) => {
-                complain(&mut self.refused, "read", &error);
+            RequestResult::Read(Ok(lease)) => {
+                self.elector.read(now, Ok(lease.as_ref().map(record)))
+            }
+            RequestResult::Read(Err(error)) => {
+                log_rejection(&mut self.rejections, "read", &error);
                 self.elector.read(now, Err(()));
             }
-            // Which of the two it was, the elector knows; the other call does nothing.
-            Ended::TooLate => {
-                self.elector.written(now, Written::Failed);
+            // The elector knows which request is pending and ignores the other call.
+            RequestResult::TimedOut => {
+                self.elector.written(now, WriteResult::Failed);
                 self.elector.read(now, Err(()));
             }
         }
     }
 }
 
-/// A refusal that goes on.
+/// A series of rejected requests.
 #[derive(Debug, Default)]
-struct Refused {
+struct RejectionLog {
     since: Option<Instant>,
-    told: bool,
+    logged: bool,
 }
 
-impl Refused {
-    /// Refused once more: whether to tell now, which is so only once.
-    fn again(&mut self, now: Instant, code: u16) -> bool {
+impl RejectionLog {
+    /// Records a rejection. Returns whether to log it, once per series.
+    fn should_log(&mut self, now: Instant, code: u16) -> bool {
         let since = *self.since.get_or_insert(now);
-        let believed = code != 403 || now.duration_since(since) >= FORBIDDEN_GRACE;
-        believed && !std::mem::replace(&mut self.told, true)
+        let confirmed = code != 403 || now.duration_since(since) >= FORBIDDEN_GRACE;
+        confirmed && !std::mem::replace(&mut self.logged, true)
     }
 }
 
-/// Refusals are told, once; that nobody answers is told by the watches.
-fn complain(refused: &mut Refused, what: &str, error: &kube::Error) {
+/// Logs rejected requests once. The watches report an unreachable API server.
+fn log_rejection(rejections: &mut RejectionLog, what: &str, error: &kube::Error) {
     if let kube::Error::Api(status) = error
         && matches!(status.code, 400..=428)
-        && refused.again(Instant::now(), status.code)
+        && rejections.should_log(Instant::now(), status.code)
     {
         tracing::error!(
-            "can't {what} the lease {LEASE_NAME}, so this process can't allocate: {}. Let the service account \
-             get, list, watch, create and update it (deploy/manifests)",
+            "can't {what} the lease {LEASE_NAME}, so this process can't allocate: {}. Allow the \
+             service account to get, list, watch, create and update it (deploy/manifests)",
             status.message
         );
     }
@@ -275,37 +289,50 @@ fn record(lease: &Lease) -> Record {
     }
 }
 
-/// The deadline is looked at before the request goes on: a process that was stopped in between does not send it.
-async fn in_time(deadline: Instant, request: impl Future<Output = Ended> + Send) -> Ended {
+/// Checks the deadline before polling the request, so that a process that was suspended in between
+/// does not send it.
+async fn with_deadline(
+    deadline: Instant,
+    request: impl Future<Output = RequestResult> + Send,
+) -> RequestResult {
     tokio::select! {
         biased;
-        () = tokio::time::sleep_until(deadline.into()) => Ended::TooLate,
-        ended = request => ended,
+        () = tokio::time::sleep_until(deadline.into()) => RequestResult::TimedOut,
+        handle_result = request => handle_result,
     }
 }
 
-async fn end_of(request: &mut Option<BoxFuture<'static, Ended>>) -> Ended {
+async fn completion(request: &mut Option<BoxFuture<'static, RequestResult>>) -> RequestResult {
     match request {
         Some(request) => request.await,
         None => std::future::pending().await,
     }
 }
 
-/// Tells how the Lease stands, as often as it changes.
-async fn watch_lease(
-    api: Api<Lease>,
-    reach: std::sync::Arc<ApiHealth>,
-    seen: mpsc::Sender<Option<Record>>,
-) {
-    // By name, so that RBAC can grant just this one Lease.
-    let config = watcher::Config::default()
-        .fields(&format!("metadata.name={LEASE_NAME}"))
-        .timeout(WATCH_SECONDS);
-    let mut delays = Delays::new();
-    let mut refused = Refused::default();
-    loop {
+/// Watches the Lease and sends each of its states.
+struct LeaseWatch {
+    api_health: Arc<ApiHealth>,
+    leases: mpsc::Sender<Option<Record>>,
+    backoff: Backoff,
+    rejections: RejectionLog,
+}
+
+impl LeaseWatch {
+    /// Runs until the receiver is dropped.
+    async fn run(mut self, api: Api<Lease>) {
+        // By name, so that RBAC can grant access to this Lease only.
+        let config = watcher::Config::default()
+            .fields(&format!("metadata.name={LEASE_NAME}"))
+            .timeout(WATCH_SECONDS);
+        while !self.leases.is_closed() {
+            self.follow(watcher(api.clone(), config.clone())).await;
+        }
+    }
+
+    /// Returns when the watch must start with a new list, or when the receiver is dropped.
+    async fn follow(&mut self, events: impl Stream<Item = watcher::Result<watcher::Event<Lease>>>) {
+        let mut events = std::pin::pin!(events);
         let mut listed = None;
-        let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
         while let Some(event) = events.next().await {
             let lease = match event {
                 Ok(watcher::Event::Init) => {
@@ -320,29 +347,34 @@ async fn watch_lease(
                 Ok(watcher::Event::Apply(lease)) => Some(record(&lease)),
                 Ok(watcher::Event::Delete(_)) => None,
                 Err(error) => {
-                    if let watcher::Error::InitialListFailed(cause)
-                    | watcher::Error::WatchStartFailed(cause) = &error
-                    {
-                        if no_answer(cause) {
-                            reach.lost(WATCH_NAME, &chain(cause));
-                        } else {
-                            complain(&mut refused, "watch", cause);
-                        }
-                    }
-                    // Short, whatever happens: the lease does not wait.
-                    tokio::time::sleep(delays.next().min(Timing::DEFAULT.retry)).await;
-                    if begins_anew(&error) {
-                        break;
+                    self.failed(&error).await;
+                    if needs_relist(&error) {
+                        return;
                     }
                     continue;
                 }
             };
-            delays.reset();
-            refused = Refused::default();
-            if seen.send(lease).await.is_err() {
+            self.backoff.reset();
+            self.rejections = RejectionLog::default();
+            if self.leases.send(lease).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Logs a failure and waits before the next attempt.
+    async fn failed(&mut self, error: &watcher::Error) {
+        if let watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause) =
+            error
+        {
+            if is_unanswered(cause) {
+                self.api_health.mark_unreachable(WATCH_NAME, &chain(cause));
+            } else {
+                log_rejection(&mut self.rejections, "watch", cause);
+            }
+        }
+        // Keep the delay short: the Lease expires meanwhile.
+        tokio::time::sleep(self.backoff.next().min(Timing::DEFAULT.retry)).await;
     }
 }
 
@@ -351,13 +383,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forbidden_is_believed_late_and_other_refusals_at_once_and_each_is_told_once() {
+    fn rejections_are_logged_once_and_forbidden_only_after_a_grace_time() {
         let start = Instant::now();
-        let mut refused = Refused::default();
-        assert!(!refused.again(start, 403));
-        assert!(!refused.again(start + FORBIDDEN_GRACE / 2, 403));
-        assert!(refused.again(start + FORBIDDEN_GRACE, 403));
-        assert!(!refused.again(start + FORBIDDEN_GRACE * 2, 403));
-        assert!(Refused::default().again(start, 404));
+        let mut rejections = RejectionLog::default();
+        assert!(!rejections.should_log(start, 403));
+        assert!(!rejections.should_log(start + FORBIDDEN_GRACE / 2, 403));
+        assert!(rejections.should_log(start + FORBIDDEN_GRACE, 403));
+        assert!(!rejections.should_log(start + FORBIDDEN_GRACE * 2, 403));
+        assert!(RejectionLog::default().should_log(start, 404));
     }
 }

@@ -1,16 +1,17 @@
-//! The Kubernetes API as a source: watches in, the Lease, status out.
+//! The Kubernetes API as a source: watches, leader election and status writes.
 //!
 //! ```text
 //! client ── watch (one per kind) ── listing ──> Event::Change
-//!     ├──── candidate ── lease (pure) ──> Lead ──> Event::Leading
-//!     └──── status <── StatusWrite
+//!     ├──── leader_election ── elector (pure) ──> Lead ──> Event::Leading
+//!     └──── status_writer <── StatusWrite
 //! ```
 //!
-//! When this process wins the Lease, the watches of what it decides from begin again with a consistent list; only when
-//! these lists were handed over does it say that it leads. So everything it hears after that is newer than what the
-//! last leader wrote.
+//! A new leader restarts the watches of the kinds that it allocates from, with consistent lists. It
+//! reports that it leads only after these lists were delivered, so everything it receives later is
+//! newer than the writes of the previous leader.
 
 mod api_health;
+mod backoff;
 mod client;
 mod daemonset;
 mod elector;
@@ -40,34 +41,34 @@ use self::watch::{Context, Freshness};
 use crate::core::api::Kind;
 use crate::runtime::source::{Event, Source, StatusReceiver, status_writes};
 
-/// How many events may wait: each may be an object as JSON, some 10 KB. When they are too many, the watches wait, and with
-/// them the API server's streams.
-const CHANNEL: usize = 128;
+/// Capacity of the event channel. An event may contain an object as JSON, some 10 KB. When the
+/// channel is full, the watches stop reading from the API server.
+const EVENT_CAPACITY: usize = 128;
 
-/// How long giving up the Lease may take at the end.
-const FAREWELL: Duration = Duration::from_secs(7);
+/// Limit for releasing the Lease at shutdown.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Before a watch that failed by a bug begins anew.
-const PAUSE: Duration = Duration::from_secs(10);
+/// Delay before a watch restarts after it ended or panicked, which is a bug.
+const WATCH_RESTART_DELAY: Duration = Duration::from_secs(10);
 
-/// What the Kubernetes source is told.
+/// Options of the Kubernetes source.
 #[derive(Clone, Debug)]
 pub(crate) struct KubeOptions {
-    /// Absent: the Pod we run in, else the default kubeconfig.
+    /// Absent: the Pod's service account, or the default kubeconfig.
     pub kubeconfig: Option<PathBuf>,
-    /// Where configuration and Secrets are read; at least one.
+    /// Namespaces with configuration and Secrets; at least one.
     pub config_namespaces: Vec<String>,
-    /// Whether to stand for the Lease and write status.
+    /// Whether to take part in leader election and write status.
     pub allocate: bool,
-    /// Whether to read what announcing needs.
+    /// Whether to watch the kinds that announcing needs.
     pub announce: bool,
-    /// Unique to this process: its Pod's name and something random, for instance.
+    /// Unique to this process, such as the Pod's name with a random suffix.
     pub identity: String,
-    /// Where the Lease is.
+    /// Namespace of the Lease.
     pub lease_namespace: String,
 }
 
-/// The kinds that a role reads, and that the index must have before it can decide anything.
+/// The kinds that a role watches, and that must be listed before anything is decided.
 pub(crate) fn kinds(allocate: bool, announce: bool) -> &'static [Kind] {
     match (allocate, announce) {
         (_, true) => &Kind::ALL,
@@ -76,7 +77,8 @@ pub(crate) fn kinds(allocate: bool, announce: bool) -> &'static [Kind] {
     }
 }
 
-/// What an allocator reads: what it decides from, and whose addresses it must not give to services.
+/// The kinds that an allocator watches: those that it allocates from, and those with addresses that
+/// Services must not get.
 const ALLOCATOR_READS: [Kind; 7] = [
     Kind::Namespace,
     Kind::Node,
@@ -87,28 +89,30 @@ const ALLOCATOR_READS: [Kind; 7] = [
     Kind::Service,
 ];
 
-/// What has to be listed consistently in a term before the allocator decides.
+/// Kinds that must be listed consistently in a term before the leader allocates.
 const ALLOCATED_FROM: [Kind; 3] = [Kind::Namespace, Kind::IpAddressPool, Kind::Service];
 
-/// Starts the source. The API server need not answer now: its objects come when it does.
+/// Starts the source. The API server may be unavailable; objects arrive once it answers.
 ///
-/// To end it, drop [`Source::status`] and take events until there are no more: the Lease is given up by then.
+/// To stop, drop [`Source::status`] and receive events until the channel closes: the Lease is
+/// released by then.
 ///
 /// # Errors
-/// The configuration of the client can't be used.
+///
+/// The client's configuration is invalid.
 pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     if options.config_namespaces.is_empty() {
         return Err(StartError::NoConfigNamespace);
     }
     let client = client::connect(options.kubeconfig.as_deref()).await?;
-    let (events_in, events) = mpsc::channel(CHANNEL);
+    let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
     let (status, mut writes) = status_writes();
     let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
     let context = Context {
         client,
         config_namespaces: namespaces.into_iter().collect(),
         events: events_in,
-        reach: Arc::new(ApiHealth::new()),
+        api_health: Arc::new(ApiHealth::new()),
     };
     let mut watches = Watches::new(context.clone());
     for kind in kinds(options.allocate, options.announce) {
@@ -118,7 +122,7 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
         tokio::spawn(allocate(context, options, watches, writes));
     } else {
         tokio::spawn(async move {
-            // Nobody has a reason to write; that nobody can any more is the end.
+            // There are no writes in this role; the channel closes at shutdown.
             while writes.recv().await.is_some() {}
             drop(watches);
         });
@@ -126,20 +130,20 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     Ok(Source { events, status })
 }
 
-/// The watches, one per kind. They end when this is dropped.
+/// The watches, one per kind. Dropping this aborts them.
 struct Watches {
     context: Context,
-    running: BTreeMap<Kind, Watching>,
-    _probe: Watching,
+    running: BTreeMap<Kind, WatchTask>,
+    _probe: WatchTask,
     /// Unbounded: each watch sends once.
-    answered_in: mpsc::UnboundedSender<(u64, Kind)>,
-    answered: mpsc::UnboundedReceiver<(u64, Kind)>,
+    listed_in: mpsc::UnboundedSender<(u64, Kind)>,
+    listed: mpsc::UnboundedReceiver<(u64, Kind)>,
 }
 
-/// A task that ends with its handle.
-struct Watching(JoinHandle<()>);
+/// A task that is aborted when the handle is dropped.
+struct WatchTask(JoinHandle<()>);
 
-impl Drop for Watching {
+impl Drop for WatchTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -147,40 +151,42 @@ impl Drop for Watching {
 
 impl Watches {
     fn new(context: Context) -> Self {
-        let (answered_in, answered) = mpsc::unbounded_channel();
-        let probe = context.reach.clone().probe(context.client.clone());
+        let (listed_in, listed) = mpsc::unbounded_channel();
+        let probe = context.api_health.clone().probe(context.client.clone());
         Self {
-            _probe: Watching(tokio::spawn(probe)),
+            _probe: WatchTask(tokio::spawn(probe)),
             context,
             running: BTreeMap::new(),
-            answered_in,
-            answered,
+            listed_in,
+            listed,
         }
     }
 
-    /// `term` comes back with the kind in [`Watches::answered`].
+    /// Starts the watch of a kind. [`Watches::listed`] receives `term` with the kind once it is
+    /// listed.
     fn start(&mut self, kind: Kind, freshness: Freshness, term: u64) {
-        let answered = self.answered_in.clone();
-        let answered = move || _ = answered.send((term, kind));
+        let listed = self.listed_in.clone();
+        let listed = move || _ = listed.send((term, kind));
         let context = self.context.clone();
         let events = context.events.clone();
-        let follow = move || watch::follow(context.clone(), kind, freshness, answered.clone());
+        let follow = move || watch::follow(context.clone(), kind, freshness, listed.clone());
         let task = async move {
             tokio::select! {
                 biased;
                 () = events.closed() => {}
-                () = again(kind, follow) => {}
+                () = supervise(kind, follow) => {}
             }
         };
-        self.running.insert(kind, Watching(tokio::spawn(task)));
+        self.running.insert(kind, WatchTask(tokio::spawn(task)));
     }
 
-    /// Begins anew with consistent lists. Nothing of the old watches comes after anything of the new ones.
-    async fn renew(&mut self, kinds: &[Kind], term: u64) {
+    /// Restarts the watches with consistent lists. No event of an old watch follows one of its
+    /// successor.
+    async fn restart(&mut self, kinds: &[Kind], term: u64) {
         for kind in kinds {
             if let Some(mut old) = self.running.remove(kind) {
                 old.0.abort();
-                // That it was cancelled is what we asked for.
+                // The result is the cancellation that was just requested.
                 _ = (&mut old.0).await;
             }
             self.start(*kind, Freshness::Consistent, term);
@@ -188,22 +194,22 @@ impl Watches {
     }
 }
 
-/// Follows a kind for ever. A watch that ends or panics is a bug of ours, over some object perhaps: the other kinds go on, what
-/// this one knew stays, and the log says so each time it begins anew.
-async fn again<F: Future<Output = ()>>(kind: Kind, follow: impl Fn() -> F) {
+/// Runs the watch of a kind forever. A watch that ends or panics is a bug, perhaps triggered by one
+/// object: the other kinds continue, known objects stay, and each restart is logged.
+async fn supervise<F: Future<Output = ()>>(kind: Kind, follow: impl Fn() -> F) {
     loop {
         let ended = AssertUnwindSafe(follow()).catch_unwind().await;
         let how = if ended.is_ok() { "ended" } else { "panicked" };
         tracing::error!(
             kind = kind.name(),
-            "the watch {how}, which is a bug of ferrolb: it begins anew in {} s",
-            PAUSE.as_secs()
+            "the watch {how}, a bug of ferrolb (please report it): restarting it in {} s",
+            WATCH_RESTART_DELAY.as_secs()
         );
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(WATCH_RESTART_DELAY).await;
     }
 }
 
-/// Stands for the Lease, and tells when it leads.
+/// Takes part in leader election and sends [`Event::Leading`].
 async fn allocate(
     context: Context,
     options: KubeOptions,
@@ -212,16 +218,21 @@ async fn allocate(
 ) {
     let (lead_in, mut lead) = latest::channel(Lead::default());
     let (release, released) = oneshot::channel();
-    let candidate = LeaderElection::new(
+    let election = LeaderElection::new(
         context.client.clone(),
         &options.lease_namespace,
         options.identity,
         lead_in,
     );
-    let mut candidate = tokio::spawn(candidate.run(context.reach.clone(), released));
+    let mut election = tokio::spawn(election.run(context.api_health.clone(), released));
     let mut writer = JoinSet::new();
-    let (decides_in, decides) = latest::channel(None);
-    let writing = status_writer::write_all(context.client.clone(), lead.clone(), decides, writes);
+    let (allocating_term_in, allocating_term) = latest::channel(None);
+    let writing = status_writer::write_all(
+        context.client.clone(),
+        lead.clone(),
+        allocating_term,
+        writes,
+    );
     writer.spawn(writing);
 
     let mut leading = Leading::default();
@@ -235,15 +246,15 @@ async fn allocate(
                     break;
                 }
                 let now = *lead.borrow_and_update();
-                let (event, begins) = leading.lead(now);
-                if begins {
-                    watches.renew(&ALLOCATED_FROM, now.term).await;
+                let (event, is_new_term) = leading.lead(now);
+                if is_new_term {
+                    watches.restart(&ALLOCATED_FROM, now.term).await;
                 }
                 event
             }
-            Some((term, kind)) = watches.answered.recv() => leading.answered(term, kind),
+            Some((term, kind)) = watches.listed.recv() => leading.listed(term, kind),
         };
-        decides_in.send_replace(leading.decides());
+        allocating_term_in.send_replace(leading.allocating_term());
         if let Some(event) = event
             && context.events.send(Event::Leading(event)).await.is_err()
         {
@@ -252,25 +263,25 @@ async fn allocate(
     }
     drop(watches);
     drop(release);
-    // Its own time-out is shorter; this is for the case that it hangs.
-    if tokio::time::timeout(FAREWELL, &mut candidate)
+    // The release has its own, shorter timeout; this one applies if it hangs.
+    if tokio::time::timeout(RELEASE_TIMEOUT, &mut election)
         .await
         .is_err()
     {
-        candidate.abort();
+        election.abort();
     }
 }
 
-/// When to say that we lead. Pure.
+/// Decides when to report that this process leads. Pure.
 #[derive(Debug, Default)]
 struct Leading {
-    /// The term in which we lead, and which kinds were not listed in it yet.
+    /// The current term, and the kinds that were not listed in it yet.
     term: Option<(u64, BTreeSet<Kind>)>,
-    told: bool,
+    announced: bool,
 }
 
 impl Leading {
-    /// How the Lease stands: what to tell, and whether a term begins.
+    /// Handles a change of leadership. Returns the event to send, and whether a term begins.
     fn lead(&mut self, lead: Lead) -> (Option<bool>, bool) {
         let current = self.term.as_ref().map(|(term, _)| *term);
         let now = lead.until.map(|_| lead.term);
@@ -278,27 +289,27 @@ impl Leading {
             return (None, false);
         }
         self.term = now.map(|term| (term, ALLOCATED_FROM.into_iter().collect()));
-        let tell = std::mem::take(&mut self.told).then_some(false);
-        (tell, now.is_some())
+        let event = std::mem::take(&mut self.announced).then_some(false);
+        (event, now.is_some())
     }
 
-    /// The term in which the allocator decides, once it was told that it may.
-    fn decides(&self) -> Option<u64> {
+    /// The term in which the allocator may decide, once [`Event::Leading`] was sent.
+    fn allocating_term(&self) -> Option<u64> {
         self.term
             .as_ref()
             .map(|(term, _)| *term)
-            .filter(|_| self.told)
+            .filter(|_| self.announced)
     }
 
-    /// The list of a kind was handed over in a term: what to tell.
-    fn answered(&mut self, term: u64, kind: Kind) -> Option<bool> {
+    /// Handles the complete list of a kind in a term. Returns the event to send.
+    fn listed(&mut self, term: u64, kind: Kind) -> Option<bool> {
         let (current, missing) = self.term.as_mut()?;
-        if *current != term || self.told {
+        if *current != term || self.announced {
             return None;
         }
         missing.remove(&kind);
-        self.told = missing.is_empty();
-        self.told.then_some(true)
+        self.announced = missing.is_empty();
+        self.announced.then_some(true)
     }
 }
 

@@ -1,4 +1,5 @@
-//! How objects come off the wire: straight into [`RawObject`], so that `managedFields` is never built in memory.
+//! Deserializes objects of the API directly to [`RawObject`], so that `managedFields` is never
+//! built in memory.
 
 use std::borrow::Cow;
 
@@ -9,21 +10,22 @@ use serde::{Deserialize, Deserializer};
 
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 
-/// An object as the watcher of kube-runtime wants it.
+/// An object in the form that kube-runtime's watcher needs.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     raw: RawObject,
-    /// Only what kube-runtime looks at: the name and the version.
+    /// Only what kube-runtime reads: name and version.
     meta: ObjectMeta,
 }
 
 impl Object {
-    /// What it says of its version; empty if nothing.
+    /// The object's resource version; empty if missing.
     pub(super) fn resource_version(&self) -> &str {
         &self.raw.metadata.resource_version
     }
 
-    /// The object under its key. Items of a list come without kind and version, so they are filled in.
+    /// Converts it to key and object. Items of a list have no kind and version, so they are filled
+    /// in.
     pub(super) fn keyed(mut self, kind: Kind) -> (ObjectKey, RawObject) {
         self.raw.kind = kind.name().to_owned();
         self.raw.api_version = kind.api_version().to_owned();
@@ -80,7 +82,7 @@ impl Resource for Object {
     }
 }
 
-/// Where the API server serves a kind.
+/// The API resource of a kind.
 pub(super) fn resource(kind: Kind) -> ApiResource {
     let api_version = kind.api_version();
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
@@ -93,7 +95,7 @@ pub(super) fn resource(kind: Kind) -> ApiResource {
     }
 }
 
-/// The name in the URL, and in RBAC rules.
+/// The plural name in URLs and RBAC rules.
 pub(super) const fn plural(kind: Kind) -> &'static str {
     match kind {
         Kind::Service => "services",

@@ -8,44 +8,44 @@ fn lead(term: u64, leads: bool) -> Lead {
 }
 
 #[test]
-fn a_leader_says_so_when_everything_was_listed_in_its_term() {
+fn leading_is_announced_when_everything_was_listed_in_the_term() {
     let mut leading = Leading::default();
     assert_eq!(leading.lead(lead(1, true)), (None, true));
-    assert_eq!(leading.answered(0, Kind::Service), None);
-    assert_eq!(leading.answered(1, Kind::Service), None);
-    assert_eq!(leading.answered(1, Kind::Namespace), None);
-    assert_eq!(leading.decides(), None);
-    assert_eq!(leading.answered(1, Kind::IpAddressPool), Some(true));
-    assert_eq!(leading.decides(), Some(1));
-    // A renewal is no news.
+    assert_eq!(leading.listed(0, Kind::Service), None);
+    assert_eq!(leading.listed(1, Kind::Service), None);
+    assert_eq!(leading.listed(1, Kind::Namespace), None);
+    assert_eq!(leading.allocating_term(), None);
+    assert_eq!(leading.listed(1, Kind::IpAddressPool), Some(true));
+    assert_eq!(leading.allocating_term(), Some(1));
+    // A renewal changes nothing.
     assert_eq!(leading.lead(lead(1, true)), (None, false));
     assert_eq!(leading.lead(lead(1, false)), (Some(false), false));
-    assert_eq!(leading.decides(), None);
+    assert_eq!(leading.allocating_term(), None);
 }
 
 #[test]
-fn a_new_term_begins_with_new_lists_even_if_its_loss_was_missed() {
+fn a_new_term_requires_new_lists_even_if_the_loss_was_missed() {
     let mut leading = Leading::default();
     leading.lead(lead(1, true));
     for kind in ALLOCATED_FROM {
-        leading.answered(1, kind);
+        leading.listed(1, kind);
     }
     assert_eq!(leading.lead(lead(2, true)), (Some(false), true));
-    assert_eq!(leading.answered(1, Kind::Service), None);
-    assert_eq!(leading.decides(), None);
-    let told: Vec<_> = ALLOCATED_FROM
+    assert_eq!(leading.listed(1, Kind::Service), None);
+    assert_eq!(leading.allocating_term(), None);
+    let announced: Vec<_> = ALLOCATED_FROM
         .into_iter()
-        .map(|kind| leading.answered(2, kind))
+        .map(|kind| leading.listed(2, kind))
         .collect();
-    assert_eq!(told, [None, None, Some(true)]);
+    assert_eq!(announced, [None, None, Some(true)]);
 }
 
 #[test]
-fn a_leadership_that_ends_before_it_was_told_is_not_told() {
+fn a_term_that_ends_before_it_was_announced_is_not_announced() {
     let mut leading = Leading::default();
     leading.lead(lead(1, true));
     assert_eq!(leading.lead(lead(1, false)), (None, false));
-    assert_eq!(leading.answered(1, Kind::Service), None);
+    assert_eq!(leading.listed(1, Kind::Service), None);
 }
 
 #[test]
@@ -59,17 +59,18 @@ fn an_allocator_reads_no_secrets_or_endpoints() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_panics_begins_anew() {
-    let begun = std::cell::Cell::new(0);
+async fn a_watch_that_panics_is_restarted() {
+    let starts = std::cell::Cell::new(0);
     let follow = || {
-        begun.set(begun.get() + 1);
-        let first = begun.get() == 1;
+        starts.set(starts.get() + 1);
+        let first = starts.get() == 1;
         async move {
-            assert!(!first, "an object that trips us");
+            assert!(!first, "an object that triggers a bug");
             std::future::pending::<()>().await;
         }
     };
-    let followed = tokio::time::timeout(3 * PAUSE, again(Kind::Service, follow)).await;
-    assert!(followed.is_err(), "it goes on for ever");
-    assert_eq!(begun.get(), 2);
+    let followed =
+        tokio::time::timeout(3 * WATCH_RESTART_DELAY, supervise(Kind::Service, follow)).await;
+    assert!(followed.is_err(), "it runs forever");
+    assert_eq!(starts.get(), 2);
 }

@@ -1,5 +1,5 @@
-//! What is wrong with a text that is no YAML or no JSON, in sentences for those who write manifests. Of the libraries'
-//! errors only the kind is used, never the text.
+//! Messages for YAML and JSON syntax errors, written for authors of manifests. They use the kind of
+//! the library's error, never its text.
 
 use serde_json::error::Category;
 use serde_saphyr::Error;
@@ -9,31 +9,33 @@ use serde_saphyr::localizer::ExternalMessageSource;
 use super::documents::{OBJECT_MAX, SyntaxError};
 
 const INDENTATION: &str = "the indentation fits none of the lines above: indent the fields of one object equally, with \
-                           spaces, and a list below its field";
+     spaces, and a list below its field";
 const TAB: &str = "a tab is not allowed here: write spaces instead";
 const CLOSING: &str = "check that each [ and { is closed by its ] and }, and put commas between the entries, as in \
-                       [a, b] and {name: web, port: 80}";
-const QUOTE: &str = "a quote that is opened here or before is not closed: close it, as in name: \"web\", and write '' \
-                     for a ' within '…'";
+     [a, b] and {name: web, port: 80}";
+const QUOTE: &str = "a quote that is opened here or before is not closed: close it, as in name: \"web\", and \
+     write '' for a ' within '…'";
 const AFTER_QUOTE: &str =
     "text follows a closing quote: put all of the value in quotes, as in name: \"a b\"";
 const ESCAPE: &str =
     "an escape within \"…\" is not one of YAML: write \\\\ for a backslash, or use '…'";
 const FIELD: &str = "a field needs a colon and a space behind its name: write name: value";
-const COLON: &str = "a field can't begin here: indent it as the fields before it, or put a text that contains a colon \
-                     in quotes, as in name: \"a: b\"";
+const COLON: &str = "a field can't begin here: indent it as the fields before it, or put a text that contains a \
+     colon in quotes, as in name: \"a: b\"";
 const TEMPLATE: &str =
-    "{{ begins a template, which is to be rendered first: with Helm by helm template";
-const BLOCK: &str = "a block of text needs | or > alone at the end of its line, and its lines indented further by spaces";
-const ALIAS: &str = "* refers to an anchor that is not defined before it: put the value in quotes if it is a text, or \
-                     define the anchor with &";
-const TAG: &str = "a value that begins with ! is read as a tag, and this one is not valid: put the value in quotes";
+    "{{ begins a template that must be rendered first, for Helm with helm template";
+const BLOCK: &str = "a block of text needs | or > alone at the end of its line, and its lines indented further by \
+     spaces";
+const ALIAS: &str = "* refers to an anchor that is not defined before it: put the value in quotes if it is a \
+     text, or define the anchor with &";
+const TAG: &str = "a value that begins with ! is read as a tag, and this one is not valid: put the value in \
+     quotes";
 const CHARACTER: &str = "the character is not allowed here: put the value in quotes, or remove it";
 const FALLBACK: &str =
     "check the indentation, the quotes and the brackets here and in the lines before";
 
-/// The error of a YAML document that begins at line `start`. The message repeats nothing of the text, which may be a
-/// password: line and column name the place.
+/// The error of a YAML document that begins at line `start`. The message contains no part of the
+/// text, which may be a password, only its line and column.
 pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
     let error = error.without_snippet();
     let location = error.location();
@@ -44,7 +46,7 @@ pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
     let mut offset = reported.saturating_sub(1);
     let last = text.lines().count().saturating_sub(1);
     if offset > last {
-        // An error at the end of the text is reported behind its last line.
+        // The parser reports an error at the end of the text after its last line.
         offset = last;
         column = line_at(last).chars().count() + 1;
     }
@@ -54,7 +56,7 @@ pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
         cause => cause,
     };
     if cause == TAB {
-        // A tab behind a value is reported where the value ends.
+        // The parser reports a tab after a value where the value ends.
         offset += usize::from(!line.contains('\t'));
         let tab = line_at(offset).chars().position(|c| c == '\t');
         column = tab.map_or(1, |before| before + 1);
@@ -65,15 +67,18 @@ pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
     }
 }
 
-/// The error of a JSON document that begins at line `start`. An I/O error is the meter's: the object is too large.
+/// The error of a JSON document that begins at line `start`. An I/O error comes from
+/// [`super::json_list::Metered`]: the object is too large.
 pub(super) fn json(start: usize, error: &serde_json::Error) -> SyntaxError {
     let message = match error.classify() {
         Category::Io => too_large(),
-        Category::Eof => "not valid JSON: the text ends before its object does: the file is cut off, write it again"
-            .to_owned(),
+        Category::Eof => {
+            "not valid JSON: the object is not complete: the file is truncated, write it again"
+                .to_owned()
+        }
         Category::Syntax | Category::Data => format!(
-            "not valid JSON at column {}: expected an object as kubectl get -o json prints it; check the quotes, \
-             commas and brackets here",
+            "not valid JSON at column {}: expected an object as kubectl get -o json prints it; \
+             check the quotes, commas and brackets here",
             error.column()
         ),
     };
@@ -83,10 +88,10 @@ pub(super) fn json(start: usize, error: &serde_json::Error) -> SyntaxError {
     }
 }
 
-/// An object beyond [`OBJECT_MAX`].
+/// The message for an object larger than [`OBJECT_MAX`].
 pub(super) fn too_large() -> String {
     let size = OBJECT_MAX >> 20;
-    format!("an object is larger than {size} MiB, which the API server does not take: divide it")
+    format!("an object is larger than {size} MiB, more than the API server accepts: divide it")
 }
 
 fn cause(error: &Error, line: &str) -> String {
@@ -99,9 +104,7 @@ fn cause(error: &Error, line: &str) -> String {
         Error::DuplicateMappingKey { .. } => {
             "a field is given twice in one object: remove one of them"
         }
-        Error::Eof { .. } => {
-            "the text ends before its object does: the file is cut off, write it again"
-        }
+        Error::Eof { .. } => "the object is not complete: the file is truncated, write it again",
         Error::UnknownAnchor { .. } | Error::RecursiveReferencesRequireWeakTypes { .. } => ALIAS,
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
@@ -110,10 +113,11 @@ fn cause(error: &Error, line: &str) -> String {
             "aliases repeat too much: write the values out instead of *alias"
         }
         Error::Budget { .. } => {
-            "one document is too large, too deep, or repeats too much by aliases: divide it, one object in a document"
+            "one document is too large, too deep, or repeats too much by aliases: divide it, one \
+             object in a document"
         }
         Error::NonFiniteFloat { .. } => {
-            "a number is too large or none: put the value in quotes if it is a text"
+            "a number is too large or not a number: put the value in quotes if it is a text"
         }
         Error::MergeValueNotMapOrSeqOfMaps { .. } | Error::MergeKeyNotAllowed { .. } => {
             "<< takes an alias of an object: write the fields out"
@@ -130,7 +134,7 @@ fn cause(error: &Error, line: &str) -> String {
     fixed.to_owned()
 }
 
-/// What the parser found, which stopped in this line.
+/// The message for a parser error in this line.
 fn scanned(kind: &ErrorKind, line: &str) -> String {
     use ErrorKind as K;
     let is_indented_by_tab = line.trim_start_matches(' ').starts_with('\t');

@@ -5,7 +5,7 @@ fn found(text: &str) -> SyntaxError {
     yaml(text, 5, &error)
 }
 
-/// The text, the line of the error, and a part of the sentence that names cause and remedy.
+/// The text, the line of the error, and a part of the message with cause and remedy.
 const CASES: &[(&str, usize, &str)] = &[
     (
         "a: 1\na: 2\n",
@@ -73,10 +73,10 @@ const CASES: &[(&str, usize, &str)] = &[
         5,
         "a value that begins with ! is read as a tag",
     ),
-    ("a: 1e999\n", 5, "a number is too large or none"),
+    ("a: 1e999\n", 5, "a number is too large or not a number"),
     ("<<: 1\n", 5, "write the fields out"),
-    ("a: {{ .Values.x }}\n", 5, "with Helm by helm template"),
-    ("{{- if .x }}\na: 1\n", 5, "with Helm by helm template"),
+    ("a: {{ .Values.x }}\n", 5, "for Helm with helm template"),
+    ("{{- if .x }}\na: 1\n", 5, "for Helm with helm template"),
     (
         "? [a]\n: b\n",
         5,
@@ -85,7 +85,7 @@ const CASES: &[(&str, usize, &str)] = &[
 ];
 
 #[test]
-fn a_syntax_error_names_line_column_cause_and_remedy() {
+fn a_syntax_error_contains_line_column_cause_and_remedy() {
     for (text, line, part) in CASES {
         let error = found(text);
         assert_eq!(error.line, *line, "{text:?}: {error:?}");
@@ -96,7 +96,7 @@ fn a_syntax_error_names_line_column_cause_and_remedy() {
 }
 
 #[test]
-fn no_sentence_of_the_library_is_in_an_error() {
+fn errors_contain_no_text_of_the_library() {
     let deep = "[".repeat(5000);
     let cases = CASES.iter().map(|(text, ..)| *text);
     for text in cases.chain([deep.as_str(), "%YAML 3.0\n", "a: ? x\n", "a: &x [*x]\n"]) {
@@ -113,7 +113,7 @@ fn no_sentence_of_the_library_is_in_an_error() {
     }
 }
 
-/// Each is part of a BGPPeer or of a Secret, and not valid.
+/// Invalid parts of BGPPeers and Secrets.
 const WITH_A_PASSWORD: &[&str] = &[
     "kind: BGPPeer\nspec:\n  password: hunter2: x\n",
     "kind: BGPPeer\nspec:\n  password: \"hunter2\n",
@@ -133,11 +133,12 @@ const WITH_A_PASSWORD: &[&str] = &[
     "kind: Secret\nstringData: {password: {hunter2: a, hunter2: b}}\n",
     "kind: Secret\ndata:\n  password:\n  - hunter2\n - hunter2\n",
     "kind: Secret\ndata:\n  password: a\n    hunter2: hunter2\n",
-    "metadata:\n  annotations:\n    kubectl.kubernetes.io/last-applied-configuration: {\"password\":\"hunter2\" x}\n",
+    "metadata:\n  annotations:\n    kubectl.kubernetes.io/last-applied-configuration: \
+     {\"password\":\"hunter2\" x}\n",
 ];
 
 #[test]
-fn no_value_is_in_an_error_since_it_may_be_a_password() {
+fn errors_contain_no_value_since_it_may_be_a_password() {
     for text in WITH_A_PASSWORD {
         let message = found(text).message;
         assert!(!message.contains("hunter2"), "{text:?}: {message}");

@@ -1,4 +1,4 @@
-//! Whether the DaemonSet that this process belongs to is going.
+//! Finds out whether the DaemonSet of this process is being deleted.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use kube::Api;
 
 use super::client;
 
-/// Whoever is asked to stop has little time.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait before asking again an API server that did not tell.
-const AGAIN: Duration = Duration::from_secs(30);
+/// Timeout of a request; short, since shutdown must finish within terminationGracePeriodSeconds.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Delay before a failed request is retried.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The DaemonSet that this process belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnDaemonSet {
-    /// How to reach the API server; none: as a Pod does.
+    /// Kubeconfig; `None` for the Pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// Its namespace, which is the Pod's own.
+    /// Its namespace, the Pod's own.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -26,21 +26,22 @@ pub(crate) struct OwnDaemonSet {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    There,
-    DrainScope,
+    Present,
+    Deleting,
     Missing,
 }
 
 impl OwnDaemonSet {
-    /// Whether it is there at all, asked until the API server tells. One that never was there is not gone later: then the
-    /// name is wrong.
-    pub(crate) async fn await_found(&self) -> bool {
+    /// Whether it exists, retried until the API server answers. One that never existed can't be
+    /// deleted later: its name is wrong.
+    pub(crate) async fn wait_until_found(&self) -> bool {
         loop {
-            match self.look().await {
-                Ok(Found::There | Found::DrainScope) => return true,
+            match self.lookup().await {
+                Ok(Found::Present | Found::Deleting) => return true,
                 Ok(Found::Missing) => {
                     tracing::warn!(
-                        "there is no DaemonSet {}/{}, so its deletion won't be noticed: check --daemonset and POD_NAMESPACE",
+                        "no DaemonSet {}/{}, so its deletion can't be detected: check --daemonset \
+                         and POD_NAMESPACE",
                         self.namespace,
                         self.name
                     );
@@ -48,20 +49,21 @@ impl OwnDaemonSet {
                 }
                 Err(error) => {
                     tracing::debug!("DaemonSet {}/{}: {error}", self.namespace, self.name);
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
     }
 
-    /// Whether it is being deleted, or is gone already, having been there before. If the API server does not tell, it is
-    /// not: then the process is expected to come back.
+    /// Whether it is deleted or being deleted, for one that existed. Without an answer the result
+    /// is false: the process is expected to restart.
     pub(crate) async fn is_gone(&self) -> bool {
-        match self.look().await {
-            Ok(found) => found != Found::There,
+        match self.lookup().await {
+            Ok(found) => found != Found::Present,
             Err(error) => {
                 tracing::warn!(
-                    "whether DaemonSet {}/{} is being deleted can't be told: {error}",
+                    "can't find out whether DaemonSet {}/{} is being deleted, assuming a restart: \
+                     {error}",
                     self.namespace,
                     self.name
                 );
@@ -70,8 +72,8 @@ impl OwnDaemonSet {
         }
     }
 
-    async fn look(&self) -> Result<Found, String> {
-        let asked = async {
+    async fn lookup(&self) -> Result<Found, String> {
+        let request = async {
             let client = client::connect(self.kubeconfig.as_deref())
                 .await
                 .map_err(|error| error.to_string())?;
@@ -82,12 +84,12 @@ impl OwnDaemonSet {
                 .map_err(|error| error.to_string())?;
             Ok(match found {
                 None => Found::Missing,
-                Some(found) if found.metadata.deletion_timestamp.is_some() => Found::DrainScope,
-                Some(_) => Found::There,
+                Some(found) if found.metadata.deletion_timestamp.is_some() => Found::Deleting,
+                Some(_) => Found::Present,
             })
         };
-        let asked = tokio::time::timeout(PATIENCE, asked).await;
-        asked.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        let request = tokio::time::timeout(REQUEST_TIMEOUT, request).await;
+        request.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 }
 

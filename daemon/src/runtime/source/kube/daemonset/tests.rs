@@ -14,8 +14,8 @@ enum Question {
     Gone,
 }
 
-/// What is made of an API server's answer.
-async fn asked(status: StatusCode, body: Value, question: Question) -> bool {
+/// The result for an answer of the API server.
+async fn request(status: StatusCode, body: Value, question: Question) -> bool {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let answer = (
@@ -46,7 +46,7 @@ async fn ask(address: &str, question: Question) -> bool {
         name: "ferrolb-announcer".into(),
     };
     match question {
-        Question::Found => daemonset.await_found().await,
+        Question::Found => daemonset.wait_until_found().await,
         Question::Gone => daemonset.is_gone().await,
     }
 }
@@ -62,11 +62,11 @@ fn failure(code: u16, reason: &str) -> Value {
 #[tokio::test]
 async fn a_daemonset_is_gone_if_it_is_being_deleted_or_not_found() {
     let there = daemonset(json!({ "name": "ferrolb-announcer" }));
-    assert!(!asked(StatusCode::OK, there, Question::Gone).await);
+    assert!(!request(StatusCode::OK, there, Question::Gone).await);
     let going = json!({ "name": "ferrolb-announcer", "deletionTimestamp": "2026-01-01T00:00:00Z" });
-    assert!(asked(StatusCode::OK, daemonset(going), Question::Gone).await);
+    assert!(request(StatusCode::OK, daemonset(going), Question::Gone).await);
     assert!(
-        asked(
+        request(
             StatusCode::NOT_FOUND,
             failure(404, "NotFound"),
             Question::Gone
@@ -76,9 +76,9 @@ async fn a_daemonset_is_gone_if_it_is_being_deleted_or_not_found() {
 }
 
 #[tokio::test]
-async fn whoever_is_not_told_expects_to_come_back() {
+async fn without_an_answer_a_restart_is_assumed() {
     assert!(
-        !asked(
+        !request(
             StatusCode::FORBIDDEN,
             failure(403, "Forbidden"),
             Question::Gone
@@ -89,9 +89,9 @@ async fn whoever_is_not_told_expects_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_daemonset_that_never_was_there_is_told_from_one_that_is() {
+async fn a_daemonset_that_never_existed_is_not_found() {
     let there = daemonset(json!({ "name": "ferrolb-announcer" }));
-    assert!(asked(StatusCode::OK, there, Question::Found).await);
+    assert!(request(StatusCode::OK, there, Question::Found).await);
     let missing = failure(404, "NotFound");
-    assert!(!asked(StatusCode::NOT_FOUND, missing, Question::Found).await);
+    assert!(!request(StatusCode::NOT_FOUND, missing, Question::Found).await);
 }

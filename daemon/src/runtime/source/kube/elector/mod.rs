@@ -1,28 +1,28 @@
-//! Who leads, decided over one Lease object. Pure: no clock, no network.
+//! Decides who leads, based on one Lease object. Pure: no clock and no network.
 //!
-//! As in client-go, nobody compares the clocks of two machines. A candidate counts the lease as live for its duration
-//! since the candidate itself last saw it change; the leader counts from the moment it *sent* its last successful
-//! renewal, and stops at the renew deadline, which is shorter. Every write names the version it replaces, so of two
-//! candidates one fails.
+//! As in client-go, clocks of different machines are never compared. A candidate treats the Lease
+//! as live for its duration since the candidate last saw it change. The leader counts from the
+//! moment it *sent* its last successful renewal, and stops at the renew deadline, which is shorter.
+//! Every write names the version it replaces, so one of two concurrent candidates fails.
 
 use std::time::{Duration, Instant};
 
-/// How long things take. `renew_deadline` < `duration`: the difference is how far two clocks may drift apart in one
-/// duration, and how late a leader may notice the end.
+/// Durations of the election. `renew_deadline` < `duration`: the difference bounds the drift of two
+/// clocks over one duration, and how late a leader may notice its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timing {
-    /// How long others wait after the last change they saw.
+    /// How long others wait after the last change of the Lease that they saw.
     pub(super) duration: Duration,
     /// How long a leader leads after it sent its last successful renewal.
     pub(super) renew_deadline: Duration,
-    /// Between renewals, and after failures.
+    /// Interval of renewals, and delay after failures.
     pub(super) retry: Duration,
-    /// No request takes longer.
+    /// Timeout of a request.
     pub(super) request: Duration,
 }
 
 impl Timing {
-    /// A leader that is killed is replaced after 12 to 14 s.
+    /// A killed leader is replaced after 12 to 14 s.
     pub(super) const DEFAULT: Self = Self {
         duration: Duration::from_secs(12),
         renew_deadline: Duration::from_secs(8),
@@ -30,65 +30,65 @@ impl Timing {
         request: Duration::from_secs(3),
     };
 
-    /// A lease that states a longer duration than this is not believed: nobody would ever lead.
-    const LONGEST: Duration = Duration::from_secs(60);
+    /// Upper limit for the duration stated in a Lease; a longer one could block the election.
+    const MAX_DURATION: Duration = Duration::from_secs(60);
 }
 
-/// What matters of a Lease.
+/// The relevant fields of a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     /// `metadata.resourceVersion`.
     pub(super) version: String,
-    /// Empty: nobody.
+    /// Identity of the holder; empty if released.
     pub(super) holder: String,
-    /// What the holder promises.
+    /// `leaseDurationSeconds`.
     pub(super) duration: Duration,
-    /// How often it changed hands.
+    /// `leaseTransitions`.
     pub(super) transitions: i32,
 }
 
-/// A write that the elector wants.
+/// A write that the elector requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
-    /// The version that is replaced; absent: the Lease is created.
+    /// The version to replace; `None` creates the Lease.
     pub(super) replaces: Option<String>,
-    /// Who holds it then; empty: nobody.
+    /// The new holder; empty releases the Lease.
     pub(super) holder: String,
-    /// How often it changed hands then.
+    /// The new `leaseTransitions`.
     pub(super) transitions: i32,
-    /// Whether this begins a holder's time rather than prolonging it.
+    /// Whether the write acquires the Lease instead of renewing it.
     pub(super) acquires: bool,
-    /// The answer is not waited for any longer.
+    /// The write fails after this time.
     pub(super) deadline: Instant,
 }
 
-/// What the elector wants to be done now.
+/// A request to send now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Write the Lease, then tell [`Elector::written`].
+    /// Write the Lease, then call [`Elector::written`].
     Write(Write),
-    /// Read the Lease, then tell [`Elector::read`].
+    /// Read the Lease, then call [`Elector::read`].
     Read {
-        /// The answer is not waited for any longer.
+        /// The read fails after this time.
         deadline: Instant,
     },
 }
 
-/// How a write ended.
+/// Result of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    /// It stands.
+pub(super) enum WriteResult {
+    /// It succeeded.
     Done(Record),
-    /// Somebody else wrote first.
+    /// Another process wrote first.
     Conflict,
-    /// Refused, or no answer: it may stand or not.
+    /// Rejected or without an answer, so it may have succeeded.
     Failed,
 }
 
 #[derive(Debug)]
 enum Known {
-    Nothing,
-    /// Free to be created from this moment.
+    Unknown,
+    /// There is no Lease; it may be created from this time on.
     Absent(Instant),
     Present {
         record: Record,
@@ -97,22 +97,22 @@ enum Known {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Request {
+enum PendingRequest {
     None,
     Write { sent: Instant, holder: String },
     Read,
 }
 
-/// One candidate.
+/// State of one candidate.
 #[derive(Debug)]
 pub(super) struct Elector {
     identity: String,
     timing: Timing,
     known: Known,
-    request: Request,
-    /// A conflict showed that we know an old version.
+    request: PendingRequest,
+    /// A conflict showed that the known version is old.
     outdated: bool,
-    /// After a failure nothing is asked before this.
+    /// No request before this time, after a failure.
     pause_until: Option<Instant>,
     /// When the last successful renewal was sent, while leading.
     renewed: Option<Instant>,
@@ -120,13 +120,13 @@ pub(super) struct Elector {
 }
 
 impl Elector {
-    /// A candidate that knows nothing. `identity` must be unique to this process.
+    /// A candidate without any knowledge. `identity` must be unique to this process.
     pub(super) fn new(identity: String, timing: Timing) -> Self {
         Self {
             identity,
             timing,
-            known: Known::Nothing,
-            request: Request::None,
+            known: Known::Unknown,
+            request: PendingRequest::None,
             outdated: false,
             pause_until: None,
             renewed: None,
@@ -134,37 +134,37 @@ impl Elector {
         }
     }
 
-    /// Until when this candidate leads, if it does. Ask again after everything it hears.
+    /// The end of the lead, if this candidate leads. Call it again after every input.
     pub(super) fn leads_until(&self, now: Instant) -> Option<Instant> {
         let until = self.renewed? + self.timing.renew_deadline;
         (now < until).then_some(until)
     }
 
-    /// Counts the times it began to lead: a new term begins with a fresh look at everything.
+    /// Number of terms so far. A new leader lists everything again.
     pub(super) fn term(&self) -> u64 {
         self.term
     }
 
-    /// Who holds the lease, as far as is known.
+    /// The holder of the Lease, if known.
     pub(super) fn holder(&self) -> Option<&str> {
         match &self.known {
             Known::Present { record, .. } => Some(&record.holder),
-            Known::Nothing | Known::Absent(_) => None,
+            Known::Unknown | Known::Absent(_) => None,
         }
     }
 
-    /// The watch shows the Lease, or that there is none.
-    pub(super) fn seen(&mut self, now: Instant, lease: Option<Record>) {
+    /// The watch shows this Lease, or that there is none.
+    pub(super) fn observe(&mut self, now: Instant, lease: Option<Record>) {
         match lease {
-            Some(record) => self.see_record(now, record),
-            // The list of a watch may be older than what we know: the API server itself is asked.
+            Some(record) => self.observe_record(now, record),
+            // The list of a watch may be older than the known version: read the Lease.
             None if matches!(self.known, Known::Present { .. }) => self.outdated = true,
-            None => self.see_nothing(now),
+            None => self.observe_absence(now),
         }
         self.tick(now);
     }
 
-    fn see_record(&mut self, now: Instant, record: Record) {
+    fn observe_record(&mut self, now: Instant, record: Record) {
         if let Known::Present { record: old, .. } = &self.known
             && !is_newer(&record.version, &old.version)
         {
@@ -176,34 +176,36 @@ impl Elector {
         self.known = Known::Present { record, since: now };
     }
 
-    /// A deleted Lease ends the leadership of its holder, but the holder hears of it later than others may.
-    fn see_nothing(&mut self, now: Instant) {
+    /// A deleted Lease ends the lead of its holder, but the holder may notice it later than others,
+    /// so wait until it would have expired.
+    fn observe_absence(&mut self, now: Instant) {
         self.renewed = None;
         let free_at = match &self.known {
-            Known::Nothing => now,
+            Known::Unknown => now,
             Known::Absent(free_at) => *free_at,
             Known::Present { record, since } => self.expiry(record, *since),
         };
         self.known = Known::Absent(free_at);
     }
 
-    /// A [`Action::Write`] has ended.
-    pub(super) fn written(&mut self, now: Instant, result: Written) {
-        let Request::Write { sent, holder } = std::mem::replace(&mut self.request, Request::None)
+    /// An [`Action::Write`] has ended.
+    pub(super) fn written(&mut self, now: Instant, result: WriteResult) {
+        let PendingRequest::Write { sent, holder } =
+            std::mem::replace(&mut self.request, PendingRequest::None)
         else {
             return;
         };
         match result {
-            Written::Done(record) => {
+            WriteResult::Done(record) => {
                 let superseded = matches!(&self.known, Known::Present { record: known, .. }
                     if known.holder != holder && is_newer(&known.version, &record.version));
-                self.see_record(now, record);
+                self.observe_record(now, record);
                 if holder == self.identity && !superseded {
                     self.renew(now, sent);
                 }
             }
-            Written::Conflict => self.outdated = true,
-            Written::Failed => self.pause_until = Some(now + self.timing.retry),
+            WriteResult::Conflict => self.outdated = true,
+            WriteResult::Failed => self.pause_until = Some(now + self.timing.retry),
         }
         self.tick(now);
     }
@@ -212,25 +214,25 @@ impl Elector {
         if self.leads_until(now).is_none() {
             self.term += 1;
         }
-        // If the answer took too long, this is over already.
+        // If the answer took too long, this has already expired.
         self.renewed = Some(sent);
     }
 
-    /// A [`Action::Read`] has ended; an error if there was no answer.
+    /// An [`Action::Read`] has ended; an error if there was no answer.
     pub(super) fn read(&mut self, now: Instant, result: Result<Option<Record>, ()>) {
-        self.request = Request::None;
+        self.request = PendingRequest::None;
         match result {
             Ok(lease) => {
                 self.outdated = false;
-                // Nothing newer, and yet a conflict: whoever answers lags behind.
+                // A conflict although the version is the same: the read was stale.
                 let known = match (&self.known, &lease) {
                     (Known::Present { record: old, .. }, Some(new)) => old.version == new.version,
                     _ => false,
                 };
                 self.pause_until = known.then(|| now + self.timing.retry);
                 match lease {
-                    Some(record) => self.see_record(now, record),
-                    None => self.see_nothing(now),
+                    Some(record) => self.observe_record(now, record),
+                    None => self.observe_absence(now),
                 }
             }
             Err(()) => self.pause_until = Some(now + self.timing.retry),
@@ -238,29 +240,29 @@ impl Elector {
         self.tick(now);
     }
 
-    /// Ends a leadership whose time is over. Harmless at any time.
+    /// Ends an expired lead. Can be called at any time.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.leads_until(now).is_none() {
             self.renewed = None;
         }
     }
 
-    /// What is to be done now. One thing at a time: until its end is told, nothing more.
+    /// The request to send now. There is at most one at a time.
     pub(super) fn poll_action(&mut self, now: Instant) -> Option<Action> {
         self.tick(now);
-        if self.request != Request::None || self.next_action_at(now)? > now {
+        if self.request != PendingRequest::None || self.next_action_at(now)? > now {
             return None;
         }
         self.pause_until = None;
         let request_ends = now + self.timing.request;
         if self.outdated {
-            self.request = Request::Read;
+            self.request = PendingRequest::Read;
             return Some(Action::Read {
                 deadline: request_ends,
             });
         }
         let (replaces, transitions, acquires) = match &self.known {
-            Known::Nothing => return None,
+            Known::Unknown => return None,
             Known::Absent(_) => (None, 0, true),
             Known::Present { record, .. } => {
                 let acquires = record.holder != self.identity;
@@ -268,7 +270,7 @@ impl Elector {
                 (Some(record.version.clone()), transitions, acquires)
             }
         };
-        self.request = Request::Write {
+        self.request = PendingRequest::Write {
             sent: now,
             holder: self.identity.clone(),
         };
@@ -286,15 +288,16 @@ impl Elector {
         }))
     }
 
-    /// When something is to be done or ends, if nothing is heard before.
+    /// When the next action is due or the lead ends.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let action = (self.request == Request::None)
+        let action = (self.request == PendingRequest::None)
             .then(|| self.next_action_at(now))
             .flatten();
         [action, self.leads_until(now)].into_iter().flatten().min()
     }
 
-    /// Stops leading at once, and gives the write that tells the others, if there is something to tell.
+    /// Stops leading at once and returns the write that releases the Lease, if this process is the
+    /// holder.
     pub(super) fn release(&mut self, now: Instant) -> Option<Write> {
         self.renewed = None;
         match &self.known {
@@ -314,7 +317,7 @@ impl Elector {
             now
         } else {
             match (&self.known, self.renewed) {
-                (Known::Nothing, _) => return None,
+                (Known::Unknown, _) => return None,
                 (_, Some(renewed)) => renewed + self.timing.retry,
                 (Known::Absent(free_at), None) => *free_at,
                 (Known::Present { record, .. }, None)
@@ -335,12 +338,12 @@ impl Elector {
         since
             + record
                 .duration
-                .min(Timing::LONGEST)
+                .min(Timing::MAX_DURATION)
                 .max(self.timing.duration)
     }
 }
 
-/// Versions of one object are numbers that grow; should they ever not be, whatever differs is newer.
+/// Versions of an object are growing numbers; versions in another format are newer if they differ.
 fn is_newer(version: &str, than: &str) -> bool {
     match (version.parse::<u128>(), than.parse::<u128>()) {
         (Ok(version), Ok(than)) => version > than,

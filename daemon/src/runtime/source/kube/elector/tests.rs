@@ -33,10 +33,10 @@ fn an_absent_lease_is_created_and_renewed() {
     let start = Instant::now();
     let mut elector = elector();
     assert_eq!(elector.poll_action(start), None, "nothing is known yet");
-    elector.seen(start, None);
+    elector.observe(start, None);
     assert_eq!(write(&mut elector, start).replaces, None);
     assert_eq!(elector.poll_action(start), None, "one thing at a time");
-    elector.written(start + seconds(1), Written::Done(held_by("me", 5)));
+    elector.written(start + seconds(1), WriteResult::Done(held_by("me", 5)));
     assert_eq!(
         elector.leads_until(start + seconds(1)),
         Some(start + TIMING.renew_deadline)
@@ -50,7 +50,7 @@ fn an_absent_lease_is_created_and_renewed() {
         (write.replaces.as_deref(), write.acquires),
         (Some("5"), false)
     );
-    elector.written(renewal, Written::Done(held_by("me", 6)));
+    elector.written(renewal, WriteResult::Done(held_by("me", 6)));
     assert_eq!(
         elector.leads_until(renewal),
         Some(renewal + TIMING.renew_deadline)
@@ -59,14 +59,14 @@ fn an_absent_lease_is_created_and_renewed() {
 }
 
 #[test]
-fn a_live_lease_is_left_alone_until_it_has_not_changed_for_its_duration() {
+fn a_live_lease_is_not_acquired_until_unchanged_for_its_duration() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, Some(held_by("other", 5)));
-    elector.seen(start + seconds(4), Some(held_by("other", 6)));
-    // The same version again, or an old one, is no sign of life.
-    elector.seen(start + seconds(9), Some(held_by("other", 6)));
-    elector.seen(start + seconds(9), Some(held_by("other", 5)));
+    elector.observe(start, Some(held_by("other", 5)));
+    elector.observe(start + seconds(4), Some(held_by("other", 6)));
+    // The same or an older version does not renew the Lease.
+    elector.observe(start + seconds(9), Some(held_by("other", 6)));
+    elector.observe(start + seconds(9), Some(held_by("other", 5)));
     let expiry = start + seconds(4) + TIMING.duration;
     assert_eq!(elector.poll_action(expiry - seconds(1)), None);
     assert_eq!(elector.poll_timeout(start + seconds(9)), Some(expiry));
@@ -78,12 +78,12 @@ fn a_live_lease_is_left_alone_until_it_has_not_changed_for_its_duration() {
 }
 
 #[test]
-fn a_released_lease_is_taken_at_once() {
+fn a_released_lease_is_acquired_at_once() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, Some(held_by("", 5)));
+    elector.observe(start, Some(held_by("", 5)));
     assert!(write(&mut elector, start).acquires);
-    elector.written(start, Written::Done(held_by("me", 6)));
+    elector.written(start, WriteResult::Done(held_by("me", 6)));
     let release = elector.release(start).unwrap();
     assert_eq!(
         (release.replaces.as_deref(), release.holder.as_str()),
@@ -93,12 +93,12 @@ fn a_released_lease_is_taken_at_once() {
 }
 
 #[test]
-fn the_loser_of_a_race_reads_and_waits() {
+fn a_conflict_is_followed_by_a_read_and_a_wait() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, Some(held_by("", 5)));
+    elector.observe(start, Some(held_by("", 5)));
     write(&mut elector, start);
-    elector.written(start, Written::Conflict);
+    elector.written(start, WriteResult::Conflict);
     assert!(matches!(
         elector.poll_action(start),
         Some(Action::Read { .. })
@@ -109,55 +109,55 @@ fn the_loser_of_a_race_reads_and_waits() {
 }
 
 #[test]
-fn a_leader_that_was_suspended_leads_no_more() {
+fn a_suspended_leader_loses_the_lead() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, Some(held_by("", 5)));
+    elector.observe(start, Some(held_by("", 5)));
     write(&mut elector, start);
-    elector.written(start, Written::Done(held_by("me", 6)));
+    elector.written(start, WriteResult::Done(held_by("me", 6)));
     let woken = start + seconds(30);
     assert_eq!(elector.leads_until(woken), None);
-    // Nobody took it: it may go on, as a new term with a new look at everything.
+    // The Lease was not taken: leads again, in a new term.
     write(&mut elector, woken);
-    elector.written(woken, Written::Done(held_by("me", 7)));
+    elector.written(woken, WriteResult::Done(held_by("me", 7)));
     assert_eq!(elector.term(), 2);
-    // Somebody took it: not even the remaining time counts.
-    elector.seen(woken, Some(held_by("other", 8)));
+    // The Lease was taken: the lead ends at once.
+    elector.observe(woken, Some(held_by("other", 8)));
     assert_eq!(elector.leads_until(woken), None);
 }
 
 #[test]
-fn an_answer_that_took_too_long_wins_nothing() {
+fn a_late_answer_does_not_start_a_term() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, None);
+    elector.observe(start, None);
     write(&mut elector, start);
     let late = start + TIMING.renew_deadline;
-    elector.written(late, Written::Done(held_by("me", 5)));
+    elector.written(late, WriteResult::Done(held_by("me", 5)));
     assert_eq!(elector.leads_until(late), None);
-    // But it shows that the lease is ours.
+    // But it shows that this process holds the Lease.
     assert!(!write(&mut elector, late).acquires);
 }
 
 #[test]
-fn a_renewal_without_an_answer_is_tried_again_while_there_is_time() {
+fn a_renewal_without_an_answer_is_retried_until_the_renew_deadline() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, None);
+    elector.observe(start, None);
     write(&mut elector, start);
-    elector.written(start, Written::Done(held_by("me", 5)));
+    elector.written(start, WriteResult::Done(held_by("me", 5)));
     let renewal = start + TIMING.retry;
     write(&mut elector, renewal);
-    elector.written(renewal + TIMING.request, Written::Failed);
+    elector.written(renewal + TIMING.request, WriteResult::Failed);
     let again = renewal + TIMING.request + TIMING.retry;
     let last = write(&mut elector, again);
     assert_eq!(
         last.deadline,
         start + TIMING.renew_deadline,
-        "no request outlives the leadership"
+        "no request ends after the lead"
     );
-    // The first had reached the server after all.
-    elector.written(again, Written::Conflict);
+    // The first write had reached the server.
+    elector.written(again, WriteResult::Conflict);
     assert!(matches!(
         elector.poll_action(again),
         Some(Action::Read { .. })
@@ -165,7 +165,7 @@ fn a_renewal_without_an_answer_is_tried_again_while_there_is_time() {
     elector.read(again, Ok(Some(held_by("me", 6))));
     assert!(elector.leads_until(again).is_some());
     write(&mut elector, again);
-    elector.written(again, Written::Done(held_by("me", 7)));
+    elector.written(again, WriteResult::Done(held_by("me", 7)));
     assert_eq!(
         elector.leads_until(again),
         Some(again + TIMING.renew_deadline)
@@ -174,11 +174,11 @@ fn a_renewal_without_an_answer_is_tried_again_while_there_is_time() {
 }
 
 #[test]
-fn a_lease_that_was_deleted_is_not_taken_before_its_holder_has_stopped() {
+fn a_deleted_lease_is_not_acquired_before_its_holder_has_stopped() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, Some(held_by("other", 5)));
-    elector.seen(start + seconds(1), None);
+    elector.observe(start, Some(held_by("other", 5)));
+    elector.observe(start + seconds(1), None);
     assert!(matches!(
         elector.poll_action(start + seconds(1)),
         Some(Action::Read { .. })
@@ -189,16 +189,16 @@ fn a_lease_that_was_deleted_is_not_taken_before_its_holder_has_stopped() {
 }
 
 #[test]
-fn an_api_server_that_fails_is_not_asked_in_a_tight_loop() {
+fn a_failing_api_server_is_not_polled_in_a_tight_loop() {
     let start = Instant::now();
     let mut elector = elector();
-    elector.seen(start, None);
+    elector.observe(start, None);
     write(&mut elector, start);
-    elector.written(start, Written::Failed);
+    elector.written(start, WriteResult::Failed);
     assert_eq!(elector.poll_action(start + seconds(1)), None);
     assert_eq!(elector.poll_timeout(start), Some(start + TIMING.retry));
     write(&mut elector, start + TIMING.retry);
-    elector.written(start + TIMING.retry, Written::Conflict);
+    elector.written(start + TIMING.retry, WriteResult::Conflict);
     let now = start + TIMING.retry;
     assert!(matches!(
         elector.poll_action(now),
@@ -206,32 +206,35 @@ fn an_api_server_that_fails_is_not_asked_in_a_tight_loop() {
     ));
     elector.read(now, Err(()));
     assert_eq!(elector.poll_action(now + seconds(1)), None);
-    // A conflict although nothing is newer.
+    // A conflict although the version is the same.
     assert!(matches!(
         elector.poll_action(now + TIMING.retry),
         Some(Action::Read { .. })
     ));
     elector.read(now + TIMING.retry, Ok(Some(held_by("", 5))));
     write(&mut elector, now + TIMING.retry);
-    elector.written(now + TIMING.retry, Written::Conflict);
+    elector.written(now + TIMING.retry, WriteResult::Conflict);
     assert!(elector.poll_action(now + TIMING.retry).is_some());
     elector.read(now + TIMING.retry, Ok(Some(held_by("", 5))));
     assert_eq!(elector.poll_action(now + TIMING.retry), None);
 }
 
 #[test]
-fn a_lease_for_ever_is_not_believed() {
+fn an_endless_lease_duration_is_limited() {
     let start = Instant::now();
     let mut elector = elector();
     let forever = Record {
         duration: Duration::from_secs(u64::MAX),
         ..held_by("other", 5)
     };
-    elector.seen(start, Some(forever));
-    assert_eq!(elector.poll_timeout(start), Some(start + Timing::LONGEST));
+    elector.observe(start, Some(forever));
+    assert_eq!(
+        elector.poll_timeout(start),
+        Some(start + Timing::MAX_DURATION)
+    );
 }
 
-/// An API server that holds one Lease, and a network that may delay and lose what goes to it and comes from it.
+/// An API server with one Lease, and a network that may delay and lose requests and answers.
 #[derive(Debug, Default)]
 struct Server {
     version: u64,
@@ -239,10 +242,10 @@ struct Server {
 }
 
 impl Server {
-    fn write(&mut self, write: &Write) -> Written {
+    fn write(&mut self, write: &Write) -> WriteResult {
         let current = self.lease.as_ref().map(|lease| lease.version.clone());
         if current != write.replaces {
-            return Written::Conflict;
+            return WriteResult::Conflict;
         }
         self.version += 1;
         let record = Record {
@@ -252,32 +255,32 @@ impl Server {
             transitions: write.transitions,
         };
         self.lease = Some(record.clone());
-        Written::Done(record)
+        WriteResult::Done(record)
     }
 }
 
 struct Node {
     elector: Elector,
-    /// This node's clock shows so much more than the world's.
+    /// Offset of this node's clock.
     clock: Duration,
     sent: Option<Action>,
-    answer: Option<Written>,
+    answer: Option<WriteResult>,
 }
 
-/// What happens next to one of the two.
+/// The next event at one of the two nodes.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The node runs: it hears nothing, but may act.
+    /// Time passes without input; the node may act.
     Run,
     /// Its request reaches the server.
     Arrive,
     /// The answer comes back.
     Answer,
-    /// Nothing comes back, whether or not the request arrived.
+    /// No answer arrives, whether or not the request did.
     Lose,
-    /// Its watch shows the Lease as it stands.
+    /// Its watch shows the current Lease.
     Watch,
-    /// All of it, at once: what mostly happens.
+    /// All of these at once, the usual case.
     Exchange,
 }
 
@@ -315,10 +318,10 @@ impl Node {
             },
             Step::Lose => match (self.sent.take(), self.answer.take()) {
                 (Some(Action::Read { .. }), _) => self.elector.read(now, Err(())),
-                (Some(Action::Write(_)), _) => self.elector.written(now, Written::Failed),
+                (Some(Action::Write(_)), _) => self.elector.written(now, WriteResult::Failed),
                 (None, _) => {}
             },
-            Step::Watch => self.elector.seen(now, server.lease.clone()),
+            Step::Watch => self.elector.observe(now, server.lease.clone()),
             Step::Exchange => {
                 for step in [Step::Watch, Step::Run, Step::Arrive, Step::Answer] {
                     self.take(step, world, server);
@@ -333,10 +336,10 @@ impl Node {
 }
 
 proptest! {
-    /// Whatever is delayed, lost or suspended, and however far apart the clocks are: never two leaders; and once the
-    /// network works again, there is one.
+    /// With any delay, loss, suspension and clock offset there are never two leaders, and once
+    /// the network works again there is one.
     #[test]
-    fn never_two_leaders_and_always_one_in_the_end(
+    fn never_two_leaders_and_eventually_one(
         steps in prop::collection::vec(step(), 1..400),
         clock in 0..1_000_000_u64,
     ) {
@@ -355,11 +358,11 @@ proptest! {
             let leaders = nodes.iter().filter(|node| node.leads(world)).count();
             prop_assert!(leaders <= 1, "two leaders after {step:?} at {index}");
         }
-        let mut patience = TIMING.duration + TIMING.retry * 4;
+        let mut timeout = TIMING.duration + TIMING.retry * 4;
         while !nodes.iter().any(|node| node.leads(world)) {
-            prop_assert!(!patience.is_zero(), "nobody leads: {:?} {:?}", nodes[0].elector, nodes[1].elector);
+            prop_assert!(!timeout.is_zero(), "there is no leader: {:?} {:?}", nodes[0].elector, nodes[1].elector);
             world += Duration::from_millis(500);
-            patience = patience.saturating_sub(Duration::from_millis(500));
+            timeout = timeout.saturating_sub(Duration::from_millis(500));
             for node in &mut nodes {
                 node.take(Step::Exchange, world, &mut server);
             }

@@ -1,13 +1,15 @@
-//! What watches say about one kind, made into one consistent story: a [`Change::Reset`] when every namespace has
-//! answered, and nothing deleted because it could not be read.
+//! Merges the watches of one kind into one consistent view: sends a [`Change::Reset`] when every
+//! namespace has answered, and deletes nothing because it could not be read.
 //!
-//! Of kinds that are no configuration there may be ten thousands of objects. Each goes on as it comes, and only the names are
-//! kept until the list is complete ([`Change::Listed`]).
+//! There may be tens of thousands of objects of kinds that are not configuration. Each one is
+//! passed on as it arrives, and only the names are kept until the list is complete
+//! ([`Change::Listed`]).
 //!
-//! Configuration objects may stand in several namespaces, each with a watch of its own, so they are remembered here and
-//! a relist of one namespace keeps the others' objects. They may also vanish because their CRD was deleted: the API
-//! server then deletes them one by one first. Deletes are therefore doubted until [`Listing::resolve`] is told whether
-//! the CRD still stands, and a CRD that comes back empty does not count as a deletion of everything either.
+//! Configuration objects may be in several namespaces with a watch each, so they are cached here,
+//! and a relist of one namespace keeps the objects of the others. They may also disappear because
+//! their CRD is deleted: the API server then deletes them one by one first. Deletes therefore stay
+//! pending until [`Listing::resolve`] reports whether the CRD still exists. A CRD that comes back
+//! without objects does not count as a deletion of all objects either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -18,64 +20,64 @@ use super::object::Object;
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::change::Change;
 
-/// After a CRD came back, its objects are believed complete when this long nothing changed.
-const SETTLE: Duration = Duration::from_secs(10);
+/// The objects of a CRD that came back count as complete after this time without a change.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// Why objects of a kind can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// What is wrong and what helps.
+pub(super) struct ListError {
+    /// What is wrong, and what to do.
     pub(super) message: String,
-    /// Whether the API server does not know the kind at all.
-    pub(super) kind_is_gone: bool,
+    /// Whether the API server does not know the kind.
+    pub(super) kind_missing: bool,
 }
 
-/// All watches of one kind.
+/// The watches of one kind.
 #[derive(Debug)]
 pub(super) struct Listing {
     kind: Kind,
     scopes: Vec<Scope>,
 }
 
-/// One watch: of a namespace, or of the whole cluster.
+/// One watch: of a namespace or of the whole cluster.
 #[derive(Debug, Default)]
 struct Scope {
-    answer: Answer,
+    state: ListState,
     /// Configuration only, between `Init` and `InitDone`.
     incoming: BTreeMap<ObjectKey, RawObject>,
-    /// The others, between `Init` and `InitDone`.
+    /// Other kinds, between `Init` and `InitDone`.
     present: BTreeSet<ObjectName>,
-    /// Configuration only: a handful of objects.
+    /// Cached configuration objects.
     known: BTreeMap<ObjectKey, RawObject>,
-    /// Deleted, unless the CRD is going.
-    doubted: BTreeSet<ObjectKey>,
-    settling: Option<Settling>,
+    /// Deletes to apply unless the CRD is being deleted.
+    pending_deletes: BTreeSet<ObjectKey>,
+    returned_crd: Option<ReturnedCrd>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Answer {
+enum ListState {
     #[default]
     None,
     Listed,
-    Refused(Refusal),
+    Rejected(ListError),
 }
 
-/// What stands in a CRD that came back.
+/// The objects of a CRD that came back.
 #[derive(Debug)]
-struct Settling {
+struct ReturnedCrd {
     objects: BTreeMap<ObjectKey, RawObject>,
-    /// Absent while there are no objects.
+    /// When they count as complete; `None` without objects.
     until: Option<Instant>,
 }
 
-impl Settling {
-    fn touch(&mut self, now: Instant) {
-        self.until = (!self.objects.is_empty()).then_some(now + SETTLE);
+impl ReturnedCrd {
+    fn restart_timer(&mut self, now: Instant) {
+        self.until = (!self.objects.is_empty()).then_some(now + SETTLE_TIME);
     }
 }
 
 impl Listing {
-    /// Nothing was heard from any of `scopes` watches.
+    /// A view of `scopes` watches without any answer yet.
     pub(super) fn new(kind: Kind, scopes: usize) -> Self {
         Self {
             kind,
@@ -85,32 +87,36 @@ impl Listing {
         }
     }
 
-    /// Whether every watch has answered, if only with a refusal.
+    /// Whether every watch has listed its objects or was rejected.
     pub(super) fn is_complete(&self) -> bool {
-        self.scopes.iter().all(|scope| scope.answer != Answer::None)
+        self.scopes
+            .iter()
+            .all(|scope| scope.state != ListState::None)
     }
 
     /// Whether every watch has listed its objects.
     pub(super) fn is_listed(&self) -> bool {
         self.scopes
             .iter()
-            .all(|scope| scope.answer == Answer::Listed)
+            .all(|scope| scope.state == ListState::Listed)
     }
 
-    /// Whether [`Listing::resolve`] is waited for.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.scopes.iter().any(|scope| !scope.doubted.is_empty())
+    /// Whether [`Listing::resolve`] must be called.
+    pub(super) fn has_pending_deletes(&self) -> bool {
+        self.scopes
+            .iter()
+            .any(|scope| !scope.pending_deletes.is_empty())
     }
 
-    /// When [`Listing::handle_timeout`] wants to be called.
+    /// When [`Listing::handle_timeout`] must be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.scopes
             .iter()
-            .filter_map(|scope| scope.settling.as_ref()?.until)
+            .filter_map(|scope| scope.returned_crd.as_ref()?.until)
             .min()
     }
 
-    /// A watch said something.
+    /// Handles an event of a watch.
     pub(super) fn handle(
         &mut self,
         now: Instant,
@@ -149,88 +155,90 @@ impl Listing {
         Vec::new()
     }
 
-    /// A watch was refused. Says so only once.
-    pub(super) fn refuse(&mut self, scope: usize, refusal: Refusal) -> Vec<Change> {
+    /// Handles a rejected watch. The same error is reported only once.
+    pub(super) fn reject(&mut self, scope: usize, error: ListError) -> Vec<Change> {
         let scope = &mut self.scopes[scope];
-        scope.doubted.clear();
-        scope.settling = None;
-        if scope.answer == Answer::Refused(refusal.clone()) {
+        scope.pending_deletes.clear();
+        scope.returned_crd = None;
+        if scope.state == ListState::Rejected(error.clone()) {
             return Vec::new();
         }
-        scope.answer = Answer::Refused(refusal);
+        scope.state = ListState::Rejected(error);
         self.publish()
     }
 
-    /// Tells whether the CRD stands; if so, the doubted deletes were deliberate.
-    pub(super) fn resolve(&mut self, crd: Result<(), Refusal>) -> Vec<Change> {
+    /// Applies the pending deletes if the CRD exists, and drops them otherwise.
+    pub(super) fn resolve(&mut self, crd: Result<(), ListError>) -> Vec<Change> {
         let complete = self.is_complete();
         let mut changes = Vec::new();
         for index in 0..self.scopes.len() {
             let scope = &mut self.scopes[index];
-            if scope.doubted.is_empty() {
+            if scope.pending_deletes.is_empty() {
                 continue;
             }
             match &crd {
                 Ok(()) => {
-                    for key in std::mem::take(&mut scope.doubted) {
+                    for key in std::mem::take(&mut scope.pending_deletes) {
                         scope.known.remove(&key);
                         changes.extend(complete.then_some(Change::Delete(key)));
                     }
                 }
-                Err(refusal) => changes.extend(self.refuse(index, refusal.clone())),
+                Err(error) => changes.extend(self.reject(index, error.clone())),
             }
         }
         changes
     }
 
-    /// A CRD that came back has settled.
+    /// Accepts the objects of CRDs that came back and no longer change.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<Change> {
-        let mut settled = false;
+        let mut changed = false;
         for scope in &mut self.scopes {
-            let due = |settling: &Settling| settling.until.is_some_and(|until| until <= now);
-            if let Some(settling) = scope.settling.take_if(|settling| due(settling)) {
-                scope.known = settling.objects;
-                scope.answer = Answer::Listed;
-                settled = true;
+            let due =
+                |returned_crd: &ReturnedCrd| returned_crd.until.is_some_and(|until| until <= now);
+            if let Some(returned_crd) = scope.returned_crd.take_if(|returned_crd| due(returned_crd))
+            {
+                scope.known = returned_crd.objects;
+                scope.state = ListState::Listed;
+                changed = true;
             }
         }
-        if settled { self.publish() } else { Vec::new() }
+        if changed { self.publish() } else { Vec::new() }
     }
 
-    /// A watch has listed everything.
+    /// Handles the end of a list.
     fn listed(&mut self, now: Instant, scope: usize) -> Vec<Change> {
         let kind = self.kind;
         let scope = &mut self.scopes[scope];
         if !kind.is_configuration() {
-            scope.answer = Answer::Listed;
+            scope.state = ListState::Listed;
             return vec![Change::Listed(kind, std::mem::take(&mut scope.present))];
         }
         let incoming = std::mem::take(&mut scope.incoming);
-        scope.doubted.clear();
-        let was_gone = matches!(&scope.answer, Answer::Refused(refusal) if refusal.kind_is_gone);
-        if was_gone && !scope.known.is_empty() {
-            let mut settling = Settling {
+        scope.pending_deletes.clear();
+        let was_missing = matches!(&scope.state, ListState::Rejected(error) if error.kind_missing);
+        if was_missing && !scope.known.is_empty() {
+            let mut returned_crd = ReturnedCrd {
                 objects: incoming,
                 until: None,
             };
-            settling.touch(now);
-            scope.settling = Some(settling);
-            scope.answer = Answer::Refused(Refusal {
+            returned_crd.restart_timer(now);
+            scope.returned_crd = Some(returned_crd);
+            scope.state = ListState::Rejected(ListError {
                 message: format!(
-                    "the CRD is back, but its objects are not yet: create them again, or restart ferrolb \
-                     to forget the {} that it had",
+                    "the CRD is back, but its objects are not: create them again, or restart \
+                     ferrolb to drop the {} known ones",
                     scope.known.len()
                 ),
-                kind_is_gone: true,
+                kind_missing: true,
             });
         } else {
             scope.known = incoming;
-            scope.answer = Answer::Listed;
+            scope.state = ListState::Listed;
         }
         self.publish()
     }
 
-    /// Everything that is known, and what can't be read; nothing before every watch has answered.
+    /// All known objects and errors; nothing before every watch has answered.
     fn publish(&self) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();
@@ -240,7 +248,7 @@ impl Listing {
             && self
                 .scopes
                 .iter()
-                .any(|scope| scope.answer == Answer::Listed)
+                .any(|scope| scope.state == ListState::Listed)
         {
             let known = self.scopes.iter().flat_map(|scope| &scope.known);
             let known = known.map(|(key, raw)| (key.clone(), raw.clone())).collect();
@@ -248,24 +256,24 @@ impl Listing {
         }
         let mut messages: Vec<&str> = Vec::new();
         for scope in &self.scopes {
-            if let Answer::Refused(refusal) = &scope.answer
-                && !messages.contains(&refusal.message.as_str())
+            if let ListState::Rejected(error) = &scope.state
+                && !messages.contains(&error.message.as_str())
             {
-                messages.push(&refusal.message);
+                messages.push(&error.message);
             }
         }
         if !messages.is_empty() {
-            let never_seen = |scope: &Scope| {
+            let never_existed = |scope: &Scope| {
                 scope.known.is_empty()
-                    && matches!(&scope.answer, Answer::Refused(refusal) if refusal.kind_is_gone)
+                    && matches!(&scope.state, ListState::Rejected(error) if error.kind_missing)
             };
-            let absent = self.kind.is_optional() && self.scopes.iter().all(never_seen);
-            let say = if absent {
+            let absent = self.kind.is_optional() && self.scopes.iter().all(never_existed);
+            let constructor = if absent {
                 Change::Absent
             } else {
                 Change::Unreadable
             };
-            changes.push(say(self.kind, messages.join("; ")));
+            changes.push(constructor(self.kind, messages.join("; ")));
         }
         changes
     }
@@ -279,12 +287,12 @@ impl Scope {
         raw: RawObject,
         complete: bool,
     ) -> Vec<Change> {
-        if let Some(settling) = &mut self.settling {
-            settling.objects.insert(key, raw);
-            settling.touch(now);
+        if let Some(returned_crd) = &mut self.returned_crd {
+            returned_crd.objects.insert(key, raw);
+            returned_crd.restart_timer(now);
             return Vec::new();
         }
-        self.doubted.remove(&key);
+        self.pending_deletes.remove(&key);
         if key.kind.is_configuration() {
             self.known.insert(key.clone(), raw.clone());
         }
@@ -296,13 +304,13 @@ impl Scope {
     }
 
     fn delete(&mut self, now: Instant, key: ObjectKey, complete: bool) -> Vec<Change> {
-        if let Some(settling) = &mut self.settling {
-            settling.objects.remove(&key);
-            settling.touch(now);
+        if let Some(returned_crd) = &mut self.returned_crd {
+            returned_crd.objects.remove(&key);
+            returned_crd.restart_timer(now);
             return Vec::new();
         }
         if key.kind.is_custom() {
-            self.doubted.insert(key);
+            self.pending_deletes.insert(key);
             return Vec::new();
         }
         self.known.remove(&key);

@@ -19,8 +19,8 @@ fn list(listing: &mut Listing, now: Instant, scope: usize, objects: &[Object]) -
     changes
 }
 
-/// One line per change, so that expectations read like a log.
-fn told(changes: Vec<Change>) -> Vec<String> {
+/// One line per change, so that expectations are easy to read.
+fn report(changes: Vec<Change>) -> Vec<String> {
     let names = |objects: Vec<(ObjectKey, RawObject)>| {
         objects
             .iter()
@@ -42,119 +42,119 @@ fn told(changes: Vec<Change>) -> Vec<String> {
     changes.into_iter().map(line).collect()
 }
 
-fn gone() -> Refusal {
-    Refusal {
+fn missing() -> ListError {
+    ListError {
         message: "no CRD".into(),
-        kind_is_gone: true,
+        kind_missing: true,
     }
 }
 
-fn forbidden() -> Refusal {
-    Refusal {
+fn forbidden() -> ListError {
+    ListError {
         message: "forbidden".into(),
-        kind_is_gone: false,
+        kind_missing: false,
     }
 }
 
 #[test]
-fn a_kind_that_can_be_done_without_is_absent_until_one_was_seen() {
+fn an_optional_kind_is_absent_until_an_object_was_seen() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::FerrolbBgpPeer, 2);
-    assert!(told(listing.refuse(0, gone())).is_empty());
-    assert_eq!(told(listing.refuse(1, gone())), ["absent no CRD"]);
-    // The CRD comes, and goes again with what was in it.
+    assert!(report(listing.reject(0, missing())).is_empty());
+    assert_eq!(report(listing.reject(1, missing())), ["absent no CRD"]);
+    // The CRD is created, and deleted again with its objects.
     assert_eq!(
-        told(list(&mut listing, now, 0, &[object("a", "x")])),
+        report(list(&mut listing, now, 0, &[object("a", "x")])),
         ["reset a/x", "unreadable no CRD"]
     );
     list(&mut listing, now, 1, &[]);
-    listing.refuse(1, gone());
-    assert_eq!(told(listing.refuse(0, gone())), ["unreadable no CRD"]);
+    listing.reject(1, missing());
+    assert_eq!(report(listing.reject(0, missing())), ["unreadable no CRD"]);
     let mut forbidden_one = Listing::new(Kind::FerrolbBgpPeer, 1);
     assert_eq!(
-        told(forbidden_one.refuse(0, forbidden())),
+        report(forbidden_one.reject(0, forbidden())),
         ["unreadable forbidden"]
     );
     let mut needed = Listing::new(Kind::IpAddressPool, 1);
-    assert_eq!(told(needed.refuse(0, gone())), ["unreadable no CRD"]);
+    assert_eq!(report(needed.reject(0, missing())), ["unreadable no CRD"]);
 }
 
 #[test]
-fn a_kind_is_reset_once_all_namespaces_were_listed() {
+fn a_kind_is_reset_when_all_namespaces_are_listed() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::IpAddressPool, 2);
-    assert!(told(list(&mut listing, now, 0, &[object("a", "x")])).is_empty());
+    assert!(report(list(&mut listing, now, 0, &[object("a", "x")])).is_empty());
     assert!(!listing.is_complete());
-    // What changes while another namespace is still being listed is in the reset.
+    // The reset contains changes that arrived while another namespace was being listed.
     assert!(
         listing
             .handle(now, 0, watcher::Event::Apply(object("a", "y")))
             .is_empty()
     );
     assert_eq!(
-        told(list(&mut listing, now, 1, &[object("b", "z")])),
+        report(list(&mut listing, now, 1, &[object("b", "z")])),
         ["reset a/x a/y b/z"]
     );
     assert!(listing.is_listed());
-    // A relist of one namespace keeps the other's objects.
+    // A relist of one namespace keeps the objects of the others.
     assert_eq!(
-        told(list(&mut listing, now, 0, &[object("a", "y")])),
+        report(list(&mut listing, now, 0, &[object("a", "y")])),
         ["reset a/y b/z"]
     );
 }
 
 #[test]
-fn a_list_that_broke_off_leaves_nothing_behind() {
+fn an_interrupted_list_leaves_no_objects() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::Service, 1);
     listing.handle(now, 0, watcher::Event::Init);
     listing.handle(now, 0, watcher::Event::InitApply(object("a", "old")));
     assert_eq!(
-        told(list(&mut listing, now, 0, &[object("a", "new")])),
+        report(list(&mut listing, now, 0, &[object("a", "new")])),
         ["apply a/new", "listed a/new"]
     );
     assert_eq!(
-        told(listing.handle(now, 0, watcher::Event::Delete(object("a", "new")))),
+        report(listing.handle(now, 0, watcher::Event::Delete(object("a", "new")))),
         ["delete a/new"]
     );
 }
 
 #[test]
-fn a_refused_namespace_is_said_once_and_hides_no_other() {
+fn a_rejected_namespace_is_reported_once_and_hides_no_other() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::Secret, 2);
-    assert!(listing.refuse(1, forbidden()).is_empty());
+    assert!(listing.reject(1, forbidden()).is_empty());
     assert_eq!(
-        told(list(&mut listing, now, 0, &[object("a", "x")])),
+        report(list(&mut listing, now, 0, &[object("a", "x")])),
         ["reset a/x", "unreadable forbidden"]
     );
-    assert!(listing.refuse(1, forbidden()).is_empty());
+    assert!(listing.reject(1, forbidden()).is_empty());
     assert_eq!(
-        told(list(&mut listing, now, 1, &[object("b", "y")])),
+        report(list(&mut listing, now, 1, &[object("b", "y")])),
         ["reset a/x b/y"]
     );
-    // Refused later: what was known there stays.
+    // Rejected later: its known objects stay.
     assert_eq!(
-        told(listing.refuse(1, forbidden())),
+        report(listing.reject(1, forbidden())),
         ["reset a/x b/y", "unreadable forbidden"]
     );
 }
 
 #[test]
-fn an_absent_crd_counts_as_an_answer_and_works_once_it_is_there() {
+fn an_absent_crd_counts_as_an_answer_and_can_be_installed_later() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::IpAddressPool, 1);
-    assert_eq!(told(listing.refuse(0, gone())), ["unreadable no CRD"]);
+    assert_eq!(report(listing.reject(0, missing())), ["unreadable no CRD"]);
     assert!(listing.is_complete() && !listing.is_listed());
-    assert_eq!(told(list(&mut listing, now, 0, &[])), ["reset "]);
+    assert_eq!(report(list(&mut listing, now, 0, &[])), ["reset "]);
     assert_eq!(
-        told(listing.handle(now, 0, watcher::Event::Apply(object("a", "x")))),
+        report(listing.handle(now, 0, watcher::Event::Apply(object("a", "x")))),
         ["apply a/x"]
     );
 }
 
 #[test]
-fn a_deletion_is_believed_when_the_crd_stands() {
+fn a_deletion_is_applied_when_the_crd_exists() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::IpAddressPool, 1);
     list(&mut listing, now, 0, &[object("a", "x"), object("a", "y")]);
@@ -163,44 +163,47 @@ fn a_deletion_is_believed_when_the_crd_stands() {
             .handle(now, 0, watcher::Event::Delete(object("a", "x")))
             .is_empty()
     );
-    assert!(listing.is_in_doubt());
-    assert_eq!(told(listing.resolve(Ok(()))), ["delete a/x"]);
-    assert!(!listing.is_in_doubt());
-    // Deleted and created again at once: no delete at all.
+    assert!(listing.has_pending_deletes());
+    assert_eq!(report(listing.resolve(Ok(()))), ["delete a/x"]);
+    assert!(!listing.has_pending_deletes());
+    // Deleted and created again at once: no delete is reported.
     listing.handle(now, 0, watcher::Event::Delete(object("a", "y")));
     assert_eq!(
-        told(listing.handle(now, 0, watcher::Event::Apply(object("a", "y")))),
+        report(listing.handle(now, 0, watcher::Event::Apply(object("a", "y")))),
         ["apply a/y"]
     );
-    assert!(told(listing.resolve(Ok(()))).is_empty());
+    assert!(report(listing.resolve(Ok(()))).is_empty());
 }
 
 #[test]
-fn objects_that_go_with_their_crd_are_not_deleted() {
+fn objects_deleted_with_their_crd_are_kept() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::IpAddressPool, 1);
     list(&mut listing, now, 0, &[object("a", "x"), object("a", "y")]);
     listing.handle(now, 0, watcher::Event::Delete(object("a", "x")));
-    assert_eq!(told(listing.resolve(Err(gone()))), ["unreadable no CRD"]);
-    assert!(told(listing.refuse(0, gone())).is_empty());
+    assert_eq!(
+        report(listing.resolve(Err(missing()))),
+        ["unreadable no CRD"]
+    );
+    assert!(report(listing.reject(0, missing())).is_empty());
 
-    // The CRD comes back empty: still nothing is deleted.
-    let told_back = told(list(&mut listing, now, 0, &[]));
-    assert_eq!(told_back.len(), 1, "{told_back:?}");
+    // The CRD comes back without objects: nothing is deleted yet.
+    let reported = report(list(&mut listing, now, 0, &[]));
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(
-        told_back[0].starts_with("unreadable the CRD is back"),
-        "{told_back:?}"
+        reported[0].starts_with("unreadable the CRD is back"),
+        "{reported:?}"
     );
     assert_eq!(listing.poll_timeout(), None);
 
-    // Its objects come back one after the other; they are believed when nothing has come for a while.
-    assert!(told(listing.handle(now, 0, watcher::Event::Apply(object("a", "y")))).is_empty());
-    let later = now + SETTLE / 2;
-    assert!(told(listing.handle(later, 0, watcher::Event::Apply(object("a", "z")))).is_empty());
-    assert!(told(listing.handle_timeout(now + SETTLE)).is_empty());
-    assert_eq!(listing.poll_timeout(), Some(later + SETTLE));
+    // Its objects are created again one by one; they count when there is no further change.
+    assert!(report(listing.handle(now, 0, watcher::Event::Apply(object("a", "y")))).is_empty());
+    let later = now + SETTLE_TIME / 2;
+    assert!(report(listing.handle(later, 0, watcher::Event::Apply(object("a", "z")))).is_empty());
+    assert!(report(listing.handle_timeout(now + SETTLE_TIME)).is_empty());
+    assert_eq!(listing.poll_timeout(), Some(later + SETTLE_TIME));
     assert_eq!(
-        told(listing.handle_timeout(later + SETTLE)),
+        report(listing.handle_timeout(later + SETTLE_TIME)),
         ["reset a/y a/z"]
     );
     assert!(listing.is_listed());

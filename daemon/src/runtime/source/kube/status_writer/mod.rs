@@ -1,7 +1,7 @@
-//! Writes what the allocator decided into the status of services, while this process leads and not a moment longer.
+//! Writes allocated addresses to the status of Services, only while this process leads.
 //!
-//! Each write names the version of the service it was decided for, so a service that changed meanwhile is left alone:
-//! the watch brings it, and it is decided anew.
+//! Each write names the version of the Service that it was decided for. If the Service changed
+//! meanwhile, the write is dropped: the watch delivers the new version, and it is decided again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,127 +15,122 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::backoff;
 use super::leader_election::Lead;
-use super::watch::{at, chain};
+use super::watch::{chain, sleep_until};
 use crate::core::api::ObjectName;
 use crate::core::index::change::StatusWrite;
 use crate::core::model::annotations::ALLOCATED_ANNOTATION;
 use crate::runtime::source::StatusReceiver;
 
-/// How many writes are under way at once.
-const CONCURRENCY: usize = 8;
+/// Maximum number of writes in flight.
+const MAX_IN_FLIGHT: usize = 8;
 
-/// No write takes longer, even if more time is left.
-const LONGEST_WRITE: Duration = Duration::from_secs(5);
+/// Upper limit for the timeout of a write.
+const MAX_WRITE_TIME: Duration = Duration::from_secs(5);
 
-/// With less time left than this, no write is begun.
-const SHORTEST_WRITE: Duration = Duration::from_millis(200);
+/// No write starts with less time than this left in the lead.
+const MIN_WRITE_TIME: Duration = Duration::from_millis(200);
 
-/// After a failure the same write is tried again after this, doubling.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(8);
-
-/// What waits to be written: the newest for each service, and at most one under way for each. Pure.
+/// Pending writes: the newest for each Service, and at most one in flight for each. Pure.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: BTreeMap<Arc<ObjectName>, Waiting>,
-    under_way: BTreeSet<Arc<ObjectName>>,
+    pending: BTreeMap<Arc<ObjectName>, PendingWrite>,
+    in_flight: BTreeSet<Arc<ObjectName>>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingWrite {
     write: Arc<StatusWrite>,
     not_before: Option<Instant>,
     failures: u32,
 }
 
-/// How a write ended.
+/// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It stands.
+    /// It succeeded.
     Done,
-    /// The service changed or is gone: there is nothing left to write.
+    /// The Service changed or was deleted: nothing left to write.
     Obsolete,
-    /// It may work later.
+    /// Retry later.
     Failed,
 }
 
 impl Queue {
     fn push(&mut self, write: Arc<StatusWrite>) {
-        let waiting = Waiting {
+        let pending = PendingWrite {
             write,
             not_before: None,
             failures: 0,
         };
-        self.waiting.insert(waiting.write.service.clone(), waiting);
+        self.pending.insert(pending.write.service.clone(), pending);
     }
 
-    /// The next write that may begin.
-    fn pop(&mut self, now: Instant) -> Option<Waiting> {
-        if self.under_way.len() >= CONCURRENCY {
+    /// The next write that may start.
+    fn pop(&mut self, now: Instant) -> Option<PendingWrite> {
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
             return None;
         }
-        let due = |waiting: &Waiting| {
-            waiting
+        let due = |pending: &PendingWrite| {
+            pending
                 .not_before
                 .is_none_or(|not_before| not_before <= now)
         };
         let mut startable = self
-            .waiting
+            .pending
             .iter()
-            .filter(|(service, waiting)| due(waiting) && !self.under_way.contains(*service));
+            .filter(|(service, pending)| due(pending) && !self.in_flight.contains(*service));
         let service = startable.next()?.0.clone();
-        let waiting = self.waiting.remove(&service)?;
-        self.under_way.insert(service);
-        Some(waiting)
+        let pending = self.pending.remove(&service)?;
+        self.in_flight.insert(service);
+        Some(pending)
     }
 
-    fn ended(&mut self, now: Instant, mut tried: Waiting, outcome: Outcome) {
-        self.under_way.remove(&tried.write.service);
+    fn complete(&mut self, now: Instant, mut write: PendingWrite, outcome: Outcome) {
+        self.in_flight.remove(&write.write.service);
         if outcome == Outcome::Failed {
-            let delay =
-                (FIRST_RETRY * 2_u32.saturating_pow(tried.failures.min(10))).min(LAST_RETRY);
-            tried.not_before = Some(now + delay);
-            tried.failures += 1;
-            // Only if nothing newer was said meanwhile.
-            self.waiting
-                .entry(tried.write.service.clone())
-                .or_insert(tried);
+            write.not_before = Some(now + backoff::delay(write.failures));
+            write.failures += 1;
+            // Unless a newer write was queued meanwhile.
+            self.pending
+                .entry(write.write.service.clone())
+                .or_insert(write);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.under_way.len() >= CONCURRENCY {
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
             return None;
         }
-        self.waiting
+        self.pending
             .values()
-            .filter_map(|waiting| waiting.not_before)
+            .filter_map(|pending| pending.not_before)
             .min()
     }
 }
 
-/// Writes until nobody can ask for writes any more. `decides` is the term in which the allocator was told to decide:
-/// what it decided in another term is not written.
+/// Writes until all senders are dropped. `allocating_term` is the term in which the allocator may
+/// decide; decisions of another term are not written.
 pub(super) async fn write_all(
     client: Client,
     mut lead: watch::Receiver<Lead>,
-    mut decides: watch::Receiver<Option<u64>>,
+    mut allocating_term: watch::Receiver<Option<u64>>,
     mut writes: StatusReceiver,
 ) {
     let mut queue = Queue::default();
-    let mut under_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     loop {
         let now = *lead.borrow_and_update();
-        let decided_now = *decides.borrow_and_update() == Some(now.term);
-        let until = now.until.filter(|_| decided_now);
+        let is_allocating = *allocating_term.borrow_and_update() == Some(now.term);
+        let until = now.until.filter(|_| is_allocating);
         if until.is_none() {
-            queue.waiting.clear();
+            queue.pending.clear();
         }
         while let Some(deadline) = deadline(Instant::now(), until)
-            && let Some(waiting) = queue.pop(Instant::now())
+            && let Some(pending) = queue.pop(Instant::now())
         {
-            under_way.push(write(client.clone(), waiting, deadline));
+            in_flight.push(write(client.clone(), pending, deadline));
         }
         let retry = next_retry(Instant::now(), queue.poll_timeout(), until);
         tokio::select! {
@@ -144,42 +139,48 @@ pub(super) async fn write_all(
                 Some(_) => {}
                 None => return,
             },
-            Some((waiting, outcome)) = under_way.next() => {
-                queue.ended(Instant::now(), waiting, outcome);
+            Some((pending, outcome)) = in_flight.next() => {
+                queue.complete(Instant::now(), pending, outcome);
             }
             changed = lead.changed() => if changed.is_err() { return },
-            changed = decides.changed() => if changed.is_err() { return },
-            () = at(retry) => {}
+            changed = allocating_term.changed() => if changed.is_err() { return },
+            () = sleep_until(retry) => {}
         }
     }
 }
 
-/// When a write that begins now has to be over; `None` if it may not begin.
+/// The deadline of a write that starts now; `None` if it must not start.
 fn deadline(now: Instant, until: Option<Instant>) -> Option<Instant> {
     let until = until?;
-    (now + SHORTEST_WRITE <= until).then(|| until.min(now + LONGEST_WRITE))
+    (now + MIN_WRITE_TIME <= until).then(|| until.min(now + MAX_WRITE_TIME))
 }
 
-/// When to look for writes to try again; never where none may begin then: a deadline that has passed would
-/// be ready at once, again and again, on the thread that renews the Lease. A renewal wakes the loop by itself.
+/// When to retry; `None` if no write may start then. A deadline in the past would be ready
+/// immediately over and over, on the thread that renews the Lease. A renewal wakes the loop by
+/// itself.
 fn next_retry(now: Instant, retry: Option<Instant>, until: Option<Instant>) -> Option<Instant> {
     retry.filter(|retry| deadline(now.max(*retry), until).is_some())
 }
 
-async fn write(client: Client, waiting: Waiting, deadline: Instant) -> (Waiting, Outcome) {
-    let StatusWrite { service, .. } = &*waiting.write;
+async fn write(
+    client: Client,
+    pending: PendingWrite,
+    deadline: Instant,
+) -> (PendingWrite, Outcome) {
+    let StatusWrite { service, .. } = &*pending.write;
     let api: Api<Service> = Api::namespaced(client, &service.namespace);
-    let patch = Patch::Merge(patch(&waiting.write));
+    let patch = Patch::Merge(patch(&pending.write));
     let params = PatchParams::default();
     let request = api.patch_status(&service.name, &params, &patch);
-    // The clock is looked at before the request goes on: a process that was stopped in between does not send it.
+    // Checks the deadline before polling the request, so that a process that was suspended in
+    // between does not send it.
     let result = tokio::select! {
         biased;
         () = tokio::time::sleep_until(deadline.into()) => None,
         result = request => Some(result),
     };
-    let outcome = outcome(&waiting.write, waiting.failures == 0, result);
-    (waiting, outcome)
+    let outcome = outcome(&pending.write, pending.failures == 0, result);
+    (pending, outcome)
 }
 
 fn outcome(
@@ -190,7 +191,8 @@ fn outcome(
     let service = &write.service;
     match result {
         Some(Ok(_)) => {
-            tracing::debug!(%service, addresses = write.shown_addresses(), pool = write.pool, "status written");
+            let addresses = write.shown_addresses();
+            tracing::debug!(%service, addresses, pool = write.pool, "status written");
             Outcome::Done
         }
         Some(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
@@ -199,18 +201,24 @@ fn outcome(
         }
         Some(Err(error)) => {
             if is_first {
-                tracing::warn!(%service, error = chain(&error), "can't write the status, trying again: the service account must be allowed to patch services/status (deploy/manifests)");
+                tracing::warn!(
+                    %service,
+                    error = chain(&error),
+                    "can't write the Service status, retrying: allow the service account to patch \
+                     services/status (deploy/manifests/2-rbac.yaml)"
+                );
             }
             Outcome::Failed
         }
         None => {
-            tracing::debug!(%service, "no answer in time to a write of the status");
+            tracing::debug!(%service, "timeout of a status write");
             Outcome::Failed
         }
     }
 }
 
-/// One request for status and annotation, refused by the API server if the service changed meanwhile.
+/// One request for status and annotation, which the API server rejects if the Service changed
+/// meanwhile.
 fn patch(write: &StatusWrite) -> Value {
     let ingress: Vec<Value> = write
         .addresses

@@ -10,7 +10,7 @@ fn decided(service: &str, version: &str) -> Arc<StatusWrite> {
 }
 
 #[test]
-fn the_newest_write_of_a_service_wins_and_waits_for_the_one_under_way() {
+fn the_newest_write_of_a_service_replaces_others_and_waits_for_the_one_in_flight() {
     let now = Instant::now();
     let mut queue = Queue::default();
     queue.push(decided("web", "1"));
@@ -21,82 +21,82 @@ fn the_newest_write_of_a_service_wins_and_waits_for_the_one_under_way() {
     queue.push(decided("zoo", "9"));
     assert_eq!(queue.pop(now).unwrap().write.service.name, "zoo");
     assert!(queue.pop(now).is_none());
-    // The failed one is not tried again: there is a newer one.
-    queue.ended(now, first, Outcome::Failed);
+    // The failed one is not retried: there is a newer one.
+    queue.complete(now, first, Outcome::Failed);
     assert_eq!(queue.pop(now).unwrap().write.resource_version, "3");
 }
 
 #[test]
-fn failures_are_tried_again_later_and_later_and_what_is_obsolete_is_not() {
+fn failed_writes_are_retried_with_backoff_and_obsolete_ones_dropped() {
     let now = Instant::now();
     let mut queue = Queue::default();
     queue.push(decided("web", "1"));
     let mut waits = Vec::new();
     let mut at = now;
     for _ in 0..8 {
-        let tried = queue.pop(at).unwrap();
-        queue.ended(at, tried, Outcome::Failed);
+        let write = queue.pop(at).unwrap();
+        queue.complete(at, write, Outcome::Failed);
         assert!(queue.pop(at).is_none());
         let next = queue.poll_timeout().unwrap();
         waits.push(next - at);
         at = next;
     }
-    assert_eq!(waits[..2], [FIRST_RETRY, FIRST_RETRY * 2]);
-    assert_eq!(waits[7], LAST_RETRY);
-    let tried = queue.pop(at).unwrap();
-    queue.ended(at, tried, Outcome::Obsolete);
+    assert_eq!(waits[..2], [backoff::FIRST, backoff::FIRST * 2]);
+    assert_eq!(waits[7], backoff::MAX);
+    let write = queue.pop(at).unwrap();
+    queue.complete(at, write, Outcome::Obsolete);
     assert!(queue.pop(at).is_none() && queue.poll_timeout().is_none());
 }
 
 #[test]
-fn only_so_many_writes_are_under_way() {
+fn the_number_of_writes_in_flight_is_limited() {
     let now = Instant::now();
     let mut queue = Queue::default();
-    for index in 0..=CONCURRENCY {
+    for index in 0..=MAX_IN_FLIGHT {
         queue.push(decided(&format!("web-{index}"), "1"));
     }
-    let under_way: Vec<Waiting> = std::iter::from_fn(|| queue.pop(now)).collect();
-    assert_eq!(under_way.len(), CONCURRENCY);
-    for tried in under_way {
-        queue.ended(now, tried, Outcome::Done);
+    let in_flight: Vec<PendingWrite> = std::iter::from_fn(|| queue.pop(now)).collect();
+    assert_eq!(in_flight.len(), MAX_IN_FLIGHT);
+    for write in in_flight {
+        queue.complete(now, write, Outcome::Done);
     }
     assert!(queue.pop(now).is_some());
 }
 
 #[test]
-fn a_write_fits_into_what_is_left_of_the_lease() {
+fn a_write_ends_before_the_lease_does() {
     let now = Instant::now();
     assert_eq!(deadline(now, None), None);
     assert_eq!(deadline(now, Some(now)), None);
     assert_eq!(deadline(now + Duration::from_secs(60), Some(now)), None);
     let soon = now + Duration::from_secs(1);
     assert_eq!(deadline(now, Some(soon)), Some(soon));
-    let late = now + LONGEST_WRITE * 10;
-    assert_eq!(deadline(now, Some(late)), Some(now + LONGEST_WRITE));
+    let late = now + MAX_WRITE_TIME * 10;
+    assert_eq!(deadline(now, Some(late)), Some(now + MAX_WRITE_TIME));
 }
 
 #[test]
-fn no_retry_is_awaited_when_too_little_of_the_lease_is_left_for_a_write() {
+fn no_retry_is_scheduled_shortly_before_the_lease_ends() {
     let now = Instant::now();
     let mut queue = Queue::default();
     queue.push(decided("web", "1"));
-    let tried = queue.pop(now).unwrap();
-    queue.ended(now, tried, Outcome::Failed);
+    let write = queue.pop(now).unwrap();
+    queue.complete(now, write, Outcome::Failed);
     let due = queue.poll_timeout();
-    let at = now + FIRST_RETRY;
+    let at = now + backoff::FIRST;
     assert_eq!(due, Some(at));
-    assert_eq!(next_retry(now, due, Some(at + SHORTEST_WRITE)), due);
-    let too_late = at + SHORTEST_WRITE - Duration::from_millis(1);
+    assert_eq!(next_retry(now, due, Some(at + MIN_WRITE_TIME)), due);
+    let too_late = at + MIN_WRITE_TIME - Duration::from_millis(1);
     assert_eq!(next_retry(now, due, Some(too_late)), None);
-    // Its time came while a write might begin, and has passed.
+    // Due while a write could start, but that time is over.
     let later = at + Duration::from_millis(50);
-    assert_eq!(next_retry(later, due, Some(later + SHORTEST_WRITE)), due);
-    assert_eq!(next_retry(later, due, Some(at + SHORTEST_WRITE)), None);
+    assert_eq!(next_retry(later, due, Some(later + MIN_WRITE_TIME)), due);
+    assert_eq!(next_retry(later, due, Some(at + MIN_WRITE_TIME)), None);
     assert_eq!(next_retry(now, due, None), None);
 }
 
 #[test]
-fn a_patch_is_guarded_and_clears_what_is_not_wanted() {
+fn a_patch_names_the_version_and_clears_unwanted_fields() {
     assert_eq!(
         patch(&decided("web", "42")),
         json!({

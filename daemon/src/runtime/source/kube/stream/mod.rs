@@ -1,5 +1,5 @@
-//! Lists and watches, read off the wire object by object: of a list of ten thousand objects no more than one is in memory as
-//! text, and no two as JSON.
+//! Streams lists and watches object by object: of a list with ten thousand objects, at most one is
+//! in memory as text, and one as JSON.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +16,13 @@ use serde::Deserialize;
 use super::client::WATCH_SECONDS;
 use super::object::Object;
 
-/// A watch that the API server did not end in time is dead.
+/// A watch that the API server did not end this long after its time is dead.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 
-/// The body of an answer.
+/// The body of a response.
 type Body = Pin<Box<dyn AsyncBufRead + Send>>;
 
-/// A list, page by page.
+/// A list, read page by page.
 pub(super) struct List<'a> {
     client: &'a Client,
     url: &'a str,
@@ -34,7 +34,7 @@ pub(super) struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    /// Asks for nothing yet.
+    /// A list without a request yet.
     pub(super) fn new(client: &'a Client, url: &'a str, params: ListParams) -> Self {
         Self {
             client,
@@ -47,7 +47,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// The next object; none when the list is complete.
+    /// Returns the next object, or `None` after the last one.
     pub(super) async fn next(&mut self) -> Result<Option<Object>, watcher::Error> {
         loop {
             if let Some(item) = self.items.pop_front() {
@@ -65,12 +65,12 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Where a watch goes on after the complete list.
+    /// The version at which a watch continues after the complete list.
     pub(super) fn into_version(self) -> String {
         self.version.unwrap_or_default()
     }
 
-    /// Reads on: some octets, or the next page.
+    /// Reads more octets of the page, or requests the next one.
     async fn read(&mut self) -> Result<(), Error> {
         let Some(body) = &mut self.body else {
             let request = Request::new(self.url).list(&self.params);
@@ -78,7 +78,7 @@ impl<'a> List<'a> {
             self.body = Some(Box::pin(self.client.request_stream(request).await?));
             return Ok(());
         };
-        let octets = body.fill_buf().await.map_err(broken)?;
+        let octets = body.fill_buf().await.map_err(service_error)?;
         let length = octets.len();
         self.items.extend(self.splitter.push(octets));
         body.consume_unpin(length);
@@ -96,25 +96,25 @@ impl<'a> List<'a> {
     }
 }
 
-/// What a watch shows.
-pub(super) enum Seen {
-    /// An object is there, new or changed.
+/// An event of a watch.
+pub(super) enum WatchEvent {
+    /// An object was added or changed.
     Apply(Object),
     /// An object was deleted.
     Delete(Object),
-    /// Nothing happened up to the watch's version.
+    /// No change up to this version.
     Bookmark,
 }
 
-/// One watch.
+/// A watch in progress.
 pub(super) struct Watch {
     body: Body,
     line: Vec<u8>,
 }
 
 impl Watch {
-    /// Begins after a version.
-    pub(super) async fn begin(
+    /// Starts a watch after a version.
+    pub(super) async fn start(
         client: &Client,
         url: &str,
         params: &WatchParams,
@@ -130,41 +130,42 @@ impl Watch {
         })
     }
 
-    /// The next event, and keeps `version` up to date. None when the API server ends the watch, or when nothing comes for
-    /// longer than it should last.
+    /// Returns the next event and updates `version`. `None` when the API server ends the watch, or
+    /// when the watch is dead.
     pub(super) async fn next(
         &mut self,
         version: &mut String,
-    ) -> Result<Option<Seen>, watcher::Error> {
-        let longest = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
+    ) -> Result<Option<WatchEvent>, watcher::Error> {
+        let limit = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
         self.line.clear();
         let read = self.body.read_until(b'\n', &mut self.line);
-        match tokio::time::timeout(longest, read).await {
+        match tokio::time::timeout(limit, read).await {
             Err(_) | Ok(Ok(0)) => return Ok(None),
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(watcher::Error::WatchFailed(broken(error))),
+            Ok(Err(error)) => return Err(watcher::Error::WatchFailed(service_error(error))),
         }
         let event = serde_json::from_slice(&self.line).map_err(Error::SerdeError);
         let event: Event = event.map_err(watcher::Error::WatchFailed)?;
-        let (object, seen): (Object, fn(Object) -> Seen) = match event {
-            Event::Added(object) | Event::Modified(object) => (object, Seen::Apply),
-            Event::Deleted(object) => (object, Seen::Delete),
-            Event::Bookmark(object) => (object, |_| Seen::Bookmark),
+        let (object, constructor): (Object, fn(Object) -> WatchEvent) = match event {
+            Event::Added(object) | Event::Modified(object) => (object, WatchEvent::Apply),
+            Event::Deleted(object) => (object, WatchEvent::Delete),
+            Event::Bookmark(object) => (object, |_| WatchEvent::Bookmark),
             Event::Error(status) => return Err(watcher::Error::WatchError(status)),
         };
         if object.resource_version().is_empty() {
             return Err(watcher::Error::NoResourceVersion);
         }
         object.resource_version().clone_into(version);
-        Ok(Some(seen(object)))
+        Ok(Some(constructor(object)))
     }
 }
 
-fn broken(error: io::Error) -> Error {
+fn service_error(error: io::Error) -> Error {
     Error::Service(Box::new(error))
 }
 
-/// A line of a watch. The API server writes `type` first, so that the object need not be kept aside.
+/// A line of a watch. The API server writes `type` first, so the object is deserialized without a
+/// copy.
 #[derive(Deserialize)]
 #[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
 enum Event {
@@ -175,26 +176,26 @@ enum Event {
     Error(Box<Status>),
 }
 
-/// Cuts a list's JSON into its items, and keeps what stands around them.
+/// Splits the JSON of a list into its items, and collects the rest.
 #[derive(Debug, Default)]
 struct Splitter {
-    around: Vec<u8>,
+    envelope: Vec<u8>,
     item: Vec<u8>,
-    /// Braces and brackets that are open: 1 in the list, 2 among its items, 3 and more in an item.
+    /// Open braces and brackets: 1 in the list, 2 between items, 3 and more in an item.
     depth: usize,
     among_items: bool,
     in_string: bool,
     escaped: bool,
 }
 
-/// What stands around the items.
+/// The list without its items.
 #[derive(Debug, Deserialize)]
-struct Around {
+struct Envelope {
     #[serde(default)]
     metadata: ListMeta,
 }
 
-/// The metadata of a list.
+/// Metadata of a list.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ListMeta {
@@ -204,24 +205,24 @@ struct ListMeta {
 }
 
 impl Splitter {
-    /// Takes the next octets; gives the items that are complete.
+    /// Consumes octets and returns the items that are complete.
     fn push(&mut self, octets: &[u8]) -> Vec<Vec<u8>> {
         let mut items = Vec::new();
         for octet in octets.iter().copied() {
             if self.in_string {
-                self.keep(octet);
+                self.push_octet(octet);
                 self.in_string = self.escaped || octet != b'"';
                 self.escaped = !self.escaped && octet == b'\\';
                 continue;
             }
             match octet {
                 b'{' | b'[' => {
-                    self.among_items |= octet == b'[' && self.depth == 1 && self.items_begin();
+                    self.among_items |= octet == b'[' && self.depth == 1 && self.starts_items();
                     self.depth += 1;
-                    self.keep(octet);
+                    self.push_octet(octet);
                 }
                 b'}' | b']' => {
-                    self.keep(octet);
+                    self.push_octet(octet);
                     self.depth = self.depth.saturating_sub(1);
                     if self.among_items && self.depth == 2 {
                         items.push(std::mem::take(&mut self.item));
@@ -230,31 +231,31 @@ impl Splitter {
                 }
                 octet => {
                     self.in_string = octet == b'"';
-                    self.keep(octet);
+                    self.push_octet(octet);
                 }
             }
         }
         items
     }
 
-    fn keep(&mut self, octet: u8) {
+    fn push_octet(&mut self, octet: u8) {
         if self.among_items && self.depth >= 3 {
             self.item.push(octet);
         } else if !self.among_items || matches!(octet, b'[' | b']') {
-            self.around.push(octet);
+            self.envelope.push(octet);
         }
     }
 
-    /// Whether the array that begins now is the list's items.
-    fn items_begin(&self) -> bool {
-        let before = self.around.trim_ascii_end();
+    /// Whether the array that starts here is the list's items.
+    fn starts_items(&self) -> bool {
+        let before = self.envelope.trim_ascii_end();
         let key = before.strip_suffix(b":").map(<[u8]>::trim_ascii_end);
         key.is_some_and(|key| key.ends_with(b"\"items\""))
     }
 
     fn finish(&self) -> serde_json::Result<ListMeta> {
-        let around: Around = serde_json::from_slice(&self.around)?;
-        Ok(around.metadata)
+        let envelope: Envelope = serde_json::from_slice(&self.envelope)?;
+        Ok(envelope.metadata)
     }
 }
 

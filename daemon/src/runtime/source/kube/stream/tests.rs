@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The items of a list that arrives in pieces of a length, and its metadata.
+/// The items and metadata of a list that arrives in pieces of this length.
 fn split(text: &str, length: usize) -> (Vec<Value>, ListMeta) {
     let mut splitter = Splitter::default();
     let mut items = Vec::new();
@@ -16,7 +16,7 @@ fn split(text: &str, length: usize) -> (Vec<Value>, ListMeta) {
 }
 
 #[test]
-fn a_list_is_cut_into_its_items_wherever_its_metadata_is() {
+fn a_list_is_split_into_items_wherever_its_metadata_is() {
     let item = json!({"metadata": {"name": "a]}\\\"[{"}, "items": [1], "spec": {"items": [{}]}});
     let meta = json!({"resourceVersion": "7", "continue": "x", "remainingItemCount": 1});
     let before = format!(r#"{{"kind":"List", "metadata":{meta}, "items" : [ {item} , {item} ]}}"#);
@@ -32,7 +32,7 @@ fn a_list_is_cut_into_its_items_wherever_its_metadata_is() {
 }
 
 #[test]
-fn a_list_may_be_empty_or_null_and_not_cut_short() {
+fn a_list_may_be_empty_or_null_but_not_truncated() {
     for items in ["[]", "null", "[ ]"] {
         let text = format!(r#"{{"items":{items},"metadata":{{"resourceVersion":"7"}}}}"#);
         let (items, meta) = split(&text, 3);
@@ -73,7 +73,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_items_come_out_as_they_went_in(
+    fn any_items_are_split_unchanged(
         items in prop::collection::vec(prop::collection::btree_map("[a-z]{1,3}|items", value(), 0..4), 0..6),
         length in 1..64_usize,
         pretty in any::<bool>(),

@@ -1,7 +1,7 @@
-//! The watches of one kind: they list, follow, and try again for ever.
+//! Watches one kind: lists, watches, and retries forever.
 //!
-//! An API server that does not answer changes nothing: the last state stands. An API server that answers "no" (no such
-//! CRD, no permission) is reported, and asked again.
+//! An API server that does not answer changes nothing: the last known state stays. A rejected
+//! request (missing CRD, no permission) is reported and retried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,62 +12,66 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::api_health::{ApiHealth, Delays};
+use super::api_health::ApiHealth;
+use super::backoff::Backoff;
 use super::client::WATCH_SECONDS;
-use super::listing::{Listing, Refusal};
+use super::listing::{ListError, Listing};
 use super::object::{Object, plural, resource};
-use super::stream::{self, List, Seen};
+use super::stream::{self, List, WatchEvent};
 use crate::core::api::Kind;
 use crate::runtime::source::Event;
 
-/// An API server that has just started says "forbidden" until it has read its roles: believed after this.
+/// A starting API server answers "forbidden" until it has loaded its roles, so the answer counts
+/// only after this time.
 pub(super) const FORBIDDEN_GRACE: Duration = Duration::from_secs(10);
 
-/// Deletes of custom objects are held back this long, so that it shows whether their CRD is going too.
-const DOUBT: Duration = Duration::from_secs(1);
+/// Delay before deletes of custom objects are applied, to find out whether their CRD is being
+/// deleted too.
+const CRD_CHECK_DELAY: Duration = Duration::from_secs(1);
 
-/// How many events of a kind may wait; the API server's stream waits with them.
-const WAITING: usize = 16;
+/// Capacity of the message channel. When it is full, reading from the API server stops.
+const MESSAGE_CAPACITY: usize = 16;
 
-/// Objects in a page of a list.
-const PAGE: u32 = 500;
+/// Objects per page of a list.
+const PAGE_SIZE: u32 = 500;
 
-/// Whether a CRD stands is asked again after this.
+/// Timeout of the discovery request that checks a CRD.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What every watch needs.
+/// Dependencies of all watches.
 #[derive(Clone)]
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) config_namespaces: Arc<[String]>,
     pub(super) events: mpsc::Sender<Event>,
-    pub(super) reach: Arc<ApiHealth>,
+    pub(super) api_health: Arc<ApiHealth>,
 }
 
-/// Where the first list comes from.
+/// What the first list must reflect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Freshness {
-    /// An API server's cache will do: a fleet that restarts does not ask etcd.
+    /// The API server's cache is sufficient: a fleet that restarts does not load etcd.
     Cached,
-    /// What is true now: a new leader decides from it.
+    /// The current state: a new leader allocates from it.
     Consistent,
 }
 
-/// What one watch says to the kind it belongs to.
-enum Heard {
+/// A message of a watch to its kind.
+enum Message {
     Event(usize, Box<watcher::Event<Object>>),
-    Refused(usize, Refusal),
+    Rejected(usize, ListError),
 }
 
-/// Follows a kind until the receiver of events is gone. `answered` hears once that the kind is complete: with
-/// [`Freshness::Consistent`] services must have been listed for that, for other kinds a refusal will do.
+/// Watches a kind until the receiver of events is dropped. Calls `on_complete` once, when the kind
+/// is complete. With [`Freshness::Consistent`], Services must have been listed for that; for other
+/// kinds a rejected list is sufficient.
 pub(super) async fn follow(
     context: Context,
     kind: Kind,
     freshness: Freshness,
-    answered: impl FnOnce(),
+    on_complete: impl FnOnce(),
 ) {
-    let (heard_by, mut heard) = mpsc::channel(WAITING);
+    let (messages_in, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
     let scopes = scopes(&context, kind);
     let mut listing = Listing::new(kind, scopes.len());
     let mut watches = JoinSet::new();
@@ -77,30 +81,30 @@ pub(super) async fn follow(
             scope,
             api,
             params: Params::new(kind, freshness),
-            reach: context.reach.clone(),
-            heard: heard_by.clone(),
+            api_health: context.api_health.clone(),
+            messages: messages_in.clone(),
         };
         watches.spawn(watch.run());
     }
-    drop(heard_by);
+    drop(messages_in);
 
-    let mut answered = Some(answered);
-    let mut doubt_ends: Option<Instant> = None;
+    let mut on_complete = Some(on_complete);
+    let mut crd_check_at: Option<Instant> = None;
     loop {
-        let settled = listing.poll_timeout();
+        let timeout = listing.poll_timeout();
         let changes = tokio::select! {
-            message = heard.recv() => match message {
-                Some(Heard::Event(scope, event)) => listing.handle(Instant::now(), scope, *event),
-                Some(Heard::Refused(scope, refusal)) => listing.refuse(scope, refusal),
+            message = messages.recv() => match message {
+                Some(Message::Event(scope, event)) => listing.handle(Instant::now(), scope, *event),
+                Some(Message::Rejected(scope, error)) => listing.reject(scope, error),
                 None => return,
             },
-            // It panicked, or nobody listens any more.
+            // A watch panicked, or the receiver is dropped.
             _ = watches.join_next() => return,
-            () = at(settled) => listing.handle_timeout(Instant::now()),
-            () = at(doubt_ends) => match crd_stands(&context.client, kind).await {
+            () = sleep_until(timeout) => listing.handle_timeout(Instant::now()),
+            () = sleep_until(crd_check_at) => match check_crd(&context.client, kind).await {
                 Some(verdict) => listing.resolve(verdict),
                 None => {
-                    doubt_ends = Some(Instant::now() + DOUBT);
+                    crd_check_at = Some(Instant::now() + CRD_CHECK_DELAY);
                     continue;
                 }
             },
@@ -110,29 +114,29 @@ pub(super) async fn follow(
                 return;
             }
         }
-        doubt_ends = listing
-            .is_in_doubt()
-            .then(|| doubt_ends.unwrap_or_else(|| Instant::now() + DOUBT));
+        crd_check_at = listing
+            .has_pending_deletes()
+            .then(|| crd_check_at.unwrap_or_else(|| Instant::now() + CRD_CHECK_DELAY));
         let complete = if kind == Kind::Service {
             listing.is_listed()
         } else {
             listing.is_complete()
         };
-        if complete && let Some(answered) = answered.take() {
-            answered();
+        if complete && let Some(on_complete) = on_complete.take() {
+            on_complete();
         }
     }
 }
 
-/// Waits for a moment, or for ever.
-pub(super) async fn at(deadline: Option<Instant>) {
+/// Sleeps until the deadline, or forever.
+pub(super) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }
 
-/// One for the whole cluster, or one per configuration namespace.
+/// One API for the whole cluster, or one per configuration namespace.
 fn scopes(context: &Context, kind: Kind) -> Vec<Api<Object>> {
     let resource = resource(kind);
     if !kind.is_configuration() {
@@ -144,7 +148,7 @@ fn scopes(context: &Context, kind: Kind) -> Vec<Api<Object>> {
         .collect()
 }
 
-/// Which objects are asked for, and how.
+/// Which objects are requested, and how.
 #[derive(Clone, Copy, Debug)]
 struct Params {
     freshness: Freshness,
@@ -168,13 +172,14 @@ impl Params {
         }
     }
 
-    /// An API server's cache gives the whole list at once; what is true now comes in pages, which may come from etcd.
+    /// The cache returns the whole list at once. A consistent list comes in pages, which may be
+    /// read from etcd.
     fn list(self) -> ListParams {
         let cached = self.freshness == Freshness::Cached;
         ListParams {
             field_selector: self.fields.map(str::to_owned),
             label_selector: self.labels.map(str::to_owned),
-            limit: (!cached).then_some(PAGE),
+            limit: (!cached).then_some(PAGE_SIZE),
             resource_version: cached.then(|| "0".to_owned()),
             version_match: cached.then_some(VersionMatch::NotOlderThan),
             ..ListParams::default()
@@ -192,25 +197,28 @@ impl Params {
     }
 }
 
-/// Whether the CRD of a kind is there and not on its way out; `None` when nobody answers. A terminating CRD's objects
-/// can't be created any more, and discovery says so.
-async fn crd_stands(client: &Client, kind: Kind) -> Option<Result<(), Refusal>> {
-    let gone = || {
-        Err(Refusal {
+/// Whether the CRD of a kind exists and is not being deleted; `None` without an answer. Discovery
+/// shows that objects of a terminating CRD can't be created.
+async fn check_crd(client: &Client, kind: Kind) -> Option<Result<(), ListError>> {
+    let missing = || {
+        Err(ListError {
             message: unknown_kind(kind),
-            kind_is_gone: true,
+            kind_missing: true,
         })
     };
-    let asked = client.list_api_group_resources(kind.api_version());
-    match tokio::time::timeout(DISCOVERY_TIMEOUT, asked).await.ok()? {
+    let request = client.list_api_group_resources(kind.api_version());
+    match tokio::time::timeout(DISCOVERY_TIMEOUT, request)
+        .await
+        .ok()?
+    {
         Ok(list) => {
             let mut resources = list.resources.iter();
-            let stands = resources.any(|resource| {
+            let exists = resources.any(|resource| {
                 resource.name == plural(kind) && resource.verbs.iter().any(|verb| verb == "create")
             });
-            Some(if stands { Ok(()) } else { gone() })
+            Some(if exists { Ok(()) } else { missing() })
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Some(gone()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Some(missing()),
         Err(_) => None,
     }
 }
@@ -222,7 +230,7 @@ fn unknown_kind(kind: Kind) -> String {
         "apply MetalLB's CRDs"
     };
     format!(
-        "the API server does not know {} in {}: {remedy} (kubectl get crd {}.{})",
+        "the API server does not know {} in {}: {remedy} (check: kubectl get crd {}.{})",
         kind.name(),
         kind.api_version(),
         plural(kind),
@@ -230,65 +238,66 @@ fn unknown_kind(kind: Kind) -> String {
     )
 }
 
-/// What a failure means.
+/// Classification of a failure.
 #[derive(Debug, PartialEq, Eq)]
-enum Trouble {
-    /// The API server said no.
-    Refused(Refusal),
-    /// Nobody answered.
+enum Failure {
+    /// The API server rejected the request.
+    Rejected(ListError),
+    /// No answer.
     Unreachable(String),
-    /// The API server is there, and in trouble.
-    Failing(String),
-    /// The watch was cut, or is too old: it goes on by itself.
-    Cut,
+    /// The API server answered with a server error.
+    ServerError(String),
+    /// The watch was interrupted or expired, and is resumed.
+    Interrupted,
 }
 
-impl Trouble {
+impl Failure {
     fn of(kind: Kind, error: &watcher::Error) -> Self {
         match error {
             watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
                 Self::of_request(kind, error)
             }
-            watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) => Self::Cut,
+            watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) => Self::Interrupted,
             watcher::Error::NoResourceVersion => {
-                Self::Failing("the answer to a list has no resourceVersion".to_owned())
+                Self::ServerError("the answer to a list has no resourceVersion".to_owned())
             }
         }
     }
 
     fn of_request(kind: Kind, error: &kube::Error) -> Self {
-        if no_answer(error) {
+        if is_unanswered(error) {
             return Self::Unreachable(chain(error));
         }
         let kube::Error::Api(status) = error else {
-            return Self::Failing(chain(error));
+            return Self::ServerError(chain(error));
         };
         match status.code {
-            404 if kind.is_custom() || kind.is_optional() => Self::Refused(Refusal {
+            404 if kind.is_custom() || kind.is_optional() => Self::Rejected(ListError {
                 message: unknown_kind(kind),
-                kind_is_gone: true,
+                kind_missing: true,
             }),
-            403 => Self::Refused(Refusal {
+            403 => Self::Rejected(ListError {
                 message: format!(
-                    "{}: let the service account list and watch {} (deploy/manifests/2-rbac.yaml)",
+                    "{}: allow the service account to list and watch {} \
+                     (deploy/manifests/2-rbac.yaml)",
                     status.message,
                     plural(kind)
                 ),
-                kind_is_gone: false,
+                kind_missing: false,
             }),
-            code => Self::Failing(format!("{code} {}: {}", status.reason, status.message)),
+            code => Self::ServerError(format!("{code} {}: {}", status.reason, status.message)),
         }
     }
 }
 
-/// Whether nobody answered a request.
-pub(super) fn no_answer(error: &kube::Error) -> bool {
+/// Whether a request got no answer at all.
+pub(super) fn is_unanswered(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
 }
 
-/// Whether the watch has to begin with a list again: the API server will not go on where it was. An overloaded API server
-/// is not asked for more.
-pub(super) fn begins_anew(error: &watcher::Error) -> bool {
+/// Whether the watch must start with a new list, since the API server does not continue it. An
+/// overloaded API server is not asked for one.
+pub(super) fn needs_relist(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
             matches!(status.code, 400..=428 | 504)
@@ -299,7 +308,7 @@ pub(super) fn begins_anew(error: &watcher::Error) -> bool {
     }
 }
 
-/// An error with its causes: kube's own text stops at "ServiceError".
+/// An error with its causes: kube's text ends at "ServiceError".
 pub(super) fn chain(error: &kube::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -314,64 +323,64 @@ pub(super) fn chain(error: &kube::Error) -> String {
     text
 }
 
-/// Why listing or watching ended before its time.
-enum Stopped {
-    /// Nobody takes events any more.
+/// Why a list or watch ended early.
+enum ListWatchEnd {
+    /// The receiver of events is dropped.
     Closed,
     /// The API server or the connection failed.
     Failed(watcher::Error),
 }
 
-/// One watch.
+/// The list and watch loop of one scope.
 struct Watch {
     kind: Kind,
     scope: usize,
     api: Api<Object>,
     params: Params,
-    reach: Arc<ApiHealth>,
-    heard: mpsc::Sender<Heard>,
+    api_health: Arc<ApiHealth>,
+    messages: mpsc::Sender<Message>,
 }
 
 impl Watch {
     async fn run(self) {
         let mut attempts = Attempts::new();
-        // Where the watch goes on; none: with a list.
+        // The version to continue at; without one, start with a list.
         let mut version = None;
         loop {
-            let stopped = match &mut version {
+            let end = match &mut version {
                 None => match self.list(&mut attempts).await {
                     Ok(listed) => {
                         version = Some(listed);
                         continue;
                     }
-                    Err(stopped) => stopped,
+                    Err(end) => end,
                 },
-                // While the API server is merely away, it goes on where it was.
+                // Resume where it was after an outage of the API server.
                 Some(version) => match self.watch(version, &mut attempts).await {
                     Ok(()) => continue,
-                    Err(stopped) => stopped,
+                    Err(end) => end,
                 },
             };
-            let Stopped::Failed(error) = stopped else {
+            let ListWatchEnd::Failed(error) = end else {
                 return;
             };
-            if begins_anew(&error) {
+            if needs_relist(&error) {
                 version = None;
             }
-            if let Some(heard) = self.failed(&mut attempts, &error).await
-                && self.heard.send(heard).await.is_err()
+            if let Some(message) = self.failed(&mut attempts, &error).await
+                && self.messages.send(message).await.is_err()
             {
                 return;
             }
-            tokio::time::sleep(attempts.pause()).await;
+            tokio::time::sleep(attempts.next_delay()).await;
         }
     }
 
-    async fn list(&self, attempts: &mut Attempts) -> Result<String, Stopped> {
+    async fn list(&self, attempts: &mut Attempts) -> Result<String, ListWatchEnd> {
         self.send(watcher::Event::Init).await?;
         let client = self.api.clone().into_client();
         let mut list = List::new(&client, self.api.resource_url(), self.params.list());
-        while let Some(object) = list.next().await.map_err(Stopped::Failed)? {
+        while let Some(object) = list.next().await.map_err(ListWatchEnd::Failed)? {
             self.send(watcher::Event::InitApply(object)).await?;
         }
         *attempts = Attempts::new();
@@ -379,83 +388,87 @@ impl Watch {
         Ok(list.into_version())
     }
 
-    async fn watch(&self, version: &mut String, attempts: &mut Attempts) -> Result<(), Stopped> {
+    async fn watch(
+        &self,
+        version: &mut String,
+        attempts: &mut Attempts,
+    ) -> Result<(), ListWatchEnd> {
         let client = self.api.clone().into_client();
         let (url, params) = (self.api.resource_url(), self.params.watch());
-        let watch = stream::Watch::begin(&client, url, &params, version).await;
-        let mut watch = watch.map_err(Stopped::Failed)?;
-        while let Some(seen) = watch.next(version).await.map_err(Stopped::Failed)? {
+        let watch = stream::Watch::start(&client, url, &params, version).await;
+        let mut watch = watch.map_err(ListWatchEnd::Failed)?;
+        while let Some(event) = watch.next(version).await.map_err(ListWatchEnd::Failed)? {
             *attempts = Attempts::new();
-            match seen {
-                Seen::Apply(object) => self.send(watcher::Event::Apply(object)).await?,
-                Seen::Delete(object) => self.send(watcher::Event::Delete(object)).await?,
-                Seen::Bookmark => {}
+            match event {
+                WatchEvent::Apply(object) => self.send(watcher::Event::Apply(object)).await?,
+                WatchEvent::Delete(object) => self.send(watcher::Event::Delete(object)).await?,
+                WatchEvent::Bookmark => {}
             }
         }
         Ok(())
     }
 
-    async fn send(&self, event: watcher::Event<Object>) -> Result<(), Stopped> {
-        let heard = Heard::Event(self.scope, Box::new(event));
-        let sent = self.heard.send(heard).await;
-        sent.map_err(|_| Stopped::Closed)
+    async fn send(&self, event: watcher::Event<Object>) -> Result<(), ListWatchEnd> {
+        let message = Message::Event(self.scope, Box::new(event));
+        let sent = self.messages.send(message).await;
+        sent.map_err(|_| ListWatchEnd::Closed)
     }
 
-    /// Says what has to be said about a failure, and waits for the API server if that is what is missing.
-    async fn failed(&self, attempts: &mut Attempts, error: &watcher::Error) -> Option<Heard> {
+    /// Logs or reports a failure, and waits until the API server is available again.
+    async fn failed(&self, attempts: &mut Attempts, error: &watcher::Error) -> Option<Message> {
         let kind = self.kind.name();
         tracing::debug!(kind, %error, "watch");
-        match Trouble::of(self.kind, error) {
-            Trouble::Cut => attempts.delays.reset(),
-            Trouble::Unreachable(cause) => {
-                self.reach.lost(kind, &cause);
-                self.reach.returned().await;
-                attempts.delays.reset();
+        match Failure::of(self.kind, error) {
+            Failure::Interrupted => attempts.backoff.reset(),
+            Failure::Unreachable(cause) => {
+                self.api_health.mark_unreachable(kind, &cause);
+                self.api_health.wait_reachable().await;
+                attempts.backoff.reset();
             }
-            Trouble::Failing(cause) => {
+            Failure::ServerError(cause) => {
                 attempts.failures += 1;
-                // An API server that starts or stops fails for a moment: that is not worth a word.
+                // A starting or stopping API server fails briefly: log only persistent failures.
                 if attempts.failures == 3 {
                     tracing::warn!(
                         kind,
                         cause,
-                        "can't be read for now: what is known stays in force"
+                        "can't read these objects for now: the known ones stay in use; retrying"
                     );
                 }
             }
-            Trouble::Refused(refusal) => {
-                attempts.rare = refusal.kind_is_gone && self.kind == Kind::FerrolbBgpPeer;
-                let since = *attempts.refused_since.get_or_insert_with(Instant::now);
-                let believed = refusal.kind_is_gone || since.elapsed() >= FORBIDDEN_GRACE;
-                return believed.then_some(Heard::Refused(self.scope, refusal));
+            Failure::Rejected(error) => {
+                attempts.slow = error.kind_missing && self.kind == Kind::FerrolbBgpPeer;
+                let since = *attempts.rejected_since.get_or_insert_with(Instant::now);
+                let confirmed = error.kind_missing || since.elapsed() >= FORBIDDEN_GRACE;
+                return confirmed.then_some(Message::Rejected(self.scope, error));
             }
         }
         None
     }
 }
 
-/// What was tried in vain since the last success.
+/// Failures since the last success.
 struct Attempts {
-    delays: Delays,
+    backoff: Backoff,
     failures: u32,
-    refused_since: Option<Instant>,
-    /// Most clusters do without: a fleet does not ask for it every few seconds.
-    rare: bool,
+    rejected_since: Option<Instant>,
+    /// The kind is absent from most clusters: retry less often, to keep the load of a fleet low.
+    slow: bool,
 }
 
 impl Attempts {
     fn new() -> Self {
         Self {
-            delays: Delays::new(),
+            backoff: Backoff::default(),
             failures: 0,
-            refused_since: None,
-            rare: false,
+            rejected_since: None,
+            slow: false,
         }
     }
 
-    /// How long to wait before the next attempt.
-    fn pause(&mut self) -> Duration {
-        self.delays.next() * if self.rare { 4 } else { 1 }
+    /// Delay before the next attempt.
+    fn next_delay(&mut self) -> Duration {
+        self.backoff.next() * if self.slow { 4 } else { 1 }
     }
 }
 

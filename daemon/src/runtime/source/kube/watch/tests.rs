@@ -20,50 +20,50 @@ fn not_resumed(code: u16) -> watcher::Error {
 }
 
 #[test]
-fn a_missing_crd_and_a_missing_permission_are_refusals() {
-    let Trouble::Refused(refusal) = Trouble::of(Kind::BgpPeer, &refused(404)) else {
+fn a_missing_crd_and_a_missing_permission_are_rejections() {
+    let Failure::Rejected(error) = Failure::of(Kind::BgpPeer, &refused(404)) else {
         panic!()
     };
-    assert!(refusal.kind_is_gone);
+    assert!(error.kind_missing);
     assert!(
-        refusal.message.contains("bgppeers.metallb.io"),
+        error.message.contains("bgppeers.metallb.io"),
         "{}",
-        refusal.message
+        error.message
     );
     // API servers before Kubernetes 1.33 don't have it.
     assert!(matches!(
-        Trouble::of(Kind::ServiceCidr, &refused(404)),
-        Trouble::Refused(refusal) if refusal.kind_is_gone
+        Failure::of(Kind::ServiceCidr, &refused(404)),
+        Failure::Rejected(error) if error.kind_missing
     ));
-    let Trouble::Refused(refusal) = Trouble::of(Kind::Secret, &refused(403)) else {
+    let Failure::Rejected(error) = Failure::of(Kind::Secret, &refused(403)) else {
         panic!()
     };
-    assert!(!refusal.kind_is_gone);
+    assert!(!error.kind_missing);
     assert!(
-        refusal.message.contains("list and watch secrets"),
+        error.message.contains("list and watch secrets"),
         "{}",
-        refusal.message
+        error.message
     );
 }
 
 #[test]
-fn an_api_server_in_trouble_has_refused_nothing() {
+fn server_errors_are_not_rejections() {
     for code in [401, 429, 500, 503, 504] {
-        let trouble = Trouble::of(Kind::IpAddressPool, &refused(code));
+        let trouble = Failure::of(Kind::IpAddressPool, &refused(code));
         assert!(
-            matches!(trouble, Trouble::Failing(_)),
+            matches!(trouble, Failure::ServerError(_)),
             "{code}: {trouble:?}"
         );
     }
-    // Services are always there: whoever says otherwise is no API server.
+    // Every API server has Services: one that answers otherwise is not an API server.
     assert!(matches!(
-        Trouble::of(Kind::Service, &refused(404)),
-        Trouble::Failing(_)
+        Failure::of(Kind::Service, &refused(404)),
+        Failure::ServerError(_)
     ));
 }
 
 #[test]
-fn a_watch_that_is_not_resumed_begins_anew_unless_the_server_is_overloaded() {
+fn a_watch_that_can_not_be_resumed_relists_unless_the_server_is_overloaded() {
     for (code, anew) in [
         (404, true),
         (403, true),
@@ -72,16 +72,16 @@ fn a_watch_that_is_not_resumed_begins_anew_unless_the_server_is_overloaded() {
         (429, false),
         (503, false),
     ] {
-        assert_eq!(begins_anew(&not_resumed(code)), anew, "{code}");
+        assert_eq!(needs_relist(&not_resumed(code)), anew, "{code}");
     }
     assert!(
-        !begins_anew(&refused(403)),
-        "a failed list begins anew by itself"
+        !needs_relist(&refused(403)),
+        "a failed list is retried anyway"
     );
 }
 
 #[test]
-fn selectors_leave_out_what_nobody_needs() {
+fn selectors_exclude_unneeded_objects() {
     let services = Params::new(Kind::Service, Freshness::Cached);
     for selector in [
         services.list().field_selector,
@@ -91,7 +91,10 @@ fn selectors_leave_out_what_nobody_needs() {
     }
     assert_eq!(services.list().resource_version.as_deref(), Some("0"));
     let fresh = Params::new(Kind::Service, Freshness::Consistent).list();
-    assert_eq!((fresh.resource_version, fresh.limit), (None, Some(PAGE)));
+    assert_eq!(
+        (fresh.resource_version, fresh.limit),
+        (None, Some(PAGE_SIZE))
+    );
     let secrets = Params::new(Kind::Secret, Freshness::Cached).watch();
     assert_eq!(
         secrets.field_selector.as_deref(),
@@ -100,16 +103,16 @@ fn selectors_leave_out_what_nobody_needs() {
 }
 
 #[test]
-fn who_does_not_answer_at_all_is_away() {
+fn a_request_without_an_answer_is_unreachable() {
     let refused = || kube::Error::Service("connection refused".into());
-    let trouble = Trouble::of(Kind::Node, &watcher::Error::WatchStartFailed(refused()));
+    let trouble = Failure::of(Kind::Node, &watcher::Error::WatchStartFailed(refused()));
     assert!(
-        matches!(&trouble, Trouble::Unreachable(cause) if cause.contains("refused")),
+        matches!(&trouble, Failure::Unreachable(cause) if cause.contains("refused")),
         "{trouble:?}"
     );
-    // A watch that is cut may be an API server that stops; asking again will tell.
+    // The API server may be stopping: the next request shows it.
     assert_eq!(
-        Trouble::of(Kind::Node, &watcher::Error::WatchFailed(refused())),
-        Trouble::Cut
+        Failure::of(Kind::Node, &watcher::Error::WatchFailed(refused())),
+        Failure::Interrupted
     );
 }

@@ -1,10 +1,10 @@
-//! Objects that ferrolb does not read though their authors may expect it: other load balancers' kinds, MetalLB's
-//! older forms, and kinds that are spelt wrong.
+//! Advice about objects that ferrolb does not read although their authors may expect it: kinds of
+//! other load balancers, MetalLB's older forms, and misspelt kinds.
 
 use crate::core::api::{Kind, RawObject, group};
 use crate::core::nearest::nearest;
 
-/// What to do about an object that is not read; none for kinds that have nothing to do with load balancers.
+/// What to do about an object that is not read; `None` for kinds unrelated to load balancers.
 pub(super) fn advice(raw: &RawObject) -> Option<String> {
     let group = group(&raw.api_version);
     metallb(group, raw)
@@ -12,22 +12,23 @@ pub(super) fn advice(raw: &RawObject) -> Option<String> {
         .or_else(|| misspelt(group, &raw.kind))
 }
 
-/// MetalLB's own.
+/// MetalLB's kinds.
 fn metallb(group: &str, raw: &RawObject) -> Option<String> {
     let advice = match (group, raw.kind.as_str()) {
         ("metallb.io", "L2Advertisement") => {
-            "ferrolb does not announce by layer 2: addresses of these pools are announced only by BGP, where a \
-             BGPAdvertisement selects them"
+            "ferrolb has no layer 2 mode: a pool's addresses are announced only over BGP, where a \
+            BGPAdvertisement selects them"
         }
         ("metallb.io", "AddressPool") => {
-            "this older form is not read: write its addresses into an IPAddressPool, and its bgpAdvertisements into \
-             BGPAdvertisements"
+            "this older form is not supported: move its addresses to an IPAddressPool, and its \
+            bgpAdvertisements to BGPAdvertisements"
         }
         ("", "ConfigMap") if is_metallb_config(raw) => {
-            "MetalLB's ConfigMap is not read: write IPAddressPool, BGPPeer and BGPAdvertisement objects instead"
+            "MetalLB's ConfigMap is not supported: write IPAddressPool, BGPPeer and \
+             BGPAdvertisement objects instead"
         }
         ("", "ConfigMap") if raw.metadata.name == "kubevip" => {
-            "kube-vip's addresses are not read: write an IPAddressPool"
+            "kube-vip's address ranges are not read: write an IPAddressPool"
         }
         _ => return None,
     };
@@ -63,34 +64,35 @@ fn other_project(group: &str, raw: &RawObject) -> Option<String> {
     let concerned = kinds.iter().any(|kind| raw.kind.starts_with(kind));
     concerned.then(|| {
         format!(
-            "it belongs to {project} and is not read: if ferrolb is to do the same, write IPAddressPool, BGPPeer and \
-             BGPAdvertisement objects"
+            "{project}'s resources are not read: to get the same from ferrolb, write \
+             IPAddressPool, BGPPeer and BGPAdvertisement objects"
         )
     })
 }
 
-/// A kind of ours in another case, another group, or with slips of the pen. The API server refuses those or stores
-/// something else.
+/// A kind of ferrolb's in another case or group, or misspelt. The API server rejects it, or stores
+/// an unrelated object.
 fn misspelt(group: &str, kind: &str) -> Option<String> {
     let in_other_group = |known: &Kind| known.is_custom() && known.name() == kind;
     let mut kinds = Kind::ALL.into_iter();
-    let meant = in_group(group, kind).or_else(|| kinds.find(in_other_group))?;
-    let (name, version) = (meant.name(), meant.api_version());
+    let expected = in_group(group, kind).or_else(|| kinds.find(in_other_group))?;
+    let (name, version) = (expected.name(), expected.api_version());
     Some(format!(
-        "there is no such kind: write kind {name} and apiVersion {version}"
+        "no such kind: write kind {name} and apiVersion {version}"
     ))
 }
 
-/// The kind of a group that is meant by a name. Kubernetes' own groups have other kinds, so there the name must be nearer.
+/// The most similar kind of a group. The groups of Kubernetes have other kinds too, so names must
+/// be closer there.
 fn in_group(group: &str, kind: &str) -> Option<Kind> {
     let of_group = || Kind::ALL.into_iter().filter(|known| known.group() == group);
-    let most = if of_group().all(Kind::is_custom) {
+    let max_distance = if of_group().all(Kind::is_custom) {
         5
     } else {
         2
     };
-    let most = most.min(kind.len() / 3);
-    let name = nearest(kind, of_group().map(Kind::name), most)?;
+    let max_distance = max_distance.min(kind.len() / 3);
+    let name = nearest(kind, of_group().map(Kind::name), max_distance)?;
     of_group().find(|known| known.name() == name)
 }
 
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_kinds_of_the_groups_that_are_read_are_no_misspelt_ones() {
+    fn other_kinds_of_known_groups_are_not_misspelt() {
         let core = [
             "Pod",
             "Event",
@@ -124,12 +126,12 @@ mod tests {
         for kind in ["ServiceL2Status", "ServiceBGPStatus", "ConfigurationState"] {
             assert_eq!(misspelt("metallb.io", kind), None, "{kind}");
         }
-        // Knative's.
+        // Knative's Service.
         assert_eq!(misspelt("serving.knative.dev", "Service"), None);
     }
 
     #[test]
-    fn a_misspelt_kind_is_answered_by_the_nearest_one() {
+    fn a_misspelt_kind_suggests_the_nearest_one() {
         let cases = [
             ("", "Servise", "Service and apiVersion v1"),
             ("", "node", "Node and apiVersion v1"),
@@ -164,9 +166,9 @@ mod tests {
                 "IPAddressPool and apiVersion metallb.io/v1beta1",
             ),
         ];
-        for (group, kind, meant) in cases {
+        for (group, kind, expected) in cases {
             let advice = misspelt(group, kind).expect("misspelt");
-            assert!(advice.ends_with(meant), "{group} {kind}: {advice}");
+            assert!(advice.ends_with(expected), "{group} {kind}: {advice}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Files that another program is writing, from the events of a watched folder. Half a file may be valid YAML that
-//! contains fewer objects: such a file is not read until its writer closes it.
+//! Tracks files that another program is writing, from the events of a watched folder. Half a file
+//! may be valid YAML with fewer objects, so a file is not read until its writer closes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use notify::EventKind;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 
-/// A file that was not written to for this long is read even if its writer never closed it.
+/// A file without a write for this long is read even if its writer never closed it.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Files that were written to and not closed since, with the time of the last write.
+/// Files that were written and not closed since, with the time of the last write.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished {
+pub(super) struct OpenFiles {
     written: BTreeMap<PathBuf, Instant>,
 }
 
-impl Unfinished {
-    /// Takes in an event. `is_file` says whether a path is a regular file and no link: creating a link opens nothing that
-    /// is closed later.
-    pub(super) fn take_in(
+impl OpenFiles {
+    /// Records an event. `is_file` says whether a path is a regular file: creating a link opens no
+    /// file that would be closed later.
+    pub(super) fn record(
         &mut self,
         now: Instant,
         event: &notify::Event,
@@ -46,7 +46,7 @@ impl Unfinished {
         self.written.keys().cloned().collect()
     }
 
-    /// Whether a file may be read at `now` only because its writer is quiet.
+    /// Whether a file may be read at `now` only because there was no write for [`QUIET`].
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.written.values().any(|last| now >= *last + QUIET)
     }
@@ -57,34 +57,34 @@ mod tests {
     use super::*;
     use notify::event::{CreateKind, DataChange, RenameMode};
 
-    fn take_in(unfinished: &mut Unfinished, now: Instant, kind: EventKind) {
+    fn record(unfinished: &mut OpenFiles, now: Instant, kind: EventKind) {
         let event = notify::Event::new(kind).add_path("all.yaml".into());
-        unfinished.take_in(now, &event, |_| true);
+        unfinished.record(now, &event, |_| true);
     }
 
     const WRITE: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
 
     #[test]
     fn a_file_is_unfinished_until_its_writer_closes_it() {
-        let (mut unfinished, now) = (Unfinished::default(), Instant::now());
-        for begin in [EventKind::Create(CreateKind::File), WRITE] {
+        let (mut unfinished, now) = (OpenFiles::default(), Instant::now());
+        for start in [EventKind::Create(CreateKind::File), WRITE] {
             for end in [
                 EventKind::Access(AccessKind::Close(AccessMode::Write)),
                 EventKind::Modify(ModifyKind::Name(RenameMode::To)),
             ] {
-                take_in(&mut unfinished, now, begin);
-                assert_eq!(unfinished.files(now).len(), 1, "{begin:?}");
-                take_in(&mut unfinished, now, end);
+                record(&mut unfinished, now, start);
+                assert_eq!(unfinished.files(now).len(), 1, "{start:?}");
+                record(&mut unfinished, now, end);
                 assert!(unfinished.files(now).is_empty(), "{end:?}");
             }
         }
     }
 
     #[test]
-    fn a_file_that_nothing_is_written_to_is_read_after_two_seconds() {
-        let (mut unfinished, now) = (Unfinished::default(), Instant::now());
-        take_in(&mut unfinished, now, WRITE);
-        take_in(&mut unfinished, now + QUIET / 2, WRITE);
+    fn a_file_without_writes_is_read_after_two_seconds() {
+        let (mut unfinished, now) = (OpenFiles::default(), Instant::now());
+        record(&mut unfinished, now, WRITE);
+        record(&mut unfinished, now + QUIET / 2, WRITE);
         assert!(!unfinished.is_due(now + QUIET));
         assert!(unfinished.is_due(now + QUIET * 2));
         assert!(unfinished.files(now + QUIET * 2).is_empty());
