@@ -432,7 +432,7 @@ fn a_peer_with_our_own_address_is_told_so_and_not_dialled_often() {
     let cause = me.last_error.unwrap().cause;
     assert_eq!(cause.code, "own-address");
     assert!(
-        cause.text.contains("we dialled ourselves"),
+        cause.text.contains("we connected to ourselves"),
         "{}",
         cause.text
     );

@@ -411,7 +411,7 @@ fn a_connection_closed_in_open_sent_hints_at_the_configuration() {
     assert!(cause.contains("AS numbers and password"), "{cause}");
     // FRR in Idle, say: nothing need be wrong on either side.
     assert!(
-        cause.contains("for a while after an earlier error"),
+        cause.contains("for some time after an earlier error"),
         "{cause}"
     );
     assert_eq!(lone.state(), State::Active);

@@ -232,8 +232,8 @@ fn a_wrong_as_number_is_told_and_retried_with_the_longest_delay() {
     assert_eq!(received.code(), "wrong-asn-at-peer");
     assert!(received.to_string().contains("than AS 65001"), "{received}");
     let sent = world.hosts[1].causes()[0].to_string();
-    assert!(sent.contains("says AS 65001"), "{sent}");
-    assert!(sent.contains("is AS 65009"), "{sent}");
+    assert!(sent.contains("has AS 65001"), "{sent}");
+    assert!(sent.contains("AS 65009 is configured"), "{sent}");
 
     world.run(seconds(600));
     let dials = &world.hosts[0].dials;

@@ -407,7 +407,7 @@ fn a_hold_timer_that_expired_while_we_stood_still_is_not_blamed_on_the_peer() {
             (ErrorCode::HOLD_TIMER_EXPIRED, sent)
         );
         let text = lone.cause().to_string();
-        assert!(text.contains("stood still for"), "{text}");
+        assert!(text.contains("was stalled for"), "{text}");
     }
     // A peer that is silent while we look at every timer in time is to blame.
     let mut lone = Lone::new(short);

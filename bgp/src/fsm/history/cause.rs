@@ -1,4 +1,4 @@
-//! Why sessions end, in words that say what to do, and in codes for machines.
+//! Causes: why a session or an attempt ended, as text with a remedy and as a code for programs.
 
 use std::fmt;
 use std::io;
@@ -6,64 +6,65 @@ use std::time::Duration;
 
 use crate::config::RemoteAsn;
 use crate::fsm::events::{IoFailure, Md5Drops, State};
-use crate::wire::{Asn, ErrorCode, Notification, subcode};
+use crate::wire::subcode::{cease, open};
+use crate::wire::{Asn, ErrorCode, Notification};
 
-/// Why a session, or an attempt at one, ended. Its `Display` says what to do where that is known.
+/// Why a session, or an attempt at one, ended. Its `Display` adds what to do where that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Dialling failed.
+    /// The attempt to connect failed.
     ConnectFailed {
         /// The kernel's answer.
         error: IoFailure,
-        /// Whether TCP MD5 is on: then silence may mean a wrong password.
+        /// Whether TCP MD5 is configured: then no answer may mean a wrong password.
         md5: bool,
-        /// Segments that the kernel dropped for their signature meanwhile.
+        /// Segments that the kernel dropped for their signature during the attempt.
         drops: Md5Drops,
     },
-    /// We ended it, with this NOTIFICATION.
+    /// We sent this NOTIFICATION.
     Sent(Notification),
-    /// The peer ended it, with this NOTIFICATION.
+    /// The peer sent this NOTIFICATION.
     Received(Notification),
-    /// One end is not of the AS that the other expects: OPEN Message Error/Bad Peer AS.
+    /// One end is not in the AS that the other expects: OPEN Message Error/Bad Peer AS.
     AsnMismatch {
-        /// What was said.
+        /// The NOTIFICATION.
         notification: Notification,
-        /// We said it; otherwise the peer did.
+        /// Whether we sent it; otherwise the peer did.
         sent: bool,
         /// Our AS number towards the peer.
         ours: Asn,
-        /// The AS number in the peer's OPEN, if we saw that.
+        /// The AS number in the peer's OPEN, if we received that.
         theirs: Option<Asn>,
-        /// What is configured for the peer.
+        /// The AS number configured for the peer.
         expected: RemoteAsn,
     },
-    /// The hold timer expired, and it was us who stood still: the process was stopped, the machine
-    /// suspended, or there was no CPU left for us.
+    /// A hold timer expired because we were stalled: the process was stopped, the machine
+    /// suspended, or we got no CPU time.
     LocalStall {
-        /// What was said.
+        /// The NOTIFICATION.
         notification: Notification,
-        /// We said it; otherwise the peer did.
+        /// Whether we sent it; otherwise the peer did.
         sent: bool,
-        /// How long, at least.
+        /// The least length of the stall.
         late: Duration,
     },
     /// The connection ended without a NOTIFICATION.
     Closed {
-        /// The state it was in.
+        /// Its state.
         state: State,
-        /// What broke it; `None`: the peer closed it in order.
+        /// Why it broke; `None` if the peer closed it in order.
         error: Option<IoFailure>,
     },
-    /// We left without a NOTIFICATION, so that the peer keeps our routes (RFC 4724).
+    /// We shut down without a NOTIFICATION, so that the peer keeps our routes (RFC 4724).
     GracefulRestart,
-    /// We dialled, and it was ourselves who answered: the peer's address is our own.
+    /// The peer's address is our own: we connected to ourselves.
     OwnAddress,
     /// The peer opened a new connection, which replaces the session (RFC 4724 §4.2).
     Replaced,
-    /// The peer didn't read for too long (RFC 9687).
+    /// The peer did not read for the send hold time (RFC 9687).
     SendHoldTimerExpired,
-    /// The configuration can't be put into effect.
+    /// The configuration cannot be applied.
     Unusable {
         /// Why.
         reason: String,
@@ -71,7 +72,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// What kind of cause it is, in a word that stays the same from release to release.
+    /// The kind of cause, in a word that does not change from release to release.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -87,23 +88,14 @@ impl Cause {
             Self::AsnMismatch { sent: true, .. } => "wrong-asn",
             Self::AsnMismatch { sent: false, .. } => "wrong-asn-at-peer",
             Self::Sent(notification) => match meaning(notification) {
-                (ErrorCode::OPEN, 3) => "bad-router-id",
-                (ErrorCode::OPEN, 7) => "no-common-family",
+                (ErrorCode::OPEN, open::BAD_BGP_IDENTIFIER) => "bad-router-id",
+                (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY) => "no-common-family",
                 (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired",
-                (ErrorCode::CEASE, 1) => "prefix-limit",
-                (ErrorCode::CEASE, 10) => "bfd-down",
+                (ErrorCode::CEASE, cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED) => "prefix-limit",
+                (ErrorCode::CEASE, cease::BFD_DOWN) => "bfd-down",
                 _ => "notification-sent",
             },
-            Self::Received(notification) => match meaning(notification) {
-                (ErrorCode::OPEN, 3) => "bad-router-id-at-peer",
-                (ErrorCode::OPEN, 4 | 7) => "capability-refused",
-                (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired-at-peer",
-                (ErrorCode::CEASE, 1) => "prefix-limit-at-peer",
-                (ErrorCode::CEASE, 2) => "peer-shut-down",
-                (ErrorCode::CEASE, 3 | 5) => "rejected-by-peer",
-                (ErrorCode::CEASE, 10) => "bfd-down-at-peer",
-                _ => "notification-received",
-            },
+            Self::Received(notification) => received_code(notification),
             Self::Closed { error: None, .. } => "closed-without-notification",
             Self::Closed { error: Some(_), .. } => "connection-broken",
             Self::GracefulRestart => "preserved",
@@ -114,7 +106,7 @@ impl Cause {
         }
     }
 
-    /// The NOTIFICATION that ended it, if one did, and whether we sent it.
+    /// The NOTIFICATION that ended the session, and whether we sent it.
     #[must_use]
     pub fn notification(&self) -> Option<(&Notification, bool)> {
         match self {
@@ -131,6 +123,23 @@ impl Cause {
     }
 }
 
+fn received_code(notification: &Notification) -> &'static str {
+    match meaning(notification) {
+        (ErrorCode::OPEN, open::BAD_BGP_IDENTIFIER) => "bad-router-id-at-peer",
+        (ErrorCode::OPEN, open::UNSUPPORTED_OPTIONAL_PARAMETER | open::UNSUPPORTED_CAPABILITY) => {
+            "capability-refused"
+        }
+        (ErrorCode::HOLD_TIMER_EXPIRED, _) => "hold-timer-expired-at-peer",
+        (ErrorCode::CEASE, cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED) => "prefix-limit-at-peer",
+        (ErrorCode::CEASE, cease::ADMINISTRATIVE_SHUTDOWN) => "peer-shut-down",
+        (ErrorCode::CEASE, cease::PEER_DE_CONFIGURED | cease::CONNECTION_REJECTED) => {
+            "rejected-by-peer"
+        }
+        (ErrorCode::CEASE, cease::BFD_DOWN) => "bfd-down-at-peer",
+        _ => "notification-received",
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,9 +151,7 @@ impl fmt::Display for Cause {
             }
             Self::Sent(notification) => {
                 write!(f, "sent {notification}")?;
-                if let Some(words) = notification.data_in_words() {
-                    write!(f, " ({words})")?;
-                }
+                write_data(f, notification)?;
                 f.write_str(sent_advice(notification))
             }
             Self::Received(notification) => {
@@ -152,9 +159,7 @@ impl fmt::Display for Cause {
                 if let Some(text) = notification.shutdown_text() {
                     write!(f, " \"{}\"", text.escape_debug())?;
                 }
-                if let Some(words) = notification.data_in_words() {
-                    write!(f, " ({words})")?;
-                }
+                write_data(f, notification)?;
                 f.write_str(received_advice(notification))
             }
             Self::LocalStall {
@@ -163,9 +168,9 @@ impl fmt::Display for Cause {
                 late,
             } => write!(
                 f,
-                "{} {notification}; this process or its host stood still for {:.1} s or longer: \
-                 nothing was heard or said meanwhile. Look for a suspended machine, a stopped \
-                 process or too little CPU, or take a longer hold time",
+                "{} {notification}; ferrolb or its host was stalled for {:.1} s or longer, and \
+                 neither sent nor received in that time: look for a suspended machine, a stopped \
+                 process or a lack of CPU time, or configure a longer hold time",
                 if *sent { "sent" } else { "received" },
                 late.as_secs_f64()
             ),
@@ -180,65 +185,80 @@ impl fmt::Display for Cause {
                 match theirs {
                     Some(theirs) if *sent => write!(
                         f,
-                        "sent {notification}; the peer's OPEN says AS {theirs}, but configured for it \
-                         is {expected}"
+                        "sent {notification}; the peer's OPEN has AS {theirs}, but {expected} is \
+                         configured for it"
                     ),
-                    _ if *sent => write!(f, "sent {notification}; configured for it is {expected}"),
+                    _ if *sent => write!(f, "sent {notification}; {expected} is configured for it"),
                     _ => write!(
                         f,
-                        "received {notification}; the router expects another AS number from us than \
-                         AS {ours}, which is configured here (and {expected} for the router)"
+                        "received {notification}; the router expects another AS number from us \
+                         than AS {ours}, which is configured here (and {expected} for the router)"
                     ),
                 }
             }
-            Self::Closed { state, error } => {
-                match error {
-                    None => f.write_str("the peer closed the connection without a NOTIFICATION")?,
-                    Some(error) => write!(f, "the connection broke: {}", error.text)?,
-                }
-                write!(f, " (state {state})")?;
-                if matches!(error, Some(error) if error.kind == io::ErrorKind::TimedOut) {
-                    f.write_str(
-                        "; the peer no longer confirms what we send: it or the path is dead, it has \
-                         stopped reading, or a TCP MD5 password was changed on one side only",
-                    )?;
-                }
-                if *state == State::OpenSent {
-                    f.write_str(
-                        "; before it said anything: either it doesn't know us as a neighbour (compare \
-                         address, AS numbers and password on both sides), or it refuses us for a while \
-                         after an earlier error, and its log tells which",
-                    )?;
-                }
-                Ok(())
-            }
+            Self::Closed { state, error } => write_closed(f, *state, error.as_ref()),
             Self::GracefulRestart => f.write_str(
-                "closed without a NOTIFICATION, so that the peer keeps our routes until we are back",
+                "closed without a NOTIFICATION, so that the peer keeps our routes while we restart",
             ),
             Self::OwnAddress => f.write_str(
-                "the peer's address is our own: we dialled ourselves; give the router's address",
+                "the peer's address is our own: we connected to ourselves; configure the router's \
+                 address",
             ),
             Self::Replaced => f.write_str(
-                "the peer opened a new connection, which replaces this session: the router restarted, \
-                 and the end of the old connection did not reach us",
+                "the peer opened a new connection, which replaces this session: the router \
+                 restarted, and the end of the old connection did not reach us",
             ),
             Self::SendHoldTimerExpired => f.write_str(
-                "Send Hold Timer Expired: the peer stopped reading (RFC 9687); look at the router's \
-                 load and at its BGP process",
+                "send hold timer expired: the peer stopped reading (RFC 9687); check the router's \
+                 load and its BGP process",
             ),
             Self::Unusable { reason } => write!(f, "the peer can't run: {reason}"),
         }
     }
 }
 
-/// Code and subcode of what it is about: of what a Hard Reset encloses (RFC 8538 §3.1).
+fn write_data(f: &mut fmt::Formatter<'_>, notification: &Notification) -> fmt::Result {
+    match notification.data_in_words() {
+        Some(words) => write!(f, " ({words})"),
+        None => Ok(()),
+    }
+}
+
+fn write_closed(
+    f: &mut fmt::Formatter<'_>,
+    state: State,
+    error: Option<&IoFailure>,
+) -> fmt::Result {
+    match error {
+        None => f.write_str("the peer closed the connection without a NOTIFICATION")?,
+        Some(error) => write!(f, "the connection broke: {}", error.text)?,
+    }
+    write!(f, " (state {state})")?;
+    if error.is_some_and(|error| error.kind == io::ErrorKind::TimedOut) {
+        f.write_str(
+            "; the peer no longer acknowledges what we send: it or the path is down, it stopped \
+             reading, or a TCP MD5 password was changed on one side only",
+        )?;
+    }
+    if state == State::OpenSent {
+        f.write_str(
+            "; it sent no OPEN: either we are not configured as its neighbor (compare address, AS \
+             numbers and password on both sides), or it rejects us for some time after an earlier \
+             error (check its log)",
+        )?;
+    }
+    Ok(())
+}
+
+/// The code and subcode that say why: those of the NOTIFICATION that a Hard Reset encloses
+/// (RFC 8538 §3.1).
 pub(in crate::fsm) fn meaning(notification: &Notification) -> (ErrorCode, u8) {
     let enclosed = notification.enclosed();
     let notification = enclosed.as_ref().unwrap_or(notification);
     (notification.code, notification.subcode)
 }
 
-/// An expectation of the configuration in words.
+/// The configured AS number of a peer as text; the second field is our own.
 struct Expected(RemoteAsn, Asn);
 
 impl fmt::Display for Expected {
@@ -252,21 +272,21 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What dropped segments say about passwords. Without numbers: the same trouble has the same words.
+/// What dropped segments show about passwords. Without numbers, so that the journal counts
+/// repetitions.
 fn md5_advice(md5: bool, drops: Md5Drops) -> Option<&'static str> {
     if md5 && drops.wrong > 0 {
         Some(
-            "; meanwhile segments with a wrong TCP MD5 signature came in: the passwords on both \
-             sides differ",
+            "; segments with a wrong TCP MD5 signature arrived: the passwords on both sides differ",
         )
     } else if md5 && drops.missing > 0 {
         Some(
-            "; meanwhile segments without a TCP MD5 signature came in: the router has no password \
+            "; segments without a TCP MD5 signature arrived: the router has no password configured \
              for us",
         )
     } else if !md5 && drops.unexpected > 0 {
         Some(
-            "; meanwhile segments with a TCP MD5 signature came in: the router has a password for \
+            "; segments with a TCP MD5 signature arrived: the router has a password configured for \
              us, and none is configured here",
         )
     } else {
@@ -277,7 +297,7 @@ fn md5_advice(md5: bool, drops: Md5Drops) -> Option<&'static str> {
 fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
     match kind {
         io::ErrorKind::ConnectionRefused => {
-            "; nothing listens there, or the router doesn't know this address as a neighbour"
+            "; nothing listens there, or this address is not configured as a neighbor on the router"
         }
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             "; check the route to the peer and its address"
@@ -287,7 +307,7 @@ fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
             "; wrong or missing TCP MD5 password on one side, a firewall, or a wrong address"
         }
         io::ErrorKind::TimedOut => {
-            "; a firewall, a wrong address, or the router demands a TCP MD5 password"
+            "; a firewall, a wrong address, or the router requires a TCP MD5 password"
         }
         _ => "",
     }
@@ -295,17 +315,22 @@ fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
 
 fn sent_advice(notification: &Notification) -> &'static str {
     match meaning(notification) {
-        (ErrorCode::OPEN, 3) => "; the peer's router ID is 0.0.0.0, or the same as ours",
-        (ErrorCode::OPEN, 7) => "; no address family is enabled on both sides",
+        (ErrorCode::OPEN, open::BAD_BGP_IDENTIFIER) => {
+            "; the peer's router ID is 0.0.0.0, or the same as ours"
+        }
+        (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY) => {
+            "; no address family is enabled on both sides"
+        }
         (ErrorCode::HOLD_TIMER_EXPIRED, _) => {
-            "; nothing was heard from the peer for the hold time: it or the path is dead, or a TCP MD5 \
-             password was changed on one side only"
+            "; nothing was received from the peer for the hold time: it or the path is down, or a \
+             TCP MD5 password was changed on one side only"
         }
-        (ErrorCode::CEASE, 1) => {
-            "; the peer announces more prefixes than it is allowed here: mend that, or raise the limit"
+        (ErrorCode::CEASE, cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED) => {
+            "; the peer announces more prefixes than its limit here: let it announce fewer, or \
+             raise the limit"
         }
-        (ErrorCode::CEASE, subcode::cease::BFD_DOWN) => {
-            "; BFD lost the path to the peer, or in strict mode did not find it within the hold time"
+        (ErrorCode::CEASE, cease::BFD_DOWN) => {
+            "; BFD lost the path to the peer, or in strict mode was not up within the hold time"
         }
         _ => "",
     }
@@ -313,24 +338,31 @@ fn sent_advice(notification: &Notification) -> &'static str {
 
 fn received_advice(notification: &Notification) -> &'static str {
     match meaning(notification) {
-        (ErrorCode::OPEN, 3) => "; two routers have the same router ID",
-        (ErrorCode::OPEN, 4) => "; the router doesn't take optional parameters in an OPEN",
-        (ErrorCode::OPEN, 7) => {
-            "; the router and we can't agree on a capability: often no address family is enabled \
-             on both sides"
+        (ErrorCode::OPEN, open::BAD_BGP_IDENTIFIER) => "; two routers have the same router ID",
+        (ErrorCode::OPEN, open::UNSUPPORTED_OPTIONAL_PARAMETER) => {
+            "; the router does not support optional parameters in an OPEN"
+        }
+        (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY) => {
+            "; the router rejects a capability, or requires one: often no address family is \
+             enabled on both sides"
         }
         (ErrorCode::HOLD_TIMER_EXPIRED, _) => {
-            "; the router heard nothing from us for the hold time: packets get lost on the way to it, \
-             or a TCP MD5 password was changed on one side only"
+            "; the router received nothing from us for the hold time: packets to it are lost, or a \
+             TCP MD5 password was changed on one side only"
         }
-        (ErrorCode::CEASE, 1) => {
-            "; we announce more prefixes than the router allows: raise its limit, or announce less"
+        (ErrorCode::CEASE, cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED) => {
+            "; we announce more prefixes than the router allows: raise its limit, or announce fewer"
         }
-        (ErrorCode::CEASE, 2) => "; the neighbour is shut down on the router: enable it there",
-        (ErrorCode::CEASE, subcode::cease::BFD_DOWN) => {
-            "; BFD at the router lost the path to us: check the path, and whether BFD is on at both ends"
+        (ErrorCode::CEASE, cease::ADMINISTRATIVE_SHUTDOWN) => {
+            "; the neighbor is shut down on the router: enable it there"
         }
-        (ErrorCode::CEASE, 3 | 5) => "; the router isn't configured to talk to us",
+        (ErrorCode::CEASE, cease::BFD_DOWN) => {
+            "; BFD on the router lost the path to us: check the path, and whether BFD is enabled \
+             on both sides"
+        }
+        (ErrorCode::CEASE, cease::PEER_DE_CONFIGURED | cease::CONNECTION_REJECTED) => {
+            "; we are not configured as a neighbor on the router"
+        }
         _ => "",
     }
 }
@@ -340,8 +372,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_hard_reset_encloses_is_what_it_is_about() {
-        for inner in [1, 2, 10].map(Notification::cease) {
+    fn a_hard_reset_has_the_code_and_advice_of_the_enclosed_notification_rfc8538_3_1() {
+        let subcodes = [
+            cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED,
+            cease::ADMINISTRATIVE_SHUTDOWN,
+            cease::BFD_DOWN,
+        ];
+        for inner in subcodes.map(Notification::cease) {
             let outer = Notification::hard_reset(&inner);
             for cause in [Cause::Sent, Cause::Received] {
                 let (inner, outer) = (cause(inner.clone()), cause(outer.clone()));
@@ -353,13 +390,12 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_can_mend_comes_with_a_remedy() {
-        let cease = Notification::cease;
+    fn causes_that_an_operator_can_correct_have_a_remedy() {
         let causes = [
             Cause::Sent(Notification::hold_timer_expired()),
             Cause::Received(Notification::hold_timer_expired()),
-            Cause::Received(cease(subcode::cease::ADMINISTRATIVE_SHUTDOWN)),
-            Cause::Received(cease(subcode::cease::BFD_DOWN)),
+            Cause::Received(Notification::cease(cease::ADMINISTRATIVE_SHUTDOWN)),
+            Cause::Received(Notification::cease(cease::BFD_DOWN)),
             Cause::SendHoldTimerExpired,
         ];
         for cause in causes {
