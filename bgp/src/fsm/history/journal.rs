@@ -1,4 +1,4 @@
-//! What happened to a peer, the latest of it.
+//! The journal of a peer: its latest events, for `ferrolb log`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::fsm::history::summary::{
 };
 use crate::wire::{Agreement, Family};
 
-/// Entries kept for each peer.
+/// Entries stored for each peer.
 const ENTRIES_MAX: usize = 128;
-/// Octets of memory that these entries take at most, text included. The latest entry is kept in any
-/// case: an OPEN with 64 capabilities takes about half of it.
+/// Most octets of memory for these entries, text included. The latest entry is always stored: an
+/// OPEN with 64 capabilities takes about half of this.
 pub(in crate::fsm) const OCTETS_MAX: usize = 64 * 1024;
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "kebab-case"))]
@@ -25,89 +25,91 @@ pub(in crate::fsm) const OCTETS_MAX: usize = 64 * 1024;
 pub enum JournalEvent {
     /// The peer was configured, or its configuration changed.
     Configured {
-        /// A running session must be negotiated anew for it.
+        /// Whether that ended a running session or attempt.
         reset: bool,
     },
-    /// The state changed. Going from one attempt to the next isn't noted: `Ended` tells of it.
+    /// The state changed. Changes among Idle, Connect and Active are not stored: `Ended` reports
+    /// attempts.
     State {
-        /// Before.
+        /// The old state.
         from: State,
-        /// Now.
+        /// The new state.
         to: State,
     },
-    /// We said who we are.
+    /// We sent an OPEN.
     OpenSent {
-        /// What we said.
+        /// The OPEN.
         open: OpenSummary,
     },
-    /// The peer said who it is.
+    /// We received an OPEN.
     OpenReceived {
-        /// What it said.
+        /// The OPEN.
         open: OpenSummary,
     },
-    /// A session is up.
+    /// The session was established.
     Established {
-        /// What both ends agreed on.
+        /// What both ends negotiated.
         negotiated: Agreement,
     },
     /// A session, or an attempt at one, ended.
     Ended {
         /// Why.
         cause: CauseSummary,
-        /// Whether a session was up.
+        /// Whether the session was established.
         was_established: bool,
-        /// When we dial again, in seconds; none if we don't by ourselves.
+        /// Seconds until the next attempt; `None` if we make none.
         #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
         retry: Option<Duration>,
     },
-    /// One of two connections went; the other lives on.
+    /// One of two connections ended; the other goes on.
     ConnectionClosed {
         /// Why.
         cause: CauseSummary,
     },
-    /// A connection of the peer was turned away.
+    /// A connection of the peer was rejected.
     Rejected {
         /// Why.
         reason: RejectReason,
     },
-    /// The peer refused them: our OPENs go without, until the configuration changes or a session
-    /// was stable (RFC 5492 §3).
+    /// The peer rejected capabilities. Our OPENs leave them out until the configuration changes or
+    /// a session was stable (RFC 5492 §3).
     #[cfg_attr(feature = "serde", serde(rename = "capabilities-left-out"))]
     CapabilitiesDropped {
-        /// Which ones.
+        /// The rejected capabilities.
         capabilities: Vec<CapabilitySummary>,
     },
-    /// This route, and maybe others of the session, is not announced: its attributes leave no room
-    /// for a prefix.
+    /// A route is not announced: its attributes leave no room for a prefix in a message. Stored for
+    /// the first of a session.
     RouteTooLong {
-        /// The prefix of the first one.
+        /// The prefix of that route.
         prefix: IpNet,
-        /// The longest message that the peer takes, in octets.
+        /// The longest message that the peer accepts, in octets.
         max_length: usize,
     },
-    /// An UPDATE had errors that the session survives (RFC 7606 §6). Told once in ten seconds at most.
+    /// An UPDATE had errors that do not end the session (RFC 7606 §6). Stored once in ten seconds
+    /// at most.
     UpdateErrors {
-        /// What was wrong, and what was done about it.
+        /// The errors and their treatment as text.
         errors: Vec<String>,
-        /// The message without its header in hexadecimal, its first 1024 octets.
+        /// The first 1024 octets of the message after its header, in hexadecimal.
         octets: String,
-        /// Such UPDATEs since the last that was told.
+        /// Number of erroneous UPDATEs suppressed since the last reported one.
         #[cfg_attr(feature = "serde", serde(rename = "untold"))]
         suppressed: u64,
     },
-    /// BFD says something else than before (RFC 5882).
+    /// BFD changed, or explains why it is not up (RFC 5882).
     Bfd {
-        /// Its state before.
+        /// The old state.
         from: String,
-        /// Its state now.
+        /// The new state.
         to: String,
-        /// What made it change.
+        /// Why.
         reason: String,
     },
 }
 
 impl JournalEvent {
-    /// Octets of memory that it takes beside itself.
+    /// Octets of heap memory.
     fn octets(&self) -> usize {
         match self {
             Self::Configured { .. }
@@ -130,7 +132,7 @@ impl JournalEvent {
         }
     }
 
-    /// Whether it is the same again, so that counting is enough.
+    /// Whether this event repeats `other`, so that it is only counted.
     fn repeats(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -150,22 +152,22 @@ impl JournalEvent {
     }
 }
 
-/// An entry of a peer's journal as it is handed out.
+/// An entry of a peer's journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct JournalEntry {
-    /// Grows with each entry of this peer, also if it goes and comes again: whoever comes back knows
-    /// which are new.
+    /// Grows with each entry of this peer, also if it is removed and configured again: a client can
+    /// tell which entries are new.
     pub number: u64,
-    /// How long ago, in seconds; the last time, if it happened more than once.
+    /// Seconds since the event, or since the last of several.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub age: Duration,
-    /// How long ago it happened first, in seconds.
+    /// Seconds since the first of them.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub first_age: Duration,
-    /// How often it happened in a row.
+    /// Number of repetitions in a row.
     pub times: u64,
-    /// What happened.
+    /// The event.
     pub event: JournalEvent,
 }
 
@@ -188,14 +190,14 @@ impl Entry {
 #[derive(Debug)]
 pub(in crate::fsm) struct Journal {
     entries: VecDeque<Entry>,
-    /// Of all entries together.
+    /// Of all entries.
     octets: usize,
     /// The number of the latest entry.
     latest: u64,
 }
 
 impl Journal {
-    /// An empty one whose numbers go on after this one.
+    /// An empty journal, numbered from `number` + 1.
     pub(in crate::fsm) fn after(number: u64) -> Self {
         let entries = VecDeque::new();
         Self {
@@ -210,7 +212,7 @@ impl Journal {
         self.latest
     }
 
-    /// Writes down what happened. What happens again and again costs one entry.
+    /// Adds an event. Repetitions are counted in one entry.
     pub(in crate::fsm) fn note(&mut self, at: Instant, event: JournalEvent) {
         if let Some(last) = self.entries.back_mut()
             && event.repeats(&last.event)
@@ -239,7 +241,7 @@ impl Journal {
         self.entries.push_back(entry);
     }
 
-    /// All of it, oldest first.
+    /// All entries, oldest first.
     pub(in crate::fsm) fn entries(&self, now: Instant) -> Vec<JournalEntry> {
         let entry = |entry: &Entry| JournalEntry {
             number: entry.number,
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_latest_entries_are_kept_in_order() {
+    fn only_the_latest_entries_are_stored_in_order() {
         let start = Instant::now();
         let mut journal = Journal::after(0);
         for second in 0..300 {
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_with_much_text_make_older_ones_go() {
+    fn large_entries_displace_older_ones() {
         let start = Instant::now();
         let mut journal = Journal::after(0);
         for number in 0..1000usize {
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_repeats_is_one_entry_with_the_latest_wait() {
+    fn a_repeated_failure_is_one_entry_with_the_latest_retry_time() {
         let start = Instant::now();
         let mut journal = Journal::after(0);
         let ended = |retry| JournalEvent::Ended {

@@ -1,4 +1,4 @@
-//! Messages and causes as people and programs read them: words beside the numbers.
+//! Summaries of messages and causes for people and programs: text beside numbers, bounded in size.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,43 +7,43 @@ use std::net::Ipv4Addr;
 use crate::fsm::history::cause::Cause;
 use crate::wire::{Asn, Capability, Notification, Open};
 
-/// Capabilities kept of one OPEN: nobody has more, unless to fill our memory.
+/// Capabilities stored of one OPEN. No real peer sends more.
 const CAPABILITIES_KEPT: usize = 64;
-/// Octets of a NOTIFICATION's data, or of an UPDATE with errors, that are kept.
+/// Octets stored of a NOTIFICATION's data, or of an erroneous UPDATE.
 const OCTETS_KEPT: usize = 1024;
 
-/// Octets of text about one capability that are kept.
+/// Octets of text stored about one capability.
 const CAPABILITY_TEXT_MAX: usize = 256;
-/// Octets of text about one cause, NOTIFICATION or UPDATE that are kept and logged.
+/// Octets of text stored and logged about one cause, NOTIFICATION or UPDATE.
 pub(crate) const TEXT_MAX: usize = 2048;
 
-/// The text, or as much of it as fits into `max` octets, and how many octets were left out.
+/// The text; if it is longer than `max` octets, its beginning and the number of omitted octets.
 pub(crate) fn shortened(mut text: String, max: usize) -> String {
     if text.len() <= max {
         return text;
     }
     let kept = text.floor_char_boundary(max);
-    let left_out = text.len() - kept;
+    let omitted = text.len() - kept;
     text.truncate(kept);
     // Writing to a String doesn't fail.
-    let _ = write!(text, "… ({left_out} octets more)");
+    let _ = write!(text, "… ({omitted} octets more)");
     text.shrink_to_fit();
     text
 }
 
-/// An OPEN, taken apart.
+/// An OPEN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OpenSummary {
-    /// The version of BGP.
+    /// BGP version.
     pub version: u8,
-    /// The AS number, from the capability where the field is too small for it.
+    /// The AS number: that of the capability, if there is one (RFC 6793).
     pub asn: Asn,
     /// The hold time offered, in seconds.
     pub hold_time: u16,
     /// The BGP identifier.
     pub router_id: Ipv4Addr,
-    /// What was offered, in the order sent; the first 64.
+    /// The capabilities in the order sent, at most 64.
     pub capabilities: Vec<CapabilitySummary>,
 }
 
@@ -53,18 +53,18 @@ pub struct OpenSummary {
 pub struct CapabilitySummary {
     /// Its code.
     pub code: u8,
-    /// What it says.
+    /// The capability as text.
     pub text: String,
 }
 
 impl OpenSummary {
-    /// Octets of memory that it takes beside itself.
+    /// Octets of heap memory.
     pub(in crate::fsm) fn octets(&self) -> usize {
         capability_octets(&self.capabilities)
     }
 }
 
-/// Octets of memory that the list takes.
+/// Octets of heap memory of the list.
 pub(in crate::fsm) fn capability_octets(list: &Vec<CapabilitySummary>) -> usize {
     let texts = list.iter().map(|capability| capability.text.capacity());
     list.capacity() * size_of::<CapabilitySummary>() + texts.sum::<usize>()
@@ -96,24 +96,24 @@ impl From<&Capability> for CapabilitySummary {
     }
 }
 
-/// A NOTIFICATION, in words and in octets.
+/// A NOTIFICATION as text and as octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NotificationSummary {
-    /// We sent it; otherwise the peer did.
+    /// Whether we sent it; otherwise the peer did.
     pub sent: bool,
     /// Error code.
     pub code: u8,
     /// Error subcode.
     pub subcode: u8,
-    /// Both by name and number, as `Cease/Administrative Shutdown (6/2)`.
+    /// Both as name and number, for example `Cease/Administrative Shutdown (6/2)`.
     pub name: String,
-    /// What the operator on the other side has to say (RFC 9003).
+    /// The message of the sender's operator (RFC 9003).
     pub text: Option<String>,
-    /// What the data says besides, as `at most 100 of ipv4-unicast`.
+    /// The data as text, for example `at most 100 of ipv4-unicast`.
     #[cfg_attr(feature = "serde", serde(default))]
     pub data_in_words: Option<String>,
-    /// The data field in hexadecimal, its first 1024 octets.
+    /// The first 1024 octets of the data in hexadecimal.
     pub data: String,
 }
 
@@ -131,10 +131,8 @@ impl NotificationSummary {
             data: hexadecimal(&notification.data),
         }
     }
-}
 
-impl NotificationSummary {
-    /// Octets of memory that it takes beside itself.
+    /// Octets of heap memory.
     fn octets(&self) -> usize {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
         self.name.capacity()
@@ -144,7 +142,7 @@ impl NotificationSummary {
     }
 }
 
-/// The first 1024 octets.
+/// The first 1024 octets in hexadecimal.
 pub(in crate::fsm) fn hexadecimal(octets: &[u8]) -> String {
     let octets = octets.iter().take(OCTETS_KEPT);
     let text = String::with_capacity(2 * octets.len());
@@ -161,14 +159,14 @@ pub(in crate::fsm) fn hexadecimal(octets: &[u8]) -> String {
 pub struct CauseSummary {
     /// [`Cause::code`].
     pub code: Cow<'static, str>,
-    /// In words, with what to do about it where that is known.
+    /// The cause as text, with what to do where that is known.
     pub text: String,
     /// The NOTIFICATION that ended it, if one did.
     pub notification: Option<NotificationSummary>,
 }
 
 impl CauseSummary {
-    /// Octets of memory that it takes beside itself.
+    /// Octets of heap memory.
     pub(in crate::fsm) fn octets(&self) -> usize {
         let notification = self.notification.as_ref();
         self.text.capacity() + notification.map_or(0, NotificationSummary::octets)
@@ -191,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_is_cut_between_characters_and_says_so() {
+    fn a_long_text_is_cut_between_characters_with_the_number_of_omitted_octets() {
         assert_eq!(shortened("short".to_owned(), 5), "short");
         assert_eq!(shortened("häuser".to_owned(), 2), "h… (6 octets more)");
     }

@@ -1,4 +1,4 @@
-//! From two OPENs to what the session runs with (RFC 4271 §4.2).
+//! Negotiation: our OPEN, and whether the peer's is acceptable (RFC 4271 §4.2, §6.2).
 
 use std::net::Ipv4Addr;
 
@@ -8,9 +8,10 @@ use crate::wire::{
     Notification, Open,
 };
 
-/// The OPEN we send.
+/// Our OPEN.
 ///
-/// `over_v6`: the connection is an IPv6 one, so that IPv4 routes need another kind of next hop.
+/// `over_v6`: the connection runs over IPv6, so that IPv4 routes may need IPv6 next hops (RFC
+/// 8950).
 pub(super) fn our_open(
     config: &PeerConfig,
     router_id: Ipv4Addr,
@@ -33,7 +34,7 @@ pub(super) fn our_open(
     .fold(base, Open::with)
 }
 
-/// Checks the peer's OPEN against ours and against what is configured.
+/// Checks the peer's OPEN against ours and against the configuration.
 ///
 /// # Errors
 /// The NOTIFICATION to send (RFC 4271 §6.2).
@@ -58,7 +59,7 @@ pub(super) fn negotiate(
     Ok(agreement)
 }
 
-/// The AS number that it has to be, where there is only one.
+/// The AS number that the peer must have; `None` if several are acceptable.
 fn expected(config: &PeerConfig) -> Option<Asn> {
     match config.remote_asn {
         RemoteAsn::Number(asn) => Some(asn),
