@@ -1,4 +1,5 @@
-//! Between the machine of BGP and that of BFD (RFC 5882): what one asks for and the other tells.
+//! The interface of the BGP and BFD state machines (RFC 5882): the BFD session that a peer
+//! requests, and the events and status that it gets back.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -6,23 +7,23 @@ use std::time::{Duration, Instant};
 use crate::bfd::{Change, Hops, SessionConfig, SessionStatus, State};
 use crate::config::PeerConfig;
 
-/// A BFD session that a peer wants to be watched over by.
+/// The BFD session that a peer requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BfdTarget {
-    /// The peer.
+    /// The peer's address.
     pub remote: IpAddr,
-    /// Our address, if the peer's configuration names one.
+    /// Our address, if it is configured.
     pub local: Option<IpAddr>,
-    /// The interface, by name.
+    /// The interface's name, if it is configured.
     pub interface: Option<String>,
-    /// How far away the peer is.
+    /// Single-hop or multihop.
     pub hops: Hops,
-    /// How the session runs.
+    /// Timers and role of the session.
     pub config: SessionConfig,
 }
 
 impl BfdTarget {
-    /// What the configuration asks for; a network of dynamic neighbours has no path of its own.
+    /// The BFD session that is configured. A template of dynamic neighbors has none.
     pub(super) fn of(config: &PeerConfig) -> Option<Self> {
         let bfd = config.bfd?;
         let transport = &config.transport;
@@ -39,8 +40,8 @@ impl BfdTarget {
         })
     }
 
-    /// Whether it is the same session, however it runs.
-    pub(super) fn is_along(&self, other: &Self) -> bool {
+    /// Whether both sessions have the same ends; their timers may differ.
+    pub(super) fn has_same_path(&self, other: &Self) -> bool {
         let Self {
             remote,
             local,
@@ -55,55 +56,55 @@ impl BfdTarget {
     }
 }
 
-/// What the driver of BFD tells a peer.
+/// An event of the BFD session of a peer.
 #[derive(Clone, Debug)]
 pub enum BfdEvent {
-    /// The session changed its state.
+    /// The state changed.
     Changed {
-        /// How.
+        /// The change.
         change: Change,
-        /// All of it, after that.
+        /// The status after the change.
         status: SessionStatus,
     },
-    /// How it is, from time to time.
+    /// The status, sent periodically.
     Status(SessionStatus),
-    /// There can be no session. The peer asks again at its next attempt.
+    /// The session could not be set up. The peer requests it again at its next attempt.
     Failed {
-        /// Why, and what to do.
+        /// Why, and what to do about it.
         reason: String,
     },
 }
 
-/// BFD of a peer as an operator wants to see it.
+/// The status of a peer's BFD session, for the CLI and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BfdStatus {
-    /// Its state.
+    /// Our state.
     pub state: State,
-    /// How long it has been in that state, in seconds.
+    /// Seconds in that state.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub since: Duration,
-    /// Why we last changed it, as we tell the peer.
+    /// Why it last changed, as sent to the peer.
     pub diagnostic: String,
     /// The peer's state.
     pub remote_state: State,
-    /// Why the peer last changed it.
+    /// Why that last changed.
     pub remote_diagnostic: String,
-    /// How often we send, in seconds; none if the peer isn't there for a passive end.
+    /// Seconds between our packets; `None` if we are passive and wait for the peer.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub transmit_interval: Option<Duration>,
-    /// After how much silence the path counts as lost, in seconds; none while nothing is heard.
+    /// Seconds without a packet after which the path is lost; `None` while none is received.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub detection_time: Option<Duration>,
-    /// How often the path was lost.
+    /// Number of times the path was lost.
     pub flaps: u64,
     /// Packets sent.
     pub sent: u64,
-    /// Packets that counted.
+    /// Packets received and valid.
     pub received: u64,
-    /// Packets thrown away.
+    /// Packets discarded.
     pub discarded: u64,
-    /// Why the last of them was.
+    /// Why the last one was discarded.
     pub last_discard: Option<String>,
 }
 

@@ -1,11 +1,19 @@
 //! The state machine of the whole speaker, without I/O.
 //!
-//! [`Speaker`] holds the peers and the Adj-RIB-Out. The crate's front page says how it is driven.
-//! Below it: `peer` (two connection slots, dialling, back-off), `peer/connection` (RFC 4271 §8 from
-//! OpenSent on), `negotiate`, [`collision`], `timers`.
+//! [`Speaker`] has all peers and the Adj-RIB-Out, and passes each input to the peer that it
+//! concerns. The crate's front page has the contract for driving it.
+//!
+//! * `events`: inputs, outputs, events, and the states with their transitions;
+//! * `neighbors`: configured and dynamic peers, their conflicts, and whose an incoming connection
+//!   is;
+//! * `peer`: one peer, with dialling, connections, collisions, BFD guarding and capability
+//!   fallback;
+//! * `negotiate`: our OPEN, and whether the peer's is acceptable;
+//! * `timers`, `stall`, `shutdown`: timers of a peer, stalls and the end of the speaker;
+//! * `loop_check`, `other_paths`: what received routes are used for;
+//! * `history`: journal, counters, causes and status, for the CLI and metrics.
 
 mod bfd_target;
-pub mod collision;
 mod events;
 mod history;
 mod loop_check;
@@ -33,7 +41,7 @@ pub use self::history::cause::Cause;
 pub use self::history::journal::{JournalEntry, JournalEvent};
 pub use self::history::status::{
     LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, PrefixLimit,
-    SessionTimers, UpdateErrors,
+    RunningTimers, UpdateErrors,
 };
 pub use self::history::summary::{
     CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary,
@@ -41,37 +49,38 @@ pub use self::history::summary::{
 #[cfg(feature = "speaker")]
 pub(crate) use self::history::summary::{TEXT_MAX, shortened};
 pub use self::history::update_stats::{AttributeErrorCount, PrefixCount};
+pub use self::neighbors::conflicts::{
+    SharedOption, different_options, have_same_session, is_md5_shadowed,
+};
 pub use self::other_paths::OtherPaths;
 pub use self::shutdown::ShutdownMode;
+pub use self::timers::Timer;
 
+use self::neighbors::matching::SocketPair;
 use self::peer::Peer;
-use self::peer::connection::Ends;
 use self::shared::Shared;
 use self::timers::earlier;
 use crate::rib::{Advertised, PeerIndex};
 
-/// What concerns all peers.
+/// The configuration of the speaker itself.
 #[derive(Clone, Copy, Debug)]
 pub struct SpeakerConfig {
-    /// BGP identifier where the peer's configuration gives none: one value for all sessions,
-    /// whatever address each of them has (RFC 4271 §4.2).
+    /// BGP identifier of peers whose configuration sets none: one value for all sessions, whatever
+    /// their addresses (RFC 4271 §4.2).
     pub router_id_fallback: Ipv4Addr,
-    /// Where jitter comes from. The same seed and inputs give the same outputs.
+    /// Seed of all jitter. The same seed and inputs give the same outputs.
     pub seed: u64,
-    /// How long the host has been up when the speaker begins. Whether peers may go on forwarding to
-    /// us while we come back (RFC 4724 §3, the F bit) depends on it; not known: they may not.
+    /// How long the host was up when the speaker started. It decides whether peers may continue to
+    /// forward to us while we restart (the F bit of RFC 4724 §3); if unknown, they may not.
     pub host_uptime: Option<Duration>,
 }
 
-/// All peers and what they are to be told.
+/// All peers, and the routes to announce to them.
 #[derive(Debug)]
 pub struct Speaker {
     peers: BTreeMap<PeerIndex, Peer>,
     names: BTreeMap<String, PeerIndex>,
     shared: Shared,
-    /// When BFD will have said that we leave.
-    hushed_until: Option<Instant>,
-    stopped: bool,
 }
 
 impl Speaker {
@@ -82,12 +91,10 @@ impl Speaker {
             peers: BTreeMap::new(),
             names: BTreeMap::new(),
             shared: Shared::new(config),
-            hushed_until: None,
-            stopped: false,
         }
     }
 
-    /// Takes one thing that happened. Drain [`poll_output`](Self::poll_output) before the next.
+    /// Takes one input. Drain [`poll_output`](Self::poll_output) before the next.
     pub fn handle(&mut self, now: Instant, input: Input) {
         let shared = &mut self.shared;
         shared.started.get_or_insert(now);
@@ -96,13 +103,13 @@ impl Speaker {
             Input::RemovePeer(name) => self.remove_peer(now, &name),
             Input::Routes(routes) => self.set_routes(routes),
             Input::OpenGate => shared.rib.open_gate(),
-            Input::TrackOtherPaths(watched) => self.watch_paths(watched),
+            Input::TrackOtherPaths(tracked) => self.track_other_paths(tracked),
             Input::Connected {
                 connection,
                 local,
                 remote,
             } => {
-                self.connected(now, connection, Ends { local, remote });
+                self.connected(now, connection, SocketPair { local, remote });
             }
             Input::ConnectFailed { connection, error } => {
                 self.with_owner(connection, |peer, shared| {
@@ -117,7 +124,7 @@ impl Speaker {
                 local,
                 remote,
             } => {
-                self.accept(now, connection, Ends { local, remote });
+                self.accept(now, connection, SocketPair { local, remote });
             }
             Input::Received { connection, octets } => {
                 self.with_owner(connection, |peer, shared| {
@@ -141,25 +148,25 @@ impl Speaker {
             Input::Timeout => self.timeout(now),
             Input::Shutdown { text, mode } => self.shutdown(now, text, mode),
         }
-        self.tell_end(now);
+        self.finish_shutdown(now);
     }
 
-    /// The next thing to do or to know.
+    /// The next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.shared.outputs.pop_front()
     }
 
-    /// When [`Input::Timeout`] is due, if ever.
+    /// When [`Input::Timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.peers
             .values()
-            .map(Peer::deadline)
-            .fold(earlier(self.shared.deadline(), self.hushed_until), earlier)
+            .map(Peer::poll_timeout)
+            .fold(self.shared.poll_timeout(), earlier)
     }
 
-    /// Octets for a connection whose socket can take some: one or several whole messages, at most
-    /// `max` octets (at least 4096) unless a single message of another kind is due.
+    /// Octets to send on a connection whose socket accepts some: one or several whole messages.
+    /// UPDATEs have at most `max` octets, which must be at least 4096.
     ///
     /// Outputs may follow: drain them.
     pub fn poll_transmit(
@@ -174,11 +181,11 @@ impl Speaker {
                 .get_mut(index)?
                 .transmit(now, connection, max, &mut self.shared)
         });
-        self.tell_end(now);
+        self.finish_shutdown(now);
         octets
     }
 
-    /// A snapshot of every peer, by name.
+    /// The status of every peer, sorted by name.
     #[must_use]
     pub fn status(&self, now: Instant) -> Vec<PeerStatus> {
         self.names
@@ -188,14 +195,14 @@ impl Speaker {
             .collect()
     }
 
-    /// All there is to know about the peer of this name.
+    /// Everything about the peer of this name.
     #[must_use]
     pub fn peer(&self, now: Instant, name: &str) -> Option<PeerDetail> {
         let peer = self.peers.get(self.names.get(name)?)?;
         Some(peer.detail(now, &self.shared))
     }
 
-    /// What the peer of this name holds from us.
+    /// The routes announced to the peer of this name.
     pub fn advertised(
         &self,
         now: Instant,
@@ -207,18 +214,18 @@ impl Speaker {
             .flat_map(move |index| self.shared.rib.advertised(now, *index))
     }
 
-    /// What routers with an Established session show of paths other than ours to prefixes of ours.
-    /// Nothing is known of prefixes before [`Input::TrackOtherPaths`].
+    /// What routers with an established session show of paths to our prefixes other than ours.
+    /// Tracking begins with [`Input::TrackOtherPaths`].
     #[must_use]
     pub fn other_paths(&self) -> Vec<OtherPaths> {
         let peers = self.names.values().filter_map(|name| self.peers.get(name));
         peers.filter_map(Peer::other_paths).collect()
     }
 
-    fn watch_paths(&mut self, watched: bool) {
-        self.shared.watches_paths = watched;
+    fn track_other_paths(&mut self, tracked: bool) {
+        self.shared.tracks_other_paths = tracked;
         for peer in self.peers.values_mut() {
-            peer.watch_paths(watched);
+            peer.track_other_paths(tracked);
         }
     }
 
@@ -233,10 +240,10 @@ impl Speaker {
         for peer in self.peers.values_mut() {
             peer.timeout(now, &mut self.shared);
         }
-        self.forget_dynamic(now);
+        self.remove_idle_dynamic(now);
         self.shared.rib.timeout(now);
         self.shared.timeout(now);
-        self.end_farewell(now);
+        self.end_unflushed(now);
     }
 }
 

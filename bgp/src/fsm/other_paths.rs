@@ -1,38 +1,38 @@
-//! Which of the prefixes that we announce a router sends back to us over another speaker's path.
+//! Tracks which of the prefixes that we announce a router also reaches over another speaker.
 //!
-//! A router sends a prefix to us by its best path. As long as that is ours, split horizon keeps it
-//! from us, or it comes back with one of our own next hops, or with the GRACEFUL_SHUTDOWN that we
-//! put on it (RFC 8326). So what comes back otherwise has another path there. Whether our own AS is
-//! in that path says nothing: other nodes are in our AS.
+//! A router sends a prefix to us by its best path. If that is ours, split horizon suppresses it, or
+//! it comes back with one of our own next hops, or with the community GRACEFUL_SHUTDOWN that we
+//! added (RFC 8326). A prefix that comes back in another form has another path. Our own AS in that
+//! path means nothing: other nodes are in our AS.
 //!
-//! Prefixes that we don't announce to the router are never kept.
+//! Prefixes that we don't announce to the router are never stored.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::fsm::loop_check::ToUs;
+use super::loop_check::OwnNextHop;
 use crate::wire::{Community, Family, Update};
 
-/// What a router with an Established session shows of paths other than ours, while
-/// [`Input::TrackOtherPaths`](super::Input::TrackOtherPaths) asks for it.
+/// What a router with an established session shows of paths other than ours, as far as
+/// [`Input::TrackOtherPaths`](super::Input::TrackOtherPaths) has it tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherPaths {
     /// The peer's name.
     pub peer: String,
-    /// The configured peer that a dynamic neighbour belongs to.
+    /// The template of a dynamic neighbor.
     pub template: Option<String>,
-    /// The families of which the router shows them at all: it can be asked for its routes again
-    /// (RFC 2918), and it has sent back at least one prefix of ours since the peer was configured.
-    /// Routers have export policies for each family.
+    /// The families of which the router shows other paths: it supports route refresh (RFC 2918),
+    /// and it has sent back at least one of our prefixes since the peer was configured. Routers
+    /// have an export policy for each family.
     pub shown: Vec<Family>,
     /// Prefixes that we announce to the router and that it reaches over another speaker.
     pub prefixes: HashSet<IpNet>,
 }
 
 impl OtherPaths {
-    /// Whether the router shows that it has no path to this prefix but ours.
+    /// Whether the router shows that our path to this prefix is its only one.
     #[must_use]
     pub fn has_only_ours(&self, prefix: &IpNet) -> bool {
         self.shown.contains(&Family::of(prefix)) && !self.prefixes.contains(prefix)
@@ -41,70 +41,70 @@ impl OtherPaths {
 
 /// Our prefixes at one router, by what it has sent back.
 #[derive(Debug, Default)]
-pub(super) struct Returned {
+pub(super) struct OtherPathsTracker {
     /// Whether `elsewhere` is kept up to date.
-    watched: bool,
-    /// The families of which the router has ever sent back one of our prefixes, by whatever path:
-    /// then it exports them to us, and that it does not send one is a fact about its paths.
-    ever: Vec<Family>,
+    tracked: bool,
+    /// The families of which the router has ever sent back one of our prefixes, over any path. It
+    /// exports them to us, so that a prefix which it does not send has no other path.
+    exported: Vec<Family>,
     /// Prefixes of ours that the router reaches over another speaker.
     elsewhere: HashSet<IpNet>,
 }
 
-impl Returned {
-    pub(super) fn new(watched: bool) -> Self {
+impl OtherPathsTracker {
+    pub(super) fn new(tracked: bool) -> Self {
         Self {
-            watched,
+            tracked,
             ..Self::default()
         }
     }
 
-    /// Begins, with nothing known; goes on, with what is known; or ends.
-    pub(super) fn watch(&mut self, watched: bool) {
-        if self.watched != watched {
-            self.watched = watched;
-            self.elsewhere = HashSet::new();
+    /// Starts with nothing known, continues, or ends.
+    pub(super) fn track(&mut self, tracked: bool) {
+        if self.tracked != tracked {
+            self.tracked = tracked;
+            self.clear();
         }
     }
 
-    /// A session begins or ends: what the last one brought is gone.
-    pub(super) fn session(&mut self) {
+    /// A session begins or ends: what the last one showed is void.
+    pub(super) fn clear(&mut self) {
         self.elsewhere = HashSet::new();
     }
 
-    /// We announce this prefix no longer.
-    pub(super) fn forget(&mut self, prefix: &IpNet) {
+    /// This prefix is no longer announced.
+    pub(super) fn remove(&mut self, prefix: &IpNet) {
         self.elsewhere.remove(prefix);
     }
 
-    /// Takes an UPDATE. `own` says whether we announce a prefix to the router, `addresses` are our
-    /// next hops.
+    /// Takes an UPDATE. `own` returns whether we announce a prefix to the router; `addresses` are
+    /// our next hops.
     pub(super) fn update(
         &mut self,
         update: &Update,
         addresses: &[IpAddr],
         own: impl Fn(&IpNet) -> bool,
     ) {
-        if self.watched {
+        if self.tracked {
             for prefix in update.withdrawn_prefixes() {
                 self.elsewhere.remove(&prefix);
             }
         }
         let graceful = &Community::GRACEFUL_SHUTDOWN;
         let graceful = update.attributes.communities.contains(graceful);
-        for (prefix, to_us) in ToUs::of(update, addresses).announced(update) {
+        for (prefix, own_next_hop) in OwnNextHop::of(update, addresses).announced(update) {
             let family = Family::of(&prefix);
-            let known = self.ever.contains(&family);
-            if (known && !self.watched) || !own(&prefix) {
+            let known = self.exported.contains(&family);
+            if (known && !self.tracked) || !own(&prefix) {
                 continue;
             }
             if !known {
-                self.ever.push(family);
+                self.exported.push(family);
             }
-            if !self.watched {
+            if !self.tracked {
                 continue;
             }
-            if to_us || graceful {
+            if own_next_hop || graceful {
                 self.elsewhere.remove(&prefix);
             } else {
                 self.elsewhere.insert(prefix);
@@ -113,11 +113,11 @@ impl Returned {
     }
 
     /// The families of which the router exports our prefixes to us.
-    pub(super) fn ever(&self) -> &[Family] {
-        &self.ever
+    pub(super) fn exported(&self) -> &[Family] {
+        &self.exported
     }
 
-    /// What the router reaches over another speaker.
+    /// The prefixes that the router reaches over another speaker.
     pub(super) fn elsewhere(&self) -> &HashSet<IpNet> {
         &self.elsewhere
     }

@@ -1,4 +1,4 @@
-//! What all peers of a speaker have in common, and what each of them writes its outputs to.
+//! State that all peers of a speaker share, and the queue of outputs.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -6,56 +6,51 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::SpeakerConfig;
+use super::events::{ConnectionId, Event, Output};
+use super::shutdown::ShutdownProgress;
+use super::timers::earlier;
 use crate::config::PeerConfig;
-use crate::fsm::SpeakerConfig;
-use crate::fsm::events::{ConnectionId, Event, Output};
-use crate::fsm::timers::earlier;
 use crate::rib::{AdjRibOut, PeerIndex};
 use crate::wire::Notification;
 
-/// How long a NOTIFICATION may take to reach the peer before the connection is cut.
+/// How long a NOTIFICATION may take to reach the peer before the connection is closed.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// Connections turned away that get to know why at the same time: from one address, and in all.
+/// Most rejected connections that wait for their NOTIFICATION to be sent: from one address, and in
+/// all.
 const DISMISSED_PER_ADDRESS: usize = 4;
 const DISMISSED_MAX: usize = 64;
 
-/// A connection that has nothing left but its last words.
+/// A connection that is being closed.
 #[derive(Debug)]
 struct Closing {
+    /// What is still to be sent.
     queue: VecDeque<Bytes>,
     deadline: Instant,
-    /// Where it came from, if it never was a peer's in earnest.
+    /// The address of a connection that was rejected or superseded.
     dismissed: Option<IpAddr>,
 }
 
-/// The end of the whole speaker.
-#[derive(Debug)]
-pub(super) struct Stopping {
-    /// When what is still unsent no longer counts; `None` once that has passed.
-    pub(super) deadline: Option<Instant>,
-    /// When everything is over, whoever is still to be heard.
-    pub(super) end: Instant,
-    /// For the peers' operators, where their configuration says nothing else.
-    pub(super) text: String,
-}
-
+/// State that all peers of a speaker share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: SpeakerConfig,
     pub(super) rib: AdjRibOut,
     pub(super) rng: fastrand::Rng,
     pub(super) outputs: VecDeque<Output>,
-    /// Whose connection it is, dials included.
+    /// The peer of each connection, attempts included.
     pub(super) owners: HashMap<ConnectionId, PeerIndex>,
-    pub(super) stopping: Option<Stopping>,
-    /// Whether peers keep which of our prefixes routers send back.
-    pub(super) watches_paths: bool,
-    /// When the speaker began.
+    /// `None` until the speaker shuts down.
+    pub(super) shutdown: Option<ShutdownProgress>,
+    /// Whether peers track which of our prefixes routers send back.
+    pub(super) tracks_other_paths: bool,
+    /// When the speaker started.
     pub(super) started: Option<Instant>,
-    /// The highest number in the journal of any peer that is gone.
+    /// The highest number in the journal of any peer that was removed.
     pub(super) journalled: u64,
     closing: BTreeMap<ConnectionId, Closing>,
+    /// Number of attempts so far.
     dials: u64,
 }
 
@@ -67,8 +62,8 @@ impl Shared {
             rng: fastrand::Rng::with_seed(config.seed),
             outputs: VecDeque::new(),
             owners: HashMap::new(),
-            stopping: None,
-            watches_paths: false,
+            shutdown: None,
+            tracks_other_paths: false,
             started: None,
             journalled: 0,
             closing: BTreeMap::new(),
@@ -80,6 +75,7 @@ impl Shared {
         self.outputs.push_back(Output::Event(event));
     }
 
+    /// Starts an attempt to connect.
     pub(super) fn dial(
         &mut self,
         peer: PeerIndex,
@@ -99,14 +95,14 @@ impl Shared {
         connection
     }
 
-    /// Cuts a connection.
+    /// Closes a connection at once.
     pub(super) fn close(&mut self, connection: ConnectionId) {
         self.owners.remove(&connection);
         self.closing.remove(&connection);
         self.outputs.push_back(Output::Close { connection });
     }
 
-    /// Ends a connection so that the peer gets to know why.
+    /// Closes a connection after `queue` and this NOTIFICATION are sent.
     pub(super) fn finish(
         &mut self,
         now: Instant,
@@ -118,8 +114,8 @@ impl Shared {
         self.finish_silently(now, connection, queue);
     }
 
-    /// Ends a connection that isn't wanted: so that the peer gets to know why, unless there are many
-    /// of them, which would pile up, or the speaker is about to end. Says whether it gets to know.
+    /// Closes a connection that never carried a session, with this NOTIFICATION unless many such
+    /// connections are being closed or the speaker shuts down. Returns whether it is sent.
     pub(super) fn dismiss(
         &mut self,
         now: Instant,
@@ -134,8 +130,7 @@ impl Shared {
         };
         let here = dismissed().filter(|address| *address == remote).count();
         let many = here >= DISMISSED_PER_ADDRESS || dismissed().count() >= DISMISSED_MAX;
-        // The end waits for nobody who comes now.
-        if many || self.stopping.is_some() {
+        if many || self.is_shutting_down() {
             self.close(connection);
             return false;
         }
@@ -146,7 +141,7 @@ impl Shared {
         true
     }
 
-    /// Ends a connection without a word, but not before everything sent has arrived.
+    /// Closes a connection without a NOTIFICATION after everything sent has arrived.
     pub(super) fn finish_silently(
         &mut self,
         now: Instant,
@@ -165,7 +160,7 @@ impl Shared {
         self.outputs.push_back(Output::Finish { connection });
     }
 
-    /// Octets of a connection that is being closed; `None` if it isn't, or has sent all.
+    /// Octets to send on a connection that is being closed.
     pub(super) fn transmit_closing(&mut self, connection: ConnectionId) -> Option<Bytes> {
         self.closing.get_mut(&connection)?.queue.pop_front()
     }
@@ -189,18 +184,29 @@ impl Shared {
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let closing = self.closing.values().map(|closing| closing.deadline).min();
-        earlier(
-            earlier(closing, self.rib.poll_timeout()),
-            self.stopping
-                .as_ref()
-                .and_then(|stopping| stopping.deadline),
-        )
+        let shutdown = self.shutdown.as_ref();
+        [
+            closing,
+            self.rib.poll_timeout(),
+            shutdown.and_then(ShutdownProgress::poll_timeout),
+        ]
+        .into_iter()
+        .fold(None, earlier)
     }
 
-    /// No connection is left, not even a closing one.
-    pub(super) fn silent(&self) -> bool {
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    /// The shutdown message for peers whose configuration sets no other.
+    pub(super) fn shutdown_text(&self) -> &str {
+        self.shutdown.as_ref().map_or("", ShutdownProgress::text)
+    }
+
+    /// Whether no connection is left, not even one that is being closed.
+    pub(super) fn is_disconnected(&self) -> bool {
         self.owners.is_empty() && self.closing.is_empty()
     }
 }

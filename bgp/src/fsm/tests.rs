@@ -1,4 +1,4 @@
-//! Every input in every state, written down.
+//! A snapshot of every input in every state.
 
 use std::fmt::Write;
 
@@ -150,7 +150,7 @@ impl Machine {
             while let Some(octets) = self.speaker.poll_transmit(self.now, connection, 4096) {
                 framer.push(&octets);
                 while let Some(message) = framer.next(&DecodeContext::default()) {
-                    self.tell(&match message.expect("readable") {
+                    self.log(&match message.expect("readable") {
                         Message::Notification(notification) => format!("sends {notification}"),
                         message => format!("sends {}", message.kind()),
                     });
@@ -160,7 +160,7 @@ impl Machine {
         }
     }
 
-    /// To the next deadline, and it passes.
+    /// Advances to the next deadline, and handles it.
     fn expire(&mut self) {
         if let Some(next) = self.speaker.poll_timeout() {
             self.now = self.now.max(next);
@@ -172,14 +172,14 @@ impl Machine {
         while let Some(output) = self.speaker.poll_output() {
             let text = match output {
                 Output::Connect { .. } => "dials".to_owned(),
-                Output::Listen { .. } => "expects it".to_owned(),
-                Output::Unlisten { .. } => "expects it no more".to_owned(),
-                Output::Rekey { .. } => "gives it another key".to_owned(),
+                Output::Listen { .. } => "listens".to_owned(),
+                Output::Unlisten { .. } => "stops listening".to_owned(),
+                Output::Rekey { .. } => "replaces the key".to_owned(),
                 Output::Finish { .. } => "finishes".to_owned(),
                 Output::Close { .. } => "closes".to_owned(),
-                Output::BfdSet { .. } => "watches".to_owned(),
-                Output::BfdRemove { .. } => "watches no more".to_owned(),
-                Output::BfdAdminDown { .. } => "hushes BFD".to_owned(),
+                Output::BfdSet { .. } => "sets BFD up".to_owned(),
+                Output::BfdRemove { .. } => "removes BFD".to_owned(),
+                Output::BfdAdminDown { .. } => "sends BFD AdminDown".to_owned(),
                 Output::Stopped => "stops".to_owned(),
                 Output::Event(Event::StateChanged { .. }) => continue,
                 Output::Event(Event::Established { .. }) => "UP".to_owned(),
@@ -196,24 +196,24 @@ impl Machine {
                 }
                 Output::Event(Event::Rejected { reason, .. }) => format!("rejects: {reason}"),
                 Output::Event(Event::NoNextHop { family, .. }) => format!("no next hop {family}"),
-                Output::Event(Event::Received { .. }) => "hands out the UPDATE".to_owned(),
+                Output::Event(Event::Received { .. }) => "passes on the UPDATE".to_owned(),
                 Output::Event(Event::UpdateErrors { errors, .. }) => {
-                    format!("tells of {} errors in an UPDATE", errors.len())
+                    format!("reports {} errors in an UPDATE", errors.len())
                 }
                 Output::Event(Event::Bfd { state, reason, .. }) => format!("BFD {state}: {reason}"),
                 Output::Event(Event::RouteTooLong { prefix, .. }) => format!("{prefix} too long"),
                 Output::Event(Event::CapabilitiesDropped { capabilities, .. }) => {
                     let codes: Vec<u8> = capabilities.iter().map(|c| c.code).collect();
-                    format!("leaves out capabilities {codes:?}")
+                    format!("drops capabilities {codes:?}")
                 }
-                Output::Event(Event::UnknownPeer { .. }) => "knows no such peer".to_owned(),
+                Output::Event(Event::UnknownPeer { .. }) => "unknown peer".to_owned(),
                 Output::Event(Event::Missed { .. }) => "drops events".to_owned(),
             };
-            self.tell(&text);
+            self.log(&text);
         }
     }
 
-    fn tell(&mut self, text: &str) {
+    fn log(&mut self, text: &str) {
         if !self.log.is_empty() {
             self.log.push_str(" | ");
         }
@@ -245,7 +245,7 @@ const INPUTS: &[(&str, Act)] = &[
             ..config()
         }))
     }),
-    ("can't be run", |m| {
+    ("unusable", |m| {
         let reason = "no key".to_owned();
         m.input(Input::PeerUnusable {
             peer: "tor".to_owned(),
@@ -256,7 +256,7 @@ const INPUTS: &[(&str, Act)] = &[
     ("gate opens", |m| m.input(Input::OpenGate)),
     ("shutdown", |m| {
         m.input(Input::Shutdown {
-            text: "bye".to_owned(),
+            text: "maintenance".to_owned(),
             mode: ShutdownMode::Withdraw,
         })
     }),

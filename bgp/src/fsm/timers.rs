@@ -1,18 +1,94 @@
-//! Delays: jitter from the seed, and the growing wait between attempts.
+//! The timers of a peer, and jitter.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::config::HoldTime;
 
-/// The least send hold time, unless the peer's configuration names another (RFC 9687 §4).
+/// The least send hold time, unless the peer's configuration sets another (RFC 9687 §4).
 const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
-/// The first wait after a failure.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-/// The longest wait, unless the peer's configuration names another.
-const RETRY_MAX: Duration = Duration::from_secs(60);
-/// How long the waits don't grow after a stable session: most routers are back from a restart by
-/// then.
-const RESTART_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The timers of a peer, by the names of RFC 4271 §8.1.3 and §10 where it has one.
+///
+/// DelayOpenTimer and the intervals MinASOriginationInterval and MinRouteAdvertisementInterval are
+/// not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Timer {
+    /// ConnectRetryTimer: in Connect, until the attempt is given up; in Active, until the next one.
+    ConnectRetry,
+    /// IdleHoldTimer: until the peer leaves Idle after an error.
+    IdleHold,
+    /// SendHoldTimer (RFC 9687): until the peer counts as one that does not read.
+    SendHold,
+    /// HoldTimer: until the session ends unless the peer sends something. Before the peer's OPEN,
+    /// until we stop waiting for it.
+    Hold,
+    /// KeepaliveTimer: until we send a KEEPALIVE.
+    Keepalive,
+    /// Until a dynamic neighbor without a connection is removed.
+    DynamicIdle,
+}
+
+impl Timer {
+    /// Its name, as in logs and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConnectRetry => "connect retry",
+            Self::IdleHold => "idle hold",
+            Self::SendHold => "send hold",
+            Self::Hold => "hold",
+            Self::Keepalive => "keepalive",
+            Self::DynamicIdle => "dynamic idle",
+        }
+    }
+}
+
+impl fmt::Display for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The running timers of one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TimerTable {
+    send_hold: Option<Instant>,
+    hold: Option<Instant>,
+    keepalive: Option<Instant>,
+}
+
+impl TimerTable {
+    /// Sets when a timer expires; `None` stops it.
+    pub(super) fn set(&mut self, timer: Timer, at: Option<Instant>) {
+        match timer {
+            Timer::SendHold => self.send_hold = at,
+            Timer::Hold => self.hold = at,
+            Timer::Keepalive => self.keepalive = at,
+            Timer::ConnectRetry | Timer::IdleHold | Timer::DynamicIdle => {}
+        }
+    }
+
+    /// The running timers, in the order in which expired ones are handled: those first that end the
+    /// session.
+    pub(super) fn running(&self) -> impl Iterator<Item = (Timer, Instant)> + use<> {
+        [
+            (Timer::SendHold, self.send_hold),
+            (Timer::Hold, self.hold),
+            (Timer::Keepalive, self.keepalive),
+        ]
+        .into_iter()
+        .filter_map(|(timer, at)| Some((timer, at?)))
+    }
+
+    /// The first expired timer.
+    pub(super) fn expired(&self, now: Instant) -> Option<Timer> {
+        let expired = self.running().find(|(_, at)| *at <= now);
+        expired.map(|(timer, _)| timer)
+    }
+}
 
 /// Between three quarters of `full` and all of it (RFC 4271 §10).
 pub(super) fn jittered(full: Duration, rng: &mut fastrand::Rng) -> Duration {
@@ -20,9 +96,9 @@ pub(super) fn jittered(full: Duration, rng: &mut fastrand::Rng) -> Duration {
 }
 
 /// How long a peer may leave unread what we send: longer than the hold time (RFC 9687 §4).
-pub(super) fn send_hold(hold_time: HoldTime, wish: Option<Duration>) -> Duration {
+pub(super) fn send_hold(hold_time: HoldTime, configured: Option<Duration>) -> Duration {
     let hold = hold_time.duration().unwrap_or_default();
-    wish.unwrap_or((hold * 2).max(SEND_HOLD_MIN))
+    configured.unwrap_or((hold * 2).max(SEND_HOLD_MIN))
 }
 
 /// The earlier of two deadlines, where there may be none.
@@ -33,109 +109,35 @@ pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
     }
 }
 
-/// How often it went wrong in a row, and so how long to wait.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    failures: u32,
-    /// The end of the time in which a router that had a stable session is probably restarting.
-    restarting_until: Option<Instant>,
-}
-
-impl Backoff {
-    /// A new configuration, or proof that the path works: forget the failures.
-    pub(super) fn reset(&mut self) {
-        self.failures = 0;
-    }
-
-    /// A stable session ended: forget the failures, and expect that the router restarts.
-    pub(super) fn restarting(&mut self, now: Instant) {
-        self.failures = 0;
-        self.restarting_until = Some(now + RESTART_PATIENCE);
-    }
-
-    /// It will not get better soon: the longest wait from now on.
-    pub(super) fn exhaust(&mut self) {
-        self.failures = 31;
-        self.restarting_until = None;
-    }
-
-    /// The wait after an attempt that reached no BGP speaker: the shortest while the router is
-    /// probably restarting, else that of [`next`](Self::next).
-    pub(super) fn unanswered(
-        &mut self,
-        now: Instant,
-        max: Option<Duration>,
-        rng: &mut fastrand::Rng,
-    ) -> Duration {
-        if self.restarting_until.is_some_and(|until| now < until) {
-            return jittered(RETRY_MIN, rng);
-        }
-        self.next(max, rng)
-    }
-
-    /// One more failure; the wait before the next attempt: doubling, never more than `max`.
-    pub(super) fn next(&mut self, max: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
-        let max = max.unwrap_or(RETRY_MAX).max(RETRY_MIN);
-        let full = RETRY_MIN.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
-        self.failures = (self.failures + 1).min(31);
-        jittered(full.min(max), rng)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_maximum_and_begin_anew_after_a_reset() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut backoff = Backoff::default();
-        for full in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-            let wait = backoff.next(None, &mut rng).as_secs_f64();
-            assert!(
-                (0.75 * f64::from(full)..=f64::from(full)).contains(&wait),
-                "{full}: {wait}"
-            );
-        }
-        for _ in 0..100 {
-            assert!(backoff.next(None, &mut rng) <= RETRY_MAX);
-        }
-        backoff.reset();
-        assert!(backoff.next(None, &mut rng) <= RETRY_MIN);
-        backoff.exhaust();
-        assert!(backoff.next(None, &mut rng) >= RETRY_MAX.mul_f64(0.75));
+    fn the_timer_that_ends_the_session_comes_before_a_keepalive() {
+        let now = Instant::now();
+        let mut timers = TimerTable::default();
+        assert_eq!(timers.expired(now), None);
+        timers.set(Timer::Keepalive, Some(now));
+        timers.set(Timer::Hold, Some(now + Duration::from_secs(1)));
+        assert_eq!(timers.expired(now), Some(Timer::Keepalive));
+        assert_eq!(
+            timers.expired(now + Duration::from_secs(1)),
+            Some(Timer::Hold)
+        );
+        timers.set(Timer::Hold, None);
+        assert_eq!(timers.running().count(), 1);
     }
 
     #[test]
-    fn waits_do_not_grow_for_half_a_minute_after_a_stable_session() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut backoff = Backoff::default();
-        let end = Instant::now();
-        backoff.restarting(end);
-        for second in 0..30 {
-            let wait = backoff.unanswered(end + Duration::from_secs(second), None, &mut rng);
-            assert!(wait <= RETRY_MIN, "{second}: {wait:?}");
-        }
-        let later = end + RESTART_PATIENCE;
-        for full in [1, 2, 4] {
-            let wait = backoff.unanswered(later, None, &mut rng).as_secs_f64();
-            assert!(wait >= 0.75 * f64::from(full), "{full}: {wait}");
-        }
-        // What only an operator can correct is not expected to be over soon.
-        backoff.restarting(end);
-        backoff.exhaust();
-        assert!(backoff.unanswered(end, None, &mut rng) >= RETRY_MAX.mul_f64(0.75));
-    }
-
-    #[test]
-    fn a_configured_maximum_holds_but_never_makes_a_tight_loop() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut backoff = Backoff::default();
-        for _ in 0..10 {
-            let wait = backoff.next(Some(Duration::from_secs(5)), &mut rng);
-            assert!(wait <= Duration::from_secs(5));
-        }
-        let mut backoff = Backoff::default();
-        assert!(backoff.next(Some(Duration::ZERO), &mut rng) >= Duration::from_millis(750));
+    fn the_send_hold_time_exceeds_the_hold_time_rfc9687_4() {
+        let seconds = |hold, configured: Option<u64>| {
+            let hold = HoldTime::from_secs(hold).unwrap();
+            send_hold(hold, configured.map(Duration::from_secs)).as_secs()
+        };
+        assert_eq!(seconds(90, None), 480);
+        assert_eq!(seconds(300, None), 600);
+        assert_eq!(seconds(0, None), 480);
+        assert_eq!(seconds(90, Some(120)), 120);
     }
 }

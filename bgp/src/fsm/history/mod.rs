@@ -1,4 +1,5 @@
-//! What is kept of a peer's past for whoever looks at it; nothing is decided by it.
+//! Per-peer history and status, for the CLI and metrics. With one exception the state machine never
+//! reads them: the prefix limit.
 
 pub(super) mod cause;
 pub(super) mod journal;
@@ -11,113 +12,231 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::fsm::history::cause::Cause;
-use crate::fsm::history::journal::{Journal, JournalEvent};
-use crate::fsm::history::status::{LastError, PastNotification};
-use crate::fsm::history::summary::{CauseSummary, NotificationSummary, OpenSummary, hexadecimal};
-use crate::fsm::history::update_stats::Tally;
-use crate::wire::{Open, Update};
+use self::cause::Cause;
+use self::journal::{Journal, JournalEntry, JournalEvent};
+use self::status::{LastError, MessageCounters, PastNotification};
+use self::summary::{CauseSummary, NotificationSummary, OpenSummary, hexadecimal};
+use self::update_stats::UpdateStats;
+use crate::rib::SessionCounters;
+use crate::wire::{Asn, MessageType, Notification, Open, Update};
 
-/// Between two UPDATEs with errors that are told: a peer must fill neither journal nor log.
-const UPDATE_ERRORS_REST: Duration = Duration::from_secs(10);
+/// The least time between two reports of erroneous UPDATEs: a peer must fill neither journal nor
+/// log.
+const UPDATE_ERRORS_MIN_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What happened to one peer since it was configured.
 #[derive(Debug)]
-pub(in crate::fsm) struct Record {
-    pub(in crate::fsm) journal: Journal,
-    pub(in crate::fsm) tally: Tally,
-    pub(in crate::fsm) open_sent: Option<OpenSummary>,
-    pub(in crate::fsm) open_received: Option<OpenSummary>,
+pub(super) struct History {
+    journal: Journal,
+    updates: UpdateStats,
+    open_sent: Option<OpenSummary>,
+    open_received: Option<OpenSummary>,
     last_error: Option<(CauseSummary, Instant)>,
-    /// When UPDATEs with errors were told of last, and how many came since.
+    /// When erroneous UPDATEs were last reported, and how many followed.
     update_errors: Option<(Instant, u64)>,
-    sent: Option<(NotificationSummary, Instant)>,
-    received: Option<(NotificationSummary, Instant)>,
+    last_sent: Option<(NotificationSummary, Instant)>,
+    last_received: Option<(NotificationSummary, Instant)>,
+    /// Without the UPDATEs and ROUTE-REFRESHes of the present session, which the RIB counts.
+    sent: MessageCounters,
+    received: MessageCounters,
+    /// Announcements of past sessions that did not fit into a message.
+    left_out: u64,
+    /// Whether the first such announcement of the present session was reported.
+    left_out_reported: bool,
 }
 
-impl Record {
-    /// Nothing happened yet; the journal's numbers go on after this one.
-    pub(in crate::fsm) fn after(number: u64) -> Self {
+impl History {
+    /// An empty history whose journal entries are numbered from `number` + 1.
+    pub(super) fn after(number: u64) -> Self {
         Self {
             journal: Journal::after(number),
-            tally: Tally::default(),
+            updates: UpdateStats::default(),
             open_sent: None,
             open_received: None,
             last_error: None,
             update_errors: None,
-            sent: None,
-            received: None,
+            last_sent: None,
+            last_received: None,
+            sent: MessageCounters::default(),
+            received: MessageCounters::default(),
+            left_out: 0,
+            left_out_reported: false,
         }
     }
 
-    pub(in crate::fsm) fn open_sent(&mut self, now: Instant, open: &Open) {
+    pub(super) fn note(&mut self, now: Instant, event: JournalEvent) {
+        self.journal.note(now, event);
+    }
+
+    pub(super) fn open_sent(&mut self, now: Instant, open: &Open) {
         let open = OpenSummary::from(open);
         self.open_sent = Some(open.clone());
-        self.journal.note(now, JournalEvent::OpenSent { open });
+        self.note(now, JournalEvent::OpenSent { open });
     }
 
-    pub(in crate::fsm) fn open_received(&mut self, now: Instant, open: &Open) {
+    pub(super) fn open_received(&mut self, now: Instant, open: &Open) {
         let open = OpenSummary::from(open);
         self.open_received = Some(open.clone());
-        self.journal.note(now, JournalEvent::OpenReceived { open });
+        self.note(now, JournalEvent::OpenReceived { open });
     }
 
-    pub(in crate::fsm) fn route_too_long(
+    pub(super) fn message_sent(&mut self, kind: MessageType) {
+        self.sent.count(kind);
+    }
+
+    pub(super) fn message_received(&mut self, kind: MessageType) {
+        self.received.count(kind);
+    }
+
+    pub(super) fn notification_sent(&mut self) {
+        self.sent.notification += 1;
+    }
+
+    pub(super) fn refresh_sent(&mut self) {
+        self.sent.route_refresh += 1;
+    }
+
+    pub(super) fn session_established(&mut self) {
+        self.updates.session_established();
+    }
+
+    /// The session with these counters ended.
+    pub(super) fn session_ended(&mut self, counters: &SessionCounters) {
+        self.sent.update += counters.updates;
+        self.sent.route_refresh += counters.refreshes;
+        self.left_out += counters.left_out;
+        self.left_out_reported = false;
+        self.updates.session_ended();
+    }
+
+    /// The route to this prefix does not fit into a message. Returns whether that is to be
+    /// reported: for the first such route of a session.
+    pub(super) fn route_too_long(
         &mut self,
         now: Instant,
         prefix: IpNet,
         max_length: usize,
-    ) {
-        let event = JournalEvent::RouteTooLong { prefix, max_length };
-        self.journal.note(now, event);
+    ) -> bool {
+        if self.left_out_reported {
+            return false;
+        }
+        self.left_out_reported = true;
+        self.note(now, JournalEvent::RouteTooLong { prefix, max_length });
+        true
     }
 
-    /// A connection is gone; nothing of it went wrong as long as another lives on.
-    pub(in crate::fsm) fn connection_closed(&mut self, now: Instant, cause: &Cause) {
-        let cause = self.ending(now, cause);
-        let event = JournalEvent::ConnectionClosed { cause };
-        self.journal.note(now, event);
+    /// A connection ended while another goes on, which is no error of the peer.
+    pub(super) fn connection_closed(&mut self, now: Instant, cause: &Cause) {
+        let cause = self.summarize(now, cause);
+        self.note(now, JournalEvent::ConnectionClosed { cause });
     }
 
-    pub(in crate::fsm) fn ended(
+    /// A session, or the last attempt at one, ended.
+    pub(super) fn ended(
         &mut self,
         now: Instant,
         cause: &Cause,
         was_established: bool,
         retry: Option<Duration>,
     ) {
-        let cause = self.ending(now, cause);
+        let cause = self.summarize(now, cause);
         self.last_error = Some((cause.clone(), now));
         let event = JournalEvent::Ended {
             cause,
             was_established,
             retry,
         };
-        self.journal.note(now, event);
+        self.note(now, event);
     }
 
-    /// Counts an UPDATE. If it had errors and it is time to tell of them: how many others had some
-    /// since the last that was told.
-    pub(in crate::fsm) fn update(&mut self, now: Instant, update: &Update) -> Option<u64> {
-        self.tally.update(update);
+    fn summarize(&mut self, now: Instant, cause: &Cause) -> CauseSummary {
+        let cause = CauseSummary::from(cause);
+        if let Some(notification) = &cause.notification {
+            let last = if notification.sent {
+                &mut self.last_sent
+            } else {
+                &mut self.last_received
+            };
+            *last = Some((notification.clone(), now));
+        }
+        cause
+    }
+
+    /// Counts an UPDATE. If it has errors that are to be reported, returns the number of erroneous
+    /// UPDATEs suppressed since the last report.
+    pub(super) fn update(&mut self, now: Instant, update: &Update) -> Option<u64> {
+        self.updates.update(update);
         let octets = update.malformed.as_ref()?;
-        if let Some((told, since)) = &mut self.update_errors
-            && now.saturating_duration_since(*told) < UPDATE_ERRORS_REST
+        if let Some((reported, suppressed)) = &mut self.update_errors
+            && now.saturating_duration_since(*reported) < UPDATE_ERRORS_MIN_INTERVAL
         {
-            *since += 1;
+            *suppressed += 1;
             return None;
         }
-        let told = self.update_errors.replace((now, 0));
-        let suppressed = told.map_or(0, |(_, since)| since);
+        let last = self.update_errors.replace((now, 0));
+        let suppressed = last.map_or(0, |(_, suppressed)| suppressed);
         let event = JournalEvent::UpdateErrors {
             errors: update.errors_in_words(),
             octets: hexadecimal(octets),
             suppressed,
         };
-        self.journal.note(now, event);
+        self.note(now, event);
         Some(suppressed)
     }
 
-    pub(in crate::fsm) fn last_error(&self, now: Instant) -> Option<LastError> {
+    /// Counts prefixes with a looped path or next hop.
+    pub(super) fn looped(&mut self, prefixes: u64) {
+        self.updates.looped(prefixes);
+    }
+
+    /// Takes an UPDATE of a peer that may announce at most `limit` prefixes of each family.
+    ///
+    /// # Errors
+    /// The NOTIFICATION to send if there are more.
+    pub(super) fn limit_prefixes(
+        &mut self,
+        update: &Update,
+        limit: Option<u32>,
+    ) -> Result<(), Notification> {
+        self.updates.limit(update, limit)
+    }
+
+    pub(super) fn updates(&self) -> &UpdateStats {
+        &self.updates
+    }
+
+    /// The AS number in the peer's latest OPEN.
+    pub(super) fn remote_asn(&self) -> Option<Asn> {
+        self.open_received.as_ref().map(|open| open.asn)
+    }
+
+    pub(super) fn last_open_sent(&self) -> Option<&OpenSummary> {
+        self.open_sent.as_ref()
+    }
+
+    pub(super) fn last_open_received(&self) -> Option<&OpenSummary> {
+        self.open_received.as_ref()
+    }
+
+    /// Messages sent, those of the present session included.
+    pub(super) fn sent(&self, session: &SessionCounters) -> MessageCounters {
+        MessageCounters {
+            update: self.sent.update + session.updates,
+            route_refresh: self.sent.route_refresh + session.refreshes,
+            ..self.sent
+        }
+    }
+
+    pub(super) fn received(&self) -> MessageCounters {
+        self.received
+    }
+
+    /// Announcements that did not fit into a message, those of the present session included.
+    pub(super) fn left_out(&self, session: &SessionCounters) -> u64 {
+        self.left_out + session.left_out
+    }
+
+    pub(super) fn last_error(&self, now: Instant) -> Option<LastError> {
         let (cause, at) = self.last_error.as_ref()?;
         Some(LastError {
             cause: cause.clone(),
@@ -125,24 +244,22 @@ impl Record {
         })
     }
 
-    pub(in crate::fsm) fn last_sent(&self, now: Instant) -> Option<PastNotification> {
-        past(now, self.sent.as_ref())
+    pub(super) fn last_notification_sent(&self, now: Instant) -> Option<PastNotification> {
+        past(now, self.last_sent.as_ref())
     }
 
-    pub(in crate::fsm) fn last_received(&self, now: Instant) -> Option<PastNotification> {
-        past(now, self.received.as_ref())
+    pub(super) fn last_notification_received(&self, now: Instant) -> Option<PastNotification> {
+        past(now, self.last_received.as_ref())
     }
 
-    fn ending(&mut self, now: Instant, cause: &Cause) -> CauseSummary {
-        let cause = CauseSummary::from(cause);
-        match &cause.notification {
-            Some(notification) if notification.sent => {
-                self.sent = Some((notification.clone(), now));
-            }
-            Some(notification) => self.received = Some((notification.clone(), now)),
-            None => {}
-        }
-        cause
+    /// The journal, oldest entry first.
+    pub(super) fn entries(&self, now: Instant) -> Vec<JournalEntry> {
+        self.journal.entries(now)
+    }
+
+    /// The number of the latest journal entry.
+    pub(super) fn latest_number(&self) -> u64 {
+        self.journal.latest()
     }
 }
 

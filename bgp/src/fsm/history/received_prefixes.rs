@@ -1,29 +1,30 @@
-//! Which prefixes a peer has announced, kept only where there is a limit to them (RFC 4486 §4).
+//! The prefixes that a peer announces, stored only where their number is limited (RFC 4486 §4).
 
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::wire::{Family, Update};
 
-/// The prefixes of one peer, by family; never more than its limit in each.
+/// The prefixes of one peer, never more than its limit in each family.
 #[derive(Debug, Default)]
-pub(in crate::fsm) struct Held {
+pub(super) struct ReceivedPrefixes {
     v4: HashSet<Ipv4Net>,
     v6: HashSet<Ipv6Net>,
 }
 
-impl Held {
-    /// How many there are in the family that has most: the one next to the limit.
-    pub(in crate::fsm) fn most(&self) -> usize {
+impl ReceivedPrefixes {
+    /// The number of prefixes in the family with most: the one closest to the limit.
+    pub(super) fn most(&self) -> usize {
         self.v4.len().max(self.v6.len())
     }
 
     /// Takes an UPDATE.
     ///
     /// # Errors
-    /// The family of which there are more than `limit`; one that would be too many isn't kept.
-    pub(in crate::fsm) fn update(&mut self, update: &Update, limit: u32) -> Result<(), Family> {
+    /// The family that exceeds `limit`. The prefix that is too many is not stored.
+    pub(super) fn update(&mut self, update: &Update, limit: u32) -> Result<(), Family> {
         for prefix in update.withdrawn_prefixes() {
             match prefix {
                 IpNet::V4(prefix) => self.v4.remove(&prefix),
@@ -44,10 +45,11 @@ impl Held {
     }
 }
 
-fn add<T: Eq + std::hash::Hash>(held: &mut HashSet<T>, prefix: T, limit: usize) -> bool {
-    if held.len() < limit {
-        held.insert(prefix);
+/// Adds a prefix, and returns whether it fits or was there already.
+fn add<T: Eq + Hash>(prefixes: &mut HashSet<T>, prefix: T, limit: usize) -> bool {
+    if prefixes.len() < limit {
+        prefixes.insert(prefix);
         return true;
     }
-    held.contains(&prefix)
+    prefixes.contains(&prefix)
 }

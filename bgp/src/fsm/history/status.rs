@@ -1,4 +1,4 @@
-//! A peer as an operator wants to see it.
+//! The status of a peer, for the CLI and metrics.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -9,26 +9,38 @@ use crate::fsm::events::State;
 use crate::fsm::history::journal::JournalEntry;
 use crate::fsm::history::summary::{CauseSummary, NotificationSummary, OpenSummary};
 use crate::fsm::history::update_stats::{AttributeErrorCount, PrefixCount};
-use crate::wire::{Agreement, Asn};
+use crate::fsm::timers::Timer;
+use crate::wire::{Agreement, Asn, MessageType};
 
 /// Messages by type, in one direction, since the peer was configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MessageCounters {
-    /// OPEN.
+    /// OPENs.
     pub open: u64,
-    /// UPDATE, End-of-RIB included.
+    /// UPDATEs, End-of-RIB included.
     pub update: u64,
-    /// NOTIFICATION.
+    /// NOTIFICATIONs.
     pub notification: u64,
-    /// KEEPALIVE.
+    /// KEEPALIVEs.
     pub keepalive: u64,
-    /// ROUTE-REFRESH.
+    /// ROUTE-REFRESHes.
     pub route_refresh: u64,
 }
 
 impl MessageCounters {
-    /// All of them.
+    pub(super) fn count(&mut self, kind: MessageType) {
+        match kind {
+            MessageType::OPEN => self.open += 1,
+            MessageType::UPDATE => self.update += 1,
+            MessageType::NOTIFICATION => self.notification += 1,
+            MessageType::KEEPALIVE => self.keepalive += 1,
+            MessageType::ROUTE_REFRESH => self.route_refresh += 1,
+            _ => {}
+        }
+    }
+
+    /// The number of all messages.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.open + self.update + self.notification + self.keepalive + self.route_refresh
@@ -39,147 +51,189 @@ impl MessageCounters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PeerStatus {
-    /// The configured name; of a dynamic neighbour, its template's and its address:
+    /// The configured name. A dynamic neighbor has that of its template and its address:
     /// `rack@192.0.2.7`.
     pub name: String,
-    /// The name of the template, if this is a dynamic neighbour. The template itself has a network
-    /// as its [`remote`](Self::remote), and never a session.
+    /// The template's name, if this is a dynamic neighbor. The template itself has a network as its
+    /// [`remote`](Self::remote), and never a session.
     pub template: Option<String>,
-    /// Who it is.
+    /// Its address, or the network of a template.
     pub remote: Remote,
-    /// Our AS number towards it.
+    /// Our AS number towards the peer.
     pub local_asn: Asn,
-    /// Which AS number it may have.
+    /// The AS numbers that the peer may have.
     pub remote_asn: RemoteAsn,
-    /// The best state of its connections.
+    /// The most advanced state of its connections.
     pub state: State,
-    /// How long it has been in that state, in seconds.
+    /// Seconds in that state.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub since: Duration,
-    /// What the session, or the one being opened, runs with.
+    /// What was negotiated for the session, or for the one being opened.
     pub negotiated: Option<Agreement>,
-    /// BFD, if it watches over the path.
+    /// BFD, if it is configured.
     pub bfd: Option<BfdStatus>,
-    /// Our end of the session.
+    /// Our address on the session.
     pub local_address: Option<IpAddr>,
     /// Our BGP identifier on the session.
     pub local_router_id: Option<Ipv4Addr>,
-    /// The peer's.
+    /// The peer's BGP identifier.
     pub remote_router_id: Option<Ipv4Addr>,
     /// Why the last session or attempt ended.
     pub last_error: Option<LastError>,
-    /// In how many seconds we dial again, or take the peer's connections again, if we are waiting
-    /// for that.
+    /// Seconds until the next attempt, or until the peer's connections are accepted again.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub retry_in: Option<Duration>,
-    /// Messages sent.
+    /// Messages sent, since the peer was configured.
     pub sent: MessageCounters,
-    /// Messages received.
+    /// Messages received, since the peer was configured.
     pub received: MessageCounters,
-    /// Prefixes the peer holds from us.
+    /// Prefixes announced to the peer at present.
     pub prefixes_advertised: u64,
-    /// Announcements that were not sent, since the peer was configured: their attributes leave no
-    /// room for a prefix in the longest message that the peer takes. What the peer has of these
-    /// prefixes stays as it was.
+    /// Announcements not sent since the peer was configured: their attributes leave no room for a
+    /// prefix in the longest message that the peer accepts. The peer keeps what it last received
+    /// for these prefixes.
     #[cfg_attr(feature = "serde", serde(default))]
     pub announcements_left_out: u64,
-    /// Announcements of prefixes in this session, counted one by one: a prefix announced twice counts
-    /// twice, and one that was withdrawn still counts, since received routes are not kept. Where there
-    /// is a limit they are: [`PrefixLimit::received`] says how many there are just now.
+    /// Announcements of prefixes in this session. A prefix announced twice counts twice, and one
+    /// that was withdrawn still counts: received routes are not stored. With a prefix limit,
+    /// [`PrefixLimit::received`] is the present number.
     pub announcements_received: u64,
-    /// How many prefixes the peer may announce, where that is limited.
+    /// The limit of prefixes that the peer may announce.
     pub prefix_limit: Option<PrefixLimit>,
-    /// What was wrong with UPDATEs of the peer, since it was configured.
+    /// Errors in UPDATEs of the peer, since it was configured.
     pub update_errors: UpdateErrors,
-    /// How many sessions came up since the peer was configured.
+    /// Sessions established since the peer was configured.
     pub established_count: u64,
 }
 
-/// A limit of the prefixes that a peer may announce, and how near it is.
+/// A limit of the prefixes that a peer may announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PrefixLimit {
-    /// How many prefixes of each family it may announce.
+    /// The most prefixes of each family.
     pub limit: u32,
-    /// How many it announces in this session, of the family with most; from when the limit was set.
+    /// Prefixes announced at present, of the family with most; counted since the limit was set.
     #[cfg_attr(feature = "serde", serde(rename = "held"))]
     pub received: u64,
 }
 
-/// UPDATEs with something wrong in them that the session survived.
+/// Errors in UPDATEs that did not end the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UpdateErrors {
-    /// UPDATEs that counted as withdrawals (RFC 7606).
+    /// UPDATEs treated as withdrawals (RFC 7606).
     pub treated_as_withdraw: u64,
-    /// Attributes that were left out (RFC 7606).
+    /// Attributes discarded (RFC 7606).
     pub attributes_discarded: u64,
-    /// Prefixes announced with a path nobody could use: our own AS in it, or our own address as
-    /// its next hop (RFC 4271 §6.3, §9.1.2). No errors: they are common where routers send back
-    /// what they get.
+    /// Looped prefixes: announced with our own AS in the path, or with our own address as next hop
+    /// (RFC 4271 §6.3, §9.1.2). These are no errors: many routers send back what they receive.
     #[cfg_attr(feature = "serde", serde(rename = "ineligible"))]
     pub looped: u64,
 }
 
-/// Why the last session or attempt ended, and when.
+/// Why and when the last session or attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LastError {
     /// Why.
     pub cause: CauseSummary,
-    /// How long ago, in seconds.
+    /// Seconds since then.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub ago: Duration,
 }
 
-/// A NOTIFICATION and how long ago it was.
+/// A NOTIFICATION and when it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PastNotification {
     /// The NOTIFICATION.
     pub notification: NotificationSummary,
-    /// How long ago, in seconds.
+    /// Seconds since then.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub ago: Duration,
 }
 
-/// What is left of the timers of a session, or of the one being opened, in seconds.
+/// The running timers of a peer, each in seconds until it expires. Those of a connection are those
+/// of the session, or of the connection closest to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct SessionTimers {
-    /// Until the peer counts as dead; before its OPEN, until we stop waiting for that.
+pub struct RunningTimers {
+    /// [`Timer::ConnectRetry`].
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::seconds::option"))]
+    pub connect_retry: Option<Duration>,
+    /// [`Timer::IdleHold`].
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::seconds::option"))]
+    pub idle_hold: Option<Duration>,
+    /// [`Timer::Hold`].
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub hold: Option<Duration>,
-    /// Until we send a KEEPALIVE.
+    /// [`Timer::Keepalive`].
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub keepalive: Option<Duration>,
-    /// Until the peer counts as one that doesn't read (RFC 9687).
+    /// [`Timer::SendHold`].
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds::option"))]
     pub send_hold: Option<Duration>,
+    /// [`Timer::DynamicIdle`].
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::seconds::option"))]
+    pub dynamic_idle: Option<Duration>,
 }
 
-/// All there is to know about one peer.
+impl RunningTimers {
+    /// The running timers, each with the time until it expires.
+    pub fn iter(&self) -> impl Iterator<Item = (Timer, Duration)> + use<> {
+        [
+            (Timer::ConnectRetry, self.connect_retry),
+            (Timer::IdleHold, self.idle_hold),
+            (Timer::Hold, self.hold),
+            (Timer::Keepalive, self.keepalive),
+            (Timer::SendHold, self.send_hold),
+            (Timer::DynamicIdle, self.dynamic_idle),
+        ]
+        .into_iter()
+        .filter_map(|(timer, left)| Some((timer, left?)))
+    }
+}
+
+impl FromIterator<(Timer, Duration)> for RunningTimers {
+    fn from_iter<T: IntoIterator<Item = (Timer, Duration)>>(running: T) -> Self {
+        let mut timers = Self::default();
+        for (timer, left) in running {
+            let slot = match timer {
+                Timer::ConnectRetry => &mut timers.connect_retry,
+                Timer::IdleHold => &mut timers.idle_hold,
+                Timer::Hold => &mut timers.hold,
+                Timer::Keepalive => &mut timers.keepalive,
+                Timer::SendHold => &mut timers.send_hold,
+                Timer::DynamicIdle => &mut timers.dynamic_idle,
+            };
+            *slot = Some(left);
+        }
+        timers
+    }
+}
+
+/// Everything about one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PeerDetail {
-    /// In short.
+    /// The status.
     pub status: PeerStatus,
-    /// As configured; without the password.
+    /// The configuration, without the password.
     pub config: PeerConfig,
     /// Our latest OPEN.
     pub open_sent: Option<OpenSummary>,
     /// The peer's latest OPEN.
     pub open_received: Option<OpenSummary>,
-    /// The session's timers.
-    pub timers: SessionTimers,
-    /// Prefixes announced and withdrawn by the peer in this session, by family.
+    /// The running timers.
+    pub timers: RunningTimers,
+    /// Prefixes that the peer announced and withdrew in this session, by family.
     pub prefixes: Vec<PrefixCount>,
-    /// Errors in UPDATEs, by attribute and what was done, since the peer was configured.
+    /// Errors in UPDATEs by attribute and treatment, since the peer was configured.
     pub attribute_errors: Vec<AttributeErrorCount>,
     /// The last NOTIFICATION we sent.
     pub last_sent: Option<PastNotification>,
     /// The last NOTIFICATION the peer sent.
     pub last_received: Option<PastNotification>,
-    /// What happened, the oldest first; bounded.
+    /// The journal, oldest entry first.
     pub journal: Vec<JournalEntry>,
 }

@@ -1,13 +1,13 @@
-//! What a peer announced, counted: received routes are not kept.
+//! Counters of the UPDATEs of one peer. The routes themselves are not stored.
 
 use std::collections::BTreeMap;
 
-use crate::fsm::history::received_prefixes::Held;
+use crate::fsm::history::received_prefixes::ReceivedPrefixes;
 use crate::fsm::history::status::{PrefixLimit, UpdateErrors};
 use crate::wire::{AttributeType, Family, Notification, Treatment, Update};
 
-/// Prefixes of one family, counted as they came: one announced twice counts twice, so the
-/// difference of the two numbers is not what the peer has announced just now.
+/// Prefixes of one family, counted as they came. A prefix announced twice counts twice, so the
+/// difference of both numbers is not the number of present announcements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PrefixCount {
@@ -23,69 +23,71 @@ pub struct PrefixCount {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AttributeErrorCount {
-    /// The attribute's type; none where the error was not in one.
+    /// The attribute's type; `None` if the error was in no attribute.
     pub attribute: Option<u8>,
     /// The attribute's name.
     pub name: String,
-    /// What was done: `discard` or `treat-as-withdraw` (RFC 7606).
+    /// The treatment: `discard` or `treat-as-withdraw` (RFC 7606).
     pub treatment: String,
-    /// How often.
+    /// Number of errors.
     pub count: u64,
 }
 
-/// The counts of one peer.
+/// Counters of the UPDATEs of one peer.
 #[derive(Debug, Default)]
-pub(in crate::fsm) struct Tally {
+pub(in crate::fsm) struct UpdateStats {
     families: BTreeMap<Family, (u64, u64)>,
     errors: BTreeMap<(Option<AttributeType>, Treatment), u64>,
     totals: UpdateErrors,
-    /// Only where there is a limit, and a session.
-    held: Option<Held>,
+    /// Only during a session, and only if there is a limit.
+    prefixes: Option<ReceivedPrefixes>,
 }
 
-impl Tally {
-    /// A new session begins: what the last one brought is gone.
-    pub(in crate::fsm) fn session(&mut self) {
+impl UpdateStats {
+    /// A new session starts with empty counters of prefixes.
+    pub(super) fn session_established(&mut self) {
         self.families.clear();
     }
 
-    /// What the peer announced in the session that ended counts no more.
-    pub(in crate::fsm) fn session_over(&mut self) {
-        self.held = None;
+    /// The announcements of the session are void.
+    pub(super) fn session_ended(&mut self) {
+        self.prefixes = None;
     }
 
-    /// Takes an UPDATE of a peer that may announce so many prefixes.
+    /// Takes an UPDATE of a peer that may announce at most `limit` prefixes of each family.
     ///
     /// # Errors
-    /// What to tell the peer if those are too many.
-    pub(in crate::fsm) fn limit(
+    /// The NOTIFICATION to send if there are more.
+    pub(super) fn limit(
         &mut self,
         update: &Update,
         limit: Option<u32>,
     ) -> Result<(), Notification> {
         let Some(limit) = limit else {
-            self.held = None;
+            self.prefixes = None;
             return Ok(());
         };
-        let held = self.held.get_or_insert_default().update(update, limit);
-        held.map_err(|family| Notification::maximum_prefixes(family, limit))
+        let prefixes = self.prefixes.get_or_insert_default();
+        prefixes
+            .update(update, limit)
+            .map_err(|family| Notification::maximum_prefixes(family, limit))
     }
 
-    /// The limit and how near it is.
+    /// The limit, and the number of prefixes that count against it.
     pub(in crate::fsm) fn prefix_limit(&self, limit: Option<u32>) -> Option<PrefixLimit> {
-        let held = self.held.as_ref().map_or(0, Held::most);
+        let received = self.prefixes.as_ref().map_or(0, ReceivedPrefixes::most);
         Some(PrefixLimit {
             limit: limit?,
-            received: u64::try_from(held).unwrap_or(u64::MAX),
+            received: u64::try_from(received).unwrap_or(u64::MAX),
         })
     }
 
-    /// So many prefixes came with a path that nobody could use.
-    pub(in crate::fsm) fn looped(&mut self, prefixes: u64) {
+    /// Counts prefixes with a looped path or next hop.
+    pub(super) fn looped(&mut self, prefixes: u64) {
         self.totals.looped += prefixes;
     }
 
-    pub(in crate::fsm) fn update(&mut self, update: &Update) {
+    pub(super) fn update(&mut self, update: &Update) {
         for prefix in update.announced() {
             self.families.entry(Family::of(&prefix)).or_default().0 += 1;
         }
@@ -106,6 +108,7 @@ impl Tally {
         }
     }
 
+    /// Announcements in this session.
     pub(in crate::fsm) fn announced(&self) -> u64 {
         self.families.values().map(|(announced, _)| announced).sum()
     }

@@ -1,25 +1,32 @@
-//! Dynamic neighbours: whoever dials us from a template's network gets a session of its own.
+//! Dynamic neighbors: each address in the network of a template that connects to us becomes a peer.
 //!
-//! Each is a peer like any other, named after template and address, and told the template's routes.
-//! A template keeps its own place in the Adj-RIB-Out, without a session: it is what newcomers are
-//! told.
+//! A dynamic neighbor is named after template and address, and gets the routes of the template. The
+//! template itself has a place in the Adj-RIB-Out, without a session, from which the routes of a
+//! new dynamic neighbor are copied.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::{Impact, PeerConfig, Remote};
 use crate::fsm::Speaker;
-use crate::fsm::peer::{Peer, Template};
+use crate::fsm::peer::Peer;
 use crate::rib::PeerIndex;
 use crate::wire::{Notification, subcode};
 
-/// Dynamic neighbours of one template.
+/// Most dynamic neighbors of one template.
 pub(in crate::fsm) const DYNAMIC_MAX: usize = 256;
-/// How long a neighbour without a connection is remembered, for whoever wants to know why.
+/// How long a dynamic neighbor without a connection is kept, so that its status can be inspected.
 pub(in crate::fsm) const DYNAMIC_KEPT: Duration = Duration::from_secs(300);
 
-/// The configuration of one neighbour of a template.
-fn neighbour(template: &PeerConfig, address: IpAddr) -> PeerConfig {
+/// The template of a dynamic neighbor.
+#[derive(Debug)]
+pub(in crate::fsm) struct Template {
+    pub(in crate::fsm) index: PeerIndex,
+    pub(in crate::fsm) name: String,
+}
+
+/// The configuration of a dynamic neighbor.
+fn neighbor(template: &PeerConfig, address: IpAddr) -> PeerConfig {
     let mut config = template.clone();
     config.name = name(template, address);
     config.remote = Remote::Router(SocketAddr::new(address, 0));
@@ -27,60 +34,61 @@ fn neighbour(template: &PeerConfig, address: IpAddr) -> PeerConfig {
     config
 }
 
-/// The name of one neighbour of a template.
+/// The name of a dynamic neighbor.
 pub(in crate::fsm) fn name(template: &PeerConfig, address: IpAddr) -> String {
     format!("{}@{address}", template.name)
 }
 
 impl Speaker {
-    /// A new neighbour of the template, unless there are too many of them.
+    /// Adds a dynamic neighbor. Returns `None` if the template has too many.
     pub(in crate::fsm) fn add_dynamic(
         &mut self,
         now: Instant,
         template: PeerIndex,
         address: IpAddr,
     ) -> Option<PeerIndex> {
-        let config = &self.peers.get(&template)?.config;
-        let (name, config) = (config.name.clone(), neighbour(config, address));
+        let config = self.peers.get(&template)?.config();
+        let (name, config) = (config.name.clone(), neighbor(config, address));
         if self.names.contains_key(&config.name) || !self.make_room(now, template) {
             return None;
         }
         let index = self.free_index();
         self.names.insert(config.name.clone(), index);
-        let mut peer = Peer::new(now, index, config.clone(), &self.shared);
-        peer.template = Some(Template {
+        let of = Template {
             index: template,
             name,
-        });
+        };
+        let mut peer = Peer::new(now, index, config.clone(), Some(of), &self.shared);
         peer.reconfigure(now, config, &mut self.shared);
         self.peers.insert(index, peer);
         self.shared.rib.copy_desired(template, index);
         Some(index)
     }
 
-    /// Makes sure that one more fits, at the cost of the one that has been quiet for longest.
+    /// Makes room for one more, if necessary by removing the one that is without a connection for
+    /// the longest time. Returns whether there is room.
     fn make_room(&mut self, now: Instant, template: PeerIndex) -> bool {
         let all = self.dynamic_of(template);
         if all.len() < DYNAMIC_MAX {
             return true;
         }
-        let quiet = |index: &PeerIndex| {
+        let idle = |index: &PeerIndex| {
             let peer = self.peers.get(index)?;
-            Some((peer.forgotten_at()?, *index))
+            Some((peer.removed_at()?, *index))
         };
-        let Some((_, oldest)) = all.iter().filter_map(quiet).min() else {
+        let Some((_, oldest)) = all.iter().filter_map(idle).min() else {
             return false;
         };
         self.remove_dynamic(now, oldest, &gone());
         true
     }
 
-    /// The neighbours of a template; none for any other peer.
+    /// The dynamic neighbors of a template; none of any other peer.
     pub(in crate::fsm) fn dynamic_of(&self, template: PeerIndex) -> Vec<PeerIndex> {
         let is_template = self
             .peers
             .get(&template)
-            .is_some_and(|peer| peer.config.remote.router().is_none());
+            .is_some_and(|peer| peer.config().remote.router().is_none());
         self.peers
             .iter()
             .filter(|(_, peer)| is_template && peer.is_of(template))
@@ -91,11 +99,11 @@ impl Speaker {
     pub(in crate::fsm) fn dynamic_named(&self, name: &str) -> Option<PeerIndex> {
         let index = self.names.get(name)?;
         let peer = self.peers.get(index)?;
-        peer.template.as_ref().map(|_| *index)
+        peer.template().map(|_| *index)
     }
 
-    /// What a changed configuration at `index` means for dynamic neighbours: its own, if it is a
-    /// template, else the one that had the address before it. Without a configuration it doesn't run.
+    /// Applies a changed configuration at `index` to dynamic neighbors: those of a template, or the
+    /// one that has the address of a new router. `None` means that the peer is disabled.
     pub(in crate::fsm) fn set_dynamic(
         &mut self,
         now: Instant,
@@ -110,25 +118,25 @@ impl Speaker {
             let source = config.transport.source_address;
             return self.remove_dynamic_at(now, router.ip(), source);
         }
-        for child in self.neighbours(index) {
+        for child in self.neighbors(index) {
             let Some(peer) = self.peers.get_mut(&child) else {
                 continue;
             };
-            let address = peer.config.remote.network().addr();
+            let address = peer.config().remote.network().addr();
             if !config.remote.contains(address) {
                 self.remove_dynamic(now, child, &removed());
                 continue;
             }
-            let new = neighbour(config, address);
-            match new.impact(&peer.config) {
+            let new = neighbor(config, address);
+            match new.impact(peer.config()) {
                 Impact::None => peer.adjust(now, new, &mut self.shared),
                 Impact::Reset => peer.reconfigure(now, new, &mut self.shared),
             }
         }
     }
 
-    /// The neighbours of what is, or was until now, a template.
-    fn neighbours(&self, template: PeerIndex) -> Vec<PeerIndex> {
+    /// The dynamic neighbors of what is, or was until now, a template.
+    fn neighbors(&self, template: PeerIndex) -> Vec<PeerIndex> {
         let all = self.peers.iter().filter(|(_, peer)| peer.is_of(template));
         all.map(|(index, _)| *index).collect()
     }
@@ -139,60 +147,60 @@ impl Speaker {
         template: PeerIndex,
         notification: &Notification,
     ) {
-        for child in self.neighbours(template) {
+        for child in self.neighbors(template) {
             self.remove_dynamic(now, child, notification);
         }
     }
 
-    /// A configured peer takes its name back.
+    /// A configured peer takes the name of a dynamic neighbor.
     pub(in crate::fsm) fn remove_dynamic_named(&mut self, now: Instant, name: &str) {
         if let Some(index) = self.dynamic_named(name) {
             self.remove_dynamic(now, index, &removed());
         }
     }
 
-    /// A configured peer has this address now.
+    /// A configured router takes the address of a dynamic neighbor.
     fn remove_dynamic_at(&mut self, now: Instant, address: IpAddr, source: Option<IpAddr>) {
-        let there = self.peers.iter().filter(|(_, peer)| {
-            let theirs = peer.config.transport.source_address;
-            let meet = source.is_none() || theirs.is_none() || source == theirs;
-            peer.template.is_some() && meet && peer.is_at(address)
+        let present = self.peers.iter().filter(|(_, peer)| {
+            let theirs = peer.config().transport.source_address;
+            let overlap = source.is_none() || theirs.is_none() || source == theirs;
+            peer.template().is_some() && overlap && peer.has_address(address)
         });
-        for index in there.map(|(index, _)| *index).collect::<Vec<_>>() {
+        for index in present.map(|(index, _)| *index).collect::<Vec<_>>() {
             self.remove_dynamic(now, index, &changed());
         }
     }
 
     fn remove_dynamic(&mut self, now: Instant, index: PeerIndex, notification: &Notification) {
         if let Some(peer) = self.peers.remove(&index) {
-            self.names.remove(&peer.config.name);
+            self.names.remove(&peer.config().name);
             peer.remove(now, notification, &mut self.shared);
         }
     }
 
-    /// Forgets neighbours that haven't been heard of for long.
-    pub(in crate::fsm) fn forget_dynamic(&mut self, now: Instant) {
-        let quiet = self
+    /// Removes dynamic neighbors without a connection for [`DYNAMIC_KEPT`].
+    pub(in crate::fsm) fn remove_idle_dynamic(&mut self, now: Instant) {
+        let idle = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.forgotten_at().is_some_and(|at| at <= now));
-        for index in quiet.map(|(index, _)| *index).collect::<Vec<_>>() {
+            .filter(|(_, peer)| peer.removed_at().is_some_and(|at| at <= now));
+        for index in idle.map(|(index, _)| *index).collect::<Vec<_>>() {
             self.remove_dynamic(now, index, &gone());
         }
     }
 }
 
-/// No peer is there any more for a neighbour at this address.
+/// No peer is configured for this address any more.
 fn removed() -> Notification {
     Notification::cease(subcode::cease::PEER_DE_CONFIGURED)
 }
 
-/// Another peer is.
+/// Another peer is configured for this address.
 fn changed() -> Notification {
     Notification::cease(subcode::cease::OTHER_CONFIGURATION_CHANGE)
 }
 
-/// Never sent: a quiet neighbour has no connection.
+/// Never sent: an idle neighbor has no connection.
 fn gone() -> Notification {
     Notification::cease(subcode::cease::OUT_OF_RESOURCES)
 }

@@ -1,6 +1,8 @@
-//! Which peer a connection belongs to: configured peers, dynamic neighbours, conflicts.
+//! The neighbors of the speaker: configured peers, dynamic neighbors, and to which of them a
+//! connection belongs.
 
 mod admission;
 mod configure;
+pub(super) mod conflicts;
 pub(super) mod dynamic;
-mod matching;
+pub(super) mod matching;

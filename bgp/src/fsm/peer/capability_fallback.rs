@@ -1,37 +1,43 @@
-//! What the peer refused of our OPEN, and what is offered to it without (RFC 5492 §3–5).
+//! Capability fallback: the next OPEN leaves out the capabilities that the peer rejected
+//! (RFC 5492 §3–5).
 
 use crate::config::PeerConfig;
 use crate::wire::{
     Asn, Capability, CapabilityCode, ErrorCode, Family, Notification, Open, subcode,
 };
 
-/// One capability, whatever its value; of a family, where there is one for each.
+/// One capability whatever its value, and its family if it has one.
 type Kind = (CapabilityCode, Option<Family>);
 
-/// Capabilities that OPENs to a peer go without. As many as we know at most, whatever the peer says.
+/// The capabilities that are left out of OPENs to one peer: only such as we sent, so the list stays
+/// short whatever the peer sends.
 #[derive(Debug, Default)]
-pub(in crate::fsm) struct Refusals(Vec<Kind>);
+pub(super) struct CapabilityFallback {
+    dropped: Vec<Kind>,
+}
 
-impl Refusals {
-    /// A stable session, or a new configuration: all is offered again.
-    pub(in crate::fsm) fn reset(&mut self) {
-        self.0.clear();
+impl CapabilityFallback {
+    /// Offers everything again: a session was stable, or the configuration changed.
+    pub(super) fn reset(&mut self) {
+        self.dropped.clear();
     }
 
-    /// The same OPEN without what was refused.
-    pub(in crate::fsm) fn without(&self, mut open: Open) -> Open {
-        open.capabilities.retain(|c| !self.0.contains(&kind(c)));
+    /// The OPEN without the capabilities that the peer rejected.
+    pub(super) fn apply(&self, mut open: Open) -> Open {
+        open.capabilities
+            .retain(|capability| !self.dropped.contains(&kind(capability)));
         open
     }
 
-    /// Learns from the peer's answer to `sent`; what the next OPEN will go without for it.
-    pub(in crate::fsm) fn learn(
+    /// Takes the peer's answer to the OPEN `sent`. Returns the capabilities that the next OPEN
+    /// leaves out because of it.
+    pub(super) fn learn(
         &mut self,
         notification: &Notification,
         sent: &Open,
         config: &PeerConfig,
     ) -> Vec<Capability> {
-        let refused = |capability: &&Capability| match (notification.code, notification.subcode) {
+        let rejected = |capability: &&Capability| match (notification.code, notification.subcode) {
             (ErrorCode::OPEN, subcode::open::UNSUPPORTED_OPTIONAL_PARAMETER) => true,
             (ErrorCode::OPEN, subcode::open::UNSUPPORTED_CAPABILITY) => {
                 let listed = notification.capabilities();
@@ -40,18 +46,18 @@ impl Refusals {
             _ => false,
         };
         let mut dropped: Vec<Capability> =
-            sent.capabilities.iter().filter(refused).cloned().collect();
+            sent.capabilities.iter().filter(rejected).cloned().collect();
         let family_stays = sent.capabilities.iter().any(|capability| {
             matches!(capability, Capability::Multiprotocol(_)) && !dropped.contains(capability)
         });
-        // An OPEN that names no family offers IPv4 unicast (RFC 4760 §8): is that enough?
+        // An OPEN that names no family offers IPv4 unicast (RFC 4760 §8).
         let no_family_needed = family_stays || config.families.contains(&Family::IPV4_UNICAST);
         dropped.retain(|capability| match capability {
             Capability::Multiprotocol(_) => no_family_needed,
-            Capability::FourOctetAsn(asn) => !identifies(*asn, config),
+            Capability::FourOctetAsn(asn) => !is_indispensable(*asn, config),
             _ => true,
         });
-        self.0.extend(dropped.iter().map(kind));
+        self.dropped.extend(dropped.iter().map(kind));
         dropped
     }
 }
@@ -64,9 +70,8 @@ fn kind(capability: &Capability) -> Kind {
     (capability.code(), family)
 }
 
-/// Whether the session can't do with `AS_TRANS` in place of this number: both ends of iBGP have
-/// to have the same one.
-fn identifies(asn: Asn, config: &PeerConfig) -> bool {
+/// Whether `AS_TRANS` cannot stand for this number: both ends of iBGP need the same one.
+fn is_indispensable(asn: Asn, config: &PeerConfig) -> bool {
     asn.is_four_octet() && config.remote_asn.accepts(asn, asn)
 }
 
@@ -101,31 +106,31 @@ mod tests {
         Notification::new(ErrorCode::OPEN, subcode).with_data(data.to_vec())
     }
 
-    /// What is offered after the answer.
+    /// The capabilities of the OPEN after this answer.
     fn after(answer: &Notification, config: &PeerConfig) -> Vec<Capability> {
-        let mut refusals = Refusals::default();
+        let mut fallback = CapabilityFallback::default();
         let sent = open(config);
-        let dropped = refusals.learn(answer, &sent, config);
-        let next = refusals.without(sent.clone());
+        let dropped = fallback.learn(answer, &sent, config);
+        let next = fallback.apply(sent.clone());
         assert_eq!(
             next.capabilities.len() + dropped.len(),
             sent.capabilities.len()
         );
-        // Nothing new comes of the same answer to the new OPEN.
-        assert_eq!(refusals.learn(answer, &next, config), []);
-        assert_eq!(refusals.without(sent), next);
+        // The same answer to the new OPEN changes nothing.
+        assert_eq!(fallback.learn(answer, &next, config), []);
+        assert_eq!(fallback.apply(sent), next);
         next.capabilities
     }
 
     #[test]
-    fn who_knows_no_capabilities_gets_an_open_without_any() {
+    fn a_peer_without_capability_support_gets_an_open_without_capabilities_rfc5492_3() {
         let config = config(&[Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
         assert_eq!(after(&optional_parameter(), &config), []);
         assert_eq!(after(&unsupported(&[]), &config), []);
     }
 
     #[test]
-    fn the_only_family_stays_if_no_open_could_mean_it_by_silence() {
+    fn the_only_family_stays_unless_it_is_ipv4_unicast_rfc4760_8() {
         let v6 = config(&[Family::IPV6_UNICAST]);
         let left = [Capability::Multiprotocol(Family::IPV6_UNICAST)];
         assert_eq!(after(&optional_parameter(), &v6), left);
@@ -133,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_listed_is_left_out() {
+    fn only_listed_capabilities_are_dropped_rfc5492_5() {
         let both = config(&[Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
         let left = after(&unsupported(&[1, 4, 0, 2, 0, 1, 6, 0]), &both);
         assert_eq!(
@@ -144,14 +149,14 @@ mod tests {
                 Capability::FourOctetAsn(Asn(65001)),
             ]
         );
-        // Not ours, and nothing readable.
+        // A capability that we did not send, and malformed data.
         for data in [&[69, 4, 0, 1, 1, 1][..], &[1, 200, 0]] {
             assert_eq!(after(&unsupported(data), &both), open(&both).capabilities);
         }
     }
 
     #[test]
-    fn a_long_as_number_of_ibgp_is_not_given_up() {
+    fn a_four_octet_as_number_of_ibgp_is_never_dropped() {
         let mut config = config(&[Family::IPV4_UNICAST]);
         config.local_asn = Asn(4_200_000_001);
         assert_eq!(after(&optional_parameter(), &config), []);
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn other_notifications_teach_nothing() {
+    fn other_notifications_drop_nothing() {
         let config = config(&[Family::IPV4_UNICAST]);
         let cease = Notification::cease(subcode::cease::CONNECTION_REJECTED);
         assert_eq!(after(&cease, &config), open(&config).capabilities);

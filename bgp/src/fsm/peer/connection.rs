@@ -1,133 +1,105 @@
-//! One TCP connection that carries BGP: OpenSent, OpenConfirm, Established.
+//! One TCP connection that carries BGP: the states OpenSent, OpenConfirm and Established of
+//! RFC 4271 §8.2.2.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::config::PeerConfig;
 use crate::fsm::events::{ConnectionId, State};
-use crate::fsm::history::status::{MessageCounters, SessionTimers};
-use crate::fsm::negotiate::{negotiate, our_open};
-use crate::fsm::peer::capability_fallback::Refusals;
-use crate::fsm::timers::{earlier, jittered, send_hold};
+use crate::fsm::negotiate::negotiate;
+use crate::fsm::neighbors::matching::SocketPair;
+use crate::fsm::timers::{Timer, TimerTable, jittered, send_hold};
 use crate::rib::SessionEncoding;
 use crate::wire::{
-    Agreement, DecodeContext, EncodeContext, ErrorCode, Family, Framer, GracefulRestartCapability,
-    MAX_LENGTH, Message, MessageType, NextHop, Notification, Open, RouteRefresh, Update, keepalive,
-    subcode,
+    Agreement, DecodeContext, EncodeContext, ErrorCode, Family, Framer, MAX_LENGTH, Message,
+    MessageType, NextHop, Notification, Open, RouteRefresh, Update, keepalive, subcode,
 };
 
-/// How long we wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
+/// How long to wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
-/// How long a session with hold time 0 may take to come up. Once it is up no timer watches over it.
-const HELD_WITHOUT_HOLD_TIME: Duration = Duration::from_secs(90);
+/// How long a session with hold time zero may take to be established. Once it is, no hold timer
+/// runs.
+const OPEN_CONFIRM_TIME: Duration = Duration::from_secs(90);
 
-/// What runs in the session's three states, owned by the state it exists in.
+/// The state of the connection, with what exists only in that state.
 #[derive(Debug)]
 enum Phase {
-    /// Our OPEN is out.
-    OpenSent { hold: Instant },
-    /// OPENs match; our KEEPALIVE is out or due.
-    OpenConfirm(Session),
-    /// Up.
+    /// Our OPEN is sent or queued.
+    OpenSent,
+    /// The OPENs agree; our KEEPALIVE is sent or due.
+    OpenConfirm(Agreement),
     Established {
-        session: Session,
+        agreement: Agreement,
         since: Instant,
-        send_hold: Option<Instant>,
     },
 }
 
-/// What both OPENs made, and the two timers that watch over it.
+/// One connection in one of the slots of a peer.
 #[derive(Debug)]
-struct Session {
-    negotiated: Agreement,
-    hold: Option<Instant>,
-    keepalive: Option<Instant>,
-}
-
-/// One connection in one of a peer's two slots.
-#[derive(Debug)]
-pub(in crate::fsm) struct Connection {
-    pub(in crate::fsm) id: ConnectionId,
-    pub(in crate::fsm) ends: Ends,
-    /// When TCP came up.
-    pub(in crate::fsm) opened: Instant,
-    /// What we said of ourselves.
-    pub(in crate::fsm) open: Open,
+pub(super) struct Connection {
+    id: ConnectionId,
+    ends: SocketPair,
+    /// When TCP was established.
+    opened: Instant,
+    /// Our OPEN.
+    open: Open,
     framer: Framer,
     context: DecodeContext,
-    /// Whole messages that go before anything else: our OPEN.
+    /// Whole messages that are sent before any other: our OPEN.
     queue: VecDeque<Bytes>,
-    /// A KEEPALIVE is to be sent as soon as the socket takes it. One bit: a peer that doesn't read
-    /// doesn't pile them up.
+    /// A KEEPALIVE is sent as soon as the socket takes it. One flag, not a queue: a peer that does
+    /// not read must not make them pile up.
     keepalive_due: bool,
-    /// Families that the peer is to be asked for again, each once.
-    wanted: Vec<Family>,
-    /// OPENs may be exchanged, but no session comes up yet: our KEEPALIVE is withheld.
-    pub(in crate::fsm) held: bool,
-    /// The peer's KEEPALIVE came meanwhile.
+    /// Families for which a ROUTE-REFRESH is still to be sent.
+    refreshes: Vec<Family>,
+    /// OPENs are exchanged, but our KEEPALIVE is withheld until BFD is up (strict mode).
+    waits_for_bfd: bool,
+    /// The peer's KEEPALIVE came in that time.
     confirmed: bool,
-    /// How long the peer may not read; `None`: what RFC 9687 suggests.
-    pub(in crate::fsm) send_hold_time: Option<Duration>,
+    /// The configured send hold time; `None`: the one that RFC 9687 suggests.
+    send_hold_time: Option<Duration>,
+    timers: TimerTable,
     phase: Phase,
 }
 
-/// What arrived: a message, or something that is none, with the answer to it.
-pub(in crate::fsm) type Arrival = Result<Message, Notification>;
+/// A received message, or the NOTIFICATION for octets that are none.
+pub(super) type Arrival = Result<Message, Notification>;
 
-/// A timer of a connection that has run out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fsm) enum Expired {
-    Hold,
-    Keepalive,
-    SendHold,
-}
-
-/// What the peer's side of the machine has to do about it.
+/// What a message or timer means for the peer.
 #[derive(Debug)]
-pub(in crate::fsm) enum Effect {
+pub(super) enum Effect {
     /// Nothing more.
     None,
-    /// The OPEN was good: look for a collision.
+    /// The peer's OPEN is acceptable: look for a collision.
     Opened,
-    /// The session is up.
+    /// The session is established.
     Established,
-    /// An UPDATE came.
+    /// An UPDATE was received.
     Update(Box<Update>),
-    /// The peer wants a family again.
+    /// The peer requests all routes of a family.
     Refresh(Family),
-    /// Send this and end the connection.
+    /// Send this and close.
     Notify(Notification),
-    /// The peer ended it with this.
+    /// The peer sent this and closes.
     Notified(Notification),
-    /// The peer doesn't read; nothing can be sent any more.
-    Stuck,
-}
-
-/// The ends of a TCP connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fsm) struct Ends {
-    pub(in crate::fsm) local: SocketAddr,
-    pub(in crate::fsm) remote: SocketAddr,
+    /// The peer does not read: close without a NOTIFICATION (RFC 9687 §3).
+    SendHoldTimerExpired,
 }
 
 impl Connection {
-    /// TCP is up: our OPEN goes out (RFC 4271 §8.2.2, events 16 and 17).
-    pub(in crate::fsm) fn new(
+    /// TCP is established: sends our OPEN (RFC 4271 §8.2.2, events 16 and 17).
+    pub(super) fn new(
         now: Instant,
         id: ConnectionId,
-        ends: Ends,
-        config: &PeerConfig,
-        fallback: Ipv4Addr,
-        restart: Option<GracefulRestartCapability>,
-        refusals: &Refusals,
+        ends: SocketPair,
+        open: Open,
+        send_hold_time: Option<Duration>,
     ) -> Self {
-        let ends = ends.canonical();
-        let local = ends.local;
-        let router_id = config.router_id.unwrap_or(fallback);
-        let open = refusals.without(our_open(config, router_id, local.is_ipv6(), restart));
+        let mut timers = TimerTable::default();
+        timers.set(Timer::Hold, Some(now + LARGE_HOLD_TIME));
         Self {
             id,
             ends,
@@ -136,237 +108,214 @@ impl Connection {
             open,
             framer: Framer::default(),
             context: DecodeContext {
-                loopback: local.ip().is_loopback(),
+                loopback: ends.local.ip().is_loopback(),
                 ..DecodeContext::default()
             },
             keepalive_due: false,
-            wanted: Vec::new(),
-            held: false,
+            refreshes: Vec::new(),
+            waits_for_bfd: false,
             confirmed: false,
-            send_hold_time: config.timers.send_hold_time,
-            phase: Phase::OpenSent {
-                hold: now + LARGE_HOLD_TIME,
-            },
+            send_hold_time,
+            timers,
+            phase: Phase::OpenSent,
         }
     }
 
-    pub(in crate::fsm) fn state(&self) -> State {
+    pub(super) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub(super) fn ends(&self) -> SocketPair {
+        self.ends
+    }
+
+    /// When TCP was established.
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Our OPEN.
+    pub(super) fn open(&self) -> &Open {
+        &self.open
+    }
+
+    pub(super) fn state(&self) -> State {
         match self.phase {
-            Phase::OpenSent { .. } => State::OpenSent,
+            Phase::OpenSent => State::OpenSent,
             Phase::OpenConfirm(_) => State::OpenConfirm,
             Phase::Established { .. } => State::Established,
         }
     }
 
-    pub(in crate::fsm) fn negotiated(&self) -> Option<&Agreement> {
+    /// What the OPENs settled; `None` before the peer's OPEN.
+    pub(super) fn agreement(&self) -> Option<&Agreement> {
         match &self.phase {
-            Phase::OpenSent { .. } => None,
-            Phase::OpenConfirm(session) | Phase::Established { session, .. } => {
-                Some(&session.negotiated)
-            }
+            Phase::OpenSent => None,
+            Phase::OpenConfirm(agreement) | Phase::Established { agreement, .. } => Some(agreement),
         }
     }
 
-    /// Whether the peer keeps our routes if the connection ends without a NOTIFICATION.
-    pub(in crate::fsm) fn peer_keeps_routes(&self) -> bool {
-        self.negotiated()
-            .is_some_and(|negotiated| negotiated.graceful_restart.is_some())
+    /// Whether the peer keeps our routes if the connection ends without a NOTIFICATION (RFC 4724).
+    pub(super) fn peer_keeps_routes(&self) -> bool {
+        self.agreement()
+            .is_some_and(|agreement| agreement.graceful_restart.is_some())
     }
 
-    /// Since when the session is up.
-    pub(in crate::fsm) fn established_since(&self) -> Option<Instant> {
+    /// Since when the session is established.
+    pub(super) fn established_since(&self) -> Option<Instant> {
         match self.phase {
             Phase::Established { since, .. } => Some(since),
             _ => None,
         }
     }
 
-    /// What is left of the timers.
-    pub(in crate::fsm) fn timers(&self, now: Instant) -> SessionTimers {
-        let left = |at: &Option<Instant>| at.map(|at| at.saturating_duration_since(now));
-        match &self.phase {
-            Phase::OpenSent { hold } => SessionTimers {
-                hold: left(&Some(*hold)),
-                ..SessionTimers::default()
-            },
-            Phase::OpenConfirm(session) => SessionTimers {
-                hold: left(&session.hold),
-                keepalive: left(&session.keepalive),
-                send_hold: None,
-            },
-            Phase::Established {
-                session, send_hold, ..
-            } => SessionTimers {
-                hold: left(&session.hold),
-                keepalive: left(&session.keepalive),
-                send_hold: left(send_hold),
-            },
-        }
+    /// Applies a changed configuration from the next message on.
+    pub(super) fn set_send_hold_time(&mut self, time: Option<Duration>) {
+        self.send_hold_time = time;
     }
 
-    pub(in crate::fsm) fn push(&mut self, octets: &[u8]) {
+    /// Whether to withhold the KEEPALIVE that confirms the peer's OPEN. Set before each
+    /// [`step`](Self::step); [`release`](Self::release) ends it.
+    pub(super) fn set_waits_for_bfd(&mut self, waits: bool) {
+        self.waits_for_bfd = waits;
+    }
+
+    pub(super) fn push(&mut self, octets: &[u8]) {
         self.framer.push(octets);
     }
 
-    /// The next whole message of what was pushed, or what is wrong with it.
-    pub(in crate::fsm) fn next(&mut self) -> Option<Arrival> {
+    /// The next whole message of the octets pushed, or the NOTIFICATION for its error.
+    pub(super) fn next(&mut self) -> Option<Arrival> {
         let message = self.framer.next(&self.context)?;
         Some(message.map_err(|error| error.notification()))
     }
 
     /// The one dispatch on (state, message).
-    pub(in crate::fsm) fn step(
+    pub(super) fn step(
         &mut self,
         now: Instant,
         arrival: Arrival,
         config: &PeerConfig,
         rng: &mut fastrand::Rng,
     ) -> Effect {
-        match (&mut self.phase, arrival) {
-            // Never answered, whatever the state (RFC 4271 §6: not even a malformed one).
+        match (self.state(), arrival) {
+            // A NOTIFICATION is never answered, in any state, not even a malformed one
+            // (RFC 4271 §6.4).
             (_, Ok(Message::Notification(notification))) => Effect::Notified(notification),
-            (_, Err(notification)) => Effect::Notify(self.blame(notification)),
+            (_, Err(notification)) => Effect::Notify(self.message_error(notification)),
 
-            (Phase::OpenSent { .. }, Ok(Message::Open(open))) => {
+            (State::OpenSent, Ok(Message::Open(open))) => {
                 match negotiate(&open, &self.open, config) {
-                    Ok(negotiated) => self.confirm(now, negotiated, rng),
+                    Ok(agreement) => self.confirm(now, agreement, rng),
                     Err(notification) => Effect::Notify(notification),
                 }
             }
-            (Phase::OpenConfirm(_), Ok(Message::Keepalive)) if self.held => {
-                // Not heard: the hold time bounds the wait.
+            (State::OpenConfirm, Ok(Message::Keepalive)) if self.waits_for_bfd => {
+                // The hold timer is not restarted: it bounds the wait for BFD.
                 self.confirmed = true;
                 Effect::None
             }
-            (Phase::OpenConfirm(_), Ok(Message::Keepalive)) => self.establish(now),
-            (Phase::Established { session, .. }, Ok(Message::Keepalive)) => {
-                session.heard(now);
+            (State::OpenConfirm, Ok(Message::Keepalive)) => self.establish(now),
+            (State::Established, Ok(Message::Keepalive)) => {
+                self.restart_hold_timer(now);
                 Effect::None
             }
-            (Phase::Established { session, .. }, Ok(Message::Update(update))) => {
-                session.heard(now);
+            (State::Established, Ok(Message::Update(update))) => {
+                self.restart_hold_timer(now);
                 Effect::Update(Box::new(update))
             }
-            (Phase::Established { session, .. }, Ok(Message::RouteRefresh(refresh))) => {
-                session.heard(now);
-                // Where the peer's own routes begin and end again means nothing: they aren't kept.
-                let asked = refresh.subtype == RouteRefresh::REQUEST
-                    && session.negotiated.families.contains(&refresh.family);
-                if asked {
+            (State::Established, Ok(Message::RouteRefresh(refresh))) => {
+                self.restart_hold_timer(now);
+                let agreement = self.agreement();
+                let known = agreement.is_some_and(|a| a.families.contains(&refresh.family));
+                // The markers of RFC 7313 mean nothing: received routes are not kept.
+                if known && refresh.subtype == RouteRefresh::REQUEST {
                     Effect::Refresh(refresh.family)
                 } else {
                     Effect::None
                 }
             }
-            // RFC 6608: everything else is out of place.
-            (_, Ok(message)) => Effect::Notify(self.out_of_place(message.kind())),
+            (_, Ok(message)) => Effect::Notify(self.fsm_error(message.kind())),
         }
     }
 
     /// The one dispatch on (state, timer).
-    pub(in crate::fsm) fn expire(
-        &mut self,
-        now: Instant,
-        expired: Expired,
-        rng: &mut fastrand::Rng,
-    ) -> Effect {
-        match (&mut self.phase, expired) {
-            (Phase::OpenConfirm(_), Expired::Hold) if self.held => {
+    pub(super) fn expire(&mut self, now: Instant, timer: Timer, rng: &mut fastrand::Rng) -> Effect {
+        match timer {
+            Timer::Hold if self.state() == State::OpenConfirm && self.waits_for_bfd => {
                 Effect::Notify(Notification::cease(subcode::cease::BFD_DOWN))
             }
-            (_, Expired::Hold) => Effect::Notify(Notification::hold_timer_expired()),
-            (Phase::OpenSent { .. }, Expired::Keepalive | Expired::SendHold) => Effect::None,
-            (Phase::OpenConfirm(session), Expired::Keepalive)
-            | (Phase::Established { session, .. }, Expired::Keepalive) => {
-                session.told(now, rng);
+            Timer::Hold => Effect::Notify(Notification::hold_timer_expired()),
+            Timer::SendHold => Effect::SendHoldTimerExpired,
+            Timer::Keepalive => {
+                self.restart_keepalive_timer(now, rng);
                 self.keepalive_due = true;
                 Effect::None
             }
-            (Phase::OpenConfirm(_), Expired::SendHold) => Effect::None,
-            (Phase::Established { .. }, Expired::SendHold) => Effect::Stuck,
+            // These don't run on a connection.
+            Timer::ConnectRetry | Timer::IdleHold | Timer::DynamicIdle => Effect::None,
         }
     }
 
-    /// The timers whose time has come, the gravest first.
-    pub(in crate::fsm) fn expired(&self, now: Instant) -> Option<Expired> {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
-        match &self.phase {
-            Phase::OpenSent { hold } => (*hold <= now).then_some(Expired::Hold),
-            Phase::OpenConfirm(session) => session.expired(now),
-            Phase::Established { send_hold, .. } if due(*send_hold) => Some(Expired::SendHold),
-            Phase::Established { session, .. } => session.expired(now),
-        }
+    /// The first expired timer.
+    pub(super) fn expired(&self, now: Instant) -> Option<Timer> {
+        self.timers.expired(now)
     }
 
-    pub(in crate::fsm) fn deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::OpenSent { hold } => Some(*hold),
-            Phase::OpenConfirm(session) => session.deadline(),
-            Phase::Established {
-                session, send_hold, ..
-            } => earlier(session.deadline(), *send_hold),
-        }
+    /// The running timers.
+    pub(super) fn timers(&self) -> impl Iterator<Item = (Timer, Instant)> + use<> {
+        self.timers.running()
     }
 
-    /// OPEN and KEEPALIVE, which go before any UPDATE.
-    pub(in crate::fsm) fn transmit(
+    /// An OPEN or KEEPALIVE to send, which go before any UPDATE.
+    pub(super) fn transmit(
         &mut self,
         now: Instant,
-        counters: &mut MessageCounters,
         rng: &mut fastrand::Rng,
-    ) -> Option<Bytes> {
+    ) -> Option<(MessageType, Bytes)> {
         if let Some(octets) = self.queue.pop_front() {
-            counters.open += 1;
-            return Some(octets);
+            return Some((MessageType::OPEN, octets));
         }
         if !std::mem::take(&mut self.keepalive_due) {
             return None;
         }
-        counters.keepalive += 1;
         self.transmitted(now, rng);
-        Some(keepalive())
+        Some((MessageType::KEEPALIVE, keepalive()))
     }
 
-    /// A KEEPALIVE or UPDATE was taken: the peer will hear from us (RFC 4271 §4.4), and it reads.
-    pub(in crate::fsm) fn transmitted(&mut self, now: Instant, rng: &mut fastrand::Rng) {
-        let wish = self.send_hold_time;
-        match &mut self.phase {
-            Phase::OpenSent { .. } => {}
-            Phase::OpenConfirm(session) => session.told(now, rng),
-            Phase::Established {
-                session, send_hold, ..
-            } => {
-                session.told(now, rng);
-                *send_hold = send_hold_time(&session.negotiated, wish).map(|time| now + time);
-            }
+    /// The socket took a KEEPALIVE or UPDATE: no KEEPALIVE is needed for a while (RFC 4271 §4.4),
+    /// and the peer reads (RFC 9687 §3).
+    pub(super) fn transmitted(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        self.restart_keepalive_timer(now, rng);
+        if let Phase::Established { .. } = self.phase {
+            self.restart_send_hold_timer(now);
         }
     }
 
-    /// The peer is to send all its routes again (RFC 2918 §4), if it can. Before the session is
-    /// Established there is nothing to ask for: it begins with all of them.
-    pub(in crate::fsm) fn want_again(&mut self) {
-        if let Phase::Established { session, .. } = &self.phase
-            && session.negotiated.route_refresh
+    /// Requests all routes of the peer again, if it supports that (RFC 2918 §4). A session that is
+    /// not established yet begins with all of them.
+    pub(super) fn request_refresh(&mut self) {
+        if let Phase::Established { agreement, .. } = &self.phase
+            && agreement.route_refresh
         {
-            self.wanted.clone_from(&session.negotiated.families);
+            self.refreshes.clone_from(&agreement.families);
         }
     }
 
-    /// A request that is still to be sent, if there is one.
-    pub(in crate::fsm) fn ask_again(&mut self, counters: &mut MessageCounters) -> Option<Bytes> {
-        let family = self.wanted.pop()?;
-        counters.route_refresh += 1;
+    /// A ROUTE-REFRESH to send.
+    pub(super) fn transmit_refresh(&mut self) -> Option<Bytes> {
+        let family = self.refreshes.pop()?;
         let subtype = RouteRefresh::REQUEST;
         Some(RouteRefresh { family, subtype }.encode())
     }
 
-    /// What was meant to go out before the end: nothing but an OPEN that is still due.
-    pub(in crate::fsm) fn into_queue(self) -> VecDeque<Bytes> {
+    /// What is still to be sent before the end: only an OPEN.
+    pub(super) fn into_queue(self) -> VecDeque<Bytes> {
         self.queue
     }
 
-    /// Our own addresses, as far as they matter to the peer: where it may send packets to us.
-    pub(in crate::fsm) fn own_addresses(&self, config: &PeerConfig) -> Vec<IpAddr> {
+    /// The addresses at which the peer may send packets to us.
+    pub(super) fn own_addresses(&self, config: &PeerConfig) -> Vec<IpAddr> {
         let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
         let next_hops = families.map(|family| self.next_hop(config, family));
         let next_hops = next_hops.iter().flatten().map(NextHop::address);
@@ -374,65 +323,56 @@ impl Connection {
     }
 
     fn next_hop(&self, config: &PeerConfig, family: Family) -> Option<NextHop> {
-        let ipv4_over_ipv6 = self.negotiated().is_some_and(|n| n.ipv4_next_hop_v6);
+        let ipv4_over_ipv6 = self.agreement().is_some_and(|a| a.ipv4_next_hop_v6);
         config.next_hop(family, Some(self.ends.local.ip()), ipv4_over_ipv6)
     }
 
-    /// The longest message that the peer takes, in octets.
-    pub(in crate::fsm) fn max_length_to_peer(&self) -> usize {
-        let negotiated = self.negotiated();
-        negotiated.map_or(MAX_LENGTH, |n| n.encode_context().max_length)
+    /// The longest message that the peer accepts, in octets.
+    pub(super) fn max_length_to_peer(&self) -> usize {
+        let agreement = self.agreement();
+        agreement.map_or(MAX_LENGTH, |a| a.encode_context().max_length)
     }
 
-    /// How UPDATEs for this session are to be encoded.
-    pub(in crate::fsm) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
-        let negotiated = self.negotiated()?;
+    /// How UPDATEs for this session are encoded.
+    pub(super) fn encoding(&self, config: &PeerConfig) -> Option<SessionEncoding> {
+        let agreement = self.agreement()?;
         let EncodeContext {
             four_octet_asn,
             max_length,
-        } = negotiated.encode_context();
+        } = agreement.encode_context();
         Some(SessionEncoding {
-            families: negotiated.families.clone(),
-            ebgp: (!negotiated.ibgp).then_some(config.local_asn),
+            families: agreement.families.clone(),
+            ebgp: (!agreement.ibgp).then_some(config.local_asn),
             four_octet_asn,
             max_length,
             ipv4_next_hop: self.next_hop(config, Family::IPV4_UNICAST),
             ipv6_next_hop: self.next_hop(config, Family::IPV6_UNICAST),
-            enhanced_route_refresh: negotiated.enhanced_route_refresh,
+            enhanced_route_refresh: agreement.enhanced_route_refresh,
         })
     }
 
-    fn confirm(&mut self, now: Instant, negotiated: Agreement, rng: &mut fastrand::Rng) -> Effect {
+    fn confirm(&mut self, now: Instant, agreement: Agreement, rng: &mut fastrand::Rng) -> Effect {
         self.context = DecodeContext {
             loopback: self.context.loopback,
-            ..negotiated.decode_context()
+            ..agreement.decode_context()
         };
-        let mut session = Session {
-            negotiated,
-            hold: None,
-            keepalive: None,
-        };
-        session.heard(now);
-        session.hold.get_or_insert(now + HELD_WITHOUT_HOLD_TIME);
-        if !self.held {
-            session.told(now, rng);
+        self.phase = Phase::OpenConfirm(agreement);
+        self.start_open_confirm(now);
+        if !self.waits_for_bfd {
+            self.restart_keepalive_timer(now, rng);
         }
-        self.keepalive_due = !self.held;
-        self.phase = Phase::OpenConfirm(session);
+        self.keepalive_due = !self.waits_for_bfd;
         Effect::Opened
     }
 
-    /// Nothing holds the session back any more.
-    pub(in crate::fsm) fn release(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Effect {
-        if !std::mem::take(&mut self.held) {
+    /// BFD no longer blocks the session: sends the KEEPALIVE that was withheld.
+    pub(super) fn release(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Effect {
+        let waited = std::mem::take(&mut self.waits_for_bfd);
+        if !waited || self.state() != State::OpenConfirm {
             return Effect::None;
         }
-        let Phase::OpenConfirm(session) = &mut self.phase else {
-            return Effect::None;
-        };
-        session.heard(now);
-        session.hold.get_or_insert(now + HELD_WITHOUT_HOLD_TIME);
-        session.told(now, rng);
+        self.start_open_confirm(now);
+        self.restart_keepalive_timer(now, rng);
         self.keepalive_due = true;
         if std::mem::take(&mut self.confirmed) {
             self.establish(now)
@@ -442,26 +382,53 @@ impl Connection {
     }
 
     fn establish(&mut self, now: Instant) -> Effect {
-        let wish = self.send_hold_time;
-        let placeholder = Phase::OpenSent { hold: now };
-        self.phase = match std::mem::replace(&mut self.phase, placeholder) {
-            Phase::OpenConfirm(mut session) => {
-                session.heard(now);
-                let send_hold = send_hold_time(&session.negotiated, wish).map(|time| now + time);
-                Phase::Established {
-                    session,
-                    since: now,
-                    send_hold,
-                }
-            }
+        self.phase = match std::mem::replace(&mut self.phase, Phase::OpenSent) {
+            Phase::OpenConfirm(agreement) => Phase::Established {
+                agreement,
+                since: now,
+            },
             other => other,
         };
+        self.restart_hold_timer(now);
+        self.restart_send_hold_timer(now);
         Effect::Established
     }
 
-    /// The NOTIFICATION for a message that doesn't decode: its own, unless the message had no
-    /// business in this state in the first place (RFC 4271 §8.2.2, events 22 and 28).
-    fn blame(&self, notification: Notification) -> Notification {
+    /// The hold timer of OpenConfirm, which runs even if the session will have none.
+    fn start_open_confirm(&mut self, now: Instant) {
+        let time = self.hold_time().unwrap_or(OPEN_CONFIRM_TIME);
+        self.timers.set(Timer::Hold, Some(now + time));
+    }
+
+    fn restart_hold_timer(&mut self, now: Instant) {
+        let at = self.hold_time().map(|time| now + time);
+        self.timers.set(Timer::Hold, at);
+    }
+
+    fn restart_keepalive_timer(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        let time = self.agreement().and_then(|a| a.keepalive_time);
+        let at = time.map(|time| now + jittered(time, rng));
+        self.timers.set(Timer::Keepalive, at);
+    }
+
+    /// Without a hold time there is no send hold time either (RFC 9687 §4).
+    fn restart_send_hold_timer(&mut self, now: Instant) {
+        let agreement = self
+            .agreement()
+            .filter(|a| a.hold_time.duration().is_some());
+        let time = agreement.map(|a| send_hold(a.hold_time, self.send_hold_time));
+        self.timers
+            .set(Timer::SendHold, time.map(|time| now + time));
+    }
+
+    /// The agreed hold time; `None` if it is zero.
+    fn hold_time(&self) -> Option<Duration> {
+        self.agreement()?.hold_time.duration()
+    }
+
+    /// The NOTIFICATION for a malformed message: its own, or an FSM error if that type of message
+    /// was not expected in this state (RFC 4271 §8.2.2, events 22 and 28).
+    fn message_error(&self, notification: Notification) -> Notification {
         let (kind, expected) = match notification.code {
             ErrorCode::OPEN => (MessageType::OPEN, State::OpenSent),
             ErrorCode::UPDATE => (MessageType::UPDATE, State::Established),
@@ -471,48 +438,17 @@ impl Connection {
         if self.state() == expected {
             notification
         } else {
-            self.out_of_place(kind)
+            self.fsm_error(kind)
         }
     }
 
-    fn out_of_place(&self, kind: MessageType) -> Notification {
+    /// The NOTIFICATION for a message that is not expected in this state (RFC 4271 §6.6, RFC 6608).
+    fn fsm_error(&self, kind: MessageType) -> Notification {
         let subcode = match self.phase {
-            Phase::OpenSent { .. } => subcode::fsm::UNEXPECTED_MESSAGE_IN_OPEN_SENT,
+            Phase::OpenSent => subcode::fsm::UNEXPECTED_MESSAGE_IN_OPEN_SENT,
             Phase::OpenConfirm(_) => subcode::fsm::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM,
             Phase::Established { .. } => subcode::fsm::UNEXPECTED_MESSAGE_IN_ESTABLISHED,
         };
         Notification::unexpected_message(subcode, kind)
     }
-}
-
-impl Session {
-    fn heard(&mut self, now: Instant) {
-        self.hold = self.negotiated.hold_time.duration().map(|hold| now + hold);
-    }
-
-    fn told(&mut self, now: Instant, rng: &mut fastrand::Rng) {
-        self.keepalive = self
-            .negotiated
-            .keepalive_time
-            .map(|time| now + jittered(time, rng));
-    }
-
-    fn expired(&self, now: Instant) -> Option<Expired> {
-        if self.hold.is_some_and(|at| at <= now) {
-            return Some(Expired::Hold);
-        }
-        self.keepalive
-            .is_some_and(|at| at <= now)
-            .then_some(Expired::Keepalive)
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        earlier(self.hold, self.keepalive)
-    }
-}
-
-/// RFC 9687 §4: none without a hold time.
-fn send_hold_time(negotiated: &Agreement, wish: Option<Duration>) -> Option<Duration> {
-    negotiated.hold_time.duration()?;
-    Some(send_hold(negotiated.hold_time, wish))
 }

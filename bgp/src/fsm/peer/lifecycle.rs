@@ -1,16 +1,15 @@
-//! How a peer's connections come to a session, and to an end.
+//! Connection lifecycle of one peer: established, ended, retry (RFC 4271 §8.2.2).
 
 use std::time::{Duration, Instant};
 
-use crate::config::{HoldTime, PeerConfig};
-use crate::fsm::events::{ConnectionId, Event, Output, State};
-use crate::fsm::history::cause::Cause;
+use crate::config::HoldTime;
+use crate::fsm::events::{ConnectionId, Event};
+use crate::fsm::history::cause::{Cause, meaning};
 use crate::fsm::history::journal::JournalEvent;
-use crate::fsm::neighbors::dynamic::DYNAMIC_KEPT;
-use crate::fsm::peer::bfd_guard::is_path_lost;
-use crate::fsm::peer::connection::Ends;
-use crate::fsm::peer::refused::needs_an_operator;
-use crate::fsm::peer::{Dial, Peer};
+use crate::fsm::peer::Peer;
+use crate::fsm::peer::connection::Connection;
+use crate::fsm::peer::retry::{is_bad_peer_as, refuses_inbound};
+use crate::fsm::peer::shutdown::needs_hard_reset;
 use crate::fsm::shared::Shared;
 use crate::wire::{ErrorCode, Notification, subcode};
 
@@ -18,31 +17,28 @@ use crate::wire::{ErrorCode, Notification, subcode};
 pub(super) enum Ending {
     /// With a NOTIFICATION from us.
     Notify(Notification),
-    /// Without.
+    /// Without a NOTIFICATION from us.
     Silent(Cause),
-    /// Without, by us, so that the peer keeps our routes.
-    Preserve,
+    /// Closed by us without a NOTIFICATION, so that the peer keeps our routes (RFC 4724).
+    GracefulRestart,
 }
 
 impl Peer {
+    /// The session is established.
     pub(super) fn established(&mut self, now: Instant, id: ConnectionId, shared: &mut Shared) {
-        if let Some(other) = self.slots.other(id).map(|connection| connection.id) {
+        if let Some(other) = self.slots.other(id).map(Connection::id) {
             let cease = subcode::cease::CONNECTION_COLLISION_RESOLUTION;
-            self.end(
-                now,
-                other,
-                Ending::Notify(Notification::cease(cease)),
-                shared,
-            );
+            let ending = Ending::Notify(Notification::cease(cease));
+            self.end(now, other, ending, shared);
         }
-        self.stop_dialling(shared);
+        self.dialer.cancel(shared);
         self.established_count += 1;
-        self.record.tally.session();
-        self.returned.session();
+        self.history.session_established();
+        self.other_paths.clear();
         let Some(connection) = self.slots.get(id) else {
             return;
         };
-        let Some(negotiated) = connection.negotiated().cloned() else {
+        let Some(negotiated) = connection.agreement().cloned() else {
             return;
         };
         let Some(encoding) = connection.encoding(&self.config) else {
@@ -51,7 +47,7 @@ impl Peer {
         let event = JournalEvent::Established {
             negotiated: negotiated.clone(),
         };
-        self.record.journal.note(now, event);
+        self.note(now, event);
         let peer = &self.config.name;
         shared.emit(Event::Established {
             peer: peer.clone(),
@@ -66,15 +62,19 @@ impl Peer {
         shared.rib.session_up(self.index, encoding);
     }
 
-    /// No connection attempt of ours goes on.
-    pub(super) fn stop_dialling(&mut self, shared: &mut Shared) {
-        if let Dial::Connect { connection, .. } = self.dial {
-            shared.close(connection);
-            self.dial = Dial::Rest;
+    /// Ends all connections with this NOTIFICATION.
+    pub(super) fn end_all(
+        &mut self,
+        now: Instant,
+        notification: &Notification,
+        shared: &mut Shared,
+    ) {
+        for id in self.slots.ids() {
+            self.end(now, id, Ending::Notify(notification.clone()), shared);
         }
     }
 
-    /// The one way a connection ends.
+    /// Ends a connection. No connection ends in another way.
     pub(super) fn end(
         &mut self,
         now: Instant,
@@ -87,30 +87,53 @@ impl Peer {
         };
         let since = connection.established_since();
         if since.is_some() {
-            let counters = shared.rib.counters(self.index);
-            self.sent.update += counters.updates;
-            self.sent.route_refresh += counters.refreshes;
-            self.left_out += counters.left_out;
-            self.left_out_reported = false;
+            self.history.session_ended(&shared.rib.counters(self.index));
             shared.rib.session_down(self.index);
-            self.record.tally.session_over();
-            self.returned.session();
+            self.other_paths.clear();
         }
         let hold_time = connection
-            .negotiated()
-            .map_or(HoldTime::ZERO, |n| n.hold_time);
-        if since.is_some_and(|since| since + stable(hold_time) <= now) {
-            self.backoff.restarting(now);
-            self.refusals.reset();
+            .agreement()
+            .map_or(HoldTime::ZERO, |agreement| agreement.hold_time);
+        if since.is_some_and(|since| since + stable_time(hold_time) <= now) {
+            self.dialer.stable_session_ended(now);
+            self.fallback.reset();
         }
-        let cause = match ending {
+        let cause = self.close(now, connection, ending, shared);
+        let cause = self.explain(now, cause, hold_time);
+        let was_established = since.is_some();
+        if was_established
+            && refuses_inbound(&cause, true)
+            && let Some(successor) = self.slots.take_waiting()
+        {
+            self.supersede(now, successor, shared);
+        }
+        if self.slots.is_empty() && self.dialer.attempt().is_none() {
+            self.retry(now, cause, was_established, shared);
+        } else if was_established {
+            // The connection that replaces the session is there already.
+            self.down(now, cause, true, None, shared);
+        } else {
+            self.connection_closed(now, id, cause, shared);
+        }
+    }
+
+    /// Closes the TCP connection, and returns why.
+    fn close(
+        &mut self,
+        now: Instant,
+        connection: Connection,
+        ending: Ending,
+        shared: &mut Shared,
+    ) -> Cause {
+        let id = connection.id();
+        match ending {
             Ending::Notify(notification) => {
-                let notification = connection.parting(notification);
-                self.sent.notification += 1;
+                let notification = closing_notification(&connection, notification);
+                self.history.notification_sent();
                 shared.finish(now, id, connection.into_queue(), &notification);
                 Cause::Sent(notification)
             }
-            Ending::Preserve => {
+            Ending::GracefulRestart => {
                 shared.finish_silently(now, id, connection.into_queue());
                 Cause::GracefulRestart
             }
@@ -118,26 +141,10 @@ impl Peer {
                 shared.close(id);
                 cause
             }
-        };
-        let cause = self.explained(now, cause, hold_time);
-        let was_established = since.is_some();
-        if was_established
-            && refuses_meanwhile(&cause, true)
-            && let Some(successor) = self.slots.take_waiting()
-        {
-            self.supersede(now, successor, shared);
-        }
-        if self.slots.best().is_none() && !matches!(self.dial, Dial::Connect { .. }) {
-            self.retry(now, cause, was_established, shared);
-        } else if was_established {
-            // The next connection is there already.
-            self.down(now, cause, true, None, shared);
-        } else {
-            self.connection_closed(now, id, cause, shared);
         }
     }
 
-    /// One of two connections, or of connection and dial, is gone.
+    /// A connection or an attempt ended while another goes on.
     pub(super) fn connection_closed(
         &mut self,
         now: Instant,
@@ -145,7 +152,7 @@ impl Peer {
         cause: Cause,
         shared: &mut Shared,
     ) {
-        self.record.connection_closed(now, &cause);
+        self.history.connection_closed(now, &cause);
         let peer = self.config.name.clone();
         shared.emit(Event::ConnectionClosed {
             peer,
@@ -154,7 +161,7 @@ impl Peer {
         });
     }
 
-    /// The last connection is gone: wait, then try again, unless we were told to stop.
+    /// The last connection ended: waits, then tries again, unless the peer is disabled.
     pub(super) fn retry(
         &mut self,
         now: Instant,
@@ -163,33 +170,17 @@ impl Peer {
         shared: &mut Shared,
     ) {
         let mut retry = None;
-        if self.dial != Dial::Never {
-            if needs_an_operator(&cause) {
-                self.backoff.exhaust();
-            }
-            // The router took us, so nothing is wrong with it. The path has a damping of its own, and may be back at once:
-            // FRR 8.4, restarted, begins BFD anew as soon as the first session is up.
-            if was_established && is_path_lost(&cause) {
-                self.backoff.reset();
-            }
-            let max = self.config.timers.connect_retry;
-            let wait = if unanswered(&cause, was_established) {
-                self.backoff.unanswered(now, max, &mut shared.rng)
-            } else {
-                self.backoff.next(max, &mut shared.rng)
-            };
-            let wait = wait.max(self.watch.hold_back(now, &cause));
-            let next = self.config.dials().map(|_| now + wait);
-            self.dial = if refuses_meanwhile(&cause, was_established) {
-                Dial::Idle { until: now + wait }
-            } else {
-                Dial::Active { until: next }
-            };
-            retry = next.map(|_| wait);
+        if self.dialer.is_enabled() {
+            let min = self.bfd.dampen(now, &cause);
+            let (config, rng) = (&self.config, &mut shared.rng);
+            retry = self
+                .dialer
+                .retry(now, &cause, was_established, min, config, rng);
         }
         self.down(now, cause, was_established, retry, shared);
     }
 
+    /// Reports that the session, or the attempt at one, ended.
     pub(super) fn down(
         &mut self,
         now: Instant,
@@ -198,7 +189,7 @@ impl Peer {
         retry: Option<Duration>,
         shared: &mut Shared,
     ) {
-        self.record.ended(now, &cause, was_established, retry);
+        self.history.ended(now, &cause, was_established, retry);
         let peer = self.config.name.clone();
         shared.emit(Event::Down {
             peer,
@@ -208,98 +199,45 @@ impl Peer {
         });
     }
 
-    /// When a dynamic neighbour without a connection is forgotten.
-    pub(in crate::fsm) fn forgotten_at(&self) -> Option<Instant> {
-        let quiet = self.template.is_some() && self.state == State::Active;
-        quiet.then(|| self.since + DYNAMIC_KEPT)
-    }
-
-    /// The connection with these ends.
-    pub(in crate::fsm) fn connection_between(&self, ends: Ends) -> Option<ConnectionId> {
-        let connection = self.slots.iter().find(|connection| connection.ends == ends);
-        connection.map(|connection| connection.id)
-    }
-
-    pub(in crate::fsm) fn note(&mut self, now: Instant, event: JournalEvent) {
-        self.record.journal.note(now, event);
-    }
-
-    /// This connection, or attempt at one, leads to ourselves.
-    pub(in crate::fsm) fn met_ourselves(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        shared: &mut Shared,
-    ) {
-        match self.dial {
-            Dial::Connect { connection, .. } if connection == id => {
-                shared.close(id);
-                self.dial = Dial::Rest;
-                if self.slots.best().is_some() {
-                    self.connection_closed(now, id, Cause::OwnAddress, shared);
-                } else {
-                    self.retry(now, Cause::OwnAddress, false, shared);
-                }
-            }
-            _ => self.end(now, id, Ending::Silent(Cause::OwnAddress), shared),
-        }
-        self.tell_state(now, shared);
-    }
-
-    /// Gives a changed password to the connections there are. Answers whether there is an attempt
-    /// that must be made again with it.
-    pub(in crate::fsm) fn rekey(&mut self, old: &PeerConfig, shared: &mut Shared) -> bool {
-        let Some(password) = &self.config.transport.password else {
-            return false;
+    /// Adds to a cause what the NOTIFICATION alone does not say: a stall, or the AS numbers.
+    fn explain(&self, now: Instant, cause: Cause, hold_time: HoldTime) -> Cause {
+        let Some((notification, sent)) = cause.notification() else {
+            return cause;
         };
-        if old.transport.password.as_ref() == Some(password) {
-            return false;
+        if meaning(notification).0 == ErrorCode::HOLD_TIMER_EXPIRED
+            && let Some(late) = self.stall.explains(now, hold_time)
+        {
+            return Cause::LocalStall {
+                notification: notification.clone(),
+                sent,
+                late,
+            };
         }
-        for connection in self.slots.iter() {
-            shared.outputs.push_back(Output::Rekey {
-                connection: connection.id,
-                peer: self.config.name.clone(),
-                remote: connection.ends.remote.ip(),
-                password: password.clone(),
-            });
+        if !is_bad_peer_as(notification) {
+            return cause;
         }
-        matches!(self.dial, Dial::Connect { .. })
+        Cause::AsnMismatch {
+            notification: notification.clone(),
+            sent,
+            ours: self.config.local_asn,
+            theirs: self.history.remote_asn().filter(|_| sent),
+            expected: self.config.remote_asn,
+        }
     }
 }
 
-/// How long a session must have been up for the past to be forgotten.
-fn stable(hold_time: HoldTime) -> Duration {
+/// The NOTIFICATION that closes this connection: inside a Hard Reset if the peer would otherwise
+/// keep our routes although it must not (RFC 8538 §3.1).
+fn closing_notification(connection: &Connection, notification: Notification) -> Notification {
+    let restart = connection.agreement().and_then(|a| a.graceful_restart);
+    if restart.is_some_and(|restart| restart.notification) && needs_hard_reset(&notification) {
+        Notification::hard_reset(&notification)
+    } else {
+        notification
+    }
+}
+
+/// How long a session must have been established for past failures to be forgotten.
+fn stable_time(hold_time: HoldTime) -> Duration {
     hold_time.duration().unwrap_or(Duration::from_secs(90)) * 2
-}
-
-/// Whether the attempt reached no BGP speaker that has an opinion of us: TCP was refused, or closed
-/// without a NOTIFICATION, as by a router that restarts.
-fn unanswered(cause: &Cause, was_established: bool) -> bool {
-    match cause {
-        Cause::ConnectFailed { .. } => true,
-        Cause::Closed { .. } => !was_established,
-        _ => false,
-    }
-}
-
-/// Whether the peer's own attempts are refused while we wait: after an error in the protocol, so
-/// that two who can't agree don't spin. A lost connection, or a peer that takes leave in order, is
-/// welcome back at once; so is one that refused us, or else two that both dial would refuse each
-/// other for ever.
-fn refuses_meanwhile(cause: &Cause, was_established: bool) -> bool {
-    match cause {
-        Cause::Sent(notification) => {
-            !(was_established && notification.code == ErrorCode::HOLD_TIMER_EXPIRED)
-        }
-        Cause::Received(notification) => notification.code != ErrorCode::CEASE,
-        Cause::AsnMismatch { .. } => true,
-        Cause::LocalStall { .. } => !was_established,
-        Cause::ConnectFailed { .. }
-        | Cause::Closed { .. }
-        | Cause::GracefulRestart
-        | Cause::OwnAddress
-        | Cause::Replaced
-        | Cause::SendHoldTimerExpired
-        | Cause::Unusable { .. } => false,
-    }
 }

@@ -1,43 +1,72 @@
-//! How a peer's session ends when the speaker does.
+//! Shutdown, per peer: whether the session ends with a NOTIFICATION or, for graceful restart,
+//! without.
 
-use std::time::Instant;
-
-use crate::fsm::events::ConnectionId;
-use crate::fsm::peer::connection::Connection;
-use crate::fsm::peer::lifecycle::Ending;
-use crate::fsm::peer::{Dial, Peer};
-use crate::fsm::shared::Shared;
+use crate::config::PeerConfig;
 use crate::fsm::shutdown::ShutdownMode;
 use crate::wire::{ErrorCode, Notification, subcode};
 
-/// How the session will end, once everything is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leaving {
-    /// With a NOTIFICATION, all routes withdrawn before.
-    Withdraw,
-    /// Without, so that the peer keeps them.
-    Preserve,
+/// The part of one peer in the shutdown of the speaker.
+#[derive(Debug, Default)]
+pub(super) struct PeerShutdown {
+    /// What becomes of this peer's routes; `None` until the shutdown begins.
+    mode: Option<ShutdownMode>,
 }
 
-/// Whether the peer is to drop our routes also where the N bit was exchanged, so that it would
-/// otherwise keep them until the restart time is over. RFC 8538 §5.1 advises for each subcode.
-fn ends_routes(notification: &Notification) -> bool {
+impl PeerShutdown {
+    /// Begins, and returns what becomes of this peer's routes. `established` says whether there is
+    /// a session, `restarts` whether the peer keeps our routes when it ends (RFC 4724).
+    pub(super) fn begin(
+        &mut self,
+        requested: ShutdownMode,
+        config: &PeerConfig,
+        established: bool,
+        restarts: bool,
+    ) -> ShutdownMode {
+        // A peer without a session may still keep the routes of the process before this one. A
+        // NOTIFICATION would make it drop them.
+        let may_keep = restarts || !established && config.graceful_restart.is_some();
+        let mode = match requested {
+            ShutdownMode::GracefulRestart if may_keep => ShutdownMode::GracefulRestart,
+            ShutdownMode::GracefulRestart | ShutdownMode::Withdraw => ShutdownMode::Withdraw,
+        };
+        self.mode = Some(mode);
+        mode
+    }
+
+    pub(super) fn in_progress(&self) -> bool {
+        self.mode.is_some()
+    }
+
+    /// The NOTIFICATION that ends a connection; `None` if it ends without one. `text` is for the
+    /// peer's operator where the configuration sets no other.
+    pub(super) fn notification(&self, config: &PeerConfig, text: &str) -> Option<Notification> {
+        if self.mode == Some(ShutdownMode::GracefulRestart) {
+            return None;
+        }
+        let text = config.shutdown_text.as_deref().unwrap_or(text);
+        Some(Notification::administrative_shutdown(text))
+    }
+}
+
+/// Whether the peer is to drop our routes although both ends sent the N bit, so that a Hard Reset
+/// must enclose the NOTIFICATION (RFC 8538 §3.1). RFC 8538 §5.1 has advice for each subcode.
+pub(super) fn needs_hard_reset(notification: &Notification) -> bool {
     use subcode::cease;
-    // An accident: we come back as soon as we can.
+    // Any other error is accidental, and we dial again at once.
     if notification.code != ErrorCode::CEASE {
         return false;
     }
     match notification.subcode {
-        // Nobody comes back before somebody has changed something.
+        // The session stays down until an operator acts.
         cease::MAXIMUM_NUMBER_OF_PREFIXES_REACHED
         | cease::ADMINISTRATIVE_SHUTDOWN
         | cease::PEER_DE_CONFIGURED => true,
-        // We say it to a session only where its configuration can't be put into effect, which is no
-        // matter of a moment.
+        // Sent on a session only if its configuration cannot be applied, which takes long to
+        // correct.
         cease::OUT_OF_RESOURCES => true,
-        // Routes over a lost path are not worth keeping.
+        // Routes over a lost path are of no value.
         cease::BFD_DOWN => true,
-        // We are back at once, or never were there.
+        // We dial again at once, or there was no session.
         cease::ADMINISTRATIVE_RESET
         | cease::CONNECTION_REJECTED
         | cease::OTHER_CONFIGURATION_CHANGE
@@ -46,82 +75,35 @@ fn ends_routes(notification: &Notification) -> bool {
     }
 }
 
-impl Connection {
-    /// What the peer is told at the end: inside a Hard Reset if anything else would leave our routes
-    /// where they are not to stay (RFC 8538 §3.1).
-    pub(super) fn parting(&self, notification: Notification) -> Notification {
-        let agreed = self.negotiated().and_then(|n| n.graceful_restart);
-        if agreed.is_some_and(|restart| restart.notification) && ends_routes(&notification) {
-            Notification::hard_reset(&notification)
-        } else {
-            notification
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::GracefulRestart;
+    use crate::wire::Asn;
 
-impl Peer {
-    /// Begins the end of the speaker: no new connections, and on the session what is still to be told.
-    pub(in crate::fsm) fn begin_leaving(
-        &mut self,
-        now: Instant,
-        mode: ShutdownMode,
-        shared: &mut Shared,
-    ) {
-        self.stop_dialling(shared);
-        self.dial = Dial::Never;
-        let established = self.established_connection();
-        let keeps = self.slots.best().is_some_and(Connection::peer_keeps_routes);
-        self.leaving = Some(match mode {
-            ShutdownMode::GracefulRestart if keeps => Leaving::Preserve,
-            // It may hold routes of the process before this one, and would drop them on a NOTIFICATION.
-            ShutdownMode::GracefulRestart
-                if established.is_none() && self.config.graceful_restart.is_some() =>
-            {
-                Leaving::Preserve
-            }
-            ShutdownMode::GracefulRestart | ShutdownMode::Withdraw => {
-                shared.rib.withdraw_all(self.index);
-                Leaving::Withdraw
-            }
-        });
-        for id in self.slots.ids() {
-            if Some(id) != established {
-                let ending = self.last_word(shared);
-                self.end(now, id, ending, shared);
-            }
-        }
-        self.tell_state(now, shared);
-    }
-
-    /// Ends the session if everything is said.
-    pub(in crate::fsm) fn leave(&mut self, now: Instant, shared: &mut Shared) {
-        if self.leaving.is_some() && !shared.rib.pending(self.index) {
-            self.leave_now(now, shared);
-        }
-    }
-
-    /// Ends the session, whatever is left to say.
-    pub(in crate::fsm) fn leave_now(&mut self, now: Instant, shared: &mut Shared) {
-        for id in self.slots.ids() {
-            let ending = self.last_word(shared);
-            self.end(now, id, ending, shared);
-        }
-        self.tell_state(now, shared);
-    }
-
-    fn last_word(&self, shared: &Shared) -> Ending {
-        if self.leaving == Some(Leaving::Preserve) {
-            return Ending::Preserve;
-        }
-        let general = shared
-            .stopping
-            .as_ref()
-            .map_or("", |stopping| &stopping.text);
-        let text = self.config.shutdown_text.as_deref().unwrap_or(general);
-        Ending::Notify(Notification::administrative_shutdown(text))
-    }
-
-    pub(super) fn established_connection(&self) -> Option<ConnectionId> {
-        self.slots.established().map(|connection| connection.id)
+    #[test]
+    fn only_peers_that_keep_our_routes_are_closed_without_a_notification() {
+        let remote = "10.0.0.2:179".parse().unwrap();
+        let mut config = PeerConfig::new("tor", remote, Asn(65001), Asn(65002));
+        let notified = |config: &PeerConfig, mode, established, restarts| {
+            let mut shutdown = PeerShutdown::default();
+            assert!(!shutdown.in_progress());
+            shutdown.begin(mode, config, established, restarts);
+            assert!(shutdown.in_progress());
+            let notification = shutdown.notification(config, "maintenance");
+            notification.map(|notification| notification.shutdown_text().unwrap())
+        };
+        let text = Some("maintenance".to_owned());
+        let (withdraw, restart) = (ShutdownMode::Withdraw, ShutdownMode::GracefulRestart);
+        assert_eq!(notified(&config, withdraw, true, true), text);
+        assert_eq!(notified(&config, restart, true, true), None);
+        assert_eq!(notified(&config, restart, true, false), text);
+        assert_eq!(notified(&config, restart, false, false), text);
+        config.graceful_restart = Some(GracefulRestart::default());
+        assert_eq!(notified(&config, restart, true, false), text);
+        assert_eq!(notified(&config, restart, false, false), None);
+        config.shutdown_text = Some("see ticket 7".to_owned());
+        let own = Some("see ticket 7".to_owned());
+        assert_eq!(notified(&config, withdraw, true, false), own);
     }
 }
