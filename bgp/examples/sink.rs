@@ -1,8 +1,9 @@
-//! Takes sessions and counts what comes: UPDATEs, prefixes, octets, End-of-RIBs, and when.
+//! Accepts sessions and counts what it receives: UPDATEs, prefixes, octets, End-of-RIBs, with
+//! times.
 //!
-//! It uses only `ferrolb_bgp::wire`: a thread per connection, no state machine and no table. It is
-//! meant for tests and for finding out what another speaker really sends. Against many sessions of
-//! one speaker let it listen on many addresses.
+//! It uses only `ferrolb_bgp::wire`: a thread per connection, no state machine and no table. Use it
+//! in tests, or to see what another speaker sends. For many sessions with one speaker, let it
+//! listen on many addresses.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,28 +16,28 @@ use ferrolb_bgp::wire::{
     Update, keepalive,
 };
 
-/// Silence after which what came is told.
+/// Counts are printed after this time without received octets.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Take BGP sessions and count what comes, until Ctrl-C.
+/// Accept BGP sessions and count what they receive, until Ctrl-C.
 #[derive(Clone, Debug, Parser)]
 #[command(after_help = "\
-Example: two sessions with a speaker of any AS, on two addresses of the loopback
+Example: two sessions with a speaker of any AS, on two loopback addresses
     sink --listen 127.0.0.2:1790 --listen 127.0.0.3:1790 --asn 65002")]
 struct Options {
-    /// Where to take connections (repeat for more)
+    /// Address and port on which to accept connections (repeatable)
     #[arg(long, value_name = "ADDRESS:PORT", required = true)]
     listen: Vec<SocketAddr>,
-    /// Our AS number
+    /// Local AS number
     #[arg(long)]
     asn: Asn,
-    /// The other side's AS number; any if not given
+    /// AS number of the peer [default: any]
     #[arg(long)]
     peer_asn: Option<Asn>,
-    /// BGP identifier [default: the address listened on, if it is an IPv4 one]
+    /// BGP identifier [default: the listening address if it is IPv4]
     #[arg(long)]
     router_id: Option<Ipv4Addr>,
-    /// Hold time in seconds: 0, or 3 and more
+    /// Hold time in seconds: 0, or at least 3
     #[arg(long, default_value_t = 90)]
     hold_time: u16,
 }
@@ -51,21 +52,21 @@ fn main() -> io::Result<()> {
         threads.push(thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let options = options.clone();
-                thread::spawn(move || take(&connection, &options));
+                thread::spawn(move || serve(&connection, &options));
             }
         }));
     }
     for thread in threads {
-        // It ends only by panicking, which has been told.
+        // A thread ends only by a panic, which is printed already.
         drop(thread.join());
     }
     Ok(())
 }
 
-/// One connection from its beginning to its end.
-fn take(connection: &TcpStream, options: &Options) {
+/// Serves one connection until it ends.
+fn serve(connection: &TcpStream, options: &Options) {
     let Ok(local) = connection.local_addr() else {
-        return; // gone already
+        return; // closed already
     };
     let mut session = Session::new(connection, local, options);
     let end = session
@@ -74,7 +75,7 @@ fn take(connection: &TcpStream, options: &Options) {
     println!("{local}: {end}; {}", session.count);
 }
 
-/// What came, with times from Established on.
+/// Counters of a session; times are relative to Established.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Count {
     updates: u64,
@@ -93,11 +94,10 @@ struct Session<'a> {
     ours: Open,
     agreement: Option<Agreement>,
     established: Option<Instant>,
-    heard: Instant,
-    spoken: Instant,
+    last_received: Instant,
+    last_sent: Instant,
     count: Count,
-    /// As told last.
-    told: Count,
+    printed: Count,
 }
 
 impl<'a> Session<'a> {
@@ -115,14 +115,14 @@ impl<'a> Session<'a> {
             ours: Open::new(options.asn, options.hold_time, router_id, &families),
             agreement: None,
             established: None,
-            heard: now,
-            spoken: now,
+            last_received: now,
+            last_sent: now,
             count: Count::default(),
-            told: Count::default(),
+            printed: Count::default(),
         }
     }
 
-    /// Reads until the session ends, and says why it did.
+    /// Reads until the session ends. Returns the reason.
     fn run(&mut self, options: &Options) -> io::Result<String> {
         self.connection.set_nodelay(true)?;
         self.connection.set_read_timeout(Some(QUIET))?;
@@ -133,28 +133,30 @@ impl<'a> Session<'a> {
             match (&mut &*self.connection).read(&mut buffer) {
                 Ok(0) => return Ok("closed by the peer".to_owned()),
                 Ok(length) => {
-                    self.heard = Instant::now();
+                    self.last_received = Instant::now();
                     self.count.octets += length;
                     framer.push(&buffer[..length]);
                 }
-                Err(error) if is_timeout(&error) => self.tell(),
+                Err(error) if is_timeout(&error) => self.print(),
                 Err(error) => return Err(error),
             }
             let context = self.context();
             while let Some(message) = framer.next(&context) {
                 let outcome = message
                     .map_err(End::Error)
-                    .and_then(|message| self.take(message, options));
+                    .and_then(|message| self.process(message, options));
                 match outcome {
                     Ok(()) => {}
-                    Err(End::Said(notification)) => return Ok(format!("received {notification}")),
+                    Err(End::Received(notification)) => {
+                        return Ok(format!("received {notification}"));
+                    }
                     Err(End::Error(error)) => {
                         self.send(&error.notification().encode())?;
                         return Ok(format!("ended: {error}"));
                     }
                 }
                 if self.context() != context {
-                    break; // the OPEN changed how the rest is read
+                    break; // The OPEN changed the decoding of the remaining octets.
                 }
             }
             if let Some(end) = self.timers()? {
@@ -163,20 +165,20 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn take(&mut self, message: Message, options: &Options) -> Result<(), End> {
+    fn process(&mut self, message: Message, options: &Options) -> Result<(), End> {
         match message {
             Message::Open(open) => {
                 let agreement = Agreement::negotiate(&self.ours, &open, options.peer_asn);
                 self.agreement = Some(agreement.map_err(End::Error)?);
-                // Whether it arrives shows at the next read.
+                // An error shows at the next read.
                 drop(self.send(&keepalive()));
             }
             Message::Keepalive if self.established.is_none() => {
-                self.established = Some(self.heard);
+                self.established = Some(self.last_received);
                 println!("{}: established", self.local);
             }
             Message::Update(update) => self.update(&update),
-            Message::Notification(notification) => return Err(End::Said(notification)),
+            Message::Notification(notification) => return Err(End::Received(notification)),
             Message::Keepalive | Message::RouteRefresh(_) => {}
         }
         Ok(())
@@ -185,7 +187,7 @@ impl<'a> Session<'a> {
     fn update(&mut self, update: &Update) {
         let at = self
             .established
-            .map(|since| self.heard - since)
+            .map(|since| self.last_received - since)
             .unwrap_or_default();
         let count = &mut self.count;
         count.updates += 1;
@@ -200,7 +202,7 @@ impl<'a> Session<'a> {
         count.last = Some(at);
     }
 
-    /// How to read what comes next.
+    /// Context for decoding the next message.
     fn context(&self) -> DecodeContext {
         let agreement = self.agreement.as_ref();
         DecodeContext {
@@ -215,32 +217,32 @@ impl<'a> Session<'a> {
         let Some(hold_time) = agreement.and_then(|agreement| agreement.hold_time.duration()) else {
             return Ok(None);
         };
-        if self.heard.elapsed() > hold_time {
+        if self.last_received.elapsed() > hold_time {
             self.send(&Notification::hold_timer_expired().encode())?;
-            return Ok(Some("nothing heard for the hold time".to_owned()));
+            return Ok(Some("hold timer expired".to_owned()));
         }
-        if self.spoken.elapsed() > hold_time / 3 {
+        if self.last_sent.elapsed() > hold_time / 3 {
             self.send(&keepalive())?;
         }
         Ok(None)
     }
 
     fn send(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.spoken = Instant::now();
+        self.last_sent = Instant::now();
         (&mut &*self.connection).write_all(octets)
     }
 
-    fn tell(&mut self) {
-        if self.count != self.told {
+    fn print(&mut self) {
+        if self.count != self.printed {
             println!("{}: {}", self.local, self.count);
-            self.told = self.count.clone();
+            self.printed = self.count.clone();
         }
     }
 }
 
 /// Why a session ends.
 enum End {
-    Said(Notification),
+    Received(Notification),
     Error(DecodeError),
 }
 
@@ -259,13 +261,10 @@ impl std::fmt::Display for Count {
             self.updates, self.octets, self.announced, self.withdrawn
         )?;
         if self.malformed > 0 {
-            write!(f, ", {} UPDATEs malformed", self.malformed)?;
+            write!(f, ", {} UPDATEs with errors", self.malformed)?;
         }
         if let (Some(first), Some(last)) = (self.first, self.last) {
-            write!(
-                f,
-                "; the first after {first:.3?}, the last after {last:.3?}"
-            )?;
+            write!(f, "; first after {first:.3?}, last after {last:.3?}")?;
         }
         for (family, at) in &self.end_of_rib {
             write!(f, "; End-of-RIB {family} after {at:.3?}")?;
