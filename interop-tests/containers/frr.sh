@@ -1,4 +1,4 @@
-# zebra and bgpd with the example's configuration; the container lives as long as bgpd.
+# Starts zebra and bgpd with the configuration of the example; the container ends with bgpd.
 set -e
 mkdir -p /run/frr && chown frr:frr /run/frr
 : > /etc/frr/vtysh.conf

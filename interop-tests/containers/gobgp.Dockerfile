@@ -1,4 +1,4 @@
-# A base image that has the package already (made by debootstrap where no registry is at hand) is taken as it is.
+# A base image built by debootstrap (without a reachable registry) already has the packages.
 FROM debian:bookworm-slim
 RUN dpkg -s gobgpd iproute2 >/dev/null 2>&1 \
  || { apt-get update && apt-get install -y --no-install-recommends gobgpd iproute2; }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the GoBGP that the benchmark `bgp` compares beside Debian's, once, into a cache.
+# Builds the current GoBGP for the benchmark `bgp` once, into a cache.
 #
 #   interop-tests/gobgp/build.sh CACHE_DIR VERSION
 #
-# CACHE_DIR gets the programs gobgpd and gobgp. The build takes about a minute.
+# Writes the programs gobgpd and gobgp to CACHE_DIR. The build takes about a minute.
 set -euo pipefail
 
-# The version of Go that the module's go.mod asks for.
+# The version of Go that the module's go.mod requires.
 readonly GO_WANTED=1.25.0
 
 cache=$1
@@ -20,7 +20,7 @@ fi
 
 find_go "$GO_WANTED" "$cache"
 say "building GoBGP $version with $("$go" version) into $cache"
-# Into a folder beside first: what has its final name is whole.
+# Built in another folder and moved, so that a program in CACHE_DIR is always complete.
 module=github.com/osrg/gobgp/v4/cmd
 GOTOOLCHAIN=local GOFLAGS= CGO_ENABLED=0 GOBIN="$cache/part" "$go" install -trimpath \
   "$module/gobgpd@$version" "$module/gobgp@$version"

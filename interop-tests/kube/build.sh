@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes programs the lab runs and fetches MetalLB's manifests, once, into a cache.
+# Builds the Kubernetes programs of the lab and downloads MetalLB's manifests once, into a cache.
 #
 #   interop-tests/kube/build.sh [CACHE_DIR]
 #
-# CACHE_DIR defaults to ${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/v1.34.2. What is there
-# already is left alone. The first run takes about 7 minutes on two cores and needs 2 GB of memory
-# and 4 GB of disk. Set GO_BUILD_FLAGS (say, "-p 1") where memory is short.
+# CACHE_DIR defaults to ${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/v1.34.2. Existing files are
+# kept. The first run takes about 7 minutes on two cores and needs 2 GB of memory and 4 GB of disk.
+# With little memory set GO_BUILD_FLAGS, for example to "-p 1".
 set -euo pipefail
 
 readonly KUBERNETES=v1.34.2
 readonly PROGRAMS=(kube-apiserver kubectl kube-controller-manager kube-proxy kube-scheduler kubelet)
-# Module versions whose manifests serve as test data, with the sum of the file taken from each.
-# They are MetalLB's own work: cached, never copied into this repository.
+# MetalLB versions whose manifests are test data, with the SHA-256 of the file. The manifests are cached
+# and never copied into this repository.
 declare -Ar METALLB=(
   [v0.14.9]=951065e85692aa106f1bb5d5a487d9306154923a794ab1d82122881cbaf588e4
   [v0.16.2]=e5f7c268f114c446dc60aaad71b7cabf861f637743e033e354d7d48592807c6d
@@ -24,7 +24,7 @@ cache=${1:-${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/$KUBERNETES}
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 
-# Two builds into one cache would only fight for the cores: the second waits, then finds it all.
+# A second build waits for the first one and then finds its results.
 exec 9>"$cache/.lock"
 flock 9
 
@@ -39,7 +39,7 @@ for version in "${!METALLB[@]}"; do
   [ -s "$(metallb_manifest "$version")" ] || unfetched+=("$version")
 done
 if [ ${#missing[@]} -eq 0 ] && [ ${#unfetched[@]} -eq 0 ]; then
-  say "Kubernetes $KUBERNETES: everything is in $cache"
+  say "Kubernetes $KUBERNETES: all programs are in $cache"
   exit 0
 fi
 
@@ -49,8 +49,8 @@ cd "$here"
 say "$("$go" version), cache $cache"
 
 for version in "${unfetched[@]}"; do
-  say "fetching MetalLB $version's manifests"
-  # Outside this module: MetalLB must not take part in choosing its versions.
+  say "downloading the manifests of MetalLB $version"
+  # Outside this module, so that MetalLB does not affect the selected versions.
   dir=$(cd "$cache" && GOFLAGS=-mod=mod "$go" mod download -json "go.universe.tf/metallb@$version" |
     sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
   echo "${METALLB[$version]}  $dir/config/manifests/metallb-native.yaml" | sha256sum --check --quiet
@@ -61,8 +61,8 @@ stamp="-X k8s.io/component-base/version.gitVersion=$KUBERNETES"
 stamp+=" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34"
 for program in "${missing[@]}"; do
   start=$SECONDS
-  say "building $program (the first takes minutes)"
-  # Into a temporary name first: what has its final name is whole.
+  say "building $program (the first one takes minutes)"
+  # With a temporary name, so that a program with its final name is always complete.
   # shellcheck disable=SC2086 # GO_BUILD_FLAGS is a list
   "$go" build ${GO_BUILD_FLAGS:-} -trimpath -ldflags "-s -w $stamp" \
     -o "$cache/.$program.part" "k8s.io/kubernetes/cmd/$program"

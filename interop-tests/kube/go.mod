@@ -1,6 +1,6 @@
-// Builds the Kubernetes programs the lab runs. The published go.mod of k8s.io/kubernetes asks for
-// its staging modules at v0.0.0 and replaces them by folders that its zip does not hold; the
-// replacements below name the published versions instead.
+// Builds the Kubernetes programs of the lab. The published go.mod of k8s.io/kubernetes requires its
+// staging modules at v0.0.0 and replaces them by folders that its zip does not contain; the replacements
+// below use the published versions instead.
 module ferrolb.example/interop-tests/kube
 
 go 1.24.0

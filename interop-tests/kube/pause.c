@@ -1,5 +1,5 @@
-/* The pause container of real nodes: holds a Pod's namespaces, reaps what is orphaned in them,
- * and ends when told. */
+/* The pause container of real nodes: keeps the namespaces of a Pod open, reaps orphaned processes, and
+ * ends on SIGTERM or SIGINT. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>

@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package tools names the programs, so that `go mod tidy` keeps what they need.
+// Package tools imports the programs, so that `go mod tidy` keeps their dependencies.
 package tools
 
 import (

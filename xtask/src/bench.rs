@@ -308,7 +308,8 @@ mod tests {
     fn only_the_section_of_the_benchmark_changes() {
         let part = |name: &str, text: &str| {
             format!(
-                "<!-- cargo xtask bench {name}: begin -->\n{text}\n<!-- cargo xtask bench {name}: end -->"
+                "<!-- cargo xtask bench {name}: begin -->\n{text}\n\
+                 <!-- cargo xtask bench {name}: end -->"
             )
         };
         let first = replace("# Benchmarks\n\nWhy.\n", "a", "one");

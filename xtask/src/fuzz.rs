@@ -1,5 +1,5 @@
-//! The fuzz targets for a minute in all: under libFuzzer where there is a nightly toolchain, else
-//! as property tests.
+//! Runs the fuzz targets for a minute in total: with libFuzzer if a nightly toolchain is installed,
+//! else as property tests.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -8,13 +8,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::step::{cargo, command, root, show_and_run, succeeds, target_directory};
 
-/// Seconds for each target.
+/// Seconds per target.
 const SECONDS: u32 = 7;
 
-/// Where it is set, a clone tries inputs in the same order each time, as many as there is time for.
+/// Seed of the inputs. If it is set, every run tries the same inputs in the same order.
 const SEED: &str = "PROPTEST_RNG_SEED";
 
-/// What cargo-fuzz builds with: coverage for libFuzzer, AddressSanitizer, checks as in debug.
+/// Flags of cargo-fuzz: coverage for libFuzzer, AddressSanitizer, and the checks of a debug build.
 const FLAGS: &[&str] = &[
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -29,14 +29,14 @@ const FLAGS: &[&str] = &[
     "-Zsanitizer=address",
 ];
 
-/// Runs all of them.
+/// Runs all targets.
 ///
 /// # Errors
-/// When one finds something; libFuzzer says where the input lies.
+/// When a target fails. libFuzzer prints the path of the input.
 pub(crate) fn run() -> Result<()> {
-    let there = |program: &str, arguments: &[&str]| succeeds(&mut command(program, arguments));
-    if let Some(missing) = missing(there) {
-        println!("    {missing}: the targets run as property tests instead");
+    let available = |program: &str, arguments: &[&str]| succeeds(&mut command(program, arguments));
+    if let Some(missing) = missing(available) {
+        println!("    {missing}: running the targets as property tests instead");
         return property_tests(None);
     }
     let corpus = root().join("fuzz/corpus");
@@ -57,7 +57,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Runs one target, its many lines going into a file.
+/// Runs one target with its output in a log file.
 fn search(target: &str, program: &Path, corpus: &Path) -> Result<()> {
     let artifacts = root().join("fuzz/artifacts").join(target);
     fs::create_dir_all(&artifacts)?;
@@ -75,25 +75,27 @@ fn search(target: &str, program: &Path, corpus: &Path) -> Result<()> {
     let lines: Vec<&str> = text.lines().collect();
     if outcome.is_err() {
         let tail = &lines[lines.len().saturating_sub(50)..];
-        println!("{}\n    all of it: {}", tail.join("\n"), log.display());
+        println!("{}\n    full log: {}", tail.join("\n"), log.display());
     } else if let Some(done) = lines.iter().find(|line| line.contains("\tDONE")) {
         println!("    {done}");
     }
-    outcome.with_context(|| format!("target {target}; fuzz/README.md says how to look into it"))
+    outcome.with_context(|| {
+        format!("fuzz target {target}; fuzz/README.md explains how to reproduce the failure")
+    })
 }
 
-/// What keeps libFuzzer from being built.
-fn missing(there: impl Fn(&str, &[&str]) -> bool) -> Option<&'static str> {
-    if !there("rustup", &["run", "nightly", "rustc", "-V"]) {
+/// The missing requirement of libFuzzer, if any.
+fn missing(available: impl Fn(&str, &[&str]) -> bool) -> Option<&'static str> {
+    if !available("rustup", &["run", "nightly", "rustc", "-V"]) {
         Some("no nightly toolchain (rustup toolchain install nightly)")
-    } else if !there("c++", &["--version"]) {
+    } else if !available("c++", &["--version"]) {
         Some("no C++ compiler (apt-get install g++)")
     } else {
         None
     }
 }
 
-/// The targets on stable, over their seeds, which go into a folder too if one is given.
+/// Runs the targets as property tests on their seeds; writes the seeds to a folder if one is given.
 fn property_tests(seeds_to: Option<&str>) -> Result<()> {
     let mut test = cargo(&["test", "-q", "-p", "ferrolb-bgp", "--test", "fuzz_targets"]);
     if let Some(folder) = seeds_to {
@@ -102,7 +104,7 @@ fn property_tests(seeds_to: Option<&str>) -> Result<()> {
     show_and_run(&mut test)
 }
 
-/// The targets' names, as their files are called.
+/// Names of the targets: the names of their files.
 fn targets() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root().join("fuzz/fuzz_targets")).context("fuzz/fuzz_targets")? {
@@ -127,12 +129,12 @@ mod tests {
         assert!(without("rustup").contains("rustup toolchain install nightly"));
         assert!(without("c++").contains("apt-get install g++"));
         assert_eq!(missing(|_, _| true), None);
-        // What is asked is whether nightly is there, not whether rustup is.
+        // The check is for the nightly toolchain, not for rustup.
         assert!(missing(|_, arguments| !arguments.contains(&"nightly")).is_some());
     }
 
     #[test]
-    fn every_target_is_a_property_test_as_well() {
+    fn every_target_is_also_a_property_test() {
         let tests = fs::read_to_string(root().join("bgp/tests/fuzz_targets/bodies/mod.rs"));
         let tests = tests.expect("the property tests");
         for target in targets().expect("targets") {

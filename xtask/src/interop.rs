@@ -1,4 +1,4 @@
-//! `cargo xtask interop`: ferrolb against real routers, in network namespaces or in containers.
+//! `cargo xtask interop`: runs ferrolb with real routers, in network namespaces or in containers.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -6,19 +6,18 @@ use clap::{Args, ValueEnum};
 use crate::step::{show_and_run, succeeds};
 use crate::test::{Step, lab_test, prepare};
 
-/// What to run.
+/// Arguments of `cargo xtask interop`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// In Docker containers, as interop-tests/containers/compose.yaml has them, instead of network
-    /// namespaces
+    /// Run the containers of interop-tests/containers/compose.yaml instead of namespaces
     #[arg(long)]
     containers: bool,
-    /// Only these routers; in containers all of them if none is named
+    /// With --containers: run only these routers (default: all)
     #[arg(value_name = "ROUTER", requires = "containers")]
     routers: Vec<Router>,
 }
 
-/// A router that there is a container of.
+/// A router with a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Router {
     /// GoBGP
@@ -29,10 +28,10 @@ pub(crate) enum Router {
     Frr,
 }
 
-/// Runs the interop tests; those in containers bring the rack up, check it and take it down.
+/// Runs the interop tests.
 ///
 /// # Errors
-/// The failure of a step.
+/// When a step fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     prepare(&[Step::Packages, Step::Binary])?;
     if options.containers {
@@ -41,10 +40,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     show_and_run(lab_test("lab", &["interop"])?.args(["--", "--test-threads=1"]))
 }
 
-/// The rack in containers, with each of these routers in turn, or with all of them.
+/// Runs the tests in containers with each of these routers, or with all of them.
 ///
 /// # Errors
-/// When Docker does not start or a check fails.
+/// When Docker does not start or a test fails.
 pub(crate) fn containers(routers: &[Router]) -> Result<()> {
     let names = routers.iter().filter_map(ValueEnum::to_possible_value);
     let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
@@ -52,10 +51,10 @@ pub(crate) fn containers(routers: &[Router]) -> Result<()> {
     show_and_run(command.args(["--", "--test-threads=1"]).args(names))
 }
 
-/// Whether a Docker daemon can be started here at all.
+/// Whether a Docker daemon can be started on this machine.
 ///
 /// # Errors
-/// When the test that tries it can't be built.
+/// When the test for it can't be built.
 pub(crate) fn docker_starts() -> Result<bool> {
     let mut build = lab_test("containers", &["containers"])?;
     show_and_run(build.arg("--no-run"))?;

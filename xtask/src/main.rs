@@ -1,5 +1,5 @@
-//! `cargo xtask`: what is more than one cargo command. Set-up and every check in one (`test`), and
-//! benchmarks (`bench`).
+//! `cargo xtask`: the development tasks of the project. `test` sets up the machine and runs every
+//! check, `interop` runs the scenarios with real routers, `bench` runs the benchmarks.
 
 mod bench;
 mod fuzz;
@@ -14,21 +14,23 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What is more than one cargo command.
+/// Development tasks of ferrolb: checks, tests with real routers, benchmarks
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
+    bin_name = "cargo xtask",
     after_help = "Examples:
-  cargo xtask test                   set up what is missing (asks first), then check everything
+  cargo xtask test                   install what is missing (asks first), then run every check
   cargo xtask test --yes             the same without asking, as CI does
-  cargo xtask test fmt clippy unit   only these steps; none of the three needs root
-  cargo xtask test lab               only the lab: network namespaces, routers, Kubernetes (root)
-  cargo xtask test lab -- frr        only the lab's tests with `frr` in their name
-  cargo xtask test corpus --from ~/corpus  public recordings (mrt/, pcap/) through the decoder
-  cargo xtask interop --containers   three ferrolb containers and a router's: up, checked, down (root)
-  cargo xtask bench                  measure, and write docs/benchmarks.md
-  cargo xtask bench bgp              only beside other routers
-  cargo xtask bench bgp -- latency   only the rows with `latency` in their name, not written down"
+  cargo xtask test fmt clippy unit   run only these steps; none of the three needs root
+  cargo xtask test lab               run the lab tests: namespaces, routers, Kubernetes (root)
+  cargo xtask test lab -- frr        run the lab tests with `frr` in their name
+  cargo xtask test corpus --from ~/corpus  decode public recordings (mrt/, pcap/)
+  cargo xtask interop                run the scenarios of docs/interop.md (root)
+  cargo xtask interop --containers   test three ferrolb containers and a router container (root)
+  cargo xtask bench                  run all benchmarks and update docs/benchmarks.md
+  cargo xtask bench bgp              compare ferrolb with other routers
+  cargo xtask bench bgp -- latency   run only the measurements with `latency` in their name"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -37,11 +39,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
-    /// Check everything: format, lints, layers, licences, unit, doc and interop tests
+    /// Run every check: format, lints, layers, licences, unit, doc and lab tests
     Test(test::Options),
-    /// Run ferrolb against real routers only, in network namespaces or in containers
+    /// Run ferrolb with real routers, in network namespaces or in containers
     Interop(interop::Options),
-    /// Run the benchmarks and write their results into docs/benchmarks.md
+    /// Run the benchmarks and write the results to docs/benchmarks.md
     Bench(bench::Options),
 }
 

@@ -1,4 +1,5 @@
-//! What the checks need on a machine: Debian packages, Rust's components, the Kubernetes programs.
+//! Sets up the machine for the checks: Debian packages, Rust components, Kubernetes programs,
+//! GoBGP.
 
 use std::fs;
 use std::io::{IsTerminal, Write};
@@ -9,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::step::{cargo, command, output, show_and_run, succeeds};
 
-/// The routers, the tools of the lab, what real Kubernetes nodes need, and what building Kubernetes
-/// needs.
+/// Debian packages: routers, tools of the lab, requirements of real Kubernetes nodes, and build
+/// dependencies of Kubernetes.
 const PACKAGES: &[&str] = &[
     "bird2",
     "busybox-static",
@@ -37,16 +38,16 @@ const PACKAGES: &[&str] = &[
     "runc",
 ];
 
-/// The version of cargo-deny that is installed where there is none.
+/// The version of cargo-deny to install if there is none.
 const CARGO_DENY: &str = "0.20.2";
 
-/// While this exists and exits with 101, installing a package starts none of its services.
+/// apt starts no service of a new package while this script exits with 101.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Says whether we are root.
+/// Checks for root. A step that needs root fails without it; it is never skipped.
 ///
 /// # Errors
-/// When we aren't: how to become so. Whatever needs root fails then, it isn't skipped.
+/// When this process isn't root: the command with sudo.
 pub(crate) fn require_root(what: &str) -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     let effective_root = status
@@ -60,22 +61,22 @@ pub(crate) fn require_root(what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Installs the Debian packages that are missing, after asking.
+/// Installs missing Debian packages after a question.
 ///
 /// # Errors
-/// Without Debian, without root, without consent, or when apt fails.
+/// When this isn't Debian, this process isn't root, the answer is no, or apt fails.
 pub(crate) fn packages(yes: bool) -> Result<()> {
     let missing = missing_packages()?;
     if missing.is_empty() {
-        println!("    all {} packages are here", PACKAGES.len());
+        println!("    all {} packages are installed", PACKAGES.len());
         return Ok(());
     }
     println!(
-        "    to install with apt-get, without starting their services: {}",
+        "    to be installed with apt-get, without starting services: {}",
         missing.join(" ")
     );
     require_root("installing packages")?;
-    ask(yes)?;
+    confirm(yes)?;
     let policy = ServicesOff::new()?;
     show_and_run(&mut command("apt-get", &["update", "-q"]))?;
     let mut install = command(
@@ -94,18 +95,22 @@ pub(crate) fn packages(yes: bool) -> Result<()> {
     )?;
     drop(policy);
     let missing = missing_packages()?;
-    ensure!(missing.is_empty(), "still missing: {}", missing.join(" "));
+    ensure!(
+        missing.is_empty(),
+        "still missing after apt-get install: {}",
+        missing.join(" ")
+    );
     Ok(())
 }
 
 fn missing_packages() -> Result<Vec<&'static str>> {
     if !succeeds(&mut command("dpkg-query", &["--version"])) {
         bail!(
-            "the lab runs Debian's programs, and this isn't Debian (no dpkg-query). Needed are: {}",
+            "the lab needs Debian (dpkg-query is missing) with these packages: {}",
             PACKAGES.join(" ")
         );
     }
-    // Fails when a single package is unknown, but prints the others all the same.
+    // Fails if a package is unknown, but still prints the others.
     let known = command(
         "dpkg-query",
         &["-W", "-f=${Package} ${db:Status-Status}\\n"],
@@ -124,29 +129,29 @@ fn missing_packages() -> Result<Vec<&'static str>> {
         .collect())
 }
 
-/// Asks on the terminal, unless told not to.
-fn ask(yes: bool) -> Result<()> {
+/// Asks for consent on the terminal, except with `--yes` and in CI.
+fn confirm(yes: bool) -> Result<()> {
     if yes || std::env::var("CI").is_ok_and(|ci| ci == "true") {
         return Ok(());
     }
     ensure!(
         std::io::stdin().is_terminal(),
-        "nobody to ask; consent with: cargo xtask test --yes"
+        "stdin is not a terminal; to continue without a question: cargo xtask test --yes"
     );
-    print!("    Go on? [Y/n] ");
+    print!("    Continue? [Y/n] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     ensure!(
         matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes"),
-        "not set up; nothing was changed"
+        "aborted; nothing was changed"
     );
     Ok(())
 }
 
-/// Keeps freshly installed services from starting, as long as it lives.
+/// Prevents new services from starting until it is dropped.
 struct ServicesOff {
-    /// What was there before, with its mode.
+    /// The previous script with its permissions.
     before: Option<(Vec<u8>, fs::Permissions)>,
 }
 
@@ -176,16 +181,16 @@ impl Drop for ServicesOff {
     }
 }
 
-/// Adds rustfmt and clippy, which rustup's minimal profile leaves out.
+/// Installs rustfmt and clippy, which rustup's minimal profile lacks.
 ///
 /// # Errors
-/// When one is missing and rustup can't add it.
+/// When rustup can't install a missing component.
 pub(crate) fn rust_components() -> Result<()> {
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
         if succeeds(&mut cargo(&[subcommand, "--version"])) {
             continue;
         }
-        println!("    to install with rustup: {component}");
+        println!("    to be installed with rustup: {component}");
         show_and_run(&mut command("rustup", &["component", "add", component]))
             .with_context(|| format!("{component} is missing"))?;
     }
@@ -193,16 +198,16 @@ pub(crate) fn rust_components() -> Result<()> {
     Ok(())
 }
 
-/// Builds cargo-deny where it is missing.
+/// Builds cargo-deny if it is missing, after a question.
 ///
 /// # Errors
-/// Without consent, or when it can't be built.
+/// When the answer is no or the build fails.
 pub(crate) fn cargo_deny(yes: bool) -> Result<()> {
     if succeeds(&mut cargo(&["deny", "--version"])) {
         return Ok(());
     }
-    println!("    to install with cargo (3 minutes on two cores): cargo-deny {CARGO_DENY}");
-    ask(yes)?;
+    println!("    to be installed with cargo (3 minutes on two cores): cargo-deny {CARGO_DENY}");
+    confirm(yes)?;
     show_and_run(&mut cargo(&[
         "install",
         "--locked",
@@ -212,23 +217,23 @@ pub(crate) fn cargo_deny(yes: bool) -> Result<()> {
     ]))
 }
 
-/// Builds the Kubernetes programs once into a cache outside the work tree.
+/// Builds the Kubernetes programs once, into a cache outside the work tree.
 ///
 /// # Errors
-/// When the script fails; it says why.
+/// When the script fails; it prints the reason.
 pub(crate) fn kubernetes() -> Result<()> {
     let script = Path::new("interop-tests/kube/build.sh");
     show_and_run(command("bash", &[]).arg(script))
 }
 
-/// The GoBGP that the benchmark `bgp` measures beside Debian's.
+/// The GoBGP version that the benchmark `bgp` measures in addition to Debian's.
 const GOBGP: &str = "v4.8.0";
 
-/// Builds the current GoBGP once into a cache outside the work tree. Gives the folder that has the
+/// Builds the current GoBGP once, into a cache outside the work tree. Returns the folder with the
 /// programs `gobgpd` and `gobgp`.
 ///
 /// # Errors
-/// When the home folder is unknown, or when the script fails; it says why.
+/// When HOME is not set, or the script fails; it prints the reason.
 pub(crate) fn gobgp() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     let folder = Path::new(&home).join(".cache/ferrolb/gobgp").join(GOBGP);

@@ -1,5 +1,5 @@
-//! Running commands so that a reader of the output knows what goes on, how long it took, and what
-//! to type to see a failure again.
+//! Runs commands and steps. The output shows each command line, the duration of each step, and the
+//! command that repeats a failed step.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The workspace's root; every command runs there.
+/// Root of the workspace, in which every command runs.
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest)
 }
 
-/// A command in the workspace's root.
+/// A command in the root of the workspace.
 pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
     command
 }
 
-/// The cargo that runs us, which need not be on the path.
+/// The cargo that runs this program, which may not be in PATH.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     command(&program, arguments)
 }
 
-/// Prints a command line and runs it, its output going where ours goes.
+/// Prints a command line and runs it with the output of this process.
 ///
 /// # Errors
-/// When it can't be started or fails, with the command line.
+/// When the command can't be started or fails, with the command line.
 pub(crate) fn show_and_run(command: &mut Command) -> Result<()> {
     let line = line(command);
     println!("    $ {line}");
@@ -38,10 +38,10 @@ pub(crate) fn show_and_run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command silently and gives its stdout.
+/// Runs a command silently and returns its stdout.
 ///
 /// # Errors
-/// When it can't be started or fails, with what it wrote to stderr.
+/// When the command can't be started or fails, with its stderr.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = line(command);
     let output = command
@@ -58,12 +58,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a command can be run and ends well.
+/// Whether a command can be started and succeeds.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     output(command).is_ok()
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target folder.
 ///
 /// # Errors
 /// When `cargo metadata` fails.
@@ -74,11 +74,11 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
     Ok(PathBuf::from(folder.context("no target_directory")?))
 }
 
-/// Announces a step, runs it and says how long it took.
+/// Prints the name of a step, runs it, and prints and returns its duration.
 ///
 /// # Errors
-/// The step's error, with its name and what to type to run only this step again.
-pub(crate) fn announce(
+/// The error of the step, with its name and the command that repeats it.
+pub(crate) fn run_step(
     name: &str,
     about: &str,
     step: impl FnOnce() -> Result<()>,
@@ -89,7 +89,8 @@ pub(crate) fn announce(
     let took = start.elapsed();
     if let Err(error) = outcome {
         bail!(
-            "step `{name}` failed after {}\n\n{error:#}\n\nOnly this step again: cargo xtask test {name}",
+            "step `{name}` failed after {}\n\n{error:#}\n\n\
+             To repeat only this step: cargo xtask test {name}",
             seconds(took)
         );
     }
@@ -97,7 +98,7 @@ pub(crate) fn announce(
     Ok(took)
 }
 
-/// A duration as people say it.
+/// A duration in seconds, or in minutes and seconds.
 pub(crate) fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
         whole @ 0..60 => format!("{whole}.{} s", duration.subsec_millis() / 100),
@@ -105,14 +106,14 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// A command as one would type it.
+/// A command line as typed in a shell.
 fn line(command: &Command) -> String {
     let environment = command
         .get_envs()
         .filter_map(|(key, value)| Some((key.to_string_lossy(), value?.to_string_lossy())))
         .map(|(key, value)| format!("{key}={}", quoted(&value)));
     let program = Path::new(command.get_program());
-    // Not the path of rustup's toolchain.
+    // Without the path of the rustup toolchain.
     let program = program.file_name().unwrap_or(program.as_os_str());
     let words = std::iter::once(program)
         .chain(command.get_args())
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_shown_as_one_would_type_it() {
+    fn a_command_is_printed_as_typed_in_a_shell() {
         let mut command = Command::new("/some/where/cargo");
         command
             .args(["build", "--release"])
@@ -145,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_easily() {
+    fn durations_are_in_seconds_or_minutes() {
         assert_eq!(seconds(Duration::from_millis(1_290)), "1.2 s");
         assert_eq!(seconds(Duration::from_secs(125)), "2 min 05 s");
     }
 
     #[test]
-    fn a_failed_step_says_how_to_run_it_again() {
-        let error = announce("nothing", "fails", || bail!("the reason")).unwrap_err();
+    fn the_error_of_a_step_has_the_command_that_repeats_it() {
+        let error = run_step("nothing", "fails", || bail!("the reason")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("the reason"), "{text}");
         assert!(text.ends_with("cargo xtask test nothing"), "{text}");

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check there is, in the order from cheap to dear.
+//! `cargo xtask test`: runs every check, the fast ones first.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -6,56 +6,56 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::step::{announce, cargo, command, seconds, show_and_run, target_directory};
+use crate::step::{cargo, command, run_step, seconds, show_and_run, target_directory};
 use crate::{fuzz, interop, layers, setup, style};
 
-/// What to check.
+/// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Install what is missing without asking (also when CI=true)
+    /// Install missing packages without asking (default if CI=true)
     #[arg(long)]
     yes: bool,
-    /// Only these steps, with those they need; all but `corpus` if none is named
+    /// Run only these steps and their requirements (default: all except `corpus`)
     #[arg(value_name = "STEP")]
     steps: Vec<Step>,
-    /// The folder of public recordings for the step `corpus`, with `mrt` and `pcap` in it
+    /// For the step `corpus`: the folder of public recordings, with subfolders `mrt` and `pcap`
     #[arg(long, value_name = "FOLDER")]
     from: Option<PathBuf>,
-    /// Of the unit and lab tests only those with one of these in their name
+    /// Run only unit and lab tests with one of these in their name
     #[arg(last = true, value_name = "TEST")]
     filters: Vec<String>,
 }
 
-/// The steps, in their order.
+/// The steps in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Step {
-    /// rustfmt and clippy are there
+    /// Install rustfmt and clippy
     Rust,
-    /// The Debian packages are installed
+    /// Install the Debian packages of the lab
     Packages,
-    /// Formatting
+    /// Check formatting
     Fmt,
-    /// Lints, warnings denied
+    /// Run the lints; a warning is an error
     Clippy,
-    /// Lengths of lines and files, and the language
+    /// Check lengths of lines and files, and wording
     Style,
-    /// Who may depend on whom
+    /// Check dependencies between crates and modules
     Layers,
-    /// Licences and sources of dependencies
+    /// Check licences and sources of external dependencies
     Deny,
-    /// Unit and doc tests of all crates
+    /// Run unit and doc tests of all crates
     Unit,
-    /// The fuzz targets, for a minute in all
+    /// Run the fuzz targets for a minute
     Fuzz,
-    /// The static release binary that the lab runs
+    /// Build the static release binary for the lab
     Binary,
-    /// The Kubernetes programs, built once
+    /// Build the Kubernetes programs (once)
     Kubernetes,
-    /// Interop tests in network namespaces
+    /// Run the lab tests in network namespaces
     Lab,
-    /// The rack in Docker containers
+    /// Run the lab tests in Docker containers
     Containers,
-    /// Public recordings through the decoder; only when named, with --from
+    /// Decode public recordings (needs --from)
     Corpus,
 }
 
@@ -70,22 +70,22 @@ impl Step {
         match self {
             Self::Rust => "rustfmt and clippy",
             Self::Packages => "Debian packages for the lab",
-            Self::Fmt => "the code is formatted",
-            Self::Clippy => "lints of code and of documentation, warnings are errors",
-            Self::Style => "lengths of lines and files, and the language",
-            Self::Layers => "who may depend on whom",
-            Self::Deny => "licences and sources of dependencies",
+            Self::Fmt => "formatting",
+            Self::Clippy => "lints of code and documentation; warnings are errors",
+            Self::Style => "lengths of lines and files, wording",
+            Self::Layers => "dependencies between crates and modules",
+            Self::Deny => "licences and sources of external dependencies",
             Self::Unit => "unit and doc tests of all crates",
-            Self::Fuzz => "the fuzz targets, a minute in all (built once: 2 minutes)",
-            Self::Binary => "the static release binary that the lab runs",
-            Self::Kubernetes => "Kubernetes programs (7 minutes the first time, then cached)",
-            Self::Lab => "interop tests: real routers, real Kubernetes",
-            Self::Containers => "GoBGP's and BIRD's rack in Docker containers",
-            Self::Corpus => "public recordings through the decoder",
+            Self::Fuzz => "fuzz targets, for a minute (the first build takes 2 minutes)",
+            Self::Binary => "static release binary for the lab",
+            Self::Kubernetes => "Kubernetes programs (the first build takes 7 minutes)",
+            Self::Lab => "lab tests with real routers and a real Kubernetes",
+            Self::Containers => "lab tests in Docker containers, with GoBGP and BIRD",
+            Self::Corpus => "public recordings",
         }
     }
 
-    /// The steps that have to come before this one; each does nothing when there is nothing to do.
+    /// The steps that must run before this one. Each does nothing if its result exists.
     pub(crate) fn needs(self) -> &'static [Self] {
         match self {
             Self::Fmt | Self::Clippy => &[Self::Rust],
@@ -100,9 +100,9 @@ impl Step {
             Self::Rust => setup::rust_components(),
             Self::Packages => setup::packages(options.yes),
             Self::Fmt => show_and_run(&mut cargo(&["fmt", "--all", "--check"]))
-                .context("to format: cargo fmt --all"),
+                .context("to fix: cargo fmt --all"),
             Self::Clippy => {
-                // `cargo test` leaves public_corpus out, and so does --all-targets.
+                // public_corpus has `test = false`, which also excludes it from --all-targets.
                 for targets in ["--all-targets", "--test=public_corpus"] {
                     let clippy = ["clippy", "--workspace", targets, "--all-features"];
                     show_and_run(cargo(&clippy).args(["--", "-D", "warnings"]))?;
@@ -126,18 +126,18 @@ impl Step {
     }
 }
 
-/// Runs the steps and stops at the first that fails.
+/// Runs the steps until one fails.
 ///
 /// # Errors
-/// The failure of a step, with what to type to run it again.
+/// The error of the failed step, with the command that repeats it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let steps = chosen(&options.steps);
+    let steps = selected(&options.steps);
     ensure!(
         options.from.is_none() || steps.contains(&Step::Corpus),
-        "--from is for the step `corpus`: cargo xtask test corpus --from FOLDER"
+        "--from needs the step `corpus`: cargo xtask test corpus --from FOLDER"
     );
     if steps.contains(&Step::Lab) {
-        // Now rather than after ten minutes of building.
+        // Checked first, not after ten minutes of building.
         setup::require_root("the lab (network namespaces)")?;
     }
     let mut summary = Vec::new();
@@ -145,11 +145,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut build = None;
     for step in steps {
         if step == Step::Unit && with_binary {
-            build = Some(BinaryBuild::start()?);
+            build = Some(BackgroundBuild::start()?);
         }
-        let took = announce(&step.name(), step.about(), || {
+        let took = run_step(&step.name(), step.about(), || {
             if step == Step::Binary {
-                build.take().map_or(Ok(()), BinaryBuild::wait)?;
+                build.take().map_or(Ok(()), BackgroundBuild::wait)?;
             }
             step.run(options)
         })?;
@@ -159,8 +159,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The named steps with those they need, in order. If none is named, all that a clone can run.
-fn chosen(named: &[Step]) -> Vec<Step> {
+/// The named steps and their requirements, in order. Without names all steps except `corpus`, which
+/// needs files from outside the repository.
+fn selected(named: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = if named.is_empty() {
         let all = Step::value_variants().iter().copied();
         all.filter(|step| *step != Step::Corpus).collect()
@@ -173,10 +174,10 @@ fn chosen(named: &[Step]) -> Vec<Step> {
     steps
 }
 
-/// Does what has to be there before something runs in the lab: these steps.
+/// Runs the steps that the lab requires.
 ///
 /// # Errors
-/// The failure of a step.
+/// When a step fails.
 pub(crate) fn prepare(steps: &[Step]) -> Result<()> {
     setup::require_root("the lab (network namespaces)")?;
     let options = Options {
@@ -188,18 +189,18 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<()> {
     run(&options)
 }
 
-/// The Cargo profile of what images contain.
+/// The Cargo profile of the binary in images.
 const PROFILE: &str = "dist";
 
 fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// A build of the binary beside other steps, which leave the cores idle for much of their time. The
-/// step `binary` shows how it ended.
-struct BinaryBuild(Child);
+/// A build of the binary in parallel with other steps, which leave cores idle. The step `binary`
+/// shows the result.
+struct BackgroundBuild(Child);
 
-impl BinaryBuild {
+impl BackgroundBuild {
     fn start() -> Result<Self> {
         let build = binary_command();
         let mut nice = command("nice", &["-n", "10"]);
@@ -216,9 +217,9 @@ impl BinaryBuild {
     }
 }
 
-impl Drop for BinaryBuild {
+impl Drop for BackgroundBuild {
     fn drop(&mut self) {
-        // Both fail if it has ended.
+        // Both fail if the build has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -232,17 +233,17 @@ fn binary_command() -> Command {
     build
 }
 
-/// Builds the binary, static so that it can be an image's only file. The explicit target
-/// keeps the flag from proc macros, which can't be static.
+/// Builds the binary statically, so that it can be the only file of an image. With an explicit
+/// target the flag does not apply to proc macros, which can't be static.
 fn binary() -> Result<()> {
     show_and_run(&mut binary_command())?;
     let binary = binary_path()?;
     println!("    {}", binary.display());
-    ensure!(binary.exists(), "cargo left no {}", binary.display());
+    ensure!(binary.exists(), "cargo did not create {}", binary.display());
     Ok(())
 }
 
-/// Where [`binary`] leaves its result.
+/// Path of the binary that [`binary`] builds.
 ///
 /// # Errors
 /// When `cargo metadata` fails.
@@ -253,7 +254,7 @@ pub(crate) fn binary_path() -> Result<PathBuf> {
         .join("ferrolb"))
 }
 
-/// One test at a time: two cores are busy enough with one rack.
+/// Runs the lab tests one at a time: one rack keeps two cores busy.
 fn lab(filters: &[String]) -> Result<()> {
     let mut command = lab_test("lab", &[])?;
     show_and_run(
@@ -263,7 +264,7 @@ fn lab(filters: &[String]) -> Result<()> {
     )
 }
 
-/// `cargo test` of the interop tests: those of a feature, all of them or only some files.
+/// The `cargo test` command for the interop tests of a feature, all or only some files.
 ///
 /// # Errors
 /// When `cargo metadata` fails.
@@ -276,23 +277,25 @@ pub(crate) fn lab_test(feature: &str, files: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Some CI machines don't let a Docker daemon start. The lab has run the same racks in network
-/// namespaces then, which is as good; elsewhere it is an error.
+/// Runs the tests in containers. Some CI machines do not permit a Docker daemon; there the tests
+/// are left to the step `lab`, which runs the same racks in network namespaces. Elsewhere it is an
+/// error.
 fn containers() -> Result<()> {
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     if in_ci && !interop::docker_starts()? {
         println!(
-            "    NOTE: dockerd does not start on this machine. GoBGP's and BIRD's rack ran in network namespaces only (lab)."
+            "    NOTE: dockerd does not start on this machine: the racks with GoBGP and BIRD were \
+             tested in network namespaces only (step lab)."
         );
         return Ok(());
     }
     interop::containers(&[interop::Router::Gobgp, interop::Router::Bird])
 }
 
-/// Runs the decoder and the fuzz targets over recordings that aren't part of the repository.
+/// Runs the decoder and the fuzz targets on recordings from outside the repository.
 fn public_corpus(from: Option<&Path>) -> Result<()> {
     let from = from.context(
-        "the public recordings are not part of the repository; name their folder: \
+        "the public recordings are not part of the repository; give their folder: \
          cargo xtask test corpus --from FOLDER",
     )?;
     let folder = from.canonicalize();
@@ -301,7 +304,7 @@ fn public_corpus(from: Option<&Path>) -> Result<()> {
         let part = folder.join(part);
         ensure!(
             part.is_dir(),
-            "{} is no folder; the public recordings lie in `mrt` and `pcap`",
+            "{} is not a folder; the public recordings must be in `mrt` and `pcap`",
             part.display()
         );
     }
@@ -313,8 +316,8 @@ fn public_corpus(from: Option<&Path>) -> Result<()> {
     )
 }
 
-/// Only what depends on Cargo.lock alone. Advisories change by the day and come from GitHub: a
-/// commit that was good stays good here; deny.toml says how to ask for them.
+/// Checks only what depends on Cargo.lock, so that the result for a commit never changes.
+/// Advisories come from GitHub and change daily; deny.toml has the command for them.
 fn deny(yes: bool) -> Result<()> {
     setup::cargo_deny(yes)?;
     show_and_run(&mut cargo(&[
@@ -333,9 +336,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lab_brings_what_it_needs_in_order() {
+    fn requirements_are_added_in_order() {
         assert_eq!(
-            chosen(&[Step::Lab, Step::Fmt]),
+            selected(&[Step::Lab, Step::Fmt]),
             [
                 Step::Rust,
                 Step::Packages,
@@ -348,20 +351,20 @@ mod tests {
     }
 
     #[test]
-    fn no_name_means_all_that_a_clone_can_run() {
-        let all = chosen(&[]);
-        let left_out: Vec<_> = Step::value_variants()
+    fn without_names_all_steps_but_corpus_are_selected() {
+        let all = selected(&[]);
+        let excluded: Vec<_> = Step::value_variants()
             .iter()
             .filter(|step| !all.contains(step))
             .collect();
-        assert_eq!(left_out, [&Step::Corpus]);
-        assert_eq!(chosen(&[Step::Corpus]), [Step::Corpus]);
+        assert_eq!(excluded, [&Step::Corpus]);
+        assert_eq!(selected(&[Step::Corpus]), [Step::Corpus]);
     }
 
     #[test]
-    fn the_public_corpus_must_be_named_and_be_there() {
+    fn the_folder_of_the_public_corpus_must_be_given_and_exist() {
         let error = |from: Option<&str>| {
-            let error = public_corpus(from.map(Path::new)).expect_err("no corpus");
+            let error = public_corpus(from.map(Path::new)).expect_err("an invalid folder");
             format!("{error:#}")
         };
         assert!(error(None).contains("cargo xtask test corpus --from FOLDER"));
@@ -371,6 +374,6 @@ mod tests {
             "{missing}"
         );
         let empty = error(Some(env!("CARGO_MANIFEST_DIR")));
-        assert!(empty.contains("xtask/mrt is no folder"), "{empty}");
+        assert!(empty.contains("xtask/mrt is not a folder"), "{empty}");
     }
 }
