@@ -4,15 +4,17 @@
 //! that can't be read keeps its last good model. It doesn't count as deleted.
 
 pub(crate) mod change;
+mod dirty;
 mod excluded;
 mod problems;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
+pub use self::dirty::Dirty;
+use self::update::owned;
 use crate::core::api::core::ServiceCidrSpec;
 use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::excluded::{ForeignServices, ServiceCidrs};
@@ -57,64 +59,6 @@ pub struct Index {
 
 /// Sorted names of a few objects, mostly of one.
 type Names = Vec<Arc<ObjectName>>;
-
-fn add_name(names: &mut Names, name: &Arc<ObjectName>) {
-    if let Err(place) = names.binary_search(name) {
-        names.reserve_exact(1);
-        names.insert(place, name.clone());
-    }
-}
-
-fn owned(name: &Arc<ObjectName>) -> ObjectName {
-    ObjectName::clone(name)
-}
-
-fn remove_name(names: &mut Names, name: &ObjectName) {
-    names.retain(|other| **other != *name);
-}
-
-/// What must be decided again after a change.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Dirty {
-    /// The services to decide again.
-    pub services: BTreeSet<ObjectName>,
-    /// The services whose object changed. Allocation depends on these and on the pools.
-    pub requests: BTreeSet<ObjectName>,
-    /// The nodes whose decisions must all be made again.
-    pub nodes: BTreeSet<String>,
-    /// Whether the configuration changed: all decisions must be made again.
-    pub configuration: bool,
-    /// Whether the problems of objects changed: no decision depends on them, but they must be
-    /// reported.
-    pub problems: bool,
-}
-
-impl Dirty {
-    /// Adds what depends on another change.
-    pub fn merge(&mut self, other: Self) {
-        self.services.extend(other.services);
-        self.requests.extend(other.requests);
-        self.nodes.extend(other.nodes);
-        self.configuration |= other.configuration;
-        self.problems |= other.problems;
-    }
-
-    /// Whether all decisions of a node must be made again.
-    pub fn needs_full_decision(&self, node: &str) -> bool {
-        self.configuration || self.nodes.contains(node)
-    }
-
-    /// Whether [`Index::problems`] may have changed.
-    pub fn may_change_problems(&self) -> bool {
-        // Conflicts on every node are reported only if there are no nodes.
-        self.problems || self.configuration || !self.nodes.is_empty()
-    }
-
-    /// Whether nothing depends on the change.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// The healthy endpoints of a service in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -503,165 +447,6 @@ impl Index {
                 None
             }
         }
-    }
-
-    /// The stored pointer to an equal name, so that all maps share one copy.
-    fn known_name(&self, name: &Arc<ObjectName>) -> Arc<ObjectName> {
-        let services = self.services.get_key_value(name).map(|(known, _)| known);
-        let known = services.or_else(|| Some(self.slices_of.get_key_value(name)?.0));
-        known.unwrap_or(name).clone()
-    }
-
-    fn set_service(&mut self, name: &ObjectName, mut service: Option<Service>) -> Dirty {
-        if let Some(service) = &mut service {
-            service.name = self.known_name(&service.name);
-        }
-        let new = service.clone().map(Box::new);
-        let old = match new {
-            Some(new) => self.services.insert(new.name.clone(), new),
-            None => self.services.remove(name),
-        };
-        let old = old.map(|old| *old);
-        if old == service {
-            return Dirty::default();
-        }
-        self.problems_changed |=
-            self.local_pref_conflicts
-                .update(&self.config, name, service.as_ref());
-        self.update_excluded_address(&name);
-        let bad = |service: &Option<Service>| {
-            let service = service.as_ref()?;
-            let bad = (
-                service.invalid_drain.clone(),
-                service.misspelt_annotation.clone(),
-            );
-            (bad != (None, None)).then_some(bad)
-        };
-        let mut dirty = Dirty {
-            services: BTreeSet::from([name.clone()]),
-            requests: BTreeSet::from([name.clone()]),
-            problems: bad(&old) != bad(&service),
-            ..Dirty::default()
-        };
-        if bad(&service).is_some() {
-            self.services_with_annotation_problems.insert(name.clone());
-        } else {
-            self.services_with_annotation_problems.remove(name);
-        }
-        let addresses = |service: &Option<Service>| -> Vec<IpAddr> {
-            service
-                .as_ref()
-                .map_or_else(Vec::new, |service| service.addresses().to_vec())
-        };
-        // Decide the other services with the address again: a conflict may have begun or ended.
-        for address in addresses(&old) {
-            let holders = self.services_by_address.entry(address).or_default();
-            remove_name(holders, name);
-            dirty.services.extend(holders.iter().map(owned));
-            if holders.is_empty() {
-                self.services_by_address.remove(&address);
-            }
-        }
-        for (address, service) in addresses(&service).into_iter().zip(service.iter().cycle()) {
-            let holders = self.services_by_address.entry(address).or_default();
-            add_name(holders, &service.name);
-            dirty.services.extend(holders.iter().map(owned));
-        }
-        if self.update_foreign_addresses(name, service.as_ref()) {
-            dirty.merge(self.recompile());
-        }
-        dirty
-    }
-
-    fn set_slice(&mut self, name: &ObjectName, mut slice: Option<Slice>) -> Dirty {
-        if let Some(owner) = slice.as_mut().and_then(|slice| slice.service.as_mut()) {
-            *owner = self.known_name(owner);
-        }
-        let owner = |slice: &Option<Slice>| slice.as_ref().and_then(|slice| slice.service.clone());
-        let known = self.slices.get_key_value(name);
-        let known = known.map_or_else(|| Arc::new(name.clone()), |(known, _)| known.clone());
-        let old = match &slice {
-            Some(slice) => self.slices.insert(known.clone(), slice.clone()),
-            None => self.slices.remove(name),
-        };
-        if old == slice {
-            return Dirty::default();
-        }
-        if let Some(service) = owner(&old)
-            && let Some(names) = self.slices_of.get_mut(&service)
-        {
-            remove_name(names, name);
-            if names.is_empty() {
-                self.slices_of.remove(&service);
-            }
-        }
-        if let Some(service) = owner(&slice) {
-            add_name(self.slices_of.entry(service).or_default(), &known);
-        }
-        let mut dirty = Dirty::default();
-        for service in owner(&old).into_iter().chain(owner(&slice)) {
-            dirty.services.extend(self.local_sharers(&service));
-            dirty.services.insert(owned(&service));
-        }
-        dirty
-    }
-
-    /// The services whose announcement depends on the endpoints of this one.
-    fn local_sharers(&self, name: &ObjectName) -> impl Iterator<Item = ObjectName> {
-        let service = self.service(name).into_iter();
-        let shared = service.flat_map(|service| {
-            let holders = service.addresses().iter();
-            let holders = holders.flat_map(|address| self.services_with_address(*address));
-            holders.filter(|holder| holder.shares_local_with(service))
-        });
-        shared.map(|sharer| owned(&sharer.name))
-    }
-
-    fn set_node(&mut self, name: &str, node: Option<Node>) -> Dirty {
-        let old = match &node {
-            Some(node) => self.nodes.insert(name.to_owned(), node.clone()),
-            None => self.nodes.remove(name),
-        };
-        if old == node {
-            return Dirty::default();
-        }
-        self.config_is_stale |= match (&old, &node) {
-            (Some(old), Some(node)) => !old.same_networks(node),
-            _ => true,
-        };
-        let bad = |node: Option<Node>| {
-            node.map_or((None, None), |node| {
-                (node.invalid_weight, node.misspelt_annotation)
-            })
-        };
-        self.update_node_conflicts(name);
-        self.update_local_pref_conflicts();
-        Dirty {
-            problems: bad(old) != bad(node),
-            nodes: BTreeSet::from([name.to_owned()]),
-            ..Dirty::default()
-        }
-    }
-
-    fn set_namespace(&mut self, name: &str, labels: Option<Labels>) -> Dirty {
-        let old = match &labels {
-            Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()),
-            None => self.namespaces.remove(name),
-        };
-        if old == labels {
-            Dirty::default()
-        } else {
-            self.recompile()
-        }
-    }
-
-    fn set_service_cidr(&mut self, name: &str, networks: Option<Vec<IpNet>>) -> Dirty {
-        let old = match &networks {
-            Some(networks) => self.service_cidrs.insert(name.to_owned(), networks.clone()),
-            None => self.service_cidrs.remove(name),
-        };
-        self.config_is_stale |= old != networks;
-        Dirty::default()
     }
 
     fn recompile(&mut self) -> Dirty {

@@ -1,0 +1,48 @@
+//! What depends on a change.
+
+use std::collections::BTreeSet;
+
+use crate::core::api::ObjectName;
+
+/// What must be decided again after a change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// The services to decide again.
+    pub services: BTreeSet<ObjectName>,
+    /// The services whose object changed. Allocation depends on these and on the pools.
+    pub requests: BTreeSet<ObjectName>,
+    /// The nodes whose decisions must all be made again.
+    pub nodes: BTreeSet<String>,
+    /// Whether the configuration changed: all decisions must be made again.
+    pub configuration: bool,
+    /// Whether the problems of objects changed: no decision depends on them, but they must be
+    /// reported.
+    pub problems: bool,
+}
+
+impl Dirty {
+    /// Adds what depends on another change.
+    pub fn merge(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.requests.extend(other.requests);
+        self.nodes.extend(other.nodes);
+        self.configuration |= other.configuration;
+        self.problems |= other.problems;
+    }
+
+    /// Whether all decisions of a node must be made again.
+    pub fn needs_full_decision(&self, node: &str) -> bool {
+        self.configuration || self.nodes.contains(node)
+    }
+
+    /// Whether [`Index::problems`] may have changed.
+    pub fn may_change_problems(&self) -> bool {
+        // Conflicts on every node are reported only if there are no nodes.
+        self.problems || self.configuration || !self.nodes.is_empty()
+    }
+
+    /// Whether nothing depends on the change.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,38 @@
+//! Which endpoints count.
+
+use super::*;
+
+#[test]
+fn an_endpoint_in_two_slices_counts_once_and_is_ready_if_one_of_them_is() {
+    let mut index = Index::default();
+    index.apply(slice_of("old", "IPv4", "10.1.0.1", false));
+    index.apply(slice_of("new", "IPv4", "10.1.0.1", true));
+    index.apply(slice_of("other", "IPv4", "10.1.0.2", true));
+    index.apply(slice_of("v6", "IPv6", "fd00::1", true));
+    let service = ObjectName::new("default", "service-0");
+    let endpoints = index.endpoints(&service, false);
+    assert_eq!(endpoints.healthy, 2);
+    assert_eq!(
+        endpoints.nodes.get(NODE),
+        Some(&2),
+        "both endpoints are ready"
+    );
+    index.apply(Change::Delete(key(Kind::EndpointSlice, "new")));
+    let endpoints = index.endpoints(&service, false);
+    assert_eq!(endpoints.healthy, 2);
+    assert_eq!(
+        endpoints.nodes.get(NODE),
+        Some(&1),
+        "one endpoint is only serving"
+    );
+}
+
+#[test]
+fn endpoints_of_the_address_type_fqdn_are_ignored() {
+    let mut index = Index::default();
+    index.apply(slice_of("names", "FQDN", "backend.example.com", true));
+    let service = ObjectName::new("default", "service-0");
+    assert_eq!(index.endpoints(&service, false).healthy, 0);
+    assert_eq!(index.endpoints(&service, true).healthy, 0);
+    assert!(index.problems().is_empty());
+}

@@ -1,0 +1,118 @@
+//! Deciding only what depends on a change gives the same routes as deciding everything.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::runtime::status::Announced;
+
+fn number() -> impl Strategy<Value = u8> {
+    0..3_u8
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let policy = prop_oneof![Just("Cluster"), Just("Local"), Just("Nonsense")];
+    let address = prop_oneof![
+        Just("192.0.2.1"),
+        Just("192.0.2.2"),
+        Just("198.51.100.1"),
+        Just("x")
+    ];
+    let spec = prop_oneof![
+        Just(json!({})),
+        Just(json!({ "aggregationLength": 24 })),
+        Just(json!({ "peers": ["peer-1"], "localPref": 7 })),
+        Just(json!({ "peers": ["weighted-1"] })),
+        Just(json!({ "communities": ["64512:1"], "ipAddressPools": ["pool-0"] })),
+        Just(json!({ "communities": ["nonsense"] })),
+    ];
+    let addresses = prop_oneof![
+        Just("192.0.2.0/24"),
+        Just("198.51.100.0/24"),
+        Just("nonsense")
+    ];
+    let labels = prop_oneof![
+        Just(json!({})),
+        Just(json!({ "node.kubernetes.io/exclude-from-external-load-balancers": "" })),
+    ];
+    let kind = prop_oneof![
+        Just((Kind::Service, "service")),
+        Just((Kind::EndpointSlice, "slice")),
+        Just((Kind::Node, "node")),
+        Just((Kind::IpAddressPool, "pool")),
+        Just((Kind::BgpPeer, "peer")),
+        Just((Kind::FerrolbBgpPeer, "peer")),
+        Just((Kind::BgpAdvertisement, "advertisement")),
+    ];
+    prop_oneof![
+        4 => (number(), policy, address)
+            .prop_map(|(n, policy, address)| service(&format!("service-{n}"), policy, address)),
+        4 => (number(), number(), number(), any::<bool>()).prop_map(|(n, service, node, ready)| {
+            slice(&format!("slice-{n}"), &format!("service-{service}"), &format!("node-{node}"), ready)
+        }),
+        4 => (number(), prop::bool::weighted(0.9))
+            .prop_map(|(n, opt_in)| sharer("default", &format!("service-{n}"), &json!({}), opt_in)),
+        2 => (number(), addresses).prop_map(|(n, range)| pool(&format!("pool-{n}"), range)),
+        2 => (number(), number())
+            .prop_map(|(n, asn)| peer(&format!("peer-{n}"), &format!("10.0.0.{}", n / 2 + 1), u32::from(asn) + 64512)),
+        // 10.0.0.11 is an address of the nodes.
+        1 => (number(), number())
+            .prop_map(|(n, end)| ferrolb_peer(&format!("peer-{n}"), &format!("10.0.0.{}", end + 9))),
+        2 => number().prop_map(|n| weighted_peer(&format!("weighted-{n}"))),
+        1 => number().prop_map(|n| Change::Delete(key(Kind::FerrolbBgpPeer, &format!("weighted-{n}")))),
+        1 => (number(), prop_oneof![Just("2"), Just("x")])
+            .prop_map(|(n, weight)| weighted_node(&format!("node-{n}"), weight)),
+        2 => (number(), spec).prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
+        1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
+        1 => (number(), kind.clone())
+            .prop_map(|(n, (kind, name))| Change::Delete(key(kind, &format!("{name}-{n}")))),
+        1 => (
+            prop_oneof![Just((Kind::Service, "service")), Just((Kind::EndpointSlice, "slice"))],
+            prop::collection::btree_set(number(), 0..3),
+        )
+            .prop_map(|((kind, name), present)| {
+                let present = present.into_iter();
+                Change::Listed(kind, present.map(|n| key(kind, &format!("{name}-{n}")).name).collect())
+            }),
+        1 => kind.prop_map(|(kind, _)| Change::Unreadable(kind, "gone".into()))
+            .prop_filter("configuration", |change| {
+                matches!(change, Change::Unreadable(kind, _) if kind.is_configuration())
+            }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn incremental_decisions_equal_a_full_decision(changes in prop::collection::vec(change(), 1..40)) {
+        let mut index = Index::default();
+        let mut node_routes = NodeRoutes::new(NODE);
+        let mut wire = std::collections::BTreeMap::new();
+        let mut problems = Vec::new();
+        let announced = Announced::default();
+        for change in initial().into_iter().chain(changes) {
+            let dirty = index.apply(change);
+            for change in node_routes.update(&index, &dirty) {
+                let key = (change.peer, change.prefix);
+                match change.route {
+                    Some(route) => wire.insert(key, route),
+                    None => wire.remove(&key),
+                };
+            }
+            prop_assert_eq!(&node_routes, &NodeRoutes::of(&index, NODE));
+            prop_assert_eq!(&wire, node_routes.routes());
+            if dirty.needs_full_decision(NODE) {
+                announced.update_all(&index, &node_routes, |_| true);
+            } else {
+                announced.update(&index, &node_routes, &dirty.services);
+            }
+            let all = Announced::default();
+            all.update_all(&index, &node_routes, |prefix| wire.keys().any(|(_, other)| other == prefix));
+            prop_assert_eq!(announced.services(), all.services());
+            if dirty.may_change_problems() {
+                problems = index.problems();
+            }
+            prop_assert_eq!(&problems, &index.problems());
+        }
+    }
+}
