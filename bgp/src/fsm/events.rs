@@ -1,7 +1,5 @@
 //! The inputs and outputs of the state machine.
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -11,119 +9,11 @@ use ipnet::IpNet;
 use super::bfd_target::{BfdEvent, BfdTarget};
 use super::history::cause::Cause;
 use super::history::summary::CapabilitySummary;
-use super::shutdown::ShutdownMode;
-use super::timers::send_hold;
-use crate::config::{PeerConfig, Secret, Timers};
+use super::state::State;
+use super::tcp::{ConnectionId, IoFailure, Md5Drops, RejectReason, TcpOptions};
+use crate::config::{PeerConfig, Secret};
 use crate::rib::Route;
 use crate::wire::{Agreement, Family, Update};
-
-/// The number of a TCP connection. The machine numbers those it dials, the driver those it accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ConnectionId {
-    /// We dialled.
-    Dialled(u64),
-    /// The peer dialled.
-    Accepted(u64),
-}
-
-/// The states of RFC 4271 §8.2.2, ordered from the first to the last.
-///
-/// # Transitions
-///
-/// The events of RFC 4271 §8.1 that cause them are in brackets. A peer with two connections is in
-/// the state of the more advanced one.
-///
-/// | from | to | when |
-/// |---|---|---|
-/// | Idle | Connect | the peer is configured [1, 3], or its wait is over [13] |
-/// | Idle | Active | the same for a passive peer [4, 5, 13] |
-/// | Connect | OpenSent | the attempt succeeded [16]: sends OPEN |
-/// | Connect | Active | the attempt failed [18] or timed out [9] |
-/// | Active | Connect | the wait is over [9] |
-/// | Active, Connect | OpenSent | a connection was accepted [17]: sends OPEN |
-/// | OpenSent | OpenConfirm | received an acceptable OPEN [19]: sends KEEPALIVE |
-/// | OpenConfirm | Established | received KEEPALIVE [26] |
-/// | OpenSent, OpenConfirm | Idle | the hold timer expired [10] |
-/// | Established | Active | the hold timer expired [10], or the send hold timer (RFC 9687) [29] |
-/// | Established | OpenConfirm | a new connection replaces the session (RFC 4724 §4.2) |
-/// | OpenSent and later | Active | received Cease [25], closed [18], or reconfigured |
-/// | OpenSent and later | Idle | received another NOTIFICATION [24, 25] |
-/// | OpenSent and later | Idle | malformed [21, 22, 28] or unexpected message |
-/// | OpenSent and later | Idle | prefix limit exceeded, BFD down |
-/// | any | Idle | shutdown, removed, or the configuration cannot be applied [2, 8] |
-///
-/// In BFD strict mode the KEEPALIVE of OpenConfirm is sent once BFD is up.
-///
-/// Two rules differ from RFC 4271. Idle refuses connections of the peer, so it is entered only
-/// after an error that is likely to repeat; after all others the peer waits in Active. And a failed
-/// attempt to connect leads to Active with the ConnectRetryTimer, not to Idle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum State {
-    /// Waiting after an error, disabled, or a template. Connections of the peer are refused.
-    #[default]
-    Idle,
-    /// Waiting for the next attempt to connect, or for the peer to connect.
-    Active,
-    /// Connecting.
-    Connect,
-    /// Waiting for the peer's OPEN.
-    OpenSent,
-    /// Both OPENs are received and acceptable; waiting for the first KEEPALIVE.
-    OpenConfirm,
-    /// The session is established.
-    Established,
-}
-
-impl State {
-    /// Its name in RFC 4271.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "Idle",
-            Self::Active => "Active",
-            Self::Connect => "Connect",
-            Self::OpenSent => "OpenSent",
-            Self::OpenConfirm => "OpenConfirm",
-            Self::Established => "Established",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// The kernel's error for a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IoFailure {
-    /// Its kind.
-    pub kind: io::ErrorKind,
-    /// Its text, with what was tried where the error does not say it.
-    pub text: String,
-}
-
-impl From<io::Error> for IoFailure {
-    fn from(error: io::Error) -> Self {
-        Self {
-            kind: error.kind(),
-            text: error.to_string(),
-        }
-    }
-}
-
-/// Numbers of segments that the kernel dropped for their TCP MD5 signature (RFC 2385 §2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Md5Drops {
-    /// Without a signature, though a password is configured for the sender.
-    pub missing: u64,
-    /// With a signature, though no password is configured for the sender.
-    pub unexpected: u64,
-    /// With a signature of another password.
-    pub wrong: u64,
-}
 
 /// Changes of the routes that are to be announced to one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,6 +22,17 @@ pub struct PeerRoutes {
     pub peer: String,
     /// Prefixes with their new route; `None` withdraws.
     pub changes: Vec<(IpNet, Option<Route>)>,
+}
+
+/// What becomes of our routes when the speaker shuts down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownMode {
+    /// Routes are withdrawn, and every session ends with Cease/Administrative Shutdown, inside
+    /// Cease/Hard Reset if the peer would otherwise keep them (RFC 8538 §3).
+    Withdraw,
+    /// Peers with graceful restart (RFC 4724) keep the routes: their sessions close without a
+    /// NOTIFICATION after the last UPDATE. The other peers are treated as with `Withdraw`.
+    GracefulRestart,
 }
 
 /// An input of the state machine. In brackets: the events of RFC 4271 §8.1 that it stands for.
@@ -250,43 +151,6 @@ pub enum Input {
         /// What becomes of our routes.
         mode: ShutdownMode,
     },
-}
-
-/// Required options of a TCP connection. A connection that cannot get them must not be used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TcpOptions {
-    /// The name of the interface to bind to.
-    pub interface: Option<String>,
-    /// The TCP MD5 key.
-    pub password: Option<Secret>,
-    /// The least TTL or hop limit of received segments (RFC 5082). With it, ours are sent with 255.
-    pub min_ttl: Option<u8>,
-    /// How long sent octets may stay unacknowledged, or the peer's window closed, until the
-    /// connection breaks (`TCP_USER_TIMEOUT`).
-    pub user_timeout: Option<Duration>,
-}
-
-impl From<&PeerConfig> for TcpOptions {
-    fn from(config: &PeerConfig) -> Self {
-        let transport = &config.transport;
-        Self {
-            interface: transport.source_interface.clone(),
-            password: transport.password.clone(),
-            // One hop: 255, since no router decremented it.
-            min_ttl: transport.ttl_security.map(|hops| 0u8.wrapping_sub(hops)),
-            user_timeout: Some(user_timeout(&config.timers)),
-        }
-    }
-}
-
-/// When the kernel gives up a connection. To the kernel, a peer that does not read looks like a
-/// dead one (tcp(7)). Such a peer may leave octets unread for the send hold time (RFC 9687 §4), and
-/// that timer names the reason, so it must expire first. The kernel's timeout covers what the timer
-/// misses: KEEPALIVEs to a closed window, of which the kernel buffers days' worth, and, with hold
-/// time zero, a dead path. On any other dead path a hold timer expires much earlier.
-fn user_timeout(timers: &Timers) -> Duration {
-    const MARGIN: Duration = Duration::from_secs(5);
-    send_hold(timers.hold_time, timers.send_hold_time) + MARGIN
 }
 
 /// An order to the driver, or an event for the speaker's owner.
@@ -479,22 +343,4 @@ pub enum Event {
         /// The name.
         peer: String,
     },
-}
-
-/// Why an incoming connection was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum RejectReason {
-    /// No peer has these addresses.
-    #[error("no peer is configured with its address and ours")]
-    UnknownAddress,
-    /// The peer has a session.
-    #[error("the peer has a session already")]
-    SessionExists,
-    /// The peer waits after an error, is disabled, or shuts down.
-    #[error("the peer is Idle")]
-    Idle,
-    /// The template has the maximum number of dynamic neighbors.
-    #[error("the template has too many neighbors")]
-    TooMany,
 }

@@ -3,7 +3,7 @@
 //! [`Speaker`] has all peers and the Adj-RIB-Out, and passes each input to the peer that it
 //! concerns. The crate's front page has the contract for driving it.
 //!
-//! * `events`: inputs, outputs, events, and the states with their transitions;
+//! * `events`: inputs, outputs and events; `state`: the states with their transitions;
 //! * `neighbors`: configured and dynamic peers, their conflicts, and whose an incoming connection
 //!   is;
 //! * `peer`: one peer, with dialling, connections, collisions, BFD guarding and capability
@@ -24,6 +24,8 @@ mod peer;
 mod shared;
 mod shutdown;
 mod stall;
+mod state;
+mod tcp;
 mod timers;
 
 use std::collections::BTreeMap;
@@ -33,32 +35,31 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub use self::bfd_target::{BfdEvent, BfdStatus, BfdTarget};
-pub use self::events::{
-    ConnectionId, Event, Input, IoFailure, Md5Drops, Output, PeerRoutes, RejectReason, State,
-    TcpOptions,
-};
+pub use self::events::{Event, Input, Output, PeerRoutes, ShutdownMode};
 pub use self::history::cause::Cause;
 pub use self::history::journal::{JournalEntry, JournalEvent};
 pub use self::history::status::{
-    LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, PrefixLimit,
-    RunningTimers, UpdateErrors,
+    LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, RunningTimers,
 };
 pub use self::history::summary::{
     CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary,
 };
 #[cfg(feature = "speaker")]
 pub(crate) use self::history::summary::{TEXT_MAX, shortened};
-pub use self::history::update_stats::{AttributeErrorCount, PrefixCount};
+pub use self::history::update_stats::{
+    AttributeErrorCount, PrefixCount, PrefixLimit, UpdateErrors,
+};
 pub use self::neighbors::conflicts::{
     SharedOption, different_options, have_same_session, is_md5_shadowed,
 };
 pub use self::other_paths::OtherPaths;
-pub use self::shutdown::ShutdownMode;
+pub use self::state::State;
+pub use self::tcp::{ConnectionId, IoFailure, Md5Drops, RejectReason, TcpOptions};
 pub use self::timers::Timer;
 
-use self::neighbors::matching::SocketPair;
 use self::peer::Peer;
 use self::shared::Shared;
+use self::tcp::SocketPair;
 use self::timers::earlier;
 use crate::rib::{Advertised, PeerIndex};
 

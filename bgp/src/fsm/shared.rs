@@ -2,20 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::SpeakerConfig;
-use super::events::{ConnectionId, Event, Output};
+use super::events::{Event, Output};
 use super::shutdown::ShutdownProgress;
-use super::timers::earlier;
+use super::tcp::ConnectionId;
+use super::timers::{LINGER, earlier};
 use crate::config::PeerConfig;
 use crate::rib::{AdjRibOut, PeerIndex};
 use crate::wire::Notification;
-
-/// How long a NOTIFICATION may take to reach the peer before the connection is closed.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Most rejected connections that wait for their NOTIFICATION to be sent: from one address, and in
 /// all.

@@ -4,26 +4,14 @@
 use std::time::{Duration, Instant};
 
 use super::Speaker;
-use super::events::Output;
-use super::shared::LINGER;
-use super::timers::earlier;
+use super::events::{Output, ShutdownMode};
+use super::timers::{LINGER, earlier};
 
 /// How long the last UPDATEs may take. The closing NOTIFICATIONs may take [`LINGER`] more.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 /// The least time for the BFD thread to send its last packets before the process ends.
 const BFD_ADMIN_DOWN_MIN: Duration = Duration::from_millis(100);
-
-/// What becomes of our routes when the speaker shuts down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShutdownMode {
-    /// Routes are withdrawn, and every session ends with Cease/Administrative Shutdown, inside
-    /// Cease/Hard Reset if the peer would otherwise keep them (RFC 8538 §3).
-    Withdraw,
-    /// Peers with graceful restart (RFC 4724) keep the routes: their sessions close without a
-    /// NOTIFICATION after the last UPDATE. The other peers are treated as with `Withdraw`.
-    GracefulRestart,
-}
 
 /// The shutdown of the speaker, from its begin to [`Output::Stopped`].
 #[derive(Debug)]

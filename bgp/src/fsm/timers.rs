@@ -8,6 +8,9 @@ use crate::config::HoldTime;
 /// The least send hold time, unless the peer's configuration sets another (RFC 9687 §4).
 const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
 
+/// How long a closing NOTIFICATION may take to reach the peer before the connection is closed.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
 /// The timers of a peer, by the names of RFC 4271 §8.1.3 and §10 where it has one.
 ///
 /// DelayOpenTimer and the intervals MinASOriginationInterval and MinRouteAdvertisementInterval are

@@ -5,7 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::config::RemoteAsn;
-use crate::fsm::events::{IoFailure, Md5Drops, State};
+use crate::fsm::state::State;
+use crate::fsm::tcp::{IoFailure, Md5Drops};
 use crate::wire::subcode::{cease, open};
 use crate::wire::{Asn, ErrorCode, Notification};
 

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::fsm::events::{RejectReason, State};
 use crate::fsm::history::summary::{
     CapabilitySummary, CauseSummary, OpenSummary, capability_octets,
 };
+use crate::fsm::state::State;
+use crate::fsm::tcp::RejectReason;
 use crate::wire::{Agreement, Family};
 
 /// Entries stored for each peer.

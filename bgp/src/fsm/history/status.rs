@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::config::{PeerConfig, Remote, RemoteAsn};
 use crate::fsm::bfd_target::BfdStatus;
-use crate::fsm::events::State;
 use crate::fsm::history::journal::JournalEntry;
 use crate::fsm::history::summary::{CauseSummary, NotificationSummary, OpenSummary};
-use crate::fsm::history::update_stats::{AttributeErrorCount, PrefixCount};
+use crate::fsm::history::update_stats::{
+    AttributeErrorCount, PrefixCount, PrefixLimit, UpdateErrors,
+};
+use crate::fsm::state::State;
 use crate::fsm::timers::Timer;
 use crate::wire::{Agreement, Asn, MessageType};
 
@@ -104,31 +106,6 @@ pub struct PeerStatus {
     pub update_errors: UpdateErrors,
     /// Sessions established since the peer was configured.
     pub established_count: u64,
-}
-
-/// A limit of the prefixes that a peer may announce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct PrefixLimit {
-    /// The most prefixes of each family.
-    pub limit: u32,
-    /// Prefixes announced at present, of the family with most; counted since the limit was set.
-    #[cfg_attr(feature = "serde", serde(rename = "held"))]
-    pub received: u64,
-}
-
-/// Errors in UPDATEs that did not end the session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct UpdateErrors {
-    /// UPDATEs treated as withdrawals (RFC 7606).
-    pub treated_as_withdraw: u64,
-    /// Attributes discarded (RFC 7606).
-    pub attributes_discarded: u64,
-    /// Looped prefixes: announced with our own AS in the path, or with our own address as next hop
-    /// (RFC 4271 §6.3, §9.1.2). These are no errors: many routers send back what they receive.
-    #[cfg_attr(feature = "serde", serde(rename = "ineligible"))]
-    pub looped: u64,
 }
 
 /// Why and when the last session or attempt ended.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::fsm::history::received_prefixes::ReceivedPrefixes;
-use crate::fsm::history::status::{PrefixLimit, UpdateErrors};
 use crate::wire::{AttributeType, Family, Notification, Treatment, Update};
 
 /// Prefixes of one family, counted as they came. A prefix announced twice counts twice, so the
@@ -31,6 +30,31 @@ pub struct AttributeErrorCount {
     pub treatment: String,
     /// Number of errors.
     pub count: u64,
+}
+
+/// A limit of the prefixes that a peer may announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PrefixLimit {
+    /// The most prefixes of each family.
+    pub limit: u32,
+    /// Prefixes announced at present, of the family with most; counted since the limit was set.
+    #[cfg_attr(feature = "serde", serde(rename = "held"))]
+    pub received: u64,
+}
+
+/// Errors in UPDATEs that did not end the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct UpdateErrors {
+    /// UPDATEs treated as withdrawals (RFC 7606).
+    pub treated_as_withdraw: u64,
+    /// Attributes discarded (RFC 7606).
+    pub attributes_discarded: u64,
+    /// Looped prefixes: announced with our own AS in the path, or with our own address as next hop
+    /// (RFC 4271 §6.3, §9.1.2). These are no errors: many routers send back what they receive.
+    #[cfg_attr(feature = "serde", serde(rename = "ineligible"))]
+    pub looped: u64,
 }
 
 /// Counters of the UPDATEs of one peer.

@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use crate::fsm::Speaker;
-use crate::fsm::events::{ConnectionId, Event, RejectReason};
+use crate::fsm::events::Event;
 use crate::fsm::history::journal::JournalEvent;
-use crate::fsm::neighbors::matching::SocketPair;
 use crate::fsm::peer::Peer;
+use crate::fsm::tcp::SocketPair;
+use crate::fsm::tcp::{ConnectionId, RejectReason};
 use crate::rib::PeerIndex;
 use crate::wire::{Notification, subcode};
 

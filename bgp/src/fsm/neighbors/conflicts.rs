@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn two_peers_have_the_same_session_if_routers_cannot_tell_them_apart() {
+    fn two_peers_have_the_same_session_if_routers_see_one_neighbor() {
         let one = peer("one", "10.0.0.2:179");
         let mut two = peer("two", "10.0.0.2:1179");
         assert!(!have_same_session(&one, &two));

@@ -5,25 +5,16 @@
 //! new dynamic neighbor are copied.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::{Impact, PeerConfig, Remote};
 use crate::fsm::Speaker;
-use crate::fsm::peer::Peer;
+use crate::fsm::peer::{Peer, Template};
 use crate::rib::PeerIndex;
 use crate::wire::{Notification, subcode};
 
 /// Most dynamic neighbors of one template.
 pub(in crate::fsm) const DYNAMIC_MAX: usize = 256;
-/// How long a dynamic neighbor without a connection is kept, so that its status can be inspected.
-pub(in crate::fsm) const DYNAMIC_KEPT: Duration = Duration::from_secs(300);
-
-/// The template of a dynamic neighbor.
-#[derive(Debug)]
-pub(in crate::fsm) struct Template {
-    pub(in crate::fsm) index: PeerIndex,
-    pub(in crate::fsm) name: String,
-}
 
 /// The configuration of a dynamic neighbor.
 fn neighbor(template: &PeerConfig, address: IpAddr) -> PeerConfig {
@@ -178,7 +169,7 @@ impl Speaker {
         }
     }
 
-    /// Removes dynamic neighbors without a connection for [`DYNAMIC_KEPT`].
+    /// Removes dynamic neighbors without a connection for longer than is kept for inspection.
     pub(in crate::fsm) fn remove_idle_dynamic(&mut self, now: Instant) {
         let idle = self
             .peers

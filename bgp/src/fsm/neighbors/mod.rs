@@ -4,5 +4,5 @@
 mod admission;
 mod configure;
 pub(super) mod conflicts;
-pub(super) mod dynamic;
-pub(super) mod matching;
+mod dynamic;
+mod matching;

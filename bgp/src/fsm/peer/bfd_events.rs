@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use crate::fsm::bfd_target::BfdEvent;
-use crate::fsm::events::{Event, State};
+use crate::fsm::events::Event;
 use crate::fsm::history::cause::Cause;
 use crate::fsm::history::journal::JournalEvent;
 use crate::fsm::peer::Peer;
 use crate::fsm::peer::bfd_guard::{BfdReport, Verdict};
 use crate::fsm::peer::lifecycle::Ending;
 use crate::fsm::shared::Shared;
+use crate::fsm::state::State;
 use crate::wire::{Notification, subcode};
 
 impl Peer {

@@ -40,10 +40,11 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::fsm::events::{ConnectionId, RejectReason, State};
 use crate::fsm::peer::connection::Connection;
 use crate::fsm::peer::dial::Dialer;
 use crate::fsm::peer::slots::Slots;
+use crate::fsm::state::State;
+use crate::fsm::tcp::{ConnectionId, RejectReason};
 use crate::wire::Asn;
 
 /// A connection without an OPEN for this long is probably dead, and loses a collision.
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
     use crate::config::PeerConfig;
     use crate::fsm::negotiate::our_open;
-    use crate::fsm::neighbors::matching::SocketPair;
+    use crate::fsm::tcp::SocketPair;
     use crate::wire::Message;
 
     fn identity(router_id: [u8; 4], asn: u32) -> Identity {

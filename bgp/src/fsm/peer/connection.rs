@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::config::PeerConfig;
-use crate::fsm::events::{ConnectionId, State};
 use crate::fsm::negotiate::negotiate;
-use crate::fsm::neighbors::matching::SocketPair;
+use crate::fsm::state::State;
+use crate::fsm::tcp::ConnectionId;
+use crate::fsm::tcp::SocketPair;
 use crate::fsm::timers::{Timer, TimerTable, jittered, send_hold};
 use crate::rib::SessionEncoding;
 use crate::wire::{

@@ -5,18 +5,20 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::fsm::events::{ConnectionId, Event, IoFailure, Md5Drops, RejectReason, State};
+use crate::fsm::events::Event;
 use crate::fsm::history::cause::Cause;
 use crate::fsm::history::journal::JournalEvent;
 use crate::fsm::history::summary::CapabilitySummary;
 use crate::fsm::loop_check::count_looped;
 use crate::fsm::negotiate::our_open;
-use crate::fsm::neighbors::matching::SocketPair;
 use crate::fsm::peer::Peer;
 use crate::fsm::peer::collision::{self, Resolution};
 use crate::fsm::peer::connection::{Connection, Effect};
 use crate::fsm::peer::lifecycle::Ending;
 use crate::fsm::shared::Shared;
+use crate::fsm::state::State;
+use crate::fsm::tcp::SocketPair;
+use crate::fsm::tcp::{ConnectionId, IoFailure, Md5Drops, RejectReason};
 use crate::wire::{Message, Notification, Update, subcode};
 
 impl Peer {

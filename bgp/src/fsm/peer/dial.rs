@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::config::PeerConfig;
-use crate::fsm::events::{ConnectionId, Md5Drops, State};
 use crate::fsm::history::cause::Cause;
 use crate::fsm::peer::retry::{Backoff, refuses_inbound};
 use crate::fsm::shared::Shared;
+use crate::fsm::state::State;
+use crate::fsm::tcp::{ConnectionId, Md5Drops};
 use crate::fsm::timers::Timer;
 use crate::rib::PeerIndex;
 

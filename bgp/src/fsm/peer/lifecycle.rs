@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::HoldTime;
-use crate::fsm::events::{ConnectionId, Event};
+use crate::fsm::events::Event;
 use crate::fsm::history::cause::{Cause, meaning};
 use crate::fsm::history::journal::JournalEvent;
 use crate::fsm::peer::Peer;
@@ -11,6 +11,7 @@ use crate::fsm::peer::connection::Connection;
 use crate::fsm::peer::retry::{is_bad_peer_as, refuses_inbound};
 use crate::fsm::peer::shutdown::needs_hard_reset;
 use crate::fsm::shared::Shared;
+use crate::fsm::tcp::ConnectionId;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 /// How a connection ends.

@@ -26,7 +26,7 @@ mod slots;
 mod status;
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -37,19 +37,29 @@ use self::dial::{CONNECT_TIME, Dialer, Expiry};
 use self::lifecycle::Ending;
 use self::shutdown::PeerShutdown;
 use self::slots::Slots;
-use super::events::{Event, IoFailure, Output, State};
+use super::events::{Event, Output, ShutdownMode};
 use super::history::History;
 use super::history::cause::Cause;
 use super::history::journal::JournalEvent;
-use super::neighbors::dynamic::{DYNAMIC_KEPT, Template};
 use super::other_paths::{OtherPaths, OtherPathsTracker};
 use super::shared::Shared;
-use super::shutdown::ShutdownMode;
 use super::stall::StallDetector;
+use super::state::State;
+use super::tcp::IoFailure;
 use super::timers::Timer;
 use crate::config::PeerConfig;
 use crate::rib::PeerIndex;
 use crate::wire::{Notification, subcode};
+
+/// How long a dynamic neighbor without a connection is kept, so that its status can be inspected.
+const DYNAMIC_KEPT: Duration = Duration::from_secs(300);
+
+/// The template of a dynamic neighbor.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) index: PeerIndex,
+    pub(super) name: String,
+}
 
 /// One peer.
 ///

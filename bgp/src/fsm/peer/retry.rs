@@ -124,7 +124,7 @@ pub(super) fn is_bad_peer_as(notification: &Notification) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::events::State;
+    use crate::fsm::state::State;
 
     #[test]
     fn waits_double_up_to_the_maximum_and_start_over_after_a_reset() {

@@ -2,7 +2,7 @@
 //! without.
 
 use crate::config::PeerConfig;
-use crate::fsm::shutdown::ShutdownMode;
+use crate::fsm::events::ShutdownMode;
 use crate::wire::{ErrorCode, Notification, subcode};
 
 /// The part of one peer in the shutdown of the speaker.

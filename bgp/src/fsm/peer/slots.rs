@@ -1,8 +1,9 @@
 //! The connections of one peer.
 
-use crate::fsm::events::{ConnectionId, State};
-use crate::fsm::neighbors::matching::SocketPair;
 use crate::fsm::peer::connection::Connection;
+use crate::fsm::state::State;
+use crate::fsm::tcp::ConnectionId;
+use crate::fsm::tcp::SocketPair;
 
 /// The two connections that may collide (RFC 4271 §6.8), and the one that may replace the session
 /// (RFC 4724 §4.2).
