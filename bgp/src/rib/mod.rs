@@ -25,7 +25,8 @@ mod table;
 
 use std::sync::Arc;
 
-pub use self::adj_rib_out::{AdjRibOut, Advertised, SessionCounters};
+pub use self::adj_rib_out::{AdjRibOut, Advertised};
+pub use self::peer_out::SessionCounters;
 use crate::wire::{
     Aggregator, Asn, Community, ExtendedCommunity, Family, Ipv6ExtendedCommunity, LargeCommunity,
     NextHop, Origin,

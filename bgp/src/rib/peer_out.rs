@@ -4,16 +4,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
 
 use super::batch::Batch;
 use super::chunk::Chunk;
 use super::table::{SentAt, Table};
-use super::{PeerIndex, SessionCounters, SessionEncoding};
+use super::{PeerIndex, SessionEncoding};
 use crate::wire::{Family, RouteRefresh, end_of_rib};
 
 /// Minimum time between the end of a refresh and the next one of the same family. A refresh sends a
 /// whole table, while a request costs the peer nothing.
 const REFRESH_MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Counters of the current session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounters {
+    /// Prefixes that are currently announced to the peer.
+    pub prefixes: u64,
+    /// UPDATE messages, End-of-RIB included.
+    pub updates: u64,
+    /// ROUTE-REFRESH messages, BoRR and EoRR (RFC 7313).
+    pub refreshes: u64,
+    /// Announcements that were not sent because their attributes alone exceed the maximum message
+    /// length of the peer. A route announced earlier for such a prefix stays in place.
+    pub left_out: u64,
+    /// Prefix of the first of them.
+    pub first_left_out: Option<IpNet>,
+}
 
 /// Position in the batch that is being sent.
 #[derive(Debug)]

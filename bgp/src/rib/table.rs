@@ -23,10 +23,12 @@ impl Slot {
 /// Version of an entry that is free or has uncommitted changes. Sessions skip it.
 const UNCOMMITTED: u64 = u64::MAX;
 
-/// Time of transmission: whole seconds since the epoch of the RIB, plus one. 0 means "with the
-/// initial table of the session": all sessions then share a map, however often they are
-/// re-established.
+/// Time of transmission: whole seconds since the epoch of the RIB, plus one.
 pub(super) type SentAt = u32;
+
+/// Sent with the initial table of the session. One value for all sessions: they share a map, however
+/// often they are re-established.
+pub(super) const INITIAL_TABLE: SentAt = 0;
 
 /// A route that was sent to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -249,7 +251,7 @@ impl Table {
     pub(super) fn forget_sent(&mut self, peer: PeerIndex) {
         for slot in self.slots() {
             if self.entries[slot.0 as usize].state.sent != self.sent.empty() {
-                self.mark_sent(slot, peer, &RouteChange::Withdraw, 0);
+                self.mark_sent(slot, peer, &RouteChange::Withdraw, INITIAL_TABLE);
             }
         }
     }

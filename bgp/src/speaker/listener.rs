@@ -99,7 +99,7 @@ impl Listeners {
             // Ignore failure: a stale MD5 key only blocks addresses that are no longer configured.
             drop(self.set_keys(remote, None));
         }
-        // Ignore failure: the minimum TTL of the remaining peers is not lower than before.
+        // Ignore failure: a stale minimum TTL is not too high for the remaining peers.
         drop(self.set_min_ttl());
     }
 

@@ -9,26 +9,10 @@ use ipnet::IpNet;
 
 use super::batch::Batch;
 use super::chunk::{ChunkCache, ChunkRequest};
-use super::peer_out::{Cursor, Next, PeerOut};
-use super::table::{SentAt, Table};
+use super::peer_out::{Cursor, Next, PeerOut, SessionCounters};
+use super::table::{INITIAL_TABLE, SentAt, Table};
 use super::{PeerIndex, Route, SessionEncoding};
 use crate::wire::Family;
-
-/// Counters of the current session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionCounters {
-    /// Prefixes that are currently announced to the peer.
-    pub prefixes: u64,
-    /// UPDATE messages, End-of-RIB included.
-    pub updates: u64,
-    /// ROUTE-REFRESH messages, BoRR and EoRR (RFC 7313).
-    pub refreshes: u64,
-    /// Announcements that were not sent because their attributes alone exceed the maximum message
-    /// length of the peer. A route announced earlier for such a prefix stays in place.
-    pub left_out: u64,
-    /// Prefix of the first of them.
-    pub first_left_out: Option<IpNet>,
-}
 
 /// A route announced to a peer.
 #[derive(Clone, Copy, Debug)]
@@ -219,7 +203,7 @@ impl AdjRibOut {
             let at = if session.end_of_rib.is_empty() {
                 sent_at
             } else {
-                0
+                INITIAL_TABLE
             };
             session.advance(peer, &mut self.table, chunk, at);
             let octets = chunk.octets.clone();
@@ -269,7 +253,7 @@ impl AdjRibOut {
         self.table.entries().filter_map(move |entry| {
             let (route, at) = self.table.sent_route(entry.state, peer)?;
             let sent = match at {
-                0 => first.unwrap_or(now),
+                INITIAL_TABLE => first.unwrap_or(now),
                 at => epoch + Duration::from_secs(u64::from(at) - 1),
             };
             Some(Advertised {
