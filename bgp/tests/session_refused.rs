@@ -332,7 +332,7 @@ fn more_prefixes_than_allowed_end_the_session_for_long_and_the_peer_is_told_the_
     lone.receive(update(&[], &[5, 6, 7], NEXT_HOP, &[65002]));
     assert_eq!(lone.cause().code(), "prefix-limit", "{}", lone.cause());
     let text = lone.cause().to_string();
-    assert!(text.contains("at most 3 of ipv4-unicast"), "{text}");
+    assert!(text.contains("limit of 3 ipv4-unicast prefixes"), "{text}");
     assert_eq!(
         lone.sent(),
         [Message::Notification(

@@ -11,28 +11,28 @@ use super::Parsed;
 use super::asn::Asn;
 use super::error::AttributeErrorKind;
 
-/// Types of segments (RFC 4271 §4.3, RFC 5065 §3).
+/// Segment types (RFC 4271 §4.3, RFC 5065 §3).
 const AS_SET: u8 = 1;
 const AS_SEQUENCE: u8 = 2;
 const AS_CONFED_SEQUENCE: u8 = 3;
 const AS_CONFED_SET: u8 = 4;
-/// AS numbers that fit into one segment.
+/// The most AS numbers in one segment.
 const LONGEST_SEGMENT: usize = 255;
 
-/// The autonomous systems a route has passed, nearest first.
+/// The autonomous systems that a route has passed through, the nearest first.
 ///
-/// One plain sequence: sets are no longer allowed and confederation segments never reach us
-/// (RFC 9774, RFC 5065 §5), both make the decoder withdraw the route.
+/// A single sequence: the decoder rejects sets (RFC 9774) and confederation segments (RFC 5065 §5)
+/// with treat-as-withdraw.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AsPath(pub Vec<Asn>);
 
 impl AsPath {
-    /// The AS that sent the route to us, or none for a route of our own AS.
+    /// The AS that sent the route to us; `None` for a route of our own AS.
     pub fn first(&self) -> Option<Asn> {
         self.0.first().copied()
     }
 
-    /// Whether `asn` occurs anywhere, the loop test of RFC 4271 §9.1.2.
+    /// Whether the path contains `asn` (loop detection, RFC 4271 §9.1.2).
     pub fn contains(&self, asn: Asn) -> bool {
         self.0.contains(&asn)
     }
@@ -56,17 +56,17 @@ impl fmt::Display for AsPath {
     }
 }
 
-/// What to do about confederation segments.
+/// The treatment of confederation segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confederation {
     /// An error (RFC 5065 §5).
     Reject,
-    /// Passed over, as RFC 6793 §6 wants it in AS4_PATH.
+    /// Ignored, in AS4_PATH (RFC 6793 §6).
     Skip,
 }
 
-/// Reads the value of AS_PATH or AS4_PATH. Of several errors the first is given, but one that
-/// makes the segments unreadable before any in what they say.
+/// Decodes the value of AS_PATH or AS4_PATH. Of several errors it returns the first, but malformed
+/// segments take precedence.
 pub(super) fn decode(
     mut value: &[u8],
     four_octet: bool,
@@ -100,7 +100,7 @@ pub(super) fn decode(
     fault.map_or(Ok(AsPath(path)), Err)
 }
 
-/// One segment: its type and its AS numbers, of which there must be one (RFC 7606 §7.2).
+/// Splits off one segment: type and AS numbers. It has at least one AS number (RFC 7606 §7.2).
 fn segment(input: &[u8], width: usize) -> Parsed<'_, (u8, &[u8])> {
     let (input, (kind, count)) = (be_u8, be_u8).parse(input)?;
     if count == 0 {
@@ -117,13 +117,13 @@ fn asn(octets: &[u8]) -> Asn {
         .fold(0, |number, &octet| (number << 8) | u32::from(octet)))
 }
 
-/// Octets of the value of AS_PATH or AS4_PATH.
+/// The length of the value of AS_PATH or AS4_PATH in octets.
 pub(super) fn encoded_length(path: &AsPath, four_octet: bool) -> usize {
     let width = if four_octet { 4 } else { 2 };
     path.0.len().div_ceil(LONGEST_SEGMENT) * 2 + path.0.len() * width
 }
 
-/// Appends that value: as many sequences as needed.
+/// Appends the value of AS_PATH or AS4_PATH, in as many sequences as needed.
 pub(super) fn put(path: &AsPath, buffer: &mut impl BufMut, four_octet: bool) {
     for segment in path.0.chunks(LONGEST_SEGMENT) {
         buffer.put_u8(AS_SEQUENCE);
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_knows_its_members_and_prints_them() {
+    fn a_path_has_a_first_as_and_members() {
         let path: AsPath = [Asn(65001), Asn(4_200_000_000)].into_iter().collect();
         assert_eq!(path.to_string(), "65001 4200000000");
         assert_eq!(path.first(), Some(Asn(65001)));

@@ -1,4 +1,4 @@
-//! Path attributes (RFC 4271 §4.3 and the RFCs that added to it).
+//! The types and values of path attributes (RFC 4271 §4.3, §5, and later RFCs).
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -34,11 +34,11 @@ impl fmt::Debug for AttributeType {
 pub struct AttributeFlags(pub u8);
 
 impl AttributeFlags {
-    /// Optional: a speaker need not know the attribute.
+    /// Optional: a speaker may not recognize the attribute. Else it is well-known.
     pub const OPTIONAL: u8 = 0x80;
-    /// Transitive: passed on even by speakers that do not know it.
+    /// Transitive: speakers that don't recognize the attribute pass it on.
     pub const TRANSITIVE: u8 = 0x40;
-    /// Passed on by somebody who did not know it.
+    /// Partial: a speaker that didn't recognize the attribute passed it on.
     pub const PARTIAL: u8 = 0x20;
     /// The length field has two octets.
     pub const EXTENDED_LENGTH: u8 = 0x10;
@@ -59,7 +59,7 @@ impl AttributeFlags {
     }
 }
 
-/// How the route came into BGP (RFC 4271 §5.1.1). Lower is preferred.
+/// The origin of a route (RFC 4271 §5.1.1). Lower is preferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Origin {
@@ -68,7 +68,7 @@ pub enum Origin {
     Igp,
     /// Learned through EGP.
     Egp,
-    /// By some other means.
+    /// Learned by some other means.
     Incomplete,
 }
 
@@ -82,7 +82,7 @@ impl Origin {
         }
     }
 
-    /// The meaning of a value on the wire; values above 2 have none.
+    /// The origin for a value on the wire; `None` for values above 2.
     pub fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::Igp),
@@ -93,45 +93,45 @@ impl Origin {
     }
 }
 
-/// Who formed an aggregate route (RFC 4271 §5.1.7).
+/// The speaker that formed an aggregate route (RFC 4271 §5.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Aggregator {
     /// Its AS.
     pub asn: Asn,
-    /// Its router id.
+    /// Its router ID.
     pub router_id: Ipv4Addr,
 }
 
-/// An attribute this crate keeps as octets.
+/// An attribute that is kept as octets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnknownAttribute {
-    /// Its flags as received, the extended-length bit cleared.
+    /// The flags as received, without the extended-length bit.
     pub flags: AttributeFlags,
-    /// Its type.
+    /// The type.
     pub code: AttributeType,
-    /// Its value.
+    /// The value.
     pub value: Bytes,
 }
 
-/// The attributes of an UPDATE but for MP_REACH_NLRI and MP_UNREACH_NLRI.
+/// The attributes of an UPDATE, except MP_REACH_NLRI and MP_UNREACH_NLRI.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathAttributes {
     /// ORIGIN.
     pub origin: Option<Origin>,
-    /// AS_PATH, with what AS4_PATH adds to it.
+    /// AS_PATH, with AS4_PATH merged in (RFC 6793 §4.2.3).
     pub as_path: Option<AsPath>,
-    /// NEXT_HOP. The encoder takes the next hop as an argument and ignores this.
+    /// NEXT_HOP. The encoder ignores it: the next hop is an argument there.
     pub next_hop: Option<Ipv4Addr>,
     /// MULTI_EXIT_DISC; lower is preferred.
     pub med: Option<u32>,
-    /// LOCAL_PREF, only between peers of one AS; higher is preferred.
+    /// LOCAL_PREF, only between peers in the same AS; higher is preferred.
     pub local_pref: Option<u32>,
     /// ATOMIC_AGGREGATE.
     pub atomic_aggregate: bool,
-    /// AGGREGATOR, with what AS4_AGGREGATOR adds to it.
+    /// AGGREGATOR, with AS4_AGGREGATOR merged in (RFC 6793 §4.2.3).
     pub aggregator: Option<Aggregator>,
-    /// COMMUNITIES. The decoder and the encoder sort them and leave each once.
+    /// COMMUNITIES. Decoder and encoder sort them and remove duplicates.
     pub communities: Vec<Community>,
     /// EXTENDED COMMUNITIES, likewise.
     pub extended_communities: Vec<ExtendedCommunity>,
@@ -139,6 +139,6 @@ pub struct PathAttributes {
     pub ipv6_extended_communities: Vec<Ipv6ExtendedCommunity>,
     /// LARGE_COMMUNITY, likewise (RFC 8092 §3).
     pub large_communities: Vec<LargeCommunity>,
-    /// Everything kept as octets, in the order received.
+    /// Attributes kept as octets, in the order received.
     pub unknown: Vec<UnknownAttribute>,
 }

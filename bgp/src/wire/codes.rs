@@ -1,4 +1,4 @@
-//! Code points of messages and NOTIFICATIONs.
+//! Code points: message types, error codes and subcodes of NOTIFICATIONs.
 
 use std::fmt;
 
@@ -71,14 +71,14 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Declares the subcodes of one error code: the constants and their names.
+/// Declares each subcode of one error code once: its constant and its name.
 macro_rules! subcodes {
     ($(#[$module_doc:meta])* $module:ident: $($name:ident = $code:literal, $text:literal;)*) => {
         $(#[$module_doc])*
         pub mod $module {
             $(#[doc = concat!($text, ".")] pub const $name: u8 = $code;)*
 
-            /// The name the RFCs use.
+            /// The name that the RFCs use.
             pub(in crate::wire) fn name(subcode: u8) -> Option<&'static str> {
                 match subcode {
                     $($name => Some($text),)*
@@ -89,17 +89,20 @@ macro_rules! subcodes {
     };
 }
 
-/// Subcodes, one module for each error code that has any. Zero is "unspecific" everywhere.
+/// Subcodes, one module per error code.
 pub mod subcode {
+    /// Unspecific, the subcode 0 of every error code (RFC 4271 §4.5).
+    pub const UNSPECIFIC: u8 = 0;
+
     subcodes! {
-        /// Of [`ErrorCode::MESSAGE_HEADER`](super::ErrorCode::MESSAGE_HEADER) (RFC 4271 §6.1).
+        /// Subcodes of [`ErrorCode::MESSAGE_HEADER`](super::ErrorCode::MESSAGE_HEADER) (RFC 4271 §6.1).
         header:
         CONNECTION_NOT_SYNCHRONIZED = 1, "Connection Not Synchronized";
         BAD_MESSAGE_LENGTH = 2, "Bad Message Length";
         BAD_MESSAGE_TYPE = 3, "Bad Message Type";
     }
     subcodes! {
-        /// Of [`ErrorCode::OPEN`](super::ErrorCode::OPEN) (RFC 4271 §6.2, RFC 5492 §5,
+        /// Subcodes of [`ErrorCode::OPEN`](super::ErrorCode::OPEN) (RFC 4271 §6.2, RFC 5492 §5,
         /// RFC 9234); 5 is deprecated.
         open:
         UNSUPPORTED_VERSION_NUMBER = 1, "Unsupported Version Number";
@@ -112,7 +115,7 @@ pub mod subcode {
         ROLE_MISMATCH = 11, "Role Mismatch";
     }
     subcodes! {
-        /// Of [`ErrorCode::UPDATE`](super::ErrorCode::UPDATE) (RFC 4271 §6.3); 7 is deprecated.
+        /// Subcodes of [`ErrorCode::UPDATE`](super::ErrorCode::UPDATE) (RFC 4271 §6.3); 7 is deprecated.
         update:
         MALFORMED_ATTRIBUTE_LIST = 1, "Malformed Attribute List";
         UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE = 2, "Unrecognized Well-known Attribute";
@@ -127,14 +130,14 @@ pub mod subcode {
         MALFORMED_AS_PATH = 11, "Malformed AS_PATH";
     }
     subcodes! {
-        /// Of [`ErrorCode::FSM`](super::ErrorCode::FSM) (RFC 6608).
+        /// Subcodes of [`ErrorCode::FSM`](super::ErrorCode::FSM) (RFC 6608).
         fsm:
         UNEXPECTED_MESSAGE_IN_OPEN_SENT = 1, "Unexpected Message in OpenSent";
         UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM = 2, "Unexpected Message in OpenConfirm";
         UNEXPECTED_MESSAGE_IN_ESTABLISHED = 3, "Unexpected Message in Established";
     }
     subcodes! {
-        /// Of [`ErrorCode::CEASE`](super::ErrorCode::CEASE) (RFC 4486 §4, RFC 8538 §3.1, RFC 9384).
+        /// Subcodes of [`ErrorCode::CEASE`](super::ErrorCode::CEASE) (RFC 4486 §4, RFC 8538 §3.1, RFC 9384).
         cease:
         MAXIMUM_NUMBER_OF_PREFIXES_REACHED = 1, "Maximum Number of Prefixes Reached";
         ADMINISTRATIVE_SHUTDOWN = 2, "Administrative Shutdown";
@@ -148,13 +151,13 @@ pub mod subcode {
         BFD_DOWN = 10, "BFD Down";
     }
     subcodes! {
-        /// Of [`ErrorCode::ROUTE_REFRESH`](super::ErrorCode::ROUTE_REFRESH) (RFC 7313 §5).
+        /// Subcodes of [`ErrorCode::ROUTE_REFRESH`](super::ErrorCode::ROUTE_REFRESH) (RFC 7313 §5).
         route_refresh:
         INVALID_MESSAGE_LENGTH = 1, "Invalid Message Length";
     }
 }
 
-/// The name of a subcode under `code`.
+/// The name of a subcode of `code`.
 pub(in crate::wire) fn subcode_name(code: ErrorCode, number: u8) -> Option<&'static str> {
     match code {
         ErrorCode::MESSAGE_HEADER => subcode::header::name(number),

@@ -5,18 +5,18 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// A community: four octets, by custom an AS number and a value.
+/// A community: by convention an AS number and a value, of two octets each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Community(pub u32);
 
-/// Declares the well-known communities once, for the constants, for printing and for parsing.
+/// Declares each well-known community once: its constant and its name.
 macro_rules! well_known {
     ($($(#[$doc:meta])* $name:ident = $value:literal;)*) => {
         impl Community {
             $($(#[$doc])* pub const $name: Self = Self($value);)*
 
-            /// The name in the registry of well-known communities, for those that have one.
+            /// The name of a well-known community (IANA registry).
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$name => Some(stringify!($name)),)*
@@ -30,23 +30,23 @@ macro_rules! well_known {
 }
 
 well_known! {
-    /// The route is about to go away: prefer others (RFC 8326 §5).
+    /// The route will be withdrawn soon: prefer others (RFC 8326 §5).
     GRACEFUL_SHUTDOWN = 0xffff_0000;
-    /// To be accepted although it comes from the receiver itself (RFC 7611 §2).
+    /// Accept the route although it originates from the receiver (RFC 7611 §2).
     ACCEPT_OWN = 0xffff_0001;
-    /// Kept for longer than the restart time, to be preferred least (RFC 9494 §4.6).
+    /// Stale for longer than the restart time: prefer any other route (RFC 9494 §4.6).
     LLGR_STALE = 0xffff_0006;
-    /// Not to be kept for longer than the restart time (RFC 9494 §4.7).
+    /// Don't keep the route for longer than the restart time (RFC 9494 §4.7).
     NO_LLGR = 0xffff_0007;
-    /// Traffic to the prefix is to be dropped (RFC 7999 §5).
+    /// Drop traffic to the prefix (RFC 7999 §5).
     BLACKHOLE = 0xffff_029a;
-    /// Not to be advertised outside the confederation or AS (RFC 1997).
+    /// Don't advertise outside the confederation or AS (RFC 1997).
     NO_EXPORT = 0xffff_ff01;
-    /// Not to be advertised to any peer (RFC 1997).
+    /// Don't advertise to any peer (RFC 1997).
     NO_ADVERTISE = 0xffff_ff02;
-    /// Not to be advertised to any external peer (RFC 1997).
+    /// Don't advertise to any external peer (RFC 1997).
     NO_EXPORT_SUBCONFED = 0xffff_ff03;
-    /// Not to be advertised across bilateral peerings (RFC 3765 §2).
+    /// Don't advertise across bilateral peerings (RFC 3765 §2).
     NOPEER = 0xffff_ff04;
 }
 
@@ -56,7 +56,7 @@ impl Community {
         Self(((high as u32) << 16) | low as u32)
     }
 
-    /// Letters may be of either case, and a `-` does for a `_`.
+    /// Parses a name, case-insensitive, with `-` or `_`.
     fn from_name(text: &str) -> Option<Self> {
         let text = text.replace('-', "_");
         Self::WELL_KNOWN.iter().copied().find(|community| {
@@ -67,7 +67,7 @@ impl Community {
     }
 }
 
-/// A well-known one's name, as in `NO_EXPORT`, or two numbers, as in `64700:120`.
+/// The name of a well-known community (`NO_EXPORT`), else two numbers (`64700:120`).
 impl fmt::Display for Community {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
@@ -77,7 +77,7 @@ impl fmt::Display for Community {
     }
 }
 
-/// Three numbers of four octets each; the first is the AS that gives the others their meaning.
+/// A large community: three numbers of four octets each. The AS in the first defines the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LargeCommunity {
@@ -95,13 +95,13 @@ impl fmt::Display for LargeCommunity {
     }
 }
 
-/// A text that is not a community.
+/// The error for a text that is not a community.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?} is not {expected}")]
 pub struct CommunityParseError {
     /// The text.
     pub text: String,
-    /// The form that was wanted.
+    /// The expected form.
     pub expected: &'static str,
 }
 
@@ -111,7 +111,7 @@ fn numbers<const N: usize, T: FromStr + Copy + Default>(text: &str) -> Option<[T
     let mut numbers = [T::default(); N];
     for number in &mut numbers {
         let part = parts.next()?;
-        // FromStr of the integers would let a sign pass.
+        // The integers' FromStr accepts a sign.
         if !part.bytes().all(|octet| octet.is_ascii_digit()) {
             return None;
         }
@@ -129,7 +129,7 @@ impl FromStr for Community {
             .or_else(|| Self::from_name(text))
             .ok_or_else(|| CommunityParseError {
                 text: text.to_owned(),
-                expected: "two numbers from 0 to 65535 with a colon between, or a name like NO_EXPORT",
+                expected: "two numbers from 0 to 65535 separated by a colon, or a name like NO_EXPORT",
             })
     }
 }
@@ -146,7 +146,7 @@ impl FromStr for LargeCommunity {
             })
             .ok_or_else(|| CommunityParseError {
                 text: text.to_owned(),
-                expected: "three numbers from 0 to 4294967295 with colons between",
+                expected: "three numbers from 0 to 4294967295 separated by colons",
             })
     }
 }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn communities_read_back_what_they_print() {
+    fn printed_communities_parse_back() {
         for text in [
             "64700:120",
             "0:0",
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn other_texts_are_not_communities() {
         for text in [
             "",
             "1",

@@ -1,4 +1,4 @@
-//! What can be wrong with received octets, and what follows from it (RFC 4271 §6, RFC 7606).
+//! Errors of the codec, and the reaction that each requires (RFC 4271 §6, RFC 7606).
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use super::codes::{ErrorCode, MessageType, subcode};
 use super::family::Family;
 use super::notification::Notification;
 
-/// The version of BGP spoken here.
+/// The supported BGP version.
 pub const BGP_VERSION: u8 = 4;
 
 /// An error that ends the session.
@@ -21,81 +21,79 @@ pub const BGP_VERSION: u8 = 4;
 #[non_exhaustive]
 pub enum DecodeError {
     /// The 16 marker octets are not all ones.
-    #[error("the message header's marker is not all ones")]
+    #[error("message header: the marker is not all ones")]
     NotSynchronized,
-    /// The header's length is outside what BGP or the message's type allows.
-    #[error("{kind} cannot be {length} octets long")]
+    /// The length in the header is invalid for BGP or for the message type.
+    #[error("invalid {kind} length: {length} octets")]
     BadLength {
-        /// Type in the same header.
+        /// The message type in the header.
         kind: MessageType,
-        /// The length field.
+        /// The length in the header.
         length: u16,
     },
-    /// The header's type is none we know.
-    #[error("message type {0} is unknown")]
+    /// The message type is unknown.
+    #[error("unknown message type {0}")]
     BadType(u8),
-    /// ROUTE-REFRESH that says where routes begin or end, and isn't as long as that takes. This is
-    /// all of it (RFC 7313 §5).
-    #[error("ROUTE-REFRESH cannot be {} octets long", .0.len())]
+    /// BoRR or EoRR of an invalid length, with the whole message (RFC 7313 §5).
+    #[error("invalid ROUTE-REFRESH length: {} octets", .0.len())]
     RouteRefreshLength(Bytes),
-    /// OPEN of another version.
-    #[error("BGP version {0} is not supported")]
+    /// OPEN with an unsupported version.
+    #[error("unsupported BGP version {0}: only version {BGP_VERSION} is supported")]
     UnsupportedVersion(u8),
-    /// OPEN from another AS than the configured one, from AS 0, or naming two.
-    #[error("the OPEN comes from AS {received}, not from {}", Expected(.expected))]
+    /// OPEN from an AS that isn't the configured one, from AS 0, or with two different AS numbers.
+    #[error("OPEN from AS {received}, expected {}", Expected(.expected))]
     BadPeerAs {
         /// The AS in the OPEN.
         received: Asn,
-        /// The AS it should be; none where any would do.
+        /// The configured AS; `None` if any is accepted.
         expected: Option<Asn>,
     },
-    /// OPEN with router id 0.0.0.0, or with our own one inside our AS (RFC 6286 §2.2).
-    #[error("router id {0} is not acceptable")]
+    /// OPEN with router ID 0.0.0.0, or with our router ID from within our AS (RFC 6286 §2.2).
+    #[error("invalid router ID {0}: zero, or the same as ours")]
     BadRouterId(Ipv4Addr),
-    /// OPEN with a parameter that is not a list of capabilities.
-    #[error("optional parameter {0} is not supported")]
+    /// OPEN with an optional parameter other than capabilities.
+    #[error("unsupported optional parameter {0} in the OPEN")]
     UnsupportedParameter(u8),
-    /// OPEN whose optional parameters or capabilities don't fit into each other.
-    #[error("the OPEN's optional parameters are malformed")]
+    /// OPEN whose optional parameters or capabilities have inconsistent lengths.
+    #[error("malformed optional parameters in the OPEN")]
     MalformedOpen,
     /// OPEN with a hold time of one or two seconds.
-    #[error("a hold time of {0} s is not acceptable")]
+    #[error("unacceptable hold time {0} s")]
     UnacceptableHoldTime(u16),
-    /// OPEN without capabilities we cannot do without; these are they.
-    #[error("the peer lacks capabilities that we need: {}", Listed(.0))]
+    /// OPEN without a family in common; these are ours.
+    #[error("the peer supports none of our families: {}", Listed(.0))]
     MissingCapability(Vec<Capability>),
-    /// UPDATE whose length fields contradict each other, or with a second MP attribute.
-    #[error("the UPDATE's attribute list is malformed")]
+    /// UPDATE with inconsistent length fields, or with a repeated MP_REACH_NLRI or MP_UNREACH_NLRI.
+    #[error("malformed attribute list in the UPDATE")]
     MalformedAttributeList,
-    /// UPDATE with a prefix that is too long or cut off in the withdrawn or NLRI field.
-    #[error("the UPDATE has a prefix that cannot be delimited")]
+    /// UPDATE with a prefix that is too long or truncated in the withdrawn or NLRI field.
+    #[error("invalid prefix in the UPDATE: too long or truncated")]
     InvalidNetwork,
-    /// An attribute error that leaves no way to tell which routes it is about
-    /// (RFC 7606 §3 (j), §5.2, §5.3).
+    /// An attribute error in an UPDATE whose routes are unreadable (RFC 7606 §3 (j), §5.2, §5.3).
     #[error("{attribute} {kind}")]
     Attribute {
         /// The attribute.
         attribute: AttributeType,
-        /// What is wrong with it.
+        /// The error.
         kind: AttributeErrorKind,
-        /// The attribute as received, as far as it was received.
+        /// The attribute as received, possibly truncated.
         octets: Bytes,
     },
 }
 
-/// Prints what AS was expected.
+/// Prints the expected AS.
 struct Expected<'a>(&'a Option<Asn>);
 
 impl fmt::Display for Expected<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(asn) => write!(f, "AS {asn}"),
-            None => f.write_str("one valid AS"),
+            None => f.write_str("a valid AS"),
         }
     }
 }
 
-/// Prints capabilities with commas between.
+/// Prints capabilities, separated by commas.
 struct Listed<'a>(&'a [Capability]);
 
 impl fmt::Display for Listed<'_> {
@@ -108,7 +106,7 @@ impl fmt::Display for Listed<'_> {
 }
 
 impl DecodeError {
-    /// What to tell the other side before closing.
+    /// The NOTIFICATION to send before closing the connection.
     pub fn notification(&self) -> Notification {
         use subcode::{header, open, update};
         let header_error = |subcode| Notification::new(ErrorCode::MESSAGE_HEADER, subcode);
@@ -131,7 +129,7 @@ impl DecodeError {
             Self::BadPeerAs { .. } => open_error(open::BAD_PEER_AS),
             Self::BadRouterId(_) => open_error(open::BAD_BGP_IDENTIFIER),
             Self::UnsupportedParameter(_) => open_error(open::UNSUPPORTED_OPTIONAL_PARAMETER),
-            Self::MalformedOpen => open_error(0),
+            Self::MalformedOpen => open_error(subcode::UNSPECIFIC),
             Self::UnacceptableHoldTime(_) => open_error(open::UNACCEPTABLE_HOLD_TIME),
             Self::MissingCapability(capabilities) => {
                 let mut data = BytesMut::new();
@@ -158,12 +156,13 @@ impl DecodeError {
     }
 }
 
-/// What to do about an attribute error that doesn't end the session, weakest first (RFC 7606 §2).
+/// The treatment of an attribute error that the session survives, the weakest first
+/// (RFC 7606 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Treatment {
-    /// The attribute (or what `attribute: None` speaks of) is left out, the rest is used.
+    /// Attribute discard: the attribute (or the routes that `kind` names) is ignored.
     Discard,
-    /// Every route in the UPDATE counts as withdrawn.
+    /// Treat-as-withdraw: every route in the UPDATE counts as withdrawn.
     TreatAsWithdraw,
 }
 
@@ -179,11 +178,11 @@ impl fmt::Display for Treatment {
 /// An error in an UPDATE that the session survives (RFC 7606).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AttributeError {
-    /// The attribute; none where the error is not in one.
+    /// The attribute; `None` if the error is not in an attribute.
     pub attribute: Option<AttributeType>,
-    /// What is wrong.
+    /// The error.
     pub kind: AttributeErrorKind,
-    /// What was done about it.
+    /// The treatment.
     pub treatment: Treatment,
 }
 
@@ -191,71 +190,72 @@ impl fmt::Display for AttributeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.attribute {
             Some(attribute) => write!(f, "{attribute} {}: {}", self.kind, self.treatment),
-            None => write!(f, "{}: {}", self.kind, self.treatment),
+            None => write!(f, "UPDATE {}: {}", self.kind, self.treatment),
         }
     }
 }
 
-/// What can be wrong with an attribute.
+/// The kinds of attribute errors. The texts follow the name of the attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum AttributeErrorKind {
-    /// Optional or Transitive bit against the attribute's definition (RFC 7606 §3 (c)).
-    #[error("has the wrong flags")]
+    /// The Optional or Transitive bit contradicts the specification (RFC 7606 §3 (c)).
+    #[error("has wrong flags")]
     Flags,
-    /// A length its definition doesn't allow (RFC 7606 §7).
-    #[error("has the wrong length")]
+    /// A length that the specification doesn't allow (RFC 7606 §7).
+    #[error("has an invalid length")]
     Length,
-    /// The attributes run past their field, or end in an incomplete one (RFC 7606 §4).
-    #[error("runs past the end of the attributes")]
+    /// The attribute exceeds the attribute field, or the field ends in a partial attribute
+    /// (RFC 7606 §4).
+    #[error("exceeds the attribute field")]
     Overrun,
-    /// Mandatory and not there (RFC 7606 §3 (d)).
+    /// A mandatory attribute is missing (RFC 7606 §3 (d)).
     #[error("is missing")]
     Missing,
-    /// There more than once; the first counts (RFC 7606 §3 (g)).
+    /// The attribute occurs more than once; the first counts (RFC 7606 §3 (g)).
     #[error("is repeated")]
     Repeated,
-    /// Marked well-known, and not known (RFC 4271 §6.3).
-    #[error("claims to be well-known")]
+    /// The attribute is unknown, although its flags say well-known (RFC 4271 §6.3).
+    #[error("has the flags of a well-known attribute, but is unknown")]
     UnrecognizedWellKnown,
-    /// A value that has no meaning (ORIGIN, RFC 7606 §7.1).
+    /// An undefined value (ORIGIN, RFC 7606 §7.1).
     #[error("has an undefined value")]
     Value,
-    /// Segments of unknown type or running past the end (RFC 7606 §7.2).
+    /// A segment of unknown type, without AS numbers, or with too many (RFC 7606 §7.2).
     #[error("has malformed segments")]
     AsPath,
     /// An AS_SET or AS_CONFED_SET (RFC 9774).
-    #[error("has an AS_SET")]
+    #[error("contains an AS_SET")]
     AsSet,
-    /// Confederation segments from outside any confederation of ours (RFC 5065 §5).
-    #[error("has confederation segments")]
+    /// Confederation segments from outside our confederation (RFC 5065 §5).
+    #[error("contains confederation segments")]
     Confederation,
     /// AS 0 (RFC 7607 §2).
-    #[error("has AS 0")]
+    #[error("contains AS 0")]
     AsZero,
-    /// A next hop no packet can be sent to (RFC 4271 §6.3).
-    #[error("has a next hop that is no host address")]
+    /// A next hop that is not the address of a host (RFC 4271 §6.3).
+    #[error("has a next hop that is not a host address")]
     NextHop,
-    /// Not allowed from this kind of peer (RFC 7606 §7.5, §7.9, §7.10; RFC 6793 §4.1).
-    #[error("is not for this kind of peer to send")]
+    /// This peer must not send the attribute (RFC 7606 §7.5, §7.9, §7.10; RFC 6793 §4.1).
+    #[error("is not allowed from this peer")]
     NotFromThisPeer,
-    /// AS4_PATH with more hops than AS_PATH, or beside an AGGREGATOR that makes it void
-    /// (RFC 6793 §4.2.3).
-    #[error("doesn't match its two-octet counterpart")]
+    /// AS4_PATH with more hops than AS_PATH, or AS4_AGGREGATOR with an AGGREGATOR that has another
+    /// AS than AS_TRANS (RFC 6793 §4.2.3).
+    #[error("contradicts its two-octet counterpart")]
     Mismatch,
-    /// Of a family that was not negotiated (RFC 4760 §6).
-    #[error("is of {0}, which was not negotiated")]
+    /// Routes of a family that was not negotiated (RFC 4760 §6).
+    #[error("has routes of {0}, which was not negotiated")]
     FamilyNotNegotiated(Family),
-    /// MP_REACH_NLRI or MP_UNREACH_NLRI that cannot be taken apart (RFC 7606 §5.3).
-    #[error("cannot be taken apart")]
+    /// Malformed MP_REACH_NLRI or MP_UNREACH_NLRI (RFC 7606 §5.3).
+    #[error("is malformed")]
     Multiprotocol,
-    /// Prefixes no host can have, multicast or reserved; this many were left out.
-    #[error("{0} prefixes are not unicast")]
+    /// This number of prefixes is multicast or reserved, and was dropped.
+    #[error("has {0} prefixes that are not unicast")]
     NotUnicast(u16),
 }
 
 impl AttributeErrorKind {
-    /// The subcode of 3 under which the error is told where it ends the session.
+    /// The subcode of UPDATE Message Error if the error ends the session.
     pub(super) fn subcode(self) -> u8 {
         use subcode::update;
         match self {
@@ -278,28 +278,28 @@ impl AttributeErrorKind {
     }
 }
 
-/// Why an UPDATE cannot be built.
+/// The reason why an UPDATE can't be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EncodeError {
     /// The attributes leave no room for a prefix.
     #[error(
-        "attributes of {length} octets leave no room for a prefix in a message of {max_length}"
+        "attributes of {length} octets leave no room for a prefix in a message of {max_length} octets"
     )]
     AttributesTooLong {
-        /// Length of the attributes in octets.
+        /// The length of the attributes in octets.
         length: usize,
-        /// Largest message in octets.
+        /// The longest message in octets.
         max_length: usize,
     },
-    /// The next hop cannot carry routes of the family.
-    #[error("{family} routes cannot have {next_hop} as next hop")]
+    /// The next hop is unsupported for the family.
+    #[error("{next_hop} can't be the next hop of {family} routes")]
     NextHop {
-        /// Family of the routes.
+        /// The family of the routes.
         family: Family,
         /// The next hop.
         next_hop: super::NextHop,
     },
-    /// A family whose prefixes are not IP unicast.
-    #[error("{0} routes cannot be encoded")]
+    /// A family other than IPv4 and IPv6 unicast.
+    #[error("{0} routes can't be encoded: only IPv4 and IPv6 unicast are supported")]
     Family(Family),
 }

@@ -36,7 +36,7 @@ impl Safi {
     pub const UNICAST: Self = Self(1);
 }
 
-/// What a prefix is of: an address family together with what the route is for.
+/// An address family and a subsequent address family, such as IPv4 unicast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Family {
@@ -47,7 +47,7 @@ pub struct Family {
 }
 
 impl Family {
-    /// IPv4 unicast, the one family a speaker without capabilities has.
+    /// IPv4 unicast, the only family of a speaker without capabilities (RFC 4760 §8).
     pub const IPV4_UNICAST: Self = Self {
         afi: Afi::IPV4,
         safi: Safi::UNICAST,

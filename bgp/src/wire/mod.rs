@@ -1,14 +1,17 @@
-//! Octets to messages and back (RFC 4271 §4, §6). Pure: no session, no clock, no socket.
+//! The codec: decodes and encodes BGP messages (RFC 4271 §4, §6). It has no session state, no clock
+//! and no sockets.
 //!
-//! * Reading: a [`Framer`] is fed whatever arrives and gives [`Message`]s. An error that ends the
-//!   session is a [`DecodeError`], which knows its [`Notification`]. Errors in attributes that the
-//!   session survives are values in [`Update::errors`] (RFC 7606).
-//! * Writing: OPEN, NOTIFICATION and ROUTE-REFRESH have `encode`, [`keepalive`] and
-//!   [`end_of_rib`] are whole messages, and an [`UpdateBuilder`] packs as many prefixes of one
-//!   attribute set into a message as fit.
+//! * Decoding: a [`Framer`] turns received octets into [`Message`]s. An error that ends the session
+//!   is a [`DecodeError`], from which the [`Notification`] follows. Attribute errors that the
+//!   session survives are in [`Update::errors`] (RFC 7606).
+//! * Encoding: OPEN, NOTIFICATION and ROUTE-REFRESH have `encode`; [`keepalive`] and [`end_of_rib`]
+//!   are whole messages; an [`UpdateBuilder`] packs prefixes with the same attributes into UPDATEs.
+//! * Negotiation: [`Agreement`] combines two OPENs into the parameters of the session, codec
+//!   contexts included.
+//! * Each path attribute has one row in `attribute_table.rs`.
 //!
-//! Unknown code points are values. Nothing received makes this module allocate more than a small
-//! multiple of its own length.
+//! Unknown code points are values, not errors. Decoding allocates at most a small multiple of the
+//! length of the input.
 
 mod agreement;
 mod as_path;
@@ -62,35 +65,35 @@ pub use update::{MpReach, MpUnreach, Update};
 
 use bytes::{BufMut, Bytes};
 
-/// Octets of a message's header (RFC 4271 §4.1).
+/// The length of the message header in octets (RFC 4271 §4.1).
 pub const HEADER_LENGTH: usize = 19;
-/// Octets of the longest message (RFC 4271 §4.1).
+/// The longest message in octets (RFC 4271 §4.1).
 pub const MAX_LENGTH: usize = 4096;
-/// Octets of the longest message once both sides agreed on it (RFC 8654 §4).
+/// The longest message in octets with the extended message capability (RFC 8654 §4).
 pub const MAX_EXTENDED_LENGTH: usize = 65_535;
 
 const MARKER: [u8; 16] = [0xff; 16];
 
-/// What the parsers here give; what went wrong is decided where they are called.
+/// The result of a parser. Callers choose the error.
 type Parsed<'a, T> = nom::IResult<&'a [u8], T, ()>;
 
-/// A message.
+/// A BGP message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Introduces the speaker.
+    /// Starts a session and carries the capabilities.
     Open(Open),
     /// Announces and withdraws routes.
     Update(Update),
-    /// Ends the session.
+    /// Ends the session with an error.
     Notification(Notification),
-    /// Shows that the speaker is alive.
+    /// Keeps the session alive.
     Keepalive,
-    /// Asks for routes to be advertised again.
+    /// Requests the routes of a family again, or marks the beginning or end of a refresh.
     RouteRefresh(RouteRefresh),
 }
 
 impl Message {
-    /// Its type on the wire.
+    /// The message type.
     pub fn kind(&self) -> MessageType {
         match self {
             Self::Open(_) => MessageType::OPEN,
@@ -102,7 +105,7 @@ impl Message {
     }
 }
 
-/// A whole KEEPALIVE (RFC 4271 §4.4).
+/// A KEEPALIVE message (RFC 4271 §4.4).
 pub fn keepalive() -> Bytes {
     const KEEPALIVE: [u8; HEADER_LENGTH] = [
         255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 19, 4,
@@ -110,10 +113,10 @@ pub fn keepalive() -> Bytes {
     Bytes::from_static(&KEEPALIVE)
 }
 
-/// Appends a header. `length` counts the whole message.
+/// Appends a message header. `length` is that of the whole message.
 fn put_header(buffer: &mut impl BufMut, length: usize, kind: MessageType) {
     buffer.put_slice(&MARKER);
-    // Every encoder keeps below its own limit, which fits.
+    // Every encoder limits its messages to 65,535 octets.
     buffer.put_u16(u16::try_from(length).unwrap_or(u16::MAX));
     buffer.put_u8(kind.0);
 }

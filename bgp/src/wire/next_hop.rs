@@ -3,22 +3,22 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where packets for a route are to be sent.
+/// The next hop of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NextHop {
     /// An IPv4 address.
     V4(Ipv4Addr),
     /// An IPv6 address.
     V6 {
-        /// The global address; `::` where a router has only a link-local one.
+        /// The global address; `::` if the router has only a link-local one.
         global: Ipv6Addr,
-        /// The link-local address, sent besides where both ends share a link.
+        /// The link-local address, sent in addition if both ends share a link.
         link_local: Option<Ipv6Addr>,
     },
 }
 
 impl NextHop {
-    /// A global IPv6 address alone.
+    /// A global IPv6 address without a link-local one.
     #[must_use]
     pub const fn global_v6(global: Ipv6Addr) -> Self {
         Self::V6 {
@@ -36,7 +36,7 @@ impl NextHop {
         }
     }
 
-    /// The link-local address beside the global one, if there is one.
+    /// The link-local address, if any.
     #[must_use]
     pub fn link_local(&self) -> Option<Ipv6Addr> {
         match *self {

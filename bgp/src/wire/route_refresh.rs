@@ -1,4 +1,4 @@
-//! The ROUTE-REFRESH message (RFC 2918), and what RFC 7313 adds to it.
+//! The ROUTE-REFRESH message (RFC 2918, RFC 7313).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,28 +7,28 @@ use super::error::DecodeError;
 use super::family::{Afi, Family, Safi};
 use super::{HEADER_LENGTH, put_header};
 
-/// A request to advertise a family again, or where that begins or ends.
+/// A request to advertise the routes of a family again, or the beginning or end of a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteRefresh {
-    /// What to advertise again.
+    /// The family.
     pub family: Family,
-    /// One of the constants here; others are to be ignored (RFC 7313 §5), and without enhanced
-    /// route refresh all but a request are.
+    /// One of the constants below. Others are ignored (RFC 7313 §5); without enhanced route refresh,
+    /// all except requests are.
     pub subtype: u8,
 }
 
 impl RouteRefresh {
-    /// Subtype of a request (RFC 2918 §3).
+    /// Route refresh request (RFC 2918 §3).
     pub const REQUEST: u8 = 0;
-    /// Subtype of what comes before the routes: BoRR (RFC 7313 §3.2).
+    /// Beginning of route refresh, BoRR (RFC 7313 §3.2).
     pub const BEGIN: u8 = 1;
-    /// Subtype of what comes after the routes: EoRR (RFC 7313 §3.2).
+    /// End of route refresh, EoRR (RFC 7313 §3.2).
     pub const END: u8 = 2;
 
-    /// Length of the body in octets (RFC 2918 §3).
+    /// The length of the body in octets (RFC 2918 §3).
     const BODY_LENGTH: usize = 4;
 
-    /// The whole message.
+    /// Encodes the message.
     pub fn encode(&self) -> Bytes {
         let length = HEADER_LENGTH + Self::BODY_LENGTH;
         let mut message = BytesMut::with_capacity(length);
@@ -39,9 +39,9 @@ impl RouteRefresh {
         message.freeze()
     }
 
-    /// Reads a whole message. One of another length is an error of ROUTE-REFRESH itself where it
-    /// says where routes begin or end, and is to be ignored with a subtype that is unknown
-    /// (RFC 7313 §5); a request of another length has just that (RFC 4271 §6.1).
+    /// Decodes a whole message, header included. A wrong length is Invalid Message Length of
+    /// ROUTE-REFRESH for BoRR and EoRR (RFC 7313 §5), Bad Message Length for a request
+    /// (RFC 4271 §6.1), and no error for an unknown subtype, which is ignored.
     pub(super) fn decode(octets: &[u8]) -> Result<Self, DecodeError> {
         let wrong = || DecodeError::BadLength {
             kind: MessageType::ROUTE_REFRESH,

@@ -124,9 +124,9 @@ fn recorded_updates_are_read() {
             .collect()
     };
     let missing = |name: &str| format!("{name} is missing: treat-as-withdraw");
-    let as_set = "AS_PATH has an AS_SET: treat-as-withdraw";
-    let as_zero = "AS_PATH has AS 0: treat-as-withdraw";
-    let aggregator_zero = "AGGREGATOR has AS 0: discard";
+    let as_set = "AS_PATH contains an AS_SET: treat-as-withdraw";
+    let as_zero = "AS_PATH contains AS 0: treat-as-withdraw";
+    let aggregator_zero = "AGGREGATOR contains AS 0: discard";
     let refused = |text: &str| Tally {
         refused: vec![text.to_owned()],
         ..Tally::default()
@@ -205,7 +205,7 @@ fn recorded_updates_are_read() {
         ),
         (
             "updates.nlri_mask_trailing_bits.gz",
-            refused("the UPDATE has a prefix that cannot be delimited"),
+            refused("invalid prefix in the UPDATE: too long or truncated"),
         ),
     ]);
     for file in files {
@@ -227,7 +227,7 @@ fn a_message_longer_than_agreed_is_refused() {
     for_each_message(&unpacked(file.unwrap()), |octets, _| {
         let error = Message::decode(octets, &DecodeContext::default());
         let text = error.unwrap().unwrap_err().to_string();
-        assert_eq!(text, "UPDATE cannot be 36894 octets long");
+        assert_eq!(text, "invalid UPDATE length: 36894 octets");
     });
 }
 
@@ -336,15 +336,15 @@ const EXPLAINED: &[(&str, &str)] = &[
          (RFC 7606 §5.2, §5.3)",
     ),
     (
-        "only we refuse: the UPDATE has a prefix that cannot be delimited",
+        "only we refuse: invalid prefix in the UPDATE: too long or truncated",
         "they warn and give the other fields; the session ends (RFC 7606 §3 (j), §5.3)",
     ),
     (
-        "only we refuse: ROUTE-REFRESH cannot be 28 octets long",
+        "only we refuse: invalid ROUTE-REFRESH length: 28 octets",
         "outbound route filters (RFC 5291), which would have to be negotiated and aren't by us",
     ),
     (
-        "only we refuse: ROUTE-REFRESH cannot be 51 octets long",
+        "only we refuse: invalid ROUTE-REFRESH length: 51 octets",
         "likewise",
     ),
 ];

@@ -1,12 +1,12 @@
-//! Replays 146 inputs that were once sent to four BGP engines (UPDATEs, headers, OPENs) to a speaker,
-//! compares its reaction with the one stated in `fixtures/wire_cases.tsv`, and writes
-//! `docs/bgp-errors.md` from it.
+//! Replays 146 messages that were recorded with four BGP engines (UPDATEs, headers, OPENs) to a
+//! speaker, compares its reactions with `fixtures/wire_cases.tsv`, and generates
+//! `docs/bgp-errors.md` from them.
 //!
-//! Columns of the fixture: kind; name; type octet of the message; octets; our reaction; why, where
-//! the RFCs leave a choice or most engines do otherwise; what the RFCs say; the engines' reactions.
-//! Octets are hex in groups, `XX*N` is N times XX. Reactions: `keep`, `discard` (something is left
-//! out, the route stands), `TaW` (treat-as-withdraw, RFC 7606 §2), `ok` and `ignored` (nothing
-//! happens), or a NOTIFICATION as code/subcode and data.
+//! Columns of the fixture: kind; name; message type; octets; our reaction; the reason, if the RFCs
+//! leave a choice or most engines react differently; the requirement of the RFCs; the reactions of
+//! the engines. Octets are groups of hex digits, `XX*N` repeats XX N times. Reactions: `keep`,
+//! `discard` (something is ignored, the route stays), `TaW` (treat-as-withdraw, RFC 7606 §2), `ok`,
+//! `ignored`, or a NOTIFICATION as code/subcode and data.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn context() -> DecodeContext {
 }
 
 #[test]
-fn every_recorded_case_gets_the_stated_reaction() {
+fn every_recorded_case_has_the_stated_reaction() {
     let mut differences = String::new();
     for case in cases() {
         let got = reaction(&case);
@@ -46,9 +46,9 @@ fn every_recorded_case_gets_the_stated_reaction() {
     assert_eq!(differences, "");
 }
 
-/// Octets shortened anywhere, with the header's length made to fit, are still only data.
+/// The length in the header is adjusted.
 #[test]
-fn every_case_cut_anywhere_is_survived() {
+fn every_case_truncated_anywhere_is_decoded_or_rejected() {
     for case in cases() {
         let whole = case.message();
         for end in (19..whole.len().min(300)).rev() {
@@ -56,7 +56,7 @@ fn every_case_cut_anywhere_is_survived() {
             cut[16..18].copy_from_slice(&u16::try_from(end).unwrap().to_be_bytes());
             let decoded = Message::decode(&cut, &context()).expect("as long as its header says");
             if let Err(error) = decoded {
-                // A NOTIFICATION must itself be a message, and say no more than was received.
+                // The NOTIFICATION must be a valid message, with no more data than was received.
                 let notification = error.notification();
                 assert!(notification.data.len() <= cut.len().max(2), "{}", case.name);
                 let again = Message::decode(&notification.encode(), &context());
@@ -66,9 +66,9 @@ fn every_case_cut_anywhere_is_survived() {
     }
 }
 
-/// The row "NLRI host bits set" has none set (its octets are a clean prefix): here they are.
+/// The case "NLRI host bits set" has none set.
 #[test]
-fn u3_stray_host_bits_are_cleared() {
+fn u3_host_bits_are_cleared_rfc4271_4_3() {
     let body = "00000014 40010100 40020602010000fde9 4003040a630101 17c63365";
     let decoded = Message::decode(&message("02", body), &context());
     let Some(Ok(Message::Update(update))) = decoded else {
@@ -78,9 +78,9 @@ fn u3_stray_host_bits_are_cleared() {
     assert_eq!(announced, ["198.51.100.0/23".parse().unwrap()]);
 }
 
-/// The row "software-version cap inner len 10 of 9" is refused for its AS: here with the right one.
+/// The case "software-version cap inner len 10 of 9" is rejected for its AS; this one has the right AS.
 #[test]
-fn a_capability_that_lies_about_its_inside_is_a_value() {
+fn an_unknown_capability_with_inconsistent_lengths_is_ignored_rfc5492_3() {
     let body = "04 fde9 005a c0a80a05 0b 0209 4b07 0a000000000000";
     let decoded = Message::decode(&message("01", body), &context());
     let Some(Ok(Message::Open(open))) = decoded else {

@@ -1,5 +1,5 @@
-//! `docs/bgp-errors.md`: our reactions beside those of four engines, and the rules beside the tests
-//! named after them. Written with UPDATE_DOCS=1, compared otherwise.
+//! Generates `docs/bgp-errors.md`: our reactions next to those of four engines, and each rule with
+//! the tests named after it. UPDATE_DOCS=1 writes the page; otherwise the test compares it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 
 use super::replay::{Case, cases, reaction};
 
-/// How much of NOTIFICATION data is shown, in octets.
+/// The most octets of NOTIFICATION data shown.
 const DATA_SHOWN: usize = 6;
 
-/// What a reaction comes to.
+/// The effect of a reaction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// Neither route nor session are lost.
-    Lives,
+    /// Route and session survive.
+    Kept,
     Withdrawn,
     /// Closed without a NOTIFICATION.
     Closed,
-    /// Code and subcode.
+    /// NOTIFICATION with code and subcode.
     Notified(String),
 }
 
-/// The first `3/5` in a text.
+/// The first code and subcode (`3/5`) in a text.
 fn code(text: &str) -> Option<String> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
     let is_code = |word: &&str| {
@@ -43,12 +43,12 @@ fn outcome(reaction: &str) -> Outcome {
     {
         "TaW" => Outcome::Withdrawn,
         "close" => Outcome::Closed,
-        _ => Outcome::Lives,
+        _ => Outcome::Kept,
     }
 }
 
-/// The one thing the RFCs ask for, none where they leave a choice.
-fn demanded(rfc: &str) -> Option<Outcome> {
+/// The outcome that the RFCs require; `None` if they leave a choice.
+fn required(rfc: &str) -> Option<Outcome> {
     let mut text = String::new();
     let mut depth = 0;
     for letter in rfc.split(';').next().unwrap_or_default().chars() {
@@ -66,7 +66,7 @@ fn demanded(rfc: &str) -> Option<Outcome> {
     }
 }
 
-/// Whether no other outcome is more frequent among the engines.
+/// Whether no other outcome is more common among the engines.
 fn is_most_common(ours: &Outcome, engines: &[&str]) -> bool {
     let mut counts: BTreeMap<Outcome, u32> = BTreeMap::new();
     for engine in engines {
@@ -77,7 +77,7 @@ fn is_most_common(ours: &Outcome, engines: &[&str]) -> bool {
         .is_some_and(|count| Some(count) == counts.values().max())
 }
 
-/// A reaction with long data cut off and set in type.
+/// A reaction with its data truncated, in Markdown.
 fn shown(reaction: &str) -> String {
     match reaction.split_once(' ') {
         Some((code, data))
@@ -101,7 +101,7 @@ fn row(case: &Case, reaction: &str) -> String {
     format!("| {name} | **{ours}** | {rfc} | {engines} | {why} |\n")
 }
 
-/// The cases of one kind as a table.
+/// Appends the table of one kind of cases.
 fn table(page: &mut String, kind: &str, reactions: &[(Case, String)]) {
     page.push_str(
         "| message | ferrolb | RFCs | BIRD | FRR | GoBGP | OpenBGPD | why |\n|---|---|---|---|---|---|---|---|\n",
@@ -126,8 +126,8 @@ fn sources(folder: PathBuf, texts: &mut Vec<String>) {
     }
 }
 
-/// The tests of this crate whose name begins with a row's (`a2b_`), by row.
-fn tests_by_row() -> BTreeMap<String, Vec<String>> {
+/// The tests of this crate whose name begins with a rule (`a2b_`), by rule.
+fn tests_by_rule() -> BTreeMap<String, Vec<String>> {
     let mut texts = Vec::new();
     for folder in ["src", "tests"] {
         sources(crate_root().join(folder), &mut texts);
@@ -156,15 +156,15 @@ fn tests_by_row() -> BTreeMap<String, Vec<String>> {
                 .push(name.to_owned());
         }
     }
-    // Folders are read in any order.
+    // read_dir has no defined order.
     tests.values_mut().for_each(|names| names.sort());
     tests
 }
 
-/// The rules, each with the tests named after it.
+/// Appends the table of rules with their tests.
 fn rules(page: &mut String) {
-    page.push_str("| rule | what is wrong | what we do | says | tests |\n|---|---|---|---|---|\n");
-    let mut tests = tests_by_row();
+    page.push_str("| rule | error | reaction | source | tests |\n|---|---|---|---|---|\n");
+    let mut tests = tests_by_rule();
     for line in include_str!("../fixtures/error_rules.tsv").lines().skip(1) {
         let columns: Vec<&str> = line.split('\t').collect();
         let [rule, wrong, action, says] = columns[..] else {
@@ -172,7 +172,7 @@ fn rules(page: &mut String) {
         };
         let names = tests
             .remove(&rule.to_lowercase())
-            .unwrap_or_else(|| panic!("no test is named after rule {rule}"));
+            .unwrap_or_else(|| panic!("rule {rule} has no test"));
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         writeln!(
             page,
@@ -181,11 +181,14 @@ fn rules(page: &mut String) {
         )
         .unwrap();
     }
-    assert!(tests.is_empty(), "named after no rule: {tests:?}");
+    assert!(
+        tests.is_empty(),
+        "tests named after unknown rules: {tests:?}"
+    );
 }
 
 #[test]
-fn what_differs_has_a_reason_and_the_page_says_so() {
+fn every_difference_has_a_reason_and_the_page_is_current() {
     let reactions: Vec<(Case, String)> = cases()
         .into_iter()
         .map(|case| {
@@ -193,26 +196,29 @@ fn what_differs_has_a_reason_and_the_page_says_so() {
             (case, reaction)
         })
         .collect();
-    let (mut as_asked, mut as_most) = (0, 0);
+    let (mut as_required, mut as_most) = (0, 0);
     let mut unexplained = String::new();
     for (case, reaction) in &reactions {
         let ours = outcome(reaction);
-        let asked = demanded(case.rfc).as_ref() == Some(&ours);
+        let is_required = required(case.rfc).as_ref() == Some(&ours);
         let most = is_most_common(&ours, &case.engines);
-        as_asked += u32::from(asked);
+        as_required += u32::from(is_required);
         as_most += u32::from(most);
-        if !(asked && most || case.why.contains("RFC ") && case.why.contains('§')) {
+        if !(is_required && most || case.why.contains("RFC ") && case.why.contains('§')) {
             writeln!(unexplained, "{}: {reaction}", case.name).unwrap();
         }
     }
-    assert_eq!(unexplained, "", "each of these needs a section of an RFC");
+    assert_eq!(
+        unexplained, "",
+        "each of these needs an RFC section in the column why"
+    );
 
     let mut page = include_str!("introduction.md").to_owned();
     write!(
         page,
-        "Of the 146 reactions of ours {as_asked} are the only one the RFCs leave; in the others there is a choice, or we depart \
-         from them for the reason given. {as_most} are those of most of the four engines, or of as many as any other.\n\n\
-         ### UPDATE\n\n"
+        "Of ferrolb's 146 reactions, the RFCs require {as_required}; in the other cases they leave a choice, \
+         or ferrolb departs\nfrom them for the stated reason. {as_most} are the most common reaction of the \
+         four engines.\n\n### UPDATE\n\n"
     )
     .unwrap();
     table(&mut page, "UPDATE", &reactions);
@@ -230,6 +236,6 @@ fn what_differs_has_a_reason_and_the_page_says_so() {
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == page,
-        "docs/bgp-errors.md is not what the code says: run UPDATE_DOCS=1 cargo test -p ferrolb-bgp --test wire_cases"
+        "docs/bgp-errors.md is outdated: run UPDATE_DOCS=1 cargo test -p ferrolb-bgp --test wire_cases"
     );
 }

@@ -1,4 +1,4 @@
-//! The recorded cases, and a speaker to put them to.
+//! The recorded cases, and the speaker that they are sent to.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,10 +17,10 @@ use ferrolb_bgp::wire::{
 use ipnet::IpNet;
 
 const ID: ConnectionId = ConnectionId::Dialled(0);
-/// What every UPDATE case announces or withdraws. It is announced well before each.
+/// The prefix that every UPDATE case announces or withdraws. It is announced correctly before.
 const P: &str = "198.51.1.0/24";
 const ANNOUNCE_P: &str = "0000 0014 4001010040020602010000fde94003040a630101 18c63301";
-/// What shows afterwards that the session lives.
+/// Announced afterwards, to check that the session is still up.
 const SENTINEL: &str = "198.51.100.0/24";
 const ANNOUNCE_SENTINEL: &str = "0000 0014 4001010040020602010000fde94003040a630101 18c63364";
 /// The injector's OPEN: AS 65001, both families, route refresh, graceful restart.
@@ -39,7 +39,7 @@ pub(super) struct Case {
     pub(super) engines: [&'static str; 4],
 }
 
-/// All of them, in order.
+/// All cases in order.
 pub(super) fn cases() -> Vec<Case> {
     let lines = include_str!("../fixtures/wire_cases.tsv").lines().skip(1);
     let case = |line: &'static str| {
@@ -102,7 +102,7 @@ fn octets(text: &str) -> Vec<u8> {
     text.split_whitespace().flat_map(group).collect()
 }
 
-/// A message of that type octet with a right header.
+/// A message with a valid header.
 pub(super) fn message(message_type: &str, body: &str) -> Vec<u8> {
     let body = octets(body);
     let length = u16::try_from(19 + body.len()).unwrap();
@@ -119,13 +119,13 @@ struct Lone {
     now: Instant,
     framer: Framer,
     updates: Vec<Update>,
-    /// What the injector's routes come to.
-    held: BTreeSet<IpNet>,
+    /// The prefixes received and not withdrawn.
+    received: BTreeSet<IpNet>,
     closed: bool,
 }
 
 impl Lone {
-    /// Connected, OPEN sent.
+    /// A connected speaker that has sent its OPEN.
     fn new() -> Self {
         let router_id_fallback = [10, 255, 0, 2].into();
         let mut lone = Self {
@@ -137,7 +137,7 @@ impl Lone {
             now: Instant::now(),
             framer: Framer::default(),
             updates: Vec::new(),
-            held: BTreeSet::new(),
+            received: BTreeSet::new(),
             closed: false,
         };
         let remote = "10.99.1.1:179".parse().unwrap();
@@ -161,24 +161,24 @@ impl Lone {
         lone
     }
 
-    /// Established, its own route announced, P received.
+    /// An Established session: our route is announced, P is received.
     fn established() -> Self {
         let mut lone = Self::new();
         lone.receive(message("01", OPEN));
         lone.receive(keepalive().to_vec());
         lone.receive(message("02", ANNOUNCE_P));
-        assert!(lone.lives() && lone.holds(P));
-        assert!(!lone.sent().is_empty(), "it has routes of its own");
+        assert!(lone.is_established() && lone.has(P));
+        assert!(!lone.sent().is_empty(), "our route is announced");
         lone.updates.clear();
         lone
     }
 
-    fn lives(&self) -> bool {
+    fn is_established(&self) -> bool {
         self.speaker.status(self.now)[0].state == State::Established
     }
 
-    fn holds(&self, prefix: &str) -> bool {
-        self.held.contains(&prefix.parse().unwrap())
+    fn has(&self, prefix: &str) -> bool {
+        self.received.contains(&prefix.parse().unwrap())
     }
 
     fn input(&mut self, input: Input) {
@@ -191,9 +191,9 @@ impl Lone {
             match output {
                 Output::Event(Event::Received { update, .. }) => {
                     for prefix in update.withdrawn_prefixes() {
-                        self.held.remove(&prefix);
+                        self.received.remove(&prefix);
                     }
-                    self.held.extend(update.announced());
+                    self.received.extend(update.announced());
                     self.updates.push(*update);
                 }
                 Output::Finish { connection } | Output::Close { connection }
@@ -213,7 +213,7 @@ impl Lone {
         });
     }
 
-    /// What it sends when the socket takes everything.
+    /// The messages that it sends if the socket accepts everything.
     fn sent(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         while let Some(octets) = self.speaker.poll_transmit(self.now, ID, 65536) {
@@ -223,21 +223,21 @@ impl Lone {
                 ..DecodeContext::default()
             };
             while let Some(message) = self.framer.next(&context) {
-                messages.push(message.expect("we send what we can read"));
+                messages.push(message.expect("we send valid messages"));
             }
         }
         self.drain();
         messages
     }
 
-    /// Whether the session is still good for routes.
-    fn takes_the_sentinel(&mut self) -> bool {
+    /// Whether the session still accepts routes.
+    fn accepts_the_sentinel(&mut self) -> bool {
         self.receive(message("02", ANNOUNCE_SENTINEL));
-        self.lives() && self.holds(SENTINEL)
+        self.is_established() && self.has(SENTINEL)
     }
 }
 
-fn refusal(notification: &Notification) -> String {
+fn notification_text(notification: &Notification) -> String {
     let mut text = format!("{}/{}", notification.code.0, notification.subcode);
     if !notification.data.is_empty() {
         text.push(' ');
@@ -248,7 +248,7 @@ fn refusal(notification: &Notification) -> String {
     text
 }
 
-/// What the speaker does about a case, in the words of the fixture.
+/// The reaction of the speaker to a case, as written in the fixture.
 pub(super) fn reaction(case: &Case) -> String {
     let mut lone = match case.kind {
         "OPEN" => Lone::new(),
@@ -258,16 +258,16 @@ pub(super) fn reaction(case: &Case) -> String {
     let sent = lone.sent();
     if let [Message::Notification(notification)] = &sent[..] {
         assert!(lone.closed, "{}", case.name);
-        return refusal(notification);
+        return notification_text(notification);
     }
-    assert!(!lone.closed, "{}: closed without a word", case.name);
+    assert!(!lone.closed, "{}: closed without a NOTIFICATION", case.name);
     if case.kind == "OPEN" {
         assert_eq!(sent, [Message::Keepalive], "{}", case.name);
         return "ok".to_owned();
     }
     let update = lone.updates.pop();
-    let p_held = lone.holds(P);
-    assert!(lone.takes_the_sentinel(), "{}", case.name);
+    let p_stays = lone.has(P);
+    assert!(lone.accepts_the_sentinel(), "{}", case.name);
     let Some(update) = update else {
         let again = sent
             .iter()
@@ -282,7 +282,7 @@ pub(super) fn reaction(case: &Case) -> String {
         Some(Treatment::TreatAsWithdraw) => "TaW",
     };
     let p: IpNet = P.parse().unwrap();
-    let p_goes = update.withdrawn_prefixes().any(|prefix| prefix == p);
-    assert_eq!(p_held, !p_goes, "{}", case.name);
+    let withdrawn = update.withdrawn_prefixes().any(|prefix| prefix == p);
+    assert_eq!(p_stays, !withdrawn, "{}", case.name);
     word.to_owned()
 }

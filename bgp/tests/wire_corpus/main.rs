@@ -63,7 +63,7 @@ fn messages_of_real_routers_are_read_without_an_error() {
             if one.octets.windows(16).any(|octets| octets == LOOPBACK) {
                 assert_eq!(sender, "OpenBGPD");
                 let error =
-                    "MP_REACH_NLRI has a next hop that is no host address: treat-as-withdraw";
+                    "MP_REACH_NLRI has a next hop that is not a host address: treat-as-withdraw";
                 assert!(errors.iter().any(|found| found == error), "{errors:?}");
             } else {
                 assert_eq!(errors, [""; 0], "{scenario} of {sender}");

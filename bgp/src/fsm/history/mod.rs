@@ -176,7 +176,7 @@ impl History {
         let last = self.update_errors.replace((now, 0));
         let suppressed = last.map_or(0, |(_, suppressed)| suppressed);
         let event = JournalEvent::UpdateErrors {
-            errors: update.errors_in_words(),
+            errors: update.error_texts(),
             octets: hexadecimal(octets),
             suppressed,
         };

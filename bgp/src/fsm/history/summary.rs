@@ -110,7 +110,7 @@ pub struct NotificationSummary {
     pub name: String,
     /// The message of the sender's operator (RFC 9003).
     pub text: Option<String>,
-    /// The data as text, for example `at most 100 of ipv4-unicast`.
+    /// The data as text, for example `limit of 100 ipv4-unicast prefixes`.
     #[cfg_attr(feature = "serde", serde(default))]
     pub data_in_words: Option<String>,
     /// The first 1024 octets of the data in hexadecimal.

@@ -299,7 +299,7 @@ impl Peer {
         if let Some(suppressed) = self.history.update(now, &update) {
             shared.emit(Event::UpdateErrors {
                 peer: self.config.name.clone(),
-                errors: update.errors_in_words(),
+                errors: update.error_texts(),
                 octets: update.malformed.clone().unwrap_or_default(),
                 suppressed,
             });

@@ -102,7 +102,7 @@ fn no_common_family_is_rejected_with_the_list_of_ours_rfc5492_5() {
     let error = Agreement::negotiate(&v4, &v6, None).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the peer lacks capabilities that we need: ipv4-unicast"
+        "the peer supports none of our families: ipv4-unicast"
     );
     assert_eq!(rejection(&v6, None, &v4), (2, 7, vec![1, 4, 0, 1, 0, 1]));
     assert_eq!(negotiate(&v6, &ours()).families, [Family::IPV6_UNICAST]);

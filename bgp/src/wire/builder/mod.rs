@@ -1,4 +1,4 @@
-//! UPDATEs as large as they may be (RFC 4271 §4.3, RFC 4760, RFC 7606 §5.1).
+//! Packs prefixes into UPDATE messages (RFC 4271 §4.3, RFC 4760, RFC 7606 §5.1).
 
 use std::mem;
 
@@ -13,22 +13,22 @@ use super::family::Family;
 use super::next_hop::NextHop;
 use super::{HEADER_LENGTH, MARKER, MAX_LENGTH, nlri, put_header};
 
-/// Octets of an UPDATE without routes and attributes (RFC 4271 §4.3).
+/// The length of an UPDATE without routes and attributes, in octets (RFC 4271 §4.3).
 const EMPTY_UPDATE_LENGTH: usize = HEADER_LENGTH + 4;
-/// Octets of MP_REACH_NLRI before its prefixes: header, family, a next hop of two addresses and its
-/// length, and the reserved octet (RFC 4760 §3, RFC 2545 §3).
+/// The most octets of MP_REACH_NLRI before its prefixes: header, family, length of the next hop, a
+/// next hop of two addresses, the reserved octet (RFC 4760 §3, RFC 2545 §3).
 const LONGEST_PREAMBLE: usize = 4 + 3 + 1 + 32 + 1;
 
-/// What writing UPDATEs depends on besides the routes.
+/// Session parameters that change the encoding of UPDATEs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EncodeContext {
     /// AS numbers in AS_PATH and AGGREGATOR have four octets (RFC 6793).
     pub four_octet_asn: bool,
-    /// Octets a message may have.
+    /// The longest message in octets.
     pub max_length: usize,
 }
 
-/// For a peer that reads four-octet AS numbers and messages of the usual length.
+/// Four-octet AS numbers, messages of up to 4096 octets.
 impl Default for EncodeContext {
     fn default() -> Self {
         Self {
@@ -38,7 +38,7 @@ impl Default for EncodeContext {
     }
 }
 
-/// The field that the prefixes go into. Never two of them in one message (RFC 7606 §5.1).
+/// The field with the prefixes. A message has only one of them (RFC 7606 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Nlri,
@@ -49,31 +49,33 @@ enum Field {
 
 /// Packs prefixes into UPDATEs.
 ///
-/// The attributes are encoded once. `push` prefixes until it says that the message is full,
-/// `finish` it, and go on pushing for the next one with the same attributes.
+/// The attributes are encoded once. Call `push` until it returns `false`, then `finish` the message,
+/// and continue with the next message of the same attributes.
 #[derive(Clone, Debug)]
 pub struct UpdateBuilder {
     family: Family,
     field: Field,
-    /// What precedes the prefixes in a message, with lengths that are not right yet.
+    /// The octets before the prefixes, with placeholders for the lengths.
     head: BytesMut,
-    /// What follows them.
+    /// The octets after the prefixes.
     tail: BytesMut,
-    /// The message under way and octets to write more to; none at all before its first prefix.
+    /// The current message, zero-filled at its end; empty before its first prefix.
     message: Vec<u8>,
-    /// Octets of it that have been written, or will have been before its first prefix.
+    /// The length written so far, `head` included.
     used: usize,
-    /// Octets that may be written before `tail`.
+    /// The most octets before `tail`.
     room: usize,
 }
 
 impl UpdateBuilder {
-    /// Announces prefixes of `family`: IPv4 in the NLRI field, IPv6 in MP_REACH_NLRI, which comes
-    /// first. So do IPv4 prefixes with an IPv6 next hop, for peers with which that was agreed
-    /// (RFC 8950 §3). Communities are sorted and sent once each; `attributes.next_hop` is ignored.
+    /// Announces prefixes of `family`: IPv4 in the NLRI field, IPv6 in MP_REACH_NLRI, which is the
+    /// first attribute. IPv4 prefixes with an IPv6 next hop are in MP_REACH_NLRI too, for peers with
+    /// that capability (RFC 8950 §3). Communities are sorted, without duplicates;
+    /// `attributes.next_hop` is ignored.
     ///
     /// # Errors
-    /// [`EncodeError`] if not one prefix can be announced this way.
+    /// [`EncodeError`] if the message has no room for a prefix, or the next hop or the family is
+    /// unsupported.
     pub fn announce(
         family: Family,
         attributes: &PathAttributes,
@@ -115,13 +117,13 @@ impl UpdateBuilder {
     /// Withdraws prefixes of `family`: IPv4 in the withdrawn field, IPv6 in MP_UNREACH_NLRI.
     ///
     /// # Errors
-    /// [`EncodeError`] if the family is not IP unicast, or not one prefix fits.
+    /// [`EncodeError`] if the family is not IP unicast, or the message has no room for a prefix.
     pub fn withdraw(family: Family, context: &EncodeContext) -> Result<Self, EncodeError> {
         let mut head = head();
         let mut tail = BytesMut::new();
         let field = match family {
             Family::IPV4_UNICAST => {
-                // The length of the attributes comes after the routes.
+                // The length of the attributes follows the routes.
                 head.truncate(HEADER_LENGTH + 2);
                 tail.put_u16(0);
                 Field::Withdrawn
@@ -142,7 +144,7 @@ impl UpdateBuilder {
         tail: BytesMut,
         context: &EncodeContext,
     ) -> Result<Self, EncodeError> {
-        // No length field of a message can say more.
+        // The limit of the length fields.
         let max_length = context.max_length.min(u16::MAX.into());
         let longest_prefix = if family == Family::IPV4_UNICAST {
             5
@@ -165,10 +167,11 @@ impl UpdateBuilder {
         })
     }
 
-    /// Adds a prefix, host bits cleared; false if the message is full and it was not added.
+    /// Adds a prefix, with its host bits cleared. Returns `false` if the message is full and the
+    /// prefix was not added.
     ///
-    /// A prefix of another family than the builder's is a mistake of the caller's: debug builds
-    /// panic, others leave it out.
+    /// The prefix must be of the builder's family: debug builds panic otherwise, release builds
+    /// skip it.
     #[inline]
     pub fn push(&mut self, prefix: &IpNet) -> bool {
         if Family::of(prefix) != self.family {
@@ -176,7 +179,7 @@ impl UpdateBuilder {
             return true;
         }
         match prefix {
-            // Single addresses are the most usual and have no host bits.
+            // Host routes, the most common prefixes, have no host bits.
             IpNet::V4(prefix) if prefix.prefix_len() == 32 => self.put(32, prefix.addr().octets()),
             IpNet::V6(prefix) if prefix.prefix_len() == 128 => {
                 self.put(128, prefix.addr().octets())
@@ -193,8 +196,8 @@ impl UpdateBuilder {
         }
     }
 
-    /// The address is written whole, since a number of octets that the compiler doesn't know takes
-    /// longer. The next prefix goes over those that are too many.
+    /// Writes the whole address, because a copy of constant length is faster. The next prefix
+    /// overwrites the excess octets.
     #[inline]
     fn put<const N: usize>(&mut self, length: u8, address: [u8; N]) -> bool {
         let end = self.used + nlri::encoded_length(length);
@@ -210,7 +213,7 @@ impl UpdateBuilder {
         true
     }
 
-    /// Begins a message, or goes on in one of more than the usual length.
+    /// Starts a message, or grows one beyond 4096 octets.
     #[cold]
     fn put_after_growing<const N: usize>(&mut self, length: u8, address: [u8; N]) -> bool {
         let room = if self.is_empty() {
@@ -218,20 +221,20 @@ impl UpdateBuilder {
         } else {
             self.room
         };
-        // What is written too much of the last prefix fits as well.
+        // Includes the excess octets of the last prefix.
         let size = room + self.tail.len() + nlri::LONGEST_PREFIX;
         self.message.resize(size, 0);
         self.message[..self.head.len()].copy_from_slice(&self.head);
         self.put(length, address)
     }
 
-    /// Whether nothing was pushed since the last message.
+    /// Whether no prefix was added since the last message.
     pub fn is_empty(&self) -> bool {
         self.message.is_empty()
     }
 
-    /// The message, and the builder empty again. No octets if nothing was pushed, because an
-    /// UPDATE without prefixes would be an End-of-RIB.
+    /// Returns the message and resets the builder. Returns no octets if no prefix was added, because
+    /// an UPDATE without prefixes would be an End-of-RIB marker.
     pub fn finish(&mut self) -> Bytes {
         if self.is_empty() {
             return Bytes::new();
@@ -262,14 +265,14 @@ impl UpdateBuilder {
     }
 }
 
-/// Writes a number that no message is too short for.
+/// Writes a number; the message must be long enough.
 fn set_u16(message: &mut [u8], position: usize, number: usize) {
     let number = u16::try_from(number).unwrap_or(u16::MAX);
     message[position..position + 2].copy_from_slice(&number.to_be_bytes());
 }
 
-/// Writes the header of the first attribute, which is all that there is yet, to the four octets left
-/// for it. Where three are enough the rest moves up.
+/// Writes the header of the first and only attribute into the four octets reserved for it. If three
+/// are enough, the rest moves up.
 fn set_attribute_header(message: &mut Vec<u8>, code: AttributeType) {
     let start = EMPTY_UPDATE_LENGTH;
     let length = message.len() - start - 4;
@@ -280,7 +283,7 @@ fn set_attribute_header(message: &mut Vec<u8>, code: AttributeType) {
     put_attribute_header(&mut &mut message[start..], flags, code, length);
 }
 
-/// An UPDATE up to its attributes, whose lengths are not known yet.
+/// The start of an UPDATE up to its attributes, with placeholders for the lengths.
 fn head() -> BytesMut {
     let mut head = BytesMut::with_capacity(EMPTY_UPDATE_LENGTH + LONGEST_PREAMBLE);
     put_header(&mut head, 0, MessageType::UPDATE);
@@ -288,14 +291,14 @@ fn head() -> BytesMut {
     head
 }
 
-/// Appends what MP_REACH_NLRI and MP_UNREACH_NLRI begin with.
+/// Appends the start of MP_REACH_NLRI or MP_UNREACH_NLRI.
 fn put_multiprotocol(head: &mut BytesMut, family: Family) {
-    // Room for the long form of the header, even where it ends up short.
+    // Reserves the long form of the header.
     head.put_slice(&[0; 4]);
     put_family(head, family);
 }
 
-/// An UPDATE without routes up to its attributes, with capacity for those.
+/// The start of an UPDATE without routes, up to its attributes.
 fn update(attributes_length: u16) -> BytesMut {
     let length = EMPTY_UPDATE_LENGTH + usize::from(attributes_length);
     let mut message = BytesMut::with_capacity(length);
@@ -310,7 +313,7 @@ fn put_family(buffer: &mut BytesMut, family: Family) {
     buffer.put_u8(family.safi.0);
 }
 
-/// The message that says that everything of a family was sent (RFC 4724 §2).
+/// The End-of-RIB marker of a family (RFC 4724 §2).
 pub fn end_of_rib(family: Family) -> Bytes {
     if family == Family::IPV4_UNICAST {
         return update(0).freeze();

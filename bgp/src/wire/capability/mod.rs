@@ -1,4 +1,4 @@
-//! Capabilities (RFC 5492).
+//! Capabilities in OPEN messages (RFC 5492).
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use super::asn::Asn;
 use super::error::DecodeError;
 use super::family::{Afi, Family, Safi};
 
-/// Code of a capability.
+/// Code of a capability (IANA registry "Capability Codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CapabilityCode(pub u8);
 
-/// Declares the named codes once, for the constants and for printing.
+/// Declares each named code once: its constant and its name.
 macro_rules! capability_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
         impl CapabilityCode {
             $($(#[$doc])* pub const $name: Self = Self($code);)*
 
-            /// What it is called, where it has a name.
+            /// The name of a registered capability.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$name => Some($text),)*
@@ -71,7 +71,7 @@ capability_codes! {
     SOFTWARE_VERSION = 75, "software version";
     /// draft-abraitis-idr-addpath-paths-limit.
     PATHS_LIMIT = 76, "paths limit";
-    /// Route refresh before RFC 2918.
+    /// Route refresh before RFC 2918 (deprecated).
     OLD_ROUTE_REFRESH = 128, "old route refresh";
 }
 
@@ -85,31 +85,31 @@ impl fmt::Display for CapabilityCode {
     }
 }
 
-/// Something a speaker can do, told in its OPEN.
+/// A capability of a speaker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Capability {
-    /// Exchanges routes of a family (RFC 4760 §8).
+    /// Routes of a family (RFC 4760 §8).
     Multiprotocol(Family),
-    /// Advertises its routes again when asked (RFC 2918 §2).
+    /// Accepts ROUTE-REFRESH (RFC 2918 §2).
     RouteRefresh,
-    /// Takes next hops of another address family (RFC 8950 §4).
+    /// Accepts next hops of another address family (RFC 8950 §4).
     ExtendedNextHop(Vec<ExtendedNextHop>),
-    /// Reads messages of up to 65,535 octets, OPEN and KEEPALIVE excepted (RFC 8654 §3).
+    /// Accepts messages of up to 65,535 octets, OPEN and KEEPALIVE excepted (RFC 8654 §3).
     ExtendedMessage,
-    /// Comes back after a restart, or knows what to do when we do (RFC 4724 §3).
+    /// Graceful restart: restarts so itself, or supports peers that do (RFC 4724 §3).
     GracefulRestart(GracefulRestartCapability),
-    /// Has this AS number and reads four-octet ones (RFC 6793 §3).
+    /// Accepts four-octet AS numbers, and has this one (RFC 6793 §3).
     FourOctetAsn(Asn),
-    /// Several paths of one prefix, told apart by numbers (RFC 7911 §4).
+    /// Several paths per prefix, distinguished by path identifiers (RFC 7911 §4). Never offered.
     AddPath(Vec<(Family, AddPath)>),
-    /// Says where the routes that were asked for begin and end (RFC 7313 §3.1).
+    /// Marks the beginning and end of a route refresh (RFC 7313 §3.1).
     EnhancedRouteRefresh,
-    /// Any other, and one of the above whose value has not the form it should have.
+    /// Any other capability, or one of the above with a malformed value.
     Unknown {
-        /// Its code.
+        /// The code.
         code: CapabilityCode,
-        /// Its value, at most 255 octets.
+        /// The value, at most 255 octets.
         value: Bytes,
     },
 }
@@ -118,9 +118,9 @@ pub enum Capability {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ExtendedNextHop {
-    /// What the routes are of.
+    /// The family of the routes.
     pub family: Family,
-    /// What their next hops may be of.
+    /// The address family of their next hops.
     pub next_hop: Afi,
 }
 
@@ -132,36 +132,37 @@ impl ExtendedNextHop {
     };
 }
 
-/// What a speaker says about restarts (RFC 4724 §3, RFC 8538 §2).
+/// The graceful restart capability (RFC 4724 §3, RFC 8538 §2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GracefulRestartCapability {
-    /// It has restarted and wants not to be waited for (the R bit).
+    /// The R bit: the sender has restarted; don't wait for its End-of-RIB before sending routes.
     pub restarted: bool,
-    /// A NOTIFICATION or an expired hold timer ends no routes either (the N bit, RFC 8538 §2).
+    /// The N bit: NOTIFICATIONs and hold timer expiry also preserve routes (RFC 8538 §2).
     pub notification: bool,
-    /// Seconds until it should be back, at most [`MAX_RESTART_TIME`](Self::MAX_RESTART_TIME).
+    /// The time to re-establish the session, in seconds, at most
+    /// [`MAX_RESTART_TIME`](Self::MAX_RESTART_TIME).
     pub restart_time: u16,
-    /// The families whose routes are to be kept meanwhile, and whether it has kept forwarding
-    /// them (the F bit).
+    /// The families whose routes are preserved, each with the F bit: the sender preserved its
+    /// forwarding state.
     pub families: Vec<(Family, bool)>,
 }
 
 impl GracefulRestartCapability {
-    /// Most seconds that [`restart_time`](Self::restart_time) can say; more is cut to this.
+    /// The longest [`restart_time`](Self::restart_time) in seconds; longer times are shortened.
     pub const MAX_RESTART_TIME: u16 = 0x0fff;
     const RESTARTED: u16 = 0x8000;
     const NOTIFICATION: u16 = 0x4000;
     const FORWARDING: u8 = 0x80;
 }
 
-/// Which way several paths of one prefix may go, seen from the sender (RFC 7911 §4).
+/// The direction of ADD-PATH, as seen by the sender of the capability (RFC 7911 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AddPath {
-    /// It reads them.
+    /// Receives several paths.
     Receive,
-    /// It wants to send them.
+    /// Sends several paths.
     Send,
     /// Both.
     Both,
@@ -251,8 +252,7 @@ impl Capability {
         }
     }
 
-    /// Appends code, length and value. A value of more than 255 octets cannot be said and
-    /// appends nothing.
+    /// Appends code, length and value; nothing if the value exceeds 255 octets.
     pub(super) fn put(&self, buffer: &mut BytesMut) {
         let value = self.value();
         if let Ok(length) = u8::try_from(value.len()) {
@@ -291,11 +291,11 @@ impl Capability {
         value
     }
 
-    /// Reads a value, all of it and nothing beyond.
+    /// Decodes a value.
     ///
-    /// The three that every speaker has are malformed with a length that isn't their own
-    /// (RFC 4271 §6.2). Of the others that would be no reason to end a session (RFC 5492 §3,
-    /// RFC 7911 §4): they stay octets, and the speaker counts as one that doesn't offer them.
+    /// A wrong length of multiprotocol, route refresh or four-octet AS is an error
+    /// (RFC 4271 §6.2). Another malformed capability is kept as octets, as if the speaker didn't
+    /// offer it, since that is no reason to reject the session (RFC 5492 §3, RFC 7911 §4).
     pub(super) fn decode(code: CapabilityCode, value: &[u8]) -> Result<Self, DecodeError> {
         let known = match code {
             CapabilityCode::MULTIPROTOCOL => multiprotocol(value)
@@ -351,7 +351,7 @@ fn multiprotocol(value: &[u8]) -> Option<Capability> {
     Some(Capability::Multiprotocol(Family { afi, safi }))
 }
 
-/// As many elements as `value` consists of; none if octets are left over or one is not right.
+/// Decodes a list of elements; `None` if one is malformed or octets remain.
 fn list<T>(mut value: &[u8], element: impl Fn(&[u8]) -> Parsed<'_, T>) -> Option<Vec<T>> {
     let mut list = Vec::new();
     while !value.is_empty() {
@@ -362,7 +362,7 @@ fn list<T>(mut value: &[u8], element: impl Fn(&[u8]) -> Parsed<'_, T>) -> Option
     Some(list)
 }
 
-/// RFC 8950 §4. The SAFI has two octets here, of which the first is zero.
+/// RFC 8950 §4. The SAFI has two octets here; the first is zero.
 fn extended_next_hop(input: &[u8]) -> Parsed<'_, ExtendedNextHop> {
     let (tail, (afi, safi, next_hop)) = (be_u16, be_u16, be_u16).parse(input)?;
     let safi = u8::try_from(safi).map_err(|_| nom::Err::Error(()))?;
@@ -374,7 +374,7 @@ fn extended_next_hop(input: &[u8]) -> Parsed<'_, ExtendedNextHop> {
     Ok((tail, ExtendedNextHop { family, next_hop }))
 }
 
-/// A family and an octet about it.
+/// A family and one octet of flags.
 fn family_and_octet(input: &[u8]) -> Parsed<'_, (Family, u8)> {
     let (tail, (afi, safi, octet)) = (be_u16, be_u8, be_u8).parse(input)?;
     let family = Family {

@@ -1,5 +1,5 @@
-//! Extended communities (RFC 4360), those with IPv6 addresses (RFC 5701), and the one that tells
-//! a link's bandwidth (RFC 10005).
+//! Extended communities (RFC 4360), their IPv6 form (RFC 5701), and the link bandwidth community
+//! (RFC 10005).
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,45 +9,45 @@ use thiserror::Error;
 
 use super::community::CommunityParseError;
 
-/// Types: what the first octet says about the other seven (RFC 4360 §3, RFC 5668 §2).
+/// Types: the format of the other seven octets (RFC 4360 §3, RFC 5668 §2).
 const TWO_OCTET_AS: u8 = 0x00;
 const IPV4_ADDRESS: u8 = 0x01;
 const FOUR_OCTET_AS: u8 = 0x02;
-/// The bit of the type that a community has which no AS passes on to another (RFC 4360 §2).
+/// The bit in the type of a community that is non-transitive across ASes (RFC 4360 §2).
 const NON_TRANSITIVE: u8 = 0x40;
 /// Subtypes (RFC 4360 §4, §5; RFC 10005).
 const ROUTE_TARGET: u8 = 0x02;
 const ROUTE_ORIGIN: u8 = 0x03;
 const LINK_BANDWIDTH: u8 = 0x04;
 
-/// An extended community: a type, mostly a subtype, and a value (RFC 4360 §2).
+/// An extended community: a type, usually a subtype, and a value (RFC 4360 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ExtendedCommunity(pub [u8; 8]);
 
-/// An extended community with room for an IPv6 address (RFC 5701 §2).
+/// An IPv6 address specific extended community (RFC 5701 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ipv6ExtendedCommunity(pub [u8; 20]);
 
-/// How much the link behind a route takes, for weighted load balancing (RFC 10005).
+/// The bandwidth of the link behind a route, for weighted load balancing (RFC 10005).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkBandwidth {
-    /// The AS that says so, [`Asn::TRANS`](super::Asn::TRANS) for one that needs four octets.
+    /// The AS that sets it; [`Asn::TRANS`](super::Asn::TRANS) if it needs four octets.
     pub asn: u16,
-    /// Octets per second, as the wire has it: receivers may find it negative or no number.
+    /// Octets per second, as encoded: a received value may be negative or not a number.
     pub octets_per_second: f32,
-    /// Passed on between ASes (type 0x00), not the classic form that isn't (type 0x40).
+    /// Transitive across ASes (type 0x00), or the classic non-transitive form (type 0x40).
     pub transitive: bool,
 }
 
-/// An extended community that doesn't tell a link's bandwidth.
+/// The error for an extended community that isn't a link bandwidth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{0} is not a link bandwidth")]
 pub struct NotLinkBandwidth(pub ExtendedCommunity);
 
 impl ExtendedCommunity {
-    /// Whether it is passed on between ASes (RFC 4360 §2).
+    /// Whether it is transitive across ASes (RFC 4360 §2).
     pub fn is_transitive(self) -> bool {
         self.0[0] & NON_TRANSITIVE == 0
     }
@@ -78,7 +78,7 @@ impl TryFrom<ExtendedCommunity> for LinkBandwidth {
     }
 }
 
-/// The words for subtypes that have the same meaning under all three types.
+/// The names of subtypes that have the same meaning in all three types.
 fn word(subtype: u8) -> Option<&'static str> {
     match subtype {
         ROUTE_TARGET => Some("rt"),
@@ -95,7 +95,7 @@ fn subtype(word: &str) -> Option<u8> {
 
 /// Route target and origin as in `rt:65001:1`, `soo:192.0.2.1:1`, `rt:4200000000:1`; bandwidth in
 /// octets per second as in `lb:65001:125000000`, `transitive-lb:65001:125000000`; any other in hex
-/// as in `0x4004fde94cee6b28`. All of it can be read back to the same octets.
+/// as in `0x4004fde94cee6b28`. Every text parses back to the same octets.
 impl fmt::Display for ExtendedCommunity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [kind, code, a, b, c, d, e, g] = self.0;
@@ -113,7 +113,7 @@ impl fmt::Display for ExtendedCommunity {
                 write!(f, "{word}:{asn}:{}", u32::from_be_bytes([c, d, e, g]))
             }
             (IPV4_ADDRESS, Some(word)) => write!(f, "{word}:{}:{short}", Ipv4Addr::from(four)),
-            // A small number would be read as one of two octets.
+            // A smaller number would parse as a two-octet AS.
             (FOUR_OCTET_AS, Some(word)) if four > u16::MAX.into() => {
                 write!(f, "{word}:{four}:{short}")
             }
@@ -122,7 +122,7 @@ impl fmt::Display for ExtendedCommunity {
     }
 }
 
-/// For example `lb:65001:125000000`; the transitive one has `transitive-` in front.
+/// For example `lb:65001:125000000` or `transitive-lb:65001:125000000`.
 impl fmt::Display for LinkBandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.transitive {
@@ -134,8 +134,8 @@ impl fmt::Display for LinkBandwidth {
     }
 }
 
-/// Route target and origin as in `rt:[2001:db8::1]:1`; any other in hex. All of it can be read
-/// back to the same octets.
+/// Route target and origin as in `rt:[2001:db8::1]:1`; any other in hex. Every text parses back to
+/// the same octets.
 impl fmt::Display for Ipv6ExtendedCommunity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Some(([kind, code], rest)), Some(number)) =
@@ -158,7 +158,7 @@ fn write_hex(f: &mut fmt::Formatter<'_>, octets: &[u8]) -> fmt::Result {
     octets.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
 }
 
-/// `N` octets from `0x` and twice as many hex digits.
+/// Parses `0x` and two hex digits per octet.
 fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.strip_prefix("0x")?.as_bytes();
     let mut octets = [0; N];
@@ -174,13 +174,13 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(octets)
 }
 
-/// A number without a sign.
+/// Parses a number without a sign.
 fn number<T: FromStr>(text: &str) -> Option<T> {
     let digits = text.bytes().all(|octet| octet.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-/// A bandwidth as [`LinkBandwidth`] prints it, but for the word in front.
+/// Parses a [`LinkBandwidth`] without its prefix.
 fn link_bandwidth(transitive: bool, asn: &str, bandwidth: &str) -> Option<ExtendedCommunity> {
     let plain = |octet: u8| octet.is_ascii_digit() || octet == b'.';
     let octets_per_second: f32 = bandwidth.parse().ok()?;

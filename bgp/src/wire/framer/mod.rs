@@ -1,4 +1,4 @@
-//! From a stream of octets to messages (RFC 4271 §4.1, §6.1).
+//! Splits a stream of octets into messages and checks their headers (RFC 4271 §4.1, §6.1).
 
 use bytes::{Buf, BytesMut};
 use nom::Parser;
@@ -14,28 +14,27 @@ use super::route_refresh::RouteRefresh;
 use super::update::Update;
 use super::{HEADER_LENGTH, MARKER, MAX_LENGTH, Message, Parsed};
 
-/// What reading depends on besides the octets.
+/// Session parameters that change the decoding of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeContext {
     /// AS numbers in AS_PATH and AGGREGATOR have four octets (RFC 6793).
     pub four_octet_asn: bool,
-    /// The peer is of our own AS.
+    /// The peer is in our AS.
     pub ibgp: bool,
-    /// Families negotiated; routes of others are left out (RFC 4760 §6).
+    /// The negotiated families; routes of other families are discarded (RFC 4760 §6).
     pub families: Vec<Family>,
-    /// The session runs over the loopback, where 127.0.0.0/8 and `::1` are hosts like any other.
-    /// Elsewhere they are no next hop (RFC 4271 §6.3).
+    /// The session runs over the loopback. Only there are 127.0.0.0/8 and `::1` valid next hops
+    /// (RFC 4271 §6.3).
     pub loopback: bool,
-    /// Octets a message may have, OPEN and KEEPALIVE excepted, which never have more than 4096
-    /// (RFC 8654 §4).
+    /// The longest message in octets. OPEN and KEEPALIVE never exceed 4096 (RFC 8654 §4).
     pub max_length: usize,
     /// IPv4 unicast routes may have IPv6 next hops (RFC 8950).
     pub ipv4_next_hop_v6: bool,
-    /// ROUTE-REFRESH has its errors and subtypes of RFC 7313.
+    /// ROUTE-REFRESH has the subtypes and errors of RFC 7313.
     pub enhanced_route_refresh: bool,
 }
 
-/// Before anything is negotiated: an external peer, two-octet AS numbers, IPv4 unicast.
+/// Before negotiation: an external peer, two-octet AS numbers, IPv4 unicast.
 impl Default for DecodeContext {
     fn default() -> Self {
         Self {
@@ -50,25 +49,25 @@ impl Default for DecodeContext {
     }
 }
 
-/// Cuts a stream into messages. One for each connection.
+/// Splits the octets of one connection into messages.
 #[derive(Debug, Default)]
 pub struct Framer {
     buffer: BytesMut,
-    /// After an error nothing more can be read.
+    /// After an error the rest of the stream is unreadable.
     failed: bool,
 }
 
 impl Framer {
-    /// Adds octets as they arrived.
+    /// Appends received octets.
     pub fn push(&mut self, octets: &[u8]) {
         if !self.failed {
             self.buffer.extend_from_slice(octets);
         }
     }
 
-    /// The next message if all of it is there. A wrong header is reported before its body arrives.
+    /// Returns the next complete message. An invalid header is reported before its body arrives.
     ///
-    /// After an error there is nothing more: the session is over.
+    /// After an error it returns `None` forever: the session must end.
     pub fn next(&mut self, context: &DecodeContext) -> Option<Result<Message, DecodeError>> {
         let message = match header(&self.buffer, context)? {
             Ok((kind, length)) => {
@@ -88,10 +87,10 @@ impl Framer {
 }
 
 impl Message {
-    /// Reads one message that `octets` consist of; none if they are fewer or more than that.
+    /// Decodes exactly one message; `None` if `octets` is shorter or longer than the message.
     ///
     /// # Errors
-    /// What ends the session.
+    /// [`DecodeError`] if the message ends the session.
     pub fn decode(octets: &[u8], context: &DecodeContext) -> Option<Result<Self, DecodeError>> {
         match header(octets, context)? {
             Ok((kind, length)) if length == octets.len() => {
@@ -103,7 +102,7 @@ impl Message {
     }
 }
 
-/// Type and length of the message `input` begins with, once its header is there.
+/// Type and length of the first message in `input`; `None` if its header is incomplete.
 fn header(
     input: &[u8],
     context: &DecodeContext,
@@ -120,7 +119,7 @@ fn header(
     })
 }
 
-/// Octets of the longest message of a type (RFC 4271 §4.1, RFC 8654 §4).
+/// The longest message of a type in octets (RFC 4271 §4.1, RFC 8654 §4).
 fn longest(kind: MessageType, context: &DecodeContext) -> usize {
     match kind {
         MessageType::OPEN | MessageType::KEEPALIVE => MAX_LENGTH,
@@ -128,7 +127,7 @@ fn longest(kind: MessageType, context: &DecodeContext) -> usize {
     }
 }
 
-/// Checks a length against the limits of its type (RFC 4271 §6.1, RFC 2918 §3).
+/// Checks the length against the limits of the message type (RFC 4271 §6.1, RFC 2918 §3).
 fn check_length(
     kind: MessageType,
     length: u16,
@@ -139,7 +138,7 @@ fn check_length(
         MessageType::UPDATE => length >= 23,
         MessageType::NOTIFICATION => length >= 21,
         MessageType::KEEPALIVE => length == 19,
-        // What to say about another length depends on the subtype, the third octet of the body.
+        // The error for another length depends on the subtype, the third octet of the body.
         MessageType::ROUTE_REFRESH if context.enhanced_route_refresh => length >= 22,
         MessageType::ROUTE_REFRESH => length == 23,
         MessageType(other) => return Err(DecodeError::BadType(other)),
@@ -151,7 +150,7 @@ fn check_length(
     }
 }
 
-/// Reads a message whose length `check_length` found right.
+/// Decodes a message whose header is valid.
 fn decode_message(
     kind: MessageType,
     octets: &[u8],

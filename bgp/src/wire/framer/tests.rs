@@ -239,5 +239,5 @@ fn header_errors_are_header_errors() {
         length: 7,
     };
     assert_eq!(error.notification().code, ErrorCode::MESSAGE_HEADER);
-    assert_eq!(error.to_string(), "UPDATE cannot be 7 octets long");
+    assert_eq!(error.to_string(), "invalid UPDATE length: 7 octets");
 }

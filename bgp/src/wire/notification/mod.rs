@@ -10,22 +10,22 @@ use super::codes::{ErrorCode, MessageType, subcode, subcode_name};
 use super::family::{Afi, Family, Safi};
 use super::{HEADER_LENGTH, MAX_LENGTH, put_header};
 
-/// Why a session ends, told to the other side.
+/// A NOTIFICATION: the reason why the sender closes the session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Notification {
-    /// The kind of error.
+    /// The error code.
     pub code: ErrorCode,
-    /// The error itself, meaningful together with `code`; zero is "unspecific".
+    /// The error subcode; its meaning depends on `code`.
     pub subcode: u8,
-    /// What the error was found in; its form depends on code and subcode.
+    /// The data; its format depends on code and subcode.
     pub data: Bytes,
 }
 
-/// Longest shutdown text in octets (RFC 9003 §2).
+/// The longest shutdown message in octets (RFC 9003 §2).
 const SHUTDOWN_TEXT_LENGTH: usize = 255;
 
 impl Notification {
-    /// Capabilities read from one NOTIFICATION.
+    /// The most capabilities that [`capabilities`](Self::capabilities) returns.
     pub const CAPABILITIES_MAX: usize = 16;
 
     /// A NOTIFICATION without data.
@@ -37,7 +37,7 @@ impl Notification {
         }
     }
 
-    /// The same with data.
+    /// Replaces the data.
     pub fn with_data(self, data: impl Into<Bytes>) -> Self {
         Self {
             data: data.into(),
@@ -50,19 +50,13 @@ impl Notification {
         Self::new(ErrorCode::CEASE, subcode)
     }
 
-    /// Cease/Administrative Shutdown with a text for the other side's operator, cut to 255 octets
-    /// (RFC 9003 §2). An empty text sends none.
+    /// Cease/Administrative Shutdown with a shutdown message for the peer's operator, truncated to
+    /// 255 octets (RFC 9003 §2); without one if `text` is empty.
     pub fn administrative_shutdown(text: &str) -> Self {
         Self::cease(subcode::cease::ADMINISTRATIVE_SHUTDOWN).with_text(text)
     }
 
-    /// Cease/Administrative Reset with a text as in
-    /// [`administrative_shutdown`](Self::administrative_shutdown).
-    pub fn administrative_reset(text: &str) -> Self {
-        Self::cease(subcode::cease::ADMINISTRATIVE_RESET).with_text(text)
-    }
-
-    /// Cease/Maximum Number of Prefixes Reached: so many of `family` and no more (RFC 4486 §4).
+    /// Cease/Maximum Number of Prefixes Reached, with the limit for `family` (RFC 4486 §4).
     pub fn maximum_prefixes(family: Family, limit: u32) -> Self {
         let [high, low] = family.afi.0.to_be_bytes();
         let [a, b, c, d] = limit.to_be_bytes();
@@ -77,15 +71,15 @@ impl Notification {
         ])
     }
 
-    /// Cease/Hard Reset with the NOTIFICATION that would have been sent without graceful restart
-    /// for NOTIFICATIONs: this one ends the routes as well (RFC 8538 §3.1).
+    /// Cease/Hard Reset that encloses `inner`: the peer drops our routes although the N bit was
+    /// negotiated (RFC 8538 §3.1).
     pub fn hard_reset(inner: &Self) -> Self {
         let data = [&[inner.code.0, inner.subcode], &inner.data[..]].concat();
         Self::cease(subcode::cease::HARD_RESET).with_data(data)
     }
 
-    /// What a Hard Reset encloses; none in any other, and none where it is too short for a code
-    /// and a subcode (RFC 8538 §3.1).
+    /// The NOTIFICATION that a Hard Reset encloses (RFC 8538 §3.1); `None` for any other
+    /// NOTIFICATION, or if the data is too short.
     pub fn enclosed(&self) -> Option<Self> {
         let hard_reset =
             self.code == ErrorCode::CEASE && self.subcode == subcode::cease::HARD_RESET;
@@ -99,22 +93,22 @@ impl Notification {
         }
     }
 
-    /// Nothing was heard for the hold time (RFC 4271 §6.5).
+    /// Hold Timer Expired (RFC 4271 §6.5).
     pub const fn hold_timer_expired() -> Self {
-        Self::new(ErrorCode::HOLD_TIMER_EXPIRED, 0)
+        Self::new(ErrorCode::HOLD_TIMER_EXPIRED, subcode::UNSPECIFIC)
     }
 
-    /// A message that the state doesn't allow, with one of [`subcode::fsm`] (RFC 6608 §3). The
-    /// data is the type of that message.
+    /// Finite State Machine Error for a message that is unexpected in this state, with one of
+    /// [`subcode::fsm`]. The data is the message type (RFC 6608 §3).
     pub fn unexpected_message(subcode: u8, received: MessageType) -> Self {
         Self::new(ErrorCode::FSM, subcode).with_data(vec![received.0])
     }
 
-    /// The text that came with Cease/Administrative Shutdown or Reset, be it inside a Hard Reset
+    /// The shutdown message of Cease/Administrative Shutdown or Reset, also inside a Hard Reset
     /// (RFC 9003 §2, RFC 8538 §3.1).
     ///
-    /// Senders get the length and the encoding wrong: what is there is taken as far as it goes,
-    /// and whatever isn't text or could disturb a log becomes U+FFFD.
+    /// Some senders get the length or the encoding wrong: a text that is too short is used as it
+    /// is, and invalid UTF-8 and control characters become U+FFFD.
     pub fn shutdown_text(&self) -> Option<String> {
         match self.enclosed() {
             Some(enclosed) => enclosed.own_shutdown_text(),
@@ -142,9 +136,9 @@ impl Notification {
         (!text.is_empty()).then(|| text.chars().map(printable).collect())
     }
 
-    /// What the data says, where code and subcode give it a meaning and it has the form for that:
-    /// for example `the length 4097`, `the attribute NEXT_HOP` or `at most 100 of ipv4-unicast`.
-    /// The text of a shutdown is in [`shutdown_text`](Self::shutdown_text).
+    /// The data as text, if code and subcode define its format and it is well-formed: for example
+    /// `length 4097`, `attribute NEXT_HOP` or `limit of 100 ipv4-unicast prefixes`. For a shutdown
+    /// message see [`shutdown_text`](Self::shutdown_text).
     pub fn data_in_words(&self) -> Option<String> {
         if let Some(enclosed) = self.enclosed() {
             return enclosed.own_data_in_words();
@@ -152,21 +146,21 @@ impl Notification {
         self.own_data_in_words()
     }
 
-    /// The capabilities that an Unsupported Capability lists (RFC 5492 §5), at most
-    /// [`CAPABILITIES_MAX`](Self::CAPABILITIES_MAX): none in any other NOTIFICATION, and none where
-    /// the data is something else.
+    /// The capabilities in an Unsupported Capability (RFC 5492 §5), at most
+    /// [`CAPABILITIES_MAX`](Self::CAPABILITIES_MAX). Empty for any other NOTIFICATION, and for
+    /// malformed data.
     pub fn capabilities(&self) -> Vec<Capability> {
         self.listed_capabilities().0
     }
 
-    /// These capabilities, and how many more there are.
+    /// These capabilities, and the number of capabilities beyond the limit.
     fn listed_capabilities(&self) -> (Vec<Capability>, usize) {
         let listed =
             (self.code, self.subcode) == (ErrorCode::OPEN, subcode::open::UNSUPPORTED_CAPABILITY);
         if !listed {
             return (Vec::new(), 0);
         }
-        let (mut capabilities, mut left_out) = (Vec::new(), 0);
+        let (mut capabilities, mut omitted) = (Vec::new(), 0);
         let mut input = &self.data[..];
         while let [code, length, rest @ ..] = input {
             let whole = rest.split_at_checked((*length).into());
@@ -175,7 +169,7 @@ impl Notification {
             };
             input = tail;
             if capabilities.len() == Self::CAPABILITIES_MAX {
-                left_out += 1;
+                omitted += 1;
                 continue;
             }
             match Capability::decode(CapabilityCode(*code), value) {
@@ -186,7 +180,7 @@ impl Notification {
         if !input.is_empty() {
             return (Vec::new(), 0);
         }
-        (capabilities, left_out)
+        (capabilities, omitted)
     }
 
     fn own_data_in_words(&self) -> Option<String> {
@@ -196,16 +190,16 @@ impl Notification {
             _ => None,
         };
         match (self.code, self.subcode, &self.data[..]) {
-            (ErrorCode::MESSAGE_HEADER, header::BAD_MESSAGE_LENGTH, _) => number("the length"),
+            (ErrorCode::MESSAGE_HEADER, header::BAD_MESSAGE_LENGTH, _) => number("length"),
             (ErrorCode::MESSAGE_HEADER, header::BAD_MESSAGE_TYPE, [kind]) => {
-                Some(format!("the type {kind}"))
+                Some(format!("message type {kind}"))
             }
-            (ErrorCode::OPEN, open::UNSUPPORTED_VERSION_NUMBER, _) => number("it speaks version"),
+            (ErrorCode::OPEN, open::UNSUPPORTED_VERSION_NUMBER, _) => number("supported version"),
             (ErrorCode::OPEN, open::UNSUPPORTED_CAPABILITY, _) => {
-                let (listed, left_out) = self.listed_capabilities();
+                let (listed, omitted) = self.listed_capabilities();
                 let mut words: Vec<_> = listed.iter().map(ToString::to_string).collect();
-                if left_out > 0 {
-                    words.push(format!("and {left_out} more"));
+                if omitted > 0 {
+                    words.push(format!("and {omitted} more"));
                 }
                 (!words.is_empty()).then(|| words.join(", "))
             }
@@ -240,13 +234,13 @@ impl Notification {
                     safi: Safi(safi),
                 };
                 let limit = u32::from_be_bytes([a, b, c, d]);
-                Some(format!("at most {limit} of {family}"))
+                Some(format!("limit of {limit} {family} prefixes"))
             }
             _ => None,
         }
     }
 
-    /// The whole message. Data beyond the 4096 octets of a message is cut off.
+    /// Encodes the message. Data beyond 4096 octets is truncated.
     pub fn encode(&self) -> Bytes {
         let longest = MAX_LENGTH - HEADER_LENGTH - 2;
         let data = self.data.get(..longest).unwrap_or(&self.data);
@@ -262,7 +256,7 @@ impl Notification {
         message.freeze()
     }
 
-    /// Reads a body. The framer has made sure of the two octets; without them both are zero.
+    /// Decodes a body. The framer ensures that it has at least two octets.
     pub(super) fn decode(body: &[u8]) -> Self {
         let octet = |position| body.get(position).copied().unwrap_or(0);
         Self {
@@ -291,12 +285,12 @@ impl Notification {
 
 fn attribute(code: u8) -> String {
     let code = AttributeType(code);
-    let article = code.name().map_or("", |_| "the attribute ");
-    format!("{article}{code}")
+    let prefix = code.name().map_or("", |_| "attribute ");
+    format!("{prefix}{code}")
 }
 
-/// Name and numbers, for example `Cease/Administrative Shutdown (6/2)`; a Hard Reset with what it
-/// encloses, for example `Cease/Hard Reset (6/9), Cease/BFD Down (6/10)`.
+/// Names and numbers, for example `Cease/Administrative Shutdown (6/2)`; for a Hard Reset also those
+/// of the enclosed NOTIFICATION, for example `Cease/Hard Reset (6/9), Cease/BFD Down (6/10)`.
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_name(f)?;

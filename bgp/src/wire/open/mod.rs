@@ -15,31 +15,31 @@ use super::error::{BGP_VERSION, DecodeError};
 use super::family::Family;
 use super::{HEADER_LENGTH, MAX_LENGTH, Parsed, put_header};
 
-/// Optional parameter that holds capabilities (RFC 5492 §4).
+/// The optional parameter with capabilities (RFC 5492 §4).
 const CAPABILITIES_PARAMETER: u8 = 2;
-/// In place of the first parameter's type: lengths have two octets (RFC 9072 §2).
+/// In place of the first parameter's type: the lengths have two octets (RFC 9072 §2).
 const EXTENDED_PARAMETERS: u8 = 255;
-/// Octets of an OPEN before its optional parameters, header excluded.
+/// Octets between the header and the optional parameters, their length included.
 const FIXED_LENGTH: usize = 10;
 
-/// How a speaker introduces itself.
+/// An OPEN message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Open {
-    /// Version of BGP; four.
+    /// The BGP version: four.
     pub version: u8,
-    /// The AS in two octets, [`Asn::TRANS`] where it needs four.
+    /// The AS number in two octets; [`Asn::TRANS`] if it needs four.
     pub asn: u16,
-    /// Seconds without a message after which the session is dead; zero for never.
+    /// The proposed hold time in seconds; zero disables the hold timer.
     pub hold_time: u16,
-    /// The speaker's name, any number but zero (RFC 6286 §2.1).
+    /// The BGP identifier: any number except zero (RFC 6286 §2.1).
     pub router_id: Ipv4Addr,
-    /// What it can do, in the order sent.
+    /// The capabilities in the order sent.
     pub capabilities: Vec<Capability>,
 }
 
 impl Open {
-    /// An OPEN of this version with the capabilities every session of ours has: the families,
-    /// route refresh and four-octet AS numbers.
+    /// An OPEN with the capabilities of every session: the families, route refresh and four-octet
+    /// AS numbers.
     pub fn new(asn: Asn, hold_time: u16, router_id: Ipv4Addr, families: &[Family]) -> Self {
         let mut capabilities: Vec<_> = families
             .iter()
@@ -57,13 +57,13 @@ impl Open {
         }
     }
 
-    /// The same with one capability more.
+    /// Adds a capability.
     pub fn with(mut self, capability: Capability) -> Self {
         self.capabilities.push(capability);
         self
     }
 
-    /// The AS in the four-octet capability, if there is one (RFC 6793 §4.1).
+    /// The AS number in the four-octet AS capability (RFC 6793 §4.1).
     pub fn four_octet_asn(&self) -> Option<Asn> {
         self.capabilities
             .iter()
@@ -73,12 +73,12 @@ impl Open {
             })
     }
 
-    /// The sender's AS.
+    /// The sender's AS number.
     pub fn sender_asn(&self) -> Asn {
         self.four_octet_asn().unwrap_or(self.asn.into())
     }
 
-    /// What is said about restarts; of several the last counts (RFC 4724 §3).
+    /// The graceful restart capability; of several the last (RFC 4724 §3).
     pub fn graceful_restart(&self) -> Option<&GracefulRestartCapability> {
         self.capabilities
             .iter()
@@ -89,7 +89,7 @@ impl Open {
             })
     }
 
-    /// Whether IPv4 unicast routes may come with IPv6 next hops (RFC 8950 §4).
+    /// Whether the sender accepts IPv6 next hops for IPv4 unicast routes (RFC 8950 §4).
     pub fn ipv4_next_hop_v6(&self) -> bool {
         self.capabilities.iter().any(|capability| match capability {
             Capability::ExtendedNextHop(list) => list.contains(&ExtendedNextHop::IPV4_OVER_IPV6),
@@ -97,8 +97,8 @@ impl Open {
         })
     }
 
-    /// The families offered, each once. Without any multiprotocol capability that is IPv4 unicast
-    /// (RFC 4760 §8).
+    /// The offered families without duplicates; IPv4 unicast if there is no multiprotocol
+    /// capability (RFC 4760 §8).
     pub fn families(&self) -> Vec<Family> {
         let mut families = Vec::new();
         for capability in &self.capabilities {
@@ -114,9 +114,8 @@ impl Open {
         families
     }
 
-    /// The whole message. All capabilities go into one parameter; if they need more than 255
-    /// octets, in the form of RFC 9072. Capabilities beyond the 4096 octets of a message are left
-    /// out.
+    /// Encodes the message, with all capabilities in one parameter, which has the extended form of
+    /// RFC 9072 if needed. Capabilities beyond 4096 octets are omitted.
     pub fn encode(&self) -> Bytes {
         let room = MAX_LENGTH - HEADER_LENGTH - FIXED_LENGTH - 6;
         let mut capabilities = BytesMut::new();
@@ -139,13 +138,13 @@ impl Open {
         message.freeze()
     }
 
-    /// Reads a body.
+    /// Decodes a body.
     pub(super) fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         fn fixed(input: &[u8]) -> Parsed<'_, (u8, u16, u16, u32)> {
             (be_u8, be_u16, be_u16, be_u32).parse(input)
         }
         let malformed = |_: nom::Err<()>| DecodeError::MalformedOpen;
-        // Only the version's place is known before the version is.
+        // The format of the rest depends on the version.
         check_version(body.first().copied().unwrap_or(0))?;
         let (tail, (version, asn, hold_time, router_id)) = fixed(body).map_err(malformed)?;
         Ok(Self {
@@ -166,7 +165,7 @@ pub(super) fn check_version(version: u8) -> Result<(), DecodeError> {
     }
 }
 
-/// The optional parameters with their length in front.
+/// The optional parameters, preceded by their length.
 fn parameters(capabilities: &[u8]) -> BytesMut {
     let mut parameters = BytesMut::with_capacity(capabilities.len() + 7);
     if capabilities.is_empty() {
@@ -177,7 +176,7 @@ fn parameters(capabilities: &[u8]) -> BytesMut {
     ) {
         parameters.put_slice(&[outer, CAPABILITIES_PARAMETER, length]);
     } else {
-        // The caller's limit keeps both lengths below 4096.
+        // Both lengths are below 4096 by the caller's limit.
         let length = u16::try_from(capabilities.len()).unwrap_or(u16::MAX - 3);
         parameters.put_slice(&[EXTENDED_PARAMETERS, EXTENDED_PARAMETERS]);
         parameters.put_u16(length + 3);
@@ -188,10 +187,10 @@ fn parameters(capabilities: &[u8]) -> BytesMut {
     parameters
 }
 
-/// Reads the optional parameters from their length on (RFC 4271 §4.2, RFC 9072 §2).
+/// Decodes the optional parameters, their length included (RFC 4271 §4.2, RFC 9072 §2).
 fn decode_parameters(input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
     let malformed = |_: nom::Err<()>| DecodeError::MalformedOpen;
-    // RFC 9072 §2: the type 255 makes the form, the length before it only must not be zero.
+    // RFC 9072 §2: the type 255 marks the extended form; the length before it is nonzero.
     let extended = matches!(input, [length, EXTENDED_PARAMETERS, ..] if *length > 0);
     let field: Parsed<'_, &[u8]> = if extended {
         (take(2usize), length_data(be_u16))
@@ -221,7 +220,7 @@ fn decode_parameters(input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
     Ok(capabilities)
 }
 
-/// Reads one parameter's capabilities, each inside its own length.
+/// Decodes the capabilities of one parameter.
 fn decode_capabilities(mut input: &[u8]) -> Result<Vec<Capability>, DecodeError> {
     let mut capabilities = Vec::new();
     while !input.is_empty() {

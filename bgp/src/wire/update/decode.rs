@@ -45,7 +45,7 @@ impl Update {
             mp_reach: reader.mp_reach,
             mp_unreach: reader.mp_unreach,
             errors: reader.errors,
-            errors_left_out: 0,
+            errors_omitted: 0,
             malformed: None,
         };
         update.drop_unnegotiated_ipv4(context);
@@ -102,8 +102,8 @@ impl Update {
 
     /// Limits the errors to the first ones, the first of the strongest treatment included.
     fn bound_errors(&mut self) {
-        self.errors_left_out = self.errors.len().saturating_sub(Self::ERRORS_MAX);
-        if self.errors_left_out == 0 {
+        self.errors_omitted = self.errors.len().saturating_sub(Self::ERRORS_MAX);
+        if self.errors_omitted == 0 {
             return;
         }
         let strongest = self.treatment();

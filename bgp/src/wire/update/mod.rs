@@ -10,11 +10,12 @@ use super::next_hop::NextHop;
 
 mod decode;
 
-/// Routes that come and go. Read it through [`announced`](Self::announced) and
-/// [`withdrawn_prefixes`](Self::withdrawn_prefixes), which heed [`errors`](Self::errors).
+/// A decoded UPDATE. Use [`announced`](Self::announced) and
+/// [`withdrawn_prefixes`](Self::withdrawn_prefixes) rather than the fields: they respect
+/// [`errors`](Self::errors).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// The withdrawn field, without what the NLRI field announces (RFC 4271 §4.3).
+    /// The withdrawn field, without prefixes that the NLRI field announces (RFC 4271 §4.3).
     pub withdrawn: Vec<Ipv4Net>,
     /// The attributes.
     pub attributes: PathAttributes,
@@ -22,15 +23,14 @@ pub struct Update {
     pub nlri: Vec<Ipv4Net>,
     /// MP_REACH_NLRI of a negotiated family.
     pub mp_reach: Option<MpReach>,
-    /// MP_UNREACH_NLRI of a negotiated family, without what MP_REACH_NLRI announces.
+    /// MP_UNREACH_NLRI of a negotiated family, without prefixes that MP_REACH_NLRI announces.
     pub mp_unreach: Option<MpUnreach>,
-    /// What was wrong with it, in the order found (RFC 7606): at most
-    /// [`ERRORS_MAX`](Self::ERRORS_MAX), the first of the strongest treatment among them. An
-    /// attribute that is repeated is one error, however often it is there.
+    /// The errors in the order found (RFC 7606): at most [`ERRORS_MAX`](Self::ERRORS_MAX), the
+    /// first of the strongest treatment included. All repetitions of an attribute are one error.
     pub errors: Vec<AttributeError>,
-    /// Errors that are not in `errors`, since there were too many.
-    pub errors_left_out: usize,
-    /// The body as received, kept for the log when there are errors (RFC 7606 §6).
+    /// The number of errors beyond that limit.
+    pub errors_omitted: usize,
+    /// The body as received if there are errors, for the log (RFC 7606 §6).
     pub malformed: Option<Bytes>,
 }
 
@@ -39,7 +39,7 @@ pub struct Update {
 pub struct MpReach {
     /// The family of the prefixes.
     pub family: Family,
-    /// Where packets for them are to be sent.
+    /// The next hop.
     pub next_hop: NextHop,
     /// The prefixes.
     pub nlri: Vec<IpNet>,
@@ -55,24 +55,24 @@ pub struct MpUnreach {
 }
 
 impl Update {
-    /// Errors kept of one UPDATE.
+    /// The most errors kept of one UPDATE.
     pub const ERRORS_MAX: usize = 16;
 
-    /// The strongest treatment that its errors ask for.
+    /// The strongest treatment that the errors require.
     pub fn treatment(&self) -> Option<Treatment> {
         self.errors.iter().map(|error| error.treatment).max()
     }
 
-    /// Its errors in words, and how many were left out.
-    pub fn errors_in_words(&self) -> Vec<String> {
-        let left_out =
-            (self.errors_left_out > 0).then(|| format!("and {} more errors", self.errors_left_out));
+    /// The errors as text, followed by the number of errors beyond the limit.
+    pub fn error_texts(&self) -> Vec<String> {
+        let omitted =
+            (self.errors_omitted > 0).then(|| format!("and {} more errors", self.errors_omitted));
         let errors = self.errors.iter().map(ToString::to_string);
-        errors.chain(left_out).collect()
+        errors.chain(omitted).collect()
     }
 
-    /// The family whose initial routes are complete with this (RFC 4724 §2): nothing in it but at
-    /// most an empty MP_UNREACH_NLRI, and nothing wrong with it.
+    /// The family, if this is an End-of-RIB marker (RFC 4724 §2): an UPDATE without routes and
+    /// attributes except an empty MP_UNREACH_NLRI, and without errors.
     pub fn end_of_rib(&self) -> Option<Family> {
         let empty = self.withdrawn.is_empty()
             && self.nlri.is_empty()
@@ -87,12 +87,12 @@ impl Update {
         }
     }
 
-    /// The prefixes it announces; none when it is treated as a withdrawal.
+    /// The announced prefixes; none if the UPDATE is treated as withdraw.
     pub fn announced(&self) -> impl Iterator<Item = IpNet> {
         self.reachable(!self.treated_as_withdraw())
     }
 
-    /// The prefixes it withdraws, with those it announces when it is treated as a withdrawal.
+    /// The withdrawn prefixes; with the announced ones if the UPDATE is treated as withdraw.
     pub fn withdrawn_prefixes(&self) -> impl Iterator<Item = IpNet> {
         let unreachable = self
             .mp_unreach
@@ -112,7 +112,7 @@ impl Update {
         self.treatment() == Some(Treatment::TreatAsWithdraw)
     }
 
-    /// The prefixes of NLRI and MP_REACH_NLRI; none unless they are `wanted`.
+    /// The prefixes of NLRI and MP_REACH_NLRI if `wanted`, else none.
     fn reachable(&self, wanted: bool) -> impl Iterator<Item = IpNet> {
         let reach = self.mp_reach.iter().filter(move |_| wanted);
         let nlri = self.nlri.iter().take(if wanted { usize::MAX } else { 0 });

@@ -185,12 +185,12 @@ fn check_errors(update: &Update) {
     let kept = update.errors.len();
     assert!(kept <= Update::ERRORS_MAX, "{kept} errors kept");
     assert!(update.errors.capacity() <= 2 * Update::ERRORS_MAX);
-    assert!(update.errors_left_out == 0 || kept == Update::ERRORS_MAX);
+    assert!(update.errors_omitted == 0 || kept == Update::ERRORS_MAX);
     // Two for each type of attribute, and those of the message as a whole.
-    assert!(update.errors_left_out <= 2 * 256 + 8);
-    let words = update.errors_in_words();
+    assert!(update.errors_omitted <= 2 * 256 + 8);
+    let words = update.error_texts();
     assert!(words.iter().all(|text| (1..=200).contains(&text.len())));
-    assert_eq!(words.len(), kept + usize::from(update.errors_left_out > 0));
+    assert_eq!(words.len(), kept + usize::from(update.errors_omitted > 0));
 }
 
 /// What decoding the attributes and prefixes gave survives being sent on.
