@@ -1,29 +1,30 @@
-//! The next hop of a session's routes: the one place with that rule.
+//! Chooses the next hop of the routes in a session.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::PeerConfig;
 use crate::wire::{Family, NextHop};
 
-/// Our addresses for what the session's own address can't be the next hop of: prefixes of the other
-/// family, and IPv6 prefixes of a session between link-local addresses.
+/// Our addresses for routes that can't use the session's local address as next hop: those of the
+/// other address family, and IPv6 routes in a session between link-local addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NextHops {
-    /// For IPv4 prefixes over an IPv6 session.
+    /// The next hop of IPv4 routes in an IPv6 session.
     pub v4: Option<Ipv4Addr>,
-    /// A global address, for IPv6 prefixes over an IPv4 session or between link-local addresses.
+    /// The next hop of IPv6 routes in an IPv4 session, or between link-local addresses: a global
+    /// address.
     pub v6: Option<Ipv6Addr>,
 }
 
 impl NextHops {
-    /// The next hop of `family`'s routes, `None` if they can't be announced.
+    /// The next hop of the routes of `family`; `None` if they can't be announced.
     ///
-    /// `own` is the session's own address, unless it is not known yet. `ipv4_over_ipv6`: both ends
-    /// have the capability of RFC 8950 for IPv4 unicast.
+    /// `own` is the session's local address, if known. `ipv4_over_ipv6`: both sides have the
+    /// extended next hop capability for IPv4 unicast (RFC 8950).
     ///
-    /// A link-local address goes only beside a global one (RFC 2545 §3). There the peer is on the
-    /// same link and may have no other way to us, so IPv4 routes take both too where they can.
+    /// A link-local address is only sent together with a global one (RFC 2545 §3). On such a link
+    /// the peer may be unable to resolve other addresses, so IPv4 routes use both too if possible.
     #[must_use]
     pub fn next_hop(
         self,
@@ -53,8 +54,8 @@ impl NextHops {
 }
 
 impl PeerConfig {
-    /// [`NextHops::next_hop`] on a session whose own address is `local`, unless a source address is
-    /// configured.
+    /// [`NextHops::next_hop`] for a session with local address `local`. A configured source address
+    /// takes precedence.
     #[must_use]
     pub fn next_hop(
         &self,
@@ -66,7 +67,7 @@ impl PeerConfig {
         self.next_hops.next_hop(family, own, ipv4_over_ipv6)
     }
 
-    /// Whether the session's own address will be a link-local one: of that of the peer, unless a
+    /// Whether the session will have a link-local local address: as the peer's address, unless a
     /// source address is configured.
     #[must_use]
     pub fn is_link_local(&self) -> bool {
@@ -87,7 +88,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// As it is written in logs, for (own address, whether RFC 8950 was agreed, family).
+    /// The next hop as text.
     fn shown(next_hops: NextHops, own: &str, over: bool, family: Family) -> String {
         let next_hop = next_hops.next_hop(family, Some(address(own)), over);
         next_hop.map_or("none".to_owned(), |next_hop| next_hop.to_string())
@@ -97,7 +98,7 @@ mod tests {
     const V6: Family = Family::IPV6_UNICAST;
 
     #[test]
-    fn the_own_address_serves_its_family_and_the_configured_ones_serve_the_other() {
+    fn the_local_address_is_the_next_hop_of_its_family_and_a_configured_one_of_the_other() {
         let none = NextHops::default();
         let both = NextHops {
             v4: Some([10, 0, 0, 1].into()),
@@ -137,9 +138,8 @@ mod tests {
         );
     }
 
-    /// RFC 8950: an IPv4 address of our own goes before an IPv6 one.
     #[test]
-    fn ipv4_routes_take_an_ipv6_next_hop_only_where_both_ends_agreed() {
+    fn ipv4_routes_use_an_ipv6_next_hop_only_if_negotiated_rfc8950() {
         let none = NextHops::default();
         let v4 = NextHops {
             v4: Some([10, 0, 0, 1].into()),
@@ -150,9 +150,8 @@ mod tests {
         assert_eq!(shown(v4, "2001:db8::9", true, V4), "10.0.0.1");
     }
 
-    /// RFC 2545 §3.
     #[test]
-    fn a_link_local_address_goes_beside_a_global_one_and_never_alone() {
+    fn a_link_local_next_hop_is_sent_only_with_a_global_one_rfc2545_3() {
         let none = NextHops::default();
         let v6 = NextHops {
             v6: Some("2001:db8::1".parse().unwrap()),
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_link_local_by_the_peers_address_unless_its_source_is_global() {
+    fn a_session_is_link_local_if_the_peers_address_is_unless_its_source_is_global() {
         let router = |text: &str| {
             let remote = std::net::SocketAddr::new(address(text), 179);
             PeerConfig::new("tor", remote, Asn(64512), Asn(64513))

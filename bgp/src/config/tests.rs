@@ -1,7 +1,6 @@
-//! Tests of the configuration's own rules.
-
+use super::limits::PASSWORD_MAX;
 use super::*;
-use crate::bfd::Interval;
+use crate::bfd::{Interval, TimersError};
 use crate::wire::InvalidHoldTime;
 
 fn peer() -> PeerConfig {
@@ -27,7 +26,7 @@ fn a_secret_is_never_printed() {
 }
 
 #[test]
-fn hold_time_one_and_two_do_not_exist() {
+fn hold_times_of_one_and_two_seconds_are_invalid_rfc4271_4_2() {
     for seconds in [1, 2] {
         assert_eq!(HoldTime::from_secs(seconds), Err(InvalidHoldTime(seconds)));
     }
@@ -40,10 +39,10 @@ fn hold_time_one_and_two_do_not_exist() {
 }
 
 #[test]
-fn only_what_the_session_was_negotiated_with_resets_it() {
+fn only_changes_of_negotiated_parameters_reset_the_session() {
     let old = peer();
     assert_eq!(old.impact(&old), Impact::None);
-    let quiet = PeerConfig {
+    let unaffected = PeerConfig {
         timers: Timers {
             connect_retry: Some(Duration::from_secs(5)),
             ..Timers::default()
@@ -54,13 +53,13 @@ fn only_what_the_session_was_negotiated_with_resets_it() {
         },
         ..peer()
     };
-    assert_eq!(quiet.impact(&old), Impact::None);
-    let listening = PeerConfig {
+    assert_eq!(unaffected.impact(&old), Impact::None);
+    let subscribed = PeerConfig {
         receive: true,
         ..peer()
     };
-    assert_eq!(listening.impact(&old), Impact::Reset);
-    assert_eq!(old.impact(&listening), Impact::None);
+    assert_eq!(subscribed.impact(&old), Impact::Reset);
+    assert_eq!(old.impact(&subscribed), Impact::None);
     for changed in [
         PeerConfig {
             transport: Transport {
@@ -94,7 +93,7 @@ fn only_what_the_session_was_negotiated_with_resets_it() {
 }
 
 #[test]
-fn what_can_never_run_is_refused_by_name() {
+fn an_invalid_configuration_is_rejected_with_its_reason() {
     assert_eq!(peer().check(), Ok(()));
     let long = Secret::new(vec![b'x'; PASSWORD_MAX + 1]);
     let cases = [

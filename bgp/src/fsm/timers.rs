@@ -4,9 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::config::HoldTime;
-
-/// The least send hold time, unless the peer's configuration sets another (RFC 9687 §4).
-const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
+use crate::config::limits::SEND_HOLD_TIME_DEFAULT_MIN;
 
 /// How long a closing NOTIFICATION may take to reach the peer before the connection is closed.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -101,7 +99,7 @@ pub(super) fn jittered(full: Duration, rng: &mut fastrand::Rng) -> Duration {
 /// How long a peer may leave unread what we send: longer than the hold time (RFC 9687 §4).
 pub(super) fn send_hold(hold_time: HoldTime, configured: Option<Duration>) -> Duration {
     let hold = hold_time.duration().unwrap_or_default();
-    configured.unwrap_or((hold * 2).max(SEND_HOLD_MIN))
+    configured.unwrap_or((hold * 2).max(SEND_HOLD_TIME_DEFAULT_MIN))
 }
 
 /// The earlier of two deadlines, where there may be none.

@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use ipnet::IpNet;
 use socket2::SockAddr;
 
-use crate::config::{PASSWORD_MAX, Secret};
+use crate::config::Secret;
+use crate::config::limits::PASSWORD_MAX;
 
 /// `TCP_MD5SIG_FLAG_PREFIX` of `<linux/tcp.h>`: the key applies to a network.
 const MD5_FLAG_PREFIX: u8 = 1;

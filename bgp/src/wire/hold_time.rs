@@ -1,6 +1,9 @@
-//! The hold time (RFC 4271 §4.2).
+//! The hold time (RFC 4271 §4.2) and the keepalive interval (RFC 4271 §4.4).
 
 use std::time::Duration;
+
+/// The shortest keepalive interval (RFC 4271 §4.4).
+pub const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// A valid hold time: zero, which disables the hold and keepalive timers, or at least three
 /// seconds (RFC 4271 §4.2).
@@ -11,6 +14,10 @@ pub struct HoldTime(u16);
 impl HoldTime {
     /// 90 seconds, as RFC 4271 §10 suggests.
     pub const DEFAULT: Self = Self(90);
+    /// The shortest hold time other than zero.
+    pub const MIN: Self = Self(3);
+    /// The longest hold time.
+    pub const MAX: Self = Self(u16::MAX);
     /// No hold timer and no keepalive timer.
     pub const ZERO: Self = Self(0);
 
@@ -19,9 +26,11 @@ impl HoldTime {
     /// # Errors
     /// [`InvalidHoldTime`] for one and two seconds.
     pub fn from_secs(seconds: u16) -> Result<Self, InvalidHoldTime> {
-        match seconds {
-            1 | 2 => Err(InvalidHoldTime(seconds)),
-            _ => Ok(Self(seconds)),
+        let hold_time = Self(seconds);
+        if hold_time == Self::ZERO || hold_time >= Self::MIN {
+            Ok(hold_time)
+        } else {
+            Err(InvalidHoldTime(seconds))
         }
     }
 

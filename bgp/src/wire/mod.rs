@@ -56,7 +56,7 @@ pub use extended_community::{
 };
 pub use family::{Afi, Family, Safi};
 pub use framer::{DecodeContext, Framer};
-pub use hold_time::{HoldTime, InvalidHoldTime};
+pub use hold_time::{HoldTime, InvalidHoldTime, KEEPALIVE_TIME_MIN};
 pub use next_hop::NextHop;
 pub use notification::Notification;
 pub use open::Open;

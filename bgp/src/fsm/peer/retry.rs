@@ -3,15 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::limits::{CONNECT_RETRY_DEFAULT, CONNECT_RETRY_MIN};
 use crate::fsm::history::cause::{Cause, meaning};
 use crate::fsm::peer::bfd_guard::is_path_lost;
 use crate::fsm::timers::jittered;
 use crate::wire::{ErrorCode, Notification, subcode};
 
-/// The first wait after a failure.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-/// The longest wait, unless the peer's configuration sets another.
-const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How long after a stable session the waits do not grow. Most routers restart within this time.
 const RESTART_GRACE: Duration = Duration::from_secs(30);
 
@@ -56,15 +53,16 @@ impl Backoff {
         }
         let restarting = self.restarting_until.is_some_and(|until| now < until);
         if restarting && is_unanswered(cause, was_established) {
-            return jittered(RETRY_MIN, rng);
+            return jittered(CONNECT_RETRY_MIN, rng);
         }
         self.next(max, rng)
     }
 
     /// Counts one more failure. The wait doubles with each, up to `max`.
     pub(super) fn next(&mut self, max: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
-        let max = max.unwrap_or(RETRY_MAX).max(RETRY_MIN);
-        let full = RETRY_MIN.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        let max = max.unwrap_or(CONNECT_RETRY_DEFAULT).max(CONNECT_RETRY_MIN);
+        let full =
+            CONNECT_RETRY_MIN.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = (self.failures + 1).min(31);
         jittered(full.min(max), rng)
     }
@@ -138,12 +136,12 @@ mod tests {
             );
         }
         for _ in 0..100 {
-            assert!(backoff.next(None, &mut rng) <= RETRY_MAX);
+            assert!(backoff.next(None, &mut rng) <= CONNECT_RETRY_DEFAULT);
         }
         backoff.reset();
-        assert!(backoff.next(None, &mut rng) <= RETRY_MIN);
+        assert!(backoff.next(None, &mut rng) <= CONNECT_RETRY_MIN);
         backoff.exhaust();
-        assert!(backoff.next(None, &mut rng) >= RETRY_MAX.mul_f64(0.75));
+        assert!(backoff.next(None, &mut rng) >= CONNECT_RETRY_DEFAULT.mul_f64(0.75));
     }
 
     #[test]
@@ -159,7 +157,7 @@ mod tests {
         for second in 0..30 {
             let now = end + Duration::from_secs(second);
             let wait = backoff.after(now, &unanswered, false, None, &mut rng);
-            assert!(wait <= RETRY_MIN, "{second}: {wait:?}");
+            assert!(wait <= CONNECT_RETRY_MIN, "{second}: {wait:?}");
         }
         let later = end + RESTART_GRACE;
         for full in [1, 2, 4] {
@@ -171,7 +169,7 @@ mod tests {
         backoff.stable_session_ended(end);
         backoff.exhaust();
         let wait = backoff.after(end, &unanswered, false, None, &mut rng);
-        assert!(wait >= RETRY_MAX.mul_f64(0.75));
+        assert!(wait >= CONNECT_RETRY_DEFAULT.mul_f64(0.75));
     }
 
     #[test]

@@ -9,12 +9,9 @@ use super::capability::Capability;
 use super::error::DecodeError;
 use super::family::Family;
 use super::framer::DecodeContext;
-use super::hold_time::HoldTime;
+use super::hold_time::{HoldTime, KEEPALIVE_TIME_MIN};
 use super::open::{Open, check_version};
 use super::{MAX_EXTENDED_LENGTH, MAX_LENGTH};
-
-/// The shortest keepalive interval (RFC 4271 §4.4).
-const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
 
 /// The parameters of a session, as settled by our OPEN and the peer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +89,7 @@ impl Agreement {
             hold_time,
             keepalive_time: hold_time
                 .duration()
-                .map(|hold| (hold / 3).max(KEEPALIVE_MIN)),
+                .map(|hold| (hold / 3).max(KEEPALIVE_TIME_MIN)),
             four_octet_asn: theirs.four_octet_asn().is_some() && ours.four_octet_asn().is_some(),
             route_refresh: theirs.capabilities.contains(&Capability::RouteRefresh),
             local_router_id: ours.router_id,
@@ -111,10 +108,10 @@ impl Agreement {
         })
     }
 
-    /// Shortens the keepalive interval to `wish`, but not below one second. A hold time of zero
+    /// Shortens the keepalive interval to `wish`, but not below [`KEEPALIVE_TIME_MIN`]. A hold time of zero
     /// still means no KEEPALIVEs.
     pub fn shorten_keepalive_time(&mut self, wish: Duration) {
-        let shorter = |interval: Duration| interval.min(wish).max(KEEPALIVE_MIN);
+        let shorter = |interval: Duration| interval.min(wish).max(KEEPALIVE_TIME_MIN);
         self.keepalive_time = self.keepalive_time.map(shorter);
     }
 

@@ -1,6 +1,6 @@
 //! Generates the CRD of ferrolb's BGPPeer from the types that read it.
 
-use ferrolb_bgp::config::{GracefulRestart, HoldTime};
+use ferrolb_bgp::config::{HoldTime, limits};
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
@@ -100,10 +100,7 @@ fn defaults() -> [(&'static str, String); 6] {
         ("peerPort", BGP_PORT.to_string()),
         ("holdTime", seconds(HoldTime::DEFAULT.as_secs().into())),
         ("enableGracefulRestart", true.to_string()),
-        (
-            "restartTime",
-            seconds(GracefulRestart::DEFAULT_RESTART_TIME.into()),
-        ),
+        ("restartTime", seconds(limits::RESTART_TIME_DEFAULT.into())),
         (
             "drain/properties/time",
             seconds(Drain::DEFAULT_TIME.as_secs()),

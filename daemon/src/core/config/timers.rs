@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ferrolb_bgp::config::{GracefulRestart, HoldTime, Timers};
+use ferrolb_bgp::config::{GracefulRestart, HoldTime, Timers, limits};
 
 use crate::core::api::duration::duration;
 use crate::core::api::ferrolb::{DrainSpec, FerrolbBgpPeerSpec};
@@ -64,12 +64,12 @@ pub(crate) fn graceful_restart(
             "conflicts with enableGracefulRestart: false: remove one of them",
         )),
         (true, text) => {
-            let max = GracefulRestart::MAX_RESTART_TIME;
+            let max = limits::RESTART_TIME_MAX;
             let time = text
                 .map(|text| whole_seconds(FIELD, text, 1, max))
                 .transpose()?;
             Ok(Some(GracefulRestart {
-                restart_time: time.map_or(GracefulRestart::DEFAULT_RESTART_TIME, |time| {
+                restart_time: time.map_or(limits::RESTART_TIME_DEFAULT, |time| {
                     u16::try_from(time.as_secs()).unwrap_or(max)
                 }),
                 // Without BFD the routes of a dead node would stay beyond the hold time (RFC 8538).

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use ferrolb_allocator::canonical;
 use ferrolb_bgp::bfd::SessionConfig;
-use ferrolb_bgp::config::{
-    BfdOptions, PASSWORD_MAX, PeerConfig, Remote, RemoteAsn, Secret, Transport,
-};
+use ferrolb_bgp::config::limits::PASSWORD_MAX;
+use ferrolb_bgp::config::{BfdOptions, PeerConfig, Remote, RemoteAsn, Secret, Transport};
 use ferrolb_bgp::wire::{Asn, Family};
 use ipnet::IpNet;
 
