@@ -1,6 +1,6 @@
-//! Attributes in any order, omitted, repeated, with any flag, and a bad one anywhere among good ones:
-//! none of it ends a session, and what is around a bad one is still read.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
+//! Attributes in any order, omitted, repeated, with any flags, and a malformed one at any position:
+//! none of it resets the session, and the other attributes are still decoded.
+#![allow(clippy::unwrap_used)] // a failure fails the test
 
 use ferrolb_bgp::wire::{DecodeContext, Message, Treatment, Update};
 
@@ -16,7 +16,7 @@ const GOOD: [&[u8]; 6] = [
 const MANDATORY: usize = 3;
 const NLRI: [u8; 4] = [24, 198, 51, 100];
 
-/// None where the session would end.
+/// `None` if the session would be reset.
 fn decode(attributes: &[&[u8]]) -> Option<Update> {
     let attributes = attributes.concat();
     let length = u16::try_from(attributes.len()).unwrap().to_be_bytes();
@@ -49,7 +49,7 @@ fn permutations(of: &[&'static [u8]]) -> Vec<Vec<&'static [u8]>> {
 }
 
 #[test]
-fn the_order_of_attributes_does_not_matter() {
+fn attributes_are_accepted_in_any_order_rfc4271_5() {
     let expected = decode(&GOOD).unwrap();
     assert_eq!(expected.announced().count(), 1);
     assert!(expected.errors.is_empty());
@@ -61,7 +61,7 @@ fn the_order_of_attributes_does_not_matter() {
 }
 
 #[test]
-fn only_mandatory_attributes_are_missed_and_the_first_of_two_counts() {
+fn only_mandatory_attributes_are_required_and_the_first_of_two_counts_rfc7606_3() {
     let expected = decode(&GOOD).unwrap();
     for left_out in 0..GOOD.len() {
         let mut attributes = GOOD.to_vec();
@@ -79,7 +79,7 @@ fn only_mandatory_attributes_are_missed_and_the_first_of_two_counts() {
 }
 
 #[test]
-fn no_flag_ends_the_session() {
+fn no_flags_reset_the_session_rfc7606_3() {
     for place in 0..GOOD.len() {
         for bit in 0..8 {
             let mut attribute = GOOD[place].to_vec();
@@ -87,15 +87,15 @@ fn no_flag_ends_the_session() {
             let mut attributes = GOOD.to_vec();
             attributes[place] = &attribute;
             let update = decode(&attributes).expect("the session lives");
-            // RFC 4271 §4.3: the four lower bits are ignored.
+            // The four low bits are ignored (RFC 4271 §4.3).
             assert!(bit >= 4 || update.errors.is_empty(), "{place} {bit}");
         }
     }
 }
 
-/// CVE-2023-38283: a bad attribute that was not consumed made the next one bad too.
+/// CVE-2023-38283: a malformed attribute that was not consumed made the next one malformed too.
 #[test]
-fn a_bad_attribute_is_the_same_anywhere_and_leaves_the_others_alone() {
+fn a_malformed_attribute_has_the_same_effect_at_any_position() {
     let bad: [&[u8]; 7] = [
         &[0x40, 1, 2, 0, 0],
         &[0x40, 2, 3, 2, 1, 0],

@@ -1,4 +1,4 @@
-//! Properties of the codec that hold for any routes and for any octets.
+//! Properties of the codec for random routes and random octets.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,13 +31,13 @@ fn context(four_octet_asn: bool) -> DecodeContext {
 }
 
 fn asn() -> impl Strategy<Value = Asn> {
-    // AS_TRANS itself means "look into AS4_PATH" to an old peer and is nobody's number.
+    // AS_TRANS is a placeholder that refers to AS4_PATH, not an AS number.
     prop_oneof![1..=65535u32, 65536..=u32::MAX]
         .prop_filter("AS_TRANS", |&number| number != Asn::TRANS.0)
         .prop_map(Asn)
 }
 
-/// Any but ATTR_SET, whose framing is looked into.
+/// Any attribute except ATTR_SET, whose structure is checked.
 fn unknown() -> impl Strategy<Value = UnknownAttribute> {
     let code = (40u8..=255).prop_filter("not ATTR_SET", |code| *code != 128);
     (any::<bool>(), code, vec(any::<u8>(), 0..300)).prop_map(|(partial, code, value)| {
@@ -51,7 +51,7 @@ fn unknown() -> impl Strategy<Value = UnknownAttribute> {
 }
 
 prop_compose! {
-    /// Attributes in the form the decoder gives them.
+    /// Attributes as the decoder returns them.
     fn attributes()(
         origin in prop_oneof![Just(Origin::Igp), Just(Origin::Egp), Just(Origin::Incomplete)],
         as_path in vec(asn(), 0..300),
@@ -132,7 +132,7 @@ fn prefixes(family: Family) -> BoxedStrategy<Vec<IpNet>> {
     }
 }
 
-/// Packs everything and gives the messages.
+/// Packs all prefixes into messages.
 fn pack(mut builder: UpdateBuilder, prefixes: &[IpNet]) -> Vec<Bytes> {
     let mut messages = Vec::new();
     for prefix in prefixes {
@@ -183,7 +183,7 @@ fn check_announcement(
     Ok(())
 }
 
-/// A stream of good messages.
+/// A stream of valid messages.
 fn stream() -> Vec<u8> {
     let attributes = PathAttributes {
         origin: Some(Origin::Igp),
@@ -218,7 +218,7 @@ fn read_all(framer: &mut Framer, messages: &mut Vec<Message>) {
     }
 }
 
-/// Any body behind a good header.
+/// A message with a valid header and any body.
 fn message_of(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(19 + body.len()).unwrap();
     [&[0xff; 16][..], &length.to_be_bytes(), &[kind], body].concat()
@@ -226,7 +226,7 @@ fn message_of(kind: u8, body: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn ipv4_announcements_come_back(
+    fn ipv4_announcements_decode_to_what_was_encoded(
         attributes in attributes(),
         next_hop in 1u32..100 << 24,
         prefixes in prefixes(Family::IPV4_UNICAST),
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn ipv6_announcements_come_back(
+    fn ipv6_announcements_decode_to_what_was_encoded(
         attributes in attributes(),
         next_hop in next_hop_v6(),
         prefixes in prefixes(Family::IPV6_UNICAST),
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn withdrawals_come_back(
+    fn withdrawals_decode_to_what_was_encoded(
         (family, prefixes) in proptest::sample::select(&FAMILIES[..])
             .prop_flat_map(|family| (Just(family), prefixes(family))),
     ) {
@@ -268,9 +268,9 @@ proptest! {
         prop_assert_eq!(withdrawn, prefixes);
     }
 
-    /// Whatever is in a capability: what was understood of it is written and read again as the same.
+    /// Decoded from any value, encoded, and decoded again.
     #[test]
-    fn capabilities_of_any_value_are_read_as_they_are_written(
+    fn capabilities_of_any_value_decode_to_what_was_encoded(
         values in vec((prop_oneof![1..=9u8, 64..=76u8, any::<u8>()], vec(any::<u8>(), 0..20)), 0..6),
     ) {
         let mut open = Open::new(Asn(65001), 90, Ipv4Addr::new(10, 0, 0, 1), &FAMILIES);
@@ -291,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn opens_come_back(
+    fn opens_decode_to_what_was_encoded(
         asn in asn(),
         hold_time in any::<u16>(),
         router_id in any::<Ipv4Addr>(),
@@ -319,20 +319,20 @@ proptest! {
     }
 
     #[test]
-    fn notifications_come_back(
+    fn notifications_decode_to_what_was_encoded(
         code in any::<u8>(),
         subcode in any::<u8>(),
         data in vec(any::<u8>(), 0..4000),
     ) {
         let notification = Notification::new(ErrorCode(code), subcode).with_data(data);
         let decoded = Message::decode(&notification.encode(), &DecodeContext::default());
-        // Neither of these has a say in anything, but both must survive anything.
+        // For display only, but they must not panic.
         let _ = (notification.to_string(), notification.shutdown_text());
         prop_assert_eq!(decoded, Some(Ok(Message::Notification(notification))));
     }
 
     #[test]
-    fn any_body_gives_a_message_or_a_notification(
+    fn any_body_decodes_to_a_message_or_a_notification(
         kind in 0u8..8,
         body in vec(any::<u8>(), 0..400),
         four_octet_asn in any::<bool>(),
@@ -348,9 +348,9 @@ proptest! {
         }
     }
 
-    /// Octets that look like attributes reach deeper than random ones.
+    /// Octets that look like attributes reach more code than random ones.
     #[test]
-    fn any_attributes_give_an_update_or_a_notification(
+    fn any_attributes_decode_to_an_update_or_a_notification(
         attributes in vec((any::<u8>(), 0u8..45, vec(0u8..40, 0..40), -1i8..=1), 0..8),
         nlri in vec(0u8..40, 0..12),
         four_octet_asn in any::<bool>(),
@@ -377,7 +377,7 @@ proptest! {
     }
 
     #[test]
-    fn any_stream_ends_in_messages_and_at_most_one_error(
+    fn any_stream_decodes_to_messages_and_at_most_one_error(
         pushes in vec(vec(prop_oneof![3 => Just(0xffu8), 1 => any::<u8>()], 0..60), 0..20),
     ) {
         let mut framer = Framer::default();
@@ -392,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn how_a_stream_is_cut_makes_no_difference(cuts in vec(1usize..40, 1..100)) {
+    fn a_stream_in_any_pieces_decodes_to_the_same_messages(cuts in vec(1usize..40, 1..100)) {
         let stream = stream();
         let mut expected = Vec::new();
         let mut framer = Framer::default();
@@ -416,7 +416,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bits_in_a_stream_are_survived(flips in vec((any::<usize>(), 0u8..8), 1..4)) {
+    fn flipped_bits_in_a_stream_do_not_panic(flips in vec((any::<usize>(), 0u8..8), 1..4)) {
         let mut stream = stream();
         for (position, bit) in flips {
             let position = position % stream.len();

@@ -1,11 +1,11 @@
-//! BFD packets of the public captures.
+//! BFD packets in public captures.
 
 use ferrolb_bgp::bfd::{PACKET_LENGTH, Packet};
 
 use super::corpus;
 
-/// The places in a capture at which a UDP datagram to a port of BFD begins, read the simple way:
-/// by looking for the header of IPv4 or IPv6 behind each record's link layer.
+/// The UDP datagrams to a BFD port in a capture, found by the IPv4 or IPv6 header after the link
+/// layer of each record.
 fn datagrams(capture: &[u8]) -> Vec<&[u8]> {
     let word = |at: usize, octets: &[u8]| -> Option<usize> {
         let octets: [u8; 4] = *octets.get(at..)?.first_chunk()?;
@@ -38,7 +38,7 @@ fn datagrams(capture: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-/// Every capture of BFD: name without extension, and content.
+/// All BFD captures: name without extension, and content.
 fn captures() -> Vec<(String, Vec<u8>)> {
     corpus("pcap")
         .into_iter()
@@ -49,8 +49,8 @@ fn captures() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn packets_of_the_public_captures_are_read_and_written_again() {
-    // How many without authentication, and how many with.
+fn packets_in_public_captures_decode_to_what_was_encoded() {
+    // The number of packets without and with authentication.
     let expected = [
         ("bfd-multihop", (40, 0)),
         ("bfd-raw-auth-md5", (0, 31)),
@@ -77,7 +77,7 @@ fn packets_of_the_public_captures_are_read_and_written_again() {
 }
 
 #[test]
-fn no_place_in_a_capture_makes_the_decoder_panic() {
+fn the_decoder_does_not_panic_at_any_offset_of_a_capture() {
     let (mut good, mut bad) = (0, 0);
     for (_, capture) in captures() {
         for at in 0..capture.len() {

@@ -1,6 +1,6 @@
-//! Public recordings through the decoder: updates that real routers sent, and captures made to
-//! break parsers. They lie outside of the repository: `cargo xtask test corpus --from FOLDER` names
-//! the folder in `FERROLB_CORPUS` and runs these tests, which `cargo test` leaves out.
+//! Decodes public recordings: updates of real routers, and captures made to break parsers. They are
+//! not in the repository: `cargo xtask test corpus --from FOLDER` sets the folder in `FERROLB_CORPUS`
+//! and runs these tests, which `cargo test` skips.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use ferrolb_bgp::wire::{AttributeErrorKind, DecodeContext, Family, Message};
 use mrt::{Content, Records};
 use remarks::remarks;
 
-/// The files of one folder of the corpus, in order.
+/// The files in one folder of the corpus, sorted.
 fn corpus(folder: &str) -> Vec<PathBuf> {
     let root = std::env::var_os("FERROLB_CORPUS");
     let root = root.expect("FERROLB_CORPUS is unset: cargo xtask test corpus --from FOLDER");
@@ -51,7 +51,7 @@ fn unpacked(path: &Path) -> Vec<u8> {
     output.stdout
 }
 
-/// Every message of a recording, and an UPDATE for every path of a table.
+/// Calls `each` for every message of a recording, and with an UPDATE for every path of a dump.
 fn for_each_message(recording: &[u8], mut each: impl FnMut(&[u8], &DecodeContext)) {
     for record in Records::new(recording) {
         match record.unwrap().content {
@@ -68,16 +68,16 @@ fn for_each_message(recording: &[u8], mut each: impl FnMut(&[u8], &DecodeContext
     }
 }
 
-/// What became of the messages of a recording.
+/// The results of decoding a recording.
 #[derive(Debug, Default, PartialEq)]
 struct Tally {
     updates: usize,
     announced: usize,
     withdrawn: usize,
-    /// How often what was wrong, but for routes left out because of their family.
+    /// The number of each error, except for routes of other families.
     errors: BTreeMap<String, usize>,
-    refused: Vec<String>,
-    /// Written again to the octet, or in the canonical form where they were not in it.
+    rejected: Vec<String>,
+    /// Messages that encode to the same octets, and to another, the canonical form.
     verbatim: usize,
     canonical: usize,
 }
@@ -102,20 +102,20 @@ fn tally(recording: &[u8]) -> Tally {
                 }
             }
             Some(Ok(_)) => {}
-            Some(Err(error)) => tally.refused.push(error.to_string()),
+            Some(Err(error)) => tally.rejected.push(error.to_string()),
             None => tally
-                .refused
+                .rejected
                 .push("record and message differ in length".to_owned()),
         }
     });
     tally
 }
 
-/// Numbers counted once and looked into where they are errors: AS_SETs and AS 0 really are there,
-/// two paths of a table have no attributes at all, and one NLRI field really ends inside a prefix.
-/// In 2015 the collector's peers wrote nearly every AS_PATH with a length of two octets.
+/// The errors were checked by hand: the AS_SETs and AS 0 are in the recordings, two paths of a dump
+/// have no attributes, and one NLRI field ends inside a prefix. In 2015 the collector's peers sent
+/// nearly every AS_PATH with the extended length.
 #[test]
-fn recorded_updates_are_read() {
+fn recorded_updates_are_decoded() {
     let files = corpus("mrt");
     let errors = |errors: &[(&str, usize)]| {
         errors
@@ -127,8 +127,8 @@ fn recorded_updates_are_read() {
     let as_set = "AS_PATH contains an AS_SET: treat-as-withdraw";
     let as_zero = "AS_PATH contains AS 0: treat-as-withdraw";
     let aggregator_zero = "AGGREGATOR contains AS 0: discard";
-    let refused = |text: &str| Tally {
-        refused: vec![text.to_owned()],
+    let rejected = |text: &str| Tally {
+        rejected: vec![text.to_owned()],
         ..Tally::default()
     };
     let mut expected = BTreeMap::from([
@@ -157,7 +157,7 @@ fn recorded_updates_are_read() {
                 ..Tally::default()
             },
         ),
-        // Its paths have no next hop, so there is nothing to read.
+        // Its paths have no next hop.
         ("bview.ipv6_unicast_add_path.gz", Tally::default()),
         (
             "updates.20070211.0141.gz",
@@ -205,7 +205,7 @@ fn recorded_updates_are_read() {
         ),
         (
             "updates.nlri_mask_trailing_bits.gz",
-            refused("invalid prefix in the UPDATE: too long or truncated"),
+            rejected("invalid prefix in the UPDATE: too long or truncated"),
         ),
     ]);
     for file in files {
@@ -217,9 +217,8 @@ fn recorded_updates_are_read() {
     assert!(expected.is_empty(), "missing: {expected:?}");
 }
 
-/// One that needs RFC 8654 is refused without.
 #[test]
-fn a_message_longer_than_agreed_is_refused() {
+fn an_extended_message_without_the_capability_is_rejected_rfc8654_4() {
     let files = corpus("mrt");
     let file = files
         .iter()
@@ -231,7 +230,7 @@ fn a_message_longer_than_agreed_is_refused() {
     });
 }
 
-/// Whatever looks like the start of a message in a file.
+/// Everything in a file that looks like the start of a message.
 fn candidates(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
     let starts = octets.windows(18).enumerate();
     starts
@@ -243,7 +242,7 @@ fn candidates(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
         })
 }
 
-/// Every way to read a message whose session we know nothing of.
+/// All decode contexts, for messages of unknown sessions.
 fn contexts() -> impl Iterator<Item = DecodeContext> {
     let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
     (0..16u8).map(move |bits| {
@@ -260,9 +259,8 @@ fn contexts() -> impl Iterator<Item = DecodeContext> {
     })
 }
 
-/// Read in every way there is; good ones are written again, bad ones are errors.
 #[test]
-fn captures_are_read_or_refused() {
+fn captures_decode_or_are_rejected_in_every_context() {
     let files = corpus("pcap");
     let (mut verbatim, mut seen) = (0, BTreeMap::<String, BTreeSet<String>>::new());
     for file in files {
@@ -323,34 +321,34 @@ fn captures_are_read_or_refused() {
     }
 }
 
-/// Every way in which the two differ, and why that is as it should be.
+/// The accepted differences, and their reasons.
 const EXPLAINED: &[(&str, &str)] = &[
     (
         "next_hop differs",
-        "they give NEXT_HOP as it came; beside nothing but MP_REACH_NLRI it means nothing \
+        "they report NEXT_HOP as received; we ignore it if all routes are in MP_REACH_NLRI \
          (RFC 4760 §3)",
     ),
     (
-        "only we refuse: an attribute beside no routes",
-        "they warn of it and go on; nothing can be withdrawn, so the session ends \
+        "only we reject: an attribute error without routes",
+        "they warn and continue; no route can be withdrawn, so the session is reset \
          (RFC 7606 §5.2, §5.3)",
     ),
     (
-        "only we refuse: invalid prefix in the UPDATE: too long or truncated",
-        "they warn and give the other fields; the session ends (RFC 7606 §3 (j), §5.3)",
+        "only we reject: invalid prefix in the UPDATE: too long or truncated",
+        "they warn and report the other fields; the session is reset (RFC 7606 §3 (j), §5.3)",
     ),
     (
-        "only we refuse: invalid ROUTE-REFRESH length: 28 octets",
-        "outbound route filters (RFC 5291), which would have to be negotiated and aren't by us",
+        "only we reject: invalid ROUTE-REFRESH length: 28 octets",
+        "outbound route filters (RFC 5291), which we don't negotiate",
     ),
     (
-        "only we refuse: invalid ROUTE-REFRESH length: 51 octets",
+        "only we reject: invalid ROUTE-REFRESH length: 51 octets",
         "likewise",
     ),
 ];
 
 #[test]
-fn another_parser_reads_the_same() {
+fn another_parser_decodes_the_same() {
     let mut messages = 0;
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut compare = |file: &Path, octets: &[u8], context: &DecodeContext| {
@@ -386,5 +384,5 @@ fn another_parser_reads_the_same() {
         .into_iter()
         .filter(|difference| !found.contains_key(*difference))
         .collect();
-    assert_eq!(gone, [""; 0], "explained, but not found any more");
+    assert_eq!(gone, [""; 0], "explained, but no longer found");
 }

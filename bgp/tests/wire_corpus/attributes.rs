@@ -1,17 +1,17 @@
-//! Path attributes told apart without looking into them.
+//! Splits path attributes without decoding their values.
 
-/// An attribute as it lies in a message.
+/// An attribute as in a message.
 #[derive(Clone, Copy)]
 pub(crate) struct RawAttribute<'a> {
-    /// Type.
+    /// The type code.
     pub(crate) code: u8,
-    /// Value.
+    /// The value.
     pub(crate) value: &'a [u8],
-    /// All of it, flags first.
+    /// The whole attribute, flags first.
     pub(crate) octets: &'a [u8],
 }
 
-/// The attributes of a field; none if they don't fill it.
+/// The attributes of a field; `None` if one is truncated.
 pub(crate) fn attributes(field: &[u8]) -> Option<Vec<RawAttribute<'_>>> {
     let mut all = Vec::new();
     let mut rest = field;

@@ -1,11 +1,10 @@
-//! What a message looks like when it is written the one way this crate writes it, worked out from
-//! its octets alone, without the decoder.
+//! Converts a message to the canonical form, the one that this crate sends, from its octets alone and
+//! without the decoder.
 //!
-//! The canonical form of an UPDATE is up to four of them, one for each field that has prefixes
-//! (RFC 7606 §5.1): attributes in the order of their types, MP_REACH_NLRI first, with the flags
-//! they are defined with and the short length where it fits; AS_PATH in as few segments as
-//! possible; communities sorted; no attribute that is for this peer alone; no stray bits behind
-//! prefixes.
+//! The canonical form of an UPDATE is up to four UPDATEs, one for each field with prefixes
+//! (RFC 7606 §5.1): attributes in the order of their type codes, MP_REACH_NLRI first, with the
+//! specified flags and the short length if it fits; AS_PATH in as few segments as possible;
+//! communities sorted; no non-transitive attributes; no host bits.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +16,7 @@ use ipnet::IpNet;
 
 use super::attributes::attributes;
 
-/// The messages that say the same; none where they would not (AS4_PATH, which is merged).
+/// The canonical messages; `None` if the decoder changes the meaning (it merges AS4_PATH).
 fn canonical(message: &[u8], context: &DecodeContext) -> Option<Vec<Vec<u8>>> {
     match message[18] {
         1 => Some(vec![open(message)]),
@@ -102,7 +101,7 @@ impl Attribute {
     }
 }
 
-/// Each prefix of a field with its stray bits cleared.
+/// The prefixes of a field with their host bits cleared.
 fn prefixes(mut field: &[u8]) -> Vec<Vec<u8>> {
     let mut prefixes = Vec::new();
     while let [length, tail @ ..] = field {
@@ -186,7 +185,7 @@ fn update(body: &[u8], context: &DecodeContext) -> Option<Vec<Vec<u8>>> {
             shared.sort_by_key(|one| one.1);
             add(&[], &shared, &nlri);
         } else {
-            // The second address counts if it is link-local.
+            // The second address is used if it is link-local.
             let both =
                 matches!(next_hop.get(16..18), Some([0xfe, second]) if second & 0xc0 == 0x80);
             let next_hop = &next_hop[..if both { 32 } else { 16 }];
@@ -202,7 +201,7 @@ fn update(body: &[u8], context: &DecodeContext) -> Option<Vec<Vec<u8>>> {
     Some(messages)
 }
 
-/// One attribute; none where it goes no further.
+/// The canonical attribute; `None` if it is not passed on.
 fn attribute(flags: u8, code: u8, value: &[u8], context: &DecodeContext) -> Option<Attribute> {
     let set = |width| {
         let elements: BTreeSet<_> = value.chunks(width).collect();
@@ -241,7 +240,7 @@ fn as_path(mut value: &[u8], width: usize) -> Vec<u8> {
     asns.chunks(255).flat_map(segment).collect()
 }
 
-/// What this crate writes for what it has read.
+/// The messages that this crate encodes for a decoded message.
 fn emitted(message: &Message, context: &DecodeContext) -> Vec<Vec<u8>> {
     match message {
         Message::Open(open) => vec![open.encode().to_vec()],
@@ -293,8 +292,8 @@ fn has_no_encoder(message: &Message, octets: &[u8]) -> bool {
     matches!(message, Message::RouteRefresh(_)) && octets.len() != 23
 }
 
-/// Decodes what may be a message. A good one must be written again in the canonical form: true if
-/// that is the form it had. None for a bad one and for what isn't written at all.
+/// Decodes a message and checks that it encodes to the canonical form. Returns whether the message
+/// had that form; `None` if it is malformed or has no encoder.
 pub(super) fn checked(octets: &[u8], context: &DecodeContext) -> Option<bool> {
     match Message::decode(octets, context)? {
         Ok(message) => {

@@ -1,7 +1,7 @@
-//! The same messages read by another parser, bgpkit-parser, which shares no code with this crate.
+//! Compares the decoder with another parser, bgpkit-parser, which shares no code with this crate.
 //!
-//! What the two say of a message is brought into one form and compared field by field. Where they
-//! differ the test names who is right and why; a difference that isn't in the list fails it.
+//! The results for a message are converted to text and compared field by field. The test lists each
+//! accepted difference with its reason, and fails for any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,7 +19,7 @@ use ferrolb_bgp::wire::{
 };
 use ipnet::{IpNet, Ipv4Net};
 
-/// What an UPDATE says, whoever read it: a text for each field that is there.
+/// The content of an UPDATE: a text for each field present.
 type Fields = BTreeMap<&'static str, String>;
 
 fn put(fields: &mut Fields, name: &'static str, value: Option<impl ToString>) {
@@ -33,7 +33,7 @@ fn put_prefixes(fields: &mut Fields, name: &'static str, prefixes: &[IpNet]) {
     put(fields, name, (!texts.is_empty()).then(|| texts.join(" ")));
 }
 
-/// A set is sorted and has everything once.
+/// Adds a set, sorted and without duplicates.
 fn put_set(fields: &mut Fields, name: &'static str, values: impl Iterator<Item = String>) {
     let values: BTreeSet<_> = values.collect();
     let text = values.into_iter().collect::<Vec<_>>().join(" ");
@@ -198,7 +198,7 @@ fn next_hop(next_hop: NextHopAddress) -> NextHop {
     }
 }
 
-/// Sequences one after the other; anything else in brackets.
+/// Sequences without brackets, other segments in brackets.
 fn as_path(path: &bgpkit_parser::models::AsPath) -> String {
     let list = |asns: &[bgpkit_parser::models::Asn]| {
         let texts: Vec<_> = asns.iter().map(|asn| u32::from(*asn).to_string()).collect();
@@ -255,7 +255,7 @@ fn extended(community: &Theirs) -> Vec<u8> {
     }
 }
 
-/// What one of the two says otherwise than the other.
+/// The fields in which the two parsers differ.
 pub(super) fn differences(octets: &[u8], context: &DecodeContext) -> Vec<String> {
     let length = match context.four_octet_asn {
         true => AsnLength::Bits32,
@@ -267,7 +267,7 @@ pub(super) fn differences(octets: &[u8], context: &DecodeContext) -> Vec<String>
     match (ours_, theirs_) {
         (Ok(Message::Update(ours_)), Ok(BgpMessage::Update(theirs_))) => {
             if !is_clean(&ours_) {
-                // What follows from an error is another test's.
+                // Error handling has its own tests.
                 return vec![];
             }
             let (ours_, theirs_) = (ours(&ours_), theirs(&theirs_));
@@ -293,15 +293,15 @@ pub(super) fn differences(octets: &[u8], context: &DecodeContext) -> Vec<String>
             }
         }
         (Err(DecodeError::Attribute { .. }), Ok(_)) => {
-            vec!["only we refuse: an attribute beside no routes".to_owned()]
+            vec!["only we reject: an attribute error without routes".to_owned()]
         }
-        (Err(error), Ok(_)) => vec![format!("only we refuse: {error}")],
-        (Ok(_), Err(error)) => vec![format!("only they refuse: {error}")],
+        (Err(error), Ok(_)) => vec![format!("only we reject: {error}")],
+        (Ok(_), Err(error)) => vec![format!("only they reject: {error}")],
         (Err(_), Err(_)) => vec![],
     }
 }
 
-/// The fixed fields and the capabilities by their codes.
+/// Compares the fixed fields, and the capabilities by code.
 fn open(ours: &Open, theirs: &BgpOpenMessage) -> Vec<String> {
     let their_codes: Vec<u8> = theirs
         .opt_params
@@ -324,7 +324,7 @@ fn open(ours: &Open, theirs: &BgpOpenMessage) -> Vec<String> {
     differ.map(|(name, _)| format!("{name} differs")).collect()
 }
 
-/// Whether there is nothing wrong in it but routes of other families.
+/// Whether the UPDATE has no errors except for routes of other families.
 fn is_clean(update: &Update) -> bool {
     update
         .errors
@@ -332,7 +332,7 @@ fn is_clean(update: &Update) -> bool {
         .all(|error| matches!(error.kind, AttributeErrorKind::FamilyNotNegotiated(_)))
 }
 
-/// A recording doesn't say what its sessions agreed on: the context in which least is wrong.
+/// The context with the fewest errors, because a recording lacks the negotiated parameters.
 pub(super) fn likely_context(octets: &[u8]) -> Option<DecodeContext> {
     let context = |(four_octet_asn, ibgp, ipv4_next_hop_v6)| DecodeContext {
         four_octet_asn,

@@ -1,5 +1,5 @@
-//! Messages of real routers and of ferrolb through the decoder, as the lab recorded them
-//! (`interop-tests/tests/corpus`). Each line of the fixture says who sent them in which scenario.
+//! Decodes messages of real routers and of ferrolb, recorded in the lab (`interop-tests/tests/corpus`).
+//! Each line of the fixture names the scenario and the sender.
 
 #![allow(
     clippy::unwrap_used,
@@ -52,14 +52,14 @@ fn decoded(one: &Recorded) -> Message {
 }
 
 #[test]
-fn messages_of_real_routers_are_read_without_an_error() {
+fn messages_of_real_routers_decode_without_errors() {
     let mut types: BTreeMap<&str, BTreeSet<u8>> = BTreeMap::new();
     for one in recorded() {
         let message = decoded(&one);
         if let Message::Update(update) = &message {
             let (scenario, sender) = (one.scenario, one.sender);
             let errors: Vec<_> = update.errors.iter().map(ToString::to_string).collect();
-            // On Linux OpenBGPD passes IPv6 routes on by a next hop that is none.
+            // On Linux, OpenBGPD sends IPv6 routes with next hop `::1`.
             if one.octets.windows(16).any(|octets| octets == LOOPBACK) {
                 assert_eq!(sender, "OpenBGPD");
                 let error =
@@ -77,13 +77,13 @@ fn messages_of_real_routers_are_read_without_an_error() {
     assert_eq!(types["BIRD"], all);
     assert_eq!(types["OpenBGPD"], all);
     assert_eq!(types["ExaBGP"], all);
-    // It has no command that asks for routes.
+    // GoBGP has no command for a route refresh.
     assert_eq!(types["GoBGP"], [1, 2, 3, 4].into());
 }
 
-/// What ferrolb sends is in the canonical form already.
+/// ferrolb's own messages have the canonical form.
 #[test]
-fn messages_of_real_routers_are_written_again_in_the_canonical_form() {
+fn messages_of_real_routers_encode_to_the_canonical_form() {
     let (mut verbatim, mut canonical) = (0, 0);
     for one in recorded() {
         let context = likely_context(&one.octets).unwrap();
@@ -100,7 +100,7 @@ fn messages_of_real_routers_are_written_again_in_the_canonical_form() {
 }
 
 #[test]
-fn another_parser_reads_the_same() {
+fn another_parser_decodes_the_same() {
     for one in recorded() {
         let context = likely_context(&one.octets).unwrap();
         let found = differences(&one.octets, &context);
@@ -109,7 +109,7 @@ fn another_parser_reads_the_same() {
 }
 
 #[test]
-fn a_message_cut_anywhere_is_incomplete() {
+fn a_truncated_message_is_incomplete() {
     for one in recorded() {
         let context = likely_context(&one.octets).unwrap();
         for length in 0..one.octets.len() {
@@ -120,7 +120,7 @@ fn a_message_cut_anywhere_is_incomplete() {
 }
 
 #[test]
-fn what_only_some_routers_send_is_named() {
+fn features_of_single_routers_are_decoded() {
     let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for one in recorded() {
         let remarks = remarks(&decoded(&one));

@@ -1,6 +1,7 @@
-//! MRT files to records (RFC 6396, RFC 8050): recorded BGP messages, and tables of routes.
+//! Reads MRT files (RFC 6396, RFC 8050): recorded BGP messages, and dumps of routing tables.
 //!
-//! Records borrow from the file. What is not about BGP-4 is passed over by name.
+//! Records borrow from the file. Records that are not about BGP-4 have only type and subtype. Those
+//! with ADD-PATH messages are skipped too; in dumps, the path identifiers are skipped.
 
 use std::net::IpAddr;
 
@@ -9,30 +10,30 @@ use thiserror::Error;
 
 use super::attributes::attributes;
 
-/// Octets of a record's header (RFC 6396 §2).
+/// The length of a record's header in octets (RFC 6396 §2).
 const HEADER_LENGTH: usize = 12;
-/// Types of records (RFC 6396 §4).
+/// Record types (RFC 6396 §4).
 const TABLE_DUMP_V2: u16 = 13;
 const BGP4MP: u16 = 16;
 const BGP4MP_ET: u16 = 17;
 
-/// A file that is cut off, or a record whose fields don't fit into it.
+/// A truncated file, or a record whose fields exceed it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum MrtError {
     /// The file ends inside a record.
     #[error("the file ends inside the record at octet {at}")]
     Truncated {
-        /// Where the record begins.
+        /// The offset of the record in octets.
         at: usize,
     },
-    /// The fields of a record go beyond its end.
+    /// The fields of a record exceed it.
     #[error("the record at octet {at} is malformed (type {kind}, subtype {subtype})")]
     Malformed {
-        /// Where the record begins.
+        /// The offset of the record in octets.
         at: usize,
-        /// Its type.
+        /// The type.
         kind: u16,
-        /// Its subtype.
+        /// The subtype.
         subtype: u16,
     },
 }
@@ -40,31 +41,31 @@ pub(crate) enum MrtError {
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
-    /// When, in seconds since 1970.
+    /// The time in seconds since 1970.
     pub(crate) seconds: u32,
-    /// What.
+    /// The content.
     pub(crate) content: Content<'a>,
 }
 
-/// What a record holds.
+/// The content of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content<'a> {
-    /// A BGP message as it was received or sent.
+    /// A BGP message as received or sent.
     Message(Recorded<'a>),
-    /// A session's state changed.
+    /// A change of a session's state.
     StateChange {
-        /// State before (RFC 6396 §4.4.1: 1 Idle to 6 Established).
+        /// The old state (RFC 6396 §4.4.1: 1 Idle to 6 Established).
         old: u16,
-        /// State after.
+        /// The new state.
         new: u16,
     },
     /// The routes of one prefix.
     Rib(Rib<'a>),
-    /// Nothing that is read here.
+    /// Any other record.
     Other {
-        /// Its type.
+        /// The type.
         kind: u16,
-        /// Its subtype.
+        /// The subtype.
         subtype: u16,
     },
 }
@@ -72,11 +73,11 @@ pub(crate) enum Content<'a> {
 /// A recorded message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recorded<'a> {
-    /// The AS at the other end.
+    /// The peer's AS.
     pub(crate) peer_asn: Asn,
-    /// The other end.
+    /// The peer's address.
     pub(crate) peer: IpAddr,
-    /// How to read it, as far as the record tells; what was negotiated it does not.
+    /// The decode context. Parameters that the record lacks are permissive.
     pub(crate) context: DecodeContext,
     /// The message, header included.
     pub(crate) octets: &'a [u8],
@@ -85,7 +86,7 @@ pub(crate) struct Recorded<'a> {
 /// All paths of one prefix (RFC 6396 §4.3.2, RFC 8050 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rib<'a> {
-    /// What the prefix is of.
+    /// The family.
     pub(crate) family: Family,
     /// The prefix as in an UPDATE.
     pub(crate) prefix: &'a [u8],
@@ -96,11 +97,11 @@ pub(crate) struct Rib<'a> {
 /// A path (RFC 6396 §4.3.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RibEntry<'a> {
-    /// Its attributes, MP_REACH_NLRI with nothing but the next hop.
+    /// The attributes; MP_REACH_NLRI has only the next hop.
     pub(crate) attributes: &'a [u8],
 }
 
-/// The records of a file. Ends after the first error.
+/// Iterates over the records of a file, up to the first error.
 #[derive(Clone, Debug)]
 pub(crate) struct Records<'a> {
     file: &'a [u8],
@@ -108,7 +109,7 @@ pub(crate) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// From the first octet of a file.
+    /// Starts at the beginning of a file.
     pub(crate) fn new(file: &'a [u8]) -> Self {
         Self { file, at: 0 }
     }
@@ -137,7 +138,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// What is left to read; every step is none where that is too little.
+/// The rest of the input. Each read returns `None` if the input is too short.
 #[derive(Clone, Copy)]
 struct Cursor<'a>(&'a [u8]);
 
@@ -250,8 +251,8 @@ fn rib(mut body: Cursor<'_>, family: Family, add_path: bool) -> Option<Content<'
 }
 
 impl Rib<'_> {
-    /// How to read what [`update`](Self::update) makes: AS numbers with four octets
-    /// (RFC 6396 §4.3.4), path identifiers where the dump has them, LOCAL_PREF where it is there.
+    /// The decode context for [`update`](Self::update): four-octet AS numbers (RFC 6396 §4.3.4), and
+    /// an iBGP session if LOCAL_PREF is present.
     pub(crate) fn context(&self, entry: &RibEntry<'_>) -> DecodeContext {
         let attributes = attributes(entry.attributes).unwrap_or_default();
         DecodeContext {
@@ -264,8 +265,8 @@ impl Rib<'_> {
         }
     }
 
-    /// The UPDATE that would announce a path; none where its attributes cannot be told apart,
-    /// leave no room, or have no place for an IPv6 next hop.
+    /// An UPDATE that announces the path; `None` if its attributes are malformed, too long, or lack
+    /// an IPv6 next hop.
     pub(crate) fn update(&self, entry: &RibEntry<'_>) -> Option<Vec<u8>> {
         let (attributes, nlri) = if self.family == Family::IPV4_UNICAST {
             (entry.attributes.to_vec(), self.prefix)
@@ -287,8 +288,8 @@ impl Rib<'_> {
         )
     }
 
-    /// Puts family and prefix back into MP_REACH_NLRI, from which dumps leave them out
-    /// (RFC 6396 §4.3.4); some collectors leave them in.
+    /// Restores family and prefix in MP_REACH_NLRI, which dumps omit (RFC 6396 §4.3.4). Some
+    /// collectors don't omit them.
     fn with_mp_reach(&self, all: &[u8], nlri: &[u8]) -> Option<Vec<u8>> {
         let (reach, others): (Vec<_>, Vec<_>) = attributes(all)?
             .into_iter()
@@ -297,7 +298,7 @@ impl Rib<'_> {
             return None;
         };
         let afi = self.family.afi.0.to_be_bytes();
-        // In the whole form the family comes first, and no next hop has zero octets.
+        // The full form starts with the family; a next hop length is never zero.
         let value = match reach.value {
             [0, ..] => reach.value.to_vec(),
             next_hop => [&afi, &[self.family.safi.0][..], next_hop, &[0], nlri].concat(),

@@ -1,8 +1,8 @@
-//! What the decoder says of a message that only some senders have in theirs.
+//! Lists the features of a message that only some senders use.
 
 use ferrolb_bgp::wire::Message;
 
-/// Capabilities, NOTIFICATIONs in words, communities and next hops of a message.
+/// Capabilities, NOTIFICATIONs as text, communities and next hops of a message.
 pub(super) fn remarks(message: &Message) -> Vec<String> {
     match message {
         Message::Open(open) => {

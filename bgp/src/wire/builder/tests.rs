@@ -71,9 +71,9 @@ fn one(mut builder: UpdateBuilder, prefixes: &[&str]) -> Bytes {
     builder.finish()
 }
 
-/// Each goes over what the one before it wrote too much.
+/// Each prefix overwrites the excess octets of the one before.
 #[test]
-fn host_bits_are_left_out_at_every_length() {
+fn host_bits_are_not_sent_at_any_prefix_length() {
     let context = EncodeContext::default();
     let mut builder = UpdateBuilder::withdraw(Family::IPV6_UNICAST, &context).unwrap();
     let mut expected = Vec::new();
@@ -105,9 +105,8 @@ fn read(message: &[u8], four_octet_asn: bool, ibgp: bool) -> Update {
     }
 }
 
-/// The UPDATEs of MetalLB, octet for octet.
 #[test]
-fn encodes_what_metallb_sends() {
+fn updates_have_the_octets_of_metallbs() {
     let new = EncodeContext::default();
     let prefix = ["10.20.30.1/32"];
     assert_eq!(
@@ -138,7 +137,7 @@ fn encodes_what_metallb_sends() {
 }
 
 #[test]
-fn ipv6_goes_into_mp_reach_which_comes_first() {
+fn ipv6_routes_are_in_mp_reach_which_is_the_first_attribute_rfc7606_5_1() {
     let update = one(
         announce(&external(), V6, &EncodeContext::default()),
         &["2001:db8:a::9/128"],
@@ -164,8 +163,8 @@ fn ipv6_goes_into_mp_reach_which_comes_first() {
     );
 }
 
-/// How many prefixes of a length fit into one message and how long it becomes, and how many
-/// messages 10,000, 100,000 and a million of them take.
+/// The number of prefixes in a full message and its length, and the number of messages for 10,000,
+/// 100,000 and a million prefixes.
 fn capacity(builder: &UpdateBuilder, prefix: &str) -> (usize, usize, [usize; 3]) {
     let prefix: IpNet = prefix.parse().unwrap();
     let mut builder = builder.clone();
@@ -182,7 +181,7 @@ fn capacity(builder: &UpdateBuilder, prefix: &str) -> (usize, usize, [usize; 3])
 }
 
 #[test]
-fn arithmetic_of_full_messages() {
+fn messages_are_filled_to_the_limit() {
     let context = EncodeContext::default();
     let v4 = announce(&external(), V4, &context);
     assert_eq!(capacity(&v4, "10.0.0.1/32"), (810, 4093, [13, 124, 1235]));
@@ -216,7 +215,7 @@ fn arithmetic_of_full_messages() {
 }
 
 #[test]
-fn communities_cost_what_they_should() {
+fn communities_take_four_octets_each() {
     let size = |attributes: &PathAttributes| {
         one(
             announce(attributes, V4, &EncodeContext::default()),
@@ -239,7 +238,7 @@ fn communities_cost_what_they_should() {
 }
 
 #[test]
-fn end_of_rib_of_each_family() {
+fn each_family_has_its_end_of_rib_rfc4724_2() {
     assert_eq!(
         end_of_rib(Family::IPV4_UNICAST),
         message("0017 02 0000 0000")
@@ -253,7 +252,7 @@ fn end_of_rib_of_each_family() {
 }
 
 #[test]
-fn a_builder_goes_on_with_the_same_attributes() {
+fn a_builder_continues_with_the_same_attributes() {
     let mut builder = announce(&external(), V4, &EncodeContext::default());
     let mut announced = Vec::new();
     let wanted: Vec<IpNet> = (0..2000u32)
@@ -275,7 +274,7 @@ fn a_builder_goes_on_with_the_same_attributes() {
 }
 
 #[test]
-fn nothing_pushed_gives_no_octets() {
+fn a_builder_without_prefixes_returns_no_message() {
     let mut announce = announce(&external(), V4, &EncodeContext::default());
     assert!(announce.finish().is_empty());
     let withdraw = UpdateBuilder::withdraw(Family::IPV4_UNICAST, &EncodeContext::default());
@@ -285,9 +284,8 @@ fn nothing_pushed_gives_no_octets() {
     );
 }
 
-/// RFC 8950 §3.
 #[test]
-fn ipv4_with_an_ipv6_next_hop_goes_into_mp_reach() {
+fn ipv4_routes_with_an_ipv6_next_hop_are_in_mp_reach_rfc8950_3() {
     let family = Family::IPV4_UNICAST;
     for next_hop in [V6, V6_BOTH] {
         let context = EncodeContext::default();
@@ -307,19 +305,18 @@ fn ipv4_with_an_ipv6_next_hop_goes_into_mp_reach() {
         let names: Vec<_> = reach.nlri.iter().map(IpNet::to_string).collect();
         assert_eq!(names, ["192.0.2.0/24", "10.0.0.1/32"]);
         assert_eq!((read.nlri, read.attributes.next_hop), (vec![], None));
-        // RFC 8950 §4: without the agreement the length is an impossible one.
+        // Without the capability the next hop length is invalid (RFC 8950 §4).
         let plain = DecodeContext {
             ipv4_next_hop_v6: false,
             ..agreed
         };
-        let refused = Message::decode(&update, &plain).unwrap().unwrap_err();
-        assert_eq!(refused.notification().subcode, 9);
+        let rejected = Message::decode(&update, &plain).unwrap().unwrap_err();
+        assert_eq!(rejected.notification().subcode, 9);
     }
 }
 
-/// RFC 8654: one attribute set, one message of 65,535 octets.
 #[test]
-fn extended_messages_are_filled() {
+fn extended_messages_are_filled_to_65535_octets_rfc8654_4() {
     let context = EncodeContext {
         max_length: 65_535,
         ..EncodeContext::default()
@@ -343,7 +340,7 @@ fn extended_messages_are_filled() {
 }
 
 #[test]
-fn what_cannot_be_encoded_is_said_at_once() {
+fn unsupported_families_next_hops_and_too_long_attributes_are_errors() {
     let context = EncodeContext::default();
     let family = Family::IPV6_UNICAST;
     let error = UpdateBuilder::announce(family, &external(), &V4, &context).unwrap_err();
@@ -376,9 +373,9 @@ fn what_cannot_be_encoded_is_said_at_once() {
     );
 }
 
-/// The largest attributes that still let one prefix through do let it through.
+/// With the longest attributes that leave room for a prefix.
 #[test]
-fn one_prefix_always_fits() {
+fn a_builder_has_room_for_at_least_one_prefix() {
     for count in 1000..1020 {
         let communities = (0..count).map(Community).collect();
         let attributes = PathAttributes {
@@ -399,9 +396,8 @@ fn one_prefix_always_fits() {
     }
 }
 
-/// RFC 6793 §4.2.2.
 #[test]
-fn an_old_peer_gets_as_trans_and_as4_path() {
+fn a_two_octet_peer_gets_as_trans_and_as4_path_rfc6793_4_2_2() {
     let path = [Asn(4_200_000_000), Asn(64512), Asn(70_000)];
     let attributes = PathAttributes {
         origin: Some(Origin::Igp),
@@ -424,9 +420,9 @@ fn an_old_peer_gets_as_trans_and_as4_path() {
     assert_eq!(read.attributes.aggregator, attributes.aggregator);
 }
 
-/// 2009's long paths: more than 255 hops need a second segment.
+/// Such paths broke routers in 2009.
 #[test]
-fn long_paths_are_split_into_segments() {
+fn paths_of_more_than_255_hops_are_split_into_segments_rfc4271_5_1_2() {
     let attributes = PathAttributes {
         as_path: Some((1..=600).map(Asn).collect()),
         ..external()
@@ -446,7 +442,7 @@ fn long_paths_are_split_into_segments() {
 }
 
 #[test]
-fn attributes_come_in_the_order_of_their_types() {
+fn attributes_are_in_the_order_of_their_type_codes_rfc4271_f_4() {
     let attributes = PathAttributes {
         origin: Some(Origin::Incomplete),
         as_path: Some([Asn(1)].into_iter().collect()),
@@ -501,9 +497,8 @@ fn attributes_come_in_the_order_of_their_types() {
     assert_eq!(read.attributes.next_hop, Some(Ipv4Addr::new(10, 0, 0, 1)));
 }
 
-/// RFC 8654: what precedes the prefixes alone may exceed a message of the usual length.
 #[test]
-fn long_messages_have_room_for_long_attributes() {
+fn extended_messages_have_room_for_attributes_of_more_than_4096_octets_rfc8654_4() {
     let attributes = PathAttributes {
         communities: (0..2000).map(Community).collect(),
         ..external()
@@ -536,9 +531,8 @@ fn long_messages_have_room_for_long_attributes() {
     }
 }
 
-/// No length field holds more than 65535.
 #[test]
-fn a_limit_beyond_what_the_length_field_holds_is_cut_to_it() {
+fn the_message_length_is_limited_by_the_length_field() {
     let context = EncodeContext {
         max_length: 100_000,
         ..EncodeContext::default()
@@ -547,9 +541,8 @@ fn a_limit_beyond_what_the_length_field_holds_is_cut_to_it() {
     assert_eq!(capacity(&v4, "10.0.0.1/32").1, 65533);
 }
 
-/// AS4_AGGREGATOR is for old peers only, and flags say of the length what is true.
 #[test]
-fn no_attribute_too_many_and_no_flag_too_many() {
+fn a_four_octet_peer_gets_no_as4_attributes_and_short_lengths_have_no_extended_flag() {
     let attributes = PathAttributes {
         aggregator: Some(Aggregator {
             asn: Asn(70_000),

@@ -3,8 +3,8 @@ use super::*;
 const IPV6: Family = Family::IPV6_UNICAST;
 const IPV4: Family = Family::IPV4_UNICAST;
 
-/// The value is what the capability is put as and read from.
-fn both_ways(capability: &Capability, value: &[u8]) {
+/// Checks that the capability encodes to the value and decodes from it.
+fn check_encoding(capability: &Capability, value: &[u8]) {
     let mut octets = BytesMut::new();
     capability.put(&mut octets);
     let length = u8::try_from(value.len()).unwrap();
@@ -17,10 +17,10 @@ fn both_ways(capability: &Capability, value: &[u8]) {
 }
 
 #[test]
-fn capabilities_are_read_as_they_are_written() {
-    both_ways(&Capability::Multiprotocol(IPV6), &[0, 2, 0, 1]);
-    both_ways(&Capability::RouteRefresh, &[]);
-    both_ways(&Capability::FourOctetAsn(Asn(65001)), &[0, 0, 0xfd, 0xe9]);
+fn capabilities_decode_to_what_was_encoded() {
+    check_encoding(&Capability::Multiprotocol(IPV6), &[0, 2, 0, 1]);
+    check_encoding(&Capability::RouteRefresh, &[]);
+    check_encoding(&Capability::FourOctetAsn(Asn(65001)), &[0, 0, 0xfd, 0xe9]);
     // RFC 8950 §4.
     let next_hops = vec![
         ExtendedNextHop::IPV4_OVER_IPV6,
@@ -32,28 +32,27 @@ fn capabilities_are_read_as_they_are_written() {
             next_hop: Afi::IPV6,
         },
     ];
-    both_ways(
+    check_encoding(
         &Capability::ExtendedNextHop(next_hops),
         &[0, 1, 0, 1, 0, 2, 0, 1, 0, 128, 0, 2],
     );
     // RFC 8654 §3, RFC 7313 §3.1.
-    both_ways(&Capability::ExtendedMessage, &[]);
-    both_ways(&Capability::EnhancedRouteRefresh, &[]);
+    check_encoding(&Capability::ExtendedMessage, &[]);
+    check_encoding(&Capability::EnhancedRouteRefresh, &[]);
     // RFC 7911 §4.
     let paths = vec![
         (IPV4, AddPath::Receive),
         (IPV6, AddPath::Send),
         (IPV6, AddPath::Both),
     ];
-    both_ways(
+    check_encoding(
         &Capability::AddPath(paths),
         &[0, 1, 1, 1, 0, 2, 1, 2, 0, 2, 1, 3],
     );
 }
 
-/// RFC 4724 §3, RFC 8538 §2.
 #[test]
-fn graceful_restart_is_read_as_it_is_written() {
+fn graceful_restart_decodes_to_what_was_encoded_rfc4724_3_rfc8538_2() {
     let restart = |restarted, notification, restart_time, families: &[_]| {
         Capability::GracefulRestart(GracefulRestartCapability {
             restarted,
@@ -62,8 +61,8 @@ fn graceful_restart_is_read_as_it_is_written() {
             families: families.to_vec(),
         })
     };
-    both_ways(&restart(false, false, 120, &[]), &[0, 120]);
-    both_ways(
+    check_encoding(&restart(false, false, 120, &[]), &[0, 120]);
+    check_encoding(
         &restart(true, true, 4095, &[(IPV4, true), (IPV6, false)]),
         &[0xcf, 0xff, 0, 1, 1, 0x80, 0, 2, 1, 0],
     );
@@ -72,9 +71,9 @@ fn graceful_restart_is_read_as_it_is_written() {
     assert_eq!(octets[..], [64, 2, 0x0f, 0xff]);
 }
 
-/// The speaker counts as one that doesn't offer them; the octets are still there to be seen.
+/// The octets are kept for display.
 #[test]
-fn optional_capabilities_of_a_wrong_form_stay_octets() {
+fn malformed_optional_capabilities_count_as_not_offered_rfc5492_3() {
     for (code, value) in [
         (CapabilityCode::EXTENDED_NEXT_HOP, &[0, 1, 0, 1, 0][..]),
         (CapabilityCode::EXTENDED_NEXT_HOP, &[0, 1, 1, 1, 0, 2]),
@@ -84,7 +83,7 @@ fn optional_capabilities_of_a_wrong_form_stay_octets() {
         (CapabilityCode::GRACEFUL_RESTART, &[0]),
         (CapabilityCode::GRACEFUL_RESTART, &[0, 120, 0]),
         (CapabilityCode::ADD_PATH, &[0, 1, 1]),
-        // RFC 7911 §4: a direction that is none.
+        // An undefined direction (RFC 7911 §4).
         (CapabilityCode::ADD_PATH, &[0, 1, 1, 0]),
         (CapabilityCode::ADD_PATH, &[0, 1, 1, 4]),
     ] {
@@ -92,13 +91,12 @@ fn optional_capabilities_of_a_wrong_form_stay_octets() {
             code,
             value: Bytes::copy_from_slice(value),
         };
-        both_ways(&unknown, value);
+        check_encoding(&unknown, value);
     }
 }
 
-/// RFC 4271 §6.2: these three every speaker has, so their form is the OPEN's.
 #[test]
-fn the_usual_capabilities_have_their_length() {
+fn basic_capabilities_of_invalid_length_make_the_open_malformed_rfc4271_6_2() {
     for (code, value) in [
         (CapabilityCode::MULTIPROTOCOL, &[0, 1, 0][..]),
         (CapabilityCode::MULTIPROTOCOL, &[0, 1, 0, 1, 0]),
@@ -114,7 +112,7 @@ fn the_usual_capabilities_have_their_length() {
 }
 
 #[test]
-fn capabilities_print_in_words() {
+fn capabilities_print_as_text() {
     let text = |code, value: &[u8]| {
         Capability::decode(CapabilityCode(code), value)
             .unwrap()
@@ -139,7 +137,7 @@ fn capabilities_print_in_words() {
 }
 
 #[test]
-fn a_value_beyond_a_length_octet_is_not_said() {
+fn a_value_of_more_than_255_octets_is_not_encoded() {
     let long = Capability::AddPath(vec![(IPV4, AddPath::Both); 64]);
     let mut octets = BytesMut::new();
     long.put(&mut octets);

@@ -1,8 +1,7 @@
 use super::*;
 
-/// Each text and its octets.
 #[test]
-fn extended_communities_read_back_what_they_print() {
+fn printed_extended_communities_parse_back() {
     for (text, octets) in [
         ("rt:65001:1", "0x0002fde900000001"),
         ("rt:65001:4294967295", "0x0002fde9ffffffff"),
@@ -12,7 +11,7 @@ fn extended_communities_read_back_what_they_print() {
         ("lb:65001:125000000", "0x4004fde94cee6b28"),
         ("transitive-lb:65001:125000000", "0x0004fde94cee6b28"),
         ("lb:23456:0.5", "0x40045ba03f000000"),
-        // Negative and infinite bandwidths, a four-octet AS that needs but two, other types.
+        // Negative and infinite bandwidths, a small AS in the four-octet type, other types.
         ("0x4004fde9ccee6b28", "0x4004fde9ccee6b28"),
         ("0x4004fde97f800000", "0x4004fde97f800000"),
         ("0x02020000fde90001", "0x02020000fde90001"),
@@ -25,7 +24,7 @@ fn extended_communities_read_back_what_they_print() {
 }
 
 #[test]
-fn ipv6_extended_communities_read_back_what_they_print() {
+fn printed_ipv6_extended_communities_parse_back() {
     let text = "rt:[2001:db8::1]:258";
     let community: Ipv6ExtendedCommunity = text.parse().unwrap();
     let octets = "0x000220010db80000000000000000000000010102";
@@ -39,7 +38,7 @@ fn ipv6_extended_communities_read_back_what_they_print() {
 }
 
 #[test]
-fn other_texts_are_refused() {
+fn other_texts_are_not_extended_communities() {
     for text in [
         "",
         "rt",
@@ -76,9 +75,9 @@ fn other_texts_are_refused() {
     }
 }
 
-/// RFC 10005, and the form before it.
+/// In the transitive and in the classic form.
 #[test]
-fn link_bandwidth_is_an_extended_community() {
+fn link_bandwidth_is_an_extended_community_rfc10005() {
     for transitive in [false, true] {
         let link = LinkBandwidth {
             asn: 65001,

@@ -5,8 +5,8 @@ fn header(length: u16, kind: u8) -> Vec<u8> {
     [&[0xff; 16][..], &length.to_be_bytes(), &[kind]].concat()
 }
 
-/// What a lone header is answered with: code, subcode, data. None while it waits for the body.
-fn answer(header: &[u8]) -> Option<(u8, u8, Vec<u8>)> {
+/// Code, subcode and data of the NOTIFICATION for a header; `None` if the header is valid.
+fn reaction(header: &[u8]) -> Option<(u8, u8, Vec<u8>)> {
     let mut framer = Framer::default();
     framer.push(header);
     let error = framer
@@ -21,17 +21,17 @@ fn answer(header: &[u8]) -> Option<(u8, u8, Vec<u8>)> {
 }
 
 #[test]
-fn m1_marker_not_all_ones() {
+fn m1_a_marker_that_is_not_all_ones_is_1_1_rfc4271_6_1() {
     for position in 0..16 {
         let mut octets = header(19, 4);
         octets[position] = 0xfe;
-        assert_eq!(answer(&octets), Some((1, 1, vec![])));
+        assert_eq!(reaction(&octets), Some((1, 1, vec![])));
     }
 }
 
-/// Answered from the header alone, whatever body it promises.
+/// Without waiting for the body.
 #[test]
-fn m2_length_outside_the_limits_of_the_type() {
+fn m2_an_invalid_length_is_1_2_rfc4271_6_1() {
     for (length, kind) in [
         (0, 4),
         (18, 4),
@@ -48,38 +48,37 @@ fn m2_length_outside_the_limits_of_the_type() {
     ] {
         let expected = (1, 2, u16::to_be_bytes(length).to_vec());
         assert_eq!(
-            answer(&header(length, kind)),
+            reaction(&header(length, kind)),
             Some(expected),
             "{length} {kind}"
         );
     }
     for (length, kind) in [(29, 1), (4096, 1), (23, 2), (4096, 2), (21, 3), (23, 5)] {
-        assert_eq!(answer(&header(length, kind)), None, "{length} {kind}");
+        assert_eq!(reaction(&header(length, kind)), None, "{length} {kind}");
     }
 }
 
 #[test]
-fn m3_unknown_type() {
+fn m3_an_unknown_type_is_1_3_rfc4271_6_1() {
     for kind in [0, 6, 7, 255] {
-        assert_eq!(answer(&header(19, kind)), Some((1, 3, vec![kind])));
-        assert_eq!(answer(&header(4096, kind)), Some((1, 3, vec![kind])));
+        assert_eq!(reaction(&header(19, kind)), Some((1, 3, vec![kind])));
+        assert_eq!(reaction(&header(4096, kind)), Some((1, 3, vec![kind])));
     }
 }
 
-/// RFC 8654 §6: the limit is another one, but not for OPEN and KEEPALIVE.
 #[test]
-fn m2_extended_messages_where_they_were_agreed_on() {
+fn m2_extended_messages_are_longer_except_open_and_keepalive_rfc8654_4() {
     let context = DecodeContext {
         max_length: MAX_EXTENDED_LENGTH,
         ..DecodeContext::default()
     };
-    let answer = |length: u16, kind| {
+    let reaction = |length: u16, kind| {
         let mut framer = Framer::default();
         framer.push(&header(length, kind));
         framer.next(&context).map(Result::unwrap_err)
     };
     for (length, kind) in [(4097, 2), (65_535, 2), (65_535, 3)] {
-        assert_eq!(answer(length, kind), None, "{length} {kind}");
+        assert_eq!(reaction(length, kind), None, "{length} {kind}");
     }
     for (length, kind) in [
         (18, 2),
@@ -91,9 +90,9 @@ fn m2_extended_messages_where_they_were_agreed_on() {
     ] {
         let kind = MessageType(kind);
         let error = DecodeError::BadLength { kind, length };
-        assert_eq!(answer(length, kind.0), Some(error));
+        assert_eq!(reaction(length, kind.0), Some(error));
     }
-    assert_eq!(answer(65_535, 6), Some(DecodeError::BadType(6)));
+    assert_eq!(reaction(65_535, 6), Some(DecodeError::BadType(6)));
     let withdrawals = [header(65_535, 2), vec![0xff, 0xe8], vec![0; 65_512 + 2]].concat();
     let Some(Ok(Message::Update(update))) = Message::decode(&withdrawals, &context) else {
         panic!("not an UPDATE")
@@ -101,10 +100,9 @@ fn m2_extended_messages_where_they_were_agreed_on() {
     assert_eq!(update.withdrawn.len(), 65_512);
 }
 
-/// RFC 7313 §5: BoRR and EoRR of another length are told with all of the message, a request of
-/// another length as ever (RFC 4271 §6.1), and what is unknown is passed over.
+/// The data of 7/1 is the whole message. An unknown subtype is ignored.
 #[test]
-fn m4_route_refresh_of_another_length_under_enhanced_refresh() {
+fn m4_an_invalid_length_of_borr_and_eorr_is_7_1_and_of_a_request_1_2_rfc7313_5() {
     let context = DecodeContext {
         enhanced_route_refresh: true,
         ..DecodeContext::default()
@@ -151,7 +149,7 @@ fn m4_route_refresh_of_another_length_under_enhanced_refresh() {
 }
 
 #[test]
-fn m4_route_refresh_of_any_family_and_subtype_is_a_value() {
+fn m4_route_refresh_of_any_family_and_subtype_is_decoded() {
     let octets = [header(23, 5), vec![0, 99, 9, 1]].concat();
     let family = Family {
         afi: Afi(99),
@@ -164,7 +162,7 @@ fn m4_route_refresh_of_any_family_and_subtype_is_a_value() {
 }
 
 #[test]
-fn nothing_comes_before_all_of_it_is_there() {
+fn an_incomplete_message_is_not_decoded() {
     let octets = [
         keepalive(),
         RouteRefresh {
@@ -192,7 +190,7 @@ fn nothing_comes_before_all_of_it_is_there() {
 }
 
 #[test]
-fn several_messages_in_one_push() {
+fn several_messages_in_one_read_are_decoded_in_order() {
     let mut framer = Framer::default();
     framer.push(&keepalive().repeat(3));
     for _ in 0..3 {
@@ -205,7 +203,7 @@ fn several_messages_in_one_push() {
 }
 
 #[test]
-fn after_an_error_there_is_nothing() {
+fn no_message_is_decoded_after_an_error() {
     let mut framer = Framer::default();
     framer.push(&header(19, 77));
     framer.push(&keepalive());
@@ -216,12 +214,12 @@ fn after_an_error_there_is_nothing() {
 }
 
 #[test]
-fn keepalive_is_nineteen_octets() {
+fn a_keepalive_has_nineteen_octets_rfc4271_4_4() {
     assert_eq!(keepalive(), header(19, 4));
 }
 
 #[test]
-fn decode_wants_exactly_one_message() {
+fn decode_accepts_exactly_one_message() {
     let context = DecodeContext::default();
     let octets = keepalive();
     assert_eq!(
@@ -233,7 +231,7 @@ fn decode_wants_exactly_one_message() {
 }
 
 #[test]
-fn header_errors_are_header_errors() {
+fn header_errors_have_a_text() {
     let error = DecodeError::BadLength {
         kind: MessageType::UPDATE,
         length: 7,

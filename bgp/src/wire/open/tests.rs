@@ -27,9 +27,9 @@ fn ours() -> Open {
     Open::new(Asn(64512), 90, [10, 0, 0, 1].into(), &BOTH)
 }
 
-/// MetalLB's OPENs, which lack only the route refresh capability of ours.
+/// Except for route refresh, which MetalLB doesn't offer.
 #[test]
-fn encodes_what_metallb_sends() {
+fn an_open_has_the_octets_of_metallbs() {
     let mut open = ours();
     open.capabilities
         .retain(|capability| *capability != Capability::RouteRefresh);
@@ -46,15 +46,14 @@ fn encodes_what_metallb_sends() {
 }
 
 #[test]
-fn offers_families_route_refresh_and_four_octet_asn() {
+fn an_open_offers_families_route_refresh_and_four_octet_as_numbers() {
     let expected =
         "0033 01 04 fc00 005a 0a000001 16 0214 010400010001 010400020001 0200 41040000fc00";
     assert_eq!(ours().encode(), message(expected));
 }
 
-/// The OPENs that MetalLB's own tests accept.
 #[test]
-fn accepts_the_opens_metallb_accepts() {
+fn the_opens_of_metallbs_tests_are_accepted() {
     let first = decode(
         "0041 01 04 0001 00b4 0a010101 24 0222 010400010001 010400010004 0200 4002012c \
          410400000001 45080001010100010401",
@@ -93,13 +92,12 @@ fn accepts_the_opens_metallb_accepts() {
     assert_eq!(
         fourth.encode()[28..30],
         [18, 2],
-        "ours go into one parameter"
+        "we send all capabilities in one parameter"
     );
 }
 
-/// RFC 9072 §2: written when needed, read in any case.
 #[test]
-fn extended_optional_parameters() {
+fn the_extended_form_of_parameters_is_sent_if_needed_and_always_decoded_rfc9072_2() {
     let mut open = ours();
     for code in 100..104 {
         let value = Bytes::from(vec![code; 100]);
@@ -114,7 +112,7 @@ fn extended_optional_parameters() {
     assert_eq!(decoded, Some(Ok(Message::Open(open))));
     let small = decode("0029 01 04 fde9 005a 0aff0001 ff ff 0009 02 0006 41040000fde9").unwrap();
     assert_eq!(small.four_octet_asn(), Some(Asn(65001)));
-    // FRR #22355: length 255 without the marker is the plain form.
+    // A length of 255 without the marker is the plain form (FRR issue 22355).
     let plain = message(&format!(
         "011c 01 04 fde9 005a 0aff0001 ff 02fd c8fb {}",
         "00".repeat(251)
@@ -124,7 +122,7 @@ fn extended_optional_parameters() {
 }
 
 #[test]
-fn between_255_and_253_octets_of_capabilities() {
+fn capabilities_at_the_limit_of_the_plain_form_are_encoded_rfc9072_2() {
     for length in 240..=255 {
         let mut open = ours();
         let value = Bytes::from(vec![1; length - 22]);
@@ -138,7 +136,7 @@ fn between_255_and_253_octets_of_capabilities() {
 }
 
 #[test]
-fn capabilities_that_do_not_fit_are_left_out() {
+fn capabilities_beyond_4096_octets_are_omitted() {
     let mut open = ours();
     for _ in 0..40 {
         let value = Bytes::from(vec![1; 250]);
@@ -154,14 +152,14 @@ fn capabilities_that_do_not_fit_are_left_out() {
 }
 
 #[test]
-fn families_are_offered_once() {
+fn duplicate_families_count_once() {
     let open = Open::new(Asn(1), 90, [1, 1, 1, 1].into(), &[BOTH, BOTH].concat());
     assert_eq!(open.families(), BOTH);
 }
 
-/// RFC 4271 §6.2: lengths that don't add up, capabilities of ours with another length than theirs.
+/// Inconsistent lengths, and basic capabilities of invalid length.
 #[test]
-fn malformed_optional_parameters() {
+fn malformed_optional_parameters_are_rejected_rfc4271_6_2() {
     for message in [
         "001e 01 04 fde9 005a 0aff0001 00 00",
         "0020 01 04 fde9 005a 0aff0001 00 ff 0000",
