@@ -13,9 +13,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 ///
 /// DelayOpenTimer and the intervals MinASOriginationInterval and MinRouteAdvertisementInterval are
 /// not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
     /// ConnectRetryTimer: in Connect, until the attempt is given up; in Active, until the next one.
     ConnectRetry,
@@ -32,24 +30,16 @@ pub enum Timer {
     DynamicIdle,
 }
 
-impl Timer {
-    /// Its name, as in logs and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ConnectRetry => "connect retry",
-            Self::IdleHold => "idle hold",
-            Self::SendHold => "send hold",
-            Self::Hold => "hold",
-            Self::Keepalive => "keepalive",
-            Self::DynamicIdle => "dynamic idle",
-        }
-    }
-}
-
 impl fmt::Display for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        f.pad(match self {
+            Self::ConnectRetry => "connect retry timer",
+            Self::IdleHold => "idle hold timer",
+            Self::SendHold => "send hold timer",
+            Self::Hold => "hold timer",
+            Self::Keepalive => "keepalive timer",
+            Self::DynamicIdle => "dynamic idle timer",
+        })
     }
 }
 

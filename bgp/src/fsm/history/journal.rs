@@ -157,8 +157,8 @@ impl JournalEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct JournalEntry {
-    /// Grows with each entry of this peer, also if it is removed and configured again: a client can
-    /// tell which entries are new.
+    /// Grows with each entry of this peer, also if it is removed and configured again: by it
+    /// a client finds new entries.
     pub number: u64,
     /// Seconds since the event, or since the last of several.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]

@@ -18,7 +18,7 @@ use self::status::{LastError, MessageCounters, PastNotification};
 use self::summary::{CauseSummary, NotificationSummary, OpenSummary, hexadecimal};
 use self::update_stats::UpdateStats;
 use crate::rib::SessionCounters;
-use crate::wire::{Asn, MessageType, Notification, Open, Update};
+use crate::wire::{Asn, MessageType, Open, Update};
 
 /// The least time between two reports of erroneous UPDATEs: a peer must fill neither journal nor
 /// log.
@@ -86,14 +86,6 @@ impl History {
 
     pub(super) fn message_received(&mut self, kind: MessageType) {
         self.received.count(kind);
-    }
-
-    pub(super) fn notification_sent(&mut self) {
-        self.sent.notification += 1;
-    }
-
-    pub(super) fn refresh_sent(&mut self) {
-        self.sent.route_refresh += 1;
     }
 
     pub(super) fn session_established(&mut self) {
@@ -184,25 +176,12 @@ impl History {
         Some(suppressed)
     }
 
-    /// Counts prefixes with a looped path or next hop.
-    pub(super) fn looped(&mut self, prefixes: u64) {
-        self.updates.looped(prefixes);
-    }
-
-    /// Takes an UPDATE of a peer that may announce at most `limit` prefixes of each family.
-    ///
-    /// # Errors
-    /// The NOTIFICATION to send if there are more.
-    pub(super) fn limit_prefixes(
-        &mut self,
-        update: &Update,
-        limit: Option<u32>,
-    ) -> Result<(), Notification> {
-        self.updates.limit(update, limit)
-    }
-
     pub(super) fn updates(&self) -> &UpdateStats {
         &self.updates
+    }
+
+    pub(super) fn updates_mut(&mut self) -> &mut UpdateStats {
+        &mut self.updates
     }
 
     /// The AS number in the peer's latest OPEN.

@@ -82,7 +82,7 @@ impl UpdateStats {
     ///
     /// # Errors
     /// The NOTIFICATION to send if there are more.
-    pub(super) fn limit(
+    pub(in crate::fsm) fn limit(
         &mut self,
         update: &Update,
         limit: Option<u32>,
@@ -107,7 +107,7 @@ impl UpdateStats {
     }
 
     /// Counts prefixes with a looped path or next hop.
-    pub(super) fn looped(&mut self, prefixes: u64) {
+    pub(in crate::fsm) fn looped(&mut self, prefixes: u64) {
         self.totals.looped += prefixes;
     }
 

@@ -19,7 +19,7 @@ use crate::fsm::shared::Shared;
 use crate::fsm::state::State;
 use crate::fsm::tcp::SocketPair;
 use crate::fsm::tcp::{ConnectionId, IoFailure, Md5Drops, RejectReason};
-use crate::wire::{Message, Notification, Update, subcode};
+use crate::wire::{Message, MessageType, Notification, Update, subcode};
 
 impl Peer {
     /// The attempt to connect succeeded.
@@ -132,7 +132,7 @@ impl Peer {
         let notification = Notification::cease(subcode::cease::CONNECTION_COLLISION_RESOLUTION);
         let (id, remote) = (older.id(), older.ends().remote.ip());
         if shared.dismiss(now, id, remote, older.into_queue(), &notification) {
-            self.history.notification_sent();
+            self.history.message_sent(MessageType::NOTIFICATION);
         }
     }
 
@@ -240,7 +240,7 @@ impl Peer {
             return shared.transmit_closing(id);
         }
         let refresh = self.slots.get(id)?.transmit_refresh()?;
-        self.history.refresh_sent();
+        self.history.message_sent(MessageType::ROUTE_REFRESH);
         Some(refresh)
     }
 
@@ -307,12 +307,12 @@ impl Peer {
         if let Some(connection) = self.slots.get(id) {
             let own = connection.own_addresses(&self.config);
             let looped = count_looped(&update, self.config.local_asn, &own);
-            self.history.looped(looped);
+            self.history.updates_mut().looped(looped);
             let announced = |prefix: &IpNet| shared.rib.is_desired(self.index, prefix);
             self.other_paths.update(&update, &own, announced);
         }
         let limit = self.config.prefix_limit;
-        if let Err(excess) = self.history.limit_prefixes(&update, limit) {
+        if let Err(excess) = self.history.updates_mut().limit(&update, limit) {
             return self.end(now, id, Ending::Notify(excess), shared);
         }
         if self.config.receive {

@@ -12,7 +12,7 @@ use crate::fsm::peer::retry::{is_bad_peer_as, refuses_inbound};
 use crate::fsm::peer::shutdown::needs_hard_reset;
 use crate::fsm::shared::Shared;
 use crate::fsm::tcp::ConnectionId;
-use crate::wire::{ErrorCode, Notification, subcode};
+use crate::wire::{ErrorCode, MessageType, Notification, subcode};
 
 /// How a connection ends.
 pub(super) enum Ending {
@@ -130,7 +130,7 @@ impl Peer {
         match ending {
             Ending::Notify(notification) => {
                 let notification = closing_notification(&connection, notification);
-                self.history.notification_sent();
+                self.history.message_sent(MessageType::NOTIFICATION);
                 shared.finish(now, id, connection.into_queue(), &notification);
                 Cause::Sent(notification)
             }
