@@ -50,7 +50,7 @@ pub use self::history::update_stats::{
     AttributeErrorCount, PrefixCount, PrefixLimit, UpdateErrors,
 };
 pub use self::neighbors::conflicts::{
-    SharedOption, different_options, have_same_session, is_md5_shadowed,
+    SharedOption, different_options, have_same_session, is_within,
 };
 pub use self::other_paths::OtherPaths;
 pub use self::state::State;

@@ -63,13 +63,17 @@ pub fn different_options(
     .map(|(option, _)| option)
 }
 
-/// Whether `inner` has no password but is in the network of `outer`, which has one: the kernel
-/// requires a network's MD5 key of every address in it without a key of its own.
+/// Whether the network of `outer` contains `inner`. Then both need a password or neither: the kernel
+/// requires a network's MD5 key of every address in it that has no key of its own.
 #[must_use]
-pub fn is_md5_shadowed(inner: &PeerConfig, outer: &PeerConfig) -> bool {
-    let (inside, network) = (inner.remote.network(), outer.remote.network());
-    inside != network
-        && network.contains(&inside)
+pub fn is_within(inner: &PeerConfig, outer: &PeerConfig) -> bool {
+    let (inner, outer) = (inner.remote.network(), outer.remote.network());
+    inner != outer && outer.contains(&inner)
+}
+
+/// Whether `inner` has no password but is in the network of `outer`, which has one.
+fn is_md5_shadowed(inner: &PeerConfig, outer: &PeerConfig) -> bool {
+    is_within(inner, outer)
         && inner.transport.password.is_none()
         && outer.transport.password.is_some()
 }

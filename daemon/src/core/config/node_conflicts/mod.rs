@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_bgp::config::Remote;
+use ferrolb_bgp::fsm::{SharedOption, different_options, have_same_session, is_within};
 
 use super::Config;
 use super::peer::{BGP_PORT, Peer};
@@ -93,15 +94,10 @@ fn missing_interface(peer: &Peer, missing: &BTreeSet<String>) -> Option<String> 
 /// differ: the kernel has one MD5 key per remote address, and the other options of an incoming
 /// connection depend on the remote address alone.
 fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
-    let network = peer.session.remote.network();
-    let mut others = accepted
-        .iter()
-        .filter(|other| other.session.remote.network() == network);
-    others.find_map(|other| {
-        let (ours, theirs) = (&peer.session.transport, &other.session.transport);
+    accepted.iter().find_map(|other| {
         let object = &other.object;
         let field = remote_field(peer);
-        if ours.source_address == theirs.source_address && same_port(peer, other) {
+        if have_same_session(&peer.session, &other.session) {
             return Some(format!(
                 "{field}: conflicts with {object}, which has a session with {} from the same \
                  source address: remove one, set another sourceAddress on one, or use \
@@ -110,14 +106,12 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
             ));
         }
         let is_unknown = peer.password_unknown || other.password_unknown;
-        let (differing, differs) = if ours.password != theirs.password && !is_unknown {
-            ("spec.password", "password")
-        } else if ours.ttl_security != theirs.ttl_security {
-            ("spec.ttlSecurity", "ttlSecurity")
-        } else if ours.source_interface != theirs.source_interface {
-            ("spec.sourceInterface", "sourceInterface")
-        } else {
-            return None;
+        let option = different_options(&peer.session, &other.session)
+            .find(|option| *option != SharedOption::Password || !is_unknown)?;
+        let (differing, differs) = match option {
+            SharedOption::Password => ("spec.password", "password"),
+            SharedOption::TtlSecurity => ("spec.ttlSecurity", "ttlSecurity"),
+            SharedOption::SourceInterface => ("spec.sourceInterface", "sourceInterface"),
         };
         Some(format!(
             "{differing}: conflicts with {object}, which has the same {} but another {differs} or \
@@ -133,10 +127,7 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
 fn md5_shadowed_by_network(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     let has_password =
         |peer: &Peer| peer.password_unknown || peer.session.transport.password.is_some();
-    let network = |peer: &Peer| peer.session.remote.network();
-    let within = |inner: &Peer, outer: &Peer| {
-        network(inner) != network(outer) && network(outer).contains(&network(inner))
-    };
+    let within = |inner: &Peer, outer: &Peer| is_within(&inner.session, &outer.session);
     let field = remote_field(peer);
     accepted.iter().find_map(|other| {
         let object = &other.object;
@@ -166,15 +157,6 @@ const fn remote_field(peer: &Peer) -> &'static str {
     match peer.session.remote {
         Remote::Router(_) => "spec.peerAddress",
         Remote::Network(_) => "spec.peerNetwork",
-    }
-}
-
-/// Whether the ports don't distinguish the two. A router that we connect to may have a port of its
-/// own; one that connects to us comes from any port.
-fn same_port(peer: &Peer, other: &Peer) -> bool {
-    match (peer.session.dials(), other.session.dials()) {
-        (Some(one), Some(two)) => one.port() == two.port(),
-        _ => true,
     }
 }
 
