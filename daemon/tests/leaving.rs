@@ -175,7 +175,7 @@ async fn a_router_that_would_not_keep_routes_is_drained() {
     scene.daemon.terminate();
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
-    assert_eq!(scene.next().await, "shut down: ferrolb stops, to come back");
+    assert_eq!(scene.next().await, "shut down: ferrolb is restarting");
     assert!(scene.daemon.wait().success());
 }
 
@@ -194,7 +194,7 @@ async fn whoever_is_asked_twice_withdraws_at_once() {
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     scene.daemon.terminate();
     assert_eq!(scene.next().await, "withdrawn");
-    assert_eq!(scene.next().await, "shut down: ferrolb stops");
+    assert_eq!(scene.next().await, "shut down: ferrolb is shutting down");
     assert!(scene.daemon.wait().success());
 }
 
@@ -209,7 +209,7 @@ async fn a_cordoned_node_keeps_its_routes_until_the_process_is_asked_to_stop() {
     assert_eq!(scene.next().await, "withdrawn");
     assert_eq!(
         scene.next().await,
-        "shut down: ferrolb leaves: its Node is cordoned"
+        "shut down: ferrolb is shutting down: the Node is cordoned"
     );
 }
 
@@ -294,7 +294,7 @@ async fn what_has_left_stays_away_when_the_process_stops() {
     scene.daemon.terminate();
     assert_eq!(
         scene.next().await,
-        "shut down: ferrolb leaves: its Node is excluded from load balancers"
+        "shut down: ferrolb is shutting down: the Node is excluded from load balancers"
     );
 }
 
@@ -330,7 +330,7 @@ async fn what_was_restored_is_drained_too_and_still_known_after_that() {
         scene.daemon.terminate();
         assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
         assert_eq!(scene.next().await, "withdrawn");
-        assert_eq!(scene.next().await, "shut down: ferrolb stops, to come back");
+        assert_eq!(scene.next().await, "shut down: ferrolb is restarting");
         assert!(scene.daemon.wait().success());
         scene.daemon = Daemon::start_in_outage(scene.folder.path());
         assert_eq!(scene.next().await, "announced");
@@ -432,7 +432,7 @@ async fn a_process_that_ends_waits_for_no_other_path() {
     assert_eq!(scene.next().await, "withdrawn");
     assert_eq!(
         scene.next().await,
-        "shut down: ferrolb leaves: its Node is excluded from load balancers"
+        "shut down: ferrolb is shutting down: the Node is excluded from load balancers"
     );
 }
 

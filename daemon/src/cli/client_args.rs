@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Output;
 use crate::runtime::serve::control::client::{AskError, Client};
-use crate::runtime::serve::control::{DEFAULT_SOCKET, RefusedPeer, Request};
+use crate::runtime::serve::control::{DEFAULT_SOCKET, RejectedPeer, Request};
 
 /// How often `-w` looks.
 pub(super) const POLL: Duration = Duration::from_millis(500);
@@ -30,9 +30,9 @@ impl AskArgs {
 }
 
 /// The BGPPeers that are refused. A daemon that is older than this question refuses none that it could tell of.
-pub(super) fn refused(client: &mut Client) -> Result<Vec<RefusedPeer>, AskError> {
+pub(super) fn refused(client: &mut Client) -> Result<Vec<RejectedPeer>, AskError> {
     match client.ask(&Request::Refused) {
-        Err(AskError::Refused(_)) => Ok(Vec::new()),
+        Err(AskError::Rejected(_)) => Ok(Vec::new()),
         answer => answer,
     }
 }

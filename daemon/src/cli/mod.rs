@@ -11,17 +11,16 @@ mod peers;
 mod plan;
 mod routes;
 mod run;
+pub(crate) mod signals;
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferrolb_bgp::speaker;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::printable::printable;
@@ -113,30 +112,6 @@ enum Output {
     Table,
     /// For programs.
     Json,
-}
-
-/// SIGTERM from Kubernetes, SIGINT from a terminal. None is lost that comes after this was made.
-pub(crate) struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    /// Listens from now on.
-    pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The next one, also if it came while nobody waited.
-    pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// What `ferrolb run` asks of the host and of the clock. A test gives functions of its own, in

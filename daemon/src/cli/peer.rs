@@ -15,7 +15,7 @@ use super::client_args::{AskArgs, refused};
 use super::log::{octets, words};
 use super::output::{Style, age, json, print, table};
 use crate::core::printable::printable;
-use crate::runtime::serve::control::{RefusedPeer, Request};
+use crate::runtime::serve::control::{RejectedPeer, Request};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +51,7 @@ pub(super) fn run(args: &PeerArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(peer: &PeerDetail, refused: &[RefusedPeer], style: Style) -> Result<String, fmt::Error> {
+fn text(peer: &PeerDetail, refused: &[RejectedPeer], style: Style) -> Result<String, fmt::Error> {
     let status = &peer.status;
     let mut text = String::new();
     writeln!(

@@ -15,7 +15,7 @@ use super::client_args::{AskArgs, POLL, refused};
 use super::output::{Style, age, json, json_line, offer, or_dash, print, table};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
-use crate::runtime::serve::control::{PeerLine, RefusedPeer, Request};
+use crate::runtime::serve::control::{PeerLine, RejectedPeer, Request};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +44,7 @@ pub(super) struct PeersArgs {
 #[serde(untagged)]
 enum Line {
     Peer(Box<PeerLine>),
-    Refused(RefusedPeer),
+    Refused(RejectedPeer),
 }
 
 impl Line {
@@ -211,7 +211,7 @@ fn troubles<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<
     told.collect()
 }
 
-fn refusal(peer: &RefusedPeer) -> String {
+fn refusal(peer: &RejectedPeer) -> String {
     format!("{} is refused: {}", peer.object, peer.refused)
 }
 
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn where_all_are_refused_that_is_why_there_is_none() {
-        let refused = Line::Refused(RefusedPeer {
+        let refused = Line::Refused(RejectedPeer {
             name: "tor".into(),
             object: "BGPPeer metallb-system/tor".into(),
             refused: "spec.holdTime: is short".into(),

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ferrolb_bgp::fsm::{ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use super::{Host, StopSignals};
+use super::Host;
+use super::signals::StopSignals;
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::peer_config::fallback_router_id;
@@ -25,6 +26,7 @@ use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::panicked::{self, Panicked};
+use crate::runtime::role::Role;
 use crate::runtime::serve::control::DEFAULT_SOCKET;
 use crate::runtime::serve::control::server::{ControlService, Socket};
 use crate::runtime::serve::http::{self, Served};
@@ -35,84 +37,69 @@ use crate::runtime::telemetry::{self, LogFormat};
 
 const EXAMPLES: &str = "\
 Examples:
-  ferrolb run --manifests manifests/ --node-name node-a     announce for one node what a folder says
-  ferrolb run --role announcer                              in a DaemonSet: NODE_NAME and POD_NAMESPACE are set
-  ferrolb run --role allocator                              in a Deployment: candidates, one of them allocates
+  ferrolb run --manifests manifests/ --node-name node-a     announce manifests from one node
+  ferrolb run --role announcer                              in a DaemonSet that sets NODE_NAME
+  ferrolb run --role allocator                              in a Deployment: the leader allocates
   ferrolb run --kubeconfig ~/.kube/config --node-name n1    from outside of the cluster";
 
-/// How long ending may take after the drain: with its 45 seconds at most, within the 60 seconds of grace that the DaemonSet gives.
-const FAREWELL: Duration = Duration::from_secs(8);
-
-/// What a process does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Role {
-    /// Gives out addresses, if it is elected.
-    Allocator,
-    /// Announces them from this node.
-    Announcer,
-    /// Both: for the lab, the demo and small clusters.
-    All,
-}
+/// Limit for the shutdown after the drain. With the drain of at most 45 s it fits into the
+/// DaemonSet's grace period of 60 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct RunArgs {
-    /// What this process does.
+    /// Role of this process.
     #[arg(long, value_enum, default_value = "all")]
     role: Role,
-    /// The node to announce from; needed by announcers.
+    /// Name of the node to announce from; required for announcers.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     node_name: Option<String>,
-    /// A folder of manifests as the source, instead of the Kubernetes API. It is watched for changes.
+    /// Folder of manifests to use instead of the Kubernetes API. It is watched for changes.
     #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
     manifests: Option<PathBuf>,
-    /// How to reach the API server; without it: as a Pod of the cluster does.
+    /// Kubeconfig of the API server. [default: the Pod's service account]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Namespace that holds MetalLB's resources; may be given several times. [default: POD_NAMESPACE, else
+    /// Namespace of MetalLB's resources; can be given several times. [default: POD_NAMESPACE, else
     /// metallb-system]
     #[arg(long, value_name = "NAMESPACE")]
     config_namespace: Vec<String>,
-    /// Where /metrics, /livez and /readyz are served.
+    /// Address of /metrics, /livez and /readyz.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7472")]
     metrics_addr: SocketAddr,
-    /// Where `ferrolb peers` and its like ask this process, if it is an announcer. [default: /run/ferrolb/ferrolb.sock, if that
-    /// can be made]
+    /// Path of the control socket (announcers only), used by `ferrolb peers`, `peer`, `routes` and
+    /// `log`. [default: /run/ferrolb/ferrolb.sock, if it can be created]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Where BGP routers may dial in; may be given several times. Without it nothing listens, and sessions are only dialled.
+    /// Listen on this address for routers that dial in; can be given several times. Without it
+    /// ferrolb only dials.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
-    /// Nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce all the same.
+    /// Announce also from nodes with the label
+    /// node.kubernetes.io/exclude-from-external-load-balancers.
     #[arg(long)]
     ignore_exclude_lb: bool,
-    /// The DaemonSet that this process belongs to, in the Pod's own namespace (POD_NAMESPACE; without that, in the first
-    /// configuration namespace): if that is being deleted, the routes leave for good.
+    /// DaemonSet of this process, in the Pod's namespace (POD_NAMESPACE, else the first
+    /// configuration namespace). If it is being deleted at shutdown, all routes are drained.
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
     daemonset: Option<String>,
-    /// What log lines look like. [default: text on a terminal, else json]
+    /// Format of log lines. [default: text on a terminal, else json]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
-    /// Folder for the last desired state, which is announced again if a restart finds no API server.
+    /// Folder for the state file, whose routes are announced if the API server is unavailable after
+    /// a restart.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
 
 impl RunArgs {
-    fn allocates(&self) -> bool {
-        self.role != Role::Announcer
-    }
-
-    fn announces(&self) -> bool {
-        self.role != Role::Allocator
-    }
-
-    /// The name of the node; an allocator may have none.
+    /// The name of the node; optional for an allocator.
     fn node(&self) -> anyhow::Result<String> {
         match &self.node_name {
             Some(node) => Ok(node.clone()),
-            None if self.announces() => anyhow::bail!(
-                "an announcer has to know its node: give --node-name or set NODE_NAME"
+            None if self.role.announces() => anyhow::bail!(
+                "announcers need the name of their node: give --node-name or set NODE_NAME"
             ),
             None => Ok(String::new()),
         }
@@ -122,7 +109,7 @@ impl RunArgs {
         if self.manifests.is_some() {
             &Kind::ALL
         } else {
-            kube::kinds(self.allocates(), self.announces())
+            kube::kinds(self.role)
         }
     }
 
@@ -141,15 +128,15 @@ pub(super) fn run(args: RunArgs, host: Host) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let serving = serving_thread().context("start the thread for probes, metrics and queries")?;
+    let serving = serving_thread().context("start the thread for HTTP and the control socket")?;
     match runtime.block_on(daemon(args, host, &serving))? {
         End::Stopped => Ok(ExitCode::SUCCESS),
-        End::Restart => Err(panicked::restart()).context("this process can't restart itself"),
+        End::Restart => Err(panicked::restart()).context("can't restart this process"),
     }
 }
 
-/// Probes, metrics and queries are answered on a thread of their own: a control loop that is stuck can't keep them
-/// from saying so.
+/// Starts a separate thread for HTTP and the control socket, so that both answer while the control
+/// loop is stalled.
 fn serving_thread() -> std::io::Result<tokio::runtime::Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -161,10 +148,10 @@ fn serving_thread() -> std::io::Result<tokio::runtime::Handle> {
     Ok(handle)
 }
 
-/// How the process ends, but for errors.
+/// How the process ends, apart from errors.
 enum End {
     Stopped,
-    /// In its own place.
+    /// By replacing itself.
     Restart,
 }
 
@@ -173,22 +160,22 @@ async fn daemon(
     host: Host,
     serving: &tokio::runtime::Handle,
 ) -> anyhow::Result<End> {
-    let (mut daemon, agent) = Daemon::start(args, host, serving).await?;
-    let ending = daemon.run(agent).await;
+    let (mut daemon, control_loop) = Daemon::start(args, host, serving).await?;
+    let ending = daemon.run(control_loop).await;
     daemon.end(ending).await
 }
 
-/// The sockets of probes, metrics and queries: bound first, served when there is something to ask.
-struct Doors {
+/// The listening sockets, bound at the start and served once all parts run.
+struct Listeners {
     metrics: TcpListener,
     control: Option<Socket>,
 }
 
-impl Doors {
+impl Listeners {
     fn open(args: &RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Result<Self> {
         let metrics = http::bind(args.metrics_addr, serving)?;
-        let control = if args.announces() {
-            let _registered_there = serving.enter();
+        let control = if args.role.announces() {
+            let _runtime = serving.enter();
             socket(args.socket.as_deref())?
         } else {
             None
@@ -200,55 +187,56 @@ impl Doors {
         if let (Some(socket), Some(engine)) = (self.control, &served.engine) {
             serving.spawn(socket.serve(ControlService {
                 engine: engine.clone(),
-                report: served.report.clone(),
+                status: served.status.clone(),
             }));
         }
         serving.spawn(http::serve(self.metrics, served));
     }
 }
 
-/// A daemon with all parts started, except for its loop.
+/// A started daemon without its control loop.
 struct Daemon {
-    begun: Instant,
+    started: Instant,
     node: String,
     host: Host,
     source: Source,
     engine: Option<Handle>,
     state: Option<StateDir>,
     daemonset: Option<OwnDaemonSet>,
-    reported: watch::Receiver<Arc<DaemonStatus>>,
+    status: watch::Receiver<Arc<DaemonStatus>>,
     signals: StopSignals,
     signals_after_panic: StopSignals,
 }
 
 impl Daemon {
-    /// Starts the parts, and gives the loop that is to run.
+    /// Starts all parts. Returns the control loop separately.
     async fn start(
         args: RunArgs,
         host: Host,
         serving: &tokio::runtime::Handle,
     ) -> anyhow::Result<(Self, ControlLoop)> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let node = args.node()?;
-        let doors = Doors::open(&args, serving)?;
+        let listeners = Listeners::open(&args, serving)?;
         let source = source(&args, &node).await?;
         let signals = StopSignals::listen()?;
         let signals_after_panic = StopSignals::listen()?;
         let state = args.state_dir.clone().map(StateDir::new);
         let announcing = args
+            .role
             .announces()
             .then(|| announcer(&args, &node, state.clone()))
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
-        let (report, reported) = watch::channel(Arc::new(DaemonStatus::new()));
-        let agent = ControlLoop {
+        let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
+        let control_loop = ControlLoop {
             kinds: args.kinds(),
             announcer,
-            allocate: args.allocates(),
+            allocate: args.role.allocates(),
             ignore_exclusion: args.ignore_exclude_lb,
             saved: state.as_ref().and_then(saved),
             interface_exists: host.interface_exists,
-            status: report,
+            status: status_in,
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -258,46 +246,46 @@ impl Daemon {
             "started"
         );
         let served = Served {
-            report: reported.clone(),
+            status: status.clone(),
             engine: engine.clone(),
             node: node.clone(),
         };
-        doors.serve(serving, served);
+        listeners.serve(serving, served);
         let daemon = Self {
-            begun,
+            started,
             node,
             host,
             source,
             engine,
             state,
             daemonset: args.daemonset(),
-            reported,
+            status,
             signals,
             signals_after_panic,
         };
-        Ok((daemon, agent))
+        Ok((daemon, control_loop))
     }
 
-    /// Runs the loop until it ends, or the engine ends, or the process is asked twice to stop.
-    async fn run(&mut self, agent: ControlLoop) -> Ending {
+    /// Runs the control loop until it ends, the engine ends, or a second stop signal arrives.
+    async fn run(&mut self, control_loop: ControlLoop) -> Ending {
         let (stop_in, stop) = oneshot::channel();
-        let looped = panicked::catch(agent, &mut self.source, stop);
+        let running = panicked::catch(control_loop, &mut self.source, stop);
         let daemonset = self.daemonset.take();
         tokio::select! {
-            caught = looped => match caught {
-                Ok(Some(leave)) => Ending::StopMode(leave),
-                Ok(None) => Ending::Failed("the source of objects has ended"),
+            caught = running => match caught {
+                Ok(Some(mode)) => Ending::StopMode(mode),
+                Ok(None) => Ending::Failed("the source of Kubernetes objects has ended"),
                 Err(Panicked) => Ending::Panicked,
             },
             () = engine_ended(self.engine.as_ref()) => Ending::Failed(ENGINE_ENDED),
-            () = asked_to_stop(&mut self.signals, daemonset, stop_in) => {
-                tracing::warn!("asked to stop once more: withdrawing everything at once");
+            () = stop_requested(&mut self.signals, daemonset, stop_in) => {
+                tracing::warn!("second stop signal: withdrawing all routes at once");
                 Ending::StopMode(StopMode::Drain(None))
             }
         }
     }
 
-    /// Ends the sessions and the source; after a panic only when it is time to restart.
+    /// Shuts down sessions and source, after a panic with a delay.
     async fn end(self, ending: Ending) -> anyhow::Result<End> {
         if matches!(ending, Ending::Panicked) {
             self.restore();
@@ -305,30 +293,30 @@ impl Daemon {
         let engine = self.engine;
         let mut source = Some(self.source);
         let end = match ending {
-            Ending::StopMode(leave) => Ok((End::Stopped, Some(leave))),
+            Ending::StopMode(mode) => Ok((End::Stopped, Some(mode))),
             Ending::Failed(why) => Err(anyhow::anyhow!(why)),
             Ending::Panicked => {
-                let pause = (self.host.pause_after_panic)(self.begun.elapsed());
+                let pause = (self.host.pause_after_panic)(self.started.elapsed());
                 let signals = self.signals_after_panic;
                 after_panic(pause, engine.as_ref(), signals, source.take()).await
             }
         };
-        let farewell = async {
+        let shutdown = async {
             if let Some(engine) = engine {
-                let leave = end.as_ref().ok().and_then(|(_, leave)| *leave);
-                let (text, farewell) = last_words(leave);
+                let mode = end.as_ref().ok().and_then(|(_, mode)| *mode);
+                let (text, shutdown) = shutdown_message(mode);
                 tracing::info!("{text}");
-                engine.shutdown(text, farewell).await;
+                engine.shutdown(text, shutdown).await;
             }
         };
-        tokio::join!(farewell, give_up(source));
+        tokio::join!(shutdown, end_source(source));
         tracing::info!("stopped");
         end.map(|(end, _)| end)
     }
 
-    /// After a panic before anything was handed to the engine: what was announced before the restart.
+    /// After a panic before the first update, announces the saved routes.
     fn restore(&self) {
-        if !self.reported.borrow().initialized
+        if !self.status.borrow().initialized
             && let (Some(engine), Some(state)) = (&self.engine, &self.state)
         {
             panicked::restore(&self.node, engine, state);
@@ -336,7 +324,7 @@ impl Daemon {
     }
 }
 
-/// Starts the thread that saves the state, if there is a folder for it, and the BGP engine.
+/// Starts the state writer, if there is a state folder, and the BGP engine.
 fn announcer(
     args: &RunArgs,
     node: &str,
@@ -345,23 +333,23 @@ fn announcer(
     let writer = state
         .map(StateWriter::start)
         .transpose()
-        .context("start the thread that saves the desired state")?;
+        .context("start the thread that writes the state file")?;
     let engine = engine(node, args.listen.clone())?;
     let announcer = Announcer::new(node.to_owned(), engine.clone(), writer);
     Ok((engine, announcer))
 }
 
-/// Why the loop ended.
+/// Why the control loop ended.
 enum Ending {
     StopMode(StopMode),
     Failed(&'static str),
     Panicked,
 }
 
-const ENGINE_ENDED: &str = "the BGP engine has ended by itself";
+const ENGINE_ENDED: &str = "the BGP engine terminated unexpectedly";
 
-/// Gives up the Lease, so that another allocator leads, and lives on with what is announced until it is time to restart, or
-/// until the process is asked to stop.
+/// Releases the Lease, so that another allocator becomes leader, and keeps the announced routes
+/// until the restart or a stop signal.
 async fn after_panic(
     pause: Duration,
     engine: Option<&Handle>,
@@ -369,8 +357,8 @@ async fn after_panic(
     source: Option<Source>,
 ) -> anyhow::Result<(End, Option<StopMode>)> {
     tracing::error!(
-        "the main loop has panicked: what is announced stays announced and follows no change, /readyz fails, and the process \
-         restarts itself in {} s",
+        "the control loop panicked: routes stay announced but are not updated, /readyz fails, and \
+         the process restarts in {} s",
         pause.as_secs()
     );
     let wait = async {
@@ -380,56 +368,60 @@ async fn after_panic(
             () = engine_ended(engine) => Err(anyhow::anyhow!(ENGINE_ENDED)),
         }
     };
-    tokio::join!(wait, give_up(source)).0
+    tokio::join!(wait, end_source(source)).0
 }
 
-/// Waits for the wish to stop, passes it on with what there is to know, and waits for a second one.
-async fn asked_to_stop(
+/// Waits for a stop signal, passes it to the control loop, and waits for a second one.
+async fn stop_requested(
     signals: &mut StopSignals,
     daemonset: Option<OwnDaemonSet>,
     stop: oneshot::Sender<bool>,
 ) {
-    let mut found = false;
-    let find = async {
+    let mut exists = false;
+    let lookup = async {
         if let Some(daemonset) = &daemonset {
-            found = daemonset.wait_until_found().await;
+            exists = daemonset.wait_until_found().await;
         }
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = signals.next() => {}
-        () = find => {}
+        () = lookup => {}
     }
-    tracing::info!("asked to stop");
-    let gone = match daemonset.filter(|_| found) {
+    tracing::info!("stop signal received: shutting down");
+    let gone = match daemonset.filter(|_| exists) {
         Some(daemonset) => daemonset.is_gone().await,
         None => false,
     };
-    // The loop may have ended by itself; then this is not awaited any more.
+    // Fails if the control loop has ended.
     _ = stop.send(gone);
     signals.next().await;
 }
 
-/// What peers are told, and what becomes of the routes.
-fn last_words(leave: Option<StopMode>) -> (String, ShutdownMode) {
-    match leave {
+/// The shutdown message for peers (RFC 9003), and what happens to the routes.
+fn shutdown_message(mode: Option<StopMode>) -> (String, ShutdownMode) {
+    match mode {
         Some(StopMode::GracefulRestart) => (
-            "ferrolb stops, to come back".to_owned(),
+            "ferrolb is restarting".to_owned(),
             ShutdownMode::GracefulRestart,
         ),
-        Some(StopMode::Drain(Some(reason))) => {
-            (format!("ferrolb leaves: {reason}"), ShutdownMode::Withdraw)
-        }
-        Some(StopMode::Drain(None)) => ("ferrolb stops".to_owned(), ShutdownMode::Withdraw),
-        // Something of ours failed. Whoever watches over this process starts it again.
+        Some(StopMode::Drain(Some(reason))) => (
+            format!("ferrolb is shutting down: {reason}"),
+            ShutdownMode::Withdraw,
+        ),
+        Some(StopMode::Drain(None)) => (
+            "ferrolb is shutting down".to_owned(),
+            ShutdownMode::Withdraw,
+        ),
+        // An internal failure; a supervisor restarts the process.
         None => (
-            "ferrolb stops by a failure, to come back".to_owned(),
+            "ferrolb is restarting after an internal failure".to_owned(),
             ShutdownMode::GracefulRestart,
         ),
     }
 }
 
-/// The socket that was asked for; or the usual one, if it can be had: a daemon runs without it as well.
+/// Creates the control socket. A failure at the default path is not fatal.
 fn socket(path: Option<&Path>) -> anyhow::Result<Option<Socket>> {
     match (
         Socket::bind(path.unwrap_or(Path::new(DEFAULT_SOCKET))),
@@ -438,21 +430,24 @@ fn socket(path: Option<&Path>) -> anyhow::Result<Option<Socket>> {
         (Ok(socket), _) => Ok(Some(socket)),
         (Err(error), Some(_)) => Err(error.into()),
         (Err(error), None) => {
-            tracing::warn!("ferrolb peers and its like can't ask this process: {error}");
+            tracing::warn!(
+                "control socket unavailable, `ferrolb peers`, `peer`, `routes` and `log` will not \
+                 work: {error}"
+            );
             Ok(None)
         }
     }
 }
 
-/// Ends the source: whoever held the Lease gives it up, so that another allocator begins at once.
-async fn give_up(source: Option<Source>) {
+/// Ends the source and releases the Lease, so that another allocator becomes leader at once.
+async fn end_source(source: Option<Source>) {
     let Some(Source { mut events, status }) = source else {
         return;
     };
     drop(status);
     let ended = async { while events.recv().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, ended).await.is_err() {
-        tracing::warn!("the source did not end in time");
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
+        tracing::warn!("timeout while ending the source: the Lease may not be released");
     }
 }
 
@@ -465,16 +460,15 @@ async fn source(args: &RunArgs, node: &str) -> anyhow::Result<Source> {
         kubeconfig: args.kubeconfig.clone(),
         lease_namespace: config_namespaces.first().cloned().unwrap_or_default(),
         config_namespaces,
-        allocate: args.allocates(),
-        announce: args.announces(),
+        role: args.role,
         identity: identity(node),
     };
-    // The error says all of it, cause and remedy; the causes below would only say it again.
+    // The message contains cause and remedy; the chain of causes would repeat it.
     let started = kube::start(options).await;
     started.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// What was given, else the Pod's own namespace, else MetalLB's.
+/// The given namespaces, else the Pod's, else MetalLB's default.
 fn config_namespaces(own: Option<String>, given: &[String]) -> Vec<String> {
     if !given.is_empty() {
         return given.to_vec();
@@ -482,18 +476,18 @@ fn config_namespaces(own: Option<String>, given: &[String]) -> Vec<String> {
     vec![own.unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
 }
 
-/// The Pod's own namespace, wherever the configuration lies; else the first of those.
+/// The Pod's namespace, else the first configuration namespace.
 fn daemonset_namespace(own: Option<String>, given: &[String]) -> String {
     own.unwrap_or_else(|| config_namespaces(None, given).swap_remove(0))
 }
 
-/// The Pod's own namespace, if this is a Pod that was told.
+/// The Pod's namespace, if the environment contains it.
 fn own_namespace() -> Option<String> {
     let own = std::env::var("POD_NAMESPACE").ok();
     own.filter(|namespace| !namespace.is_empty())
 }
 
-/// Who this process is among candidates for the Lease: readable, and never the same twice.
+/// A readable identity for leader election, unique to this process.
 fn identity(node: &str) -> String {
     let name = std::env::var("POD_NAME")
         .ok()
@@ -508,26 +502,26 @@ fn identity(node: &str) -> String {
     format!("{name}_{:08x}", random() >> 32)
 }
 
-/// Randomness of the standard library's hasher: enough for jitter and names.
+/// Randomness from the standard library's hasher, sufficient for jitter and names.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// How long the host has been up, as far as it says.
+/// Uptime of the host, if known.
 fn host_uptime() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
     let seconds = text.split_whitespace().next()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Starts the BGP engine on a thread of its own.
+/// Starts the BGP engine on its own thread.
 fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
     let addresses: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
     let listening = if listen.is_empty() {
         String::new()
     } else {
         format!(
-            ": it is to listen on {}; a port below 1024 needs the capability NET_BIND_SERVICE",
+            ": listening on {}; a port below 1024 needs the capability NET_BIND_SERVICE",
             addresses.join(" and ")
         )
     };
@@ -541,18 +535,18 @@ fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
         listen,
     };
     let (handle, _events) = speaker::spawn(options)
-        .with_context(|| format!("the BGP engine can't be started{listening}"))?;
+        .with_context(|| format!("can't start the BGP engine{listening}"))?;
     Ok(handle)
 }
 
 fn saved(state: &StateDir) -> Option<SavedState> {
     state.load().unwrap_or_else(|error| {
-        tracing::warn!("what was announced before the restart can't be read: {error}");
+        tracing::warn!("can't read the state file, continuing without it: {error}");
         None
     })
 }
 
-/// Without an engine there is nothing that could end.
+/// Never returns without an engine.
 async fn engine_ended(engine: Option<&Handle>) {
     match engine {
         Some(engine) => engine.ended().await,
@@ -565,7 +559,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_daemonset_is_beside_the_pod_and_configuration_where_it_was_said() {
+    fn the_daemonset_is_in_the_pods_namespace_and_configuration_in_the_given_ones() {
         let own = || Some("ferrolb".to_owned());
         let given = ["config".to_owned(), "more".to_owned()];
         assert_eq!(daemonset_namespace(own(), &given), "ferrolb");

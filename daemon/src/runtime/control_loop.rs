@@ -386,7 +386,7 @@ impl Running {
             waiting: announcer
                 .map(|announcer| announcer.waiting().clone())
                 .unwrap_or_default(),
-            refused_peers: announcer
+            rejected_peers: announcer
                 .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),
             allocated: self.control.allocate.then(|| allocated(&self.index)),

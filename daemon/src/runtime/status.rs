@@ -107,7 +107,7 @@ pub struct DaemonStatus {
     /// Routes of a draining node that are not withdrawn yet, since the router has no other path.
     pub waiting: Arc<BTreeSet<RouteKey>>,
     /// BGPPeers that are rejected in general or on this node.
-    pub refused_peers: Vec<Problem>,
+    pub rejected_peers: Vec<Problem>,
     /// Addresses allocated in the status of Services, if this process allocates.
     pub allocated: Option<BTreeSet<IpAddr>>,
     /// Number of changes applied.

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep};
 
 use self::screen::Screen;
 use self::tor::Tor;
-use crate::cli::StopSignals;
 use crate::cli::plan::plan_manifests;
+use crate::cli::signals::StopSignals;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::plan::Plan;
 use crate::runtime::source::manifests::Loader;

@@ -508,7 +508,7 @@ fn log_drain(scope: &DrainScope, node: &str) {
     match scope {
         DrainScope::Node(node_exit) => tracing::warn!(
             node,
-            "{node_exit}: draining: withdrawing every route that another node also announces"
+            "draining, since {node_exit}: withdrawing every route that another node also announces"
         ),
         DrainScope::Process { drained } if drained.is_empty() => {}
         DrainScope::Process { drained } => {

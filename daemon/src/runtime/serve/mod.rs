@@ -1,4 +1,4 @@
-//! What the daemon answers: probes and metrics over HTTP, and the control socket.
+//! HTTP server for probes and metrics, and the control socket.
 
 pub(crate) mod control;
 pub(crate) mod http;

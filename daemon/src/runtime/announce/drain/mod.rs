@@ -54,10 +54,10 @@ impl NodeExit {
 impl fmt::Display for NodeExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Deleted => "its Node is deleted",
-            Self::ShuttingDown => "its node is shutting down",
-            Self::Excluded => "its Node is excluded from load balancers",
-            Self::Cordoned => "its Node is cordoned",
+            Self::Deleted => "the Node is deleted",
+            Self::ShuttingDown => "the node is shutting down",
+            Self::Excluded => "the Node is excluded from load balancers",
+            Self::Cordoned => "the Node is cordoned",
         })
     }
 }
@@ -94,7 +94,7 @@ impl fmt::Display for DrainReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(node_exit) => node_exit.fmt(f),
-            Self::DaemonSet => f.write_str("its DaemonSet is deleted"),
+            Self::DaemonSet => f.write_str("the DaemonSet is deleted"),
         }
     }
 }

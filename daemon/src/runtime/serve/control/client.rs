@@ -1,4 +1,4 @@
-//! Asks a running daemon.
+//! Client of the control socket.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -9,54 +9,55 @@ use serde::de::DeserializeOwned;
 
 use super::{Answer, Request};
 
-/// How long an answer may take: a daemon that is busy with a million routes still answers in this
-/// time.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Limit for an answer, sufficient for a daemon that is busy with a million routes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Why there is no answer, and what to do.
+/// Why a request failed, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// Nobody listens there.
+    /// No daemon listens on the socket.
     #[error(
-        "no ferrolb daemon answers on {}: start one (ferrolb run --help), say where its socket \
-         is (--socket PATH), or ask the one in a Pod: kubectl exec -n metallb-system \
+        "no ferrolb daemon listens on {}: start one (ferrolb run --help), select its socket with \
+         --socket PATH, or query the one in a Pod: kubectl exec -n metallb-system \
          ds/ferrolb-announcer -- /ferrolb peers",
         path.display()
     )]
     NoDaemon {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// Somebody else's.
-    #[error("{} belongs to another user: run this command as that user, or as root (sudo)", path.display())]
-    Forbidden {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// It broke off.
-    #[error("the daemon behind {} gave no answer: {error}; its log may say why", path.display())]
-    Broken {
-        /// The socket.
-        path: PathBuf,
-        /// What happened.
-        error: io::Error,
-    },
-    /// Of another version, probably.
+    /// No permission for the socket.
     #[error(
-        "the daemon behind {} answers in another way than this ferrolb expects ({error}): if \
-         they are not of one version, use the program that the daemon runs, such as /ferrolb in \
-         its container",
+        "{} belongs to another user: run this command as that user, or as root (sudo)",
         path.display()
     )]
-    Unreadable {
-        /// The socket.
+    Forbidden {
+        /// Path of the socket.
         path: PathBuf,
-        /// What is wrong.
+    },
+    /// The connection failed.
+    #[error("the daemon on {} did not answer: {error}; check its log", path.display())]
+    Disconnected {
+        /// Path of the socket.
+        path: PathBuf,
+        /// The I/O error.
+        error: io::Error,
+    },
+    /// An answer in an unknown format, probably of another version.
+    #[error(
+        "unexpected reply from the daemon on {} ({error}): are both the same version? Use the \
+         program that the daemon runs, such as /ferrolb in its container",
+        path.display()
+    )]
+    UnexpectedAnswer {
+        /// Path of the socket.
+        path: PathBuf,
+        /// The JSON error.
         error: serde_json::Error,
     },
-    /// The daemon says no, and what to do.
+    /// The daemon rejected the request; the message names the remedy.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
 }
 
 /// A connection to a daemon.
@@ -67,10 +68,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to the socket.
     ///
     /// # Errors
-    /// No daemon, or none of ours.
+    ///
+    /// No daemon, or no permission.
     pub(crate) fn connect(path: &Path) -> Result<Self, AskError> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => AskError::Forbidden {
@@ -79,55 +81,63 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoDaemon {
                 path: path.to_owned(),
             },
-            _ => broken(path, error),
+            _ => disconnected(path, error),
         })?;
-        let patience = Some(PATIENCE);
+        let limit = Some(ANSWER_TIMEOUT);
         stream
-            .set_read_timeout(patience)
-            .and_then(|()| stream.set_write_timeout(patience))
-            .map_err(|error| broken(path, error))?;
+            .set_read_timeout(limit)
+            .and_then(|()| stream.set_write_timeout(limit))
+            .map_err(|error| disconnected(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             stream: BufReader::new(stream),
         })
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the answer.
     ///
     /// # Errors
-    /// The daemon refuses, is gone, or is another version.
+    ///
+    /// The request was rejected, the connection failed, or the versions differ.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, AskError> {
         self.send(request)?;
         self.receive()
     }
 
-    /// Asks what has many answers.
+    /// Sends a request with any number of answers.
     ///
     /// # Errors
-    /// The daemon is gone.
+    ///
+    /// The connection failed.
     pub(crate) fn send(&mut self, request: &Request) -> Result<(), AskError> {
         let sent = serde_json::to_string(request)
             .map_err(io::Error::from)
             .and_then(|question| writeln!(self.stream.get_mut(), "{question}"));
-        sent.map_err(|error| broken(&self.path, error))
+        sent.map_err(|error| disconnected(&self.path, error))
     }
 
     /// Waits for the next answer.
     ///
     /// # Errors
-    /// The daemon refuses, is gone, or is another version.
+    ///
+    /// The request was rejected, the connection failed, or the versions differ.
     pub(crate) fn receive<T: DeserializeOwned>(&mut self) -> Result<T, AskError> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
             Ok(_) if line.ends_with('\n') => {}
-            // Nothing, or half an answer.
-            Ok(_) => return Err(broken(&self.path, io::ErrorKind::UnexpectedEof.into())),
-            Err(error) => return Err(broken(&self.path, error)),
+            // Connection closed, perhaps within an answer.
+            Ok(_) => {
+                return Err(disconnected(
+                    &self.path,
+                    io::ErrorKind::UnexpectedEof.into(),
+                ));
+            }
+            Err(error) => return Err(disconnected(&self.path, error)),
         }
         match serde_json::from_str(&line) {
             Ok(Answer::Ok(answer)) => Ok(answer),
-            Ok(Answer::Error(message)) => Err(AskError::Refused(message)),
-            Err(error) => Err(AskError::Unreadable {
+            Ok(Answer::Error(message)) => Err(AskError::Rejected(message)),
+            Err(error) => Err(AskError::UnexpectedAnswer {
                 path: self.path.clone(),
                 error,
             }),
@@ -135,8 +145,8 @@ impl Client {
     }
 }
 
-fn broken(path: &Path, error: io::Error) -> AskError {
-    AskError::Broken {
+fn disconnected(path: &Path, error: io::Error) -> AskError {
+    AskError::Disconnected {
         path: path.to_owned(),
         error,
     }

@@ -1,6 +1,6 @@
-//! How a running daemon is asked what it does: one line of JSON in, one line of JSON out (but for
-//! routes, of which each has a line), over a Unix socket that its owner alone may use. [`server`]
-//! answers, [`client`] asks.
+//! The protocol of the control socket: one line of JSON per request and per answer (routes: one
+//! line per route), over a Unix socket with access for its owner only. [`server`] answers,
+//! [`client`] asks.
 
 pub(crate) mod client;
 pub(crate) mod server;
@@ -13,31 +13,30 @@ use ferrolb_bgp::wire::{Aggregator, NextHop};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Where the daemon listens if it is told nothing else.
+/// Default path of the socket.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/ferrolb.sock";
 
-/// A question. Peers go by the BGPPeer's name or by the router's address.
+/// A request. A peer is selected by the BGPPeer's name or the router's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "camelCase")]
 pub(crate) enum Request {
-    /// All peers, in short: [`PeerLine`]s.
+    /// Summary of all peers: [`PeerLine`]s.
     Peers,
-    /// One peer, all of it: a [`ferrolb_bgp::fsm::PeerDetail`].
+    /// Details of one peer: a [`ferrolb_bgp::fsm::PeerDetail`].
     Peer {
-        /// Which.
+        /// Name or address.
         peer: String,
     },
-    /// BGPPeers that are refused, as they stand or on this node: [`RefusedPeer`]s.
+    /// BGPPeers that are rejected, in general or on this node: [`RejectedPeer`]s.
     Refused,
-    /// What peers hold from us: a [`RouteLine`] in each answer, of any number; the last one holds
-    /// none.
+    /// Routes sent to peers: one [`RouteLine`] per answer; an answer without one ends the list.
     Routes {
-        /// Only this one's.
+        /// Name or address; absent for all peers.
         peer: Option<String>,
     },
-    /// What happened: [`LogLine`]s, the oldest first.
+    /// Events of sessions: [`LogLine`]s, oldest first.
     Log {
-        /// Only this one's.
+        /// Name or address; absent for all peers.
         peer: Option<String>,
     },
 }
@@ -46,43 +45,42 @@ pub(crate) enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Answer<T> {
-    /// What was asked for.
+    /// The result.
     Ok(T),
-    /// Why it can't be had, and what to do.
+    /// Why the request failed, and what to do.
     Error(String),
 }
 
-/// A peer in short.
+/// Summary of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PeerLine {
-    /// As the BGP engine tells it.
+    /// Status in the BGP engine.
     #[serde(flatten)]
     pub status: PeerStatus,
-    /// How many prefixes it should hold from us.
+    /// Number of prefixes to announce to it.
     pub prefixes_desired: usize,
 }
 
-/// A BGPPeer that is refused. Where an edit is at fault, its last good value keeps its session;
-/// where it can't be on this node (an interface that is missing, another BGPPeer in its way), it
-/// has none here.
+/// A rejected BGPPeer. If its last valid version is in use, it has a session; if it conflicts on
+/// this node (missing interface, another BGPPeer with the same address), it has none here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RefusedPeer {
-    /// The BGPPeer's name.
+pub(crate) struct RejectedPeer {
+    /// Name of the BGPPeer.
     pub name: String,
-    /// Which object that is: `BGPPeer metallb-system/tor`.
+    /// The object, as in `BGPPeer metallb-system/tor`.
     pub object: String,
-    /// Field, what is wrong there, and the remedy.
+    /// The field, what is wrong with it, and the remedy.
     pub refused: String,
 }
 
-/// A prefix that a peer holds from us.
+/// A route as sent to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct RouteLine {
-    /// The peer.
+    /// Name of the peer.
     pub peer: String,
     /// The prefix.
     pub prefix: IpNet,
-    /// Where packets go.
+    /// NEXT_HOP.
     pub next_hop: Option<IpAddr>,
     /// The link-local address sent beside it (RFC 2545 §3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,28 +99,33 @@ pub(crate) struct RouteLine {
     pub atomic_aggregate: bool,
     /// AGGREGATOR.
     pub aggregator: Option<Aggregator>,
-    /// How many more times than once our AS stands in AS_PATH.
+    /// Additional copies of our AS in AS_PATH.
     pub prepend: u8,
-    /// The node drains, and the route stays since the router shows no other path.
+    /// The node is draining, and the route stays since the router has no other path.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits_for_other_path: bool,
-    /// How long ago it was last sent, in whole seconds.
+    /// Whole seconds since it was last sent.
     pub sent_seconds_ago: u64,
 }
 
 impl RouteLine {
-    /// From what the engine holds. `ibgp` says whether LOCAL_PREF is told.
-    fn new(peer: &str, next_hop: Option<NextHop>, ibgp: bool, told: &AdvertisedRoute) -> Self {
+    /// Converts a route of the engine. `ibgp` decides whether LOCAL_PREF is sent.
+    fn new(
+        peer: &str,
+        next_hop: Option<NextHop>,
+        ibgp: bool,
+        advertised: &AdvertisedRoute,
+    ) -> Self {
         fn texts<T: ToString>(values: &[T]) -> Vec<String> {
             values.iter().map(T::to_string).collect()
         }
-        let route = &told.route;
+        let route = &advertised.route;
         let local_pref = route
             .local_pref
             .unwrap_or(ferrolb_bgp::rib::DEFAULT_LOCAL_PREF);
         Self {
             peer: peer.to_owned(),
-            prefix: told.prefix,
+            prefix: advertised.prefix,
             next_hop: next_hop.map(|next_hop| next_hop.address()),
             link_local_next_hop: next_hop.and_then(|next_hop| next_hop.link_local()),
             local_pref: ibgp.then_some(local_pref),
@@ -133,20 +136,20 @@ impl RouteLine {
             atomic_aggregate: route.atomic_aggregate,
             aggregator: route.aggregator,
             waits_for_other_path: false,
-            sent_seconds_ago: told.age.as_secs(),
+            sent_seconds_ago: advertised.age.as_secs(),
             prepend: if ibgp { 0 } else { route.prepend },
         }
     }
 }
 
-/// Something that happened to a peer.
+/// An event of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogLine {
-    /// When, by the daemon's clock; the last time, if it happened more than once.
+    /// Time by the daemon's clock; of the last occurrence, if there were several.
     pub at: jiff::Timestamp,
-    /// The peer.
+    /// Name of the peer.
     pub peer: String,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub entry: JournalEntry,
 }

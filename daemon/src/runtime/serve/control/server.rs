@@ -1,4 +1,4 @@
-//! Answers questions of this host's user about the running daemon.
+//! Server of the control socket: answers requests about the running daemon.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -19,52 +19,58 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::{Answer, LogLine, PeerLine, RefusedPeer, Request, RouteLine};
+use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine};
 use crate::core::config::Problem;
 use crate::runtime::status::DaemonStatus;
 
-/// How many questions are answered at once; more wait their turn.
-const AT_ONCE: usize = 8;
-/// How many are told routes at once. They may read page by page, and take nobody else's turn.
-const TELLING_ROUTES: usize = 2;
-/// How many may be connected; whoever watches stays, and asks again and again.
-const CONNECTED: usize = 64;
-/// Up to this many peers are named to whom asks for one that isn't there.
-const NAMED: usize = 8;
-/// Octets of the longest question.
-const LONGEST: u64 = 4096;
-/// How long a client may be silent, or may not read its answer.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client may take for a piece of a long answer: somebody may be reading it page by
-/// page.
-const READING: Duration = Duration::from_mins(10);
-/// How often the lock of the socket's folder is tried: for 2 s in all.
+/// Number of requests answered concurrently; others wait.
+const MAX_REQUESTS: usize = 8;
+/// Number of route lists sent concurrently. Their readers may be slow, so they have a limit of
+/// their own.
+const MAX_ROUTE_LISTS: usize = 2;
+/// Maximum number of connections; clients with --watch stay connected.
+const MAX_CONNECTIONS: usize = 64;
+/// An error about an unknown peer lists at most this many peers.
+const MAX_SUGGESTIONS: usize = 8;
+/// Maximum size of a request, in octets.
+const MAX_REQUEST_SIZE: u64 = 4096;
+/// Limit for receiving a request and for sending a short answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Limit for sending a chunk of a long answer: the reader may be a pager.
+const CHUNK_TIMEOUT: Duration = Duration::from_mins(10);
+/// Attempts to lock the socket's folder: 2 s in all.
 const LOCK_ATTEMPTS: u32 = 200;
-/// The time between two attempts.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// Octets that are written at once.
-const PIECE: usize = 64 * 1024;
+/// Delay between two attempts.
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
+/// Size of a chunk, in octets.
+const CHUNK_SIZE: usize = 64 * 1024;
 
-/// Why the socket can't be had.
+/// Why the socket can't be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    /// Somebody answers there.
-    #[error("another daemon answers on {}: give this one a socket of its own with --socket PATH", path.display())]
+    /// Another daemon listens on it.
+    #[error(
+        "another daemon listens on {}: choose another path with --socket PATH",
+        path.display()
+    )]
     InUse {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// The file system says no.
-    #[error("can't make the socket {}: {error}; give a path in a folder of your own with --socket PATH", path.display())]
+    /// An I/O error.
+    #[error(
+        "can't create the socket {}: {error}; choose another path with --socket PATH",
+        path.display()
+    )]
     Io {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// What it says.
+        /// The error.
         error: io::Error,
     },
 }
 
-/// A socket that listens; gone with its file when this is dropped.
+/// A listening socket; dropping it removes its file.
 #[derive(Debug)]
 pub(crate) struct Socket {
     listener: UnixListener,
@@ -74,11 +80,12 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket, for its owner only, and its folder if it is missing. One that a dead
-    /// process left is replaced.
+    /// Creates the socket with access for its owner only, and its folder if missing. Replaces the
+    /// socket of a daemon that is gone.
     ///
     /// # Errors
-    /// A living daemon has it, or the file system says no.
+    ///
+    /// A running daemon listens on it, or an I/O error.
     pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
         let failed = |error| BindError::Io {
             path: path.to_owned(),
@@ -86,15 +93,16 @@ impl Socket {
         };
         let folder = folder_of(path);
         fs::create_dir_all(folder).map_err(failed)?;
-        // Of daemons that start together one replaces a dead socket; the others find a living one.
-        let _lock = locked(folder).map_err(failed)?;
+        // With the lock, one of several starting daemons replaces a stale socket, and the others
+        // see a live one.
+        let _lock = lock_folder(folder).map_err(failed)?;
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(BindError::InUse {
                 path: path.to_owned(),
             });
         }
-        remove_left_over(path);
-        // Under another name first: nobody shall come in before its mode is right.
+        remove_stale_sockets(path);
+        // Use a temporary name until the mode is set.
         let new = path.with_extension(format!("new.{}", std::process::id()));
         let bound = (|| {
             let listener = UnixListener::bind(&new)?;
@@ -114,26 +122,29 @@ impl Socket {
         })
     }
 
-    /// Answers until the program ends.
-    pub(crate) async fn serve(self, asked: ControlService) {
-        let turns = Arc::new(Turns {
-            short: Semaphore::new(AT_ONCE),
-            routes: Semaphore::new(TELLING_ROUTES),
+    /// Serves until the process ends.
+    pub(crate) async fn serve(self, service: ControlService) {
+        let limits = Arc::new(Limits {
+            short: Semaphore::new(MAX_REQUESTS),
+            routes: Semaphore::new(MAX_ROUTE_LISTS),
         });
-        let seats = Arc::new(Semaphore::new(CONNECTED));
-        while let Ok(seat) = seats.clone().acquire_owned().await {
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Ok(connection) = connections.clone().acquire_owned().await {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let asked = asked.clone();
-                    let turns = turns.clone();
+                    let service = service.clone();
+                    let limits = limits.clone();
                     tokio::spawn(async move {
-                        // A client that goes away in the middle is its own affair.
-                        _ = asked.converse(stream, &turns).await;
-                        drop(seat);
+                        // A client that disconnects is not an error.
+                        _ = service.handle_connection(stream, &limits).await;
+                        drop(connection);
                     });
                 }
                 Err(error) => {
-                    tracing::warn!("{}: {error}", self.path.display());
+                    tracing::warn!(
+                        "can't accept connections on {}, retrying: {error}",
+                        self.path.display()
+                    );
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
@@ -153,23 +164,23 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// Takes an exclusive lock of a folder. The wait is limited: every process that can read the
+/// Takes an exclusive lock of a folder. The wait is limited, since every process that can read the
 /// folder can lock it.
-fn locked(folder: &Path) -> io::Result<File> {
+fn lock_folder(folder: &Path) -> io::Result<File> {
     let file = File::open(folder)?;
     for _ in 0..LOCK_ATTEMPTS {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY_DELAY),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
-    let message = format!("another process keeps {} locked", folder.display());
+    let message = format!("another process has locked {}", folder.display());
     Err(io::Error::other(message))
 }
 
-/// Removes what daemons left that died between making a socket and giving it its name.
-fn remove_left_over(path: &Path) {
+/// Removes sockets of daemons that ended between creating and renaming them.
+fn remove_stale_sockets(path: &Path) {
     let prefix = path.with_extension("new.");
     let Ok(entries) = fs::read_dir(folder_of(path)) else {
         return;
@@ -187,53 +198,53 @@ fn remove_left_over(path: &Path) {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // The file may have been removed, and the path be another daemon's now.
+        // The path may have been removed, and may belong to another daemon now.
         if identity(&self.path).is_ok_and(|file| file == self.file) {
             _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Who is answered when.
-struct Turns {
+/// Concurrency limits.
+struct Limits {
     short: Semaphore,
     routes: Semaphore,
 }
 
-/// Who knows the answers.
+/// The data sources of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct ControlService {
     /// The BGP engine.
     pub engine: Handle,
-    /// The loop's present state.
-    pub report: watch::Receiver<Arc<DaemonStatus>>,
+    /// Status of the control loop.
+    pub status: watch::Receiver<Arc<DaemonStatus>>,
 }
 
 impl ControlService {
-    async fn converse(&self, mut stream: UnixStream, turns: &Turns) -> io::Result<()> {
+    async fn handle_connection(&self, mut stream: UnixStream, limits: &Limits) -> io::Result<()> {
         let (read, mut write) = stream.split();
         let mut read = BufReader::new(read);
         loop {
             let mut line = Vec::new();
-            let mut limited = (&mut read).take(LONGEST);
-            let octets = timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await??;
+            let mut limited = (&mut read).take(MAX_REQUEST_SIZE);
+            let octets = timeout(REQUEST_TIMEOUT, limited.read_until(b'\n', &mut line)).await??;
             if octets == 0 {
                 return Ok(());
             }
             match serde_json::from_slice(&line) {
                 Ok(request) => {
-                    let turns = match request {
-                        Request::Routes { .. } => &turns.routes,
-                        _ => &turns.short,
+                    let limits = match request {
+                        Request::Routes { .. } => &limits.routes,
+                        _ => &limits.short,
                     };
-                    let _turn = turns.acquire().await.map_err(io::Error::other)?;
+                    let _permit = limits.acquire().await.map_err(io::Error::other)?;
                     self.answer(request, &mut write).await?;
                 }
                 Err(error) => {
                     let error = Answer::<()>::Error(format!(
-                        "this is no question ({error}): ask as {{\"command\":\"peers\"}}"
+                        "invalid request ({error}): expected for example {{\"command\":\"peers\"}}"
                     ));
-                    send(&mut write, &text(&error)?, PATIENCE).await?;
+                    send(&mut write, &text(&error)?, REQUEST_TIMEOUT).await?;
                 }
             }
         }
@@ -243,64 +254,69 @@ impl ControlService {
         let answer = match request {
             Request::Peers => text(&Answer::Ok(self.peers().await)),
             Request::Peer { peer } => text(&self.peer(&peer).await.into()),
-            Request::Refused => text(&Answer::Ok(self.refused())),
-            Request::Routes { peer } => return self.tell_routes(peer.as_deref(), write).await,
+            Request::Refused => text(&Answer::Ok(self.rejected())),
+            Request::Routes { peer } => return self.send_routes(peer.as_deref(), write).await,
             Request::Log { peer } => text(&self.log(peer.as_deref()).await.into()),
         };
-        send(write, &answer?, PATIENCE).await
+        send(write, &answer?, REQUEST_TIMEOUT).await
     }
 
     async fn peers(&self) -> Vec<PeerLine> {
         let peers = self.engine.snapshot().await;
-        let report = self.report.borrow().clone();
+        let daemon = self.status.borrow().clone();
         let line = |status: PeerStatus| PeerLine {
-            prefixes_desired: report.routes_of(&status),
+            prefixes_desired: daemon.routes_of(&status),
             status,
         };
         peers.into_iter().map(line).collect()
     }
 
-    fn refused(&self) -> Vec<RefusedPeer> {
-        let report = self.report.borrow();
-        let line = |problem: &Problem| RefusedPeer {
+    fn rejected(&self) -> Vec<RejectedPeer> {
+        let status = self.status.borrow();
+        let line = |problem: &Problem| RejectedPeer {
             name: problem.object.name.name.clone(),
             object: problem.object.to_string(),
             refused: problem.message.clone(),
         };
-        report.refused_peers.iter().map(line).collect()
+        status.rejected_peers.iter().map(line).collect()
     }
 
     async fn peer(&self, wanted: &str) -> Result<PeerDetail, String> {
         let peers = self.engine.snapshot().await;
-        let mut chosen = self.chosen(&peers, wanted)?;
-        // A template by its name is one, though its neighbours are meant elsewhere.
-        if chosen.iter().any(|peer| peer.name == wanted) {
-            chosen.retain(|peer| peer.name == wanted);
+        let mut select = self.select(&peers, wanted)?;
+        // A `peerNetwork` has a page of its own under its name.
+        if select.iter().any(|peer| peer.name == wanted) {
+            select.retain(|peer| peer.name == wanted);
         }
-        let names: Vec<&str> = chosen.iter().map(|peer| peer.name.as_str()).collect();
+        let names: Vec<&str> = select.iter().map(|peer| peer.name.as_str()).collect();
         let [name] = names[..] else {
             return Err(format!(
-                "{wanted} is the address of several peers: ask for one of them by name: {}",
+                "{wanted} is the address of several peers: select one by name: {}",
                 names.join(", ")
             ));
         };
         let detail = self.engine.peer(name).await;
-        detail.ok_or_else(|| format!("{name} was removed a moment ago: see ferrolb peers"))
+        detail.ok_or_else(|| format!("{name} was just removed: see ferrolb peers"))
     }
 
-    /// A line for each route, peer by peer and by prefix, so that a million of them towards each of
-    /// several peers take no more memory than one peer's.
-    async fn tell_routes(&self, wanted: Option<&str>, write: &mut WriteHalf<'_>) -> io::Result<()> {
+    /// Sends one line per route, by peer and prefix, so that millions of routes to several peers
+    /// take no more memory than those of one peer.
+    async fn send_routes(&self, wanted: Option<&str>, write: &mut WriteHalf<'_>) -> io::Result<()> {
         let peers = self.engine.snapshot().await;
-        let meant = match self.of(&peers, wanted) {
-            Ok(meant) => meant,
+        let matching = match self.of(&peers, wanted) {
+            Ok(matching) => matching,
             Err(message) => {
-                return send(write, &text(&Answer::<()>::Error(message))?, PATIENCE).await;
+                return send(
+                    write,
+                    &text(&Answer::<()>::Error(message))?,
+                    REQUEST_TIMEOUT,
+                )
+                .await;
             }
         };
-        let report = self.report.borrow().clone();
-        let mut piece = Vec::new();
-        for peer in meant {
+        let status = self.status.borrow().clone();
+        let mut chunk = Vec::new();
+        for peer in matching {
             let Some(detail) = self.engine.peer(&*peer.name).await else {
                 continue;
             };
@@ -309,27 +325,27 @@ impl ControlService {
                 .as_ref()
                 .is_some_and(|negotiated| negotiated.ibgp);
             let mut routes = self.engine.advertised(&*peer.name).await;
-            // Beside the daemon's own loop, which shall not wait for it.
+            // Sort on another thread, to keep this one responsive.
             let sorted = tokio::task::spawn_blocking(move || {
-                routes.sort_unstable_by_key(|told| told.prefix);
+                routes.sort_unstable_by_key(|advertised| advertised.prefix);
                 routes
             });
-            for told in sorted.await.map_err(io::Error::other)? {
-                let next_hop = next_hop(&detail, &told.prefix);
+            for advertised in sorted.await.map_err(io::Error::other)? {
+                let next_hop = next_hop(&detail, &advertised.prefix);
                 let line = RouteLine {
-                    waits_for_other_path: report.awaits_path(peer, told.prefix),
-                    ..RouteLine::new(&peer.name, next_hop, ibgp, &told)
+                    waits_for_other_path: status.awaits_path(peer, advertised.prefix),
+                    ..RouteLine::new(&peer.name, next_hop, ibgp, &advertised)
                 };
-                piece.extend(text(&Answer::Ok(Some(line)))?);
-                if piece.len() >= PIECE {
-                    send(write, &piece, READING).await?;
-                    piece.clear();
+                chunk.extend(text(&Answer::Ok(Some(line)))?);
+                if chunk.len() >= CHUNK_SIZE {
+                    send(write, &chunk, CHUNK_TIMEOUT).await?;
+                    chunk.clear();
                     tokio::task::yield_now().await;
                 }
             }
         }
-        piece.extend(text(&Answer::Ok(None::<RouteLine>))?);
-        send(write, &piece, READING).await
+        chunk.extend(text(&Answer::Ok(None::<RouteLine>))?);
+        send(write, &chunk, CHUNK_TIMEOUT).await
     }
 
     async fn log(&self, wanted: Option<&str>) -> Result<Vec<LogLine>, String> {
@@ -352,7 +368,7 @@ impl ControlService {
 }
 
 impl ControlService {
-    /// All peers, or those that are meant.
+    /// All peers, or the selected ones.
     fn of<'a>(
         &self,
         peers: &'a [PeerStatus],
@@ -360,34 +376,34 @@ impl ControlService {
     ) -> Result<Vec<&'a PeerStatus>, String> {
         match wanted {
             None => Ok(peers.iter().collect()),
-            Some(wanted) => self.chosen(peers, wanted),
+            Some(wanted) => self.select(peers, wanted),
         }
     }
 
-    /// The peers that are meant, or why there is none.
-    fn chosen<'a>(
+    /// The selected peers, or an error that lists the known ones.
+    fn select<'a>(
         &self,
         peers: &'a [PeerStatus],
         wanted: &str,
     ) -> Result<Vec<&'a PeerStatus>, String> {
-        let meant = meant(peers, wanted);
-        if !meant.is_empty() {
-            return Ok(meant);
+        let matching = matching(peers, wanted);
+        if !matching.is_empty() {
+            return Ok(matching);
         }
-        if let Some(refused) = self.refused().iter().find(|peer| peer.name == wanted) {
+        if let Some(refused) = self.rejected().iter().find(|peer| peer.name == wanted) {
             return Err(format!(
-                "{} is refused: {}",
+                "{} is rejected: {}",
                 refused.object, refused.refused
             ));
         }
         let known: Vec<String> = peers
             .iter()
-            .take(NAMED)
+            .take(MAX_SUGGESTIONS)
             .map(|peer| format!("{} ({})", peer.name, peer.remote))
             .collect();
         Err(if known.is_empty() {
             format!(
-                "there is no peer {wanted}, nor any other: no BGPPeer selects this node, or the \
+                "no peer {wanted}, and no other peer: no BGPPeer selects this node, or the \
                  configuration is not loaded yet (see the daemon's log, or ferrolb plan)"
             )
         } else {
@@ -396,7 +412,7 @@ impl ControlService {
                 others => format!(" and {others} more (see ferrolb peers)"),
             };
             format!(
-                "there is no peer {wanted}; there are: {}{others}",
+                "no peer {wanted}; known peers: {}{others}",
                 known.join(", ")
             )
         })
@@ -412,19 +428,20 @@ impl<T> From<Result<T, String>> for Answer<T> {
     }
 }
 
-/// An answer, or an entry of one, in a line.
+/// An answer as a line of JSON.
 fn text<T: Serialize>(answer: &Answer<T>) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(answer)?;
     text.push(b'\n');
     Ok(text)
 }
 
-async fn send(write: &mut WriteHalf<'_>, octets: &[u8], patience: Duration) -> io::Result<()> {
-    timeout(patience, write.write_all(octets)).await?
+async fn send(write: &mut WriteHalf<'_>, octets: &[u8], limit: Duration) -> io::Result<()> {
+    timeout(limit, write.write_all(octets)).await?
 }
 
-/// The peer of this name and, if it is a template, its neighbours; or the peers at this address.
-fn meant<'a>(peers: &'a [PeerStatus], wanted: &str) -> Vec<&'a PeerStatus> {
+/// The peer with this name and, for a `peerNetwork`, its dynamic neighbors; or the peers at this
+/// address.
+fn matching<'a>(peers: &'a [PeerStatus], wanted: &str) -> Vec<&'a PeerStatus> {
     let is_named =
         |peer: &&PeerStatus| peer.name == wanted || peer.template.as_deref() == Some(wanted);
     let named: Vec<&PeerStatus> = peers.iter().filter(is_named).collect();
@@ -440,7 +457,7 @@ fn meant<'a>(peers: &'a [PeerStatus], wanted: &str) -> Vec<&'a PeerStatus> {
     peers.iter().filter(at).collect()
 }
 
-/// The next hop of what the peer holds from us.
+/// The next hop of a route as sent to the peer.
 fn next_hop(peer: &PeerDetail, prefix: &IpNet) -> Option<NextHop> {
     let PeerDetail { status, config, .. } = peer;
     let negotiated = status.negotiated.as_ref();

@@ -16,7 +16,7 @@ use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::config::{Problem, Severity};
 use crate::runtime::status::DaemonStatus;
 
-/// A daemon's answering half with two peers that nobody answers for, at one address.
+/// Data sources with two peers at one address, where no router listens.
 async fn answering(path: &Path) -> Handle {
     let (engine, _) = speaker::spawn(SpeakerOptions::default()).expect("an engine");
     for (name, asn) in [("tor-a", 64513), ("tor-b", 64514)] {
@@ -24,21 +24,21 @@ async fn answering(path: &Path) -> Handle {
         let config = PeerConfig::new(name, address, Asn(64512), Asn(asn));
         engine.set_peer(config).expect("a good peer");
     }
-    let mut report = DaemonStatus::new();
-    report.routes.insert("tor-a".into(), 7);
-    report.refused_peers.push(Problem {
+    let mut status = DaemonStatus::new();
+    status.routes.insert("tor-a".into(), 7);
+    status.rejected_peers.push(Problem {
         object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor-x")),
         severity: Severity::Error,
         message: "spec.holdTime: is short".into(),
     });
-    serve(path, engine.clone(), report);
+    serve(path, engine.clone(), status);
     engine
 }
 
-fn serve(path: &Path, engine: Handle, report: DaemonStatus) {
-    let (_, report) = watch::channel(Arc::new(report));
-    let asked = ControlService { engine, report };
-    tokio::spawn(Socket::bind(path).expect("a socket").serve(asked));
+fn serve(path: &Path, engine: Handle, status: DaemonStatus) {
+    let (_, status) = watch::channel(Arc::new(status));
+    let service = ControlService { engine, status };
+    tokio::spawn(Socket::bind(path).expect("a socket").serve(service));
 }
 
 async fn ask<T: serde::de::DeserializeOwned + Send + 'static>(
@@ -46,8 +46,8 @@ async fn ask<T: serde::de::DeserializeOwned + Send + 'static>(
     request: Request,
 ) -> Result<T, AskError> {
     let path = path.to_owned();
-    let asked = tokio::task::spawn_blocking(move || Client::connect(&path)?.ask(&request));
-    asked.await.expect("no panic")
+    let service = tokio::task::spawn_blocking(move || Client::connect(&path)?.ask(&request));
+    service.await.expect("no panic")
 }
 
 fn refusal<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
@@ -55,7 +55,7 @@ fn refusal<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
 }
 
 #[tokio::test]
-async fn questions_get_answers() {
+async fn requests_are_answered() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("sub/ferrolb.sock");
     let _engine = answering(&path).await;
@@ -65,11 +65,11 @@ async fn questions_get_answers() {
         .mode();
     assert_eq!(mode & 0o777, 0o600);
     let peers: Vec<PeerLine> = ask(&path, Request::Peers).await.expect("an answer");
-    let told: Vec<(&str, usize)> = peers
+    let advertised: Vec<(&str, usize)> = peers
         .iter()
         .map(|peer| (peer.status.name.as_str(), peer.prefixes_desired))
         .collect();
-    assert_eq!(told, [("tor-a", 7), ("tor-b", 0)]);
+    assert_eq!(advertised, [("tor-a", 7), ("tor-b", 0)]);
     let by = |peer: &str| Request::Peer { peer: peer.into() };
     let detail: PeerDetail = ask(&path, by("tor-b")).await.expect("an answer");
     assert_eq!(detail.config.remote_asn, Asn(64514).into());
@@ -85,14 +85,14 @@ async fn questions_get_answers() {
         .await
         .expect("an answer");
     assert_eq!(routes, None);
-    let refused: Vec<RefusedPeer> = ask(&path, Request::Refused).await.expect("an answer");
+    let refused: Vec<RejectedPeer> = ask(&path, Request::Refused).await.expect("an answer");
     assert_eq!(refused[0].object, "BGPPeer metallb-system/tor-x");
 }
 
-/// What happened to a template's neighbours is asked for by its name; the template's own page as
-/// well.
+/// Events of dynamic neighbors are found by the name of their `peerNetwork`, which has a page of
+/// its own.
 #[tokio::test]
-async fn a_template_stands_for_its_neighbours() {
+async fn a_peer_network_selects_its_dynamic_neighbors() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ferrolb.sock");
     let (engine, _) = speaker::spawn(SpeakerOptions {
@@ -128,9 +128,9 @@ async fn a_template_stands_for_its_neighbours() {
     assert_eq!(neighbour.status.remote.to_string(), "127.0.0.15");
 }
 
-/// Two peers, far more routes than are written at once: each comes once, in order.
+/// Two peers with far more routes than a chunk: each is sent once, in order.
 #[tokio::test]
-async fn routes_come_one_by_one_and_in_order() {
+async fn routes_are_sent_one_by_one_and_in_order() {
     const ROUTES: u32 = 3000;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ferrolb.sock");
@@ -182,18 +182,18 @@ async fn routes_come_one_by_one_and_in_order() {
         );
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let asked = tokio::task::spawn_blocking(move || {
+    let service = tokio::task::spawn_blocking(move || {
         let mut client = Client::connect(&path)?;
         client.send(&Request::Routes { peer: None })?;
         let mut routes: Vec<RouteLine> = Vec::new();
         while let Some(route) = client.receive()? {
             routes.push(route);
         }
-        // The connection is good for another question.
+        // The connection accepts further requests.
         let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
         Ok::<_, AskError>((routes, peers))
     });
-    let (routes, peers) = asked.await.expect("no panic").expect("answers");
+    let (routes, peers) = service.await.expect("no panic").expect("answers");
     assert_eq!(peers.len(), 4);
     assert_eq!(routes.len(), 2 * ROUTES as usize);
     assert!(routes.windows(2).all(|pair| pair[0] < pair[1]));
@@ -202,22 +202,22 @@ async fn routes_come_one_by_one_and_in_order() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_answered_says_what_can() {
+async fn errors_name_what_can_be_requested() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ferrolb.sock");
     let _engine = answering(&path).await;
     let by = |peer: &str| Request::Peer { peer: peer.into() };
     assert_eq!(
         refusal(ask::<PeerDetail>(&path, by("tor-c")).await),
-        "there is no peer tor-c; there are: tor-a (127.0.0.1:1), tor-b (127.0.0.1:1)"
+        "no peer tor-c; known peers: tor-a (127.0.0.1:1), tor-b (127.0.0.1:1)"
     );
     assert_eq!(
         refusal(ask::<PeerDetail>(&path, by("tor-x")).await),
-        "BGPPeer metallb-system/tor-x is refused: spec.holdTime: is short"
+        "BGPPeer metallb-system/tor-x is rejected: spec.holdTime: is short"
     );
     assert_eq!(
         refusal(ask::<PeerDetail>(&path, by("127.0.0.1")).await),
-        "127.0.0.1 is the address of several peers: ask for one of them by name: tor-a, tor-b"
+        "127.0.0.1 is the address of several peers: select one by name: tor-a, tor-b"
     );
     let socket = path.clone();
     let answer = tokio::task::spawn_blocking(move || {
@@ -230,14 +230,14 @@ async fn what_can_not_be_answered_says_what_can() {
     });
     let answer = answer.await.expect("no panic").expect("an answer");
     assert!(
-        answer.contains("this is no question") && answer.contains("command"),
+        answer.contains("invalid request") && answer.contains("command"),
         "{answer}"
     );
 }
 
-/// What a daemon of another version says, and one that dies while it speaks.
+/// Answers of a daemon of another version, and of one that ends within an answer.
 #[test]
-fn an_answer_that_is_none_says_what_to_do() {
+fn an_unexpected_answer_names_the_remedy() {
     use std::io::{BufRead, Write};
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ferrolb.sock");
@@ -258,21 +258,21 @@ fn an_answer_that_is_none_says_what_to_do() {
     });
     daemon.join().expect("no panic");
     said.sort();
-    assert!(said[0].contains("not of one version"), "{said:?}");
     assert!(
-        said[1].contains("gave no answer") && said[1].contains("log"),
+        said[0].contains("did not answer") && said[0].contains("log"),
         "{said:?}"
     );
+    assert!(said[1].contains("unexpected reply"), "{said:?}");
 }
 
 #[tokio::test]
-async fn a_socket_of_the_living_is_kept_and_one_of_the_dead_replaced() {
+async fn a_live_socket_is_kept_and_a_stale_one_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ferrolb.sock");
     assert!(refusal(Client::connect(&path)).contains("ferrolb run"));
-    // What a killed process leaves: a socket that nobody listens on.
+    // A killed process leaves a socket without a listener.
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
-    assert!(refusal(Client::connect(&path)).contains("no ferrolb daemon answers"));
+    assert!(refusal(Client::connect(&path)).contains("no ferrolb daemon listens"));
     let socket = Socket::bind(&path).expect("the dead one is replaced");
     let second = Socket::bind(&path).expect_err("it is in use");
     assert!(matches!(second, BindError::InUse { .. }) && second.to_string().contains("--socket"));
@@ -288,7 +288,7 @@ async fn a_socket_of_the_living_is_kept_and_one_of_the_dead_replaced() {
 }
 
 #[tokio::test]
-async fn what_a_dead_daemon_left_goes_with_the_next_one() {
+async fn stale_files_are_removed_by_the_next_daemon() {
     let folder = tempfile::tempdir().expect("a folder");
     let bound = |name: &str| {
         let path = folder.path().join(name);
@@ -307,12 +307,12 @@ async fn what_a_dead_daemon_left_goes_with_the_next_one() {
 }
 
 #[tokio::test]
-async fn of_daemons_that_start_together_one_gets_the_socket() {
+async fn one_of_several_starting_daemons_gets_the_socket() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ferrolb.sock");
     let runtime = tokio::runtime::Handle::current();
     for round in 0..50 {
-        // A dead one is there, which each of them would replace.
+        // There is a stale socket, which each of them would replace.
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
         let barrier = std::sync::Barrier::new(4);
         let bind = || {
@@ -339,7 +339,7 @@ async fn of_daemons_that_start_together_one_gets_the_socket() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_ends_leaves_the_socket_of_another_one() {
+async fn a_daemon_does_not_remove_the_socket_of_another_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ferrolb.sock");
     let first = Socket::bind(&path).expect("a socket");

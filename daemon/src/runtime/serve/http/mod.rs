@@ -1,5 +1,5 @@
-//! Probes and metrics over HTTP: `/livez`, `/readyz`, `/metrics`. The port is open to the network:
-//! what a client may take of this process is bounded.
+//! HTTP server for the probes `/livez` and `/readyz`, and for `/metrics`. The port is open to the
+//! network, so connections, request size and time are limited.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,35 +21,36 @@ use tokio::time::{sleep, timeout};
 use crate::runtime::serve::metrics;
 use crate::runtime::status::DaemonStatus;
 
-/// How long a client may take to send its request.
+/// Limit for receiving a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last, the response included.
+/// Limit for a connection, response included.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// Octets of a request line with its headers.
-const REQUEST_MAX: usize = 8 * 1024;
-/// Connections at once from other hosts, and as many from this one, so that other hosts can't keep
-/// the kubelet out. One more is closed at once.
-pub(crate) const CONNECTIONS_MAX: usize = 32;
-/// How long the engine may take to answer for its metrics.
+/// Maximum size of a request line with headers, in octets.
+const MAX_REQUEST: usize = 8 * 1024;
+/// Maximum number of connections from other hosts, and the same number again from this host, so
+/// that other hosts can't block the kubelet. Further connections are closed at once.
+pub(crate) const MAX_CONNECTIONS: usize = 32;
+/// Limit for the BGP engine's answer to a scrape.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause after a connection could not be accepted, as when file descriptors are used up.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Delay after a failed accept, for example without free file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What is served.
+/// The data sources of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
-    /// The loop's present state.
-    pub report: watch::Receiver<Arc<DaemonStatus>>,
-    /// For an announcer.
+    /// Status of the control loop.
+    pub status: watch::Receiver<Arc<DaemonStatus>>,
+    /// Present in announcers.
     pub engine: Option<Handle>,
-    /// The node's name, for labels.
+    /// Name of the node, for labels.
     pub node: String,
 }
 
-/// Binds the address, for the runtime that will serve there.
+/// Binds the address for the runtime that serves it.
 ///
 /// # Errors
-/// The address can't be bound; the message says what to do.
+///
+/// The address can't be bound; the message names the remedy.
 pub(crate) fn bind(
     address: SocketAddr,
     serving: &tokio::runtime::Handle,
@@ -57,23 +58,26 @@ pub(crate) fn bind(
     let bind = || {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        let _registered_there = serving.enter();
+        let _runtime = serving.enter();
         TcpListener::from_std(listener)
     };
     bind().map_err(|error| {
-        anyhow::anyhow!("can't listen on {address} for metrics and probes: {error}; choose another --metrics-addr")
+        anyhow::anyhow!(
+            "can't listen on {address} for metrics and probes: {error}; choose another \
+             --metrics-addr"
+        )
     })
 }
 
-/// Serves until the program ends.
+/// Serves until the process ends.
 pub(crate) async fn serve(listener: TcpListener, served: Served) {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
         .with_state(served);
-    let from_here = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let from_elsewhere = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let local = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let remote = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut failing = false;
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -85,62 +89,62 @@ pub(crate) async fn serve(listener: TcpListener, served: Served) {
                     );
                 }
                 failing = true;
-                sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
         failing = false;
-        let is_from_here = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
-        let seats = if is_from_here {
-            &from_here
-        } else {
-            &from_elsewhere
-        };
-        if let Ok(seat) = seats.clone().try_acquire_owned() {
+        let is_local = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
+        let connections = if is_local { &local } else { &remote };
+        if let Ok(connection) = connections.clone().try_acquire_owned() {
             let router = router.clone();
             tokio::spawn(async move {
-                let _connection_ended = timeout(CONNECTION_TIMEOUT, answer(stream, router)).await;
-                drop(seat);
+                let _result = timeout(CONNECTION_TIMEOUT, answer(stream, router)).await;
+                drop(connection);
             });
         }
     }
 }
 
-/// Answers one request: a client that keeps its connection open would keep a seat.
+/// Answers one request and closes the connection, since idle connections count against the limit.
 async fn answer(stream: TcpStream, router: Router) {
     let answered = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIMEOUT)
-        .max_buf_size(REQUEST_MAX)
+        .max_buf_size(MAX_REQUEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = answered {
-        tracing::debug!("a connection for probes or metrics failed: {error}");
+        tracing::debug!("connection for probes or metrics failed: {error}");
     }
 }
 
 async fn livez(State(served): State<Served>) -> impl IntoResponse {
-    if served.report.borrow().live() {
+    if served.status.borrow().live() {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the main loop is stuck\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the control loop is stalled\n",
+        )
     }
 }
 
 async fn readyz(State(served): State<Served>) -> impl IntoResponse {
-    let report = served.report.borrow();
-    if report.panicked {
+    let status = served.status.borrow();
+    if status.panicked {
         return (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the main loop has panicked (see the log): what is announced stays, and the process restarts itself\n",
+            "the control loop panicked (see the log): routes stay announced, the process restarts \
+             soon\n",
         );
     }
-    match (report.config.is_some(), report.initialized) {
+    match (status.config.is_some(), status.initialized) {
         (true, true) => (StatusCode::OK, "ok\n"),
         (true, false) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "nothing was handed over to the BGP engine yet\n",
+            "the first routes were not passed to the BGP engine yet\n",
         ),
         (false, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -160,8 +164,8 @@ async fn render(State(served): State<Served>) -> impl IntoResponse {
         },
         None => (Vec::new(), 0),
     };
-    let report = served.report.borrow().clone();
-    match metrics::render(&report, &served.node, &peers, bfd_packets_without_session) {
+    let status = served.status.borrow().clone();
+    match metrics::render(&status, &served.node, &peers, bfd_packets_without_session) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -1,26 +1,26 @@
-//! Probes and metrics as a client of the port meets them.
+//! Tests of the HTTP server through its port.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::runtime::serve::http::{self, CONNECTIONS_MAX, Served};
+use crate::runtime::serve::http::{self, MAX_CONNECTIONS, Served};
 use crate::runtime::status::DaemonStatus;
 use tokio::sync::watch;
 
-/// Serves on a thread of its own, as the daemon does.
-fn serve(report: DaemonStatus) -> (SocketAddr, watch::Sender<Arc<DaemonStatus>>) {
+/// Serves on a separate thread, as the daemon does.
+fn serve(status: DaemonStatus) -> (SocketAddr, watch::Sender<Arc<DaemonStatus>>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let (sender, report) = watch::channel(Arc::new(report));
+    let (sender, status) = watch::channel(Arc::new(status));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = http::bind(any, runtime.handle()).expect("bound");
     let address = listener.local_addr().expect("an address");
     let served = Served {
-        report,
+        status,
         engine: None,
         node: "node-0".to_owned(),
     };
@@ -30,12 +30,12 @@ fn serve(report: DaemonStatus) -> (SocketAddr, watch::Sender<Arc<DaemonStatus>>)
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connected");
-    let patience = Some(Duration::from_secs(20));
-    stream.set_read_timeout(patience).expect("a time-out");
+    let limit = Some(Duration::from_secs(20));
+    stream.set_read_timeout(limit).expect("a time-out");
     stream
 }
 
-/// What the server answers to these octets, until it closes the connection.
+/// The server's answer to these octets, until it closes the connection.
 fn answer(address: SocketAddr, request: &str) -> String {
     let mut stream = connect(address);
     // The server may close the connection before it has read everything.
@@ -53,25 +53,25 @@ fn get(address: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn livez_says_that_the_loop_is_stuck_while_it_blocks_its_thread() {
-    let (address, report) = serve(DaemonStatus::new());
-    // None of these lets go of the thread: this runtime is as stuck as a loop that never awaits.
+async fn livez_reports_a_stalled_loop_while_it_blocks_its_thread() {
+    let (address, status) = serve(DaemonStatus::new());
+    // Nothing here yields the thread: the runtime is stalled like a loop that never awaits.
     assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
-    report.send_modify(|report| {
-        let report = Arc::make_mut(report);
-        report.alive = tokio::time::Instant::now().checked_sub(Duration::from_secs(31));
+    status.send_modify(|status| {
+        let status = Arc::make_mut(status);
+        status.alive = tokio::time::Instant::now().checked_sub(Duration::from_secs(31));
     });
     let text = get(address, "/livez");
     assert!(text.starts_with("HTTP/1.1 503"), "{text}");
-    assert!(text.ends_with("the main loop is stuck\n"), "{text}");
+    assert!(text.ends_with("the control loop is stalled\n"), "{text}");
 }
 
 #[test]
-fn clients_that_send_nothing_are_closed_and_keep_probes_out_for_seconds_only() {
+fn idle_clients_are_disconnected_and_block_probes_for_seconds_only() {
     let (address, _report) = serve(DaemonStatus::new());
-    let mut silent: Vec<TcpStream> = (0..CONNECTIONS_MAX).map(|_| connect(address)).collect();
+    let mut silent: Vec<TcpStream> = (0..MAX_CONNECTIONS).map(|_| connect(address)).collect();
     let begun = Instant::now();
-    // One more is closed unanswered.
+    // A further connection is closed without an answer.
     while !get(address, "/livez").is_empty() {
         assert!(
             begun.elapsed() < Duration::from_secs(3),
@@ -86,7 +86,7 @@ fn clients_that_send_nothing_are_closed_and_keep_probes_out_for_seconds_only() {
 }
 
 #[test]
-fn a_request_that_is_too_large_is_refused() {
+fn a_request_that_is_too_large_is_rejected() {
     let (address, _report) = serve(DaemonStatus::new());
     let header = "x".repeat(64 * 1024);
     let text = answer(

@@ -1,5 +1,5 @@
-//! Metrics, with MetalLB's names and labels where it has them. Every scrape reads the present
-//! state: there is no second set of books.
+//! Prometheus metrics, with MetalLB's names and labels where it has them. Every scrape is rendered
+//! from the current status; there are no separate counters.
 
 use std::collections::BTreeMap;
 
@@ -11,45 +11,47 @@ use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncode
 
 use crate::runtime::status::DaemonStatus;
 
-/// A metric's name, type, labels and help text.
+/// Name, type, labels and help text of a metric.
 #[derive(Clone, Debug)]
 pub struct Described {
-    /// `metallb_bgp_session_up`.
+    /// Such as `metallb_bgp_session_up`.
     pub name: String,
     /// `gauge` or `counter`.
     pub kind: &'static str,
     /// Names of its labels.
     pub labels: Vec<String>,
-    /// What it tells.
+    /// Help text.
     pub help: String,
 }
 
-/// Renders everything in Prometheus' text format.
+/// Renders all metrics in Prometheus' text format.
 ///
 /// # Errors
-/// A metric that the prometheus crate refuses: a mistake in this file.
+///
+/// The prometheus crate rejects a metric: a bug in this file.
 pub fn render(
-    report: &DaemonStatus,
+    status: &DaemonStatus,
     node: &str,
     peers: &[PeerStatus],
     bfd_packets_without_session: u64,
 ) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let metrics = all(report, node, peers, bfd_packets_without_session)?;
+    let metrics = all(status, node, peers, bfd_packets_without_session)?;
     TextEncoder::new().encode(&metrics.registry.gather(), &mut text)?;
     Ok(text)
 }
 
-/// Every metric there is, for the documentation.
+/// All metrics, for the documentation.
 ///
 /// # Errors
-/// A metric that the prometheus crate refuses: a mistake in this file.
+///
+/// The prometheus crate rejects a metric: a bug in this file.
 pub fn describe() -> prometheus::Result<Vec<Described>> {
     Ok(all(&DaemonStatus::default(), "", &[], 0)?.described)
 }
 
 fn all(
-    report: &DaemonStatus,
+    status: &DaemonStatus,
     node: &str,
     peers: &[PeerStatus],
     bfd_packets_without_session: u64,
@@ -58,13 +60,13 @@ fn all(
         registry: Registry::new(),
         described: Vec::new(),
     };
-    configuration(&mut metrics, report)?;
-    allocator(&mut metrics, report)?;
-    announced(&mut metrics, report, node)?;
-    sessions(&mut metrics, report, peers)?;
+    configuration(&mut metrics, status)?;
+    allocator(&mut metrics, status)?;
+    announced(&mut metrics, status, node)?;
+    sessions(&mut metrics, status, peers)?;
     let without_session = metrics.counter(
         "ferrolb_bfd_packets_without_session_total",
-        "BFD packets received that belong to no session: the sender runs BFD and no BGPPeer asks for it.",
+        "BFD packets received without a session: the sender runs BFD, but no BGPPeer for it does.",
         &[],
     )?;
     without_session
@@ -117,44 +119,44 @@ impl Metrics {
     }
 }
 
-fn configuration(metrics: &mut Metrics, report: &DaemonStatus) -> prometheus::Result<()> {
+fn configuration(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result<()> {
     let loaded = metrics.gauge(
         "metallb_k8s_client_config_loaded_bool",
-        "1 once a complete configuration was loaded.",
+        "1 once a complete configuration is loaded.",
         &[],
     )?;
     loaded
         .with_label_values::<&str>(&[])
-        .set(i64::from(report.config.is_some()));
+        .set(i64::from(status.config.is_some()));
     let stale = metrics.gauge(
         "metallb_k8s_client_config_stale_bool",
-        "1 while an object is refused and its last good value runs instead, if it had one.",
+        "1 while an object is rejected; its last valid version, if any, stays in use.",
         &[],
     )?;
     stale.with_label_values::<&str>(&[]).set(i64::from(
-        report.errors().next().is_some() || !report.source_errors.is_empty(),
+        status.errors().next().is_some() || !status.source_errors.is_empty(),
     ));
     let updates = metrics.counter(
         "metallb_k8s_client_updates_total",
-        "Changes of objects taken in.",
+        "Changes of Kubernetes objects processed.",
         &[],
     )?;
     updates
         .with_label_values::<&str>(&[])
-        .inc_by(report.updates);
+        .inc_by(status.updates);
     let refused = metrics.gauge(
         "ferrolb_object_refused_bool",
-        "1 for each object that is refused as it stands.",
+        "1 for each rejected object.",
         &["kind", "namespace", "name"],
     )?;
     let unreadable = metrics.gauge(
         "ferrolb_source_errors",
-        "Places at the source that can't be read, such as files that are no YAML.",
+        "Errors of the source, such as files that are not valid YAML.",
         &[],
     )?;
-    let errors = i64::try_from(report.source_errors.len()).unwrap_or(i64::MAX);
+    let errors = i64::try_from(status.source_errors.len()).unwrap_or(i64::MAX);
     unreadable.with_label_values::<&str>(&[]).set(errors);
-    for problem in report.errors() {
+    for problem in status.errors() {
         let name = &problem.object.name;
         refused
             .with_label_values(&[problem.object.kind.full_name(), &name.namespace, &name.name])
@@ -163,7 +165,7 @@ fn configuration(metrics: &mut Metrics, report: &DaemonStatus) -> prometheus::Re
     Ok(())
 }
 
-fn allocator(metrics: &mut Metrics, report: &DaemonStatus) -> prometheus::Result<()> {
+fn allocator(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result<()> {
     let help = "Usable addresses of a pool.";
     let total = family_gauges(metrics, "addresses_total", help)?;
     let used = family_gauges(
@@ -171,7 +173,7 @@ fn allocator(metrics: &mut Metrics, report: &DaemonStatus) -> prometheus::Result
         "addresses_in_use_total",
         "Addresses of a pool in use.",
     )?;
-    let (Some(config), Some(addresses)) = (&report.config, &report.allocated) else {
+    let (Some(config), Some(addresses)) = (&status.config, &status.allocated) else {
         return Ok(());
     };
     for pool in config.pools.iter() {
@@ -213,13 +215,13 @@ fn family_gauges(
     Ok([make("")?, make("ipv4_")?, make("ipv6_")?])
 }
 
-fn announced(metrics: &mut Metrics, report: &DaemonStatus, node: &str) -> prometheus::Result<()> {
+fn announced(metrics: &mut Metrics, status: &DaemonStatus, node: &str) -> prometheus::Result<()> {
     let announced = metrics.gauge(
         "metallb_speaker_announced",
-        "1 for each address of a service that this node announces.",
+        "1 for each address of a Service that this node announces.",
         &["service", "protocol", "node", "ip"],
     )?;
-    for (service, addresses) in report.announced.services() {
+    for (service, addresses) in status.announced.services() {
         for address in &addresses {
             announced
                 .with_label_values(&[&*service.to_string(), "bgp", node, &address.to_string()])
@@ -231,7 +233,7 @@ fn announced(metrics: &mut Metrics, report: &DaemonStatus, node: &str) -> promet
 
 type PeerCount = fn(&PeerStatus) -> u64;
 
-/// Counters by peer: name, help, where it stands.
+/// Counters by peer: name, help text, value.
 const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
     (
         "metallb_bgp_updates_total",
@@ -284,37 +286,38 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
     ),
     (
         "ferrolb_bgp_sessions_established_total",
-        "Sessions that came up: more than one means that one was lost.",
+        "Sessions established; more than one means that a session was lost.",
         |peer| peer.established_count,
     ),
     (
         "ferrolb_bgp_announcements_left_out_total",
-        "Announcements not sent: their attributes alone fill the longest message that the peer takes.",
+        "Routes not sent, because their attributes alone exceed the peer's maximum message size.",
         |peer| peer.announcements_left_out,
     ),
     (
         "ferrolb_bgp_updates_treated_as_withdraw_total",
-        "UPDATE messages received with an error that made them withdrawals (RFC 7606).",
+        "UPDATE messages received with an error and treated as withdraw (RFC 7606).",
         |peer| peer.update_errors.treated_as_withdraw,
     ),
     (
         "ferrolb_bgp_attributes_discarded_total",
-        "Attributes of received UPDATE messages that were left out for an error (RFC 7606).",
+        "Attributes of received UPDATE messages that were discarded due to an error (RFC 7606).",
         |peer| peer.update_errors.attributes_discarded,
     ),
     (
         "ferrolb_bgp_prefixes_ineligible_total",
-        "Prefixes received that are of no use: our own AS or address is in their path (RFC 4271 §9.1.2).",
+        "Prefixes received and rejected as looped: our own AS or address is in the path (RFC 4271 \
+         §9.1.2).",
         |peer| peer.update_errors.looped,
     ),
 ];
 
-/// A peer and what stands in the label `peer`.
+/// A peer with its value of the label `peer`.
 type Labelled<'a> = (String, &'a PeerStatus);
 
-/// What `peer` says: MetalLB's address and port; and, where several BGPPeers go to one router, the
-/// name after it. A template of dynamic neighbours has no session, so it is left out; its
-/// neighbours aren't.
+/// Values of the label `peer`: address and port as in MetalLB, with the BGPPeer's name appended
+/// where several go to one router. A `peerNetwork` has no session and is left out; its dynamic
+/// neighbors are included.
 fn labelled(peers: &[PeerStatus]) -> Vec<Labelled<'_>> {
     let peers = || {
         let sessions = peers.iter();
@@ -336,7 +339,7 @@ fn labelled(peers: &[PeerStatus]) -> Vec<Labelled<'_>> {
 
 fn sessions(
     metrics: &mut Metrics,
-    report: &DaemonStatus,
+    status: &DaemonStatus,
     peers: &[PeerStatus],
 ) -> prometheus::Result<()> {
     let up = metrics.gauge(
@@ -344,14 +347,14 @@ fn sessions(
         "1 while the session is Established.",
         &["peer"],
     )?;
-    let help = "Prefixes that the peer holds from us.";
+    let help = "Prefixes announced to the peer.";
     let prefixes = metrics.gauge("metallb_bgp_announced_prefixes_total", help, &["peer"])?;
-    let help = "Prefixes that the peer should hold from us and does not yet.";
+    let help = "Prefixes to be announced to the peer that were not sent yet.";
     let pending = metrics.gauge("metallb_bgp_pending_prefixes_total", help, &["peer"])?;
     let help =
-        "Prefixes of a family that the peer may announce; only where there is a prefixLimit.";
+        "Maximum number of prefixes accepted from the peer per family; only with a prefixLimit.";
     let limit = metrics.gauge("ferrolb_bgp_prefix_limit", help, &["peer"])?;
-    let help = "Prefixes that the peer announces, of the family with most; only where there is a prefixLimit.";
+    let help = "Prefixes received from the peer, in the family with most; only with a prefixLimit.";
     let held = metrics.gauge("ferrolb_bgp_prefix_limit_used", help, &["peer"])?;
     let saturate = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let peers = labelled(peers);
@@ -361,7 +364,7 @@ fn sessions(
             .set(i64::from(peer.state == State::Established));
         let advertised = saturate(peer.prefixes_advertised);
         prefixes.with_label_values(&label).set(advertised);
-        let desired = i64::try_from(report.routes_of(peer)).unwrap_or(i64::MAX);
+        let desired = i64::try_from(status.routes_of(peer)).unwrap_or(i64::MAX);
         pending
             .with_label_values(&label)
             .set((desired - advertised).max(0));
@@ -396,12 +399,12 @@ fn bfd(metrics: &mut Metrics, peers: &[Labelled<'_>]) -> prometheus::Result<()> 
     )?;
     let received = metrics.counter(
         "metallb_bfd_control_packet_input",
-        "BFD packets received that counted.",
+        "BFD packets received and accepted.",
         &["peer"],
     )?;
     let lost = metrics.counter(
         "metallb_bfd_session_down_events",
-        "How often BFD lost the path.",
+        "Number of times that BFD went down.",
         &["peer"],
     )?;
     for (label, peer) in peers {

@@ -7,7 +7,7 @@ use ferrolb_bgp::wire::Asn;
 
 use super::*;
 
-/// What the engine says of these peers, none of which has a session.
+/// Status of peers without a session.
 fn statuses(peers: impl IntoIterator<Item = PeerConfig>) -> Vec<PeerStatus> {
     let now = Instant::now();
     let mut speaker = Speaker::new(SpeakerConfig {
@@ -26,8 +26,8 @@ fn peer(name: &str, address: &str) -> PeerConfig {
     PeerConfig::new(name, address, Asn(64512), Asn(64513))
 }
 
-fn rendered(report: &DaemonStatus, peers: &[PeerStatus]) -> String {
-    let text = render(report, "node-a", peers, 5).expect("metrics");
+fn rendered(status: &DaemonStatus, peers: &[PeerStatus]) -> String {
+    let text = render(status, "node-a", peers, 5).expect("metrics");
     String::from_utf8(text).expect("text")
 }
 
@@ -41,7 +41,7 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn peers_at_one_address_are_told_apart() {
+fn peers_at_one_address_have_different_labels() {
     let mut second = peer("tor-b", "10.0.0.1:179");
     second.transport.source_address = "10.0.0.12".parse().ok();
     let mut peers = statuses([
@@ -65,17 +65,17 @@ fn peers_at_one_address_are_told_apart() {
     );
 }
 
-/// A template never has a session: one that is always down would be an alarm for nothing.
+/// A `peerNetwork` never has a session: a value of 0 would be a false alarm.
 #[test]
-fn dynamic_neighbours_count_and_their_template_does_not() {
+fn dynamic_neighbors_have_metrics_and_their_peer_network_has_none() {
     let mut template = peer("rack", "10.0.0.1:179");
     template.remote = Remote::Network("10.0.0.0/24".parse().expect("a network"));
     let mut peers = statuses([template, peer("rack@10.0.0.7", "10.0.0.7:179")]);
     peers[1].template = Some("rack".into());
     peers[1].prefixes_advertised = 1;
-    let mut report = DaemonStatus::default();
-    report.routes.insert("rack".into(), 3);
-    let text = rendered(&report, &peers);
+    let mut status = DaemonStatus::default();
+    status.routes.insert("rack".into(), 3);
+    let text = rendered(&status, &peers);
     assert_eq!(
         lines(&text, "metallb_bgp_session_up"),
         ["metallb_bgp_session_up{peer=\"10.0.0.7:179\"} 0"]
@@ -87,32 +87,33 @@ fn dynamic_neighbours_count_and_their_template_does_not() {
 }
 
 #[test]
-fn limits_and_what_is_of_no_use_are_told() {
+fn prefix_limits_and_looped_prefixes_have_metrics() {
     let mut limited = peer("tor-a", "10.0.0.1:179");
     limited.prefix_limit = Some(50);
     let mut peers = statuses([limited, peer("tor-b", "10.0.0.2:179")]);
     peers[1].update_errors.looped = 7;
     peers[1].announcements_left_out = 3;
     let text = rendered(&DaemonStatus::default(), &peers);
-    let told = |name: &str| lines(&text, name).join(" ");
+    let advertised = |name: &str| lines(&text, name).join(" ");
     assert_eq!(
-        told("ferrolb_bgp_prefix_limit"),
+        advertised("ferrolb_bgp_prefix_limit"),
         "ferrolb_bgp_prefix_limit{peer=\"10.0.0.1:179\"} 50"
     );
     assert_eq!(
-        told("ferrolb_bgp_prefix_limit_used"),
+        advertised("ferrolb_bgp_prefix_limit_used"),
         "ferrolb_bgp_prefix_limit_used{peer=\"10.0.0.1:179\"} 0"
     );
     assert!(
-        told("ferrolb_bgp_prefixes_ineligible_total").ends_with("{peer=\"10.0.0.2:179\"} 7"),
+        advertised("ferrolb_bgp_prefixes_ineligible_total").ends_with("{peer=\"10.0.0.2:179\"} 7"),
         "{text}"
     );
     assert_eq!(
-        told("ferrolb_bfd_packets_without_session_total"),
+        advertised("ferrolb_bfd_packets_without_session_total"),
         "ferrolb_bfd_packets_without_session_total 5"
     );
     assert!(
-        told("ferrolb_bgp_announcements_left_out_total").ends_with("{peer=\"10.0.0.2:179\"} 3"),
+        advertised("ferrolb_bgp_announcements_left_out_total")
+            .ends_with("{peer=\"10.0.0.2:179\"} 3"),
         "{text}"
     );
 }

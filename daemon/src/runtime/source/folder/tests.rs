@@ -86,7 +86,7 @@ async fn an_unchanged_folder_is_not_read_again() {
     let mut source = start(folder.path());
     let (mut index, mut allocation) = (Index::default(), Allocation::default());
     settle(&mut source, &mut index, &mut allocation).await;
-    let read = || fs::read_to_string("/proc/self/io").expect("this process's own counters");
+    let read = || fs::read_to_string("/proc/thread-self/io").expect("counters of this thread");
     let octets = |text: &str| -> u64 {
         let line = text
             .lines()

@@ -39,6 +39,7 @@ use self::api_health::ApiHealth;
 use self::leader_election::{Lead, LeaderElection};
 use self::watch::{Context, Freshness};
 use crate::core::api::Kind;
+use crate::runtime::role::Role;
 use crate::runtime::source::{Event, Source, StatusReceiver, status_writes};
 
 /// Capacity of the event channel. An event may contain an object as JSON, some 10 KB. When the
@@ -58,10 +59,8 @@ pub(crate) struct KubeOptions {
     pub kubeconfig: Option<PathBuf>,
     /// Namespaces with configuration and Secrets; at least one.
     pub config_namespaces: Vec<String>,
-    /// Whether to take part in leader election and write status.
-    pub allocate: bool,
-    /// Whether to watch the kinds that announcing needs.
-    pub announce: bool,
+    /// Allocators take part in leader election and write status.
+    pub role: Role,
     /// Unique to this process, such as the Pod's name with a random suffix.
     pub identity: String,
     /// Namespace of the Lease.
@@ -69,11 +68,10 @@ pub(crate) struct KubeOptions {
 }
 
 /// The kinds that a role watches, and that must be listed before anything is decided.
-pub(crate) fn kinds(allocate: bool, announce: bool) -> &'static [Kind] {
-    match (allocate, announce) {
-        (_, true) => &Kind::ALL,
-        (true, false) => &ALLOCATOR_READS,
-        (false, false) => &[],
+pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
+    match role {
+        Role::Announcer | Role::All => &Kind::ALL,
+        Role::Allocator => &ALLOCATOR_READS,
     }
 }
 
@@ -115,10 +113,10 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
         api_health: Arc::new(ApiHealth::new()),
     };
     let mut watches = Watches::new(context.clone());
-    for kind in kinds(options.allocate, options.announce) {
+    for kind in kinds(options.role) {
         watches.start(*kind, Freshness::Cached, 0);
     }
-    if options.allocate {
+    if options.role.allocates() {
         tokio::spawn(allocate(context, options, watches, writes));
     } else {
         tokio::spawn(async move {

@@ -50,12 +50,12 @@ fn a_term_that_ends_before_it_was_announced_is_not_announced() {
 
 #[test]
 fn an_allocator_reads_no_secrets_or_endpoints() {
-    let read = kinds(true, false);
+    let read = kinds(Role::Allocator);
     for kind in [Kind::Secret, Kind::EndpointSlice, Kind::BfdProfile] {
         assert!(!read.contains(&kind), "{}", kind.name());
     }
     assert!(ALLOCATED_FROM.iter().all(|kind| read.contains(kind)));
-    assert_eq!(kinds(true, true).len(), Kind::ALL.len());
+    assert_eq!(kinds(Role::All).len(), Kind::ALL.len());
 }
 
 #[tokio::test(start_paused = true)]
