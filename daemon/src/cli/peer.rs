@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ferrolb_bgp::config::{PeerConfig, Remote};
 use ferrolb_bgp::fsm::{
-    BfdStatus, MessageCounters, OpenSummary, PastNotification, PeerDetail, PeerStatus,
+    BfdStatus, MessageCounters, OpenSummary, PastNotification, PeerDetail, PeerStatus, Timer,
 };
 
 use super::Output;
@@ -321,15 +321,18 @@ fn negotiated_lines(status: &PeerStatus) -> Lines {
 }
 
 fn timer_lines(peer: &PeerDetail) -> Lines {
-    let timers = &peer.timers;
-    [
-        ("peer counts as dead in", timers.hold),
-        ("next KEEPALIVE in", timers.keepalive),
-        ("peer counts as stuck in", timers.send_hold),
-    ]
-    .into_iter()
-    .filter_map(|(name, time)| Some((name, age(time?))))
-    .collect()
+    let name = |timer| match timer {
+        Timer::ConnectRetry => "connect retry timer expires in",
+        Timer::IdleHold => "idle hold timer expires in",
+        Timer::Hold => "hold timer expires in",
+        Timer::Keepalive => "next KEEPALIVE in",
+        Timer::SendHold => "send hold timer expires in",
+        Timer::DynamicIdle => "removed without a connection in",
+    };
+    let timers = peer.timers.iter();
+    timers
+        .map(|(timer, left)| (name(timer), age(left)))
+        .collect()
 }
 
 fn messages(status: &PeerStatus) -> String {
