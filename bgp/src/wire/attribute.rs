@@ -1,33 +1,17 @@
 //! The types and values of path attributes (RFC 4271 §4.3, §5, and later RFCs).
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use super::as_path::AsPath;
 use super::asn::Asn;
+use super::codes::AttributeType;
 use super::community::{Community, LargeCommunity};
 use super::extended_community::{ExtendedCommunity, Ipv6ExtendedCommunity};
-
-/// Type code of a path attribute. The constants are in the table of attributes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AttributeType(pub u8);
-
-impl fmt::Display for AttributeType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "attribute {}", self.0),
-        }
-    }
-}
-
-impl fmt::Debug for AttributeType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} ({})", self.0)
-    }
-}
+use super::family::Family;
+use super::next_hop::NextHop;
 
 /// Flags octet of a path attribute (RFC 4271 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,4 +125,24 @@ pub struct PathAttributes {
     pub large_communities: Vec<LargeCommunity>,
     /// Attributes kept as octets, in the order received.
     pub unknown: Vec<UnknownAttribute>,
+}
+
+/// MP_REACH_NLRI (RFC 4760 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MpReach {
+    /// The family of the prefixes.
+    pub family: Family,
+    /// The next hop.
+    pub next_hop: NextHop,
+    /// The prefixes.
+    pub nlri: Vec<IpNet>,
+}
+
+/// MP_UNREACH_NLRI (RFC 4760 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MpUnreach {
+    /// The family of the prefixes.
+    pub family: Family,
+    /// The prefixes.
+    pub nlri: Vec<IpNet>,
 }

@@ -1,4 +1,4 @@
-//! Decodes path attributes and applies the error handling of RFC 7606 §3 to §7.
+//! Decodes the values of path attributes, with the checks of RFC 7606 §7.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,42 +12,38 @@ use nom::number::complete::{be_u8, be_u16, be_u32};
 use super::as_path::{self, AsPath, Confederation};
 use super::asn::Asn;
 use super::attribute::{
-    Aggregator, AttributeFlags, AttributeType, Origin, PathAttributes, UnknownAttribute,
+    Aggregator, AttributeFlags, MpReach, MpUnreach, Origin, PathAttributes, UnknownAttribute,
 };
-use super::attribute_table::{self, OnError};
+use super::codes::AttributeType;
 use super::community::{Community, LargeCommunity};
-use super::error::{AttributeError, AttributeErrorKind, DecodeError, Treatment};
+use super::context::DecodeContext;
+use super::error::{AttributeError, AttributeErrorKind, Treatment};
 use super::extended_community::{ExtendedCommunity, Ipv6ExtendedCommunity};
 use super::family::{Afi, Family, Safi};
-use super::framer::DecodeContext;
 use super::next_hop::NextHop;
-use super::update::{MpReach, MpUnreach};
 use super::{Parsed, nlri};
 
 /// One attribute as received.
 pub(super) struct RawAttribute<'a> {
-    flags: AttributeFlags,
-    code: AttributeType,
-    value: &'a [u8],
+    pub(super) flags: AttributeFlags,
+    pub(super) code: AttributeType,
+    pub(super) value: &'a [u8],
     /// The whole attribute, header included.
-    octets: &'a [u8],
+    pub(super) octets: &'a [u8],
 }
-
-/// An error in one attribute, and its effect.
-type Fault = (AttributeErrorKind, OnError);
 
 /// A set of attribute types, one bit for each.
 #[derive(Debug, Default)]
-struct Types([u64; 4]);
+pub(super) struct Types([u64; 4]);
 
 impl Types {
-    fn contains(&self, code: AttributeType) -> bool {
+    pub(super) fn contains(&self, code: AttributeType) -> bool {
         let word = self.0.get(usize::from(code.0 / 64));
         word.is_some_and(|word| word >> (code.0 % 64) & 1 == 1)
     }
 
     /// Adds a type; returns whether it was absent.
-    fn insert(&mut self, code: AttributeType) -> bool {
+    pub(super) fn insert(&mut self, code: AttributeType) -> bool {
         let new = !self.contains(code);
         if let Some(word) = self.0.get_mut(usize::from(code.0 / 64)) {
             *word |= 1 << (code.0 % 64);
@@ -59,7 +55,7 @@ impl Types {
 /// Collects the attributes of one UPDATE. It records at most two errors per attribute type: one in
 /// the first occurrence, and one for all repetitions.
 pub(super) struct AttributeReader<'a> {
-    context: &'a DecodeContext,
+    pub(super) context: &'a DecodeContext,
     pub(super) attributes: PathAttributes,
     pub(super) mp_reach: Option<MpReach>,
     pub(super) mp_unreach: Option<MpUnreach>,
@@ -70,47 +66,13 @@ pub(super) struct AttributeReader<'a> {
     pub(super) overrun: bool,
     /// MP_REACH_NLRI has prefixes, or is of a family that isn't in use.
     pub(super) names_routes: bool,
-    seen: Types,
-    repeated: Types,
-    as4_path: Option<AsPath>,
-    as4_aggregator: Option<Aggregator>,
+    pub(super) seen: Types,
+    pub(super) repeated: Types,
+    pub(super) as4_path: Option<AsPath>,
+    pub(super) as4_aggregator: Option<Aggregator>,
 }
 
 impl<'a> AttributeReader<'a> {
-    pub(super) fn new(context: &'a DecodeContext) -> Self {
-        Self {
-            context,
-            attributes: PathAttributes::default(),
-            mp_reach: None,
-            mp_unreach: None,
-            errors: Vec::new(),
-            first_withdraw: None,
-            overrun: false,
-            names_routes: false,
-            seen: Types::default(),
-            repeated: Types::default(),
-            as4_path: None,
-            as4_aggregator: None,
-        }
-    }
-
-    /// Decodes the attribute field of an UPDATE. An error resets the session.
-    pub(super) fn read(&mut self, mut input: &'a [u8]) -> Result<(), DecodeError> {
-        while !input.is_empty() {
-            let Ok((tail, raw)) = attribute(input) else {
-                return self.overrun(input);
-            };
-            self.attribute(&raw)?;
-            input = tail;
-        }
-        Ok(())
-    }
-
-    /// Whether the UPDATE has an attribute of that type, valid or not.
-    pub(super) fn has_seen(&self, code: AttributeType) -> bool {
-        self.seen.contains(code)
-    }
-
     /// Records an error that withdraws the routes.
     pub(super) fn treat_as_withdraw(
         &mut self,
@@ -129,7 +91,7 @@ impl<'a> AttributeReader<'a> {
         self.errors.push(error);
     }
 
-    fn discard(&mut self, attribute: AttributeType, kind: AttributeErrorKind) {
+    pub(super) fn discard(&mut self, attribute: AttributeType, kind: AttributeErrorKind) {
         let treatment = Treatment::Discard;
         self.errors.push(AttributeError {
             attribute: Some(attribute),
@@ -138,127 +100,12 @@ impl<'a> AttributeReader<'a> {
         });
     }
 
-    /// RFC 7606 §4: treat-as-withdraw, but a session reset if the truncated attribute carries
-    /// routes (§5.3).
-    fn overrun(&mut self, octets: &'a [u8]) -> Result<(), DecodeError> {
-        self.overrun = true;
-        let code = octets.get(1).copied().map(AttributeType);
-        match code {
-            Some(code @ (AttributeType::MP_REACH_NLRI | AttributeType::MP_UNREACH_NLRI)) => {
-                Err(reset(code, AttributeErrorKind::Multiprotocol, octets))
-            }
-            _ => {
-                self.treat_as_withdraw(code, AttributeErrorKind::Overrun, octets);
-                Ok(())
-            }
-        }
-    }
-
-    fn attribute(&mut self, raw: &RawAttribute<'a>) -> Result<(), DecodeError> {
-        if !self.seen.insert(raw.code) {
-            // RFC 7606 §3 (g).
-            if is_multiprotocol(raw.code) {
-                return Err(DecodeError::MalformedAttributeList);
-            }
-            if self.repeated.insert(raw.code) {
-                self.discard(raw.code, AttributeErrorKind::Repeated);
-            }
-            return Ok(());
-        }
-        match self.value(raw) {
-            Ok(()) => {}
-            Err((kind, OnError::Discard)) => self.discard(raw.code, kind),
-            Err((kind, OnError::Withdraw)) => {
-                self.treat_as_withdraw(Some(raw.code), kind, raw.octets);
-            }
-            Err((kind, OnError::Reset)) => return Err(reset(raw.code, kind, raw.octets)),
-        }
-        Ok(())
-    }
-
-    /// Checks sender and flags, then decodes the value.
-    fn value(&mut self, raw: &RawAttribute<'a>) -> Result<(), Fault> {
-        let Some(spec) = attribute_table::spec(raw.code) else {
-            return self.unknown(raw);
-        };
-        if !spec.sender.includes(self.context) {
-            return Err((AttributeErrorKind::NotFromThisPeer, OnError::Discard));
-        }
-        // The family decides first whether errors in a multiprotocol attribute matter.
-        if !is_multiprotocol(raw.code) && !raw.has_flags(spec.flags) {
-            return Err((AttributeErrorKind::Flags, OnError::Withdraw));
-        }
-        (spec.decode)(self, raw).map_err(|kind| match kind {
-            // RFC 9774 §3, in AS4_PATH too.
-            AttributeErrorKind::AsSet => (kind, OnError::Withdraw),
-            _ => (kind, spec.on_error),
-        })
-    }
-
-    /// Keeps an unrecognized transitive attribute and drops a non-transitive one (RFC 4271 §5).
-    ///
-    /// An unrecognized attribute without the Optional bit counts as an optional attribute with
-    /// wrong flags (treat-as-withdraw, RFC 7606 §3 (c)), not as an unrecognized well-known
-    /// attribute (session reset, RFC 4271 §6.3): every well-known attribute is in the table. See
-    /// docs/bgp-errors.md.
-    fn unknown(&mut self, raw: &RawAttribute<'_>) -> Result<(), Fault> {
-        if !raw.flags.optional() {
-            let kind = AttributeErrorKind::UnrecognizedWellKnown;
-            return Err((kind, OnError::Withdraw));
-        }
-        if raw.flags.transitive() {
-            self.keep(raw);
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, raw: &RawAttribute<'_>) {
+    pub(super) fn keep(&mut self, raw: &RawAttribute<'_>) {
         self.attributes.unknown.push(UnknownAttribute {
             flags: AttributeFlags(raw.flags.0 & !AttributeFlags::EXTENDED_LENGTH),
             code: raw.code,
             value: Bytes::copy_from_slice(raw.value),
         });
-    }
-
-    /// Merges AS4_PATH into AS_PATH and AS4_AGGREGATOR into AGGREGATOR (RFC 6793 §4.2.3).
-    pub(super) fn merge_four_octet(&mut self) {
-        let attributes = &mut self.attributes;
-        let mut as4_path = self.as4_path.take();
-        let as4_aggregator = self.as4_aggregator.take();
-        if let (Some(aggregator), Some(as4_aggregator)) =
-            (&mut attributes.aggregator, as4_aggregator)
-        {
-            if aggregator.asn == Asn::TRANS {
-                *aggregator = as4_aggregator;
-            } else {
-                as4_path = None;
-                self.discard(AttributeType::AS4_AGGREGATOR, AttributeErrorKind::Mismatch);
-            }
-        }
-        let (Some(AsPath(path)), Some(AsPath(as4_path))) = (&mut self.attributes.as_path, as4_path)
-        else {
-            return;
-        };
-        match path.len().checked_sub(as4_path.len()) {
-            Some(leading) => {
-                path.truncate(leading);
-                path.extend(as4_path);
-            }
-            None => self.discard(AttributeType::AS4_PATH, AttributeErrorKind::Mismatch),
-        }
-    }
-
-    /// Ignores NEXT_HOP and its errors in an UPDATE whose routes are all in MP_REACH_NLRI
-    /// (RFC 4760 §3); some speakers send 0.0.0.0 there. A NEXT_HOP that overruns the field remains
-    /// an error, because it hides the attributes after it (RFC 7606 §4).
-    pub(super) fn ignore_next_hop(&mut self) {
-        if self.names_routes {
-            self.attributes.next_hop = None;
-            self.errors.retain(|error| {
-                error.attribute != Some(AttributeType::NEXT_HOP)
-                    || error.kind == AttributeErrorKind::Overrun
-            });
-        }
     }
 
     /// The family of a multiprotocol attribute and the octets after it; `None` if the family isn't
@@ -284,29 +131,21 @@ impl<'a> AttributeReader<'a> {
 impl RawAttribute<'_> {
     /// Compares the Optional and Transitive bits. The low bits may have any value
     /// (RFC 4271 §4.3).
-    fn has_flags(&self, flags: AttributeFlags) -> bool {
+    pub(super) fn has_flags(&self, flags: AttributeFlags) -> bool {
         const COMPARED: u8 = AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE;
         (self.flags.0 ^ flags.0) & COMPARED == 0
     }
 }
 
-fn is_multiprotocol(code: AttributeType) -> bool {
+pub(super) fn is_multiprotocol(code: AttributeType) -> bool {
     matches!(
         code,
         AttributeType::MP_REACH_NLRI | AttributeType::MP_UNREACH_NLRI
     )
 }
 
-fn reset(attribute: AttributeType, kind: AttributeErrorKind, octets: &[u8]) -> DecodeError {
-    DecodeError::Attribute {
-        attribute,
-        kind,
-        octets: Bytes::copy_from_slice(octets),
-    }
-}
-
 /// Splits one attribute off the field, without a look at its type (RFC 4271 §4.3).
-fn attribute(input: &[u8]) -> Parsed<'_, RawAttribute<'_>> {
+pub(super) fn attribute(input: &[u8]) -> Parsed<'_, RawAttribute<'_>> {
     let (tail, (flags, code)) = (be_u8, be_u8).parse(input)?;
     let flags = AttributeFlags(flags);
     let (tail, value): (_, &[u8]) = if flags.extended_length() {

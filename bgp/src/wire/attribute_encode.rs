@@ -8,10 +8,8 @@ use std::vec;
 use bytes::{BufMut, BytesMut};
 
 use super::as_path::{self, AsPath};
-use super::attribute::{
-    Aggregator, AttributeFlags, AttributeType, PathAttributes, UnknownAttribute,
-};
-use super::attribute_table::{ATTRIBUTES, AttributeSpec};
+use super::attribute::{Aggregator, AttributeFlags, PathAttributes, UnknownAttribute};
+use super::codes::AttributeType;
 use super::community::LargeCommunity;
 
 /// Appends flags, type and length. The length takes one octet if it fits, else two.
@@ -32,60 +30,65 @@ pub(super) fn put_attribute_header(
     }
 }
 
-/// Encodes all attributes except MP_REACH_NLRI and MP_UNREACH_NLRI. For a peer without four-octet
-/// AS numbers, AS_TRANS replaces the numbers that need four octets, and AS4_PATH and
-/// AS4_AGGREGATOR carry the real ones (RFC 6793 §4.2.2).
-pub(super) fn encode_attributes(
-    attributes: &PathAttributes,
-    next_hop: Option<Ipv4Addr>,
-    four_octet_asn: bool,
-) -> BytesMut {
-    let mut unknown: Vec<_> = attributes.unknown.iter().collect();
-    unknown.sort_by_key(|attribute| attribute.code);
-    let mut writer = AttributeWriter {
-        attributes,
-        next_hop,
-        four_octet_asn,
-        // Enough for most attribute sets.
-        octets: BytesMut::with_capacity(128),
-        spec: None,
-        unknown: unknown.into_iter().peekable(),
-    };
-    for spec in ATTRIBUTES {
-        if let Some(encode) = spec.encode {
-            writer.spec = Some(spec);
-            encode(&mut writer);
-        }
-    }
-    for unknown in writer.unknown {
-        put_unknown(&mut writer.octets, unknown);
-    }
-    writer.octets
-}
-
-/// Writes the attributes of one UPDATE, row by row of the attribute table. Attributes kept as
-/// octets are inserted by their type codes.
+/// Writes the attributes of one UPDATE in the order of their type codes, and inserts those that are
+/// kept as octets.
 pub(super) struct AttributeWriter<'a> {
     attributes: &'a PathAttributes,
     next_hop: Option<Ipv4Addr>,
     four_octet_asn: bool,
     octets: BytesMut,
-    /// The row being encoded.
-    spec: Option<&'static AttributeSpec>,
+    /// Flags and type of the attribute being encoded.
+    flags: AttributeFlags,
+    code: AttributeType,
     /// Attributes kept as octets that are not written yet, sorted.
     unknown: Peekable<vec::IntoIter<&'a UnknownAttribute>>,
 }
 
-impl AttributeWriter<'_> {
-    /// Writes the header of the current row's attribute, after all attributes with smaller codes.
-    fn header(&mut self, length: usize) {
-        let Some(spec) = self.spec else {
-            return;
-        };
-        while let Some(unknown) = self.unknown.next_if(|unknown| unknown.code < spec.code) {
+impl<'a> AttributeWriter<'a> {
+    pub(super) fn new(
+        attributes: &'a PathAttributes,
+        next_hop: Option<Ipv4Addr>,
+        four_octet_asn: bool,
+    ) -> Self {
+        let mut unknown: Vec<_> = attributes.unknown.iter().collect();
+        unknown.sort_by_key(|attribute| attribute.code);
+        Self {
+            attributes,
+            next_hop,
+            four_octet_asn,
+            // Enough for most attribute sets.
+            octets: BytesMut::with_capacity(128),
+            flags: AttributeFlags(0),
+            code: AttributeType(0),
+            unknown: unknown.into_iter().peekable(),
+        }
+    }
+
+    /// Encodes the next attribute, if it is present.
+    pub(super) fn put(
+        &mut self,
+        flags: AttributeFlags,
+        code: AttributeType,
+        encode: fn(&mut AttributeWriter<'_>),
+    ) {
+        (self.flags, self.code) = (flags, code);
+        encode(self);
+    }
+
+    /// Writes the attributes that remain, and returns all octets.
+    pub(super) fn finish(mut self) -> BytesMut {
+        for unknown in self.unknown {
             put_unknown(&mut self.octets, unknown);
         }
-        put_attribute_header(&mut self.octets, spec.flags, spec.code, length);
+        self.octets
+    }
+
+    /// Writes the header of the current attribute, after all attributes with smaller codes.
+    fn header(&mut self, length: usize) {
+        while let Some(unknown) = self.unknown.next_if(|unknown| unknown.code < self.code) {
+            put_unknown(&mut self.octets, unknown);
+        }
+        put_attribute_header(&mut self.octets, self.flags, self.code, length);
     }
 
     fn value(&mut self, value: &[u8]) {

@@ -2,13 +2,20 @@
 //!
 //! A row gives the attribute's name, its flags, the peers that may send it, the effect of an error
 //! in it (RFC 7606), and the functions that decode and encode its value. To add an attribute, add
-//! a row here, a field to [`PathAttributes`](super::PathAttributes), and the two functions.
+//! a row here, a field to [`PathAttributes`], and the two functions in `attribute_decode.rs` and
+//! `attribute_encode.rs`.
 
-use super::attribute::{AttributeFlags, AttributeType};
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use bytes::BytesMut;
+
+use super::attribute::{AttributeFlags, PathAttributes};
 use super::attribute_decode::{self as decode, AttributeReader, RawAttribute};
 use super::attribute_encode::{self as encode, AttributeWriter};
+use super::codes::AttributeType;
+use super::context::DecodeContext;
 use super::error::AttributeErrorKind;
-use super::framer::DecodeContext;
 
 /// What the codec knows about one path attribute.
 pub(super) struct AttributeSpec {
@@ -86,7 +93,7 @@ macro_rules! attributes {
 
         /// All rows by type code, which is the order of attributes in an UPDATE
         /// (RFC 4271 appendix F.4).
-        pub(super) static ATTRIBUTES: &[&AttributeSpec] = &[$(&row::$name),*];
+        static ATTRIBUTES: &[&AttributeSpec] = &[$(&row::$name),*];
 
         /// The row of an attribute; `None` for attributes that the codec doesn't know.
         pub(super) fn spec(code: AttributeType) -> Option<&'static AttributeSpec> {
@@ -163,10 +170,42 @@ attributes! {
         Any, Withdraw, decode::keep_attribute_set, None;
 }
 
+/// Encodes all attributes except MP_REACH_NLRI and MP_UNREACH_NLRI. For a peer without four-octet
+/// AS numbers, AS_TRANS replaces the numbers that need four octets, and AS4_PATH and
+/// AS4_AGGREGATOR carry the real ones (RFC 6793 §4.2.2).
+pub(super) fn encode_attributes(
+    attributes: &PathAttributes,
+    next_hop: Option<Ipv4Addr>,
+    four_octet_asn: bool,
+) -> BytesMut {
+    let mut writer = AttributeWriter::new(attributes, next_hop, four_octet_asn);
+    for spec in ATTRIBUTES {
+        if let Some(encode) = spec.encode {
+            writer.put(spec.flags, spec.code, encode);
+        }
+    }
+    writer.finish()
+}
+
 impl AttributeType {
     /// The name that the RFCs use, for attributes that the codec knows.
     pub fn name(self) -> Option<&'static str> {
         spec(self).map(|spec| spec.name)
+    }
+}
+
+impl fmt::Display for AttributeType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "attribute {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for AttributeType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ({})", self.0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Code points: message types, error codes and subcodes of NOTIFICATIONs.
+//! Code points: message types, attribute types, error codes and subcodes of NOTIFICATIONs.
 
 use std::fmt;
 
@@ -31,6 +31,10 @@ impl fmt::Display for MessageType {
         }
     }
 }
+
+/// Type code of a path attribute. The constants are in the table of attributes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttributeType(pub u8);
 
 /// Error code of a NOTIFICATION (RFC 4271 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

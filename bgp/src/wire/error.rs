@@ -3,15 +3,12 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::asn::Asn;
-use super::attribute::AttributeType;
-use super::capability::Capability;
-use super::codes::{ErrorCode, MessageType, subcode};
+use super::codes::{AttributeType, MessageType, subcode};
 use super::family::Family;
-use super::notification::Notification;
 
 /// The supported BGP version.
 pub const BGP_VERSION: u8 = 4;
@@ -62,7 +59,7 @@ pub enum DecodeError {
     UnacceptableHoldTime(u16),
     /// OPEN without a family in common; these are ours.
     #[error("the peer supports none of our families: {}", Listed(.0))]
-    MissingCapability(Vec<Capability>),
+    NoCommonFamily(Vec<Family>),
     /// UPDATE with inconsistent length fields, or with a repeated MP_REACH_NLRI or MP_UNREACH_NLRI.
     #[error("malformed attribute list in the UPDATE")]
     MalformedAttributeList,
@@ -93,66 +90,15 @@ impl fmt::Display for Expected<'_> {
     }
 }
 
-/// Prints capabilities, separated by commas.
-struct Listed<'a>(&'a [Capability]);
+/// Prints families, separated by commas.
+struct Listed<'a>(&'a [Family]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, capability) in self.0.iter().enumerate() {
-            write!(f, "{}{capability}", if position > 0 { ", " } else { "" })?;
+        for (position, family) in self.0.iter().enumerate() {
+            write!(f, "{}{family}", if position > 0 { ", " } else { "" })?;
         }
         Ok(())
-    }
-}
-
-impl DecodeError {
-    /// The NOTIFICATION to send before closing the connection.
-    pub fn notification(&self) -> Notification {
-        use subcode::{header, open, update};
-        let header_error = |subcode| Notification::new(ErrorCode::MESSAGE_HEADER, subcode);
-        let open_error = |subcode| Notification::new(ErrorCode::OPEN, subcode);
-        let update_error = |subcode| Notification::new(ErrorCode::UPDATE, subcode);
-        match self {
-            Self::NotSynchronized => header_error(header::CONNECTION_NOT_SYNCHRONIZED),
-            Self::BadLength { length, .. } => {
-                header_error(header::BAD_MESSAGE_LENGTH).with_data(length.to_be_bytes().to_vec())
-            }
-            Self::BadType(kind) => header_error(header::BAD_MESSAGE_TYPE).with_data(vec![*kind]),
-            Self::RouteRefreshLength(message) => Notification::new(
-                ErrorCode::ROUTE_REFRESH,
-                subcode::route_refresh::INVALID_MESSAGE_LENGTH,
-            )
-            .with_data(message.clone()),
-            Self::UnsupportedVersion(_) => {
-                open_error(open::UNSUPPORTED_VERSION_NUMBER).with_data(vec![0, BGP_VERSION])
-            }
-            Self::BadPeerAs { .. } => open_error(open::BAD_PEER_AS),
-            Self::BadRouterId(_) => open_error(open::BAD_BGP_IDENTIFIER),
-            Self::UnsupportedParameter(_) => open_error(open::UNSUPPORTED_OPTIONAL_PARAMETER),
-            Self::MalformedOpen => open_error(subcode::UNSPECIFIC),
-            Self::UnacceptableHoldTime(_) => open_error(open::UNACCEPTABLE_HOLD_TIME),
-            Self::MissingCapability(capabilities) => {
-                let mut data = BytesMut::new();
-                capabilities
-                    .iter()
-                    .for_each(|capability| capability.put(&mut data));
-                open_error(open::UNSUPPORTED_CAPABILITY).with_data(data)
-            }
-            Self::MalformedAttributeList => update_error(update::MALFORMED_ATTRIBUTE_LIST),
-            Self::InvalidNetwork => update_error(update::INVALID_NETWORK_FIELD),
-            Self::Attribute {
-                attribute,
-                kind,
-                octets,
-            } => {
-                let data = match kind {
-                    AttributeErrorKind::Missing => Bytes::copy_from_slice(&[attribute.0]),
-                    _ if kind.subcode() == update::MALFORMED_AS_PATH => Bytes::new(),
-                    _ => octets.clone(),
-                };
-                update_error(kind.subcode()).with_data(data)
-            }
-        }
     }
 }
 

@@ -24,6 +24,7 @@ mod builder;
 mod capability;
 mod codes;
 mod community;
+mod context;
 mod error;
 mod extended_community;
 mod family;
@@ -40,14 +41,15 @@ pub use agreement::{Agreement, RestartAgreement};
 pub use as_path::AsPath;
 pub use asn::Asn;
 pub use attribute::{
-    Aggregator, AttributeFlags, AttributeType, Origin, PathAttributes, UnknownAttribute,
+    Aggregator, AttributeFlags, MpReach, MpUnreach, Origin, PathAttributes, UnknownAttribute,
 };
-pub use builder::{EncodeContext, UpdateBuilder, end_of_rib};
+pub use builder::{UpdateBuilder, end_of_rib};
 pub use capability::{
     AddPath, Capability, CapabilityCode, ExtendedNextHop, GracefulRestartCapability,
 };
-pub use codes::{ErrorCode, MessageType, subcode};
+pub use codes::{AttributeType, ErrorCode, MessageType, subcode};
 pub use community::{Community, CommunityParseError, LargeCommunity};
+pub use context::{DecodeContext, EncodeContext};
 pub use error::{
     AttributeError, AttributeErrorKind, BGP_VERSION, DecodeError, EncodeError, Treatment,
 };
@@ -55,13 +57,13 @@ pub use extended_community::{
     ExtendedCommunity, Ipv6ExtendedCommunity, LinkBandwidth, NotLinkBandwidth,
 };
 pub use family::{Afi, Family, Safi};
-pub use framer::{DecodeContext, Framer};
+pub use framer::Framer;
 pub use hold_time::{HoldTime, InvalidHoldTime, KEEPALIVE_TIME_MIN};
 pub use next_hop::NextHop;
 pub use notification::Notification;
 pub use open::Open;
 pub use route_refresh::RouteRefresh;
-pub use update::{MpReach, MpUnreach, Update};
+pub use update::Update;
 
 use bytes::{BufMut, Bytes};
 

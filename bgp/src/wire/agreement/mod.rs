@@ -4,11 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::asn::Asn;
-use super::builder::EncodeContext;
 use super::capability::Capability;
+use super::context::{DecodeContext, EncodeContext};
 use super::error::DecodeError;
 use super::family::Family;
-use super::framer::DecodeContext;
 use super::hold_time::{HoldTime, KEEPALIVE_TIME_MIN};
 use super::open::{Open, check_version};
 use super::{MAX_EXTENDED_LENGTH, MAX_LENGTH};
@@ -162,8 +161,7 @@ fn common_families(ours: &Open, theirs: &Open) -> Result<Vec<Family>, DecodeErro
         .filter(|family| offered.contains(family))
         .collect();
     if common.is_empty() {
-        let needed = needed.into_iter().map(Capability::Multiprotocol).collect();
-        return Err(DecodeError::MissingCapability(needed));
+        return Err(DecodeError::NoCommonFamily(needed));
     }
     Ok(common)
 }

@@ -5,9 +5,11 @@ use std::mem;
 use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
 
-use super::attribute::{AttributeFlags, AttributeType, PathAttributes};
-use super::attribute_encode::{encode_attributes, put_attribute_header};
-use super::codes::MessageType;
+use super::attribute::{AttributeFlags, PathAttributes};
+use super::attribute_encode::put_attribute_header;
+use super::attribute_table::encode_attributes;
+use super::codes::{AttributeType, MessageType};
+use super::context::EncodeContext;
 use super::error::EncodeError;
 use super::family::Family;
 use super::next_hop::NextHop;
@@ -18,25 +20,6 @@ const EMPTY_UPDATE_LENGTH: usize = HEADER_LENGTH + 4;
 /// The most octets of MP_REACH_NLRI before its prefixes: header, family, length of the next hop, a
 /// next hop of two addresses, the reserved octet (RFC 4760 §3, RFC 2545 §3).
 const LONGEST_PREAMBLE: usize = 4 + 3 + 1 + 32 + 1;
-
-/// Session parameters that change the encoding of UPDATEs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EncodeContext {
-    /// AS numbers in AS_PATH and AGGREGATOR have four octets (RFC 6793).
-    pub four_octet_asn: bool,
-    /// The longest message in octets.
-    pub max_length: usize,
-}
-
-/// Four-octet AS numbers, messages of up to 4096 octets.
-impl Default for EncodeContext {
-    fn default() -> Self {
-        Self {
-            four_octet_asn: true,
-            max_length: MAX_LENGTH,
-        }
-    }
-}
 
 /// The field with the prefixes. A message has only one of them (RFC 7606 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

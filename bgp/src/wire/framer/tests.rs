@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{Afi, ErrorCode, MAX_EXTENDED_LENGTH, Safi, keepalive};
+use crate::wire::{Afi, ErrorCode, Family, MAX_EXTENDED_LENGTH, Safi, keepalive};
 
 fn header(length: u16, kind: u8) -> Vec<u8> {
     [&[0xff; 16][..], &length.to_be_bytes(), &[kind]].concat()

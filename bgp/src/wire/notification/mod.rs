@@ -4,9 +4,9 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::attribute::AttributeType;
 use super::capability::{Capability, CapabilityCode};
-use super::codes::{ErrorCode, MessageType, subcode, subcode_name};
+use super::codes::{AttributeType, ErrorCode, MessageType, subcode, subcode_name};
+use super::error::{AttributeErrorKind, BGP_VERSION, DecodeError};
 use super::family::{Afi, Family, Safi};
 use super::{HEADER_LENGTH, MAX_LENGTH, put_header};
 
@@ -280,6 +280,57 @@ impl Notification {
             return self;
         };
         self.with_data([&[length], text.as_bytes()].concat())
+    }
+}
+
+impl DecodeError {
+    /// The NOTIFICATION to send before closing the connection.
+    pub fn notification(&self) -> Notification {
+        use subcode::{header, open, update};
+        let header_error = |subcode| Notification::new(ErrorCode::MESSAGE_HEADER, subcode);
+        let open_error = |subcode| Notification::new(ErrorCode::OPEN, subcode);
+        let update_error = |subcode| Notification::new(ErrorCode::UPDATE, subcode);
+        match self {
+            Self::NotSynchronized => header_error(header::CONNECTION_NOT_SYNCHRONIZED),
+            Self::BadLength { length, .. } => {
+                header_error(header::BAD_MESSAGE_LENGTH).with_data(length.to_be_bytes().to_vec())
+            }
+            Self::BadType(kind) => header_error(header::BAD_MESSAGE_TYPE).with_data(vec![*kind]),
+            Self::RouteRefreshLength(message) => Notification::new(
+                ErrorCode::ROUTE_REFRESH,
+                subcode::route_refresh::INVALID_MESSAGE_LENGTH,
+            )
+            .with_data(message.clone()),
+            Self::UnsupportedVersion(_) => {
+                open_error(open::UNSUPPORTED_VERSION_NUMBER).with_data(vec![0, BGP_VERSION])
+            }
+            Self::BadPeerAs { .. } => open_error(open::BAD_PEER_AS),
+            Self::BadRouterId(_) => open_error(open::BAD_BGP_IDENTIFIER),
+            Self::UnsupportedParameter(_) => open_error(open::UNSUPPORTED_OPTIONAL_PARAMETER),
+            Self::MalformedOpen => open_error(subcode::UNSPECIFIC),
+            Self::UnacceptableHoldTime(_) => open_error(open::UNACCEPTABLE_HOLD_TIME),
+            Self::NoCommonFamily(families) => {
+                let mut data = BytesMut::new();
+                for family in families {
+                    Capability::Multiprotocol(*family).put(&mut data);
+                }
+                open_error(open::UNSUPPORTED_CAPABILITY).with_data(data)
+            }
+            Self::MalformedAttributeList => update_error(update::MALFORMED_ATTRIBUTE_LIST),
+            Self::InvalidNetwork => update_error(update::INVALID_NETWORK_FIELD),
+            Self::Attribute {
+                attribute,
+                kind,
+                octets,
+            } => {
+                let data = match kind {
+                    AttributeErrorKind::Missing => Bytes::copy_from_slice(&[attribute.0]),
+                    _ if kind.subcode() == update::MALFORMED_AS_PATH => Bytes::new(),
+                    _ => octets.clone(),
+                };
+                update_error(kind.subcode()).with_data(data)
+            }
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use nom::multi::length_data;
 use nom::number::complete::be_u16;
 
 use super::Update;
-use crate::wire::attribute::AttributeType;
 use crate::wire::attribute_decode::AttributeReader;
+use crate::wire::codes::AttributeType;
+use crate::wire::context::DecodeContext;
 use crate::wire::error::{AttributeError, AttributeErrorKind, DecodeError, Treatment};
 use crate::wire::family::Family;
-use crate::wire::framer::DecodeContext;
 use crate::wire::{Parsed, nlri};
 
 impl Update {

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use ipnet::{IpNet, Ipv4Net};
 
-use super::attribute::PathAttributes;
+use super::attribute::{MpReach, MpUnreach, PathAttributes};
 use super::error::{AttributeError, Treatment};
 use super::family::Family;
-use super::next_hop::NextHop;
 
+mod attributes;
 mod decode;
 
 /// A decoded UPDATE. Use [`announced`](Self::announced) and
@@ -32,26 +32,6 @@ pub struct Update {
     pub errors_omitted: usize,
     /// The body as received if there are errors, for the log (RFC 7606 §6).
     pub malformed: Option<Bytes>,
-}
-
-/// MP_REACH_NLRI (RFC 4760 §3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MpReach {
-    /// The family of the prefixes.
-    pub family: Family,
-    /// The next hop.
-    pub next_hop: NextHop,
-    /// The prefixes.
-    pub nlri: Vec<IpNet>,
-}
-
-/// MP_UNREACH_NLRI (RFC 4760 §4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MpUnreach {
-    /// The family of the prefixes.
-    pub family: Family,
-    /// The prefixes.
-    pub nlri: Vec<IpNet>,
 }
 
 impl Update {

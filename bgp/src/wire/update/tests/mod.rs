@@ -11,7 +11,7 @@ mod other_attributes;
 use super::*;
 use crate::wire::{
     AsPath, Asn, AttributeErrorKind, AttributeType, Community, DecodeContext, DecodeError,
-    ExtendedCommunity, LargeCommunity, MAX_EXTENDED_LENGTH, Message, Origin,
+    ExtendedCommunity, LargeCommunity, MAX_EXTENDED_LENGTH, Message, NextHop, Origin,
 };
 
 const ORIGIN: &str = "40010100";
