@@ -11,9 +11,9 @@ use ferrolb_bgp::fsm::Input;
 use ferrolb_bgp::wire::{DecodeContext, Message};
 
 use super::codec::message;
-use super::machine::{Op, PEERS, Run};
+use super::harness::random::{Op, PEERS, Run};
+use super::harness::world::{self as pair, seconds};
 use super::octets::Octets;
-use super::pair::{self, seconds};
 
 /// Any sequence of inputs: the machine keeps the poll contract, and says the same when asked the
 /// same.

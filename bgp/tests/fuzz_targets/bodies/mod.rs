@@ -3,10 +3,8 @@
 #![allow(dead_code, unreachable_pub)] // each of the two uses its part
 #![allow(clippy::unwrap_used)] // what fails here fails the target
 
-#[path = "../../machine/mod.rs"]
-mod machine;
-#[path = "../../pair/mod.rs"]
-mod pair;
+#[path = "../../harness/mod.rs"]
+mod harness;
 
 pub mod codec;
 pub mod machines;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ferrolb_bgp::fsm::{Event, Input};
 use ipnet::IpNet;
 
+use super::harness::world::{self as pair, World, net, route, routes, seconds};
 use super::octets::Octets;
-use super::pair::{self, World, net, route, routes, seconds};
 
 /// More than that is only slow.
 const STEPS: usize = 200;

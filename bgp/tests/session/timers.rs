@@ -1,14 +1,11 @@
 //! Traps that other speakers are known to have walked into, where no other test is about them.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
-
-mod pair;
 
 use std::net::Ipv4Addr;
 
+use crate::harness::world::{World, hold, net, pair, peer, route, routes, seconds};
 use ferrolb_bgp::config::{PeerConfig, Transport};
 use ferrolb_bgp::fsm::{ConnectionId, Input, State, TcpOptions};
 use ferrolb_bgp::wire::{Asn, Family, Message, Open, keepalive};
-use pair::{World, hold, net, pair, peer, route, routes, seconds};
 
 #[test]
 fn trap_3_a_passive_peer_is_never_dialled_and_stays_active() {

@@ -1,10 +1,8 @@
 //! Leaving and coming back: what a peer is told about restarts, and what becomes of our routes.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
-
-mod pair;
 
 use std::time::Duration;
 
+use crate::harness::world::{World, net, pair, peer, route, routes, seconds};
 use ferrolb_bgp::bfd::{self, Diagnostic, Discarded, Hops, Path, SessionStatus};
 use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig, Remote};
 use ferrolb_bgp::fsm::{BfdEvent, Cause, Input, ShutdownMode, State};
@@ -12,7 +10,6 @@ use ferrolb_bgp::wire::{
     Asn, Capability, Family, GracefulRestartCapability, Message, RestartAgreement,
 };
 use ipnet::Ipv4Net;
-use pair::{World, net, pair, peer, route, routes, seconds};
 
 const RESTART_TIME: u16 = 20;
 

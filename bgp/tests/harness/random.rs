@@ -1,5 +1,4 @@
 //! One machine driven by hand: whatever goes in, it has to keep its side of the poll contract.
-#![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -18,10 +17,10 @@ use ferrolb_bgp::wire::{
 };
 
 /// Peers there may be, by number.
-pub const PEERS: u8 = 4;
+pub(crate) const PEERS: u8 = 4;
 
 #[derive(Clone, Debug)]
-pub enum Op {
+pub(crate) enum Op {
     SetPeer {
         peer: u8,
         hold: u8,
@@ -71,7 +70,7 @@ pub enum Op {
 }
 
 /// Asserts after every step; the transcript holds whatever came out.
-pub struct Run {
+pub(crate) struct Run {
     pub speaker: Speaker,
     pub now: Instant,
     seen: Vec<ConnectionId>,
@@ -83,7 +82,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(start: Instant) -> Self {
+    pub(crate) fn new(start: Instant) -> Self {
         let router_id_fallback = Ipv4Addr::new(10, 255, 0, 9);
         Self {
             speaker: Speaker::new(SpeakerConfig {
@@ -112,7 +111,7 @@ impl Run {
             .unwrap_or(ConnectionId::Dialled(999))
     }
 
-    pub fn act(&mut self, op: &Op) {
+    pub(crate) fn act(&mut self, op: &Op) {
         let input = match op {
             Op::SetPeer {
                 peer,
@@ -192,12 +191,12 @@ impl Run {
         self.input(input);
     }
 
-    pub fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         self.speaker.handle(self.now, input);
         self.drain();
     }
 
-    pub fn timeout(&mut self) {
+    pub(crate) fn timeout(&mut self) {
         self.input(Input::Timeout);
         let next = self.speaker.poll_timeout();
         assert!(
@@ -206,7 +205,7 @@ impl Run {
         );
     }
 
-    pub fn read(&mut self, connection: ConnectionId) {
+    pub(crate) fn read(&mut self, connection: ConnectionId) {
         for turn in 0.. {
             assert!(turn < 1000, "endless octets");
             let Some(octets) = self.speaker.poll_transmit(self.now, connection, 4096) else {
@@ -257,7 +256,7 @@ impl Run {
     }
 
     /// Ends it: in a few seconds, whatever the state, nothing is left.
-    pub fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self) {
         self.input(Input::Shutdown {
             text: "end".to_owned(),
             mode: ShutdownMode::Withdraw,

@@ -1,11 +1,8 @@
 //! What a peer's journal and detail tell after the fact.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
 
-mod pair;
-
+use crate::harness::world::{World, net, pair, peer, route, routes, seconds};
 use ferrolb_bgp::fsm::{Input, JournalEvent, PeerDetail, ShutdownMode, State};
 use ferrolb_bgp::wire::Asn;
-use pair::{World, net, pair, peer, route, routes, seconds};
 
 fn detail(world: &World, host: usize) -> PeerDetail {
     let name = if host == 0 { "b" } else { "a" };

@@ -1,5 +1,4 @@
 //! The end of a speaker, whatever is asked of it and whoever calls meanwhile.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
 //! One speaker against octets that no good peer would send, and against silence.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

@@ -1,15 +1,12 @@
 //! Whose connection is it: dynamic neighbours, several peers at one address, and ourselves.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
-
-mod pair;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::harness::world::{World, net, peer, route, routes, seconds};
 use ferrolb_bgp::config::{PeerConfig, Remote, RemoteAsn, Secret};
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input, JournalEvent, Output, PeerStatus, State};
 use ferrolb_bgp::wire::Message;
-use pair::{World, net, peer, route, routes, seconds};
 
 fn template(network: &str) -> PeerConfig {
     PeerConfig {
@@ -179,7 +176,7 @@ fn a_changed_template_changes_its_neighbours() {
 
     // Another hold time: each is negotiated anew.
     let mut config = template("10.0.0.0/24");
-    pair::hold(30)(&mut config);
+    crate::harness::world::hold(30)(&mut config);
     world.input(0, Input::SetPeer(config));
     world.until(seconds(10), "up again", |world| {
         up(world)
@@ -190,7 +187,7 @@ fn a_changed_template_changes_its_neighbours() {
 
     // A smaller network: who is outside has to go.
     let mut config = template("10.0.0.10/32");
-    pair::hold(30)(&mut config);
+    crate::harness::world::hold(30)(&mut config);
     world.input(0, Input::SetPeer(config));
     world.run(seconds(5));
     assert_eq!(state(&world, "rack@10.0.0.11"), None);

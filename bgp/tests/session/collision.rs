@@ -1,13 +1,10 @@
 //! Two peers that dial each other at the same moment (RFC 4271 §6.8).
-#![allow(clippy::unwrap_used)] // what fails here fails the test
-
-mod pair;
 
 use std::time::Duration;
 
+use crate::harness::world::{World, peer, seconds};
 use ferrolb_bgp::config::GracefulRestart;
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input};
-use pair::{World, peer, seconds};
 
 /// Both dial, both listen; the first host's router ID is given.
 fn collide(

@@ -1,13 +1,10 @@
 //! Random inputs: whatever happens, the machine keeps its side of the poll contract.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::time::Instant;
 
 use proptest::prelude::*;
 
-mod machine;
-
-use machine::{Op, PEERS, Run};
+use crate::harness::random::{Op, PEERS, Run};
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![

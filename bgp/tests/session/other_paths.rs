@@ -1,16 +1,13 @@
 //! What a router sends back shows whether it has another path to what we announce.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
-
-mod pair;
 
 use std::collections::HashSet;
 
+use crate::harness::world::{World, net, peer, route, routes, seconds};
 use bytes::Bytes;
 use ferrolb_bgp::fsm::{Input, OtherPaths};
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
 use ferrolb_bgp::wire::{Asn, Community, Family, NextHop};
 use ipnet::IpNet;
-use pair::{World, net, peer, route, routes, seconds};
 use proptest::prelude::*;
 
 const OURS: &str = "10.0.0.1";

@@ -1,14 +1,11 @@
 //! Two speakers under a virtual clock: what a session does from its first SYN to its end.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
-
-mod pair;
 
 use std::time::Duration;
 
+use crate::harness::world::{World, hold, net, pair, peer, route, routes, seconds};
 use ferrolb_bgp::config::{PeerConfig, Transport};
 use ferrolb_bgp::fsm::{Cause, ConnectionId, Event, Input, RejectReason, ShutdownMode, State};
 use ferrolb_bgp::wire::{ErrorCode, Family, Message, RouteRefresh};
-use pair::{World, hold, net, pair, peer, route, routes, seconds};
 
 fn up(change: impl Fn(&mut PeerConfig)) -> World {
     let mut world = pair(change);
@@ -349,7 +346,7 @@ fn a_peer_that_does_not_read_costs_nothing_and_gets_only_the_latest() {
     world.run(seconds(1));
     let sent = world.hosts[0].octets - before;
     assert!(
-        sent <= pair::WINDOW + 4096,
+        sent <= crate::harness::world::WINDOW + 4096,
         "{sent} octets to a shut window"
     );
     world.hear(1);

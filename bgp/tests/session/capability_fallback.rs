@@ -1,5 +1,4 @@
 //! One speaker whose peer refuses it, or is refused: what the next attempt is like, and when.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

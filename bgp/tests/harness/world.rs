@@ -2,7 +2,6 @@
 //!
 //! Hosts have addresses, dial each other, and see what the other sent after the latency. Nothing
 //! here sleeps: an hour of keepalives takes milliseconds.
-#![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,9 +19,9 @@ use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, Notificatio
 use ipnet::IpNet;
 
 /// Octets in flight to a host that doesn't read, before its window is shut.
-pub const WINDOW: usize = 16 * 1024;
+pub(crate) const WINDOW: usize = 16 * 1024;
 
-pub struct Host {
+pub(crate) struct Host {
     pub speaker: Speaker,
     pub address: IpAddr,
     /// Takes connections.
@@ -46,7 +45,7 @@ pub struct Host {
     finishing: Vec<ConnectionId>,
 }
 
-pub struct World {
+pub(crate) struct World {
     pub hosts: Vec<Host>,
     pub latency: Duration,
     /// Octets get lost, and nobody notices.
@@ -65,7 +64,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let start = Instant::now();
         Self {
             hosts: Vec::new(),
@@ -82,7 +81,7 @@ impl World {
     }
 
     /// A host with a speaker; its number is its place.
-    pub fn host(&mut self, address: &str, listens: bool) -> usize {
+    pub(crate) fn host(&mut self, address: &str, listens: bool) -> usize {
         let address: IpAddr = address.parse().unwrap();
         self.hosts
             .push(Host::new(address, listens, self.hosts.len() as u64, None));
@@ -90,12 +89,12 @@ impl World {
     }
 
     /// The process dies and is started again: connections are gone, the new one knows nothing.
-    pub fn restart(&mut self, host: usize) {
+    pub(crate) fn restart(&mut self, host: usize) {
         self.restart_with(host, None);
     }
 
     /// The same, the host having been up for that long.
-    pub fn restart_with(&mut self, host: usize, uptime: Option<Duration>) {
+    pub(crate) fn restart_with(&mut self, host: usize, uptime: Option<Duration>) {
         let fresh = Host::new(
             self.hosts[host].address,
             self.hosts[host].listens,
@@ -122,7 +121,7 @@ impl World {
 
     /// The host loses power and is back at once: its connections are gone, no FIN and no RST of it arrives,
     /// and what is sent on them gets lost. With TCP MD5 it stays so: a RST without signature is dropped.
-    pub fn power_cycle(&mut self, host: usize) {
+    pub(crate) fn power_cycle(&mut self, host: usize) {
         let fresh = Host::new(self.hosts[host].address, self.hosts[host].listens, 99, None);
         self.hosts[host] = fresh;
         self.ends
@@ -132,21 +131,21 @@ impl World {
         });
     }
 
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.now - self.start
     }
 
-    pub fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.now
     }
 
-    pub fn input(&mut self, host: usize, input: Input) {
+    pub(crate) fn input(&mut self, host: usize, input: Input) {
         self.hosts[host].speaker.handle(self.now, input);
         self.pump(host);
     }
 
     /// Lets time pass.
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         let mut steps = 0;
         while let Some(next) = self.next().filter(|next| *next <= end) {
@@ -181,7 +180,7 @@ impl World {
     }
 
     /// Lets time pass until something holds; panics if it doesn't within `limit`.
-    pub fn until(&mut self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
         let end = self.now + limit;
         while !holds(self) {
             assert!(
@@ -193,22 +192,22 @@ impl World {
         }
     }
 
-    pub fn status(&self, host: usize) -> PeerStatus {
+    pub(crate) fn status(&self, host: usize) -> PeerStatus {
         let mut all = self.hosts[host].speaker.status(self.now);
         assert_eq!(all.len(), 1, "meant for hosts with one peer");
         all.remove(0)
     }
 
-    pub fn state(&self, host: usize) -> State {
+    pub(crate) fn state(&self, host: usize) -> State {
         self.status(host).state
     }
 
-    pub fn established(&self) -> bool {
+    pub(crate) fn established(&self) -> bool {
         (0..self.hosts.len()).all(|host| self.state(host) == State::Established)
     }
 
     /// Hosts that read again get what waited.
-    pub fn hear(&mut self, host: usize) {
+    pub(crate) fn hear(&mut self, host: usize) {
         self.hosts[host].deaf = false;
         for input in std::mem::take(&mut self.hosts[host].waiting) {
             self.input(host, input);
@@ -254,7 +253,7 @@ impl World {
     }
 
     /// All connections break at both ends; what was on its way is lost.
-    pub fn reset_connections(&mut self) {
+    pub(crate) fn reset_connections(&mut self) {
         let mut ends: Vec<_> = std::mem::take(&mut self.ends).into_keys().collect();
         ends.sort();
         for host in &mut self.hosts {
@@ -270,7 +269,7 @@ impl World {
     }
 
     /// Octets reach the other end of a host's connection as if the host had sent them.
-    pub fn inject(&mut self, host: usize, octets: Bytes) {
+    pub(crate) fn inject(&mut self, host: usize, octets: Bytes) {
         let mut theirs: Vec<_> = self.ends.iter().filter(|((h, _), _)| *h == host).collect();
         theirs.sort();
         if let Some((_, &(there, connection))) = theirs.pop() {
@@ -279,7 +278,7 @@ impl World {
     }
 
     /// Somebody with a host's address connects to another one, and says nothing.
-    pub fn silent_connection(&mut self, from: usize, to: usize) {
+    pub(crate) fn silent_connection(&mut self, from: usize, to: usize) {
         let connection = ConnectionId::Accepted(self.hosts[to].accepted);
         self.hosts[to].accepted += 1;
         let local = SocketAddr::new(self.hosts[to].address, 179);
@@ -515,7 +514,7 @@ impl Host {
     }
 
     /// Why sessions and attempts ended.
-    pub fn causes(&self) -> Vec<&Cause> {
+    pub(crate) fn causes(&self) -> Vec<&Cause> {
         self.events
             .iter()
             .filter_map(|(_, event)| match event {
@@ -526,7 +525,7 @@ impl Host {
     }
 
     /// UPDATEs received, in order.
-    pub fn updates(&self) -> Vec<&Update> {
+    pub(crate) fn updates(&self) -> Vec<&Update> {
         self.events
             .iter()
             .filter_map(|(_, event)| match event {
@@ -537,7 +536,7 @@ impl Host {
     }
 
     /// What a receiver would hold.
-    pub fn table(&self) -> BTreeMap<IpNet, Update> {
+    pub(crate) fn table(&self) -> BTreeMap<IpNet, Update> {
         let mut table = BTreeMap::new();
         for update in self.updates() {
             for prefix in update.withdrawn_prefixes() {
@@ -550,7 +549,7 @@ impl Host {
         table
     }
 
-    pub fn notifications_sent(&self) -> Vec<&Notification> {
+    pub(crate) fn notifications_sent(&self) -> Vec<&Notification> {
         self.sent
             .iter()
             .filter_map(|(_, message)| match message {
@@ -562,7 +561,7 @@ impl Host {
 }
 
 /// How the recorder reads what our own speaker sends.
-pub fn context() -> DecodeContext {
+pub(crate) fn context() -> DecodeContext {
     DecodeContext {
         four_octet_asn: true,
         ibgp: true,
@@ -572,13 +571,13 @@ pub fn context() -> DecodeContext {
     }
 }
 
-pub fn peer(name: &str, address: &str, local_asn: u32, remote_asn: u32) -> PeerConfig {
+pub(crate) fn peer(name: &str, address: &str, local_asn: u32, remote_asn: u32) -> PeerConfig {
     let address = SocketAddr::new(address.parse().unwrap(), 179);
     PeerConfig::new(name, address, Asn(local_asn), Asn(remote_asn))
 }
 
 /// Host 0 is 10.0.0.1 in AS 65001 and dials; host 1 is 10.0.0.2 in AS 65002, waits and listens.
-pub fn pair(change: impl Fn(&mut PeerConfig)) -> World {
+pub(crate) fn pair(change: impl Fn(&mut PeerConfig)) -> World {
     let mut world = World::new();
     world.host("10.0.0.1", false);
     world.host("10.0.0.2", true);
@@ -593,28 +592,28 @@ pub fn pair(change: impl Fn(&mut PeerConfig)) -> World {
     world
 }
 
-pub fn hold(seconds: u16) -> impl Fn(&mut PeerConfig) {
+pub(crate) fn hold(seconds: u16) -> impl Fn(&mut PeerConfig) {
     move |config| config.timers.hold_time = HoldTime::from_secs(seconds).unwrap()
 }
 
-pub fn net(text: &str) -> IpNet {
+pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-pub fn route(med: u32) -> Option<Route> {
+pub(crate) fn route(med: u32) -> Option<Route> {
     Some(Arc::new(RouteAttributes {
         med: Some(med),
         ..RouteAttributes::default()
     }))
 }
 
-pub fn routes(peer: &str, changes: Vec<(IpNet, Option<Route>)>) -> Input {
+pub(crate) fn routes(peer: &str, changes: Vec<(IpNet, Option<Route>)>) -> Input {
     Input::Routes(vec![PeerRoutes {
         peer: peer.to_owned(),
         changes,
     }])
 }
 
-pub fn seconds(seconds: u64) -> Duration {
+pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

@@ -1,17 +1,14 @@
 //! A peer that connects again while its session is still considered up (RFC 4724 §4.2).
-#![allow(clippy::unwrap_used)] // what fails here fails the test
-
-mod pair;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::harness::world::{World, net, peer, route, routes, seconds};
 use ferrolb_bgp::config::{GracefulRestart, PeerConfig, Remote, RemoteAsn, Secret};
 use ferrolb_bgp::fsm::{
     ConnectionId, Event, Input, JournalEvent, PeerStatus, RejectReason, ShutdownMode, State,
 };
 use ferrolb_bgp::wire::{Asn, Capability, Family, Message, Open};
-use pair::{World, net, peer, route, routes, seconds};
 
 /// Longer than any connection needs to come up, and far less than a hold time.
 const SOON: Duration = Duration::from_secs(3);
