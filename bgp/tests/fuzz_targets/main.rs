@@ -1,6 +1,6 @@
-//! Every fuzz target as a property test on stable: over its seeds, over seeds with something
-//! changed, over random octets. `fuzz/README.md` says how to let libFuzzer search for longer.
-#![allow(clippy::unwrap_used)] // what fails here fails the test
+//! All fuzz targets as property tests on the stable toolchain: with their seeds, with mutated seeds
+//! and with random octets. `fuzz/README.md` describes longer runs with libFuzzer.
+#![allow(clippy::unwrap_used)] // a panic fails the test
 
 mod bodies;
 
@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 
-fn of(target: &Target, seeds: &[Seed]) -> Vec<Vec<u8>> {
+/// The seeds of a target.
+fn seeds_of(target: &Target, seeds: &[Seed]) -> Vec<Vec<u8>> {
     let mine = seeds.iter().filter(|seed| seed.target == target.name);
     mine.map(|seed| seed.octets.clone()).collect()
 }
@@ -22,15 +23,16 @@ fn named(name: &str) -> Target {
     *TARGETS.iter().find(|target| target.name == name).unwrap()
 }
 
-/// With `FERROLB_SEEDS_TO` in the environment they are written there too, a folder per target.
+/// If the environment variable `FERROLB_SEEDS_TO` names a folder, writes the seeds to it, one folder
+/// per target.
 #[test]
-fn every_target_has_seeds_and_survives_them() {
+fn every_target_accepts_its_seeds() {
     let seeds = [seeds::own(), seeds::public()].concat();
     let folder = std::env::var_os("FERROLB_SEEDS_TO");
     let mut counts = BTreeMap::new();
     for target in TARGETS {
-        let mine = of(&target, &seeds);
-        assert!(!mine.is_empty(), "{} has none", target.name);
+        let mine = seeds_of(&target, &seeds);
+        assert!(!mine.is_empty(), "{} has no seeds", target.name);
         for octets in &mine {
             (target.run)(octets);
         }
@@ -46,13 +48,12 @@ fn every_target_has_seeds_and_survives_them() {
     println!("{counts:?}");
 }
 
-/// Each seed cut at every offset, and each of its octets set to what breaks lengths and flags.
-/// Headers stay right: the targets put them in front themselves.
+/// Each octet is set to values that break lengths and flags. The targets add valid headers.
 #[test]
-fn seeds_cut_anywhere_and_with_any_octet_broken_are_survived() {
+fn targets_accept_seeds_truncated_at_any_offset_and_with_any_octet_changed() {
     let seeds = seeds::own();
     for target in ["framing", "open", "update", "notification"].map(named) {
-        for octets in of(&target, &seeds) {
+        for octets in seeds_of(&target, &seeds) {
             if octets.len() > 300 {
                 continue;
             }
@@ -71,7 +72,7 @@ fn seeds_cut_anywhere_and_with_any_octet_broken_are_survived() {
     }
 }
 
-/// Random octets, and seeds put together and broken at random.
+/// Random octets, and concatenated seeds with random changes.
 fn input(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::collection::vec(prop::sample::select(seeds), 1..4);
     let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..6);
@@ -104,48 +105,48 @@ fn search(name: &str, cases: u32) {
         (target.run)(&octets);
         Ok(())
     };
-    let outcome = TestRunner::new(config).run(&input(of(&target, &seeds::own())), run);
+    let outcome = TestRunner::new(config).run(&input(seeds_of(&target, &seeds::own())), run);
     if let Err(failure) = outcome {
         panic!("{name}: {failure}");
     }
 }
 
 #[test]
-fn framing_survives_anything() {
+fn framing_accepts_mutated_seeds_and_random_octets() {
     search("framing", 2000);
 }
 
 #[test]
-fn open_survives_anything() {
+fn open_accepts_mutated_seeds_and_random_octets() {
     search("open", 2000);
 }
 
 #[test]
-fn update_survives_anything() {
+fn update_accepts_mutated_seeds_and_random_octets() {
     search("update", 2000);
 }
 
 #[test]
-fn notification_survives_anything() {
+fn notification_accepts_mutated_seeds_and_random_octets() {
     search("notification", 2000);
 }
 
 #[test]
-fn route_refresh_survives_anything() {
+fn route_refresh_accepts_mutated_seeds_and_random_octets() {
     search("route_refresh", 50);
 }
 
 #[test]
-fn bfd_packet_survives_anything() {
+fn bfd_packet_accepts_mutated_seeds_and_random_octets() {
     search("bfd_packet", 2000);
 }
 
 #[test]
-fn fsm_events_survives_anything() {
+fn fsm_events_accepts_mutated_seeds_and_random_octets() {
     search("fsm_events", 300);
 }
 
 #[test]
-fn two_speakers_survives_anything() {
+fn two_speakers_accepts_mutated_seeds_and_random_octets() {
     search("two_speakers", 60);
 }

@@ -1,66 +1,64 @@
-//! Speakers joined by byte pipes under a virtual clock.
-//!
-//! Hosts have addresses, dial each other, and see what the other sent after the latency. Nothing
-//! here sleeps: an hour of keepalives takes milliseconds.
+//! Speakers in a virtual network.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferrolb_bgp::config::{HoldTime, PeerConfig};
 use ferrolb_bgp::fsm::{
-    Cause, ConnectionId, Event, Input, IoFailure, Output, PeerRoutes, PeerStatus, Speaker,
-    SpeakerConfig, State,
+    Cause, ConnectionId, Event, Input, IoFailure, Output, PeerStatus, SpeakerConfig, State,
 };
-use ferrolb_bgp::rib::{Route, RouteAttributes};
-use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, Notification, Update};
+use ferrolb_bgp::wire::{DecodeContext, Family, Framer, Message, Notification, Update};
 use ipnet::IpNet;
 
-/// Octets in flight to a host that doesn't read, before its window is shut.
+use super::CheckedSpeaker;
+
+/// The receive window in octets of a host that does not read.
 pub(crate) const WINDOW: usize = 16 * 1024;
 
+/// A speaker at an address of the network, and the record of what it did. Times count from the
+/// start of the world.
 pub(crate) struct Host {
-    pub speaker: Speaker,
-    pub address: IpAddr,
-    /// Takes connections.
-    pub listens: bool,
-    /// Doesn't read: what arrives waits, up to the window.
-    pub deaf: bool,
-    /// What the machine reported, and when.
-    pub events: Vec<(Duration, Event)>,
-    /// Every message it sent, decoded, and when.
-    pub sent: Vec<(Duration, Message)>,
-    /// When it dialled.
-    pub dials: Vec<Duration>,
-    /// Connections that were given another TCP MD5 key.
-    pub rekeyed: Vec<ConnectionId>,
-    /// Octets it sent.
-    pub octets: usize,
-    pub stopped: bool,
+    pub(crate) speaker: CheckedSpeaker,
+    pub(crate) address: IpAddr,
+    /// Whether it accepts connections.
+    pub(crate) listens: bool,
+    /// Whether it does not read. Octets then wait in its receive window.
+    pub(crate) stalled: bool,
+    /// The events of the speaker.
+    pub(crate) events: Vec<(Duration, Event)>,
+    /// The messages that it sent.
+    pub(crate) sent: Vec<(Duration, Message)>,
+    /// The times of its dials.
+    pub(crate) dials: Vec<Duration>,
+    /// The connections whose TCP MD5 key it changed.
+    pub(crate) rekeyed: Vec<ConnectionId>,
+    /// The number of octets that it sent.
+    pub(crate) octets_sent: usize,
     accepted: u64,
-    waiting: Vec<Input>,
+    unread: Vec<Input>,
     framers: HashMap<ConnectionId, Framer>,
     finishing: Vec<ConnectionId>,
 }
 
+/// Hosts, the connections between them, and the time.
 pub(crate) struct World {
-    pub hosts: Vec<Host>,
-    pub latency: Duration,
-    /// Octets get lost, and nobody notices.
-    pub cut: bool,
-    /// Octets that arrive at once, at most.
-    pub portion: usize,
+    pub(crate) hosts: Vec<Host>,
+    /// The time from one end of a connection to the other.
+    pub(crate) latency: Duration,
+    /// Whether all packets are lost.
+    pub(crate) cut: bool,
+    /// The maximum number of octets that arrive at once.
+    pub(crate) segment: usize,
     start: Instant,
     now: Instant,
     queue: BTreeMap<(Instant, u64), (usize, Input)>,
     sequence: u64,
-    /// When the latest octets on their way reach an end: later ones don't overtake them, even if
-    /// the latency shrinks.
+    /// The latest arrival scheduled for each end of a connection. Later octets do not overtake it,
+    /// even if the latency decreases.
     arrivals: HashMap<(usize, ConnectionId), Instant>,
-    /// The other end of a connection.
-    ends: HashMap<(usize, ConnectionId), (usize, ConnectionId)>,
+    /// The other end of each end of a connection.
+    ends: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
 }
 
 impl World {
@@ -70,17 +68,17 @@ impl World {
             hosts: Vec::new(),
             latency: Duration::from_millis(1),
             cut: false,
-            portion: usize::MAX,
+            segment: usize::MAX,
             start,
             now: start,
             queue: BTreeMap::new(),
             sequence: 0,
             arrivals: HashMap::new(),
-            ends: HashMap::new(),
+            ends: BTreeMap::new(),
         }
     }
 
-    /// A host with a speaker; its number is its place.
+    /// Adds a host and returns its index.
     pub(crate) fn host(&mut self, address: &str, listens: bool) -> usize {
         let address: IpAddr = address.parse().unwrap();
         self.hosts
@@ -88,47 +86,38 @@ impl World {
         self.hosts.len() - 1
     }
 
-    /// The process dies and is started again: connections are gone, the new one knows nothing.
+    /// The process of a host is killed and restarts: its connections are closed, its configuration
+    /// is lost.
     pub(crate) fn restart(&mut self, host: usize) {
         self.restart_with(host, None);
     }
 
-    /// The same, the host having been up for that long.
+    /// As [`World::restart`], on a host with this uptime.
     pub(crate) fn restart_with(&mut self, host: usize, uptime: Option<Duration>) {
-        let fresh = Host::new(
-            self.hosts[host].address,
-            self.hosts[host].listens,
-            99,
-            uptime,
-        );
-        self.hosts[host] = fresh;
-        let gone: Vec<_> = self.ends.iter().filter(|((h, _), _)| *h == host).collect();
-        let gone: Vec<_> = gone
-            .into_iter()
-            .map(|(here, there)| (*here, *there))
-            .collect();
-        for (here, there) in gone {
-            self.ends.remove(&here);
-            self.post(
-                there.0,
-                Input::Closed {
-                    connection: there.1,
-                    error: None,
-                },
-            );
+        self.restart_process(host, uptime);
+        let gone: Vec<_> = self.ends.extract_if(.., |(h, _), _| *h == host).collect();
+        for (_, (there, connection)) in gone {
+            let error = None;
+            self.schedule(there, Input::Closed { connection, error });
         }
     }
 
-    /// The host loses power and is back at once: its connections are gone, no FIN and no RST of it arrives,
-    /// and what is sent on them gets lost. With TCP MD5 it stays so: a RST without signature is dropped.
+    /// A host loses power and restarts at once. The other ends of its connections receive neither
+    /// FIN nor RST, and octets that they send are lost. (With TCP MD5 this lasts, since an unsigned
+    /// RST is dropped.)
     pub(crate) fn power_cycle(&mut self, host: usize) {
-        let fresh = Host::new(self.hosts[host].address, self.hosts[host].listens, 99, None);
-        self.hosts[host] = fresh;
+        self.restart_process(host, None);
         self.ends
             .retain(|(here, _), (there, _)| *here != host && *there != host);
-        self.queue.retain(|_, (to, input)| {
-            *to != host || !matches!(input, Input::Received { .. } | Input::Closed { .. })
-        });
+    }
+
+    fn restart_process(&mut self, host: usize, uptime: Option<Duration>) {
+        let old = &self.hosts[host];
+        let mut new = Host::new(old.address, old.listens, 99, uptime);
+        new.accepted = old.accepted;
+        self.hosts[host] = new;
+        self.queue
+            .retain(|_, (to, input)| *to != host || connection_of(input).is_none());
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -144,15 +133,15 @@ impl World {
         self.pump(host);
     }
 
-    /// Lets time pass.
+    /// Advances the time, and delivers all octets and timeouts on the way.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         let mut steps = 0;
         while let Some(next) = self.next().filter(|next| *next <= end) {
             steps += 1;
-            assert!(steps < 1_000_000, "the machine spins");
+            assert!(steps < 1_000_000, "the state machine is in an endless loop");
             self.now = self.now.max(next);
-            // Octets before timers, as the driver does it.
+            // Octets before timers, as in the driver.
             if let Some(key) = self
                 .queue
                 .keys()
@@ -168,21 +157,21 @@ impl World {
                 let due = self.hosts[host].speaker.poll_timeout();
                 if due.is_some_and(|at| at <= self.now) {
                     self.input(host, Input::Timeout);
-                    let next = self.hosts[host].speaker.poll_timeout();
-                    assert!(
-                        next.is_none_or(|at| at > self.now),
-                        "a timer that doesn't go away"
-                    );
                 }
             }
         }
         self.now = end;
     }
 
-    /// Lets time pass until something holds; panics if it doesn't within `limit`.
-    pub(crate) fn until(&mut self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
+    /// Advances the time until `condition` is true. Panics with `what` if it is not within `limit`.
+    pub(crate) fn run_until(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        condition: impl Fn(&Self) -> bool,
+    ) {
         let end = self.now + limit;
-        while !holds(self) {
+        while !condition(self) {
             assert!(
                 self.now < end,
                 "{what}: not within {limit:?}\n{:#?}",
@@ -192,9 +181,10 @@ impl World {
         }
     }
 
+    /// The status of the only peer of a host.
     pub(crate) fn status(&self, host: usize) -> PeerStatus {
         let mut all = self.hosts[host].speaker.status(self.now);
-        assert_eq!(all.len(), 1, "meant for hosts with one peer");
+        assert_eq!(all.len(), 1, "only for hosts with one peer");
         all.remove(0)
     }
 
@@ -202,14 +192,15 @@ impl World {
         self.status(host).state
     }
 
+    /// Whether each host has an established session. Each must have one peer.
     pub(crate) fn established(&self) -> bool {
         (0..self.hosts.len()).all(|host| self.state(host) == State::Established)
     }
 
-    /// Hosts that read again get what waited.
-    pub(crate) fn hear(&mut self, host: usize) {
-        self.hosts[host].deaf = false;
-        for input in std::mem::take(&mut self.hosts[host].waiting) {
+    /// A stalled host reads again, beginning with the octets in its window.
+    pub(crate) fn resume(&mut self, host: usize) {
+        self.hosts[host].stalled = false;
+        for input in std::mem::take(&mut self.hosts[host].unread) {
             self.input(host, input);
         }
         self.pump_all();
@@ -233,7 +224,8 @@ impl World {
             .min()
     }
 
-    fn post(&mut self, host: usize, input: Input) {
+    /// Delivers an input after the latency.
+    fn schedule(&mut self, host: usize, input: Input) {
         let mut at = self.now + self.latency;
         if let Input::Received { connection, .. } | Input::Closed { connection, .. } = &input {
             let latest = self.arrivals.entry((host, *connection)).or_insert(at);
@@ -244,20 +236,20 @@ impl World {
         self.queue.insert((at, self.sequence), (host, input));
     }
 
-    /// Sends octets to an end, in portions.
-    fn carry(&mut self, host: usize, connection: ConnectionId, mut octets: Bytes) {
+    /// Sends octets to an end of a connection.
+    fn send(&mut self, host: usize, connection: ConnectionId, mut octets: Bytes) {
         while !octets.is_empty() {
-            let octets = octets.split_to(octets.len().min(self.portion));
-            self.post(host, Input::Received { connection, octets });
+            let octets = octets.split_to(octets.len().min(self.segment));
+            self.schedule(host, Input::Received { connection, octets });
         }
     }
 
-    /// All connections break at both ends; what was on its way is lost.
+    /// Resets all connections at both ends. Octets in flight are lost.
     pub(crate) fn reset_connections(&mut self) {
         let mut ends: Vec<_> = std::mem::take(&mut self.ends).into_keys().collect();
         ends.sort();
         for host in &mut self.hosts {
-            host.waiting.clear();
+            host.unread.clear();
         }
         for (host, connection) in ends {
             let error = Some(IoFailure {
@@ -268,16 +260,16 @@ impl World {
         }
     }
 
-    /// Octets reach the other end of a host's connection as if the host had sent them.
+    /// Sends octets over a host's latest connection, as if its speaker had sent them.
     pub(crate) fn inject(&mut self, host: usize, octets: Bytes) {
         let mut theirs: Vec<_> = self.ends.iter().filter(|((h, _), _)| *h == host).collect();
         theirs.sort();
         if let Some((_, &(there, connection))) = theirs.pop() {
-            self.carry(there, connection, octets);
+            self.send(there, connection, octets);
         }
     }
 
-    /// Somebody with a host's address connects to another one, and says nothing.
+    /// Connects from the address of one host to another one without sending any octets.
     pub(crate) fn silent_connection(&mut self, from: usize, to: usize) {
         let connection = ConnectionId::Accepted(self.hosts[to].accepted);
         self.hosts[to].accepted += 1;
@@ -294,21 +286,17 @@ impl World {
     }
 
     fn deliver(&mut self, host: usize, input: Input) {
-        let id = match &input {
-            Input::Received { connection, .. } | Input::Closed { connection, .. } => {
-                if !self.ends.contains_key(&(host, *connection)) {
-                    return; // closed here meanwhile
-                }
-                Some(*connection)
+        if let Input::Received { connection, .. } | Input::Closed { connection, .. } = &input {
+            if !self.ends.contains_key(&(host, *connection)) {
+                return; // closed by the host in the meantime
             }
-            _ => None,
-        };
-        if self.hosts[host].deaf && id.is_some() {
-            self.hosts[host].waiting.push(input);
-            return;
+            if self.hosts[host].stalled {
+                self.hosts[host].unread.push(input);
+                return;
+            }
         }
         self.input(host, input);
-        // Room in the window: the other end may go on.
+        // The other end may have room in the window now.
         self.pump_all();
     }
 
@@ -318,7 +306,7 @@ impl World {
         }
     }
 
-    /// Does what a driver does after each input.
+    /// Drains the speaker, as the driver does after each input.
     fn pump(&mut self, host: usize) {
         loop {
             self.drain(host);
@@ -344,7 +332,7 @@ impl World {
             return false;
         };
         let in_flight: usize = self.hosts[there]
-            .waiting
+            .unread
             .iter()
             .chain(
                 self.queue
@@ -357,14 +345,14 @@ impl World {
                 _ => 0,
             })
             .sum();
-        if self.hosts[there].deaf && in_flight >= WINDOW {
+        if self.hosts[there].stalled && in_flight >= WINDOW {
             return false;
         }
         match self.hosts[host].speaker.poll_transmit(self.now, id, 4096) {
             Some(octets) => {
                 self.record(host, id, &octets);
                 if !self.cut {
-                    self.carry(there, their_id, octets);
+                    self.send(there, their_id, octets);
                 }
                 true
             }
@@ -378,7 +366,7 @@ impl World {
                     if self.cut {
                         return false;
                     }
-                    self.post(
+                    self.schedule(
                         there,
                         Input::Closed {
                             connection: their_id,
@@ -394,12 +382,11 @@ impl World {
     fn record(&mut self, host: usize, id: ConnectionId, octets: &[u8]) {
         let at = self.elapsed();
         let host = &mut self.hosts[host];
-        host.octets += octets.len();
+        host.octets_sent += octets.len();
         let framer = host.framers.entry(id).or_default();
         framer.push(octets);
         while let Some(message) = framer.next(&context()) {
-            host.sent
-                .push((at, message.expect("we send what we can read")));
+            host.sent.push((at, message.expect("a valid message")));
         }
     }
 
@@ -417,8 +404,8 @@ impl World {
                     let at = self.elapsed();
                     self.hosts[host].events.push((at, event));
                 }
-                Output::Stopped => self.hosts[host].stopped = true,
-                Output::Listen { .. }
+                Output::Stopped
+                | Output::Listen { .. }
                 | Output::Unlisten { .. }
                 | Output::BfdSet { .. }
                 | Output::BfdRemove { .. }
@@ -441,7 +428,7 @@ impl World {
                 kind: std::io::ErrorKind::ConnectionRefused,
                 text: "Connection refused".to_owned(),
             };
-            self.post(host, Input::ConnectFailed { connection, error });
+            self.schedule(host, Input::ConnectFailed { connection, error });
             return;
         };
         let accepted = ConnectionId::Accepted(self.hosts[there].accepted);
@@ -449,7 +436,7 @@ impl World {
         self.ends.insert((host, connection), (there, accepted));
         self.ends.insert((there, accepted), (host, connection));
         let local = SocketAddr::new(self.hosts[host].address, 40000);
-        self.post(
+        self.schedule(
             host,
             Input::Connected {
                 connection,
@@ -457,7 +444,7 @@ impl World {
                 remote,
             },
         );
-        self.post(
+        self.schedule(
             there,
             Input::Accepted {
                 connection: accepted,
@@ -471,7 +458,7 @@ impl World {
         if let Some((there, theirs)) = self.ends.remove(&(host, connection))
             && !self.cut
         {
-            self.post(
+            self.schedule(
                 there,
                 Input::Closed {
                     connection: theirs,
@@ -492,28 +479,27 @@ impl Host {
             IpAddr::V6(_) => Ipv4Addr::new(10, 255, 0, 99),
         };
         Self {
-            speaker: Speaker::new(SpeakerConfig {
+            speaker: CheckedSpeaker::new(SpeakerConfig {
                 router_id_fallback,
                 seed,
                 host_uptime,
             }),
             address,
             listens,
-            deaf: false,
+            stalled: false,
             events: Vec::new(),
             sent: Vec::new(),
             dials: Vec::new(),
             rekeyed: Vec::new(),
-            octets: 0,
-            stopped: false,
+            octets_sent: 0,
             accepted: 0,
-            waiting: Vec::new(),
+            unread: Vec::new(),
             framers: HashMap::new(),
             finishing: Vec::new(),
         }
     }
 
-    /// Why sessions and attempts ended.
+    /// Why its sessions and connection attempts ended, in order.
     pub(crate) fn causes(&self) -> Vec<&Cause> {
         self.events
             .iter()
@@ -524,7 +510,7 @@ impl Host {
             .collect()
     }
 
-    /// UPDATEs received, in order.
+    /// The UPDATEs that it received, in order.
     pub(crate) fn updates(&self) -> Vec<&Update> {
         self.events
             .iter()
@@ -535,7 +521,7 @@ impl Host {
             .collect()
     }
 
-    /// What a receiver would hold.
+    /// The routes that it received and that were not withdrawn. Includes those of earlier sessions.
     pub(crate) fn table(&self) -> BTreeMap<IpNet, Update> {
         let mut table = BTreeMap::new();
         for update in self.updates() {
@@ -560,8 +546,20 @@ impl Host {
     }
 }
 
-/// How the recorder reads what our own speaker sends.
-pub(crate) fn context() -> DecodeContext {
+/// The connection that an input is about.
+fn connection_of(input: &Input) -> Option<ConnectionId> {
+    match input {
+        Input::Connected { connection, .. }
+        | Input::ConnectFailed { connection, .. }
+        | Input::Accepted { connection, .. }
+        | Input::Received { connection, .. }
+        | Input::Closed { connection, .. } => Some(*connection),
+        _ => None,
+    }
+}
+
+/// Decodes the messages of a speaker.
+fn context() -> DecodeContext {
     DecodeContext {
         four_octet_asn: true,
         ibgp: true,
@@ -569,51 +567,4 @@ pub(crate) fn context() -> DecodeContext {
         ipv4_next_hop_v6: true,
         ..DecodeContext::default()
     }
-}
-
-pub(crate) fn peer(name: &str, address: &str, local_asn: u32, remote_asn: u32) -> PeerConfig {
-    let address = SocketAddr::new(address.parse().unwrap(), 179);
-    PeerConfig::new(name, address, Asn(local_asn), Asn(remote_asn))
-}
-
-/// Host 0 is 10.0.0.1 in AS 65001 and dials; host 1 is 10.0.0.2 in AS 65002, waits and listens.
-pub(crate) fn pair(change: impl Fn(&mut PeerConfig)) -> World {
-    let mut world = World::new();
-    world.host("10.0.0.1", false);
-    world.host("10.0.0.2", true);
-    let mut ours = peer("b", "10.0.0.2", 65001, 65002);
-    let mut theirs = peer("a", "10.0.0.1", 65002, 65001);
-    theirs.transport.passive = true;
-    theirs.receive = true;
-    change(&mut ours);
-    change(&mut theirs);
-    world.input(1, Input::SetPeer(theirs));
-    world.input(0, Input::SetPeer(ours));
-    world
-}
-
-pub(crate) fn hold(seconds: u16) -> impl Fn(&mut PeerConfig) {
-    move |config| config.timers.hold_time = HoldTime::from_secs(seconds).unwrap()
-}
-
-pub(crate) fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-pub(crate) fn route(med: u32) -> Option<Route> {
-    Some(Arc::new(RouteAttributes {
-        med: Some(med),
-        ..RouteAttributes::default()
-    }))
-}
-
-pub(crate) fn routes(peer: &str, changes: Vec<(IpNet, Option<Route>)>) -> Input {
-    Input::Routes(vec![PeerRoutes {
-        peer: peer.to_owned(),
-        changes,
-    }])
-}
-
-pub(crate) fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }

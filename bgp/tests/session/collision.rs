@@ -1,12 +1,13 @@
-//! Two peers that dial each other at the same moment (RFC 4271 §6.8).
+//! Connection collisions (RFC 4271 §6.8): two speakers dial each other at the same time.
 
 use std::time::Duration;
 
-use crate::harness::world::{World, peer, seconds};
+use crate::harness::{World, peer, seconds};
 use ferrolb_bgp::config::GracefulRestart;
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input};
 
-/// Both dial, both listen; the first host's router ID is given.
+/// Two hosts with these router IDs that both dial and listen. The first one dials `head_start` before
+/// the second.
 fn collide(
     first_id: &str,
     second_id: &str,
@@ -32,7 +33,7 @@ fn collide(
 }
 
 #[test]
-fn exactly_one_connection_survives_and_both_ends_agree_which() {
+fn exactly_one_connection_survives_and_it_is_that_of_the_higher_router_id_rfc4271_6_8() {
     for (first, second) in [
         ("9.9.9.9", "10.0.0.9"),
         ("10.0.0.9", "9.9.9.9"),
@@ -45,7 +46,7 @@ fn exactly_one_connection_survives_and_both_ends_agree_which() {
             Duration::ZERO,
             None,
         );
-        world.until(seconds(1), "session up", World::established);
+        world.run_until(seconds(1), "session established", World::established);
         world.run(seconds(400));
         assert!(world.established());
         for host in 0..2 {
@@ -53,11 +54,11 @@ fn exactly_one_connection_survives_and_both_ends_agree_which() {
             let down = |(_, event): &(Duration, Event)| matches!(event, Event::Down { .. });
             assert!(
                 !world.hosts[host].events.iter().any(down),
-                "no session was lost"
+                "no session ended"
             );
         }
-        // The loser went with Cease 6/7, and it was the connection of the lower identity.
-        let first_wins = (first.parse::<std::net::Ipv4Addr>().unwrap(), 65001)
+        // The connection of the lower router ID was closed with Connection Collision Resolution (6/7).
+        let first_is_higher = (first.parse::<std::net::Ipv4Addr>().unwrap(), 65001)
             > (second.parse().unwrap(), 65002);
         for host in 0..2 {
             let lost: Vec<ConnectionId> = world.hosts[host]
@@ -68,10 +69,10 @@ fn exactly_one_connection_survives_and_both_ends_agree_which() {
                     _ => None,
                 })
                 .collect();
-            let own_lost = matches!(lost[..], [ConnectionId::Dialled(_)]);
+            let lost_its_own = matches!(lost[..], [ConnectionId::Dialled(_)]);
             assert_eq!(
-                own_lost,
-                (host == 0) != first_wins,
+                lost_its_own,
+                (host == 0) != first_is_higher,
                 "{first} {second} {host} {lost:?}"
             );
         }
@@ -89,7 +90,7 @@ fn exactly_one_connection_survives_and_both_ends_agree_which() {
 }
 
 #[test]
-fn whatever_the_moment_the_session_comes_up_in_seconds() {
+fn a_session_is_established_in_seconds_for_any_timing_of_the_dials() {
     let graceful_restart = GracefulRestart {
         restart_time: 120,
         notification: true,
@@ -97,7 +98,7 @@ fn whatever_the_moment_the_session_comes_up_in_seconds() {
     let cases = [
         ("9.9.9.9", "10.0.0.9", None),
         ("10.0.0.9", "9.9.9.9", None),
-        // RFC 4724 §4.2 is about a peer that restarted, not about one that dialled at the same time.
+        // A colliding connection is not a restarted peer in the sense of RFC 4724 §4.2.
         ("9.9.9.9", "10.0.0.9", Some(graceful_restart)),
         ("10.0.0.9", "9.9.9.9", Some(graceful_restart)),
     ];
@@ -105,7 +106,7 @@ fn whatever_the_moment_the_session_comes_up_in_seconds() {
         for (first, second, restart) in cases {
             let latency = Duration::from_millis(10);
             let mut world = collide(first, second, latency, head_start, restart);
-            world.until(seconds(5), "session up", World::established);
+            world.run_until(seconds(5), "session established", World::established);
             world.run(seconds(200));
             assert!(world.established());
             assert_eq!(
@@ -118,8 +119,8 @@ fn whatever_the_moment_the_session_comes_up_in_seconds() {
 }
 
 #[test]
-fn a_dead_second_connection_does_not_win() {
-    // Somebody at the peer's address opened a connection and never said anything.
+fn a_silent_connection_does_not_prevent_the_session() {
+    // A connection from the address of the peer that sends nothing.
     let mut world = World::new();
     world.host("10.0.0.1", true);
     world.host("10.0.0.2", false);
@@ -138,7 +139,7 @@ fn a_dead_second_connection_does_not_win() {
         },
     );
     world.run(seconds(30));
-    // The peer's real attempt takes its place.
+    // The session is established with the next connection of the peer.
     world.input(1, Input::SetPeer(peer("a", "10.0.0.1", 65002, 65001)));
-    world.until(seconds(5), "session up", World::established);
+    world.run_until(seconds(5), "session established", World::established);
 }

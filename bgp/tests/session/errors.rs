@@ -1,25 +1,22 @@
-//! One speaker against octets that no good peer would send, and against silence.
+//! Error handling (RFC 4271 §6): the reaction to invalid and unexpected messages in each state.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{
-    Cause, ConnectionId, Event, Input, JournalEvent, Output, Speaker, SpeakerConfig, State,
-};
-use ferrolb_bgp::wire::{Asn, DecodeContext, Framer, Message};
+use ferrolb_bgp::fsm::{Event, Input, JournalEvent, State};
+use ferrolb_bgp::wire::Message;
 
-const ID: ConnectionId = ConnectionId::Dialled(0);
+use crate::harness::{Router, router, seconds};
 
-/// OPEN of AS 65002, hold time 90, router ID 10.255.0.1, both families, route refresh.
+/// OPEN of AS 65002: hold time 90, router ID 10.255.0.1, both families, route refresh.
 const OPEN: &str =
     "003701 04 fdea 005a 0aff0001 1a 0218 010400010001 010400020001 0200 41040000fdea 40020078";
 const KEEPALIVE: &str = "001304";
-/// A route, ORIGIN IGP, AS_PATH 65002, NEXT_HOP 10.0.0.2.
+/// A route with ORIGIN IGP, AS_PATH 65002, NEXT_HOP 10.0.0.2.
 const UPDATE: &str = "002f02 0000 0014 40010100 400206 0201 0000fdea 4003040a000002 18c63364";
 
-/// Octets of a message from its hexadecimal form after the marker.
+/// A message from its hexadecimal form without the marker.
 fn raw(hex: &str) -> Bytes {
     let digits: String = hex.split_whitespace().collect();
     let octets = (0..digits.len()).step_by(2);
@@ -27,187 +24,95 @@ fn raw(hex: &str) -> Bytes {
     std::iter::repeat_n(0xff, 16).chain(octets).collect()
 }
 
-/// A speaker whose peer is the test.
-struct Lone {
-    speaker: Speaker,
-    now: Instant,
-    framer: Framer,
-    events: Vec<Event>,
-    finished: bool,
-    closed: bool,
+/// A router whose session is in this state. It has read all messages of the speaker.
+fn in_state(state: State) -> Router {
+    let mut router = Router::new(PeerConfig {
+        receive: true,
+        ..router()
+    });
+    router.input(Input::OpenGate);
+    router.connect();
+    if state >= State::OpenConfirm {
+        router.receive(raw(OPEN));
+        assert_eq!(router.sent(), [Message::Keepalive]);
+    }
+    if state >= State::Established {
+        router.receive(raw(KEEPALIVE));
+        router.sent();
+    }
+    assert_eq!(router.state(), state);
+    router
 }
 
-impl Lone {
-    /// Dialled and connected: its OPEN is out.
-    fn new() -> Self {
-        let router_id_fallback = Ipv4Addr::new(10, 255, 0, 99);
-        let mut lone = Self {
-            speaker: Speaker::new(SpeakerConfig {
-                router_id_fallback,
-                seed: 7,
-                host_uptime: None,
-            }),
-            now: Instant::now(),
-            framer: Framer::default(),
-            events: Vec::new(),
-            finished: false,
-            closed: false,
-        };
-        let address = "10.0.0.2:179".parse().unwrap();
-        let config = PeerConfig::new("tor", address, Asn(65001), Asn(65002));
-        lone.input(Input::SetPeer(PeerConfig {
-            receive: true,
-            ..config
-        }));
-        lone.input(Input::OpenGate);
-        let local = "10.0.0.1:40000".parse().unwrap();
-        lone.input(Input::Connected {
-            connection: ID,
-            local,
-            remote: address,
-        });
-        assert!(matches!(lone.sent()[..], [Message::Open(_)]));
-        lone
-    }
-
-    fn in_state(state: State) -> Self {
-        let mut lone = Self::new();
-        if state >= State::OpenConfirm {
-            lone.receive(OPEN);
-            assert_eq!(lone.sent(), [Message::Keepalive]);
-        }
-        if state >= State::Established {
-            lone.receive(KEEPALIVE);
-            lone.sent();
-        }
-        assert_eq!(lone.state(), state);
-        lone
-    }
-
-    fn state(&self) -> State {
-        self.speaker.status(self.now)[0].state
-    }
-
-    fn input(&mut self, input: Input) {
-        self.speaker.handle(self.now, input);
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.speaker.poll_output() {
-            match output {
-                Output::Event(event) => self.events.push(event),
-                Output::Finish { connection } if connection == ID => self.finished = true,
-                Output::Close { connection } if connection == ID => self.closed = true,
-                _ => {}
-            }
-        }
-    }
-
-    fn receive(&mut self, hex: &str) {
-        self.input(Input::Received {
-            connection: ID,
-            octets: raw(hex),
-        });
-    }
-
-    /// What it sends when the socket takes everything.
-    fn sent(&mut self) -> Vec<Message> {
-        let mut messages = Vec::new();
-        while let Some(octets) = self.speaker.poll_transmit(self.now, ID, 65536) {
-            self.framer.push(&octets);
-            let context = DecodeContext {
-                four_octet_asn: true,
-                ..DecodeContext::default()
-            };
-            while let Some(message) = self.framer.next(&context) {
-                messages.push(message.expect("we send what we can read"));
-            }
-        }
-        self.drain();
-        messages
-    }
-
-    /// The NOTIFICATION that ended it, checked to be the only and last thing sent.
-    fn notification(&mut self) -> (u8, u8, Vec<u8>) {
-        let sent = self.sent();
-        let Some(Message::Notification(last)) = sent.last() else {
-            panic!("no NOTIFICATION: {sent:?}")
-        };
-        let all = sent
-            .iter()
-            .filter(|message| matches!(message, Message::Notification(_)));
-        assert_eq!(all.count(), 1);
-        assert!(
-            self.finished,
-            "it must reach the peer before the connection is closed"
-        );
-        (last.code.0, last.subcode, last.data.to_vec())
-    }
-
-    fn cause(&self) -> &Cause {
-        let cause = self.events.iter().find_map(|event| match event {
-            Event::Down { cause, .. } => Some(cause),
-            _ => None,
-        });
-        cause.expect("down")
-    }
+/// Code, subcode and data of the NOTIFICATION that ended the session. Asserts that the speaker sends
+/// it last, and closes the connection after it.
+fn notification(router: &mut Router) -> (u8, u8, Vec<u8>) {
+    let sent = router.sent();
+    let Some(Message::Notification(last)) = sent.last() else {
+        panic!("no NOTIFICATION: {sent:?}")
+    };
+    let all = sent
+        .iter()
+        .filter(|message| matches!(message, Message::Notification(_)));
+    assert_eq!(all.count(), 1);
+    assert!(
+        router.finished,
+        "the connection is closed too early or never"
+    );
+    (last.code.0, last.subcode, last.data.to_vec())
 }
 
-/// What is fed in which state, and the NOTIFICATION demanded.
-fn demand(state: State, message: &str, code: u8, subcode: u8, data: &[u8]) {
-    let mut lone = Lone::in_state(state);
-    lone.receive(message);
+/// Sends a message in a state, and asserts the NOTIFICATION that answers it.
+fn assert_notification(state: State, message: &str, code: u8, subcode: u8, data: &[u8]) {
+    let mut router = in_state(state);
+    router.receive(raw(message));
     assert_eq!(
-        lone.notification(),
+        notification(&mut router),
         (code, subcode, data.to_vec()),
         "{state} {message}"
     );
-    assert_eq!(lone.state(), State::Idle);
-    // Nothing that comes later counts, and its connection goes away even if the peer doesn't close.
-    lone.receive(UPDATE);
-    lone.receive(KEEPALIVE);
-    assert!(lone.sent().is_empty() && !lone.closed);
-    lone.now += Duration::from_secs(2);
-    lone.input(Input::Timeout);
-    assert!(lone.closed);
+    assert_eq!(router.state(), State::Idle);
+    // Later messages are ignored, and the connection is closed even if the peer does not close it.
+    router.receive(raw(UPDATE));
+    router.receive(raw(KEEPALIVE));
+    assert!(router.sent().is_empty() && !router.closed);
+    router.now += seconds(2);
+    router.input(Input::Timeout);
+    assert!(router.closed);
 }
 
 #[test]
-fn bad_headers_are_1_x_in_every_state() {
+fn invalid_headers_are_message_header_errors_in_every_state_rfc4271_6_1() {
     for state in [State::OpenSent, State::OpenConfirm, State::Established] {
-        demand(state, "001204", 1, 2, &[0, 0x12]);
-        demand(state, "1001 01", 1, 2, &[0x10, 1]); // at once, not after 4097 octets
-        demand(state, "ffff 01", 1, 2, &[0xff, 0xff]);
-        demand(state, "001404 00", 1, 2, &[0, 0x14]);
-        demand(state, "001302", 1, 2, &[0, 0x13]);
-        demand(state, "001300", 1, 3, &[0]);
-        demand(state, "001306", 1, 3, &[6]);
-        demand(state, "0013ff", 1, 3, &[255]);
-        let mut lone = Lone::in_state(state);
+        assert_notification(state, "001204", 1, 2, &[0, 0x12]);
+        assert_notification(state, "1001 01", 1, 2, &[0x10, 1]); // without waiting for 4097 octets
+        assert_notification(state, "ffff 01", 1, 2, &[0xff, 0xff]);
+        assert_notification(state, "001404 00", 1, 2, &[0, 0x14]);
+        assert_notification(state, "001302", 1, 2, &[0, 0x13]);
+        assert_notification(state, "001300", 1, 3, &[0]);
+        assert_notification(state, "001306", 1, 3, &[6]);
+        assert_notification(state, "0013ff", 1, 3, &[255]);
+        let mut router = in_state(state);
         let mut octets = raw(KEEPALIVE).to_vec();
         octets[15] = 0;
-        lone.input(Input::Received {
-            connection: ID,
-            octets: octets.into(),
-        });
-        assert_eq!(lone.notification(), (1, 1, vec![]), "marker, {state}");
+        router.receive(octets.into());
+        assert_eq!(notification(&mut router), (1, 1, vec![]), "marker, {state}");
     }
-    // We offer to read longer ones (RFC 8654 §6), but only an OPEN can tell so.
-    demand(State::OpenSent, "1001 02", 1, 2, &[0x10, 1]);
+    // We announce support of longer messages (RFC 8654), but only after an OPEN they are valid.
+    assert_notification(State::OpenSent, "1001 02", 1, 2, &[0x10, 1]);
 }
 
 #[test]
-fn bad_opens_are_2_x() {
+fn invalid_opens_are_open_message_errors_rfc4271_6_2() {
     let open = |fixed: &str| format!("001d01 {fixed} 00");
-    demand(
+    assert_notification(
         State::OpenSent,
         &open("03 fdea 005a 0aff0001"),
         2,
         1,
         &[0, 4],
     );
-    demand(
+    assert_notification(
         State::OpenSent,
         &open("05 fdea 005a 0aff0001"),
         2,
@@ -221,34 +126,34 @@ fn bad_opens_are_2_x() {
         ("04 fdea 0001 0aff0001", 6), // hold time 1
         ("04 fdea 0002 0aff0001", 6), // hold time 2
     ] {
-        let mut lone = Lone::in_state(State::OpenSent);
-        lone.receive(&open(fixed));
-        let (code, got, _) = lone.notification();
+        let mut router = in_state(State::OpenSent);
+        router.receive(raw(&open(fixed)));
+        let (code, got, _) = notification(&mut router);
         assert_eq!((code, got), (2, subcode), "{fixed}");
-        assert!(matches!(lone.cause().notification(), Some((_, true))));
+        assert!(matches!(router.cause().notification(), Some((_, true))));
     }
-    // Parameters that overrun the message; an unknown parameter.
-    let mut lone = Lone::in_state(State::OpenSent);
-    lone.receive("002501 04 fdea 005a 0aff0001 14 0206 0104 00010001");
-    assert_eq!(lone.notification().0, 2);
-    let mut lone = Lone::in_state(State::OpenSent);
-    lone.receive("002101 04 fdea 005a 0aff0001 04 4d02 0000");
-    let (code, subcode, _) = lone.notification();
+    // Optional parameters longer than the message, and an unknown one.
+    let mut router = in_state(State::OpenSent);
+    router.receive(raw("002501 04 fdea 005a 0aff0001 14 0206 0104 00010001"));
+    assert_eq!(notification(&mut router).0, 2);
+    let mut router = in_state(State::OpenSent);
+    router.receive(raw("002101 04 fdea 005a 0aff0001 04 4d02 0000"));
+    let (code, subcode, _) = notification(&mut router);
     assert_eq!((code, subcode), (2, 4));
 }
 
 #[test]
-fn a_message_out_of_place_is_5_x_by_state() {
-    demand(State::OpenSent, UPDATE, 5, 1, &[2]);
-    demand(State::OpenSent, KEEPALIVE, 5, 1, &[4]);
-    demand(State::OpenSent, "001705 0001 00 01", 5, 1, &[5]);
-    demand(State::OpenConfirm, OPEN, 5, 2, &[1]);
-    demand(State::OpenConfirm, UPDATE, 5, 2, &[2]);
-    demand(State::Established, OPEN, 5, 3, &[1]);
-    // What doesn't even decode is still out of place.
-    demand(State::OpenSent, "001b02 ffff 0000 00000000", 5, 1, &[2]);
-    demand(State::OpenConfirm, "001b02 ffff 0000 00000000", 5, 2, &[2]);
-    demand(
+fn unexpected_messages_are_fsm_errors_with_the_state_as_subcode_rfc6608() {
+    assert_notification(State::OpenSent, UPDATE, 5, 1, &[2]);
+    assert_notification(State::OpenSent, KEEPALIVE, 5, 1, &[4]);
+    assert_notification(State::OpenSent, "001705 0001 00 01", 5, 1, &[5]);
+    assert_notification(State::OpenConfirm, OPEN, 5, 2, &[1]);
+    assert_notification(State::OpenConfirm, UPDATE, 5, 2, &[2]);
+    assert_notification(State::Established, OPEN, 5, 3, &[1]);
+    // An unexpected message is an FSM error even if it is malformed.
+    assert_notification(State::OpenSent, "001b02 ffff 0000 00000000", 5, 1, &[2]);
+    assert_notification(State::OpenConfirm, "001b02 ffff 0000 00000000", 5, 2, &[2]);
+    assert_notification(
         State::Established,
         "001d01 03 fdea 005a 0aff0001 00",
         5,
@@ -258,35 +163,35 @@ fn a_message_out_of_place_is_5_x_by_state() {
 }
 
 #[test]
-fn an_update_whose_lengths_lie_is_3_1_and_lesser_errors_leave_the_session_up() {
-    let mut lone = Lone::in_state(State::Established);
-    lone.receive("001b02 ffff 0000 00000000");
-    let (code, subcode, _) = lone.notification();
+fn only_an_update_with_inconsistent_lengths_ends_the_session_rfc7606() {
+    let mut router = in_state(State::Established);
+    router.receive(raw("001b02 ffff 0000 00000000"));
+    let (code, subcode, _) = notification(&mut router);
     assert_eq!((code, subcode), (3, 1));
 
-    // ORIGIN 9: RFC 7606 wants the route withdrawn, not the session.
-    let mut lone = Lone::in_state(State::Established);
-    lone.receive(&UPDATE.replacen("40010100", "40010109", 1));
-    assert_eq!(lone.state(), State::Established);
-    let update = lone.events.iter().find_map(|event| match event {
+    // ORIGIN 9: treat-as-withdraw (RFC 7606 §7.1).
+    let mut router = in_state(State::Established);
+    router.receive(raw(&UPDATE.replacen("40010100", "40010109", 1)));
+    assert_eq!(router.state(), State::Established);
+    let update = router.events.iter().find_map(|event| match event {
         Event::Received { update, .. } => Some(update),
         _ => None,
     });
-    let update = update.expect("handed out");
+    let update = update.expect("a received UPDATE");
     assert_eq!(update.announced().count(), 0);
     assert_eq!(update.withdrawn_prefixes().count(), 1);
 }
 
 #[test]
-fn updates_with_errors_are_told_whole_and_once_in_ten_seconds() {
-    let mut lone = Lone::in_state(State::Established);
+fn erroneous_updates_are_reported_at_most_every_ten_seconds_with_their_octets() {
+    let mut router = in_state(State::Established);
     let bad = UPDATE.replacen("40010100", "40010109", 1);
     for _ in 0..3 {
-        lone.receive(&bad);
+        router.receive(raw(&bad));
     }
-    lone.now += Duration::from_secs(10);
-    lone.receive(&bad);
-    let told: Vec<(Vec<String>, usize, u64)> = lone
+    router.now += seconds(10);
+    router.receive(raw(&bad));
+    let reported: Vec<(Vec<String>, usize, u64)> = router
         .events
         .iter()
         .filter_map(|event| match event {
@@ -303,12 +208,12 @@ fn updates_with_errors_are_told_whole_and_once_in_ten_seconds() {
             _ => None,
         })
         .collect();
-    let wrong = vec!["ORIGIN has an undefined value: treat-as-withdraw".to_owned()];
+    let errors = vec!["ORIGIN has an undefined value: treat-as-withdraw".to_owned()];
     let body = raw(&bad).len() - 19;
-    assert_eq!(told, [(wrong.clone(), body, 0), (wrong, body, 2)]);
+    assert_eq!(reported, [(errors.clone(), body, 0), (errors, body, 2)]);
 
-    let detail = lone.speaker.peer(lone.now, "tor").unwrap();
-    let noted = detail
+    let detail = router.speaker.peer(router.now, "tor").unwrap();
+    let entries = detail
         .journal
         .iter()
         .filter_map(|entry| match &entry.event {
@@ -318,14 +223,14 @@ fn updates_with_errors_are_told_whole_and_once_in_ten_seconds() {
             _ => None,
         });
     assert_eq!(
-        noted.collect::<Vec<_>>(),
+        entries.collect::<Vec<_>>(),
         [(2 * body, 0), (2 * body, 2)],
-        "the octets in hexadecimal"
+        "two digits per octet"
     );
 }
 
 #[test]
-fn a_notification_is_never_answered() {
+fn a_notification_is_not_answered_rfc4271_6_4() {
     for state in [State::OpenSent, State::OpenConfirm, State::Established] {
         for message in [
             "001503 0202",
@@ -333,118 +238,69 @@ fn a_notification_is_never_answered() {
             "0017 03 0602 80 41",
             "001503 0000",
         ] {
-            let mut lone = Lone::in_state(state);
-            lone.receive(message);
-            assert!(lone.sent().is_empty());
-            assert!(lone.closed && !lone.finished);
-            assert!(matches!(lone.cause().notification(), Some((_, false))));
+            let mut router = in_state(state);
+            router.receive(raw(message));
+            assert!(router.sent().is_empty());
+            assert!(router.closed && !router.finished);
+            assert!(matches!(router.cause().notification(), Some((_, false))));
         }
     }
 }
 
 #[test]
-fn octets_may_come_one_by_one_or_all_at_once() {
-    let mut lone = Lone::in_state(State::OpenSent);
+fn messages_may_arrive_in_single_octets_or_all_at_once() {
+    let mut router = in_state(State::OpenSent);
     for octet in [OPEN, KEEPALIVE, UPDATE]
         .iter()
         .flat_map(|message| raw(message))
     {
-        lone.input(Input::Received {
-            connection: ID,
-            octets: Bytes::from(vec![octet]),
-        });
+        router.receive(Bytes::from(vec![octet]));
     }
-    assert_eq!(lone.state(), State::Established);
-    assert_eq!(lone.speaker.status(lone.now)[0].announcements_received, 1);
+    assert_eq!(router.state(), State::Established);
+    assert_eq!(
+        router.speaker.status(router.now)[0].announcements_received,
+        1
+    );
 
-    let mut lone = Lone::in_state(State::OpenSent);
+    let mut router = in_state(State::OpenSent);
     let octets = [OPEN, KEEPALIVE, UPDATE]
         .iter()
         .flat_map(|message| raw(message))
         .collect();
-    lone.input(Input::Received {
-        connection: ID,
-        octets,
-    });
-    assert_eq!(lone.state(), State::Established);
-    assert_eq!(lone.speaker.status(lone.now)[0].received.total(), 3);
+    router.receive(octets);
+    assert_eq!(router.state(), State::Established);
+    assert_eq!(router.speaker.status(router.now)[0].received.total(), 3);
 }
 
+/// RFC 7313 §5 and RFC 2918 §4: it is not answered and does not end the session.
 #[test]
-fn a_peer_that_sends_no_open_is_left_after_four_minutes() {
-    let mut lone = Lone::new();
-    lone.now += Duration::from_secs(239);
-    lone.input(Input::Timeout);
-    assert_eq!(lone.state(), State::OpenSent);
-    lone.now += Duration::from_secs(1);
-    lone.input(Input::Timeout);
-    assert_eq!(lone.notification(), (4, 0, vec![]));
-}
-
-#[test]
-fn a_peer_that_talks_but_never_reads_is_left_by_the_send_hold_timer() {
-    let mut lone = Lone::in_state(State::Established);
-    let begin = lone.now;
-    while !lone.closed {
-        assert!(
-            lone.now - begin < Duration::from_secs(490),
-            "RFC 9687: 480 s"
-        );
-        lone.now += Duration::from_secs(10);
-        lone.receive(KEEPALIVE);
-        lone.input(Input::Timeout);
-    }
-    assert!(lone.now - begin >= Duration::from_secs(480));
-    assert_eq!(lone.cause(), &Cause::SendHoldTimerExpired);
-    assert!(!lone.finished, "there is no way to send a reason");
-}
-
-#[test]
-fn a_connection_closed_in_open_sent_hints_at_the_configuration() {
-    let mut lone = Lone::new();
-    lone.input(Input::Closed {
-        connection: ID,
-        error: None,
-    });
-    let cause = lone.cause().to_string();
-    assert!(cause.contains("AS numbers and password"), "{cause}");
-    // FRR in Idle, say: nothing need be wrong on either side.
-    assert!(
-        cause.contains("for some time after an earlier error"),
-        "{cause}"
-    );
-    assert_eq!(lone.state(), State::Active);
-}
-
-/// RFC 7313 §5 and RFC 2918 §4: neither is answered, neither ends the session.
-#[test]
-fn m4_refresh_of_other_subtypes_and_families_is_ignored() {
+fn m4_a_route_refresh_of_another_subtype_or_family_is_ignored() {
     for body in ["0001 09 01", "0001 01 01", "0063 00 01", "0001 00 80"] {
-        let mut lone = Lone::in_state(State::Established);
-        lone.receive(&format!("001705 {body}"));
-        assert_eq!(lone.sent(), [], "{body}");
-        assert_eq!(lone.state(), State::Established);
+        let mut router = in_state(State::Established);
+        router.receive(raw(&format!("001705 {body}")));
+        assert_eq!(router.sent(), [], "{body}");
+        assert_eq!(router.state(), State::Established);
     }
 }
 
-/// Without enhanced route refresh 7/1 is nothing the peer would understand.
+/// 7/1 is only defined with enhanced route refresh, which was not negotiated.
 #[test]
-fn m4_refresh_of_another_length_is_1_2() {
-    demand(State::Established, "001605 000100", 1, 2, &[0, 0x16]);
-    demand(State::Established, "001805 00010001 00", 1, 2, &[0, 0x18]);
+fn m4_a_route_refresh_of_another_length_is_1_2() {
+    assert_notification(State::Established, "001605 000100", 1, 2, &[0, 0x16]);
+    assert_notification(State::Established, "001805 00010001 00", 1, 2, &[0, 0x18]);
 }
 
-/// RFC 4271 §6.3: such a route is to be ignored and nothing to be said. Ours are 10.0.0.1, and no
-/// subnet that 192.0.2.77 would be in.
+/// RFC 4271 §6.3: ignored without a NOTIFICATION. Our address is 10.0.0.1; 192.0.2.77 is in none of
+/// our subnets.
 #[test]
-fn a3b_a_next_hop_that_is_ours_or_off_the_subnet_says_nothing() {
+fn a3b_a_route_with_our_next_hop_or_one_off_the_subnet_sends_no_notification() {
     for next_hop in ["0a000001", "c000024d"] {
-        let mut lone = Lone::in_state(State::Established);
-        lone.receive(&UPDATE.replacen("0a000002", next_hop, 1));
-        lone.receive(UPDATE);
-        assert_eq!(lone.sent(), [], "{next_hop}");
-        assert_eq!(lone.state(), State::Established);
-        let next_hops = lone.events.iter().filter_map(|event| match event {
+        let mut router = in_state(State::Established);
+        router.receive(raw(&UPDATE.replacen("0a000002", next_hop, 1)));
+        router.receive(raw(UPDATE));
+        assert_eq!(router.sent(), [], "{next_hop}");
+        assert_eq!(router.state(), State::Established);
+        let next_hops = router.events.iter().filter_map(|event| match event {
             Event::Received { update, .. } => update.attributes.next_hop,
             _ => None,
         });
@@ -452,7 +308,7 @@ fn a3b_a_next_hop_that_is_ours_or_off_the_subnet_says_nothing() {
         assert_eq!(
             next_hops.collect::<Vec<_>>(),
             [Ipv4Addr::from(received), [10, 0, 0, 2].into()],
-            "whoever asked for the routes sees what they are"
+            "the next hops are reported as received"
         );
     }
 }

@@ -1,8 +1,9 @@
-//! Leaving and coming back: what a peer is told about restarts, and what becomes of our routes.
+//! Graceful restart (RFC 4724, RFC 8538): the capability, and what happens to our routes when a
+//! session ends.
 
 use std::time::Duration;
 
-use crate::harness::world::{World, net, pair, peer, route, routes, seconds};
+use crate::harness::{World, net, pair, passive, peer, route, routes, seconds, shutdown};
 use ferrolb_bgp::bfd::{self, Diagnostic, Discarded, Hops, Path, SessionStatus};
 use ferrolb_bgp::config::{BfdOptions, GracefulRestart, PeerConfig, Remote};
 use ferrolb_bgp::fsm::{BfdEvent, Cause, Input, ShutdownMode, State};
@@ -22,11 +23,11 @@ fn graceful(notification: bool) -> impl Fn(&mut PeerConfig) {
     }
 }
 
-/// Host 0's routes are told.
+/// Host 0 has announced a route to host 1.
 fn in_session(change: impl Fn(&mut PeerConfig)) -> World {
     let mut world = pair(change);
     announce(&mut world);
-    world.until(seconds(5), "a session", World::established);
+    world.run_until(seconds(5), "session established", World::established);
     world.run(seconds(1));
     assert_eq!(world.hosts[1].table().len(), 1);
     world
@@ -38,15 +39,16 @@ fn announce(world: &mut World) {
     world.input(0, Input::OpenGate);
 }
 
-fn leave(world: &mut World, mode: ShutdownMode) {
-    let text = "bye".to_owned();
-    world.input(0, Input::Shutdown { text, mode });
-    world.until(seconds(5), "the end", |world| world.hosts[0].stopped);
+fn shut_down(world: &mut World, mode: ShutdownMode) {
+    world.input(0, shutdown("bye", mode));
+    world.run_until(seconds(5), "speaker stopped", |world| {
+        world.hosts[0].speaker.stopped()
+    });
     world.run(seconds(1));
 }
 
-/// What host 0 said of restarts, in each of its OPENs.
-fn said(world: &World) -> Vec<Option<GracefulRestartCapability>> {
+/// The graceful restart capability in each OPEN of host 0.
+fn capabilities(world: &World) -> Vec<Option<GracefulRestartCapability>> {
     let opens = world.hosts[0].sent.iter().filter_map(|(_, message)| {
         let Message::Open(open) = message else {
             return None;
@@ -72,14 +74,13 @@ fn withdrawals(world: &World) -> usize {
 }
 
 #[test]
-fn the_first_open_says_restarted_and_the_next_does_not() {
+fn only_the_first_open_after_a_restart_has_the_restart_bit_rfc4724_4_1() {
     let mut world = in_session(graceful(true));
     world.restart(1);
-    let mut theirs = peer("a", "10.0.0.1", 65002, 65001);
-    theirs.transport.passive = true;
+    let mut theirs = passive(peer("a", "10.0.0.1", 65002, 65001));
     graceful(true)(&mut theirs);
     world.input(1, Input::SetPeer(theirs));
-    world.until(seconds(30), "a session again", World::established);
+    world.run_until(seconds(30), "session established again", World::established);
     let first = GracefulRestartCapability {
         restarted: true,
         notification: true,
@@ -88,11 +89,11 @@ fn the_first_open_says_restarted_and_the_next_does_not() {
     };
     let again = GracefulRestartCapability {
         restarted: false,
-        // It is the same process on the same host: whatever forwarded before forwards now.
+        // The process did not restart, so forwarding was preserved.
         families: vec![(Family::IPV4_UNICAST, true), (Family::IPV6_UNICAST, true)],
         ..first
     };
-    assert_eq!(said(&world), [Some(first), Some(again)]);
+    assert_eq!(capabilities(&world), [Some(first), Some(again)]);
     let negotiated = world.status(0).negotiated.unwrap();
     let agreement = RestartAgreement {
         restart_time: RESTART_TIME,
@@ -102,15 +103,15 @@ fn the_first_open_says_restarted_and_the_next_does_not() {
 }
 
 #[test]
-fn without_it_configured_nothing_is_said_and_nothing_agreed() {
+fn graceful_restart_is_neither_announced_nor_negotiated_unless_configured() {
     let world = in_session(|_| {});
-    assert_eq!(said(&world), [None]);
+    assert_eq!(capabilities(&world), [None]);
     assert_eq!(world.status(0).negotiated.unwrap().graceful_restart, None);
 }
 
-/// RFC 4724 §3, and a host that has just come up forwards nothing yet. The hold time is 90 s.
+/// A host that has just booted forwards nothing yet. The hold time is 90 s.
 #[test]
-fn forwarding_is_claimed_only_if_no_route_can_be_from_before_the_boot() {
+fn the_forwarding_bit_is_set_only_if_the_host_booted_before_our_routes_rfc4724_3() {
     let cases = [
         (None, false),
         (Some(0), false),
@@ -123,22 +124,22 @@ fn forwarding_is_claimed_only_if_no_route_can_be_from_before_the_boot() {
         let mut ours = peer("b", "10.0.0.2", 65001, 65002);
         graceful(false)(&mut ours);
         world.input(0, Input::SetPeer(ours));
-        world.until(seconds(30), "a session again", World::established);
-        let last = said(&world).pop().unwrap().unwrap();
+        world.run_until(seconds(30), "session established again", World::established);
+        let last = capabilities(&world).pop().unwrap().unwrap();
         assert!(last.restarted);
-        let claimed = last.families.iter().map(|(_, kept)| *kept);
-        assert_eq!(claimed.collect::<Vec<_>>(), [forwarding; 2], "{uptime:?}");
+        let bits = last.families.iter().map(|(_, forwarding)| *forwarding);
+        assert_eq!(bits.collect::<Vec<_>>(), [forwarding; 2], "{uptime:?}");
     }
 }
 
 #[test]
-fn a_preserved_session_ends_without_a_word_and_after_all_was_said() {
+fn a_graceful_restart_sends_pending_updates_and_no_notification_rfc4724_4() {
     let mut world = in_session(graceful(false));
     world.input(0, routes("b", vec![(net("192.0.2.2/32"), route(1))]));
-    leave(&mut world, ShutdownMode::GracefulRestart);
+    shut_down(&mut world, ShutdownMode::GracefulRestart);
     assert!(world.hosts[0].notifications_sent().is_empty());
     assert_eq!(withdrawals(&world), 0);
-    assert_eq!(world.hosts[1].table().len(), 2, "the last change was told");
+    assert_eq!(world.hosts[1].table().len(), 2, "the last change was sent");
     assert_eq!(world.hosts[0].causes(), [&Cause::GracefulRestart]);
     let closed = Cause::Closed {
         state: State::Established,
@@ -147,16 +148,16 @@ fn a_preserved_session_ends_without_a_word_and_after_all_was_said() {
     assert_eq!(world.hosts[1].causes(), [&closed]);
 }
 
-/// RFC 4724 §4.1: a table that is told before it is complete would cost what isn't in it yet.
+/// After an early End-of-RIB the peer would remove the routes that are not announced yet.
 #[test]
-fn after_a_restart_the_end_of_rib_waits_for_the_first_complete_state() {
+fn after_a_restart_the_end_of_rib_waits_for_the_gate_rfc4724_4_1() {
     let mut world = in_session(graceful(false));
-    leave(&mut world, ShutdownMode::GracefulRestart);
+    shut_down(&mut world, ShutdownMode::GracefulRestart);
     world.restart_with(0, Some(seconds(3600)));
     let mut ours = peer("b", "10.0.0.2", 65001, 65002);
     graceful(false)(&mut ours);
     world.input(0, Input::SetPeer(ours));
-    world.until(seconds(30), "a session again", World::established);
+    world.run_until(seconds(30), "session established again", World::established);
     world.input(0, routes("b", vec![(net("192.0.2.9/32"), route(1))]));
     world.run(seconds(10));
     let updates = |world: &World| {
@@ -175,53 +176,53 @@ fn after_a_restart_the_end_of_rib_waits_for_the_first_complete_state() {
 }
 
 #[test]
-fn a_peer_without_graceful_restart_is_left_by_withdrawing() {
+fn without_negotiated_graceful_restart_a_restart_withdraws_the_routes() {
     let mut world = in_session(|config| {
         if config.name == "b" {
             graceful(false)(config);
         }
     });
-    leave(&mut world, ShutdownMode::GracefulRestart);
+    shut_down(&mut world, ShutdownMode::GracefulRestart);
     assert_eq!(withdrawals(&world), 1);
-    let said = world.hosts[0].notifications_sent();
-    assert_eq!((said[0].code.0, said[0].subcode), (6, 2));
-    assert_eq!(said[0].shutdown_text().as_deref(), Some("bye"));
+    let sent = world.hosts[0].notifications_sent();
+    assert_eq!((sent[0].code.0, sent[0].subcode), (6, 2));
+    assert_eq!(sent[0].shutdown_text().as_deref(), Some("bye"));
 }
 
-/// RFC 8538 §3: where the N bit was exchanged, Cease alone would leave the routes.
+/// RFC 8538 §3: with the N bit negotiated, the peer retains the routes after a Cease.
 #[test]
-fn withdrawing_for_good_is_a_hard_reset_where_a_notification_would_not_do() {
+fn a_shutdown_sends_a_hard_reset_if_the_n_bit_was_negotiated_rfc8538_3() {
     let mut world = in_session(graceful(true));
-    leave(&mut world, ShutdownMode::Withdraw);
+    shut_down(&mut world, ShutdownMode::Withdraw);
     assert_eq!(withdrawals(&world), 1);
-    let said = world.hosts[0].notifications_sent();
-    assert_eq!((said[0].code.0, said[0].subcode), (6, 9));
-    assert_eq!(said[0].data[..], [&[6, 2, 3], &b"bye"[..]].concat());
+    let sent = world.hosts[0].notifications_sent();
+    assert_eq!((sent[0].code.0, sent[0].subcode), (6, 9));
+    assert_eq!(sent[0].data[..], [&[6, 2, 3], &b"bye"[..]].concat());
 
     let mut world = in_session(graceful(false));
-    leave(&mut world, ShutdownMode::Withdraw);
-    let said = world.hosts[0].notifications_sent();
-    assert_eq!((said[0].code.0, said[0].subcode), (6, 2));
+    shut_down(&mut world, ShutdownMode::Withdraw);
+    let sent = world.hosts[0].notifications_sent();
+    assert_eq!((sent[0].code.0, sent[0].subcode), (6, 2));
 }
 
 #[test]
-fn a_removed_peer_keeps_nothing_and_a_changed_one_may() {
+fn a_removed_peer_gets_a_hard_reset_and_a_changed_one_does_not_rfc8538_5_1() {
     let mut world = in_session(graceful(true));
     let mut changed = peer("b", "10.0.0.2", 65001, 65002);
     graceful(true)(&mut changed);
     changed.timers.keepalive_time = Some(seconds(7));
     world.input(0, Input::SetPeer(changed));
-    world.until(seconds(30), "a session again", World::established);
+    world.run_until(seconds(30), "session established again", World::established);
     world.input(0, Input::RemovePeer("b".to_owned()));
     world.run(seconds(1));
-    let said = world.hosts[0].notifications_sent();
-    let said: Vec<_> = said.iter().map(|n| (n.code.0, n.subcode)).collect();
-    assert_eq!(said, [(6, 6), (6, 9)]);
+    let sent = world.hosts[0].notifications_sent();
+    let codes: Vec<_> = sent.iter().map(|n| (n.code.0, n.subcode)).collect();
+    assert_eq!(codes, [(6, 6), (6, 9)]);
 }
 
-/// The router would wait for somebody who never comes.
+/// The old session will not return, so the router must not wait for it.
 #[test]
-fn who_becomes_another_neighbour_keeps_nothing_at_the_old_one() {
+fn a_change_of_the_peering_addresses_or_the_as_sends_a_hard_reset_rfc8538_5_1() {
     let others: [fn(&mut PeerConfig); 3] = [
         |config| config.remote = Remote::Router("10.0.0.3:179".parse().unwrap()),
         |config| config.transport.source_address = Some("10.0.0.7".parse().unwrap()),
@@ -234,15 +235,15 @@ fn who_becomes_another_neighbour_keeps_nothing_at_the_old_one() {
         other(&mut changed);
         world.input(0, Input::SetPeer(changed));
         world.run(seconds(1));
-        let said = &world.hosts[0].notifications_sent()[0];
-        assert_eq!((said.code.0, said.subcode), (6, 9));
-        assert_eq!(said.data[..], [6, 3]);
+        let sent = &world.hosts[0].notifications_sent()[0];
+        assert_eq!((sent.code.0, sent.subcode), (6, 9));
+        assert_eq!(sent.data[..], [6, 3]);
     }
 }
 
-/// RFC 8538 §5.1: nobody comes back from a prefix limit by itself.
+/// RFC 8538 §5.1: the session does not return before an operator acts.
 #[test]
-fn a_prefix_limit_is_a_hard_reset_where_the_routes_would_stay() {
+fn an_exceeded_prefix_limit_sends_a_hard_reset_if_the_n_bit_was_negotiated_rfc8538_5_1() {
     for (notification, expected) in [(true, (6, 9)), (false, (6, 1))] {
         let mut world = in_session(|config| {
             graceful(notification)(config);
@@ -252,21 +253,21 @@ fn a_prefix_limit_is_a_hard_reset_where_the_routes_would_stay() {
         world.input(1, routes("a", changes.collect()));
         world.input(1, Input::OpenGate);
         world.run(seconds(1));
-        let said = &world.hosts[0].notifications_sent()[0];
-        assert_eq!((said.code.0, said.subcode), expected);
+        let sent = &world.hosts[0].notifications_sent()[0];
+        assert_eq!((sent.code.0, sent.subcode), expected);
         let limit = [6, 1, 0, 1, 1, 0, 0, 0, 1];
-        let hard = said.data[..] == limit;
-        assert!(hard || said.data[..] == limit[2..], "{said:?}");
+        let hard = sent.data[..] == limit;
+        assert!(hard || sent.data[..] == limit[2..], "{sent:?}");
         let cause = world.hosts[0].causes()[0];
         assert_eq!(cause.code(), "prefix-limit");
-        // An operator has to do something about it: no use in trying at once.
+        // A retry fails until an operator acts, so the delay is long.
         assert!(world.status(0).retry_in.unwrap() > seconds(40));
     }
 }
 
-/// RFC 4724 §4.1: the peer holds nothing any more of a process that ended long ago.
+/// RFC 4724 §4.1: later the peer has removed the routes of the earlier process.
 #[test]
-fn only_in_the_restart_window_after_our_start_do_we_say_restarted() {
+fn the_restart_bit_is_set_only_in_the_restart_time_after_the_start_rfc4724_4_1() {
     // The restart time is 20 s, the hold time 90 s.
     for (late, restarted) in [(100, true), (120, false)] {
         let mut world = pair(graceful(false));
@@ -276,34 +277,35 @@ fn only_in_the_restart_window_after_our_start_do_we_say_restarted() {
         let mut ours = peer("b", "10.0.0.2", 65001, 65002);
         graceful(false)(&mut ours);
         world.input(0, Input::SetPeer(ours));
-        world.until(seconds(30), "a session", World::established);
-        let last = said(&world).pop().unwrap().unwrap();
-        let claimed = last.families.iter().map(|(_, kept)| *kept);
+        world.run_until(seconds(30), "session established", World::established);
+        let last = capabilities(&world).pop().unwrap().unwrap();
+        let bits = last.families.iter().map(|(_, forwarding)| *forwarding);
         assert_eq!(last.restarted, restarted, "{late}");
-        assert_eq!(claimed.collect::<Vec<_>>(), [!restarted; 2], "{late}");
+        assert_eq!(bits.collect::<Vec<_>>(), [!restarted; 2], "{late}");
     }
 }
 
 #[test]
-fn the_peers_own_text_goes_before_the_speakers() {
+fn the_shutdown_text_of_a_peer_overrides_that_of_the_speaker_rfc9003() {
     let mut world = in_session(|config| config.shutdown_text = Some("call Kim".to_owned()));
-    leave(&mut world, ShutdownMode::Withdraw);
-    let said = world.hosts[0].notifications_sent();
-    assert_eq!(said[0].shutdown_text().as_deref(), Some("call Kim"));
+    shut_down(&mut world, ShutdownMode::Withdraw);
+    let sent = world.hosts[0].notifications_sent();
+    assert_eq!(sent[0].shutdown_text().as_deref(), Some("call Kim"));
 }
 
-/// The router may hold what the process before us announced; a NOTIFICATION would cost it.
+/// The router may still have the routes of the previous process, and would remove them after a
+/// NOTIFICATION.
 #[test]
-fn a_connection_that_is_not_up_yet_is_preserved_too() {
+fn a_graceful_restart_before_established_sends_no_notification() {
     let mut world = pair(graceful(false));
-    world.hosts[1].deaf = true;
+    world.hosts[1].stalled = true;
     world.run(seconds(1));
     assert_eq!(world.state(0), State::OpenConfirm);
-    leave(&mut world, ShutdownMode::GracefulRestart);
+    shut_down(&mut world, ShutdownMode::GracefulRestart);
     assert!(world.hosts[0].notifications_sent().is_empty());
 }
 
-/// The path between the hosts, as BFD saw it last.
+/// The status of the BFD session between the hosts.
 fn path_up(world: &World, remote_detection_time: Duration) -> SessionStatus {
     SessionStatus {
         path: Path {
@@ -330,11 +332,11 @@ fn path_up(world: &World, remote_detection_time: Duration) -> SessionStatus {
     }
 }
 
-/// BFD has the last word: the session is gone for the peer before it hears AdminDown, which some
-/// take for a lost path.
+/// BFD sends AdminDown only after the connection is closed: some peers (FRR 8.4) treat AdminDown in
+/// an established session as a failure of the path.
 #[test]
-fn what_watches_over_the_path_is_silenced_once_a_preserved_session_has_ended() {
-    for deaf in [false, true] {
+fn bfd_goes_admin_down_after_a_gracefully_restarted_session_is_closed() {
+    for stalled in [false, true] {
         let mut world = in_session(|config| {
             graceful(true)(config);
             config.bfd = Some(BfdOptions::default());
@@ -344,35 +346,36 @@ fn what_watches_over_the_path_is_silenced_once_a_preserved_session_has_ended() {
         let peer = "b".to_owned();
         world.input(0, Input::Bfd { peer, event });
         let begin = world.elapsed();
-        if deaf {
-            // And doesn't take the last change either.
-            world.hosts[1].deaf = true;
+        if stalled {
+            // The peer does not read the pending UPDATEs either.
+            world.hosts[1].stalled = true;
             let many = (0..60_000u32).map(|index| {
                 let prefix = Ipv4Net::new(index.into(), 32).unwrap();
                 (prefix.into(), route(index / 100))
             });
             world.input(0, routes("b", many.collect()));
         }
-        let (text, mode) = (String::new(), ShutdownMode::GracefulRestart);
-        world.input(0, Input::Shutdown { text, mode });
-        world.until(seconds(3), "the end of the session", |world| {
+        world.input(0, shutdown("", ShutdownMode::GracefulRestart));
+        world.run_until(seconds(3), "session ended", |world| {
             world.hosts[0].causes() == [&Cause::GracefulRestart]
         });
         let closed = world.elapsed() - begin;
-        world.until(seconds(6), "the end", |world| world.hosts[0].stopped);
-        let hushed = world.elapsed() - begin - closed;
-        if deaf {
-            // Two seconds to say it, two for the peer to hear it.
+        world.run_until(seconds(6), "speaker stopped", |world| {
+            world.hosts[0].speaker.stopped()
+        });
+        let admin_down = world.elapsed() - begin - closed;
+        if stalled {
+            // Two seconds to send the UPDATEs, two for AdminDown.
             assert!(
-                closed >= seconds(2) && hushed <= seconds(3),
-                "{closed:?} {hushed:?}"
+                closed >= seconds(2) && admin_down <= seconds(3),
+                "{closed:?} {admin_down:?}"
             );
         } else {
             assert!(closed < Duration::from_millis(100), "{closed:?}");
-            let told = Duration::from_millis(900);
+            let detection = Duration::from_millis(900);
             assert!(
-                hushed >= told && hushed < told + Duration::from_millis(100),
-                "{hushed:?}"
+                admin_down >= detection && admin_down < detection + Duration::from_millis(100),
+                "{admin_down:?}"
             );
         }
     }

@@ -1,16 +1,16 @@
-//! What a peer's journal and detail tell after the fact.
+//! The journal and the details of a peer.
 
-use crate::harness::world::{World, net, pair, peer, route, routes, seconds};
+use crate::harness::{World, net, pair, peer, route, routes, seconds, shutdown};
 use ferrolb_bgp::fsm::{Input, JournalEvent, PeerDetail, ShutdownMode, State};
 use ferrolb_bgp::wire::Asn;
 
 fn detail(world: &World, host: usize) -> PeerDetail {
     let name = if host == 0 { "b" } else { "a" };
     let detail = world.hosts[host].speaker.peer(world.now(), name);
-    detail.expect("configured")
+    detail.expect("a configured peer")
 }
 
-/// The journal in short words.
+/// The journal, one short text per entry.
 fn words(detail: &PeerDetail) -> Vec<String> {
     let word = |event: &JournalEvent| match event {
         JournalEvent::Configured { reset } => format!("configured {reset}"),
@@ -26,20 +26,16 @@ fn words(detail: &PeerDetail) -> Vec<String> {
 }
 
 #[test]
-fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
+fn the_journal_records_a_session_from_configuration_to_end() {
     let mut world = pair(|_| {});
     world.input(1, Input::OpenGate);
     let changes = vec![(net("203.0.113.0/24"), route(5))];
     world.input(1, routes("a", changes));
-    world.until(seconds(2), "session up", World::established);
+    world.run_until(seconds(2), "session established", World::established);
     world.run(seconds(10));
-    let text = "maintenance until noon".to_owned();
     world.input(
         1,
-        Input::Shutdown {
-            text,
-            mode: ShutdownMode::Withdraw,
-        },
+        shutdown("maintenance until noon", ShutdownMode::Withdraw),
     );
     world.run(std::time::Duration::from_millis(100));
 
@@ -58,7 +54,7 @@ fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
             "Established-Active",
         ]
     );
-    let open = ours.open_received.as_ref().expect("it came");
+    let open = ours.open_received.as_ref().expect("a received OPEN");
     assert_eq!((open.asn, open.hold_time), (Asn(65002), 90));
     assert!(
         open.capabilities.iter().any(|c| c.code == 65),
@@ -69,7 +65,10 @@ fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
         ours.open_sent.as_ref().map(|open| open.asn),
         Some(Asn(65001))
     );
-    let last = ours.last_received.as_ref().expect("it said why");
+    let last = ours
+        .last_received
+        .as_ref()
+        .expect("a received NOTIFICATION");
     assert_eq!((last.notification.code, last.notification.subcode), (6, 2));
     assert_eq!(
         last.notification.text.as_deref(),
@@ -77,7 +76,7 @@ fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
     );
     assert!(last.notification.data.starts_with("166d61696e"));
     assert!(!last.notification.sent && ours.last_sent.is_none());
-    let error = ours.status.last_error.as_ref().expect("the same");
+    let error = ours.status.last_error.as_ref().expect("an error");
     assert_eq!(error.cause.code, "peer-shut-down");
     assert!(
         detail(&world, 1)
@@ -87,7 +86,7 @@ fn a_session_from_its_configuration_to_its_end_is_in_the_journal() {
 }
 
 #[test]
-fn timers_and_counters_of_a_running_session_are_told() {
+fn the_detail_has_the_timers_and_counters_of_an_established_session() {
     let mut world = pair(|_| {});
     world.input(0, Input::OpenGate);
     let changes = vec![
@@ -95,17 +94,17 @@ fn timers_and_counters_of_a_running_session_are_told() {
         (net("198.51.100.0/24"), route(5)),
     ];
     world.input(0, routes("b", changes));
-    world.until(seconds(2), "session up", World::established);
+    world.run_until(seconds(2), "session established", World::established);
     world.run(seconds(1));
     world.input(0, routes("b", vec![(net("203.0.113.0/24"), None)]));
     world.run(seconds(1));
 
     let theirs = detail(&world, 1);
     assert_eq!(theirs.status.state, State::Established);
-    let hold = theirs.timers.hold.expect("runs");
+    let hold = theirs.timers.hold.expect("a running timer");
     assert!(hold <= seconds(90) && hold > seconds(85), "{hold:?}");
-    assert!(theirs.timers.keepalive.expect("runs") <= seconds(30));
-    assert!(theirs.timers.send_hold.expect("runs") > seconds(470));
+    assert!(theirs.timers.keepalive.expect("a running timer") <= seconds(30));
+    assert!(theirs.timers.send_hold.expect("a running timer") > seconds(470));
     let counts: Vec<_> = theirs
         .prefixes
         .iter()
@@ -113,14 +112,14 @@ fn timers_and_counters_of_a_running_session_are_told() {
         .collect();
     assert_eq!(counts, [("ipv4-unicast".to_owned(), 2, 1)]);
     assert_eq!(theirs.status.received.open, 1);
-    // Two batches and two End-of-RIB.
+    // Two UPDATEs with routes and two End-of-RIB markers.
     assert_eq!(theirs.status.received.update, 4);
     assert_eq!(detail(&world, 0).status.sent.update, 4);
     assert_eq!(theirs.config.name, "a");
 }
 
 #[test]
-fn an_outage_of_hours_leaves_one_entry_that_counts() {
+fn repeated_failures_are_one_entry_with_a_count() {
     let mut world = World::new();
     world.host("10.0.0.1", false);
     world.input(0, Input::SetPeer(peer("b", "10.0.0.2", 65001, 65002)));
@@ -132,15 +131,15 @@ fn an_outage_of_hours_leaves_one_entry_that_counts() {
     assert!(entry.first_age > seconds(3 * 3600 - 10) && entry.age <= seconds(60));
 }
 
-/// Whoever follows the journals knows a peer by its name, and takes an entry with a number that was
-/// told already for an old one.
+/// Clients that follow the journal identify a peer by its name, and skip entries with a number that
+/// they have seen.
 #[test]
-fn numbers_go_on_when_a_peer_goes_and_comes_again() {
+fn the_numbers_of_entries_continue_after_a_peer_is_removed_and_added() {
     let mut world = pair(|_| {});
-    world.until(seconds(2), "session up", World::established);
+    world.run_until(seconds(2), "session established", World::established);
     let last = |world: &World| {
         let journal = detail(world, 0).journal;
-        journal.last().expect("it was configured").number
+        journal.last().expect("an entry").number
     };
     for _ in 0..3 {
         let before = last(&world);
@@ -153,7 +152,7 @@ fn numbers_go_on_when_a_peer_goes_and_comes_again() {
         assert_eq!(
             journal[0].event,
             JournalEvent::Configured { reset: false },
-            "nothing runs yet"
+            "there was no session to reset"
         );
         world.run(seconds(1));
     }

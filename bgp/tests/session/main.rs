@@ -1,9 +1,12 @@
-//! Sessions of the state machine under a virtual clock.
+//! Tests of sessions: the state machine under a virtual clock, one module per subject.
+//!
+//! The documentation of [`harness`] says how to write one.
 #![allow(clippy::unwrap_used)] // a panic fails the test
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod admission;
 mod bfd;
 mod capability_fallback;
 mod collision;
@@ -12,8 +15,12 @@ mod errors;
 mod graceful_restart;
 mod journal;
 mod other_paths;
+mod passwords;
 mod poll_contract;
+mod received_routes;
+mod reconfiguration;
 mod replacement;
+mod retry;
 mod routes;
 mod shutdown;
 mod timers;

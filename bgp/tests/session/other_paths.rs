@@ -1,8 +1,8 @@
-//! What a router sends back shows whether it has another path to what we announce.
+//! Routes that a router sends back show whether it has another path to our prefixes.
 
 use std::collections::HashSet;
 
-use crate::harness::world::{World, net, peer, route, routes, seconds};
+use crate::harness::{World, net, passive, peer, route, routes, seconds};
 use bytes::Bytes;
 use ferrolb_bgp::fsm::{Input, OtherPaths};
 use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, RouteAttributes, SessionEncoding};
@@ -20,18 +20,17 @@ fn in_session() -> World {
     world.host(OURS, true);
     world.host("10.0.0.2", true);
     world.input(0, Input::SetPeer(peer("router", "10.0.0.2", 65001, 65002)));
-    let mut theirs = peer("node", OURS, 65002, 65001);
-    theirs.transport.passive = true;
+    let theirs = passive(peer("node", OURS, 65002, 65001));
     world.input(1, Input::SetPeer(theirs));
     world.input(0, routes("router", vec![(net(PREFIX), route(1))]));
     world.input(0, Input::OpenGate);
     world.input(1, Input::OpenGate);
-    world.until(seconds(3), "a session", World::established);
+    world.run_until(seconds(3), "session established", World::established);
     world.run(seconds(1));
     world
 }
 
-/// An UPDATE of the router over this next hop, whose path has `asn` behind the router's own.
+/// An UPDATE of the router with this next hop and the AS_PATH 65002.
 fn update(prefix: &str, next_hop: &str, communities: Vec<Community>) -> Bytes {
     let mut rib = AdjRibOut::new();
     let router = PeerIndex(0);
@@ -82,13 +81,13 @@ fn withdrawal(prefix: &str) -> Bytes {
     message.into()
 }
 
-fn sent_back(world: &mut World, octets: Bytes) -> OtherPaths {
+fn send_back(world: &mut World, octets: Bytes) -> OtherPaths {
     world.inject(1, octets);
     world.run(seconds(1));
-    shown(world)
+    other_paths(world)
 }
 
-fn shown(world: &World) -> OtherPaths {
+fn other_paths(world: &World) -> OtherPaths {
     let mut all = world.hosts[0].speaker.other_paths();
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
@@ -99,32 +98,32 @@ fn only(prefix: &str) -> HashSet<IpNet> {
 }
 
 #[test]
-fn a_prefix_that_comes_back_over_another_next_hop_has_another_path() {
+fn a_prefix_received_with_another_next_hop_has_another_path() {
     let mut world = in_session();
     world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(1));
     assert!(
-        shown(&world).shown.is_empty(),
-        "the router has sent nothing back"
+        other_paths(&world).shown.is_empty(),
+        "the router has not sent anything back"
     );
-    let other = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    let other = send_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
     assert_eq!(other.shown, [Family::IPV4_UNICAST]);
     assert!(!other.has_only_ours(&net(PREFIX)));
     assert!(
         !other.has_only_ours(&net("2001:db8::1/128")),
-        "it exports no IPv6 prefix of ours"
+        "the router has sent back no IPv6 prefix"
     );
     assert_eq!(other.prefixes, only(PREFIX));
-    let none = sent_back(&mut world, withdrawal(PREFIX));
+    let none = send_back(&mut world, withdrawal(PREFIX));
     assert!(
         none.has_only_ours(&net(PREFIX)),
-        "that it shows paths is known from now on"
+        "the router is known to send our prefixes back"
     );
     assert_eq!(none.prefixes, HashSet::new());
 }
 
 #[test]
-fn our_own_path_that_comes_back_is_no_other_path() {
+fn our_own_path_sent_back_is_not_another_path() {
     let mut world = in_session();
     world.input(0, Input::TrackOtherPaths(true));
     let graceful = vec![Community::GRACEFUL_SHUTDOWN];
@@ -133,98 +132,98 @@ fn our_own_path_that_comes_back_is_no_other_path() {
         update(PREFIX, OTHER_NODE, graceful),
     ] {
         let other = update(PREFIX, OTHER_NODE, vec![]);
-        assert_eq!(sent_back(&mut world, other).prefixes, only(PREFIX));
-        let own = sent_back(&mut world, own);
+        assert_eq!(send_back(&mut world, other).prefixes, only(PREFIX));
+        let own = send_back(&mut world, own);
         assert!(
             own.has_only_ours(&net(PREFIX)),
-            "the router exports our prefixes to us"
+            "the router sends our own path back"
         );
         assert_eq!(own.prefixes, HashSet::new());
     }
 }
 
 #[test]
-fn prefixes_that_we_do_not_announce_are_not_kept() {
+fn prefixes_that_we_do_not_announce_are_ignored() {
     let mut world = in_session();
     world.input(0, Input::TrackOtherPaths(true));
-    let default = sent_back(&mut world, update("0.0.0.0/0", "10.0.0.2", vec![]));
+    let default = send_back(&mut world, update("0.0.0.0/0", "10.0.0.2", vec![]));
     assert!(default.shown.is_empty() && default.prefixes.is_empty());
-    let foreign = sent_back(&mut world, update("192.0.2.2/32", OTHER_NODE, vec![]));
+    let foreign = send_back(&mut world, update("192.0.2.2/32", OTHER_NODE, vec![]));
     assert!(foreign.shown.is_empty() && foreign.prefixes.is_empty());
-    let own = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    let own = send_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
     assert_eq!(own.prefixes, only(PREFIX));
     world.input(0, routes("router", vec![(net(PREFIX), None)]));
-    assert_eq!(shown(&world).prefixes, HashSet::new());
+    assert_eq!(other_paths(&world).prefixes, HashSet::new());
 }
 
 #[test]
-fn nothing_is_kept_before_it_is_asked_for_but_that_the_router_shows_paths() {
+fn without_tracking_only_the_families_sent_back_are_known() {
     let mut world = in_session();
-    let other = sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    let other = send_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
     assert!(other.has_only_ours(&net(PREFIX)) && other.prefixes.is_empty());
     world.reset_connections();
     world.run(seconds(5));
-    assert!(world.established() && !shown(&world).shown.is_empty());
+    assert!(world.established() && !other_paths(&world).shown.is_empty());
 }
 
 #[test]
-fn a_router_is_asked_for_its_routes_again_after_what_is_still_to_be_sent() {
+fn tracking_requests_a_route_refresh_after_pending_updates_are_sent_rfc2918() {
     let mut world = in_session();
     let before = world.status(0).sent.route_refresh;
     world.input(0, routes("router", vec![(net(PREFIX), route(2))]));
     world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(1));
     let families = world.status(0).negotiated.unwrap().families.len();
-    let asked = world.status(0).sent.route_refresh - before;
-    assert_eq!(asked, u64::try_from(families).unwrap());
-    // RFC 2918 §4: the router answers with all that it has for us, which it sent before we watched.
+    let requested = world.status(0).sent.route_refresh - before;
+    assert_eq!(requested, u64::try_from(families).unwrap());
+    // RFC 2918 §4: the answer has all routes, including those sent before tracking started.
     world.input(0, Input::TrackOtherPaths(false));
     world.input(1, routes("node", vec![(net(PREFIX), route(1))]));
     world.run(seconds(2));
-    assert_eq!(shown(&world).prefixes, HashSet::new());
+    assert_eq!(other_paths(&world).prefixes, HashSet::new());
     world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(2));
-    assert_eq!(shown(&world).prefixes, only(PREFIX));
+    assert_eq!(other_paths(&world).prefixes, only(PREFIX));
 }
 
-/// A route that left and came back while others still leave: the router has nothing new to send,
-/// since its best path was the other one all the time.
+/// A route is withdrawn and announced again during a drain. The router sends nothing, because its
+/// best path is the other one all the time.
 #[test]
-fn a_prefix_announced_again_is_known_again_once_routers_are_asked_again() {
-    const STAYS: &str = "192.0.2.2/32";
+fn a_prefix_announced_again_is_known_after_another_route_refresh() {
+    const OTHER: &str = "192.0.2.2/32";
     let mut world = in_session();
-    let both = || vec![(net(PREFIX), route(1)), (net(STAYS), route(1))];
+    let both = || vec![(net(PREFIX), route(1)), (net(OTHER), route(1))];
     world.input(0, routes("router", both()));
     world.input(1, routes("node", both()));
     world.input(0, Input::TrackOtherPaths(true));
     world.run(seconds(2));
     assert_eq!(
-        shown(&world).prefixes,
-        HashSet::from([net(PREFIX), net(STAYS)])
+        other_paths(&world).prefixes,
+        HashSet::from([net(PREFIX), net(OTHER)])
     );
     world.input(0, routes("router", vec![(net(PREFIX), None)]));
     world.run(seconds(1));
     world.input(0, routes("router", vec![(net(PREFIX), route(1))]));
     world.run(seconds(2));
-    assert_eq!(shown(&world).prefixes, only(STAYS));
+    assert_eq!(other_paths(&world).prefixes, only(OTHER));
     world.input(0, Input::TrackOtherPaths(true));
     assert_eq!(
-        shown(&world).prefixes,
-        only(STAYS),
-        "what is known stays known"
+        other_paths(&world).prefixes,
+        only(OTHER),
+        "known prefixes remain known"
     );
     world.run(seconds(2));
     assert_eq!(
-        shown(&world).prefixes,
-        HashSet::from([net(PREFIX), net(STAYS)])
+        other_paths(&world).prefixes,
+        HashSet::from([net(PREFIX), net(OTHER)])
     );
 }
 
 #[test]
-fn without_a_session_nothing_is_shown() {
+fn without_a_session_there_are_no_other_paths() {
     let mut world = in_session();
     world.input(0, Input::TrackOtherPaths(true));
-    sent_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
+    send_back(&mut world, update(PREFIX, OTHER_NODE, vec![]));
     world.power_cycle(1);
     world.run(seconds(200));
     assert_eq!(world.hosts[0].speaker.other_paths(), []);
@@ -233,9 +232,11 @@ fn without_a_session_nothing_is_shown() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However the router and we change what we announce, no more is kept than we announce.
+    /// After any sequence of changes by us and the router.
     #[test]
-    fn what_is_kept_is_among_what_we_announce(steps in prop::collection::vec((0..4_u8, 0..6_u8), 1..40)) {
+    fn only_prefixes_that_we_announce_have_other_paths(
+        steps in prop::collection::vec((0..4_u8, 0..6_u8), 1..40),
+    ) {
         let mut world = in_session();
         world.input(0, Input::TrackOtherPaths(true));
         let mut announced = only(PREFIX);
@@ -254,8 +255,8 @@ proptest! {
                 _ => world.inject(1, withdrawal(&prefix)),
             }
             world.run(seconds(1));
-            let kept = shown(&world).prefixes;
-            prop_assert!(kept.is_subset(&announced), "{kept:?} of {announced:?}");
+            let tracked = other_paths(&world).prefixes;
+            prop_assert!(tracked.is_subset(&announced), "{tracked:?} of {announced:?}");
         }
     }
 }

@@ -1,18 +1,19 @@
-//! A peer that connects again while its session is still considered up (RFC 4724 §4.2).
+//! Replacement of the session of a restarted peer, which connects again while its old session is
+//! still established (RFC 4724 §4.2).
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::harness::world::{World, net, peer, route, routes, seconds};
+use crate::harness::{World, net, peer, route, routes, seconds, shutdown};
 use ferrolb_bgp::config::{GracefulRestart, PeerConfig, Remote, RemoteAsn, Secret};
 use ferrolb_bgp::fsm::{
     ConnectionId, Event, Input, JournalEvent, PeerStatus, RejectReason, ShutdownMode, State,
 };
 use ferrolb_bgp::wire::{Asn, Capability, Family, Message, Open};
 
-/// Longer than any connection needs to come up, and far less than a hold time.
+/// Enough to establish a session, and much less than a hold time.
 const SOON: Duration = Duration::from_secs(3);
-/// Sessions are old enough to be replaced after this.
+/// The age from which on a session may be replaced.
 const SETTLED: Duration = Duration::from_secs(6);
 
 fn graceful(config: &mut PeerConfig) {
@@ -22,7 +23,7 @@ fn graceful(config: &mut PeerConfig) {
     });
 }
 
-/// The router's view of us.
+/// The configuration of the router for us.
 fn theirs(change: impl Fn(&mut PeerConfig)) -> PeerConfig {
     let mut config = peer("a", "10.0.0.1", 65002, 65001);
     config.receive = true;
@@ -30,7 +31,7 @@ fn theirs(change: impl Fn(&mut PeerConfig)) -> PeerConfig {
     config
 }
 
-/// Host 0 announces a route to the router, host 1, in a session that one of them dialled.
+/// Host 0 announces a route to the router, host 1. One of them dialled.
 fn in_session(dialled_by_router: bool, change: impl Fn(&mut PeerConfig)) -> World {
     let mut world = World::new();
     world.host("10.0.0.1", true);
@@ -44,19 +45,19 @@ fn in_session(dialled_by_router: bool, change: impl Fn(&mut PeerConfig)) -> Worl
     world.input(1, Input::SetPeer(router));
     world.input(0, routes("b", vec![(net("192.0.2.1/32"), route(1))]));
     world.input(0, Input::OpenGate);
-    world.until(SOON, "a session", World::established);
+    world.run_until(SOON, "session established", World::established);
     world.run(SETTLED);
     assert_eq!(world.hosts[1].table().len(), 1);
     world
 }
 
-/// The router loses power, and dials as soon as it is back.
+/// The router loses power, restarts and dials.
 fn power_cycle(world: &mut World, change: impl Fn(&mut PeerConfig)) {
     world.power_cycle(1);
     world.input(1, Input::SetPeer(theirs(change)));
 }
 
-/// How sessions of host 0 ended.
+/// The causes of the ended sessions of host 0.
 fn ended(world: &World) -> Vec<&'static str> {
     let events = world.hosts[0].events.iter();
     let ends = events.filter_map(|(_, event)| match event {
@@ -106,12 +107,12 @@ fn open(asn: u32) -> bytes::Bytes {
 }
 
 #[test]
-fn a_restarted_peer_with_graceful_restart_replaces_its_session() {
+fn a_restarted_peer_with_graceful_restart_replaces_its_session_rfc4724_4_2() {
     for dialled_by_router in [false, true] {
         let mut world = in_session(dialled_by_router, graceful);
         let cycled = world.elapsed();
         power_cycle(&mut world, graceful);
-        world.until(SOON, "the routes", |world| {
+        world.run_until(SOON, "routes received", |world| {
             world.hosts[1].table().len() == 1
         });
         assert!(world.elapsed() - cycled < seconds(90) / 10);
@@ -120,21 +121,21 @@ fn a_restarted_peer_with_graceful_restart_replaces_its_session() {
         let status = world.status(0);
         assert_eq!(status.established_count, 2);
         assert_eq!(status.last_error.unwrap().cause.code, "replaced-by-peer");
-        // RFC 4724 §4.2: the old connection is simply closed.
+        // RFC 4724 §4.2: the old connection is closed without a NOTIFICATION.
         assert!(world.hosts[0].notifications_sent().is_empty());
-        // And nothing is left of it that ends the new one at the old one's hold time.
+        // No timer of the old session ends the new one.
         world.run(seconds(300));
         assert_eq!(world.status(0).established_count, 2);
         assert!(world.established());
     }
 }
 
-/// RFC 4724 §4.1: it is the router that restarted.
+/// RFC 4724 §4.1: only the router restarted.
 #[test]
-fn a_replaced_session_does_not_make_us_a_restarting_speaker() {
+fn after_a_replacement_we_do_not_set_the_restart_bit_rfc4724_3() {
     let mut world = in_session(false, graceful);
     power_cycle(&mut world, graceful);
-    world.until(SOON, "a session", World::established);
+    world.run_until(SOON, "session established", World::established);
     let opens = world.hosts[0].sent.iter().filter_map(|(_, message)| {
         let Message::Open(open) = message else {
             return None;
@@ -150,18 +151,22 @@ fn a_replaced_session_does_not_make_us_a_restarting_speaker() {
     assert!(last.families.iter().all(|(_, forwarding)| *forwarding));
 }
 
-/// RFC 4271 §6.8, where nothing else was agreed.
+/// RFC 4271 §6.8 applies unless both sides support graceful restart.
 #[test]
 fn without_graceful_restart_the_session_stays_until_the_hold_timer_expires() {
     for change in [|_: &mut PeerConfig| {}, graceful] {
         let mut world = in_session(true, |_| {});
-        // Offered by one side only it is not agreed.
+        // Support of one side only is not enough.
         power_cycle(&mut world, change);
         world.run(seconds(30));
         assert_eq!(world.state(0), State::Established);
         assert_ne!(world.state(1), State::Established);
         assert!(rejections(&world).contains(&RejectReason::SessionExists));
-        world.until(seconds(120), "a session again", World::established);
+        world.run_until(
+            seconds(120),
+            "session established again",
+            World::established,
+        );
         assert_eq!(ended(&world), ["hold-timer-expired"]);
     }
 }
@@ -194,18 +199,18 @@ fn a_connection_without_a_valid_open_replaces_nothing() {
 }
 
 #[test]
-fn a_stranger_replaces_nothing() {
+fn a_connection_from_an_unknown_address_replaces_nothing() {
     let mut world = in_session(false, graceful);
-    let stranger = accept(&mut world, 70, "192.0.2.66");
-    receive(&mut world, stranger, open(65002));
+    let unknown = accept(&mut world, 70, "192.0.2.66");
+    receive(&mut world, unknown, open(65002));
     assert_eq!(rejections(&world), [RejectReason::UnknownAddress]);
     world.run(seconds(100));
     assert_eq!(world.status(0).established_count, 1);
 }
 
-/// Both ends may have dialled for the session that just came up.
+/// The second connection may be a collision: both ends may have dialled.
 #[test]
-fn a_session_that_just_came_up_is_not_replaced() {
+fn a_session_that_was_just_established_is_not_replaced() {
     let mut world = World::new();
     world.host("10.0.0.1", true);
     world.host("10.0.0.2", true);
@@ -215,7 +220,7 @@ fn a_session_that_just_came_up_is_not_replaced() {
     let mut router = theirs(graceful);
     router.transport.passive = true;
     world.input(1, Input::SetPeer(router));
-    world.until(SOON, "a session", World::established);
+    world.run_until(SOON, "session established", World::established);
     let late = accept(&mut world, 70, "10.0.0.2");
     receive(&mut world, late, open(65002));
     assert_eq!(rejections(&world), [RejectReason::SessionExists]);
@@ -224,23 +229,22 @@ fn a_session_that_just_came_up_is_not_replaced() {
 }
 
 #[test]
-fn who_leaves_lets_no_session_be_replaced() {
+fn a_session_is_not_replaced_during_a_shutdown() {
     let mut world = in_session(false, graceful);
-    world.hosts[1].deaf = true;
+    world.hosts[1].stalled = true;
     let changes = (0..20_000u32).map(|i| net(&format!("10.{}.{}.1/32", i / 250, i % 250)));
     let changes = changes.map(|prefix| (prefix, route(1))).collect();
     world.input(0, routes("b", changes));
-    let (text, mode) = (String::new(), ShutdownMode::Withdraw);
-    world.input(0, Input::Shutdown { text, mode });
+    world.input(0, shutdown("", ShutdownMode::Withdraw));
     accept(&mut world, 70, "10.0.0.2");
     assert_eq!(rejections(&world), [RejectReason::SessionExists]);
     world.run(seconds(5));
-    assert!(world.hosts[0].stopped);
+    assert!(world.hosts[0].speaker.stopped());
 }
 
-/// The old connection's end arrives after all, between the new connection and its OPEN.
+/// The old connection is closed between the new connection and its OPEN.
 #[test]
-fn a_session_that_ends_meanwhile_leaves_its_place_to_the_next_connection() {
+fn if_the_old_session_ends_first_the_new_connection_continues() {
     for dialled_by_router in [false, true] {
         let mut world = in_session(dialled_by_router, graceful);
         world.power_cycle(1);
@@ -265,9 +269,10 @@ fn a_session_that_ends_meanwhile_leaves_its_place_to_the_next_connection() {
     }
 }
 
-/// After an error in the protocol the peer's own attempts are refused for a while: the one that is there too.
+/// After a protocol error connections of the peer are rejected for some time. This includes one that
+/// is waiting.
 #[test]
-fn a_session_that_ends_by_an_error_takes_the_next_connection_with_it() {
+fn if_the_old_session_ends_with_an_error_the_new_connection_is_closed() {
     for dialled_by_router in [false, true] {
         let mut world = in_session(dialled_by_router, graceful);
         accept(&mut world, 70, "10.0.0.2");
@@ -276,12 +281,12 @@ fn a_session_that_ends_by_an_error_takes_the_next_connection_with_it() {
         world.run(Duration::from_millis(100));
         assert_eq!(world.state(0), State::Idle);
         assert_eq!(ended(&world), ["notification-sent"]);
-        world.until(seconds(90), "a session again", World::established);
+        world.run_until(seconds(90), "session established again", World::established);
     }
 }
 
 #[test]
-fn a_password_changes_on_the_session_and_on_the_connection_that_may_replace_it() {
+fn a_changed_password_applies_to_the_session_and_to_the_waiting_connection() {
     let with = |text: &'static str| {
         move |config: &mut PeerConfig| {
             graceful(config);
@@ -300,12 +305,12 @@ fn a_password_changes_on_the_session_and_on_the_connection_that_may_replace_it()
         "both"
     );
     power_cycle(&mut world, with("new"));
-    world.until(SOON, "a session", World::established);
+    world.run_until(SOON, "session established", World::established);
     assert_eq!(ended(&world), ["replaced-by-peer"]);
 }
 
 #[test]
-fn a_dynamic_neighbour_replaces_its_own_session_and_no_other() {
+fn a_dynamic_neighbor_replaces_only_its_own_session() {
     let mut world = World::new();
     world.host("10.0.0.1", true);
     let mut template = PeerConfig {
@@ -320,24 +325,24 @@ fn a_dynamic_neighbour_replaces_its_own_session_and_no_other() {
     for host in [1, 2] {
         world.input(host, Input::SetPeer(theirs(graceful)));
     }
-    let neighbours = |world: &World| -> Vec<PeerStatus> {
+    let neighbors = |world: &World| -> Vec<PeerStatus> {
         let all = world.hosts[0].speaker.status(world.now()).into_iter();
         all.filter(|status| status.template.is_some()).collect()
     };
     let up = |world: &World| {
-        let up = neighbours(world).into_iter();
+        let up = neighbors(world).into_iter();
         up.filter(|status| status.state == State::Established)
             .count()
             == 2
     };
-    world.until(SOON, "both sessions", up);
+    world.run_until(SOON, "both sessions established", up);
     world.run(SETTLED);
     power_cycle(&mut world, graceful);
-    world.until(SOON, "a session", |world| {
+    world.run_until(SOON, "session established", |world| {
         world.state(1) == State::Established
     });
     assert!(up(&world));
-    let counts: Vec<u64> = neighbours(&world)
+    let counts: Vec<u64> = neighbors(&world)
         .iter()
         .map(|status| status.established_count)
         .collect();

@@ -1,33 +1,70 @@
-//! The end of a speaker, whatever is asked of it and whoever calls meanwhile.
+//! Shutdown of a speaker: withdrawals, the RFC 9003 message, and the limits of its duration.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{ConnectionId, Input, Output, ShutdownMode, Speaker, SpeakerConfig};
+use ferrolb_bgp::fsm::{ConnectionId, Input, Output, ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
-fn shutdown() -> Input {
-    Input::Shutdown {
-        text: String::new(),
-        mode: ShutdownMode::Withdraw,
-    }
+use crate::harness::{CheckedSpeaker, World, net, pair, route, routes, seconds, shutdown};
+
+/// The [`pair`], after host 0 announced `count` routes.
+fn announced(count: u32) -> World {
+    let mut world = pair(|_| {});
+    world.run_until(seconds(2), "session established", World::established);
+    let changes = (0..count).map(|i| {
+        let prefix = net(&format!("10.{}.{}.1/32", i / 250, i % 250));
+        (prefix, route(1))
+    });
+    world.input(0, routes("b", changes.collect()));
+    world.input(0, Input::OpenGate);
+    world.run_until(seconds(5), "routes received", |world| {
+        world.hosts[1].table().len() == usize::try_from(count).unwrap()
+    });
+    world
 }
 
-fn speaker() -> Speaker {
-    Speaker::new(SpeakerConfig {
+fn speaker() -> CheckedSpeaker {
+    CheckedSpeaker::new(SpeakerConfig {
         router_id_fallback: Ipv4Addr::new(10, 255, 0, 9),
         seed: 1,
         host_uptime: None,
     })
 }
 
-fn peer(name: &str, remote: &str) -> Input {
+fn set_peer(name: &str, remote: &str) -> Input {
     let remote = remote.parse().unwrap();
     Input::SetPeer(PeerConfig::new(name, remote, Asn(65001), Asn(65002)))
 }
 
-fn outputs(speaker: &mut Speaker) -> Vec<Output> {
+#[test]
+fn shutdown_withdraws_all_routes_and_sends_the_reason_rfc9003() {
+    let mut world = announced(2000);
+    world.input(
+        0,
+        shutdown("maintenance until noon", ShutdownMode::Withdraw),
+    );
+    world.run(seconds(1));
+    assert!(world.hosts[1].table().is_empty());
+    let cause = world.hosts[1].causes()[0];
+    let (notification, _) = cause.notification().expect("a NOTIFICATION");
+    assert_eq!((notification.code.0, notification.subcode), (6, 2));
+    let text = cause.to_string();
+    assert!(text.contains("maintenance until noon"), "{text}");
+    assert!(world.hosts[0].speaker.stopped());
+}
+
+#[test]
+fn shutdown_ends_in_bounded_time_if_the_peer_does_not_read() {
+    let mut world = announced(20_000);
+    world.hosts[1].stalled = true;
+    world.input(0, shutdown("", ShutdownMode::Withdraw));
+    world.run(Duration::from_millis(4100));
+    assert!(world.hosts[0].speaker.stopped());
+}
+
+fn outputs(speaker: &mut CheckedSpeaker) -> Vec<Output> {
     std::iter::from_fn(|| speaker.poll_output()).collect()
 }
 
@@ -37,14 +74,14 @@ fn stopped(outputs: &[Output]) -> bool {
         .any(|output| matches!(output, Output::Stopped))
 }
 
-/// The other one is free to run now, but nobody begins anything any more.
+/// Peer b conflicts with peer a, and must not start when a is removed.
 #[test]
-fn a_peer_that_is_removed_while_the_speaker_stops_makes_no_room_for_another() {
+fn a_conflicting_peer_does_not_start_during_a_shutdown() {
     let now = Instant::now();
     let mut speaker = speaker();
-    speaker.handle(now, peer("a", "10.2.0.1:179"));
-    speaker.handle(now, peer("b", "10.2.0.1:179"));
-    speaker.handle(now, shutdown());
+    speaker.handle(now, set_peer("a", "10.2.0.1:179"));
+    speaker.handle(now, set_peer("b", "10.2.0.1:179"));
+    speaker.handle(now, shutdown("", ShutdownMode::Withdraw));
     drop(outputs(&mut speaker));
     speaker.handle(now, Input::RemovePeer("a".to_owned()));
     assert_eq!(speaker.status(now).len(), 1);
@@ -57,17 +94,17 @@ fn a_peer_that_is_removed_while_the_speaker_stops_makes_no_room_for_another() {
     );
 }
 
-/// Somebody at a peer's address who dials again and again holds up nothing.
+/// Connections from the address of a peer are closed at once.
 #[test]
-fn connections_that_come_during_the_farewell_do_not_prolong_it() {
+fn connections_accepted_during_a_shutdown_do_not_prolong_it() {
     let start = Instant::now();
     let mut now = start;
     let mut speaker = speaker();
-    speaker.handle(now, peer("a", "10.2.0.1:179"));
+    speaker.handle(now, set_peer("a", "10.2.0.1:179"));
     let remote = "10.2.0.1:50000".parse().unwrap();
     let local = "10.1.0.1:179".parse().unwrap();
     let mut accepted = 0;
-    let mut call = |speaker: &mut Speaker, now| {
+    let mut accept = |speaker: &mut CheckedSpeaker, now| {
         let connection = ConnectionId::Accepted(accepted);
         accepted += 1;
         let input = Input::Accepted {
@@ -78,13 +115,13 @@ fn connections_that_come_during_the_farewell_do_not_prolong_it() {
         speaker.handle(now, input);
         connection
     };
-    // A session that is still being made has its last words to say, and nobody reads them.
-    call(&mut speaker, now);
+    // This connection is in OpenSent, and its peer does not read the NOTIFICATION.
+    accept(&mut speaker, now);
     drop(outputs(&mut speaker));
-    speaker.handle(now, shutdown());
-    let mut over = stopped(&outputs(&mut speaker));
-    while !over {
-        let connection = call(&mut speaker, now);
+    speaker.handle(now, shutdown("", ShutdownMode::Withdraw));
+    let mut ended = stopped(&outputs(&mut speaker));
+    while !ended {
+        let connection = accept(&mut speaker, now);
         let outcome = outputs(&mut speaker);
         let closed =
             |output: &Output| matches!(output, Output::Close { connection: c } if *c == connection);
@@ -93,9 +130,8 @@ fn connections_that_come_during_the_farewell_do_not_prolong_it() {
         now += Duration::from_millis(100);
         if speaker.poll_timeout().is_some_and(|at| at <= now) {
             speaker.handle(now, Input::Timeout);
-            assert!(speaker.poll_timeout().is_none_or(|at| at > now));
         }
-        over = stopped(&outcome) || stopped(&outputs(&mut speaker));
+        ended = stopped(&outcome) || stopped(&outputs(&mut speaker));
     }
     assert_eq!(speaker.poll_timeout(), None);
 }

@@ -1,82 +1,81 @@
-//! Traps that other speakers are known to have walked into, where no other test is about them.
+//! Hold, keepalive and send hold timers.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use crate::harness::world::{World, hold, net, pair, peer, route, routes, seconds};
-use ferrolb_bgp::config::{PeerConfig, Transport};
-use ferrolb_bgp::fsm::{ConnectionId, Input, State, TcpOptions};
-use ferrolb_bgp::wire::{Asn, Family, Message, Open, keepalive};
+use ferrolb_bgp::config::{HoldTime, PeerConfig, Timers};
+use ferrolb_bgp::fsm::{Cause, ConnectionId, Input, State, TcpOptions};
+use ferrolb_bgp::wire::{Asn, ErrorCode, Family, Message, Notification, Open, keepalive};
 
-#[test]
-fn trap_3_a_passive_peer_is_never_dialled_and_stays_active() {
-    let mut world = World::new();
-    world.host("10.0.0.1", true);
-    world.host("10.0.0.2", true);
-    let passive = PeerConfig {
-        transport: Transport {
-            passive: true,
-            ..Transport::default()
-        },
-        ..peer("b", "10.0.0.2", 65001, 65002)
-    };
-    world.input(0, Input::SetPeer(passive));
-    for _ in 0..20 {
-        world.run(seconds(60));
-        assert_eq!(world.state(0), State::Active);
-    }
-    assert_eq!(world.hosts[0].dials, []);
-    assert_eq!(world.status(0).retry_in, None);
+use crate::harness::{
+    Router, World, hold_time, net, pair, passive, peer, route, router, routes, seconds,
+};
 
-    world.input(1, Input::SetPeer(peer("a", "10.0.0.1", 65002, 65001)));
-    world.until(seconds(5), "session up", World::established);
-    assert_eq!(world.hosts[0].dials, []);
+/// The [`pair`] with an established session.
+fn up(change: impl Fn(&mut PeerConfig)) -> World {
+    let mut world = pair(change);
+    world.run_until(seconds(2), "session established", World::established);
+    world
 }
 
 #[test]
-fn trap_5_a_keepalive_with_hold_time_zero_is_taken_and_starts_no_timer() {
-    let mut world = pair(hold(0));
-    world.until(seconds(2), "session up", World::established);
-    world.run(seconds(5));
-    let before = world.status(0).received.keepalive;
-    world.inject(1, keepalive());
-    world.run(seconds(1));
-    assert_eq!(world.status(0).received.keepalive, before + 1);
-    assert_eq!(world.hosts[0].speaker.poll_timeout(), None);
-    world.run(seconds(3600));
+fn the_hold_timer_expires_at_both_ends_of_a_cut_link_rfc4271_6_5() {
+    let mut world = up(hold_time(9));
+    world.run(seconds(30));
     assert!(world.established());
+    let before = world.elapsed();
+    world.cut = true;
+    world.run_until(seconds(12), "both sessions down", |world| {
+        (0..2).all(|host| world.state(host) != State::Established)
+    });
+    let took = world.elapsed() - before;
+    assert!(
+        (Duration::from_millis(5900)..=Duration::from_millis(9100)).contains(&took),
+        "{took:?}"
+    );
+    for host in 0..2 {
+        let cause = world.hosts[host].causes()[0];
+        assert!(matches!(cause, Cause::Sent(_)));
+        let (notification, _) = cause.notification().expect("a NOTIFICATION");
+        assert_eq!((notification.code.0, notification.subcode), (4, 0));
+    }
+    // The session is established again soon after the link is restored.
+    world.cut = false;
+    world.run_until(seconds(65), "session established again", World::established);
+}
+
+#[test]
+fn keepalives_are_sent_every_third_of_the_hold_time_with_jitter_rfc4271_10() {
+    let mut world = up(hold_time(9));
+    world.run(seconds(120));
+    for host in 0..2 {
+        let times: Vec<Duration> = world.hosts[host]
+            .sent
+            .iter()
+            .filter(|(_, message)| *message == Message::Keepalive)
+            .map(|(at, _)| *at)
+            .collect();
+        assert!((40..=54).contains(&times.len()), "{}", times.len());
+        for gap in times.windows(2).map(|two| two[1] - two[0]) {
+            assert!(
+                (Duration::from_millis(2250)..=seconds(3)).contains(&gap),
+                "{gap:?}"
+            );
+        }
+        let first = times[2] - times[1];
+        assert!(
+            times.windows(2).any(|two| two[1] - two[0] != first),
+            "no jitter"
+        );
+    }
     assert_eq!(world.status(0).established_count, 1);
 }
 
-/// Until then the peer has to say something: else the connection would stay for ever.
 #[test]
-fn trap_5_with_hold_time_zero_a_peer_that_never_confirms_is_given_up() {
-    let mut world = World::new();
-    world.host("10.0.0.1", true);
-    world.host("10.0.0.2", false);
-    let mut passive = peer("b", "10.0.0.2", 65001, 65002);
-    passive.transport.passive = true;
-    world.input(0, Input::SetPeer(passive));
-    world.silent_connection(1, 0);
-    let families = [Family::IPV4_UNICAST];
-    let open = Open::new(Asn(65002), 0, Ipv4Addr::new(10, 0, 0, 2), &families);
-    let input = Input::Received {
-        connection: ConnectionId::Accepted(0),
-        octets: open.encode(),
-    };
-    world.input(0, input);
-    world.run(seconds(85));
-    assert_eq!(world.state(0), State::OpenConfirm);
-    world.run(seconds(10));
-    assert_ne!(world.state(0), State::OpenConfirm);
-    let last = world.status(0).last_error.expect("it was given up");
-    assert_eq!(last.cause.code, "hold-timer-expired");
-}
-
-#[test]
-fn trap_7_under_a_stream_of_updates_no_keepalive_is_needed() {
-    let mut world = pair(hold(9));
+fn updates_restart_the_keepalive_timer_rfc4271_4_4() {
+    let mut world = pair(hold_time(9));
     world.input(0, Input::OpenGate);
-    world.until(seconds(2), "session up", World::established);
+    world.run_until(seconds(2), "session established", World::established);
     let begin = world.elapsed();
     for turn in 0..60u32 {
         let changes = vec![(net("203.0.113.0/24"), route(turn))];
@@ -95,46 +94,181 @@ fn trap_7_under_a_stream_of_updates_no_keepalive_is_needed() {
     assert!(world.established());
 }
 
-/// To the kernel a peer that doesn't read looks like one that is gone, and RFC 9687 §4 gives the
-/// former more time; the latter the hold timer has noticed by then, if there is one.
 #[test]
-fn trap_10_the_kernel_gives_up_by_itself_but_not_before_the_send_hold_timer() {
+fn hold_time_zero_sends_no_keepalive_in_established_rfc4271_4_4() {
+    let mut world = up(hold_time(0));
+    assert_eq!(world.hosts[0].speaker.poll_timeout(), None);
+    world.run(seconds(86_400));
+    assert!(world.established());
+    // Only the one that confirmed the OPEN.
+    assert_eq!(world.status(0).sent.keepalive, 1);
+}
+
+#[test]
+fn a_keepalive_with_hold_time_zero_is_accepted_and_starts_no_timer() {
+    let mut world = pair(hold_time(0));
+    world.run_until(seconds(2), "session established", World::established);
+    world.run(seconds(5));
+    let before = world.status(0).received.keepalive;
+    world.inject(1, keepalive());
+    world.run(seconds(1));
+    assert_eq!(world.status(0).received.keepalive, before + 1);
+    assert_eq!(world.hosts[0].speaker.poll_timeout(), None);
+    world.run(seconds(3600));
+    assert!(world.established());
+    assert_eq!(world.status(0).established_count, 1);
+}
+
+/// A peer that sends an OPEN and no KEEPALIVE must not keep the connection forever.
+#[test]
+fn hold_time_zero_still_limits_the_time_in_open_confirm() {
+    let mut world = World::new();
+    world.host("10.0.0.1", true);
+    world.host("10.0.0.2", false);
+    let config = passive(peer("b", "10.0.0.2", 65001, 65002));
+    world.input(0, Input::SetPeer(config));
+    world.silent_connection(1, 0);
+    let families = [Family::IPV4_UNICAST];
+    let open = Open::new(Asn(65002), 0, Ipv4Addr::new(10, 0, 0, 2), &families);
+    let input = Input::Received {
+        connection: ConnectionId::Accepted(0),
+        octets: open.encode(),
+    };
+    world.input(0, input);
+    world.run(seconds(85));
+    assert_eq!(world.state(0), State::OpenConfirm);
+    world.run(seconds(10));
+    assert_ne!(world.state(0), State::OpenConfirm);
+    let last = world.status(0).last_error.expect("an error");
+    assert_eq!(last.cause.code, "hold-timer-expired");
+}
+
+#[test]
+fn a_peer_that_sends_no_open_is_disconnected_after_four_minutes_rfc4271_8_2_2() {
+    let mut router = Router::new(router());
+    router.connect();
+    router.now += seconds(239);
+    router.input(Input::Timeout);
+    assert_eq!(router.state(), State::OpenSent);
+    router.now += seconds(1);
+    router.input(Input::Timeout);
+    let expired = Message::Notification(Notification::hold_timer_expired());
+    assert_eq!(router.sent(), [expired]);
+}
+
+#[test]
+fn the_send_hold_timer_ends_the_session_of_a_peer_that_does_not_read_rfc9687() {
+    let mut router = Router::new(router());
+    router.input(Input::OpenGate);
+    router.connect();
+    router.establish();
+    router.sent();
+    let begin = router.now;
+    while !router.closed {
+        assert!(router.now - begin < seconds(490), "RFC 9687: 480 s");
+        router.now += seconds(10);
+        router.receive(keepalive());
+        router.input(Input::Timeout);
+    }
+    assert!(router.now - begin >= seconds(480));
+    assert_eq!(router.cause(), &Cause::SendHoldTimerExpired);
+    assert!(!router.finished, "a NOTIFICATION could not be sent");
+}
+
+#[test]
+fn a_changed_send_hold_time_applies_to_the_running_session() {
+    let with = |send_hold_time| PeerConfig {
+        timers: Timers {
+            hold_time: HoldTime::from_secs(30).unwrap(),
+            send_hold_time: Some(seconds(send_hold_time)),
+            ..Timers::default()
+        },
+        ..router()
+    };
+    let mut router = Router::new(with(60));
+    router.input(Input::OpenGate);
+    router.connect();
+    router.establish();
+    router.sent();
+    // The new time counts from the next octets that are sent.
+    router.input(Input::SetPeer(with(100)));
+    router.sent();
+    router.run(seconds(20));
+    let begin = router.now;
+    while router.state() == State::Established {
+        assert!(router.now - begin <= seconds(110));
+        router.now += seconds(5);
+        router.receive(keepalive());
+        router.input(Input::Timeout);
+    }
+    assert_eq!(router.cause(), &Cause::SendHoldTimerExpired);
+    assert!(router.now - begin >= seconds(90));
+}
+
+/// The kernel can't distinguish a peer that does not read from one that is gone. RFC 9687 §4 gives
+/// the former more time. By then the hold timer, if any, has expired for the latter.
+#[test]
+fn the_tcp_user_timeout_is_longer_than_the_send_hold_time_rfc9687_4() {
     let mut config = peer("b", "10.0.0.2", 65001, 65002);
-    let mut given_up = |hold_time, send_hold: Option<u64>| {
-        hold(hold_time)(&mut config);
+    let mut user_timeout = |hold: u16, send_hold: Option<u64>| {
+        hold_time(hold)(&mut config);
         config.timers.send_hold_time = send_hold.map(seconds);
         TcpOptions::from(&config).user_timeout.unwrap()
     };
-    for (hold_time, send_hold, least) in [
+    for (hold, send_hold, least) in [
         (90, None, 480),
         (300, None, 600),
         (9, Some(10), 10),
         (0, None, 480),
     ] {
-        let timeout = given_up(hold_time, send_hold);
+        let timeout = user_timeout(hold, send_hold);
         let bounds = seconds(least + 1)..seconds(least + 10);
-        assert!(bounds.contains(&timeout), "{hold_time}: {timeout:?}");
+        assert!(bounds.contains(&timeout), "{hold}: {timeout:?}");
     }
 }
 
 #[test]
-fn trap_22_a_flap_between_two_looks_at_the_socket_is_one_update_or_none() {
-    let mut world = pair(|_| {});
-    world.input(0, Input::OpenGate);
-    world.until(seconds(2), "session up", World::established);
-    world.run(seconds(1));
-    let before = world.status(0).sent.update;
-    // Ten flaps in one turn of the loop come to the last word; the same as before is nothing.
-    let flaps = (0..10).flat_map(|med| {
-        let prefix = net("203.0.113.0/24");
-        [(prefix, route(med)), (prefix, None)]
-    });
-    let mut changes: Vec<_> = flaps.collect();
-    world.input(0, routes("b", changes.clone()));
-    world.run(seconds(1));
-    assert_eq!(world.status(0).sent.update, before);
-    changes.push((net("203.0.113.0/24"), route(77)));
-    world.input(0, routes("b", changes));
-    world.run(seconds(1));
-    assert_eq!(world.status(0).sent.update, before + 1);
+fn a_hold_timer_that_expires_during_a_local_stall_is_not_attributed_to_the_peer() {
+    let short = PeerConfig {
+        timers: Timers {
+            hold_time: HoldTime::from_secs(3).unwrap(),
+            ..Timers::default()
+        },
+        ..router()
+    };
+    let established = || {
+        let mut router = Router::new(short.clone());
+        router.input(Input::OpenGate);
+        router.connect();
+        router.establish();
+        router.sent();
+        router
+    };
+    // As after SIGSTOP for ten seconds. In one case the peer has closed the session meanwhile, and
+    // its NOTIFICATION is read before any timer.
+    for sent in [false, true] {
+        let mut router = established();
+        router.now += seconds(10);
+        if sent {
+            router.input(Input::Timeout);
+        } else {
+            router.receive(Notification::hold_timer_expired().encode());
+        }
+        let cause = router.cause();
+        assert_eq!(cause.code(), "stood-still", "{cause}");
+        let (notification, by_us) = cause.notification().unwrap();
+        assert_eq!(
+            (notification.code, by_us),
+            (ErrorCode::HOLD_TIMER_EXPIRED, sent)
+        );
+        assert!(cause.to_string().contains("was stalled for"), "{cause}");
+    }
+    // If all timeouts are in time, the cause is the silence of the peer.
+    let mut router = established();
+    while router.state() == State::Established {
+        router.now = router.speaker.poll_timeout().unwrap();
+        router.input(Input::Timeout);
+        router.sent();
+    }
+    assert_eq!(router.cause().code(), "hold-timer-expired");
 }

@@ -1,4 +1,4 @@
-//! Targets of the wire format: whatever comes in, what comes out of the decoder keeps its promises.
+//! Targets of the wire format: properties of the decoder for any octets.
 
 use std::net::Ipv4Addr;
 
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::octets::Octets;
 
-/// The ways in which a session can read.
+/// One of the contexts in which a session decodes messages.
 pub fn context(choice: u8) -> DecodeContext {
     let bit = |bit: u8| choice & (1 << bit) != 0;
     let mut families = vec![Family::IPV4_UNICAST];
@@ -27,14 +27,14 @@ pub fn context(choice: u8) -> DecodeContext {
     }
 }
 
-/// A body behind a good header; what doesn't fit is cut off.
+/// A body after a valid header, truncated to the maximum length.
 pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let body = &body[..body.len().min(MAX_LENGTH - HEADER_LENGTH)];
     let length = u16::try_from(HEADER_LENGTH + body.len()).unwrap();
     [&[0xff; 16][..], &length.to_be_bytes(), &[kind], body].concat()
 }
 
-/// What we would tell the peer is a message of its own, and not longer than what we know
+/// The NOTIFICATION of an error is a valid message, and has no more data than was received
 /// (CVE-2017-15865).
 fn check_error(error: &DecodeError, received: &[u8], context: &DecodeContext) {
     let notification = error.notification();
@@ -50,12 +50,12 @@ fn check_error(error: &DecodeError, received: &[u8], context: &DecodeContext) {
     assert!(!error.to_string().is_empty());
 }
 
-/// A stream in any portions: the same messages however it is cut, each exactly as long as its
-/// header says, and nothing after an error.
+/// A stream in segments of any size gives the same messages. Each is as long as its header says, and
+/// none follows an error.
 pub fn framing(data: &[u8]) {
     let mut octets = Octets(data);
     let context = context(octets.octet());
-    let portion = usize::from(octets.octet()) + 1;
+    let segment = usize::from(octets.octet()) + 1;
     let stream = octets.0;
 
     let mut framer = Framer::default();
@@ -71,7 +71,7 @@ pub fn framing(data: &[u8]) {
                 assert_eq!(
                     alone,
                     Some(Ok(message.clone())),
-                    "read beyond its own length"
+                    "a message was decoded with octets of the next one"
                 );
                 at += length;
             }
@@ -81,23 +81,23 @@ pub fn framing(data: &[u8]) {
         whole.push(next);
         if failed {
             framer.push(stream);
-            assert_eq!(framer.next(&context), None, "something after an error");
+            assert_eq!(framer.next(&context), None, "a message after an error");
         }
     }
 
     let mut framer = Framer::default();
-    let mut cut = Vec::new();
-    for portion in stream.chunks(portion) {
-        framer.push(portion);
+    let mut segmented = Vec::new();
+    for octets in stream.chunks(segment) {
+        framer.push(octets);
         while let Some(next) = framer.next(&context) {
-            cut.push(next);
+            segmented.push(next);
         }
     }
-    assert_eq!(whole, cut, "it matters how the stream is cut");
+    assert_eq!(whole, segmented, "the result depends on the segments");
 }
 
-/// The body of an OPEN: what is read comes back from its own encoding, and validating it gives a
-/// session or a reason.
+/// The body of an OPEN: a decoded OPEN equals the one decoded from its encoding, and negotiation
+/// gives an agreement or a valid error.
 pub fn open(data: &[u8]) {
     let mut octets = Octets(data);
     let choice = octets.octet();
@@ -106,7 +106,7 @@ pub fn open(data: &[u8]) {
     let open = match Message::decode(&received, &context) {
         Some(Ok(Message::Open(open))) => open,
         Some(Err(error)) => return check_error(&error, &received, &context),
-        other => panic!("an OPEN became {other:?}"),
+        other => panic!("an OPEN was decoded as {other:?}"),
     };
     assert!(open.capabilities.len() <= received.len() / 2);
     let encoded = open.encode();
@@ -139,8 +139,8 @@ pub fn open(data: &[u8]) {
     }
 }
 
-/// The body of an UPDATE: a small multiple of its length in memory, prefixes that are in order, and
-/// attributes that come back from their own encoding.
+/// The body of an UPDATE: its memory is a small multiple of its length, its prefixes are valid, and
+/// its attributes equal those decoded from their encoding.
 pub fn update(data: &[u8]) {
     let mut octets = Octets(data);
     let context = context(octets.octet());
@@ -148,13 +148,13 @@ pub fn update(data: &[u8]) {
     let update = match Message::decode(&received, &context) {
         Some(Ok(Message::Update(update))) => update,
         Some(Err(error)) => return check_error(&error, &received, &context),
-        other => panic!("an UPDATE became {other:?}"),
+        other => panic!("an UPDATE was decoded as {other:?}"),
     };
     // A prefix of length 0 is one octet on the wire.
-    let held = held(&update);
+    let memory = memory(&update);
     assert!(
-        held <= 64 * received.len(),
-        "{held} octets held for {}",
+        memory <= 64 * received.len(),
+        "{memory} octets of memory for {}",
         received.len()
     );
     assert_eq!(update.malformed.is_some(), !update.errors.is_empty());
@@ -163,12 +163,12 @@ pub fn update(data: &[u8]) {
         assert_eq!(
             update.announced().count(),
             0,
-            "a malformed route is announced"
+            "a malformed route was announced"
         );
     }
     let prefixes = update.announced().chain(update.withdrawn_prefixes());
     for prefix in prefixes {
-        assert_eq!(prefix, prefix.trunc(), "stray bits");
+        assert_eq!(prefix, prefix.trunc(), "host bits are set");
     }
     if update.end_of_rib().is_some() {
         assert!(update.errors.is_empty() && update.announced().count() == 0);
@@ -179,21 +179,20 @@ pub fn update(data: &[u8]) {
     }
 }
 
-/// However many errors there are: what is kept of them is bounded, in the log too, and says how many
-/// there are.
+/// The recorded errors and their texts are bounded, and the number of omitted errors is known.
 fn check_errors(update: &Update) {
     let kept = update.errors.len();
     assert!(kept <= Update::ERRORS_MAX, "{kept} errors kept");
     assert!(update.errors.capacity() <= 2 * Update::ERRORS_MAX);
     assert!(update.errors_omitted == 0 || kept == Update::ERRORS_MAX);
-    // Two for each type of attribute, and those of the message as a whole.
+    // Two per attribute type, and those of the whole message.
     assert!(update.errors_omitted <= 2 * 256 + 8);
     let words = update.error_texts();
     assert!(words.iter().all(|text| (1..=200).contains(&text.len())));
     assert_eq!(words.len(), kept + usize::from(update.errors_omitted > 0));
 }
 
-/// What decoding the attributes and prefixes gave survives being sent on.
+/// Decoded attributes and prefixes can be encoded, and decode to the same.
 fn check_round_trip(update: &Update, context: &DecodeContext) {
     let context = DecodeContext {
         four_octet_asn: true,
@@ -217,7 +216,7 @@ fn check_round_trip(update: &Update, context: &DecodeContext) {
         let Some(next_hop) = next_hop.filter(|_| !prefixes.is_empty()) else {
             continue;
         };
-        // The longest attributes fit only beside the few prefixes they came with.
+        // The longest attributes leave no room for prefixes.
         let Ok(builder) = UpdateBuilder::announce(family, &update.attributes, &next_hop, &encode)
         else {
             continue;
@@ -227,7 +226,7 @@ fn check_round_trip(update: &Update, context: &DecodeContext) {
             assert!(message.len() <= MAX_LENGTH);
             let decoded = Message::decode(&message, &context);
             let Some(Ok(Message::Update(again))) = decoded else {
-                panic!("{message:02x?} became {decoded:?}");
+                panic!("{message:02x?} was decoded as {decoded:?}");
             };
             assert_eq!(again.errors, []);
             announced.extend(again.announced());
@@ -240,20 +239,23 @@ fn check_round_trip(update: &Update, context: &DecodeContext) {
     }
 }
 
-/// Packs everything and gives the messages.
+/// The messages for all prefixes.
 fn pack(mut builder: UpdateBuilder, prefixes: &[IpNet]) -> Vec<bytes::Bytes> {
     let mut messages = Vec::new();
     for prefix in prefixes {
         if !builder.push(prefix) {
             messages.push(builder.finish());
-            assert!(builder.push(prefix), "an empty message has no room");
+            assert!(
+                builder.push(prefix),
+                "a prefix does not fit in an empty message"
+            );
         }
     }
     messages.push(builder.finish());
     messages
 }
 
-/// Lists that the encoder sorts in the order it gives them; without what depends on the family.
+/// The attributes with lists in the order of the encoder, without the next hop.
 fn comparable(attributes: &PathAttributes) -> PathAttributes {
     let mut attributes = attributes.clone();
     attributes.next_hop = None;
@@ -265,8 +267,8 @@ fn comparable(attributes: &PathAttributes) -> PathAttributes {
     attributes
 }
 
-/// Octets of memory that the lists of an UPDATE take.
-fn held(update: &Update) -> usize {
+/// The octets of memory that the lists of an UPDATE occupy.
+fn memory(update: &Update) -> usize {
     fn list<T>(list: &Vec<T>) -> usize {
         list.capacity() * size_of::<T>()
     }
@@ -289,14 +291,14 @@ fn held(update: &Update) -> usize {
         + update.malformed.as_ref().map_or(0, |octets| octets.len())
 }
 
-/// The body of a NOTIFICATION: it can be printed and sent on, whatever it says.
+/// The body of a NOTIFICATION: its encoding equals the input, and its texts are bounded and printable.
 pub fn notification(data: &[u8]) {
     let received = message(3, data);
     let context = DecodeContext::default();
     let notification = match Message::decode(&received, &context) {
         Some(Ok(Message::Notification(notification))) => notification,
         Some(Err(error)) => return check_error(&error, &received, &context),
-        other => panic!("a NOTIFICATION became {other:?}"),
+        other => panic!("a NOTIFICATION was decoded as {other:?}"),
     };
     assert_eq!(notification.encode(), received);
     assert!(notification.capabilities().len() <= Notification::CAPABILITIES_MAX);
@@ -309,9 +311,9 @@ pub fn notification(data: &[u8]) {
     );
     if let Some(text) = notification.shutdown_text() {
         assert!(!text.contains(char::is_control), "{text:?}");
-        // Each octet that isn't text becomes a U+FFFD of three octets.
+        // Each invalid octet becomes U+FFFD, which has three octets.
         assert!(text.len() <= 3 * notification.data.len());
-        // One that came in whole goes out whole.
+        // A complete text is encoded completely.
         let ours = Notification::administrative_shutdown(&text);
         assert!(text.len() > 255 || ours.shutdown_text().as_deref() == Some(&text));
     }

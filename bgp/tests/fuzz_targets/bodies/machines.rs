@@ -1,4 +1,4 @@
-//! Targets of the machines: one speaker fed by hand, BFD fed with packets.
+//! Targets of the state machines: one speaker with any inputs, and BFD with any packets.
 
 use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
@@ -12,26 +12,25 @@ use ferrolb_bgp::wire::{DecodeContext, Message};
 
 use super::codec::message;
 use super::harness::random::{Op, PEERS, Run};
-use super::harness::world::{self as pair, seconds};
+use super::harness::{hold_time, net, pair, route, routes, seconds};
 use super::octets::Octets;
 
-/// Any sequence of inputs: the machine keeps the poll contract, and says the same when asked the
-/// same.
+/// Any sequence of inputs: the speaker obeys the poll contract, and a second run is equal.
 pub fn fsm_events(data: &[u8]) {
     let start = Instant::now();
     let run = || {
         let mut octets = Octets(data);
         let mut run = Run::new(start);
         while !octets.is_empty() {
-            run.act(&op(&mut octets));
+            run.perform(&op(&mut octets));
         }
         run.shut_down();
         run.transcript
     };
-    assert_eq!(run(), run(), "a run doesn't replay");
+    assert_eq!(run(), run(), "two runs of the same input differ");
 }
 
-/// Four octets at most, so that a short input is a long story.
+/// An operation of at most two octets, except noise, so that a short input has many operations.
 fn op(octets: &mut Octets<'_>) -> Op {
     let choice = octets.octet();
     let (peer, which) = (choice / 13 % PEERS, choice / 13 % 6);
@@ -57,7 +56,7 @@ fn op(octets: &mut Octets<'_>) -> Op {
             announce: choice & 0x80 == 0,
         },
         7 if which == 5 => Op::Shutdown {
-            preserve: choice & 0x80 != 0,
+            graceful_restart: choice & 0x80 != 0,
         },
         7 => Op::OpenGate,
         8 => Op::Connected { which },
@@ -74,25 +73,22 @@ fn op(octets: &mut Octets<'_>) -> Op {
     }
 }
 
-/// ROUTE-REFRESH bodies, four octets each: read and written alike, and a session that gets them
-/// answers with a bounded amount and holds on to its routes.
+/// ROUTE-REFRESH bodies of four octets: the encoding equals the input. The session remains
+/// established, sends a bounded number of octets, and the peer keeps all routes.
 pub fn route_refresh(data: &[u8]) {
     let context = DecodeContext::default();
-    let mut world = pair::pair(pair::hold(90));
+    let mut world = pair(hold_time(90));
     let prefixes: Vec<_> = (0..20u8)
-        .map(|low| pair::net(&format!("192.0.2.{low}/32")))
+        .map(|low| net(&format!("192.0.2.{low}/32")))
         .collect();
-    let changes = prefixes
-        .iter()
-        .map(|prefix| (*prefix, pair::route(1)))
-        .collect();
-    world.input(0, pair::routes("b", changes));
+    let changes = prefixes.iter().map(|prefix| (*prefix, route(1))).collect();
+    world.input(0, routes("b", changes));
     world.input(0, Input::OpenGate);
-    world.until(seconds(10), "the session is up", |world| {
+    world.run_until(seconds(10), "session established", |world| {
         world.established()
     });
     world.run(seconds(1));
-    let before = world.hosts[0].octets;
+    let before = world.hosts[0].octets_sent;
     let mut sent = 0;
     for body in data.chunks(4).take(64) {
         let octets = message(5, body);
@@ -100,7 +96,7 @@ pub fn route_refresh(data: &[u8]) {
         match decoded {
             Some(Ok(Message::RouteRefresh(refresh))) => assert_eq!(refresh.encode(), octets),
             Some(Err(_)) => assert_ne!(body.len(), 4),
-            other => panic!("a ROUTE-REFRESH became {other:?}"),
+            other => panic!("a ROUTE-REFRESH was decoded as {other:?}"),
         }
         if body.len() == 4 {
             sent += octets.len();
@@ -109,8 +105,8 @@ pub fn route_refresh(data: &[u8]) {
     }
     world.run(seconds(2));
     assert!(world.established(), "a ROUTE-REFRESH ended the session");
-    let answered = world.hosts[0].octets - before;
-    // 43 octets and 5 for each prefix, with the marks of RFC 7313 and KEEPALIVEs beside them.
+    let answered = world.hosts[0].octets_sent - before;
+    // 43 octets and 5 per prefix, in addition to RFC 7313 markers and KEEPALIVEs.
     assert!(answered <= 1000 + 16 * sent, "{answered} octets for {sent}");
     assert!(
         prefixes
@@ -119,8 +115,8 @@ pub fn route_refresh(data: &[u8]) {
     );
 }
 
-/// Packets of BFD, 24 to 48 octets each with the time between them in front: a session follows the
-/// state machine, never sends more often than agreed, and a bad packet doesn't keep it up.
+/// BFD packets of up to 48 octets, each preceded by the time since the last one: the session follows
+/// the state machine, does not send too often, and ignores invalid packets.
 pub fn bfd_packet(data: &[u8]) {
     let mut octets = Octets(data);
     let mut now = Instant::now();
@@ -149,7 +145,7 @@ pub fn bfd_packet(data: &[u8]) {
         let length = usize::from(octets.octet()) % 49;
         let mut packet = octets.take(length).to_vec();
         let ours = bfd.status().next().map_or(0, |status| status.discriminator);
-        // Nobody guesses our number: let it be named.
+        // The input can't guess our discriminator, so a bit inserts it.
         if choice & 0x40 != 0
             && let Some(your) = packet.get_mut(8..12)
         {
@@ -168,24 +164,24 @@ pub fn bfd_packet(data: &[u8]) {
         let before = counted(&bfd);
         bfd.handle(now, BfdInput::Received(arrival));
         if arrival.ttl < 255 || Packet::decode(&packet).is_err() {
-            assert_eq!(counted(&bfd), before, "a packet counted that must not");
+            assert_eq!(counted(&bfd), before, "an invalid packet was counted");
         }
         settle(&mut bfd, now, &mut state);
     }
-    // Silence takes it down, whatever was agreed on.
+    // The longest detection time expires without a packet.
     now += Duration::from_secs(5000 * 255);
     settle(&mut bfd, now, &mut state);
     assert_ne!(state, State::Up);
 }
 
-/// What the driver does after each input.
+/// Polls as the driver does after each input, and checks the outputs.
 fn settle(bfd: &mut Bfd, now: Instant, state: &mut State) {
     bfd.handle(now, BfdInput::Timeout);
     let mut sent = 0;
     while let Some(transmit) = bfd.poll_transmit(now) {
         sent += 1;
         assert!(sent <= 2, "a burst of packets");
-        let packet = Packet::decode(&transmit.octets).expect("we send what we can read");
+        let packet = Packet::decode(&transmit.octets).expect("a valid packet");
         assert_eq!(packet.encode(), transmit.octets);
     }
     while let Some(change) = bfd.poll_output() {
@@ -194,10 +190,11 @@ fn settle(bfd: &mut Bfd, now: Instant, state: &mut State) {
         *state = change.to;
     }
     let due = bfd.poll_timeout();
-    assert!(due.is_none_or(|due| due > now), "a timer that stays due");
+    assert!(due.is_none_or(|due| due > now), "a timer remains due");
 }
 
-/// What is read comes back from its own encoding, but for authentication, of which we send none.
+/// A decoded packet equals the one decoded from its encoding, without authentication, which is never
+/// sent.
 fn check_packet(octets: &[u8]) {
     match Packet::decode(octets) {
         Err(error) => assert!(!error.to_string().is_empty()),

@@ -1,7 +1,7 @@
-//! The body of every fuzz target: one function each that takes any octets and panics if something
-//! is wrong. `fuzz/` runs them under libFuzzer, `fuzz_targets` on stable over seeds and random octets.
-#![allow(dead_code, unreachable_pub)] // each of the two uses its part
-#![allow(clippy::unwrap_used)] // what fails here fails the target
+//! The bodies of the fuzz targets: functions that take any octets and panic if a property is
+//! violated. `fuzz/` runs them under libFuzzer, the test `fuzz_targets` on the stable toolchain.
+#![allow(dead_code, unused_imports, unreachable_pub)] // two crates use a part each
+#![allow(clippy::unwrap_used)] // a panic fails the target
 
 #[path = "../../harness/mod.rs"]
 mod harness;
@@ -12,16 +12,16 @@ pub mod octets;
 pub mod seeds;
 pub mod two_speakers;
 
-/// A target.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Its name in `fuzz/Cargo.toml`, and the folder of its seeds.
     pub name: &'static str,
-    /// What it does with the octets.
+    /// The body.
     pub run: fn(&[u8]),
 }
 
-/// All of them, from the cheapest to the dearest.
+/// All targets, the fastest first.
 pub const TARGETS: [Target; 8] = [
     target("framing", codec::framing),
     target("open", codec::open),

@@ -1,6 +1,6 @@
-//! Fuzz input as a source of choices: it runs dry, it never fails.
+//! Fuzz input as a source of choices that never fails.
 
-/// What is left of the input. Once it is used up, every choice is the first one.
+/// The rest of the input. At its end, every choice is 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Octets<'a>(pub &'a [u8]);
 

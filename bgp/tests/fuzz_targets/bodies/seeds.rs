@@ -1,5 +1,5 @@
-//! Where the targets start: the recorded cases, messages of real routers, incidents of the past (in
-//! text, below `bgp/tests/fixtures` and `fuzz/seeds`), and the public corpus where one is named.
+//! Seeds of the targets: the wire cases, messages of real routers and past incidents (as text in
+//! `bgp/tests/fixtures` and `fuzz/seeds`), and a public corpus if one is configured.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ const RECORDED: &str = include_str!("../../fixtures/corpus.tsv");
 const INCIDENTS: &str = include_str!("../../../../fuzz/seeds/incidents.tsv");
 const STORIES: &str = include_str!("../../../../fuzz/seeds/stories.tsv");
 
-/// Messages of each type that are taken from the corpus, and none longer than this.
+/// The maximum number of messages of each type from the public corpus, and their maximum length.
 const FROM_CORPUS: usize = 100;
 const LONGEST: usize = 1024;
 
-/// Where a target starts.
+/// One seed.
 #[derive(Clone, Debug)]
 pub struct Seed {
     /// The target's name.
     pub target: &'static str,
-    /// What it gets.
+    /// The input of the target.
     pub octets: Vec<u8>,
 }
 
-/// The ones of this repository.
+/// The seeds in this repository.
 pub fn own() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for line in CASES.lines().skip(1) {
@@ -40,7 +40,7 @@ pub fn own() -> Vec<Seed> {
     for line in RECORDED.lines().skip(1) {
         let columns: Vec<&str> = line.split('\t').collect();
         let whole = octets(columns[3]);
-        // Those of one type and length look alike.
+        // One message per type and length is enough.
         if columns[2] == "BGP" && seen.insert((whole[18], whole.len())) {
             add_message(&mut seeds, &whole);
         }
@@ -72,7 +72,7 @@ pub fn own() -> Vec<Seed> {
     seeds
 }
 
-/// One message for the target of its type and as a stream for framing.
+/// Adds a message for the target of its type, and as a stream for framing.
 fn add_message(seeds: &mut Vec<Seed>, whole: &[u8]) {
     let target = match whole.get(18) {
         Some(1) => "open",
@@ -99,8 +99,8 @@ fn add_message(seeds: &mut Vec<Seed>, whole: &[u8]) {
     });
 }
 
-/// Messages of the public recordings, found by their markers. None unless `FERROLB_CORPUS` names
-/// their folder.
+/// Messages of the public recordings in the folder that `FERROLB_CORPUS` names, found by their
+/// markers.
 pub fn public() -> Vec<Seed> {
     let Some(root) = std::env::var_os("FERROLB_CORPUS").map(PathBuf::from) else {
         return Vec::new();
@@ -115,10 +115,10 @@ pub fn public() -> Vec<Seed> {
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for file in files {
-            let octets = unpacked(&file);
+            let octets = uncompressed(&file);
             for whole in messages(&octets) {
                 let count = &mut counts[usize::from(whole[18])];
-                // Those of one type and length look alike.
+                // One message per type and length is enough.
                 if *count < FROM_CORPUS && seen.insert((whole[18], whole.len())) {
                     *count += 1;
                     add_message(&mut seeds, whole);
@@ -129,7 +129,7 @@ pub fn public() -> Vec<Seed> {
     seeds
 }
 
-/// Whatever begins with a marker and says how long it is.
+/// All octets that start with a marker and a valid length.
 fn messages(recording: &[u8]) -> impl Iterator<Item = &[u8]> {
     let starts = recording.windows(16).enumerate();
     starts.filter_map(|(start, window)| {
@@ -141,16 +141,16 @@ fn messages(recording: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn unpacked(file: &Path) -> Vec<u8> {
+fn uncompressed(file: &Path) -> Vec<u8> {
     if file.extension().is_some_and(|extension| extension == "gz") {
         let output = Command::new("gzip").arg("-dc").arg(file).output();
-        output.expect("gzip is there").stdout
+        output.expect("gzip runs").stdout
     } else {
         std::fs::read(file).unwrap()
     }
 }
 
-/// Hex in groups, each repeated where a `*` says how often.
+/// Decodes hexadecimal groups, each optionally followed by `*` and a number of repetitions.
 fn octets(text: &str) -> Vec<u8> {
     let group = |group: &str| {
         let (hex, times) = group.split_once('*').unwrap_or((group, "1"));
