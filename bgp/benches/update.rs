@@ -1,8 +1,10 @@
-//! UPDATEs in prefixes and octets per second, one line of JSON per measurement.
+//! Benchmark of UPDATEs: prefixes and octets per second, and memory per prefix. Prints one line of
+//! JSON per measurement.
 //!
-//! `encode`: a whole table goes out to peers that have just come up. What counts is what the peers
-//! get, so with 100 of them each prefix counts 100 times. `decode`: the same octets are read again.
-//! `memory`: what a million prefixes cost once a peer was told of them, and the most it was until then.
+//! * `encode`: sends a table to peers whose sessions were just established. Each prefix counts once
+//!   per peer.
+//! * `decode`: decodes the octets of `encode`.
+//! * `memory`: the memory of a million prefixes after they were sent to a peer, and its maximum.
 //!
 //! `cargo bench -p ferrolb-bgp --bench update [-- PREFIXES [ROUNDS]]`
 
@@ -15,11 +17,11 @@ use ferrolb_bgp::rib::{AdjRibOut, PeerIndex, Route, SessionEncoding};
 use ferrolb_bgp::wire::{Asn, DecodeContext, Family, Framer, Message, NextHop};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// What a socket takes at once, more or less.
+/// Octets per write, about as many as a socket accepts.
 const POLL: usize = 65_536;
 
 fn main() {
-    // Cargo itself adds flags such as --bench.
+    // Skip the flags that cargo adds, such as --bench.
     let mut numbers = std::env::args()
         .skip(1)
         .filter_map(|argument| argument.parse().ok());
@@ -53,7 +55,7 @@ fn main() {
     }
 }
 
-/// The octets that one peer gets.
+/// The number of octets that one peer receives.
 fn octets(family: Family, prefixes: u32) -> u64 {
     encode(family, prefixes, 1)
         .1
@@ -62,7 +64,7 @@ fn octets(family: Family, prefixes: u32) -> u64 {
         .sum()
 }
 
-/// The best of several runs: what disturbs a run only makes it slower.
+/// Prints the fastest run, which is the least disturbed one.
 fn report(
     what: &str,
     family: Family,
@@ -81,8 +83,8 @@ fn report(
     );
 }
 
-/// Sends a table to `peers` in turn, as sockets that are writable would ask for it. Returns the
-/// time it took and what the first of them got.
+/// Sends a table to the peers in turn, as for sockets that are always writable. Returns the duration
+/// and the octets for the first peer.
 fn encode(family: Family, prefixes: u32, peers: u32) -> (Duration, Vec<Bytes>) {
     let mut rib = AdjRibOut::new();
     let route = Route::default();
@@ -116,12 +118,12 @@ fn encode(family: Family, prefixes: u32, peers: u32) -> (Duration, Vec<Bytes>) {
         }
     }
     let elapsed = start.elapsed();
-    let told = u64::from(prefixes);
-    assert!((0..peers).all(|peer| rib.counters(PeerIndex(peer)).prefixes == told));
+    let expected = u64::from(prefixes);
+    assert!((0..peers).all(|peer| rib.counters(PeerIndex(peer)).prefixes == expected));
     (elapsed, first)
 }
 
-/// What the process grows by, as the kernel counts it.
+/// Prints the growth of the process's resident memory.
 fn memory(family: Family, prefixes: u32) {
     let (before, _) = resident();
     let mut rib = AdjRibOut::new();
@@ -145,7 +147,7 @@ fn memory(family: Family, prefixes: u32) {
     );
 }
 
-/// Octets of this process in memory, now and at most.
+/// The current and the maximum resident memory of this process in octets.
 fn resident() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {

@@ -1,7 +1,7 @@
-//! The codec of ferrolb-bgp beside those of bgpkit-parser, NetGauze, routecore and zettabgp: the same
-//! UPDATEs, one thread, no sockets. One line of JSON per measurement.
+//! Benchmark of the codecs of ferrolb-bgp, bgpkit-parser, NetGauze, routecore and zettabgp with the
+//! same UPDATEs, on one thread and without sockets. Prints one line of JSON per measurement.
 //!
-//! `cargo xtask bench codec`, or here `cargo bench [-- PREFIXES [ROUNDS]]`.
+//! `cargo xtask bench codec`, or in this package `cargo bench [-- PREFIXES [ROUNDS]]`.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -29,7 +29,7 @@ const NEXT_HOP4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const NEXT_HOP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 fn main() {
-    // Cargo itself adds flags such as --bench.
+    // Skip the flags that cargo adds, such as --bench.
     let mut numbers = std::env::args()
         .skip(1)
         .filter_map(|argument| argument.parse::<u32>().ok());
@@ -50,7 +50,7 @@ fn prefix(family: Family, index: u32) -> IpNet {
     }
 }
 
-/// What every UPDATE carries: short, as an originator's are.
+/// The attributes of every UPDATE: few, as from an originator.
 fn attributes() -> PathAttributes {
     PathAttributes {
         origin: Some(Origin::Igp),
@@ -90,16 +90,16 @@ impl Comparison {
         self.zettabgp();
     }
 
-    /// The fastest of several rounds of something that says how many prefixes it had: what disturbs a
-    /// round only makes it slower.
+    /// Prints the fastest round, which is the least disturbed one. `work` returns the number of
+    /// prefixes that it processed.
     fn measure(&self, krate: &str, what: &str, mut work: impl FnMut() -> usize) {
         let fastest = (0..self.rounds)
             .map(|_| {
                 let start = Instant::now();
                 let seen = work();
-                let took = start.elapsed();
+                let elapsed = start.elapsed();
                 assert_eq!(seen, self.table.len(), "{krate} {what}");
-                took
+                elapsed
             })
             .min();
         let seconds = fastest.unwrap_or_default().as_secs_f64();
@@ -147,7 +147,7 @@ impl Comparison {
             };
             updates.iter().map(encode).sum()
         });
-        // The others have nothing to compare with this.
+        // The other crates do not pack prefixes into messages.
         self.measure("ferrolb-bgp", "pack", || {
             let mut messages = 0;
             pack(self.family, &self.table, |message| {
@@ -167,7 +167,7 @@ impl Comparison {
                 false,
                 &AsnLength::Bits32,
             );
-            black_box(parsed.expect("bgpkit-parser reads it"))
+            black_box(parsed.expect("bgpkit-parser decodes it"))
         };
         let count = |message: &BgpkitMessage| {
             let BgpkitMessage::Update(update) = message else {
@@ -190,7 +190,7 @@ impl Comparison {
             let encode = |message: &BgpkitMessage| {
                 let octets = message
                     .encode(AsnLength::Bits32)
-                    .expect("bgpkit-parser writes it");
+                    .expect("bgpkit-parser encodes it");
                 assert!(black_box(octets).len() > HEADER);
                 count(message)
             };
@@ -204,7 +204,7 @@ impl Comparison {
             let mut context =
                 BgpParsingContext::new(true, none(), HashMap::new(), false, false, false, false);
             let parsed = NetgauzeMessage::parse(&mut SliceReader::new(message), &mut context);
-            black_box(parsed.expect("netgauze reads it"))
+            black_box(parsed.expect("netgauze decodes it"))
         };
         self.measure("netgauze-bgp-pkt", "decode", || {
             self.messages
@@ -216,7 +216,7 @@ impl Comparison {
         self.measure("netgauze-bgp-pkt", "encode", || {
             let encode = |message: &NetgauzeMessage| {
                 let mut octets = Vec::with_capacity(4096);
-                message.write(&mut octets).expect("netgauze writes it");
+                message.write(&mut octets).expect("netgauze encodes it");
                 assert!(black_box(octets).len() > HEADER);
                 netgauze_count(message)
             };
@@ -224,14 +224,14 @@ impl Comparison {
         });
     }
 
-    /// It looks at octets when asked: prefixes, ORIGIN and AS_PATH are. It writes IPv4 into
-    /// MP_REACH_NLRI only and is not measured there.
+    /// routecore decodes lazily, so prefixes, ORIGIN and AS_PATH are read explicitly. Its encoding is
+    /// not measured, since it encodes IPv4 only in MP_REACH_NLRI.
     fn routecore(&self) {
         let config = SessionConfig::modern();
         self.measure("routecore", "decode", || {
             let count = |message: &Bytes| {
                 let update = UpdateMessage::from_octets(message.clone(), &config);
-                let update = update.expect("routecore reads it");
+                let update = update.expect("routecore decodes it");
                 black_box((
                     update.origin().expect("ORIGIN"),
                     update.aspath().expect("AS_PATH"),
@@ -255,7 +255,7 @@ impl Comparison {
         let parse = |message: &Bytes| {
             let mut update = BgpUpdateMessage::new();
             let outcome = update.decode_from(&params, &message[HEADER..]);
-            outcome.expect("zettabgp reads it");
+            outcome.expect("zettabgp decodes it");
             black_box(update)
         };
         self.measure("zettabgp", "decode", || {
@@ -269,7 +269,7 @@ impl Comparison {
             let mut buffer = vec![0; 65_536];
             let mut encode = |update: &BgpUpdateMessage| {
                 let body = update.encode_to(&params, &mut buffer[HEADER..]);
-                assert!(black_box(body.expect("zettabgp writes it")) > 0);
+                assert!(black_box(body.expect("zettabgp encodes it")) > 0);
                 zettabgp_count(update)
             };
             parsed.iter().map(&mut encode).sum()
@@ -277,7 +277,7 @@ impl Comparison {
     }
 }
 
-/// One UPDATE from what was read from one, attributes and all.
+/// Encodes a decoded UPDATE.
 fn encode_ours(family: Family, update: &Update) -> Bytes {
     let attributes = &update.attributes;
     let reach = update.mp_reach.as_ref().map(|reach| reach.next_hop);
@@ -297,7 +297,7 @@ fn encode_ours(family: Family, update: &Update) -> Bytes {
     builder.finish()
 }
 
-/// Loose prefixes into messages as full as they get.
+/// Packs single prefixes into messages of the maximum length.
 fn pack(family: Family, table: &[IpNet], mut send: impl FnMut(Bytes)) {
     let next_hop = if family == Family::IPV4_UNICAST {
         NextHop::V4(NEXT_HOP4)
