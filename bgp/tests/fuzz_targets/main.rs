@@ -23,10 +23,10 @@ fn named(name: &str) -> Target {
     *TARGETS.iter().find(|target| target.name == name).unwrap()
 }
 
-/// If the environment variable `FERROLB_SEEDS_TO` names a folder, writes the seeds to it, one folder
-/// per target.
+/// If the environment variable `FERROLB_SEEDS_TO` names a folder, writes the seeds to it, one
+/// folder per target.
 #[test]
-fn every_target_accepts_its_seeds() {
+fn every_target_has_seeds_and_accepts_them() {
     let seeds = [seeds::own(), seeds::public()].concat();
     let folder = std::env::var_os("FERROLB_SEEDS_TO");
     let mut counts = BTreeMap::new();

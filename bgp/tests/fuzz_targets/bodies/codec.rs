@@ -50,8 +50,8 @@ fn check_error(error: &DecodeError, received: &[u8], context: &DecodeContext) {
     assert!(!error.to_string().is_empty());
 }
 
-/// A stream in segments of any size gives the same messages. Each is as long as its header says, and
-/// none follows an error.
+/// A stream in segments of any size gives the same messages. Each is as long as its header says.
+/// None follows an error.
 pub fn framing(data: &[u8]) {
     let mut octets = Octets(data);
     let context = context(octets.octet());
@@ -291,7 +291,8 @@ fn memory(update: &Update) -> usize {
         + update.malformed.as_ref().map_or(0, |octets| octets.len())
 }
 
-/// The body of a NOTIFICATION: its encoding equals the input, and its texts are bounded and printable.
+/// The body of a NOTIFICATION: its encoding equals the input, and its texts are bounded and
+/// printable.
 pub fn notification(data: &[u8]) {
     let received = message(3, data);
     let context = DecodeContext::default();

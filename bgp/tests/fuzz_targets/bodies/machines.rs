@@ -115,8 +115,8 @@ pub fn route_refresh(data: &[u8]) {
     );
 }
 
-/// BFD packets of up to 48 octets, each preceded by the time since the last one: the session follows
-/// the state machine, does not send too often, and ignores invalid packets.
+/// BFD packets of up to 48 octets, each preceded by the time since the last one: the session
+/// follows the state machine, does not send too often, and ignores invalid packets.
 pub fn bfd_packet(data: &[u8]) {
     let mut octets = Octets(data);
     let mut now = Instant::now();
@@ -193,8 +193,8 @@ fn settle(bfd: &mut Bfd, now: Instant, state: &mut State) {
     assert!(due.is_none_or(|due| due > now), "a timer remains due");
 }
 
-/// A decoded packet equals the one decoded from its encoding, without authentication, which is never
-/// sent.
+/// A decoded packet equals the one decoded from its encoding, without authentication, which is
+/// never sent.
 fn check_packet(octets: &[u8]) {
     match Packet::decode(octets) {
         Err(error) => assert!(!error.to_string().is_empty()),

@@ -17,9 +17,9 @@ const PERMANENT: u8 = 8;
 /// The routes that host 0 announces: prefixes with their MED.
 type Routes = BTreeMap<IpNet, u32>;
 
-/// Packets are lost, delayed and split, connections collide and are not read, processes restart, and
-/// routes change. Afterwards the receiver has exactly the announced routes, and no permanent route was
-/// ever withdrawn.
+/// Packets are lost, delayed and split, connections collide and are not read, processes restart,
+/// and routes change. Afterwards the receiver has exactly the announced routes, and no permanent
+/// route was ever withdrawn.
 pub fn two_speakers(data: &[u8]) {
     let mut octets = Octets(data);
     let choice = octets.octet();
