@@ -1,6 +1,8 @@
-//! Peers that don't read, hardly write, or never stop, beside one that behaves: it must not notice.
+//! Peers that do not read, write slowly or flood must not delay a well-behaved peer.
+//!
+//! These tests run the driver with real sockets on loopback addresses.
 #![cfg(feature = "speaker")]
-#![allow(clippy::unwrap_used)] // what fails here fails the test
+#![allow(clippy::unwrap_used)] // a panic fails the test
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,10 +23,9 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// More than a change may take, however busy the machine; a peer that has to wait for another one
-/// waits for its timers.
-const PROMPT: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than a change takes on a busy machine, and shorter than a wait for a timer of another peer.
+const UNDELAYED: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const FAMILIES: [Family; 1] = [Family::IPV4_UNICAST];
 
 fn options(id: u8, listen: bool) -> SpeakerOptions {
@@ -41,7 +42,7 @@ fn options(id: u8, listen: bool) -> SpeakerOptions {
     }
 }
 
-/// A speaker that waits for peers at these addresses and announces to all of them.
+/// A speaker with passive peers at these addresses.
 fn speaker<A: AsRef<str>>(peers: &[A]) -> (Handle, SocketAddr) {
     let (handle, _) = speaker::spawn(options(1, true)).unwrap();
     for address in peers.iter().map(AsRef::as_ref) {
@@ -71,7 +72,8 @@ fn announce(handle: &Handle, peer: &str, prefixes: impl Iterator<Item = IpNet>) 
     }]);
 }
 
-/// A table of so many MB that takes little time to make: each prefix has 250 communities of its own.
+/// Announces a table of this size that is built quickly: each prefix has 250 communities of its own.
+/// Returns the number of prefixes.
 fn announce_megabytes(handle: &Handle, peer: &str, megabytes: u32) -> usize {
     let route = |number| {
         let community = |local2| LargeCommunity {
@@ -99,8 +101,8 @@ fn prefix(number: u32) -> IpNet {
     IpNet::new(address.into(), 32).unwrap()
 }
 
-/// The one that behaves.
-async fn good(address: SocketAddr) -> (Handle, Events) {
+/// A well-behaved peer with an established session.
+async fn well_behaved(address: SocketAddr) -> (Handle, Events) {
     let (handle, events) = speaker::spawn(options(2, false)).unwrap();
     handle
         .set_peer(PeerConfig {
@@ -110,25 +112,25 @@ async fn good(address: SocketAddr) -> (Handle, Events) {
         })
         .unwrap();
     handle.open_gate();
-    timeout(PATIENCE, async {
+    timeout(TIMEOUT, async {
         while handle.snapshot().await[0].state != State::Established {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await
-    .expect("in time");
+    .expect("no timeout");
     (handle, events)
 }
 
-/// A connection by hand, up to Established.
-async fn by_hand(address: SocketAddr, source: &str) -> TcpStream {
+/// A peer that the test implements: it connects and sends an OPEN and a KEEPALIVE.
+async fn manual_peer(address: SocketAddr, source: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.set_send_buffer_size(65536).unwrap();
-    by_hand_with(socket, address, source, 0).await
+    manual_peer_with(socket, address, source, 0).await
 }
 
-async fn by_hand_with(
+async fn manual_peer_with(
     socket: TcpSocket,
     address: SocketAddr,
     source: &str,
@@ -145,13 +147,14 @@ async fn by_hand_with(
     stream
 }
 
-/// Changes for the peer that behaves, one after the other: each arrives at once.
-async fn changes_arrive(router: &Handle, events: &mut Events, first: u32) {
+/// Announces routes to the well-behaved peer one after another. Each must arrive without delay.
+async fn assert_undelayed(router: &Handle, events: &mut Events, first: u32) {
     for number in first..first + 20 {
         announce(router, "127.0.0.1", std::iter::once(prefix(number)));
-        timeout(PROMPT, async {
+        timeout(UNDELAYED, async {
             loop {
-                if let Event::Received { update, .. } = events.recv().await.expect("it runs")
+                if let Event::Received { update, .. } =
+                    events.recv().await.expect("a running speaker")
                     && update
                         .announced()
                         .any(|announced| announced == prefix(number))
@@ -161,7 +164,7 @@ async fn changes_arrive(router: &Handle, events: &mut Events, first: u32) {
             }
         })
         .await
-        .expect("promptly");
+        .expect("no delay");
     }
 }
 
@@ -172,31 +175,33 @@ async fn established(handle: &Handle, peer: &str) -> bool {
 }
 
 async fn until_established(handle: &Handle, peer: &str) {
-    timeout(PATIENCE, async {
+    timeout(TIMEOUT, async {
         while !established(handle, peer).await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await
-    .expect("in time");
+    .expect("no timeout");
 }
 
 #[tokio::test]
-async fn a_peer_that_never_reads_delays_nobody() {
+async fn a_peer_that_never_reads_delays_no_other_peer() {
     let (router, address) = speaker(&["127.0.0.1", "127.0.0.21"]);
     announce(&router, "127.0.0.21", (0..400_000).map(prefix));
-    let stuck = by_hand(address, "127.0.0.21").await;
+    let stuck = manual_peer(address, "127.0.0.21").await;
     until_established(&router, "127.0.0.21").await;
-    let (_node, mut events) = good(address).await;
-    changes_arrive(&router, &mut events, 1_000_000).await;
-    assert!(established(&router, "127.0.0.21").await, "it is only slow");
+    let (_node, mut events) = well_behaved(address).await;
+    assert_undelayed(&router, &mut events, 1_000_000).await;
+    assert!(
+        established(&router, "127.0.0.21").await,
+        "the send hold timer has not expired"
+    );
     drop(stuck);
 }
 
-/// RFC 9687 §4, and the kernel doesn't get ahead of it: to TCP a window that stays closed is a peer
-/// that is gone.
+/// The TCP user timeout must be longer: to the kernel, a peer with a closed window is gone.
 #[tokio::test]
-async fn a_peer_that_talks_but_never_reads_is_left_after_the_send_hold_time() {
+async fn the_send_hold_timer_expires_for_a_peer_that_writes_but_does_not_read_rfc9687_4() {
     const NAME: &str = "127.0.0.26";
     let (router, address) = speaker::<&str>(&[]);
     let send_hold = Duration::from_secs(10);
@@ -219,39 +224,39 @@ async fn a_peer_that_talks_but_never_reads_is_left_after_the_send_hold_time() {
     announce_megabytes(&router, NAME, 10);
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let begun = std::time::Instant::now();
-    let mut stuck = by_hand_with(socket, address, NAME, 9).await;
+    let start = std::time::Instant::now();
+    let mut stuck = manual_peer_with(socket, address, NAME, 9).await;
     until_established(&router, NAME).await;
-    let talking = async {
+    let writing = async {
         while stuck.write_all(&keepalive()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    let over = async {
+    let ended = async {
         while established(&router, NAME).await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, async {
+    timeout(TIMEOUT, async {
         tokio::select! {
-            () = talking => {}
-            () = over => {}
+            () = writing => {}
+            () = ended => {}
         }
     })
     .await
-    .expect("it is left");
-    assert!(begun.elapsed() > send_hold);
+    .expect("the end of the session");
+    assert!(start.elapsed() > send_hold);
     let cause = router.snapshot().await[0].last_error.clone().unwrap().cause;
     assert_eq!(cause.code, "send-hold-timer-expired", "{cause:?}");
 }
 
 #[tokio::test]
-async fn a_peer_that_sends_an_octet_now_and_then_delays_nobody() {
+async fn a_peer_that_sends_single_octets_delays_no_other_peer() {
     let (router, address) = speaker(&["127.0.0.1", "127.0.0.22"]);
-    let mut slow = by_hand(address, "127.0.0.22").await;
+    let mut slow = manual_peer(address, "127.0.0.22").await;
     until_established(&router, "127.0.0.22").await;
     let octets = end_of_rib(Family::IPV4_UNICAST);
-    let dribble = tokio::spawn(async move {
+    let writer = tokio::spawn(async move {
         for octet in octets.iter().cycle() {
             if slow.write_all(&[*octet]).await.is_err() {
                 return;
@@ -259,15 +264,15 @@ async fn a_peer_that_sends_an_octet_now_and_then_delays_nobody() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    let (_node, mut events) = good(address).await;
-    changes_arrive(&router, &mut events, 0).await;
+    let (_node, mut events) = well_behaved(address).await;
+    assert_undelayed(&router, &mut events, 0).await;
     assert!(established(&router, "127.0.0.22").await);
-    assert!(!dribble.is_finished());
-    dribble.abort();
+    assert!(!writer.is_finished());
+    writer.abort();
 }
 
 #[tokio::test]
-async fn peers_that_flood_delay_nobody() {
+async fn peers_that_flood_delay_no_other_peer() {
     let (router, address) = speaker(&["127.0.0.1", "127.0.0.23", "127.0.0.24"]);
     announce(&router, "127.0.0.24", (0..100_000).map(prefix));
     let refresh = RouteRefresh {
@@ -278,7 +283,7 @@ async fn peers_that_flood_delay_nobody() {
     let updates = end_of_rib(Family::IPV4_UNICAST);
     let mut floods = Vec::new();
     for (source, message) in [("127.0.0.23", updates), ("127.0.0.24", refresh)] {
-        let stream = by_hand(address, source).await;
+        let stream = manual_peer(address, source).await;
         until_established(&router, source).await;
         let (mut read, mut write) = stream.into_split();
         floods.push(tokio::spawn(async move {
@@ -292,8 +297,8 @@ async fn peers_that_flood_delay_nobody() {
             while matches!(read.read(&mut buffer).await, Ok(1..)) {}
         }));
     }
-    let (_node, mut events) = good(address).await;
-    changes_arrive(&router, &mut events, 1_000_000).await;
+    let (_node, mut events) = well_behaved(address).await;
+    assert_undelayed(&router, &mut events, 1_000_000).await;
     for source in ["127.0.0.23", "127.0.0.24"] {
         assert!(established(&router, source).await, "{source}");
     }
@@ -305,35 +310,35 @@ async fn peers_that_flood_delay_nobody() {
 }
 
 #[tokio::test]
-async fn strangers_at_the_door_delay_nobody() {
+async fn connections_from_unknown_addresses_delay_no_peer() {
     let (router, address) = speaker(&["127.0.0.1"]);
     let mut floods = Vec::new();
     for _ in 0..4 {
         floods.push(tokio::spawn(async move {
-            let mut held = std::collections::VecDeque::new();
+            let mut open = std::collections::VecDeque::new();
             loop {
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.bind("127.0.0.99:0".parse().unwrap()).unwrap();
-                // Turned away, and held open at this end.
+                // The speaker rejects the connection. This end does not close it.
                 if let Ok(stream) = socket.connect(address).await {
-                    held.push_back(stream);
+                    open.push_back(stream);
                 }
-                if held.len() > 100 {
-                    held.pop_front();
+                if open.len() > 100 {
+                    open.pop_front();
                 }
             }
         }));
     }
-    let (_node, mut events) = good(address).await;
-    changes_arrive(&router, &mut events, 0).await;
+    let (_node, mut events) = well_behaved(address).await;
+    assert_undelayed(&router, &mut events, 0).await;
     assert_eq!(router.snapshot().await.len(), 1);
     for flood in floods {
         flood.abort();
     }
 }
 
-/// Reads until so many prefixes were announced.
-async fn until_told(read: &mut OwnedReadHalf, count: usize) {
+/// Reads until this number of prefixes was announced.
+async fn until_announced(read: &mut OwnedReadHalf, count: usize) {
     let mut framer = Framer::default();
     let context = DecodeContext {
         four_octet_asn: true,
@@ -342,20 +347,20 @@ async fn until_told(read: &mut OwnedReadHalf, count: usize) {
         ..DecodeContext::default()
     };
     let mut buffer = vec![0; 65536];
-    let mut told = 0;
-    while told < count {
+    let mut announced = 0;
+    while announced < count {
         let octets = read.read(&mut buffer).await.unwrap();
-        assert_ne!(octets, 0, "the session goes on");
+        assert_ne!(octets, 0, "the session was closed");
         framer.push(&buffer[..octets]);
         while let Some(message) = framer.next(&context) {
             if let Ok(Message::Update(update)) = message {
-                told += update.announced().count();
+                announced += update.announced().count();
             }
         }
     }
 }
 
-/// An UPDATE that takes its reader little time: one attribute that nobody knows.
+/// A long UPDATE that is decoded quickly: its only attribute is unknown.
 fn bulky() -> Vec<u8> {
     const VALUE: u16 = 4000;
     let mut octets = vec![0xff; 16];
@@ -368,10 +373,10 @@ fn bulky() -> Vec<u8> {
     octets
 }
 
-/// Its UPDATEs are asked for, and nobody takes them: they wait in the peer, not in our memory; and when
-/// somebody does, all of them are there.
+/// The application does not read the events of received UPDATEs. The UPDATEs wait in the peer rather
+/// than in our memory, and none is lost.
 #[tokio::test]
-async fn updates_that_nobody_reads_hold_their_peer_back_and_nobody_else() {
+async fn unread_events_stop_reading_from_their_peer_only() {
     const UPDATES: usize = 10_000;
     let (router, mut events) = speaker::spawn(options(1, true)).unwrap();
     let address = router.local_addresses()[0];
@@ -389,8 +394,8 @@ async fn updates_that_nobody_reads_hold_their_peer_back_and_nobody_else() {
             })
             .unwrap();
     }
-    let mut flooder = by_hand(address, "127.0.0.27").await;
-    let mut quiet = by_hand(address, "127.0.0.28").await;
+    let mut flooder = manual_peer(address, "127.0.0.27").await;
+    let mut quiet = manual_peer(address, "127.0.0.28").await;
     until_established(&router, "127.0.0.28").await;
     let flood = tokio::spawn(async move {
         for _ in 0..UPDATES / 10 {
@@ -398,17 +403,17 @@ async fn updates_that_nobody_reads_hold_their_peer_back_and_nobody_else() {
         }
         flooder
     });
-    let heard = async |name: &str| {
+    let received = async |name: &str| {
         let status = router.snapshot().await;
         let peer = status.iter().find(|peer| peer.name == name).unwrap();
         usize::try_from(peer.received.update).unwrap()
     };
-    // 40 MB, of which one waits as events.
+    // Of 40 MB, 1 MB waits as events.
     let mut before = 0;
-    timeout(PATIENCE, async {
+    timeout(TIMEOUT, async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let now = heard("127.0.0.27").await;
+            let now = received("127.0.0.27").await;
             if now == before && now > 200 {
                 break;
             }
@@ -416,51 +421,51 @@ async fn updates_that_nobody_reads_hold_their_peer_back_and_nobody_else() {
         }
     })
     .await
-    .expect("it is held back");
+    .expect("back-pressure");
     assert!(before < 500, "{before}");
     quiet
         .write_all(&end_of_rib(Family::IPV4_UNICAST))
         .await
         .unwrap();
-    timeout(PROMPT, async {
-        while heard("127.0.0.28").await == 0 {
+    timeout(UNDELAYED, async {
+        while received("127.0.0.28").await == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await
-    .expect("the other one is heard");
-    timeout(PATIENCE, async {
-        let mut taken = 0;
-        while taken < UPDATES + 1 {
-            let event = events.recv().await.expect("it runs");
-            taken += usize::from(matches!(event, Event::Received { .. }));
+    .expect("an UPDATE of the other peer");
+    timeout(TIMEOUT, async {
+        let mut count = 0;
+        while count < UPDATES + 1 {
+            let event = events.recv().await.expect("a running speaker");
+            count += usize::from(matches!(event, Event::Received { .. }));
         }
     })
     .await
-    .expect("all of them");
+    .expect("all UPDATEs");
     drop(flood.await.unwrap());
 }
 
-/// There are more of them than Tokio lets one task ask for in a turn.
+/// More than one task of tokio may poll before it must yield.
 #[tokio::test]
-async fn a_hundred_and_fifty_peers_that_never_stop_are_all_served() {
+async fn all_of_150_flooding_peers_are_served() {
     let addresses: Vec<String> = (0..150)
         .map(|number| format!("127.0.1.{}", 1 + number))
         .collect();
     let (router, address) = speaker(&addresses);
-    let (told, mut tasks) = (Arc::new(AtomicUsize::new(0)), Vec::new());
+    let (announced, mut tasks) = (Arc::new(AtomicUsize::new(0)), Vec::new());
     for source in &addresses {
-        let (mut read, mut write) = by_hand(address, source).await.into_split();
+        let (mut read, mut write) = manual_peer(address, source).await.into_split();
         let octets = bulky().repeat(16);
         tasks.push(tokio::spawn(async move {
             while write.write_all(&octets).await.is_ok() {
                 tokio::task::yield_now().await;
             }
         }));
-        let told = told.clone();
+        let announced = announced.clone();
         tasks.push(tokio::spawn(async move {
-            until_told(&mut read, 1).await;
-            told.fetch_add(1, Ordering::Relaxed);
+            until_announced(&mut read, 1).await;
+            announced.fetch_add(1, Ordering::Relaxed);
             let mut buffer = vec![0; 65536];
             while matches!(read.read(&mut buffer).await, Ok(1..)) {}
         }));
@@ -469,20 +474,20 @@ async fn a_hundred_and_fifty_peers_that_never_stop_are_all_served() {
     for source in &addresses {
         announce(&router, source, std::iter::once(prefix(1)));
     }
-    timeout(PATIENCE, async {
-        while told.load(Ordering::Relaxed) < addresses.len() {
+    timeout(TIMEOUT, async {
+        while announced.load(Ordering::Relaxed) < addresses.len() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await
-    .expect("in time");
-    let heard = async || -> Vec<u64> {
+    .expect("no timeout");
+    let received = async || -> Vec<u64> {
         let status = router.snapshot().await;
         status.iter().map(|peer| peer.received.update).collect()
     };
-    let before = heard().await;
-    timeout(PATIENCE, async {
-        while heard()
+    let before = received().await;
+    timeout(TIMEOUT, async {
+        while received()
             .await
             .iter()
             .zip(&before)
@@ -492,7 +497,7 @@ async fn a_hundred_and_fifty_peers_that_never_stop_are_all_served() {
         }
     })
     .await
-    .expect("each is heard");
+    .expect("an UPDATE of each peer");
     for task in tasks {
         task.abort();
     }

@@ -189,8 +189,8 @@ fn peers_at_one_address_must_have_the_same_socket_options() {
     assert_ne!(state(&world, "a"), State::Idle);
 }
 
-/// The number of these connections that receive the reason of their rejection. The others are closed
-/// at once.
+/// The number of these connections that receive the reason of their rejection. The others are
+/// closed at once.
 fn notified(world: &mut World, connections: std::ops::Range<u64>, remote: &str) -> usize {
     let now = world.now();
     let notified = connections.filter(|number| {

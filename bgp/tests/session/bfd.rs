@@ -132,7 +132,10 @@ fn strict_mode_sends_no_keepalive_before_bfd_is_up() {
     let mut router = established(true);
     assert_eq!(sent(&mut router), [] as [&str; 0]);
     assert_eq!(router.state(), State::OpenConfirm);
-    let waiting = |event: &Event| matches!(event, Event::Bfd { reason, .. } if reason.contains("waiting for BFD"));
+    let waiting = |event: &Event| match event {
+        Event::Bfd { reason, .. } => reason.contains("waiting for BFD"),
+        _ => false,
+    };
     assert!(router.events.iter().any(waiting));
     up(&mut router);
     assert_eq!(

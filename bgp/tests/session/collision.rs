@@ -6,8 +6,8 @@ use crate::harness::{World, peer, seconds};
 use ferrolb_bgp::config::GracefulRestart;
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input};
 
-/// Two hosts with these router IDs that both dial and listen. The first one dials `head_start` before
-/// the second.
+/// Two hosts with these router IDs that both dial and listen. The first one dials `head_start`
+/// before the second.
 fn collide(
     first_id: &str,
     second_id: &str,
@@ -57,7 +57,7 @@ fn exactly_one_connection_survives_and_it_is_that_of_the_higher_router_id_rfc427
                 "no session ended"
             );
         }
-        // The connection of the lower router ID was closed with Connection Collision Resolution (6/7).
+        // The connection of the lower router ID was closed with Cease 6/7.
         let first_is_higher = (first.parse::<std::net::Ipv4Addr>().unwrap(), 65001)
             > (second.parse().unwrap(), 65002);
         for host in 0..2 {

@@ -44,8 +44,8 @@ fn in_state(state: State) -> Router {
     router
 }
 
-/// Code, subcode and data of the NOTIFICATION that ended the session. Asserts that the speaker sends
-/// it last, and closes the connection after it.
+/// Code, subcode and data of the NOTIFICATION that ended the session. Asserts that the speaker
+/// sends it last, and closes the connection after it.
 fn notification(router: &mut Router) -> (u8, u8, Vec<u8>) {
     let sent = router.sent();
     let Some(Message::Notification(last)) = sent.last() else {

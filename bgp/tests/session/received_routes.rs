@@ -66,7 +66,7 @@ fn exceeding_the_prefix_limit_ends_the_session_with_the_limit_rfc4486_4() {
     router.receive(update(&[], &[5, 6, 7], NEXT_HOP, &[65002]));
     assert_eq!(router.cause().code(), "prefix-limit", "{}", router.cause());
     let text = router.cause().to_string();
-    assert!(text.contains("at most 3 of ipv4-unicast"), "{text}");
+    assert!(text.contains("limit of 3 ipv4-unicast prefixes"), "{text}");
     assert_eq!(
         router.sent(),
         [Message::Notification(

@@ -269,8 +269,8 @@ fn if_the_old_session_ends_first_the_new_connection_continues() {
     }
 }
 
-/// After a protocol error connections of the peer are rejected for some time. This includes one that
-/// is waiting.
+/// After a protocol error connections of the peer are rejected for some time. This includes one
+/// that is waiting.
 #[test]
 fn if_the_old_session_ends_with_an_error_the_new_connection_is_closed() {
     for dialled_by_router in [false, true] {
