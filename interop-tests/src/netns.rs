@@ -246,7 +246,7 @@ impl NamespaceHandle {
     /// Moves the calling thread into the namespace, for good.
     ///
     /// # Errors
-    /// When the kernel refuses, most likely because the process isn't root.
+    /// When the kernel rejects it, most likely because the process isn't root.
     pub fn enter(&self) -> Result<()> {
         let kind = Some(LinkNameSpaceType::Network);
         move_into_link_name_space(self.0.as_fd(), kind).context("enter the namespace")

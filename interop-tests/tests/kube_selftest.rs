@@ -63,10 +63,10 @@ fn rbac_is_enforced_and_the_audit_log_has_all_writes_but_the_labs_own() {
         let reader = cp.service_account_kubeconfig("metallb-system", "reader")?;
         let name = cp.kubectl_as(&reader, &["get", "bgppeers", "-A", "-o", "name"])?;
         assert_eq!(name.trim(), "bgppeer.metallb.io/tor");
-        let refused = cp
+        let error = cp
             .kubectl_as(&reader, &["get", "services", "-A"])
             .unwrap_err();
-        assert!(refused.to_string().contains("Forbidden"), "{refused}");
+        assert!(error.to_string().contains("Forbidden"), "{error}");
 
         assert!(
             cp.writes()?.is_empty(),

@@ -305,8 +305,8 @@ fn check_error_metrics(rack: &Rack<'_>, object: bool, source: f64) -> Result<()>
     ensure!((stale == 1.0) == expected, "stale: {stale}");
     let peer =
         "ferrolb_object_refused_bool{kind=\"BGPPeer\",name=\"tor\",namespace=\"metallb-system\"}";
-    let refused = metrics::value(&first.namespace, peer).is_ok_and(|value| value == 1.0);
-    ensure!(refused == object, "rejected: {refused}");
+    let rejected = metrics::value(&first.namespace, peer).is_ok_and(|value| value == 1.0);
+    ensure!(rejected == object, "rejected: {rejected}");
     let errors = metrics::value(&first.namespace, "ferrolb_source_errors")?;
     ensure!(errors == source, "source errors: {errors}");
     Ok(())

@@ -19,7 +19,7 @@ use crate::eventually::eventually;
 use crate::process::{Process, run};
 
 /// OpenBGPD chroots into this folder and opens its control socket there. A tmpfs mounted over it
-/// gives each instance its own.
+/// is private to each instance.
 const FOLDER: &str = "/run/openbgpd";
 
 /// OpenBGPD in a namespace.

@@ -1,4 +1,4 @@
-//! A received route in the form in which tests compare it, whatever router printed it.
+//! A route as received by a router, in a form that is the same for all products.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};

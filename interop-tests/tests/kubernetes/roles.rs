@@ -79,10 +79,10 @@ pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
     rack.cp.apply(&service("moved", "", CLUSTER))?;
     let address = rack.await_addresses("moved")?[0];
     await_prefix(rack, &format!("{address}/32"), &[0, 1])?;
-    let refused = rack.announcers[0].get("/metrics")?;
+    let metrics = rack.announcers[0].get("/metrics")?;
     ensure!(
-        !refused.contains("ferrolb_object_refused_bool{"),
-        "{refused}"
+        !metrics.contains("ferrolb_object_refused_bool{"),
+        "{metrics}"
     );
     Ok(())
 }

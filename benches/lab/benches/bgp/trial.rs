@@ -270,9 +270,9 @@ impl<'lab> Trial<'lab> {
             .with_context(|| format!("{} of {count} prefixes", self.sink.prefixes()))
     }
 
-    fn wait(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Result<()> {
+    fn wait(&mut self, what: &str, reached: impl Fn(&Self) -> bool) -> Result<()> {
         let start = Instant::now();
-        while !holds(self) {
+        while !reached(self) {
             self.running.ensure_running()?;
             ensure!(
                 start.elapsed() < TIMEOUT,
