@@ -7,8 +7,10 @@ use anyhow::{Result, ensure};
 use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::consistently;
 use ferrolb_interop_tests::process::{Process, signal_pid};
-use ferrolb_interop_tests::router::{Kind, RouteEntry, Router, await_kernel_routes, await_table};
-use ferrolb_interop_tests::scenario::{Scratch, scenario};
+use ferrolb_interop_tests::router::{
+    Kind, RouteEntry, Router, await_kernel_routes, await_table, router_scenario,
+};
+use ferrolb_interop_tests::scenario::Scratch;
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
 
 const UP: Duration = Duration::from_secs(20);
@@ -62,35 +64,32 @@ fn await_routes(
 
 /// Three announcers start. One is stopped, one is killed, one is cut off; the router restarts.
 fn routes_follow_the_announcers(kind: Kind) {
-    scenario(&format!("announce-{kind:?}"), |scratch| {
-        let rack = Topology::new(3)?;
+    router_scenario(kind, "announce", 3, "ebgp", |scratch, rack, router| {
         let nodes: Vec<&Node> = rack.nodes.iter().collect();
-        let mut router = kind.router(scratch, &rack.tor, "ebgp");
-        router.start()?;
         let mut announcers = Vec::new();
         for node in &nodes {
             announcers.push(announce(scratch, node)?);
         }
-        await_routes(&*router, &rack, &nodes, UP)?;
+        await_routes(router, rack, &nodes, UP)?;
 
         signal_pid("INT", announcers[2].pid())?;
         let status = announcers[2].wait_exit(IMMEDIATELY)?;
         ensure!(status.success(), "{status}");
-        await_routes(&*router, &rack, &nodes[..2], IMMEDIATELY)?;
+        await_routes(router, rack, &nodes[..2], IMMEDIATELY)?;
 
         announcers[1].kill()?;
-        await_routes(&*router, &rack, &nodes[..1], IMMEDIATELY)?;
+        await_routes(router, rack, &nodes[..1], IMMEDIATELY)?;
 
         announcers[1] = announce(scratch, nodes[1])?;
-        await_routes(&*router, &rack, &nodes[..2], UP)?;
+        await_routes(router, rack, &nodes[..2], UP)?;
         nodes[1].uplink.cut()?;
-        await_routes(&*router, &rack, &nodes[..1], HOLD_TIME * 2)?;
+        await_routes(router, rack, &nodes[..1], HOLD_TIME * 2)?;
         nodes[1].uplink.restore()?;
-        await_routes(&*router, &rack, &nodes[..2], UP)?;
+        await_routes(router, rack, &nodes[..2], UP)?;
 
         router.stop()?;
         router.start()?;
-        await_routes(&*router, &rack, &nodes[..2], UP)?;
+        await_routes(router, rack, &nodes[..2], UP)?;
         let sessions = router.sessions()?;
         consistently("sessions", HOLD_TIME * 2, || {
             let now = router.sessions()?;

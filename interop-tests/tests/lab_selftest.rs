@@ -12,6 +12,7 @@ use ferrolb_interop_tests::netns::{Link, Namespace};
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{
     Bird, Kind, RouteEntry, Router, await_kernel, await_sessions, await_table, check_table,
+    router_scenario,
 };
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{
@@ -109,23 +110,20 @@ fn check_kernel(router: &dyn Router, topology: &Topology, nodes: &[&Node]) -> Re
 
 /// Three announcers start, one is killed, one is cut off, the router restarts; all come back.
 fn table_follows_the_announcers(kind: Kind) {
-    scenario(&format!("ebgp-{kind:?}"), |scratch| {
-        let topology = Topology::new(3)?;
+    router_scenario(kind, "ebgp", 3, "ebgp", |scratch, topology, router| {
         let all: Vec<&Node> = topology.nodes.iter().collect();
-        let mut router = kind.router(scratch, &topology.tor, "ebgp");
-        router.start()?;
         ensure!(router.table()?.is_empty() && router.sessions()?.is_empty());
         let mut announcers = Vec::new();
         for node in &topology.nodes {
             announcers.push(announcer(scratch, node, &session(node, TOR_ASN, ""))?);
         }
-        await_sessions(&*router, &ipv4_addresses(&all), UP)?;
-        await_table(&*router, &expected(&all, None)?, UP)?;
-        check_kernel(&*router, &topology, &all)?;
+        await_sessions(router, &ipv4_addresses(&all), UP)?;
+        await_table(router, &expected(&all, None)?, UP)?;
+        check_kernel(router, topology, &all)?;
 
         // A wrong expectation is reported with the difference.
         let two = expected(&all[..2], None)?;
-        let error = check_table(&*router, &two).err().context("no error")?;
+        let error = check_table(router, &two).err().context("no error")?;
         let error = error.to_string();
         ensure!(
             error.starts_with("5 routes as expected; missing: []; unexpected: [")
@@ -134,19 +132,15 @@ fn table_follows_the_announcers(kind: Kind) {
         );
 
         announcers[2].kill()?;
-        await_table(
-            &*router,
-            &expected(&all[..2], None)?,
-            Duration::from_secs(2),
-        )?;
-        check_kernel(&*router, &topology, &all[..2])?;
+        await_table(router, &expected(&all[..2], None)?, Duration::from_secs(2))?;
+        check_kernel(router, topology, &all[..2])?;
 
         let before = router.sessions()?;
         topology.nodes[1].uplink.cut()?;
-        await_table(&*router, &expected(&all[..1], None)?, HOLD_TIME * 3)?;
-        check_kernel(&*router, &topology, &all[..1])?;
+        await_table(router, &expected(&all[..1], None)?, HOLD_TIME * 3)?;
+        check_kernel(router, topology, &all[..1])?;
         topology.nodes[1].uplink.restore()?;
-        await_table(&*router, &expected(&all[..2], None)?, UP)?;
+        await_table(router, &expected(&all[..2], None)?, UP)?;
         let after = router.sessions()?;
         let node = |index: usize| IpAddr::V4(topology.nodes[index].ipv4);
         ensure!(before[&node(0)] == after[&node(0)], "{before:?} {after:?}");
@@ -155,16 +149,16 @@ fn table_follows_the_announcers(kind: Kind) {
         announcers[2].start()?;
         router.stop()?;
         router.start()?;
-        await_table(&*router, &expected(&all, None)?, UP)?;
-        check_kernel(&*router, &topology, &all)?;
+        await_table(router, &expected(&all, None)?, UP)?;
+        check_kernel(router, topology, &all)?;
 
         router.kill()?;
         // The kernel keeps the routes of a crashed router.
-        check_kernel(&*router, &topology, &all)?;
+        check_kernel(router, topology, &all)?;
         announcers[2].stop()?;
         router.start()?;
-        await_table(&*router, &expected(&all[..2], None)?, UP)?;
-        check_kernel(&*router, &topology, &all[..2])
+        await_table(router, &expected(&all[..2], None)?, UP)?;
+        check_kernel(router, topology, &all[..2])
     });
 }
 
@@ -186,17 +180,14 @@ fn the_table_of_gobgp_is_read_exactly() {
 #[test]
 fn the_table_has_local_pref_with_ibgp() {
     for kind in Kind::FILTERING {
-        scenario(&format!("ibgp-{kind:?}"), |scratch| {
-            let topology = Topology::new(2)?;
+        router_scenario(kind, "ibgp", 2, "ibgp", |scratch, topology, router| {
             let all: Vec<&Node> = topology.nodes.iter().collect();
-            let mut router = kind.router(scratch, &topology.tor, "ibgp");
-            router.start()?;
             let mut announcers = Vec::new();
             for node in &topology.nodes {
                 announcers.push(announcer(scratch, node, &session(node, NODE_ASN, ""))?);
             }
-            await_table(&*router, &expected(&all, Some(150))?, UP)?;
-            check_kernel(&*router, &topology, &all)
+            await_table(router, &expected(&all, Some(150))?, UP)?;
+            check_kernel(router, topology, &all)
         });
     }
 }
@@ -204,10 +195,7 @@ fn the_table_has_local_pref_with_ibgp() {
 #[test]
 fn only_the_right_password_gets_a_session() {
     for kind in Kind::FILTERING {
-        scenario(&format!("md5-{kind:?}"), |scratch| {
-            let topology = Topology::new(3)?;
-            let mut router = kind.router(scratch, &topology.tor, "md5");
-            router.start()?;
+        router_scenario(kind, "md5", 3, "md5", |scratch, topology, router| {
             let passwords = [
                 format!("password \"{MD5_PASSWORD}\";"),
                 "password \"wrong\";".to_owned(),
@@ -218,10 +206,10 @@ fn only_the_right_password_gets_a_session() {
                 announcers.push(announcer(scratch, node, &session(node, TOR_ASN, password))?);
             }
             let right = &topology.nodes[0];
-            await_table(&*router, &expected(&[right], None)?, UP)?;
+            await_table(router, &expected(&[right], None)?, UP)?;
             // The others retry every second or two.
             consistently("only one session", Duration::from_secs(4), || {
-                await_sessions(&*router, &ipv4_addresses(&[right]), Duration::ZERO)
+                await_sessions(router, &ipv4_addresses(&[right]), Duration::ZERO)
             })
         });
     }
@@ -230,10 +218,7 @@ fn only_the_right_password_gets_a_session() {
 #[test]
 fn ipv6_sessions_carry_ipv6_routes() {
     for kind in Kind::FILTERING {
-        scenario(&format!("ipv6-{kind:?}"), |scratch| {
-            let topology = Topology::new(1)?;
-            let mut router = kind.router(scratch, &topology.tor, "ebgp");
-            router.start()?;
+        router_scenario(kind, "ipv6", 1, "ebgp", |scratch, topology, router| {
             let node = &topology.nodes[0];
             let session = format!(
                 "protocol bgp tor {{
@@ -243,10 +228,10 @@ fn ipv6_sessions_carry_ipv6_routes() {
                 node.ipv6
             );
             let _announcer = announcer(scratch, node, &session)?;
-            await_sessions(&*router, &BTreeSet::from([IpAddr::V6(node.ipv6)]), UP)?;
+            await_sessions(router, &BTreeSet::from([IpAddr::V6(node.ipv6)]), UP)?;
             let mut routes = expected(&[node], None)?;
             routes.retain(|route| route.next_hop == IpAddr::V6(node.ipv6));
-            await_table(&*router, &routes, UP)
+            await_table(router, &routes, UP)
         });
     }
 }
@@ -254,10 +239,7 @@ fn ipv6_sessions_carry_ipv6_routes() {
 #[test]
 fn prefixes_rejected_by_the_import_filter_are_reported() {
     for kind in Kind::FILTERING {
-        scenario(&format!("rejected-{kind:?}"), |scratch| {
-            let topology = Topology::new(1)?;
-            let mut router = kind.router(scratch, &topology.tor, "ebgp");
-            router.start()?;
+        router_scenario(kind, "rejected", 1, "ebgp", |scratch, topology, router| {
             let node = &topology.nodes[0];
             let session = format!(
                 "protocol static {{ ipv4; route 10.1.2.3/32 blackhole; }} {}",
@@ -274,7 +256,7 @@ fn prefixes_rejected_by_the_import_filter_are_reported() {
             })?;
             let expected = expected(&[node], None)?;
             eventually("the error of check_table", UP, || {
-                let error = check_table(&*router, &expected).err().context("no error")?;
+                let error = check_table(router, &expected).err().context("no error")?;
                 ensure!(
                     error.to_string().contains("rejected {10.1.2.3/32}"),
                     "{error}"

@@ -13,6 +13,7 @@ use ferrolb_interop_tests::metrics;
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{
     Kind, RouteEntry, Router, await_kernel_routes, await_sessions, await_table, check_table,
+    router_scenario,
 };
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{
@@ -430,20 +431,17 @@ fn daemons_shut_down(rack: &mut Rack<'_>, router: &dyn Router) -> Result<()> {
 }
 
 fn table_equals_the_plan(kind: Kind) {
-    scenario(&format!("routers-{kind:?}"), |scratch| {
-        let topology = Topology::new(4)?;
-        let mut router = kind.router(scratch, &topology.tor, "ebgp");
-        router.start()?;
-        let mut rack = Rack::new(scratch, &topology, &ebgp_peer())?;
-        first_routes(&rack, &*router, false)?;
+    router_scenario(kind, "routers", 4, "ebgp", |scratch, topology, router| {
+        let mut rack = Rack::new(scratch, topology, &ebgp_peer())?;
+        first_routes(&rack, router, false)?;
         probes_and_metrics(&rack)?;
-        without_reset(&*router, || {
-            invalid_manifests(&rack, &*router)?;
-            services_change(&rack, &*router)
+        without_reset(router, || {
+            invalid_manifests(&rack, router)?;
+            services_change(&rack, router)
         })?;
-        nodes_fail(&mut rack, &*router)?;
-        router_fails(&rack, &mut *router)?;
-        daemons_shut_down(&mut rack, &*router)
+        nodes_fail(&mut rack, router)?;
+        router_fails(&rack, router)?;
+        daemons_shut_down(&mut rack, router)
     });
 }
 
@@ -465,13 +463,10 @@ fn gobgp_has_the_planned_routes_after_every_failure() {
 #[test]
 fn ibgp_routes_have_local_pref() {
     for kind in Kind::FILTERING {
-        scenario(&format!("ibgp-{kind:?}"), |scratch| {
-            let topology = Topology::new(4)?;
-            let mut router = kind.router(scratch, &topology.tor, "ibgp");
-            router.start()?;
+        router_scenario(kind, "ibgp", 4, "ibgp", |scratch, topology, router| {
             let ibgp = ebgp_peer().replace(&TOR_ASN.to_string(), &NODE_ASN.to_string());
-            let rack = Rack::new(scratch, &topology, &ibgp)?;
-            first_routes(&rack, &*router, true)
+            let rack = Rack::new(scratch, topology, &ibgp)?;
+            first_routes(&rack, router, true)
         });
     }
 }
@@ -479,21 +474,18 @@ fn ibgp_routes_have_local_pref() {
 #[test]
 fn ipv6_sessions_carry_ipv6_routes_only() {
     for kind in Kind::FILTERING {
-        scenario(&format!("ipv6-{kind:?}"), |scratch| {
-            let topology = Topology::new(4)?;
-            let mut router = kind.router(scratch, &topology.tor, "ebgp");
-            router.start()?;
+        router_scenario(kind, "ipv6", 4, "ebgp", |scratch, topology, router| {
             let over_ipv6 = peer(
                 "tor",
                 &format!("  peerASN: {TOR_ASN}\n  peerAddress: \"{TOR_IPV6}\"\n"),
             );
-            let rack = Rack::new(scratch, &topology, &over_ipv6)?;
+            let rack = Rack::new(scratch, topology, &over_ipv6)?;
             let mut routes = expected(false)?;
             routes.retain(|route| route.prefix.addr().is_ipv6());
-            ensure!(rack.await_planned(&*router, &rack.nodes(), UP)? == routes);
+            ensure!(rack.await_planned(router, &rack.nodes(), UP)? == routes);
             let nodes = topology.nodes.iter().map(|node| node.ipv6.into()).collect();
-            await_sessions(&*router, &nodes, UP)?;
-            rack.await_kernel(&*router, &routes)?;
+            await_sessions(router, &nodes, UP)?;
+            rack.await_kernel(router, &routes)?;
             let reasons = rack.folder.plan()?;
             let reasons = reasons.withheld("dns", "node2");
             ensure!(reasons == ["FamilyNotCarried"], "{reasons:?}");
@@ -533,13 +525,10 @@ stringData: {{password: {password}}}
 #[test]
 fn only_the_right_password_gets_a_session() {
     for kind in Kind::FILTERING {
-        scenario(&format!("md5-{kind:?}"), |scratch| {
-            let topology = Topology::new(3)?;
+        router_scenario(kind, "md5", 3, "md5", |scratch, topology, router| {
             let [right, wrong, none] = &topology.nodes[..] else {
                 unreachable!("three nodes");
             };
-            let mut router = kind.router(scratch, &topology.tor, "md5");
-            router.start()?;
             let peers = [
                 secret("right", MD5_PASSWORD),
                 secret("other", "wrong"),
@@ -547,7 +536,7 @@ fn only_the_right_password_gets_a_session() {
                 md5_peer("node2", "other"),
                 md5_peer("node3", ""),
             ];
-            let rack = Rack::new(scratch, &topology, &peers.join("---\n"))?;
+            let rack = Rack::new(scratch, topology, &peers.join("---\n"))?;
             let planned = |nodes: &[&Node]| -> Result<BTreeSet<RouteEntry>> {
                 let plan = rack.folder.plan()?;
                 let routes = nodes
@@ -556,7 +545,7 @@ fn only_the_right_password_gets_a_session() {
                 let routes: Result<Vec<_>> = routes.collect();
                 Ok(routes?.into_iter().flatten().collect())
             };
-            await_table(&*router, &planned(&[right])?, UP)?;
+            await_table(router, &planned(&[right])?, UP)?;
             ensure!(!planned(&[wrong])?.is_empty() && !planned(&[none])?.is_empty());
             for index in [1, 2] {
                 let peer = format!("peer=tor-node{}", index + 1);
@@ -565,7 +554,7 @@ fn only_the_right_password_gets_a_session() {
                 })?;
             }
             consistently("only one session", HOLD_TIME, || {
-                await_sessions(&*router, &ipv4_addresses(&[right]), Duration::ZERO)
+                await_sessions(router, &ipv4_addresses(&[right]), Duration::ZERO)
             })?;
 
             // The wrong Secret is corrected; node3 refers to a Secret that is created later.
@@ -576,16 +565,16 @@ fn only_the_right_password_gets_a_session() {
                 md5_peer("node2", "other"),
                 md5_peer("node3", "late"),
             ];
-            without_reset_of(&*router, right, || {
+            without_reset_of(router, right, || {
                 rack.folder.write("peers.yaml", &peers.join("---\n"))?;
-                await_table(&*router, &planned(&[right, wrong])?, UP)?;
+                await_table(router, &planned(&[right, wrong])?, UP)?;
                 let missing = ["ERROR", "there is no Secret metallb-system/late"];
                 eventually("the name of the missing Secret", IMMEDIATELY, || {
                     rack.daemons[2].check_log(&missing)
                 })?;
                 rack.folder
                     .write("late.yaml", &secret("late", MD5_PASSWORD))?;
-                await_table(&*router, &planned(&[right, wrong, none])?, UP)
+                await_table(router, &planned(&[right, wrong, none])?, UP)
             })
         });
     }
@@ -636,10 +625,7 @@ fn retry_delays_double_while_the_router_refuses_connections() {
 #[test]
 fn a_wrong_as_delays_the_retry_until_the_configuration_is_corrected() {
     for kind in Kind::FILTERING {
-        scenario(&format!("wrong-as-{kind:?}"), |scratch| {
-            let topology = Topology::new(2)?;
-            let mut router = kind.router(scratch, &topology.tor, "ebgp");
-            router.start()?;
+        router_scenario(kind, "wrong-as", 2, "ebgp", |scratch, topology, router| {
             let wrong_asn = |node: &str, ours: &str, theirs: &str| {
                 md5_peer(node, "")
                     .replace("myASN: 64700", &format!("myASN: {ours}"))
@@ -649,7 +635,7 @@ fn a_wrong_as_delays_the_retry_until_the_configuration_is_corrected() {
                 wrong_asn("node1", "64701", "64600"),
                 wrong_asn("node2", "64700", "64601"),
             ];
-            let rack = Rack::new(scratch, &topology, &peers.join("---\n"))?;
+            let rack = Rack::new(scratch, topology, &peers.join("---\n"))?;
             for (index, node) in topology.nodes.iter().enumerate() {
                 let peer = format!("tor-{}", node.name);
                 let delays = eventually("an attempt", UP, || {
@@ -666,7 +652,7 @@ fn a_wrong_as_delays_the_retry_until_the_configuration_is_corrected() {
             // The correction takes effect at once, not after the delay.
             let peers = [md5_peer("node1", ""), md5_peer("node2", "")];
             rack.folder.write("peers.yaml", &peers.join("---\n"))?;
-            await_sessions(&*router, &ipv4_addresses(&rack.nodes()), UP)
+            await_sessions(router, &ipv4_addresses(&rack.nodes()), UP)
         });
     }
 }

@@ -47,15 +47,6 @@ impl ControlPlane<'_> {
         self.patch_status(&["node", name], &status)
     }
 
-    /// Sets a Node's condition Ready.
-    ///
-    /// # Errors
-    /// When there is no such Node.
-    pub fn set_node_ready(&self, name: &str, ready: bool) -> Result<()> {
-        let status = json!({"status": {"conditions": [condition("Ready", ready)]}});
-        self.patch_status(&["node", name], &status)
-    }
-
     /// Creates a running, ready Pod.
     ///
     /// # Errors

@@ -36,8 +36,8 @@ use route_entry::{sorted, strings, text, u32_of};
 use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::process::Process;
-use crate::scenario::Scratch;
-use crate::topology::MD5_PASSWORD;
+use crate::scenario::{Scratch, scenario};
+use crate::topology::{MD5_PASSWORD, Topology};
 
 /// Time for a router to come up or end. FRR needs about 1 s on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -369,6 +369,23 @@ impl<'lab> Instance<'lab> {
 fn replace_password(from: &Path, to: &Path, password: &str) -> Result<()> {
     let text = fs::read_to_string(from)?.replace(MD5_PASSWORD, password);
     fs::write(to, text).with_context(|| to.display().to_string())
+}
+
+/// Runs a scenario with `nodes` nodes and a started router of this kind, which has the configuration
+/// `peering-examples/PRODUCT/EXAMPLE.*`.
+pub fn router_scenario(
+    kind: Kind,
+    name: &str,
+    nodes: u8,
+    example: &str,
+    test: impl FnOnce(&Scratch, &Topology, &mut dyn Router) -> Result<()>,
+) {
+    scenario(&format!("{name}-{kind:?}"), |scratch| {
+        let rack = Topology::new(nodes)?;
+        let mut router = kind.router(scratch, &rack.tor, example);
+        router.start()?;
+        test(scratch, &rack, &mut *router)
+    });
 }
 
 /// Waits until the router's table is exactly `expected` and its import filter rejected nothing.
