@@ -196,8 +196,8 @@ fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// A build of the binary in parallel with other steps, which do not use all cores. The step `binary`
-/// shows the result.
+/// A build of the binary in parallel with other steps, which do not use all cores. The step
+/// `binary` shows the result.
 struct BackgroundBuild(Child);
 
 impl BackgroundBuild {

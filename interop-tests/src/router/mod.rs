@@ -371,8 +371,8 @@ fn replace_password(from: &Path, to: &Path, password: &str) -> Result<()> {
     fs::write(to, text).with_context(|| to.display().to_string())
 }
 
-/// Runs a scenario with `nodes` nodes and a started router of this kind, which has the configuration
-/// `peering-examples/PRODUCT/EXAMPLE.*`.
+/// Runs a scenario with `nodes` nodes and a started router of this kind, which has the
+/// configuration `peering-examples/PRODUCT/EXAMPLE.*`.
 pub fn router_scenario(
     kind: Kind,
     name: &str,
