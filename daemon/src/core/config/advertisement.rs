@@ -9,7 +9,7 @@ use ferrolb_bgp::wire::{Community, LargeCommunity};
 use super::selector::{Selectors, unique};
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, ObjectKey};
-use crate::core::model::Labels;
+use crate::core::model::{Family, Labels};
 
 /// A checked BGPAdvertisement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +72,10 @@ impl Advertisement {
     }
 
     /// The aggregation length of a family.
-    pub const fn length(&self, ipv6: bool) -> u8 {
-        if ipv6 {
-            self.aggregation_length_v6
-        } else {
-            self.aggregation_length
+    pub const fn length(&self, family: Family) -> u8 {
+        match family {
+            Family::V4 => self.aggregation_length,
+            Family::V6 => self.aggregation_length_v6,
         }
     }
 }

@@ -6,14 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferrolb_allocator::Family;
-
 use super::advertisement::Advertisement;
 use super::peer::Peer;
 use super::selector::Selectors;
 use super::{Config, Problem, Severity};
 use crate::core::api::{ObjectKey, ObjectName};
-use crate::core::model::{Node, Service};
+use crate::core::model::{Family, Node, Service};
 
 /// All pairs that conflict, updated with each change.
 #[derive(Clone, Debug, Default)]
@@ -148,14 +146,13 @@ fn pair(
         if !younger.selects_pool(pool.name(), labels) || !older.selects_pool(pool.name(), labels) {
             continue;
         }
-        let same_prefix = |ipv6: bool| {
-            let family = if ipv6 { Family::V6 } else { Family::V4 };
-            pool.capacity(family) > 0 && younger.length(ipv6) == older.length(ipv6)
+        let same_prefix = |family: Family| {
+            pool.capacity(family) > 0 && younger.length(family) == older.length(family)
         };
         let carries = |peer: &&&Peer| {
-            [false, true]
+            Family::ALL
                 .iter()
-                .any(|ipv6| peer.carries(*ipv6) && same_prefix(*ipv6))
+                .any(|family| peer.carries(*family) && same_prefix(*family))
         };
         if let Some(peer) = peers.iter().find(carries) {
             pools.insert(pool.name().to_owned());

@@ -30,7 +30,7 @@ use ferrolb_bgp::bfd::SessionConfig;
 
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPoolSpec};
 use crate::core::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
-use crate::core::model::{Labels, Node};
+use crate::core::model::{Family, Labels, Node};
 
 /// The default namespace of MetalLB's resources.
 pub(crate) const CONFIG_NAMESPACE: &str = "metallb-system";
@@ -414,11 +414,14 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
         if !advertisement.selects_pool(name, Some(&details.labels)) {
             continue;
         }
-        for (ipv6, field) in [
-            (false, "spec.aggregationLength"),
-            (true, "spec.aggregationLengthV6"),
+        for (family, field) in [
+            (Family::V4, "spec.aggregationLength"),
+            (Family::V6, "spec.aggregationLengthV6"),
         ] {
-            let (length, min) = (advertisement.length(ipv6), details.min_aggregation(ipv6));
+            let (length, min) = (
+                advertisement.length(family),
+                details.min_aggregation(family),
+            );
             if length < min {
                 let message = format!(
                     "{length} is shorter than /{min}, the largest CIDR in an entry of pool {name}: \

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::selector::{Selectors, unique};
 use crate::core::api::metallb::{IpAddressPoolSpec, ServiceAllocation};
 use crate::core::api::{Errors, FieldError};
-use crate::core::model::Labels;
+use crate::core::model::{Family, Labels};
 
 /// The properties of a pool that the allocator doesn't need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,11 +26,10 @@ pub struct PoolDetails {
 impl PoolDetails {
     /// The shortest aggregation length of a family. For a range, its shortest CIDR counts, as in
     /// MetalLB.
-    pub const fn min_aggregation(&self, ipv6: bool) -> u8 {
-        if ipv6 {
-            self.min_aggregation_v6
-        } else {
-            self.min_aggregation
+    pub const fn min_aggregation(&self, family: Family) -> u8 {
+        match family {
+            Family::V4 => self.min_aggregation,
+            Family::V6 => self.min_aggregation_v6,
         }
     }
 }
@@ -107,14 +106,14 @@ pub(crate) fn parse(
     for entry in addresses {
         let entry = Pool::parse(name, std::slice::from_ref(entry), PoolOptions::default());
         let prefixes = entry.as_ref().map(Pool::prefixes).unwrap_or_default();
-        let shortest = |ipv6: bool| {
-            let family = prefixes
+        let shortest = |family: Family| {
+            let prefixes = prefixes
                 .iter()
-                .filter(|prefix| prefix.addr().is_ipv6() == ipv6);
-            family.map(IpNet::prefix_len).min().unwrap_or(0)
+                .filter(|prefix| Family::of(prefix.addr()) == family);
+            prefixes.map(IpNet::prefix_len).min().unwrap_or(0)
         };
-        details.min_aggregation = details.min_aggregation.max(shortest(false));
-        details.min_aggregation_v6 = details.min_aggregation_v6.max(shortest(true));
+        details.min_aggregation = details.min_aggregation.max(shortest(Family::V4));
+        details.min_aggregation_v6 = details.min_aggregation_v6.max(shortest(Family::V6));
     }
     Ok((pool, details))
 }

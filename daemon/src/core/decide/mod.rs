@@ -24,7 +24,7 @@ use crate::core::config::peer::Peer;
 use crate::core::decide::peer_config::{has_next_hop, router_id};
 use crate::core::index::Index;
 use crate::core::model::drain::Drain;
-use crate::core::model::{Node, Service, TrafficPolicy};
+use crate::core::model::{Family, Node, Service, TrafficPolicy};
 
 /// The decision of a node about a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -250,8 +250,8 @@ fn advertisements<'a>(
     }
     let fits = |ad: &&Advertisement| {
         service.addresses().iter().all(|address| {
-            let min = details.map_or(0, |details| details.min_aggregation(address.is_ipv6()));
-            ad.length(address.is_ipv6()) >= min
+            let min = details.map_or(0, |details| details.min_aggregation(Family::of(*address)));
+            ad.length(Family::of(*address)) >= min
         })
     };
     let everywhere = selected.iter().copied().filter(fits).collect();
@@ -277,7 +277,7 @@ fn with_endpoints(
     service: &Service,
 ) -> (Vec<IpAddr>, Option<(Reason, Detail)>) {
     let reached = |address: &IpAddr| {
-        let endpoints = index.endpoints(&service.name, address.is_ipv6());
+        let endpoints = index.endpoints(&service.name, Family::of(*address));
         match service.traffic_policy {
             TrafficPolicy::Cluster => endpoints.healthy > 0,
             TrafficPolicy::Local => endpoints.nodes.contains_key(node_name),
@@ -294,10 +294,8 @@ fn with_endpoints(
         TrafficPolicy::Cluster => Reason::NoEndpoints,
         TrafficPolicy::Local => Reason::NoLocalEndpoints,
     };
-    let detail = Detail::Families {
-        ipv4: others.iter().any(IpAddr::is_ipv4),
-        ipv6: others.iter().any(IpAddr::is_ipv6),
-    };
+    let is_missing = |family: &Family| others.iter().any(|other| Family::of(*other) == *family);
+    let detail = Detail::Families(Family::ALL.into_iter().filter(is_missing).collect());
     (addresses, Some((reason, detail)))
 }
 
@@ -312,7 +310,7 @@ fn sharer_without_endpoints(
     addresses.retain(|address| {
         let mut sharers = index.services_with_address(*address);
         let sharer = sharers.find(|sharer| {
-            let endpoints = || index.endpoints(&sharer.name, address.is_ipv6());
+            let endpoints = || index.endpoints(&sharer.name, Family::of(*address));
             service.shares_local_with(sharer) && !endpoints().nodes.contains_key(node_name)
         });
         if let Some(sharer) = sharer {
@@ -335,7 +333,7 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
             reason,
             detail,
         };
-        let carried = |address: &IpAddr| peer.carries(address.is_ipv6());
+        let carried = |address: &IpAddr| peer.carries(Family::of(*address));
         let some_carried = deliverable.addresses.iter().any(carried);
         if !some_carried && service.addresses().iter().any(carried) {
             // The addresses that it would carry have no endpoints, which is reported once for all
@@ -350,7 +348,7 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
         let not_carried =
             not_carried.map(|address| verdict((Reason::FamilyNotCarried, (*address).into())));
         let without_next_hop = addresses_towards(peer, deliverable)
-            .filter(|address| !has_next_hop(peer, deliverable.node, address.is_ipv6()))
+            .filter(|address| !has_next_hop(peer, deliverable.node, Family::of(*address)))
             .map(|address| verdict((Reason::NoNextHop, address.into())));
         verdicts.extend(not_carried.chain(without_next_hop));
         match offers_to(index, peer, service, deliverable) {
@@ -408,7 +406,7 @@ fn addresses_towards(peer: &Peer, deliverable: &Deliverable<'_>) -> impl Iterato
         .addresses
         .iter()
         .copied()
-        .filter(|address| peer.carries(address.is_ipv6()))
+        .filter(|address| peer.carries(Family::of(*address)))
 }
 
 fn selected(advertisements: &[&Advertisement], peer: &str) -> bool {
@@ -448,9 +446,9 @@ fn offers_to(
     {
         let addresses = addresses_towards(peer, deliverable);
         for address in
-            addresses.filter(|address| has_next_hop(peer, deliverable.node, address.is_ipv6()))
+            addresses.filter(|address| has_next_hop(peer, deliverable.node, Family::of(*address)))
         {
-            let prefix = aggregate(address, ad.length(address.is_ipv6()));
+            let prefix = aggregate(address, ad.length(Family::of(address)));
             let (offer, first) = offers.entry(prefix).or_insert_with(|| {
                 let mut offer = offer(index, peer, service, deliverable, prefix);
                 offer.local_pref = ad.local_pref.filter(|_| may_be_internal);
@@ -478,8 +476,9 @@ fn offer(
     let Deliverable {
         node_name, node, ..
     } = *deliverable;
-    let ipv6 = prefix.addr().is_ipv6();
-    let bandwidth = Bandwidth::towards(peer, || Weight::of(index, node_name, node, service, ipv6));
+    let family = Family::of(prefix.addr());
+    let bandwidth =
+        Bandwidth::towards(peer, || Weight::of(index, node_name, node, service, family));
     Offer {
         local_pref: None,
         med: peer.med,
@@ -487,7 +486,7 @@ fn offer(
         communities: BTreeSet::new(),
         large_communities: BTreeSet::new(),
         bandwidth: bandwidth
-            .filter(|_| all_nodes_send_weights(index, &deliverable.everywhere, ipv6)),
+            .filter(|_| all_nodes_send_weights(index, &deliverable.everywhere, family)),
         aggregator: (prefix.prefix_len() < prefix.max_prefix_len()).then(|| Aggregator {
             asn: peer.session.local_asn,
             router_id: router_id(peer, node_name, node),

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ferrolb_bgp::config::{NextHops, PeerConfig};
-use ferrolb_bgp::wire::{Family, NextHop};
+use ferrolb_bgp::wire::{self, NextHop};
 
 use crate::core::config::peer::Peer;
-use crate::core::model::Node;
+use crate::core::model::{Family, Node};
 
 /// The settings of a peer's session on this node.
 pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConfig {
@@ -19,36 +19,36 @@ pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConf
 
 /// The predicted next hop of a route: assumes that the session's local address is its source
 /// address or else the node's InternalIP, and that RFC 8950 is not negotiated.
-pub(crate) fn next_hop(peer: &Peer, node: &Node, ipv6: bool) -> Option<NextHop> {
+pub(crate) fn next_hop(peer: &Peer, node: &Node, family: Family) -> Option<NextHop> {
     let source = peer.session.transport.source_address;
     let internal = || {
-        node.internal_ip(peer.is_ipv6())
+        node.internal_ip(peer.family())
             .filter(|_| !peer.session.is_link_local())
     };
-    next_hops(peer, node).next_hop(family(ipv6), source.or_else(internal), false)
+    next_hops(peer, node).next_hop(wire_family(family), source.or_else(internal), false)
 }
 
 /// Whether a route of the family will have a next hop on every session of this peer.
-pub(crate) fn has_next_hop(peer: &Peer, node: &Node, ipv6: bool) -> bool {
-    let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
-    own_address || next_hop(peer, node, ipv6).is_some()
+pub(crate) fn has_next_hop(peer: &Peer, node: &Node, family: Family) -> bool {
+    let own_address = peer.family() == family && !peer.session.is_link_local();
+    own_address || next_hop(peer, node, family).is_some()
 }
 
 /// The node's InternalIPs for families in which the session's local address can't be the next hop.
 /// Others are omitted, so that a change of the node's addresses doesn't reset sessions that don't
 /// depend on them.
 fn next_hops(peer: &Peer, node: &Node) -> NextHops {
-    let needed = |ipv6: bool| {
-        let own_address = peer.is_ipv6() == ipv6 && !peer.session.is_link_local();
-        peer.carries(ipv6) && !own_address
+    let needed = |family: Family| {
+        let own_address = peer.family() == family && !peer.session.is_link_local();
+        peer.carries(family) && !own_address
     };
-    let internal = |ipv6| node.internal_ip(ipv6).filter(|_| needed(ipv6));
+    let internal = |family| node.internal_ip(family).filter(|_| needed(family));
     NextHops {
-        v4: internal(false).and_then(|address| match address {
+        v4: internal(Family::V4).and_then(|address| match address {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         }),
-        v6: internal(true).and_then(|address| match address {
+        v6: internal(Family::V6).and_then(|address| match address {
             IpAddr::V4(_) => None,
             IpAddr::V6(v6) => Some(v6),
         }),
@@ -56,11 +56,10 @@ fn next_hops(peer: &Peer, node: &Node) -> NextHops {
 }
 
 /// The unicast address family.
-fn family(ipv6: bool) -> Family {
-    if ipv6 {
-        Family::IPV6_UNICAST
-    } else {
-        Family::IPV4_UNICAST
+const fn wire_family(family: Family) -> wire::Family {
+    match family {
+        Family::V4 => wire::Family::IPV4_UNICAST,
+        Family::V6 => wire::Family::IPV6_UNICAST,
     }
 }
 
@@ -74,7 +73,7 @@ pub(crate) fn router_id(peer: &Peer, node_name: &str, node: &Node) -> Ipv4Addr {
 
 /// The node's IPv4 address, or else an FNV-1a hash of its name, which is the same after a restart.
 pub(crate) fn fallback_router_id(node_name: &str, node: &Node) -> Ipv4Addr {
-    if let Some(IpAddr::V4(address)) = node.internal_ip(false) {
+    if let Some(IpAddr::V4(address)) = node.internal_ip(Family::V4) {
         return address;
     }
     let hash = node_name.bytes().fold(0x811c_9dc5_u32, |hash, octet| {
@@ -189,22 +188,23 @@ mod tests {
         let dual = peer("10.0.0.1", |spec| spec.dual_stack_address_family = true);
         let next_hops = peer_config(&dual, "node-a", &linked).next_hops;
         assert_eq!(next_hops.v6, "fd00::11".parse().ok());
-        assert_eq!(linked.internal_ip(false), None);
-        assert_eq!(node(&["fe80::11"]).internal_ip(true), None);
+        assert_eq!(linked.internal_ip(Family::V4), None);
+        assert_eq!(node(&["fe80::11"]).internal_ip(Family::V6), None);
     }
 
     #[test]
     fn the_next_hop_is_the_source_address_or_the_internal_ip() {
         let both = node(&["10.0.0.11", "fd00::11"]);
-        let shown = |peer: &Peer, ipv6| next_hop(peer, &both, ipv6).map(|found| found.to_string());
+        let shown =
+            |peer: &Peer, family| next_hop(peer, &both, family).map(|found| found.to_string());
         let plain = peer("10.0.0.1", |_| {});
-        assert_eq!(shown(&plain, false).as_deref(), Some("10.0.0.11"));
+        assert_eq!(shown(&plain, Family::V4).as_deref(), Some("10.0.0.11"));
         let sourced = peer("10.0.0.1", |spec| {
             spec.source_address = "10.0.0.99".into();
             spec.dual_stack_address_family = true;
         });
-        assert_eq!(shown(&sourced, false).as_deref(), Some("10.0.0.99"));
-        assert_eq!(shown(&sourced, true).as_deref(), Some("fd00::11"));
+        assert_eq!(shown(&sourced, Family::V4).as_deref(), Some("10.0.0.99"));
+        assert_eq!(shown(&sourced, Family::V6).as_deref(), Some("fd00::11"));
     }
 
     /// RFC 2545 §3: a link-local address alone is no next hop.
@@ -212,21 +212,24 @@ mod tests {
     fn a_link_local_session_needs_a_global_address_of_the_node() {
         let tor = link_local_peer(|_| {});
         let both = node(&["10.0.0.11", "fd00::11"]);
-        assert!(has_next_hop(&tor, &both, true));
+        assert!(has_next_hop(&tor, &both, Family::V6));
         let config = peer_config(&tor, "node-a", &both);
         let own = "fe80::11".parse().ok();
-        let next_hop = config.next_hop(Family::IPV6_UNICAST, own, false);
+        let next_hop = config.next_hop(wire::Family::IPV6_UNICAST, own, false);
         let next_hop = next_hop.map(|next_hop| next_hop.to_string());
         assert_eq!(next_hop.as_deref(), Some("fd00::11 (fe80::11)"));
         assert_eq!(config.next_hops.v4, None, "it carries no IPv4");
 
         for lacking in [node(&["10.0.0.11"]), node(&["10.0.0.11", "fe80::11"])] {
-            assert!(!has_next_hop(&tor, &lacking, true));
+            assert!(!has_next_hop(&tor, &lacking, Family::V6));
             let config = peer_config(&tor, "node-a", &lacking);
-            assert_eq!(config.next_hop(Family::IPV6_UNICAST, own, false), None);
+            assert_eq!(
+                config.next_hop(wire::Family::IPV6_UNICAST, own, false),
+                None
+            );
         }
         let sourced = link_local_peer(|spec| spec.source_address = "fd00::99".into());
-        assert!(has_next_hop(&sourced, &node(&["10.0.0.11"]), true));
+        assert!(has_next_hop(&sourced, &node(&["10.0.0.11"]), Family::V6));
         assert_eq!(
             peer_config(&sourced, "node-a", &both).next_hops,
             NextHops::default()
@@ -258,15 +261,18 @@ mod tests {
                 IpAddr::V6(_) => "fd00::11",
             };
             let config = peer_config(peer, "node-a", &node);
-            for ipv6 in [false, true].into_iter().filter(|ipv6| peer.carries(*ipv6)) {
-                let on_session = config.next_hop(family(ipv6), own.parse().ok(), false);
-                let place = format!("{} on {addresses:?}, IPv6: {ipv6}", config.remote);
+            for family in Family::ALL
+                .into_iter()
+                .filter(|family| peer.carries(*family))
+            {
+                let on_session = config.next_hop(wire_family(family), own.parse().ok(), false);
+                let place = format!("{} on {addresses:?}, {family}", config.remote);
                 assert_eq!(
-                    has_next_hop(peer, &node, ipv6),
+                    has_next_hop(peer, &node, family),
                     on_session.is_some(),
                     "{place}"
                 );
-                if let Some(planned) = next_hop(peer, &node, ipv6) {
+                if let Some(planned) = next_hop(peer, &node, family) {
                     assert_eq!(
                         Some(planned.address()),
                         on_session.map(|on| on.address()),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::core::api::ObjectName;
+use crate::core::model::Family;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident => $remedy:literal,)+) => {
@@ -121,12 +122,7 @@ pub enum Detail {
     /// Addresses of the service.
     Addresses(Box<[IpAddr]>),
     /// The service's addresses of these families.
-    Families {
-        /// Its IPv4 address.
-        ipv4: bool,
-        /// Its IPv6 address.
-        ipv6: bool,
-    },
+    Families(Box<[Family]>),
     /// Other text: names of objects, or a value in one.
     Text(Box<str>),
 }
@@ -167,10 +163,8 @@ impl Verdict {
                 let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
                 Some(addresses.join(", "))
             }
-            Detail::Families { ipv4, ipv6 } => {
-                let families = [(*ipv4, "IPv4"), (*ipv6, "IPv6")];
-                let families = families.iter().filter(|(named, _)| *named);
-                let families: Vec<&str> = families.map(|(_, name)| *name).collect();
+            Detail::Families(families) => {
+                let families: Vec<String> = families.iter().map(Family::to_string).collect();
                 Some(format!("{service}, {}", families.join(" and ")))
             }
             Detail::Text(text) => Some(text.to_string()),

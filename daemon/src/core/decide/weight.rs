@@ -15,7 +15,7 @@ use crate::core::config::peer::{LinkBandwidth, Peer};
 use crate::core::decide::peers_of;
 use crate::core::index::Index;
 use crate::core::model::node_weight::NodeWeight;
-use crate::core::model::{Node, Service, TrafficPolicy};
+use crate::core::model::{Family, Node, Service, TrafficPolicy};
 
 /// The bandwidth of weight 1, in octets per second: 1 Gbit/s. Routers use ratios only, but some
 /// round to megabits.
@@ -37,14 +37,20 @@ pub enum Weight {
 impl Weight {
     /// The weight of a service on a node: the annotation, or else the number of ready endpoints if
     /// the node sends to its own endpoints only, or else 1.
-    pub fn of(index: &Index, node_name: &str, node: &Node, service: &Service, ipv6: bool) -> Self {
+    pub fn of(
+        index: &Index,
+        node_name: &str,
+        node: &Node,
+        service: &Service,
+        family: Family,
+    ) -> Self {
         if let Some(weight) = node.weight {
             return Self::Node(weight);
         }
         match service.traffic_policy {
             TrafficPolicy::Cluster => Self::Endpoints(1),
             TrafficPolicy::Local => {
-                let endpoints = index.endpoints(&service.name, ipv6);
+                let endpoints = index.endpoints(&service.name, family);
                 let ready = endpoints.nodes.get(node_name).copied();
                 // Serving endpoints remain if no endpoint is ready.
                 Self::Endpoints(ready.unwrap_or_default().max(1))
@@ -144,11 +150,11 @@ pub(crate) fn in_use(config: &Config) -> bool {
 pub(crate) fn all_nodes_send_weights(
     index: &Index,
     advertisements: &[&Advertisement],
-    ipv6: bool,
+    family: Family,
 ) -> bool {
     let config = index.config();
     let selected = |peer: &Peer| {
-        peer.carries(ipv6) && advertisements.iter().any(|ad| ad.selects_peer(&peer.name))
+        peer.carries(family) && advertisements.iter().any(|ad| ad.selects_peer(&peer.name))
     };
     let mut peers = config
         .peers
@@ -162,7 +168,7 @@ pub(crate) fn all_nodes_send_weights(
     let mut nodes = index.nodes().iter();
     nodes.all(|(name, node)| {
         let here = |peer: &&Peer| {
-            peer.carries(ipv6)
+            peer.carries(family)
                 && advertisements
                     .iter()
                     .any(|ad| ad.nodes.matches(&node.labels) && ad.selects_peer(&peer.name))

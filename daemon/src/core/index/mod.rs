@@ -22,7 +22,7 @@ use crate::core::config::local_pref_conflicts::LocalPrefConflicts;
 use crate::core::config::node_conflicts::{self, ConflictingPeer};
 use crate::core::config::{CompileContext, Config, ConfigObjects, Problem, Severity};
 use crate::core::index::change::{Change, StatusWrite};
-use crate::core::model::{Labels, Node, Service, Slice, networks};
+use crate::core::model::{Family, Labels, Node, Service, Slice, networks};
 use crate::core::panic_context::PanicContext;
 
 /// The models of all objects, and the compiled configuration.
@@ -223,11 +223,11 @@ impl Index {
     /// The healthy endpoints of a service in one family, from all its slices. An endpoint that
     /// moves to another slice is in both for a short time: it counts once, as ready if it is ready
     /// in one of them.
-    pub fn endpoints(&self, service: &ObjectName, ipv6: bool) -> Endpoints {
+    pub fn endpoints(&self, service: &ObjectName, family: Family) -> Endpoints {
         let names = self.slices_of.get(service).into_iter().flatten();
         let slices = names.filter_map(|name| self.slices.get(name));
         let mut unique: BTreeMap<IpAddr, (Option<&str>, bool)> = BTreeMap::new();
-        for endpoint in slices.flat_map(|slice| slice.of_family(ipv6)) {
+        for endpoint in slices.flat_map(|slice| slice.of_family(family)) {
             let (node, ready) = unique.entry(endpoint.address).or_default();
             *node = node.or(endpoint.node.as_deref());
             *ready |= endpoint.ready;

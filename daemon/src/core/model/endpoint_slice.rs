@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::unknown;
+use super::{Family, unknown};
 use crate::core::api::core::Endpoint;
 use crate::core::api::{FieldError, ObjectName, RawObject};
 
@@ -51,9 +51,9 @@ impl Slice {
     }
 
     /// The endpoints of one family.
-    pub(crate) fn of_family(&self, ipv6: bool) -> impl Iterator<Item = &HealthyEndpoint> {
+    pub(crate) fn of_family(&self, family: Family) -> impl Iterator<Item = &HealthyEndpoint> {
         let endpoints = self.endpoints.iter();
-        endpoints.filter(move |endpoint| endpoint.address.is_ipv6() == ipv6)
+        endpoints.filter(move |endpoint| Family::of(endpoint.address) == family)
     }
 }
 

@@ -13,6 +13,7 @@ mod service;
 
 use std::collections::BTreeMap;
 
+pub(crate) use ferrolb_allocator::Family;
 use ipnet::IpNet;
 
 pub(crate) use self::endpoint_slice::Slice;

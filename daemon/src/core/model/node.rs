@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::annotations::{EXCLUDE_LABEL, WEIGHT_ANNOTATION};
 use super::node_weight::{InvalidWeight, NodeWeight};
-use super::{Labels, misspelt, networks};
+use super::{Family, Labels, misspelt, networks};
 use crate::core::api::core::{NodeSpec, NodeStatus};
 use crate::core::api::{FieldError, RawObject};
 
@@ -85,7 +85,7 @@ impl Node {
 
     /// The first InternalIP of a family that can be a next hop. A link-local address can't: it
     /// means another host on each link.
-    pub fn internal_ip(&self, ipv6: bool) -> Option<IpAddr> {
+    pub fn internal_ip(&self, family: Family) -> Option<IpAddr> {
         let link_local = |address: &IpAddr| match address {
             IpAddr::V4(v4) => v4.is_link_local(),
             IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -93,7 +93,7 @@ impl Node {
         self.internal_ips
             .iter()
             .copied()
-            .find(|address| address.is_ipv6() == ipv6 && !link_local(address))
+            .find(|address| Family::of(*address) == family && !link_local(address))
     }
 
     /// Whether it may announce anything at all.

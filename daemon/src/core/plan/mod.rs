@@ -16,7 +16,7 @@ use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::decide::peer_config::next_hop;
 use crate::core::index::Index;
 use crate::core::index::change::Change;
-use crate::core::model::Service;
+use crate::core::model::{Family, Service};
 
 /// The output of `ferrolb plan`. Programs read it as JSON: field names must not change.
 #[derive(Debug, Default, Serialize)]
@@ -189,7 +189,7 @@ impl Plan {
                 node: node_routes.node().to_owned(),
                 peer: peer_name.to_string(),
                 prefix: *prefix,
-                next_hop: next_hop(peer, node, prefix.addr().is_ipv6())
+                next_hop: next_hop(peer, node, Family::of(prefix.addr()))
                     .map(|next_hop| next_hop.address()),
                 communities: route.communities.iter().map(ToString::to_string).collect(),
                 large_communities: route

@@ -8,7 +8,7 @@ use ferrolb_allocator::canonical;
 use ferrolb_bgp::bfd::SessionConfig;
 use ferrolb_bgp::config::limits::PASSWORD_MAX;
 use ferrolb_bgp::config::{BfdOptions, PeerConfig, Remote, RemoteAsn, Secret, Transport};
-use ferrolb_bgp::wire::{Asn, Family};
+use ferrolb_bgp::wire::{self, Asn};
 use ipnet::IpNet;
 
 use super::selector::Selectors;
@@ -19,6 +19,7 @@ use crate::core::api::ferrolb::{
 };
 use crate::core::api::metallb::{BgpPeerSpec, MAX_PORT, SecretReference};
 use crate::core::api::{Errors, FieldError, ObjectKey, Password};
+use crate::core::model::Family;
 use crate::core::model::drain::Drain;
 
 /// The port of BGP (RFC 4271 §4).
@@ -59,15 +60,15 @@ impl Peer {
         is_ibgp(self.session.local_asn, self.session.remote_asn)
     }
 
-    /// Whether the session runs over IPv6.
-    pub fn is_ipv6(&self) -> bool {
-        !self.session.remote.is_ipv4()
+    /// The family of the session's addresses.
+    pub fn family(&self) -> Family {
+        Family::of(self.session.remote.network().addr())
     }
 
     /// Whether the session carries prefixes of a family: its own, and the other one with
     /// `dualStackAddressFamily`.
-    pub fn carries(&self, ipv6: bool) -> bool {
-        self.dual_stack || self.is_ipv6() == ipv6
+    pub fn carries(&self, family: Family) -> bool {
+        self.dual_stack || self.family() == family
     }
 }
 
@@ -214,11 +215,11 @@ pub(crate) fn parse(
 }
 
 /// The families that the session carries.
-fn families(remote: Remote, both: bool) -> Vec<Family> {
+fn families(remote: Remote, both: bool) -> Vec<wire::Family> {
     match (both, remote.is_ipv4()) {
-        (true, _) => vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
-        (false, true) => vec![Family::IPV4_UNICAST],
-        (false, false) => vec![Family::IPV6_UNICAST],
+        (true, _) => vec![wire::Family::IPV4_UNICAST, wire::Family::IPV6_UNICAST],
+        (false, true) => vec![wire::Family::IPV4_UNICAST],
+        (false, false) => vec![wire::Family::IPV6_UNICAST],
     }
 }
 

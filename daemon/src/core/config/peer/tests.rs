@@ -177,7 +177,7 @@ fn a_network_may_replace_the_address() {
     );
     let network = Remote::Network("fd00:1::/64".parse().expect("a network"));
     assert_eq!(peer.session.remote, network);
-    assert!(peer.is_ipv6() && peer.carries(true) && !peer.carries(false));
+    assert!(peer.carries(Family::V6) && !peer.carries(Family::V4));
     assert_eq!((peer.session.dials(), peer.is_ibgp()), (None, None));
 }
 
@@ -465,5 +465,5 @@ fn an_address_with_zone_length_or_port_is_rejected_with_what_to_write() {
     }
     // The suggested spelling is accepted.
     let peer = own(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
-    assert!(peer.is_ipv6());
+    assert_eq!(peer.family(), Family::V6);
 }

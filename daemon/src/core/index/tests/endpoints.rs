@@ -1,6 +1,7 @@
 //! Which endpoints count.
 
 use super::*;
+use crate::core::model::Family;
 
 #[test]
 fn an_endpoint_in_two_slices_counts_once_and_is_ready_if_one_of_them_is() {
@@ -10,7 +11,7 @@ fn an_endpoint_in_two_slices_counts_once_and_is_ready_if_one_of_them_is() {
     index.apply(slice_of("other", "IPv4", "10.1.0.2", true));
     index.apply(slice_of("v6", "IPv6", "fd00::1", true));
     let service = ObjectName::new("default", "service-0");
-    let endpoints = index.endpoints(&service, false);
+    let endpoints = index.endpoints(&service, Family::V4);
     assert_eq!(endpoints.healthy, 2);
     assert_eq!(
         endpoints.nodes.get(NODE),
@@ -18,7 +19,7 @@ fn an_endpoint_in_two_slices_counts_once_and_is_ready_if_one_of_them_is() {
         "both endpoints are ready"
     );
     index.apply(Change::Delete(key(Kind::EndpointSlice, "new")));
-    let endpoints = index.endpoints(&service, false);
+    let endpoints = index.endpoints(&service, Family::V4);
     assert_eq!(endpoints.healthy, 2);
     assert_eq!(
         endpoints.nodes.get(NODE),
@@ -32,7 +33,7 @@ fn endpoints_of_the_address_type_fqdn_are_ignored() {
     let mut index = Index::default();
     index.apply(slice_of("names", "FQDN", "backend.example.com", true));
     let service = ObjectName::new("default", "service-0");
-    assert_eq!(index.endpoints(&service, false).healthy, 0);
-    assert_eq!(index.endpoints(&service, true).healthy, 0);
+    assert_eq!(index.endpoints(&service, Family::V4).healthy, 0);
+    assert_eq!(index.endpoints(&service, Family::V6).healthy, 0);
     assert!(index.problems().is_empty());
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::config::Severity;
+use crate::core::model::Family;
 
 #[test]
 fn a_bad_object_keeps_its_last_good_value() {
@@ -103,7 +104,7 @@ fn an_invalid_endpoint_address_is_reported_and_the_last_good_slice_stays() {
     index.apply(slice_of("slice", "IPv4", "10.1.0.1", true));
     index.apply(slice_of("slice", "IPv4", "backend", true));
     let service = ObjectName::new("default", "service-0");
-    assert_eq!(index.endpoints(&service, false).healthy, 1);
+    assert_eq!(index.endpoints(&service, Family::V4).healthy, 1);
     let problems = index.problems();
     let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
     assert_eq!(
