@@ -23,7 +23,7 @@ struct Spec {
     #[serde(flatten)]
     shared: BgpPeerSpec,
     #[serde(flatten)]
-    own: FerrolbBgpPeerSpec,
+    ferrolb: FerrolbBgpPeerSpec,
 }
 
 /// The rules between fields, as CEL expressions, each with the message for the user.

@@ -60,17 +60,17 @@ impl ConfigObjects {
         config: &mut Config,
     ) -> Result<Peer, FieldError> {
         let mut unknown = Vec::new();
-        let mut unknown_to_own = Vec::new();
+        let mut unknown_to_ferrolb = Vec::new();
         let spec: Partial<BgpPeerSpec> = raw.partial("spec", &mut unknown);
-        let own: Partial<FerrolbBgpPeerSpec> = raw.partial("spec", &mut unknown_to_own);
+        let ferrolb: Partial<FerrolbBgpPeerSpec> = raw.partial("spec", &mut unknown_to_ferrolb);
         let resource = if key.kind == Kind::FerrolbBgpPeer {
-            for path in unknown_to_both(&unknown, &unknown_to_own) {
+            for path in unknown_to_both(&unknown, &unknown_to_ferrolb) {
                 report_unknown_field(config, key, path);
             }
-            own.map(Some).zip(spec)
+            ferrolb.map(Some).zip(spec)
         } else {
             for path in &unknown {
-                if unknown_to_own.contains(path) {
+                if unknown_to_ferrolb.contains(path) {
                     report_unknown_field(config, key, path);
                 } else {
                     let message = format!(
@@ -83,8 +83,9 @@ impl ConfigObjects {
             }
             spec.map(|spec| (None, spec))
         };
-        let checked = resource
-            .check(|(own, spec)| self.checked_peer(key, raw, &spec, own.as_ref(), profiles));
+        let checked = resource.check(|(ferrolb, spec)| {
+            self.checked_peer(key, raw, &spec, ferrolb.as_ref(), profiles)
+        });
         let (peer, notices) = checked?;
         for notice in notices {
             config.notice(key.clone(), notice);
@@ -98,7 +99,7 @@ impl ConfigObjects {
         key: &ObjectKey,
         raw: &RawObject,
         spec: &BgpPeerSpec,
-        own: Option<&FerrolbBgpPeerSpec>,
+        ferrolb: Option<&FerrolbBgpPeerSpec>,
         profiles: &Profiles,
     ) -> Result<(Peer, Vec<String>), FieldError> {
         let namespace = &key.name.namespace;
@@ -108,7 +109,7 @@ impl ConfigObjects {
                 object: key,
                 created: &raw.metadata.creation_timestamp,
                 spec,
-                own,
+                ferrolb,
             },
             |name| {
                 let secret = ObjectName::new(namespace, name);

@@ -13,7 +13,7 @@ use crate::core::model::drain::{Drain, drain_time};
 /// The session's timers. None if one is invalid.
 pub(crate) fn timers(
     spec: &BgpPeerSpec,
-    own: &FerrolbBgpPeerSpec,
+    ferrolb: &FerrolbBgpPeerSpec,
     errors: &mut Errors,
 ) -> Option<Timers> {
     const SEND_HOLD: &str = "spec.sendHoldTime";
@@ -23,7 +23,7 @@ pub(crate) fn timers(
     ));
     let connect = spec.connect_time.as_deref();
     let connect_retry = errors.record(connect.map(connect_time).transpose());
-    let send_hold = own.send_hold_time.as_deref();
+    let send_hold = ferrolb.send_hold_time.as_deref();
     let send_hold = send_hold.map(|text| whole_seconds(SEND_HOLD, text, 1, 65535));
     let send_hold_time = errors.record(send_hold.transpose());
     let (hold_time, keepalive_time) = hold_and_keepalive?;
@@ -51,12 +51,12 @@ pub(crate) fn timers(
 /// disabled.
 pub(crate) fn graceful_restart(
     spec: &BgpPeerSpec,
-    own: Option<&FerrolbBgpPeerSpec>,
+    ferrolb: Option<&FerrolbBgpPeerSpec>,
     bfd: bool,
 ) -> Result<Option<GracefulRestart>, FieldError> {
     const FIELD: &str = "spec.restartTime";
-    let enabled = spec.enable_graceful_restart.unwrap_or(own.is_some());
-    let restart_time = own.and_then(|own| own.restart_time.as_deref());
+    let enabled = spec.enable_graceful_restart.unwrap_or(ferrolb.is_some());
+    let restart_time = ferrolb.and_then(|ferrolb| ferrolb.restart_time.as_deref());
     match (enabled, restart_time) {
         (false, None) => Ok(None),
         (false, Some(_)) => Err(FieldError::new(

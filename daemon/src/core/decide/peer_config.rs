@@ -94,20 +94,20 @@ mod tests {
     use crate::core::config::peer::{PeerResource, parse};
 
     fn peer(address: &str, more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
-        with_own(address, None, more)
+        with_ferrolb(address, None, more)
     }
 
     fn link_local_peer(more: impl FnOnce(&mut BgpPeerSpec)) -> Peer {
-        let own = FerrolbBgpPeerSpec {
+        let ferrolb = FerrolbBgpPeerSpec {
             source_interface: "eth0".into(),
             ..FerrolbBgpPeerSpec::default()
         };
-        with_own("fe80::1", Some(&own), more)
+        with_ferrolb("fe80::1", Some(&ferrolb), more)
     }
 
-    fn with_own(
+    fn with_ferrolb(
         address: &str,
-        own: Option<&FerrolbBgpPeerSpec>,
+        ferrolb: Option<&FerrolbBgpPeerSpec>,
         more: impl FnOnce(&mut BgpPeerSpec),
     ) -> Peer {
         let mut spec = BgpPeerSpec {
@@ -121,7 +121,7 @@ mod tests {
             object: &ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor")),
             created: "",
             spec: &spec,
-            own,
+            ferrolb,
         };
         let nothing = || "no such object".to_owned();
         parse(resource, |_| Err(nothing()), |_| Err(nothing())).expect("a valid peer")

@@ -10,13 +10,13 @@ use crate::core::api::{Kind, ObjectName};
 fn read(kind: Kind, spec: &Value) -> Result<Peer, String> {
     let object = ObjectKey::new(kind, ObjectName::new("metallb-system", "tor"));
     let base: BgpPeerSpec = serde_json::from_value(spec.clone()).map_err(|e| e.to_string())?;
-    let own: FerrolbBgpPeerSpec =
+    let ferrolb: FerrolbBgpPeerSpec =
         serde_json::from_value(spec.clone()).map_err(|e| e.to_string())?;
     let resource = PeerResource {
         object: &object,
         created: "",
         spec: &base,
-        own: (kind == Kind::FerrolbBgpPeer).then_some(&own),
+        ferrolb: (kind == Kind::FerrolbBgpPeer).then_some(&ferrolb),
     };
     let password = |name: &str| match name {
         "good" => Ok(Some(Password::new("pw".into()))),
@@ -44,11 +44,11 @@ fn with(more: Value) -> Value {
     spec
 }
 
-fn own(more: Value) -> Peer {
+fn ferrolb_peer(more: Value) -> Peer {
     read(Kind::FerrolbBgpPeer, &with(more)).expect("a valid peer")
 }
 
-fn metallbs(more: Value) -> Peer {
+fn metallb_peer(more: Value) -> Peer {
     read(Kind::BgpPeer, &with(more)).expect("a valid peer")
 }
 
@@ -83,17 +83,19 @@ fn a_metallb_peer_means_the_same_in_our_group_except_for_graceful_restart() {
 fn graceful_restart_is_on_by_default_in_our_group_only_and_survives_notifications_only_with_bfd() {
     let restart = |peer: Peer| peer.session.graceful_restart;
     let default = GracefulRestart::default();
-    assert_eq!(restart(metallbs(json!({}))), None);
+    assert_eq!(restart(metallb_peer(json!({}))), None);
     assert_eq!(
-        restart(metallbs(json!({ "enableGracefulRestart": true }))),
+        restart(metallb_peer(json!({ "enableGracefulRestart": true }))),
         Some(default)
     );
-    assert_eq!(restart(own(json!({}))), Some(default));
+    assert_eq!(restart(ferrolb_peer(json!({}))), Some(default));
     assert_eq!(
-        restart(own(json!({ "enableGracefulRestart": false }))),
+        restart(ferrolb_peer(json!({ "enableGracefulRestart": false }))),
         None
     );
-    let with_bfd = restart(own(json!({ "restartTime": "2m", "bfdProfile": "fast" })));
+    let with_bfd = restart(ferrolb_peer(
+        json!({ "restartTime": "2m", "bfdProfile": "fast" }),
+    ));
     let expected = GracefulRestart {
         restart_time: 120,
         notification: true,
@@ -103,7 +105,7 @@ fn graceful_restart_is_on_by_default_in_our_group_only_and_survives_notification
 
 #[test]
 fn fields_of_our_group_only_reach_the_session() {
-    let peer = own(json!({
+    let peer = ferrolb_peer(json!({
         "passive": true, "ttlSecurity": 2, "sourceInterface": "eth1", "sendHoldTime": "10m",
         "prefixLimit": 1000, "bfdProfile": "fast", "bfdStrict": true, "shutdownText": "see you",
         "linkBandwidth": "nonTransitive", "drain": { "time": "5s", "onCordon": true }, "prepend": 2, "med": 0,
@@ -125,7 +127,7 @@ fn fields_of_our_group_only_reach_the_session() {
         on_cordon: true,
     };
     assert_eq!((peer.drain, peer.prepend, peer.med), (drain, 2, Some(0)));
-    let nothing = own(json!({}));
+    let nothing = ferrolb_peer(json!({}));
     assert_eq!(
         (nothing.drain, nothing.link_bandwidth),
         (Drain::default(), LinkBandwidth::Off)
@@ -158,21 +160,25 @@ fn multihop_has_no_effect_on_ibgp() {
     let internal = json!({ "peerASN": null, "dynamicASN": "internal" });
     let mut multihop = internal.clone();
     multihop["ebgpMultiHop"] = json!(true);
-    assert_eq!(metallbs(multihop).session, metallbs(internal).session);
+    assert_eq!(
+        metallb_peer(multihop).session,
+        metallb_peer(internal).session
+    );
 }
 
 #[test]
 fn an_ipv4_mapped_address_is_an_ipv4_address() {
     let mapped = json!({ "peerAddress": "::ffff:10.0.0.1", "sourceAddress": "::ffff:10.0.0.9" });
     let plain = json!({ "sourceAddress": "10.0.0.9" });
-    assert_eq!(metallbs(mapped).session, metallbs(plain).session);
-    let network = |text: &str| own(json!({ "peerAddress": null, "peerNetwork": text })).session;
+    assert_eq!(metallb_peer(mapped).session, metallb_peer(plain).session);
+    let network =
+        |text: &str| ferrolb_peer(json!({ "peerAddress": null, "peerNetwork": text })).session;
     assert_eq!(network("::ffff:10.0.0.0/120"), network("10.0.0.0/24"));
 }
 
 #[test]
 fn a_network_may_replace_the_address() {
-    let peer = own(
+    let peer = ferrolb_peer(
         json!({ "peerAddress": null, "peerNetwork": "fd00:1::7/64", "dynamicASN": "auto", "peerASN": null }),
     );
     let network = Remote::Network("fd00:1::/64".parse().expect("a network"));
@@ -183,7 +189,7 @@ fn a_network_may_replace_the_address() {
 
 #[test]
 fn a_change_of_bfd_timers_does_not_reset_the_session() {
-    let before = own(json!({ "bfdProfile": "fast" })).session;
+    let before = ferrolb_peer(json!({ "bfdProfile": "fast" })).session;
     let mut after = before.clone();
     if let Some(bfd) = &mut after.bfd {
         bfd.session.min_ttl = 1;
@@ -464,6 +470,6 @@ fn an_address_with_zone_length_or_port_is_rejected_with_what_to_write() {
         assert_eq!(error.expect_err("no address"), expected);
     }
     // The suggested spelling is accepted.
-    let peer = own(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
+    let peer = ferrolb_peer(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
     assert_eq!(peer.family(), Family::V6);
 }

@@ -1,0 +1,184 @@
+//! The address of a BGPPeer and the settings of its TCP connection.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ferrolb_allocator::canonical;
+use ferrolb_bgp::config::{Remote, Transport};
+use ipnet::IpNet;
+
+use super::{BGP_PORT, INTERNAL};
+use crate::core::api::ferrolb::{FerrolbBgpPeerSpec, HOPS_MAX, INTERFACE_MAX};
+use crate::core::api::metallb::{BgpPeerSpec, MAX_PORT};
+use crate::core::api::{Errors, FieldError};
+
+const ADDRESS: &str = "spec.peerAddress";
+
+/// The neighbor: a router, or every router in a network.
+pub(super) fn remote(
+    spec: &BgpPeerSpec,
+    ferrolb: &FerrolbBgpPeerSpec,
+) -> Result<Remote, FieldError> {
+    const NETWORK: &str = "spec.peerNetwork";
+    const PORT: &str = "spec.peerPort";
+    match (
+        ip(ADDRESS, &spec.peer_address)?,
+        ferrolb.peer_network.as_str(),
+    ) {
+        (Some(address), "") => {
+            let port = spec.peer_port.unwrap_or(BGP_PORT);
+            if !(1..=MAX_PORT).contains(&port) {
+                let message = format!("{port} is not a port from 1 to {MAX_PORT}");
+                return Err(FieldError::new(PORT, message));
+            }
+            Ok(Remote::Router(SocketAddr::new(address, port)))
+        }
+        (Some(_), _) => Err(FieldError::new(
+            NETWORK,
+            "conflicts with peerAddress: remove one of them",
+        )),
+        (None, "") => Err(FieldError::new(
+            ADDRESS,
+            "is missing: set the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)",
+        )),
+        (None, text) => {
+            let network: Option<IpNet> = text.parse().ok();
+            let network = network.ok_or_else(|| {
+                FieldError::new(
+                    NETWORK,
+                    format!("{text:?} is not a network: write 10.0.0.0/24"),
+                )
+            })?;
+            if network.prefix_len() == 0 {
+                let message = "would accept every address: set the network of the routers";
+                return Err(FieldError::new(NETWORK, message));
+            }
+            if spec.peer_port.is_some() {
+                let message = "has no effect with peerNetwork, because the routers connect to this \
+                    node: remove it";
+                return Err(FieldError::new(PORT, message));
+            }
+            Ok(Remote::Network(canonical(network).trunc()))
+        }
+    }
+}
+
+/// The settings of the TCP connection, without the password.
+pub(super) fn transport(
+    spec: &BgpPeerSpec,
+    ferrolb: &FerrolbBgpPeerSpec,
+    remote: Option<Remote>,
+    errors: &mut Errors,
+) -> Option<Transport> {
+    const TTL: &str = "spec.ttlSecurity";
+    let source_address = errors.record(source_address(spec, remote));
+    let source_interface = errors.record(interface(&ferrolb.source_interface));
+    if let Some(IpAddr::V6(address)) = remote.and_then(|remote| Some(remote.router()?.ip()))
+        && address.is_unicast_link_local()
+        && source_interface == Some(None)
+    {
+        let message = "is a link-local address: set its interface in sourceInterface \
+            (ferrolb.io/v1alpha1), or use a global address";
+        errors.add(FieldError::new("spec.peerAddress", message));
+    }
+    match ferrolb.ttl_security {
+        Some(hops) if !(1..=HOPS_MAX).contains(&hops) => {
+            let message = format!("{hops}: use 1 (the same link) to {HOPS_MAX} hops");
+            errors.add(FieldError::new(TTL, message));
+        }
+        Some(_) if spec.ebgp_multi_hop => {
+            let message = "already allows several hops: remove ebgpMultiHop";
+            errors.add(FieldError::new(TTL, message));
+        }
+        _ => {}
+    }
+    Some(Transport {
+        source_address: source_address?,
+        source_interface: source_interface?,
+        passive: ferrolb.passive,
+        password: None,
+        ttl_security: ferrolb.ttl_security,
+        multihop: multihop_has_effect(spec),
+    })
+}
+
+fn source_address(
+    spec: &BgpPeerSpec,
+    remote: Option<Remote>,
+) -> Result<Option<IpAddr>, FieldError> {
+    const SOURCE: &str = "spec.sourceAddress";
+    let source = ip(SOURCE, &spec.source_address)?;
+    let (Some(address), Some(remote)) = (source, remote) else {
+        return Ok(source);
+    };
+    if address.is_ipv4() != remote.is_ipv4() {
+        let message = "is of another family than peerAddress or peerNetwork: set an address of the same \
+             family";
+        return Err(FieldError::new(SOURCE, message));
+    }
+    if Some(address) == remote.router().map(|router| router.ip()) {
+        let message = "is the same as peerAddress: set an address of the node";
+        return Err(FieldError::new(SOURCE, message));
+    }
+    Ok(source)
+}
+
+/// Whether `ebgpMultiHop` is set and the session may be eBGP.
+pub(in crate::core::config) fn multihop_has_effect(spec: &BgpPeerSpec) -> bool {
+    spec.ebgp_multi_hop && spec.dynamic_asn != INTERNAL
+}
+
+/// Checks the name of an interface by the kernel's rules.
+fn interface(name: &str) -> Result<Option<String>, FieldError> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if name.len() > INTERFACE_MAX || name.contains(odd) || name == "." || name == ".." {
+        let message = format!(
+            "{name:?} can't be the name of an interface: see ip link, at most {INTERFACE_MAX} \
+             characters"
+        );
+        return Err(FieldError::new("spec.sourceInterface", message));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(Some(address.to_canonical())),
+        Err(_) => Err(FieldError::new(
+            path,
+            format!("{text:?} is not an IP address: {}", instead_of(path, text)),
+        )),
+    }
+}
+
+/// What to write instead of a text that contains more than an address, or no address.
+fn instead_of(path: &str, text: &str) -> String {
+    let address = |text: &str| text.parse::<IpAddr>().is_ok();
+    if let Some((before, zone)) = text.split_once('%')
+        && address(before)
+    {
+        return format!(
+            "write {before:?} here and the interface in sourceInterface: {zone}, in a BGPPeer of \
+             ferrolb.io/v1alpha1"
+        );
+    }
+    if let Some((before, length)) = text.split_once('/')
+        && address(before)
+    {
+        return format!("write {before:?}, without /{length}");
+    }
+    let socket: Option<SocketAddr> = text.parse().ok();
+    match socket {
+        Some(socket) if path == ADDRESS => {
+            let (ip, port) = (socket.ip(), socket.port());
+            format!("write \"{ip}\" here and the port in peerPort: {port}")
+        }
+        Some(socket) => format!("write \"{}\", without a port", socket.ip()),
+        None => "write 10.0.0.1 or 2001:db8::1; names are not resolved".to_owned(),
+    }
+}
