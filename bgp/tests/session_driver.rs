@@ -1,6 +1,6 @@
 //! The driver with real sockets on loopback: threads, TCP MD5, GTSM, BFD ports.
 #![cfg(feature = "speaker")]
-#![allow(clippy::unwrap_used)] // what fails here fails the test
+#![allow(clippy::unwrap_used)] // a failure fails the test
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -218,7 +218,7 @@ async fn a_table_larger_than_a_turn_reaches_a_fast_router_without_pauses() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let count = 1_000_000;
-    let least = 5 * count as usize; // of NLRI: length and four octets
+    let least = 5 * count as usize; // NLRI: length and four octets each
     let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
     let table: Vec<IpNet> = (0..count)
         .map(|i| IpNet::from(IpAddr::from(Ipv4Addr::from((16 << 24) + i))))

@@ -24,7 +24,7 @@ pub(super) struct Interned<T> {
     hasher: RandomState,
 }
 
-// Not derived: that would ask for T: Default.
+// Not derived: the derive would require T: Default.
 impl<T> Default for Interned<T> {
     fn default() -> Self {
         Self {

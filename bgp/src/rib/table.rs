@@ -133,7 +133,7 @@ impl Table {
         }
     }
 
-    /// Keeps those of `peers` for which [`needs`](Self::needs) answers `answer`.
+    /// Retains the `peers` for which [`needs`](Self::needs) returns `answer`.
     pub(super) fn retain_needing(
         &self,
         state: PrefixState,

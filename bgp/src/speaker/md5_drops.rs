@@ -84,7 +84,7 @@ IpExt: 7 0
 ";
 
     #[test]
-    fn the_counters_are_found_by_their_names() {
+    fn the_counters_are_looked_up_by_name() {
         let drops = Md5Drops {
             missing: 1,
             unexpected: 2,

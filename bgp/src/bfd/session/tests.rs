@@ -503,7 +503,7 @@ fn a_shorter_receive_interval_waits_for_the_final_and_a_longer_does_not_rfc5880_
 }
 
 #[test]
-fn a_new_multiplier_needs_no_poll() {
+fn a_new_detect_mult_needs_no_poll_sequence_rfc5880_6_8_12() {
     let mut bench = Bench::up(config(100, 100, 3));
     bench.session.configure(config(100, 100, 9));
     let sent = bench.pass(millis(100));
