@@ -66,8 +66,8 @@ use crate::rib::{Advertised, PeerIndex};
 /// The configuration of the speaker itself.
 #[derive(Clone, Copy, Debug)]
 pub struct SpeakerConfig {
-    /// BGP identifier of peers whose configuration sets none: one value for all sessions, whatever
-    /// their addresses (RFC 4271 §4.2).
+    /// BGP identifier of peers whose configuration sets none: the same in all sessions
+    /// (RFC 4271 §4.2).
     pub router_id_fallback: Ipv4Addr,
     /// Seed of all jitter. The same seed and inputs give the same outputs.
     pub seed: u64,

@@ -1,6 +1,5 @@
 //! The timers of a peer, and jitter.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::config::HoldTime;
@@ -17,7 +16,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 pub enum Timer {
     /// ConnectRetryTimer: in Connect, until the attempt is given up; in Active, until the next one.
     ConnectRetry,
-    /// IdleHoldTimer: until the peer leaves Idle after an error.
+    /// IdleHoldTimer: until Idle ends after an error.
     IdleHold,
     /// SendHoldTimer (RFC 9687): until the peer counts as one that does not read.
     SendHold,
@@ -30,48 +29,38 @@ pub enum Timer {
     DynamicIdle,
 }
 
-impl fmt::Display for Timer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::ConnectRetry => "connect retry timer",
-            Self::IdleHold => "idle hold timer",
-            Self::SendHold => "send hold timer",
-            Self::Hold => "hold timer",
-            Self::Keepalive => "keepalive timer",
-            Self::DynamicIdle => "dynamic idle timer",
-        })
-    }
+impl Timer {
+    /// All timers, in the order in which expired ones are handled: those first that end a session.
+    const ALL: [Self; 6] = [
+        Self::SendHold,
+        Self::Hold,
+        Self::Keepalive,
+        Self::ConnectRetry,
+        Self::IdleHold,
+        Self::DynamicIdle,
+    ];
 }
 
-/// The running timers of one connection.
+/// The running timers of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TimerTable {
-    send_hold: Option<Instant>,
-    hold: Option<Instant>,
-    keepalive: Option<Instant>,
+    /// When each timer of [`Timer::ALL`] expires.
+    deadlines: [Option<Instant>; Timer::ALL.len()],
 }
 
 impl TimerTable {
     /// Sets when a timer expires; `None` stops it.
     pub(super) fn set(&mut self, timer: Timer, at: Option<Instant>) {
-        match timer {
-            Timer::SendHold => self.send_hold = at,
-            Timer::Hold => self.hold = at,
-            Timer::Keepalive => self.keepalive = at,
-            Timer::ConnectRetry | Timer::IdleHold | Timer::DynamicIdle => {}
+        let timers = Timer::ALL.iter().zip(&mut self.deadlines);
+        for (_, deadline) in timers.filter(|(other, _)| **other == timer) {
+            *deadline = at;
         }
     }
 
-    /// The running timers, in the order in which expired ones are handled: those first that end the
-    /// session.
+    /// The running timers, those first that end a session.
     pub(super) fn running(&self) -> impl Iterator<Item = (Timer, Instant)> + use<> {
-        [
-            (Timer::SendHold, self.send_hold),
-            (Timer::Hold, self.hold),
-            (Timer::Keepalive, self.keepalive),
-        ]
-        .into_iter()
-        .filter_map(|(timer, at)| Some((timer, at?)))
+        let timers = Timer::ALL.into_iter().zip(self.deadlines);
+        timers.filter_map(|(timer, at)| Some((timer, at?)))
     }
 
     /// The first expired timer.
@@ -86,7 +75,7 @@ pub(super) fn jittered(full: Duration, rng: &mut fastrand::Rng) -> Duration {
     full.mul_f64(0.75 + 0.25 * rng.f64())
 }
 
-/// How long a peer may leave unread what we send: longer than the hold time (RFC 9687 §4).
+/// How long a peer may not read what we send: longer than the hold time (RFC 9687 §4).
 pub(super) fn send_hold(hold_time: HoldTime, configured: Option<Duration>) -> Duration {
     let hold = hold_time.duration().unwrap_or_default();
     configured.unwrap_or((hold * 2).max(SEND_HOLD_TIME_DEFAULT_MIN))

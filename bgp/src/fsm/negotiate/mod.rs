@@ -10,8 +10,8 @@ use crate::wire::{
 
 /// Our OPEN.
 ///
-/// `over_v6`: the connection runs over IPv6, so that IPv4 routes may need IPv6 next hops (RFC
-/// 8950).
+/// `over_v6`: the connection runs over IPv6, so that IPv4 routes may need IPv6 next hops
+/// (RFC 8950).
 pub(super) fn our_open(
     config: &PeerConfig,
     router_id: Ipv4Addr,
@@ -53,8 +53,8 @@ pub(super) fn negotiate(
         let expected = None;
         return Err(DecodeError::BadPeerAs { received, expected }.notification());
     }
-    if let Some(wish) = config.timers.keepalive_time {
-        agreement.shorten_keepalive_time(wish);
+    if let Some(configured) = config.timers.keepalive_time {
+        agreement.shorten_keepalive_time(configured);
     }
     Ok(agreement)
 }

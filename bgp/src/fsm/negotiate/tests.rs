@@ -1,4 +1,4 @@
-//! Every rule of RFC 4271 §6.2 by itself.
+//! Each rule of RFC 4271 §6.2 alone.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ fn agree(open: &Open, config: &PeerConfig) -> Result<Agreement, Notification> {
     negotiate(open, &our_open(config, OURS, false, None), config)
 }
 
-fn refused(open: &Open, config: &PeerConfig) -> (u8, u8, Vec<u8>) {
-    let notification = agree(open, config).expect_err("must be refused");
+fn rejected(open: &Open, config: &PeerConfig) -> (u8, u8, Vec<u8>) {
+    let notification = agree(open, config).expect_err("must be rejected");
     (
         notification.code.0,
         notification.subcode,
@@ -40,7 +40,7 @@ fn refused(open: &Open, config: &PeerConfig) -> (u8, u8, Vec<u8>) {
 }
 
 #[test]
-fn a_four_octet_as_goes_as_as_trans_and_is_read_from_its_capability() {
+fn a_four_octet_as_is_sent_as_as_trans_and_read_from_its_capability_rfc6793_4_1() {
     assert_eq!(open().asn, 23456);
     let negotiated = agree(&open(), &config()).unwrap();
     assert!(negotiated.four_octet_asn && negotiated.route_refresh);
@@ -52,40 +52,40 @@ fn a_four_octet_as_goes_as_as_trans_and_is_read_from_its_capability() {
 }
 
 #[test]
-fn wrong_version_names_ours() {
+fn an_unsupported_version_is_answered_with_ours_rfc4271_6_2() {
     for version in [0, 3, 5] {
         assert_eq!(
-            refused(&Open { version, ..open() }, &config()),
+            rejected(&Open { version, ..open() }, &config()),
             (2, 1, vec![0, 4])
         );
     }
 }
 
 #[test]
-fn wrong_zero_or_contradicting_as_is_2_2() {
+fn a_wrong_zero_or_contradictory_as_is_bad_peer_as_rfc4271_6_2() {
     let wrong = PeerConfig {
         remote_asn: Asn(65009).into(),
         ..config()
     };
-    assert_eq!(refused(&open(), &wrong), (2, 2, vec![]));
+    assert_eq!(rejected(&open(), &wrong), (2, 2, vec![]));
     let zero = Open {
         asn: 0,
         capabilities: vec![],
         ..open()
     };
-    assert_eq!(refused(&zero, &config()), (2, 2, vec![]));
+    assert_eq!(rejected(&zero, &config()), (2, 2, vec![]));
     let mut both = open();
     both.capabilities.push(Capability::FourOctetAsn(Asn(65010)));
-    assert_eq!(refused(&both, &config()), (2, 2, vec![]));
+    assert_eq!(rejected(&both, &config()), (2, 2, vec![]));
 }
 
 #[test]
-fn router_id_zero_is_2_3_and_so_is_ours_in_the_same_as() {
+fn router_id_zero_or_our_own_in_one_as_is_bad_bgp_identifier_rfc6286_2_2() {
     let zero = Open {
         router_id: Ipv4Addr::UNSPECIFIED,
         ..open()
     };
-    assert_eq!(refused(&zero, &config()), (2, 3, vec![]));
+    assert_eq!(rejected(&zero, &config()), (2, 3, vec![]));
     let same = Open {
         router_id: OURS,
         ..open()
@@ -98,7 +98,7 @@ fn router_id_zero_is_2_3_and_so_is_ours_in_the_same_as() {
         local_asn: Asn(4_200_000_001),
         ..config()
     };
-    assert_eq!(refused(&same, &ibgp), (2, 3, vec![]));
+    assert_eq!(rejected(&same, &ibgp), (2, 3, vec![]));
     for odd in ["224.0.0.1", "255.255.255.255"] {
         let open = Open {
             router_id: odd.parse().unwrap(),
@@ -109,10 +109,10 @@ fn router_id_zero_is_2_3_and_so_is_ours_in_the_same_as() {
 }
 
 #[test]
-fn hold_time_one_and_two_are_2_6_and_the_smaller_one_counts() {
+fn hold_times_one_and_two_are_unacceptable_and_the_smaller_one_is_used_rfc4271_6_2() {
     for hold_time in [1, 2] {
         assert_eq!(
-            refused(
+            rejected(
                 &Open {
                     hold_time,
                     ..open()
@@ -156,7 +156,7 @@ fn hold_time_one_and_two_are_2_6_and_the_smaller_one_counts() {
 }
 
 #[test]
-fn without_capabilities_a_peer_speaks_ipv4_with_two_octets() {
+fn a_peer_without_capabilities_has_ipv4_unicast_and_two_octet_as_numbers() {
     let plain = Open {
         asn: 65002,
         capabilities: vec![],
@@ -172,7 +172,7 @@ fn without_capabilities_a_peer_speaks_ipv4_with_two_octets() {
 }
 
 #[test]
-fn no_common_family_is_2_7_with_what_we_wanted() {
+fn no_common_family_is_unsupported_capability_with_our_families_rfc5492_5() {
     let v6 = PeerConfig {
         families: vec![Family::IPV6_UNICAST],
         ..config()
@@ -181,5 +181,5 @@ fn no_common_family_is_2_7_with_what_we_wanted() {
     only_v4
         .capabilities
         .retain(|c| *c != Capability::Multiprotocol(Family::IPV6_UNICAST));
-    assert_eq!(refused(&only_v4, &v6), (2, 7, vec![1, 4, 0, 2, 0, 1]));
+    assert_eq!(rejected(&only_v4, &v6), (2, 7, vec![1, 4, 0, 2, 0, 1]));
 }

@@ -24,7 +24,7 @@ impl Speaker {
         self.names.insert(config.name.clone(), index);
         let old = self.peers.get(&index);
         let old_address = old.map(|peer| peer.config().remote.network());
-        // A disabled peer starts over, whatever changed.
+        // A disabled peer always starts again.
         let impact = old
             .filter(|peer| peer.is_enabled())
             .map(|peer| config.impact(peer.config()));

@@ -63,8 +63,8 @@ pub fn different_options(
     .map(|(option, _)| option)
 }
 
-/// Whether the network of `outer` contains `inner`. Then both need a password or neither: the kernel
-/// requires a network's MD5 key of every address in it that has no key of its own.
+/// Whether the network of `outer` contains `inner`. Then both need a password or neither: the
+/// kernel requires a network's MD5 key of every address in it that has no key of its own.
 #[must_use]
 pub fn is_within(inner: &PeerConfig, outer: &PeerConfig) -> bool {
     let (inner, outer) = (inner.remote.network(), outer.remote.network());

@@ -181,7 +181,7 @@ impl Speaker {
     }
 }
 
-/// No peer is configured for this address any more.
+/// This address is no longer configured.
 fn removed() -> Notification {
     Notification::cease(subcode::cease::PEER_DE_CONFIGURED)
 }

@@ -6,7 +6,7 @@ use crate::wire::{
     Asn, Capability, CapabilityCode, ErrorCode, Family, Notification, Open, subcode,
 };
 
-/// One capability whatever its value, and its family if it has one.
+/// A capability without its value, and its family if it has one.
 type Kind = (CapabilityCode, Option<Family>);
 
 /// The capabilities that are left out of OPENs to one peer: only such as we sent, so the list stays

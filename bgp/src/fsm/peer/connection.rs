@@ -284,7 +284,7 @@ impl Connection {
         Some((MessageType::KEEPALIVE, keepalive()))
     }
 
-    /// The socket took a KEEPALIVE or UPDATE: no KEEPALIVE is needed for a while (RFC 4271 §4.4),
+    /// The socket took a KEEPALIVE or UPDATE: the next KEEPALIVE is due later (RFC 4271 §4.4),
     /// and the peer reads (RFC 9687 §3).
     pub(super) fn transmitted(&mut self, now: Instant, rng: &mut fastrand::Rng) {
         self.restart_keepalive_timer(now, rng);

@@ -347,7 +347,7 @@ impl Peer {
         }
     }
 
-    /// Ends the session for the shutdown, whatever is still to be sent.
+    /// Ends the session for the shutdown, even if UPDATEs are unsent.
     pub(super) fn end_now(&mut self, now: Instant, shared: &mut Shared) {
         for id in self.slots.ids() {
             let ending = self.shutdown_ending(shared);
