@@ -83,8 +83,8 @@ fn report(
     );
 }
 
-/// Sends a table to the peers in turn, as for sockets that are always writable. Returns the duration
-/// and the octets for the first peer.
+/// Sends a table to the peers in turn, as for sockets that are always writable. Returns the
+/// duration and the octets for the first peer.
 fn encode(family: Family, prefixes: u32, peers: u32) -> (Duration, Vec<Bytes>) {
     let mut rib = AdjRibOut::new();
     let route = Route::default();

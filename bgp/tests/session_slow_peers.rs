@@ -23,7 +23,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// Longer than a change takes on a busy machine, and shorter than a wait for a timer of another peer.
+/// Longer than a change takes on a busy machine, shorter than a wait for a timer of another peer.
 const UNDELAYED: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(20);
 const FAMILIES: [Family; 1] = [Family::IPV4_UNICAST];
@@ -72,8 +72,8 @@ fn announce(handle: &Handle, peer: &str, prefixes: impl Iterator<Item = IpNet>) 
     }]);
 }
 
-/// Announces a table of this size that is built quickly: each prefix has 250 communities of its own.
-/// Returns the number of prefixes.
+/// Announces a table of this size that is built quickly: each prefix has 250 communities of its
+/// own. Returns the number of prefixes.
 fn announce_megabytes(handle: &Handle, peer: &str, megabytes: u32) -> usize {
     let route = |number| {
         let community = |local2| LargeCommunity {
@@ -373,8 +373,8 @@ fn bulky() -> Vec<u8> {
     octets
 }
 
-/// The application does not read the events of received UPDATEs. The UPDATEs wait in the peer rather
-/// than in our memory, and none is lost.
+/// The application does not read the events of received UPDATEs. The UPDATEs wait in the peer
+/// rather than in our memory, and none is lost.
 #[tokio::test]
 async fn unread_events_stop_reading_from_their_peer_only() {
     const UPDATES: usize = 10_000;

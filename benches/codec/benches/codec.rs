@@ -224,8 +224,8 @@ impl Comparison {
         });
     }
 
-    /// routecore decodes lazily, so prefixes, ORIGIN and AS_PATH are read explicitly. Its encoding is
-    /// not measured, since it encodes IPv4 only in MP_REACH_NLRI.
+    /// routecore decodes lazily, so prefixes, ORIGIN and AS_PATH are read explicitly. Its encoding
+    /// is not measured, since it encodes IPv4 only in MP_REACH_NLRI.
     fn routecore(&self) {
         let config = SessionConfig::modern();
         self.measure("routecore", "decode", || {

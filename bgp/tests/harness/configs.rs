@@ -41,6 +41,13 @@ pub(crate) fn pair(change: impl Fn(&mut PeerConfig)) -> World {
     world
 }
 
+/// The [`pair`] with an established session.
+pub(crate) fn established_pair(change: impl Fn(&mut PeerConfig)) -> World {
+    let mut world = pair(change);
+    world.run_until(seconds(2), "session established", World::established);
+    world
+}
+
 /// For [`pair`]: sets the hold time.
 pub(crate) fn hold_time(seconds: u16) -> impl Fn(&mut PeerConfig) {
     move |config| config.timers.hold_time = HoldTime::from_secs(seconds).unwrap()

@@ -35,6 +35,8 @@ mod router;
 mod world;
 
 pub(crate) use checked::CheckedSpeaker;
-pub(crate) use configs::{hold_time, net, pair, passive, peer, route, routes, seconds, shutdown};
+pub(crate) use configs::{
+    established_pair, hold_time, net, pair, passive, peer, route, routes, seconds, shutdown,
+};
 pub(crate) use router::{Router, router};
 pub(crate) use world::{WINDOW, World};

@@ -7,7 +7,7 @@ use ferrolb_bgp::config::{PeerConfig, Remote, RemoteAsn};
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input, Output, PeerStatus, RejectReason, State};
 use ferrolb_bgp::wire::ErrorCode;
 
-use crate::harness::{World, net, pair, passive, peer, seconds};
+use crate::harness::{World, established_pair, net, passive, peer, seconds};
 
 /// A peer for all routers of a network.
 fn template(network: &str) -> PeerConfig {
@@ -43,8 +43,7 @@ fn accepted(number: u64, local: &str, remote: &str) -> Input {
 
 #[test]
 fn connections_of_established_and_unknown_peers_are_rejected() {
-    let mut world = pair(|_| {});
-    world.run_until(seconds(2), "session established", World::established);
+    let mut world = established_pair(|_| {});
     let connection = ConnectionId::Accepted(77);
     let local = "10.0.0.2:179".parse().unwrap();
     for (remote, reason) in [

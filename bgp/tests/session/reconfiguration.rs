@@ -1,16 +1,8 @@
 //! Changes and removal of peers with an established session.
 
-use ferrolb_bgp::config::PeerConfig;
 use ferrolb_bgp::fsm::Input;
 
-use crate::harness::{World, hold_time, pair, peer, seconds};
-
-/// The [`pair`] with an established session.
-fn up(change: impl Fn(&mut PeerConfig)) -> World {
-    let mut world = pair(change);
-    world.run_until(seconds(2), "session established", World::established);
-    world
-}
+use crate::harness::{World, established_pair, hold_time, peer, seconds};
 
 /// Code and subcode of the NOTIFICATION that ended the session of host 1.
 fn notification(world: &World) -> (u8, u8) {
@@ -20,7 +12,7 @@ fn notification(world: &World) -> (u8, u8) {
 
 #[test]
 fn a_removed_peer_receives_peer_de_configured_rfc4486() {
-    let mut world = up(|_| {});
+    let mut world = established_pair(|_| {});
     world.input(0, Input::RemovePeer("b".to_owned()));
     world.run(seconds(1));
     assert_eq!(notification(&world), (6, 3));
@@ -30,7 +22,7 @@ fn a_removed_peer_receives_peer_de_configured_rfc4486() {
 
 #[test]
 fn a_change_resets_the_session_only_if_it_affects_it_rfc4486() {
-    let mut world = up(|_| {});
+    let mut world = established_pair(|_| {});
     world.run(seconds(200));
     let mut config = peer("b", "10.0.0.2", 65001, 65002);
     config.timers.connect_retry = Some(seconds(5));

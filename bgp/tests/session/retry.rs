@@ -7,15 +7,8 @@ use ferrolb_bgp::fsm::{Cause, Input, State};
 use ferrolb_bgp::wire::{Asn, ErrorCode, Family, Notification, Open, subcode};
 
 use crate::harness::{
-    Router, World, hold_time, net, pair, passive, peer, route, router, routes, seconds,
+    Router, World, established_pair, hold_time, net, passive, peer, route, router, routes, seconds,
 };
-
-/// The [`pair`] with an established session.
-fn up(change: impl Fn(&mut PeerConfig)) -> World {
-    let mut world = pair(change);
-    world.run_until(seconds(2), "session established", World::established);
-    world
-}
 
 #[test]
 fn a_passive_peer_is_never_dialled_and_remains_active() {
@@ -74,7 +67,7 @@ fn assert_exponential(dials: &[Duration]) {
 
 #[test]
 fn a_lost_stable_session_is_dialled_again_at_once_and_gets_all_routes() {
-    let mut world = up(|_| {});
+    let mut world = established_pair(|_| {});
     world.input(0, routes("b", vec![(net("203.0.113.10/32"), route(5))]));
     world.input(0, Input::OpenGate);
     world.run(seconds(300));
@@ -97,7 +90,7 @@ fn a_lost_stable_session_is_dialled_again_at_once_and_gets_all_routes() {
 
 #[test]
 fn a_session_that_is_not_stable_does_not_reset_the_backoff() {
-    let mut world = up(hold_time(9));
+    let mut world = established_pair(hold_time(9));
     for _ in 0..6 {
         world.run_until(seconds(70), "session established", World::established);
         world.restart(1);
@@ -112,8 +105,7 @@ fn a_session_that_is_not_stable_does_not_reset_the_backoff() {
 /// The router refuses connections while it restarts.
 #[test]
 fn a_router_that_restarts_after_a_stable_session_is_dialled_every_second_for_30_s() {
-    let mut world = pair(hold_time(9));
-    world.run_until(seconds(5), "session established", World::established);
+    let mut world = established_pair(hold_time(9));
     world.run(seconds(20));
     world.hosts[1].listens = false;
     let ended = world.elapsed();
@@ -140,8 +132,7 @@ fn a_router_that_restarts_after_a_stable_session_is_dialled_every_second_for_30_
 
 #[test]
 fn refused_connections_after_an_unstable_session_are_retried_with_backoff() {
-    let mut world = pair(hold_time(9));
-    world.run_until(seconds(5), "session established", World::established);
+    let mut world = established_pair(hold_time(9));
     world.run(seconds(10));
     world.hosts[1].listens = false;
     let ended = world.elapsed();

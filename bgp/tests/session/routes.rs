@@ -7,14 +7,9 @@ use ferrolb_bgp::fsm::{ConnectionId, Event, Input};
 use ferrolb_bgp::rib::{Route, RouteAttributes};
 use ferrolb_bgp::wire::{Asn, Community, Family, Message, RouteRefresh};
 
-use crate::harness::{WINDOW, World, net, pair, passive, peer, route, routes, seconds};
-
-/// The [`pair`] with an established session.
-fn up(change: impl Fn(&mut PeerConfig)) -> World {
-    let mut world = pair(change);
-    world.run_until(seconds(2), "session established", World::established);
-    world
-}
+use crate::harness::{
+    WINDOW, World, established_pair, net, pair, passive, peer, route, routes, seconds,
+};
 
 /// The number of UPDATEs that host 0 sent.
 fn updates_sent(world: &World) -> usize {
@@ -87,7 +82,7 @@ fn routes_are_received_with_next_hop_med_and_as_path() {
 
 #[test]
 fn ibgp_sends_local_pref_and_does_not_prepend_to_the_as_path_rfc4271_5_1() {
-    let mut world = up(|config| {
+    let mut world = established_pair(|config| {
         config.local_asn = Asn(65000);
         config.remote_asn = config.local_asn.into();
     });
@@ -104,7 +99,8 @@ fn ibgp_sends_local_pref_and_does_not_prepend_to_the_as_path_rfc4271_5_1() {
 
 #[test]
 fn no_update_is_sent_before_the_gate_opens_then_one_end_of_rib_per_family() {
-    let mut world = up(|config| config.next_hops.v6 = Some("2001:db8::1".parse().unwrap()));
+    let mut world =
+        established_pair(|config| config.next_hops.v6 = Some("2001:db8::1".parse().unwrap()));
     world.input(0, routes("b", vec![(net("203.0.113.10/32"), route(5))]));
     world.run(seconds(60));
     assert_eq!(updates_sent(&world), 0);
@@ -122,7 +118,7 @@ fn no_update_is_sent_before_the_gate_opens_then_one_end_of_rib_per_family() {
 
 #[test]
 fn a_family_without_next_hop_is_reported_and_not_announced() {
-    let mut world = up(|_| {});
+    let mut world = established_pair(|_| {});
     world.input(0, routes("b", vec![(net("2001:db8:1::10/128"), route(5))]));
     world.input(0, Input::OpenGate);
     world.run(seconds(1));
@@ -136,7 +132,7 @@ fn a_family_without_next_hop_is_reported_and_not_announced() {
 /// Reported once in a session. Other routes are announced.
 #[test]
 fn a_route_that_fits_in_no_message_is_reported_and_not_announced_rfc4271_9_2() {
-    let mut world = up(|_| {});
+    let mut world = established_pair(|_| {});
     let communities = (0..20_000).map(Community).collect();
     let long = Some(Route::new(RouteAttributes {
         communities,
@@ -200,7 +196,7 @@ fn a_session_between_link_local_addresses_sends_both_next_hops_rfc2545_3() {
 
 #[test]
 fn a_peer_that_does_not_read_gets_only_the_latest_routes() {
-    let mut world = up(|_| {});
+    let mut world = established_pair(|_| {});
     world.input(0, Input::OpenGate);
     world.run(seconds(1));
     world.hosts[1].stalled = true;
@@ -256,7 +252,7 @@ fn flaps_of_a_route_between_two_writes_send_one_update_or_none() {
 
 #[test]
 fn a_route_refresh_is_answered_with_all_routes_of_the_family_rfc2918() {
-    let mut world = up(|_| {});
+    let mut world = established_pair(|_| {});
     world.input(0, routes("b", vec![(net("203.0.113.10/32"), route(5))]));
     world.input(0, Input::OpenGate);
     world.run(seconds(1));

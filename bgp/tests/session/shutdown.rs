@@ -7,12 +7,13 @@ use ferrolb_bgp::config::PeerConfig;
 use ferrolb_bgp::fsm::{ConnectionId, Input, Output, ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
-use crate::harness::{CheckedSpeaker, World, net, pair, route, routes, seconds, shutdown};
+use crate::harness::{
+    CheckedSpeaker, World, established_pair, net, route, routes, seconds, shutdown,
+};
 
 /// The [`pair`], after host 0 announced `count` routes.
 fn announced(count: u32) -> World {
-    let mut world = pair(|_| {});
-    world.run_until(seconds(2), "session established", World::established);
+    let mut world = established_pair(|_| {});
     let changes = (0..count).map(|i| {
         let prefix = net(&format!("10.{}.{}.1/32", i / 250, i % 250));
         (prefix, route(1))

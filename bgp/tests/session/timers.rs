@@ -8,19 +8,13 @@ use ferrolb_bgp::fsm::{Cause, ConnectionId, Input, State, TcpOptions};
 use ferrolb_bgp::wire::{Asn, ErrorCode, Family, Message, Notification, Open, keepalive};
 
 use crate::harness::{
-    Router, World, hold_time, net, pair, passive, peer, route, router, routes, seconds,
+    Router, World, established_pair, hold_time, net, pair, passive, peer, route, router, routes,
+    seconds,
 };
-
-/// The [`pair`] with an established session.
-fn up(change: impl Fn(&mut PeerConfig)) -> World {
-    let mut world = pair(change);
-    world.run_until(seconds(2), "session established", World::established);
-    world
-}
 
 #[test]
 fn the_hold_timer_expires_at_both_ends_of_a_cut_link_rfc4271_6_5() {
-    let mut world = up(hold_time(9));
+    let mut world = established_pair(hold_time(9));
     world.run(seconds(30));
     assert!(world.established());
     let before = world.elapsed();
@@ -46,7 +40,7 @@ fn the_hold_timer_expires_at_both_ends_of_a_cut_link_rfc4271_6_5() {
 
 #[test]
 fn keepalives_are_sent_every_third_of_the_hold_time_with_jitter_rfc4271_10() {
-    let mut world = up(hold_time(9));
+    let mut world = established_pair(hold_time(9));
     world.run(seconds(120));
     for host in 0..2 {
         let times: Vec<Duration> = world.hosts[host]
@@ -96,7 +90,7 @@ fn updates_restart_the_keepalive_timer_rfc4271_4_4() {
 
 #[test]
 fn hold_time_zero_sends_no_keepalive_in_established_rfc4271_4_4() {
-    let mut world = up(hold_time(0));
+    let mut world = established_pair(hold_time(0));
     assert_eq!(world.hosts[0].speaker.poll_timeout(), None);
     world.run(seconds(86_400));
     assert!(world.established());
@@ -106,8 +100,7 @@ fn hold_time_zero_sends_no_keepalive_in_established_rfc4271_4_4() {
 
 #[test]
 fn a_keepalive_with_hold_time_zero_is_accepted_and_starts_no_timer() {
-    let mut world = pair(hold_time(0));
-    world.run_until(seconds(2), "session established", World::established);
+    let mut world = established_pair(hold_time(0));
     world.run(seconds(5));
     let before = world.status(0).received.keepalive;
     world.inject(1, keepalive());
@@ -154,6 +147,7 @@ fn a_peer_that_sends_no_open_is_disconnected_after_four_minutes_rfc4271_8_2_2() 
     router.input(Input::Timeout);
     let expired = Message::Notification(Notification::hold_timer_expired());
     assert_eq!(router.sent(), [expired]);
+    assert!(router.finished);
 }
 
 #[test]
