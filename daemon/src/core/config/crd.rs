@@ -28,11 +28,9 @@ struct Spec {
 
 /// The rules between fields, as CEL expressions, each with the message for the user.
 fn rules() -> Vec<Value> {
-    let set = |field: &str| format!("(has(self.{field}) && self.{field} != '')");
     let number = |field: &str| format!("(has(self.{field}) && self.{field} != 0)");
     let is = |field: &str| format!("(has(self.{field}) && self.{field})");
     let (address, network) = (set("peerAddress"), set("peerNetwork"));
-    let (hold, keepalive) = (set("holdTime"), set("keepaliveTime"));
     let rules = [
         (
             format!(
@@ -67,30 +65,47 @@ fn rules() -> Vec<Value> {
                 .to_owned(),
             "restartTime conflicts with enableGracefulRestart: false",
         ),
+    ];
+    let rules = rules.map(|(rule, message)| (rule, message.to_owned()));
+    let rules = rules.into_iter().chain(timer_rules());
+    rules
+        .map(|(rule, message)| json!({ "rule": rule, "message": message }))
+        .collect()
+}
+
+/// The rules of [`super::timers`] that CEL can express.
+fn timer_rules() -> [(String, String); 3] {
+    let (hold, keepalive) = (set("holdTime"), set("keepaliveTime"));
+    let hold_min = HoldTime::MIN.as_secs();
+    let keepalive_min = limits::KEEPALIVE_TIME_MIN.as_secs();
+    [
         (
             format!(
                 "!{hold} || duration(self.holdTime) == duration('0s') || duration(self.holdTime) \
-                 >= duration('3s')"
+                 >= duration('{hold_min}s')"
             ),
-            "holdTime is 0s, or 3s and more (RFC 4271)",
+            format!("holdTime is 0s, or {hold_min}s and more (RFC 4271)"),
         ),
         (
             format!(
                 "!{hold} || !{keepalive} || duration(self.keepaliveTime) <= \
-                duration(self.holdTime)"
+                 duration(self.holdTime)"
             ),
-            "keepaliveTime is longer than holdTime",
+            "keepaliveTime is longer than holdTime".to_owned(),
         ),
         (
             format!(
                 "!{keepalive} || duration(self.keepaliveTime) == duration('0s') || \
-                 duration(self.keepaliveTime) >= duration('1s')"
+                 duration(self.keepaliveTime) >= duration('{keepalive_min}s')"
             ),
-            "keepaliveTime is 0s (a third of holdTime), or 1s and more",
+            format!("keepaliveTime is 0s (a third of holdTime), or {keepalive_min}s and more"),
         ),
-    ];
-    let rule = |(rule, message)| json!({ "rule": rule, "message": message });
-    rules.map(rule).to_vec()
+    ]
+}
+
+/// A CEL expression: the text field is set.
+fn set(field: &str) -> String {
+    format!("(has(self.{field}) && self.{field} != '')")
 }
 
 /// The defaults of fields, which are appended to their descriptions.

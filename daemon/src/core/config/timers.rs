@@ -24,7 +24,7 @@ pub(crate) fn timers(
     let connect = spec.connect_time.as_deref();
     let connect_retry = errors.record(connect.map(connect_time).transpose());
     let send_hold = ferrolb.send_hold_time.as_deref();
-    let send_hold = send_hold.map(|text| whole_seconds(SEND_HOLD, text, 1, 65535));
+    let send_hold = send_hold.map(|text| whole_seconds(SEND_HOLD, text, u16::MAX));
     let send_hold_time = errors.record(send_hold.transpose());
     let (hold_time, keepalive_time) = hold_and_keepalive?;
     let (connect_retry, send_hold_time) = (connect_retry?, send_hold_time?);
@@ -66,7 +66,7 @@ pub(crate) fn graceful_restart(
         (true, text) => {
             let max = limits::RESTART_TIME_MAX;
             let time = text
-                .map(|text| whole_seconds(FIELD, text, 1, max))
+                .map(|text| whole_seconds(FIELD, text, max))
                 .transpose()?;
             Ok(Some(GracefulRestart {
                 restart_time: time.map_or(limits::RESTART_TIME_DEFAULT, |time| {
@@ -120,8 +120,10 @@ fn hold_and_keepalive(
         .and_then(|seconds| HoldTime::from_secs(seconds).ok())
         .ok_or_else(|| {
             let message = format!(
-                "{} s: use 0 (off) or 3 s to 65535 s (RFC 4271 §4.2)",
-                hold.as_secs_f32()
+                "{} s: use 0 (off) or {} s to {} s (RFC 4271 §4.2)",
+                hold.as_secs_f32(),
+                HoldTime::MIN.as_secs(),
+                HoldTime::MAX.as_secs()
             );
             FieldError::new(HOLD, message)
         })?;
@@ -131,11 +133,10 @@ fn hold_and_keepalive(
             "is longer than holdTime: use a third of it",
         ));
     }
-    if keepalive.is_some_and(|keepalive| keepalive.as_secs() == 0) && !hold.is_zero() {
-        return Err(FieldError::new(
-            KEEPALIVE,
-            "is less than a second: use 1s or more",
-        ));
+    let min = limits::KEEPALIVE_TIME_MIN;
+    if keepalive.is_some_and(|keepalive| keepalive < min) && !hold.is_zero() {
+        let message = format!("is too short: use {}s or more", min.as_secs());
+        return Err(FieldError::new(KEEPALIVE, message));
     }
     let whole = |time: Duration| Duration::from_secs(time.as_secs());
     Ok((hold_time, keepalive.map(whole)))
@@ -145,19 +146,19 @@ fn hold_and_keepalive(
 fn connect_time(text: &str) -> Result<Duration, FieldError> {
     const FIELD: &str = "spec.connectTime";
     if duration(FIELD, text)?.subsec_millis() == 0 {
-        return whole_seconds(FIELD, text, 1, 65535);
+        return whole_seconds(FIELD, text, u16::MAX);
     }
     let message = format!("{text}: the API server accepts only whole seconds, such as 2s");
     Err(FieldError::new(FIELD, message))
 }
 
-/// A duration from `min` to `max` seconds. Fractions of a second are cut off.
-fn whole_seconds(path: &str, text: &str, min: u16, max: u16) -> Result<Duration, FieldError> {
+/// A duration from 1 to `max` seconds. Fractions of a second are cut off.
+fn whole_seconds(path: &str, text: &str, max: u16) -> Result<Duration, FieldError> {
     let time = duration(path, text)?;
-    if (u64::from(min)..=u64::from(max)).contains(&time.as_secs()) {
+    if (1..=u64::from(max)).contains(&time.as_secs()) {
         Ok(Duration::from_secs(time.as_secs()))
     } else {
-        let message = format!("{text}: use {min}s to {max}s");
+        let message = format!("{text}: use 1s to {max}s");
         Err(FieldError::new(path, message))
     }
 }

@@ -151,7 +151,7 @@ fn a_keepalive_time_of_0_beside_a_hold_time_is_a_third_of_it() {
     );
     assert_eq!(
         error.expect_err("below a second"),
-        "spec.keepaliveTime: is less than a second: use 1s or more"
+        "spec.keepaliveTime: is too short: use 1s or more"
     );
 }
 
