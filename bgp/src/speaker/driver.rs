@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::AdvertisedRoute;
@@ -21,6 +19,7 @@ use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::md5_drops::Dials;
 use super::socket::{Progress, SetupError, Socket, Written};
+use super::timer::Timer;
 use crate::fsm::{
     ConnectionId, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus, ShutdownMode,
     Speaker,
@@ -55,7 +54,7 @@ pub(super) struct Driver {
     /// All handles were dropped.
     orphaned: bool,
     events: EventSender,
-    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    timer: Timer,
     addresses: Addresses,
     accepted: u64,
     buffer: Vec<u8>,
@@ -78,7 +77,7 @@ impl Driver {
             commands,
             orphaned: false,
             events,
-            timer: None,
+            timer: Timer::default(),
             addresses: Addresses::new(),
             accepted: 0,
             buffer: vec![0; CHUNK],
@@ -109,7 +108,8 @@ impl Driver {
                 self.on_timeout().await;
             }
             more = self.write_all();
-            self.set_timer();
+            let deadline = self.speaker.poll_timeout();
+            self.timer.set(deadline.map(Instant::from_std));
             // The runtime polls the kernel for sockets and timers only during a yield.
             tokio::task::yield_now().await;
         }
@@ -154,13 +154,7 @@ impl Driver {
             any = true;
             self.accept(accepted);
         }
-        let mut due = false;
-        if let Some((_, sleep)) = &mut self.timer
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            self.timer = None;
-            due = true;
-        }
+        let due = self.timer.poll(cx);
         if any || due {
             Poll::Ready(due)
         } else {
@@ -437,14 +431,6 @@ impl Driver {
             .sockets
             .get(&id)
             .is_some_and(|socket| !socket.blocked() && socket.wants_octets()))
-    }
-
-    fn set_timer(&mut self) {
-        let wanted = self.speaker.poll_timeout().map(Instant::from_std);
-        if wanted == self.timer.as_ref().map(|(at, _)| *at) {
-            return;
-        }
-        self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at))));
     }
 }
 

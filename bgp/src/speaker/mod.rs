@@ -33,6 +33,7 @@ mod log;
 mod md5_drops;
 mod socket;
 mod sockopt;
+mod timer;
 
 use std::io;
 use std::net::SocketAddr;

@@ -49,12 +49,7 @@ impl Receiver {
     /// The text says what to do if the port is in use.
     pub(super) fn bind(hops: Hops, ipv4: bool) -> io::Result<Self> {
         let port = hops.port();
-        let any: IpAddr = if ipv4 {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let at = SocketAddr::new(any, port);
+        let at = SocketAddr::new(unspecified(ipv4), port);
         let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         if !ipv4 {
@@ -100,6 +95,14 @@ impl Receiver {
                 result => return Poll::Ready(result),
             }
         }
+    }
+}
+
+fn unspecified(ipv4: bool) -> IpAddr {
+    if ipv4 {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
     }
 }
 
@@ -214,12 +217,7 @@ impl Sender {
         if let Some(name) = interface {
             socket.bind_device(Some(name.as_bytes()))?;
         }
-        let any: IpAddr = if ipv4 {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let local = path.local.unwrap_or(any);
+        let local = path.local.unwrap_or(unspecified(ipv4));
         let mut port = first;
         for _ in 0..PORTS_TRIED {
             let from = match local {

@@ -11,17 +11,15 @@ mod thread;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::datagram::{Datagram, Receiver, Sender};
@@ -30,6 +28,7 @@ pub(super) use self::thread::BfdThread;
 pub(super) use self::thread::Command;
 use self::thread::PeerBfdEvent;
 use super::sockopt::interface_index;
+use super::timer::Timer;
 use crate::bfd::{Arrival, Bfd, Hops, Input, Path, SOURCE_PORTS, SessionStatus, State};
 use crate::fsm::{BfdEvent, BfdTarget};
 
@@ -77,7 +76,7 @@ struct BfdDriver {
     receivers: BTreeMap<(Hops, bool), Receiver>,
     commands: mpsc::Receiver<(String, Command)>,
     events: Outbox<BfdEvent>,
-    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    timer: Timer,
     last_status: Instant,
     /// Counter of packets that matched no session, for metrics.
     without_session: Arc<AtomicU64>,
@@ -102,7 +101,7 @@ impl BfdDriver {
             receivers: BTreeMap::new(),
             commands,
             events: Outbox::new(events),
-            timer: None,
+            timer: Timer::default(),
             last_status: Instant::now(),
             without_session,
             logged_senders: BTreeSet::new(),
@@ -147,10 +146,7 @@ impl BfdDriver {
                 }
             }
         }
-        if let Some((_, sleep)) = &mut self.timer
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            self.timer = None;
+        if self.timer.poll(cx) {
             any = true;
             self.on_timeout();
         }
@@ -159,18 +155,28 @@ impl BfdDriver {
 
     fn poll_datagrams(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
+        self.read_all(|receiver| match receiver.poll(cx) {
+            Poll::Ready(datagram) => {
+                any = true;
+                Some((now(), datagram))
+            }
+            Poll::Pending => None,
+        });
+        any
+    }
+
+    /// Reads from each socket until `read` returns `None`.
+    fn read_all(
+        &mut self,
+        mut read: impl FnMut(&Receiver) -> Option<(std::time::Instant, io::Result<Datagram>)>,
+    ) {
         let receivers = std::mem::take(&mut self.receivers);
         for ((hops, _), receiver) in &receivers {
-            for _ in 0..DATAGRAMS_PER_TURN {
-                let Poll::Ready(datagram) = receiver.poll(cx) else {
-                    break;
-                };
-                any = true;
-                self.received(now(), *hops, datagram);
+            for (now, datagram) in std::iter::from_fn(|| read(receiver)).take(DATAGRAMS_PER_TURN) {
+                self.received(now, *hops, datagram);
             }
         }
         self.receivers = receivers;
-        any
     }
 
     /// Processes a due timer as of a time whose datagrams have all been read. This thread may have
@@ -178,16 +184,7 @@ impl BfdDriver {
     /// yet, and their detection times must not expire.
     fn on_timeout(&mut self) {
         let now = now();
-        let receivers = std::mem::take(&mut self.receivers);
-        for ((hops, _), receiver) in &receivers {
-            for _ in 0..DATAGRAMS_PER_TURN {
-                let Some(datagram) = receiver.take() else {
-                    break;
-                };
-                self.received(now, *hops, datagram);
-            }
-        }
-        self.receivers = receivers;
+        self.read_all(|receiver| receiver.take().map(|datagram| (now, datagram)));
         self.feed_at(now, Input::Timeout);
     }
 
@@ -407,11 +404,7 @@ impl BfdDriver {
             .values()
             .filter_map(|session| session.admin_down_until);
         let due = self.bfd.poll_timeout().map(Instant::from_std);
-        let wanted = admin_down_until.chain(due).min();
-        if wanted == self.timer.as_ref().map(|(at, _)| *at) {
-            return;
-        }
-        self.timer = wanted.map(|at| (at, Box::pin(sleep_until(at))));
+        self.timer.set(admin_down_until.chain(due).min());
     }
 }
 
