@@ -29,12 +29,8 @@ pub fn conflicts<'a>(
     for claimant in &claimants {
         let request = claimant.request();
         for &address in &request.current {
-            if let Some((by, conflict)) = ledger.conflict(address, claimant).cloned() {
-                let reason = Reason::AddressConflict {
-                    address,
-                    by,
-                    conflict,
-                };
+            if let Some((by, cause)) = ledger.conflict(address, claimant).cloned() {
+                let reason = Reason::AddressConflict { address, by, cause };
                 let reasons = found.entry(request.service.clone()).or_default();
                 reasons.insert(address, reason);
             }

@@ -118,11 +118,7 @@ impl Search<'_> {
             }
             self.ledger
                 .check(address, self.request, None)
-                .map_err(|(by, conflict)| Reason::AddressInUse {
-                    address,
-                    by,
-                    conflict,
-                })?;
+                .map_err(|(by, cause)| Reason::AddressInUse { address, by, cause })?;
             common = Some(pool);
         }
         let pool = common

@@ -228,34 +228,34 @@ pub enum Reason {
         addresses: Vec<IpAddr>,
     },
     /// The requested address is in use by a service that can't share it.
-    #[error("{address} is in use by {by}; {conflict}")]
+    #[error("{address} is in use by {by}; {cause}")]
     AddressInUse {
         /// The address.
         address: IpAddr,
         /// A service that uses it.
         by: ServiceKey,
         /// Why the two services can't share it.
-        conflict: SharingConflict,
+        cause: SharingConflict,
     },
     /// An older service has the same address and can't share it.
-    #[error("{address} is also assigned to {by}, which is older and keeps it; {conflict}")]
+    #[error("{address} is also assigned to {by}, which is older and keeps it; {cause}")]
     AddressConflict {
         /// The address.
         address: IpAddr,
         /// An older service that has it.
         by: ServiceKey,
         /// Why the two services can't share it.
-        conflict: SharingConflict,
+        cause: SharingConflict,
     },
     /// The service changed and can no longer share its address.
-    #[error("this service changed and can no longer share {address} with {by}; {conflict}")]
+    #[error("this service changed and can no longer share {address} with {by}; {cause}")]
     SharingChanged {
         /// The address.
         address: IpAddr,
         /// Another service that has it.
         by: ServiceKey,
         /// Why the two services can't share it.
-        conflict: SharingConflict,
+        cause: SharingConflict,
     },
     /// The address ends in .0 or .255, and the pool has avoidBuggyIPs.
     #[error(

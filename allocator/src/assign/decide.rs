@@ -181,22 +181,14 @@ impl<'a> Decision<'a> {
         match (lost.or_else(before), reason) {
             // The service requests the address that it lost. The conflict is the better reason.
             (
-                Some(Reason::AddressConflict {
-                    address,
-                    by,
-                    conflict,
-                }),
+                Some(Reason::AddressConflict { address, by, cause }),
                 Reason::AddressInUse {
                     address: requested,
                     by: user,
                     ..
                 },
             ) if (address, &by) == (requested, &user) => Outcome::Refused {
-                reason: Reason::AddressConflict {
-                    address,
-                    by,
-                    conflict,
-                },
+                reason: Reason::AddressConflict { address, by, cause },
                 lost: None,
             },
             (lost, reason) => Outcome::Refused {

@@ -128,19 +128,11 @@ fn conflict_with_others(
     address: IpAddr,
 ) -> Option<Reason> {
     let claimant = Claimant::of(before);
-    if let Some((by, conflict)) = ledger.conflict(address, &claimant).cloned() {
-        return Some(Reason::AddressConflict {
-            address,
-            by,
-            conflict,
-        });
+    if let Some((by, cause)) = ledger.conflict(address, &claimant).cloned() {
+        return Some(Reason::AddressConflict { address, by, cause });
     }
-    let (by, conflict) = ledger.check(address, now, Some(&claimant)).err()?;
-    Some(Reason::SharingChanged {
-        address,
-        by,
-        conflict,
-    })
+    let (by, cause) = ledger.check(address, now, Some(&claimant)).err()?;
+    Some(Reason::SharingChanged { address, by, cause })
 }
 
 /// [`Reason::PoolUnknown`] if one of the addresses may be from an unknown pool. If the set is

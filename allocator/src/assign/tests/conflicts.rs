@@ -45,7 +45,7 @@ fn the_oldest_of_several_services_keeps_their_address() {
         Some(&Reason::AddressConflict {
             address: ips("10.0.0.0")[0],
             by: key("old"),
-            conflict: SharingConflict::SharingKey,
+            cause: SharingConflict::SharingKey,
         })
     );
 }
