@@ -1,4 +1,4 @@
-//! Durations in JSON: seconds, with what is left of one behind the point.
+//! Serializes durations as seconds, with fractions.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
     Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
-/// The same where there may be none.
+/// For optional durations.
 pub(crate) mod option {
     use super::{Deserialize, Deserializer, Duration, Serialize, Serializer};
 

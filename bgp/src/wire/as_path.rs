@@ -27,13 +27,8 @@ const LONGEST_SEGMENT: usize = 255;
 pub struct AsPath(pub Vec<Asn>);
 
 impl AsPath {
-    /// The AS that sent the route to us; `None` for a route of our own AS.
-    pub fn first(&self) -> Option<Asn> {
-        self.0.first().copied()
-    }
-
     /// Whether the path contains `asn` (loop detection, RFC 4271 §9.1.2).
-    pub fn contains(&self, asn: Asn) -> bool {
+    pub(crate) fn contains(&self, asn: Asn) -> bool {
         self.0.contains(&asn)
     }
 }
@@ -139,11 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_has_a_first_as_and_members() {
+    fn a_path_contains_its_as_numbers() {
         let path: AsPath = [Asn(65001), Asn(4_200_000_000)].into_iter().collect();
         assert_eq!(path.to_string(), "65001 4200000000");
-        assert_eq!(path.first(), Some(Asn(65001)));
         assert!(path.contains(Asn(4_200_000_000)) && !path.contains(Asn(1)));
-        assert_eq!(AsPath::default().first(), None);
     }
 }

@@ -33,7 +33,7 @@ impl Asn {
     }
 
     /// Whether the number needs more than two octets.
-    pub fn is_four_octet(self) -> bool {
+    pub(crate) fn is_four_octet(self) -> bool {
         u16::try_from(self.0).is_err()
     }
 }

@@ -28,17 +28,17 @@ impl AttributeFlags {
     pub const EXTENDED_LENGTH: u8 = 0x10;
 
     /// Whether the attribute is optional.
-    pub fn optional(self) -> bool {
+    pub(super) fn optional(self) -> bool {
         self.0 & Self::OPTIONAL != 0
     }
 
     /// Whether the attribute is transitive.
-    pub fn transitive(self) -> bool {
+    pub(super) fn transitive(self) -> bool {
         self.0 & Self::TRANSITIVE != 0
     }
 
     /// Whether the length field has two octets.
-    pub fn extended_length(self) -> bool {
+    pub(super) fn extended_length(self) -> bool {
         self.0 & Self::EXTENDED_LENGTH != 0
     }
 }
@@ -67,7 +67,7 @@ impl Origin {
     }
 
     /// The origin for a value on the wire; `None` for values above 2.
-    pub fn from_code(code: u8) -> Option<Self> {
+    pub(super) fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::Igp),
             1 => Some(Self::Egp),

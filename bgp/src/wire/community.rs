@@ -17,7 +17,7 @@ macro_rules! well_known {
             $($(#[$doc])* pub const $name: Self = Self($value);)*
 
             /// The name of a well-known community (IANA registry).
-            pub fn name(self) -> Option<&'static str> {
+            pub(super) fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$name => Some(stringify!($name)),)*
                     _ => None,

@@ -46,13 +46,6 @@ pub struct LinkBandwidth {
 #[error("{0} is not a link bandwidth")]
 pub struct NotLinkBandwidth(pub ExtendedCommunity);
 
-impl ExtendedCommunity {
-    /// Whether it is transitive across ASes (RFC 4360 §2).
-    pub fn is_transitive(self) -> bool {
-        self.0[0] & NON_TRANSITIVE == 0
-    }
-}
-
 impl From<LinkBandwidth> for ExtendedCommunity {
     fn from(link: LinkBandwidth) -> Self {
         let kind = if link.transitive { 0 } else { NON_TRANSITIVE };

@@ -85,7 +85,6 @@ fn link_bandwidth_is_an_extended_community_rfc10005() {
             transitive,
         };
         let community = ExtendedCommunity::from(link);
-        assert_eq!(community.is_transitive(), transitive);
         assert_eq!(LinkBandwidth::try_from(community), Ok(link));
     }
     let target: ExtendedCommunity = "rt:65001:1".parse().unwrap();

@@ -64,7 +64,7 @@ impl Open {
     }
 
     /// The AS number in the four-octet AS capability (RFC 6793 §4.1).
-    pub fn four_octet_asn(&self) -> Option<Asn> {
+    pub(super) fn four_octet_asn(&self) -> Option<Asn> {
         self.capabilities
             .iter()
             .find_map(|capability| match capability {
@@ -74,12 +74,12 @@ impl Open {
     }
 
     /// The sender's AS number.
-    pub fn sender_asn(&self) -> Asn {
+    pub(super) fn sender_asn(&self) -> Asn {
         self.four_octet_asn().unwrap_or(self.asn.into())
     }
 
     /// The graceful restart capability; of several the last (RFC 4724 §3).
-    pub fn graceful_restart(&self) -> Option<&GracefulRestartCapability> {
+    pub(super) fn graceful_restart(&self) -> Option<&GracefulRestartCapability> {
         self.capabilities
             .iter()
             .rev()
@@ -90,7 +90,7 @@ impl Open {
     }
 
     /// Whether the sender accepts IPv6 next hops for IPv4 unicast routes (RFC 8950 §4).
-    pub fn ipv4_next_hop_v6(&self) -> bool {
+    pub(super) fn ipv4_next_hop_v6(&self) -> bool {
         self.capabilities.iter().any(|capability| match capability {
             Capability::ExtendedNextHop(list) => list.contains(&ExtendedNextHop::IPV4_OVER_IPV6),
             _ => false,

@@ -19,7 +19,7 @@ fn a2_an_as_path_with_malformed_segments_withdraws_rfc7606_7_2() {
     ] {
         assert_withdrawn(&path(&ebgp(), octets), 2, AttributeErrorKind::AsPath);
     }
-    // Two and four octets mistaken for each other.
+    // AS numbers of two octets decoded as four, and vice versa.
     assert_withdrawn(
         &path(&two_octet(), "40020602010000fde9"),
         2,
@@ -100,7 +100,7 @@ fn a17_as4_path_from_a_two_octet_peer_is_merged_or_discarded_rfc6793_4_2_3() {
     let update = from_two_octet_peer("c01106 0201 0000fc01");
     assert_accepted(&update);
     assert_eq!(path(&update), "23456 64513");
-    // Confederation segments are passed over.
+    // Confederation segments are ignored (RFC 6793 §6).
     let update = from_two_octet_peer("c0110c 0301 00000001 0201 0000fc01");
     assert_accepted(&update);
     assert_eq!(path(&update), "23456 64513");
@@ -147,7 +147,7 @@ fn a18_as4_aggregator_is_merged_or_discarded_rfc6793_4_2_3() {
     let update = from_two_octet_peer("c007065ba001020304 c012080001117001020304");
     assert_accepted(&update);
     assert_eq!(asn(&update), Some(Asn(70000)));
-    // An AGGREGATOR that is not AS_TRANS makes both void.
+    // With an AGGREGATOR other than AS_TRANS, both are ignored (RFC 6793 §4.2.3).
     let update =
         from_two_octet_peer("c00706fc0001020304 c0110a02020001117000011170 c012080001117001020304");
     assert_discarded(&update, 18, AttributeErrorKind::Mismatch);

@@ -76,7 +76,7 @@ fn f4_the_first_of_repeated_attributes_counts_rfc7606_3() {
     let update = decode(&format!("{BASE} 40010102"));
     assert_discarded(&update, 1, AttributeErrorKind::Repeated);
     assert_eq!(update.attributes.origin, Some(Origin::Igp));
-    // Even when it is the bad one.
+    // Even if the first one is malformed.
     let update = decode(&format!("40010109 {BASE}"));
     assert_eq!(update.errors[0].kind, AttributeErrorKind::Value);
     assert_eq!(names(update.withdrawn_prefixes()), ["198.51.1.0/24"]);
@@ -111,7 +111,7 @@ fn f7_unknown_transitive_attributes_are_kept_rfc4271_5() {
         assert_eq!(unknown.value[..], [0xde, 0xad, 0xbe, 0xef]);
         assert_eq!(unknown.flags.0 & 0x10, 0);
     }
-    // 2010's experiment: long, partial, unknown.
+    // As in the experiment of 2010: long, partial, unknown.
     assert_accepted(&with(&format!("f0630bb8{}", "00".repeat(3000))));
 }
 

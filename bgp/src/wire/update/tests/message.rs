@@ -144,7 +144,7 @@ fn u8_missing_mandatory_attributes_withdraw_rfc7606_3() {
     assert_withdrawn(&decode(&format!("{ORIGIN} {NEXT_HOP}")), 2, missing);
     assert_withdrawn(&decode(&format!("{ORIGIN} {AS_PATH}")), 3, missing);
     assert_withdrawn(&decode_with(&ibgp(), BASE, P), 5, missing);
-    // MP_REACH_NLRI brings its own next hop, and needs the others.
+    // MP_REACH_NLRI has a next hop of its own, and needs the other attributes.
     assert_eq!(
         decode_with(&ebgp(), &format!("{REACH} {ORIGIN} {AS_PATH}"), "").errors,
         []
@@ -172,13 +172,13 @@ fn the_errors_of_an_update_are_limited_and_keep_the_strongest_treatment() {
         max_length: MAX_EXTENDED_LENGTH,
         ..DecodeContext::default()
     };
-    // Unknown attributes, each type twice and the first of them 10,000 times more: 60 errors.
+    // Unknown attributes, each type twice, the first one 10,000 more times: 60 errors.
     let codes = 140..200u8;
     let mut attributes: Vec<u8> = codes
         .flat_map(|code| [0xc0, code, 0, 0xc0, code, 0])
         .collect();
     attributes.extend([0xc0, 140, 0].repeat(10_000));
-    // ORIGIN of a value that there isn't, and AS_PATH and NEXT_HOP missing: 3 errors that withdraw.
+    // An undefined ORIGIN, and no AS_PATH and NEXT_HOP: 3 errors that withdraw.
     attributes.extend([0x40, 1, 1, 9]);
     let length = u16::try_from(attributes.len()).unwrap().to_be_bytes();
     let nlri = [24, 203, 0, 113];

@@ -79,7 +79,7 @@ fn a128_a_truncated_attr_set_withdraws_rfc7606_7_16() {
     for octets in ["c08000", "c0800100", "c080030000fd"] {
         assert_withdrawn(&with(octets), 128, AttributeErrorKind::Length);
     }
-    // A header cut, with and without Extended Length; a value cut.
+    // A truncated header, with and without Extended Length; a truncated value.
     for octets in [
         "c080060000fde94001",
         "c080070000fde9500100",
