@@ -1,4 +1,4 @@
-//! Finds the known word that a misspelt word most likely stands for.
+//! Finds the known word that a misspelled word most likely stands for.
 
 /// The known word with the fewest edits, if they are at most `max`. Case is ignored.
 pub(crate) fn nearest<'a>(

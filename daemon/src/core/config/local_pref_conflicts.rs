@@ -140,7 +140,7 @@ fn pair(
         .filter(|peer| have_common_node(nodes, [&peer.nodes, &younger.nodes, &older.nodes]));
     let peers: Vec<&Peer> = common.collect();
     let mut pools = BTreeSet::new();
-    let mut towards = None;
+    let mut example = None;
     for pool in config.pools.iter() {
         let labels = config.pool_details.get(pool.name()).map(|d| &d.labels);
         if !younger.selects_pool(pool.name(), labels) || !older.selects_pool(pool.name(), labels) {
@@ -156,10 +156,10 @@ fn pair(
         };
         if let Some(peer) = peers.iter().find(carries) {
             pools.insert(pool.name().to_owned());
-            towards = towards.or(Some((pool.name(), peer.object.clone())));
+            example = example.or(Some((pool.name(), peer.object.clone())));
         }
     }
-    let (pool, peer) = towards?;
+    let (pool, peer) = example?;
     let selective = !younger.services.is_empty() || !older.services.is_empty();
     Some(Pair {
         younger: younger.object.clone(),

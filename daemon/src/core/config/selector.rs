@@ -227,7 +227,9 @@ mod tests {
                  spec.nodeSelectors[0].matchExpressions[0]: remove one of them",
             ),
             (
-                json!([{ "matchExpressions": [{ "key": "k", "operator": "In", "values": ["x", "y", "x"] }] }]),
+                json!([{ "matchExpressions": [
+                    { "key": "k", "operator": "In", "values": ["x", "y", "x"] }
+                ] }]),
                 "spec.nodeSelectors[0].matchExpressions[0]: values lists \"x\" twice: remove one",
             ),
         ];

@@ -76,11 +76,13 @@ pub(crate) fn peers_of<'a>(
     node_name: &'a str,
     node: &'a Node,
 ) -> impl Iterator<Item = &'a Peer> {
-    let refused = index.conflicting_peers(node_name);
+    let conflicting = index.conflicting_peers(node_name);
     let peers = index.config().peers.values();
     peers
         .filter(|peer| peer.nodes.matches(&node.labels))
-        .filter(move |peer| refused.is_none_or(|refused| !refused.contains_key(&*peer.name)))
+        .filter(move |peer| {
+            conflicting.is_none_or(|conflicting| !conflicting.contains_key(&*peer.name))
+        })
 }
 
 /// Decides whether and how a node announces a service. A service that is not of type LoadBalancer
@@ -360,7 +362,7 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
                 }
                 verdicts.push(verdict((Reason::Announced, Detail::None)));
             }
-            Err(refused) => verdicts.push(verdict(refused)),
+            Err(reason) => verdicts.push(verdict(reason)),
         }
     }
     verdicts.extend(refused_peers(index, deliverable));
@@ -388,15 +390,15 @@ fn refused_peers<'a>(
     index: &'a Index,
     deliverable: &'a Deliverable<'_>,
 ) -> impl Iterator<Item = Verdict> {
-    let refused = index
+    let conflicting = index
         .conflicting_peers(deliverable.node_name)
         .into_iter()
         .flatten();
-    let refused = refused.filter(|(name, _)| selected(&deliverable.advertisements, name));
-    refused.map(|(name, refusal)| Verdict {
+    let conflicting = conflicting.filter(|(name, _)| selected(&deliverable.advertisements, name));
+    conflicting.map(|(name, conflict)| Verdict {
         peer: Some(name.as_str().into()),
         reason: Reason::PeerRefused,
-        detail: refusal.message.as_str().into(),
+        detail: conflict.message.as_str().into(),
     })
 }
 
@@ -478,7 +480,7 @@ fn offer(
     } = *deliverable;
     let family = Family::of(prefix.addr());
     let bandwidth =
-        Bandwidth::towards(peer, || Weight::of(index, node_name, node, service, family));
+        Bandwidth::for_peer(peer, || Weight::of(index, node_name, node, service, family));
     Offer {
         local_pref: None,
         med: peer.med,

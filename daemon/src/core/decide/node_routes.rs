@@ -193,7 +193,7 @@ impl NodeRoutes {
             .flat_map(|decision| &decision.contributions)
             .filter(|contribution| contribution.prefix == *prefix)
             .flat_map(|contribution| contribution.offers.iter())
-            .filter_map(move |(towards, offer)| (towards == peer).then_some(offer))
+            .filter_map(move |(to, offer)| (to == peer).then_some(offer))
     }
 
     fn decide_service(

@@ -116,7 +116,7 @@ pub struct Bandwidth {
 
 impl Bandwidth {
     /// The community for a peer, if the peer requests weights.
-    pub fn towards(peer: &Peer, weight: impl FnOnce() -> Weight) -> Option<Self> {
+    pub fn for_peer(peer: &Peer, weight: impl FnOnce() -> Weight) -> Option<Self> {
         let transitive = match peer.link_bandwidth {
             LinkBandwidth::Off => return None,
             LinkBandwidth::Transitive => true,

@@ -153,8 +153,8 @@ impl Index {
     /// The errors of BGPPeers that concern a node: invalid ones, and those that conflict on the
     /// node.
     pub fn rejected_peers(&self, node: &str) -> Vec<Problem> {
-        let refused = self.conflicting_peers(node).into_iter().flatten();
-        let there = refused.map(|(_, ConflictingPeer { object, message })| Problem {
+        let conflicting = self.conflicting_peers(node).into_iter().flatten();
+        let there = conflicting.map(|(_, ConflictingPeer { object, message })| Problem {
             object: object.clone(),
             severity: Severity::Error,
             message: message.clone(),
@@ -252,21 +252,21 @@ impl Index {
 
     /// Finds the BGPPeers that conflict on a node again.
     fn update_node_conflicts(&mut self, name: &str) {
-        let nothing = BTreeSet::new();
-        let missing = self.missing_interfaces.get(name).unwrap_or(&nothing);
-        let refused = self
+        let none = BTreeSet::new();
+        let missing = self.missing_interfaces.get(name).unwrap_or(&none);
+        let conflicts = self
             .nodes
             .get(name)
             .map(|node| node_conflicts::conflicts_on(&self.config, node, missing))
             .unwrap_or_default();
-        let old = if refused.is_empty() {
+        let old = if conflicts.is_empty() {
             self.node_conflicts.remove(name).unwrap_or_default()
         } else {
             self.node_conflicts
-                .insert(name.to_owned(), refused.clone())
+                .insert(name.to_owned(), conflicts.clone())
                 .unwrap_or_default()
         };
-        self.problems_changed |= old != refused;
+        self.problems_changed |= old != conflicts;
     }
 
     /// Applies a status write as if the API server had returned it: for `plan`, which writes

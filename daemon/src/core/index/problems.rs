@@ -15,7 +15,7 @@ const LISTED_NODES_MAX: usize = 3;
 impl Index {
     /// All problems, of configuration and other objects.
     pub fn problems(&self) -> Vec<Problem> {
-        let facts = self.problems.iter().map(|(object, message)| Problem {
+        let invalid_objects = self.problems.iter().map(|(object, message)| Problem {
             object: object.clone(),
             severity: Severity::Error,
             message: message.clone(),
@@ -78,7 +78,7 @@ impl Index {
             .chain(self.node_conflict_problems())
             .chain(self.local_pref_conflicts.problems())
             .chain(excluded)
-            .chain(facts)
+            .chain(invalid_objects)
             .chain(weights)
             .chain(drains)
             .chain(misspelt)
@@ -95,8 +95,8 @@ impl Index {
             BTreeMap::new()
         };
         let everywhere = everywhere.values().map(|conflict| ("every node", conflict));
-        let here = self.node_conflicts.iter().flat_map(|(node, refused)| {
-            let conflicts = refused.values();
+        let here = self.node_conflicts.iter().flat_map(|(node, conflicts)| {
+            let conflicts = conflicts.values();
             conflicts.map(|conflict| (node.as_str(), conflict))
         });
         let mut nodes: BTreeMap<(&ObjectKey, &str), Vec<&str>> = BTreeMap::new();

@@ -133,9 +133,9 @@ impl Index {
     fn local_sharers(&self, name: &ObjectName) -> impl Iterator<Item = ObjectName> {
         let service = self.service(name).into_iter();
         let shared = service.flat_map(|service| {
-            let holders = service.addresses().iter();
-            let holders = holders.flat_map(|address| self.services_with_address(*address));
-            holders.filter(|holder| holder.shares_local_with(service))
+            let users = service.addresses().iter();
+            let users = users.flat_map(|address| self.services_with_address(*address));
+            users.filter(|user| user.shares_local_with(service))
         });
         shared.map(|sharer| owned(&sharer.name))
     }

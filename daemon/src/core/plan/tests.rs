@@ -187,12 +187,12 @@ fn a_pool_whose_namespace_selectors_match_nothing_accepts_no_service() {
         "addresses": ["10.0.0.0/30"], "serviceAllocation": { "namespaceSelectors": [selector] }
     });
     index.apply(object(Kind::IpAddressPool, "pool", json!({ "spec": spec })));
-    let asks = json!({
+    let requests_pool = json!({
         "metadata": { "annotations": { "metallb.io/address-pool": "pool" } },
         "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] }
     });
     index.apply(service("a"));
-    index.apply(object(Kind::Service, "b", asks));
+    index.apply(object(Kind::Service, "b", requests_pool));
     allocate(&mut index);
     assert_eq!(addresses(&index), Vec::<String>::new());
     let labelled = json!({ "metadata": { "labels": { "team": "a" } } });

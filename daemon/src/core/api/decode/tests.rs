@@ -213,10 +213,10 @@ fn an_error_about_a_password_names_the_kind_of_value_and_the_remedy() {
 
 #[test]
 fn no_error_or_unknown_field_repeats_the_value_of_a_password() {
-    let mut refused = 0;
+    let mut rejected = 0;
     let mut check = |path: &str, result: Result<(), FieldError>, unknown: &[String]| {
         if let Err(error) = result {
-            refused += 1;
+            rejected += 1;
             let error = error.to_string();
             assert!(!repeats_password(&error), "{path}: {error}");
         }
@@ -256,5 +256,5 @@ fn no_error_or_unknown_field_repeats_the_value_of_a_password() {
             }
         }
     }
-    assert!(refused > 40, "only {refused} values were rejected");
+    assert!(rejected > 40, "only {rejected} values were rejected");
 }

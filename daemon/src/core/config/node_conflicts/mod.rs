@@ -47,7 +47,7 @@ fn conflicts_among<'a>(
 ) -> BTreeMap<String, ConflictingPeer> {
     let mut peers: Vec<&Peer> = peers.collect();
     peers.sort_by_key(|peer| (&peer.created, &peer.name));
-    let mut refused = BTreeMap::new();
+    let mut conflicts = BTreeMap::new();
     let mut accepted: Vec<&Peer> = Vec::new();
     for peer in peers {
         let conflict = own_address(peer, node)
@@ -57,12 +57,12 @@ fn conflicts_among<'a>(
         match conflict {
             Some(message) => {
                 let object = peer.object.clone();
-                refused.insert(peer.name.to_string(), ConflictingPeer { object, message });
+                conflicts.insert(peer.name.to_string(), ConflictingPeer { object, message });
             }
             None => accepted.push(peer),
         }
     }
-    refused
+    conflicts
 }
 
 /// Another BGP speaker on the node is a valid peer, if it has a port of its own.

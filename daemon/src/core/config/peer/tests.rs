@@ -108,7 +108,8 @@ fn fields_of_our_group_only_reach_the_session() {
     let peer = ferrolb_peer(json!({
         "passive": true, "ttlSecurity": 2, "sourceInterface": "eth1", "sendHoldTime": "10m",
         "prefixLimit": 1000, "bfdProfile": "fast", "bfdStrict": true, "shutdownText": "see you",
-        "linkBandwidth": "nonTransitive", "drain": { "time": "5s", "onCordon": true }, "prepend": 2, "med": 0,
+        "linkBandwidth": "nonTransitive",
+        "drain": { "time": "5s", "onCordon": true }, "prepend": 2, "med": 0,
     }));
     let session = &peer.session;
     assert!(session.transport.passive && session.dials().is_none());
@@ -127,9 +128,9 @@ fn fields_of_our_group_only_reach_the_session() {
         on_cordon: true,
     };
     assert_eq!((peer.drain, peer.prepend, peer.med), (drain, 2, Some(0)));
-    let nothing = ferrolb_peer(json!({}));
+    let default = ferrolb_peer(json!({}));
     assert_eq!(
-        (nothing.drain, nothing.link_bandwidth),
+        (default.drain, default.link_bandwidth),
         (Drain::default(), LinkBandwidth::Off)
     );
 }
@@ -178,9 +179,9 @@ fn an_ipv4_mapped_address_is_an_ipv4_address() {
 
 #[test]
 fn a_network_may_replace_the_address() {
-    let peer = ferrolb_peer(
-        json!({ "peerAddress": null, "peerNetwork": "fd00:1::7/64", "dynamicASN": "auto", "peerASN": null }),
-    );
+    let peer = ferrolb_peer(json!({
+        "peerAddress": null, "peerNetwork": "fd00:1::7/64", "dynamicASN": "auto", "peerASN": null,
+    }));
     let network = Remote::Network("fd00:1::/64".parse().expect("a network"));
     assert_eq!(peer.session.remote, network);
     assert!(peer.carries(Family::V6) && !peer.carries(Family::V4));
@@ -334,7 +335,9 @@ fn an_invalid_field_of_our_group_is_rejected_too() {
             "spec.peerPort: has no effect with peerNetwork",
         ),
         (
-            json!({ "peerAddress": null, "peerNetwork": "10.0.0.0/24", "sourceAddress": "fd00::1" }),
+            json!({
+                "peerAddress": null, "peerNetwork": "10.0.0.0/24", "sourceAddress": "fd00::1",
+            }),
             "spec.sourceAddress: is of another family",
         ),
         (
@@ -411,10 +414,14 @@ fn all_errors_of_a_peer_are_reported_at_once() {
     let error = read(
         Kind::FerrolbBgpPeer,
         &with(json!({
-            "myASN": 0, "peerASN": 0, "peerAddress": "tor", "sourceAddress": "x", "vrf": "red", "routerID": "y",
-            "holdTime": "1s", "connectTime": "z", "sendHoldTime": "0s", "bfdProfile": "none", "prefixLimit": 0,
-            "passwordSecret": { "name": "none" }, "ttlSecurity": 0, "sourceInterface": "a/b", "prepend": 200,
-            "drain": { "time": "1h" }, "nodeSelectors": [{ "matchExpressions": [{ "key": "a", "operator": "Like" }] }],
+            "myASN": 0, "peerASN": 0, "peerAddress": "tor", "sourceAddress": "x",
+            "vrf": "red", "routerID": "y",
+            "holdTime": "1s", "connectTime": "z", "sendHoldTime": "0s", "bfdProfile": "none",
+            "prefixLimit": 0,
+            "passwordSecret": { "name": "none" }, "ttlSecurity": 0, "sourceInterface": "a/b",
+            "prepend": 200,
+            "drain": { "time": "1h" },
+            "nodeSelectors": [{ "matchExpressions": [{ "key": "a", "operator": "Like" }] }],
         })),
     );
     let error = error.expect_err("an invalid peer");

@@ -111,8 +111,8 @@ fn source_address(
         return Ok(source);
     };
     if address.is_ipv4() != remote.is_ipv4() {
-        let message = "is of another family than peerAddress or peerNetwork: set an address of the same \
-             family";
+        let message = "is of another family than peerAddress or peerNetwork: set an address of the \
+            same family";
         return Err(FieldError::new(SOURCE, message));
     }
     if Some(address) == remote.router().map(|router| router.ip()) {

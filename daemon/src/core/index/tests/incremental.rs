@@ -1,5 +1,6 @@
 //! Deciding only what depends on a change gives the same routes as deciding everything.
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
@@ -47,21 +48,29 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (number(), policy, address)
             .prop_map(|(n, policy, address)| service(&format!("service-{n}"), policy, address)),
         4 => (number(), number(), number(), any::<bool>()).prop_map(|(n, service, node, ready)| {
-            slice(&format!("slice-{n}"), &format!("service-{service}"), &format!("node-{node}"), ready)
+            let (service, node) = (format!("service-{service}"), format!("node-{node}"));
+            slice(&format!("slice-{n}"), &service, &node, ready)
         }),
         4 => (number(), prop::bool::weighted(0.9))
             .prop_map(|(n, opt_in)| sharer("default", &format!("service-{n}"), &json!({}), opt_in)),
         2 => (number(), addresses).prop_map(|(n, range)| pool(&format!("pool-{n}"), range)),
         2 => (number(), number())
-            .prop_map(|(n, asn)| peer(&format!("peer-{n}"), &format!("10.0.0.{}", n / 2 + 1), u32::from(asn) + 64512)),
+            .prop_map(|(n, asn)| {
+                let address = format!("10.0.0.{}", n / 2 + 1);
+                peer(&format!("peer-{n}"), &address, u32::from(asn) + 64512)
+            }),
         // 10.0.0.11 is an address of the nodes.
         1 => (number(), number())
-            .prop_map(|(n, end)| ferrolb_peer(&format!("peer-{n}"), &format!("10.0.0.{}", end + 9))),
+            .prop_map(|(n, end)| {
+                ferrolb_peer(&format!("peer-{n}"), &format!("10.0.0.{}", end + 9))
+            }),
         2 => number().prop_map(|n| weighted_peer(&format!("weighted-{n}"))),
-        1 => number().prop_map(|n| Change::Delete(key(Kind::FerrolbBgpPeer, &format!("weighted-{n}")))),
+        1 => number()
+            .prop_map(|n| Change::Delete(key(Kind::FerrolbBgpPeer, &format!("weighted-{n}")))),
         1 => (number(), prop_oneof![Just("2"), Just("x")])
             .prop_map(|(n, weight)| weighted_node(&format!("node-{n}"), weight)),
-        2 => (number(), spec).prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
+        2 => (number(), spec)
+            .prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
         1 => (number(), kind.clone())
             .prop_map(|(n, (kind, name))| Change::Delete(key(kind, &format!("{name}-{n}")))),
@@ -70,8 +79,9 @@ fn change() -> impl Strategy<Value = Change> {
             prop::collection::btree_set(number(), 0..3),
         )
             .prop_map(|((kind, name), present)| {
-                let present = present.into_iter();
-                Change::Listed(kind, present.map(|n| key(kind, &format!("{name}-{n}")).name).collect())
+                let names = present.into_iter();
+                let names = names.map(|n| key(kind, &format!("{name}-{n}")).name);
+                Change::Listed(kind, names.collect())
             }),
         1 => kind.prop_map(|(kind, _)| Change::Unreadable(kind, "gone".into()))
             .prop_filter("configuration", |change| {
@@ -84,7 +94,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn incremental_decisions_equal_a_full_decision(changes in prop::collection::vec(change(), 1..40)) {
+    fn incremental_decisions_equal_a_full_decision(
+        changes in prop::collection::vec(change(), 1..40)
+    ) {
         let mut index = Index::default();
         let mut node_routes = NodeRoutes::new(NODE);
         let mut wire = std::collections::BTreeMap::new();
@@ -107,7 +119,8 @@ proptest! {
                 announced.update(&index, &node_routes, &dirty.services);
             }
             let all = Announced::default();
-            all.update_all(&index, &node_routes, |prefix| wire.keys().any(|(_, other)| other == prefix));
+            let is_announced = |prefix: &IpNet| wire.keys().any(|(_, other)| other == prefix);
+            all.update_all(&index, &node_routes, is_announced);
             prop_assert_eq!(announced.services(), all.services());
             if dirty.may_change_problems() {
                 problems = index.problems();

@@ -119,7 +119,9 @@ fn a_peer_whose_bfd_profile_is_deleted_keeps_its_last_good_value() {
         let spec = json!({ "receiveInterval": receive });
         object(Kind::BfdProfile, "fast", json!({ "spec": spec }))
     };
-    let spec = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.9", "bfdProfile": "fast" });
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.9", "bfdProfile": "fast"
+    });
     let mut index = index(initial());
     index.apply(profile(50));
     index.apply(object(Kind::BgpPeer, "peer-0", json!({ "spec": spec })));
@@ -149,7 +151,8 @@ fn a_daemon_rejects_a_peer_without_its_secret_and_keeps_the_last_good_value() {
     let mut index = Index::default();
     let peer = |secret: &str| {
         let spec = json!({
-            "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1", "passwordSecret": { "name": secret }
+            "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1",
+            "passwordSecret": { "name": secret }
         });
         object(Kind::BgpPeer, "tor", json!({ "spec": spec }))
     };

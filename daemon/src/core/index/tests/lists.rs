@@ -1,4 +1,4 @@
-//! What a list of a kind, a refused one or an absent kind means for the objects.
+//! The effects of listing a kind, of a refused list and of an absent kind.
 
 use super::*;
 

@@ -102,12 +102,12 @@ fn a_peer_without_its_interface_on_a_node_is_rejected_there_until_the_interface_
     assert!(dirty.problems && dirty.nodes.contains(NODE), "{dirty:?}");
     let again = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
     assert!(again.is_empty(), "{again:?}");
-    let refused: Vec<&String> = index
+    let rejected: Vec<&String> = index
         .conflicting_peers(NODE)
         .expect("a refusal")
         .keys()
         .collect();
-    assert_eq!(refused, ["by-eth9"]);
+    assert_eq!(rejected, ["by-eth9"]);
     assert!(index.conflicting_peers("node-1").is_none());
     let problems: Vec<String> = index.problems().iter().map(ToString::to_string).collect();
     let [problem] = &problems[..] else {

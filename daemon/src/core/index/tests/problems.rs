@@ -111,7 +111,8 @@ fn a_password_that_ends_with_a_newline_gets_a_notice() {
         object(Kind::Secret, "tor", body)
     };
     let spec = json!({
-        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1", "passwordSecret": { "name": "tor" }
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1",
+        "passwordSecret": { "name": "tor" }
     });
     index.apply(secret("right\n"));
     index.apply(object(Kind::BgpPeer, "tor", json!({ "spec": spec })));

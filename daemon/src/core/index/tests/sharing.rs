@@ -15,7 +15,11 @@ fn of_two_services_with_the_same_address_the_younger_is_withheld() {
     index.apply(slice("slice-1", "service-1", NODE, true));
     index.apply(created("service-0", "2026-01-02T00:00:00Z"));
     let dirty = index.apply(created("service-1", "2026-01-01T00:00:00Z"));
-    assert_eq!(dirty.services.len(), 2, "the other holder is dirty as well");
+    assert_eq!(
+        dirty.services.len(),
+        2,
+        "the other service is decided again"
+    );
     let node_routes = NodeRoutes::of(&index, NODE);
     let reasons: Vec<(String, &str)> = node_routes
         .decisions()
