@@ -271,7 +271,10 @@ proptest! {
     /// Decoded from any value, encoded, and decoded again.
     #[test]
     fn capabilities_of_any_value_decode_to_what_was_encoded(
-        values in vec((prop_oneof![1..=9u8, 64..=76u8, any::<u8>()], vec(any::<u8>(), 0..20)), 0..6),
+        values in vec(
+            (prop_oneof![1..=9u8, 64..=76u8, any::<u8>()], vec(any::<u8>(), 0..20)),
+            0..6,
+        ),
     ) {
         let mut open = Open::new(Asn(65001), 90, Ipv4Addr::new(10, 0, 0, 1), &FAMILIES);
         open.capabilities.extend(values.into_iter().map(|(code, value)| Capability::Unknown {

@@ -99,7 +99,8 @@ pub mod subcode {
     pub const UNSPECIFIC: u8 = 0;
 
     subcodes! {
-        /// Subcodes of [`ErrorCode::MESSAGE_HEADER`](super::ErrorCode::MESSAGE_HEADER) (RFC 4271 §6.1).
+        /// Subcodes of [`ErrorCode::MESSAGE_HEADER`](super::ErrorCode::MESSAGE_HEADER)
+        /// (RFC 4271 §6.1).
         header:
         CONNECTION_NOT_SYNCHRONIZED = 1, "Connection Not Synchronized";
         BAD_MESSAGE_LENGTH = 2, "Bad Message Length";
@@ -119,7 +120,8 @@ pub mod subcode {
         ROLE_MISMATCH = 11, "Role Mismatch";
     }
     subcodes! {
-        /// Subcodes of [`ErrorCode::UPDATE`](super::ErrorCode::UPDATE) (RFC 4271 §6.3); 7 is deprecated.
+        /// Subcodes of [`ErrorCode::UPDATE`](super::ErrorCode::UPDATE) (RFC 4271 §6.3); 7 is
+        /// deprecated.
         update:
         MALFORMED_ATTRIBUTE_LIST = 1, "Malformed Attribute List";
         UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE = 2, "Unrecognized Well-known Attribute";
@@ -141,7 +143,8 @@ pub mod subcode {
         UNEXPECTED_MESSAGE_IN_ESTABLISHED = 3, "Unexpected Message in Established";
     }
     subcodes! {
-        /// Subcodes of [`ErrorCode::CEASE`](super::ErrorCode::CEASE) (RFC 4486 §4, RFC 8538 §3.1, RFC 9384).
+        /// Subcodes of [`ErrorCode::CEASE`](super::ErrorCode::CEASE) (RFC 4486 §4, RFC 8538 §3.1,
+        /// RFC 9384).
         cease:
         MAXIMUM_NUMBER_OF_PREFIXES_REACHED = 1, "Maximum Number of Prefixes Reached";
         ADMINISTRATIVE_SHUTDOWN = 2, "Administrative Shutdown";

@@ -129,7 +129,8 @@ impl FromStr for Community {
             .or_else(|| Self::from_name(text))
             .ok_or_else(|| CommunityParseError {
                 text: text.to_owned(),
-                expected: "two numbers from 0 to 65535 separated by a colon, or a name like NO_EXPORT",
+                expected: "two numbers from 0 to 65535 separated by a colon, or a name like \
+                           NO_EXPORT",
             })
     }
 }

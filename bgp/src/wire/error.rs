@@ -229,7 +229,8 @@ impl AttributeErrorKind {
 pub enum EncodeError {
     /// The attributes leave no room for a prefix.
     #[error(
-        "attributes of {length} octets leave no room for a prefix in a message of {max_length} octets"
+        "attributes of {length} octets leave no room for a prefix in a message of {max_length} \
+         octets"
     )]
     AttributesTooLong {
         /// The length of the attributes in octets.

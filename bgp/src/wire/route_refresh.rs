@@ -12,8 +12,8 @@ use super::{HEADER_LENGTH, put_header};
 pub struct RouteRefresh {
     /// The family.
     pub family: Family,
-    /// One of the constants below. Others are ignored (RFC 7313 §5); without enhanced route refresh,
-    /// all except requests are.
+    /// One of the constants below. Others are ignored (RFC 7313 §5); without enhanced route
+    /// refresh, all except requests are.
     pub subtype: u8,
 }
 

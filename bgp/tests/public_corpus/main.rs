@@ -1,6 +1,6 @@
 //! Decodes public recordings: updates of real routers, and captures made to break parsers. They are
-//! not in the repository: `cargo xtask test corpus --from FOLDER` sets the folder in `FERROLB_CORPUS`
-//! and runs these tests, which `cargo test` skips.
+//! not in the repository: `cargo xtask test corpus --from FOLDER` sets the folder in
+//! `FERROLB_CORPUS` and runs these tests, which `cargo test` skips.
 
 #![allow(
     clippy::unwrap_used,

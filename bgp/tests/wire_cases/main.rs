@@ -78,7 +78,8 @@ fn u3_host_bits_are_cleared_rfc4271_4_3() {
     assert_eq!(announced, ["198.51.100.0/23".parse().unwrap()]);
 }
 
-/// The case "software-version cap inner len 10 of 9" is rejected for its AS; this one has the right AS.
+/// The case "software-version cap inner len 10 of 9" is rejected for its AS; this one has the right
+/// AS.
 #[test]
 fn an_unknown_capability_with_inconsistent_lengths_is_ignored_rfc5492_3() {
     let body = "04 fde9 005a c0a80a05 0b 0209 4b07 0a000000000000";

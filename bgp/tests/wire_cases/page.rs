@@ -104,7 +104,8 @@ fn row(case: &Case, reaction: &str) -> String {
 /// Appends the table of one kind of cases.
 fn table(page: &mut String, kind: &str, reactions: &[(Case, String)]) {
     page.push_str(
-        "| message | ferrolb | RFCs | BIRD | FRR | GoBGP | OpenBGPD | why |\n|---|---|---|---|---|---|---|---|\n",
+        "| message | ferrolb | RFCs | BIRD | FRR | GoBGP | OpenBGPD | why |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for (case, reaction) in reactions.iter().filter(|(case, _)| case.kind == kind) {
         page.push_str(&row(case, reaction));
@@ -216,9 +217,9 @@ fn every_difference_has_a_reason_and_the_page_is_current() {
     let mut page = include_str!("introduction.md").to_owned();
     write!(
         page,
-        "Of ferrolb's 146 reactions, the RFCs require {as_required}; in the other cases they leave a choice, \
-         or ferrolb departs\nfrom them for the stated reason. {as_most} are the most common reaction of the \
-         four engines.\n\n### UPDATE\n\n"
+        "Of ferrolb's 146 reactions, the RFCs require {as_required}; in the other cases they leave \
+         a choice, or ferrolb departs\nfrom them for the stated reason. {as_most} are the most \
+         common reaction of the four engines.\n\n### UPDATE\n\n"
     )
     .unwrap();
     table(&mut page, "UPDATE", &reactions);
@@ -236,6 +237,7 @@ fn every_difference_has_a_reason_and_the_page_is_current() {
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == page,
-        "docs/bgp-errors.md is outdated: run UPDATE_DOCS=1 cargo test -p ferrolb-bgp --test wire_cases"
+        "docs/bgp-errors.md is outdated: run UPDATE_DOCS=1 cargo test -p ferrolb-bgp --test \
+         wire_cases"
     );
 }

@@ -1,5 +1,5 @@
-//! Converts a message to the canonical form, the one that this crate sends, from its octets alone and
-//! without the decoder.
+//! Converts a message to the canonical form, the one that this crate sends, from its octets alone
+//! and without the decoder.
 //!
 //! The canonical form of an UPDATE is up to four UPDATEs, one for each field with prefixes
 //! (RFC 7606 §5.1): attributes in the order of their type codes, MP_REACH_NLRI first, with the

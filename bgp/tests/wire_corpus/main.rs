@@ -1,5 +1,5 @@
-//! Decodes messages of real routers and of ferrolb, recorded in the lab (`interop-tests/tests/corpus`).
-//! Each line of the fixture names the scenario and the sender.
+//! Decodes messages of real routers and of ferrolb, recorded in the lab
+//! (`interop-tests/tests/corpus`). Each line of the fixture names the scenario and the sender.
 
 #![allow(
     clippy::unwrap_used,

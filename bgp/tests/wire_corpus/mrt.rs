@@ -251,8 +251,8 @@ fn rib(mut body: Cursor<'_>, family: Family, add_path: bool) -> Option<Content<'
 }
 
 impl Rib<'_> {
-    /// The decode context for [`update`](Self::update): four-octet AS numbers (RFC 6396 §4.3.4), and
-    /// an iBGP session if LOCAL_PREF is present.
+    /// The decode context for [`update`](Self::update): four-octet AS numbers (RFC 6396 §4.3.4),
+    /// and an iBGP session if LOCAL_PREF is present.
     pub(crate) fn context(&self, entry: &RibEntry<'_>) -> DecodeContext {
         let attributes = attributes(entry.attributes).unwrap_or_default();
         DecodeContext {

@@ -107,8 +107,8 @@ impl Agreement {
         })
     }
 
-    /// Shortens the keepalive interval to `wish`, but not below [`KEEPALIVE_TIME_MIN`]. A hold time of zero
-    /// still means no KEEPALIVEs.
+    /// Shortens the keepalive interval to `wish`, but not below [`KEEPALIVE_TIME_MIN`]. A hold time
+    /// of zero still means no KEEPALIVEs.
     pub fn shorten_keepalive_time(&mut self, wish: Duration) {
         let shorter = |interval: Duration| interval.min(wish).max(KEEPALIVE_TIME_MIN);
         self.keepalive_time = self.keepalive_time.map(shorter);

@@ -32,8 +32,8 @@ enum Field {
 
 /// Packs prefixes into UPDATEs.
 ///
-/// The attributes are encoded once. Call `push` until it returns `false`, then `finish` the message,
-/// and continue with the next message of the same attributes.
+/// The attributes are encoded once. Call `push` until it returns `false`, then `finish` the
+/// message, and continue with the next message of the same attributes.
 #[derive(Clone, Debug)]
 pub struct UpdateBuilder {
     family: Family,
@@ -52,8 +52,8 @@ pub struct UpdateBuilder {
 
 impl UpdateBuilder {
     /// Announces prefixes of `family`: IPv4 in the NLRI field, IPv6 in MP_REACH_NLRI, which is the
-    /// first attribute. IPv4 prefixes with an IPv6 next hop are in MP_REACH_NLRI too, for peers with
-    /// that capability (RFC 8950 §3). Communities are sorted, without duplicates;
+    /// first attribute. IPv4 prefixes with an IPv6 next hop are in MP_REACH_NLRI too, for peers
+    /// with that capability (RFC 8950 §3). Communities are sorted, without duplicates;
     /// `attributes.next_hop` is ignored.
     ///
     /// # Errors
@@ -216,8 +216,8 @@ impl UpdateBuilder {
         self.message.is_empty()
     }
 
-    /// Returns the message and resets the builder. Returns no octets if no prefix was added, because
-    /// an UPDATE without prefixes would be an End-of-RIB marker.
+    /// Returns the message and resets the builder. Returns no octets if no prefix was added,
+    /// because an UPDATE without prefixes would be an End-of-RIB marker.
     pub fn finish(&mut self) -> Bytes {
         if self.is_empty() {
             return Bytes::new();

@@ -340,8 +340,8 @@ fn attribute(code: u8) -> String {
     format!("{prefix}{code}")
 }
 
-/// Names and numbers, for example `Cease/Administrative Shutdown (6/2)`; for a Hard Reset also those
-/// of the enclosed NOTIFICATION, for example `Cease/Hard Reset (6/9), Cease/BFD Down (6/10)`.
+/// Names and numbers, for example `Cease/Administrative Shutdown (6/2)`; for a Hard Reset also
+/// those of the enclosed NOTIFICATION, for example `Cease/Hard Reset (6/9), Cease/BFD Down (6/10)`.
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_name(f)?;

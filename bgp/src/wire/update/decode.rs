@@ -70,8 +70,8 @@ impl Update {
         }
     }
 
-    /// Drops announced prefixes that are not unicast. RFC 4271 §6.3: a semantically incorrect prefix
-    /// is logged and ignored.
+    /// Drops announced prefixes that are not unicast. RFC 4271 §6.3: a semantically incorrect
+    /// prefix is logged and ignored.
     fn drop_not_unicast(&mut self) {
         let mut multiprotocol = self.mp_reach.iter().flat_map(|reach| &reach.nlri);
         if self.nlri.iter().all(nlri::is_ipv4_unicast) && multiprotocol.all(nlri::is_unicast) {
