@@ -41,8 +41,8 @@ fn check_names_place_and_remedy_and_fails() {
     for line in [
         "refused.yaml:32 BGPPeer metallb-system/without-secret: notice: spec.passwordSecret: the input does \
          not contain the Secret metallb-system/missing: its password was not checked",
-        "refused.yaml:72 BGPPeer default/elsewhere: error: lies in namespace default, but configuration is read from \
-         metallb-system only: move it, or add --config-namespace default",
+        "refused.yaml:72 BGPPeer default/elsewhere: error: is in namespace default, but configuration is read only from \
+         metallb-system: move it, or add --config-namespace default",
         "refused.yaml:37 BGPPeer metallb-system/without-profile: error: spec.bfdProfile: there is no BFDProfile \
          metallb-system/fast: create it, or remove bfdProfile",
     ] {
@@ -118,7 +118,7 @@ fn null_is_absent_and_a_plan_without_nodes_says_so() {
     let checked = ferrolb(&["check", "-f", &file]);
     assert_eq!(checked.status.code(), Some(0), "{}", stdout(&checked));
     let planned = stdout(&ferrolb(&["plan", "-f", &file]));
-    let hint = "neither a Node nor an EndpointSlice among these manifests; add what kubectl get nodes,endpointslices -A";
+    let hint = "neither a Node nor an EndpointSlice; add the output of kubectl get nodes,endpointslices -A";
     assert_eq!(planned.matches(hint).count(), 1, "{planned}");
 }
 
@@ -240,7 +240,7 @@ fn the_demo_ends_well() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(begin.elapsed() < Duration::from_secs(15));
-    assert_eq!(text.matches("✓ the router knows").count(), 4, "{text}");
+    assert_eq!(text.matches("✓ routes received").count(), 4, "{text}");
     assert!(text.contains("NoLocalEndpoints"), "{text}");
     let first = text.split("✓").next().unwrap_or_default();
     for path in [
@@ -425,7 +425,7 @@ fn kinds_that_are_not_read_are_named_with_what_to_do() {
     let shown = String::from_utf8_lossy(&plan.stderr).into_owned();
     assert!(shown.contains("L2Advertisement"), "{shown}");
     assert!(
-        shown.contains("of these objects ferrolb reads none"),
+        shown.contains("ferrolb reads none of these objects"),
         "{shown}"
     );
 }
@@ -494,7 +494,7 @@ fn a_service_as_it_is_in_git_is_planned_with_the_families_of_its_spec() {
     let shown = stdout(&ferrolb(&["plan", "-f", path]));
     assert_eq!(
         shown
-            .matches("there is no EndpointSlice among these")
+            .matches("these manifests contain no EndpointSlice")
             .count(),
         1,
         "{shown}"

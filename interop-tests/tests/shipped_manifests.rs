@@ -257,7 +257,7 @@ fn check_log(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
     let logged = |words: &str| messages.iter().any(|message| message.contains(words));
     ensure!(logged("started"), "{log}");
     ensure!(
-        !name.contains("announcer") || (logged("session up") && logged("announce")),
+        !name.contains("announcer") || (logged("session up") && logged("announcing")),
         "{log}"
     );
     Ok(())

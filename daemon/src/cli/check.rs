@@ -1,4 +1,4 @@
-//! `ferrolb check`: is everything in these manifests valid?
+//! `ferrolb check`: validates manifests.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -72,7 +72,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     } else {
         writeln!(
             text,
-            "{}: {objects} objects read, {} of kinds that ferrolb does not use\nsee what they lead to: ferrolb plan -f {}",
+            "{}: {objects} objects read, {} of kinds that ferrolb does not use\npredict the \
+             result: ferrolb plan -f {}",
             style.green("all valid"),
             manifests.others,
             printable(&args.manifests.shown_paths())
@@ -94,7 +95,7 @@ struct Finding {
 
 fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
     let mut index = plan::index_of(changes(&manifests.objects, namespaces));
-    // Some clashes show only at the addresses that services get.
+    // Some conflicts show only with the addresses that services get.
     plan::allocate(&mut index);
     let place = |key: &ObjectKey| match manifests.objects.get(key) {
         Some(located) => format!("{} {key}", located.location),
@@ -118,21 +119,23 @@ fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
         place: place(key),
         severity: Severity::Error,
         message: format!(
-            "lies in namespace {0}, but configuration is read from {1} only: move it, or add --config-namespace {0}",
+            "is in namespace {0}, but configuration is read only from {1}: move it, or add \
+             --config-namespace {0}",
             key.name.namespace,
             namespaces.join(", ")
         ),
     });
-    let unread = manifests.unread.iter().map(|(kind, unread)| Finding {
-        place: unread.location.to_string(),
+    let unsupported = manifests.unread.iter().map(|(kind, unsupported)| Finding {
+        place: unsupported.location.to_string(),
         severity: Severity::Notice,
-        message: unread.message(kind),
+        message: unsupported.message(kind),
     });
     let findings = unreadable.chain(problems).chain(elsewhere);
-    findings.chain(unread).collect()
+    findings.chain(unsupported).collect()
 }
 
-/// Secrets lie everywhere; MetalLB's resources outside the configuration namespaces have no effect.
+/// Secrets may be in any namespace; MetalLB's resources have no effect outside of the configuration
+/// namespaces.
 fn is_elsewhere(key: &ObjectKey, namespaces: &[String]) -> bool {
     key.kind != Kind::Secret
         && key.kind.is_configuration()

@@ -1,4 +1,4 @@
-//! What all commands have in common that ask a running daemon.
+//! Arguments shared by the commands that query a running daemon.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use super::Output;
 use crate::runtime::serve::control::client::{AskError, Client};
 use crate::runtime::serve::control::{DEFAULT_SOCKET, RejectedPeer, Request};
 
-/// How often `-w` looks.
-pub(super) const POLL: Duration = Duration::from_millis(500);
+/// Poll interval of `--watch`.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Whom to ask, and how to print the answer.
+/// Selects the daemon and the output format.
 #[derive(Debug, Args)]
 pub(super) struct AskArgs {
-    /// The daemon's socket.
+    /// Path of the daemon's control socket.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
-    /// Tables for people, JSON for programs.
+    /// Output format: tables for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Output,
 }
@@ -29,8 +29,8 @@ impl AskArgs {
     }
 }
 
-/// The BGPPeers that are refused. A daemon that is older than this question refuses none that it could tell of.
-pub(super) fn refused(client: &mut Client) -> Result<Vec<RejectedPeer>, AskError> {
+/// The rejected BGPPeers. A daemon of a version without this request has none to report.
+pub(super) fn rejected(client: &mut Client) -> Result<Vec<RejectedPeer>, AskError> {
     match client.ask(&Request::Refused) {
         Err(AskError::Rejected(_)) => Ok(Vec::new()),
         answer => answer,

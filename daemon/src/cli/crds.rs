@@ -1,4 +1,4 @@
-//! `ferrolb crds`: the definitions of ferrolb's own resources.
+//! `ferrolb crds`: prints the CRDs of ferrolb's own resources.
 
 use std::process::ExitCode;
 

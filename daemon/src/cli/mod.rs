@@ -27,8 +27,8 @@ use crate::core::printable::printable;
 use crate::runtime::panicked;
 use crate::runtime::source::manifests::{Loader, Manifests};
 
-/// Load-balancer addresses for bare-metal Kubernetes: gives Services of type LoadBalancer an address and announces it
-/// over BGP.
+/// Load-balancer addresses for bare-metal Kubernetes: allocates addresses for Services of type
+/// LoadBalancer and announces them over BGP.
 #[derive(Debug, Parser)]
 #[command(name = "ferrolb", version, about, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -38,44 +38,47 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  ferrolb demo                          see it work: three nodes and a router, on loopback, in seconds
-  ferrolb check -f manifests/           is everything in these manifests valid?
-  ferrolb plan -f manifests/            who gets which address, who announces what, and why not
-  ferrolb crds | kubectl apply -f -     define ferrolb's own BGPPeer, for what MetalLB's can't say
+  ferrolb demo                          see it at work: three nodes and a router on loopback
+  ferrolb check -f manifests/           validate manifests
+  ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
+  ferrolb crds | kubectl apply -f -     install the CRD of ferrolb's own BGPPeer
   ferrolb run --manifests manifests/ --node-name node-a
-                                        announce for a node what a folder says, without a cluster
-  ferrolb run --role announcer          announce what the Kubernetes API says, as the DaemonSet does
-  ferrolb peers                         the sessions of the daemon that runs here; peer, routes and log tell more";
+                                        announce the manifests of a folder, without a cluster
+  ferrolb run --role announcer          announce the Services of a cluster, as the DaemonSet does
+  ferrolb peers                         list the sessions of the daemon on this host";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Validate manifests; every error with its place and remedy. Exits with 1 if there is one.
+    /// Validate manifests and print each error with its place and remedy. Exits with 1 if there are
+    /// errors.
     Check(check::CheckArgs),
-    /// Print the definitions (CRDs) of ferrolb's own resources, for kubectl apply -f -.
+    /// Print the CRDs of ferrolb's own resources, for kubectl apply -f -.
     Crds,
-    /// Predict from manifests: addresses, routes of every node, and what is withheld, with reason codes.
+    /// Predict from manifests the addresses, the routes of every node, and what is withheld, with
+    /// reason codes.
     Plan(plan::PlanArgs),
-    /// See it work: three nodes and a router on loopback, no root, no cluster, in seconds.
+    /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
+    /// cluster.
     Demo,
-    /// The daemon: allocates addresses, and announces them from this node.
+    /// Run the daemon: allocates addresses and announces them from this node.
     Run(run::RunArgs),
-    /// All sessions of the daemon that runs here, in short.
+    /// List the sessions of the daemon on this host.
     Peers(peers::PeersArgs),
-    /// All there is to know about one session.
+    /// Show the details of one session.
     Peer(peer::PeerArgs),
-    /// What peers hold from here: prefixes, attributes, and when they were last sent.
+    /// List the routes sent to peers, with attributes and the time they were last sent.
     Routes(routes::RoutesArgs),
-    /// What happened to sessions.
+    /// Show the events of sessions.
     Log(log::LogArgs),
 }
 
-/// Which manifests, and which namespaces hold configuration.
+/// The manifests, and the namespaces with configuration.
 #[derive(Debug, Args)]
 struct ManifestArgs {
-    /// Files or folders (with subfolders) of YAML or JSON; - reads the standard input.
+    /// Files or folders (with subfolders) of YAML or JSON; - reads standard input.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     paths: Vec<PathBuf>,
-    /// Namespace that holds MetalLB's resources; may be given several times.
+    /// Namespace of MetalLB's resources; can be given several times.
     #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
     config_namespace: Vec<String>,
 }
@@ -86,7 +89,7 @@ impl ManifestArgs {
         Loader::new(self.paths.clone(), &self.config_namespace).load()
     }
 
-    /// The paths as they would be typed.
+    /// The paths as given on the command line.
     fn shown_paths(&self) -> String {
         let paths: Vec<String> = self
             .paths
@@ -98,13 +101,14 @@ impl ManifestArgs {
 
     fn nothing_found(&self) -> String {
         format!(
-            "no objects found in {}: give files or folders with -f that hold Services, Nodes and MetalLB's resources",
+            "no objects found in {}: give files or folders with Services, Nodes and MetalLB \
+             resources with -f",
             self.shown_paths()
         )
     }
 }
 
-/// How results are printed.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Output {
     /// For people.
@@ -114,8 +118,7 @@ enum Output {
     Json,
 }
 
-/// What `ferrolb run` asks of the host and of the clock. A test gives functions of its own, in
-/// order to make the control loop panic and to restart soon.
+/// Hooks for tests: what `ferrolb run` asks the host, and how long it waits after a panic.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     interface_exists: fn(&str) -> bool,
@@ -123,8 +126,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// `interface_exists` says whether the host has a network interface of that name.
-    /// `pause_after_panic` gives the time from a panic to the restart of a process of that age.
+    /// `interface_exists` returns whether the host has a network interface of that name.
+    /// `pause_after_panic` returns the delay between a panic and the restart, for a process of that
+    /// age.
     pub fn new(
         interface_exists: fn(&str) -> bool,
         pause_after_panic: fn(Duration) -> Duration,
@@ -142,7 +146,7 @@ pub fn main() -> ExitCode {
     main_on(host, env::args_os())
 }
 
-/// Runs the program with these arguments, the first of which is its name.
+/// Runs the program with these arguments; the first one is its name.
 pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match Cli::parse_from(arguments).command {
         Command::Check(args) => check::run(&args),

@@ -1,30 +1,20 @@
-//! Printing: tables and JSON. Colours only on a terminal, and not if NO_COLOR is set.
+//! Prints tables, JSON and colors. Colors only on a terminal, and not if NO_COLOR is set.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::core::printable::printable;
 
-/// A table without lines, as kubectl prints it.
+/// A table without lines, in the style of kubectl.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row.iter().map(|cell| printable(cell)));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.trim_fmt()
+    let mut text = LongTable::new(header).chunk(rows.into_iter().collect());
+    text.truncate(text.trim_end().len());
+    text
 }
 
-/// Such a table of any length: printed piece by piece, its columns only get wider.
+/// A [`table`] of any length, printed chunk by chunk. Its columns only get wider.
 #[derive(Debug)]
 pub(crate) struct LongTable {
     header: Option<Vec<String>>,
@@ -32,7 +22,7 @@ pub(crate) struct LongTable {
 }
 
 impl LongTable {
-    /// With nothing in it yet.
+    /// An empty table.
     pub(crate) fn new(header: &[&str]) -> Self {
         Self {
             header: Some(header.iter().map(|&name| name.to_owned()).collect()),
@@ -40,8 +30,8 @@ impl LongTable {
         }
     }
 
-    /// The next lines of it.
-    pub(crate) fn piece(&mut self, rows: Vec<Vec<String>>) -> String {
+    /// Formats the next rows.
+    pub(crate) fn chunk(&mut self, rows: Vec<Vec<String>>) -> String {
         let rows = self.header.take().into_iter().chain(rows);
         let rows: Vec<Vec<String>> = rows
             .map(|row| row.iter().map(|cell| printable(cell).into()).collect())
@@ -62,19 +52,21 @@ impl LongTable {
     }
 }
 
-/// Writes to standard output. A reader that has read enough (`| head`) is no error.
+/// Writes to standard output. A closed pipe (`| head`) is not an error.
 ///
 /// # Errors
-/// Writing failed for another reason.
+///
+/// Other I/O errors.
 pub(crate) fn print(text: &str) -> io::Result<()> {
-    offer(text).map(drop)
+    try_print(text).map(drop)
 }
 
-/// Writes to standard output, and tells whether anybody reads it: for whoever has more to say.
+/// Writes to standard output. Returns whether it is still open, for callers with more output.
 ///
 /// # Errors
-/// Writing failed for another reason.
-pub(crate) fn offer(text: &str) -> io::Result<bool> {
+///
+/// Other I/O errors than a closed pipe.
+pub(crate) fn try_print(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -85,24 +77,27 @@ pub(crate) fn offer(text: &str) -> io::Result<bool> {
 /// Writes JSON and a newline.
 ///
 /// # Errors
-/// Writing to standard output failed.
+///
+/// I/O errors.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     Ok(print(&text)?)
 }
 
-/// Writes JSON on a line of its own, for programs that read a stream, and tells whether anybody does.
+/// Writes JSON on one line, for programs that read a stream. Returns whether standard output is
+/// still open.
 ///
 /// # Errors
-/// Writing to standard output failed.
+///
+/// I/O errors.
 pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<bool> {
     let mut text = serde_json::to_string(value)?;
     text.push('\n');
-    Ok(offer(&text)?)
+    Ok(try_print(&text)?)
 }
 
-/// A time span in its two largest units: `3d4h`, `2m5s`, `0s`.
+/// A duration in its two largest units: `3d4h`, `2m5s`, `0s`.
 pub(crate) fn age(time: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let mut left = time.as_secs();
@@ -121,7 +116,7 @@ pub(crate) fn age(time: Duration) -> String {
         .collect()
 }
 
-/// A column that would be empty.
+/// Replaces an empty cell.
 pub(crate) fn or_dash(text: String) -> String {
     if text.is_empty() {
         "-".to_owned()
@@ -130,10 +125,10 @@ pub(crate) fn or_dash(text: String) -> String {
     }
 }
 
-/// How to emphasise, if at all.
+/// Text styles, if colors are enabled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
-    colours: bool,
+    colors: bool,
 }
 
 impl Style {
@@ -141,13 +136,13 @@ impl Style {
     pub(crate) fn stdout() -> Self {
         let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
-            colours: allowed && io::stdout().is_terminal(),
+            colors: allowed && io::stdout().is_terminal(),
         }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
         let text = printable(text);
-        if self.colours {
+        if self.colors {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.into_owned()
@@ -159,22 +154,22 @@ impl Style {
         self.paint("1", text)
     }
 
-    /// Something wrong.
+    /// An error.
     pub(crate) fn red(self, text: &str) -> String {
         self.paint("31", text)
     }
 
-    /// Something good.
+    /// A success.
     pub(crate) fn green(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// Something to look at.
+    /// A warning.
     pub(crate) fn yellow(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// Something of lesser weight.
+    /// Secondary text.
     pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
@@ -188,10 +183,10 @@ mod tests {
     fn a_long_table_has_one_header_and_its_columns_stay_aligned() {
         let mut table = LongTable::new(&["PEER", "PREFIX"]);
         let row = |peer: &str, prefix: &str| vec![peer.to_owned(), prefix.to_owned()];
-        let first = table.piece(vec![row("tor-one", "a"), row("é", "b")]);
+        let first = table.chunk(vec![row("tor-one", "a"), row("é", "b")]);
         assert_eq!(first, "PEER     PREFIX\ntor-one  a\né        b\n");
-        assert_eq!(table.piece(vec![row("x", "c")]), "x        c\n");
-        assert_eq!(table.piece(Vec::new()), "");
+        assert_eq!(table.chunk(vec![row("x", "c")]), "x        c\n");
+        assert_eq!(table.chunk(Vec::new()), "");
     }
 
     #[test]
@@ -199,13 +194,13 @@ mod tests {
         let row = || vec!["a\x1b[2J\nb".to_owned()];
         assert_eq!(table(&["N"], [row()]), "N\na\\u{1b}[2J\\nb");
         let mut long = LongTable::new(&["N"]);
-        assert_eq!(long.piece(vec![row()]), "N\na\\u{1b}[2J\\nb\n");
-        let style = Style { colours: true };
+        assert_eq!(long.chunk(vec![row()]), "N\na\\u{1b}[2J\\nb\n");
+        let style = Style { colors: true };
         assert_eq!(style.bold("a\x1b"), "\x1b[1ma\\u{1b}\x1b[0m");
     }
 
     #[test]
-    fn a_span_is_told_in_two_units() {
+    fn a_duration_has_at_most_two_units() {
         for (seconds, text) in [
             (0, "0s"),
             (59, "59s"),

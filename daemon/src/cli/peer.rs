@@ -1,4 +1,4 @@
-//! `ferrolb peer`: all there is to know about one session of a running daemon.
+//! `ferrolb peer`: details of one session of a running daemon.
 
 use std::fmt::{self, Write};
 use std::process::ExitCode;
@@ -11,8 +11,8 @@ use ferrolb_bgp::fsm::{
 };
 
 use super::Output;
-use super::client_args::{AskArgs, refused};
-use super::log::{octets, words};
+use super::client_args::{AskArgs, rejected};
+use super::log::{entry_text, octets};
 use super::output::{Style, age, json, print, table};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::{RejectedPeer, Request};
@@ -26,7 +26,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PeerArgs {
-    /// The peer, by the BGPPeer's name or the router's address.
+    /// BGPPeer's name or router's address.
     #[arg(value_name = "NAME|ADDRESS")]
     peer: String,
     #[command(flatten)]
@@ -42,16 +42,16 @@ pub(super) fn run(args: &PeerArgs) -> anyhow::Result<ExitCode> {
     match args.ask.output {
         Output::Json => json(&peer)?,
         Output::Table => {
-            let mut refused = refused(&mut client)?;
+            let mut rejected = rejected(&mut client)?;
             let configured = peer.status.template.as_ref().unwrap_or(&peer.status.name);
-            refused.retain(|refused| refused.name == *configured);
-            print(&text(&peer, &refused, Style::stdout())?)?;
+            rejected.retain(|rejected| rejected.name == *configured);
+            print(&text(&peer, &rejected, Style::stdout())?)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(peer: &PeerDetail, refused: &[RejectedPeer], style: Style) -> Result<String, fmt::Error> {
+fn text(peer: &PeerDetail, rejected: &[RejectedPeer], style: Style) -> Result<String, fmt::Error> {
     let status = &peer.status;
     let mut text = String::new();
     writeln!(
@@ -60,22 +60,22 @@ fn text(peer: &PeerDetail, refused: &[RejectedPeer], style: Style) -> Result<Str
         style.bold(&status.name),
         status.remote,
         match status.remote {
-            Remote::Network(_) => "waits to be dialled".to_owned(),
+            Remote::Network(_) => "accepting connections".to_owned(),
             Remote::Router(_) => status.state.to_string(),
         },
         age(status.since)
     )?;
     write!(text, "{}", facts(status_lines(status)))?;
-    let refused = refused
+    let rejected = rejected
         .iter()
-        .map(|refused| {
+        .map(|rejected| {
             (
-                "refused",
-                format!("{}: {}", refused.object, refused.refused),
+                "rejected",
+                format!("{}: {}", rejected.object, rejected.reason),
             )
         })
         .collect();
-    section(&mut text, style, "As it stands now", refused)?;
+    section(&mut text, style, "Current state", rejected)?;
     section(&mut text, style, "Configured", config_lines(&peer.config))?;
     if let (None, None) = (&peer.open_sent, &peer.open_received) {
         writeln!(text, "\n{}\nnone yet", style.bold("OPEN"))?;
@@ -88,7 +88,7 @@ fn text(peer: &PeerDetail, refused: &[RejectedPeer], style: Style) -> Result<Str
             section(&mut text, style, name, open_lines(open))?;
         }
     }
-    section(&mut text, style, "Agreed on", negotiated_lines(status))?;
+    section(&mut text, style, "Negotiated", negotiated_lines(status))?;
     section(&mut text, style, "Timers", timer_lines(peer))?;
     writeln!(text, "\n{}\n{}", style.bold("Messages"), messages(status))?;
     section(&mut text, style, "Prefixes and errors", count_lines(peer))?;
@@ -104,18 +104,15 @@ fn text(peer: &PeerDetail, refused: &[RejectedPeer], style: Style) -> Result<Str
             text,
             "{:>8} ago  {}",
             age(entry.age),
-            printable(&words(entry))
+            printable(&entry_text(entry))
         )?;
     }
     let name = printable(&status.name);
     if let Remote::Network(_) = status.remote {
-        let names = "its neighbours have names and sessions of their own";
+        let names = "its dynamic neighbors have sessions of their own";
         writeln!(text, "\n{names} ({name}@ADDRESS): ferrolb peers")?;
     }
-    writeln!(
-        text,
-        "\nwhat it holds from us: ferrolb routes --peer {name}"
-    )?;
+    writeln!(text, "\nroutes sent to it: ferrolb routes --peer {name}")?;
     Ok(text)
 }
 
@@ -143,19 +140,19 @@ fn facts(lines: Lines) -> String {
 fn status_lines(status: &PeerStatus) -> Lines {
     let mut lines = Vec::new();
     if let Some(template) = &status.template {
-        lines.push(("neighbour of", template.clone()));
+        lines.push(("dynamic neighbor of", template.clone()));
     }
     if let Some(address) = status.local_address {
-        lines.push(("our address", address.to_string()));
+        lines.push(("local address", address.to_string()));
     }
-    lines.push(("our AS", status.local_asn.to_string()));
+    lines.push(("local AS", status.local_asn.to_string()));
     if let Some(id) = status.local_router_id {
-        lines.push(("our router id", id.to_string()));
+        lines.push(("local router ID", id.to_string()));
     }
     if let Some(id) = status.remote_router_id {
-        lines.push(("its router id", id.to_string()));
+        lines.push(("remote router ID", id.to_string()));
     }
-    lines.push(("sessions so far", status.established_count.to_string()));
+    lines.push(("sessions established", status.established_count.to_string()));
     if let Some(bfd) = &status.bfd {
         lines.extend(bfd_lines(bfd));
     }
@@ -166,7 +163,7 @@ fn status_lines(status: &PeerStatus) -> Lines {
         ));
     }
     if let Some(time) = status.retry_in {
-        lines.push(("tried again in", age(time)));
+        lines.push(("retry in", age(time)));
     }
     lines
 }
@@ -180,7 +177,7 @@ fn bfd_lines(bfd: &BfdStatus) -> Lines {
             "BFD",
             format!(
                 "{} for {} ({}); the peer says {} ({})",
-                bfd.state,
+                "{} for {} ({}); remote state {} ({})",
                 age(bfd.since),
                 bfd.diagnostic,
                 bfd.remote_state,
@@ -191,7 +188,7 @@ fn bfd_lines(bfd: &BfdStatus) -> Lines {
             "BFD timers",
             format!(
                 "sent every {}, lost after {}; lost {} times",
-                milliseconds(bfd.transmit_interval),
+                "transmit interval {}, detection time {}; went down {} times",
                 milliseconds(bfd.detection_time),
                 bfd.flaps
             ),
@@ -199,13 +196,13 @@ fn bfd_lines(bfd: &BfdStatus) -> Lines {
         (
             "BFD packets",
             format!(
-                "{} sent, {} received, {} thrown away",
+                "{} sent, {} received, {} discarded",
                 bfd.sent, bfd.received, bfd.discarded
             ),
         ),
     ];
     if let Some(reason) = &bfd.last_discard {
-        lines.push(("last one thrown away", reason.clone()));
+        lines.push(("last discarded packet", reason.clone()));
     }
     lines
 }
@@ -215,7 +212,7 @@ fn config_lines(config: &PeerConfig) -> Lines {
         transport, timers, ..
     } = config;
     let mut lines = vec![
-        ("its AS", config.remote_asn.to_string()),
+        ("remote AS", config.remote_asn.to_string()),
         ("hold time", format!("{} s", timers.hold_time.as_secs())),
         ("families", list(&config.families)),
     ];
@@ -225,21 +222,17 @@ fn config_lines(config: &PeerConfig) -> Lines {
     if let Some(interface) = &transport.source_interface {
         lines.push(("source interface", interface.clone()));
     }
-    let mut words = Vec::new();
-    words.extend(
-        transport
-            .passive
-            .then(|| "waits for the router to dial".to_owned()),
-    );
-    words.extend(transport.password.is_some().then(|| "TCP MD5".to_owned()));
-    words.extend(
+    let mut entry_text = Vec::new();
+    entry_text.extend(transport.passive.then(|| "passive".to_owned()));
+    entry_text.extend(transport.password.is_some().then(|| "TCP MD5".to_owned()));
+    entry_text.extend(
         transport
             .ttl_security
-            .map(|hops| format!("GTSM, {hops} hops at most")),
+            .map(|hops| format!("GTSM, at most {hops} hops")),
     );
-    words.extend(transport.multihop.then(|| "multihop".to_owned()));
-    if !words.is_empty() {
-        lines.push(("transport", words.join(", ")));
+    entry_text.extend(transport.multihop.then(|| "multihop".to_owned()));
+    if !entry_text.is_empty() {
+        lines.push(("transport", entry_text.join(", ")));
     }
     if let Some(restart) = &config.graceful_restart {
         let n = if restart.notification {
@@ -258,12 +251,12 @@ fn config_lines(config: &PeerConfig) -> Lines {
 fn open_lines(open: &OpenSummary) -> Lines {
     let mut lines = vec![
         ("AS", open.asn.to_string()),
-        ("router id", open.router_id.to_string()),
+        ("router ID", open.router_id.to_string()),
         ("hold time", format!("{} s", open.hold_time)),
     ];
     for capability in &open.capabilities {
         lines.push((
-            "offers",
+            "capability",
             format!("{} ({})", capability.text, capability.code),
         ));
     }
@@ -300,16 +293,16 @@ fn negotiated_lines(status: &PeerStatus) -> Lines {
                 (plain, false) => yes(plain),
             },
         ),
-        ("long messages", yes(negotiated.extended_message)),
+        ("extended messages", yes(negotiated.extended_message)),
         ("IPv4 with IPv6 next hops", yes(negotiated.ipv4_next_hop_v6)),
         (
-            "keeps our routes",
+            "keeps routes (graceful restart)",
             match &negotiated.graceful_restart {
                 Some(restart) => format!(
-                    "for {} s after the connection closed{}",
+                    "for {} s after connection loss{}",
                     restart.restart_time,
                     if restart.notification {
-                        ", a NOTIFICATION or an expired hold timer"
+                        ", NOTIFICATION or hold timer expiry"
                     } else {
                         ""
                     }
@@ -321,17 +314,17 @@ fn negotiated_lines(status: &PeerStatus) -> Lines {
 }
 
 fn timer_lines(peer: &PeerDetail) -> Lines {
-    let name = |timer| match timer {
+    let label = |timer| match timer {
         Timer::ConnectRetry => "connect retry timer expires in",
         Timer::IdleHold => "idle hold timer expires in",
         Timer::Hold => "hold timer expires in",
         Timer::Keepalive => "next KEEPALIVE in",
         Timer::SendHold => "send hold timer expires in",
-        Timer::DynamicIdle => "removed without a connection in",
+        Timer::DynamicIdle => "dynamic neighbor removed in",
     };
-    let timers = peer.timers.iter();
-    timers
-        .map(|(timer, left)| (name(timer), age(left)))
+    let running = peer.timers.iter();
+    running
+        .map(|(timer, left)| (label(timer), age(left)))
         .collect()
 }
 
@@ -356,35 +349,32 @@ fn messages(status: &PeerStatus) -> String {
 fn count_lines(peer: &PeerDetail) -> Lines {
     let status = &peer.status;
     let errors = status.update_errors;
-    let mut lines = vec![(
-        "prefixes it holds from us",
-        status.prefixes_advertised.to_string(),
-    )];
+    let mut lines = vec![("prefixes sent", status.prefixes_advertised.to_string())];
     if status.announcements_left_out > 0 {
         lines.push((
-            "not sent, too many attributes",
+            "not sent, attributes too long",
             status.announcements_left_out.to_string(),
         ));
     }
     for count in &peer.prefixes {
         lines.push((
-            "announced and withdrawn by it",
+            "received: announced, withdrawn",
             format!(
-                "{} and {} ({})",
+                "{}, {} ({})",
                 count.announced, count.withdrawn, count.family
             ),
         ));
     }
     if let Some(limit) = status.prefix_limit {
         lines.push((
-            "announced now, of a family at most",
-            format!("{}, of {} allowed", limit.received, limit.limit),
+            "prefixes received (limit applies per family)",
+            format!("{}, limit {}", limit.received, limit.limit),
         ));
     }
     for (name, count) in [
-        ("of no use: our own AS or address in them", errors.looped),
-        ("UPDATEs treated as withdrawals", errors.treated_as_withdraw),
-        ("attributes left out", errors.attributes_discarded),
+        ("rejected as looped (own AS or own next hop)", errors.looped),
+        ("UPDATEs treated as withdraw", errors.treated_as_withdraw),
+        ("attributes discarded", errors.attributes_discarded),
     ] {
         if count > 0 {
             lines.push((name, count.to_string()));
@@ -392,7 +382,7 @@ fn count_lines(peer: &PeerDetail) -> Lines {
     }
     for error in &peer.attribute_errors {
         lines.push((
-            "errors",
+            "attribute errors",
             format!("{} × {}: {}", error.count, error.name, error.treatment),
         ));
     }
@@ -402,12 +392,12 @@ fn count_lines(peer: &PeerDetail) -> Lines {
 fn notification_lines(peer: &PeerDetail) -> Lines {
     let line = |past: &PastNotification| {
         let PastNotification { notification, ago } = past;
-        let said = notification.text.as_ref();
-        let said = said.map(|text| format!(" \"{}\"", text.escape_debug()));
+        let open_text = notification.text.as_ref();
+        let open_text = open_text.map(|text| format!(" \"{}\"", text.escape_debug()));
         format!(
             "{}{}{}, {} ago",
             notification.name,
-            said.unwrap_or_default(),
+            open_text.unwrap_or_default(),
             octets(notification),
             age(*ago)
         )

@@ -1,4 +1,4 @@
-//! `ferrolb peers`: all sessions of a running daemon, in short.
+//! `ferrolb peers`: summary of all sessions of a running daemon.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,8 +11,8 @@ use ferrolb_bgp::fsm::State;
 use serde::Serialize;
 
 use super::Output;
-use super::client_args::{AskArgs, POLL, refused};
-use super::output::{Style, age, json, json_line, offer, or_dash, print, table};
+use super::client_args::{AskArgs, POLL_INTERVAL, rejected};
+use super::output::{Style, age, json, json_line, or_dash, print, table, try_print};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
 use crate::runtime::serve::control::{PeerLine, RejectedPeer, Request};
@@ -20,46 +20,46 @@ use crate::runtime::serve::control::{PeerLine, RejectedPeer, Request};
 const EXAMPLES: &str = "\
 Examples:
   ferrolb peers
-  ferrolb peers -w                      and every change from now on
+  ferrolb peers -w                      and print changes until interrupted
   ferrolb peers -o json | jq '.[] | select(.state != \"Established\") | .name'
 
 In a cluster, on one node:
   kubectl exec -n metallb-system ferrolb-announcer-x7k2p -- /ferrolb peers";
 
-/// More peers than this with the same trouble are told in one line.
-const ALIKE: usize = 3;
+/// More peers than this with the same error are printed on one line.
+const MAX_LISTED: usize = 3;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PeersArgs {
     #[command(flatten)]
     ask: AskArgs,
-    /// Stay, and print peers again when something about them changes.
+    /// Keep running, and print peers again when they change.
     #[arg(short, long)]
     watch: bool,
 }
 
-/// What there is to tell of: sessions, and BGPPeers that have none as they stand.
+/// A session, or a BGPPeer that is rejected.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Line {
     Peer(Box<PeerLine>),
-    Refused(RejectedPeer),
+    Rejected(RejectedPeer),
 }
 
 impl Line {
-    /// The peer's name; of one that is refused also which object it is, since both API groups have BGPPeers.
+    /// The peer's name; for a rejected one also the object, since both API groups have BGPPeers.
     fn key(&self) -> (String, Option<String>) {
         match self {
             Self::Peer(peer) => (peer.status.name.clone(), None),
-            Self::Refused(refused) => (refused.name.clone(), Some(refused.object.clone())),
+            Self::Rejected(rejected) => (rejected.name.clone(), Some(rejected.object.clone())),
         }
     }
 
     fn differs(&self, old: &Self) -> bool {
         match (old, self) {
             (Self::Peer(old), Self::Peer(new)) => differs(old, new),
-            (Self::Refused(old), Self::Refused(new)) => old != new,
+            (Self::Rejected(old), Self::Rejected(new)) => old != new,
             _ => true,
         }
     }
@@ -85,7 +85,7 @@ pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     };
     let mut known = by_key(first);
     loop {
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
         let lines = by_key(lines(&mut client)?);
         let news = lines
             .iter()
@@ -93,17 +93,17 @@ pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
         for (_, line) in news {
             let read = match args.ask.output {
                 Output::Json => json_line(line)?,
-                Output::Table => offer(&told(line))?,
+                Output::Table => try_print(&told(line))?,
             };
             if !read {
                 return Ok(ExitCode::SUCCESS);
             }
         }
-        for (name, refused) in known.keys().filter(|key| !lines.contains_key(*key)) {
+        for (name, rejected) in known.keys().filter(|key| !lines.contains_key(*key)) {
             if args.ask.output == Output::Table {
-                let line = match refused {
-                    None => format!("{name}  is no peer any more"),
-                    Some(object) => format!("{name}  {object} is not refused any more"),
+                let line = match rejected {
+                    None => format!("{name}  removed"),
+                    Some(object) => format!("{name}  {object} is no longer rejected"),
                 };
                 print(&format!("{}\n", printable(&line)))?;
             }
@@ -115,13 +115,13 @@ pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
 fn lines(client: &mut Client) -> Result<Vec<Line>, AskError> {
     let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
     let peers = peers.into_iter().map(|peer| Line::Peer(Box::new(peer)));
-    let refused = refused(client)?;
+    let rejected = rejected(client)?;
     Ok(peers
-        .chain(refused.into_iter().map(Line::Refused))
+        .chain(rejected.into_iter().map(Line::Rejected))
         .collect())
 }
 
-/// Whether there is something to tell: what only grows older or counts up is not.
+/// Whether a relevant fact changed; ages and counters are not relevant.
 fn differs(old: &PeerLine, new: &PeerLine) -> bool {
     let facts = |peer: &PeerLine| {
         let status = &peer.status;
@@ -142,7 +142,7 @@ fn text(lines: &[Line], style: Style) -> String {
     let peers = || {
         lines.iter().filter_map(|line| match line {
             Line::Peer(peer) => Some(&**peer),
-            Line::Refused(_) => None,
+            Line::Rejected(_) => None,
         })
     };
     let mut text = if peers().next().is_some() {
@@ -154,26 +154,26 @@ fn text(lines: &[Line], style: Style) -> String {
         "no peers: no BGPPeer selects this node, or the configuration is not loaded yet\n"
             .to_owned()
     } else {
-        "no peers: no BGPPeer that is valid selects this node; these are refused\n".to_owned()
+        "no peers: no valid BGPPeer selects this node; rejected:\n".to_owned()
     };
-    let troubles = troubles(peers(), style);
-    let refused = lines.iter().filter_map(|line| match line {
+    let errors = errors(peers(), style);
+    let rejected = lines.iter().filter_map(|line| match line {
         Line::Peer(_) => None,
-        Line::Refused(peer) => Some(format!(
+        Line::Rejected(peer) => Some(format!(
             "{}: {}\n",
             style.bold(&peer.name),
             printable(&refusal(peer))
         )),
     });
-    let below: String = troubles.iter().cloned().chain(refused).collect();
+    let below: String = errors.iter().cloned().chain(rejected).collect();
     if !below.is_empty() {
         text += &format!("\n{below}");
     }
-    if !troubles.is_empty() {
+    if !errors.is_empty() {
         let sessions = || peers().filter(|peer| matches!(peer.status.remote, Remote::Router(_)));
         let up = sessions().filter(|peer| peer.status.state == State::Established);
         text += &format!(
-            "\n{} of {} up; all about one of them: ferrolb peer NAME\n",
+            "\n{} of {} up; details of one session: ferrolb peer NAME\n",
             up.count(),
             sessions().count()
         );
@@ -181,12 +181,12 @@ fn text(lines: &[Line], style: Style) -> String {
     text
 }
 
-/// What is wrong with those that are not up. Where many have the same trouble it is told once.
-fn troubles<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<String> {
+/// Errors of peers without a session. One that many peers have is listed once.
+fn errors<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<&PeerLine>)> = Vec::new();
     for peer in peers {
         let error = peer.status.last_error.as_ref();
-        let Some(error) = error.filter(|_| trouble(peer).is_some()) else {
+        let Some(error) = error.filter(|_| error_text(peer).is_some()) else {
             continue;
         };
         match groups
@@ -199,12 +199,18 @@ fn troubles<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<
     }
     let told = groups.iter().flat_map(|(text, peers)| {
         let name = |peer: &&PeerLine| style.bold(&peer.status.name);
-        if peers.len() <= ALIKE {
-            let each = |peer| Some(format!("{}: {}\n", name(peer), printable(&trouble(peer)?)));
+        if peers.len() <= MAX_LISTED {
+            let each = |peer| {
+                Some(format!(
+                    "{}: {}\n",
+                    name(peer),
+                    printable(&error_text(peer)?)
+                ))
+            };
             return peers.iter().filter_map(each).collect();
         }
-        let named: Vec<String> = peers.iter().take(ALIKE).map(name).collect();
-        let others = peers.len() - ALIKE;
+        let named: Vec<String> = peers.iter().take(MAX_LISTED).map(name).collect();
+        let others = peers.len() - MAX_LISTED;
         let text = printable(text);
         vec![format!("{} and {others} more: {text}\n", named.join(", "))]
     });
@@ -212,15 +218,15 @@ fn troubles<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<
 }
 
 fn refusal(peer: &RejectedPeer) -> String {
-    format!("{} is refused: {}", peer.object, peer.refused)
+    format!("{} is rejected: {}", peer.object, peer.reason)
 }
 
 fn row(peer: &PeerLine) -> Vec<String> {
     let status = &peer.status;
     let state = status.state.to_string();
     let state = match status.remote {
-        // A template waits for others; that is no fault.
-        Remote::Network(_) if status.state != State::Established => "waits".to_owned(),
+        // A `peerNetwork` has no session of its own; this is not an error.
+        Remote::Network(_) if status.state != State::Established => "Listening".to_owned(),
         _ => state,
     };
     let asn = status.negotiated.as_ref().map_or_else(
@@ -245,7 +251,8 @@ fn row(peer: &PeerLine) -> Vec<String> {
     ]
 }
 
-/// Held by the peer, of those it should hold. A template of dynamic neighbours holds none; they do.
+/// Number of prefixes sent, of those to announce. A `peerNetwork` has none; its dynamic neighbors
+/// have.
 fn routes(peer: &PeerLine) -> String {
     if let Remote::Network(_) = peer.status.remote {
         return "-".to_owned();
@@ -258,16 +265,16 @@ fn routes(peer: &PeerLine) -> String {
     }
 }
 
-/// What is wrong with it, if it is not up.
-fn trouble(peer: &PeerLine) -> Option<String> {
+/// The last error, unless the session is established.
+fn error_text(peer: &PeerLine) -> Option<String> {
     let status = &peer.status;
     if status.state == State::Established {
         return None;
     }
     let error = status.last_error.as_ref()?;
     let retry = status.retry_in.map(|time| match time {
-        Duration::ZERO => ", tried again now".to_owned(),
-        time => format!(", tried again in {}", age(time)),
+        Duration::ZERO => ", retry now".to_owned(),
+        time => format!(", retry in {}", age(time)),
     });
     Some(format!(
         "{} ({} ago{})",
@@ -277,19 +284,19 @@ fn trouble(peer: &PeerLine) -> Option<String> {
     ))
 }
 
-/// One line about a peer that changed.
+/// A line for a peer that changed.
 fn told(line: &Line) -> String {
     let peer = match line {
         Line::Peer(peer) => peer,
-        Line::Refused(peer) => {
+        Line::Rejected(peer) => {
             let line = format!("{}  {}", peer.name, refusal(peer));
             return format!("{}\n", printable(&line));
         }
     };
     let status = &peer.status;
     let mut line = format!("{}  {}  {} routes", status.name, status.state, routes(peer));
-    if let Some(trouble) = trouble(peer) {
-        line += &format!("  {trouble}");
+    if let Some(error_text) = error_text(peer) {
+        line += &format!("  {error_text}");
     }
     format!("{}\n", printable(&line))
 }
@@ -302,7 +309,7 @@ mod tests {
 
     use super::*;
 
-    fn line(name: String, trouble: &str) -> Line {
+    fn line(name: String, error_text: &str) -> Line {
         let now = std::time::Instant::now();
         let mut speaker = Speaker::new(SpeakerConfig {
             router_id_fallback: [127, 0, 0, 1].into(),
@@ -314,7 +321,7 @@ mod tests {
         speaker.handle(now, Input::SetPeer(config));
         let mut status = speaker.status(now).remove(0);
         status.last_error = serde_json::from_value(serde_json::json!({
-            "cause": { "code": "connection-refused", "text": trouble }, "ago": 7
+            "cause": { "code": "connection-refused", "text": error_text }, "ago": 7
         }))
         .expect("an error");
         Line::Peer(Box::new(PeerLine {
@@ -324,22 +331,22 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_refused_that_is_why_there_is_none() {
-        let refused = Line::Refused(RejectedPeer {
+    fn rejected_peers_are_the_reason_if_there_are_no_others() {
+        let rejected = Line::Rejected(RejectedPeer {
             name: "tor".into(),
             object: "BGPPeer metallb-system/tor".into(),
-            refused: "spec.holdTime: is short".into(),
+            reason: "spec.holdTime: is short".into(),
         });
         assert_eq!(
-            text(&[refused], Style::stdout()),
-            "no peers: no BGPPeer that is valid selects this node; these are refused\n\n\
-             tor: BGPPeer metallb-system/tor is refused: spec.holdTime: is short\n"
+            text(&[rejected], Style::stdout()),
+            "no peers: no valid BGPPeer selects this node; rejected:\n\n\
+             tor: BGPPeer metallb-system/tor is rejected: spec.holdTime: is short\n"
         );
         assert!(text(&[], Style::stdout()).contains("no BGPPeer selects this node"));
     }
 
     #[test]
-    fn what_many_suffer_from_is_told_once() {
+    fn an_error_of_many_peers_is_listed_once() {
         let mut lines: Vec<Line> = (0..300)
             .map(|number| line(format!("tor-{number}"), "no way"))
             .collect();
@@ -350,7 +357,7 @@ mod tests {
         assert!(below[2].starts_with("odd: no answer (7s ago"), "{below:?}");
         assert_eq!(
             below[4],
-            "0 of 301 up; all about one of them: ferrolb peer NAME"
+            "0 of 301 up; details of one session: ferrolb peer NAME"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `ferrolb routes`: what peers hold from a running daemon.
+//! `ferrolb routes`: the routes that a running daemon has sent to its peers.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ferrolb_bgp::fsm::PeerStatus;
 
 use super::Output;
 use super::client_args::AskArgs;
-use super::output::{LongTable, age, offer, or_dash, print};
+use super::output::{LongTable, age, or_dash, print, try_print};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
 use crate::runtime::serve::control::{PeerLine, Request, RouteLine};
@@ -16,23 +16,23 @@ use crate::runtime::serve::control::{PeerLine, Request, RouteLine};
 const EXAMPLES: &str = "\
 Examples:
   ferrolb routes
-  ferrolb routes --peer tor-a           or the router's address
+  ferrolb routes --peer tor-a           of one peer, by name or address
   ferrolb routes -o json | jq -r '.[] | select(.peer == \"tor-a\") | .prefix'
 
-What should be announced, and what is withheld and why: ferrolb plan";
+What would be announced from manifests, what is withheld and why: ferrolb plan";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct RoutesArgs {
     #[command(flatten)]
     ask: AskArgs,
-    /// Only this peer's, by name or address.
+    /// Only routes to this peer, by name or address.
     #[arg(long, value_name = "NAME|ADDRESS")]
     peer: Option<String>,
 }
 
 impl RoutesArgs {
-    /// Whether this peer's routes are asked for.
+    /// Whether the routes of this peer are requested.
     fn names(&self, peer: &PeerStatus) -> bool {
         self.peer.as_ref().is_none_or(|wanted| {
             let router = peer.remote.router().map(|router| router.ip().to_string());
@@ -41,8 +41,8 @@ impl RoutesArgs {
     }
 }
 
-/// So many routes are printed at once.
-const PIECE: usize = 1000;
+/// Number of routes per chunk.
+const CHUNK_SIZE: usize = 1000;
 
 pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
     let mut client = args.ask.connect()?;
@@ -51,9 +51,9 @@ pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
         let left_out = status.announcements_left_out;
         if left_out > 0 {
             eprintln!(
-                "{}: {left_out} announcements were not sent, because their attributes alone fill a \
-                 message: announce with fewer communities; ferrolb log --peer {} names the first \
-                 prefix",
+                "{}: {left_out} routes were not sent, because their attributes alone exceed the \
+                 maximum message size: use fewer communities. See the first prefix with \
+                 ferrolb log --peer {}",
                 printable(&status.name),
                 printable(&status.name)
             );
@@ -69,21 +69,21 @@ pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One list in JSON, a route in each line.
+/// One JSON list with a route per line.
 fn list(client: &mut Client) -> anyhow::Result<()> {
     let mut before = "[\n";
     loop {
-        let routes = piece(client)?;
+        let routes = chunk(client)?;
         let mut text = String::new();
         for route in &routes {
             text += before;
             text += &serde_json::to_string(route)?;
             before = ",\n";
         }
-        if !offer(&text)? {
+        if !try_print(&text)? {
             return Ok(());
         }
-        if routes.len() < PIECE {
+        if routes.len() < CHUNK_SIZE {
             break;
         }
     }
@@ -99,26 +99,27 @@ fn tables(client: &mut Client) -> anyhow::Result<()> {
         "ATTRIBUTES",
         "SENT",
     ]);
-    let mut routes = piece(client)?;
+    let mut routes = chunk(client)?;
     if routes.is_empty() {
         print(
-            "no peer holds a route from here: see ferrolb peers (is a session up?) and ferrolb plan (should there be one?)\n",
+            "no routes sent: is a session up (ferrolb peers)? Should routes be announced (ferrolb \
+             plan)?\n",
         )?;
         return Ok(());
     }
     loop {
         let rows = routes.iter().map(row).collect();
-        if !offer(&table.piece(rows))? || routes.len() < PIECE {
+        if !try_print(&table.chunk(rows))? || routes.len() < CHUNK_SIZE {
             return Ok(());
         }
-        routes = piece(client)?;
+        routes = chunk(client)?;
     }
 }
 
-/// The next routes; fewer than usual: these are the last.
-fn piece(client: &mut Client) -> Result<Vec<RouteLine>, AskError> {
+/// Receives the next routes; a short chunk is the last one.
+fn chunk(client: &mut Client) -> Result<Vec<RouteLine>, AskError> {
     let mut routes = Vec::new();
-    while routes.len() < PIECE
+    while routes.len() < CHUNK_SIZE
         && let Some(route) = client.receive()?
     {
         routes.push(route);
@@ -151,21 +152,21 @@ fn next_hop(route: &RouteLine) -> String {
     }
 }
 
-/// What few routes have.
+/// Attributes that only few routes have.
 fn attributes(route: &RouteLine) -> String {
-    let mut words = Vec::new();
-    words.extend(route.local_pref.map(|value| format!("local-pref {value}")));
-    words.extend(route.med.map(|value| format!("med {value}")));
+    let mut entry_text = Vec::new();
+    entry_text.extend(route.local_pref.map(|value| format!("local-pref {value}")));
+    entry_text.extend(route.med.map(|value| format!("med {value}")));
     if route.prepend > 0 {
-        words.push(format!("prepend {}", route.prepend));
+        entry_text.push(format!("prepend {}", route.prepend));
     }
     if route.atomic_aggregate {
-        words.push("atomic aggregate".to_owned());
+        entry_text.push("atomic aggregate".to_owned());
     }
     let aggregator = route.aggregator.as_ref();
-    words.extend(aggregator.map(|by| format!("aggregator {} {}", by.asn, by.router_id)));
+    entry_text.extend(aggregator.map(|by| format!("aggregator {} {}", by.asn, by.router_id)));
     if route.waits_for_other_path {
-        words.push("drains: the router has no other path".to_owned());
+        entry_text.push("draining: the router has no other path".to_owned());
     }
-    words.join(", ")
+    entry_text.join(", ")
 }

@@ -1,7 +1,7 @@
-//! `ferrolb demo`: three nodes and a router on loopback, with no root, no cluster and no other program.
+//! `ferrolb demo`: three nodes and a router on loopback, without root, a cluster or other programs.
 //!
-//! The nodes are processes of this very program, `ferrolb run --manifests`, each with its own loopback address. The router
-//! is our own speaker, and the table shown is what it received.
+//! Each node is a `ferrolb run --manifests` process of this program with its own loopback address.
+//! The router is ferrolb's own speaker, and the table shows what it received.
 
 mod screen;
 mod tor;
@@ -32,24 +32,25 @@ const NODES: [(&str, Ipv4Addr); 3] = [
     ("node-c", Ipv4Addr::new(127, 0, 0, 13)),
 ];
 
-/// No step takes longer than this, or the demo has failed.
-const STEP: Duration = Duration::from_secs(4);
-/// Time to read, where somebody watches.
-const READ: Duration = Duration::from_millis(1800);
+/// Limit for a step; the demo fails if it takes longer.
+const STEP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time to read a step, on a terminal.
+const READING_TIME: Duration = Duration::from_millis(1800);
 
-/// Shows the whole of it and returns when it is over.
+/// Runs the demo to its end.
 ///
 /// # Errors
-/// Something did not happen that should have; the nodes' logs are shown.
+///
+/// A step did not have the planned result; the error contains the nodes' logs.
 pub(crate) async fn run() -> anyhow::Result<()> {
     let mut demo = Demo::prepare()?;
     let mut signals = StopSignals::listen()?;
-    let told = tokio::select! {
-        told = demo.tell() => told,
+    let result = tokio::select! {
+        result = demo.play() => result,
         () = signals.next() => Err(anyhow::anyhow!("the demo was interrupted")),
     };
-    let cleaned = demo.clean().await;
-    told.and(cleaned)
+    let cleanup = demo.clean_up().await;
+    result.and(cleanup)
 }
 
 struct Demo {
@@ -59,14 +60,14 @@ struct Demo {
     screen: Screen,
 }
 
-/// Nodes by prefix: what the router's table should come to.
+/// The expected table of the router: nodes by prefix.
 type Expected = BTreeMap<IpNet, BTreeSet<String>>;
 
 impl Demo {
     fn prepare() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("ferrolb-demo-{}", std::process::id()));
         fs::create_dir_all(folder.join("manifests"))
-            .context("no folder for the demo's manifests")?;
+            .context("can't create a folder for the demo's manifests")?;
         let tor = Tor::start(&NODES)?;
         let demo = Self {
             folder,
@@ -91,52 +92,56 @@ impl Demo {
         Ok(demo)
     }
 
-    async fn tell(&mut self) -> anyhow::Result<()> {
+    async fn play(&mut self) -> anyhow::Result<()> {
         self.screen.title(self.tor.port);
-        self.screen
-            .step("Three nodes start: each is a `ferrolb run` process that dials the router.");
+        self.screen.step(
+            "Three nodes start: each is a `ferrolb run` process with a session to the \
+             router.",
+        );
         let begin = Instant::now();
         for (node, _) in NODES {
             self.start_node(node)?;
         }
-        self.until(&self.planned(&[])?, begin).await?;
-        self.screen.note("shop runs on three nodes, so the router has three next hops and spreads the load (ECMP).");
-        self.read().await;
+        self.wait_for(&self.planned(&[])?, begin).await?;
+        self.screen.note(
+            "shop runs on three nodes: the router has three next hops and spreads the load (ECMP).",
+        );
+        self.pause().await;
 
         self.screen
             .step("The Pod of shop on node-c becomes unready.");
         let begin = Instant::now();
         self.write_endpoints(false)?;
-        self.until(&self.planned(&[])?, begin).await?;
+        self.wait_for(&self.planned(&[])?, begin).await?;
         self.screen.note(&format!(
-            "why? `ferrolb plan` says: {}",
+            "the reason, from `ferrolb plan`: {}",
             self.reason("shop", "node-c")?
         ));
-        self.read().await;
+        self.pause().await;
 
         self.screen
-            .step("node-b is switched off: its process is killed, without a word to the router.");
+            .step("node-b fails: its process is killed without closing its session.");
         let begin = Instant::now();
         self.kill_node("node-b").await?;
-        self.until(&self.planned(&["node-b"])?, begin).await?;
-        self.read().await;
+        self.wait_for(&self.planned(&["node-b"])?, begin).await?;
+        self.pause().await;
 
         self.screen.step("The Pod on node-c is ready again.");
         let begin = Instant::now();
         self.write_endpoints(true)?;
-        self.until(&self.planned(&["node-b"])?, begin).await?;
+        self.wait_for(&self.planned(&["node-b"])?, begin).await?;
         self.screen.end();
         Ok(())
     }
 
     /// Waits until the router's table is as planned, and shows each change of it.
-    async fn until(&mut self, expected: &Expected, begin: Instant) -> anyhow::Result<()> {
-        let deadline = begin + STEP;
+    async fn wait_for(&mut self, expected: &Expected, begin: Instant) -> anyhow::Result<()> {
+        let deadline = begin + STEP_TIMEOUT;
         while self.tor.nodes() != *expected {
             if !self.tor.changed(deadline).await {
                 self.screen.table(&self.tor.table);
                 bail!(
-                    "the router's table did not become what was planned within {STEP:?}\n{}",
+                    "the router's table was not as planned within {STEP_TIMEOUT:?}\n{}",
                     self.logs()
                 );
             }
@@ -146,7 +151,7 @@ impl Demo {
         Ok(())
     }
 
-    /// What the manifests lead to, without nodes that are off.
+    /// The routes that the manifests result in, without nodes that are off.
     fn planned(&self, off: &[&str]) -> anyhow::Result<Expected> {
         let plan = self.plan();
         if let Some(error) = plan.errors.first() {
@@ -205,7 +210,7 @@ impl Demo {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("{node} can't be started"))?;
+            .with_context(|| format!("can't start {node}"))?;
         self.nodes.insert(node, child);
         Ok(())
     }
@@ -217,7 +222,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn clean(mut self) -> anyhow::Result<()> {
+    async fn clean_up(mut self) -> anyhow::Result<()> {
         let nodes: Vec<&str> = self.nodes.keys().copied().collect();
         for node in nodes {
             self.kill_node(node).await?;
@@ -227,9 +232,9 @@ impl Demo {
         Ok(())
     }
 
-    async fn read(&self) {
-        if self.screen.watched() {
-            sleep(READ).await;
+    async fn pause(&self) {
+        if self.screen.is_interactive() {
+            sleep(READING_TIME).await;
         }
     }
 
@@ -239,7 +244,7 @@ impl Demo {
         self.write("shop-endpoints.yaml", &text)
     }
 
-    /// Writes beside and renames, so that no node reads half a file.
+    /// Writes to another place and renames, so that no node reads half a file.
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let new = self.folder.join(name);
         fs::write(&new, text)?;
@@ -255,7 +260,7 @@ impl Demo {
         self.folder.join(format!("{node}.log"))
     }
 
-    /// What the nodes had to say, for when something went wrong.
+    /// The last log lines of the nodes, for errors.
     fn logs(&self) -> String {
         let tail = |node: &str| {
             let text = fs::read_to_string(self.log(node)).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What the demo shows: on a terminal the table is drawn over itself, elsewhere each table stands below the last.
+//! Output of the demo: on a terminal the table is updated in place, otherwise tables follow each
+//! other.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::cli::output::{Style, table};
 pub(super) struct Screen {
     style: Style,
     terminal: bool,
-    /// Lines of the table that stand at the bottom of the screen and may be drawn over.
+    /// Lines of the table at the bottom of the screen, which the next one replaces.
     drawn: usize,
     steps: usize,
 }
@@ -25,8 +26,8 @@ impl Screen {
         }
     }
 
-    /// Whether somebody needs time to read.
-    pub(super) const fn watched(&self) -> bool {
+    /// Whether to pause after each step.
+    pub(super) const fn is_interactive(&self) -> bool {
         self.terminal
     }
 
@@ -36,7 +37,8 @@ impl Screen {
             self.style
                 .bold("ferrolb: load-balancer addresses for bare-metal Kubernetes"),
             self.style.dim(&format!(
-                "A router (AS 64513, 127.0.0.1:{port}) and three nodes (AS 64512). The table is what the router received."
+                "A router (AS 64513, 127.0.0.1:{port}) and three nodes (AS 64512). The table is \
+                 what the router received."
             ))
         ));
     }
@@ -53,10 +55,10 @@ impl Screen {
 
     pub(super) fn table(&mut self, paths: &Table) {
         if self.terminal && self.drawn > 0 {
-            // Up to where the table began, and clear from there.
+            // Clear from the first line of the table.
             self.print_raw(&format!("\x1b[{}A\x1b[J", self.drawn));
         }
-        // One line a path: no terminal is too narrow for it.
+        // One line per path, to fit narrow terminals.
         let rows = paths.iter().flat_map(|(prefix, paths)| {
             paths.iter().enumerate().map(move |(index, (node, path))| {
                 let first = if index == 0 {
@@ -85,12 +87,12 @@ impl Screen {
         self.print(&indented.join("\n"));
     }
 
-    pub(super) fn done(&mut self, took: Duration) {
+    pub(super) fn done(&mut self, elapsed: Duration) {
         self.drawn = 0;
         self.print(&format!(
             "   {} after {} ms",
-            self.style.green("✓ the router knows"),
-            took.as_millis()
+            self.style.green("✓ routes received"),
+            elapsed.as_millis()
         ));
     }
 
@@ -101,7 +103,7 @@ impl Screen {
     pub(super) fn end(&self) {
         self.print(&format!(
             "\n{} Your own manifests: {}   A node's daemon on them: {}",
-            self.style.green("That was it."),
+            self.style.green("Demo finished."),
             self.style.bold("ferrolb plan -f DIR"),
             self.style.bold("ferrolb run --manifests DIR")
         ));
@@ -111,7 +113,7 @@ impl Screen {
         self.print_raw(&format!("{text}\n"));
     }
 
-    /// A reader that went away is no reason to fail.
+    /// A closed standard output is not an error.
     fn print_raw(&self, text: &str) {
         let mut out = stdout().lock();
         drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));

@@ -1,4 +1,4 @@
-//! The demo's top-of-rack router: our own speaker, passive, and a table of what it received.
+//! The demo's top-of-rack router: a passive speaker with a table of received routes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,11 +11,11 @@ use ferrolb_bgp::wire::{Asn, Update};
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout_at};
 
-/// The router's AS, as the manifests know it.
+/// AS of the router, as in the manifests.
 const TOR_ASN: Asn = Asn(64513);
-/// The nodes' AS.
+/// AS of the nodes.
 const NODE_ASN: Asn = Asn(64512);
-/// BGPPeer allows no port above 16384.
+/// A BGPPeer's port is at most 16384.
 const PORTS: std::ops::Range<u16> = 11790..12790;
 
 /// A router with one passive session per node.
@@ -23,13 +23,13 @@ const PORTS: std::ops::Range<u16> = 11790..12790;
 pub(super) struct Tor {
     handle: Handle,
     events: Events,
-    /// Who announced which prefix, with which communities.
+    /// The received routes.
     pub(super) table: Table,
     /// The port it listens on.
     pub(super) port: u16,
 }
 
-/// Prefix to node to what that node said.
+/// Paths by prefix and node.
 pub(super) type Table = BTreeMap<IpNet, BTreeMap<String, Path>>;
 
 /// One path of a prefix.
@@ -40,7 +40,7 @@ pub(super) struct Path {
 }
 
 impl Tor {
-    /// Starts the router; every node may dial it from its own address.
+    /// Starts the router; every node may connect from its own address.
     pub(super) fn start(nodes: &[(&str, Ipv4Addr)]) -> anyhow::Result<Self> {
         let mut last = None;
         for port in PORTS {
@@ -81,7 +81,7 @@ impl Tor {
         anyhow::bail!("no free port in {PORTS:?} on 127.0.0.1 for the demo's router: {last:?}")
     }
 
-    /// Takes in what happens until `deadline`, and returns at the first change of the table.
+    /// Processes events until `deadline`, and returns at the first change of the table.
     pub(super) async fn changed(&mut self, deadline: Instant) -> bool {
         while let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await {
             let before = self.table.clone();
@@ -91,7 +91,7 @@ impl Tor {
                     peer,
                     was_established: true,
                     ..
-                } => self.forget(&peer),
+                } => self.remove_node(&peer),
                 _ => {}
             }
             if self.table != before {
@@ -125,14 +125,14 @@ impl Tor {
         self.table.retain(|_, paths| !paths.is_empty());
     }
 
-    fn forget(&mut self, node: &str) {
+    fn remove_node(&mut self, node: &str) {
         for paths in self.table.values_mut() {
             paths.remove(node);
         }
         self.table.retain(|_, paths| !paths.is_empty());
     }
 
-    /// Which nodes announce which prefix.
+    /// Nodes by announced prefix.
     pub(super) fn nodes(&self) -> BTreeMap<IpNet, BTreeSet<String>> {
         self.table
             .iter()
@@ -142,7 +142,7 @@ impl Tor {
 
     /// Ends all sessions.
     pub(super) async fn stop(self) {
-        // Nobody waits for a router that does not want to go.
+        // Shutdown errors don't matter at the end of the demo.
         drop(
             tokio::time::timeout(
                 Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! `ferrolb log`: what happened to the sessions of a running daemon.
+//! `ferrolb log`: events of the sessions of a running daemon.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -10,16 +10,16 @@ use ferrolb_bgp::fsm::{
 };
 
 use super::Output;
-use super::client_args::{AskArgs, POLL};
-use super::output::{age, json, json_line, offer, print};
+use super::client_args::{AskArgs, POLL_INTERVAL};
+use super::output::{age, json, json_line, print, try_print};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::{LogLine, Request};
 
 const EXAMPLES: &str = "\
 Examples:
-  ferrolb log                           of all peers, the oldest first
-  ferrolb log --peer 10.0.0.1           of one, by name or address
-  ferrolb log --peer tor-a -w           and what happens from now on
+  ferrolb log                           events of all peers, oldest first
+  ferrolb log --peer 10.0.0.1           of one peer, by name or address
+  ferrolb log --peer tor-a -w           and new events until interrupted
   ferrolb log -o json | jq '.[] | select(.event.kind == \"ended\")'";
 
 #[derive(Debug, Args)]
@@ -27,10 +27,10 @@ Examples:
 pub(super) struct LogArgs {
     #[command(flatten)]
     ask: AskArgs,
-    /// Only of this peer, by name or address.
+    /// Only events of this peer, by name or address.
     #[arg(long, value_name = "NAME|ADDRESS")]
     peer: Option<String>,
-    /// Stay, and print what happens.
+    /// Keep running, and print new events.
     #[arg(short, long)]
     watch: bool,
 }
@@ -44,7 +44,7 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
     match args.ask.output {
         Output::Json if !args.watch => json(&lines)?,
         Output::Table if lines.is_empty() && !args.watch => {
-            print("nothing has happened yet: see ferrolb peers\n")?;
+            print("no events yet: see ferrolb peers\n")?;
         }
         _ => {
             for line in &lines {
@@ -55,10 +55,10 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
     if !args.watch {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut told = Told::default();
+    let mut told = Printed::default();
     told.news(&lines);
     loop {
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
         let lines: Vec<LogLine> = client.ask(&request)?;
         for line in told.news(&lines) {
             if !tell(line, args.ask.output)? {
@@ -68,11 +68,11 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Up to where each peer's journal was told: the number of the entry, and how often it had happened.
+/// The last printed entry of each peer: its number and count.
 #[derive(Debug, Default)]
-struct Told(BTreeMap<String, (u64, u64)>);
+struct Printed(BTreeMap<String, (u64, u64)>);
 
-impl Told {
+impl Printed {
     fn news<'a>(&mut self, lines: &'a [LogLine]) -> Vec<&'a LogLine> {
         let mut news = Vec::new();
         for line in lines {
@@ -87,21 +87,21 @@ impl Told {
     }
 }
 
-/// Tells whether anybody reads it.
+/// Prints a line. Returns whether standard output is still open.
 fn tell(line: &LogLine, output: Output) -> anyhow::Result<bool> {
     match output {
         Output::Json => json_line(line),
-        Output::Table => Ok(offer(&format!(
+        Output::Table => Ok(try_print(&format!(
             "{:.3}  {}  {}\n",
             line.at,
             printable(&line.peer),
-            printable(&words(&line.entry))
+            printable(&entry_text(&line.entry))
         ))?),
     }
 }
 
-/// An entry in words.
-pub(super) fn words(entry: &JournalEntry) -> String {
+/// An entry as text.
+pub(super) fn entry_text(entry: &JournalEntry) -> String {
     let mut text = event(&entry.event);
     if entry.times > 1 {
         let span = entry.first_age.saturating_sub(entry.age);
@@ -114,11 +114,11 @@ fn event(event: &JournalEvent) -> String {
     match event {
         JournalEvent::Configured { reset: false } => "configured".to_owned(),
         JournalEvent::Configured { reset: true } => {
-            "configured; a session that runs is negotiated anew".to_owned()
+            "configured; the session restarts with the new settings".to_owned()
         }
         JournalEvent::State { from, to } => format!("{from} → {to}"),
-        JournalEvent::OpenSent { open } => format!("sent OPEN: {}", said(open)),
-        JournalEvent::OpenReceived { open } => format!("received OPEN: {}", said(open)),
+        JournalEvent::OpenSent { open } => format!("sent OPEN: {}", open_text(open)),
+        JournalEvent::OpenReceived { open } => format!("received OPEN: {}", open_text(open)),
         JournalEvent::Established { negotiated } => {
             let families: Vec<String> = negotiated
                 .families
@@ -142,19 +142,23 @@ fn event(event: &JournalEvent) -> String {
             } else {
                 "no session"
             };
-            let retry = retry.map(|time| format!("; tried again in {}", age(time)));
-            format!("{what}: {}{}", caused(cause), retry.unwrap_or_default())
+            let retry = retry.map(|time| format!("; retry in {}", age(time)));
+            format!("{what}: {}{}", cause_text(cause), retry.unwrap_or_default())
         }
         JournalEvent::ConnectionClosed { cause } => {
-            format!("one of two connections closed: {}", caused(cause))
+            format!("connection closed after a collision: {}", cause_text(cause))
         }
-        JournalEvent::Rejected { reason } => format!("turned a connection away: {reason}"),
+        JournalEvent::Rejected { reason } => format!("rejected a connection: {reason}"),
         JournalEvent::CapabilitiesDropped { capabilities } => {
             let names: Vec<&str> = capabilities.iter().map(|c| c.text.as_str()).collect();
-            format!("the next OPEN goes without: {}", names.join(", "))
+            format!(
+                "peer rejected our capabilities; retrying without: {}",
+                names.join(", ")
+            )
         }
         JournalEvent::RouteTooLong { prefix, max_length } => format!(
-            "{prefix} not announced: its attributes alone fill a message of {max_length} octets; use fewer communities"
+            "{prefix} not announced: its attributes alone exceed the maximum message size of \
+             {max_length} octets; use fewer communities"
         ),
         JournalEvent::UpdateErrors {
             errors,
@@ -163,7 +167,7 @@ fn event(event: &JournalEvent) -> String {
         } => {
             let others = match suppressed {
                 0 => String::new(),
-                more => format!("; {more} more since the last that is told here"),
+                more => format!("; {more} earlier ones suppressed"),
             };
             let errors = errors.join("; ");
             format!("UPDATE with errors: {errors} (octets {octets}){others}")
@@ -173,12 +177,12 @@ fn event(event: &JournalEvent) -> String {
     }
 }
 
-fn caused(cause: &CauseSummary) -> String {
+fn cause_text(cause: &CauseSummary) -> String {
     let octets = cause.notification.as_ref().map(octets).unwrap_or_default();
     format!("{}{octets}", cause.text)
 }
 
-/// A NOTIFICATION's data, where there is some.
+/// The data of a NOTIFICATION, if any.
 pub(super) fn octets(notification: &NotificationSummary) -> String {
     if notification.data.is_empty() {
         String::new()
@@ -187,11 +191,11 @@ pub(super) fn octets(notification: &NotificationSummary) -> String {
     }
 }
 
-/// An OPEN in one line.
-pub(super) fn said(open: &OpenSummary) -> String {
+/// An OPEN on one line.
+pub(super) fn open_text(open: &OpenSummary) -> String {
     let capabilities: Vec<&str> = open.capabilities.iter().map(|c| c.text.as_str()).collect();
     format!(
-        "AS {}, router id {}, hold time {} s; {}",
+        "AS {}, router ID {}, hold time {} s; {}",
         open.asn,
         open.router_id,
         open.hold_time,

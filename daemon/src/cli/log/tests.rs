@@ -23,7 +23,7 @@ fn line(peer: &str, number: u64, times: u64) -> LogLine {
 
 #[test]
 fn what_was_told_is_not_told_again_and_what_happens_again_is() {
-    let mut told = Told::default();
+    let mut told = Printed::default();
     let first = [line("a", 1, 1), line("b", 1, 1), line("a", 2, 1)];
     assert_eq!(told.news(&first).len(), 3);
     assert_eq!(told.news(&first).len(), 0);
@@ -38,9 +38,9 @@ fn what_was_told_is_not_told_again_and_what_happens_again_is() {
 
 #[test]
 fn an_entry_is_told_in_words() {
-    assert_eq!(words(&line("a", 1, 1).entry), "Connect → OpenSent");
+    assert_eq!(entry_text(&line("a", 1, 1).entry), "Connect → OpenSent");
     assert_eq!(
-        words(&line("a", 1, 3).entry),
+        entry_text(&line("a", 1, 3).entry),
         "Connect → OpenSent (3 times in 1m)"
     );
     let cause = CauseSummary {
@@ -63,6 +63,6 @@ fn an_entry_is_told_in_words() {
     };
     assert_eq!(
         event(&ended),
-        "session ended: received Cease [data 0568656c6c6f]; tried again in 4s"
+        "session ended: received Cease [data 0568656c6c6f]; retry in 4s"
     );
 }

@@ -1,4 +1,4 @@
-//! `ferrolb plan`: what these manifests lead to.
+//! `ferrolb plan`: predicts addresses and routes from manifests.
 
 use std::fmt::{self, Write};
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ Examples:
   ferrolb plan -f manifests/
   ferrolb plan -f manifests/ -o json | jq '.withheld[] | select(.name == \"web\")'
 
-What runs now, from a cluster:
+From the current state of a cluster:
   kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
   kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities -n metallb-system -o yaml > config.yaml
   ferrolb plan -f services.yaml config.yaml";
@@ -27,10 +27,11 @@ What runs now, from a cluster:
 pub(super) struct PlanArgs {
     #[command(flatten)]
     manifests: ManifestArgs,
-    /// Nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce all the same.
+    /// Announce also from nodes with the label
+    /// node.kubernetes.io/exclude-from-external-load-balancers.
     #[arg(long)]
     ignore_exclude_lb: bool,
-    /// Tables for people, JSON for programs.
+    /// Output format: tables for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -41,14 +42,12 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         for error in &manifests.errors {
             eprintln!("ferrolb: {}", printable(&error.to_string()));
         }
-        for (kind, unread) in &manifests.unread {
-            let line = format!("{}: {}", unread.location, unread.message(kind));
+        for (kind, unsupported) in &manifests.unread {
+            let line = format!("{}: {}", unsupported.location, unsupported.message(kind));
             eprintln!("ferrolb: {}", printable(&line));
         }
         if !manifests.unread.is_empty() {
-            anyhow::bail!(
-                "there is nothing to plan: of these objects ferrolb reads none, see above"
-            );
+            anyhow::bail!("nothing to plan: ferrolb reads none of these objects, see above");
         }
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
@@ -71,17 +70,17 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const NEITHER: &str = "none: routes are planned for each Node, where a Service has endpoints, and there is neither a \
-                       Node nor an EndpointSlice among these manifests; add what kubectl get nodes,endpointslices -A -o \
-                       yaml prints\n";
+const NEITHER: &str = "none: routes are planned for each Node, where a Service has endpoints, but these manifests \
+     contain neither a Node nor an EndpointSlice; add the output of kubectl get \
+     nodes,endpointslices -A -o yaml\n";
 
-const NO_NODES: &str = "none: they are told for each Node, and there is no Node among these manifests; add what \
-                        kubectl get nodes -o yaml prints\n";
+const NO_NODES: &str = "none: routes are planned for each Node, but these manifests contain none; add the output of \
+     kubectl get nodes -o yaml\n";
 
-const NO_SLICES: &str = "none: a Service is announced only where it has endpoints, and there is no EndpointSlice \
-                         among these manifests; add what kubectl get endpointslices -A -o yaml prints\n";
+const NO_SLICES: &str = "none: a Service is announced only with endpoints, but these manifests contain no \
+     EndpointSlice; add the output of kubectl get endpointslices -A -o yaml\n";
 
-/// The plan from manifests. It also lists what could not be read of them.
+/// The plan from manifests, including errors in reading them.
 pub(super) fn plan_manifests(
     manifests: &Manifests,
     config_namespaces: &[String],
@@ -94,11 +93,14 @@ pub(super) fn plan_manifests(
         message: error.message.clone(),
     });
     plan.errors.splice(0..0, errors);
-    let unread = manifests.unread.iter().map(|(kind, unread)| PlanError {
-        object: unread.location.to_string(),
-        message: unread.message(kind),
-    });
-    plan.notices.splice(0..0, unread);
+    let unsupported = manifests
+        .unread
+        .iter()
+        .map(|(kind, unsupported)| PlanError {
+            object: unsupported.location.to_string(),
+            message: unsupported.message(kind),
+        });
+    plan.notices.splice(0..0, unsupported);
     plan
 }
 
@@ -131,7 +133,7 @@ fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error>
     if !plan.errors.is_empty() {
         writeln!(
             text,
-            "find the places: ferrolb check -f {}",
+            "find the lines: ferrolb check -f {}",
             printable(paths)
         )?;
     }

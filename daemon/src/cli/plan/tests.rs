@@ -1,4 +1,5 @@
-//! Folders of YAML in, decisions out: every case in `plans/` as `ferrolb plan` sees it, as a snapshot beside it.
+//! Folders of YAML in, decisions out: every case in `plans/` as `ferrolb plan` sees it, as a
+//! snapshot beside it.
 
 use std::path::{Path, PathBuf};
 

@@ -70,7 +70,8 @@ pub(crate) struct RejectedPeer {
     /// The object, as in `BGPPeer metallb-system/tor`.
     pub object: String,
     /// The field, what is wrong with it, and the remedy.
-    pub refused: String,
+    #[serde(rename = "refused")]
+    pub reason: String,
 }
 
 /// A route as sent to a peer.

@@ -276,7 +276,7 @@ impl ControlService {
         let line = |problem: &Problem| RejectedPeer {
             name: problem.object.name.name.clone(),
             object: problem.object.to_string(),
-            refused: problem.message.clone(),
+            reason: problem.message.clone(),
         };
         status.rejected_peers.iter().map(line).collect()
     }
@@ -390,10 +390,10 @@ impl ControlService {
         if !matching.is_empty() {
             return Ok(matching);
         }
-        if let Some(refused) = self.rejected().iter().find(|peer| peer.name == wanted) {
+        if let Some(rejected) = self.rejected().iter().find(|peer| peer.name == wanted) {
             return Err(format!(
                 "{} is rejected: {}",
-                refused.object, refused.refused
+                rejected.object, rejected.reason
             ));
         }
         let known: Vec<String> = peers
