@@ -9,18 +9,16 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::documents::{self, SyntaxError};
+use super::documents;
+use super::syntax::SyntaxError;
 use super::unsupported_kinds::advice;
-use super::walk::{FolderId, Walk, folder_id};
+use super::walk::{FolderId, STANDARD_INPUT, Walk, folder_id};
 use crate::core::api::{Kind, ObjectKey, RawObject};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::change::Change;
 
 /// Namespace of namespaced objects that name none.
 const DEFAULT_NAMESPACE: &str = "default";
-
-/// This path means standard input.
-pub(crate) const STANDARD_INPUT: &str = "-";
 
 /// A place in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::manifests::STANDARD_INPUT;
+/// This path means standard input.
+pub(super) const STANDARD_INPUT: &str = "-";
 
 /// Device and inode: a folder that was deleted and created again has another one.
 pub(super) type FolderId = (u64, u64);

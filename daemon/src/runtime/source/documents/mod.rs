@@ -6,22 +6,10 @@ use std::io::{self, BufRead, Cursor, Read};
 use serde_json::Value;
 
 use super::json_list::{Metered, read_object};
-use super::syntax;
+use super::syntax::{self, OBJECT_MAX, SyntaxError};
 
 /// A document up to this size in octets is parsed as a whole. Larger lists are parsed item by item.
 const WHOLE: usize = 1 << 20;
-/// Maximum size of an object and of a line, in octets. etcd accepts 1.5 MiB.
-pub(super) const OBJECT_MAX: usize = 8 << 20;
-
-/// A syntax error.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong, and how to fix it.
-    pub message: String,
-}
-
 /// Receives each value with the first line of its document, or of its item in a large list.
 pub(super) type Sink<'a> = dyn FnMut(usize, Result<Value, SyntaxError>) + 'a;
 

@@ -6,7 +6,17 @@ use serde_saphyr::Error;
 use serde_saphyr::granit_parser::ErrorKind;
 use serde_saphyr::localizer::ExternalMessageSource;
 
-use super::documents::{OBJECT_MAX, SyntaxError};
+/// Maximum size of an object and of a line, in octets. etcd accepts 1.5 MiB.
+pub(super) const OBJECT_MAX: usize = 8 << 20;
+
+/// A syntax error.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SyntaxError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and how to fix it.
+    pub message: String,
+}
 
 const INDENTATION: &str = "the indentation fits none of the lines above: indent the fields of one object equally, with \
      spaces, and a list below its field";
