@@ -145,9 +145,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ConnectFailed { error, md5, drops } => {
-                let advice = md5_advice(*md5, *drops)
-                    .filter(|_| error.kind == io::ErrorKind::TimedOut)
-                    .unwrap_or_else(|| connect_advice(error.kind, *md5));
+                let advice = connect_advice(error.kind, *md5, *drops);
                 write!(f, "can't connect: {}{advice}", error.text)
             }
             Self::Sent(notification) => {
@@ -155,14 +153,7 @@ impl fmt::Display for Cause {
                 write_data(f, notification)?;
                 f.write_str(sent_advice(notification))
             }
-            Self::Received(notification) => {
-                write!(f, "received {notification}")?;
-                if let Some(text) = notification.shutdown_text() {
-                    write!(f, " \"{}\"", text.escape_debug())?;
-                }
-                write_data(f, notification)?;
-                f.write_str(received_advice(notification))
-            }
+            Self::Received(notification) => write_received(f, notification),
             Self::LocalStall {
                 notification,
                 sent,
@@ -223,6 +214,15 @@ fn write_data(f: &mut fmt::Formatter<'_>, notification: &Notification) -> fmt::R
         Some(words) => write!(f, " ({words})"),
         None => Ok(()),
     }
+}
+
+fn write_received(f: &mut fmt::Formatter<'_>, notification: &Notification) -> fmt::Result {
+    write!(f, "received {notification}")?;
+    if let Some(text) = notification.shutdown_text() {
+        write!(f, " \"{}\"", text.escape_debug())?;
+    }
+    write_data(f, notification)?;
+    f.write_str(received_advice(notification))
 }
 
 fn write_closed(
@@ -295,7 +295,7 @@ fn md5_advice(md5: bool, drops: Md5Drops) -> Option<&'static str> {
     }
 }
 
-fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
+fn connect_advice(kind: io::ErrorKind, md5: bool, drops: Md5Drops) -> &'static str {
     match kind {
         io::ErrorKind::ConnectionRefused => {
             "; nothing listens there, or this address is not configured as a neighbor on the router"
@@ -304,12 +304,11 @@ fn connect_advice(kind: io::ErrorKind, md5: bool) -> &'static str {
             "; check the route to the peer and its address"
         }
         io::ErrorKind::AddrNotAvailable => "; the source address is not on this host",
-        io::ErrorKind::TimedOut if md5 => {
+        io::ErrorKind::TimedOut => md5_advice(md5, drops).unwrap_or(if md5 {
             "; wrong or missing TCP MD5 password on one side, a firewall, or a wrong address"
-        }
-        io::ErrorKind::TimedOut => {
+        } else {
             "; a firewall, a wrong address, or the router requires a TCP MD5 password"
-        }
+        }),
         _ => "",
     }
 }

@@ -22,7 +22,7 @@ enum Dial {
     Connected,
     /// Waits after an error, and refuses the peer's own connections.
     Idle { until: Instant },
-    /// Waits for the peer to connect, and until then if at all for its own next attempt.
+    /// Waits for the peer to connect, and with `until` also for its own next attempt.
     Active { until: Option<Instant> },
     /// An attempt is in progress.
     Connect {
