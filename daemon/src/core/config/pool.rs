@@ -98,24 +98,25 @@ pub(crate) fn parse(
     let allocation =
         allocation.and_then(|allocation| parse_allocation(allocation, namespaces, &mut errors));
     let pool = errors.into_result(pool)?;
-    let mut details = PoolDetails {
+    let details = PoolDetails {
         labels: labels.clone(),
         allocation,
-        ..PoolDetails::default()
+        min_aggregation: min_aggregation(addresses, Family::V4),
+        min_aggregation_v6: min_aggregation(addresses, Family::V6),
     };
-    for entry in addresses {
-        let entry = Pool::parse(name, std::slice::from_ref(entry), PoolOptions::default());
-        let prefixes = entry.as_ref().map(Pool::prefixes).unwrap_or_default();
-        let shortest = |family: Family| {
-            let prefixes = prefixes
-                .iter()
-                .filter(|prefix| Family::of(prefix.addr()) == family);
-            prefixes.map(IpNet::prefix_len).min().unwrap_or(0)
-        };
-        details.min_aggregation = details.min_aggregation.max(shortest(Family::V4));
-        details.min_aggregation_v6 = details.min_aggregation_v6.max(shortest(Family::V6));
-    }
     Ok((pool, details))
+}
+
+/// The longest of the entries' shortest prefixes.
+fn min_aggregation(entries: &[String], family: Family) -> u8 {
+    let shortest = entries.iter().filter_map(|entry| {
+        let entry = Pool::parse("", std::slice::from_ref(entry), PoolOptions::default());
+        let prefixes = entry.as_ref().map(Pool::prefixes).unwrap_or_default();
+        let prefixes = prefixes.iter();
+        let of_family = prefixes.filter(|prefix| Family::of(prefix.addr()) == family);
+        of_family.map(IpNet::prefix_len).min()
+    });
+    shortest.max().unwrap_or(0)
 }
 
 /// Notices about entries that have host bits, with the network that they are read as.

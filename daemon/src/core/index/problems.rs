@@ -1,13 +1,13 @@
 //! Collects the problems of all objects.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use super::Index;
 use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::config::node_conflicts::{self, ConflictingPeer};
 use crate::core::config::{Problem, Severity};
-use crate::core::model::annotations::DRAIN_ANNOTATION;
-use crate::core::model::annotations::WEIGHT_ANNOTATION;
+use crate::core::model::annotations::{DRAIN_ANNOTATION, WEIGHT_ANNOTATION};
 
 /// Maximum number of nodes that a problem lists.
 const LISTED_NODES_MAX: usize = 3;
@@ -15,75 +15,52 @@ const LISTED_NODES_MAX: usize = 3;
 impl Index {
     /// All problems, of configuration and other objects.
     pub fn problems(&self) -> Vec<Problem> {
-        let invalid_objects = self.problems.iter().map(|(object, message)| Problem {
-            object: object.clone(),
-            severity: Severity::Error,
-            message: message.clone(),
-        });
-        let weights = self.nodes.iter().filter_map(|(name, node)| {
-            let bad = node.invalid_weight.as_ref()?;
-            Some(Problem {
-                object: ObjectKey::new(Kind::Node, ObjectName::new("", name.clone())),
-                severity: Severity::Error,
-                message: format!(
-                    "metadata.annotations[{WEIGHT_ANNOTATION}]: {bad}; until then the annotation \
-                     is ignored"
-                ),
-            })
-        });
-        let misspelt = self
-            .services_with_annotation_problems
-            .iter()
-            .filter_map(|name| {
-                let message = self.services.get(name)?.misspelt_annotation.as_ref()?;
-                Some(Problem {
-                    object: ObjectKey::new(Kind::Service, name.clone()),
-                    severity: Severity::Notice,
-                    message: message.to_string(),
-                })
-            });
-        let misspelt_at_nodes = self.nodes.iter().filter_map(|(name, node)| {
-            let message = node.misspelt_annotation.as_ref()?;
-            Some(Problem {
-                object: ObjectKey::new(Kind::Node, ObjectName::new("", name.clone())),
-                severity: Severity::Notice,
-                message: message.to_string(),
-            })
-        });
-        let drains = self
-            .services_with_annotation_problems
-            .iter()
-            .filter_map(|name| {
-                let service = self.services.get(name)?;
-                let bad = service.invalid_drain.as_ref()?;
-                Some(Problem {
-                    object: ObjectKey::new(Kind::Service, name.clone()),
-                    severity: Severity::Error,
-                    message: format!(
-                        "metadata.annotations[{DRAIN_ANNOTATION}]: {bad}; until then the \
-                         annotation is ignored"
-                    ),
-                })
-            });
         let excluded = self
             .excluded_addresses
             .iter()
-            .map(|(name, message)| Problem {
-                object: ObjectKey::new(Kind::Service, name.clone()),
-                severity: Severity::Notice,
-                message: message.clone(),
-            });
+            .map(|(name, message)| notice(service_key(name), message));
+        let invalid_objects = self
+            .problems
+            .iter()
+            .map(|(object, message)| error(object.clone(), message.clone()));
         let config = self.config.problems.iter().cloned();
         config
             .chain(self.node_conflict_problems())
             .chain(self.local_pref_conflicts.problems())
             .chain(excluded)
             .chain(invalid_objects)
-            .chain(weights)
-            .chain(drains)
-            .chain(misspelt)
-            .chain(misspelt_at_nodes)
+            .chain(self.invalid_annotations())
+            .chain(self.misspelt_annotations())
             .collect()
+    }
+
+    fn invalid_annotations(&self) -> impl Iterator<Item = Problem> {
+        let message = |key: &str, error: &dyn Display| {
+            format!("metadata.annotations[{key}]: {error}; until then the annotation is ignored")
+        };
+        let weights = self.nodes.iter().filter_map(move |(name, node)| {
+            let weight = node.invalid_weight.as_ref()?;
+            Some(error(node_key(name), message(WEIGHT_ANNOTATION, weight)))
+        });
+        let services = self.services_with_annotation_problems.iter();
+        let drains = services.filter_map(move |name| {
+            let drain = self.services.get(name)?.invalid_drain.as_ref()?;
+            Some(error(service_key(name), message(DRAIN_ANNOTATION, drain)))
+        });
+        weights.chain(drains)
+    }
+
+    fn misspelt_annotations(&self) -> impl Iterator<Item = Problem> {
+        let services = self.services_with_annotation_problems.iter();
+        let services = services.filter_map(|name| {
+            let message = self.services.get(name)?.misspelt_annotation.as_ref()?;
+            Some(notice(service_key(name), message))
+        });
+        let nodes = self.nodes.iter().filter_map(|(name, node)| {
+            let message = node.misspelt_annotation.as_ref()?;
+            Some(notice(node_key(name), message))
+        });
+        services.chain(nodes)
     }
 
     /// The conflicts on nodes. A conflict on several nodes is reported once. Without nodes: the
@@ -111,12 +88,32 @@ impl Index {
             } else {
                 String::new()
             };
-            Problem {
-                object: object.clone(),
-                severity: Severity::Error,
-                message: format!("on {named}{others}: {message}"),
-            }
+            error(object.clone(), format!("on {named}{others}: {message}"))
         });
         problems.collect()
     }
+}
+
+fn error(object: ObjectKey, message: String) -> Problem {
+    Problem {
+        object,
+        severity: Severity::Error,
+        message,
+    }
+}
+
+fn notice(object: ObjectKey, message: &str) -> Problem {
+    Problem {
+        object,
+        severity: Severity::Notice,
+        message: message.to_owned(),
+    }
+}
+
+fn service_key(name: &ObjectName) -> ObjectKey {
+    ObjectKey::new(Kind::Service, name.clone())
+}
+
+fn node_key(name: &str) -> ObjectKey {
+    ObjectKey::new(Kind::Node, ObjectName::new("", name))
 }

@@ -110,6 +110,7 @@ pub(crate) fn parse(
     // Every field is listed here, in `session`, or in a function that these call, so that a new one
     // doesn't compile until its meaning is decided.
     let default = FerrolbBgpPeerSpec::default();
+    let ferrolb = resource.ferrolb.unwrap_or(&default);
     let FerrolbBgpPeerSpec {
         peer_network: _, // session
         passive: _,
@@ -124,12 +125,12 @@ pub(crate) fn parse(
         drain,
         prepend,
         med,
-    } = resource.ferrolb.unwrap_or(&default);
+    } = ferrolb;
     let spec = resource.spec;
     let mut errors = Errors::default();
     reject_unsupported(spec, &mut errors);
     let asns = asns(spec, resource.ferrolb.is_some(), &mut errors);
-    let session = session(resource, asns, secret, bfd, &mut errors);
+    let session = session(resource, ferrolb, asns, secret, bfd, &mut errors);
     let nodes = errors.record(Selectors::parse("spec.nodeSelectors", &spec.node_selectors));
     let drain = errors.record(timers::drain(drain));
     errors.record(check_prepend(*prepend, asns));
@@ -159,6 +160,7 @@ pub(crate) fn parse(
 /// The settings of the session. None if there is an error.
 fn session(
     resource: PeerResource<'_>,
+    ferrolb: &FerrolbBgpPeerSpec,
     asns: Option<(Asn, RemoteAsn)>,
     secret: impl FnOnce(&str) -> Result<Option<Password>, String>,
     bfd: impl FnOnce(&str) -> Result<SessionConfig, String>,
@@ -188,14 +190,7 @@ fn session(
         disable_mp: _, // deprecated by MetalLB, no effect there either
     } = resource.spec;
     let spec = resource.spec;
-    let default = FerrolbBgpPeerSpec::default();
-    let ferrolb = resource.ferrolb.unwrap_or(&default);
-    // Without an address, the error about `interface` is enough.
-    let remote = if is_unnumbered(spec) {
-        None
-    } else {
-        errors.record(transport::remote(spec, ferrolb))
-    };
+    let remote = errors.record(transport::remote(spec, ferrolb)).flatten();
     let transport = transport::transport(spec, ferrolb, remote, errors);
     let password = errors.record(password_of(spec, secret));
     let bfd = errors.record(bfd_options(bfd_profile, ferrolb.bfd_strict, bfd));
@@ -206,7 +201,7 @@ fn session(
     let prefix_limit = errors.record(limit(ferrolb.prefix_limit));
     let shutdown_text = errors.record(text(&ferrolb.shutdown_text));
     let ((local_asn, remote_asn), remote) = (asns?, remote?);
-    let name = &resource.object.name.name;
+    let name = resource.object.name.name.clone();
     Some(PeerConfig {
         remote,
         router_id: router_id?,
@@ -220,7 +215,7 @@ fn session(
         bfd: bfd?,
         prefix_limit: prefix_limit?,
         shutdown_text: shutdown_text?,
-        ..PeerConfig::new(name.clone(), UNUSED, local_asn, remote_asn)
+        ..PeerConfig::new(name, UNUSED, local_asn, remote_asn)
     })
 }
 

@@ -6,60 +6,64 @@ use ferrolb_allocator::canonical;
 use ferrolb_bgp::config::{Remote, Transport};
 use ipnet::IpNet;
 
-use super::{BGP_PORT, INTERNAL};
+use super::{BGP_PORT, INTERNAL, is_unnumbered};
 use crate::core::api::ferrolb::{FerrolbBgpPeerSpec, HOPS_MAX, INTERFACE_MAX};
 use crate::core::api::metallb::{BgpPeerSpec, MAX_PORT};
 use crate::core::api::{Errors, FieldError};
 
 const ADDRESS: &str = "spec.peerAddress";
 
-/// The neighbor: a router, or every router in a network.
+const NETWORK: &str = "spec.peerNetwork";
+const PORT: &str = "spec.peerPort";
+
+/// The neighbor: a router, or every router in a network. None if only `interface` identifies it:
+/// the error about that field is enough.
 pub(super) fn remote(
     spec: &BgpPeerSpec,
     ferrolb: &FerrolbBgpPeerSpec,
-) -> Result<Remote, FieldError> {
-    const NETWORK: &str = "spec.peerNetwork";
-    const PORT: &str = "spec.peerPort";
-    match (
-        ip(ADDRESS, &spec.peer_address)?,
-        ferrolb.peer_network.as_str(),
-    ) {
+) -> Result<Option<Remote>, FieldError> {
+    if is_unnumbered(spec) {
+        return Ok(None);
+    }
+    let address = ip(ADDRESS, &spec.peer_address)?;
+    match (address, ferrolb.peer_network.as_str()) {
         (Some(address), "") => {
             let port = spec.peer_port.unwrap_or(BGP_PORT);
             if !(1..=MAX_PORT).contains(&port) {
                 let message = format!("{port} is not a port from 1 to {MAX_PORT}");
                 return Err(FieldError::new(PORT, message));
             }
-            Ok(Remote::Router(SocketAddr::new(address, port)))
+            Ok(Some(Remote::Router(SocketAddr::new(address, port))))
         }
-        (Some(_), _) => Err(FieldError::new(
-            NETWORK,
-            "conflicts with peerAddress: remove one of them",
-        )),
-        (None, "") => Err(FieldError::new(
-            ADDRESS,
-            "is missing: set the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)",
-        )),
-        (None, text) => {
-            let network: Option<IpNet> = text.parse().ok();
-            let network = network.ok_or_else(|| {
-                FieldError::new(
-                    NETWORK,
-                    format!("{text:?} is not a network: write 10.0.0.0/24"),
-                )
-            })?;
-            if network.prefix_len() == 0 {
-                let message = "would accept every address: set the network of the routers";
-                return Err(FieldError::new(NETWORK, message));
-            }
-            if spec.peer_port.is_some() {
-                let message = "has no effect with peerNetwork, because the routers connect to this \
-                    node: remove it";
-                return Err(FieldError::new(PORT, message));
-            }
-            Ok(Remote::Network(canonical(network).trunc()))
+        (Some(_), _) => {
+            let message = "conflicts with peerAddress: remove one of them";
+            Err(FieldError::new(NETWORK, message))
         }
+        (None, "") => {
+            let message =
+                "is missing: set the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)";
+            Err(FieldError::new(ADDRESS, message))
+        }
+        (None, text) => network(spec, text).map(Some),
     }
+}
+
+fn network(spec: &BgpPeerSpec, text: &str) -> Result<Remote, FieldError> {
+    let network: Option<IpNet> = text.parse().ok();
+    let network = network.ok_or_else(|| {
+        let message = format!("{text:?} is not a network: write 10.0.0.0/24");
+        FieldError::new(NETWORK, message)
+    })?;
+    if network.prefix_len() == 0 {
+        let message = "would accept every address: set the network of the routers";
+        return Err(FieldError::new(NETWORK, message));
+    }
+    if spec.peer_port.is_some() {
+        let message = "has no effect with peerNetwork, because the routers connect to this node: \
+            remove it";
+        return Err(FieldError::new(PORT, message));
+    }
+    Ok(Remote::Network(canonical(network).trunc()))
 }
 
 /// The settings of the TCP connection, without the password.
