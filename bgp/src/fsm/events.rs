@@ -35,7 +35,7 @@ pub enum ShutdownMode {
     GracefulRestart,
 }
 
-/// An input of the state machine. In brackets: the events of RFC 4271 §8.1 that it stands for.
+/// An input of the state machine. Its "Events" are those of RFC 4271 §8.1.
 ///
 /// Not supported, as RFC 4271 §8.1.1 allows: DampPeerOscillations by a separate counter (events 6
 /// and 7; [`Timer::IdleHold`](super::Timer::IdleHold) grows instead) and DelayOpen (events 12 and
@@ -44,12 +44,12 @@ pub enum ShutdownMode {
 pub enum Input {
     /// Adds or changes a peer. The configuration has passed [`PeerConfig::check`].
     ///
-    /// [1 ManualStart, 3 AutomaticStart; for a passive peer 4
-    /// ManualStart_with_PassiveTcpEstablishment, 5 AutomaticStart_with_PassiveTcpEstablishment]
+    /// Events: 1 ManualStart, 3 AutomaticStart; for a passive peer 4
+    /// ManualStart_with_PassiveTcpEstablishment, 5 AutomaticStart_with_PassiveTcpEstablishment.
     SetPeer(PeerConfig),
     /// Removes the peer of this name.
     ///
-    /// [2 ManualStop]
+    /// Events: 2 ManualStop.
     RemovePeer(String),
     /// New desired routes of any number of peers. What comes in one batch is encoded once for all
     /// of them.
@@ -62,7 +62,7 @@ pub enum Input {
     TrackOtherPaths(bool),
     /// A dialled connection is established.
     ///
-    /// [16 Tcp_CR_Acked]
+    /// Events: 16 Tcp_CR_Acked.
     Connected {
         /// The connection.
         connection: ConnectionId,
@@ -73,7 +73,7 @@ pub enum Input {
     },
     /// An attempt to connect failed.
     ///
-    /// [18 TcpConnectionFails]
+    /// Events: 18 TcpConnectionFails.
     ConnectFailed {
         /// The connection.
         connection: ConnectionId,
@@ -90,7 +90,8 @@ pub enum Input {
     },
     /// A connection was accepted; the machine decides whose it is.
     ///
-    /// [17 TcpConnectionConfirmed; 14 TcpConnection_Valid or 15 Tcp_CR_Invalid after the decision]
+    /// Events: 17 TcpConnectionConfirmed; 14 TcpConnection_Valid or 15 Tcp_CR_Invalid after the
+    /// decision.
     Accepted {
         /// The connection, as numbered by the driver.
         connection: ConnectionId,
@@ -101,8 +102,9 @@ pub enum Input {
     },
     /// Octets arrived, in any portions.
     ///
-    /// [19 BGPOpen, 21 BGPHeaderErr, 22 BGPOpenMsgErr, 23 OpenCollisionDump, 24 NotifMsgVerErr, 25
-    /// NotifMsg, 26 KeepAliveMsg, 27 UpdateMsg, 28 UpdateMsgErr, depending on the message]
+    /// Events: 19 BGPOpen, 21 BGPHeaderErr, 22 BGPOpenMsgErr, 23 OpenCollisionDump, 24
+    /// NotifMsgVerErr, 25 NotifMsg, 26 KeepAliveMsg, 27 UpdateMsg, 28 UpdateMsgErr, depending on
+    /// the message.
     Received {
         /// The connection.
         connection: ConnectionId,
@@ -111,7 +113,7 @@ pub enum Input {
     },
     /// The peer closed the connection, or it broke.
     ///
-    /// [18 TcpConnectionFails]
+    /// Events: 18 TcpConnectionFails.
     Closed {
         /// The connection.
         connection: ConnectionId,
@@ -121,7 +123,7 @@ pub enum Input {
     /// The peer's configuration cannot be applied, for example because the kernel refused its MD5
     /// key. The peer is disabled until it is configured again.
     ///
-    /// [2 ManualStop]
+    /// Events: 2 ManualStop.
     PeerUnusable {
         /// The peer's name.
         peer: String,
@@ -138,12 +140,12 @@ pub enum Input {
     /// The time of [`poll_timeout`](super::Speaker::poll_timeout) has come. An early timeout does
     /// no harm.
     ///
-    /// [9 ConnectRetryTimer_Expires, 10 HoldTimer_Expires, 11 KeepaliveTimer_Expires, 13
-    /// IdleHoldTimer_Expires, 29 SendHoldTimer_Expires (RFC 9687), depending on the timers]
+    /// Events: 9 ConnectRetryTimer_Expires, 10 HoldTimer_Expires, 11 KeepaliveTimer_Expires, 13
+    /// IdleHoldTimer_Expires, 29 SendHoldTimer_Expires (RFC 9687), depending on the timers.
     Timeout,
     /// Ends all sessions, then the speaker.
     ///
-    /// [2 ManualStop, 8 AutomaticStop]
+    /// Events: 2 ManualStop, 8 AutomaticStop.
     Shutdown {
         /// The message to the peers' operators (RFC 9003) where the peer's configuration sets no
         /// other.
