@@ -114,6 +114,19 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// The modules that docs/ARCHITECTURE.md lists: the crate, and their parent.
+const DRAWN: &[(&str, &str)] = &[
+    ("bgp", ""),
+    ("bgp", "fsm"),
+    ("daemon", ""),
+    ("daemon", "core"),
+    ("daemon", "runtime"),
+];
+
+const PAGE: &str = "docs/ARCHITECTURE.md";
+const BEGIN: &str = "<!-- modules -->\n";
+const END: &str = "<!-- /modules -->";
+
 /// Checks all rules, and that the crates without I/O compile without it.
 ///
 /// # Errors
@@ -141,10 +154,15 @@ pub(crate) fn check() -> Result<()> {
             );
         }
     }
+    let mut drawn = String::new();
     for name in CRATES {
         let graphs = Modules::read(&root().join(name).join("src"))?.siblings();
         for (parent, graph) in &graphs {
-            found.extend(broken(name, &parent.join("::"), graph));
+            let parent = parent.join("::");
+            found.extend(broken(name, &parent, graph));
+            if DRAWN.contains(&(name, &parent)) {
+                drawn.push_str(&drawing(name, &parent, graph));
+            }
         }
     }
     ensure!(
@@ -152,6 +170,7 @@ pub(crate) fn check() -> Result<()> {
         "not allowed (the rules are in xtask/src/layers/mod.rs):\n  {}",
         found.join("\n  ")
     );
+    check_page(&drawn)?;
     for package in ["ferrolb-bgp", "ferrolb-allocator"] {
         show_and_run(&mut cargo(&[
             "check",
@@ -195,6 +214,51 @@ fn broken(name: &str, parent: &str, graph: &Graph) -> Vec<String> {
             .extend(above.map(|used| format!("{}: uses {used}, which is above it", place(module))));
     }
     broken
+}
+
+/// The modules of one parent, each above those that it uses.
+fn drawing(name: &str, parent: &str, graph: &Graph) -> String {
+    let mut left: Vec<&String> = graph.keys().collect();
+    let mut text = format!("    {name}/src/{}\n", parent.replace("::", "/"));
+    let width = left
+        .iter()
+        .map(|module| module.len())
+        .max()
+        .unwrap_or_default();
+    while !left.is_empty() {
+        let used = |module: &String| left.iter().any(|other| graph[*other].contains(module));
+        // In a cycle, which is reported elsewhere, all modules are used.
+        let free = left
+            .iter()
+            .position(|module| !used(module))
+            .unwrap_or_default();
+        let module = left.remove(free);
+        let uses: Vec<&str> = graph[module].iter().map(String::as_str).collect();
+        let line = format!("        {module:width$}  {}", uses.join(" "));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text + "\n"
+}
+
+/// Checks that the page lists the modules as they are; with UPDATE_DOCS=1 writes them there.
+fn check_page(drawn: &str) -> Result<()> {
+    let path = root().join(PAGE);
+    let page = fs::read_to_string(&path)?;
+    let parts = page
+        .split_once(BEGIN)
+        .and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
+    let (before, (listed, after)) =
+        parts.with_context(|| format!("{PAGE}: no lines {} and {END}", BEGIN.trim_end()))?;
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}\n{drawn}{END}{after}"))?;
+        return Ok(());
+    }
+    ensure!(
+        listed.trim() == drawn.trim(),
+        "{PAGE} lists other modules than there are: UPDATE_DOCS=1 cargo xtask test layers"
+    );
+    Ok(())
 }
 
 /// Which of `forbidden` are in what `cargo tree --prefix=none` printed.
