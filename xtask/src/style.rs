@@ -33,7 +33,6 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
     (&["mended"], "resolved, or fixed"),
     (&["shall", "ought"], "must, or should"),
-    (&["stood"], "stalled, or was"),
 ];
 
 /// Names that programs read, and that must not change.

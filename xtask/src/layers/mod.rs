@@ -3,6 +3,7 @@
 
 mod modules;
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -218,27 +219,31 @@ fn broken(name: &str, parent: &str, graph: &Graph) -> Vec<String> {
 
 /// The modules of one parent, each above those that it uses.
 fn drawing(name: &str, parent: &str, graph: &Graph) -> String {
-    let mut left: Vec<&String> = graph.keys().collect();
-    let mut text = format!("    {name}/src/{}\n", parent.replace("::", "/"));
-    let width = left
+    let mut modules: Vec<&String> = graph.keys().collect();
+    modules.sort_by_key(|module| Reverse(height(graph, module, graph.len())));
+    let width = modules
         .iter()
         .map(|module| module.len())
         .max()
         .unwrap_or_default();
-    while !left.is_empty() {
-        let used = |module: &String| left.iter().any(|other| graph[*other].contains(module));
-        // In a cycle, which is reported elsewhere, all modules are used.
-        let free = left
-            .iter()
-            .position(|module| !used(module))
-            .unwrap_or_default();
-        let module = left.remove(free);
+    let mut text = format!("    {name}/src/{}\n", parent.replace("::", "/"));
+    for module in modules {
         let uses: Vec<&str> = graph[module].iter().map(String::as_str).collect();
         let line = format!("        {module:width$}  {}", uses.join(" "));
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text + "\n"
+}
+
+/// How many modules are below this one on the longest way down; at most `limit`, in a cycle.
+fn height(graph: &Graph, module: &str, limit: usize) -> usize {
+    let used = graph.get(module).into_iter().flatten();
+    let below = used.filter(|_| limit > 0);
+    below
+        .map(|used| 1 + height(graph, used, limit - 1))
+        .max()
+        .unwrap_or_default()
 }
 
 /// Checks that the page lists the modules as they are; with UPDATE_DOCS=1 writes them there.

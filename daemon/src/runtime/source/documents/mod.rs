@@ -10,6 +10,7 @@ use super::syntax::{self, OBJECT_MAX, SyntaxError};
 
 /// A document up to this size in octets is parsed as a whole. Larger lists are parsed item by item.
 const WHOLE: usize = 1 << 20;
+
 /// Receives each value with the first line of its document, or of its item in a large list.
 pub(super) type Sink<'a> = dyn FnMut(usize, Result<Value, SyntaxError>) + 'a;
 
