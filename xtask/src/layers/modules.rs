@@ -321,7 +321,7 @@ mod tests {
             ("lib.rs", "mod a; mod b; mod c; mod d; mod e;"),
             (
                 "a.rs",
-                "use crate::b::B; use super::c; fn f() { crate::d::g(); log!(\"x\", crate::e::h()); }",
+                "use crate::b::B; use super::c; fn f() { crate::d::g(); log!(crate::e::h()); }",
             ),
             ("b.rs", "struct B;"),
             ("c.rs", "#[cfg(test)] mod tests { use crate::a; }"),
