@@ -123,10 +123,10 @@ impl Allocation {
             (ObjectName::new(&*key.namespace, &*key.name), outcome)
         };
         let outcomes: Outcomes = outcomes.into_iter().map(named).collect();
-        let wanted = outcomes
+        let changed = outcomes
             .iter()
-            .filter_map(|(name, outcome)| wanted(index.service(name)?, outcome));
-        let writes = wanted.chain(others.filter_map(released));
+            .filter_map(|(name, outcome)| write_for(index.service(name)?, outcome));
+        let writes = changed.chain(others.filter_map(release_write));
         let mut writes: Vec<Arc<StatusWrite>> = writes.map(Arc::new).collect();
         writes.retain(|write| self.in_flight.get(&write.service) != Some(write));
         for write in &writes {
@@ -172,7 +172,7 @@ impl Allocation {
     }
 }
 
-fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
+fn write_for(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
     let pool = match outcome {
         // An address of an unknown pool is kept, together with its annotation.
         Outcome::Kept { .. } => service.request.current_pool.clone(),
@@ -189,7 +189,7 @@ fn wanted(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
     })
 }
 
-fn released(service: &Service) -> Option<StatusWrite> {
+fn release_write(service: &Service) -> Option<StatusWrite> {
     let left_over = !service.load_balancer && service.request.current_pool.is_some();
     left_over.then(|| StatusWrite {
         service: Arc::clone(&service.name),

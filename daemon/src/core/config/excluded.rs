@@ -69,7 +69,7 @@ fn addresses_of_peer(
 
 impl Config {
     /// Reports the excluded addresses of a pool.
-    pub(super) fn note_excluded(&mut self, key: &ObjectKey, pool: &Pool) {
+    pub(super) fn report_excluded(&mut self, key: &ObjectKey, pool: &Pool) {
         let excluded = pool.excluded();
         if excluded.is_empty() {
             return;

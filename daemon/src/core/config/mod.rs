@@ -295,7 +295,7 @@ impl ConfigObjects {
                 for notice in pool::host_bits(&spec) {
                     config.notice(key.clone(), notice);
                 }
-                config.note_excluded(key, &pool);
+                config.report_excluded(key, &pool);
                 config.pool_details.insert(name.clone(), details);
                 good.insert(key.name.clone(), spec);
                 Ok(())

@@ -166,7 +166,7 @@ impl ConfigObjects {
         profiles
     }
 
-    /// Whether a Secret is absent and may be.
+    /// Whether a Secret is absent and the input may lack it.
     fn is_absent_secret(&self, name: &ObjectName) -> bool {
         let key = ObjectKey::new(Kind::Secret, name.clone());
         self.without_secrets && !self.raw.contains_key(&key)

@@ -118,7 +118,7 @@ struct Deliverable<'a> {
     /// The addresses whose family has endpoints.
     addresses: Vec<IpAddr>,
     /// Why the other addresses are not announced, if there are any.
-    unreached: Option<(Reason, Detail)>,
+    undeliverable: Option<(Reason, Detail)>,
     advertisements: Vec<&'a Advertisement>,
     too_wide: Vec<&'a Advertisement>,
     /// The advertisements that select the service on any node.
@@ -163,15 +163,15 @@ fn deliverable<'a>(
     if node.excluded() {
         return Err((Reason::NodeExcluded, node_name.into()));
     }
-    let (addresses, unreached) = with_endpoints(index, node_name, service);
-    if let Some(reason) = unreached.clone().filter(|_| addresses.is_empty()) {
+    let (addresses, undeliverable) = deliverable_addresses(index, node_name, service);
+    if let Some(reason) = undeliverable.clone().filter(|_| addresses.is_empty()) {
         return Err(reason);
     }
     Ok(Deliverable {
         node_name,
         node,
         addresses,
-        unreached,
+        undeliverable,
         advertisements,
         too_wide,
         everywhere,
@@ -273,7 +273,7 @@ fn advertisements<'a>(
 
 /// The addresses that this node can deliver to, and why not to the others. Endpoints have the
 /// families of the service's cluster addresses, and so do its addresses.
-fn with_endpoints(
+fn deliverable_addresses(
     index: &Index,
     node_name: &str,
     service: &Service,
@@ -288,10 +288,10 @@ fn with_endpoints(
     let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) =
         service.addresses().iter().copied().partition(reached);
     if others.is_empty() {
-        let missing = sharer_without_endpoints(index, node_name, service, &mut addresses);
+        let missing = remove_undeliverable_shared(index, node_name, service, &mut addresses);
         return (addresses, missing);
     }
-    sharer_without_endpoints(index, node_name, service, &mut addresses);
+    remove_undeliverable_shared(index, node_name, service, &mut addresses);
     let reason = match service.traffic_policy {
         TrafficPolicy::Cluster => Reason::NoEndpoints,
         TrafficPolicy::Local => Reason::NoLocalEndpoints,
@@ -302,7 +302,7 @@ fn with_endpoints(
 }
 
 /// Removes the addresses that a Local sharer can't deliver to on this node. Returns the sharer.
-fn sharer_without_endpoints(
+fn remove_undeliverable_shared(
     index: &Index,
     node_name: &str,
     service: &Service,
@@ -374,7 +374,7 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
     if no_peers && verdicts.is_empty() {
         verdicts.push(for_all((Reason::NoPeer, Detail::None)));
     }
-    verdicts.extend(deliverable.unreached.clone().map(for_all));
+    verdicts.extend(deliverable.undeliverable.clone().map(for_all));
     let contributions = offers.into_iter().map(|(prefix, offers)| Contribution {
         prefix,
         offers: offers.into(),

@@ -388,7 +388,7 @@ impl Index {
 
     fn delete_others(&mut self, kind: Kind, present: &BTreeSet<ObjectName>) -> Dirty {
         let mut dirty = Dirty::default();
-        for name in self.names(kind) {
+        for name in self.names_of(kind) {
             if !present.contains(&name) {
                 dirty.merge(self.delete(&ObjectKey::new(kind, name)));
             }
@@ -410,7 +410,7 @@ impl Index {
         self.recompile()
     }
 
-    fn names(&self, kind: Kind) -> Vec<ObjectName> {
+    fn names_of(&self, kind: Kind) -> Vec<ObjectName> {
         let named = |names: Vec<&String>| {
             names
                 .into_iter()

@@ -88,6 +88,6 @@ pub(crate) fn drain_time(path: &str, text: &str) -> Result<Duration, FieldError>
     if time <= Drain::MAX_TIME {
         return Ok(time);
     }
-    let most = Drain::MAX_TIME.as_secs();
-    Err(FieldError::new(path, format!("{text}: use 0s to {most}s")))
+    let max = Drain::MAX_TIME.as_secs();
+    Err(FieldError::new(path, format!("{text}: use 0s to {max}s")))
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Family, unknown};
+use super::{Family, invalid_value};
 use crate::core::api::core::Endpoint;
 use crate::core::api::{FieldError, ObjectName, RawObject};
 
@@ -70,7 +70,7 @@ fn healthy_endpoints(endpoints: Vec<Endpoint>) -> Result<Box<[HealthyEndpoint]>,
         healthy.push(HealthyEndpoint {
             address: address
                 .parse()
-                .map_err(|_| unknown(&path(), address, "an IP address"))?,
+                .map_err(|_| invalid_value(&path(), address, "an IP address"))?,
             node: endpoint.node_name.map(String::into_boxed_str),
             ready,
         });

@@ -48,7 +48,7 @@ fn similar<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     known.iter().copied().find(|key| name(key) == near)
 }
 
-/// What follows the prefix.
+/// The name after the prefix.
 fn name(key: &str) -> &str {
     key.split_once('/').map_or(key, |(_, name)| name)
 }

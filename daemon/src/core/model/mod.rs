@@ -32,6 +32,6 @@ pub(crate) fn networks<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpNet
     networks
 }
 
-fn unknown(path: &str, value: &str, expected: &str) -> FieldError {
+fn invalid_value(path: &str, value: &str, expected: &str) -> FieldError {
     FieldError::new(path, format!("{value:?} is not {expected}"))
 }

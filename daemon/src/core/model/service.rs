@@ -13,7 +13,7 @@ use super::annotations::{
     SHARED_LOCAL_ANNOTATION, SHARING_ANNOTATION, annotation,
 };
 use super::drain::DrainOverride;
-use super::{Labels, misspelt, unknown};
+use super::{Labels, invalid_value, misspelt};
 use crate::core::api::core::{ServiceSpec, ServiceStatus};
 use crate::core::api::{FieldError, ObjectName, Partial, RawObject};
 
@@ -85,7 +85,7 @@ impl Service {
             "Local" => TrafficPolicy::Local,
             "" | "Cluster" => TrafficPolicy::Cluster,
             other => {
-                return Err(unknown(
+                return Err(invalid_value(
                     "spec.externalTrafficPolicy",
                     other,
                     "Cluster or Local",
@@ -175,7 +175,7 @@ fn request(
             Some("RequireDualStack") => FamilyPolicy::RequireDualStack,
             Some(other) => {
                 let known = "SingleStack, PreferDualStack or RequireDualStack";
-                return Err(unknown("spec.ipFamilyPolicy", other, known));
+                return Err(invalid_value("spec.ipFamilyPolicy", other, known));
             }
         },
         requested: parse_requested(
@@ -205,7 +205,7 @@ fn ports(spec: &ServiceSpec) -> Result<Vec<Port>, FieldError> {
             let text = port.protocol.as_deref().unwrap_or("TCP");
             let protocol = Protocol::parse(text).ok_or_else(|| {
                 let path = format!("spec.ports[{position}].protocol");
-                unknown(&path, text, "TCP, UDP or SCTP")
+                invalid_value(&path, text, "TCP, UDP or SCTP")
             })?;
             Ok(Port {
                 protocol,
@@ -230,7 +230,7 @@ fn cluster_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
         .map(|text| {
             let parsed = text
                 .parse()
-                .map_err(|_| unknown("spec.clusterIPs", text, "an IP address"));
+                .map_err(|_| invalid_value("spec.clusterIPs", text, "an IP address"));
             parsed.map(|address: IpAddr| Family::of(address.to_canonical()))
         })
         .collect()
@@ -242,7 +242,7 @@ fn future_families(spec: &ServiceSpec) -> Result<Vec<Family>, FieldError> {
     let one = |text: &String| match text.as_str() {
         "IPv4" => Ok(Family::V4),
         "IPv6" => Ok(Family::V6),
-        other => Err(unknown("spec.ipFamilies", other, "IPv4 or IPv6")),
+        other => Err(invalid_value("spec.ipFamilies", other, "IPv4 or IPv6")),
     };
     let mut families: Vec<Family> = spec.ip_families.iter().map(one).collect::<Result<_, _>>()?;
     if families.is_empty() {

@@ -12,12 +12,12 @@ use super::errors::MAX_ERRORS;
 use super::{FieldError, Partial};
 
 /// Maximum number of characters of a value that an error repeats.
-const SHOWN: usize = 60;
+const VALUE_CHARS_MAX: usize = 60;
 
 /// The fields of a Secret that contain its values.
 const SECRET_ROOTS: [&str; 2] = ["data", "stringData"];
 
-fn names_password(text: &str) -> bool {
+fn is_password_name(text: &str) -> bool {
     text.to_lowercase().contains("password")
 }
 
@@ -130,8 +130,8 @@ impl Place<'_> {
     /// Whether the value may be a password, or a misplaced one where the name of a Secret belongs.
     fn is_secret(&self) -> bool {
         match self {
-            Self::Root(path) => SECRET_ROOTS.contains(path) || names_password(path),
-            Self::Field(outer, name) => names_password(name) || outer.is_secret(),
+            Self::Root(path) => SECRET_ROOTS.contains(path) || is_password_name(path),
+            Self::Field(outer, name) => is_password_name(name) || outer.is_secret(),
             Self::Item(outer, _) => outer.is_secret(),
         }
     }
@@ -209,16 +209,16 @@ struct Node<'a> {
 impl Node<'_> {
     fn error(&self, expected: &str) -> DecodeError {
         let found = if self.is_hidden() {
-            kind(self.value).to_owned()
+            type_name(self.value).to_owned()
         } else {
-            shown(self.value)
+            describe(self.value)
         };
         DecodeError::custom(format!("is {found}, expected {expected}")).at(self.place)
     }
 
     /// Whether no error may repeat the value: it can be a password, or have one inside.
     fn is_hidden(&self) -> bool {
-        self.place.is_secret() || names_password(&self.value.to_string())
+        self.place.is_secret() || is_password_name(&self.value.to_string())
     }
 
     fn text_error(&self) -> DecodeError {
@@ -269,7 +269,7 @@ fn asdot(text: &str) -> Option<u32> {
 }
 
 /// The type of a value, in words.
-fn kind(value: &Value) -> &'static str {
+fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "empty",
         Value::Array(_) => "a list",
@@ -286,12 +286,12 @@ pub(super) fn not_text(value: &Value) -> String {
         Value::Number(_) | Value::Bool(_) => ": write it in quotes",
         _ => "",
     };
-    format!("is {}, expected a text{remedy}", kind(value))
+    format!("is {}, expected a text{remedy}", type_name(value))
 }
 
 /// A value for an error: shortened and escaped, because it may have any size and contain any
 /// character.
-fn shown(value: &Value) -> String {
+fn describe(value: &Value) -> String {
     let kind = match value {
         Value::Null => return "empty".to_owned(),
         Value::Array(_) => "a list",
@@ -304,8 +304,8 @@ fn shown(value: &Value) -> String {
         Value::String(text) => format!("{text:?}"),
         other => other.to_string(),
     };
-    let short: String = text.chars().take(SHOWN).collect();
-    let more = if text.chars().nth(SHOWN).is_some() {
+    let short: String = text.chars().take(VALUE_CHARS_MAX).collect();
+    let more = if text.chars().nth(VALUE_CHARS_MAX).is_some() {
         "…"
     } else {
         ""
@@ -314,7 +314,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// The value as an integer, if it is one.
-fn whole(value: &Value) -> Option<i128> {
+fn integer(value: &Value) -> Option<i128> {
     let number = value.as_i64().map(i128::from);
     number.or_else(|| value.as_u64().map(i128::from))
 }
@@ -322,7 +322,7 @@ fn whole(value: &Value) -> Option<i128> {
 macro_rules! numbers {
     ($($method:ident $visit:ident $type:ty),*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-            match whole(self.value).and_then(|number| <$type>::try_from(number).ok()) {
+            match integer(self.value).and_then(|number| <$type>::try_from(number).ok()) {
                 Some(number) => visitor.$visit(number),
                 None => Err(self.number_error(<$type>::MIN.into(), <$type>::MAX.into())),
             }

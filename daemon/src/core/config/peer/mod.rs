@@ -94,7 +94,7 @@ pub(crate) struct PeerResource<'a> {
 }
 
 /// The error of an eBGP option on an iBGP session.
-const WITHIN_ONE_AS: &str = "applies to eBGP only, but myASN (or localASN) and peerASN (or \
+const EBGP_ONLY: &str = "applies to eBGP only, but myASN (or localASN) and peerASN (or \
     dynamicASN) are the same AS: remove it";
 
 /// Checks a BGPPeer. `secret` returns the password of a Secret (none if it is unknown here), `bfd`
@@ -198,8 +198,8 @@ fn session(
     let restart = errors.record(timers::graceful_restart(spec, resource.ferrolb, with_bfd));
     let timers = timers::timers(spec, ferrolb, errors);
     let router_id = errors.record(router_id_of(router_id));
-    let prefix_limit = errors.record(limit(ferrolb.prefix_limit));
-    let shutdown_text = errors.record(text(&ferrolb.shutdown_text));
+    let prefix_limit = errors.record(check_prefix_limit(ferrolb.prefix_limit));
+    let shutdown_text = errors.record(check_shutdown_text(&ferrolb.shutdown_text));
     let ((local_asn, remote_asn), remote) = (asns?, remote?);
     let name = resource.object.name.name.clone();
     Some(PeerConfig {
@@ -215,7 +215,7 @@ fn session(
         bfd: bfd?,
         prefix_limit: prefix_limit?,
         shutdown_text: shutdown_text?,
-        ..PeerConfig::new(name, UNUSED, local_asn, remote_asn)
+        ..PeerConfig::new(name, PLACEHOLDER, local_asn, remote_asn)
     })
 }
 
@@ -230,7 +230,7 @@ fn families(remote: Remote, both: bool) -> Vec<wire::Family> {
 
 /// A placeholder, overwritten at once: [`PeerConfig::new`] takes a router, but the peer may be a
 /// network.
-const UNUSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), BGP_PORT);
+const PLACEHOLDER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), BGP_PORT);
 
 /// The `dynamicASN` of an iBGP session.
 const INTERNAL: &str = "internal";
@@ -241,7 +241,7 @@ fn asns(spec: &BgpPeerSpec, is_ferrolb: bool, errors: &mut Errors) -> Option<(As
     let remote = errors.record(remote_asn(spec, is_ferrolb));
     let (local, remote) = (local?, remote?);
     if spec.ebgp_multi_hop && remote == RemoteAsn::Number(local) {
-        errors.add(FieldError::new("spec.ebgpMultiHop", WITHIN_ONE_AS));
+        errors.add(FieldError::new("spec.ebgpMultiHop", EBGP_ONLY));
     }
     Some((local, remote))
 }
@@ -329,7 +329,7 @@ fn bfd_options(
     Ok(Some(BfdOptions { session, strict }))
 }
 
-fn limit(prefixes: Option<u32>) -> Result<Option<u32>, FieldError> {
+fn check_prefix_limit(prefixes: Option<u32>) -> Result<Option<u32>, FieldError> {
     match prefixes {
         Some(0) => Err(FieldError::new(
             "spec.prefixLimit",
@@ -339,7 +339,7 @@ fn limit(prefixes: Option<u32>) -> Result<Option<u32>, FieldError> {
     }
 }
 
-fn text(text: &str) -> Result<Option<String>, FieldError> {
+fn check_shutdown_text(text: &str) -> Result<Option<String>, FieldError> {
     if text.len() > SHUTDOWN_TEXT_MAX {
         let message = format!(
             "has {} octets, but at most {SHUTDOWN_TEXT_MAX} are allowed (RFC 9003): shorten it",
@@ -356,7 +356,7 @@ fn check_prepend(prepend: u8, asns: Option<(Asn, RemoteAsn)>) -> Result<(), Fiel
     match prepend {
         0 => Ok(()),
         prepend if prepend > PREPEND_MAX => error(format!("{prepend}: use 0 to {PREPEND_MAX}")),
-        _ if is_ibgp == Some(true) => error(WITHIN_ONE_AS.into()),
+        _ if is_ibgp == Some(true) => error(EBGP_ONLY.into()),
         _ => Ok(()),
     }
 }

@@ -136,8 +136,8 @@ fn interface(name: &str) -> Result<Option<String>, FieldError> {
     if name.is_empty() {
         return Ok(None);
     }
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if name.len() > INTERFACE_MAX || name.contains(odd) || name == "." || name == ".." {
+    let is_invalid = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if name.len() > INTERFACE_MAX || name.contains(is_invalid) || name == "." || name == ".." {
         let message = format!(
             "{name:?} can't be the name of an interface: see ip link, at most {INTERFACE_MAX} \
              characters"
@@ -155,13 +155,13 @@ fn ip(path: &str, text: &str) -> Result<Option<IpAddr>, FieldError> {
         Ok(address) => Ok(Some(address.to_canonical())),
         Err(_) => Err(FieldError::new(
             path,
-            format!("{text:?} is not an IP address: {}", instead_of(path, text)),
+            format!("{text:?} is not an IP address: {}", suggestion(path, text)),
         )),
     }
 }
 
 /// What to write instead of a text that contains more than an address, or no address.
-fn instead_of(path: &str, text: &str) -> String {
+fn suggestion(path: &str, text: &str) -> String {
     let address = |text: &str| text.parse::<IpAddr>().is_ok();
     if let Some((before, zone)) = text.split_once('%')
         && address(before)
