@@ -6,14 +6,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: s1, namespace: default}, spec: {type: LoadBalancer}}\n";
+const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: s1, namespace: default}, \
+ spec: {type: LoadBalancer}}\n";
 
 fn write(folder: &Path, name: &str, text: &str) {
     fs::write(folder.join(name), text).expect("written");
 }
 
 #[test]
-fn pipes_and_links_to_a_parent_are_skipped_by_check() {
+fn check_skips_pipes_and_links_to_a_parent_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "s1.yaml", SERVICE);
     for name in ["a", "b"] {
@@ -34,7 +35,7 @@ fn pipes_and_links_to_a_parent_are_skipped_by_check() {
 }
 
 #[test]
-fn a_subfolder_that_can_not_be_listed_hides_nothing_else() {
+fn an_unreadable_subfolder_hides_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let sub = folder.path().join("sub");
     fs::create_dir(&sub).expect("created");

@@ -1,4 +1,4 @@
-//! A daemon with a session to a router, and the commands that ask it: each a process of its own.
+//! A daemon with a session to a router, and the commands that query it, each in its own process.
 
 mod rack;
 
@@ -11,10 +11,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ferrolb_bgp::fsm::ShutdownMode;
-use rack::{Daemon, PATIENCE, Router};
+use rack::{Daemon, Router, TIMEOUT};
 use serde_json::Value;
 
-/// The daemon dials from here, by the manifests' sourceAddress.
+/// The daemon's `sourceAddress`.
 const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 71);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 72);
 fn manifests(port: u16) -> String {
@@ -79,9 +79,9 @@ fn json(socket: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// Asks until the answer is as expected.
+/// Repeats a request until the answer is as expected.
 fn until(socket: &Path, arguments: &[&str], expected: impl Fn(&str) -> bool) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let output = ask(socket, arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -97,7 +97,7 @@ fn until(socket: &Path, arguments: &[&str], expected: impl Fn(&str) -> bool) -> 
     }
 }
 
-/// A command with `-w`. It ends with the test.
+/// A command with `--watch`. It ends with the test.
 struct Watcher {
     child: Child,
     lines: Receiver<String>,
@@ -121,7 +121,7 @@ impl Watcher {
     }
 
     fn until(&mut self, expected: impl Fn(&Value) -> bool) {
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        while let Ok(line) = self.lines.recv_timeout(TIMEOUT) {
             if expected(&serde_json::from_str(&line).expect("JSON")) {
                 return;
             }
@@ -138,7 +138,7 @@ impl Drop for Watcher {
 }
 
 #[test]
-fn a_running_daemon_tells_all_about_its_sessions() {
+fn commands_show_the_sessions_of_a_running_daemon() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("ferrolb.sock");
     let router = Router::start(NODE, false);
@@ -191,12 +191,12 @@ fn a_running_daemon_tells_all_about_its_sessions() {
         64513
     );
 
-    // Who stays connected, as everybody with `-w` does, locks nobody out.
+    // A client that stays connected, as with `--watch`, does not block others.
     let connected = (0..16).map(|_| UnixStream::connect(&socket).expect("connected"));
     let _connected: Vec<UnixStream> = connected.collect();
     let watching = ["peers", "log"].map(|command| Watcher::start(&socket, command));
 
-    // The router leaves, with a word.
+    // The router shuts down with a message.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -212,7 +212,7 @@ fn a_running_daemon_tells_all_about_its_sessions() {
     for word in ["Connect → OpenSent", "session up: AS 64513", "maintenance"] {
         assert!(log.contains(word), "{word} is not in {log}");
     }
-    // Empty, and still a list.
+    // An empty result is still a JSON list.
     until(&socket, &["routes", "-o", "json"], |text| {
         serde_json::from_str::<Vec<Value>>(text).is_ok_and(|routes| routes.is_empty())
     });
@@ -231,7 +231,7 @@ fn a_running_daemon_tells_all_about_its_sessions() {
 }
 
 #[test]
-fn without_a_daemon_the_error_says_how_to_get_one() {
+fn without_a_daemon_the_error_names_the_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = ask(&folder.path().join("none.sock"), &["peers"]);
     assert_eq!(output.status.code(), Some(1));

@@ -1,4 +1,5 @@
-//! Pages of docs/, and manifests, that repeat what stands in code: generated from it with UPDATE_DOCS=1, checked against it otherwise.
+//! Pages of docs/ and manifests that repeat contents of the code: generated with UPDATE_DOCS=1,
+//! otherwise compared.
 
 use std::fmt::Write;
 use std::fs;
@@ -22,7 +23,8 @@ fn check(page: &str, expected: &str) {
     );
 }
 
-/// The allocator's reasons with the first sentence of their documentation, read from where they are defined.
+/// The allocator's reasons with the first sentence of their documentation, read from their
+/// definition.
 fn allocation_reasons() -> Vec<(String, String)> {
     let source =
         fs::read_to_string(root().join("allocator/src/reason.rs")).expect("the allocator's source");
@@ -91,13 +93,13 @@ fn metric_names() {
 }
 
 #[test]
-fn definitions_of_our_own_resources() {
+fn crds_in_the_manifests_are_current() {
     let yaml = crds().expect("YAML");
     check("../deploy/manifests/0-crds.yaml", &yaml);
 }
 
 #[test]
-fn a_scrape_of_nothing_is_valid() {
+fn a_scrape_without_any_state_is_valid() {
     let text = render_metrics(&DaemonStatus::default(), "node-a", &[], 0).expect("metrics");
     let text = String::from_utf8(text).expect("text");
     assert!(

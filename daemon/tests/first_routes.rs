@@ -1,4 +1,5 @@
-//! The first routes of many services: nothing that a peer receives lacks what a later service adds.
+//! The first routes of many Services: a peer receives no route without the contributions of later
+//! Services.
 
 mod rack;
 
@@ -9,13 +10,13 @@ use ferrolb::testing::{Announcer, Change, Dirty, Index, Kind, RawObject};
 use ferrolb_bgp::fsm::{Event, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, SpeakerOptions};
 use ferrolb_bgp::wire::{ExtendedCommunity, LinkBandwidth};
-use rack::{PATIENCE, Router};
+use rack::{Router, TIMEOUT};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-/// More services than the announcer decides at once.
+/// More Services than the announcer handles in one batch.
 const SERVICES: usize = 1001;
-/// The link bandwidth of one endpoint, in octets per second.
+/// Link bandwidth of one endpoint, in octets per second.
 const PER_ENDPOINT: f32 = 125_000_000.0;
 
 fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) {
@@ -30,8 +31,8 @@ fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) {
     index.apply(Change::Apply(key, raw));
 }
 
-/// The first and the last service have an endpoint on the node and an address each, of one
-/// aggregate. Those between them have neither.
+/// The first and the last Service have an endpoint on the node and an address each, in one
+/// aggregate. Those between have neither.
 fn index(node: Ipv4Addr, router: &Router) -> Index {
     let mut index = Index::default();
     let address = router.address;
@@ -76,7 +77,7 @@ fn index(node: Ipv4Addr, router: &Router) -> Index {
 }
 
 #[tokio::test]
-async fn the_first_route_of_a_prefix_has_the_weight_of_all_its_services() {
+async fn the_first_route_of_a_prefix_has_the_weight_of_all_services() {
     let node = Ipv4Addr::new(127, 0, 0, 125);
     let mut router = Router::start(node, false);
     let options = SpeakerOptions {
@@ -91,7 +92,7 @@ async fn the_first_route_of_a_prefix_has_the_weight_of_all_its_services() {
     let index = index(node, &router);
     announcer.update(Instant::now(), &index, &Dirty::default());
     let update = loop {
-        let event = timeout(PATIENCE, router.events.recv()).await;
+        let event = timeout(TIMEOUT, router.events.recv()).await;
         let event = event.expect("no route").expect("the router runs");
         if let Event::Received { update, .. } = event
             && update.announced().next().is_some()

@@ -15,7 +15,7 @@ use ferrolb::testing::{
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
-use rack::{PATIENCE, Router};
+use rack::{Router, TIMEOUT};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -23,13 +23,13 @@ use tokio::time::timeout;
 
 const PREFIX: &str = "192.0.2.1/32";
 
-/// Trips the loop where a BGPPeer names the interface `poison`.
+/// Panics when a BGPPeer names the interface `poison`.
 fn exists(interface: &str) -> bool {
     assert_ne!(interface, "poison", "this interface trips the loop");
     true
 }
 
-/// What was logged.
+/// Captured log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -45,7 +45,7 @@ impl Write for Log {
 }
 
 impl Log {
-    /// Collects what this thread logs, panics included.
+    /// Captures the log of this thread, including panics.
     fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
@@ -67,13 +67,13 @@ impl Log {
     }
 }
 
-/// A loop in this process, with a session to a router.
+/// A control loop in this process with a session to a router.
 struct Scene {
     router: Router,
     engine: Handle,
     events: mpsc::Sender<Delivered>,
     report: watch::Receiver<Arc<DaemonStatus>>,
-    looped: JoinHandle<bool>,
+    running: JoinHandle<bool>,
     _stop: oneshot::Sender<bool>,
 }
 
@@ -89,7 +89,7 @@ impl Scene {
         let (engine, _) = speaker::spawn(options).expect("an engine");
         let (report_in, report) = watch::channel(Arc::new(DaemonStatus::new()));
         let state = StateDir::new(state.to_owned());
-        let agent = ControlLoop {
+        let control_loop = ControlLoop {
             kinds: &Kind::ALL,
             announcer: Some(Announcer::new(
                 "node-a".into(),
@@ -105,19 +105,19 @@ impl Scene {
         let (events, delivered) = mpsc::channel(64);
         let (status, _) = status_writes();
         let (stop_in, stop) = oneshot::channel();
-        let looped = tokio::spawn(async move {
+        let running = tokio::spawn(async move {
             let mut source = Source {
                 events: delivered,
                 status,
             };
-            catch_panic(agent, &mut source, stop).await == Err(Panicked)
+            catch_panic(control_loop, &mut source, stop).await == Err(Panicked)
         });
         Self {
             router,
             engine,
             events,
             report,
-            looped,
+            running,
             _stop: stop_in,
         }
     }
@@ -127,7 +127,7 @@ impl Scene {
         delivered.expect("the loop listens");
     }
 
-    /// All kinds are listed; of those that are not given there is nothing.
+    /// Lists all kinds; those without an object here are empty.
     async fn list(&self, objects: &[RawObject]) {
         for kind in Kind::ALL {
             let of_kind = objects.iter().filter_map(|object| {
@@ -138,10 +138,10 @@ impl Scene {
         }
     }
 
-    /// Whether the router gets the prefix before anything else happens to its routes or its session.
+    /// Whether the router receives the prefix before any other event of its routes or session.
     async fn is_announced(&mut self) -> bool {
         loop {
-            let event = timeout(PATIENCE, self.router.events.recv()).await;
+            let event = timeout(TIMEOUT, self.router.events.recv()).await;
             match event.expect("the loop is silent").expect("the router runs") {
                 Event::Received { update, .. } => {
                     assert_eq!(update.withdrawn_prefixes().count(), 0);
@@ -159,15 +159,15 @@ impl Scene {
         }
     }
 
-    /// The loop panics, and nothing is withdrawn in a second.
+    /// Waits for the panic, and checks that nothing is withdrawn within a second.
     async fn panics(&mut self) {
-        let looped = timeout(PATIENCE, &mut self.looped).await;
-        assert!(looped.expect("it panics").expect("the panic is caught"));
+        let running = timeout(TIMEOUT, &mut self.running).await;
+        assert!(running.expect("it panics").expect("the panic is caught"));
         let report = self.report.borrow().clone();
         assert!(report.panicked && !report.ready() && report.live());
     }
 
-    /// Nothing more happens to the routes, and the session is up.
+    /// Checks that the routes don't change and the session is up.
     async fn is_kept(&mut self) {
         let changed = timeout(Duration::from_secs(1), self.is_announced()).await;
         assert!(changed.is_err(), "{changed:?}");
@@ -175,12 +175,12 @@ impl Scene {
         assert!(peers.iter().any(|peer| peer.state == State::Established));
     }
 
-    /// The process ends, and the router is not asked to drop anything.
+    /// Ends the process with a graceful restart.
     async fn ends(mut self) -> Router {
         let end = self.engine.shutdown("", ShutdownMode::GracefulRestart);
-        timeout(PATIENCE, end).await.expect("the engine ends");
+        timeout(TIMEOUT, end).await.expect("the engine ends");
         loop {
-            let event = timeout(PATIENCE, self.router.events.recv()).await;
+            let event = timeout(TIMEOUT, self.router.events.recv()).await;
             match event.expect("closed").expect("the router runs") {
                 Event::Received { update, .. } => {
                     assert_eq!(update.withdrawn_prefixes().count(), 0);
@@ -239,7 +239,7 @@ fn poison() -> RawObject {
 }
 
 #[tokio::test]
-async fn peers_keep_routes_when_the_loop_panics_and_when_it_panics_again_at_the_next_start() {
+async fn peers_keep_routes_when_the_loop_panics_repeatedly() {
     let (log, _guard) = Log::collect();
     let state = tempfile::tempdir().expect("a folder");
     let node = Ipv4Addr::new(127, 0, 0, 111);
@@ -248,7 +248,7 @@ async fn peers_keep_routes_when_the_loop_panics_and_when_it_panics_again_at_the_
     let mut scene = Scene::start(router, state.path());
     scene.list(&objects).await;
     assert!(scene.is_announced().await);
-    // A thread saves it.
+    // The state is written by another thread.
     while !state.path().join("desired.json").exists() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -266,7 +266,7 @@ async fn peers_keep_routes_when_the_loop_panics_and_when_it_panics_again_at_the_
         assert!(text.contains(part), "{part} is not in the log:\n{text}");
     }
 
-    // The object is still there after the restart.
+    // The object still exists after the restart.
     let router = scene.ends().await;
     objects.push(poison);
     let mut scene = Scene::start(router, state.path());

@@ -1,5 +1,5 @@
-//! A panic of the control loop in a whole daemon process: what is announced stays, the probes say
-//! so, and the process restarts in its own place.
+//! A panic of the control loop in a complete daemon process: routes stay announced, the probes
+//! report it, and the process replaces itself.
 
 mod rack;
 
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 
 use ferrolb::cli::{self, Host};
 use ferrolb_bgp::fsm::{Cause, Event, State};
-use rack::{PATIENCE, REST, Router};
+use rack::{REST, Router, TIMEOUT};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// The folder of the daemon; set in the process that this test starts to be the daemon.
+/// Folder of the daemon; set in the process that this test starts as the daemon.
 const FOLDER: &str = "FERROLB_TEST_FOLDER";
-/// Where that process serves probes.
+/// Address of the probes of that process.
 const METRICS: &str = "FERROLB_TEST_METRICS";
-const NAME: &str = "routes_stay_while_a_process_that_panicked_restarts_itself";
-/// From the panic to the restart.
+const NAME: &str = "routes_stay_announced_while_the_process_restarts_after_a_panic";
+/// Delay between panic and restart.
 const PAUSE: Duration = Duration::from_secs(3);
 const PREFIX: &str = "192.0.2.1/32";
 const PANIC: &str = "this interface makes the loop panic";
@@ -65,7 +65,7 @@ fn run_daemon(folder: &Path, metrics: &str) {
     );
 }
 
-/// The daemon's process, its folder and its router.
+/// The process of the daemon, its folder and its router.
 struct Scene {
     folder: TempDir,
     router: Router,
@@ -128,11 +128,11 @@ spec:
         fs::read_to_string(self.folder.path().join("log")).expect("a log")
     }
 
-    /// The status and the body; empty while nothing listens.
+    /// Status and body; empty while there is no listener.
     fn get(&self, path: &str) -> String {
         let ask = || {
             let mut stream = TcpStream::connect(self.metrics)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
@@ -149,17 +149,17 @@ spec:
                 return;
             }
             let log = self.log();
-            assert!(begun.elapsed() < PATIENCE, "{path}: {answer}\n{log}");
+            assert!(begun.elapsed() < TIMEOUT, "{path}: {answer}\n{log}");
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Waits for the announcement, and fails at a withdrawal. Gives the number of sessions that
-    /// closed before it.
+    /// Waits for the announcement, and fails on a withdrawal. Returns the number of sessions that
+    /// ended before it.
     async fn await_announced(&mut self) -> usize {
         let mut closed = 0;
         loop {
-            let event = timeout(PATIENCE, self.router.events.recv()).await;
+            let event = timeout(TIMEOUT, self.router.events.recv()).await;
             match event.expect("an event").expect("the router runs") {
                 Event::Received { update, .. } => {
                     assert_eq!(update.withdrawn_prefixes().count(), 0);
@@ -199,7 +199,7 @@ impl Drop for Scene {
 }
 
 #[tokio::test]
-async fn routes_stay_while_a_process_that_panicked_restarts_itself() {
+async fn routes_stay_announced_while_the_process_restarts_after_a_panic() {
     if let (Some(folder), Ok(metrics)) = (env::var_os(FOLDER), env::var(METRICS)) {
         // A thread of its own: the daemon has its own runtime.
         let daemon = std::thread::spawn(move || run_daemon(Path::new(&folder), &metrics));

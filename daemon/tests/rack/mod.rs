@@ -1,4 +1,7 @@
-//! A router of our own in this process, and `ferrolb run` processes that dial it over loopback.
+//! Scaffold for tests of a daemon with a router: `mod rack;`, then start a [`Router`] in this
+//! process, write manifests such as [`REST`] to a folder, and start a [`Daemon`] on it. The
+//! router's [`Router::events`] show what the daemon sends. Each test needs two loopback addresses
+//! of its own: the node's, and the next one for the router.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,10 +14,10 @@ use ferrolb_bgp::fsm::SpeakerConfig;
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::Asn;
 
-/// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Limit for any wait.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Nobody listens there.
+/// A kubeconfig of an address without a listener.
 const KUBECONFIG: &str = "apiVersion: v1
 kind: Config
 current-context: c
@@ -23,8 +26,7 @@ users: [{name: u, user: {}}]
 contexts: [{name: c, context: {cluster: c, user: u}}]
 ";
 
-/// A pool, an advertisement to all peers, and a service with an endpoint: a rack but for its nodes
-/// and peers.
+/// A pool, an advertisement to all peers, and a Service with an endpoint; without nodes and peers.
 #[allow(dead_code, reason = "not every test has manifests")]
 pub(crate) const REST: &str = "apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
@@ -47,19 +49,19 @@ addressType: IPv4
 endpoints: [{addresses: [10.1.0.1]}]
 ";
 
-/// A passive router that knows a node, `node`, by the address that dials. It listens on the address after that.
+/// A passive router with a peer `node` at the address that dials. It listens on the next address.
 pub(crate) struct Router {
-    /// The engine.
+    /// The BGP engine.
     pub(crate) handle: Handle,
-    /// What happens to it.
+    /// Received events.
     #[allow(dead_code, reason = "not every test listens")]
     pub(crate) events: Events,
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) address: SocketAddr,
 }
 
 impl Router {
-    /// Starts it.
+    /// Starts the router, with graceful restart if `restart`.
     pub(crate) fn start(node: Ipv4Addr, restart: bool) -> Self {
         let ip = Ipv4Addr::from_bits(node.to_bits() + 1);
         let start = |port: u16| {
@@ -78,7 +80,7 @@ impl Router {
                 address,
             })
         };
-        // BGPPeer allows no port above 16384.
+        // A BGPPeer's port is at most 16384.
         let router = (12_800..13_800).find_map(start).expect("a free port");
         let peer = PeerConfig {
             transport: Transport {
@@ -100,7 +102,7 @@ impl Router {
     }
 }
 
-/// A `ferrolb run` process for node-a. It ends with the test, also with one that fails.
+/// A `ferrolb run` process for node-a. It ends with the test, even if the test fails.
 pub(crate) struct Daemon(Child);
 
 impl Daemon {
@@ -116,7 +118,7 @@ impl Daemon {
         Self::spawn(socket, &[&source, more].concat())
     }
 
-    /// Starts it on an API server that does not answer, with what a daemon left in `folder`.
+    /// Starts it with an unreachable API server and the state folder in `folder`.
     #[allow(dead_code, reason = "not every test has an outage")]
     pub(crate) fn start_in_outage(folder: &Path) -> Self {
         let kubeconfig = folder.join("kubeconfig");
@@ -151,7 +153,7 @@ impl Daemon {
         Self(child.expect("the daemon starts"))
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     #[allow(dead_code, reason = "not every test asks")]
     pub(crate) fn terminate(&self) {
         let kill = Command::new("kill").arg(self.0.id().to_string()).status();
@@ -161,7 +163,7 @@ impl Daemon {
     /// Waits for its end.
     #[allow(dead_code, reason = "not every test waits")]
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.0.try_wait().expect("a child") {
                 return status;

@@ -1,4 +1,4 @@
-//! How a daemon's routes leave: when its Node is excluded, and when it is asked to stop.
+//! Drains of a daemon's routes: when its Node is excluded, cordoned or deleted, and at shutdown.
 
 mod rack;
 
@@ -12,13 +12,13 @@ use ferrolb_bgp::fsm::{Cause, Event, PeerRoutes};
 use ferrolb_bgp::rib::Route;
 use ferrolb_bgp::wire::{Community, ErrorCode};
 use ipnet::IpNet;
-use rack::{Daemon, PATIENCE, REST, Router};
+use rack::{Daemon, REST, Router, TIMEOUT};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 const EXCLUDED: &str = ", labels: {node.kubernetes.io/exclude-from-external-load-balancers: \"\"}";
 
-/// A folder with two nodes, a service that both announce, and node-a's router.
+/// Two nodes that announce a Service, and the router and the daemon of node-a.
 struct Scene {
     folder: TempDir,
     router: Router,
@@ -69,22 +69,22 @@ spec:
         write(self.folder.path(), name, text);
     }
 
-    /// For so many seconds the daemon says nothing about its routes, and does not end.
-    async fn says_nothing_for(&mut self, seconds: u64) {
+    /// Checks that nothing happens to the routes and the session for this many seconds.
+    async fn is_quiet_for(&mut self, seconds: u64) {
         let silence = timeout(Duration::from_secs(seconds), self.next()).await;
         assert!(silence.is_err(), "{silence:?}");
     }
 
-    /// What the daemon says next about one of its routes, or of its end.
+    /// The next event of a route or the end of the session.
     async fn next(&mut self) -> String {
         self.next_of(None).await
     }
 
-    /// What the daemon says next about this prefix, or about any, or of its end.
+    /// The next event of this prefix, or of any, or the end of the session.
     async fn next_of(&mut self, prefix: Option<IpNet>) -> String {
         let concerned = |found: IpNet| prefix.is_none_or(|prefix| prefix == found);
         loop {
-            let event = timeout(PATIENCE, self.router.events.recv()).await;
+            let event = timeout(TIMEOUT, self.router.events.recv()).await;
             match event
                 .expect("the daemon is silent")
                 .expect("the router runs")
@@ -119,15 +119,22 @@ fn ended(cause: &Cause) -> String {
                 (ErrorCode::CEASE, 2)
             );
             let text = notification.shutdown_text();
-            format!("shut down: {}", text.expect("a word why"))
+            format!("shut down: {}", text.expect("a shutdown message"))
         }
-        Cause::Closed { error: None, .. } => "closed without a word".to_owned(),
+        Cause::Closed { error: None, .. } => "closed without NOTIFICATION".to_owned(),
         other => format!("{other}"),
     }
 }
 
 fn node(name: &str, more: &str, spec: &str) -> String {
     format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}{more}}}\nspec: {{{spec}}}\n")
+}
+
+/// [`REST`] with the drain annotation on the Service.
+fn with_drain(drain: &str) -> String {
+    let annotations =
+        format!("namespace: default, annotations: {{ferrolb.io/drain: \"{drain}\"}}}}");
+    REST.replacen("namespace: default}", &annotations, 1)
 }
 
 fn write(folder: &Path, name: &str, text: &str) {
@@ -137,7 +144,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 }
 
 #[tokio::test]
-async fn an_excluded_node_drains_and_comes_back() {
+async fn an_excluded_node_drains_and_announces_again_when_included() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 81), false);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
@@ -148,28 +155,28 @@ async fn an_excluded_node_drains_and_comes_back() {
 }
 
 #[tokio::test]
-async fn the_last_one_stays_until_another_is_there() {
+async fn the_last_path_stays_until_another_node_announces_it() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 83), false);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-b", &node("node-b", EXCLUDED, ""));
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
-    scene.says_nothing_for(2).await;
+    scene.is_quiet_for(2).await;
     scene.write("node-b", &node("node-b", "", ""));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
 }
 
 #[tokio::test]
-async fn whoever_comes_back_leaves_its_routes_with_a_router_that_keeps_them() {
+async fn a_restart_leaves_routes_with_a_graceful_restart_router() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 85), true);
     assert_eq!(scene.next().await, "announced");
     scene.daemon.terminate();
-    assert_eq!(scene.next().await, "closed without a word");
+    assert_eq!(scene.next().await, "closed without NOTIFICATION");
     assert!(scene.daemon.wait().success());
 }
 
 #[tokio::test]
-async fn a_router_that_would_not_keep_routes_is_drained() {
+async fn a_router_without_graceful_restart_is_drained_before_shutdown() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 87), false);
     assert_eq!(scene.next().await, "announced");
     scene.daemon.terminate();
@@ -180,15 +187,11 @@ async fn a_router_that_would_not_keep_routes_is_drained() {
 }
 
 #[tokio::test]
-async fn whoever_is_asked_twice_withdraws_at_once() {
+async fn a_second_stop_signal_withdraws_at_once() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 105), false);
     assert_eq!(scene.next().await, "announced");
-    let annotated = REST.replace(
-        "metadata: {name: web, namespace: default}",
-        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"45s\"}}",
-    );
-    scene.write("rest", &annotated);
-    // Longer than anything in the test may take.
+    scene.write("rest", &with_drain("45s"));
+    // Longer than the rest of the test.
     tokio::time::sleep(Duration::from_millis(500)).await;
     scene.daemon.terminate();
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
@@ -199,11 +202,11 @@ async fn whoever_is_asked_twice_withdraws_at_once() {
 }
 
 #[tokio::test]
-async fn a_cordoned_node_keeps_its_routes_until_the_process_is_asked_to_stop() {
+async fn a_cordoned_node_keeps_its_routes_until_a_stop_signal() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 89), true);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", "", "unschedulable: true"));
-    scene.says_nothing_for(2).await;
+    scene.is_quiet_for(2).await;
     scene.daemon.terminate();
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
@@ -214,7 +217,7 @@ async fn a_cordoned_node_keeps_its_routes_until_the_process_is_asked_to_stop() {
 }
 
 #[tokio::test]
-async fn where_nobody_takes_over_nobody_waits() {
+async fn without_another_node_the_shutdown_does_not_wait() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 91), false);
     scene.write("node-b", "");
     assert_eq!(scene.next().await, "announced");
@@ -224,14 +227,10 @@ async fn where_nobody_takes_over_nobody_waits() {
 }
 
 #[tokio::test]
-async fn a_cordon_is_reason_enough_where_the_service_says_so() {
+async fn a_cordon_drains_services_with_the_annotation() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 93), false);
     assert_eq!(scene.next().await, "announced");
-    let annotated = REST.replace(
-        "metadata: {name: web, namespace: default}",
-        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"2s,on-cordon\"}}",
-    );
-    scene.write("rest", &annotated);
+    scene.write("rest", &with_drain("2s,on-cordon"));
     scene.write("node-a", &node("node-a", "", "unschedulable: true"));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
@@ -240,25 +239,27 @@ async fn a_cordon_is_reason_enough_where_the_service_says_so() {
 }
 
 #[tokio::test]
-async fn what_has_left_for_a_cordon_stays_away_whatever_changes() {
+async fn routes_drained_by_a_cordon_are_not_announced_again_by_changes() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 121), false);
     assert_eq!(scene.next().await, "announced");
-    let annotated = REST.replace(
-        "metadata: {name: web, namespace: default}",
-        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"1s,on-cordon\"}}",
-    );
-    scene.write("rest", &annotated);
+    scene.write("rest", &with_drain("1s,on-cordon"));
     scene.write("node-a", &node("node-a", "", "unschedulable: true"));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
-    // Another node changes, then the service.
+    // First another node changes, then the Service.
     scene.write("node-b", &node("node-b", ", labels: {rack: b}", ""));
-    scene.says_nothing_for(1).await;
-    scene.write("rest", &annotated.replace("port: 80", "port: 81"));
-    scene.says_nothing_for(1).await;
+    scene.is_quiet_for(1).await;
+    scene.write(
+        "rest",
+        &with_drain("1s,on-cordon").replace("port: 80", "port: 81"),
+    );
+    scene.is_quiet_for(1).await;
     // Then its endpoints.
-    scene.write("rest", &annotated.replace("10.1.0.1", "10.1.0.9"));
-    scene.says_nothing_for(1).await;
+    scene.write(
+        "rest",
+        &with_drain("1s,on-cordon").replace("10.1.0.1", "10.1.0.9"),
+    );
+    scene.is_quiet_for(1).await;
     // A process that starts on a cordoned node does not announce it either.
     scene.daemon.terminate();
     assert!(scene.daemon.wait().success());
@@ -273,7 +274,7 @@ async fn what_has_left_for_a_cordon_stays_away_whatever_changes() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_deleted_drains_over_the_session_it_had() {
+async fn a_deleted_node_drains_over_its_existing_session() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 95), false);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", "");
@@ -282,15 +283,15 @@ async fn a_node_that_is_deleted_drains_over_the_session_it_had() {
 }
 
 #[tokio::test]
-async fn what_has_left_stays_away_when_the_process_stops() {
+async fn drained_routes_are_not_announced_again_at_shutdown() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 97), true);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
     assert_eq!(scene.next().await, "withdrawn");
-    // Now nobody announces it, and still it is not this node's any more.
+    // No node announces it now, and this node still does not announce it again.
     scene.write("node-b", &node("node-b", EXCLUDED, ""));
-    scene.says_nothing_for(2).await;
+    scene.is_quiet_for(2).await;
     scene.daemon.terminate();
     assert_eq!(
         scene.next().await,
@@ -299,7 +300,7 @@ async fn what_has_left_stays_away_when_the_process_stops() {
 }
 
 #[tokio::test]
-async fn a_cordoned_node_takes_over_from_one_that_is_excluded() {
+async fn a_cordoned_node_takes_over_from_an_excluded_one() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 99), false);
     assert_eq!(scene.next().await, "announced");
     scene.write("node-b", &node("node-b", "", "unschedulable: true"));
@@ -309,21 +310,17 @@ async fn a_cordoned_node_takes_over_from_one_that_is_excluded() {
 }
 
 #[tokio::test]
-async fn a_cordoned_node_that_leaves_for_that_takes_over_from_nobody() {
+async fn a_node_that_drains_on_cordon_does_not_take_over() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 101), false);
-    let annotated = REST.replace(
-        "metadata: {name: web, namespace: default}",
-        "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"1s,on-cordon\"}}",
-    );
-    scene.write("rest", &annotated);
+    scene.write("rest", &with_drain("1s,on-cordon"));
     scene.write("node-b", &node("node-b", "", "unschedulable: true"));
     assert_eq!(scene.next().await, "announced");
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
-    scene.says_nothing_for(2).await;
+    scene.is_quiet_for(2).await;
 }
 
 #[tokio::test]
-async fn what_was_restored_is_drained_too_and_still_known_after_that() {
+async fn restored_routes_are_drained_and_stay_in_the_state_file() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 103), false);
     assert_eq!(scene.next().await, "announced");
     for _ in 0..2 {
@@ -337,7 +334,7 @@ async fn what_was_restored_is_drained_too_and_still_known_after_that() {
     }
 }
 
-/// What `ferrolb routes -o json` says of the only route.
+/// The only route in `ferrolb routes -o json`.
 fn route_line(scene: &Scene) -> serde_json::Value {
     let output = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
         .args(["routes", "-o", "json", "--socket"])
@@ -351,7 +348,7 @@ fn route_line(scene: &Scene) -> serde_json::Value {
     lines.remove(0)
 }
 
-/// The router sends the only prefix back over a path of node-b, or withdraws that.
+/// The router sends back the only prefix with a path of node-b, or withdraws it.
 async fn path_of_node_b(scene: &Scene, up: bool) {
     let prefix = route_line(scene)["prefix"].clone();
     let prefix = prefix.as_str().and_then(|prefix| prefix.parse().ok());
@@ -367,28 +364,29 @@ async fn paths_of_node_b(scene: &Scene, prefixes: &[IpNet], up: bool) {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
 
-/// The node is excluded after node-b lost its session: the router is known to send back other paths, and has none.
+/// The node is excluded after node-b lost its session: the router is known to send back paths, and
+/// has no other one.
 async fn excluded_without_another_path(scene: &mut Scene) {
     assert_eq!(scene.next().await, "announced");
     path_of_node_b(scene, true).await;
     path_of_node_b(scene, false).await;
     scene.write("node-a", &node("node-a", EXCLUDED, ""));
     assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
-    scene.says_nothing_for(3).await;
+    scene.is_quiet_for(3).await;
     assert_eq!(route_line(scene)["waits_for_other_path"], true);
 }
 
 #[tokio::test]
-async fn a_route_stays_as_long_as_the_router_sends_back_no_other_path() {
+async fn a_route_stays_until_the_router_sends_back_another_path() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 107), false);
     excluded_without_another_path(&mut scene).await;
     path_of_node_b(&scene, true).await;
     assert_eq!(scene.next().await, "withdrawn");
 }
 
-/// The other service's routes leave all the time, so the routers are looked at all the time.
+/// Routes of the other Service are drained all the time, so paths are watched all the time.
 #[tokio::test]
-async fn a_route_that_leaves_again_while_others_leave_is_asked_for_again() {
+async fn paths_are_requested_again_for_a_route_that_drains_again() {
     let web: IpNet = "192.0.2.10/32".parse().expect("a prefix");
     let slow: IpNet = "192.0.2.11/32".parse().expect("a prefix");
     let (pool, service) = REST.split_at(REST.find("apiVersion: v1").expect("a Service"));
@@ -425,7 +423,7 @@ async fn a_route_that_leaves_again_while_others_leave_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_process_that_ends_waits_for_no_other_path() {
+async fn a_shutdown_does_not_wait_for_another_path() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 109), false);
     excluded_without_another_path(&mut scene).await;
     scene.daemon.terminate();
@@ -437,19 +435,14 @@ async fn a_process_that_ends_waits_for_no_other_path() {
 }
 
 #[tokio::test]
-async fn a_route_that_leaves_stays_when_the_other_node_loses_its_endpoint() {
+async fn a_drain_stops_when_the_other_node_loses_its_endpoint() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 113), false);
     assert_eq!(scene.next().await, "announced");
-    // Longer than anything in the test may take.
-    let local = REST
-        .replace(
-            "metadata: {name: web, namespace: default}",
-            "metadata: {name: web, namespace: default, annotations: {ferrolb.io/drain: \"45s\"}}",
-        )
-        .replace(
-            "{type: LoadBalancer,",
-            "{type: LoadBalancer, externalTrafficPolicy: Local,",
-        );
+    // Longer than the rest of the test.
+    let local = with_drain("45s").replace(
+        "{type: LoadBalancer,",
+        "{type: LoadBalancer, externalTrafficPolicy: Local,",
+    );
     let on_a = "{addresses: [10.1.0.1], nodeName: node-a}";
     let on_both = format!("{on_a}, {{addresses: [10.1.0.2], nodeName: node-b}}");
     let endpoints = |endpoints: &str| local.replace("{addresses: [10.1.0.1]}", endpoints);

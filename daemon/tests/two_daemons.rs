@@ -1,5 +1,5 @@
-//! Two daemons with a session between them, by ferrolb's own BGPPeer: one dials, one listens. What is wrong with other
-//! BGPPeers costs them nothing.
+//! Two daemons with a session between them, configured by ferrolb's own BGPPeer: one dials, one
+//! listens. Invalid BGPPeers don't affect it.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 const LISTENS: &str = "127.0.0.81";
 const DIALS: &str = "127.0.0.82";
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Ends with the test, also with one that fails.
+/// A daemon that ends with the test, even if the test fails.
 struct Daemon {
     child: Child,
     folder: TempDir,
@@ -50,7 +50,7 @@ impl Daemon {
         std::fs::write(path, manifest).expect("written");
     }
 
-    /// What `ferrolb` says when asked.
+    /// Output of a `ferrolb` command.
     fn ask(&self, arguments: &[&str]) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ferrolb"));
         command.args(arguments).args(["-o", "json", "--socket"]);
@@ -59,9 +59,9 @@ impl Daemon {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
-    /// Waits until the sessions are as wished.
+    /// Waits until the sessions are as expected.
     fn await_peers(&self, wished: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let peers = self.ask(&["peers"]).as_array().cloned().unwrap_or_default();
             if wished(&peers) {
@@ -86,11 +86,12 @@ fn socket(folder: &Path) -> PathBuf {
 
 fn peer(name: &str, spec: &str) -> String {
     format!(
-        "{{apiVersion: ferrolb.io/v1alpha1, kind: BGPPeer, metadata: {{name: {name}}}, spec: {spec}}}"
+        "{{apiVersion: ferrolb.io/v1alpha1, kind: BGPPeer, metadata: {{name: {name}}}, spec: \
+         {spec}}}"
     )
 }
 
-/// BGPPeer allows no port above 16384.
+/// A BGPPeer's port is at most 16384.
 fn free_port() -> SocketAddr {
     (13_900..14_900)
         .map(|port| SocketAddr::new(LISTENS.parse().expect("an address"), port))
@@ -103,7 +104,7 @@ fn is_established(peer: &Value, name: &str) -> bool {
 }
 
 #[test]
-fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
+fn two_daemons_have_a_session_despite_invalid_peers() {
     let address = free_port();
     let both = "password: secret, ttlSecurity: 1, holdTime: 9s";
     let listening = Daemon::start(
@@ -111,7 +112,8 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
         &peer(
             "dials",
             &format!(
-                "{{myASN: 64513, dynamicASN: external, peerAddress: {DIALS}, passive: true, {both}}}"
+                "{{myASN: 64513, dynamicASN: external, peerAddress: {DIALS}, passive: true, \
+                 {both}}}"
             ),
         ),
     );
@@ -121,7 +123,8 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
         &peer(
             "listens",
             &format!(
-                "{{myASN: 64512, peerASN: 64513, peerAddress: {LISTENS}, peerPort: {port}, sourceAddress: {DIALS}, {both}}}"
+                "{{myASN: 64512, peerASN: 64513, peerAddress: {LISTENS}, peerPort: {port}, \
+                 sourceAddress: {DIALS}, {both}}}"
             ),
         ),
     );
@@ -130,14 +133,15 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
         dialling.await_peers(|peers| peers.iter().any(|peer| is_established(peer, "listens")));
     assert_eq!(peers[0]["remote_asn"]["Number"], 64513, "{peers:?}");
 
-    // Two that can't run, one that waits for nobody, and an edit of the good one into nonsense.
+    // Two conflicting peers, a passive one, and an invalid edit of the valid one.
     dialling.write(
         "others.yaml",
         &[
             peer(
                 "the-same",
                 &format!(
-                    "{{myASN: 64512, peerASN: 64513, peerAddress: {LISTENS}, peerPort: {port}, sourceAddress: {DIALS}, {both}}}"
+                    "{{myASN: 64512, peerASN: 64513, peerAddress: {LISTENS}, peerPort: {port}, \
+                     sourceAddress: {DIALS}, {both}}}"
                 ),
             ),
             peer("hasty", "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.83, holdTime: 2s}"),
@@ -149,7 +153,7 @@ fn two_daemons_talk_and_other_peoples_mistakes_cost_them_nothing() {
     let nonsense =
         format!("{{myASN: 64512, peerASN: 64513, peerAddress: {LISTENS}, bfdProfile: none}}");
     dialling.write("peer.yaml", &peer("listens", &nonsense));
-    // Sessions first, then what is refused as it stands.
+    // Sessions first, then rejected BGPPeers.
     let peers = dialling.await_peers(|peers| peers.len() == 6);
     let names: Vec<&str> = peers
         .iter()

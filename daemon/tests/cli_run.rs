@@ -1,0 +1,89 @@
+//! `ferrolb run` and `ferrolb demo`: exit codes and messages.
+
+mod program;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use program::{ferrolb, stdout};
+
+#[test]
+fn run_without_a_node_name_names_the_option() {
+    let output = ferrolb(&["run", "--manifests", ".", "--metrics-addr", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("--node-name") && text.contains("NODE_NAME"),
+        "{text}"
+    );
+}
+
+#[test]
+fn run_for_a_missing_node_logs_a_warning() {
+    let folder = std::env::temp_dir().join(format!("ferrolb-cli-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let unread = "{apiVersion: metallb.io/v1beta1, kind: L2Advertisement, metadata: {name: a}}";
+    std::fs::write(folder.join("l2.yaml"), unread).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+        .arg("run")
+        .arg("--manifests")
+        .arg(&folder)
+        .args(["--node-name", "nod1", "--metrics-addr", "127.0.0.1:0"])
+        .arg("--socket")
+        .arg(folder.with_extension("sock"))
+        .args(["--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .try_for_each(|line| said.send(line))
+    });
+    let mut warnings = std::iter::from_fn(|| heard.recv_timeout(Duration::from_secs(20)).ok())
+        .filter(|line| line.contains("WARN"));
+    let first = warnings.next().unwrap_or_default();
+    let complaint = warnings.next();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(
+        first.contains("L2Advertisement of metallb.io/v1beta1 has no effect")
+            && first.contains("l2.yaml:1"),
+        "{first}"
+    );
+    let complaint = complaint.expect("no warning");
+    assert!(
+        complaint.contains("no Node object of this name") && complaint.contains("\"nod1\""),
+        "{complaint}"
+    );
+}
+
+/// Limits: under 15 seconds, exit code 0.
+#[test]
+fn the_demo_succeeds() {
+    let begin = Instant::now();
+    let output = ferrolb(&["demo"]);
+    let text = stdout(&output);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(begin.elapsed() < Duration::from_secs(15));
+    assert_eq!(text.matches("✓ routes received").count(), 4, "{text}");
+    assert!(text.contains("NoLocalEndpoints"), "{text}");
+    let first = text.split("✓").next().unwrap_or_default();
+    for path in [
+        "203.0.113.1/32   127.0.0.11 (node-a)",
+        "127.0.0.12 (node-b)",
+        "127.0.0.13 (node-c)",
+    ] {
+        assert!(first.contains(path), "{text}");
+    }
+}
