@@ -141,7 +141,7 @@ impl NodeRoutes {
     }
 
     /// The model of the node that decisions use.
-    pub fn effective_node<'a>(&'a self, index: &'a Index) -> Option<&'a Node> {
+    fn effective_node<'a>(&'a self, index: &'a Index) -> Option<&'a Node> {
         self.node_override
             .as_ref()
             .or_else(|| index.nodes().get(&self.node))

@@ -136,7 +136,7 @@ impl Service {
     }
 
     /// Whether a node needs an endpoint of every sharer to announce the shared addresses.
-    pub fn is_shared_local(&self) -> bool {
+    fn is_shared_local(&self) -> bool {
         self.request.any_backend && !self.request.sharing_key.is_empty()
     }
 
