@@ -115,9 +115,9 @@ fn conflicts_on_every_node_are_reported_without_nodes_too() {
     std::fs::write(&file, peers.join("\n---\n")).expect("written");
     let output = ferrolb(&["check", "-f", &file.display().to_string()]);
     let text = stdout(&output);
-    let told = "BGPPeer.ferrolb.io metallb-system/b: error: on every node: spec.peerAddress:";
+    let expected = "BGPPeer.ferrolb.io metallb-system/b: error: on every node: spec.peerAddress:";
     assert!(
-        text.contains(told) && text.contains("1 error in 3"),
+        text.contains(expected) && text.contains("1 error in 3"),
         "{text}"
     );
     assert_eq!(output.status.code(), Some(1));

@@ -38,13 +38,13 @@ fn run_for_a_missing_node_logs_a_warning() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let (said, heard) = mpsc::channel();
+    let (sender, received) = mpsc::channel();
     std::thread::spawn(move || {
         lines
             .map_while(Result::ok)
-            .try_for_each(|line| said.send(line))
+            .try_for_each(|line| sender.send(line))
     });
-    let mut warnings = std::iter::from_fn(|| heard.recv_timeout(Duration::from_secs(20)).ok())
+    let mut warnings = std::iter::from_fn(|| received.recv_timeout(Duration::from_secs(20)).ok())
         .filter(|line| line.contains("WARN"));
     let first = warnings.next().unwrap_or_default();
     let complaint = warnings.next();

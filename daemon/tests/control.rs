@@ -67,7 +67,7 @@ fn ask(socket: &Path, arguments: &[&str]) -> Output {
     command.output().expect("the program starts")
 }
 
-fn told(socket: &Path, arguments: &[&str]) -> String {
+fn output_of(socket: &Path, arguments: &[&str]) -> String {
     let output = ask(socket, arguments);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {error}");
@@ -75,7 +75,7 @@ fn told(socket: &Path, arguments: &[&str]) -> String {
 }
 
 fn json(socket: &Path, arguments: &[&str]) -> Value {
-    let text = told(socket, &[arguments, &["-o", "json"]].concat());
+    let text = output_of(socket, &[arguments, &["-o", "json"]].concat());
     serde_json::from_str(&text).expect("JSON")
 }
 
@@ -162,7 +162,7 @@ fn commands_show_the_sessions_of_a_running_daemon() {
         "connection-refused"
     );
 
-    let routes = told(&socket, &["routes", "--peer", "tor"]);
+    let routes = output_of(&socket, &["routes", "--peer", "tor"]);
     for word in ["192.0.2.0/32", "127.0.0.71", "64512:7"] {
         assert!(routes.contains(word), "{word} is not in {routes}");
     }
@@ -175,7 +175,7 @@ fn commands_show_the_sessions_of_a_running_daemon() {
     );
     assert!(routes[0]["sent_seconds_ago"].as_u64().expect("a number") < 60);
 
-    let peer = told(&socket, &["peer", "tor"]);
+    let peer = output_of(&socket, &["peer", "tor"]);
     for word in [
         "OPEN sent",
         "OPEN received",

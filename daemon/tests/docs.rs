@@ -77,8 +77,8 @@ fn metric_names() {
     let mut page = String::from(
         "# Metrics\n\nGenerated from `daemon/src/runtime/serve/metrics`. Served on `--metrics-addr` under `/metrics`; names and labels are \
          MetalLB's where it has them. The label `peer` is the router's address and port; where several BGPPeers go to the same \
-         one, from several source addresses, `@` and the BGPPeer's name follow: `10.0.0.1:179@tor-a`. A dynamic neighbour has no \
-         port.\n\n| name | type | labels | it tells |\n|---|---|---|---|\n",
+         one, from several source addresses, `@` and the BGPPeer's name follow: `10.0.0.1:179@tor-a`. A dynamic neighbor has no \
+         port.\n\n| name | type | labels | help |\n|---|---|---|---|\n",
     );
     for metric in described {
         let labels = metric.labels.join(", ");

@@ -215,6 +215,8 @@ async fn routes_stay_announced_while_the_process_restarts_after_a_panic() {
     scene.await_status("/readyz", 503).await;
     scene.await_status("/livez", 200).await;
     assert!(scene.is_established().await, "{}", scene.log());
+    // The log follows the status.
+    sleep(Duration::from_millis(500)).await;
     let log = scene.log();
     for part in [
         PANIC,

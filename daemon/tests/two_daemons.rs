@@ -144,9 +144,18 @@ fn two_daemons_have_a_session_despite_invalid_peers() {
                      sourceAddress: {DIALS}, {both}}}"
                 ),
             ),
-            peer("hasty", "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.83, holdTime: 2s}"),
-            peer("no-interface", "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.85, sourceInterface: nosuch0}"),
-            peer("waits", "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.84, passive: true}"),
+            peer(
+                "hasty",
+                "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.83, holdTime: 2s}",
+            ),
+            peer(
+                "no-interface",
+                "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.85, sourceInterface: nosuch0}",
+            ),
+            peer(
+                "waits",
+                "{myASN: 64512, peerASN: 64513, peerAddress: 127.0.0.84, passive: true}",
+            ),
         ]
         .join("\n---\n"),
     );

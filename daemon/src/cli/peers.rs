@@ -93,7 +93,7 @@ pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
         for (_, line) in news {
             let read = match args.ask.output {
                 Output::Json => json_line(line)?,
-                Output::Table => try_print(&told(line))?,
+                Output::Table => try_print(&changed_line(line))?,
             };
             if !read {
                 return Ok(ExitCode::SUCCESS);
@@ -197,7 +197,7 @@ fn errors<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<St
             None => groups.push((&error.cause.text, vec![peer])),
         }
     }
-    let told = groups.iter().flat_map(|(text, peers)| {
+    let lines = groups.iter().flat_map(|(text, peers)| {
         let name = |peer: &&PeerLine| style.bold(&peer.status.name);
         if peers.len() <= MAX_LISTED {
             let each = |peer| {
@@ -214,7 +214,7 @@ fn errors<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<St
         let text = printable(text);
         vec![format!("{} and {others} more: {text}\n", named.join(", "))]
     });
-    told.collect()
+    lines.collect()
 }
 
 fn refusal(peer: &RejectedPeer) -> String {
@@ -285,7 +285,7 @@ fn error_text(peer: &PeerLine) -> Option<String> {
 }
 
 /// A line for a peer that changed.
-fn told(line: &Line) -> String {
+fn changed_line(line: &Line) -> String {
     let peer = match line {
         Line::Peer(peer) => peer,
         Line::Rejected(peer) => {

@@ -1,5 +1,5 @@
-//! Runs the `ferrolb` program in `tests/plans`. Start a test of a command with `mod program;`, run it
-//! with [`ferrolb`], and compare its exit code and [`stdout`].
+//! Scaffold for tests of a command: `mod program;`, run the program in `tests/plans` with
+//! [`ferrolb`], and check its exit code and [`stdout`].
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::path::Path;

@@ -48,20 +48,20 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
         }
         _ => {
             for line in &lines {
-                tell(line, args.ask.output)?;
+                print_line(line, args.ask.output)?;
             }
         }
     }
     if !args.watch {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut told = Printed::default();
-    told.news(&lines);
+    let mut printed = Printed::default();
+    printed.new_lines(&lines);
     loop {
         thread::sleep(POLL_INTERVAL);
         let lines: Vec<LogLine> = client.ask(&request)?;
-        for line in told.news(&lines) {
-            if !tell(line, args.ask.output)? {
+        for line in printed.new_lines(&lines) {
+            if !print_line(line, args.ask.output)? {
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -73,22 +73,22 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
 struct Printed(BTreeMap<String, (u64, u64)>);
 
 impl Printed {
-    fn news<'a>(&mut self, lines: &'a [LogLine]) -> Vec<&'a LogLine> {
-        let mut news = Vec::new();
+    fn new_lines<'a>(&mut self, lines: &'a [LogLine]) -> Vec<&'a LogLine> {
+        let mut new_lines = Vec::new();
         for line in lines {
             let position = (line.entry.number, line.entry.times);
-            let told = self.0.entry(line.peer.clone()).or_default();
-            if *told < position {
-                *told = position;
-                news.push(line);
+            let printed = self.0.entry(line.peer.clone()).or_default();
+            if *printed < position {
+                *printed = position;
+                new_lines.push(line);
             }
         }
-        news
+        new_lines
     }
 }
 
 /// Prints a line. Returns whether standard output is still open.
-fn tell(line: &LogLine, output: Output) -> anyhow::Result<bool> {
+fn print_line(line: &LogLine, output: Output) -> anyhow::Result<bool> {
     match output {
         Output::Json => json_line(line),
         Output::Table => Ok(try_print(&format!(

@@ -22,22 +22,22 @@ fn line(peer: &str, number: u64, times: u64) -> LogLine {
 }
 
 #[test]
-fn what_was_told_is_not_told_again_and_what_happens_again_is() {
-    let mut told = Printed::default();
+fn printed_entries_are_printed_again_only_if_they_recur() {
+    let mut printed = Printed::default();
     let first = [line("a", 1, 1), line("b", 1, 1), line("a", 2, 1)];
-    assert_eq!(told.news(&first).len(), 3);
-    assert_eq!(told.news(&first).len(), 0);
+    assert_eq!(printed.new_lines(&first).len(), 3);
+    assert_eq!(printed.new_lines(&first).len(), 0);
     let then = [line("a", 2, 2), line("b", 1, 1), line("b", 2, 1)];
-    let news: Vec<&str> = told
-        .news(&then)
+    let new_lines: Vec<&str> = printed
+        .new_lines(&then)
         .iter()
         .map(|line| line.peer.as_str())
         .collect();
-    assert_eq!(news, ["a", "b"]);
+    assert_eq!(new_lines, ["a", "b"]);
 }
 
 #[test]
-fn an_entry_is_told_in_words() {
+fn entries_are_printed_as_text() {
     assert_eq!(entry_text(&line("a", 1, 1).entry), "Connect → OpenSent");
     assert_eq!(
         entry_text(&line("a", 1, 3).entry),

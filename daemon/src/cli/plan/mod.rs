@@ -12,15 +12,21 @@ use crate::core::plan::{Plan, PlanError, plan};
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::{Manifests, changes};
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = "Examples:
   ferrolb plan -f manifests/
-  ferrolb plan -f manifests/ -o json | jq '.withheld[] | select(.name == \"web\")'
+  ferrolb plan -f manifests/ -o \
+                        json | jq '.withheld[] | select(.name == \"web\")'
 
-From the current state of a cluster:
-  kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
-  kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities -n metallb-system -o yaml > config.yaml
-  ferrolb plan -f services.yaml config.yaml";
+From the current \
+                        state of a cluster:
+  kubectl get \
+                        services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
+  \
+                        kubectl get \
+                        ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities \
+                        -n metallb-system -o yaml > config.yaml
+  ferrolb plan -f services.yaml \
+                        config.yaml";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -70,15 +76,16 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const NEITHER: &str = "none: routes are planned for each Node, where a Service has endpoints, but these manifests \
-     contain neither a Node nor an EndpointSlice; add the output of kubectl get \
-     nodes,endpointslices -A -o yaml\n";
+const NEITHER: &str = "none: routes are planned for each Node, where a Service has endpoints, but \
+                       these manifests contain neither a Node nor an EndpointSlice; add the \
+                       output of kubectl get nodes,endpointslices -A -o yaml\n";
 
-const NO_NODES: &str = "none: routes are planned for each Node, but these manifests contain none; add the output of \
-     kubectl get nodes -o yaml\n";
+const NO_NODES: &str = "none: routes are planned for each Node, but these manifests contain none; \
+                        add the output of kubectl get nodes -o yaml\n";
 
-const NO_SLICES: &str = "none: a Service is announced only with endpoints, but these manifests contain no \
-     EndpointSlice; add the output of kubectl get endpointslices -A -o yaml\n";
+const NO_SLICES: &str = "none: a Service is announced only with endpoints, but these manifests \
+                         contain no EndpointSlice; add the output of kubectl get endpointslices \
+                         -A -o yaml\n";
 
 /// The plan from manifests, including errors in reading them.
 pub(super) fn plan_manifests(

@@ -18,8 +18,8 @@ fn case(name: &str) -> Plan {
     plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, false)
 }
 
-/// One line a fact, so that a change of behaviour is a readable diff.
-fn told(plan: &Plan) -> String {
+/// One line per fact, so that a change of behavior is a readable diff.
+fn report(plan: &Plan) -> String {
     let mut lines = Vec::new();
     for service in &plan.services {
         let addresses: Vec<String> = service.addresses.iter().map(ToString::to_string).collect();
@@ -92,17 +92,17 @@ fn rarities(route: &PlannedRoute) -> String {
 
 #[test]
 fn which_endpoints_make_a_node_announce() {
-    insta::assert_snapshot!(told(&case("endpoints")));
+    insta::assert_snapshot!(report(&case("endpoints")));
 }
 
 #[test]
 fn who_is_selected() {
-    insta::assert_snapshot!(told(&case("selectors")));
+    insta::assert_snapshot!(report(&case("selectors")));
 }
 
 #[test]
 fn which_family_goes_where() {
-    insta::assert_snapshot!(told(&case("families")));
+    insta::assert_snapshot!(report(&case("families")));
 }
 
 #[test]
@@ -119,37 +119,37 @@ fn a_dual_stack_service_is_announced_in_the_family_that_has_endpoints() {
         message.contains("(default/only-v4-ready, IPv6)"),
         "{message}"
     );
-    insta::assert_snapshot!(told(&plan));
+    insta::assert_snapshot!(report(&plan));
 }
 
 #[test]
 fn why_something_is_withheld() {
-    insta::assert_snapshot!(told(&case("withheld")));
+    insta::assert_snapshot!(report(&case("withheld")));
 }
 
 #[test]
 fn what_is_refused_and_how_that_is_said() {
-    insta::assert_snapshot!(told(&case("refused")));
+    insta::assert_snapshot!(report(&case("refused")));
 }
 
 #[test]
 fn which_peers_a_node_has() {
-    insta::assert_snapshot!(told(&case("peers")));
+    insta::assert_snapshot!(report(&case("peers")));
 }
 
 #[test]
 fn how_much_a_node_weighs() {
-    insta::assert_snapshot!(told(&case("weights")));
+    insta::assert_snapshot!(report(&case("weights")));
 }
 
 #[test]
 fn what_an_aggregate_says() {
-    insta::assert_snapshot!(told(&case("aggregates")));
+    insta::assert_snapshot!(report(&case("aggregates")));
 }
 
 #[test]
 fn what_belongs_to_something_else_is_never_allocated() {
-    insta::assert_snapshot!(told(&case("excluded")));
+    insta::assert_snapshot!(report(&case("excluded")));
 }
 
 #[test]

@@ -111,7 +111,7 @@ async fn a_peer_network_selects_its_dynamic_neighbors() {
     serve(&path, engine.clone(), DaemonStatus::new());
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     while engine.snapshot().await.len() < 2 {
-        assert!(tokio::time::Instant::now() < deadline, "nobody dialled");
+        assert!(tokio::time::Instant::now() < deadline, "no connection");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let log = Request::Log {

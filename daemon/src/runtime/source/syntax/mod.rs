@@ -18,31 +18,31 @@ pub(super) struct SyntaxError {
     pub message: String,
 }
 
-const INDENTATION: &str = "the indentation fits none of the lines above: indent the fields of one object equally, with \
-     spaces, and a list below its field";
+const INDENTATION: &str = "the indentation fits none of the lines above: indent the fields of one \
+                           object equally, with spaces, and a list below its field";
 const TAB: &str = "a tab is not allowed here: write spaces instead";
-const CLOSING: &str = "check that each [ and { is closed by its ] and }, and put commas between the entries, as in \
-     [a, b] and {name: web, port: 80}";
-const QUOTE: &str = "a quote that is opened here or before is not closed: close it, as in name: \"web\", and \
-     write '' for a ' within '…'";
-const AFTER_QUOTE: &str =
-    "text follows a closing quote: put all of the value in quotes, as in name: \"a b\"";
-const ESCAPE: &str =
-    "an escape within \"…\" is not one of YAML: write \\\\ for a backslash, or use '…'";
+const CLOSING: &str = "check that each [ and { is closed by its ] and }, and put commas between \
+                       the entries, as in [a, b] and {name: web, port: 80}";
+const QUOTE: &str = "a quote that is opened here or before is not closed: close it, as in name: \
+                     \"web\", and write '' for a ' within '…'";
+const AFTER_QUOTE: &str = "text follows a closing quote: put all of the value in quotes, as in \
+                           name: \"a b\"";
+const ESCAPE: &str = "an escape within \"…\" is not one of YAML: write \\\\ for a backslash, or \
+                      use '…'";
 const FIELD: &str = "a field needs a colon and a space behind its name: write name: value";
-const COLON: &str = "a field can't begin here: indent it as the fields before it, or put a text that contains a \
-     colon in quotes, as in name: \"a: b\"";
-const TEMPLATE: &str =
-    "{{ begins a template that must be rendered first, for Helm with helm template";
-const BLOCK: &str = "a block of text needs | or > alone at the end of its line, and its lines indented further by \
-     spaces";
-const ALIAS: &str = "* refers to an anchor that is not defined before it: put the value in quotes if it is a \
-     text, or define the anchor with &";
-const TAG: &str = "a value that begins with ! is read as a tag, and this one is not valid: put the value in \
-     quotes";
+const COLON: &str = "a field can't begin here: indent it as the fields before it, or put a text \
+                     that contains a colon in quotes, as in name: \"a: b\"";
+const TEMPLATE: &str = "{{ begins a template that must be rendered first, for Helm with helm \
+                        template";
+const BLOCK: &str = "a block of text needs | or > alone at the end of its line, and its lines \
+                     indented further by spaces";
+const ALIAS: &str = "* refers to an anchor that is not defined before it: put the value in quotes \
+                     if it is a text, or define the anchor with &";
+const TAG: &str = "a value that begins with ! is read as a tag, and this one is not valid: put \
+                   the value in quotes";
 const CHARACTER: &str = "the character is not allowed here: put the value in quotes, or remove it";
-const FALLBACK: &str =
-    "check the indentation, the quotes and the brackets here and in the lines before";
+const FALLBACK: &str = "check the indentation, the quotes and the brackets here and in the lines \
+                        before";
 
 /// The error of a YAML document that begins at line `start`. The message contains no part of the
 /// text, which may be a password, only its line and column.

@@ -64,7 +64,7 @@ fn server_errors_are_not_rejections() {
 
 #[test]
 fn a_watch_that_can_not_be_resumed_relists_unless_the_server_is_overloaded() {
-    for (code, anew) in [
+    for (code, relists) in [
         (404, true),
         (403, true),
         (410, true),
@@ -72,7 +72,7 @@ fn a_watch_that_can_not_be_resumed_relists_unless_the_server_is_overloaded() {
         (429, false),
         (503, false),
     ] {
-        assert_eq!(needs_relist(&not_resumed(code)), anew, "{code}");
+        assert_eq!(needs_relist(&not_resumed(code)), relists, "{code}");
     }
     assert!(
         !needs_relist(&refused(403)),
