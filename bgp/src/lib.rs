@@ -24,8 +24,8 @@
 //! The caller drives [`fsm::Speaker`], one input at a time:
 //!
 //! 1. Call [`handle(now, input)`](fsm::Speaker::handle) with one input. `now` never decreases.
-//! 2. Drain [`poll_output`](fsm::Speaker::poll_output): it returns connections to dial or close,
-//!    and events.
+//! 2. Drain [`poll_output`](fsm::Speaker::poll_output): it returns orders for the driver
+//!    (such as to dial or close a connection) and events.
 //! 3. Call [`poll_transmit`](fsm::Speaker::poll_transmit) when a socket is writable, and drain
 //!    `poll_output` again. UPDATEs are built at that moment from the latest routes. A peer that
 //!    doesn't read therefore needs no queue, and a route that was changed again is sent once.
@@ -54,7 +54,8 @@
 //! * RFC 2385 (TCP MD5) and RFC 5082 (GTSM) in `speaker`.
 //! * RFC 2545: IPv6 next hops, with a link-local one on the same link (§3), in
 //!   [`config::NextHops`].
-//! * RFC 2918 and 7313: route refresh and enhanced route refresh, in both directions.
+//! * RFC 2918 and 7313: route refresh on request of the peer, between markers; markers of the
+//!   peer are accepted and ignored.
 //! * RFC 4486 (§4), 6608 (§3), 9384: subcodes of Cease and FSM errors, the prefix limit included.
 //! * RFC 4724 and 8538: graceful restart as the restarting speaker (RFC 4724 §4.1), replacement of
 //!   a session by a new connection (§4.2), End-of-RIB (§2), Hard Reset (RFC 8538 §3.1). The routes

@@ -162,8 +162,8 @@ pub struct Transport {
     pub password: Option<Secret>,
     /// GTSM (RFC 5082): the most hops to the peer, 1 for the same link. Both sides must enable it.
     pub ttl_security: Option<u8>,
-    /// The peer is several hops away. BFD then uses the multihop port (RFC 5883); TCP always uses
-    /// the kernel's default TTL.
+    /// The peer is several hops away. BFD then uses the multihop port (RFC 5883); the TTL of TCP
+    /// does not change.
     pub multihop: bool,
 }
 

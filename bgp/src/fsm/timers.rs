@@ -30,7 +30,8 @@ pub enum Timer {
 }
 
 impl Timer {
-    /// All timers, in the order in which expired ones are handled: those first that end a session.
+    /// All timers. Expired ones of a connection are handled in this order: those first that end the
+    /// session.
     const ALL: [Self; 6] = [
         Self::SendHold,
         Self::Hold,

@@ -436,7 +436,7 @@ impl Driver {
 
 /// Stops a peer whose socket options cannot be set: it never runs without them.
 fn unusable(peer: String, remote: &dyn Display, error: &SetupError) -> Input {
-    error!(%peer, address = %remote, "peer stopped until its configuration changes: {error}");
+    error!(%peer, address = %remote, "peer stopped until it is configured again: {error}");
     let reason = error.to_string();
     Input::PeerUnusable { peer, reason }
 }

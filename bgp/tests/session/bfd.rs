@@ -147,6 +147,27 @@ fn strict_mode_sends_no_keepalive_before_bfd_is_up() {
 }
 
 #[test]
+fn a_session_that_waits_for_bfd_is_established_when_strict_mode_is_turned_off() {
+    let mut router = established(true);
+    sent(&mut router);
+    assert_eq!(router.state(), State::OpenConfirm);
+    router.events.clear();
+    router.input(Input::SetPeer(config(false)));
+    assert_eq!(sent(&mut router), ["KEEPALIVE"]);
+    assert_eq!(router.state(), State::Established);
+    let reported = |event: &Event| {
+        matches!(
+            event,
+            Event::StateChanged {
+                to: State::Established,
+                ..
+            }
+        )
+    };
+    assert!(router.events.iter().any(reported), "{:?}", router.events);
+}
+
+#[test]
 fn strict_mode_waits_no_longer_than_the_hold_time() {
     let mut router = established(true);
     sent(&mut router);

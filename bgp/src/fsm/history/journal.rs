@@ -26,7 +26,7 @@ pub(in crate::fsm) const OCTETS_MAX: usize = 64 * 1024;
 pub enum JournalEvent {
     /// The peer was configured, or its configuration changed.
     Configured {
-        /// Whether that ended a running session or attempt.
+        /// Whether an enabled peer started over: a session or an attempt ended, if it had one.
         reset: bool,
     },
     /// The state changed. Changes among Idle, Connect and Active are not stored: `Ended` reports

@@ -1,5 +1,5 @@
-//! Per-peer history and status, for the CLI and metrics. With one exception the state machine never
-//! reads them: the prefix limit.
+//! Per-peer history and status, for the CLI and metrics. They decide nothing, with one exception:
+//! the prefix limit.
 
 pub(super) mod cause;
 pub(super) mod journal;

@@ -155,6 +155,8 @@ impl Peer {
             connection.set_send_hold_time(self.config.timers.send_hold_time);
         }
         self.request_bfd(now, shared);
+        // A session that waited for BFD may be established now.
+        self.emit_state_change(now, shared);
         let rekeyed = self.rekey(&old, shared);
         if !passive_changed && !rekeyed {
             return;
