@@ -110,9 +110,10 @@ fn ipv4_announcements_with_an_ipv6_next_hop_are_packed_too_rfc8950() {
         let mut rib = table(&prefixes, encoding.clone());
         let announcing = drain(&mut rib, PEER);
         let next_hop = encoding.ipv6_next_hop.map(|next_hop| next_hop.address());
-        assert!(
-            matches!(&announcing[0].1, Sent::Announce(attributes, _) if attributes.next_hop == next_hop)
-        );
+        let Sent::Announce(attributes, _) = &announcing[0].1 else {
+            panic!("{:?}", announcing[0]);
+        };
+        assert_eq!(attributes.next_hop, next_hop);
         let announcing = lengths(&announcing);
         assert_eq!((announcing.len(), announcing[0]), (messages, 4096));
     }

@@ -360,7 +360,10 @@ async fn the_reason_of_a_failed_dial_is_reported() {
         ("192.0.2.77", "cannot dial from 192.0.2.77"),
     ] {
         handle.set_peer(node(closed, source, None)).unwrap();
-        let reported = |event: &Event| matches!(event, Event::Down { cause, .. } if cause.to_string().contains(reason));
+        let reported = |event: &Event| match event {
+            Event::Down { cause, .. } => cause.to_string().contains(reason),
+            _ => false,
+        };
         until(&mut events, &mut BTreeMap::new(), |event, _| {
             reported(event)
         })

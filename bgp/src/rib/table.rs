@@ -26,8 +26,8 @@ const UNCOMMITTED: u64 = u64::MAX;
 /// Time of transmission: whole seconds since the epoch of the RIB, plus one.
 pub(super) type SentAt = u32;
 
-/// Sent with the initial table of the session. One value for all sessions: they share a map, however
-/// often they are re-established.
+/// Sent with the initial table of the session. One value for all sessions: they share a map,
+/// however often they are re-established.
 pub(super) const INITIAL_TABLE: SentAt = 0;
 
 /// A route that was sent to a peer.

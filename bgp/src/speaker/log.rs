@@ -82,7 +82,8 @@ pub(super) fn event(event: &Event, addresses: &Addresses) {
             cause,
         } => {
             let cause = shortened(cause.to_string(), TEXT_MAX);
-            debug!(%peer, address = %at(peer), ?connection, "closed one of two connections: {cause}");
+            let address = at(peer);
+            debug!(%peer, %address, ?connection, "closed one of two connections: {cause}");
         }
         Event::Rejected { remote, reason } => {
             debug!(%remote, "connection rejected: {reason}");

@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | commands of the caller | 256 | the caller blocks until there is room |
 //! | events | 4096 | the event is dropped and counted in [`Event::Missed`](crate::fsm::Event) |
-//! | received UPDATEs | 1 MiB for each connection | that socket is not read: TCP slows the peer down |
+//! | received UPDATEs | 1 MiB for each connection | its socket is not read: TCP slows the peer |
 //! | BFD commands, BFD events | 1024 each | one merged item for each peer waits in the sender |
 //!
 //! Only a caller ever waits: the BGP and BFD threads never block on a channel.

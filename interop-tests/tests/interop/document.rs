@@ -14,6 +14,7 @@ use crate::rows::GROUPS;
 const PATH: &str = "docs/interop.md";
 const INTRODUCTION: &str = include_str!("introduction.md");
 const ROW: &str = "RFC and scenario";
+const REASONS: &str = "## Why a cell is empty";
 
 /// The results of one router.
 pub(crate) struct Column {
@@ -79,9 +80,10 @@ pub(crate) fn check(column: &Column) -> Result<()> {
     Ok(())
 }
 
-/// Reads the table and the list of the page.
+/// Reads the two tables of the page.
 fn read(text: &str) -> Vec<Column> {
-    let mut rows = text.lines().filter(|line| line.starts_with('|')).map(cells);
+    let (results, reasons) = text.split_once(REASONS).unwrap_or((text, ""));
+    let mut rows = table(results);
     let Some(head) = rows.next() else {
         return Vec::new();
     };
@@ -102,19 +104,20 @@ fn read(text: &str) -> Vec<Column> {
             }
         }
     }
-    // "- **BIRD 2.0.12**, row — reason"
-    for line in text.lines().filter_map(|line| line.strip_prefix("- **")) {
-        let Some((router, (row, reason))) = line
-            .split_once("**, ")
-            .and_then(|(router, rest)| Some((router, rest.split_once(" — ")?)))
-        else {
+    for cells in table(reasons).skip(2) {
+        let [router, row, reason] = cells.as_slice() else {
             continue;
         };
-        if let Some(column) = columns.iter_mut().find(|column| column.router == router) {
-            column.cells.insert(row.to_owned(), Some(reason.to_owned()));
+        if let Some(column) = columns.iter_mut().find(|column| column.router == *router) {
+            column.cells.insert(row.clone(), Some(reason.clone()));
         }
     }
     columns
+}
+
+/// The rows of a table, with its head and the line below it.
+fn table(text: &str) -> impl Iterator<Item = Vec<String>> {
+    text.lines().filter(|line| line.starts_with('|')).map(cells)
 }
 
 fn cells(line: &str) -> Vec<String> {
@@ -149,11 +152,14 @@ fn write(columns: &[Column]) -> Result<String> {
         }
         writeln!(text)?;
     }
-    writeln!(text, "\n## Why a cell is empty\n")?;
+    writeln!(
+        text,
+        "\n{REASONS}\n\n| router | {ROW} | reason |\n|---|---|---|"
+    )?;
     for column in columns {
         for row in &rows {
             if let Some(Some(reason)) = column.cells.get(*row) {
-                writeln!(text, "- **{}**, {row} — {reason}", column.router)?;
+                writeln!(text, "| {} | {row} | {reason} |", column.router)?;
             }
         }
     }
