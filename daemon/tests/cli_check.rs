@@ -87,7 +87,8 @@ fn crds_equal_the_shipped_ones_and_check_accepts_all_their_fields() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("all.json");
     let object = serde_json::json!({
-        "apiVersion": "ferrolb.io/v1alpha1", "kind": "BGPPeer", "metadata": { "name": "all" }, "spec": spec,
+        "apiVersion": "ferrolb.io/v1alpha1", "kind": "BGPPeer",
+        "metadata": { "name": "all" }, "spec": spec,
     });
     std::fs::write(&file, object.to_string()).expect("written");
     let checked = stdout(&ferrolb(&["check", "-f", &file.display().to_string()]));
@@ -129,8 +130,8 @@ fn dump_of_services(count: usize) -> String {
     for number in 0..count {
         text += &format!(
             "- apiVersion: v1\n  kind: Service\n  metadata:\n    annotations:\n      \
-             kubectl.kubernetes.io/last-applied-configuration: |\n        {{\"apiVersion\":\"v1\"}}\n    \
-             name: s{number}\n    namespace: default\n  spec:\n    clusterIP: 10.96.0.1\n    \
+             kubectl.kubernetes.io/last-applied-configuration: |\n        \
+             {{\"apiVersion\":\"v1\"}}\n    name: s{number}\n    namespace: default\n  spec:\n    clusterIP: 10.96.0.1\n    \
              clusterIPs:\n    - 10.96.0.1\n    ports:\n    - name: http\n      port: 80\n      \
              protocol: TCP\n      targetPort: 8080\n    selector:\n      app: s{number}\n    \
              type: LoadBalancer\n  status:\n    loadBalancer: {}\n",

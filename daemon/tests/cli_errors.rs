@@ -128,7 +128,10 @@ fn control_characters_are_escaped_in_text_and_exact_in_json() {
     let name = "a\u{1b}[2J\u{9b}1m\n\u{202e}b";
     let object = |version: &str, kind: &str, spec: Value| {
         let metadata = serde_json::json!({ "name": name, "namespace": "metallb-system" });
-        serde_json::json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec }).to_string()
+        let object = serde_json::json!({
+            "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec,
+        });
+        object.to_string()
     };
     let text = [
         object(
@@ -423,14 +426,14 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
 #[test]
 fn a_misspelt_annotation_gets_a_notice_with_the_nearest_key() {
     let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  annotations:\n    \
-                metallb.universe.tf/loadbalancerIP: 192.0.2.1\n    example.com/address-pool: x\nspec: \
-                {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}\n";
+                metallb.universe.tf/loadbalancerIP: 192.0.2.1\n    example.com/address-pool: x\n\
+                spec: {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}\n";
     let folder = folder_of("all.yaml", text);
     let output = ferrolb(&["check", "-f", folder.path().to_str().expect("text")]);
     let shown = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
-    let line = "notice: metadata.annotations[metallb.universe.tf/loadbalancerIP]: has no effect: did you mean \
-                metallb.io/loadBalancerIPs?";
+    let line = "notice: metadata.annotations[metallb.universe.tf/loadbalancerIP]: has no effect: \
+                did you mean metallb.io/loadBalancerIPs?";
     assert!(shown.contains(line), "{shown}");
     assert!(!shown.contains("example.com"), "{shown}");
 }
@@ -440,11 +443,13 @@ fn a_misspelt_annotation_of_a_node_or_one_given_as_a_label_gets_a_notice() {
     let text = "\
 {apiVersion: v1, kind: Node, metadata: {name: a, annotations: {ferrolb.io/wieght: '2'}}}
 ---
-{apiVersion: v1, kind: Node, metadata: {name: b, labels: {ferrolb.io/weight: '2', metallb.io/rack: a}}}
+{apiVersion: v1, kind: Node,
+ metadata: {name: b, labels: {ferrolb.io/weight: '2', metallb.io/rack: a}}}
 ---
 {apiVersion: v1, kind: Node, metadata: {name: c, annotations: {metallb.io/address-pool: x}}}
 ---
-{apiVersion: v1, kind: Node, metadata: {name: d, labels: {metallb.io/rack: a}, annotations: {ferrolb.io/weight: '2'}}}
+{apiVersion: v1, kind: Node,
+ metadata: {name: d, labels: {metallb.io/rack: a}, annotations: {ferrolb.io/weight: '2'}}}
 ---
 apiVersion: v1
 kind: Service

@@ -12,8 +12,10 @@ use serde_json::Value;
 fn check_and_plan_need_no_secrets() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("peer.yaml");
-    let peer = "{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {name: tor, namespace: metallb-system}, \
-                spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, passwordSecret: {name: tor}}}\n";
+    let peer = "{apiVersion: metallb.io/v1beta2, kind: BGPPeer, \
+                metadata: {name: tor, namespace: metallb-system}, \
+                spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, \
+                passwordSecret: {name: tor}}}\n";
     std::fs::write(&file, peer).expect("written");
     let path = file.display().to_string();
     let checked = ferrolb(&["check", "-f", &path]);
@@ -42,10 +44,12 @@ fn check_and_plan_need_no_secrets() {
 fn null_counts_as_absent_and_a_plan_without_nodes_has_a_hint() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("all.yaml");
-    let service = "{apiVersion: v1, kind: Service, metadata: {name: web, labels: , annotations: , creationTimestamp: null, \
-                   namespace: null, uid: null}, spec: {type: LoadBalancer, ports: null, selector: null}, \
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: web, labels: , \
+                   annotations: , creationTimestamp: null, namespace: null, uid: null}, \
+                   spec: {type: LoadBalancer, ports: null, selector: null}, \
                    status: {loadBalancer: null}}\n---\n\
-                   {apiVersion: metallb.io/v1beta1, kind: IPAddressPool, metadata: {name: pool, creationTimestamp: null}, \
+                   {apiVersion: metallb.io/v1beta1, kind: IPAddressPool, \
+                   metadata: {name: pool, creationTimestamp: null}, \
                    spec: {addresses: [192.0.2.0/24], autoAssign: null, serviceAllocation: null}}";
     std::fs::write(&file, service).expect("written");
     let file = file.display().to_string();

@@ -49,8 +49,9 @@ fn allocation_reasons() -> Vec<(String, String)> {
 #[test]
 fn reasons() {
     let mut page = String::from(
-        "# Reason codes\n\nGenerated from `daemon/src/core/decide/reason.rs` and `allocator/src/reason.rs`. `ferrolb plan` prints \
-         them with words and a remedy.\n\n## Why a node does not announce a service to a peer\n\n\
+        "# Reason codes\n\nGenerated from `daemon/src/core/decide/reason.rs` and \
+         `allocator/src/reason.rs`. `ferrolb plan` prints them with words and a remedy.\n\n\
+         ## Why a node does not announce a service to a peer\n\n\
          | code | it means | what to do |\n|---|---|---|\n",
     );
     for reason in Reason::ALL {
@@ -75,10 +76,12 @@ fn reasons() {
 fn metric_names() {
     let described = metrics().expect("metrics that the prometheus crate takes");
     let mut page = String::from(
-        "# Metrics\n\nGenerated from `daemon/src/runtime/serve/metrics`. Served on `--metrics-addr` under `/metrics`; names and labels are \
-         MetalLB's where it has them. The label `peer` is the router's address and port; where several BGPPeers go to the same \
-         one, from several source addresses, `@` and the BGPPeer's name follow: `10.0.0.1:179@tor-a`. A dynamic neighbor has no \
-         port.\n\n| name | type | labels | help |\n|---|---|---|---|\n",
+        "# Metrics\n\nGenerated from `daemon/src/runtime/serve/metrics`. Served on \
+         `--metrics-addr` under `/metrics`; names and labels are MetalLB's where it has them. \
+         The label `peer` is the router's address and port; where several BGPPeers go to the \
+         same one, from several source addresses, `@` and the BGPPeer's name follow: \
+         `10.0.0.1:179@tor-a`. A dynamic neighbor has no port.\n\n\
+         | name | type | labels | help |\n|---|---|---|---|\n",
     );
     for metric in described {
         let labels = metric.labels.join(", ");

@@ -16,7 +16,8 @@ use crate::runtime::source::manifests::{Manifests, changes};
 const EXAMPLES: &str = "\
 Examples:
   ferrolb check -f manifests/
-  kubectl get ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities -n metallb-system -o yaml > now.yaml
+  kubectl get -n metallb-system -o yaml \\
+    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities > now.yaml
   ferrolb check -f now.yaml";
 
 #[derive(Debug, Args)]

@@ -12,21 +12,16 @@ use crate::core::plan::{Plan, PlanError, plan};
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::{Manifests, changes};
 
-const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "\
+Examples:
   ferrolb plan -f manifests/
-  ferrolb plan -f manifests/ -o \
-                        json | jq '.withheld[] | select(.name == \"web\")'
+  ferrolb plan -f manifests/ -o json | jq '.withheld[] | select(.name == \"web\")'
 
-From the current \
-                        state of a cluster:
-  kubectl get \
-                        services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
-  \
-                        kubectl get \
-                        ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities \
-                        -n metallb-system -o yaml > config.yaml
-  ferrolb plan -f services.yaml \
-                        config.yaml";
+From the current state of a cluster:
+  kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
+  kubectl get -n metallb-system -o yaml \\
+    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities > config.yaml
+  ferrolb plan -f services.yaml config.yaml";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

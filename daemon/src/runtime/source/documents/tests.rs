@@ -79,8 +79,8 @@ fn large_yaml(indent: &str) -> (String, usize) {
     while text.len() < WHOLE * 2 {
         write!(
             text,
-            "{indent}- kind: Service\n{indent}  spec:\n{indent}    text: |\n{indent}      - no item\n\n\
-             {indent}    list:\n{indent}    - {count}\n"
+            "{indent}- kind: Service\n{indent}  spec:\n{indent}    text: |\n\
+             {indent}      - no item\n\n{indent}    list:\n{indent}    - {count}\n"
         )
         .expect("memory");
         count += 1;

@@ -120,7 +120,8 @@ mod tests {
     fn managed_fields_are_dropped_and_the_kind_is_filled_in() {
         let object: Object = serde_json::from_str(
             r#"{"metadata":{"name":"web","namespace":"shop","resourceVersion":"7",
-                "managedFields":[{"manager":"kubectl","fieldsV1":{"f:spec":{}}}]},"spec":{"type":"LoadBalancer"}}"#,
+                "managedFields":[{"manager":"kubectl","fieldsV1":{"f:spec":{}}}]},
+                "spec":{"type":"LoadBalancer"}}"#,
         )
         .unwrap();
         assert_eq!(object.meta().resource_version.as_deref(), Some("7"));

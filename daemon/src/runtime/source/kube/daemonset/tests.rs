@@ -56,7 +56,10 @@ fn daemonset(metadata: Value) -> Value {
 }
 
 fn failure(code: u16, reason: &str) -> Value {
-    json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "no", "code": code, "reason": reason })
+    json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure",
+        "message": "no", "code": code, "reason": reason,
+    })
 }
 
 #[tokio::test]

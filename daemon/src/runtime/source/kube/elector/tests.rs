@@ -360,7 +360,8 @@ proptest! {
         }
         let mut timeout = TIMING.duration + TIMING.retry * 4;
         while !nodes.iter().any(|node| node.leads(world)) {
-            prop_assert!(!timeout.is_zero(), "there is no leader: {:?} {:?}", nodes[0].elector, nodes[1].elector);
+            let electors = nodes.each_ref().map(|node| &node.elector);
+            prop_assert!(!timeout.is_zero(), "there is no leader: {electors:?}");
             world += Duration::from_millis(500);
             timeout = timeout.saturating_sub(Duration::from_millis(500));
             for node in &mut nodes {
