@@ -131,7 +131,8 @@ fn dump_of_services(count: usize) -> String {
         text += &format!(
             "- apiVersion: v1\n  kind: Service\n  metadata:\n    annotations:\n      \
              kubectl.kubernetes.io/last-applied-configuration: |\n        \
-             {{\"apiVersion\":\"v1\"}}\n    name: s{number}\n    namespace: default\n  spec:\n    clusterIP: 10.96.0.1\n    \
+             {{\"apiVersion\":\"v1\"}}\n    name: s{number}\n    namespace: default\n  \
+             spec:\n    clusterIP: 10.96.0.1\n    \
              clusterIPs:\n    - 10.96.0.1\n    ports:\n    - name: http\n      port: 80\n      \
              protocol: TCP\n      targetPort: 8080\n    selector:\n      app: s{number}\n    \
              type: LoadBalancer\n  status:\n    loadBalancer: {}\n",

@@ -13,7 +13,8 @@ kind: IPAddressPool
 metadata: {name: pool}
 spec:
   addresses: [192.0.2.0/33, x, 198.51.100.0/24]
-  serviceAllocation: {namespaces: [a, a], serviceSelectors: [{matchExpressions: [{key: b, operator: Like}]}]}
+  serviceAllocation: {namespaces: [a, a],
+    serviceSelectors: [{matchExpressions: [{key: b, operator: Like}]}]}
 ---
 apiVersion: metallb.io/v1beta1
 kind: BGPAdvertisement

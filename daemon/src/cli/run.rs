@@ -58,7 +58,8 @@ pub(super) struct RunArgs {
     /// Folder of manifests to use instead of the Kubernetes API. It is watched for changes.
     #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
     manifests: Option<PathBuf>,
-    /// Kubeconfig of the API server. [default: the Pod's service account]
+    /// Kubeconfig of the API server. [default: the Pod's service account, else the default
+    /// kubeconfig]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Namespace of MetalLB's resources; can be given several times. [default: POD_NAMESPACE, else

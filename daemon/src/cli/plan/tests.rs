@@ -156,7 +156,8 @@ fn what_belongs_to_something_else_is_never_allocated() {
 fn a_manifest_without_namespace_is_read_as_if_in_the_default_one_of_its_kind() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "{apiVersion: metallb.io/v1beta1, kind: IPAddressPool, metadata: {name: p}, \
-                spec: {addresses: [192.0.2.0/24]}}\n---\n{apiVersion: v1, kind: Service, metadata: {name: s}}\n";
+                spec: {addresses: [192.0.2.0/24]}}\n---\n\
+                {apiVersion: v1, kind: Service, metadata: {name: s}}\n";
     std::fs::write(folder.path().join("all.yaml"), text).expect("written");
     let namespaces = ["config".to_owned(), CONFIG_NAMESPACE.to_owned()];
     let manifests = Loader::new(vec![folder.path().to_owned()], &namespaces).load();
