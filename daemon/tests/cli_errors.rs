@@ -13,8 +13,8 @@ kind: IPAddressPool
 metadata: {name: pool}
 spec:
   addresses: [192.0.2.0/33, x, 198.51.100.0/24]
-  serviceAllocation: {namespaces: [a, a],
-    serviceSelectors: [{matchExpressions: [{key: b, operator: Like}]}]}
+  serviceAllocation:
+    {namespaces: [a, a], serviceSelectors: [{matchExpressions: [{key: b, operator: Like}]}]}
 ---
 apiVersion: metallb.io/v1beta1
 kind: BGPAdvertisement
@@ -48,7 +48,7 @@ spec: {communities: [{name: a, value: x}, {name: b, value: z}]}
             ],
         ),
         (
-            8,
+            9,
             vec![
                 "spec.aggregationLength:",
                 "aggregationLengthV6",
@@ -58,7 +58,7 @@ spec: {communities: [{name: a, value: x}, {name: b, value: z}]}
             ],
         ),
         (
-            13,
+            14,
             vec![
                 "receiveInterval",
                 "transmitInterval",
@@ -66,7 +66,7 @@ spec: {communities: [{name: a, value: x}, {name: b, value: z}]}
                 "minimumTtl",
             ],
         ),
-        (18, vec!["communities[0].value", "communities[1].value"]),
+        (19, vec!["communities[0].value", "communities[1].value"]),
     ];
     for (line, fields) in fields {
         let place = format!("all.yaml:{line} ");
