@@ -1,11 +1,11 @@
 //! The state machine of the whole speaker, without I/O.
 //!
 //! [`Speaker`] has all peers and the Adj-RIB-Out, and passes each input to the peer that it
-//! concerns. The crate's front page has the contract for driving it.
+//! concerns. The crate's documentation describes how to drive it.
 //!
 //! * `events`: inputs, outputs and events; `state`: the states with their transitions;
-//! * `neighbors`: configured and dynamic peers, their conflicts, and whose an incoming connection
-//!   is;
+//! * `neighbors`: configured and dynamic peers, their conflicts, and the peer that an incoming
+//!   connection belongs to;
 //! * `peer`: one peer, with dialling, connections, collisions, BFD guarding and capability
 //!   fallback;
 //! * `negotiate`: our OPEN, and whether the peer's is acceptable;

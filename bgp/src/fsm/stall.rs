@@ -29,8 +29,8 @@ impl StallDetector {
         }
     }
 
-    /// The length of the last stall, if it can be the only reason that a session with this hold
-    /// time ended.
+    /// The length of the last stall, if it explains that a session with this hold time ended: it is
+    /// recent, and lasted at least half the hold time. The other half may have passed before it.
     pub(super) fn explains(&self, now: Instant, hold_time: HoldTime) -> Option<Duration> {
         let (at, late) = self.last?;
         let recent = now.saturating_duration_since(at) <= STALL_GRACE;

@@ -1,4 +1,5 @@
-//! The timers of a peer, and jitter.
+//! The timers of a peer, and jitter. `peer/connection.rs` and `peer/dial.rs` decide what happens
+//! when one expires.
 
 use std::time::{Duration, Instant};
 

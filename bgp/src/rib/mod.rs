@@ -2,7 +2,8 @@
 //!
 //! One [`AdjRibOut`] serves all peers of a speaker. For each prefix it stores the desired routes
 //! and the sent routes, each with the set of peers it applies to. There is no queue per peer: a
-//! session is a cursor, and [`AdjRibOut::poll_transmit`] encodes the latest state. Encoded messages
+//! session stores its position in the changes, and [`AdjRibOut::poll_transmit`] encodes the latest
+//! state. Encoded messages
 //! are cached and shared with all peers that need the same ones.
 //!
 //! | file | contents |

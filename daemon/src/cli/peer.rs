@@ -12,7 +12,7 @@ use ferrolb_bgp::fsm::{
 
 use super::Output;
 use super::client_args::{AskArgs, rejected};
-use super::log::{entry_text, octets};
+use super::log::{octets, options};
 use super::output::{Style, age, json, print, table};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::{RejectedPeer, Request};
@@ -104,7 +104,7 @@ fn text(peer: &PeerDetail, rejected: &[RejectedPeer], style: Style) -> Result<St
             text,
             "{:>8} ago  {}",
             age(entry.age),
-            printable(&entry_text(entry))
+            printable(&options(entry))
         )?;
     }
     let name = printable(&status.name);
@@ -176,8 +176,8 @@ fn bfd_lines(bfd: &BfdStatus) -> Lines {
         (
             "BFD",
             format!(
-                "{} for {} ({}); the peer says {} ({})",
                 "{} for {} ({}); remote state {} ({})",
+                bfd.state,
                 age(bfd.since),
                 bfd.diagnostic,
                 bfd.remote_state,
@@ -187,8 +187,8 @@ fn bfd_lines(bfd: &BfdStatus) -> Lines {
         (
             "BFD timers",
             format!(
-                "sent every {}, lost after {}; lost {} times",
                 "transmit interval {}, detection time {}; went down {} times",
+                milliseconds(bfd.transmit_interval),
                 milliseconds(bfd.detection_time),
                 bfd.flaps
             ),
@@ -222,17 +222,17 @@ fn config_lines(config: &PeerConfig) -> Lines {
     if let Some(interface) = &transport.source_interface {
         lines.push(("source interface", interface.clone()));
     }
-    let mut entry_text = Vec::new();
-    entry_text.extend(transport.passive.then(|| "passive".to_owned()));
-    entry_text.extend(transport.password.is_some().then(|| "TCP MD5".to_owned()));
-    entry_text.extend(
+    let mut options = Vec::new();
+    options.extend(transport.passive.then(|| "passive".to_owned()));
+    options.extend(transport.password.is_some().then(|| "TCP MD5".to_owned()));
+    options.extend(
         transport
             .ttl_security
             .map(|hops| format!("GTSM, at most {hops} hops")),
     );
-    entry_text.extend(transport.multihop.then(|| "multihop".to_owned()));
-    if !entry_text.is_empty() {
-        lines.push(("transport", entry_text.join(", ")));
+    options.extend(transport.multihop.then(|| "multihop".to_owned()));
+    if !options.is_empty() {
+        lines.push(("transport", options.join(", ")));
     }
     if let Some(restart) = &config.graceful_restart {
         let n = if restart.notification {

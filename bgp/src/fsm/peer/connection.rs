@@ -1,5 +1,5 @@
 //! One TCP connection that carries BGP: the states OpenSent, OpenConfirm and Established of
-//! RFC 4271 §8.2.2.
+//! RFC 4271 §8.2.2, and their timers: `expire` decides what an expired timer means.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

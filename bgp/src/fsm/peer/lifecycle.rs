@@ -1,4 +1,5 @@
-//! Connection lifecycle of one peer: established, ended, retry (RFC 4271 §8.2.2).
+//! Connection lifecycle of one peer (RFC 4271 §8.2.2): established; ended, with the NOTIFICATION
+//! that closes it; retry.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The reason codes: why a service is announced or not. `plan`, logs, metrics and docs/reasons.md
-//! use this table.
+//! The reason codes: why a service is announced or not. `ferrolb plan` and docs/reasons.md use this
+//! table.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What depends on a change.
+//! The services, nodes and settings to decide again after a change.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! The plan: predicts from manifests which address each service gets, which node announces which
-//! prefix to which peer, and what is withheld. It makes the same decisions as `ferrolb run`,
-//! without sessions.
+//! prefix to which peer, and what is withheld. It runs the decision code of `ferrolb run`,
+//! without sessions and drains.
 
 use std::net::IpAddr;
 
