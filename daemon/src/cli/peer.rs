@@ -12,7 +12,7 @@ use ferrolb_bgp::fsm::{
 
 use super::Output;
 use super::client_args::{AskArgs, rejected};
-use super::log::{octets, options};
+use super::log::{entry_text, octets};
 use super::output::{Style, age, json, print, table};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::{RejectedPeer, Request};
@@ -104,7 +104,7 @@ fn text(peer: &PeerDetail, rejected: &[RejectedPeer], style: Style) -> Result<St
             text,
             "{:>8} ago  {}",
             age(entry.age),
-            printable(&options(entry))
+            printable(&entry_text(entry))
         )?;
     }
     let name = printable(&status.name);
@@ -392,12 +392,12 @@ fn count_lines(peer: &PeerDetail) -> Lines {
 fn notification_lines(peer: &PeerDetail) -> Lines {
     let line = |past: &PastNotification| {
         let PastNotification { notification, ago } = past;
-        let open_text = notification.text.as_ref();
-        let open_text = open_text.map(|text| format!(" \"{}\"", text.escape_debug()));
+        let quoted = notification.text.as_ref();
+        let quoted = quoted.map(|text| format!(" \"{}\"", text.escape_debug()));
         format!(
             "{}{}{}, {} ago",
             notification.name,
-            open_text.unwrap_or_default(),
+            quoted.unwrap_or_default(),
             octets(notification),
             age(*ago)
         )
@@ -413,4 +413,31 @@ fn notification_lines(peer: &PeerDetail) -> Lines {
 fn list<T: ToString>(values: &[T]) -> String {
     let values: Vec<String> = values.iter().map(T::to_string).collect();
     values.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_of_a_bfd_session_is_printed() {
+        let bfd: BfdStatus = serde_json::from_value(serde_json::json!({
+            "state": "Up", "since": 61, "diagnostic": "none",
+            "remote_state": "Down", "remote_diagnostic": "detection time expired",
+            "transmit_interval": 0.05, "detection_time": 0.15, "flaps": 2,
+            "sent": 10, "received": 9, "discarded": 1, "last_discard": "wrong TTL",
+        }))
+        .expect("a status");
+        let lines = bfd_lines(&bfd);
+        let lines: Vec<&str> = lines.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(
+            lines,
+            [
+                "Up for 1m1s (none); remote state Down (detection time expired)",
+                "transmit interval 50 ms, detection time 150 ms; went down 2 times",
+                "10 sent, 9 received, 1 discarded",
+                "wrong TTL",
+            ]
+        );
+    }
 }

@@ -147,7 +147,7 @@ fn text(lines: &[Line], style: Style) -> String {
     };
     let mut text = if peers().next().is_some() {
         let header = [
-            "NAME", "PEER", "AS", "STATE", "FOR", "ROUTES", "SESSIONS", "BFD",
+            "NAME", "ADDRESS", "AS", "STATE", "FOR", "ROUTES", "SESSIONS", "BFD",
         ];
         table(&header, peers().map(row)) + "\n"
     } else if lines.is_empty() {
@@ -173,7 +173,7 @@ fn text(lines: &[Line], style: Style) -> String {
         let sessions = || peers().filter(|peer| matches!(peer.status.remote, Remote::Router(_)));
         let up = sessions().filter(|peer| peer.status.state == State::Established);
         text += &format!(
-            "\n{} of {} up; details of one session: ferrolb peer NAME\n",
+            "\n{} of {} sessions established; details of one: ferrolb peer NAME\n",
             up.count(),
             sessions().count()
         );
@@ -357,7 +357,7 @@ mod tests {
         assert!(below[2].starts_with("odd: no answer (7s ago"), "{below:?}");
         assert_eq!(
             below[4],
-            "0 of 301 up; details of one session: ferrolb peer NAME"
+            "0 of 301 sessions established; details of one: ferrolb peer NAME"
         );
     }
 }

@@ -154,19 +154,19 @@ fn next_hop(route: &RouteLine) -> String {
 
 /// Attributes that only few routes have.
 fn attributes(route: &RouteLine) -> String {
-    let mut entry_text = Vec::new();
-    entry_text.extend(route.local_pref.map(|value| format!("local-pref {value}")));
-    entry_text.extend(route.med.map(|value| format!("med {value}")));
+    let mut attributes = Vec::new();
+    attributes.extend(route.local_pref.map(|value| format!("local-pref {value}")));
+    attributes.extend(route.med.map(|value| format!("med {value}")));
     if route.prepend > 0 {
-        entry_text.push(format!("prepend {}", route.prepend));
+        attributes.push(format!("prepend {}", route.prepend));
     }
     if route.atomic_aggregate {
-        entry_text.push("atomic aggregate".to_owned());
+        attributes.push("atomic aggregate".to_owned());
     }
     let aggregator = route.aggregator.as_ref();
-    entry_text.extend(aggregator.map(|by| format!("aggregator {} {}", by.asn, by.router_id)));
+    attributes.extend(aggregator.map(|by| format!("aggregator {} {}", by.asn, by.router_id)));
     if route.waits_for_other_path {
-        entry_text.push("draining: the router has no other path".to_owned());
+        attributes.push("draining: the router has no other path".to_owned());
     }
-    entry_text.join(", ")
+    attributes.join(", ")
 }

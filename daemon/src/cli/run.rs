@@ -244,7 +244,7 @@ impl Daemon {
             role = ?args.role,
             node,
             metrics = %args.metrics_addr,
-            "started"
+            "ferrolb started"
         );
         let served = Served {
             status: status.clone(),
@@ -311,7 +311,7 @@ impl Daemon {
             }
         };
         tokio::join!(shutdown, end_source(source));
-        tracing::info!("stopped");
+        tracing::info!("ferrolb stopped");
         end.map(|(end, _)| end)
     }
 
@@ -448,7 +448,11 @@ async fn end_source(source: Option<Source>) {
     drop(status);
     let ended = async { while events.recv().await.is_some() {} };
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
-        tracing::warn!("timeout while ending the source: the Lease may not be released");
+        tracing::warn!(
+            "the Kubernetes client did not end within {} s: another allocator may have to wait \
+             until the Lease expires",
+            SHUTDOWN_TIMEOUT.as_secs()
+        );
     }
 }
 

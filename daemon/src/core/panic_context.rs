@@ -23,8 +23,8 @@ impl<T: Display> Drop for PanicContext<T> {
         if thread::panicking() {
             tracing::error!(
                 object = %self.object,
-                "panicked while {} this object: change or delete it to avoid the panic, and report \
-                 the bug",
+                "the control loop panicked while {} this object: change or delete it to avoid the \
+                 panic, and report the bug",
                 self.work
             );
         }

@@ -1,6 +1,6 @@
 //! The control loop: applies changes from the source to the index, decides what they affect, and
-//! passes the results to the BGP engine and to the Service status. It depends on neither Kubernetes
-//! nor BGP.
+//! passes the results to the BGP engine and to the Service status. It uses neither
+//! the Kubernetes client nor sockets.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -90,7 +90,7 @@ impl ControlLoop {
         let has_saved = saved.as_ref().is_some_and(|saved| !saved.is_empty());
         let mut running = Running::new(self);
         let sync_deadline = Instant::now() + SYNC_TIMEOUT;
-        let mut initialized = Instant::now();
+        let mut last_update = Instant::now();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut mode = None;
@@ -124,8 +124,8 @@ impl ControlLoop {
             }
             // Until the initial sync is complete there is nothing to apply.
             let listed = running.index.is_synced(running.control.kinds);
-            if listed && initialized.elapsed() < BATCH_WINDOW {
-                sleep_until(initialized + BATCH_WINDOW).await;
+            if listed && last_update.elapsed() < BATCH_WINDOW {
+                sleep_until(last_update + BATCH_WINDOW).await;
             }
             loop {
                 match source.events.try_recv() {
@@ -148,7 +148,7 @@ impl ControlLoop {
                 running.update(source, sync_deadline);
             }
             running.turn.end();
-            initialized = Instant::now();
+            last_update = Instant::now();
         }
     }
 }
@@ -217,9 +217,9 @@ impl Running {
         let mut missing = self.index.source_interfaces(node);
         missing.retain(|name| !(self.control.interface_exists)(name));
         let dirty = self.index.set_missing_interfaces(node, missing);
-        let new_reasons = !dirty.is_empty();
+        let changed = !dirty.is_empty();
         self.dirty.merge(dirty);
-        new_reasons
+        changed
     }
 
     fn update(&mut self, source: &Source, sync_deadline: Instant) {
@@ -291,14 +291,18 @@ impl Running {
             }
         }
         for write in writes {
+            let decision = match write.addresses.as_slice() {
+                [] => "no address allocated: clearing the Service status",
+                _ => "address allocated: writing the Service status",
+            };
             tracing::info!(
                 service = %write.service,
                 addresses = write.shown_addresses(),
                 pool = write.pool.as_deref().unwrap_or_default(),
-                "address allocated"
+                "{decision}"
             );
             if source.status.send(write).is_err() {
-                tracing::warn!("can't write the Service status: the source has ended");
+                tracing::warn!("can't write the Service status: the Kubernetes client has ended");
             }
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
     match args.ask.output {
         Output::Json if !args.watch => json(&lines)?,
         Output::Table if lines.is_empty() && !args.watch => {
-            print("no events yet: see ferrolb peers\n")?;
+            print("no events yet; the sessions: ferrolb peers\n")?;
         }
         _ => {
             for line in &lines {
@@ -173,7 +173,9 @@ fn event(event: &JournalEvent) -> String {
             format!("UPDATE with errors: {errors} (octets {octets}){others}")
         }
         JournalEvent::Bfd { from, to, reason } => format!("BFD {from} → {to}: {reason}"),
-        other => format!("{other:?}"),
+        _ => {
+            "an event that this version of ferrolb does not know: use that of the daemon".to_owned()
+        }
     }
 }
 

@@ -19,8 +19,8 @@ Examples:
 
 From the current state of a cluster:
   kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
-  kubectl get -n metallb-system -o yaml \\
-    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities > config.yaml
+  kubectl get -n metallb-system -o yaml ipaddresspools,bfdprofiles,bgpadvertisements,communities,\\
+  bgppeers.metallb.io,bgppeers.ferrolb.io > config.yaml
   ferrolb plan -f services.yaml config.yaml";
 
 #[derive(Debug, Args)]

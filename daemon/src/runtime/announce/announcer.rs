@@ -16,7 +16,7 @@ use crate::core::decide::peers_of;
 use crate::core::index::{Dirty, Index};
 use crate::core::model::Node;
 use crate::runtime::announce::drain::{
-    DrainScope, Draining, NodeExit, PeerDrain, RouterPaths, StopMode,
+    ActiveDrain, DrainScope, Draining, NodeExit, RouterPaths, StopMode,
 };
 use crate::runtime::announce::state_file::{SavedState, StateWriter};
 use crate::runtime::announce::weight_rate_limit::WeightRateLimit;
@@ -49,7 +49,7 @@ pub struct Announcer {
     update_all_announced: bool,
     /// The Node object when it was last seen, without the facts that start a drain.
     last_node: Option<Node>,
-    drain: Option<PeerDrain>,
+    drain: Option<ActiveDrain>,
     /// Whether the engine records the paths that routers send back: the time of the last request
     /// for them.
     paths_requested: Option<Instant>,
@@ -225,7 +225,7 @@ impl Announcer {
             return;
         }
         log_drain(&scope, self.node_routes.node());
-        let mut drain = PeerDrain::all(&self.node_routes, scope);
+        let mut drain = ActiveDrain::all(&self.node_routes, scope);
         let mut changes = self.weight_limit.flush(now);
         changes.extend(drain.step(now, &self.node_routes));
         self.drain = Some(drain);
@@ -278,7 +278,7 @@ impl Announcer {
             None => {
                 log_drain(&scope, node);
                 changes = self.weight_limit.flush(now);
-                PeerDrain::new(&self.node_routes, scope)
+                ActiveDrain::new(&self.node_routes, scope)
             }
         };
         self.node_routes.override_node(self.last_node.clone());
@@ -303,7 +303,7 @@ impl Announcer {
     pub fn needs_router_paths(&self) -> bool {
         self.drain
             .as_ref()
-            .is_some_and(PeerDrain::needs_router_paths)
+            .is_some_and(ActiveDrain::needs_router_paths)
     }
 
     /// Sets the paths that routers have from other nodes, used by the next [`Self::tick`].
@@ -341,7 +341,7 @@ impl Announcer {
     /// Logs routes that newly wait for another path. Returns whether the set of waiting routes
     /// changed.
     fn update_waiting(&mut self) -> bool {
-        let draining = self.drain.as_ref().map(PeerDrain::draining);
+        let draining = self.drain.as_ref().map(ActiveDrain::draining);
         let waiting = draining.map(Draining::waiting).unwrap_or_default();
         if waiting == *self.waiting {
             return false;
@@ -508,14 +508,16 @@ fn log_drain(scope: &DrainScope, node: &str) {
     match scope {
         DrainScope::Node(node_exit) => tracing::warn!(
             node,
-            "draining, since {node_exit}: withdrawing every route that another node also announces"
+            "draining, since {node_exit}: routes get GRACEFUL_SHUTDOWN, and are withdrawn once \
+             another node announces them"
         ),
         DrainScope::Process { drained } if drained.is_empty() => {}
         DrainScope::Process { drained } => {
             let peers: Vec<&str> = drained.iter().map(String::as_str).collect();
             tracing::info!(
                 peers = peers.join(", "),
-                "draining before shutdown: withdrawing every route that another node also announces"
+                "draining before shutdown: routes get GRACEFUL_SHUTDOWN, and are withdrawn once \
+                 another node announces them"
             );
         }
     }
@@ -564,11 +566,11 @@ fn log(changes: &[RouteChange]) {
         peers.entry(key).or_default().push(&change.peer);
     }
     for ((prefix, announced), peers) in peers {
-        let verb = if announced {
-            "announcing"
+        let action = if announced {
+            "announcing prefix"
         } else {
-            "withdrawing"
+            "withdrawing prefix"
         };
-        tracing::info!(%prefix, peers = peers.join(", "), "{verb}");
+        tracing::info!(%prefix, peers = peers.join(", "), "{action}");
     }
 }

@@ -169,7 +169,7 @@ impl StateWriter {
         })
     }
 
-    /// Whether the next state is written without delay. If not, wait and filter a later one.
+    /// Whether the next state is written without delay. If not, wait and pass a later one.
     pub fn is_idle(&self) -> bool {
         self.idle.load(Ordering::Acquire)
     }
@@ -232,7 +232,8 @@ fn write_states(dir: &StateDir, states: &Receiver<SavedState>, idle: &AtomicBool
                 if !std::mem::replace(&mut failed, true) {
                     tracing::warn!(
                         "can't write the state file: a restart while the API server is \
-                         unavailable will announce no routes. Check --state-dir: {error}"
+                         unavailable will announce the routes saved last, if any. Check \
+                         --state-dir: {error}"
                     );
                 }
             } else {

@@ -3,7 +3,7 @@
 //!
 //! Pure: the node's routes, the reason and the time go in, route changes come out.
 
-mod peer_drain;
+mod active_drain;
 mod router_paths;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use ferrolb_bgp::rib::{Route, RouteAttributes};
 use ferrolb_bgp::wire::Community;
 use ipnet::IpNet;
 
-pub(crate) use self::peer_drain::PeerDrain;
+pub(crate) use self::active_drain::ActiveDrain;
 pub(crate) use self::router_paths::RouterPaths;
 use crate::core::decide::node_routes::{NodeRoutes, RouteChange, RouteKey};
 use crate::core::decide::{Offer, decide};
@@ -71,7 +71,7 @@ pub(crate) struct StopFacts {
     pub daemonset_gone: bool,
 }
 
-/// How a process that was paths_requested to stop shuts down.
+/// How a process that received a stop signal shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
     /// Permanent: all routes are drained. No reason is given if a second signal cut a graceful

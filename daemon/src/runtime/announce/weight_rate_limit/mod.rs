@@ -1,6 +1,6 @@
 //! Limits how often a route's weight changes. During a rollout Pods change constantly, and every
 //! change of a weight costs each router an UPDATE and a path selection. All other changes of a
-//! route filter at once.
+//! route pass at once.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

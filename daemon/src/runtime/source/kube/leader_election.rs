@@ -102,9 +102,9 @@ impl LeaderElection {
                 biased;
                 _ = &mut release => break,
                 () = sleep_until(timeout) => {}
-                handle_result = completion(&mut request) => {
+                result = completion(&mut request) => {
                     request = None;
-                    self.handle_result(handle_result);
+                    self.handle_result(result);
                 }
                 lease = leases.recv() => {
                     let Some(lease) = lease else { break };
@@ -116,8 +116,8 @@ impl LeaderElection {
         // would name an outdated version and fail, and the others would wait until the Lease
         // expires.
         if request.is_some() {
-            let handle_result = completion(&mut request).await;
-            self.handle_result(handle_result);
+            let result = completion(&mut request).await;
+            self.handle_result(result);
         }
         let released = self.elector.release(Instant::now());
         self.lead.send_replace(Lead {
@@ -206,9 +206,9 @@ impl LeaderElection {
         }
     }
 
-    fn handle_result(&mut self, handle_result: RequestResult) {
+    fn handle_result(&mut self, result: RequestResult) {
         let now = Instant::now();
-        match handle_result {
+        match result {
             RequestResult::Written(Ok(lease)) => {
                 self.rejections = RejectionLog::default();
                 self.elector.written(now, WriteResult::Done(record(&lease)));
@@ -298,7 +298,7 @@ async fn with_deadline(
     tokio::select! {
         biased;
         () = tokio::time::sleep_until(deadline.into()) => RequestResult::TimedOut,
-        handle_result = request => handle_result,
+        result = request => result,
     }
 }
 

@@ -10,9 +10,9 @@ use crate::core::api::ObjectName;
 use crate::core::decide::node_routes::{NodeRoutes, RouteChange, RouteKey};
 use crate::core::index::{Dirty, Index};
 
-/// State of a drain.
+/// A drain of this node, or of this process before it ends, for all peers.
 #[derive(Debug)]
-pub(crate) struct PeerDrain {
+pub(crate) struct ActiveDrain {
     draining: Draining,
     scope: DrainScope,
     /// Prefixes in the drain that another node should announce.
@@ -20,7 +20,7 @@ pub(crate) struct PeerDrain {
     paths: RouterPaths,
 }
 
-impl PeerDrain {
+impl ActiveDrain {
     /// Begins with the announced routes.
     pub(crate) fn new(node_routes: &NodeRoutes, scope: DrainScope) -> Self {
         Self {
