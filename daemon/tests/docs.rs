@@ -49,8 +49,8 @@ fn allocation_reasons() -> Vec<(String, String)> {
 #[test]
 fn reasons() {
     let mut page = String::from(
-        "# Reason codes\n\nGenerated from `daemon/src/core/decide/reason.rs` and \
-         `allocator/src/reason.rs`. `ferrolb plan` prints them with words and a remedy.\n\n\
+        "# Reason codes\n\n`ferrolb plan` prints them with an explanation and a remedy. This page is \
+         generated from\n`daemon/src/core/decide/reason.rs` and `allocator/src/reason.rs`.\n\n\
          ## Why a node does not announce a service to a peer\n\n\
          | code | it means | what to do |\n|---|---|---|\n",
     );
@@ -76,11 +76,12 @@ fn reasons() {
 fn metric_names() {
     let described = metrics().expect("metrics that the prometheus crate takes");
     let mut page = String::from(
-        "# Metrics\n\nGenerated from `daemon/src/runtime/serve/metrics`. Served on \
-         `--metrics-addr` under `/metrics`; names and labels are MetalLB's where it has them. \
-         The label `peer` is the router's address and port; where several BGPPeers go to the \
-         same one, from several source addresses, `@` and the BGPPeer's name follow: \
+        "# Metrics\n\nferrolb serves its metrics on `--metrics-addr` under `/metrics`. Names and \
+         labels are those of MetalLB where it has them.\n\n\
+         The label `peer` is the router's address and port. If several BGPPeers have the same \
+         router, with different source\naddresses, `@` and the name of the BGPPeer follow: \
          `10.0.0.1:179@tor-a`. A dynamic neighbor has no port.\n\n\
+         This page is generated from `daemon/src/runtime/serve/metrics`.\n\n\
          | name | type | labels | help |\n|---|---|---|---|\n",
     );
     for metric in described {

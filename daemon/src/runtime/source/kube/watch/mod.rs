@@ -432,8 +432,8 @@ impl Watch {
                     tracing::warn!(
                         kind,
                         cause,
-                        "the API server failed three requests for these objects: the known ones stay in use; \
-                         retrying"
+                        "the API server failed three requests for these objects: the known ones \
+                         stay in use; retrying"
                     );
                 }
             }
