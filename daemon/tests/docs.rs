@@ -49,8 +49,8 @@ fn allocation_reasons() -> Vec<(String, String)> {
 #[test]
 fn reasons() {
     let mut page = String::from(
-        "# Reason codes\n\n`ferrolb plan` prints them with an explanation and a remedy. This page is \
-         generated from\n`daemon/src/core/decide/reason.rs` and `allocator/src/reason.rs`.\n\n\
+        "# Reason codes\n\n`ferrolb plan` prints them with an explanation and a remedy. This page \
+         is generated from\n`daemon/src/core/decide/reason.rs` and `allocator/src/reason.rs`.\n\n\
          ## Why a node does not announce a service to a peer\n\n\
          | code | it means | what to do |\n|---|---|---|\n",
     );
@@ -77,7 +77,7 @@ fn metric_names() {
     let described = metrics().expect("metrics that the prometheus crate takes");
     let mut page = String::from(
         "# Metrics\n\nferrolb serves its metrics on `--metrics-addr` under `/metrics`. Names and \
-         labels are those of MetalLB where it has them.\n\n\
+         labels are those of MetalLB where it has\nthem.\n\n\
          The label `peer` is the router's address and port. If several BGPPeers have the same \
          router, with different source\naddresses, `@` and the name of the BGPPeer follow: \
          `10.0.0.1:179@tor-a`. A dynamic neighbor has no port.\n\n\
