@@ -1,12 +1,13 @@
 //! Rules of CONTRIBUTING.md on texts that no other tool checks: the length of lines and files, and
 //! words that say too little.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::step::{command, output, root};
+use crate::step::root;
 
 /// Columns of a line of source.
 const SOURCE_COLUMNS: usize = 100;
@@ -41,21 +42,23 @@ const STABLE: &[&str] = &["\"stood-still\"", "\"untold\""];
 /// Files in which all these are allowed: this list, and texts that are not ours.
 const EXEMPT: &[&str] = &["xtask/src/style.rs", "Cargo.lock", "deny.toml"];
 
-/// Checks every file that git tracks.
+/// Checks every file of the repository.
 ///
 /// # Errors
 /// With every line that breaks a rule.
 pub(crate) fn check() -> Result<()> {
-    let files = output(&mut command("git", &["ls-files"]))?;
     let mut found = Vec::new();
-    for file in files.lines().filter(|file| !EXEMPT.contains(file)) {
-        let Some(kind) = Kind::of(file) else {
+    for file in files(root())? {
+        let shown = file
+            .strip_prefix(root())
+            .unwrap_or(&file)
+            .display()
+            .to_string();
+        let Some(kind) = Kind::of(&shown).filter(|_| !EXEMPT.contains(&shown.as_str())) else {
             continue;
         };
-        // A file that is deleted and not yet committed.
-        if let Ok(text) = fs::read_to_string(root().join(file)) {
-            found.extend(broken(kind, &text).map(|rule| format!("{file}:{rule}")));
-        }
+        let text = fs::read_to_string(&file).with_context(|| shown.clone())?;
+        found.extend(broken(kind, &text).map(|rule| format!("{shown}:{rule}")));
     }
     ensure!(
         found.is_empty(),
@@ -63,6 +66,26 @@ pub(crate) fn check() -> Result<()> {
         found.join("\n  ")
     );
     Ok(())
+}
+
+/// All files below a folder, without hidden ones and what cargo builds.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type()?.is_file() {
+            files.push(entry.path());
+        } else if entry.file_type()?.is_dir() && name != "target" && !hidden(&name) {
+            files.extend(self::files(&entry.path())?);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
