@@ -16,8 +16,9 @@ use crate::runtime::source::manifests::{Manifests, changes};
 const EXAMPLES: &str = "\
 Examples:
   ferrolb check -f manifests/
-  kubectl get -n metallb-system -o yaml ipaddresspools,bfdprofiles,bgpadvertisements,communities,\\
-  bgppeers.metallb.io,bgppeers.ferrolb.io > now.yaml
+  kubectl get -n metallb-system -o yaml \\
+    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities > now.yaml
+  # add bgppeers.ferrolb.io if its CRD is installed
   ferrolb check -f now.yaml";
 
 #[derive(Debug, Args)]

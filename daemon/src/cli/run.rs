@@ -449,8 +449,8 @@ async fn end_source(source: Option<Source>) {
     let ended = async { while events.recv().await.is_some() {} };
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
         tracing::warn!(
-            "the Kubernetes client did not end within {} s: another allocator may have to wait \
-             until the Lease expires",
+            "the source of Kubernetes objects did not end within {} s: if this process was the \
+             leader, another allocator waits until the Lease expires",
             SHUTDOWN_TIMEOUT.as_secs()
         );
     }

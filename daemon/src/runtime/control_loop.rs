@@ -302,7 +302,9 @@ impl Running {
                 "{decision}"
             );
             if source.status.send(write).is_err() {
-                tracing::warn!("can't write the Service status: the Kubernetes client has ended");
+                tracing::warn!(
+                    "can't write the Service status: the source of Kubernetes objects has ended"
+                );
             }
         }
     }
@@ -372,7 +374,9 @@ impl Running {
 
     fn restore(&mut self, saved: Option<SavedState>) {
         if let (Some(announcer), Some(saved)) = (&mut self.control.announcer, saved) {
-            announcer.restore(Instant::now().into_std(), saved);
+            let cause =
+                "initial sync incomplete after 5 s (check the connection to the API server)";
+            announcer.restore(Instant::now().into_std(), saved, cause);
         }
     }
 

@@ -57,7 +57,11 @@ pub fn restore(node: &str, engine: &Handle, state: &StateDir) {
     match state.load() {
         Ok(Some(saved)) => {
             let now = Instant::now().into_std();
-            Announcer::new(node.to_owned(), engine.clone(), None).restore(now, saved);
+            Announcer::new(node.to_owned(), engine.clone(), None).restore(
+                now,
+                saved,
+                "the control loop panicked",
+            );
         }
         Ok(None) => {}
         Err(error) => {

@@ -19,8 +19,9 @@ Examples:
 
 From the current state of a cluster:
   kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
-  kubectl get -n metallb-system -o yaml ipaddresspools,bfdprofiles,bgpadvertisements,communities,\\
-  bgppeers.metallb.io,bgppeers.ferrolb.io > config.yaml
+  kubectl get -n metallb-system -o yaml \\
+    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities > config.yaml
+  # add bgppeers.ferrolb.io if its CRD is installed
   ferrolb plan -f services.yaml config.yaml";
 
 #[derive(Debug, Args)]

@@ -134,7 +134,8 @@ impl<T> Partial<T> {
 }
 
 /// Whether the absence of the field at `path` may have caused the error: it is about the same
-/// place, or its message names the field or one that contains it.
+/// place, or its message names the field or one that contains it. So a message must name the
+/// fields that it depends on, and no word of it may be the name of another one.
 fn may_be_due_to(error: &FieldError, path: &str) -> bool {
     let within = |inner: &str, outer: &str| {
         inner

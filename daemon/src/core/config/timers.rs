@@ -31,7 +31,7 @@ pub(crate) fn timers(
     let hold = Duration::from_secs(hold_time.as_secs().into());
     if send_hold_time.is_some_and(|time| time <= hold) {
         let message = format!(
-            "must be longer than the hold time, {} s by holdTime or keepaliveTime (RFC 9687)",
+            "must be longer than {} s, which holdTime or keepaliveTime sets (RFC 9687)",
             hold.as_secs()
         );
         errors.add(FieldError::new(SEND_HOLD, message));

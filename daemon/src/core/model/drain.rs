@@ -32,8 +32,8 @@ impl Default for Drain {
     }
 }
 
-/// The drain settings of a Service's annotation `ferrolb.io/drain`, which override those of the
-/// BGPPeer.
+/// The drain settings of a Service's annotation `ferrolb.io/drain`: its time replaces that of the
+/// BGPPeer; a cordon drains the routes if either of them asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainOverride {
     /// Replaces the peer's time.

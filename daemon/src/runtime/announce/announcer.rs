@@ -361,7 +361,7 @@ impl Announcer {
         }
         self.node_known = known;
         if known {
-            tracing::info!(node, "the Node object exists again");
+            tracing::info!(node, "the Node object exists");
         } else {
             tracing::warn!(
                 node,
@@ -371,14 +371,13 @@ impl Announcer {
         }
     }
 
-    /// Announces the saved routes, for a restart while the API server is unavailable.
-    pub fn restore(&mut self, now: Instant, saved: SavedState) {
+    /// Announces the saved routes, because the daemon can't decide anything; `cause` says why.
+    pub fn restore(&mut self, now: Instant, saved: SavedState, cause: &str) {
         let (sessions, routes) = saved.into_parts();
         tracing::warn!(
             peers = sessions.len(),
             routes = routes.len(),
-            "initial sync incomplete after 5 s: announcing the routes saved before the restart. \
-             Check the connection to the API server"
+            "{cause}: announcing the routes saved before the restart"
         );
         self.set_sessions(sessions);
         let changes: Vec<RouteChange> = routes
@@ -508,16 +507,16 @@ fn log_drain(scope: &DrainScope, node: &str) {
     match scope {
         DrainScope::Node(node_exit) => tracing::warn!(
             node,
-            "draining, since {node_exit}: routes get GRACEFUL_SHUTDOWN, and are withdrawn once \
-             another node announces them"
+            "draining, since {node_exit}: routes that another node announces get \
+             GRACEFUL_SHUTDOWN and are withdrawn after drain.time; the others stay"
         ),
         DrainScope::Process { drained } if drained.is_empty() => {}
         DrainScope::Process { drained } => {
             let peers: Vec<&str> = drained.iter().map(String::as_str).collect();
             tracing::info!(
                 peers = peers.join(", "),
-                "draining before shutdown: routes get GRACEFUL_SHUTDOWN, and are withdrawn once \
-                 another node announces them"
+                "draining before shutdown: routes that another node announces get \
+                 GRACEFUL_SHUTDOWN and are withdrawn after drain.time"
             );
         }
     }

@@ -362,8 +362,7 @@ fn an_invalid_field_of_our_group_is_rejected_too() {
         ),
         (
             json!({ "sendHoldTime": "90s" }),
-            "spec.sendHoldTime: must be longer than the hold time, 90 s by holdTime or \
-             keepaliveTime",
+            "spec.sendHoldTime: must be longer than 90 s, which holdTime or keepaliveTime sets",
         ),
         (
             json!({ "prefixLimit": 0 }),

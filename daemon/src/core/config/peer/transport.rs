@@ -60,7 +60,7 @@ fn network(spec: &BgpPeerSpec, text: &str) -> Result<Remote, FieldError> {
     }
     if spec.peer_port.is_some() {
         let message = "has no effect with peerNetwork, because the routers connect to this node: \
-            remove it";
+            remove it, or use peerAddress";
         return Err(FieldError::new(PORT, message));
     }
     Ok(Remote::Network(canonical(network).trunc()))

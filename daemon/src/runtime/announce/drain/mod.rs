@@ -74,8 +74,8 @@ pub(crate) struct StopFacts {
 /// How a process that received a stop signal shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
-    /// Permanent: all routes are drained. No reason is given if a second signal cut a graceful
-    /// restart short.
+    /// Permanent: all routes are drained. No reason is given after a second stop
+    /// signal.
     Drain(Option<DrainReason>),
     /// Temporary: routers with graceful restart keep the routes, all others are drained.
     GracefulRestart,

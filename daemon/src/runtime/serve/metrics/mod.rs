@@ -306,8 +306,8 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
     ),
     (
         "ferrolb_bgp_prefixes_ineligible_total",
-        "Prefixes received and rejected as looped: our own AS or address is in the path (RFC 4271 \
-         §9.1.2).",
+        "Prefixes received and rejected as looped: our own AS is in the path, or our own address \
+         is the next hop (RFC 4271 §9.1.2).",
         |peer| peer.update_errors.looped,
     ),
 ];

@@ -30,7 +30,7 @@ const WATCH_NAME: &str = "Lease";
 /// Whether this process leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lead {
-    /// Number of the term. A new leader lists everything again.
+    /// Number of the term. A new leader lists again what it allocates from.
     pub(super) term: u64,
     /// End of the right to write, by the process's monotonic clock; `None` without the lead.
     pub(super) until: Option<Instant>,
