@@ -46,7 +46,7 @@ fn report(plan: &Plan) -> String {
             route.local_pref
         ));
         if let Some(line) = lines.last_mut() {
-            *line += &rarities(route);
+            *line += &rare_attributes(route);
         }
     }
     for withheld in &plan.withheld {
@@ -73,7 +73,7 @@ fn report(plan: &Plan) -> String {
 }
 
 /// What few routes have.
-fn rarities(route: &PlannedRoute) -> String {
+fn rare_attributes(route: &PlannedRoute) -> String {
     let mut text = String::new();
     if !route.extended_communities.is_empty() {
         text += &format!(" extended={:?}", route.extended_communities);
@@ -91,17 +91,17 @@ fn rarities(route: &PlannedRoute) -> String {
 }
 
 #[test]
-fn which_endpoints_make_a_node_announce() {
+fn a_node_announces_a_service_with_endpoints_as_its_traffic_policy_says() {
     insta::assert_snapshot!(report(&case("endpoints")));
 }
 
 #[test]
-fn who_is_selected() {
+fn selectors_choose_services_nodes_and_peers() {
     insta::assert_snapshot!(report(&case("selectors")));
 }
 
 #[test]
-fn which_family_goes_where() {
+fn a_route_goes_to_peers_that_carry_its_family() {
     insta::assert_snapshot!(report(&case("families")));
 }
 
@@ -123,32 +123,32 @@ fn a_dual_stack_service_is_announced_in_the_family_that_has_endpoints() {
 }
 
 #[test]
-fn why_something_is_withheld() {
+fn each_withheld_route_has_a_reason() {
     insta::assert_snapshot!(report(&case("withheld")));
 }
 
 #[test]
-fn what_is_refused_and_how_that_is_said() {
+fn invalid_objects_are_rejected_with_field_and_remedy() {
     insta::assert_snapshot!(report(&case("refused")));
 }
 
 #[test]
-fn which_peers_a_node_has() {
+fn a_node_has_the_peers_that_select_it_and_do_not_conflict() {
     insta::assert_snapshot!(report(&case("peers")));
 }
 
 #[test]
-fn how_much_a_node_weighs() {
+fn a_weight_comes_from_endpoints_or_the_annotation() {
     insta::assert_snapshot!(report(&case("weights")));
 }
 
 #[test]
-fn what_an_aggregate_says() {
+fn an_aggregate_merges_the_attributes_of_its_services() {
     insta::assert_snapshot!(report(&case("aggregates")));
 }
 
 #[test]
-fn what_belongs_to_something_else_is_never_allocated() {
+fn excluded_networks_are_never_allocated() {
     insta::assert_snapshot!(report(&case("excluded")));
 }
 
