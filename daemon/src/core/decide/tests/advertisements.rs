@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn what_an_advertisement_requests_is_announced_or_reported(all in advertisements()) {
+    fn a_request_of_an_advertisement_is_announced_or_reported(all in advertisements()) {
         let (together, problems) = with(&all);
         let mut omitted = Vec::new();
         for ad in &all {

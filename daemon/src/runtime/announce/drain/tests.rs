@@ -38,7 +38,7 @@ fn node(change: impl FnOnce(&mut Node)) -> Node {
 }
 
 #[test]
-fn why_a_node_exits() {
+fn a_node_exits_if_deleted_shutting_down_excluded_or_cordoned() {
     let excluded = |node: &mut Node| {
         node.labels.insert(
             crate::core::model::annotations::EXCLUDE_LABEL.into(),
@@ -98,7 +98,7 @@ fn an_uninstall_or_node_exit_drains_and_a_rollout_uses_graceful_restart() {
 }
 
 #[test]
-fn which_routes_are_drained_kept_and_announced() {
+fn the_scope_and_other_nodes_decide_what_a_drain_does_to_a_route() {
     let drain = |on_cordon| Drain {
         time: TIME,
         on_cordon,

@@ -107,12 +107,12 @@ pub(super) enum WatchEvent {
 }
 
 /// A watch in progress.
-pub(super) struct Watch {
+pub(super) struct WatchStream {
     body: Body,
     line: Vec<u8>,
 }
 
-impl Watch {
+impl WatchStream {
     /// Starts a watch after a version.
     pub(super) async fn start(
         client: &Client,

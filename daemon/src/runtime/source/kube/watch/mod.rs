@@ -395,7 +395,7 @@ impl Watch {
     ) -> Result<(), ListWatchEnd> {
         let client = self.api.clone().into_client();
         let (url, params) = (self.api.resource_url(), self.params.watch());
-        let watch = stream::Watch::start(&client, url, &params, version).await;
+        let watch = stream::WatchStream::start(&client, url, &params, version).await;
         let mut watch = watch.map_err(ListWatchEnd::Failed)?;
         while let Some(event) = watch.next(version).await.map_err(ListWatchEnd::Failed)? {
             *attempts = Attempts::new();
