@@ -55,7 +55,8 @@ impl Sender {
     }
 }
 
-/// The effect of a malformed attribute (RFC 7606 §2).
+/// The effect of a malformed attribute (RFC 7606 §2). Wrong flags always cause treat-as-withdraw
+/// (RFC 7606 §3 c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnError {
     /// Attribute discard.

@@ -2,7 +2,9 @@
 //! `peering-examples/` and queried with its own command-line client.
 //!
 //! [`Kind`] names the product, [`Router`] is what a scenario does with it. To add a product, write
-//! a module like `bird.rs` and a variant of [`Kind`]; the compiler reports the places to extend.
+//! a module like `bird.rs` and a variant of [`Kind`]. The compiler reports most places to extend;
+//! `KINDS` in `tests/corpus/main.rs`, the rows in `tests/interop/` and the packages in
+//! `xtask/src/setup.rs` are lists.
 
 mod adj_rib_in;
 mod announcer_as_router;

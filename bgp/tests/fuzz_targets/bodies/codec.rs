@@ -286,6 +286,8 @@ fn memory(update: &Update) -> usize {
         + attributes.as_path.as_ref().map_or(0, |path| list(&path.0))
         + list(&attributes.communities)
         + list(&attributes.large_communities)
+        + list(&attributes.extended_communities)
+        + list(&attributes.ipv6_extended_communities)
         + list(&attributes.unknown)
         + list(&update.errors)
         + update.malformed.as_ref().map_or(0, |octets| octets.len())
