@@ -2,8 +2,9 @@
 //!
 //! A row gives the attribute's name, its flags, the peers that may send it, the effect of an error
 //! in it (RFC 7606), and the functions that decode and encode its value. To add an attribute, add
-//! a row here, a field to [`PathAttributes`], and the two functions in `attribute_decode.rs` and
-//! `attribute_encode.rs`.
+//! a row here, a field to [`PathAttributes`], the two functions in `attribute_decode.rs` and
+//! `attribute_encode.rs`, and the rule to `bgp/tests/fixtures/error_rules.tsv`, which names the
+//! tests.
 
 use std::fmt;
 use std::net::Ipv4Addr;
