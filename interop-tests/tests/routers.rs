@@ -550,7 +550,7 @@ fn only_the_right_password_gets_a_session() {
             for index in [1, 2] {
                 let peer = format!("peer=tor-node{}", index + 1);
                 eventually("the reason in the log", UP, || {
-                    rack.daemons[index].check_log(&["no session", "TCP MD5 password", &peer])
+                    rack.daemons[index].check_log(&["session not established", "TCP MD5 password", &peer])
                 })?;
             }
             consistently("only one session", HOLD_TIME, || {
@@ -614,7 +614,7 @@ fn retry_delays_double_while_the_router_refuses_connections() {
             ensure!(delays[0] >= 0.7 && delays.is_sorted(), "{delays:?}");
             // Doubling from 1 s, less a quarter at most.
             ensure!(delays[3] >= 5.0, "{delays:?}");
-            rack.daemons[index].check_log(&["no session", "refused"])?;
+            rack.daemons[index].check_log(&["session not established", "refused"])?;
         }
         Ok(())
     });
@@ -645,7 +645,7 @@ fn a_wrong_as_delays_the_retry_until_the_configuration_is_corrected() {
                 })?;
                 // 60 s, less a quarter at most.
                 ensure!(delays[0] >= 45.0, "{delays:?}");
-                rack.daemons[index].check_log(&["no session", "Bad Peer AS"])?;
+                rack.daemons[index].check_log(&["session not established", "Bad Peer AS"])?;
             }
             ensure!(router.sessions()?.is_empty() && router.table()?.is_empty());
 
