@@ -29,8 +29,8 @@
 //!
 //! # Excluded addresses
 //!
-//! A pool may contain addresses of nodes, routers or Pods ([`Pool::excluding`]). They are never
-//! allocated, but a service that already has one keeps it.
+//! A pool may contain addresses of nodes, routers, Pods, Service ranges or other load balancers
+//! ([`Pool::excluding`]). They are never allocated, but a service that already has one keeps it.
 //!
 //! # Service selection
 //!

@@ -268,7 +268,7 @@ pub enum Reason {
         /// Its pool.
         pool: String,
     },
-    /// The requested address belongs to a node, a router or Pods.
+    /// The address belongs to a node, router, Pod, Service range or another load balancer.
     #[error("{address} is {owner} and can't be assigned to a service: request another address")]
     AddressExcluded {
         /// The address.

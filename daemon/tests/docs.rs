@@ -51,7 +51,7 @@ fn reasons() {
     let mut page = String::from(
         "# Reason codes\n\n`ferrolb plan` prints them with an explanation and a remedy. This page \
          is generated from\n`daemon/src/core/decide/reason.rs` and `allocator/src/reason.rs`.\n\n\
-         ## Why a node does not announce a service to a peer\n\n\
+         ## Whether a node announces a service to a peer, and why not\n\n\
          | code | it means | what to do |\n|---|---|---|\n",
     );
     for reason in Reason::ALL {

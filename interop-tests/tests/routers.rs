@@ -550,7 +550,11 @@ fn only_the_right_password_gets_a_session() {
             for index in [1, 2] {
                 let peer = format!("peer=tor-node{}", index + 1);
                 eventually("the reason in the log", UP, || {
-                    rack.daemons[index].check_log(&["session not established", "TCP MD5 password", &peer])
+                    rack.daemons[index].check_log(&[
+                        "session not established",
+                        "TCP MD5 password",
+                        &peer,
+                    ])
                 })?;
             }
             consistently("only one session", HOLD_TIME, || {

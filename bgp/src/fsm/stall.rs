@@ -16,7 +16,7 @@ const STALL_GRACE: Duration = Duration::from_secs(5);
 /// The last stall.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StallDetector {
-    /// When it ended, and its least length.
+    /// When it ended, and its minimum length.
     last: Option<(Instant, Duration)>,
 }
 

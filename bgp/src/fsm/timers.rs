@@ -65,7 +65,7 @@ impl TimerTable {
         timers.filter_map(|(timer, at)| Some((timer, at?)))
     }
 
-    /// The first expired timer.
+    /// The expired timer that is handled first.
     pub(super) fn expired(&self, now: Instant) -> Option<Timer> {
         let expired = self.running().find(|(_, at)| *at <= now);
         expired.map(|(timer, _)| timer)

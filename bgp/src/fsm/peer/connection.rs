@@ -240,7 +240,7 @@ impl Connection {
         }
     }
 
-    /// The one dispatch on (state, timer).
+    /// What an expired timer of this connection causes.
     pub(super) fn expire(&mut self, now: Instant, timer: Timer, rng: &mut fastrand::Rng) -> Effect {
         match timer {
             Timer::Hold if self.state() == State::OpenConfirm && self.waits_for_bfd => {
@@ -258,7 +258,7 @@ impl Connection {
         }
     }
 
-    /// The first expired timer.
+    /// The expired timer that is handled first.
     pub(super) fn expired(&self, now: Instant) -> Option<Timer> {
         self.timers.expired(now)
     }

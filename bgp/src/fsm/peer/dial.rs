@@ -34,7 +34,7 @@ enum Dial {
     Disabled,
 }
 
-/// What to do about an expired timer.
+/// What an expired dial timer requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expiry {
     /// Start again.

@@ -115,7 +115,7 @@ pub struct Verdict {
 /// The subject of a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// No subject: the reason says all.
+    /// No subject: the reason is sufficient.
     None,
     /// The verdict's peer.
     Peer,

@@ -23,7 +23,7 @@ use crate::runtime::announce::weight_rate_limit::WeightRateLimit;
 use crate::runtime::status::Announced;
 
 /// Number of services per batch of the first routes.
-const SERVICES_PER_PIECE: usize = 500;
+const SERVICES_PER_BATCH: usize = 500;
 
 /// Minimum interval between two ROUTE-REFRESH requests: routers answer with all their routes.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
@@ -152,7 +152,7 @@ impl Announcer {
         }
         let names: Vec<_> = index.services().map(|service| &*service.name).collect();
         let mut changes = Vec::new();
-        for piece in names.chunks(SERVICES_PER_PIECE) {
+        for piece in names.chunks(SERVICES_PER_BATCH) {
             log(&changes);
             self.send(&changes);
             let decided = self

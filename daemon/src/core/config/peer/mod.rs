@@ -89,7 +89,7 @@ pub(crate) struct PeerResource<'a> {
     pub created: &'a str,
     /// The fields of MetalLB's BGPPeer.
     pub spec: &'a BgpPeerSpec,
-    /// The further fields of ferrolb's BGPPeer. None for MetalLB's.
+    /// The additional fields of ferrolb's BGPPeer. None for MetalLB's.
     pub ferrolb: Option<&'a FerrolbBgpPeerSpec>,
 }
 
