@@ -2,6 +2,7 @@
 //! check, `interop` runs the scenarios with real routers, `bench` runs the benchmarks.
 
 mod bench;
+mod files;
 mod fuzz;
 mod interop;
 mod layers;

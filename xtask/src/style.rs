@@ -1,12 +1,12 @@
 //! Rules of CONTRIBUTING.md on texts that no other tool checks: the length of lines and files, and
 //! words that say too little.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::files::files;
 use crate::step::root;
 
 /// Columns of a line of source.
@@ -66,26 +66,6 @@ pub(crate) fn check() -> Result<()> {
         found.join("\n  ")
     );
     Ok(())
-}
-
-/// All files below a folder, without hidden ones and what cargo builds.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if entry.file_type()?.is_file() {
-            files.push(entry.path());
-        } else if entry.file_type()?.is_dir() && name != "target" && !hidden(&name) {
-            files.extend(self::files(&entry.path())?);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use self::modules::{Graph, Modules};
+use crate::files::files;
 use crate::step::{cargo, output, root, show_and_run};
 
 /// Arguments of `cargo tree`, and the packages that may not appear there.
@@ -301,19 +302,9 @@ fn is_test(file: &Path) -> bool {
         || file.components().any(|part| part.as_os_str() == "tests")
 }
 
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(rust_files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+fn rust_files(folder: &Path) -> Result<impl Iterator<Item = PathBuf>> {
+    let files = files(folder)?.into_iter();
+    Ok(files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")))
 }
 
 #[cfg(test)]
