@@ -155,19 +155,22 @@ impl Peer {
             connection.set_send_hold_time(self.config.timers.send_hold_time);
         }
         self.request_bfd(now, shared);
+        let rekeyed = self.rekey(&old, shared);
+        if passive_changed || rekeyed {
+            self.redial(now, passive_changed, shared);
+        }
         // A session that waited for BFD may be established now.
         self.emit_state_change(now, shared);
-        let rekeyed = self.rekey(&old, shared);
-        if !passive_changed && !rekeyed {
-            return;
-        }
+    }
+
+    /// Makes an attempt in progress again, or starts or ends dialling if that is what changed.
+    fn redial(&mut self, now: Instant, passive_changed: bool, shared: &mut Shared) {
         if self.dialer.cancel(shared) {
             if self.config.dials().is_some() {
                 self.start(now, shared);
             } else if self.slots.is_empty() {
                 self.dialer.wait_for_peer();
             }
-            self.emit_state_change(now, shared);
         } else if passive_changed && self.dialer.is_active() {
             self.start(now, shared);
         }
