@@ -18,3 +18,5 @@ pub mod wire;
 mod membership;
 mod ownership;
 mod responder;
+#[cfg(feature = "serde")]
+mod seconds;

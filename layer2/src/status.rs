@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::Time;
+use crate::config::{Candidate, Time};
 use crate::mac::Mac;
 
-/// A snapshot of the engine.
+/// A snapshot of the engine. Times and intervals are serialized as seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Status {
     /// This node.
     pub node: Arc<str>,
     /// The moment of the snapshot. All other times are relative to the same clock.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub now: Time,
     /// What this node does.
     pub state: NodeState,
@@ -49,9 +50,13 @@ pub enum NodeState {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
 pub struct AddressStatus {
+    /// The nodes that may own it. Not serialized: equal values are shared among addresses.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub candidates: Arc<[Candidate]>,
     /// The owner, as far as this node knows.
     pub owner: Option<Arc<str>>,
     /// Since when.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub since: Time,
     /// The claim epoch.
     pub epoch: u64,
@@ -65,6 +70,20 @@ pub struct AddressStatus {
     pub moves: Vec<Move>,
     /// The result of the last self-test by a peer.
     pub self_test: Option<SelfTest>,
+    /// Frames of this node for it since it began to announce it.
+    pub traffic: Traffic,
+}
+
+/// Frames for an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Traffic {
+    /// ARP requests and Neighbor Solicitations received.
+    pub requests: u64,
+    /// ARP replies and Neighbor Advertisements sent in answer to them.
+    pub responses: u64,
+    /// Unsolicited ARP requests, ARP replies and Neighbor Advertisements sent.
+    pub gratuitous: u64,
 }
 
 /// A change of the owner.
@@ -72,6 +91,7 @@ pub struct AddressStatus {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Move {
     /// When.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub at: Time,
     /// The owner before.
     pub from: Option<Arc<str>>,
@@ -127,6 +147,7 @@ pub struct SelfTest {
     /// The peer.
     pub by: Arc<str>,
     /// When.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub at: Time,
     /// The Ethernet addresses that answered.
     pub answers: Vec<Mac>,
@@ -164,13 +185,17 @@ pub struct PeerStatus {
     pub node: Arc<str>,
     /// Its Ethernet address on this segment.
     pub mac: Mac,
+    /// Its networks on this segment, as its hellos announce them.
+    pub networks: Vec<IpNet>,
     /// Its state.
     pub state: NodeState,
     /// Whether hellos arrive in time.
     pub alive: bool,
     /// When the last hello arrived.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub last_hello: Time,
     /// The interval at which it sends.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub interval: Duration,
     /// The number of addresses that it owns.
     pub owned: u32,
