@@ -185,9 +185,10 @@ impl Listeners {
     }
 
     fn serve(self, serving: &tokio::runtime::Handle, served: Served) {
-        if let (Some(socket), Some(engine)) = (self.control, &served.engine) {
+        if let Some(socket) = self.control {
             serving.spawn(socket.serve(ControlService {
-                engine: engine.clone(),
+                engine: served.engine.clone(),
+                layer2: served.layer2.clone(),
                 status: served.status.clone(),
             }));
         }
@@ -225,7 +226,7 @@ impl Daemon {
         let state = args.state_dir.clone().map(StateDir::new);
         let announcing = args
             .role
-            .announces()
+            .announces_bgp()
             .then(|| announcer(&args, &node, state.clone()))
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
@@ -249,6 +250,7 @@ impl Daemon {
         let served = Served {
             status: status.clone(),
             engine: engine.clone(),
+            layer2: None,
             node: node.clone(),
         };
         listeners.serve(serving, served);

@@ -1,7 +1,8 @@
-//! Announces the routes of this node through the BGP engine: rate limit of weights, drain, state
-//! file.
+//! Announces the addresses of this node: routes through the BGP engine, with the rate limit of
+//! weights, drain and state file; and by layer 2.
 
 pub(crate) mod announcer;
 pub(crate) mod drain;
+pub(crate) mod layer2;
 pub(crate) mod state_file;
 mod weight_rate_limit;

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine};
 use crate::core::config::Problem;
+use crate::runtime::announce::layer2::engine::Layer2Engine;
 use crate::runtime::status::DaemonStatus;
 
 /// Number of requests answered concurrently; others wait.
@@ -214,10 +215,22 @@ struct Limits {
 /// The data sources of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct ControlService {
-    /// The BGP engine.
-    pub engine: Handle,
+    /// The BGP engine, if this process announces over BGP.
+    pub engine: Option<Handle>,
+    /// The layer 2 engine, if this process announces by layer 2.
+    pub layer2: Option<Layer2Engine>,
     /// Status of the control loop.
     pub status: watch::Receiver<Arc<DaemonStatus>>,
+}
+
+/// The answer of a process that doesn't announce over BGP.
+const NO_BGP: &str = "this process has no BGP sessions (its --role is layer2): run the command in \
+                      the announcer's Pod";
+
+/// Answers requests about BGP.
+struct BgpAnswers<'a> {
+    engine: &'a Handle,
+    status: &'a watch::Receiver<Arc<DaemonStatus>>,
 }
 
 impl ControlService {
@@ -250,6 +263,17 @@ impl ControlService {
         }
     }
 
+    async fn answer(&self, request: Request, write: &mut WriteHalf<'_>) -> io::Result<()> {
+        let Some(engine) = &self.engine else {
+            let answer = Answer::<()>::Error(NO_BGP.to_owned());
+            return send(write, &text(&answer)?, REQUEST_TIMEOUT).await;
+        };
+        let status = &self.status;
+        BgpAnswers { engine, status }.answer(request, write).await
+    }
+}
+
+impl BgpAnswers<'_> {
     async fn answer(&self, request: Request, write: &mut WriteHalf<'_>) -> io::Result<()> {
         let answer = match request {
             Request::Peers => text(&Answer::Ok(self.peers().await)),
@@ -367,7 +391,7 @@ impl ControlService {
     }
 }
 
-impl ControlService {
+impl BgpAnswers<'_> {
     /// All peers, or the selected ones.
     fn of<'a>(
         &self,

@@ -37,7 +37,11 @@ async fn answering(path: &Path) -> Handle {
 
 fn serve(path: &Path, engine: Handle, status: DaemonStatus) {
     let (_, status) = watch::channel(Arc::new(status));
-    let service = ControlService { engine, status };
+    let service = ControlService {
+        engine: Some(engine),
+        layer2: None,
+        status,
+    };
     tokio::spawn(Socket::bind(path).expect("a socket").serve(service));
 }
 

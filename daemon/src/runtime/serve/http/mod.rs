@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::runtime::announce::layer2::engine::Layer2Engine;
 use crate::runtime::serve::metrics;
 use crate::runtime::status::DaemonStatus;
 
@@ -40,8 +41,10 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub(crate) struct Served {
     /// Status of the control loop.
     pub status: watch::Receiver<Arc<DaemonStatus>>,
-    /// Present in announcers.
+    /// The BGP engine, if this process announces over BGP.
     pub engine: Option<Handle>,
+    /// The layer 2 engine, if this process announces by layer 2.
+    pub layer2: Option<Layer2Engine>,
     /// Name of the node, for labels.
     pub node: String,
 }

@@ -22,6 +22,7 @@ fn serve(status: DaemonStatus) -> (SocketAddr, watch::Sender<Arc<DaemonStatus>>)
     let served = Served {
         status,
         engine: None,
+        layer2: None,
         node: "node-0".to_owned(),
     };
     std::thread::spawn(move || runtime.block_on(http::serve(listener, served)));

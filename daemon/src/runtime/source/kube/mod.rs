@@ -70,7 +70,7 @@ pub(crate) struct KubeOptions {
 /// The kinds that a role watches, and that must be listed before anything is decided.
 pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
     match role {
-        Role::Announcer | Role::All => &Kind::ALL,
+        Role::Announcer | Role::Layer2 | Role::All => &Kind::ALL,
         Role::Allocator => &ALLOCATOR_READS,
     }
 }

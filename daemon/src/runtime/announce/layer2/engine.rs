@@ -1,0 +1,99 @@
+//! The layer 2 engine as the rest of the process uses it: it runs only while there is an
+//! L2Advertisement, and is compiled out without the feature `layer2`.
+
+use std::io;
+use std::sync::Arc;
+
+use ferrolb_layer2::status::Status;
+use tokio::sync::watch;
+
+#[cfg(not(feature = "layer2"))]
+pub(crate) use self::compiled_out::{Handle, Options, spawn};
+#[cfg(feature = "layer2")]
+pub(crate) use ferrolb_layer2::driver::{Handle, Options, spawn};
+
+/// Whether the layer 2 engine runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum EngineState {
+    /// There is no L2Advertisement, or the objects were not listed yet.
+    #[default]
+    Idle,
+    /// It can't start, for this reason and with this remedy. It is retried.
+    Refused(Arc<str>),
+    /// It runs.
+    Running(Handle),
+}
+
+/// The current layer 2 engine, for threads other than the control loop.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer2Engine(watch::Receiver<EngineState>);
+
+impl Layer2Engine {
+    /// An engine that does not run yet, and what sets its state.
+    pub(crate) fn new() -> (watch::Sender<EngineState>, Self) {
+        let (state, current) = watch::channel(EngineState::Idle);
+        (state, Self(current))
+    }
+
+    /// Whether it runs now. Keep a handle only for one request: the next may meet another engine.
+    pub(crate) fn state(&self) -> EngineState {
+        self.0.borrow().clone()
+    }
+
+    /// A snapshot of the engine, if it runs.
+    pub(crate) async fn status(&self) -> Option<Status> {
+        match self.state() {
+            EngineState::Running(engine) => engine.status().await,
+            EngineState::Idle | EngineState::Refused(_) => None,
+        }
+    }
+}
+
+/// What replaces the driver in a program without layer 2.
+#[cfg(not(feature = "layer2"))]
+mod compiled_out {
+    use std::convert::Infallible;
+    use std::fmt;
+
+    use ferrolb_layer2::config::{Command, Identity, Settings};
+    use ferrolb_layer2::status::{Event, Status};
+    use tokio::sync::mpsc;
+
+    use super::io;
+
+    /// There is no engine.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Handle(Infallible);
+
+    impl Handle {
+        pub(crate) fn send(&self, _: Command) {
+            match self.0 {}
+        }
+
+        #[allow(clippy::unused_async, reason = "as the driver's")]
+        pub(crate) async fn status(&self) -> Option<Status> {
+            match self.0 {}
+        }
+
+        #[allow(clippy::unused_async, reason = "as the driver's")]
+        pub(crate) async fn ended(&self) {
+            match self.0 {}
+        }
+    }
+
+    pub(crate) struct Options {
+        pub(crate) identity: Identity,
+        pub(crate) settings: Settings,
+        pub(crate) excluded: Box<dyn Fn(&str) -> bool + Send>,
+    }
+
+    impl fmt::Debug for Options {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Options")
+        }
+    }
+
+    pub(crate) fn spawn(_: Options) -> io::Result<(Handle, mpsc::UnboundedReceiver<Event>)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
