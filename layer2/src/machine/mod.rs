@@ -1,5 +1,8 @@
 //! The engine without I/O.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+
 use crate::config::{Command, Identity, Settings, Time};
 use crate::interface::{IfIndex, Interface};
 use crate::status::{Event, Status};
@@ -20,8 +23,21 @@ pub enum Input<'a> {
     Interface(Interface),
     /// An interface is gone or can't be used any more.
     InterfaceGone(IfIndex),
+    /// The addresses of the interface `kube-ipvs0` of this node. The kernel itself answers ARP for
+    /// them on all interfaces, unless `arp_ignore` is set (kube-proxy: `ipvs.strictARP`).
+    ServiceProxyAddresses(BTreeSet<IpAddr>),
     /// A command.
     Command(Command),
+}
+
+/// A solicited-node group (RFC 4291 §2.7.1) that this node must join or leave, so that switches
+/// which snoop MLD forward it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupChange {
+    /// Join it on an interface. A group that was joined before is joined once.
+    Join(IfIndex, Ipv6Addr),
+    /// Leave it. An interface that is gone leaves all its groups without this.
+    Leave(IfIndex, Ipv6Addr),
 }
 
 impl Machine {
@@ -47,6 +63,11 @@ impl Machine {
 
     /// The next frame to send.
     pub fn next_frame(&mut self) -> Option<(IfIndex, Vec<u8>)> {
+        None
+    }
+
+    /// The next group to join or leave.
+    pub fn next_group_change(&mut self) -> Option<GroupChange> {
         None
     }
 
