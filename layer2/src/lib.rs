@@ -12,6 +12,7 @@ pub mod interface;
 pub mod limits;
 pub mod mac;
 pub mod machine;
+pub mod moves;
 pub mod status;
 pub mod wire;
 
