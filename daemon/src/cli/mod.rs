@@ -9,6 +9,7 @@ pub(crate) mod output;
 mod peer;
 mod peers;
 mod plan;
+mod probe;
 mod routes;
 mod run;
 pub(crate) mod signals;
@@ -68,6 +69,9 @@ enum Command {
     Peer(peer::PeerArgs),
     /// List the routes sent to peers, with attributes and the time they were last sent.
     Routes(routes::RoutesArgs),
+    /// Ask the daemon on this host whether it is live or ready, as the kubelet does. Exits with 1 if
+    /// it isn't.
+    Probe(probe::ProbeArgs),
     /// Show the events of sessions.
     Log(log::LogArgs),
 }
@@ -157,6 +161,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Peers(args) => peers::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Routes(args) => routes::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Log(args) => log::run(&args),
     };
     result.unwrap_or_else(|error| {

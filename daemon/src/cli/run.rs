@@ -174,7 +174,9 @@ struct Listeners {
 
 impl Listeners {
     fn open(args: &RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Result<Self> {
-        let metrics = http::bind(args.metrics_addr, serving)?;
+        // The only role that is rolled out with two processes on a node.
+        let shared = args.role == Role::Layer2;
+        let metrics = http::bind(args.metrics_addr, shared, serving)?;
         let control = if args.role.announces() {
             let _runtime = serving.enter();
             socket(args.socket.as_deref())?

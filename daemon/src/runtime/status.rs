@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use ferrolb_bgp::fsm::PeerStatus;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::core::api::ObjectName;
@@ -87,6 +89,16 @@ fn addresses(
     addresses.filter(announced).collect()
 }
 
+/// A question of the kubelet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum Probe {
+    /// Whether the process makes progress; else it must be restarted.
+    Live,
+    /// Whether it announces what it should.
+    Ready,
+}
+
 /// A snapshot of the daemon's state.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonStatus {
@@ -151,6 +163,27 @@ impl DaemonStatus {
             || self
                 .alive
                 .is_some_and(|alive| alive.elapsed() < STALL_LIMIT)
+    }
+
+    /// The answer to a probe, as HTTP and the control socket give it.
+    ///
+    /// # Errors
+    ///
+    /// Why the probe fails.
+    pub fn probe(&self, probe: Probe) -> Result<(), &'static str> {
+        match probe {
+            Probe::Live if self.live() => Ok(()),
+            Probe::Live => Err("the control loop is stalled"),
+            Probe::Ready if self.panicked => Err(
+                "the control loop panicked (see the log): routes stay announced, the process \
+                 restarts soon",
+            ),
+            Probe::Ready if self.config.is_none() => Err("the configuration is not loaded yet"),
+            Probe::Ready if !self.initialized => {
+                Err("the first routes were not passed to the BGP engine yet")
+            }
+            Probe::Ready => Ok(()),
+        }
     }
 
     /// Problems for which an object is rejected.

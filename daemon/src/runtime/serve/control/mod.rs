@@ -13,6 +13,8 @@ use ferrolb_bgp::wire::{Aggregator, NextHop};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::status::Probe;
+
 /// Default path of the socket.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/ferrolb.sock";
 
@@ -38,6 +40,11 @@ pub(crate) enum Request {
     Log {
         /// Name or address; absent for all peers.
         peer: Option<String>,
+    },
+    /// A probe of the kubelet. Fails with the reason.
+    Probe {
+        /// Which one.
+        probe: Probe,
     },
 }
 

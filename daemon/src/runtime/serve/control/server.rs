@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine};
 use crate::core::config::Problem;
 use crate::runtime::announce::layer2::engine::Layer2Engine;
-use crate::runtime::status::DaemonStatus;
+use crate::runtime::status::{DaemonStatus, Probe};
 
 /// Number of requests answered concurrently; others wait.
 const MAX_REQUESTS: usize = 8;
@@ -265,7 +265,10 @@ impl ControlService {
 
     async fn answer(&self, request: Request, write: &mut WriteHalf<'_>) -> io::Result<()> {
         let Some(engine) = &self.engine else {
-            let answer = Answer::<()>::Error(NO_BGP.to_owned());
+            let answer = match request {
+                Request::Probe { probe } => probe_answer(&self.status, probe),
+                _ => Answer::Error(NO_BGP.to_owned()),
+            };
             return send(write, &text(&answer)?, REQUEST_TIMEOUT).await;
         };
         let status = &self.status;
@@ -281,6 +284,7 @@ impl BgpAnswers<'_> {
             Request::Refused => text(&Answer::Ok(self.rejected())),
             Request::Routes { peer } => return self.send_routes(peer.as_deref(), write).await,
             Request::Log { peer } => text(&self.log(peer.as_deref()).await.into()),
+            Request::Probe { probe } => text(&probe_answer(self.status, probe)),
         };
         send(write, &answer?, REQUEST_TIMEOUT).await
     }
@@ -450,6 +454,11 @@ impl<T> From<Result<T, String>> for Answer<T> {
             Err(message) => Self::Error(message),
         }
     }
+}
+
+fn probe_answer(status: &watch::Receiver<Arc<DaemonStatus>>, probe: Probe) -> Answer<()> {
+    let result = status.borrow().probe(probe);
+    result.map_err(str::to_owned).into()
 }
 
 /// An answer as a line of JSON.

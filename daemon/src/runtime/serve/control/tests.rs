@@ -354,3 +354,21 @@ async fn a_daemon_does_not_remove_the_socket_of_another_one() {
     drop(second);
     assert!(!path.exists());
 }
+
+#[tokio::test]
+async fn a_probe_of_a_process_without_bgp_is_answered_with_the_reason_of_its_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let (_, status) = watch::channel(Arc::new(DaemonStatus::new()));
+    let service = ControlService {
+        engine: None,
+        layer2: None,
+        status,
+    };
+    tokio::spawn(Socket::bind(&path).expect("a socket").serve(service));
+    let probe = |probe| Request::Probe { probe };
+    let live = ask::<()>(&path, probe(Probe::Live)).await;
+    assert!(live.is_ok(), "{live:?}");
+    let ready = refusal(ask::<()>(&path, probe(Probe::Ready)).await);
+    assert_eq!(ready, "the configuration is not loaded yet");
+}

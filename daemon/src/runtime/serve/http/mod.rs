@@ -14,13 +14,13 @@ use ferrolb_bgp::speaker::Handle;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::runtime::announce::layer2::engine::Layer2Engine;
 use crate::runtime::serve::metrics;
-use crate::runtime::status::DaemonStatus;
+use crate::runtime::status::{DaemonStatus, Probe};
 
 /// Limit for receiving a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +31,8 @@ const MAX_REQUEST: usize = 8 * 1024;
 /// Maximum number of connections from other hosts, and the same number again from this host, so
 /// that other hosts can't block the kubelet. Further connections are closed at once.
 pub(crate) const MAX_CONNECTIONS: usize = 32;
+/// Number of connections that wait to be accepted.
+const BACKLOG: u32 = 128;
 /// Limit for the BGP engine's answer to a scrape.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay after a failed accept, for example without free file descriptors.
@@ -49,20 +51,28 @@ pub(crate) struct Served {
     pub node: String,
 }
 
-/// Binds the address for the runtime that serves it.
+/// Binds the address for the runtime that serves it. `shared`: a second process of the same user
+/// may bind it at the same time (SO_REUSEPORT), as during a rollout with surge; each connection then
+/// reaches one of them.
 ///
 /// # Errors
 ///
 /// The address can't be bound; the message names the remedy.
 pub(crate) fn bind(
     address: SocketAddr,
+    shared: bool,
     serving: &tokio::runtime::Handle,
 ) -> anyhow::Result<TcpListener> {
     let bind = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
         let _runtime = serving.enter();
-        TcpListener::from_std(listener)
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(shared)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
     };
     bind().map_err(|error| {
         anyhow::anyhow!(
@@ -124,35 +134,17 @@ async fn answer(stream: TcpStream, router: Router) {
 }
 
 async fn livez(State(served): State<Served>) -> impl IntoResponse {
-    if served.status.borrow().live() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the control loop is stalled\n",
-        )
-    }
+    probe(&served, Probe::Live)
 }
 
 async fn readyz(State(served): State<Served>) -> impl IntoResponse {
-    let status = served.status.borrow();
-    if status.panicked {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the control loop panicked (see the log): routes stay announced, the process restarts \
-             soon\n",
-        );
-    }
-    match (status.config.is_some(), status.initialized) {
-        (true, true) => (StatusCode::OK, "ok\n"),
-        (true, false) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the first routes were not passed to the BGP engine yet\n",
-        ),
-        (false, _) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the configuration is not loaded yet\n",
-        ),
+    probe(&served, Probe::Ready)
+}
+
+fn probe(served: &Served, probe: Probe) -> (StatusCode, String) {
+    match served.status.borrow().probe(probe) {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 

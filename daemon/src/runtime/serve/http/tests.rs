@@ -17,7 +17,7 @@ fn serve(status: DaemonStatus) -> (SocketAddr, watch::Sender<Arc<DaemonStatus>>)
         .expect("a runtime");
     let (sender, status) = watch::channel(Arc::new(status));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = http::bind(any, runtime.handle()).expect("bound");
+    let listener = http::bind(any, false, runtime.handle()).expect("bound");
     let address = listener.local_addr().expect("an address");
     let served = Served {
         status,
@@ -102,4 +102,16 @@ fn a_request_that_is_too_large_is_rejected() {
         get(address, "/metrics").contains("ferrolb_"),
         "others are served"
     );
+}
+
+#[tokio::test]
+async fn two_processes_share_a_port_only_if_both_permit_it() {
+    let runtime = tokio::runtime::Handle::current();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    for shared in [true, false] {
+        let first = http::bind(any, shared, &runtime).expect("bound");
+        let address = first.local_addr().expect("an address");
+        let second = http::bind(address, true, &runtime);
+        assert_eq!(second.is_ok(), shared, "{second:?}");
+    }
 }
