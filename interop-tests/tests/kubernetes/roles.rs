@@ -54,7 +54,7 @@ pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
         text.contains("kind: Role") && (text.contains("-config\n") || text.contains("-lease\n"))
     };
     let moved: Vec<&str> = shipped.split("---\n").filter(moves).collect();
-    ensure!(moved.len() == 6, "{moved:?}");
+    ensure!(moved.len() == 8, "{moved:?}");
     let from = format!("\n  namespace: {NAMESPACE}\n");
     let roles = moved.join("---\n");
     rack.cp
