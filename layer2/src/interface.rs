@@ -1,6 +1,6 @@
 //! Network interfaces, as the driver reads them from the kernel.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -34,4 +34,14 @@ pub struct Interface {
     pub networks: Vec<IpNet>,
     /// The default gateways behind it.
     pub gateways: Vec<IpAddr>,
+}
+
+/// A solicited-node group (RFC 4291 §2.7.1) that this node must join or leave, so that switches
+/// which snoop MLD forward it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupChange {
+    /// Join it on an interface. A group that was joined before is joined once.
+    Join(IfIndex, Ipv6Addr),
+    /// Leave it. An interface that is gone leaves all its groups without this.
+    Leave(IfIndex, Ipv6Addr),
 }

@@ -1,9 +1,10 @@
 //! The engine without I/O.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::config::{Command, Identity, Settings, Time};
+pub use crate::interface::GroupChange;
 use crate::interface::{IfIndex, Interface};
 use crate::status::{Event, Status};
 
@@ -28,16 +29,6 @@ pub enum Input<'a> {
     ServiceProxyAddresses(BTreeSet<IpAddr>),
     /// A command.
     Command(Command),
-}
-
-/// A solicited-node group (RFC 4291 §2.7.1) that this node must join or leave, so that switches
-/// which snoop MLD forward it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupChange {
-    /// Join it on an interface. A group that was joined before is joined once.
-    Join(IfIndex, Ipv6Addr),
-    /// Leave it. An interface that is gone leaves all its groups without this.
-    Leave(IfIndex, Ipv6Addr),
 }
 
 impl Machine {
