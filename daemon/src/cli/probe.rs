@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::runtime::serve::control::client::Client;
-use crate::runtime::serve::control::{DEFAULT_SOCKET, Request};
+use crate::runtime::serve::control::{DEFAULT_SOCKET, LAYER2_SOCKET, Request};
 use crate::runtime::status::Probe;
 
 #[derive(Debug, Args)]
@@ -14,14 +14,19 @@ pub(super) struct ProbeArgs {
     /// Which probe.
     #[arg(value_enum)]
     probe: Probe,
-    /// Path of the daemon's control socket.
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-    socket: PathBuf,
+    /// Path of the daemon's control socket. [default: the first of /run/ferrolb/ferrolb.sock and
+    /// /run/ferrolb/layer2.sock on which a daemon listens]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let request = Request::Probe { probe: args.probe };
-    Client::connect(&args.socket)?.ask::<()>(&request)?;
+    let mut client = match &args.socket {
+        Some(path) => Client::connect(path)?,
+        None => Client::connect_any(DEFAULT_SOCKET.as_ref(), &[LAYER2_SOCKET.as_ref()])?,
+    };
+    client.ask::<()>(&request)?;
     println!("ok");
     Ok(ExitCode::SUCCESS)
 }

@@ -27,8 +27,8 @@ use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::panicked::{self, Panicked};
 use crate::runtime::role::Role;
-use crate::runtime::serve::control::DEFAULT_SOCKET;
 use crate::runtime::serve::control::server::{ControlService, Socket};
+use crate::runtime::serve::control::{DEFAULT_SOCKET, LAYER2_SOCKET};
 use crate::runtime::serve::http::{self, Served};
 use crate::runtime::source::kube::{self, OwnDaemonSet};
 use crate::runtime::source::{Source, folder};
@@ -69,8 +69,9 @@ pub(super) struct RunArgs {
     /// Address of /metrics, /livez and /readyz.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7472")]
     metrics_addr: SocketAddr,
-    /// Path of the control socket (announcers only), used by `ferrolb peers`, `peer`, `routes` and
-    /// `log`. [default: /run/ferrolb/ferrolb.sock, if it can be created]
+    /// Path of the control socket (not of allocators), used by `ferrolb peers`, `peer`, `routes`,
+    /// `log`, `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role layer2
+    /// /run/ferrolb/layer2.sock, if it can be created]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Listen on this address for routers that dial in; can be given several times. Without it
@@ -179,7 +180,7 @@ impl Listeners {
         let metrics = http::bind(args.metrics_addr, shared, serving)?;
         let control = if args.role.announces() {
             let _runtime = serving.enter();
-            socket(args.socket.as_deref())?
+            socket(args.socket.as_deref(), args.role)?
         } else {
             None
         };
@@ -427,17 +428,18 @@ fn shutdown_message(mode: Option<StopMode>) -> (String, ShutdownMode) {
 }
 
 /// Creates the control socket. A failure at the default path is not fatal.
-fn socket(path: Option<&Path>) -> anyhow::Result<Option<Socket>> {
-    match (
-        Socket::bind(path.unwrap_or(Path::new(DEFAULT_SOCKET))),
-        path,
-    ) {
+fn socket(path: Option<&Path>, role: Role) -> anyhow::Result<Option<Socket>> {
+    let default = match role {
+        Role::Layer2 => LAYER2_SOCKET,
+        Role::Allocator | Role::Announcer | Role::All => DEFAULT_SOCKET,
+    };
+    match (Socket::bind(path.unwrap_or(Path::new(default))), path) {
         (Ok(socket), _) => Ok(Some(socket)),
         (Err(error), Some(_)) => Err(error.into()),
         (Err(error), None) => {
             tracing::warn!(
-                "control socket unavailable, `ferrolb peers`, `peer`, `routes` and `log` will not \
-                 work: {error}"
+                "control socket unavailable, `ferrolb peers`, `peer`, `routes`, `log`, `l2` and \
+                 `probe` will not work: {error}"
             );
             Ok(None)
         }

@@ -398,6 +398,7 @@ impl Running {
                 .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),
             allocated: self.control.allocate.then(|| allocated(&self.index)),
+            layer2_services: Arc::default(),
             updates: self.updates,
             panicked: false,
         };

@@ -122,6 +122,8 @@ pub struct DaemonStatus {
     pub rejected_peers: Vec<Problem>,
     /// Addresses allocated in the status of Services, if this process allocates.
     pub allocated: Option<BTreeSet<IpAddr>>,
+    /// The services of each address that a node announces by layer 2.
+    pub layer2_services: Arc<BTreeMap<IpAddr, Vec<Arc<ObjectName>>>>,
     /// Number of changes applied.
     pub updates: u64,
     /// The control loop panicked: nothing here changes any more.

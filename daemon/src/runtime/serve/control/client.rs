@@ -68,6 +68,22 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Connects to the first of the sockets on which a daemon listens.
+    ///
+    /// # Errors
+    ///
+    /// No daemon listens on any of them, or no permission. [`AskError::NoDaemon`] names the first.
+    pub(crate) fn connect_any(first: &Path, others: &[&Path]) -> Result<Self, AskError> {
+        let absent =
+            |client: &Result<Self, AskError>| matches!(client, Err(AskError::NoDaemon { .. }));
+        let client = Self::connect(first);
+        if !absent(&client) {
+            return client;
+        }
+        let mut others = others.iter().map(|path| Self::connect(path));
+        others.find(|other| !absent(other)).unwrap_or(client)
+    }
+
     /// Connects to the socket.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! [`client`] asks.
 
 pub(crate) mod client;
+pub(crate) mod layer2;
 pub(crate) mod server;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,6 +18,9 @@ use crate::runtime::status::Probe;
 
 /// Default path of the socket.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/ferrolb.sock";
+/// Default path of the socket of a process whose only role is layer 2, since an announcer may run
+/// on the same host.
+pub(crate) const LAYER2_SOCKET: &str = "/run/ferrolb/layer2.sock";
 
 /// A request. A peer is selected by the BGPPeer's name or the router's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,25 @@ pub(crate) enum Request {
     Probe {
         /// Which one.
         probe: Probe,
+    },
+    /// Layer 2: a [`layer2::Layer2Status`], or null if the engine is idle.
+    L2 {
+        /// Only this address, with its candidates.
+        address: Option<IpAddr>,
+    },
+    /// Requests that the owner of an address hands it over: a [`layer2::MoveStarted`].
+    L2Move {
+        /// The address.
+        address: IpAddr,
+        /// The node that takes it over.
+        node: String,
+    },
+    /// Plans moves that even out the nodes: a [`ferrolb_layer2::moves::Rebalance`].
+    L2Rebalance,
+    /// Requests that a peer resolves an address: a [`layer2::TestStarted`].
+    L2Test {
+        /// The address.
+        address: IpAddr,
     },
 }
 

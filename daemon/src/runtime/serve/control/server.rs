@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::layer2::Layer2Answers;
 use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine};
 use crate::core::config::Problem;
 use crate::runtime::announce::layer2::engine::Layer2Engine;
@@ -264,31 +265,36 @@ impl ControlService {
     }
 
     async fn answer(&self, request: Request, write: &mut WriteHalf<'_>) -> io::Result<()> {
-        let Some(engine) = &self.engine else {
-            let answer = match request {
-                Request::Probe { probe } => probe_answer(&self.status, probe),
-                _ => Answer::Error(NO_BGP.to_owned()),
-            };
-            return send(write, &text(&answer)?, REQUEST_TIMEOUT).await;
-        };
         let status = &self.status;
-        BgpAnswers { engine, status }.answer(request, write).await
+        let bgp = |engine| BgpAnswers { engine, status };
+        let layer2 = Layer2Answers {
+            engine: self.layer2.as_ref(),
+            status,
+        };
+        let answer = match (request, &self.engine) {
+            (Request::Probe { probe }, _) => text(&probe_answer(status, probe)),
+            (Request::L2 { address }, _) => text(&layer2.status(address).await.into()),
+            (Request::L2Move { address, node }, _) => {
+                text(&layer2.move_to(address, node).await.into())
+            }
+            (Request::L2Rebalance, _) => text(&layer2.rebalance().await.into()),
+            (Request::L2Test { address }, _) => text(&layer2.test(address).await.into()),
+            (_, None) => text(&Answer::<()>::Error(NO_BGP.to_owned())),
+            (Request::Peers, Some(engine)) => text(&Answer::Ok(bgp(engine).peers().await)),
+            (Request::Peer { peer }, Some(engine)) => text(&bgp(engine).peer(&peer).await.into()),
+            (Request::Refused, Some(engine)) => text(&Answer::Ok(bgp(engine).rejected())),
+            (Request::Routes { peer }, Some(engine)) => {
+                return bgp(engine).send_routes(peer.as_deref(), write).await;
+            }
+            (Request::Log { peer }, Some(engine)) => {
+                text(&bgp(engine).log(peer.as_deref()).await.into())
+            }
+        };
+        send(write, &answer?, REQUEST_TIMEOUT).await
     }
 }
 
 impl BgpAnswers<'_> {
-    async fn answer(&self, request: Request, write: &mut WriteHalf<'_>) -> io::Result<()> {
-        let answer = match request {
-            Request::Peers => text(&Answer::Ok(self.peers().await)),
-            Request::Peer { peer } => text(&self.peer(&peer).await.into()),
-            Request::Refused => text(&Answer::Ok(self.rejected())),
-            Request::Routes { peer } => return self.send_routes(peer.as_deref(), write).await,
-            Request::Log { peer } => text(&self.log(peer.as_deref()).await.into()),
-            Request::Probe { probe } => text(&probe_answer(self.status, probe)),
-        };
-        send(write, &answer?, REQUEST_TIMEOUT).await
-    }
-
     async fn peers(&self) -> Vec<PeerLine> {
         let peers = self.engine.snapshot().await;
         let daemon = self.status.borrow().clone();
