@@ -370,11 +370,11 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
     let object = |kind: &str, version: &str| {
         format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n---\n")
     };
-    let l2 = object("L2Advertisement", "metallb.io/v1beta1");
+    let old = object("AddressPool", "metallb.io/v1beta1");
     let text = [
-        l2.clone(),
-        l2,
-        object("AddressPool", "metallb.io/v1beta1"),
+        old.clone(),
+        old,
+        object("L2Advertisment", "ferrolb.io/v1alpha1"),
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config}\ndata:\n  config: |\n    \
          address-pools:\n    - name: default\n---\n"
             .to_owned(),
@@ -394,9 +394,10 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
     let shown = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
     for line in [
-        "all.yaml:1: notice: L2Advertisement of metallb.io/v1beta1 (2 objects, this is the \
-         first) has no effect: ferrolb has no layer 2 mode",
-        "notice: AddressPool of metallb.io/v1beta1 has no effect: this older form is not supported",
+        "all.yaml:1: notice: AddressPool of metallb.io/v1beta1 (2 objects, this is the first) has \
+         no effect: this older form is not supported",
+        "notice: L2Advertisment of ferrolb.io/v1alpha1 has no effect: no such kind: write kind \
+         L2Advertisement and apiVersion ferrolb.io/v1alpha1",
         "notice: ConfigMap of v1 has no effect: MetalLB's ConfigMap is not supported",
         "notice: service of v1 has no effect: no such kind: write kind Service and apiVersion v1",
         "notice: IPAddressPool of metallb.com/v1 has no effect: no such kind: write kind \
@@ -417,7 +418,7 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
     );
     let plan = ferrolb(&["plan", "-f", path]);
     let shown = String::from_utf8_lossy(&plan.stderr).into_owned();
-    assert!(shown.contains("L2Advertisement"), "{shown}");
+    assert!(shown.contains("AddressPool"), "{shown}");
     assert!(
         shown.contains("ferrolb reads none of these objects"),
         "{shown}"

@@ -24,8 +24,8 @@ fn run_without_a_node_name_names_the_option() {
 fn run_for_a_missing_node_logs_a_warning() {
     let folder = std::env::temp_dir().join(format!("ferrolb-cli-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let unread = "{apiVersion: metallb.io/v1beta1, kind: L2Advertisement, metadata: {name: a}}";
-    std::fs::write(folder.join("l2.yaml"), unread).unwrap();
+    let unread = "{apiVersion: metallb.io/v1beta1, kind: AddressPool, metadata: {name: a}}";
+    std::fs::write(folder.join("old.yaml"), unread).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
         .arg("run")
         .arg("--manifests")
@@ -52,8 +52,8 @@ fn run_for_a_missing_node_logs_a_warning() {
     child.wait().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(
-        first.contains("L2Advertisement of metallb.io/v1beta1 has no effect")
-            && first.contains("l2.yaml:1"),
+        first.contains("AddressPool of metallb.io/v1beta1 has no effect")
+            && first.contains("old.yaml:1"),
         "{first}"
     );
     let complaint = complaint.expect("no warning");

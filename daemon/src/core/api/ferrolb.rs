@@ -1,5 +1,6 @@
 //! ferrolb's own resources (`ferrolb.io`): MetalLB's fields and the ones that MetalLB lacks.
 
+use ferrolb_layer2::limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -70,6 +71,55 @@ pub(crate) struct DrainSpec {
     pub time: Option<String>,
     /// Whether cordoning the node is enough to drain it.
     pub on_cordon: bool,
+}
+
+/// The fields that ferrolb's L2Advertisement (v1alpha1) has in addition to MetalLB's
+/// ([`super::metallb::L2AdvertisementSpec`]).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FerrolbL2AdvertisementSpec {
+    /// How the segment is searched for another host with an address before the address is first
+    /// announced: fast (three probes within 300 ms), rfc5227 (4 s to 7 s, RFC 5227), or none.
+    pub conflict_detection: ConflictDetection,
+    /// Maximum number of unsolicited frames per second and interface. Of several L2Advertisements,
+    /// the lowest value applies to all addresses.
+    #[schemars(range(min = GRATUITOUS_RATE_MIN, max = GRATUITOUS_RATE_MAX))]
+    pub gratuitous_rate: Option<u32>,
+    /// Whether a node keeps an address when another node would be chosen now. A node with a higher
+    /// preference takes it over after 30 s in any case.
+    pub sticky: Option<bool>,
+    /// The interval at which nodes that own addresses announce that they are alive, such as 100ms.
+    /// A node that is silent for three intervals is replaced. Of several L2Advertisements, the
+    /// shortest interval applies to all addresses.
+    #[schemars(length(max = 32))]
+    pub hello_interval: Option<String>,
+    /// When a node hands its addresses over.
+    pub drain: Layer2DrainSpec,
+}
+
+const GRATUITOUS_RATE_MIN: u32 = limits::GRATUITOUS_RATE_RANGE.0;
+const GRATUITOUS_RATE_MAX: u32 = limits::GRATUITOUS_RATE_RANGE.1;
+
+/// When a node hands its addresses over.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Layer2DrainSpec {
+    /// Whether cordoning the node is enough.
+    pub on_cordon: bool,
+}
+
+/// How the segment is searched for another host with an address.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ConflictDetection {
+    /// Three probes within 300 ms.
+    #[default]
+    Fast,
+    /// The times of RFC 5227 §2.1.1: 4 s to 7 s.
+    Rfc5227,
+    /// No probes. Not called "off" in YAML: YAML 1.1, and so kubectl, reads that as a boolean.
+    #[serde(rename = "none")]
+    Off,
 }
 
 /// How routes carry the weight of a node.

@@ -161,6 +161,41 @@ pub(crate) struct BgpAdvertisementSpec {
     pub service_selectors: Vec<LabelSelector>,
 }
 
+/// `L2Advertisement.spec` (v1beta1). The descriptions are also those of the CRD of ferrolb's
+/// L2Advertisement.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct L2AdvertisementSpec {
+    /// Pools by name. If this and ipAddressPoolSelectors are empty, all pools.
+    pub ip_address_pools: Vec<String>,
+    /// Pools by label.
+    pub ip_address_pool_selectors: Vec<LabelSelector>,
+    /// The nodes that may announce an address. A node needs to match one entry. If empty, all
+    /// nodes.
+    pub node_selectors: Vec<LabelSelector>,
+    /// The interfaces on which a node announces, by name. If empty, all.
+    pub interfaces: Vec<String>,
+    /// Services by label. If empty, all.
+    pub service_selectors: Vec<LabelSelector>,
+    /// Which of the nodes are preferred. The weights of the entries that match a node add up; the
+    /// highest sum is best.
+    pub preferred_node_selectors: Vec<NodePreference>,
+}
+
+/// Maximum weight of a preference.
+pub(crate) const PREFERENCE_WEIGHT_MAX: u8 = 100;
+
+/// A preference for the nodes that match, if nodeSelectors select them as well.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(default)]
+pub(crate) struct NodePreference {
+    /// The weight of the nodes that match.
+    #[schemars(range(min = 1, max = PREFERENCE_WEIGHT_MAX))]
+    pub weight: u32,
+    /// The nodes.
+    pub preference: Option<LabelSelector>,
+}
+
 /// `Community.spec` (v1beta1).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]

@@ -124,11 +124,15 @@ pub enum Kind {
     BgpAdvertisement,
     /// `metallb.io/v1beta1` Community.
     Community,
+    /// `metallb.io/v1beta1` L2Advertisement.
+    L2Advertisement,
+    /// `ferrolb.io/v1alpha1` L2Advertisement: MetalLB's fields and further ones.
+    FerrolbL2Advertisement,
 }
 
 impl Kind {
     /// Every kind. A kind comes after those that it depends on.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Namespace,
         Self::Node,
         Self::ServiceCidr,
@@ -139,6 +143,8 @@ impl Kind {
         Self::BgpPeer,
         Self::FerrolbBgpPeer,
         Self::BgpAdvertisement,
+        Self::L2Advertisement,
+        Self::FerrolbL2Advertisement,
         Self::Service,
         Self::EndpointSlice,
     ];
@@ -157,6 +163,7 @@ impl Kind {
             Self::BfdProfile => "BFDProfile",
             Self::BgpAdvertisement => "BGPAdvertisement",
             Self::Community => "Community",
+            Self::L2Advertisement | Self::FerrolbL2Advertisement => "L2Advertisement",
         }
     }
 
@@ -164,6 +171,7 @@ impl Kind {
     pub const fn full_name(self) -> &'static str {
         match self {
             Self::FerrolbBgpPeer => "BGPPeer.ferrolb.io",
+            Self::FerrolbL2Advertisement => "L2Advertisement.ferrolb.io",
             kind => kind.name(),
         }
     }
@@ -175,10 +183,12 @@ impl Kind {
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceCidr => "networking.k8s.io/v1",
             Self::BgpPeer => "metallb.io/v1beta2",
-            Self::FerrolbBgpPeer => "ferrolb.io/v1alpha1",
-            Self::IpAddressPool | Self::BgpAdvertisement | Self::Community | Self::BfdProfile => {
-                "metallb.io/v1beta1"
-            }
+            Self::FerrolbBgpPeer | Self::FerrolbL2Advertisement => "ferrolb.io/v1alpha1",
+            Self::IpAddressPool
+            | Self::BgpAdvertisement
+            | Self::L2Advertisement
+            | Self::Community
+            | Self::BfdProfile => "metallb.io/v1beta1",
         }
     }
 
@@ -193,6 +203,8 @@ impl Kind {
                 | Self::FerrolbBgpPeer
                 | Self::BfdProfile
                 | Self::BgpAdvertisement
+                | Self::L2Advertisement
+                | Self::FerrolbL2Advertisement
                 | Self::Community
         )
     }
@@ -226,7 +238,12 @@ impl Kind {
     pub const fn is_optional(self) -> bool {
         matches!(
             self,
-            Self::BgpPeer | Self::FerrolbBgpPeer | Self::BfdProfile | Self::ServiceCidr
+            Self::BgpPeer
+                | Self::FerrolbBgpPeer
+                | Self::BfdProfile
+                | Self::L2Advertisement
+                | Self::FerrolbL2Advertisement
+                | Self::ServiceCidr
         )
     }
 
@@ -235,6 +252,8 @@ impl Kind {
         match self {
             Self::BgpPeer => Some(Self::FerrolbBgpPeer),
             Self::FerrolbBgpPeer => Some(Self::BgpPeer),
+            Self::L2Advertisement => Some(Self::FerrolbL2Advertisement),
+            Self::FerrolbL2Advertisement => Some(Self::L2Advertisement),
             _ => None,
         }
     }

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ferrolb_bgp::wire::{Community, LargeCommunity};
 
-use super::selector::{Selectors, unique};
+use super::selection::{Selection, SelectionSpec};
+use super::selector::unique;
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, ObjectKey};
-use crate::core::model::{Family, Labels};
+use crate::core::model::Family;
 
 /// A checked BGPAdvertisement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +31,10 @@ pub struct Advertisement {
     pub communities: BTreeSet<Community>,
     /// Sorted.
     pub large_communities: BTreeSet<LargeCommunity>,
-    /// Pools by name.
-    pub pools: BTreeSet<String>,
-    /// Pools by label.
-    pub pool_selectors: Selectors,
-    /// The nodes that announce.
-    pub nodes: Selectors,
+    /// The pools, services and nodes.
+    pub selection: Selection,
     /// BGPPeers by name. Empty: all.
     pub peers: BTreeSet<String>,
-    /// The services. Empty: all.
-    pub services: Selectors,
 }
 
 impl Advertisement {
@@ -57,13 +52,6 @@ impl Advertisement {
     /// Whether both set the same LOCAL_PREF.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.effective_local_pref() == other.effective_local_pref()
-    }
-
-    /// Whether it selects a pool. Without names and selectors it selects all.
-    pub fn selects_pool(&self, name: &str, labels: Option<&Labels>) -> bool {
-        (self.pools.is_empty() && self.pool_selectors.is_empty())
-            || self.pools.contains(name)
-            || labels.is_some_and(|labels| self.pool_selectors.any(labels))
     }
 
     /// Whether it selects a peer.
@@ -159,14 +147,13 @@ pub(crate) fn parse(
         errors.add(FieldError::new("spec.serviceSelectors", message));
     }
     let (standard, large) = communities_of(communities, aliases, &mut errors);
-    let pools = errors.record(unique("spec.ipAddressPools", ip_address_pools));
-    let pool_selectors = errors.record(Selectors::parse(
-        "spec.ipAddressPoolSelectors",
+    let selection = errors.record(Selection::parse(&SelectionSpec {
+        ip_address_pools,
         ip_address_pool_selectors,
-    ));
-    let nodes = errors.record(Selectors::parse("spec.nodeSelectors", node_selectors));
+        node_selectors,
+        service_selectors,
+    }));
     let peers = errors.record(unique("spec.peers", peers));
-    let services = errors.record(Selectors::parse("spec.serviceSelectors", service_selectors));
     let advertisement = || {
         Some(Advertisement {
             name: object.name.name.clone(),
@@ -177,11 +164,8 @@ pub(crate) fn parse(
             local_pref: (*local_pref != 0).then_some(*local_pref),
             communities: standard,
             large_communities: large,
-            pools: pools?,
-            pool_selectors: pool_selectors?,
-            nodes: nodes?,
+            selection: selection?,
             peers: peers?,
-            services: services?,
         })
     };
     errors.into_result(advertisement())

@@ -1,6 +1,7 @@
-//! Generates the CRD of ferrolb's BGPPeer from the types that read it.
+//! Generates the CRDs of ferrolb's own kinds from the types that read them.
 
 use ferrolb_bgp::config::{HoldTime, limits};
+use ferrolb_layer2::limits as layer2;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::peer::BGP_PORT;
 use crate::core::api::Kind;
-use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
-use crate::core::api::metallb::BgpPeerSpec;
+use crate::core::api::ferrolb::{FerrolbBgpPeerSpec, FerrolbL2AdvertisementSpec};
+use crate::core::api::metallb::{BgpPeerSpec, L2AdvertisementSpec};
 use crate::core::model::drain::Drain;
 
 /// A neighbor, or all neighbors in a network, with which nodes have BGP sessions. Fields that
@@ -19,15 +20,41 @@ use crate::core::model::drain::Drain;
     dead_code,
     reason = "only its schema is used: objects are read part by part"
 )]
-struct Spec {
+struct PeerSpec {
     #[serde(flatten)]
     shared: BgpPeerSpec,
     #[serde(flatten)]
     ferrolb: FerrolbBgpPeerSpec,
 }
 
+/// Which addresses nodes announce by layer 2 (ARP and NDP): one node for each address. Fields that
+/// MetalLB's L2Advertisement also has mean the same here.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "only its schema is used: objects are read part by part"
+)]
+struct Layer2Spec {
+    #[serde(flatten)]
+    shared: L2AdvertisementSpec,
+    #[serde(flatten)]
+    ferrolb: FerrolbL2AdvertisementSpec,
+}
+
+/// A kind of ferrolb's own.
+struct Definition {
+    kind: Kind,
+    plural: &'static str,
+    singular: &'static str,
+    spec: Schema,
+    /// Whether an object without a spec is rejected.
+    spec_required: bool,
+    /// Names and paths within the spec of what `kubectl get` prints.
+    columns: Vec<Value>,
+}
+
 /// The rules between fields, as CEL expressions, each with the message for the user.
-fn rules() -> Vec<Value> {
+fn peer_rules() -> Vec<Value> {
     let number = |field: &str| format!("(has(self.{field}) && self.{field} != 0)");
     let is = |field: &str| format!("(has(self.{field}) && self.{field})");
     let (address, network) = (set("peerAddress"), set("peerNetwork"));
@@ -109,7 +136,7 @@ fn set(field: &str) -> String {
 }
 
 /// The defaults of fields, which are appended to their descriptions.
-fn defaults() -> [(&'static str, String); 6] {
+fn peer_defaults() -> [(&'static str, String); 6] {
     let seconds = |seconds| format!("{seconds}s");
     [
         ("peerPort", BGP_PORT.to_string()),
@@ -124,17 +151,108 @@ fn defaults() -> [(&'static str, String); 6] {
     ]
 }
 
-/// The CRD.
-fn definition() -> Value {
-    let kind = Kind::FerrolbBgpPeer;
-    let (plural, singular) = ("bgppeers", "bgppeer");
-    let version = kind.api_version().rsplit('/').next();
-    let column = |name, path, r#type| json!({ "name": name, "jsonPath": path, "type": r#type });
-    let mut spec = schema();
+fn layer2_defaults() -> [(&'static str, String); 4] {
+    let interval = layer2::HELLO_INTERVAL.as_millis();
+    [
+        ("conflictDetection", "fast".to_owned()),
+        ("gratuitousRate", layer2::GRATUITOUS_RATE.to_string()),
+        ("sticky", true.to_string()),
+        (
+            "helloInterval",
+            format!("{interval}ms, longer with more than 200 nodes"),
+        ),
+    ]
+}
+
+/// The rules of `helloInterval`.
+fn layer2_rules() -> Value {
+    let (min, max) = layer2::HELLO_INTERVAL_RANGE;
+    let (min, max) = (
+        format!("{}ms", min.as_millis()),
+        format!("{}s", max.as_secs()),
+    );
+    let interval = "duration(self.helloInterval)";
+    json!([{
+        "rule": format!(
+            "!has(self.helloInterval) || ({interval} >= duration('{min}') && {interval} <= \
+             duration('{max}'))"
+        ),
+        "message": format!("helloInterval is {min} to {max}"),
+    }])
+}
+
+fn column(name: &str, path: &str, r#type: &str) -> Value {
+    json!({ "name": name, "jsonPath": format!(".spec.{path}"), "type": r#type })
+}
+
+fn definitions() -> [Definition; 2] {
     // The types accept missing fields, because their errors explain the remedy better than the API
     // server's.
-    spec.insert("required".into(), json!(["myASN"]));
-    spec.insert("x-kubernetes-validations".into(), rules().into());
+    let mut peer = schema::<PeerSpec>(&peer_defaults());
+    peer.insert("required".into(), json!(["myASN"]));
+    peer.insert("x-kubernetes-validations".into(), peer_rules().into());
+    let mut layer2 = schema::<Layer2Spec>(&layer2_defaults());
+    layer2.insert("x-kubernetes-validations".into(), layer2_rules());
+    let preference = "/properties/preferredNodeSelectors/items";
+    if let Some(Value::Object(preference)) = layer2.pointer_mut(preference) {
+        preference.insert("required".into(), json!(["weight", "preference"]));
+    }
+    [
+        Definition {
+            kind: Kind::FerrolbBgpPeer,
+            plural: "bgppeers",
+            singular: "bgppeer",
+            spec: peer,
+            spec_required: true,
+            columns: vec![
+                column("Address", "peerAddress", "string"),
+                column("Network", "peerNetwork", "string"),
+                column("ASN", "peerASN", "integer"),
+                column("BFD Profile", "bfdProfile", "string"),
+            ],
+        },
+        Definition {
+            kind: Kind::FerrolbL2Advertisement,
+            plural: "l2advertisements",
+            singular: "l2advertisement",
+            spec: layer2,
+            spec_required: false,
+            columns: vec![
+                column("IPAddressPools", "ipAddressPools", "string"),
+                column(
+                    "IPAddressPool Selectors",
+                    "ipAddressPoolSelectors",
+                    "string",
+                ),
+                column("Interfaces", "interfaces", "string"),
+            ],
+        },
+    ]
+}
+
+/// The CRD.
+fn crd(definition: Definition) -> Value {
+    let Definition {
+        kind,
+        plural,
+        singular,
+        spec,
+        spec_required,
+        columns,
+    } = definition;
+    let version = kind.api_version().rsplit('/').next();
+    let mut object = json!({
+        "type": "object",
+        "properties": {
+            "apiVersion": { "type": "string" },
+            "kind": { "type": "string" },
+            "metadata": { "type": "object" },
+            "spec": spec,
+        },
+    });
+    if spec_required {
+        object["required"] = json!(["spec"]);
+    }
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -152,37 +270,23 @@ fn definition() -> Value {
                 "name": version,
                 "served": true,
                 "storage": true,
-                "additionalPrinterColumns": [
-                    column("Address", ".spec.peerAddress", "string"),
-                    column("Network", ".spec.peerNetwork", "string"),
-                    column("ASN", ".spec.peerASN", "integer"),
-                    column("BFD Profile", ".spec.bfdProfile", "string"),
-                ],
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "required": ["spec"],
-                    "properties": {
-                        "apiVersion": { "type": "string" },
-                        "kind": { "type": "string" },
-                        "metadata": { "type": "object" },
-                        "spec": spec,
-                    },
-                } },
+                "additionalPrinterColumns": columns,
+                "schema": { "openAPIV3Schema": object },
             }],
         },
     })
 }
 
-/// The structural schema of the spec, as Kubernetes requires it: without references.
-fn schema() -> Schema {
+/// The structural schema of a spec, as Kubernetes requires it: without references.
+fn schema<T: JsonSchema>(defaults: &[(&str, String)]) -> Schema {
     let settings = SchemaSettings::openapi3().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
         settings.transforms = Vec::new();
     });
-    let mut schema = settings.into_generator().into_root_schema_for::<Spec>();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
     RecursiveTransform(structural).transform(&mut schema);
-    for (field, default) in defaults() {
+    for (field, default) in defaults {
         let description = format!("/properties/{field}/description");
         if let Some(Value::String(text)) = schema.pointer_mut(&description) {
             *text = format!("{text} Default: {default}.");
@@ -224,10 +328,13 @@ fn structural(schema: &mut Schema) {
 /// # Errors
 /// Serialization fails.
 pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    let definition = serde_saphyr::to_string_with_options(&definition(), options)?;
-    Ok(format!(
-        "# ferrolb's BGPPeer: MetalLB's fields and further ones. Generated by: ferrolb \
-         crds\n---\n{definition}"
-    ))
+    let mut text = "# ferrolb's BGPPeer and L2Advertisement: MetalLB's fields and further ones. \
+                    Generated by: ferrolb crds\n"
+        .to_owned();
+    for definition in definitions() {
+        let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+        text += "---\n";
+        text += &serde_saphyr::to_string_with_options(&crd(definition), options)?;
+    }
+    Ok(text)
 }

@@ -67,7 +67,7 @@ impl LocalPrefConflicts {
             let both_select = service.is_some_and(|service| {
                 pair.names.iter().all(|name| {
                     let advertisement = config.advertisements.get(name);
-                    advertisement.is_some_and(|ad| ad.services.matches(&service.labels))
+                    advertisement.is_some_and(|ad| ad.selection.services.matches(&service.labels))
                 }) && pools_of(config, service).any(|pool| pair.pools.contains(pool))
             });
             if both_select {
@@ -137,13 +137,24 @@ fn pair(
         .values()
         .filter(|peer| peer.is_ibgp() != Some(false))
         .filter(|peer| younger.selects_peer(&peer.name) && older.selects_peer(&peer.name))
-        .filter(|peer| have_common_node(nodes, [&peer.nodes, &younger.nodes, &older.nodes]));
+        .filter(|peer| {
+            have_common_node(
+                nodes,
+                [
+                    &peer.nodes,
+                    &younger.selection.nodes,
+                    &older.selection.nodes,
+                ],
+            )
+        });
     let peers: Vec<&Peer> = common.collect();
     let mut pools = BTreeSet::new();
     let mut example = None;
     for pool in config.pools.iter() {
         let labels = config.pool_details.get(pool.name()).map(|d| &d.labels);
-        if !younger.selects_pool(pool.name(), labels) || !older.selects_pool(pool.name(), labels) {
+        if !younger.selection.selects_pool(pool.name(), labels)
+            || !older.selection.selects_pool(pool.name(), labels)
+        {
             continue;
         }
         let same_prefix = |family: Family| {
@@ -160,7 +171,7 @@ fn pair(
         }
     }
     let (pool, peer) = example?;
-    let selective = !younger.services.is_empty() || !older.services.is_empty();
+    let selective = !younger.selection.services.is_empty() || !older.selection.services.is_empty();
     Some(Pair {
         younger: younger.object.clone(),
         names: [younger.name.clone(), older.name.clone()],

@@ -7,13 +7,18 @@
 
 pub(crate) mod advertisement;
 pub(crate) mod bfd;
+mod both_groups;
 pub(crate) mod crd;
 pub(crate) mod excluded;
+pub(crate) mod excluded_interfaces;
+pub(crate) mod layer2_advertisement;
+mod layer2_advertisements;
 pub(crate) mod local_pref_conflicts;
 pub(crate) mod node_conflicts;
 pub(crate) mod peer;
 mod peers;
 pub(crate) mod pool;
+mod selection;
 pub(crate) mod selector;
 pub(crate) mod timers;
 
@@ -23,6 +28,7 @@ use std::sync::Arc;
 
 use self::advertisement::{Advertisement, Aliases};
 use self::excluded::{ForeignServices, ServiceCidrs};
+use self::layer2_advertisement::Layer2Advertisement;
 use self::peer::Peer;
 use self::pool::PoolDetails;
 use ferrolb_allocator::{Pool, PoolSet};
@@ -48,6 +54,8 @@ pub struct Config {
     pub peers: BTreeMap<String, Peer>,
     /// BGPAdvertisements by name.
     pub advertisements: BTreeMap<String, Advertisement>,
+    /// L2Advertisements by name.
+    pub layer2_advertisements: BTreeMap<Arc<str>, Layer2Advertisement>,
     /// Errors and notices about the objects.
     pub problems: Vec<Problem>,
 }
@@ -101,6 +109,7 @@ pub(crate) struct ConfigObjects {
     good_peers: BTreeMap<ObjectKey, Peer>,
     good_bfd_profiles: BTreeMap<ObjectName, SessionConfig>,
     good_advertisements: BTreeMap<ObjectName, Advertisement>,
+    good_layer2_advertisements: BTreeMap<ObjectKey, Layer2Advertisement>,
     good_aliases: BTreeMap<ObjectName, Aliases>,
     unreadable: BTreeMap<Kind, String>,
     absent: BTreeMap<Kind, String>,
@@ -141,6 +150,9 @@ impl ConfigObjects {
             Kind::BgpPeer | Kind::FerrolbBgpPeer => _ = self.good_peers.remove(key),
             Kind::BfdProfile => _ = self.good_bfd_profiles.remove(&key.name),
             Kind::BgpAdvertisement => _ = self.good_advertisements.remove(&key.name),
+            Kind::L2Advertisement | Kind::FerrolbL2Advertisement => {
+                _ = self.good_layer2_advertisements.remove(key);
+            }
             Kind::Community => _ = self.good_aliases.remove(&key.name),
             _ => {}
         }
@@ -203,14 +215,19 @@ impl ConfigObjects {
             self.compile_peers(&mut config);
         }
         self.compile_advertisements(&aliases, &mut config);
+        self.compile_layer2_advertisements(&mut config);
+        self.report_unknown_names(&mut config);
         Arc::new(config)
     }
 
     fn report_unreadable(&self, config: &mut Config) {
         // One of two equivalent kinds is enough. If both are missing, one report is enough.
+        // Without L2Advertisements nothing is announced by layer 2, which is no error.
         let neither = |kind: &Kind| {
-            kind.other_group()
-                .is_some_and(|other| *kind < other && self.is_absent(other))
+            *kind != Kind::L2Advertisement
+                && kind
+                    .other_group()
+                    .is_some_and(|other| *kind < other && self.is_absent(other))
         };
         let absent = self.absent.iter().filter(|(kind, _)| neither(kind));
         for (kind, message) in self.unreadable.iter().chain(absent) {
@@ -347,7 +364,6 @@ impl ConfigObjects {
             }
         }
         self.good_advertisements = good;
-        self.report_unknown_names(config);
     }
 
     /// Reports advertisements that name a pool or a peer that doesn't exist.
@@ -365,13 +381,18 @@ impl ConfigObjects {
             }
         };
         let mut notices = Vec::new();
-        for ad in config.advertisements.values() {
-            for name in &ad.pools {
+        let ads = config.advertisements.values();
+        let pools = ads.map(|ad| (&ad.object, &ad.selection));
+        let layer2 = config.layer2_advertisements.values();
+        for (object, selection) in pools.chain(layer2.map(|ad| (&ad.object, &ad.selection))) {
+            for name in selection.pools() {
                 if !config.pool_details.contains_key(name) {
                     let cause = cause(&[Kind::IpAddressPool], "IPAddressPool", name);
-                    notices.push((ad.object.clone(), format!("spec.ipAddressPools: {cause}")));
+                    notices.push((object.clone(), format!("spec.ipAddressPools: {cause}")));
                 }
             }
+        }
+        for ad in config.advertisements.values() {
             for name in &ad.peers {
                 if !config.peers.contains_key(name) {
                     let cause = cause(&[Kind::BgpPeer, Kind::FerrolbBgpPeer], "BGPPeer", name);
@@ -411,7 +432,10 @@ fn report_unknown_field(config: &mut Config, key: &ObjectKey, path: &str) {
 fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(), FieldError> {
     let mut errors = Errors::default();
     for (name, details) in &config.pool_details {
-        if !advertisement.selects_pool(name, Some(&details.labels)) {
+        if !advertisement
+            .selection
+            .selects_pool(name, Some(&details.labels))
+        {
             continue;
         }
         for (family, field) in [

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use ferrolb_bgp::bfd::SessionConfig;
 
 use super::peer::{self, Peer, PeerResource};
-use super::{Config, ConfigObjects, bfd, report_unknown_field, spec};
+use super::{Config, ConfigObjects, bfd, both_groups, spec};
 use crate::core::api::core::ByteString;
 use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
 use crate::core::api::metallb::{BfdProfileSpec, BgpPeerSpec};
-use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, Password, RawObject};
+use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
 
 /// BFDProfiles by name. None for one that never had a good value.
 type Profiles = BTreeMap<ObjectName, Option<SessionConfig>>;
@@ -18,18 +18,10 @@ impl ConfigObjects {
     pub(super) fn compile_peers(&mut self, config: &mut Config) {
         let profiles = self.compile_bfd_profiles(config);
         let mut good = BTreeMap::new();
-        for (key, raw) in self.peers_by_age() {
+        for (key, raw) in self.of_both_groups(Kind::BgpPeer) {
             let parsed = self.peer(key, raw, &profiles, config).and_then(|peer| {
-                match config.peers.get(&*peer.name) {
-                    Some(other) => Err(FieldError::new(
-                        "metadata.name",
-                        format!(
-                            "is already used by {}, which is older: rename or delete one of them",
-                            other.object
-                        ),
-                    )),
-                    None => Ok(peer),
-                }
+                let other = config.peers.get(&*peer.name).map(|other| &other.object);
+                both_groups::check_name(other).map(|()| peer)
             });
             let peer = parsed.or_else(|error| {
                 config.error(key.clone(), error.to_string());
@@ -43,15 +35,6 @@ impl ConfigObjects {
         self.good_peers = good;
     }
 
-    /// The BGPPeers of both groups, older ones first, then by name: every node gives precedence to
-    /// the same one.
-    fn peers_by_age(&self) -> Vec<(&ObjectKey, &RawObject)> {
-        let mut peers = self.of_kind(Kind::BgpPeer);
-        peers.extend(self.of_kind(Kind::FerrolbBgpPeer));
-        peers.sort_by_key(|(key, raw)| (&raw.metadata.creation_timestamp, &key.name, key.kind));
-        peers
-    }
-
     fn peer(
         &self,
         key: &ObjectKey,
@@ -59,31 +42,8 @@ impl ConfigObjects {
         profiles: &Profiles,
         config: &mut Config,
     ) -> Result<Peer, FieldError> {
-        let mut unknown = Vec::new();
-        let mut unknown_to_ferrolb = Vec::new();
-        let spec: Partial<BgpPeerSpec> = raw.partial("spec", &mut unknown);
-        let ferrolb: Partial<FerrolbBgpPeerSpec> = raw.partial("spec", &mut unknown_to_ferrolb);
-        let resource = if key.kind == Kind::FerrolbBgpPeer {
-            for path in unknown_to_both(&unknown, &unknown_to_ferrolb) {
-                report_unknown_field(config, key, path);
-            }
-            ferrolb.map(Some).zip(spec)
-        } else {
-            for path in &unknown {
-                if unknown_to_ferrolb.contains(path) {
-                    report_unknown_field(config, key, path);
-                } else {
-                    let message = format!(
-                        "{path}: ignored, because only ferrolb's BGPPeer has this field: change \
-                         apiVersion to {}",
-                        Kind::FerrolbBgpPeer.api_version()
-                    );
-                    config.unknown_field(key.clone(), message);
-                }
-            }
-            spec.map(|spec| (None, spec))
-        };
-        let checked = resource.check(|(ferrolb, spec)| {
+        let resource = both_groups::spec::<BgpPeerSpec, FerrolbBgpPeerSpec>(raw, key, config);
+        let checked = resource.check(|(spec, ferrolb)| {
             self.checked_peer(key, raw, &spec, ferrolb.as_ref(), profiles)
         });
         let (peer, notices) = checked?;
@@ -241,44 +201,4 @@ fn password_of(raw: &RawObject) -> Result<Option<Password>, &'static str> {
     String::from_utf8(octets.0.clone())
         .map(|text| Some(Password::new(text)))
         .map_err(|_| "the key password is not text in UTF-8: use a password that can be typed")
-}
-
-/// The paths that are unknown to both types that read a value. If a type knows a field, the other
-/// type reports the whole field as unknown.
-fn unknown_to_both<'a>(one: &'a [String], other: &'a [String]) -> Vec<&'a String> {
-    let within = |path: &str, whole: &String| {
-        path.strip_prefix(whole.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    let both = one
-        .iter()
-        .filter(|path| other.iter().any(|whole| within(path, whole)));
-    let nested = other.iter().filter(|path| {
-        one.iter()
-            .any(|whole| within(path, whole) && path != &whole)
-    });
-    both.chain(nested).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_field_that_neither_type_has_is_unknown() {
-        let paths = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        // nodeSelectors is a field of one type, drain of the other. Each contains a typo, and one
-        // typo is beside them.
-        let one: Vec<String> =
-            paths(&["spec.drain", "spec.nodeSelectors.0.matchLabel", "spec.med1"]);
-        let other: Vec<String> = paths(&["spec.nodeSelectors", "spec.drain.onCordn", "spec.med1"]);
-        assert_eq!(
-            unknown_to_both(&one, &other),
-            [
-                "spec.nodeSelectors.0.matchLabel",
-                "spec.med1",
-                "spec.drain.onCordn"
-            ]
-        );
-    }
 }

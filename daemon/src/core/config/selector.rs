@@ -43,6 +43,15 @@ impl Selectors {
         errors.into_result(Some(Self(parsed)))
     }
 
+    /// Checks and compiles one selector at `path`, as the only entry of the list. An empty one
+    /// selects everything, also for [`Self::any`].
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_one(path: &str, selector: &LabelSelector) -> Result<Self, FieldError> {
+        requirements(path, selector).map(|requirements| Self(vec![requirements]))
+    }
+
     /// Whether the list is empty, which selects everything.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

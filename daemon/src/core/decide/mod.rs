@@ -2,9 +2,12 @@
 //! attributes, and why not to the others. Pure functions of the index.
 //! [`crate::core::decide::node_routes`] combines the decisions of all services.
 
+pub(crate) mod layer2;
 pub(crate) mod node_routes;
 pub(crate) mod peer_config;
 pub(crate) mod reason;
+mod recent;
+mod selection;
 pub(crate) mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +20,7 @@ use ipnet::IpNet;
 
 pub use self::reason::Reason;
 pub(crate) use self::reason::{Detail, Verdict};
+use self::selection::Selection;
 use self::weight::{Bandwidth, Weight, all_nodes_send_weights};
 use crate::core::config::Config;
 use crate::core::config::advertisement::Advertisement;
@@ -107,7 +111,8 @@ pub(crate) fn decide(
                 detail,
             }]),
         },
-        Ok(deliverable) => decide_for_peers(index, service, &deliverable),
+        Ok(None) => Decision::default(),
+        Ok(Some(deliverable)) => decide_for_peers(index, service, &deliverable),
     }
 }
 
@@ -126,36 +131,23 @@ struct Deliverable<'a> {
 }
 
 /// Checks everything that doesn't depend on the peer. The first reason against announcing is
-/// returned.
+/// returned. None: the service is not announced over BGP, which is no error.
 fn deliverable<'a>(
     index: &'a Index,
     node_name: &'a str,
     node: Option<&'a Node>,
     service: &Service,
-) -> Result<Deliverable<'a>, (Reason, Detail)> {
-    let config = index.config();
-    if let Some(class) = &service.class {
-        return Err((Reason::ForeignLoadBalancerClass, class.as_str().into()));
+) -> Result<Option<Deliverable<'a>>, (Reason, Detail)> {
+    let selection = selection::of(index, service)?;
+    if selection.bgp.is_empty() {
+        // Only layer 2 announces it.
+        return Ok(None);
     }
-    if let Some(text) = &service.invalid_address {
-        return Err((Reason::InvalidAddress, format!("{text:?}").into()));
-    }
-    if service.addresses().is_empty() {
-        return Err((Reason::NoAddress, Detail::None));
-    }
-    let pool = pool_of(config, service).ok_or_else(|| {
-        let addresses = service.addresses().iter().copied();
-        (
-            Reason::AddressNotInPool,
-            Detail::Addresses(addresses.collect()),
-        )
-    })?;
-    check_no_conflict(index, service)?;
     let Selected {
         advertisements,
         too_wide,
         everywhere,
-    } = advertisements(config, &pool, service, node)?;
+    } = on_node(index.config(), selection, service, node)?;
     let node = node.ok_or_else(|| (Reason::NodeUnknown, node_name.into()))?;
     if node.network_unavailable {
         return Err((Reason::NodeNetworkUnavailable, node_name.into()));
@@ -167,7 +159,7 @@ fn deliverable<'a>(
     if let Some(reason) = undeliverable.clone().filter(|_| addresses.is_empty()) {
         return Err(reason);
     }
-    Ok(Deliverable {
+    Ok(Some(Deliverable {
         node_name,
         node,
         addresses,
@@ -175,81 +167,26 @@ fn deliverable<'a>(
         advertisements,
         too_wide,
         everywhere,
-    })
+    }))
 }
 
-/// The pool that contains all addresses of a service. If no pool does, the pool in the annotation,
-/// if that pool exists but is unreadable.
-fn pool_of(config: &Config, service: &Service) -> Option<String> {
-    let mut pools = service
-        .addresses()
-        .iter()
-        .map(|address| config.pools.containing(*address));
-    let first = pools.next()?;
-    match first {
-        Some(pool) => pools
-            .all(|other| other.is_some_and(|other| other.name() == pool.name()))
-            .then(|| pool.name().to_owned()),
-        None => {
-            let name = service.request.current_pool.as_ref()?;
-            let hidden = config.pools.get(name).is_none() && !config.pools.complete();
-            hidden.then(|| name.clone())
-        }
-    }
-}
-
-fn check_no_conflict(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
-    let users: BTreeMap<_, _> = service
-        .addresses()
-        .iter()
-        .flat_map(|address| index.services_with_address(*address))
-        .filter(|user| user.is_ours())
-        .map(|user| (&user.name, &user.request))
-        .collect();
-    if users.len() < 2 {
-        return Ok(());
-    }
-    let conflicts = ferrolb_allocator::conflicts(users.into_values());
-    match conflicts
-        .get(&service.request.service)
-        .and_then(|addresses| addresses.values().next())
-    {
-        Some(reason) => Err((Reason::AddressConflict, reason.to_string().into())),
-        None => Ok(()),
-    }
-}
-
-/// The advertisements that select a service.
+/// The BGPAdvertisements that select a service.
 struct Selected<'a> {
     advertisements: Vec<&'a Advertisement>,
     too_wide: Vec<&'a Advertisement>,
     everywhere: Vec<&'a Advertisement>,
 }
 
-fn advertisements<'a>(
+fn on_node<'a>(
     config: &'a Config,
-    pool: &str,
+    mut selection: Selection<'a>,
     service: &Service,
     node: Option<&Node>,
 ) -> Result<Selected<'a>, (Reason, Detail)> {
-    let details = config.pool_details.get(pool);
-    let labels = details
-        .map(|details| &details.labels)
-        .or_else(|| config.unreadable_pools.get(pool));
-    let mut selected: Vec<&Advertisement> = config
-        .advertisements
-        .values()
-        .filter(|ad| ad.selects_pool(pool, labels))
-        .collect();
-    if selected.is_empty() {
-        return Err((Reason::NoAdvertisement, format!("pool {pool}").into()));
-    }
+    let details = config.pool_details.get(&selection.pool);
     // The first of those that conflict takes precedence.
-    selected.sort_by_key(|ad| ad.age());
-    selected.retain(|ad| ad.services.matches(&service.labels));
-    if selected.is_empty() {
-        return Err((Reason::ServiceNotSelected, format!("pool {pool}").into()));
-    }
+    selection.bgp.sort_by_key(|ad| ad.age());
+    let mut selected = selection.bgp;
     let fits = |ad: &&Advertisement| {
         service.addresses().iter().all(|address| {
             let min = details.map_or(0, |details| details.min_aggregation(Family::of(*address)));
@@ -258,9 +195,10 @@ fn advertisements<'a>(
     };
     let everywhere = selected.iter().copied().filter(fits).collect();
     if let Some(node) = node {
-        selected.retain(|ad| ad.nodes.matches(&node.labels));
+        selected.retain(|ad| ad.selection.nodes.matches(&node.labels));
         if selected.is_empty() {
-            return Err((Reason::NodeNotSelected, format!("pool {pool}").into()));
+            let detail = format!("BGP, pool {}", selection.pool);
+            return Err((Reason::NodeNotSelected, detail.into()));
         }
     }
     let (advertisements, too_wide) = selected.into_iter().partition(fits);

@@ -53,12 +53,12 @@ reasons! {
         allocate others",
     /// An older service has the same address and the two can't share it.
     AddressConflict => "wait: the allocator allocates another address to this service",
-    /// No BGPAdvertisement selects the pool.
-    NoAdvertisement => "create a BGPAdvertisement for the pool, or fix the invalid one that \
-        ferrolb check reports",
-    /// BGPAdvertisements select the pool, but none of them selects this service.
+    /// Neither a BGPAdvertisement nor an L2Advertisement selects the pool.
+    NoAdvertisement => "create a BGPAdvertisement or an L2Advertisement for the pool, or fix the \
+        invalid one that ferrolb check reports",
+    /// Advertisements select the pool, but none of them selects this service.
     ServiceNotSelected => "change serviceSelectors or the service's labels",
-    /// BGPAdvertisements select the service, but none of them selects this node.
+    /// Advertisements of this protocol select the service, but none of them selects this node.
     NodeNotSelected => "change nodeSelectors or the node's labels",
     /// The aggregate would contain addresses outside of the pool's entry.
     AggregateTooWide => "use a longer aggregationLength or a wider pool entry",
@@ -68,6 +68,16 @@ reasons! {
     NodeNetworkUnavailable => "wait for the network plugin, or repair it",
     /// The node has the label node.kubernetes.io/exclude-from-external-load-balancers.
     NodeExcluded => "remove the label, or run ferrolb with --ignore-exclude-lb",
+    /// The node is being deleted or shuts down, so it announces nothing by layer 2.
+    NodeLeaving => "none needed: other nodes announce the address",
+    /// The node is cordoned, and drain.onCordon of the L2Advertisements that select it, or the
+    /// service's annotation ferrolb.io/drain, ends its layer 2 announcements.
+    NodeCordoned => "none needed if other nodes announce the address; otherwise uncordon the node",
+    /// Each node that the L2Advertisements select has a reason not to announce the service.
+    NoEligibleNode => "find the reason of each node in the output of ferrolb plan",
+    /// Services share the address, and no node may announce it by layer 2 for all of them.
+    NoCommonNode => "run Pods of all sharers on the same nodes, or select common nodes in their \
+        L2Advertisements",
     /// externalTrafficPolicy is Cluster, and no endpoint of the address's family is ready or
     /// serving.
     NoEndpoints => "check the service's selector and Pods",

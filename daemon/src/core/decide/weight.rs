@@ -169,9 +169,9 @@ pub(crate) fn all_nodes_send_weights(
     nodes.all(|(name, node)| {
         let here = |peer: &&Peer| {
             peer.carries(family)
-                && advertisements
-                    .iter()
-                    .any(|ad| ad.nodes.matches(&node.labels) && ad.selects_peer(&peer.name))
+                && advertisements.iter().any(|ad| {
+                    ad.selection.nodes.matches(&node.labels) && ad.selects_peer(&peer.name)
+                })
         };
         let mut peers = peers_of(index, name, node).filter(here).peekable();
         !node.may_announce() || peers.peek().is_none() || peers.any(wants_weights)

@@ -318,6 +318,8 @@ impl Index {
             | Kind::FerrolbBgpPeer
             | Kind::BfdProfile
             | Kind::BgpAdvertisement
+            | Kind::L2Advertisement
+            | Kind::FerrolbL2Advertisement
             | Kind::Community => {
                 self.objects.apply(key, raw);
                 Some(self.recompile())
@@ -340,6 +342,8 @@ impl Index {
             | Kind::FerrolbBgpPeer
             | Kind::BfdProfile
             | Kind::BgpAdvertisement
+            | Kind::L2Advertisement
+            | Kind::FerrolbL2Advertisement
             | Kind::Community => {
                 self.objects.delete(key);
                 self.recompile()
@@ -429,6 +433,8 @@ impl Index {
             | Kind::FerrolbBgpPeer
             | Kind::BfdProfile
             | Kind::BgpAdvertisement
+            | Kind::L2Advertisement
+            | Kind::FerrolbL2Advertisement
             | Kind::Community => Vec::new(),
         }
     }

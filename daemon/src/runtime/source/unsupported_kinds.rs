@@ -15,17 +15,14 @@ pub(super) fn advice(raw: &RawObject) -> Option<String> {
 /// MetalLB's kinds.
 fn metallb(group: &str, raw: &RawObject) -> Option<String> {
     let advice = match (group, raw.kind.as_str()) {
-        ("metallb.io", "L2Advertisement") => {
-            "ferrolb has no layer 2 mode: a pool's addresses are announced only over BGP, where a \
-            BGPAdvertisement selects them"
-        }
         ("metallb.io", "AddressPool") => {
-            "this older form is not supported: move its addresses to an IPAddressPool, and its \
-            bgpAdvertisements to BGPAdvertisements"
+            "this older form is not supported: move its addresses to an IPAddressPool, its \
+            bgpAdvertisements to BGPAdvertisements, and write an L2Advertisement for protocol: \
+            layer2"
         }
         ("", "ConfigMap") if is_metallb_config(raw) => {
-            "MetalLB's ConfigMap is not supported: write IPAddressPool, BGPPeer and \
-             BGPAdvertisement objects instead"
+            "MetalLB's ConfigMap is not supported: write IPAddressPool objects instead, with \
+             L2Advertisement, or BGPPeer and BGPAdvertisement objects"
         }
         ("", "ConfigMap") if raw.metadata.name == "kubevip" => {
             "kube-vip's address ranges are not read: write an IPAddressPool"
@@ -65,7 +62,7 @@ fn other_project(group: &str, raw: &RawObject) -> Option<String> {
     concerned.then(|| {
         format!(
             "{project}'s resources are not read: to get the same from ferrolb, write \
-             IPAddressPool, BGPPeer and BGPAdvertisement objects"
+             IPAddressPool objects, with L2Advertisement, or BGPPeer and BGPAdvertisement objects"
         )
     })
 }

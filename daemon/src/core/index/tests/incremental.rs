@@ -1,13 +1,26 @@
-//! Deciding only what depends on a change gives the same routes as deciding everything.
+//! Deciding only what depends on a change gives the same result as deciding everything.
 
 use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::decide::layer2::addresses::Layer2Addresses;
 use crate::runtime::status::Announced;
 
 fn number() -> impl Strategy<Value = u8> {
     0..3_u8
+}
+
+fn layer2_spec() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({})),
+        Just(json!({ "interfaces": ["eth0"], "ipAddressPools": ["pool-0"] })),
+        Just(json!({ "serviceSelectors": [{ "matchLabels": { "no": "such" } }] })),
+        Just(json!({ "nodeSelectors": [{ "matchLabels": { "no": "such" } }] })),
+        Just(json!({ "preferredNodeSelectors": [{ "weight": 7, "preference": {} }] })),
+        Just(json!({ "sticky": false, "drain": { "onCordon": true } })),
+        Just(json!({ "interfaces": ["not an interface"] })),
+    ]
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -43,6 +56,8 @@ fn change() -> impl Strategy<Value = Change> {
         Just((Kind::BgpPeer, "peer")),
         Just((Kind::FerrolbBgpPeer, "peer")),
         Just((Kind::BgpAdvertisement, "advertisement")),
+        Just((Kind::L2Advertisement, "layer2")),
+        Just((Kind::FerrolbL2Advertisement, "layer2")),
     ];
     prop_oneof![
         4 => (number(), policy, address)
@@ -72,6 +87,9 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (number(), spec)
             .prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
+        1 => number().prop_map(|n| cordoned_node(&format!("node-{n}"))),
+        3 => (number(), layer2_spec(), any::<bool>())
+            .prop_map(|(n, spec, own)| layer2_advertisement(&format!("layer2-{n}"), spec, own)),
         1 => (number(), kind.clone())
             .prop_map(|(n, (kind, name))| Change::Delete(key(kind, &format!("{name}-{n}")))),
         1 => (
@@ -100,6 +118,8 @@ proptest! {
         let mut index = Index::default();
         let mut node_routes = NodeRoutes::new(NODE);
         let mut wire = std::collections::BTreeMap::new();
+        let mut layer2 = Layer2Addresses::new(NODE);
+        let mut engine = std::collections::BTreeMap::new();
         let mut problems = Vec::new();
         let announced = Announced::default();
         for change in initial().into_iter().chain(changes) {
@@ -113,6 +133,16 @@ proptest! {
             }
             prop_assert_eq!(&node_routes, &NodeRoutes::of(&index, NODE));
             prop_assert_eq!(&wire, node_routes.routes());
+            for (address, spec) in layer2.update(&index, &dirty) {
+                match spec {
+                    Some(spec) => engine.insert(address, spec),
+                    None => engine.remove(&address),
+                };
+            }
+            let mut full = Layer2Addresses::new(NODE);
+            full.update_all(&index);
+            prop_assert_eq!(&layer2, &full);
+            prop_assert_eq!(&engine, layer2.addresses());
             if dirty.needs_full_decision(NODE) {
                 announced.update_all(&index, &node_routes, |_| true);
             } else {

@@ -74,6 +74,23 @@ fn advertisement(name: &str, spec: Value) -> Change {
     object(Kind::BgpAdvertisement, name, json!({ "spec": spec }))
 }
 
+fn layer2_advertisement(name: &str, spec: Value, own: bool) -> Change {
+    let kind = if own {
+        Kind::FerrolbL2Advertisement
+    } else {
+        Kind::L2Advertisement
+    };
+    object(kind, name, json!({ "spec": spec }))
+}
+
+fn cordoned_node(name: &str) -> Change {
+    object(
+        Kind::Node,
+        name,
+        json!({ "spec": { "unschedulable": true } }),
+    )
+}
+
 fn node(name: &str, labels: Value) -> Change {
     let status = json!({ "addresses": [{ "type": "InternalIP", "address": "10.0.0.11" }] });
     object(

@@ -109,6 +109,7 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::BfdProfile => "bfdprofiles",
         Kind::BgpAdvertisement => "bgpadvertisements",
         Kind::Community => "communities",
+        Kind::L2Advertisement | Kind::FerrolbL2Advertisement => "l2advertisements",
     }
 }
 

@@ -224,7 +224,7 @@ async fn check_crd(client: &Client, kind: Kind) -> Option<Result<(), ListError>>
 }
 
 fn unknown_kind(kind: Kind) -> String {
-    let remedy = if kind == Kind::FerrolbBgpPeer {
+    let remedy = if kind.group() == Kind::FerrolbBgpPeer.group() {
         "apply deploy/manifests/0-crds.yaml, or what ferrolb crds prints"
     } else {
         "apply MetalLB's CRDs"
@@ -438,7 +438,7 @@ impl Watch {
                 }
             }
             Failure::Rejected(error) => {
-                attempts.slow = error.kind_missing && self.kind == Kind::FerrolbBgpPeer;
+                attempts.slow = error.kind_missing && is_rare(self.kind);
                 let since = *attempts.rejected_since.get_or_insert_with(Instant::now);
                 let confirmed = error.kind_missing || since.elapsed() >= FORBIDDEN_GRACE;
                 return confirmed.then_some(Message::Rejected(self.scope, error));
@@ -446,6 +446,11 @@ impl Watch {
         }
         None
     }
+}
+
+/// Whether most clusters lack the kind.
+const fn is_rare(kind: Kind) -> bool {
+    matches!(kind, Kind::FerrolbBgpPeer | Kind::FerrolbL2Advertisement)
 }
 
 /// Failures since the last success.

@@ -1,0 +1,198 @@
+//! The layer 2 decision: which nodes may own an address, with which weight, and on which interfaces
+//! this node announces it. Pure functions of the index. The engine (`ferrolb_layer2`) elects one of
+//! the nodes.
+//!
+//! Every node computes the same candidates. Only [`interfaces`] depends on the node.
+
+pub(crate) mod addresses;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_layer2::config::{Candidate, Interfaces, Settings};
+use ferrolb_layer2::limits::{GRATUITOUS_RATE, HELLO_INTERVAL};
+
+use super::{Detail, Reason, selection};
+use crate::core::config::Config;
+use crate::core::config::layer2_advertisement::Layer2Advertisement;
+use crate::core::index::{Endpoints, Index};
+use crate::core::model::{Family, Node, Service, TrafficPolicy};
+
+/// The decision about a service, before it is combined with the services that share an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServiceDecision {
+    /// When the service was created, in seconds since 1970.
+    pub created: i64,
+    /// The names of the L2Advertisements that select it, sorted. Empty: it is not announced by
+    /// layer 2.
+    pub advertisements: Arc<[Arc<str>]>,
+    /// The nodes that may announce each of its addresses, sorted by name. Addresses without such a
+    /// node are absent.
+    pub candidates: Vec<(IpAddr, Arc<[Candidate]>)>,
+    /// Why the other addresses are not announced, if there are any.
+    pub withheld: Option<(Reason, Detail)>,
+}
+
+/// The nodes that may announce by a set of L2Advertisements, regardless of endpoints. Depends on
+/// the configuration and on nodes only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EligibleNodes(BTreeMap<(Arc<[Arc<str>]>, bool), Arc<[Candidate]>>);
+
+impl EligibleNodes {
+    /// The nodes, sorted by name. `on_cordon`: none that is cordoned.
+    fn of(
+        &mut self,
+        index: &Index,
+        names: &Arc<[Arc<str>]>,
+        ads: &[&Layer2Advertisement],
+        on_cordon: bool,
+    ) -> Arc<[Candidate]> {
+        let key = (names.clone(), on_cordon);
+        let nodes = self.0.entry(key).or_insert_with(|| {
+            let nodes = index.nodes().iter();
+            let nodes = nodes.filter(|(_, node)| check_node(node, ads, on_cordon).is_ok());
+            let candidates = nodes.map(|(name, node)| Candidate {
+                node: name.as_str().into(),
+                weight: weight(node, ads),
+            });
+            candidates.collect()
+        });
+        nodes.clone()
+    }
+}
+
+/// Decides which nodes may announce a service.
+pub(crate) fn decide(
+    index: &Index,
+    service: &Service,
+    eligible: &mut EligibleNodes,
+) -> ServiceDecision {
+    if !service.load_balancer {
+        return ServiceDecision::default();
+    }
+    let selection = match selection::of(index, service) {
+        Ok(selection) if !selection.layer2.is_empty() => selection,
+        Ok(_) => return ServiceDecision::default(),
+        Err(reason) => {
+            return ServiceDecision {
+                withheld: Some(reason),
+                ..ServiceDecision::default()
+            };
+        }
+    };
+    let ads = selection.layer2;
+    let names: Arc<[Arc<str>]> = ads.iter().map(|ad| ad.name.clone()).collect();
+    let nodes = eligible.of(index, &names, &ads, service.drain.on_cordon);
+    let mut candidates = Vec::new();
+    let mut without_endpoints = BTreeSet::new();
+    for address in service.addresses() {
+        let family = Family::of(*address);
+        let endpoints = index.endpoints(&service.name, family);
+        if endpoints.healthy == 0 {
+            without_endpoints.insert(family);
+            continue;
+        }
+        let nodes = match service.traffic_policy {
+            TrafficPolicy::Cluster => nodes.clone(),
+            TrafficPolicy::Local => with_endpoints(&nodes, &endpoints),
+        };
+        if !nodes.is_empty() {
+            candidates.push((*address, nodes));
+        }
+    }
+    let withheld = if !without_endpoints.is_empty() {
+        let families = Detail::Families(without_endpoints.into_iter().collect());
+        Some((no_endpoints(service), families))
+    } else if candidates.len() < service.addresses().len() {
+        Some((Reason::NoEligibleNode, Detail::None))
+    } else {
+        None
+    };
+    ServiceDecision {
+        created: service.request.created,
+        advertisements: names,
+        candidates,
+        withheld,
+    }
+}
+
+const fn no_endpoints(service: &Service) -> Reason {
+    match service.traffic_policy {
+        TrafficPolicy::Cluster => Reason::NoEndpoints,
+        TrafficPolicy::Local => Reason::NoLocalEndpoints,
+    }
+}
+
+/// The nodes with a ready endpoint or, if there are none, those with an endpoint that terminates
+/// and still serves. So a node whose last Pod terminates hands over while the Pod still serves.
+fn with_endpoints(nodes: &[Candidate], endpoints: &Endpoints) -> Arc<[Candidate]> {
+    let filtered = |wanted: fn(u32) -> bool| -> Arc<[Candidate]> {
+        let nodes = nodes.iter().filter(|candidate| {
+            let ready = endpoints.nodes.get(&*candidate.node);
+            ready.is_some_and(|ready| wanted(*ready))
+        });
+        nodes.cloned().collect()
+    };
+    let ready = filtered(|ready| ready > 0);
+    if ready.is_empty() {
+        filtered(|_| true)
+    } else {
+        ready
+    }
+}
+
+/// Whether a node may announce what these L2Advertisements select.
+fn check_node(node: &Node, ads: &[&Layer2Advertisement], on_cordon: bool) -> Result<(), Reason> {
+    let mut selecting = ads.iter().filter(|ad| ad.selects_node(node)).peekable();
+    if selecting.peek().is_none() {
+        return Err(Reason::NodeNotSelected);
+    }
+    if node.network_unavailable {
+        return Err(Reason::NodeNetworkUnavailable);
+    }
+    if node.excluded() {
+        return Err(Reason::NodeExcluded);
+    }
+    if node.deleting || node.shutting_down {
+        return Err(Reason::NodeLeaving);
+    }
+    if node.cordoned && (on_cordon || selecting.all(|ad| ad.on_cordon)) {
+        return Err(Reason::NodeCordoned);
+    }
+    Ok(())
+}
+
+/// The sum of the preferences of those L2Advertisements that select the node.
+fn weight(node: &Node, ads: &[&Layer2Advertisement]) -> u32 {
+    let selecting = ads.iter().filter(|ad| ad.selects_node(node));
+    let weights = selecting.map(|ad| ad.weight(&node.labels));
+    weights.fold(0, u32::saturating_add)
+}
+
+/// The interfaces on which a node announces what these L2Advertisements select: those of each one
+/// that selects the node, all if one of them names none.
+pub(crate) fn interfaces(node: Option<&Node>, ads: &[&Layer2Advertisement]) -> Interfaces {
+    let selects = |ad: &&&Layer2Advertisement| node.is_some_and(|node| ad.selects_node(node));
+    let selecting: Vec<_> = ads.iter().filter(selects).collect();
+    if selecting.is_empty() || selecting.iter().any(|ad| ad.interfaces.is_empty()) {
+        return Interfaces::All;
+    }
+    let names = selecting.iter().flat_map(|ad| ad.interfaces.iter());
+    Interfaces::Named(names.cloned().collect())
+}
+
+/// The settings of the engine: of all L2Advertisements the shortest interval and the lowest rate.
+pub(crate) fn settings(config: &Config, cluster: u64) -> Settings {
+    let ads = || config.layer2_advertisements.values();
+    let interval = ads().filter_map(|ad| ad.hello_interval).min();
+    let rate = ads().filter_map(|ad| ad.gratuitous_rate).min();
+    Settings {
+        cluster,
+        hello_interval: interval.unwrap_or(HELLO_INTERVAL),
+        gratuitous_rate: rate.unwrap_or(GRATUITOUS_RATE),
+    }
+}
+
+#[cfg(test)]
+mod tests;
