@@ -80,7 +80,7 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
     (
         "layer2/src",
         &["allow(unsafe_code)"],
-        &["layer2/src/packet_socket.rs"],
+        &["layer2/src/driver/packet_socket.rs"],
     ),
     ("allocator/src", &["allow(unsafe_code)"], &[]),
     ("daemon/src", &["allow(unsafe_code)"], &[]),

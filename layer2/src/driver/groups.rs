@@ -1,0 +1,121 @@
+//! Membership in IPv6 groups, which the kernel announces by MLD (RFC 3810): switches that snoop MLD
+//! forward Neighbor Solicitations to members only.
+
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv6Addr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+
+use crate::interface::IfIndex;
+use crate::machine::GroupChange;
+
+/// The group of hellos in IPv6 (RFC 4727 §5).
+const HELLO_GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x114);
+
+/// The groups that this process has joined. A socket can join only as many as
+/// `net.core.optmem_max` permits (2,340 by default, 365 on older kernels): there is a set of them.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    sockets: Vec<Socket>,
+    /// Each with the index of its socket.
+    joined: HashMap<(IfIndex, Ipv6Addr), usize>,
+    /// To be tried again when the interface changes.
+    failed: HashSet<(IfIndex, Ipv6Addr)>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    socket: OwnedFd,
+    /// The kernel refused a membership, and none was left since then.
+    full: bool,
+}
+
+impl Groups {
+    /// Joins or leaves a group.
+    pub(super) fn change(&mut self, change: GroupChange) {
+        match change {
+            GroupChange::Join(interface, group) => self.join(interface, group),
+            GroupChange::Leave(interface, group) => self.leave(interface, group),
+        }
+    }
+
+    /// Joins the group of hellos on an interface, and those of which the join failed before.
+    pub(super) fn set_interface(&mut self, interface: IfIndex) {
+        self.join(interface, HELLO_GROUP);
+        for group in self.failed_on(interface) {
+            self.join(interface, group);
+        }
+    }
+
+    /// Leaves all groups of an interface.
+    pub(super) fn remove_interface(&mut self, interface: IfIndex) {
+        let keys = self.joined.keys().filter(|(of, _)| *of == interface);
+        let groups: Vec<_> = keys.map(|&(_, group)| group).collect();
+        for group in groups {
+            self.leave(interface, group);
+        }
+        self.failed.retain(|(of, _)| *of != interface);
+    }
+
+    /// The number of solicited-node groups of an interface that could not be joined.
+    pub(super) fn failures(&self, interface: IfIndex) -> usize {
+        let groups = self.failed_on(interface).into_iter();
+        groups.filter(|group| *group != HELLO_GROUP).count()
+    }
+
+    fn failed_on(&self, interface: IfIndex) -> Vec<Ipv6Addr> {
+        let keys = self.failed.iter().filter(|(of, _)| *of == interface);
+        keys.map(|&(_, group)| group).collect()
+    }
+
+    fn join(&mut self, interface: IfIndex, group: Ipv6Addr) {
+        let key = (interface, group);
+        if self.joined.contains_key(&key) {
+            return;
+        }
+        match self.try_join(interface, group) {
+            Ok(socket) => {
+                self.failed.remove(&key);
+                self.joined.insert(key, socket);
+            }
+            Err(error) => {
+                if self.failed.insert(key) {
+                    tracing::debug!("cannot join {group} on interface {}: {error}", interface.0);
+                }
+            }
+        }
+    }
+
+    /// Returns the socket that joined the group.
+    fn try_join(&mut self, interface: IfIndex, group: Ipv6Addr) -> Result<usize, Errno> {
+        for (index, socket) in self.sockets.iter_mut().enumerate() {
+            if socket.full {
+                continue;
+            }
+            match sockopt::set_ipv6_add_membership(&socket.socket, &group, interface.0) {
+                Err(Errno::NOMEM | Errno::NOBUFS) => socket.full = true,
+                result => return result.map(|()| index),
+            }
+        }
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)?;
+        sockopt::set_ipv6_add_membership(&socket, &group, interface.0)?;
+        self.sockets.push(Socket {
+            socket,
+            full: false,
+        });
+        Ok(self.sockets.len() - 1)
+    }
+
+    fn leave(&mut self, interface: IfIndex, group: Ipv6Addr) {
+        self.failed.remove(&(interface, group));
+        let socket = self.joined.remove(&(interface, group));
+        if let Some(socket) = socket.and_then(|index| self.sockets.get_mut(index)) {
+            // Fails if the kernel removed the interface and its memberships.
+            _ = sockopt::set_ipv6_drop_membership(&socket.socket, &group, interface.0);
+            socket.full = false;
+        }
+    }
+}

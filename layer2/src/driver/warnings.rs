@@ -1,0 +1,62 @@
+//! Conditions of an interface that an operator should know.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::interface::Interface;
+
+/// What is known of an interface.
+#[derive(Debug)]
+pub(super) struct Conditions<'a> {
+    pub(super) interface: &'a Interface,
+    /// The name of a bond mode that changes frames.
+    pub(super) rewriting_bond_mode: Option<&'static str>,
+    /// Whether the node has other usable interfaces.
+    pub(super) one_of_several: bool,
+    /// The number of IPv6 groups that could not be joined.
+    pub(super) failed_groups: usize,
+}
+
+impl Conditions<'_> {
+    /// The warnings, in plain words.
+    pub(super) fn warnings(&self) -> BTreeSet<String> {
+        let name = &self.interface.name;
+        let mut warnings = BTreeSet::new();
+        if self.interface.loopback {
+            return warnings;
+        }
+        if let Some(mode) = self.rewriting_bond_mode {
+            warnings.insert(format!(
+                "the bond's mode {mode} changes the Ethernet addresses in frames that this node \
+                 sends: clients may see several for one address; set the mode active-backup or \
+                 802.3ad"
+            ));
+        }
+        if self.one_of_several && has_strict_rp_filter(name) {
+            warnings.insert(format!(
+                "rp_filter is 1 (strict) and the node has several interfaces: the kernel drops \
+                 packets of clients if its route to them is not on {name}; set \
+                 net.ipv4.conf.{name}.rp_filter=2"
+            ));
+        }
+        if self.failed_groups > 0 {
+            warnings.insert(format!(
+                "{} IPv6 groups could not be joined: switches that snoop MLD may drop Neighbor \
+                 Solicitations; enable IPv6 on {name} or raise net.core.optmem_max",
+                self.failed_groups
+            ));
+        }
+        warnings
+    }
+}
+
+/// Whether the kernel accepts IPv4 packets only if the route to their source is on the interface
+/// that they arrive on: the higher one of two settings applies (ip-sysctl: `rp_filter`).
+fn has_strict_rp_filter(interface: &str) -> bool {
+    let mode = |name: &str| -> u8 {
+        let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    mode("all").max(mode(interface)) == 1
+}
