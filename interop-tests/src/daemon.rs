@@ -42,6 +42,19 @@ impl<'lab> Folder<'lab> {
         Ok(Self { scratch, path })
     }
 
+    /// Creates a folder with the manifests of another one.
+    ///
+    /// # Errors
+    /// When a file can't be copied.
+    pub fn copy_of(other: &Self, scratch: &'lab Scratch) -> Result<Self> {
+        let copy = Self::new(scratch)?;
+        for entry in fs::read_dir(&other.path)? {
+            let entry = entry?;
+            fs::copy(entry.path(), copy.path.join(entry.file_name()))?;
+        }
+        Ok(copy)
+    }
+
     /// Writes a manifest atomically: it is written outside the folder and renamed into it.
     ///
     /// # Errors
@@ -90,15 +103,48 @@ status:
     /// # Errors
     /// When `FERROLB_BIN` does not name a binary.
     pub fn run(&self, node: &Node) -> Result<Process> {
+        self.run_role(node, "all")
+    }
+
+    /// As [`Folder::run`], with a role.
+    ///
+    /// # Errors
+    /// When `FERROLB_BIN` does not name a binary.
+    pub fn run_role(&self, node: &Node, role: &str) -> Result<Process> {
         let mut command = node.namespace.command(ferrolb()?);
-        command.arg("run").arg("--manifests").arg(&self.path);
+        command.args(["run", "--role", role]);
+        command.arg("--manifests").arg(&self.path);
         command.args(["--node-name", &node.name]);
         command.args(["--config-namespace", NAMESPACE]);
         command.args(["--metrics-addr", metrics::ADDRESS]);
         command.args(["--log-format", "text"]);
-        let socket = self.scratch.file(&format!("{}.sock", node.name));
-        command.arg("--socket").arg(socket);
+        command.arg("--socket").arg(self.socket(node));
         Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
+    }
+
+    /// Path of the control socket of a node's daemon.
+    #[must_use]
+    pub fn socket(&self, node: &Node) -> PathBuf {
+        self.scratch.file(&format!("{}.sock", node.name))
+    }
+
+    /// What `ferrolb l2 -o json` prints on a node.
+    ///
+    /// # Errors
+    /// When it fails or does not print JSON.
+    pub fn layer2_status(&self, node: &Node) -> Result<Value> {
+        let output = self.ask(node, &["l2", "-o", "json"])?;
+        serde_json::from_str(&output).with_context(|| format!("ferrolb l2: {output}"))
+    }
+
+    /// Runs a command of the CLI that asks the daemon of a node, and returns its output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ask(&self, node: &Node, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(ferrolb()?);
+        command.args(arguments);
+        run(command.arg("--socket").arg(self.socket(node)))
     }
 
     /// Runs `ferrolb plan -o json` on the folder.

@@ -5,6 +5,7 @@ pub mod containers;
 pub mod daemon;
 pub mod eventually;
 pub mod kube;
+pub mod lan;
 pub mod manifest;
 pub mod metrics;
 pub mod netns;

@@ -2,6 +2,7 @@
 //! them with [`join`].
 
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use crate::topology::{NODE_ASN, TOR_ASN, TOR_IPV4};
 
@@ -121,13 +122,81 @@ status: {{loadBalancer: {{ingress: [{{ip: {ipv4}}}, {{ip: \"{ipv6}\"}}]}}}}
 /// An EndpointSlice of a Service with one ready endpoint on a node.
 #[must_use]
 pub fn endpoint_slice(service: &str, family: &str, address: &str, node: &str) -> String {
+    let endpoint =
+        format!("{{addresses: [\"{address}\"], nodeName: {node}, conditions: {{ready: true}}}}");
+    endpoint_slice_of(service, family, &[endpoint])
+}
+
+fn endpoint_slice_of(service: &str, family: &str, endpoints: &[String]) -> String {
     let name = format!("{service}-{}", family.to_lowercase());
+    let endpoints = endpoints.join(", ");
     format!(
         "apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: {name}, namespace: default, labels: {{kubernetes.io/service-name: {service}}}}}
 addressType: {family}
-endpoints: [{{addresses: [\"{address}\"], nodeName: {node}, conditions: {{ready: true}}}}]
+endpoints: [{endpoints}]
 "
     )
+}
+
+/// The L2Advertisement `all`, of every pool. `spec` has its options, for example `interfaces:
+/// [uplink]`.
+#[must_use]
+pub fn layer2_advertisement(spec: &str) -> String {
+    format!(
+        "apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {{name: all, namespace: {NAMESPACE}}}
+spec: {{{spec}}}
+"
+    )
+}
+
+/// The Secret `memberlist` with this key, as MetalLB's instructions create it.
+#[must_use]
+pub fn memberlist_secret(key: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: memberlist, namespace: {NAMESPACE}}}
+stringData: {{secretkey: {key}}}
+"
+    )
+}
+
+/// A Service with this address and a ready endpoint on each of these nodes, for daemons without an
+/// API server. `number` from 1 to 99 makes it unique; a lower one is older.
+#[must_use]
+pub fn service_at(address: IpAddr, number: usize, nodes: &[&str]) -> String {
+    let name = format!("web-{number}");
+    let (family, cluster_ip) = match address {
+        IpAddr::V4(_) => ("IPv4", format!("10.96.0.{number}")),
+        IpAddr::V6(_) => ("IPv6", format!("fd96::{number}")),
+    };
+    let service = format!(
+        "apiVersion: v1
+kind: Service
+metadata:
+  name: {name}
+  namespace: default
+  creationTimestamp: \"2026-01-02T03:04:{number:02}Z\"
+spec:
+  type: LoadBalancer
+  clusterIP: \"{cluster_ip}\"
+  clusterIPs: [\"{cluster_ip}\"]
+  ipFamilies: [{family}]
+  ports: [{{port: 80}}]
+status: {{loadBalancer: {{ingress: [{{ip: \"{address}\"}}]}}}}
+"
+    );
+    let endpoint = |(host, node): (usize, &&str)| {
+        let pod = match address {
+            IpAddr::V4(_) => format!("10.244.{number}.{}", host + 2),
+            IpAddr::V6(_) => format!("fd24::{number}:{}", host + 2),
+        };
+        format!("{{addresses: [\"{pod}\"], nodeName: {node}, conditions: {{ready: true}}}}")
+    };
+    let endpoints: Vec<String> = nodes.iter().enumerate().map(endpoint).collect();
+    join(&[&service, &endpoint_slice_of(&name, family, &endpoints)])
 }

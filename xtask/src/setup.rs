@@ -29,13 +29,17 @@ const PACKAGES: &[&str] = &[
     "gobgpd",
     "iproute2",
     "iptables",
+    "iputils-arping",
     "libc6-dev",
+    "ndisc6",
     "nftables",
     "openbgpd",
     "openssl",
     "procps",
     "python3-venv",
     "runc",
+    "tcpdump",
+    "tcpreplay",
 ];
 
 /// The version of cargo-deny to install if there is none.
