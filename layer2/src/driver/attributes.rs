@@ -61,3 +61,34 @@ pub(super) fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
         .first_chunk()
         .map(|octets| u16::from_ne_bytes(*octets))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_lengths_end_the_list() {
+        // A message header with the length 15, below its own.
+        let mut datagram = [0; 16];
+        datagram[0] = 15;
+        assert_eq!(messages(&datagram).count(), 0);
+        datagram[0] = 17;
+        assert_eq!(messages(&datagram).count(), 0);
+        datagram[0] = 16;
+        assert_eq!(messages(&datagram).count(), 1);
+        // An attribute with the length 0 would repeat for ever.
+        assert_eq!(attributes(&[0, 0, 1, 0, 0, 0, 0, 0]).count(), 0);
+        assert_eq!(attributes(&[9, 0, 1, 0, 0, 0, 0, 0]).count(), 0);
+        assert_eq!(attributes(&[]).count(), 0);
+    }
+
+    #[test]
+    fn attributes_are_padded_and_their_flags_are_not_part_of_the_kind() {
+        let nested = 0x8000u16 | 18;
+        let mut octets = vec![5, 0, 3, 0, b'x', 0, 0, 0, 4, 0];
+        octets.extend(nested.to_ne_bytes());
+        let list: Vec<_> = attributes(&octets).collect();
+        // Lengths are written for a little-endian host, the tests' only one.
+        assert_eq!(list, [(3, &b"x"[..]), (18, &b""[..])]);
+    }
+}

@@ -223,3 +223,32 @@ fn request(kind: u16, sequence: u32) -> Vec<u8> {
     request.resize(32, 0);
     request
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    #[test]
+    fn the_first_dump_lists_the_loopback_interface_with_its_address() {
+        let mut netlink = Netlink::open().unwrap();
+        assert!(netlink.links().is_none());
+        while netlink.links().is_none() {
+            let timeout = Timespec {
+                tv_sec: 10,
+                tv_nsec: 0,
+            };
+            let mut descriptors = [PollFd::new(&netlink, PollFlags::IN)];
+            assert_eq!(poll(&mut descriptors, Some(&timeout)), Ok(1));
+            netlink.receive(&|_| true).unwrap();
+        }
+        let interfaces = netlink.links().unwrap().interfaces();
+        let loopback = interfaces.values().find(|interface| interface.loopback);
+        let networks = &loopback.unwrap().networks;
+        assert!(
+            networks.contains(&"127.0.0.1/8".parse().unwrap()),
+            "{networks:?}"
+        );
+    }
+}

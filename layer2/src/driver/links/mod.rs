@@ -341,3 +341,6 @@ fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
