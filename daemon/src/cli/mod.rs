@@ -4,6 +4,7 @@ mod check;
 mod client_args;
 mod crds;
 pub(crate) mod demo;
+mod l2;
 mod log;
 pub(crate) mod output;
 mod peer;
@@ -46,7 +47,8 @@ Examples:
   ferrolb run --manifests manifests/ --node-name node-a
                                         announce the manifests of a folder, without a cluster
   ferrolb run --role announcer          announce the Services of a cluster, as the DaemonSet does
-  ferrolb peers                         list the sessions of the daemon on this host";
+  ferrolb peers                         list the sessions of the daemon on this host
+  ferrolb l2                            show which node announces which address by layer 2";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -74,6 +76,8 @@ enum Command {
     Probe(probe::ProbeArgs),
     /// Show the events of sessions.
     Log(log::LogArgs),
+    /// Show which node announces which address by layer 2, and why; move and test addresses.
+    L2(l2::L2Args),
 }
 
 /// The manifests, and the namespaces with configuration.
@@ -163,6 +167,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Routes(args) => routes::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::L2(args) => l2::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("ferrolb: {}", printable(&format!("{error:#}")));

@@ -140,6 +140,12 @@ impl Style {
         }
     }
 
+    /// Without colors.
+    #[cfg(test)]
+    pub(crate) const fn plain() -> Self {
+        Self { colors: false }
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         let text = printable(text);
         if self.colors {

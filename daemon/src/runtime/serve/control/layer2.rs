@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_layer2::config::{Command, Time};
+use ferrolb_layer2::config::Command;
 use ferrolb_layer2::moves::{self, CandidateStatus, MoveError, Rebalance};
 use ferrolb_layer2::status::Status;
 use serde::{Deserialize, Serialize};
@@ -116,29 +116,10 @@ impl Layer2Answers<'_> {
     /// Requests that a peer resolves an address.
     pub(super) async fn test(&self, address: IpAddr) -> Result<TestStarted, String> {
         let (engine, status) = self.running().await?;
-        known(&status, address)?;
-        let owner = status.addresses.get(&address);
-        let Some(owner) = owner.and_then(|found| found.owner.clone()) else {
-            return Err(format!(
-                "no node announces {address}, so that none answers for it: see ferrolb l2 {address}"
-            ));
-        };
-        let peers = status.segments.iter().flat_map(|segment| &segment.peers);
-        let mut alive = peers.filter(|peer| peer.alive).peekable();
-        if alive.peek().is_none() {
-            return Err(
-                "no other node is received that could resolve it: see the neighbors in ferrolb l2"
-                    .to_owned(),
-            );
-        }
-        if alive.all(|peer| peer.node == owner) {
-            return Err(format!(
-                "only the owner {owner} is received here: run the self-test on {owner}"
-            ));
-        }
+        can_test(&status, address)?;
         engine.send(Command::SelfTest(address));
         Ok(TestStarted {
-            now: Time::as_secs_f64(&status.now),
+            now: status.now.as_secs_f64(),
         })
     }
 
@@ -158,6 +139,32 @@ impl Layer2Answers<'_> {
     async fn running(&self) -> Result<(Handle, Status), String> {
         self.snapshot().await?.ok_or_else(|| IDLE.to_owned())
     }
+}
+
+/// Whether an address has an owner, and another node can resolve it.
+fn can_test(status: &Status, address: IpAddr) -> Result<(), String> {
+    known(status, address)?;
+    let owner = status.addresses.get(&address);
+    let Some(owner) = owner.and_then(|found| found.owner.clone()) else {
+        return Err(format!(
+            "no node announces {address}, so that none answers for it: see ferrolb l2 {address}"
+        ));
+    };
+    let peers = status.segments.iter().flat_map(|segment| &segment.peers);
+    let mut alive = peers.filter(|peer| peer.alive).peekable();
+    if alive.peek().is_none() {
+        return Err(
+            "no hello of another node arrives, which could resolve it: see the neighbors in \
+             ferrolb l2"
+                .to_owned(),
+        );
+    }
+    if alive.all(|peer| peer.node == owner) {
+        return Err(format!(
+            "no node except the owner {owner} could resolve it: run the self-test on {owner}"
+        ));
+    }
+    Ok(())
 }
 
 fn known(status: &Status, address: IpAddr) -> Result<(), String> {
@@ -182,4 +189,91 @@ fn unknown(status: &Status, address: IpAddr) -> String {
         "{error} (ferrolb plan shows the reasons); known addresses: {}{others}",
         listed.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrolb_layer2::status::{AddressStatus, OwnerReason, PeerStatus, SegmentStatus, Traffic};
+
+    use super::*;
+
+    fn owned_by(owner: Option<&str>) -> AddressStatus {
+        AddressStatus {
+            candidates: Arc::default(),
+            owner: owner.map(Arc::from),
+            since: Duration::ZERO,
+            epoch: 1,
+            reason: OwnerReason::Placed,
+            conflict: None,
+            interfaces: Vec::new(),
+            moves: Vec::new(),
+            self_test: None,
+            traffic: Traffic::default(),
+        }
+    }
+
+    fn status(addresses: u8) -> Status {
+        let peer = |node: &str| PeerStatus {
+            node: node.into(),
+            mac: ferrolb_layer2::mac::Mac::ZERO,
+            networks: Vec::new(),
+            state: ferrolb_layer2::status::NodeState::Ready,
+            alive: true,
+            last_hello: Duration::ZERO,
+            interval: Duration::ZERO,
+            owned: 0,
+            rejected: None,
+        };
+        let addresses = (1..=addresses).map(|number| {
+            let address = IpAddr::from([192, 0, 2, number]);
+            (address, owned_by(Some("node-b")))
+        });
+        Status {
+            node: "node-a".into(),
+            addresses: addresses.collect(),
+            segments: vec![SegmentStatus {
+                interface: "eth0".into(),
+                mac: ferrolb_layer2::mac::Mac::ZERO,
+                carrier: true,
+                networks: Vec::new(),
+                promiscuous: false,
+                peers: vec![peer("node-b"), peer("node-c")],
+                warnings: Vec::new(),
+            }],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn an_error_about_an_unknown_address_lists_known_ones() {
+        let unknown = IpAddr::from([192, 0, 2, 99]);
+        let error = |addresses| known(&status(addresses), unknown).unwrap_err();
+        assert_eq!(
+            error(0),
+            "no L2Advertisement selects a service with the address 192.0.2.99, nor any other one: \
+             see ferrolb plan for the reasons"
+        );
+        assert_eq!(
+            error(1),
+            "no L2Advertisement selects a service with the address 192.0.2.99 (ferrolb plan shows \
+             the reasons); known addresses: 192.0.2.1"
+        );
+        assert!(error(10).ends_with("192.0.2.8 and 2 more (see ferrolb l2)"));
+    }
+
+    #[test]
+    fn a_self_test_needs_an_owner_and_a_third_node() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let mut found = status(1);
+        assert_eq!(can_test(&found, address), Ok(()));
+        found.segments[0].peers[1].alive = false;
+        let error = can_test(&found, address).unwrap_err();
+        assert!(error.ends_with("run the self-test on node-b"), "{error}");
+        found.segments[0].peers[0].alive = false;
+        let error = can_test(&found, address).unwrap_err();
+        assert!(error.starts_with("no hello of another node"), "{error}");
+        found.addresses.insert(address, owned_by(None));
+        let error = can_test(&found, address).unwrap_err();
+        assert!(error.starts_with("no node announces 192.0.2.1"), "{error}");
+    }
 }

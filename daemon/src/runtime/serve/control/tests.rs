@@ -372,3 +372,56 @@ async fn a_probe_of_a_process_without_bgp_is_answered_with_the_reason_of_its_fai
     let ready = refusal(ask::<()>(&path, probe(Probe::Ready)).await);
     assert_eq!(ready, "the configuration is not loaded yet");
 }
+
+#[tokio::test]
+async fn layer_2_requests_report_why_there_is_no_engine() {
+    use crate::runtime::announce::layer2::engine::{EngineState, Layer2Engine};
+    use layer2::{Layer2Status, MoveStarted};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let (state, engine) = Layer2Engine::new();
+    let (_, status) = watch::channel(Arc::new(DaemonStatus::new()));
+    let service = ControlService {
+        engine: None,
+        layer2: Some(engine),
+        status,
+    };
+    tokio::spawn(Socket::bind(&path).expect("a socket").serve(service));
+    let all = || Request::L2 { address: None };
+    let idle: Option<Layer2Status> = ask(&path, all()).await.expect("an answer");
+    assert_eq!(idle, None);
+    let request = Request::L2Move {
+        address: "192.0.2.1".parse().expect("an address"),
+        node: "node-b".into(),
+    };
+    let error = refusal(ask::<MoveStarted>(&path, request).await);
+    assert!(error.starts_with("layer 2 is idle"), "{error}");
+    state.send_replace(EngineState::Refused("NET_RAW is missing".into()));
+    let error = refusal(ask::<Option<Layer2Status>>(&path, all()).await);
+    assert_eq!(error, "NET_RAW is missing");
+    let error = refusal(ask::<Vec<PeerLine>>(&path, Request::Peers).await);
+    assert!(error.contains("no BGP sessions"), "{error}");
+
+    let announcer = folder.path().join("announcer.sock");
+    let _engine = answering(&announcer).await;
+    let error = refusal(ask::<Option<Layer2Status>>(&announcer, all()).await);
+    assert!(
+        error.contains("ds/ferrolb-layer2 -- /ferrolb l2"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_without_a_path_finds_the_first_daemon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (folder.path().join("a.sock"), folder.path().join("b.sock"));
+    let error = refusal(Client::connect_any(&first, &[&second]).map(drop));
+    assert!(error.contains("a.sock"), "{error}");
+    let _engine = answering(&second).await;
+    let peers = tokio::task::spawn_blocking(move || {
+        Client::connect_any(&first, &[&second])?.ask::<Vec<PeerLine>>(&Request::Peers)
+    });
+    let peers = peers.await.expect("no panic").expect("an answer");
+    assert_eq!(peers.len(), 2);
+}
