@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ferrolb::testing::{
     Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Kind, Panicked, RawObject,
-    Source, StateDir, StateWriter, catch_panic, log_panic, restore, status_writes,
+    Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore, status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -96,6 +96,7 @@ impl Scene {
                 engine.clone(),
                 Some(StateWriter::start(state.clone()).expect("a thread")),
             )),
+            layer2: None,
             allocate: false,
             ignore_exclusion: false,
             saved: state.load().expect("readable"),
@@ -104,11 +105,13 @@ impl Scene {
         };
         let (events, delivered) = mpsc::channel(64);
         let (status, _) = status_writes();
+        let (writes, _) = api_writes();
         let (stop_in, stop) = oneshot::channel();
         let running = tokio::spawn(async move {
             let mut source = Source {
                 events: delivered,
                 status,
+                writes,
             };
             catch_panic(control_loop, &mut source, stop).await == Err(Panicked)
         });

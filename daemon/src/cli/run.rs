@@ -19,10 +19,13 @@ use super::Host;
 use super::signals::StopSignals;
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::excluded_interfaces::ExcludedInterfaces;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::StopMode;
+use crate::runtime::announce::layer2::Layer2Announcer;
+use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
 use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::panicked::{self, Panicked};
@@ -39,8 +42,12 @@ const EXAMPLES: &str = "\
 Examples:
   ferrolb run --manifests manifests/ --node-name node-a     announce manifests from one node
   ferrolb run --role announcer                              in a DaemonSet that sets NODE_NAME
+  ferrolb run --role layer2                                 in another one, with NET_RAW
   ferrolb run --role allocator                              in a Deployment: the leader allocates
   ferrolb run --kubeconfig ~/.kube/config --node-name n1    from outside of the cluster";
+
+/// MetalLB's ConfigMap `metallb-excludel2`, where MetalLB's speakers have it.
+const EXCLUDED_INTERFACES: &str = "/etc/metallb/excludel2.yaml";
 
 /// Limit for the shutdown after the drain. With the drain of at most 45 s it fits into the
 /// DaemonSet's grace period of 60 s.
@@ -107,8 +114,18 @@ impl RunArgs {
         }
     }
 
+    /// Whether this build can do what the role needs.
+    fn check_role(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            cfg!(feature = "layer2") || self.role != Role::Layer2,
+            "this ferrolb was built without layer 2: use a build with the feature layer2, or \
+             another --role"
+        );
+        Ok(())
+    }
+
     fn kinds(&self) -> &'static [Kind] {
-        if self.manifests.is_some() {
+        if self.manifests.is_some() && self.role != Role::Layer2 {
             &Kind::ALL
         } else {
             kube::kinds(self.role)
@@ -119,7 +136,7 @@ impl RunArgs {
         let name = self.daemonset.clone()?;
         Some(OwnDaemonSet {
             kubeconfig: self.kubeconfig.clone(),
-            namespace: daemonset_namespace(own_namespace(), &self.config_namespace),
+            namespace: pod_namespace(own_namespace(), &self.config_namespace),
             name,
         })
     }
@@ -206,6 +223,7 @@ struct Daemon {
     host: Host,
     source: Source,
     engine: Option<Handle>,
+    layer2: Option<Layer2Engine>,
     state: Option<StateDir>,
     daemonset: Option<OwnDaemonSet>,
     status: watch::Receiver<Arc<DaemonStatus>>,
@@ -222,6 +240,7 @@ impl Daemon {
     ) -> anyhow::Result<(Self, ControlLoop)> {
         let started = Instant::now();
         let node = args.node()?;
+        args.check_role()?;
         let listeners = Listeners::open(&args, serving)?;
         let source = source(&args, &node).await?;
         let signals = StopSignals::listen()?;
@@ -233,10 +252,16 @@ impl Daemon {
             .then(|| announcer(&args, &node, state.clone()))
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
+        let layer2 = args.role.announces_layer2().then(|| {
+            let excluded = excluded_interfaces(Path::new(EXCLUDED_INTERFACES));
+            Layer2Announcer::new(&node, excluded, source.writes.clone(), engine::spawn)
+        });
+        let (layer2_announcer, layer2) = layer2.unzip();
         let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
         let control_loop = ControlLoop {
             kinds: args.kinds(),
             announcer,
+            layer2: layer2_announcer,
             allocate: args.role.allocates(),
             ignore_exclusion: args.ignore_exclude_lb,
             saved: state.as_ref().and_then(saved),
@@ -253,7 +278,7 @@ impl Daemon {
         let served = Served {
             status: status.clone(),
             engine: engine.clone(),
-            layer2: None,
+            layer2: layer2.clone(),
             node: node.clone(),
         };
         listeners.serve(serving, served);
@@ -263,6 +288,7 @@ impl Daemon {
             host,
             source,
             engine,
+            layer2,
             state,
             daemonset: args.daemonset(),
             status,
@@ -291,8 +317,13 @@ impl Daemon {
         }
     }
 
-    /// Shuts down sessions and source, after a panic with a delay.
-    async fn end(self, ending: Ending) -> anyhow::Result<End> {
+    /// Shuts down sessions, layer 2 and source, after a panic with a delay.
+    ///
+    /// Layer 2 hands its addresses over whenever the process ends, also if it may come back, as in
+    /// a restart by systemd: the process can't know that, and a hand-over loses no request. In a
+    /// rollout with surge the successor is the next process of the same node. Only a process that
+    /// replaces itself keeps its addresses.
+    async fn end(mut self, ending: Ending) -> anyhow::Result<End> {
         if matches!(ending, Ending::Panicked) {
             self.restore();
         }
@@ -307,6 +338,18 @@ impl Daemon {
                 after_panic(pause, engine.as_ref(), signals, source.take()).await
             }
         };
+        let restarts = matches!(end, Ok((End::Restart, _)));
+        let at_once = matches!(end, Ok((_, Some(StopMode::Drain(None)))));
+        let leave = async {
+            if let Some(layer2) = self.layer2.filter(|_| !at_once) {
+                tokio::select! {
+                    () = layer2.leave(restarts) => {}
+                    () = self.signals.next() => {
+                        tracing::warn!("another stop signal: ending layer 2 at once");
+                    }
+                }
+            }
+        };
         let shutdown = async {
             if let Some(engine) = engine {
                 let mode = end.as_ref().ok().and_then(|(_, mode)| *mode);
@@ -315,7 +358,7 @@ impl Daemon {
                 engine.shutdown(text, shutdown).await;
             }
         };
-        tokio::join!(shutdown, end_source(source));
+        tokio::join!(shutdown, leave, end_source(source));
         tracing::info!("ferrolb stopped");
         end.map(|(end, _)| end)
     }
@@ -343,6 +386,28 @@ fn announcer(
     let engine = engine(node, args.listen.clone())?;
     let announcer = Announcer::new(node.to_owned(), engine.clone(), writer);
     Ok((engine, announcer))
+}
+
+/// The interfaces that layer 2 must not use. An unreadable file is no reason not to announce.
+fn excluded_interfaces(file: &Path) -> ExcludedInterfaces {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return ExcludedInterfaces::default();
+        }
+        Err(error) => {
+            tracing::error!(
+                "can't read {}, using MetalLB's default: {error}",
+                file.display()
+            );
+            return ExcludedInterfaces::default();
+        }
+    };
+    let parsed = ExcludedInterfaces::parse(&file.display().to_string(), &text);
+    parsed.unwrap_or_else(|error| {
+        tracing::error!("{error}; using MetalLB's default until ferrolb is restarted");
+        ExcludedInterfaces::default()
+    })
 }
 
 /// Why the control loop ended.
@@ -448,7 +513,10 @@ fn socket(path: Option<&Path>, role: Role) -> anyhow::Result<Option<Socket>> {
 
 /// Ends the source and releases the Lease, so that another allocator becomes leader at once.
 async fn end_source(source: Option<Source>) {
-    let Some(Source { mut events, status }) = source else {
+    let Some(Source {
+        mut events, status, ..
+    }) = source
+    else {
         return;
     };
     drop(status);
@@ -471,6 +539,8 @@ async fn source(args: &RunArgs, node: &str) -> anyhow::Result<Source> {
         kubeconfig: args.kubeconfig.clone(),
         lease_namespace: config_namespaces.first().cloned().unwrap_or_default(),
         config_namespaces,
+        own_namespace: pod_namespace(own_namespace(), &args.config_namespace),
+        node: node.to_owned(),
         role: args.role,
         identity: identity(node),
     };
@@ -488,7 +558,7 @@ fn config_namespaces(own: Option<String>, given: &[String]) -> Vec<String> {
 }
 
 /// The Pod's namespace, else the first configuration namespace.
-fn daemonset_namespace(own: Option<String>, given: &[String]) -> String {
+fn pod_namespace(own: Option<String>, given: &[String]) -> String {
     own.unwrap_or_else(|| config_namespaces(None, given).swap_remove(0))
 }
 
@@ -573,10 +643,10 @@ mod tests {
     fn the_daemonset_is_in_the_pods_namespace_and_configuration_in_the_given_ones() {
         let own = || Some("ferrolb".to_owned());
         let given = ["config".to_owned(), "more".to_owned()];
-        assert_eq!(daemonset_namespace(own(), &given), "ferrolb");
-        assert_eq!(daemonset_namespace(own(), &[]), "ferrolb");
-        assert_eq!(daemonset_namespace(None, &given), "config");
-        assert_eq!(daemonset_namespace(None, &[]), CONFIG_NAMESPACE);
+        assert_eq!(pod_namespace(own(), &given), "ferrolb");
+        assert_eq!(pod_namespace(own(), &[]), "ferrolb");
+        assert_eq!(pod_namespace(None, &given), "config");
+        assert_eq!(pod_namespace(None, &[]), CONFIG_NAMESPACE);
         assert_eq!(config_namespaces(own(), &given), given);
         assert_eq!(config_namespaces(own(), &[]), ["ferrolb"]);
         assert_eq!(config_namespaces(None, &[]), [CONFIG_NAMESPACE]);

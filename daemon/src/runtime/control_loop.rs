@@ -1,5 +1,5 @@
 //! The control loop: applies changes from the source to the index, decides what they affect, and
-//! passes the results to the BGP engine and to the Service status. It uses neither
+//! passes the results to the engines of BGP and layer 2 and to the Service status. It uses neither
 //! the Kubernetes client nor sockets.
 
 use std::collections::BTreeSet;
@@ -17,9 +17,10 @@ use crate::core::config::{Problem, Severity};
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
+use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
-use crate::runtime::source::{Event, Source};
-use crate::runtime::status::{Announced, DaemonStatus};
+use crate::runtime::source::{ApiWrite, Event, Source};
+use crate::runtime::status::{Announced, DaemonStatus, Layer2Services};
 use crate::runtime::turn::Turn;
 
 /// Changes that arrive within this time after an update are applied together. The first one is
@@ -28,6 +29,8 @@ const BATCH_WINDOW: Duration = Duration::from_millis(10);
 /// How long a starting announcer waits for the initial sync before it announces the saved routes.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
+/// Interval of requests for the key that authenticates hellos, until it exists.
+const KEY_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kinds that routes are computed from.
 const ANNOUNCED_FROM: [Kind; 7] = [
@@ -45,8 +48,10 @@ const ANNOUNCED_FROM: [Kind; 7] = [
 pub struct ControlLoop {
     /// Kinds that must be listed before the first decision.
     pub kinds: &'static [Kind],
-    /// Set in the announcer role.
+    /// Set in roles that announce over BGP.
     pub announcer: Option<Announcer>,
+    /// Set in roles that announce by layer 2.
+    pub layer2: Option<Layer2Announcer>,
     /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
     /// Announce from nodes that are excluded from load balancers as well.
@@ -75,6 +80,8 @@ struct Running {
     announced: Announced,
     source_errors: Vec<String>,
     updates: u64,
+    /// When the key that authenticates hellos was last requested, while there is none.
+    key_requested: Option<Instant>,
 }
 
 impl ControlLoop {
@@ -109,6 +116,9 @@ impl ControlLoop {
                 }
                 _ = tick.tick() => {
                     running.tick().await;
+                    if running.key_requested.is_some() {
+                        running.request_hello_key(source);
+                    }
                     if running.awaits_status && Instant::now() >= sync_deadline {
                         running.awaits_status = false;
                         running.update(source, sync_deadline);
@@ -169,6 +179,7 @@ impl Running {
             announced: Announced::default(),
             source_errors: Vec::new(),
             updates: 0,
+            key_requested: None,
         }
     }
 
@@ -182,6 +193,8 @@ impl Running {
 
     fn handle(&mut self, event: Event) {
         match event {
+            // A folder may contain objects that this role doesn't need.
+            Event::Change(change) if !self.control.kinds.contains(&change.kind()) => {}
             Event::Change(change) => {
                 self.updates += 1;
                 self.turn.add(&change);
@@ -204,6 +217,12 @@ impl Running {
                 self.allocation.reset();
                 // A new leader decides everything again.
                 self.dirty.configuration |= leading;
+            }
+            Event::ReadyNodes(nodes) => {
+                if let Some(layer2) = &mut self.control.layer2 {
+                    layer2.set_ready_nodes(nodes);
+                    self.follow_layer2();
+                }
             }
         }
     }
@@ -230,6 +249,7 @@ impl Running {
             return;
         }
         self.decided = true;
+        self.request_hello_key(source);
         // Addresses first: the status that the write results in decides what is announced.
         if self.control.allocate && self.leading {
             self.allocate(source, &dirty);
@@ -240,6 +260,9 @@ impl Running {
             first && self.allocation.is_writing() && Instant::now() < sync_deadline;
         if self.awaits_status {
             return;
+        }
+        if let Some(layer2) = &mut self.control.layer2 {
+            layer2.update(Instant::now().into_std(), &self.index, &dirty);
         }
         if let Some(announcer) = &mut self.control.announcer {
             announcer.update(Instant::now().into_std(), &self.index, &dirty);
@@ -252,6 +275,35 @@ impl Running {
         self.unpublished = true;
         if dirty.problems || dirty.configuration || !self.control.status.borrow().ready() {
             self.publish();
+        }
+    }
+
+    /// Passes to layer 2 what doesn't result from a change of an object.
+    fn follow_layer2(&mut self) {
+        let Some(layer2) = &mut self.control.layer2 else {
+            return;
+        };
+        // Before the first update the configuration is incomplete.
+        if layer2.initialized() && layer2.follow(Instant::now().into_std(), &self.index) {
+            self.log_problems();
+        }
+    }
+
+    /// Requests the key that authenticates hellos where there is none, as the leader.
+    fn request_hello_key(&mut self, source: &Source) {
+        let config = self.index.config();
+        let needed = !config.layer2_advertisements.is_empty() && !config.hello_secrets.exists;
+        if !(self.control.allocate && self.leading && needed) {
+            self.key_requested = None;
+            return;
+        }
+        // An API server that refuses to list Secrets may have one.
+        let due = self
+            .key_requested
+            .is_none_or(|last| last.elapsed() >= KEY_REQUEST_INTERVAL);
+        if due && self.index.is_listed(&[Kind::Secret]) {
+            self.key_requested = Some(Instant::now());
+            source.writes.send(ApiWrite::CreateHelloKey);
         }
     }
 
@@ -330,7 +382,10 @@ impl Running {
 
     /// Logs each new and each resolved problem of an object once.
     fn log_problems(&mut self) {
-        let problems: BTreeSet<Problem> = self.index.problems().into_iter().collect();
+        let layer2 = self.control.layer2.as_ref();
+        let layer2 = layer2.and_then(Layer2Announcer::problem);
+        let problems = self.index.problems().into_iter();
+        let problems: BTreeSet<Problem> = problems.chain(layer2).collect();
         for problem in problems.difference(&self.problems) {
             match problem.severity {
                 Severity::Error => tracing::error!(object = %problem.object, "{}", problem.message),
@@ -351,6 +406,7 @@ impl Running {
     }
 
     async fn tick(&mut self) {
+        self.follow_layer2();
         if let Some(announcer) = &mut self.control.announcer {
             if announcer.needs_router_paths() {
                 let seen = announcer.engine().other_paths().await;
@@ -380,6 +436,14 @@ impl Running {
         }
     }
 
+    /// Whether layer 2 runs if it is needed. BGP doesn't depend on it.
+    fn is_layer2_ready(&self) -> bool {
+        let layer2 = self.control.layer2.as_ref();
+        layer2.is_none_or(|layer2| {
+            layer2.initialized() && (layer2.problem().is_none() || self.control.announcer.is_some())
+        })
+    }
+
     fn publish(&mut self) {
         self.unpublished = false;
         let announcer = self.control.announcer.as_ref();
@@ -389,7 +453,13 @@ impl Running {
             problems: self.problems.iter().cloned().collect(),
             source_errors: self.source_errors.clone(),
             initialized: announcer.is_none_or(Announcer::initialized),
+            layer2_ready: self.is_layer2_ready(),
             announced: self.announced.clone(),
+            layer2_services: self
+                .control
+                .layer2
+                .as_ref()
+                .map_or_else(Layer2Services::default, |layer2| layer2.services().clone()),
             routes: announcer.map(Announcer::route_counts).unwrap_or_default(),
             waiting: announcer
                 .map(|announcer| announcer.waiting().clone())
@@ -398,7 +468,6 @@ impl Running {
                 .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),
             allocated: self.control.allocate.then(|| allocated(&self.index)),
-            layer2_services: Arc::default(),
             updates: self.updates,
             panicked: false,
         };

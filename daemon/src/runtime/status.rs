@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::core::api::ObjectName;
 use crate::core::config::{Config, Problem, Severity};
 use crate::core::decide::Decision;
+use crate::core::decide::layer2::addresses::Layer2Addresses;
 use crate::core::decide::node_routes::{NodeRoutes, RouteKey};
 use crate::core::index::Index;
 use crate::core::model::Service;
@@ -89,6 +90,61 @@ fn addresses(
     addresses.filter(announced).collect()
 }
 
+/// A service that announces an address by layer 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer2Service {
+    /// Its name.
+    pub name: Arc<ObjectName>,
+    /// Its UID.
+    pub uid: Arc<str>,
+}
+
+/// The services of each address that some node announces by layer 2; which node that is, the engine
+/// knows. All clones share the same data.
+#[derive(Clone, Debug, Default)]
+pub struct Layer2Services(Arc<Mutex<BTreeMap<IpAddr, Arc<[Layer2Service]>>>>);
+
+impl Layer2Services {
+    /// Updates the given addresses.
+    pub(crate) fn update(
+        &self,
+        index: &Index,
+        addresses: &Layer2Addresses,
+        changed: impl Iterator<Item = IpAddr>,
+    ) {
+        let mut all = self.lock();
+        for address in changed {
+            let names = addresses.services_of(address).iter();
+            let services = names.filter_map(|name| index.service(name));
+            let services: Arc<[Layer2Service]> = services.map(Layer2Service::of).collect();
+            if services.is_empty() {
+                all.remove(&address);
+            } else if all.get(&address) != Some(&services) {
+                all.insert(address, services);
+            }
+        }
+    }
+
+    /// The services of an address, sorted by name.
+    pub fn of(&self, address: IpAddr) -> Arc<[Layer2Service]> {
+        self.lock().get(&address).cloned().unwrap_or_default()
+    }
+
+    /// A panic while one entry changed leaves the others valid.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Arc<[Layer2Service]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Layer2Service {
+    fn of(service: &Service) -> Self {
+        Self {
+            name: service.name.clone(),
+            uid: service.request.uid.as_str().into(),
+        }
+    }
+}
+
 /// A question of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "camelCase")]
@@ -112,8 +168,13 @@ pub struct DaemonStatus {
     pub source_errors: Vec<String>,
     /// Whether the first routes were passed to the BGP engine. Always true without an announcer.
     pub initialized: bool,
+    /// Whether layer 2 runs if there is an L2Advertisement. Always true in roles without it, and
+    /// beside BGP once it has tried.
+    pub layer2_ready: bool,
     /// Services announced from this node, and their addresses.
     pub announced: Announced,
+    /// The services of each address that is announced by layer 2.
+    pub layer2_services: Layer2Services,
     /// Number of prefixes to announce per BGPPeer.
     pub routes: BTreeMap<String, usize>,
     /// Routes of a draining node that are not withdrawn yet, since the router has no other path.
@@ -122,8 +183,6 @@ pub struct DaemonStatus {
     pub rejected_peers: Vec<Problem>,
     /// Addresses allocated in the status of Services, if this process allocates.
     pub allocated: Option<BTreeSet<IpAddr>>,
-    /// The services of each address that a node announces by layer 2.
-    pub layer2_services: Arc<BTreeMap<IpAddr, Vec<Arc<ObjectName>>>>,
     /// Number of changes applied.
     pub updates: u64,
     /// The control loop panicked: nothing here changes any more.
@@ -142,7 +201,7 @@ impl DaemonStatus {
     /// Ready: the configuration is loaded, the first routes are announced (announcers), and the
     /// loop runs.
     pub const fn ready(&self) -> bool {
-        self.config.is_some() && self.initialized && !self.panicked
+        self.config.is_some() && self.initialized && self.layer2_ready && !self.panicked
     }
 
     /// Number of prefixes to announce to a peer. A dynamic neighbor gets those of its
@@ -183,6 +242,9 @@ impl DaemonStatus {
             Probe::Ready if self.config.is_none() => Err("the configuration is not loaded yet"),
             Probe::Ready if !self.initialized => {
                 Err("the first routes were not passed to the BGP engine yet")
+            }
+            Probe::Ready if !self.layer2_ready => {
+                Err("layer 2 does not run: see the log and ferrolb l2")
             }
             Probe::Ready => Ok(()),
         }

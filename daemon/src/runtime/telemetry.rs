@@ -23,7 +23,8 @@ pub(crate) enum LogFormat {
 
 /// ferrolb's crates at info, libraries at warn, unless RUST_LOG is set. kube logs every failed
 /// attempt as an error; ferrolb's Kubernetes source logs an outage of the API server once.
-const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info,kube_client=off,kube_runtime=off";
+const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info,ferrolb_layer2=info,kube_client=off,\
+    kube_runtime=off";
 
 /// Panic hook: logs the panic like any other event.
 pub fn log_panic(panic: &PanicHookInfo<'_>) {

@@ -11,6 +11,7 @@ mod both_groups;
 pub(crate) mod crd;
 pub(crate) mod excluded;
 pub(crate) mod excluded_interfaces;
+pub(crate) mod hello_secrets;
 pub(crate) mod layer2_advertisement;
 mod layer2_advertisements;
 pub(crate) mod local_pref_conflicts;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use self::advertisement::{Advertisement, Aliases};
 use self::excluded::{ForeignServices, ServiceCidrs};
+use self::hello_secrets::HelloSecrets;
 use self::layer2_advertisement::Layer2Advertisement;
 use self::peer::Peer;
 use self::pool::PoolDetails;
@@ -56,6 +58,8 @@ pub struct Config {
     pub advertisements: BTreeMap<String, Advertisement>,
     /// L2Advertisements by name.
     pub layer2_advertisements: BTreeMap<Arc<str>, Layer2Advertisement>,
+    /// The keys that authenticate hellos of layer 2.
+    pub(crate) hello_secrets: HelloSecrets,
     /// Errors and notices about the objects.
     pub problems: Vec<Problem>,
 }
@@ -217,6 +221,7 @@ impl ConfigObjects {
         self.compile_advertisements(&aliases, &mut config);
         self.compile_layer2_advertisements(&mut config);
         self.report_unknown_names(&mut config);
+        self.compile_hello_secrets(&mut config);
         Arc::new(config)
     }
 

@@ -2,6 +2,7 @@
 //! attributes, and why not to the others. Pure functions of the index.
 //! [`crate::core::decide::node_routes`] combines the decisions of all services.
 
+pub(crate) mod hello_keys;
 pub(crate) mod layer2;
 pub(crate) mod node_routes;
 pub(crate) mod peer_config;

@@ -25,6 +25,19 @@ pub enum Change {
     Absent(Kind, String),
 }
 
+impl Change {
+    /// The kind of the objects.
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::Apply(key, _) | Self::Delete(key) => key.kind,
+            Self::Reset(kind, _)
+            | Self::Listed(kind, _)
+            | Self::Unreadable(kind, _)
+            | Self::Absent(kind, _) => *kind,
+        }
+    }
+}
+
 /// The status that the allocator sets on a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusWrite {

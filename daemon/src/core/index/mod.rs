@@ -35,6 +35,8 @@ pub struct Index {
     slices_of: BTreeMap<Arc<ObjectName>, Names>,
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Labels>,
+    /// The UID of the namespace [`CLUSTER_NAMESPACE`].
+    cluster_uid: String,
     services_by_address: HashMap<IpAddr, Names>,
     objects: ConfigObjects,
     config: Arc<Config>,
@@ -56,6 +58,9 @@ pub struct Index {
     synced: BTreeSet<Kind>,
     listed: BTreeSet<Kind>,
 }
+
+/// The namespace whose UID identifies the cluster: it exists in each one and can't be deleted.
+const CLUSTER_NAMESPACE: &str = "kube-system";
 
 /// Sorted names of a few objects, mostly of one.
 type Names = Vec<Arc<ObjectName>>;
@@ -143,6 +148,18 @@ impl Index {
     /// The active configuration.
     pub fn config(&self) -> &Arc<Config> {
         &self.config
+    }
+
+    /// A number that distinguishes the cluster from others on the same LAN: a hash (FNV-1a) of the
+    /// UID of the namespace kube-system. All processes compute the same. 0 without a cluster.
+    pub fn cluster(&self) -> u64 {
+        if self.cluster_uid.is_empty() {
+            return 0;
+        }
+        let octets = self.cluster_uid.bytes();
+        octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+            (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
     }
 
     /// The BGPPeers, by name, that select a node but can't run there.
@@ -304,7 +321,12 @@ impl Index {
                 self.accept(&key, parsed)
                     .map(|node| self.set_node(&key.name.name, Some(node)))
             }
-            Kind::Namespace => Some(self.set_namespace(&key.name.name, Some(raw.metadata.labels))),
+            Kind::Namespace => {
+                if key.name.name == CLUSTER_NAMESPACE {
+                    self.cluster_uid = raw.metadata.uid;
+                }
+                Some(self.set_namespace(&key.name.name, Some(raw.metadata.labels)))
+            }
             Kind::ServiceCidr => {
                 let parsed = raw
                     .field("spec")

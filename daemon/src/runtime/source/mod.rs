@@ -1,6 +1,7 @@
 //! Sources of Kubernetes objects, and sinks of Service status: the Kubernetes API, or a folder with
 //! the same YAML. Code outside of this module doesn't know which of the two is in use.
 
+mod api_writes;
 mod documents;
 pub(crate) mod folder;
 mod json_list;
@@ -12,8 +13,13 @@ mod syntax;
 mod unsupported_kinds;
 mod walk;
 
+pub use api_writes::api_writes;
+pub(crate) use api_writes::{ApiWrite, ApiWriteSender, ServiceEvent};
 pub use status_writes::status_writes;
 pub(crate) use status_writes::{StatusReceiver, StatusSender};
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::core::index::change::Change;
 
@@ -29,6 +35,9 @@ pub enum Event {
     /// of Services and pools that was read after it acquired the Lease, since the allocator decides
     /// from that list.
     Leading(bool),
+    /// The nodes whose layer 2 process is ready. None if the Service that lists them doesn't exist.
+    /// A source without an API server doesn't send it.
+    ReadyNodes(Option<BTreeSet<Arc<str>>>),
 }
 
 /// Both directions of a source.
@@ -38,4 +47,6 @@ pub struct Source {
     pub events: tokio::sync::mpsc::Receiver<Event>,
     /// Accepts status writes. Each replaces an older pending one for the same Service.
     pub status: StatusSender,
+    /// Accepts writes that nothing waits for.
+    pub writes: ApiWriteSender,
 }

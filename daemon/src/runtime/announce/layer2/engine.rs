@@ -1,16 +1,20 @@
 //! The layer 2 engine as the rest of the process uses it: it runs only while there is an
 //! L2Advertisement, and is compiled out without the feature `layer2`.
 
-use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ferrolb_layer2::status::Status;
+use ferrolb_layer2::config::Command;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 #[cfg(not(feature = "layer2"))]
 pub(crate) use self::compiled_out::{Handle, Options, spawn};
 #[cfg(feature = "layer2")]
 pub(crate) use ferrolb_layer2::driver::{Handle, Options, spawn};
+
+/// Limit for handing over all addresses. The engine itself takes at most 2 s.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether the layer 2 engine runs.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,13 @@ pub(crate) enum EngineState {
     Refused(Arc<str>),
     /// It runs.
     Running(Handle),
+}
+
+impl EngineState {
+    /// Whether it runs.
+    pub(crate) const fn is_running(&self) -> bool {
+        matches!(self, Self::Running(_))
+    }
 }
 
 /// The current layer 2 engine, for threads other than the control loop.
@@ -40,11 +51,15 @@ impl Layer2Engine {
         self.0.borrow().clone()
     }
 
-    /// A snapshot of the engine, if it runs.
-    pub(crate) async fn status(&self) -> Option<Status> {
-        match self.state() {
-            EngineState::Running(engine) => engine.status().await,
-            EngineState::Idle | EngineState::Refused(_) => None,
+    /// Ends the engine. `restarting`: this process replaces itself, so peers wait for it;
+    /// otherwise the engine hands its addresses over and goes on answering until they are taken.
+    /// Waits for that for a limited time.
+    pub(crate) async fn leave(&self, restarting: bool) {
+        if let EngineState::Running(engine) = self.state() {
+            engine.send(Command::Leave { restarting });
+            if timeout(LEAVE_TIMEOUT, engine.ended()).await.is_err() {
+                tracing::warn!("layer 2 did not hand over its addresses in time");
+            }
         }
     }
 }
@@ -53,13 +68,11 @@ impl Layer2Engine {
 #[cfg(not(feature = "layer2"))]
 mod compiled_out {
     use std::convert::Infallible;
-    use std::fmt;
+    use std::{fmt, io};
 
     use ferrolb_layer2::config::{Command, Identity, Settings};
     use ferrolb_layer2::status::{Event, Status};
     use tokio::sync::mpsc;
-
-    use super::io;
 
     /// There is no engine.
     #[derive(Clone, Copy, Debug)]

@@ -76,9 +76,10 @@ impl Layer2Answers<'_> {
             status.addresses.retain(|known, _| *known == address);
         }
         let by_address = self.status.borrow().layer2_services.clone();
-        let services = status.addresses.keys().filter_map(|address| {
-            let services = by_address.get(address)?.iter();
-            Some((*address, services.map(ToString::to_string).collect()))
+        let services = status.addresses.keys().map(|address| {
+            let services = by_address.of(*address);
+            let names = services.iter().map(|service| service.name.to_string());
+            (*address, names.collect())
         });
         Ok(Some(Layer2Status {
             services: services.collect(),

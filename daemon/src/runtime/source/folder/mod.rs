@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::manifests::{Loader, Located, ManifestError, Manifests, changes};
 use super::open_files::OpenFiles;
 use super::walk::FolderId;
-use super::{Event, Source, StatusReceiver, status_writes};
+use super::{Event, Source, StatusReceiver, api_writes, status_writes};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::annotations::ALLOCATED_ANNOTATION;
@@ -67,9 +67,12 @@ pub(crate) fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::
         unfinished,
     };
     tokio::spawn(task.run(woken, writes));
+    // Without an API server there is nothing else to write.
+    let (writes, _) = api_writes();
     Ok(Source {
         events: receiver,
         status,
+        writes,
     })
 }
 

@@ -11,6 +11,7 @@
 //! newer than the writes of the previous leader.
 
 mod api_health;
+mod api_writer;
 mod backoff;
 mod client;
 mod daemonset;
@@ -18,6 +19,7 @@ mod elector;
 mod leader_election;
 mod listing;
 mod object;
+mod ready_nodes;
 mod status_writer;
 mod stream;
 mod watch;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use kube::Api;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -36,11 +39,12 @@ pub(crate) use self::client::StartError;
 pub(crate) use self::daemonset::OwnDaemonSet;
 
 use self::api_health::ApiHealth;
+use self::api_writer::ApiWriter;
 use self::leader_election::{Lead, LeaderElection};
 use self::watch::{Context, Freshness};
 use crate::core::api::Kind;
 use crate::runtime::role::Role;
-use crate::runtime::source::{Event, Source, StatusReceiver, status_writes};
+use crate::runtime::source::{Event, Source, StatusReceiver, api_writes, status_writes};
 
 /// Capacity of the event channel. An event may contain an object as JSON, some 10 KB. When the
 /// channel is full, the watches stop reading from the API server.
@@ -63,27 +67,64 @@ pub(crate) struct KubeOptions {
     pub role: Role,
     /// Unique to this process, such as the Pod's name with a random suffix.
     pub identity: String,
-    /// Namespace of the Lease.
+    /// Namespace of the Lease, and of the key that the allocator creates.
     pub lease_namespace: String,
+    /// Namespace of the Pod.
+    pub own_namespace: String,
+    /// The node, for Events.
+    pub node: String,
 }
 
 /// The kinds that a role watches, and that must be listed before anything is decided.
 pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
     match role {
-        Role::Announcer | Role::Layer2 | Role::All => &Kind::ALL,
+        Role::All => &Kind::ALL,
+        Role::Announcer => &ANNOUNCER_READS,
+        Role::Layer2 => &LAYER2_READS,
         Role::Allocator => &ALLOCATOR_READS,
     }
 }
 
-/// The kinds that an allocator watches: those that it allocates from, and those with addresses that
-/// Services must not get.
-const ALLOCATOR_READS: [Kind; 7] = [
+/// The kinds that routes depend on.
+const ANNOUNCER_READS: [Kind; 12] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
+    Kind::Secret,
+    Kind::Community,
+    Kind::IpAddressPool,
+    Kind::BfdProfile,
+    Kind::BgpPeer,
+    Kind::FerrolbBgpPeer,
+    Kind::BgpAdvertisement,
+    Kind::Service,
+    Kind::EndpointSlice,
+];
+
+/// The kinds that layer 2 depends on. Of Secrets it reads only those with the key of hellos.
+const LAYER2_READS: [Kind; 8] = [
+    Kind::Namespace,
+    Kind::Node,
+    Kind::Secret,
+    Kind::IpAddressPool,
+    Kind::L2Advertisement,
+    Kind::FerrolbL2Advertisement,
+    Kind::Service,
+    Kind::EndpointSlice,
+];
+
+/// The kinds that an allocator watches: those that it allocates from, those with addresses that
+/// Services must not get, and those that say whether it creates the key of hellos.
+const ALLOCATOR_READS: [Kind; 10] = [
+    Kind::Namespace,
+    Kind::Node,
+    Kind::ServiceCidr,
+    Kind::Secret,
     Kind::IpAddressPool,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
+    Kind::L2Advertisement,
+    Kind::FerrolbL2Advertisement,
     Kind::Service,
 ];
 
@@ -109,12 +150,27 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     let context = Context {
         client,
         config_namespaces: namespaces.into_iter().collect(),
+        key_namespace: options.lease_namespace.as_str().into(),
+        role: options.role,
         events: events_in,
         api_health: Arc::new(ApiHealth::new()),
     };
     let mut watches = Watches::new(context.clone());
     for kind in kinds(options.role) {
         watches.start(*kind, Freshness::Cached, 0);
+    }
+    let (api_writes, received) = api_writes();
+    let writer = ApiWriter {
+        client: context.client.clone(),
+        namespace: options.lease_namespace.clone(),
+        node: options.node.clone(),
+        failures: api_writes.clone(),
+    };
+    // Both end with the runtime.
+    tokio::spawn(writer.run(received));
+    if options.role.announces_layer2() {
+        let slices = Api::namespaced(context.client.clone(), &options.own_namespace);
+        tokio::spawn(ready_nodes::follow(slices, context.events.clone()));
     }
     if options.role.allocates() {
         tokio::spawn(allocate(context, options, watches, writes));
@@ -125,7 +181,11 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
             drop(watches);
         });
     }
-    Ok(Source { events, status })
+    Ok(Source {
+        events,
+        status,
+        writes: api_writes,
+    })
 }
 
 /// The watches, one per kind. Dropping this aborts them.

@@ -49,11 +49,29 @@ fn a_term_that_ends_before_it_was_announced_is_not_announced() {
 }
 
 #[test]
-fn an_allocator_reads_no_secrets_or_endpoints() {
+fn each_role_reads_only_what_it_needs() {
+    let without = |role, unread: &[Kind]| {
+        let read = kinds(role);
+        assert!(unread.iter().all(|kind| !read.contains(kind)), "{role:?}");
+        assert!(read.is_sorted_by_key(|kind| Kind::ALL.iter().position(|of_all| of_all == kind)));
+    };
+    without(Role::Allocator, &[Kind::EndpointSlice, Kind::BfdProfile]);
+    without(
+        Role::Announcer,
+        &[Kind::L2Advertisement, Kind::FerrolbL2Advertisement],
+    );
+    without(
+        Role::Layer2,
+        &[
+            Kind::BgpPeer,
+            Kind::FerrolbBgpPeer,
+            Kind::BfdProfile,
+            Kind::BgpAdvertisement,
+            Kind::Community,
+            Kind::ServiceCidr,
+        ],
+    );
     let read = kinds(Role::Allocator);
-    for kind in [Kind::Secret, Kind::EndpointSlice, Kind::BfdProfile] {
-        assert!(!read.contains(&kind), "{}", kind.name());
-    }
     assert!(ALLOCATED_FROM.iter().all(|kind| read.contains(kind)));
     assert_eq!(kinds(Role::All).len(), Kind::ALL.len());
 }

@@ -19,6 +19,7 @@ use super::listing::{ListError, Listing};
 use super::object::{Object, plural, resource};
 use super::stream::{self, List, WatchEvent};
 use crate::core::api::Kind;
+use crate::runtime::role::Role;
 use crate::runtime::source::Event;
 
 /// A starting API server answers "forbidden" until it has loaded its roles, so the answer counts
@@ -43,6 +44,9 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) config_namespaces: Arc<[String]>,
+    /// The namespace of the Secrets with the key of hellos.
+    pub(super) key_namespace: Arc<str>,
+    pub(super) role: Role,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) api_health: Arc<ApiHealth>,
 }
@@ -72,15 +76,15 @@ pub(super) async fn follow(
     on_complete: impl FnOnce(),
 ) {
     let (messages_in, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
-    let scopes = scopes(&context, kind);
+    let scopes = scopes(&context, kind, freshness);
     let mut listing = Listing::new(kind, scopes.len());
     let mut watches = JoinSet::new();
-    for (scope, api) in scopes.into_iter().enumerate() {
+    for (scope, (api, params)) in scopes.into_iter().enumerate() {
         let watch = Watch {
             kind,
             scope,
             api,
-            params: Params::new(kind, freshness),
+            params,
             api_health: context.api_health.clone(),
             messages: messages_in.clone(),
         };
@@ -136,17 +140,35 @@ pub(super) async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// One API for the whole cluster, or one per configuration namespace.
-fn scopes(context: &Context, kind: Kind) -> Vec<Api<Object>> {
+/// One API for the whole cluster, or one per configuration namespace. Secrets are requested by type
+/// or name, so that RBAC can restrict the others.
+fn scopes(context: &Context, kind: Kind, freshness: Freshness) -> Vec<(Api<Object>, Params)> {
     let resource = resource(kind);
+    let params = Params::new(kind, freshness);
     if !kind.is_configuration() {
-        return vec![Api::all_with(context.client.clone(), &resource)];
+        return vec![(Api::all_with(context.client.clone(), &resource), params)];
     }
+    let of = |namespace: &str| Api::namespaced_with(context.client.clone(), namespace, &resource);
     let namespaces = context.config_namespaces.iter();
-    namespaces
-        .map(|namespace| Api::namespaced_with(context.client.clone(), namespace, &resource))
-        .collect()
+    let everywhere = namespaces.map(|namespace| (of(namespace), params));
+    if kind != Kind::Secret {
+        return everywhere.collect();
+    }
+    let mut scopes = Vec::new();
+    if context.role.announces_bgp() {
+        scopes.extend(everywhere);
+    }
+    if context.role.announces_layer2() || context.role.allocates() {
+        scopes.extend(KEY_SECRETS.iter().map(|fields| {
+            let fields = Some(*fields);
+            (of(&context.key_namespace), Params { fields, ..params })
+        }));
+    }
+    scopes
 }
+
+/// Selects the Secrets with the key of hellos, each by its name.
+const KEY_SECRETS: [&str; 2] = ["metadata.name=memberlist", "metadata.name=ferrolb-layer2"];
 
 /// Which objects are requested, and how.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,226 @@
+//! Reports the events of the layer 2 engine: one log line per change, and Kubernetes Events.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_layer2::status::{Event, OwnerReason};
+use tokio::sync::{mpsc, watch};
+
+use super::engine::EngineState;
+use crate::runtime::source::{ApiWrite, ApiWriteSender, ServiceEvent};
+use crate::runtime::status::Layer2Services;
+
+/// Up to this many changes of owners that arrive together are logged one by one.
+const LOGGED_CHANGES: usize = 16;
+/// Up to this many events are processed together.
+const BATCH: usize = 4096;
+
+/// Reports events until the engine ends. It survives a panic of the control loop.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    /// This node.
+    pub(super) node: Arc<str>,
+    pub(super) state: watch::Sender<EngineState>,
+    pub(super) services: Layer2Services,
+    pub(super) writes: ApiWriteSender,
+}
+
+impl Reporter {
+    /// Runs until the engine has ended, and then sets its state.
+    pub(super) async fn run(self, mut events: mpsc::UnboundedReceiver<Event>) {
+        let mut batch = Vec::new();
+        while events.recv_many(&mut batch, BATCH).await > 0 {
+            self.report(&batch);
+            batch.clear();
+        }
+        self.state.send_replace(EngineState::Idle);
+    }
+
+    fn report(&self, events: &[Event]) {
+        let (changes, others): (Vec<&Event>, Vec<&Event>) = events
+            .iter()
+            .partition(|event| matches!(event, Event::Announced { .. } | Event::Withdrawn { .. }));
+        log_changes(&changes);
+        for event in others {
+            self.log(event);
+        }
+        for event in events {
+            self.write_events(event);
+        }
+    }
+
+    /// Writes Kubernetes Events about the services of an address: when it is first announced, when
+    /// it was moved on purpose, and for conflicts. A failover writes none, since it must not depend
+    /// on the API server nor load it: the log, metrics and `ferrolb l2` show it.
+    fn write_events(&self, event: &Event) {
+        match event {
+            Event::Announced {
+                address,
+                from,
+                reason:
+                    OwnerReason::Placed
+                    | OwnerReason::HandedOver
+                    | OwnerReason::Moved
+                    | OwnerReason::Preferred,
+            } if from.as_ref() != Some(&self.node) => {
+                let message = format!(
+                    "announcing from node \"{}\" with protocol \"layer2\"",
+                    self.node
+                );
+                self.write(*address, false, "nodeAssigned", &message);
+            }
+            Event::Conflict { address, mac, node } => {
+                let who = match node {
+                    Some(node) => format!("node {node} ({mac}), which does not own it,"),
+                    None => format!("the host with Ethernet address {mac}"),
+                };
+                let message = format!("{who} answers for {address}");
+                self.write(*address, true, "AddressConflict", &message);
+            }
+            _ => {}
+        }
+    }
+
+    fn write(&self, address: IpAddr, warning: bool, reason: &'static str, message: &str) {
+        for service in &*self.services.of(address) {
+            self.writes.send(ApiWrite::Event(ServiceEvent {
+                service: service.name.clone(),
+                uid: service.uid.clone(),
+                warning,
+                reason,
+                message: message.to_owned(),
+            }));
+        }
+    }
+
+    fn log(&self, event: &Event) {
+        match event {
+            Event::Announced { .. } | Event::Withdrawn { .. } => {}
+            Event::Conflict { address, mac, node } => match node {
+                Some(peer) => tracing::warn!(
+                    %address, %mac, node = &**peer,
+                    "another node answers for the address though it doesn't own it: end the other \
+                     load balancer there, or set strictARP if kube-proxy runs in IPVS mode"
+                ),
+                None => tracing::warn!(
+                    %address, %mac,
+                    "another host answers for the address: remove the address from that host, or \
+                     from the pool"
+                ),
+            },
+            Event::ConflictResolved { address } => tracing::info!(
+                %address, status = "resolved", "no other host answers for the address any more"
+            ),
+            Event::PeerUp { node, interface } => {
+                tracing::info!(peer = &**node, %interface, "receiving hellos of the node");
+            }
+            Event::PeerDown { node, interface } => {
+                tracing::warn!(peer = &**node, %interface, "the node is silent on the interface");
+            }
+            Event::PeerRejected {
+                interface,
+                node,
+                why,
+            } => tracing::warn!(
+                peer = &**node, %interface, "hellos of the node are rejected: {why}"
+            ),
+            Event::Stalled { gap } => tracing::warn!(
+                milliseconds = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
+                "this process was stalled and stopped answering until it had listened again: give \
+                 it a CPU request, and check the load of the node"
+            ),
+            Event::InterfaceWarning { interface, warning } => {
+                tracing::warn!(%interface, "{warning}");
+            }
+            Event::Left => tracing::info!(node = &*self.node, "layer 2 ended"),
+        }
+    }
+}
+
+/// Logs addresses that this node announces or withdraws, many of one kind in one line.
+fn log_changes(changes: &[&Event]) {
+    if changes.len() <= LOGGED_CHANGES {
+        for event in changes {
+            log_change(event);
+        }
+        return;
+    }
+    let mut groups: BTreeMap<(bool, Option<&str>, OwnerReason), (usize, IpAddr)> = BTreeMap::new();
+    for event in changes {
+        let (announced, other, reason, address) = match event {
+            Event::Announced {
+                address,
+                from,
+                reason,
+            } => (true, from, *reason, *address),
+            Event::Withdrawn {
+                address,
+                to,
+                reason,
+            } => (false, to, *reason, *address),
+            _ => continue,
+        };
+        let group = groups.entry((announced, other.as_deref(), reason));
+        group.or_insert((0, address)).0 += 1;
+    }
+    for ((announced, other, reason), (count, first)) in groups {
+        let why = Why(reason);
+        if announced {
+            let from = other.unwrap_or_default();
+            tracing::info!(count, %first, from, ?reason, "announcing addresses: {why}");
+        } else {
+            let to = other.unwrap_or_default();
+            tracing::info!(count, %first, to, ?reason, "withdrawing addresses: {why}");
+        }
+    }
+}
+
+fn log_change(event: &Event) {
+    match event {
+        Event::Announced {
+            address,
+            from,
+            reason,
+        } => {
+            let from = from.as_deref().unwrap_or_default();
+            tracing::info!(%address, from, ?reason, "announcing address: {}", Why(*reason));
+        }
+        Event::Withdrawn {
+            address,
+            to,
+            reason,
+        } => {
+            let to = to.as_deref().unwrap_or_default();
+            tracing::info!(%address, to, ?reason, "withdrawing address: {}", Why(*reason));
+        }
+        _ => {}
+    }
+}
+
+/// A reason in words.
+struct Why(OwnerReason);
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            OwnerReason::Settling => "this node listens before it claims anything",
+            OwnerReason::Placed => "it had no owner",
+            OwnerReason::OwnerSilent => "its owner is silent and does not answer probes",
+            OwnerReason::HandedOver => "its owner handed it over",
+            OwnerReason::Moved => "an operator moved it",
+            OwnerReason::Preferred => "the advertisements prefer the new owner",
+            OwnerReason::ConflictWon => "two nodes claimed it, and the later claim counts",
+            OwnerReason::Resumed => "this node owned it before",
+            OwnerReason::Probing => "it is probed before its first use",
+            OwnerReason::NoCandidate => "no node that may own it is alive",
+            OwnerReason::NoInterface => "this node has no usable interface for it",
+            OwnerReason::AddressConflict => "another host answers for it",
+            OwnerReason::OtherSpeaker => "another load balancer on a node answers for it",
+            OwnerReason::Isolated => "this node receives from no other host",
+            OwnerReason::NoKey => "there is no key to authenticate hellos",
+            OwnerReason::OwnerRestarting => "its owner restarts",
+        })
+    }
+}

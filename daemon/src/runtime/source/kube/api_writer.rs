@@ -1,0 +1,213 @@
+//! Writes Events and the key of hellos to the API server. A failed write is counted and not
+//! retried: nothing depends on an Event, and the control loop requests the key again.
+
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::watch::chain;
+use crate::core::config::hello_secrets::{KEY, OWN};
+use crate::runtime::source::{ApiWrite, ApiWriteSender, ServiceEvent};
+
+/// Limit for a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Minimum interval between two Events of this process.
+const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+/// Length of a key, in octets.
+const KEY_LENGTH: usize = 32;
+/// The component that Events name.
+const COMPONENT: &str = "ferrolb-layer2";
+
+/// What the writer needs.
+pub(super) struct ApiWriter {
+    pub(super) client: Client,
+    /// The namespace of the key.
+    pub(super) namespace: String,
+    /// The node that Events name.
+    pub(super) node: String,
+    /// Counts failures.
+    pub(super) failures: ApiWriteSender,
+}
+
+impl ApiWriter {
+    /// Writes until it is aborted.
+    pub(super) async fn run(self, mut writes: mpsc::Receiver<ApiWrite>) {
+        let mut next_event = Instant::now();
+        // One line per series of failures.
+        let mut failing = false;
+        while let Some(write) = writes.recv().await {
+            let written = match write {
+                ApiWrite::CreateHelloKey => self.create_key().await,
+                ApiWrite::Event(event) => {
+                    sleep_until(next_event).await;
+                    next_event = Instant::now() + EVENT_INTERVAL;
+                    self.create_event(&event).await
+                }
+            };
+            match written {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    self.failures.count_failure();
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!("{error}");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn create_key(&self) -> Result<(), String> {
+        let failed = |error: &str| {
+            format!(
+                "can't create the Secret {}/{OWN} with the key of layer 2: {error}. Allow the \
+                 allocator to create Secrets (deploy/manifests/2-rbac.yaml)",
+                self.namespace
+            )
+        };
+        let mut key = vec![0; KEY_LENGTH];
+        let random = SystemRandom::new().fill(&mut key);
+        random.map_err(|_| failed("the system has no randomness"))?;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secret = secret(key);
+        let params = PostParams::default();
+        let created = timeout(REQUEST_TIMEOUT, api.create(&params, &secret));
+        match created.await {
+            Ok(Ok(_)) => {
+                tracing::info!(
+                    "created the Secret {}/{OWN}: its key authenticates the hellos of layer 2",
+                    self.namespace
+                );
+                Ok(())
+            }
+            // Another allocator created it.
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
+            Ok(Err(error)) => Err(failed(&chain(&error))),
+            Err(_) => Err(failed("no answer in time")),
+        }
+    }
+
+    async fn create_event(&self, event: &ServiceEvent) -> Result<(), String> {
+        let failed = |error: &str| {
+            format!(
+                "can't create an Event about Service {}: {error}. Allow the service account to \
+                 create Events (deploy/manifests/2-rbac.yaml)",
+                event.service
+            )
+        };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &event.service.namespace);
+        let object = event_object(event, &self.node, Timestamp::now());
+        let params = PostParams::default();
+        let created = timeout(REQUEST_TIMEOUT, api.create(&params, &object));
+        match created.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(failed(&chain(&error))),
+            Err(_) => Err(failed("no answer in time")),
+        }
+    }
+}
+
+fn secret(key: Vec<u8>) -> Secret {
+    let labels = [("app.kubernetes.io/name".to_owned(), "ferrolb".to_owned())];
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(OWN.to_owned()),
+            labels: Some(labels.into()),
+            ..ObjectMeta::default()
+        },
+        data: Some([(KEY.to_owned(), ByteString(key))].into()),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}
+
+/// The Event as kubectl describe shows it: of the older group, which every version has.
+fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
+    let ServiceEvent {
+        service,
+        uid,
+        warning,
+        reason,
+        message,
+    } = event;
+    // The moment makes the name unique, as in client-go.
+    let unique = now.as_nanosecond();
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{unique:x}", service.name)),
+            namespace: Some(service.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            name: Some(service.name.clone()),
+            namespace: Some(service.namespace.clone()),
+            uid: Some(uid.to_string()),
+            ..ObjectReference::default()
+        },
+        type_: Some(if *warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some((*reason).to_owned()),
+        message: Some(message.clone()),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        count: Some(1),
+        source: Some(EventSource {
+            component: Some(COMPONENT.to_owned()),
+            host: Some(node.to_owned()),
+        }),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::core::api::ObjectName;
+
+    #[test]
+    fn the_secret_has_the_key_in_base64_under_the_name_that_memberlist_has() {
+        let secret = serde_json::to_value(secret(vec![0xff; 3])).expect("JSON");
+        assert_eq!(secret["metadata"]["name"], "ferrolb-layer2");
+        assert_eq!(secret["data"], json!({"secretkey": "////"}));
+    }
+
+    #[test]
+    fn an_event_names_the_service_and_the_node() {
+        let event = ServiceEvent {
+            service: Arc::new(ObjectName::new("shop", "web")),
+            uid: "u-1".into(),
+            warning: false,
+            reason: "nodeAssigned",
+            message: "announcing from node \"a\" with protocol \"layer2\"".to_owned(),
+        };
+        let event = event_object(&event, "a", Timestamp::UNIX_EPOCH);
+        let event = serde_json::to_value(event).expect("JSON");
+        assert_eq!(event["metadata"]["name"], "web.0");
+        assert_eq!(event["metadata"]["namespace"], "shop");
+        assert_eq!(
+            event["involvedObject"],
+            json!({"apiVersion": "v1", "kind": "Service", "name": "web", "namespace": "shop",
+                "uid": "u-1"})
+        );
+        assert_eq!(
+            (&event["type"], &event["reason"], &event["source"]),
+            (
+                &json!("Normal"),
+                &json!("nodeAssigned"),
+                &json!({"component": "ferrolb-layer2", "host": "a"})
+            )
+        );
+    }
+}
