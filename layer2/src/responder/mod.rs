@@ -127,8 +127,8 @@ impl Responder {
     }
 
     /// An interface is gone.
-    pub(crate) fn remove_interface(&mut self, interface: IfIndex) {
-        _ = interface;
+    pub(crate) fn remove_interface(&mut self, now: Time, interface: IfIndex) {
+        _ = (now, interface);
     }
 
     /// Answers for an address from now on, and announces it. If it is announced already, only the
