@@ -20,21 +20,28 @@ use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-const WORKLOADS: [&str; 2] = [
+const WORKLOADS: [&str; 3] = [
     "deployment/ferrolb-allocator",
     "daemonset/ferrolb-announcer",
+    "daemonset/ferrolb-layer2",
 ];
 
-/// Lines of `/proc/PID/status`: no capabilities, no new privileges, seccomp filter on.
-const CONFINED: [&str; 7] = [
-    "Uid:\t65532\t65532\t65532\t65532",
-    "Gid:\t65532\t65532\t65532\t65532",
-    "CapPrm:\t0000000000000000",
-    "CapEff:\t0000000000000000",
-    "CapBnd:\t0000000000000000",
-    "NoNewPrivs:\t1",
-    "Seccomp:\t2",
-];
+/// Two of each workload.
+const PODS: usize = 6;
+
+/// Lines of `/proc/PID/status`: user, capabilities (of layer 2 only NET_RAW), no new privileges,
+/// seccomp filter on.
+fn confined(pod: &str) -> Vec<String> {
+    let (id, capabilities) = if pod.contains("layer2") {
+        ("0", "0000000000002000")
+    } else {
+        ("65532", "0000000000000000")
+    };
+    let mut lines = vec!["NoNewPrivs:\t1".to_owned(), "Seccomp:\t2".to_owned()];
+    lines.extend(["Uid", "Gid"].map(|name| format!("{name}:\t{id}\t{id}\t{id}\t{id}")));
+    lines.extend(["CapPrm", "CapEff", "CapBnd"].map(|name| format!("{name}:\t{capabilities}")));
+    lines
+}
 
 /// Peer, pool, advertisement, a Service, and a server on every node.
 fn configuration() -> String {
@@ -81,7 +88,7 @@ fn the_shipped_manifests_run_and_a_rollout_breaks_no_connection() {
         cp.apply(&configuration())?;
         await_rollouts(&cp)?;
         let before = pods(&cp)?;
-        ensure!(before.len() == 4, "{before:?}");
+        ensure!(before.len() == PODS, "{before:?}");
         for pod in &before {
             check_confinement(&cp, pod)?;
         }
@@ -100,7 +107,7 @@ fn the_shipped_manifests_run_and_a_rollout_breaks_no_connection() {
         let after = eventually("only new Pods", TIMEOUT, || {
             let after = pods(&cp)?;
             ensure!(
-                after.len() == 4 && after.is_disjoint(&before),
+                after.len() == PODS && after.is_disjoint(&before),
                 "{before:?} {after:?}"
             );
             Ok(after)
@@ -192,7 +199,7 @@ fn check_confinement(cp: &ControlPlane<'_>, name: &str) -> Result<()> {
     let pod = cp.get(&["pod", name, "-n", NAMESPACE])?;
     let pid = process_of(&pod)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    for line in CONFINED {
+    for line in confined(name) {
         ensure!(
             status.lines().any(|found| found == line),
             "{name}, {line}: {status}"

@@ -1,4 +1,4 @@
-//! ferrolb's allocator and announcers as in a deployment: one process per Pod, with the
+//! ferrolb's processes as in a deployment: one process per Pod, with the
 //! ServiceAccount and the rights that `deploy/manifests` grants to its role.
 
 use std::fs;
@@ -44,7 +44,7 @@ impl ControlPlane<'_> {
     }
 }
 
-/// An allocator or announcer. Dropping it kills the process, as a crash does.
+/// An allocator, announcer or layer 2 process. Dropping it kills the process, as a crash does.
 #[derive(Debug)]
 pub struct Ferrolb<'lab> {
     process: Process,
@@ -105,6 +105,22 @@ impl<'lab> Ferrolb<'lab> {
         command.env("NODE_NAME", &node.name);
         let host = Host::Node(&node.namespace);
         Self::start_role(cp, "announcer", &name, command, host, node.ipv4)
+    }
+
+    /// Starts the layer 2 process of a node that has joined the control plane.
+    ///
+    /// # Errors
+    /// As for [`Ferrolb::allocator`].
+    pub fn layer2(cp: &ControlPlane<'lab>, node: &'lab Node) -> Result<Self> {
+        let name = format!("layer2-{}", node.name);
+        let mut command = node.namespace.command(ferrolb()?);
+        command.args(["run", "--role=layer2"]);
+        command
+            .arg("--socket")
+            .arg(cp.scratch().file(&format!("{name}.sock")));
+        command.env("NODE_NAME", &node.name);
+        let host = Host::Node(&node.namespace);
+        Self::start_role(cp, "layer2", &name, command, host, node.ipv4)
     }
 
     fn start_role(
