@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::{consistently, eventually};
+use ferrolb_interop_tests::lan::{Capture, Host, Switch, answers, mac};
 use ferrolb_interop_tests::netns::{Link, Namespace};
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{
@@ -324,6 +325,55 @@ fn a_cut_link_drops_packets_and_keeps_its_carrier() {
         let name = right.name().to_owned();
         drop(right);
         ensure!(!std::path::Path::new("/run/netns").join(name).exists());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lan_shows_who_answers_and_loses_the_frames_that_it_should() {
+    scenario("lan", |scratch| {
+        let rack = Topology::new(1)?;
+        let switch = Switch(&rack.tor);
+        let [client, server] =
+            [("client", 100), ("server", 101)].map(|(name, number)| Host::new(&rack, name, number));
+        let (client, server) = (client?, server?);
+        let expected = mac(&server.namespace)?;
+        let addresses: [IpAddr; 2] = [server.ipv4.into(), server.ipv6.into()];
+        let answered = |address| Ok::<_, anyhow::Error>(answers(&client.namespace, address)?.len());
+        let capture = Capture::start(scratch, switch, "lan", "arp or icmp6")?;
+        for address in addresses {
+            let found = answers(&client.namespace, address)?;
+            ensure!(found == [expected.clone()].into(), "{address}: {found:?}");
+        }
+        let captured = capture.stop()?;
+        let frames = captured.frames()?;
+        for address in addresses {
+            let mut claims = frames.iter().filter(|frame| frame.claims(address));
+            ensure!(claims.any(|frame| frame.source == expected), "{frames:#?}");
+        }
+
+        for address in addresses {
+            switch.block(&["server"], &["client"])?;
+            ensure!(answered(address)? == 0);
+            switch.heal()?;
+            ensure!(answered(address)? == 1);
+            switch.black_out()?;
+            ensure!(answered(address)? == 0);
+            switch.heal()?;
+        }
+        switch.unplug("server")?;
+        ensure!(answered(addresses[0])? == 0);
+        switch.plug("server")?;
+        ensure!(answered(addresses[0])? == 1);
+
+        // A replayed frame has the sender's own Ethernet address; a forged one other contents.
+        let capture = Capture::start(scratch, switch, "replayed", "arp")?;
+        captured.replay(&client)?;
+        captured.forged()?.replay(&client)?;
+        let replayed = capture.stop()?.frames()?;
+        let own = mac(&client.namespace)?;
+        let mut claims = replayed.iter().filter(|frame| frame.claims(addresses[0]));
+        ensure!(claims.any(|frame| frame.source == own), "{replayed:#?}");
         Ok(())
     });
 }
