@@ -1,13 +1,10 @@
 //! The example `announce` of the `bgp` crate on a node: ferrolb's engine without the daemon and
 //! without Kubernetes. It starts within milliseconds.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Mutex;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
-use crate::process::{Process, run};
+use crate::example::{self, program};
+use crate::process::Process;
 use crate::scenario::Scratch;
 use crate::topology::{NODE_ASN, Node, TOR_ASN};
 
@@ -69,7 +66,7 @@ impl<'lab> AnnounceExample<'lab> {
     /// # Errors
     /// When cargo can't build the example.
     pub fn start(&self) -> Result<Process> {
-        let mut command = self.node.namespace.command(program()?);
+        let mut command = self.node.namespace.command(program(example::BGP)?);
         command.env("NO_COLOR", "1");
         command.args(["--local-asn", &self.local_asn.to_string()]);
         command.args(["--peer-asn", &self.peer_asn]);
@@ -88,29 +85,4 @@ impl<'lab> AnnounceExample<'lab> {
         let name = format!("announce-{}", self.node.name);
         Process::start(self.scratch, &name, &command)
     }
-}
-
-/// Builds the example once and returns its path.
-///
-/// # Errors
-/// When cargo can't build it, or this process wasn't started by cargo.
-pub fn program() -> Result<PathBuf> {
-    static PROGRAM: Mutex<Option<PathBuf>> = Mutex::new(None);
-    // The lock serializes callers: only the first one builds.
-    let mut built = PROGRAM
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(program) = &*built {
-        return Ok(program.clone());
-    }
-    let cargo = std::env::var("CARGO").context("CARGO is not set: run the tests with cargo")?;
-    let messages = run(Command::new(cargo)
-        .args(["build", "--quiet", "--message-format=json"])
-        .args(["-p", "ferrolb-bgp", "--example", "announce"]))?;
-    let program = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .context("cargo reported no executable")?;
-    Ok(built.insert(program).clone())
 }

@@ -4,6 +4,7 @@ pub mod announce_example;
 pub mod containers;
 pub mod daemon;
 pub mod eventually;
+pub mod example;
 pub mod kube;
 pub mod lan;
 pub mod manifest;

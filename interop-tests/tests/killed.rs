@@ -8,7 +8,8 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
+use ferrolb_interop_tests::example::{self, program};
 use ferrolb_interop_tests::process::{Process, signal_pid};
 use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
@@ -303,7 +304,7 @@ fn run(scratch: &Scratch, router: &dyn Router, rack: &Topology, rows: &[Row]) ->
 /// Runs the rows of a router, example by example, and compares them with the document.
 fn rows(kind: Kind, rows: &[Row]) {
     scenario(&format!("killed-{kind:?}"), |scratch| {
-        program()?; // built before any clock runs
+        program(example::BGP)?; // built before any clock runs
         for group in rows.chunk_by(|a, b| a.example == b.example) {
             let rack = Topology::new(u8::try_from(group.len() * RUNS.len())?)?;
             let mut router = kind.router(scratch, &rack.tor, group[0].example);

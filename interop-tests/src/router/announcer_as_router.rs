@@ -11,8 +11,8 @@ use ipnet::IpNet;
 
 use super::adj_rib_in::{self, AdjRibIn};
 use super::{Instance, RouteEntry, Router, START_TIMEOUT, version_of};
-use crate::announce_example::program;
 use crate::eventually::eventually;
+use crate::example::{self, program};
 use crate::process::{Process, signal_pid};
 use crate::topology::{MD5_PASSWORD, NODE_ASN, TOR_ASN};
 
@@ -36,7 +36,7 @@ impl AnnouncerAsRouter<'_> {
     }
 
     fn command(&self, network: &str, listen: &str) -> Result<Command> {
-        let mut command = self.0.namespace.command(program()?);
+        let mut command = self.0.namespace.command(program(example::BGP)?);
         command.env("NO_COLOR", "1");
         command.args(["--receive", "--peer", network, "--listen", listen]);
         let asn = if self.example() == "ibgp" {
@@ -120,7 +120,7 @@ impl Router for AnnouncerAsRouter<'_> {
     }
 
     fn version(&self) -> Result<String> {
-        version_of(Command::new(program()?).arg("--version"))
+        version_of(Command::new(program(example::BGP)?).arg("--version"))
     }
 
     fn describe(&self, prefix: IpNet) -> Result<String> {
