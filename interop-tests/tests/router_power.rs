@@ -7,8 +7,9 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::example::{self, program};
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
@@ -274,7 +275,7 @@ fn replace_row(text: &str, row: &str) -> Result<String> {
 #[test]
 fn after_router_power_loss_routes_return_well_before_the_hold_timer_expires() {
     scenario("router-power", |scratch| {
-        program()?; // built before any clock runs
+        program(example::BGP)?; // built before any clock runs
         let kinds = [
             Kind::Bird,
             Kind::Exabgp,

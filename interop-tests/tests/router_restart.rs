@@ -7,8 +7,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::consistently;
+use ferrolb_interop_tests::example::{self, program};
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{Bird, Router, await_kernel, await_sessions};
 use ferrolb_interop_tests::scenario::scenario;
@@ -26,7 +27,7 @@ const OBSERVATION: Duration = Duration::from_secs(4);
 #[test]
 fn a_graceful_restart_of_bird_changes_no_route_in_its_kernel() {
     scenario("router-restart", |scratch| {
-        program()?;
+        program(example::BGP)?;
         let rack = Topology::new(2)?;
         let mut bird = Bird::new(scratch, &rack.tor, "router-restart");
         bird.start()?;
