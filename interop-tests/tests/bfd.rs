@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::{consistently, eventually};
+use ferrolb_interop_tests::example::{self, program};
 use ferrolb_interop_tests::netns::{Link, Namespace};
 use ferrolb_interop_tests::process::{Process, signal_pid};
 use ferrolb_interop_tests::router::{Frr, Router};
@@ -94,7 +95,7 @@ fn two_ferrolb(name: &str, network: &str, length: &str) {
             } else {
                 format!("{mine}:179")
             };
-            let mut command = host.command(program()?);
+            let mut command = host.command(program(example::BGP)?);
             let asns = [
                 ["--local-asn", "65001", "--peer-asn", "65002"],
                 ["--local-asn", "65002", "--peer-asn", "65001"],

@@ -15,8 +15,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ferrolb_bgp::bfd::Packet;
 use ferrolb_bgp::wire::{DecodeContext, Family, Message};
-use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::example::{self, program};
 use ferrolb_interop_tests::process::{Process, signal_pid};
 use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
@@ -464,7 +465,7 @@ fn record(scratch: &Scratch, scenarios: &[Scenario]) -> Result<Vec<Line>> {
 #[test]
 fn routers_send_the_kinds_of_messages_that_the_corpus_has() {
     scenario("corpus", |scratch| {
-        program()?; // built before any clock runs
+        program(example::BGP)?; // built before any clock runs
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PATH);
         if std::env::var_os("UPDATE_CORPUS").is_some() {
             let lines = record(scratch, SCENARIOS)?;

@@ -16,8 +16,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ferrolb_interop_tests::announce_example::{AnnounceExample, program};
+use ferrolb_interop_tests::announce_example::AnnounceExample;
 use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::example::{self, program};
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{Kind, RouteEntry, Router};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
@@ -174,7 +175,7 @@ fn check_equal(received: &BTreeSet<RouteEntry>, expected: &BTreeSet<RouteEntry>)
 /// Runs all rows with a router and compares the result with its column in the document.
 fn column(kind: Kind) {
     scenario(&format!("interop-{kind:?}"), |scratch| {
-        program()?; // built before any clock runs
+        program(example::BGP)?; // built before any clock runs
         // For development: only rows with this in their title, without a comparison with the
         // document.
         let only = std::env::var("INTEROP_ONLY").ok();
