@@ -74,29 +74,45 @@ fn crds_equal_the_shipped_ones_and_check_accepts_all_their_fields() {
     let printed = stdout(&ferrolb(&["crds"]));
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/0-crds.yaml");
     assert_eq!(printed, std::fs::read_to_string(shipped).expect("shipped"));
-    let definition: Value = serde_saphyr::from_str(&printed).expect("YAML");
-    let version = &definition["spec"]["versions"][0];
-    let fields = &version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-    let fields: Vec<&String> = fields.as_object().expect("fields").keys().collect();
-    assert!(fields.len() > 30, "{fields:?}");
-    // All fields are known, although all values are invalid.
-    let spec: serde_json::Map<String, Value> = fields
-        .into_iter()
-        .map(|field| (field.clone(), Value::Null))
+    let definitions: Vec<Value> = printed
+        .split("---\n")
+        .skip(1)
+        .map(|text| serde_saphyr::from_str(text).expect("YAML"))
         .collect();
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("all.json");
-    let object = serde_json::json!({
-        "apiVersion": "ferrolb.io/v1alpha1", "kind": "BGPPeer",
-        "metadata": { "name": "all" }, "spec": spec,
-    });
-    std::fs::write(&file, object.to_string()).expect("written");
-    let checked = stdout(&ferrolb(&["check", "-f", &file.display().to_string()]));
-    assert!(
-        checked.contains("BGPPeer.ferrolb.io metallb-system/all: error"),
-        "{checked}"
-    );
-    assert!(!checked.contains("unknown field"), "{checked}");
+    for (definition, expected) in definitions.iter().zip([30, 11]) {
+        let version = &definition["spec"]["versions"][0];
+        let fields = &version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        let fields: Vec<&String> = fields.as_object().expect("fields").keys().collect();
+        assert!(fields.len() >= expected, "{fields:?}");
+        // All fields are known, although most values are invalid.
+        let spec: serde_json::Map<String, Value> = fields
+            .into_iter()
+            .map(|field| (field.clone(), serde_json::json!({ "no": 1 })))
+            .collect();
+        let kind = definition["spec"]["names"]["kind"]
+            .as_str()
+            .expect("a name");
+        let file = folder.path().join(format!("{kind}.json"));
+        let object = serde_json::json!({
+            "apiVersion": "ferrolb.io/v1alpha1", "kind": kind,
+            "metadata": { "name": "all" }, "spec": spec,
+        });
+        std::fs::write(&file, object.to_string()).expect("written");
+        let checked = stdout(&ferrolb(&["check", "-f", &file.display().to_string()]));
+        let error = format!("{kind}.ferrolb.io metallb-system/all: error");
+        assert!(checked.contains(&error), "{checked}");
+        let unknown = checked
+            .lines()
+            .filter(|line| line.contains("unknown field"));
+        // Those of the objects in the spec.
+        assert_eq!(
+            unknown.filter(|line| !line.contains(".no:")).count(),
+            0,
+            "{checked}"
+        );
+    }
+    assert_eq!(definitions.len(), 2);
 }
 
 /// `kubectl get` of the configuration alone contains no Nodes: conflicts on every node are errors

@@ -25,6 +25,9 @@ impl ConfigObjects {
                 good.get(key).cloned().ok_or(())
             });
             if let Ok(ad) = ad {
+                for notice in ad.contradictions() {
+                    config.notice(key.clone(), notice);
+                }
                 good.insert(key.clone(), ad.clone());
                 let name = ad.name.clone();
                 config.layer2_advertisements.entry(name).or_insert(ad);

@@ -14,6 +14,7 @@ pub(crate) mod excluded_interfaces;
 pub(crate) mod hello_secrets;
 pub(crate) mod layer2_advertisement;
 mod layer2_advertisements;
+pub(crate) mod layer2_notices;
 pub(crate) mod local_pref_conflicts;
 pub(crate) mod node_conflicts;
 pub(crate) mod peer;

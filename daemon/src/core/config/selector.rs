@@ -52,6 +52,14 @@ impl Selectors {
         requirements(path, selector).map(|requirements| Self(vec![requirements]))
     }
 
+    /// A label of which an entry requires what excludes itself, so that the entry matches nothing.
+    pub fn contradiction(&self) -> Option<&str> {
+        self.0.iter().find_map(|entry| {
+            let mut keys = entry.iter().map(Requirement::key);
+            keys.find(|key| !is_possible(entry, key))
+        })
+    }
+
     /// Whether the list is empty, which selects everything.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -72,7 +80,41 @@ impl Selectors {
     }
 }
 
+/// Whether some value of the label, or its absence, meets all conditions of an entry.
+fn is_possible(entry: &[Requirement], key: &str) -> bool {
+    let conditions = || entry.iter().filter(|condition| condition.key() == key);
+    let meets = |value: Option<&String>| {
+        let labels: Labels = value
+            .map(|value| (key.to_owned(), value.clone()))
+            .into_iter()
+            .collect();
+        conditions().all(|condition| condition.matches(&labels))
+    };
+    let mut named = conditions().filter_map(|condition| match condition {
+        Requirement::In(_, values) => Some(values),
+        _ => None,
+    });
+    match named.next() {
+        Some(values) => values.iter().any(|value| meets(Some(value))),
+        // NotIn excludes finitely many values, so only these two exclude each other.
+        None => {
+            let exists = conditions().any(|c| matches!(c, Requirement::Exists(_)));
+            let absent = conditions().any(|c| matches!(c, Requirement::DoesNotExist(_)));
+            !(exists && absent)
+        }
+    }
+}
+
 impl Requirement {
+    fn key(&self) -> &str {
+        match self {
+            Self::In(key, _)
+            | Self::NotIn(key, _)
+            | Self::Exists(key)
+            | Self::DoesNotExist(key) => key,
+        }
+    }
+
     fn matches(&self, labels: &Labels) -> bool {
         match self {
             Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
@@ -200,6 +242,44 @@ mod tests {
         assert_eq!(parse(within), plain);
         let beside = json!([{ "matchLabels": { "rack": "a" } }, { "matchExpressions": [is_in] }]);
         assert_eq!(parse(beside), plain);
+    }
+
+    #[test]
+    fn an_entry_that_no_labels_can_match_is_a_contradiction() {
+        let of = |expressions: Value| {
+            let selectors = parse(json!([{ "matchExpressions": expressions }]));
+            let selectors = selectors.expect("valid");
+            selectors.contradiction().map(str::to_owned)
+        };
+        let condition = |operator: &str, values: Value| json!({ "key": "rack", "operator": operator, "values": values });
+        let (a_or_b, a) = (
+            condition("In", json!(["a", "b"])),
+            condition("In", json!(["a"])),
+        );
+        let not_a = condition("NotIn", json!(["a"]));
+        let (exists, absent) = (
+            condition("Exists", json!([])),
+            condition("DoesNotExist", json!([])),
+        );
+        for possible in [
+            json!([a_or_b, not_a]),
+            json!([a_or_b, a, exists]),
+            json!([not_a, exists]),
+            json!([not_a, absent]),
+        ] {
+            assert_eq!(of(possible.clone()), None, "{possible}");
+        }
+        for impossible in [
+            json!([a, not_a]),
+            json!([a, absent]),
+            json!([exists, absent]),
+        ] {
+            assert_eq!(
+                of(impossible.clone()).as_deref(),
+                Some("rack"),
+                "{impossible}"
+            );
+        }
     }
 
     #[test]

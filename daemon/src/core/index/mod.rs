@@ -184,16 +184,21 @@ impl Index {
         everywhere.cloned().chain(there).collect()
     }
 
-    /// The names of the interfaces that the BGPPeers of a node require there.
+    /// The names of the interfaces that the BGPPeers of a node require there, and that its
+    /// L2Advertisements name.
     pub fn source_interfaces(&self, node: &str) -> BTreeSet<String> {
         let Some(node) = self.nodes.get(node) else {
             return BTreeSet::new();
         };
         let peers = self.config.peers.values();
-        peers
+        let required = peers
             .filter(|peer| peer.nodes.matches(&node.labels))
-            .filter_map(|peer| peer.session.transport.source_interface.clone())
-            .collect()
+            .filter_map(|peer| peer.session.transport.source_interface.clone());
+        let ads = self.config.layer2_advertisements.values();
+        let named = ads
+            .filter(|ad| ad.selects_node(node))
+            .flat_map(|ad| ad.interfaces.iter().map(|name| name.to_string()));
+        required.chain(named).collect()
     }
 
     /// Sets the required interfaces that a node doesn't have. Only the process on the node knows
@@ -206,8 +211,10 @@ impl Index {
             return Dirty::default();
         }
         self.update_node_conflicts(node);
+        self.problems_changed = false;
         Dirty {
-            problems: std::mem::take(&mut self.problems_changed),
+            // L2Advertisements name interfaces too.
+            problems: true,
             nodes: BTreeSet::from([node.to_owned()]),
             ..Dirty::default()
         }

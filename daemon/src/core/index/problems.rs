@@ -6,7 +6,7 @@ use std::fmt::Display;
 use super::Index;
 use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::config::node_conflicts::{self, ConflictingPeer};
-use crate::core::config::{Problem, Severity};
+use crate::core::config::{Problem, Severity, layer2_notices};
 use crate::core::model::annotations::{DRAIN_ANNOTATION, WEIGHT_ANNOTATION};
 
 /// Maximum number of nodes that a problem lists.
@@ -27,6 +27,11 @@ impl Index {
         config
             .chain(self.node_conflict_problems())
             .chain(self.local_pref_conflicts.problems())
+            .chain(layer2_notices::notices(
+                &self.config,
+                &self.nodes,
+                &self.missing_interfaces,
+            ))
             .chain(excluded)
             .chain(invalid_objects)
             .chain(self.invalid_annotations())

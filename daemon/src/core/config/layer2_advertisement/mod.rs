@@ -59,6 +59,33 @@ impl Layer2Advertisement {
         self.selection.nodes.matches(&node.labels)
     }
 
+    /// Notices about selectors that no labels can match, and preferences that are listed twice.
+    pub(super) fn contradictions(&self) -> Vec<String> {
+        let contradiction = |path: &str, selectors: &Selectors| {
+            let label = selectors.contradiction()?;
+            Some(format!(
+                "{path}: its conditions on the label {label} exclude each other, so it matches no \
+                 node: remove one of them"
+            ))
+        };
+        let mut notices = Vec::new();
+        notices.extend(contradiction("spec.nodeSelectors", &self.selection.nodes));
+        for (index, preference) in self.preferences.iter().enumerate() {
+            let path = |index| format!("spec.preferredNodeSelectors[{index}]");
+            notices.extend(contradiction(&path(index), &preference.nodes));
+            let mut earlier = self.preferences.iter().take(index);
+            if let Some(same) = earlier.position(|other| other.nodes == preference.nodes) {
+                notices.push(format!(
+                    "{}: prefers the same nodes as {}, so their weights add up: write one entry \
+                     with the weight that you mean",
+                    path(index),
+                    path(same)
+                ));
+            }
+        }
+        notices
+    }
+
     /// The sum of the weights of the entries that match a node.
     pub fn weight(&self, labels: &Labels) -> u32 {
         let matching = self.preferences.iter();

@@ -188,3 +188,149 @@ fn no_debug_output_contains_a_password() {
         assert!(!shown.contains(password), "{password} is in {shown}");
     }
 }
+
+/// The notices about an L2Advertisement among nodes of rack 1 and rack 2.
+fn layer2_notices(spec: Value, missing: &[&str]) -> Vec<String> {
+    let mut index = index(vec![
+        pool("pool-0", "192.0.2.0/24"),
+        node(NODE, json!({ "rack": "1" })),
+        node("node-1", json!({ "rack": "2" })),
+        layer2_advertisement("lan", spec, false),
+    ]);
+    let missing = missing.iter().map(|name| (*name).to_owned());
+    index.set_missing_interfaces(NODE, missing.collect());
+    let problems = index.problems();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn parts_of_an_l2_advertisement_without_effect_are_reported_by_name() {
+    let rack = |name: &str| json!({ "matchLabels": { "rack": name } });
+    let both = json!({
+        "matchLabels": { "rack": "1" },
+        "matchExpressions": [{ "key": "rack", "operator": "In", "values": ["2"] }]
+    });
+    let prefer = |preference: Value| json!([{ "weight": 1, "preference": preference }]);
+    let name = "L2Advertisement metallb-system/lan: spec.";
+    for (spec, missing, expected) in [
+        (
+            json!({ "ipAddressPools": ["none"] }),
+            "",
+            "ipAddressPools: there is no IPAddressPool none",
+        ),
+        (
+            json!({ "nodeSelectors": [rack("3")] }),
+            "",
+            "nodeSelectors: select no node",
+        ),
+        (
+            json!({ "preferredNodeSelectors": prefer(rack("3")) }),
+            "",
+            "preferredNodeSelectors[0].preference: selects no node",
+        ),
+        (
+            json!({ "nodeSelectors": [rack("1")], "preferredNodeSelectors": prefer(rack("2")) }),
+            "",
+            "preferredNodeSelectors[0].preference: selects node node-1, but never applies",
+        ),
+        (
+            json!({ "interfaces": ["eth0", "eth9"] }),
+            "eth0 eth9",
+            "interfaces: node node-0 has none of eth0, eth9",
+        ),
+        (
+            json!({ "nodeSelectors": [rack("1"), both] }),
+            "",
+            "nodeSelectors: its conditions on the label rack exclude each other",
+        ),
+        (
+            json!({ "preferredNodeSelectors": [
+                { "weight": 1, "preference": rack("1") }, { "weight": 2, "preference": rack("1") }
+            ] }),
+            "",
+            "preferredNodeSelectors[1]: prefers the same nodes as spec.preferredNodeSelectors[0]",
+        ),
+    ] {
+        let missing: Vec<&str> = missing.split_whitespace().collect();
+        let notices = layer2_notices(spec, &missing);
+        assert_eq!(notices.len(), 1, "{notices:?}");
+        assert!(
+            notices[0].starts_with(&format!("{name}{expected}")),
+            "{notices:?}"
+        );
+    }
+}
+
+#[test]
+fn a_node_needs_one_of_the_interfaces_of_an_l2_advertisement() {
+    let names = json!({ "interfaces": ["eth0", "eth9"] });
+    assert_eq!(layer2_notices(names.clone(), &["eth9"]), [""; 0]);
+    assert_eq!(layer2_notices(names, &["eth0", "eth9"]).len(), 1);
+    // The node is not selected.
+    let rack = json!([{ "matchLabels": { "rack": "2" } }]);
+    let elsewhere = json!({ "interfaces": ["eth9"], "nodeSelectors": rack });
+    assert_eq!(layer2_notices(elsewhere, &["eth9"]), [""; 0]);
+}
+
+#[test]
+fn of_two_l2_advertisements_with_one_name_the_older_one_is_used() {
+    let index = index(vec![
+        layer2_advertisement("lan", json!({ "interfaces": ["eth0"] }), false),
+        layer2_advertisement("lan", json!({ "sticky": false }), true),
+    ]);
+    let problems: Vec<String> = index.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].starts_with(
+            "L2Advertisement.ferrolb.io metallb-system/lan: metadata.name: is already used by \
+             L2Advertisement metallb-system/lan"
+        ),
+        "{problems:?}"
+    );
+    assert!(index.config().layer2_advertisements["lan"].sticky);
+}
+
+#[test]
+fn a_field_of_ferrolbs_l2_advertisement_in_metallbs_is_reported() {
+    let index = index(vec![layer2_advertisement(
+        "lan",
+        json!({ "sticky": false }),
+        false,
+    )]);
+    let problem = index.problems()[0].to_string();
+    assert!(
+        problem.contains("only ferrolb's L2Advertisement has this field: change apiVersion"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn an_invalid_l2_advertisement_keeps_its_last_good_value() {
+    let mut index = index(vec![layer2_advertisement(
+        "lan",
+        json!({ "sticky": false }),
+        true,
+    )]);
+    index.apply(layer2_advertisement(
+        "lan",
+        json!({ "helloInterval": "1ms" }),
+        true,
+    ));
+    assert!(
+        index.problems()[0]
+            .to_string()
+            .contains("spec.helloInterval: 1ms: use 50ms to 10s")
+    );
+    assert!(!index.config().layer2_advertisements["lan"].sticky);
+    index.apply(Change::Delete(key(Kind::FerrolbL2Advertisement, "lan")));
+    assert!(index.config().layer2_advertisements.is_empty() && index.problems().is_empty());
+}
+
+#[test]
+fn clusters_without_the_crds_of_l2_advertisements_have_no_problem() {
+    let mut index = index(initial());
+    for kind in [Kind::L2Advertisement, Kind::FerrolbL2Advertisement] {
+        index.apply(Change::Absent(kind, "no CRD".into()));
+    }
+    assert!(index.problems().is_empty(), "{:?}", index.problems());
+}
