@@ -17,8 +17,9 @@ const EXAMPLES: &str = "\
 Examples:
   ferrolb check -f manifests/
   kubectl get -n metallb-system -o yaml \\
-    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities > now.yaml
-  # add bgppeers.ferrolb.io if its CRD is installed
+    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities,\\
+  l2advertisements.metallb.io > now.yaml
+  # add bgppeers.ferrolb.io,l2advertisements.ferrolb.io if their CRDs are installed
   ferrolb check -f now.yaml";
 
 #[derive(Debug, Args)]

@@ -172,7 +172,7 @@ impl Demo {
         let withheld = self.plan().withheld;
         let entry = withheld
             .into_iter()
-            .find(|entry| entry.name == service && entry.node == node);
+            .find(|entry| entry.name == service && entry.node.as_deref() == Some(node));
         let entry =
             entry.with_context(|| format!("{service} should not be announced from {node}"))?;
         Ok(format!("{}: {}", entry.reason, entry.message))

@@ -1,4 +1,4 @@
-//! `ferrolb plan`: predicts addresses and routes from manifests.
+//! `ferrolb plan`: predicts addresses, routes and layer 2 announcements from manifests.
 
 use std::fmt::{self, Write};
 use std::process::ExitCode;
@@ -20,8 +20,9 @@ Examples:
 From the current state of a cluster:
   kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
   kubectl get -n metallb-system -o yaml \\
-    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities > config.yaml
-  # add bgppeers.ferrolb.io if its CRD is installed
+    ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities,\\
+  l2advertisements.metallb.io > config.yaml
+  # add bgppeers.ferrolb.io,l2advertisements.ferrolb.io if their CRDs are installed
   ferrolb plan -f services.yaml config.yaml";
 
 #[derive(Debug, Args)]
@@ -59,7 +60,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         Output::Json => json(&plan)?,
         Output::Table => {
             let has = |kind| manifests.objects.keys().any(|key| key.kind == kind);
-            let hint = match plan.routes.is_empty() {
+            let hint = match plan.routes.is_empty() && plan.layer2.is_empty() {
                 false => "",
                 true if !has(Kind::Node) && !has(Kind::EndpointSlice) => NEITHER,
                 true if !has(Kind::Node) => NO_NODES,
@@ -117,11 +118,17 @@ fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error>
             writeln!(text, "  {}", printable(&line))?;
         }
     }
-    writeln!(text, "\n{}", style.bold("Routes"))?;
-    if no_routes.is_empty() {
-        writeln!(text, "{}", routes(plan))?;
-    } else {
-        text += no_routes;
+    if plan.layer2.is_empty() || !plan.routes.is_empty() {
+        writeln!(text, "\n{}", style.bold("Routes"))?;
+        if no_routes.is_empty() {
+            writeln!(text, "{}", routes(plan))?;
+        } else {
+            text += no_routes;
+        }
+    }
+    if !plan.layer2.is_empty() {
+        let title = style.bold("Layer 2 (one of the nodes announces)");
+        writeln!(text, "\n{title}\n{}", layer2(plan))?;
     }
     if !plan.withheld.is_empty() {
         writeln!(
@@ -195,11 +202,36 @@ fn routes(plan: &Plan) -> String {
     )
 }
 
+/// Maximum number of nodes that the table names for an address.
+const LISTED_NODES_MAX: usize = 8;
+
+fn layer2(plan: &Plan) -> String {
+    let rows = plan.layer2.iter().map(|entry| {
+        let nodes = entry.candidates.iter().take(LISTED_NODES_MAX).map(|node| {
+            let weight = (node.weight > 0).then(|| format!("weight {}", node.weight));
+            let interfaces = node.interfaces.as_ref().map(|names| names.join(" "));
+            let about: Vec<String> = weight.into_iter().chain(interfaces).collect();
+            if about.is_empty() {
+                node.node.clone()
+            } else {
+                format!("{} ({})", node.node, about.join(", "))
+            }
+        });
+        let mut nodes = join(&nodes.collect::<Vec<_>>());
+        let others = entry.candidates.len().saturating_sub(LISTED_NODES_MAX);
+        if others > 0 {
+            nodes += &format!(" and {others} more");
+        }
+        vec![entry.address.to_string(), join(&entry.services), nodes]
+    });
+    table(&["ADDRESS", "SERVICES", "NODES"], rows)
+}
+
 fn withheld(plan: &Plan) -> String {
     let rows = plan.withheld.iter().map(|entry| {
         vec![
             format!("{}/{}", entry.namespace, entry.name),
-            entry.node.clone(),
+            or_dash(entry.node.clone().unwrap_or_default()),
             or_dash(entry.peer.clone().unwrap_or_default()),
             entry.reason.clone(),
             entry.message.clone(),

@@ -49,12 +49,25 @@ fn report(plan: &Plan) -> String {
             *line += &rare_attributes(route);
         }
     }
+    for address in &plan.layer2 {
+        let candidates = address.candidates.iter().map(|node| {
+            let interfaces = node.interfaces.as_ref().map(|names| names.join(","));
+            let interfaces = interfaces.unwrap_or_else(|| "all".to_owned());
+            format!("{}={}/{interfaces}", node.node, node.weight)
+        });
+        lines.push(format!(
+            "layer2 {} of {}: {}",
+            address.address,
+            address.services.join(" "),
+            candidates.collect::<Vec<_>>().join(" ")
+        ));
+    }
     for withheld in &plan.withheld {
         lines.push(format!(
             "withheld {}/{} on {} from {}: {}",
             withheld.namespace,
             withheld.name,
-            withheld.node,
+            withheld.node.as_deref().unwrap_or("all nodes"),
             withheld.peer.as_deref().unwrap_or("all"),
             withheld.reason
         ));
@@ -145,6 +158,18 @@ fn a_weight_comes_from_endpoints_or_the_annotation() {
 #[test]
 fn an_aggregate_merges_the_attributes_of_its_services() {
     insta::assert_snapshot!(report(&case("aggregates")));
+}
+
+#[test]
+fn layer_2_candidates_are_the_nodes_that_may_announce_an_address() {
+    let plan = case("layer2");
+    let both = plan.withheld.iter().filter(|entry| entry.name == "both");
+    let messages: Vec<&str> = both.map(|entry| entry.message.as_str()).collect();
+    assert!(
+        messages.iter().any(|text| text.contains("(layer 2, pool")),
+        "{messages:?}"
+    );
+    insta::assert_snapshot!(report(&plan));
 }
 
 #[test]

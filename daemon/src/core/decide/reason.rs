@@ -82,7 +82,7 @@ reasons! {
     /// serving.
     NoEndpoints => "check the service's selector and Pods",
     /// externalTrafficPolicy is Local, and no endpoint of the address's family on this node is
-    /// ready or serving.
+    /// ready or serving; or, for layer 2, none is ready, and another node has a ready one.
     NoLocalEndpoints => "none needed if other nodes announce the address: this node has no Pod of \
         the service",
     /// A Service that shares the address (ferrolb.io/allow-shared-local) has no ready or serving

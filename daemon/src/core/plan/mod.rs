@@ -1,6 +1,8 @@
 //! The plan: predicts from manifests which address each service gets, which node announces which
-//! prefix to which peer, and what is withheld. It runs the decision code of `ferrolb run`,
+//! prefix to which peer, which nodes may announce an address by layer 2, and what is withheld. It runs the decision code of `ferrolb run`,
 //! without sessions and drains.
+
+mod layer2;
 
 use std::net::IpAddr;
 
@@ -8,6 +10,7 @@ use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub(crate) use self::layer2::PlannedAddress;
 use crate::core::allocate::{Allocation, AllocationResult, Outcomes};
 use crate::core::api::ObjectName;
 use crate::core::config::Severity;
@@ -25,6 +28,8 @@ pub(crate) struct Plan {
     pub services: Vec<PlannedService>,
     /// Every route of every node to every peer.
     pub routes: Vec<PlannedRoute>,
+    /// Every address that is announced by layer 2.
+    pub layer2: Vec<PlannedAddress>,
     /// The services that are not announced, with the reasons.
     pub withheld: Vec<Withheld>,
     /// The errors of invalid objects.
@@ -78,15 +83,15 @@ pub(crate) struct PlannedRoute {
     pub local_pref: Option<u32>,
 }
 
-/// A service that a node does not announce to a peer.
+/// A service that a node does not announce to a peer, or not by layer 2.
 #[derive(Debug, Serialize)]
 pub(crate) struct Withheld {
     /// The service's namespace.
     pub namespace: String,
     /// The service's name.
     pub name: String,
-    /// The node.
-    pub node: String,
+    /// The node; null if the reason concerns all nodes.
+    pub node: Option<String>,
     /// The BGPPeer; null if the service is withheld from all.
     pub peer: Option<String>,
     /// The reason's code.
@@ -141,6 +146,7 @@ pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, ignore_exclusion: 
     for name in index.nodes().keys() {
         plan.add_node(&index, &NodeRoutes::of(&index, name.clone()));
     }
+    plan.add_layer2(&index);
     for problem in index.problems() {
         let entry = PlanError {
             object: problem.object.to_string(),
@@ -217,7 +223,7 @@ impl Plan {
             self.withheld.extend(withheld.map(|verdict| Withheld {
                 namespace: service.namespace.clone(),
                 name: service.name.clone(),
-                node: node_routes.node().to_owned(),
+                node: Some(node_routes.node().to_owned()),
                 peer: verdict.peer.as_deref().map(str::to_owned),
                 reason: verdict.reason.code().to_owned(),
                 message: verdict.message(service),

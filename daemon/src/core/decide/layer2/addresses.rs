@@ -84,6 +84,21 @@ impl Layer2Addresses {
         self.users.get(&address).map_or(&[], Vec::as_slice)
     }
 
+    /// The L2Advertisements that select the services of an address, sorted by name.
+    pub(crate) fn advertisements_of<'a>(
+        &self,
+        index: &'a Index,
+        address: IpAddr,
+    ) -> Vec<&'a Layer2Advertisement> {
+        let users = self.services_of(address).iter();
+        let decisions = users.filter_map(|name| self.decisions.get(name));
+        let names: BTreeSet<&Arc<str>> = decisions
+            .flat_map(|decision| decision.advertisements.iter())
+            .collect();
+        let ads = &index.config().layer2_advertisements;
+        names.iter().filter_map(|name| ads.get(*name)).collect()
+    }
+
     /// Why layer 2 doesn't announce all addresses of a service. None if it does, or if no
     /// L2Advertisement selects the service.
     pub(crate) fn withheld(&self, service: &ObjectName) -> Option<(Reason, Detail)> {
@@ -177,13 +192,7 @@ impl Layer2Addresses {
         let users = self.services_of(address).iter();
         let decisions: Vec<&ServiceDecision> =
             users.filter_map(|name| self.decisions.get(name)).collect();
-        let names: BTreeSet<&Arc<str>> = decisions
-            .iter()
-            .flat_map(|decision| decision.advertisements.iter())
-            .collect();
-        let ads = &index.config().layer2_advertisements;
-        let ads: Vec<&Layer2Advertisement> =
-            names.iter().filter_map(|name| ads.get(*name)).collect();
+        let ads = self.advertisements_of(index, address);
         let candidates = common_candidates(index, address, &decisions, &ads)?;
         let created = decisions.iter().map(|decision| decision.created).min()?;
         let node = index.nodes().get(&*self.node);

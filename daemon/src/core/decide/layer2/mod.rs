@@ -26,7 +26,7 @@ pub(crate) struct ServiceDecision {
     pub created: i64,
     /// The names of the L2Advertisements that select it, sorted. Empty: it is not announced by
     /// layer 2.
-    pub advertisements: Arc<[Arc<str>]>,
+    pub advertisements: Names,
     /// The nodes that may announce each of its addresses, sorted by name. Addresses without such a
     /// node are absent.
     pub candidates: Vec<(IpAddr, Arc<[Candidate]>)>,
@@ -37,14 +37,17 @@ pub(crate) struct ServiceDecision {
 /// The nodes that may announce by a set of L2Advertisements, regardless of endpoints. Depends on
 /// the configuration and on nodes only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct EligibleNodes(BTreeMap<(Arc<[Arc<str>]>, bool), Arc<[Candidate]>>);
+pub(crate) struct EligibleNodes(BTreeMap<(Names, bool), Arc<[Candidate]>>);
+
+/// Sorted names of L2Advertisements.
+type Names = Arc<[Arc<str>]>;
 
 impl EligibleNodes {
     /// The nodes, sorted by name. `on_cordon`: none that is cordoned.
     fn of(
         &mut self,
         index: &Index,
-        names: &Arc<[Arc<str>]>,
+        names: &Names,
         ads: &[&Layer2Advertisement],
         on_cordon: bool,
     ) -> Arc<[Candidate]> {
@@ -82,7 +85,7 @@ pub(crate) fn decide(
         }
     };
     let ads = selection.layer2;
-    let names: Arc<[Arc<str>]> = ads.iter().map(|ad| ad.name.clone()).collect();
+    let names: Names = ads.iter().map(|ad| ad.name.clone()).collect();
     let nodes = eligible.of(index, &names, &ads, service.drain.on_cordon);
     let mut candidates = Vec::new();
     let mut without_endpoints = BTreeSet::new();
@@ -115,6 +118,57 @@ pub(crate) fn decide(
         candidates,
         withheld,
     }
+}
+
+/// The nodes that are no candidates for a service that L2Advertisements select, and why. Reasons
+/// that concern all nodes are in [`ServiceDecision::withheld`].
+pub(crate) fn excluded_nodes<'a>(
+    index: &'a Index,
+    service: &Service,
+) -> Vec<(&'a str, Reason, Detail)> {
+    let selection = match selection::of(index, service) {
+        Ok(selection) if service.load_balancer && !selection.layer2.is_empty() => selection,
+        _ => return Vec::new(),
+    };
+    let decision = decide(index, service, &mut EligibleNodes::default());
+    let mut excluded = Vec::new();
+    for (name, node) in index.nodes() {
+        match check_node(node, &selection.layer2, service.drain.on_cordon) {
+            Err(Reason::NodeNotSelected) => {
+                let detail = format!("layer 2, pool {}", selection.pool);
+                excluded.push((name.as_str(), Reason::NodeNotSelected, detail.into()));
+            }
+            Err(reason) => excluded.push((name.as_str(), reason, name.as_str().into())),
+            Ok(()) => {
+                let families = families_elsewhere(index, service, &decision, name);
+                if !families.is_empty() {
+                    let detail = Detail::Families(families.into_iter().collect());
+                    excluded.push((name.as_str(), Reason::NoLocalEndpoints, detail));
+                }
+            }
+        }
+    }
+    excluded
+}
+
+/// The families that have endpoints, but none that makes a node a candidate.
+fn families_elsewhere(
+    index: &Index,
+    service: &Service,
+    decision: &ServiceDecision,
+    node: &str,
+) -> BTreeSet<Family> {
+    let is_candidate = |address: &IpAddr| {
+        let mut candidates = decision.candidates.iter();
+        let of_address = candidates.find(|(other, _)| other == address);
+        of_address.is_some_and(|(_, nodes)| nodes.iter().any(|other| &*other.node == node))
+    };
+    let addresses = service.addresses().iter();
+    let others = addresses.filter(|address| !is_candidate(address));
+    let families = others.map(|address| Family::of(*address));
+    families
+        .filter(|family| index.endpoints(&service.name, *family).healthy > 0)
+        .collect()
 }
 
 const fn no_endpoints(service: &Service) -> Reason {

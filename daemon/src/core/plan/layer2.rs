@@ -1,0 +1,116 @@
+//! The part of the plan that concerns layer 2.
+
+use std::net::IpAddr;
+
+use ferrolb_layer2::config::Interfaces;
+use serde::Serialize;
+
+use super::{Plan, Withheld};
+use crate::core::api::ObjectName;
+use crate::core::decide::layer2::addresses::Layer2Addresses;
+use crate::core::decide::layer2::{excluded_nodes, interfaces};
+use crate::core::decide::{Detail, Reason, Verdict};
+use crate::core::index::Index;
+
+/// An address that one of its candidates announces by layer 2.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlannedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The services that have it, as `namespace/name`.
+    pub services: Vec<String>,
+    /// The nodes that may announce it, those with the highest weight first.
+    pub candidates: Vec<PlannedCandidate>,
+}
+
+/// A node that may announce an address.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlannedCandidate {
+    /// The node.
+    pub node: String,
+    /// The sum of its preferences.
+    pub weight: u32,
+    /// The interfaces on which it announces; null for all.
+    pub interfaces: Option<Vec<String>>,
+}
+
+impl Plan {
+    pub(super) fn add_layer2(&mut self, index: &Index) {
+        // The node makes no difference: the interfaces are added below for each.
+        let mut addresses = Layer2Addresses::new("");
+        addresses.update_all(index);
+        for (address, spec) in addresses.addresses() {
+            let ads = addresses.advertisements_of(index, *address);
+            let candidates = spec.candidates.iter().map(|candidate| {
+                let node = index.nodes().get(&*candidate.node);
+                PlannedCandidate {
+                    node: candidate.node.to_string(),
+                    weight: candidate.weight,
+                    interfaces: match interfaces(node, &ads) {
+                        Interfaces::All => None,
+                        Interfaces::Named(names) => {
+                            Some(names.iter().map(ToString::to_string).collect())
+                        }
+                    },
+                }
+            });
+            let mut candidates: Vec<PlannedCandidate> = candidates.collect();
+            candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.weight));
+            let services = addresses.services_of(*address).iter();
+            self.layer2.push(PlannedAddress {
+                address: *address,
+                services: services.map(ToString::to_string).collect(),
+                candidates,
+            });
+        }
+        self.add_withheld_by_layer2(index, &addresses);
+    }
+
+    /// Adds reasons that the decision about BGP didn't give already.
+    fn add_withheld_by_layer2(&mut self, index: &Index, addresses: &Layer2Addresses) {
+        for service in index.services().filter(|service| service.is_ours()) {
+            let nodes = excluded_nodes(index, service);
+            let is_explained = |reason| reason == Reason::NoEligibleNode && !nodes.is_empty();
+            if let Some((reason, detail)) = addresses.withheld(&service.name)
+                && !is_explained(reason)
+            {
+                self.withhold(&service.name, None, reason, detail);
+            }
+            for (node, reason, detail) in nodes {
+                self.withhold(&service.name, Some(node), reason, detail);
+            }
+        }
+    }
+
+    fn withhold(
+        &mut self,
+        service: &ObjectName,
+        node: Option<&str>,
+        reason: Reason,
+        detail: Detail,
+    ) {
+        let peer = None;
+        let message = Verdict {
+            peer: peer.clone(),
+            reason,
+            detail,
+        }
+        .message(service);
+        let ObjectName { namespace, name } = service.clone();
+        let is_same = |other: &Withheld| {
+            (&other.namespace, &other.name, &other.message) == (&namespace, &name, &message)
+                && (node.is_none() || node == other.node.as_deref())
+        };
+        if self.withheld.iter().any(is_same) {
+            return;
+        }
+        self.withheld.push(Withheld {
+            namespace,
+            name,
+            node: node.map(str::to_owned),
+            peer: peer.map(|peer| peer.to_string()),
+            reason: reason.code().to_owned(),
+            message,
+        });
+    }
+}
