@@ -81,6 +81,10 @@ fn metric_names() {
          The label `peer` is the router's address and port. If several BGPPeers have the same \
          router, with different source\naddresses, `@` and the name of the BGPPeer follow: \
          `10.0.0.1:179@tor-a`. A dynamic neighbor has no port.\n\n\
+         The metrics of layer 2 (`metallb_layer2_…`, `ferrolb_layer2_…`) are those of processes \
+         with `--role=layer2` or `all`,\nwhile there is an L2Advertisement. `ip` is an address of \
+         a service. The counters of an address start at 0 each time the\nnode begins to announce \
+         it.\n\n\
          This page is generated from `daemon/src/runtime/serve/metrics`.\n\n\
          | name | type | labels | help |\n|---|---|---|---|\n",
     );
@@ -104,7 +108,7 @@ fn crds_in_the_manifests_are_current() {
 
 #[test]
 fn a_scrape_without_any_state_is_valid() {
-    let text = render_metrics(&DaemonStatus::default(), "node-a", &[], 0).expect("metrics");
+    let text = render_metrics(&DaemonStatus::default(), "node-a", &[], 0, None).expect("metrics");
     let text = String::from_utf8(text).expect("text");
     assert!(
         text.contains("metallb_k8s_client_config_loaded_bool 0"),

@@ -29,6 +29,15 @@ pub struct Status {
     pub counters: Counters,
 }
 
+impl Status {
+    /// The addresses that this node owns.
+    pub fn owned(&self) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.addresses.iter();
+        let owned = addresses.filter(|(_, found)| found.owner.as_ref() == Some(&self.node));
+        owned.map(|(address, _)| *address)
+    }
+}
+
 /// The state of a node, as its hellos announce it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

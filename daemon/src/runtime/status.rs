@@ -125,6 +125,19 @@ impl Layer2Services {
         }
     }
 
+    /// Services of the namespace `default`.
+    #[cfg(test)]
+    pub(crate) fn named(services: &[(IpAddr, &[&str])]) -> Self {
+        let service = |name: &&str| Layer2Service {
+            name: Arc::new(ObjectName::new("default", *name)),
+            uid: "".into(),
+        };
+        let services = services.iter();
+        let services =
+            services.map(|(address, names)| (*address, names.iter().map(service).collect()));
+        Self(Arc::new(Mutex::new(services.collect())))
+    }
+
     /// The services of an address, sorted by name.
     pub fn of(&self, address: IpAddr) -> Arc<[Layer2Service]> {
         self.lock().get(&address).cloned().unwrap_or_default()

@@ -46,13 +46,11 @@ pub(super) fn text(found: &Layer2Status, style: Style) -> String {
 }
 
 fn summary(status: &Status, style: Style) -> String {
-    let owned = status.addresses.values();
-    let owned = owned.filter(|found| found.owner.as_ref() == Some(&status.node));
     let total = status.addresses.len();
     let addresses = if total == 0 {
         "no address: no L2Advertisement selects a service with an address".to_owned()
     } else {
-        format!("announces {} of {total} addresses", owned.count())
+        format!("announces {} of {total} addresses", status.owned().count())
     };
     let state = node_state(status.state);
     format!("{} ({state}): {addresses}\n", style.bold(&status.node))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_layer2::config::Command;
+use ferrolb_layer2::status::Status;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -49,6 +50,14 @@ impl Layer2Engine {
     /// Whether it runs now. Keep a handle only for one request: the next may meet another engine.
     pub(crate) fn state(&self) -> EngineState {
         self.0.borrow().clone()
+    }
+
+    /// A snapshot of the engine, if it runs.
+    pub(crate) async fn status(&self) -> Option<Status> {
+        match self.state() {
+            EngineState::Running(engine) => engine.status().await,
+            EngineState::Idle | EngineState::Refused(_) => None,
+        }
     }
 
     /// Ends the engine. `restarting`: this process replaces itself, so peers wait for it;

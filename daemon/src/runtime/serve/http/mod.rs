@@ -33,7 +33,7 @@ const MAX_REQUEST: usize = 8 * 1024;
 pub(crate) const MAX_CONNECTIONS: usize = 32;
 /// Number of connections that wait to be accepted.
 const BACKLOG: u32 = 128;
-/// Limit for the BGP engine's answer to a scrape.
+/// Limit for the answer of an engine to a scrape.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay after a failed accept, for example without free file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -159,8 +159,24 @@ async fn render(State(served): State<Served>) -> impl IntoResponse {
         },
         None => (Vec::new(), 0),
     };
+    let layer2 = match &served.layer2 {
+        Some(engine) => match timeout(ENGINE_TIMEOUT, engine.status()).await {
+            Ok(layer2) => layer2,
+            Err(_) => {
+                let text = "the layer 2 engine does not answer\n";
+                return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+            }
+        },
+        None => None,
+    };
     let status = served.status.borrow().clone();
-    match metrics::render(&status, &served.node, &peers, bfd_packets_without_session) {
+    match metrics::render(
+        &status,
+        &served.node,
+        &peers,
+        bfd_packets_without_session,
+        layer2.as_ref(),
+    ) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

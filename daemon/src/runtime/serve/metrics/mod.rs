@@ -1,11 +1,14 @@
 //! Prometheus metrics, with MetalLB's names and labels where it has them. Every scrape is rendered
 //! from the current status; there are no separate counters.
 
+mod layer2;
+
 use std::collections::BTreeMap;
 
 use ferrolb_allocator::Family;
 use ferrolb_bgp::config::Remote;
 use ferrolb_bgp::fsm::{PeerStatus, State};
+use ferrolb_layer2::status::Status;
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
@@ -34,9 +37,10 @@ pub fn render(
     node: &str,
     peers: &[PeerStatus],
     bfd_packets_without_session: u64,
+    layer2: Option<&Status>,
 ) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let metrics = all(status, node, peers, bfd_packets_without_session)?;
+    let metrics = all(status, node, peers, bfd_packets_without_session, layer2)?;
     TextEncoder::new().encode(&metrics.registry.gather(), &mut text)?;
     Ok(text)
 }
@@ -47,7 +51,7 @@ pub fn render(
 ///
 /// The prometheus crate rejects a metric: a bug in this file.
 pub fn describe() -> prometheus::Result<Vec<Described>> {
-    Ok(all(&DaemonStatus::default(), "", &[], 0)?.described)
+    Ok(all(&DaemonStatus::default(), "", &[], 0, None)?.described)
 }
 
 fn all(
@@ -55,6 +59,7 @@ fn all(
     node: &str,
     peers: &[PeerStatus],
     bfd_packets_without_session: u64,
+    layer2: Option<&Status>,
 ) -> prometheus::Result<Metrics> {
     let mut metrics = Metrics {
         registry: Registry::new(),
@@ -62,7 +67,7 @@ fn all(
     };
     configuration(&mut metrics, status)?;
     allocator(&mut metrics, status)?;
-    announced(&mut metrics, status, node)?;
+    announced(&mut metrics, status, node, layer2)?;
     sessions(&mut metrics, status, peers)?;
     let without_session = metrics.counter(
         "ferrolb_bfd_packets_without_session_total",
@@ -72,6 +77,7 @@ fn all(
     without_session
         .with_label_values::<&str>(&[])
         .inc_by(bfd_packets_without_session);
+    layer2::add(&mut metrics, layer2)?;
     Ok(metrics)
 }
 
@@ -215,7 +221,12 @@ fn family_gauges(
     Ok([make("")?, make("ipv4_")?, make("ipv6_")?])
 }
 
-fn announced(metrics: &mut Metrics, status: &DaemonStatus, node: &str) -> prometheus::Result<()> {
+fn announced(
+    metrics: &mut Metrics,
+    status: &DaemonStatus,
+    node: &str,
+    layer2: Option<&Status>,
+) -> prometheus::Result<()> {
     let announced = metrics.gauge(
         "metallb_speaker_announced",
         "1 for each address of a Service that this node announces.",
@@ -225,6 +236,14 @@ fn announced(metrics: &mut Metrics, status: &DaemonStatus, node: &str) -> promet
         for address in &addresses {
             announced
                 .with_label_values(&[&*service.to_string(), "bgp", node, &address.to_string()])
+                .set(1);
+        }
+    }
+    for address in layer2.into_iter().flat_map(Status::owned) {
+        for service in &*status.layer2_services.of(address) {
+            let service = service.name.to_string();
+            announced
+                .with_label_values(&[&*service, "layer2", node, &address.to_string()])
                 .set(1);
         }
     }

@@ -1,11 +1,13 @@
-use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ferrolb_bgp::config::PeerConfig;
 use ferrolb_bgp::fsm::{Input, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
 use super::*;
+use crate::runtime::status::Layer2Services;
 
 /// Status of peers without a session.
 fn statuses(peers: impl IntoIterator<Item = PeerConfig>) -> Vec<PeerStatus> {
@@ -27,7 +29,7 @@ fn peer(name: &str, address: &str) -> PeerConfig {
 }
 
 fn rendered(status: &DaemonStatus, peers: &[PeerStatus]) -> String {
-    let text = render(status, "node-a", peers, 5).expect("metrics");
+    let text = render(status, "node-a", peers, 5, None).expect("metrics");
     String::from_utf8(text).expect("text")
 }
 
@@ -116,4 +118,83 @@ fn prefix_limits_and_looped_prefixes_have_metrics() {
             .ends_with("{peer=\"10.0.0.2:179\"} 3"),
         "{text}"
     );
+}
+
+#[test]
+fn layer_2_has_metallb_names_and_counters_of_its_own() {
+    use ferrolb_layer2::mac::Mac;
+    use ferrolb_layer2::status::{AddressStatus, Counters, OwnerReason, SegmentStatus, Traffic};
+
+    let owned_by = |owner: Option<&str>, requests| AddressStatus {
+        candidates: Arc::default(),
+        owner: owner.map(Arc::from),
+        since: Duration::ZERO,
+        epoch: 1,
+        reason: OwnerReason::Placed,
+        conflict: owner.is_none().then_some(Mac([2, 0, 0, 0, 0, 9])),
+        interfaces: Vec::new(),
+        moves: Vec::new(),
+        self_test: None,
+        traffic: Traffic {
+            requests,
+            responses: requests,
+            gratuitous: requests,
+        },
+    };
+    let address = |last| IpAddr::from([192, 0, 2, last]);
+    let addresses = [
+        (address(1), owned_by(Some("node-a"), 7)),
+        (address(2), owned_by(Some("node-b"), 0)),
+        (address(3), owned_by(None, 0)),
+    ];
+    let layer2 = Status {
+        node: "node-a".into(),
+        addresses: addresses.into(),
+        segments: vec![SegmentStatus {
+            interface: "eth0".into(),
+            mac: Mac::ZERO,
+            carrier: true,
+            networks: Vec::new(),
+            promiscuous: false,
+            peers: Vec::new(),
+            warnings: Vec::new(),
+        }],
+        counters: Counters {
+            false_suspicions: 2,
+            ..Counters::default()
+        },
+        ..Status::default()
+    };
+    let services: [(IpAddr, &[&str]); 2] =
+        [(address(1), &["dns", "dns-tcp"]), (address(2), &["web"])];
+    let status = DaemonStatus {
+        layer2_services: Layer2Services::named(&services),
+        ..DaemonStatus::default()
+    };
+    let text = render(&status, "node-a", &[], 0, Some(&layer2)).expect("metrics");
+    let text = String::from_utf8(text).expect("text");
+    for (name, expected) in [
+        (
+            "metallb_speaker_announced",
+            "{ip=\"192.0.2.1\",node=\"node-a\",protocol=\"layer2\",service=\"default/dns\"} 1 \
+             {ip=\"192.0.2.1\",node=\"node-a\",protocol=\"layer2\",service=\"default/dns-tcp\"} 1",
+        ),
+        ("metallb_layer2_requests_received", "{ip=\"192.0.2.1\"} 7"),
+        ("ferrolb_layer2_addresses", " 3"),
+        ("ferrolb_layer2_addresses_owned", " 1"),
+        ("ferrolb_layer2_addresses_without_owner", " 1"),
+        ("ferrolb_layer2_peers_alive", "{interface=\"eth0\"} 0"),
+        (
+            "ferrolb_layer2_address_conflict_bool",
+            "{ip=\"192.0.2.3\",mac=\"02:00:00:00:00:09\"} 1",
+        ),
+        ("ferrolb_layer2_false_suspicions_total", " 2"),
+        ("ferrolb_layer2_self_test_passed_bool", ""),
+    ] {
+        let values: Vec<&str> = lines(&text, name)
+            .into_iter()
+            .filter_map(|line| line.strip_prefix(name))
+            .collect();
+        assert_eq!(values.join(" "), expected, "{name}");
+    }
 }
