@@ -24,8 +24,8 @@ use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::StopMode;
-use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
+use crate::runtime::announce::layer2::{Layer2Announcer, service_status};
 use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::panicked::{self, Panicked};
@@ -33,7 +33,7 @@ use crate::runtime::role::Role;
 use crate::runtime::serve::control::server::{ControlService, Socket};
 use crate::runtime::serve::control::{DEFAULT_SOCKET, LAYER2_SOCKET};
 use crate::runtime::serve::http::{self, Served};
-use crate::runtime::source::kube::{self, OwnDaemonSet};
+use crate::runtime::source::kube::{self, OwnDaemonSet, layer2_status};
 use crate::runtime::source::{Source, folder};
 use crate::runtime::status::DaemonStatus;
 use crate::runtime::telemetry::{self, LogFormat};
@@ -93,6 +93,10 @@ pub(super) struct RunArgs {
     /// configuration namespace). If it is being deleted at shutdown, all routes are drained.
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
     daemonset: Option<String>,
+    /// Write a ServiceL2Status (metallb.io/v1beta1) for each service that this node announces by
+    /// layer 2, as MetalLB's speakers do. Each failover then writes to the API server.
+    #[arg(long, conflicts_with = "manifests")]
+    metallb_status: bool,
     /// Format of log lines. [default: text on a terminal, else json]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -257,6 +261,11 @@ impl Daemon {
             Layer2Announcer::new(&node, excluded, source.writes.clone(), engine::spawn)
         });
         let (layer2_announcer, layer2) = layer2.unzip();
+        if let (Some(announcer), Some(engine)) = (&layer2_announcer, &layer2)
+            && args.metallb_status
+        {
+            publish_layer2_status(&args, &node, announcer, engine).await?;
+        }
         let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
         let control_loop = ControlLoop {
             kinds: args.kinds(),
@@ -386,6 +395,28 @@ fn announcer(
     let engine = engine(node, args.listen.clone())?;
     let announcer = Announcer::new(node.to_owned(), engine.clone(), writer);
     Ok((engine, announcer))
+}
+
+/// Starts to write MetalLB's ServiceL2Status objects.
+async fn publish_layer2_status(
+    args: &RunArgs,
+    node: &str,
+    announcer: &Layer2Announcer,
+    engine: &Layer2Engine,
+) -> anyhow::Result<()> {
+    let namespaces = config_namespaces(own_namespace(), &args.config_namespace);
+    let options = layer2_status::Layer2StatusOptions {
+        kubeconfig: args.kubeconfig.clone(),
+        namespace: namespaces.first().cloned().unwrap_or_default(),
+        node: node.to_owned(),
+    };
+    let (statuses, received) = watch::channel(None);
+    layer2_status::start(options, received)
+        .await
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let services = announcer.services().clone();
+    tokio::spawn(service_status::publish(engine.clone(), services, statuses));
+    Ok(())
 }
 
 /// The interfaces that layer 2 must not use. An unreadable file is no reason not to announce.

@@ -208,6 +208,9 @@ impl Running {
             }
             Event::Errors(errors) => self.log_source_errors(errors),
             Event::Leading(leading) => {
+                if !self.control.allocate {
+                    return;
+                }
                 if leading {
                     tracing::info!("became leader: allocating addresses");
                 } else {

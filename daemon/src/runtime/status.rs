@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ferrolb_bgp::fsm::PeerStatus;
+use ferrolb_layer2::config::Interfaces;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -102,7 +103,13 @@ pub struct Layer2Service {
 /// The services of each address that some node announces by layer 2; which node that is, the engine
 /// knows. All clones share the same data.
 #[derive(Clone, Debug, Default)]
-pub struct Layer2Services(Arc<Mutex<BTreeMap<IpAddr, Arc<[Layer2Service]>>>>);
+pub struct Layer2Services(Arc<Mutex<BTreeMap<IpAddr, Layer2Address>>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Layer2Address {
+    services: Arc<[Layer2Service]>,
+    interfaces: Arc<Interfaces>,
+}
 
 impl Layer2Services {
     /// Updates the given addresses.
@@ -114,13 +121,18 @@ impl Layer2Services {
     ) {
         let mut all = self.lock();
         for address in changed {
+            let Some(spec) = addresses.addresses().get(&address) else {
+                all.remove(&address);
+                continue;
+            };
             let names = addresses.services_of(address).iter();
             let services = names.filter_map(|name| index.service(name));
-            let services: Arc<[Layer2Service]> = services.map(Layer2Service::of).collect();
-            if services.is_empty() {
-                all.remove(&address);
-            } else if all.get(&address) != Some(&services) {
-                all.insert(address, services);
+            let new = Layer2Address {
+                services: services.map(Layer2Service::of).collect(),
+                interfaces: spec.interfaces.clone(),
+            };
+            if all.get(&address) != Some(&new) {
+                all.insert(address, new);
             }
         }
     }
@@ -140,11 +152,22 @@ impl Layer2Services {
 
     /// The services of an address, sorted by name.
     pub fn of(&self, address: IpAddr) -> Arc<[Layer2Service]> {
-        self.lock().get(&address).cloned().unwrap_or_default()
+        let all = self.lock();
+        all.get(&address)
+            .map(|known| known.services.clone())
+            .unwrap_or_default()
+    }
+
+    /// The interfaces on which this node may announce an address.
+    pub(crate) fn interfaces(&self, address: IpAddr) -> Arc<Interfaces> {
+        let all = self.lock();
+        all.get(&address)
+            .map(|known| known.interfaces.clone())
+            .unwrap_or_default()
     }
 
     /// A panic while one entry changed leaves the others valid.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Arc<[Layer2Service]>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Layer2Address>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! Channel for writes that nothing waits for: Events, and the key of hellos. A write that doesn't
 //! fit into the channel is lost and counted, so that sending never blocks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +34,15 @@ pub struct ServiceEvent {
     pub reason: &'static str,
     /// The message.
     pub message: String,
+}
+
+/// The contents of MetalLB's ServiceL2Status objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layer2Statuses {
+    /// The services that this node announces by layer 2. With the interfaces; none means all.
+    pub own: BTreeMap<Arc<ObjectName>, BTreeSet<Box<str>>>,
+    /// All nodes that announce an address of a service.
+    pub owners: BTreeMap<Arc<ObjectName>, BTreeSet<Arc<str>>>,
 }
 
 /// Creates the channel.

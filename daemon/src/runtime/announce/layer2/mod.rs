@@ -6,6 +6,7 @@
 
 pub(crate) mod engine;
 mod reporter;
+pub(crate) mod service_status;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -307,23 +308,17 @@ impl Layer2Announcer {
     }
 }
 
-/// Why packet sockets are refused, and what to do.
+/// Why the engine can't start. The error of packet sockets names its remedy.
 fn refused(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => format!(
-            "can't open packet sockets, so no address is announced by layer 2: {error}. The \
-             process needs the capability NET_RAW: run it as UID 0 with securityContext.\
-             capabilities.add: [NET_RAW] (deploy/manifests/5-layer2.yaml); retrying every {} s",
-            RETRY_INTERVAL.as_secs()
-        ),
-        io::ErrorKind::Unsupported => "this ferrolb was built without layer 2: no address is \
-            announced by it. Use a build with the feature layer2, or delete the L2Advertisements"
-            .to_owned(),
-        _ => format!(
-            "can't start layer 2, so no address is announced by it: {error}; retrying every {} s",
-            RETRY_INTERVAL.as_secs()
-        ),
+    if error.kind() == io::ErrorKind::Unsupported {
+        return "this ferrolb was built without layer 2, so no address is announced by it: use a \
+            build with the feature layer2, or delete the L2Advertisements"
+            .to_owned();
     }
+    format!(
+        "can't start layer 2, so no address is announced by it: {error}; retrying every {} s",
+        RETRY_INTERVAL.as_secs()
+    )
 }
 
 fn wall_clock_ms() -> u64 {

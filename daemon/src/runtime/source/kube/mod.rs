@@ -16,6 +16,7 @@ mod backoff;
 mod client;
 mod daemonset;
 mod elector;
+pub(crate) mod layer2_status;
 mod leader_election;
 mod listing;
 mod object;
