@@ -97,7 +97,9 @@ fn missing(available: impl Fn(&str, &[&str]) -> bool) -> Option<&'static str> {
 
 /// Runs the targets as property tests on their seeds; writes the seeds to a folder if one is given.
 fn property_tests(seeds_to: Option<&str>) -> Result<()> {
-    let mut test = cargo(&["test", "-q", "-p", "ferrolb-bgp", "--test", "fuzz_targets"]);
+    let packages = ["-p", "ferrolb-bgp", "-p", "ferrolb-layer2"];
+    let mut test = cargo(&["test", "-q", "--test", "fuzz_targets"]);
+    test.args(packages);
     if let Some(folder) = seeds_to {
         test.env("FERROLB_SEEDS_TO", folder);
     }
@@ -135,8 +137,12 @@ mod tests {
 
     #[test]
     fn every_target_is_also_a_property_test() {
-        let tests = fs::read_to_string(root().join("bgp/tests/fuzz_targets/bodies/mod.rs"));
-        let tests = tests.expect("the property tests");
+        let bodies = [
+            "bgp/tests/fuzz_targets/bodies/mod.rs",
+            "layer2/tests/fuzz_targets/bodies.rs",
+        ];
+        let tests = bodies.map(|path| fs::read_to_string(root().join(path)));
+        let tests = tests.map(|text| text.expect("the property tests")).concat();
         for target in targets().expect("targets") {
             assert!(
                 tests.contains(&format!("\"{target}\"")),
