@@ -41,6 +41,19 @@ const GRAPHS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "-p ferrolb-layer2 --no-default-features",
+        &[
+            "tokio",
+            "socket2",
+            "rustix",
+            "netlink-sys",
+            "kube",
+            "k8s-openapi",
+            "ferrolb-bgp",
+            "ferrolb-allocator",
+        ],
+    ),
+    (
         "-p ferrolb-layer2 --all-features",
         &["kube", "k8s-openapi", "ferrolb-bgp", "ferrolb-allocator"],
     ),
@@ -87,7 +100,7 @@ const SOURCES: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Crates whose modules are looked at.
-const CRATES: &[&str] = &["allocator", "bgp", "daemon"];
+const CRATES: &[&str] = &["allocator", "bgp", "daemon", "layer2"];
 
 /// Modules of one parent from the bottom to the top: each may use those before it, no others.
 /// In all other folders the modules may use each other in any order, but not in a cycle.
@@ -173,7 +186,7 @@ pub(crate) fn check() -> Result<()> {
         found.join("\n  ")
     );
     check_page(&drawn)?;
-    for package in ["ferrolb-bgp", "ferrolb-allocator"] {
+    for package in ["ferrolb-bgp", "ferrolb-allocator", "ferrolb-layer2"] {
         show_and_run(&mut cargo(&[
             "check",
             "-q",
