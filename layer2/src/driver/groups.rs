@@ -119,3 +119,74 @@ impl Groups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> IfIndex {
+        let text = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+        IfIndex(text.trim().parse().unwrap())
+    }
+
+    /// A group of this process: other tests may run on this host.
+    fn group(number: u16) -> Ipv6Addr {
+        let process = u128::from(std::process::id()) << 32;
+        let base = u128::from(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0xff53, number));
+        Ipv6Addr::from(base | process)
+    }
+
+    /// The number of these groups that the kernel has on an interface.
+    fn in_kernel() -> usize {
+        let text = std::fs::read_to_string("/proc/net/igmp6").unwrap();
+        let lines = text.lines();
+        lines
+            .filter(|line| line.contains("ff0200000000000000000001ff53"))
+            .count()
+    }
+
+    #[test]
+    fn more_groups_are_joined_than_one_socket_can_join() {
+        let mut groups = Groups::default();
+        let interface = loopback();
+        for number in 0..3000 {
+            groups.change(GroupChange::Join(interface, group(number)));
+            // Again: no second membership.
+            groups.change(GroupChange::Join(interface, group(number)));
+        }
+        assert_eq!(groups.failures(interface), 0);
+        assert_eq!(in_kernel(), 3000);
+        let sockets = groups.sockets.len();
+        assert!(sockets > 1);
+
+        // The room of groups that were left is used again.
+        for number in 0..1500 {
+            groups.change(GroupChange::Leave(interface, group(number)));
+        }
+        assert_eq!(in_kernel(), 1500);
+        for number in 3000..4500 {
+            groups.change(GroupChange::Join(interface, group(number)));
+        }
+        assert_eq!(in_kernel(), 3000);
+        assert_eq!(groups.sockets.len(), sockets);
+
+        groups.remove_interface(interface);
+        assert_eq!(in_kernel(), 0);
+    }
+
+    #[test]
+    fn a_group_that_can_not_be_joined_is_counted_until_it_is_left() {
+        let mut groups = Groups::default();
+        let missing = IfIndex(2_000_000_000);
+        groups.set_interface(missing);
+        // The group of hellos isn't counted: IPv4 may have them.
+        assert_eq!(groups.failures(missing), 0);
+        groups.change(GroupChange::Join(missing, group(1)));
+        groups.change(GroupChange::Join(missing, group(2)));
+        assert_eq!(groups.failures(missing), 2);
+        groups.change(GroupChange::Leave(missing, group(1)));
+        assert_eq!(groups.failures(missing), 1);
+        groups.remove_interface(missing);
+        assert_eq!(groups.failures(missing), 0);
+    }
+}

@@ -10,6 +10,7 @@ use rustix::event::Timespec;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::links::Links;
 use super::netlink::Netlink;
 use super::segments::{Change, Ready, Segments};
 use super::traffic::Traffic;
@@ -196,9 +197,7 @@ impl Runner {
                 },
             );
         }
-        for event in self.segments.update_warnings(links) {
-            _ = self.events.send(event);
-        }
+        send_warnings(&mut self.segments, links, &self.events);
         let service_proxy = links.service_proxy_addresses();
         if service_proxy != self.service_proxy {
             self.service_proxy.clone_from(&service_proxy);
@@ -248,7 +247,10 @@ impl Runner {
             let Some(change) = self.machine.next_group_change() else {
                 break;
             };
-            self.segments.change_group(change);
+            let failed = self.segments.change_group(change);
+            if let Some(links) = self.netlink.links().filter(|_| failed) {
+                send_warnings(&mut self.segments, links, &self.events);
+            }
             self.busy = true;
         }
         let mut flow = Flow::Continue;
@@ -259,5 +261,11 @@ impl Runner {
             _ = self.events.send(event);
         }
         flow
+    }
+}
+
+fn send_warnings(segments: &mut Segments, links: &Links, events: &mpsc::UnboundedSender<Event>) {
+    for event in segments.update_warnings(links) {
+        _ = events.send(event);
     }
 }

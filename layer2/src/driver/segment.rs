@@ -74,16 +74,17 @@ impl Segment {
         sockets.find_map(|(kind, socket)| (*kind == traffic).then_some(socket))
     }
 
-    /// Receives frames to all multicast addresses from now on.
+    /// Receives frames to all multicast addresses from now on. Returns whether that is new.
     ///
     /// # Errors
     /// The error of the kernel.
-    pub(super) fn receive_all_multicast(&mut self) -> io::Result<()> {
-        if !self.all_multicast {
-            self.add(Membership::AllMulticast)?;
-            self.all_multicast = true;
+    pub(super) fn receive_all_multicast(&mut self) -> io::Result<bool> {
+        if self.all_multicast {
+            return Ok(false);
         }
-        Ok(())
+        self.add(Membership::AllMulticast)?;
+        self.all_multicast = true;
+        Ok(true)
     }
 
     fn add(&self, membership: Membership) -> io::Result<()> {

@@ -114,17 +114,18 @@ impl Segments {
             changes.push(Change::Gone(index));
         }
         for (index, interface) in interfaces {
-            match self.segments.get_mut(&index) {
-                Some(segment) if *segment.interface() == interface => {}
+            let changed = match self.segments.get_mut(&index) {
+                Some(segment) if *segment.interface() == interface => None,
                 Some(segment) => {
                     segment.set_interface(interface.clone());
-                    changes.push(Change::Set(interface));
+                    Some(interface)
                 }
-                None => changes.extend(self.open(interface).map(Change::Set)),
-            }
-            if self.segments.contains_key(&index) {
+                None => self.open(interface),
+            };
+            if changed.is_some() {
                 self.groups.set_interface(index);
             }
+            changes.extend(changed.map(Change::Set));
         }
         changes
     }
@@ -211,21 +212,21 @@ impl Segments {
     }
 
     /// Joins or leaves an IPv6 group. If the kernel refuses it, the interface receives all
-    /// multicast frames instead.
-    pub(super) fn change_group(&mut self, change: GroupChange) {
+    /// multicast frames instead. Returns whether that is new.
+    pub(super) fn change_group(&mut self, change: GroupChange) -> bool {
         self.groups.change(change);
-        let GroupChange::Join(index, _) = change else {
-            return;
-        };
+        let (GroupChange::Join(index, _) | GroupChange::Leave(index, _)) = change;
         if self.groups.failures(index) == 0 {
-            return;
+            return false;
         }
-        if let Some(segment) = self.segments.get_mut(&index)
-            && let Err(error) = segment.receive_all_multicast()
-        {
+        let Some(segment) = self.segments.get_mut(&index) else {
+            return false;
+        };
+        segment.receive_all_multicast().unwrap_or_else(|error| {
             let name = &segment.interface().name;
             tracing::warn!("{name} may not receive Neighbor Solicitations: {error}");
-        }
+            false
+        })
     }
 
     /// Updates the warnings of all interfaces. Returns the new ones.
@@ -300,4 +301,25 @@ fn is_transient(error: &io::Error) -> bool {
     let transient = [libc::EAGAIN, libc::EINTR, libc::ENOBUFS, libc::EMSGSIZE];
     let code = error.raw_os_error();
     code.is_some_and(|code| transient.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_recognised_and_hellos_are_read_first() {
+        let frames = |index| Traffic::ALL.map(|kind| Ready::Frames(kind, IfIndex(index)));
+        let mut all = vec![Ready::Requests, Ready::Netlink];
+        all.extend(frames(1));
+        all.extend(frames(u32::MAX));
+        for ready in &all {
+            assert_eq!(Ready::from_bits(ready.to_bits()), Some(*ready));
+        }
+        all.sort_unstable();
+        let hellos = all.iter().take(4);
+        let are_hellos = hellos.map(|ready| matches!(ready, Ready::Frames(of, _) if of.is_hello()));
+        assert!(are_hellos.into_iter().all(|is_hello| is_hello), "{all:?}");
+        assert_eq!(all[8..], [Ready::Netlink, Ready::Requests]);
+    }
 }

@@ -60,3 +60,52 @@ fn has_strict_rp_filter(interface: &str) -> bool {
     };
     mode("all").max(mode(interface)) == 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface::IfIndex;
+    use crate::mac::Mac;
+
+    fn interface(loopback: bool) -> Interface {
+        Interface {
+            index: IfIndex(2),
+            name: "no-such-one".into(),
+            mac: Mac::ZERO,
+            mtu: 1500,
+            carrier: true,
+            loopback,
+            networks: Vec::new(),
+            gateways: Vec::new(),
+        }
+    }
+
+    fn warnings(loopback: bool, mode: Option<&'static str>, failed_groups: usize) -> Vec<String> {
+        let conditions = Conditions {
+            interface: &interface(loopback),
+            rewriting_bond_mode: mode,
+            one_of_several: false,
+            failed_groups,
+        };
+        conditions.warnings().into_iter().collect()
+    }
+
+    #[test]
+    fn warnings_name_the_condition_and_the_remedy() {
+        assert_eq!(warnings(false, None, 0), [""; 0]);
+        let bond = warnings(false, Some("balance-alb"), 0);
+        assert!(bond[0].contains("mode balance-alb"), "{bond:?}");
+        assert!(bond[0].contains("set the mode active-backup"), "{bond:?}");
+        let groups = warnings(false, None, 7);
+        assert!(groups[0].starts_with("7 IPv6 groups"), "{groups:?}");
+        assert!(
+            groups[0].contains("enable IPv6 on no-such-one"),
+            "{groups:?}"
+        );
+    }
+
+    #[test]
+    fn the_loopback_interface_has_no_warnings() {
+        assert_eq!(warnings(true, Some("balance-alb"), 7), [""; 0]);
+    }
+}
