@@ -10,9 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use crate::interface::IfIndex;
 use crate::machine::GroupChange;
-
-/// The group of hellos in IPv6 (RFC 4727 §5).
-const HELLO_GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x114);
+use crate::wire::hello_frame::GROUP_IPV6;
 
 /// The groups that this process has joined. A socket can join only as many as
 /// `net.core.optmem_max` permits (2,340 by default, 365 on older kernels): there is a set of them.
@@ -43,7 +41,7 @@ impl Groups {
 
     /// Joins the group of hellos on an interface, and those of which the join failed before.
     pub(super) fn set_interface(&mut self, interface: IfIndex) {
-        self.join(interface, HELLO_GROUP);
+        self.join(interface, GROUP_IPV6);
         for group in self.failed_on(interface) {
             self.join(interface, group);
         }
@@ -62,7 +60,7 @@ impl Groups {
     /// The number of solicited-node groups of an interface that could not be joined.
     pub(super) fn failures(&self, interface: IfIndex) -> usize {
         let groups = self.failed_on(interface).into_iter();
-        groups.filter(|group| *group != HELLO_GROUP).count()
+        groups.filter(|group| *group != GROUP_IPV6).count()
     }
 
     fn failed_on(&self, interface: IfIndex) -> Vec<Ipv6Addr> {
@@ -139,10 +137,9 @@ mod tests {
     /// The number of these groups that the kernel has on an interface.
     fn in_kernel() -> usize {
         let text = std::fs::read_to_string("/proc/net/igmp6").unwrap();
+        let prefix = format!("ff02000000000000{:08x}ff53", std::process::id());
         let lines = text.lines();
-        lines
-            .filter(|line| line.contains("ff0200000000000000000001ff53"))
-            .count()
+        lines.filter(|line| line.contains(&prefix)).count()
     }
 
     #[test]

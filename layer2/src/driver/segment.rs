@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::packet_socket::{Membership, PacketSocket};
 use super::traffic::Traffic;
 use crate::interface::Interface;
 use crate::mac::Mac;
+use crate::wire::hello_frame;
 
-/// The destinations of hellos (RFC 4727).
+/// The destinations of hellos.
 const HELLO_MACS: [Mac; 2] = [
-    Mac::of_ipv4_group(Ipv4Addr::new(224, 0, 0, 254)),
-    Mac::of_ipv6_group(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x114)),
+    Mac::of_ipv4_group(hello_frame::GROUP_IPV4),
+    Mac::of_ipv6_group(hello_frame::GROUP_IPV6),
 ];
 
 /// An interface with its sockets.

@@ -1,10 +1,10 @@
 //! The kinds of frames that are received, and the kernel's filter for each.
 
-use std::net::Ipv4Addr;
-
 use socket2::SockFilter;
 
 use crate::interface::IfIndex;
+use crate::wire::ethernet::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6};
+use crate::wire::hello_frame;
 
 /// A kind of frames. Each interface has a socket for each kind, so that a flood of one kind fills
 /// the queue of that kind only.
@@ -20,15 +20,8 @@ pub(super) enum Traffic {
     Ndp,
 }
 
-/// The destinations of hellos (RFC 4727): 224.0.0.254, ff02::114, UDP port 1021.
-const HELLO_GROUP4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 254);
-const HELLO_GROUP6: [u32; 4] = [0xff02_0000, 0, 0, 0x114];
-const HELLO_PORT: u32 = 1021;
-
+/// Octets of an Ethernet header.
 const ETHERNET: u32 = 14;
-const ETHER_TYPE_IPV4: u16 = 0x0800;
-const ETHER_TYPE_ARP: u16 = 0x0806;
-const ETHER_TYPE_IPV6: u16 = 0x86dd;
 const UDP: u32 = 17;
 const ICMPV6: u32 = 58;
 
@@ -114,7 +107,7 @@ impl Traffic {
             ],
             Self::Hello4 => vec![
                 Step::Load(LOAD_WORD, ETHERNET + 16),
-                Step::Equal(HELLO_GROUP4.to_bits()),
+                Step::Equal(hello_frame::GROUP_IPV4.to_bits()),
                 Step::Load(LOAD_OCTET, ETHERNET + 9),
                 Step::Equal(UDP),
                 // More fragments, or not the first one.
@@ -122,19 +115,20 @@ impl Traffic {
                 Step::NoBit(0x3fff),
                 Step::Load(LOAD_HEADER_LENGTH, ETHERNET),
                 Step::Load(LOAD_HALF_INDEXED, ETHERNET + 2),
-                Step::Equal(HELLO_PORT),
+                Step::Equal(hello_frame::PORT.into()),
             ],
             Self::Hello6 => {
                 let mut steps = Vec::new();
-                for (word, at) in HELLO_GROUP6.into_iter().zip([24, 28, 32, 36]) {
+                let group = hello_frame::GROUP_IPV6.octets();
+                for (word, at) in group.as_chunks().0.iter().zip([24, 28, 32, 36]) {
                     steps.push(Step::Load(LOAD_WORD, ETHERNET + at));
-                    steps.push(Step::Equal(word));
+                    steps.push(Step::Equal(u32::from_be_bytes(*word)));
                 }
                 steps.extend([
                     Step::Load(LOAD_OCTET, ETHERNET + 6),
                     Step::Equal(UDP),
                     Step::Load(LOAD_HALF, ETHERNET + 42),
-                    Step::Equal(HELLO_PORT),
+                    Step::Equal(hello_frame::PORT.into()),
                 ]);
                 steps
             }
@@ -175,11 +169,15 @@ fn program(steps: &[Step]) -> Vec<SockFilter> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::os::unix::net::UnixDatagram;
 
     use socket2::SockRef;
 
     use super::*;
+    use crate::mac::Mac;
+    use crate::wire::arp::{Arp, Operation};
+    use crate::wire::ndp::{Ndp, solicited_node};
 
     /// Whether the kernel accepts a frame by the content filter. Any datagram socket has filters.
     fn accepts(traffic: Traffic, frame: &[u8]) -> bool {
@@ -194,44 +192,53 @@ mod tests {
         received.is_ok_and(|length| length == frame.len())
     }
 
-    fn arp(operation: u8) -> Vec<u8> {
-        let mut frame = vec![0; 42];
-        frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, operation]);
-        frame
+    const MAC: Mac = Mac([2, 0, 0x5e, 0, 0x53, 1]);
+    const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+    const HOST6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+    fn arp(operation: Operation) -> Vec<u8> {
+        let arp = Arp {
+            operation,
+            sender_mac: MAC,
+            sender: HOST4,
+            target_mac: Mac::ZERO,
+            target: HOST4,
+        };
+        arp.frame(MAC, Mac::BROADCAST)
     }
 
     fn hello4() -> Vec<u8> {
-        let mut frame = vec![0; 60];
-        frame[12..15].copy_from_slice(&[8, 0, 0x45]);
-        frame[23] = 17;
-        frame[30..34].copy_from_slice(&[224, 0, 0, 254]);
-        frame[36..38].copy_from_slice(&1021u16.to_be_bytes());
-        frame
+        hello_frame::encapsulate(MAC, HOST4.into(), b"hello")
     }
 
     fn hello6() -> Vec<u8> {
-        let mut frame = vec![0; 80];
-        frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
-        frame[20] = 17;
-        frame[38..40].copy_from_slice(&[0xff, 2]);
-        frame[52..54].copy_from_slice(&[1, 0x14]);
-        frame[56..58].copy_from_slice(&1021u16.to_be_bytes());
-        frame
+        hello_frame::encapsulate(MAC, HOST6.into(), b"hello")
     }
 
-    fn ndp(hop_limit: u8, kind: u8) -> Vec<u8> {
-        let mut frame = vec![0; 86];
-        frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
-        frame[20..22].copy_from_slice(&[58, hop_limit]);
-        frame[54] = kind;
+    fn solicitation() -> Vec<u8> {
+        let solicitation = Ndp::Solicitation {
+            source: HOST6,
+            destination: solicited_node(HOST6),
+            target: HOST6,
+            source_mac: Some(MAC),
+        };
+        solicitation.frame(MAC)
+    }
+
+    fn frames() -> [Vec<u8>; 4] {
+        [hello4(), hello6(), arp(Operation::Request), solicitation()]
+    }
+
+    /// The frame with another octet.
+    fn with(mut frame: Vec<u8>, at: usize, octet: u8) -> Vec<u8> {
+        frame[at] = octet;
         frame
     }
 
     #[test]
     fn each_socket_receives_its_own_kind_only() {
-        let frames = [hello4(), hello6(), arp(1), ndp(255, 135)];
-        for (traffic, own) in Traffic::ALL.into_iter().zip(&frames) {
-            for frame in &frames {
+        for (traffic, own) in Traffic::ALL.into_iter().zip(&frames()) {
+            for frame in &frames() {
                 assert_eq!(accepts(traffic, frame), frame == own, "{traffic:?}");
             }
             assert_eq!(Traffic::of(own), Some(traffic));
@@ -242,45 +249,47 @@ mod tests {
 
     #[test]
     fn arp_replies_pass_and_other_operations_do_not() {
-        assert!(accepts(Traffic::Arp, &arp(2)));
-        assert!(!accepts(Traffic::Arp, &arp(0)));
-        assert!(!accepts(Traffic::Arp, &arp(3)));
+        let reply = arp(Operation::Reply);
+        assert!(accepts(Traffic::Arp, &reply));
+        assert!(!accepts(Traffic::Arp, &with(reply.clone(), 21, 0)));
+        assert!(!accepts(Traffic::Arp, &with(reply, 21, 3)));
     }
 
     #[test]
     fn ndp_passes_with_hop_limit_255_only() {
-        assert!(accepts(Traffic::Ndp, &ndp(255, 136)));
-        assert!(!accepts(Traffic::Ndp, &ndp(254, 136)));
-        // Router Advertisement and Redirect.
-        assert!(!accepts(Traffic::Ndp, &ndp(255, 134)));
-        assert!(!accepts(Traffic::Ndp, &ndp(255, 137)));
+        // Neighbor Advertisement, Router Advertisement, Redirect.
+        for (kind, passes) in [(136, true), (134, false), (137, false)] {
+            assert_eq!(
+                accepts(Traffic::Ndp, &with(solicitation(), 54, kind)),
+                passes
+            );
+        }
+        assert!(!accepts(Traffic::Ndp, &with(solicitation(), 21, 254)));
     }
 
     #[test]
     fn hellos_pass_with_ipv4_options_and_not_as_fragments() {
         let mut options = hello4();
         options[14] = 0x46;
-        options[36..40].copy_from_slice(&[0x94, 4, 0, 0]);
-        options[40..42].copy_from_slice(&1021u16.to_be_bytes());
+        options.splice(34..34, [0x94, 4, 0, 0]);
         assert!(accepts(Traffic::Hello4, &options));
-        let mut first = hello4();
-        first[20] = 0x20;
-        assert!(!accepts(Traffic::Hello4, &first));
-        let mut second = hello4();
-        second[21] = 1;
-        assert!(!accepts(Traffic::Hello4, &second));
-        let mut fixed = hello4();
-        fixed[20] = 0x40; // don't fragment
-        assert!(accepts(Traffic::Hello4, &fixed));
+        // More fragments, a fragment offset, "don't fragment".
+        assert!(!accepts(Traffic::Hello4, &with(hello4(), 20, 0x20)));
+        assert!(!accepts(Traffic::Hello4, &with(hello4(), 21, 1)));
+        assert!(accepts(Traffic::Hello4, &with(hello4(), 20, 0x40)));
+    }
+
+    #[test]
+    fn hellos_to_other_ports_and_groups_are_dropped() {
+        assert!(!accepts(Traffic::Hello4, &with(hello4(), 37, 0)));
+        assert!(!accepts(Traffic::Hello4, &with(hello4(), 33, 251)));
+        assert!(!accepts(Traffic::Hello6, &with(hello6(), 57, 0)));
+        assert!(!accepts(Traffic::Hello6, &with(hello6(), 53, 1)));
     }
 
     #[test]
     fn truncated_frames_are_dropped() {
-        for (traffic, frame) in
-            Traffic::ALL
-                .into_iter()
-                .zip([hello4(), hello6(), arp(1), ndp(255, 135)])
-        {
+        for (traffic, frame) in Traffic::ALL.into_iter().zip(frames()) {
             assert!(!accepts(traffic, &frame[..20]));
         }
     }
