@@ -145,8 +145,15 @@ impl Layer2Services {
             uid: "".into(),
         };
         let services = services.iter();
-        let services =
-            services.map(|(address, names)| (*address, names.iter().map(service).collect()));
+        let services = services.map(|(address, names)| {
+            (
+                *address,
+                Layer2Address {
+                    services: names.iter().map(service).collect(),
+                    interfaces: Arc::default(),
+                },
+            )
+        });
         Self(Arc::new(Mutex::new(services.collect())))
     }
 
