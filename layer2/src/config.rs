@@ -49,7 +49,7 @@ pub struct AddressSpec {
 }
 
 /// A node that may own an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     /// The node's name.
     pub node: Arc<str>,

@@ -1,18 +1,28 @@
 //! The engine without I/O.
 
-use std::collections::BTreeSet;
+mod report;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::config::{Command, Identity, Settings, Time};
 pub use crate::interface::GroupChange;
 use crate::interface::{IfIndex, Interface};
-use crate::status::{Event, Status};
+use crate::membership::{Content, Membership};
+use crate::ownership::{Context, Effect, Ownership};
+use crate::responder::{Observation, Responder};
+use crate::status::Event;
+use crate::wire::hello_frame;
 
 /// The engine of one node.
 #[derive(Debug)]
 pub struct Machine {
-    identity: Identity,
-    settings: Settings,
+    membership: Membership,
+    ownership: Ownership,
+    responder: Responder,
+    service_proxy: BTreeSet<IpAddr>,
+    frames: VecDeque<(IfIndex, Vec<u8>)>,
+    events: VecDeque<Event>,
 }
 
 /// An input of [`Machine::handle`].
@@ -34,45 +44,234 @@ pub enum Input<'a> {
 impl Machine {
     /// An engine that knows no interface and no address.
     pub fn new(identity: Identity, settings: Settings) -> Self {
-        Self { identity, settings }
+        let responder = Responder::new(settings.gratuitous_rate, identity.seed);
+        Self {
+            membership: Membership::new(identity, settings),
+            ownership: Ownership::new(),
+            responder,
+            service_proxy: BTreeSet::new(),
+            frames: VecDeque::new(),
+            events: VecDeque::new(),
+        }
     }
 
     /// Handles an input. `now` never decreases.
     pub fn handle(&mut self, now: Time, input: Input<'_>) {
-        _ = (now, input, &self.identity, &self.settings);
+        if self.ownership.is_ended() {
+            return;
+        }
+        self.check_stall(now);
+        match input {
+            Input::Frame(index, frame) => self.receive(now, index, frame),
+            Input::Interface(interface) => self.set_interface(now, interface),
+            Input::InterfaceGone(index) => self.remove_interface(now, index),
+            Input::ServiceProxyAddresses(addresses) => self.service_proxy = addresses,
+            Input::Command(command) => self.command(now, command),
+        }
+        self.settle_effects(now);
     }
 
     /// Handles the timers that expired. The driver reads all pending frames first.
     pub fn handle_timeout(&mut self, now: Time) {
-        _ = now;
+        if self.ownership.is_ended() {
+            return;
+        }
+        self.check_stall(now);
+        self.membership.handle_timeout(now);
+        self.responder.handle_timeout(now);
+        self.settle_effects(now);
+        let (ownership, context) = self.parts(now);
+        ownership.handle_timeout(&context);
+        self.settle_effects(now);
+        self.send_hellos(now);
     }
 
     /// When [`Machine::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Time> {
-        None
+        if self.ownership.is_ended() {
+            return None;
+        }
+        [
+            self.membership.poll_timeout(),
+            self.ownership.poll_timeout(self.membership.interval()),
+            self.responder.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The next frame to send.
     pub fn next_frame(&mut self) -> Option<(IfIndex, Vec<u8>)> {
-        None
+        self.frames
+            .pop_front()
+            .or_else(|| self.responder.next_frame())
     }
 
     /// The next group to join or leave.
     pub fn next_group_change(&mut self) -> Option<GroupChange> {
-        None
+        self.responder.next_group_change()
     }
 
     /// The next event.
     pub fn next_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
     }
 
-    /// A snapshot.
-    pub fn status(&self, now: Time) -> Status {
-        Status {
-            node: self.identity.node.clone(),
+    /// Ownership, and what it reads of the other parts.
+    fn parts(&mut self, now: Time) -> (&mut Ownership, Context<'_>) {
+        let context = Context {
             now,
-            ..Status::default()
+            membership: &self.membership,
+            responder: &self.responder,
+            service_proxy: &self.service_proxy,
+        };
+        (&mut self.ownership, context)
+    }
+
+    /// This process did not run for so long that peers may have taken over.
+    fn check_stall(&mut self, now: Time) {
+        if let Some(gap) = self.membership.gap(now) {
+            let awaited = self.membership.wake(now);
+            self.ownership.count_stall(gap);
+            self.ownership.wake(now, awaited);
+            self.settle_effects(now);
         }
+    }
+
+    fn receive(&mut self, now: Time, index: IfIndex, frame: &[u8]) {
+        let Some((mac, payload)) = hello_frame::decapsulate(frame) else {
+            self.responder.receive(now, index, frame);
+            return;
+        };
+        if let Some((arrival, hello)) = self.membership.receive(now, index, mac, payload) {
+            let (ownership, context) = self.parts(now);
+            ownership.receive(&context, &arrival, &hello);
+        }
+    }
+
+    fn set_interface(&mut self, now: Time, interface: Interface) {
+        self.responder.set_interface(now, &interface);
+        let index = interface.index;
+        if self.membership.set_interface(now, interface) && self.was_deaf(index) {
+            let awaited = self.membership.wake(now);
+            self.ownership.wake(now, awaited);
+        }
+        self.ownership.set_link(now, self.has_link());
+    }
+
+    /// Whether a link that came up is the only one on which peers can be received.
+    fn was_deaf(&self, came_up: IfIndex) -> bool {
+        let peers = self.membership.peers();
+        !self
+            .membership
+            .links()
+            .working()
+            .filter(|link| link.index != came_up)
+            .any(|link| !peers.any_known() || peers.any_alive_on(link.index))
+    }
+
+    fn has_link(&self) -> bool {
+        self.membership.links().working().next().is_some()
+    }
+
+    fn remove_interface(&mut self, now: Time, index: IfIndex) {
+        self.responder.remove_interface(now, index);
+        self.membership.remove_interface(index);
+        self.ownership.forget_interface(index);
+        self.ownership.set_link(now, self.has_link());
+    }
+
+    fn command(&mut self, now: Time, command: Command) {
+        match command {
+            Command::Settings(settings) => {
+                self.responder.set_gratuitous_rate(settings.gratuitous_rate);
+                self.membership.set_settings(now, settings);
+            }
+            Command::Keys(keys) => {
+                let has_key = self.membership.set_keys(now, &keys);
+                self.ownership.set_key(now, has_key);
+            }
+            Command::SetAddress(address, spec) => {
+                let nodes = self.membership.nodes_mut();
+                self.ownership.set_address(now, nodes, address, spec);
+            }
+            Command::RemoveAddress(address) => self.ownership.remove_address(now, address),
+            Command::AddressesComplete => self.ownership.complete(),
+            Command::ReadyNodes(ready) => self.membership.set_ready(now, ready),
+            Command::Move(address, node) => {
+                let (ownership, context) = self.parts(now);
+                ownership.move_to(&context, address, &node);
+            }
+            Command::SelfTest(_) => {}
+            Command::Leave { restarting } => {
+                let (ownership, context) = self.parts(now);
+                ownership.leave(&context, restarting);
+            }
+        }
+    }
+
+    /// Passes on what the parts want from each other, until they want nothing more.
+    fn settle_effects(&mut self, now: Time) {
+        loop {
+            while let Some(observation) = self.responder.next_observation() {
+                self.observe(now, observation);
+            }
+            let Some(effect) = self.ownership.next_effect() else {
+                break;
+            };
+            self.apply(now, effect);
+        }
+        while let Some(event) = self.membership.next_event() {
+            self.events.push_back(event);
+        }
+        self.ownership.peers_changed(&self.membership, now);
+        self.membership.set_busy(now, self.ownership.is_busy());
+        if self.ownership.take_urgent() {
+            self.membership.hurry(now);
+        }
+    }
+
+    fn observe(&mut self, now: Time, observation: Observation) {
+        let (ownership, context) = self.parts(now);
+        match observation {
+            Observation::ProbeResult { address, answers } => {
+                ownership.probed(&context, address, &answers);
+            }
+            Observation::Foreign { interface, .. } => ownership.witness(now, interface),
+            Observation::Conflict {
+                interface,
+                mac,
+                address,
+            } => ownership.contested(&context, interface, mac, address),
+        }
+    }
+
+    fn apply(&mut self, now: Time, effect: Effect) {
+        match effect {
+            Effect::Announce(address, interfaces) => {
+                self.responder.announce(now, address, interfaces);
+            }
+            Effect::Withdraw(address) => self.responder.withdraw(address),
+            Effect::AnnounceAgain(address) => self.responder.announce_again(now, address),
+            Effect::Defend(address) => self.responder.defend(address),
+            Effect::Suspend(suspended) => self.responder.suspend(now, suspended),
+            Effect::Probe(probe) => self.responder.probe(now, probe),
+            Effect::CancelProbe(address) => self.responder.cancel_probe(address),
+            Effect::Event(event) => self.events.push_back(event),
+        }
+    }
+
+    fn send_hellos(&mut self, now: Time) {
+        let Some(interval) = self.membership.due(now) else {
+            return;
+        };
+        let content = Content {
+            state: self.ownership.state(),
+            digest: self.ownership.digest(),
+            sections: self.ownership.sections(self.membership.nodes(), interval),
+        };
+        self.frames
+            .extend(self.membership.hellos(now, interval, &content));
     }
 }

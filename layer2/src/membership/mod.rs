@@ -1,1 +1,421 @@
-//! Under construction.
+//! Which other nodes are alive on which segment, by authenticated hellos.
+
+mod digest;
+mod links;
+mod nodes;
+mod peers;
+mod rejections;
+mod sender;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub(crate) use digest::{Digest, address_hash};
+pub(crate) use links::Links;
+pub(crate) use nodes::{NodeId, Nodes, mix};
+pub(crate) use peers::{Arrival, Peer, Peers};
+use rejections::Rejections;
+use sender::Sender;
+
+use crate::config::{Identity, Keys, Settings, Time};
+use crate::interface::{IfIndex, Interface};
+use crate::limits::HELLO_MULTIPLIER;
+use crate::mac::Mac;
+use crate::status::{Counters, Event, NodeState};
+use crate::wire::hello::{Hello, HelloError, Key, Section};
+use crate::wire::hello_frame;
+
+/// A node whose clock differs by more is not accepted: its hello may be an old one.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
+/// A node that is ready by the API but not received in this time is blocked.
+const BLOCKED_AFTER: Duration = Duration::from_secs(10);
+/// Nodes answer the first hello of another one within this time.
+const GREETING_SPREAD: Duration = Duration::from_millis(20);
+/// The maximum length of a hello on an interface without a smaller limit.
+const MAX_HELLO: usize = 60_000;
+
+/// The other nodes, the interfaces, and the hellos of this node.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    identity: Identity,
+    settings: Settings,
+    keys: Vec<Key>,
+    has_current_key: bool,
+    nodes: Nodes,
+    links: Links,
+    peers: Peers,
+    sender: Sender,
+    rejections: Rejections,
+    /// Since when nodes are ready according to the API.
+    ready: BTreeMap<NodeId, Time>,
+    /// The first moment, which corresponds to the identity's wall clock.
+    started: Option<Time>,
+    busy: bool,
+    counters: Counters,
+    events: VecDeque<Event>,
+}
+
+/// What a hello of this node says, apart from the interface.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// The state of this node.
+    pub(crate) state: NodeState,
+    /// Its claims.
+    pub(crate) digest: Digest,
+    /// Changes and messages.
+    pub(crate) sections: Vec<Section>,
+}
+
+impl Membership {
+    /// Knows no other node and no interface.
+    pub(crate) fn new(identity: Identity, settings: Settings) -> Self {
+        Self {
+            nodes: Nodes::new(identity.node.clone()),
+            sender: Sender::new(identity.seed),
+            identity,
+            settings,
+            keys: Vec::new(),
+            has_current_key: false,
+            links: Links::default(),
+            peers: Peers::default(),
+            rejections: Rejections::default(),
+            ready: BTreeMap::new(),
+            started: None,
+            busy: true,
+            counters: Counters::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    pub(crate) fn nodes_mut(&mut self) -> &mut Nodes {
+        &mut self.nodes
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    pub(crate) fn rejections(&self) -> &Rejections {
+        &self.rejections
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The interval of this node's hellos while it owns addresses.
+    pub(crate) fn interval(&self) -> Duration {
+        sender::interval(
+            self.settings.hello_interval,
+            self.peers.alive_count() + 1,
+            true,
+        )
+    }
+
+    /// Replaces the settings.
+    pub(crate) fn set_settings(&mut self, now: Time, settings: Settings) {
+        self.settings = settings;
+        self.sender.send_soon(now);
+    }
+
+    /// Replaces the keys. Returns whether there is a current one.
+    pub(crate) fn set_keys(&mut self, now: Time, keys: &Keys) -> bool {
+        let all = keys.current.iter().chain(&keys.accepted);
+        self.keys = all.map(|key| Key::new(key)).collect();
+        self.has_current_key = keys.current.is_some();
+        if self.has_current_key {
+            self.sender.send_soon(now);
+        } else {
+            self.sender.stop();
+        }
+        self.has_current_key
+    }
+
+    /// Replaces the nodes that are ready according to the API.
+    pub(crate) fn set_ready(&mut self, now: Time, ready: Option<BTreeSet<Arc<str>>>) {
+        let ready = ready.unwrap_or_default();
+        let ids: BTreeSet<_> = ready.iter().map(|name| self.nodes.intern(name)).collect();
+        self.ready.retain(|node, _| ids.contains(node));
+        for node in ids {
+            self.ready.entry(node).or_insert(now);
+        }
+        self.peers.touch();
+    }
+
+    /// Whether a node is ready by the API, as this node is, but was never received.
+    pub(crate) fn is_blocked(&self, now: Time, node: NodeId) -> bool {
+        let ready_for_long = |node| {
+            self.ready
+                .get(&node)
+                .is_some_and(|since| now >= *since + BLOCKED_AFTER)
+        };
+        node != NodeId::US
+            && ready_for_long(node)
+            && ready_for_long(NodeId::US)
+            && self.peers.node(node).is_none()
+    }
+
+    /// An interface appeared or changed. Returns whether its link came up.
+    pub(crate) fn set_interface(&mut self, now: Time, interface: Interface) -> bool {
+        let index = interface.index;
+        let works = interface.carrier && !interface.loopback;
+        let before = self.links.set(interface);
+        let worked = before.is_some_and(|link| link.carrier && !link.loopback);
+        if worked && !works {
+            self.cut(index);
+        }
+        self.peers.touch();
+        self.sender.send_soon(now);
+        works && !worked
+    }
+
+    /// An interface is gone.
+    pub(crate) fn remove_interface(&mut self, index: IfIndex) {
+        self.cut(index);
+        self.links.remove(index);
+        self.rejections.forget(index);
+    }
+
+    fn cut(&mut self, index: IfIndex) {
+        for node in self.peers.cut(index) {
+            self.events.push_back(Event::PeerDown {
+                node: self.nodes.name(node),
+                interface: self.links.name(index),
+            });
+        }
+    }
+
+    /// The wall clock in ms, as it was at the start plus the time since then.
+    fn wall(&mut self, now: Time) -> u64 {
+        let started = *self.started.get_or_insert(now);
+        let since = now.saturating_sub(started).as_millis();
+        self.identity.instance + u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    /// The payload of a frame to the group of hellos. Returns the sender if it is accepted.
+    pub(crate) fn receive(
+        &mut self,
+        now: Time,
+        index: IfIndex,
+        mac: Mac,
+        payload: &[u8],
+    ) -> Option<(Arrival, Hello)> {
+        let wall = self.wall(now);
+        let link = self.links.get(index)?;
+        if link.loopback {
+            return None;
+        }
+        let hello = match Hello::decode(payload, self.settings.cluster, &self.keys) {
+            Ok(hello) => hello,
+            Err(error) => {
+                self.reject_undecoded(index, &error);
+                return None;
+            }
+        };
+        if hello.node == self.identity.node {
+            if hello.instance != self.identity.instance {
+                self.reject(index, &hello.node, "another host has the name of this node");
+            }
+            return None;
+        }
+        let node = self.nodes.intern(&hello.node);
+        if !self.is_new(wall, index, node, &hello) {
+            return None;
+        }
+        self.rejections.remove(index, &hello.node);
+        self.counters.hellos_received += 1;
+        let arrival = self.peers.receive(now, wall, index, node, mac, &hello);
+        self.counters.hellos_late += u64::from(arrival.late);
+        if arrival.up {
+            self.events.push_back(Event::PeerUp {
+                node: hello.node.clone(),
+                interface: self.links.name(index),
+            });
+            self.sender.send_within(now, GREETING_SPREAD);
+        }
+        Some((arrival, hello))
+    }
+
+    fn reject_undecoded(&mut self, index: IfIndex, error: &HelloError) {
+        match error {
+            HelloError::UnknownKey(node) => {
+                self.counters.hellos_unauthenticated += 1;
+                let why = if self.has_current_key {
+                    "it uses another key: compare the Secret on both nodes"
+                } else {
+                    "this node has no key"
+                };
+                self.reject(index, node, why);
+            }
+            HelloError::Unauthenticated(node) => {
+                self.counters.hellos_unauthenticated += 1;
+                self.reject(index, node, "the authentication of a hello is wrong");
+            }
+            _ => self.counters.hellos_ignored += 1,
+        }
+    }
+
+    fn reject(&mut self, index: IfIndex, node: &Arc<str>, why: &str) {
+        if self.rejections.add(index, node, why) {
+            self.events.push_back(Event::PeerRejected {
+                interface: self.links.name(index),
+                node: node.clone(),
+                why: why.into(),
+            });
+        }
+    }
+
+    /// Whether a hello was neither received before nor is an old one.
+    fn is_new(&mut self, wall: u64, index: IfIndex, node: NodeId, hello: &Hello) -> bool {
+        let known = self.peers.node(node).map(|facts| facts.instance);
+        let mark = self.peers.mark(index, node);
+        if known == Some(hello.instance) {
+            let new = mark.is_none_or(|mark| mark < (hello.instance, hello.sequence));
+            self.counters.hellos_replayed += u64::from(!new);
+            return new;
+        }
+        if known.is_some_and(|known| hello.instance < known) {
+            self.counters.hellos_replayed += 1;
+            return false;
+        }
+        let difference = Duration::from_millis(hello.sent.abs_diff(wall));
+        if difference > MAX_CLOCK_DIFFERENCE {
+            self.counters.hellos_replayed += 1;
+            let why = format!(
+                "its clock differs by more than {} minutes: set the clocks of both nodes",
+                MAX_CLOCK_DIFFERENCE.as_secs() / 60
+            );
+            self.reject(index, &hello.node, &why);
+            return false;
+        }
+        true
+    }
+
+    /// How long this process did not send, if peers may soon take over because of that.
+    pub(crate) fn gap(&self, now: Time) -> Option<Duration> {
+        self.sender.gap(now)
+    }
+
+    /// This process or its link was deaf. Returns the nodes that were alive before.
+    pub(crate) fn wake(&mut self, now: Time) -> BTreeSet<NodeId> {
+        self.peers.forgive(now);
+        self.sender.stop();
+        self.sender.send_soon(now);
+        let nodes = self.nodes.all();
+        nodes.filter(|node| self.peers.is_alive(*node)).collect()
+    }
+
+    /// The next hello must not wait for its time.
+    pub(crate) fn hurry(&mut self, now: Time) {
+        if self.has_current_key {
+            self.sender.send_soon(now);
+        }
+    }
+
+    /// Whether hellos must be frequent.
+    pub(crate) fn set_busy(&mut self, now: Time, busy: bool) {
+        if busy && !self.busy {
+            self.hurry(now);
+        }
+        self.busy = busy;
+    }
+
+    /// Finds silent nodes.
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        for (index, node) in self.peers.silence(now) {
+            self.events.push_back(Event::PeerDown {
+                node: self.nodes.name(node),
+                interface: self.links.name(index),
+            });
+        }
+    }
+
+    /// When [`Self::handle_timeout`] or [`Self::hellos`] must be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let send = self.sender.poll_timeout().filter(|_| self.sends());
+        [send, self.peers.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn sends(&self) -> bool {
+        self.has_current_key && self.links.working().next().is_some()
+    }
+
+    /// The interval up to the next hello, if one is due.
+    pub(crate) fn due(&self, now: Time) -> Option<Duration> {
+        let due = self.sends() && self.sender.poll_timeout().is_some_and(|at| at <= now);
+        due.then(|| {
+            let nodes = self.peers.alive_count() + 1;
+            sender::interval(self.settings.hello_interval, nodes, self.busy)
+        })
+    }
+
+    /// The frames of a hello that is due.
+    pub(crate) fn hellos(
+        &mut self,
+        now: Time,
+        interval: Duration,
+        content: &Content,
+    ) -> Vec<(IfIndex, Vec<u8>)> {
+        self.sender.sent(now, interval);
+        let wall = self.wall(now);
+        let mut frames = Vec::new();
+        let Some(key) = self.keys.first() else {
+            return frames;
+        };
+        for link in self.links.working() {
+            let mtu = usize::try_from(link.mtu).unwrap_or(MAX_HELLO);
+            let room = mtu.saturating_sub(hello_frame::OVERHEAD).min(MAX_HELLO);
+            let hello = Hello {
+                cluster: self.settings.cluster,
+                node: self.identity.node.clone(),
+                instance: self.identity.instance,
+                sequence: self.sender.next_sequence(),
+                sent: wall,
+                state: content.state,
+                interval,
+                multiplier: HELLO_MULTIPLIER,
+                owned: content.digest.count,
+                digest: content.digest.hash,
+                mac: link.mac,
+                networks: link.networks.clone(),
+                sections: content.sections.clone(),
+            };
+            for hello in hello.split(room) {
+                self.sender.used_sequence(hello.sequence);
+                let payload = hello.encode(key);
+                let frame = hello_frame::encapsulate(link.mac, source(link), &payload);
+                frames.push((link.index, frame));
+                self.counters.hellos_sent += 1;
+            }
+        }
+        frames
+    }
+}
+
+/// The source address of hellos: without an address of its own, an interface can send as well.
+fn source(link: &Interface) -> IpAddr {
+    let addresses = || link.networks.iter().map(IpNet::addr);
+    addresses()
+        .find(IpAddr::is_ipv4)
+        .or_else(|| addresses().next())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}

@@ -1,0 +1,308 @@
+//! The other nodes, by segment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::nodes::NodeId;
+use crate::config::Time;
+use crate::interface::IfIndex;
+use crate::mac::Mac;
+use crate::status::NodeState;
+use crate::wire::hello::Hello;
+
+/// A node on a segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Its Ethernet address there.
+    pub(crate) mac: Mac,
+    /// Its networks there.
+    pub(crate) networks: Vec<IpNet>,
+    /// Whether hellos arrive in time.
+    pub(crate) alive: bool,
+    /// When the last one arrived.
+    pub(crate) last: Time,
+    /// At which interval it sends.
+    pub(crate) interval: Duration,
+    /// After how many intervals without a hello it is silent.
+    multiplier: u8,
+    /// The instance and the sequence number of the last hello.
+    mark: (u64, u64),
+}
+
+impl Peer {
+    /// When it is silent unless a hello arrives.
+    pub(crate) fn silent_at(&self) -> Time {
+        self.last + self.interval * u32::from(self.multiplier)
+    }
+}
+
+/// What is known of a node from all segments together.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeFacts {
+    /// Its process.
+    pub(crate) instance: u64,
+    /// Its state.
+    pub(crate) state: NodeState,
+    /// Since when.
+    pub(crate) state_since: Time,
+    /// The number of addresses that it owns.
+    pub(crate) owned: u32,
+    /// Our wall clock minus its wall clock at the last hello in ms, smoothed: how late its hellos
+    /// arrive, apart from a constant.
+    lateness: i64,
+}
+
+/// What a hello changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// The sender.
+    pub(crate) node: NodeId,
+    /// Whether the node was silent on this segment before.
+    pub(crate) up: bool,
+    /// Whether it is from a new process of the node.
+    pub(crate) new_instance: bool,
+    /// Whether it arrived late by more than half of the interval.
+    pub(crate) late: bool,
+    /// Whether it was sent just now: it did not wait in a queue of this host.
+    pub(crate) fresh: bool,
+}
+
+/// A hello waited in a queue of this host if it arrives this much later than usual.
+const QUEUED: i64 = 50;
+
+/// The other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    segments: BTreeMap<IfIndex, Vec<Option<Peer>>>,
+    nodes: Vec<Option<NodeFacts>>,
+    /// No peer is silent before.
+    next_silence: Option<Time>,
+    generation: u64,
+}
+
+impl Peers {
+    /// Changes whenever another set of nodes is alive or ready.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Something else changed that decides which node may own an address.
+    pub(crate) fn touch(&mut self) {
+        self.generation += 1;
+    }
+
+    /// A node on a segment.
+    pub(crate) fn peer(&self, segment: IfIndex, node: NodeId) -> Option<&Peer> {
+        self.segments.get(&segment)?.get(node.index())?.as_ref()
+    }
+
+    /// The nodes that were ever received on a segment.
+    pub(crate) fn on(&self, segment: IfIndex) -> impl Iterator<Item = (usize, &Peer)> {
+        self.segments
+            .get(&segment)
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter_map(|(index, peer)| Some((index, peer.as_ref()?)))
+    }
+
+    /// A node.
+    pub(crate) fn node(&self, node: NodeId) -> Option<&NodeFacts> {
+        self.nodes.get(node.index())?.as_ref()
+    }
+
+    /// Whether hellos of a node arrive in time on a segment.
+    pub(crate) fn is_alive_on(&self, segment: IfIndex, node: NodeId) -> bool {
+        self.peer(segment, node).is_some_and(|peer| peer.alive)
+    }
+
+    /// Whether hellos of a node arrive in time on any segment.
+    pub(crate) fn is_alive(&self, node: NodeId) -> bool {
+        self.segments
+            .keys()
+            .any(|segment| self.is_alive_on(*segment, node))
+    }
+
+    /// Whether any node is alive on a segment.
+    pub(crate) fn any_alive_on(&self, segment: IfIndex) -> bool {
+        self.on(segment).any(|(_, peer)| peer.alive)
+    }
+
+    /// Whether any node was ever received.
+    pub(crate) fn any_known(&self) -> bool {
+        self.nodes.iter().any(Option::is_some)
+    }
+
+    /// The number of nodes that are alive on any segment.
+    pub(crate) fn alive_count(&self) -> usize {
+        let mut alive = vec![false; self.nodes.len()];
+        for peers in self.segments.values() {
+            for (alive, peer) in alive.iter_mut().zip(peers) {
+                *alive |= peer.as_ref().is_some_and(|peer| peer.alive);
+            }
+        }
+        alive.into_iter().filter(|alive| *alive).count()
+    }
+
+    /// The highest instance and sequence number that were received from a node on a segment.
+    pub(crate) fn mark(&self, segment: IfIndex, node: NodeId) -> Option<(u64, u64)> {
+        Some(self.peer(segment, node)?.mark)
+    }
+
+    /// A hello that passed all checks. `wall`: our wall clock, in ms.
+    pub(crate) fn receive(
+        &mut self,
+        now: Time,
+        wall: u64,
+        segment: IfIndex,
+        node: NodeId,
+        mac: Mac,
+        hello: &Hello,
+    ) -> Arrival {
+        let mut arrival = Arrival {
+            node,
+            up: false,
+            new_instance: false,
+            late: false,
+            fresh: true,
+        };
+        self.note_node(now, wall, hello, &mut arrival);
+        let interval = hello.interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        let peers = self.segments.entry(segment).or_default();
+        if peers.len() <= node.index() {
+            peers.resize(node.index() + 1, None);
+        }
+        let Some(slot) = peers.get_mut(node.index()) else {
+            return arrival;
+        };
+        let before = slot.as_ref().filter(|peer| peer.alive);
+        arrival.up = before.is_none();
+        arrival.late = before.is_some_and(|peer| now > peer.last + peer.interval * 3 / 2);
+        let same_networks = before.is_some_and(|peer| peer.networks == hello.networks);
+        let peer = Peer {
+            mac,
+            networks: if same_networks {
+                slot.take().map(|peer| peer.networks).unwrap_or_default()
+            } else {
+                hello.networks.clone()
+            },
+            alive: true,
+            last: now,
+            interval,
+            multiplier: hello.multiplier.clamp(1, 20),
+            mark: (hello.instance, hello.sequence),
+        };
+        let silent_at = peer.silent_at();
+        *slot = Some(peer);
+        self.next_silence = Some(self.next_silence.map_or(silent_at, |at| at.min(silent_at)));
+        if arrival.up || !same_networks {
+            self.generation += 1;
+        }
+        arrival
+    }
+
+    fn note_node(&mut self, now: Time, wall: u64, hello: &Hello, arrival: &mut Arrival) {
+        let index = arrival.node.index();
+        if self.nodes.len() <= index {
+            self.nodes.resize(index + 1, None);
+        }
+        let Some(slot) = self.nodes.get_mut(index) else {
+            return;
+        };
+        let lateness = wall.cast_signed().wrapping_sub(hello.sent.cast_signed());
+        let old = slot.take().filter(|node| node.instance == hello.instance);
+        arrival.new_instance = old.is_none();
+        let same_state = old.as_ref().filter(|node| node.state == hello.state);
+        let state_since = same_state.map_or(now, |node| node.state_since);
+        if same_state.is_none() {
+            self.generation += 1;
+        }
+        let usual = old.map_or(lateness, |node| node.lateness);
+        let excess = lateness.wrapping_sub(usual);
+        arrival.fresh = excess <= QUEUED;
+        *slot = Some(NodeFacts {
+            instance: hello.instance,
+            state: hello.state,
+            state_since,
+            owned: hello.owned,
+            // A hello that waited says nothing about the clocks.
+            lateness: if arrival.fresh {
+                usual.wrapping_add(excess / 4)
+            } else {
+                usual.wrapping_add(1)
+            },
+        });
+    }
+
+    /// The nodes that became silent, by segment.
+    pub(crate) fn silence(&mut self, now: Time) -> Vec<(IfIndex, NodeId)> {
+        let mut silent = Vec::new();
+        if self.next_silence.is_none_or(|at| now < at) {
+            return silent;
+        }
+        self.next_silence = None;
+        for (segment, peers) in &mut self.segments {
+            for (index, peer) in peers.iter_mut().enumerate() {
+                let Some(peer) = peer.as_mut().filter(|peer| peer.alive) else {
+                    continue;
+                };
+                if peer.silent_at() <= now {
+                    peer.alive = false;
+                    silent.push((*segment, NodeId::from_index(index)));
+                } else {
+                    let at = peer.silent_at();
+                    self.next_silence = Some(self.next_silence.map_or(at, |next| next.min(at)));
+                }
+            }
+        }
+        self.generation += u64::from(!silent.is_empty());
+        silent
+    }
+
+    /// When [`Self::silence`] must be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.next_silence
+    }
+
+    /// This process did not read for a while: nodes count as received at `now`, so that none is
+    /// silent because of that.
+    pub(crate) fn forgive(&mut self, now: Time) {
+        for peer in self.segments.values_mut().flatten().flatten() {
+            if peer.alive {
+                peer.last = now;
+            }
+        }
+    }
+
+    /// An interface is gone or lost its carrier. Its nodes are silent at once.
+    pub(crate) fn cut(&mut self, segment: IfIndex) -> Vec<NodeId> {
+        let mut cut = Vec::new();
+        for (index, peer) in self
+            .segments
+            .entry(segment)
+            .or_default()
+            .iter_mut()
+            .enumerate()
+        {
+            if let Some(peer) = peer.as_mut().filter(|peer| peer.alive) {
+                peer.alive = false;
+                cut.push(NodeId::from_index(index));
+            }
+        }
+        self.generation += 1;
+        cut
+    }
+
+    /// The node with an Ethernet address on a segment.
+    pub(crate) fn by_mac(&self, segment: IfIndex, mac: Mac) -> Option<NodeId> {
+        self.on(segment)
+            .find(|(_, peer)| peer.mac == mac)
+            .map(|(index, _)| NodeId::from_index(index))
+    }
+}
+
+/// Bounds on the interval that a peer announces.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+const MAX_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,205 @@
+//! Other hosts that answer for an address.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::address::{Effect, Phase};
+use super::{Context, Ownership};
+use crate::config::{ConflictDetection, Time};
+use crate::interface::IfIndex;
+use crate::mac::Mac;
+use crate::membership::NodeId;
+use crate::responder::{Answer, Probe, Timing};
+use crate::status::{Event, OwnerReason};
+use crate::wire::hello::Section;
+
+/// How often an address that another host has is probed.
+const RETRY: Duration = Duration::from_secs(30);
+/// The same, if it is a node of the cluster on which another load balancer runs.
+const RETRY_SPEAKER: Duration = Duration::from_secs(5);
+/// An address is defended at most once in this time (RFC 5227 §2.4).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Limits how often a conflict is counted and acted on.
+#[derive(Debug, Default)]
+pub(crate) struct Limit(BTreeMap<IpAddr, Time>);
+
+impl Limit {
+    /// Whether a conflict of an address may be acted on.
+    fn passes(&mut self, now: Time, address: IpAddr, interval: Duration) -> bool {
+        self.0.retain(|_, until| *until > now);
+        if self.0.contains_key(&address) {
+            return false;
+        }
+        self.0.insert(address, now + interval);
+        true
+    }
+}
+
+impl Ownership {
+    /// This node is about to claim an address that has no owner.
+    pub(super) fn intend(&mut self, context: &Context<'_>, address: IpAddr) {
+        let Some(known) = self.addresses.get_mut(&address) else {
+            return;
+        };
+        let timing = match known.spec.detection {
+            ConflictDetection::Fast => Timing::FAST,
+            ConflictDetection::Rfc5227 => Timing::RFC_5227,
+            ConflictDetection::Off => {
+                self.take(context, address, OwnerReason::Placed);
+                return;
+            }
+        };
+        known.phase = Phase::Intent;
+        self.our_intents.insert(address);
+        self.effects.push_back(Effect::Probe(Probe {
+            address,
+            interfaces: known.spec.interfaces.clone(),
+            timing,
+            collect: false,
+        }));
+        self.outbox.changed(address);
+    }
+
+    /// The result of a probe.
+    pub(crate) fn probed(&mut self, context: &Context<'_>, address: IpAddr, answers: &[Answer]) {
+        let phase = self.addresses.get(&address).map(|known| known.phase);
+        if phase == Some(Phase::Intent) {
+            self.probed_before_use(context, address, answers);
+        }
+        for (node, round) in self.takeovers.result(address, answers) {
+            self.probed_silent(context, node, &round);
+        }
+    }
+
+    fn probed_before_use(&mut self, context: &Context<'_>, address: IpAddr, answers: &[Answer]) {
+        for answer in answers {
+            let node = context
+                .membership
+                .peers()
+                .by_mac(answer.interface, answer.mac);
+            match node {
+                None => {
+                    self.withhold(context, address, *answer, None);
+                    return;
+                }
+                // Peers also probe, and their kernel answers as ours does.
+                Some(_) if answer.simultaneous => {}
+                Some(_) if context.service_proxy.contains(&address) => {
+                    self.warn_of_service_proxy(context, answer.interface);
+                }
+                Some(node) => {
+                    self.withhold(context, address, *answer, Some(node));
+                    return;
+                }
+            }
+        }
+        self.take(context, address, OwnerReason::Placed);
+    }
+
+    /// Another host has an address that this node would claim.
+    pub(super) fn withhold(
+        &mut self,
+        context: &Context<'_>,
+        address: IpAddr,
+        answer: Answer,
+        node: Option<NodeId>,
+    ) {
+        self.drop_intent(address);
+        self.takeovers.remove(address);
+        let Some(known) = self.addresses.get_mut(&address) else {
+            return;
+        };
+        let (reason, retry) = match node {
+            None => (OwnerReason::AddressConflict, RETRY),
+            Some(_) => (OwnerReason::OtherSpeaker, RETRY_SPEAKER),
+        };
+        known.phase = Phase::Withheld(context.now + retry);
+        known.reason = reason;
+        self.evaluate(context.now + retry);
+        if let Some(node) = node {
+            self.outbox.once(Section::RequestClaims {
+                node: context.membership.nodes().name(node),
+            });
+        }
+        self.report_conflict(context, address, answer.mac, node);
+    }
+
+    /// Reports a conflict once.
+    fn report_conflict(
+        &mut self,
+        context: &Context<'_>,
+        address: IpAddr,
+        mac: Mac,
+        node: Option<NodeId>,
+    ) {
+        let Some(known) = self.addresses.get_mut(&address) else {
+            return;
+        };
+        if known.conflict.replace(mac) == Some(mac) {
+            return;
+        }
+        self.counters.address_conflicts += 1;
+        self.effects.push_back(Effect::Event(Event::Conflict {
+            address,
+            mac,
+            node: node.map(|node| context.membership.nodes().name(node)),
+        }));
+    }
+
+    /// The kernel of this node and others answers for addresses of services.
+    fn warn_of_service_proxy(&mut self, context: &Context<'_>, interface: IfIndex) {
+        if std::mem::replace(&mut self.warned_of_service_proxy, true) {
+            return;
+        }
+        let warning = "kube-proxy in IPVS mode answers ARP for addresses of services on all \
+                       nodes: set strictARP: true in its configuration";
+        self.effects
+            .push_back(Effect::Event(Event::InterfaceWarning {
+                interface: context.membership.links().name(interface),
+                warning: warning.into(),
+            }));
+    }
+
+    /// Another host uses an address that this node announces.
+    pub(crate) fn contested(
+        &mut self,
+        context: &Context<'_>,
+        interface: IfIndex,
+        mac: Mac,
+        address: IpAddr,
+    ) {
+        if self.claims.owner(address) != Some(NodeId::US) {
+            return;
+        }
+        let node = context.membership.peers().by_mac(interface, mac);
+        if let Some(node) = node {
+            // The owner before may answer until it receives our claim. Its hello decides.
+            if self
+                .contests
+                .passes(context.now, address, Duration::from_secs(1))
+            {
+                self.outbox.changed(address);
+                self.outbox.once(Section::RequestClaims {
+                    node: context.membership.nodes().name(node),
+                });
+            }
+            return;
+        }
+        self.report_conflict(context, address, mac, None);
+        if self.contests.passes(context.now, address, DEFEND_INTERVAL) {
+            self.effects.push_back(Effect::Defend(address));
+        }
+    }
+
+    /// Counts two claims for one address.
+    pub(super) fn count_claim_conflict(&mut self, now: Time, address: IpAddr) {
+        if self
+            .claim_conflicts
+            .passes(now, address, Duration::from_secs(1))
+        {
+            self.counters.claim_conflicts += 1;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Whether this node listened long enough to claim addresses.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::config::Time;
+use crate::membership::NodeId;
+
+/// Added to three hello intervals.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// What this node waits for before it claims or answers.
+#[derive(Debug, Default)]
+pub(crate) struct Settle {
+    has_key: bool,
+    has_link: bool,
+    addresses_complete: bool,
+    /// Since when it listens.
+    since: Option<Time>,
+    /// After a stall: the nodes that were alive, whose fresh hello is awaited.
+    awaited: Option<BTreeSet<NodeId>>,
+    done: bool,
+}
+
+impl Settle {
+    /// Whether the node may claim.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether the node listens after a stall, and did settle before.
+    pub(crate) fn is_waking(&self) -> bool {
+        !self.done && self.awaited.is_some()
+    }
+
+    /// Whether there is a key.
+    pub(crate) fn has_key(&self) -> bool {
+        self.has_key
+    }
+
+    /// Whether there is a key. Without one no hello is received.
+    pub(crate) fn set_key(&mut self, now: Time, has_key: bool) {
+        let gained = has_key && !self.has_key;
+        self.has_key = has_key;
+        if gained {
+            self.listen(now);
+        }
+        self.done &= has_key;
+    }
+
+    /// Whether there is an interface with a carrier.
+    pub(crate) fn set_link(&mut self, now: Time, has_link: bool) {
+        let gained = has_link && !self.has_link;
+        self.has_link = has_link;
+        if gained && self.since.is_none() {
+            self.listen(now);
+        }
+    }
+
+    /// All addresses are known.
+    pub(crate) fn complete(&mut self) {
+        self.addresses_complete = true;
+    }
+
+    /// The node was deaf, or a link came up. `awaited`: the nodes that were alive before.
+    pub(crate) fn restart(&mut self, now: Time, awaited: BTreeSet<NodeId>) {
+        if self.done || self.awaited.is_some() {
+            self.awaited = Some(awaited);
+        }
+        self.done = false;
+        self.listen(now);
+    }
+
+    fn listen(&mut self, now: Time) {
+        if self.has_key && self.has_link {
+            self.since = Some(now);
+        }
+    }
+
+    /// A fresh hello shows that nothing was missed from a node.
+    pub(crate) fn received(&mut self, node: NodeId) {
+        if let Some(awaited) = self.awaited.as_mut() {
+            awaited.remove(&node);
+        }
+    }
+
+    /// When it ends. `interval`: the hello interval of this node.
+    pub(crate) fn poll_timeout(&self, interval: Duration) -> Option<Time> {
+        let since = self.since?;
+        if self.done || !self.has_key || !self.addresses_complete {
+            return None;
+        }
+        match &self.awaited {
+            Some(awaited) if awaited.is_empty() => Some(since),
+            _ => Some(since + interval * 3 + MARGIN),
+        }
+    }
+
+    /// Ends it if it is time. Returns whether it ended now.
+    pub(crate) fn handle_timeout(&mut self, now: Time, interval: Duration) -> bool {
+        let ended = self.poll_timeout(interval).is_some_and(|at| at <= now);
+        if ended {
+            self.done = true;
+            self.awaited = None;
+        }
+        ended
+    }
+}

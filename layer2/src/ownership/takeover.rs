@@ -1,0 +1,157 @@
+//! Addresses of silent nodes, and the probes before they are taken over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::config::Time;
+use crate::membership::NodeId;
+use crate::responder::Answer;
+
+/// How much later each successor acts than the one before it.
+pub(crate) const RANK_DELAY: Duration = Duration::from_millis(100);
+/// How many addresses of a silent node are probed. They stand for the others.
+const PROBED_ADDRESSES: usize = 3;
+
+/// The takeovers that this node prepares.
+#[derive(Debug, Default)]
+pub(crate) struct Takeovers(BTreeMap<NodeId, Takeover>);
+
+/// The takeover of the addresses of a silent node.
+#[derive(Debug)]
+struct Takeover {
+    /// When the silence was noticed.
+    began: Time,
+    /// This node's part of the addresses, with the time at which it may take them.
+    due: BTreeMap<IpAddr, Time>,
+    /// No probe starts before.
+    not_before: Time,
+    round: Option<Round>,
+}
+
+/// Probes that run, and their results.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Round {
+    /// The probed addresses of services.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The probes without a result.
+    pending: BTreeSet<IpAddr>,
+    /// The answers.
+    pub(crate) answers: Vec<(IpAddr, Answer)>,
+}
+
+impl Takeovers {
+    /// Sets the addresses of a silent node that this node may take, with its rank for each. With
+    /// none, the takeover ends.
+    pub(crate) fn set(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        ranks: impl Iterator<Item = (IpAddr, u32)>,
+    ) {
+        let takeover = self.0.entry(node).or_insert_with(|| Takeover {
+            began: now,
+            due: BTreeMap::new(),
+            not_before: now,
+            round: None,
+        });
+        takeover.due = ranks
+            .map(|(address, rank)| (address, takeover.began + RANK_DELAY.saturating_mul(rank)))
+            .collect();
+        if takeover.due.is_empty() {
+            self.0.remove(&node);
+        }
+    }
+
+    /// Ends the takeovers of nodes that `keep` does not select.
+    pub(crate) fn retain(&mut self, keep: impl Fn(NodeId) -> bool) {
+        self.0.retain(|node, _| keep(*node));
+    }
+
+    /// Another node claimed an address, or it must not be taken.
+    pub(crate) fn remove(&mut self, address: IpAddr) {
+        self.0.retain(|_, takeover| {
+            takeover.due.remove(&address);
+            !takeover.due.is_empty()
+        });
+    }
+
+    /// Takeovers whose probes may start now.
+    pub(crate) fn ready(&self, now: Time) -> Vec<NodeId> {
+        self.0
+            .iter()
+            .filter(|(_, takeover)| takeover.starts_at().is_some_and(|at| at <= now))
+            .map(|(node, _)| *node)
+            .collect()
+    }
+
+    /// Starts probes, and returns the addresses of services to probe. `others`: addresses of the
+    /// node itself and of witnesses.
+    pub(crate) fn start(&mut self, now: Time, node: NodeId, others: &[IpAddr]) -> Vec<IpAddr> {
+        let Some(takeover) = self.0.get_mut(&node) else {
+            return Vec::new();
+        };
+        let addresses: Vec<_> = takeover.due_at(now).take(PROBED_ADDRESSES).collect();
+        takeover.round = Some(Round {
+            pending: addresses.iter().chain(others).copied().collect(),
+            addresses: addresses.clone(),
+            answers: Vec::new(),
+        });
+        addresses
+    }
+
+    /// The result of a probe. Returns the rounds that ended by it.
+    pub(crate) fn result(&mut self, address: IpAddr, answers: &[Answer]) -> Vec<(NodeId, Round)> {
+        let mut ended = Vec::new();
+        for (node, takeover) in &mut self.0 {
+            let Some(round) = takeover.round.as_mut() else {
+                continue;
+            };
+            if !round.pending.remove(&address) {
+                continue;
+            }
+            let real = answers.iter().filter(|answer| !answer.simultaneous);
+            round.answers.extend(real.map(|answer| (address, *answer)));
+            if round.pending.is_empty() {
+                ended.extend(takeover.round.take().map(|round| (*node, round)));
+            }
+        }
+        ended
+    }
+
+    /// The addresses that may be taken now.
+    pub(crate) fn due(&self, now: Time, node: NodeId) -> Vec<IpAddr> {
+        self.0
+            .get(&node)
+            .map(|takeover| takeover.due_at(now).collect())
+            .unwrap_or_default()
+    }
+
+    /// Probes again, not before a time.
+    pub(crate) fn wait(&mut self, node: NodeId, until: Time) {
+        if let Some(takeover) = self.0.get_mut(&node) {
+            takeover.not_before = until;
+        }
+    }
+
+    /// When [`Self::ready`] has a result.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.0.values().filter_map(Takeover::starts_at).min()
+    }
+}
+
+impl Takeover {
+    fn due_at(&self, now: Time) -> impl Iterator<Item = IpAddr> + '_ {
+        self.due
+            .iter()
+            .filter(move |(_, due)| **due <= now)
+            .map(|(address, _)| *address)
+    }
+
+    fn starts_at(&self) -> Option<Time> {
+        if self.round.is_some() {
+            return None;
+        }
+        Some((*self.due.values().min()?).max(self.not_before))
+    }
+}

@@ -1,0 +1,5 @@
+//! Engines of several nodes on simulated LANs.
+
+mod arp;
+mod failover;
+mod world;
