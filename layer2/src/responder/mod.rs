@@ -280,7 +280,8 @@ impl Responder {
         });
     }
 
-    /// Handles an Ethernet frame. Frames that are neither ARP nor NDP are ignored.
+    /// Handles an Ethernet frame. Frames that are neither ARP nor NDP are ignored, and those of an
+    /// interface without carrier: they were received before the link was lost.
     pub(crate) fn receive(&mut self, now: Time, interface: IfIndex, frame: &[u8]) {
         let Some(state) = self.interfaces.get_mut(&interface) else {
             return;
@@ -290,7 +291,8 @@ impl Responder {
         };
         let source = received.source;
         let states = received.states();
-        if !received.is_for(state.mac())
+        if !state.carrier()
+            || !received.is_for(state.mac())
             || source.is_multicast()
             || self.own.contains(&source)
             || states.is_some_and(|(_, mac)| self.own.contains(&mac))

@@ -23,8 +23,8 @@ pub(crate) struct Probe {
     pub(crate) collect: bool,
 }
 
-/// The times of a probe. They begin again when a frame had to wait because of the limit of
-/// unsolicited frames per second.
+/// The times of a probe. Where a frame waits because of the limit of unsolicited frames per second,
+/// they count from the moment when it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timing {
     /// The first probe is sent after a random time up to this.

@@ -49,7 +49,12 @@ impl Received {
     /// The address that its sender states to have, with the Ethernet address to which that makes
     /// other hosts send.
     pub(super) fn states(&self) -> Option<(IpAddr, Mac)> {
-        let (address, mac) = match &self.message {
+        let (address, mac) = self.sender();
+        (!address.is_unspecified() && !address.is_multicast()).then_some((address, mac))
+    }
+
+    fn sender(&self) -> (IpAddr, Mac) {
+        match &self.message {
             Message::Arp(arp) => (arp.sender.into(), arp.sender_mac),
             Message::Ndp(Ndp::Solicitation {
                 source, source_mac, ..
@@ -57,8 +62,7 @@ impl Received {
             Message::Ndp(Ndp::Advertisement {
                 target, target_mac, ..
             }) => (IpAddr::V6(*target), target_mac.unwrap_or(self.source)),
-        };
-        (!address.is_unspecified()).then_some((address, mac))
+        }
     }
 
     /// The address that its sender asks for, if that is not its own.
@@ -74,7 +78,7 @@ impl Received {
     /// Whether its sender asks for an address because it would like to use it (RFC 5227 §1.1,
     /// RFC 4862 §5.4.2).
     pub(super) fn is_probe(&self) -> bool {
-        self.asks().is_some() && self.states().is_none()
+        self.asks().is_some() && self.sender().0.is_unspecified()
     }
 
     /// The answer to what it asks.

@@ -76,6 +76,7 @@ fn a_link_that_comes_up_announces_again_and_one_that_is_down_sends_nothing() {
         .receive(node.now, ETH0, &request(V4).encode());
     node.set(&down);
     assert_eq!(node.take(), []);
+    assert_eq!(node.receive(&request(V4)), [], "received before");
     assert_eq!(node.run(ms(120_000)), []);
     assert_eq!(node.responder.interfaces(V4.into()), []);
     node.set(&eth0());

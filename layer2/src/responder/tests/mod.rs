@@ -4,6 +4,7 @@ mod announcements;
 mod answers;
 mod interfaces;
 mod probes;
+mod properties;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
