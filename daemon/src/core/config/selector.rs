@@ -251,7 +251,10 @@ mod tests {
             let selectors = selectors.expect("valid");
             selectors.contradiction().map(str::to_owned)
         };
-        let condition = |operator: &str, values: Value| json!({ "key": "rack", "operator": operator, "values": values });
+        let condition = |operator: &str, values: Value| {
+            let (key, operator) = ("rack", json!(operator));
+            json!({ "key": key, "operator": operator, "values": values })
+        };
         let (a_or_b, a) = (
             condition("In", json!(["a", "b"])),
             condition("In", json!(["a"])),

@@ -1,4 +1,4 @@
-//! What has to be true of a service on every node, for both protocols: it has addresses of one pool,
+//! What must be true of a service on every node, for both protocols: it has addresses of one pool,
 //! and advertisements select it.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The plan: predicts from manifests which address each service gets, which node announces which
-//! prefix to which peer, which nodes may announce an address by layer 2, and what is withheld. It runs the decision code of `ferrolb run`,
-//! without sessions and drains.
+//! prefix to which peer, which nodes may announce an address by layer 2, and what is withheld. It
+//! runs the decision code of `ferrolb run`, without sessions and drains.
 
 mod layer2;
 

@@ -1,5 +1,5 @@
-//! The addresses that are announced by layer 2: combines the decisions of all services, updated with
-//! each change.
+//! The addresses that are announced by layer 2: combines the decisions of all services, updated
+//! with each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
