@@ -66,6 +66,11 @@ pub(super) fn remedy(found: &AddressStatus) -> Option<String> {
         return Some(host);
     }
     let remedy = match found.reason {
+        // The owner is silent, and this node does not take the address over.
+        OwnerReason::Isolated => {
+            "this node receives no other host, so it takes nothing over: check its cable, switch \
+             port and VLAN"
+        }
         _ if found.owner.is_some() => return None,
         OwnerReason::NoCandidate => {
             "none of its candidates is received: does ferrolb-layer2 run on them, and do the \
@@ -80,9 +85,6 @@ pub(super) fn remedy(found: &AddressStatus) -> Option<String> {
         }
         OwnerReason::AddressConflict => {
             "another host answers for it: remove the address there, or exclude it from the pool"
-        }
-        OwnerReason::Isolated => {
-            "this node receives no other host: check its cable, switch port and VLAN"
         }
         OwnerReason::NoKey => {
             "there is no key for hellos: create the Secret memberlist, or let the allocator create \
