@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::hosts::Hosts;
 use super::probes::ProbeFrame;
@@ -13,10 +12,14 @@ use crate::interface::{IfIndex, Interface};
 use crate::limits::ANSWER_RATE;
 use crate::mac::Mac;
 
-/// How late a timer may be without a loss of unsolicited frames per second.
-const TIMER_LATENESS: Duration = Duration::from_millis(10);
-/// The time in which many hosts may ask at once, as after a failover.
-const ANSWER_BURST: Duration = Duration::from_millis(100);
+/// Many hosts may ask at once, as after a failover.
+const ANSWER_BURST: u32 = ANSWER_RATE / 10;
+
+/// A timer may be 10 ms late without a loss of unsolicited frames per second. At low rates the
+/// probes of a takeover are not delayed.
+fn burst(rate: u32) -> u32 {
+    (rate / 100).max(rate.min(8))
+}
 
 /// An unsolicited frame.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl InterfaceState {
             carrier: false,
             schedule: Schedule::default(),
             probes: VecDeque::new(),
-            unsolicited: Limiter::new(rate, TIMER_LATENESS),
+            unsolicited: Limiter::new(rate, burst(rate)),
             answers: Limiter::new(ANSWER_RATE, ANSWER_BURST),
             hosts: Hosts::default(),
         }
@@ -71,7 +74,7 @@ impl InterfaceState {
     }
 
     pub(super) fn set_rate(&mut self, rate: u32) {
-        self.unsolicited.set_rate(rate);
+        self.unsolicited.set_rate(rate, burst(rate));
     }
 
     /// Returns the probes that can't be sent any more.

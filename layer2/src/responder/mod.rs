@@ -106,6 +106,9 @@ impl Responder {
 
     /// Replaces the number of unsolicited frames per second and interface.
     pub(crate) fn set_gratuitous_rate(&mut self, rate: u32) {
+        if self.rate == rate {
+            return;
+        }
         self.rate = rate;
         for state in self.interfaces.values_mut() {
             state.set_rate(rate);

@@ -80,6 +80,18 @@ fn a_takeover_probes_twice_in_80_ms() {
 }
 
 #[test]
+fn a_low_rate_does_not_delay_the_probes_of_a_takeover() {
+    let mut node = Node::with_rate(10);
+    for n in 1..=3 {
+        let address = Ipv4Addr::new(192, 0, 2, n);
+        node.responder
+            .probe(node.now, probe(address, Timing::TAKEOVER));
+    }
+    assert_eq!(node.run(ms(80)).len(), 6);
+    assert_eq!(node.observations().len(), 3);
+}
+
+#[test]
 fn probes_with_the_times_of_rfc5227_2_1_1_take_4_to_7_s() {
     let mut delays = BTreeSet::new();
     for n in 0..50 {
@@ -226,11 +238,11 @@ fn a_probe_without_a_link_ends_and_sends_nothing() {
 fn probes_that_wait_on_an_interface_that_is_lost_end() {
     for gone in [false, true] {
         let mut node = Node::with_rate(1);
-        for n in 1..=3 {
+        for n in 1..=5 {
             let address = Ipv4Addr::new(192, 0, 2, n);
             node.responder.probe(node.now, probe(address, Timing::FAST));
         }
-        assert_eq!(node.run(ms(1)).len(), 1);
+        assert_eq!(node.run(ms(1)).len(), 2);
         if gone {
             node.responder.remove_interface(node.now, ETH0);
         } else {
@@ -240,7 +252,7 @@ fn probes_that_wait_on_an_interface_that_is_lost_end() {
             });
         }
         assert_eq!(node.run(ms(1_000)), []);
-        assert_eq!(node.observations().len(), 3);
+        assert_eq!(node.observations().len(), 5);
     }
 }
 
