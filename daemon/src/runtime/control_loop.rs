@@ -80,6 +80,8 @@ struct Running {
     announced: Announced,
     source_errors: Vec<String>,
     updates: u64,
+    /// Whether this process's Node exists, as last logged.
+    node_known: bool,
     /// When the key that authenticates hellos was last requested, while there is none.
     key_requested: Option<Instant>,
 }
@@ -179,6 +181,7 @@ impl Running {
             announced: Announced::default(),
             source_errors: Vec::new(),
             updates: 0,
+            node_known: true,
             key_requested: None,
         }
     }
@@ -253,6 +256,7 @@ impl Running {
         }
         self.decided = true;
         self.request_hello_key(source);
+        self.log_missing_node();
         // Addresses first: the status that the write results in decides what is announced.
         if self.control.allocate && self.leading {
             self.allocate(source, &dirty);
@@ -264,8 +268,10 @@ impl Running {
         if self.awaits_status {
             return;
         }
-        if let Some(layer2) = &mut self.control.layer2 {
-            layer2.update(Instant::now().into_std(), &self.index, &dirty);
+        if let Some(layer2) = &mut self.control.layer2
+            && layer2.update(Instant::now().into_std(), &self.index, &dirty)
+        {
+            self.log_problems();
         }
         if let Some(announcer) = &mut self.control.announcer {
             announcer.update(Instant::now().into_std(), &self.index, &dirty);
@@ -278,6 +284,30 @@ impl Running {
         self.unpublished = true;
         if dirty.problems || dirty.configuration || !self.control.status.borrow().ready() {
             self.publish();
+        }
+    }
+
+    /// Logs once that the Node object of this process doesn't exist, and when it does.
+    fn log_missing_node(&mut self) {
+        let announcer = self.control.announcer.as_ref();
+        let bgp = announcer.map(|announcer| announcer.node_routes().node());
+        let layer2 = self.control.layer2.as_ref().map(Layer2Announcer::node);
+        let Some(node) = bgp.or(layer2) else {
+            return;
+        };
+        let known = self.index.nodes().contains_key(node);
+        if known == self.node_known {
+            return;
+        }
+        self.node_known = known;
+        if known {
+            tracing::info!(node, "the Node object exists");
+        } else {
+            tracing::warn!(
+                node,
+                "no Node object of this name, so nothing is announced: check --node-name \
+                 (NODE_NAME)"
+            );
         }
     }
 

@@ -44,7 +44,6 @@ pub struct Announcer {
     restored: bool,
     /// Whether something changed since the last state that was given to the state writer.
     unsaved: bool,
-    node_known: bool,
     /// Whether the next [`Self::update_announced`] covers all services: at first and after drains.
     update_all_announced: bool,
     /// The Node object when it was last seen, without the facts that start a drain.
@@ -71,7 +70,6 @@ impl Announcer {
             initialized: false,
             restored: false,
             unsaved: false,
-            node_known: true,
             update_all_announced: true,
             last_node: None,
             drain: None,
@@ -110,7 +108,6 @@ impl Announcer {
         let first = !self.initialized;
         let all =
             first || dirty.needs_full_decision(self.node_routes.node()) || self.drain.is_some();
-        self.log_missing_node(index);
         let scope = self.scope(index);
         let node = index.nodes().get(self.node_routes.node());
         if let Some(node) = node {
@@ -353,24 +350,6 @@ impl Announcer {
 
     /// Logs when the Node object is missing, which is otherwise silent if the node's name is
     /// misspelt.
-    fn log_missing_node(&mut self, index: &Index) {
-        let node = self.node_routes.node();
-        let known = index.nodes().contains_key(node);
-        if known == self.node_known {
-            return;
-        }
-        self.node_known = known;
-        if known {
-            tracing::info!(node, "the Node object exists");
-        } else {
-            tracing::warn!(
-                node,
-                "no Node object of this name, so nothing is announced: check --node-name \
-                 (NODE_NAME)"
-            );
-        }
-    }
-
     /// Announces the saved routes, because the daemon can't decide anything; `cause` says why.
     pub fn restore(&mut self, now: Instant, saved: SavedState, cause: &str) {
         let (sessions, routes) = saved.into_parts();

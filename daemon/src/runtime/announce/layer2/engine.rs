@@ -103,6 +103,7 @@ mod compiled_out {
         }
     }
 
+    #[allow(dead_code, reason = "as the driver's")]
     pub(crate) struct Options {
         pub(crate) identity: Identity,
         pub(crate) settings: Settings,

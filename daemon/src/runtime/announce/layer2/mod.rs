@@ -118,6 +118,11 @@ impl Layer2Announcer {
         (announcer, engine)
     }
 
+    /// The name of this node.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Whether the first addresses were passed to the engine, or no engine is needed.
     pub(crate) const fn initialized(&self) -> bool {
         self.initialized
@@ -143,8 +148,8 @@ impl Layer2Announcer {
         &self.services
     }
 
-    /// Applies what a change affects.
-    pub(crate) fn update(&mut self, now: Instant, index: &Index, dirty: &Dirty) {
+    /// Applies what a change affects. Returns whether [`Self::problem`] changed.
+    pub(crate) fn update(&mut self, now: Instant, index: &Index, dirty: &Dirty) -> bool {
         let changes = if self.initialized {
             self.addresses.update(index, dirty)
         } else {
@@ -161,7 +166,7 @@ impl Layer2Announcer {
             }
         }
         self.initialized = true;
-        self.follow(now, index);
+        self.follow(now, index)
     }
 
     /// Updates the services of the addresses that a change may concern.
