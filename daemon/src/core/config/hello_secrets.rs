@@ -61,7 +61,7 @@ pub(crate) struct HelloSecrets {
 }
 
 impl HelloSecrets {
-    /// The key that all nodes shall use.
+    /// The key that all nodes must use.
     pub(crate) fn preferred(&self) -> Option<&HelloKey> {
         self.memberlist.as_ref().or(self.own.as_ref())
     }
