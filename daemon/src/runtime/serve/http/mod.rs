@@ -52,8 +52,8 @@ pub(crate) struct Served {
 }
 
 /// Binds the address for the runtime that serves it. `shared`: a second process of the same user
-/// may bind it at the same time (SO_REUSEPORT), as during a rollout with surge; each connection then
-/// reaches one of them.
+/// may bind it at the same time (SO_REUSEPORT), as during a rollout with surge; each connection
+/// then reaches one of them.
 ///
 /// # Errors
 ///
