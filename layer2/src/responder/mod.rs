@@ -68,7 +68,7 @@ pub(crate) struct Responder {
     /// The Ethernet addresses of the interfaces.
     own: BTreeSet<Mac>,
     announced: HashMap<IpAddr, Announced>,
-    last_serial: u64,
+    last_serial: u32,
     probes: Probes,
     groups: Groups,
     outbox: Outbox,
@@ -81,7 +81,7 @@ pub(crate) struct Responder {
 struct Announced {
     interfaces: Arc<Interfaces>,
     /// Greater for addresses that were announced later.
-    serial: u64,
+    serial: u32,
     traffic: Traffic,
 }
 
@@ -173,7 +173,7 @@ impl Responder {
     /// Answers for an address from now on, and announces it. If it is announced already, only the
     /// interfaces change.
     pub(crate) fn announce(&mut self, now: Time, address: IpAddr, interfaces: Arc<Interfaces>) {
-        self.last_serial += 1;
+        self.last_serial = self.last_serial.wrapping_add(1);
         let announced = self.announced.entry(address).or_insert_with(|| Announced {
             interfaces: Arc::clone(&interfaces),
             serial: self.last_serial,
@@ -232,7 +232,7 @@ impl Responder {
         let Some(announced) = self.announced.get_mut(&address) else {
             return;
         };
-        self.last_serial += 1;
+        self.last_serial = self.last_serial.wrapping_add(1);
         announced.serial = self.last_serial;
         for state in self.interfaces.values_mut() {
             if state.announces(address) {
