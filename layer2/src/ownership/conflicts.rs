@@ -57,7 +57,7 @@ impl Ownership {
             address,
             interfaces: known.spec.interfaces.clone(),
             timing,
-            collect: false,
+            collect: true,
         }));
         self.outbox.changed(address);
     }

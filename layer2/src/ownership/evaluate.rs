@@ -211,7 +211,7 @@ impl Ownership {
             address,
             interfaces,
             timing: Timing::TAKEOVER,
-            collect: false,
+            collect: true,
         }));
     }
 
@@ -263,8 +263,8 @@ impl Ownership {
             && !kernel_answers
             && !self.witnesses.since(&segments, expected)
         {
-            self.takeovers.wait(node, now + WITNESS_CHECK);
             self.mark_isolated(context, node);
+            self.takeovers.wait_for_witness(node, now + WITNESS_CHECK);
             return;
         }
         for address in self.takeovers.due(now, node) {

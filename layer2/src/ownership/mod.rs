@@ -346,6 +346,7 @@ impl Ownership {
         self.our_intents.remove(&address);
         self.takeovers.remove(address);
         self.counters.owner_changes += 1;
+        self.evaluate(now + preference::CHECK);
         self.effects
             .push_back(Effect::Announce(address, interfaces));
         self.effects.push_back(Effect::Event(Event::Announced {
@@ -428,6 +429,7 @@ impl Ownership {
     /// A frame of another host arrived: the link works.
     pub(crate) fn witness(&mut self, now: Time, interface: IfIndex) {
         self.witnesses.add(now, interface);
+        self.takeovers.witness(now);
     }
 
     /// An interface is gone.

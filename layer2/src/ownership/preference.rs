@@ -13,7 +13,7 @@ use crate::membership::NodeId;
 use crate::status::OwnerReason;
 
 /// How often preferences are checked.
-const CHECK: Duration = Duration::from_secs(1);
+pub(super) const CHECK: Duration = Duration::from_secs(1);
 
 /// Since when other nodes are preferred.
 #[derive(Debug, Default)]

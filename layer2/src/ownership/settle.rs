@@ -9,6 +9,10 @@ use crate::membership::NodeId;
 /// Added to three hello intervals.
 const MARGIN: Duration = Duration::from_millis(100);
 
+/// A peer that did not receive this node yet may have claimed an address, and its hello may be on
+/// its way.
+const CROSSING: Duration = Duration::from_millis(30);
+
 /// What this node waits for before it claims or answers.
 #[derive(Debug, Default)]
 pub(crate) struct Settle {
@@ -91,7 +95,7 @@ impl Settle {
             return None;
         }
         match &self.awaited {
-            Some(awaited) if awaited.is_empty() => Some(since),
+            Some(awaited) if awaited.is_empty() => Some(since + CROSSING),
             _ => Some(since + interval * 3 + MARGIN),
         }
     }

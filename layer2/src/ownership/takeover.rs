@@ -9,7 +9,7 @@ use crate::membership::NodeId;
 use crate::responder::Answer;
 
 /// How much later each successor acts than the one before it.
-pub(crate) const RANK_DELAY: Duration = Duration::from_millis(100);
+const RANK_DELAY: Duration = Duration::from_millis(100);
 /// How many addresses of a silent node are probed. They stand for the others.
 const PROBED_ADDRESSES: usize = 3;
 
@@ -20,12 +20,12 @@ pub(crate) struct Takeovers(BTreeMap<NodeId, Takeover>);
 /// The takeover of the addresses of a silent node.
 #[derive(Debug)]
 struct Takeover {
-    /// When the silence was noticed.
-    began: Time,
-    /// This node's part of the addresses, with the time at which it may take them.
-    due: BTreeMap<IpAddr, Time>,
-    /// No probe starts before.
-    not_before: Time,
+    /// When the first successors may start to probe.
+    start: Time,
+    /// This node's part of the addresses, with its rank among the successors.
+    ranks: BTreeMap<IpAddr, u32>,
+    /// Whether it waits for a witness.
+    isolated: bool,
     round: Option<Round>,
 }
 
@@ -50,15 +50,13 @@ impl Takeovers {
         ranks: impl Iterator<Item = (IpAddr, u32)>,
     ) {
         let takeover = self.0.entry(node).or_insert_with(|| Takeover {
-            began: now,
-            due: BTreeMap::new(),
-            not_before: now,
+            start: now,
+            ranks: BTreeMap::new(),
+            isolated: false,
             round: None,
         });
-        takeover.due = ranks
-            .map(|(address, rank)| (address, takeover.began + RANK_DELAY.saturating_mul(rank)))
-            .collect();
-        if takeover.due.is_empty() {
+        takeover.ranks = ranks.collect();
+        if takeover.ranks.is_empty() {
             self.0.remove(&node);
         }
     }
@@ -71,8 +69,8 @@ impl Takeovers {
     /// Another node claimed an address, or it must not be taken.
     pub(crate) fn remove(&mut self, address: IpAddr) {
         self.0.retain(|_, takeover| {
-            takeover.due.remove(&address);
-            !takeover.due.is_empty()
+            takeover.ranks.remove(&address);
+            !takeover.ranks.is_empty()
         });
     }
 
@@ -130,7 +128,24 @@ impl Takeovers {
     /// Probes again, not before a time.
     pub(crate) fn wait(&mut self, node: NodeId, until: Time) {
         if let Some(takeover) = self.0.get_mut(&node) {
-            takeover.not_before = until;
+            takeover.start = until;
+        }
+    }
+
+    /// This node may be cut off itself: it probes again at a time, or when a witness appears.
+    pub(crate) fn wait_for_witness(&mut self, node: NodeId, until: Time) {
+        if let Some(takeover) = self.0.get_mut(&node) {
+            takeover.start = until;
+            takeover.isolated = true;
+        }
+    }
+
+    /// A witness appeared.
+    pub(crate) fn witness(&mut self, now: Time) {
+        for takeover in self.0.values_mut() {
+            if std::mem::take(&mut takeover.isolated) {
+                takeover.start = takeover.start.min(now);
+            }
         }
     }
 
@@ -141,10 +156,14 @@ impl Takeovers {
 }
 
 impl Takeover {
+    fn due(&self, rank: u32) -> Time {
+        self.start + RANK_DELAY.saturating_mul(rank)
+    }
+
     fn due_at(&self, now: Time) -> impl Iterator<Item = IpAddr> + '_ {
-        self.due
+        self.ranks
             .iter()
-            .filter(move |(_, due)| **due <= now)
+            .filter(move |(_, rank)| self.due(**rank) <= now)
             .map(|(address, _)| *address)
     }
 
@@ -152,6 +171,6 @@ impl Takeover {
         if self.round.is_some() {
             return None;
         }
-        Some((*self.due.values().min()?).max(self.not_before))
+        Some(self.due(*self.ranks.values().min()?))
     }
 }

@@ -2,4 +2,6 @@
 
 mod arp;
 mod failover;
+mod partition;
+mod planned;
 mod world;

@@ -74,12 +74,22 @@ pub(crate) struct Host {
     pub(crate) addresses: BTreeSet<IpAddr>,
     /// ARP replies and gratuitous frames that it received: when, address, Ethernet address.
     pub(crate) received: Vec<(Time, IpAddr, Mac)>,
+    /// The addresses for which it asks again and again, on LAN 0.
+    asks: Vec<IpAddr>,
 }
+
+/// How often a client asks.
+pub(crate) const ASKS: Time = ms(20);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
-    Frame { lan: Lan, from: Mac },
+    Frame {
+        lan: Lan,
+        from: Mac,
+    },
     Wake(usize),
+    /// A client asks for all addresses, and does so again after a while.
+    Ask(Mac),
 }
 
 pub(crate) struct World {
@@ -126,13 +136,23 @@ impl World {
         for index in 0..nodes {
             let node = world.add_node(&[0]);
             assert_eq!(node, index);
-            for (order, address) in (0..).zip(addresses) {
-                let spec = spec(order, &candidates);
-                world.command(node, Command::SetAddress(*address, spec));
-            }
-            world.command(node, Command::AddressesComplete);
+            world.specify(node, addresses, &candidates);
         }
         world
+    }
+
+    /// A node learns addresses, in the order of placement, and that these are all. Their
+    /// candidates are the first `nodes` nodes.
+    pub(crate) fn introduce(&mut self, node: usize, addresses: &[IpAddr], nodes: usize) {
+        self.specify(node, addresses, &candidates(nodes));
+    }
+
+    fn specify(&mut self, node: usize, addresses: &[IpAddr], candidates: &Arc<[Candidate]>) {
+        for (order, address) in (0..).zip(addresses) {
+            let spec = spec(order, candidates);
+            self.command(node, Command::SetAddress(*address, spec));
+        }
+        self.command(node, Command::AddressesComplete);
     }
 
     pub(crate) fn add_lan(&mut self) -> Lan {
@@ -327,6 +347,7 @@ impl World {
                     }
                 }
                 Happening::Wake(index) => self.wake_scheduled(index),
+                Happening::Ask(client) => self.ask_all(client),
             }
         }
         self.now = until;
@@ -428,9 +449,41 @@ impl World {
             Host {
                 addresses: addresses.iter().copied().collect(),
                 received: Vec::new(),
+                asks: Vec::new(),
             },
         );
         mac
+    }
+
+    /// Adds a client that asks for addresses all the time.
+    pub(crate) fn add_client(&mut self, number: u8, addresses: &[IpAddr]) -> Mac {
+        let mac = self.add_host(number, &[]);
+        if let Some(host) = self.hosts.get_mut(&mac) {
+            host.asks = addresses.to_vec();
+        }
+        self.push(self.now, Happening::Ask(mac));
+        mac
+    }
+
+    fn ask_all(&mut self, client: Mac) {
+        let asks = self.hosts.get(&client).map(|host| host.asks.clone());
+        for address in asks.unwrap_or_default() {
+            self.ask(client, 0, address);
+        }
+        self.push(self.now + ASKS, Happening::Ask(client));
+    }
+
+    /// Which hosts answered a client for an address in each period of [`ASKS`] since a moment.
+    pub(crate) fn answers(&self, client: Mac, address: IpAddr, since: Time) -> Answers {
+        let mut periods: BTreeMap<u128, BTreeSet<Mac>> = BTreeMap::new();
+        for (at, of, mac) in &self.hosts[&client].received {
+            if *of == address && *at >= since {
+                let period = (*at - since).as_millis() / ASKS.as_millis();
+                periods.entry(period).or_default().insert(*mac);
+            }
+        }
+        let total = (self.now - since).as_millis() / ASKS.as_millis();
+        Answers { periods, total }
     }
 
     /// A host asks for an address, as a client does.
@@ -461,6 +514,37 @@ impl World {
     /// The Ethernet address of a node on its first LAN.
     pub(crate) fn mac(&self, index: usize) -> Mac {
         self.nodes[index].interfaces[0].1.mac
+    }
+}
+
+/// Who answered in each period of [`ASKS`].
+pub(crate) struct Answers {
+    periods: BTreeMap<u128, BTreeSet<Mac>>,
+    total: u128,
+}
+
+impl Answers {
+    /// The longest time in which several hosts answered.
+    pub(crate) fn several(&self) -> Duration {
+        self.longest(|macs| macs.is_some_and(|macs| macs.len() > 1))
+    }
+
+    /// The longest time in which no host answered.
+    pub(crate) fn none(&self) -> Duration {
+        self.longest(|macs| macs.is_none())
+    }
+
+    fn longest(&self, counts: impl Fn(Option<&BTreeSet<Mac>>) -> bool) -> Duration {
+        let (mut longest, mut current) = (0, 0);
+        for period in 0..self.total {
+            current = if counts(self.periods.get(&period)) {
+                current + 1
+            } else {
+                0
+            };
+            longest = longest.max(current);
+        }
+        ASKS * longest
     }
 }
 
