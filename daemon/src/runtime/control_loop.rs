@@ -233,13 +233,15 @@ impl Running {
         }
     }
 
-    /// Updates the set of missing source interfaces. Returns whether it changed.
+    /// Updates the set of missing interfaces. Returns whether it changed.
     fn check_interfaces(&mut self) -> bool {
-        let Some(announcer) = &self.control.announcer else {
+        let announcer = self.control.announcer.as_ref();
+        let bgp = announcer.map(|announcer| announcer.node_routes().node());
+        let layer2 = self.control.layer2.as_ref().map(Layer2Announcer::node);
+        let Some(node) = bgp.or(layer2) else {
             return false;
         };
-        let node = announcer.node_routes().node();
-        let mut missing = self.index.source_interfaces(node);
+        let mut missing = self.index.named_interfaces(node);
         missing.retain(|name| !(self.control.interface_exists)(name));
         let dirty = self.index.set_missing_interfaces(node, missing);
         let changed = !dirty.is_empty();

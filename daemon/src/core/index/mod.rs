@@ -186,7 +186,7 @@ impl Index {
 
     /// The names of the interfaces that the BGPPeers of a node require there, and that its
     /// L2Advertisements name.
-    pub fn source_interfaces(&self, node: &str) -> BTreeSet<String> {
+    pub fn named_interfaces(&self, node: &str) -> BTreeSet<String> {
         let Some(node) = self.nodes.get(node) else {
             return BTreeSet::new();
         };
@@ -201,8 +201,8 @@ impl Index {
         required.chain(named).collect()
     }
 
-    /// Sets the required interfaces that a node doesn't have. Only the process on the node knows
-    /// them. Other processes ignore interfaces.
+    /// Sets those of [`Self::named_interfaces`] that a node doesn't have. Only the process on the
+    /// node knows them. Other processes ignore interfaces.
     pub fn set_missing_interfaces(&mut self, node: &str, missing: BTreeSet<String>) -> Dirty {
         let old = self
             .missing_interfaces

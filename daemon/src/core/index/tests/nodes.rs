@@ -97,7 +97,7 @@ fn a_peer_without_its_interface_on_a_node_is_rejected_there_until_the_interface_
     index.apply(peer("other", "10.0.0.8", 64512));
     // Unchecked interfaces are no problem: `ferrolb check` has no node.
     assert!(index.problems().is_empty());
-    assert!(index.source_interfaces(NODE).contains("eth9"));
+    assert!(index.named_interfaces(NODE).contains("eth9"));
     let dirty = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
     assert!(dirty.problems && dirty.nodes.contains(NODE), "{dirty:?}");
     let again = index.set_missing_interfaces(NODE, ["eth9".to_owned()].into());
