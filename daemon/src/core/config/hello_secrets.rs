@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Config, ConfigObjects, Problem, Severity};
 use crate::core::api::core::ByteString;
-use crate::core::api::{Kind, Password, RawObject};
+use crate::core::api::{Kind, ObjectName, Password, RawObject};
 
 /// MetalLB's Secret, which its users create or its controller does.
 pub(crate) const MEMBERLIST: &str = "memberlist";
@@ -20,8 +20,13 @@ const PREVIOUS: &str = "previous";
 /// Shorter keys can be guessed from a recorded hello, in octets.
 const RECOMMENDED_LENGTH: usize = 16;
 
-const REMEDY: &str = "create it again: kubectl create secret generic NAME --from-literal=\
-                      secretkey=\"$(openssl rand -base64 32)\"";
+fn remedy(secret: &ObjectName) -> String {
+    let ObjectName { namespace, name } = secret;
+    format!(
+        "delete the Secret and create it again: kubectl create secret generic -n {namespace} {name} \
+         --from-literal={KEY}=\"$(openssl rand -base64 32)\""
+    )
+}
 
 /// A key that authenticates hellos. Its `Debug` doesn't print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,7 +107,8 @@ impl ConfigObjects {
                             Severity::Notice,
                             format!(
                                 "{KEY} has {length} octets and can be guessed, use at least \
-                                 {RECOMMENDED_LENGTH}: delete the Secret and {REMEDY}"
+                                 {RECOMMENDED_LENGTH}: {}",
+                                remedy(&object.name)
                             ),
                         );
                     }
@@ -111,7 +117,7 @@ impl ConfigObjects {
                 Err(error) => {
                     report(
                         Severity::Error,
-                        format!("{error}: delete the Secret and {REMEDY}"),
+                        format!("{error}: {}", remedy(&object.name)),
                     );
                     None
                 }
@@ -238,7 +244,7 @@ mod tests {
                 "{text}"
             );
             assert!(
-                text.contains(expected) && text.contains("openssl rand"),
+                text.contains(expected) && text.contains("-n metallb-system memberlist"),
                 "{text}"
             );
             assert!(!text.contains("s3cret"), "{text}");

@@ -36,11 +36,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// within seconds.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const NO_KEY: &str = "there is no key to authenticate hellos between nodes, so no address is \
-    announced by layer 2: check that the allocator runs and may create Secrets (deploy/manifests/\
-    2-rbac.yaml), or create one: kubectl create secret generic -n NAMESPACE memberlist \
-    --from-literal=secretkey=\"$(openssl rand -base64 32)\" (with --manifests: a Secret of this \
-    name in the folder, the same on each host)";
+const NO_KEY: &str = "no address is announced by layer 2, since no Secret has a key to authenticate \
+    hellos: does the allocator run, and may it create Secrets (deploy/manifests/2-rbac.yaml)? Or \
+    create the Secret memberlist with the key secretkey. With --manifests, put it into the folder";
 
 /// Starts the engine.
 pub(crate) type Spawn = fn(Options) -> io::Result<(Handle, mpsc::UnboundedReceiver<Event>)>;

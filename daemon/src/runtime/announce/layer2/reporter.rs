@@ -42,7 +42,7 @@ impl Reporter {
         let (changes, others): (Vec<&Event>, Vec<&Event>) = events
             .iter()
             .partition(|event| matches!(event, Event::Announced { .. } | Event::Withdrawn { .. }));
-        log_changes(&changes);
+        self.log_changes(&changes);
         for event in others {
             self.log(event);
         }
@@ -137,65 +137,84 @@ impl Reporter {
             Event::Left => tracing::info!(node = &*self.node, "layer 2 ended"),
         }
     }
+
+    /// Logs addresses that this node announces or withdraws, many of one kind in one line.
+    fn log_changes(&self, changes: &[&Event]) {
+        let changes = changes.iter().filter_map(|event| Change::of(event));
+        let changes: Vec<Change<'_>> = changes.collect();
+        if changes.len() <= LOGGED_CHANGES {
+            for change in &changes {
+                let services = self.services.of(change.address);
+                let services: Vec<String> = services.iter().map(|s| s.name.to_string()).collect();
+                let Change { address, .. } = change;
+                tracing::info!(%address, services = services.join(", "), "{change}");
+            }
+            return;
+        }
+        let mut groups: BTreeMap<(bool, Option<&str>, OwnerReason), Vec<Change<'_>>> =
+            BTreeMap::new();
+        for change in changes {
+            let key = (change.announced, change.other, change.reason);
+            groups.entry(key).or_default().push(change);
+        }
+        for group in groups.values() {
+            if let Some(first) = group.first() {
+                tracing::info!(count = group.len(), first = %first.address, "{first}");
+            }
+        }
+    }
 }
 
-/// Logs addresses that this node announces or withdraws, many of one kind in one line.
-fn log_changes(changes: &[&Event]) {
-    if changes.len() <= LOGGED_CHANGES {
-        for event in changes {
-            log_change(event);
-        }
-        return;
-    }
-    let mut groups: BTreeMap<(bool, Option<&str>, OwnerReason), (usize, IpAddr)> = BTreeMap::new();
-    for event in changes {
-        let (announced, other, reason, address) = match event {
+/// This node announces an address, or withdraws it. Prints as a sentence.
+struct Change<'a> {
+    address: IpAddr,
+    announced: bool,
+    /// The other node: the owner before or after.
+    other: Option<&'a str>,
+    reason: OwnerReason,
+}
+
+impl<'a> Change<'a> {
+    fn of(event: &'a Event) -> Option<Self> {
+        let (announced, address, other, reason) = match event {
             Event::Announced {
                 address,
                 from,
                 reason,
-            } => (true, from, *reason, *address),
+            } => (true, address, from, reason),
             Event::Withdrawn {
                 address,
                 to,
                 reason,
-            } => (false, to, *reason, *address),
-            _ => continue,
+            } => (false, address, to, reason),
+            _ => return None,
         };
-        let group = groups.entry((announced, other.as_deref(), reason));
-        group.or_insert((0, address)).0 += 1;
-    }
-    for ((announced, other, reason), (count, first)) in groups {
-        let why = Why(reason);
-        if announced {
-            let from = other.unwrap_or_default();
-            tracing::info!(count, %first, from, ?reason, "announcing addresses: {why}");
-        } else {
-            let to = other.unwrap_or_default();
-            tracing::info!(count, %first, to, ?reason, "withdrawing addresses: {why}");
-        }
+        Some(Self {
+            address: *address,
+            announced,
+            other: other.as_deref(),
+            reason: *reason,
+        })
     }
 }
 
-fn log_change(event: &Event) {
-    match event {
-        Event::Announced {
-            address,
-            from,
-            reason,
-        } => {
-            let from = from.as_deref().unwrap_or_default();
-            tracing::info!(%address, from, ?reason, "announcing address: {}", Why(*reason));
+impl fmt::Display for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = Why(self.reason);
+        match (self.announced, self.other, self.reason) {
+            (true, Some(from), _) => write!(f, "announcing by layer 2, after node {from}: {why}"),
+            (true, None, _) => write!(f, "announcing by layer 2: {why}"),
+            (false, Some(to), OwnerReason::HandedOver | OwnerReason::Moved) => {
+                write!(f, "no longer announcing by layer 2: node {to} took over")
+            }
+            (false, None, OwnerReason::HandedOver | OwnerReason::Moved) => {
+                f.write_str("no longer announcing by layer 2: no other candidate is alive")
+            }
+            (false, Some(to), _) => {
+                write!(f, "no longer announcing by layer 2, node {to} does: {why}")
+            }
+            (false, None, _) => write!(f, "no longer announcing by layer 2: {why}"),
         }
-        Event::Withdrawn {
-            address,
-            to,
-            reason,
-        } => {
-            let to = to.as_deref().unwrap_or_default();
-            tracing::info!(%address, to, ?reason, "withdrawing address: {}", Why(*reason));
-        }
-        _ => {}
     }
 }
 
