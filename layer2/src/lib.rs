@@ -21,3 +21,5 @@ mod ownership;
 mod responder;
 #[cfg(feature = "serde")]
 mod seconds;
+
+pub use ownership::owners_at_a_cold_start;

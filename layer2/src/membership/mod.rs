@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 pub(crate) use digest::{Digest, address_hash};
 pub(crate) use links::Links;
-pub(crate) use nodes::{NodeId, Nodes, mix};
+pub(crate) use nodes::{NodeId, Nodes, mix, text_hash};
 pub(crate) use peers::{Arrival, Peer, Peers};
 use rejections::Rejections;
 use sender::Sender;

@@ -4,4 +4,5 @@ mod arp;
 mod failover;
 mod partition;
 mod planned;
+mod prediction;
 mod world;
