@@ -23,6 +23,27 @@ fn check(page: &str, expected: &str) {
     );
 }
 
+/// The engine's reasons with their documentation, read from their definition.
+fn owner_reasons() -> Vec<(String, String)> {
+    let source =
+        fs::read_to_string(root().join("layer2/src/status.rs")).expect("the engine's source");
+    let (_, definition) = source
+        .split_once("pub enum OwnerReason {")
+        .expect("the enum");
+    let (definition, _) = definition.split_once("\n}").expect("its end");
+    let mut meaning: Vec<&str> = Vec::new();
+    let mut reasons = Vec::new();
+    for line in definition.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            meaning.push(text.trim());
+        } else if let Some(name) = line.strip_suffix(',') {
+            reasons.push((name.to_owned(), meaning.join(" ")));
+            meaning.clear();
+        }
+    }
+    reasons
+}
+
 /// The allocator's reasons with the first sentence of their documentation, read from their
 /// definition.
 fn allocation_reasons() -> Vec<(String, String)> {
@@ -50,8 +71,9 @@ fn allocation_reasons() -> Vec<(String, String)> {
 fn reasons() {
     let mut page = String::from(
         "# Reason codes\n\n`ferrolb plan` prints them with an explanation and a remedy. This page \
-         is generated from\n`daemon/src/core/decide/reason.rs` and `allocator/src/reason.rs`.\n\n\
-         ## Whether a node announces a service to a peer, and why not\n\n\
+         is generated from\n`daemon/src/core/decide/reason.rs`, `allocator/src/reason.rs` and \
+         `layer2/src/status.rs`.\n\n\
+         ## Whether a node announces a service, and why not\n\n\
          | code | it means | what to do |\n|---|---|---|\n",
     );
     for reason in Reason::ALL {
@@ -67,6 +89,15 @@ fn reasons() {
         "the allocator's reasons were not found"
     );
     for (code, meaning) in allocation {
+        writeln!(page, "| `{code}` | {meaning} |").expect("a string");
+    }
+    page.push_str(
+        "\n## Which node owns an address by layer 2, and why\n\n`ferrolb l2` prints them in words, \
+         and as codes with `-o json`.\n\n| code | it means |\n|---|---|\n",
+    );
+    let owners = owner_reasons();
+    assert!(owners.len() > 10, "the engine's reasons were not found");
+    for (code, meaning) in owners {
         writeln!(page, "| `{code}` | {meaning} |").expect("a string");
     }
     check("reasons.md", &page);

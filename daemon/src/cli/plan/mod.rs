@@ -127,7 +127,7 @@ fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error>
         }
     }
     if !plan.layer2.is_empty() {
-        let title = style.bold("Layer 2 (one of the nodes announces)");
+        let title = style.bold("Layer 2 (owner: if all nodes start at once)");
         writeln!(text, "\n{title}\n{}", layer2(plan))?;
     }
     if !plan.withheld.is_empty() {
@@ -222,9 +222,14 @@ fn layer2(plan: &Plan) -> String {
         if others > 0 {
             nodes += &format!(" and {others} more");
         }
-        vec![entry.address.to_string(), join(&entry.services), nodes]
+        vec![
+            entry.address.to_string(),
+            join(&entry.services),
+            or_dash(entry.owner.clone().unwrap_or_default()),
+            nodes,
+        ]
     });
-    table(&["ADDRESS", "SERVICES", "NODES"], rows)
+    table(&["ADDRESS", "SERVICES", "OWNER", "CANDIDATES"], rows)
 }
 
 fn withheld(plan: &Plan) -> String {

@@ -56,9 +56,10 @@ fn report(plan: &Plan) -> String {
             format!("{}={}/{interfaces}", node.node, node.weight)
         });
         lines.push(format!(
-            "layer2 {} of {}: {}",
+            "layer2 {} of {} on {}: {}",
             address.address,
             address.services.join(" "),
+            address.owner.as_deref().unwrap_or("-"),
             candidates.collect::<Vec<_>>().join(" ")
         ));
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ferrolb_layer2::config::Interfaces;
+use ferrolb_layer2::owners_at_a_cold_start;
 use serde::Serialize;
 
 use super::{Plan, Withheld};
@@ -19,6 +20,9 @@ pub(crate) struct PlannedAddress {
     pub address: IpAddr,
     /// The services that have it, as `namespace/name`.
     pub services: Vec<String>,
+    /// The node that announces it if all nodes start at the same time, in one network. Nodes keep
+    /// what they own, so another one can be the owner later.
+    pub owner: Option<String>,
     /// The nodes that may announce it, those with the highest weight first.
     pub candidates: Vec<PlannedCandidate>,
 }
@@ -39,6 +43,7 @@ impl Plan {
         // The node makes no difference: the interfaces are added below for each.
         let mut addresses = Layer2Addresses::new("");
         addresses.update_all(index);
+        let owners = owners_at_a_cold_start(addresses.addresses());
         for (address, spec) in addresses.addresses() {
             let ads = addresses.advertisements_of(index, *address);
             let candidates = spec.candidates.iter().map(|candidate| {
@@ -60,6 +65,7 @@ impl Plan {
             self.layer2.push(PlannedAddress {
                 address: *address,
                 services: services.map(ToString::to_string).collect(),
+                owner: owners.get(address).map(ToString::to_string),
                 candidates,
             });
         }
