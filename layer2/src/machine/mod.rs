@@ -151,13 +151,16 @@ impl Machine {
     }
 
     fn set_interface(&mut self, now: Time, interface: Interface) {
-        self.responder.set_interface(now, &interface);
         let index = interface.index;
-        if self.membership.set_interface(now, interface) && self.was_deaf(index) {
+        let came_up = self.membership.set_interface(now, interface.clone());
+        self.ownership.set_link(now, self.has_link());
+        if came_up && self.was_deaf(index) {
             let awaited = self.membership.wake(now);
             self.ownership.wake(now, awaited);
+            self.settle_effects(now);
         }
-        self.ownership.set_link(now, self.has_link());
+        // Last, because it announces on a new link unless it is suspended.
+        self.responder.set_interface(now, &interface);
     }
 
     /// Whether a link that came up is the only one on which peers can be received.
@@ -258,6 +261,7 @@ impl Machine {
             Effect::Suspend(suspended) => self.responder.suspend(now, suspended),
             Effect::Probe(probe) => self.responder.probe(now, probe),
             Effect::CancelProbe(address) => self.responder.cancel_probe(address),
+            Effect::Activate => self.membership.activate(now),
             Effect::Event(event) => self.events.push_back(event),
         }
     }

@@ -7,7 +7,7 @@ use super::Machine;
 use crate::config::Time;
 use crate::interface::IfIndex;
 use crate::mac::Mac;
-use crate::membership::{NodeId, Peer};
+use crate::membership::{NodeId, Peer, blocked_warning};
 use crate::status::{NodeState, PeerStatus, SegmentStatus, Status};
 
 impl Machine {
@@ -39,7 +39,11 @@ impl Machine {
                 networks: link.networks.clone(),
                 promiscuous: false,
                 peers: self.peers(link.index),
-                warnings: Vec::new(),
+                warnings: self
+                    .membership
+                    .blocked()
+                    .map(|node| blocked_warning(&node))
+                    .collect(),
             })
             .collect()
     }

@@ -1,25 +1,30 @@
 //! Which other nodes are alive on which segment, by authenticated hellos.
 
+mod blocked;
 mod digest;
 mod links;
 mod nodes;
 mod peers;
 mod rejections;
 mod sender;
+mod siblings;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use blocked::Blocked;
+pub(crate) use blocked::warning as blocked_warning;
 pub(crate) use digest::{Digest, address_hash};
 pub(crate) use links::Links;
 pub(crate) use nodes::{NodeId, Nodes, mix, text_hash};
 pub(crate) use peers::{Arrival, Peer, Peers};
 use rejections::Rejections;
 use sender::Sender;
+use siblings::Siblings;
 
 use crate::config::{Identity, Keys, Settings, Time};
 use crate::interface::{IfIndex, Interface};
@@ -31,8 +36,6 @@ use crate::wire::hello_frame;
 
 /// A node whose clock differs by more is not accepted: its hello may be an old one.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
-/// A node that is ready by the API but not received in this time is blocked.
-const BLOCKED_AFTER: Duration = Duration::from_secs(10);
 /// Nodes answer the first hello of another one within this time.
 const GREETING_SPREAD: Duration = Duration::from_millis(20);
 /// The maximum length of a hello on an interface without a smaller limit.
@@ -50,8 +53,10 @@ pub(crate) struct Membership {
     peers: Peers,
     sender: Sender,
     rejections: Rejections,
-    /// Since when nodes are ready according to the API.
-    ready: BTreeMap<NodeId, Time>,
+    blocked: Blocked,
+    /// The nodes that were alive when an interface failed.
+    cut_off: BTreeSet<NodeId>,
+    siblings: Siblings,
     /// The first moment, which corresponds to the identity's wall clock.
     started: Option<Time>,
     busy: bool,
@@ -83,7 +88,9 @@ impl Membership {
             links: Links::default(),
             peers: Peers::default(),
             rejections: Rejections::default(),
-            ready: BTreeMap::new(),
+            blocked: Blocked::default(),
+            cut_off: BTreeSet::new(),
+            siblings: Siblings::default(),
             started: None,
             busy: true,
             counters: Counters::default(),
@@ -150,30 +157,60 @@ impl Membership {
     /// Replaces the nodes that are ready according to the API.
     pub(crate) fn set_ready(&mut self, now: Time, ready: Option<BTreeSet<Arc<str>>>) {
         let ready = ready.unwrap_or_default();
-        let ids: BTreeSet<_> = ready.iter().map(|name| self.nodes.intern(name)).collect();
-        self.ready.retain(|node, _| ids.contains(node));
-        for node in ids {
-            self.ready.entry(node).or_insert(now);
-        }
-        self.peers.touch();
+        let nodes = ready.iter().map(|name| self.nodes.intern(name)).collect();
+        self.blocked.set_ready(now, nodes);
+        self.find_blocked(now);
     }
 
     /// Whether a node is ready by the API, as this node is, but was never received.
-    pub(crate) fn is_blocked(&self, now: Time, node: NodeId) -> bool {
-        let ready_for_long = |node| {
-            self.ready
-                .get(&node)
-                .is_some_and(|since| now >= *since + BLOCKED_AFTER)
-        };
-        node != NodeId::US
-            && ready_for_long(node)
-            && ready_for_long(NodeId::US)
-            && self.peers.node(node).is_none()
+    pub(crate) fn is_blocked(&self, node: NodeId) -> bool {
+        self.blocked.contains(node)
+    }
+
+    /// The nodes that are ready by the API, but were never received.
+    pub(crate) fn blocked(&self) -> impl Iterator<Item = Arc<str>> {
+        self.blocked.all().map(|node| self.nodes.name(node))
+    }
+
+    fn find_blocked(&mut self, now: Time) {
+        let new = self.blocked.update(now, &self.peers);
+        if new.is_empty() {
+            return;
+        }
+        self.peers.touch();
+        for node in new {
+            let warning = blocked::warning(&self.nodes.name(node));
+            for link in self.links.working() {
+                self.events.push_back(Event::InterfaceWarning {
+                    interface: link.name.clone(),
+                    warning: warning.clone(),
+                });
+            }
+        }
+    }
+
+    /// Whether an older process of this node is still in charge.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.siblings.is_standby()
+    }
+
+    /// The sibling that is ready to take over from this process.
+    pub(crate) fn has_successor(&self) -> bool {
+        self.siblings.has_successor() && self.peers.is_alive(NodeId::SIBLING)
+    }
+
+    /// This process took over from the older one.
+    pub(crate) fn activate(&mut self, now: Time) {
+        self.siblings.activate();
+        self.hurry(now);
     }
 
     /// An interface appeared or changed. Returns whether its link came up.
     pub(crate) fn set_interface(&mut self, now: Time, interface: Interface) -> bool {
         let index = interface.index;
+        if interface.loopback {
+            self.siblings.listen(now);
+        }
         let works = interface.carrier && !interface.loopback;
         let before = self.links.set(interface);
         let worked = before.is_some_and(|link| link.carrier && !link.loopback);
@@ -193,7 +230,15 @@ impl Membership {
     }
 
     fn cut(&mut self, index: IfIndex) {
+        if !self
+            .links
+            .all()
+            .any(|link| link.carrier && link.index != index)
+        {
+            self.sender.stop();
+        }
         for node in self.peers.cut(index) {
+            self.cut_off.insert(node);
             self.events.push_back(Event::PeerDown {
                 node: self.nodes.name(node),
                 interface: self.links.name(index),
@@ -218,9 +263,7 @@ impl Membership {
     ) -> Option<(Arrival, Hello)> {
         let wall = self.wall(now);
         let link = self.links.get(index)?;
-        if link.loopback {
-            return None;
-        }
+        let loopback = link.loopback;
         let hello = match Hello::decode(payload, self.settings.cluster, &self.keys) {
             Ok(hello) => hello,
             Err(error) => {
@@ -228,13 +271,19 @@ impl Membership {
                 return None;
             }
         };
-        if hello.node == self.identity.node {
-            if hello.instance != self.identity.instance {
-                self.reject(index, &hello.node, "another host has the name of this node");
-            }
+        let ours = hello.node == self.identity.node;
+        if ours && hello.instance == self.identity.instance || loopback && !ours {
             return None;
         }
-        let node = self.nodes.intern(&hello.node);
+        if ours && !loopback {
+            self.reject(index, &hello.node, "another host has the name of this node");
+            return None;
+        }
+        let node = if ours {
+            NodeId::SIBLING
+        } else {
+            self.nodes.intern(&hello.node)
+        };
         if !self.is_new(wall, index, node, &hello) {
             return None;
         }
@@ -242,6 +291,14 @@ impl Membership {
         self.counters.hellos_received += 1;
         let arrival = self.peers.receive(now, wall, index, node, mac, &hello);
         self.counters.hellos_late += u64::from(arrival.late);
+        if ours {
+            self.siblings.receive(self.identity.instance, &hello);
+            if arrival.up {
+                self.sender.send_soon(now);
+            }
+            return Some((arrival, hello));
+        }
+        self.blocked.received(node);
         if arrival.up {
             self.events.push_back(Event::PeerUp {
                 node: hello.node.clone(),
@@ -317,8 +374,9 @@ impl Membership {
         self.peers.forgive(now);
         self.sender.stop();
         self.sender.send_soon(now);
-        let nodes = self.nodes.all();
-        nodes.filter(|node| self.peers.is_alive(*node)).collect()
+        let mut nodes = std::mem::take(&mut self.cut_off);
+        nodes.extend(self.nodes.all().filter(|node| self.peers.is_alive(*node)));
+        nodes
     }
 
     /// The next hello must not wait for its time.
@@ -338,7 +396,12 @@ impl Membership {
 
     /// Finds silent nodes.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.find_blocked(now);
         for (index, node) in self.peers.silence(now) {
+            if node == NodeId::SIBLING {
+                self.siblings.silent();
+                continue;
+            }
             self.events.push_back(Event::PeerDown {
                 node: self.nodes.name(node),
                 interface: self.links.name(index),
@@ -348,20 +411,21 @@ impl Membership {
 
     /// When [`Self::handle_timeout`] or [`Self::hellos`] must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        let send = self.sender.poll_timeout().filter(|_| self.sends());
-        [send, self.peers.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    fn sends(&self) -> bool {
-        self.has_current_key && self.links.working().next().is_some()
+        let send = self.sender.poll_timeout().filter(|_| self.has_current_key);
+        [
+            send.filter(|_| self.links.all().any(|link| link.carrier)),
+            self.peers.poll_timeout(),
+            self.blocked.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The interval up to the next hello, if one is due.
     pub(crate) fn due(&self, now: Time) -> Option<Duration> {
-        let due = self.sends() && self.sender.poll_timeout().is_some_and(|at| at <= now);
+        let sends = self.has_current_key && self.links.all().any(|link| link.carrier);
+        let due = sends && self.sender.poll_timeout().is_some_and(|at| at <= now);
         due.then(|| {
             let nodes = self.peers.alive_count() + 1;
             sender::interval(self.settings.hello_interval, nodes, self.busy)
@@ -381,7 +445,9 @@ impl Membership {
         let Some(key) = self.keys.first() else {
             return frames;
         };
-        for link in self.links.working() {
+        let on_wire = self.siblings.may_send(now);
+        let links = self.links.all().filter(|link| link.carrier);
+        for link in links.filter(|link| on_wire || link.loopback) {
             let mtu = usize::try_from(link.mtu).unwrap_or(MAX_HELLO);
             let room = mtu.saturating_sub(hello_frame::OVERHEAD).min(MAX_HELLO);
             let hello = Hello {

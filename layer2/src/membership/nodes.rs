@@ -10,6 +10,8 @@ pub(crate) struct NodeId(u32);
 impl NodeId {
     /// This node.
     pub(crate) const US: Self = Self(0);
+    /// Another process of this node, received on the loopback interface.
+    pub(crate) const SIBLING: Self = Self(1);
 
     /// The node with an index in arrays with one element per node.
     pub(crate) fn from_index(index: usize) -> Self {
@@ -33,13 +35,12 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// A table that contains this node.
     pub(crate) fn new(us: Arc<str>) -> Self {
-        let mut nodes = Self {
-            names: Vec::new(),
-            hashes: Vec::new(),
-            ids: HashMap::new(),
-        };
-        nodes.intern(&us);
-        nodes
+        let hash = text_hash(&us);
+        Self {
+            names: vec![us.clone(), us.clone()],
+            hashes: vec![hash, hash],
+            ids: HashMap::from([(us, NodeId::US)]),
+        }
     }
 
     /// The number of a node, which is added if it is new.
@@ -69,9 +70,15 @@ impl Nodes {
         self.hashes.get(id.index()).copied().unwrap_or_default()
     }
 
-    /// All of them.
+    /// All of them, this node and its sibling included.
     pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..self.names.len()).map(NodeId::from_index)
+    }
+
+    /// The other nodes.
+    pub(crate) fn others(&self) -> impl Iterator<Item = NodeId> + use<> {
+        self.all()
+            .filter(|node| *node != NodeId::US && *node != NodeId::SIBLING)
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Peers {
     /// No peer is silent before.
     next_silence: Option<Time>,
     generation: u64,
+    /// The number of nodes that are alive on any segment.
+    alive: usize,
 }
 
 impl Peers {
@@ -130,20 +132,22 @@ impl Peers {
         self.on(segment).any(|(_, peer)| peer.alive)
     }
 
-    /// Whether any node was ever received.
+    /// Whether any other node was ever received.
     pub(crate) fn any_known(&self) -> bool {
-        self.nodes.iter().any(Option::is_some)
+        let others = self.nodes.iter().skip(NodeId::SIBLING.index() + 1);
+        others.flatten().next().is_some()
     }
 
     /// The number of nodes that are alive on any segment.
     pub(crate) fn alive_count(&self) -> usize {
-        let mut alive = vec![false; self.nodes.len()];
-        for peers in self.segments.values() {
-            for (alive, peer) in alive.iter_mut().zip(peers) {
-                *alive |= peer.as_ref().is_some_and(|peer| peer.alive);
-            }
-        }
-        alive.into_iter().filter(|alive| *alive).count()
+        self.alive
+    }
+
+    fn count_alive(&mut self) {
+        self.generation += 1;
+        self.alive = (NodeId::SIBLING.index() + 1..self.nodes.len())
+            .filter(|index| self.is_alive(NodeId::from_index(*index)))
+            .count();
     }
 
     /// The highest instance and sequence number that were received from a node on a segment.
@@ -198,7 +202,7 @@ impl Peers {
         *slot = Some(peer);
         self.next_silence = Some(self.next_silence.map_or(silent_at, |at| at.min(silent_at)));
         if arrival.up || !same_networks {
-            self.generation += 1;
+            self.count_alive();
         }
         arrival
     }
@@ -257,7 +261,9 @@ impl Peers {
                 }
             }
         }
-        self.generation += u64::from(!silent.is_empty());
+        if !silent.is_empty() {
+            self.count_alive();
+        }
         silent
     }
 
@@ -291,7 +297,7 @@ impl Peers {
                 cut.push(NodeId::from_index(index));
             }
         }
-        self.generation += 1;
+        self.count_alive();
         cut
     }
 

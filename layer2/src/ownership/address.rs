@@ -107,6 +107,8 @@ pub(crate) enum Effect {
     Probe(Probe),
     /// End a probe.
     CancelProbe(IpAddr),
+    /// This process took over from an older one of the node.
+    Activate,
     /// Report.
     Event(Event),
 }

@@ -67,7 +67,7 @@ impl Context<'_> {
 
     /// Whether a node is ready by the Kubernetes API, but its hellos never arrive.
     pub(crate) fn is_blocked(&self, node: NodeId) -> bool {
-        self.membership.is_blocked(self.now, node)
+        self.membership.is_blocked(node)
     }
 
     /// The segments that count for an address.

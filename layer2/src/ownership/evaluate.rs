@@ -50,9 +50,10 @@ impl Ownership {
         let peers = context.membership.peers();
         self.intents
             .expire(now, |node| peers.is_alive(node) || node == NodeId::US);
-        if self.state() != NodeState::Ready {
+        if self.state() != NodeState::Ready || context.membership.is_standby() {
             return;
         }
+        self.inherit(context);
         if self.evaluated != Some(peers.generation()) {
             self.evaluated = Some(peers.generation());
             self.find_silent(context);
@@ -104,6 +105,7 @@ impl Ownership {
             placement.count(best);
             let waited = now.saturating_sub(known.idle_since);
             let late = waited >= PLACEMENT_PATIENCE
+                && !context.is_blocked(best)
                 && placement
                     .our_rank(*address, &known.spec)
                     .is_some_and(|rank| waited >= PLACEMENT_PATIENCE * rank);
@@ -129,7 +131,7 @@ impl Ownership {
     /// Finds addresses of silent nodes, and computes which of them this node takes over.
     fn find_silent(&mut self, context: &Context<'_>) {
         let mut silent = BTreeSet::new();
-        for node in context.membership.nodes().all().skip(1) {
+        for node in context.membership.nodes().others() {
             if self.claims.share(node).count == 0 {
                 continue;
             }

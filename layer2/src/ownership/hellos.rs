@@ -16,7 +16,7 @@ impl Ownership {
     /// A hello of a peer.
     pub(crate) fn receive(&mut self, context: &Context<'_>, arrival: &Arrival, hello: &Hello) {
         let node = arrival.node;
-        if arrival.new_instance {
+        if arrival.new_instance && node != NodeId::SIBLING {
             self.process_started(context, node);
         }
         if arrival.up {
@@ -44,8 +44,8 @@ impl Ownership {
         let us = membership.nodes().name(NodeId::US);
         let first_ready = membership
             .nodes()
-            .all()
-            .filter(|peer| *peer != node && *peer != NodeId::US)
+            .others()
+            .filter(|peer| *peer != node)
             .filter(|peer| {
                 let facts = membership.peers().node(*peer);
                 facts.is_some_and(|facts| facts.state == NodeState::Ready)

@@ -268,6 +268,12 @@ impl<'a> Placement<'a> {
                 node: *node,
             })
             .collect();
+        if unknown_load {
+            // Networks are not known either.
+            for member in &mut members {
+                member.off_link = false;
+            }
+        }
         members.sort();
         Group {
             members,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::address::Effect;
 use super::placement::Placement;
 use super::{Context, Ownership};
 use crate::config::Time;
@@ -137,7 +138,8 @@ impl Ownership {
 
     /// The owner of addresses names this node as their successor.
     pub(super) fn succeed(&mut self, context: &Context<'_>, from: NodeId, claims: &[Claim]) {
-        if self.state() != NodeState::Ready {
+        let standby = context.membership.is_standby();
+        if self.state() != NodeState::Ready || (standby && from != NodeId::SIBLING) {
             return;
         }
         for claim in claims {
@@ -154,7 +156,9 @@ impl Ownership {
                 continue;
             }
             let weight = |node| spec.candidates.weight(node);
-            let reason = if self.moving.is_to(context.now, address, NodeId::US) {
+            let reason = if from == NodeId::SIBLING {
+                OwnerReason::Resumed
+            } else if self.moving.is_to(context.now, address, NodeId::US) {
                 OwnerReason::Moved
             } else if weight(from).is_some_and(|other| weight(NodeId::US) > Some(other)) {
                 OwnerReason::Preferred
@@ -164,6 +168,28 @@ impl Ownership {
             self.claims.set(address, from, claim.epoch, context.now);
             self.drop_intent(address);
             self.take(context, address, reason);
+        }
+        if from == NodeId::SIBLING && !claims.is_empty() {
+            self.effects.push_back(Effect::Activate);
+        }
+    }
+
+    /// An older process of this node is gone: this one goes on with its addresses.
+    pub(super) fn inherit(&mut self, context: &Context<'_>) {
+        if context.membership.peers().is_alive(NodeId::SIBLING) {
+            return;
+        }
+        let addresses: Vec<_> = self.claims.of(NodeId::SIBLING).collect();
+        for address in addresses {
+            let ours = self.spec(address).is_some_and(|spec| {
+                spec.candidates.contains(NodeId::US) && !context.segments(address, spec).is_empty()
+            });
+            if ours {
+                self.take(context, address, OwnerReason::Resumed);
+            } else {
+                self.claims.release(context.now, address);
+                self.mark_unplaced(context.now, address);
+            }
         }
     }
 
@@ -210,12 +236,16 @@ impl Ownership {
         for address in std::mem::take(&mut self.our_intents) {
             self.drop_intent(address);
         }
-        if restarting {
+        let addresses = self.our_addresses();
+        if context.membership.has_successor() {
+            for address in addresses {
+                let reason = OwnerReason::HandedOver;
+                self.name_successor(context, address, NodeId::SIBLING, reason, true);
+            }
+        } else if restarting {
             self.say_restarting(context.now);
             return;
-        }
-        let addresses = self.our_addresses();
-        if self.settle.is_done() {
+        } else if self.settle.is_done() {
             self.hand_over(context, &addresses, OwnerReason::HandedOver, true);
         } else {
             for address in addresses {

@@ -21,7 +21,10 @@ pub(crate) struct Settle {
     addresses_complete: bool,
     /// Since when it listens.
     since: Option<Time>,
-    /// After a stall: the nodes that were alive, whose fresh hello is awaited.
+    /// Whether it did settle before.
+    waking: bool,
+    /// After a stall: the nodes that were alive, whose fresh hello is awaited. None if the time
+    /// alone decides.
     awaited: Option<BTreeSet<NodeId>>,
     done: bool,
 }
@@ -34,7 +37,7 @@ impl Settle {
 
     /// Whether the node listens after a stall, and did settle before.
     pub(crate) fn is_waking(&self) -> bool {
-        !self.done && self.awaited.is_some()
+        !self.done && self.waking
     }
 
     /// Whether there is a key.
@@ -56,7 +59,7 @@ impl Settle {
     pub(crate) fn set_link(&mut self, now: Time, has_link: bool) {
         let gained = has_link && !self.has_link;
         self.has_link = has_link;
-        if gained && self.since.is_none() {
+        if gained {
             self.listen(now);
         }
     }
@@ -68,9 +71,8 @@ impl Settle {
 
     /// The node was deaf, or a link came up. `awaited`: the nodes that were alive before.
     pub(crate) fn restart(&mut self, now: Time, awaited: BTreeSet<NodeId>) {
-        if self.done || self.awaited.is_some() {
-            self.awaited = Some(awaited);
-        }
+        self.waking |= self.done;
+        self.awaited = Some(awaited).filter(|awaited| self.waking && !awaited.is_empty());
         self.done = false;
         self.listen(now);
     }
@@ -105,6 +107,7 @@ impl Settle {
         let ended = self.poll_timeout(interval).is_some_and(|at| at <= now);
         if ended {
             self.done = true;
+            self.waking = false;
             self.awaited = None;
         }
         ended

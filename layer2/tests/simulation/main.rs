@@ -1,8 +1,12 @@
 //! Engines of several nodes on simulated LANs.
 
 mod arp;
+mod authentication;
+mod conflicts;
 mod failover;
+mod interfaces;
 mod partition;
 mod planned;
 mod prediction;
+mod rollout;
 mod world;

@@ -40,6 +40,7 @@ pub(crate) struct LanState {
     /// Frames from the first to the second are lost.
     pub(crate) one_way: BTreeSet<(Mac, Mac)>,
     pub(crate) blackout: bool,
+    is_loopback: bool,
     /// Frames sent, by sender.
     pub(crate) frames: BTreeMap<Mac, u64>,
 }
@@ -97,6 +98,8 @@ pub(crate) struct World {
     pub(crate) lans: Vec<LanState>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) hosts: BTreeMap<Mac, Host>,
+    /// Other programs on nodes that answer ARP for addresses.
+    pub(crate) speakers: BTreeMap<Mac, BTreeSet<IpAddr>>,
     pub(crate) settings: Settings,
     pub(crate) key: Arc<[u8]>,
     seed: u64,
@@ -104,6 +107,8 @@ pub(crate) struct World {
     queue: BinaryHeap<Reverse<(Time, u64, Happening)>>,
     bodies: BTreeMap<u64, Rc<[u8]>>,
     sequence: u64,
+    recording: Option<Lan>,
+    recorded: Vec<(Mac, Rc<[u8]>)>,
 }
 
 impl World {
@@ -113,6 +118,7 @@ impl World {
             lans: Vec::new(),
             nodes: Vec::new(),
             hosts: BTreeMap::new(),
+            speakers: BTreeMap::new(),
             settings: Settings {
                 cluster: 7,
                 hello_interval: limits::HELLO_INTERVAL,
@@ -124,6 +130,8 @@ impl World {
             queue: BinaryHeap::new(),
             bodies: BTreeMap::new(),
             sequence: 0,
+            recording: None,
+            recorded: Vec::new(),
         };
         world.add_lan();
         world
@@ -162,6 +170,7 @@ impl World {
             part: BTreeMap::new(),
             one_way: BTreeSet::new(),
             blackout: false,
+            is_loopback: false,
             frames: BTreeMap::new(),
         });
         self.lans.len() - 1
@@ -191,6 +200,38 @@ impl World {
         index
     }
 
+    /// Adds a node with a loopback interface, on which its processes receive each other.
+    pub(crate) fn add_node_with_loopback(&mut self, lans: &[Lan]) -> usize {
+        let loopback = self.add_lan();
+        self.lans[loopback].is_loopback = true;
+        let index = self.add_node(lans);
+        self.add_loopback(index, loopback);
+        index
+    }
+
+    fn add_loopback(&mut self, index: usize, lan: Lan) {
+        let mut link = interface(index, 100, 0);
+        link.name = "lo".into();
+        link.loopback = true;
+        link.networks = vec!["127.0.0.1/8".parse().expect("a network")];
+        link.mtu = 65_536;
+        self.nodes[index].interfaces.push((lan, link.clone()));
+        self.input(index, Input::Interface(link));
+    }
+
+    /// Adds another process of a node that has a loopback interface.
+    pub(crate) fn add_process(&mut self, of: usize) -> usize {
+        let interfaces = self.nodes[of].interfaces.clone();
+        let index = self.add_node(&[]);
+        let (lan, _) = interfaces[interfaces.len() - 1];
+        self.nodes[index].name = self.nodes[of].name.clone();
+        self.nodes[index].machine = self.new_machine(&self.nodes[of].name.clone());
+        self.nodes[index].interfaces = interfaces[..interfaces.len() - 1].to_vec();
+        self.add_loopback(index, lan);
+        self.start_inputs(index);
+        index
+    }
+
     fn new_machine(&mut self, name: &Arc<str>) -> Machine {
         self.seed = self.seed.wrapping_add(1);
         let identity = Identity {
@@ -203,6 +244,22 @@ impl World {
 
     fn wall(&self) -> u64 {
         EPOCH + u64::try_from(self.now.as_millis()).expect("fits")
+    }
+
+    /// Gives a node keys.
+    pub(crate) fn set_keys(&mut self, index: usize, current: &[u8], accepted: &[&[u8]]) {
+        let keys = Keys {
+            current: Some(current.into()),
+            accepted: accepted.iter().map(|key| (*key).into()).collect(),
+        };
+        self.command(index, Command::Keys(keys));
+    }
+
+    /// A carrier comes or goes.
+    pub(crate) fn set_carrier(&mut self, index: usize, port: usize, carrier: bool) {
+        self.nodes[index].interfaces[port].1.carrier = carrier;
+        let link = self.nodes[index].interfaces[port].1.clone();
+        self.input(index, Input::Interface(link));
     }
 
     fn start_inputs(&mut self, index: usize) {
@@ -278,7 +335,7 @@ impl World {
             let on = node
                 .interfaces
                 .iter()
-                .find(|(_, known)| known.index == interface);
+                .find(|(_, known)| known.index == interface && known.carrier);
             if let Some((lan, known)) = on {
                 frames.push((*lan, known.mac, frame));
             }
@@ -320,6 +377,9 @@ impl World {
     pub(crate) fn transmit(&mut self, lan: Lan, from: Mac, frame: Rc<[u8]>) {
         let state = &mut self.lans[lan];
         *state.frames.entry(from).or_default() += 1;
+        if self.recording == Some(lan) {
+            self.recorded.push((from, frame.clone()));
+        }
         if state.blackout {
             return;
         }
@@ -412,9 +472,15 @@ impl World {
         lan: Lan,
         frame: &Rc<[u8]>,
     ) {
-        if let Some(request) = arp::request(frame) {
+        if let Some(request) = arp::request(frame)
+            && !self.lans[lan].is_loopback
+        {
             let kernel = kernel_address(index, lan);
-            if request.target == kernel {
+            let speaks = self
+                .speakers
+                .get(&mac)
+                .is_some_and(|speaks| speaks.contains(&IpAddr::V4(request.target)));
+            if request.target == kernel || speaks {
                 self.transmit(lan, mac, arp::reply(&request, mac).into());
             }
         }
@@ -439,6 +505,17 @@ impl World {
             let reply = arp::reply(&request, mac);
             self.transmit(lan, mac, reply.into());
         }
+    }
+
+    /// All frames that a host sends on a LAN from now on are recorded.
+    pub(crate) fn record(&mut self, lan: Lan) {
+        self.recording = Some(lan);
+    }
+
+    /// The recorded frames.
+    pub(crate) fn recorded(&mut self) -> Vec<(Mac, Rc<[u8]>)> {
+        self.recording = None;
+        std::mem::take(&mut self.recorded)
     }
 
     /// Adds a host that has addresses.
@@ -493,6 +570,13 @@ impl World {
         };
         let sender = Ipv4Addr::new(10, 0, u8::try_from(lan).expect("few LANs"), 250);
         self.transmit(lan, host, arp::new_request(host, sender, address).into());
+    }
+
+    /// A host announces an address.
+    pub(crate) fn boast(&mut self, host: Mac, address: IpAddr) {
+        if let IpAddr::V4(address) = address {
+            self.transmit(0, host, arp::new_request(host, address, address).into());
+        }
     }
 
     pub(crate) fn status(&self, index: usize) -> Status {

@@ -1,0 +1,139 @@
+//! Keys, forged hellos and replayed ones.
+
+use std::rc::Rc;
+
+use ferrolb_layer2::config::{Command, Keys};
+use ferrolb_layer2::status::{Event, OwnerReason};
+
+use crate::world::{World, addresses, ms};
+
+#[test]
+fn without_a_key_a_node_claims_nothing() {
+    let all = addresses(2);
+    let mut world = World::new(1);
+    let node = world.add_node(&[0]);
+    world.command(node, Command::Keys(Keys::default()));
+    world.introduce(node, &all, 1);
+    world.run(ms(5_000));
+    assert_eq!(world.counts(), [0]);
+    let status = world.status(node);
+    assert!(
+        status
+            .addresses
+            .values()
+            .all(|status| status.reason == OwnerReason::NoKey)
+    );
+    let key = world.key.clone();
+    world.set_keys(node, &key, &[]);
+    world.run(ms(2_000));
+    assert_eq!(world.counts(), [2]);
+}
+
+#[test]
+fn a_wrong_key_is_reported_at_both_ends_once() {
+    let all = addresses(2);
+    let mut world = World::cluster(1, 2, &all);
+    world.set_keys(1, b"another key", &[]);
+    world.run(ms(20_000));
+    for node in 0..2 {
+        let rejections = world.nodes[node]
+            .log
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::PeerRejected { .. }))
+            .count();
+        assert_eq!(rejections, 1);
+        let peers = &world.status(node).segments[0].peers;
+        assert!(peers.iter().any(|peer| peer.rejected.is_some()));
+        assert!(world.status(node).counters.hellos_unauthenticated > 0);
+    }
+}
+
+#[test]
+fn a_rotation_of_the_key_moves_nothing() {
+    let all = addresses(6);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    let before: Vec<_> = world
+        .nodes
+        .iter()
+        .map(|node| node.announced.clone())
+        .collect();
+    let old = world.key.clone();
+    // Each node accepts both before the first one uses the new one.
+    for node in 0..3 {
+        world.set_keys(node, &old, &[b"the new key"]);
+        world.run(ms(700));
+    }
+    for node in 0..3 {
+        world.set_keys(node, b"the new key", &[&old]);
+        world.run(ms(700));
+    }
+    for node in 0..3 {
+        world.set_keys(node, b"the new key", &[]);
+        world.run(ms(700));
+    }
+    world.run(ms(3_000));
+    let after: Vec<_> = world
+        .nodes
+        .iter()
+        .map(|node| node.announced.clone())
+        .collect();
+    assert_eq!(before, after);
+    for node in 0..3 {
+        assert_eq!(world.status(node).counters.owner_changes, 2);
+    }
+}
+
+#[test]
+fn replayed_hellos_of_a_dead_node_do_not_keep_it_alive() {
+    let all = addresses(6);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    world.record(0);
+    world.run(ms(1_000));
+    let dead = world.mac(0);
+    let frames: Vec<Rc<[u8]>> = world
+        .recorded()
+        .into_iter()
+        .filter(|(from, frame)| *from == dead && frame[12..14] == [8, 0])
+        .map(|(_, frame)| frame)
+        .collect();
+    world.power_off(0);
+    for frame in frames.iter().cycle().take(100) {
+        world.transmit(0, dead, frame.clone());
+        world.run(ms(10));
+    }
+    assert_eq!(world.counts(), [0, 3, 3]);
+    assert!(world.status(1).counters.hellos_replayed > 50);
+}
+
+#[test]
+fn forged_hellos_change_nothing() {
+    let all = addresses(6);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    let before: Vec<_> = world
+        .nodes
+        .iter()
+        .map(|node| node.announced.clone())
+        .collect();
+    world.record(0);
+    world.run(ms(300));
+    let frames = world.recorded();
+    for (from, frame) in frames {
+        for position in [42, 60, 80, 100, 120, frame.len() - 1] {
+            let mut forged = frame.to_vec();
+            if let Some(octet) = forged.get_mut(position) {
+                *octet ^= 0x55;
+            }
+            world.transmit(0, from, forged.into());
+        }
+    }
+    world.run(ms(3_000));
+    let after: Vec<_> = world
+        .nodes
+        .iter()
+        .map(|node| node.announced.clone())
+        .collect();
+    assert_eq!(before, after);
+}

@@ -1,0 +1,103 @@
+//! Other hosts answer for an address.
+
+use std::collections::BTreeSet;
+
+use ferrolb_layer2::machine::Input;
+use ferrolb_layer2::status::{Event, OwnerReason};
+
+use crate::world::{World, addresses, ms};
+
+fn conflicts(world: &World, node: usize) -> usize {
+    let log = world.nodes[node].log.iter();
+    log.filter(|(_, event)| matches!(event, Event::Conflict { .. }))
+        .count()
+}
+
+#[test]
+fn an_address_that_another_host_has_is_withheld_and_probed_every_30_s() {
+    let all = addresses(2);
+    let mut world = World::cluster(1, 3, &all);
+    let foreign = world.add_host(9, &all[..1]);
+    world.run(ms(20_000));
+    assert_eq!(world.owners(all[0]), []);
+    assert_eq!(world.owners(all[1]).len(), 1);
+    let withheld = (0..3)
+        .find(|node| conflicts(&world, *node) > 0)
+        .expect("a node");
+    let status = &world.status(withheld).addresses[&all[0]];
+    assert_eq!(status.reason, OwnerReason::AddressConflict);
+    assert_eq!(status.conflict, Some(foreign));
+    assert_eq!(conflicts(&world, withheld), 1);
+    world.hosts.clear();
+    world.run(ms(31_000));
+    assert_eq!(world.owners(all[0]).len(), 1);
+    let resolved = world
+        .nodes
+        .iter()
+        .flat_map(|node| &node.log)
+        .any(|(_, event)| matches!(event, Event::ConflictResolved { .. }));
+    assert!(resolved);
+}
+
+#[test]
+fn an_owner_defends_its_address_at_most_once_in_10_s() {
+    let all = addresses(1);
+    let mut world = World::cluster(1, 2, &all);
+    let client = world.add_client(1, &all);
+    world.run(ms(10_000));
+    let owner = world.owners(all[0])[0];
+    let foreign = world.add_host(9, &all);
+    let sent = world.status(owner).counters.gratuitous_sent;
+    for _ in 0..25 {
+        world.boast(foreign, all[0]);
+        world.run(ms(1_000));
+    }
+    assert_eq!(world.owners(all[0]), [owner]);
+    assert_eq!(conflicts(&world, owner), 1);
+    let defences = world.status(owner).counters.gratuitous_sent - sent;
+    assert!((2..=4).contains(&defences), "{defences}");
+    assert!(!world.hosts[&client].received.is_empty());
+}
+
+#[test]
+fn while_the_node_of_a_peer_answers_by_another_program_the_address_is_withheld() {
+    let all = addresses(1);
+    let mut world = World::cluster(1, 3, &all);
+    let speaker = world.mac(2);
+    world
+        .speakers
+        .insert(speaker, all.iter().copied().collect());
+    world.run(ms(6_000));
+    let owners = world.owners(all[0]);
+    // The node on which it runs does not see it.
+    assert!(owners.is_empty() || owners == [2], "{owners:?}");
+    if owners.is_empty() {
+        let reasons: Vec<_> = (0..2)
+            .map(|n| world.status(n).addresses[&all[0]].reason)
+            .collect();
+        assert!(reasons.contains(&OwnerReason::OtherSpeaker), "{reasons:?}");
+    }
+    world.speakers.clear();
+    world.run(ms(6_000));
+    assert_eq!(world.owners(all[0]).len(), 1);
+}
+
+#[test]
+fn the_answers_of_the_service_proxy_on_all_nodes_do_not_withhold_an_address() {
+    let all = addresses(3);
+    let mut world = World::cluster(1, 3, &all);
+    let proxied: BTreeSet<_> = all.iter().copied().collect();
+    for node in 0..3 {
+        world.speakers.insert(world.mac(node), proxied.clone());
+        world.input(node, Input::ServiceProxyAddresses(proxied.clone()));
+    }
+    world.run(ms(3_000));
+    assert_eq!(world.counts(), [1, 1, 1]);
+    for node in 0..3 {
+        let log = world.nodes[node].log.iter();
+        let warnings = log
+            .filter(|(_, event)| matches!(event, Event::InterfaceWarning { .. }))
+            .count();
+        assert_eq!(warnings, 1);
+    }
+}
