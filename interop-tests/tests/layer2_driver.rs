@@ -20,16 +20,31 @@ const IPV6: &str = "fd99::200";
 const BOTH: [&str; 2] = [IPV4, IPV6];
 
 /// Settling, conflict detection and a step without a timer, on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(15);
 
 /// Starts the example in a namespace. It never uses interfaces whose name begins with "skip".
 fn announce(scratch: &Scratch, host: &Namespace, addresses: &[&str]) -> Result<Process> {
+    announce_as(scratch, host.name(), host, addresses, &["host"])
+}
+
+/// Starts the example with the name of a log. `nodes` are all candidates, the first one is this.
+fn announce_as(
+    scratch: &Scratch,
+    log: &str,
+    host: &Namespace,
+    addresses: &[&str],
+    nodes: &[&str],
+) -> Result<Process> {
     let mut command = host.command(program(example::LAYER2)?);
     for address in addresses {
         command.args(["--address", address]);
     }
+    command.args(["--node", nodes.first().context("no node")?]);
+    for node in nodes {
+        command.args(["--candidate", node]);
+    }
     command.args(["--key", "secret", "--exclude", "skip"]);
-    Process::start(scratch, host.name(), &command)
+    Process::start(scratch, log, &command)
 }
 
 fn mac_of(host: &Namespace, interface: &str) -> Result<Mac> {
@@ -196,9 +211,12 @@ fn four_thousand_ipv6_addresses_are_resolved_through_a_switch_that_snoops_mld() 
     scenario("l2-groups", |scratch| {
         let rack = Topology::new(1)?;
         let client = Host::new(&rack, "client", 100)?;
-        // One group for each address: more than one socket can join.
+        // One group for each address: more than one socket can join. The bridge forwards unknown
+        // groups to all ports until it has been the querier for the time of a response, here 1 s.
         for setting in [
             "mcast_hash_max 65536",
+            "mcast_query_response_interval 100",
+            "mcast_snooping 0",
             "mcast_snooping 1",
             "mcast_querier 1",
         ] {
@@ -225,7 +243,7 @@ fn four_thousand_ipv6_addresses_are_resolved_through_a_switch_that_snoops_mld() 
 fn await_cached_first(client: &Namespace, all: &[IpAddr], own: &Mac) -> Result<()> {
     let last = *all.last().context("no address")?;
     let expected = BTreeSet::from([own.clone()]);
-    eventually(format!("answer for {last}"), SOON * 3, || {
+    eventually(format!("answer for {last}"), SOON * 6, || {
         let seen = answers(client, last)?;
         ensure!(seen == expected, "{seen:?}");
         Ok(())
@@ -354,5 +372,39 @@ fn a_process_never_answers_its_own_requests() {
         })?;
         ensure!(process.check_log(&["Conflict"]).is_err());
         Ok(())
+    });
+}
+
+#[test]
+fn hosts_without_ipv4_share_an_address_by_hellos_in_ipv6() {
+    scenario("l2-ipv6-only", |scratch| {
+        let rack = Topology::new(2)?;
+        let client = Host::new(&rack, "client", 100)?;
+        let names = ["node1", "node2"];
+        let mut processes = Vec::new();
+        for (node, nodes) in rack.nodes.iter().zip([names, ["node2", "node1"]]) {
+            let namespace = &node.namespace;
+            namespace.ip(&["-4", "address", "flush", "dev", "uplink"])?;
+            processes.push(announce_as(
+                scratch,
+                &node.name,
+                namespace,
+                &[IPV6],
+                &nodes,
+            )?);
+        }
+        for (process, peer) in processes.iter().zip(["node2", "node1"]) {
+            process.await_log(&["PeerUp", peer], SOON)?;
+        }
+        let owner = eventually("one answer", SOON, || {
+            let seen = answers(&client.namespace, IPV6.parse()?)?;
+            ensure!(seen.len() == 1, "{seen:?}");
+            seen.into_iter().next().context("no answer")
+        })?;
+        consistently("the same answer", Duration::from_secs(3), || {
+            let seen = answers(&client.namespace, IPV6.parse()?)?;
+            ensure!(seen == BTreeSet::from([owner.clone()]), "{seen:?}");
+            Ok(())
+        })
     });
 }

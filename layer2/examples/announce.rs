@@ -74,7 +74,7 @@ async fn main() -> Result<(), Failure> {
     let mut segments = BTreeMap::new();
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = terminated.recv() => handle.send(Command::Leave { restarting: false }),

@@ -10,12 +10,6 @@ use crate::interface::Interface;
 use crate::mac::Mac;
 use crate::wire::hello_frame;
 
-/// The destinations of hellos.
-const HELLO_MACS: [Mac; 2] = [
-    Mac::of_ipv4_group(hello_frame::GROUP_IPV4),
-    Mac::of_ipv6_group(hello_frame::GROUP_IPV6),
-];
-
 /// An interface with its sockets.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -103,13 +97,14 @@ fn open_socket(interface: &Interface, kind: Traffic) -> io::Result<PacketSocket>
     let filter = kind.filter(interface.index);
     let socket = PacketSocket::open(interface.index, kind.ether_type(), &filter)?;
     socket.set_receive_queue()?;
-    if kind.is_hello() {
-        socket.set_priority()?;
-        if !interface.loopback {
-            HELLO_MACS
-                .into_iter()
-                .try_for_each(|mac| socket.add(Membership::Multicast(mac)))?;
-        }
+    let group = match kind {
+        Traffic::Hello4 => Mac::of_ipv4_group(hello_frame::GROUP_IPV4),
+        Traffic::Hello6 => Mac::of_ipv6_group(hello_frame::GROUP_IPV6),
+        Traffic::Arp | Traffic::Ndp => return Ok(socket),
+    };
+    socket.set_priority()?;
+    if !interface.loopback {
+        socket.add(Membership::Multicast(group))?;
     }
     Ok(socket)
 }
