@@ -206,7 +206,10 @@ impl Machine {
                 let (ownership, context) = self.parts(now);
                 ownership.move_to(&context, address, &node);
             }
-            Command::SelfTest(_) => {}
+            Command::SelfTest(address) => {
+                let (ownership, context) = self.parts(now);
+                ownership.test(&context, address);
+            }
             Command::Leave { restarting } => {
                 let (ownership, context) = self.parts(now);
                 ownership.leave(&context, restarting);

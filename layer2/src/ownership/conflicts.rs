@@ -64,6 +64,7 @@ impl Ownership {
 
     /// The result of a probe.
     pub(crate) fn probed(&mut self, context: &Context<'_>, address: IpAddr, answers: &[Answer]) {
+        self.tested(context, address, answers);
         let phase = self.addresses.get(&address).map(|known| known.phase);
         if phase == Some(Phase::Intent) {
             self.probed_before_use(context, address, answers);

@@ -102,6 +102,12 @@ impl Ownership {
                     self.asked_to_move(context, *address, node);
                 }
             }
+            Section::TestRequest { node, addresses } if us(node) => {
+                self.test_requested(context.now, from, addresses);
+            }
+            Section::TestResult { node, answers } if us(node) => {
+                self.test_result(context, from, answers);
+            }
             _ => {}
         }
     }

@@ -15,6 +15,7 @@ mod planned;
 mod prediction;
 mod preference;
 mod report;
+mod self_test;
 mod settle;
 mod sync;
 mod takeover;
@@ -37,6 +38,7 @@ use outbox::Outbox;
 use planned::Moving;
 pub use prediction::owners_at_a_cold_start;
 use preference::Preferences;
+use self_test::SelfTests;
 use settle::Settle;
 use sync::Sync;
 use takeover::Takeovers;
@@ -86,6 +88,7 @@ pub(crate) struct Ownership {
     evaluated: Option<u64>,
     /// Placement waits for the claims of peers, but not longer.
     sync_until: Option<Time>,
+    self_tests: SelfTests,
     contests: Limit,
     claim_conflicts: Limit,
     warned_of_service_proxy: bool,
@@ -117,6 +120,7 @@ impl Ownership {
             evaluate_at: None,
             evaluated: None,
             sync_until: None,
+            self_tests: SelfTests::default(),
             contests: Limit::default(),
             claim_conflicts: Limit::default(),
             warned_of_service_proxy: false,
@@ -163,6 +167,7 @@ impl Ownership {
             self.withdraw(now, address, OwnerReason::NoCandidate);
         }
         self.takeovers.remove(address);
+        self.self_tests.remove(address);
         self.addresses.remove(&address);
         self.claims.forget(address);
         self.evaluated = None;

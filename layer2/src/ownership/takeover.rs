@@ -153,6 +153,12 @@ impl Takeovers {
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.0.values().filter_map(Takeover::starts_at).min()
     }
+
+    /// Whether this node waits to take an address over.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let mut takeovers = self.0.values();
+        takeovers.any(|takeover| takeover.ranks.contains_key(&address))
+    }
 }
 
 impl Takeover {

@@ -9,4 +9,5 @@ mod partition;
 mod planned;
 mod prediction;
 mod rollout;
+mod self_test;
 mod world;

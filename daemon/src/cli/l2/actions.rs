@@ -23,8 +23,8 @@ use crate::runtime::serve::control::layer2::{IDLE, Layer2Status, MoveStarted, Te
 
 /// A move takes milliseconds, or 500 ms where the first request is lost.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A self-test takes a few hello intervals, which are 10 s at most.
-const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A self-test takes 0.1 s, unless its request is lost.
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 const MOVE_EXAMPLES: &str = "\
