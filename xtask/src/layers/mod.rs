@@ -46,7 +46,7 @@ const GRAPHS: &[(&str, &[&str])] = &[
             "tokio",
             "socket2",
             "rustix",
-            "netlink-sys",
+            "tracing",
             "kube",
             "k8s-openapi",
             "ferrolb-bgp",
@@ -74,6 +74,7 @@ const IMPURE: &[&str] = &[
 const SOURCES: &[(&str, &[&str], &[&str])] = &[
     ("bgp/src", IMPURE, &["bgp/src/speaker"]),
     ("allocator/src", IMPURE, &[]),
+    ("layer2/src", IMPURE, &["layer2/src/driver"]),
     (
         "daemon/src",
         &["k8s_openapi", "use kube::", "use ::kube", "kube::Client"],
@@ -110,6 +111,25 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
         "",
         &["seconds", "wire", "bfd", "config", "rib", "fsm", "speaker"],
     ),
+    (
+        "layer2",
+        "",
+        &[
+            "mac",
+            "limits",
+            "seconds",
+            "interface",
+            "config",
+            "status",
+            "moves",
+            "wire",
+            "responder",
+            "membership",
+            "ownership",
+            "machine",
+            "driver",
+        ],
+    ),
     ("daemon", "", &["core", "runtime", "cli"]),
     (
         "daemon",
@@ -133,6 +153,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
 const DRAWN: &[(&str, &str)] = &[
     ("bgp", ""),
     ("bgp", "fsm"),
+    ("layer2", ""),
     ("daemon", ""),
     ("daemon", "core"),
     ("daemon", "runtime"),
