@@ -408,3 +408,33 @@ fn hosts_without_ipv4_share_an_address_by_hellos_in_ipv6() {
         })
     });
 }
+
+#[test]
+fn a_second_process_of_a_node_waits_for_the_first_one_by_hellos_on_the_loopback_interface() {
+    scenario("l2-siblings", |scratch| {
+        let rack = Topology::new(1)?;
+        let node = &rack.nodes[0].namespace;
+        let client = Host::new(&rack, "client", 100)?;
+        let own = mac_of(node, "uplink")?;
+        let start = |log: &str| announce_as(scratch, log, node, &BOTH, &["host"]);
+        let mut first = start("first")?;
+        await_answers(&client.namespace, &[&own])?;
+
+        let mut second = start("second")?;
+        second.await_log(&["segments", "uplink"], SOON)?;
+        consistently("the second one waits", Duration::from_secs(3), || {
+            let announced = second.check_log(&["Announced"]);
+            ensure!(announced.is_err(), "it announced beside the first one");
+            Ok(())
+        })?;
+        first.terminate(SOON)?;
+        second.await_log(&["Announced", IPV4], SOON)?;
+        await_answers(&client.namespace, &[&own])?;
+
+        let third = start("third")?;
+        third.await_log(&["segments", "uplink"], SOON)?;
+        second.kill()?;
+        third.await_log(&["Announced", IPV4], SOON)?;
+        await_answers(&client.namespace, &[&own])
+    });
+}
