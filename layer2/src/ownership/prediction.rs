@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::{AddressSpec, Candidate};
 use crate::membership::{address_hash, mix, text_hash};
 
-/// The owner of each address after all nodes of a cluster start at the same time, if every candidate
+/// The owner of each address after all nodes of a cluster start at once, if every candidate
 /// runs, has an interface for the address, and no other host uses it. Which networks the nodes are
 /// in is not known here: an address is taken as on-link everywhere, or nowhere.
 pub fn owners_at_a_cold_start(
