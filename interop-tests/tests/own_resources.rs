@@ -1,5 +1,5 @@
-//! ferrolb's BGPPeer in a real API server: validation by its CRD, and coexistence with MetalLB's
-//! BGPPeer.
+//! ferrolb's own kinds in a real API server: validation by their CRDs, and coexistence of its
+//! BGPPeer with MetalLB's.
 
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ fn ferrolbs_bgp_peer_replaces_metallbs_without_a_gap() {
                 .get(&["bgppeers.ferrolb.io", "-n", "metallb-system"])
         })?;
         the_crd_accepts_valid_and_rejects_invalid_specs(&rack.cp)?;
+        the_crd_of_l2_advertisements_does_too(&rack.cp)?;
 
         rack.cp.apply(&bgp_peer(
             "tor-own",
@@ -160,6 +161,53 @@ fn the_crd_accepts_valid_and_rejects_invalid_specs(cp: &ControlPlane<'_>) -> Res
     ];
     for (spec, message) in bad {
         let Err(error) = cp.apply(&bgp_peer("bad", &format!("{{{spec}}}"))) else {
+            anyhow::bail!("{spec} was accepted");
+        };
+        let error = format!("{error:#}");
+        ensure!(error.contains(message), "{spec}: {error}");
+    }
+    Ok(())
+}
+
+fn the_crd_of_l2_advertisements_does_too(cp: &ControlPlane<'_>) -> Result<()> {
+    let advertisement = |spec: &str| {
+        format!(
+            "{{apiVersion: ferrolb.io/v1alpha1, kind: L2Advertisement, \
+             metadata: {{name: lan, namespace: metallb-system}}{spec}}}"
+        )
+    };
+    let good = [
+        "",
+        ", spec: {ipAddressPools: [p], ipAddressPoolSelectors: [{matchLabels: {a: b}}], \
+         nodeSelectors: [{matchExpressions: [{key: a, operator: Exists}]}], interfaces: [eth0], \
+         serviceSelectors: [{matchLabels: {a: b}}], \
+         preferredNodeSelectors: [{weight: 100, preference: {matchLabels: {a: b}}}], \
+         conflictDetection: none, gratuitousRate: 1, sticky: false, helloInterval: 50ms, \
+         drain: {onCordon: true}}",
+    ];
+    for spec in good {
+        cp.apply(&advertisement(spec))?;
+    }
+    cp.kubectl(&[
+        "delete",
+        "l2advertisements.ferrolb.io",
+        "lan",
+        "-n",
+        "metallb-system",
+    ])?;
+    let bad = [
+        ("conflictDetection: fastest", "spec.conflictDetection"),
+        ("gratuitousRate: 0", "spec.gratuitousRate"),
+        ("helloInterval: 49ms", "helloInterval is 50ms to 10s"),
+        ("helloInterval: 11s", "helloInterval is 50ms to 10s"),
+        (
+            "preferredNodeSelectors: [{weight: 101, preference: {}}]",
+            "weight",
+        ),
+        ("preferredNodeSelectors: [{weight: 1}]", "preference"),
+    ];
+    for (spec, message) in bad {
+        let Err(error) = cp.apply(&advertisement(&format!(", spec: {{{spec}}}"))) else {
             anyhow::bail!("{spec} was accepted");
         };
         let error = format!("{error:#}");
