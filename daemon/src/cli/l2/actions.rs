@@ -132,7 +132,7 @@ fn move_and_wait(client: &mut Client, address: IpAddr, node: &str) -> anyhow::Re
         }
         if begun.elapsed() > MOVE_TIMEOUT {
             let owner = found.owner.as_deref().unwrap_or("no node");
-            let remedy = remedy(&found).map(|remedy| format!("; {remedy}"));
+            let remedy = remedy(&found, false).map(|remedy| format!("; {remedy}"));
             anyhow::bail!(
                 "{owner} still announces {address} after {} s ({}){}: {from} received no request \
                  or {node} did not claim it. See ferrolb l2 on {from}, and the log of both",

@@ -34,7 +34,7 @@ pub(super) fn text(found: &Layer2Status, address: IpAddr, style: Style) -> Strin
         ("services", or_dash(services.unwrap_or_default())),
         ("why", format!("{} ({:?})", why(detail), detail.reason)),
     ];
-    lines.extend(remedy(detail).map(|remedy| ("what to do", remedy)));
+    lines.extend(remedy(detail, false).map(|remedy| ("what to do", remedy)));
     lines.push(("claim epoch", detail.epoch.to_string()));
     if !detail.interfaces.is_empty() {
         lines.push(("announced here on", detail.interfaces.join(", ")));

@@ -35,6 +35,9 @@ In a cluster, on one node:
 
 Exits with 1 if the daemon does not answer, or a move or self-test fails.";
 
+/// How to ask a daemon in a Pod.
+const EXEC: &str = "ds/ferrolb-layer2 -- /ferrolb l2";
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(super) struct L2Args {
@@ -79,6 +82,13 @@ impl L2AskArgs {
             Some(path) => Client::connect(path),
             None => Client::connect_any(LAYER2_SOCKET.as_ref(), &[DEFAULT_SOCKET.as_ref()]),
         }
+        .map_err(|error| match error {
+            AskError::NoDaemon { path, .. } => AskError::NoDaemon {
+                path,
+                example: EXEC,
+            },
+            error => error,
+        })
     }
 }
 

@@ -58,9 +58,11 @@ fn summary(status: &Status, style: Style) -> String {
 
 /// What the operator can do. What many addresses need is listed once.
 fn remedies(status: &Status, style: Style) -> String {
+    let mut peers = status.segments.iter().flat_map(|segment| &segment.peers);
+    let rejected = peers.any(|peer| peer.rejected.is_some());
     let mut groups: Vec<(String, Vec<&IpAddr>)> = Vec::new();
     for (address, found) in &status.addresses {
-        let Some(remedy) = remedy(found) else {
+        let Some(remedy) = remedy(found, rejected) else {
             continue;
         };
         match groups.iter_mut().find(|(known, _)| *known == remedy) {
@@ -120,15 +122,21 @@ fn neighbors(segments: &[SegmentStatus], status: &Status, style: Style) -> Strin
         .iter()
         .flat_map(|segment| segment.peers.iter().map(move |peer| (segment, peer)))
         .map(|(segment, peer)| {
-            vec![
+            let mut row = vec![
                 segment.interface.to_string(),
                 peer.node.to_string(),
                 peer_state(peer).to_owned(),
-                format!("{} ago", ago(status.now, peer.last_hello)),
-                span(peer.interval),
-                peer.owned.to_string(),
-                peer.mac.to_string(),
-            ]
+            ];
+            // No hello of it was ever accepted.
+            if peer.last_hello.is_zero() {
+                row.extend(["never", "-", "-", "-"].map(str::to_owned));
+            } else {
+                row.push(format!("{} ago", ago(status.now, peer.last_hello)));
+                row.push(span(peer.interval));
+                row.push(peer.owned.to_string());
+                row.push(peer.mac.to_string());
+            }
+            row
         })
         .collect();
     let heading = style.bold("Neighbors");

@@ -123,6 +123,11 @@ pub(super) fn example() -> Layer2Status {
         rejected: Some("it has another key: compare the Secret memberlist on both".into()),
         ..peer("node-d", 4, Duration::from_secs(9))
     };
+    let unknown = PeerStatus {
+        rejected: Some("its clock differs by more than 5 minutes: synchronize it".into()),
+        last_hello: Duration::ZERO,
+        ..peer("node-e", 0, Duration::from_secs(9))
+    };
     let eth0 = SegmentStatus {
         interface: "eth0".into(),
         mac: mac(1),
@@ -136,6 +141,7 @@ pub(super) fn example() -> Layer2Status {
             peer("node-b", 2, Duration::from_millis(62)),
             peer("node-c", 3, Duration::from_secs(181)),
             rejected,
+            unknown,
         ],
         warnings: Vec::new(),
     };

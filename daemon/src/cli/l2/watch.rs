@@ -109,7 +109,7 @@ fn address_text(address: IpAddr, before: Option<&str>, found: &AddressStatus) ->
         format!("{address}  {} → {}", node(before), node(after))
     };
     text += &format!("  {}", why(found));
-    if let Some(remedy) = remedy(found) {
+    if let Some(remedy) = remedy(found, false) {
         text += &format!("; {remedy}");
     }
     if let Some(test) = found.self_test.as_ref().filter(|test| !test.passed) {

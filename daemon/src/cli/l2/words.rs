@@ -51,7 +51,8 @@ pub(super) fn reason(reason: OwnerReason, before: Option<&str>) -> String {
 }
 
 /// What the operator can do about an address that nobody announces, or that has a conflict.
-pub(super) fn remedy(found: &AddressStatus) -> Option<String> {
+/// `rejected`: there are nodes whose hellos are rejected.
+pub(super) fn remedy(found: &AddressStatus, rejected: bool) -> Option<String> {
     if let Some(mac) = found.conflict {
         let host = match found.reason {
             OwnerReason::OtherSpeaker => format!(
@@ -59,8 +60,14 @@ pub(super) fn remedy(found: &AddressStatus) -> Option<String> {
                  (MetalLB's speaker) on that node"
             ),
             _ => format!(
-                "the host {mac}, which is no node, answers for it: find it in the switch's table \
-                 of Ethernet addresses and remove the address there, or exclude it from the pool"
+                "the host {mac}, which is no known node, answers for it: find it in the switch's \
+                 table of Ethernet addresses and remove the address there, or exclude it from the \
+                 pool{}",
+                if rejected {
+                    "; or it is one of the nodes whose hellos are rejected, see below"
+                } else {
+                    ""
+                }
             ),
         };
         return Some(host);

@@ -18,13 +18,14 @@ pub(crate) enum AskError {
     /// No daemon listens on the socket.
     #[error(
         "no ferrolb daemon listens on {}: start one (ferrolb run --help), select its socket with \
-         --socket PATH, or query the one in a Pod: kubectl exec -n metallb-system \
-         ds/ferrolb-announcer -- /ferrolb peers",
+         --socket PATH, or query the one in a Pod: kubectl exec -n metallb-system {example}",
         path.display()
     )]
     NoDaemon {
         /// Path of the socket.
         path: PathBuf,
+        /// A Pod and a command in it.
+        example: &'static str,
     },
     /// No permission for the socket.
     #[error(
@@ -96,6 +97,7 @@ impl Client {
             },
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoDaemon {
                 path: path.to_owned(),
+                example: "ds/ferrolb-announcer -- /ferrolb peers",
             },
             _ => disconnected(path, error),
         })?;
