@@ -46,7 +46,8 @@ fn unused_selectors(ad: &Layer2Advertisement, nodes: &BTreeMap<String, Node>) ->
     let preferences = ad.preferences.iter().enumerate();
     let unused = preferences.filter_map(|(index, preference)| {
         let applies = |node: &Node| preference.nodes.any(&node.labels);
-        if selected.iter().any(|node| applies(node)) {
+        let is_reported = preference.nodes.contradiction().is_some();
+        if is_reported || selected.iter().any(|node| applies(node)) {
             return None;
         }
         let cause = match nodes.iter().find(|(_, node)| applies(node)) {
