@@ -129,6 +129,20 @@ fn answers_follow_the_interface_that_appears_and_is_enslaved_renamed_or_replaced
 }
 
 #[test]
+fn strict_reverse_path_filtering_is_reported_when_it_is_set() {
+    scenario("l2-rp-filter", |scratch| {
+        let node = Namespace::new("node")?;
+        let _neighbors = [neighbor(&node, "eth1")?, neighbor(&node, "eth2")?];
+        let process = announce(scratch, &node, &BOTH)?;
+        process.await_log(&["segments", "eth1", "eth2"], SOON)?;
+        ensure!(process.check_log(&["InterfaceWarning"]).is_err());
+        node.sysctl(&["net.ipv4.conf.eth2.rp_filter=1"])?;
+        let remedy = "net.ipv4.conf.eth2.rp_filter=2";
+        process.await_log(&["InterfaceWarning", remedy], SOON)
+    });
+}
+
+#[test]
 fn a_link_that_comes_back_is_announced_to_clients_with_an_old_answer() {
     scenario("l2-carrier", |scratch| {
         let rack = Topology::new(1)?;
@@ -315,43 +329,71 @@ fn interfaces_are_read_again_after_events_were_lost() {
     });
 }
 
-/// Broadcasts an ARP request with an IEEE 802.1Q tag, or without one for VLAN 0, and counts the
-/// replies within a second.
-const TAGGED_REQUEST: &str = r"
+/// Sends an ARP request to an Ethernet address, with an IEEE 802.1Q tag unless the VLAN is 0, and
+/// prints the senders of the replies within a second.
+const REQUEST: &str = r"
 import socket, sys, time
-vlan, target = int(sys.argv[1]), socket.inet_aton(sys.argv[2])
+destination = bytes.fromhex(sys.argv[1].replace(':', ''))
+vlan, target = int(sys.argv[2]), socket.inet_aton(sys.argv[3])
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
 s.bind(('uplink', 0x0003))
 mac = s.getsockname()[4]
 tag = bytes.fromhex('8100') + vlan.to_bytes(2, 'big') if vlan else b''
 arp = bytes.fromhex('0806000108000604') + b'\x00\x01' + mac + socket.inet_aton('10.99.0.100')
-s.send(b'\xff' * 6 + mac + tag + arp + b'\x00' * 6 + target)
-end, replies = time.monotonic() + 1, 0
+s.send(destination + mac + tag + arp + b'\x00' * 6 + target)
+end = time.monotonic() + 1
 while (left := end - time.monotonic()) > 0:
     s.settimeout(left)
     try:
         frame = s.recv(2048)
     except TimeoutError:
         break
-    replies += frame[:6] == mac and frame[12:14] == b'\x08\x06' and frame[21] == 2
-print(replies)
+    if frame[:6] == mac and frame[12:14] == b'\x08\x06' and frame[21] == 2:
+        print(frame[6:12].hex(':'))
 ";
+
+/// The senders of the replies, one a line.
+fn replies(client: &Namespace, destination: &str, vlan: &str) -> Result<String> {
+    client.run("python3", &["-c", REQUEST, destination, vlan, IPV4])
+}
 
 #[test]
 fn a_request_of_another_vlan_is_not_answered() {
     scenario("l2-tagged", |scratch| {
         let rack = Topology::new(1)?;
         let client = Host::new(&rack, "client", 100)?;
+        let own = mac_of(&rack.nodes[0].namespace, "uplink")?;
         let _process = announce(scratch, &rack.nodes[0].namespace, &BOTH)?;
-        await_answers(
-            &client.namespace,
-            &[&mac_of(&rack.nodes[0].namespace, "uplink")?],
-        )?;
-        for (vlan, replies) in [("0", "1\n"), ("100", "0\n")] {
-            let arguments = ["-c", TAGGED_REQUEST, vlan, IPV4];
-            let seen = client.namespace.run("python3", &arguments)?;
-            ensure!(seen == replies, "VLAN {vlan}: {seen} replies");
-        }
+        await_answers(&client.namespace, &[&own])?;
+        let broadcast = "ff:ff:ff:ff:ff:ff";
+        let untagged = replies(&client.namespace, broadcast, "0")?;
+        ensure!(untagged == format!("{own}\n"), "{untagged}");
+        let tagged = replies(&client.namespace, broadcast, "100")?;
+        ensure!(tagged.is_empty(), "{tagged}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_frame_of_an_interface_on_top_of_another_is_received_by_the_upper_one_only() {
+    scenario("l2-upper", |scratch| {
+        let rack = Topology::new(1)?;
+        let client = Host::new(&rack, "client", 100)?;
+        let node = &rack.nodes[0].namespace;
+        // As a VLAN interface does, it has the Ethernet address of the lower one, and the kernel
+        // passes its unicast frames to sockets of both.
+        let upper = ["upper", "up", "type", "macvlan", "mode", "passthru"];
+        node.ip(&[&["link", "add", "link", "uplink", "name"], &upper[..]].concat())?;
+        let own = mac_of(node, "uplink")?;
+        ensure!(
+            own == mac_of(node, "upper")?,
+            "different Ethernet addresses"
+        );
+        let process = announce(scratch, node, &BOTH)?;
+        process.await_log(&["segments", "uplink", "upper"], SOON)?;
+        await_answers(&client.namespace, &[&own])?;
+        let seen = replies(&client.namespace, &own.to_string(), "0")?;
+        ensure!(seen == format!("{own}\n"), "{seen}");
         Ok(())
     });
 }
