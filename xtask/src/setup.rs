@@ -245,3 +245,21 @@ pub(crate) fn gobgp() -> Result<PathBuf> {
     show_and_run(command("bash", &[]).arg(script).arg(&folder).arg(GOBGP))?;
     Ok(folder)
 }
+
+/// The MetalLB version that the benchmark `layer2` measures: the last one that builds from the Go
+/// module proxy alone.
+const METALLB: &str = "v0.14.9";
+
+/// Builds MetalLB's speaker once, into a cache outside the work tree, and returns its folder.
+///
+/// # Errors
+/// When HOME is not set, or the script fails; it prints the reason.
+pub(crate) fn metallb() -> Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    let folder = Path::new(&home)
+        .join(".cache/ferrolb/metallb")
+        .join(METALLB);
+    let script = Path::new("interop-tests/metallb/build.sh");
+    show_and_run(command("bash", &[]).arg(script).arg(&folder).arg(METALLB))?;
+    Ok(folder)
+}

@@ -1,0 +1,244 @@
+//! The programs that are compared: ferrolb, MetalLB's speaker and keepalived, one process per node.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb, Metallb, Pod};
+use ferrolb_interop_tests::manifest::NAMESPACE;
+use ferrolb_interop_tests::process::Process;
+use ferrolb_interop_tests::scenario::Scratch;
+use ferrolb_interop_tests::topology::Node;
+use serde_json::json;
+
+use crate::ADDRESSES;
+
+/// Longer than an orderly shutdown of any of the programs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A program under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    Ferrolb,
+    Metallb,
+    /// The interval of its advertisements, in milliseconds.
+    Keepalived(u64),
+}
+
+impl System {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Ferrolb,
+        Self::Metallb,
+        Self::Keepalived(1000),
+        Self::Keepalived(100),
+    ];
+
+    /// The name in the results.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Ferrolb => "ferrolb".to_owned(),
+            Self::Metallb => "MetalLB 0.14.9".to_owned(),
+            Self::Keepalived(interval) => format!("keepalived, {interval} ms"),
+        }
+    }
+
+    /// After a process started, longer than it takes until it takes part again.
+    pub(crate) fn settling(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Ferrolb => 3,
+            // Its memberlist spreads a member within seconds.
+            Self::Metallb => 10,
+            Self::Keepalived(_) => 6,
+        })
+    }
+
+    /// Longer than it takes until another node answers after a death.
+    pub(crate) fn failover(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Ferrolb => 3,
+            Self::Metallb => 15,
+            Self::Keepalived(_) => 6,
+        })
+    }
+}
+
+/// The process of one node.
+pub(crate) enum Member<'lab> {
+    Ferrolb(Ferrolb<'lab>),
+    Other {
+        scratch: &'lab Scratch,
+        name: String,
+        command: Command,
+        process: Process,
+    },
+}
+
+impl<'lab> Member<'lab> {
+    /// Starts the process of a node that has joined the control plane.
+    pub(crate) fn start(
+        system: System,
+        scratch: &'lab Scratch,
+        cp: &ControlPlane<'lab>,
+        node: &'lab Node,
+    ) -> Result<Self> {
+        match system {
+            System::Ferrolb => Ferrolb::layer2(cp, node).map(Self::Ferrolb),
+            System::Metallb => {
+                let command = speaker(scratch, cp, node)?;
+                Self::other(scratch, format!("speaker-{}", node.name), command)
+            }
+            System::Keepalived(interval) => {
+                let command = keepalived(scratch, node, interval)?;
+                let name = format!("keepalived-{interval}-{}", node.name);
+                Self::other(scratch, name, command)
+            }
+        }
+    }
+
+    fn other(scratch: &'lab Scratch, name: String, command: Command) -> Result<Self> {
+        let process = Process::start(scratch, &name, &command)?;
+        Ok(Self::Other {
+            scratch,
+            name,
+            command,
+            process,
+        })
+    }
+
+    /// Its main process.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        match self {
+            Self::Ferrolb(ferrolb) => ferrolb.process(),
+            Self::Other { process, .. } => process,
+        }
+    }
+
+    /// SIGKILL, of its child processes as well.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let parent = self.process().pid().to_string();
+        let children = Command::new("pgrep").args(["-P", &parent]).output()?;
+        self.process().kill()?;
+        for child in String::from_utf8_lossy(&children.stdout).split_whitespace() {
+            // A child that ended with its parent is no error.
+            _ = Command::new("kill").args(["-KILL", child]).status();
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
+        self.process().terminate(STOP_TIMEOUT).map(drop)
+    }
+
+    /// Starts the process again.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        match self {
+            Self::Ferrolb(ferrolb) => ferrolb.start_again(),
+            Self::Other {
+                scratch,
+                name,
+                command,
+                process,
+            } => {
+                *process = Process::start(scratch, name, command)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Applies what MetalLB's speakers need: their RBAC, and the Pods that they look for.
+pub(crate) fn prepare_metallb(cp: &ControlPlane<'_>, nodes: &[Node]) -> Result<()> {
+    let mut items = Metallb::V0_14_9.objects()?;
+    items.retain(|object| {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        kind.starts_with("Role") || kind.starts_with("ClusterRole") || kind == "ServiceAccount"
+    });
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    cp.apply(&list.to_string())?;
+    for node in nodes {
+        cp.create_pod(&Pod {
+            namespace: NAMESPACE.to_owned(),
+            name: format!("speaker-{}", node.name),
+            node: node.name.clone(),
+            app: "metallb".to_owned(),
+            addresses: vec![node.ipv4.into()],
+        })?;
+    }
+    Ok(())
+}
+
+/// MetalLB's speaker outside of a container, with the ServiceAccount of its manifest.
+fn speaker(scratch: &Scratch, cp: &ControlPlane<'_>, node: &Node) -> Result<Command> {
+    let folder = std::env::var_os("METALLB_FOLDER")
+        .context("METALLB_FOLDER is not set: run `cargo xtask bench layer2`")?;
+    let key = scratch.file("memberlist");
+    fs::create_dir_all(&key)?;
+    fs::write(key.join("secretkey"), "0123456789abcdef0123456789abcdef")?;
+    let kubeconfig = cp.service_account_kubeconfig(NAMESPACE, "speaker")?;
+    let mut command = node
+        .namespace
+        .command(std::path::Path::new(&folder).join("speaker"));
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .env("METALLB_NAMESPACE", NAMESPACE)
+        .env("METALLB_POD_NAME", format!("speaker-{}", node.name))
+        .env("METALLB_BGP_TYPE", "native")
+        .env("METALLB_NODE_NAME", &node.name)
+        .env("METALLB_HOST", node.ipv4.to_string())
+        .env("METALLB_ML_BIND_ADDR", node.ipv4.to_string())
+        .env("METALLB_ML_LABELS", "app=metallb")
+        .env("METALLB_ML_SECRET_KEY_PATH", &key)
+        .args(["--port=7472", "--log-level=info"]);
+    Ok(command)
+}
+
+/// keepalived with all addresses in one virtual router, without preemption.
+fn keepalived(scratch: &Scratch, node: &Node, interval: u64) -> Result<Command> {
+    let addresses: String = ADDRESSES
+        .iter()
+        .map(|address| format!("    {address}/32\n"))
+        .collect();
+    let seconds = f64::from(u32::try_from(interval)?) / 1000.0;
+    let priority = 200 - node.ipv4.octets()[3];
+    let config = format!(
+        "global_defs {{
+  vrrp_version 3
+  router_id {name}
+}}
+vrrp_instance services {{
+  state BACKUP
+  nopreempt
+  interface uplink
+  virtual_router_id 51
+  priority {priority}
+  advert_int {seconds}
+  virtual_ipaddress {{
+{addresses}  }}
+}}
+",
+        name = node.name
+    );
+    let path = scratch.file(&format!("keepalived-{}.conf", node.name));
+    fs::write(&path, config)?;
+    let mut command = node.namespace.command("keepalived");
+    command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]);
+    command.arg(&path);
+    for (option, name) in [("--pid", "main"), ("--vrrp_pid", "vrrp")] {
+        let pid = scratch.file(&format!("keepalived-{}-{name}.pid", node.name));
+        command.arg(option).arg(pid);
+    }
+    Ok(command)
+}
+
+/// Removes addresses that a killed keepalived left on a node.
+pub(crate) fn remove_addresses(node: &Node) {
+    for address in ADDRESSES {
+        let prefix = format!("{address}/32");
+        // Most nodes don't have them.
+        _ = node
+            .namespace
+            .ip(&["address", "del", &prefix, "dev", "uplink"]);
+    }
+}
