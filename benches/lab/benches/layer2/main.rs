@@ -203,8 +203,13 @@ kind: L2Advertisement
 metadata: {name: all, namespace: metallb-system}
 spec: {interfaces: [uplink]}
 ";
+    let key = "apiVersion: v1
+kind: Secret
+metadata: {name: memberlist, namespace: metallb-system}
+stringData: {secretkey: 0123456789abcdef0123456789abcdef}
+";
     let pool = pool("10.99.0.100-10.99.0.199");
-    join(&[&pool, advertisement, &join(&services)])
+    join(&[&pool, advertisement, key, &join(&services)])
 }
 
 fn print(system: System, disruption: Disruption, trials: &[Trial]) {

@@ -89,14 +89,15 @@ impl<'lab> Member<'lab> {
                 Self::other(scratch, format!("speaker-{}", node.name), command)
             }
             System::Keepalived(interval) => {
-                let command = keepalived(scratch, node, interval)?;
                 let name = format!("keepalived-{interval}-{}", node.name);
+                let command = keepalived(scratch, node, &name, interval)?;
                 Self::other(scratch, name, command)
             }
         }
     }
 
     fn other(scratch: &'lab Scratch, name: String, command: Command) -> Result<Self> {
+        remove_pid_files(scratch, &name);
         let process = Process::start(scratch, &name, &command)?;
         Ok(Self::Other {
             scratch,
@@ -141,6 +142,7 @@ impl<'lab> Member<'lab> {
                 command,
                 process,
             } => {
+                remove_pid_files(scratch, name);
                 *process = Process::start(scratch, name, command)?;
                 Ok(())
             }
@@ -195,7 +197,7 @@ fn speaker(scratch: &Scratch, cp: &ControlPlane<'_>, node: &Node) -> Result<Comm
 }
 
 /// keepalived with all addresses in one virtual router, without preemption.
-fn keepalived(scratch: &Scratch, node: &Node, interval: u64) -> Result<Command> {
+fn keepalived(scratch: &Scratch, node: &Node, name: &str, interval: u64) -> Result<Command> {
     let addresses: String = ADDRESSES
         .iter()
         .map(|address| format!("    {address}/32\n"))
@@ -225,11 +227,22 @@ vrrp_instance services {{
     let mut command = node.namespace.command("keepalived");
     command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]);
     command.arg(&path);
-    for (option, name) in [("--pid", "main"), ("--vrrp_pid", "vrrp")] {
-        let pid = scratch.file(&format!("keepalived-{}-{name}.pid", node.name));
-        command.arg(option).arg(pid);
+    for (option, file) in ["--pid", "--vrrp_pid"].into_iter().zip(pid_files(name)) {
+        command.arg(option).arg(scratch.file(&file));
     }
     Ok(command)
+}
+
+fn pid_files(name: &str) -> [String; 2] {
+    ["main", "vrrp"].map(|part| format!("{name}-{part}.pid"))
+}
+
+/// A killed keepalived leaves them, and the next one would not start.
+fn remove_pid_files(scratch: &Scratch, name: &str) {
+    for file in pid_files(name) {
+        // Other programs have none.
+        _ = fs::remove_file(scratch.file(&file));
+    }
 }
 
 /// Removes addresses that a killed keepalived left on a node.
