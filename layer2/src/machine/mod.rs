@@ -23,6 +23,8 @@ pub struct Machine {
     service_proxy: BTreeSet<IpAddr>,
     frames: VecDeque<(IfIndex, Vec<u8>)>,
     events: VecDeque<Event>,
+    /// Whether addresses or interfaces changed since the last hello.
+    segments_changed: bool,
 }
 
 /// An input of [`Machine::handle`].
@@ -52,6 +54,7 @@ impl Machine {
             service_proxy: BTreeSet::new(),
             frames: VecDeque::new(),
             events: VecDeque::new(),
+            segments_changed: true,
         }
     }
 
@@ -61,6 +64,7 @@ impl Machine {
             return;
         }
         self.check_stall(now);
+        self.segments_changed |= !matches!(input, Input::Frame(..));
         match input {
             Input::Frame(index, frame) => self.receive(now, index, frame),
             Input::Interface(interface) => self.set_interface(now, interface),
@@ -273,6 +277,10 @@ impl Machine {
         let Some(interval) = self.membership.due(now) else {
             return;
         };
+        if std::mem::take(&mut self.segments_changed) {
+            let segments = self.ownership.segments_in_use(self.membership.links());
+            self.membership.set_segments_in_use(segments);
+        }
         let content = Content {
             state: self.ownership.state(),
             digest: self.ownership.digest(),

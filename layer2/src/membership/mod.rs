@@ -6,6 +6,7 @@ mod links;
 mod nodes;
 mod peers;
 mod rejections;
+mod segment_use;
 mod sender;
 mod siblings;
 
@@ -23,6 +24,7 @@ pub(crate) use links::Links;
 pub(crate) use nodes::{NodeId, Nodes, mix, text_hash};
 pub(crate) use peers::{Arrival, Peer, Peers};
 use rejections::Rejections;
+use segment_use::SegmentUse;
 use sender::Sender;
 use siblings::Siblings;
 
@@ -52,6 +54,7 @@ pub(crate) struct Membership {
     links: Links,
     peers: Peers,
     sender: Sender,
+    segment_use: SegmentUse,
     rejections: Rejections,
     blocked: Blocked,
     /// The nodes that were alive when an interface failed.
@@ -87,6 +90,7 @@ impl Membership {
             has_current_key: false,
             links: Links::default(),
             peers: Peers::default(),
+            segment_use: SegmentUse::default(),
             rejections: Rejections::default(),
             blocked: Blocked::default(),
             cut_off: BTreeSet::new(),
@@ -379,6 +383,11 @@ impl Membership {
         nodes
     }
 
+    /// Sets the segments on which an address may be announced.
+    pub(crate) fn set_segments_in_use(&mut self, segments: BTreeSet<IfIndex>) {
+        self.segment_use.set(segments);
+    }
+
     /// The next hello must not wait for its time.
     pub(crate) fn hurry(&mut self, now: Time) {
         if self.has_current_key {
@@ -447,7 +456,22 @@ impl Membership {
         };
         let on_wire = self.siblings.may_send(now);
         let links = self.links.all().filter(|link| link.carrier);
+        // Nodes may have lost the segment that an address needs, and must receive on another one
+        // that they are its successors.
+        let urgent = content.state != NodeState::Ready
+            || content
+                .sections
+                .iter()
+                .any(|section| !matches!(section, Section::Claims(_) | Section::Intents(_)));
         for link in links.filter(|link| on_wire || link.loopback) {
+            let here = if link.loopback {
+                Some(interval)
+            } else {
+                self.segment_use.interval(now, link.index, interval, urgent)
+            };
+            let Some(interval) = here else {
+                continue;
+            };
             let mtu = usize::try_from(link.mtu).unwrap_or(MAX_HELLO);
             let room = mtu.saturating_sub(hello_frame::OVERHEAD).min(MAX_HELLO);
             let hello = Hello {

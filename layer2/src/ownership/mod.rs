@@ -46,7 +46,7 @@ use witness::Witnesses;
 
 use crate::config::{AddressSpec, Time};
 use crate::interface::IfIndex;
-use crate::membership::{Digest, Membership, NodeId, Nodes};
+use crate::membership::{Digest, Links, Membership, NodeId, Nodes};
 use crate::status::{Counters, Event, NodeState, OwnerReason};
 use crate::wire::hello::Section;
 
@@ -321,6 +321,19 @@ impl Ownership {
     /// Evaluates everything at a time, or sooner if that was asked for.
     fn evaluate(&mut self, at: Time) {
         self.evaluate_at = Some(self.evaluate_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// The segments on which an address may be announced.
+    pub(crate) fn segments_in_use(&self, links: &Links) -> BTreeSet<IfIndex> {
+        let all = links.working().count();
+        let mut segments = BTreeSet::new();
+        for (address, known) in &self.addresses {
+            segments.extend(links.relevant(*address, &known.spec.interfaces));
+            if segments.len() == all {
+                break;
+            }
+        }
+        segments
     }
 
     fn our_addresses(&self) -> Vec<IpAddr> {

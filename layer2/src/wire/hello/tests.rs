@@ -172,7 +172,7 @@ fn errors_name_the_cause() {
         Hello::decode(&newer, CLUSTER, &[key()]),
         Err(HelloError::Version(2))
     );
-    let mut forged = octets.clone();
+    let mut forged = octets;
     *forged.last_mut().unwrap() ^= 1;
     let forged = Hello::decode(&forged, CLUSTER, &[key()]);
     assert_eq!(forged, Err(HelloError::Unauthenticated("node1".into())));
