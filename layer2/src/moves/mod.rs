@@ -2,13 +2,13 @@
 //! over an address, and which moves even out the nodes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::Time;
+use crate::config::{Candidate, Time};
 use crate::status::{NodeState, Status};
 
 /// A candidate of an address, as this node knows it.
@@ -148,7 +148,7 @@ pub fn candidates(status: &Status, address: IpAddr) -> Vec<CandidateStatus> {
     let nodes = Nodes::of(status);
     let found = status.addresses.get(&address);
     let candidates = found.map(|found| found.candidates.iter());
-    let line = |candidate: &crate::config::Candidate| {
+    let line = |candidate: &Candidate| {
         let owned = status.addresses.values();
         let owned = owned.filter(|other| other.owner.as_ref() == Some(&candidate.node));
         CandidateStatus {
@@ -180,6 +180,12 @@ struct Node<'a> {
     networks: Vec<&'a IpNet>,
 }
 
+impl Node<'_> {
+    fn is_on_link(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|net| net.contains(&address))
+    }
+}
+
 /// The nodes by name.
 struct Nodes<'a>(BTreeMap<&'a str, Node<'a>>);
 
@@ -205,24 +211,48 @@ impl<'a> Nodes<'a> {
 
     fn on_link(&self, node: &str, address: IpAddr) -> bool {
         let node = self.0.get(node);
-        node.is_some_and(|node| node.networks.iter().any(|net| net.contains(&address)))
+        node.is_some_and(|node| node.is_on_link(address))
+    }
+}
+
+/// The nodes that are ready, and the candidates among them.
+struct Ready<'a> {
+    index: BTreeMap<Arc<str>, usize>,
+    nodes: Vec<&'a Node<'a>>,
+    /// Equal lists of candidates are shared: weight and index of each that is ready.
+    lists: HashMap<*const Candidate, Vec<(u32, usize)>>,
+}
+
+impl<'a> Ready<'a> {
+    fn of(nodes: &'a Nodes<'a>) -> Self {
+        let ready = nodes.0.iter();
+        let ready = ready.filter(|(name, _)| nodes.state(name) == Some(NodeState::Ready));
+        let (names, nodes): (Vec<Arc<str>>, _) =
+            ready.map(|(name, node)| (Arc::from(*name), node)).unzip();
+        Self {
+            index: names.into_iter().zip(0..).collect(),
+            nodes,
+            lists: HashMap::new(),
+        }
     }
 
-    /// The nodes that placement regards as equal and prefers to all others, as indices into
-    /// `ready`.
-    fn equals(&self, ready: &BTreeMap<Arc<str>, usize>, status: &Status, at: IpAddr) -> Vec<usize> {
-        let candidates = status.addresses.get(&at).map(|found| &found.candidates);
-        let ranked: Vec<_> = candidates
-            .into_iter()
-            .flat_map(|candidates| candidates.iter())
-            .filter_map(|known| {
-                let index = *ready.get(&known.node)?;
-                Some(((known.weight, self.on_link(&known.node, at)), index))
-            })
-            .collect();
+    /// The candidates that placement regards as equal and prefers to all others.
+    fn equals(&mut self, candidates: &Arc<[Candidate]>, address: IpAddr) -> Vec<usize> {
+        let list = self.lists.entry(candidates.as_ptr()).or_insert_with(|| {
+            let ready = |known: &Candidate| Some((known.weight, *self.index.get(&known.node)?));
+            candidates.iter().filter_map(ready).collect()
+        });
+        let on_link = |node: usize| {
+            let node = self.nodes.get(node);
+            node.is_some_and(|node| node.is_on_link(address))
+        };
+        let ranked = list
+            .iter()
+            .map(|&(weight, node)| ((weight, on_link(node)), node));
+        let ranked: Vec<_> = ranked.collect();
         let best = ranked.iter().map(|(rank, _)| *rank).max();
         let best = ranked.iter().filter(|(rank, _)| Some(*rank) == best);
-        best.map(|(_, index)| *index).collect()
+        best.map(|(_, node)| *node).collect()
     }
 }
 
@@ -252,20 +282,21 @@ struct Loads {
 impl Loads {
     fn of(status: &Status) -> Self {
         let nodes = Nodes::of(status);
-        let is_ready = |name: &&&str| nodes.state(name) == Some(NodeState::Ready);
-        let names: Vec<Arc<str>> = nodes.0.keys().filter(is_ready).map(|&n| n.into()).collect();
-        let ready: BTreeMap<Arc<str>, usize> = names.iter().cloned().zip(0..).collect();
-        let mut before = vec![0; names.len()];
+        let mut ready = Ready::of(&nodes);
+        let mut before = vec![0; ready.nodes.len()];
         let mut groups: BTreeMap<Vec<usize>, BTreeMap<usize, Vec<IpAddr>>> = BTreeMap::new();
         let mut by_age: Vec<_> = status.addresses.iter().collect();
         by_age.sort_by_key(|(address, found)| (found.since, **address));
         for (address, found) in by_age {
-            let owner = found.owner.as_ref().and_then(|owner| ready.get(owner));
+            let owner = found
+                .owner
+                .as_ref()
+                .and_then(|owner| ready.index.get(owner));
             let Some(&owner) = owner else { continue };
             if let Some(load) = before.get_mut(owner) {
                 *load += 1;
             }
-            let equals = nodes.equals(&ready, status, *address);
+            let equals = ready.equals(&found.candidates, *address);
             if found.conflict.is_none() && equals.contains(&owner) {
                 let group = groups.entry(equals).or_default();
                 group.entry(owner).or_default().push(*address);
@@ -275,7 +306,7 @@ impl Loads {
             .into_iter()
             .map(|(members, owned)| Group { members, owned });
         Self {
-            names,
+            names: ready.index.into_keys().collect(),
             loads: before.clone(),
             before,
             groups: groups.collect(),
