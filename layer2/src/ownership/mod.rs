@@ -284,10 +284,12 @@ impl Ownership {
 
     /// When [`Self::handle_timeout`] must be called.
     pub(crate) fn poll_timeout(&self, interval: Duration) -> Option<Time> {
+        let takes_over = self.state() == NodeState::Ready;
+        let takeovers = self.takeovers.poll_timeout().filter(|_| takes_over);
         [
             self.evaluate_at,
             self.settle.poll_timeout(interval),
-            self.takeovers.poll_timeout(),
+            takeovers,
             self.handovers.poll_timeout(),
             self.ending.poll_timeout(),
         ]
