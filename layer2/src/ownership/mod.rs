@@ -349,7 +349,7 @@ impl Ownership {
             return;
         };
         let from = self.claims.owner(address);
-        let epoch = self.claims.epoch(address) + 1;
+        let epoch = self.claims.epoch(address).saturating_add(1);
         self.claims.set(address, NodeId::US, epoch, now);
         known.phase = Phase::Owned;
         known.reason = reason;

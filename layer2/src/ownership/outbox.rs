@@ -121,6 +121,6 @@ impl Outbox {
 fn claim(claims: &Claims, address: IpAddr, later: u64) -> Claim {
     Claim {
         address,
-        epoch: claims.epoch(address) + later,
+        epoch: claims.epoch(address).saturating_add(later),
     }
 }
