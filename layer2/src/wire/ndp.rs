@@ -82,7 +82,8 @@ impl Ndp {
         let _checksum = reader.u16()?;
         let [flags, ..] = reader.array::<4>()?;
         let target = reader.ipv6()?;
-        if code != 0 || target.is_multicast() {
+        // A group is never a source (RFC 4291 §2.7).
+        if code != 0 || target.is_multicast() || source.is_multicast() {
             return None;
         }
         let option = |kind| link_layer_option(reader, kind);
@@ -410,6 +411,7 @@ mod tests {
             ("hop limit", &advertisement, 7, 254),
             ("code", &advertisement, 41, 1),
             ("multicast target", &advertisement, 48, 0xff),
+            ("multicast source", &advertisement, 8, 0xff),
             ("solicited, to a group", &advertisement, 44, 0x60),
             ("option of length 0", &advertisement, 65, 0),
             ("incomplete option", &advertisement, 65, 2),
