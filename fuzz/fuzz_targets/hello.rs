@@ -1,5 +1,5 @@
 #![no_main]
 
-use ferrolb_fuzz::layer2::hello;
+use ferrolb_fuzz::layer2::codec::hello;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| hello(data));

@@ -1,5 +1,5 @@
 #![no_main]
 
-use ferrolb_fuzz::layer2::ndp;
+use ferrolb_fuzz::layer2::codec::ndp;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| ndp(data));

@@ -3,5 +3,5 @@
 
 #[path = "../../bgp/tests/fuzz_targets/bodies/mod.rs"]
 pub mod bodies;
-#[path = "../../layer2/tests/fuzz_targets/bodies.rs"]
+#[path = "../../layer2/tests/fuzz_targets/bodies/mod.rs"]
 pub mod layer2;

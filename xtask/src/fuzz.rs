@@ -139,7 +139,7 @@ mod tests {
     fn every_target_is_also_a_property_test() {
         let bodies = [
             "bgp/tests/fuzz_targets/bodies/mod.rs",
-            "layer2/tests/fuzz_targets/bodies.rs",
+            "layer2/tests/fuzz_targets/bodies/mod.rs",
         ];
         let tests = bodies.map(|path| fs::read_to_string(root().join(path)));
         let tests = tests.map(|text| text.expect("the property tests")).concat();

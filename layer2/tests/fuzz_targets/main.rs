@@ -74,7 +74,7 @@ fn input(target: Target) -> impl Strategy<Value = Vec<u8>> {
 fn targets_accept_mutated_seeds_and_random_octets() {
     for target in TARGETS {
         let config = Config {
-            cases: 1000,
+            cases: target.cases,
             failure_persistence: None,
             ..Config::default()
         };
