@@ -110,14 +110,15 @@ impl Runner {
     /// Waits, and handles all that happened: first what was received, then timers, so that a late
     /// turn doesn't see silence where frames wait.
     fn turn(&mut self) -> io::Result<Flow> {
-        let timeout = self
-            .timeout()
-            .and_then(|time| Timespec::try_from(time).ok());
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.clear();
-        let waited = self.segments.wait(timeout.as_ref(), &mut ready);
-        // Read before the frames: the machine notices first that the process was stalled.
+        let timeout = self.timeout();
+        let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
+        self.segments.wait(timeout.as_ref())?;
+        // Before the frames are read: the machine notices first that the process was stalled.
         let now = clock::now();
+        // After the clock: what arrived until `now` is read before the timers that expired then,
+        // also if the process was stopped between the two calls.
+        let mut ready = std::mem::take(&mut self.ready);
+        self.segments.ready(&mut ready)?;
         for ready in &ready {
             match *ready {
                 Ready::Frames(traffic, index) => self.receive(now, traffic, index),
@@ -126,7 +127,6 @@ impl Runner {
             }
         }
         self.ready = ready;
-        waited?;
         if self.retry.is_some_and(|retry| retry <= now) {
             self.update_interfaces(now);
         }

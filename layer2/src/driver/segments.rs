@@ -77,18 +77,25 @@ impl Segments {
         )?)
     }
 
-    /// Waits until something is ready, at most for this time, and appends it in the order in which
-    /// it is to be read.
+    /// Waits until something is ready, at most for this time.
     ///
     /// # Errors
     /// The error of the kernel.
-    pub(super) fn wait(
-        &self,
-        timeout: Option<&Timespec>,
-        ready: &mut Vec<Ready>,
-    ) -> io::Result<()> {
+    pub(super) fn wait(&self, timeout: Option<&Timespec>) -> io::Result<()> {
+        match epoll::wait(&self.epoll, &mut [MaybeUninit::uninit(); 1], timeout) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Replaces the content of `ready` by what is ready, in the order in which it is to be read.
+    ///
+    /// # Errors
+    /// The error of the kernel.
+    pub(super) fn ready(&self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        ready.clear();
         let mut events = [MaybeUninit::uninit(); EVENTS];
-        match epoll::wait(&self.epoll, &mut events, timeout) {
+        match epoll::wait(&self.epoll, &mut events, Some(&Timespec::default())) {
             Ok((events, _)) => {
                 let events = events.iter();
                 ready.extend(events.filter_map(|event| Ready::from_bits(event.data.u64())));
