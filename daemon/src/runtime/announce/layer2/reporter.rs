@@ -140,7 +140,9 @@ impl Reporter {
 
     /// Logs addresses that this node announces or withdraws, many of one kind in one line.
     fn log_changes(&self, changes: &[&Event]) {
-        let changes = changes.iter().filter_map(|event| Change::of(event));
+        let changes = changes
+            .iter()
+            .filter_map(|event| Change::of(event, &self.node));
         let changes: Vec<Change<'_>> = changes.collect();
         if changes.len() <= LOGGED_CHANGES {
             for change in &changes {
@@ -169,13 +171,14 @@ impl Reporter {
 struct Change<'a> {
     address: IpAddr,
     announced: bool,
-    /// The other node: the owner before or after.
+    /// The owner before or after. This node, if it is another process of it.
     other: Option<&'a str>,
+    is_own: bool,
     reason: OwnerReason,
 }
 
 impl<'a> Change<'a> {
-    fn of(event: &'a Event) -> Option<Self> {
+    fn of(event: &'a Event, node: &str) -> Option<Self> {
         let (announced, address, other, reason) = match event {
             Event::Announced {
                 address,
@@ -193,6 +196,7 @@ impl<'a> Change<'a> {
             address: *address,
             announced,
             other: other.as_deref(),
+            is_own: other.as_deref() == Some(node),
             reason: *reason,
         })
     }
@@ -202,6 +206,12 @@ impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = Why(self.reason);
         match (self.announced, self.other, self.reason) {
+            (true, Some(_), _) if self.is_own => {
+                f.write_str("announcing by layer 2, after another process of this node")
+            }
+            (false, Some(_), _) if self.is_own => {
+                f.write_str("no longer announcing by layer 2: another process of this node does")
+            }
             (true, Some(from), _) => write!(f, "announcing by layer 2, after node {from}: {why}"),
             (true, None, _) => write!(f, "announcing by layer 2: {why}"),
             (false, Some(to), OwnerReason::HandedOver | OwnerReason::Moved) => {
