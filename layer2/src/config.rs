@@ -36,7 +36,8 @@ pub struct Settings {
 /// An address, and where it may be announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressSpec {
-    /// When its oldest service was created, in seconds since 1970. Older addresses are placed first.
+    /// When its oldest service was created, in seconds since 1970. Older addresses are placed
+    /// first.
     pub created: i64,
     /// The nodes that may own it, sorted by name. Equal values are shared among addresses.
     pub candidates: Arc<[Candidate]>,

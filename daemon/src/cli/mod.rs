@@ -71,8 +71,8 @@ enum Command {
     Peer(peer::PeerArgs),
     /// List the routes sent to peers, with attributes and the time they were last sent.
     Routes(routes::RoutesArgs),
-    /// Ask the daemon on this host whether it is live or ready, as the kubelet does. Exits with 1 if
-    /// it isn't.
+    /// Ask the daemon on this host whether it is live or ready, as the kubelet does. Exits with 1
+    /// if it isn't.
     Probe(probe::ProbeArgs),
     /// Show the events of sessions.
     Log(log::LogArgs),

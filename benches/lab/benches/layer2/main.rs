@@ -1,7 +1,8 @@
 //! Measures what clients lose while ferrolb, MetalLB or keepalived moves layer-2 addresses between
 //! nodes. Prints one line of JSON per measurement; docs/benchmarks.md describes each.
 //!
-//! `cargo xtask bench layer2` makes 20 trials of each kind, `cargo xtask bench layer2 -- 3` makes 3.
+//! `cargo xtask bench layer2` makes 20 trials of each kind, `cargo xtask bench layer2 -- 3` makes
+//! three.
 
 mod frames;
 mod owners;

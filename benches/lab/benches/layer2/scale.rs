@@ -30,7 +30,8 @@ sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 sock.bind(('rack', 0))
 mac = sys.argv[2].replace(':', '')
 target = ''.join('%02x' % int(part) for part in sys.argv[1].split('.'))
-frame = bytes.fromhex('ff' * 6 + mac + '0806' + '0001080006040001' + mac + '0a630001' + '00' * 6 + target)
+request = '0001080006040001' + mac + '0a630001' + '00' * 6 + target
+frame = bytes.fromhex('ff' * 6 + mac + '0806' + request)
 count, done = 0, threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
 while not done.is_set():

@@ -191,7 +191,8 @@ pub(super) fn plan_text(plan: &Rebalance, dry_run: bool, style: Style) -> String
         let rows = nodes.map(|row| row.into_iter().take(2).collect());
         let nodes = table(&["NODE", "OWNS"], rows);
         return format!(
-            "{nodes}\n\nnothing to move: no node owns two addresses more than one that may take one\n"
+            "{nodes}\n\nnothing to move: no node owns two addresses more than one that may take \
+             one\n"
         );
     }
     let mut text = format!("{}\n", table(&["NODE", "OWNS", "AFTER"], nodes));

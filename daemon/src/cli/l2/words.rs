@@ -50,7 +50,7 @@ pub(super) fn reason(reason: OwnerReason, before: Option<&str>) -> String {
     }
 }
 
-/// What the operator can do about an address that nobody announces, or that has a conflict.
+/// What the operator can do about an address that no node announces, or that has a conflict.
 /// `rejected`: there are nodes whose hellos are rejected.
 pub(super) fn remedy(found: &AddressStatus, rejected: bool) -> Option<String> {
     if let Some(mac) = found.conflict {

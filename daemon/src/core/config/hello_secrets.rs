@@ -23,8 +23,8 @@ const RECOMMENDED_LENGTH: usize = 16;
 fn remedy(secret: &ObjectName) -> String {
     let ObjectName { namespace, name } = secret;
     format!(
-        "delete the Secret and create it again: kubectl create secret generic -n {namespace} {name} \
-         --from-literal={KEY}=\"$(openssl rand -base64 32)\""
+        "delete the Secret and create it again: kubectl create secret generic -n {namespace} \
+         {name} --from-literal={KEY}=\"$(openssl rand -base64 32)\""
     )
 }
 

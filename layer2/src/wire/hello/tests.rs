@@ -125,7 +125,10 @@ proptest! {
     }
 
     #[test]
-    fn a_split_hello_has_the_same_entries_and_each_part_fits(hello in hello(), max in 700..1452usize) {
+    fn a_split_hello_has_the_same_entries_and_each_part_fits(
+        hello in hello(),
+        max in 700..1452usize,
+    ) {
         let parts = hello.clone().split(max);
         for (part, offset) in parts.iter().zip(0..) {
             prop_assert!(part.encode(&key()).len() <= max);
