@@ -11,17 +11,17 @@ use crate::membership::{NodeId, Nodes};
 pub(crate) struct CandidateSet {
     /// As it was configured.
     pub(crate) configured: Arc<[Candidate]>,
-    /// The nodes and their weights.
+    /// The nodes and their weights, sorted by node.
     pub(crate) nodes: Vec<(NodeId, u32)>,
 }
 
 impl CandidateSet {
     /// The weight of a node, if it is a candidate.
     pub(crate) fn weight(&self, node: NodeId) -> Option<u32> {
-        self.nodes
-            .iter()
-            .find(|(candidate, _)| *candidate == node)
-            .map(|(_, weight)| *weight)
+        let position = self
+            .nodes
+            .binary_search_by_key(&node, |(candidate, _)| *candidate);
+        self.nodes.get(position.ok()?).map(|(_, weight)| *weight)
     }
 
     /// Whether a node may own the address.
@@ -47,7 +47,10 @@ pub(crate) struct Spec {
 
 /// The lists of candidates in use.
 #[derive(Debug, Default)]
-pub(crate) struct CandidateSets(HashMap<Arc<[Candidate]>, Arc<CandidateSet>>);
+pub(crate) struct CandidateSets {
+    sets: HashMap<Arc<[Candidate]>, Arc<CandidateSet>>,
+    last: Option<Arc<CandidateSet>>,
+}
 
 impl CandidateSets {
     /// Converts a specification.
@@ -69,18 +72,31 @@ impl CandidateSets {
     }
 
     fn set(&mut self, nodes: &mut Nodes, candidates: Arc<[Candidate]>) -> Arc<CandidateSet> {
-        if let Some(set) = self.0.get(&candidates) {
-            return set.clone();
+        let last = self.last.as_ref();
+        if let Some(last) = last.filter(|last| Arc::ptr_eq(&last.configured, &candidates)) {
+            return last.clone();
         }
-        self.0.retain(|_, set| Arc::strong_count(set) > 1);
+        let set = match self.sets.get(&candidates) {
+            Some(set) => set.clone(),
+            None => self.add(nodes, candidates),
+        };
+        self.last = Some(set.clone());
+        set
+    }
+
+    fn add(&mut self, nodes: &mut Nodes, candidates: Arc<[Candidate]>) -> Arc<CandidateSet> {
+        self.last = None;
+        self.sets.retain(|_, set| Arc::strong_count(set) > 1);
+        let ids = candidates
+            .iter()
+            .map(|candidate| (nodes.intern(&candidate.node), candidate.weight));
+        let mut ids: Vec<_> = ids.collect();
+        ids.sort_unstable();
         let set = Arc::new(CandidateSet {
-            nodes: candidates
-                .iter()
-                .map(|candidate| (nodes.intern(&candidate.node), candidate.weight))
-                .collect(),
+            nodes: ids,
             configured: candidates.clone(),
         });
-        self.0.insert(candidates, set.clone());
+        self.sets.insert(candidates, set.clone());
         set
     }
 }

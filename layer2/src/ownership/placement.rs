@@ -44,6 +44,8 @@ struct GroupKey {
 struct Group {
     /// The candidates that are alive, the best preference first.
     members: Vec<Member>,
+    /// Those with the best preference, and the hashes of their names.
+    first: Vec<(NodeId, u64)>,
     /// The load of a candidate is not known, so that only the hash decides.
     unknown_load: bool,
 }
@@ -105,19 +107,21 @@ impl<'a> Placement<'a> {
     /// The best node for an address, not counted yet.
     pub(crate) fn best(&mut self, address: IpAddr, spec: &Spec) -> Option<NodeId> {
         let group = self.group(address, spec);
-        let first = group.members.first()?;
         let hash = address_hash(address);
-        group
-            .members
-            .iter()
-            .take_while(|member| (member.weight, member.off_link) == (first.weight, first.off_link))
-            .min_by(|a, b| {
-                let load = |member: &Member| self.load(&group, member);
-                load(a)
-                    .cmp(&load(b))
-                    .then_with(|| self.hash(a, hash).cmp(&self.hash(b, hash)))
-            })
-            .map(|member| member.node)
+        let mut best: Option<(u32, u64, NodeId)> = None;
+        // Runs for each address and node when a cluster starts, so it computes no hash in vain.
+        for (node, node_hash) in &group.first {
+            let load = if group.unknown_load {
+                0
+            } else {
+                self.load_of(*node)
+            };
+            if best.is_none_or(|(least, _, _)| load <= least) {
+                let key = (load, mix(node_hash ^ hash), *node);
+                best = Some(best.map_or(key, |best| best.min(key)));
+            }
+        }
+        best.map(|(_, _, node)| node)
     }
 
     /// The best node for an address whose node is not in `tried`.
@@ -275,8 +279,17 @@ impl<'a> Placement<'a> {
             }
         }
         members.sort();
+        let class = |member: &Member| (member.weight, member.off_link);
+        let best = members.first().map(class);
+        let nodes = self.context.membership.nodes();
+        let first = members
+            .iter()
+            .take_while(|member| Some(class(member)) == best)
+            .map(|member| (member.node, nodes.hash(member.node)))
+            .collect();
         Group {
             members,
+            first,
             unknown_load,
         }
     }

@@ -9,5 +9,6 @@ mod partition;
 mod planned;
 mod prediction;
 mod rollout;
+mod scale;
 mod self_test;
 mod world;

@@ -41,6 +41,8 @@ pub(crate) struct LanState {
     pub(crate) one_way: BTreeSet<(Mac, Mac)>,
     pub(crate) blackout: bool,
     is_loopback: bool,
+    /// Whether nodes receive hellos only: for many nodes, the other frames take most of the time.
+    pub(crate) only_hellos: bool,
     /// Frames sent, by sender.
     pub(crate) frames: BTreeMap<Mac, u64>,
 }
@@ -171,6 +173,7 @@ impl World {
             one_way: BTreeSet::new(),
             blackout: false,
             is_loopback: false,
+            only_hellos: false,
             frames: BTreeMap::new(),
         });
         self.lans.len() - 1
@@ -433,7 +436,8 @@ impl World {
         let Some(to) = frame.get(..6).and_then(|to| Some(Mac(to.try_into().ok()?))) else {
             return;
         };
-        for index in 0..self.nodes.len() {
+        let to_nodes = !self.lans[lan].only_hellos || frame.get(12..14) == Some(&[8, 0]);
+        for index in (0..self.nodes.len()).filter(|_| to_nodes) {
             let ports: Vec<_> = self.nodes[index]
                 .interfaces
                 .iter()
