@@ -80,7 +80,9 @@ pub(crate) struct Peers {
     /// No peer is silent before.
     next_silence: Option<Time>,
     generation: u64,
-    /// The number of nodes that are alive on any segment.
+    /// On how many segments each node is alive.
+    alive_on: Vec<usize>,
+    /// The number of other nodes that are alive on any segment.
     alive: usize,
 }
 
@@ -122,9 +124,7 @@ impl Peers {
 
     /// Whether hellos of a node arrive in time on any segment.
     pub(crate) fn is_alive(&self, node: NodeId) -> bool {
-        self.segments
-            .keys()
-            .any(|segment| self.is_alive_on(*segment, node))
+        self.alive_on.get(node.index()).is_some_and(|on| *on > 0)
     }
 
     /// Whether any node is alive on a segment.
@@ -143,11 +143,28 @@ impl Peers {
         self.alive
     }
 
-    fn count_alive(&mut self) {
+    /// A node was received on one more segment, or on one less.
+    fn count(&mut self, node: NodeId, alive: bool) {
         self.generation += 1;
-        self.alive = (NodeId::SIBLING.index() + 1..self.nodes.len())
-            .filter(|index| self.is_alive(NodeId::from_index(*index)))
-            .count();
+        if self.alive_on.len() <= node.index() {
+            self.alive_on.resize(node.index() + 1, 0);
+        }
+        let Some(segments) = self.alive_on.get_mut(node.index()) else {
+            return;
+        };
+        let before = *segments > 0;
+        *segments = if alive {
+            *segments + 1
+        } else {
+            segments.saturating_sub(1)
+        };
+        if before != (*segments > 0) && node != NodeId::SIBLING {
+            self.alive = if alive {
+                self.alive + 1
+            } else {
+                self.alive.saturating_sub(1)
+            };
+        }
     }
 
     /// The highest instance and sequence number that were received from a node on a segment.
@@ -201,8 +218,10 @@ impl Peers {
         let silent_at = peer.silent_at();
         *slot = Some(peer);
         self.next_silence = Some(self.next_silence.map_or(silent_at, |at| at.min(silent_at)));
-        if arrival.up || !same_networks {
-            self.count_alive();
+        if arrival.up {
+            self.count(node, true);
+        } else if !same_networks {
+            self.generation += 1;
         }
         arrival
     }
@@ -261,8 +280,8 @@ impl Peers {
                 }
             }
         }
-        if !silent.is_empty() {
-            self.count_alive();
+        for (_, node) in &silent {
+            self.count(*node, false);
         }
         silent
     }
@@ -297,7 +316,9 @@ impl Peers {
                 cut.push(NodeId::from_index(index));
             }
         }
-        self.count_alive();
+        for node in &cut {
+            self.count(*node, false);
+        }
         cut
     }
 

@@ -7,7 +7,7 @@ fn five_hundred_nodes_share_ten_thousand_addresses_evenly_and_replace_a_dead_one
     let all = addresses(10_000);
     let mut world = World::cluster(1, 500, &all);
     world.lans[0].only_hellos = true;
-    world.run(ms(3_000));
+    world.run(ms(1_800));
     assert_eq!(world.counts(), vec![20; 500]);
     world.power_off(7);
     // The interval is 250 ms, and rank 0 of each address acts.
