@@ -17,6 +17,8 @@ use crate::responder::{Probe, Timing};
 use crate::status::{NodeState, OwnerReason};
 use crate::wire::hello::Section;
 
+/// Placement considers each unplaced address and each candidate, so it doesn't run for each change.
+const PLACEMENT_INTERVAL: Duration = Duration::from_millis(50);
 /// The next best node places an address that the best one does not claim in this time.
 const PLACEMENT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the kernel of a node is probed whose process is dead.
@@ -69,6 +71,10 @@ impl Ownership {
             return;
         }
         let now = context.now;
+        if now < self.place_at {
+            self.evaluate(self.place_at);
+            return;
+        }
         let peers = context.membership.peers();
         let complete = self.sync.is_complete(|node| peers.is_alive(node));
         if !complete && now < self.sync_deadline(now) {
@@ -76,6 +82,7 @@ impl Ownership {
             return;
         }
         self.sync_until = None;
+        self.place_at = now + PLACEMENT_INTERVAL;
         let mut placement = Placement::new(context, &self.claims, &self.intents).with_settling();
         for _ in &self.our_intents {
             placement.count(NodeId::US);

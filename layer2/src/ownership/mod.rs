@@ -86,6 +86,8 @@ pub(crate) struct Ownership {
     evaluate_at: Option<Time>,
     /// The state of the peers that was evaluated last.
     evaluated: Option<u64>,
+    /// Placement does not run before.
+    place_at: Time,
     /// Placement waits for the claims of peers, but not longer.
     sync_until: Option<Time>,
     self_tests: SelfTests,
@@ -119,6 +121,7 @@ impl Ownership {
             ending: Ending::default(),
             evaluate_at: None,
             evaluated: None,
+            place_at: Time::ZERO,
             sync_until: None,
             self_tests: SelfTests::default(),
             contests: Limit::default(),

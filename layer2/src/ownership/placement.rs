@@ -108,20 +108,23 @@ impl<'a> Placement<'a> {
     pub(crate) fn best(&mut self, address: IpAddr, spec: &Spec) -> Option<NodeId> {
         let group = self.group(address, spec);
         let hash = address_hash(address);
-        let mut best: Option<(u32, u64, NodeId)> = None;
+        let mut best = None;
+        let (mut least, mut lowest) = (u32::MAX, u64::MAX);
         // Runs for each address and node when a cluster starts, so it computes no hash in vain.
         for (node, node_hash) in &group.first {
-            let load = if group.unknown_load {
-                0
-            } else {
-                self.load_of(*node)
+            let load = match self.loads.get(node.index()) {
+                Some(load) if !group.unknown_load => *load,
+                _ => 0,
             };
-            if best.is_none_or(|(least, _, _)| load <= least) {
-                let key = (load, mix(node_hash ^ hash), *node);
-                best = Some(best.map_or(key, |best| best.min(key)));
+            if load > least {
+                continue;
+            }
+            let mixed = mix(node_hash ^ hash);
+            if load < least || mixed < lowest || best.is_none() {
+                (least, lowest, best) = (load, mixed, Some(*node));
             }
         }
-        best.map(|(_, _, node)| node)
+        best
     }
 
     /// The best node for an address whose node is not in `tried`.

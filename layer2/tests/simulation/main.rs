@@ -9,6 +9,5 @@ mod partition;
 mod planned;
 mod prediction;
 mod rollout;
-mod scale;
 mod self_test;
 mod world;
