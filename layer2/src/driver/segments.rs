@@ -190,30 +190,26 @@ impl Segments {
         };
         match socket.receive(buffer) {
             Ok(length) => Ok(Some(length)),
-            Err(error) if is_transient(&error) => Ok(None),
+            Err(error) if is_any(&error, &[libc::EAGAIN, libc::EINTR]) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends a frame.
+    /// Sends a frame. If the kernel does not take it, it is dropped and counted.
     ///
     /// # Errors
-    /// The error of the kernel, for example that the interface went down. A full queue isn't an
-    /// error: the frame is dropped and counted.
+    /// The interface is gone or went down.
     pub(super) fn send(&mut self, index: IfIndex, frame: &[u8]) -> io::Result<()> {
-        let traffic = Traffic::of(frame);
-        let segment = self.segments.get(&index);
-        let socket = segment.zip(traffic);
-        let Some(socket) = socket.and_then(|(segment, traffic)| segment.socket(traffic)) else {
-            self.dropped += 1;
-            return Ok(());
-        };
-        let sent = socket.send(frame);
-        if sent.is_err() {
+        let segment = self.segments.get(&index).zip(Traffic::of(frame));
+        let socket = segment.and_then(|(segment, traffic)| segment.socket(traffic));
+        let sent = socket.map(|socket| socket.send(frame));
+        if !matches!(sent, Some(Ok(()))) {
             self.dropped += 1;
         }
         match sent {
-            Err(error) if !is_transient(&error) => Err(error),
+            Some(Err(error)) if is_any(&error, &[libc::ENETDOWN, libc::ENXIO, libc::ENODEV]) => {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }
@@ -303,11 +299,10 @@ impl Ready {
     }
 }
 
-/// The kernel has no frame, or no room for one: the socket itself can be used on.
-fn is_transient(error: &io::Error) -> bool {
-    let transient = [libc::EAGAIN, libc::EINTR, libc::ENOBUFS, libc::EMSGSIZE];
-    let code = error.raw_os_error();
-    code.is_some_and(|code| transient.contains(&code))
+fn is_any(error: &io::Error, codes: &[i32]) -> bool {
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }
 
 #[cfg(test)]
