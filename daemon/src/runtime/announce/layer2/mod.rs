@@ -37,8 +37,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const NO_KEY: &str = "no address is announced by layer 2, since no Secret has a key to \
-    authenticate hellos: does the allocator run, and may it create Secrets (deploy/manifests/2-rbac.yaml)? Or \
-    create the Secret memberlist with the key secretkey. With --manifests, put it into the folder";
+    authenticate hellos: does the allocator run, and may it create Secrets (deploy/manifests/\
+    2-rbac.yaml)? Or create the Secret memberlist with the key secretkey. With --manifests, put \
+    it into the folder";
 
 /// Starts the engine.
 pub(crate) type Spawn = fn(Options) -> io::Result<(Handle, mpsc::UnboundedReceiver<Event>)>;
