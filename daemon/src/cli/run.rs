@@ -328,10 +328,9 @@ impl Daemon {
 
     /// Shuts down sessions, layer 2 and source, after a panic with a delay.
     ///
-    /// Layer 2 hands its addresses over whenever the process ends, also if it may come back, as in
-    /// a restart by systemd: the process can't know that, and a hand-over loses no request. In a
-    /// rollout with surge the successor is the next process of the same node. Only a process that
-    /// replaces itself keeps its addresses.
+    /// Layer 2 hands its addresses to the next process of the same node if that runs already, as
+    /// in a rollout with surge. Otherwise, if nothing shows that the stop is permanent, other nodes
+    /// wait for this one to come back: its kernel goes on forwarding, so that no connection breaks.
     async fn end(mut self, ending: Ending) -> anyhow::Result<End> {
         if matches!(ending, Ending::Panicked) {
             self.restore();
@@ -347,7 +346,10 @@ impl Daemon {
                 after_panic(pause, engine.as_ref(), signals, source.take()).await
             }
         };
-        let restarts = matches!(end, Ok((End::Restart, _)));
+        let restarts = matches!(
+            end,
+            Ok((End::Restart, _) | (_, Some(StopMode::GracefulRestart)))
+        );
         let at_once = matches!(end, Ok((_, Some(StopMode::Drain(None)))));
         let leave = async {
             if let Some(layer2) = self.layer2.filter(|_| !at_once) {

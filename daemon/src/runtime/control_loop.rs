@@ -165,6 +165,15 @@ impl ControlLoop {
     }
 }
 
+impl ControlLoop {
+    /// The name of the node, unless this process only allocates.
+    fn node(&self) -> Option<&str> {
+        let announcer = self.announcer.as_ref();
+        let bgp = announcer.map(|announcer| announcer.node_routes().node());
+        bgp.or_else(|| self.layer2.as_ref().map(Layer2Announcer::node))
+    }
+}
+
 impl Running {
     fn new(control: ControlLoop) -> Self {
         Self {
@@ -235,10 +244,7 @@ impl Running {
 
     /// Updates the set of missing interfaces. Returns whether it changed.
     fn check_interfaces(&mut self) -> bool {
-        let announcer = self.control.announcer.as_ref();
-        let bgp = announcer.map(|announcer| announcer.node_routes().node());
-        let layer2 = self.control.layer2.as_ref().map(Layer2Announcer::node);
-        let Some(node) = bgp.or(layer2) else {
+        let Some(node) = self.control.node() else {
             return false;
         };
         let mut missing = self.index.named_interfaces(node);
@@ -291,10 +297,7 @@ impl Running {
 
     /// Logs once that the Node object of this process doesn't exist, and when it does.
     fn log_missing_node(&mut self) {
-        let announcer = self.control.announcer.as_ref();
-        let bgp = announcer.map(|announcer| announcer.node_routes().node());
-        let layer2 = self.control.layer2.as_ref().map(Layer2Announcer::node);
-        let Some(node) = bgp.or(layer2) else {
+        let Some(node) = self.control.node() else {
             return;
         };
         let known = self.index.nodes().contains_key(node);
@@ -344,17 +347,19 @@ impl Running {
 
     /// Decides how to shut down, and begins the drain.
     async fn stop(&mut self, daemonset_gone: bool) -> StopMode {
-        let Some(announcer) = &mut self.control.announcer else {
+        let Some(node) = self.control.node() else {
             return StopMode::GracefulRestart;
         };
-        let node = self.index.nodes().get(announcer.node_routes().node());
+        let node_exit = NodeExit::of(self.index.nodes().get(node));
         let mode = stop_mode(StopFacts {
             // Without a first update, a missing Node may only be one that was not listed yet.
-            node_exit: NodeExit::of(node).filter(|_| announcer.initialized()),
+            node_exit: node_exit.filter(|_| self.decided),
             daemonset_gone,
         });
-        let peers = announcer.engine().snapshot().await;
-        announcer.stop(Instant::now().into_std(), &self.index, mode, &peers);
+        if let Some(announcer) = &mut self.control.announcer {
+            let peers = announcer.engine().snapshot().await;
+            announcer.stop(Instant::now().into_std(), &self.index, mode, &peers);
+        }
         mode
     }
 

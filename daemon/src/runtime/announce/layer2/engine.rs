@@ -60,7 +60,7 @@ impl Layer2Engine {
         }
     }
 
-    /// Ends the engine. `restarting`: this process replaces itself, so peers wait for it;
+    /// Ends the engine. `restarting`: this process comes back soon, so peers wait for it;
     /// otherwise the engine hands its addresses over and goes on answering until they are taken.
     /// Waits for that for a limited time.
     pub(crate) async fn leave(&self, restarting: bool) {
