@@ -256,16 +256,7 @@ impl Daemon {
             .then(|| announcer(&args, &node, state.clone()))
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
-        let layer2 = args.role.announces_layer2().then(|| {
-            let excluded = excluded_interfaces(Path::new(EXCLUDED_INTERFACES));
-            Layer2Announcer::new(&node, excluded, source.writes.clone(), engine::spawn)
-        });
-        let (layer2_announcer, layer2) = layer2.unzip();
-        if let (Some(announcer), Some(engine)) = (&layer2_announcer, &layer2)
-            && args.metallb_status
-        {
-            publish_layer2_status(&args, &node, announcer, engine).await?;
-        }
+        let (layer2_announcer, layer2) = layer2(&args, &node, &source).await?.unzip();
         let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
         let control_loop = ControlLoop {
             kinds: args.kinds(),
@@ -397,6 +388,24 @@ fn announcer(
     let engine = engine(node, args.listen.clone())?;
     let announcer = Announcer::new(node.to_owned(), engine.clone(), writer);
     Ok((engine, announcer))
+}
+
+/// The announcer of layer 2, in roles that have one, and the holder of its engine.
+async fn layer2(
+    args: &RunArgs,
+    node: &str,
+    source: &Source,
+) -> anyhow::Result<Option<(Layer2Announcer, Layer2Engine)>> {
+    if !args.role.announces_layer2() {
+        return Ok(None);
+    }
+    let excluded = excluded_interfaces(Path::new(EXCLUDED_INTERFACES));
+    let writes = source.writes.clone();
+    let (announcer, engine) = Layer2Announcer::new(node, excluded, writes, engine::spawn);
+    if args.metallb_status {
+        publish_layer2_status(args, node, &announcer, &engine).await?;
+    }
+    Ok(Some((announcer, engine)))
 }
 
 /// Starts to write MetalLB's ServiceL2Status objects.
