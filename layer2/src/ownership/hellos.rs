@@ -121,6 +121,8 @@ impl Ownership {
         match owner {
             Some(owner) if owner == node && self.claims.epoch(address) >= epoch => return,
             Some(owner) if owner == node => {}
+            // A silent node that claimed it later can't answer for it.
+            Some(owner) if self.is_silent(context, owner, address) => {}
             Some(owner) if !self.beats(context, node, owner, claim) => {
                 if owner == NodeId::US {
                     self.claim_won(context, address, state);
@@ -134,13 +136,6 @@ impl Ownership {
             self.lose(context, address, node);
         }
         self.drop_intent(address);
-        let epoch = epoch.max(known.map_or(0, |entry| {
-            if entry.owner.is_none() {
-                epoch
-            } else {
-                entry.epoch
-            }
-        }));
         self.claims.set(address, node, epoch, context.now);
         self.takeovers.remove(address);
         if let Some(known) = self.addresses.get_mut(&address) {
@@ -154,6 +149,21 @@ impl Ownership {
                     reason,
                 });
             }
+        }
+    }
+
+    /// Whether a peer that owns an address is silent on the segments that count.
+    fn is_silent(&self, context: &Context<'_>, owner: NodeId, address: IpAddr) -> bool {
+        if owner == NodeId::US {
+            return false;
+        }
+        let since = self
+            .claims
+            .get(address)
+            .map_or(context.now, |entry| entry.since);
+        match self.spec(address) {
+            Some(spec) => context.is_silent(owner, &context.segments(address, spec), since),
+            None => !context.membership.peers().is_alive(owner),
         }
     }
 
@@ -185,13 +195,7 @@ impl Ownership {
         if let Some(handover) = self.handovers.get(address) {
             return handover.reason;
         }
-        let silent = self.spec(address).is_some_and(|spec| {
-            let since = self
-                .claims
-                .get(address)
-                .map_or(context.now, |entry| entry.since);
-            owner != NodeId::US && context.is_silent(owner, &context.segments(address, spec), since)
-        });
+        let silent = self.is_silent(context, owner, address);
         if silent || self.settle.is_waking() {
             OwnerReason::OwnerSilent
         } else if owner == NodeId::US {

@@ -8,6 +8,7 @@ mod interfaces;
 mod partition;
 mod planned;
 mod prediction;
+mod properties;
 mod rollout;
 mod self_test;
 mod world;
