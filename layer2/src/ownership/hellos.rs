@@ -115,11 +115,14 @@ impl Ownership {
     /// A peer owns an address, it says.
     fn peer_claims(&mut self, context: &Context<'_>, node: NodeId, state: NodeState, claim: Claim) {
         let Claim { address, epoch } = claim;
-        self.intents.remove(address, node);
         let known = self.claims.get(address);
         let owner = known.and_then(|entry| entry.owner);
+        // Most claims are repetitions.
+        if owner == Some(node) && known.is_some_and(|entry| entry.epoch >= epoch) {
+            return;
+        }
+        self.intents.remove(address, node);
         match owner {
-            Some(owner) if owner == node && self.claims.epoch(address) >= epoch => return,
             Some(owner) if owner == node => {}
             // A silent node that claimed it later can't answer for it.
             Some(owner) if self.is_silent(context, owner, address) => {}
