@@ -360,6 +360,8 @@ impl Node {
         while let Some(change) = self.machine.next_group_change() {
             self.transcript.push(Output::Group(change));
         }
+        let added = self.announced.is_subset(&self.added);
+        assert!(added, "a removed address is still announced");
         if self.ended {
             assert_eq!(self.machine.poll_timeout(), None, "a timer after the end");
         }
