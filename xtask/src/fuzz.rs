@@ -1,5 +1,5 @@
-//! Runs each fuzz target for seven seconds: with libFuzzer if a nightly toolchain is installed, else
-//! as property tests.
+//! Runs each fuzz target for seven seconds: with libFuzzer if a nightly toolchain is installed,
+//! else as property tests.
 
 use std::fs::{self, File};
 use std::path::Path;
