@@ -21,6 +21,9 @@ const RETRY_SPEAKER: Duration = Duration::from_secs(5);
 /// An address is defended at most once in this time (RFC 5227 §2.4).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A conflict is over if it is not observed for this time.
+const RESOLVED_AFTER: Duration = Duration::from_secs(60);
+
 /// Limits how often a conflict is counted and acted on.
 #[derive(Debug, Default)]
 pub(crate) struct Limit(BTreeMap<IpAddr, Time>);
@@ -34,6 +37,29 @@ impl Limit {
         }
         self.0.insert(address, now + interval);
         true
+    }
+}
+
+/// When other hosts last used addresses that this node owns.
+#[derive(Debug, Default)]
+pub(crate) struct Contested(BTreeMap<IpAddr, Time>);
+
+impl Contested {
+    fn add(&mut self, now: Time, address: IpAddr) {
+        self.0.insert(address, now);
+    }
+
+    /// The address has no conflict any more.
+    pub(crate) fn remove(&mut self, address: IpAddr) {
+        self.0.remove(&address);
+    }
+
+    fn take_resolved(&mut self, now: Time) -> Vec<IpAddr> {
+        let over = |seen: &Time| now >= *seen + RESOLVED_AFTER;
+        let resolved = self.0.iter().filter(|(_, seen)| over(seen));
+        let resolved: Vec<_> = resolved.map(|(address, _)| *address).collect();
+        self.0.retain(|_, seen| !over(seen));
+        resolved
     }
 }
 
@@ -175,6 +201,10 @@ impl Ownership {
             return;
         }
         let node = context.membership.peers().by_mac(interface, mac);
+        if node.is_some() && context.service_proxy.contains(&address) {
+            self.warn_of_service_proxy(context, interface);
+            return;
+        }
         if let Some(node) = node {
             // The owner before may answer until it receives our claim. Its hello decides.
             if self
@@ -189,8 +219,21 @@ impl Ownership {
             return;
         }
         self.report_conflict(context, address, mac, None);
+        self.contested_at.add(context.now, address);
+        self.evaluate(context.now + RESOLVED_AFTER);
         if self.contests.passes(context.now, address, DEFEND_INTERVAL) {
             self.effects.push_back(Effect::Defend(address));
+        }
+    }
+
+    /// Conflicts about addresses of this node that were not observed for a while are over.
+    pub(super) fn resolve_conflicts(&mut self, now: Time) {
+        for address in self.contested_at.take_resolved(now) {
+            let known = self.addresses.get_mut(&address);
+            if known.and_then(|known| known.conflict.take()).is_some() {
+                let resolved = Event::ConflictResolved { address };
+                self.effects.push_back(Effect::Event(resolved));
+            }
         }
     }
 

@@ -63,11 +63,13 @@ impl Ownership {
         }
         self.place(context);
         self.check_preferences(context);
+        self.resolve_conflicts(now);
     }
 
     /// Claims the unplaced addresses for which placement chooses this node.
     fn place(&mut self, context: &Context<'_>) {
         if self.unplaced.is_empty() {
+            self.may_place = false;
             return;
         }
         let now = context.now;
@@ -88,12 +90,14 @@ impl Ownership {
             placement.count(NodeId::US);
         }
         let mut ours = Vec::new();
+        let mut may_place = false;
         let mut again: Option<Time> = None;
         let mut retry = |at: Time| again = Some(again.map_or(at, |known| known.min(at)));
         for (_, address) in &self.unplaced {
             let Some(known) = self.addresses.get(address) else {
                 continue;
             };
+            may_place |= known.spec.candidates.contains(NodeId::US);
             match known.phase {
                 Phase::Withheld(until) if until > now => {
                     retry(until);
@@ -122,6 +126,7 @@ impl Ownership {
                 retry(now + PLACEMENT_PATIENCE);
             }
         }
+        self.may_place = may_place;
         if let Some(at) = again {
             self.evaluate(at);
         }
@@ -252,7 +257,11 @@ impl Ownership {
                     self.takeovers.wait(node, now + KERNEL_CHECK);
                     return;
                 }
-                None => self.withhold(context, *address, *answer, None),
+                None => {
+                    self.claims.release(now, *address);
+                    self.withhold(context, *address, *answer, None);
+                    self.mark_unplaced(now, *address);
+                }
             }
         }
         let segments: Vec<_> = round

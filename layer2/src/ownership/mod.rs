@@ -30,7 +30,7 @@ pub(crate) use address::Effect;
 use address::{Address, Change, Phase};
 use candidates::{CandidateSets, Spec};
 use claims::{Claims, Intents};
-use conflicts::Limit;
+use conflicts::{Contested, Limit};
 pub(crate) use context::Context;
 use ending::Ending;
 use handover::Handovers;
@@ -86,12 +86,15 @@ pub(crate) struct Ownership {
     evaluate_at: Option<Time>,
     /// The state of the peers that was evaluated last.
     evaluated: Option<u64>,
+    /// Whether this node may own one of the unplaced addresses.
+    may_place: bool,
     /// Placement does not run before.
     place_at: Time,
     /// Placement waits for the claims of peers, but not longer.
     sync_until: Option<Time>,
     self_tests: SelfTests,
     contests: Limit,
+    contested_at: Contested,
     claim_conflicts: Limit,
     warned_of_service_proxy: bool,
 }
@@ -121,10 +124,12 @@ impl Ownership {
             ending: Ending::default(),
             evaluate_at: None,
             evaluated: None,
+            may_place: false,
             place_at: Time::ZERO,
             sync_until: None,
             self_tests: SelfTests::default(),
             contests: Limit::default(),
+            contested_at: Contested::default(),
             claim_conflicts: Limit::default(),
             warned_of_service_proxy: false,
         }
@@ -239,13 +244,7 @@ impl Ownership {
 
     /// Whether hellos must be frequent: the node owns addresses or may have to claim some soon.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.settle.is_done()
-            || self.claims.share(NodeId::US).count > 0
-            || self.unplaced.iter().any(|(_, address)| {
-                self.addresses
-                    .get(address)
-                    .is_some_and(|known| known.spec.candidates.contains(NodeId::US))
-            })
+        !self.settle.is_done() || self.claims.share(NodeId::US).count > 0 || self.may_place
     }
 
     /// The number and digest of the claims of this node.
@@ -362,6 +361,7 @@ impl Ownership {
             to: Some(NodeId::US),
             reason,
         });
+        self.contested_at.remove(address);
         if known.conflict.take().is_some() {
             let resolved = Event::ConflictResolved { address };
             self.effects.push_back(Effect::Event(resolved));
@@ -429,6 +429,7 @@ impl Ownership {
             if known.phase == Phase::Idle {
                 known.idle_since = now;
             }
+            self.may_place |= known.spec.candidates.contains(NodeId::US);
             self.unplaced.insert((known.spec.created, address));
             self.evaluate(now + EVALUATION_DELAY);
         }

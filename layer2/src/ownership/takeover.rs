@@ -13,6 +13,9 @@ const RANK_DELAY: Duration = Duration::from_millis(100);
 /// How many addresses of a silent node are probed. They stand for the others.
 const PROBED_ADDRESSES: usize = 3;
 
+/// A round whose probes have no result in this time starts again: another probe replaced one.
+const ROUND: Duration = Duration::from_millis(500);
+
 /// The takeovers that this node prepares.
 #[derive(Debug, Default)]
 pub(crate) struct Takeovers(BTreeMap<NodeId, Takeover>);
@@ -30,8 +33,9 @@ struct Takeover {
 }
 
 /// Probes that run, and their results.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Round {
+    started: Time,
     /// The probed addresses of services.
     pub(crate) addresses: Vec<IpAddr>,
     /// The probes without a result.
@@ -91,6 +95,7 @@ impl Takeovers {
         };
         let addresses: Vec<_> = takeover.due_at(now).take(PROBED_ADDRESSES).collect();
         takeover.round = Some(Round {
+            started: now,
             pending: addresses.iter().chain(others).copied().collect(),
             addresses: addresses.clone(),
             answers: Vec::new(),
@@ -174,8 +179,8 @@ impl Takeover {
     }
 
     fn starts_at(&self) -> Option<Time> {
-        if self.round.is_some() {
-            return None;
+        if let Some(round) = &self.round {
+            return Some(round.started + ROUND);
         }
         Some(self.due(*self.ranks.values().min()?))
     }

@@ -56,6 +56,8 @@ fn an_owner_defends_its_address_at_most_once_in_10_s() {
     assert_eq!(conflicts(&world, owner), 1);
     let defences = world.status(owner).counters.gratuitous_sent - sent;
     assert!((2..=4).contains(&defences), "{defences}");
+    world.run(ms(62_000));
+    assert_eq!(world.status(owner).addresses[&all[0]].conflict, None);
     assert!(!world.hosts[&client].received.is_empty());
 }
 
@@ -100,4 +102,20 @@ fn the_answers_of_the_service_proxy_on_all_nodes_do_not_withhold_an_address() {
             .count();
         assert_eq!(warnings, 1);
     }
+}
+
+#[test]
+fn a_host_with_an_address_of_a_dead_node_withholds_only_that_one() {
+    let all = addresses(6);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    let lost = *world.nodes[0].announced.first().expect("an address");
+    world.power_off(0);
+    world.add_host(9, &[lost]);
+    world.run(ms(2_000));
+    assert_eq!(world.owners(lost), []);
+    assert_eq!(world.counts().iter().sum::<usize>(), 5);
+    world.hosts.clear();
+    world.run(ms(35_000));
+    assert_eq!(world.owners(lost).len(), 1);
 }

@@ -172,3 +172,15 @@ fn nodes_that_never_receive_each_other_place_by_the_hash() {
         assert_eq!(warnings, 2);
     }
 }
+
+#[test]
+fn addresses_of_both_ip_versions_are_placed_and_taken_over() {
+    let mut all = addresses(6);
+    all.extend((1..7).map(|number| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number])));
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    assert_eq!(world.counts(), [4, 4, 4]);
+    world.power_off(1);
+    world.run(ms(600));
+    assert_eq!(world.counts(), [6, 0, 6]);
+}
