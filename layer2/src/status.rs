@@ -296,6 +296,15 @@ pub enum Event {
         /// The node that it belongs to, if it is a peer.
         node: Option<Arc<str>>,
     },
+    /// A peer resolved an address of this node, and did not get exactly its answer.
+    SelfTestFailed {
+        /// The address.
+        address: IpAddr,
+        /// The peer.
+        by: Arc<str>,
+        /// The Ethernet addresses that answered.
+        answers: Vec<Mac>,
+    },
     /// The conflict ended.
     ConflictResolved {
         /// The address.

@@ -30,6 +30,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "iptables",
     "iputils-arping",
+    "keepalived",
     "libc6-dev",
     "ndisc6",
     "nftables",

@@ -288,10 +288,12 @@ impl Ownership {
     pub(crate) fn poll_timeout(&self, interval: Duration) -> Option<Time> {
         let takes_over = self.state() == NodeState::Ready;
         let takeovers = self.takeovers.poll_timeout().filter(|_| takes_over);
+        let self_tests = self.self_tests.poll_timeout().filter(|_| takes_over);
         [
             self.evaluate_at,
             self.settle.poll_timeout(interval),
             takeovers,
+            self_tests,
             self.handovers.poll_timeout(),
             self.ending.poll_timeout(),
         ]
@@ -315,6 +317,7 @@ impl Ownership {
             for node in self.takeovers.ready(now) {
                 self.probe_silent(context, node);
             }
+            self.test_due(context);
         }
         for address in self.handovers.late(now) {
             self.name_next_successor(context, address);
@@ -370,6 +373,7 @@ impl Ownership {
         let interfaces = known.spec.interfaces.clone();
         self.our_intents.remove(&address);
         self.takeovers.remove(address);
+        self.self_tests.claimed(now, address);
         self.counters.owner_changes += 1;
         self.evaluate(now + preference::CHECK);
         self.effects

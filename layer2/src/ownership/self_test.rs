@@ -1,7 +1,7 @@
 //! Self-tests: another node than the owner resolves an address, and reports who answered.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,29 @@ use super::address::{Effect, Phase};
 use super::{Context, Ownership};
 use crate::config::Time;
 use crate::mac::Mac;
-use crate::membership::NodeId;
+use crate::membership::{NodeId, address_hash};
 use crate::responder::{Answer, Probe, Timing};
-use crate::status::{NodeState, SelfTest};
+use crate::status::{Event, NodeState, SelfTest};
 use crate::wire::hello::Section;
 
 /// A probe without a result was replaced by another one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The self-tests in progress.
+/// An address is tested this long after this node claimed it, when caches have been updated.
+const FIRST: Duration = Duration::from_secs(3);
+/// How often an address is tested.
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// The same, while no other node can test it.
+const RETRY: Duration = Duration::from_secs(60);
+/// The time between the tests of two addresses.
+const SPACING: Duration = Duration::from_millis(50);
+
+/// The self-tests in progress, and those to come.
 #[derive(Debug, Default)]
 pub(crate) struct SelfTests {
+    /// When each address of this node is tested next.
+    schedule: BTreeMap<IpAddr, Time>,
+    due: BTreeSet<(Time, IpAddr)>,
     /// The nodes that this node asked.
     asked: BTreeMap<IpAddr, NodeId>,
     /// Which nodes asked this one, and since when the probe runs.
@@ -27,19 +39,55 @@ pub(crate) struct SelfTests {
 }
 
 impl SelfTests {
+    /// This node claimed an address.
+    pub(super) fn claimed(&mut self, now: Time, address: IpAddr) {
+        self.schedule(now + FIRST, address);
+    }
+
+    fn schedule(&mut self, earliest: Time, address: IpAddr) {
+        self.unschedule(address);
+        // The tests of addresses that were claimed together follow one another.
+        let soon = (earliest + INTERVAL / 2, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let last = self.due.range(..soon).next_back();
+        let at = last.map_or(earliest, |(last, _)| earliest.max(*last + SPACING));
+        self.schedule.insert(address, at);
+        self.due.insert((at, address));
+    }
+
+    fn unschedule(&mut self, address: IpAddr) {
+        if let Some(at) = self.schedule.remove(&address) {
+            self.due.remove(&(at, address));
+        }
+    }
+
+    /// An address whose test is due.
+    fn next_due(&mut self, now: Time) -> Option<IpAddr> {
+        let (at, address) = self.due.first().copied()?;
+        (at <= now).then(|| {
+            self.unschedule(address);
+            address
+        })
+    }
+
+    /// When a test is due.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
     /// An address is removed.
     pub(crate) fn remove(&mut self, address: IpAddr) {
+        self.unschedule(address);
         self.asked.remove(&address);
         self.running.remove(&address);
     }
 }
 
 impl Ownership {
-    /// Asks a node that is not the owner to resolve an address. Without such a node, nothing
-    /// happens.
-    pub(crate) fn test(&mut self, context: &Context<'_>, address: IpAddr) {
+    /// Asks a node that is not the owner to resolve an address. Returns whether there is such a
+    /// node.
+    pub(crate) fn test(&mut self, context: &Context<'_>, address: IpAddr) -> bool {
         let (Some(owner), Some(spec)) = (self.claims.owner(address), self.spec(address)) else {
-            return;
+            return false;
         };
         let segments = context.segments(address, spec);
         let peers = context.membership.peers();
@@ -49,14 +97,31 @@ impl Ownership {
                 && segments.iter().any(|on| peers.is_alive_on(*on, *node))
                 && (peers.node(*node)).is_some_and(|facts| facts.state == NodeState::Ready)
         };
-        let Some(node) = context.membership.nodes().all().find(can) else {
-            return;
+        let able: Vec<NodeId> = context.membership.nodes().all().filter(can).collect();
+        // Another node for each address, so that the tests of many are shared.
+        let count = u64::try_from(able.len()).unwrap_or(u64::MAX);
+        let chosen = address_hash(address).checked_rem(count);
+        let chosen = chosen.and_then(|index| usize::try_from(index).ok());
+        let Some(node) = chosen.and_then(|index| able.get(index).copied()) else {
+            return false;
         };
         self.self_tests.asked.insert(address, node);
         self.outbox.repeat(Section::TestRequest {
             node: context.membership.nodes().name(node),
             addresses: vec![address],
         });
+        true
+    }
+
+    /// Tests the addresses of this node whose test is due.
+    pub(super) fn test_due(&mut self, context: &Context<'_>) {
+        while let Some(address) = self.self_tests.next_due(context.now) {
+            if self.claims.owner(address) == Some(NodeId::US) {
+                let asked = self.test(context, address);
+                let next = if asked { INTERVAL } else { RETRY };
+                self.self_tests.schedule(context.now + next, address);
+            }
+        }
     }
 
     /// A node asks this one to resolve addresses.
@@ -122,6 +187,13 @@ impl Ownership {
             };
             let passed = !macs.is_empty() && macs.iter().all(|mac| has_mac(context, owner, *mac));
             let by: Arc<str> = context.membership.nodes().name(from);
+            if !passed && owner == NodeId::US {
+                self.effects.push_back(Effect::Event(Event::SelfTestFailed {
+                    address: *address,
+                    by: by.clone(),
+                    answers: macs.clone(),
+                }));
+            }
             if let Some(known) = self.addresses.get_mut(address) {
                 known.self_test = Some(Box::new(SelfTest {
                     by,

@@ -65,3 +65,32 @@ fn the_owner_and_another_node_alone_can_test_only_from_the_owner() {
     assert_eq!(tested(&mut world, 1 - owner), None);
     assert!(tested(&mut world, owner).is_some_and(|test| test.passed));
 }
+
+#[test]
+fn every_claimed_address_is_tested_by_itself_and_again_after_an_hour() {
+    let all = addresses(6);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(6_000));
+    let tests = |world: &World| {
+        let tested = all.iter().map(|address| {
+            let owner = world.owners(*address)[0];
+            let test = world.status(owner).addresses[address].self_test.clone();
+            test.expect("a result")
+        });
+        tested.collect::<Vec<SelfTest>>()
+    };
+    let first = tests(&world);
+    assert!(first.iter().all(|test| test.passed), "{first:?}");
+    // All nodes are suspended for an hour, which takes less time than to simulate it.
+    for node in 0..3 {
+        world.stall(node);
+    }
+    world.run(ms(60 * 60 * 1_000));
+    for node in 0..3 {
+        world.resume(node);
+    }
+    world.run(ms(70_000));
+    for (first, second) in first.iter().zip(tests(&world)) {
+        assert!(second.passed && second.at > first.at + ms(60 * 60 * 1_000 - 10_000));
+    }
+}

@@ -48,8 +48,8 @@ impl System {
         Duration::from_secs(match self {
             Self::Ferrolb => 3,
             // Its memberlist spreads a member within seconds.
-            Self::Metallb => 10,
-            Self::Keepalived(_) => 6,
+            Self::Metallb => 8,
+            Self::Keepalived(interval) => 2 + interval / 250,
         })
     }
 
@@ -57,8 +57,8 @@ impl System {
     pub(crate) fn failover(self) -> Duration {
         Duration::from_secs(match self {
             Self::Ferrolb => 3,
-            Self::Metallb => 15,
-            Self::Keepalived(_) => 6,
+            Self::Metallb => 10,
+            Self::Keepalived(interval) => 2 + interval / 250,
         })
     }
 }

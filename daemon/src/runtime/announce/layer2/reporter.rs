@@ -110,6 +110,28 @@ impl Reporter {
                      from the pool"
                 ),
             },
+            Event::SelfTestFailed {
+                address,
+                by,
+                answers,
+            } if answers.is_empty() => tracing::warn!(
+                %address, peer = &**by,
+                "self-test failed: the node got no answer for the address: does the network drop \
+                 ARP or Neighbor Discovery (docs/layer2/networks.md)? Repeat it with: ferrolb l2 \
+                 test {address}"
+            ),
+            Event::SelfTestFailed {
+                address,
+                by,
+                answers,
+            } => {
+                let macs: Vec<String> = answers.iter().map(ToString::to_string).collect();
+                tracing::warn!(
+                    %address, peer = &**by, macs = macs.join(", "),
+                    "self-test failed: another host answers for the address as well: remove the \
+                     address from that host. Repeat the test with: ferrolb l2 test {address}"
+                );
+            }
             Event::ConflictResolved { address } => tracing::info!(
                 %address, status = "resolved", "no other host answers for the address any more"
             ),
