@@ -10,5 +10,6 @@ mod planned;
 mod prediction;
 mod properties;
 mod rollout;
+mod scale;
 mod self_test;
 mod world;
