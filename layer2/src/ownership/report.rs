@@ -42,7 +42,7 @@ impl Ownership {
         known: &Address,
     ) -> AddressStatus {
         let entry = self.claims.get(address);
-        let owner = entry.and_then(|entry| entry.owner);
+        let owner = self.reported_owner(membership, address, known);
         let name = |node: NodeId| membership.nodes().name(node);
         AddressStatus {
             candidates: known.spec.candidates.configured.clone(),
@@ -67,9 +67,29 @@ impl Ownership {
         }
     }
 
+    /// The owner, unless it is silent and no candidate is left to replace it.
+    fn reported_owner(
+        &self,
+        membership: &Membership,
+        address: IpAddr,
+        known: &Address,
+    ) -> Option<NodeId> {
+        let peers = membership.peers();
+        let alive = |node: NodeId| node == NodeId::US || peers.is_alive(node);
+        let mut candidates = known.spec.candidates.nodes.iter();
+        let owner = self.claims.owner(address)?;
+        let mut replaceable = || candidates.any(|(node, _)| alive(*node));
+        (alive(owner) || replaceable()).then_some(owner)
+    }
+
     fn reason(&self, membership: &Membership, address: IpAddr, known: &Address) -> OwnerReason {
-        if self.claims.owner(address).is_some() {
-            return known.reason;
+        if let Some(owner) = self.reported_owner(membership, address, known) {
+            let waits = owner != NodeId::US && self.takeovers.contains(address);
+            return match known.reason {
+                OwnerReason::Isolated if waits => OwnerReason::Isolated,
+                _ if waits => OwnerReason::OwnerRestarting,
+                reason => reason,
+            };
         }
         match known.phase {
             Phase::Intent => OwnerReason::Probing,

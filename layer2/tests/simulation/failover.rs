@@ -153,6 +153,12 @@ fn a_dead_process_is_replaced_after_2_s_while_its_kernel_answers() {
     world.kill(0);
     world.run(ms(1_900));
     assert_eq!(world.counts(), [0, 2, 2]);
+    let status = world.status(1);
+    let waiting = status
+        .addresses
+        .values()
+        .filter(|status| status.reason == OwnerReason::OwnerRestarting);
+    assert!(waiting.count() > 0);
     world.run(ms(600));
     assert_eq!(world.counts(), [0, 3, 3]);
 }
