@@ -480,7 +480,7 @@ impl Running {
     fn is_layer2_ready(&self) -> bool {
         let layer2 = self.control.layer2.as_ref();
         layer2.is_none_or(|layer2| {
-            layer2.initialized() && (layer2.problem().is_none() || self.control.announcer.is_some())
+            layer2.is_ready() || layer2.initialized() && self.control.announcer.is_some()
         })
     }
 

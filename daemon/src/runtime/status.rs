@@ -287,7 +287,7 @@ impl DaemonStatus {
                 Err("the first routes were not passed to the BGP engine yet")
             }
             Probe::Ready if !self.layer2_ready => {
-                Err("layer 2 does not run: see the log and ferrolb l2")
+                Err("layer 2 does not run, or has no key yet: see the log and ferrolb l2")
             }
             Probe::Ready => Ok(()),
         }

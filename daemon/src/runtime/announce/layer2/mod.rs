@@ -127,6 +127,16 @@ impl Layer2Announcer {
         self.initialized
     }
 
+    /// Whether this node can own addresses if layer 2 is needed. An older process of the node can
+    /// hand over to this one only then.
+    pub(crate) fn is_ready(&self) -> bool {
+        let has_key = match self.phase {
+            Phase::Running(..) => self.sent.keys.current.is_some(),
+            Phase::Stopped(_) | Phase::Leaving => true,
+        };
+        self.initialized && self.problem.is_none() && has_key
+    }
+
     /// Why addresses are not announced by layer 2, if that is so.
     pub(crate) fn problem(&self) -> Option<Problem> {
         let message = self.problem.clone()?;

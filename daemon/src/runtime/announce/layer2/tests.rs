@@ -49,7 +49,7 @@ fn all() -> Dirty {
 fn without_an_l2_advertisement_the_engine_is_not_started_and_the_process_is_ready() {
     let (mut announcer, engine) = announcer(refuses);
     announcer.update(Instant::now(), &Index::default(), &all());
-    assert!(announcer.initialized());
+    assert!(announcer.is_ready());
     assert_eq!(announcer.problem(), None);
     assert!(matches!(engine.state(), EngineState::Idle));
 }
@@ -59,6 +59,7 @@ fn a_refused_packet_socket_is_a_problem_with_its_remedy_until_it_is_not_needed()
     let now = Instant::now();
     let (mut announcer, engine) = announcer(refuses);
     announcer.update(now, &with_advertisement(), &all());
+    assert!(!announcer.is_ready());
     let problem = announcer.problem().expect("a problem");
     assert!(
         problem.message.contains("needs NET_RAW; retrying"),
