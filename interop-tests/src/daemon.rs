@@ -1,19 +1,24 @@
 //! The ferrolb daemon on the nodes of a rack, with a folder of manifests instead of an API server.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::eventually::eventually;
 use crate::manifest::NAMESPACE;
 use crate::metrics;
 use crate::process::{Process, ferrolb, run};
 use crate::router::RouteEntry;
 use crate::scenario::Scratch;
 use crate::topology::Node;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The folder of manifests, which the daemons of all nodes watch.
 #[derive(Debug)]
@@ -111,14 +116,53 @@ status:
     /// # Errors
     /// When `FERROLB_BIN` does not name a binary.
     pub fn run_role(&self, node: &Node, role: &str) -> Result<Process> {
-        let mut command = node.namespace.command(ferrolb()?);
-        command.args(["run", "--role", role]);
+        self.start(node, role, &[], &self.socket(node))
+    }
+
+    /// As [`Folder::run_role`], without a capability, for example `net_raw`.
+    ///
+    /// # Errors
+    /// When `FERROLB_BIN` does not name a binary.
+    pub fn run_without(&self, node: &Node, role: &str, capability: &str) -> Result<Process> {
+        let bounding_set = format!("--bounding-set=-{capability}");
+        let setpriv = ["setpriv", &bounding_set];
+        self.start(node, role, &setpriv, &self.socket(node))
+    }
+
+    /// Replaces the layer 2 process of a node as a rollout with surge does: starts a second one,
+    /// waits until it is ready, and stops the first one with SIGTERM.
+    ///
+    /// # Errors
+    /// When the second one does not become ready, or the first one does not end.
+    pub fn replace(&self, node: &Node, first: &mut Process) -> Result<Process> {
+        let socket = self.socket(node).with_extension("new.sock");
+        let mut second = self.start(node, "layer2", &[], &socket)?;
+        eventually("the second process is ready", READY_TIMEOUT, || {
+            second.ensure_running()?;
+            ask(&socket, &["probe", "ready"])?;
+            // The DaemonSet waits for this with minReadySeconds.
+            let status = ask(&socket, &["l2", "-o", "json"])?;
+            let status: Value = serde_json::from_str(&status)?;
+            ensure!(status["state"] == "ready", "{}", status["state"]);
+            Ok(())
+        })?;
+        let status = first.terminate(READY_TIMEOUT)?;
+        ensure!(status.success(), "{status}");
+        fs::rename(&socket, self.socket(node))?;
+        Ok(second)
+    }
+
+    fn start(&self, node: &Node, role: &str, wrapper: &[&str], socket: &Path) -> Result<Process> {
+        let mut words: Vec<OsString> = wrapper.iter().map(OsString::from).collect();
+        words.push(ferrolb()?.into());
+        let mut command = node.namespace.command(words.remove(0));
+        command.args(words).args(["run", "--role", role]);
         command.arg("--manifests").arg(&self.path);
         command.args(["--node-name", &node.name]);
         command.args(["--config-namespace", NAMESPACE]);
         command.args(["--metrics-addr", metrics::ADDRESS]);
         command.args(["--log-format", "text"]);
-        command.arg("--socket").arg(self.socket(node));
+        command.arg("--socket").arg(socket);
         Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
     }
 
@@ -142,9 +186,7 @@ status:
     /// # Errors
     /// When it fails.
     pub fn ask(&self, node: &Node, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(ferrolb()?);
-        command.args(arguments);
-        run(command.arg("--socket").arg(self.socket(node)))
+        ask(&self.socket(node), arguments)
     }
 
     /// Runs `ferrolb plan -o json` on the folder.
@@ -176,6 +218,11 @@ status:
         command.args(["--config-namespace", NAMESPACE]);
         Ok(command)
     }
+}
+
+fn ask(socket: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(ferrolb()?);
+    run(command.args(arguments).arg("--socket").arg(socket))
 }
 
 /// Output of `ferrolb plan -o json`.

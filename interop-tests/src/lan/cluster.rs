@@ -149,6 +149,18 @@ impl<'lab> LanCluster<'lab> {
         Ok(())
     }
 
+    /// Replaces the daemon of a node as a rollout with surge does.
+    ///
+    /// # Errors
+    /// When there is none, or the new one does not become ready.
+    pub fn replace_daemon(&mut self, node: usize) -> Result<()> {
+        let (folder, host) = (&self.folder, &self.rack.nodes[node]);
+        let first = self.daemons[node].as_mut().context("no daemon")?;
+        let second = folder.replace(host, first)?;
+        self.daemons[node] = Some(second);
+        Ok(())
+    }
+
     /// Power loss of a node: its carrier goes and its processes end.
     ///
     /// # Errors
