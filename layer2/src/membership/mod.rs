@@ -449,6 +449,7 @@ impl Membership {
         content: &Content,
     ) -> Vec<(IfIndex, Vec<u8>)> {
         self.sender.sent(now, interval);
+        self.peers.prune(now);
         let wall = self.wall(now);
         let mut frames = Vec::new();
         let Some(key) = self.keys.first() else {

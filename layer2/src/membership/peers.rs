@@ -79,6 +79,7 @@ pub(crate) struct Peers {
     nodes: Vec<Option<NodeFacts>>,
     /// No peer is silent before.
     next_silence: Option<Time>,
+    prune_at: Time,
     generation: u64,
     /// On how many segments each node is alive.
     alive_on: Vec<usize>,
@@ -286,6 +287,31 @@ impl Peers {
         silent
     }
 
+    /// Forgets nodes that were silent for an hour: they were removed from the cluster. Their hellos
+    /// of that time are too old to be accepted again.
+    pub(crate) fn prune(&mut self, now: Time) {
+        if now < self.prune_at {
+            return;
+        }
+        self.prune_at = now + PRUNE_INTERVAL;
+        for slot in self.segments.values_mut().flatten() {
+            if let Some(peer) = slot
+                && !peer.alive
+                && peer.last + FORGET_AFTER < now
+            {
+                *slot = None;
+            }
+        }
+        let segments = &self.segments;
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let received =
+                |peers: &Vec<Option<Peer>>| peers.get(index).is_some_and(Option::is_some);
+            if !segments.values().any(received) {
+                *node = None;
+            }
+        }
+    }
+
     /// When [`Self::silence`] must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.next_silence
@@ -330,6 +356,8 @@ impl Peers {
     }
 }
 
+const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// Bounds on the interval that a peer announces.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_INTERVAL: Duration = Duration::from_secs(60);

@@ -251,3 +251,23 @@ fn a_new_address_is_announced_by_exactly_one_node() {
     world.run(ms(600));
     assert_eq!(world.counts(), [1, 1, 1]);
 }
+
+#[test]
+fn a_node_that_was_removed_is_forgotten_after_an_hour() {
+    let mut world = World::cluster(1, 3, &addresses(3));
+    world.run(ms(3_000));
+    world.power_off(2);
+    world.run(ms(3_000));
+    let known = |world: &World| world.status(0).segments[0].peers.len();
+    assert_eq!(known(&world), 2);
+    // The other nodes are suspended, which takes less time than to simulate an hour.
+    for node in 0..2 {
+        world.stall(node);
+    }
+    world.run(ms(60 * 60 * 1_000));
+    for node in 0..2 {
+        world.resume(node);
+    }
+    world.run(ms(61_000));
+    assert_eq!(known(&world), 1);
+}
