@@ -22,6 +22,7 @@ pub(super) const PARTS: &[(&str, Part)] = &[
         an_address_in_use_is_withheld_until_its_host_leaves,
     ),
     ("after", an_owned_address_is_defended),
+    ("beside", another_load_balancer_on_a_node_is_waited_for),
 ];
 
 fn give(host: &Host, address: IpAddr) -> Result<()> {
@@ -115,7 +116,10 @@ fn an_owned_address_is_defended(scratch: &Scratch) -> Result<()> {
     let claims = frames.frames()?;
     let mut claims = claims.iter().filter(|frame| frame.claims(address));
     ensure!(claims.any(|frame| frame.source == foreign));
-    let defences = claims.filter(|frame| frame.source == *cluster.mac(owner));
+    let broadcast = |text: &str| text.starts_with("ff:ff:ff:ff:ff:ff");
+    let defences = claims
+        .filter(|frame| frame.source == *cluster.mac(owner))
+        .filter(|frame| broadcast(&frame.text));
     ensure!(defences.count() == 1, "{:#?}", frames.frames()?);
     take(&printer, address)?;
     let owners = cluster.await_owners(&all)?;
@@ -124,4 +128,38 @@ fn an_owned_address_is_defended(scratch: &Scratch) -> Result<()> {
     cluster
         .daemon(owner)?
         .check_log(&[&foreign.to_string(), &address.to_string()])
+}
+
+/// As during a move from MetalLB, whose speaker answers with the Ethernet address of its node.
+fn another_load_balancer_on_a_node_is_waited_for(scratch: &Scratch) -> Result<()> {
+    let rack = Topology::new(3)?;
+    let mut cluster = LanCluster::new(scratch, &rack, &addresses(2, 1), "")?;
+    let all = [0, 1, 2];
+    let address = cluster.addresses[0];
+    let speaker = &rack.nodes[2];
+    let answered = format!("{address}/24");
+    speaker.namespace.address("uplink", &answered)?;
+    all.iter()
+        .try_for_each(|&node| cluster.start_daemon(node))?;
+    cluster.await_peers(&all)?;
+    eventually("the address is withheld", TIMEOUT, || {
+        let status = cluster.status(0)?;
+        let entry = &status["addresses"][address.to_string()];
+        ensure!(entry["owner"].is_null(), "{entry}");
+        let reasons = all.map(|node| {
+            let status = cluster.status(node)?;
+            Ok(status["addresses"][address.to_string()]["reason"].clone())
+        });
+        let reasons = reasons.into_iter().collect::<Result<Vec<_>>>()?;
+        ensure!(
+            reasons.iter().any(|reason| reason == "OtherSpeaker"),
+            "{reasons:?}"
+        );
+        Ok(())
+    })?;
+    let found = answers(&cluster.client.namespace, address)?;
+    ensure!(found == [cluster.mac(2).clone()].into(), "{found:?}");
+    let arguments = ["addr", "del", &answered, "dev", "uplink"];
+    speaker.namespace.ip(&arguments)?;
+    cluster.await_owners(&all).map(drop)
 }

@@ -11,14 +11,19 @@ use ferrolb_interop_tests::manifest;
 use ferrolb_interop_tests::scenario::Scratch;
 use ferrolb_interop_tests::topology::Topology;
 
-use super::{HELLOS, Part, addresses, check_nothing_moves, check_others_stayed};
+use super::{
+    HELLOS, Part, addresses, captured, check_nothing_moves, check_others_stayed, claimants,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+const KEY_CHANGED: Duration = Duration::from_secs(90);
 
 pub(super) const PARTS: &[(&str, Part)] = &[
     ("forged", forged_hellos_are_counted_and_ignored),
     ("replayed", replayed_hellos_do_not_revive_a_node),
     ("key", a_wrong_key_is_visible_at_both_ends),
+    ("rotation", addresses_stay_while_the_key_changes),
+    ("missing", nothing_is_announced_without_a_key),
 ];
 
 fn forged_hellos_are_counted_and_ignored(scratch: &Scratch) -> Result<()> {
@@ -97,4 +102,50 @@ fn a_wrong_key_is_visible_at_both_ends(scratch: &Scratch) -> Result<()> {
     cluster.daemon(0)?.check_log(&["WARN", "node3", "key"])?;
     // It finds the addresses in use.
     check_nothing_moves(&cluster, &owners, &pair)
+}
+
+/// The nodes accept the new key at different moments, and use it a minute later.
+fn addresses_stay_while_the_key_changes(scratch: &Scratch) -> Result<()> {
+    let rack = Topology::new(3)?;
+    let mut cluster = LanCluster::start(scratch, &rack, &addresses(3, 3))?;
+    let all = [0, 1, 2];
+    let owners = cluster.await_owners(&all)?;
+    let key = manifest::memberlist_secret("a-new-key-of-the-lab");
+    let frames = captured(scratch, &mut cluster, "rotation", |cluster| {
+        cluster.folder.write("key.yaml", &key)?;
+        for node in all {
+            let words = ["hellos are now authenticated with the new key"];
+            cluster.daemon(node)?.await_log(&words, KEY_CHANGED)?;
+        }
+        check_nothing_moves(cluster, &owners, &all)
+    })?;
+    for (&address, &owner) in &owners {
+        let claimants = claimants(&frames, address)?;
+        let expected = cluster.mac(owner);
+        ensure!(
+            claimants.iter().all(|(_, mac)| mac == expected),
+            "{address} of {expected}: {claimants:?}"
+        );
+    }
+    Ok(())
+}
+
+fn nothing_is_announced_without_a_key(scratch: &Scratch) -> Result<()> {
+    let rack = Topology::new(1)?;
+    let mut cluster = LanCluster::new(scratch, &rack, &addresses(1, 1), "")?;
+    cluster.folder.remove("key.yaml")?;
+    cluster.start_daemon(0)?;
+    eventually("the missing key is reported", TIMEOUT, || {
+        let status = cluster.status(0)?;
+        for address in &cluster.addresses {
+            let address = &status["addresses"][address.to_string()];
+            ensure!(address["reason"] == "NoKey", "{address}");
+        }
+        Ok(())
+    })?;
+    let words = ["ERROR", "create the Secret memberlist"];
+    cluster.daemon(0)?.await_log(&words, TIMEOUT)?;
+    let key = manifest::memberlist_secret("a-key-of-the-lab");
+    cluster.folder.write("key.yaml", &key)?;
+    cluster.await_owners(&[0]).map(drop)
 }
