@@ -85,8 +85,8 @@ pub(crate) struct FerrolbL2AdvertisementSpec {
     /// the lowest value applies to all addresses.
     #[schemars(range(min = GRATUITOUS_RATE_MIN, max = GRATUITOUS_RATE_MAX))]
     pub gratuitous_rate: Option<u32>,
-    /// Whether a node keeps an address when another node would be chosen now. A node with a higher
-    /// preference takes it over after 30 s in any case.
+    /// Whether a node keeps an address when another node would be chosen now. If so, only a node
+    /// with a higher preference takes it over, after 30 s.
     pub sticky: Option<bool>,
     /// The interval at which nodes that own addresses announce that they are alive, such as 100ms.
     /// A node that is silent for three intervals is replaced. Of several L2Advertisements, the
