@@ -36,23 +36,25 @@ impl Links {
         self.all().filter(|link| link.carrier && !link.loopback)
     }
 
-    /// The interfaces whose segments count for an address: the selected ones on which it is
-    /// on-link, or all selected ones if it is on-link on none.
+    /// The interfaces with a carrier whose segments count for an address: the selected ones on
+    /// which it is on-link, or all selected ones if it is on-link on none. An interface that lost
+    /// its carrier is not replaced by one on which the address is not on-link.
     pub(crate) fn relevant(&self, address: IpAddr, selection: &Interfaces) -> Vec<IfIndex> {
-        let selected = || self.working().filter(|link| selection.selects(&link.name));
-        let on_link: Vec<_> = selected()
-            .filter(|link| {
-                link.networks
-                    .iter()
-                    .any(|network| network.contains(&address))
-            })
-            .map(|link| link.index)
-            .collect();
-        if on_link.is_empty() {
-            selected().map(|link| link.index).collect()
-        } else {
-            on_link
+        let selected = self.all().filter(|link| !link.loopback);
+        let selected = selected.filter(|link| selection.selects(&link.name));
+        let (mut any_on_link, mut relevant) = (false, Vec::new());
+        for link in selected {
+            let mut networks = link.networks.iter();
+            let on_link = networks.any(|network| network.contains(&address));
+            if on_link && !any_on_link {
+                any_on_link = true;
+                relevant.clear();
+            }
+            if link.carrier && on_link == any_on_link {
+                relevant.push(link.index);
+            }
         }
+        relevant
     }
 
     /// The name of an interface.

@@ -193,9 +193,9 @@ impl Membership {
         }
     }
 
-    /// Whether an older process of this node is still in charge.
-    pub(crate) fn is_standby(&self) -> bool {
-        self.siblings.is_standby()
+    /// Whether another process of this node is in charge.
+    pub(crate) fn is_passive(&self) -> bool {
+        self.siblings.is_passive()
     }
 
     /// The sibling that is ready to take over from this process.

@@ -70,9 +70,9 @@ impl Siblings {
         self.role = Role::Successor;
     }
 
-    /// Whether an older process is in charge.
-    pub(crate) fn is_standby(&self) -> bool {
-        self.role == Role::Standby
+    /// Whether another process is in charge: an older one still, or a newer one already.
+    pub(crate) fn is_passive(&self) -> bool {
+        matches!(self.role, Role::Standby | Role::Superseded)
     }
 
     /// Whether a newer process is ready to take over.

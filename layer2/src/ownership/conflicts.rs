@@ -9,7 +9,7 @@ use super::{Context, Ownership};
 use crate::config::{ConflictDetection, Time};
 use crate::interface::IfIndex;
 use crate::mac::Mac;
-use crate::membership::NodeId;
+use crate::membership::{NodeId, address_hash, mix};
 use crate::responder::{Answer, Probe, Timing};
 use crate::status::{Event, OwnerReason};
 use crate::wire::hello::Section;
@@ -21,6 +21,9 @@ const RETRY_SPEAKER: Duration = Duration::from_secs(5);
 /// An address is defended at most once in this time (RFC 5227 §2.4).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Two claims for one address are acted on at most once in this time.
+const CLAIM_CONFLICT: Duration = Duration::from_secs(10);
+
 /// A conflict is over if it is not observed for this time.
 const RESOLVED_AFTER: Duration = Duration::from_secs(60);
 
@@ -31,12 +34,16 @@ pub(crate) struct Limit(BTreeMap<IpAddr, Time>);
 impl Limit {
     /// Whether a conflict of an address may be acted on.
     fn passes(&mut self, now: Time, address: IpAddr, interval: Duration) -> bool {
-        self.0.retain(|_, until| *until > now);
-        if self.0.contains_key(&address) {
-            return false;
+        let limited = self.0.get(&address).is_some_and(|until| *until > now);
+        if !limited {
+            self.0.insert(address, now + interval);
         }
-        self.0.insert(address, now + interval);
-        true
+        !limited
+    }
+
+    /// The address was removed.
+    pub(crate) fn remove(&mut self, address: IpAddr) {
+        self.0.remove(&address);
     }
 }
 
@@ -83,7 +90,6 @@ impl Ownership {
             address,
             interfaces: known.spec.interfaces.clone(),
             timing,
-            collect: true,
         }));
         self.outbox.changed(address);
     }
@@ -101,6 +107,14 @@ impl Ownership {
     }
 
     fn probed_before_use(&mut self, context: &Context<'_>, address: IpAddr, answers: &[Answer]) {
+        let may = self.spec(address).is_some_and(|spec| {
+            spec.candidates.contains(NodeId::US) && !context.segments(address, spec).is_empty()
+        });
+        if !may || context.membership.is_passive() {
+            self.drop_intent(address);
+            self.mark_unplaced(context.now, address);
+            return;
+        }
         for answer in answers {
             let node = context
                 .membership
@@ -142,6 +156,7 @@ impl Ownership {
             None => (OwnerReason::AddressConflict, RETRY),
             Some(_) => (OwnerReason::OtherSpeaker, RETRY_SPEAKER),
         };
+        let retry = retry + jitter(context, address, retry);
         known.phase = Phase::Withheld(context.now + retry);
         known.reason = reason;
         self.evaluate(context.now + retry);
@@ -164,7 +179,8 @@ impl Ownership {
         let Some(known) = self.addresses.get_mut(&address) else {
             return;
         };
-        if known.conflict.replace(mac) == Some(mac) {
+        // Several hosts may use it in turn.
+        if known.conflict.replace(mac).is_some() {
             return;
         }
         self.counters.address_conflicts += 1;
@@ -237,13 +253,19 @@ impl Ownership {
         }
     }
 
-    /// Counts two claims for one address.
-    pub(super) fn count_claim_conflict(&mut self, now: Time, address: IpAddr) {
-        if self
-            .claim_conflicts
-            .passes(now, address, Duration::from_secs(1))
-        {
-            self.counters.claim_conflicts += 1;
-        }
+    /// Counts two claims for one address. Returns whether it counted and must be acted on.
+    pub(super) fn count_claim_conflict(&mut self, now: Time, address: IpAddr) -> bool {
+        let counts = self.claim_conflicts.passes(now, address, CLAIM_CONFLICT);
+        self.counters.claim_conflicts += u64::from(counts);
+        counts
     }
+}
+
+/// Up to a tenth of an interval: two nodes that always probe at the same time would take each other
+/// for another host with the address.
+fn jitter(context: &Context<'_>, address: IpAddr, interval: Duration) -> Duration {
+    let now = u64::try_from(context.now.as_millis()).unwrap_or_default();
+    let node = context.membership.nodes().hash(NodeId::US);
+    let tenth = u64::try_from(interval.as_millis() / 10).unwrap_or(1).max(1);
+    Duration::from_millis(mix(mix(node ^ address_hash(address)) ^ now) % tenth)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{Effect, Phase};
+use super::address::{Address, Effect, Phase};
 use super::placement::Placement;
 use super::takeover::Round;
 use super::{Context, Ownership};
@@ -28,6 +28,16 @@ const WITNESS_CHECK: Duration = Duration::from_secs(1);
 /// How many other hosts are asked.
 const WITNESSES: usize = 3;
 
+/// What this node does with an unplaced address.
+enum Choice {
+    /// It claims the address.
+    Ours,
+    /// It looks again at this time.
+    Later(Time),
+    /// Nothing.
+    None,
+}
+
 impl Ownership {
     /// This node listened long enough.
     pub(super) fn settled(&mut self, context: &Context<'_>) {
@@ -37,7 +47,7 @@ impl Ownership {
             let ours = self
                 .spec(address)
                 .is_some_and(|spec| spec.candidates.contains(NodeId::US));
-            if free && ours {
+            if free && ours && !context.membership.is_passive() {
                 self.take(context, address, OwnerReason::Resumed);
             }
         }
@@ -52,7 +62,7 @@ impl Ownership {
         let peers = context.membership.peers();
         self.intents
             .expire(now, |node| peers.is_alive(node) || node == NodeId::US);
-        if self.state() != NodeState::Ready || context.membership.is_standby() {
+        if self.state() != NodeState::Ready || context.membership.is_passive() {
             return;
         }
         self.inherit(context);
@@ -92,38 +102,15 @@ impl Ownership {
         let mut ours = Vec::new();
         let mut may_place = false;
         let mut again: Option<Time> = None;
-        let mut retry = |at: Time| again = Some(again.map_or(at, |known| known.min(at)));
         for (_, address) in &self.unplaced {
             let Some(known) = self.addresses.get(address) else {
                 continue;
             };
             may_place |= known.spec.candidates.contains(NodeId::US);
-            match known.phase {
-                Phase::Withheld(until) if until > now => {
-                    retry(until);
-                    continue;
-                }
-                Phase::Idle | Phase::Withheld(_) => {}
-                Phase::Intent | Phase::Owned => continue,
-            }
-            if self.intents.get(*address).is_some() {
-                retry(now + PLACEMENT_PATIENCE);
-                continue;
-            }
-            let Some(best) = placement.best(*address, &known.spec) else {
-                continue;
-            };
-            placement.count(best);
-            let waited = now.saturating_sub(known.idle_since);
-            let late = waited >= PLACEMENT_PATIENCE
-                && !context.is_blocked(best)
-                && placement
-                    .our_rank(*address, &known.spec)
-                    .is_some_and(|rank| waited >= PLACEMENT_PATIENCE * rank);
-            if best == NodeId::US || late {
-                ours.push(*address);
-            } else {
-                retry(now + PLACEMENT_PATIENCE);
+            match self.choose(context, &mut placement, *address, known) {
+                Choice::Ours => ours.push(*address),
+                Choice::Later(at) => again = Some(again.map_or(at, |known| known.min(at))),
+                Choice::None => {}
             }
         }
         self.may_place = may_place;
@@ -132,6 +119,43 @@ impl Ownership {
         }
         for address in ours {
             self.intend(context, address);
+        }
+    }
+
+    /// Whether this node claims an unplaced address.
+    fn choose(
+        &self,
+        context: &Context<'_>,
+        placement: &mut Placement<'_>,
+        address: IpAddr,
+        known: &Address,
+    ) -> Choice {
+        let now = context.now;
+        match known.phase {
+            Phase::Withheld(until) if until > now => return Choice::Later(until),
+            Phase::Idle | Phase::Withheld(_) => {}
+            Phase::Intent | Phase::Owned => return Choice::None,
+        }
+        if self.intents.get(address).is_some() {
+            return Choice::Later(now + PLACEMENT_PATIENCE);
+        }
+        let Some(best) = placement.best(address, &known.spec) else {
+            return Choice::None;
+        };
+        placement.count(best);
+        let waited = now.saturating_sub(known.idle_since);
+        // While no node at all is received, a node that is not received may own its part.
+        let may_own = || {
+            context.is_blocked(best) && context.is_alone(&context.segments(address, &known.spec))
+        };
+        let mut is_late = || {
+            let rank = placement.our_rank(address, &known.spec);
+            rank.is_some_and(|rank| waited >= PLACEMENT_PATIENCE * rank)
+        };
+        if best == NodeId::US || waited >= PLACEMENT_PATIENCE && !may_own() && is_late() {
+            Choice::Ours
+        } else {
+            Choice::Later(now + PLACEMENT_PATIENCE)
         }
     }
 
@@ -184,6 +208,9 @@ impl Ownership {
 
     /// Starts the probes before a takeover.
     pub(super) fn probe_silent(&mut self, context: &Context<'_>, node: NodeId) {
+        if self.takeovers.goes_on(context.now, node, context.responder) {
+            return;
+        }
         let due = self.takeovers.due(context.now, node);
         let mut segments: Vec<_> = due
             .iter()
@@ -210,22 +237,22 @@ impl Ownership {
         let addresses = self.takeovers.start(context.now, node, &known);
         for address in addresses {
             if let Some(spec) = self.spec(address) {
-                let interfaces = spec.interfaces.clone();
-                self.probe(address, interfaces);
+                let segments = context.segments(address, spec);
+                self.probe(context, address, &segments);
             }
         }
         for (address, segment) in others {
-            let name = context.membership.links().name(segment);
-            self.probe(address, Arc::new(Interfaces::Named([name].into())));
+            self.probe(context, address, &[segment]);
         }
     }
 
-    fn probe(&mut self, address: IpAddr, interfaces: Arc<Interfaces>) {
+    fn probe(&mut self, context: &Context<'_>, address: IpAddr, segments: &[IfIndex]) {
+        let links = context.membership.links();
+        let names = segments.iter().map(|segment| links.name(*segment));
         self.effects.push_back(Effect::Probe(Probe {
             address,
-            interfaces,
+            interfaces: Arc::new(Interfaces::Named(names.collect())),
             timing: Timing::TAKEOVER,
-            collect: true,
         }));
     }
 
@@ -234,6 +261,7 @@ impl Ownership {
         let now = context.now;
         let peers = context.membership.peers();
         let mut kernel_answers = false;
+        let mut asked = false;
         for (address, answer) in &round.answers {
             let from = peers.by_mac(answer.interface, answer.mac);
             if !round.addresses.contains(address) {
@@ -241,6 +269,9 @@ impl Ownership {
                 continue;
             }
             match from {
+                Some(from) if context.service_proxy.contains(address) => {
+                    kernel_answers |= from == node;
+                }
                 Some(from) if from == node => {
                     self.counters.false_suspicions += 1;
                     let interval = peers
@@ -249,13 +280,17 @@ impl Ownership {
                     self.takeovers.wait(node, now + interval * 3);
                     return;
                 }
-                Some(_) if context.service_proxy.contains(address) => {}
-                Some(other) => {
+                // It may have claimed the address, and its hello is on its way.
+                Some(other) if self.takeovers.ask(node, *address) => {
                     self.outbox.once(Section::RequestClaims {
                         node: context.membership.nodes().name(other),
                     });
-                    self.takeovers.wait(node, now + KERNEL_CHECK);
-                    return;
+                    asked = true;
+                }
+                Some(other) => {
+                    self.claims.release(now, *address);
+                    self.withhold(context, *address, *answer, Some(other));
+                    self.mark_unplaced(now, *address);
                 }
                 None => {
                     self.claims.release(now, *address);
@@ -263,6 +298,10 @@ impl Ownership {
                     self.mark_unplaced(now, *address);
                 }
             }
+        }
+        if asked {
+            self.takeovers.wait(node, now + KERNEL_CHECK);
+            return;
         }
         let segments: Vec<_> = round
             .addresses
@@ -281,20 +320,11 @@ impl Ownership {
             && !kernel_answers
             && !self.witnesses.since(&segments, expected)
         {
-            self.mark_isolated(context, node);
             self.takeovers.wait_for_witness(node, now + WITNESS_CHECK);
             return;
         }
         for address in self.takeovers.due(now, node) {
             self.take(context, address, OwnerReason::OwnerSilent);
-        }
-    }
-
-    fn mark_isolated(&mut self, context: &Context<'_>, node: NodeId) {
-        for address in self.takeovers.due(context.now, node) {
-            if let Some(known) = self.addresses.get_mut(&address) {
-                known.reason = OwnerReason::Isolated;
-            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::address::{Change, Effect, Phase};
 use super::placement::conflict_order;
 use super::sync::Check;
-use super::{Context, EVALUATION_DELAY, Ownership};
+use super::{Context, EVALUATION_DELAY, Ownership, PLACEMENT_DELAY};
 use crate::limits::RESTART_HOLD;
 use crate::membership::{Arrival, Digest, NodeId};
 use crate::status::{NodeState, OwnerReason};
@@ -42,14 +42,23 @@ impl Ownership {
         self.resuming.insert(node, context.now + RESTART_HOLD);
         let membership = context.membership;
         let us = membership.nodes().name(NodeId::US);
+        let segments: Vec<_> = membership
+            .links()
+            .working()
+            .map(|link| link.index)
+            .filter(|segment| membership.peers().is_alive_on(*segment, node))
+            .collect();
+        let shares = |peer| {
+            let mut segments = segments.iter();
+            segments.any(|segment| membership.peers().is_alive_on(*segment, peer))
+        };
         let first_ready = membership
             .nodes()
             .others()
             .filter(|peer| *peer != node)
             .filter(|peer| {
                 let facts = membership.peers().node(*peer);
-                facts.is_some_and(|facts| facts.state == NodeState::Ready)
-                    && membership.peers().is_alive(*peer)
+                facts.is_some_and(|facts| facts.state == NodeState::Ready) && shares(*peer)
             })
             .map(|peer| membership.nodes().name(peer))
             .min();
@@ -128,7 +137,7 @@ impl Ownership {
             Some(owner) if self.is_silent(context, owner, address) => {}
             Some(owner) if !self.beats(context, node, owner, claim) => {
                 if owner == NodeId::US {
-                    self.claim_won(context, address, state);
+                    self.claim_won(context, claim, node, state);
                 }
                 return;
             }
@@ -209,7 +218,8 @@ impl Ownership {
     }
 
     /// This node's claim is the better one. The peer may not know it.
-    fn claim_won(&mut self, context: &Context<'_>, address: IpAddr, state: NodeState) {
+    fn claim_won(&mut self, context: &Context<'_>, claim: Claim, node: NodeId, state: NodeState) {
+        let address = claim.address;
         let Some(entry) = self.claims.get(address) else {
             return;
         };
@@ -217,9 +227,17 @@ impl Ownership {
         // The owner before repeats its claim until it receives ours, and a node that settles does
         // not answer.
         let settled = context.now > entry.since + CLAIM_ARRIVES;
-        if settled && state == NodeState::Ready && self.settle.is_done() {
-            self.count_claim_conflict(context.now, address);
-            self.effects.push_back(Effect::AnnounceAgain(address));
+        let conflicts = settled && state == NodeState::Ready && self.settle.is_done();
+        if !conflicts || !self.count_claim_conflict(context.now, address) {
+            return;
+        }
+        self.effects.push_back(Effect::AnnounceAgain(address));
+        // The peer may be on-link on another segment, so that it wins by its own view. Then the
+        // order of the names, which both know, decides.
+        let hash = |node| context.membership.nodes().hash(node);
+        if claim.epoch == entry.epoch && hash(NodeId::US) < hash(node) {
+            let epoch = entry.epoch.saturating_add(1);
+            self.claims.set(address, NodeId::US, epoch, entry.since);
         }
     }
 
@@ -259,6 +277,10 @@ impl Ownership {
             .get(claim.address)
             .is_some_and(|entry| entry.owner == Some(node) && claim.epoch >= entry.epoch);
         if ends {
+            // The configuration of other nodes may change a moment later.
+            if self.place_at <= context.now {
+                self.place_at = context.now + PLACEMENT_DELAY;
+            }
             self.released(context, node, claim.address);
         }
     }

@@ -144,6 +144,13 @@ impl Ownership {
         spec: AddressSpec,
     ) {
         let spec = self.sets.resolve(nodes, spec);
+        let candidate = spec.candidates.contains(NodeId::US);
+        if (self.spec(address)).is_some_and(|known| known.interfaces != spec.interfaces)
+            || !candidate
+        {
+            // The probe that runs does not show that the address may be claimed.
+            self.drop_intent(address);
+        }
         match self.addresses.get_mut(&address) {
             Some(known) => {
                 self.unplaced.remove(&(known.spec.created, address));
@@ -166,17 +173,19 @@ impl Ownership {
 
     /// Removes an address.
     pub(crate) fn remove_address(&mut self, now: Time, address: IpAddr) {
-        let Some(known) = self.addresses.get(&address) else {
-            return;
-        };
-        self.unplaced.remove(&(known.spec.created, address));
         self.drop_intent(address);
         if self.claims.owner(address) == Some(NodeId::US) {
             self.withdraw(now, address, OwnerReason::NoCandidate);
         }
+        let Some(known) = self.addresses.remove(&address) else {
+            return;
+        };
+        self.unplaced.remove(&(known.spec.created, address));
         self.takeovers.remove(address);
         self.self_tests.remove(address);
-        self.addresses.remove(&address);
+        self.contests.remove(address);
+        self.contested_at.remove(address);
+        self.claim_conflicts.remove(address);
         self.claims.forget(address);
         self.evaluated = None;
         self.evaluate(now);
@@ -313,6 +322,9 @@ impl Ownership {
             self.evaluate_at = None;
             self.evaluate_now(context);
         }
+        if context.membership.is_passive() {
+            self.takeovers = Takeovers::default();
+        }
         if self.state() == NodeState::Ready {
             for node in self.takeovers.ready(now) {
                 self.probe_silent(context, node);
@@ -388,9 +400,10 @@ impl Ownership {
 
     /// This node no longer owns an address, and no other node does.
     fn withdraw(&mut self, now: Time, address: IpAddr, reason: OwnerReason) {
+        let claim = self.claims.wire(address);
         self.claims.release(now, address);
         self.stop(now, address, None, None, reason);
-        self.outbox.changed(address);
+        self.outbox.released(claim);
         self.mark_unplaced(now, address);
     }
 
@@ -404,6 +417,7 @@ impl Ownership {
         reason: OwnerReason,
     ) {
         self.handovers.remove(address);
+        self.preferences.remove(address);
         self.counters.owner_changes += 1;
         self.effects.push_back(Effect::Withdraw(address));
         self.effects.push_back(Effect::Event(Event::Withdrawn {
@@ -469,7 +483,8 @@ impl Ownership {
 
     /// The membership changed.
     pub(crate) fn peers_changed(&mut self, membership: &Membership, now: Time) {
-        if self.evaluated != Some(membership.peers().generation()) {
+        let evaluates = self.state() == NodeState::Ready && !membership.is_passive();
+        if evaluates && self.evaluated != Some(membership.peers().generation()) {
             self.evaluate(now + EVALUATION_DELAY);
         }
     }

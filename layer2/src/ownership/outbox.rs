@@ -16,7 +16,7 @@ const FULL_LIST: Duration = Duration::from_secs(10);
 /// Changes and messages that wait for the next hello.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    changes: BTreeMap<IpAddr, u8>,
+    changes: BTreeMap<IpAddr, Change>,
     messages: Vec<(Section, u8)>,
     all_claims: bool,
     /// The last address of the part of all claims that was sent last.
@@ -24,10 +24,28 @@ pub(crate) struct Outbox {
     urgent: bool,
 }
 
+#[derive(Debug)]
+struct Change {
+    /// How often it is still sent.
+    left: u8,
+    /// The epoch of the claim that ended. The claims don't have it if the address was removed.
+    released: u64,
+}
+
 impl Outbox {
     /// The claim or intent of an address changed.
     pub(crate) fn changed(&mut self, address: IpAddr) {
-        self.changes.insert(address, REPEATS);
+        self.released(Claim { address, epoch: 0 });
+    }
+
+    /// This node no longer owns an address.
+    pub(crate) fn released(&mut self, claim: Claim) {
+        let change = self.changes.entry(claim.address).or_insert(Change {
+            left: REPEATS,
+            released: 0,
+        });
+        change.left = REPEATS;
+        change.released = change.released.max(claim.epoch);
         self.urgent = true;
     }
 
@@ -69,14 +87,17 @@ impl Outbox {
     ) -> Vec<Section> {
         let mut ours = BTreeSet::new();
         let mut released = Vec::new();
-        self.changes.retain(|address, left| {
+        self.changes.retain(|address, change| {
             if claims.owner(*address) == Some(NodeId::US) {
                 ours.insert(*address);
             } else if !intents.contains(address) {
-                released.push(claim(claims, *address, 0));
+                released.push(Claim {
+                    address: *address,
+                    epoch: claims.epoch(*address).max(change.released),
+                });
             }
-            *left -= 1;
-            *left > 0
+            change.left -= 1;
+            change.left > 0
         });
         self.add_part_of_all(claims, interval, &mut ours);
         let ours: Vec<_> = ours.into_iter().map(|at| claim(claims, at, 0)).collect();

@@ -24,6 +24,8 @@ pub(crate) struct Placement<'a> {
     without: Option<NodeId>,
     /// Whether nodes that settle count as well.
     settling: bool,
+    /// Whether only nodes count whose hellos arrive.
+    received: bool,
     /// Addresses that each node owns or is about to own.
     loads: Vec<u32>,
     /// The networks of all nodes.
@@ -79,6 +81,7 @@ impl<'a> Placement<'a> {
             context,
             without: None,
             settling: false,
+            received: false,
             loads,
             networks: networks(context),
             groups: HashMap::new(),
@@ -94,6 +97,12 @@ impl<'a> Placement<'a> {
     /// Also chooses nodes that settled only recently, and will be ready soon.
     pub(crate) fn with_settling(mut self) -> Self {
         self.settling = true;
+        self
+    }
+
+    /// Never chooses nodes whose hellos do not arrive.
+    pub(crate) fn received(mut self) -> Self {
+        self.received = true;
         self
     }
 
@@ -265,7 +274,7 @@ impl<'a> Placement<'a> {
             .filter(|(node, _)| self.without != Some(*node))
             .filter(|(node, _)| *node != NodeId::US || !relevant.is_empty())
             .filter(|(node, _)| {
-                let blocked = self.context.is_blocked(*node);
+                let blocked = !self.received && self.context.is_blocked(*node);
                 unknown_load |= blocked;
                 blocked || self.context.may_own(*node, segments, self.settling)
             })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::address::Effect;
 use super::placement::Placement;
-use super::{Context, Ownership};
+use super::{Context, EVALUATION_DELAY, Ownership};
 use crate::config::Time;
 use crate::membership::NodeId;
 use crate::status::{NodeState, OwnerReason};
@@ -47,11 +47,15 @@ impl Ownership {
             if self.handovers.get(address).is_some() {
                 continue;
             }
+            let segments = context.segments(address, spec);
+            // Nodes that receive no other node divide the addresses by the hash. A single node that
+            // is not received costs no address: it may not work at all.
+            let is_theirs = || context.is_alone(&segments);
             if !spec.candidates.contains(NodeId::US)
-                || placement.blocked_owner(address, spec).is_some()
+                || (is_theirs() && placement.blocked_owner(address, spec).is_some())
             {
                 required.push(address);
-            } else if context.segments(address, spec).is_empty() {
+            } else if segments.is_empty() {
                 cut_off.push(address);
             }
         }
@@ -72,8 +76,9 @@ impl Ownership {
             return;
         }
         let mut successors = Vec::new();
-        let mut placement =
-            Placement::new(context, &self.claims, &self.intents).without(NodeId::US);
+        let mut placement = Placement::new(context, &self.claims, &self.intents)
+            .without(NodeId::US)
+            .received();
         for address in addresses {
             let Some(spec) = self.spec(*address) else {
                 continue;
@@ -82,8 +87,7 @@ impl Ownership {
             if let Some(node) = successor {
                 placement.count(node);
             }
-            let received = successor.filter(|node| !context.is_blocked(*node));
-            successors.push((*address, received));
+            successors.push((*address, successor));
         }
         for (address, successor) in successors {
             match successor {
@@ -121,6 +125,7 @@ impl Ownership {
             .and_then(|spec| {
                 Placement::new(context, &self.claims, &self.intents)
                     .without(NodeId::US)
+                    .received()
                     .next(address, spec, &tried)
             });
         match next {
@@ -132,14 +137,17 @@ impl Ownership {
             None => {
                 self.handovers.remove(address);
                 self.outbox.hurry();
+                // Without an interface for it, the address must go all the same.
+                self.evaluated = None;
+                self.evaluate(context.now + EVALUATION_DELAY);
             }
         }
     }
 
     /// The owner of addresses names this node as their successor.
     pub(super) fn succeed(&mut self, context: &Context<'_>, from: NodeId, claims: &[Claim]) {
-        let standby = context.membership.is_standby();
-        if self.state() != NodeState::Ready || (standby && from != NodeId::SIBLING) {
+        let passive = context.membership.is_passive();
+        if self.state() != NodeState::Ready || (passive && from != NodeId::SIBLING) {
             return;
         }
         for claim in claims {

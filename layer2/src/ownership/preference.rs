@@ -29,7 +29,16 @@ impl Preferences {
             self.since.remove(&address);
             return false;
         }
-        now >= *self.since.entry(address).or_insert(now) + PREFERENCE_HOLD_DOWN
+        let due = now >= *self.since.entry(address).or_insert(now) + PREFERENCE_HOLD_DOWN;
+        if due {
+            self.since.remove(&address);
+        }
+        due
+    }
+
+    /// This node no longer owns an address.
+    pub(super) fn remove(&mut self, address: IpAddr) {
+        self.since.remove(&address);
     }
 }
 
@@ -46,7 +55,7 @@ impl Ownership {
         }
         self.preferences.next = now + CHECK;
         self.evaluate(now + CHECK);
-        let mut placement = Placement::new(context, &self.claims, &self.intents);
+        let mut placement = Placement::new(context, &self.claims, &self.intents).received();
         let mut moves = Vec::new();
         for address in self.claims.of(NodeId::US) {
             let Some(known) = self.addresses.get(&address) else {

@@ -84,11 +84,12 @@ impl Ownership {
 
     fn reason(&self, membership: &Membership, address: IpAddr, known: &Address) -> OwnerReason {
         if let Some(owner) = self.reported_owner(membership, address, known) {
-            let waits = owner != NodeId::US && self.takeovers.contains(address);
-            return match known.reason {
-                OwnerReason::Isolated if waits => OwnerReason::Isolated,
-                _ if waits => OwnerReason::OwnerRestarting,
-                reason => reason,
+            return if owner == NodeId::US || !self.takeovers.contains(address) {
+                known.reason
+            } else if self.takeovers.is_isolated(address) {
+                OwnerReason::Isolated
+            } else {
+                OwnerReason::OwnerRestarting
             };
         }
         match known.phase {

@@ -1,7 +1,7 @@
 //! Self-tests: another node than the owner resolves an address, and reports who answered.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,9 @@ pub(crate) struct SelfTests {
     /// When each address of this node is tested next.
     schedule: BTreeMap<IpAddr, Time>,
     due: BTreeSet<(Time, IpAddr)>,
+    /// For each time between the cause of a test and the test: when the next test is due at the
+    /// earliest, so that the tests of addresses that were claimed together follow one another.
+    free: BTreeMap<Duration, Time>,
     /// The nodes that this node asked.
     asked: BTreeMap<IpAddr, NodeId>,
     /// Which nodes asked this one, and since when the probe runs.
@@ -41,15 +44,14 @@ pub(crate) struct SelfTests {
 impl SelfTests {
     /// This node claimed an address.
     pub(super) fn claimed(&mut self, now: Time, address: IpAddr) {
-        self.schedule(now + FIRST, address);
+        self.schedule(now, FIRST, address);
     }
 
-    fn schedule(&mut self, earliest: Time, address: IpAddr) {
+    fn schedule(&mut self, now: Time, delay: Duration, address: IpAddr) {
         self.unschedule(address);
-        // The tests of addresses that were claimed together follow one another.
-        let soon = (earliest + INTERVAL / 2, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let last = self.due.range(..soon).next_back();
-        let at = last.map_or(earliest, |(last, _)| earliest.max(*last + SPACING));
+        let free = self.free.entry(delay).or_default();
+        let at = (*free).max(now + delay);
+        *free = at + SPACING;
         self.schedule.insert(address, at);
         self.due.insert((at, address));
     }
@@ -119,7 +121,7 @@ impl Ownership {
             if self.claims.owner(address) == Some(NodeId::US) {
                 let asked = self.test(context, address);
                 let next = if asked { INTERVAL } else { RETRY };
-                self.self_tests.schedule(context.now + next, address);
+                self.self_tests.schedule(context.now, next, address);
             }
         }
     }
@@ -147,7 +149,6 @@ impl Ownership {
                     address: *address,
                     interfaces: known.spec.interfaces.clone(),
                     timing: Timing::TAKEOVER,
-                    collect: true,
                 }));
             }
         }
@@ -216,4 +217,24 @@ fn has_mac(context: &Context<'_>, node: NodeId, mac: Mac) -> bool {
             context.membership.peers().by_mac(link.index, mac) == Some(node)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_claimed_while_others_wait_for_their_hourly_test_is_tested_soon() {
+        let mut tests = SelfTests::default();
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        tests.schedule(Time::ZERO, INTERVAL, address(1));
+        let now = INTERVAL - Duration::from_secs(600);
+        tests.claimed(now, address(2));
+        tests.claimed(now, address(3));
+        assert_eq!(tests.poll_timeout(), Some(now + FIRST));
+        assert_eq!(tests.next_due(now + FIRST), Some(address(2)));
+        assert_eq!(tests.next_due(now + FIRST), None);
+        assert_eq!(tests.next_due(now + FIRST + SPACING), Some(address(3)));
+        assert_eq!(tests.poll_timeout(), Some(INTERVAL));
+    }
 }

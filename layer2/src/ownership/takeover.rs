@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use crate::config::Time;
 use crate::membership::NodeId;
-use crate::responder::Answer;
+use crate::responder::{Answer, Responder};
 
 /// How much later each successor acts than the one before it.
 const RANK_DELAY: Duration = Duration::from_millis(100);
 /// How many addresses of a silent node are probed. They stand for the others.
 const PROBED_ADDRESSES: usize = 3;
 
-/// A round whose probes have no result in this time starts again: another probe replaced one.
+/// A round without a result in this time starts again, unless all its probes run. They take as long
+/// as the limit of unsolicited frames demands.
 const ROUND: Duration = Duration::from_millis(500);
 
 /// The takeovers that this node prepares.
@@ -29,6 +30,8 @@ struct Takeover {
     ranks: BTreeMap<IpAddr, u32>,
     /// Whether it waits for a witness.
     isolated: bool,
+    /// The addresses for which another peer answered, which was asked for its claims.
+    asked: BTreeSet<IpAddr>,
     round: Option<Round>,
 }
 
@@ -57,6 +60,7 @@ impl Takeovers {
             start: now,
             ranks: BTreeMap::new(),
             isolated: false,
+            asked: BTreeSet::new(),
             round: None,
         });
         takeover.ranks = ranks.collect();
@@ -85,6 +89,26 @@ impl Takeovers {
             .filter(|(_, takeover)| takeover.starts_at().is_some_and(|at| at <= now))
             .map(|(node, _)| *node)
             .collect()
+    }
+
+    /// Whether all probes of a node without a result run, so that the round goes on.
+    pub(crate) fn goes_on(&mut self, now: Time, node: NodeId, responder: &Responder) -> bool {
+        let takeover = self.0.get_mut(&node);
+        let Some(round) = takeover.and_then(|takeover| takeover.round.as_mut()) else {
+            return false;
+        };
+        let mut pending = round.pending.iter();
+        let runs = pending.all(|address| responder.is_probing(*address));
+        if runs {
+            round.started = now;
+        }
+        runs
+    }
+
+    /// Another peer than the node answers for one of its addresses. Returns whether that is new.
+    pub(crate) fn ask(&mut self, node: NodeId, address: IpAddr) -> bool {
+        let takeover = self.0.get_mut(&node);
+        takeover.is_some_and(|takeover| takeover.asked.insert(address))
     }
 
     /// Starts probes, and returns the addresses of services to probe. `others`: addresses of the
@@ -134,6 +158,7 @@ impl Takeovers {
     pub(crate) fn wait(&mut self, node: NodeId, until: Time) {
         if let Some(takeover) = self.0.get_mut(&node) {
             takeover.start = until;
+            takeover.isolated = false;
         }
     }
 
@@ -163,6 +188,12 @@ impl Takeovers {
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let mut takeovers = self.0.values();
         takeovers.any(|takeover| takeover.ranks.contains_key(&address))
+    }
+
+    /// Whether it waits because it may be cut off itself.
+    pub(crate) fn is_isolated(&self, address: IpAddr) -> bool {
+        let mut takeovers = self.0.values();
+        takeovers.any(|takeover| takeover.isolated && takeover.ranks.contains_key(&address))
     }
 }
 

@@ -35,8 +35,7 @@ pub(crate) enum Observation {
     ProbeResult {
         /// The address.
         address: IpAddr,
-        /// Who answered: at most one entry unless the probe collects answers. One entry per
-        /// interface and Ethernet address.
+        /// Who answered: one entry per interface and Ethernet address.
         answers: Vec<Answer>,
     },
     /// A frame of another host: the link works. At most one per Ethernet address in 100 ms.
@@ -260,6 +259,11 @@ impl Responder {
         self.probes.start(now, probe);
     }
 
+    /// Whether an address is probed.
+    pub(crate) fn is_probing(&self, address: IpAddr) -> bool {
+        self.probes.contains(address)
+    }
+
     /// Ends a probe without a result.
     pub(crate) fn cancel_probe(&mut self, address: IpAddr) {
         if let Some(ended) = self.probes.end(address) {
@@ -343,9 +347,7 @@ impl Responder {
             mac,
             simultaneous,
         };
-        if let Some(ended) = self.probes.answered(address, state.name(), answer) {
-            self.probe_ended(ended);
-        }
+        self.probes.answered(address, state.name(), answer);
     }
 
     /// Another host asks for an address.

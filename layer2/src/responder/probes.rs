@@ -19,8 +19,6 @@ pub(crate) struct Probe {
     pub(crate) interfaces: Arc<Interfaces>,
     /// The times.
     pub(crate) timing: Timing,
-    /// Whether the search goes on after the first answer, so that the result has all answers.
-    pub(crate) collect: bool,
 }
 
 /// The times of a probe. Where a frame waits because of the limit of unsolicited frames per second,
@@ -226,26 +224,23 @@ impl Probes {
         }
     }
 
-    /// Another host has an address, or probes it. Returns the probe if that ends it.
-    pub(super) fn answered(
-        &mut self,
-        address: IpAddr,
-        name: &str,
-        answer: Answer,
-    ) -> Option<Ended> {
-        let running = self.running.get_mut(&address)?;
+    /// Another host has an address, or probes it.
+    pub(super) fn answered(&mut self, address: IpAddr, name: &str, answer: Answer) {
+        let Some(running) = self.running.get_mut(&address) else {
+            return;
+        };
         if !running.probe.interfaces.selects(name) {
-            return None;
+            return;
         }
         let mut known = running.answers.iter_mut();
         match known.find(|known| (known.interface, known.mac) == (answer.interface, answer.mac)) {
             Some(known) => known.simultaneous &= answer.simultaneous,
             None => running.answers.push(answer),
         }
-        if running.probe.collect {
-            return None;
-        }
-        self.end(address)
+    }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        self.running.contains_key(&address)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Time> {

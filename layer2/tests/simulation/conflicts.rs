@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use ferrolb_layer2::config::Command;
 use ferrolb_layer2::machine::Input;
 use ferrolb_layer2::status::{Event, OwnerReason};
 
-use crate::world::{World, addresses, ms};
+use crate::world::{World, addresses, candidates, ms, spec};
 
 fn conflicts(world: &World, node: usize) -> usize {
     let log = world.nodes[node].log.iter();
@@ -118,4 +119,90 @@ fn a_host_with_an_address_of_a_dead_node_withholds_only_that_one() {
     world.hosts.clear();
     world.run(ms(35_000));
     assert_eq!(world.owners(lost).len(), 1);
+}
+
+#[test]
+fn conflicts_with_several_hosts_are_reported_once() {
+    let all = addresses(1);
+    let mut world = World::cluster(1, 1, &all);
+    world.run(ms(3_000));
+    let foreign = [world.add_host(8, &[]), world.add_host(9, &[])];
+    for round in 0..20 {
+        world.boast(foreign[round % 2], all[0]);
+        world.run(ms(100));
+    }
+    assert_eq!(world.owners(all[0]), [0]);
+    assert_eq!(conflicts(&world, 0), 1);
+    let status = world.status(0);
+    assert_eq!(status.counters.address_conflicts, 1);
+    assert_eq!(status.addresses[&all[0]].conflict, Some(foreign[1]));
+}
+
+#[test]
+fn a_peer_that_answers_for_an_address_of_a_dead_node_withholds_only_that_one() {
+    let all = addresses(6);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    let lost = *world.nodes[0].announced.first().expect("an address");
+    world.power_off(0);
+    for peer in [1, 2] {
+        world.speakers.insert(world.mac(peer), [lost].into());
+    }
+    world.run(ms(3_000));
+    assert_eq!(world.owners(lost), []);
+    assert_eq!(world.counts().iter().sum::<usize>(), 5);
+    let reasons = [1, 2].map(|node| world.status(node).addresses[&lost].reason);
+    assert!(reasons.contains(&OwnerReason::OtherSpeaker), "{reasons:?}");
+}
+
+#[test]
+fn a_dead_process_whose_service_proxy_answers_is_replaced() {
+    let all = addresses(2);
+    let mut world = World::cluster(1, 2, &all);
+    let proxied: BTreeSet<_> = all.iter().copied().collect();
+    for node in 0..2 {
+        world.speakers.insert(world.mac(node), proxied.clone());
+        world.input(node, Input::ServiceProxyAddresses(proxied.clone()));
+    }
+    world.run(ms(3_000));
+    world.kill(0);
+    world.run(ms(10_000));
+    assert_eq!(world.counts(), [0, 2]);
+}
+
+#[test]
+fn an_address_that_was_removed_and_added_again_stays_with_its_new_owner() {
+    let all = addresses(2);
+    let mut world = World::cluster(1, 2, &[]);
+    let only_first = candidates(1);
+    for node in 0..2 {
+        for address in &all {
+            world.command(node, Command::SetAddress(*address, spec(1, &only_first)));
+        }
+    }
+    world.run(ms(3_000));
+    assert_eq!(world.owners(all[0]), [0]);
+    for node in 0..2 {
+        world.command(node, Command::RemoveAddress(all[0]));
+    }
+    world.run(ms(1_000));
+    for node in 0..2 {
+        let again = spec(2, &candidates(2));
+        world.command(node, Command::SetAddress(all[0], again));
+    }
+    world.run(ms(10_000));
+    assert_eq!(world.owners(all[0]), [1]);
+    for node in 0..2 {
+        assert_eq!(conflicts(&world, node), 0);
+    }
+    assert_eq!(world.status(1).counters.owner_changes, 1);
+}
+
+#[test]
+fn of_two_nodes_that_do_not_accept_each_other_one_announces_an_address() {
+    let all = addresses(1);
+    let mut world = World::cluster(1, 2, &all);
+    world.set_keys(1, b"another key", &[]);
+    world.run(ms(300_000));
+    assert_eq!(world.owners(all[0]).len(), 1);
 }

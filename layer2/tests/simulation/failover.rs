@@ -271,3 +271,25 @@ fn a_node_that_was_removed_is_forgotten_after_an_hour() {
     world.run(ms(61_000));
     assert_eq!(known(&world), 1);
 }
+
+#[test]
+fn a_low_rate_of_unsolicited_frames_delays_a_takeover_but_does_not_prevent_it() {
+    let all = addresses(6);
+    let mut world = World::new(1);
+    world.settings.gratuitous_rate = 10;
+    for _ in 0..2 {
+        let node = world.add_node(&[0]);
+        let mut link = world.nodes[node].interfaces[0].1.clone();
+        link.gateways = vec!["10.100.0.250".parse().expect("an address")];
+        world.input(node, ferrolb_layer2::machine::Input::Interface(link));
+        world.introduce(node, &all, 2);
+    }
+    for number in 1..4 {
+        world.add_client(number, &all);
+    }
+    world.run(ms(30_000));
+    assert_eq!(world.counts(), [3, 3]);
+    world.power_off(0);
+    world.run(ms(6_000));
+    assert_eq!(world.counts(), [0, 6]);
+}

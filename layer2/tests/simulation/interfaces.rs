@@ -184,3 +184,111 @@ fn addresses_of_both_ip_versions_are_placed_and_taken_over() {
     world.run(ms(600));
     assert_eq!(world.counts(), [6, 0, 6]);
 }
+
+/// Two nodes with an interface on LAN 0, where the addresses are on-link, and on another one.
+fn two_ports(all: &[IpAddr]) -> World {
+    let mut world = World::new(1);
+    let second = world.add_lan();
+    for _ in 0..2 {
+        let node = world.add_node(&[0, second]);
+        world.introduce(node, all, 2);
+    }
+    world.run(ms(3_000));
+    assert_eq!(world.counts(), [2, 2]);
+    world
+}
+
+#[test]
+fn a_node_whose_link_with_the_network_of_an_address_fails_is_replaced() {
+    let all = addresses(4);
+    let mut world = two_ports(&all);
+    world.set_carrier(0, 0, false);
+    world.run(ms(1_000));
+    assert_eq!(world.counts(), [0, 4]);
+    world.set_carrier(0, 0, true);
+    world.run(ms(5_000));
+    assert_eq!(world.counts(), [0, 4]);
+}
+
+#[test]
+fn a_node_that_is_silent_only_where_an_address_is_on_link_is_replaced() {
+    let all = addresses(4);
+    let mut world = two_ports(&all);
+    world.add_client(1, &all);
+    let mac = world.mac(0);
+    world.lans[0].part.insert(mac, 1);
+    world.run(ms(5_000));
+    assert_eq!(world.counts(), [0, 4]);
+}
+
+#[test]
+fn a_node_without_an_interface_for_an_address_names_successors_again() {
+    let all = addresses(1);
+    let mut world = World::new(1);
+    let second = world.add_lan();
+    for _ in 0..2 {
+        let node = world.add_node(&[0, second]);
+        world.command(node, Command::SetAddress(all[0], on("eth1", 0, 2)));
+        world.command(node, Command::AddressesComplete);
+    }
+    world.run(ms(3_000));
+    let owner = world.owners(all[0])[0];
+    let lost = (world.mac(owner), world.mac(1 - owner));
+    world.lans[0].one_way.insert(lost);
+    world.set_carrier(owner, 1, false);
+    world.run(ms(1_200));
+    assert_eq!(world.owners(all[0]), [owner]);
+    world.lans[0].one_way.clear();
+    world.run(ms(2_000));
+    assert_eq!(world.owners(all[0]), [1 - owner]);
+}
+
+#[test]
+fn a_node_that_is_ready_but_never_received_costs_no_address() {
+    let all = addresses(18);
+    let mut world = World::new(1);
+    let ready: BTreeSet<Arc<str>> = (0..3).map(|n| format!("n{n}").into()).collect();
+    for _ in 0..2 {
+        let node = world.add_node(&[0]);
+        world.introduce(node, &all[..12], 3);
+        world.command(node, Command::ReadyNodes(Some(ready.clone())));
+    }
+    world.run(ms(5_000));
+    assert_eq!(world.counts(), [6, 6]);
+    world.run(ms(25_000));
+    assert_eq!(world.counts(), [6, 6]);
+    for node in 0..2 {
+        world.introduce(node, &all, 3);
+    }
+    world.run(ms(10_000));
+    for address in &all {
+        assert_eq!(world.owners(*address).len(), 1, "{address}");
+    }
+}
+
+#[test]
+fn two_nodes_that_are_on_link_on_different_segments_do_not_both_keep_an_address() {
+    let address: IpAddr = "192.0.2.7".parse().expect("an address");
+    let mut world = World::new(1);
+    let second = world.add_lan();
+    for node in 0..2 {
+        world.add_node(&[0, second]);
+        let (lan, mut link) = world.nodes[node].interfaces[node].clone();
+        link.networks
+            .push("192.0.2.1/24".parse().expect("a network"));
+        world.nodes[node].interfaces[node] = (lan, link.clone());
+        world.input(node, Input::Interface(link));
+        world.introduce(node, &[address], 2);
+        for (lan, port) in world.nodes[node].interfaces.clone() {
+            let part = u8::try_from(node).expect("few");
+            world.lans[lan].part.insert(port.mac, part);
+        }
+    }
+    world.run(ms(3_000));
+    assert_eq!(world.owners(address), [0, 1]);
+    for lan in &mut world.lans {
+        lan.part.clear();
+    }
+    world.run(ms(5_000));
+    assert_eq!(world.owners(address).len(), 1);
+}

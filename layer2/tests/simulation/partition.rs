@@ -1,6 +1,6 @@
 //! Frames are lost, and processes stall.
 
-use ferrolb_layer2::status::Event;
+use ferrolb_layer2::status::{Event, OwnerReason};
 
 use crate::world::{World, addresses, ms};
 
@@ -165,4 +165,45 @@ fn a_lossy_lan_causes_no_second_owner() {
         });
         assert!(!lost, "seed {seed}");
     }
+}
+
+#[test]
+fn a_winner_whose_hellos_do_not_arrive_does_not_announce_all_the_time() {
+    let all = addresses(2);
+    let mut world = World::cluster(1, 2, &all);
+    world.add_client(1, &all);
+    let other = world.add_client(2, &all);
+    world.run(ms(3_000));
+    assert_eq!(world.counts(), [1, 1]);
+    for mac in [world.mac(1), other] {
+        world.lans[0].part.insert(mac, 1);
+    }
+    world.run(ms(2_000));
+    assert_eq!(world.counts(), [2, 2]);
+    world.lans[0].part.clear();
+    let lost = (world.mac(0), world.mac(1));
+    world.lans[0].one_way.insert(lost);
+    world.run(ms(1_000));
+    assert_eq!(world.counts(), [1, 2]);
+    let sent = world.status(0).counters.gratuitous_sent;
+    world.run(ms(10_000));
+    let sent = world.status(0).counters.gratuitous_sent - sent;
+    assert!(sent <= 16, "{sent} frames");
+}
+
+#[test]
+fn a_node_that_was_cut_off_forgets_that_after_the_lan_heals() {
+    let all = addresses(2);
+    let mut world = World::cluster(1, 2, &all);
+    world.run(ms(3_000));
+    let theirs = *world.nodes[1].announced.first().expect("an address");
+    let mac = world.mac(0);
+    world.lans[0].part.insert(mac, 1);
+    world.run(ms(3_000));
+    let reason = |world: &World| world.status(0).addresses[&theirs].reason;
+    assert_eq!(reason(&world), OwnerReason::Isolated);
+    world.lans[0].part.clear();
+    world.run(ms(3_000));
+    assert_eq!(world.owners(theirs), [1]);
+    assert_eq!(reason(&world), OwnerReason::Placed);
 }

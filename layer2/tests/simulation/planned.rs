@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferrolb_layer2::config::{Candidate, Command};
+use ferrolb_layer2::config::{Candidate, Command, ConflictDetection};
 use ferrolb_layer2::status::{Event, OwnerReason};
 
 use crate::world::{World, addresses, candidates, ms, spec};
@@ -151,4 +151,64 @@ fn addresses_that_are_not_sticky_return_to_an_even_distribution() {
     introduce(&mut world, 0);
     world.run(ms(10_000));
     assert_eq!(world.counts(), [3, 3, 3]);
+}
+
+#[test]
+fn a_node_that_is_no_candidate_any_more_while_it_probes_claims_nothing() {
+    let address = addresses(1)[0];
+    let mut world = World::cluster(1, 2, &[]);
+    let slow = |candidates: &[Candidate]| ferrolb_layer2::config::AddressSpec {
+        conflict_detection: ConflictDetection::Rfc5227,
+        ..spec(0, &candidates.into())
+    };
+    let all = candidates(2);
+    for node in 0..2 {
+        world.command(node, Command::SetAddress(address, slow(&all[..1])));
+    }
+    world.run(ms(2_000));
+    let reason = world.status(0).addresses[&address].reason;
+    assert_eq!(reason, OwnerReason::Probing);
+    for node in 0..2 {
+        world.command(node, Command::SetAddress(address, slow(&all[1..])));
+    }
+    world.run(ms(15_000));
+    assert_eq!(world.owners(address), [1]);
+    assert_eq!(world.status(0).counters.owner_changes, 0);
+}
+
+#[test]
+fn an_address_that_was_moved_to_a_node_that_is_not_preferred_stays_there_for_30_s() {
+    let address = addresses(1)[0];
+    let mut world = World::cluster(1, 2, &[address]);
+    world.run(ms(3_000));
+    let owner = world.owners(address)[0];
+    let preferred = 1 - owner;
+    let mut weighted = candidates(2).to_vec();
+    weighted[preferred].weight = 10;
+    let weighted: Arc<[Candidate]> = weighted.into();
+    for node in 0..2 {
+        world.command(node, Command::SetAddress(address, spec(0, &weighted)));
+    }
+    world.run(ms(35_000));
+    assert_eq!(world.owners(address), [preferred]);
+    let name = world.nodes[owner].name.clone();
+    world.command(owner, Command::Move(address, name));
+    world.run(ms(25_000));
+    assert_eq!(world.owners(address), [owner]);
+    world.run(ms(8_000));
+    assert_eq!(world.owners(address), [preferred]);
+}
+
+#[test]
+fn peers_learn_at_once_that_a_removed_address_is_released() {
+    let address = addresses(1)[0];
+    let mut world = World::cluster(1, 2, &[address]);
+    world.run(ms(3_000));
+    let owner = world.owners(address)[0];
+    let name = world.nodes[owner].name.clone();
+    let peer = 1 - owner;
+    assert_eq!(world.status(peer).addresses[&address].owner, Some(name));
+    world.command(owner, Command::RemoveAddress(address));
+    world.run(ms(60));
+    assert_eq!(world.status(peer).addresses[&address].owner, None);
 }

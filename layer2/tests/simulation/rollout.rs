@@ -117,3 +117,22 @@ fn a_newer_process_of_a_node_that_owned_nothing_is_a_candidate_afterwards() {
     world.run(ms(2_000));
     assert_eq!(world.counts(), [0, 2, 2]);
 }
+
+#[test]
+fn an_older_process_that_wakes_after_a_newer_one_took_over_claims_nothing() {
+    let all = addresses(12);
+    let mut world = cluster(2, &all[..4]);
+    let newer = world.add_process(0);
+    world.introduce(newer, &all[..4], 2);
+    world.run(ms(2_000));
+    world.stall(0);
+    world.run(ms(2_000));
+    world.resume(0);
+    world.run(ms(3_000));
+    assert_eq!(world.counts(), [0, 2, 2]);
+    for node in [0, 1, newer] {
+        world.introduce(node, &all, 2);
+    }
+    world.run(ms(10_000));
+    assert_eq!(world.counts(), [0, 6, 6]);
+}

@@ -27,7 +27,7 @@ enum Call {
     Suspend(bool),
     SetInterface(IfIndex, bool),
     RemoveInterface(IfIndex),
-    Probe(IpAddr, Selection, bool),
+    Probe(IpAddr, Selection),
     CancelProbe(IpAddr),
     Receive(IfIndex, Frame),
     Rate(u32),
@@ -50,7 +50,7 @@ fn call() -> impl Strategy<Value = Call> {
         any::<bool>().prop_map(Call::Suspend),
         (interface(), any::<bool>()).prop_map(|(i, c)| Call::SetInterface(i, c)),
         interface().prop_map(Call::RemoveInterface),
-        (address(), selection(), any::<bool>()).prop_map(|(a, s, c)| Call::Probe(a, s, c)),
+        (address(), selection()).prop_map(|(a, s)| Call::Probe(a, s)),
         address().prop_map(Call::CancelProbe),
         (interface(), frame()).prop_map(|(i, f)| Call::Receive(i, f)),
         select(&[1, 10, 2_000][..]).prop_map(Call::Rate),
@@ -132,12 +132,11 @@ impl Model {
                 self.carrier.remove(&index);
                 self.joined.retain(|(of, _)| *of != index);
             }
-            Call::Probe(address, selection, collect) => {
+            Call::Probe(address, selection) => {
                 let probe = Probe {
                     address,
                     interfaces: interfaces(selection),
                     timing: Timing::FAST,
-                    collect,
                 };
                 self.probing.insert(address, probe.interfaces.clone());
                 responder.probe(now, probe);
