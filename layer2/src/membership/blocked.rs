@@ -30,8 +30,14 @@ impl Blocked {
         self.next = Some(now);
     }
 
-    /// Finds blocked nodes, and returns the new ones.
-    pub(crate) fn update(&mut self, now: Time, peers: &Peers) -> Vec<NodeId> {
+    /// Finds blocked nodes, and returns the new ones. `is_rejected`: the hellos of a node arrive, but
+    /// are not accepted.
+    pub(crate) fn update(
+        &mut self,
+        now: Time,
+        peers: &Peers,
+        is_rejected: impl Fn(NodeId) -> bool,
+    ) -> Vec<NodeId> {
         let mut new = Vec::new();
         if self.next.is_none_or(|at| now < at) {
             return new;
@@ -45,7 +51,11 @@ impl Blocked {
             if *node == NodeId::US || peers.node(*node).is_some() {
                 continue;
             }
-            let at = us.max(*since) + AFTER;
+            let at = if is_rejected(*node) {
+                now + AFTER
+            } else {
+                us.max(*since) + AFTER
+            };
             if now < at {
                 self.next = Some(self.next.map_or(at, |next| next.min(at)));
             } else if self.blocked.insert(*node) {

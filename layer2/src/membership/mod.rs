@@ -177,7 +177,8 @@ impl Membership {
     }
 
     fn find_blocked(&mut self, now: Time) {
-        let new = self.blocked.update(now, &self.peers);
+        let is_rejected = |node| self.rejections.contains(&self.nodes.name(node));
+        let new = self.blocked.update(now, &self.peers, is_rejected);
         if new.is_empty() {
             return;
         }

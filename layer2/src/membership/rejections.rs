@@ -50,4 +50,9 @@ impl Rejections {
     pub(crate) fn forget(&mut self, segment: IfIndex) {
         self.0.retain(|(on, _), _| *on != segment);
     }
+
+    /// Whether hellos of a node are not accepted on a segment.
+    pub(crate) fn contains(&self, node: &str) -> bool {
+        self.0.keys().any(|(_, known)| &**known == node)
+    }
 }

@@ -137,3 +137,17 @@ fn forged_hellos_change_nothing() {
         .collect();
     assert_eq!(before, after);
 }
+
+#[test]
+fn a_node_with_another_key_is_not_reported_as_one_whose_hellos_do_not_arrive() {
+    let mut world = World::cluster(1, 2, &[]);
+    world.set_keys(1, b"another key", &[]);
+    for node in 0..2 {
+        let ready = ["n0".into(), "n1".into()].into();
+        world.command(node, Command::ReadyNodes(Some(ready)));
+    }
+    world.run(ms(25_000));
+    let status = world.status(0);
+    assert_eq!(status.segments[0].warnings, Vec::<String>::new());
+    assert!(status.segments[0].peers[0].rejected.is_some());
+}

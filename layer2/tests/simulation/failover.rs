@@ -280,16 +280,41 @@ fn a_low_rate_of_unsolicited_frames_delays_a_takeover_but_does_not_prevent_it() 
     for _ in 0..2 {
         let node = world.add_node(&[0]);
         let mut link = world.nodes[node].interfaces[0].1.clone();
-        link.gateways = vec!["10.100.0.250".parse().expect("an address")];
+        let gateways = (240..244).map(|last| std::net::IpAddr::from([10, 100, 0, last]));
+        link.gateways = gateways.collect();
         world.input(node, ferrolb_layer2::machine::Input::Interface(link));
         world.introduce(node, &all, 2);
     }
-    for number in 1..4 {
-        world.add_client(number, &all);
-    }
+    world.add_client(1, &all);
     world.run(ms(30_000));
     assert_eq!(world.counts(), [3, 3]);
     world.power_off(0);
     world.run(ms(6_000));
     assert_eq!(world.counts(), [0, 6]);
+}
+
+#[test]
+fn a_node_on_the_segment_of_a_new_process_sends_it_the_claims_of_the_one_before() {
+    let address = addresses(1)[0];
+    let mut world = World::new(1);
+    let second = world.add_lan();
+    for lans in [&[second][..], &[0, second], &[0]] {
+        world.add_node(lans);
+    }
+    let only_last: std::sync::Arc<[_]> = candidates(3)[2..].into();
+    let introduce = |world: &mut World, node| {
+        world.command(node, Command::SetAddress(address, spec(0, &only_last)));
+        world.command(node, Command::AddressesComplete);
+    };
+    for node in 0..3 {
+        introduce(&mut world, node);
+    }
+    world.run(ms(3_000));
+    assert_eq!(world.owners(address), [2]);
+    world.restart(2);
+    introduce(&mut world, 2);
+    world.run(ms(3_000));
+    assert_eq!(world.owners(address), [2]);
+    let reason = world.status(2).addresses[&address].reason;
+    assert_eq!(reason, OwnerReason::Resumed);
 }

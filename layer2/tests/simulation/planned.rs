@@ -209,6 +209,6 @@ fn peers_learn_at_once_that_a_removed_address_is_released() {
     let peer = 1 - owner;
     assert_eq!(world.status(peer).addresses[&address].owner, Some(name));
     world.command(owner, Command::RemoveAddress(address));
-    world.run(ms(60));
+    world.run(ms(12));
     assert_eq!(world.status(peer).addresses[&address].owner, None);
 }
