@@ -14,7 +14,8 @@ pub(crate) const MEMBERLIST: &str = "memberlist";
 pub(crate) const OWN: &str = "ferrolb-layer2";
 /// The name of the key in both Secrets.
 pub(crate) const KEY: &str = "secretkey";
-/// In [`OWN`]: the key before a rotation.
+/// The name of the key before a rotation, in both Secrets. Processes that start during a rotation
+/// need it: the others send with that key until all have received the new one.
 const PREVIOUS: &str = "previous";
 
 /// Shorter keys can be guessed from a recorded hello, in octets.
@@ -61,8 +62,8 @@ pub(crate) struct HelloSecrets {
     pub memberlist: Option<HelloKey>,
     /// The key of [`OWN`].
     pub own: Option<HelloKey>,
-    /// The key before it.
-    pub previous: Option<HelloKey>,
+    /// The keys before them.
+    pub previous: Vec<HelloKey>,
 }
 
 impl HelloSecrets {
@@ -126,11 +127,11 @@ impl ConfigObjects {
             secrets.exists = true;
             if name == MEMBERLIST {
                 secrets.memberlist = key;
-                continue;
+            } else {
+                secrets.own = key;
             }
-            secrets.own = key;
             match key_of(raw, PREVIOUS) {
-                Ok(previous) => secrets.previous = previous,
+                Ok(previous) => secrets.previous.extend(previous),
                 Err(error) => config.error(object.clone(), format!("{error}: remove {PREVIOUS}")),
             }
         }
@@ -193,7 +194,7 @@ mod tests {
         let index = index(&[
             (
                 "memberlist",
-                json!({"data": {"secretkey": "MDEyMzQ1Njc4OWFiY2RlZg=="}}),
+                json!({"data": {"secretkey": "MDEyMzQ1Njc4OWFiY2RlZg==", "previous": "b2xk"}}),
             ),
             (
                 "ferrolb-layer2",
@@ -211,6 +212,7 @@ mod tests {
             [
                 b"0123456789abcdef".as_slice(),
                 b"fedcba9876543210",
+                b"old",
                 b"before"
             ]
         );

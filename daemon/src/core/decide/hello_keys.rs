@@ -76,7 +76,7 @@ mod tests {
             exists: memberlist.or(own).is_some(),
             memberlist: memberlist.map(HelloKey::from),
             own: own.map(HelloKey::from),
-            previous: None,
+            previous: Vec::new(),
         }
     }
 
@@ -102,6 +102,23 @@ mod tests {
         assert_eq!(shown(&keys), pair("", &[]));
         keys.update(now, &secrets(Some("m"), Some("o")));
         assert_eq!(shown(&keys), pair("m", &["o"]));
+    }
+
+    #[test]
+    fn a_process_that_starts_during_a_rotation_accepts_the_previous_key() {
+        let now = Instant::now();
+        let rotated = HelloSecrets {
+            previous: vec![HelloKey::from("old")],
+            ..secrets(Some("new"), None)
+        };
+        let mut keys = HelloKeys::default();
+        keys.update(now, &rotated);
+        assert_eq!(shown(&keys), pair("new", &["old"]));
+        // The others still send with the old key, and accept the new one already.
+        let mut other = HelloKeys::default();
+        other.update(now, &secrets(Some("old"), None));
+        other.update(now, &rotated);
+        assert_eq!(shown(&other), pair("old", &["new"]));
     }
 
     #[test]
