@@ -24,8 +24,11 @@ kind: Role
 metadata: {name: status, namespace: metallb-system}
 rules:
   - apiGroups: [metallb.io]
-    resources: [servicel2statuses, servicel2statuses/status]
-    verbs: [get, list, watch, create, update, patch, delete]
+    resources: [servicel2statuses]
+    verbs: [list, create, patch, delete]
+  - apiGroups: [metallb.io]
+    resources: [servicel2statuses/status]
+    verbs: [patch]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
