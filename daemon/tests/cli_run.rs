@@ -21,6 +21,15 @@ fn run_without_a_node_name_names_the_option() {
 }
 
 #[test]
+fn run_with_an_option_of_layer_2_in_another_role_names_the_option() {
+    let arguments = ["run", "--role", "announcer", "--node-name", "a"];
+    let output = ferrolb(&[&arguments[..], &["--metallb-status"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("--metallb-status has no effect"), "{text}");
+}
+
+#[test]
 fn run_for_a_missing_node_logs_a_warning() {
     let folder = std::env::temp_dir().join(format!("ferrolb-cli-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -90,7 +90,8 @@ pub(super) struct RunArgs {
     #[arg(long)]
     ignore_exclude_lb: bool,
     /// DaemonSet of this process, in the Pod's namespace (POD_NAMESPACE, else the first
-    /// configuration namespace). If it is being deleted at shutdown, all routes are drained.
+    /// configuration namespace). If it is being deleted at shutdown, all routes are drained, and
+    /// addresses of layer 2 are handed over.
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
     daemonset: Option<String>,
     /// Write a ServiceL2Status (metallb.io/v1beta1) for each service that this node announces by
@@ -118,12 +119,16 @@ impl RunArgs {
         }
     }
 
-    /// Whether this build can do what the role needs.
+    /// Whether this build can do what the role needs, and the role what the options request.
     fn check_role(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             cfg!(feature = "layer2") || self.role != Role::Layer2,
             "this ferrolb was built without layer 2: use a build with the feature layer2, or \
              another --role"
+        );
+        anyhow::ensure!(
+            !self.metallb_status || self.role.announces_layer2(),
+            "--metallb-status has no effect in this role: remove it, or give --role layer2 or all"
         );
         Ok(())
     }
@@ -311,7 +316,7 @@ impl Daemon {
             },
             () = engine_ended(self.engine.as_ref()) => Ending::Failed(ENGINE_ENDED),
             () = stop_requested(&mut self.signals, daemonset, stop_in) => {
-                tracing::warn!("second stop signal: withdrawing all routes at once");
+                tracing::warn!("second stop signal: ending at once, without a drain or a hand-over");
                 Ending::StopMode(StopMode::Drain(None))
             }
         }
@@ -470,8 +475,8 @@ async fn after_panic(
     source: Option<Source>,
 ) -> anyhow::Result<(End, Option<StopMode>)> {
     tracing::error!(
-        "the control loop panicked: routes stay announced but are not updated, /readyz fails, and \
-         the process restarts in {} s",
+        "the control loop panicked: what it announces stays announced but is not updated, /readyz \
+         fails, and the process restarts in {} s",
         pause.as_secs()
     );
     let wait = async {

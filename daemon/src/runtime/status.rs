@@ -279,8 +279,8 @@ impl DaemonStatus {
             Probe::Live if self.live() => Ok(()),
             Probe::Live => Err("the control loop is stalled"),
             Probe::Ready if self.panicked => Err(
-                "the control loop panicked (see the log): routes stay announced, the process \
-                 restarts soon",
+                "the control loop panicked (see the log): what it announces stays announced, the \
+                 process restarts soon",
             ),
             Probe::Ready if self.config.is_none() => Err("the configuration is not loaded yet"),
             Probe::Ready if !self.initialized => {
