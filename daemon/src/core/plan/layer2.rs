@@ -75,7 +75,10 @@ impl Plan {
     /// Adds reasons that the decision about BGP didn't give already.
     fn add_withheld_by_layer2(&mut self, index: &Index, addresses: &Layer2Addresses) {
         for service in index.services().filter(|service| service.is_ours()) {
-            let nodes = excluded_nodes(index, service);
+            let Some(decision) = addresses.decision(&service.name) else {
+                continue;
+            };
+            let nodes = excluded_nodes(index, service, decision);
             let is_explained = |reason| reason == Reason::NoEligibleNode && !nodes.is_empty();
             if let Some((reason, detail)) = addresses.withheld(&service.name)
                 && !is_explained(reason)
@@ -95,9 +98,8 @@ impl Plan {
         reason: Reason,
         detail: Detail,
     ) {
-        let peer = None;
         let message = Verdict {
-            peer: peer.clone(),
+            peer: None,
             reason,
             detail,
         }
@@ -114,7 +116,7 @@ impl Plan {
             namespace,
             name,
             node: node.map(str::to_owned),
-            peer: peer.map(|peer| peer.to_string()),
+            peer: None,
             reason: reason.code().to_owned(),
             message,
         });

@@ -99,10 +99,15 @@ impl Layer2Addresses {
         names.iter().filter_map(|name| ads.get(*name)).collect()
     }
 
+    /// The decision about a service, if it isn't the default one.
+    pub(crate) fn decision(&self, service: &ObjectName) -> Option<&ServiceDecision> {
+        self.decisions.get(service)
+    }
+
     /// Why layer 2 doesn't announce all addresses of a service. None if it does, or if no
     /// L2Advertisement selects the service.
     pub(crate) fn withheld(&self, service: &ObjectName) -> Option<(Reason, Detail)> {
-        let decision = self.decisions.get(service)?;
+        let decision = self.decision(service)?;
         decision.withheld.clone().or_else(|| {
             let mut addresses = decision.candidates.iter().map(|(address, _)| *address);
             let address = addresses.find(|address| !self.addresses.contains_key(address))?;

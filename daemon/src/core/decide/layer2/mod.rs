@@ -71,7 +71,9 @@ pub(crate) fn decide(
     service: &Service,
     eligible: &mut EligibleNodes,
 ) -> ServiceDecision {
-    if !service.load_balancer {
+    // Without any, the reasons are those of BGP.
+    let unused = index.config().layer2_advertisements.is_empty();
+    if unused || !service.load_balancer {
         return ServiceDecision::default();
     }
     let selection = match selection::of(index, service) {
@@ -121,16 +123,16 @@ pub(crate) fn decide(
 }
 
 /// The nodes that are no candidates for a service that L2Advertisements select, and why. Reasons
-/// that concern all nodes are in [`ServiceDecision::withheld`].
+/// that concern all nodes are in [`ServiceDecision::withheld`]. `decision` is that of the service.
 pub(crate) fn excluded_nodes<'a>(
     index: &'a Index,
     service: &Service,
+    decision: &ServiceDecision,
 ) -> Vec<(&'a str, Reason, Detail)> {
     let selection = match selection::of(index, service) {
         Ok(selection) if service.load_balancer && !selection.layer2.is_empty() => selection,
         _ => return Vec::new(),
     };
-    let decision = decide(index, service, &mut EligibleNodes::default());
     let mut excluded = Vec::new();
     for (name, node) in index.nodes() {
         match check_node(node, &selection.layer2, service.drain.on_cordon) {
@@ -140,7 +142,7 @@ pub(crate) fn excluded_nodes<'a>(
             }
             Err(reason) => excluded.push((name.as_str(), reason, name.as_str().into())),
             Ok(()) => {
-                let families = families_elsewhere(index, service, &decision, name);
+                let families = families_elsewhere(index, service, decision, name);
                 if !families.is_empty() {
                     let detail = Detail::Families(families.into_iter().collect());
                     excluded.push((name.as_str(), Reason::NoLocalEndpoints, detail));

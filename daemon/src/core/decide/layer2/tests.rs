@@ -118,13 +118,12 @@ fn ad(spec: Value) -> (&'static str, Value) {
 }
 
 #[test]
-fn without_an_l2_advertisement_nothing_is_announced_and_nothing_is_reported_if_bgp_announces_it() {
-    let bgp = ("BGPAdvertisement/bgp", json!({ "spec": {} }));
-    let index = with(vec![bgp]);
+fn without_an_l2_advertisement_nothing_is_announced_and_the_reasons_are_those_of_bgp() {
+    let index = with(Vec::new());
     assert!(candidates(&index, A).is_empty());
     assert_eq!(reason(&index, "web"), None);
-    let index = with(Vec::new());
-    assert_eq!(reason(&index, "web"), Some(Reason::NoAdvertisement));
+    let name = ObjectName::new("default", "web");
+    assert_eq!(addresses(&index, "a").decision(&name), None);
 }
 
 #[test]
