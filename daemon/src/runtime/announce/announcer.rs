@@ -348,8 +348,6 @@ impl Announcer {
         true
     }
 
-    /// Logs when the Node object is missing, which is otherwise silent if the node's name is
-    /// misspelt.
     /// Announces the saved routes, because the daemon can't decide anything; `cause` says why.
     pub fn restore(&mut self, now: Instant, saved: SavedState, cause: &str) {
         let (sessions, routes) = saved.into_parts();
