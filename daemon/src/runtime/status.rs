@@ -112,7 +112,8 @@ struct Layer2Address {
 }
 
 impl Layer2Services {
-    /// Updates the given addresses.
+    /// Updates the given addresses. Those that no node announces any more stay until they are
+    /// removed.
     pub(crate) fn update(
         &self,
         index: &Index,
@@ -122,7 +123,6 @@ impl Layer2Services {
         let mut all = self.lock();
         for address in changed {
             let Some(spec) = addresses.addresses().get(&address) else {
-                all.remove(&address);
                 continue;
             };
             let names = addresses.services_of(address).iter();
@@ -135,6 +135,11 @@ impl Layer2Services {
                 all.insert(address, new);
             }
         }
+    }
+
+    /// Removes an address that no node announces any more.
+    pub(crate) fn remove(&self, address: IpAddr) {
+        self.lock().remove(&address);
     }
 
     /// Services of the namespace `default`.

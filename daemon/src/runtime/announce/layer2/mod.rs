@@ -8,8 +8,9 @@ pub(crate) mod engine;
 mod reporter;
 pub(crate) mod service_status;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +36,10 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the engine may run without a key before that is a problem: the allocator creates one
 /// within seconds.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the services of an address are known after no node announces it any more: until the
+/// engine has reported that it withdrew the address.
+const WITHDRAWAL_TIME: Duration = Duration::from_secs(5);
 
 const NO_KEY: &str = "no address is announced by layer 2, since no Secret has a key to \
     authenticate hellos: does the allocator run, and may it create Secrets (deploy/manifests/\
@@ -66,6 +71,8 @@ pub struct Layer2Announcer {
     addresses: Layer2Addresses,
     /// The services of each address, also for other threads.
     services: Layer2Services,
+    /// Addresses that no node announces any more, with the time to forget their services.
+    removed: BTreeMap<IpAddr, Instant>,
     writes: ApiWriteSender,
     keys: HelloKeys,
     /// What the running engine has.
@@ -102,6 +109,7 @@ impl Layer2Announcer {
             phase: Phase::Stopped(None),
             addresses: Layer2Addresses::new(node),
             services: Layer2Services::default(),
+            removed: BTreeMap::new(),
             writes,
             keys: HelloKeys::default(),
             sent: Sent {
@@ -164,7 +172,7 @@ impl Layer2Announcer {
         } else {
             self.addresses.update_all(index)
         };
-        self.update_services(index, dirty, &changes);
+        self.update_services(now, index, dirty, &changes);
         // An engine that starts now gets all addresses.
         if let Phase::Running(engine, _) = &self.phase {
             for (address, spec) in changes {
@@ -179,7 +187,19 @@ impl Layer2Announcer {
     }
 
     /// Updates the services of the addresses that a change may concern.
-    fn update_services(&self, index: &Index, dirty: &Dirty, changes: &[AddressChange]) {
+    fn update_services(
+        &mut self,
+        now: Instant,
+        index: &Index,
+        dirty: &Dirty,
+        changes: &[AddressChange],
+    ) {
+        for (address, spec) in changes {
+            match spec {
+                Some(_) => self.removed.remove(address),
+                None => self.removed.insert(*address, now + WITHDRAWAL_TIME),
+            };
+        }
         let changed = changes.iter().map(|(address, _)| *address);
         if dirty.configuration {
             let all = self.addresses.addresses().keys().copied();
@@ -197,6 +217,9 @@ impl Layer2Announcer {
     /// and every second. Returns whether [`Self::problem`] changed.
     pub(crate) fn follow(&mut self, now: Instant, index: &Index) -> bool {
         let before = self.problem.clone();
+        for (address, _) in self.removed.extract_if(.., |_, until| *until <= now) {
+            self.services.remove(address);
+        }
         self.keys.update(now, &index.config().hello_secrets);
         let wanted = !index.config().layer2_advertisements.is_empty();
         self.see_end(now, wanted);

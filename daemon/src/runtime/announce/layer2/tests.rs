@@ -143,8 +143,28 @@ fn the_services_of_an_address_follow_changes_of_services() {
     };
     assert_eq!(shown(&announcer), ["shop/web u-1"]);
     let name = ObjectName::new("shop", "web");
+    // An address that is announced again in time keeps its services.
+    let pool = ObjectKey::new(
+        Kind::IpAddressPool,
+        ObjectName::new("metallb-system", "pool"),
+    );
+    let now = Instant::now();
+    let dirty = index.apply(Change::Delete(pool));
+    announcer.update(now, &index, &dirty);
+    index = with_service();
+    announcer.update(now, &index, &all());
+    announcer.follow(now + WITHDRAWAL_TIME, &index);
+    assert_eq!(shown(&announcer), ["shop/web u-1"]);
     let dirty = index.apply(Change::Delete(ObjectKey::new(Kind::Service, name)));
-    announcer.update(Instant::now(), &index, &dirty);
+    let now = Instant::now();
+    announcer.update(now, &index, &dirty);
+    announcer.follow(now + Duration::from_secs(1), &index);
+    assert_eq!(
+        shown(&announcer),
+        ["shop/web u-1"],
+        "the engine reports the withdrawal with them"
+    );
+    announcer.follow(now + WITHDRAWAL_TIME, &index);
     assert_eq!(shown(&announcer), [""; 0]);
 }
 
