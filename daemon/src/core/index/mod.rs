@@ -21,6 +21,7 @@ use crate::core::config::excluded::{ForeignServices, ServiceCidrs};
 use crate::core::config::local_pref_conflicts::LocalPrefConflicts;
 use crate::core::config::node_conflicts::{self, ConflictingPeer};
 use crate::core::config::{CompileContext, Config, ConfigObjects, Problem, Severity};
+use crate::core::hash::fnv1a;
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::{Family, Labels, Node, Service, Slice, networks};
 use crate::core::panic_context::PanicContext;
@@ -150,16 +151,13 @@ impl Index {
         &self.config
     }
 
-    /// A number that distinguishes the cluster from others on the same LAN: a hash (FNV-1a) of the
+    /// A number that distinguishes the cluster from others on the same LAN: a hash of the
     /// UID of the namespace kube-system. All processes compute the same. 0 without a cluster.
     pub fn cluster(&self) -> u64 {
         if self.cluster_uid.is_empty() {
             return 0;
         }
-        let octets = self.cluster_uid.bytes();
-        octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
-            (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        fnv1a(&self.cluster_uid)
     }
 
     /// The BGPPeers, by name, that select a node but can't run there.

@@ -14,7 +14,9 @@ mod unsupported_kinds;
 mod walk;
 
 pub use api_writes::api_writes;
-pub(crate) use api_writes::{ApiWrite, ApiWriteSender, Layer2Statuses, ServiceEvent};
+pub(crate) use api_writes::{
+    ApiWrite, ApiWriteReceiver, ApiWriteSender, Layer2Statuses, ServiceEvent,
+};
 pub use status_writes::status_writes;
 pub(crate) use status_writes::{StatusReceiver, StatusSender};
 

@@ -9,7 +9,7 @@ use ferrolb_layer2::status::{NodeState, Status};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::engine::{EngineState, Layer2Engine};
+use super::engine::Layer2Engine;
 use crate::runtime::source::Layer2Statuses;
 use crate::runtime::status::Layer2Services;
 
@@ -32,12 +32,8 @@ pub(crate) async fn publish(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !statuses.is_closed() {
         tick.tick().await;
-        let status = match engine.state() {
-            EngineState::Running(engine) => engine.status().await,
-            EngineState::Idle | EngineState::Refused(_) => None,
-        };
         // Without an engine this node announces nothing.
-        let status = status.unwrap_or_default();
+        let status = engine.status().await.unwrap_or_default();
         if statuses.borrow().is_none()
             && status.state != NodeState::Ready
             && started.elapsed() < START_TIME
@@ -56,7 +52,10 @@ pub(crate) async fn publish(
 }
 
 pub(super) fn statuses_of(status: &Status, services: &Layer2Services) -> Layer2Statuses {
-    let mut statuses = Layer2Statuses::default();
+    let mut statuses = Layer2Statuses {
+        claim_conflicts: status.counters.claim_conflicts,
+        ..Layer2Statuses::default()
+    };
     for (address, entry) in &status.addresses {
         let Some(owner) = &entry.owner else {
             continue;

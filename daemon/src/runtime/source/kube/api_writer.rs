@@ -1,4 +1,4 @@
-//! Writes Events and the key of hellos to the API server. A failed write is counted and not
+//! Writes Events and the key of hellos to the API server. A failed write is not
 //! retried: nothing depends on an Event, and the control loop requests the key again.
 
 use std::time::Duration;
@@ -10,12 +10,11 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::watch::chain;
 use crate::core::config::hello_secrets::{KEY, OWN};
-use crate::runtime::source::{ApiWrite, ApiWriteSender, ServiceEvent};
+use crate::runtime::source::{ApiWrite, ApiWriteReceiver, ServiceEvent};
 
 /// Limit for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,13 +32,11 @@ pub(super) struct ApiWriter {
     pub(super) namespace: String,
     /// The node that Events name.
     pub(super) node: String,
-    /// Counts failures.
-    pub(super) failures: ApiWriteSender,
 }
 
 impl ApiWriter {
     /// Writes until it is aborted.
-    pub(super) async fn run(self, mut writes: mpsc::Receiver<ApiWrite>) {
+    pub(super) async fn run(self, mut writes: ApiWriteReceiver) {
         let mut next_event = Instant::now();
         // One line per series of failures.
         let mut failing = false;
@@ -55,7 +52,6 @@ impl ApiWriter {
             match written {
                 Ok(()) => failing = false,
                 Err(error) => {
-                    self.failures.count_failure();
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!("{error}");
                     }

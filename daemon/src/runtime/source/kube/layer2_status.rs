@@ -16,6 +16,7 @@ use super::backoff::Backoff;
 use super::client::{self, StartError};
 use super::watch::chain;
 use crate::core::api::ObjectName;
+use crate::core::hash::fnv1a;
 use crate::runtime::source::Layer2Statuses;
 
 /// Field manager of the objects.
@@ -120,7 +121,7 @@ impl Writer {
         }
         for (service, interfaces) in &new.own {
             let owners = new.owners.get(service);
-            if self.written.own.get(service) != Some(interfaces) {
+            if is_outdated(&self.written, new, service) {
                 self.apply(service, interfaces).await?;
             }
             if self.written.owners.get(service) != owners {
@@ -199,6 +200,13 @@ impl Writer {
     }
 }
 
+/// Whether the object about a service of this node must be written. After a conflict it may be
+/// deleted, since the other owner deletes the objects of all others.
+fn is_outdated(written: &Layer2Statuses, new: &Layer2Statuses, service: &ObjectName) -> bool {
+    new.claim_conflicts != written.claim_conflicts
+        || new.own.get(service) != written.own.get(service)
+}
+
 async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     match timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(|error| chain(&error)),
@@ -207,14 +215,9 @@ async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 }
 
 /// The name of the object about a service on a node. MetalLB's API server sets a random one; this
-/// one is a hash (FNV-1a), so that the object is found again. MetalLB's CRD permits no change of
-/// the node.
+/// one is a hash, so that the object is found again. MetalLB's CRD permits no change of the node.
 fn object_name(node: &str, service: &ObjectName) -> String {
-    let text = format!("{node} {service}");
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("l2-{hash:016x}")
+    format!("l2-{:016x}", fnv1a(&format!("{node} {service}")))
 }
 
 /// A label's value is shorter than some names of nodes.
@@ -282,6 +285,28 @@ mod tests {
         );
         let everywhere = status("metallb-system", "a", &service, &BTreeSet::new());
         assert!(everywhere["status"].get("interfaces").is_none());
+    }
+
+    #[test]
+    fn an_object_is_written_if_its_interfaces_change_or_another_node_claimed_the_address() {
+        let service = ObjectName::new("shop", "web");
+        let interfaces = |name: &str| [(Arc::new(service.clone()), [name.into()].into())].into();
+        let written = Layer2Statuses {
+            own: interfaces("eth0"),
+            ..Layer2Statuses::default()
+        };
+        assert!(is_outdated(&Layer2Statuses::default(), &written, &service));
+        assert!(!is_outdated(&written, &written, &service));
+        let other = Layer2Statuses {
+            own: interfaces("eth1"),
+            ..written.clone()
+        };
+        assert!(is_outdated(&written, &other, &service));
+        let after_conflict = Layer2Statuses {
+            claim_conflicts: 1,
+            ..written.clone()
+        };
+        assert!(is_outdated(&written, &after_conflict, &service));
     }
 
     #[test]

@@ -165,7 +165,6 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
         client: context.client.clone(),
         namespace: options.lease_namespace.clone(),
         node: options.node.clone(),
-        failures: api_writes.clone(),
     };
     // Both end with the runtime.
     tokio::spawn(writer.run(received));
