@@ -19,6 +19,7 @@ use super::listing::{ListError, Listing};
 use super::object::{Object, plural, resource};
 use super::stream::{self, List, WatchEvent};
 use crate::core::api::Kind;
+use crate::core::config::hello_secrets;
 use crate::runtime::role::Role;
 use crate::runtime::source::Event;
 
@@ -159,21 +160,20 @@ fn scopes(context: &Context, kind: Kind, freshness: Freshness) -> Vec<(Api<Objec
         scopes.extend(everywhere);
     }
     if context.role.announces_layer2() || context.role.allocates() {
-        scopes.extend(KEY_SECRETS.iter().map(|fields| {
-            let fields = Some(*fields);
-            (of(&context.key_namespace), Params { fields, ..params })
+        scopes.extend([hello_secrets::MEMBERLIST, hello_secrets::OWN].map(|name| {
+            let name = Some(name);
+            (of(&context.key_namespace), Params { name, ..params })
         }));
     }
     scopes
 }
 
-/// Selects the Secrets with the key of hellos, each by its name.
-const KEY_SECRETS: [&str; 2] = ["metadata.name=memberlist", "metadata.name=ferrolb-layer2"];
-
 /// Which objects are requested, and how.
 #[derive(Clone, Copy, Debug)]
 struct Params {
     freshness: Freshness,
+    /// One object, instead of those that `fields` selects.
+    name: Option<&'static str>,
     fields: Option<&'static str>,
     labels: Option<&'static str>,
 }
@@ -189,9 +189,15 @@ impl Params {
             .then_some("kubernetes.io/service-name,!service.kubernetes.io/headless");
         Self {
             freshness,
+            name: None,
             fields,
             labels,
         }
+    }
+
+    fn field_selector(self) -> Option<String> {
+        let one = self.name.map(|name| format!("metadata.name={name}"));
+        one.or_else(|| self.fields.map(str::to_owned))
     }
 
     /// The cache returns the whole list at once. A consistent list comes in pages, which may be
@@ -199,7 +205,7 @@ impl Params {
     fn list(self) -> ListParams {
         let cached = self.freshness == Freshness::Cached;
         ListParams {
-            field_selector: self.fields.map(str::to_owned),
+            field_selector: self.field_selector(),
             label_selector: self.labels.map(str::to_owned),
             limit: (!cached).then_some(PAGE_SIZE),
             resource_version: cached.then(|| "0".to_owned()),
@@ -210,7 +216,7 @@ impl Params {
 
     fn watch(self) -> WatchParams {
         WatchParams {
-            field_selector: self.fields.map(str::to_owned),
+            field_selector: self.field_selector(),
             label_selector: self.labels.map(str::to_owned),
             timeout: Some(WATCH_SECONDS),
             bookmarks: true,
