@@ -16,6 +16,7 @@ pub mod testing {
     pub use crate::core::api::{Kind, RawObject};
     pub use crate::core::config::crd::yaml as crds;
     pub use crate::core::decide::Reason;
+    pub use crate::core::decide::owner_reason::OWNER_TEXTS;
     pub use crate::core::index::change::Change;
     pub use crate::core::index::{Dirty, Index};
     pub use crate::runtime::announce::announcer::Announcer;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ferrolb::testing::{DaemonStatus, Reason, crds, metrics, render_metrics};
+use ferrolb::testing::{DaemonStatus, OWNER_TEXTS, Reason, crds, metrics, render_metrics};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -21,27 +21,6 @@ fn check(page: &str, expected: &str) {
         found == expected,
         "docs/{page} is not what the code says: run UPDATE_DOCS=1 cargo test -p ferrolb --test docs"
     );
-}
-
-/// The engine's reasons with their documentation, read from their definition.
-fn owner_reasons() -> Vec<(String, String)> {
-    let source =
-        fs::read_to_string(root().join("layer2/src/status.rs")).expect("the engine's source");
-    let (_, definition) = source
-        .split_once("pub enum OwnerReason {")
-        .expect("the enum");
-    let (definition, _) = definition.split_once("\n}").expect("its end");
-    let mut meaning: Vec<&str> = Vec::new();
-    let mut reasons = Vec::new();
-    for line in definition.lines().map(str::trim) {
-        if let Some(text) = line.strip_prefix("///") {
-            meaning.push(text.trim());
-        } else if let Some(name) = line.strip_suffix(',') {
-            reasons.push((name.to_owned(), meaning.join(" ")));
-            meaning.clear();
-        }
-    }
-    reasons
 }
 
 /// The allocator's reasons with the first sentence of their documentation, read from their
@@ -72,8 +51,9 @@ fn reasons() {
     let mut page = String::from(
         "# Reason codes\n\n`ferrolb plan` prints them with an explanation and a remedy. This page \
          is generated from\n`daemon/src/core/decide/reason.rs`, `allocator/src/reason.rs` and \
-         `layer2/src/status.rs`.\n\n\
+         `daemon/src/core/decide/owner_reason.rs`.\n\n\
          ## Whether a node announces a service, and why not\n\n\
+         `AddressConflict` of layer 2 is another reason: see the last table.\n\n\
          | code | it means | what to do |\n|---|---|---|\n",
     );
     for reason in Reason::ALL {
@@ -93,12 +73,14 @@ fn reasons() {
     }
     page.push_str(
         "\n## Which node owns an address by layer 2, and why\n\n`ferrolb l2` prints them in words, \
-         and as codes with `-o json`.\n\n| code | it means |\n|---|---|\n",
+         and as codes with `-o json`. \
+         `AddressConflict` concerns a host outside of the\ncluster; in the first table it concerns \
+         two Services.\n\n| code | it means | what to do |\n|---|---|---|\n",
     );
-    let owners = owner_reasons();
-    assert!(owners.len() > 10, "the engine's reasons were not found");
-    for (code, meaning) in owners {
-        writeln!(page, "| `{code}` | {meaning} |").expect("a string");
+    for owner in OWNER_TEXTS {
+        let (code, meaning) = (owner.code, owner.meaning.trim());
+        let remedy = owner.remedy.unwrap_or("none needed");
+        writeln!(page, "| `{code}` | {meaning} | {remedy} |").expect("a string");
     }
     check("reasons.md", &page);
 }

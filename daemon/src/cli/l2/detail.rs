@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ferrolb_layer2::moves::CandidateStatus;
 use ferrolb_layer2::status::{SelfTest, Status};
 
 use super::table::move_row;
@@ -52,23 +53,8 @@ pub(super) fn text(found: &Layer2Status, address: IpAddr, style: Style) -> Strin
     for (name, value) in lines {
         text += &format!("  {name:19}  {}\n", printable(&value));
     }
-    let row = |candidate: &ferrolb_layer2::moves::CandidateStatus| {
-        let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-        vec![
-            candidate.node.to_string(),
-            candidate.state.map_or("Silent", node_state).to_owned(),
-            candidate.weight.to_string(),
-            yes(candidate.on_link),
-            candidate.owned.to_string(),
-        ]
-    };
     text += &format!("\n{}\n", style.bold("Candidates"));
-    if candidates.is_empty() {
-        text += "none: see ferrolb plan for the reasons\n";
-    } else {
-        let header = ["NODE", "STATE", "PREFERENCE", "ON-LINK", "OWNS"];
-        text += &format!("{}\n", table(&header, candidates.iter().map(row)));
-    }
+    text += &candidates_text(candidates);
     if !detail.moves.is_empty() {
         let rows = detail.moves.iter();
         let rows = rows.map(|change| move_row(status, None, change));
@@ -78,6 +64,24 @@ pub(super) fn text(found: &Layer2Status, address: IpAddr, style: Style) -> Strin
     text + &format!(
         "\nmove it: ferrolb l2 move {address} NODE; test it: ferrolb l2 test {address}\n"
     )
+}
+
+fn candidates_text(candidates: &[CandidateStatus]) -> String {
+    if candidates.is_empty() {
+        return "none: see ferrolb plan for the reasons\n".to_owned();
+    }
+    let row = |candidate: &CandidateStatus| {
+        let on_link = if candidate.on_link { "yes" } else { "no" };
+        vec![
+            candidate.node.to_string(),
+            candidate.state.map_or("Silent", node_state).to_owned(),
+            candidate.weight.to_string(),
+            on_link.to_owned(),
+            candidate.owned.to_string(),
+        ]
+    };
+    let header = ["NODE", "STATE", "PREFERENCE", "ON-LINK", "OWNS"];
+    format!("{}\n", table(&header, candidates.iter().map(row)))
 }
 
 fn self_test_line(status: &Status, test: &SelfTest) -> String {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use ferrolb_layer2::status::{AddressStatus, Move, SegmentStatus, Status};
 
-use super::words::{ago, node_state, peer_state, reason, remedy, self_test, span, why};
+use super::words::{ago, node_state, peer_state, remedy, self_test, span, why};
 use crate::cli::output::{Style, age, or_dash, table};
+use crate::core::decide::owner_reason::in_words;
 use crate::core::printable::printable;
 use crate::runtime::serve::control::layer2::Layer2Status;
 
@@ -113,7 +114,7 @@ pub(super) fn move_row(status: &Status, address: Option<&IpAddr>, change: &Move)
     row.extend(address.map(ToString::to_string));
     row.push(node(change.from.as_deref()));
     row.push(node(change.to.as_deref()));
-    row.push(reason(change.reason, change.from.as_deref()));
+    row.push(in_words(change.reason, change.from.as_deref()));
     row
 }
 

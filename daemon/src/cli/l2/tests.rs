@@ -226,7 +226,9 @@ fn a_remedy_of_many_addresses_is_printed_once() {
         .map(|number| (IpAddr::from([203, 0, 113, number]), orphan.clone()))
         .collect();
     let text = table::text(&found, plain());
-    let mut lines = text.lines().filter(|line| line.contains("there is no key"));
+    let mut lines = text
+        .lines()
+        .filter(|line| line.contains("create the Secret"));
     let line = lines.next().unwrap_or_default();
     assert!(
         line.starts_with("203.0.113.0, 203.0.113.1, 203.0.113.2 and 47 more: there is no key"),

@@ -5,6 +5,7 @@
 pub(crate) mod hello_keys;
 pub(crate) mod layer2;
 pub(crate) mod node_routes;
+pub(crate) mod owner_reason;
 pub(crate) mod peer_config;
 pub(crate) mod reason;
 mod recent;

@@ -5,10 +5,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ferrolb_layer2::mac::Mac;
 use ferrolb_layer2::status::{Event, OwnerReason};
 use tokio::sync::{mpsc, watch};
 
 use super::engine::EngineState;
+use crate::core::decide::owner_reason::{in_words, owner_text};
 use crate::runtime::source::{ApiWrite, ApiWriteSender, ServiceEvent};
 use crate::runtime::status::Layer2Services;
 
@@ -65,6 +67,7 @@ impl Reporter {
                     | OwnerReason::Moved
                     | OwnerReason::Preferred,
             } if from.as_ref() != Some(&self.node) => {
+                // The text is MetalLB's: tools search for it.
                 let message = format!(
                     "announcing from node \"{}\" with protocol \"layer2\"",
                     self.node
@@ -98,40 +101,12 @@ impl Reporter {
     fn log(&self, event: &Event) {
         match event {
             Event::Announced { .. } | Event::Withdrawn { .. } => {}
-            Event::Conflict { address, mac, node } => match node {
-                Some(peer) => tracing::warn!(
-                    %address, %mac, node = &**peer,
-                    "another node answers for the address though it doesn't own it: end the other \
-                     load balancer there, or set strictARP if kube-proxy runs in IPVS mode"
-                ),
-                None => tracing::warn!(
-                    %address, %mac,
-                    "another host answers for the address: remove the address from that host, or \
-                     from the pool"
-                ),
-            },
+            Event::Conflict { address, mac, node } => log_conflict(*address, *mac, node.as_deref()),
             Event::SelfTestFailed {
                 address,
                 by,
                 answers,
-            } if answers.is_empty() => tracing::warn!(
-                %address, peer = &**by,
-                "self-test failed: the node got no answer for the address: does the network drop \
-                 ARP or Neighbor Discovery (docs/layer2/networks.md)? Repeat it with: ferrolb l2 \
-                 test {address}"
-            ),
-            Event::SelfTestFailed {
-                address,
-                by,
-                answers,
-            } => {
-                let macs: Vec<String> = answers.iter().map(ToString::to_string).collect();
-                tracing::warn!(
-                    %address, peer = &**by, macs = macs.join(", "),
-                    "self-test failed: another host answers for the address as well: remove the \
-                     address from that host. Repeat the test with: ferrolb l2 test {address}"
-                );
-            }
+            } => log_failed_test(*address, by, answers),
             Event::ConflictResolved { address } => tracing::info!(
                 %address, status = "resolved", "no other host answers for the address any more"
             ),
@@ -189,6 +164,40 @@ impl Reporter {
     }
 }
 
+/// `node`: the node that the Ethernet address belongs to, if it is one.
+fn log_conflict(address: IpAddr, mac: Mac, node: Option<&str>) {
+    match node {
+        Some(node) => tracing::warn!(
+            %address, %mac, node,
+            "another node answers for the address though it doesn't own it: {}",
+            owner_text(OwnerReason::OtherSpeaker).remedy.unwrap_or_default()
+        ),
+        None => tracing::warn!(
+            %address, %mac,
+            "another host answers for the address: {}",
+            owner_text(OwnerReason::AddressConflict).remedy.unwrap_or_default()
+        ),
+    }
+}
+
+fn log_failed_test(address: IpAddr, by: &str, answers: &[Mac]) {
+    if answers.is_empty() {
+        tracing::warn!(
+            %address, peer = by,
+            "self-test failed: the node got no answer for the address: does the network drop ARP \
+             or Neighbor Discovery (docs/layer2/networks.md)? Repeat it with: ferrolb l2 test \
+             {address}"
+        );
+        return;
+    }
+    let macs: Vec<String> = answers.iter().map(ToString::to_string).collect();
+    tracing::warn!(
+        %address, peer = by, macs = macs.join(", "),
+        "self-test failed: another host answers for the address as well: remove the address from \
+         that host. Repeat the test with: ferrolb l2 test {address}"
+    );
+}
+
 /// This node announces an address, or withdraws it. Prints as a sentence.
 struct Change<'a> {
     address: IpAddr,
@@ -196,11 +205,13 @@ struct Change<'a> {
     /// The owner before or after. This node, if it is another process of it.
     other: Option<&'a str>,
     is_own: bool,
+    /// The owner before, if it is known.
+    before: Option<&'a str>,
     reason: OwnerReason,
 }
 
 impl<'a> Change<'a> {
-    fn of(event: &'a Event, node: &str) -> Option<Self> {
+    fn of(event: &'a Event, node: &'a str) -> Option<Self> {
         let (announced, address, other, reason) = match event {
             Event::Announced {
                 address,
@@ -219,6 +230,11 @@ impl<'a> Change<'a> {
             announced,
             other: other.as_deref(),
             is_own: other.as_deref() == Some(node),
+            before: if announced {
+                other.as_deref()
+            } else {
+                Some(node)
+            },
             reason: *reason,
         })
     }
@@ -226,7 +242,7 @@ impl<'a> Change<'a> {
 
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = Why(self.reason);
+        let why = in_words(self.reason, self.before);
         match (self.announced, self.other, self.reason) {
             (true, Some(_), _) if self.is_own => {
                 f.write_str("announcing by layer 2, after another process of this node")
@@ -247,31 +263,5 @@ impl fmt::Display for Change<'_> {
             }
             (false, None, _) => write!(f, "no longer announcing by layer 2: {why}"),
         }
-    }
-}
-
-/// A reason in words.
-struct Why(OwnerReason);
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            OwnerReason::Settling => "this node listens before it claims anything",
-            OwnerReason::Placed => "it had no owner",
-            OwnerReason::OwnerSilent => "its owner is silent and does not answer probes",
-            OwnerReason::HandedOver => "its owner handed it over",
-            OwnerReason::Moved => "an operator moved it",
-            OwnerReason::Preferred => "the advertisements prefer the new owner",
-            OwnerReason::ConflictWon => "two nodes claimed it, and the later claim counts",
-            OwnerReason::Resumed => "this node owned it before",
-            OwnerReason::Probing => "it is probed before its first use",
-            OwnerReason::NoCandidate => "no node that may own it is alive",
-            OwnerReason::NoInterface => "this node has no usable interface for it",
-            OwnerReason::AddressConflict => "another host answers for it",
-            OwnerReason::OtherSpeaker => "another load balancer on a node answers for it",
-            OwnerReason::Isolated => "this node receives from no other host",
-            OwnerReason::NoKey => "there is no key to authenticate hellos",
-            OwnerReason::OwnerRestarting => "its owner restarts",
-        })
     }
 }
