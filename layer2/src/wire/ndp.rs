@@ -173,7 +173,17 @@ impl Ndp {
 
     /// The Ethernet frame to one host.
     pub fn frame_to(&self, source_mac: Mac, destination_mac: Mac) -> Vec<u8> {
-        let (kind, flags, option) = match *self {
+        let header = Header {
+            destination: destination_mac,
+            source: source_mac,
+            ether_type: ETHER_TYPE_IPV6,
+        };
+        header.frame(&self.packet())
+    }
+
+    /// The type of the message, its flags, and its link-layer address option.
+    fn parts(&self) -> (u8, u8, Option<(u8, Mac)>) {
+        match *self {
             Self::Solicitation { source_mac, .. } => (
                 SOLICITATION,
                 0,
@@ -195,7 +205,12 @@ impl Ndp {
                     target_mac.map(|mac| (TARGET_LINK_LAYER, mac)),
                 )
             }
-        };
+        }
+    }
+
+    /// The IPv6 packet.
+    fn packet(&self) -> Vec<u8> {
+        let (kind, flags, option) = self.parts();
         let (Self::Solicitation {
             source,
             destination,
@@ -228,12 +243,7 @@ impl Ndp {
         packet.extend_from_slice(&head);
         packet.extend_from_slice(&sum.to_be_bytes());
         packet.extend_from_slice(&body);
-        let header = Header {
-            destination: destination_mac,
-            source: source_mac,
-            ether_type: ETHER_TYPE_IPV6,
-        };
-        header.frame(&packet)
+        packet
     }
 }
 

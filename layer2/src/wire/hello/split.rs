@@ -1,21 +1,32 @@
 //! Distributes the sections of a hello over several hellos.
 
-use super::{Hello, Section, TAG};
+use super::{Hello, MAX_NAME, MAX_NETWORKS, Section, TAG};
 
 /// The octets of a hello before its sections, apart from names and networks.
 const FIXED: usize = 4 + 1 + 4 + 8 + 1 + 3 * 8 + 1 + 2 + 1 + 4 + 8 + 6 + 1;
 /// The octets of a section before its body.
 const SECTION_HEADER: usize = 3;
+/// The octets of a section with the longest name and one claim. Networks leave as many free.
+const LARGEST_SECTION: usize = SECTION_HEADER + 1 + MAX_NAME + 17 + 8;
 
 impl Hello {
     /// Splits it into hellos of at most `max` octets, with ascending sequence numbers. A single
-    /// entry is never split, so `max` must be at least 600.
-    pub fn split(self, max: usize) -> Vec<Self> {
+    /// entry is never split: networks are left out if `max` is too small for a large one.
+    pub fn split(mut self, max: usize) -> Vec<Self> {
+        let fixed = FIXED + self.node.len() + TAG;
+        let mut room = max.saturating_sub(fixed + LARGEST_SECTION);
+        self.networks.truncate(MAX_NETWORKS);
+        self.networks.retain(|network| {
+            let needed = address_len(network.addr()) + 1;
+            let fits = needed <= room;
+            room -= if fits { needed } else { room };
+            fits
+        });
         let networks = self
             .networks
             .iter()
             .map(|network| address_len(network.addr()) + 1);
-        let base = FIXED + self.node.len() + networks.sum::<usize>() + TAG;
+        let base = fixed + networks.sum::<usize>();
         let room = max.saturating_sub(base);
         let mut parts: Vec<Vec<Section>> = vec![Vec::new()];
         let mut used = 0;
@@ -25,12 +36,12 @@ impl Hello {
             let mut needed = if joins {
                 entries_len(&piece)
             } else {
-                SECTION_HEADER + name_len(&piece) + entries_len(&piece)
+                section_len(&piece)
             };
             if used + needed > room && used > 0 {
                 parts.push(Vec::new());
                 used = 0;
-                needed = SECTION_HEADER + name_len(&piece) + entries_len(&piece);
+                needed = section_len(&piece);
             }
             used += needed;
             if let Some(part) = parts.last_mut() {
@@ -111,6 +122,10 @@ fn name(section: &Section) -> Option<&str> {
         | Section::TestRequest { node, .. }
         | Section::TestResult { node, .. } => Some(node),
     }
+}
+
+fn section_len(section: &Section) -> usize {
+    SECTION_HEADER + name_len(section) + entries_len(section)
 }
 
 fn name_len(section: &Section) -> usize {

@@ -145,6 +145,30 @@ proptest! {
 }
 
 #[test]
+fn networks_are_left_out_where_packets_must_be_short() {
+    // An MTU of 576 without the headers of IPv6 and UDP.
+    let max = 576 - 48;
+    let claims = vec![Claim {
+        address: IpAddr::from([0xfd; 16]),
+        epoch: 5,
+    }];
+    let node: Arc<str> = "n".repeat(40).into();
+    let networks = |count| (0..count).map(|_| "2001:db8::1/64".parse().unwrap());
+    let whole = Hello {
+        node: node.clone(),
+        networks: networks(16).collect(),
+        sections: vec![Section::Successors { node, claims }],
+        ..example()
+    };
+    let entries = whole.sections.clone();
+    let parts = whole.split(max);
+    assert_eq!(parts.len(), 1);
+    assert!(parts[0].encode(&key()).len() <= max);
+    assert_eq!(parts[0].sections, entries);
+    assert!(!parts[0].networks.is_empty());
+}
+
+#[test]
 fn every_changed_octet_is_noticed() {
     let octets = example().encode(&key());
     for position in 0..octets.len() {
