@@ -58,6 +58,20 @@ impl Machine {
         }
     }
 
+    /// Reports the wall clock, in milliseconds since 1970. Hellos contain it. Call it before frames
+    /// and timers are handled: the clock may be set at any time.
+    pub fn set_wall_clock(&mut self, now: Time, milliseconds: u64) {
+        self.membership.set_wall_clock(now, milliseconds);
+    }
+
+    /// The kernel did not take a frame of [`Machine::next_frame`]. A node whose hellos are refused
+    /// is silent to its peers, and stops answering as after a stall.
+    pub fn frame_refused(&mut self, interface: IfIndex, frame: &[u8]) {
+        if hello_frame::decapsulate(frame).is_some() {
+            self.membership.hello_refused(interface);
+        }
+    }
+
     /// Handles an input. `now` never decreases.
     pub fn handle(&mut self, now: Time, input: Input<'_>) {
         if self.ownership.is_ended() {
@@ -144,11 +158,11 @@ impl Machine {
     }
 
     fn receive(&mut self, now: Time, index: IfIndex, frame: &[u8]) {
-        let Some((mac, payload)) = hello_frame::decapsulate(frame) else {
+        let Some((_, payload)) = hello_frame::decapsulate(frame) else {
             self.responder.receive(now, index, frame);
             return;
         };
-        if let Some((arrival, hello)) = self.membership.receive(now, index, mac, payload) {
+        if let Some((arrival, hello)) = self.membership.receive(now, index, payload) {
             let (ownership, context) = self.parts(now);
             ownership.receive(&context, &arrival, &hello);
         }

@@ -31,13 +31,17 @@ use siblings::Siblings;
 use crate::config::{Identity, Keys, Settings, Time};
 use crate::interface::{IfIndex, Interface};
 use crate::limits::HELLO_MULTIPLIER;
-use crate::mac::Mac;
 use crate::status::{Counters, Event, NodeState};
 use crate::wire::hello::{Hello, HelloError, Key, Section};
 use crate::wire::hello_frame;
 
 /// A node whose clock differs by more is not accepted: its hello may be an old one.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
+const WRONG_CLOCK: &str = "its clock differs by more than 5 minutes: set the clocks of both nodes";
+const LATE: &str = "its hellos arrive more than 5 seconds late: they are delayed or replayed, or \
+     its clock was set back; if their delay stays the same, they are accepted soon";
+const SET_BACK: &str = "the clock of the node was set back: by its clock, an earlier process of it \
+     started later; if its hellos go on, they are accepted soon";
 /// Nodes answer the first hello of another one within this time.
 const GREETING_SPREAD: Duration = Duration::from_millis(20);
 /// The maximum length of a hello on an interface without a smaller limit.
@@ -60,8 +64,8 @@ pub(crate) struct Membership {
     /// The nodes that were alive when an interface failed.
     cut_off: BTreeSet<NodeId>,
     siblings: Siblings,
-    /// The first moment, which corresponds to the identity's wall clock.
-    started: Option<Time>,
+    /// The wall clock in ms since 1970 at a moment.
+    wall_clock: Option<(Time, u64)>,
     busy: bool,
     counters: Counters,
     events: VecDeque<Event>,
@@ -95,7 +99,7 @@ impl Membership {
             blocked: Blocked::default(),
             cut_off: BTreeSet::new(),
             siblings: Siblings::default(),
-            started: None,
+            wall_clock: None,
             busy: true,
             counters: Counters::default(),
             events: VecDeque::new(),
@@ -231,6 +235,7 @@ impl Membership {
     pub(crate) fn remove_interface(&mut self, index: IfIndex) {
         self.cut(index);
         self.links.remove(index);
+        self.segment_use.forget(index);
         self.rejections.forget(index);
     }
 
@@ -251,11 +256,18 @@ impl Membership {
         }
     }
 
-    /// The wall clock in ms, as it was at the start plus the time since then.
+    /// The wall clock shows `milliseconds` since 1970.
+    pub(crate) fn set_wall_clock(&mut self, now: Time, milliseconds: u64) {
+        self.wall_clock = Some((now, milliseconds));
+    }
+
+    /// The wall clock in ms since 1970. Before the first report of the clock: since the start of
+    /// this process.
     fn wall(&mut self, now: Time) -> u64 {
-        let started = *self.started.get_or_insert(now);
-        let since = now.saturating_sub(started).as_millis();
-        self.identity.instance + u64::try_from(since).unwrap_or(u64::MAX)
+        let instance = self.identity.instance;
+        let (at, milliseconds) = *self.wall_clock.get_or_insert((now, instance));
+        let since = now.saturating_sub(at).as_millis();
+        milliseconds.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
     }
 
     /// The payload of a frame to the group of hellos. Returns the sender if it is accepted.
@@ -263,16 +275,14 @@ impl Membership {
         &mut self,
         now: Time,
         index: IfIndex,
-        mac: Mac,
         payload: &[u8],
     ) -> Option<(Arrival, Hello)> {
-        let wall = self.wall(now);
         let link = self.links.get(index)?;
         let loopback = link.loopback;
         let hello = match Hello::decode(payload, self.settings.cluster, &self.keys) {
             Ok(hello) => hello,
             Err(error) => {
-                self.reject_undecoded(index, &error);
+                self.reject_undecoded(now, index, &error);
                 return None;
             }
         };
@@ -281,7 +291,8 @@ impl Membership {
             return None;
         }
         if ours && !loopback {
-            self.reject(index, &hello.node, "another host has the name of this node");
+            let why = "another host has the name of this node";
+            self.reject(now, index, &hello.node, why);
             return None;
         }
         let node = if ours {
@@ -289,12 +300,16 @@ impl Membership {
         } else {
             self.nodes.intern(&hello.node)
         };
-        if !self.is_new(wall, index, node, &hello) {
+        if let Err(why) = self.check_age(now, index, node, &hello) {
+            self.counters.hellos_replayed += 1;
+            if let Some(why) = why {
+                self.reject(now, index, &hello.node, why);
+            }
             return None;
         }
         self.rejections.remove(index, &hello.node);
         self.counters.hellos_received += 1;
-        let arrival = self.peers.receive(now, wall, index, node, mac, &hello);
+        let arrival = self.peers.receive(now, index, node, &hello);
         self.counters.hellos_late += u64::from(arrival.late);
         if ours {
             self.siblings.receive(self.identity.instance, &hello);
@@ -314,7 +329,7 @@ impl Membership {
         Some((arrival, hello))
     }
 
-    fn reject_undecoded(&mut self, index: IfIndex, error: &HelloError) {
+    fn reject_undecoded(&mut self, now: Time, index: IfIndex, error: &HelloError) {
         match error {
             HelloError::UnknownKey(node) => {
                 self.counters.hellos_unauthenticated += 1;
@@ -323,18 +338,29 @@ impl Membership {
                 } else {
                     "this node has no key"
                 };
-                self.reject(index, node, why);
+                self.reject_unauthenticated(now, index, node, why);
             }
             HelloError::Unauthenticated(node) => {
                 self.counters.hellos_unauthenticated += 1;
-                self.reject(index, node, "the authentication of a hello is wrong");
+                let why = "the authentication of a hello is wrong";
+                self.reject_unauthenticated(now, index, node, why);
             }
             _ => self.counters.hellos_ignored += 1,
         }
     }
 
-    fn reject(&mut self, index: IfIndex, node: &Arc<str>, why: &str) {
-        if self.rejections.add(index, node, why) {
+    /// Any host can send such a hello in the name of a node. While valid hellos of the node arrive,
+    /// it says nothing about the node.
+    fn reject_unauthenticated(&mut self, now: Time, index: IfIndex, node: &Arc<str>, why: &str) {
+        let id = self.nodes.get(node);
+        if !id.is_some_and(|id| self.peers.is_alive_on(index, id)) {
+            self.reject(now, index, node, why);
+        }
+    }
+
+    fn reject(&mut self, now: Time, index: IfIndex, node: &Arc<str>, why: &str) {
+        let is_known = self.nodes.get(node).is_some();
+        if self.rejections.add(now, (index, node), is_known, why) {
             self.events.push_back(Event::PeerRejected {
                 interface: self.links.name(index),
                 node: node.clone(),
@@ -343,30 +369,43 @@ impl Membership {
         }
     }
 
-    /// Whether a hello was neither received before nor is an old one.
-    fn is_new(&mut self, wall: u64, index: IfIndex, node: NodeId, hello: &Hello) -> bool {
+    /// Checks that a hello was neither received before nor is an old one.
+    ///
+    /// # Errors
+    /// The reason, if an operator should know it.
+    fn check_age(
+        &mut self,
+        now: Time,
+        index: IfIndex,
+        node: NodeId,
+        hello: &Hello,
+    ) -> Result<(), Option<&'static str>> {
         let known = self.peers.node(node).map(|facts| facts.instance);
-        let mark = self.peers.mark(index, node);
         if known == Some(hello.instance) {
-            let new = mark.is_none_or(|mark| mark < (hello.instance, hello.sequence));
-            self.counters.hellos_replayed += u64::from(!new);
-            return new;
+            return if self.peers.is_repeated(index, node, hello) {
+                Err(None)
+            } else if self.peers.is_timely(now, node, hello) {
+                Ok(())
+            } else {
+                Err(Some(LATE))
+            };
         }
-        if known.is_some_and(|known| hello.instance < known) {
-            self.counters.hellos_replayed += 1;
-            return false;
+        let wall = self.wall(now);
+        if Duration::from_millis(hello.sent.abs_diff(wall)) > MAX_CLOCK_DIFFERENCE {
+            return Err(Some(WRONG_CLOCK));
         }
-        let difference = Duration::from_millis(hello.sent.abs_diff(wall));
-        if difference > MAX_CLOCK_DIFFERENCE {
-            self.counters.hellos_replayed += 1;
-            let why = format!(
-                "its clock differs by more than {} minutes: set the clocks of both nodes",
-                MAX_CLOCK_DIFFERENCE.as_secs() / 60
-            );
-            self.reject(index, &hello.node, &why);
-            return false;
+        if known.is_none_or(|known| hello.instance > known) {
+            return Ok(());
         }
-        true
+        // A process that ended, or the clock of the node was set back between the starts of two
+        // processes.
+        if self.peers.is_alive(node) {
+            Err(None)
+        } else if self.peers.is_steady(now, node, hello) {
+            Ok(())
+        } else {
+            Err(Some(SET_BACK))
+        }
     }
 
     /// How long this process did not send, if peers may soon take over because of that.
@@ -432,6 +471,13 @@ impl Membership {
         .min()
     }
 
+    /// The kernel did not take a hello.
+    pub(crate) fn hello_refused(&mut self, index: IfIndex) {
+        if self.links.get(index).is_some_and(|link| !link.loopback) {
+            self.sender.refused();
+        }
+    }
+
     /// The interval up to the next hello, if one is due.
     pub(crate) fn due(&self, now: Time) -> Option<Duration> {
         let sends = self.has_current_key && self.links.all().any(|link| link.carrier);
@@ -450,7 +496,9 @@ impl Membership {
         content: &Content,
     ) -> Vec<(IfIndex, Vec<u8>)> {
         self.sender.sent(now, interval);
+        let mut on_wire_count = 0;
         self.peers.prune(now);
+        self.rejections.prune(now);
         let wall = self.wall(now);
         let mut frames = Vec::new();
         let Some(key) = self.keys.first() else {
@@ -497,8 +545,10 @@ impl Membership {
                 let frame = hello_frame::encapsulate(link.mac, source(link), &payload);
                 frames.push((link.index, frame));
                 self.counters.hellos_sent += 1;
+                on_wire_count += usize::from(!link.loopback);
             }
         }
+        self.sender.set_frames(on_wire_count);
         frames
     }
 }

@@ -49,9 +49,28 @@ pub(crate) struct NodeFacts {
     pub(crate) state_since: Time,
     /// The number of addresses that it owns.
     pub(crate) owned: u32,
-    /// Our wall clock minus its wall clock at the last hello in ms, smoothed: how late its hellos
-    /// arrive, apart from a constant.
+    /// How late its hellos usually arrive. See [`lateness`].
     lateness: i64,
+    /// The highest sequence number of its hellos, and when that one was sent by its wall clock.
+    last: (u64, u64),
+    /// This process did not read for a while, and hellos that waited since then may follow.
+    excused: bool,
+}
+
+/// Hellos that are not accepted, but arrive with a constant delay.
+#[derive(Clone, Copy, Debug)]
+struct Steady {
+    instance: u64,
+    sequence: u64,
+    lateness: i64,
+    since: Time,
+}
+
+/// Our clock minus the sender's in ms: how late a hello arrives, apart from a constant. Our clock
+/// is the one since the host was booted, which is never set.
+fn lateness(now: Time, hello: &Hello) -> i64 {
+    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    now.wrapping_sub(hello.sent.cast_signed())
 }
 
 /// What a hello changed.
@@ -71,12 +90,19 @@ pub(crate) struct Arrival {
 
 /// A hello waited in a queue of this host if it arrives this much later than usual.
 const QUEUED: i64 = 50;
+/// A hello that arrives this much later than usual, in ms, does not show that its sender is alive:
+/// recorded hellos that are replayed slowly would keep a dead node alive.
+const TOO_LATE: i64 = 5_000;
+/// Hellos that are not accepted because of the sender's clock are accepted after this time with a
+/// constant delay. The delay of hellos that are replayed slowly grows.
+const STEADY: Duration = Duration::from_secs(2);
 
 /// The other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     segments: BTreeMap<IfIndex, Vec<Option<Peer>>>,
     nodes: Vec<Option<NodeFacts>>,
+    steady: BTreeMap<NodeId, Steady>,
     /// No peer is silent before.
     next_silence: Option<Time>,
     prune_at: Time,
@@ -168,19 +194,65 @@ impl Peers {
         }
     }
 
-    /// The highest instance and sequence number that were received from a node on a segment.
-    pub(crate) fn mark(&self, segment: IfIndex, node: NodeId) -> Option<(u64, u64)> {
-        Some(self.peer(segment, node)?.mark)
+    /// Whether a hello of the known process of a node, or a later one, was received on a segment
+    /// before.
+    pub(crate) fn is_repeated(&self, segment: IfIndex, node: NodeId, hello: &Hello) -> bool {
+        self.peer(segment, node).is_some_and(|peer| {
+            let (instance, sequence) = peer.mark;
+            instance == hello.instance && hello.sequence <= sequence
+        })
     }
 
-    /// A hello that passed all checks. `wall`: our wall clock, in ms.
+    /// Whether a hello of the known process of a node arrives about as late as its others.
+    pub(crate) fn is_timely(&mut self, now: Time, node: NodeId, hello: &Hello) -> bool {
+        let lateness = lateness(now, hello);
+        let Some(facts) = self.node(node) else {
+            return true;
+        };
+        if facts.excused || lateness.wrapping_sub(facts.lateness) <= TOO_LATE {
+            return true;
+        }
+        let (sequence, sent) = facts.last;
+        // A later hello with an earlier time: the clock of the sender was set back.
+        let was_set_back = hello.sequence > sequence && hello.sent < sent;
+        if !was_set_back && !self.is_steady(now, node, hello) {
+            return false;
+        }
+        if let Some(facts) = self.nodes.get_mut(node.index()).and_then(Option::as_mut) {
+            facts.lateness = lateness;
+        }
+        true
+    }
+
+    /// Whether hellos of a process that are not accepted arrive with a constant delay since a
+    /// while.
+    pub(crate) fn is_steady(&mut self, now: Time, node: NodeId, hello: &Hello) -> bool {
+        let new = Steady {
+            instance: hello.instance,
+            sequence: hello.sequence,
+            lateness: lateness(now, hello),
+            since: now,
+        };
+        let before = self.steady.entry(node).or_insert(new);
+        let same = before.instance == new.instance
+            && before.lateness.abs_diff(new.lateness) <= QUEUED.unsigned_abs();
+        if !same {
+            *before = new;
+            return false;
+        }
+        if hello.sequence <= before.sequence {
+            return false;
+        }
+        before.sequence = hello.sequence;
+        now >= before.since + STEADY
+    }
+
+    /// A hello that passed all checks.
     pub(crate) fn receive(
         &mut self,
         now: Time,
-        wall: u64,
         segment: IfIndex,
         node: NodeId,
-        mac: Mac,
         hello: &Hello,
     ) -> Arrival {
         let mut arrival = Arrival {
@@ -190,7 +262,8 @@ impl Peers {
             late: false,
             fresh: true,
         };
-        self.note_node(now, wall, hello, &mut arrival);
+        self.steady.remove(&node);
+        self.note_node(now, hello, &mut arrival);
         let interval = hello.interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         let peers = self.segments.entry(segment).or_default();
         if peers.len() <= node.index() {
@@ -204,7 +277,8 @@ impl Peers {
         arrival.late = before.is_some_and(|peer| now > peer.last + peer.interval * 3 / 2);
         let same_networks = before.is_some_and(|peer| peer.networks == hello.networks);
         let peer = Peer {
-            mac,
+            // Authenticated, unlike the source of the frame.
+            mac: hello.mac,
             networks: if same_networks {
                 slot.take().map(|peer| peer.networks).unwrap_or_default()
             } else {
@@ -227,7 +301,7 @@ impl Peers {
         arrival
     }
 
-    fn note_node(&mut self, now: Time, wall: u64, hello: &Hello, arrival: &mut Arrival) {
+    fn note_node(&mut self, now: Time, hello: &Hello, arrival: &mut Arrival) {
         let index = arrival.node.index();
         if self.nodes.len() <= index {
             self.nodes.resize(index + 1, None);
@@ -235,7 +309,7 @@ impl Peers {
         let Some(slot) = self.nodes.get_mut(index) else {
             return;
         };
-        let lateness = wall.cast_signed().wrapping_sub(hello.sent.cast_signed());
+        let lateness = lateness(now, hello);
         let old = slot.take().filter(|node| node.instance == hello.instance);
         arrival.new_instance = old.is_none();
         let same_state = old.as_ref().filter(|node| node.state == hello.state);
@@ -243,20 +317,26 @@ impl Peers {
         if same_state.is_none() {
             self.generation += 1;
         }
-        let usual = old.map_or(lateness, |node| node.lateness);
+        let usual = old.as_ref().map_or(lateness, |node| node.lateness);
         let excess = lateness.wrapping_sub(usual);
         arrival.fresh = excess <= QUEUED;
+        let last = (hello.sequence, hello.sent);
         *slot = Some(NodeFacts {
             instance: hello.instance,
             state: hello.state,
             state_since,
             owned: hello.owned,
-            // A hello that waited says nothing about the clocks.
-            lateness: if arrival.fresh {
+            lateness: if excess < -QUEUED {
+                // The earlier ones waited, or the clock of the sender was set forward.
+                lateness
+            } else if arrival.fresh {
                 usual.wrapping_add(excess / 4)
             } else {
+                // A hello that waited says nothing about the clocks.
                 usual.wrapping_add(1)
             },
+            last: old.as_ref().map_or(last, |node| node.last.max(last)),
+            excused: old.is_some_and(|node| node.excused) && !arrival.fresh,
         });
     }
 
@@ -302,6 +382,8 @@ impl Peers {
                 *slot = None;
             }
         }
+        self.segments
+            .retain(|_, peers| peers.iter().any(Option::is_some));
         let segments = &self.segments;
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let received =
@@ -325,18 +407,18 @@ impl Peers {
                 peer.last = now;
             }
         }
+        for (node, segments) in self.nodes.iter_mut().zip(&self.alive_on) {
+            if let Some(node) = node {
+                node.excused = *segments > 0;
+            }
+        }
     }
 
     /// An interface is gone or lost its carrier. Its nodes are silent at once.
     pub(crate) fn cut(&mut self, segment: IfIndex) -> Vec<NodeId> {
         let mut cut = Vec::new();
-        for (index, peer) in self
-            .segments
-            .entry(segment)
-            .or_default()
-            .iter_mut()
-            .enumerate()
-        {
+        let peers = self.segments.get_mut(&segment).into_iter().flatten();
+        for (index, peer) in peers.enumerate() {
             if let Some(peer) = peer.as_mut().filter(|peer| peer.alive) {
                 peer.alive = false;
                 cut.push(NodeId::from_index(index));

@@ -2,33 +2,53 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::Time;
 use crate::interface::IfIndex;
 
-/// Names in hellos that are not authenticated are at anyone's choice, so their number is limited.
+/// Names in hellos that are not authenticated are at anyone's choice, so the number of unknown ones
+/// is limited.
 const MAX_NODES: usize = 64;
+/// A reason is forgotten after this time without such a hello.
+const LIFE: Duration = Duration::from_secs(60);
 
-/// The reason of each node and segment.
+/// The reason of each node and segment, and when the last hello was rejected.
 #[derive(Debug, Default)]
-pub(crate) struct Rejections(BTreeMap<(IfIndex, Arc<str>), String>);
+pub(crate) struct Rejections(BTreeMap<(IfIndex, Arc<str>), (String, Time)>);
 
 impl Rejections {
     /// Records a reason. Returns whether it is a new one.
-    pub(crate) fn add(&mut self, segment: IfIndex, node: &Arc<str>, why: &str) -> bool {
+    /// `is_known`: the node was named by the configuration or by an authenticated hello.
+    pub(crate) fn add(
+        &mut self,
+        now: Time,
+        (segment, node): (IfIndex, &Arc<str>),
+        is_known: bool,
+        why: &str,
+    ) -> bool {
         let key = (segment, node.clone());
-        let full = self.0.len() >= MAX_NODES;
+        let full = !is_known && self.0.len() >= MAX_NODES;
         match self.0.get_mut(&key) {
-            Some(known) if known == why => false,
-            Some(known) => {
-                why.clone_into(known);
-                true
+            Some((known, last)) => {
+                *last = now;
+                let is_new = known != why;
+                if is_new {
+                    why.clone_into(known);
+                }
+                is_new
             }
             None if full => false,
             None => {
-                self.0.insert(key, why.into());
+                self.0.insert(key, (why.into(), now));
                 true
             }
         }
+    }
+
+    /// Forgets reasons of which no hello arrived for a while.
+    pub(crate) fn prune(&mut self, now: Time) {
+        self.0.retain(|_, (_, last)| *last + LIFE > now);
     }
 
     /// A hello of the node was accepted.
@@ -43,7 +63,7 @@ impl Rejections {
         self.0
             .iter()
             .filter(move |((on, _), _)| *on == segment)
-            .map(|((_, node), why)| (node, why))
+            .map(|((_, node), (why, _))| (node, why))
     }
 
     /// An interface is gone.

@@ -9,12 +9,15 @@ use crate::config::Time;
 use crate::interface::IfIndex;
 use crate::limits::IDLE_HELLO_INTERVAL;
 
+use super::sender::REPEATS;
+
 /// The use of the segments.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentUse {
     in_use: BTreeSet<IfIndex>,
-    /// When the last hello was sent on a segment that is not in use.
-    sent: BTreeMap<IfIndex, Time>,
+    /// When the last hello was sent on a segment that is not in use, and how many were sent since
+    /// it isn't.
+    sent: BTreeMap<IfIndex, (Time, u8)>,
 }
 
 impl SegmentUse {
@@ -37,13 +40,19 @@ impl SegmentUse {
             return Some(interval);
         }
         let idle = interval.max(IDLE_HELLO_INTERVAL);
-        let last = self.sent.get(&segment);
-        // The next opportunity would come too late.
-        let due = urgent || last.is_none_or(|last| now + interval > *last + idle);
+        let (last, count) = self.sent.get(&segment).copied().unwrap_or_default();
+        // Or the next opportunity would come too late.
+        let due = urgent || count < REPEATS || now + interval > last + idle;
         due.then(|| {
-            self.sent.insert(segment, now);
+            self.sent.insert(segment, (now, count.saturating_add(1)));
             idle
         })
+    }
+
+    /// An interface is gone.
+    pub(crate) fn forget(&mut self, segment: IfIndex) {
+        self.in_use.remove(&segment);
+        self.sent.remove(&segment);
     }
 }
 
@@ -74,7 +83,9 @@ mod tests {
             .map(|step| INTERVAL * step)
             .filter(|now| segments.interval(*now, SEGMENT, INTERVAL, false).is_some())
             .collect();
-        assert_eq!(sent.len(), 5);
+        // Three to announce the interval, so that two of them may be lost.
+        assert_eq!(sent[..3], [Duration::ZERO, INTERVAL, INTERVAL * 2]);
+        assert_eq!(sent.len(), 7);
         for pair in sent.windows(2) {
             assert!(pair[1] - pair[0] <= IDLE_HELLO_INTERVAL, "{sent:?}");
         }

@@ -135,12 +135,13 @@ impl Claims {
     }
 }
 
-/// What other nodes are about to claim.
+/// What other nodes are about to claim, and until when that counts.
 #[derive(Debug, Default)]
 pub(crate) struct Intents(BTreeMap<IpAddr, (NodeId, Time)>);
 
-/// An intent is repeated in each hello. After this time without one it is over.
-const INTENT_LIFE: Time = Time::from_millis(1_500);
+/// An intent is repeated in each hello. After this time without one, and three intervals of the
+/// sender's hellos, it is over.
+pub(crate) const INTENT_LIFE: Time = Time::from_millis(1_500);
 
 impl Intents {
     /// The node that is about to claim an address.
@@ -149,8 +150,8 @@ impl Intents {
     }
 
     /// A node is about to claim an address.
-    pub(crate) fn set(&mut self, now: Time, address: IpAddr, node: NodeId) {
-        self.0.insert(address, (node, now));
+    pub(crate) fn set(&mut self, address: IpAddr, node: NodeId, until: Time) {
+        self.0.insert(address, (node, until));
     }
 
     /// It claimed the address, or doesn't claim it any more.
@@ -165,7 +166,7 @@ impl Intents {
     pub(crate) fn expire(&mut self, now: Time, alive: impl Fn(NodeId) -> bool) -> bool {
         let before = self.0.len();
         self.0
-            .retain(|_, (node, seen)| *seen + INTENT_LIFE > now && alive(*node));
+            .retain(|_, (node, until)| *until > now && alive(*node));
         self.0.len() < before
     }
 

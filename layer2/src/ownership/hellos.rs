@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address::{Change, Effect, Phase};
+use super::claims::INTENT_LIFE;
 use super::placement::conflict_order;
 use super::sync::Check;
 use super::{Context, EVALUATION_DELAY, Ownership, PLACEMENT_DELAY};
+use crate::config::Time;
 use crate::limits::RESTART_HOLD;
 use crate::membership::{Arrival, Digest, NodeId};
 use crate::status::{NodeState, OwnerReason};
@@ -86,8 +88,9 @@ impl Ownership {
                 }
             }
             Section::Intents(claims) => {
+                let until = context.now + INTENT_LIFE.max(hello.interval * 3);
                 for claim in claims {
-                    self.peer_intends(context, from, claim.address);
+                    self.peer_intends(context, from, claim.address, until);
                 }
             }
             Section::Released(claims) => {
@@ -251,7 +254,7 @@ impl Ownership {
         self.stop(context.now, address, Some(to), Some(name), reason);
     }
 
-    fn peer_intends(&mut self, context: &Context<'_>, node: NodeId, address: IpAddr) {
+    fn peer_intends(&mut self, context: &Context<'_>, node: NodeId, address: IpAddr, until: Time) {
         if self.claims.owner(address) == Some(NodeId::US) {
             self.outbox.changed(address);
             return;
@@ -266,7 +269,7 @@ impl Ownership {
             }
             self.drop_intent(address);
         }
-        self.intents.set(context.now, address, node);
+        self.intents.set(address, node, until);
     }
 
     fn peer_releases(&mut self, context: &Context<'_>, node: NodeId, claim: Claim) {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use ferrolb_layer2::config::{Command, Keys};
 use ferrolb_layer2::status::{Event, OwnerReason};
+use ferrolb_layer2::wire::hello_frame;
 
 use crate::world::{World, addresses, ms};
 
@@ -121,11 +122,16 @@ fn forged_hellos_change_nothing() {
     world.run(ms(300));
     let frames = world.recorded();
     for (from, frame) in frames {
-        for position in [42, 60, 80, 100, 120, frame.len() - 1] {
-            let mut forged = frame.to_vec();
+        let Some((_, payload)) = hello_frame::decapsulate(&frame) else {
+            continue;
+        };
+        for position in [0, 18, 38, 58, 78, payload.len() - 1] {
+            let mut forged = payload.to_vec();
             if let Some(octet) = forged.get_mut(position) {
                 *octet ^= 0x55;
             }
+            let source = std::net::Ipv4Addr::new(10, 100, 0, 1);
+            let forged = hello_frame::encapsulate(from, source.into(), &forged);
             world.transmit(0, from, forged.into());
         }
     }
@@ -150,4 +156,46 @@ fn a_node_with_another_key_is_not_reported_as_one_whose_hellos_do_not_arrive() {
     let status = world.status(0);
     assert_eq!(status.segments[0].warnings, Vec::<String>::new());
     assert!(status.segments[0].peers[0].rejected.is_some());
+}
+
+#[test]
+fn forged_hellos_in_the_name_of_a_peer_that_is_alive_are_counted_and_not_reported() {
+    let mut world = World::cluster(1, 2, &addresses(2));
+    world.run(ms(3_000));
+    world.record(0);
+    world.run(ms(2_000));
+    let peer = world.mac(1);
+    for (from, frame) in world.recorded() {
+        if from == peer && frame[12..14] == [8, 0] {
+            let (_, payload) = hello_frame::decapsulate(&frame).unwrap();
+            // The key id.
+            let mut payload = payload.to_vec();
+            payload[5] ^= 0x55;
+            let source = std::net::Ipv4Addr::new(10, 100, 0, 2);
+            let forged = hello_frame::encapsulate(from, source.into(), &payload);
+            world.transmit(0, from, forged.into());
+            world.run(ms(150));
+        }
+    }
+    let log = world.nodes[0].log.iter();
+    let mut rejected = log.filter(|(_, event)| matches!(event, Event::PeerRejected { .. }));
+    assert!(rejected.next().is_none());
+    assert!(world.status(0).counters.hellos_unauthenticated >= 20);
+}
+
+#[test]
+fn a_rejected_peer_that_is_silent_is_shown_no_longer_after_a_minute() {
+    let mut world = World::cluster(1, 2, &addresses(2));
+    world.set_keys(1, b"another key", &[]);
+    world.run(ms(3_000));
+    let is_rejected = |world: &World| {
+        let peers = &world.status(0).segments[0].peers;
+        peers.iter().any(|peer| peer.rejected.is_some())
+    };
+    assert!(is_rejected(&world));
+    world.power_off(1);
+    world.run(ms(50_000));
+    assert!(is_rejected(&world));
+    world.run(ms(15_000));
+    assert!(!is_rejected(&world));
 }

@@ -2,6 +2,7 @@
 
 mod arp;
 mod authentication;
+mod clocks;
 mod conflicts;
 mod failover;
 mod interfaces;

@@ -64,6 +64,8 @@ pub(crate) struct Node {
     /// Whether its kernel answers, and its interfaces work.
     pub(crate) powered: bool,
     pub(crate) interfaces: Vec<(Lan, Interface)>,
+    /// How much its wall clock is ahead of the true time, in ms.
+    pub(crate) clock: i64,
     queue: Vec<(IfIndex, Rc<[u8]>)>,
     scheduled: Option<Time>,
     /// What it announces, according to its events.
@@ -187,13 +189,14 @@ impl World {
             .map(|(number, lan)| (*lan, interface(index, number, *lan)))
             .collect();
         let name: Arc<str> = format!("n{index}").into();
-        let machine = self.new_machine(&name);
+        let machine = self.new_machine(&name, 0);
         self.nodes.push(Node {
             name,
             machine,
             process: Process::Runs,
             powered: true,
             interfaces,
+            clock: 0,
             queue: Vec::new(),
             scheduled: None,
             announced: BTreeSet::new(),
@@ -228,18 +231,18 @@ impl World {
         let index = self.add_node(&[]);
         let (lan, _) = interfaces[interfaces.len() - 1];
         self.nodes[index].name = self.nodes[of].name.clone();
-        self.nodes[index].machine = self.new_machine(&self.nodes[of].name.clone());
+        self.nodes[index].machine = self.new_machine(&self.nodes[of].name.clone(), 0);
         self.nodes[index].interfaces = interfaces[..interfaces.len() - 1].to_vec();
         self.add_loopback(index, lan);
         self.start_inputs(index);
         index
     }
 
-    fn new_machine(&mut self, name: &Arc<str>) -> Machine {
+    fn new_machine(&mut self, name: &Arc<str>, clock: i64) -> Machine {
         self.seed = self.seed.wrapping_add(1);
         let identity = Identity {
             node: name.clone(),
-            instance: self.wall(),
+            instance: self.wall().saturating_add_signed(clock),
             seed: self.seed,
         };
         Machine::new(identity, self.settings.clone())
@@ -279,7 +282,7 @@ impl World {
     /// A new process of a node, which knows no addresses.
     pub(crate) fn restart(&mut self, index: usize) {
         let name = self.nodes[index].name.clone();
-        self.nodes[index].machine = self.new_machine(&name);
+        self.nodes[index].machine = self.new_machine(&name, self.nodes[index].clock);
         let node = &mut self.nodes[index];
         node.process = Process::Runs;
         node.powered = true;
@@ -320,11 +323,18 @@ impl World {
     }
 
     pub(crate) fn input(&mut self, index: usize, input: Input<'_>) {
+        self.report_clock(index);
         self.nodes[index].machine.handle(self.now, input);
         self.collect(index);
     }
 
+    fn report_clock(&mut self, index: usize) {
+        let wall = self.wall().saturating_add_signed(self.nodes[index].clock);
+        self.nodes[index].machine.set_wall_clock(self.now, wall);
+    }
+
     fn wake(&mut self, index: usize) {
+        self.report_clock(index);
         self.nodes[index].machine.handle_timeout(self.now);
         self.collect(index);
     }
