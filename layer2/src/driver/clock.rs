@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::config::Time;
 
 /// The time since the host was booted, suspends included. CLOCK_MONOTONIC stands still while the
 /// host is suspended: a process that resumes would not notice that others took its addresses.
 pub(super) fn now() -> Time {
-    let now = clock_gettime(ClockId::Boottime);
+    duration(clock_gettime(ClockId::Boottime))
+}
+
+/// The wall clock, in ms since 1970.
+pub(super) fn wall() -> u64 {
+    let wall = duration(clock_gettime(ClockId::Realtime)).as_millis();
+    u64::try_from(wall).unwrap_or(u64::MAX)
+}
+
+fn duration(time: Timespec) -> Duration {
     Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or(0),
-        u32::try_from(now.tv_nsec).unwrap_or(0),
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
     )
 }
 

@@ -44,7 +44,15 @@ pub(super) struct Netlink {
     links: Option<Links>,
     /// In progress: events are applied to it, and it replaces `links` at its end.
     dump: Option<Dump>,
+    /// The dumps in sequence that were interrupted.
+    interruptions: u32,
+    /// `links` are of a dump that was interrupted.
+    incomplete: bool,
 }
+
+/// After as many interrupted dumps the last one is used: on a host whose tables change all the
+/// time, no dump would ever be complete.
+const INTERRUPTIONS: u32 = 3;
 
 #[derive(Debug, Default)]
 struct Dump {
@@ -78,6 +86,8 @@ impl Netlink {
             sequence: 0,
             links: None,
             dump: None,
+            interruptions: 0,
+            incomplete: false,
         };
         netlink.start_dump()?;
         Ok(netlink)
@@ -169,15 +179,31 @@ impl Netlink {
             self.request()?;
             return Ok(false);
         }
-        if dump.interrupted {
+        self.interruptions = if dump.interrupted {
+            self.interruptions + 1
+        } else {
+            0
+        };
+        if (1..INTERRUPTIONS).contains(&self.interruptions) {
             self.start_dump()?;
             return Ok(false);
         }
+        self.incomplete = dump.interrupted;
+        self.interruptions = 0;
         self.links = self.dump.take().map(|dump| dump.links);
         Ok(true)
     }
 
-    fn start_dump(&mut self) -> io::Result<()> {
+    /// Whether the tables of the last dump may be incomplete, and were not reported so before.
+    pub(super) fn take_incomplete(&mut self) -> bool {
+        std::mem::take(&mut self.incomplete)
+    }
+
+    /// Requests all tables.
+    ///
+    /// # Errors
+    /// The error of the kernel.
+    pub(super) fn start_dump(&mut self) -> io::Result<()> {
         self.dump = Some(Dump::default());
         self.request()
     }

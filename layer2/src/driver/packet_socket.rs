@@ -180,8 +180,8 @@ impl PacketSocket {
         checked(result).map_or(0, |()| statistics.tp_drops.into())
     }
 
-    /// Sets an option whose value is a plain structure or integer.
-    fn set<T>(&self, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    /// Sets an option.
+    fn set<T: OptionValue>(&self, level: c_int, name: c_int, value: &T) -> io::Result<()> {
         // SAFETY: the pointer and the length describe `value`, which lives during the call. The
         // kernel only reads from it.
         let result = unsafe {
@@ -196,6 +196,11 @@ impl PacketSocket {
         checked(result)
     }
 }
+
+/// The value of an option: integers only, no padding and no pointer.
+trait OptionValue: Copy {}
+impl OptionValue for c_int {}
+impl OptionValue for libc::packet_mreq {}
 
 impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::links::Links;
 use super::netlink::Netlink;
-use super::segments::{Change, Ready, Segments};
+use super::segments::{Change, Ready, Segments, Sent};
 use super::traffic::Traffic;
 use super::{Options, Request, clock};
 use crate::config::Time;
@@ -22,15 +22,19 @@ use crate::status::{Event, Status};
 
 /// Frames that are read from one socket in one turn, before timers. A flood of requests must not
 /// delay timers, but a hello that was received in time must be read before its sender is silent:
-/// the second value exceeds what a queue holds.
+/// the second value exceeds what a queue of the requested size can contain.
 const FRAMES: usize = 64;
-const HELLOS: usize = 4_096;
+const HELLOS: usize = 16_384;
 /// Groups joined or left in one turn: each takes the kernel up to some ten microseconds.
 const GROUPS: usize = 64;
 /// Requests in one turn.
 const REQUESTS: usize = 1_024;
 /// After this time, sockets that failed are opened again.
 const RETRY: Duration = Duration::from_millis(200);
+/// After this time, the kernel's tables are read again if they were not read completely.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// A turn that takes longer may have been stopped.
+const LONG_TURN: Duration = Duration::from_millis(50);
 /// Larger than any frame: the loopback interface has an MTU of 65,536.
 const FRAME_SIZE: usize = 66_000;
 
@@ -47,6 +51,8 @@ pub(super) struct Runner {
     service_proxy: BTreeSet<IpAddr>,
     /// When sockets that failed are opened again.
     retry: Option<Time>,
+    /// When the kernel's tables are read again.
+    read_again: Option<Time>,
     /// There is work that needs no descriptor and no timer.
     busy: bool,
     buffer: Vec<u8>,
@@ -85,6 +91,7 @@ impl Runner {
             segments,
             service_proxy: BTreeSet::new(),
             retry: None,
+            read_again: None,
             busy: false,
             buffer: vec![0; FRAME_SIZE],
             ready: Vec::new(),
@@ -115,6 +122,7 @@ impl Runner {
         self.segments.wait(timeout.as_ref())?;
         // Before the frames are read: the machine notices first that the process was stalled.
         let now = clock::now();
+        self.machine.set_wall_clock(now, clock::wall());
         // After the clock: what arrived until `now` is read before the timers that expired then,
         // also if the process was stopped between the two calls.
         let mut ready = std::mem::take(&mut self.ready);
@@ -122,11 +130,16 @@ impl Runner {
         for ready in &ready {
             match *ready {
                 Ready::Frames(traffic, index) => self.receive(now, traffic, index),
-                Ready::Netlink => self.receive_netlink(now)?,
+                Ready::Netlink => self.receive_netlink(now),
                 Ready::Requests => self.drain_wake(),
             }
         }
         self.ready = ready;
+        if self.read_again.is_some_and(|at| at <= now) {
+            self.read_again = None;
+            let result = self.netlink.start_dump();
+            self.check_netlink(now, result);
+        }
         if self.retry.is_some_and(|retry| retry <= now) {
             self.update_interfaces(now);
         }
@@ -141,7 +154,13 @@ impl Runner {
         {
             self.machine.handle_timeout(now);
         }
-        Ok(self.output(now))
+        // The process may have been stopped since `now`, and another node may have taken over:
+        // what the machine answered meanwhile must not be sent.
+        let later = clock::now();
+        if later > now + LONG_TURN {
+            self.machine.handle_timeout(later);
+        }
+        Ok(self.output(later))
     }
 
     /// How long the next turn waits.
@@ -149,7 +168,7 @@ impl Runner {
         if self.busy {
             return Some(Duration::ZERO);
         }
-        let next = [self.machine.poll_timeout(), self.retry];
+        let next = [self.machine.poll_timeout(), self.retry, self.read_again];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_sub(clock::now()))
     }
@@ -177,11 +196,24 @@ impl Runner {
         self.retry = Some(now + RETRY);
     }
 
-    fn receive_netlink(&mut self, now: Time) -> io::Result<()> {
-        if self.netlink.receive(&*self.excluded)? {
+    fn receive_netlink(&mut self, now: Time) {
+        let result = self.netlink.receive(&*self.excluded);
+        if self.check_netlink(now, result).unwrap_or_default() {
             self.update_interfaces(now);
         }
-        Ok(())
+    }
+
+    /// Schedules another reading of the kernel's tables if this one failed or was incomplete.
+    fn check_netlink<T>(&mut self, now: Time, result: io::Result<T>) -> Option<T> {
+        if let Err(error) = &result {
+            tracing::warn!(
+                "the kernel does not report its links, addresses and routes, trying again: {error}"
+            );
+        }
+        if result.is_err() || self.netlink.take_incomplete() {
+            self.read_again = Some(now + READ_AGAIN);
+        }
+        result.ok()
     }
 
     fn update_interfaces(&mut self, now: Time) {
@@ -239,8 +271,10 @@ impl Runner {
     /// Does what the machine returned.
     fn output(&mut self, now: Time) -> Flow {
         while let Some((index, frame)) = self.machine.next_frame() {
-            if let Err(error) = self.segments.send(index, &frame) {
-                self.interface_failed(now, index, &error);
+            match self.segments.send(index, &frame) {
+                Ok(Sent::Yes) => {}
+                Ok(Sent::No) => self.machine.frame_refused(index, &frame),
+                Err(error) => self.interface_failed(now, index, &error),
             }
         }
         for _ in 0..GROUPS {

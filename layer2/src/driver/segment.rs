@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::packet_socket::{Membership, PacketSocket};
+use super::segments::is_any;
 use super::traffic::Traffic;
 use crate::interface::Interface;
 use crate::mac::Mac;
@@ -17,6 +18,8 @@ pub(super) struct Segment {
     sockets: Vec<(Traffic, PacketSocket)>,
     promiscuous: bool,
     all_multicast: bool,
+    /// The kernel refused a frame as too long.
+    too_long: bool,
     /// In plain words.
     pub(super) warnings: BTreeSet<String>,
 }
@@ -35,6 +38,7 @@ impl Segment {
             interface,
             promiscuous: false,
             all_multicast: false,
+            too_long: false,
             warnings: BTreeSet::new(),
         };
         if is_wireless(&segment.interface.name) {
@@ -66,6 +70,28 @@ impl Segment {
     pub(super) fn socket(&self, traffic: Traffic) -> Option<&PacketSocket> {
         let mut sockets = self.sockets.iter();
         sockets.find_map(|(kind, socket)| (*kind == traffic).then_some(socket))
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// See [`PacketSocket::send`].
+    pub(super) fn send(&mut self, traffic: Traffic, frame: &[u8]) -> io::Result<()> {
+        let socket = self.socket(traffic).ok_or(io::ErrorKind::NotFound)?;
+        let sent = socket.send(frame);
+        let too_long = sent
+            .as_ref()
+            .is_err_and(|error| is_any(error, &[libc::EMSGSIZE]));
+        if too_long && !self.too_long {
+            self.too_long = true;
+            tracing::warn!(
+                "{} refuses a frame of {} octets: other nodes may not receive this node there; \
+                 set a larger MTU",
+                self.interface.name,
+                frame.len()
+            );
+        }
+        sent
     }
 
     /// Receives frames to all multicast addresses from now on. Returns whether that is new.

@@ -41,6 +41,13 @@ pub(super) struct Segments {
     dropped: u64,
 }
 
+/// Whether the kernel took a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Yes,
+    No,
+}
+
 /// A change for the machine.
 #[derive(Debug)]
 pub(super) enum Change {
@@ -199,18 +206,18 @@ impl Segments {
     ///
     /// # Errors
     /// The interface is gone or went down.
-    pub(super) fn send(&mut self, index: IfIndex, frame: &[u8]) -> io::Result<()> {
-        let segment = self.segments.get(&index).zip(Traffic::of(frame));
-        let socket = segment.and_then(|(segment, traffic)| segment.socket(traffic));
-        let sent = socket.map(|socket| socket.send(frame));
-        if !matches!(sent, Some(Ok(()))) {
-            self.dropped += 1;
+    pub(super) fn send(&mut self, index: IfIndex, frame: &[u8]) -> io::Result<Sent> {
+        let segment = self.segments.get_mut(&index).zip(Traffic::of(frame));
+        let sent = segment.map(|(segment, traffic)| segment.send(traffic, frame));
+        if matches!(sent, Some(Ok(()))) {
+            return Ok(Sent::Yes);
         }
+        self.dropped += 1;
         match sent {
             Some(Err(error)) if is_any(&error, &[libc::ENETDOWN, libc::ENXIO, libc::ENODEV]) => {
                 Err(error)
             }
-            _ => Ok(()),
+            _ => Ok(Sent::No),
         }
     }
 
@@ -299,7 +306,7 @@ impl Ready {
     }
 }
 
-fn is_any(error: &io::Error, codes: &[i32]) -> bool {
+pub(super) fn is_any(error: &io::Error, codes: &[i32]) -> bool {
     error
         .raw_os_error()
         .is_some_and(|code| codes.contains(&code))

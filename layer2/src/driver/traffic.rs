@@ -29,9 +29,6 @@ const ICMPV6: u32 = 58;
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_OCTET: u16 = 0x30;
-const LOAD_HALF_INDEXED: u16 = 0x48;
-/// X = 4 × the low four bits of an octet: the length of an IPv4 header.
-const LOAD_HEADER_LENGTH: u16 = 0xb1;
 const RETURN: u16 = 0x06;
 
 /// `SKF_AD_PKTTYPE` and `SKF_AD_IFINDEX` of `<linux/filter.h>`, relative to `SKF_AD_OFF`.
@@ -113,8 +110,10 @@ impl Traffic {
                 // More fragments, or not the first one.
                 Step::Load(LOAD_HALF, ETHERNET + 6),
                 Step::NoBit(0x3fff),
-                Step::Load(LOAD_HEADER_LENGTH, ETHERNET),
-                Step::Load(LOAD_HALF_INDEXED, ETHERNET + 2),
+                // Version 4, a header of 20 octets: without options.
+                Step::Load(LOAD_OCTET, ETHERNET),
+                Step::Equal(0x45),
+                Step::Load(LOAD_HALF, ETHERNET + 22),
                 Step::Equal(hello_frame::PORT.into()),
             ],
             Self::Hello6 => {
@@ -268,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn hellos_pass_with_ipv4_options_and_not_as_fragments() {
+    fn hellos_do_not_pass_with_ipv4_options_or_as_fragments() {
         let mut options = hello4();
         options[14] = 0x46;
         options.splice(34..34, [0x94, 4, 0, 0]);
-        assert!(accepts(Traffic::Hello4, &options));
+        assert!(!accepts(Traffic::Hello4, &options));
         // More fragments, a fragment offset, "don't fragment".
         assert!(!accepts(Traffic::Hello4, &with(hello4(), 20, 0x20)));
         assert!(!accepts(Traffic::Hello4, &with(hello4(), 21, 1)));
