@@ -236,7 +236,7 @@ impl Ownership {
         }
         self.effects.push_back(Effect::AnnounceAgain(address));
         // The peer may be on-link on another segment, so that it wins by its own view. Then the
-        // order of the names, which both know, decides.
+        // hashes of the names decide, which both know.
         let hash = |node| context.membership.nodes().hash(node);
         if claim.epoch == entry.epoch && hash(NodeId::US) < hash(node) {
             let epoch = entry.epoch.saturating_add(1);

@@ -98,7 +98,7 @@ impl Takeovers {
             return false;
         };
         let mut pending = round.pending.iter();
-        let runs = pending.all(|address| responder.is_probing(*address));
+        let runs = !round.pending.is_empty() && pending.all(|at| responder.is_probing(*at));
         if runs {
             round.started = now;
         }
