@@ -13,4 +13,5 @@ mod properties;
 mod rollout;
 mod scale;
 mod self_test;
+mod stops;
 mod world;
