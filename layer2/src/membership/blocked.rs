@@ -30,8 +30,8 @@ impl Blocked {
         self.next = Some(now);
     }
 
-    /// Finds blocked nodes, and returns the new ones. `is_rejected`: the hellos of a node arrive, but
-    /// are not accepted.
+    /// Finds blocked nodes, and returns the new ones. `is_rejected`: the hellos of a node arrive,
+    /// but are not accepted.
     pub(crate) fn update(
         &mut self,
         now: Time,
