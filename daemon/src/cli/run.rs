@@ -19,13 +19,12 @@ use super::Host;
 use super::signals::StopSignals;
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
-use crate::core::config::excluded_interfaces::ExcludedInterfaces;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
-use crate::runtime::announce::layer2::{Layer2Announcer, service_status};
+use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file, service_status};
 use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::panicked::{self, Panicked};
@@ -45,9 +44,6 @@ Examples:
   ferrolb run --role layer2                                 in another one, with NET_RAW
   ferrolb run --role allocator                              in a Deployment: the leader allocates
   ferrolb run --kubeconfig ~/.kube/config --node-name n1    from outside of the cluster";
-
-/// MetalLB's ConfigMap `metallb-excludel2`, where MetalLB's speakers have it.
-const EXCLUDED_INTERFACES: &str = "/etc/metallb/excludel2.yaml";
 
 /// Limit for the shutdown after the drain. With the drain of at most 45 s it fits into the
 /// DaemonSet's grace period of 60 s.
@@ -316,7 +312,9 @@ impl Daemon {
             },
             () = engine_ended(self.engine.as_ref()) => Ending::Failed(ENGINE_ENDED),
             () = stop_requested(&mut self.signals, daemonset, stop_in) => {
-                tracing::warn!("second stop signal: ending at once, without a drain or a hand-over");
+                tracing::warn!(
+                    "second stop signal: ending at once, without a drain or a hand-over"
+                );
                 Ending::StopMode(StopMode::Drain(None))
             }
         }
@@ -404,7 +402,7 @@ async fn layer2(
     if !args.role.announces_layer2() {
         return Ok(None);
     }
-    let excluded = excluded_interfaces(Path::new(EXCLUDED_INTERFACES));
+    let excluded = exclude_file::read();
     let writes = source.writes.clone();
     let (announcer, engine) = Layer2Announcer::new(node, excluded, writes, engine::spawn);
     if args.metallb_status {
@@ -433,28 +431,6 @@ async fn publish_layer2_status(
     let services = announcer.services().clone();
     tokio::spawn(service_status::publish(engine.clone(), services, statuses));
     Ok(())
-}
-
-/// The interfaces that layer 2 must not use. An unreadable file is no reason not to announce.
-fn excluded_interfaces(file: &Path) -> ExcludedInterfaces {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return ExcludedInterfaces::default();
-        }
-        Err(error) => {
-            tracing::error!(
-                "can't read {}, using MetalLB's default: {error}",
-                file.display()
-            );
-            return ExcludedInterfaces::default();
-        }
-    };
-    let parsed = ExcludedInterfaces::parse(&file.display().to_string(), &text);
-    parsed.unwrap_or_else(|error| {
-        tracing::error!("{error}; using MetalLB's default until ferrolb is restarted");
-        ExcludedInterfaces::default()
-    })
 }
 
 /// Why the control loop ended.

@@ -5,6 +5,7 @@
 //! loop it goes on answering with what it was given last.
 
 pub(crate) mod engine;
+pub(crate) mod exclude_file;
 mod reporter;
 pub(crate) mod service_status;
 
