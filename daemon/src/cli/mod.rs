@@ -43,7 +43,7 @@ Examples:
   ferrolb demo                          see it at work: three nodes and a router on loopback
   ferrolb check -f manifests/           validate manifests
   ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
-  ferrolb crds | kubectl apply -f -     install the CRD of ferrolb's own BGPPeer
+  ferrolb crds | kubectl apply -f -     install the CRDs of ferrolb's own resources
   ferrolb run --manifests manifests/ --node-name node-a
                                         announce the manifests of a folder, without a cluster
   ferrolb run --role announcer          announce the Services of a cluster, as the DaemonSet does
