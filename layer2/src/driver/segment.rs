@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use super::packet_socket::{Membership, PacketSocket};
-use super::segments::is_any;
 use super::traffic::Traffic;
 use crate::interface::Interface;
 use crate::mac::Mac;
@@ -140,4 +139,11 @@ fn is_wireless(interface: &str) -> bool {
     ["wireless", "phy80211"]
         .into_iter()
         .any(|entry| folder.join(entry).exists())
+}
+
+/// Whether the kernel returned one of these error numbers.
+pub(super) fn is_any(error: &io::Error, codes: &[i32]) -> bool {
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::groups::Groups;
 use super::links::Links;
-use super::segment::Segment;
+use super::segment::{Segment, is_any};
 use super::traffic::Traffic;
 use super::warnings::Conditions;
 use crate::interface::{IfIndex, Interface};
@@ -304,12 +304,6 @@ impl Ready {
         let traffic = kinds.find(|kind| *kind as u64 == bits & 3)?;
         Some(Self::Frames(traffic, index))
     }
-}
-
-pub(super) fn is_any(error: &io::Error, codes: &[i32]) -> bool {
-    error
-        .raw_os_error()
-        .is_some_and(|code| codes.contains(&code))
 }
 
 #[cfg(test)]

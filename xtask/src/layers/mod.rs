@@ -135,6 +135,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
         "daemon",
         "core",
         &[
+            "hash",
             "nearest",
             "printable",
             "panic_context",
