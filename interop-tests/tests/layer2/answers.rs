@@ -10,21 +10,15 @@ use ferrolb_interop_tests::lan::{Host, LanCluster, cached_answer, mac};
 use ferrolb_interop_tests::scenario::Scratch;
 use ferrolb_interop_tests::topology::Topology;
 
-use super::{addresses, captured, in_parallel, spread};
+use super::{Part, addresses, captured, spread};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-#[test]
-fn resolvers_get_one_answer_that_stays_valid_and_follow_a_move() {
-    in_parallel(
-        "l2-answers",
-        &[
-            ("one", one_node_answers_for_each_address),
-            ("nud", unreachability_detection_is_answered),
-            ("locktime", a_move_within_the_locktime_reaches_the_cache),
-        ],
-    );
-}
+pub(super) const PARTS: &[(&str, Part)] = &[
+    ("one", one_node_answers_for_each_address),
+    ("nud", unreachability_detection_is_answered),
+    ("locktime", a_move_within_the_locktime_reaches_the_cache),
+];
 
 /// The greeting of the server at port 80 of an address: the name of its node, and the client.
 pub(super) fn greeting(client: &Host, address: IpAddr) -> Result<String> {

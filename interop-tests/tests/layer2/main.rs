@@ -58,6 +58,11 @@ fn in_parallel(name: &str, parts: &[(&str, Part)]) {
 }
 
 #[test]
+fn one_node_answers_and_others_replace_dead_ones() {
+    in_parallel("l2-nodes", &[answers::PARTS, nodes::PARTS].concat());
+}
+
+#[test]
 fn faults_of_the_lan_and_other_hosts_make_no_second_owner() {
     let parts = [partitions::PARTS, conflicts::PARTS, hellos::PARTS];
     in_parallel("l2-lan", &parts.concat());

@@ -7,21 +7,15 @@ use ferrolb_interop_tests::lan::LanCluster;
 use ferrolb_interop_tests::scenario::Scratch;
 use ferrolb_interop_tests::topology::Topology;
 
-use super::{addresses, check_nothing_moves, check_others_stayed, in_parallel, losses, spread};
+use super::{Part, addresses, check_nothing_moves, check_others_stayed, losses, spread};
 
 const AFTER: Duration = Duration::from_secs(4);
 
-#[test]
-fn addresses_of_dead_nodes_move_to_the_others_and_do_not_return() {
-    in_parallel(
-        "l2-nodes",
-        &[
-            ("unplugged", an_unplugged_node_loses_its_addresses),
-            ("power", two_nodes_die_together_and_return),
-            ("silent", a_node_behind_a_dead_switch_is_replaced),
-        ],
-    );
-}
+pub(super) const PARTS: &[(&str, Part)] = &[
+    ("unplugged", an_unplugged_node_loses_its_addresses),
+    ("power", two_nodes_die_together_and_return),
+    ("silent", a_node_behind_a_dead_switch_is_replaced),
+];
 
 /// The node sees that it has no carrier.
 fn an_unplugged_node_loses_its_addresses(scratch: &Scratch) -> Result<()> {
