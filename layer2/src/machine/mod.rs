@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::config::{Command, Identity, Settings, Time};
 pub use crate::interface::GroupChange;
 use crate::interface::{IfIndex, Interface};
-use crate::membership::{Content, Membership};
+use crate::membership::{Content, Membership, NodeId};
 use crate::ownership::{Context, Effect, Ownership};
 use crate::responder::{Observation, Responder};
 use crate::status::Event;
@@ -165,6 +165,9 @@ impl Machine {
         if let Some((arrival, hello)) = self.membership.receive(now, index, payload) {
             let (ownership, context) = self.parts(now);
             ownership.receive(&context, &arrival, &hello);
+            if arrival.fresh && arrival.node != NodeId::SIBLING {
+                ownership.hello_witness(now, index);
+            }
         }
     }
 

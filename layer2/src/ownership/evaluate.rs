@@ -219,12 +219,15 @@ impl Ownership {
             .collect();
         segments.sort_unstable();
         segments.dedup();
+        let proven = self
+            .witnesses
+            .since(&segments, self.silence(context, node, &segments).due);
         let mut others = Vec::new();
         for segment in &segments {
             let peer = context.membership.peers().peer(*segment, node);
             let kernel = peer.into_iter().flat_map(|peer| &peer.networks);
             others.extend(kernel.map(|network| (network.addr(), *segment)).take(2));
-            if context.is_alone(&segments) {
+            if !proven {
                 let link = context.membership.links().get(*segment);
                 let gateways = link.into_iter().flat_map(|link| &link.gateways).copied();
                 let recent = context.responder.recent_hosts(*segment);
@@ -309,17 +312,13 @@ impl Ownership {
             .filter_map(|address| Some(context.segments(*address, self.spec(*address)?)))
             .flatten()
             .collect();
-        let (silent_since, hold) = self.silence(context, node, &segments);
-        if kernel_answers && now < silent_since + hold {
-            let next = (now + KERNEL_CHECK).min(silent_since + hold);
+        let silence = self.silence(context, node, &segments);
+        if kernel_answers && now < silence.held_until {
+            let next = (now + KERNEL_CHECK).min(silence.held_until);
             self.takeovers.wait(node, next);
             return;
         }
-        let expected = silent_since + context.membership.interval();
-        if context.is_alone(&segments)
-            && !kernel_answers
-            && !self.witnesses.since(&segments, expected)
-        {
+        if !kernel_answers && !self.witnesses.since(&segments, silence.due) {
             self.takeovers.wait_for_witness(node, now + WITNESS_CHECK);
             return;
         }
@@ -328,20 +327,14 @@ impl Ownership {
         }
     }
 
-    /// Since when a node is silent, and how long peers wait while its kernel answers.
-    fn silence(
-        &self,
-        context: &Context<'_>,
-        node: NodeId,
-        segments: &[IfIndex],
-    ) -> (Time, Duration) {
+    fn silence(&self, context: &Context<'_>, node: NodeId, segments: &[IfIndex]) -> Silence {
         let peers = context.membership.peers();
-        let since = segments
+        let last = segments
             .iter()
             .filter_map(|segment| peers.peer(*segment, node))
-            .map(|peer| peer.last)
-            .max()
-            .unwrap_or(context.now);
+            .map(|peer| (peer.last, peer.interval))
+            .max();
+        let (last, interval) = last.unwrap_or((context.now, Duration::ZERO));
         let restarting = peers
             .node(node)
             .is_some_and(|facts| facts.state == NodeState::Restarting);
@@ -350,6 +343,17 @@ impl Ownership {
         } else {
             DEAD_PROCESS_HOLD
         };
-        (since, hold)
+        Silence {
+            due: last + interval,
+            held_until: last + hold,
+        }
     }
+}
+
+/// The silence of a node.
+struct Silence {
+    /// When its next hello was due. A frame that arrives later proves that the link works.
+    due: Time,
+    /// Until when peers wait for it while its kernel answers.
+    held_until: Time,
 }

@@ -476,6 +476,12 @@ impl Ownership {
         self.takeovers.witness(now);
     }
 
+    /// A hello of a peer arrived: the link works. No takeover begins with it: after a fault of the
+    /// segment, the hellos of the other peers arrive next.
+    pub(crate) fn hello_witness(&mut self, now: Time, interface: IfIndex) {
+        self.witnesses.add(now, interface);
+    }
+
     /// An interface is gone.
     pub(crate) fn forget_interface(&mut self, interface: IfIndex) {
         self.witnesses.remove(interface);

@@ -1,4 +1,4 @@
-//! Proof that the links of this node work: a node that receives from no peer may itself be cut off.
+//! Proof that the links of this node work: without it, this node may itself be cut off.
 
 use std::collections::BTreeMap;
 

@@ -146,6 +146,26 @@ fn after_a_blackout_of_the_lan_each_node_still_has_its_own() {
     assert!(sent < hellos + refreshes + 100, "{sent} frames");
 }
 
+/// A node that owns nothing sends hellos only once a second: it is no witness before its next one.
+#[test]
+fn after_a_blackout_owners_keep_their_addresses_also_if_a_node_owns_none() {
+    for seed in 0..10 {
+        let mut world = World::cluster(seed, 3, &addresses(2));
+        world.run(ms(3_000));
+        let announced = |world: &World| -> Vec<_> {
+            let nodes = world.nodes.iter();
+            nodes.map(|node| node.announced.clone()).collect()
+        };
+        let before = announced(&world);
+        world.lans[0].blackout = true;
+        world.run(ms(10_000));
+        assert_eq!(announced(&world), before, "seed {seed}, in the blackout");
+        world.lans[0].blackout = false;
+        world.run(ms(5_000));
+        assert_eq!(announced(&world), before, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_lossy_lan_causes_no_second_owner() {
     for seed in 0..5 {
