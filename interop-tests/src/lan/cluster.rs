@@ -41,8 +41,8 @@ pub struct LanCluster<'lab> {
 }
 
 impl<'lab> LanCluster<'lab> {
-    /// Writes the manifests: nodes, key, a pool of the LAN's networks, an L2Advertisement with this
-    /// spec, and a Service for each address. No daemon runs yet.
+    /// Writes the manifests: nodes, key, a pool of the LAN's networks and an L2Advertisement with
+    /// this spec. No daemon runs yet, and there is no Service.
     ///
     /// # Errors
     /// When a file or namespace can't be created.
@@ -53,14 +53,8 @@ impl<'lab> LanCluster<'lab> {
         advertisement: &str,
     ) -> Result<Self> {
         let folder = Folder::new(scratch)?;
-        let names: Vec<&str> = rack.nodes.iter().map(|node| node.name.as_str()).collect();
         for node in &rack.nodes {
             folder.write_node(node, &[])?;
-        }
-        for (index, &address) in addresses.iter().enumerate() {
-            let number = index + 1;
-            let service = manifest::service_at(address, number, &names);
-            folder.write(&format!("web-{number}.yaml"), &service)?;
         }
         let configuration = manifest::join(&[
             &manifest::pool("10.99.0.200-10.99.0.250, \"fd99::200-fd99::250\""),
@@ -84,7 +78,25 @@ impl<'lab> LanCluster<'lab> {
         })
     }
 
-    /// As [`LanCluster::new`], with a daemon on every node; waits until every address has an owner.
+    /// Writes a Service for each address, with endpoints on all nodes.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn write_services(&self) -> Result<()> {
+        let nodes = self.rack.nodes.iter();
+        let names: Vec<&str> = nodes.map(|node| node.name.as_str()).collect();
+        // In one file, so that every daemon places all addresses at once.
+        let services = self.addresses.iter().enumerate();
+        let services: Vec<String> = services
+            .map(|(index, address)| manifest::service_at(*address, index + 1, &names))
+            .collect();
+        let services: Vec<&str> = services.iter().map(String::as_str).collect();
+        self.folder
+            .write("services.yaml", &manifest::join(&services))
+    }
+
+    /// As [`LanCluster::new`], with a daemon on every node and the Services; waits until every
+    /// address has an owner.
     ///
     /// # Errors
     /// When a daemon can't be started, or an address has no owner after a timeout.
@@ -99,6 +111,7 @@ impl<'lab> LanCluster<'lab> {
             cluster.start_daemon(node)?;
         }
         cluster.await_peers(&nodes)?;
+        cluster.write_services()?;
         cluster.await_owners(&nodes)?;
         Ok(cluster)
     }

@@ -47,6 +47,7 @@ fn an_address_in_use_is_withheld_until_its_host_leaves(scratch: &Scratch) -> Res
         give(&printer, address)?;
     }
     let mut cluster = LanCluster::new(scratch, &rack, &addresses(2, 2), "")?;
+    cluster.write_services()?;
     let all = [0, 1];
     all.iter()
         .try_for_each(|&node| cluster.start_daemon(node))?;
@@ -134,6 +135,7 @@ fn an_owned_address_is_defended(scratch: &Scratch) -> Result<()> {
 fn another_load_balancer_on_a_node_is_waited_for(scratch: &Scratch) -> Result<()> {
     let rack = Topology::new(3)?;
     let mut cluster = LanCluster::new(scratch, &rack, &addresses(2, 1), "")?;
+    cluster.write_services()?;
     let all = [0, 1, 2];
     let address = cluster.addresses[0];
     let speaker = &rack.nodes[2];

@@ -190,6 +190,7 @@ fn an_excluded_node_hands_over_without_loss(scratch: &Scratch) -> Result<()> {
 fn a_daemon_without_packet_sockets_says_what_it_lacks(scratch: &Scratch) -> Result<()> {
     let rack = Topology::new(2)?;
     let mut cluster = LanCluster::new(scratch, &rack, &addresses(2, 0), "")?;
+    cluster.write_services()?;
     let mut refused = cluster
         .folder
         .run_without(&rack.nodes[1], "layer2", "net_raw")?;

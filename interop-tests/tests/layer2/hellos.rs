@@ -70,6 +70,7 @@ fn replayed_hellos_do_not_revive_a_node(scratch: &Scratch) -> Result<()> {
 fn a_wrong_key_is_visible_at_both_ends(scratch: &Scratch) -> Result<()> {
     let rack = Topology::new(3)?;
     let mut cluster = LanCluster::new(scratch, &rack, &addresses(2, 1), "")?;
+    cluster.write_services()?;
     let pair = [0, 1];
     pair.iter()
         .try_for_each(|&node| cluster.start_daemon(node))?;
@@ -133,6 +134,7 @@ fn addresses_stay_while_the_key_changes(scratch: &Scratch) -> Result<()> {
 fn nothing_is_announced_without_a_key(scratch: &Scratch) -> Result<()> {
     let rack = Topology::new(1)?;
     let mut cluster = LanCluster::new(scratch, &rack, &addresses(1, 1), "")?;
+    cluster.write_services()?;
     cluster.folder.remove("key.yaml")?;
     cluster.start_daemon(0)?;
     eventually("the missing key is reported", TIMEOUT, || {

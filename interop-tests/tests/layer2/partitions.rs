@@ -1,5 +1,6 @@
 //! A LAN that falls apart and heals.
 
+use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,7 +21,13 @@ pub(super) const PARTS: &[(&str, Part)] = &[
     ("halves", halves_have_an_owner_each_and_agree_when_they_meet),
     ("mute", a_node_that_is_not_received_yields),
     ("deaf", a_node_that_receives_nothing_takes_nothing),
-    ("blackout", nothing_moves_when_the_whole_lan_is_down),
+    ("blackout", |scratch| {
+        nothing_moves_when_the_whole_lan_is_down(scratch, &addresses(6, 3))
+    }),
+    // A node that owns nothing is silent for three seconds before its peers notice it.
+    ("idle", |scratch| {
+        nothing_moves_when_the_whole_lan_is_down(scratch, &addresses(2, 0))
+    }),
 ];
 
 fn halves_have_an_owner_each_and_agree_when_they_meet(scratch: &Scratch) -> Result<()> {
@@ -104,9 +111,9 @@ fn a_node_that_receives_nothing_takes_nothing(scratch: &Scratch) -> Result<()> {
     Ok(())
 }
 
-fn nothing_moves_when_the_whole_lan_is_down(scratch: &Scratch) -> Result<()> {
+fn nothing_moves_when_the_whole_lan_is_down(scratch: &Scratch, addresses: &[IpAddr]) -> Result<()> {
     let rack = Topology::new(3)?;
-    let mut cluster = LanCluster::start(scratch, &rack, &addresses(6, 3))?;
+    let mut cluster = LanCluster::start(scratch, &rack, addresses)?;
     let all = [0, 1, 2];
     let before = cluster.await_owners(&all)?;
     let frames = captured(scratch, &mut cluster, "blackout", |cluster| {
