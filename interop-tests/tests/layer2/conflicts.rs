@@ -121,7 +121,12 @@ fn an_owned_address_is_defended(scratch: &Scratch) -> Result<()> {
     let defences = claims
         .filter(|frame| frame.source == *cluster.mac(owner))
         .filter(|frame| broadcast(&frame.text));
-    ensure!(defences.count() == 1, "{:#?}", frames.frames()?);
+    // The refresh of the address, once a minute, may follow.
+    ensure!(
+        (1..=2).contains(&defences.count()),
+        "{:#?}",
+        frames.frames()?
+    );
     take(&printer, address)?;
     let owners = cluster.await_owners(&all)?;
     ensure!(owners[&address] == owner, "{owners:?}");
