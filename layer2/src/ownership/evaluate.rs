@@ -212,13 +212,7 @@ impl Ownership {
             return;
         }
         let due = self.takeovers.due(context.now, node);
-        let mut segments: Vec<_> = due
-            .iter()
-            .filter_map(|address| Some(context.segments(*address, self.spec(*address)?)))
-            .flatten()
-            .collect();
-        segments.sort_unstable();
-        segments.dedup();
+        let segments = self.segments_of(context, &due);
         let proven = self
             .witnesses
             .since(&segments, self.silence(context, node, &segments).due);
@@ -247,6 +241,15 @@ impl Ownership {
         for (address, segment) in others {
             self.probe(context, address, &[segment]);
         }
+    }
+
+    /// The segments that count for any of these addresses.
+    fn segments_of(&self, context: &Context<'_>, addresses: &[IpAddr]) -> BTreeSet<IfIndex> {
+        let specs = addresses.iter();
+        let specs = specs.filter_map(|address| Some((*address, self.spec(*address)?)));
+        specs
+            .flat_map(|(address, spec)| context.segments(address, spec))
+            .collect()
     }
 
     fn probe(&mut self, context: &Context<'_>, address: IpAddr, segments: &[IfIndex]) {
@@ -290,14 +293,9 @@ impl Ownership {
                     });
                     asked = true;
                 }
-                Some(other) => {
+                other => {
                     self.claims.release(now, *address);
-                    self.withhold(context, *address, *answer, Some(other));
-                    self.mark_unplaced(now, *address);
-                }
-                None => {
-                    self.claims.release(now, *address);
-                    self.withhold(context, *address, *answer, None);
+                    self.withhold(context, *address, *answer, other);
                     self.mark_unplaced(now, *address);
                 }
             }
@@ -306,12 +304,7 @@ impl Ownership {
             self.takeovers.wait(node, now + KERNEL_CHECK);
             return;
         }
-        let segments: Vec<_> = round
-            .addresses
-            .iter()
-            .filter_map(|address| Some(context.segments(*address, self.spec(*address)?)))
-            .flatten()
-            .collect();
+        let segments = self.segments_of(context, &round.addresses);
         let silence = self.silence(context, node, &segments);
         if kernel_answers && now < silence.held_until {
             let next = (now + KERNEL_CHECK).min(silence.held_until);
@@ -327,7 +320,12 @@ impl Ownership {
         }
     }
 
-    fn silence(&self, context: &Context<'_>, node: NodeId, segments: &[IfIndex]) -> Silence {
+    fn silence(
+        &self,
+        context: &Context<'_>,
+        node: NodeId,
+        segments: &BTreeSet<IfIndex>,
+    ) -> Silence {
         let peers = context.membership.peers();
         let last = segments
             .iter()

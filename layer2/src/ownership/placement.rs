@@ -52,6 +52,13 @@ struct Group {
     unknown_load: bool,
 }
 
+impl Group {
+    /// This node, if it may own the addresses.
+    fn us(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.node == NodeId::US)
+    }
+}
+
 /// A candidate. Sorts by weight, then by whether the address is on-link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Member {
@@ -155,10 +162,7 @@ impl<'a> Placement<'a> {
     /// How many nodes come before this one, if it may own the address.
     pub(crate) fn our_rank(&mut self, address: IpAddr, spec: &Spec) -> Option<u32> {
         let group = self.group(address, spec);
-        let us = group
-            .members
-            .iter()
-            .find(|member| member.node == NodeId::US)?;
+        let us = group.us()?;
         let ours = self.key(&group, us, address);
         let before = group
             .members
@@ -190,12 +194,10 @@ impl<'a> Placement<'a> {
     /// Whether another node has a higher weight than this one.
     pub(crate) fn is_outweighed(&mut self, address: IpAddr, spec: &Spec) -> bool {
         let group = self.group(address, spec);
-        let ours = group
-            .members
-            .iter()
-            .find(|member| member.node == NodeId::US);
         let best = group.members.first();
-        ours.zip(best)
+        group
+            .us()
+            .zip(best)
             .is_some_and(|(ours, best)| best.weight < ours.weight)
     }
 
@@ -204,10 +206,7 @@ impl<'a> Placement<'a> {
     pub(crate) fn better(&mut self, address: IpAddr, spec: &Spec) -> Option<NodeId> {
         let group = self.group(address, spec);
         let class = |member: &Member| (member.weight, member.off_link);
-        let ours = group
-            .members
-            .iter()
-            .find(|member| member.node == NodeId::US)?;
+        let ours = group.us()?;
         let best = group
             .members
             .iter()

@@ -1,6 +1,6 @@
 //! Proof that the links of this node work: without it, this node may itself be cut off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Time;
 use crate::interface::IfIndex;
@@ -21,7 +21,7 @@ impl Witnesses {
     }
 
     /// Whether one of the interfaces received a frame of another host since a time.
-    pub(crate) fn since(&self, interfaces: &[IfIndex], time: Time) -> bool {
+    pub(crate) fn since(&self, interfaces: &BTreeSet<IfIndex>, time: Time) -> bool {
         interfaces
             .iter()
             .any(|interface| self.0.get(interface).is_some_and(|seen| *seen >= time))

@@ -54,11 +54,7 @@ fn a_rotation_of_the_key_moves_nothing() {
     let all = addresses(6);
     let mut world = World::cluster(1, 3, &all);
     world.run(ms(3_000));
-    let before: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let before = world.announced();
     let old = world.key.clone();
     // Each node accepts both before the first one uses the new one.
     for node in 0..3 {
@@ -74,11 +70,7 @@ fn a_rotation_of_the_key_moves_nothing() {
         world.run(ms(700));
     }
     world.run(ms(3_000));
-    let after: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let after = world.announced();
     assert_eq!(before, after);
     for node in 0..3 {
         assert_eq!(world.status(node).counters.owner_changes, 2);
@@ -113,11 +105,7 @@ fn forged_hellos_change_nothing() {
     let all = addresses(6);
     let mut world = World::cluster(1, 3, &all);
     world.run(ms(3_000));
-    let before: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let before = world.announced();
     world.record(0);
     world.run(ms(300));
     let frames = world.recorded();
@@ -136,11 +124,7 @@ fn forged_hellos_change_nothing() {
         }
     }
     world.run(ms(3_000));
-    let after: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let after = world.announced();
     assert_eq!(before, after);
 }
 

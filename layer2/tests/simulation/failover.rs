@@ -68,11 +68,7 @@ fn a_death_moves_only_the_share_of_the_dead_node_and_spreads_it_evenly() {
     let mut world = World::cluster(3, 5, &all);
     world.run(ms(3_000));
     assert_eq!(world.counts(), [12; 5]);
-    let before: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let before = world.announced();
     world.power_off(2);
     world.run(ms(2_000));
     for index in [0, 1, 3, 4] {
@@ -89,19 +85,11 @@ fn a_node_that_returns_moves_nothing() {
     world.run(ms(3_000));
     world.power_off(1);
     world.run(ms(3_000));
-    let before: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let before = world.announced();
     world.restart(1);
     world.introduce(1, &all, 3);
     world.run(ms(60_000));
-    let after: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let after = world.announced();
     assert_eq!(before, after);
 }
 
@@ -168,21 +156,13 @@ fn a_process_that_returns_within_2_s_resumes_its_addresses() {
     let all = addresses(30);
     let mut world = World::cluster(7, 3, &all);
     world.run(ms(3_000));
-    let before: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let before = world.announced();
     world.kill(1);
     world.run(ms(1_200));
     world.restart(1);
     world.introduce(1, &all, 3);
     world.run(ms(1_000));
-    let after: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let after = world.announced();
     assert_eq!(before, after);
     let resumed = world.nodes[1]
         .log
@@ -199,11 +179,7 @@ fn a_process_that_returns_within_2_s_resumes_its_addresses() {
         .count();
     assert_eq!(resumed, 10);
     world.run(ms(30_000));
-    let after: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let after = world.announced();
     assert_eq!(before, after);
 }
 

@@ -70,20 +70,12 @@ fn a_short_failure_of_a_link_moves_nothing() {
     let all = addresses(9);
     let mut world = World::cluster(1, 3, &all);
     world.run(ms(3_000));
-    let before: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let before = world.announced();
     world.set_carrier(0, 0, false);
     world.run(ms(150));
     world.set_carrier(0, 0, true);
     world.run(ms(3_000));
-    let after: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let after = world.announced();
     assert_eq!(before, after);
     assert_eq!(world.status(0).counters.stalls, 0);
 }

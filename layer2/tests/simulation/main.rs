@@ -1,5 +1,6 @@
 //! Engines of several nodes on simulated LANs.
 
+mod answers;
 mod arp;
 mod authentication;
 mod clocks;

@@ -120,11 +120,7 @@ fn after_a_blackout_of_the_lan_each_node_still_has_its_own() {
     let all = addresses(50);
     let mut world = World::cluster(2, 5, &all);
     world.run(ms(3_000));
-    let before: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let before = world.announced();
     world.lans[0].blackout = true;
     let frames = |world: &World| -> u64 {
         let sent = &world.lans[0].frames;
@@ -134,11 +130,7 @@ fn after_a_blackout_of_the_lan_each_node_still_has_its_own() {
     world.lans[0].blackout = false;
     let before_heal = frames(&world);
     world.run(ms(10_000));
-    let after: Vec<_> = world
-        .nodes
-        .iter()
-        .map(|node| node.announced.clone())
-        .collect();
+    let after = world.announced();
     assert_eq!(before, after);
     let hellos = 5 * 10 * 11;
     let refreshes = 50;
@@ -152,17 +144,13 @@ fn after_a_blackout_owners_keep_their_addresses_also_if_a_node_owns_none() {
     for seed in 0..10 {
         let mut world = World::cluster(seed, 3, &addresses(2));
         world.run(ms(3_000));
-        let announced = |world: &World| -> Vec<_> {
-            let nodes = world.nodes.iter();
-            nodes.map(|node| node.announced.clone()).collect()
-        };
-        let before = announced(&world);
+        let before = world.announced();
         world.lans[0].blackout = true;
         world.run(ms(10_000));
-        assert_eq!(announced(&world), before, "seed {seed}, in the blackout");
+        assert_eq!(world.announced(), before, "seed {seed}, in the blackout");
         world.lans[0].blackout = false;
         world.run(ms(5_000));
-        assert_eq!(announced(&world), before, "seed {seed}");
+        assert_eq!(world.announced(), before, "seed {seed}");
     }
 }
 

@@ -77,9 +77,7 @@ fn a_newer_process_takes_everything_over_when_the_older_one_dies() {
 fn a_rollout_of_all_nodes_moves_no_address() {
     let all = addresses(12);
     let mut world = cluster(3, &all);
-    let before: Vec<_> = (0..3)
-        .map(|node| world.nodes[node].announced.clone())
-        .collect();
+    let before = world.announced();
     for (old, share) in before.iter().enumerate() {
         let newer = world.add_process(old);
         world.introduce(newer, &all, 3);
@@ -90,10 +88,7 @@ fn a_rollout_of_all_nodes_moves_no_address() {
         assert_eq!(world.nodes[newer].announced, *share);
     }
     world.run(ms(20_000));
-    let after: Vec<_> = (3..6)
-        .map(|node| world.nodes[node].announced.clone())
-        .collect();
-    assert_eq!(before, after);
+    assert_eq!(before, world.announced()[3..6]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use ferrolb_layer2::mac::Mac;
 use ferrolb_layer2::machine::{Input, Machine};
 use ferrolb_layer2::status::{Event, Status};
 
+use crate::answers::Answers;
 use crate::arp;
 
 /// The wall clock when the simulation begins, in ms since 1970.
@@ -604,6 +605,12 @@ impl World {
             .collect()
     }
 
+    /// The addresses that each node announces.
+    pub(crate) fn announced(&self) -> Vec<BTreeSet<IpAddr>> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| node.announced.clone()).collect()
+    }
+
     /// How many addresses each node announces.
     pub(crate) fn counts(&self) -> Vec<usize> {
         self.nodes.iter().map(|node| node.announced.len()).collect()
@@ -612,37 +619,6 @@ impl World {
     /// The Ethernet address of a node on its first LAN.
     pub(crate) fn mac(&self, index: usize) -> Mac {
         self.nodes[index].interfaces[0].1.mac
-    }
-}
-
-/// Who answered in each period of [`ASKS`].
-pub(crate) struct Answers {
-    periods: BTreeMap<u128, BTreeSet<Mac>>,
-    total: u128,
-}
-
-impl Answers {
-    /// The longest time in which several hosts answered.
-    pub(crate) fn several(&self) -> Duration {
-        self.longest(|macs| macs.is_some_and(|macs| macs.len() > 1))
-    }
-
-    /// The longest time in which no host answered.
-    pub(crate) fn none(&self) -> Duration {
-        self.longest(|macs| macs.is_none())
-    }
-
-    fn longest(&self, counts: impl Fn(Option<&BTreeSet<Mac>>) -> bool) -> Duration {
-        let (mut longest, mut current) = (0, 0);
-        for period in 0..self.total {
-            current = if counts(self.periods.get(&period)) {
-                current + 1
-            } else {
-                0
-            };
-            longest = longest.max(current);
-        }
-        ASKS * longest
     }
 }
 
