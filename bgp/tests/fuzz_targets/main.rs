@@ -3,15 +3,14 @@
 #![allow(clippy::unwrap_used)] // a panic fails the test
 
 mod bodies;
+#[path = "../../../fuzz/property_tests.rs"]
+mod property_tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bodies::seeds::{self, Seed};
 use bodies::{TARGETS, Target};
-use proptest::prelude::*;
-use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
 
 /// The seeds of a target.
 fn seeds_of(target: &Target, seeds: &[Seed]) -> Vec<Vec<u8>> {
@@ -72,43 +71,10 @@ fn targets_accept_seeds_truncated_at_any_offset_and_with_any_octet_changed() {
     }
 }
 
-/// Random octets, and concatenated seeds with random changes.
-fn input(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    let pieces = prop::collection::vec(prop::sample::select(seeds), 1..4);
-    let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..6);
-    let spliced = (pieces, changes, any::<Index>()).prop_map(|(pieces, changes, cut)| {
-        let mut octets = pieces.concat();
-        for (at, value) in changes {
-            if !octets.is_empty() {
-                let at = at.index(octets.len());
-                octets[at] = value;
-            }
-        }
-        let length = cut.index(2 * octets.len() + 1);
-        octets.truncate(length);
-        octets
-    });
-    prop_oneof![
-        3 => spliced,
-        1 => prop::collection::vec(any::<u8>(), 0..300),
-    ]
-}
-
 fn search(name: &str, cases: u32) {
     let target = named(name);
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let run = |octets: Vec<u8>| {
-        (target.run)(&octets);
-        Ok(())
-    };
-    let outcome = TestRunner::new(config).run(&input(seeds_of(&target, &seeds::own())), run);
-    if let Err(failure) = outcome {
-        panic!("{name}: {failure}");
-    }
+    let seeds = seeds_of(&target, &seeds::own());
+    property_tests::search(name, target.run, seeds, cases);
 }
 
 #[test]

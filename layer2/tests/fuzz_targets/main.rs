@@ -3,13 +3,12 @@
 #![allow(clippy::unwrap_used)] // a panic fails the test
 
 mod bodies;
+#[path = "../../../fuzz/property_tests.rs"]
+mod property_tests;
 
 use std::path::Path;
 
-use bodies::{TARGETS, Target};
-use proptest::prelude::*;
-use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
+use bodies::TARGETS;
 
 /// If the environment variable `FERROLB_SEEDS_TO` names a folder, writes the seeds to it, one
 /// folder per target.
@@ -48,42 +47,9 @@ fn targets_accept_seeds_truncated_at_any_offset_and_with_any_octet_changed() {
     }
 }
 
-/// Concatenated seeds with random changes, and random octets.
-fn input(target: Target) -> impl Strategy<Value = Vec<u8>> {
-    let pieces = prop::collection::vec(prop::sample::select((target.seeds)()), 1..4);
-    let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..6);
-    let spliced = (pieces, changes, any::<Index>()).prop_map(|(pieces, changes, cut)| {
-        let mut octets = pieces.concat();
-        for (at, value) in changes {
-            if !octets.is_empty() {
-                let at = at.index(octets.len());
-                octets[at] = value;
-            }
-        }
-        let length = cut.index(2 * octets.len() + 1);
-        octets.truncate(length);
-        octets
-    });
-    prop_oneof![
-        3 => spliced,
-        1 => prop::collection::vec(any::<u8>(), 0..300),
-    ]
-}
-
 #[test]
 fn targets_accept_mutated_seeds_and_random_octets() {
     for target in TARGETS {
-        let config = Config {
-            cases: target.cases,
-            failure_persistence: None,
-            ..Config::default()
-        };
-        let run = |octets: Vec<u8>| {
-            (target.run)(&octets);
-            Ok(())
-        };
-        if let Err(failure) = TestRunner::new(config).run(&input(target), run) {
-            panic!("{}: {failure}", target.name);
-        }
+        property_tests::search(target.name, target.run, (target.seeds)(), target.cases);
     }
 }
