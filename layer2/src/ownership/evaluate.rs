@@ -1,6 +1,6 @@
 //! What this node does after something changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,45 +165,50 @@ impl Ownership {
     }
 
     /// Finds addresses of silent nodes, and computes which of them this node takes over.
+    ///
+    /// One walk places the addresses of all silent nodes. A walk for each node would not count the
+    /// addresses that this node is about to take over from another one.
     fn find_silent(&mut self, context: &Context<'_>) {
-        let mut silent = BTreeSet::new();
+        let orphans = self.orphans(context);
+        let mut placement = Placement::new(context, &self.claims, &self.intents);
+        let mut ranks: BTreeMap<NodeId, Vec<(IpAddr, u32)>> = BTreeMap::new();
+        for (_, address, node) in orphans {
+            let Some(spec) = self.spec(address) else {
+                continue;
+            };
+            let ranks = ranks.entry(node).or_default();
+            if let Some(rank) = placement.our_rank(address, spec) {
+                ranks.push((address, rank));
+            }
+            if let Some(best) = placement.best(address, spec) {
+                placement.count(best);
+            }
+        }
+        self.takeovers.retain(|node| ranks.contains_key(&node));
+        for (node, ranks) in ranks {
+            self.takeovers.set(context.now, node, ranks.into_iter());
+        }
+    }
+
+    /// The addresses of silent nodes, in the order of their creation, each with its node.
+    fn orphans(&self, context: &Context<'_>) -> BTreeSet<(i64, IpAddr, NodeId)> {
+        let mut orphans = BTreeSet::new();
         for node in context.membership.nodes().others() {
             if self.claims.share(node).count == 0 {
                 continue;
             }
-            let mut orphans: Vec<_> = self
-                .claims
-                .of(node)
-                .filter_map(|address| {
-                    let spec = self.spec(address)?;
-                    let entry = self.claims.get(address)?;
-                    let segments = context.segments(address, spec);
-                    context
-                        .is_silent(node, &segments, entry.since)
-                        .then_some((spec.created, address))
-                })
-                .collect();
-            if orphans.is_empty() {
-                continue;
-            }
-            silent.insert(node);
-            orphans.sort_unstable();
-            let mut placement = Placement::new(context, &self.claims, &self.intents).without(node);
-            let mut ranks = Vec::new();
-            for (_, address) in orphans {
-                let Some(spec) = self.spec(address) else {
-                    continue;
-                };
-                if let Some(rank) = placement.our_rank(address, spec) {
-                    ranks.push((address, rank));
-                }
-                if let Some(best) = placement.best(address, spec) {
-                    placement.count(best);
-                }
-            }
-            self.takeovers.set(context.now, node, ranks.into_iter());
+            orphans.extend(self.claims.of(node).filter_map(|address| {
+                let spec = self.spec(address)?;
+                let entry = self.claims.get(address)?;
+                let segments = context.segments(address, spec);
+                context.is_silent(node, &segments, entry.since).then_some((
+                    spec.created,
+                    address,
+                    node,
+                ))
+            }));
         }
-        self.takeovers.retain(|node| silent.contains(&node));
+        orphans
     }
 
     /// Starts the probes before a takeover.

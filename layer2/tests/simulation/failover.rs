@@ -95,17 +95,22 @@ fn a_node_that_returns_moves_nothing() {
 
 #[test]
 fn two_nodes_that_die_together_are_both_replaced() {
-    for seed in 0..10 {
-        let all = addresses(30);
-        let mut world = World::cluster(seed, 5, &all);
+    for (seed, nodes, each) in (0..40).flat_map(|seed| [(seed, 5, 10), (seed, 4, 4)]) {
+        let all = addresses(each * (nodes - 2));
+        let mut world = World::cluster(seed, nodes.into(), &all);
         world.run(ms(3_000));
         world.power_off(0);
-        world.run(ms(seed * 11));
+        world.run(ms(seed % 10 * 11));
         world.power_off(1);
         world.run(ms(900));
         for address in &all {
             assert_eq!(world.owners(*address).len(), 1, "seed {seed} {address}");
         }
+        let counts = &world.counts()[2..];
+        assert!(
+            counts.iter().all(|count| *count == usize::from(each)),
+            "seed {seed} {counts:?}"
+        );
     }
 }
 
