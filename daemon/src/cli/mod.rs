@@ -57,8 +57,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the CRDs of ferrolb's own resources, for kubectl apply -f -.
     Crds,
-    /// Predict from manifests the addresses, the routes of every node, and what is withheld, with
-    /// reason codes.
+    /// Predict from manifests the addresses, the routes of every node, the layer 2 candidates of
+    /// every address, and what is withheld, with reason codes.
     Plan(plan::PlanArgs),
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
