@@ -24,8 +24,6 @@ const PAGE: &str = "docs/benchmarks.md";
 const PACKAGES: &str = "benches";
 /// The benchmark that also measures a newer GoBGP than Debian's.
 const NEEDS_GOBGP4: &str = "bgp";
-/// The benchmark that also measures MetalLB and keepalived.
-const NEEDS_METALLB: &str = "layer2";
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -158,11 +156,9 @@ fn measure(target: &Target, arguments: &[String]) -> Result<Vec<Row>> {
     if target.lab {
         bench.args(["--features", "lab"]);
         bench.env("FERROLB_BIN", test::binary_path()?);
+        bench.env("METALLB_FOLDER", setup::metallb_folder()?);
         if target.name == NEEDS_GOBGP4 {
             bench.env("GOBGP4_FOLDER", setup::gobgp()?);
-        }
-        if target.name == NEEDS_METALLB {
-            bench.env("METALLB_FOLDER", setup::metallb()?);
         }
     }
     bench.arg("--").args(arguments);

@@ -5,6 +5,7 @@ mod bench;
 mod files;
 mod fuzz;
 mod interop;
+mod lab;
 mod layers;
 mod setup;
 mod step;

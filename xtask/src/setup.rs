@@ -247,20 +247,27 @@ pub(crate) fn gobgp() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The MetalLB version that the benchmark `layer2` measures: the last one that builds from the Go
-/// module proxy alone.
+/// The MetalLB version that ferrolb is tested beside and compared with: the last one that builds
+/// from the Go module proxy alone.
 const METALLB: &str = "v0.14.9";
 
-/// Builds MetalLB's speaker once, into a cache outside the work tree, and returns its folder.
+/// The folder with MetalLB's `speaker`: a cache outside the work tree.
+///
+/// # Errors
+/// When HOME is not set.
+pub(crate) fn metallb_folder() -> Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    Ok(Path::new(&home)
+        .join(".cache/ferrolb/metallb")
+        .join(METALLB))
+}
+
+/// Builds MetalLB's speaker once.
 ///
 /// # Errors
 /// When HOME is not set, or the script fails; it prints the reason.
-pub(crate) fn metallb() -> Result<PathBuf> {
-    let home = std::env::var_os("HOME").context("HOME is not set")?;
-    let folder = Path::new(&home)
-        .join(".cache/ferrolb/metallb")
-        .join(METALLB);
+pub(crate) fn metallb() -> Result<()> {
     let script = Path::new("interop-tests/metallb/build.sh");
-    show_and_run(command("bash", &[]).arg(script).arg(&folder).arg(METALLB))?;
-    Ok(folder)
+    let mut build = command("bash", &[]);
+    show_and_run(build.arg(script).arg(metallb_folder()?).arg(METALLB))
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::step::{cargo, command, run_step, seconds, show_and_run, target_directory};
-use crate::{fuzz, interop, layers, setup, style};
+use crate::{fuzz, interop, lab, layers, setup, style};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(crate) enum Step {
     Fuzz,
     /// Build the static release binary for the lab
     Binary,
-    /// Build the Kubernetes programs (once)
+    /// Build the Kubernetes programs and MetalLB's speaker (once)
     Kubernetes,
     /// Run the lab tests in network namespaces
     Lab,
@@ -78,7 +78,7 @@ impl Step {
             Self::Unit => "unit and doc tests of all crates",
             Self::Fuzz => "fuzz targets, for a minute (the first build takes 2 minutes)",
             Self::Binary => "static release binary for the lab",
-            Self::Kubernetes => "Kubernetes programs (the first build takes 7 minutes)",
+            Self::Kubernetes => "Kubernetes and MetalLB (the first build takes 9 minutes)",
             Self::Lab => "lab tests with real routers and a real Kubernetes",
             Self::Containers => "lab tests in Docker containers, with GoBGP and BIRD",
             Self::Corpus => "public recordings",
@@ -118,8 +118,8 @@ impl Step {
             ),
             Self::Fuzz => fuzz::run(),
             Self::Binary => binary(),
-            Self::Kubernetes => setup::kubernetes(),
-            Self::Lab => lab(&options.filters),
+            Self::Kubernetes => setup::kubernetes().and_then(|()| setup::metallb()),
+            Self::Lab => lab::run(&options.filters),
             Self::Containers => containers(),
             Self::Corpus => public_corpus(options.from.as_deref()),
         }
@@ -254,16 +254,6 @@ pub(crate) fn binary_path() -> Result<PathBuf> {
         .join("ferrolb"))
 }
 
-/// Runs the lab tests one at a time: one rack keeps two cores busy.
-fn lab(filters: &[String]) -> Result<()> {
-    let mut command = lab_test("lab", &[])?;
-    show_and_run(
-        command
-            .args(["--no-fail-fast", "--", "--test-threads=1"])
-            .args(filters),
-    )
-}
-
 /// The `cargo test` command for the interop tests of a feature, all or only some files.
 ///
 /// # Errors
@@ -274,6 +264,7 @@ pub(crate) fn lab_test(feature: &str, files: &[&str]) -> Result<Command> {
         command.args(["--test", file]);
     }
     command.env("FERROLB_BIN", binary_path()?);
+    command.env("METALLB_FOLDER", setup::metallb_folder()?);
     Ok(command)
 }
 
