@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds MetalLB's speaker for the benchmark `layer2` once, into a cache.
+# Builds MetalLB's speaker once, into a cache: ferrolb is tested beside it and compared with it.
 #
 #   interop-tests/metallb/build.sh CACHE_DIR VERSION
 #

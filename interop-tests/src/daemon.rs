@@ -137,15 +137,7 @@ status:
     pub fn replace(&self, node: &Node, first: &mut Process) -> Result<Process> {
         let socket = self.socket(node).with_extension("new.sock");
         let mut second = self.start(node, "layer2", &[], &socket)?;
-        eventually("the second process is ready", READY_TIMEOUT, || {
-            second.ensure_running()?;
-            ask(&socket, &["probe", "ready"])?;
-            // The DaemonSet waits for this with minReadySeconds.
-            let status = ask(&socket, &["l2", "-o", "json"])?;
-            let status: Value = serde_json::from_str(&status)?;
-            ensure!(status["state"] == "ready", "{}", status["state"]);
-            Ok(())
-        })?;
+        await_settled(&mut second, &socket)?;
         let status = first.terminate(READY_TIMEOUT)?;
         ensure!(status.success(), "{status}");
         fs::rename(&socket, self.socket(node))?;
@@ -218,6 +210,19 @@ status:
         command.args(["--config-namespace", NAMESPACE]);
         Ok(command)
     }
+}
+
+/// Waits until a layer 2 process that starts beside another one is ready, and until it has settled,
+/// for which the DaemonSet waits with minReadySeconds.
+pub(crate) fn await_settled(process: &mut Process, socket: &Path) -> Result<()> {
+    eventually("the second process is ready", READY_TIMEOUT, || {
+        process.ensure_running()?;
+        ask(socket, &["probe", "ready"])?;
+        let status = ask(socket, &["l2", "-o", "json"])?;
+        let status: Value = serde_json::from_str(&status)?;
+        ensure!(status["state"] == "ready", "{}", status["state"]);
+        Ok(())
+    })
 }
 
 fn ask(socket: &Path, arguments: &[&str]) -> Result<String> {

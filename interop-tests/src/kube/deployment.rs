@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::ControlPlane;
+use crate::daemon::await_settled;
 use crate::eventually::eventually;
 use crate::manifest::NAMESPACE;
 use crate::metrics;
@@ -99,9 +100,7 @@ impl<'lab> Ferrolb<'lab> {
         let mut command = node.namespace.command(ferrolb()?);
         command.args(["run", "--role=announcer"]);
         command.arg(format!("--state-dir={}", state.display()));
-        command
-            .arg("--socket")
-            .arg(cp.scratch().file(&format!("{name}.sock")));
+        command.arg("--socket").arg(socket(cp.scratch(), &name));
         command.env("NODE_NAME", &node.name);
         let host = Host::Node(&node.namespace);
         Self::start_role(cp, "announcer", &name, command, host, node.ipv4)
@@ -112,15 +111,36 @@ impl<'lab> Ferrolb<'lab> {
     /// # Errors
     /// As for [`Ferrolb::allocator`].
     pub fn layer2(cp: &ControlPlane<'lab>, node: &'lab Node) -> Result<Self> {
-        let name = format!("layer2-{}", node.name);
+        Self::layer2_named(cp, node, &format!("layer2-{}", node.name))
+    }
+
+    fn layer2_named(cp: &ControlPlane<'lab>, node: &'lab Node, name: &str) -> Result<Self> {
         let mut command = node.namespace.command(ferrolb()?);
         command.args(["run", "--role=layer2"]);
-        command
-            .arg("--socket")
-            .arg(cp.scratch().file(&format!("{name}.sock")));
+        command.arg("--socket").arg(socket(cp.scratch(), name));
         command.env("NODE_NAME", &node.name);
         let host = Host::Node(&node.namespace);
-        Self::start_role(cp, "layer2", &name, command, host, node.ipv4)
+        Self::start_role(cp, "layer2", name, command, host, node.ipv4)
+    }
+
+    /// Replaces the layer 2 process of a node as a rollout with surge does: starts a second one,
+    /// waits until it is ready, and stops the first one with SIGTERM.
+    ///
+    /// # Errors
+    /// When the second one does not become ready, or the first one does not end.
+    pub fn replace_layer2(&mut self, cp: &ControlPlane<'lab>, node: &'lab Node) -> Result<()> {
+        let first = format!("layer2-{}", node.name);
+        let name = if self.name == first {
+            format!("{first}-next")
+        } else {
+            first
+        };
+        let mut second = Self::layer2_named(cp, node, &name)?;
+        await_settled(&mut second.process, &socket(cp.scratch(), &name))?;
+        let status = self.process.terminate(START_TIMEOUT)?;
+        ensure!(status.success(), "{status}");
+        *self = second;
+        Ok(())
     }
 
     fn start_role(
@@ -212,4 +232,9 @@ impl<'lab> Ferrolb<'lab> {
     pub fn await_log(&self, words: &[&str], timeout: Duration) -> Result<()> {
         self.process.await_log(words, timeout)
     }
+}
+
+/// The control socket of a process with this name.
+fn socket(scratch: &Scratch, name: &str) -> PathBuf {
+    scratch.file(&format!("{name}.sock"))
 }

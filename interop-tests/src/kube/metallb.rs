@@ -1,13 +1,21 @@
-//! MetalLB's manifests as test data, downloaded by `interop-tests/kube/build.sh`.
+//! MetalLB's manifests as test data, downloaded by `interop-tests/kube/build.sh`, and its speaker,
+//! built by `interop-tests/metallb/build.sh`.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{ControlPlane, cached};
+use super::{ControlPlane, Pod, cached};
 use crate::eventually::eventually;
+use crate::manifest::{self, NAMESPACE};
+use crate::topology::Node;
+
+/// The key of the speakers' memberlist.
+const MEMBERLIST_KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A release of MetalLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,4 +77,63 @@ impl ControlPlane<'_> {
         })?;
         Ok(())
     }
+
+    /// Applies what speakers of 0.14.9 need: their RBAC, the Secret `memberlist`, and the Pods by
+    /// which they find each other.
+    ///
+    /// # Errors
+    /// When build.sh hasn't downloaded the manifest, or the API server rejects an object.
+    pub fn prepare_metallb_speakers(&self, nodes: &[Node]) -> Result<()> {
+        let mut items = Metallb::V0_14_9.objects()?;
+        items.retain(|object| {
+            let kind = object["kind"].as_str().unwrap_or_default();
+            kind.starts_with("Role") || kind.starts_with("ClusterRole") || kind == "ServiceAccount"
+        });
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        self.apply(&list.to_string())?;
+        self.apply(&manifest::memberlist_secret(MEMBERLIST_KEY))?;
+        for node in nodes {
+            self.create_pod(&Pod {
+                namespace: NAMESPACE.to_owned(),
+                name: speaker_pod(node),
+                node: node.name.clone(),
+                app: "metallb".to_owned(),
+                addresses: vec![node.ipv4.into()],
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The command of a speaker of 0.14.9, outside of a container, with the ServiceAccount of its
+    /// manifest.
+    ///
+    /// # Errors
+    /// When `METALLB_FOLDER` is not set, or the ServiceAccount is missing.
+    pub fn metallb_speaker(&self, node: &Node) -> Result<Command> {
+        let folder = std::env::var_os("METALLB_FOLDER").context(
+            "METALLB_FOLDER is not set: `cargo xtask test kubernetes` builds MetalLB's speaker; \
+             set it to ~/.cache/ferrolb/metallb/v0.14.9",
+        )?;
+        let key = self.scratch().file("memberlist");
+        fs::create_dir_all(&key)?;
+        fs::write(key.join("secretkey"), MEMBERLIST_KEY)?;
+        let kubeconfig = self.service_account_kubeconfig(NAMESPACE, "speaker")?;
+        let mut command = node.namespace.command(Path::new(&folder).join("speaker"));
+        command
+            .env("KUBECONFIG", kubeconfig)
+            .env("METALLB_NAMESPACE", NAMESPACE)
+            .env("METALLB_POD_NAME", speaker_pod(node))
+            .env("METALLB_BGP_TYPE", "native")
+            .env("METALLB_NODE_NAME", &node.name)
+            .env("METALLB_HOST", node.ipv4.to_string())
+            .env("METALLB_ML_BIND_ADDR", node.ipv4.to_string())
+            .env("METALLB_ML_LABELS", "app=metallb")
+            .env("METALLB_ML_SECRET_KEY_PATH", &key)
+            .args(["--port=7473", "--log-level=info"]);
+        Ok(command)
+    }
+}
+
+fn speaker_pod(node: &Node) -> String {
+    format!("speaker-{}", node.name)
 }

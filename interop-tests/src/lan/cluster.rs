@@ -20,6 +20,9 @@ use crate::topology::{Node, Topology};
 /// Longer than any step takes on a loaded machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// File of the L2Advertisement.
+const ADVERTISEMENT: &str = "advertisement.yaml";
+
 /// Number of the client on the LAN.
 const CLIENT: u8 = 100;
 
@@ -56,11 +59,12 @@ impl<'lab> LanCluster<'lab> {
         for node in &rack.nodes {
             folder.write_node(node, &[])?;
         }
-        let configuration = manifest::join(&[
-            &manifest::pool("10.99.0.200-10.99.0.250, \"fd99::200-fd99::250\""),
+        let pool = manifest::pool("10.99.0.200-10.99.0.250, \"fd99::200-fd99::250\"");
+        folder.write("pool.yaml", &pool)?;
+        folder.write(
+            ADVERTISEMENT,
             &manifest::layer2_advertisement(advertisement),
-        ]);
-        folder.write("configuration.yaml", &configuration)?;
+        )?;
         folder.write("key.yaml", &manifest::memberlist_secret("a-key-of-the-lab"))?;
         let nodes = || rack.nodes.iter();
         Ok(Self {
@@ -93,6 +97,15 @@ impl<'lab> LanCluster<'lab> {
         let services: Vec<&str> = services.iter().map(String::as_str).collect();
         self.folder
             .write("services.yaml", &manifest::join(&services))
+    }
+
+    /// Replaces the spec of the L2Advertisement.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write_advertisement(&self, spec: &str) -> Result<()> {
+        self.folder
+            .write(ADVERTISEMENT, &manifest::layer2_advertisement(spec))
     }
 
     /// As [`LanCluster::new`], with a daemon on every node and the Services; waits until every

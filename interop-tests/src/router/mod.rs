@@ -205,7 +205,8 @@ impl Kind {
 
     /// Path of the configuration `peering-examples/PRODUCT/NAME.*`. ferrolb has no configuration
     /// file; its path is the name alone.
-    fn example(self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn example(self, name: &str) -> PathBuf {
         let file = match self {
             Self::Frr => format!("frr/{name}.conf"),
             Self::Bird => format!("bird/{name}.conf"),

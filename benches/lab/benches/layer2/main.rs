@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Load, Metallb, Nodes, Report};
-use ferrolb_interop_tests::manifest::{join, pool, service};
+use ferrolb_interop_tests::manifest::{EXCLUDE_LABEL, join, layer2_advertisement, pool, service};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
-use ferrolb_interop_tests::topology::Topology;
+use ferrolb_interop_tests::topology::{Node, Topology};
 use ferrolb_lab_bench::measurement;
 use ferrolb_lab_bench::statistics::median;
 use serde_json::json;
 
 use self::owners::{await_owners, moved, owner_of, owners};
-use self::systems::{Member, System, prepare_metallb, remove_addresses};
+use self::systems::{Member, System, remove_addresses};
 
 const NODES: u8 = 3;
 /// The addresses of the Services. The client measures the first one.
@@ -73,18 +73,36 @@ enum Disruption {
     Death,
     /// The process is killed and starts again after [`RESTART`]; the node forwards on.
     Kill,
-    /// The process is stopped in order and starts again.
+    /// The process is stopped in order, and starts again after the traffic.
     Stop,
+    /// The process is replaced by a new one, as a rollout of its DaemonSet does.
+    Rollout,
+    /// The node gets the label that excludes it from load balancers.
+    Exclude,
 }
 
 impl Disruption {
-    const ALL: [Self; 3] = [Self::Death, Self::Kill, Self::Stop];
+    /// What is measured with a program. keepalived has no rollout and reads no labels.
+    const fn of(system: System) -> &'static [Self] {
+        match system {
+            System::Ferrolb | System::Metallb => &[
+                Self::Death,
+                Self::Kill,
+                Self::Stop,
+                Self::Rollout,
+                Self::Exclude,
+            ],
+            System::Keepalived(_) => &[Self::Death, Self::Kill, Self::Stop],
+        }
+    }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Death => "node dead",
             Self::Kill => "process killed, back after 1 s",
-            Self::Stop => "planned stop",
+            Self::Stop => "process stopped",
+            Self::Rollout => "rollout",
+            Self::Exclude => "node excluded",
         }
     }
 }
@@ -112,7 +130,7 @@ impl<'lab> Bench<'lab> {
         cp.install_metallb_crds(Metallb::V0_14_9)?;
         cp.install_ferrolb_rbac()?;
         let data_path = DataPath::start(&cp, &topology.nodes, "web")?;
-        prepare_metallb(&cp, &topology.nodes)?;
+        cp.prepare_metallb_speakers(&topology.nodes)?;
         cp.apply(&configuration())?;
         for (index, address) in ADDRESSES.iter().enumerate() {
             cp.set_service_addresses("default", &format!("web{index}"), &[(*address).into()])?;
@@ -132,7 +150,7 @@ impl<'lab> Bench<'lab> {
         }
         await_owners(self.topology)?;
         sleep(system.settling());
-        for disruption in Disruption::ALL {
+        for &disruption in Disruption::of(system) {
             let mut results = Vec::new();
             for _ in 0..trials {
                 results.push(self.trial(system, &mut members, disruption)?);
@@ -170,8 +188,10 @@ impl<'lab> Bench<'lab> {
                 member.start_again()?;
             }
             Disruption::Stop => member.terminate()?,
+            Disruption::Rollout => member.replace(&self.cp, node)?,
+            Disruption::Exclude => self.label(node, "=")?,
         }
-        sleep(system.failover());
+        sleep(system.failover(disruption));
         let report = load.stop()?;
         let before = owners(self.topology)?;
         match disruption {
@@ -180,8 +200,9 @@ impl<'lab> Bench<'lab> {
                 node.uplink.restore()?;
                 member.start_again()?;
             }
-            Disruption::Kill => {}
+            Disruption::Kill | Disruption::Rollout => {}
             Disruption::Stop => member.start_again()?,
+            Disruption::Exclude => self.label(node, "-")?,
         }
         sleep(system.settling());
         await_owners(self.topology)?;
@@ -192,6 +213,13 @@ impl<'lab> Bench<'lab> {
             writes: self.cp.writes()?.len() - writes,
         })
     }
+
+    /// Sets (`=`) or removes (`-`) the label that excludes a node from load balancers.
+    fn label(&self, node: &Node, sign: &str) -> Result<()> {
+        let label = format!("{EXCLUDE_LABEL}{sign}");
+        let arguments = ["label", "node", &node.name, &label];
+        self.cp.kubectl(&arguments).map(drop)
+    }
 }
 
 fn configuration() -> String {
@@ -199,18 +227,9 @@ fn configuration() -> String {
         .map(|index| service(&format!("web{index}"), "", ""))
         .collect();
     let services: Vec<&str> = services.iter().map(String::as_str).collect();
-    let advertisement = "apiVersion: metallb.io/v1beta1
-kind: L2Advertisement
-metadata: {name: all, namespace: metallb-system}
-spec: {interfaces: [uplink]}
-";
-    let key = "apiVersion: v1
-kind: Secret
-metadata: {name: memberlist, namespace: metallb-system}
-stringData: {secretkey: 0123456789abcdef0123456789abcdef}
-";
+    let advertisement = layer2_advertisement("interfaces: [uplink]");
     let pool = pool("10.99.0.100-10.99.0.199");
-    join(&[&pool, advertisement, key, &join(&services)])
+    join(&[&pool, &advertisement, &join(&services)])
 }
 
 fn print(system: System, disruption: Disruption, trials: &[Trial]) {

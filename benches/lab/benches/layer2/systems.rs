@@ -5,14 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb, Metallb, Pod};
-use ferrolb_interop_tests::manifest::NAMESPACE;
+use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb};
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::scenario::Scratch;
 use ferrolb_interop_tests::topology::Node;
-use serde_json::json;
 
-use crate::ADDRESSES;
+use crate::{ADDRESSES, Disruption};
 
 /// Longer than an orderly shutdown of any of the programs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,21 +42,23 @@ impl System {
     }
 
     /// After a process started, longer than it takes until it takes part again.
-    pub(crate) fn settling(self) -> Duration {
+    pub(crate) const fn settling(self) -> Duration {
         Duration::from_secs(match self {
             Self::Ferrolb => 3,
             // Its memberlist spreads a member within seconds.
-            Self::Metallb => 8,
-            Self::Keepalived(interval) => 2 + interval / 250,
+            Self::Metallb => 6,
+            Self::Keepalived(interval) => 2 + interval / 300,
         })
     }
 
-    /// Longer than it takes until another node answers after a death.
-    pub(crate) fn failover(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::Ferrolb => 3,
-            Self::Metallb => 10,
-            Self::Keepalived(interval) => 2 + interval / 250,
+    /// Longer than it takes until another node answers.
+    pub(crate) const fn failover(self, disruption: Disruption) -> Duration {
+        Duration::from_secs(match (self, disruption) {
+            (Self::Ferrolb, _) => 3,
+            // Its memberlist removes a silent member after five to six seconds.
+            (Self::Metallb, Disruption::Death) => 9,
+            (Self::Metallb, _) => 4,
+            (Self::Keepalived(interval), _) => 2 + interval / 300,
         })
     }
 }
@@ -85,7 +85,7 @@ impl<'lab> Member<'lab> {
         match system {
             System::Ferrolb => Ferrolb::layer2(cp, node).map(Self::Ferrolb),
             System::Metallb => {
-                let command = speaker(scratch, cp, node)?;
+                let command = cp.metallb_speaker(node)?;
                 Self::other(scratch, format!("speaker-{}", node.name), command)
             }
             System::Keepalived(interval) => {
@@ -132,6 +132,18 @@ impl<'lab> Member<'lab> {
         self.process().terminate(STOP_TIMEOUT).map(drop)
     }
 
+    /// Replaces the process as a rollout of its DaemonSet does: ferrolb's with surge, the others by
+    /// a stop and a start.
+    pub(crate) fn replace(&mut self, cp: &ControlPlane<'lab>, node: &'lab Node) -> Result<()> {
+        match self {
+            Self::Ferrolb(ferrolb) => ferrolb.replace_layer2(cp, node),
+            Self::Other { .. } => {
+                self.terminate()?;
+                self.start_again()
+            }
+        }
+    }
+
     /// Starts the process again.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         match self {
@@ -148,52 +160,6 @@ impl<'lab> Member<'lab> {
             }
         }
     }
-}
-
-/// Applies what MetalLB's speakers need: their RBAC, and the Pods that they look for.
-pub(crate) fn prepare_metallb(cp: &ControlPlane<'_>, nodes: &[Node]) -> Result<()> {
-    let mut items = Metallb::V0_14_9.objects()?;
-    items.retain(|object| {
-        let kind = object["kind"].as_str().unwrap_or_default();
-        kind.starts_with("Role") || kind.starts_with("ClusterRole") || kind == "ServiceAccount"
-    });
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    cp.apply(&list.to_string())?;
-    for node in nodes {
-        cp.create_pod(&Pod {
-            namespace: NAMESPACE.to_owned(),
-            name: format!("speaker-{}", node.name),
-            node: node.name.clone(),
-            app: "metallb".to_owned(),
-            addresses: vec![node.ipv4.into()],
-        })?;
-    }
-    Ok(())
-}
-
-/// MetalLB's speaker outside of a container, with the ServiceAccount of its manifest.
-fn speaker(scratch: &Scratch, cp: &ControlPlane<'_>, node: &Node) -> Result<Command> {
-    let folder = std::env::var_os("METALLB_FOLDER")
-        .context("METALLB_FOLDER is not set: run `cargo xtask bench layer2`")?;
-    let key = scratch.file("memberlist");
-    fs::create_dir_all(&key)?;
-    fs::write(key.join("secretkey"), "0123456789abcdef0123456789abcdef")?;
-    let kubeconfig = cp.service_account_kubeconfig(NAMESPACE, "speaker")?;
-    let mut command = node
-        .namespace
-        .command(std::path::Path::new(&folder).join("speaker"));
-    command
-        .env("KUBECONFIG", kubeconfig)
-        .env("METALLB_NAMESPACE", NAMESPACE)
-        .env("METALLB_POD_NAME", format!("speaker-{}", node.name))
-        .env("METALLB_BGP_TYPE", "native")
-        .env("METALLB_NODE_NAME", &node.name)
-        .env("METALLB_HOST", node.ipv4.to_string())
-        .env("METALLB_ML_BIND_ADDR", node.ipv4.to_string())
-        .env("METALLB_ML_LABELS", "app=metallb")
-        .env("METALLB_ML_SECRET_KEY_PATH", &key)
-        .args(["--port=7472", "--log-level=info"]);
-    Ok(command)
 }
 
 /// keepalived with all addresses in one virtual router, without preemption.
