@@ -14,8 +14,10 @@ use super::{
     in_parallel, losses,
 };
 
-/// Peers wait this long for a dead process, less the jitter of its hellos.
+/// Seconds for which peers wait for a dead process, less the jitter of its hellos.
 const DEAD_PROCESS_HOLD: f64 = 1.8;
+/// Seconds for which peers wait for a process that said it restarts, less the same jitter.
+const RESTART_HOLD: f64 = 9.8;
 
 #[test]
 fn addresses_move_only_from_daemons_that_end_or_stay_away() {
@@ -23,10 +25,12 @@ fn addresses_move_only_from_daemons_that_end_or_stay_away() {
         "l2-daemons",
         &[
             ("back", a_killed_daemon_that_comes_back_keeps_its_addresses),
-            (
-                "away",
-                a_killed_daemon_that_stays_away_is_replaced_after_a_while,
-            ),
+            ("killed", |scratch| {
+                a_daemon_that_stays_away_is_replaced(scratch, Ending::Killed)
+            }),
+            ("ended", |scratch| {
+                a_daemon_that_stays_away_is_replaced(scratch, Ending::Stopped)
+            }),
             ("short", |scratch| a_stall_makes_no_second_owner(scratch, 2)),
             ("long", |scratch| a_stall_makes_no_second_owner(scratch, 5)),
             (
@@ -79,7 +83,33 @@ fn a_killed_daemon_that_comes_back_keeps_its_addresses(scratch: &Scratch) -> Res
     })
 }
 
-fn a_killed_daemon_that_stays_away_is_replaced_after_a_while(scratch: &Scratch) -> Result<()> {
+/// How a daemon ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// By SIGKILL.
+    Killed,
+    /// By SIGTERM: it announces that it restarts.
+    Stopped,
+}
+
+impl Ending {
+    fn apply(self, cluster: &mut LanCluster<'_>, node: usize) -> Result<()> {
+        match self {
+            Self::Killed => cluster.kill_daemon(node),
+            Self::Stopped => cluster.stop_daemon(node),
+        }
+    }
+
+    /// The seconds for which peers wait at least.
+    const fn hold(self) -> f64 {
+        match self {
+            Self::Killed => DEAD_PROCESS_HOLD,
+            Self::Stopped => RESTART_HOLD,
+        }
+    }
+}
+
+fn a_daemon_that_stays_away_is_replaced(scratch: &Scratch, ending: Ending) -> Result<()> {
     let rack = Topology::new(3)?;
     let mut cluster = LanCluster::start(scratch, &rack, &addresses(4, 2))?;
     let all = [0, 1, 2];
@@ -88,7 +118,7 @@ fn a_killed_daemon_that_stays_away_is_replaced_after_a_while(scratch: &Scratch) 
     let owner = before[&address];
     let rest: Vec<usize> = all.into_iter().filter(|node| *node != owner).collect();
     let frames = captured(scratch, &mut cluster, "away", |cluster| {
-        cluster.kill_daemon(owner)?;
+        ending.apply(cluster, owner)?;
         let after = cluster.await_owners(&rest)?;
         check_others_stayed(&before, &after, &[owner])
     })?;
@@ -106,8 +136,8 @@ fn a_killed_daemon_that_stays_away_is_replaced_after_a_while(scratch: &Scratch) 
         .find(|(_, mac)| mac != old)
         .context("not taken over")?;
     ensure!(
-        taken - last_hello >= DEAD_PROCESS_HOLD,
-        "taken over {:.2} s after the last hello",
+        taken - last_hello >= ending.hold(),
+        "{ending:?}: taken over {:.2} s after the last hello",
         taken - last_hello
     );
     Ok(())

@@ -2,6 +2,8 @@
 //! lose. Clients are real kernels, `arping` and `ndisc6`.
 
 mod answers;
+mod beside_metallb;
+mod both;
 mod commands;
 mod conflicts;
 mod daemons;
@@ -59,7 +61,10 @@ fn in_parallel(name: &str, parts: &[(&str, Part)]) {
 
 #[test]
 fn one_node_answers_and_others_replace_dead_ones() {
-    in_parallel("l2-nodes", &[answers::PARTS, nodes::PARTS].concat());
+    in_parallel(
+        "l2-nodes",
+        &[answers::PARTS, nodes::PARTS, both::PARTS].concat(),
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::lan::LanCluster;
 use ferrolb_interop_tests::scenario::Scratch;
 use ferrolb_interop_tests::topology::Topology;
@@ -10,11 +11,16 @@ use ferrolb_interop_tests::topology::Topology;
 use super::{Part, addresses, check_nothing_moves, check_others_stayed, losses, spread};
 
 const AFTER: Duration = Duration::from_secs(4);
+/// A node must be preferred for 30 s; the daemons read a changed file within a second.
+const PREFERENCE_HOLD_DOWN: Duration = Duration::from_secs(29);
+/// Longer than the hand-over of all addresses after the hold-down.
+const HANDED_OVER: Duration = Duration::from_secs(20);
 
 pub(super) const PARTS: &[(&str, Part)] = &[
     ("unplugged", an_unplugged_node_loses_its_addresses),
     ("power", two_nodes_die_together_and_return),
     ("silent", a_node_behind_a_dead_switch_is_replaced),
+    ("preferred", a_preferred_node_takes_over_after_a_while),
 ];
 
 /// The node sees that it has no carrier.
@@ -86,4 +92,36 @@ fn a_node_behind_a_dead_switch_is_replaced(scratch: &Scratch) -> Result<()> {
 
     uplink.restore()?;
     check_nothing_moves(&cluster, &after, &all)
+}
+
+/// The weight is written while all addresses have owners. None moves during the hold-down; then the
+/// owners hand over, without loss.
+fn a_preferred_node_takes_over_after_a_while(scratch: &Scratch) -> Result<()> {
+    let rack = Topology::new(3)?;
+    let mut cluster = LanCluster::start(scratch, &rack, &addresses(3, 3))?;
+    let all = [0, 1, 2];
+    let before = cluster.await_owners(&all)?;
+    let address = cluster.addresses[0];
+    let preferred = (before[&address] + 1) % 3;
+    let name = &rack.nodes[preferred].name;
+    let spec = format!(
+        "preferredNodeSelectors: [{{weight: 10, preference: \
+         {{matchLabels: {{kubernetes.io/hostname: {name}}}}}}}]"
+    );
+    let report = losses(&mut cluster, address, AFTER, |cluster| {
+        cluster.write_advertisement(&spec)?;
+        consistently("the owners", PREFERENCE_HOLD_DOWN, || {
+            let found = cluster.owners(&all)?;
+            ensure!(found == before, "{before:?} became {found:?}");
+            Ok(())
+        })?;
+        eventually("all on the preferred node", HANDED_OVER, || {
+            let found = cluster.owners(&all)?;
+            ensure!(found.values().all(|node| *node == preferred), "{found:?}");
+            Ok(())
+        })
+    })?;
+    ensure!(report.failed == 0, "{report:?}");
+    ensure!(report.answered.len() == 2, "{report:?}");
+    Ok(())
 }
