@@ -24,6 +24,11 @@ const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// Two claims for one address are acted on at most once in this time.
 const CLAIM_CONFLICT: Duration = Duration::from_secs(10);
 
+/// The owner before may use an address for this time, until it receives the claim of this node.
+const OWNER_BEFORE: Duration = Duration::from_secs(2);
+/// Uses of an address by a peer that are further apart are not one conflict.
+const ONE_CONFLICT: Duration = Duration::from_secs(10);
+
 /// A conflict is over if it is not observed for this time.
 const RESOLVED_AFTER: Duration = Duration::from_secs(60);
 
@@ -67,6 +72,27 @@ impl Contested {
         let resolved: Vec<_> = resolved.map(|(address, _)| *address).collect();
         self.0.retain(|_, seen| !over(seen));
         resolved
+    }
+}
+
+/// Peers that use addresses of this node, since when. Their hellos don't claim these addresses.
+#[derive(Debug, Default)]
+pub(crate) struct OtherSpeakers(BTreeMap<IpAddr, (NodeId, Time)>);
+
+impl OtherSpeakers {
+    /// A peer uses an address. Returns whether it has done so for longer than an owner before does.
+    fn persists(&mut self, now: Time, address: IpAddr, peer: NodeId) -> bool {
+        let (known, since) = *self.0.entry(address).or_insert((peer, now));
+        if known != peer || now > since + ONE_CONFLICT {
+            self.0.insert(address, (peer, now));
+            return false;
+        }
+        now >= since + OWNER_BEFORE
+    }
+
+    /// A hello claims the address, or this node has a new claim.
+    pub(crate) fn remove(&mut self, address: IpAddr) {
+        self.0.remove(&address);
     }
 }
 
@@ -222,16 +248,7 @@ impl Ownership {
             return;
         }
         if let Some(node) = node {
-            // The owner before may answer until it receives our claim. Its hello decides.
-            if self
-                .contests
-                .passes(context.now, address, Duration::from_secs(1))
-            {
-                self.outbox.changed(address);
-                self.outbox.once(Section::RequestClaims {
-                    node: context.membership.nodes().name(node),
-                });
-            }
+            self.contested_by_peer(context, interface, mac, address, node);
             return;
         }
         self.report_conflict(context, address, mac, None);
@@ -239,6 +256,34 @@ impl Ownership {
         self.evaluate(context.now + RESOLVED_AFTER);
         if self.contests.passes(context.now, address, DEFEND_INTERVAL) {
             self.effects.push_back(Effect::Defend(address));
+        }
+    }
+
+    /// A peer uses an address that this node announces. If it is the owner before, its hello decides.
+    /// Otherwise another load balancer runs on its node, and this node stops.
+    fn contested_by_peer(
+        &mut self,
+        context: &Context<'_>,
+        interface: IfIndex,
+        mac: Mac,
+        address: IpAddr,
+        node: NodeId,
+    ) {
+        let now = context.now;
+        if self.other_speakers.persists(now, address, node) {
+            self.other_speakers.remove(address);
+            self.withdraw(now, address, OwnerReason::OtherSpeaker);
+            let answer = Answer {
+                interface,
+                mac,
+                simultaneous: false,
+            };
+            self.withhold(context, address, answer, Some(node));
+        } else if self.contests.passes(now, address, Duration::from_secs(1)) {
+            self.outbox.changed(address);
+            self.outbox.once(Section::RequestClaims {
+                node: context.membership.nodes().name(node),
+            });
         }
     }
 

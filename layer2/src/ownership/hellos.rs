@@ -227,6 +227,7 @@ impl Ownership {
             return;
         };
         self.outbox.changed(address);
+        self.other_speakers.remove(address);
         // The owner before repeats its claim until it receives ours, and a node that settles does
         // not answer.
         let settled = context.now > entry.since + CLAIM_ARRIVES;

@@ -30,7 +30,7 @@ pub(crate) use address::Effect;
 use address::{Address, Change, Phase};
 use candidates::{CandidateSets, Spec};
 use claims::{Claims, Intents};
-use conflicts::{Contested, Limit};
+use conflicts::{Contested, Limit, OtherSpeakers};
 pub(crate) use context::Context;
 use ending::Ending;
 use handover::Handovers;
@@ -95,6 +95,7 @@ pub(crate) struct Ownership {
     self_tests: SelfTests,
     contests: Limit,
     contested_at: Contested,
+    other_speakers: OtherSpeakers,
     claim_conflicts: Limit,
     warned_of_service_proxy: bool,
 }
@@ -130,6 +131,7 @@ impl Ownership {
             self_tests: SelfTests::default(),
             contests: Limit::default(),
             contested_at: Contested::default(),
+            other_speakers: OtherSpeakers::default(),
             claim_conflicts: Limit::default(),
             warned_of_service_proxy: false,
         }
@@ -185,6 +187,7 @@ impl Ownership {
         self.self_tests.remove(address);
         self.contests.remove(address);
         self.contested_at.remove(address);
+        self.other_speakers.remove(address);
         self.claim_conflicts.remove(address);
         self.claims.forget(address);
         self.evaluated = None;
@@ -377,6 +380,7 @@ impl Ownership {
             reason,
         });
         self.contested_at.remove(address);
+        self.other_speakers.remove(address);
         if known.conflict.take().is_some() {
             let resolved = Event::ConflictResolved { address };
             self.effects.push_back(Effect::Event(resolved));

@@ -85,6 +85,38 @@ fn while_the_node_of_a_peer_answers_by_another_program_the_address_is_withheld()
     assert_eq!(world.owners(all[0]).len(), 1);
 }
 
+/// As when a MetalLB speaker takes over from another one: it announces for some seconds.
+#[test]
+fn an_owner_stops_when_another_load_balancer_on_a_peer_announces_the_address() {
+    let all = addresses(1);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    let [owner] = world.owners(all[0])[..] else {
+        panic!("{:?}", world.owners(all[0]));
+    };
+    let peer = (owner + 1) % 3;
+    let speaker = world.mac(peer);
+    world
+        .speakers
+        .insert(speaker, all.iter().copied().collect());
+    for _ in 0..5 {
+        world.boast(speaker, all[0]);
+        world.run(ms(1_100));
+    }
+    assert_eq!(conflicts(&world, owner), 1);
+    assert_eq!(
+        world.status(owner).addresses[&all[0]].conflict,
+        Some(speaker)
+    );
+    world.run(ms(20_000));
+    let owners = world.owners(all[0]);
+    // The node on which the other one runs does not see it, and has the same Ethernet address.
+    assert!(owners.is_empty() || owners == [peer], "{owners:?}");
+    world.speakers.clear();
+    world.run(ms(6_000));
+    assert_eq!(world.owners(all[0]).len(), 1);
+}
+
 #[test]
 fn the_answers_of_the_service_proxy_on_all_nodes_do_not_withhold_an_address() {
     let all = addresses(3);
