@@ -30,7 +30,7 @@ use crate::runtime::panicked;
 use crate::runtime::source::manifests::{Loader, Manifests};
 
 /// Load-balancer addresses for bare-metal Kubernetes: allocates addresses for Services of type
-/// LoadBalancer and announces them over BGP.
+/// LoadBalancer and announces them by BGP and layer 2.
 #[derive(Debug, Parser)]
 #[command(name = "ferrolb", version, about, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {

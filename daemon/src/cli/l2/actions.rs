@@ -33,7 +33,8 @@ Examples:
 
 The node must be a candidate of the address, and ready: ferrolb l2 ADDRESS lists the candidates.
 Connections to the address break where the new node has other endpoints or no state of them. The
-address stays there: nothing moves it back, except a node of higher preference.";
+address stays there, unless a node has a higher preference: then it moves to that one after 30 s.
+With sticky: false in its L2Advertisement it can move again within a second.";
 
 #[derive(Debug, Args)]
 #[command(after_help = MOVE_EXAMPLES)]
@@ -71,7 +72,8 @@ Examples:
   ferrolb l2 test 203.0.113.10
   ferrolb l2 test 203.0.113.10 -o json | jq .passed
 
-Passes if exactly one Ethernet address answers, and it is that of the owner.";
+Passes if exactly one Ethernet address answers, and it is that of the owner. A third node resolves
+the address: of two nodes, only the owner can run the test.";
 
 #[derive(Debug, Args)]
 #[command(after_help = TEST_EXAMPLES)]
