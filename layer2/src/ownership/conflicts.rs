@@ -290,11 +290,18 @@ impl Ownership {
     /// Conflicts about addresses of this node that were not observed for a while are over.
     pub(super) fn resolve_conflicts(&mut self, now: Time) {
         for address in self.contested_at.take_resolved(now) {
-            let known = self.addresses.get_mut(&address);
-            if known.and_then(|known| known.conflict.take()).is_some() {
-                let resolved = Event::ConflictResolved { address };
-                self.effects.push_back(Effect::Event(resolved));
-            }
+            self.end_conflict(address);
+        }
+    }
+
+    /// No other host uses an address any more, or it has a new owner.
+    pub(super) fn end_conflict(&mut self, address: IpAddr) {
+        self.contested_at.remove(address);
+        self.other_speakers.remove(address);
+        let known = self.addresses.get_mut(&address);
+        if known.and_then(|known| known.conflict.take()).is_some() {
+            let resolved = Event::ConflictResolved { address };
+            self.effects.push_back(Effect::Event(resolved));
         }
     }
 

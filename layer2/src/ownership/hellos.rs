@@ -165,6 +165,8 @@ impl Ownership {
                 });
             }
         }
+        // It is for the owner to report.
+        self.end_conflict(address);
     }
 
     /// Whether a peer that owns an address is silent on the segments that count.

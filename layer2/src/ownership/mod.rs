@@ -379,14 +379,9 @@ impl Ownership {
             to: Some(NodeId::US),
             reason,
         });
-        self.contested_at.remove(address);
-        self.other_speakers.remove(address);
-        if known.conflict.take().is_some() {
-            let resolved = Event::ConflictResolved { address };
-            self.effects.push_back(Effect::Event(resolved));
-        }
         self.unplaced.remove(&(known.spec.created, address));
         let interfaces = known.spec.interfaces.clone();
+        self.end_conflict(address);
         self.our_intents.remove(&address);
         self.takeovers.remove(address);
         self.self_tests.claimed(now, address);
@@ -433,6 +428,7 @@ impl Ownership {
             known.phase = Phase::Idle;
             known.idle_since = now;
             known.reason = reason;
+            known.self_test = None;
             known.moves.add(Change {
                 at: now,
                 from: Some(NodeId::US),
