@@ -225,7 +225,8 @@ pub(crate) fn await_settled(process: &mut Process, socket: &Path) -> Result<()> 
     })
 }
 
-fn ask(socket: &Path, arguments: &[&str]) -> Result<String> {
+/// Runs a command of the CLI that asks the daemon with this control socket.
+pub(crate) fn ask(socket: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(ferrolb()?);
     run(command.args(arguments).arg("--socket").arg(socket))
 }

@@ -127,6 +127,20 @@ pub fn endpoint_slice(service: &str, family: &str, address: &str, node: &str) ->
     endpoint_slice_of(service, family, &[endpoint])
 }
 
+/// The EndpointSlice of the Service `ferrolb-layer2`, by which nodes know whose process is ready.
+#[must_use]
+pub fn layer2_endpoints(nodes: &[&str]) -> String {
+    let endpoint = |(index, node): (usize, &&str)| {
+        format!(
+            "{{addresses: [10.99.0.{}], nodeName: {node}, conditions: {{ready: true}}}}",
+            index + 11
+        )
+    };
+    let endpoints: Vec<String> = nodes.iter().enumerate().map(endpoint).collect();
+    endpoint_slice_of("ferrolb-layer2", "IPv4", &endpoints)
+        .replace("namespace: default", &format!("namespace: {NAMESPACE}"))
+}
+
 fn endpoint_slice_of(service: &str, family: &str, endpoints: &[String]) -> String {
     let name = format!("{service}-{}", family.to_lowercase());
     let endpoints = endpoints.join(", ");
@@ -151,6 +165,12 @@ metadata: {{name: all, namespace: {NAMESPACE}}}
 spec: {{{spec}}}
 "
     )
+}
+
+/// ferrolb's L2Advertisement `all`, of every pool, with the fields that MetalLB's lacks.
+#[must_use]
+pub fn ferrolb_layer2_advertisement(spec: &str) -> String {
+    layer2_advertisement(spec).replace("metallb.io/v1beta1", "ferrolb.io/v1alpha1")
 }
 
 /// The Secret `memberlist` with this key, as MetalLB's instructions create it.

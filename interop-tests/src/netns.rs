@@ -172,6 +172,15 @@ impl Namespace {
         self.json("ip", &[family, "-j", "route", "show", "exact", prefix])
     }
 
+    /// Isolates a port of a bridge: it exchanges no frames with other isolated ports.
+    ///
+    /// # Errors
+    /// When it is no port of a bridge.
+    pub fn isolate(&self, port: &str) -> Result<()> {
+        self.run("bridge", &["link", "set", "dev", port, "isolated", "on"])
+            .map(drop)
+    }
+
     /// The kernel's next hops for exactly this prefix; empty without such a route.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{ControlPlane, Rack, manifests};
+use ferrolb_interop_tests::kube::{ControlPlane, Rack};
 use ferrolb_interop_tests::manifest;
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
@@ -50,11 +50,7 @@ fn ferrolbs_bgp_peer_replaces_metallbs_without_a_gap() {
             "the missing CRD of ferrolb must not be reported"
         );
 
-        rack.cp.apply_path(&manifests().join("0-crds.yaml"))?;
-        eventually("the CRD is served", TIMEOUT, || {
-            rack.cp
-                .get(&["bgppeers.ferrolb.io", "-n", "metallb-system"])
-        })?;
+        rack.cp.install_ferrolb_crds()?;
         the_crd_accepts_valid_and_rejects_invalid_specs(&rack.cp)?;
         the_crd_of_l2_advertisements_does_too(&rack.cp)?;
 

@@ -273,6 +273,16 @@ impl<'s> ControlPlane<'s> {
         Ok(member)
     }
 
+    /// Isolates the management ports of all nodes that have joined. They reach the API server, but
+    /// not each other.
+    ///
+    /// # Errors
+    /// When `bridge` fails.
+    pub fn isolate_nodes(&self) -> Result<()> {
+        let mut ports = 1..=self.joined.load(Ordering::Relaxed);
+        ports.try_for_each(|number| self.namespace.isolate(&format!("port{number}")))
+    }
+
     /// Adds a route to another address of a node: the API server fetches logs from the InternalIP.
     pub(super) fn route_to(&self, address: IpAddr, member: Member) -> Result<()> {
         match address {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::ControlPlane;
-use crate::daemon::await_settled;
+use crate::daemon::{ask, await_settled};
 use crate::eventually::eventually;
 use crate::manifest::NAMESPACE;
 use crate::metrics;
@@ -35,6 +35,20 @@ pub fn manifests() -> PathBuf {
 }
 
 impl ControlPlane<'_> {
+    /// Applies ferrolb's CRDs, and waits until they are served.
+    ///
+    /// # Errors
+    /// When the API server rejects one.
+    pub fn install_ferrolb_crds(&self) -> Result<()> {
+        self.apply_path(&manifests().join("0-crds.yaml"))?;
+        self.kubectl(&["wait", "crd", "--all", "--for=condition=Established"])?;
+        // The condition Established precedes serving by a moment.
+        eventually("ferrolb's kinds are served", START_TIMEOUT, || {
+            self.get(&["l2advertisements.ferrolb.io", "-n", "default"])
+        })?;
+        Ok(())
+    }
+
     /// Applies the namespace, ServiceAccounts and RBAC of `deploy/manifests`.
     ///
     /// # Errors
@@ -189,6 +203,14 @@ impl<'lab> Ferrolb<'lab> {
     #[must_use]
     pub fn log(&self) -> &Path {
         self.process.log()
+    }
+
+    /// Runs a command of the CLI that asks an announcer or layer 2 process, and returns its output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        ask(&socket(self.scratch, &self.name), arguments)
     }
 
     /// Of an allocator the address in the audit log; of an announcer the address of its uplink.

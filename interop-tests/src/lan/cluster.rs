@@ -108,6 +108,14 @@ impl<'lab> LanCluster<'lab> {
             .write(ADVERTISEMENT, &manifest::layer2_advertisement(spec))
     }
 
+    /// Deletes the L2Advertisement.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove_advertisement(&self) -> Result<()> {
+        self.folder.remove(ADVERTISEMENT)
+    }
+
     /// As [`LanCluster::new`], with a daemon on every node and the Services; waits until every
     /// address has an owner.
     ///

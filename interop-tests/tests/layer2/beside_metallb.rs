@@ -28,7 +28,8 @@ fn an_address_is_taken_over_from_metallb_when_its_last_speaker_ends() {
         cp.install_metallb_crds(Metallb::V0_14_9)?;
         cp.install_ferrolb_rbac()?;
         let _data_path = DataPath::start(&cp, &rack.nodes, "web")?;
-        let address: IpAddr = "10.99.0.220".parse()?;
+        // MetalLB and ferrolb place this address on different nodes.
+        let address: IpAddr = "10.99.0.222".parse()?;
         cp.apply(&manifest::join(&[
             &manifest::pool("10.99.0.220-10.99.0.230"),
             &manifest::layer2_advertisement("interfaces: [uplink]"),
@@ -50,6 +51,7 @@ fn an_address_is_taken_over_from_metallb_when_its_last_speaker_ends() {
             Ok(node)
         };
 
+        cp.prepare_metallb_speakers(&rack.nodes)?;
         let mut speakers = start_speakers(scratch, &cp, &rack)?;
         let metallb = eventually("MetalLB answers", TIMEOUT, answer)?;
         let daemons = rack.nodes.iter().map(|node| Ferrolb::layer2(&cp, node));
@@ -70,10 +72,17 @@ fn an_address_is_taken_over_from_metallb_when_its_last_speaker_ends() {
             ensure!(waits, "no daemon logged {words:?}");
             Ok(())
         })?;
-        consistently("MetalLB's speaker alone answers", BESIDE, || {
+        let other = 1 - metallb;
+        let only_metallb = |daemons: &[Ferrolb<'_>]| {
             let found = answer()?;
             ensure!(found == metallb, "node{} answers", found + 1);
+            // On the speaker's node both would answer with the same Ethernet address.
+            let owned = daemons[other].metric("ferrolb_layer2_addresses_owned")?;
+            ensure!(owned == 0.0, "node{} owns the address", other + 1);
             Ok(())
+        };
+        consistently("only MetalLB's node answers", BESIDE, || {
+            only_metallb(&daemons)
         })?;
 
         let load = Load::start(&client.namespace, SocketAddr::new(address, 80), 50, 0)?;
@@ -92,7 +101,20 @@ fn an_address_is_taken_over_from_metallb_when_its_last_speaker_ends() {
         })?;
         let report = load.stop()?;
         ensure!(report.failed == 0, "{report:?}");
-        Ok(())
+
+        // MetalLB's speakers start again, and announce the address beside its owner.
+        let arguments = ["l2", "move", &address.to_string(), &rack.nodes[other].name];
+        daemons[metallb].ask(&arguments)?;
+        eventually("ferrolb's owner moved", TIMEOUT, || {
+            let found = answer()?;
+            ensure!(found == other, "node{} answers", found + 1);
+            Ok(())
+        })?;
+        let _speakers = start_speakers(scratch, &cp, &rack)?;
+        eventually("ferrolb's owner stops", TIMEOUT, || only_metallb(&daemons))?;
+        consistently("only MetalLB's node answers", BESIDE, || {
+            only_metallb(&daemons)
+        })
     });
 }
 
@@ -101,7 +123,6 @@ fn start_speakers(
     cp: &ControlPlane<'_>,
     rack: &Topology,
 ) -> Result<Vec<Process>> {
-    cp.prepare_metallb_speakers(&rack.nodes)?;
     let start = |node: &Node| {
         let command = cp.metallb_speaker(node)?;
         let name = format!("speaker-{}", node.name);

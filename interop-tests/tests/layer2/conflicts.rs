@@ -23,6 +23,7 @@ pub(super) const PARTS: &[(&str, Part)] = &[
     ),
     ("after", an_owned_address_is_defended),
     ("beside", another_load_balancer_on_a_node_is_waited_for),
+    ("proxy", a_service_proxy_that_answers_on_all_nodes_is_named),
 ];
 
 fn give(host: &Host, address: IpAddr) -> Result<()> {
@@ -108,6 +109,13 @@ fn an_owned_address_is_defended(scratch: &Scratch) -> Result<()> {
             ensure!(*found == foreign.to_string(), "{found}");
             Ok(())
         })?;
+        // The printer answers too, so that the self-test fails.
+        let test = ["l2", "test", &address.to_string()];
+        let Err(error) = cluster.ask(owner, &test) else {
+            anyhow::bail!("the self-test passed");
+        };
+        let error = format!("{error:#}");
+        ensure!(error.contains(&foreign.to_string()), "{error}");
         eventually("the client's cache", TIMEOUT, || {
             let cached = cached_answer(&cluster.client.namespace, address)?;
             ensure!(cached.as_ref() == Some(cluster.mac(owner)), "{cached:?}");
@@ -134,6 +142,44 @@ fn an_owned_address_is_defended(scratch: &Scratch) -> Result<()> {
     cluster
         .daemon(owner)?
         .check_log(&[&foreign.to_string(), &address.to_string()])
+}
+
+/// The kernel of each node has the addresses, as with kube-proxy in IPVS mode without strictARP.
+fn a_service_proxy_that_answers_on_all_nodes_is_named(scratch: &Scratch) -> Result<()> {
+    let rack = Topology::new(3)?;
+    let mut cluster = LanCluster::new(scratch, &rack, &addresses(3, 0), "")?;
+    for node in &rack.nodes {
+        // The lab's kernel has no dummy interfaces.
+        let add = ["link", "add", "kube-ipvs0", "type", "bridge"];
+        node.namespace.ip(&add)?;
+        node.namespace.ip(&["link", "set", "kube-ipvs0", "up"])?;
+        for address in &cluster.addresses {
+            let address = format!("{address}/32");
+            node.namespace.address("kube-ipvs0", &address)?;
+        }
+    }
+    cluster.write_services()?;
+    let all = [0, 1, 2];
+    all.iter()
+        .try_for_each(|&node| cluster.start_daemon(node))?;
+    cluster.await_peers(&all)?;
+    eventually("an owner for each address", TIMEOUT, || {
+        let status = cluster.status(0)?;
+        for address in &cluster.addresses {
+            let entry = &status["addresses"][address.to_string()];
+            ensure!(entry["owner"].is_string(), "{entry}");
+        }
+        Ok(())
+    })?;
+    eventually("the service proxy is named", TIMEOUT, || {
+        let named = all.map(|node| {
+            cluster
+                .daemon(node)?
+                .check_log(&["IPVS", "strictARP: true"])
+        });
+        ensure!(named.iter().any(Result::is_ok), "{named:?}");
+        Ok(())
+    })
 }
 
 /// As during a move from MetalLB, whose speaker answers with the Ethernet address of its node.

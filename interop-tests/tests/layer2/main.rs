@@ -1,6 +1,7 @@
 //! Layer 2: which node answers ARP and Neighbor Discovery for an address, and what clients of it
 //! lose. Clients are real kernels, `arping` and `ndisc6`.
 
+mod advertisement;
 mod answers;
 mod beside_metallb;
 mod both;
@@ -69,7 +70,12 @@ fn one_node_answers_and_others_replace_dead_ones() {
 
 #[test]
 fn faults_of_the_lan_and_other_hosts_make_no_second_owner() {
-    let parts = [partitions::PARTS, conflicts::PARTS, hellos::PARTS];
+    let parts = [
+        partitions::PARTS,
+        conflicts::PARTS,
+        hellos::PARTS,
+        advertisement::PARTS,
+    ];
     in_parallel("l2-lan", &parts.concat());
 }
 

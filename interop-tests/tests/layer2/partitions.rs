@@ -1,10 +1,11 @@
 //! A LAN that falls apart and heals.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::lan::{Host, LanCluster};
 use ferrolb_interop_tests::scenario::Scratch;
@@ -13,6 +14,11 @@ use ferrolb_interop_tests::topology::Topology;
 use super::{Part, addresses, captured, check_nothing_moves, check_others_stayed, claimants};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Longer than the announcements of an owner.
+const AFTER_HEALING: Duration = Duration::from_secs(6);
+/// Seconds from the start of the capture for which the owners of both halves may answer, on a
+/// machine that runs many of these tests at once. A hello takes at most 0.1 s.
+const BOTH_ANSWER: f64 = 2.0;
 const BLACKOUT: Duration = Duration::from_secs(30);
 /// Frames that announce one address when the LAN heals: six in 5 s, and the answers to the client.
 const MAX_CLAIMS_AFTER_BLACKOUT: usize = 12;
@@ -32,7 +38,7 @@ pub(super) const PARTS: &[(&str, Part)] = &[
 
 fn halves_have_an_owner_each_and_agree_when_they_meet(scratch: &Scratch) -> Result<()> {
     let rack = Topology::new(4)?;
-    let cluster = LanCluster::start(scratch, &rack, &addresses(4, 2))?;
+    let mut cluster = LanCluster::start(scratch, &rack, &addresses(4, 2))?;
     let far = Host::new(&rack, "far", 101)?;
     cluster
         .switch()
@@ -50,9 +56,26 @@ fn halves_have_an_owner_each_and_agree_when_they_meet(scratch: &Scratch) -> Resu
             cluster.reports(node, &owners)?;
         }
     }
-    cluster.switch().heal()?;
     let all = [0, 1, 2, 3];
-    let owners = cluster.await_owners(&all)?;
+    let mut owners = BTreeMap::new();
+    let frames = captured(scratch, &mut cluster, "healed", |cluster| {
+        cluster.switch().heal()?;
+        owners = cluster.await_owners(&all)?;
+        sleep(AFTER_HEALING);
+        Ok(())
+    })?;
+    let start = frames.frames()?.first().context("no frames")?.at;
+    for (&address, &owner) in &owners {
+        let claimants = claimants(&frames, address)?;
+        let others = claimants
+            .iter()
+            .filter(|(_, mac)| mac != cluster.mac(owner));
+        let last = others.map(|(at, _)| at - start).next_back();
+        ensure!(
+            last.is_none_or(|last| last <= BOTH_ANSWER),
+            "{address}: {claimants:?} since {start}"
+        );
+    }
     let conflicts = all.map(|node| cluster.counter(node, "claimConflicts"));
     let conflicts: u64 = conflicts.into_iter().sum::<Result<u64>>()?;
     ensure!(conflicts > 0, "no conflict was counted");

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb};
 use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::scenario::Scratch;
