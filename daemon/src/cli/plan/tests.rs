@@ -170,6 +170,17 @@ fn layer_2_candidates_are_the_nodes_that_may_announce_an_address() {
         messages.iter().any(|text| text.contains("(layer 2, pool")),
         "{messages:?}"
     );
+    let bgp_only = plan
+        .withheld
+        .iter()
+        .filter(|entry| entry.name == "bgp-only");
+    let messages: Vec<&str> = bgp_only.map(|entry| entry.message.as_str()).collect();
+    assert!(
+        messages
+            .iter()
+            .any(|text| text.contains("(layer 2, pool blue) Remedy: change serviceSelectors")),
+        "{messages:?}"
+    );
     insta::assert_snapshot!(report(&plan));
 }
 

@@ -56,7 +56,8 @@ reasons! {
     /// Neither a BGPAdvertisement nor an L2Advertisement selects the pool.
     NoAdvertisement => "create a BGPAdvertisement or an L2Advertisement for the pool, or fix the \
         invalid one that ferrolb check reports",
-    /// Advertisements select the pool, but none of them selects this service.
+    /// Advertisements select the pool, but none of them selects this service; where a protocol is
+    /// named, none of that protocol does.
     ServiceNotSelected => "change serviceSelectors or the service's labels",
     /// Advertisements of this protocol select the service, but none of them selects this node.
     NodeNotSelected => "change nodeSelectors or the node's labels",

@@ -20,6 +20,8 @@ pub(super) struct Selection<'a> {
     pub bgp: Vec<&'a Advertisement>,
     /// The L2Advertisements, by name.
     pub layer2: Vec<&'a Layer2Advertisement>,
+    /// Whether an L2Advertisement selects the pool, even if none selects the service.
+    pub layer2_selects_pool: bool,
 }
 
 /// Finds the advertisements that select a service.
@@ -56,9 +58,11 @@ pub(super) fn of<'a>(
     let bgp = bgp.filter(|ad| ad.selection.selects_pool(&pool, labels));
     let layer2 = config.layer2_advertisements.values();
     let layer2 = layer2.filter(|ad| ad.selection.selects_pool(&pool, labels));
+    let layer2: Vec<_> = layer2.collect();
     let mut selection = Selection {
         bgp: bgp.collect(),
-        layer2: layer2.collect(),
+        layer2_selects_pool: !layer2.is_empty(),
+        layer2,
         pool,
     };
     if selection.bgp.is_empty() && selection.layer2.is_empty() {

@@ -104,8 +104,8 @@ impl Layer2Addresses {
         self.decisions.get(service)
     }
 
-    /// Why layer 2 doesn't announce all addresses of a service. None if it does, or if no
-    /// L2Advertisement selects the service.
+    /// Why layer 2 doesn't announce all addresses of a service. None if it does, or if only
+    /// BGPAdvertisements select its pool.
     pub(crate) fn withheld(&self, service: &ObjectName) -> Option<(Reason, Detail)> {
         let decision = self.decision(service)?;
         decision.withheld.clone().or_else(|| {

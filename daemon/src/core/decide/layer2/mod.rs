@@ -78,13 +78,13 @@ pub(crate) fn decide(
     }
     let selection = match selection::of(index, service) {
         Ok(selection) if !selection.layer2.is_empty() => selection,
-        Ok(_) => return ServiceDecision::default(),
-        Err(reason) => {
-            return ServiceDecision {
-                withheld: Some(reason),
-                ..ServiceDecision::default()
-            };
+        Ok(selection) if selection.layer2_selects_pool => {
+            let detail = format!("layer 2, pool {}", selection.pool);
+            return withheld(Reason::ServiceNotSelected, detail.into());
         }
+        // The pool is one of BGP only, which is no reason to report for each of its services.
+        Ok(_) => return ServiceDecision::default(),
+        Err((reason, detail)) => return withheld(reason, detail),
     };
     let ads = selection.layer2;
     let names: Names = ads.iter().map(|ad| ad.name.clone()).collect();
@@ -119,6 +119,13 @@ pub(crate) fn decide(
         advertisements: names,
         candidates,
         withheld,
+    }
+}
+
+fn withheld(reason: Reason, detail: Detail) -> ServiceDecision {
+    ServiceDecision {
+        withheld: Some((reason, detail)),
+        ..ServiceDecision::default()
     }
 }
 

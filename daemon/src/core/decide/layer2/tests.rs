@@ -127,6 +127,18 @@ fn without_an_l2_advertisement_nothing_is_announced_and_the_reasons_are_those_of
 }
 
 #[test]
+fn a_service_of_bgp_has_a_reason_of_layer_2_only_if_an_l2_advertisement_selects_its_pool() {
+    let of = |spec: Value| {
+        let bgp = ("BGPAdvertisement/bgp", json!({ "spec": {} }));
+        reason(&with(vec![bgp, ad(spec)]), "web")
+    };
+    let unselected = json!({ "serviceSelectors": [{ "matchLabels": { "app": "other" } }] });
+    assert_eq!(of(unselected), Some(Reason::ServiceNotSelected));
+    assert_eq!(of(json!({ "ipAddressPools": ["other"] })), None);
+    assert_eq!(of(json!({})), None);
+}
+
+#[test]
 fn all_nodes_are_candidates_under_policy_cluster_and_without_node_selectors() {
     let index = with(vec![ad(json!({}))]);
     assert_eq!(candidates(&index, A), ["a=0", "b=0", "c=0"]);
