@@ -49,6 +49,56 @@ fn check_reports_conflicting_advertisements_of_an_address() {
 }
 
 #[test]
+fn check_and_plan_report_an_invalid_list_of_excluded_interfaces() {
+    let config_map = |data: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: web}}}}\n---\napiVersion: v1\n\
+             kind: ConfigMap\nmetadata: {{name: metallb-excludel2, namespace: metallb-system}}\n\
+             data:\n  {data}"
+        )
+    };
+    let list = |list: &str| {
+        config_map(&format!(
+            "excludel2.yaml: |\n    announcedInterfacesToExclude: {list}\n"
+        ))
+    };
+    let check = |text: &str| {
+        let folder = folder_of("all.yaml", text);
+        let path = folder.path().to_str().expect("text");
+        let check = ferrolb(&["check", "-f", path]);
+        let plan = ferrolb(&["plan", "-f", path]);
+        let shown = [stdout(&check), stdout(&plan)];
+        (check.status.code(), shown)
+    };
+    for (text, expected) in [
+        (
+            list("[\"^eth(\"]"),
+            "data.excludel2.yaml: announcedInterfacesToExclude[0]: \"^eth(\" is not a regular \
+             expression (unclosed group): correct or remove it",
+        ),
+        (
+            config_map("exclude.yaml: x"),
+            "data: there is no key excludel2.yaml, so MetalLB's default list applies: write the \
+             list under that key",
+        ),
+    ] {
+        let (code, [checked, planned]) = check(&text);
+        assert_eq!(code, Some(1), "{checked}");
+        let object = "ConfigMap metallb-system/metallb-excludel2: ";
+        let line = format!("all.yaml:3 {object}error: {expected}");
+        assert!(checked.contains(&line), "{line}\nis not in\n{checked}");
+        let line = format!("{object}{expected}");
+        assert!(planned.contains(&line), "{line}\nis not in\n{planned}");
+    }
+    let (code, [checked, _]) = check(&list("[\"^eth1$\"]"));
+    assert_eq!(code, Some(0), "{checked}");
+    assert!(
+        checked.starts_with("all valid: 2 objects read, 0 of"),
+        "{checked}"
+    );
+}
+
+#[test]
 fn check_of_nothing_fails_and_a_closed_pipe_is_not_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = ferrolb(&["check", "-f", &folder.path().display().to_string()]);

@@ -33,7 +33,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let style = Style::stdout();
     let manifests = args.manifests.load();
     let findings = findings(&manifests, &args.manifests.config_namespace);
-    if manifests.objects.is_empty() && findings.is_empty() {
+    let objects = manifests.objects.len() + manifests.interface_lists.len();
+    if objects == 0 && findings.is_empty() {
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
     let mut text = String::new();
@@ -50,7 +51,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         writeln!(
             text,
             "{}: {label}: {}",
-            style.bold(place),
+            style.bold(&printable(place)),
             printable(message)
         )?;
     }
@@ -58,7 +59,6 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .filter(|finding| finding.severity != Severity::Notice)
         .count();
-    let objects = manifests.objects.len();
     if errors > 0 {
         let number = if errors == 1 {
             "1 error".to_owned()
@@ -109,6 +109,13 @@ fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
         severity: Severity::Error,
         message: error.message.clone(),
     });
+    let interface_lists = manifests.interface_lists.iter().filter_map(|list| {
+        Some(Finding {
+            place: format!("{} {}", list.location, list.object),
+            severity: Severity::Error,
+            message: list.error.clone()?,
+        })
+    });
     let problems = index.problems().into_iter().map(|problem| Finding {
         place: place(&problem.object),
         severity: problem.severity,
@@ -133,7 +140,8 @@ fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
         severity: Severity::Notice,
         message: unsupported.message(kind),
     });
-    let findings = unreadable.chain(problems).chain(elsewhere);
+    let findings = unreadable.chain(interface_lists);
+    let findings = findings.chain(problems).chain(elsewhere);
     findings.chain(unsupported).collect()
 }
 

@@ -96,7 +96,13 @@ pub(super) fn plan_manifests(
         object: error.location.to_string(),
         message: error.message.clone(),
     });
-    plan.errors.splice(0..0, errors);
+    let interface_lists = manifests.interface_lists.iter().filter_map(|list| {
+        Some(PlanError {
+            object: list.object.clone(),
+            message: list.error.clone()?,
+        })
+    });
+    plan.errors.splice(0..0, errors.chain(interface_lists));
     let unsupported = manifests
         .unread
         .iter()

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::documents;
+use super::interface_list;
 use super::syntax::SyntaxError;
 use super::unsupported_kinds::advice;
 use super::walk::{FolderId, STANDARD_INPUT, Walk, folder_id};
@@ -67,10 +68,24 @@ pub(crate) struct Manifests {
     pub objects: BTreeMap<ObjectKey, Located>,
     /// Errors.
     pub errors: Vec<ManifestError>,
+    /// MetalLB's ConfigMaps of interfaces that layer 2 must not use.
+    pub interface_lists: Vec<InterfaceList>,
     /// Number of objects of kinds that ferrolb does not read.
     pub others: usize,
     /// The kinds among those that concern load balancers, by apiVersion and kind.
     pub unread: BTreeMap<(String, String), Unread>,
+}
+
+/// A ConfigMap of interfaces that layer 2 must not use. It is only checked: the daemon reads it as
+/// a file.
+#[derive(Clone, Debug)]
+pub(crate) struct InterfaceList {
+    /// The first line of its document.
+    pub location: Location,
+    /// Its kind, and its namespace and name.
+    pub object: String,
+    /// What is wrong, and how to fix it.
+    pub error: Option<String>,
 }
 
 /// Objects of one kind that ferrolb does not read.
@@ -89,6 +104,7 @@ pub(crate) struct Unread {
 struct File {
     objects: Vec<Located>,
     errors: Vec<ManifestError>,
+    interface_lists: Vec<InterfaceList>,
     others: usize,
     unread: BTreeMap<(String, String), Unread>,
 }
@@ -219,6 +235,8 @@ impl Unread {
 impl Manifests {
     fn add(&mut self, file: &File) {
         self.errors.extend(file.errors.iter().cloned());
+        self.interface_lists
+            .extend(file.interface_lists.iter().cloned());
         self.others += file.others;
         for (kind, unread) in &file.unread {
             let known = self.unread.get_mut(kind);
@@ -287,6 +305,15 @@ impl File {
                     raw,
                     location: location.clone(),
                 }),
+                Ok(Object::Other(raw)) if interface_list::is_interface_list(&raw) => {
+                    let namespace = raw.metadata.namespace.as_deref();
+                    let namespace = namespace.unwrap_or(config_namespace);
+                    self.interface_lists.push(InterfaceList {
+                        location: location.clone(),
+                        object: format!("ConfigMap {namespace}/{}", raw.metadata.name),
+                        error: interface_list::check(&raw).err(),
+                    });
+                }
                 Ok(Object::Other(raw)) => self.add_other(&raw, &location),
                 Err(_) if is_kustomization(&location.file) => self.others += 1,
                 Err(message) => self.errors.push(ManifestError {

@@ -4,6 +4,7 @@
 mod api_writes;
 mod documents;
 pub(crate) mod folder;
+mod interface_list;
 mod json_list;
 pub(crate) mod kube;
 pub(crate) mod manifests;
