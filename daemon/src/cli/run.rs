@@ -404,7 +404,7 @@ async fn layer2(
     }
     let excluded = exclude_file::read();
     let writes = source.writes.clone();
-    let (announcer, engine) = Layer2Announcer::new(node, excluded, writes, engine::spawn);
+    let (announcer, engine) = Layer2Announcer::new(node, excluded, writes, engine::start);
     if args.metallb_status {
         publish_layer2_status(args, node, &announcer, &engine).await?;
     }

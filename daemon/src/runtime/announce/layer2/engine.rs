@@ -1,21 +1,36 @@
 //! The layer 2 engine as the rest of the process uses it: it runs only while there is an
 //! L2Advertisement, and is compiled out without the feature `layer2`.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use ferrolb_layer2::config::Command;
-use ferrolb_layer2::status::Status;
-use tokio::sync::watch;
+use ferrolb_layer2::status::{Event, Status};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::cpu_weight;
+
 #[cfg(not(feature = "layer2"))]
-pub(crate) use self::compiled_out::{Handle, Options, spawn};
+use self::compiled_out::spawn;
+#[cfg(not(feature = "layer2"))]
+pub(crate) use self::compiled_out::{Handle, Options};
 #[cfg(feature = "layer2")]
-pub(crate) use ferrolb_layer2::driver::{Handle, Options, spawn};
+use ferrolb_layer2::driver::spawn;
+#[cfg(feature = "layer2")]
+pub(crate) use ferrolb_layer2::driver::{Handle, Options};
 
 /// Limit for handing over all addresses. The engine itself takes at most 2 s.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Starts the engine. The first one that starts checks the CPU weight of the process.
+pub(crate) fn start(options: Options) -> io::Result<(Handle, mpsc::UnboundedReceiver<Event>)> {
+    static WEIGHT_CHECKED: Once = Once::new();
+    let started = spawn(options)?;
+    WEIGHT_CHECKED.call_once(cpu_weight::warn_if_low);
+    Ok(started)
+}
 
 /// Whether the layer 2 engine runs.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 //! The engine has a thread of its own and doesn't depend on the control loop: after a panic of the
 //! loop it goes on answering with what it was given last.
 
+mod cpu_weight;
 pub(crate) mod engine;
 pub(crate) mod exclude_file;
 mod reporter;
