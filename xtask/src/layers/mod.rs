@@ -164,7 +164,8 @@ const PAGE: &str = "docs/ARCHITECTURE.md";
 const BEGIN: &str = "<!-- modules -->\n";
 const END: &str = "<!-- /modules -->";
 
-/// Checks all rules, and that the crates without I/O compile without it.
+/// Checks all rules, that the crates without I/O compile without it, and that the daemon does
+/// without layer 2.
 ///
 /// # Errors
 /// With every place that breaks a rule.
@@ -208,7 +209,13 @@ pub(crate) fn check() -> Result<()> {
         found.join("\n  ")
     );
     check_page(&drawn)?;
-    for package in ["ferrolb-bgp", "ferrolb-allocator", "ferrolb-layer2"] {
+    let packages = [
+        "ferrolb-bgp",
+        "ferrolb-allocator",
+        "ferrolb-layer2",
+        "ferrolb",
+    ];
+    for package in packages {
         show_and_run(&mut cargo(&[
             "check",
             "-q",
