@@ -520,3 +520,107 @@ fn allocated(index: &Index) -> BTreeSet<IpAddr> {
     ours.flat_map(|service| service.addresses().iter().copied())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::core::api::RawObject;
+    use crate::core::index::change::Change;
+    use crate::runtime::source::{api_writes, status_writes};
+
+    /// A configuration object, or a Service in the namespace `default`.
+    fn object(kind: Kind, name: &str, mut body: Value) -> RawObject {
+        let namespace = match kind {
+            Kind::Service => "default",
+            _ => "metallb-system",
+        };
+        body["kind"] = json!(kind.name());
+        body["apiVersion"] = json!(kind.api_version());
+        body["metadata"] = json!({ "name": name, "namespace": namespace });
+        serde_json::from_value(body).expect("an object")
+    }
+
+    fn key(name: &str, data: &Value) -> RawObject {
+        object(Kind::Secret, name, json!({ "data": data }))
+    }
+
+    /// What a leader writes besides the status of a Service, if there is a pool, the Service and
+    /// these objects.
+    async fn write_of(objects: Vec<RawObject>) -> Option<ApiWrite> {
+        let pool = json!({ "spec": { "addresses": ["192.0.2.0/24"] } });
+        let service = json!({ "spec": {
+            "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
+        } });
+        let mut objects: Vec<_> = objects
+            .into_iter()
+            .chain([
+                object(Kind::IpAddressPool, "pool", pool),
+                object(Kind::Service, "web", service),
+            ])
+            .map(|raw| (raw.key("default").expect("a known kind"), raw))
+            .collect();
+        let (events_in, events) = mpsc::channel(64);
+        for kind in Kind::ALL {
+            let of_kind = objects.extract_if(.., |(key, _)| key.kind == kind);
+            let reset = Change::Reset(kind, of_kind.collect());
+            events_in.send(Event::Change(reset)).await.expect("room");
+        }
+        events_in.send(Event::Leading(true)).await.expect("room");
+        let (status, mut status_out) = status_writes();
+        let (writes, mut writes_out) = api_writes();
+        let mut source = Source {
+            events,
+            status,
+            writes,
+        };
+        let control = ControlLoop {
+            kinds: &Kind::ALL,
+            announcer: None,
+            layer2: None,
+            allocate: true,
+            ignore_exclusion: false,
+            saved: None,
+            interface_exists: |_| true,
+            status: watch::channel(Arc::default()).0,
+        };
+        let (_stop, stopped) = oneshot::channel();
+        tokio::select! {
+            _ = control.run(&mut source, stopped) => panic!("the control loop ended"),
+            // The key is requested before addresses are allocated.
+            write = status_out.recv() => assert!(write.is_some()),
+        }
+        drop(source);
+        writes_out.recv().await
+    }
+
+    fn l2_advertisement() -> RawObject {
+        object(Kind::L2Advertisement, "lan", json!({ "spec": {} }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_requests_a_key_of_hellos_only_if_an_l2_advertisement_needs_it() {
+        assert_eq!(write_of(Vec::new()).await, None);
+        let write = write_of(vec![l2_advertisement()]).await;
+        assert_eq!(write, Some(ApiWrite::CreateHelloKey));
+        // Another Secret.
+        let write = write_of(vec![l2_advertisement(), key("tor", &json!({}))]).await;
+        assert_eq!(write, Some(ApiWrite::CreateHelloKey));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_requests_no_key_of_hellos_where_a_secret_exists_valid_or_not() {
+        let valid = json!({ "secretkey": "MDEyMzQ1Njc4OWFiY2RlZg==" });
+        for secret in [
+            key("memberlist", &valid),
+            key("ferrolb-layer2", &valid),
+            key("memberlist", &json!({})),
+        ] {
+            let name = secret.metadata.name.clone();
+            let write = write_of(vec![l2_advertisement(), secret]).await;
+            assert_eq!(write, None, "{name}");
+        }
+    }
+}
