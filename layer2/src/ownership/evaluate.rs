@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::address::{Address, Effect, Phase};
 use super::placement::Placement;
 use super::takeover::Round;
+use super::takeover::Successor;
 use super::{Context, Ownership};
 use crate::config::{Interfaces, Time};
 use crate::interface::IfIndex;
@@ -167,26 +168,55 @@ impl Ownership {
     /// Finds addresses of silent nodes, and computes which of them this node takes over.
     ///
     /// One walk places the addresses of all silent nodes. A walk for each node would not count the
-    /// addresses that this node is about to take over from another one.
+    /// addresses that this node is about to take over from another one. A successor stays the same
+    /// while it may own the address: nodes that learn of silent nodes and claims in another order
+    /// would otherwise choose other successors.
     fn find_silent(&mut self, context: &Context<'_>) {
         let orphans = self.orphans(context);
         let mut placement = Placement::new(context, &self.claims, &self.intents);
-        let mut ranks: BTreeMap<NodeId, Vec<(IpAddr, u32)>> = BTreeMap::new();
+        let before = std::mem::take(&mut self.successors);
+        let (mut new, mut turns) = (Vec::new(), BTreeMap::new());
         for (_, address, node) in orphans {
             let Some(spec) = self.spec(address) else {
                 continue;
             };
-            let ranks = ranks.entry(node).or_default();
-            if let Some(rank) = placement.our_rank(address, spec) {
-                ranks.push((address, rank));
+            let known = before.get(&address).filter(|known| {
+                known.of == node && placement.is_first_choice(known.node, address, spec)
+            });
+            match known {
+                Some(known) => {
+                    placement.count(known.node);
+                    self.successors.insert(address, known.clone());
+                }
+                None => new.push((address, node)),
             }
-            if let Some(best) = placement.best(address, spec) {
-                placement.count(best);
+            turns.insert(node, Vec::new());
+        }
+        for (address, of) in new {
+            let Some(spec) = self.spec(address) else {
+                continue;
+            };
+            let our_rank = placement.our_rank(address, spec);
+            if let Some(node) = placement.best(address, spec) {
+                placement.count(node);
+                let successor = Successor {
+                    of,
+                    node,
+                    our_rank,
+                    since: context.now,
+                };
+                self.successors.insert(address, successor);
             }
         }
-        self.takeovers.retain(|node| ranks.contains_key(&node));
-        for (node, ranks) in ranks {
-            self.takeovers.set(context.now, node, ranks.into_iter());
+        for (address, successor) in &self.successors {
+            if let (Some(turn), Some(turns)) = (successor.our_turn(), turns.get_mut(&successor.of))
+            {
+                turns.push((*address, turn));
+            }
+        }
+        self.takeovers.retain(|node| turns.contains_key(&node));
+        for (node, turns) in turns {
+            self.takeovers.set(context.now, node, turns.into_iter());
         }
     }
 

@@ -41,7 +41,7 @@ use preference::Preferences;
 use self_test::SelfTests;
 use settle::Settle;
 use sync::Sync;
-use takeover::Takeovers;
+use takeover::{Successor, Takeovers};
 use witness::Witnesses;
 
 use crate::config::{AddressSpec, Time};
@@ -74,6 +74,8 @@ pub(crate) struct Ownership {
     settle: Settle,
     sync: Sync,
     takeovers: Takeovers,
+    /// The successors of the addresses of silent nodes.
+    successors: BTreeMap<IpAddr, Successor>,
     handovers: Handovers,
     witnesses: Witnesses,
     outbox: Outbox,
@@ -115,6 +117,7 @@ impl Ownership {
             settle: Settle::default(),
             sync: Sync::default(),
             takeovers: Takeovers::default(),
+            successors: BTreeMap::new(),
             handovers: Handovers::default(),
             witnesses: Witnesses::default(),
             outbox: Outbox::default(),

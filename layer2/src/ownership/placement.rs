@@ -143,6 +143,12 @@ impl<'a> Placement<'a> {
         best
     }
 
+    /// Whether a node is one of those with the best preference for an address.
+    pub(crate) fn is_first_choice(&mut self, node: NodeId, address: IpAddr, spec: &Spec) -> bool {
+        let group = self.group(address, spec);
+        group.first.iter().any(|(first, _)| *first == node)
+    }
+
     /// The best node for an address whose node is not in `tried`.
     pub(crate) fn next(
         &mut self,

@@ -17,6 +17,36 @@ const PROBED_ADDRESSES: usize = 3;
 /// as the limit of unsolicited frames demands.
 const ROUND: Duration = Duration::from_millis(500);
 
+/// Which node takes an address of a silent node over.
+#[derive(Clone, Debug)]
+pub(crate) struct Successor {
+    /// The silent node.
+    pub(crate) of: NodeId,
+    /// The first successor.
+    pub(crate) node: NodeId,
+    /// How many successors come before this node, if it may own the address.
+    pub(crate) our_rank: Option<u32>,
+    /// Since when it is known.
+    pub(crate) since: Time,
+}
+
+/// This node's turn to take an address over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// How many successors come before this node.
+    rank: u32,
+    /// When the first of them may act.
+    since: Time,
+}
+
+impl Successor {
+    /// The turn of this node, if it may own the address.
+    pub(crate) fn our_turn(&self) -> Option<Turn> {
+        let since = self.since;
+        self.our_rank.map(|rank| Turn { rank, since })
+    }
+}
+
 /// The takeovers that this node prepares.
 #[derive(Debug, Default)]
 pub(crate) struct Takeovers(BTreeMap<NodeId, Takeover>);
@@ -26,8 +56,8 @@ pub(crate) struct Takeovers(BTreeMap<NodeId, Takeover>);
 struct Takeover {
     /// When the first successors may start to probe.
     start: Time,
-    /// This node's part of the addresses, with its rank among the successors.
-    ranks: BTreeMap<IpAddr, u32>,
+    /// This node's part of the addresses, with its turn.
+    turns: BTreeMap<IpAddr, Turn>,
     /// Whether it waits for a witness.
     isolated: bool,
     /// The addresses for which another peer answered, which was asked for its claims.
@@ -48,23 +78,23 @@ pub(crate) struct Round {
 }
 
 impl Takeovers {
-    /// Sets the addresses of a silent node that this node may take, with its rank for each. With
+    /// Sets the addresses of a silent node that this node may take, with its turn for each. With
     /// none, the takeover ends.
     pub(crate) fn set(
         &mut self,
         now: Time,
         node: NodeId,
-        ranks: impl Iterator<Item = (IpAddr, u32)>,
+        turns: impl Iterator<Item = (IpAddr, Turn)>,
     ) {
         let takeover = self.0.entry(node).or_insert_with(|| Takeover {
             start: now,
-            ranks: BTreeMap::new(),
+            turns: BTreeMap::new(),
             isolated: false,
             asked: BTreeSet::new(),
             round: None,
         });
-        takeover.ranks = ranks.collect();
-        if takeover.ranks.is_empty() {
+        takeover.turns = turns.collect();
+        if takeover.turns.is_empty() {
             self.0.remove(&node);
         }
     }
@@ -77,8 +107,8 @@ impl Takeovers {
     /// Another node claimed an address, or it must not be taken.
     pub(crate) fn remove(&mut self, address: IpAddr) {
         self.0.retain(|_, takeover| {
-            takeover.ranks.remove(&address);
-            !takeover.ranks.is_empty()
+            takeover.turns.remove(&address);
+            !takeover.turns.is_empty()
         });
     }
 
@@ -187,25 +217,25 @@ impl Takeovers {
     /// Whether this node waits to take an address over.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let mut takeovers = self.0.values();
-        takeovers.any(|takeover| takeover.ranks.contains_key(&address))
+        takeovers.any(|takeover| takeover.turns.contains_key(&address))
     }
 
     /// Whether it waits because it may be cut off itself.
     pub(crate) fn is_isolated(&self, address: IpAddr) -> bool {
         let mut takeovers = self.0.values();
-        takeovers.any(|takeover| takeover.isolated && takeover.ranks.contains_key(&address))
+        takeovers.any(|takeover| takeover.isolated && takeover.turns.contains_key(&address))
     }
 }
 
 impl Takeover {
-    fn due(&self, rank: u32) -> Time {
-        self.start + RANK_DELAY.saturating_mul(rank)
+    fn due(&self, turn: Turn) -> Time {
+        self.start.max(turn.since) + RANK_DELAY.saturating_mul(turn.rank)
     }
 
     fn due_at(&self, now: Time) -> impl Iterator<Item = IpAddr> + '_ {
-        self.ranks
+        self.turns
             .iter()
-            .filter(move |(_, rank)| self.due(**rank) <= now)
+            .filter(move |(_, turn)| self.due(**turn) <= now)
             .map(|(address, _)| *address)
     }
 
@@ -213,6 +243,6 @@ impl Takeover {
         if let Some(round) = &self.round {
             return Some(round.started + ROUND);
         }
-        Some(self.due(*self.ranks.values().min()?))
+        self.turns.values().map(|turn| self.due(*turn)).min()
     }
 }
