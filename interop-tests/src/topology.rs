@@ -89,9 +89,9 @@ impl Topology {
     /// When its namespace can't be created.
     pub fn add_client(&mut self) -> Result<()> {
         let client = Namespace::new("client")?;
-        Link::new((&client, "uplink"), (&self.tor, "client"))?;
-        self.tor.address("client", "192.168.50.1/24")?;
-        self.tor.address("client", "fd50::1/64")?;
+        Link::new((&client, "uplink"), (&self.tor, "behind"))?;
+        self.tor.address("behind", "192.168.50.1/24")?;
+        self.tor.address("behind", "fd50::1/64")?;
         client.address("uplink", &format!("{CLIENT_IPV4}/24"))?;
         client.address("uplink", &format!("{CLIENT_IPV6}/64"))?;
         client.route("default", "192.168.50.1")?;

@@ -81,6 +81,12 @@ impl Frame {
         Ok(Self { at, source, text })
     }
 
+    /// Whether it is an ARP probe (RFC 5227 §2.1.1): its sender has the address 0.0.0.0.
+    #[must_use]
+    pub fn is_arp_probe(&self) -> bool {
+        self.text.contains("tell 0.0.0.0")
+    }
+
     /// Whether it makes hosts send packets for this address to its sender: an answer or an
     /// unsolicited announcement.
     #[must_use]

@@ -259,8 +259,8 @@ impl Ownership {
         }
     }
 
-    /// A peer uses an address that this node announces. If it is the owner before, its hello decides.
-    /// Otherwise another load balancer runs on its node, and this node stops.
+    /// A peer uses an address that this node announces. If it is the owner before, its hello
+    /// decides. Otherwise another load balancer runs on its node, and this node stops.
     fn contested_by_peer(
         &mut self,
         context: &Context<'_>,
