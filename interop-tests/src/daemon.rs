@@ -119,6 +119,19 @@ status:
         self.start(node, role, &[], &self.socket(node))
     }
 
+    /// As [`Folder::run_role`], beside another process on the node: with a control socket of its
+    /// own, and without metrics.
+    ///
+    /// # Errors
+    /// When `FERROLB_BIN` does not name a binary.
+    pub fn run_beside(&self, node: &Node, role: &str) -> Result<Process> {
+        let name = format!("ferrolb-{role}-{}", node.name);
+        let socket = self.scratch.file(&format!("{role}-{}.sock", node.name));
+        let mut command = self.command_of(node, role, &[], &socket)?;
+        command.arg("--metrics-addr=127.0.0.1:0");
+        Process::start(self.scratch, &name, &command)
+    }
+
     /// As [`Folder::run_role`], without a capability, for example `net_raw`.
     ///
     /// # Errors
@@ -145,6 +158,18 @@ status:
     }
 
     fn start(&self, node: &Node, role: &str, wrapper: &[&str], socket: &Path) -> Result<Process> {
+        let mut command = self.command_of(node, role, wrapper, socket)?;
+        command.args(["--metrics-addr", metrics::ADDRESS]);
+        Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
+    }
+
+    fn command_of(
+        &self,
+        node: &Node,
+        role: &str,
+        wrapper: &[&str],
+        socket: &Path,
+    ) -> Result<Command> {
         let mut words: Vec<OsString> = wrapper.iter().map(OsString::from).collect();
         words.push(ferrolb()?.into());
         let mut command = node.namespace.command(words.remove(0));
@@ -152,10 +177,9 @@ status:
         command.arg("--manifests").arg(&self.path);
         command.args(["--node-name", &node.name]);
         command.args(["--config-namespace", NAMESPACE]);
-        command.args(["--metrics-addr", metrics::ADDRESS]);
         command.args(["--log-format", "text"]);
         command.arg("--socket").arg(socket);
-        Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
+        Ok(command)
     }
 
     /// Path of the control socket of a node's daemon.

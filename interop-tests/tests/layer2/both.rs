@@ -30,14 +30,16 @@ fn bgp_and_layer2_announce_the_same_address(scratch: &Scratch) -> Result<()> {
     rack.add_client()?;
     let mut router = router(scratch, &rack)?;
     router.start()?;
-    let cluster = LanCluster::new(scratch, &rack, &addresses(2, 1), "")?;
+    let mut cluster = LanCluster::new(scratch, &rack, &addresses(2, 1), "")?;
     let bgp = [manifest::metallb_peer(""), manifest::advertisement("")];
     let bgp = manifest::join(&bgp.each_ref().map(String::as_str));
     cluster.folder.write("bgp.yaml", &bgp)?;
-    // The role `all` announces by both.
-    let daemons = rack.nodes.iter().map(|node| cluster.folder.run(node));
-    let _daemons: Vec<Process> = daemons.collect::<Result<_>>()?;
     let all = [0, 1, 2];
+    all.iter()
+        .try_for_each(|&node| cluster.start_daemon(node))?;
+    let nodes = rack.nodes.iter();
+    let announcers = nodes.map(|node| cluster.folder.run_beside(node, "announcer"));
+    let _announcers: Vec<Process> = announcers.collect::<Result<_>>()?;
     cluster.await_peers(&all)?;
     cluster.write_services()?;
     let owners = cluster.await_owners(&all)?;

@@ -1,13 +1,16 @@
 //! `ferrolb l2`, and metrics.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::lan::LanCluster;
 use ferrolb_interop_tests::metrics;
+use ferrolb_interop_tests::process::{Process, ferrolb};
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
+use serde_json::Value;
 
 use super::{addresses, check_nothing_moves, losses, spread};
 
@@ -28,6 +31,10 @@ fn an_operator_sees_moves_and_tests_addresses() {
         let address = cluster.addresses[0];
         let to = (before[&address] + 1) % 3;
         let node = rack.nodes[to].name.clone();
+        let mut watch = Command::new(ferrolb()?);
+        watch.args(["l2", "--watch", "--socket"]);
+        watch.arg(cluster.folder.socket(&rack.nodes[to]));
+        let watch = Process::start(scratch, "watch", &watch)?;
         let report = losses(&mut cluster, address, Duration::from_secs(2), |cluster| {
             // From a third node: any can ask.
             let asked = (to + 1) % 3;
@@ -42,16 +49,26 @@ fn an_operator_sees_moves_and_tests_addresses() {
         let status = cluster.status(to)?;
         let entry = &status["addresses"][address.to_string()];
         ensure!(entry["reason"] == "Moved", "{entry}");
+        watch.await_log(&[&address.to_string(), &node], TIMEOUT)?;
 
         ensure!(spread(&owners, &all) == 2, "{owners:?}");
-        cluster.ask(0, &["l2", "rebalance", "--dry-run"])?;
+        let plan = cluster.ask(0, &["l2", "rebalance", "--dry-run", "-o", "json"])?;
+        let plan: Value = serde_json::from_str(&plan)?;
+        let planned = plan["moves"].as_array().context("no moves")?;
+        ensure!(planned.len() == 1, "{plan}");
         check_nothing_moves(&cluster, &owners, &all)?;
         cluster.ask(0, &["l2", "rebalance"])?;
-        eventually("as many addresses on every node", TIMEOUT, || {
+        let after = eventually("as many addresses on every node", TIMEOUT, || {
             let owners = cluster.owners(&all)?;
             ensure!(spread(&owners, &all) == 0, "{owners:?}");
-            Ok(())
-        })
+            Ok(owners)
+        })?;
+        let moved = after
+            .iter()
+            .filter(|(address, node)| owners[*address] != **node);
+        let moved: Vec<String> = moved.map(|(address, _)| address.to_string()).collect();
+        ensure!(moved == [planned[0]["address"].as_str().context("no address")?]);
+        Ok(())
     });
 }
 
