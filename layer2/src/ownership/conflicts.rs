@@ -1,6 +1,6 @@
 //! Other hosts that answer for an address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const CLAIM_CONFLICT: Duration = Duration::from_secs(10);
 
 /// The owner before may use an address for this time, until it receives the claim of this node.
 const OWNER_BEFORE: Duration = Duration::from_secs(2);
-/// Uses of an address by a peer that are further apart are not one conflict.
+/// A use of an address by a peer that is later than the first one by this time is a new conflict.
 const ONE_CONFLICT: Duration = Duration::from_secs(10);
 
 /// A conflict is over if it is not observed for this time.
@@ -75,24 +75,40 @@ impl Contested {
     }
 }
 
-/// Peers that use addresses of this node, since when. Their hellos don't claim these addresses.
+/// Peers that use addresses of this node. Their hellos don't claim these addresses.
 #[derive(Debug, Default)]
-pub(crate) struct OtherSpeakers(BTreeMap<IpAddr, (NodeId, Time)>);
+pub(crate) struct OtherSpeakers {
+    /// Since when.
+    since: BTreeMap<IpAddr, (NodeId, Time)>,
+    /// The addresses that are probed, to see whether a peer answers.
+    probed: BTreeSet<IpAddr>,
+}
 
 impl OtherSpeakers {
-    /// A peer uses an address. Returns whether it has done so for longer than an owner before does.
-    fn persists(&mut self, now: Time, address: IpAddr, peer: NodeId) -> bool {
-        let (known, since) = *self.0.entry(address).or_insert((peer, now));
+    /// A peer uses an address. Returns whether the address must be probed, because the peer has
+    /// used it for longer than the previous owner may.
+    fn uses(&mut self, now: Time, address: IpAddr, peer: NodeId) -> bool {
+        let (known, since) = *self.since.entry(address).or_insert((peer, now));
         if known != peer || now > since + ONE_CONFLICT {
-            self.0.insert(address, (peer, now));
+            self.since.insert(address, (peer, now));
             return false;
         }
-        now >= since + OWNER_BEFORE
+        let persists = now >= since + OWNER_BEFORE;
+        if persists {
+            self.since.remove(&address);
+        }
+        persists && self.probed.insert(address)
+    }
+
+    /// A probe ended. Returns whether it was one for [`Self::uses`].
+    fn take_probed(&mut self, address: IpAddr) -> bool {
+        self.probed.remove(&address)
     }
 
     /// A hello claims the address, or this node has a new claim.
     pub(crate) fn remove(&mut self, address: IpAddr) {
-        self.0.remove(&address);
+        self.since.remove(&address);
+        self.probed.remove(&address);
     }
 }
 
@@ -105,6 +121,8 @@ impl Ownership {
         let timing = match known.spec.detection {
             ConflictDetection::Fast => Timing::FAST,
             ConflictDetection::Rfc5227 => Timing::RFC_5227,
+            // It is known that another host had it.
+            ConflictDetection::Off if matches!(known.phase, Phase::Withheld(_)) => Timing::FAST,
             ConflictDetection::Off => {
                 self.take(context, address, OwnerReason::Placed);
                 return;
@@ -126,6 +144,9 @@ impl Ownership {
         let phase = self.addresses.get(&address).map(|known| known.phase);
         if phase == Some(Phase::Intent) {
             self.probed_before_use(context, address, answers);
+        }
+        if phase == Some(Phase::Owned) && self.other_speakers.take_probed(address) {
+            self.probed_while_owned(context, address, answers);
         }
         for (node, round) in self.takeovers.result(address, answers) {
             self.probed_silent(context, node, &round);
@@ -163,6 +184,21 @@ impl Ownership {
             }
         }
         self.take(context, address, OwnerReason::Placed);
+    }
+
+    /// Stops if a peer answers for an address of this node: another load balancer runs there.
+    fn probed_while_owned(&mut self, context: &Context<'_>, address: IpAddr, answers: &[Answer]) {
+        let peers = context.membership.peers();
+        let peer = |answer: &Answer| {
+            let node = peers.by_mac(answer.interface, answer.mac)?;
+            Some((*answer, node))
+        };
+        let mut answers = answers.iter().filter(|answer| !answer.simultaneous);
+        if let Some((answer, node)) = answers.find_map(peer) {
+            self.end_conflict(address);
+            self.withdraw(context.now, address, OwnerReason::OtherSpeaker);
+            self.withhold(context, address, answer, Some(node));
+        }
     }
 
     /// Another host has an address that this node would claim.
@@ -248,7 +284,7 @@ impl Ownership {
             return;
         }
         if let Some(node) = node {
-            self.contested_by_peer(context, interface, mac, address, node);
+            self.contested_by_peer(context, address, node);
             return;
         }
         self.report_conflict(context, address, mac, None);
@@ -259,26 +295,20 @@ impl Ownership {
         }
     }
 
-    /// A peer uses an address that this node announces. If it is the owner before, its hello
-    /// decides. Otherwise another load balancer runs on its node, and this node stops.
-    fn contested_by_peer(
-        &mut self,
-        context: &Context<'_>,
-        interface: IfIndex,
-        mac: Mac,
-        address: IpAddr,
-        node: NodeId,
-    ) {
+    /// A peer uses an address that this node announces. The previous owner may do so until it
+    /// receives our claim; its hello decides. If the peer goes on without a claim, a probe shows
+    /// whether it answers.
+    fn contested_by_peer(&mut self, context: &Context<'_>, address: IpAddr, node: NodeId) {
         let now = context.now;
-        if self.other_speakers.persists(now, address, node) {
-            self.other_speakers.remove(address);
-            self.withdraw(now, address, OwnerReason::OtherSpeaker);
-            let answer = Answer {
-                interface,
-                mac,
-                simultaneous: false,
-            };
-            self.withhold(context, address, answer, Some(node));
+        if self.other_speakers.uses(now, address, node) {
+            let interfaces = self.spec(address).map(|spec| spec.interfaces.clone());
+            self.effects.extend(interfaces.map(|interfaces| {
+                Effect::Probe(Probe {
+                    address,
+                    interfaces,
+                    timing: Timing::TAKEOVER,
+                })
+            }));
         } else if self.contests.passes(now, address, Duration::from_secs(1)) {
             self.outbox.changed(address);
             self.outbox.once(Section::RequestClaims {

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::address::{Address, Effect, Phase};
 use super::placement::Placement;
-use super::takeover::Round;
-use super::takeover::Successor;
+use super::takeover::{Round, Successor, Turn};
 use super::{Context, Ownership};
 use crate::config::{Interfaces, Time};
 use crate::interface::IfIndex;
@@ -169,51 +168,48 @@ impl Ownership {
     ///
     /// One walk places the addresses of all silent nodes. A walk for each node would not count the
     /// addresses that this node is about to take over from another one. A successor stays the same
-    /// while it may own the address: nodes that learn of silent nodes and claims in another order
-    /// would otherwise choose other successors.
+    /// for a while: nodes that learn of silent nodes and claims in another order would otherwise
+    /// choose other successors.
     fn find_silent(&mut self, context: &Context<'_>) {
-        let orphans = self.orphans(context);
         let mut placement = Placement::new(context, &self.claims, &self.intents);
         let before = std::mem::take(&mut self.successors);
-        let (mut new, mut turns) = (Vec::new(), BTreeMap::new());
-        for (_, address, node) in orphans {
+        let (mut kept, mut new) = (Vec::new(), Vec::new());
+        for (_, address, of) in self.orphans(context) {
             let Some(spec) = self.spec(address) else {
                 continue;
             };
             let known = before.get(&address).filter(|known| {
-                known.of == node && placement.is_first_choice(known.node, address, spec)
+                known.is_kept(context.now, of)
+                    && placement.is_first_choice(known.node, address, spec)
             });
             match known {
                 Some(known) => {
                     placement.count(known.node);
-                    self.successors.insert(address, known.clone());
+                    kept.push((address, spec, *known));
                 }
-                None => new.push((address, node)),
+                None => new.push((address, spec, of)),
             }
-            turns.insert(node, Vec::new());
         }
-        for (address, of) in new {
-            let Some(spec) = self.spec(address) else {
+        let mut turns: BTreeMap<NodeId, Vec<(IpAddr, Turn)>> = BTreeMap::new();
+        let mut successors = BTreeMap::new();
+        for (address, spec, successor) in kept {
+            let rank = successor.our_rank(|| placement.our_rank(address, spec));
+            let turns = turns.entry(successor.of).or_default();
+            turns.extend(rank.map(|rank| (address, successor.turn(rank))));
+            successors.insert(address, successor);
+        }
+        for (address, spec, of) in new {
+            let turns = turns.entry(of).or_default();
+            let Some(node) = placement.best(address, spec) else {
                 continue;
             };
-            let our_rank = placement.our_rank(address, spec);
-            if let Some(node) = placement.best(address, spec) {
-                placement.count(node);
-                let successor = Successor {
-                    of,
-                    node,
-                    our_rank,
-                    since: context.now,
-                };
-                self.successors.insert(address, successor);
-            }
+            let successor = Successor::new(before.get(&address), context.now, of, node);
+            let rank = placement.our_rank(address, spec);
+            turns.extend(rank.map(|rank| (address, successor.turn(rank))));
+            placement.count(node);
+            successors.insert(address, successor);
         }
-        for (address, successor) in &self.successors {
-            if let (Some(turn), Some(turns)) = (successor.our_turn(), turns.get_mut(&successor.of))
-            {
-                turns.push((*address, turn));
-            }
-        }
+        self.successors = successors;
         self.takeovers.retain(|node| turns.contains_key(&node));
         for (node, turns) in turns {
             self.takeovers.set(context.now, node, turns.into_iter());
@@ -231,11 +227,8 @@ impl Ownership {
                 let spec = self.spec(address)?;
                 let entry = self.claims.get(address)?;
                 let segments = context.segments(address, spec);
-                context.is_silent(node, &segments, entry.since).then_some((
-                    spec.created,
-                    address,
-                    node,
-                ))
+                let silent = context.is_silent(node, &segments, entry.since);
+                silent.then_some((spec.created, address, node))
             }));
         }
         orphans

@@ -191,6 +191,7 @@ impl Ownership {
         self.contests.remove(address);
         self.contested_at.remove(address);
         self.other_speakers.remove(address);
+        self.successors.remove(&address);
         self.claim_conflicts.remove(address);
         self.claims.forget(address);
         self.evaluated = None;

@@ -17,34 +17,65 @@ const PROBED_ADDRESSES: usize = 3;
 /// as the limit of unsolicited frames demands.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// Which node takes an address of a silent node over.
-#[derive(Clone, Debug)]
+/// How long the choice of a successor stays: longer than a takeover takes, and shorter than peers
+/// wait for a process that ended.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// The first node that may take an address of a silent node over.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Successor {
     /// The silent node.
     pub(crate) of: NodeId,
-    /// The first successor.
+    /// The successor.
     pub(crate) node: NodeId,
-    /// How many successors come before this node, if it may own the address.
-    pub(crate) our_rank: Option<u32>,
-    /// Since when it is known.
-    pub(crate) since: Time,
-}
-
-/// This node's turn to take an address over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Turn {
-    /// How many successors come before this node.
-    rank: u32,
-    /// When the first of them may act.
+    /// When it was chosen.
+    chosen: Time,
+    /// Since when it is the successor.
     since: Time,
 }
 
 impl Successor {
-    /// The turn of this node, if it may own the address.
-    pub(crate) fn our_turn(&self) -> Option<Turn> {
-        let since = self.since;
-        self.our_rank.map(|rank| Turn { rank, since })
+    /// A node was chosen. `before` is the choice before.
+    pub(crate) fn new(before: Option<&Self>, now: Time, of: NodeId, node: NodeId) -> Self {
+        let same = before.filter(|before| (before.of, before.node) == (of, node));
+        Self {
+            of,
+            node,
+            chosen: now,
+            since: same.map_or(now, |before| before.since),
+        }
     }
+
+    /// Whether the choice stays, for an address of this silent node.
+    pub(crate) fn is_kept(&self, now: Time, of: NodeId) -> bool {
+        self.of == of && now < self.chosen + KEPT
+    }
+
+    /// How many successors come before this node, if it may own the address. `placed` is its rank
+    /// by placement, which may put it before a successor that was chosen earlier.
+    pub(crate) fn our_rank(&self, placed: impl FnOnce() -> Option<u32>) -> Option<u32> {
+        if self.node == NodeId::US {
+            return Some(0);
+        }
+        placed().map(|rank| rank.max(1))
+    }
+
+    /// The turn of the successor with this rank.
+    pub(crate) const fn turn(&self, rank: u32) -> Turn {
+        Turn {
+            rank,
+            since: self.since,
+        }
+    }
+}
+
+/// When a node may take an address over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// How many successors come before it.
+    rank: u32,
+    /// Since when the successors are known.
+    since: Time,
 }
 
 /// The takeovers that this node prepares.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ferrolb_layer2::config::Command;
+use ferrolb_layer2::config::{AddressSpec, Command, ConflictDetection};
 use ferrolb_layer2::machine::Input;
 use ferrolb_layer2::status::{Event, OwnerReason};
 
@@ -88,8 +88,21 @@ fn while_the_node_of_a_peer_answers_by_another_program_the_address_is_withheld()
 /// As when a MetalLB speaker takes over from another one: it announces for some seconds.
 #[test]
 fn an_owner_stops_when_another_load_balancer_on_a_peer_announces_the_address() {
+    for detection in [ConflictDetection::Fast, ConflictDetection::Off] {
+        another_load_balancer_announces_the_address(detection);
+    }
+}
+
+fn another_load_balancer_announces_the_address(detection: ConflictDetection) {
     let all = addresses(1);
     let mut world = World::cluster(1, 3, &all);
+    for node in 0..3 {
+        let spec = AddressSpec {
+            conflict_detection: detection,
+            ..spec(0, &candidates(3))
+        };
+        world.command(node, Command::SetAddress(all[0], spec));
+    }
     world.run(ms(3_000));
     let [owner] = world.owners(all[0])[..] else {
         panic!("{:?}", world.owners(all[0]));
@@ -115,6 +128,20 @@ fn an_owner_stops_when_another_load_balancer_on_a_peer_announces_the_address() {
     for node in 0..3 {
         let status = world.status(node);
         assert_eq!(status.addresses[&all[0]].conflict, None, "node {node}");
+    }
+}
+
+#[test]
+fn an_owner_goes_on_if_a_peer_that_uses_its_address_does_not_answer_for_it() {
+    let all = addresses(1);
+    let mut world = World::cluster(1, 3, &all);
+    world.run(ms(3_000));
+    let before = world.owners(all[0]);
+    let peer = (before[0] + 1) % 3;
+    for _ in 0..20 {
+        world.boast(world.mac(peer), all[0]);
+        world.run(ms(700));
+        assert_eq!(world.owners(all[0]), before);
     }
 }
 
