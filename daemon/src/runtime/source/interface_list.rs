@@ -12,9 +12,12 @@ const NAME: &str = "metallb-excludel2";
 /// The key that is mounted as the file.
 const KEY: &str = "excludel2.yaml";
 
-/// Whether an object is the ConfigMap.
-pub(super) fn is_interface_list(raw: &RawObject) -> bool {
-    (&*raw.api_version, &*raw.kind, &*raw.metadata.name) == ("v1", "ConfigMap", NAME)
+/// Whether an object is the ConfigMap. Those of other namespaces can't be mounted.
+pub(super) fn is_interface_list(raw: &RawObject, config_namespace: &str) -> bool {
+    let metadata = &raw.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or(config_namespace);
+    (&*raw.api_version, &*raw.kind, &*metadata.name) == ("v1", "ConfigMap", NAME)
+        && namespace == config_namespace
 }
 
 /// Checks the ConfigMap.

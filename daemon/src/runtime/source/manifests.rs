@@ -305,12 +305,12 @@ impl File {
                     raw,
                     location: location.clone(),
                 }),
-                Ok(Object::Other(raw)) if interface_list::is_interface_list(&raw) => {
-                    let namespace = raw.metadata.namespace.as_deref();
-                    let namespace = namespace.unwrap_or(config_namespace);
+                Ok(Object::Other(raw))
+                    if interface_list::is_interface_list(&raw, config_namespace) =>
+                {
                     self.interface_lists.push(InterfaceList {
                         location: location.clone(),
-                        object: format!("ConfigMap {namespace}/{}", raw.metadata.name),
+                        object: format!("ConfigMap {config_namespace}/{}", raw.metadata.name),
                         error: interface_list::check(&raw).err(),
                     });
                 }
