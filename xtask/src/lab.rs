@@ -32,12 +32,16 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     show_and_run(lab_test("lab", &[])?.arg("--no-run"))?;
     let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
     let programs = programs(&serde_json::from_str(&metadata)?)?;
-    let mut failed = run_at_once(&programs.together, LANES, filters)?;
-    failed.extend(run_at_once(&programs.alone, 1, filters)?);
+    let mut outcome = run_at_once(&programs.together, LANES, filters)?;
+    outcome.add(run_at_once(&programs.alone, 1, filters)?);
     ensure!(
-        failed.is_empty(),
+        outcome.failed.is_empty(),
         "failed: {}; to repeat one test: cargo xtask test lab -- PART_OF_ITS_NAME",
-        failed.join(", ")
+        outcome.failed.join(", ")
+    );
+    ensure!(
+        outcome.tests > 0,
+        "no test has one of these in its name: {filters:?}"
     );
     Ok(())
 }
@@ -65,35 +69,49 @@ fn programs(metadata: &Value) -> Result<Programs> {
     Ok(Programs { together, alone })
 }
 
-/// Runs programs in this order, `lanes` at the same time, and returns the names of those that fail.
+/// What programs did.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// How many tests passed, in programs that did not fail.
+    tests: usize,
+    /// The programs that failed.
+    failed: Vec<String>,
+}
+
+impl Outcome {
+    fn add(&mut self, other: Self) {
+        self.tests += other.tests;
+        self.failed.extend(other.failed);
+    }
+}
+
+/// Runs programs in this order, `lanes` at the same time.
 ///
 /// # Errors
 /// When a program can't be started.
-fn run_at_once(programs: &[String], lanes: usize, filters: &[String]) -> Result<Vec<String>> {
+fn run_at_once(programs: &[String], lanes: usize, filters: &[String]) -> Result<Outcome> {
     let queue = Mutex::new(programs.iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let lane = || -> Result<Vec<String>> {
-        let mut failed = Vec::new();
+    let lane = || -> Result<Outcome> {
+        let mut outcome = Outcome::default();
         while let Some(program) = next() {
-            if !run_program(program, filters)? {
-                failed.push(program.clone());
-            }
+            outcome.add(run_program(program, filters)?);
         }
-        Ok(failed)
+        Ok(outcome)
     };
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
-        let mut failed = Vec::new();
+        let mut outcome = Outcome::default();
         for lane in lanes {
             let result = lane.join();
-            failed.extend(result.map_err(|_| anyhow::anyhow!("a thread panicked"))??);
+            outcome.add(result.map_err(|_| anyhow::anyhow!("a thread panicked"))??);
         }
-        Ok(failed)
+        Ok(outcome)
     })
 }
 
-/// Runs the tests of a program one after another, prints the result, and returns whether it passed.
-fn run_program(name: &str, filters: &[String]) -> Result<bool> {
+/// Runs the tests of a program one after another, and prints the result.
+fn run_program(name: &str, filters: &[String]) -> Result<Outcome> {
     println!("    started {name}");
     let start = Instant::now();
     let mut command = lab_test("lab", &[name])?;
@@ -105,15 +123,19 @@ fn run_program(name: &str, filters: &[String]) -> Result<bool> {
     } = command.output().with_context(|| format!("run {name}"))?;
     let stdout = String::from_utf8_lossy(&stdout);
     let took = seconds(start.elapsed());
-    if status.success() {
-        let tests = stdout.lines().filter(|line| line.starts_with("test "));
-        let tests: String = tests.map(|line| format!("\n        {line}")).collect();
-        println!("    passed  {name} ({took}){tests}");
-    } else {
+    if !status.success() {
         let stderr = String::from_utf8_lossy(&stderr);
         println!("    FAILED  {name} ({took})\n{stdout}\n{stderr}");
+        let failed = vec![name.to_owned()];
+        return Ok(Outcome { tests: 0, failed });
     }
-    Ok(status.success())
+    let tests = stdout.lines().filter(|line| line.ends_with(" ... ok"));
+    let tests: Vec<String> = tests.map(|line| format!("\n        {line}")).collect();
+    println!("    passed  {name} ({took}){}", tests.concat());
+    Ok(Outcome {
+        tests: tests.len(),
+        failed: Vec::new(),
+    })
 }
 
 #[cfg(test)]
