@@ -1,6 +1,6 @@
 //! [`scenario`] runs one lab test; [`Scratch`] is the folder of its files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +16,10 @@ const TAIL_LINES: usize = 25;
 /// When the test returns an error, after printing the end of each log and the path of the folder.
 pub fn scenario(name: &str, test: impl FnOnce(&Scratch) -> Result<()>) {
     let outcome = require_root()
-        .and_then(|()| crate::netns::sweep())
+        .and_then(|()| {
+            let _one_at_a_time = sweep_lock()?;
+            crate::netns::sweep()
+        })
         .and_then(|()| Scratch::new(name))
         .map(|scratch| {
             // Dropping the scratch folder prints the logs while this thread panics.
@@ -27,6 +30,18 @@ pub fn scenario(name: &str, test: impl FnOnce(&Scratch) -> Result<()>) {
     if let Err(error) = outcome {
         panic!("{name}: cannot set up: {error:#}");
     }
+}
+
+/// Two test programs must not clean up after the same killed one. The lock ends with the file.
+///
+/// # Errors
+/// When the file can't be created or locked.
+pub(crate) fn sweep_lock() -> Result<File> {
+    let root = scratch_root()?;
+    fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
+    let lock = File::create(root.join("sweep.lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// A lab test without root fails; it is never skipped.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{ControlPlane, Image, Member, cached, container_cleanup};
 use crate::eventually::eventually;
 use crate::process::{Process, run};
+use crate::scenario::sweep_lock;
 use crate::topology::Node;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,7 +34,10 @@ impl RealNode {
     /// # Errors
     /// When a program is missing or ends early, or the Node does not become Ready.
     pub fn start(cp: &ControlPlane<'_>, node: &Node) -> Result<Self> {
-        container_cleanup::sweep()?;
+        {
+            let _one_at_a_time = sweep_lock()?;
+            container_cleanup::sweep()?;
+        }
         let (name, namespace) = (&node.name, &node.namespace);
         let member = cp.join(namespace)?;
         cp.route_to(node.ipv4.into(), member)?;

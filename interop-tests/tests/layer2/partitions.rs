@@ -64,17 +64,13 @@ fn halves_have_an_owner_each_and_agree_when_they_meet(scratch: &Scratch) -> Resu
         sleep(AFTER_HEALING);
         Ok(())
     })?;
-    let start = frames.frames()?.first().context("no frames")?.at;
+    let frames = frames.frames()?;
+    let start = frames.first().context("no frames")?.at;
     for (&address, &owner) in &owners {
-        let claimants = claimants(&frames, address)?;
-        let others = claimants
-            .iter()
-            .filter(|(_, mac)| mac != cluster.mac(owner));
-        let last = others.map(|(at, _)| at - start).next_back();
-        ensure!(
-            last.is_none_or(|last| last <= BOTH_ANSWER),
-            "{address}: {claimants:?} since {start}"
-        );
+        let claims = frames.iter().filter(|frame| frame.claims(address));
+        let mut others = claims.filter(|frame| frame.source != *cluster.mac(owner));
+        let late = others.find(|frame| frame.at - start > BOTH_ANSWER);
+        ensure!(late.is_none(), "{address}: {late:?} since {start}");
     }
     let conflicts = all.map(|node| cluster.counter(node, "claimConflicts"));
     let conflicts: u64 = conflicts.into_iter().sum::<Result<u64>>()?;

@@ -89,8 +89,9 @@ fn check_owners_took_turns(
             let moves = moves.as_array().context("no moves")?;
             owners = owners.max(moves.iter().filter(|entry| !entry["to"].is_null()).count());
         }
+        // A status has the last eight changes.
         ensure!(
-            claimants.len() <= owners,
+            claimants.len() <= owners || owners >= 4,
             "{address}: {owners} owners, {claimants:?}"
         );
     }
