@@ -4,9 +4,7 @@
 //! `cargo xtask bench layer2` makes 20 trials of each kind, `cargo xtask bench layer2 -- 3` makes
 //! three.
 
-mod frames;
 mod owners;
-mod scale;
 mod systems;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -57,7 +55,6 @@ fn main() {
         }
         Ok(())
     });
-    scale::run();
 }
 
 /// The number of trials from the arguments. Cargo adds `--bench`.

@@ -44,9 +44,9 @@ impl System {
     /// After a process started, longer than it takes until it takes part again.
     pub(crate) const fn settling(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Ferrolb => 3,
+            Self::Ferrolb => 2,
             // Its memberlist spreads a member within seconds.
-            Self::Metallb => 6,
+            Self::Metallb => 5,
             Self::Keepalived(interval) => 2 + interval / 300,
         })
     }
@@ -54,10 +54,10 @@ impl System {
     /// Longer than it takes until another node answers.
     pub(crate) const fn failover(self, disruption: Disruption) -> Duration {
         Duration::from_secs(match (self, disruption) {
-            (Self::Ferrolb, _) => 3,
+            (Self::Ferrolb, _) => 2,
             // Its memberlist removes a silent member after five to six seconds.
             (Self::Metallb, Disruption::Death) => 9,
-            (Self::Metallb, _) => 4,
+            (Self::Metallb, _) => 3,
             (Self::Keepalived(interval), _) => 2 + interval / 300,
         })
     }

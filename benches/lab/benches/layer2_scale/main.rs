@@ -1,4 +1,7 @@
-//! Frames, CPU and memory of ferrolb with many nodes and addresses, without Kubernetes.
+//! Measures frames, CPU and memory of ferrolb's layer 2 with many nodes and addresses, without
+//! Kubernetes. Prints one line of JSON per measurement; docs/benchmarks.md describes each.
+
+mod frames;
 
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -18,7 +21,7 @@ use ferrolb_lab_bench::proc_stats::{cpu_share, memory};
 use ferrolb_lab_bench::statistics::rounded;
 use serde_json::json;
 
-use crate::frames::sent;
+use self::frames::sent;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const AT_REST: Duration = Duration::from_secs(60);
@@ -44,8 +47,7 @@ while not done.is_set():
 print(count)
 ";
 
-/// Measures each number of nodes, a failover of many addresses, a flood, and memory.
-pub(crate) fn run() {
+fn main() {
     for nodes in [5, 50] {
         scenario("bench-layer2-rest", |scratch| at_rest(scratch, nodes));
     }
@@ -66,7 +68,7 @@ impl<'lab> Rack<'lab> {
         for node in &topology.nodes {
             folder.write_node(node, &[])?;
         }
-        folder.write("config.yaml", &configuration(addresses))?;
+        folder.write("config.yaml", &configuration())?;
         let mut processes = Vec::new();
         for node in &topology.nodes {
             processes.push(folder.run_role(node, "layer2")?);
@@ -75,6 +77,9 @@ impl<'lab> Rack<'lab> {
             topology,
             processes,
         };
+        rack.await_peers()?;
+        // All nodes are candidates when the addresses are placed.
+        folder.write("services.yaml", &services(addresses))?;
         rack.await_owned(addresses)?;
         Ok(rack)
     }
@@ -85,6 +90,18 @@ impl<'lab> Rack<'lab> {
         nodes
             .map(|(node, _)| metrics::value(&node.namespace, "ferrolb_layer2_addresses_owned"))
             .collect()
+    }
+
+    fn await_peers(&self) -> Result<()> {
+        let others = (self.topology.nodes.len() - 1) as f64;
+        let series = "ferrolb_layer2_peers_alive{interface=\"uplink\"}";
+        eventually("every node receives all others", TIMEOUT, || {
+            for node in &self.topology.nodes {
+                let alive = metrics::value(&node.namespace, series)?;
+                ensure!(alive == others, "{}: {alive} of {others}", node.name);
+            }
+            Ok(())
+        })
     }
 
     fn await_owned(&self, addresses: u16) -> Result<()> {
@@ -99,30 +116,34 @@ impl<'lab> Rack<'lab> {
     }
 }
 
-fn configuration(addresses: u16) -> String {
-    let mut documents = vec![
-        format!(
+fn configuration() -> String {
+    join(&[
+        &format!(
             "apiVersion: v1
 kind: Secret
 metadata: {{name: memberlist, namespace: {NAMESPACE}}}
 data: {{secretkey: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}}
 "
         ),
-        format!(
+        &format!(
             "apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
 metadata: {{name: pool, namespace: {NAMESPACE}}}
 spec: {{addresses: [10.99.64.0/18]}}
 "
         ),
-        format!(
+        &format!(
             "apiVersion: metallb.io/v1beta1
 kind: L2Advertisement
 metadata: {{name: all, namespace: {NAMESPACE}}}
 spec: {{interfaces: [uplink]}}
 "
         ),
-    ];
+    ])
+}
+
+fn services(addresses: u16) -> String {
+    let mut documents = Vec::new();
     for index in 0..addresses {
         let name = format!("web{index}");
         documents.push(format!(
@@ -262,7 +283,8 @@ fn memory_of_10_000(scratch: &Scratch) -> Result<()> {
     let topology = Topology::new(1)?;
     let folder = Folder::new(scratch)?;
     folder.write_node(&topology.nodes[0], &[])?;
-    let text = configuration(10_000);
+    folder.write("services.yaml", &services(10_000))?;
+    let text = configuration();
     let without = text.replace("kind: L2Advertisement", "kind: BGPAdvertisement");
     let without = without.replace("spec: {interfaces: [uplink]}", "spec: {}");
     let mut results = Vec::new();
