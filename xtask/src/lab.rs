@@ -18,7 +18,7 @@ const LANES: usize = 2;
 
 /// The test programs of the lab.
 struct Programs {
-    /// Those that may run at the same time, in the order of the manifest: the longest first.
+    /// Those that may run at the same time.
     together: Vec<String>,
     /// Those that run alone, because they use all CPUs.
     alone: Vec<String>,

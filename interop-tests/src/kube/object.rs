@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::ControlPlane;
+use crate::manifest::EXCLUDE_LABEL;
 
 /// A Pod as the EndpointSlice controller sees it: on a node, running, with addresses. There is no
 /// kubelet; a [`Backend`](super::Backend) with the same name and addresses answers requests.
@@ -45,6 +46,16 @@ impl ControlPlane<'_> {
             "conditions": [condition("Ready", true)],
         }});
         self.patch_status(&["node", name], &status)
+    }
+
+    /// Sets or removes the label that excludes a node from load balancers.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn exclude_node(&self, name: &str, excluded: bool) -> Result<()> {
+        let sign = if excluded { "=" } else { "-" };
+        let label = format!("{EXCLUDE_LABEL}{sign}");
+        self.kubectl(&["label", "node", name, &label]).map(drop)
     }
 
     /// Creates a running, ready Pod.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Ferrolb, Load, Metallb, Nodes, Report};
 use ferrolb_interop_tests::lan::{Capture, Host, Mac, Switch, answers, mac};
-use ferrolb_interop_tests::manifest::{self, EXCLUDE_LABEL, service};
+use ferrolb_interop_tests::manifest::{self, service};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
 use serde_json::json;
@@ -199,12 +199,7 @@ impl Exclusion {
     fn set(self, cluster: &Cluster<'_>, node: usize, excluded: bool) -> Result<()> {
         let name = &cluster.rack.nodes[node].name;
         match (self, excluded) {
-            (Self::Label, _) => {
-                let sign = if excluded { "=" } else { "-" };
-                let label = format!("{EXCLUDE_LABEL}{sign}");
-                let arguments = ["label", "node", name, &label];
-                cluster.cp.kubectl(&arguments).map(drop)
-            }
+            (Self::Label, _) => cluster.cp.exclude_node(name, excluded),
             (Self::Drain, true) => cluster.cp.kubectl(&["cordon", name]).map(drop),
             (Self::Drain, false) => cluster.cp.kubectl(&["uncordon", name]).map(drop),
             (Self::NetworkUnavailable, true) => {

@@ -189,8 +189,7 @@ impl Ownership {
         self.takeovers.remove(address);
         self.self_tests.remove(address);
         self.contests.remove(address);
-        self.contested_at.remove(address);
-        self.other_speakers.remove(address);
+        self.end_conflict(address);
         self.successors.remove(&address);
         self.claim_conflicts.remove(address);
         self.claims.forget(address);

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Load, Metallb, Nodes, Report};
-use ferrolb_interop_tests::manifest::{EXCLUDE_LABEL, join, layer2_advertisement, pool, service};
+use ferrolb_interop_tests::manifest::{join, layer2_advertisement, pool, service};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
-use ferrolb_interop_tests::topology::{Node, Topology};
+use ferrolb_interop_tests::topology::Topology;
 use ferrolb_lab_bench::measurement;
 use ferrolb_lab_bench::statistics::median;
 use serde_json::json;
@@ -186,7 +186,7 @@ impl<'lab> Bench<'lab> {
             }
             Disruption::Stop => member.terminate()?,
             Disruption::Rollout => member.replace(&self.cp, node)?,
-            Disruption::Exclude => self.label(node, "=")?,
+            Disruption::Exclude => self.cp.exclude_node(&node.name, true)?,
         }
         sleep(system.failover(disruption));
         let report = load.stop()?;
@@ -199,7 +199,7 @@ impl<'lab> Bench<'lab> {
             }
             Disruption::Kill | Disruption::Rollout => {}
             Disruption::Stop => member.start_again()?,
-            Disruption::Exclude => self.label(node, "-")?,
+            Disruption::Exclude => self.cp.exclude_node(&node.name, false)?,
         }
         sleep(system.settling());
         await_owners(self.topology)?;
@@ -209,13 +209,6 @@ impl<'lab> Bench<'lab> {
             moved_on_return,
             writes: self.cp.writes()?.len() - writes,
         })
-    }
-
-    /// Sets (`=`) or removes (`-`) the label that excludes a node from load balancers.
-    fn label(&self, node: &Node, sign: &str) -> Result<()> {
-        let label = format!("{EXCLUDE_LABEL}{sign}");
-        let arguments = ["label", "node", &node.name, &label];
-        self.cp.kubectl(&arguments).map(drop)
     }
 }
 
