@@ -80,6 +80,8 @@ struct Report {
     seen_as: BTreeMap<IpAddr, u64>,
     /// New connections without an answer.
     failed: u64,
+    /// Those of them that opened, and then closed or had no answer.
+    cut: u64,
     /// The first failures: time since the start, and the error.
     failures: Vec<(u128, String)>,
     /// From the first to the last failed attempt.
@@ -125,9 +127,10 @@ impl Tally {
         });
     }
 
-    fn failed(&self, began: Instant, error: &anyhow::Error) {
+    fn failed(&self, began: Instant, failure: &Failure) {
         self.record(|report| {
             report.failed += 1;
+            report.cut += u64::from(failure.opened);
             // Attempts end in a different order than they began.
             let first = self.first_failure.lock();
             let mut first = first.unwrap_or_else(PoisonError::into_inner);
@@ -143,10 +146,18 @@ impl Tally {
             };
             if report.failures.len() < MAX_FAILURES {
                 let at = began.duration_since(self.start).as_millis();
-                report.failures.push((at, format!("{error:#}")));
+                let error = format!("{:#}", failure.error);
+                report.failures.push((at, error));
             }
         });
     }
+}
+
+/// Why a new connection has no answer.
+struct Failure {
+    /// Whether the handshake of TCP was complete.
+    opened: bool,
+    error: anyhow::Error,
 }
 
 fn load(target: &str, rate: &str, long_lived: &str) -> Result<()> {
@@ -209,13 +220,28 @@ fn connect_and_record(target: SocketAddr, tally: &Tally) {
     let began = Instant::now();
     match connect(target) {
         Ok((_, name, seen_as)) => tally.answered(&name, seen_as),
-        Err(error) => tally.failed(began, &error),
+        Err(failure) => tally.failed(began, &failure),
     }
 }
 
-/// Opens a connection and reads the greeting: server name and client address.
-fn connect(target: SocketAddr) -> Result<(BufReader<TcpStream>, String, IpAddr)> {
-    let connection = TcpStream::connect_timeout(&target, ANSWER_TIMEOUT).context("connect")?;
+/// A connection that has its greeting: server name and client address.
+type Greeted = (BufReader<TcpStream>, String, IpAddr);
+
+/// Opens a connection and reads the greeting.
+fn connect(target: SocketAddr) -> Result<Greeted, Failure> {
+    let connection = TcpStream::connect_timeout(&target, ANSWER_TIMEOUT)
+        .context("connect")
+        .map_err(|error| Failure {
+            opened: false,
+            error,
+        })?;
+    greeted(connection).map_err(|error| Failure {
+        opened: true,
+        error,
+    })
+}
+
+fn greeted(connection: TcpStream) -> Result<Greeted> {
     connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     connection.set_nodelay(true)?;
     let mut reader = BufReader::new(connection);
@@ -234,7 +260,8 @@ fn connect(target: SocketAddr) -> Result<(BufReader<TcpStream>, String, IpAddr)>
 /// Keeps one connection open until the run ends; counts it as broken if it fails earlier.
 fn keep_open(target: SocketAddr, tally: &Tally) {
     tally.record(|report| report.long_lived += 1);
-    let outcome = connect(target).and_then(|(mut connection, _, _)| {
+    let opened = connect(target).map_err(|failure| failure.error);
+    let outcome = opened.and_then(|(mut connection, _, _)| {
         let mut octet = [0];
         while !tally.stopping.load(Ordering::Relaxed) {
             connection.get_mut().write_all(b".").context("write")?;

@@ -11,6 +11,10 @@ use serde::Deserialize;
 
 use crate::netns::Namespace;
 
+/// The most new connections that are open at one moment at the rates of the tests: one begins
+/// every 20 ms and takes a few milliseconds, more on a busy machine.
+const MAX_OPEN_REQUESTS: u64 = 2;
+
 /// A running client. Dropping it kills the client without a report.
 #[derive(Debug)]
 pub struct Load {
@@ -26,6 +30,8 @@ pub struct Report {
     pub seen_as: BTreeMap<IpAddr, u64>,
     /// New connections without an answer within a second.
     pub failed: u64,
+    /// Those of them that opened, and then closed or had no answer.
+    pub cut: u64,
     /// The first 20 failures: time since the start, and the error.
     pub failures: Vec<(u64, String)>,
     /// From the first to the last failed attempt.
@@ -45,6 +51,13 @@ impl Report {
     #[must_use]
     pub fn total_answered(&self) -> u64 {
         self.answered.values().sum()
+    }
+
+    /// Whether an address that moved on purpose lost no new connection, but for those that were
+    /// open at that moment. They end with their node, as all other connections through it do.
+    #[must_use]
+    pub const fn handed_over(&self) -> bool {
+        self.failed == self.cut && self.cut <= MAX_OPEN_REQUESTS
     }
 }
 

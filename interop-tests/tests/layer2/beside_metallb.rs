@@ -100,7 +100,7 @@ fn an_address_is_taken_over_from_metallb_when_its_last_speaker_ends() {
             answer()
         })?;
         let report = load.stop()?;
-        ensure!(report.failed == 0, "{report:?}");
+        ensure!(report.handed_over(), "{report:?}");
 
         // MetalLB's speakers start again, and announce the address beside its owner.
         let arguments = ["l2", "move", &address.to_string(), &rack.nodes[other].name];

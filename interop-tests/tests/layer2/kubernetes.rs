@@ -222,7 +222,7 @@ fn an_excluded_node_hands_over(
         exclusion.set(cluster, owner, true)?;
         cluster.await_owner_other_than(address, owner).map(drop)
     })?;
-    ensure!(report.failed == 0, "{exclusion:?}: {report:?}");
+    ensure!(report.handed_over(), "{exclusion:?}: {report:?}");
     let new = cluster.await_owner(address)?;
     exclusion.set(cluster, owner, false)?;
     cluster.check_owner_stays(address, new)
