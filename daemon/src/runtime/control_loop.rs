@@ -596,6 +596,21 @@ mod tests {
         writes_out.recv().await
     }
 
+    #[test]
+    fn a_shared_address_counts_once_as_in_use() {
+        let mut index = Index::default();
+        for (name, port) in [("web", 80), ("dns", 53)] {
+            let ports = json!([{ "port": port }]);
+            let body = json!({
+                "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": ports },
+                "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } },
+            });
+            let raw = object(Kind::Service, name, body);
+            index.apply(Change::Apply(raw.key("default").expect("a kind"), raw));
+        }
+        assert_eq!(allocated(&index).len(), 1);
+    }
+
     fn l2_advertisement() -> RawObject {
         object(Kind::L2Advertisement, "lan", json!({ "spec": {} }))
     }

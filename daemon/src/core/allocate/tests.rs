@@ -192,3 +192,30 @@ fn only_services_that_a_change_affects_are_decided() {
     let third = allocation.decide(&index, &dirty);
     assert_eq!(decided(&third), ["b", "waits", "waits-too"]);
 }
+
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_releases_its_address_to_one_that_waits() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    service(&mut index, "web", "1", json!({}));
+    for write in allocation.decide_all(&index).writes {
+        index.apply_status_write(&write);
+    }
+    let dirty = service(&mut index, "waits", "1", json!({}));
+    assert_eq!(written(&allocation.decide(&index, &dirty).writes), [""; 0]);
+    let dirty = service(&mut index, "web", "2", json!({ "type": "ClusterIP" }));
+    let writes = allocation.decide(&index, &dirty).writes;
+    assert_eq!(written(&writes), ["waits [192.0.2.1] 1"]);
+}
+
+#[test]
+fn pending_services_get_addresses_of_the_first_pool() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    service(&mut index, "web", "1", json!({}));
+    assert_eq!(written(&allocation.decide_all(&index).writes), [""; 0]);
+    let dirty = pool(&mut index, &["192.0.2.0/24"]);
+    let writes = allocation.decide(&index, &dirty).writes;
+    assert_eq!(written(&writes), ["web [192.0.2.0] 1"]);
+}
