@@ -137,3 +137,28 @@ fn the_service_that_changed_loses_the_shared_address_if_the_change_was_seen() {
     };
     assert_eq!(fold(&mut allocator, &[written]), ["young 10.0.0.9"]);
 }
+
+#[test]
+fn a_waiting_service_gets_an_address_that_another_one_shares_now() {
+    let mut allocator = Allocator::new(pool_set(&[("p", "10.0.0.0/32", options())]));
+    let requests = [
+        sharing("a", "j", "", &["TCP/80"]),
+        sharing("b", "k", "", &["TCP/81"]),
+    ];
+    let summaries = |outcomes: Vec<(ServiceKey, Outcome)>| {
+        let mut summaries: Vec<String> = outcomes
+            .iter()
+            .map(|(key, outcome)| format!("{} {}", key.name, summary(outcome)))
+            .collect();
+        summaries.sort();
+        summaries
+    };
+    let first = allocator.allocate_requests(&requests);
+    assert_eq!(summaries(first), ["a 10.0.0.0", "b (PoolExhausted)"]);
+    let changed = AllocationRequest {
+        current: ips("10.0.0.0"),
+        ..sharing("a", "k", "", &["TCP/80"])
+    };
+    let outcomes = allocator.update(shared(&[changed]), &[]);
+    assert_eq!(summaries(outcomes), ["a 10.0.0.0", "b 10.0.0.0"]);
+}
