@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use ferrolb::testing::{DaemonStatus, OWNER_TEXTS, Reason, crds, metrics, render_metrics};
 
 fn root() -> PathBuf {
@@ -117,6 +119,24 @@ fn metric_names() {
 fn crds_in_the_manifests_are_current() {
     let yaml = crds().expect("YAML");
     check("../deploy/manifests/0-crds.yaml", &yaml);
+}
+
+/// The manifests that `deploy/manifests/kustomization.yaml` names, in its order.
+#[test]
+fn one_file_has_all_manifests() {
+    let folder = root().join("deploy/manifests");
+    let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a manifest");
+    let base: Value = serde_saphyr::from_str(&read("kustomization.yaml")).expect("YAML");
+    let names = base["resources"].as_array().expect("resources").iter();
+    let manifests: Vec<String> = names
+        .map(|name| read(name.as_str().expect("a name")))
+        .collect();
+    let header =
+        "# Generated from deploy/manifests: UPDATE_DOCS=1 cargo test -p ferrolb --test docs";
+    check(
+        "../deploy/ferrolb.yaml",
+        &format!("{header}\n{}", manifests.join("---\n")),
+    );
 }
 
 #[test]

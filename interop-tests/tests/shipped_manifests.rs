@@ -1,5 +1,5 @@
-//! The unmodified `deploy/manifests` on two real nodes, with an image that contains only the static
-//! binary.
+//! The unmodified `deploy/ferrolb.yaml` on two real nodes, with an image that contains only the
+//! static binary.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{ControlPlane, Image, Load, Metallb, Nodes, RealNode, manifests};
+use ferrolb_interop_tests::kube::{ControlPlane, Image, Load, Metallb, Nodes, RealNode, deploy};
 use ferrolb_interop_tests::manifest::{self, NAMESPACE};
 use ferrolb_interop_tests::process::ferrolb;
 use ferrolb_interop_tests::router::{
@@ -84,7 +84,7 @@ fn the_shipped_manifests_run_and_a_rollout_breaks_no_connection() {
         cp.install_metallb_crds(Metallb::V0_16_2)?;
         let _nodes = start_nodes(scratch, &cp, &topology)?;
 
-        cp.apply_path(&manifests())?;
+        cp.apply_path(&deploy().join("ferrolb.yaml"))?;
         cp.apply(&configuration())?;
         await_rollouts(&cp)?;
         let before = pods(&cp)?;

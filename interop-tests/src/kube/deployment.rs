@@ -28,10 +28,16 @@ pub const ANNOUNCER_USER: &str = "system:serviceaccount:metallb-system:ferrolb-a
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Path of `deploy`.
+#[must_use]
+pub fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
 /// Path of `deploy/manifests`.
 #[must_use]
 pub fn manifests() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests")
+    deploy().join("manifests")
 }
 
 impl ControlPlane<'_> {

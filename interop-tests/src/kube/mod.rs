@@ -29,7 +29,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use control_plane::{ControlPlane, Member, Nodes, Write};
 pub use data_path::{Backend, DataPath, PORT};
-pub use deployment::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, manifests};
+pub use deployment::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, deploy, manifests};
 pub use disruption::{Disruption, FailureDetection, measure_disruption};
 pub use image::Image;
 pub use metallb::Metallb;

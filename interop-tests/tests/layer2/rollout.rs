@@ -1,5 +1,5 @@
-//! The unmodified `deploy/manifests` on real nodes: a published introduction to MetalLB, followed
-//! step by step, and a rollout.
+//! The unmodified `deploy/ferrolb.yaml` on real nodes: a published introduction to MetalLB,
+//! followed step by step, and a rollout.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{ControlPlane, Image, Load, Metallb, Nodes, RealNode, manifests};
+use ferrolb_interop_tests::kube::{ControlPlane, Image, Load, Metallb, Nodes, RealNode, deploy};
 use ferrolb_interop_tests::lan::{Host, Mac, Switch, answers, mac};
 use ferrolb_interop_tests::manifest::NAMESPACE;
 use ferrolb_interop_tests::process::ferrolb;
@@ -95,7 +95,7 @@ fn an_introduction_to_metallb_works_as_written_and_a_rollout_loses_nothing() {
             nodes.push(real);
         }
 
-        cp.apply_path(&manifests())?;
+        cp.apply_path(&deploy().join("ferrolb.yaml"))?;
         cp.apply(POOL)?;
         cp.apply(DEPLOYMENT)?;
         cp.apply(SERVICE)?;
