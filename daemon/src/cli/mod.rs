@@ -7,6 +7,7 @@ mod crds;
 pub(crate) mod demo;
 mod l2;
 mod log;
+mod migrate;
 pub(crate) mod output;
 mod peer;
 mod peers;
@@ -64,6 +65,8 @@ enum Command {
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
     Demo,
+    /// Move a running cluster from MetalLB to ferrolb, node by node.
+    Migrate(migrate::MigrateArgs),
     /// Run the daemon: allocates addresses and announces them from this node.
     Run(run::RunArgs),
     /// List the sessions of the daemon on this host.
@@ -166,6 +169,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Plan(args) => plan::run(&args),
         Command::Crds => crds::run(),
         Command::Demo => run_demo(),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Run(args) => run::run(args, host),
         Command::Peers(args) => peers::run(&args),
         Command::Peer(args) => peer::run(&args),

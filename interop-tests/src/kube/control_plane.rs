@@ -1,6 +1,7 @@
 //! A Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager and, for real nodes,
 //! kube-scheduler.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -295,6 +296,11 @@ impl<'s> ControlPlane<'s> {
                 self.namespace.route(&format!("{address}/128"), &via)
             }
         }
+    }
+
+    /// A command that runs where the API server is reachable.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.namespace.command(program)
     }
 
     /// Runs kubectl as administrator and returns its stdout.

@@ -36,8 +36,9 @@ use kube::Api;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::{JoinHandle, JoinSet};
 
-pub(crate) use self::client::StartError;
+pub(crate) use self::client::{StartError, connect};
 pub(crate) use self::daemonset::OwnDaemonSet;
+pub(crate) use self::object::path_of_kind;
 
 use self::api_health::ApiHealth;
 use self::api_writer::ApiWriter;
@@ -144,7 +145,7 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     if options.config_namespaces.is_empty() {
         return Err(StartError::NoConfigNamespace);
     }
-    let client = client::connect(options.kubeconfig.as_deref()).await?;
+    let client = connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
     let (status, mut writes) = status_writes();
     let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
