@@ -8,6 +8,7 @@ pub(crate) mod demo;
 mod l2;
 mod log;
 mod migrate;
+mod metrics_args;
 pub(crate) mod output;
 mod peer;
 mod peers;

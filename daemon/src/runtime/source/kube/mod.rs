@@ -21,6 +21,7 @@ mod leader_election;
 mod listing;
 mod object;
 mod ready_nodes;
+mod reviewer;
 mod status_writer;
 mod stream;
 mod watch;
@@ -39,6 +40,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) use self::client::{StartError, connect};
 pub(crate) use self::daemonset::OwnDaemonSet;
 pub(crate) use self::object::path_of_kind;
+pub(crate) use self::reviewer::{Reviewer, Verdict};
 
 use self::api_health::ApiHealth;
 use self::api_writer::ApiWriter;
