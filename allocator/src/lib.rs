@@ -32,6 +32,13 @@
 //! A pool may contain addresses of nodes, routers, Pods, Service ranges or other load balancers
 //! ([`Pool::excluding`]). They are never allocated, but a service that already has one keeps it.
 //!
+//! # Reserved addresses
+//!
+//! A pool may keep addresses for services by name ([`Pool::reserving`]). No other service gets one
+//! of them, automatically or by request ([`Reason::AddressReserved`]), but a service that already
+//! has one keeps it. A service without addresses gets those that are reserved for it, regardless of
+//! `auto_assign` and of the pool's `serviceAllocation`, unless it requests others.
+//!
 //! # Service selection
 //!
 //! The caller evaluates label selectors. A pool with a `serviceAllocation` is *pinned*
@@ -49,6 +56,7 @@ mod pool;
 mod pool_set;
 mod reason;
 mod request;
+mod reservation;
 mod reserved;
 mod round;
 mod service;
@@ -62,4 +70,5 @@ pub use pool::{Pool, PoolError, PoolOptions};
 pub use pool_set::{PoolSet, PoolSetError};
 pub use reason::{Outcome, Reason, SharingConflict};
 pub use request::{AllocationRequest, FamilyPolicy, parse_requested};
+pub use reservation::Reservation;
 pub use service::{Port, Protocol, ServiceKey};

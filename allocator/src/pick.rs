@@ -31,8 +31,45 @@ pub(crate) fn required_families(request: &AllocationRequest) -> Result<Vec<Famil
     }
 }
 
-/// Finds the requested addresses, or any addresses of the requested pool, or any addresses of the
-/// pinned pools that accept the service, or any addresses of the other pools, in this order.
+/// An address of a family from a pool: one that is reserved for the service, or any one if none of
+/// the family is.
+pub(crate) fn find_in_pool(
+    pool: &Pool,
+    ledger: &Ledger,
+    request: &AllocationRequest,
+    family: Family,
+) -> Result<IpAddr, Reason> {
+    let pool_name = || pool.name().to_owned();
+    let service = &request.service;
+    let mut reserved = pool.reserved_for(service);
+    if let Some(address) = reserved.find_map(|kept| kept.first(family)) {
+        let spans = pool.reserved_for(service);
+        let spans = spans.flat_map(|kept| kept.spans(family));
+        return ledger.find_in(pool, spans, request).ok_or_else(|| {
+            let conflict = ledger.check(address, request, None).err();
+            Reason::ReservationUnavailable {
+                pool: pool_name(),
+                family,
+                address,
+                by: conflict.map(|(by, _)| by),
+            }
+        });
+    }
+    // A reservation admits its service to no other address.
+    let any = request
+        .is_accepted_by(pool)
+        .then(|| ledger.find(pool, family, request));
+    any.flatten()
+        .ok_or_else(|| Reason::SecondFamilyUnavailable {
+            pool: pool_name(),
+            family,
+        })
+}
+
+/// Finds the requested addresses, or those that are reserved for the service, or any addresses of
+/// the requested pool, or any addresses of the pinned pools that accept the service, or any
+/// addresses of the other pools, in this order. Where a pool is requested, only its reservations
+/// count.
 pub(crate) fn pick(
     pools: &PoolSet,
     ledger: &Ledger,
@@ -64,11 +101,16 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn check_usable(&self, pool: &Pool) -> Result<(), Reason> {
+    /// Whether the service may have an address of the pool, or this one.
+    fn check_usable(&self, pool: &Pool, address: Option<IpAddr>) -> Result<(), Reason> {
         let name = || pool.name().to_owned();
+        let accepted = match address {
+            Some(address) => self.request.may_have(address, pool),
+            None => self.request.is_accepted_by(pool),
+        };
         if pool.options().frozen {
             Err(Reason::PoolFrozen { pool: name() })
-        } else if !self.request.is_accepted_by(pool) {
+        } else if !accepted {
             Err(Reason::PoolDoesNotAcceptService { pool: name() })
         } else {
             Ok(())
@@ -96,7 +138,7 @@ impl Search<'_> {
                 requested_pool.is_none_or(|requested| requested.name() == pool.name())
             }) else {
                 // A frozen pool may contain the address in its new, invalid definition.
-                requested_pool.map_or(Ok(()), |pool| self.check_usable(pool))?;
+                requested_pool.map_or(Ok(()), |pool| self.check_usable(pool, None))?;
                 let pool = requested_pool.map(|pool| pool.name().to_owned());
                 return Err(Reason::AddressNotInPool { address, pool });
             };
@@ -105,7 +147,7 @@ impl Search<'_> {
                     addresses: addresses.to_vec(),
                 });
             }
-            self.check_usable(pool)?;
+            self.check_usable(pool, Some(address))?;
             if pool.avoids(address) {
                 return Err(Reason::BuggyAddress {
                     address,
@@ -115,6 +157,13 @@ impl Search<'_> {
             if let Some(exclusion) = pool.exclusion_of(address) {
                 let owner = exclusion.clone();
                 return Err(Reason::AddressExcluded { address, owner });
+            }
+            if let Some(kept) = pool.reserved_for_another(address, &self.request.service) {
+                return Err(Reason::AddressReserved {
+                    address,
+                    pool: pool.name().to_owned(),
+                    service: kept.service().clone(),
+                });
             }
             self.ledger
                 .check(address, self.request, None)
@@ -139,11 +188,58 @@ impl Search<'_> {
 
     fn in_pool(&self, name: &str) -> Result<Picked, Reason> {
         let pool = self.known(name)?;
-        self.check_usable(pool)?;
+        if let Some(reserved) = self.reserved(std::iter::once(pool)) {
+            return reserved;
+        }
+        self.check_usable(pool, None)?;
         self.first_of(&[pool]).ok_or_else(|| self.shortage(&[pool]))
     }
 
+    /// The addresses of the first pool that reserves some of a required family for the service.
+    fn reserved<'p>(
+        &self,
+        mut pools: impl Iterator<Item = &'p Pool>,
+    ) -> Option<Result<Picked, Reason>> {
+        let pool = pools.find(|pool| {
+            let mut reserved = pool.reserved_for(&self.request.service);
+            reserved.any(|kept| self.wanted.iter().any(|f| kept.first(*f).is_some()))
+        })?;
+        Some(self.reserved_in(pool))
+    }
+
+    /// The addresses that a pool reserves for the service, with any address of the pool for a
+    /// family of which it reserves none. PreferDualStack falls back to one address.
+    fn reserved_in(&self, pool: &Pool) -> Result<Picked, Reason> {
+        if pool.options().frozen {
+            let pool = pool.name().to_owned();
+            return Err(Reason::PoolFrozen { pool });
+        }
+        let (mut addresses, mut note) = (Vec::new(), None);
+        for family in self.wanted {
+            match find_in_pool(pool, self.ledger, self.request, *family) {
+                Ok(address) => addresses.push(address),
+                Err(reason) => note = note.or(Some(reason)),
+            }
+        }
+        addresses.sort();
+        let may_lack = self.request.family_policy == FamilyPolicy::PreferDualStack;
+        match note {
+            Some(reason) if addresses.is_empty() || !may_lack => Err(match reason {
+                Reason::SecondFamilyUnavailable { .. } => self.shortage(&[pool]),
+                reason => reason,
+            }),
+            note => Ok(Picked {
+                addresses,
+                pool: pool.name().to_owned(),
+                note,
+            }),
+        }
+    }
+
     fn in_any_pool(&self) -> Result<Picked, Reason> {
+        if let Some(reserved) = self.reserved(self.pools.iter()) {
+            return reserved;
+        }
         let eligible = |frozen| {
             self.pools.iter().filter(move |pool| {
                 let options = pool.options();

@@ -276,6 +276,38 @@ pub enum Reason {
         /// The network that it belongs to.
         owner: Exclusion,
     },
+    /// The requested address is reserved for another service.
+    #[error(
+        "{address} is reserved for {service} in pool {pool}: request another address, or change \
+         spec.reservations of the pool"
+    )]
+    AddressReserved {
+        /// The address.
+        address: IpAddr,
+        /// Its pool.
+        pool: String,
+        /// The service that it is reserved for.
+        service: ServiceKey,
+    },
+    /// No address that a pool reserves for the service is free.
+    #[error(
+        "pool {pool} reserves {family} addresses for this service, but none is free: {address} is \
+         {}; release it, or change spec.reservations of the pool",
+        by.as_ref().map_or_else(
+            || "excluded from allocation".to_owned(),
+            |by| format!("in use by {by}")
+        )
+    )]
+    ReservationUnavailable {
+        /// The pool.
+        pool: String,
+        /// The family.
+        family: Family,
+        /// The first of the reserved addresses.
+        address: IpAddr,
+        /// A service that has it, and can't share it.
+        by: Option<ServiceKey>,
+    },
     /// The pool's serviceAllocation does not accept the service.
     #[error(
         "pool {pool} does not accept this service: change the pool's serviceAllocation, or \
@@ -377,6 +409,8 @@ impl Reason {
             Self::SharingChanged { .. } => "SharingChanged",
             Self::BuggyAddress { .. } => "BuggyAddress",
             Self::AddressExcluded { .. } => "AddressExcluded",
+            Self::AddressReserved { .. } => "AddressReserved",
+            Self::ReservationUnavailable { .. } => "ReservationUnavailable",
             Self::PoolDoesNotAcceptService { .. } => "PoolDoesNotAcceptService",
             Self::FamilyMismatch { .. } => "FamilyMismatch",
             Self::RequestUnparsable { .. } => "RequestUnparsable",

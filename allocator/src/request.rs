@@ -91,6 +91,12 @@ impl AllocationRequest {
         !matches!(&self.requested, Ok(requested) if requested.is_empty())
     }
 
+    /// Whether the service may have an address of the pool: the pool accepts the service, or has
+    /// reserved the address for it.
+    pub(crate) fn may_have(&self, address: IpAddr, pool: &Pool) -> bool {
+        self.is_accepted_by(pool) || pool.is_reserved_for(address, &self.service)
+    }
+
     /// Whether the pool is not pinned, or its `serviceAllocation` accepts the service.
     pub(crate) fn is_accepted_by(&self, pool: &Pool) -> bool {
         pool.options().pinned.is_none() || self.accepted_by.contains(pool.name())

@@ -8,7 +8,7 @@ use super::retain::{Origin, Retained};
 use crate::claimant::Claimant;
 use crate::family::Family;
 use crate::ledger::Ledger;
-use crate::pick::pick;
+use crate::pick::{find_in_pool, pick};
 use crate::pool::Pool;
 use crate::pool_set::PoolSet;
 use crate::reason::{Outcome, Reason};
@@ -137,12 +137,7 @@ impl<'a> Decision<'a> {
         if pool.options().frozen {
             return Err(Reason::PoolFrozen { pool: name() });
         }
-        self.ledger.find(pool, family, self.request).ok_or_else(|| {
-            Reason::SecondFamilyUnavailable {
-                pool: name(),
-                family,
-            }
-        })
+        find_in_pool(pool, self.ledger, self.request, family)
     }
 
     /// Releases the service's addresses and allocates others.
@@ -210,6 +205,8 @@ impl<'a> Decision<'a> {
             Reason::AddressInUse { .. } => incomplete && !self.requested_are_in_one_pool(),
             Reason::BuggyAddress { .. }
             | Reason::AddressExcluded { .. }
+            | Reason::AddressReserved { .. }
+            | Reason::ReservationUnavailable { .. }
             | Reason::PoolDoesNotAcceptService { .. }
             | Reason::FamilyMismatch { .. } => false,
             _ => incomplete && self.request.requested_pool().is_none(),

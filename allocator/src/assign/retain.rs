@@ -159,7 +159,7 @@ fn conflict_with_pool(pool: &Pool, request: &AllocationRequest, address: IpAddr)
         })
     } else if pool.options().frozen {
         None
-    } else if !request.is_accepted_by(pool) {
+    } else if !request.may_have(address, pool) {
         Some(Reason::PoolDoesNotAcceptService { pool: name() })
     } else if pool.avoids(address) {
         Some(Reason::BuggyAddress {

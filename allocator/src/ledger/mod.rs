@@ -11,7 +11,7 @@ use crate::pool::Pool;
 use crate::reason::SharingConflict;
 use crate::request::AllocationRequest;
 use crate::service::{Port, ServiceKey};
-use crate::span::{next, previous};
+use crate::span::{Span, next, previous};
 
 /// The number of services that share an address, and of those among them that require the same
 /// backend key.
@@ -380,10 +380,20 @@ impl Ledger {
         family: Family,
         claim: &AllocationRequest,
     ) -> Option<IpAddr> {
+        self.find_in(pool, pool.spans(family), claim)
+    }
+
+    /// The first address of these spans of the pool that is free or can be shared.
+    pub(crate) fn find_in(
+        &self,
+        pool: &Pool,
+        mut spans: impl Iterator<Item = Span>,
+        claim: &AllocationRequest,
+    ) -> Option<IpAddr> {
         let shared: Vec<&SharedAddresses> = join_keys(claim)
             .filter_map(|keys| self.shared.get(&keys))
             .collect();
-        pool.spans(family).find_map(|span| {
+        spans.find_map(|span| {
             let free = self.first_free(pool, span.first, span.last);
             let last = free.unwrap_or(span.last);
             let joined = shared

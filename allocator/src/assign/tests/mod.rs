@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod properties;
+mod reservations;
 mod retention;
 mod rounds;
 mod search;

@@ -9,8 +9,12 @@ fn pools() -> Vec<Pool> {
         let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
         Pool::parse(name, &entries, options).unwrap()
     };
+    let reserving = |pool: Pool, service: &str, address: &str| {
+        let service = ServiceKey::new("ns", service);
+        pool.reserving(service, &[address.to_owned()]).unwrap()
+    };
     let options = PoolOptions::default;
-    vec![
+    let mut pools = vec![
         pool(
             "a",
             &["10.0.0.254-10.0.1.2"],
@@ -44,7 +48,15 @@ fn pools() -> Vec<Pool> {
                 ..options()
             },
         ),
-    ]
+    ];
+    // Of a general pool, a pinned one, one without autoAssign, and a frozen one.
+    pools[1] = reserving(pools[1].clone(), "s01", "10.1.0.1");
+    pools[1] = reserving(pools[1].clone(), "s02", "fc00::/127");
+    pools[2] = reserving(pools[2].clone(), "s03", "10.2.0.0/31");
+    pools[2] = reserving(pools[2].clone(), "s04", "10.2.0.0");
+    pools[3] = reserving(pools[3].clone(), "s05", "10.3.0.0-10.3.0.1");
+    pools[4] = reserving(pools[4].clone(), "s06", "10.4.0.0");
+    pools
 }
 
 /// Addresses of all pools, and one that is in no pool.
@@ -169,6 +181,14 @@ fn assert_sound(
             let pool = pools.get(pool).unwrap();
             prop_assert!(!addresses.is_empty());
             for address in addresses {
+                let reserved = pool.reserved_for_another(*address, &request.service);
+                prop_assert!(
+                    reserved.is_none() || request.current.contains(address),
+                    "{address} for {}",
+                    request.service
+                );
+            }
+            for address in addresses {
                 prop_assert!(pool.contains(*address) && !pool.avoids(*address));
                 let old = request.current.contains(address);
                 prop_assert!(
@@ -176,7 +196,8 @@ fn assert_sound(
                     "new address from a frozen pool"
                 );
             }
-            prop_assert!(pool.options().frozen || request.is_accepted_by(pool));
+            let may_have = |address: &IpAddr| request.may_have(*address, pool);
+            prop_assert!(pool.options().frozen || addresses.iter().all(may_have));
         }
     }
     Ok(())
