@@ -31,7 +31,8 @@ impl Reservation {
     }
 
     /// The first address of a family, usable or not.
-    pub(crate) fn first(&self, family: Family) -> Option<IpAddr> {
+    #[must_use]
+    pub fn first(&self, family: Family) -> Option<IpAddr> {
         let mut entries = self.entries.iter();
         Some(entries.find(|entry| entry.family() == family)?.first)
     }

@@ -137,6 +137,11 @@ fn a_dual_stack_service_is_announced_in_the_family_that_has_endpoints() {
 }
 
 #[test]
+fn objects_of_both_groups_refer_to_each_other_and_the_older_of_one_name_is_used() {
+    insta::assert_snapshot!(report(&case("both-groups")));
+}
+
+#[test]
 fn each_withheld_route_has_a_reason() {
     insta::assert_snapshot!(report(&case("withheld")));
 }

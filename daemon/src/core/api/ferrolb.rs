@@ -14,6 +14,37 @@ pub(crate) const PREPEND_MAX: u8 = 16;
 /// Maximum number of hops for GTSM.
 pub(crate) const HOPS_MAX: u8 = 254;
 
+/// The fields that ferrolb's IPAddressPool (v1alpha1) has in addition to MetalLB's
+/// ([`super::metallb::IpAddressPoolSpec`]).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FerrolbIpAddressPoolSpec {
+    /// Addresses that are kept for Services, which need not exist yet. No other Service gets them,
+    /// but one that has such an address already keeps it. The Service gets them when it has no
+    /// address, unless it requests others, regardless of autoAssign and serviceAllocation.
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["namespace", "name"]
+    ))]
+    pub reservations: Vec<ReservationSpec>,
+}
+
+/// Addresses that are kept for one Service.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(default)]
+pub(crate) struct ReservationSpec {
+    /// The namespace of the Service.
+    #[schemars(length(min = 1))]
+    pub namespace: String,
+    /// The name of the Service.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Addresses, CIDRs or ranges of the pool. The Service gets the first free address of each of
+    /// its families.
+    #[schemars(length(min = 1))]
+    pub addresses: Vec<String>,
+}
+
 /// The fields that ferrolb's BGPPeer (v1alpha1) has in addition to MetalLB's
 /// ([`super::metallb::BgpPeerSpec`]).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]

@@ -1,5 +1,8 @@
 //! Generates the CRDs of ferrolb's own kinds from the types that read them.
 
+mod rules;
+
+use ferrolb_bgp::bfd::{Interval, SessionConfig};
 use ferrolb_bgp::config::{HoldTime, limits};
 use ferrolb_layer2::limits as layer2;
 use schemars::generate::SchemaSettings;
@@ -9,9 +12,27 @@ use serde_json::{Value, json};
 
 use super::peer::BGP_PORT;
 use crate::core::api::Kind;
-use crate::core::api::ferrolb::{FerrolbBgpPeerSpec, FerrolbL2AdvertisementSpec};
-use crate::core::api::metallb::{BgpPeerSpec, L2AdvertisementSpec};
+use crate::core::api::ferrolb::{
+    FerrolbBgpPeerSpec, FerrolbIpAddressPoolSpec, FerrolbL2AdvertisementSpec,
+};
+use crate::core::api::metallb::{
+    BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec,
+    L2AdvertisementSpec,
+};
 use crate::core::model::drain::Drain;
+
+/// Addresses for Services. Fields that MetalLB's IPAddressPool also has mean the same here.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "only its schema is used: objects are read part by part"
+)]
+struct PoolSpec {
+    #[serde(flatten)]
+    shared: IpAddressPoolSpec,
+    #[serde(flatten)]
+    ferrolb: FerrolbIpAddressPoolSpec,
+}
 
 /// A neighbor, or all neighbors in a network, with which nodes have BGP sessions. Fields that
 /// MetalLB's BGPPeer also has mean the same here.
@@ -46,6 +67,8 @@ struct Definition {
     kind: Kind,
     plural: &'static str,
     singular: &'static str,
+    /// For kubectl: it differs from the names of MetalLB's kind.
+    short: &'static str,
     spec: Schema,
     /// Whether an object without a spec is rejected.
     spec_required: bool,
@@ -53,89 +76,29 @@ struct Definition {
     columns: Vec<Value>,
 }
 
-/// The rules between fields, as CEL expressions, each with the message for the user.
-fn peer_rules() -> Vec<Value> {
-    let number = |field: &str| format!("(has(self.{field}) && self.{field} != 0)");
-    let is = |field: &str| format!("(has(self.{field}) && self.{field})");
-    let (address, network) = (set("peerAddress"), set("peerNetwork"));
-    let rules = [
-        (
-            format!(
-                "[{address}, {network}, {}].exists_one(given, given)",
-                set("interface")
-            ),
-            "set exactly one of peerAddress, peerNetwork and interface",
-        ),
-        (
-            format!("{} != {}", number("peerASN"), set("dynamicASN")),
-            "set either peerASN or dynamicASN",
-        ),
-        (
-            format!(
-                "!({} && has(self.passwordSecret) && has(self.passwordSecret.name) && \
-                 self.passwordSecret.name != '')",
-                set("password")
-            ),
-            "set at most one of password and passwordSecret",
-        ),
-        (
-            format!("!(has(self.ttlSecurity) && {})", is("ebgpMultiHop")),
-            "ttlSecurity already allows several hops: remove ebgpMultiHop",
-        ),
-        (
-            format!("!{} || {}", is("bfdStrict"), set("bfdProfile")),
-            "bfdStrict requires BFD: set bfdProfile",
-        ),
-        (
-            "!has(self.restartTime) || !has(self.enableGracefulRestart) || \
-             self.enableGracefulRestart"
-                .to_owned(),
-            "restartTime conflicts with enableGracefulRestart: false",
-        ),
-    ];
-    let rules = rules.map(|(rule, message)| (rule, message.to_owned()));
-    let rules = rules.into_iter().chain(timer_rules());
-    rules
-        .map(|(rule, message)| json!({ "rule": rule, "message": message }))
-        .collect()
+/// The defaults of fields, which are appended to their descriptions.
+fn pool_defaults() -> [(&'static str, String); 1] {
+    [("autoAssign", true.to_string())]
 }
 
-/// The rules of [`super::timers`] that CEL can express.
-fn timer_rules() -> [(String, String); 3] {
-    let (hold, keepalive) = (set("holdTime"), set("keepaliveTime"));
-    let hold_min = HoldTime::MIN.as_secs();
-    let keepalive_min = limits::KEEPALIVE_TIME_MIN.as_secs();
+fn bfd_defaults() -> [(&'static str, String); 4] {
+    let default = SessionConfig::default();
+    let millis = |interval: Interval| interval.duration().as_millis().to_string();
     [
-        (
-            format!(
-                "!{hold} || duration(self.holdTime) == duration('0s') || duration(self.holdTime) \
-                 >= duration('{hold_min}s')"
-            ),
-            format!("holdTime is 0s, or {hold_min}s and more (RFC 4271)"),
-        ),
-        (
-            format!(
-                "!{hold} || !{keepalive} || duration(self.keepaliveTime) <= \
-                 duration(self.holdTime)"
-            ),
-            "keepaliveTime is longer than holdTime".to_owned(),
-        ),
-        (
-            format!(
-                "!{keepalive} || duration(self.keepaliveTime) == duration('0s') || \
-                 duration(self.keepaliveTime) >= duration('{keepalive_min}s')"
-            ),
-            format!("keepaliveTime is 0s (a third of holdTime), or {keepalive_min}s and more"),
-        ),
+        ("receiveInterval", millis(default.timers.required_min_rx)),
+        ("transmitInterval", millis(default.timers.desired_min_tx)),
+        ("detectMultiplier", default.timers.detect_mult.to_string()),
+        ("minimumTtl", default.min_ttl.to_string()),
     ]
 }
 
-/// A CEL expression: the text field is set.
-fn set(field: &str) -> String {
-    format!("(has(self.{field}) && self.{field} != '')")
+fn advertisement_defaults() -> [(&'static str, String); 2] {
+    [
+        ("aggregationLength", 32.to_string()),
+        ("aggregationLengthV6", 128.to_string()),
+    ]
 }
 
-/// The defaults of fields, which are appended to their descriptions.
 fn peer_defaults() -> [(&'static str, String); 6] {
     let seconds = |seconds| format!("{seconds}s");
     [
@@ -164,70 +127,157 @@ fn layer2_defaults() -> [(&'static str, String); 4] {
     ]
 }
 
-/// The rules of `helloInterval`.
-fn layer2_rules() -> Value {
-    let (min, max) = layer2::HELLO_INTERVAL_RANGE;
-    let (min, max) = (
-        format!("{}ms", min.as_millis()),
-        format!("{}s", max.as_secs()),
-    );
-    let interval = "duration(self.helloInterval)";
-    json!([{
-        "rule": format!(
-            "!has(self.helloInterval) || ({interval} >= duration('{min}') && {interval} <= \
-             duration('{max}'))"
-        ),
-        "message": format!("helloInterval is {min} to {max}"),
-    }])
-}
-
 fn column(name: &str, path: &str, r#type: &str) -> Value {
     json!({ "name": name, "jsonPath": format!(".spec.{path}"), "type": r#type })
 }
 
-fn definitions() -> [Definition; 2] {
-    // The types accept missing fields, because their errors explain the remedy better than the API
-    // server's.
-    let mut peer = schema::<PeerSpec>(&peer_defaults());
-    peer.insert("required".into(), json!(["myASN"]));
-    peer.insert("x-kubernetes-validations".into(), peer_rules().into());
-    let mut layer2 = schema::<Layer2Spec>(&layer2_defaults());
-    layer2.insert("x-kubernetes-validations".into(), layer2_rules());
-    let preference = "/properties/preferredNodeSelectors/items";
-    if let Some(Value::Object(preference)) = layer2.pointer_mut(preference) {
-        preference.insert("required".into(), json!(["weight", "preference"]));
+/// Makes fields required. Most types accept missing fields, because their errors explain the remedy
+/// better than the API server's.
+fn require(schema: &mut Schema, pointer: &str, fields: &[&str]) {
+    let part = if pointer.is_empty() {
+        Some(schema.ensure_object())
+    } else {
+        schema.pointer_mut(pointer).and_then(Value::as_object_mut)
+    };
+    if let Some(part) = part {
+        part.insert("required".into(), json!(fields));
     }
+}
+
+fn add_rules(schema: &mut Schema, rules: Value) {
+    schema.insert("x-kubernetes-validations".into(), rules);
+}
+
+fn definitions() -> [Definition; 6] {
     [
-        Definition {
-            kind: Kind::FerrolbBgpPeer,
-            plural: "bgppeers",
-            singular: "bgppeer",
-            spec: peer,
-            spec_required: true,
-            columns: vec![
-                column("Address", "peerAddress", "string"),
-                column("Network", "peerNetwork", "string"),
-                column("ASN", "peerASN", "integer"),
-                column("BFD Profile", "bfdProfile", "string"),
-            ],
-        },
-        Definition {
-            kind: Kind::FerrolbL2Advertisement,
-            plural: "l2advertisements",
-            singular: "l2advertisement",
-            spec: layer2,
-            spec_required: false,
-            columns: vec![
-                column("IPAddressPools", "ipAddressPools", "string"),
-                column(
-                    "IPAddressPool Selectors",
-                    "ipAddressPoolSelectors",
-                    "string",
-                ),
-                column("Interfaces", "interfaces", "string"),
-            ],
-        },
+        pool(),
+        peer(),
+        bfd_profile(),
+        advertisement(),
+        layer2_advertisement(),
+        community(),
     ]
+}
+
+fn pool() -> Definition {
+    let mut spec = schema::<PoolSpec>(&pool_defaults());
+    require(&mut spec, "", &["addresses"]);
+    let reservation = "/properties/reservations/items";
+    require(&mut spec, reservation, &["namespace", "name", "addresses"]);
+    Definition {
+        kind: Kind::FerrolbIpAddressPool,
+        plural: "ipaddresspools",
+        singular: "ipaddresspool",
+        short: "lbpool",
+        spec,
+        spec_required: true,
+        columns: vec![
+            column("Auto Assign", "autoAssign", "boolean"),
+            column("Avoid Buggy IPs", "avoidBuggyIPs", "boolean"),
+            column("Addresses", "addresses", "string"),
+        ],
+    }
+}
+
+fn peer() -> Definition {
+    let mut spec = schema::<PeerSpec>(&peer_defaults());
+    require(&mut spec, "", &["myASN"]);
+    add_rules(&mut spec, rules::peer_rules());
+    Definition {
+        kind: Kind::FerrolbBgpPeer,
+        plural: "bgppeers",
+        singular: "bgppeer",
+        short: "lbpeer",
+        spec,
+        spec_required: true,
+        columns: vec![
+            column("Address", "peerAddress", "string"),
+            column("Network", "peerNetwork", "string"),
+            column("ASN", "peerASN", "integer"),
+            column("BFD Profile", "bfdProfile", "string"),
+        ],
+    }
+}
+
+fn bfd_profile() -> Definition {
+    Definition {
+        kind: Kind::FerrolbBfdProfile,
+        plural: "bfdprofiles",
+        singular: "bfdprofile",
+        short: "lbbfd",
+        spec: schema::<BfdProfileSpec>(&bfd_defaults()),
+        spec_required: false,
+        columns: vec![
+            column("Passive Mode", "passiveMode", "boolean"),
+            column("Transmit Interval", "transmitInterval", "integer"),
+            column("Receive Interval", "receiveInterval", "integer"),
+            column("Multiplier", "detectMultiplier", "integer"),
+        ],
+    }
+}
+
+fn advertisement() -> Definition {
+    let mut spec = schema::<BgpAdvertisementSpec>(&advertisement_defaults());
+    add_rules(&mut spec, rules::advertisement_rules());
+    Definition {
+        kind: Kind::FerrolbBgpAdvertisement,
+        plural: "bgpadvertisements",
+        singular: "bgpadvertisement",
+        short: "lbbgp",
+        spec,
+        spec_required: false,
+        columns: vec![
+            column("IPAddressPools", "ipAddressPools", "string"),
+            column(
+                "IPAddressPool Selectors",
+                "ipAddressPoolSelectors",
+                "string",
+            ),
+            column("Peers", "peers", "string"),
+        ],
+    }
+}
+
+fn layer2_advertisement() -> Definition {
+    let mut spec = schema::<Layer2Spec>(&layer2_defaults());
+    add_rules(&mut spec, rules::layer2_rules());
+    let preference = "/properties/preferredNodeSelectors/items";
+    require(&mut spec, preference, &["weight", "preference"]);
+    Definition {
+        kind: Kind::FerrolbL2Advertisement,
+        plural: "l2advertisements",
+        singular: "l2advertisement",
+        short: "lbl2",
+        spec,
+        spec_required: false,
+        columns: vec![
+            column("IPAddressPools", "ipAddressPools", "string"),
+            column(
+                "IPAddressPool Selectors",
+                "ipAddressPoolSelectors",
+                "string",
+            ),
+            column("Interfaces", "interfaces", "string"),
+        ],
+    }
+}
+
+fn community() -> Definition {
+    let mut spec = schema::<CommunitySpec>(&[]);
+    require(
+        &mut spec,
+        "/properties/communities/items",
+        &["name", "value"],
+    );
+    Definition {
+        kind: Kind::FerrolbCommunity,
+        plural: "communities",
+        singular: "community",
+        short: "lbcommunity",
+        spec,
+        spec_required: true,
+        columns: vec![column("Communities", "communities", "string")],
+    }
 }
 
 /// The CRD.
@@ -236,6 +286,7 @@ fn crd(definition: Definition) -> Value {
         kind,
         plural,
         singular,
+        short,
         spec,
         spec_required,
         columns,
@@ -264,6 +315,8 @@ fn crd(definition: Definition) -> Value {
                 "listKind": format!("{}List", kind.name()),
                 "plural": plural,
                 "singular": singular,
+                "shortNames": [short],
+                "categories": ["ferrolb"],
             },
             "scope": "Namespaced",
             "versions": [{
@@ -328,8 +381,8 @@ fn structural(schema: &mut Schema) {
 /// # Errors
 /// Serialization fails.
 pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
-    let mut text = "# ferrolb's BGPPeer and L2Advertisement: MetalLB's fields and further ones. \
-                    Generated by: ferrolb crds\n"
+    let mut text = "# ferrolb's own kinds: MetalLB's fields and further ones. Generated by: \
+                    ferrolb crds\n"
         .to_owned();
     for definition in definitions() {
         let options = serde_saphyr::ser_options! { prefer_block_scalars: false };

@@ -14,6 +14,7 @@ fn leading_is_announced_when_everything_was_listed_in_the_term() {
     assert_eq!(leading.listed(0, Kind::Service), None);
     assert_eq!(leading.listed(1, Kind::Service), None);
     assert_eq!(leading.listed(1, Kind::Namespace), None);
+    assert_eq!(leading.listed(1, Kind::FerrolbIpAddressPool), None);
     assert_eq!(leading.allocating_term(), None);
     assert_eq!(leading.listed(1, Kind::IpAddressPool), Some(true));
     assert_eq!(leading.allocating_term(), Some(1));
@@ -37,7 +38,7 @@ fn a_new_term_requires_new_lists_even_if_the_loss_was_missed() {
         .into_iter()
         .map(|kind| leading.listed(2, kind))
         .collect();
-    assert_eq!(announced, [None, None, Some(true)]);
+    assert_eq!(announced, [None, None, None, Some(true)]);
 }
 
 #[test]
@@ -54,6 +55,11 @@ fn each_role_reads_only_what_it_needs() {
         let read = kinds(role);
         assert!(unread.iter().all(|kind| !read.contains(kind)), "{role:?}");
         assert!(read.is_sorted_by_key(|kind| Kind::ALL.iter().position(|of_all| of_all == kind)));
+        let mut others = read.iter().filter_map(|kind| kind.other_group());
+        assert!(
+            others.all(|other| read.contains(&other)),
+            "{role:?} reads both groups"
+        );
     };
     without(Role::Allocator, &[Kind::EndpointSlice, Kind::BfdProfile]);
     without(
