@@ -185,6 +185,7 @@ fn write_for(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: outcome.addresses().to_vec(),
+        ip_modes: service.ip_modes.clone(),
         pool,
     })
 }
@@ -195,6 +196,7 @@ fn release_write(service: &Service) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: Vec::new(),
+        ip_modes: Vec::new(),
         pool: None,
     })
 }
