@@ -202,4 +202,6 @@ fn release_write(service: &Service) -> Option<StatusWrite> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
