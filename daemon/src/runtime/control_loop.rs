@@ -33,14 +33,16 @@ const TICK: Duration = Duration::from_secs(1);
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kinds that routes are computed from.
-const ANNOUNCED_FROM: [Kind; 7] = [
+const ANNOUNCED_FROM: [Kind; 9] = [
     Kind::Node,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::BfdProfile,
+    Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::BgpAdvertisement,
+    Kind::FerrolbBgpAdvertisement,
 ];
 
 /// The parts that the control loop works with.

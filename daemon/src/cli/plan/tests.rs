@@ -163,6 +163,11 @@ fn a_dual_stack_service_is_announced_in_the_family_that_has_endpoints() {
 }
 
 #[test]
+fn objects_of_both_groups_refer_to_each_other_and_the_older_of_one_name_is_used() {
+    insta::assert_snapshot!(report(&case("both-groups")));
+}
+
+#[test]
 fn each_withheld_route_has_a_reason() {
     insta::assert_snapshot!(report(&case("withheld")));
 }
@@ -208,6 +213,16 @@ fn layer_2_candidates_are_the_nodes_that_may_announce_an_address() {
         "{messages:?}"
     );
     insta::assert_snapshot!(report(&plan));
+}
+
+#[test]
+fn the_addresses_of_a_service_are_announced_as_the_pool_of_each_says() {
+    insta::assert_snapshot!(report(&case("two-pools")));
+}
+
+#[test]
+fn services_of_other_load_balancers_are_announced_if_an_advertisement_lists_their_class() {
+    insta::assert_snapshot!(report(&case("classes")));
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn write_for(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: outcome.addresses().to_vec(),
+        ip_modes: service.ip_modes.clone(),
         pool,
     })
 }
@@ -195,9 +196,12 @@ fn release_write(service: &Service) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: Vec::new(),
+        ip_modes: Vec::new(),
         pool: None,
     })
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -395,7 +395,7 @@ fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Objec
     if raw.metadata.name.is_empty() {
         return Err(format!("{}: metadata.name is missing", kind.name()));
     }
-    if raw.api_version != kind.api_version() {
+    if !kind.is_readable_as(&raw.api_version) {
         return Err(format!(
             "{} {}: apiVersion {:?} is not supported, use {}",
             kind.name(),

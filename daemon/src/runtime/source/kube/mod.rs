@@ -90,27 +90,32 @@ pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
 }
 
 /// The kinds that routes depend on.
-const ANNOUNCER_READS: [Kind; 12] = [
+const ANNOUNCER_READS: [Kind; 16] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
     Kind::Community,
+    Kind::FerrolbCommunity,
     Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
     Kind::BfdProfile,
+    Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::BgpAdvertisement,
+    Kind::FerrolbBgpAdvertisement,
     Kind::Service,
     Kind::EndpointSlice,
 ];
 
 /// The kinds that layer 2 depends on. Of Secrets it reads only those with the key of hellos.
-const LAYER2_READS: [Kind; 8] = [
+const LAYER2_READS: [Kind; 9] = [
     Kind::Namespace,
     Kind::Node,
     Kind::Secret,
     Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
     Kind::L2Advertisement,
     Kind::FerrolbL2Advertisement,
     Kind::Service,
@@ -119,12 +124,13 @@ const LAYER2_READS: [Kind; 8] = [
 
 /// The kinds that an allocator watches: those that it allocates from, those with addresses that
 /// Services must not get, and those that say whether it creates the key of hellos.
-const ALLOCATOR_READS: [Kind; 10] = [
+const ALLOCATOR_READS: [Kind; 11] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
     Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::L2Advertisement,
@@ -133,7 +139,12 @@ const ALLOCATOR_READS: [Kind; 10] = [
 ];
 
 /// Kinds that must be listed consistently in a term before the leader allocates.
-const ALLOCATED_FROM: [Kind; 3] = [Kind::Namespace, Kind::IpAddressPool, Kind::Service];
+const ALLOCATED_FROM: [Kind; 4] = [
+    Kind::Namespace,
+    Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
+    Kind::Service,
+];
 
 /// Starts the source. The API server may be unavailable; objects arrive once it answers.
 ///

@@ -112,11 +112,11 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Namespace => "namespaces",
         Kind::ServiceCidr => "servicecidrs",
         Kind::Secret => "secrets",
-        Kind::IpAddressPool => "ipaddresspools",
+        Kind::IpAddressPool | Kind::FerrolbIpAddressPool => "ipaddresspools",
         Kind::BgpPeer | Kind::FerrolbBgpPeer => "bgppeers",
-        Kind::BfdProfile => "bfdprofiles",
-        Kind::BgpAdvertisement => "bgpadvertisements",
-        Kind::Community => "communities",
+        Kind::BfdProfile | Kind::FerrolbBfdProfile => "bfdprofiles",
+        Kind::BgpAdvertisement | Kind::FerrolbBgpAdvertisement => "bgpadvertisements",
+        Kind::Community | Kind::FerrolbCommunity => "communities",
         Kind::L2Advertisement | Kind::FerrolbL2Advertisement => "l2advertisements",
     }
 }
