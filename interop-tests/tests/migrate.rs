@@ -120,6 +120,7 @@ fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
         fs::remove_file(cluster.saved())?;
         cluster.migrate(&[])?;
         cluster.check_runs("ferrolb")?;
+        cluster.check_allocator_stands_back()?;
         let mut finish = cluster.ferrolb_migrate()?;
         run(finish.arg("--finish"))?;
         cluster.check_finished()?;
@@ -260,6 +261,35 @@ impl Cluster<'_> {
     fn migrate_back(&self) -> Result<()> {
         let mut command = self.ferrolb_migrate()?;
         run(command.arg("--undo")).map(drop)
+    }
+
+    /// Of both installed at once, only MetalLB's controller allocates.
+    fn check_allocator_stands_back(&self) -> Result<()> {
+        let scale = |replicas: &str| -> Result<String> {
+            let replicas = format!("--replicas={replicas}");
+            let arguments = ["scale", "-n", NAMESPACE, "deployment/controller", &replicas];
+            self.cp.kubectl(&arguments)
+        };
+        let holder = || -> Result<String> {
+            let lease = self.cp.get(&["lease/ferrolb-allocator", "-n", NAMESPACE])?;
+            let holder = lease["spec"]["holderIdentity"].as_str();
+            Ok(holder.unwrap_or_default().to_owned())
+        };
+        scale("1")?;
+        eventually("no allocator leads", TIMEOUT, || {
+            let holder = holder()?;
+            ensure!(holder.is_empty(), "{holder} leads");
+            Ok(())
+        })?;
+        let arguments = ["logs", "-n", NAMESPACE, "deployment/ferrolb-allocator"];
+        let log = self.cp.kubectl(&arguments)?;
+        ensure!(log.contains("MetalLB's controller runs"), "{log}");
+        scale("0")?;
+        eventually("an allocator leads", TIMEOUT, || {
+            let holder = holder()?;
+            ensure!(!holder.is_empty(), "none leads");
+            Ok(())
+        })
     }
 
     fn check_conversion(&self, expected: &str) -> Result<()> {

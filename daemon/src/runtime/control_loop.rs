@@ -378,12 +378,16 @@ impl Running {
             outcomes,
             new_reasons,
             writes,
+            events,
         } = self.allocation.decide(&self.index, dirty);
         for name in new_reasons {
             let outcome = outcomes.get(&name);
             if let Some((reason, message)) = outcome.and_then(|o| o.reason().zip(o.message())) {
                 tracing::warn!(service = %name, reason = reason.code(), "{message}");
             }
+        }
+        for event in events {
+            source.writes.send(ApiWrite::Event(event));
         }
         for write in writes {
             let decision = match write.addresses.as_slice() {

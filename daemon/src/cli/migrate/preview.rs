@@ -240,3 +240,113 @@ pub(super) fn check_unchanged(before: &Addresses, now: &Addresses) -> Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::plan::{PlanError, PlannedRoute, PlannedService, Withheld};
+
+    fn service(name: &str, address: &str) -> PlannedService {
+        PlannedService {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            addresses: address.parse().into_iter().collect(),
+            pool: None,
+            reason: None,
+            message: None,
+        }
+    }
+
+    fn route(node: &str, prefix: &str) -> PlannedRoute {
+        PlannedRoute {
+            node: node.to_owned(),
+            peer: "tor".to_owned(),
+            prefix: prefix.parse().expect("a prefix"),
+            next_hop: None,
+            communities: Vec::new(),
+            large_communities: Vec::new(),
+            extended_communities: Vec::new(),
+            atomic_aggregate: false,
+            med: None,
+            prepend: 0,
+            local_pref: None,
+        }
+    }
+
+    fn now(service: &str, address: &str) -> Addresses {
+        let addresses = address.parse().into_iter().collect();
+        [(format!("shop/{service}"), addresses)].into()
+    }
+
+    fn bgp(address: &str, node: &str) -> Announced {
+        Announced::Bgp(address.parse().expect("an address"), node.to_owned())
+    }
+
+    #[test]
+    fn an_aggregate_of_ferrolb_replaces_the_announcements_of_its_addresses() {
+        let plan = Plan {
+            services: vec![service("web", "192.0.2.1")],
+            routes: vec![route("a", "192.0.2.0/24")],
+            ..Plan::default()
+        };
+        let announced = BTreeSet::from([bgp("192.0.2.1", "a")]);
+        let preview = Preview::compare(plan, &now("web", "192.0.2.1"), &announced);
+        assert_eq!(preview.losses(), Vec::<String>::new());
+        let summary = preview.summary().expect("text");
+        assert!(summary.contains("0 would move"), "{summary}");
+        assert!(!summary.contains("new:"), "{summary}");
+    }
+
+    #[test]
+    fn an_announcement_that_would_be_lost_has_the_reason_of_the_plan() {
+        let plan = Plan {
+            services: vec![service("web", "192.0.2.1")],
+            withheld: vec![Withheld {
+                namespace: "shop".to_owned(),
+                name: "web".to_owned(),
+                node: Some("a".to_owned()),
+                peer: None,
+                reason: "NodeExcluded".to_owned(),
+                message: "the node has the label".to_owned(),
+            }],
+            ..Plan::default()
+        };
+        let announced = BTreeSet::from([bgp("192.0.2.1", "a")]);
+        let preview = Preview::compare(plan, &now("web", "192.0.2.1"), &announced);
+        let expected = "192.0.2.1 by BGP from a would not be announced (NodeExcluded: the node has \
+                        the label)";
+        assert_eq!(preview.losses(), [expected]);
+    }
+
+    #[test]
+    fn services_that_would_move_and_invalid_objects_are_losses() {
+        let plan = Plan {
+            services: vec![service("web", "192.0.2.7"), service("none", "")],
+            errors: vec![PlanError {
+                object: "IPAddressPool metallb-system/a".to_owned(),
+                message: "spec.addresses: empty".to_owned(),
+            }],
+            ..Plan::default()
+        };
+        let mut before = now("web", "192.0.2.1");
+        before.extend(now("none", "192.0.2.2"));
+        let losses = Preview::compare(plan, &before, &BTreeSet::new()).losses();
+        let expected = [
+            "IPAddressPool metallb-system/a: spec.addresses: empty",
+            "shop/web has 192.0.2.1, and would get 192.0.2.7",
+            "shop/none has 192.0.2.2, and would get no address",
+        ];
+        assert_eq!(losses, expected);
+    }
+
+    #[test]
+    fn addresses_may_appear_during_a_migration_but_not_change() {
+        let before = now("web", "192.0.2.1");
+        let mut later = before.clone();
+        later.extend(now("new", "192.0.2.2"));
+        check_unchanged(&before, &later).expect("nothing changed");
+        check_unchanged(&before, &Addresses::new()).expect("the Service was deleted");
+        let error = check_unchanged(&before, &now("web", "192.0.2.9")).expect_err("changed");
+        assert!(error.to_string().contains("192.0.2.9"), "{error}");
+    }
+}

@@ -220,3 +220,69 @@ fn pending_services_get_addresses_of_the_first_pool() {
     let writes = allocation.decide(&index, &dirty).writes;
     assert_eq!(written(&writes), ["web [192.0.2.0] 1"]);
 }
+
+/// The Events of a decision: type, reason and message.
+fn events(result: &AllocationResult) -> Vec<(bool, &str, &str)> {
+    let events = result.events.iter();
+    events
+        .map(|event| (event.warning, event.reason, event.message.as_str()))
+        .collect()
+}
+
+#[test]
+fn an_assigned_address_is_one_event() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    let dirty = service(&mut index, "web", "1", json!({}));
+    let result = allocation.decide_all(&index);
+    let expected = (false, "IPAllocated", "assigned 192.0.2.1 of pool pool");
+    assert_eq!(events(&result), [expected]);
+    assert_eq!(&*result.events[0].uid, "web");
+    assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+}
+
+#[test]
+fn a_failed_allocation_is_one_warning_until_its_reason_changes() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    service(&mut index, "first", "1", json!({}));
+    service(&mut index, "second", "2", json!({}));
+    let result = allocation.decide_all(&index);
+    let of_second = result.events.iter().filter(|event| event.warning);
+    let of_second: Vec<_> = of_second.map(|event| event.reason).collect();
+    assert_eq!(of_second, ["AllocationFailed"]);
+    let dirty = service(&mut index, "second", "3", json!({}));
+    assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+    let request = json!({ "loadBalancerIP": "203.0.113.1" });
+    let dirty = service(&mut index, "second", "4", request);
+    let result = allocation.decide(&index, &dirty);
+    let [(warning, reason, message)] = events(&result)[..] else {
+        panic!("{result:?}");
+    };
+    assert!(warning && reason == "AllocationFailed" && message.starts_with("AddressNotInPool: "));
+}
+
+#[test]
+fn an_address_that_a_pool_lost_is_cleared_with_an_event() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    let mut body = json!({
+        "metadata": {
+            "resourceVersion": "1", "uid": "web",
+            "annotations": { "metallb.io/ip-allocated-from-pool": "pool" },
+        },
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
+    });
+    body["status"] = status;
+    apply(&mut index, Kind::Service, "web", body);
+    assert_eq!(events(&allocation.decide_all(&index)), []);
+    let dirty = pool(&mut index, &["192.0.2.2/32"]);
+    let result = allocation.decide(&index, &dirty);
+    let reasons: Vec<_> = result.events.iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, ["ClearAssignment", "IPAllocated"]);
+    assert!(result.events[0].message.starts_with("released 192.0.2.1: "));
+}

@@ -177,7 +177,7 @@ fn obstacles(facts: &Facts, install: &Install) -> Vec<String> {
         obstacles.push(format!(
             "the DaemonSet {name} has no node affinity that excludes nodes with the label \
              ferrolb.io/speaker, so it would run beside MetalLB's speaker: add it as in \
-             deploy/ferrolb.yaml"
+             deploy/manifests/4-announcer.yaml"
         ));
     }
     let workloads = facts.controllers.iter().map(|workload| &workload.flags);

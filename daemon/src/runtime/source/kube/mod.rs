@@ -19,6 +19,7 @@ mod elector;
 pub(crate) mod layer2_status;
 mod leader_election;
 mod listing;
+mod metallb_controller;
 mod object;
 mod ready_nodes;
 mod reviewer;
@@ -29,6 +30,7 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -281,6 +283,53 @@ async fn supervise<F: Future<Output = ()>>(kind: Kind, follow: impl Fn() -> F) {
     }
 }
 
+/// Takes part in the election until `release` fires or is dropped, except while MetalLB's controller
+/// runs.
+async fn elect(
+    context: Context,
+    options: KubeOptions,
+    lead: latest::Sender<Lead>,
+    mut release: oneshot::Receiver<()>,
+) {
+    let namespaces = context.config_namespaces.to_vec();
+    let mut controller = metallb_controller::follow(context.client.clone(), namespaces).await;
+    loop {
+        let (stop, stopped) = oneshot::channel();
+        let election = LeaderElection::new(
+            context.client.clone(),
+            &options.lease_namespace,
+            options.identity.clone(),
+            lead.clone(),
+        );
+        if controller.borrow().is_none() {
+            let mut election = pin!(election.run(context.api_health.clone(), stopped));
+            let released = tokio::select! {
+                () = &mut election => return,
+                _ = &mut release => true,
+                _ = controller.wait_for(Option::is_some) => false,
+            };
+            drop(stop);
+            election.await;
+            if released {
+                return;
+            }
+        }
+        let pod = controller.borrow().clone().unwrap_or_default();
+        tracing::error!(
+            pod,
+            "MetalLB's controller runs and writes the same Services: no addresses are allocated \
+             until it ends. Move over with ferrolb migrate, or stop it: kubectl scale -n NAMESPACE \
+             deployment/controller --replicas=0"
+        );
+        tokio::select! {
+            _ = &mut release => return,
+            _ = controller.wait_for(Option::is_none) => {
+                tracing::info!("MetalLB's controller has ended");
+            }
+        }
+    }
+}
+
 /// Takes part in leader election and sends [`Event::Leading`].
 async fn allocate(
     context: Context,
@@ -290,13 +339,7 @@ async fn allocate(
 ) {
     let (lead_in, mut lead) = latest::channel(Lead::default());
     let (release, released) = oneshot::channel();
-    let election = LeaderElection::new(
-        context.client.clone(),
-        &options.lease_namespace,
-        options.identity,
-        lead_in,
-    );
-    let mut election = tokio::spawn(election.run(context.api_health.clone(), released));
+    let mut election = tokio::spawn(elect(context.clone(), options, lead_in, released));
     let mut writer = JoinSet::new();
     let (allocating_term_in, allocating_term) = latest::channel(None);
     let writing = status_writer::write_all(
