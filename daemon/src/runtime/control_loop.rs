@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
-use crate::core::index::{Dirty, Index};
+use crate::core::index::{Dirty, Flags, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
@@ -56,8 +56,8 @@ pub struct ControlLoop {
     pub layer2: Option<Layer2Announcer>,
     /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
-    /// Announce from nodes that are excluded from load balancers as well.
-    pub ignore_exclusion: bool,
+    /// Which Services and nodes count.
+    pub flags: Flags,
     /// State saved before the restart.
     pub saved: Option<SavedState>,
     /// Whether the node has an interface of this name. Checked every second, since interfaces come
@@ -179,7 +179,7 @@ impl ControlLoop {
 impl Running {
     fn new(control: ControlLoop) -> Self {
         Self {
-            index: Index::for_kinds(control.kinds).ignoring_exclusion(control.ignore_exclusion),
+            index: Index::for_kinds(control.kinds).with_flags(control.flags.clone()),
             control,
             allocation: Allocation::default(),
             leading: false,
@@ -596,7 +596,7 @@ mod tests {
             announcer: None,
             layer2: None,
             allocate: true,
-            ignore_exclusion: false,
+            flags: Flags::default(),
             saved: None,
             interface_exists: |_| true,
             status: watch::channel(Arc::default()).0,
