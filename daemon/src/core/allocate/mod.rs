@@ -1,6 +1,8 @@
 //! Allocation: passes the services to the allocator crate and determines the status writes. Only
 //! services that a change affects are decided.
 
+pub(crate) mod pool_status;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
