@@ -242,6 +242,14 @@ impl Index {
         }
     }
 
+    /// The status of an IPAddressPool, if it has all fields.
+    pub(crate) fn pool_status<T>(&self, key: &ObjectKey) -> Option<T>
+    where
+        T: for<'de> serde::Deserialize<'de>,
+    {
+        self.objects.status(key)
+    }
+
     /// All services, including those of other load balancers.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|service| &**service)
@@ -379,8 +387,9 @@ impl Index {
             | Kind::FerrolbL2Advertisement
             | Kind::Community
             | Kind::FerrolbCommunity => {
+                let same = self.objects.differs_in_status_only(&key, &raw);
                 self.objects.apply(key, raw);
-                Some(self.recompile())
+                (!same).then(|| self.recompile())
             }
         }
         .unwrap_or_default()
