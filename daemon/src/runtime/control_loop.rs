@@ -15,7 +15,7 @@ use crate::core::allocate::pool_status::PoolStatuses;
 use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
-use crate::core::index::{Dirty, Flags, Index};
+use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
@@ -57,8 +57,8 @@ pub struct ControlLoop {
     pub layer2: Option<Layer2Announcer>,
     /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
-    /// Which Services and nodes count.
-    pub flags: Flags,
+    /// Announce from nodes that are excluded from load balancers as well.
+    pub ignore_exclusion: bool,
     /// State saved before the restart.
     pub saved: Option<SavedState>,
     /// Whether the node has an interface of this name. Checked every second, since interfaces come
@@ -184,7 +184,7 @@ impl ControlLoop {
 impl Running {
     fn new(control: ControlLoop) -> Self {
         Self {
-            index: Index::for_kinds(control.kinds).with_flags(control.flags.clone()),
+            index: Index::for_kinds(control.kinds).ignoring_exclusion(control.ignore_exclusion),
             control,
             allocation: Allocation::default(),
             leading: false,
@@ -627,7 +627,7 @@ mod tests {
             announcer: None,
             layer2: None,
             allocate: true,
-            flags: Flags::default(),
+            ignore_exclusion: false,
             saved: None,
             interface_exists: |_| true,
             status: watch::channel(Arc::default()).0,

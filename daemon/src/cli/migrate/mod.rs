@@ -101,7 +101,8 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
     let goal = args.goal();
     let steps = steps(&facts, &install, goal).map_err(|obstacles| refusal(&obstacles))?;
     if goal == Goal::Ferrolb {
-        let preview = Preview::of(&cluster, &args.namespace, install.to_flags()).await?;
+        let ignore = install.flags.contains("--ignore-exclude-lb");
+        let preview = Preview::of(&cluster, &args.namespace, ignore).await?;
         show(&preview, args.accept_losses || args.dry_run)?;
     }
     if args.dry_run {
