@@ -39,6 +39,11 @@
 //! has one keeps it. A service without addresses gets those that are reserved for it, regardless of
 //! `auto_assign` and of the pool's `serviceAllocation`, unless it requests others.
 //!
+//! # Services with two families
+//!
+//! Both addresses are from one pool if a pool has both families free, and from two pools otherwise.
+//! Each address is checked against its own pool.
+//!
 //! # Service selection
 //!
 //! The caller evaluates label selectors. A pool with a `serviceAllocation` is *pinned*
@@ -67,7 +72,7 @@ pub use conflicts::conflicts;
 pub use exclusion::Exclusion;
 pub use family::{Family, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
-pub use pool_set::{PoolSet, PoolSetError};
+pub use pool_set::{PoolSet, PoolSetError, pool_names};
 pub use reason::{Outcome, Reason, SharingConflict};
 pub use request::{AllocationRequest, FamilyPolicy, parse_requested};
 pub use reservation::Reservation;

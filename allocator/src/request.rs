@@ -14,7 +14,7 @@ pub enum FamilyPolicy {
     /// One family.
     #[default]
     SingleStack,
-    /// Both families if one pool has both, else one.
+    /// Both families if both are free in pools, else one.
     PreferDualStack,
     /// Both families, or no address.
     RequireDualStack,
@@ -31,7 +31,8 @@ pub struct AllocationRequest {
     pub uid: String,
     /// The addresses in `status.loadBalancer.ingress`, in its order.
     pub current: Vec<IpAddr>,
-    /// The pool of these addresses, from the annotation `ip-allocated-from-pool`, if set.
+    /// The pool of these addresses, from the annotation `ip-allocated-from-pool`, if set: one name
+    /// or two, see [`crate::pool_names`].
     pub current_pool: Option<String>,
     /// The families of `spec.clusterIPs`, in its order. The first is the primary family. Empty
     /// while the service has no cluster IP.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::pool_set::pool_names;
 
 fn pools() -> Vec<Pool> {
     let pool = |name: &str, entries: &[&str], options| {
@@ -178,26 +179,32 @@ fn assert_sound(
             addresses, pool, ..
         } = outcome
         {
-            let pool = pools.get(pool).unwrap();
             prop_assert!(!addresses.is_empty());
-            for address in addresses {
+            let names: Vec<&str> = pool_names(pool).collect();
+            prop_assert!(names.len() == 1 || (names.len() == 2 && names[0] != names[1]));
+            for (place, address) in addresses.iter().enumerate() {
+                let name = if names.len() == 1 {
+                    names[0]
+                } else {
+                    names[place]
+                };
+                let pool = pools.get(name).unwrap();
+                let old = request.current.contains(address);
                 let reserved = pool.reserved_for_another(*address, &request.service);
                 prop_assert!(
-                    reserved.is_none() || request.current.contains(address),
+                    reserved.is_none() || old,
                     "{address} for {}",
                     request.service
                 );
-            }
-            for address in addresses {
                 prop_assert!(pool.contains(*address) && !pool.avoids(*address));
-                let old = request.current.contains(address);
                 prop_assert!(
                     !pool.options().frozen || old,
                     "new address from a frozen pool"
                 );
+                prop_assert!(pool.options().frozen || request.may_have(*address, pool));
+                let wanted = request.requested_pool();
+                prop_assert!(wanted.is_none_or(|wanted| wanted == name));
             }
-            let may_have = |address: &IpAddr| request.may_have(*address, pool);
-            prop_assert!(pool.options().frozen || addresses.iter().all(may_have));
         }
     }
     Ok(())
