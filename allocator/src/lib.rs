@@ -44,6 +44,13 @@
 //! Both addresses are from one pool if a pool has both families free, and from two pools otherwise.
 //! Each address is checked against its own pool.
 //!
+//! # Services that are created again
+//!
+//! A service that is deleted and created again under its name gets its former addresses, if they
+//! are free and it could get them from its pools now. Other services get a former address only if
+//! their pool has no other one. The allocator remembers the last services in memory only: a new
+//! leader does not know them. To keep an address for sure, reserve or request it.
+//!
 //! # Service selection
 //!
 //! The caller evaluates label selectors. A pool with a `serviceAllocation` is *pinned*
@@ -55,6 +62,7 @@ mod claimant;
 mod conflicts;
 mod exclusion;
 mod family;
+mod former;
 mod ledger;
 mod pick;
 mod pool;
@@ -64,6 +72,7 @@ mod request;
 mod reservation;
 mod reserved;
 mod round;
+mod runs;
 mod service;
 mod span;
 

@@ -242,6 +242,29 @@ impl<'a> Search<'a> {
         pools.iter().find_map(find).ok_or(pools)
     }
 
+    /// Whether the service, which had the address, may get it again without requesting it.
+    pub(crate) fn may_restore(&self, address: IpAddr) -> bool {
+        let (service, requested) = (&self.request.service, self.request.requested_pool());
+        let Some(pool) = self.pools.containing(address) else {
+            return false;
+        };
+        let serves = match requested {
+            Some(name) => name == pool.name(),
+            None => pool.options().auto_assign || pool.is_reserved_for(address, service),
+        };
+        let family = Family::of(address);
+        let other_is_reserved =
+            || !pool.is_reserved_for(address, service) && self.reserved(family).is_some();
+        self.wanted.contains(&family)
+            && serves
+            && self.check_usable(pool, Some(address)).is_ok()
+            && !pool.avoids(address)
+            && pool.exclusion_of(address).is_none()
+            && pool.reserved_for_another(address, service).is_none()
+            && !other_is_reserved()
+            && self.ledger.check(address, self.request, None).is_ok()
+    }
+
     fn in_any_pool(&self) -> Result<Picked, Reason> {
         if let Some(picked) = self.with_reserved() {
             return picked;

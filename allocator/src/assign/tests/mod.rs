@@ -1,6 +1,7 @@
 //! Tests of the allocator, by subject. This file builds pools and requests from short texts.
 
 mod conflicts;
+mod former;
 mod properties;
 mod reservations;
 mod retention;

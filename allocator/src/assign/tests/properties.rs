@@ -228,7 +228,7 @@ fn naive_allocate_all(allocator: &mut Allocator, requests: &[AllocationRequest])
     let known: Vec<_> = allocator.services.keys().cloned().collect();
     for key in known {
         if requests.iter().all(|request| request.service != key) {
-            allocator.release(&key);
+            allocator.withdraw(&key);
         }
     }
     let mut order: Vec<&AllocationRequest> = requests.iter().collect();
