@@ -190,6 +190,11 @@ fn layer_2_candidates_are_the_nodes_that_may_announce_an_address() {
 }
 
 #[test]
+fn the_addresses_of_a_service_are_announced_as_the_pool_of_each_says() {
+    insta::assert_snapshot!(report(&case("two-pools")));
+}
+
+#[test]
 fn excluded_networks_are_never_allocated() {
     insta::assert_snapshot!(report(&case("excluded")));
 }

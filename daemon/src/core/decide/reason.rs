@@ -48,9 +48,9 @@ reasons! {
         the allocator's log",
     /// status.loadBalancer.ingress contains a value that is not an IP address.
     InvalidAddress => "clear the status: the allocator then sets a valid address",
-    /// No single pool contains all of the service's addresses.
-    AddressNotInPool => "add an IPAddressPool with these addresses, or wait for the allocator to \
-        allocate others",
+    /// No pool contains the address.
+    AddressNotInPool => "add an IPAddressPool with the address, with autoAssign: false if another \
+        program allocates it; or wait for the allocator to allocate another one",
     /// An older service has the same address and the two can't share it.
     AddressConflict => "wait: the allocator allocates another address to this service",
     /// Neither a BGPAdvertisement nor an L2Advertisement selects the pool.
