@@ -181,7 +181,7 @@ fn the_crd_of_l2_advertisements_does_too(cp: &ControlPlane<'_>) -> Result<()> {
          serviceSelectors: [{matchLabels: {a: b}}], \
          preferredNodeSelectors: [{weight: 100, preference: {matchLabels: {a: b}}}], \
          conflictDetection: none, gratuitousRate: 1, sticky: false, helloInterval: 50ms, \
-         drain: {onCordon: true}}",
+         drain: {onCordon: true}, loadBalancerClasses: [example.com/other, any]}",
     ];
     for spec in good {
         cp.apply(&advertisement(spec))?;

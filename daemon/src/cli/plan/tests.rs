@@ -195,6 +195,11 @@ fn the_addresses_of_a_service_are_announced_as_the_pool_of_each_says() {
 }
 
 #[test]
+fn services_of_other_load_balancers_are_announced_if_an_advertisement_lists_their_class() {
+    insta::assert_snapshot!(report(&case("classes")));
+}
+
+#[test]
 fn excluded_networks_are_never_allocated() {
     insta::assert_snapshot!(report(&case("excluded")));
 }

@@ -126,6 +126,11 @@ pub(crate) struct FerrolbL2AdvertisementSpec {
     pub hello_interval: Option<String>,
     /// When a node hands its addresses over.
     pub drain: Layer2DrainSpec,
+    /// Classes of Services that are announced as well although another program is in charge of
+    /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
+    /// addresses to the status, and ferrolb never does. Services without a class are always
+    /// announced.
+    pub load_balancer_classes: Vec<String>,
 }
 
 const GRATUITOUS_RATE_MIN: u32 = limits::GRATUITOUS_RATE_RANGE.0;

@@ -152,6 +152,7 @@ pub(crate) fn parse(
         ip_address_pool_selectors,
         node_selectors,
         service_selectors,
+        load_balancer_classes: &[],
     }));
     let peers = errors.record(unique("spec.peers", peers));
     let advertisement = || {

@@ -1,7 +1,7 @@
 //! Addresses that are never allocated, even if a pool contains them: those of nodes, routers, Pods
 //! and the cluster's own Services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_allocator::{Exclusion, Family, Pool};
@@ -69,9 +69,22 @@ fn addresses_of_peer(
 }
 
 impl Config {
-    /// Reports the excluded addresses of a pool.
-    pub(super) fn report_excluded(&mut self, key: &ObjectKey, pool: &Pool) {
-        let excluded = pool.excluded();
+    /// Reports the excluded addresses of a pool. A pool without autoAssign may be there only for
+    /// the announcement of Services of other load balancers: their addresses are no mistake.
+    pub(super) fn report_excluded(
+        &mut self,
+        key: &ObjectKey,
+        pool: &Pool,
+        foreign: &ForeignServices,
+    ) {
+        let foreign = || foreign.values().flatten().copied().map(IpNet::from);
+        let expected: BTreeSet<IpNet> = match pool.options().auto_assign {
+            true => BTreeSet::new(),
+            false => foreign().collect(),
+        };
+        let excluded = pool.excluded().iter();
+        let excluded = excluded.filter(|exclusion| !expected.contains(&exclusion.network()));
+        let excluded: Vec<&Exclusion> = excluded.collect();
         if excluded.is_empty() {
             return;
         }

@@ -15,6 +15,7 @@ pub(crate) mod hello_secrets;
 pub(crate) mod layer2_advertisement;
 mod layer2_advertisements;
 pub(crate) mod layer2_notices;
+mod load_balancer_classes;
 pub(crate) mod local_pref_conflicts;
 pub(crate) mod node_conflicts;
 pub(crate) mod peer;
@@ -92,6 +93,17 @@ pub enum Severity {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.object, self.message)
+    }
+}
+
+impl Config {
+    /// Whether an advertisement announces Services of this `loadBalancerClass`.
+    pub fn announces_class(&self, class: &str) -> bool {
+        let bgp = self.advertisements.values().map(|ad| &ad.selection);
+        let layer2 = self.layer2_advertisements.values();
+        let layer2 = layer2.map(|ad| &ad.selection);
+        bgp.chain(layer2)
+            .any(|selection| selection.classes.accepts(Some(class)))
     }
 }
 

@@ -45,7 +45,7 @@ impl ConfigObjects {
                 for notice in pool::host_bits(&spec.0) {
                     config.notice(key.clone(), notice);
                 }
-                config.report_excluded(key, &pool);
+                config.report_excluded(key, &pool, context.foreign_services);
                 config.pool_details.insert(name.clone(), details);
                 good.insert(key.clone(), spec);
                 Ok(())

@@ -26,7 +26,8 @@ pub(super) struct Selection<'a> {
     pub bgp: Vec<&'a Advertisement>,
     /// The L2Advertisements, by name.
     pub layer2: Vec<&'a Layer2Advertisement>,
-    /// Whether an L2Advertisement selects the pool, even if none selects the service.
+    /// Whether an L2Advertisement selects the pool, and the class of the service, even if none
+    /// selects its labels.
     pub layer2_selects_pool: bool,
 }
 
@@ -54,8 +55,9 @@ pub(super) fn of<'a>(
 
 /// Checks what concerns all addresses of the service.
 fn check_service(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
-    if let Some(class) = &service.class {
-        return Err((Reason::ForeignLoadBalancerClass, class.as_str().into()));
+    let class = service.class.as_deref();
+    if let Some(class) = class.filter(|class| !index.config().announces_class(class)) {
+        return Err((Reason::ForeignLoadBalancerClass, class.into()));
     }
     if let Some(text) = &service.invalid_address {
         return Err((Reason::InvalidAddress, format!("{text:?}").into()));
@@ -63,7 +65,11 @@ fn check_service(index: &Index, service: &Service) -> Result<(), (Reason, Detail
     if service.addresses().is_empty() {
         return Err((Reason::NoAddress, Detail::None));
     }
-    check_no_conflict(index, service)
+    match class {
+        None => check_no_conflict(index, service),
+        // The program in charge decides which services share an address.
+        Some(_) => Ok(()),
+    }
 }
 
 /// Finds the advertisements that select a service and one of its pools.
@@ -85,6 +91,14 @@ fn select<'a>(
     let mut layer2: Vec<_> = layer2.collect();
     if bgp.is_empty() && layer2.is_empty() {
         return Err((Reason::NoAdvertisement, format!("pool {pool}").into()));
+    }
+    if let Some(class) = service.class.as_deref() {
+        bgp.retain(|ad| ad.selection.classes.accepts(Some(class)));
+        layer2.retain(|ad| ad.selection.classes.accepts(Some(class)));
+        if bgp.is_empty() && layer2.is_empty() {
+            let detail = format!("{class}, pool {pool}");
+            return Err((Reason::ForeignLoadBalancerClass, detail.into()));
+        }
     }
     let layer2_selects_pool = !layer2.is_empty();
     bgp.retain(|ad| ad.selection.services.matches(&service.labels));
