@@ -187,6 +187,7 @@ fn write_for(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: outcome.addresses().to_vec(),
+        ip_modes: service.ip_modes.clone(),
         pool,
     })
 }
@@ -197,6 +198,7 @@ fn release_write(service: &Service) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: Vec::new(),
+        ip_modes: Vec::new(),
         pool: None,
     })
 }

@@ -127,6 +127,7 @@ fn an_address_is_kept_while_its_pool_is_invalid() {
         service: Arc::new(ObjectName::new("default", "web")),
         resource_version: String::new(),
         addresses: vec!["192.0.2.0".parse().expect("an address")],
+        ip_modes: Vec::new(),
         pool: Some("pool".into()),
     });
     let writes = Allocation::default().decide_all(&fresh).writes;
