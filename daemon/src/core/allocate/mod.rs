@@ -204,4 +204,6 @@ fn release_write(service: &Service) -> Option<StatusWrite> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

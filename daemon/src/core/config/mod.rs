@@ -267,8 +267,12 @@ impl ConfigObjects {
 
     fn report_unreadable(&self, config: &mut Config) {
         // One of two equivalent kinds is enough. If both are missing, one report is enough.
+        // A process that only allocates needs no BGPPeer.
+        let dispensable = |kind: Kind| {
+            is_dispensable(kind) || (self.for_allocation_only && kind == Kind::BgpPeer)
+        };
         let neither = |kind: &Kind| {
-            !is_dispensable(*kind)
+            !dispensable(*kind)
                 && kind
                     .other_group()
                     .is_some_and(|other| *kind < other && self.is_absent(other))

@@ -1,4 +1,10 @@
+use serde_json::json;
+
 use super::*;
+use crate::core::allocate::Allocation;
+use crate::core::api::{ObjectKey, ObjectName, RawObject};
+use crate::core::index::Index;
+use crate::core::index::change::Change;
 
 fn lead(term: u64, leads: bool) -> Lead {
     Lead {
@@ -97,4 +103,38 @@ async fn a_watch_that_panics_is_restarted() {
         tokio::time::timeout(3 * WATCH_RESTART_DELAY, supervise(Kind::Service, follow)).await;
     assert!(followed.is_err(), "it runs forever");
     assert_eq!(starts.get(), 2);
+}
+
+#[test]
+fn an_allocator_alone_needs_a_pool_and_no_object_that_announcers_need() {
+    // Beside Calico or Cilium, which announce: no CRD of BGPPeers and advertisements.
+    let kinds = kinds(Role::Allocator);
+    let mut index = Index::for_kinds(kinds);
+    let pool = json!({ "spec": { "addresses": ["192.0.2.0/24"] } });
+    let service = json!({ "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1" } });
+    for kind in kinds {
+        let objects = match kind {
+            Kind::IpAddressPool => vec![("metallb-system", "pool", &pool)],
+            Kind::Service => vec![("default", "web", &service)],
+            _ => Vec::new(),
+        };
+        let objects = objects.into_iter().map(|(namespace, name, body)| {
+            let mut body = body.clone();
+            body["kind"] = json!(kind.name());
+            body["metadata"]["name"] = json!(name);
+            let raw: RawObject = serde_json::from_value(body).expect("an object");
+            (ObjectKey::new(*kind, ObjectName::new(namespace, name)), raw)
+        });
+        let needed = matches!(kind, Kind::IpAddressPool | Kind::Service);
+        index.apply(if kind.is_optional() && !needed {
+            Change::Absent(*kind, "no such CRD".to_owned())
+        } else {
+            Change::Reset(*kind, objects.collect())
+        });
+    }
+    assert_eq!(index.problems(), []);
+    assert!(index.is_synced(kinds));
+    let writes = Allocation::default().decide_all(&index).writes;
+    let addresses: Vec<String> = writes.iter().map(|w| w.shown_addresses()).collect();
+    assert_eq!(addresses, ["192.0.2.0"]);
 }
