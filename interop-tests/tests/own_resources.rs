@@ -268,7 +268,7 @@ const ADVERTISEMENT: Specs = (
     "{aggregationLength: 24, aggregationLengthV6: 0, localPref: 4294967295, \
      communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
      ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
-     peers: [tor], serviceSelectors: []}",
+     peers: [tor], serviceSelectors: [], loadBalancerClasses: [example.com/other, any]}",
     &[
         ("{aggregationLength: 0}", "spec.aggregationLength"),
         ("{aggregationLength: 33}", "spec.aggregationLength"),

@@ -104,6 +104,18 @@ pub(crate) struct DrainSpec {
     pub on_cordon: bool,
 }
 
+/// The fields that ferrolb's BGPAdvertisement (v1alpha1) has in addition to MetalLB's
+/// ([`super::metallb::BgpAdvertisementSpec`]).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FerrolbBgpAdvertisementSpec {
+    /// Classes of Services that are announced as well although another program is in charge of
+    /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
+    /// addresses to the status, and ferrolb never does. Services without a class are always
+    /// announced.
+    pub load_balancer_classes: Vec<String>,
+}
+
 /// The fields that ferrolb's L2Advertisement (v1alpha1) has in addition to MetalLB's
 /// ([`super::metallb::L2AdvertisementSpec`]).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]

@@ -231,8 +231,7 @@ pub(crate) struct BfdProfileSpec {
     pub minimum_ttl: Option<u32>,
 }
 
-/// Which addresses nodes announce to which BGPPeers, and with which attributes. Fields that
-/// MetalLB's BGPAdvertisement also has mean the same here.
+/// `BGPAdvertisement.spec`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BgpAdvertisementSpec {

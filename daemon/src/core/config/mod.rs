@@ -40,6 +40,7 @@ use self::pools::PoolSpec;
 use ferrolb_allocator::PoolSet;
 use ferrolb_bgp::bfd::SessionConfig;
 
+use crate::core::api::ferrolb::FerrolbBgpAdvertisementSpec;
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
 use crate::core::model::{Family, Labels, Node};
@@ -348,10 +349,14 @@ impl ConfigObjects {
     fn compile_advertisements(&mut self, aliases: &Aliases, config: &mut Config) {
         let mut good = BTreeMap::new();
         for (key, raw) in self.of_both_groups(Kind::BgpAdvertisement) {
-            let parsed = spec::<BgpAdvertisementSpec>(raw, key, config).check(|spec| {
+            let parsed = both_groups::spec::<BgpAdvertisementSpec, FerrolbBgpAdvertisementSpec>(
+                raw, key, config,
+            );
+            let parsed = parsed.check(|(spec, ferrolb)| {
                 let other = config.advertisements.get(&key.name.name);
                 both_groups::check_name(other.map(|other| &other.object))?;
-                advertisement::parse(key, &raw.metadata.creation_timestamp, &spec, aliases)
+                let created = &raw.metadata.creation_timestamp;
+                advertisement::parse(key, created, &spec, ferrolb.as_ref(), aliases)
             });
             // The selected pools are known only if every field can be read.
             let parsed = parsed.and_then(|advertisement| {

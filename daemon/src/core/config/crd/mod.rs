@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::peer::BGP_PORT;
 use crate::core::api::Kind;
 use crate::core::api::ferrolb::{
-    FerrolbBgpPeerSpec, FerrolbIpAddressPoolSpec, FerrolbL2AdvertisementSpec,
+    FerrolbBgpAdvertisementSpec, FerrolbBgpPeerSpec, FerrolbIpAddressPoolSpec,
+    FerrolbL2AdvertisementSpec,
 };
 use crate::core::api::metallb::{
     BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec,
@@ -46,6 +47,20 @@ struct PeerSpec {
     shared: BgpPeerSpec,
     #[serde(flatten)]
     ferrolb: FerrolbBgpPeerSpec,
+}
+
+/// Which addresses nodes announce to which BGPPeers, and with which attributes. Fields that
+/// MetalLB's BGPAdvertisement also has mean the same here.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "only its schema is used: objects are read part by part"
+)]
+struct AdvertisementSpec {
+    #[serde(flatten)]
+    shared: BgpAdvertisementSpec,
+    #[serde(flatten)]
+    ferrolb: FerrolbBgpAdvertisementSpec,
 }
 
 /// Which addresses nodes announce by layer 2 (ARP and NDP): one node for each address. Fields that
@@ -228,7 +243,7 @@ fn bfd_profile() -> Definition {
 }
 
 fn advertisement() -> Definition {
-    let mut spec = schema::<BgpAdvertisementSpec>(&advertisement_defaults());
+    let mut spec = schema::<AdvertisementSpec>(&advertisement_defaults());
     add_rules(&mut spec, rules::advertisement_rules());
     Definition {
         kind: Kind::FerrolbBgpAdvertisement,
