@@ -99,6 +99,7 @@ impl Scene {
             layer2: None,
             allocate: false,
             ignore_exclusion: false,
+            lb_class: None,
             saved: state.load().expect("readable"),
             interface_exists: exists,
             status: report_in,

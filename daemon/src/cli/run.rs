@@ -86,6 +86,10 @@ pub(super) struct RunArgs {
     /// node.kubernetes.io/exclude-from-external-load-balancers.
     #[arg(long)]
     ignore_exclude_lb: bool,
+    /// Serve Services with this spec.loadBalancerClass instead of those without one. Give it to all
+    /// processes.
+    #[arg(long, value_name = "CLASS")]
+    lb_class: Option<String>,
     /// DaemonSet of this process, in the Pod's namespace (POD_NAMESPACE, else the first
     /// configuration namespace). If it is being deleted at shutdown, all routes are drained, and
     /// addresses of layer 2 are handed over.
@@ -271,6 +275,7 @@ impl Daemon {
             layer2: layer2_announcer,
             allocate: args.role.allocates(),
             ignore_exclusion: args.ignore_exclude_lb,
+            lb_class: args.lb_class.clone(),
             saved: state.as_ref().and_then(saved),
             interface_exists: host.interface_exists,
             status: status_in,

@@ -59,6 +59,8 @@ pub struct ControlLoop {
     pub allocate: bool,
     /// Announce from nodes that are excluded from load balancers as well.
     pub ignore_exclusion: bool,
+    /// The `loadBalancerClass` of the Services to serve. None: those without one.
+    pub lb_class: Option<String>,
     /// State saved before the restart.
     pub saved: Option<SavedState>,
     /// Whether the node has an interface of this name. Checked every second, since interfaces come
@@ -184,7 +186,9 @@ impl ControlLoop {
 impl Running {
     fn new(control: ControlLoop) -> Self {
         Self {
-            index: Index::for_kinds(control.kinds).ignoring_exclusion(control.ignore_exclusion),
+            index: Index::for_kinds(control.kinds)
+                .ignoring_exclusion(control.ignore_exclusion)
+                .in_charge_of(control.lb_class.as_deref()),
             control,
             allocation: Allocation::default(),
             leading: false,
@@ -628,6 +632,7 @@ mod tests {
             layer2: None,
             allocate: true,
             ignore_exclusion: false,
+            lb_class: None,
             saved: None,
             interface_exists: |_| true,
             status: watch::channel(Arc::default()).0,

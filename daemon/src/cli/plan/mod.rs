@@ -8,6 +8,7 @@ use clap::Args;
 use super::output::{Style, json, or_dash, print, table};
 use super::{ManifestArgs, Output};
 use crate::core::api::Kind;
+use crate::core::index::Index;
 use crate::core::plan::{Plan, PlanError, plan};
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::{Manifests, changes};
@@ -34,6 +35,9 @@ pub(super) struct PlanArgs {
     /// node.kubernetes.io/exclude-from-external-load-balancers.
     #[arg(long)]
     ignore_exclude_lb: bool,
+    /// Allocate for Services with this spec.loadBalancerClass instead of those without one.
+    #[arg(long, value_name = "CLASS")]
+    lb_class: Option<String>,
     /// Output format: tables for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -55,7 +59,10 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
     let namespaces = &args.manifests.config_namespace;
-    let plan = plan_manifests(&manifests, namespaces, args.ignore_exclude_lb);
+    let index = Index::for_prediction()
+        .ignoring_exclusion(args.ignore_exclude_lb)
+        .in_charge_of(args.lb_class.as_deref());
+    let plan = plan_manifests(&manifests, namespaces, index);
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {
@@ -84,14 +91,14 @@ const NO_SLICES: &str = "none: a Service is announced only with endpoints, but t
                          contain no EndpointSlice; add the output of kubectl get endpointslices \
                          -A -o yaml\n";
 
-/// The plan from manifests, including errors in reading them.
+/// The plan from an empty index and manifests, including errors in reading them.
 pub(super) fn plan_manifests(
     manifests: &Manifests,
     config_namespaces: &[String],
-    ignore_exclusion: bool,
+    index: Index,
 ) -> Plan {
     let changes = changes(&manifests.objects, config_namespaces);
-    let mut plan = plan(changes, ignore_exclusion);
+    let mut plan = plan(index, changes);
     let errors = manifests.errors.iter().map(|error| PlanError {
         object: error.location.to_string(),
         message: error.message.clone(),

@@ -48,6 +48,7 @@ pub struct Index {
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
     ignore_exclusion: bool,
+    lb_class: Option<String>,
     /// The notices about services whose address is in use elsewhere or reserved.
     address_notices: BTreeMap<ObjectName, String>,
     /// Whether an input of the configuration other than its objects changed.
@@ -103,6 +104,16 @@ impl Index {
     #[must_use]
     pub const fn ignoring_exclusion(mut self, ignore: bool) -> Self {
         self.ignore_exclusion = ignore;
+        self
+    }
+
+    /// In charge of the Services with this `loadBalancerClass` instead of those without one, as with
+    /// MetalLB's `--lb-class`. None or empty: of those without one.
+    #[must_use]
+    pub fn in_charge_of(mut self, lb_class: Option<&str>) -> Self {
+        self.lb_class = lb_class
+            .filter(|class| !class.is_empty())
+            .map(str::to_owned);
         self
     }
 
@@ -321,7 +332,7 @@ impl Index {
         let _context = PanicContext::new("reading", key.clone());
         match key.kind {
             Kind::Service => {
-                let parsed = Service::parse(key.name.clone(), &raw);
+                let parsed = Service::parse(key.name.clone(), &raw, self.lb_class.as_deref());
                 self.accept(&key, parsed)
                     .map(|service| self.set_service(&key.name, Some(service)))
             }

@@ -132,10 +132,8 @@ pub(crate) fn allocate(index: &mut Index) -> Outcomes {
     outcomes
 }
 
-/// Builds the plan from objects. With `ignore_exclusion`, nodes that are excluded from load
-/// balancers announce anyway.
-pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, ignore_exclusion: bool) -> Plan {
-    let index = Index::for_prediction().ignoring_exclusion(ignore_exclusion);
+/// Builds the plan from an empty index and objects.
+pub(crate) fn plan(index: Index, changes: impl IntoIterator<Item = Change>) -> Plan {
     let mut index = fill(index, changes);
     let outcomes = allocate(&mut index);
     let mut plan = Plan::default();
@@ -169,7 +167,7 @@ fn planned_service(
     let ObjectName { namespace, name } = ObjectName::clone(&service.name);
     let Some(outcome) = outcome else {
         // Of another load balancer.
-        let class = service.class.as_deref().unwrap_or_default();
+        let class = service.class.as_deref();
         let reason = Reason::ForeignLoadBalancerClass;
         let reason = Some(reason).filter(|_| !index.config().announces_class(class));
         return PlannedService {
