@@ -646,7 +646,7 @@ mod tests {
         }
     }
 
-    /// What a leader writes besides the status of the Service when it allocates.
+    /// What a leader writes, besides statuses, when it allocates.
     async fn write_of(objects: Vec<RawObject>) -> Option<ApiWrite> {
         let mut leader = leader(objects).await;
         let (_stop, stopped) = oneshot::channel();
@@ -656,7 +656,12 @@ mod tests {
             write = leader.statuses.recv() => assert!(write.is_some()),
         }
         drop(leader.source);
-        leader.writes.recv().await
+        loop {
+            match leader.writes.recv().await {
+                Some(ApiWrite::PoolStatus(..)) => {}
+                write => return write,
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
