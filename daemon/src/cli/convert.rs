@@ -116,8 +116,8 @@ fn converted(found: &ConfigMapText, file: &str) -> Result<String, String> {
         lines.collect::<String>() + &shown_correction(correction.as_deref())
     };
     let objects = config_map::convert(text, &namespace).map_err(report)?;
-    let (objects, renamed) = config_map::kubernetes_names(objects).map_err(report)?;
-    for (old, new) in renamed {
+    let named = config_map::kubernetes_names(objects).map_err(report)?;
+    for (old, new) in named.renamed {
         let line = format!(
             "{}: the pool {old:?} becomes {new}: change the annotation address-pool of Services \
              that name it",
@@ -125,7 +125,7 @@ fn converted(found: &ConfigMapText, file: &str) -> Result<String, String> {
         );
         eprintln!("{}", printable(&line));
     }
-    yaml(&objects, &object).map_err(|error| format!("{}: {error}\n", place(None)))
+    yaml(&named.objects, &object).map_err(|error| format!("{}: {error}\n", place(None)))
 }
 
 /// The objects as YAML, each followed by `---`.

@@ -305,8 +305,8 @@ fn the_converted_resources_have_the_effect_of_the_config_map() {
         let (texts, _) = config_maps::read(&folder.join(name).join("config.yaml")).expect("read");
         let text = texts[0].text.as_deref().expect("a text");
         let objects = config_map::convert(text, CONFIG_NAMESPACE).expect("valid");
-        let (objects, _) = config_map::kubernetes_names(objects).expect("names");
-        let yaml = convert::yaml(&objects, "a test").expect("YAML");
+        let named = config_map::kubernetes_names(objects).expect("names");
+        let yaml = convert::yaml(&named.objects, "a test").expect("YAML");
         let converted = tempfile::tempdir().expect("a folder");
         let file = converted.path().join("resources.yaml");
         std::fs::write(&file, yaml).expect("written");

@@ -11,14 +11,20 @@ use crate::core::api::Kind;
 /// Maximum length of a name that MetalLB's converter writes.
 const NAME_MAX: usize = 63;
 
+/// Objects with names that Kubernetes accepts.
+#[derive(Debug)]
+pub(crate) struct Named {
+    /// The objects.
+    pub objects: Vec<Object>,
+    /// The old and the new name of each pool that has another one.
+    pub renamed: Vec<(String, String)>,
+}
+
 /// Gives pools and BFD profiles names that Kubernetes accepts, by the rules of MetalLB's converter.
-/// Returns the objects, and the old and the new name of each renamed pool.
 ///
 /// # Errors
 /// The names that can't be converted, or that become those of others.
-pub(crate) fn kubernetes_names(
-    mut objects: Vec<Object>,
-) -> Result<(Vec<Object>, Vec<(String, String)>), Vec<Mistake>> {
+pub(crate) fn kubernetes_names(mut objects: Vec<Object>) -> Result<Named, Vec<Mistake>> {
     let mut names: BTreeMap<(Kind, String), String> = BTreeMap::new();
     let mut mistakes = Vec::new();
     let mut renamed = Vec::new();
@@ -68,7 +74,7 @@ pub(crate) fn kubernetes_names(
             }
         }
     }
-    Ok((objects, renamed))
+    Ok(Named { objects, renamed })
 }
 
 fn rename(value: &mut Value, new_name: impl Fn(&str) -> Option<String>) {

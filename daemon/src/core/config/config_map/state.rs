@@ -120,7 +120,7 @@ impl Additions {
         let key = ObjectKey::new(Kind::ConfigMap, name.clone());
         if !preferred.is_empty() {
             // These are what ferrolb convert prints.
-            let named = kubernetes_names(meant.to_vec()).map(|(objects, _)| objects);
+            let named = kubernetes_names(meant.to_vec()).map(|named| named.objects);
             let named = named.unwrap_or_default();
             let others = others(&preferred, &named);
             let has_pool = preferred

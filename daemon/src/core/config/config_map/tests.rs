@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::names::Named;
 use super::*;
 
 /// MetalLB 0.12.1's example configuration, with the key that its parser reads, and every other key.
@@ -300,7 +301,7 @@ fn named(one: &str, other: &str, profile: &str) -> String {
 #[test]
 fn names_that_kubernetes_refuses_are_converted_everywhere() {
     let objects = objects(&named("My_Pool", "2-lan", "_Fast_1"));
-    let (objects, renamed) = kubernetes_names(objects).expect("names");
+    let Named { objects, renamed } = kubernetes_names(objects).expect("names");
     let names: Vec<&str> = objects
         .iter()
         .map(|object| &*object.key.name.name)
@@ -328,7 +329,8 @@ fn names_that_kubernetes_refuses_are_converted_everywhere() {
     );
     // A valid name stays, and a long one is cut.
     let long = "a".repeat(70);
-    let (objects, _) = kubernetes_names(self::objects(&named("a-b", &long, "f1"))).expect("names");
+    let Named { objects, .. } =
+        kubernetes_names(self::objects(&named("a-b", &long, "f1"))).expect("names");
     assert_eq!(objects[1].key.name.name, "a-b");
     assert_eq!(objects[2].key.name.name.len(), 63);
 }
