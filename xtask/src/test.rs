@@ -49,7 +49,7 @@ pub(crate) enum Step {
     Fuzz,
     /// Build the static release binary for the lab
     Binary,
-    /// Build the Kubernetes programs and MetalLB's speaker (once)
+    /// Build the Kubernetes programs, MetalLB's speaker and Helm (once)
     Kubernetes,
     /// Run the lab tests in network namespaces
     Lab,
@@ -78,7 +78,7 @@ impl Step {
             Self::Unit => "unit and doc tests of all crates",
             Self::Fuzz => "fuzz targets, for a minute (the first build takes 2 minutes)",
             Self::Binary => "static release binary for the lab",
-            Self::Kubernetes => "Kubernetes and MetalLB (the first build takes 9 minutes)",
+            Self::Kubernetes => "Kubernetes, MetalLB and Helm (the first build takes 11 minutes)",
             Self::Lab => "lab tests with real routers and a real Kubernetes",
             Self::Containers => "lab tests in Docker containers, with GoBGP and BIRD",
             Self::Corpus => "public recordings",
@@ -118,7 +118,9 @@ impl Step {
             ),
             Self::Fuzz => fuzz::run(),
             Self::Binary => binary(),
-            Self::Kubernetes => setup::kubernetes().and_then(|()| setup::metallb()),
+            Self::Kubernetes => setup::kubernetes()
+                .and_then(|()| setup::metallb())
+                .and_then(|()| setup::packaging()),
             Self::Lab => lab::run(&options.filters),
             Self::Containers => containers(),
             Self::Corpus => public_corpus(options.from.as_deref()),
@@ -265,6 +267,7 @@ pub(crate) fn lab_test(feature: &str, files: &[&str]) -> Result<Command> {
     }
     command.env("FERROLB_BIN", binary_path()?);
     command.env("METALLB_FOLDER", setup::metallb_folder()?);
+    command.env("PACKAGING_FOLDER", setup::packaging_folder()?);
     Ok(command)
 }
 

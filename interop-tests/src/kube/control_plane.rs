@@ -1,6 +1,7 @@
 //! A Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager and, for real nodes,
 //! kube-scheduler.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -325,6 +326,16 @@ impl<'s> ControlPlane<'s> {
             .arg(kubeconfig)
             .arg(cache)
             .args(arguments))
+    }
+
+    /// A command that reaches the API server with the administrator's kubeconfig, for at most two
+    /// minutes.
+    #[must_use]
+    pub fn client(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.namespace.command("timeout");
+        command.arg("120").arg(program);
+        command.env("KUBECONFIG", self.admin_kubeconfig());
+        command
     }
 
     /// `kubectl get ARGUMENTS -o json`.
