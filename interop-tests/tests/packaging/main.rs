@@ -318,9 +318,18 @@ fn values_that_the_chart_does_not_know_are_refused_with_their_place() {
 fn helm_installs_upgrades_and_removes_ferrolb_and_keeps_crds_and_objects() {
     scenario("packaging-helm", |scratch| {
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
-        let path = chart().to_string_lossy().into_owned();
         let helm = |arguments: &[&str]| helm(&cp, scratch, arguments);
-        run(std::process::Command::new(built("helm")?).args(["lint", "--strict", &path]))?;
+        let folder = chart().to_string_lossy().into_owned();
+        helm(&["lint", "--strict", &folder])?;
+        // As a release has it, with the files that the chart links to.
+        helm(&[
+            "package",
+            &folder,
+            "--destination",
+            &scratch.file("").to_string_lossy(),
+        ])?;
+        let archive = format!("ferrolb-{}.tgz", env!("CARGO_PKG_VERSION"));
+        let path = scratch.file(&archive).to_string_lossy().into_owned();
         let notes = helm(&["install", RELEASE, &path, "--create-namespace"])?;
         ensure!(
             notes.contains("ds/ferrolb-announcer -- /ferrolb peers"),
