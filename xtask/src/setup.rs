@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::step::{cargo, command, output, show_and_run, succeeds};
 
-/// Debian packages: routers, tools of the lab, requirements of real Kubernetes nodes, and build
-/// dependencies of Kubernetes.
+/// Debian packages: routers, tools of the lab, requirements of real Kubernetes nodes, build
+/// dependencies of Kubernetes, and Prometheus.
 const PACKAGES: &[&str] = &[
     "bird2",
     "busybox-static",
@@ -37,6 +37,7 @@ const PACKAGES: &[&str] = &[
     "openbgpd",
     "openssl",
     "procps",
+    "prometheus",
     "python3-venv",
     "runc",
     "tcpdump",

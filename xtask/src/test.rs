@@ -45,6 +45,8 @@ pub(crate) enum Step {
     Deny,
     /// Run unit and doc tests of all crates
     Unit,
+    /// Evaluate the alerts and the dashboard with Prometheus
+    Prometheus,
     /// Run the fuzz targets for a minute
     Fuzz,
     /// Build the static release binary for the lab
@@ -76,6 +78,7 @@ impl Step {
             Self::Layers => "dependencies between crates and modules",
             Self::Deny => "licences and sources of external dependencies",
             Self::Unit => "unit and doc tests of all crates",
+            Self::Prometheus => "alerts and dashboard, evaluated by Prometheus",
             Self::Fuzz => "fuzz targets, for a minute (the first build takes 2 minutes)",
             Self::Binary => "static release binary for the lab",
             Self::Kubernetes => "Kubernetes, MetalLB and Helm (the first build takes 11 minutes)",
@@ -89,6 +92,7 @@ impl Step {
     pub(crate) fn needs(self) -> &'static [Self] {
         match self {
             Self::Fmt | Self::Clippy => &[Self::Rust],
+            Self::Prometheus => &[Self::Packages],
             Self::Lab => &[Self::Packages, Self::Binary, Self::Kubernetes],
             Self::Containers => &[Self::Packages, Self::Binary],
             _ => &[],
@@ -102,10 +106,11 @@ impl Step {
             Self::Fmt => show_and_run(&mut cargo(&["fmt", "--all", "--check"]))
                 .context("to fix: cargo fmt --all"),
             Self::Clippy => {
-                // public_corpus has `test = false`, which also excludes it from --all-targets.
-                for targets in ["--all-targets", "--test=public_corpus"] {
-                    let clippy = ["clippy", "--workspace", targets, "--all-features"];
-                    show_and_run(cargo(&clippy).args(["--", "-D", "warnings"]))?;
+                // The tests with `test = false`, which also excludes them from --all-targets.
+                let others = ["--test=public_corpus", "--test=prometheus"];
+                for targets in [&["--all-targets"][..], &others] {
+                    let mut clippy = cargo(&["clippy", "--workspace", "--all-features"]);
+                    show_and_run(clippy.args(targets).args(["--", "-D", "warnings"]))?;
                 }
                 let mut documents = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
                 show_and_run(documents.env("RUSTDOCFLAGS", "-D warnings"))
@@ -116,6 +121,9 @@ impl Step {
             Self::Unit => show_and_run(
                 cargo(&["test", "--workspace", "--no-fail-fast", "--"]).args(&options.filters),
             ),
+            Self::Prometheus => {
+                show_and_run(&mut cargo(&["test", "-p", "ferrolb", "--test=prometheus"]))
+            }
             Self::Fuzz => fuzz::run(),
             Self::Binary => binary(),
             Self::Kubernetes => setup::kubernetes()

@@ -2,6 +2,7 @@
 
 mod check;
 mod client_args;
+mod completions;
 mod crds;
 pub(crate) mod demo;
 mod l2;
@@ -78,6 +79,10 @@ enum Command {
     Log(log::LogArgs),
     /// Show which node announces which address by layer 2, and why; move and test addresses.
     L2(l2::L2Args),
+    /// Print the completion script of a shell.
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages to a folder, one for each command.
+    Man(completions::ManArgs),
 }
 
 /// The manifests, and the namespaces with configuration.
@@ -168,6 +173,8 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Probe(args) => probe::run(&args),
         Command::Log(args) => log::run(&args),
         Command::L2(args) => l2::run(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("ferrolb: {}", printable(&format!("{error:#}")));

@@ -229,6 +229,7 @@ impl Running {
                     tracing::info!("lost leadership: no longer allocating addresses");
                 }
                 self.leading = leading;
+                self.unpublished = true;
                 self.allocation.reset();
                 // A new leader decides everything again.
                 self.dirty.configuration |= leading;
@@ -508,6 +509,8 @@ impl Running {
                 .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),
             allocated: self.control.allocate.then(|| allocated(&self.index)),
+            leading: self.leading,
+            without_address: without_address(&self.index),
             updates: self.updates,
             panicked: false,
         };
@@ -519,6 +522,12 @@ fn allocated(index: &Index) -> BTreeSet<IpAddr> {
     let ours = index.services().filter(|service| service.is_ours());
     ours.flat_map(|service| service.addresses().iter().copied())
         .collect()
+}
+
+fn without_address(index: &Index) -> usize {
+    let ours = index.services().filter(|service| service.is_ours());
+    ours.filter(|service| service.addresses().is_empty())
+        .count()
 }
 
 #[cfg(test)]

@@ -142,9 +142,9 @@ impl Layer2Services {
         self.lock().remove(&address);
     }
 
-    /// Services of the namespace `default`.
-    #[cfg(test)]
-    pub(crate) fn named(services: &[(IpAddr, &[&str])]) -> Self {
+    /// Services of the namespace `default`, for tests.
+    #[doc(hidden)]
+    pub fn named(services: &[(IpAddr, &[&str])]) -> Self {
         let service = |name: &&str| Layer2Service {
             name: Arc::new(ObjectName::new("default", *name)),
             uid: "".into(),
@@ -231,6 +231,10 @@ pub struct DaemonStatus {
     pub rejected_peers: Vec<Problem>,
     /// Addresses allocated in the status of Services, if this process allocates.
     pub allocated: Option<BTreeSet<IpAddr>>,
+    /// Whether this process is the leader, which allocates.
+    pub leading: bool,
+    /// Number of Services of type LoadBalancer that have no address and should get one.
+    pub without_address: usize,
     /// Number of changes applied.
     pub updates: u64,
     /// The control loop panicked: nothing here changes any more.

@@ -137,20 +137,13 @@ impl Daemon {
     }
 
     fn spawn(socket: &Path, more: &[&OsStr]) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
-            .args([
-                "run",
-                "--node-name",
-                "node-a",
-                "--metrics-addr",
-                "127.0.0.1:0",
-            ])
-            .arg("--socket")
-            .arg(socket)
-            .args(more)
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.expect("the daemon starts"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferrolb"));
+        command.args(["run", "--node-name", "node-a", "--socket"]);
+        command.arg(socket).args(more).stderr(Stdio::null());
+        if !more.contains(&"--metrics-addr".as_ref()) {
+            command.args(["--metrics-addr", "127.0.0.1:0"]);
+        }
+        Self(command.spawn().expect("the daemon starts"))
     }
 
     /// Sends SIGTERM.

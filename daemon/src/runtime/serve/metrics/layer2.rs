@@ -1,8 +1,13 @@
 //! Metrics of layer 2.
 
+use std::time::Duration;
+
 use ferrolb_layer2::status::{SegmentStatus, Status, Traffic};
 
 use super::Metrics;
+
+/// Age of the oldest change of an owner that counts as recent.
+const RECENT: Duration = Duration::from_secs(600);
 
 type TrafficCount = fn(&Traffic) -> u64;
 
@@ -107,6 +112,7 @@ pub(super) fn add(metrics: &mut Metrics, status: Option<&Status>) -> prometheus:
                 .set(gauge(count(segment)));
         }
     }
+    recent_changes(metrics, status)?;
     results(metrics, status)?;
     let counters = status.map(|status| status.counters);
     for (name, help, count) in counters.unwrap_or_default().all() {
@@ -115,6 +121,30 @@ pub(super) fn add(metrics: &mut Metrics, status: Option<&Status>) -> prometheus:
         if status.is_some() {
             counter.with_label_values::<&str>(&[]).inc_by(count);
         }
+    }
+    Ok(())
+}
+
+/// How often the addresses of this node changed their owner lately.
+fn recent_changes(metrics: &mut Metrics, status: Option<&Status>) -> prometheus::Result<()> {
+    let changes = metrics.gauge(
+        "ferrolb_layer2_owner_changes_recent",
+        "Changes of the owner of an address in the last 10 minutes, at most 8; only of addresses \
+         that this node announces.",
+        &["ip"],
+    )?;
+    let Some(status) = status else {
+        return Ok(());
+    };
+    for address in status.owned() {
+        let moves = status.addresses.get(&address).map(|found| &found.moves);
+        let recent = moves
+            .into_iter()
+            .flatten()
+            .filter(|change| change.to.is_some() && status.now.saturating_sub(change.at) <= RECENT);
+        changes
+            .with_label_values(&[address.to_string()])
+            .set(i64::try_from(recent.count()).unwrap_or(i64::MAX));
     }
     Ok(())
 }

@@ -179,7 +179,26 @@ fn allocator(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result
         "addresses_in_use_total",
         "Addresses of a pool in use.",
     )?;
-    let (Some(config), Some(addresses)) = (&status.config, &status.allocated) else {
+    let leader = metrics.gauge(
+        "ferrolb_allocator_leader_bool",
+        "1 on the allocator that is the leader, 0 on the others. Without a leader no Service gets \
+         an address.",
+        &[],
+    )?;
+    let without_address = metrics.gauge(
+        "ferrolb_allocator_services_without_address",
+        "Services of type LoadBalancer that have no address and should get one.",
+        &[],
+    )?;
+    let Some(addresses) = &status.allocated else {
+        return Ok(());
+    };
+    leader
+        .with_label_values::<&str>(&[])
+        .set(i64::from(status.leading));
+    let waiting = i64::try_from(status.without_address).unwrap_or(i64::MAX);
+    without_address.with_label_values::<&str>(&[]).set(waiting);
+    let Some(config) = &status.config else {
         return Ok(());
     };
     for pool in config.pools.iter() {

@@ -121,10 +121,47 @@ fn prefix_limits_and_looped_prefixes_have_metrics() {
 }
 
 #[test]
+fn only_allocators_report_whether_they_lead_and_what_waits_for_an_address() {
+    let names = [
+        "ferrolb_allocator_leader_bool",
+        "ferrolb_allocator_services_without_address",
+    ];
+    let announcer = rendered(&DaemonStatus::default(), &[]);
+    let allocator = DaemonStatus {
+        allocated: Some([].into()),
+        leading: true,
+        without_address: 3,
+        ..DaemonStatus::default()
+    };
+    let allocator = rendered(&allocator, &[]);
+    for (name, value) in names.into_iter().zip([" 1", " 3"]) {
+        assert_eq!(lines(&announcer, name), [""; 0]);
+        assert_eq!(lines(&allocator, name), [format!("{name}{value}")]);
+    }
+}
+
+#[test]
 fn layer_2_has_metallb_names_and_counters_of_its_own() {
     use ferrolb_layer2::mac::Mac;
-    use ferrolb_layer2::status::{AddressStatus, Counters, OwnerReason, SegmentStatus, Traffic};
+    use ferrolb_layer2::status::{
+        AddressStatus, Counters, Move, OwnerReason, SegmentStatus, Traffic,
+    };
 
+    // Three within ten minutes, of which one took the address from the node and gave it to none.
+    let moves = |owner: Option<&str>| {
+        let change = |seconds, to: Option<&str>| Move {
+            at: Duration::from_secs(seconds),
+            from: Some("node-c".into()),
+            to: to.map(Arc::from),
+            reason: OwnerReason::OwnerSilent,
+        };
+        vec![
+            change(1990, owner),
+            change(1980, None),
+            change(1400, owner),
+            change(1399, owner),
+        ]
+    };
     let owned_by = |owner: Option<&str>, requests| AddressStatus {
         candidates: Arc::default(),
         owner: owner.map(Arc::from),
@@ -133,7 +170,7 @@ fn layer_2_has_metallb_names_and_counters_of_its_own() {
         reason: OwnerReason::Placed,
         conflict: owner.is_none().then_some(Mac([2, 0, 0, 0, 0, 9])),
         interfaces: Vec::new(),
-        moves: Vec::new(),
+        moves: moves(owner),
         self_test: None,
         traffic: Traffic {
             requests,
@@ -149,6 +186,7 @@ fn layer_2_has_metallb_names_and_counters_of_its_own() {
     ];
     let layer2 = Status {
         node: "node-a".into(),
+        now: Duration::from_secs(2000),
         addresses: addresses.into(),
         segments: vec![SegmentStatus {
             interface: "eth0".into(),
@@ -190,6 +228,10 @@ fn layer_2_has_metallb_names_and_counters_of_its_own() {
         ),
         ("ferrolb_layer2_false_suspicions_total", " 2"),
         ("ferrolb_layer2_self_test_passed_bool", ""),
+        (
+            "ferrolb_layer2_owner_changes_recent",
+            "{ip=\"192.0.2.1\"} 2",
+        ),
     ] {
         let values: Vec<&str> = lines(&text, name)
             .into_iter()
