@@ -1,7 +1,22 @@
 {{/*
-The chart has no copy of the manifests: `manifests` is a link to deploy/manifests. The templates below change the parsed
-objects in place, as the values request.
+The chart has no copy of the manifests: `manifests` and `monitoring` are links to the folders in deploy. The templates
+change the parsed objects in place, as the values request.
 */}}
+
+{{/* The objects of a file as a list in YAML. Takes root and file; without a file the list is empty. */}}
+{{- define "ferrolb.objects" -}}
+{{- $objects := list -}}
+{{- range $text := splitList "\n---\n" (printf "\n%s" (.root.Files.Get .file | replace "metallb-system" .root.Release.Namespace)) -}}
+{{- $object := fromYaml $text -}}
+{{- if hasKey $object "Error" -}}
+{{- fail (printf "%s: %s" $.file $object.Error) -}}
+{{- end -}}
+{{- if hasKey $object "kind" -}}
+{{- $objects = append $objects $object -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $objects -}}
+{{- end -}}
 
 {{/* "true" if the component's workload is installed. Takes root and component. */}}
 {{- define "ferrolb.enabled" -}}
@@ -45,13 +60,6 @@ false
 {{- $values := .root.Values -}}
 {{- $object := .object -}}
 {{- $metadata := $object.metadata -}}
-{{- $namespace := .root.Release.Namespace -}}
-{{- if $metadata.namespace -}}
-{{- $_ := set $metadata "namespace" $namespace -}}
-{{- end -}}
-{{- range $object.subjects -}}
-{{- $_ := set . "namespace" $namespace -}}
-{{- end -}}
 {{- if eq $object.kind "CustomResourceDefinition" -}}
 {{- $keep := dict "helm.sh/resource-policy" "keep" -}}
 {{- $_ := set $metadata "annotations" (merge $keep (default dict $metadata.annotations)) -}}
