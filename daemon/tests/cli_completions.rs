@@ -70,7 +70,7 @@ fn each_command_has_a_manual_page() {
     }
     // Commands of a command too.
     assert!(page("ferrolb-l2-move.1").contains("ADDRESS"));
-    assert!(page("ferrolb-run.1").contains("metrics\\-addr"));
+    assert!(page("ferrolb-run.1").contains("metrics\\-tls"));
 }
 
 #[test]

@@ -30,6 +30,25 @@ fn run_with_an_option_of_layer_2_in_another_role_names_the_option() {
 }
 
 #[test]
+fn run_with_metrics_over_https_needs_an_api_server_and_a_valid_certificate() {
+    let error = |arguments: &[&str]| {
+        let run = ["run", "--role=allocator", "--metrics-addr=127.0.0.1:0"];
+        let output = ferrolb(&[&run[..], arguments].concat());
+        assert_ne!(output.status.code(), Some(0));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let folder = error(&["--metrics-tls", "--manifests=."]);
+    assert!(folder.contains("cannot be used with"), "{folder}");
+    let plain = error(&["--metrics-tls-cert-dir=."]);
+    assert!(plain.contains("--metrics-tls"), "{plain}");
+    let missing = error(&["--metrics-tls", "--metrics-tls-cert-dir=/nonexistent"]);
+    assert!(
+        missing.contains("/nonexistent/tls.crt") && missing.contains("kubernetes.io/tls"),
+        "{missing}"
+    );
+}
+
+#[test]
 fn run_for_a_missing_node_logs_a_warning() {
     let folder = std::env::temp_dir().join(format!("ferrolb-cli-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

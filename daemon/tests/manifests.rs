@@ -39,3 +39,32 @@ fn layer_2_requests_cpu_and_is_never_throttled() {
         assert_eq!(resources.get("limits"), None, "{resources}");
     }
 }
+
+/// The commands in the manifest's comment, filled in as they say.
+#[test]
+fn the_manifest_for_krew_is_complete_once_its_placeholders_are_replaced() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/krew/ferrolb.yaml");
+    let mut text = fs::read_to_string(path).expect("shipped");
+    let [amd64, arm64] = ["a", "b"].map(|digit| digit.repeat(64));
+    for (placeholder, value) in [
+        ("@VERSION@", &*format!("v{}", env!("CARGO_PKG_VERSION"))),
+        ("@URL@", "https://example.com/v1"),
+        ("@SHA256_AMD64@", &amd64),
+        ("@SHA256_ARM64@", &arm64),
+    ] {
+        // In the comment, and in the manifest.
+        assert!(text.matches(placeholder).count() > 1, "{placeholder}");
+        text = text.replace(placeholder, value);
+    }
+    let plugin: Value = serde_saphyr::from_str(&text).expect("YAML");
+    assert_eq!(plugin["metadata"]["name"], "ferrolb");
+    let platforms = plugin["spec"]["platforms"].as_array().expect("platforms");
+    for (platform, (arch, sum)) in platforms.iter().zip([("amd64", amd64), ("arm64", arm64)]) {
+        assert_eq!(platform["selector"]["matchLabels"]["arch"], arch);
+        assert_eq!(platform["sha256"], sum);
+        let archive = format!("https://example.com/v1/ferrolb-linux-{arch}.tar.gz");
+        assert_eq!(platform["uri"], archive);
+    }
+    let left = plugin.to_string();
+    assert!(!left.contains('@'), "{left}");
+}

@@ -24,6 +24,20 @@ pub fn get(namespace: &Namespace, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
+/// The whole response to a request for a path over TLS, with a bearer token if one is given. The
+/// certificate is not verified.
+///
+/// # Errors
+/// When the process does not answer.
+pub fn get_over_tls(namespace: &Namespace, path: &str, token: Option<&str>) -> Result<String> {
+    const GET: &str = r#"printf 'GET %s HTTP/1.0\r\n%s\r\n' "$0" "$1" |
+        timeout 10 openssl s_client -quiet -connect 127.0.0.1:7472 2>/dev/null"#;
+    let header = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let response = namespace.run("bash", &["-c", GET, path, &header.unwrap_or_default()])?;
+    ensure!(response.starts_with("HTTP/1."), "{path}: {response:?}");
+    Ok(response)
+}
+
 /// The value of a series, written with its labels as in the text format: `name{label="value"}`.
 ///
 /// # Errors

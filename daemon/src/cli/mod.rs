@@ -7,6 +7,7 @@ mod crds;
 pub(crate) mod demo;
 mod l2;
 mod log;
+mod metrics_args;
 pub(crate) mod output;
 mod peer;
 mod peers;

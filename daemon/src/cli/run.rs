@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::Host;
+use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
@@ -31,6 +32,7 @@ use crate::runtime::panicked::{self, Panicked};
 use crate::runtime::role::Role;
 use crate::runtime::serve::control::server::{ControlService, Socket};
 use crate::runtime::serve::control::{DEFAULT_SOCKET, LAYER2_SOCKET};
+use crate::runtime::serve::http::tls::Tls;
 use crate::runtime::serve::http::{self, Served};
 use crate::runtime::source::kube::{self, OwnDaemonSet, layer2_status};
 use crate::runtime::source::{Source, folder};
@@ -69,9 +71,8 @@ pub(super) struct RunArgs {
     /// metallb-system]
     #[arg(long, value_name = "NAMESPACE")]
     config_namespace: Vec<String>,
-    /// Address of /metrics, /livez and /readyz.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7472")]
-    metrics_addr: SocketAddr,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     /// Path of the control socket (not of allocators), used by `ferrolb peers`, `peer`, `routes`,
     /// `log`, `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role layer2
     /// /run/ferrolb/layer2.sock, if it can be created]
@@ -199,7 +200,7 @@ impl Listeners {
     fn open(args: &RunArgs, serving: &tokio::runtime::Handle) -> anyhow::Result<Self> {
         // The only role that is rolled out with two processes on a node.
         let shared = args.role == Role::Layer2;
-        let metrics = http::bind(args.metrics_addr, shared, serving)?;
+        let metrics = http::bind(args.metrics.metrics_addr, shared, serving)?;
         let control = if args.role.announces() {
             let _runtime = serving.enter();
             socket(args.socket.as_deref(), args.role)?
@@ -209,7 +210,7 @@ impl Listeners {
         Ok(Self { metrics, control })
     }
 
-    fn serve(self, serving: &tokio::runtime::Handle, served: Served) {
+    fn serve(self, serving: &tokio::runtime::Handle, served: Served, tls: Option<Tls>) {
         if let Some(socket) = self.control {
             serving.spawn(socket.serve(ControlService {
                 engine: served.engine.clone(),
@@ -217,7 +218,7 @@ impl Listeners {
                 status: served.status.clone(),
             }));
         }
-        serving.spawn(http::serve(self.metrics, served));
+        serving.spawn(http::serve(self.metrics, served, tls));
     }
 }
 
@@ -247,6 +248,11 @@ impl Daemon {
         let node = args.node()?;
         args.check_role()?;
         let listeners = Listeners::open(&args, serving)?;
+        let protection = args
+            .metrics
+            .protection(args.kubeconfig.clone(), serving)
+            .await?;
+        let (tls, access) = protection.unzip();
         let source = source(&args, &node).await?;
         let signals = StopSignals::listen()?;
         let signals_after_panic = StopSignals::listen()?;
@@ -273,7 +279,7 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"),
             role = ?args.role,
             node,
-            metrics = %args.metrics_addr,
+            metrics = %args.metrics.metrics_addr,
             "ferrolb started"
         );
         let served = Served {
@@ -281,8 +287,9 @@ impl Daemon {
             engine: engine.clone(),
             layer2: layer2.clone(),
             node: node.clone(),
+            access,
         };
-        listeners.serve(serving, served);
+        listeners.serve(serving, served, tls);
         let daemon = Self {
             started,
             node,

@@ -233,6 +233,14 @@ impl<'lab> Ferrolb<'lab> {
         metrics::get(&self.host, path)
     }
 
+    /// The response to a request over TLS ([`metrics::get_over_tls`]).
+    ///
+    /// # Errors
+    /// When the process does not answer.
+    pub fn get_over_tls(&self, path: &str, token: Option<&str>) -> Result<String> {
+        metrics::get_over_tls(&self.host, path, token)
+    }
+
     /// The value of a series ([`metrics::value`]).
     ///
     /// # Errors

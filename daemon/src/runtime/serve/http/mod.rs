@@ -1,5 +1,9 @@
-//! HTTP server for the probes `/livez` and `/readyz`, and for `/metrics`. The port is open to the
-//! network, so connections, request size and time are limited.
+//! HTTP server for the probes `/livez` and `/readyz`, and for `/metrics`, plain or over TLS. The
+//! port is open to the network, so connections, request size and time are limited.
+
+pub(crate) mod access;
+mod certificate;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,17 +11,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use ferrolb_bgp::speaker::Handle;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use self::access::Access;
+use self::tls::Tls;
 use crate::runtime::announce::layer2::engine::Layer2Engine;
 use crate::runtime::serve::metrics;
 use crate::runtime::status::{DaemonStatus, Probe};
@@ -49,6 +56,8 @@ pub(crate) struct Served {
     pub layer2: Option<Layer2Engine>,
     /// Name of the node, for labels.
     pub node: String,
+    /// Who may read the metrics. None: every host that reaches the port.
+    pub access: Option<Arc<Access>>,
 }
 
 /// Binds the address for the runtime that serves it. `shared`: a second process of the same user
@@ -82,8 +91,9 @@ pub(crate) fn bind(
     })
 }
 
-/// Serves until the process ends.
-pub(crate) async fn serve(listener: TcpListener, served: Served) {
+/// Serves until the process ends, over TLS if `tls` is given.
+pub(crate) async fn serve(listener: TcpListener, served: Served, tls: Option<Tls>) {
+    let tls = tls.map(Arc::new);
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -110,17 +120,30 @@ pub(crate) async fn serve(listener: TcpListener, served: Served) {
         let is_local = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
         let connections = if is_local { &local } else { &remote };
         if let Ok(connection) = connections.clone().try_acquire_owned() {
-            let router = router.clone();
+            let (router, tls) = (router.clone(), tls.clone());
             tokio::spawn(async move {
-                let _result = timeout(CONNECTION_TIMEOUT, answer(stream, router)).await;
+                let answered = connected(stream, tls.as_deref(), router);
+                let _result = timeout(CONNECTION_TIMEOUT, answered).await;
                 drop(connection);
             });
         }
     }
 }
 
+/// Serves a connection.
+async fn connected(stream: TcpStream, tls: Option<&Tls>, router: Router) {
+    let Some(tls) = tls else {
+        return answer(stream, router).await;
+    };
+    match timeout(REQUEST_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => answer(stream, router).await,
+        Ok(Err(error)) => tracing::debug!("TLS handshake for metrics failed: {error}"),
+        Err(_) => {}
+    }
+}
+
 /// Answers one request and closes the connection, since idle connections count against the limit.
-async fn answer(stream: TcpStream, router: Router) {
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let answered = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIMEOUT)
@@ -148,7 +171,12 @@ fn probe(served: &Served, probe: Probe) -> (StatusCode, String) {
     }
 }
 
-async fn render(State(served): State<Served>) -> impl IntoResponse {
+async fn render(State(served): State<Served>, headers: HeaderMap) -> impl IntoResponse {
+    if let Some(access) = &served.access
+        && let Err(refusal) = access.check(&headers).await
+    {
+        return refusal;
+    }
     let (peers, bfd_packets_without_session) = match &served.engine {
         Some(engine) => match timeout(ENGINE_TIMEOUT, engine.snapshot()).await {
             Ok(peers) => (peers, engine.bfd_packets_without_session()),

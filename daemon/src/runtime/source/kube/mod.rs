@@ -21,6 +21,7 @@ mod leader_election;
 mod listing;
 mod object;
 mod ready_nodes;
+mod reviewer;
 mod status_writer;
 mod stream;
 mod watch;
@@ -38,6 +39,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub(crate) use self::client::StartError;
 pub(crate) use self::daemonset::OwnDaemonSet;
+pub(crate) use self::reviewer::{Reviewer, Verdict};
 
 use self::api_health::ApiHealth;
 use self::api_writer::ApiWriter;
