@@ -117,12 +117,6 @@ fn metric_names() {
 }
 
 #[test]
-fn crds_in_the_manifests_are_current() {
-    let yaml = crds().expect("YAML");
-    check("../deploy/manifests/0-crds.yaml", &yaml);
-}
-
-#[test]
 fn from_metallb_lists_the_values_of_helm_without_effect() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
     let values = read("deploy/helm/ferrolb/no-effect.yaml");
@@ -148,9 +142,12 @@ fn from_metallb_lists_the_values_of_helm_without_effect() {
     );
 }
 
-/// The manifests that `deploy/manifests/kustomization.yaml` names, in its order.
+/// The second file has the manifests that `deploy/manifests/kustomization.yaml` names, in its
+/// order, with the CRDs of the first one.
 #[test]
-fn one_file_has_all_manifests() {
+fn the_crds_and_the_file_with_all_manifests_are_current() {
+    let yaml = crds().expect("YAML");
+    check("../deploy/manifests/0-crds.yaml", &yaml);
     let folder = root().join("deploy/manifests");
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a manifest");
     let base: Value = serde_saphyr::from_str(&read("kustomization.yaml")).expect("YAML");
