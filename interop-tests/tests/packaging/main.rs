@@ -277,6 +277,18 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     ("image: {tag: ''}", &["/image/tag"]),
     (
+        "tls: {speakerMetricsTLSSecret: certificate}",
+        &[
+            "tls.speakerMetricsTLSSecret",
+            "tls.enabled is false: set it to true",
+        ],
+    ),
+    (
+        "tls: {enabled: true}\nprometheus: {serviceMonitor: {enabled: true, speaker: {tlsConfig: \
+         {serverName: a}}}}",
+        &["serviceMonitor.speaker.tlsConfig differ", "make them equal"],
+    ),
+    (
         "prometheus: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}",
         &[
             "podMonitor.enabled",

@@ -81,6 +81,7 @@ false
 {{- include "ferrolb.workload" . -}}
 {{- include "ferrolb.pod" . -}}
 {{- include "ferrolb.container" . -}}
+{{- include "ferrolb.tls" . -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -107,6 +108,7 @@ false
 {{- $annotations := deepCopy .role.podAnnotations -}}
 {{- if .root.Values.prometheus.scrapeAnnotations -}}
 {{- $scrape := dict "prometheus.io/scrape" "true" "prometheus.io/port" (include "ferrolb.port" .) -}}
+{{- if .root.Values.tls.enabled -}}{{- $_ := set $scrape "prometheus.io/scheme" "https" -}}{{- end -}}
 {{- $annotations = merge $annotations $scrape -}}
 {{- end -}}
 {{- $_ := set $metadata "annotations" $annotations -}}
@@ -132,6 +134,33 @@ false
 {{- with .role.runtimeClassName -}}{{- $_ := set $pod "runtimeClassName" . -}}{{- end -}}
 {{- with .root.Values.imagePullSecrets -}}{{- $_ := set $pod "imagePullSecrets" . -}}{{- end -}}
 {{- $_ := set $pod "containers" (concat $pod.containers .role.extraContainers) -}}
+{{- end -}}
+
+{{/* Metrics over HTTPS. The probes of layer 2 don't use the port. */}}
+{{- define "ferrolb.tls" -}}
+{{- $tls := .root.Values.tls -}}
+{{- $name := eq .component "allocator" | ternary "controllerMetricsTLSSecret" "speakerMetricsTLSSecret" -}}
+{{- $secret := get $tls $name -}}
+{{- if and $secret (not $tls.enabled) -}}
+{{- fail (printf "tls.%s is set, but tls.enabled is false: set it to true" $name) -}}
+{{- end -}}
+{{- if $tls.enabled -}}
+{{- $pod := .object.spec.template.spec -}}
+{{- $container := first $pod.containers -}}
+{{- range $probe := list $container.livenessProbe $container.readinessProbe -}}
+{{- with $probe.httpGet -}}{{- $_ := set . "scheme" "HTTPS" -}}{{- end -}}
+{{- end -}}
+{{- $arguments := append $container.args "--metrics-tls" -}}
+{{- if $secret -}}
+{{- $folder := "/etc/ferrolb/metrics-tls" -}}
+{{- $arguments = append $arguments (printf "--metrics-tls-cert-dir=%s" $folder) -}}
+{{- $mount := dict "name" "metrics-tls" "mountPath" $folder "readOnly" true -}}
+{{- $_ := set $container "volumeMounts" (append (default list $container.volumeMounts) $mount) -}}
+{{- $volume := dict "name" "metrics-tls" "secret" (dict "secretName" $secret) -}}
+{{- $_ := set $pod "volumes" (append (default list $pod.volumes) $volume) -}}
+{{- end -}}
+{{- $_ := set $container "args" $arguments -}}
+{{- end -}}
 {{- end -}}
 
 {{/* ferrolb's container, the first one. */}}
