@@ -32,6 +32,25 @@
 //! A pool may contain addresses of nodes, routers, Pods, Service ranges or other load balancers
 //! ([`Pool::excluding`]). They are never allocated, but a service that already has one keeps it.
 //!
+//! # Reserved addresses
+//!
+//! A pool may keep addresses for services by name ([`Pool::reserving`]). No other service gets one
+//! of them, automatically or by request ([`Reason::AddressReserved`]), but a service that already
+//! has one keeps it. A service without addresses gets those that are reserved for it, regardless of
+//! `auto_assign` and of the pool's `serviceAllocation`, unless it requests others.
+//!
+//! # Services with two families
+//!
+//! Both addresses are from one pool if a pool has both families free, and from two pools otherwise.
+//! Each address is checked against its own pool.
+//!
+//! # Services that are created again
+//!
+//! A service that is deleted and created again under its name gets its former addresses, if they
+//! are free and it could get them from its pools now. Other services get a former address only if
+//! their pool has no other one. The allocator remembers the last services in memory only: a new
+//! leader does not know them. To keep an address for sure, reserve or request it.
+//!
 //! # Service selection
 //!
 //! The caller evaluates label selectors. A pool with a `serviceAllocation` is *pinned*
@@ -43,14 +62,17 @@ mod claimant;
 mod conflicts;
 mod exclusion;
 mod family;
+mod former;
 mod ledger;
 mod pick;
 mod pool;
 mod pool_set;
 mod reason;
 mod request;
+mod reservation;
 mod reserved;
 mod round;
+mod runs;
 mod service;
 mod span;
 
@@ -59,7 +81,8 @@ pub use conflicts::conflicts;
 pub use exclusion::Exclusion;
 pub use family::{Family, canonical};
 pub use pool::{Pool, PoolError, PoolOptions};
-pub use pool_set::{PoolSet, PoolSetError};
+pub use pool_set::{PoolSet, PoolSetError, pool_names};
 pub use reason::{Outcome, Reason, SharingConflict};
 pub use request::{AllocationRequest, FamilyPolicy, parse_requested};
+pub use reservation::Reservation;
 pub use service::{Port, Protocol, ServiceKey};

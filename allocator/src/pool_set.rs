@@ -7,6 +7,15 @@ use thiserror::Error;
 
 use crate::pool::Pool;
 
+/// Separates the names of two pools. No name contains it.
+const SEPARATOR: &str = ",";
+
+/// The names of the pools in [`crate::Outcome::pool`] or
+/// [`crate::AllocationRequest::current_pool`]: one for all addresses, or one for each.
+pub fn pool_names(text: &str) -> impl Iterator<Item = &str> {
+    text.split(SEPARATOR).map(str::trim)
+}
+
 /// Why a pool can't be added to a set.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PoolSetError {
@@ -122,6 +131,22 @@ impl PoolSet {
         } else {
             None
         }
+    }
+
+    /// The name of the pool that contains all of the addresses. If no single pool does: the name of
+    /// the pool of each address, in the order of the addresses, separated by [`SEPARATOR`]. `None`
+    /// if an address is in no pool.
+    pub(crate) fn names_of(&self, addresses: &[IpAddr]) -> Option<String> {
+        let pools = addresses.iter().map(|address| self.containing(*address));
+        let names: Vec<&str> = pools
+            .map(|pool| pool.map(Pool::name))
+            .collect::<Option<_>>()?;
+        let (first, others) = names.split_first()?;
+        Some(if others.iter().all(|other| other == first) {
+            (*first).to_owned()
+        } else {
+            names.join(SEPARATOR)
+        })
     }
 
     /// All pools, ordered by name.

@@ -17,7 +17,8 @@ pub enum Outcome {
         /// One address, or an IPv4 and an IPv6 address: in the order of the request, otherwise IPv4
         /// first.
         addresses: Vec<IpAddr>,
-        /// The pool of the addresses.
+        /// The pool of the addresses: one name, or the name of the pool of each address, see
+        /// [`crate::pool_names`].
         pool: String,
         /// Whether the service did not have one of the addresses before.
         new: bool,
@@ -29,7 +30,7 @@ pub enum Outcome {
     Kept {
         /// The addresses.
         addresses: Vec<IpAddr>,
-        /// The pool of the addresses, if it is known.
+        /// The pool of the addresses, if it is known, in the form of [`Outcome::Assigned`].
         pool: Option<String>,
         /// Why the addresses could not be allocated again.
         reason: Reason,
@@ -53,7 +54,8 @@ impl Outcome {
         }
     }
 
-    /// The pool of the addresses, if the service has addresses and their pool is known.
+    /// The pool of the addresses, if the service has addresses and their pool is known. Two pools
+    /// are separated by a comma, see [`crate::pool_names`].
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         match self {
@@ -152,7 +154,7 @@ pub enum Reason {
          metallb.io/address-pool, or add a pool"
     )]
     NoEligiblePool,
-    /// No eligible pool has addresses of all required families.
+    /// No eligible pool has addresses of a required family.
     #[error(
         "no pool has {} addresses (eligible: {}): add addresses to one of these pools, or change \
         the service's ipFamilies",
@@ -162,7 +164,7 @@ pub enum Reason {
     NoPoolWithFamily {
         /// The eligible pools.
         pools: Vec<String>,
-        /// The required families.
+        /// The required families that no pool has.
         wanted: Vec<Family>,
     },
     /// All addresses of the required families are in use.
@@ -207,25 +209,13 @@ pub enum Reason {
     },
     /// An address of the service was removed from its pool.
     #[error(
-        "{address}, the previous address of this service, is no longer in {} and was released: \
-         to restore it, add it to a pool and request it with the annotation \
-         metallb.io/loadBalancerIPs",
-        pool.as_ref().map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}"))
+        "{address}, the previous address of this service, is no longer in any pool and was \
+         released: to restore it, add it to a pool and request it with the annotation \
+         metallb.io/loadBalancerIPs"
     )]
     AddressRemoved {
         /// The address.
         address: IpAddr,
-        /// The pool of the service's other address, if any.
-        pool: Option<String>,
-    },
-    /// The requested addresses are in different pools.
-    #[error(
-        "{} are in different pools: both addresses of a service must be from one pool",
-        list(addresses)
-    )]
-    AddressesInDifferentPools {
-        /// The addresses.
-        addresses: Vec<IpAddr>,
     },
     /// The requested address is in use by a service that can't share it.
     #[error("{address} is in use by {by}; {cause}")]
@@ -275,6 +265,38 @@ pub enum Reason {
         address: IpAddr,
         /// The network that it belongs to.
         owner: Exclusion,
+    },
+    /// The requested address is reserved for another service.
+    #[error(
+        "{address} is reserved for {service} in pool {pool}: request another address, or change \
+         spec.reservations of the pool"
+    )]
+    AddressReserved {
+        /// The address.
+        address: IpAddr,
+        /// Its pool.
+        pool: String,
+        /// The service that it is reserved for.
+        service: ServiceKey,
+    },
+    /// No address that a pool reserves for the service is free.
+    #[error(
+        "pool {pool} reserves {family} addresses for this service, but none is free: {address} is \
+         {}; release it, or change spec.reservations of the pool",
+        by.as_ref().map_or_else(
+            || "excluded from allocation".to_owned(),
+            |by| format!("in use by {by}")
+        )
+    )]
+    ReservationUnavailable {
+        /// The pool.
+        pool: String,
+        /// The family.
+        family: Family,
+        /// The first of the reserved addresses.
+        address: IpAddr,
+        /// A service that has it, and can't share it.
+        by: Option<ServiceKey>,
     },
     /// The pool's serviceAllocation does not accept the service.
     #[error(
@@ -348,12 +370,13 @@ pub enum Reason {
     },
     /// A PreferDualStack service has an address of one family only.
     #[error(
-        "pool {pool} has no free {family} address for the second family: add {family} addresses to \
-        it; the service keeps its other address"
+        "no {family} address is free in {} for the second family: add {family} addresses to one \
+        of these pools; the service keeps its other address",
+        list(pools)
     )]
     SecondFamilyUnavailable {
-        /// The pool of the service's address.
-        pool: String,
+        /// The eligible pools.
+        pools: Vec<String>,
         /// The missing family.
         family: Family,
     },
@@ -371,12 +394,13 @@ impl Reason {
             Self::PoolFrozen { .. } => "PoolFrozen",
             Self::UnknownPool { .. } => "UnknownPool",
             Self::AddressNotInPool { .. } | Self::AddressRemoved { .. } => "AddressNotInPool",
-            Self::AddressesInDifferentPools { .. } => "AddressesInDifferentPools",
             Self::AddressInUse { .. } => "AddressInUse",
             Self::AddressConflict { .. } => "AddressConflict",
             Self::SharingChanged { .. } => "SharingChanged",
             Self::BuggyAddress { .. } => "BuggyAddress",
             Self::AddressExcluded { .. } => "AddressExcluded",
+            Self::AddressReserved { .. } => "AddressReserved",
+            Self::ReservationUnavailable { .. } => "ReservationUnavailable",
             Self::PoolDoesNotAcceptService { .. } => "PoolDoesNotAcceptService",
             Self::FamilyMismatch { .. } => "FamilyMismatch",
             Self::RequestUnparsable { .. } => "RequestUnparsable",

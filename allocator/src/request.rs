@@ -14,7 +14,7 @@ pub enum FamilyPolicy {
     /// One family.
     #[default]
     SingleStack,
-    /// Both families if one pool has both, else one.
+    /// Both families if both are free in pools, else one.
     PreferDualStack,
     /// Both families, or no address.
     RequireDualStack,
@@ -31,7 +31,8 @@ pub struct AllocationRequest {
     pub uid: String,
     /// The addresses in `status.loadBalancer.ingress`, in its order.
     pub current: Vec<IpAddr>,
-    /// The pool of these addresses, from the annotation `ip-allocated-from-pool`, if set.
+    /// The pool of these addresses, from the annotation `ip-allocated-from-pool`, if set: one name
+    /// or two, see [`crate::pool_names`].
     pub current_pool: Option<String>,
     /// The families of `spec.clusterIPs`, in its order. The first is the primary family. Empty
     /// while the service has no cluster IP.
@@ -89,6 +90,12 @@ impl AllocationRequest {
     /// Whether the service requests specific addresses, even if the request is invalid.
     pub(crate) fn requests_addresses(&self) -> bool {
         !matches!(&self.requested, Ok(requested) if requested.is_empty())
+    }
+
+    /// Whether the service may have an address of the pool: the pool accepts the service, or has
+    /// reserved the address for it.
+    pub(crate) fn may_have(&self, address: IpAddr, pool: &Pool) -> bool {
+        self.is_accepted_by(pool) || pool.is_reserved_for(address, &self.service)
     }
 
     /// Whether the pool is not pinned, or its `serviceAllocation` accepts the service.

@@ -40,6 +40,26 @@ fn layer_2_requests_cpu_and_is_never_throttled() {
     }
 }
 
+#[test]
+fn announcers_have_no_capability_and_layer_2_has_net_raw_only() {
+    for (file, added) in [
+        ("4-announcer.yaml", Value::Null),
+        ("5-layer2.yaml", serde_json::json!(["NET_RAW"])),
+    ] {
+        let daemonset = daemonset(file);
+        let pod = &daemonset["spec"]["template"]["spec"];
+        assert_eq!(pod["hostNetwork"], true, "{file}");
+        for container in pod["containers"].as_array().expect("containers") {
+            let context = &container["securityContext"];
+            let drop = serde_json::json!(["ALL"]);
+            assert_eq!(context["capabilities"]["drop"], drop, "{file}");
+            assert_eq!(context["capabilities"]["add"], added, "{file}");
+            assert_eq!(context["readOnlyRootFilesystem"], true, "{file}");
+            assert_eq!(context["allowPrivilegeEscalation"], false, "{file}");
+        }
+    }
+}
+
 /// The commands in the manifest's comment, filled in as they say.
 #[test]
 fn the_manifest_for_krew_is_complete_once_its_placeholders_are_replaced() {

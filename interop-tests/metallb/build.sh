@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds MetalLB's speaker once, into a cache: ferrolb is tested beside it and compared with it.
+# Builds MetalLB's controller and speaker once, into a cache: ferrolb is tested beside them and compared
+# with them.
 #
 #   interop-tests/metallb/build.sh CACHE_DIR VERSION
 #
-# Writes the program speaker to CACHE_DIR. The build takes about two minutes.
+# Writes the programs controller and speaker to CACHE_DIR. The build takes about two minutes.
 set -euo pipefail
 
 # The version of Go that the module's go.mod requires.
@@ -14,7 +15,7 @@ version=$2
 # shellcheck source=../go.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../go.sh"
 mkdir -p "$cache"
-if [ -x "$cache/speaker" ]; then
+if [ -x "$cache/controller" ] && [ -x "$cache/speaker" ]; then
   exit 0
 fi
 
@@ -30,5 +31,7 @@ trap 'rm -rf "$sources"' EXIT
 cp -r "$dir/." "$sources"
 chmod -R u+w "$sources"
 # With a temporary name, so that a program with its final name is always complete.
-(cd "$sources" && "$go" build -trimpath -o "$cache/.speaker.part" ./speaker)
-mv "$cache/.speaker.part" "$cache/speaker"
+for program in controller speaker; do
+  (cd "$sources" && "$go" build -trimpath -o "$cache/.$program.part" "./$program")
+  mv "$cache/.$program.part" "$cache/$program"
+done

@@ -53,6 +53,7 @@ fn ferrolbs_bgp_peer_replaces_metallbs_without_a_gap() {
         rack.cp.install_ferrolb_crds()?;
         the_crd_accepts_valid_and_rejects_invalid_specs(&rack.cp)?;
         the_crd_of_l2_advertisements_does_too(&rack.cp)?;
+        the_other_crds_do_too(&rack.cp)?;
 
         rack.cp.apply(&bgp_peer(
             "tor-own",
@@ -179,7 +180,7 @@ fn the_crd_of_l2_advertisements_does_too(cp: &ControlPlane<'_>) -> Result<()> {
          serviceSelectors: [{matchLabels: {a: b}}], \
          preferredNodeSelectors: [{weight: 100, preference: {matchLabels: {a: b}}}], \
          conflictDetection: none, gratuitousRate: 1, sticky: false, helloInterval: 50ms, \
-         drain: {onCordon: true}}",
+         drain: {onCordon: true}, loadBalancerClasses: [example.com/other, any]}",
     ];
     for spec in good {
         cp.apply(&advertisement(spec))?;
@@ -210,4 +211,192 @@ fn the_crd_of_l2_advertisements_does_too(cp: &ControlPlane<'_>) -> Result<()> {
         ensure!(error.contains(message), "{spec}: {error}");
     }
     Ok(())
+}
+
+/// ferrolb's object of a kind with this spec.
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: ferrolb.io/v1alpha1, kind: {kind}, \
+         metadata: {{name: {name}, namespace: metallb-system}}, spec: {spec}}}\n"
+    )
+}
+
+/// The kind, a valid spec with all fields, and invalid specs with a part of the error.
+type Specs = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const POOL: Specs = (
+    "IPAddressPool",
+    "{addresses: [10.9.0.0/24, '10.9.1.1-10.9.1.9', '10.9.2.1 - 10.9.2.9', 'fd09::/64'], \
+     autoAssign: false, avoidBuggyIPs: true, serviceAllocation: {priority: -1, namespaces: [a, b], \
+     namespaceSelectors: [{matchLabels: {a: b}}], serviceSelectors: [{matchExpressions: \
+     [{key: a, operator: NotIn, values: [b]}]}]}, \
+     reservations: [{namespace: a, name: b, addresses: [10.9.0.1, 'fd09::1/128']}, \
+     {namespace: a, name: c, addresses: ['10.9.1.1-10.9.1.2']}]}",
+    &[
+        ("{}", "spec.addresses"),
+        ("{addresses: []}", "spec.addresses"),
+        ("{addresses: [10.9.0.1]}", "spec.addresses[0]"),
+        ("{addresses: [nonsense/24]}", "spec.addresses[0]"),
+        (
+            "{addresses: [10.9.0.0/24], serviceAllocation: {namespaces: [a, a]}}",
+            "spec.serviceAllocation.namespaces[1]",
+        ),
+        (
+            "{addresses: [10.9.0.0/24], reservations: [{namespace: a, addresses: [10.9.0.1]}]}",
+            "spec.reservations[0].name",
+        ),
+        (
+            "{addresses: [10.9.0.0/24], reservations: [{namespace: a, name: b, addresses: []}]}",
+            "spec.reservations[0].addresses",
+        ),
+        (
+            "{addresses: [10.9.0.0/24], reservations: \
+             [{namespace: a, name: b, addresses: [10.9.0.1]}, \
+             {namespace: a, name: b, addresses: [10.9.0.2]}]}",
+            "spec.reservations[1]",
+        ),
+    ],
+);
+
+const ADVERTISEMENT: Specs = (
+    "BGPAdvertisement",
+    "{aggregationLength: 24, aggregationLengthV6: 0, localPref: 4294967295, \
+     communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
+     ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
+     peers: [tor], serviceSelectors: [], loadBalancerClasses: [example.com/other, any]}",
+    &[
+        ("{aggregationLength: 0}", "spec.aggregationLength"),
+        ("{aggregationLength: 33}", "spec.aggregationLength"),
+        ("{aggregationLengthV6: -1}", "spec.aggregationLengthV6"),
+        ("{aggregationLengthV6: 129}", "spec.aggregationLengthV6"),
+        ("{localPref: -1}", "spec.localPref"),
+        ("{peers: [a, a]}", "spec.peers[1]"),
+        ("{communities: [a, a]}", "spec.communities[1]"),
+        ("{ipAddressPools: [a, a]}", "spec.ipAddressPools[1]"),
+        (
+            "{nodeSelectors: [{matchExpressions: [{key: a, operator: Is}]}]}",
+            "operator",
+        ),
+        (
+            "{aggregationLength: 24, serviceSelectors: [{matchLabels: {a: b}}]}",
+            "serviceSelectors can't be combined with an aggregation length",
+        ),
+        (
+            "{aggregationLengthV6: 64, serviceSelectors: [{matchLabels: {a: b}}]}",
+            "serviceSelectors can't be combined with an aggregation length",
+        ),
+    ],
+);
+
+const COMMUNITY: Specs = (
+    "Community",
+    "{communities: [{name: near, value: '64512:1'}, {name: far, value: 'large:64512:1:1'}, \
+     {name: none, value: no-export}]}",
+    &[
+        (
+            "{communities: [{name: near, value: '64512'}]}",
+            "spec.communities[0].value",
+        ),
+        (
+            "{communities: [{name: near, value: 'large:1:2'}]}",
+            "spec.communities[0].value",
+        ),
+        ("{communities: [{name: near}]}", "spec.communities[0].value"),
+        (
+            "{communities: [{name: a, value: '1:1'}, {name: a, value: '1:2'}]}",
+            "spec.communities[1]",
+        ),
+    ],
+);
+
+const BFD_PROFILE: Specs = (
+    "BFDProfile",
+    "{receiveInterval: 10, transmitInterval: 60000, detectMultiplier: 255, echoInterval: 50, \
+     echoMode: false, passiveMode: true, minimumTtl: 254}",
+    &[
+        ("{receiveInterval: 9}", "spec.receiveInterval"),
+        ("{transmitInterval: 60001}", "spec.transmitInterval"),
+        ("{echoInterval: 9}", "spec.echoInterval"),
+        ("{detectMultiplier: 1}", "spec.detectMultiplier"),
+        ("{minimumTtl: 255}", "spec.minimumTtl"),
+    ],
+);
+
+fn the_other_crds_do_too(cp: &ControlPlane<'_>) -> Result<()> {
+    for (kind, good, bad) in [POOL, ADVERTISEMENT, COMMUNITY, BFD_PROFILE] {
+        cp.apply(&object(kind, "good", good))?;
+        let resource = format!("{kind}.v1alpha1.ferrolb.io");
+        cp.kubectl(&["delete", &resource, "good", "-n", "metallb-system"])?;
+        for (spec, message) in bad {
+            let Err(error) = cp.apply(&object(kind, "bad", spec)) else {
+                anyhow::bail!("{kind} {spec} was accepted");
+            };
+            let error = format!("{error:#}");
+            ensure!(error.contains(message), "{kind} {spec}: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
+    scenario("own-kinds", |scratch| {
+        let mut topology = Topology::new(1)?;
+        topology.add_client()?;
+        let mut rack = Rack::without_crds(scratch, &topology, "ebgp")?;
+        rack.cp.install_ferrolb_crds()?;
+        let reservation = "{namespace: default, name: web, addresses: [192.0.2.9]}";
+        rack.cp.apply(&manifest::join(&[
+            &object(
+                "IPAddressPool",
+                "pool",
+                &format!("{{addresses: [192.0.2.0/28], reservations: [{reservation}]}}"),
+            ),
+            &object(
+                "Community",
+                "names",
+                "{communities: [{name: near, value: '64700:1'}]}",
+            ),
+            &manifest::ferrolb_peer("10.99.0.1", ""),
+            &object(
+                "BGPAdvertisement",
+                "all",
+                "{ipAddressPools: [pool], peers: [tor], communities: [near]}",
+            ),
+            &manifest::service("other", "", ""),
+            &manifest::service("web", "", ""),
+        ]))?;
+        rack.start_ferrolb()?;
+        for process in rack.allocators.iter_mut().chain(&mut rack.announcers) {
+            process.await_ready()?;
+        }
+        rack.await_address("web", "192.0.2.9")?;
+        rack.await_address("other", "192.0.2.0")?;
+        let mut routes = rack.routes("192.0.2.9/32", &[0])?;
+        routes.extend(rack.routes("192.0.2.0/32", &[0])?);
+        rack.await_routes(&routes)?;
+        rack.await_answers("192.0.2.9".parse()?, &[0])?;
+
+        // The names for kubectl.
+        let all = rack
+            .cp
+            .kubectl(&["get", "ferrolb", "-n", "metallb-system", "-o", "name"])?;
+        ensure!(all.lines().count() == 4, "{all}");
+        let shown = rack
+            .cp
+            .kubectl(&["get", "lbpool", "-n", "metallb-system"])?;
+        ensure!(
+            shown.contains("AUTO ASSIGN") && shown.contains("192.0.2.0/28"),
+            "{shown}"
+        );
+        for process in rack.allocators.iter().chain(&rack.announcers) {
+            let log = std::fs::read_to_string(process.log())?;
+            ensure!(!log.contains("can't be read"), "{log}");
+        }
+        Ok(())
+    });
 }

@@ -51,7 +51,7 @@ pub(crate) enum Step {
     Fuzz,
     /// Build the static release binary for the lab
     Binary,
-    /// Build the Kubernetes programs, MetalLB's speaker and Helm (once)
+    /// Build the Kubernetes programs, MetalLB's and Helm (once)
     Kubernetes,
     /// Run the lab tests in network namespaces
     Lab,

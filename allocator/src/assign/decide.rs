@@ -8,8 +8,7 @@ use super::retain::{Origin, Retained};
 use crate::claimant::Claimant;
 use crate::family::Family;
 use crate::ledger::Ledger;
-use crate::pick::pick;
-use crate::pool::Pool;
+use crate::pick::{Search, pick};
 use crate::pool_set::PoolSet;
 use crate::reason::{Outcome, Reason};
 use crate::request::{AllocationRequest, FamilyPolicy};
@@ -56,7 +55,7 @@ impl<'a> Decision<'a> {
             Err(reason) if retained.addresses.is_empty() => {
                 return self.refuse(retained.lost, reason.clone());
             }
-            Err(reason) => return kept(retained.addresses, retained.origin.pool(), reason.clone()),
+            Err(reason) => return self.kept(retained.addresses, reason.clone()),
         };
         if !requested.is_empty() && !same_set(requested, &retained.addresses) {
             return self.reallocate(retained);
@@ -64,22 +63,34 @@ impl<'a> Decision<'a> {
         match &retained.origin {
             Origin::Unknown(reason) if self.may_be_in_requested_pool() => {
                 let reason = reason.clone();
-                kept(retained.addresses, None, reason)
+                self.kept(retained.addresses, reason)
             }
-            Origin::Pool(pool)
-                if self
-                    .request
-                    .requested_pool()
-                    .is_none_or(|name| name == pool) =>
-            {
-                let pool = pool.clone();
-                match self.add_missing_family(retained, pool) {
+            Origin::Pools => match self.in_requested_pool(&retained.addresses) {
+                addresses if addresses.is_empty() => self.reallocate(retained),
+                addresses => match self.add_missing_family(addresses, retained) {
                     ControlFlow::Break(outcome) => outcome,
                     ControlFlow::Continue(retained) => self.reallocate(retained),
-                }
-            }
+                },
+            },
             _ => self.reallocate(retained),
         }
+    }
+
+    /// Those of the addresses that are in the requested pool; all if no pool is requested. None if
+    /// the service requests them, but they are not all in the requested pool.
+    fn in_requested_pool(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let Some(name) = self.request.requested_pool() else {
+            return addresses.to_vec();
+        };
+        let is_inside = |address: &&IpAddr| {
+            let pool = self.pools.containing(**address);
+            pool.is_some_and(|pool| pool.name() == name)
+        };
+        let inside: Vec<IpAddr> = addresses.iter().filter(is_inside).copied().collect();
+        if self.request.requests_addresses() && inside.len() < addresses.len() {
+            return Vec::new();
+        }
+        inside
     }
 
     /// Whether an address of an unknown pool may be in the requested pool: not if the requested
@@ -89,59 +100,44 @@ impl<'a> Decision<'a> {
         requested.is_none_or(|name| self.pools.get(name).is_none())
     }
 
-    /// Adds an address of the missing family, if any, from the same pool. `Continue` means that
-    /// the service must get all its addresses from another pool.
+    /// Adds an address of the missing family, if any, to the addresses that the service keeps.
+    /// `Continue` means that the service must get both from elsewhere.
     fn add_missing_family(
         &self,
+        mut addresses: Vec<IpAddr>,
         retained: Retained,
-        pool_name: String,
     ) -> ControlFlow<Outcome, Retained> {
-        let has = |family| retained.addresses.iter().any(|a| Family::of(*a) == family);
+        let has = |family| addresses.iter().any(|a| Family::of(*a) == family);
         let missing = self.families.iter().copied().find(|family| !has(*family));
-        let (Some(family), Some(pool)) = (missing, self.pools.get(&pool_name)) else {
-            let Retained {
-                addresses, lost, ..
-            } = retained;
-            return ControlFlow::Break(assigned(addresses, pool_name, false, lost));
+        let (Some(family), Some(first)) = (missing, addresses.first().copied()) else {
+            return ControlFlow::Break(self.assigned(addresses, false, retained.lost));
         };
         if self.request.requests_addresses() {
-            let addresses = retained.addresses;
             let reason = Reason::FamilyMismatch {
                 addresses: addresses.clone(),
                 wanted: self.families.to_vec(),
             };
-            return ControlFlow::Break(kept(addresses, Some(pool_name), reason));
+            return ControlFlow::Break(self.kept(addresses, reason));
         }
         let prefers_dual_stack = self.request.family_policy == FamilyPolicy::PreferDualStack;
-        ControlFlow::Break(match self.second_address(family, pool) {
+        let search = Search {
+            pools: self.pools,
+            ledger: self.ledger,
+            request: self.request,
+            wanted: self.families,
+        };
+        ControlFlow::Break(match search.second(self.pools.containing(first), family) {
             Ok(address) => {
-                let mut addresses = retained.addresses;
                 addresses.push(address);
                 addresses.sort();
-                assigned(addresses, pool_name, true, retained.lost)
+                self.assigned(addresses, true, retained.lost)
             }
             Err(reason) if prefers_dual_stack => {
                 let note = retained.lost.unwrap_or(reason);
-                assigned(retained.addresses, pool_name, false, Some(note))
+                self.assigned(addresses, false, Some(note))
             }
-            Err(reason @ Reason::PoolFrozen { .. }) => {
-                kept(retained.addresses, Some(pool_name), reason)
-            }
+            Err(reason @ Reason::PoolFrozen { .. }) => self.kept(addresses, reason),
             Err(_) => return ControlFlow::Continue(retained),
-        })
-    }
-
-    /// An address of the second family from the pool of the first.
-    fn second_address(&self, family: Family, pool: &Pool) -> Result<IpAddr, Reason> {
-        let name = || pool.name().to_owned();
-        if pool.options().frozen {
-            return Err(Reason::PoolFrozen { pool: name() });
-        }
-        self.ledger.find(pool, family, self.request).ok_or_else(|| {
-            Reason::SecondFamilyUnavailable {
-                pool: name(),
-                family,
-            }
         })
     }
 
@@ -152,10 +148,10 @@ impl<'a> Decision<'a> {
             Ok(picked) => {
                 let new = picked.addresses.iter().any(|a| !before.contains(a));
                 let note = retained.lost.or(picked.note);
-                assigned(picked.addresses, picked.pool, new, note)
+                self.assigned(picked.addresses, new, note)
             }
             Err(reason) if !retained.addresses.is_empty() && self.is_inconclusive(&reason) => {
-                kept(retained.addresses, retained.origin.pool(), reason)
+                self.kept(retained.addresses, reason)
             }
             Err(reason) => self.refuse(retained.lost, reason),
         }
@@ -206,39 +202,38 @@ impl<'a> Decision<'a> {
             Reason::PoolFrozen { .. } => true,
             Reason::NoPools | Reason::UnknownPool { .. } => incomplete,
             // Which reason the search finds first must not matter. Were the address not in use, it
-            // would find that the requested addresses are in different pools.
-            Reason::AddressInUse { .. } => incomplete && !self.requested_are_in_one_pool(),
+            // would find that the other one is in no known pool.
+            Reason::AddressInUse { .. } => incomplete && !self.requested_are_in_known_pools(),
             Reason::BuggyAddress { .. }
             | Reason::AddressExcluded { .. }
+            | Reason::AddressReserved { .. }
+            | Reason::ReservationUnavailable { .. }
             | Reason::PoolDoesNotAcceptService { .. }
             | Reason::FamilyMismatch { .. } => false,
             _ => incomplete && self.request.requested_pool().is_none(),
         }
     }
 
-    /// Whether one known pool has all requested addresses.
-    fn requested_are_in_one_pool(&self) -> bool {
-        let requested = self.request.requested.iter().flatten();
-        let mut pools = requested.map(|address| self.pools.containing(*address).map(Pool::name));
-        let first = pools.next().flatten();
-        first.is_some() && pools.all(|pool| pool == first)
+    fn requested_are_in_known_pools(&self) -> bool {
+        let mut requested = self.request.requested.iter().flatten();
+        requested.all(|address| self.pools.containing(*address).is_some())
     }
-}
 
-fn assigned(addresses: Vec<IpAddr>, pool: String, new: bool, note: Option<Reason>) -> Outcome {
-    Outcome::Assigned {
-        addresses,
-        pool,
-        new,
-        note,
+    fn assigned(&self, addresses: Vec<IpAddr>, new: bool, note: Option<Reason>) -> Outcome {
+        Outcome::Assigned {
+            pool: self.pools.names_of(&addresses).unwrap_or_default(),
+            addresses,
+            new,
+            note,
+        }
     }
-}
 
-fn kept(addresses: Vec<IpAddr>, pool: Option<String>, reason: Reason) -> Outcome {
-    Outcome::Kept {
-        addresses,
-        pool,
-        reason,
+    fn kept(&self, addresses: Vec<IpAddr>, reason: Reason) -> Outcome {
+        Outcome::Kept {
+            pool: self.pools.names_of(&addresses),
+            addresses,
+            reason,
+        }
     }
 }
 

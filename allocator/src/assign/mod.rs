@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use self::decide::Decision;
 use crate::claimant::{Claimant, same_claim};
+use crate::family::Family;
 use crate::ledger::Ledger;
-use crate::pick::required_families;
+use crate::pick::{Search, required_families};
 use crate::pool_set::PoolSet;
 use crate::reason::{Outcome, Reason};
 use crate::request::AllocationRequest;
@@ -86,7 +87,7 @@ impl Allocator {
     ) -> Vec<(ServiceKey, Outcome)> {
         let mut freed = Vec::new();
         for key in gone {
-            freed.extend(self.release(key));
+            freed.extend(self.withdraw(key));
         }
         for request in &changed {
             let known = self.addresses(&request.service);
@@ -131,8 +132,12 @@ impl Allocator {
         }
     }
 
-    /// Replaces the addresses of a service by [`AllocationRequest::current`], unchecked.
+    /// Replaces the addresses of a service by [`AllocationRequest::current`], unchecked. A service
+    /// without them was created again, or its status was cleared.
     fn adopt(&mut self, request: &Arc<AllocationRequest>) {
+        if request.current.is_empty() {
+            self.remember(&request.service);
+        }
         let pool = request.current_pool.clone();
         self.record(request, &request.current, pool, None);
     }
@@ -141,12 +146,16 @@ impl Allocator {
     /// here, not from [`AllocationRequest::current`]. Also returns whether the service released an
     /// address or claims one in another way, which can affect other services.
     fn allocate(&mut self, request: &Arc<AllocationRequest>) -> (Outcome, bool) {
+        let families = required_families(request);
+        let restored = families.as_ref().ok();
+        let restored = restored.and_then(|families| self.restored(request, families));
         let previous = self.services.get(&request.service);
-        let outcome = match required_families(request) {
-            Ok(families) => {
+        let outcome = match (restored, families) {
+            (Some(outcome), _) => outcome,
+            (None, Ok(families)) => {
                 Decision::new(&self.pools, &mut self.ledger, previous, request, &families).decide()
             }
-            Err(reason) => Outcome::Refused { reason, lost: None },
+            (None, Err(reason)) => Outcome::Refused { reason, lost: None },
         };
         let pool = match &outcome {
             // The addresses are still from the recorded pool, although it is not in the set.
@@ -155,12 +164,84 @@ impl Allocator {
         };
         let lost = outcome.loss().cloned().map(Box::new);
         let frees = self.record(request, outcome.addresses(), pool, lost);
+        if !outcome.addresses().is_empty() {
+            self.ledger.former.forget(&request.service);
+        }
         if is_waiting(request, &outcome) {
             self.waiting.insert(request.service.clone());
         } else {
             self.waiting.remove(&request.service);
         }
         (outcome, frees)
+    }
+
+    /// The outcome for a service without addresses if it gets its former ones, as far as they are
+    /// free. `None` if it gets none of them.
+    fn restored(
+        &mut self,
+        request: &Arc<AllocationRequest>,
+        families: &[Family],
+    ) -> Option<Outcome> {
+        if !self.addresses(&request.service).is_empty() || request.requests_addresses() {
+            return None;
+        }
+        let former = self.ledger.former.of(&request.service);
+        if former.is_empty() {
+            return None;
+        }
+        let search = Search {
+            pools: &self.pools,
+            ledger: &self.ledger,
+            request,
+            wanted: families,
+        };
+        let free = former.iter().copied();
+        let free: Vec<IpAddr> = free
+            .filter(|address| search.may_restore(*address))
+            .collect();
+        if free.is_empty() {
+            return None;
+        }
+        // Decided as if it had them already.
+        let state = ServiceState {
+            request: Arc::clone(request),
+            addresses: free,
+            pool: None,
+            lost: None,
+        };
+        let decision = Decision::new(
+            &self.pools,
+            &mut self.ledger,
+            Some(&state),
+            request,
+            families,
+        );
+        match decision.decide() {
+            Outcome::Assigned {
+                addresses,
+                pool,
+                note,
+                ..
+            } => Some(Outcome::Assigned {
+                addresses,
+                pool,
+                new: true,
+                note,
+            }),
+            Outcome::Kept { .. } | Outcome::Refused { .. } => None,
+        }
+    }
+
+    /// Removes a service that is gone, and remembers and returns the addresses that it had.
+    fn withdraw(&mut self, service: &ServiceKey) -> Vec<IpAddr> {
+        self.remember(service);
+        self.release(service)
+    }
+
+    fn remember(&mut self, service: &ServiceKey) {
+        if let Some(state) = self.services.get(service) {
+            self.ledger.former.remember(service, &state.addresses);
+        }
     }
 
     /// Removes a service and returns the addresses that it had.

@@ -8,27 +8,20 @@ use crate::claimant::Claimant;
 use crate::family::Family;
 use crate::ledger::Ledger;
 use crate::pool::Pool;
-use crate::pool_set::PoolSet;
+use crate::pool_set::{PoolSet, pool_names};
 use crate::reason::Reason;
 use crate::request::AllocationRequest;
 
-/// The pool of the addresses that a service may keep.
+/// Where the addresses that a service may keep are from.
 #[derive(Debug)]
 pub(super) enum Origin {
     /// There are no such addresses.
     None,
-    Pool(String),
-    /// No known pool, while some pools are unknown. The reason is [`Reason::PoolUnknown`].
+    /// Each is in a known pool.
+    Pools,
+    /// One is in no known pool, while some pools are unknown. The reason is
+    /// [`Reason::PoolUnknown`].
     Unknown(Reason),
-}
-
-impl Origin {
-    pub(super) fn pool(self) -> Option<String> {
-        match self {
-            Self::Pool(name) => Some(name),
-            Self::None | Self::Unknown(_) => None,
-        }
-    }
 }
 
 /// The addresses that a service may keep with regard to pools, families and other services.
@@ -84,20 +77,14 @@ impl Retained {
                 lost,
             };
         }
-        let Some(pool) = addresses.iter().find_map(|a| pools.containing(*a)) else {
-            let removed = addresses.first().map(|&address| Reason::AddressRemoved {
-                address,
-                pool: None,
-            });
-            return Self::nothing(lost.or(removed));
-        };
-        retain(&mut addresses, &|address| {
-            conflict_with_pool(pool, request, address)
+        retain(&mut addresses, &|address| match pools.containing(address) {
+            Some(pool) => conflict_with_pool(pool, request, address),
+            None => Some(Reason::AddressRemoved { address }),
         });
         let origin = if addresses.is_empty() {
             Origin::None
         } else {
-            Origin::Pool(pool.name().to_owned())
+            Origin::Pools
         };
         Self {
             addresses,
@@ -136,11 +123,12 @@ fn conflict_with_others(
 }
 
 /// [`Reason::PoolUnknown`] if one of the addresses may be from an unknown pool. If the set is
-/// complete, or if the set has the recorded pool and it is not frozen, then an operator removed the
-/// address from its pool.
+/// complete, or if the set has the recorded pools and they are not frozen, then an operator removed
+/// the address from its pool.
 fn unknown_pool(pools: &PoolSet, previous: &ServiceState, addresses: &[IpAddr]) -> Option<Reason> {
-    let recorded = previous.pool.as_deref().and_then(|name| pools.get(name));
-    if pools.complete() || recorded.is_some_and(|pool| !pool.options().frozen) {
+    let usable = |name| pools.get(name).is_some_and(|pool| !pool.options().frozen);
+    let recorded = previous.pool.as_deref();
+    if pools.complete() || recorded.is_some_and(|text| pool_names(text).all(usable)) {
         return None;
     }
     let in_none = |address: &&IpAddr| pools.containing(**address).is_none();
@@ -148,18 +136,13 @@ fn unknown_pool(pools: &PoolSet, previous: &ServiceState, addresses: &[IpAddr]) 
     Some(Reason::PoolUnknown { address })
 }
 
-/// Why a service can't keep an address with regard to the pool, if it can't. A frozen pool moves no
+/// Why a service can't keep an address with regard to its pool, if it can't. A frozen pool moves no
 /// service, since its settings may be about to change.
 fn conflict_with_pool(pool: &Pool, request: &AllocationRequest, address: IpAddr) -> Option<Reason> {
     let name = || pool.name().to_owned();
-    if !pool.contains(address) {
-        Some(Reason::AddressRemoved {
-            address,
-            pool: Some(name()),
-        })
-    } else if pool.options().frozen {
+    if pool.options().frozen {
         None
-    } else if !request.is_accepted_by(pool) {
+    } else if !request.may_have(address, pool) {
         Some(Reason::PoolDoesNotAcceptService { pool: name() })
     } else if pool.avoids(address) {
         Some(Reason::BuggyAddress {

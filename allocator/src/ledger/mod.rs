@@ -7,11 +7,13 @@ use std::net::IpAddr;
 
 use crate::claimant::{Claimant, JoinKey, join_keys, same_backend, same_sharing};
 use crate::family::Family;
+use crate::former::Former;
 use crate::pool::Pool;
 use crate::reason::SharingConflict;
 use crate::request::AllocationRequest;
+use crate::runs::Runs;
 use crate::service::{Port, ServiceKey};
-use crate::span::{next, previous};
+use crate::span::{Span, next};
 
 /// The number of services that share an address, and of those among them that require the same
 /// backend key.
@@ -284,9 +286,11 @@ impl SharedAddresses {
     }
 }
 
-/// All addresses in use.
+/// All addresses in use, and those that services had before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
+    /// The addresses of services that are gone.
+    pub(crate) former: Former,
     holders: BTreeMap<IpAddr, Holders>,
     runs: Runs,
     /// The shared addresses by the key that is needed to join them.
@@ -374,17 +378,39 @@ impl Ledger {
     }
 
     /// The first address of the family, in the order of the pool, that is free or can be shared.
+    /// The former address of another service only if there is no other one.
     pub(crate) fn find(
         &self,
         pool: &Pool,
         family: Family,
         claim: &AllocationRequest,
     ) -> Option<IpAddr> {
+        let search = |spare| self.find_sparing(pool, pool.spans(family), claim, spare);
+        search(Some(&self.former)).or_else(|| search(None))
+    }
+
+    /// The first address of these spans of the pool that is free or can be shared.
+    pub(crate) fn find_in(
+        &self,
+        pool: &Pool,
+        spans: impl Iterator<Item = Span>,
+        claim: &AllocationRequest,
+    ) -> Option<IpAddr> {
+        self.find_sparing(pool, spans, claim, None)
+    }
+
+    fn find_sparing(
+        &self,
+        pool: &Pool,
+        mut spans: impl Iterator<Item = Span>,
+        claim: &AllocationRequest,
+        spare: Option<&Former>,
+    ) -> Option<IpAddr> {
         let shared: Vec<&SharedAddresses> = join_keys(claim)
             .filter_map(|keys| self.shared.get(&keys))
             .collect();
-        pool.spans(family).find_map(|span| {
-            let free = self.first_free(pool, span.first, span.last);
+        spans.find_map(|span| {
+            let free = self.first_free(pool, span, spare);
             let last = free.unwrap_or(span.last);
             let joined = shared
                 .iter()
@@ -393,59 +419,19 @@ impl Ledger {
         })
     }
 
-    fn first_free(&self, pool: &Pool, first: IpAddr, last: IpAddr) -> Option<IpAddr> {
-        let mut address = first;
+    fn first_free(&self, pool: &Pool, span: Span, spare: Option<&Former>) -> Option<IpAddr> {
+        let mut address = span.first;
         loop {
             address = self
                 .runs
                 .first_absent(address)
-                .filter(|free| *free <= last)?;
-            if !pool.avoids(address) {
+                .filter(|free| *free <= span.last)?;
+            let spared = spare.and_then(|former| former.end_of_run(address));
+            if spared.is_none() && !pool.avoids(address) {
                 return Some(address);
             }
-            address = next(address)?;
+            address = next(spared.unwrap_or(address))?;
         }
-    }
-}
-
-/// A set of addresses, stored as runs without gaps (last address by first address), so that the
-/// end of a run is found in one look-up. IPv4 sorts before IPv6, and no run contains both.
-#[derive(Debug, Clone, Default)]
-struct Runs(BTreeMap<IpAddr, IpAddr>);
-
-impl Runs {
-    fn containing(&self, address: IpAddr) -> Option<(IpAddr, IpAddr)> {
-        let (first, last) = self.0.range(..=address).next_back()?;
-        (*last >= address).then_some((*first, *last))
-    }
-
-    fn insert(&mut self, address: IpAddr) {
-        if self.containing(address).is_some() {
-            return;
-        }
-        let before = previous(address).and_then(|previous| self.containing(previous));
-        let after = next(address).and_then(|next| self.0.remove(&next));
-        let first = before.map_or(address, |(first, _)| first);
-        self.0.insert(first, after.unwrap_or(address));
-    }
-
-    fn remove(&mut self, address: IpAddr) {
-        let Some((first, last)) = self.containing(address) else {
-            return;
-        };
-        self.0.remove(&first);
-        if let Some(before) = previous(address).filter(|before| *before >= first) {
-            self.0.insert(first, before);
-        }
-        if let Some(after) = next(address).filter(|after| *after <= last) {
-            self.0.insert(after, last);
-        }
-    }
-
-    /// The first address from `from` on that is not in the set; `None` at the end of the family.
-    fn first_absent(&self, from: IpAddr) -> Option<IpAddr> {
-        self.containing(from)
-            .map_or(Some(from), |(_, last)| next(last))
     }
 }
 

@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use crate::exclusion::Exclusion;
 use crate::family::{Family, canonical};
+use crate::reservation::{self, Reservation};
 use crate::reserved::reserved_in;
+use crate::service::ServiceKey;
 use crate::span::Span;
 
 /// The settings of a pool: everything but its addresses.
@@ -88,6 +90,28 @@ pub enum PoolError {
         /// The reserved network.
         network: IpNet,
     },
+    /// An entry of a reservation is neither an address, nor a CIDR, nor a range.
+    #[error(
+        "pool {pool}: {entry:?} is neither an address, nor a CIDR (192.0.2.0/30), nor a range from \
+         its lowest to its highest address (192.0.2.10-192.0.2.20)"
+    )]
+    ReservationUnparsable {
+        /// The pool.
+        pool: String,
+        /// The entry as written.
+        entry: String,
+    },
+    /// A reservation contains addresses that are not in the pool.
+    #[error(
+        "pool {pool}: {entry:?} contains addresses that are not in the pool: add them to \
+         spec.addresses, or remove them"
+    )]
+    ReservationOutside {
+        /// The pool.
+        pool: String,
+        /// The entry as written.
+        entry: String,
+    },
     /// Two entries overlap.
     #[error("pool {pool}: {entry:?} overlaps {other:?}: remove one of them")]
     Overlap {
@@ -107,11 +131,12 @@ pub struct Pool {
     options: PoolOptions,
     /// In the order of `spec.addresses`.
     entries: Vec<Span>,
-    /// The entries without the excluded networks.
+    /// The entries without the excluded networks and the reservations: what any service can get.
     usable: Vec<Span>,
     prefixes: Vec<IpNet>,
     /// Only exclusions that overlap an entry.
     excluded: Vec<Exclusion>,
+    reservations: Vec<Reservation>,
 }
 
 impl Pool {
@@ -160,7 +185,84 @@ impl Pool {
             entries,
             prefixes,
             excluded: Vec::new(),
+            reservations: Vec::new(),
         })
+    }
+
+    /// Keeps addresses of the pool for a service. Each entry is an address, a CIDR or a range. The
+    /// same address may be reserved for several services, which then may share it.
+    ///
+    /// # Errors
+    /// [`PoolError`], naming the first invalid entry.
+    pub fn reserving(
+        mut self,
+        service: ServiceKey,
+        addresses: &[String],
+    ) -> Result<Self, PoolError> {
+        let mut entries = Vec::with_capacity(addresses.len());
+        for entry in addresses {
+            let (pool, written) = (self.name.clone(), entry.clone());
+            let Some(span) = reservation::parse_entry(entry) else {
+                let entry = written;
+                return Err(PoolError::ReservationUnparsable { pool, entry });
+            };
+            let mut outside = vec![span];
+            for part in &self.entries {
+                outside = outside.iter().flat_map(|o| o.without(*part)).collect();
+            }
+            if !outside.is_empty() {
+                let entry = written;
+                return Err(PoolError::ReservationOutside { pool, entry });
+            }
+            entries.push(span);
+        }
+        let mut reservation = Reservation::new(service, entries);
+        for exclusion in &self.excluded {
+            reservation.exclude(exclusion.span());
+        }
+        for entry in reservation.entries() {
+            self.withdraw(entry);
+        }
+        self.reservations.push(reservation);
+        Ok(self)
+    }
+
+    /// The reservations.
+    #[must_use]
+    pub fn reservations(&self) -> &[Reservation] {
+        &self.reservations
+    }
+
+    /// The reservations for a service.
+    pub(crate) fn reserved_for(&self, service: &ServiceKey) -> impl Iterator<Item = &Reservation> {
+        let reservations = self.reservations.iter();
+        reservations.filter(move |kept| kept.service() == service)
+    }
+
+    /// Whether the address is reserved for the service.
+    pub(crate) fn is_reserved_for(&self, address: IpAddr, service: &ServiceKey) -> bool {
+        self.reserved_for(service)
+            .any(|kept| kept.contains(address))
+    }
+
+    /// The reservation of the address for other services, unless it is reserved for this one too.
+    #[must_use]
+    pub fn reserved_for_another(
+        &self,
+        address: IpAddr,
+        service: &ServiceKey,
+    ) -> Option<&Reservation> {
+        if self.is_reserved_for(address, service) {
+            return None;
+        }
+        let mut reservations = self.reservations.iter();
+        reservations.find(|kept| kept.contains(address))
+    }
+
+    /// Makes addresses unusable for services in general.
+    fn withdraw(&mut self, gap: Span) {
+        let usable = self.usable.iter();
+        self.usable = usable.flat_map(|span| span.without(gap)).collect();
     }
 
     /// Excludes networks that belong to nodes, routers or Pods. Their addresses remain part of the
@@ -170,8 +272,10 @@ impl Pool {
         for exclusion in exclusions {
             let gap = exclusion.span();
             if self.entries.iter().any(|entry| entry.overlaps(gap)) {
-                let usable = self.usable.iter();
-                self.usable = usable.flat_map(|span| span.without(gap)).collect();
+                self.withdraw(gap);
+                for reservation in &mut self.reservations {
+                    reservation.exclude(gap);
+                }
                 self.excluded.push(exclusion.clone());
             }
         }
@@ -216,11 +320,22 @@ impl Pool {
         self.entries.iter().any(|entry| entry.contains(address))
     }
 
-    /// The number of usable addresses of a family, saturating. Excluded networks and the
-    /// addresses that `avoid_buggy_ips` rules out do not count.
+    /// The number of usable addresses of a family, saturating. Reserved ones count. Excluded
+    /// networks and the addresses that `avoid_buggy_ips` rules out do not.
     #[must_use]
     pub fn capacity(&self, family: Family) -> u128 {
+        let mut reserved: Vec<Span> = Vec::new();
+        let spans = self.reservations.iter().flat_map(|kept| kept.spans(family));
+        for span in spans {
+            // An address that is reserved twice counts once.
+            let mut parts = vec![span];
+            for counted in &reserved {
+                parts = parts.iter().flat_map(|p| p.without(*counted)).collect();
+            }
+            reserved.extend(parts);
+        }
         self.spans(family)
+            .chain(reserved)
             .map(|span| self.count(span))
             .fold(0, u128::saturating_add)
     }
@@ -238,7 +353,7 @@ impl Pool {
         self.entries.iter().copied()
     }
 
-    /// The usable addresses of a family, in the order of the entries.
+    /// The addresses of a family that any service can get, in the order of the entries.
     pub(crate) fn spans(&self, family: Family) -> impl Iterator<Item = Span> {
         self.usable
             .iter()

@@ -84,6 +84,10 @@ fn only_changes_of_negotiated_parameters_reset_the_session() {
             ..peer()
         },
         PeerConfig {
+            graceful_restart: Some(GracefulRestart::default()),
+            ..peer()
+        },
+        PeerConfig {
             remote: Remote::Router("192.0.2.1:1790".parse().unwrap()),
             ..peer()
         },

@@ -1,8 +1,8 @@
 //! Changes and removal of peers with an established session.
 
-use ferrolb_bgp::fsm::Input;
+use ferrolb_bgp::fsm::{Input, State};
 
-use crate::harness::{World, established_pair, hold_time, peer, seconds};
+use crate::harness::{World, established_pair, hold_time, passive, peer, seconds};
 
 /// Code and subcode of the NOTIFICATION that ended the session of host 1.
 fn notification(world: &World) -> (u8, u8) {
@@ -35,4 +35,32 @@ fn a_change_resets_the_session_only_if_it_affects_it_rfc4486() {
     assert_eq!(notification(&world), (6, 6));
     assert!(world.established());
     assert_eq!(world.status(0).negotiated.unwrap().hold_time.as_secs(), 30);
+}
+
+#[test]
+fn a_changed_or_removed_peer_does_not_affect_the_session_of_another() {
+    let mut world = established_pair(|_| {});
+    world.host("10.0.0.3", true);
+    let theirs = passive(peer("a", "10.0.0.1", 65003, 65001));
+    world.input(2, Input::SetPeer(theirs));
+    let mut other = peer("c", "10.0.0.3", 65001, 65003);
+    world.input(0, Input::SetPeer(other.clone()));
+    let sessions = |world: &World| {
+        let status = world.hosts[0].speaker.status(world.now());
+        let sessions = status
+            .iter()
+            .map(|peer| (peer.name.to_string(), peer.state, peer.established_count));
+        sessions.collect::<Vec<_>>()
+    };
+    world.run(seconds(200));
+    let b = ("b".to_owned(), State::Established, 1);
+    let c = |count| ("c".to_owned(), State::Established, count);
+    assert_eq!(sessions(&world), [b.clone(), c(1)]);
+    hold_time(30)(&mut other);
+    world.input(0, Input::SetPeer(other));
+    world.run(seconds(5));
+    assert_eq!(sessions(&world), [b.clone(), c(2)]);
+    world.input(0, Input::RemovePeer("c".to_owned()));
+    world.run(seconds(5));
+    assert_eq!(sessions(&world), [b]);
 }

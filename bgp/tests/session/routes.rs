@@ -315,3 +315,17 @@ fn an_enhanced_route_refresh_has_a_begin_and_an_end_marker_rfc7313() {
     let ends = (world.status(0).sent.route_refresh - 2) / 2;
     assert_eq!(ends, 6);
 }
+
+#[test]
+fn without_a_session_no_prefix_counts_as_announced() {
+    let mut world = established_pair(|_| {});
+    world.input(0, routes("b", vec![(net("203.0.113.10/32"), route(5))]));
+    world.input(0, Input::OpenGate);
+    world.run(seconds(1));
+    assert_eq!(world.status(0).prefixes_advertised, 1);
+    world.hosts[1].listens = false;
+    world.reset_connections();
+    world.run(seconds(1));
+    assert!(!world.established());
+    assert_eq!(world.status(0).prefixes_advertised, 0);
+}

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 mod l2;
 mod log;
 mod metrics_args;
+mod migrate;
 pub(crate) mod output;
 mod peer;
 mod peers;
@@ -65,6 +66,8 @@ enum Command {
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
     Demo,
+    /// Move a running cluster from MetalLB to ferrolb, node by node.
+    Migrate(migrate::MigrateArgs),
     /// Run the daemon: allocates addresses and announces them from this node.
     Run(run::RunArgs),
     /// List the sessions of the daemon on this host.
@@ -167,6 +170,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Plan(args) => plan::run(&args),
         Command::Crds => crds::run(),
         Command::Demo => run_demo(),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Run(args) => run::run(args, host),
         Command::Peers(args) => peers::run(&args),
         Command::Peer(args) => peer::run(&args),

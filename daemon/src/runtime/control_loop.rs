@@ -33,14 +33,16 @@ const TICK: Duration = Duration::from_secs(1);
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kinds that routes are computed from.
-const ANNOUNCED_FROM: [Kind; 7] = [
+const ANNOUNCED_FROM: [Kind; 9] = [
     Kind::Node,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::BfdProfile,
+    Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::BgpAdvertisement,
+    Kind::FerrolbBgpAdvertisement,
 ];
 
 /// The parts that the control loop works with.
@@ -376,12 +378,16 @@ impl Running {
             outcomes,
             new_reasons,
             writes,
+            events,
         } = self.allocation.decide(&self.index, dirty);
         for name in new_reasons {
             let outcome = outcomes.get(&name);
             if let Some((reason, message)) = outcome.and_then(|o| o.reason().zip(o.message())) {
                 tracing::warn!(service = %name, reason = reason.code(), "{message}");
             }
+        }
+        for event in events {
+            source.writes.send(ApiWrite::Event(event));
         }
         for write in writes {
             let decision = match write.addresses.as_slice() {
@@ -603,6 +609,21 @@ mod tests {
         }
         drop(source);
         writes_out.recv().await
+    }
+
+    #[test]
+    fn a_shared_address_counts_once_as_in_use() {
+        let mut index = Index::default();
+        for (name, port) in [("web", 80), ("dns", 53)] {
+            let ports = json!([{ "port": port }]);
+            let body = json!({
+                "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": ports },
+                "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } },
+            });
+            let raw = object(Kind::Service, name, body);
+            index.apply(Change::Apply(raw.key("default").expect("a kind"), raw));
+        }
+        assert_eq!(allocated(&index).len(), 1);
     }
 
     fn l2_advertisement() -> RawObject {

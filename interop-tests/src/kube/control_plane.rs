@@ -298,6 +298,11 @@ impl<'s> ControlPlane<'s> {
         }
     }
 
+    /// A command that runs where the API server is reachable.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.namespace.command(program)
+    }
+
     /// Runs kubectl as administrator and returns its stdout.
     ///
     /// # Errors
@@ -326,16 +331,6 @@ impl<'s> ControlPlane<'s> {
             .arg(kubeconfig)
             .arg(cache)
             .args(arguments))
-    }
-
-    /// A command that reaches the API server with the administrator's kubeconfig, for at most two
-    /// minutes.
-    #[must_use]
-    pub fn client(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = self.namespace.command("timeout");
-        command.arg("120").arg(program);
-        command.env("KUBECONFIG", self.admin_kubeconfig());
-        command
     }
 
     /// `kubectl get ARGUMENTS -o json`.

@@ -1,15 +1,15 @@
-//! MetalLB's manifests as test data, downloaded by `interop-tests/kube/build.sh`, and its speaker,
+//! MetalLB's manifests as test data, downloaded by `interop-tests/kube/build.sh`, and its programs,
 //! built by `interop-tests/metallb/build.sh`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{ControlPlane, Pod, cached};
+use super::{ControlPlane, Image, Pod, cached};
 use crate::eventually::eventually;
 use crate::manifest::{self, NAMESPACE};
 use crate::topology::Node;
@@ -110,15 +110,11 @@ impl ControlPlane<'_> {
     /// # Errors
     /// When `METALLB_FOLDER` is not set, or the ServiceAccount is missing.
     pub fn metallb_speaker(&self, node: &Node) -> Result<Command> {
-        let folder = std::env::var_os("METALLB_FOLDER").context(
-            "METALLB_FOLDER is not set: `cargo xtask test kubernetes` builds MetalLB's speaker; \
-             set it to ~/.cache/ferrolb/metallb/v0.14.9",
-        )?;
         let key = self.scratch().file("memberlist");
         fs::create_dir_all(&key)?;
         fs::write(key.join("secretkey"), MEMBERLIST_KEY)?;
         let kubeconfig = self.service_account_kubeconfig(NAMESPACE, "speaker")?;
-        let mut command = node.namespace.command(Path::new(&folder).join("speaker"));
+        let mut command = node.namespace.command(program("speaker")?);
         command
             .env("KUBECONFIG", kubeconfig)
             .env("METALLB_NAMESPACE", NAMESPACE)
@@ -132,6 +128,28 @@ impl ControlPlane<'_> {
             .args(["--port=7473", "--log-level=info"]);
         Ok(command)
     }
+}
+
+/// The images that the manifest of 0.14.9 names.
+///
+/// # Errors
+/// When `METALLB_FOLDER` is not set.
+pub fn metallb_images() -> Result<Vec<Image>> {
+    let image = |name: &str| {
+        let target = format!("/{name}");
+        let image = Image::new(&format!("quay.io/metallb/{name}:v0.14.9"));
+        Ok(image.file(&target, program(name)?).entrypoint(&[&target]))
+    };
+    ["controller", "speaker"].into_iter().map(image).collect()
+}
+
+/// The path of a program of 0.14.9.
+fn program(name: &str) -> Result<PathBuf> {
+    let folder = std::env::var_os("METALLB_FOLDER").context(
+        "METALLB_FOLDER is not set: `cargo xtask test kubernetes` builds MetalLB's programs; set \
+         it to ~/.cache/ferrolb/metallb/v0.14.9",
+    )?;
+    Ok(Path::new(&folder).join(name))
 }
 
 fn speaker_pod(node: &Node) -> String {

@@ -56,9 +56,11 @@ pub(crate) fn render(scratch: &Scratch, values: &Value) -> Result<String> {
 /// # Errors
 /// When Helm fails, with its message.
 pub(crate) fn helm(cp: &ControlPlane<'_>, home: &Scratch, arguments: &[&str]) -> Result<String> {
-    let mut helm = cp.client(built("helm")?);
-    helm.env("HOME", home.file(""))
-        .args(["--namespace", NAMESPACE]);
+    let mut helm = cp.command("timeout");
+    helm.arg("120").arg(built("helm")?);
+    helm.env("HOME", home.file(""));
+    helm.env("KUBECONFIG", cp.admin_kubeconfig());
+    helm.args(["--namespace", NAMESPACE]);
     run(helm.args(arguments))
 }
 

@@ -131,6 +131,28 @@ fn the_api_server_accepts_every_overlay_and_every_use_of_the_chart() {
     });
 }
 
+#[test]
+fn an_affinity_of_the_values_keeps_speakers_from_nodes_of_metallb() {
+    scenario("packaging-affinity", |scratch| {
+        let sets = value_sets()?;
+        let rendered = objects(&render(scratch, &sets["placement"])?)?;
+        for name in ["ferrolb-announcer", "ferrolb-layer2"] {
+            let pod = &rendered[&("DaemonSet".to_owned(), name.to_owned())]["spec"]["template"];
+            let affinity = &pod["spec"]["affinity"]["nodeAffinity"];
+            let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"];
+            let expected = json!([{"matchExpressions": [
+                {"key": "example.com/edge", "operator": "Exists"},
+                {"key": "ferrolb.io/speaker", "operator": "DoesNotExist"},
+            ]}]);
+            ensure!(
+                required["nodeSelectorTerms"] == expected,
+                "{name}: {required}"
+            );
+        }
+        Ok(())
+    });
+}
+
 /// The flags of ferrolb's containers.
 fn flags_of(objects: &Objects) -> BTreeSet<String> {
     let containers = objects

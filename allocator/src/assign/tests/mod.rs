@@ -1,7 +1,9 @@
 //! Tests of the allocator, by subject. This file builds pools and requests from short texts.
 
 mod conflicts;
+mod former;
 mod properties;
+mod reservations;
 mod retention;
 mod rounds;
 mod search;

@@ -3,14 +3,19 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::pool_set::pool_names;
 
 fn pools() -> Vec<Pool> {
     let pool = |name: &str, entries: &[&str], options| {
         let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
         Pool::parse(name, &entries, options).unwrap()
     };
+    let reserving = |pool: Pool, service: &str, address: &str| {
+        let service = ServiceKey::new("ns", service);
+        pool.reserving(service, &[address.to_owned()]).unwrap()
+    };
     let options = PoolOptions::default;
-    vec![
+    let mut pools = vec![
         pool(
             "a",
             &["10.0.0.254-10.0.1.2"],
@@ -44,7 +49,15 @@ fn pools() -> Vec<Pool> {
                 ..options()
             },
         ),
-    ]
+    ];
+    // Of a general pool, a pinned one, one without autoAssign, and a frozen one.
+    pools[1] = reserving(pools[1].clone(), "s01", "10.1.0.1");
+    pools[1] = reserving(pools[1].clone(), "s02", "fc00::/127");
+    pools[2] = reserving(pools[2].clone(), "s03", "10.2.0.0/31");
+    pools[2] = reserving(pools[2].clone(), "s04", "10.2.0.0");
+    pools[3] = reserving(pools[3].clone(), "s05", "10.3.0.0-10.3.0.1");
+    pools[4] = reserving(pools[4].clone(), "s06", "10.4.0.0");
+    pools
 }
 
 /// Addresses of all pools, and one that is in no pool.
@@ -166,17 +179,32 @@ fn assert_sound(
             addresses, pool, ..
         } = outcome
         {
-            let pool = pools.get(pool).unwrap();
             prop_assert!(!addresses.is_empty());
-            for address in addresses {
-                prop_assert!(pool.contains(*address) && !pool.avoids(*address));
+            let names: Vec<&str> = pool_names(pool).collect();
+            prop_assert!(names.len() == 1 || (names.len() == 2 && names[0] != names[1]));
+            for (place, address) in addresses.iter().enumerate() {
+                let name = if names.len() == 1 {
+                    names[0]
+                } else {
+                    names[place]
+                };
+                let pool = pools.get(name).unwrap();
                 let old = request.current.contains(address);
+                let reserved = pool.reserved_for_another(*address, &request.service);
+                prop_assert!(
+                    reserved.is_none() || old,
+                    "{address} for {}",
+                    request.service
+                );
+                prop_assert!(pool.contains(*address) && !pool.avoids(*address));
                 prop_assert!(
                     !pool.options().frozen || old,
                     "new address from a frozen pool"
                 );
+                prop_assert!(pool.options().frozen || request.may_have(*address, pool));
+                let wanted = request.requested_pool();
+                prop_assert!(wanted.is_none_or(|wanted| wanted == name));
             }
-            prop_assert!(pool.options().frozen || request.is_accepted_by(pool));
         }
     }
     Ok(())
@@ -200,7 +228,7 @@ fn naive_allocate_all(allocator: &mut Allocator, requests: &[AllocationRequest])
     let known: Vec<_> = allocator.services.keys().cloned().collect();
     for key in known {
         if requests.iter().all(|request| request.service != key) {
-            allocator.release(&key);
+            allocator.withdraw(&key);
         }
     }
     let mut order: Vec<&AllocationRequest> = requests.iter().collect();

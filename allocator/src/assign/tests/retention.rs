@@ -260,7 +260,7 @@ fn adds_the_second_family_and_keeps_the_first_address() {
 }
 
 #[test]
-fn prefer_dual_stack_keeps_the_address_of_the_family_that_its_pool_still_has() {
+fn a_pool_that_loses_one_family_costs_only_the_address_of_that_family() {
     // Its pool no longer has IPv6. Another pool has both families.
     let current = with_addresses("a", "10.0.0.7 fc00::7", "p");
     let requests = [dual(FamilyPolicy::PreferDualStack, current)];
@@ -270,16 +270,84 @@ fn prefer_dual_stack_keeps_the_address_of_the_family_that_its_pool_still_has() {
     ]);
     let mut allocator = Allocator::new(pools);
     let outcomes = allocator.allocate_requests(&requests);
-    assert_eq!(summary(&outcomes[0].1), "10.0.0.7 (AddressNotInPool)");
-    let now = AllocationRequest {
-        current: ips("10.0.0.7"),
-        ..requests[0].clone()
-    };
-    let outcomes = allocator.allocate_requests(&[now]);
     assert_eq!(
         summary(&outcomes[0].1),
-        "10.0.0.7 (SecondFamilyUnavailable)"
+        "10.0.0.7 fc01:: (AddressNotInPool)"
     );
+    assert_eq!(outcomes[0].1.pool(), Some("p,q"));
+}
+
+#[test]
+fn a_pair_from_two_pools_is_kept_and_each_address_is_checked_against_its_own_pool() {
+    let pair = |policy, request| {
+        let request = AllocationRequest {
+            current: ips("10.0.0.7 fc00::7"),
+            current_pool: Some("v4,v6".to_owned()),
+            ..request
+        };
+        dual(policy, request)
+    };
+    let both = ("both", "10.9.0.0/24 fc09::/64", options());
+    let v4 = ("v4", "10.0.0.0/24", options());
+    let v6 = ("v6", "fc00::/64", options());
+    let outcome = |pools: PoolSet, request| {
+        let outcomes = allocate_all(pools, &[request]);
+        let outcome = &outcomes[0].1;
+        format!(
+            "{} of {}",
+            summary(outcome),
+            outcome.pool().unwrap_or("none")
+        )
+    };
+    for policy in [
+        FamilyPolicy::PreferDualStack,
+        FamilyPolicy::RequireDualStack,
+    ] {
+        let request = || pair(policy, service("s"));
+        let all = pool_set(&[both.clone(), v4.clone(), v6.clone()]);
+        assert_eq!(outcome(all, request()), "10.0.0.7 fc00::7 of v4,v6");
+        // One of the pools is gone: only its address is replaced.
+        let without = pool_set(&[both.clone(), v4.clone()]);
+        assert_eq!(
+            outcome(without, request()),
+            "10.0.0.7 fc09:: (AddressNotInPool) of v4,both"
+        );
+        // Nothing proves that the address was taken away while its pool is unknown.
+        let unknown = incomplete_set(std::slice::from_ref(&v4));
+        assert_eq!(
+            outcome(unknown, request()),
+            "10.0.0.7 fc00::7 (PoolUnknown) of none"
+        );
+    }
+    // A requested pool has to contain both. PreferDualStack is satisfied with one.
+    let pools = || pool_set(&[v4.clone(), v6.clone()]);
+    let prefer = pair(FamilyPolicy::PreferDualStack, requesting_pool("s", "v6"));
+    assert_eq!(
+        outcome(pools(), prefer),
+        "fc00::7 (SecondFamilyUnavailable) of v6"
+    );
+    let require = pair(FamilyPolicy::RequireDualStack, requesting_pool("s", "v6"));
+    assert_eq!(outcome(pools(), require), "(NoPoolWithFamily) of none");
+}
+
+#[test]
+fn a_service_that_becomes_dual_stack_keeps_its_address_and_gets_the_other_family_from_any_pool() {
+    let pools = || {
+        pool_set(&[
+            ("a", "10.0.0.0/24 fc00::/64", options()),
+            ("m", "fc01::/64", manual()),
+            ("z", "10.1.0.0/24", manual()),
+        ])
+    };
+    for policy in [
+        FamilyPolicy::PreferDualStack,
+        FamilyPolicy::RequireDualStack,
+    ] {
+        let request = dual(policy, with_addresses("s", "10.1.0.7", "z"));
+        let outcomes = allocate_all(pools(), &[request]);
+        assert_eq!(summary(&outcomes[0].1), "10.1.0.7 fc00::");
+        assert_eq!(outcomes[0].1.pool(), Some("z,a"));
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_service_that_lost_an_address_gets_its_missing_family_when_it_is_released() 
     // The oldest loses 10.9.0.1, which is in no pool. Its pool is full until another service moves.
     let pools = pool_set(&[
         ("p", "10.0.0.0/32 fc00::/127", options()),
-        ("q", "10.1.0.0/32", options()),
+        ("q", "10.1.0.0/32", manual()),
     ]);
     let current = AllocationRequest {
         created: 1,
@@ -66,11 +66,11 @@ fn a_service_that_lost_an_address_gets_its_missing_family_when_it_is_released() 
 
 #[test]
 fn a_round_ends_when_no_waiting_service_gains_an_address() {
-    // b keeps its address until c releases one in a pool that has both families.
+    // b keeps its address and waits for one of the other family, until c releases it.
     let both = |request| dual(FamilyPolicy::RequireDualStack, request);
     let headless = AllocationRequest {
         cluster_families: Vec::new(),
-        ..with_addresses("c", "10.1.0.0", "q")
+        ..with_addresses("c", "fc00::", "q")
     };
     let requests = [
         requesting_pool("a", "p"),
@@ -79,7 +79,7 @@ fn a_round_ends_when_no_waiting_service_gains_an_address() {
     ];
     let pools = [
         ("p", "10.0.0.0/32", options()),
-        ("q", "10.1.0.0/32 fc00::/64", options()),
+        ("q", "fc00::/128", options()),
     ];
     let outcomes = allocate_all(incomplete_set(&pools), &requests);
     let summary: Vec<_> = outcomes
@@ -88,7 +88,7 @@ fn a_round_ends_when_no_waiting_service_gains_an_address() {
         .collect();
     assert_eq!(
         summary,
-        ["b 10.1.0.0 fc00::", "c (NoClusterIP)", "a 10.0.0.0"]
+        ["b 10.0.0.0 fc00::", "c (NoClusterIP)", "a (PoolExhausted)"]
     );
 }
 
@@ -136,4 +136,29 @@ fn the_service_that_changed_loses_the_shared_address_if_the_change_was_seen() {
         ..requests[1].clone()
     };
     assert_eq!(fold(&mut allocator, &[written]), ["young 10.0.0.9"]);
+}
+
+#[test]
+fn a_waiting_service_gets_an_address_that_another_one_shares_now() {
+    let mut allocator = Allocator::new(pool_set(&[("p", "10.0.0.0/32", options())]));
+    let requests = [
+        sharing("a", "j", "", &["TCP/80"]),
+        sharing("b", "k", "", &["TCP/81"]),
+    ];
+    let summaries = |outcomes: Vec<(ServiceKey, Outcome)>| {
+        let mut summaries: Vec<String> = outcomes
+            .iter()
+            .map(|(key, outcome)| format!("{} {}", key.name, summary(outcome)))
+            .collect();
+        summaries.sort();
+        summaries
+    };
+    let first = allocator.allocate_requests(&requests);
+    assert_eq!(summaries(first), ["a 10.0.0.0", "b (PoolExhausted)"]);
+    let changed = AllocationRequest {
+        current: ips("10.0.0.0"),
+        ..sharing("a", "k", "", &["TCP/80"])
+    };
+    let outcomes = allocator.update(shared(&[changed]), &[]);
+    assert_eq!(summaries(outcomes), ["a 10.0.0.0", "b 10.0.0.0"]);
 }

@@ -75,13 +75,15 @@ fn allocates_a_released_address_again() {
 }
 
 #[test]
-fn requested_addresses_must_be_usable_and_in_one_pool_that_accepts_the_service() {
+fn requested_addresses_must_be_usable_and_in_pools_that_accept_the_service() {
     let pools = [
         ("a", "10.0.0.0/24 fc00::/64", avoiding()),
         ("b", "10.0.1.0/24 fc00:1::/64", manual()),
         ("c", "10.0.2.0/24", pinned(0)),
     ];
     let both = |list| dual(FamilyPolicy::RequireDualStack, requesting("s", list));
+    let mut both_in_one = both("10.0.0.9 fc00:1::1");
+    both_in_one.requested_pool = Some("a".to_owned());
     let mut wrong_pool = requesting("s", "10.0.0.9");
     wrong_pool.requested_pool = Some("b".to_owned());
     let mut right_pool = requesting("s", "10.0.1.9");
@@ -99,7 +101,9 @@ fn requested_addresses_must_be_usable_and_in_one_pool_that_accepts_the_service()
         (both("10.0.0.9"), "(FamilyMismatch)"),
         (both("10.0.0.9 fc00::1"), "10.0.0.9 fc00::1"),
         (both("fc00::1 10.0.0.9"), "fc00::1 10.0.0.9"),
-        (both("10.0.0.9 fc00:1::1"), "(AddressesInDifferentPools)"),
+        (both("10.0.0.9 fc00:1::1"), "10.0.0.9 fc00:1::1"),
+        (both("fc00:1::1 10.0.2.9"), "(PoolDoesNotAcceptService)"),
+        (both_in_one, "(AddressNotInPool)"),
         (wrong_pool, "(AddressNotInPool)"),
         (right_pool, "10.0.1.9"),
         (requesting("s", "10.0.2.9"), "(PoolDoesNotAcceptService)"),
@@ -235,24 +239,25 @@ fn allocates_one_address_for_each_family_of_the_cluster_ips() {
         (&all, &[f4, f6], RequireDualStack, "10.1.0.0 fc01::"),
         (&all, &[f6, f4], RequireDualStack, "10.1.0.0 fc01::"),
         (&all, &[f4, f6], PreferDualStack, "10.1.0.0 fc01::"),
-        (&split, &[f4, f6], RequireDualStack, "(NoPoolWithFamily)"),
+        (&split, &[f4, f6], RequireDualStack, "10.0.0.0 fc00::"),
+        (&split, &[f4, f6], PreferDualStack, "10.0.0.0 fc00::"),
         (
-            &split,
+            &split[..1],
             &[f4, f6],
-            PreferDualStack,
-            "10.0.0.0 (SecondFamilyUnavailable)",
-        ),
-        (
-            &split,
-            &[f6, f4],
-            PreferDualStack,
-            "fc00:: (SecondFamilyUnavailable)",
+            RequireDualStack,
+            "(NoPoolWithFamily)",
         ),
         (
             &split[..1],
             &[f6, f4],
             PreferDualStack,
             "10.0.0.0 (SecondFamilyUnavailable)",
+        ),
+        (
+            &split[1..],
+            &[f4, f6],
+            PreferDualStack,
+            "fc00:: (SecondFamilyUnavailable)",
         ),
         (&split[..1], &[f6], SingleStack, "(NoPoolWithFamily)"),
         (&[], &[f4], SingleStack, "(NoPools)"),
@@ -265,6 +270,40 @@ fn allocates_one_address_for_each_family_of_the_cluster_ips() {
             "{list:?} {policy:?}"
         );
     }
+}
+
+#[test]
+fn two_pools_serve_a_dual_stack_service_only_if_no_pool_has_both_families() {
+    use FamilyPolicy::{PreferDualStack, RequireDualStack};
+    let accepted = |policy| AllocationRequest {
+        accepted_by: ["pinned".to_owned()].into(),
+        ..dual(policy, service("s"))
+    };
+    let outcome = |pools: &[(&str, &str, PoolOptions)], policy| {
+        let outcome = Allocator::new(pool_set(pools)).step(&accepted(policy));
+        let pool = outcome.pool().unwrap_or("none").to_owned();
+        format!("{} of {pool}", summary(&outcome))
+    };
+    let general = ("both", "10.1.0.0/24 fc01::/64", options());
+    let v4 = ("a-v4", "10.0.0.0/24", options());
+    let v6 = ("b-v6", "fc00::/64", options());
+    let pinned = ("pinned", "10.2.0.0/24", pinned(1));
+    let all = [v4.clone(), v6.clone(), general, pinned.clone()];
+    assert_eq!(outcome(&all, RequireDualStack), "10.1.0.0 fc01:: of both");
+    // As in MetalLB, a preference is no reason to leave the pinned pool.
+    assert_eq!(
+        outcome(&all, PreferDualStack),
+        "10.2.0.0 fc00:: of pinned,b-v6"
+    );
+    let split = [v4, v6.clone(), pinned];
+    for policy in [RequireDualStack, PreferDualStack] {
+        assert_eq!(outcome(&split, policy), "10.2.0.0 fc00:: of pinned,b-v6");
+    }
+    // A frozen pool may be the one that has the missing family.
+    let frozen = [v6, ("f", "10.3.0.0/24", frozen())];
+    assert_eq!(outcome(&frozen, RequireDualStack), "(PoolFrozen) of none");
+    let prefers = outcome(&frozen, PreferDualStack);
+    assert_eq!(prefers, "fc00:: (SecondFamilyUnavailable) of b-v6");
 }
 
 #[test]

@@ -8,14 +8,40 @@ use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::plan::{Plan, PlannedRoute};
 use crate::runtime::source::manifests::Loader;
 
-fn case(name: &str) -> Plan {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
-    let paths: Vec<PathBuf> = vec![
-        folder.join("base.yaml"),
-        folder.join(format!("{name}.yaml")),
-    ];
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans")
+}
+
+fn plan_of(paths: Vec<PathBuf>) -> Plan {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
     plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, false)
+}
+
+fn case(name: &str) -> Plan {
+    let folder = folder();
+    plan_of(vec![
+        folder.join("base.yaml"),
+        folder.join(format!("{name}.yaml")),
+    ])
+}
+
+/// The reports of all cases in a folder of `plans/metallb/`, which docs/metallb-behaviours.md
+/// names. A file `base.yaml` in the folder belongs to each of its cases.
+fn metallb_cases(name: &str) -> String {
+    let folder = folder().join("metallb").join(name);
+    let files = std::fs::read_dir(&folder).expect("a folder of cases");
+    let (base, mut files): (Vec<PathBuf>, Vec<PathBuf>) = files
+        .map(|file| file.expect("a file").path())
+        .partition(|path| path.ends_with("base.yaml"));
+    files.sort();
+    let reports = files.into_iter().map(|file| {
+        let text = std::fs::read_to_string(&file).expect("a case");
+        let rule = text.lines().next().expect("a comment with the rule");
+        let name = file.file_stem().expect("a name").display().to_string();
+        let plan = plan_of(base.iter().cloned().chain([file]).collect());
+        format!("# {name}: {}\n{}\n", &rule[2..], report(&plan))
+    });
+    reports.collect::<Vec<_>>().join("\n")
 }
 
 /// One line per fact, so that a change of behavior is a readable diff.
@@ -73,13 +99,13 @@ fn report(plan: &Plan) -> String {
             withheld.reason
         ));
     }
-    let folder = format!("{}/tests/plans/", env!("CARGO_MANIFEST_DIR"));
+    let folder = format!("{}/", folder().display());
     for (kind, list) in [("error", &plan.errors), ("notice", &plan.notices)] {
         for error in list {
             lines.push(format!(
                 "{kind} {}: {}",
                 error.object.replace(&folder, ""),
-                error.message
+                error.message.replace(&folder, "")
             ));
         }
     }
@@ -137,6 +163,11 @@ fn a_dual_stack_service_is_announced_in_the_family_that_has_endpoints() {
 }
 
 #[test]
+fn objects_of_both_groups_refer_to_each_other_and_the_older_of_one_name_is_used() {
+    insta::assert_snapshot!(report(&case("both-groups")));
+}
+
+#[test]
 fn each_withheld_route_has_a_reason() {
     insta::assert_snapshot!(report(&case("withheld")));
 }
@@ -185,8 +216,33 @@ fn layer_2_candidates_are_the_nodes_that_may_announce_an_address() {
 }
 
 #[test]
+fn the_addresses_of_a_service_are_announced_as_the_pool_of_each_says() {
+    insta::assert_snapshot!(report(&case("two-pools")));
+}
+
+#[test]
+fn services_of_other_load_balancers_are_announced_if_an_advertisement_lists_their_class() {
+    insta::assert_snapshot!(report(&case("classes")));
+}
+
+#[test]
 fn excluded_networks_are_never_allocated() {
     insta::assert_snapshot!(report(&case("excluded")));
+}
+
+#[test]
+fn resources_are_read_as_metallb_reads_them() {
+    insta::assert_snapshot!(metallb_cases("resources"));
+}
+
+#[test]
+fn services_get_addresses_as_metallb_assigns_them() {
+    insta::assert_snapshot!(metallb_cases("allocation"));
+}
+
+#[test]
+fn services_are_announced_where_metallb_announces_them() {
+    insta::assert_snapshot!(metallb_cases("announcing"));
 }
 
 #[test]

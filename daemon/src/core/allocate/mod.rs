@@ -1,6 +1,8 @@
 //! Allocation: passes the services to the allocator crate and determines the status writes. Only
 //! services that a change affects are decided.
 
+mod events;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use crate::core::api::ObjectName;
 use crate::core::config::Config;
 use crate::core::index::change::StatusWrite;
 use crate::core::index::{Dirty, Index};
-use crate::core::model::Service;
+use crate::core::model::{Service, ServiceEvent};
 
 /// The outcome of each service of type LoadBalancer that is ours.
 pub(crate) type Outcomes = BTreeMap<ObjectName, Outcome>;
@@ -24,6 +26,8 @@ pub(crate) struct AllocationResult {
     pub new_reasons: Vec<ObjectName>,
     /// The status writes.
     pub writes: Vec<Arc<StatusWrite>>,
+    /// The Events about the writes and the new reasons, each once.
+    pub events: Vec<ServiceEvent>,
 }
 
 /// The allocator and its writes in flight. An address counts as allocated as soon as it is decided,
@@ -132,6 +136,16 @@ impl Allocation {
         for write in &writes {
             self.in_flight.insert(write.service.clone(), write.clone());
         }
+        let mut events = Vec::new();
+        for write in &writes {
+            // A Service that is no longer of type LoadBalancer has no outcome.
+            let decided = index
+                .service(&write.service)
+                .zip(outcomes.get(&*write.service));
+            let of_write =
+                decided.map(|(service, outcome)| events::of_write(service, write, outcome));
+            events.extend(of_write.into_iter().flatten());
+        }
         let mut new_reasons = Vec::new();
         for (name, outcome) in &outcomes {
             let Some(reason) = outcome.reason() else {
@@ -140,12 +154,15 @@ impl Allocation {
             };
             if self.reasons.insert(name.clone(), reason.clone()).as_ref() != Some(reason) {
                 new_reasons.push(name.clone());
+                let service = index.service(name);
+                events.extend(service.and_then(|service| events::of_reason(service, outcome)));
             }
         }
         AllocationResult {
             outcomes,
             new_reasons,
             writes,
+            events,
         }
     }
 
@@ -185,6 +202,7 @@ fn write_for(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: outcome.addresses().to_vec(),
+        ip_modes: service.ip_modes.clone(),
         pool,
     })
 }
@@ -195,9 +213,12 @@ fn release_write(service: &Service) -> Option<StatusWrite> {
         service: Arc::clone(&service.name),
         resource_version: service.resource_version.clone(),
         addresses: Vec::new(),
+        ip_modes: Vec::new(),
         pool: None,
     })
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -127,6 +127,7 @@ fn an_address_is_kept_while_its_pool_is_invalid() {
         service: Arc::new(ObjectName::new("default", "web")),
         resource_version: String::new(),
         addresses: vec!["192.0.2.0".parse().expect("an address")],
+        ip_modes: Vec::new(),
         pool: Some("pool".into()),
     });
     let writes = Allocation::default().decide_all(&fresh).writes;
@@ -191,4 +192,97 @@ fn only_services_that_a_change_affects_are_decided() {
     let dirty = pool(&mut index, &["192.0.2.2/31"]);
     let third = allocation.decide(&index, &dirty);
     assert_eq!(decided(&third), ["b", "waits", "waits-too"]);
+}
+
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_releases_its_address_to_one_that_waits() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    service(&mut index, "web", "1", json!({}));
+    for write in allocation.decide_all(&index).writes {
+        index.apply_status_write(&write);
+    }
+    let dirty = service(&mut index, "waits", "1", json!({}));
+    assert_eq!(written(&allocation.decide(&index, &dirty).writes), [""; 0]);
+    let dirty = service(&mut index, "web", "2", json!({ "type": "ClusterIP" }));
+    let writes = allocation.decide(&index, &dirty).writes;
+    assert_eq!(written(&writes), ["waits [192.0.2.1] 1"]);
+}
+
+#[test]
+fn pending_services_get_addresses_of_the_first_pool() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    service(&mut index, "web", "1", json!({}));
+    assert_eq!(written(&allocation.decide_all(&index).writes), [""; 0]);
+    let dirty = pool(&mut index, &["192.0.2.0/24"]);
+    let writes = allocation.decide(&index, &dirty).writes;
+    assert_eq!(written(&writes), ["web [192.0.2.0] 1"]);
+}
+
+/// The Events of a decision: type, reason and message.
+fn events(result: &AllocationResult) -> Vec<(bool, &str, &str)> {
+    let events = result.events.iter();
+    events
+        .map(|event| (event.warning, event.reason, event.message.as_str()))
+        .collect()
+}
+
+#[test]
+fn an_assigned_address_is_one_event() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    let dirty = service(&mut index, "web", "1", json!({}));
+    let result = allocation.decide_all(&index);
+    let expected = (false, "IPAllocated", "assigned 192.0.2.1 of pool pool");
+    assert_eq!(events(&result), [expected]);
+    assert_eq!(&*result.events[0].uid, "web");
+    assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+}
+
+#[test]
+fn a_failed_allocation_is_one_warning_until_its_reason_changes() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    service(&mut index, "first", "1", json!({}));
+    service(&mut index, "second", "2", json!({}));
+    let result = allocation.decide_all(&index);
+    let of_second = result.events.iter().filter(|event| event.warning);
+    let of_second: Vec<_> = of_second.map(|event| event.reason).collect();
+    assert_eq!(of_second, ["AllocationFailed"]);
+    let dirty = service(&mut index, "second", "3", json!({}));
+    assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+    let request = json!({ "loadBalancerIP": "203.0.113.1" });
+    let dirty = service(&mut index, "second", "4", request);
+    let result = allocation.decide(&index, &dirty);
+    let [(warning, reason, message)] = events(&result)[..] else {
+        panic!("{result:?}");
+    };
+    assert!(warning && reason == "AllocationFailed" && message.starts_with("AddressNotInPool: "));
+}
+
+#[test]
+fn an_address_that_a_pool_lost_is_cleared_with_an_event() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    let mut body = json!({
+        "metadata": {
+            "resourceVersion": "1", "uid": "web",
+            "annotations": { "metallb.io/ip-allocated-from-pool": "pool" },
+        },
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
+    });
+    body["status"] = status;
+    apply(&mut index, Kind::Service, "web", body);
+    assert_eq!(events(&allocation.decide_all(&index)), []);
+    let dirty = pool(&mut index, &["192.0.2.2/32"]);
+    let result = allocation.decide(&index, &dirty);
+    let reasons: Vec<_> = result.events.iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, ["ClearAssignment", "IPAllocated"]);
+    assert!(result.events[0].message.starts_with("released 192.0.2.1: "));
 }

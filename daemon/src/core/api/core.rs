@@ -62,10 +62,13 @@ pub(crate) struct LoadBalancerStatus {
 
 /// `Service.status.loadBalancer.ingress[]`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct LoadBalancerIngress {
     /// The address.
     pub ip: String,
+    /// `VIP`, the API server's default, or `Proxy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_mode: Option<String>,
 }
 
 /// `EndpointSlice.endpoints[]`.

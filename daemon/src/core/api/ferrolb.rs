@@ -14,6 +14,37 @@ pub(crate) const PREPEND_MAX: u8 = 16;
 /// Maximum number of hops for GTSM.
 pub(crate) const HOPS_MAX: u8 = 254;
 
+/// The fields that ferrolb's IPAddressPool (v1alpha1) has in addition to MetalLB's
+/// ([`super::metallb::IpAddressPoolSpec`]).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FerrolbIpAddressPoolSpec {
+    /// Addresses that are kept for Services, which need not exist yet. No other Service gets them,
+    /// but one that has such an address already keeps it. The Service gets them when it has no
+    /// address, unless it requests others, regardless of autoAssign and serviceAllocation.
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["namespace", "name"]
+    ))]
+    pub reservations: Vec<ReservationSpec>,
+}
+
+/// Addresses that are kept for one Service.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(default)]
+pub(crate) struct ReservationSpec {
+    /// The namespace of the Service.
+    #[schemars(length(min = 1))]
+    pub namespace: String,
+    /// The name of the Service.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Addresses, CIDRs or ranges of the pool. The Service gets the first free address of each of
+    /// its families.
+    #[schemars(length(min = 1))]
+    pub addresses: Vec<String>,
+}
+
 /// The fields that ferrolb's BGPPeer (v1alpha1) has in addition to MetalLB's
 /// ([`super::metallb::BgpPeerSpec`]).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
@@ -73,6 +104,18 @@ pub(crate) struct DrainSpec {
     pub on_cordon: bool,
 }
 
+/// The fields that ferrolb's BGPAdvertisement (v1alpha1) has in addition to MetalLB's
+/// ([`super::metallb::BgpAdvertisementSpec`]).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FerrolbBgpAdvertisementSpec {
+    /// Classes of Services that are announced as well although another program is in charge of
+    /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
+    /// addresses to the status, and ferrolb never does. Services without a class are always
+    /// announced.
+    pub load_balancer_classes: Vec<String>,
+}
+
 /// The fields that ferrolb's L2Advertisement (v1alpha1) has in addition to MetalLB's
 /// ([`super::metallb::L2AdvertisementSpec`]).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
@@ -95,6 +138,11 @@ pub(crate) struct FerrolbL2AdvertisementSpec {
     pub hello_interval: Option<String>,
     /// When a node hands its addresses over.
     pub drain: Layer2DrainSpec,
+    /// Classes of Services that are announced as well although another program is in charge of
+    /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
+    /// addresses to the status, and ferrolb never does. Services without a class are always
+    /// announced.
+    pub load_balancer_classes: Vec<String>,
 }
 
 const GRATUITOUS_RATE_MIN: u32 = limits::GRATUITOUS_RATE_RANGE.0;

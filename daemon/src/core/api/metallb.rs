@@ -10,36 +10,46 @@ use super::Password;
 /// Maximum port of a router.
 pub(crate) const MAX_PORT: u16 = 16384;
 
-/// `IPAddressPool.spec` (v1beta1).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// What an entry of a pool looks like.
+const POOL_ENTRY_PATTERN: &str = "^ *[0-9A-Fa-f.:]+(/[0-9]{1,3}| *- *[0-9A-Fa-f.:]+) *$";
+/// What the value of a community looks like.
+const COMMUNITY_PATTERN: &str = "^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|\
+    [A-Za-z][A-Za-z0-9_-]*)$";
+
+/// `IPAddressPool.spec` (v1beta1). The descriptions of this and the other types are also those of
+/// the CRDs of ferrolb's own kinds.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct IpAddressPoolSpec {
-    /// CIDRs, or ranges `start-end`.
+    /// CIDRs, or ranges that include both ends, such as 192.0.2.10-192.0.2.20.
+    #[schemars(length(min = 1), inner(regex(pattern = POOL_ENTRY_PATTERN)))]
     pub addresses: Vec<String>,
-    /// Whether services that request no pool get addresses from this one. Default: true.
+    /// Whether Services that request no pool get addresses from this one.
     pub auto_assign: Option<bool>,
-    /// Exclude IPv4 addresses that end in .0 or .255.
+    /// Whether IPv4 addresses that end in .0 or .255 are never allocated.
     #[serde(rename = "avoidBuggyIPs")]
     pub avoid_buggy_ips: bool,
-    /// Which services may get addresses from the pool.
+    /// Which Services may get addresses from the pool. If absent, all.
     pub service_allocation: Option<ServiceAllocation>,
 }
 
-/// `IPAddressPool.spec.serviceAllocation`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// Which Services may get addresses from a pool.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ServiceAllocation {
-    /// The smallest number is first; 0 is last.
+    /// Of the pools that accept a Service, the one with the smallest number is used first; 0 is
+    /// last.
     pub priority: i64,
-    /// Namespaces by name.
+    /// Namespaces by name. If this and namespaceSelectors are empty, all.
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub namespaces: Vec<String>,
     /// Namespaces by label.
     pub namespace_selectors: Vec<LabelSelector>,
-    /// Services by label.
+    /// Services by label. If empty, all.
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// `BGPPeer.spec` (v1beta2). The descriptions are also those of the CRD of ferrolb's BGPPeer.
+/// `BGPPeer.spec` (v1beta2).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BgpPeerSpec {
@@ -107,6 +117,63 @@ pub(crate) struct BgpPeerSpec {
     pub disable_mp: bool,
 }
 
+/// `BGPPeer.spec` (v1beta1): the fields of v1beta2 that MetalLB began with.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct BgpPeerV1Beta1Spec {
+    #[serde(rename = "myASN")]
+    my_asn: u32,
+    #[serde(rename = "peerASN")]
+    peer_asn: u32,
+    peer_address: String,
+    source_address: String,
+    /// 0, which v1beta2 rejects, is the port of BGP.
+    peer_port: Option<u16>,
+    hold_time: Option<String>,
+    keepalive_time: Option<String>,
+    #[serde(rename = "routerID")]
+    router_id: String,
+    node_selectors: Vec<LabelSelector>,
+    password: Password,
+    bfd_profile: String,
+    ebgp_multi_hop: bool,
+}
+
+/// An absent time stays absent. MetalLB converts it to 0s, which disables the timer.
+impl From<BgpPeerV1Beta1Spec> for BgpPeerSpec {
+    fn from(old: BgpPeerV1Beta1Spec) -> Self {
+        let BgpPeerV1Beta1Spec {
+            my_asn,
+            peer_asn,
+            peer_address,
+            source_address,
+            peer_port,
+            hold_time,
+            keepalive_time,
+            router_id,
+            node_selectors,
+            password,
+            bfd_profile,
+            ebgp_multi_hop,
+        } = old;
+        Self {
+            my_asn,
+            peer_asn,
+            peer_address,
+            source_address,
+            peer_port: peer_port.filter(|port| *port != 0),
+            hold_time,
+            keepalive_time,
+            router_id,
+            node_selectors,
+            password,
+            bfd_profile,
+            ebgp_multi_hop,
+            ..Self::default()
+        }
+    }
+}
+
 /// The name of a Secret.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(default)]
@@ -117,56 +184,72 @@ pub(crate) struct SecretReference {
     pub namespace: String,
 }
 
-/// `BFDProfile.spec` (v1beta1).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// Minimum interval of BFD packets that MetalLB's CRD and the BFD engine accept, in milliseconds.
+pub(crate) const BFD_INTERVAL_MIN: u32 = 10;
+/// Maximum interval of BFD packets, in milliseconds.
+pub(crate) const BFD_INTERVAL_MAX: u32 = 60_000;
+
+/// The settings of BFD sessions. Fields that MetalLB's BFDProfile also has mean the same here.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BfdProfileSpec {
     /// Minimum interval between packets from the router, in milliseconds.
+    #[schemars(range(min = BFD_INTERVAL_MIN, max = BFD_INTERVAL_MAX))]
     pub receive_interval: Option<u32>,
     /// Minimum interval between our packets, in milliseconds.
+    #[schemars(range(min = BFD_INTERVAL_MIN, max = BFD_INTERVAL_MAX))]
     pub transmit_interval: Option<u32>,
     /// Number of consecutive lost packets after which the session is down.
+    #[schemars(range(min = 2, max = 255))]
     pub detect_multiplier: Option<u32>,
     /// Ignored: ferrolb doesn't use echo.
+    #[schemars(range(min = BFD_INTERVAL_MIN, max = BFD_INTERVAL_MAX))]
     pub echo_interval: Option<u32>,
     /// Ignored: ferrolb doesn't use echo.
     pub echo_mode: Option<bool>,
-    /// Send nothing until the router sends.
+    /// Whether nothing is sent until the router sends.
     pub passive_mode: Option<bool>,
     /// Minimum TTL of received packets of a multihop session.
+    #[schemars(range(min = 1, max = 254))]
     pub minimum_ttl: Option<u32>,
 }
 
-/// `BGPAdvertisement.spec` (v1beta1).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// `BGPAdvertisement.spec`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BgpAdvertisementSpec {
-    /// Prefix length of IPv4 routes. Default: 32.
+    /// Prefix length of IPv4 routes. An aggregate must not exceed the entry of the pool.
+    #[schemars(range(min = 1, max = 32))]
     pub aggregation_length: Option<i32>,
-    /// Prefix length of IPv6 routes. Default: 128.
+    /// Prefix length of IPv6 routes.
+    #[schemars(range(min = 0, max = 128))]
     pub aggregation_length_v6: Option<i32>,
-    /// LOCAL_PREF, iBGP only.
+    /// LOCAL_PREF of routes to iBGP peers.
     pub local_pref: u32,
-    /// Literal communities, or names from Community objects.
+    /// Communities of the routes: 64512:100, large:64512:1:100, well-known names, or names that
+    /// Community objects define.
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub communities: Vec<String>,
-    /// Pools by name. If this and `ip_address_pool_selectors` are empty: all.
+    /// Pools by name. If this and ipAddressPoolSelectors are empty, all pools.
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub ip_address_pools: Vec<String>,
     /// Pools by label.
     pub ip_address_pool_selectors: Vec<LabelSelector>,
-    /// Nodes that announce. Empty: all.
+    /// The nodes that announce. A node needs to match one entry. If empty, all nodes.
     pub node_selectors: Vec<LabelSelector>,
-    /// BGPPeers by name. Empty: all.
+    /// BGPPeers by name. If empty, all.
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub peers: Vec<String>,
-    /// Services by label. Empty: all.
+    /// Services by label. If empty, all. Excludes aggregation lengths.
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// `L2Advertisement.spec` (v1beta1). The descriptions are also those of the CRD of ferrolb's
-/// L2Advertisement.
+/// `L2Advertisement.spec` (v1beta1).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct L2AdvertisementSpec {
     /// Pools by name. If this and ipAddressPoolSelectors are empty, all pools.
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub ip_address_pools: Vec<String>,
     /// Pools by label.
     pub ip_address_pool_selectors: Vec<LabelSelector>,
@@ -174,6 +257,7 @@ pub(crate) struct L2AdvertisementSpec {
     /// nodes.
     pub node_selectors: Vec<LabelSelector>,
     /// The interfaces on which a node announces, by name. If empty, all.
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub interfaces: Vec<String>,
     /// Services by label. If empty, all.
     pub service_selectors: Vec<LabelSelector>,
@@ -196,21 +280,27 @@ pub(crate) struct NodePreference {
     pub preference: Option<LabelSelector>,
 }
 
-/// `Community.spec` (v1beta1).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// Names for BGP communities, which BGPAdvertisements use. Fields that MetalLB's Community also has
+/// mean the same here.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(default)]
 pub(crate) struct CommunitySpec {
-    /// Names for values.
+    /// The names, each with its value.
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["name"]
+    ))]
     pub communities: Vec<CommunityAlias>,
 }
 
-/// `Community.spec.communities[]`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+/// A name for a community.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(default)]
 pub(crate) struct CommunityAlias {
     /// The name that BGPAdvertisements use.
     pub name: String,
-    /// `a:b` or `large:a:b:c`.
+    /// The community: 64512:100, large:64512:1:100, or a well-known name.
+    #[schemars(regex(pattern = COMMUNITY_PATTERN))]
     pub value: String,
 }
 
@@ -230,8 +320,9 @@ pub struct LabelSelector {
 pub struct LabelSelectorRequirement {
     /// The label.
     pub key: String,
-    /// `In`, `NotIn`, `Exists`, `DoesNotExist`.
+    /// In, NotIn, Exists or DoesNotExist.
+    #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
     pub operator: String,
-    /// For `In` and `NotIn`.
+    /// For In and NotIn.
     pub values: Vec<String>,
 }

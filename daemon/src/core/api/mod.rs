@@ -97,6 +97,9 @@ impl fmt::Debug for Meta {
     }
 }
 
+/// The older API version of MetalLB's BGPPeer.
+pub(crate) const BGP_PEER_V1BETA1: &str = "metallb.io/v1beta1";
+
 /// The kinds of objects that ferrolb reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -114,16 +117,24 @@ pub enum Kind {
     Secret,
     /// `metallb.io/v1beta1` IPAddressPool.
     IpAddressPool,
-    /// `metallb.io/v1beta2` BGPPeer.
+    /// `ferrolb.io/v1alpha1` IPAddressPool: MetalLB's fields and further ones.
+    FerrolbIpAddressPool,
+    /// `metallb.io/v1beta2` BGPPeer, and the older v1beta1 in manifests.
     BgpPeer,
     /// `ferrolb.io/v1alpha1` BGPPeer: MetalLB's fields and further ones.
     FerrolbBgpPeer,
     /// `metallb.io/v1beta1` BFDProfile.
     BfdProfile,
+    /// `ferrolb.io/v1alpha1` BFDProfile.
+    FerrolbBfdProfile,
     /// `metallb.io/v1beta1` BGPAdvertisement.
     BgpAdvertisement,
+    /// `ferrolb.io/v1alpha1` BGPAdvertisement.
+    FerrolbBgpAdvertisement,
     /// `metallb.io/v1beta1` Community.
     Community,
+    /// `ferrolb.io/v1alpha1` Community.
+    FerrolbCommunity,
     /// `metallb.io/v1beta1` L2Advertisement.
     L2Advertisement,
     /// `ferrolb.io/v1alpha1` L2Advertisement: MetalLB's fields and further ones.
@@ -132,17 +143,21 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind. A kind comes after those that it depends on.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Namespace,
         Self::Node,
         Self::ServiceCidr,
         Self::Secret,
         Self::Community,
+        Self::FerrolbCommunity,
         Self::IpAddressPool,
+        Self::FerrolbIpAddressPool,
         Self::BfdProfile,
+        Self::FerrolbBfdProfile,
         Self::BgpPeer,
         Self::FerrolbBgpPeer,
         Self::BgpAdvertisement,
+        Self::FerrolbBgpAdvertisement,
         Self::L2Advertisement,
         Self::FerrolbL2Advertisement,
         Self::Service,
@@ -158,11 +173,11 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::ServiceCidr => "ServiceCIDR",
             Self::Secret => "Secret",
-            Self::IpAddressPool => "IPAddressPool",
+            Self::IpAddressPool | Self::FerrolbIpAddressPool => "IPAddressPool",
             Self::BgpPeer | Self::FerrolbBgpPeer => "BGPPeer",
-            Self::BfdProfile => "BFDProfile",
-            Self::BgpAdvertisement => "BGPAdvertisement",
-            Self::Community => "Community",
+            Self::BfdProfile | Self::FerrolbBfdProfile => "BFDProfile",
+            Self::BgpAdvertisement | Self::FerrolbBgpAdvertisement => "BGPAdvertisement",
+            Self::Community | Self::FerrolbCommunity => "Community",
             Self::L2Advertisement | Self::FerrolbL2Advertisement => "L2Advertisement",
         }
     }
@@ -170,11 +185,18 @@ impl Kind {
     /// The name for kubectl, with the group where the kind alone is ambiguous.
     pub const fn full_name(self) -> &'static str {
         match self {
+            Self::FerrolbIpAddressPool => "IPAddressPool.ferrolb.io",
             Self::FerrolbBgpPeer => "BGPPeer.ferrolb.io",
+            Self::FerrolbBfdProfile => "BFDProfile.ferrolb.io",
+            Self::FerrolbBgpAdvertisement => "BGPAdvertisement.ferrolb.io",
+            Self::FerrolbCommunity => "Community.ferrolb.io",
             Self::FerrolbL2Advertisement => "L2Advertisement.ferrolb.io",
             kind => kind.name(),
         }
     }
+
+    /// The API version of ferrolb's own kinds.
+    pub const OWN_API_VERSION: &str = "ferrolb.io/v1alpha1";
 
     /// The API version that ferrolb reads.
     pub const fn api_version(self) -> &'static str {
@@ -183,7 +205,12 @@ impl Kind {
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceCidr => "networking.k8s.io/v1",
             Self::BgpPeer => "metallb.io/v1beta2",
-            Self::FerrolbBgpPeer | Self::FerrolbL2Advertisement => "ferrolb.io/v1alpha1",
+            Self::FerrolbIpAddressPool
+            | Self::FerrolbBgpPeer
+            | Self::FerrolbBfdProfile
+            | Self::FerrolbBgpAdvertisement
+            | Self::FerrolbCommunity
+            | Self::FerrolbL2Advertisement => Self::OWN_API_VERSION,
             Self::IpAddressPool
             | Self::BgpAdvertisement
             | Self::L2Advertisement
@@ -192,21 +219,17 @@ impl Kind {
         }
     }
 
+    /// Whether manifests may have the kind in this API version. The API server converts MetalLB's
+    /// BGPPeer v1beta1 to v1beta2.
+    pub fn is_readable_as(self, api_version: &str) -> bool {
+        api_version == self.api_version()
+            || (self == Self::BgpPeer && api_version == BGP_PEER_V1BETA1)
+    }
+
     /// Whether objects of this kind are configuration, which is read from the configuration
     /// namespaces only.
     pub const fn is_configuration(self) -> bool {
-        matches!(
-            self,
-            Self::Secret
-                | Self::IpAddressPool
-                | Self::BgpPeer
-                | Self::FerrolbBgpPeer
-                | Self::BfdProfile
-                | Self::BgpAdvertisement
-                | Self::L2Advertisement
-                | Self::FerrolbL2Advertisement
-                | Self::Community
-        )
+        self.is_custom() || matches!(self, Self::Secret)
     }
 
     /// Whether objects of this kind have no namespace.
@@ -233,29 +256,44 @@ impl Kind {
         )
     }
 
-    /// Whether ferrolb works in a cluster without this kind: the CRD may be missing, or the API
-    /// server may be too old.
+    /// Whether ferrolb works in a cluster without this kind: the CRD may be missing, since one of
+    /// the two groups is enough, or the API server may be too old.
     pub const fn is_optional(self) -> bool {
-        matches!(
-            self,
-            Self::BgpPeer
-                | Self::FerrolbBgpPeer
-                | Self::BfdProfile
-                | Self::L2Advertisement
-                | Self::FerrolbL2Advertisement
-                | Self::ServiceCidr
-        )
+        self.is_custom() || matches!(self, Self::ServiceCidr)
     }
 
     /// The kind for the same purpose in the other API group.
     pub const fn other_group(self) -> Option<Self> {
-        match self {
-            Self::BgpPeer => Some(Self::FerrolbBgpPeer),
-            Self::FerrolbBgpPeer => Some(Self::BgpPeer),
-            Self::L2Advertisement => Some(Self::FerrolbL2Advertisement),
-            Self::FerrolbL2Advertisement => Some(Self::L2Advertisement),
-            _ => None,
-        }
+        Some(match self {
+            Self::IpAddressPool => Self::FerrolbIpAddressPool,
+            Self::FerrolbIpAddressPool => Self::IpAddressPool,
+            Self::BgpPeer => Self::FerrolbBgpPeer,
+            Self::FerrolbBgpPeer => Self::BgpPeer,
+            Self::BfdProfile => Self::FerrolbBfdProfile,
+            Self::FerrolbBfdProfile => Self::BfdProfile,
+            Self::BgpAdvertisement => Self::FerrolbBgpAdvertisement,
+            Self::FerrolbBgpAdvertisement => Self::BgpAdvertisement,
+            Self::Community => Self::FerrolbCommunity,
+            Self::FerrolbCommunity => Self::Community,
+            Self::L2Advertisement => Self::FerrolbL2Advertisement,
+            Self::FerrolbL2Advertisement => Self::L2Advertisement,
+            Self::Service
+            | Self::EndpointSlice
+            | Self::Node
+            | Self::Namespace
+            | Self::ServiceCidr
+            | Self::Secret => return None,
+        })
+    }
+
+    /// The kind in both API groups, or the kind alone if there is one only.
+    pub fn groups(self) -> impl Iterator<Item = Self> {
+        std::iter::once(self).chain(self.other_group())
+    }
+
+    /// Whether the kind is one of ferrolb's own.
+    pub fn is_own(self) -> bool {
+        self.api_version() == Self::OWN_API_VERSION
     }
 
     /// The kind that `apiVersion:` and `kind:` name, if ferrolb reads it. The version is ignored.

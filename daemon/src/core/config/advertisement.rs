@@ -8,6 +8,7 @@ use ferrolb_bgp::wire::{Community, LargeCommunity};
 
 use super::selection::{Selection, SelectionSpec};
 use super::selector::unique;
+use crate::core::api::ferrolb::FerrolbBgpAdvertisementSpec;
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, ObjectKey};
 use crate::core::model::Family;
@@ -115,7 +116,7 @@ fn literal(text: &str) -> Option<CommunityValue> {
     }
 }
 
-/// Checks a BGPAdvertisement.
+/// Checks a BGPAdvertisement. `ferrolb` has the further fields of ferrolb's kind.
 ///
 /// # Errors
 /// Every invalid field, and what to write instead.
@@ -123,6 +124,7 @@ pub(crate) fn parse(
     object: &ObjectKey,
     created: &str,
     spec: &BgpAdvertisementSpec,
+    ferrolb: Option<&FerrolbBgpAdvertisementSpec>,
     aliases: &Aliases,
 ) -> Result<Advertisement, FieldError> {
     let BgpAdvertisementSpec {
@@ -136,6 +138,10 @@ pub(crate) fn parse(
         peers,
         service_selectors,
     } = spec;
+    let default = FerrolbBgpAdvertisementSpec::default();
+    let FerrolbBgpAdvertisementSpec {
+        load_balancer_classes,
+    } = ferrolb.unwrap_or(&default);
     let mut errors = Errors::default();
     let length = errors.record(length("spec.aggregationLength", *aggregation_length, 1, 32));
     let length_v6 = errors.record(length_of_v6(*aggregation_length_v6));
@@ -152,6 +158,7 @@ pub(crate) fn parse(
         ip_address_pool_selectors,
         node_selectors,
         service_selectors,
+        load_balancer_classes,
     }));
     let peers = errors.record(unique("spec.peers", peers));
     let advertisement = || {

@@ -4,11 +4,11 @@ use std::num::NonZeroU8;
 
 use ferrolb_bgp::bfd::{Interval, Role, SessionConfig, Timers};
 
-use crate::core::api::metallb::BfdProfileSpec;
+use crate::core::api::metallb::{BFD_INTERVAL_MAX, BFD_INTERVAL_MIN, BfdProfileSpec};
 use crate::core::api::{Errors, FieldError};
 
-/// Milliseconds that MetalLB's CRD and the BFD engine accept.
-const INTERVALS: std::ops::RangeInclusive<u32> = 10..=60_000;
+/// The intervals that are accepted, in milliseconds.
+const INTERVALS: std::ops::RangeInclusive<u32> = BFD_INTERVAL_MIN..=BFD_INTERVAL_MAX;
 
 /// Checks a BFDProfile. Calls `notice` for fields that have no effect.
 ///

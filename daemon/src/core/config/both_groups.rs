@@ -35,8 +35,7 @@ where
     let mut unknown_to_ferrolb = Vec::new();
     let metallb: Partial<M> = raw.partial("spec", &mut unknown);
     let ferrolb: Partial<F> = raw.partial("spec", &mut unknown_to_ferrolb);
-    let own = Kind::FerrolbBgpPeer.api_version();
-    if key.kind.api_version() == own {
+    if key.kind.is_own() {
         for path in unknown_to_both(&unknown, &unknown_to_ferrolb) {
             report_unknown_field(config, key, path);
         }
@@ -47,9 +46,9 @@ where
             report_unknown_field(config, key, path);
         } else {
             let message = format!(
-                "{path}: ignored, because only ferrolb's {} has this field: change apiVersion to \
-                 {own}",
-                key.kind.name()
+                "{path}: ignored, because only ferrolb's {} has this field: change apiVersion to {}",
+                key.kind.name(),
+                Kind::OWN_API_VERSION
             );
             config.unknown_field(key.clone(), message);
         }

@@ -1,15 +1,16 @@
 //! Addresses that are never allocated, even if a pool contains them: those of nodes, routers, Pods
 //! and the cluster's own Services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ferrolb_allocator::{Exclusion, Pool};
+use ferrolb_allocator::{Exclusion, Family, Pool};
 use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{CompileContext, Config, ConfigObjects};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::model::Service;
 
 /// Maximum number of excluded addresses of a pool that a notice lists.
 const LISTED_MAX: usize = 3;
@@ -68,9 +69,22 @@ fn addresses_of_peer(
 }
 
 impl Config {
-    /// Reports the excluded addresses of a pool.
-    pub(super) fn report_excluded(&mut self, key: &ObjectKey, pool: &Pool) {
-        let excluded = pool.excluded();
+    /// Reports the excluded addresses of a pool. A pool without autoAssign may be there only for
+    /// the announcement of Services of other load balancers: their addresses are no mistake.
+    pub(super) fn report_excluded(
+        &mut self,
+        key: &ObjectKey,
+        pool: &Pool,
+        foreign: &ForeignServices,
+    ) {
+        let foreign = || foreign.values().flatten().copied().map(IpNet::from);
+        let expected: BTreeSet<IpNet> = match pool.options().auto_assign {
+            true => BTreeSet::new(),
+            false => foreign().collect(),
+        };
+        let excluded = pool.excluded().iter();
+        let excluded = excluded.filter(|exclusion| !expected.contains(&exclusion.network()));
+        let excluded: Vec<&Exclusion> = excluded.collect();
         if excluded.is_empty() {
             return;
         }
@@ -96,15 +110,52 @@ impl Config {
         self.notice(key.clone(), message);
     }
 
-    /// The notice about a service whose address is in use elsewhere.
-    pub fn excluded_address(&self, addresses: &[IpAddr]) -> Option<String> {
-        addresses.iter().find_map(|address| {
+    /// The notice about a service whose address is in use elsewhere or reserved for another service,
+    /// or for which another address is reserved.
+    pub(crate) fn address_notice(&self, service: &Service) -> Option<String> {
+        let key = &service.request.service;
+        let addresses = service.addresses();
+        let notice = addresses.iter().find_map(|address| {
             let pool = self.pools.containing(*address)?;
-            let exclusion = pool.exclusion_of(*address)?;
+            let name = pool.name();
+            if let Some(exclusion) = pool.exclusion_of(*address) {
+                return Some(format!(
+                    "status.loadBalancer: {address} is {exclusion}: the service keeps it until it \
+                     requests another address: request one, and remove this one from pool {name}"
+                ));
+            }
+            let reservation = pool.reserved_for_another(*address, key)?;
             Some(format!(
-                "status.loadBalancer: {address} is {exclusion}: the service keeps it until it \
-                 requests another address: request one, and remove this one from pool {}",
-                pool.name()
+                "status.loadBalancer: {address} is reserved for {} in pool {name}: the service \
+                 keeps it until it requests another address: request one, or change \
+                 spec.reservations of the pool",
+                reservation.service()
+            ))
+        });
+        notice.or_else(|| self.unused_reservation(service))
+    }
+
+    /// The notice about a service that has another address than the one that is reserved for it: a
+    /// reservation moves no address.
+    fn unused_reservation(&self, service: &Service) -> Option<String> {
+        let request = &service.request;
+        let requests_nothing = request.requested.as_ref().is_ok_and(Vec::is_empty)
+            && request.requested_pool.as_deref().is_none_or(str::is_empty);
+        let pools = self.pools.iter().filter(|_| requests_nothing);
+        let mut reservations = pools.flat_map(|pool| {
+            let reservations = pool.reservations().iter();
+            let own = reservations.filter(|kept| *kept.service() == request.service);
+            own.map(move |kept| (pool.name(), kept))
+        });
+        reservations.find_map(|(pool, kept)| {
+            let mut addresses = service.addresses().iter();
+            let other =
+                addresses.find(|a| kept.first(Family::of(**a)).is_some() && !kept.contains(**a))?;
+            let reserved = kept.first(Family::of(*other))?;
+            Some(format!(
+                "status.loadBalancer: pool {pool} reserves {reserved} for this service, which \
+                 keeps {other}: to move it, request {reserved} with the annotation \
+                 metallb.io/loadBalancerIPs"
             ))
         })
     }

@@ -15,11 +15,13 @@ pub(crate) mod hello_secrets;
 pub(crate) mod layer2_advertisement;
 mod layer2_advertisements;
 pub(crate) mod layer2_notices;
+mod load_balancer_classes;
 pub(crate) mod local_pref_conflicts;
 pub(crate) mod node_conflicts;
 pub(crate) mod peer;
 mod peers;
 pub(crate) mod pool;
+mod pools;
 mod selection;
 pub(crate) mod selector;
 pub(crate) mod timers;
@@ -34,10 +36,12 @@ use self::hello_secrets::HelloSecrets;
 use self::layer2_advertisement::Layer2Advertisement;
 use self::peer::Peer;
 use self::pool::PoolDetails;
-use ferrolb_allocator::{Pool, PoolSet};
+use self::pools::PoolSpec;
+use ferrolb_allocator::PoolSet;
 use ferrolb_bgp::bfd::SessionConfig;
 
-use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec, IpAddressPoolSpec};
+use crate::core::api::ferrolb::FerrolbBgpAdvertisementSpec;
+use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
 use crate::core::model::{Family, Labels, Node};
 
@@ -93,6 +97,17 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Config {
+    /// Whether an advertisement announces Services of this `loadBalancerClass`.
+    pub fn announces_class(&self, class: &str) -> bool {
+        let bgp = self.advertisements.values().map(|ad| &ad.selection);
+        let layer2 = self.layer2_advertisements.values();
+        let layer2 = layer2.map(|ad| &ad.selection);
+        bgp.chain(layer2)
+            .any(|selection| selection.classes.accepts(Some(class)))
+    }
+}
+
 /// The input of [`ConfigObjects::compile`] besides the configuration objects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompileContext<'a> {
@@ -110,12 +125,14 @@ pub(crate) struct CompileContext<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct ConfigObjects {
     raw: BTreeMap<ObjectKey, RawObject>,
-    good_pools: BTreeMap<ObjectName, IpAddressPoolSpec>,
+    /// The kinds of which this process has read an object.
+    seen: BTreeSet<Kind>,
+    good_pools: BTreeMap<ObjectKey, PoolSpec>,
     good_peers: BTreeMap<ObjectKey, Peer>,
-    good_bfd_profiles: BTreeMap<ObjectName, SessionConfig>,
-    good_advertisements: BTreeMap<ObjectName, Advertisement>,
+    good_bfd_profiles: BTreeMap<ObjectKey, SessionConfig>,
+    good_advertisements: BTreeMap<ObjectKey, Advertisement>,
     good_layer2_advertisements: BTreeMap<ObjectKey, Layer2Advertisement>,
-    good_aliases: BTreeMap<ObjectName, Aliases>,
+    good_aliases: BTreeMap<ObjectKey, Aliases>,
     unreadable: BTreeMap<Kind, String>,
     absent: BTreeMap<Kind, String>,
     for_allocation_only: bool,
@@ -144,6 +161,7 @@ impl ConfigObjects {
     /// Adds or replaces an object. This doesn't make its kind readable again: only a complete list
     /// does.
     pub(crate) fn apply(&mut self, key: ObjectKey, raw: RawObject) {
+        self.seen.insert(key.kind);
         self.raw.insert(key, raw);
     }
 
@@ -151,14 +169,16 @@ impl ConfigObjects {
     pub(crate) fn delete(&mut self, key: &ObjectKey) {
         self.raw.remove(key);
         match key.kind {
-            Kind::IpAddressPool => _ = self.good_pools.remove(&key.name),
+            Kind::IpAddressPool | Kind::FerrolbIpAddressPool => _ = self.good_pools.remove(key),
             Kind::BgpPeer | Kind::FerrolbBgpPeer => _ = self.good_peers.remove(key),
-            Kind::BfdProfile => _ = self.good_bfd_profiles.remove(&key.name),
-            Kind::BgpAdvertisement => _ = self.good_advertisements.remove(&key.name),
+            Kind::BfdProfile | Kind::FerrolbBfdProfile => _ = self.good_bfd_profiles.remove(key),
+            Kind::BgpAdvertisement | Kind::FerrolbBgpAdvertisement => {
+                _ = self.good_advertisements.remove(key);
+            }
             Kind::L2Advertisement | Kind::FerrolbL2Advertisement => {
                 _ = self.good_layer2_advertisements.remove(key);
             }
-            Kind::Community => _ = self.good_aliases.remove(&key.name),
+            Kind::Community | Kind::FerrolbCommunity => _ = self.good_aliases.remove(key),
             _ => {}
         }
     }
@@ -177,7 +197,7 @@ impl ConfigObjects {
         }
         self.set_readable(kind);
         for (key, raw) in objects {
-            self.raw.insert(key, raw);
+            self.apply(key, raw);
         }
     }
 
@@ -228,9 +248,12 @@ impl ConfigObjects {
 
     fn report_unreadable(&self, config: &mut Config) {
         // One of two equivalent kinds is enough. If both are missing, one report is enough.
-        // Without L2Advertisements nothing is announced by layer 2, which is no error.
+        // A process that only allocates needs no BGPPeer.
+        let dispensable = |kind: Kind| {
+            is_dispensable(kind) || (self.for_allocation_only && kind == Kind::BgpPeer)
+        };
         let neither = |kind: &Kind| {
-            *kind != Kind::L2Advertisement
+            !dispensable(*kind)
                 && kind
                     .other_group()
                     .is_some_and(|other| *kind < other && self.is_absent(other))
@@ -243,6 +266,18 @@ impl ConfigObjects {
                 format!("can't be read; the last known objects stay in use: {message}"),
             );
         }
+    }
+
+    /// Whether the objects of a kind in both groups are known: no list was refused, and if the
+    /// source doesn't know one group's kind, then its CRD can't be gone by mistake, because this
+    /// process has read objects of the other group.
+    fn knows_all(&self, kind: Kind) -> bool {
+        let known = |kind: Kind, other: Kind| {
+            !self.unreadable.contains_key(&kind)
+                && (!self.is_absent(kind) || self.seen.contains(&other))
+        };
+        let other = kind.other_group().unwrap_or(kind);
+        known(kind, other) && known(other, kind)
     }
 
     /// The objects of a kind, older ones first, so that of two that conflict the older one is used.
@@ -262,7 +297,7 @@ impl ConfigObjects {
     fn compile_aliases(&mut self, config: &mut Config) -> Aliases {
         let mut all = Aliases::new();
         let mut good = BTreeMap::new();
-        for (key, raw) in self.of_kind(Kind::Community) {
+        for (key, raw) in self.of_both_groups(Kind::Community) {
             let parsed = spec::<CommunitySpec>(raw, key, config).check(|spec| {
                 let aliases = advertisement::parse_aliases(&spec)?;
                 match aliases.keys().find(|name| all.contains_key(*name)) {
@@ -277,80 +312,31 @@ impl ConfigObjects {
             });
             let aliases = parsed.or_else(|error| {
                 config.error(key.clone(), error.to_string());
-                self.good_aliases.get(&key.name).cloned().ok_or(())
+                self.good_aliases.get(key).cloned().ok_or(())
             });
             if let Ok(aliases) = aliases {
-                all.extend(aliases.clone());
-                good.insert(key.name.clone(), aliases);
+                // A last good value may have names that an older object defines now.
+                for (name, value) in &aliases {
+                    all.entry(name.clone()).or_insert(*value);
+                }
+                good.insert(key.clone(), aliases);
             }
         }
         self.good_aliases = good;
         all
     }
 
-    fn compile_pools(&mut self, context: CompileContext<'_>, config: &mut Config) {
-        let unreadable = self.unreadable.contains_key(&Kind::IpAddressPool);
-        let exclusions = self.exclusions(context);
-        let mut good = BTreeMap::new();
-        // Unchanged pools come first, so that an edit of one pool doesn't displace another one.
-        let mut objects: Vec<_> = self
-            .of_kind(Kind::IpAddressPool)
-            .into_iter()
-            .map(|(key, raw)| (key, raw, spec::<IpAddressPoolSpec>(raw, key, config)))
-            .collect();
-        objects.sort_by_key(|(key, _, spec)| {
-            let running = self.good_pools.get(&key.name);
-            !(running.is_some() && running == spec.complete())
-        });
-        for (key, raw, parsed) in objects {
-            let name = &key.name.name;
-            let labels = &raw.metadata.labels;
-            let parse = |spec: IpAddressPoolSpec, frozen: bool| {
-                pool::parse(name, &spec, labels, frozen, context.namespaces)
-                    .map(|(pool, details)| (spec, pool, details))
-            };
-            let mut insert = |(spec, pool, details): (IpAddressPoolSpec, Pool, PoolDetails)| {
-                let pool = pool.excluding(&exclusions);
-                config
-                    .pools
-                    .insert(pool.clone())
-                    .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
-                for notice in pool::host_bits(&spec) {
-                    config.notice(key.clone(), notice);
-                }
-                config.report_excluded(key, &pool);
-                config.pool_details.insert(name.clone(), details);
-                good.insert(key.name.clone(), spec);
-                Ok(())
-            };
-            let parsed = parsed.check(|spec| parse(spec, unreadable));
-            let Err(error) = parsed.and_then(&mut insert) else {
-                continue;
-            };
-            // Use its last good value, frozen.
-            let last_good = self.good_pools.get(&key.name).cloned();
-            if last_good.is_none_or(|spec| parse(spec, true).and_then(&mut insert).is_err()) {
-                config.unreadable_pools.insert(name.clone(), labels.clone());
-            }
-            config.error(
-                key.clone(),
-                format!("{error} (its services keep their addresses)"),
-            );
-        }
-        self.good_pools = good;
-        config
-            .pools
-            .set_complete(!unreadable && config.unreadable_pools.is_empty());
-    }
-
     fn compile_advertisements(&mut self, aliases: &Aliases, config: &mut Config) {
         let mut good = BTreeMap::new();
-        for (key, raw) in self.of_kind(Kind::BgpAdvertisement) {
-            let parsed = spec::<BgpAdvertisementSpec>(raw, key, config).check(|spec| {
-                if config.advertisements.contains_key(&key.name.name) {
-                    return Err(same_name());
-                }
-                advertisement::parse(key, &raw.metadata.creation_timestamp, &spec, aliases)
+        for (key, raw) in self.of_both_groups(Kind::BgpAdvertisement) {
+            let parsed = both_groups::spec::<BgpAdvertisementSpec, FerrolbBgpAdvertisementSpec>(
+                raw, key, config,
+            );
+            let parsed = parsed.check(|(spec, ferrolb)| {
+                let other = config.advertisements.get(&key.name.name);
+                both_groups::check_name(other.map(|other| &other.object))?;
+                let created = &raw.metadata.creation_timestamp;
+                advertisement::parse(key, created, &spec, ferrolb.as_ref(), aliases)
             });
             // The selected pools are known only if every field can be read.
             let parsed = parsed.and_then(|advertisement| {
@@ -359,10 +345,10 @@ impl ConfigObjects {
             });
             let advertisement = parsed.or_else(|error| {
                 config.error(key.clone(), error.to_string());
-                self.good_advertisements.get(&key.name).cloned().ok_or(())
+                self.good_advertisements.get(key).cloned().ok_or(())
             });
             if let Ok(advertisement) = advertisement {
-                good.insert(key.name.clone(), advertisement.clone());
+                good.insert(key.clone(), advertisement.clone());
                 config
                     .advertisements
                     .entry(key.name.name.clone())
@@ -374,13 +360,13 @@ impl ConfigObjects {
 
     /// Reports advertisements that name a pool or a peer that doesn't exist.
     fn report_unknown_names(&self, config: &mut Config) {
-        let exists = |kinds: &[Kind], name: &str| {
-            self.raw
+        let cause = |kind: Kind, name: &str| {
+            let exists = self
+                .raw
                 .keys()
-                .any(|key| kinds.contains(&key.kind) && key.name.name == name)
-        };
-        let cause = |kinds: &[Kind], kind: &str, name: &str| {
-            if exists(kinds, name) {
+                .any(|key| kind.groups().any(|group| group == key.kind) && key.name.name == name);
+            let kind = kind.name();
+            if exists {
                 format!("{kind} {name} is invalid: fix it (ferrolb check reports its error)")
             } else {
                 format!("there is no {kind} {name}: create it, or correct the name")
@@ -393,7 +379,7 @@ impl ConfigObjects {
         for (object, selection) in pools.chain(layer2.map(|ad| (&ad.object, &ad.selection))) {
             for name in selection.pools() {
                 if !config.pool_details.contains_key(name) {
-                    let cause = cause(&[Kind::IpAddressPool], "IPAddressPool", name);
+                    let cause = cause(Kind::IpAddressPool, name);
                     notices.push((object.clone(), format!("spec.ipAddressPools: {cause}")));
                 }
             }
@@ -401,7 +387,7 @@ impl ConfigObjects {
         for ad in config.advertisements.values() {
             for name in &ad.peers {
                 if !config.peers.contains_key(name) {
-                    let cause = cause(&[Kind::BgpPeer, Kind::FerrolbBgpPeer], "BGPPeer", name);
+                    let cause = cause(Kind::BgpPeer, name);
                     notices.push((ad.object.clone(), format!("spec.peers: {cause}")));
                 }
             }
@@ -464,11 +450,10 @@ fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(
     errors.into_result(Some(()))
 }
 
-fn same_name() -> FieldError {
-    FieldError::new(
-        "metadata.name",
-        "is already used by an object in another configuration namespace: rename one of them",
-    )
+/// Whether a cluster without a kind is complete: without L2Advertisements nothing is announced by
+/// layer 2, and BFDProfiles exist only where a BGPPeer names them.
+const fn is_dispensable(kind: Kind) -> bool {
+    matches!(kind, Kind::L2Advertisement | Kind::BfdProfile)
 }
 
 impl Config {

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use ferrolb_bgp::bfd::SessionConfig;
 
 use super::peer::{self, Peer, PeerResource};
-use super::{Config, ConfigObjects, bfd, both_groups, spec};
+use super::{Config, ConfigObjects, bfd, both_groups, report_unknown_field, spec};
 use crate::core::api::core::ByteString;
 use crate::core::api::ferrolb::FerrolbBgpPeerSpec;
-use crate::core::api::metallb::{BfdProfileSpec, BgpPeerSpec};
-use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Password, RawObject};
+use crate::core::api::metallb::{BfdProfileSpec, BgpPeerSpec, BgpPeerV1Beta1Spec};
+use crate::core::api::{
+    BGP_PEER_V1BETA1, FieldError, Kind, ObjectKey, ObjectName, Partial, Password, RawObject,
+};
 
-/// BFDProfiles by name. None for one that never had a good value.
-type Profiles = BTreeMap<ObjectName, Option<SessionConfig>>;
+/// BFDProfiles of both groups by name, with their objects. None for one that never had a good
+/// value.
+type Profiles = BTreeMap<ObjectName, (ObjectKey, Option<SessionConfig>)>;
 
 impl ConfigObjects {
     pub(super) fn compile_peers(&mut self, config: &mut Config) {
@@ -42,7 +45,11 @@ impl ConfigObjects {
         profiles: &Profiles,
         config: &mut Config,
     ) -> Result<Peer, FieldError> {
-        let resource = both_groups::spec::<BgpPeerSpec, FerrolbBgpPeerSpec>(raw, key, config);
+        let resource = if raw.api_version == BGP_PEER_V1BETA1 {
+            v1beta1_spec(raw, key, config).map(|spec| (spec, None))
+        } else {
+            both_groups::spec::<BgpPeerSpec, FerrolbBgpPeerSpec>(raw, key, config)
+        };
         let checked = resource.check(|(spec, ferrolb)| {
             self.checked_peer(key, raw, &spec, ferrolb.as_ref(), profiles)
         });
@@ -100,10 +107,13 @@ impl ConfigObjects {
 
     fn compile_bfd_profiles(&mut self, config: &mut Config) -> Profiles {
         let mut profiles = Profiles::new();
-        for (key, raw) in self.of_kind(Kind::BfdProfile) {
+        let mut good = BTreeMap::new();
+        for (key, raw) in self.of_both_groups(Kind::BfdProfile) {
             let parsed = spec::<BfdProfileSpec>(raw, key, config).check(|spec| {
                 let mut notices = Vec::new();
-                bfd::parse(&spec, |notice| notices.push(notice)).map(|profile| (profile, notices))
+                let profile = bfd::parse(&spec, |notice| notices.push(notice))?;
+                both_groups::check_name(usable(&profiles, &key.name))?;
+                Ok((profile, notices))
             });
             let profile = match parsed {
                 Ok((profile, notices)) => {
@@ -114,15 +124,17 @@ impl ConfigObjects {
                 }
                 Err(error) => {
                     config.error(key.clone(), error.to_string());
-                    self.good_bfd_profiles.get(&key.name).copied()
+                    self.good_bfd_profiles.get(key).copied()
                 }
             };
-            profiles.insert(key.name.clone(), profile);
+            if let Some(profile) = profile {
+                good.insert(key.clone(), profile);
+            }
+            if usable(&profiles, &key.name).is_none() {
+                profiles.insert(key.name.clone(), (key.clone(), profile));
+            }
         }
-        self.good_bfd_profiles = profiles
-            .iter()
-            .filter_map(|(name, profile)| Some((name.clone(), (*profile)?)))
-            .collect();
+        self.good_bfd_profiles = good;
         profiles
     }
 
@@ -159,6 +171,26 @@ impl ConfigObjects {
     }
 }
 
+/// Reads the fields of MetalLB's BGPPeer v1beta1. Reports the others, which the API server drops.
+fn v1beta1_spec(raw: &RawObject, key: &ObjectKey, config: &mut Config) -> Partial<BgpPeerSpec> {
+    let (mut unknown, mut unknown_to_v1beta2) = (Vec::new(), Vec::new());
+    let old: Partial<BgpPeerV1Beta1Spec> = raw.partial("spec", &mut unknown);
+    let _: Partial<BgpPeerSpec> = raw.partial("spec", &mut unknown_to_v1beta2);
+    for path in &unknown {
+        if unknown_to_v1beta2.contains(path) {
+            report_unknown_field(config, key, path);
+        } else {
+            let message = format!(
+                "{path}: ignored, because {BGP_PEER_V1BETA1} doesn't have this field: change \
+                 apiVersion to {}",
+                key.kind.api_version()
+            );
+            config.unknown_field(key.clone(), message);
+        }
+    }
+    old.map(BgpPeerSpec::from)
+}
+
 const MULTIHOP_NOTICE: &str = "spec.ebgpMultiHop: has no effect with dynamicASN internal: an iBGP \
     session may cross any number of hops";
 
@@ -172,10 +204,16 @@ fn ends_with_newline(peer: &Peer) -> bool {
     password.is_some_and(|password| password.expose().ends_with(b"\n"))
 }
 
+/// The object of the BFDProfile with a name, if it has a good value.
+fn usable<'a>(profiles: &'a Profiles, name: &ObjectName) -> Option<&'a ObjectKey> {
+    let (object, profile) = profiles.get(name)?;
+    profile.is_some().then_some(object)
+}
+
 fn bfd_profile(profiles: &Profiles, namespace: &str, name: &str) -> Result<SessionConfig, String> {
     match profiles.get(&ObjectName::new(namespace, name)) {
-        Some(Some(profile)) => Ok(*profile),
-        Some(None) => Err(format!("BFDProfile {namespace}/{name} is invalid: fix it")),
+        Some((_, Some(profile))) => Ok(*profile),
+        Some((_, None)) => Err(format!("BFDProfile {namespace}/{name} is invalid: fix it")),
         None => Err(format!(
             "there is no BFDProfile {namespace}/{name}: create it, or remove bfdProfile to run \
              without BFD"

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferrolb_allocator::{Pool, PoolError, PoolOptions, canonical};
+use ferrolb_allocator::{Pool, PoolError, PoolOptions, ServiceKey, canonical};
 use ipnet::IpNet;
 
 use super::selector::{Selectors, unique};
+use crate::core::api::ferrolb::{FerrolbIpAddressPoolSpec, ReservationSpec};
 use crate::core::api::metallb::{IpAddressPoolSpec, ServiceAllocation};
-use crate::core::api::{Errors, FieldError};
+use crate::core::api::{Errors, FieldError, ObjectKey};
 use crate::core::model::{Family, Labels};
 
 /// The properties of a pool that the allocator doesn't need.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolDetails {
+    /// The object: both API groups have IPAddressPools.
+    pub object: ObjectKey,
     /// For `ipAddressPoolSelectors`.
     pub labels: Labels,
     /// The services that it accepts, if not all.
@@ -52,17 +55,35 @@ impl Allocation {
     }
 }
 
+/// An unchecked IPAddressPool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolResource<'a> {
+    /// The object.
+    pub object: &'a ObjectKey,
+    /// Its labels.
+    pub labels: &'a Labels,
+    /// The fields of MetalLB's IPAddressPool.
+    pub spec: &'a IpAddressPoolSpec,
+    /// The additional fields of ferrolb's. None for MetalLB's.
+    pub ferrolb: Option<&'a FerrolbIpAddressPoolSpec>,
+}
+
 /// Checks an IPAddressPool.
 ///
 /// # Errors
 /// Every invalid field, and what to write instead.
 pub(crate) fn parse(
-    name: &str,
-    spec: &IpAddressPoolSpec,
-    labels: &Labels,
+    resource: PoolResource<'_>,
     frozen: bool,
     namespaces: &BTreeMap<String, Labels>,
 ) -> Result<(Pool, PoolDetails), FieldError> {
+    let PoolResource {
+        object,
+        labels,
+        spec,
+        ferrolb,
+    } = resource;
+    let name = object.name.name.as_str();
     let IpAddressPoolSpec {
         addresses,
         auto_assign,
@@ -94,17 +115,61 @@ pub(crate) fn parse(
             None
         }
     };
+    let FerrolbIpAddressPoolSpec { reservations } = ferrolb.cloned().unwrap_or_default();
+    let pool = pool.map(|pool| reserve(pool, &reservations, &mut errors));
     let allocation = service_allocation.as_ref();
     let allocation =
         allocation.and_then(|allocation| parse_allocation(allocation, namespaces, &mut errors));
     let pool = errors.into_result(pool)?;
     let details = PoolDetails {
+        object: object.clone(),
         labels: labels.clone(),
         allocation,
         min_aggregation: min_aggregation(addresses, Family::V4),
         min_aggregation_v6: min_aggregation(addresses, Family::V6),
     };
     Ok((pool, details))
+}
+
+/// Adds the valid reservations to a pool.
+fn reserve(mut pool: Pool, reservations: &[ReservationSpec], errors: &mut Errors) -> Pool {
+    let mut services = BTreeSet::new();
+    for (index, reservation) in reservations.iter().enumerate() {
+        let ReservationSpec {
+            namespace,
+            name,
+            addresses,
+        } = reservation;
+        let path = |field: &str| format!("spec.reservations[{index}].{field}");
+        let mut add = |field: &str, message: String| {
+            errors.add(FieldError::new(path(field), message));
+        };
+        if namespace.is_empty() {
+            add(
+                "namespace",
+                "is missing: write the namespace of the Service".into(),
+            );
+        }
+        if name.is_empty() {
+            add("name", "is missing: write the name of the Service".into());
+        }
+        if addresses.is_empty() {
+            add("addresses", "is empty: list addresses of the pool".into());
+        }
+        if !services.insert((namespace, name)) {
+            let message = format!(
+                "{namespace}/{name} has another reservation in this pool: write its addresses into \
+                 one list"
+            );
+            add("name", message);
+        }
+        let service = ServiceKey::new(namespace.as_str(), name.as_str());
+        match pool.clone().reserving(service, addresses) {
+            Ok(reserving) => pool = reserving,
+            Err(error) => add("addresses", error.to_string()),
+        }
+    }
+    pool
 }
 
 /// The longest of the entries' shortest prefixes.

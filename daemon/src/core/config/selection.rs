@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::load_balancer_classes::LoadBalancerClasses;
 use super::selector::{Selectors, unique};
 use crate::core::api::metallb::LabelSelector;
 use crate::core::api::{Errors, FieldError};
@@ -16,6 +17,8 @@ pub struct Selection {
     pub nodes: Selectors,
     /// The services. Empty: all.
     pub services: Selectors,
+    /// The services of other load balancers.
+    pub classes: LoadBalancerClasses,
 }
 
 /// The fields that [`Selection::parse`] checks.
@@ -25,6 +28,7 @@ pub(super) struct SelectionSpec<'a> {
     pub ip_address_pool_selectors: &'a [LabelSelector],
     pub node_selectors: &'a [LabelSelector],
     pub service_selectors: &'a [LabelSelector],
+    pub load_balancer_classes: &'a [String],
 }
 
 impl Selection {
@@ -42,12 +46,14 @@ impl Selection {
         );
         let nodes = selectors("spec.nodeSelectors", spec.node_selectors);
         let services = selectors("spec.serviceSelectors", spec.service_selectors);
+        let classes = errors.record(LoadBalancerClasses::parse(spec.load_balancer_classes));
         let selection = || {
             Some(Self {
                 pools: pools?,
                 pool_selectors: pool_selectors?,
                 nodes: nodes?,
                 services: services?,
+                classes: classes?,
             })
         };
         errors.into_result(selection())

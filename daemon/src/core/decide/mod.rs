@@ -104,24 +104,44 @@ pub(crate) fn decide(
     if !service.load_balancer {
         return Decision::default();
     }
-    match deliverable(index, node_name, node, service) {
-        Err((reason, detail)) => Decision {
-            contributions: Vec::new(),
-            verdicts: Arc::new([Verdict {
-                peer: None,
-                reason,
-                detail,
-            }]),
-        },
-        Ok(None) => Decision::default(),
-        Ok(Some(deliverable)) => decide_for_peers(index, service, &deliverable),
+    let decisions = selection::of(index, service).into_iter().map(|selection| {
+        let deliverable =
+            selection.and_then(|selection| deliverable(index, node_name, node, service, selection));
+        match deliverable {
+            Err((reason, detail)) => Decision {
+                contributions: Vec::new(),
+                verdicts: Arc::new([Verdict {
+                    peer: None,
+                    reason,
+                    detail,
+                }]),
+            },
+            Ok(None) => Decision::default(),
+            Ok(Some(deliverable)) => decide_for_peers(index, service, &deliverable),
+        }
+    });
+    decisions.reduce(Decision::and).unwrap_or_default()
+}
+
+impl Decision {
+    /// Adds the decision about the service's addresses of another pool.
+    fn and(mut self, other: Self) -> Self {
+        self.contributions.extend(other.contributions);
+        self.contributions.sort_by_key(|added| added.prefix);
+        let new = other.verdicts.iter();
+        let new = new.filter(|verdict| !self.verdicts.contains(verdict));
+        self.verdicts = self.verdicts.iter().chain(new).cloned().collect();
+        self
     }
 }
 
-/// A service that this node can deliver to, and the advertisements that select both.
+/// The addresses of a service from one pool, if this node can deliver to it, and the advertisements
+/// that select the service, the pool and the node.
 struct Deliverable<'a> {
     node_name: &'a str,
     node: &'a Node,
+    /// All addresses of the pool.
+    all: Vec<IpAddr>,
     /// The addresses whose family has endpoints.
     addresses: Vec<IpAddr>,
     /// Why the other addresses are not announced, if there are any.
@@ -139,17 +159,18 @@ fn deliverable<'a>(
     node_name: &'a str,
     node: Option<&'a Node>,
     service: &Service,
+    mut selection: Selection<'a>,
 ) -> Result<Option<Deliverable<'a>>, (Reason, Detail)> {
-    let selection = selection::of(index, service)?;
     if selection.bgp.is_empty() {
         // Only layer 2 announces it.
         return Ok(None);
     }
+    let all = std::mem::take(&mut selection.addresses);
     let Selected {
         advertisements,
         too_wide,
         everywhere,
-    } = on_node(index.config(), selection, service, node)?;
+    } = on_node(index.config(), selection, &all, node)?;
     let node = node.ok_or_else(|| (Reason::NodeUnknown, node_name.into()))?;
     if node.network_unavailable {
         return Err((Reason::NodeNetworkUnavailable, node_name.into()));
@@ -157,13 +178,14 @@ fn deliverable<'a>(
     if node.excluded() {
         return Err((Reason::NodeExcluded, node_name.into()));
     }
-    let (addresses, undeliverable) = deliverable_addresses(index, node_name, service);
+    let (addresses, undeliverable) = deliverable_addresses(index, node_name, service, &all);
     if let Some(reason) = undeliverable.clone().filter(|_| addresses.is_empty()) {
         return Err(reason);
     }
     Ok(Some(Deliverable {
         node_name,
         node,
+        all,
         addresses,
         undeliverable,
         advertisements,
@@ -182,7 +204,7 @@ struct Selected<'a> {
 fn on_node<'a>(
     config: &'a Config,
     mut selection: Selection<'a>,
-    service: &Service,
+    addresses: &[IpAddr],
     node: Option<&Node>,
 ) -> Result<Selected<'a>, (Reason, Detail)> {
     let details = config.pool_details.get(&selection.pool);
@@ -190,7 +212,7 @@ fn on_node<'a>(
     selection.bgp.sort_by_key(|ad| ad.age());
     let mut selected = selection.bgp;
     let fits = |ad: &&Advertisement| {
-        service.addresses().iter().all(|address| {
+        addresses.iter().all(|address| {
             let min = details.map_or(0, |details| details.min_aggregation(Family::of(*address)));
             ad.length(Family::of(*address)) >= min
         })
@@ -217,6 +239,7 @@ fn deliverable_addresses(
     index: &Index,
     node_name: &str,
     service: &Service,
+    all: &[IpAddr],
 ) -> (Vec<IpAddr>, Option<(Reason, Detail)>) {
     let reached = |address: &IpAddr| {
         let endpoints = index.endpoints(&service.name, Family::of(*address));
@@ -226,7 +249,7 @@ fn deliverable_addresses(
         }
     };
     let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) =
-        service.addresses().iter().copied().partition(reached);
+        all.iter().copied().partition(reached);
     if others.is_empty() {
         let missing = remove_undeliverable_shared(index, node_name, service, &mut addresses);
         return (addresses, missing);
@@ -277,7 +300,7 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
         };
         let carried = |address: &IpAddr| peer.carries(Family::of(*address));
         let some_carried = deliverable.addresses.iter().any(carried);
-        if !some_carried && service.addresses().iter().any(carried) {
+        if !some_carried && deliverable.all.iter().any(carried) {
             // The addresses that it would carry have no endpoints, which is reported once for all
             // peers.
             continue;

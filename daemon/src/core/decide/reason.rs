@@ -41,16 +41,19 @@ macro_rules! reasons {
 reasons! {
     /// The service is announced.
     Announced => "none needed",
-    /// spec.loadBalancerClass assigns the service to another load balancer.
-    ForeignLoadBalancerClass => "remove loadBalancerClass if ferrolb should serve it",
+    /// spec.loadBalancerClass assigns the service to another load balancer, and no advertisement of
+    /// its pool lists the class.
+    ForeignLoadBalancerClass => "remove loadBalancerClass if ferrolb should serve it; or, to \
+        announce the address that the other load balancer assigns, add the class to \
+        loadBalancerClasses of an advertisement (ferrolb.io/v1alpha1)",
     /// No address is allocated to the service.
     NoAddress => "find the allocation reason of the service in the output of ferrolb plan or in \
         the allocator's log",
     /// status.loadBalancer.ingress contains a value that is not an IP address.
     InvalidAddress => "clear the status: the allocator then sets a valid address",
-    /// No single pool contains all of the service's addresses.
-    AddressNotInPool => "add an IPAddressPool with these addresses, or wait for the allocator to \
-        allocate others",
+    /// No pool contains the address.
+    AddressNotInPool => "add an IPAddressPool with the address, with autoAssign: false if another \
+        program allocates it; or wait for the allocator to allocate another one",
     /// An older service has the same address and the two can't share it.
     AddressConflict => "wait: the allocator allocates another address to this service",
     /// Neither a BGPAdvertisement nor an L2Advertisement selects the pool.

@@ -1,7 +1,10 @@
-//! What must be true of a service on every node, for both protocols: it has addresses of one pool,
-//! and advertisements select it.
+//! What must be true of a service on every node, for both protocols: it has addresses in pools, and
+//! advertisements select it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferrolb_allocator::pool_names;
 
 use super::{Detail, Reason};
 use crate::core::config::Config;
@@ -10,31 +13,51 @@ use crate::core::config::layer2_advertisement::Layer2Advertisement;
 use crate::core::index::Index;
 use crate::core::model::Service;
 
-/// The advertisements of both protocols that select a service. A protocol without any doesn't
-/// announce the service; at least one of them has some.
+/// The addresses of a service from one pool, and the advertisements of both protocols that select
+/// the service and the pool. A protocol without any doesn't announce them; at least one of them has
+/// some.
 #[derive(Debug)]
 pub(super) struct Selection<'a> {
-    /// The pool of the service's addresses.
+    /// The pool.
     pub pool: String,
+    /// The addresses, at least one.
+    pub addresses: Vec<IpAddr>,
     /// The BGPAdvertisements.
     pub bgp: Vec<&'a Advertisement>,
     /// The L2Advertisements, by name.
     pub layer2: Vec<&'a Layer2Advertisement>,
-    /// Whether an L2Advertisement selects the pool, even if none selects the service.
+    /// Whether an L2Advertisement selects the pool, and the class of the service, even if none
+    /// selects its labels.
     pub layer2_selects_pool: bool,
 }
 
-/// Finds the advertisements that select a service.
-///
-/// # Errors
-/// The first reason why no node announces it over any protocol.
+/// Finds the advertisements that select a service, for each pool of its addresses. Returns at least
+/// one entry. An error is the first reason why no node announces these addresses over any protocol.
 pub(super) fn of<'a>(
     index: &'a Index,
     service: &Service,
-) -> Result<Selection<'a>, (Reason, Detail)> {
+) -> Vec<Result<Selection<'a>, (Reason, Detail)>> {
+    if let Err(reason) = check_service(index, service) {
+        return vec![Err(reason)];
+    }
     let config = index.config();
-    if let Some(class) = &service.class {
-        return Err((Reason::ForeignLoadBalancerClass, class.as_str().into()));
+    let by_pool = addresses_by_pool(config, service).into_iter();
+    by_pool
+        .map(|(pool, addresses)| match pool {
+            Some(pool) => select(config, service, pool, addresses),
+            None => Err((
+                Reason::AddressNotInPool,
+                Detail::Addresses(addresses.into()),
+            )),
+        })
+        .collect()
+}
+
+/// Checks what concerns all addresses of the service.
+fn check_service(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
+    let class = service.class.as_deref();
+    if let Some(class) = class.filter(|class| !index.config().announces_class(class)) {
+        return Err((Reason::ForeignLoadBalancerClass, class.into()));
     }
     if let Some(text) = &service.invalid_address {
         return Err((Reason::InvalidAddress, format!("{text:?}").into()));
@@ -42,62 +65,86 @@ pub(super) fn of<'a>(
     if service.addresses().is_empty() {
         return Err((Reason::NoAddress, Detail::None));
     }
-    let pool = pool_of(config, service).ok_or_else(|| {
-        let addresses = service.addresses().iter().copied();
-        (
-            Reason::AddressNotInPool,
-            Detail::Addresses(addresses.collect()),
-        )
-    })?;
-    check_no_conflict(index, service)?;
+    match class {
+        None => check_no_conflict(index, service),
+        // The program in charge decides which services share an address.
+        Some(_) => Ok(()),
+    }
+}
+
+/// Finds the advertisements that select a service and one of its pools.
+fn select<'a>(
+    config: &'a Config,
+    service: &Service,
+    pool: String,
+    addresses: Vec<IpAddr>,
+) -> Result<Selection<'a>, (Reason, Detail)> {
     let details = config.pool_details.get(&pool);
     let labels = details
         .map(|details| &details.labels)
         .or_else(|| config.unreadable_pools.get(&pool));
     let bgp = config.advertisements.values();
     let bgp = bgp.filter(|ad| ad.selection.selects_pool(&pool, labels));
+    let mut bgp: Vec<_> = bgp.collect();
     let layer2 = config.layer2_advertisements.values();
     let layer2 = layer2.filter(|ad| ad.selection.selects_pool(&pool, labels));
-    let layer2: Vec<_> = layer2.collect();
-    let mut selection = Selection {
-        bgp: bgp.collect(),
-        layer2_selects_pool: !layer2.is_empty(),
-        layer2,
-        pool,
-    };
-    if selection.bgp.is_empty() && selection.layer2.is_empty() {
-        let detail = format!("pool {}", selection.pool);
-        return Err((Reason::NoAdvertisement, detail.into()));
-    }
-    let labels = &service.labels;
-    let (bgp, layer2) = (&mut selection.bgp, &mut selection.layer2);
-    bgp.retain(|ad| ad.selection.services.matches(labels));
-    layer2.retain(|ad| ad.selection.services.matches(labels));
+    let mut layer2: Vec<_> = layer2.collect();
     if bgp.is_empty() && layer2.is_empty() {
-        let detail = format!("pool {}", selection.pool);
-        return Err((Reason::ServiceNotSelected, detail.into()));
+        return Err((Reason::NoAdvertisement, format!("pool {pool}").into()));
     }
-    Ok(selection)
-}
-
-/// The pool that contains all addresses of a service. If no pool does, the pool in the annotation,
-/// if that pool exists but is unreadable.
-fn pool_of(config: &Config, service: &Service) -> Option<String> {
-    let mut pools = service
-        .addresses()
-        .iter()
-        .map(|address| config.pools.containing(*address));
-    let first = pools.next()?;
-    match first {
-        Some(pool) => pools
-            .all(|other| other.is_some_and(|other| other.name() == pool.name()))
-            .then(|| pool.name().to_owned()),
-        None => {
-            let name = service.request.current_pool.as_ref()?;
-            let hidden = config.pools.get(name).is_none() && !config.pools.complete();
-            hidden.then(|| name.clone())
+    if let Some(class) = service.class.as_deref() {
+        bgp.retain(|ad| ad.selection.classes.accepts(Some(class)));
+        layer2.retain(|ad| ad.selection.classes.accepts(Some(class)));
+        if bgp.is_empty() && layer2.is_empty() {
+            let detail = format!("{class}, pool {pool}");
+            return Err((Reason::ForeignLoadBalancerClass, detail.into()));
         }
     }
+    let layer2_selects_pool = !layer2.is_empty();
+    bgp.retain(|ad| ad.selection.services.matches(&service.labels));
+    layer2.retain(|ad| ad.selection.services.matches(&service.labels));
+    if bgp.is_empty() && layer2.is_empty() {
+        return Err((Reason::ServiceNotSelected, format!("pool {pool}").into()));
+    }
+    Ok(Selection {
+        pool,
+        addresses,
+        bgp,
+        layer2,
+        layer2_selects_pool,
+    })
+}
+
+/// The pools of a service's addresses. None: those that are in no pool.
+fn addresses_by_pool(config: &Config, service: &Service) -> Vec<(Option<String>, Vec<IpAddr>)> {
+    let mut by_pool: Vec<(Option<String>, Vec<IpAddr>)> = Vec::new();
+    for (position, address) in service.addresses().iter().enumerate() {
+        let pool = match config.pools.containing(*address) {
+            Some(pool) => Some(pool.name()),
+            None => unreadable_pool(config, service, position),
+        };
+        let known = by_pool
+            .iter_mut()
+            .find(|(other, _)| other.as_deref() == pool);
+        match known {
+            Some((_, addresses)) => addresses.push(*address),
+            None => by_pool.push((pool.map(str::to_owned), vec![*address])),
+        }
+    }
+    by_pool
+}
+
+/// The pool that the service's annotation names for an address, if that pool is unreadable.
+fn unreadable_pool<'a>(config: &Config, service: &'a Service, position: usize) -> Option<&'a str> {
+    let text = service.request.current_pool.as_deref()?;
+    let mut names = pool_names(text);
+    let first = names.next()?;
+    // A single name is that of the pool of all addresses.
+    let name = match position {
+        0 => first,
+        position => names.nth(position - 1).unwrap_or(first),
+    };
+    (config.pools.get(name).is_none() && !config.pools.complete()).then_some(name)
 }
 
 fn check_no_conflict(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {

@@ -47,11 +47,22 @@ pub struct StatusWrite {
     pub resource_version: String,
     /// `status.loadBalancer.ingress[].ip`, in this order. Empty: the status is cleared.
     pub addresses: Vec<IpAddr>,
-    /// The annotation `metallb.io/ip-allocated-from-pool`. None: it is removed.
+    /// Those of the addresses that the status has with an `ipMode` other than the API server's
+    /// default. It stays as it is.
+    pub ip_modes: Vec<(IpAddr, Box<str>)>,
+    /// The annotation `metallb.io/ip-allocated-from-pool`: the pool of the addresses, or the pool of
+    /// each, separated by a comma. None: it is removed.
     pub pool: Option<String>,
 }
 
 impl StatusWrite {
+    /// The `ipMode` of an address, if it is not the API server's default.
+    pub fn ip_mode(&self, address: IpAddr) -> Option<&str> {
+        let mut modes = self.ip_modes.iter();
+        let (_, mode) = modes.find(|(other, _)| *other == address)?;
+        Some(mode)
+    }
+
     /// The addresses as text: `192.0.2.1, 2001:db8::1`.
     pub fn shown_addresses(&self) -> String {
         self.addresses

@@ -1,4 +1,4 @@
-//! Tracks services whose address is in use elsewhere, and addresses of Services of other load
+//! Tracks services whose address is in use elsewhere or reserved, and addresses of Services of other load
 //! balancers.
 
 use std::net::IpAddr;
@@ -8,15 +8,13 @@ use crate::core::api::ObjectName;
 use crate::core::model::Service;
 
 impl Index {
-    /// Updates the notice about a service whose address is in use elsewhere.
-    pub(super) fn update_excluded_address(&mut self, name: &ObjectName) {
+    /// Updates the notice about a service whose address is in use elsewhere or reserved.
+    pub(super) fn update_address_notice(&mut self, name: &ObjectName) {
         let service = self.services.get(name).filter(|service| service.is_ours());
-        let message = service.and_then(|service| self.config.excluded_address(service.addresses()));
+        let message = service.and_then(|service| self.config.address_notice(service));
         let old = match &message {
-            Some(message) => self
-                .excluded_addresses
-                .insert(name.clone(), message.clone()),
-            None => self.excluded_addresses.remove(name),
+            Some(message) => self.address_notices.insert(name.clone(), message.clone()),
+            None => self.address_notices.remove(name),
         };
         self.problems_changed |= old != message;
     }

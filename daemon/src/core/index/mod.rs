@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ferrolb_allocator::Pool;
+
 pub use self::dirty::Dirty;
 use self::update::owned;
 use crate::core::api::core::ServiceCidrSpec;
@@ -46,8 +48,8 @@ pub struct Index {
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
     ignore_exclusion: bool,
-    /// The notices about services whose address is in use elsewhere.
-    excluded_addresses: BTreeMap<ObjectName, String>,
+    /// The notices about services whose address is in use elsewhere or reserved.
+    address_notices: BTreeMap<ObjectName, String>,
     /// Whether an input of the configuration other than its objects changed.
     config_is_stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
@@ -133,13 +135,15 @@ impl Index {
 
     /// Whether each of these kinds was listed. An absent kind counts as listed if the kind of the
     /// other group was listed and isn't empty. If it is empty, the objects may have been those of a
-    /// CRD that is gone.
+    /// CRD that is gone. BFDProfiles are not needed: many clusters have none.
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
         let without = |kind: &Kind| {
             let other = kind.other_group();
             self.objects.is_absent(*kind)
-                && other
-                    .is_none_or(|other| self.listed.contains(&other) && self.objects.has_any(other))
+                && (matches!(kind, Kind::BfdProfile | Kind::FerrolbBfdProfile)
+                    || other.is_none_or(|other| {
+                        self.listed.contains(&other) && self.objects.has_any(other)
+                    }))
         };
         kinds
             .iter()
@@ -341,13 +345,17 @@ impl Index {
             }
             Kind::Secret
             | Kind::IpAddressPool
+            | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
             | Kind::FerrolbBgpPeer
             | Kind::BfdProfile
+            | Kind::FerrolbBfdProfile
             | Kind::BgpAdvertisement
+            | Kind::FerrolbBgpAdvertisement
             | Kind::L2Advertisement
             | Kind::FerrolbL2Advertisement
-            | Kind::Community => {
+            | Kind::Community
+            | Kind::FerrolbCommunity => {
                 self.objects.apply(key, raw);
                 Some(self.recompile())
             }
@@ -365,13 +373,17 @@ impl Index {
             Kind::ServiceCidr => self.set_service_cidr(&key.name.name, None),
             Kind::Secret
             | Kind::IpAddressPool
+            | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
             | Kind::FerrolbBgpPeer
             | Kind::BfdProfile
+            | Kind::FerrolbBfdProfile
             | Kind::BgpAdvertisement
+            | Kind::FerrolbBgpAdvertisement
             | Kind::L2Advertisement
             | Kind::FerrolbL2Advertisement
-            | Kind::Community => {
+            | Kind::Community
+            | Kind::FerrolbCommunity => {
                 self.objects.delete(key);
                 self.recompile()
             }
@@ -456,13 +468,17 @@ impl Index {
             Kind::ServiceCidr => named(self.service_cidrs.keys().collect()),
             Kind::Secret
             | Kind::IpAddressPool
+            | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
             | Kind::FerrolbBgpPeer
             | Kind::BfdProfile
+            | Kind::FerrolbBfdProfile
             | Kind::BgpAdvertisement
+            | Kind::FerrolbBgpAdvertisement
             | Kind::L2Advertisement
             | Kind::FerrolbL2Advertisement
-            | Kind::Community => Vec::new(),
+            | Kind::Community
+            | Kind::FerrolbCommunity => Vec::new(),
         }
     }
 
@@ -498,15 +514,13 @@ impl Index {
             self.update_node_conflicts(&node);
         }
         self.update_local_pref_conflicts();
-        let excluding = self
-            .config
-            .pools
-            .iter()
-            .any(|pool| !pool.excluded().is_empty());
-        if excluding || !self.excluded_addresses.is_empty() {
+        let keeps_addresses =
+            |pool: &Pool| !pool.excluded().is_empty() || !pool.reservations().is_empty();
+        let keeping = self.config.pools.iter().any(keeps_addresses);
+        if keeping || !self.address_notices.is_empty() {
             let names: Vec<Arc<ObjectName>> = self.services.keys().cloned().collect();
             for name in names {
-                self.update_excluded_address(&name);
+                self.update_address_notice(&name);
             }
         }
         Dirty {

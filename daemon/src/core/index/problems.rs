@@ -15,8 +15,8 @@ const LISTED_NODES_MAX: usize = 3;
 impl Index {
     /// All problems, of configuration and other objects.
     pub fn problems(&self) -> Vec<Problem> {
-        let excluded = self
-            .excluded_addresses
+        let addresses = self
+            .address_notices
             .iter()
             .map(|(name, message)| notice(service_key(name), message));
         let invalid_objects = self
@@ -32,7 +32,7 @@ impl Index {
                 &self.nodes,
                 &self.missing_interfaces,
             ))
-            .chain(excluded)
+            .chain(addresses)
             .chain(invalid_objects)
             .chain(self.invalid_annotations())
             .chain(self.misspelt_annotations())

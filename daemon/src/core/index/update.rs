@@ -33,7 +33,7 @@ impl Index {
         self.problems_changed |=
             self.local_pref_conflicts
                 .update(&self.config, name, service.as_ref());
-        self.update_excluded_address(name);
+        self.update_address_notice(name);
         let mut dirty = Dirty {
             services: BTreeSet::from([name.clone()]),
             requests: BTreeSet::from([name.clone()]),

@@ -10,6 +10,7 @@ mod misspelt;
 mod node;
 pub(crate) mod node_weight;
 mod service;
+mod service_event;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 pub(crate) use self::endpoint_slice::Slice;
 pub(crate) use self::node::Node;
 pub(crate) use self::service::{Service, TrafficPolicy};
+pub(crate) use self::service_event::ServiceEvent;
 use crate::core::api::FieldError;
 
 /// Labels of an object.

@@ -40,12 +40,15 @@ pub struct Service {
     pub labels: Labels,
     /// Whether `spec.type` is LoadBalancer.
     pub load_balancer: bool,
-    /// `spec.loadBalancerClass`. If present, another load balancer is in charge.
+    /// `spec.loadBalancerClass`. If present, another load balancer is in charge: its addresses are
+    /// announced if an advertisement lists the class, and never allocated here.
     pub class: Option<String>,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
     /// The first entry of `status.loadBalancer.ingress[].ip` that is no address.
     pub invalid_address: Option<String>,
+    /// The addresses in the status with an `ipMode` other than the API server's default.
+    pub ip_modes: Vec<(IpAddr, Box<str>)>,
     /// Its annotation [`DRAIN_ANNOTATION`].
     pub drain: DrainOverride,
     /// What is wrong with that annotation, which is then ignored.
@@ -124,6 +127,7 @@ impl Service {
             load_balancer: spec.r#type == "LoadBalancer",
             class: spec.load_balancer_class.clone(),
             traffic_policy,
+            ip_modes: ip_modes(status),
             invalid_address: ingress()
                 .find(|ip| ip.parse::<IpAddr>().is_err())
                 .map(str::to_owned),
@@ -195,6 +199,17 @@ fn request(
             && annotation(SHARED_LOCAL_ANNOTATION) == Some("true"),
         ports: ports(spec)?,
     })
+}
+
+/// The entries whose `ipMode` is not the API server's default.
+fn ip_modes(status: &ServiceStatus) -> Vec<(IpAddr, Box<str>)> {
+    let ingress = status.load_balancer.ingress.iter();
+    let other = ingress.filter_map(|entry| {
+        let mode = entry.ip_mode.as_deref().filter(|mode| *mode != "VIP")?;
+        let address: IpAddr = entry.ip.parse().ok()?;
+        Some((address.to_canonical(), mode.into()))
+    });
+    other.collect()
 }
 
 /// Protocols are case-sensitive, as in the API server.

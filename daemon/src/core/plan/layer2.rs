@@ -74,7 +74,7 @@ impl Plan {
 
     /// Adds reasons that the decision about BGP didn't give already.
     fn add_withheld_by_layer2(&mut self, index: &Index, addresses: &Layer2Addresses) {
-        for service in index.services().filter(|service| service.is_ours()) {
+        for service in index.services().filter(|service| service.load_balancer) {
             let Some(decision) = addresses.decision(&service.name) else {
                 continue;
             };

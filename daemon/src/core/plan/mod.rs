@@ -140,8 +140,9 @@ pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, ignore_exclusion: 
     let outcomes = allocate(&mut index);
     let mut plan = Plan::default();
     for service in index.services().filter(|service| service.load_balancer) {
+        let outcome = outcomes.get(&service.name);
         plan.services
-            .push(planned_service(service, outcomes.get(&service.name)));
+            .push(planned_service(&index, service, outcome));
     }
     for name in index.nodes().keys() {
         plan.add_node(&index, &NodeRoutes::of(&index, name.clone()));
@@ -161,19 +162,23 @@ pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, ignore_exclusion: 
 }
 
 fn planned_service(
+    index: &Index,
     service: &Service,
     outcome: Option<&ferrolb_allocator::Outcome>,
 ) -> PlannedService {
     let ObjectName { namespace, name } = ObjectName::clone(&service.name);
     let Some(outcome) = outcome else {
+        // Of another load balancer.
+        let class = service.class.as_deref().unwrap_or_default();
         let reason = Reason::ForeignLoadBalancerClass;
+        let reason = Some(reason).filter(|_| !index.config().announces_class(class));
         return PlannedService {
             namespace,
             name,
             addresses: service.addresses().to_vec(),
             pool: None,
-            reason: Some(reason.code().to_owned()),
-            message: Some(reason.meaning().trim().to_owned()),
+            reason: reason.map(|reason| reason.code().to_owned()),
+            message: reason.map(|reason| reason.meaning().trim().to_owned()),
         };
     };
     PlannedService {

@@ -199,6 +199,10 @@ fn a_pool_whose_namespace_selectors_match_nothing_accepts_no_service() {
     index.apply(object(Kind::Namespace, "default", labelled));
     allocate(&mut index);
     assert_eq!(addresses(&index), ["10.0.0.0", "10.0.0.1"]);
+    let other = json!({ "metadata": { "labels": { "team": "b" } } });
+    index.apply(object(Kind::Namespace, "default", other));
+    allocate(&mut index);
+    assert_eq!(addresses(&index), Vec::<String>::new());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
 use crate::core::api::ObjectName;
+use crate::core::model::ServiceEvent;
 
 /// Normal Events that may be pending, and as many other writes.
 const CAPACITY: usize = 256;
@@ -24,21 +25,6 @@ pub(crate) enum ApiWrite {
     CreateHelloKey,
     /// Creates an Event about a Service.
     Event(ServiceEvent),
-}
-
-/// A Kubernetes Event about a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServiceEvent {
-    /// The Service.
-    pub service: Arc<ObjectName>,
-    /// Its UID.
-    pub uid: Arc<str>,
-    /// Whether its type is Warning; else it is Normal.
-    pub warning: bool,
-    /// The reason, in one word.
-    pub reason: &'static str,
-    /// The message.
-    pub message: String,
 }
 
 /// The contents of MetalLB's ServiceL2Status objects.
@@ -152,6 +138,7 @@ mod tests {
 
     fn event(warning: bool) -> ApiWrite {
         ApiWrite::Event(ServiceEvent {
+            component: "ferrolb-layer2",
             service: Arc::new(ObjectName::new("shop", "web")),
             uid: "u-1".into(),
             warning,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -296,6 +296,26 @@ fn parse(path: &Path, config_namespace: &str) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// The objects of a stream of YAML or JSON as they are, those of lists one by one.
+///
+/// # Errors
+/// The first error, with its line.
+pub(crate) fn values(input: impl Read) -> Result<Vec<serde_json::Value>, String> {
+    let mut objects = Vec::new();
+    let mut first_error = None;
+    let mut sink = |_, value| match value {
+        Ok(value) => objects.extend(items(value)),
+        Err(SyntaxError { line, message }) => {
+            first_error.get_or_insert(format!("{line}: {message}"));
+        }
+    };
+    documents::read(BufReader::new(input), &mut sink).map_err(|error| error.to_string())?;
+    match first_error {
+        Some(error) => Err(error),
+        None => Ok(objects),
+    }
+}
+
 impl File {
     fn add(&mut self, value: serde_json::Value, location: Location, config_namespace: &str) {
         for item in items(value) {
@@ -375,7 +395,7 @@ fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Objec
     if raw.metadata.name.is_empty() {
         return Err(format!("{}: metadata.name is missing", kind.name()));
     }
-    if raw.api_version != kind.api_version() {
+    if !kind.is_readable_as(&raw.api_version) {
         return Err(format!(
             "{} {}: apiVersion {:?} is not supported, use {}",
             kind.name(),

@@ -90,6 +90,7 @@ mod tests {
             service: Arc::new(ObjectName::new("default", name)),
             resource_version: version.to_owned(),
             addresses: Vec::new(),
+            ip_modes: Vec::new(),
             pool: None,
         })
     }

@@ -130,7 +130,18 @@ false
 {{- end -}}
 {{- $_ := set $pod "nodeSelector" (merge (deepCopy .role.nodeSelector) $pod.nodeSelector) -}}
 {{- with .role.priorityClassName -}}{{- $_ := set $pod "priorityClassName" . -}}{{- end -}}
-{{- with .role.affinity -}}{{- $_ := set $pod "affinity" . -}}{{- end -}}
+{{- with .role.affinity -}}
+{{- $affinity := deepCopy . -}}
+{{- $own := list -}}
+{{- range dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" list $pod.affinity -}}
+{{- $own = concat $own .matchExpressions -}}
+{{- end -}}
+{{- /* The terms are alternatives, so the own conditions have to be in each of them. */ -}}
+{{- range dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" list $affinity -}}
+{{- $_ := set . "matchExpressions" (concat (default list .matchExpressions) $own) -}}
+{{- end -}}
+{{- $_ := set $pod "affinity" (mergeOverwrite $pod.affinity $affinity) -}}
+{{- end -}}
 {{- with .role.runtimeClassName -}}{{- $_ := set $pod "runtimeClassName" . -}}{{- end -}}
 {{- with .root.Values.imagePullSecrets -}}{{- $_ := set $pod "imagePullSecrets" . -}}{{- end -}}
 {{- $_ := set $pod "containers" (concat $pod.containers .role.extraContainers) -}}

@@ -119,6 +119,7 @@ pub(crate) fn parse(
         sticky,
         hello_interval,
         drain: Layer2DrainSpec { on_cordon },
+        load_balancer_classes,
     } = ferrolb.unwrap_or(&default);
     let mut errors = Errors::default();
     let selection = errors.record(Selection::parse(&SelectionSpec {
@@ -126,6 +127,7 @@ pub(crate) fn parse(
         ip_address_pool_selectors,
         node_selectors,
         service_selectors,
+        load_balancer_classes,
     }));
     let interfaces = errors.record(parse_interfaces(interfaces));
     let preferences = errors.record(parse_preferences(preferred_node_selectors));

@@ -35,12 +35,14 @@ fn an_empty_spec_selects_everything_with_the_defaults() {
 fn the_further_fields_of_ferrolbs_kind_are_read() {
     let spec = json!({
         "conflictDetection": "rfc5227", "gratuitousRate": 100, "sticky": false,
-        "helloInterval": "250ms", "drain": { "onCordon": true }
+        "helloInterval": "250ms", "drain": { "onCordon": true },
+        "loadBalancerClasses": ["example.com/other"]
     });
     let ad = parse_spec(&spec, true).expect("valid");
     assert!(!ad.sticky && ad.on_cordon);
     assert_eq!(ad.conflict_detection, ConflictDetection::Rfc5227);
     assert_eq!(ad.gratuitous_rate, Some(100));
+    assert!(ad.selection.classes.accepts(Some("example.com/other")));
     assert_eq!(ad.hello_interval, Some(Duration::from_millis(250)));
     let none = parse_spec(&json!({ "conflictDetection": "none" }), true).expect("valid");
     assert_eq!(none.conflict_detection, ConflictDetection::Off);
@@ -73,7 +75,8 @@ fn each_invalid_field_is_reported_with_its_remedy() {
         "interfaces": ["eth0", "", "an-interface-of-16", "eth 0"],
         "preferredNodeSelectors": [{ "weight": 0, "preference": {} }, { "weight": 101 }],
         "gratuitousRate": 0,
-        "helloInterval": "20ms"
+        "helloInterval": "20ms",
+        "loadBalancerClasses": ["*"]
     });
     let text = errors(&spec);
     for expected in [
@@ -87,6 +90,7 @@ fn each_invalid_field_is_reported_with_its_remedy() {
         "spec.preferredNodeSelectors[1].preference: is missing",
         "spec.gratuitousRate: 0: use 1 to 100000 frames per second",
         "spec.helloInterval: 20ms: use 50ms to 10s",
+        "spec.loadBalancerClasses[0]: \"*\" is no class",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }

@@ -157,6 +157,35 @@ fn a_keepalive_time_of_0_beside_a_hold_time_is_a_third_of_it() {
 }
 
 #[test]
+fn the_hold_time_and_the_keepalive_time_follow_from_each_other() {
+    let times = |more: Value| {
+        let timers = metallb_peer(more).session.timers;
+        let keepalive = timers.keepalive_time.map(|time| time.as_secs());
+        (timers.hold_time.as_secs(), keepalive)
+    };
+    // Without a keepalive time, a third of the negotiated hold time (RFC 4271 §4.4).
+    assert_eq!(times(json!({})), (90, None));
+    assert_eq!(times(json!({ "holdTime": "30s" })), (30, None));
+    assert_eq!(times(json!({ "keepaliveTime": "10s" })), (30, Some(10)));
+    let both = json!({ "holdTime": "30s", "keepaliveTime": "5s" });
+    assert_eq!(times(both), (30, Some(5)));
+    let off = json!({ "holdTime": "0s", "keepaliveTime": "0s" });
+    assert_eq!(times(off), (0, None));
+    assert_eq!(times(json!({ "holdTime": "3900ms" })), (3, None));
+}
+
+#[test]
+fn the_port_of_a_router_is_179_unless_it_is_configured() {
+    let remote = |more: Value| metallb_peer(more).session.remote;
+    let router = |text: &str| Remote::Router(text.parse().expect("an address"));
+    assert_eq!(remote(json!({})), router("10.0.0.1:179"));
+    assert_eq!(
+        remote(json!({ "peerPort": 16384 })),
+        router("10.0.0.1:16384")
+    );
+}
+
+#[test]
 fn multihop_has_no_effect_on_ibgp() {
     let internal = json!({ "peerASN": null, "dynamicASN": "internal" });
     let mut multihop = internal.clone();

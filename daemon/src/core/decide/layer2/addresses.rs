@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ferrolb_layer2::config::{AddressSpec, Candidate, ConflictDetection, Interfaces};
 
-use super::{EligibleNodes, ServiceDecision, decide, interfaces, weight};
+use super::{Candidates, EligibleNodes, ServiceDecision, decide, interfaces, weight};
 use crate::core::api::ObjectName;
 use crate::core::config::layer2_advertisement::Layer2Advertisement;
 use crate::core::decide::recent::Recent;
@@ -91,9 +91,9 @@ impl Layer2Addresses {
         address: IpAddr,
     ) -> Vec<&'a Layer2Advertisement> {
         let users = self.services_of(address).iter();
-        let decisions = users.filter_map(|name| self.decisions.get(name));
-        let names: BTreeSet<&Arc<str>> = decisions
-            .flat_map(|decision| decision.advertisements.iter())
+        let candidates = users.filter_map(|name| self.decisions.get(name)?.of(address));
+        let names: BTreeSet<&Arc<str>> = candidates
+            .flat_map(|candidates| candidates.advertisements.iter())
             .collect();
         let ads = &index.config().layer2_advertisements;
         names.iter().filter_map(|name| ads.get(*name)).collect()
@@ -138,7 +138,7 @@ impl Layer2Addresses {
         affected: &mut BTreeSet<IpAddr>,
     ) {
         for (_, candidates) in &mut new.candidates {
-            *candidates = self.candidates.share(candidates.clone());
+            candidates.nodes = self.candidates.share(candidates.nodes.clone());
         }
         new.candidates.shrink_to_fit();
         let old = self.decisions.remove(name).unwrap_or_default();
@@ -220,25 +220,20 @@ fn common_candidates(
     decisions: &[&ServiceDecision],
     ads: &[&Layer2Advertisement],
 ) -> Option<Arc<[Candidate]>> {
-    let of = |decision: &ServiceDecision| {
-        let mut candidates = decision.candidates.iter();
-        let (_, candidates) = candidates.find(|(other, _)| *other == address)?;
-        Some(candidates.clone())
-    };
-    let (first, others) = decisions.split_first()?;
-    let candidates = of(first)?;
-    let others: Vec<Arc<[Candidate]>> = others.iter().filter_map(|other| of(other)).collect();
-    let same = |other: &ServiceDecision| other.advertisements == first.advertisements;
-    if others.iter().all(|other| *other == candidates) && decisions.iter().all(|d| same(d)) {
-        return Some(candidates);
+    let of_address = decisions.iter().filter_map(|decision| decision.of(address));
+    let of_address: Vec<&Candidates> = of_address.collect();
+    let (first, others) = of_address.split_first()?;
+    if others.iter().all(|other| other == first) {
+        return Some(first.nodes.clone());
     }
     let is_common = |candidate: &&Candidate| {
         others.iter().all(|other| {
-            let place = other.binary_search_by(|entry| entry.node.cmp(&candidate.node));
+            let nodes = &other.nodes;
+            let place = nodes.binary_search_by(|entry| entry.node.cmp(&candidate.node));
             place.is_ok()
         })
     };
-    let common = candidates.iter().filter(is_common).map(|candidate| {
+    let common = first.nodes.iter().filter(is_common).map(|candidate| {
         let node = index.nodes().get(&*candidate.node);
         Candidate {
             node: candidate.node.clone(),

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use ferrolb_layer2::config::{Candidate, Interfaces, Settings};
 use ferrolb_layer2::limits::{GRATUITOUS_RATE, HELLO_INTERVAL};
 
-use super::{Detail, Reason, selection};
+use super::selection::{self, Selection};
+use super::{Detail, Reason};
 use crate::core::config::Config;
 use crate::core::config::layer2_advertisement::Layer2Advertisement;
 use crate::core::index::{Endpoints, Index};
@@ -24,14 +25,33 @@ use crate::core::model::{Family, Node, Service, TrafficPolicy};
 pub(crate) struct ServiceDecision {
     /// When the service was created, in seconds since 1970.
     pub created: i64,
-    /// The names of the L2Advertisements that select it, sorted. Empty: it is not announced by
-    /// layer 2.
-    pub advertisements: Names,
-    /// The nodes that may announce each of its addresses, sorted by name. Addresses without such a
-    /// node are absent.
-    pub candidates: Vec<(IpAddr, Arc<[Candidate]>)>,
+    /// The nodes that may announce each of its addresses. Addresses without such a node are absent.
+    pub candidates: Vec<(IpAddr, Candidates)>,
     /// Why the other addresses are not announced, if there are any.
     pub withheld: Option<(Reason, Detail)>,
+}
+
+/// The nodes that may announce an address of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidates {
+    /// The names of the L2Advertisements that select the service and the address, sorted.
+    pub advertisements: Names,
+    /// The nodes, sorted by name.
+    pub nodes: Arc<[Candidate]>,
+}
+
+impl ServiceDecision {
+    /// The nodes that may announce an address.
+    fn of(&self, address: IpAddr) -> Option<&Candidates> {
+        let mut candidates = self.candidates.iter();
+        let (_, candidates) = candidates.find(|(other, _)| *other == address)?;
+        Some(candidates)
+    }
+
+    /// Records why addresses are not announced, unless another reason is known.
+    fn withhold(&mut self, reason: Reason, detail: Detail) {
+        self.withheld.get_or_insert((reason, detail));
+    }
 }
 
 /// The nodes that may announce by a set of L2Advertisements, regardless of endpoints. Depends on
@@ -40,7 +60,7 @@ pub(crate) struct ServiceDecision {
 pub(crate) struct EligibleNodes(BTreeMap<(Names, bool), Arc<[Candidate]>>);
 
 /// Sorted names of L2Advertisements.
-type Names = Arc<[Arc<str>]>;
+pub(crate) type Names = Arc<[Arc<str>]>;
 
 impl EligibleNodes {
     /// The nodes, sorted by name. `on_cordon`: none that is cordoned.
@@ -76,22 +96,41 @@ pub(crate) fn decide(
     if unused || !service.load_balancer {
         return ServiceDecision::default();
     }
-    let selection = match selection::of(index, service) {
-        Ok(selection) if !selection.layer2.is_empty() => selection,
-        Ok(selection) if selection.layer2_selects_pool => {
-            let detail = format!("layer 2, pool {}", selection.pool);
-            return withheld(Reason::ServiceNotSelected, detail.into());
+    let mut decision = ServiceDecision::default();
+    for selection in selection::of(index, service) {
+        match selection {
+            Ok(selection) if !selection.layer2.is_empty() => {
+                decide_selected(index, service, &selection, eligible, &mut decision);
+            }
+            Ok(selection) if selection.layer2_selects_pool => {
+                let detail = format!("layer 2, pool {}", selection.pool);
+                decision.withhold(Reason::ServiceNotSelected, detail.into());
+            }
+            // The pool is one of BGP only, which is no reason to report for each of its services.
+            Ok(_) => {}
+            Err((reason, detail)) => decision.withhold(reason, detail),
         }
-        // The pool is one of BGP only, which is no reason to report for each of its services.
-        Ok(_) => return ServiceDecision::default(),
-        Err((reason, detail)) => return withheld(reason, detail),
-    };
-    let ads = selection.layer2;
-    let names: Names = ads.iter().map(|ad| ad.name.clone()).collect();
-    let nodes = eligible.of(index, &names, &ads, service.drain.on_cordon);
-    let mut candidates = Vec::new();
+    }
+    if !decision.candidates.is_empty() {
+        decision.created = service.request.created;
+    }
+    decision
+}
+
+/// Decides about the addresses of one pool.
+fn decide_selected(
+    index: &Index,
+    service: &Service,
+    selection: &Selection<'_>,
+    eligible: &mut EligibleNodes,
+    decision: &mut ServiceDecision,
+) {
+    let ads = &selection.layer2;
+    let advertisements: Names = ads.iter().map(|ad| ad.name.clone()).collect();
+    let nodes = eligible.of(index, &advertisements, ads, service.drain.on_cordon);
     let mut without_endpoints = BTreeSet::new();
-    for address in service.addresses() {
+    let mut without_node = false;
+    for address in &selection.addresses {
         let family = Family::of(*address);
         let endpoints = index.endpoints(&service.name, family);
         if endpoints.healthy == 0 {
@@ -102,30 +141,22 @@ pub(crate) fn decide(
             TrafficPolicy::Cluster => nodes.clone(),
             TrafficPolicy::Local => with_endpoints(&nodes, &endpoints),
         };
-        if !nodes.is_empty() {
-            candidates.push((*address, nodes));
+        if nodes.is_empty() {
+            without_node = true;
+            continue;
         }
+        let advertisements = advertisements.clone();
+        let candidates = Candidates {
+            advertisements,
+            nodes,
+        };
+        decision.candidates.push((*address, candidates));
     }
-    let withheld = if !without_endpoints.is_empty() {
+    if !without_endpoints.is_empty() {
         let families = Detail::Families(without_endpoints.into_iter().collect());
-        Some((no_endpoints(service), families))
-    } else if candidates.len() < service.addresses().len() {
-        Some((Reason::NoEligibleNode, Detail::None))
-    } else {
-        None
-    };
-    ServiceDecision {
-        created: service.request.created,
-        advertisements: names,
-        candidates,
-        withheld,
-    }
-}
-
-fn withheld(reason: Reason, detail: Detail) -> ServiceDecision {
-    ServiceDecision {
-        withheld: Some((reason, detail)),
-        ..ServiceDecision::default()
+        decision.withhold(no_endpoints(service), families);
+    } else if without_node {
+        decision.withhold(Reason::NoEligibleNode, Detail::None);
     }
 }
 
@@ -136,23 +167,26 @@ pub(crate) fn excluded_nodes<'a>(
     service: &Service,
     decision: &ServiceDecision,
 ) -> Vec<(&'a str, Reason, Detail)> {
-    let selection = match selection::of(index, service) {
-        Ok(selection) if service.load_balancer && !selection.layer2.is_empty() => selection,
-        _ => return Vec::new(),
-    };
     let mut excluded = Vec::new();
-    for (name, node) in index.nodes() {
-        match check_node(node, &selection.layer2, service.drain.on_cordon) {
-            Err(Reason::NodeNotSelected) => {
-                let detail = format!("layer 2, pool {}", selection.pool);
-                excluded.push((name.as_str(), Reason::NodeNotSelected, detail.into()));
-            }
-            Err(reason) => excluded.push((name.as_str(), reason, name.as_str().into())),
-            Ok(()) => {
-                let families = families_elsewhere(index, service, decision, name);
-                if !families.is_empty() {
-                    let detail = Detail::Families(families.into_iter().collect());
-                    excluded.push((name.as_str(), Reason::NoLocalEndpoints, detail));
+    if !service.load_balancer {
+        return excluded;
+    }
+    let selections = selection::of(index, service).into_iter().flatten();
+    for selection in selections.filter(|selection| !selection.layer2.is_empty()) {
+        for (name, node) in index.nodes() {
+            match check_node(node, &selection.layer2, service.drain.on_cordon) {
+                Err(Reason::NodeNotSelected) => {
+                    let detail = format!("layer 2, pool {}", selection.pool);
+                    excluded.push((name.as_str(), Reason::NodeNotSelected, detail.into()));
+                }
+                Err(reason) => excluded.push((name.as_str(), reason, name.as_str().into())),
+                Ok(()) => {
+                    let addresses = &selection.addresses;
+                    let families = families_elsewhere(index, service, addresses, decision, name);
+                    if !families.is_empty() {
+                        let detail = Detail::Families(families.into_iter().collect());
+                        excluded.push((name.as_str(), Reason::NoLocalEndpoints, detail));
+                    }
                 }
             }
         }
@@ -160,20 +194,19 @@ pub(crate) fn excluded_nodes<'a>(
     excluded
 }
 
-/// The families that have endpoints, but none that makes a node a candidate.
+/// The families of these addresses that have endpoints, but none that makes a node a candidate.
 fn families_elsewhere(
     index: &Index,
     service: &Service,
+    addresses: &[IpAddr],
     decision: &ServiceDecision,
     node: &str,
 ) -> BTreeSet<Family> {
     let is_candidate = |address: &IpAddr| {
-        let mut candidates = decision.candidates.iter();
-        let of_address = candidates.find(|(other, _)| other == address);
-        of_address.is_some_and(|(_, nodes)| nodes.iter().any(|other| &*other.node == node))
+        let candidates = decision.of(*address);
+        candidates.is_some_and(|of| of.nodes.iter().any(|other| &*other.node == node))
     };
-    let addresses = service.addresses().iter();
-    let others = addresses.filter(|address| !is_candidate(address));
+    let others = addresses.iter().filter(|address| !is_candidate(address));
     let families = others.map(|address| Family::of(*address));
     families
         .filter(|family| index.endpoints(&service.name, *family).healthy > 0)

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::addresses::Layer2Addresses;
 use super::*;
-use crate::core::api::{Kind, ObjectName, RawObject};
+use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::change::Change;
 use crate::core::plan::index_of;
 
@@ -260,6 +260,25 @@ fn candidates_of_a_shared_address_are_those_of_all_its_services() {
     let apart = with(local(&[("a", true)]));
     assert!(candidates(&apart, A).is_empty());
     assert_eq!(reason(&apart, "web"), Some(Reason::NoCommonNode));
+}
+
+#[test]
+fn a_shared_address_stays_announced_while_one_of_its_services_exists() {
+    let delete = |index: &mut Index, name: &str| {
+        let name = ObjectName::new("default", name);
+        index.apply(Change::Delete(ObjectKey::new(Kind::Service, name)));
+    };
+    let mut index = with(vec![
+        ad(json!({})),
+        ("Service/dns", service("Cluster", &[A], 53)),
+        ("EndpointSlice/dns", slice("dns", &[("c", true)])),
+    ]);
+    let all = ["a=0", "b=0", "c=0"];
+    assert_eq!(candidates(&index, A), all);
+    delete(&mut index, "web");
+    assert_eq!(candidates(&index, A), all);
+    delete(&mut index, "dns");
+    assert_eq!(candidates(&index, A), [""; 0]);
 }
 
 #[test]

@@ -170,3 +170,25 @@ fn a_daemon_rejects_a_peer_without_its_secret_and_keeps_the_last_good_value() {
     let session = &index.config().peers["tor"].session;
     assert!(session.transport.password.is_some());
 }
+
+#[test]
+fn a_peer_is_valid_as_soon_as_its_secret_and_its_bfd_profile_exist() {
+    let spec = json!({
+        "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1", "bfdProfile": "fast",
+        "passwordSecret": { "name": "tor" }
+    });
+    let secret = json!({ "type": "kubernetes.io/basic-auth", "stringData": { "password": "pw" } });
+    let mut index = index(vec![object(Kind::BgpPeer, "tor", json!({ "spec": spec }))]);
+    let missing = |index: &Index| {
+        let problems = index.problems();
+        let texts = problems.iter().map(ToString::to_string);
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    assert!(missing(&index).contains("there is no Secret"));
+    assert!(missing(&index).contains("there is no BFDProfile"));
+    index.apply(object(Kind::Secret, "tor", secret));
+    assert!(index.config().peers.is_empty());
+    index.apply(object(Kind::BfdProfile, "fast", json!({ "spec": {} })));
+    assert_eq!(missing(&index), "");
+    assert!(index.config().peers.contains_key("tor"));
+}

@@ -67,6 +67,9 @@ fn a_list_of_one_group_of_peers_is_enough() {
     // BFDProfiles without a CRD can't exist: don't wait for them.
     index.apply(absent(Kind::BfdProfile));
     assert!(index.is_listed(&[Kind::BfdProfile]));
+    index.apply(absent(Kind::FerrolbBfdProfile));
+    assert!(index.is_listed(&[Kind::BfdProfile, Kind::FerrolbBfdProfile]));
+    assert!(index.problems().is_empty(), "{:?}", index.problems());
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod incremental;
 mod last_good;
 mod lists;
 mod nodes;
+mod other_ipam;
+mod own_kinds;
 mod problems;
 mod sharing;
 

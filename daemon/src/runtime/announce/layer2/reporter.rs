@@ -11,9 +11,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::engine::EngineState;
 use crate::core::decide::owner_reason::{in_words, owner_text};
-use crate::runtime::source::{ApiWrite, ApiWriteSender, ServiceEvent};
+use crate::core::model::ServiceEvent;
+use crate::runtime::source::{ApiWrite, ApiWriteSender};
 use crate::runtime::status::Layer2Services;
 
+/// The component that Events name.
+const COMPONENT: &str = "ferrolb-layer2";
 /// Up to this many changes of owners that arrive together are logged one by one.
 const LOGGED_CHANGES: usize = 16;
 /// Up to this many events are processed together.
@@ -91,6 +94,7 @@ impl Reporter {
             self.writes.send(ApiWrite::Event(ServiceEvent {
                 service: service.name.clone(),
                 uid: service.uid.clone(),
+                component: COMPONENT,
                 warning,
                 reason,
                 message: message.to_owned(),

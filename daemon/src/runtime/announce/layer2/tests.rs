@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::core::api::RawObject;
 use crate::core::index::change::Change;
-use crate::runtime::source::{ApiWrite, ServiceEvent, api_writes};
+use crate::core::model::ServiceEvent;
+use crate::runtime::source::{ApiWrite, api_writes};
 
 fn refuses(_: Options) -> io::Result<(Handle, mpsc::UnboundedReceiver<Event>)> {
     let error = "packet sockets are refused: the process needs NET_RAW";

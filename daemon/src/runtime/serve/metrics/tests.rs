@@ -7,6 +7,10 @@ use ferrolb_bgp::fsm::{Input, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
 use super::*;
+use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::decide::node_routes::NodeRoutes;
+use crate::core::index::Index;
+use crate::core::index::change::Change;
 use crate::runtime::status::Layer2Services;
 
 /// Status of peers without a session.
@@ -239,4 +243,173 @@ fn layer_2_has_metallb_names_and_counters_of_its_own() {
             .collect();
         assert_eq!(values.join(" "), expected, "{name}");
     }
+}
+
+fn pool(name: &str, spec: serde_json::Value) -> Change {
+    let body = serde_json::json!({ "metadata": { "name": name }, "spec": spec });
+    let raw = serde_json::from_value(body).expect("an object");
+    let name = ObjectName::new("metallb-system", name);
+    Change::Apply(ObjectKey::new(Kind::IpAddressPool, name), raw)
+}
+
+#[test]
+fn the_metrics_of_a_pool_follow_allocations_and_end_with_the_pool() {
+    let mut index = Index::default();
+    index.apply(pool(
+        "both",
+        serde_json::json!({ "addresses": ["192.0.2.0/30", "2001:db8::/126"] }),
+    ));
+    let avoids = serde_json::json!({ "addresses": ["10.0.0.0/24"], "avoidBuggyIPs": true });
+    index.apply(pool("avoids", avoids));
+    let allocated = ["192.0.2.1", "2001:db8::1", "192.0.2.2", "10.0.0.1"];
+    let mut status = DaemonStatus {
+        config: Some(Arc::clone(index.config())),
+        allocated: Some(
+            allocated
+                .iter()
+                .map(|ip| ip.parse().expect("an address"))
+                .collect(),
+        ),
+        ..DaemonStatus::default()
+    };
+    let shown = |status: &DaemonStatus, name: &str| {
+        let text = rendered(status, &[]);
+        let lines = lines(&text, &format!("metallb_allocator_{name}")).join(" ");
+        lines.replace(&format!("metallb_allocator_{name}"), "")
+    };
+    for (name, expected) in [
+        ("addresses_total", "{pool=\"avoids\"} 254 {pool=\"both\"} 8"),
+        (
+            "ipv6_addresses_total",
+            "{pool=\"avoids\"} 0 {pool=\"both\"} 4",
+        ),
+        (
+            "addresses_in_use_total",
+            "{pool=\"avoids\"} 1 {pool=\"both\"} 3",
+        ),
+        (
+            "ipv4_addresses_in_use_total",
+            "{pool=\"avoids\"} 1 {pool=\"both\"} 2",
+        ),
+        (
+            "ipv6_addresses_in_use_total",
+            "{pool=\"avoids\"} 0 {pool=\"both\"} 1",
+        ),
+    ] {
+        assert_eq!(shown(&status, name), expected, "{name}");
+    }
+    let name = ObjectName::new("metallb-system", "avoids");
+    index.apply(Change::Delete(ObjectKey::new(Kind::IpAddressPool, name)));
+    status.config = Some(Arc::clone(index.config()));
+    status.allocated = Some(["192.0.2.1".parse().expect("an address")].into());
+    assert_eq!(
+        shown(&status, "addresses_in_use_total"),
+        "{pool=\"both\"} 1"
+    );
+    assert_eq!(shown(&status, "addresses_total"), "{pool=\"both\"} 8");
+}
+
+#[test]
+fn the_configuration_is_stale_while_an_object_is_rejected_and_stays_loaded() {
+    let mut index = Index::default();
+    let mut status = DaemonStatus::default();
+    let shown = |status: &DaemonStatus| {
+        let text = rendered(status, &[]);
+        ["loaded", "stale"].map(|which| {
+            let name = format!("metallb_k8s_client_config_{which}_bool");
+            lines(&text, &name)[0].to_owned().replace(&name, which)
+        })
+    };
+    assert_eq!(shown(&status), ["loaded 0", "stale 0"]);
+    let addresses = |text: &str| pool("p", serde_json::json!({ "addresses": [text] }));
+    for (text, stale) in [
+        ("192.0.2.0/24", "stale 0"),
+        ("nonsense", "stale 1"),
+        ("192.0.2.0/24", "stale 0"),
+    ] {
+        index.apply(addresses(text));
+        status.config = Some(Arc::clone(index.config()));
+        status.problems = index.problems().to_vec();
+        assert_eq!(shown(&status), ["loaded 1", stale], "{text}");
+    }
+}
+
+#[test]
+fn the_series_of_a_session_end_with_its_peer() {
+    let status = DaemonStatus::default();
+    let series = |peers: &[PeerStatus]| {
+        let text = rendered(&status, peers);
+        let lines = text.lines().filter(|line| line.contains("peer=\"10.0.0.1"));
+        lines.count()
+    };
+    let peers = statuses([peer("tor", "10.0.0.1:179")]);
+    let text = rendered(&status, &peers);
+    for name in [
+        "metallb_bgp_session_up",
+        "metallb_bgp_announced_prefixes_total",
+        "metallb_bgp_updates_total",
+    ] {
+        let expected = format!("{name}{{peer=\"10.0.0.1:179\"}} 0");
+        assert_eq!(lines(&text, name), [expected]);
+    }
+    assert!(series(&peers) > 3);
+    assert_eq!(series(&[]), 0);
+}
+
+#[test]
+fn an_address_has_a_series_for_each_service_while_it_is_announced_over_bgp() {
+    let object = |kind: Kind, name: &str, body: serde_json::Value| {
+        let mut raw = body;
+        raw["kind"] = kind.name().into();
+        raw["apiVersion"] = kind.api_version().into();
+        raw["metadata"]["name"] = name.into();
+        let raw: RawObject = serde_json::from_value(raw).expect("an object");
+        let key = raw.key("default").expect("a kind that is read");
+        let namespace = if kind.is_configuration() {
+            "metallb-system"
+        } else {
+            &key.name.namespace
+        };
+        let name = ObjectName::new(namespace, name);
+        Change::Apply(ObjectKey::new(kind, name), raw)
+    };
+    let spec = serde_json::json!({ "myASN": 1, "peerASN": 2, "peerAddress": "10.0.0.1" });
+    let web = serde_json::json!({
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } }
+    });
+    let slice = |ready: bool| {
+        let labels = serde_json::json!({ "kubernetes.io/service-name": "web" });
+        let conditions = serde_json::json!({ "ready": ready });
+        let endpoint = serde_json::json!({ "addresses": ["10.1.0.1"], "conditions": conditions });
+        let body = serde_json::json!({
+            "metadata": { "labels": labels }, "addressType": "IPv4", "endpoints": [endpoint]
+        });
+        object(Kind::EndpointSlice, "web", body)
+    };
+    let mut index = Index::default();
+    for change in [
+        object(Kind::Node, "node-a", serde_json::json!({ "metadata": {} })),
+        pool("p", serde_json::json!({ "addresses": ["192.0.2.0/24"] })),
+        object(Kind::BgpPeer, "tor", serde_json::json!({ "spec": spec })),
+        object(
+            Kind::BgpAdvertisement,
+            "ad",
+            serde_json::json!({ "spec": {} }),
+        ),
+        object(Kind::Service, "web", web),
+    ] {
+        index.apply(change);
+    }
+    let status = DaemonStatus::default();
+    let mut shown = |change: Change| {
+        index.apply(change);
+        let routes = NodeRoutes::of(&index, "node-a");
+        status.announced.update_all(&index, &routes, |_| true);
+        lines(&rendered(&status, &[]), "metallb_speaker_announced").join(" ")
+    };
+    let series = "metallb_speaker_announced{ip=\"192.0.2.1\",node=\"node-a\",protocol=\"bgp\",\
+                  service=\"default/web\"} 1";
+    assert_eq!(shown(slice(true)), series);
+    assert_eq!(shown(slice(false)), "");
 }

@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::watch::chain;
 use crate::core::config::hello_secrets::{KEY, OWN};
-use crate::runtime::source::{ApiWrite, ApiWriteReceiver, ServiceEvent};
+use crate::core::model::ServiceEvent;
+use crate::runtime::source::{ApiWrite, ApiWriteReceiver};
 
 /// Limit for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,8 +23,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 /// Length of a key, in octets.
 const KEY_LENGTH: usize = 32;
-/// The component that Events name.
-const COMPONENT: &str = "ferrolb-layer2";
 
 /// What the writer needs.
 pub(super) struct ApiWriter {
@@ -129,6 +128,7 @@ fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
     let ServiceEvent {
         service,
         uid,
+        component,
         warning,
         reason,
         message,
@@ -156,7 +156,7 @@ fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
         last_timestamp: Some(Time(now)),
         count: Some(1),
         source: Some(EventSource {
-            component: Some(COMPONENT.to_owned()),
+            component: Some((*component).to_owned()),
             host: Some(node.to_owned()),
         }),
         ..Event::default()
@@ -184,6 +184,7 @@ mod tests {
         let event = ServiceEvent {
             service: Arc::new(ObjectName::new("shop", "web")),
             uid: "u-1".into(),
+            component: "ferrolb-layer2",
             warning: false,
             reason: "nodeAssigned",
             message: "announcing from node \"a\" with protocol \"layer2\"".to_owned(),

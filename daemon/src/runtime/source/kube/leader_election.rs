@@ -55,16 +55,18 @@ enum RequestResult {
 }
 
 impl LeaderElection {
+    /// The terms continue after those of an earlier candidate with this sender.
     pub(super) fn new(
         client: Client,
         namespace: &str,
         identity: String,
         lead: watch::Sender<Lead>,
     ) -> Self {
+        let term = lead.borrow().term;
         Self {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
-            elector: Elector::new(identity.clone(), Timing::DEFAULT),
+            elector: Elector::new(identity.clone(), Timing::DEFAULT, term),
             identity,
             acquired: None,
             lead,

@@ -19,6 +19,7 @@ mod elector;
 pub(crate) mod layer2_status;
 mod leader_election;
 mod listing;
+mod metallb_controller;
 mod object;
 mod ready_nodes;
 mod reviewer;
@@ -29,6 +30,7 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +39,9 @@ use kube::Api;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::{JoinHandle, JoinSet};
 
-pub(crate) use self::client::StartError;
+pub(crate) use self::client::{StartError, connect};
 pub(crate) use self::daemonset::OwnDaemonSet;
+pub(crate) use self::object::path_of_kind;
 pub(crate) use self::reviewer::{Reviewer, Verdict};
 
 use self::api_health::ApiHealth;
@@ -89,27 +92,32 @@ pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
 }
 
 /// The kinds that routes depend on.
-const ANNOUNCER_READS: [Kind; 12] = [
+const ANNOUNCER_READS: [Kind; 16] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
     Kind::Community,
+    Kind::FerrolbCommunity,
     Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
     Kind::BfdProfile,
+    Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::BgpAdvertisement,
+    Kind::FerrolbBgpAdvertisement,
     Kind::Service,
     Kind::EndpointSlice,
 ];
 
 /// The kinds that layer 2 depends on. Of Secrets it reads only those with the key of hellos.
-const LAYER2_READS: [Kind; 8] = [
+const LAYER2_READS: [Kind; 9] = [
     Kind::Namespace,
     Kind::Node,
     Kind::Secret,
     Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
     Kind::L2Advertisement,
     Kind::FerrolbL2Advertisement,
     Kind::Service,
@@ -118,12 +126,13 @@ const LAYER2_READS: [Kind; 8] = [
 
 /// The kinds that an allocator watches: those that it allocates from, those with addresses that
 /// Services must not get, and those that say whether it creates the key of hellos.
-const ALLOCATOR_READS: [Kind; 10] = [
+const ALLOCATOR_READS: [Kind; 11] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
     Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::L2Advertisement,
@@ -132,7 +141,12 @@ const ALLOCATOR_READS: [Kind; 10] = [
 ];
 
 /// Kinds that must be listed consistently in a term before the leader allocates.
-const ALLOCATED_FROM: [Kind; 3] = [Kind::Namespace, Kind::IpAddressPool, Kind::Service];
+const ALLOCATED_FROM: [Kind; 4] = [
+    Kind::Namespace,
+    Kind::IpAddressPool,
+    Kind::FerrolbIpAddressPool,
+    Kind::Service,
+];
 
 /// Starts the source. The API server may be unavailable; objects arrive once it answers.
 ///
@@ -146,7 +160,7 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     if options.config_namespaces.is_empty() {
         return Err(StartError::NoConfigNamespace);
     }
-    let client = client::connect(options.kubeconfig.as_deref()).await?;
+    let client = connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
     let (status, mut writes) = status_writes();
     let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
@@ -269,6 +283,53 @@ async fn supervise<F: Future<Output = ()>>(kind: Kind, follow: impl Fn() -> F) {
     }
 }
 
+/// Takes part in the election until `release` fires or is dropped, except while MetalLB's controller
+/// runs.
+async fn elect(
+    context: Context,
+    options: KubeOptions,
+    lead: latest::Sender<Lead>,
+    mut release: oneshot::Receiver<()>,
+) {
+    let namespaces = context.config_namespaces.to_vec();
+    let mut controller = metallb_controller::follow(context.client.clone(), namespaces).await;
+    loop {
+        let (stop, stopped) = oneshot::channel();
+        let election = LeaderElection::new(
+            context.client.clone(),
+            &options.lease_namespace,
+            options.identity.clone(),
+            lead.clone(),
+        );
+        if controller.borrow().is_none() {
+            let mut election = pin!(election.run(context.api_health.clone(), stopped));
+            let released = tokio::select! {
+                () = &mut election => return,
+                _ = &mut release => true,
+                _ = controller.wait_for(Option::is_some) => false,
+            };
+            drop(stop);
+            election.await;
+            if released {
+                return;
+            }
+        }
+        let pod = controller.borrow().clone().unwrap_or_default();
+        tracing::error!(
+            pod,
+            "MetalLB's controller runs and writes the same Services: no addresses are allocated \
+             until it ends. Move over with ferrolb migrate, or stop it: kubectl scale -n NAMESPACE \
+             deployment/controller --replicas=0"
+        );
+        tokio::select! {
+            _ = &mut release => return,
+            _ = controller.wait_for(Option::is_none) => {
+                tracing::info!("MetalLB's controller has ended");
+            }
+        }
+    }
+}
+
 /// Takes part in leader election and sends [`Event::Leading`].
 async fn allocate(
     context: Context,
@@ -278,13 +339,7 @@ async fn allocate(
 ) {
     let (lead_in, mut lead) = latest::channel(Lead::default());
     let (release, released) = oneshot::channel();
-    let election = LeaderElection::new(
-        context.client.clone(),
-        &options.lease_namespace,
-        options.identity,
-        lead_in,
-    );
-    let mut election = tokio::spawn(election.run(context.api_health.clone(), released));
+    let mut election = tokio::spawn(elect(context.clone(), options, lead_in, released));
     let mut writer = JoinSet::new();
     let (allocating_term_in, allocating_term) = latest::channel(None);
     let writing = status_writer::write_all(

@@ -95,6 +95,14 @@ pub(super) fn resource(kind: Kind) -> ApiResource {
     }
 }
 
+/// The path of all objects of a kind, or of those in a namespace.
+pub(crate) fn path_of_kind(kind: Kind, namespace: Option<&str>) -> String {
+    let version = kind.api_version();
+    let root = if version.contains('/') { "apis" } else { "api" };
+    let namespace = namespace.map_or_else(String::new, |name| format!("namespaces/{name}/"));
+    format!("/{root}/{version}/{namespace}{}", plural(kind))
+}
+
 /// The plural name in URLs and RBAC rules.
 pub(super) const fn plural(kind: Kind) -> &'static str {
     match kind {
@@ -104,11 +112,11 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Namespace => "namespaces",
         Kind::ServiceCidr => "servicecidrs",
         Kind::Secret => "secrets",
-        Kind::IpAddressPool => "ipaddresspools",
+        Kind::IpAddressPool | Kind::FerrolbIpAddressPool => "ipaddresspools",
         Kind::BgpPeer | Kind::FerrolbBgpPeer => "bgppeers",
-        Kind::BfdProfile => "bfdprofiles",
-        Kind::BgpAdvertisement => "bgpadvertisements",
-        Kind::Community => "communities",
+        Kind::BfdProfile | Kind::FerrolbBfdProfile => "bfdprofiles",
+        Kind::BgpAdvertisement | Kind::FerrolbBgpAdvertisement => "bgpadvertisements",
+        Kind::Community | Kind::FerrolbCommunity => "communities",
         Kind::L2Advertisement | Kind::FerrolbL2Advertisement => "l2advertisements",
     }
 }
@@ -116,6 +124,16 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_have_the_group_of_the_kind_and_the_namespace() {
+        let pools = path_of_kind(Kind::IpAddressPool, Some("a"));
+        assert_eq!(
+            pools,
+            "/apis/metallb.io/v1beta1/namespaces/a/ipaddresspools"
+        );
+        assert_eq!(path_of_kind(Kind::Service, None), "/api/v1/services");
+    }
 
     #[test]
     fn managed_fields_are_dropped_and_the_kind_is_filled_in() {

@@ -1,4 +1,10 @@
+use serde_json::json;
+
 use super::*;
+use crate::core::allocate::Allocation;
+use crate::core::api::{ObjectKey, ObjectName, RawObject};
+use crate::core::index::Index;
+use crate::core::index::change::Change;
 
 fn lead(term: u64, leads: bool) -> Lead {
     Lead {
@@ -14,6 +20,7 @@ fn leading_is_announced_when_everything_was_listed_in_the_term() {
     assert_eq!(leading.listed(0, Kind::Service), None);
     assert_eq!(leading.listed(1, Kind::Service), None);
     assert_eq!(leading.listed(1, Kind::Namespace), None);
+    assert_eq!(leading.listed(1, Kind::FerrolbIpAddressPool), None);
     assert_eq!(leading.allocating_term(), None);
     assert_eq!(leading.listed(1, Kind::IpAddressPool), Some(true));
     assert_eq!(leading.allocating_term(), Some(1));
@@ -37,7 +44,7 @@ fn a_new_term_requires_new_lists_even_if_the_loss_was_missed() {
         .into_iter()
         .map(|kind| leading.listed(2, kind))
         .collect();
-    assert_eq!(announced, [None, None, Some(true)]);
+    assert_eq!(announced, [None, None, None, Some(true)]);
 }
 
 #[test]
@@ -54,6 +61,11 @@ fn each_role_reads_only_what_it_needs() {
         let read = kinds(role);
         assert!(unread.iter().all(|kind| !read.contains(kind)), "{role:?}");
         assert!(read.is_sorted_by_key(|kind| Kind::ALL.iter().position(|of_all| of_all == kind)));
+        let mut others = read.iter().filter_map(|kind| kind.other_group());
+        assert!(
+            others.all(|other| read.contains(&other)),
+            "{role:?} reads both groups"
+        );
     };
     without(Role::Allocator, &[Kind::EndpointSlice, Kind::BfdProfile]);
     without(
@@ -91,4 +103,38 @@ async fn a_watch_that_panics_is_restarted() {
         tokio::time::timeout(3 * WATCH_RESTART_DELAY, supervise(Kind::Service, follow)).await;
     assert!(followed.is_err(), "it runs forever");
     assert_eq!(starts.get(), 2);
+}
+
+#[test]
+fn an_allocator_alone_needs_a_pool_and_no_object_that_announcers_need() {
+    // Beside Calico or Cilium, which announce: no CRD of BGPPeers and advertisements.
+    let kinds = kinds(Role::Allocator);
+    let mut index = Index::for_kinds(kinds);
+    let pool = json!({ "spec": { "addresses": ["192.0.2.0/24"] } });
+    let service = json!({ "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1" } });
+    for kind in kinds {
+        let objects = match kind {
+            Kind::IpAddressPool => vec![("metallb-system", "pool", &pool)],
+            Kind::Service => vec![("default", "web", &service)],
+            _ => Vec::new(),
+        };
+        let objects = objects.into_iter().map(|(namespace, name, body)| {
+            let mut body = body.clone();
+            body["kind"] = json!(kind.name());
+            body["metadata"]["name"] = json!(name);
+            let raw: RawObject = serde_json::from_value(body).expect("an object");
+            (ObjectKey::new(*kind, ObjectName::new(namespace, name)), raw)
+        });
+        let needed = matches!(kind, Kind::IpAddressPool | Kind::Service);
+        index.apply(if kind.is_optional() && !needed {
+            Change::Absent(*kind, "no such CRD".to_owned())
+        } else {
+            Change::Reset(*kind, objects.collect())
+        });
+    }
+    assert_eq!(index.problems(), []);
+    assert!(index.is_synced(kinds));
+    let writes = Allocation::default().decide_all(&index).writes;
+    let addresses: Vec<String> = writes.iter().map(|w| w.shown_addresses()).collect();
+    assert_eq!(addresses, ["192.0.2.0"]);
 }

@@ -120,8 +120,9 @@ pub(super) struct Elector {
 }
 
 impl Elector {
-    /// A candidate without any knowledge. `identity` must be unique to this process.
-    pub(super) fn new(identity: String, timing: Timing) -> Self {
+    /// A candidate without any knowledge. `identity` must be unique to this process. `term` is the
+    /// number of its earlier terms.
+    pub(super) fn new(identity: String, timing: Timing, term: u64) -> Self {
         Self {
             identity,
             timing,
@@ -130,7 +131,7 @@ impl Elector {
             outdated: false,
             pause_until: None,
             renewed: None,
-            term: 0,
+            term,
         }
     }
 

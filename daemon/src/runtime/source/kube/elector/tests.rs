@@ -18,7 +18,7 @@ fn held_by(holder: &str, version: u64) -> Record {
 }
 
 fn elector() -> Elector {
-    Elector::new("me".into(), TIMING)
+    Elector::new("me".into(), TIMING, 0)
 }
 
 fn write(elector: &mut Elector, now: Instant) -> Write {
@@ -346,7 +346,7 @@ proptest! {
         let mut world = Instant::now();
         let mut server = Server::default();
         let node = |name: &str, clock| Node {
-            elector: Elector::new(name.into(), TIMING),
+            elector: Elector::new(name.into(), TIMING, 0),
             clock: Duration::from_millis(clock),
             sent: None,
             answer: None,

@@ -223,7 +223,13 @@ fn patch(write: &StatusWrite) -> Value {
     let ingress: Vec<Value> = write
         .addresses
         .iter()
-        .map(|address| json!({"ip": address.to_string()}))
+        .map(|address| {
+            let ip = address.to_string();
+            match write.ip_mode(*address) {
+                Some(mode) => json!({"ip": ip, "ipMode": mode}),
+                None => json!({"ip": ip}),
+            }
+        })
         .collect();
     let ingress = if ingress.is_empty() {
         Value::Null

@@ -5,6 +5,7 @@ fn decided(service: &str, version: &str) -> Arc<StatusWrite> {
         service: Arc::new(ObjectName::new("shop", service)),
         resource_version: version.into(),
         addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        ip_modes: Vec::new(),
         pool: Some("blue".into()),
     })
 }
@@ -103,6 +104,15 @@ fn a_patch_names_the_version_and_clears_unwanted_fields() {
             "metadata": {"resourceVersion": "42", "annotations": {ALLOCATED_ANNOTATION: "blue"}},
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}},
         })
+    );
+    let proxy = StatusWrite {
+        ip_modes: vec![("2001:db8::1".parse().unwrap(), "Proxy".into())],
+        ..StatusWrite::clone(&decided("web", "42"))
+    };
+    assert_eq!(
+        patch(&proxy)["status"]["loadBalancer"]["ingress"],
+        json!([{"ip": "192.0.2.1"}, {"ip": "2001:db8::1", "ipMode": "Proxy"}]),
+        "ipMode stays as it is"
     );
     let cleared = StatusWrite {
         addresses: Vec::new(),

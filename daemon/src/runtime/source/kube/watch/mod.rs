@@ -31,6 +31,9 @@ pub(super) const FORBIDDEN_GRACE: Duration = Duration::from_secs(10);
 /// deleted too.
 const CRD_CHECK_DELAY: Duration = Duration::from_secs(1);
 
+/// A kind of MetalLB's that was missing for this long is not about to be created.
+const MISSING_FOR_LONG: Duration = Duration::from_mins(1);
+
 /// Capacity of the message channel. When it is full, reading from the API server stops.
 const MESSAGE_CAPACITY: usize = 16;
 
@@ -252,10 +255,12 @@ async fn check_crd(client: &Client, kind: Kind) -> Option<Result<(), ListError>>
 }
 
 fn unknown_kind(kind: Kind) -> String {
-    let remedy = if kind.group() == Kind::FerrolbBgpPeer.group() {
+    let remedy = if kind.is_own() {
         "apply deploy/manifests/0-crds.yaml, or what ferrolb crds prints"
+    } else if kind.is_custom() {
+        "apply MetalLB's CRDs, or use ferrolb's (ferrolb crds prints them)"
     } else {
-        "apply MetalLB's CRDs"
+        "upgrade Kubernetes"
     };
     format!(
         "the API server does not know {} in {}: {remedy} (check: kubectl get crd {}.{})",
@@ -466,8 +471,9 @@ impl Watch {
                 }
             }
             Failure::Rejected(error) => {
-                attempts.slow = error.kind_missing && is_rare(self.kind);
                 let since = *attempts.rejected_since.get_or_insert_with(Instant::now);
+                attempts.slow = error.kind_missing
+                    && (self.kind.is_own() || since.elapsed() >= MISSING_FOR_LONG);
                 let confirmed = error.kind_missing || since.elapsed() >= FORBIDDEN_GRACE;
                 return confirmed.then_some(Message::Rejected(self.scope, error));
             }
@@ -476,17 +482,13 @@ impl Watch {
     }
 }
 
-/// Whether most clusters lack the kind.
-const fn is_rare(kind: Kind) -> bool {
-    matches!(kind, Kind::FerrolbBgpPeer | Kind::FerrolbL2Advertisement)
-}
-
 /// Failures since the last success.
 struct Attempts {
     backoff: Backoff,
     failures: u32,
     rejected_since: Option<Instant>,
-    /// The kind is absent from most clusters: retry less often, to keep the load of a fleet low.
+    /// The kind is absent, and will probably stay so, because one of the two API groups is enough:
+    /// retry less often, to keep the load of a fleet low.
     slow: bool,
 }
 

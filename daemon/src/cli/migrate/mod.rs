@@ -1,0 +1,277 @@
+//! `ferrolb migrate`: moves a running cluster from MetalLB to ferrolb, node by node.
+//!
+//! One label decides for each node: `ferrolb.io/speaker=metallb` lets MetalLB's speaker run there,
+//! no label lets ferrolb run, and `moving` neither. So a migration that was interrupted continues
+//! where it ended, and can be undone.
+
+mod cluster;
+mod execute;
+mod facts;
+mod preview;
+mod samples;
+mod steps;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use serde_json::Value;
+
+use self::cluster::Cluster;
+use self::execute::{Migration, in_order};
+use self::facts::{Facts, LABEL, Paths, containers, flags, is_ferrolb, name};
+use self::preview::Preview;
+use self::steps::{Goal, Install, Step, steps};
+use super::output::{Style, print};
+use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::printable::printable;
+use crate::runtime::source::manifests::values;
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrolb migrate -f deploy/ferrolb.yaml --dry-run   show each step, and what would differ
+  ferrolb migrate -f deploy/ferrolb.yaml             move; repeat it to continue after an error
+  ferrolb migrate --undo                             back to MetalLB, node by node
+  ferrolb migrate --finish                           delete MetalLB's DaemonSet and Deployment
+
+MetalLB's CRDs and objects stay. The labels and restrictions of the migration are in the cluster, so
+you can continue or undo it from another host. If Argo CD or Flux manages MetalLB, suspend it first:
+it would revert the changes.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct MigrateArgs {
+    /// ferrolb's manifests: a file, or - for standard input, for instance from helm template.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    #[arg(required_unless_present_any = ["undo", "finish"])]
+    file: Option<PathBuf>,
+    /// Print the steps and what would differ, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Return all nodes to MetalLB.
+    #[arg(long, conflicts_with_all = ["file", "finish"])]
+    undo: bool,
+    /// Delete what is left of MetalLB's workloads. After that there is no undo.
+    #[arg(long, conflicts_with = "file")]
+    finish: bool,
+    /// Migrate although Services would lose addresses or announcements.
+    #[arg(long, conflicts_with_all = ["undo", "finish"])]
+    accept_losses: bool,
+    /// MetalLB's namespace.
+    #[arg(long, default_value = CONFIG_NAMESPACE)]
+    namespace: String,
+    /// A new file for all objects of MetalLB.
+    #[arg(long, value_name = "FILE", default_value = "metallb-objects.json")]
+    save: PathBuf,
+    /// Kubeconfig file; default: $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl MigrateArgs {
+    const fn goal(&self) -> Goal {
+        match (self.undo, self.finish) {
+            (true, _) => Goal::Metallb,
+            (_, true) => Goal::Finish,
+            _ => Goal::Ferrolb,
+        }
+    }
+}
+
+pub(super) fn run(args: &MigrateArgs) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(migrate(args))
+}
+
+async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
+    let objects = match &args.file {
+        Some(file) => objects_of(file, &args.namespace)?,
+        None => Vec::new(),
+    };
+    let install = install_of(&objects);
+    let cluster = Cluster::connect(args.kubeconfig.as_deref()).await?;
+    let facts = Facts::read(&cluster, &args.namespace).await?;
+    let goal = args.goal();
+    let steps = steps(&facts, &install, goal).map_err(|obstacles| refusal(&obstacles))?;
+    if goal == Goal::Ferrolb {
+        let ignore = install.flags.contains("--ignore-exclude-lb");
+        let preview = Preview::of(&cluster, &args.namespace, ignore).await?;
+        show(&preview, args.accept_losses || args.dry_run)?;
+    }
+    if args.dry_run {
+        print(&listing(&steps)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut migration = Migration {
+        addresses: preview::addresses(&cluster).await?,
+        record: facts.record.clone().unwrap_or_else(|| facts.to_record()),
+        cluster,
+        namespace: args.namespace.clone(),
+        paths: Paths::new(&args.namespace),
+        save: args.save.clone(),
+        install: in_order(objects),
+    };
+    let mut number = 0;
+    for step in &steps {
+        number += 1;
+        print(&format!("{number}/{} {step}\n", steps.len()))?;
+        let done = migration.run(step).await;
+        done.with_context(|| {
+            format!(
+                "step {number} of {} failed; the nodes before it work. To continue, run the same \
+                 command again{}",
+                steps.len(),
+                if goal == Goal::Ferrolb {
+                    "; to go back: ferrolb migrate --undo"
+                } else {
+                    ""
+                }
+            )
+        })?;
+    }
+    conclude(&facts, goal, args)
+}
+
+/// Prints the result and what to do next. Fails if nodes are left.
+fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
+    let unready = facts.nodes.iter().filter(|node| !node.ready);
+    let unready: Vec<&str> = unready.map(|node| node.name.as_str()).collect();
+    if goal != Goal::Finish && !unready.is_empty() {
+        print(&format!(
+            "left out, because they are not Ready: {}; run the same command again when they are\n",
+            unready.join(", ")
+        ))?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let style = Style::stdout();
+    let text = match goal {
+        Goal::Ferrolb => format!(
+            "{}; MetalLB's objects are saved in {}\nwhen you are sure: ferrolb migrate --finish; \
+             to go back: ferrolb migrate --undo\n",
+            style.green("ferrolb runs on all nodes"),
+            args.save.display()
+        ),
+        Goal::Metallb => format!("{}\n", style.green("MetalLB runs on all nodes again")),
+        Goal::Finish => format!(
+            "{}; its CRDs and objects stay\n",
+            style.green("MetalLB's workloads are deleted")
+        ),
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn refusal(obstacles: &[String]) -> anyhow::Error {
+    anyhow!("can't migrate:\n  {}", obstacles.join("\n  "))
+}
+
+/// Prints what stays and what changes. Fails if something would be lost, unless that is accepted.
+fn show(preview: &Preview, accepted: bool) -> Result<()> {
+    print(&printable_lines(&preview.summary()?))?;
+    let losses = preview.losses();
+    let style = Style::stdout();
+    for loss in &losses {
+        print(&format!("{}: {}\n", style.red("loss"), printable(loss)))?;
+    }
+    if !losses.is_empty() && !accepted {
+        bail!(
+            "a migration would lose what is listed above: mend it, or migrate anyway with \
+             --accept-losses"
+        );
+    }
+    Ok(())
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines().map(|line| printable(line) + "\n").collect()
+}
+
+fn listing(steps: &[Step]) -> Result<String> {
+    let mut text = String::from("steps:\n");
+    for (index, step) in steps.iter().enumerate() {
+        writeln!(text, "{:>3} {step}", index + 1)?;
+    }
+    text += "nothing was changed (--dry-run)\n";
+    Ok(text)
+}
+
+/// The objects of a file of manifests.
+fn objects_of(file: &Path, namespace: &str) -> Result<Vec<Value>> {
+    let input: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(file).with_context(|| format!("can't read {}", file.display()))?)
+    };
+    let objects = values(input).map_err(|error| anyhow!("{}:{error}", file.display()))?;
+    let workloads = objects.iter().filter(|object| is_workload(object));
+    for workload in workloads.clone() {
+        let found = workload["metadata"]["namespace"].as_str();
+        if found != Some(namespace) {
+            bail!(
+                "{} {} is in namespace {}, but MetalLB is in {namespace}: ferrolb reads its \
+                 configuration there and runs beside it",
+                workload["kind"].as_str().unwrap_or_default(),
+                name(workload),
+                found.unwrap_or("default"),
+            );
+        }
+    }
+    if workloads.count() == 0 {
+        bail!(
+            "{} contains no workload of ferrolb: give deploy/ferrolb.yaml or the output of helm \
+             template",
+            file.display()
+        );
+    }
+    Ok(objects)
+}
+
+fn is_workload(object: &Value) -> bool {
+    is_ferrolb(object) && (object["kind"] == "DaemonSet" || object["kind"] == "Deployment")
+}
+
+fn install_of(objects: &[Value]) -> Install {
+    let daemonsets = objects
+        .iter()
+        .filter(|object| is_workload(object) && object["kind"] == "DaemonSet");
+    let images = daemonsets.clone().flat_map(containers);
+    let images = images.filter_map(|container| container["image"].as_str());
+    Install {
+        objects: objects.len(),
+        images: images.map(str::to_owned).collect(),
+        flags: common_flags(objects),
+        without_affinity: daemonsets
+            .filter(|daemonset| !avoids_label(daemonset))
+            .map(|daemonset| name(daemonset).to_owned())
+            .collect(),
+    }
+}
+
+/// The flags that all workloads have.
+fn common_flags(objects: &[Value]) -> BTreeSet<String> {
+    let workloads = objects.iter().filter(|object| is_workload(object));
+    let mut all = workloads.map(flags);
+    let first = all.next().unwrap_or_default();
+    all.fold(first, |common, flags| &common & &flags)
+}
+
+/// Whether a DaemonSet runs only on nodes without [`LABEL`].
+fn avoids_label(daemonset: &Value) -> bool {
+    let required = &daemonset["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let terms = required["nodeSelectorTerms"].as_array();
+    let avoids = |term: &Value| {
+        let expressions = term["matchExpressions"].as_array().into_iter().flatten();
+        let mut expressions = expressions
+            .filter(|expression| expression["key"] == LABEL)
+            .filter(|expression| expression["operator"] == "DoesNotExist");
+        expressions.next().is_some()
+    };
+    terms.is_some_and(|terms| !terms.is_empty() && terms.iter().all(avoids))
+}

@@ -1,0 +1,315 @@
+//! What a migration does, in which order: pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::facts::{Facts, METALLB, MOVING, Node, short_image};
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// ferrolb runs instead of MetalLB.
+    Ferrolb,
+    /// MetalLB runs again.
+    Metallb,
+    /// The rest of MetalLB is removed.
+    Finish,
+}
+
+/// What a file with ferrolb's manifests contains.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Install {
+    /// The number of objects.
+    pub objects: usize,
+    /// The images of its DaemonSets.
+    pub images: BTreeSet<String>,
+    /// The arguments that MetalLB has as well.
+    pub flags: BTreeSet<String>,
+    /// DaemonSets that would run beside MetalLB's speaker on a node with the label.
+    pub without_affinity: Vec<String>,
+}
+
+/// One change. Each can be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Record,
+    StopConversion(String),
+    DeleteWebhook(String),
+    MarkNodes(Vec<String>),
+    BindSpeaker(String),
+    PullImage { node: String, image: String },
+    StopController(String),
+    Apply(usize),
+    AwaitAllocator,
+    MoveNode(String),
+
+    ReturnNode { node: String, speaker: bool },
+    StopAllocator,
+    StartController(String),
+    DeleteFerrolb,
+    RestoreWebhooks,
+    RestoreConversion(String),
+    ReleaseSpeaker(String),
+    UnmarkNodes(Vec<String>),
+
+    KeepSecrets,
+    DeleteSpeaker(String),
+    DeleteController(String),
+    DeleteRecord,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record => f.write_str(
+                "save MetalLB's objects to a file, and in the ConfigMap ferrolb-migration what undo \
+                 needs",
+            ),
+            Self::StopConversion(crd) => write!(
+                f,
+                "set conversion.strategy of the CRD {crd} to None: its webhook ends with the \
+                 controller"
+            ),
+            Self::DeleteWebhook(name) => write!(
+                f,
+                "delete the ValidatingWebhookConfiguration {name}: without the controller it \
+                 refuses each change"
+            ),
+            Self::MarkNodes(nodes) => {
+                write!(f, "label {} node(s) as nodes of MetalLB's speaker", nodes.len())
+            }
+            Self::BindSpeaker(name) => write!(
+                f,
+                "restrict the DaemonSet {name} to nodes with that label, without a restart of its \
+                 Pods"
+            ),
+            Self::PullImage { node, image } => write!(f, "pull {image} on node {node}"),
+            Self::StopController(name) => {
+                write!(f, "scale the Deployment {name} to 0 and wait until it has ended")
+            }
+            Self::Apply(objects) => write!(
+                f,
+                "apply ferrolb's {objects} objects: on labelled nodes it doesn't start yet"
+            ),
+            Self::AwaitAllocator => f.write_str(
+                "wait until ferrolb's allocator is available, and check that no address changed",
+            ),
+            Self::MoveNode(node) => write!(
+                f,
+                "node {node}: end MetalLB's speaker, start ferrolb, wait for its sessions"
+            ),
+            Self::ReturnNode { node, speaker: true } => write!(
+                f,
+                "node {node}: drain and end ferrolb, start MetalLB's speaker, wait for its sessions"
+            ),
+            Self::ReturnNode { node, speaker: false } => {
+                write!(f, "node {node}: drain and end ferrolb")
+            }
+            Self::StopAllocator => f.write_str("scale ferrolb's allocator to 0"),
+            Self::StartController(name) => write!(f, "scale the Deployment {name} up again"),
+            Self::DeleteFerrolb => {
+                f.write_str("delete ferrolb's Deployment and DaemonSets, which have no Pods left")
+            }
+            Self::RestoreWebhooks => f.write_str("restore MetalLB's webhooks"),
+            Self::RestoreConversion(crd) => write!(f, "restore the conversion of the CRD {crd}"),
+            Self::ReleaseSpeaker(name) => write!(
+                f,
+                "let the DaemonSet {name} run on all nodes again: MetalLB restarts its speakers \
+                 one by one"
+            ),
+            Self::UnmarkNodes(nodes) => write!(f, "remove the label from {} node(s)", nodes.len()),
+            Self::KeepSecrets => f.write_str(
+                "keep the Secrets that the controller owns: they would be deleted with it",
+            ),
+            Self::DeleteSpeaker(name) => {
+                write!(f, "delete the DaemonSet {name}, which has no Pods left")
+            }
+            Self::DeleteController(name) => write!(f, "delete the Deployment {name}"),
+            Self::DeleteRecord => {
+                f.write_str("delete the ConfigMap ferrolb-migration: this migration is over")
+            }
+        }
+    }
+}
+
+/// The steps that are left to reach a goal. The obstacles otherwise, each with its remedy.
+pub(super) fn steps(
+    facts: &Facts,
+    install: &Install,
+    goal: Goal,
+) -> Result<Vec<Step>, Vec<String>> {
+    let obstacles = match goal {
+        Goal::Ferrolb => obstacles(facts, install),
+        Goal::Metallb | Goal::Finish => without_record(facts, goal),
+    };
+    if !obstacles.is_empty() {
+        return Err(obstacles);
+    }
+    Ok(match goal {
+        Goal::Ferrolb => to_ferrolb(facts, install),
+        Goal::Metallb => to_metallb(facts),
+        Goal::Finish => finish(facts),
+    })
+}
+
+/// What makes a migration impossible.
+fn obstacles(facts: &Facts, install: &Install) -> Vec<String> {
+    let mut obstacles = Vec::new();
+    if facts.controllers.is_empty() && facts.speakers.is_empty() {
+        obstacles.push(
+            "there is no workload of MetalLB in this namespace: give its namespace with \
+             --namespace, or install ferrolb with kubectl apply"
+                .to_owned(),
+        );
+    }
+    let by_frr_k8s = facts
+        .speakers
+        .iter()
+        .any(|speaker| speaker.bgp_type == "frr-k8s");
+    if by_frr_k8s || !facts.frr_k8s.is_empty() {
+        let found = facts.frr_k8s.join(", ");
+        obstacles.push(format!(
+            "MetalLB's sessions belong to frr-k8s ({found}), which other programs may use as well: \
+             migrate does not stop it. Move by hand: docs/from-metallb.md"
+        ));
+    }
+    for name in &install.without_affinity {
+        obstacles.push(format!(
+            "the DaemonSet {name} has no node affinity that excludes nodes with the label \
+             ferrolb.io/speaker, so it would run beside MetalLB's speaker: add it as in \
+             deploy/manifests/4-announcer.yaml"
+        ));
+    }
+    let workloads = facts.controllers.iter().map(|workload| &workload.flags);
+    let workloads = workloads.chain(facts.speakers.iter().map(|speaker| &speaker.flags));
+    let flags: BTreeSet<&String> = workloads.flatten().collect();
+    for flag in flags {
+        if !install.flags.contains(flag) {
+            obstacles.push(format!(
+                "MetalLB runs with {flag}, ferrolb's manifests don't: add it to the args of each \
+                 container of ferrolb"
+            ));
+        }
+    }
+    obstacles
+}
+
+fn without_record(facts: &Facts, goal: Goal) -> Vec<String> {
+    let mut obstacles = Vec::new();
+    if facts.record.is_none() {
+        obstacles.push(
+            "no migration has begun in this namespace: there is no ConfigMap ferrolb-migration"
+                .to_owned(),
+        );
+    }
+    let left = nodes_left(facts);
+    if goal == Goal::Finish && !left.is_empty() {
+        obstacles.push(format!(
+            "MetalLB's speaker still runs on {}: run ferrolb migrate first",
+            left.join(", ")
+        ));
+    }
+    obstacles
+}
+
+/// The nodes that ferrolb doesn't run on yet.
+fn nodes_left(facts: &Facts) -> Vec<&str> {
+    let marked = facts.nodes.iter().filter(|node| node.mark.is_some());
+    marked.map(|node| node.name.as_str()).collect()
+}
+
+fn to_ferrolb(facts: &Facts, install: &Install) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if facts.record.is_none() {
+        steps.push(Step::Record);
+    }
+    let unmarked = facts.nodes.iter().filter(|node| node.mark.is_none());
+    let unbound = facts.speakers.iter().filter(|speaker| !speaker.bound);
+    let unbound: Vec<&str> = unbound.map(|speaker| speaker.name.as_str()).collect();
+    // Before the speakers are bound to the label, and only then: later a node without it is
+    // ferrolb's.
+    let new: Vec<String> = if unbound.is_empty() {
+        Vec::new()
+    } else {
+        let with_speaker = unmarked.filter(|node| node.speaker);
+        with_speaker.map(|node| node.name.clone()).collect()
+    };
+    let to_move: Vec<&Node> = facts
+        .nodes
+        .iter()
+        .filter(|node| node.mark.is_some() || new.contains(&node.name))
+        .collect();
+    for node in to_move.iter().filter(|node| node.ready) {
+        for image in &install.images {
+            if !node.images.contains(&short_image(image)) {
+                let (node, image) = (node.name.clone(), image.clone());
+                steps.push(Step::PullImage { node, image });
+            }
+        }
+    }
+    if !new.is_empty() {
+        steps.push(Step::MarkNodes(new.clone()));
+    }
+    steps.extend(
+        unbound
+            .into_iter()
+            .map(|name| Step::BindSpeaker(name.to_owned())),
+    );
+    steps.extend(facts.conversions.keys().cloned().map(Step::StopConversion));
+    let webhooks = facts.webhooks.iter().map(super::facts::name);
+    steps.extend(webhooks.map(|name| Step::DeleteWebhook(name.to_owned())));
+    let controllers = facts.controllers.iter().filter(|found| found.replicas > 0);
+    steps.extend(controllers.map(|found| Step::StopController(found.name.clone())));
+    steps.push(Step::Apply(install.objects));
+    steps.push(Step::AwaitAllocator);
+    // A node that was interrupted half-way carries no traffic: it goes first.
+    let (halfway, others): (Vec<&Node>, Vec<&Node>) = to_move
+        .into_iter()
+        .partition(|node| node.mark.as_deref() == Some(MOVING));
+    let nodes = halfway.into_iter().chain(others).filter(|node| node.ready);
+    steps.extend(nodes.map(|node| Step::MoveNode(node.name.clone())));
+    steps
+}
+
+fn to_metallb(facts: &Facts) -> Vec<Step> {
+    let record = facts.record.clone().unwrap_or_default();
+    let mut steps = Vec::new();
+    for node in &facts.nodes {
+        if node.ready && node.mark.as_deref() != Some(METALLB) {
+            steps.push(Step::ReturnNode {
+                node: node.name.clone(),
+                speaker: record.nodes.contains(&node.name),
+            });
+        }
+    }
+    steps.push(Step::StopAllocator);
+    steps.extend(record.replicas.into_keys().map(Step::StartController));
+    steps.push(Step::DeleteFerrolb);
+    if !record.webhooks.is_empty() {
+        steps.push(Step::RestoreWebhooks);
+    }
+    steps.extend(record.conversions.into_keys().map(Step::RestoreConversion));
+    steps.extend(
+        record
+            .update_strategies
+            .into_keys()
+            .map(Step::ReleaseSpeaker),
+    );
+    let nodes = facts.nodes.iter().map(|node| node.name.clone()).collect();
+    steps.push(Step::UnmarkNodes(nodes));
+    steps.push(Step::DeleteRecord);
+    steps
+}
+
+fn finish(facts: &Facts) -> Vec<Step> {
+    let mut steps = vec![Step::KeepSecrets];
+    let speakers = facts.speakers.iter();
+    steps.extend(speakers.map(|speaker| Step::DeleteSpeaker(speaker.name.clone())));
+    let controllers = facts.controllers.iter();
+    steps.extend(controllers.map(|found| Step::DeleteController(found.name.clone())));
+    steps.push(Step::DeleteRecord);
+    steps
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+use serde_json::json;
+
+use super::super::facts::{Controller, Record, Speaker};
+use super::*;
+
+fn install() -> Install {
+    Install {
+        objects: 20,
+        images: BTreeSet::from(["ferrolb:dev".to_owned()]),
+        ..Install::default()
+    }
+}
+
+fn node(name: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        ready: true,
+        speaker: true,
+        images: BTreeSet::from(["ferrolb:dev".to_owned()]),
+        ..Node::default()
+    }
+}
+
+/// MetalLB 0.14 on two nodes.
+fn facts() -> Facts {
+    Facts {
+        controllers: vec![Controller {
+            name: "controller".to_owned(),
+            replicas: 1,
+            ..Controller::default()
+        }],
+        speakers: vec![Speaker {
+            name: "speaker".to_owned(),
+            ..Speaker::default()
+        }],
+        webhooks: vec![json!({"metadata": {"name": "webhooks"}})],
+        conversions: [("bgppeers.metallb.io".to_owned(), json!({}))].into(),
+        nodes: vec![node("a"), node("b")],
+        ..Facts::default()
+    }
+}
+
+/// The cluster after the first steps of a migration.
+fn begun() -> Facts {
+    let mut facts = facts();
+    facts.record = Some(facts.to_record());
+    facts.speakers[0].bound = true;
+    facts.webhooks.clear();
+    facts.conversions.clear();
+    facts.controllers[0].replicas = 0;
+    for node in &mut facts.nodes {
+        node.mark = Some(METALLB.to_owned());
+    }
+    facts
+}
+
+fn marked(facts: &mut Facts, node: usize, mark: Option<&str>) {
+    facts.nodes[node].mark = mark.map(str::to_owned);
+    facts.nodes[node].speaker = mark == Some(METALLB);
+}
+
+fn to(facts: &Facts, goal: Goal) -> Vec<Step> {
+    steps(facts, &install(), goal).expect("no obstacle")
+}
+
+fn move_node(name: &str) -> Step {
+    Step::MoveNode(name.to_owned())
+}
+
+#[test]
+fn the_controller_ends_before_ferrolb_starts_and_nodes_move_one_by_one() {
+    let expected = [
+        Step::Record,
+        Step::MarkNodes(vec!["a".to_owned(), "b".to_owned()]),
+        Step::BindSpeaker("speaker".to_owned()),
+        Step::StopConversion("bgppeers.metallb.io".to_owned()),
+        Step::DeleteWebhook("webhooks".to_owned()),
+        Step::StopController("controller".to_owned()),
+        Step::Apply(20),
+        Step::AwaitAllocator,
+        move_node("a"),
+        move_node("b"),
+    ];
+    assert_eq!(to(&facts(), Goal::Ferrolb), expected);
+}
+
+#[test]
+fn a_migration_continues_with_the_node_at_which_it_was_interrupted() {
+    let mut facts = begun();
+    facts.nodes.push(node("c"));
+    marked(&mut facts, 0, None);
+    marked(&mut facts, 2, Some(MOVING));
+    let expected = [
+        Step::Apply(20),
+        Step::AwaitAllocator,
+        move_node("c"),
+        move_node("b"),
+    ];
+    assert_eq!(to(&facts, Goal::Ferrolb), expected);
+}
+
+#[test]
+fn a_node_that_joins_during_a_migration_belongs_to_ferrolb() {
+    let mut facts = begun();
+    facts.nodes.push(Node {
+        speaker: false,
+        ..node("new")
+    });
+    let steps = to(&facts, Goal::Ferrolb);
+    assert!(!steps.contains(&move_node("new")), "{steps:?}");
+    assert!(
+        !steps.iter().any(|step| matches!(step, Step::MarkNodes(_))),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn images_are_pulled_before_anything_changes() {
+    let mut facts = facts();
+    facts.nodes[1].images.clear();
+    let pull = Step::PullImage {
+        node: "b".to_owned(),
+        image: "ferrolb:dev".to_owned(),
+    };
+    assert_eq!(to(&facts, Goal::Ferrolb)[..2], [Step::Record, pull]);
+}
+
+#[test]
+fn a_node_that_is_not_ready_keeps_its_label_and_is_left_out() {
+    let mut facts = begun();
+    facts.nodes[0].ready = false;
+    let steps = to(&facts, Goal::Ferrolb);
+    assert_eq!(
+        steps,
+        [Step::Apply(20), Step::AwaitAllocator, move_node("b")]
+    );
+}
+
+#[test]
+fn undo_returns_the_moved_nodes_then_the_controller_then_the_webhooks() {
+    let mut facts = begun();
+    facts.record = Some(self::facts().to_record());
+    marked(&mut facts, 0, None);
+    let expected = [
+        Step::ReturnNode {
+            node: "a".to_owned(),
+            speaker: true,
+        },
+        Step::StopAllocator,
+        Step::StartController("controller".to_owned()),
+        Step::DeleteFerrolb,
+        Step::RestoreWebhooks,
+        Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
+        Step::ReleaseSpeaker("speaker".to_owned()),
+        Step::UnmarkNodes(vec!["a".to_owned(), "b".to_owned()]),
+        Step::DeleteRecord,
+    ];
+    assert_eq!(to(&facts, Goal::Metallb), expected);
+}
+
+#[test]
+fn undo_starts_no_speaker_where_none_ran() {
+    let mut facts = begun();
+    facts.nodes.push(Node {
+        speaker: false,
+        ..node("new")
+    });
+    let returned = Step::ReturnNode {
+        node: "new".to_owned(),
+        speaker: false,
+    };
+    assert_eq!(to(&facts, Goal::Metallb)[0], returned);
+}
+
+#[test]
+fn finish_is_refused_while_a_node_has_metallbs_speaker() {
+    let mut facts = begun();
+    marked(&mut facts, 0, None);
+    let obstacles = steps(&facts, &Install::default(), Goal::Finish);
+    let obstacles = obstacles.expect_err("b is left");
+    assert!(obstacles[0].contains("still runs on b"), "{obstacles:?}");
+
+    marked(&mut facts, 1, None);
+    let expected = [
+        Step::KeepSecrets,
+        Step::DeleteSpeaker("speaker".to_owned()),
+        Step::DeleteController("controller".to_owned()),
+        Step::DeleteRecord,
+    ];
+    assert_eq!(to(&facts, Goal::Finish), expected);
+}
+
+#[test]
+fn undo_and_finish_need_a_migration_that_has_begun() {
+    for goal in [Goal::Metallb, Goal::Finish] {
+        let obstacles = steps(&facts(), &Install::default(), goal).expect_err("not begun");
+        assert!(
+            obstacles[0].contains("no migration has begun"),
+            "{obstacles:?}"
+        );
+    }
+}
+
+#[test]
+fn obstacles_are_listed_together_with_their_remedies() {
+    let mut facts = facts();
+    facts.frr_k8s = vec!["frr-k8s-system/frr-k8s".to_owned()];
+    facts.controllers[0].flags = BTreeSet::from(["--lb-class=x".to_owned()]);
+    let install = Install {
+        without_affinity: vec!["ferrolb-announcer".to_owned()],
+        ..install()
+    };
+    let obstacles = steps(&facts, &install, Goal::Ferrolb).expect_err("three obstacles");
+    let all = obstacles.join("\n");
+    assert_eq!(obstacles.len(), 3, "{all}");
+    for part in [
+        "frr-k8s-system/frr-k8s",
+        "ferrolb-announcer",
+        "--lb-class=x",
+    ] {
+        assert!(all.contains(part), "{all}");
+    }
+    let empty = steps(&Facts::default(), &self::install(), Goal::Ferrolb);
+    let empty = empty.expect_err("no MetalLB");
+    assert!(empty[0].contains("--namespace"), "{empty:?}");
+}
+
+#[test]
+fn a_record_survives_its_way_through_the_cluster() {
+    let record = facts().to_record();
+    let text = serde_json::to_string(&record).expect("JSON");
+    assert_eq!(serde_json::from_str::<Record>(&text).expect("read"), record);
+    assert_eq!(
+        record.nodes,
+        BTreeSet::from(["a".to_owned(), "b".to_owned()])
+    );
+}

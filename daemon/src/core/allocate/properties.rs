@@ -1,0 +1,454 @@
+//! Property test: a leader against a plain model of the API server, with random services, edits,
+//! pools, type changes, lost writes, restarts and changes of the leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_allocator::pool_names;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::Allocation;
+use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::index::change::{Change, StatusWrite};
+use crate::core::index::{Dirty, Index};
+
+/// The definitions that each pool alternates between.
+const POOLS: [(&str, [&str; 2], bool); 4] = [
+    ("a", ["10.0.0.0/31", "10.0.0.1/32"], true),
+    (
+        "b",
+        ["10.1.0.0/31 fc01::/127", "10.1.0.0/32 fc01::/127"],
+        true,
+    ),
+    ("m", ["10.2.0.0/31", "10.2.0.0/31 fc02::/128"], false),
+    ("v6", ["fc03::/127", "fc03::1/128"], true),
+];
+
+const REQUESTS: [&str; 5] = [
+    "10.0.0.1",
+    "10.2.0.0",
+    "fc03::1",
+    "10.0.0.0,fc03::",
+    "10.9.0.1",
+];
+
+/// What a user writes into a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wish {
+    load_balancer: bool,
+    /// The number of cluster addresses, IPv4 first.
+    families: usize,
+    policy: &'static str,
+    pool: Option<&'static str>,
+    addresses: Option<&'static str>,
+    shares: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// A user creates or edits a Service.
+    Write(u8, Wish),
+    Delete(u8),
+    /// A user deletes a Service and creates it again.
+    Recreate(u8),
+    /// Another program clears the status.
+    Clear(u8),
+    /// The definition of a pool, or none.
+    Pool(usize, Option<usize>),
+    /// A status write of a leader, former or not, reaches the API server.
+    Deliver,
+    /// A status write is lost, and the leader with it.
+    Crash,
+    /// Another process leads. The writes of the former one are still in flight.
+    NewLeader,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let pool = prop_oneof![3 => Just(None), 1 => prop::sample::select(vec!["a", "b", "m", "v6"]).prop_map(Some)];
+    let addresses =
+        prop_oneof![3 => Just(None), 1 => prop::sample::select(REQUESTS.to_vec()).prop_map(Some)];
+    let policies = vec!["SingleStack", "PreferDualStack", "RequireDualStack"];
+    let wish = (
+        prop::bool::weighted(0.9),
+        1..3_usize,
+        prop::sample::select(policies),
+        pool,
+        addresses,
+        prop::bool::weighted(0.3),
+    );
+    let wish = wish.prop_map(
+        |(load_balancer, families, policy, pool, addresses, shares)| Wish {
+            load_balancer,
+            families,
+            policy,
+            pool,
+            addresses,
+            shares,
+        },
+    );
+    let id = 0..7_u8;
+    prop_oneof![
+        6 => (id.clone(), wish).prop_map(|(id, wish)| Event::Write(id, wish)),
+        1 => id.clone().prop_map(Event::Delete),
+        1 => id.clone().prop_map(Event::Recreate),
+        1 => id.prop_map(Event::Clear),
+        2 => (0..POOLS.len(), prop::option::of(0..2_usize)).prop_map(|(pool, to)| Event::Pool(pool, to)),
+        3 => Just(Event::Deliver),
+        1 => Just(Event::Crash),
+        1 => Just(Event::NewLeader),
+    ]
+}
+
+/// A Service in the API server.
+#[derive(Clone, Debug)]
+struct Stored {
+    wish: Wish,
+    created: u32,
+    version: u32,
+    addresses: Vec<IpAddr>,
+    pool: Option<String>,
+}
+
+/// The API server, and the leader that watches it.
+#[derive(Default)]
+struct Cluster {
+    services: BTreeMap<u8, Stored>,
+    pools: BTreeMap<usize, usize>,
+    clock: u32,
+    index: Index,
+    allocation: Allocation,
+    in_flight: Vec<Arc<StatusWrite>>,
+}
+
+fn key(kind: Kind, name: &str) -> ObjectKey {
+    let namespace = if kind == Kind::Service {
+        "default"
+    } else {
+        "metallb-system"
+    };
+    ObjectKey::new(kind, ObjectName::new(namespace, name))
+}
+
+fn service_key(id: u8) -> ObjectKey {
+    key(Kind::Service, &format!("s{id}"))
+}
+
+fn change(key: ObjectKey, mut body: Value) -> Change {
+    body["kind"] = json!(key.kind.name());
+    body["metadata"]["name"] = json!(key.name.name);
+    let raw: RawObject = serde_json::from_value(body).expect("an object");
+    Change::Apply(key, raw)
+}
+
+fn pool_change(pool: usize, definition: usize) -> Change {
+    let (name, definitions, auto_assign) = POOLS[pool];
+    let addresses: Vec<&str> = definitions[definition].split(' ').collect();
+    let spec = json!({ "addresses": addresses, "autoAssign": auto_assign });
+    change(key(Kind::IpAddressPool, name), json!({ "spec": spec }))
+}
+
+impl Stored {
+    fn change(&self, id: u8) -> Change {
+        let Wish {
+            load_balancer,
+            families,
+            policy,
+            pool,
+            addresses,
+            shares,
+        } = &self.wish;
+        let mut annotations = json!({});
+        for (key, value) in [
+            ("address-pool", *pool),
+            ("loadBalancerIPs", *addresses),
+            ("allow-shared-ip", shares.then_some("key")),
+            ("ip-allocated-from-pool", self.pool.as_deref()),
+        ] {
+            if let Some(value) = value {
+                annotations[format!("metallb.io/{key}")] = json!(value);
+            }
+        }
+        let cluster_ips = &["10.96.0.1", "fd00::1"][..*families];
+        let ingress: Vec<Value> = self
+            .addresses
+            .iter()
+            .map(|ip| json!({ "ip": ip }))
+            .collect();
+        let created = self.created;
+        change(
+            service_key(id),
+            json!({
+                "metadata": {
+                    "annotations": annotations, "resourceVersion": self.version.to_string(),
+                    "uid": format!("uid-{created}"),
+                    "creationTimestamp": format!("2026-01-01T{:02}:{:02}:00Z", created / 60, created % 60),
+                },
+                "spec": {
+                    "type": if *load_balancer { "LoadBalancer" } else { "ClusterIP" },
+                    "clusterIPs": cluster_ips, "ipFamilyPolicy": policy,
+                    // Every second Service has the same port, so that not all may share.
+                    "ports": [{ "port": 80 + id % 4 }],
+                },
+                "status": { "loadBalancer": { "ingress": ingress } },
+            }),
+        )
+    }
+}
+
+impl Cluster {
+    fn tick(&mut self) -> u32 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// The leader receives a change and decides.
+    fn watch(&mut self, change: Change) {
+        let dirty = self.index.apply(change);
+        self.decide(&dirty);
+    }
+
+    fn decide(&mut self, dirty: &Dirty) {
+        self.in_flight
+            .extend(self.allocation.decide(&self.index, dirty).writes);
+    }
+
+    /// Stores a new version of a Service. The API server clears the status of one that is not of
+    /// type LoadBalancer.
+    fn store(&mut self, id: u8, mut stored: Stored) {
+        stored.version = self.tick();
+        if !stored.wish.load_balancer {
+            stored.addresses.clear();
+        }
+        self.services.insert(id, stored.clone());
+        self.watch(stored.change(id));
+    }
+
+    fn delete(&mut self, id: u8) -> Option<Stored> {
+        let stored = self.services.remove(&id)?;
+        self.watch(Change::Delete(service_key(id)));
+        Some(stored)
+    }
+
+    fn create(&mut self, id: u8, wish: Wish) {
+        let created = self.tick();
+        let (addresses, pool) = (Vec::new(), None);
+        self.store(
+            id,
+            Stored {
+                wish,
+                created,
+                version: 0,
+                addresses,
+                pool,
+            },
+        );
+    }
+
+    fn deliver(&mut self, write: &StatusWrite) {
+        let found = self.services.iter().find(|(id, stored)| {
+            service_key(**id).name == *write.service
+                && stored.version.to_string() == write.resource_version
+        });
+        // The API server rejects the write if the Service changed.
+        if let Some((id, stored)) = found {
+            let (addresses, pool) = (write.addresses.clone(), write.pool.clone());
+            let stored = Stored {
+                addresses,
+                pool,
+                ..stored.clone()
+            };
+            self.store(*id, stored);
+        }
+    }
+
+    /// A new process reads everything and leads.
+    fn lead(&mut self) {
+        (self.index, self.allocation) = (Index::default(), Allocation::default());
+        for (pool, definition) in &self.pools {
+            self.index.apply(pool_change(*pool, *definition));
+        }
+        for (id, stored) in &self.services {
+            self.index.apply(stored.change(*id));
+        }
+        self.decide(&Dirty {
+            configuration: true,
+            ..Dirty::default()
+        });
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Write(id, wish) => match self.services.get(&id).cloned() {
+                Some(stored) => self.store(id, Stored { wish, ..stored }),
+                None => self.create(id, wish),
+            },
+            Event::Delete(id) => _ = self.delete(id),
+            Event::Recreate(id) => {
+                if let Some(stored) = self.delete(id) {
+                    self.create(id, stored.wish);
+                }
+            }
+            Event::Clear(id) => {
+                if let Some(stored) = self.services.get(&id).cloned() {
+                    self.store(
+                        id,
+                        Stored {
+                            addresses: Vec::new(),
+                            ..stored
+                        },
+                    );
+                }
+            }
+            Event::Pool(pool, Some(definition)) => {
+                self.pools.insert(pool, definition);
+                self.watch(pool_change(pool, definition));
+            }
+            Event::Pool(pool, None) => {
+                self.pools.remove(&pool);
+                self.watch(Change::Delete(key(Kind::IpAddressPool, POOLS[pool].0)));
+            }
+            Event::Deliver if self.in_flight.is_empty() => {}
+            Event::Deliver => {
+                let write = self.in_flight.remove(0);
+                self.deliver(&write);
+            }
+            Event::Crash => {
+                self.in_flight.clear();
+                self.lead();
+            }
+            Event::NewLeader => self.lead(),
+        }
+    }
+
+    /// Delivers all writes until none is left.
+    fn settle(&mut self) -> Result<(), TestCaseError> {
+        for _ in 0..200 {
+            if self.in_flight.is_empty() {
+                return Ok(());
+            }
+            self.apply(Event::Deliver);
+        }
+        Err(TestCaseError::fail("writes without an end"))
+    }
+
+    /// The pool that has an address, and its definition.
+    fn pool_of(&self, address: IpAddr) -> Option<(usize, usize)> {
+        let has = |definition: &str| {
+            definition.split(' ').any(|net| {
+                let net: ipnet::IpNet = net.parse().expect("a network");
+                net.contains(&address)
+            })
+        };
+        let mut pools = self
+            .pools
+            .iter()
+            .map(|(pool, definition)| (*pool, *definition));
+        pools.find(|(pool, definition)| has(POOLS[*pool].1[*definition]))
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        for (id, stored) in &self.services {
+            let mut names = Vec::new();
+            for address in &stored.addresses {
+                let pool = self.pool_of(*address);
+                prop_assert!(pool.is_some(), "s{id}: {address} is in no pool");
+                names.extend(pool.map(|(pool, _)| POOLS[pool].0));
+                for (other_id, other) in self.services.range(..id) {
+                    let may_share =
+                        stored.wish.shares && other.wish.shares && id % 4 != other_id % 4;
+                    let both = other.addresses.contains(address);
+                    prop_assert!(!both || may_share, "{address}: s{id} and s{other_id}");
+                }
+            }
+            let families: BTreeSet<bool> = stored.addresses.iter().map(IpAddr::is_ipv4).collect();
+            prop_assert_eq!(families.len(), stored.addresses.len(), "one of each family");
+            prop_assert!(stored.wish.families == 2 || !families.contains(&false));
+            names.dedup();
+            let recorded = stored
+                .pool
+                .as_deref()
+                .map(|text| pool_names(text).collect());
+            prop_assert_eq!(
+                recorded.unwrap_or_else(Vec::new),
+                names,
+                "the pools of s{}",
+                id
+            );
+        }
+        Ok(())
+    }
+
+    /// Each address that a Service had before it still has, unless a rule permits the loss.
+    fn check_kept(&self, before: &Self, touched: &BTreeSet<u8>) -> Result<(), TestCaseError> {
+        for (id, old) in &before.services {
+            let Some(new) = self.services.get(id).filter(|_| !touched.contains(id)) else {
+                continue;
+            };
+            let is_unchanged = |address: &&IpAddr| {
+                self.pool_of(**address)
+                    .is_some_and(|pool| before.pool_of(**address) == Some(pool))
+            };
+            let all_or_nothing =
+                old.wish.policy != "PreferDualStack" || old.wish.addresses.is_some();
+            if all_or_nothing && !old.addresses.iter().all(|address| is_unchanged(&address)) {
+                continue;
+            }
+            for address in old.addresses.iter().filter(is_unchanged) {
+                // Of two Services that share, a change of one can cost the other the address.
+                let shared = before.services.iter().any(|(other, stored)| {
+                    other != id && touched.contains(other) && stored.addresses.contains(address)
+                });
+                prop_assert!(
+                    shared || new.addresses.contains(address),
+                    "s{id} lost {address}: {:?}",
+                    new.addresses
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Self {
+        Self {
+            services: self.services.clone(),
+            pools: self.pools.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+fn touched_by(event: &Event) -> Option<u8> {
+    match event {
+        Event::Write(id, _) | Event::Delete(id) | Event::Recreate(id) | Event::Clear(id) => {
+            Some(*id)
+        }
+        _ => None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_address_is_given_twice_or_outside_its_pool_or_taken_without_a_rule(
+        groups in prop::collection::vec(prop::collection::vec(event(), 1..6), 1..8),
+    ) {
+        let mut cluster = Cluster::default();
+        for pool in 0..POOLS.len() {
+            cluster.apply(Event::Pool(pool, Some(0)));
+        }
+        for events in groups {
+            let before = cluster.snapshot();
+            let touched = events.iter().filter_map(touched_by).collect();
+            for event in events {
+                cluster.apply(event);
+            }
+            cluster.settle()?;
+            cluster.check()?;
+            cluster.check_kept(&before, &touched)?;
+            // A restart writes nothing.
+            cluster.lead();
+            prop_assert!(cluster.in_flight.is_empty(), "{:?}", cluster.in_flight);
+        }
+    }
+}

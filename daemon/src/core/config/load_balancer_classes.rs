@@ -1,0 +1,106 @@
+//! The load balancer classes of other programs whose Services an advertisement announces.
+
+use std::collections::BTreeSet;
+
+use super::selector::unique;
+use crate::core::api::{Errors, FieldError};
+
+/// The entry that stands for every class.
+const ANY: &str = "any";
+const FIELD: &str = "spec.loadBalancerClasses";
+/// Maximum lengths of the two parts of a class, in octets: those of a label key in Kubernetes.
+const PREFIX_MAX: usize = 253;
+const NAME_MAX: usize = 63;
+
+/// The classes of Services that an advertisement announces although another program is in charge
+/// of them and writes their status. Services without a class are always announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadBalancerClasses {
+    any: bool,
+    names: BTreeSet<String>,
+}
+
+impl LoadBalancerClasses {
+    /// Checks the field.
+    ///
+    /// # Errors
+    /// Every entry that no Service can have as its class, and a class that is listed twice.
+    pub(super) fn parse(classes: &[String]) -> Result<Self, FieldError> {
+        let mut errors = Errors::default();
+        for (index, class) in classes.iter().enumerate() {
+            if !is_class(class) {
+                errors.add(FieldError::new(
+                    format!("{FIELD}[{index}]"),
+                    format!(
+                        "{class:?} is no class: write the spec.loadBalancerClass of the Services, \
+                         such as example.com/other, or {ANY} for every class"
+                    ),
+                ));
+            }
+        }
+        let names = errors.record(unique(FIELD, classes));
+        let parsed = names.map(|names| Self {
+            any: names.contains(ANY),
+            names,
+        });
+        errors.into_result(parsed)
+    }
+
+    /// Whether a Service is announced with regard to its `spec.loadBalancerClass`.
+    pub fn accepts(&self, class: Option<&str>) -> bool {
+        class.is_none_or(|class| self.any || self.names.contains(class))
+    }
+}
+
+/// Whether the API server accepts the text as a class: `name` or `example.com/name`.
+fn is_class(text: &str) -> bool {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let is_part = |part: &str, max: usize, others: &str| {
+        let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        let allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+        part.len() <= max
+            && alphanumeric(part.chars().next())
+            && alphanumeric(part.chars().next_back())
+            && part.chars().all(allowed)
+    };
+    is_part(name, NAME_MAX, "-_.") && prefix.is_none_or(|prefix| is_part(prefix, PREFIX_MAX, "-."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(classes: &[&str]) -> Result<LoadBalancerClasses, String> {
+        let classes: Vec<String> = classes.iter().map(|class| (*class).to_owned()).collect();
+        LoadBalancerClasses::parse(&classes).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_service_without_a_class_is_announced_and_one_with_a_class_only_if_it_is_listed() {
+        let accepted = |classes: &[&str]| {
+            let parsed = parse(classes).expect("valid");
+            [None, Some("a.example/lb"), Some("other")].map(|class| parsed.accepts(class))
+        };
+        assert_eq!(accepted(&[]), [true, false, false]);
+        assert_eq!(accepted(&["a.example/lb", "x"]), [true, true, false]);
+        assert_eq!(accepted(&["any"]), [true, true, true]);
+    }
+
+    #[test]
+    fn an_entry_that_no_service_can_have_as_its_class_is_refused() {
+        let long = "a".repeat(NAME_MAX + 1);
+        for entry in ["", "*", "a b", "a/", "/b", "a/b/c", "-a", "a_b/c", &long] {
+            let error = parse(&["internal-vip", entry]).expect_err(entry);
+            let expected = format!("spec.loadBalancerClasses[1]: {entry:?} is no class: write the");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+        let twice = parse(&["a", "a"]).expect_err("listed twice");
+        assert_eq!(
+            twice,
+            "spec.loadBalancerClasses: lists \"a\" twice: remove one"
+        );
+    }
+}

@@ -1,0 +1,369 @@
+//! `ferrolb migrate` on real nodes with the real MetalLB 0.14.9: its manifest as published, BGP and
+//! layer 2, and clients all the while.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::kube::{
+    ControlPlane, Image, Load, Metallb, Nodes, RealNode, Report, deploy, metallb_images,
+};
+use ferrolb_interop_tests::manifest::{self, NAMESPACE};
+use ferrolb_interop_tests::process::{ferrolb, run};
+use ferrolb_interop_tests::router::{Frr, Router, await_sessions};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
+use ferrolb_interop_tests::topology::Topology;
+use serde_json::{Value, json};
+
+const TIMEOUT: Duration = Duration::from_secs(90);
+/// Time of traffic before and after a migration.
+const AROUND: Duration = Duration::from_secs(2);
+const WEBHOOKS: &str = "validatingwebhookconfiguration/metallb-webhook-configuration";
+/// How often the paths of a Service change in a migration of two nodes: each leaves, and comes
+/// back.
+const PATH_CHANGES: u64 = 4;
+
+/// A pool and a Service for BGP, another of each for layer 2, and a server on every node.
+fn configuration() -> String {
+    let layer2 = |document: String| document.replace("name: pool", "name: lan");
+    let only = "ipAddressPools: [pool]";
+    let only_lan = "ipAddressPools: [lan]";
+    manifest::join(&[
+        &manifest::metallb_peer(""),
+        &manifest::pool("192.0.2.0/28"),
+        &manifest::advertisement(only),
+        &layer2(manifest::pool("10.99.0.200-10.99.0.210")),
+        &manifest::layer2_advertisement(only_lan),
+        &manifest::service("bgp", &from_pool("pool"), "externalTrafficPolicy: Local,"),
+        &manifest::service("lan", &from_pool("lan"), ""),
+        SERVERS,
+    ])
+}
+
+fn from_pool(pool: &str) -> String {
+    format!("annotations: {{metallb.universe.tf/address-pool: {pool}}},")
+}
+
+const SERVERS: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: web, namespace: default}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: ferrolb.example/traffic:lab
+        imagePullPolicy: Never
+        env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
+        args: [serve, $(NODE), '8080']
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+";
+
+#[test]
+fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
+    scenario("migrate", |scratch| {
+        let mut topology = Topology::new(2)?;
+        topology.add_client()?;
+        let mut router = Frr::new(scratch, &topology.tor, "ebgp");
+        router.start()?;
+        let cp = ControlPlane::start(scratch, Nodes::Real)?;
+        let _nodes = start_nodes(scratch, &cp, &topology)?;
+        let mut cluster = Cluster {
+            scratch,
+            cp: &cp,
+            topology: &topology,
+            router: &router,
+            addresses: Vec::new(),
+        };
+        cluster.install_metallb()?;
+
+        // Nothing changes with --dry-run, which shows each step.
+        let shown = cluster.migrate(&["--dry-run"])?;
+        for part in [
+            "0 would move",
+            "0 announcements of MetalLB would be lost",
+            "node2: end",
+        ] {
+            ensure!(shown.contains(part), "no {part:?}: {shown}");
+        }
+        cp.get(&[WEBHOOKS])?;
+        cluster.check_runs("metallb")?;
+
+        let reports = cluster.under_load(|cluster| cluster.migrate(&[]).map(drop))?;
+        for report in &reports {
+            // Of the requests that were open when the paths changed, some are cut, as all
+            // connections may be.
+            ensure!(
+                report.failed == report.cut && report.cut <= 2 * PATH_CHANGES,
+                "{report:?}"
+            );
+        }
+        cluster.check_runs("ferrolb")?;
+        ensure!(cp.get(&[WEBHOOKS]).is_err(), "{WEBHOOKS} is still there");
+        cluster.check_conversion("None")?;
+        cluster.check_saved()?;
+
+        cluster.migrate_back()?;
+        cluster.check_runs("metallb")?;
+        cp.get(&[WEBHOOKS])?;
+        cluster.check_conversion("Webhook")?;
+
+        fs::remove_file(cluster.saved())?;
+        cluster.migrate(&[])?;
+        cluster.check_runs("ferrolb")?;
+        cluster.check_allocator_stands_back()?;
+        let mut finish = cluster.ferrolb_migrate()?;
+        run(finish.arg("--finish"))?;
+        cluster.check_finished()?;
+        cluster.check_runs("ferrolb")
+    });
+}
+
+struct Cluster<'lab> {
+    scratch: &'lab Scratch,
+    cp: &'lab ControlPlane<'lab>,
+    topology: &'lab Topology,
+    router: &'lab Frr<'lab>,
+    /// Of the Services `bgp` and `lan`.
+    addresses: Vec<IpAddr>,
+}
+
+impl Cluster<'_> {
+    /// Applies MetalLB's manifest, and objects, and waits until the Services answer.
+    fn install_metallb(&mut self) -> Result<()> {
+        let objects = Metallb::V0_14_9.objects()?;
+        let webhooks = |object: &Value| object["kind"] == "ValidatingWebhookConfiguration";
+        self.apply(&objects)?;
+        for workload in ["deployment/controller", "daemonset/speaker"] {
+            let arguments = [
+                "rollout",
+                "status",
+                workload,
+                "-n",
+                NAMESPACE,
+                "--timeout=90s",
+            ];
+            self.cp.kubectl(&arguments)?;
+        }
+        // The control plane has no kube-proxy, so it does not reach the webhooks: they come after
+        // the objects. The controller wrote its certificate into them.
+        let with_certificate = self.cp.get(&[WEBHOOKS])?;
+        self.cp.kubectl(&["delete", WEBHOOKS])?;
+        self.cp.apply(&configuration())?;
+        ensure!(webhooks(&with_certificate), "{with_certificate}");
+        for service in ["bgp", "lan"] {
+            let address = eventually(format!("an address of {service}"), TIMEOUT, || {
+                let addresses = self.cp.service_addresses("default", service)?;
+                addresses.first().copied().context("none")
+            })?;
+            self.addresses.push(address);
+        }
+        self.check_runs("metallb")?;
+        let mut webhooks = with_certificate;
+        if let Some(metadata) = webhooks["metadata"].as_object_mut() {
+            metadata.retain(|key, _| key == "name");
+        }
+        self.apply(&[webhooks])
+    }
+
+    fn apply(&self, objects: &[Value]) -> Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.cp.apply(&list.to_string())
+    }
+
+    /// Waits until these speakers run on all nodes, with sessions, and only they; the Services have
+    /// their addresses and answer.
+    fn check_runs(&self, project: &str) -> Result<()> {
+        let (components, gone) = match project {
+            "metallb" => (vec!["app=metallb"], "app.kubernetes.io/name=ferrolb"),
+            _ => (vec!["app.kubernetes.io/name=ferrolb"], "app=metallb"),
+        };
+        eventually(format!("only {project}"), TIMEOUT, || {
+            let left = self.pods(gone)?;
+            ensure!(left.is_empty(), "{left:?}");
+            for component in &components {
+                let pods = self.pods(component)?;
+                ensure!(pods.len() >= 3, "{pods:?}");
+            }
+            Ok(())
+        })?;
+        let nodes = self.topology.nodes.iter();
+        let peers: BTreeSet<IpAddr> = nodes.map(|node| node.ipv4.into()).collect();
+        await_sessions(self.router, &peers, TIMEOUT)?;
+        for (service, address) in ["bgp", "lan"].iter().zip(&self.addresses) {
+            let found = self.cp.service_addresses("default", service)?;
+            ensure!(found == [*address], "{service}: {found:?}, not {address}");
+            self.await_answer(*address)?;
+        }
+        Ok(())
+    }
+
+    /// The names of the Pods with a label.
+    fn pods(&self, selector: &str) -> Result<BTreeSet<String>> {
+        let list = self.cp.get(&["pods", "-n", NAMESPACE, "-l", selector])?;
+        let items = list["items"].as_array().context("no items")?;
+        let names = items
+            .iter()
+            .filter_map(|pod| pod["metadata"]["name"].as_str());
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    fn await_answer(&self, address: IpAddr) -> Result<()> {
+        let ask = format!("exec 3<>/dev/tcp/{address}/80 && head -n1 <&3");
+        eventually(format!("an answer of {address}"), TIMEOUT, || {
+            let client = self.topology.client()?;
+            let answer = client.run("timeout", &["2", "bash", "-c", &ask])?;
+            ensure!(answer.starts_with("node"), "{answer}");
+            Ok(())
+        })
+    }
+
+    /// The reports of clients of both Services while something happens.
+    fn under_load(&self, happens: impl FnOnce(&Self) -> Result<()>) -> Result<Vec<Report>> {
+        let client = self.topology.client()?;
+        let start = |address: &IpAddr| Load::start(client, SocketAddr::new(*address, 80), 50, 0);
+        let loads: Result<Vec<Load>> = self.addresses.iter().map(start).collect();
+        let loads = loads?;
+        std::thread::sleep(AROUND);
+        happens(self)?;
+        std::thread::sleep(AROUND);
+        loads.into_iter().map(Load::stop).collect()
+    }
+
+    fn saved(&self) -> PathBuf {
+        self.scratch.file("saved.json")
+    }
+
+    fn ferrolb_migrate(&self) -> Result<Command> {
+        let mut command = self.cp.command(ferrolb()?);
+        command.arg("migrate").arg("--kubeconfig");
+        command.arg(self.cp.admin_kubeconfig());
+        command.arg("--save").arg(self.saved());
+        Ok(command)
+    }
+
+    fn migrate(&self, more: &[&str]) -> Result<String> {
+        let file = deploy().join("ferrolb.yaml");
+        let mut command = self.ferrolb_migrate()?;
+        run(command.arg("-f").arg(&file).args(more))
+    }
+
+    fn migrate_back(&self) -> Result<()> {
+        let mut command = self.ferrolb_migrate()?;
+        run(command.arg("--undo")).map(drop)
+    }
+
+    /// Of both installed at once, only MetalLB's controller allocates.
+    fn check_allocator_stands_back(&self) -> Result<()> {
+        let scale = |replicas: &str| -> Result<String> {
+            let replicas = format!("--replicas={replicas}");
+            let arguments = ["scale", "-n", NAMESPACE, "deployment/controller", &replicas];
+            self.cp.kubectl(&arguments)
+        };
+        let holder = || -> Result<String> {
+            let lease = self.cp.get(&["lease/ferrolb-allocator", "-n", NAMESPACE])?;
+            let holder = lease["spec"]["holderIdentity"].as_str();
+            Ok(holder.unwrap_or_default().to_owned())
+        };
+        scale("1")?;
+        eventually("no allocator leads", TIMEOUT, || {
+            let holder = holder()?;
+            ensure!(holder.is_empty(), "{holder} leads");
+            Ok(())
+        })?;
+        let arguments = ["logs", "-n", NAMESPACE, "deployment/ferrolb-allocator"];
+        let log = self.cp.kubectl(&arguments)?;
+        ensure!(log.contains("MetalLB's controller runs"), "{log}");
+        scale("0")?;
+        eventually("an allocator leads", TIMEOUT, || {
+            let holder = holder()?;
+            ensure!(!holder.is_empty(), "none leads");
+            Ok(())
+        })
+    }
+
+    fn check_conversion(&self, expected: &str) -> Result<()> {
+        let crd = self.cp.get(&["crd", "bgppeers.metallb.io"])?;
+        let strategy = &crd["spec"]["conversion"]["strategy"];
+        ensure!(strategy == expected, "{strategy}");
+        Ok(())
+    }
+
+    /// The objects are saved, and are still in the cluster.
+    fn check_saved(&self) -> Result<()> {
+        let saved: Value = serde_json::from_str(&fs::read_to_string(self.saved())?)?;
+        let items = saved["items"].as_array().context("no items")?;
+        let kinds: BTreeSet<&str> = items
+            .iter()
+            .filter_map(|item| item["kind"].as_str())
+            .collect();
+        for kind in [
+            "IPAddressPool",
+            "BGPPeer",
+            "BGPAdvertisement",
+            "L2Advertisement",
+        ] {
+            ensure!(kinds.contains(kind), "no {kind}: {kinds:?}");
+            let resource = format!("{}s.metallb.io", kind.to_lowercase());
+            let found = self.cp.get(&[&resource, "-n", NAMESPACE])?;
+            let found = found["items"].as_array().map_or(0, Vec::len);
+            ensure!(found > 0, "no {kind} in the cluster");
+        }
+        Ok(())
+    }
+
+    /// MetalLB's workloads are deleted; the Secret that its controller owned stays.
+    fn check_finished(&self) -> Result<()> {
+        for gone in [
+            "deployment/controller",
+            "daemonset/speaker",
+            "configmap/ferrolb-migration",
+        ] {
+            eventually(format!("{gone} deleted"), TIMEOUT, || {
+                ensure!(
+                    self.cp.get(&[gone, "-n", NAMESPACE]).is_err(),
+                    "still there"
+                );
+                Ok(())
+            })?;
+        }
+        self.cp
+            .get(&["secret/memberlist", "-n", NAMESPACE])
+            .map(drop)
+    }
+}
+
+/// Starts two nodes and imports the images of their Pods.
+fn start_nodes(
+    scratch: &Scratch,
+    cp: &ControlPlane<'_>,
+    topology: &Topology,
+) -> Result<Vec<RealNode>> {
+    // The same image as deploy/Dockerfile builds.
+    let image = Image::new("ferrolb:dev")
+        .file("/ferrolb", ferrolb()?)
+        .entrypoint(&["/ferrolb"])
+        .user("65532:65532");
+    let mut archives = vec![image.write(scratch)?, Image::traffic()?.write(scratch)?];
+    for image in metallb_images()? {
+        archives.push(image.write(scratch)?);
+    }
+    let mut nodes = Vec::new();
+    for node in &topology.nodes {
+        let node = RealNode::start(cp, node)?;
+        for archive in &archives {
+            node.import(archive)?;
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
