@@ -147,8 +147,8 @@ impl<'a> Search<'a> {
             return picked;
         }
         self.check_usable(pool, None)?;
-        self.from_one(&[pool])
-            .or_else(|| self.from_several(&[pool]))
+        self.in_one_pool(&[pool])
+            .or_else(|| self.in_several_pools(&[pool]))
             .ok_or_else(|| self.shortage(&[pool]))
     }
 
@@ -273,12 +273,16 @@ impl<'a> Search<'a> {
         let general = usable.partition_point(|pool| pool.options().pinned.is_some());
         let (pinned, general) = usable.split_at(general);
         // As in MetalLB, PreferDualStack prefers one family of a pinned pool to both of another.
-        let some_pinned = self.prefers_dual_stack() && self.from_several(pinned).is_some();
+        let some_pinned = self.prefers_dual_stack() && self.in_several_pools(pinned).is_some();
         let picked = self
-            .from_one(pinned)
-            .or_else(|| some_pinned.then(|| self.from_several(&usable)).flatten())
-            .or_else(|| self.from_one(general))
-            .or_else(|| self.from_several(&usable));
+            .in_one_pool(pinned)
+            .or_else(|| {
+                some_pinned
+                    .then(|| self.in_several_pools(&usable))
+                    .flatten()
+            })
+            .or_else(|| self.in_one_pool(general))
+            .or_else(|| self.in_several_pools(&usable));
         if let Some(picked) = picked {
             return Ok(picked);
         }
@@ -316,7 +320,9 @@ impl<'a> Search<'a> {
         });
         let frozen: Vec<&Pool> = frozen.collect();
         let all: Vec<&Pool> = usable.iter().chain(&frozen).copied().collect();
-        let picked = self.from_one(&frozen).or_else(|| self.from_several(&all))?;
+        let picked = self
+            .in_one_pool(&frozen)
+            .or_else(|| self.in_several_pools(&all))?;
         let mut pools = picked.addresses.iter();
         let pool = pools.find_map(|address| {
             let pool = self.pools.containing(*address);
@@ -326,7 +332,7 @@ impl<'a> Search<'a> {
     }
 
     /// Addresses of all required families from the first pool that has them free.
-    fn from_one(&self, pools: &[&Pool]) -> Option<Picked> {
+    fn in_one_pool(&self, pools: &[&Pool]) -> Option<Picked> {
         pools.iter().find_map(|pool| {
             let addresses = self.wanted.iter();
             let addresses = addresses.map(|family| self.ledger.find(pool, *family, self.request));
@@ -341,7 +347,7 @@ impl<'a> Search<'a> {
 
     /// An address of each required family from the first pool that has one free. PreferDualStack
     /// is satisfied with one address.
-    fn from_several(&self, pools: &[&Pool]) -> Option<Picked> {
+    fn in_several_pools(&self, pools: &[&Pool]) -> Option<Picked> {
         let mut addresses = Vec::new();
         let mut missing = None;
         for &family in self.wanted {

@@ -252,9 +252,11 @@ impl Cluster<'_> {
     }
 
     fn migrate(&self, more: &[&str]) -> Result<String> {
-        let file = deploy().join("ferrolb.yaml");
         let mut command = self.ferrolb_migrate()?;
-        run(command.arg("-f").arg(&file).args(more))
+        run(command
+            .arg("-f")
+            .arg(deploy().join("ferrolb.yaml"))
+            .args(more))
     }
 
     fn migrate_back(&self) -> Result<()> {

@@ -381,6 +381,16 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
         rack.await_routes(&routes)?;
         rack.await_answers("192.0.2.9".parse()?, &[0])?;
 
+        let status = ["ipaddresspools.ferrolb.io", "pool", "-n", "metallb-system"];
+        let expected = serde_json::json!({
+            "assignedIPv4": 2, "assignedIPv6": 0, "availableIPv4": 14, "availableIPv6": 0
+        });
+        eventually("the status of the pool", TIMEOUT, || {
+            let pool = rack.cp.get(&status)?;
+            ensure!(pool["status"] == expected, "{}", pool["status"]);
+            Ok(())
+        })?;
+
         // The names for kubectl.
         let all = rack
             .cp
@@ -390,7 +400,7 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
             .cp
             .kubectl(&["get", "lbpool", "-n", "metallb-system"])?;
         ensure!(
-            shown.contains("AUTO ASSIGN") && shown.contains("192.0.2.0/28"),
+            shown.contains("FREE IPV4") && shown.contains("192.0.2.0/28"),
             "{shown}"
         );
         for process in rack.allocators.iter().chain(&rack.announcers) {

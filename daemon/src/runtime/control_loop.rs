@@ -11,10 +11,11 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::core::allocate::pool_status::PoolStatuses;
 use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
-use crate::core::index::{Dirty, Index};
+use crate::core::index::{Dirty, Flags, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
@@ -56,8 +57,8 @@ pub struct ControlLoop {
     pub layer2: Option<Layer2Announcer>,
     /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
-    /// Announce from nodes that are excluded from load balancers as well.
-    pub ignore_exclusion: bool,
+    /// Which Services and nodes count.
+    pub flags: Flags,
     /// State saved before the restart.
     pub saved: Option<SavedState>,
     /// Whether the node has an interface of this name. Checked every second, since interfaces come
@@ -84,6 +85,9 @@ struct Running {
     updates: u64,
     /// Whether this process's Node exists, as last logged.
     node_known: bool,
+    pool_statuses: PoolStatuses,
+    /// Whether the statuses of pools may have changed, or differ from what was written.
+    pool_statuses_due: bool,
     /// When the key that authenticates hellos was last requested, while there is none.
     key_requested: Option<Instant>,
 }
@@ -120,6 +124,7 @@ impl ControlLoop {
                 }
                 _ = tick.tick() => {
                     running.tick().await;
+                    running.write_pool_statuses(source);
                     if running.key_requested.is_some() {
                         running.request_hello_key(source);
                     }
@@ -179,7 +184,7 @@ impl ControlLoop {
 impl Running {
     fn new(control: ControlLoop) -> Self {
         Self {
-            index: Index::for_kinds(control.kinds).ignoring_exclusion(control.ignore_exclusion),
+            index: Index::for_kinds(control.kinds).with_flags(control.flags.clone()),
             control,
             allocation: Allocation::default(),
             leading: false,
@@ -193,6 +198,8 @@ impl Running {
             source_errors: Vec::new(),
             updates: 0,
             node_known: true,
+            pool_statuses: PoolStatuses::default(),
+            pool_statuses_due: false,
             key_requested: None,
         }
     }
@@ -233,6 +240,7 @@ impl Running {
                 self.leading = leading;
                 self.unpublished = true;
                 self.allocation.reset();
+                self.pool_statuses = PoolStatuses::default();
                 // A new leader decides everything again.
                 self.dirty.configuration |= leading;
             }
@@ -271,6 +279,7 @@ impl Running {
         // Addresses first: the status that the write results in decides what is announced.
         if self.control.allocate && self.leading {
             self.allocate(source, &dirty);
+            self.pool_statuses_due = true;
         }
         // End-of-RIB follows the first routes, so they must be complete: wait for pending status
         // writes, but only until the deadline.
@@ -346,6 +355,19 @@ impl Running {
             self.key_requested = Some(Instant::now());
             source.writes.send(ApiWrite::CreateHelloKey);
         }
+    }
+
+    /// Writes the statuses of pools as the leader, at most once per tick: many services may get
+    /// addresses meanwhile.
+    fn write_pool_statuses(&mut self, source: &Source) {
+        if !self.pool_statuses_due || !self.leading {
+            return;
+        }
+        let now = Instant::now().into_std();
+        for (pool, status) in self.pool_statuses.due(now, &self.index) {
+            source.writes.send(ApiWrite::PoolStatus(pool, status));
+        }
+        self.pool_statuses_due = !self.pool_statuses.is_empty();
     }
 
     /// Decides how to shut down, and begins the drain.
@@ -544,7 +566,7 @@ mod tests {
     use super::*;
     use crate::core::api::RawObject;
     use crate::core::index::change::Change;
-    use crate::runtime::source::{api_writes, status_writes};
+    use crate::runtime::source::{ApiWriteReceiver, StatusReceiver, api_writes, status_writes};
 
     /// A configuration object, or a Service in the namespace `default`.
     fn object(kind: Kind, name: &str, mut body: Value) -> RawObject {
@@ -562,9 +584,18 @@ mod tests {
         object(Kind::Secret, name, json!({ "data": data }))
     }
 
-    /// What a leader writes besides the status of a Service, if there is a pool, the Service and
-    /// these objects.
-    async fn write_of(objects: Vec<RawObject>) -> Option<ApiWrite> {
+    /// A leader with its source, and what it writes.
+    struct Leader {
+        control: ControlLoop,
+        source: Source,
+        /// The source ends without it.
+        _events: mpsc::Sender<Event>,
+        statuses: StatusReceiver,
+        writes: ApiWriteReceiver,
+    }
+
+    /// A leader that reads a pool, a Service and these objects.
+    async fn leader(objects: Vec<RawObject>) -> Leader {
         let pool = json!({ "spec": { "addresses": ["192.0.2.0/24"] } });
         let service = json!({ "spec": {
             "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
@@ -584,9 +615,9 @@ mod tests {
             events_in.send(Event::Change(reset)).await.expect("room");
         }
         events_in.send(Event::Leading(true)).await.expect("room");
-        let (status, mut status_out) = status_writes();
-        let (writes, mut writes_out) = api_writes();
-        let mut source = Source {
+        let (status, statuses) = status_writes();
+        let (writes, received_writes) = api_writes();
+        let source = Source {
             events,
             status,
             writes,
@@ -596,19 +627,46 @@ mod tests {
             announcer: None,
             layer2: None,
             allocate: true,
-            ignore_exclusion: false,
+            flags: Flags::default(),
             saved: None,
             interface_exists: |_| true,
             status: watch::channel(Arc::default()).0,
         };
+        Leader {
+            control,
+            source,
+            _events: events_in,
+            statuses,
+            writes: received_writes,
+        }
+    }
+
+    /// What a leader writes besides the status of the Service when it allocates.
+    async fn write_of(objects: Vec<RawObject>) -> Option<ApiWrite> {
+        let mut leader = leader(objects).await;
         let (_stop, stopped) = oneshot::channel();
         tokio::select! {
-            _ = control.run(&mut source, stopped) => panic!("the control loop ended"),
+            _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
             // The key is requested before addresses are allocated.
-            write = status_out.recv() => assert!(write.is_some()),
+            write = leader.statuses.recv() => assert!(write.is_some()),
         }
-        drop(source);
-        writes_out.recv().await
+        drop(leader.source);
+        leader.writes.recv().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_writes_the_status_of_pools() {
+        let mut leader = leader(Vec::new()).await;
+        let (_stop, stopped) = oneshot::channel();
+        let write = tokio::select! {
+            _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
+            write = leader.writes.recv() => write,
+        };
+        let Some(ApiWrite::PoolStatus(pool, status)) = write else {
+            panic!("{write:?}")
+        };
+        assert_eq!(pool.to_string(), "IPAddressPool metallb-system/pool");
+        assert_eq!(status.assigned_ipv4 + status.available_ipv4, 256);
     }
 
     #[test]

@@ -71,12 +71,15 @@ fn service_writes(writes: &[Write]) -> Vec<&Write> {
         .collect()
 }
 
-/// Checks that announcers wrote nothing, allocators only Service status and the Lease, and that no
+/// Checks that announcers wrote nothing, allocators only statuses and the Lease, and that no
 /// write was denied.
 fn check_writes_are_granted(writes: &[Write]) -> Result<()> {
     for write in writes {
         ensure!(write.user != ANNOUNCER_USER, "{write:?}");
-        let granted = matches!(write.resource.as_str(), "services/status" | "leases");
+        let granted = matches!(
+            write.resource.as_str(),
+            "services/status" | "ipaddresspools/status" | "leases"
+        );
         ensure!(write.user != ALLOCATOR_USER || granted, "{write:?}");
         ensure!(write.status != 403, "{write:?}");
     }

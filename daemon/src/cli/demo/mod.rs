@@ -23,6 +23,7 @@ use self::tor::Tor;
 use crate::cli::plan::plan_manifests;
 use crate::cli::signals::StopSignals;
 use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::index::Flags;
 use crate::core::plan::Plan;
 use crate::runtime::source::manifests::Loader;
 
@@ -183,7 +184,7 @@ impl Demo {
         plan_manifests(
             &Loader::new(vec![self.manifests()], &namespaces).load(),
             &namespaces,
-            false,
+            Flags::default(),
         )
     }
 

@@ -101,8 +101,7 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
     let goal = args.goal();
     let steps = steps(&facts, &install, goal).map_err(|obstacles| refusal(&obstacles))?;
     if goal == Goal::Ferrolb {
-        let ignore = install.flags.contains("--ignore-exclude-lb");
-        let preview = Preview::of(&cluster, &args.namespace, ignore).await?;
+        let preview = Preview::of(&cluster, &args.namespace, install.to_flags()).await?;
         show(&preview, args.accept_losses || args.dry_run)?;
     }
     if args.dry_run {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output::{Style, json, or_dash, print, table};
-use super::{ManifestArgs, Output};
+use super::{FlagArgs, ManifestArgs, Output};
 use crate::core::api::Kind;
+use crate::core::index::Flags;
 use crate::core::plan::{Plan, PlanError, plan};
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::{Manifests, changes};
@@ -30,10 +31,8 @@ From the current state of a cluster:
 pub(super) struct PlanArgs {
     #[command(flatten)]
     manifests: ManifestArgs,
-    /// Announce also from nodes with the label
-    /// node.kubernetes.io/exclude-from-external-load-balancers.
-    #[arg(long)]
-    ignore_exclude_lb: bool,
+    #[command(flatten)]
+    flags: FlagArgs,
     /// Output format: tables for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -55,7 +54,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
     let namespaces = &args.manifests.config_namespace;
-    let plan = plan_manifests(&manifests, namespaces, args.ignore_exclude_lb);
+    let plan = plan_manifests(&manifests, namespaces, args.flags.to_flags());
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {
@@ -88,10 +87,10 @@ const NO_SLICES: &str = "none: a Service is announced only with endpoints, but t
 pub(super) fn plan_manifests(
     manifests: &Manifests,
     config_namespaces: &[String],
-    ignore_exclusion: bool,
+    flags: Flags,
 ) -> Plan {
     let changes = changes(&manifests.objects, config_namespaces);
-    let mut plan = plan(changes, ignore_exclusion);
+    let mut plan = plan(changes, flags);
     let errors = manifests.errors.iter().map(|error| PlanError {
         object: error.location.to_string(),
         message: error.message.clone(),

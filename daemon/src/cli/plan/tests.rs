@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan_manifests;
 use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::index::Flags;
 use crate::core::plan::{Plan, PlannedRoute};
 use crate::runtime::source::manifests::Loader;
 
@@ -14,7 +15,11 @@ fn folder() -> PathBuf {
 
 fn plan_of(paths: Vec<PathBuf>) -> Plan {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, false)
+    plan_manifests(
+        &Loader::new(paths, &namespaces).load(),
+        &namespaces,
+        Flags::default(),
+    )
 }
 
 fn case(name: &str) -> Plan {

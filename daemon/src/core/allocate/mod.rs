@@ -2,6 +2,7 @@
 //! services that a change affects are decided.
 
 mod events;
+pub(crate) mod pool_status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -66,9 +66,9 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let pool = prop_oneof![3 => Just(None), 1 => prop::sample::select(vec!["a", "b", "m", "v6"]).prop_map(Some)];
-    let addresses =
-        prop_oneof![3 => Just(None), 1 => prop::sample::select(REQUESTS.to_vec()).prop_map(Some)];
+    let one_of = |texts: Vec<&'static str>| prop_oneof![3 => Just(None), 1 => prop::sample::select(texts).prop_map(Some)];
+    let pool = one_of(POOLS.iter().map(|(name, ..)| *name).collect());
+    let addresses = one_of(REQUESTS.to_vec());
     let policies = vec!["SingleStack", "PreferDualStack", "RequireDualStack"];
     let wish = (
         prop::bool::weighted(0.9),
@@ -94,7 +94,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => id.clone().prop_map(Event::Delete),
         1 => id.clone().prop_map(Event::Recreate),
         1 => id.prop_map(Event::Clear),
-        2 => (0..POOLS.len(), prop::option::of(0..2_usize)).prop_map(|(pool, to)| Event::Pool(pool, to)),
+        2 => (0..POOLS.len(), prop::option::of(0..2_usize))
+            .prop_map(|(pool, to)| Event::Pool(pool, to)),
         3 => Just(Event::Deliver),
         1 => Just(Event::Crash),
         1 => Just(Event::NewLeader),
@@ -183,7 +184,8 @@ impl Stored {
                 "metadata": {
                     "annotations": annotations, "resourceVersion": self.version.to_string(),
                     "uid": format!("uid-{created}"),
-                    "creationTimestamp": format!("2026-01-01T{:02}:{:02}:00Z", created / 60, created % 60),
+                    "creationTimestamp":
+                        format!("2026-01-01T{:02}:{:02}:00Z", created / 60, created % 60),
                 },
                 "spec": {
                     "type": if *load_balancer { "LoadBalancer" } else { "ClusterIP" },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Password;
 
@@ -31,6 +31,23 @@ pub(crate) struct IpAddressPoolSpec {
     pub avoid_buggy_ips: bool,
     /// Which Services may get addresses from the pool. If absent, all.
     pub service_allocation: Option<ServiceAllocation>,
+}
+
+/// How many addresses of a pool are in use and free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub(crate) struct PoolStatus {
+    /// The number of IPv4 addresses in use.
+    #[serde(rename = "assignedIPv4")]
+    pub assigned_ipv4: i64,
+    /// The number of IPv6 addresses in use.
+    #[serde(rename = "assignedIPv6")]
+    pub assigned_ipv6: i64,
+    /// The number of IPv4 addresses that are free.
+    #[serde(rename = "availableIPv4")]
+    pub available_ipv4: i64,
+    /// The number of IPv6 addresses that are free.
+    #[serde(rename = "availableIPv6")]
+    pub available_ipv6: i64,
 }
 
 /// Which Services may get addresses from a pool.

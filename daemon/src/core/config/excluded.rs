@@ -110,8 +110,8 @@ impl Config {
         self.notice(key.clone(), message);
     }
 
-    /// The notice about a service whose address is in use elsewhere or reserved for another service,
-    /// or for which another address is reserved.
+    /// The notice about a service whose address is in use elsewhere or reserved for another one, or
+    /// for which another address is reserved.
     pub(crate) fn address_notice(&self, service: &Service) -> Option<String> {
         let key = &service.request.service;
         let addresses = service.addresses();

@@ -165,6 +165,26 @@ impl ConfigObjects {
         self.raw.insert(key, raw);
     }
 
+    /// Whether an object differs from the known one in its status at most, which is no
+    /// configuration.
+    pub(crate) fn differs_in_status_only(&self, key: &ObjectKey, new: &RawObject) -> bool {
+        let Some(old) = self.raw.get(key) else {
+            return false;
+        };
+        let configuration = |raw: &RawObject| {
+            let mut raw = raw.clone();
+            raw.metadata.resource_version.clear();
+            raw.body.remove("status");
+            (raw.api_version, raw.metadata, raw.body)
+        };
+        configuration(old) == configuration(new)
+    }
+
+    /// The status of an object, if it can be read.
+    pub(crate) fn status<T: for<'de> serde::Deserialize<'de>>(&self, key: &ObjectKey) -> Option<T> {
+        T::deserialize(self.raw.get(key)?.body.get("status")?).ok()
+    }
+
     /// Removes an object and its last good value, because it was deleted deliberately.
     pub(crate) fn delete(&mut self, key: &ObjectKey) {
         self.raw.remove(key);

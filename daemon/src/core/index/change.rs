@@ -50,7 +50,7 @@ pub struct StatusWrite {
     /// Those of the addresses that the status has with an `ipMode` other than the API server's
     /// default. It stays as it is.
     pub ip_modes: Vec<(IpAddr, Box<str>)>,
-    /// The annotation `metallb.io/ip-allocated-from-pool`: the pool of the addresses, or the pool of
+    /// The annotation `metallb.io/ip-allocated-from-pool`: the pool of the addresses, or that of
     /// each, separated by a comma. None: it is removed.
     pub pool: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! Tracks services whose address is in use elsewhere or reserved, and addresses of Services of other load
-//! balancers.
+//! Tracks services whose address is in use elsewhere or reserved, and addresses of Services of
+//! other load balancers.
 
 use std::net::IpAddr;
 

@@ -47,7 +47,7 @@ pub struct Index {
     local_pref_conflicts: LocalPrefConflicts,
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
-    ignore_exclusion: bool,
+    flags: Flags,
     /// The notices about services whose address is in use elsewhere or reserved.
     address_notices: BTreeMap<ObjectName, String>,
     /// Whether an input of the configuration other than its objects changed.
@@ -77,6 +77,27 @@ pub struct Endpoints {
     pub healthy: u32,
 }
 
+/// Which Services and nodes count, as with the flags of MetalLB.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--ignore-exclude-lb`: nodes that are excluded from load balancers announce anyway.
+    pub ignore_exclusion: bool,
+    /// `--lb-class`: ferrolb is in charge of Services with this class, and of no others. Without
+    /// it, of those without a class.
+    pub lb_class: Option<String>,
+}
+
+impl Flags {
+    /// The class of a Service that another load balancer is in charge of: empty if it has none.
+    /// `None` if ferrolb is in charge.
+    fn foreign_class(&self, class: Option<String>) -> Option<String> {
+        if class == self.lb_class {
+            return None;
+        }
+        Some(class.unwrap_or_default())
+    }
+}
+
 impl Index {
     /// For a process that reads objects of these kinds. A process that can't read what BGPPeers
     /// refer to reads only their addresses.
@@ -98,11 +119,10 @@ impl Index {
         }
     }
 
-    /// If `ignore`, nodes that are excluded from load balancers announce anyway, as with MetalLB's
-    /// `--ignore-exclude-lb`.
+    /// With these flags, which must be the same in all processes of a cluster.
     #[must_use]
-    pub const fn ignoring_exclusion(mut self, ignore: bool) -> Self {
-        self.ignore_exclusion = ignore;
+    pub fn with_flags(mut self, flags: Flags) -> Self {
+        self.flags = flags;
         self
     }
 
@@ -222,6 +242,14 @@ impl Index {
         }
     }
 
+    /// The status of an IPAddressPool, if it has all fields.
+    pub(crate) fn pool_status<T>(&self, key: &ObjectKey) -> Option<T>
+    where
+        T: for<'de> serde::Deserialize<'de>,
+    {
+        self.objects.status(key)
+    }
+
     /// All services, including those of other load balancers.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|service| &**service)
@@ -313,7 +341,10 @@ impl Index {
         let _context = PanicContext::new("reading", key.clone());
         match key.kind {
             Kind::Service => {
-                let parsed = Service::parse(key.name.clone(), &raw);
+                let parsed = Service::parse(key.name.clone(), &raw).map(|service| Service {
+                    class: self.flags.foreign_class(service.class),
+                    ..service
+                });
                 self.accept(&key, parsed)
                     .map(|service| self.set_service(&key.name, Some(service)))
             }
@@ -324,7 +355,7 @@ impl Index {
             }
             Kind::Node => {
                 let parsed = Node::parse(&raw).map(|node| Node {
-                    exclusion_ignored: self.ignore_exclusion,
+                    exclusion_ignored: self.flags.ignore_exclusion,
                     ..node
                 });
                 self.accept(&key, parsed)
@@ -356,8 +387,9 @@ impl Index {
             | Kind::FerrolbL2Advertisement
             | Kind::Community
             | Kind::FerrolbCommunity => {
+                let same = self.objects.differs_in_status_only(&key, &raw);
                 self.objects.apply(key, raw);
-                Some(self.recompile())
+                (!same).then(|| self.recompile())
             }
         }
         .unwrap_or_default()

@@ -40,8 +40,8 @@ pub struct Service {
     pub labels: Labels,
     /// Whether `spec.type` is LoadBalancer.
     pub load_balancer: bool,
-    /// `spec.loadBalancerClass`. If present, another load balancer is in charge: its addresses are
-    /// announced if an advertisement lists the class, and never allocated here.
+    /// `spec.loadBalancerClass` if another load balancer is in charge, empty if it has none: its
+    /// addresses are announced if an advertisement lists the class, and never allocated here.
     pub class: Option<String>,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
@@ -134,7 +134,7 @@ impl Service {
         })
     }
 
-    /// Whether ferrolb is in charge: type LoadBalancer, and no `loadBalancerClass`.
+    /// Whether ferrolb is in charge: type LoadBalancer, and the `loadBalancerClass` of `--lb-class`.
     pub const fn is_ours(&self) -> bool {
         self.load_balancer && self.class.is_none()
     }

@@ -17,8 +17,8 @@ use crate::core::config::Severity;
 use crate::core::decide::Reason;
 use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::decide::peer_config::next_hop;
-use crate::core::index::Index;
 use crate::core::index::change::Change;
+use crate::core::index::{Flags, Index};
 use crate::core::model::{Family, Service};
 
 /// The output of `ferrolb plan`. Programs read it as JSON: field names must not change.
@@ -132,10 +132,9 @@ pub(crate) fn allocate(index: &mut Index) -> Outcomes {
     outcomes
 }
 
-/// Builds the plan from objects. With `ignore_exclusion`, nodes that are excluded from load
-/// balancers announce anyway.
-pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, ignore_exclusion: bool) -> Plan {
-    let index = Index::for_prediction().ignoring_exclusion(ignore_exclusion);
+/// Builds the plan from objects.
+pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, flags: Flags) -> Plan {
+    let index = Index::for_prediction().with_flags(flags);
     let mut index = fill(index, changes);
     let outcomes = allocate(&mut index);
     let mut plan = Plan::default();

@@ -1,5 +1,6 @@
-//! Channel for writes that nothing waits for: Events, and the key of hellos. A write that doesn't
-//! fit into the channel is lost, so that sending never blocks; the log says how many were.
+//! Channel for writes that nothing waits for: Events, statuses of pools, and the key of hellos. A
+//! write that doesn't fit into the channel is lost, so that sending never blocks; the log says how
+//! many were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
-use crate::core::api::ObjectName;
+use crate::core::api::metallb::PoolStatus;
+use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::model::ServiceEvent;
 
 /// Normal Events that may be pending, and as many other writes.
@@ -25,6 +27,8 @@ pub(crate) enum ApiWrite {
     CreateHelloKey,
     /// Creates an Event about a Service.
     Event(ServiceEvent),
+    /// Writes the status of an IPAddressPool.
+    PoolStatus(ObjectKey, PoolStatus),
 }
 
 /// The contents of MetalLB's ServiceL2Status objects.
@@ -60,7 +64,7 @@ pub fn api_writes() -> (ApiWriteSender, ApiWriteReceiver) {
 /// Sends writes.
 #[derive(Clone, Debug)]
 pub struct ApiWriteSender {
-    /// Keys and warnings, which are written before Normal Events.
+    /// Keys, statuses and warnings, which are written before Normal Events.
     first: mpsc::Sender<ApiWrite>,
     /// Normal Events, with the time at which they were sent.
     events: mpsc::Sender<(Instant, ServiceEvent)>,

@@ -18,7 +18,7 @@ use crate::core::api::ferrolb::{
 };
 use crate::core::api::metallb::{
     BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec,
-    L2AdvertisementSpec,
+    L2AdvertisementSpec, PoolStatus,
 };
 use crate::core::model::drain::Drain;
 
@@ -87,6 +87,8 @@ struct Definition {
     spec: Schema,
     /// Whether an object without a spec is rejected.
     spec_required: bool,
+    /// What ferrolb writes.
+    status: Option<Schema>,
     /// Names and paths within the spec of what `kubectl get` prints.
     columns: Vec<Value>,
 }
@@ -146,6 +148,10 @@ fn column(name: &str, path: &str, r#type: &str) -> Value {
     json!({ "name": name, "jsonPath": format!(".spec.{path}"), "type": r#type })
 }
 
+fn status_column(name: &str, field: &str) -> Value {
+    json!({ "name": name, "jsonPath": format!(".status.{field}"), "type": "integer" })
+}
+
 /// Makes fields required. Most types accept missing fields, because their errors explain the remedy
 /// better than the API server's.
 fn require(schema: &mut Schema, pointer: &str, fields: &[&str]) {
@@ -186,10 +192,13 @@ fn pool() -> Definition {
         short: "lbpool",
         spec,
         spec_required: true,
+        status: Some(schema::<PoolStatus>(&[])),
         columns: vec![
             column("Auto Assign", "autoAssign", "boolean"),
             column("Avoid Buggy IPs", "avoidBuggyIPs", "boolean"),
             column("Addresses", "addresses", "string"),
+            status_column("Assigned IPv4", "assignedIPv4"),
+            status_column("Free IPv4", "availableIPv4"),
         ],
     }
 }
@@ -205,6 +214,7 @@ fn peer() -> Definition {
         short: "lbpeer",
         spec,
         spec_required: true,
+        status: None,
         columns: vec![
             column("Address", "peerAddress", "string"),
             column("Network", "peerNetwork", "string"),
@@ -222,6 +232,7 @@ fn bfd_profile() -> Definition {
         short: "lbbfd",
         spec: schema::<BfdProfileSpec>(&bfd_defaults()),
         spec_required: false,
+        status: None,
         columns: vec![
             column("Passive Mode", "passiveMode", "boolean"),
             column("Transmit Interval", "transmitInterval", "integer"),
@@ -241,6 +252,7 @@ fn advertisement() -> Definition {
         short: "lbbgp",
         spec,
         spec_required: false,
+        status: None,
         columns: vec![
             column("IPAddressPools", "ipAddressPools", "string"),
             column(
@@ -265,6 +277,7 @@ fn layer2_advertisement() -> Definition {
         short: "lbl2",
         spec,
         spec_required: false,
+        status: None,
         columns: vec![
             column("IPAddressPools", "ipAddressPools", "string"),
             column(
@@ -291,6 +304,7 @@ fn community() -> Definition {
         short: "lbcommunity",
         spec,
         spec_required: true,
+        status: None,
         columns: vec![column("Communities", "communities", "string")],
     }
 }
@@ -304,6 +318,7 @@ fn crd(definition: Definition) -> Value {
         short,
         spec,
         spec_required,
+        status,
         columns,
     } = definition;
     let version = kind.api_version().rsplit('/').next();
@@ -319,7 +334,11 @@ fn crd(definition: Definition) -> Value {
     if spec_required {
         object["required"] = json!(["spec"]);
     }
-    json!({
+    let has_status = status.is_some();
+    if let Some(status) = status {
+        object["properties"]["status"] = status.into();
+    }
+    let mut crd = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": { "name": format!("{plural}.{}", kind.group()) },
@@ -342,7 +361,11 @@ fn crd(definition: Definition) -> Value {
                 "schema": { "openAPIV3Schema": object },
             }],
         },
-    })
+    });
+    if has_status {
+        crd["spec"]["versions"][0]["subresources"] = json!({ "status": {} });
+    }
+    crd
 }
 
 /// The structural schema of a spec, as Kubernetes requires it: without references.

@@ -132,6 +132,23 @@ fn a_group_without_pools_costs_no_address_while_the_other_group_is_absent() {
 }
 
 #[test]
+fn a_status_of_a_pool_changes_no_configuration() {
+    let spec = json!({ "addresses": ["192.0.2.0/24"] });
+    let with = |spec: &Value, version: &str| {
+        let body = json!({
+            "metadata": { "resourceVersion": version }, "spec": spec,
+            "status": { "assignedIPv4": version.len() }
+        });
+        object(Kind::FerrolbIpAddressPool, "pool-0", body)
+    };
+    let mut index = index(vec![own_pool("pool-0", spec.clone())]);
+    assert!(index.apply(with(&spec, "1")).is_empty());
+    assert!(index.apply(with(&spec, "12")).is_empty());
+    let other = json!({ "addresses": ["198.51.100.0/24"] });
+    assert!(index.apply(with(&other, "12")).configuration);
+}
+
+#[test]
 fn an_unreadable_group_freezes_its_own_pools_only() {
     let mut index = index(vec![
         pool("theirs", "192.0.2.0/24"),
@@ -329,7 +346,10 @@ fn an_invalid_object_of_ferrolb_keeps_its_last_good_value_until_it_is_deleted() 
 
 #[test]
 fn a_reserved_address_of_another_service_gets_a_notice_and_so_does_an_unused_reservation() {
-    let reservation = |name: &str, address: &str| json!({ "namespace": "default", "name": name, "addresses": [address] });
+    let reservation = |name: &str, address: &str| {
+        let addresses = [address];
+        json!({ "namespace": "default", "name": name, "addresses": addresses })
+    };
     let pool = |reservations: Value| {
         own_pool(
             "pool-0",

@@ -1,5 +1,5 @@
-//! Writes Events and the key of hellos to the API server. A failed write is not
-//! retried: nothing depends on an Event, and the control loop requests the key again.
+//! Writes Events, the statuses of pools and the key of hellos to the API server. A failed write is
+//! not retried: nothing depends on an Event, and the control loop requests the others again.
 
 use std::time::Duration;
 
@@ -7,12 +7,16 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::object::{Object, resource};
 use super::watch::chain;
+use crate::core::api::metallb::PoolStatus;
+use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::config::hello_secrets::{KEY, OWN};
 use crate::core::model::ServiceEvent;
 use crate::runtime::source::{ApiWrite, ApiWriteReceiver};
@@ -23,6 +27,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 /// Length of a key, in octets.
 const KEY_LENGTH: usize = 32;
+
+/// The field manager of statuses.
+const FIELD_MANAGER: &str = "ferrolb";
 
 /// What the writer needs.
 pub(super) struct ApiWriter {
@@ -42,6 +49,7 @@ impl ApiWriter {
         while let Some(write) = writes.recv().await {
             let written = match write {
                 ApiWrite::CreateHelloKey => self.create_key().await,
+                ApiWrite::PoolStatus(pool, status) => self.write_status(&pool, status).await,
                 ApiWrite::Event(event) => {
                     sleep_until(next_event).await;
                     next_event = Instant::now() + EVENT_INTERVAL;
@@ -84,6 +92,35 @@ impl ApiWriter {
             }
             // Another allocator created it.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
+            Ok(Err(error)) => Err(failed(&chain(&error))),
+            Err(_) => Err(failed("no answer in time")),
+        }
+    }
+
+    /// Server-side apply: it needs no resourceVersion, so that it conflicts with no other writer.
+    async fn write_status(&self, pool: &ObjectKey, status: PoolStatus) -> Result<(), String> {
+        let failed = |error: &str| {
+            format!(
+                "can't write the status of {pool}: {error}. Allow the allocator to patch \
+                 ipaddresspools/status (deploy/manifests/2-rbac.yaml)"
+            )
+        };
+        let ObjectName { namespace, name } = &pool.name;
+        let api: Api<Object> =
+            Api::namespaced_with(self.client.clone(), namespace, &resource(pool.kind));
+        let object = json!({
+            "apiVersion": pool.kind.api_version(),
+            "kind": pool.kind.name(),
+            "metadata": { "name": name },
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(object);
+        let patched = timeout(REQUEST_TIMEOUT, api.patch_status(name, &params, &patch));
+        match patched.await {
+            Ok(Ok(_)) => Ok(()),
+            // It was deleted meanwhile.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
             Ok(Err(error)) => Err(failed(&chain(&error))),
             Err(_) => Err(failed("no answer in time")),
         }
@@ -167,10 +204,7 @@ fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
 mod tests {
     use std::sync::Arc;
 
-    use serde_json::json;
-
     use super::*;
-    use crate::core::api::ObjectName;
 
     #[test]
     fn the_secret_has_the_key_in_base64_under_the_name_that_memberlist_has() {

@@ -18,7 +18,7 @@ use super::client::WATCH_SECONDS;
 use super::listing::{ListError, Listing};
 use super::object::{Object, plural, resource};
 use super::stream::{self, List, WatchEvent};
-use crate::core::api::Kind;
+use crate::core::api::{BGP_PEER_V1BETA1, Kind};
 use crate::core::config::hello_secrets;
 use crate::runtime::role::Role;
 use crate::runtime::source::Event;
@@ -87,6 +87,7 @@ pub(super) async fn follow(
         let watch = Watch {
             kind,
             scope,
+            older: (kind == Kind::BgpPeer).then(|| older(&api)),
             api,
             params,
             api_health: context.api_health.clone(),
@@ -171,6 +172,15 @@ fn scopes(context: &Context, kind: Kind, freshness: Freshness) -> Vec<(Api<Objec
     scopes
 }
 
+/// The older version of MetalLB's BGPPeer. MetalLB before 0.13.2 serves no other one.
+fn older(api: &Api<Object>) -> Api<Object> {
+    let mut older = resource(Kind::BgpPeer);
+    BGP_PEER_V1BETA1.clone_into(&mut older.api_version);
+    "v1beta1".clone_into(&mut older.version);
+    let namespace = api.namespace().unwrap_or_default();
+    Api::namespaced_with(api.clone().into_client(), namespace, &older)
+}
+
 /// Which objects are requested, and how.
 #[derive(Clone, Copy, Debug)]
 struct Params {
@@ -231,13 +241,25 @@ impl Params {
 /// Whether the CRD of a kind exists and is not being deleted; `None` without an answer. Discovery
 /// shows that objects of a terminating CRD can't be created.
 async fn check_crd(client: &Client, kind: Kind) -> Option<Result<(), ListError>> {
+    let verdict = check_version(client, kind, kind.api_version()).await?;
+    if verdict.is_err() && kind == Kind::BgpPeer {
+        return check_version(client, kind, BGP_PEER_V1BETA1).await;
+    }
+    Some(verdict)
+}
+
+async fn check_version(
+    client: &Client,
+    kind: Kind,
+    api_version: &str,
+) -> Option<Result<(), ListError>> {
     let missing = || {
         Err(ListError {
             message: unknown_kind(kind),
             kind_missing: true,
         })
     };
-    let request = client.list_api_group_resources(kind.api_version());
+    let request = client.list_api_group_resources(api_version);
     match tokio::time::timeout(DISCOVERY_TIMEOUT, request)
         .await
         .ok()?
@@ -369,13 +391,16 @@ struct Watch {
     kind: Kind,
     scope: usize,
     api: Api<Object>,
+    /// The kind in the version that `api` doesn't have. Where the API server doesn't know one, the
+    /// other is requested next.
+    older: Option<Api<Object>>,
     params: Params,
     api_health: Arc<ApiHealth>,
     messages: mpsc::Sender<Message>,
 }
 
 impl Watch {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut attempts = Attempts::new();
         // The version to continue at; without one, start with a list.
         let mut version = None;
@@ -448,7 +473,7 @@ impl Watch {
     }
 
     /// Logs or reports a failure, and waits until the API server is available again.
-    async fn failed(&self, attempts: &mut Attempts, error: &watcher::Error) -> Option<Message> {
+    async fn failed(&mut self, attempts: &mut Attempts, error: &watcher::Error) -> Option<Message> {
         let kind = self.kind.name();
         tracing::debug!(kind, %error, "watch");
         match Failure::of(self.kind, error) {
@@ -471,6 +496,11 @@ impl Watch {
                 }
             }
             Failure::Rejected(error) => {
+                if error.kind_missing
+                    && let Some(older) = &mut self.older
+                {
+                    std::mem::swap(&mut self.api, older);
+                }
                 let since = *attempts.rejected_since.get_or_insert_with(Instant::now);
                 attempts.slow = error.kind_missing
                     && (self.kind.is_own() || since.elapsed() >= MISSING_FOR_LONG);
