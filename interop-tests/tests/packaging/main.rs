@@ -191,10 +191,6 @@ fn every_value_of_the_chart_has_an_effect() {
             full.insert(name, render(scratch, values)?);
         }
         for pointer in leaves(&read(&chart().join("values.yaml"))?) {
-            if pointer == "/loadBalancerClass" {
-                // The schema permits its default only.
-                continue;
-            }
             let mut using = sets
                 .iter()
                 .filter(|(_, values)| values.pointer(&pointer).is_some());
@@ -283,7 +279,6 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["/controller/resources", "missing property 'requests'"],
     ),
     ("speaker: null", &["speaker"]),
-    ("loadBalancerClass: example.com/lb", &["/loadBalancerClass"]),
     (
         "speaker: {logLevel: loud}",
         &["/speaker/logLevel", "'warn'"],

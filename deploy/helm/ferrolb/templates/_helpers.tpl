@@ -193,6 +193,9 @@ false
 {{- if and (ne .component "allocator") .role.ignoreExcludeLB -}}
 {{- $arguments = append $arguments "--ignore-exclude-lb" -}}
 {{- end -}}
+{{- with $values.loadBalancerClass -}}
+{{- $arguments = append $arguments (printf "--lb-class=%s" .) -}}
+{{- end -}}
 {{- $_ := set $container "args" $arguments -}}
 {{- if ne .role.logLevel "info" -}}
 {{- $level := dict "all" "trace" "none" "off" | dig .role.logLevel .role.logLevel -}}
