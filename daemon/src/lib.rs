@@ -18,7 +18,7 @@ pub mod testing {
     pub use crate::core::decide::Reason;
     pub use crate::core::decide::owner_reason::OWNER_TEXTS;
     pub use crate::core::index::change::Change;
-    pub use crate::core::index::{Dirty, Flags, Index};
+    pub use crate::core::index::{Dirty, Index};
     pub use crate::runtime::announce::announcer::Announcer;
     pub use crate::runtime::announce::state_file::{StateDir, StateWriter};
     pub use crate::runtime::control_loop::ControlLoop;

@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferrolb::testing::{
-    Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Flags, Kind, Panicked,
-    RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore,
-    status_writes,
+    Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Kind, Panicked, RawObject,
+    Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore, status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -99,7 +98,8 @@ impl Scene {
             )),
             layer2: None,
             allocate: false,
-            flags: Flags::default(),
+            ignore_exclusion: false,
+            lb_class: None,
             saved: state.load().expect("readable"),
             interface_exists: exists,
             status: report_in,

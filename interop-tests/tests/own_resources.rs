@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Rack};
 use ferrolb_interop_tests::manifest;
+use ferrolb_interop_tests::router::RouteEntry;
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
 
@@ -378,7 +379,8 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
         rack.await_address("other", "192.0.2.0")?;
         let mut routes = rack.routes("192.0.2.9/32", &[0])?;
         routes.extend(rack.routes("192.0.2.0/32", &[0])?);
-        rack.await_routes(&routes)?;
+        let with_community = |route: RouteEntry| route.communities(&["64700:1"]);
+        rack.await_routes(&routes.into_iter().map(with_community).collect())?;
         rack.await_answers("192.0.2.9".parse()?, &[0])?;
 
         let status = ["ipaddresspools.ferrolb.io", "pool", "-n", "metallb-system"];

@@ -24,12 +24,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferrolb_bgp::speaker;
 
 use crate::core::config::CONFIG_NAMESPACE;
-use crate::core::index::Flags;
 use crate::core::printable::printable;
 use crate::runtime::panicked;
 use crate::runtime::source::manifests::{Loader, Manifests};
@@ -124,28 +122,6 @@ impl ManifestArgs {
              resources with -f",
             self.shown_paths()
         )
-    }
-}
-
-/// The flags of MetalLB's controller and speaker that change which Services and nodes count.
-#[derive(Debug, Args)]
-struct FlagArgs {
-    /// Announce also from nodes with the label
-    /// node.kubernetes.io/exclude-from-external-load-balancers.
-    #[arg(long)]
-    ignore_exclude_lb: bool,
-    /// Serve only Services with this loadBalancerClass; default: those without a class. Give it to
-    /// all of ferrolb's processes.
-    #[arg(long, value_name = "CLASS", value_parser = NonEmptyStringValueParser::new())]
-    lb_class: Option<String>,
-}
-
-impl FlagArgs {
-    fn to_flags(&self) -> Flags {
-        Flags {
-            ignore_exclusion: self.ignore_exclude_lb,
-            lb_class: self.lb_class.clone(),
-        }
     }
 }
 

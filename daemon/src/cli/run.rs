@@ -15,9 +15,9 @@ use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use super::Host;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
-use super::{FlagArgs, Host};
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::peer_config::fallback_router_id;
@@ -82,8 +82,14 @@ pub(super) struct RunArgs {
     /// ferrolb only dials.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
-    #[command(flatten)]
-    flags: FlagArgs,
+    /// Announce also from nodes with the label
+    /// node.kubernetes.io/exclude-from-external-load-balancers.
+    #[arg(long)]
+    ignore_exclude_lb: bool,
+    /// Serve Services with this spec.loadBalancerClass instead of those without one. Give it to all
+    /// processes.
+    #[arg(long, value_name = "CLASS")]
+    lb_class: Option<String>,
     /// DaemonSet of this process, in the Pod's namespace (POD_NAMESPACE, else the first
     /// configuration namespace). If it is being deleted at shutdown, all routes are drained, and
     /// addresses of layer 2 are handed over.
@@ -268,7 +274,8 @@ impl Daemon {
             announcer,
             layer2: layer2_announcer,
             allocate: args.role.allocates(),
-            flags: args.flags.to_flags(),
+            ignore_exclusion: args.ignore_exclude_lb,
+            lb_class: args.lb_class.clone(),
             saved: state.as_ref().and_then(saved),
             interface_exists: host.interface_exists,
             status: status_in,

@@ -15,7 +15,7 @@ use crate::core::allocate::pool_status::PoolStatuses;
 use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
-use crate::core::index::{Dirty, Flags, Index};
+use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
@@ -57,8 +57,10 @@ pub struct ControlLoop {
     pub layer2: Option<Layer2Announcer>,
     /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
-    /// Which Services and nodes count.
-    pub flags: Flags,
+    /// Announce from nodes that are excluded from load balancers as well.
+    pub ignore_exclusion: bool,
+    /// The `loadBalancerClass` of the Services to serve. None: those without one.
+    pub lb_class: Option<String>,
     /// State saved before the restart.
     pub saved: Option<SavedState>,
     /// Whether the node has an interface of this name. Checked every second, since interfaces come
@@ -184,7 +186,9 @@ impl ControlLoop {
 impl Running {
     fn new(control: ControlLoop) -> Self {
         Self {
-            index: Index::for_kinds(control.kinds).with_flags(control.flags.clone()),
+            index: Index::for_kinds(control.kinds)
+                .ignoring_exclusion(control.ignore_exclusion)
+                .in_charge_of(control.lb_class.as_deref()),
             control,
             allocation: Allocation::default(),
             leading: false,
@@ -627,7 +631,8 @@ mod tests {
             announcer: None,
             layer2: None,
             allocate: true,
-            flags: Flags::default(),
+            ignore_exclusion: false,
+            lb_class: None,
             saved: None,
             interface_exists: |_| true,
             status: watch::channel(Arc::default()).0,
@@ -641,7 +646,7 @@ mod tests {
         }
     }
 
-    /// What a leader writes besides the status of the Service when it allocates.
+    /// What a leader writes, besides statuses, when it allocates.
     async fn write_of(objects: Vec<RawObject>) -> Option<ApiWrite> {
         let mut leader = leader(objects).await;
         let (_stop, stopped) = oneshot::channel();
@@ -651,7 +656,12 @@ mod tests {
             write = leader.statuses.recv() => assert!(write.is_some()),
         }
         drop(leader.source);
-        leader.writes.recv().await
+        loop {
+            match leader.writes.recv().await {
+                Some(ApiWrite::PoolStatus(..)) => {}
+                write => return write,
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

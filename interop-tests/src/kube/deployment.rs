@@ -26,6 +26,16 @@ pub const ALLOCATOR_USER: &str = "system:serviceaccount:metallb-system:ferrolb-a
 /// User of the announcers.
 pub const ANNOUNCER_USER: &str = "system:serviceaccount:metallb-system:ferrolb-announcer";
 
+/// ferrolb's own kinds, as in the API server's paths.
+const OWN_KINDS: [&str; 6] = [
+    "ipaddresspools",
+    "bgppeers",
+    "bfdprofiles",
+    "bgpadvertisements",
+    "l2advertisements",
+    "communities",
+];
+
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Path of `deploy`.
@@ -50,9 +60,11 @@ impl ControlPlane<'_> {
         self.kubectl(&["wait", "crd", "--all", "--for=condition=Established"])?;
         // The condition Established precedes serving by a moment.
         eventually("ferrolb's kinds are served", START_TIMEOUT, || {
-            self.get(&["l2advertisements.ferrolb.io", "-n", "default"])
-        })?;
-        Ok(())
+            for kind in OWN_KINDS {
+                self.get(&[&format!("{kind}.ferrolb.io"), "-n", "default"])?;
+            }
+            anyhow::Ok(())
+        })
     }
 
     /// Applies the namespace, ServiceAccounts and RBAC of `deploy/manifests`.

@@ -23,7 +23,7 @@ use self::tor::Tor;
 use crate::cli::plan::plan_manifests;
 use crate::cli::signals::StopSignals;
 use crate::core::config::CONFIG_NAMESPACE;
-use crate::core::index::Flags;
+use crate::core::index::Index;
 use crate::core::plan::Plan;
 use crate::runtime::source::manifests::Loader;
 
@@ -184,7 +184,7 @@ impl Demo {
         plan_manifests(
             &Loader::new(vec![self.manifests()], &namespaces).load(),
             &namespaces,
-            Flags::default(),
+            Index::for_prediction(),
         )
     }
 

@@ -29,6 +29,7 @@ use self::preview::Preview;
 use self::steps::{Goal, Install, Step, steps};
 use super::output::{Style, print};
 use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::index::Index;
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::values;
 
@@ -101,7 +102,7 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
     let goal = args.goal();
     let steps = steps(&facts, &install, goal).map_err(|obstacles| refusal(&obstacles))?;
     if goal == Goal::Ferrolb {
-        let preview = Preview::of(&cluster, &args.namespace, install.to_flags()).await?;
+        let preview = Preview::of(&cluster, &args.namespace, index_of(&install)).await?;
         show(&preview, args.accept_losses || args.dry_run)?;
     }
     if args.dry_run {
@@ -251,6 +252,16 @@ fn install_of(objects: &[Value]) -> Install {
             .map(|daemonset| name(daemonset).to_owned())
             .collect(),
     }
+}
+
+/// An empty index with the arguments of ferrolb's processes.
+fn index_of(install: &Install) -> Index {
+    let mut flags = install.flags.iter();
+    let class = flags.find_map(|flag| flag.strip_prefix("--lb-class="));
+    let ignore = install.flags.contains("--ignore-exclude-lb");
+    Index::for_prediction()
+        .ignoring_exclusion(ignore)
+        .in_charge_of(class)
 }
 
 /// The flags that all workloads have.

@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::facts::{Paths, is_metallb, name};
 use super::samples::Samples;
 use crate::core::api::{Kind, RawObject};
-use crate::core::index::Flags;
+use crate::core::index::Index;
 use crate::core::index::change::Change;
 use crate::core::plan::{Plan, plan};
 use crate::runtime::source::kube::path_of_kind;
@@ -37,12 +37,12 @@ pub(super) struct Preview {
 
 impl Preview {
     /// Plans with the cluster's objects, and asks MetalLB's speakers what they announce.
-    pub(super) async fn of(cluster: &Cluster, namespace: &str, flags: Flags) -> Result<Self> {
+    pub(super) async fn of(cluster: &Cluster, namespace: &str, index: Index) -> Result<Self> {
         let mut changes = Vec::new();
         for kind in Kind::ALL {
             changes.push(objects_of(cluster, kind, namespace).await?);
         }
-        let plan = plan(changes, flags);
+        let plan = plan(index, changes);
         let now = addresses(cluster).await?;
         let announced = announced_by_metallb(cluster, namespace).await?;
         Ok(Self::compare(plan, &now, &announced))

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output::{Style, json, or_dash, print, table};
-use super::{FlagArgs, ManifestArgs, Output};
+use super::{ManifestArgs, Output};
 use crate::core::api::Kind;
-use crate::core::index::Flags;
+use crate::core::index::Index;
 use crate::core::plan::{Plan, PlanError, plan};
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::{Manifests, changes};
@@ -31,8 +31,13 @@ From the current state of a cluster:
 pub(super) struct PlanArgs {
     #[command(flatten)]
     manifests: ManifestArgs,
-    #[command(flatten)]
-    flags: FlagArgs,
+    /// Announce also from nodes with the label
+    /// node.kubernetes.io/exclude-from-external-load-balancers.
+    #[arg(long)]
+    ignore_exclude_lb: bool,
+    /// Allocate for Services with this spec.loadBalancerClass instead of those without one.
+    #[arg(long, value_name = "CLASS")]
+    lb_class: Option<String>,
     /// Output format: tables for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -54,7 +59,10 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("{}", args.manifests.nothing_found());
     }
     let namespaces = &args.manifests.config_namespace;
-    let plan = plan_manifests(&manifests, namespaces, args.flags.to_flags());
+    let index = Index::for_prediction()
+        .ignoring_exclusion(args.ignore_exclude_lb)
+        .in_charge_of(args.lb_class.as_deref());
+    let plan = plan_manifests(&manifests, namespaces, index);
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {
@@ -83,14 +91,14 @@ const NO_SLICES: &str = "none: a Service is announced only with endpoints, but t
                          contain no EndpointSlice; add the output of kubectl get endpointslices \
                          -A -o yaml\n";
 
-/// The plan from manifests, including errors in reading them.
+/// The plan from an empty index and manifests, including errors in reading them.
 pub(super) fn plan_manifests(
     manifests: &Manifests,
     config_namespaces: &[String],
-    flags: Flags,
+    index: Index,
 ) -> Plan {
     let changes = changes(&manifests.objects, config_namespaces);
-    let mut plan = plan(changes, flags);
+    let mut plan = plan(index, changes);
     let errors = manifests.errors.iter().map(|error| PlanError {
         object: error.location.to_string(),
         message: error.message.clone(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan_manifests;
 use crate::core::config::CONFIG_NAMESPACE;
-use crate::core::index::Flags;
+use crate::core::index::Index;
 use crate::core::plan::{Plan, PlannedRoute};
 use crate::runtime::source::manifests::Loader;
 
@@ -13,21 +13,20 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans")
 }
 
-fn plan_of(paths: Vec<PathBuf>) -> Plan {
+fn plan_of(paths: Vec<PathBuf>, index: Index) -> Plan {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    plan_manifests(
-        &Loader::new(paths, &namespaces).load(),
-        &namespaces,
-        Flags::default(),
-    )
+    plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, index)
 }
 
 fn case(name: &str) -> Plan {
+    case_of(name, Index::for_prediction())
+}
+
+/// The plan of a process with these settings.
+fn case_of(name: &str, index: Index) -> Plan {
     let folder = folder();
-    plan_of(vec![
-        folder.join("base.yaml"),
-        folder.join(format!("{name}.yaml")),
-    ])
+    let paths = ["base".to_owned(), name.to_owned()].map(|name| folder.join(name + ".yaml"));
+    plan_of(paths.to_vec(), index)
 }
 
 /// The reports of all cases in a folder of `plans/metallb/`, which docs/metallb-behaviours.md
@@ -43,7 +42,8 @@ fn metallb_cases(name: &str) -> String {
         let text = std::fs::read_to_string(&file).expect("a case");
         let rule = text.lines().next().expect("a comment with the rule");
         let name = file.file_stem().expect("a name").display().to_string();
-        let plan = plan_of(base.iter().cloned().chain([file]).collect());
+        let paths = base.iter().cloned().chain([file]).collect();
+        let plan = plan_of(paths, Index::for_prediction());
         format!("# {name}: {}\n{}\n", &rule[2..], report(&plan))
     });
     reports.collect::<Vec<_>>().join("\n")
@@ -228,6 +228,29 @@ fn the_addresses_of_a_service_are_announced_as_the_pool_of_each_says() {
 #[test]
 fn services_of_other_load_balancers_are_announced_if_an_advertisement_lists_their_class() {
     insta::assert_snapshot!(report(&case("classes")));
+}
+
+#[test]
+fn with_lb_class_only_the_services_of_that_class_are_served() {
+    let index = Index::for_prediction().in_charge_of(Some("manual"));
+    let plan = case_of("classes", index);
+    let reason = |name: &str| {
+        let service = plan.services.iter().find(|service| service.name == name);
+        service.and_then(|service| service.reason.as_deref())
+    };
+    // Another one of the class, whose address was in no pool, got the first address.
+    let allocated = plan.services.iter().find(|s| s.name == "without-address");
+    let addresses = allocated.map(|service| service.addresses.clone());
+    let second: std::net::IpAddr = "192.0.2.1".parse().expect("an address");
+    assert_eq!(addresses, Some(vec![second]));
+    // No entry, not even any, announces a Service without a class.
+    assert_eq!(reason("ours"), Some("ForeignLoadBalancerClass"));
+    let announced: Vec<&str> = plan
+        .layer2
+        .iter()
+        .flat_map(|address| address.services.iter().map(String::as_str))
+        .collect();
+    assert_eq!(announced, ["default/listed", "default/manual"]);
 }
 
 #[test]

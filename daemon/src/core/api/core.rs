@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) struct ServiceSpec {
     /// `LoadBalancer`, `ClusterIP`, ...
     pub r#type: String,
-    /// The load balancer in charge. Absent: ferrolb.
+    /// The load balancer in charge. Absent: the default one of the cluster.
     pub load_balancer_class: Option<String>,
     /// The deprecated way to request an address.
     #[serde(rename = "loadBalancerIP")]

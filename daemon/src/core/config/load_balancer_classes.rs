@@ -13,7 +13,7 @@ const PREFIX_MAX: usize = 253;
 const NAME_MAX: usize = 63;
 
 /// The classes of Services that an advertisement announces although another program is in charge
-/// of them and writes their status. Services without a class are always announced.
+/// of them and writes their status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadBalancerClasses {
     any: bool,
@@ -46,9 +46,9 @@ impl LoadBalancerClasses {
         errors.into_result(parsed)
     }
 
-    /// Whether a Service is announced with regard to its `spec.loadBalancerClass`.
-    pub fn accepts(&self, class: Option<&str>) -> bool {
-        class.is_none_or(|class| self.any || self.names.contains(class))
+    /// Whether Services of this class of another load balancer are announced.
+    pub fn accepts(&self, class: &str) -> bool {
+        self.any || self.names.contains(class)
     }
 }
 
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn a_service_without_a_class_is_announced_and_one_with_a_class_only_if_it_is_listed() {
+    fn a_class_of_another_load_balancer_is_announced_only_if_it_is_listed() {
         let accepted = |classes: &[&str]| {
             let parsed = parse(classes).expect("valid");
-            [None, Some("a.example/lb"), Some("other")].map(|class| parsed.accepts(class))
+            ["a.example/lb", "other"].map(|class| parsed.accepts(class))
         };
-        assert_eq!(accepted(&[]), [true, false, false]);
-        assert_eq!(accepted(&["a.example/lb", "x"]), [true, true, false]);
-        assert_eq!(accepted(&["any"]), [true, true, true]);
+        assert_eq!(accepted(&[]), [false, false]);
+        assert_eq!(accepted(&["a.example/lb", "x"]), [true, false]);
+        assert_eq!(accepted(&["any"]), [true, true]);
     }
 
     #[test]

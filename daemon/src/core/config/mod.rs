@@ -98,13 +98,17 @@ impl fmt::Display for Problem {
 }
 
 impl Config {
-    /// Whether an advertisement announces Services of this `loadBalancerClass`.
-    pub fn announces_class(&self, class: &str) -> bool {
+    /// Whether an advertisement announces Services of this `loadBalancerClass` of another load
+    /// balancer.
+    pub fn announces_class(&self, class: Option<&str>) -> bool {
+        let Some(class) = class else {
+            return false;
+        };
         let bgp = self.advertisements.values().map(|ad| &ad.selection);
         let layer2 = self.layer2_advertisements.values();
         let layer2 = layer2.map(|ad| &ad.selection);
         bgp.chain(layer2)
-            .any(|selection| selection.classes.accepts(Some(class)))
+            .any(|selection| selection.classes.accepts(class))
     }
 }
 

@@ -41,11 +41,12 @@ macro_rules! reasons {
 reasons! {
     /// The service is announced.
     Announced => "none needed",
-    /// spec.loadBalancerClass assigns the service to another load balancer, and no advertisement of
-    /// its pool lists the class.
-    ForeignLoadBalancerClass => "remove loadBalancerClass if ferrolb should serve it; or, to \
-        announce the address that the other load balancer assigns, add the class to \
-        loadBalancerClasses of an advertisement (ferrolb.io/v1alpha1)",
+    /// Another load balancer is in charge of the service's loadBalancerClass (see --lb-class), and
+    /// no advertisement of its pool lists the class.
+    ForeignLoadBalancerClass => "if ferrolb should serve the service, create it with the class of \
+        --lb-class, or without one if that is not set; to announce the address that the other \
+        load balancer assigns, add the class to loadBalancerClasses of an advertisement \
+        (ferrolb.io/v1alpha1)",
     /// No address is allocated to the service.
     NoAddress => "find the allocation reason of the service in the output of ferrolb plan or in \
         the allocator's log",

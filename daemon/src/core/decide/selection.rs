@@ -55,9 +55,10 @@ pub(super) fn of<'a>(
 
 /// Checks what concerns all addresses of the service.
 fn check_service(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
-    let class = service.class.as_deref();
-    if let Some(class) = class.filter(|class| !index.config().announces_class(class)) {
-        return Err((Reason::ForeignLoadBalancerClass, class.into()));
+    if !service.in_charge && !index.config().announces_class(service.class.as_deref()) {
+        let class = service.class.as_deref();
+        let detail = class.map_or(Detail::None, Detail::from);
+        return Err((Reason::ForeignLoadBalancerClass, detail));
     }
     if let Some(text) = &service.invalid_address {
         return Err((Reason::InvalidAddress, format!("{text:?}").into()));
@@ -65,11 +66,11 @@ fn check_service(index: &Index, service: &Service) -> Result<(), (Reason, Detail
     if service.addresses().is_empty() {
         return Err((Reason::NoAddress, Detail::None));
     }
-    match class {
-        None => check_no_conflict(index, service),
-        // The program in charge decides which services share an address.
-        Some(_) => Ok(()),
+    if service.in_charge {
+        return check_no_conflict(index, service);
     }
+    // The program in charge decides which services share an address.
+    Ok(())
 }
 
 /// Finds the advertisements that select a service and one of its pools.
@@ -92,9 +93,9 @@ fn select<'a>(
     if bgp.is_empty() && layer2.is_empty() {
         return Err((Reason::NoAdvertisement, format!("pool {pool}").into()));
     }
-    if let Some(class) = service.class.as_deref() {
-        bgp.retain(|ad| ad.selection.classes.accepts(Some(class)));
-        layer2.retain(|ad| ad.selection.classes.accepts(Some(class)));
+    if let Some(class) = service.class.as_deref().filter(|_| !service.in_charge) {
+        bgp.retain(|ad| ad.selection.classes.accepts(class));
+        layer2.retain(|ad| ad.selection.classes.accepts(class));
         if bgp.is_empty() && layer2.is_empty() {
             let detail = format!("{class}, pool {pool}");
             return Err((Reason::ForeignLoadBalancerClass, detail.into()));

@@ -26,7 +26,7 @@ impl Index {
         name: &ObjectName,
         service: Option<&Service>,
     ) -> bool {
-        let foreign = service.filter(|service| service.load_balancer && service.class.is_some());
+        let foreign = service.filter(|service| service.load_balancer && !service.in_charge);
         let new = foreign.map(Service::addresses).unwrap_or_default();
         let old = match new {
             [] => self.foreign_services.remove(name),

@@ -47,7 +47,8 @@ pub struct Index {
     local_pref_conflicts: LocalPrefConflicts,
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
-    flags: Flags,
+    ignore_exclusion: bool,
+    lb_class: Option<String>,
     /// The notices about services whose address is in use elsewhere or reserved.
     address_notices: BTreeMap<ObjectName, String>,
     /// Whether an input of the configuration other than its objects changed.
@@ -77,27 +78,6 @@ pub struct Endpoints {
     pub healthy: u32,
 }
 
-/// Which Services and nodes count, as with the flags of MetalLB.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// `--ignore-exclude-lb`: nodes that are excluded from load balancers announce anyway.
-    pub ignore_exclusion: bool,
-    /// `--lb-class`: ferrolb is in charge of Services with this class, and of no others. Without
-    /// it, of those without a class.
-    pub lb_class: Option<String>,
-}
-
-impl Flags {
-    /// The class of a Service that another load balancer is in charge of: empty if it has none.
-    /// `None` if ferrolb is in charge.
-    fn foreign_class(&self, class: Option<String>) -> Option<String> {
-        if class == self.lb_class {
-            return None;
-        }
-        Some(class.unwrap_or_default())
-    }
-}
-
 impl Index {
     /// For a process that reads objects of these kinds. A process that can't read what BGPPeers
     /// refer to reads only their addresses.
@@ -119,10 +99,21 @@ impl Index {
         }
     }
 
-    /// With these flags, which must be the same in all processes of a cluster.
+    /// If `ignore`, nodes that are excluded from load balancers announce anyway, as with MetalLB's
+    /// `--ignore-exclude-lb`.
     #[must_use]
-    pub fn with_flags(mut self, flags: Flags) -> Self {
-        self.flags = flags;
+    pub const fn ignoring_exclusion(mut self, ignore: bool) -> Self {
+        self.ignore_exclusion = ignore;
+        self
+    }
+
+    /// In charge of the Services with this `loadBalancerClass` instead of those without one, as with
+    /// MetalLB's `--lb-class`. None or empty: of those without one.
+    #[must_use]
+    pub fn in_charge_of(mut self, lb_class: Option<&str>) -> Self {
+        self.lb_class = lb_class
+            .filter(|class| !class.is_empty())
+            .map(str::to_owned);
         self
     }
 
@@ -341,10 +332,7 @@ impl Index {
         let _context = PanicContext::new("reading", key.clone());
         match key.kind {
             Kind::Service => {
-                let parsed = Service::parse(key.name.clone(), &raw).map(|service| Service {
-                    class: self.flags.foreign_class(service.class),
-                    ..service
-                });
+                let parsed = Service::parse(key.name.clone(), &raw, self.lb_class.as_deref());
                 self.accept(&key, parsed)
                     .map(|service| self.set_service(&key.name, Some(service)))
             }
@@ -355,7 +343,7 @@ impl Index {
             }
             Kind::Node => {
                 let parsed = Node::parse(&raw).map(|node| Node {
-                    exclusion_ignored: self.flags.ignore_exclusion,
+                    exclusion_ignored: self.ignore_exclusion,
                     ..node
                 });
                 self.accept(&key, parsed)

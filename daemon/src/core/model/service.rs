@@ -40,9 +40,11 @@ pub struct Service {
     pub labels: Labels,
     /// Whether `spec.type` is LoadBalancer.
     pub load_balancer: bool,
-    /// `spec.loadBalancerClass` if another load balancer is in charge, empty if it has none: its
-    /// addresses are announced if an advertisement lists the class, and never allocated here.
+    /// `spec.loadBalancerClass`.
     pub class: Option<String>,
+    /// Whether ferrolb is in charge of this class. If not, the service's addresses are never
+    /// allocated here, and announced only if an advertisement lists the class.
+    pub in_charge: bool,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
     /// The first entry of `status.loadBalancer.ingress[].ip` that is no address.
@@ -67,15 +69,20 @@ pub enum TrafficPolicy {
 }
 
 impl Service {
-    /// Reads a Service.
+    /// Reads a Service. ferrolb is in charge of those with this `loadBalancerClass`; None: of those
+    /// without one.
     ///
     /// # Errors
     /// The field that doesn't have the shape that Kubernetes defines.
-    pub fn parse(name: ObjectName, raw: &RawObject) -> Result<Self, FieldError> {
+    pub fn parse(
+        name: ObjectName,
+        raw: &RawObject,
+        lb_class: Option<&str>,
+    ) -> Result<Self, FieldError> {
         let spec: Partial<ServiceSpec> = raw.partial("spec", &mut Vec::new());
         let status: Partial<ServiceStatus> = raw.partial("status", &mut Vec::new());
         spec.zip(status)
-            .check(|(spec, status)| Self::checked(name, raw, &spec, &status))
+            .check(|(spec, status)| Self::checked(name, raw, &spec, &status, lb_class))
     }
 
     fn checked(
@@ -83,6 +90,7 @@ impl Service {
         raw: &RawObject,
         spec: &ServiceSpec,
         status: &ServiceStatus,
+        lb_class: Option<&str>,
     ) -> Result<Self, FieldError> {
         let traffic_policy = match spec.external_traffic_policy.as_str() {
             "Local" => TrafficPolicy::Local,
@@ -126,6 +134,7 @@ impl Service {
             labels: raw.metadata.labels.clone(),
             load_balancer: spec.r#type == "LoadBalancer",
             class: spec.load_balancer_class.clone(),
+            in_charge: spec.load_balancer_class.as_deref() == lb_class,
             traffic_policy,
             ip_modes: ip_modes(status),
             invalid_address: ingress()
@@ -134,9 +143,9 @@ impl Service {
         })
     }
 
-    /// Whether ferrolb is in charge: type LoadBalancer, and the `loadBalancerClass` of `--lb-class`.
+    /// Whether it is of type LoadBalancer and of the class that ferrolb is in charge of.
     pub const fn is_ours(&self) -> bool {
-        self.load_balancer && self.class.is_none()
+        self.load_balancer && self.in_charge
     }
 
     /// Whether a node needs an endpoint of every sharer to announce the shared addresses.

@@ -17,8 +17,8 @@ use crate::core::config::Severity;
 use crate::core::decide::Reason;
 use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::decide::peer_config::next_hop;
+use crate::core::index::Index;
 use crate::core::index::change::Change;
-use crate::core::index::{Flags, Index};
 use crate::core::model::{Family, Service};
 
 /// The output of `ferrolb plan`. Programs read it as JSON: field names must not change.
@@ -132,9 +132,8 @@ pub(crate) fn allocate(index: &mut Index) -> Outcomes {
     outcomes
 }
 
-/// Builds the plan from objects.
-pub(crate) fn plan(changes: impl IntoIterator<Item = Change>, flags: Flags) -> Plan {
-    let index = Index::for_prediction().with_flags(flags);
+/// Builds the plan from an empty index and objects.
+pub(crate) fn plan(index: Index, changes: impl IntoIterator<Item = Change>) -> Plan {
     let mut index = fill(index, changes);
     let outcomes = allocate(&mut index);
     let mut plan = Plan::default();
@@ -168,7 +167,7 @@ fn planned_service(
     let ObjectName { namespace, name } = ObjectName::clone(&service.name);
     let Some(outcome) = outcome else {
         // Of another load balancer.
-        let class = service.class.as_deref().unwrap_or_default();
+        let class = service.class.as_deref();
         let reason = Reason::ForeignLoadBalancerClass;
         let reason = Some(reason).filter(|_| !index.config().announces_class(class));
         return PlannedService {

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::core::index::Flags;
-
 use super::facts::{Facts, METALLB, MOVING, Node, short_image};
 
 /// What is to be reached.
@@ -29,20 +27,6 @@ pub(super) struct Install {
     pub flags: BTreeSet<String>,
     /// DaemonSets that would run beside MetalLB's speaker on a node with the label.
     pub without_affinity: Vec<String>,
-}
-
-impl Install {
-    /// What these arguments mean for Services and nodes.
-    pub(super) fn to_flags(&self) -> Flags {
-        let class = self
-            .flags
-            .iter()
-            .find_map(|flag| flag.strip_prefix("--lb-class="));
-        Flags {
-            ignore_exclusion: self.flags.contains("--ignore-exclude-lb"),
-            lb_class: class.map(str::to_owned),
-        }
-    }
 }
 
 /// One change. Each can be repeated.
@@ -193,7 +177,7 @@ fn obstacles(facts: &Facts, install: &Install) -> Vec<String> {
         obstacles.push(format!(
             "the DaemonSet {name} has no node affinity that excludes nodes with the label \
              ferrolb.io/speaker, so it would run beside MetalLB's speaker: add it as in \
-             deploy/ferrolb.yaml"
+             deploy/manifests/4-announcer.yaml"
         ));
     }
     let workloads = facts.controllers.iter().map(|workload| &workload.flags);

@@ -42,7 +42,7 @@ fn the_further_fields_of_ferrolbs_kind_are_read() {
     assert!(!ad.sticky && ad.on_cordon);
     assert_eq!(ad.conflict_detection, ConflictDetection::Rfc5227);
     assert_eq!(ad.gratuitous_rate, Some(100));
-    assert!(ad.selection.classes.accepts(Some("example.com/other")));
+    assert!(ad.selection.classes.accepts("example.com/other"));
     assert_eq!(ad.hello_interval, Some(Duration::from_millis(250)));
     let none = parse_spec(&json!({ "conflictDetection": "none" }), true).expect("valid");
     assert_eq!(none.conflict_detection, ConflictDetection::Off);

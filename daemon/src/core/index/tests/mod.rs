@@ -12,8 +12,8 @@ mod sharing;
 
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::decide::node_routes::NodeRoutes;
+use crate::core::index::Index;
 use crate::core::index::change::Change;
-use crate::core::index::{Flags, Index};
 use serde_json::{Value, json};
 
 const CONFIG: &str = "metallb-system";
@@ -185,25 +185,4 @@ fn slice_of(name: &str, address_type: &str, address: &str, ready: bool) -> Chang
         }]
     });
     object(Kind::EndpointSlice, name, body)
-}
-
-#[test]
-fn only_services_of_the_configured_class_are_ours() {
-    for (own, class, ours) in [
-        (None, None, true),
-        (None, Some("x"), false),
-        (Some("x"), None, false),
-        (Some("x"), Some("x"), true),
-        (Some("x"), Some("y"), false),
-    ] {
-        let flags = Flags {
-            lb_class: own.map(str::to_owned),
-            ..Flags::default()
-        };
-        let mut index = Index::default().with_flags(flags);
-        let spec = json!({ "type": "LoadBalancer", "loadBalancerClass": class });
-        index.apply(object(Kind::Service, "web", json!({ "spec": spec })));
-        let found: Vec<bool> = index.services().map(|service| service.is_ours()).collect();
-        assert_eq!(found, [ours], "{own:?} {class:?}");
-    }
 }
