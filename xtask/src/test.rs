@@ -121,8 +121,8 @@ impl Step {
             Self::Unit => show_and_run(
                 cargo(&["test", "--workspace", "--no-fail-fast", "--"]).args(&options.filters),
             ),
-            // With all crates, so that dependencies have the features of the unit tests, and are not
-            // compiled again.
+            // With all crates, so that dependencies have the features of the unit tests and are
+            // not compiled again.
             Self::Prometheus => {
                 show_and_run(&mut cargo(&["test", "--workspace", "--test=prometheus"]))
             }
