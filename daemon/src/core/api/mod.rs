@@ -99,6 +99,8 @@ impl fmt::Debug for Meta {
 
 /// The older API version of MetalLB's BGPPeer.
 pub(crate) const BGP_PEER_V1BETA1: &str = "metallb.io/v1beta1";
+/// The name of the ConfigMap that MetalLB before 0.13 read.
+pub(crate) const CONFIG_MAP: &str = "config";
 
 /// The kinds of objects that ferrolb reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,6 +117,9 @@ pub enum Kind {
     ServiceCidr,
     /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
     Secret,
+    /// `v1` ConfigMap in a configuration namespace, with MetalLB's configuration before 0.13. Only
+    /// one name is read ([`CONFIG_MAP`]).
+    ConfigMap,
     /// `metallb.io/v1beta1` IPAddressPool.
     IpAddressPool,
     /// `ferrolb.io/v1alpha1` IPAddressPool: MetalLB's fields and further ones.
@@ -143,11 +148,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind. A kind comes after those that it depends on.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::Node,
         Self::ServiceCidr,
         Self::Secret,
+        Self::ConfigMap,
         Self::Community,
         Self::FerrolbCommunity,
         Self::IpAddressPool,
@@ -173,6 +179,7 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::ServiceCidr => "ServiceCIDR",
             Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
             Self::IpAddressPool | Self::FerrolbIpAddressPool => "IPAddressPool",
             Self::BgpPeer | Self::FerrolbBgpPeer => "BGPPeer",
             Self::BfdProfile | Self::FerrolbBfdProfile => "BFDProfile",
@@ -201,7 +208,7 @@ impl Kind {
     /// The API version that ferrolb reads.
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Service | Self::Node | Self::Namespace | Self::Secret => "v1",
+            Self::Service | Self::Node | Self::Namespace | Self::Secret | Self::ConfigMap => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceCidr => "networking.k8s.io/v1",
             Self::BgpPeer => "metallb.io/v1beta2",
@@ -229,7 +236,7 @@ impl Kind {
     /// Whether objects of this kind are configuration, which is read from the configuration
     /// namespaces only.
     pub const fn is_configuration(self) -> bool {
-        self.is_custom() || matches!(self, Self::Secret)
+        self.is_custom() || matches!(self, Self::Secret | Self::ConfigMap)
     }
 
     /// Whether objects of this kind have no namespace.
@@ -253,6 +260,7 @@ impl Kind {
                 | Self::Namespace
                 | Self::ServiceCidr
                 | Self::Secret
+                | Self::ConfigMap
         )
     }
 
@@ -282,7 +290,8 @@ impl Kind {
             | Self::Node
             | Self::Namespace
             | Self::ServiceCidr
-            | Self::Secret => return None,
+            | Self::Secret
+            | Self::ConfigMap => return None,
         })
     }
 

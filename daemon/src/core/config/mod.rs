@@ -8,6 +8,7 @@
 pub(crate) mod advertisement;
 pub(crate) mod bfd;
 mod both_groups;
+pub(crate) mod config_map;
 pub(crate) mod crd;
 pub(crate) mod excluded;
 pub(crate) mod excluded_interfaces;
@@ -31,6 +32,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::advertisement::{Advertisement, Aliases};
+use self::config_map::{ConfigMaps, Sources};
 use self::excluded::{ForeignServices, ServiceCidrs};
 use self::hello_secrets::HelloSecrets;
 use self::layer2_advertisement::Layer2Advertisement;
@@ -65,6 +67,8 @@ pub struct Config {
     pub layer2_advertisements: BTreeMap<Arc<str>, Layer2Advertisement>,
     /// The keys that authenticate hellos of layer 2.
     pub(crate) hello_secrets: HelloSecrets,
+    /// Where objects come from that only MetalLB's ConfigMap means.
+    pub(crate) sources: Sources,
     /// Errors and notices about the objects.
     pub problems: Vec<Problem>,
 }
@@ -129,6 +133,9 @@ pub(crate) struct CompileContext<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct ConfigObjects {
     raw: BTreeMap<ObjectKey, RawObject>,
+    config_maps: ConfigMaps,
+    /// The objects that ConfigMaps mean, as of the last compilation.
+    converted: BTreeMap<ObjectKey, RawObject>,
     /// The kinds of which this process has read an object.
     seen: BTreeSet<Kind>,
     good_pools: BTreeMap<ObjectKey, PoolSpec>,
@@ -165,6 +172,9 @@ impl ConfigObjects {
     /// Adds or replaces an object. This doesn't make its kind readable again: only a complete list
     /// does.
     pub(crate) fn apply(&mut self, key: ObjectKey, raw: RawObject) {
+        if key.kind == Kind::ConfigMap {
+            self.config_maps.apply(&key.name, &raw);
+        }
         self.seen.insert(key.kind);
         self.raw.insert(key, raw);
     }
@@ -203,6 +213,7 @@ impl ConfigObjects {
                 _ = self.good_layer2_advertisements.remove(key);
             }
             Kind::Community | Kind::FerrolbCommunity => _ = self.good_aliases.remove(key),
+            Kind::ConfigMap => self.config_maps.delete(&key.name),
             _ => {}
         }
     }
@@ -237,7 +248,7 @@ impl ConfigObjects {
         self.unreadable.insert(kind, message);
     }
 
-    /// Marks an optional kind as unknown to the source.
+    /// Marks a kind as unknown to the source.
     pub(crate) fn set_absent(&mut self, kind: Kind, message: String) {
         self.unreadable.remove(&kind);
         self.absent.insert(kind, message);
@@ -257,16 +268,27 @@ impl ConfigObjects {
     /// Checks all objects and compiles the active configuration, with its problems.
     pub(crate) fn compile(&mut self, context: CompileContext<'_>) -> Arc<Config> {
         let mut config = Config::default();
+        let additions = self.config_maps.additions(&self.raw);
+        self.converted = additions.objects;
+        config.sources = additions.sources;
+        config.problems = additions.problems;
         self.report_unreadable(&mut config);
         let aliases = self.compile_aliases(&mut config);
         self.compile_pools(context, &mut config);
+        let are_known = !self.unreadable.contains_key(&Kind::ConfigMap) && additions.are_complete;
+        let are_complete = config.pools.complete() && are_known;
+        config.pools.set_complete(are_complete);
         if !self.for_allocation_only {
             self.compile_peers(&mut config);
+            self.compile_advertisements(&aliases, &mut config);
         }
-        self.compile_advertisements(&aliases, &mut config);
         self.compile_layer2_advertisements(&mut config);
         self.report_unknown_names(&mut config);
         self.compile_hello_secrets(&mut config);
+        let problems = std::mem::take(&mut config.problems).into_iter();
+        config.problems = problems
+            .map(|problem| config.sources.resolve(problem))
+            .collect();
         Arc::new(config)
     }
 
@@ -282,7 +304,10 @@ impl ConfigObjects {
                     .other_group()
                     .is_some_and(|other| *kind < other && self.is_absent(other))
         };
-        let absent = self.absent.iter().filter(|(kind, _)| neither(kind));
+        let absent = self
+            .absent
+            .iter()
+            .filter(|(kind, _)| !self.has_any(Kind::ConfigMap) && neither(kind));
         for (kind, message) in self.unreadable.iter().chain(absent) {
             let object = ObjectKey::new(*kind, ObjectName::new("", "*"));
             config.error(
@@ -292,13 +317,20 @@ impl ConfigObjects {
         }
     }
 
+    /// All objects, with those that ConfigMaps mean.
+    fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &RawObject)> {
+        self.raw.iter().chain(&self.converted)
+    }
+
     /// Whether the objects of a kind in both groups are known: no list was refused, and if the
     /// source doesn't know one group's kind, then its CRD can't be gone by mistake, because this
-    /// process has read objects of the other group.
+    /// process has read objects of the other group or a ConfigMap of MetalLB.
     fn knows_all(&self, kind: Kind) -> bool {
         let known = |kind: Kind, other: Kind| {
             !self.unreadable.contains_key(&kind)
-                && (!self.is_absent(kind) || self.seen.contains(&other))
+                && (!self.is_absent(kind)
+                    || self.seen.contains(&other)
+                    || self.has_any(Kind::ConfigMap))
         };
         let other = kind.other_group().unwrap_or(kind);
         known(kind, other) && known(other, kind)
@@ -306,11 +338,7 @@ impl ConfigObjects {
 
     /// The objects of a kind, older ones first, so that of two that conflict the older one is used.
     fn of_kind(&self, kind: Kind) -> Vec<(&ObjectKey, &RawObject)> {
-        let mut objects: Vec<_> = self
-            .raw
-            .iter()
-            .filter(|(key, _)| key.kind == kind)
-            .collect();
+        let mut objects: Vec<_> = self.objects().filter(|(key, _)| key.kind == kind).collect();
         objects.sort_by(|a, b| {
             let created = |raw: &RawObject| raw.metadata.creation_timestamp.clone();
             created(a.1).cmp(&created(b.1)).then_with(|| a.0.cmp(b.0))
@@ -385,10 +413,9 @@ impl ConfigObjects {
     /// Reports advertisements that name a pool or a peer that doesn't exist.
     fn report_unknown_names(&self, config: &mut Config) {
         let cause = |kind: Kind, name: &str| {
-            let exists = self
-                .raw
-                .keys()
-                .any(|key| kind.groups().any(|group| group == key.kind) && key.name.name == name);
+            let exists = self.objects().any(|(key, _)| {
+                kind.groups().any(|group| group == key.kind) && key.name.name == name
+            });
             let kind = kind.name();
             if exists {
                 format!("{kind} {name} is invalid: fix it (ferrolb check reports its error)")

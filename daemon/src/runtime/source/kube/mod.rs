@@ -92,11 +92,12 @@ pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
 }
 
 /// The kinds that routes depend on.
-const ANNOUNCER_READS: [Kind; 16] = [
+const ANNOUNCER_READS: [Kind; 17] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
+    Kind::ConfigMap,
     Kind::Community,
     Kind::FerrolbCommunity,
     Kind::IpAddressPool,
@@ -112,10 +113,11 @@ const ANNOUNCER_READS: [Kind; 16] = [
 ];
 
 /// The kinds that layer 2 depends on. Of Secrets it reads only those with the key of hellos.
-const LAYER2_READS: [Kind; 9] = [
+const LAYER2_READS: [Kind; 10] = [
     Kind::Namespace,
     Kind::Node,
     Kind::Secret,
+    Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
     Kind::L2Advertisement,
@@ -125,24 +127,29 @@ const LAYER2_READS: [Kind; 9] = [
 ];
 
 /// The kinds that an allocator watches: those that it allocates from, those with addresses that
-/// Services must not get, and those that say whether it creates the key of hellos.
-const ALLOCATOR_READS: [Kind; 11] = [
+/// Services must not get, those that say whether it creates the key of hellos, and those that take
+/// precedence over the ConfigMap.
+const ALLOCATOR_READS: [Kind; 14] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
+    Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
+    Kind::BgpAdvertisement,
+    Kind::FerrolbBgpAdvertisement,
     Kind::L2Advertisement,
     Kind::FerrolbL2Advertisement,
     Kind::Service,
 ];
 
 /// Kinds that must be listed consistently in a term before the leader allocates.
-const ALLOCATED_FROM: [Kind; 4] = [
+const ALLOCATED_FROM: [Kind; 5] = [
     Kind::Namespace,
+    Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
     Kind::Service,

@@ -112,6 +112,7 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Namespace => "namespaces",
         Kind::ServiceCidr => "servicecidrs",
         Kind::Secret => "secrets",
+        Kind::ConfigMap => "configmaps",
         Kind::IpAddressPool | Kind::FerrolbIpAddressPool => "ipaddresspools",
         Kind::BgpPeer | Kind::FerrolbBgpPeer => "bgppeers",
         Kind::BfdProfile | Kind::FerrolbBfdProfile => "bfdprofiles",

@@ -57,7 +57,7 @@ fn forbidden() -> ListError {
 }
 
 #[test]
-fn an_optional_kind_is_absent_until_an_object_was_seen() {
+fn a_kind_is_absent_until_an_object_was_seen() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::FerrolbBgpPeer, 2);
     assert!(report(listing.reject(0, missing())).is_empty());
