@@ -1,6 +1,7 @@
 //! Pages of docs/ and manifests that repeat contents of the code: generated with UPDATE_DOCS=1,
 //! otherwise compared.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -116,14 +117,37 @@ fn metric_names() {
 }
 
 #[test]
-fn crds_in_the_manifests_are_current() {
-    let yaml = crds().expect("YAML");
-    check("../deploy/manifests/0-crds.yaml", &yaml);
+fn from_metallb_lists_the_values_of_helm_without_effect() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
+    let values = read("deploy/helm/ferrolb/no-effect.yaml");
+    let values: BTreeMap<String, String> = serde_saphyr::from_str(&values).expect("YAML");
+    let page = read("docs/from-metallb.md");
+    let mut found = BTreeMap::new();
+    let (_, table) = page
+        .split_once("| value without effect |")
+        .expect("a table");
+    for row in table.lines().skip(2).take_while(|line| !line.is_empty()) {
+        let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
+        let (value, reason) = (
+            cells.next().expect("a value"),
+            cells.next().expect("a reason"),
+        );
+        for value in value.split(", ") {
+            found.insert(value.trim_matches('`').to_owned(), reason.to_owned());
+        }
+    }
+    assert_eq!(
+        found, values,
+        "docs/from-metallb.md and deploy/helm/ferrolb/no-effect.yaml"
+    );
 }
 
-/// The manifests that `deploy/manifests/kustomization.yaml` names, in its order.
+/// The second file has the manifests that `deploy/manifests/kustomization.yaml` names, in its
+/// order, with the CRDs of the first one.
 #[test]
-fn one_file_has_all_manifests() {
+fn the_crds_and_the_file_with_all_manifests_are_current() {
+    let yaml = crds().expect("YAML");
+    check("../deploy/manifests/0-crds.yaml", &yaml);
     let folder = root().join("deploy/manifests");
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a manifest");
     let base: Value = serde_saphyr::from_str(&read("kustomization.yaml")).expect("YAML");

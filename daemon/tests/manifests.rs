@@ -17,6 +17,16 @@ fn daemonset(file: &str) -> Value {
 }
 
 #[test]
+fn the_helm_chart_has_the_version_of_the_program() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/ferrolb/Chart.yaml");
+    let chart = fs::read_to_string(chart).expect("shipped");
+    let chart: Value = serde_saphyr::from_str(&chart).expect("YAML");
+    for field in ["version", "appVersion"] {
+        assert_eq!(chart[field], env!("CARGO_PKG_VERSION"), "{field}");
+    }
+}
+
+#[test]
 fn layer_2_requests_cpu_and_is_never_throttled() {
     let daemonset = daemonset("5-layer2.yaml");
     let containers = daemonset["spec"]["template"]["spec"]["containers"].as_array();

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{
-    ControlPlane, Image, Load, Metallb, Nodes, RealNode, Report, manifests, metallb_images,
+    ControlPlane, Image, Load, Metallb, Nodes, RealNode, Report, deploy, metallb_images,
 };
 use ferrolb_interop_tests::manifest::{self, NAMESPACE};
 use ferrolb_interop_tests::process::{ferrolb, run};
@@ -252,10 +252,11 @@ impl Cluster<'_> {
     }
 
     fn migrate(&self, more: &[&str]) -> Result<String> {
-        let file = self.scratch.file("ferrolb.yaml");
-        fs::write(&file, shipped(&manifests())?)?;
         let mut command = self.ferrolb_migrate()?;
-        run(command.arg("-f").arg(&file).args(more))
+        run(command
+            .arg("-f")
+            .arg(deploy().join("ferrolb.yaml"))
+            .args(more))
     }
 
     fn migrate_back(&self) -> Result<()> {
@@ -341,19 +342,6 @@ impl Cluster<'_> {
             .get(&["secret/memberlist", "-n", NAMESPACE])
             .map(drop)
     }
-}
-
-/// The documents of all shipped manifests.
-fn shipped(folder: &Path) -> Result<String> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    files.sort();
-    let texts: Vec<String> = files
-        .iter()
-        .map(|file| Ok(fs::read_to_string(file)?))
-        .collect::<Result<_>>()?;
-    Ok(texts.join("\n---\n"))
 }
 
 /// Starts two nodes and imports the images of their Pods.

@@ -272,3 +272,25 @@ pub(crate) fn metallb() -> Result<()> {
     let mut build = command("bash", &[]);
     show_and_run(build.arg(script).arg(metallb_folder()?).arg(METALLB))
 }
+
+/// The Helm version that checks the chart.
+const HELM: &str = "v3.19.5";
+
+/// The folder with Helm and the CRDs of the Prometheus operator: a cache outside the work tree.
+///
+/// # Errors
+/// When HOME is not set.
+pub(crate) fn packaging_folder() -> Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    Ok(Path::new(&home).join(".cache/ferrolb/packaging").join(HELM))
+}
+
+/// Builds Helm once.
+///
+/// # Errors
+/// When HOME is not set, or the script fails; it prints the reason.
+pub(crate) fn packaging() -> Result<()> {
+    let script = Path::new("interop-tests/packaging/build.sh");
+    let mut build = command("bash", &[]);
+    show_and_run(build.arg(script).arg(packaging_folder()?).arg(HELM))
+}

@@ -51,7 +51,7 @@ pub(crate) enum Step {
     Fuzz,
     /// Build the static release binary for the lab
     Binary,
-    /// Build the Kubernetes programs and MetalLB's (once)
+    /// Build the Kubernetes programs, MetalLB's and Helm (once)
     Kubernetes,
     /// Run the lab tests in network namespaces
     Lab,
@@ -81,7 +81,7 @@ impl Step {
             Self::Prometheus => "alerts and dashboard, evaluated by Prometheus",
             Self::Fuzz => "fuzz targets, for a minute (the first build takes 2 minutes)",
             Self::Binary => "static release binary for the lab",
-            Self::Kubernetes => "Kubernetes and MetalLB (the first build takes 9 minutes)",
+            Self::Kubernetes => "Kubernetes, MetalLB and Helm (the first build takes 11 minutes)",
             Self::Lab => "lab tests with real routers and a real Kubernetes",
             Self::Containers => "lab tests in Docker containers, with GoBGP and BIRD",
             Self::Corpus => "public recordings",
@@ -121,14 +121,16 @@ impl Step {
             Self::Unit => show_and_run(
                 cargo(&["test", "--workspace", "--no-fail-fast", "--"]).args(&options.filters),
             ),
-            // With all crates, so that dependencies have the features of the unit tests, and are not
-            // compiled again.
+            // With all crates, so that dependencies have the features of the unit tests and are
+            // not compiled again.
             Self::Prometheus => {
                 show_and_run(&mut cargo(&["test", "--workspace", "--test=prometheus"]))
             }
             Self::Fuzz => fuzz::run(),
             Self::Binary => binary(),
-            Self::Kubernetes => setup::kubernetes().and_then(|()| setup::metallb()),
+            Self::Kubernetes => setup::kubernetes()
+                .and_then(|()| setup::metallb())
+                .and_then(|()| setup::packaging()),
             Self::Lab => lab::run(&options.filters),
             Self::Containers => containers(),
             Self::Corpus => public_corpus(options.from.as_deref()),
@@ -275,6 +277,7 @@ pub(crate) fn lab_test(feature: &str, files: &[&str]) -> Result<Command> {
     }
     command.env("FERROLB_BIN", binary_path()?);
     command.env("METALLB_FOLDER", setup::metallb_folder()?);
+    command.env("PACKAGING_FOLDER", setup::packaging_folder()?);
     Ok(command)
 }
 
