@@ -8,7 +8,7 @@ use clap::Args;
 use super::ManifestArgs;
 use super::output::{Style, print};
 use crate::core::api::{Kind, ObjectKey};
-use crate::core::config::Severity;
+use crate::core::config::{Problem, Severity, config_map};
 use crate::core::plan;
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::{Manifests, changes};
@@ -20,6 +20,7 @@ Examples:
     ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities,\\
   l2advertisements.metallb.io > now.yaml
   # add bgppeers.ferrolb.io,l2advertisements.ferrolb.io if their CRDs are installed
+  # before MetalLB 0.13: kubectl get -n metallb-system configmap config -o yaml > now.yaml
   ferrolb check -f now.yaml";
 
 #[derive(Debug, Args)]
@@ -42,6 +43,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         place,
         severity,
         message,
+        correction,
     } in &findings
     {
         let label = match severity {
@@ -54,6 +56,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             style.bold(&printable(place)),
             printable(message)
         )?;
+        text += &shown_correction(correction.as_deref());
     }
     let errors = findings
         .iter()
@@ -94,6 +97,19 @@ struct Finding {
     place: String,
     severity: Severity,
     message: String,
+    /// The text as it was probably meant.
+    correction: Option<String>,
+}
+
+/// The lines of a correction, indented.
+pub(super) fn shown_correction(correction: Option<&str>) -> String {
+    let Some(correction) = correction else {
+        return String::new();
+    };
+    let lines = correction
+        .lines()
+        .map(|line| format!("    {}\n", printable(line)));
+    format!("  probably meant:\n{}", lines.collect::<String>())
 }
 
 fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
@@ -108,17 +124,20 @@ fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
         place: error.location.to_string(),
         severity: Severity::Error,
         message: error.message.clone(),
+        correction: error.correction.clone(),
     });
     let interface_lists = manifests.interface_lists.iter().filter_map(|list| {
         Some(Finding {
             place: format!("{} {}", list.location, list.object),
             severity: Severity::Error,
             message: list.error.clone()?,
+            correction: None,
         })
     });
     let problems = index.problems().into_iter().map(|problem| Finding {
         place: place(&problem.object),
         severity: problem.severity,
+        correction: correction(manifests, &problem),
         message: problem.message,
     });
     let elsewhere = manifests
@@ -134,15 +153,26 @@ fn findings(manifests: &Manifests, namespaces: &[String]) -> Vec<Finding> {
             key.name.namespace,
             namespaces.join(", ")
         ),
+        correction: None,
     });
     let unsupported = manifests.unread.iter().map(|(kind, unsupported)| Finding {
         place: unsupported.location.to_string(),
         severity: Severity::Notice,
         message: unsupported.message(kind),
+        correction: None,
     });
     let findings = unreadable.chain(interface_lists);
     let findings = findings.chain(problems).chain(elsewhere);
     findings.chain(unsupported).collect()
+}
+
+/// The text of an invalid ConfigMap as it was probably meant.
+fn correction(manifests: &Manifests, problem: &Problem) -> Option<String> {
+    if (problem.object.kind, problem.severity) != (Kind::ConfigMap, Severity::Error) {
+        return None;
+    }
+    let located = manifests.objects.get(&problem.object)?;
+    config_map::correction(config_map::text_of(&located.raw).ok()?)
 }
 
 /// Secrets may be in any namespace; MetalLB's resources have no effect outside of the configuration

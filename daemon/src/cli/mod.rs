@@ -2,6 +2,7 @@
 
 mod check;
 mod client_args;
+mod convert;
 mod crds;
 pub(crate) mod demo;
 mod l2;
@@ -43,6 +44,7 @@ Examples:
   ferrolb demo                          see it at work: three nodes and a router on loopback
   ferrolb check -f manifests/           validate manifests
   ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
+  ferrolb convert config.yaml           print the resources that MetalLB's old ConfigMap means
   ferrolb crds | kubectl apply -f -     install the CRDs of ferrolb's own resources
   ferrolb run --manifests manifests/ --node-name node-a
                                         announce the manifests of a folder, without a cluster
@@ -55,6 +57,9 @@ enum Command {
     /// Validate manifests and print each error with its place and remedy. Exits with 1 if there are
     /// errors.
     Check(check::CheckArgs),
+    /// Print the resources that MetalLB's ConfigMap means, which configured it before 0.13. Their
+    /// effect is the same, so that they can replace it.
+    Convert(convert::ConvertArgs),
     /// Print the CRDs of ferrolb's own resources, for kubectl apply -f -.
     Crds,
     /// Predict from manifests the addresses, the routes of every node, the layer 2 candidates of
@@ -159,6 +164,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
     let result = match Cli::parse_from(arguments).command {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Crds => crds::run(),
         Command::Demo => run_demo(),
         Command::Run(args) => run::run(args, host),

@@ -13,3 +13,4 @@ pub(crate) mod nearest;
 pub(crate) mod panic_context;
 pub(crate) mod plan;
 pub(crate) mod printable;
+pub(crate) mod syntax;

@@ -33,8 +33,9 @@ const TICK: Duration = Duration::from_secs(1);
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kinds that routes are computed from.
-const ANNOUNCED_FROM: [Kind; 7] = [
+const ANNOUNCED_FROM: [Kind; 8] = [
     Kind::Node,
+    Kind::ConfigMap,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::BfdProfile,

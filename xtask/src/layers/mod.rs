@@ -137,6 +137,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
         &[
             "hash",
             "nearest",
+            "syntax",
             "printable",
             "panic_context",
             "api",

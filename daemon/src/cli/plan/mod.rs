@@ -23,6 +23,7 @@ From the current state of a cluster:
     ipaddresspools,bgppeers.metallb.io,bfdprofiles,bgpadvertisements,communities,\\
   l2advertisements.metallb.io > config.yaml
   # add bgppeers.ferrolb.io,l2advertisements.ferrolb.io if their CRDs are installed
+  # before MetalLB 0.13: kubectl get -n metallb-system configmap config -o yaml > config.yaml
   ferrolb plan -f services.yaml config.yaml";
 
 #[derive(Debug, Args)]

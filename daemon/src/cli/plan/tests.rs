@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::plan_manifests;
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::cli::convert;
+use crate::core::config::{CONFIG_NAMESPACE, config_map};
 use crate::core::plan::{Plan, PlannedRoute};
+use crate::runtime::source::config_maps;
 use crate::runtime::source::manifests::Loader;
 
 fn case(name: &str) -> Plan {
@@ -14,6 +16,16 @@ fn case(name: &str) -> Plan {
         folder.join("base.yaml"),
         folder.join(format!("{name}.yaml")),
     ];
+    plan_of(paths)
+}
+
+/// A folder with the objects of a published walk-through, as they stand there.
+fn walkthrough(name: &str) -> Plan {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/walkthroughs");
+    plan_of(vec![folder.join("nodes.yaml"), folder.join(name)])
+}
+
+fn plan_of(paths: Vec<PathBuf>) -> Plan {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
     plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, false)
 }
@@ -187,6 +199,49 @@ fn layer_2_candidates_are_the_nodes_that_may_announce_an_address() {
 #[test]
 fn excluded_networks_are_never_allocated() {
     insta::assert_snapshot!(report(&case("excluded")));
+}
+
+#[test]
+fn the_config_maps_of_published_walkthroughs_give_services_their_addresses() {
+    for name in ["1", "2", "3", "4", "5"] {
+        let report = report(&walkthrough(name));
+        insta::assert_snapshot!(format!("walkthrough_{name}"), report);
+    }
+}
+
+#[test]
+fn a_config_map_pasted_with_lost_indentation_is_an_error_at_its_line() {
+    let plan = walkthrough("4-bgp");
+    insta::assert_snapshot!(report(&plan));
+}
+
+#[test]
+fn the_converted_resources_have_the_effect_of_the_config_map() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/walkthroughs");
+    for name in ["1", "3", "4", "5", "all-keys"] {
+        let before = walkthrough(name);
+        assert!(before.errors.is_empty(), "{name}: {}", report(&before));
+        let (texts, _) = config_maps::read(&folder.join(name).join("config.yaml")).expect("read");
+        let text = texts[0].text.as_deref().expect("a text");
+        let objects = config_map::convert(text, CONFIG_NAMESPACE).expect("valid");
+        let named = config_map::kubernetes_names(objects).expect("names");
+        let yaml = convert::yaml(&named.objects, "a test").expect("YAML");
+        let converted = tempfile::tempdir().expect("a folder");
+        let file = converted.path().join("resources.yaml");
+        std::fs::write(&file, yaml).expect("written");
+        let files = ["services.yaml", "endpoints.yaml"].map(|file| format!("{name}/{file}"));
+        let mut paths: Vec<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
+        paths.push(folder.join("nodes.yaml"));
+        paths.push(file);
+        let after = plan_of(paths);
+        assert!(after.errors.is_empty(), "{name}: {}", report(&after));
+        let facts = |plan: &Plan| {
+            let report = report(plan);
+            let facts = report.lines().filter(|line| !line.starts_with("notice "));
+            facts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(facts(&before), facts(&after), "{name}");
+    }
 }
 
 #[test]

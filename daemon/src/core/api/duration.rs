@@ -19,3 +19,42 @@ pub(crate) fn duration(path: &str, text: &str) -> Result<Duration, FieldError> {
             )
         })
 }
+
+/// A duration in the form that Go prints, such as `1m30s`.
+pub(crate) fn go(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let fraction = format!("{:09}", duration.subsec_nanos());
+    let rest = match fraction.trim_end_matches('0') {
+        "" => format!("{rest}s"),
+        fraction => format!("{rest}.{fraction}s"),
+    };
+    match (hours, minutes) {
+        (0, 0) => rest,
+        (0, minutes) => format!("{minutes}m{rest}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_printed_as_go_does() {
+        for (text, expected) in [
+            ("90s", "1m30s"),
+            ("3s", "3s"),
+            ("0s", "0s"),
+            ("1500ms", "1.5s"),
+            ("1h", "1h0m0s"),
+            ("60s", "1m0s"),
+        ] {
+            assert_eq!(
+                duration("", text).map(go).as_deref(),
+                Ok(expected),
+                "{text}"
+            );
+        }
+    }
+}

@@ -97,6 +97,9 @@ impl fmt::Debug for Meta {
     }
 }
 
+/// The name of the ConfigMap that MetalLB before 0.13 read.
+pub(crate) const CONFIG_MAP: &str = "config";
+
 /// The kinds of objects that ferrolb reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -112,6 +115,9 @@ pub enum Kind {
     ServiceCidr,
     /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
     Secret,
+    /// `v1` ConfigMap in a configuration namespace, with MetalLB's configuration before 0.13. Only
+    /// one name is read ([`CONFIG_MAP`]).
+    ConfigMap,
     /// `metallb.io/v1beta1` IPAddressPool.
     IpAddressPool,
     /// `metallb.io/v1beta2` BGPPeer.
@@ -132,11 +138,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind. A kind comes after those that it depends on.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Namespace,
         Self::Node,
         Self::ServiceCidr,
         Self::Secret,
+        Self::ConfigMap,
         Self::Community,
         Self::IpAddressPool,
         Self::BfdProfile,
@@ -158,6 +165,7 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::ServiceCidr => "ServiceCIDR",
             Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
             Self::IpAddressPool => "IPAddressPool",
             Self::BgpPeer | Self::FerrolbBgpPeer => "BGPPeer",
             Self::BfdProfile => "BFDProfile",
@@ -179,7 +187,7 @@ impl Kind {
     /// The API version that ferrolb reads.
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Service | Self::Node | Self::Namespace | Self::Secret => "v1",
+            Self::Service | Self::Node | Self::Namespace | Self::Secret | Self::ConfigMap => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceCidr => "networking.k8s.io/v1",
             Self::BgpPeer => "metallb.io/v1beta2",
@@ -198,6 +206,7 @@ impl Kind {
         matches!(
             self,
             Self::Secret
+                | Self::ConfigMap
                 | Self::IpAddressPool
                 | Self::BgpPeer
                 | Self::FerrolbBgpPeer
@@ -230,6 +239,7 @@ impl Kind {
                 | Self::Namespace
                 | Self::ServiceCidr
                 | Self::Secret
+                | Self::ConfigMap
         )
     }
 

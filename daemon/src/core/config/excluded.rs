@@ -27,7 +27,7 @@ impl ConfigObjects {
                 add(*network, format!("the podCIDR of Node {name}"));
             }
         }
-        for (key, raw) in &self.raw {
+        for (key, raw) in self.objects() {
             for (field, address) in addresses_of_peer(key, raw) {
                 add(IpNet::from(address), format!("the {field} of {key}"));
             }

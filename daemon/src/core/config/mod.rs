@@ -8,6 +8,7 @@
 pub(crate) mod advertisement;
 pub(crate) mod bfd;
 mod both_groups;
+pub(crate) mod config_map;
 pub(crate) mod crd;
 pub(crate) mod excluded;
 pub(crate) mod excluded_interfaces;
@@ -29,6 +30,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::advertisement::{Advertisement, Aliases};
+use self::config_map::{ConfigMaps, Sources};
 use self::excluded::{ForeignServices, ServiceCidrs};
 use self::hello_secrets::HelloSecrets;
 use self::layer2_advertisement::Layer2Advertisement;
@@ -61,6 +63,8 @@ pub struct Config {
     pub layer2_advertisements: BTreeMap<Arc<str>, Layer2Advertisement>,
     /// The keys that authenticate hellos of layer 2.
     pub(crate) hello_secrets: HelloSecrets,
+    /// Where objects come from that only MetalLB's ConfigMap means.
+    pub(crate) sources: Sources,
     /// Errors and notices about the objects.
     pub problems: Vec<Problem>,
 }
@@ -110,6 +114,9 @@ pub(crate) struct CompileContext<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct ConfigObjects {
     raw: BTreeMap<ObjectKey, RawObject>,
+    config_maps: ConfigMaps,
+    /// The objects that ConfigMaps mean, as of the last compilation.
+    converted: BTreeMap<ObjectKey, RawObject>,
     good_pools: BTreeMap<ObjectName, IpAddressPoolSpec>,
     good_peers: BTreeMap<ObjectKey, Peer>,
     good_bfd_profiles: BTreeMap<ObjectName, SessionConfig>,
@@ -144,6 +151,9 @@ impl ConfigObjects {
     /// Adds or replaces an object. This doesn't make its kind readable again: only a complete list
     /// does.
     pub(crate) fn apply(&mut self, key: ObjectKey, raw: RawObject) {
+        if key.kind == Kind::ConfigMap {
+            self.config_maps.apply(&key.name, &raw);
+        }
         self.raw.insert(key, raw);
     }
 
@@ -159,6 +169,7 @@ impl ConfigObjects {
                 _ = self.good_layer2_advertisements.remove(key);
             }
             Kind::Community => _ = self.good_aliases.remove(&key.name),
+            Kind::ConfigMap => self.config_maps.delete(&key.name),
             _ => {}
         }
     }
@@ -177,7 +188,7 @@ impl ConfigObjects {
         }
         self.set_readable(kind);
         for (key, raw) in objects {
-            self.raw.insert(key, raw);
+            self.apply(key, raw);
         }
     }
 
@@ -193,7 +204,7 @@ impl ConfigObjects {
         self.unreadable.insert(kind, message);
     }
 
-    /// Marks an optional kind as unknown to the source.
+    /// Marks a kind as unknown to the source.
     pub(crate) fn set_absent(&mut self, kind: Kind, message: String) {
         self.unreadable.remove(&kind);
         self.absent.insert(kind, message);
@@ -202,6 +213,13 @@ impl ConfigObjects {
     /// Whether the source doesn't know the kind.
     pub(crate) fn is_absent(&self, kind: Kind) -> bool {
         self.absent.contains_key(&kind)
+    }
+
+    /// Whether there may be objects of a kind that can't be read. With MetalLB's ConfigMap, a
+    /// missing CRD means that there are none.
+    fn is_unreadable(&self, kind: Kind) -> bool {
+        let is_missing = || self.is_absent(kind) && !kind.is_optional();
+        self.unreadable.contains_key(&kind) || is_missing() && !self.has_any(Kind::ConfigMap)
     }
 
     /// Marks a kind as listed. Returns whether it was unreadable.
@@ -213,16 +231,27 @@ impl ConfigObjects {
     /// Checks all objects and compiles the active configuration, with its problems.
     pub(crate) fn compile(&mut self, context: CompileContext<'_>) -> Arc<Config> {
         let mut config = Config::default();
+        let additions = self.config_maps.additions(&self.raw);
+        self.converted = additions.objects;
+        config.sources = additions.sources;
+        config.problems = additions.problems;
         self.report_unreadable(&mut config);
         let aliases = self.compile_aliases(&mut config);
         self.compile_pools(context, &mut config);
+        let are_known = !self.unreadable.contains_key(&Kind::ConfigMap) && additions.are_complete;
+        let are_complete = config.pools.complete() && are_known;
+        config.pools.set_complete(are_complete);
         if !self.for_allocation_only {
             self.compile_peers(&mut config);
+            self.compile_advertisements(&aliases, &mut config);
         }
-        self.compile_advertisements(&aliases, &mut config);
         self.compile_layer2_advertisements(&mut config);
         self.report_unknown_names(&mut config);
         self.compile_hello_secrets(&mut config);
+        let problems = std::mem::take(&mut config.problems).into_iter();
+        config.problems = problems
+            .map(|problem| config.sources.resolve(problem))
+            .collect();
         Arc::new(config)
     }
 
@@ -235,7 +264,9 @@ impl ConfigObjects {
                     .other_group()
                     .is_some_and(|other| *kind < other && self.is_absent(other))
         };
-        let absent = self.absent.iter().filter(|(kind, _)| neither(kind));
+        let absent = self.absent.iter().filter(|(kind, _)| {
+            !self.has_any(Kind::ConfigMap) && (!kind.is_optional() || neither(kind))
+        });
         for (kind, message) in self.unreadable.iter().chain(absent) {
             let object = ObjectKey::new(*kind, ObjectName::new("", "*"));
             config.error(
@@ -245,13 +276,14 @@ impl ConfigObjects {
         }
     }
 
+    /// All objects, with those that ConfigMaps mean.
+    fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &RawObject)> {
+        self.raw.iter().chain(&self.converted)
+    }
+
     /// The objects of a kind, older ones first, so that of two that conflict the older one is used.
     fn of_kind(&self, kind: Kind) -> Vec<(&ObjectKey, &RawObject)> {
-        let mut objects: Vec<_> = self
-            .raw
-            .iter()
-            .filter(|(key, _)| key.kind == kind)
-            .collect();
+        let mut objects: Vec<_> = self.objects().filter(|(key, _)| key.kind == kind).collect();
         objects.sort_by(|a, b| {
             let created = |raw: &RawObject| raw.metadata.creation_timestamp.clone();
             created(a.1).cmp(&created(b.1)).then_with(|| a.0.cmp(b.0))
@@ -289,7 +321,7 @@ impl ConfigObjects {
     }
 
     fn compile_pools(&mut self, context: CompileContext<'_>, config: &mut Config) {
-        let unreadable = self.unreadable.contains_key(&Kind::IpAddressPool);
+        let unreadable = self.is_unreadable(Kind::IpAddressPool);
         let exclusions = self.exclusions(context);
         let mut good = BTreeMap::new();
         // Unchanged pools come first, so that an edit of one pool doesn't displace another one.
@@ -375,9 +407,8 @@ impl ConfigObjects {
     /// Reports advertisements that name a pool or a peer that doesn't exist.
     fn report_unknown_names(&self, config: &mut Config) {
         let exists = |kinds: &[Kind], name: &str| {
-            self.raw
-                .keys()
-                .any(|key| kinds.contains(&key.kind) && key.name.name == name)
+            self.objects()
+                .any(|(key, _)| kinds.contains(&key.kind) && key.name.name == name)
         };
         let cause = |kinds: &[Kind], kind: &str, name: &str| {
             if exists(kinds, name) {

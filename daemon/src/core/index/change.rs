@@ -20,8 +20,7 @@ pub enum Change {
     Listed(Kind, BTreeSet<ObjectName>),
     /// Objects of a kind can't be read, for instance because the CRD is gone. This deletes nothing.
     Unreadable(Kind, String),
-    /// The source doesn't know an optional kind ([`Kind::is_optional`]) and never did. The text
-    /// says how to add it.
+    /// The source doesn't know a kind and never did. The text says how to add it.
     Absent(Kind, String),
 }
 

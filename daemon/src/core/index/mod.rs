@@ -135,11 +135,14 @@ impl Index {
     /// other group was listed and isn't empty. If it is empty, the objects may have been those of a
     /// CRD that is gone.
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
+        // With MetalLB's ConfigMap, no object is needed.
+        let has_config_map = self.objects.has_any(Kind::ConfigMap);
         let without = |kind: &Kind| {
-            let other = kind.other_group();
-            self.objects.is_absent(*kind)
-                && other
-                    .is_none_or(|other| self.listed.contains(&other) && self.objects.has_any(other))
+            let in_other_group = kind.is_optional()
+                && kind.other_group().is_none_or(|other| {
+                    self.listed.contains(&other) && self.objects.has_any(other)
+                });
+            self.objects.is_absent(*kind) && (has_config_map || in_other_group)
         };
         kinds
             .iter()
@@ -176,9 +179,10 @@ impl Index {
         });
         let everywhere = self.config.problems.iter().filter(|problem| {
             let kind = problem.object.kind;
-            matches!(kind, Kind::BgpPeer | Kind::FerrolbBgpPeer)
+            matches!(kind, Kind::BgpPeer | Kind::FerrolbBgpPeer | Kind::ConfigMap)
                 && problem.severity == Severity::Error
         });
+        let there = there.map(|problem| self.config.sources.resolve(problem));
         everywhere.cloned().chain(there).collect()
     }
 
@@ -340,6 +344,7 @@ impl Index {
                     .map(|networks| self.set_service_cidr(&key.name.name, Some(networks)))
             }
             Kind::Secret
+            | Kind::ConfigMap
             | Kind::IpAddressPool
             | Kind::BgpPeer
             | Kind::FerrolbBgpPeer
@@ -364,6 +369,7 @@ impl Index {
             Kind::Namespace => self.set_namespace(&key.name.name, None),
             Kind::ServiceCidr => self.set_service_cidr(&key.name.name, None),
             Kind::Secret
+            | Kind::ConfigMap
             | Kind::IpAddressPool
             | Kind::BgpPeer
             | Kind::FerrolbBgpPeer
@@ -455,6 +461,7 @@ impl Index {
             Kind::Namespace => named(self.namespaces.keys().collect()),
             Kind::ServiceCidr => named(self.service_cidrs.keys().collect()),
             Kind::Secret
+            | Kind::ConfigMap
             | Kind::IpAddressPool
             | Kind::BgpPeer
             | Kind::FerrolbBgpPeer

@@ -36,6 +36,7 @@ impl Index {
             .chain(invalid_objects)
             .chain(self.invalid_annotations())
             .chain(self.misspelt_annotations())
+            .map(|problem| self.config.sources.resolve(problem))
             .collect()
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::syntax::{self, OBJECT_MAX};
+use crate::core::syntax::{self, OBJECT_MAX};
 
 /// A reader that counts lines and fails when an object is larger than [`OBJECT_MAX`].
 #[derive(Debug)]

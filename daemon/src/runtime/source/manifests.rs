@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::documents;
 use super::interface_list;
-use super::syntax::SyntaxError;
 use super::unsupported_kinds::advice;
 use super::walk::{FolderId, STANDARD_INPUT, Walk, folder_id};
-use crate::core::api::{Kind, ObjectKey, RawObject};
+use crate::core::api::{CONFIG_MAP, Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::change::Change;
+use crate::core::syntax::SyntaxError;
 
 /// Namespace of namespaced objects that name none.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -59,6 +59,18 @@ pub(crate) struct ManifestError {
     pub location: Location,
     /// What is wrong, and how to fix it.
     pub message: String,
+    /// The document as it was probably meant.
+    pub correction: Option<String>,
+}
+
+impl ManifestError {
+    fn new(location: Location, error: SyntaxError) -> Self {
+        Self {
+            location,
+            message: error.message,
+            correction: error.correction,
+        }
+    }
 }
 
 /// The contents of a set of manifests.
@@ -117,7 +129,7 @@ const EMPTY_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Loader {
     paths: Vec<PathBuf>,
-    config_namespace: String,
+    config_namespaces: Vec<String>,
     files: BTreeMap<PathBuf, File>,
     folders: BTreeMap<PathBuf, FolderId>,
     /// Files that contained objects and are now empty, with the time when that was first seen.
@@ -128,10 +140,9 @@ impl Loader {
     /// A loader for files and folders with their subfolders. Configuration objects without a
     /// namespace belong to the first of `config_namespaces`.
     pub(crate) fn new(paths: Vec<PathBuf>, config_namespaces: &[String]) -> Self {
-        let first = config_namespaces.first();
         Self {
             paths,
-            config_namespace: first.map_or(CONFIG_NAMESPACE, String::as_str).to_owned(),
+            config_namespaces: config_namespaces.to_vec(),
             files: BTreeMap::new(),
             folders: BTreeMap::new(),
             emptied: BTreeMap::new(),
@@ -189,7 +200,7 @@ impl Loader {
     }
 
     fn read(&mut self, now: Instant, path: &Path, old: Option<&File>) -> File {
-        let mut file = parse(path, &self.config_namespace).unwrap_or_else(|error| File {
+        let mut file = parse(path, &self.config_namespaces).unwrap_or_else(|error| File {
             errors: vec![unreadable(path, &error)],
             ..File::default()
         });
@@ -253,6 +264,7 @@ impl Manifests {
                         "duplicate {}: already defined at {}; remove one of them",
                         object.key, first.location
                     ),
+                    correction: None,
                 });
                 continue;
             }
@@ -269,23 +281,23 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
     ManifestError {
         location,
         message: format!("can't be read: {error}"),
+        correction: None,
     }
 }
 
 /// Reads all objects of a file; `-` is standard input. An invalid object does not hide the others.
-fn parse(path: &Path, config_namespace: &str) -> std::io::Result<File> {
+fn parse(path: &Path, config_namespaces: &[String]) -> std::io::Result<File> {
     let mut file = File::default();
-    let mut sink = |line, value| {
+    let mut sink = |line, value: Result<_, SyntaxError>| {
         let location = |line| Location {
             file: path.to_owned(),
             line,
         };
         match value {
-            Ok(value) => file.add(value, location(line), config_namespace),
-            Err(SyntaxError { line, message }) => file.errors.push(ManifestError {
-                location: location(line),
-                message,
-            }),
+            Ok(value) => file.add(value, location(line), config_namespaces),
+            Err(error) => file
+                .errors
+                .push(ManifestError::new(location(error.line), error)),
         }
     };
     if path == Path::new(STANDARD_INPUT) {
@@ -297,9 +309,11 @@ fn parse(path: &Path, config_namespace: &str) -> std::io::Result<File> {
 }
 
 impl File {
-    fn add(&mut self, value: serde_json::Value, location: Location, config_namespace: &str) {
+    fn add(&mut self, value: serde_json::Value, location: Location, config_namespaces: &[String]) {
+        let first = config_namespaces.first();
+        let config_namespace = first.map_or(CONFIG_NAMESPACE, String::as_str);
         for item in items(value) {
-            match read_object(item, config_namespace) {
+            match read_object(item, config_namespace, config_namespaces) {
                 Ok(Object::Read(key, raw)) => self.objects.push(Located {
                     key,
                     raw,
@@ -319,6 +333,7 @@ impl File {
                 Err(message) => self.errors.push(ManifestError {
                     location: location.clone(),
                     message,
+                    correction: None,
                 }),
             }
         }
@@ -352,7 +367,7 @@ enum Object {
 }
 
 /// The items of a `List`, or the object itself.
-fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
+pub(super) fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
     let is_list = value["kind"]
         .as_str()
         .is_some_and(|kind| kind.ends_with("List"));
@@ -362,7 +377,11 @@ fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
     }
 }
 
-fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Object, String> {
+fn read_object(
+    value: serde_json::Value,
+    config_namespace: &str,
+    config_namespaces: &[String],
+) -> Result<Object, String> {
     let raw = RawObject::from_json(value)?;
     let Some(kind) = Kind::find(&raw.api_version, &raw.kind) else {
         // This includes kinds of the same name in other groups, such as Knative's Service.
@@ -389,9 +408,15 @@ fn read_object(value: serde_json::Value, config_namespace: &str) -> Result<Objec
     } else {
         DEFAULT_NAMESPACE
     };
+    // ConfigMaps of all names are frequent, and "config" is a frequent one.
+    let is_unrelated = |key: &ObjectKey| {
+        let ObjectName { namespace, name } = &key.name;
+        key.kind == Kind::ConfigMap
+            && (name != CONFIG_MAP || !config_namespaces.contains(namespace))
+    };
     Ok(match raw.key(default) {
-        Some(key) => Object::Read(key, raw),
-        None => Object::Other(raw),
+        Some(key) if !is_unrelated(&key) => Object::Read(key, raw),
+        _ => Object::Other(raw),
     })
 }
 

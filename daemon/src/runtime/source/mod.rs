@@ -2,6 +2,7 @@
 //! the same YAML. Code outside of this module doesn't know which of the two is in use.
 
 mod api_writes;
+pub(crate) mod config_maps;
 mod documents;
 pub(crate) mod folder;
 mod interface_list;
@@ -10,7 +11,6 @@ pub(crate) mod kube;
 pub(crate) mod manifests;
 mod open_files;
 mod status_writes;
-mod syntax;
 mod unsupported_kinds;
 mod walk;
 

@@ -21,8 +21,9 @@ fn metallb(group: &str, raw: &RawObject) -> Option<String> {
             layer2"
         }
         ("", "ConfigMap") if is_metallb_config(raw) => {
-            "MetalLB's ConfigMap is not supported: write IPAddressPool objects instead, with \
-             L2Advertisement, or BGPPeer and BGPAdvertisement objects"
+            "MetalLB's ConfigMap is read only if its name is config and it is in the \
+             configuration namespace: rename or move it, or print the objects that it means with \
+             ferrolb convert"
         }
         ("", "ConfigMap") if raw.metadata.name == "kubevip" => {
             "kube-vip's address ranges are not read: write an IPAddressPool"
@@ -90,6 +91,10 @@ fn in_group(group: &str, kind: &str) -> Option<Kind> {
     };
     let max_distance = max_distance.min(kind.len() / 3);
     let name = nearest(kind, of_group().map(Kind::name), max_distance)?;
+    // A ConfigMap that is not read, for instance, is not misspelt.
+    if name == kind {
+        return None;
+    }
     of_group().find(|known| known.name() == name)
 }
 

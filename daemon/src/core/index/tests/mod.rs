@@ -1,5 +1,6 @@
 //! Tests of the index, with the objects that they share.
 
+mod config_map;
 mod endpoints;
 mod incremental;
 mod last_good;

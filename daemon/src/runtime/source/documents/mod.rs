@@ -6,7 +6,8 @@ use std::io::{self, BufRead, Cursor, Read};
 use serde_json::Value;
 
 use super::json_list::{Metered, read_object};
-use super::syntax::{self, OBJECT_MAX, SyntaxError};
+use crate::core::config::config_map;
+use crate::core::syntax::{self, OBJECT_MAX, SyntaxError};
 
 /// A document up to this size in octets is parsed as a whole. Larger lists are parsed item by item.
 const WHOLE: usize = 1 << 20;
@@ -207,11 +208,23 @@ impl Documents<'_, '_, '_> {
             }
             return;
         }
-        self.emit_error(syntax::yaml(text, self.start, error));
+        let error = match config_map::lost_indentation(text) {
+            Some(lost) => SyntaxError {
+                line: self.start + lost.line - 1,
+                message: lost.message,
+                correction: lost.correction,
+            },
+            None => syntax::yaml(text, self.start, error),
+        };
+        self.emit_error(error);
     }
 
     fn report(&mut self, line: usize, message: String) {
-        self.emit_error(SyntaxError { line, message });
+        self.emit_error(SyntaxError {
+            line,
+            message,
+            correction: None,
+        });
     }
 
     fn emit_error(&mut self, error: SyntaxError) {

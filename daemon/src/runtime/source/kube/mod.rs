@@ -87,11 +87,12 @@ pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
 }
 
 /// The kinds that routes depend on.
-const ANNOUNCER_READS: [Kind; 12] = [
+const ANNOUNCER_READS: [Kind; 13] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
+    Kind::ConfigMap,
     Kind::Community,
     Kind::IpAddressPool,
     Kind::BfdProfile,
@@ -103,10 +104,11 @@ const ANNOUNCER_READS: [Kind; 12] = [
 ];
 
 /// The kinds that layer 2 depends on. Of Secrets it reads only those with the key of hellos.
-const LAYER2_READS: [Kind; 8] = [
+const LAYER2_READS: [Kind; 9] = [
     Kind::Namespace,
     Kind::Node,
     Kind::Secret,
+    Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::L2Advertisement,
     Kind::FerrolbL2Advertisement,
@@ -115,22 +117,30 @@ const LAYER2_READS: [Kind; 8] = [
 ];
 
 /// The kinds that an allocator watches: those that it allocates from, those with addresses that
-/// Services must not get, and those that say whether it creates the key of hellos.
-const ALLOCATOR_READS: [Kind; 10] = [
+/// Services must not get, those that say whether it creates the key of hellos, and those that take
+/// precedence over the ConfigMap.
+const ALLOCATOR_READS: [Kind; 12] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
+    Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
+    Kind::BgpAdvertisement,
     Kind::L2Advertisement,
     Kind::FerrolbL2Advertisement,
     Kind::Service,
 ];
 
 /// Kinds that must be listed consistently in a term before the leader allocates.
-const ALLOCATED_FROM: [Kind; 3] = [Kind::Namespace, Kind::IpAddressPool, Kind::Service];
+const ALLOCATED_FROM: [Kind; 4] = [
+    Kind::Namespace,
+    Kind::ConfigMap,
+    Kind::IpAddressPool,
+    Kind::Service,
+];
 
 /// Starts the source. The API server may be unavailable; objects arrive once it answers.
 ///

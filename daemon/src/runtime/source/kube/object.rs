@@ -104,6 +104,7 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Namespace => "namespaces",
         Kind::ServiceCidr => "servicecidrs",
         Kind::Secret => "secrets",
+        Kind::ConfigMap => "configmaps",
         Kind::IpAddressPool => "ipaddresspools",
         Kind::BgpPeer | Kind::FerrolbBgpPeer => "bgppeers",
         Kind::BfdProfile => "bfdprofiles",

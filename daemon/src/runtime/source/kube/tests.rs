@@ -14,6 +14,7 @@ fn leading_is_announced_when_everything_was_listed_in_the_term() {
     assert_eq!(leading.listed(0, Kind::Service), None);
     assert_eq!(leading.listed(1, Kind::Service), None);
     assert_eq!(leading.listed(1, Kind::Namespace), None);
+    assert_eq!(leading.listed(1, Kind::ConfigMap), None);
     assert_eq!(leading.allocating_term(), None);
     assert_eq!(leading.listed(1, Kind::IpAddressPool), Some(true));
     assert_eq!(leading.allocating_term(), Some(1));
@@ -37,7 +38,7 @@ fn a_new_term_requires_new_lists_even_if_the_loss_was_missed() {
         .into_iter()
         .map(|kind| leading.listed(2, kind))
         .collect();
-    assert_eq!(announced, [None, None, Some(true)]);
+    assert_eq!(announced, [None, None, None, Some(true)]);
 }
 
 #[test]

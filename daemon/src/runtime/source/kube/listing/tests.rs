@@ -57,7 +57,7 @@ fn forbidden() -> ListError {
 }
 
 #[test]
-fn an_optional_kind_is_absent_until_an_object_was_seen() {
+fn a_kind_is_absent_until_an_object_was_seen() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::FerrolbBgpPeer, 2);
     assert!(report(listing.reject(0, missing())).is_empty());
@@ -76,7 +76,7 @@ fn an_optional_kind_is_absent_until_an_object_was_seen() {
         ["unreadable forbidden"]
     );
     let mut needed = Listing::new(Kind::IpAddressPool, 1);
-    assert_eq!(report(needed.reject(0, missing())), ["unreadable no CRD"]);
+    assert_eq!(report(needed.reject(0, missing())), ["absent no CRD"]);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_rejected_namespace_is_reported_once_and_hides_no_other() {
 fn an_absent_crd_counts_as_an_answer_and_can_be_installed_later() {
     let now = Instant::now();
     let mut listing = Listing::new(Kind::IpAddressPool, 1);
-    assert_eq!(report(listing.reject(0, missing())), ["unreadable no CRD"]);
+    assert_eq!(report(listing.reject(0, missing())), ["absent no CRD"]);
     assert!(listing.is_complete() && !listing.is_listed());
     assert_eq!(report(list(&mut listing, now, 0, &[])), ["reset "]);
     assert_eq!(

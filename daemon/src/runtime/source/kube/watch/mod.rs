@@ -18,7 +18,7 @@ use super::client::WATCH_SECONDS;
 use super::listing::{ListError, Listing};
 use super::object::{Object, plural, resource};
 use super::stream::{self, List, WatchEvent};
-use crate::core::api::Kind;
+use crate::core::api::{CONFIG_MAP, Kind};
 use crate::core::config::hello_secrets;
 use crate::runtime::role::Role;
 use crate::runtime::source::Event;
@@ -142,7 +142,7 @@ pub(super) async fn sleep_until(deadline: Option<Instant>) {
 }
 
 /// One API for the whole cluster, or one per configuration namespace. Secrets are requested by type
-/// or name, so that RBAC can restrict the others.
+/// or name, and ConfigMaps by name, so that RBAC can restrict the others.
 fn scopes(context: &Context, kind: Kind, freshness: Freshness) -> Vec<(Api<Object>, Params)> {
     let resource = resource(kind);
     let params = Params::new(kind, freshness);
@@ -185,11 +185,12 @@ impl Params {
             Kind::Secret => Some("type=kubernetes.io/basic-auth"),
             _ => None,
         };
+        let name = (kind == Kind::ConfigMap).then_some(CONFIG_MAP);
         let labels = (kind == Kind::EndpointSlice)
             .then_some("kubernetes.io/service-name,!service.kubernetes.io/headless");
         Self {
             freshness,
-            name: None,
+            name,
             fields,
             labels,
         }

@@ -7,15 +7,17 @@ use serde_saphyr::granit_parser::ErrorKind;
 use serde_saphyr::localizer::ExternalMessageSource;
 
 /// Maximum size of an object and of a line, in octets. etcd accepts 1.5 MiB.
-pub(super) const OBJECT_MAX: usize = 8 << 20;
+pub(crate) const OBJECT_MAX: usize = 8 << 20;
 
 /// A syntax error.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
+pub(crate) struct SyntaxError {
     /// The line, from 1.
     pub line: usize,
     /// What is wrong, and how to fix it.
     pub message: String,
+    /// The text as it was probably meant.
+    pub correction: Option<String>,
 }
 
 const INDENTATION: &str = "the indentation fits none of the lines above: indent the fields of one \
@@ -46,7 +48,7 @@ const FALLBACK: &str = "check the indentation, the quotes and the brackets here 
 
 /// The error of a YAML document that begins at line `start`. The message contains no part of the
 /// text, which may be a password, only its line and column.
-pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
+pub(crate) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
     let error = error.without_snippet();
     let location = error.location();
     let number = |number| usize::try_from(number).unwrap_or(1);
@@ -74,12 +76,13 @@ pub(super) fn yaml(text: &str, start: usize, error: &Error) -> SyntaxError {
     SyntaxError {
         line: start + offset,
         message: format!("not valid YAML at column {}: {cause}", column.max(1)),
+        correction: None,
     }
 }
 
 /// The error of a JSON document that begins at line `start`. An I/O error comes from
-/// [`super::json_list::Metered`]: the object is too large.
-pub(super) fn json(start: usize, error: &serde_json::Error) -> SyntaxError {
+/// the reader of large lists: the object is too large.
+pub(crate) fn json(start: usize, error: &serde_json::Error) -> SyntaxError {
     let message = match error.classify() {
         Category::Io => too_large(),
         Category::Eof => {
@@ -95,11 +98,12 @@ pub(super) fn json(start: usize, error: &serde_json::Error) -> SyntaxError {
     SyntaxError {
         line: start + error.line().saturating_sub(1),
         message,
+        correction: None,
     }
 }
 
 /// The message for an object larger than [`OBJECT_MAX`].
-pub(super) fn too_large() -> String {
+pub(crate) fn too_large() -> String {
     let size = OBJECT_MAX >> 20;
     format!("an object is larger than {size} MiB, more than the API server accepts: divide it")
 }
