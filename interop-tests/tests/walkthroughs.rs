@@ -1,0 +1,275 @@
+//! Published walk-throughs of MetalLB, with their objects as they stand there
+//! (`daemon/tests/plans/walkthroughs`): a Service gets its address and answers, over layer 2 and
+//! over BGP. Those with a ConfigMap run in a cluster that never had a CRD.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::eventually::eventually;
+use ferrolb_interop_tests::kube::{
+    ControlPlane, DataPath, Ferrolb, Load, Metallb, Nodes, traffic_program,
+};
+use ferrolb_interop_tests::lan::{Host, answers, mac};
+use ferrolb_interop_tests::netns::Namespace;
+use ferrolb_interop_tests::process::{Process, ferrolb};
+use ferrolb_interop_tests::router::{Bird, Router, await_sessions};
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
+use ferrolb_interop_tests::topology::{Topology, ipv4_addresses};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A walk-through, and what it shows.
+struct Walkthrough {
+    /// The folder with its objects.
+    name: &'static str,
+    /// The value of the label `app` of its Pods.
+    app: &'static str,
+    /// The port on which its Pods listen.
+    pod_port: u16,
+    /// Its Services, with their ports and the addresses that they get.
+    services: &'static [(&'static str, u16, &'static str)],
+    /// The network of its pool.
+    network: &'static str,
+}
+
+fn file(walkthrough: &str, name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/tests/plans/walkthroughs");
+    folder.join(walkthrough).join(name)
+}
+
+/// A cluster with the Pods of a walk-through on every node.
+struct Cluster<'lab> {
+    _servers: Vec<Process>,
+    _data_path: DataPath,
+    cp: ControlPlane<'lab>,
+}
+
+impl<'lab> Cluster<'lab> {
+    fn start(scratch: &'lab Scratch, rack: &Topology, walkthrough: &Walkthrough) -> Result<Self> {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        cp.install_ferrolb_rbac()?;
+        for node in &rack.nodes {
+            // A packet that kube-proxy does not rewrite yet would loop between node and router.
+            let unreachable = ["route", "add", "unreachable", walkthrough.network];
+            node.namespace.ip(&unreachable)?;
+        }
+        let data_path = DataPath::start(&cp, &rack.nodes, walkthrough.app)?;
+        let mut servers = Vec::new();
+        for (pod, backend) in data_path.pods.iter().zip(&data_path.backends) {
+            // As kubectl run labels Pods.
+            let label = format!("run={}", walkthrough.app);
+            cp.kubectl(&["label", "pod", &pod.name, &label])?;
+            let mut command = backend.namespace().command(traffic_program()?);
+            command.args(["serve", &pod.name, &walkthrough.pod_port.to_string()]);
+            let name = format!("walkthrough-{}", pod.name);
+            if walkthrough.pod_port != ferrolb_interop_tests::kube::PORT {
+                servers.push(Process::start(scratch, &name, &command)?);
+            }
+        }
+        Ok(Self {
+            _servers: servers,
+            _data_path: data_path,
+            cp,
+        })
+    }
+
+    fn await_address(&self, service: &str, address: &str) -> Result<IpAddr> {
+        let expected: IpAddr = address.parse()?;
+        eventually(format!("{address} for {service}"), TIMEOUT, || {
+            let found = self.cp.service_addresses("default", service)?;
+            ensure!(found == [expected], "{found:?}");
+            Ok(expected)
+        })
+    }
+}
+
+/// Waits until every request of a client is answered, for half a second.
+fn await_answers(client: &Namespace, target: SocketAddr) -> Result<()> {
+    eventually(format!("answers at {target}"), TIMEOUT, || {
+        let load = Load::start(client, target, 20, 0)?;
+        sleep(Duration::from_millis(500));
+        let report = load.stop()?;
+        ensure!(
+            report.failed == 0 && report.total_answered() > 0,
+            "{report:?}"
+        );
+        Ok(())
+    })
+}
+
+/// Runs a walk-through of layer 2 mode.
+fn over_layer2(walkthrough: &Walkthrough, has_crds: bool) {
+    scenario(&format!("walkthrough-{}", walkthrough.name), |scratch| {
+        let rack = Topology::new(3)?;
+        let cluster = Cluster::start(scratch, &rack, walkthrough)?;
+        if has_crds {
+            cluster.cp.install_metallb_crds(Metallb::V0_14_9)?;
+        }
+        cluster
+            .cp
+            .apply_path(&file(walkthrough.name, "config.yaml"))?;
+        cluster
+            .cp
+            .apply_path(&file(walkthrough.name, "services.yaml"))?;
+        let mut processes = vec![Ferrolb::allocator(&cluster.cp, "allocator1")?];
+        for node in &rack.nodes {
+            processes.push(Ferrolb::layer2(&cluster.cp, node)?);
+        }
+        processes.iter_mut().try_for_each(Ferrolb::await_ready)?;
+        let client = Host::new(&rack, "client", 100)?;
+        let on_link = ["route", "add", walkthrough.network, "dev", "uplink"];
+        client.namespace.ip(&on_link)?;
+        let nodes = rack.nodes.iter();
+        let macs = nodes
+            .map(|node| mac(&node.namespace))
+            .collect::<Result<Vec<_>>>()?;
+        for (service, port, address) in walkthrough.services {
+            let address = cluster.await_address(service, address)?;
+            await_answers(&client.namespace, SocketAddr::new(address, *port))?;
+            // arping shows one node.
+            let found = answers(&client.namespace, address)?;
+            let is_node = found.iter().all(|mac| macs.contains(mac));
+            ensure!(
+                found.len() == 1 && is_node,
+                "{address}: {found:?}, nodes {macs:?}"
+            );
+        }
+        Ok(())
+    });
+}
+
+const NGINX: Walkthrough = Walkthrough {
+    name: "4",
+    app: "nginx",
+    pod_port: 80,
+    services: &[("nginx", 80, "172.22.132.150")],
+    network: "172.22.132.0/24",
+};
+
+#[test]
+fn walkthrough_1_two_services_get_an_address_each_from_a_config_map() {
+    let walkthrough = Walkthrough {
+        name: "1",
+        services: &[
+            ("nginx", 8080, "172.22.132.150"),
+            ("nginx-80", 80, "172.22.132.151"),
+        ],
+        ..NGINX
+    };
+    over_layer2(&walkthrough, false);
+}
+
+#[test]
+fn walkthrough_2_a_service_requests_a_pool_by_the_older_annotation() {
+    let walkthrough = Walkthrough {
+        name: "2",
+        app: "s1.dep",
+        pod_port: 8080,
+        services: &[("s1", 80, "192.168.61.220")],
+        network: "192.168.61.0/24",
+    };
+    over_layer2(&walkthrough, true);
+}
+
+#[test]
+fn walkthrough_4_a_service_gets_an_address_from_a_config_map() {
+    over_layer2(&NGINX, false);
+}
+
+#[test]
+fn walkthrough_5_a_service_gets_an_address_from_a_config_map() {
+    let walkthrough = Walkthrough {
+        name: "5",
+        services: &[("nginx-service", 80, "11.11.11.150")],
+        network: "11.11.11.0/24",
+        ..NGINX
+    };
+    over_layer2(&walkthrough, false);
+}
+
+/// The router of walk-through 4: AS 64501 at 10.0.0.1, a hop away from the nodes' network.
+const BIRD: &str = "
+router id 10.0.0.1;
+log stderr all;
+protocol device {}
+protocol direct { ipv4; interface \"rack\"; }
+protocol kernel {
+  ipv4 { import none; export where source = RTS_BGP; };
+  merge paths on limit 64;
+}
+template bgp node {
+  local 10.0.0.1 as 64501;
+  multihop 2;
+  passive;
+  ipv4 { import all; export none; };
+}
+protocol bgp node1 from node { neighbor 10.99.0.11 as 64500; }
+protocol bgp node2 from node { neighbor 10.99.0.12 as 64500; }
+protocol bgp node3 from node { neighbor 10.99.0.13 as 64500; }
+";
+
+/// The corrected manifest that `ferrolb check` prints for one that it refuses.
+fn corrected(path: &Path) -> Result<String> {
+    let output = Command::new(ferrolb()?)
+        .args(["check", "-f"])
+        .arg(path)
+        .output()?;
+    ensure!(!output.status.success(), "it is valid");
+    let text = String::from_utf8(output.stdout)?;
+    let (_, correction) = text.split_once("probably meant:\n").context(text.clone())?;
+    let lines = correction
+        .lines()
+        .map_while(|line| line.strip_prefix("    "));
+    Ok(lines.map(|line| format!("{line}\n")).collect())
+}
+
+#[test]
+fn walkthrough_4_over_bgp_runs_as_its_error_message_corrects_it() {
+    let walkthrough = Walkthrough {
+        name: "4-bgp",
+        services: &[("nginx", 80, "192.168.10.0")],
+        network: "192.168.10.0/24",
+        ..NGINX
+    };
+    scenario("walkthrough-bgp", |scratch| {
+        let mut rack = Topology::new(3)?;
+        rack.add_client()?;
+        rack.tor.address("rack", "10.0.0.1/32")?;
+        let configuration = scratch.file("bird.conf");
+        fs::write(&configuration, BIRD)?;
+        let mut router = Bird::with_configuration(scratch, &rack.tor, configuration);
+        router.start()?;
+        let cluster = Cluster::start(scratch, &rack, &walkthrough)?;
+        let published = file(walkthrough.name, "config.yaml");
+        ensure!(
+            cluster.cp.apply_path(&published).is_err(),
+            "the API server accepts the published text"
+        );
+        cluster.cp.apply(&corrected(&published)?)?;
+        cluster
+            .cp
+            .apply_path(&file(walkthrough.name, "services.yaml"))?;
+        let mut processes = vec![Ferrolb::allocator(&cluster.cp, "allocator1")?];
+        for node in &rack.nodes {
+            processes.push(Ferrolb::announcer(&cluster.cp, node)?);
+        }
+        processes.iter_mut().try_for_each(Ferrolb::await_ready)?;
+        let nodes: Vec<_> = rack.nodes.iter().collect();
+        await_sessions(&router, &ipv4_addresses(&nodes), TIMEOUT)?;
+        let (service, port, address) = walkthrough.services[0];
+        let address = cluster.await_address(service, address)?;
+        await_answers(rack.client()?, SocketAddr::new(address, port))?;
+        // An invalid edit changes nothing, and is reported.
+        let invalid = corrected(&published)?.replace("peer-asn", "peer-as");
+        cluster.cp.apply(&invalid)?;
+        for process in &processes[1..] {
+            process.await_log(&["ConfigMap", "unknown field: write peer-asn"], TIMEOUT)?;
+        }
+        await_answers(rack.client()?, SocketAddr::new(address, port))
+    });
+}
