@@ -66,7 +66,10 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let one_of = |texts: Vec<&'static str>| prop_oneof![3 => Just(None), 1 => prop::sample::select(texts).prop_map(Some)];
+    let one_of = |texts: Vec<&'static str>| {
+        let some = prop::sample::select(texts).prop_map(Some);
+        prop_oneof![3 => Just(None), 1 => some]
+    };
     let pool = one_of(POOLS.iter().map(|(name, ..)| *name).collect());
     let addresses = one_of(REQUESTS.to_vec());
     let policies = vec!["SingleStack", "PreferDualStack", "RequireDualStack"];

@@ -111,8 +111,8 @@ pub(crate) struct DrainSpec {
 pub(crate) struct FerrolbBgpAdvertisementSpec {
     /// Classes of Services that are announced as well although another program is in charge of
     /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
-    /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need no
-    /// entry.
+    /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need
+    /// no entry.
     pub load_balancer_classes: Vec<String>,
 }
 
@@ -140,8 +140,8 @@ pub(crate) struct FerrolbL2AdvertisementSpec {
     pub drain: Layer2DrainSpec,
     /// Classes of Services that are announced as well although another program is in charge of
     /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
-    /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need no
-    /// entry.
+    /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need
+    /// no entry.
     pub load_balancer_classes: Vec<String>,
 }
 

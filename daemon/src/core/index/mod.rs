@@ -107,8 +107,8 @@ impl Index {
         self
     }
 
-    /// In charge of the Services with this `loadBalancerClass` instead of those without one, as with
-    /// MetalLB's `--lb-class`. None or empty: of those without one.
+    /// In charge of the Services with this `loadBalancerClass` instead of those without one, as
+    /// with MetalLB's `--lb-class`. None or empty: of those without one.
     #[must_use]
     pub fn in_charge_of(mut self, lb_class: Option<&str>) -> Self {
         self.lb_class = lb_class
