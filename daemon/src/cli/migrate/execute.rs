@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::cluster::Cluster;
 use super::facts::{
     CRDS, LABEL, METALLB, MOVING, NODES, Paths, RECORD, RECORD_KEY, Record, WEBHOOKS, is_ferrolb,
     is_metallb, name,
@@ -19,6 +18,7 @@ use super::facts::{
 use super::preview::{Addresses, addresses, check_unchanged};
 use super::samples::{Samples, Sessions};
 use super::steps::Step;
+use crate::runtime::source::kube::Cluster;
 
 /// Limit for a workload that starts or ends, and for the sessions of a node. A drain of ferrolb
 /// takes up to 60 s (terminationGracePeriodSeconds).

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::runtime::source::kube::Cluster;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use super::cluster::Cluster;
 
 /// While a node has this label, ferrolb's DaemonSets don't run on it. `deploy/` has the affinity.
 pub(super) const LABEL: &str = "ferrolb.io/speaker";

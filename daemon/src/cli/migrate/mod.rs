@@ -4,7 +4,6 @@
 //! no label lets ferrolb run, and `moving` neither. So a migration that was interrupted continues
 //! where it ended, and can be undone.
 
-mod cluster;
 mod execute;
 mod facts;
 mod preview;
@@ -22,7 +21,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 
-use self::cluster::Cluster;
 use self::execute::{Migration, in_order};
 use self::facts::{Facts, LABEL, Paths, containers, flags, is_ferrolb, name};
 use self::preview::Preview;
@@ -31,6 +29,7 @@ use super::output::{Style, print};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;
 use crate::core::printable::printable;
+use crate::runtime::source::kube::Cluster;
 use crate::runtime::source::manifests::values;
 
 const EXAMPLES: &str = "\
@@ -274,7 +273,8 @@ fn common_flags(objects: &[Value]) -> BTreeSet<String> {
 
 /// Whether a DaemonSet runs only on nodes without [`LABEL`].
 fn avoids_label(daemonset: &Value) -> bool {
-    let required = &daemonset["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let affinity = &daemonset["spec"]["template"]["spec"]["affinity"]["nodeAffinity"];
+    let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"];
     let terms = required["nodeSelectorTerms"].as_array();
     let avoids = |term: &Value| {
         let expressions = term["matchExpressions"].as_array().into_iter().flatten();

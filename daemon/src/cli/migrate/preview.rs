@@ -6,13 +6,13 @@ use std::net::IpAddr;
 
 use anyhow::{Result, anyhow};
 
-use super::cluster::Cluster;
 use super::facts::{Paths, is_metallb, name};
 use super::samples::Samples;
 use crate::core::api::{Kind, RawObject};
 use crate::core::index::Index;
 use crate::core::index::change::Change;
 use crate::core::plan::{Plan, plan};
+use crate::runtime::source::kube::Cluster;
 use crate::runtime::source::kube::path_of_kind;
 
 /// The addresses of each Service of type LoadBalancer, by namespace and name.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::cluster::Cluster;
 use super::facts::name;
+use crate::runtime::source::kube::Cluster;
 
 /// Metrics of MetalLB's speaker, and of ferrolb under the same names.
 const SESSION_UP: &str = "metallb_bgp_session_up";

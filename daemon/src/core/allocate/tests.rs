@@ -286,3 +286,30 @@ fn an_address_that_a_pool_lost_is_cleared_with_an_event() {
     assert_eq!(reasons, ["ClearAssignment", "IPAllocated"]);
     assert!(result.events[0].message.starts_with("released 192.0.2.1: "));
 }
+
+#[test]
+fn a_malformed_request_of_a_service_with_an_address_is_a_warning_and_costs_no_address() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    service(&mut index, "web", "1", json!({}));
+    for write in allocation.decide_all(&index).writes {
+        index.apply_status_write(&write);
+    }
+    let body = json!({
+        "metadata": {
+            "resourceVersion": "2", "uid": "web",
+            "annotations": {
+                "metallb.io/ip-allocated-from-pool": "pool",
+                "metallb.io/loadBalancerIPs": "nonsense",
+            },
+        },
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } },
+    });
+    let dirty = apply(&mut index, Kind::Service, "web", body);
+    let result = allocation.decide(&index, &dirty);
+    let reasons: Vec<_> = events(&result).iter().map(|event| event.1).collect();
+    assert_eq!(reasons, ["LoadBalancerFailed"]);
+    assert_eq!(written(&result.writes), [""; 0]);
+}

@@ -294,10 +294,10 @@ impl ConfigObjects {
 
     fn report_unreadable(&self, config: &mut Config) {
         // One of two equivalent kinds is enough. If both are missing, one report is enough.
-        // A process that only allocates needs no BGPPeer.
-        let dispensable = |kind: Kind| {
-            is_dispensable(kind) || (self.for_allocation_only && kind == Kind::BgpPeer)
-        };
+        // A process that only allocates needs neither BGPPeers nor BGPAdvertisements.
+        let of_announcers = |kind| matches!(kind, Kind::BgpPeer | Kind::BgpAdvertisement);
+        let dispensable =
+            |kind: Kind| is_dispensable(kind) || (self.for_allocation_only && of_announcers(kind));
         let neither = |kind: &Kind| {
             !dispensable(*kind)
                 && kind

@@ -62,8 +62,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record => f.write_str(
-                "save MetalLB's objects to a file, and in the ConfigMap ferrolb-migration what undo \
-                 needs",
+                "save MetalLB's objects to a file, and what undo needs in the ConfigMap \
+                 ferrolb-migration",
             ),
             Self::StopConversion(crd) => write!(
                 f,
@@ -76,7 +76,11 @@ impl fmt::Display for Step {
                  refuses each change"
             ),
             Self::MarkNodes(nodes) => {
-                write!(f, "label {} node(s) as nodes of MetalLB's speaker", nodes.len())
+                write!(
+                    f,
+                    "label {} node(s) as nodes of MetalLB's speaker",
+                    nodes.len()
+                )
             }
             Self::BindSpeaker(name) => write!(
                 f,
@@ -85,7 +89,10 @@ impl fmt::Display for Step {
             ),
             Self::PullImage { node, image } => write!(f, "pull {image} on node {node}"),
             Self::StopController(name) => {
-                write!(f, "scale the Deployment {name} to 0 and wait until it has ended")
+                write!(
+                    f,
+                    "scale the Deployment {name} to 0 and wait until it has ended"
+                )
             }
             Self::Apply(objects) => write!(
                 f,
@@ -98,11 +105,17 @@ impl fmt::Display for Step {
                 f,
                 "node {node}: end MetalLB's speaker, start ferrolb, wait for its sessions"
             ),
-            Self::ReturnNode { node, speaker: true } => write!(
+            Self::ReturnNode {
+                node,
+                speaker: true,
+            } => write!(
                 f,
                 "node {node}: drain and end ferrolb, start MetalLB's speaker, wait for its sessions"
             ),
-            Self::ReturnNode { node, speaker: false } => {
+            Self::ReturnNode {
+                node,
+                speaker: false,
+            } => {
                 write!(f, "node {node}: drain and end ferrolb")
             }
             Self::StopAllocator => f.write_str("scale ferrolb's allocator to 0"),

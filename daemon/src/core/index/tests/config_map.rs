@@ -221,18 +221,12 @@ fn a_problem_of_a_converted_object_names_the_line_of_the_config_map() {
 #[test]
 fn with_a_config_map_no_custom_resource_is_needed() {
     let mut index = with(TEXT);
-    let absent = [
-        Kind::IpAddressPool,
-        Kind::BgpPeer,
-        Kind::FerrolbBgpPeer,
-        Kind::BgpAdvertisement,
-        Kind::Community,
-        Kind::BfdProfile,
-        Kind::L2Advertisement,
-        Kind::FerrolbL2Advertisement,
-    ];
-    for kind in absent {
-        index.apply(Change::Absent(kind, "apply the CRDs".to_owned()));
+    let absent: Vec<Kind> = Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_custom())
+        .collect();
+    for kind in &absent {
+        index.apply(Change::Absent(*kind, "apply the CRDs".to_owned()));
     }
     assert_eq!(index.problems(), []);
     assert_eq!(routes(&index), ["peer1 192.0.2.1/32"]);

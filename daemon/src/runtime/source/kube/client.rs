@@ -56,7 +56,7 @@ pub(crate) enum StartError {
 }
 
 /// Creates a client. Sends no request, since the API server may be unavailable.
-pub(crate) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, StartError> {
+pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, StartError> {
     let mut config = configuration(kubeconfig).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);

@@ -14,6 +14,7 @@ mod api_health;
 mod api_writer;
 mod backoff;
 mod client;
+mod cluster;
 mod daemonset;
 mod elector;
 pub(crate) mod layer2_status;
@@ -39,7 +40,8 @@ use kube::Api;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::{JoinHandle, JoinSet};
 
-pub(crate) use self::client::{StartError, connect};
+pub(crate) use self::client::StartError;
+pub(crate) use self::cluster::Cluster;
 pub(crate) use self::daemonset::OwnDaemonSet;
 pub(crate) use self::object::path_of_kind;
 pub(crate) use self::reviewer::{Reviewer, Verdict};
@@ -167,7 +169,7 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     if options.config_namespaces.is_empty() {
         return Err(StartError::NoConfigNamespace);
     }
-    let client = connect(options.kubeconfig.as_deref()).await?;
+    let client = client::connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
     let (status, mut writes) = status_writes();
     let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
@@ -290,8 +292,8 @@ async fn supervise<F: Future<Output = ()>>(kind: Kind, follow: impl Fn() -> F) {
     }
 }
 
-/// Takes part in the election until `release` fires or is dropped, except while MetalLB's controller
-/// runs.
+/// Takes part in the election until `release` fires or is dropped, except while MetalLB's
+/// controller runs.
 async fn elect(
     context: Context,
     options: KubeOptions,

@@ -267,7 +267,7 @@ impl Listing {
                 scope.known.is_empty()
                     && matches!(&scope.state, ListState::Rejected(error) if error.kind_missing)
             };
-            let absent = self.scopes.iter().all(never_existed);
+            let absent = self.kind.is_optional() && self.scopes.iter().all(never_existed);
             let constructor = if absent {
                 Change::Absent
             } else {

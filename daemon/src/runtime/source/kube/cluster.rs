@@ -1,5 +1,5 @@
-//! Requests to the API server, with objects as JSON: a migration handles kinds that ferrolb
-//! otherwise never reads.
+//! Single requests to the API server, with objects as JSON: a migration from MetalLB handles kinds
+//! that ferrolb otherwise never reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::runtime::source::kube::connect;
+use super::client::connect;
 
 /// Limit for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -20,7 +20,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const FIELD_MANAGER: &str = "kubectl";
 
 /// A connection to the API server of a cluster.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     client: Client,
     /// By apiVersion and kind.
     resources: BTreeMap<(String, String), Resource>,
@@ -34,7 +34,7 @@ struct Resource {
 }
 
 impl Cluster {
-    pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Self> {
+    pub(crate) async fn connect(kubeconfig: Option<&Path>) -> Result<Self> {
         Ok(Self {
             client: connect(kubeconfig).await?,
             resources: BTreeMap::new(),
@@ -42,13 +42,13 @@ impl Cluster {
     }
 
     /// The object at a path, for instance `/api/v1/namespaces/default/pods/web`.
-    pub(super) async fn get(&self, path: &str) -> Result<Option<Value>> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Option<Value>> {
         self.send(Method::GET, path, None).await
     }
 
     /// The objects of a list, with the kind and version that the items of a list lack. Empty if the
     /// API server doesn't have the kind.
-    pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>> {
+    pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>> {
         let Some(mut list) = self.get(path).await? else {
             return Ok(Vec::new());
         };
@@ -65,14 +65,14 @@ impl Cluster {
     }
 
     /// Changes fields of an object (RFC 7386).
-    pub(super) async fn merge(&self, path: &str, patch: &Value) -> Result<()> {
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Result<()> {
         let body = (patch, "application/merge-patch+json");
         let found = self.send(Method::PATCH, path, Some(body)).await?;
         found.map(drop).with_context(|| format!("no object {path}"))
     }
 
     /// Creates or updates an object by server-side apply.
-    pub(super) async fn apply(&mut self, object: &Value) -> Result<()> {
+    pub(crate) async fn apply(&mut self, object: &Value) -> Result<()> {
         let path = self.path_of(object).await?;
         let path = format!("{path}?fieldManager={FIELD_MANAGER}&force=true");
         let body = (object, "application/apply-patch+yaml");
@@ -84,14 +84,14 @@ impl Cluster {
     }
 
     /// Deletes an object, and later those that it owns. It may be absent.
-    pub(super) async fn delete(&self, path: &str) -> Result<()> {
+    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
         let path = format!("{path}?propagationPolicy=Background");
         self.send(Method::DELETE, &path, None).await.map(drop)
     }
 
     /// What a Pod answers to a GET request that the API server forwards. `None` if it doesn't
     /// answer.
-    pub(super) async fn ask_pod(
+    pub(crate) async fn ask_pod(
         &self,
         namespace: &str,
         pod: &str,

@@ -1,0 +1,163 @@
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::core::api::RawObject;
+use crate::core::index::change::Change;
+use crate::runtime::source::{ApiWriteReceiver, StatusReceiver, api_writes, status_writes};
+
+/// A configuration object, or a Service in the namespace `default`.
+fn object(kind: Kind, name: &str, mut body: Value) -> RawObject {
+    let namespace = match kind {
+        Kind::Service => "default",
+        _ => "metallb-system",
+    };
+    body["kind"] = json!(kind.name());
+    body["apiVersion"] = json!(kind.api_version());
+    body["metadata"] = json!({ "name": name, "namespace": namespace });
+    serde_json::from_value(body).expect("an object")
+}
+
+fn key(name: &str, data: &Value) -> RawObject {
+    object(Kind::Secret, name, json!({ "data": data }))
+}
+
+/// A leader with its source, and what it writes.
+struct Leader {
+    control: ControlLoop,
+    source: Source,
+    /// The source ends without it.
+    _events: mpsc::Sender<Event>,
+    statuses: StatusReceiver,
+    writes: ApiWriteReceiver,
+}
+
+/// A leader that reads a pool, a Service and these objects.
+async fn leader(objects: Vec<RawObject>) -> Leader {
+    let pool = json!({ "spec": { "addresses": ["192.0.2.0/24"] } });
+    let service = json!({ "spec": {
+        "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
+    } });
+    let mut objects: Vec<_> = objects
+        .into_iter()
+        .chain([
+            object(Kind::IpAddressPool, "pool", pool),
+            object(Kind::Service, "web", service),
+        ])
+        .map(|raw| (raw.key("default").expect("a known kind"), raw))
+        .collect();
+    let (events_in, events) = mpsc::channel(64);
+    for kind in Kind::ALL {
+        let of_kind = objects.extract_if(.., |(key, _)| key.kind == kind);
+        let reset = Change::Reset(kind, of_kind.collect());
+        events_in.send(Event::Change(reset)).await.expect("room");
+    }
+    events_in.send(Event::Leading(true)).await.expect("room");
+    let (status, statuses) = status_writes();
+    let (writes, received_writes) = api_writes();
+    let source = Source {
+        events,
+        status,
+        writes,
+    };
+    let control = ControlLoop {
+        kinds: &Kind::ALL,
+        announcer: None,
+        layer2: None,
+        allocate: true,
+        ignore_exclusion: false,
+        lb_class: None,
+        saved: None,
+        interface_exists: |_| true,
+        status: watch::channel(Arc::default()).0,
+    };
+    Leader {
+        control,
+        source,
+        _events: events_in,
+        statuses,
+        writes: received_writes,
+    }
+}
+
+/// What a leader writes, besides statuses, when it allocates.
+async fn write_of(objects: Vec<RawObject>) -> Option<ApiWrite> {
+    let mut leader = leader(objects).await;
+    let (_stop, stopped) = oneshot::channel();
+    tokio::select! {
+        _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
+        // The key is requested before addresses are allocated.
+        write = leader.statuses.recv() => assert!(write.is_some()),
+    }
+    drop(leader.source);
+    loop {
+        match leader.writes.recv().await {
+            Some(ApiWrite::PoolStatus(..) | ApiWrite::Event(_)) => {}
+            write => return write,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_writes_the_status_of_pools() {
+    let mut leader = leader(Vec::new()).await;
+    let (_stop, stopped) = oneshot::channel();
+    let written = async {
+        loop {
+            match leader.writes.recv().await {
+                Some(ApiWrite::PoolStatus(pool, status)) => return (pool, status),
+                Some(ApiWrite::Event(_)) => {}
+                write => panic!("{write:?}"),
+            }
+        }
+    };
+    let (pool, status) = tokio::select! {
+        _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
+        written = written => written,
+    };
+    assert_eq!(pool.to_string(), "IPAddressPool metallb-system/pool");
+    assert_eq!(status.assigned_ipv4 + status.available_ipv4, 256);
+}
+
+#[test]
+fn a_shared_address_counts_once_as_in_use() {
+    let mut index = Index::default();
+    for (name, port) in [("web", 80), ("dns", 53)] {
+        let ports = json!([{ "port": port }]);
+        let body = json!({
+            "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": ports },
+            "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } },
+        });
+        let raw = object(Kind::Service, name, body);
+        index.apply(Change::Apply(raw.key("default").expect("a kind"), raw));
+    }
+    assert_eq!(allocated(&index).len(), 1);
+}
+
+fn l2_advertisement() -> RawObject {
+    object(Kind::L2Advertisement, "lan", json!({ "spec": {} }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_requests_a_key_of_hellos_only_if_an_l2_advertisement_needs_it() {
+    assert_eq!(write_of(Vec::new()).await, None);
+    let write = write_of(vec![l2_advertisement()]).await;
+    assert_eq!(write, Some(ApiWrite::CreateHelloKey));
+    // Another Secret.
+    let write = write_of(vec![l2_advertisement(), key("tor", &json!({}))]).await;
+    assert_eq!(write, Some(ApiWrite::CreateHelloKey));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_requests_no_key_of_hellos_where_a_secret_exists_valid_or_not() {
+    let valid = json!({ "secretkey": "MDEyMzQ1Njc4OWFiY2RlZg==" });
+    for secret in [
+        key("memberlist", &valid),
+        key("ferrolb-layer2", &valid),
+        key("memberlist", &json!({})),
+    ] {
+        let name = secret.metadata.name.clone();
+        let write = write_of(vec![l2_advertisement(), secret]).await;
+        assert_eq!(write, None, "{name}");
+    }
+}
