@@ -375,9 +375,6 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
         old.clone(),
         old,
         object("L2Advertisment", "ferrolb.io/v1alpha1"),
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config}\ndata:\n  config: |\n    \
-         address-pools:\n    - name: default\n---\n"
-            .to_owned(),
         object("service", "v1"),
         object("IPAddressPool", "metallb.com/v1"),
         object("CiliumLoadBalancerIPPool", "cilium.io/v2alpha1"),
@@ -398,7 +395,6 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
          no effect: this older form is not supported",
         "notice: L2Advertisment of ferrolb.io/v1alpha1 has no effect: no such kind: write kind \
          L2Advertisement and apiVersion ferrolb.io/v1alpha1",
-        "notice: ConfigMap of v1 has no effect: MetalLB's ConfigMap is not supported",
         "notice: service of v1 has no effect: no such kind: write kind Service and apiVersion v1",
         "notice: IPAddressPool of metallb.com/v1 has no effect: no such kind: write kind \
          IPAddressPool and apiVersion metallb.io/v1beta1",
@@ -413,7 +409,7 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
     }
     assert!(!shown.contains("Deployment"), "{shown}");
     assert!(
-        shown.ends_with("ferrolb reads none of these 12 objects\n"),
+        shown.ends_with("ferrolb reads none of these 11 objects\n"),
         "{shown}"
     );
     let plan = ferrolb(&["plan", "-f", path]);

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 
 use super::facts::{Paths, is_metallb, name};
 use super::samples::Samples;
-use crate::core::api::{Kind, RawObject};
+use crate::core::api::{CONFIG_MAP, Kind, RawObject};
 use crate::core::index::Index;
 use crate::core::index::change::Change;
 use crate::core::plan::{Plan, plan};
@@ -170,6 +170,9 @@ async fn objects_of(cluster: &Cluster, kind: Kind, namespace: &str) -> Result<Ch
     let objects = cluster.list(&path_of_kind(kind, of)).await?;
     let mut keyed = Vec::new();
     for object in objects {
+        if kind == Kind::ConfigMap && name(&object) != CONFIG_MAP {
+            continue;
+        }
         let place = format!("{} {}", kind.name(), name(&object));
         let raw = RawObject::from_json(object).map_err(|error| anyhow!("{place}: {error}"))?;
         keyed.extend(raw.key(namespace).map(|key| (key, raw)));
