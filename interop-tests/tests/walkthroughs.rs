@@ -113,9 +113,9 @@ fn over_layer2(walkthrough: &Walkthrough, has_crds: bool) {
         cluster
             .cp
             .apply_path(&file(walkthrough.name, "config.yaml"))?;
-        cluster
-            .cp
-            .apply_path(&file(walkthrough.name, "services.yaml"))?;
+        let services = fs::read_to_string(file(walkthrough.name, "services.yaml"))?;
+        let services: Vec<&str> = services.split("---\n").collect();
+        ensure!(services.len() == walkthrough.services.len(), "{services:?}");
         let mut processes = vec![Ferrolb::allocator(&cluster.cp, "allocator1")?];
         for node in &rack.nodes {
             processes.push(Ferrolb::layer2(&cluster.cp, node)?);
@@ -128,7 +128,9 @@ fn over_layer2(walkthrough: &Walkthrough, has_crds: bool) {
         let macs = nodes
             .map(|node| mac(&node.namespace))
             .collect::<Result<Vec<_>>>()?;
-        for (service, port, address) in walkthrough.services {
+        for (manifest, (service, port, address)) in services.iter().zip(walkthrough.services) {
+            // One after the other, as the reader does.
+            cluster.cp.apply(manifest)?;
             let address = cluster.await_address(service, address)?;
             await_answers(&client.namespace, SocketAddr::new(address, *port))?;
             // arping shows one node.

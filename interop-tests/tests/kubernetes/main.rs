@@ -71,14 +71,14 @@ fn service_writes(writes: &[Write]) -> Vec<&Write> {
         .collect()
 }
 
-/// Checks that announcers wrote nothing, allocators only statuses and the Lease, and that no
-/// write was denied.
+/// Checks that announcers wrote nothing, allocators only statuses, Events and the Lease, and that
+/// no write was denied.
 fn check_writes_are_granted(writes: &[Write]) -> Result<()> {
     for write in writes {
         ensure!(write.user != ANNOUNCER_USER, "{write:?}");
         let granted = matches!(
             write.resource.as_str(),
-            "services/status" | "ipaddresspools/status" | "leases"
+            "services/status" | "ipaddresspools/status" | "leases" | "events"
         );
         ensure!(write.user != ALLOCATOR_USER || granted, "{write:?}");
         ensure!(write.status != 403, "{write:?}");
