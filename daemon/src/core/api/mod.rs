@@ -118,7 +118,7 @@ pub enum Kind {
     /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
     Secret,
     /// `v1` ConfigMap in a configuration namespace, with MetalLB's configuration before 0.13. Only
-    /// one name is read ([`CONFIG_MAP`]).
+    /// the name `config` is read.
     ConfigMap,
     /// `metallb.io/v1beta1` IPAddressPool.
     IpAddressPool,
