@@ -193,7 +193,7 @@ impl Allocation {
 fn write_for(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
     let pool = match outcome {
         // An address of an unknown pool is kept, together with its annotation.
-        Outcome::Kept { .. } => service.request.current_pool.clone(),
+        Outcome::Kept { pool: None, .. } => service.request.current_pool.clone(),
         _ => outcome.pool().map(str::to_owned),
     };
     let same = service.addresses() == outcome.addresses()
