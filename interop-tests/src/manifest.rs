@@ -12,6 +12,27 @@ pub const NAMESPACE: &str = "metallb-system";
 /// Kubernetes' label of a node that load balancers must not use.
 pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
+/// A server on every real node, whose Pods send the node's name to clients: the Pods of
+/// [`service`].
+pub const SERVERS: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: web, namespace: default}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: ferrolb.example/traffic:lab
+        imagePullPolicy: Never
+        env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
+        args: [serve, $(NODE), '8080']
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+";
+
 /// The documents, separated by `---`.
 #[must_use]
 pub fn join(documents: &[&str]) -> String {

@@ -41,32 +41,13 @@ fn configuration() -> String {
         &manifest::layer2_advertisement(only_lan),
         &manifest::service("bgp", &from_pool("pool"), "externalTrafficPolicy: Local,"),
         &manifest::service("lan", &from_pool("lan"), ""),
-        SERVERS,
+        manifest::SERVERS,
     ])
 }
 
 fn from_pool(pool: &str) -> String {
     format!("annotations: {{metallb.universe.tf/address-pool: {pool}}},")
 }
-
-const SERVERS: &str = "
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: web, namespace: default}
-spec:
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        image: ferrolb.example/traffic:lab
-        imagePullPolicy: Never
-        env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
-        args: [serve, $(NODE), '8080']
-        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
-";
 
 #[test]
 fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
@@ -76,7 +57,9 @@ fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
         let mut router = Frr::new(scratch, &topology.tor, "ebgp");
         router.start()?;
         let cp = ControlPlane::start(scratch, Nodes::Real)?;
-        let _nodes = start_nodes(scratch, &cp, &topology)?;
+        let mut images = vec![Image::ferrolb()?, Image::traffic()?];
+        images.extend(metallb_images()?);
+        let _nodes = RealNode::start_all(&cp, &topology, &images)?;
         let mut cluster = Cluster {
             scratch,
             cp: &cp,
@@ -342,30 +325,4 @@ impl Cluster<'_> {
             .get(&["secret/memberlist", "-n", NAMESPACE])
             .map(drop)
     }
-}
-
-/// Starts two nodes and imports the images of their Pods.
-fn start_nodes(
-    scratch: &Scratch,
-    cp: &ControlPlane<'_>,
-    topology: &Topology,
-) -> Result<Vec<RealNode>> {
-    // The same image as deploy/Dockerfile builds.
-    let image = Image::new("ferrolb:dev")
-        .file("/ferrolb", ferrolb()?)
-        .entrypoint(&["/ferrolb"])
-        .user("65532:65532");
-    let mut archives = vec![image.write(scratch)?, Image::traffic()?.write(scratch)?];
-    for image in metallb_images()? {
-        archives.push(image.write(scratch)?);
-    }
-    let mut nodes = Vec::new();
-    for node in &topology.nodes {
-        let node = RealNode::start(cp, node)?;
-        for archive in &archives {
-            node.import(archive)?;
-        }
-        nodes.push(node);
-    }
-    Ok(nodes)
 }

@@ -10,11 +10,10 @@ use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Image, Load, Metallb, Nodes, RealNode, deploy};
 use ferrolb_interop_tests::manifest::{self, NAMESPACE};
-use ferrolb_interop_tests::process::ferrolb;
 use ferrolb_interop_tests::router::{
     Frr, RouteEntry, Router, await_kernel, await_sessions, await_table,
 };
-use ferrolb_interop_tests::scenario::{Scratch, scenario};
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
 use serde_json::Value;
 
@@ -50,28 +49,9 @@ fn configuration() -> String {
         &manifest::pool("192.0.2.0/28"),
         &manifest::advertisement(""),
         &manifest::service("web", "", "externalTrafficPolicy: Local,"),
-        SERVERS,
+        manifest::SERVERS,
     ])
 }
-
-const SERVERS: &str = "
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: web, namespace: default}
-spec:
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        image: ferrolb.example/traffic:lab
-        imagePullPolicy: Never
-        env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
-        args: [serve, $(NODE), '8080']
-        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
-";
 
 #[test]
 fn the_shipped_manifests_run_and_a_rollout_breaks_no_connection() {
@@ -82,7 +62,8 @@ fn the_shipped_manifests_run_and_a_rollout_breaks_no_connection() {
         router.start()?;
         let cp = ControlPlane::start(scratch, Nodes::Real)?;
         cp.install_metallb_crds(Metallb::V0_16_2)?;
-        let _nodes = start_nodes(scratch, &cp, &topology)?;
+        let images = [Image::ferrolb()?, Image::traffic()?];
+        let _nodes = RealNode::start_all(&cp, &topology, &images)?;
 
         cp.apply_path(&deploy().join("ferrolb.yaml"))?;
         cp.apply(&configuration())?;
@@ -125,29 +106,6 @@ fn the_shipped_manifests_run_and_a_rollout_breaks_no_connection() {
         }
         check_no_restarts(&cp)
     });
-}
-
-/// Starts two nodes and imports the images of their Pods.
-fn start_nodes(
-    scratch: &Scratch,
-    cp: &ControlPlane<'_>,
-    topology: &Topology,
-) -> Result<Vec<RealNode>> {
-    // The same image as deploy/Dockerfile builds.
-    let image = Image::new("ferrolb:dev")
-        .file("/ferrolb", ferrolb()?)
-        .entrypoint(&["/ferrolb"])
-        .user("65532:65532")
-        .write(scratch)?;
-    let traffic = Image::traffic()?.write(scratch)?;
-    let mut nodes = Vec::new();
-    for node in &topology.nodes {
-        let node = RealNode::start(cp, node)?;
-        node.import(&image)?;
-        node.import(&traffic)?;
-        nodes.push(node);
-    }
-    Ok(nodes)
 }
 
 fn await_rollouts(cp: &ControlPlane<'_>) -> Result<()> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::traffic_program;
-use crate::process::run;
+use crate::process::{ferrolb, run};
 use crate::scenario::Scratch;
 
 /// Source of the pause container.
@@ -65,6 +65,15 @@ impl Image {
         Self::new("ferrolb.example/busybox:lab")
             .file("/bin/busybox", "/bin/busybox")
             .file("/bin/sh", "/bin/busybox")
+    }
+
+    /// The same image as deploy/Dockerfile builds, with the name in the shipped manifests.
+    ///
+    /// # Errors
+    /// When `FERROLB_BIN` is not set.
+    pub fn ferrolb() -> Result<Self> {
+        let image = Self::new("ferrolb:dev").file("/ferrolb", ferrolb()?);
+        Ok(image.entrypoint(&["/ferrolb"]).user("65532:65532"))
     }
 
     /// `lab-traffic` with its shared libraries, tagged `ferrolb.example/traffic:lab`.

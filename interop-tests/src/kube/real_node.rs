@@ -12,7 +12,7 @@ use super::{ControlPlane, Image, Member, cached, container_cleanup};
 use crate::eventually::eventually;
 use crate::process::{Process, run};
 use crate::scenario::sweep_lock;
-use crate::topology::Node;
+use crate::topology::{Node, Topology};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -87,6 +87,27 @@ impl RealNode {
             cp.kubectl(&["wait", &wait, "--for=condition=Ready", "--timeout=10s"])
         })?;
         Ok(started)
+    }
+
+    /// Starts all nodes of a rack, and imports these images.
+    ///
+    /// # Errors
+    /// As [`RealNode::start`], or when containerd rejects an image.
+    pub fn start_all(
+        cp: &ControlPlane<'_>,
+        rack: &Topology,
+        images: &[Image],
+    ) -> Result<Vec<Self>> {
+        let archives = images.iter().map(|image| image.write(cp.scratch()));
+        let archives: Vec<PathBuf> = archives.collect::<Result<_>>()?;
+        let start = |node| {
+            let node = Self::start(cp, node)?;
+            archives
+                .iter()
+                .try_for_each(|archive| node.import(archive))?;
+            Ok(node)
+        };
+        rack.nodes.iter().map(start).collect()
     }
 
     /// Name of the Node.
