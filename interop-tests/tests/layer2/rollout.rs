@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -12,8 +11,7 @@ use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Image, Load, Metallb, Nodes, RealNode, deploy};
 use ferrolb_interop_tests::lan::{Host, Mac, Switch, answers, mac};
 use ferrolb_interop_tests::manifest::NAMESPACE;
-use ferrolb_interop_tests::process::ferrolb;
-use ferrolb_interop_tests::scenario::{Scratch, scenario};
+use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
 
 use super::answers::greeting;
@@ -87,13 +85,8 @@ fn an_introduction_to_metallb_works_as_written_and_a_rollout_loses_nothing() {
         let client = Host::new(&rack, "client", 100)?;
         let cp = ControlPlane::start(scratch, Nodes::Real)?;
         cp.install_metallb_crds(Metallb::V0_16_2)?;
-        let images = images(scratch)?;
-        let mut nodes = Vec::new();
-        for node in &rack.nodes {
-            let real = RealNode::start(&cp, node)?;
-            images.iter().try_for_each(|image| real.import(image))?;
-            nodes.push(real);
-        }
+        let images = [Image::ferrolb()?, Image::traffic()?];
+        let _nodes = RealNode::start_all(&cp, &rack, &images)?;
 
         cp.apply_path(&deploy().join("ferrolb.yaml"))?;
         cp.apply(POOL)?;
@@ -111,16 +104,6 @@ fn an_introduction_to_metallb_works_as_written_and_a_rollout_loses_nothing() {
         a_rollout_loses_nothing(&cp, &rack, &client, address)?;
         another_node_answers_when_the_owner_is_off(&rack, &client, address)
     });
-}
-
-fn images(scratch: &Scratch) -> Result<[PathBuf; 2]> {
-    // The same image as deploy/Dockerfile builds.
-    let ferrolb = Image::new("ferrolb:dev")
-        .file("/ferrolb", ferrolb()?)
-        .entrypoint(&["/ferrolb"])
-        .user("65532:65532")
-        .write(scratch)?;
-    Ok([ferrolb, Image::traffic()?.write(scratch)?])
 }
 
 fn await_rollout(cp: &ControlPlane<'_>, workload: &str, namespace: &str) -> Result<()> {
