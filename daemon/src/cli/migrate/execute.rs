@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::facts::{
-    CRDS, LABEL, METALLB, MOVING, NODES, Paths, RECORD, RECORD_KEY, Record, WEBHOOKS, is_ferrolb,
-    is_metallb, name,
+    CRDS, LABEL, METALLB, MOVING, NODES, Paths, RECORD, RECORD_KEY, Record, WEBHOOKS,
+    has_condition_ready, is_ferrolb, is_metallb, name,
 };
 use super::preview::{Addresses, addresses, check_unchanged};
 use super::samples::{Samples, Sessions};
@@ -440,11 +440,7 @@ fn is_announcing(pod: &Value) -> bool {
 }
 
 fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    let ready =
-        conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
-    ready && pod["metadata"]["deletionTimestamp"].is_null()
+    has_condition_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
 /// An object without what the API server adds.

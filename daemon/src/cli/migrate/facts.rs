@@ -278,17 +278,12 @@ fn conversion(crd: &Value) -> Option<(String, Value)> {
 }
 
 fn node(node: &Value, speaking: &BTreeSet<&str>) -> Node {
-    let conditions = node["status"]["conditions"].as_array();
-    let ready = conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
     let images = node["status"]["images"].as_array().into_iter().flatten();
     let names = images.filter_map(|image| image["names"].as_array());
     let mark = label(node, LABEL);
     Node {
         name: name(node).to_owned(),
-        ready,
+        ready: has_condition_ready(node),
         mark: (!mark.is_empty()).then(|| mark.to_owned()),
         speaker: speaking.contains(name(node)),
         images: names
@@ -297,6 +292,13 @@ fn node(node: &Value, speaking: &BTreeSet<&str>) -> Node {
             .map(short_image)
             .collect(),
     }
+}
+
+/// Whether a Node or Pod has the condition Ready.
+pub(super) fn has_condition_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// The name of an image without the registry that containerd adds.

@@ -14,10 +14,22 @@ use ferrolb_allocator::{Family, Pool};
 const REPEAT_FIRST: Duration = Duration::from_secs(10);
 const REPEAT_MAX: Duration = Duration::from_hours(1);
 
+/// The addresses that Services have, each once.
+pub(crate) fn in_use(index: &Index) -> BTreeSet<IpAddr> {
+    let ours = index.services().filter(|service| service.is_ours());
+    ours.flat_map(|service| service.addresses().iter().copied())
+        .collect()
+}
+
+/// How many addresses of a family a pool has in use.
+pub(crate) fn assigned(pool: &Pool, family: Family, in_use: &BTreeSet<IpAddr>) -> usize {
+    let of_family = in_use.iter().filter(|a| Family::of(**a) == family);
+    of_family.filter(|a| pool.contains(**a)).count()
+}
+
 fn status_of(pool: &Pool, in_use: &BTreeSet<IpAddr>) -> PoolStatus {
     let counts = |family| {
-        let of_family = in_use.iter().filter(|a| Family::of(**a) == family);
-        let assigned = of_family.filter(|a| pool.contains(**a)).count();
+        let assigned = assigned(pool, family, in_use);
         let available = pool
             .capacity(family)
             .saturating_sub(u128::try_from(assigned).unwrap_or(u128::MAX));
@@ -56,9 +68,7 @@ impl PoolStatuses {
 
     /// The statuses to write now: those that differ from what the objects have.
     pub(crate) fn due(&mut self, now: Instant, index: &Index) -> Vec<(ObjectKey, PoolStatus)> {
-        let ours = index.services().filter(|service| service.is_ours());
-        let in_use = ours.flat_map(|service| service.addresses().iter().copied());
-        let in_use: BTreeSet<IpAddr> = in_use.collect();
+        let in_use = in_use(index);
         let config = index.config();
         let mut due = Vec::new();
         let mut differing = BTreeMap::new();

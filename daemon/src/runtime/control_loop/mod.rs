@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::core::allocate::pool_status::PoolStatuses;
+use crate::core::allocate::pool_status::{PoolStatuses, in_use};
 use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
@@ -541,7 +541,7 @@ impl Running {
             rejected_peers: announcer
                 .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),
-            allocated: self.control.allocate.then(|| allocated(&self.index)),
+            allocated: self.control.allocate.then(|| in_use(&self.index)),
             leading: self.leading,
             without_address: without_address(&self.index),
             updates: self.updates,
@@ -549,12 +549,6 @@ impl Running {
         };
         self.control.status.send_replace(Arc::new(status));
     }
-}
-
-fn allocated(index: &Index) -> BTreeSet<IpAddr> {
-    let ours = index.services().filter(|service| service.is_ours());
-    ours.flat_map(|service| service.addresses().iter().copied())
-        .collect()
 }
 
 fn without_address(index: &Index) -> usize {

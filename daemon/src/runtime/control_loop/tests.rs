@@ -131,7 +131,7 @@ fn a_shared_address_counts_once_as_in_use() {
         let raw = object(Kind::Service, name, body);
         index.apply(Change::Apply(raw.key("default").expect("a kind"), raw));
     }
-    assert_eq!(allocated(&index).len(), 1);
+    assert_eq!(in_use(&index).len(), 1);
 }
 
 fn l2_advertisement() -> RawObject {

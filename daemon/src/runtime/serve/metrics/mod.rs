@@ -12,6 +12,7 @@ use ferrolb_layer2::status::Status;
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::core::allocate::pool_status::assigned;
 use crate::runtime::status::DaemonStatus;
 
 /// Name, type, labels and help text of a metric.
@@ -202,12 +203,6 @@ fn allocator(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result
         return Ok(());
     };
     for pool in config.pools.iter() {
-        let held = |family: Family| {
-            let of_family = addresses
-                .iter()
-                .filter(|address| Family::of(**address) == family);
-            of_family.filter(|address| pool.contains(**address)).count()
-        };
         let set = |gauges: &[IntGaugeVec; 3], v4: i64, v6: i64| {
             for (gauge, value) in gauges.iter().zip([v4.saturating_add(v6), v4, v6]) {
                 gauge.with_label_values(&[pool.name()]).set(value);
@@ -219,7 +214,7 @@ fn allocator(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result
             saturate(pool.capacity(Family::V4)),
             saturate(pool.capacity(Family::V6)),
         );
-        let count = |family| i64::try_from(held(family)).unwrap_or(i64::MAX);
+        let count = |family| i64::try_from(assigned(pool, family, addresses)).unwrap_or(i64::MAX);
         set(&used, count(Family::V4), count(Family::V6));
     }
     Ok(())
