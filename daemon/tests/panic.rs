@@ -102,6 +102,7 @@ impl Scene {
             lb_class: None,
             saved: state.load().expect("readable"),
             interface_exists: exists,
+            host_addresses: speaker::host_addresses,
             status: report_in,
         };
         let (events, delivered) = mpsc::channel(64);

@@ -35,8 +35,9 @@ mod socket;
 mod sockopt;
 mod timer;
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -96,6 +97,23 @@ pub struct AdvertisedRoute {
 #[must_use]
 pub fn interface_exists(name: &str) -> bool {
     !sockopt::interface_index(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The interface that has the addresses of all Services where kube-proxy uses IPVS.
+const IPVS_INTERFACE: &str = "kube-ipvs0";
+
+/// The addresses of this host's interfaces that a connection can have as its source address: no
+/// link-local ones of IPv6, which need an interface, and none of kube-proxy's IPVS.
+///
+/// # Errors
+/// The error of the kernel.
+pub fn host_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let addresses = sockopt::interface_addresses()?.into_iter();
+    let addresses = addresses.filter(|(interface, address)| {
+        let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        interface != IPVS_INTERFACE && !link_local
+    });
+    Ok(addresses.map(|(_, address)| address).collect())
 }
 
 /// Starts a speaker on its own thread.

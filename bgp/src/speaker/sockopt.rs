@@ -1,10 +1,11 @@
 //! System calls without a safe interface: the socket options for TCP MD5 (RFC 2385), minimum TTL
-//! (RFC 5082) and datagram metadata, interface indexes, and the scheduling of the BFD thread.
+//! (RFC 5082) and datagram metadata, interface indexes and addresses, and the scheduling of the BFD
+//! thread.
 //!
 //! The only file of the workspace that contains `unsafe`.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
@@ -139,6 +140,50 @@ pub(super) fn interface_index(name: &str) -> io::Result<u32> {
             error => Err(error),
         },
         index => Ok(index),
+    }
+}
+
+/// The addresses of all interfaces, with the interface's name.
+///
+/// # Errors
+/// The error of the kernel.
+pub(super) fn interface_addresses() -> io::Result<Vec<(String, IpAddr)>> {
+    let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: the pointer is writable. If the call succeeds, it is the head of a list.
+    if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut addresses = Vec::new();
+    let mut next = first;
+    // SAFETY: the entries are valid until freeifaddrs, and the last one points to null.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        next = entry.ifa_next;
+        if let Some(address) = address_of(entry.ifa_addr) {
+            // SAFETY: each entry has the NUL-terminated name of its interface.
+            let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+            addresses.push((name.to_string_lossy().into_owned(), address));
+        }
+    }
+    // SAFETY: the list is from getifaddrs, and nothing refers to it any more.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(addresses)
+}
+
+/// The IP address in a socket address. None for those of other families.
+fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: null, or a valid socket address, of the type that its family has.
+    unsafe {
+        match libc::c_int::from(address.as_ref()?.sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()))
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(IpAddr::from(address.sin6_addr.s6_addr))
+            }
+            _ => None,
+        }
     }
 }
 

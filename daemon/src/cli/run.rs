@@ -278,6 +278,7 @@ impl Daemon {
             lb_class: args.lb_class.clone(),
             saved: state.as_ref().and_then(saved),
             interface_exists: host.interface_exists,
+            host_addresses: speaker::host_addresses,
             status: status_in,
         };
         tracing::info!(

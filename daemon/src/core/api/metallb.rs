@@ -90,7 +90,8 @@ pub(crate) struct BgpPeerSpec {
     pub peer_address: String,
     /// An unnumbered session over this interface. Not supported yet.
     pub interface: String,
-    /// The source address of the session, and the next hop of its family.
+    /// The source address of the session, and the next hop of its family. In a BGPPeer of
+    /// ferrolb.io also a network: each node uses its lowest address in it.
     pub source_address: String,
     /// The router's port.
     #[schemars(range(min = 1, max = MAX_PORT))]

@@ -82,13 +82,7 @@ pub(crate) fn peers_of<'a>(
     node_name: &'a str,
     node: &'a Node,
 ) -> impl Iterator<Item = &'a Peer> {
-    let conflicting = index.conflicting_peers(node_name);
-    let peers = index.config().peers.values();
-    peers
-        .filter(|peer| peer.nodes.matches(&node.labels))
-        .filter(move |peer| {
-            conflicting.is_none_or(|conflicting| !conflicting.contains_key(&*peer.name))
-        })
+    index.peers_on(node_name, node)
 }
 
 /// Decides whether and how a node announces a service. A service that is not of type LoadBalancer

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ferrolb_bgp::config::{NextHops, PeerConfig};
 use ferrolb_bgp::wire::{self, NextHop};
 
-use crate::core::config::peer::Peer;
+use crate::core::config::peer::{Peer, lowest_in};
 use crate::core::model::{Family, Node};
 
 /// The settings of a peer's session on this node.
@@ -18,12 +18,15 @@ pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConf
 }
 
 /// The predicted next hop of a route: assumes that the session's local address is its source
-/// address or else the node's InternalIP, and that RFC 8950 is not negotiated.
+/// address or else the node's InternalIP, and that RFC 8950 is not negotiated. If the source address
+/// is chosen from a network, only an InternalIP in it is known.
 pub(crate) fn next_hop(peer: &Peer, node: &Node, family: Family) -> Option<NextHop> {
     let source = peer.session.transport.source_address;
-    let internal = || {
-        node.internal_ip(peer.family())
-            .filter(|_| !peer.session.is_link_local())
+    let internal = || match peer.source_network {
+        Some(network) => lowest_in(network, &node.internal_ips),
+        None => node
+            .internal_ip(peer.family())
+            .filter(|_| !peer.session.is_link_local()),
     };
     next_hops(peer, node).next_hop(wire_family(family), source.or_else(internal), false)
 }

@@ -7,6 +7,7 @@ pub(crate) mod change;
 mod dirty;
 mod excluded;
 mod problems;
+mod node_peers;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,11 +19,11 @@ use ferrolb_allocator::Pool;
 pub use self::dirty::Dirty;
 use self::update::owned;
 use crate::core::api::core::ServiceCidrSpec;
+use self::node_peers::{LocalPeers, NodePeers};
 use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::excluded::{ForeignServices, ServiceCidrs};
 use crate::core::config::local_pref_conflicts::LocalPrefConflicts;
-use crate::core::config::node_conflicts::{self, ConflictingPeer};
-use crate::core::config::{CompileContext, Config, ConfigObjects, Problem, Severity};
+use crate::core::config::{CompileContext, Config, ConfigObjects};
 use crate::core::hash::fnv1a;
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::{Family, Labels, Node, Service, Slice, networks};
@@ -43,7 +44,9 @@ pub struct Index {
     services_by_address: HashMap<IpAddr, Names>,
     objects: ConfigObjects,
     config: Arc<Config>,
-    node_conflicts: BTreeMap<String, BTreeMap<String, ConflictingPeer>>,
+    node_peers: BTreeMap<String, NodePeers>,
+    /// Of the node of this process.
+    local_peers: BTreeMap<String, LocalPeers>,
     local_pref_conflicts: LocalPrefConflicts,
     service_cidrs: ServiceCidrs,
     foreign_services: ForeignServices,
@@ -178,65 +181,6 @@ impl Index {
         fnv1a(&self.cluster_uid)
     }
 
-    /// The BGPPeers, by name, that select a node but can't run there.
-    pub fn conflicting_peers(&self, node: &str) -> Option<&BTreeMap<String, ConflictingPeer>> {
-        self.node_conflicts.get(node)
-    }
-
-    /// The errors of BGPPeers that concern a node: invalid ones, and those that conflict on the
-    /// node.
-    pub fn rejected_peers(&self, node: &str) -> Vec<Problem> {
-        let conflicting = self.conflicting_peers(node).into_iter().flatten();
-        let there = conflicting.map(|(_, ConflictingPeer { object, message })| Problem {
-            object: object.clone(),
-            severity: Severity::Error,
-            message: message.clone(),
-        });
-        let everywhere = self.config.problems.iter().filter(|problem| {
-            let kind = problem.object.kind;
-            matches!(kind, Kind::BgpPeer | Kind::FerrolbBgpPeer | Kind::ConfigMap)
-                && problem.severity == Severity::Error
-        });
-        let there = there.map(|problem| self.config.sources.resolve(problem));
-        everywhere.cloned().chain(there).collect()
-    }
-
-    /// The names of the interfaces that the BGPPeers of a node require there, and that its
-    /// L2Advertisements name.
-    pub fn named_interfaces(&self, node: &str) -> BTreeSet<String> {
-        let Some(node) = self.nodes.get(node) else {
-            return BTreeSet::new();
-        };
-        let peers = self.config.peers.values();
-        let required = peers
-            .filter(|peer| peer.nodes.matches(&node.labels))
-            .filter_map(|peer| peer.session.transport.source_interface.clone());
-        let ads = self.config.layer2_advertisements.values();
-        let named = ads
-            .filter(|ad| ad.selects_node(node))
-            .flat_map(|ad| ad.interfaces.iter().map(|name| name.to_string()));
-        required.chain(named).collect()
-    }
-
-    /// Sets those of [`Self::named_interfaces`] that a node doesn't have. Only the process on the
-    /// node knows them. Other processes ignore interfaces.
-    pub fn set_missing_interfaces(&mut self, node: &str, missing: BTreeSet<String>) -> Dirty {
-        let old = self
-            .missing_interfaces
-            .insert(node.to_owned(), missing.clone());
-        if old.unwrap_or_default() == missing {
-            return Dirty::default();
-        }
-        self.update_node_conflicts(node);
-        self.problems_changed = false;
-        Dirty {
-            // L2Advertisements name interfaces too.
-            problems: true,
-            nodes: BTreeSet::from([node.to_owned()]),
-            ..Dirty::default()
-        }
-    }
-
     /// The status of an IPAddressPool, if it has all fields.
     pub(crate) fn pool_status<T>(&self, key: &ObjectKey) -> Option<T>
     where
@@ -297,25 +241,6 @@ impl Index {
         self.problems_changed |=
             self.local_pref_conflicts
                 .rebuild(&self.config, &self.nodes, services);
-    }
-
-    /// Finds the BGPPeers that conflict on a node again.
-    fn update_node_conflicts(&mut self, name: &str) {
-        let none = BTreeSet::new();
-        let missing = self.missing_interfaces.get(name).unwrap_or(&none);
-        let conflicts = self
-            .nodes
-            .get(name)
-            .map(|node| node_conflicts::conflicts_on(&self.config, node, missing))
-            .unwrap_or_default();
-        let old = if conflicts.is_empty() {
-            self.node_conflicts.remove(name).unwrap_or_default()
-        } else {
-            self.node_conflicts
-                .insert(name.to_owned(), conflicts.clone())
-                .unwrap_or_default()
-        };
-        self.problems_changed |= old != conflicts;
     }
 
     /// Applies a status write as if the API server had returned it: for `plan`, which writes
@@ -538,7 +463,8 @@ impl Index {
         self.config = config;
         let nodes: Vec<String> = self.nodes.keys().cloned().collect();
         for node in nodes {
-            self.update_node_conflicts(&node);
+            self.update_node_peers(&node);
+        self.keep_running_peers(&config);
         }
         self.update_local_pref_conflicts();
         let keeps_addresses =

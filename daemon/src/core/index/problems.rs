@@ -78,10 +78,10 @@ impl Index {
             BTreeMap::new()
         };
         let everywhere = everywhere.values().map(|conflict| ("every node", conflict));
-        let here = self.node_conflicts.iter().flat_map(|(node, conflicts)| {
-            let conflicts = conflicts.values();
-            conflicts.map(|conflict| (node.as_str(), conflict))
-        });
+        let here = self
+            .node_peers
+            .iter()
+            .flat_map(|(node, here)| here.problems().map(|conflict| (node.as_str(), conflict)));
         let mut nodes: BTreeMap<(&ObjectKey, &str), Vec<&str>> = BTreeMap::new();
         for (node, ConflictingPeer { object, message }) in everywhere.chain(here) {
             nodes.entry((object, message)).or_default().push(node);

@@ -157,7 +157,7 @@ impl Index {
                 (node.invalid_weight, node.misspelt_annotation)
             })
         };
-        self.update_node_conflicts(name);
+        self.update_node_peers(name);
         self.update_local_pref_conflicts();
         Dirty {
             problems: bad(old) != bad(node),

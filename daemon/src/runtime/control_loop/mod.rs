@@ -3,6 +3,7 @@
 //! the Kubernetes client nor sockets.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,9 @@ pub struct ControlLoop {
     /// and go.
     pub interface_exists: fn(&str) -> bool,
     /// Publishes the daemon's status to probes, metrics and the control socket.
+    /// The addresses of the node's interfaces. Read every second if a BGPPeer needs them, since
+    /// they come and go.
+    pub host_addresses: fn() -> io::Result<BTreeSet<IpAddr>>,
     pub status: watch::Sender<Arc<DaemonStatus>>,
 }
 
@@ -258,14 +262,23 @@ impl Running {
         }
     }
 
-    /// Updates the set of missing interfaces. Returns whether it changed.
+    /// Updates what this process knows about the interfaces of the node. Returns whether it
+    /// changed.
     fn check_interfaces(&mut self) -> bool {
         let Some(node) = self.control.node() else {
             return false;
         };
         let mut missing = self.index.named_interfaces(node);
         missing.retain(|name| !(self.control.interface_exists)(name));
-        let dirty = self.index.set_missing_interfaces(node, missing);
+        let mut dirty = self.index.set_missing_interfaces(node, missing);
+        let addresses = match self.index.needs_addresses(node) {
+            true => (self.control.host_addresses)().map(Some),
+            false => Ok(None),
+        };
+        // If they can't be read now, the last known ones stay in use.
+        if let Ok(addresses) = addresses {
+            dirty.merge(self.index.set_addresses(node, addresses));
+        }
         let changed = !dirty.is_empty();
         self.dirty.merge(dirty);
         changed

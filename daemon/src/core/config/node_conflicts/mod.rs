@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_bgp::config::Remote;
 use ferrolb_bgp::fsm::{SharedOption, different_options, have_same_session, is_within};
+use ipnet::IpNet;
 
 use super::Config;
 use super::peer::{BGP_PORT, Peer};
@@ -22,25 +23,16 @@ pub struct ConflictingPeer {
     pub message: String,
 }
 
-/// The BGPPeers, by name, that select a node but can't run there. Of two that conflict the older
-/// one runs, or the first by name. `missing` are the interfaces that BGPPeers name and the node
-/// doesn't have.
-pub(crate) fn conflicts_on(
-    config: &Config,
-    node: &Node,
-    missing: &BTreeSet<String>,
-) -> BTreeMap<String, ConflictingPeer> {
-    let selected = |peer: &&Peer| peer.nodes.matches(&node.labels);
-    conflicts_among(config.peers.values().filter(selected), node, missing)
-}
-
 /// The BGPPeers that conflict on every node, for manifests without nodes.
 pub(crate) fn conflicts_on_every_node(config: &Config) -> BTreeMap<String, ConflictingPeer> {
     let everywhere = config.peers.values().filter(|peer| peer.nodes.is_empty());
     conflicts_among(everywhere, &Node::default(), &BTreeSet::new())
 }
 
-fn conflicts_among<'a>(
+/// Of the BGPPeers that select a node, those, by name, that can't run there. Of two that conflict
+/// the older one runs, or the first by name. `missing` are the interfaces that BGPPeers name and
+/// the node doesn't have.
+pub(crate) fn conflicts_among<'a>(
     peers: impl Iterator<Item = &'a Peer>,
     node: &Node,
     missing: &BTreeSet<String>,
@@ -97,7 +89,8 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
     accepted.iter().find_map(|other| {
         let object = &other.object;
         let field = remote_field(peer);
-        if have_same_session(&peer.session, &other.session) {
+        let same = have_same_session(&peer.session, &other.session);
+        if same && chosen_source(peer) == chosen_source(other) {
             return Some(format!(
                 "{field}: conflicts with {object}, which has a session with {} from the same \
                  source address: remove one, set another sourceAddress on one, or use \
@@ -120,6 +113,12 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
             field.trim_start_matches("spec.")
         ))
     })
+}
+
+/// The network from which the source address will be chosen, if it isn't known yet.
+fn chosen_source(peer: &Peer) -> Option<IpNet> {
+    let unknown = peer.session.transport.source_address.is_none();
+    peer.source_network.filter(|_| unknown)
 }
 
 /// The kernel requires the MD5 key of a network from every address in it that has no key of its

@@ -14,6 +14,7 @@ fn peer(name: &str, created: &str, address: &str) -> Peer {
         object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", name)),
         created: created.into(),
         session: PeerConfig::new(name, address, Asn(64512), RemoteAsn::External),
+        source_network: None,
         password_unknown: false,
         nodes: Selectors::default(),
         dual_stack: false,
@@ -30,17 +31,14 @@ fn names(peers: impl IntoIterator<Item = Peer>) -> Vec<String> {
 
 /// The names of the conflicting peers on a node without the interfaces `missing`.
 fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec<String> {
-    let peers = peers.into_iter().map(|peer| (peer.name.to_string(), peer));
-    let config = Config {
-        peers: peers.collect(),
-        ..Config::default()
-    };
+    let peers: Vec<Peer> = peers.into_iter().collect();
     let node = Node {
         internal_ips: vec!["10.0.0.11".parse().expect("an address")],
         ..Node::default()
     };
     let missing = missing.iter().map(|name| (*name).to_owned()).collect();
-    conflicts_on(&config, &node, &missing).into_keys().collect()
+    let conflicts = conflicts_among(peers.iter(), &node, &missing);
+    conflicts.into_keys().collect()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod transport;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use ferrolb_bgp::bfd::SessionConfig;
 use ferrolb_bgp::config::limits::PASSWORD_MAX;
 use ferrolb_bgp::config::{BfdOptions, PeerConfig, Remote, RemoteAsn, Secret, Transport};
 use ferrolb_bgp::wire::{self, Asn};
+use ipnet::IpNet;
 
 pub(super) use self::transport::multihop_has_effect;
 use super::selector::Selectors;
@@ -37,6 +39,9 @@ pub struct Peer {
     /// The settings of the session that are the same on every node
     /// ([`crate::core::decide::peer_config`] adds the others).
     pub session: PeerConfig,
+    /// `sourceAddress` as a network: each node chooses its address in it
+    /// ([`Self::with_source_in`]).
+    pub source_network: Option<IpNet>,
     /// Whether its password is unknown, because the input lacks the Secret.
     pub password_unknown: bool,
     /// The nodes that have this session.
@@ -69,6 +74,35 @@ impl Peer {
     pub fn carries(&self, family: Family) -> bool {
         self.dual_stack || self.family() == family
     }
+
+    /// The BGPPeer as it runs on a node with these addresses: from the lowest one in `network`,
+    /// which is the same after a restart.
+    ///
+    /// # Errors
+    /// The node has no address in it.
+    pub fn with_source_in(
+        &self,
+        network: IpNet,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<Self, String> {
+        let Some(source) = lowest_in(network, addresses) else {
+            return Err(transport::no_source_in(network, addresses));
+        };
+        let mut peer = self.clone();
+        peer.session.transport.source_address = Some(source);
+        Ok(peer)
+    }
+}
+
+/// The lowest address in a network.
+pub(crate) fn lowest_in<'a>(
+    network: IpNet,
+    addresses: impl IntoIterator<Item = &'a IpAddr>,
+) -> Option<IpAddr> {
+    let inside = addresses
+        .into_iter()
+        .filter(|address| network.contains(*address));
+    inside.min().copied()
 }
 
 fn is_ibgp(local: Asn, remote: RemoteAsn) -> Option<bool> {
@@ -132,6 +166,8 @@ pub(crate) fn parse(
     let asns = asns(spec, resource.ferrolb.is_some(), &mut errors);
     let session = session(resource, ferrolb, asns, secret, bfd, &mut errors);
     let nodes = errors.record(Selectors::parse("spec.nodeSelectors", &spec.node_selectors));
+    let remote = session.as_ref().map(|session| session.remote);
+    let source_network = errors.record(transport::source_network(resource, remote));
     let drain = errors.record(timers::drain(drain));
     errors.record(check_prepend(*prepend, asns));
     let peer = || {
@@ -140,6 +176,7 @@ pub(crate) fn parse(
             object: resource.object.clone(),
             created: resource.created.to_owned(),
             session: session?,
+            source_network: source_network?,
             password_unknown: false,
             nodes: nodes?,
             dual_stack: spec.dual_stack_address_family,
@@ -173,7 +210,7 @@ fn session(
         local_asn: _,
         peer_address: _,   // transport::remote
         interface: _,      // reject_unsupported
-        source_address: _, // transport::transport
+        source_address: _, // transport::transport, transport::source_network
         peer_port: _,
         hold_time: _, // timers
         keepalive_time: _,
@@ -191,7 +228,7 @@ fn session(
     } = resource.spec;
     let spec = resource.spec;
     let remote = errors.record(transport::remote(spec, ferrolb)).flatten();
-    let transport = transport::transport(spec, ferrolb, remote, errors);
+    let transport = transport::transport(resource, ferrolb, remote, errors);
     let password = errors.record(password_of(spec, secret));
     let bfd = errors.record(bfd_options(bfd_profile, ferrolb.bfd_strict, bfd));
     let with_bfd = !bfd_profile.is_empty();

@@ -508,3 +508,74 @@ fn an_address_with_zone_length_or_port_is_rejected_with_what_to_write() {
     let peer = ferrolb_peer(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
     assert_eq!(peer.family(), Family::V6);
 }
+
+#[test]
+fn a_source_network_is_accepted_in_our_group_only() {
+    let network = |text: &str| ferrolb_peer(json!({ "sourceAddress": text })).source_network;
+    assert_eq!(network("10.0.7.9/24"), "10.0.7.0/24".parse().ok());
+    assert_eq!(network("::ffff:10.0.7.0/120"), "10.0.7.0/24".parse().ok());
+    assert_eq!(network("10.0.0.9"), None);
+    let peer = ferrolb_peer(json!({ "sourceAddress": "10.0.7.0/24" }));
+    assert_eq!(
+        peer.session.transport.source_address, None,
+        "each node chooses"
+    );
+
+    let refused = |kind, text: &str| {
+        read(kind, &with(json!({ "sourceAddress": text }))).expect_err("an invalid peer")
+    };
+    let error = refused(Kind::BgpPeer, "10.0.7.0/24");
+    assert!(
+        error.contains("spec.sourceAddress: \"10.0.7.0/24\" is not an IP address"),
+        "{error}"
+    );
+    for (text, message) in [
+        (
+            "10.0.7.0/33",
+            "\"10.0.7.0/33\" is neither an address nor a network",
+        ),
+        (
+            "10.0.7.0/",
+            "\"10.0.7.0/\" is neither an address nor a network",
+        ),
+        ("0.0.0.0/0", "0.0.0.0/0 contains every address"),
+        ("fd00::/64", "is of another family than peerAddress"),
+    ] {
+        let error = refused(Kind::FerrolbBgpPeer, text);
+        assert!(
+            error.starts_with(&format!("spec.sourceAddress: {message}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_node_uses_its_lowest_address_in_the_network() {
+    let network = "10.0.7.0/24".parse().expect("a network");
+    let peer = ferrolb_peer(json!({ "sourceAddress": "10.0.7.0/24" }));
+    let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let chosen = peer.with_source_in(
+        network,
+        &addresses(&["fd00::1", "10.0.7.100", "10.0.7.20", "10.0.6.1"]),
+    );
+    let chosen = chosen.map(|peer| peer.session.transport.source_address);
+    assert_eq!(chosen, Ok("10.0.7.20".parse().ok()));
+
+    let none = |texts: &[&str]| peer.with_source_in(network, &addresses(texts)).unwrap_err();
+    let error = none(&["10.0.8.1", "10.0.6.1", "fd00::1"]);
+    assert_eq!(
+        error,
+        "spec.sourceAddress: no interface of the node has an address in 10.0.7.0/24; its \
+         addresses are 10.0.6.1, 10.0.8.1: correct the network, add an address to the node, or \
+         exclude the node with nodeSelectors"
+    );
+    let error = none(&["fd00::1"]);
+    assert!(
+        error.contains("its addresses are none of that family:"),
+        "{error}"
+    );
+    let many: Vec<String> = (1..=20).map(|end| format!("10.0.8.{end}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let error = none(&many);
+    assert!(error.contains("10.0.8.8 and 12 more: correct"), "{error}");
+}

@@ -1,12 +1,13 @@
 //! The address of a BGPPeer and the settings of its TCP connection.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ferrolb_allocator::canonical;
 use ferrolb_bgp::config::{Remote, Transport};
 use ipnet::IpNet;
 
-use super::{BGP_PORT, INTERNAL, is_unnumbered};
+use super::{BGP_PORT, INTERNAL, PeerResource, is_unnumbered};
 use crate::core::api::ferrolb::{FerrolbBgpPeerSpec, HOPS_MAX, INTERFACE_MAX};
 use crate::core::api::metallb::{BgpPeerSpec, MAX_PORT};
 use crate::core::api::{Errors, FieldError};
@@ -15,6 +16,10 @@ const ADDRESS: &str = "spec.peerAddress";
 
 const NETWORK: &str = "spec.peerNetwork";
 const PORT: &str = "spec.peerPort";
+const SOURCE: &str = "spec.sourceAddress";
+
+/// Maximum number of addresses of a node that an error lists.
+const LISTED_MAX: usize = 8;
 
 /// The neighbor: a router, or every router in a network. None if only `interface` identifies it:
 /// the error about that field is enough.
@@ -68,13 +73,17 @@ fn network(spec: &BgpPeerSpec, text: &str) -> Result<Remote, FieldError> {
 
 /// The settings of the TCP connection, without the password.
 pub(super) fn transport(
-    spec: &BgpPeerSpec,
+    resource: PeerResource<'_>,
     ferrolb: &FerrolbBgpPeerSpec,
     remote: Option<Remote>,
     errors: &mut Errors,
 ) -> Option<Transport> {
     const TTL: &str = "spec.ttlSecurity";
-    let source_address = errors.record(source_address(spec, remote));
+    let spec = resource.spec;
+    let source_address = match names_source_network(resource) {
+        true => Some(None),
+        false => errors.record(source_address(spec, remote)),
+    };
     let source_interface = errors.record(interface(&ferrolb.source_interface));
     if let Some(IpAddr::V6(address)) = remote.and_then(|remote| Some(remote.router()?.ip()))
         && address.is_unicast_link_local()
@@ -109,7 +118,6 @@ fn source_address(
     spec: &BgpPeerSpec,
     remote: Option<Remote>,
 ) -> Result<Option<IpAddr>, FieldError> {
-    const SOURCE: &str = "spec.sourceAddress";
     let source = ip(SOURCE, &spec.source_address)?;
     let (Some(address), Some(remote)) = (source, remote) else {
         return Ok(source);
@@ -124,6 +132,64 @@ fn source_address(
         return Err(FieldError::new(SOURCE, message));
     }
     Ok(source)
+}
+
+/// Whether `sourceAddress` is meant as a network. MetalLB's BGPPeer accepts addresses only.
+fn names_source_network(resource: PeerResource<'_>) -> bool {
+    resource.ferrolb.is_some() && resource.spec.source_address.contains('/')
+}
+
+/// `sourceAddress`, if it is a network in a BGPPeer of ferrolb's.
+pub(super) fn source_network(
+    resource: PeerResource<'_>,
+    remote: Option<Remote>,
+) -> Result<Option<IpNet>, FieldError> {
+    if !names_source_network(resource) {
+        return Ok(None);
+    }
+    let text = &resource.spec.source_address;
+    let error = |message: String| Err(FieldError::new(SOURCE, message));
+    let Ok(network) = text.parse::<IpNet>() else {
+        return error(format!(
+            "{text:?} is neither an address nor a network: write 10.0.0.9 or 10.0.0.0/24"
+        ));
+    };
+    let network = canonical(network).trunc();
+    if network.prefix_len() == 0 {
+        return error(format!(
+            "{text} contains every address: set the network in which each node has one address, \
+             or remove it to let the kernel choose"
+        ));
+    }
+    if remote.is_some_and(|remote| remote.is_ipv4() != network.addr().is_ipv4()) {
+        return error(
+            "is of another family than peerAddress or peerNetwork: set a network of the same \
+             family"
+                .to_owned(),
+        );
+    }
+    Ok(Some(network))
+}
+
+/// The error on a node without an address in `sourceAddress`.
+pub(super) fn no_source_in(network: IpNet, addresses: &BTreeSet<IpAddr>) -> String {
+    let family = addresses
+        .iter()
+        .filter(|address| address.is_ipv4() == network.addr().is_ipv4());
+    let family: Vec<String> = family.map(ToString::to_string).collect();
+    let others = family.len().saturating_sub(LISTED_MAX);
+    let mut listed = match family[..family.len() - others].join(", ") {
+        listed if listed.is_empty() => "none of that family".to_owned(),
+        listed => listed,
+    };
+    if others > 0 {
+        listed += &format!(" and {others} more");
+    }
+    format!(
+        "{SOURCE}: no interface of the node has an address in {network}; its addresses are \
+         {listed}: correct the network, add an address to the node, or exclude the node with \
+         nodeSelectors"
+    )
 }
 
 /// Whether `ebgpMultiHop` is set and the session may be eBGP.

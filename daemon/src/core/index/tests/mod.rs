@@ -11,6 +11,7 @@ mod own_kinds;
 mod problems;
 mod sharing;
 
+mod source_networks;
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::index::Index;
