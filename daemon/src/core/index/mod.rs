@@ -6,8 +6,8 @@
 pub(crate) mod change;
 mod dirty;
 mod excluded;
-mod problems;
 mod node_peers;
+mod problems;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,9 +17,9 @@ use std::sync::Arc;
 use ferrolb_allocator::Pool;
 
 pub use self::dirty::Dirty;
+use self::node_peers::{LocalPeers, NodePeers};
 use self::update::owned;
 use crate::core::api::core::ServiceCidrSpec;
-use self::node_peers::{LocalPeers, NodePeers};
 use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::excluded::{ForeignServices, ServiceCidrs};
 use crate::core::config::local_pref_conflicts::LocalPrefConflicts;
@@ -460,11 +460,11 @@ impl Index {
         if config == self.config {
             return Dirty::default();
         }
+        self.keep_running_peers(&config);
         self.config = config;
         let nodes: Vec<String> = self.nodes.keys().cloned().collect();
         for node in nodes {
             self.update_node_peers(&node);
-        self.keep_running_peers(&config);
         }
         self.update_local_pref_conflicts();
         let keeps_addresses =

@@ -68,10 +68,10 @@ pub struct ControlLoop {
     /// Whether the node has an interface of this name. Checked every second, since interfaces come
     /// and go.
     pub interface_exists: fn(&str) -> bool,
-    /// Publishes the daemon's status to probes, metrics and the control socket.
     /// The addresses of the node's interfaces. Read every second if a BGPPeer needs them, since
     /// they come and go.
     pub host_addresses: fn() -> io::Result<BTreeSet<IpAddr>>,
+    /// Publishes the daemon's status to probes, metrics and the control socket.
     pub status: watch::Sender<Arc<DaemonStatus>>,
 }
 
