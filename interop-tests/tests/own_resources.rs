@@ -1,9 +1,10 @@
 //! ferrolb's own kinds in a real API server: validation by their CRDs, and coexistence of its
 //! BGPPeer with MetalLB's.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Rack};
 use ferrolb_interop_tests::manifest;
@@ -95,7 +96,7 @@ fn the_crd_accepts_valid_and_rejects_invalid_specs(cp: &ControlPlane<'_>) -> Res
          disableMP: false}",
         "{myASN: 64700, peerASN: 64600, interface: eth1}",
         "{myASN: 4200000000, dynamicASN: auto, peerNetwork: 'fd00::/64', passive: true, \
-         ttlSecurity: 254, sourceInterface: eth1, sendHoldTime: 10m, prefixLimit: 1, \
+         sourceAddress: 'fd00::/64', ttlSecurity: 254, sourceInterface: eth1, sendHoldTime: 10m, prefixLimit: 1, \
          restartTime: 1m30s, \
          bfdProfile: b, bfdStrict: true, shutdownText: bye, linkBandwidth: none, \
          drain: {time: 0s, onCordon: true}, prepend: 16, med: 4294967295, holdTime: 0s}",
@@ -268,7 +269,8 @@ const ADVERTISEMENT: Specs = (
     "{aggregationLength: 24, aggregationLengthV6: 0, localPref: 4294967295, \
      communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
      ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
-     peers: [tor], serviceSelectors: [], loadBalancerClasses: [example.com/other, any]}",
+     peers: [tor], serviceSelectors: [], communityLabels: [community, example.com/community], \
+     loadBalancerClasses: [example.com/other, any]}",
     &[
         ("{aggregationLength: 0}", "spec.aggregationLength"),
         ("{aggregationLength: 33}", "spec.aggregationLength"),
@@ -277,6 +279,8 @@ const ADVERTISEMENT: Specs = (
         ("{localPref: -1}", "spec.localPref"),
         ("{peers: [a, a]}", "spec.peers[1]"),
         ("{communities: [a, a]}", "spec.communities[1]"),
+        ("{communityLabels: [a, a]}", "spec.communityLabels[1]"),
+        ("{communityLabels: ['']}", "spec.communityLabels[0]"),
         ("{ipAddressPools: [a, a]}", "spec.ipAddressPools[1]"),
         (
             "{nodeSelectors: [{matchExpressions: [{key: a, operator: Is}]}]}",
@@ -411,4 +415,118 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
         }
         Ok(())
     });
+}
+
+/// The BGPPeer tor, whose sessions come from this network.
+fn tor_from(network: &str) -> String {
+    manifest::ferrolb_peer("10.99.0.1", &format!(", sourceAddress: {network}"))
+}
+
+/// The routes of a prefix via these next hops, with these communities.
+fn routes_via(prefix: &str, via: &[&str], communities: &[&str]) -> Result<BTreeSet<RouteEntry>> {
+    let routes = via.iter().map(|next_hop| {
+        let route = RouteEntry::new(prefix, next_hop)?;
+        Ok(route.communities(communities))
+    });
+    routes.collect()
+}
+
+#[test]
+fn each_node_has_its_source_address_of_a_network_and_labels_name_communities() {
+    scenario("own-fields", |scratch| {
+        let mut topology = Topology::new(2)?;
+        topology.add_client()?;
+        // The kernel would choose the first address of each node.
+        for (node, address) in topology.nodes.iter().zip(["10.99.0.211", "10.99.0.212"]) {
+            node.namespace.address("uplink", &format!("{address}/24"))?;
+        }
+        let mut rack = Rack::without_crds(scratch, &topology, "ebgp")?;
+        rack.cp.install_ferrolb_crds()?;
+        rack.cp.apply(&manifest::join(&[
+            &object("IPAddressPool", "pool", "{addresses: [192.0.2.0/28]}"),
+            &object(
+                "Community",
+                "names",
+                "{communities: [{name: near, value: '64700:1'}]}",
+            ),
+            &object(
+                "BGPAdvertisement",
+                "all",
+                "{communityLabels: [example.com/community]}",
+            ),
+            &tor_from("10.99.0.208/28"),
+        ]))?;
+        rack.start_ferrolb()?;
+        for process in rack.allocators.iter_mut().chain(&mut rack.announcers) {
+            process.await_ready()?;
+        }
+        rack.cp.apply(&manifest::service("web", "", ""))?;
+        let prefix = format!("{}/32", rack.await_addresses("web")?[0]);
+        let both = ["10.99.0.211", "10.99.0.212"];
+        rack.await_routes(&routes_via(&prefix, &both, &[])?)?;
+        each_announcer_has_written_one_event(&rack)?;
+        communities_follow_labels(&rack, &prefix, &both)?;
+        sources_follow_addresses(&rack, &prefix)
+    });
+}
+
+fn each_announcer_has_written_one_event(rack: &Rack<'_>) -> Result<()> {
+    let expected: BTreeSet<String> = ["node1", "node2"]
+        .map(|node| format!("announcing from node \"{node}\" with protocol \"bgp\""))
+        .into();
+    eventually("one Event of each announcer", TIMEOUT, || {
+        let events = rack.cp.get(&["events", "-n", "default"])?;
+        let events = events["items"].as_array().context("no list")?.iter();
+        let assigned = events.filter(|event| event["reason"] == "nodeAssigned");
+        let messages = assigned.filter_map(|event| event["message"].as_str());
+        let messages: Vec<&str> = messages.collect();
+        ensure!(messages.len() == 2, "{messages:?}");
+        let messages: BTreeSet<String> = messages.into_iter().map(str::to_owned).collect();
+        ensure!(messages == expected, "{messages:?}");
+        Ok(())
+    })
+}
+
+fn communities_follow_labels(rack: &Rack<'_>, prefix: &str, via: &[&str]) -> Result<()> {
+    let label = |object: &[&str], change: &str| {
+        let arguments = [&["label", "--overwrite"], object, &[change]].concat();
+        rack.cp.kubectl(&arguments).map(drop)
+    };
+    let (service, namespace) = (["service", "web"], ["namespace", "default"]);
+    for (object, change, communities) in [
+        (&service, "example.com/community=near", &["64700:1"][..]),
+        (&service, "example.com/community=64700.2", &["64700:2"]),
+        (&namespace, "example.com/community=64700.3", &["64700:2"]),
+        (&service, "example.com/community-", &["64700:3"]),
+        (&namespace, "example.com/community=near", &["64700:1"]),
+        (&namespace, "example.com/community=far", &[]),
+    ] {
+        label(object, change)?;
+        rack.await_routes(&routes_via(prefix, via, communities)?)
+            .with_context(|| format!("{object:?} {change}"))?;
+    }
+    rack.announcers[0].await_log(
+        &["Namespace default", "\\\"far\\\" is no community"],
+        TIMEOUT,
+    )?;
+    label(&namespace, "example.com/community-")
+}
+
+fn sources_follow_addresses(rack: &Rack<'_>, prefix: &str) -> Result<()> {
+    let uplink = &rack.topology.nodes[0].namespace;
+    uplink.address("uplink", "10.99.0.213/24")?;
+    uplink.ip(&["address", "delete", "10.99.0.211/24", "dev", "uplink"])?;
+    let moved = routes_via(prefix, &["10.99.0.213", "10.99.0.212"], &[])?;
+    rack.await_routes(&moved)?;
+
+    // Neither node has an address there. What ran before continues.
+    rack.cp.apply(&tor_from("10.99.0.224/28"))?;
+    for announcer in &rack.announcers {
+        let text = "no interface of the node has an address in 10.99.0.224/28";
+        announcer.await_log(&[text, "the session from before stays in use"], TIMEOUT)?;
+    }
+    rack.await_routes(&moved)?;
+    uplink.address("uplink", "10.99.0.225/24")?;
+    let only_one = routes_via(prefix, &["10.99.0.225", "10.99.0.212"], &[])?;
+    rack.await_routes(&only_one)
 }

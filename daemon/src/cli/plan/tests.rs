@@ -202,6 +202,11 @@ fn a_weight_comes_from_endpoints_or_the_annotation() {
 }
 
 #[test]
+fn labels_name_communities_and_a_network_the_source_address() {
+    insta::assert_snapshot!(report(&case("labels")));
+}
+
+#[test]
 fn an_aggregate_merges_the_attributes_of_its_services() {
     insta::assert_snapshot!(report(&case("aggregates")));
 }

@@ -109,6 +109,15 @@ pub(crate) struct DrainSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct FerrolbBgpAdvertisementSpec {
+    /// Keys of labels whose values are further communities of the routes. The label of the Service
+    /// counts, or else the one of its Namespace. The value is a name that Community objects define,
+    /// a well-known name, or a community with dots instead of colons: 64512.100 or
+    /// large.64512.1.100. An empty value is no community.
+    #[schemars(
+        inner(length(min = 1)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub community_labels: Vec<String>,
     /// Classes of Services that are announced as well although another program is in charge of
     /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
     /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need

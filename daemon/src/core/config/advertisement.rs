@@ -7,7 +7,7 @@ use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
 use ferrolb_bgp::wire::{Community, LargeCommunity};
 
 use super::selection::{Selection, SelectionSpec};
-use super::selector::unique;
+use super::selector::{is_label_key, unique};
 use crate::core::api::ferrolb::FerrolbBgpAdvertisementSpec;
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, ObjectKey};
@@ -32,6 +32,8 @@ pub struct Advertisement {
     pub communities: BTreeSet<Community>,
     /// Sorted.
     pub large_communities: BTreeSet<LargeCommunity>,
+    /// The keys of labels whose values are further communities.
+    pub community_labels: BTreeSet<String>,
     /// The pools, services and nodes.
     pub selection: Selection,
     /// BGPPeers by name. Empty: all.
@@ -140,6 +142,7 @@ pub(crate) fn parse(
     } = spec;
     let default = FerrolbBgpAdvertisementSpec::default();
     let FerrolbBgpAdvertisementSpec {
+        community_labels,
         load_balancer_classes,
     } = ferrolb.unwrap_or(&default);
     let mut errors = Errors::default();
@@ -161,6 +164,7 @@ pub(crate) fn parse(
         load_balancer_classes,
     }));
     let peers = errors.record(unique("spec.peers", peers));
+    let community_labels = errors.record(label_keys(community_labels));
     let advertisement = || {
         Some(Advertisement {
             name: object.name.name.clone(),
@@ -171,12 +175,46 @@ pub(crate) fn parse(
             local_pref: (*local_pref != 0).then_some(*local_pref),
             communities: standard,
             large_communities: large,
+            community_labels: community_labels?,
             selection: selection?,
             peers: peers?,
         })
     };
     errors.into_result(advertisement())
 }
+
+/// Checks `communityLabels`.
+fn label_keys(keys: &[String]) -> Result<BTreeSet<String>, FieldError> {
+    const FIELD: &str = "spec.communityLabels";
+    let mut errors = Errors::default();
+    for (index, key) in keys.iter().enumerate() {
+        if !is_label_key(key) {
+            let message = format!(
+                "{key:?} can't be the key of a label: write one such as community or \
+                 example.com/community"
+            );
+            errors.add(FieldError::new(format!("{FIELD}[{index}]"), message));
+        }
+    }
+    let unique = errors.record(unique(FIELD, keys));
+    errors.into_result(unique)
+}
+
+/// The community that the value of a label means: a name, or a community with dots instead of
+/// colons, which the value of a label can't contain. None for any other text.
+pub(crate) fn community_of_label(value: &str, aliases: &Aliases) -> Option<CommunityValue> {
+    let is_written =
+        || value.starts_with("large.") || value.starts_with(|c: char| c.is_ascii_digit());
+    let alias = aliases.get(value).copied();
+    alias.or_else(|| match is_written() {
+        true => literal(&value.replace('.', ":")),
+        false => literal(value),
+    })
+}
+
+/// What the value of a label can be.
+pub(crate) const LABEL_FORM: &str = "write a name that a Community object defines, a well-known \
+    name like no-export, or a community with dots: 64512.100 or large.64512.1.100";
 
 fn communities_of(
     written: &[String],

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::selector::unique;
+use super::selector::{is_label_key, unique};
 use crate::core::api::{Errors, FieldError};
 
 /// The entry that stands for every class.
 const ANY: &str = "any";
 const FIELD: &str = "spec.loadBalancerClasses";
-/// Maximum lengths of the two parts of a class, in octets: those of a label key in Kubernetes.
-const PREFIX_MAX: usize = 253;
-const NAME_MAX: usize = 63;
 
 /// The classes of Services that an advertisement announces although another program is in charge
 /// of them and writes their status.
@@ -28,7 +25,8 @@ impl LoadBalancerClasses {
     pub(super) fn parse(classes: &[String]) -> Result<Self, FieldError> {
         let mut errors = Errors::default();
         for (index, class) in classes.iter().enumerate() {
-            if !is_class(class) {
+            // A class has the syntax of a label key.
+            if !is_label_key(class) {
                 errors.add(FieldError::new(
                     format!("{FIELD}[{index}]"),
                     format!(
@@ -50,23 +48,6 @@ impl LoadBalancerClasses {
     pub fn accepts(&self, class: &str) -> bool {
         self.any || self.names.contains(class)
     }
-}
-
-/// Whether the API server accepts the text as a class: `name` or `example.com/name`.
-fn is_class(text: &str) -> bool {
-    let (prefix, name) = match text.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, text),
-    };
-    let is_part = |part: &str, max: usize, others: &str| {
-        let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        let allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
-        part.len() <= max
-            && alphanumeric(part.chars().next())
-            && alphanumeric(part.chars().next_back())
-            && part.chars().all(allowed)
-    };
-    is_part(name, NAME_MAX, "-_.") && prefix.is_none_or(|prefix| is_part(prefix, PREFIX_MAX, "-."))
 }
 
 #[cfg(test)]
@@ -91,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_no_service_can_have_as_its_class_is_refused() {
-        let long = "a".repeat(NAME_MAX + 1);
+        let long = "a".repeat(64);
         for entry in ["", "*", "a b", "a/", "/b", "a/b/c", "-a", "a_b/c", &long] {
             let error = parse(&["internal-vip", entry]).expect_err(entry);
             let expected = format!("spec.loadBalancerClasses[1]: {entry:?} is no class: write the");

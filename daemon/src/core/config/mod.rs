@@ -63,6 +63,8 @@ pub struct Config {
     pub peers: BTreeMap<String, Peer>,
     /// BGPAdvertisements by name.
     pub advertisements: BTreeMap<String, Advertisement>,
+    /// The values of names that Community objects define.
+    pub(crate) aliases: Aliases,
     /// L2Advertisements by name.
     pub layer2_advertisements: BTreeMap<Arc<str>, Layer2Advertisement>,
     /// The keys that authenticate hellos of layer 2.
@@ -281,6 +283,7 @@ impl ConfigObjects {
         if !self.for_allocation_only {
             self.compile_peers(&mut config);
             self.compile_advertisements(&aliases, &mut config);
+            config.aliases = aliases;
         }
         self.compile_layer2_advertisements(&mut config);
         self.report_unknown_names(&mut config);

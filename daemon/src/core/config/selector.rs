@@ -80,6 +80,27 @@ impl Selectors {
     }
 }
 
+/// Maximum lengths of the two parts of a label's key, in octets.
+const PREFIX_MAX: usize = 253;
+const NAME_MAX: usize = 63;
+
+/// Whether the API server accepts the text as the key of a label: `name` or `example.com/name`.
+pub(super) fn is_label_key(text: &str) -> bool {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let is_part = |part: &str, max: usize, others: &str| {
+        let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        let allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+        part.len() <= max
+            && alphanumeric(part.chars().next())
+            && alphanumeric(part.chars().next_back())
+            && part.chars().all(allowed)
+    };
+    is_part(name, NAME_MAX, "-_.") && prefix.is_none_or(|prefix| is_part(prefix, PREFIX_MAX, "-."))
+}
+
 /// Whether some value of the label, or its absence, meets all conditions of an entry.
 fn is_possible(entry: &[Requirement], key: &str) -> bool {
     let conditions = || entry.iter().filter(|condition| condition.key() == key);

@@ -25,7 +25,7 @@ pub(crate) use self::reason::{Detail, Verdict};
 use self::selection::Selection;
 use self::weight::{Bandwidth, Weight, all_nodes_send_weights};
 use crate::core::config::Config;
-use crate::core::config::advertisement::Advertisement;
+use crate::core::config::advertisement::{Advertisement, CommunityValue};
 use crate::core::config::peer::Peer;
 use crate::core::decide::peer_config::{has_next_hop, router_id};
 use crate::core::index::Index;
@@ -418,6 +418,12 @@ fn offers_to(
             }
             offer.communities.extend(&ad.communities);
             offer.large_communities.extend(&ad.large_communities);
+            for community in index.communities_by_label(service, ad) {
+                match community {
+                    CommunityValue::Standard(value) => _ = offer.communities.insert(value),
+                    CommunityValue::Large(value) => _ = offer.large_communities.insert(value),
+                }
+            }
         }
     }
     let offers = offers.into_iter();

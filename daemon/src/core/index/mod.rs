@@ -4,6 +4,7 @@
 //! that can't be read keeps its last good model. It doesn't count as deleted.
 
 pub(crate) mod change;
+mod community_labels;
 mod dirty;
 mod excluded;
 mod node_peers;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use ferrolb_allocator::Pool;
 
+use self::community_labels::BadLabel;
 pub use self::dirty::Dirty;
 use self::node_peers::{LocalPeers, NodePeers};
 use self::update::owned;
@@ -54,6 +56,8 @@ pub struct Index {
     lb_class: Option<String>,
     /// The notices about services whose address is in use elsewhere or reserved.
     address_notices: BTreeMap<ObjectName, String>,
+    /// The services with a label that should name a community and doesn't.
+    bad_labels: BTreeMap<ObjectName, BTreeSet<BadLabel>>,
     /// Whether an input of the configuration other than its objects changed.
     config_is_stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
@@ -467,6 +471,7 @@ impl Index {
             self.update_node_peers(&node);
         }
         self.update_local_pref_conflicts();
+        self.update_all_community_labels();
         let keeps_addresses =
             |pool: &Pool| !pool.excluded().is_empty() || !pool.reservations().is_empty();
         let keeping = self.config.pools.iter().any(keeps_addresses);

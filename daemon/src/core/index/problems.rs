@@ -33,6 +33,7 @@ impl Index {
                 &self.missing_interfaces,
             ))
             .chain(addresses)
+            .chain(self.community_label_notices())
             .chain(invalid_objects)
             .chain(self.invalid_annotations())
             .chain(self.misspelt_annotations())

@@ -34,6 +34,7 @@ impl Index {
             self.local_pref_conflicts
                 .update(&self.config, name, service.as_ref());
         self.update_address_notice(name);
+        self.update_community_labels(name);
         let mut dirty = Dirty {
             services: BTreeSet::from([name.clone()]),
             requests: BTreeSet::from([name.clone()]),
@@ -172,10 +173,15 @@ impl Index {
             None => self.namespaces.remove(name),
         };
         if old == labels {
-            Dirty::default()
-        } else {
-            self.recompile()
+            return Dirty::default();
         }
+        let services = self.services_by_namespace_labels(name, old.as_ref(), labels.as_ref());
+        for service in &services {
+            self.update_community_labels(service);
+        }
+        let mut dirty = self.recompile();
+        dirty.services.extend(services);
+        dirty
     }
 
     pub(super) fn set_service_cidr(&mut self, name: &str, networks: Option<Vec<IpNet>>) -> Dirty {

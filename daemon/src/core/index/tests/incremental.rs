@@ -39,6 +39,12 @@ fn change() -> impl Strategy<Value = Change> {
         Just(json!({ "communities": ["64512:1"], "ipAddressPools": ["pool-0"] })),
         Just(json!({ "communities": ["nonsense"] })),
     ];
+    let by_label = prop_oneof![
+        Just(json!({ "communityLabels": ["bgp"] })),
+        Just(json!({ "communityLabels": ["bgp"], "aggregationLength": 24 })),
+        Just(json!({ "communityLabels": ["bgp"], "ipAddressPools": ["pool-0"] })),
+    ];
+    let value = prop_oneof![Just("64512.9"), Just("near"), Just("nonsense"), Just("")];
     let addresses = prop_oneof![
         Just("192.0.2.0/24"),
         Just("198.51.100.0/24"),
@@ -86,6 +92,24 @@ fn change() -> impl Strategy<Value = Change> {
             .prop_map(|(n, weight)| weighted_node(&format!("node-{n}"), weight)),
         2 => (number(), spec)
             .prop_map(|(n, spec)| advertisement(&format!("advertisement-{n}"), spec)),
+        2 => (number(), by_label).prop_map(|(n, spec)| {
+            let name = format!("by-label-{n}");
+            object(Kind::FerrolbBgpAdvertisement, &name, json!({ "spec": spec }))
+        }),
+        2 => value.clone().prop_map(|value| {
+            let metadata = json!({ "labels": { "bgp": value } });
+            object(Kind::Namespace, "default", json!({ "metadata": metadata }))
+        }),
+        2 => (number(), value).prop_map(|(n, value)| {
+            let labels = json!({ "bgp": value });
+            labelled_service(&format!("service-{n}"), &labels)
+        }),
+        1 => any::<bool>().prop_map(|defined| {
+            let near = json!([{ "name": "near", "value": "64512:20" }]);
+            let communities = if defined { near } else { json!([]) };
+            let spec = json!({ "communities": communities });
+            object(Kind::Community, "names", json!({ "spec": spec }))
+        }),
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
         1 => number().prop_map(|n| cordoned_node(&format!("node-{n}"))),
         3 => (number(), layer2_spec(), any::<bool>())

@@ -1,5 +1,6 @@
 //! Tests of the index, with the objects that they share.
 
+mod community_labels;
 mod config_map;
 mod endpoints;
 mod incremental;
@@ -10,8 +11,8 @@ mod other_ipam;
 mod own_kinds;
 mod problems;
 mod sharing;
-
 mod source_networks;
+
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::index::Index;
@@ -115,6 +116,14 @@ fn service(name: &str, policy: &str, address: &str) -> Change {
         name,
         json!({ "spec": spec, "status": status }),
     )
+}
+
+fn labelled_service(name: &str, labels: &Value) -> Change {
+    let Change::Apply(key, mut raw) = service(name, "Cluster", "192.0.2.1") else {
+        unreachable!()
+    };
+    raw.metadata.labels = serde_json::from_value(labels.clone()).expect("labels");
+    Change::Apply(key, raw)
 }
 
 /// A Local service in a namespace that may share 192.0.2.1, with its own port.
