@@ -69,6 +69,15 @@ impl Announced {
             .collect()
     }
 
+    /// Those of the given services that are announced, with their addresses.
+    pub(crate) fn of(&self, names: &BTreeSet<ObjectName>) -> Vec<(Arc<ObjectName>, Box<[IpAddr]>)> {
+        let services = self.lock();
+        let known = names.iter().filter_map(|name| services.get_key_value(name));
+        known
+            .map(|(name, addresses)| (name.clone(), addresses.clone()))
+            .collect()
+    }
+
     /// A panic while one entry changed leaves the others valid.
     fn lock(&self) -> MutexGuard<'_, AnnouncedServices> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ferrolb_allocator::{Outcome, Reason};
 
 use crate::core::index::change::StatusWrite;
+use crate::core::model::annotations::NEW_PREFIX;
 use crate::core::model::{Service, ServiceEvent};
 
 /// The component that the Events name.
@@ -48,6 +49,13 @@ pub(super) fn of_reason(service: &Service, outcome: &Outcome) -> Option<ServiceE
         (Outcome::Refused { .. }, _) => (true, "AllocationFailed"),
     };
     Some(event(service, warning, name, message))
+}
+
+/// The Event about annotations under MetalLB's old prefix.
+pub(super) fn of_deprecated(service: &Service, annotations: &str) -> ServiceEvent {
+    let message =
+        format!("{annotations}: MetalLB's old prefix still works, but write {NEW_PREFIX} instead");
+    event(service, true, "deprecatedAnnotation", message)
 }
 
 fn event(service: &Service, warning: bool, reason: &'static str, message: String) -> ServiceEvent {

@@ -44,6 +44,8 @@ pub(crate) struct Allocation {
     /// The reasons of services that don't have all requested addresses, or lost some at their last
     /// decision.
     reasons: BTreeMap<ObjectName, Reason>,
+    /// The annotations under MetalLB's old prefix that services had at their last decision.
+    deprecated: BTreeMap<ObjectName, Box<str>>,
 }
 
 impl Allocation {
@@ -75,7 +77,11 @@ impl Allocation {
         }
         let outcomes = self.allocator.update(changed, &gone);
         let gone = dirty.requests.iter().filter_map(|name| index.service(name));
-        self.finish(index, outcomes, gone)
+        let mut result = self.finish(index, outcomes, gone);
+        let deprecated = dirty.requests.iter();
+        let deprecated = deprecated.filter_map(|name| self.deprecated_annotations(index, name));
+        result.events.extend(deprecated);
+        result
     }
 
     /// Decides all services.
@@ -85,14 +91,35 @@ impl Allocation {
             self.drop_finished_write(index, &name);
         }
         let config = index.config();
-        self.config = Some(Arc::clone(config));
+        let first = self.config.replace(Arc::clone(config)).is_none();
         self.allocator.set_pools(config.pools.clone());
         let ours = index.services().filter(|service| service.is_ours());
         let requests = ours.map(|service| self.request(config, service)).collect();
         let outcomes = self.allocator.allocate_all(requests);
         self.reasons
             .retain(|name, _| index.service(name).is_some_and(Service::is_ours));
-        self.finish(index, outcomes, index.services())
+        let mut result = self.finish(index, outcomes, index.services());
+        self.deprecated
+            .retain(|name, _| index.service(name).is_some_and(Service::is_ours));
+        for service in index.services() {
+            let event = self.deprecated_annotations(index, &service.name);
+            // A new leader repeats none: services that it finds with an address have had theirs.
+            let is_known = first && !service.addresses().is_empty();
+            result.events.extend(event.filter(|_| !is_known));
+        }
+        result
+    }
+
+    /// The Event about a service's annotations under MetalLB's old prefix, if they are new.
+    fn deprecated_annotations(&mut self, index: &Index, name: &ObjectName) -> Option<ServiceEvent> {
+        let service = index.service(name).filter(|service| service.is_ours());
+        let annotations = service.and_then(|service| service.deprecated_annotations.clone());
+        let old = match &annotations {
+            Some(new) => self.deprecated.insert(name.clone(), new.clone()),
+            None => self.deprecated.remove(name),
+        };
+        let new = annotations.filter(|new| old.as_ref() != Some(new))?;
+        Some(events::of_deprecated(service?, &new))
     }
 
     /// Whether a write was in flight at the last decision.

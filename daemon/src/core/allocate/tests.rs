@@ -313,3 +313,66 @@ fn a_malformed_request_of_a_service_with_an_address_is_a_warning_and_costs_no_ad
     assert_eq!(reasons, ["LoadBalancerFailed"]);
     assert_eq!(written(&result.writes), [""; 0]);
 }
+
+#[test]
+fn an_annotation_under_the_old_prefix_is_one_warning_for_each_change() {
+    let annotated = |index: &mut Index, name: &str, keys: &[&str], address: Option<&str>| {
+        let keys = keys
+            .iter()
+            .map(|key| (format!("metallb.universe.tf/{key}"), json!("x")));
+        let annotations: serde_json::Map<String, Value> = keys.collect();
+        let ingress: Vec<Value> = address.iter().map(|ip| json!({ "ip": ip })).collect();
+        let body = json!({
+            "metadata": { "annotations": annotations, "uid": name },
+            "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
+            "status": { "loadBalancer": { "ingress": ingress } },
+        });
+        apply(index, Kind::Service, name, body)
+    };
+    let warnings = |result: AllocationResult| {
+        let events = result.events.into_iter();
+        let events = events.filter(|event| event.reason == "deprecatedAnnotation");
+        let events = events.map(|event| {
+            assert!(event.warning);
+            format!("{}: {}", event.service.name, event.message)
+        });
+        events.collect::<Vec<_>>()
+    };
+    let text = |name: &str, keys: &str| {
+        format!("{name}: {keys}: MetalLB's old prefix still works, but write metallb.io/ instead")
+    };
+    let sharing = "metallb.universe.tf/allow-shared-ip";
+    let none: [String; 0] = [];
+    let mut index = Index::default();
+    pool(&mut index, &["192.0.2.0/28"]);
+    annotated(&mut index, "old", &["allow-shared-ip"], Some("192.0.2.1"));
+    annotated(&mut index, "new", &["allow-shared-ip"], None);
+    let mut allocation = Allocation::default();
+    let first = warnings(allocation.decide_all(&index));
+    assert_eq!(
+        first,
+        [text("new", sharing)],
+        "a new leader doesn't repeat the other one"
+    );
+    // Its own status write is no change of the annotations.
+    let dirty = annotated(&mut index, "new", &["allow-shared-ip"], Some("192.0.2.0"));
+    assert_eq!(warnings(allocation.decide(&index, &dirty)), none);
+    assert_eq!(warnings(allocation.decide_all(&index)), none);
+    let both = ["address-pool", "allow-shared-ip"];
+    let dirty = annotated(&mut index, "old", &both, Some("192.0.2.1"));
+    let both = format!("metallb.universe.tf/address-pool, {sharing}");
+    assert_eq!(
+        warnings(allocation.decide(&index, &dirty)),
+        [text("old", &both)]
+    );
+    let dirty = annotated(&mut index, "old", &[], Some("192.0.2.1"));
+    assert_eq!(warnings(allocation.decide(&index, &dirty)), none);
+    // MetalLB itself wrote this one.
+    let dirty = annotated(
+        &mut index,
+        "kept",
+        &["ip-allocated-from-pool"],
+        Some("192.0.2.2"),
+    );
+    assert_eq!(warnings(allocation.decide(&index, &dirty)), none);
+}

@@ -19,10 +19,20 @@ pub(crate) const SHARED_LOCAL_ANNOTATION: &str = "ferrolb.io/allow-shared-local"
 pub(crate) const ALLOCATED_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
 /// MetalLB's prefix before 0.14.9. Still read, but the current prefix takes precedence.
 pub(super) const OLD_PREFIX: &str = "metallb.universe.tf/";
-pub(super) const NEW_PREFIX: &str = "metallb.io/";
+pub(crate) const NEW_PREFIX: &str = "metallb.io/";
 
 /// Sets the weight of a Node.
 pub(crate) const WEIGHT_ANNOTATION: &str = "ferrolb.io/weight";
+
+/// The annotations under the old prefix, separated by commas; None: there are none. The one that
+/// MetalLB itself wrote under it is not counted: its user can't change that.
+pub(super) fn deprecated(annotations: &BTreeMap<String, String>) -> Option<Box<str>> {
+    let written = ALLOCATED_ANNOTATION.replace(NEW_PREFIX, OLD_PREFIX);
+    let old = annotations.keys().map(String::as_str);
+    let old = old.filter(|key| key.starts_with(OLD_PREFIX) && **key != written);
+    let old: Vec<&str> = old.collect();
+    (!old.is_empty()).then(|| old.join(", ").into())
+}
 
 /// Reads an annotation under the current prefix or the old one. The current one takes precedence
 /// even if its value is empty. An empty value means: not set.

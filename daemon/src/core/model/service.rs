@@ -10,7 +10,7 @@ use ferrolb_allocator::{
 
 use super::annotations::{
     ADDRESSES_ANNOTATION, ALLOCATED_ANNOTATION, DRAIN_ANNOTATION, POOL_ANNOTATION,
-    SHARED_LOCAL_ANNOTATION, SHARING_ANNOTATION, annotation,
+    SHARED_LOCAL_ANNOTATION, SHARING_ANNOTATION, annotation, deprecated,
 };
 use super::drain::DrainOverride;
 use super::{Labels, invalid_value, misspelt};
@@ -57,6 +57,8 @@ pub struct Service {
     pub invalid_drain: Option<String>,
     /// The notice about a misspelled annotation.
     pub misspelt_annotation: Option<Box<str>>,
+    /// Its annotations under MetalLB's old prefix.
+    pub deprecated_annotations: Option<Box<str>>,
 }
 
 /// `spec.externalTrafficPolicy`.
@@ -120,6 +122,7 @@ impl Service {
             drain,
             invalid_drain,
             misspelt_annotation: misspelt::key(&raw.metadata, &SERVICE_ANNOTATIONS),
+            deprecated_annotations: deprecated(&raw.metadata.annotations),
             request: Arc::new(request(
                 &name,
                 raw,

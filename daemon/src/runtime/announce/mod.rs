@@ -2,6 +2,7 @@
 //! weights, drain and state file; and by layer 2.
 
 pub(crate) mod announcer;
+pub(crate) mod assigned;
 pub(crate) mod drain;
 pub(crate) mod layer2;
 pub(crate) mod state_file;

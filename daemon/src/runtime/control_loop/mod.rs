@@ -18,6 +18,7 @@ use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
+use crate::runtime::announce::assigned::Assigned;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
@@ -88,6 +89,8 @@ struct Running {
     unpublished: bool,
     problems: BTreeSet<Problem>,
     announced: Announced,
+    /// The services that have had an Event.
+    assigned: Assigned,
     source_errors: Vec<String>,
     updates: u64,
     /// Whether this process's Node exists, as last logged.
@@ -204,6 +207,7 @@ impl Running {
             unpublished: false,
             problems: BTreeSet::new(),
             announced: Announced::default(),
+            assigned: Assigned::default(),
             source_errors: Vec::new(),
             updates: 0,
             node_known: true,
@@ -314,6 +318,13 @@ impl Running {
         if let Some(announcer) = &mut self.control.announcer {
             announcer.update(Instant::now().into_std(), &self.index, &dirty);
             announcer.update_announced(&self.index, &dirty, &self.announced);
+            let node = announcer.node_routes().node();
+            let events = self
+                .assigned
+                .update(node, &self.index, &dirty, &self.announced);
+            for event in events {
+                source.writes.send(ApiWrite::Event(event));
+            }
             if first {
                 announcer.save();
             }

@@ -121,7 +121,7 @@ impl ApiWriteReceiver {
             tracing::warn!(
                 lost,
                 "Events were not written: there were more than 10 per second for some time, or \
-                 the API server was slow. The log and ferrolb l2 show the same changes"
+                 the API server was slow. The log shows the same changes"
             );
         }
     }
