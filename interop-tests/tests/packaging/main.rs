@@ -113,6 +113,8 @@ fn the_api_server_accepts_every_overlay_and_every_use_of_the_chart() {
         };
         let file = deploy().join("ferrolb.yaml");
         accepted("deploy/ferrolb.yaml", &["-f", &file.to_string_lossy()])?;
+        let dashboard = deploy().join("monitoring");
+        accepted("the dashboard", &["-k", &dashboard.to_string_lossy()])?;
         for overlay in ["bgp", "layer2", "all"] {
             let folder = deploy().join("kustomize").join(overlay);
             accepted(overlay, &["-k", &folder.to_string_lossy()])?;
@@ -128,6 +130,30 @@ fn the_api_server_accepts_every_overlay_and_every_use_of_the_chart() {
             accepted(name, &["-f", &rendered.to_string_lossy()])?;
         }
         flags_exist(&flags)
+    });
+}
+
+#[test]
+fn the_chart_and_kustomize_make_one_config_map_of_the_dashboard() {
+    scenario("packaging-dashboard", |scratch| {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        let folder = deploy().join("monitoring");
+        let values = json!({"prometheus": {"grafanaDashboard": {"enabled": true}}});
+        let rendered = objects(&render(scratch, &values)?)?;
+        let key = ("ConfigMap".to_owned(), "ferrolb-dashboard".to_owned());
+        let built = objects(&cp.kubectl(&["kustomize", &folder.to_string_lossy()])?)?;
+        let chart = rendered.get(&key).context("no ConfigMap")?;
+        ensure!(built.len() == 1, "{:?}", built.keys());
+        for object in [chart, &built[&key]] {
+            let data = object["data"]["ferrolb.json"].as_str().context("no data")?;
+            let shown: Value = serde_json::from_str(data)?;
+            let shipped = fs::read_to_string(folder.join("dashboard.json"))?;
+            ensure!(shown == serde_json::from_str::<Value>(&shipped)?);
+        }
+        ensure!(chart["metadata"] == built[&key]["metadata"], "{chart:#}");
+        let label = &chart["metadata"]["labels"]["grafana_dashboard"];
+        ensure!(label == "1", "{label}");
+        Ok(())
     });
 }
 
