@@ -142,6 +142,85 @@ fn from_metallb_lists_the_values_of_helm_without_effect() {
     );
 }
 
+/// A value of the chart: its path, its default (none for a map with entries), and its comment.
+type HelmValue = (String, Option<String>, String);
+
+/// The values in values.yaml. A comment belongs to the key below it.
+fn helm_values(text: &str) -> Vec<HelmValue> {
+    let mut values = Vec::new();
+    let mut parents: Vec<(usize, &str)> = Vec::new();
+    let mut comment: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        if let Some(words) = trimmed.strip_prefix('#') {
+            comment.push(words.trim());
+            continue;
+        }
+        let Some((key, default)) = trimmed.split_once(':') else {
+            // The comment above an empty line is about the file.
+            comment.clear();
+            continue;
+        };
+        let indent = line.len() - trimmed.len();
+        parents.retain(|(other, _)| *other < indent);
+        let path = parents.iter().map(|(_, parent)| *parent).chain([key]);
+        let path = path.collect::<Vec<_>>().join(".");
+        let default = default.trim();
+        let is_parent = default.is_empty();
+        if is_parent {
+            parents.push((indent, key));
+        }
+        let comment = std::mem::take(&mut comment).join(" ");
+        values.push((path, (!is_parent).then(|| default.to_owned()), comment));
+    }
+    values
+}
+
+#[test]
+fn the_readme_of_the_chart_has_its_values() {
+    let path = root().join("deploy/helm/ferrolb/values.yaml");
+    let text = fs::read_to_string(path).expect("values");
+    let values = helm_values(&text);
+    let parsed: Value = serde_saphyr::from_str(&text).expect("YAML");
+    assert!(values.len() > 80, "{values:?}");
+    for (path, default, _) in &values {
+        let value = parsed.pointer(&format!("/{}", path.replace('.', "/")));
+        let value = value.unwrap_or_else(|| panic!("no {path}"));
+        match default {
+            Some(default) => {
+                let default: Value = serde_saphyr::from_str(default).expect("YAML");
+                assert_eq!(*value, default, "{path}");
+            }
+            None => assert!(value.is_object(), "{path}"),
+        }
+    }
+    let mut page = String::from(
+        "# Helm chart of ferrolb\n\n\
+         Addresses for Services of type LoadBalancer, announced by BGP, ARP and Neighbor \
+         Discovery.\n\n    \
+         helm install ferrolb deploy/helm/ferrolb --namespace metallb-system --create-namespace \
+         \\\n      --set image.repository=REGISTRY/ferrolb --set image.tag=TAG\n\n\
+         [from-metallb.md](../../../docs/from-metallb.md#helm-values) compares the values with \
+         those of MetalLB's chart.\n`helm install` lists those of your values that have no \
+         effect. `helm uninstall` keeps the CRDs.\n\n\
+         ## Values\n\n\
+         This page is generated from values.yaml: \
+         `UPDATE_DOCS=1 cargo test -p ferrolb --test docs`.\n\n\
+         | value | default | meaning |\n|---|---|---|\n",
+    );
+    for (path, default, comment) in &values {
+        let default = default.as_ref().map(|default| format!("`{default}`"));
+        // A map without a comment is clear from its entries.
+        if default.is_none() && comment.is_empty() {
+            continue;
+        }
+        let default = default.unwrap_or_default();
+        let row = format!("| `{path}` | {default} | {comment} |");
+        writeln!(page, "{}", row.replace("  ", " ")).expect("a string");
+    }
+    check("../deploy/helm/ferrolb/README.md", &page);
+}
+
 /// The second file has the manifests that `deploy/manifests/kustomization.yaml` names, in its
 /// order, with the CRDs of the first one.
 #[test]
