@@ -1,5 +1,6 @@
 //! `cargo xtask`: the development tasks of the project. `test` sets up the machine and runs every
-//! check, `interop` runs the scenarios with real routers, `bench` runs the benchmarks.
+//! check, `interop` runs the scenarios with real routers, `bench` runs the benchmarks, `release`
+//! writes the files of a release.
 
 mod bench;
 mod files;
@@ -7,6 +8,7 @@ mod fuzz;
 mod interop;
 mod lab;
 mod layers;
+mod release;
 mod setup;
 mod step;
 mod style;
@@ -32,6 +34,8 @@ use clap::{Parser, Subcommand};
   cargo xtask interop --containers   test three ferrolb containers and a router container (root)
   cargo xtask bench                  run all benchmarks and update docs/benchmarks.md
   cargo xtask bench bgp              compare ferrolb with other routers
+  cargo xtask release --url https://example.com/v1 --image registry.example/ferrolb --out ../v1
+                                     write the files of a release
   cargo xtask bench bgp -- latency   run only the measurements with `latency` in their name"
 )]
 struct Arguments {
@@ -47,6 +51,8 @@ enum Subcommands {
     Interop(interop::Options),
     /// Run the benchmarks and write the results to docs/benchmarks.md
     Bench(bench::Options),
+    /// Write the files of a release: static programs, archives, image, SBOM, manifests, chart
+    Release(release::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
         Subcommands::Test(options) => test::run(&options),
         Subcommands::Interop(options) => interop::run(&options),
         Subcommands::Bench(options) => bench::run(&options),
+        Subcommands::Release(options) => release::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
