@@ -96,8 +96,8 @@ fn the_crd_accepts_valid_and_rejects_invalid_specs(cp: &ControlPlane<'_>) -> Res
          disableMP: false}",
         "{myASN: 64700, peerASN: 64600, interface: eth1}",
         "{myASN: 4200000000, dynamicASN: auto, peerNetwork: 'fd00::/64', passive: true, \
-         sourceAddress: 'fd00::/64', ttlSecurity: 254, sourceInterface: eth1, sendHoldTime: 10m, prefixLimit: 1, \
-         restartTime: 1m30s, \
+         sourceAddress: 'fd00::/64', ttlSecurity: 254, sourceInterface: eth1, sendHoldTime: 10m, \
+         prefixLimit: 1, restartTime: 1m30s, \
          bfdProfile: b, bfdStrict: true, shutdownText: bye, linkBandwidth: none, \
          drain: {time: 0s, onCordon: true}, prepend: 16, med: 4294967295, holdTime: 0s}",
     ];

@@ -129,9 +129,12 @@ fn component(package: &Value, checksums: &BTreeMap<(String, String), String>) ->
 mod tests {
     use super::*;
 
+    fn package(name: &str, license: Value) -> Value {
+        json!({ "id": name, "name": name, "version": "1.0.0+a", "license": license })
+    }
+
     #[test]
     fn the_bill_has_what_the_program_needs_with_licenses_and_checksums() {
-        let package = |name: &str, license: Value| json!({ "id": name, "name": name, "version": "1.0.0+a", "license": license });
         let needs = |name: &str, kinds: &[Option<&str>]| {
             let kinds: Vec<Value> = kinds.iter().map(|kind| json!({ "kind": kind })).collect();
             json!({ "pkg": name, "dep_kinds": kinds })
@@ -145,7 +148,9 @@ mod tests {
                 { "id": "ferrolb", "deps": [
                     needs("linked", &[Some("dev"), None]), needs("test-only", &[Some("dev")]),
                 ] },
-                { "id": "linked", "deps": [needs("below", &[None]), needs("test-only", &[Some("build")])] },
+                { "id": "linked", "deps": [
+                    needs("below", &[None]), needs("test-only", &[Some("build")]),
+                ] },
                 { "id": "below", "deps": [] },
                 { "id": "test-only", "deps": [] },
             ] },

@@ -18,8 +18,8 @@ pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConf
 }
 
 /// The predicted next hop of a route: assumes that the session's local address is its source
-/// address or else the node's InternalIP, and that RFC 8950 is not negotiated. If the source address
-/// is chosen from a network, only an InternalIP in it is known.
+/// address or else the node's InternalIP, and that RFC 8950 is not negotiated. Of a network as
+/// source address, only an InternalIP in it is known.
 pub(crate) fn next_hop(peer: &Peer, node: &Node, family: Family) -> Option<NextHop> {
     let source = peer.session.transport.source_address;
     let internal = || match peer.source_network {

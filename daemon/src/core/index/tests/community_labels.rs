@@ -16,7 +16,10 @@ fn rack() -> Index {
         "by-label",
         json!({ "spec": spec }),
     ));
-    let near = json!([{ "name": "near", "value": "64512:20" }, { "name": "64512.7", "value": "large:1:2:3" }]);
+    let near = json!([
+        { "name": "near", "value": "64512:20" },
+        { "name": "64512.7", "value": "large:1:2:3" },
+    ]);
     index.apply(object(
         Kind::FerrolbCommunity,
         "names",
