@@ -272,3 +272,20 @@ impl Default for SpeakerOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_the_host_are_those_that_a_socket_can_have() {
+        let addresses = host_addresses().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(addresses.contains(&socket.local_addr().unwrap().ip()));
+        for address in &addresses {
+            let link_local = "fe80::/10".parse::<IpNet>().unwrap();
+            assert!(!link_local.contains(address), "{addresses:?}");
+        }
+        assert!(!addresses.contains(&IpAddr::from([203, 0, 113, 254])));
+    }
+}
