@@ -59,11 +59,13 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         events,
         status,
         writes,
+        needs_endpoints: watch::channel(false).0,
     };
     let control = ControlLoop {
         kinds: &Kind::ALL,
         announcer: None,
         layer2: None,
+        gate: Gate::open(),
         allocate: true,
         ignore_exclusion: false,
         lb_class: None,
