@@ -299,7 +299,11 @@ impl ConfigObjects {
     fn compile_announcers(&mut self, config: &mut Config) {
         let problems = std::mem::take(&mut config.problems);
         self.compile_advertisements(&Aliases::new(), config);
-        if config.advertisements.values().any(|ad| ad.min_announcers > 1) {
+        if config
+            .advertisements
+            .values()
+            .any(|ad| ad.min_announcers > 1)
+        {
             self.compile_peers(config);
         } else {
             config.advertisements.clear();

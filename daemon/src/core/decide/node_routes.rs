@@ -142,7 +142,9 @@ impl NodeRoutes {
             .filter(|contribution| contribution.prefix == *prefix)
             .flat_map(|contribution| contribution.offers.iter());
         let floors = offers.map(|(_, offer)| offer.min_announcers);
-        floors.max().map_or(1, |floor| usize::try_from(floor).unwrap_or(usize::MAX))
+        floors
+            .max()
+            .map_or(1, |floor| usize::try_from(floor).unwrap_or(usize::MAX))
     }
 
     /// The name of the node.

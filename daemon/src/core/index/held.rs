@@ -23,7 +23,9 @@ impl Index {
 
     /// Holds services no longer. Returns what must be decided again.
     pub fn release<'a>(&mut self, services: impl IntoIterator<Item = &'a ObjectName>) -> Dirty {
-        let held = services.into_iter().filter_map(|name| self.held.1.take(name));
+        let held = services
+            .into_iter()
+            .filter_map(|name| self.held.1.take(name));
         Dirty {
             services: held.collect(),
             ..Dirty::default()

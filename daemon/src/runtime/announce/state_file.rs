@@ -291,7 +291,9 @@ impl SavedState {
     /// The prefixes of its routes.
     pub fn prefixes(&self) -> BTreeSet<IpNet> {
         let routes = self.routes.iter();
-        routes.flat_map(|saved| saved.prefixes.iter().copied()).collect()
+        routes
+            .flat_map(|saved| saved.prefixes.iter().copied())
+            .collect()
     }
 
     /// Converts it back to sessions and routes.

@@ -30,7 +30,10 @@ impl Running {
         let event = match (before, now) {
             (before, Some(pod)) if before.as_ref() != Some(&pod) => {
                 let (meaning, consequence) = if held {
-                    ("ferrolb announces nothing beside it", "it starts when the speaker has ended")
+                    (
+                        "ferrolb announces nothing beside it",
+                        "it starts when the speaker has ended",
+                    )
                 } else {
                     (
                         "both announce the same addresses",
@@ -145,7 +148,11 @@ impl Running {
 
     /// Releases services that have waited for too long. Returns whether there are any.
     pub(super) fn release_expired(&mut self) -> bool {
-        let expired = self.control.gate.services().expire(Instant::now().into_std());
+        let expired = self
+            .control
+            .gate
+            .services()
+            .expire(Instant::now().into_std());
         for (service, port, why) in &expired {
             tracing::warn!(
                 %service,

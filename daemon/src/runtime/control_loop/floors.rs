@@ -16,7 +16,10 @@ impl Running {
             self.floors = floor::Floors::default();
             return;
         }
-        source.needs_endpoints.send_if_modified(|needed| !std::mem::replace(needed, true));
+        if !self.control.kinds.contains(&Kind::EndpointSlice) {
+            let needed = &source.needs_endpoints;
+            needed.send_if_modified(|needed| !std::mem::replace(needed, true));
+        }
         if !self.index.is_listed(&[Kind::EndpointSlice]) {
             return;
         }

@@ -50,14 +50,26 @@ impl FromStr for HealthUrl {
         if uri.scheme_str() != Some("http") {
             return Err(format!("not an http URL: {FORM}"));
         }
-        let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-        let Some(authority) = authority.filter(|authority| !authority.as_str().contains('@')) else {
+        let authority = uri
+            .authority()
+            .filter(|authority| !authority.host().is_empty());
+        let Some(authority) = authority.filter(|authority| !authority.as_str().contains('@'))
+        else {
             return Err(format!("no host, or a user: {FORM}"));
         };
-        let port = authority.port_u16().unwrap_or(80);
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") | None => 80,
+            Some(port) => {
+                let port = port.trim_start_matches(':').parse::<u16>();
+                port.map_err(|error| format!("port: {error}: {FORM}"))?
+            }
+        };
         Ok(Self {
             authority: format!("{}:{port}", authority.host()),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
         })
     }
 }
@@ -69,8 +81,14 @@ mod tests {
     #[test]
     fn an_http_url_is_read_and_shown_as_it_is_asked() {
         for (text, shown) in [
-            ("http://127.0.0.1:10256/livez", "http://127.0.0.1:10256/livez"),
-            ("http://[::1]:9879/healthz?x=y", "http://[::1]:9879/healthz?x=y"),
+            (
+                "http://127.0.0.1:10256/livez",
+                "http://127.0.0.1:10256/livez",
+            ),
+            (
+                "http://[::1]:9879/healthz?x=y",
+                "http://[::1]:9879/healthz?x=y",
+            ),
             ("http://localhost", "http://localhost:80/"),
         ] {
             let url: HealthUrl = text.parse().expect(text);

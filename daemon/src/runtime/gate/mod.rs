@@ -183,7 +183,9 @@ mod tests {
     use super::*;
 
     fn gate(proxy: bool, announced: &[&str]) -> Gate {
-        let announced = announced.iter().map(|prefix| prefix.parse().expect("a prefix"));
+        let announced = announced
+            .iter()
+            .map(|prefix| prefix.parse().expect("a prefix"));
         let mut gate = Gate {
             speaker: Some(Speaker::Unknown),
             open: announced.len() > 0,

@@ -172,7 +172,9 @@ async fn exchange(url: &HealthUrl) -> io::Result<Vec<u8>> {
 fn parse(answer: &str) -> Result<(u16, String), String> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut words = head.split_whitespace();
-    let version = words.next().filter(|version| version.starts_with("HTTP/1."));
+    let version = words
+        .next()
+        .filter(|version| version.starts_with("HTTP/1."));
     let status = words.next().and_then(|status| status.parse().ok());
     match version.and(status) {
         Some(status) => Ok((status, body.to_owned())),

@@ -161,7 +161,11 @@ mod tests {
         body["apiVersion"] = json!(kind.api_version());
         body["kind"] = json!(kind.name());
         body["metadata"]["name"] = json!(name);
-        let namespace = if kind.is_configuration() { "metallb-system" } else { "shop" };
+        let namespace = if kind.is_configuration() {
+            "metallb-system"
+        } else {
+            "shop"
+        };
         body["metadata"]["namespace"] = json!(namespace);
         let raw: RawObject = serde_json::from_value(body).expect("an object");
         let key = raw.key("shop").expect("a known kind");
@@ -194,7 +198,12 @@ mod tests {
         apply(&mut index, Kind::Node, "a", json!({}));
         let pool = json!({ "spec": { "addresses": ["192.0.2.0/24"] } });
         apply(&mut index, Kind::IpAddressPool, "pool", pool);
-        apply(&mut index, Kind::BgpAdvertisement, "ad", json!({ "spec": {} }));
+        apply(
+            &mut index,
+            Kind::BgpAdvertisement,
+            "ad",
+            json!({ "spec": {} }),
+        );
         let peer = json!({ "spec": {
             "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1",
         } });

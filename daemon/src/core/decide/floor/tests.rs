@@ -8,7 +8,11 @@ fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) -> Dirty {
     body["apiVersion"] = json!(kind.api_version());
     body["kind"] = json!(kind.name());
     body["metadata"]["name"] = json!(name);
-    let namespace = if kind.is_configuration() { "metallb-system" } else { "shop" };
+    let namespace = if kind.is_configuration() {
+        "metallb-system"
+    } else {
+        "shop"
+    };
     body["metadata"]["namespace"] = json!(namespace);
     let raw: RawObject = serde_json::from_value(body).expect("an object");
     let key = raw.key("shop").expect("a known kind");
@@ -17,7 +21,12 @@ fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) -> Dirty {
 
 fn advertisement(index: &mut Index, min_announcers: u32) -> Dirty {
     let spec = json!({ "minAnnouncers": min_announcers });
-    apply(index, Kind::FerrolbBgpAdvertisement, "ad", json!({ "spec": spec }))
+    apply(
+        index,
+        Kind::FerrolbBgpAdvertisement,
+        "ad",
+        json!({ "spec": spec }),
+    )
 }
 
 fn endpoints(index: &mut Index, nodes: &[&str]) -> Dirty {
