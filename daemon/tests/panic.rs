@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use ferrolb::testing::{
     Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Gate, Kind, Panicked,
-    RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore, status_writes,
+    RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore,
+    status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};

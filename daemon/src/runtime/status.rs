@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::core::api::ObjectName;
 use crate::core::config::{Config, Problem, Severity};
-use crate::core::decide::{Decision, Reason};
 use crate::core::decide::layer2::addresses::Layer2Addresses;
 use crate::core::decide::node_routes::{NodeRoutes, RouteKey};
+use crate::core::decide::{Decision, Reason};
 use crate::core::index::Index;
 use crate::core::model::Service;
 
