@@ -268,8 +268,11 @@ const ADVERTISEMENT: Specs = (
     "{aggregationLength: 24, aggregationLengthV6: 0, localPref: 4294967295, \
      communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
      ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
-     peers: [tor], serviceSelectors: [], loadBalancerClasses: [example.com/other, any]}",
+     peers: [tor], serviceSelectors: [], loadBalancerClasses: [example.com/other, any], \
+     minAnnouncers: 1000}",
     &[
+        ("{minAnnouncers: 0}", "spec.minAnnouncers"),
+        ("{minAnnouncers: 1001}", "spec.minAnnouncers"),
         ("{aggregationLength: 0}", "spec.aggregationLength"),
         ("{aggregationLength: 33}", "spec.aggregationLength"),
         ("{aggregationLengthV6: -1}", "spec.aggregationLengthV6"),
