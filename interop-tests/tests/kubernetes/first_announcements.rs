@@ -187,7 +187,7 @@ fn beside_metallbs_speaker_nothing_is_announced_until_it_is_gone() {
         }
         rack.announcers
             .push(Ferrolb::announcer(&rack.cp, &topology.nodes[0])?);
-        let mut layer2 = Ferrolb::layer2(&rack.cp, &topology.nodes[1])?;
+        let layer2 = Ferrolb::layer2(&rack.cp, &topology.nodes[1])?;
         for (process, node) in [(&rack.announcers[0], "node1"), (&layer2, "node2")] {
             let pod = format!("{NAMESPACE}/speaker-{node}");
             process.await_log(&["ERROR", &pod, "ferrolb migrate"], TIMEOUT)?;
