@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::Host;
+use super::gate_args::GateArgs;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
 use crate::core::api::Kind;
@@ -28,8 +29,6 @@ use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
 use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file, service_status};
 use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
-use crate::runtime::gate::health_url::HealthUrl;
-use crate::runtime::gate::{Gate, GateOptions};
 use crate::runtime::panicked::{self, Panicked};
 use crate::runtime::role::Role;
 use crate::runtime::serve::control::server::{ControlService, Socket};
@@ -92,13 +91,8 @@ pub(super) struct RunArgs {
     /// processes.
     #[arg(long, value_name = "CLASS")]
     lb_class: Option<String>,
-    /// Where the node's service proxy answers whether it is ready, such as
-    /// http://127.0.0.1:10256/livez (kube-proxy) or http://127.0.0.1:9879/healthz (Cilium). The
-    /// first announcements of this process wait for it; what is announced is never withdrawn
-    /// because of it. BGP routes of Services with externalTrafficPolicy Local also wait for their
-    /// healthCheckNodePort, at most 30 s.
-    #[arg(long, value_name = "URL")]
-    service_proxy_health: Option<HealthUrl>,
+    #[command(flatten)]
+    gate: GateArgs,
     /// DaemonSet of this process, in the Pod's namespace (POD_NAMESPACE, else the first
     /// configuration namespace). If it is being deleted at shutdown, all routes are drained, and
     /// addresses of layer 2 are handed over.
@@ -136,28 +130,12 @@ impl RunArgs {
             "this ferrolb was built without layer 2: use a build with the feature layer2, or \
              another --role"
         );
-        anyhow::ensure!(
-            self.service_proxy_health.is_none() || self.role.announces(),
-            "--service-proxy-health has no effect in this role, which announces nothing: remove \
-             it, or give it to the announcers"
-        );
+        self.gate.check_role(self.role)?;
         anyhow::ensure!(
             !self.metallb_status || self.role.announces_layer2(),
             "--metallb-status has no effect in this role: remove it, or give --role layer2 or all"
         );
         Ok(())
-    }
-
-    /// What holds back the first announcements. `saved`: what the process before announced.
-    fn gate(&self, saved: Option<&SavedState>) -> Gate {
-        if !self.role.announces() {
-            return Gate::open();
-        }
-        Gate::new(GateOptions {
-            asks_for_speaker: self.manifests.is_none(),
-            proxy: self.service_proxy_health.clone(),
-            announced: saved.map(SavedState::prefixes).unwrap_or_default(),
-        })
     }
 
     fn kinds(&self) -> &'static [Kind] {
@@ -300,7 +278,9 @@ impl Daemon {
             kinds: args.kinds(),
             announcer,
             layer2: layer2_announcer,
-            gate: args.gate(saved.as_ref()),
+            gate: args
+                .gate
+                .gate(args.role, args.manifests.is_some(), saved.as_ref()),
             allocate: args.role.allocates(),
             ignore_exclusion: args.ignore_exclude_lb,
             lb_class: args.lb_class.clone(),

@@ -98,8 +98,8 @@ impl Preview {
         errors.chain(moved).chain(lost).collect()
     }
 
-    /// The Services with an address that only one node announces over BGP, with that node, and those
-    /// whose only endpoints are on one node: nothing else carries their traffic meanwhile.
+    /// The Services with an address that only one node can announce, with that node: nothing else
+    /// carries their traffic while it is moved.
     fn on_one_node(&self) -> Vec<(String, &str)> {
         let services = self.plan.services.iter().filter_map(|service| {
             let mut only = service.addresses.iter().filter_map(|address| {

@@ -6,6 +6,7 @@ use super::Running;
 use crate::core::api::Kind;
 use crate::core::decide::floor;
 use crate::core::index::Dirty;
+use crate::core::model::ServiceEvent;
 use crate::runtime::source::{ApiWrite, Source};
 
 impl Running {
@@ -35,16 +36,18 @@ impl Running {
         self.write_floor_events(source, events);
     }
 
-    fn write_floor_events(
-        &mut self,
-        source: &Source,
-        events: Vec<crate::core::model::ServiceEvent>,
-    ) {
+    fn write_floor_events(&mut self, source: &Source, events: Vec<ServiceEvent>) {
         for event in events {
+            let ServiceEvent {
+                service,
+                reason,
+                message,
+                ..
+            } = &event;
             if event.warning {
-                tracing::warn!(service = %event.service, reason = event.reason, "{}", event.message);
+                tracing::warn!(%service, reason, "{message}");
             } else {
-                tracing::info!(service = %event.service, reason = event.reason, "{}", event.message);
+                tracing::info!(%service, reason, "{message}");
             }
             source.writes.send(ApiWrite::Event(event));
             self.unpublished = true;

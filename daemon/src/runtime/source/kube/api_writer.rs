@@ -172,8 +172,8 @@ fn secret(key: Vec<u8>) -> Secret {
     }
 }
 
-/// An Event about a Node. As the kubelet's, it has the Node's name as UID: kubectl describe finds it
-/// by that.
+/// An Event about a Node. As the kubelet's, it has the Node's name as UID: kubectl describe finds
+/// it by that.
 fn node_event_object(event: &NodeEvent, now: Timestamp) -> Event {
     let NodeEvent {
         node,
