@@ -9,8 +9,8 @@ use crate::core::api::ObjectName;
 use crate::core::decide::{Detail, Reason, Verdict};
 use crate::core::index::Dirty;
 use crate::core::model::NodeEvent;
-use crate::runtime::gate::Hold;
 use crate::runtime::gate::probe::Answer;
+use crate::runtime::gate::{Followed, Hold};
 use crate::runtime::source::{ApiWrite, Source};
 use crate::runtime::status::Withheld;
 
@@ -129,7 +129,7 @@ impl Running {
         let node = announcer.node_routes().node().to_owned();
         let now = Instant::now().into_std();
         let holds = self.control.gate.services();
-        let new = if first || dirty.configuration {
+        let Followed { new, ended } = if first || dirty.configuration {
             let all = self.index.services().map(|service| &*service.name);
             holds.follow(now, &self.index, &node, all)
         } else {
@@ -143,7 +143,9 @@ impl Running {
             held.push(hold.service.clone());
             prober.ask_service(hold, node_ips.clone());
         }
-        self.index.hold(&node, held)
+        let mut dirty = self.index.release(&ended);
+        dirty.merge(self.index.hold(&node, held));
+        dirty
     }
 
     /// Releases services that have waited for too long. Returns whether there are any.

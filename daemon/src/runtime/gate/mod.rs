@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 
 use self::health_url::HealthUrl;
 use self::probe::{Answer, Prober};
-pub(crate) use self::services::ServiceHolds;
+pub(crate) use self::services::{Followed, ServiceHolds};
 use crate::core::decide::Reason;
 
 /// What a starting process must know before it announces.
 #[derive(Debug)]
 pub(crate) struct GateOptions {
-    /// Whether a source tells if MetalLB's speaker runs on the node.
+    /// Whether a source reports if MetalLB's speaker runs on the node.
     pub asks_for_speaker: bool,
     /// Where the node's service proxy answers. None: don't wait for it.
     pub proxy: Option<HealthUrl>,
@@ -33,7 +33,7 @@ pub(crate) struct GateOptions {
 /// The gate of a node.
 #[derive(Debug)]
 pub struct Gate {
-    /// None: nobody tells.
+    /// None: no source reports it.
     speaker: Option<Speaker>,
     proxy: Option<Proxy>,
     open: bool,

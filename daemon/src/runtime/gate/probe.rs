@@ -117,13 +117,13 @@ async fn service_is_ready(node_ips: &[IpAddr], port: u16) -> Result<(), String> 
     Err(first.unwrap_or_default())
 }
 
-/// The part of kube-proxy's answer that tells apart why it is 503.
+/// The part of kube-proxy's answer that gives the reason of a 503.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ProxyAnswer {
     /// False while the Node is being deleted.
     node_eligible: Option<bool>,
-    /// False while the proxy itself is late, in versions that tell.
+    /// False while the proxy itself is late, in versions that report it.
     node_healthy: Option<bool>,
 }
 

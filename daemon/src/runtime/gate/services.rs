@@ -42,6 +42,16 @@ pub(crate) struct NewHold {
     pub port: u16,
 }
 
+/// What changes when services are looked at again.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Followed {
+    /// The services that wait from now on.
+    pub new: Vec<NewHold>,
+    /// The services that wait no longer because there is nothing to wait for: they are gone, or the
+    /// node has none of their endpoints any more.
+    pub ended: Vec<ObjectName>,
+}
+
 impl ServiceHolds {
     /// For a process whose predecessor announced these prefixes: their services don't wait.
     pub(crate) fn announced_before(announced: BTreeSet<IpNet>) -> Self {
@@ -51,27 +61,32 @@ impl ServiceHolds {
         }
     }
 
-    /// Looks at services that may have changed. Returns those that wait from now on.
+    /// Looks at services that may have changed.
     pub(crate) fn follow<'a>(
         &mut self,
         now: Instant,
         index: &Index,
         node: &str,
         services: impl IntoIterator<Item = &'a ObjectName>,
-    ) -> Vec<NewHold> {
-        let mut new = Vec::new();
+    ) -> Followed {
+        let mut followed = Followed::default();
         for name in services {
-            let Some(service) = index.service(name) else {
+            let service = index.service(name);
+            if service.is_none() {
                 self.passed.remove(name);
-                self.waiting.remove(name);
+            }
+            let to_ask = service.and_then(|service| {
+                let port = port_to_ask(index, node, service)?;
+                Some((service, port))
+            });
+            let Some((service, port)) = to_ask else {
+                let ended = self.waiting.remove(name).map(|_| name.clone());
+                followed.ended.extend(ended);
                 continue;
             };
             if self.passed.contains(name) || self.waiting.contains_key(name) {
                 continue;
             }
-            let Some(port) = port_to_ask(index, node, service) else {
-                continue;
-            };
             if self.was_announced(service) {
                 self.passed.insert(name.clone());
                 continue;
@@ -82,12 +97,12 @@ impl ServiceHolds {
                 last: None,
             };
             self.waiting.insert(name.clone(), waiting);
-            new.push(NewHold {
+            followed.new.push(NewHold {
                 service: name.clone(),
                 port,
             });
         }
-        new
+        followed
     }
 
     fn was_announced(&self, service: &Service) -> bool {
@@ -218,7 +233,7 @@ mod tests {
     }
 
     fn follow(holds: &mut ServiceHolds, now: Instant, index: &Index) -> Vec<NewHold> {
-        holds.follow(now, index, "a", [&web()])
+        holds.follow(now, index, "a", [&web()]).new
     }
 
     #[test]
@@ -278,18 +293,24 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_service_waits_no_longer_and_one_of_its_name_anew() {
+    fn a_service_that_loses_its_endpoints_or_is_deleted_waits_no_longer_and_later_again() {
         let (mut index, now) = (cluster("Local"), Instant::now());
         let mut holds = ServiceHolds::default();
-        follow(&mut holds, now, &index);
-        index.apply(Change::Delete(crate::core::api::ObjectKey::new(
-            Kind::Service,
-            web(),
-        )));
-        follow(&mut holds, now, &index);
-        assert_eq!(holds.waiting().count(), 0);
-        service(&mut index, "Local", 30_001);
-        assert_eq!(follow(&mut holds, now, &index).len(), 1);
+        let gone = |index: &mut Index| {
+            let key = crate::core::api::ObjectKey::new(Kind::Service, web());
+            index.apply(Change::Delete(key));
+        };
+        let moved = |index: &mut Index| _ = endpoints(index, "b");
+        let changes: [&dyn Fn(&mut Index); 2] = [&gone, &moved];
+        for change in changes {
+            service(&mut index, "Local", 30_001);
+            endpoints(&mut index, "a");
+            assert_eq!(follow(&mut holds, now, &index).len(), 1);
+            change(&mut index);
+            let ended = holds.follow(now, &index, "a", [&web()]);
+            assert_eq!((ended.new, ended.ended), (vec![], vec![web()]));
+            assert_eq!(holds.expire(now + LIMIT), []);
+        }
     }
 
     #[test]

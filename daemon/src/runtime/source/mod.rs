@@ -39,8 +39,8 @@ pub enum Event {
     /// The nodes whose layer 2 process is ready. None if the Service that lists them doesn't exist.
     /// A source without an API server doesn't send it.
     ReadyNodes(Option<BTreeSet<Arc<str>>>),
-    /// The Pod of MetalLB's speaker on this node, as `namespace/name`, if one runs. A source without
-    /// an API server doesn't send it.
+    /// The Pod of MetalLB's speaker on this node, as `namespace/name`, if one runs. A source
+    /// without an API server doesn't send it.
     MetallbSpeaker(Option<String>),
 }
 

@@ -43,7 +43,7 @@ enum Part {
 /// What a look finds.
 enum Look {
     Found(Running),
-    /// The API server refuses to tell.
+    /// The API server refuses the list.
     Refused,
     /// There is no answer.
     Unanswered,
@@ -77,7 +77,7 @@ pub(super) async fn follow_controller(
 }
 
 /// Looks for the speaker on a node until the receiver of events is dropped. Reports the first
-/// result, and changes. An API server that refuses to tell counts as one without a speaker: what
+/// result, and changes. An API server that refuses the list counts as one without a speaker: what
 /// was announced before this permission existed must be announced after an upgrade.
 pub(super) async fn follow_speaker(
     client: Client,
