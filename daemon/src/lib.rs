@@ -22,6 +22,7 @@ pub mod testing {
     pub use crate::runtime::announce::announcer::Announcer;
     pub use crate::runtime::announce::state_file::{StateDir, StateWriter};
     pub use crate::runtime::control_loop::ControlLoop;
+    pub use crate::runtime::gate::Gate;
     pub use crate::runtime::panicked::{Panicked, catch as catch_panic, restore};
     pub use crate::runtime::serve::metrics::{describe as metrics, render as render_metrics};
     pub use crate::runtime::source::{Event, Source, api_writes, status_writes};

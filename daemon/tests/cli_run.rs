@@ -30,6 +30,23 @@ fn run_with_an_option_of_layer_2_in_another_role_names_the_option() {
 }
 
 #[test]
+fn run_refuses_a_health_url_that_is_none_and_in_a_role_that_announces_nothing() {
+    let arguments = ["run", "--node-name", "a", "--service-proxy-health"];
+    let output = ferrolb(&[&arguments[..], &["127.0.0.1:10256"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("expected http://HOST:PORT/PATH"), "{text}");
+    let url = "http://127.0.0.1:10256/livez";
+    let output = ferrolb(&[&arguments[..], &[url, "--role", "allocator"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("--service-proxy-health has no effect"),
+        "{text}"
+    );
+}
+
+#[test]
 fn run_with_metrics_over_https_needs_an_api_server_and_a_valid_certificate() {
     let error = |arguments: &[&str]| {
         let run = ["run", "--role=allocator", "--metrics-addr=127.0.0.1:0"];

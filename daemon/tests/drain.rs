@@ -167,6 +167,24 @@ async fn the_last_path_stays_until_another_node_announces_it() {
 }
 
 #[tokio::test]
+async fn with_min_announcers_the_path_stays_until_that_many_nodes_announce_it() {
+    let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 153), false);
+    assert_eq!(scene.next().await, "announced");
+    let floor = REST.replace(
+        "metallb.io/v1beta1\nkind: BGPA",
+        "ferrolb.io/v1alpha1\nkind: BGPA",
+    );
+    let floor = floor.replace("{name: all}", "{name: all}\nspec: {minAnnouncers: 2}");
+    assert!(floor.contains("ferrolb.io/v1alpha1") && floor.contains("minAnnouncers"));
+    scene.write("rest", &floor);
+    scene.write("node-a", &node("node-a", EXCLUDED, ""));
+    scene.is_quiet_for(3).await;
+    scene.write("node-c", &node("node-c", "", ""));
+    assert_eq!(scene.next().await, "announced with GRACEFUL_SHUTDOWN");
+    assert_eq!(scene.next().await, "withdrawn");
+}
+
+#[tokio::test]
 async fn a_restart_leaves_routes_with_a_graceful_restart_router() {
     let mut scene = Scene::start(Ipv4Addr::new(127, 0, 0, 85), true);
     assert_eq!(scene.next().await, "announced");

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferrolb::testing::{
-    Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Kind, Panicked, RawObject,
-    Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore, status_writes,
+    Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Gate, Kind, Panicked,
+    RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore,
+    status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -97,6 +98,7 @@ impl Scene {
                 Some(StateWriter::start(state.clone()).expect("a thread")),
             )),
             layer2: None,
+            gate: Gate::open(),
             allocate: false,
             ignore_exclusion: false,
             lb_class: None,
@@ -114,6 +116,7 @@ impl Scene {
                 events: delivered,
                 status,
                 writes,
+                needs_endpoints: watch::channel(false).0,
             };
             catch_panic(control_loop, &mut source, stop).await == Err(Panicked)
         });

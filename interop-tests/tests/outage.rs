@@ -1,4 +1,5 @@
-//! Routes and addresses stay while the API server is down and while MetalLB's CRDs are missing.
+//! Routes and addresses stay while the API server is down, while there is no leader, while watches
+//! are refused, and while MetalLB's CRDs are missing.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -141,6 +142,68 @@ fn a_restarted_announcer_announces_again(
         "another session flapped: {before:?} {after:?}"
     );
     Ok(())
+}
+
+/// Until an announcer reports a refused list: 10 s of refusals, and the delays between its retries.
+const REFUSAL_CONFIRMED: Duration = Duration::from_secs(60);
+
+#[test]
+fn routes_stay_without_a_leader_and_while_every_watch_is_refused() {
+    scenario("refused", |scratch| {
+        let topology = Topology::new(2)?;
+        let mut rack = Rack::start(scratch, &topology, "ebgp", &configuration())?;
+        rack.cp.apply(&service("web"))?;
+        let address = rack.await_addresses("web")?[0];
+        let routes = rack.routes(&format!("{address}/32"), &[0, 1])?;
+        rack.await_routes(&routes)?;
+        let sessions = rack.router.sessions()?;
+        let unchanged = |rack: &Rack<'_>| {
+            ensure!(rack.router.sessions()? == sessions, "a session flapped");
+            check_table(&rack.router, &routes)
+        };
+
+        // Longer than the leader's Lease.
+        rack.allocators[0].process().kill()?;
+        consistently("routes without a leader", Duration::from_secs(20), || {
+            unchanged(&rack)
+        })?;
+
+        // The API server checks rights only when a watch starts.
+        let binding = "clusterrolebinding/ferrolb-announcer";
+        rack.cp.kubectl(&["delete", binding])?;
+        let binding = "rolebinding/ferrolb-announcer-config";
+        rack.cp
+            .kubectl(&["delete", binding, "-n", manifest::NAMESPACE])?;
+        rack.cp.stop_api_server()?;
+        rack.cp.start_api_server()?;
+        for kind in [
+            "Service",
+            "EndpointSlice",
+            "Node",
+            "BGPPeer",
+            "BGPAdvertisement",
+        ] {
+            let refused =
+                format!("ferrolb_object_refused_bool{{kind=\"{kind}\",name=\"*\",namespace=\"\"}}");
+            for announcer in &rack.announcers {
+                eventually(format!("{kind} is refused"), REFUSAL_CONFIRMED, || {
+                    let value = announcer.metric(&refused)?;
+                    ensure!(value == 1.0, "{value}");
+                    Ok(())
+                })?;
+            }
+        }
+        consistently("routes without rights", Duration::from_secs(5), || {
+            unchanged(&rack)
+        })?;
+
+        // A process that may list nothing announces what was saved.
+        rack.announcers[1].process().kill()?;
+        rack.announcers[1].start_again()?;
+        let saved = ["announcing the routes saved before the restart"];
+        rack.announcers[1].await_log(&saved, TIMEOUT)?;
+        rack.await_routes(&routes)
+    });
 }
 
 #[test]

@@ -270,8 +270,10 @@ const ADVERTISEMENT: Specs = (
      communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
      ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
      peers: [tor], serviceSelectors: [], communityLabels: [community, example.com/community], \
-     loadBalancerClasses: [example.com/other, any]}",
+      loadBalancerClasses: [example.com/other, any], minAnnouncers: 1000}",
     &[
+        ("{minAnnouncers: 0}", "spec.minAnnouncers"),
+        ("{minAnnouncers: 1001}", "spec.minAnnouncers"),
         ("{aggregationLength: 0}", "spec.aggregationLength"),
         ("{aggregationLength: 33}", "spec.aggregationLength"),
         ("{aggregationLengthV6: -1}", "spec.aggregationLengthV6"),

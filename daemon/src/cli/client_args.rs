@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Output;
+use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
-use crate::runtime::serve::control::{DEFAULT_SOCKET, RejectedPeer, Request};
+use crate::runtime::serve::control::{DEFAULT_SOCKET, RejectedPeer, Request, WithheldLine};
 
 /// Poll interval of `--watch`.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -27,6 +28,37 @@ impl AskArgs {
     pub(super) fn connect(&self) -> Result<Client, AskError> {
         Client::connect(&self.socket)
     }
+}
+
+/// At most this many services are printed one by one.
+const MAX_WITHHELD: usize = 8;
+
+/// Prints to standard error what is not announced yet, and why.
+pub(super) fn print_withheld(client: &mut Client) -> Result<(), AskError> {
+    let withheld = match client.ask::<Vec<WithheldLine>>(&Request::Withheld) {
+        // A daemon of a version without this request has nothing to report.
+        Err(AskError::Rejected(_)) => return Ok(()),
+        answer => answer?,
+    };
+    for line in withheld.iter().take(MAX_WITHHELD) {
+        eprintln!("{}", printable(&withheld_text(line)));
+    }
+    if let Some(more) = withheld
+        .len()
+        .checked_sub(MAX_WITHHELD)
+        .filter(|more| *more > 0)
+    {
+        eprintln!("and {more} more services are not announced yet");
+    }
+    Ok(())
+}
+
+fn withheld_text(line: &WithheldLine) -> String {
+    let subject = match &line.service {
+        Some(service) => format!("{service} is not announced yet"),
+        None => "nothing is announced yet".to_owned(),
+    };
+    format!("{subject}: {}: {}", line.reason, line.message)
 }
 
 /// The rejected BGPPeers. A daemon of a version without this request has none to report.

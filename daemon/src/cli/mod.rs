@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod crds;
 pub(crate) mod demo;
+mod gate_args;
 mod l2;
 mod log;
 mod metrics_args;

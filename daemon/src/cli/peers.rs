@@ -11,7 +11,7 @@ use ferrolb_bgp::fsm::State;
 use serde::Serialize;
 
 use super::Output;
-use super::client_args::{AskArgs, POLL_INTERVAL, rejected};
+use super::client_args::{AskArgs, POLL_INTERVAL, print_withheld, rejected};
 use super::output::{Style, age, json, json_line, or_dash, print, table, try_print};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
@@ -67,6 +67,7 @@ impl Line {
 
 pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     let mut client = args.ask.connect()?;
+    print_withheld(&mut client)?;
     let first = lines(&mut client)?;
     match args.ask.output {
         Output::Json if !args.watch => json(&first)?,

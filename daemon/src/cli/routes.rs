@@ -7,7 +7,7 @@ use clap::Args;
 use ferrolb_bgp::fsm::PeerStatus;
 
 use super::Output;
-use super::client_args::AskArgs;
+use super::client_args::{AskArgs, print_withheld};
 use super::output::{LongTable, age, or_dash, print, try_print};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
@@ -46,6 +46,7 @@ const CHUNK_SIZE: usize = 1000;
 
 pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
     let mut client = args.ask.connect()?;
+    print_withheld(&mut client)?;
     let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
     for PeerLine { status, .. } in peers.iter().filter(|peer| args.names(&peer.status)) {
         let left_out = status.announcements_left_out;

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::Host;
+use super::gate_args::GateArgs;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
 use crate::core::api::Kind;
@@ -90,6 +91,8 @@ pub(super) struct RunArgs {
     /// processes.
     #[arg(long, value_name = "CLASS")]
     lb_class: Option<String>,
+    #[command(flatten)]
+    gate: GateArgs,
     /// DaemonSet of this process, in the Pod's namespace (POD_NAMESPACE, else the first
     /// configuration namespace). If it is being deleted at shutdown, all routes are drained, and
     /// addresses of layer 2 are handed over.
@@ -127,6 +130,7 @@ impl RunArgs {
             "this ferrolb was built without layer 2: use a build with the feature layer2, or \
              another --role"
         );
+        self.gate.check_role(self.role)?;
         anyhow::ensure!(
             !self.metallb_status || self.role.announces_layer2(),
             "--metallb-status has no effect in this role: remove it, or give --role layer2 or all"
@@ -268,15 +272,19 @@ impl Daemon {
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
         let (layer2_announcer, layer2) = layer2(&args, &node, &source).await?.unzip();
+        let saved = state.as_ref().and_then(saved);
         let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
         let control_loop = ControlLoop {
             kinds: args.kinds(),
             announcer,
             layer2: layer2_announcer,
+            gate: args
+                .gate
+                .gate(args.role, args.manifests.is_some(), saved.as_ref()),
             allocate: args.role.allocates(),
             ignore_exclusion: args.ignore_exclude_lb,
             lb_class: args.lb_class.clone(),
-            saved: state.as_ref().and_then(saved),
+            saved,
             interface_exists: host.interface_exists,
             host_addresses: speaker::host_addresses,
             status: status_in,

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::core::api::ObjectName;
 use crate::core::config::{Config, Problem, Severity};
-use crate::core::decide::Decision;
 use crate::core::decide::layer2::addresses::Layer2Addresses;
 use crate::core::decide::node_routes::{NodeRoutes, RouteKey};
+use crate::core::decide::{Decision, Reason};
 use crate::core::index::Index;
 use crate::core::model::Service;
 
@@ -212,6 +212,17 @@ pub enum Probe {
     Ready,
 }
 
+/// What a node does not announce yet: its first announcement has to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// The service. None: everything.
+    pub service: Option<Arc<ObjectName>>,
+    /// The reason.
+    pub reason: Reason,
+    /// The reason in words, with its remedy.
+    pub message: String,
+}
+
 /// A snapshot of the daemon's state.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonStatus {
@@ -244,6 +255,12 @@ pub struct DaemonStatus {
     pub leading: bool,
     /// Number of Services of type LoadBalancer that have no address and should get one.
     pub without_address: usize,
+    /// What is not announced yet, and why: the whole node, or services.
+    pub withheld: Vec<Withheld>,
+    /// The Pod of MetalLB's speaker on this node.
+    pub metallb_speaker: Option<String>,
+    /// Number of Services that fewer nodes announce than `minAnnouncers` says; the leader knows.
+    pub below_floor: usize,
     /// Number of changes applied.
     pub updates: u64,
     /// The control loop panicked: nothing here changes any more.
@@ -301,6 +318,9 @@ impl DaemonStatus {
                  process restarts soon",
             ),
             Probe::Ready if self.config.is_none() => Err("the configuration is not loaded yet"),
+            Probe::Ready if self.is_held() => Err(
+                "the first announcements have to wait: see the log, ferrolb peers or ferrolb l2",
+            ),
             Probe::Ready if !self.initialized => {
                 Err("the first routes were not passed to the BGP engine yet")
             }
@@ -309,6 +329,11 @@ impl DaemonStatus {
             }
             Probe::Ready => Ok(()),
         }
+    }
+
+    /// Whether the node announces nothing yet, since its first announcements have to wait.
+    fn is_held(&self) -> bool {
+        self.withheld.iter().any(|one| one.service.is_none())
     }
 
     /// Problems for which an object is rejected.

@@ -51,7 +51,7 @@ pub struct DataPath {
     pub pods: Vec<Pod>,
     /// Server of each Pod.
     pub backends: Vec<Backend>,
-    _proxies: Vec<Process>,
+    proxies: Vec<Process>,
 }
 
 impl DataPath {
@@ -89,8 +89,31 @@ impl DataPath {
             members,
             pods,
             backends,
-            _proxies: proxies,
+            proxies,
         })
+    }
+
+    /// Kills kube-proxy on a node (0 is the first one). Its rules stay.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub fn stop_kube_proxy(&mut self, node: usize) -> Result<()> {
+        self.proxies[node].kill()
+    }
+
+    /// Starts kube-proxy on a node again.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_kube_proxy(
+        &mut self,
+        cp: &ControlPlane<'_>,
+        nodes: &[Node],
+        node: usize,
+    ) -> Result<()> {
+        let host = &nodes[node];
+        self.proxies[node] = cp.start_kube_proxy(&host.namespace, &host.name)?;
+        Ok(())
     }
 }
 

@@ -126,11 +126,23 @@ impl<'lab> Ferrolb<'lab> {
     /// # Errors
     /// As for [`Ferrolb::allocator`].
     pub fn announcer(cp: &ControlPlane<'lab>, node: &'lab Node) -> Result<Self> {
+        Self::announcer_with(cp, node, &[])
+    }
+
+    /// Starts the announcer of a node with further arguments.
+    ///
+    /// # Errors
+    /// As for [`Ferrolb::allocator`].
+    pub fn announcer_with(
+        cp: &ControlPlane<'lab>,
+        node: &'lab Node,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let name = format!("announcer-{}", node.name);
         let state = cp.scratch().file(&format!("state-{}", node.name));
         fs::create_dir_all(&state)?;
         let mut command = node.namespace.command(ferrolb()?);
-        command.args(["run", "--role=announcer"]);
+        command.args(["run", "--role=announcer"]).args(arguments);
         command.arg(format!("--state-dir={}", state.display()));
         command.arg("--socket").arg(socket(cp.scratch(), &name));
         command.env("NODE_NAME", &node.name);

@@ -98,6 +98,31 @@ impl Preview {
         errors.chain(moved).chain(lost).collect()
     }
 
+    /// The Services with an address that only one node can announce, with that node: nothing else
+    /// carries their traffic while it is moved.
+    fn on_one_node(&self) -> Vec<(String, &str)> {
+        let services = self.plan.services.iter().filter_map(|service| {
+            let mut only = service.addresses.iter().filter_map(|address| {
+                let routes = self.plan.routes.iter();
+                let of_address = routes.filter(|route| route.prefix.contains(address));
+                let layer2 = self
+                    .plan
+                    .layer2
+                    .iter()
+                    .filter(|entry| entry.address == *address);
+                let candidates = layer2.flat_map(|entry| &entry.candidates);
+                let by_bgp = of_address.map(|route| route.node.as_str());
+                let by_layer2 = candidates.map(|candidate| candidate.node.as_str());
+                let nodes: BTreeSet<&str> = by_bgp.chain(by_layer2).collect();
+                let mut nodes = nodes.into_iter();
+                nodes.next().filter(|_| nodes.next().is_none())
+            });
+            let id = format!("{}/{}", service.namespace, service.name);
+            only.next().map(|node| (id, node))
+        });
+        services.collect()
+    }
+
     /// Why the plan withholds an announcement.
     fn reason(&self, announced: &Announced) -> String {
         let (address, node) = match announced {
@@ -141,6 +166,13 @@ impl Preview {
             plan.layer2.len(),
             self.lost.len()
         )?;
+        for (service, node) in self.on_one_node() {
+            writeln!(
+                text,
+                "interrupted: {service} is announced from {node} only: it is not reachable while \
+                 that node is moved"
+            )?;
+        }
         for announced in &self.new {
             writeln!(text, "new: {announced} would be announced")?;
         }
@@ -299,6 +331,27 @@ mod tests {
         let summary = preview.summary().expect("text");
         assert!(summary.contains("0 would move"), "{summary}");
         assert!(!summary.contains("new:"), "{summary}");
+    }
+
+    #[test]
+    fn services_with_one_path_are_named_with_their_node() {
+        let plan = Plan {
+            services: vec![service("one", "192.0.2.1"), service("two", "192.0.2.2")],
+            routes: vec![
+                route("a", "192.0.2.1/32"),
+                route("a", "192.0.2.2/32"),
+                route("b", "192.0.2.2/32"),
+            ],
+            ..Plan::default()
+        };
+        let preview = Preview::compare(plan, &Addresses::new(), &BTreeSet::new());
+        let summary = preview.summary().expect("text");
+        let lines = summary
+            .lines()
+            .filter(|line| line.starts_with("interrupted"));
+        let expected = "interrupted: shop/one is announced from a only: it is not reachable while \
+                        that node is moved";
+        assert_eq!(lines.collect::<Vec<_>>(), [expected]);
     }
 
     #[test]

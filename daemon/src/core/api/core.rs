@@ -28,6 +28,8 @@ pub(crate) struct ServiceSpec {
     pub ip_families: Vec<String>,
     /// `Cluster` (default) or `Local`.
     pub external_traffic_policy: String,
+    /// The port on which the service proxy of each node reports its endpoints. 0: none.
+    pub health_check_node_port: u16,
     /// Selects the Pods of the service.
     pub selector: BTreeMap<String, String>,
     /// Its ports.

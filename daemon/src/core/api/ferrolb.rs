@@ -123,7 +123,15 @@ pub(crate) struct FerrolbBgpAdvertisementSpec {
     /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need
     /// no entry.
     pub load_balancer_classes: Vec<String>,
+    /// How many nodes should announce each address at least. A drain keeps a route until so many
+    /// other nodes announce the prefix, and the allocator writes an Event about a Service that
+    /// fewer nodes announce. If absent, 1: a drain keeps the last route, and there are no Events.
+    #[schemars(range(min = 1, max = MIN_ANNOUNCERS_MAX))]
+    pub min_announcers: Option<u32>,
 }
+
+/// The largest `minAnnouncers`.
+pub(crate) const MIN_ANNOUNCERS_MAX: u32 = 1000;
 
 /// The fields that ferrolb's L2Advertisement (v1alpha1) has in addition to MetalLB's
 /// ([`super::metallb::L2AdvertisementSpec`]).

@@ -8,7 +8,7 @@ use ferrolb_bgp::wire::{Community, LargeCommunity};
 
 use super::selection::{Selection, SelectionSpec};
 use super::selector::{is_label_key, unique};
-use crate::core::api::ferrolb::FerrolbBgpAdvertisementSpec;
+use crate::core::api::ferrolb::{FerrolbBgpAdvertisementSpec, MIN_ANNOUNCERS_MAX};
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, ObjectKey};
 use crate::core::model::Family;
@@ -38,6 +38,8 @@ pub struct Advertisement {
     pub selection: Selection,
     /// BGPPeers by name. Empty: all.
     pub peers: BTreeSet<String>,
+    /// How many nodes should announce each prefix at least.
+    pub min_announcers: u32,
 }
 
 impl Advertisement {
@@ -144,6 +146,7 @@ pub(crate) fn parse(
     let FerrolbBgpAdvertisementSpec {
         community_labels,
         load_balancer_classes,
+        min_announcers,
     } = ferrolb.unwrap_or(&default);
     let mut errors = Errors::default();
     let length = errors.record(length("spec.aggregationLength", *aggregation_length, 1, 32));
@@ -165,6 +168,7 @@ pub(crate) fn parse(
     }));
     let peers = errors.record(unique("spec.peers", peers));
     let community_labels = errors.record(label_keys(community_labels));
+    let min_announcers = errors.record(floor(*min_announcers));
     let advertisement = || {
         Some(Advertisement {
             name: object.name.name.clone(),
@@ -178,6 +182,7 @@ pub(crate) fn parse(
             community_labels: community_labels?,
             selection: selection?,
             peers: peers?,
+            min_announcers: min_announcers?,
         })
     };
     errors.into_result(advertisement())
@@ -250,6 +255,15 @@ fn resolve(text: &str, aliases: &Aliases) -> Result<CommunityValue, String> {
             {FORM}"
         )
     })
+}
+
+fn floor(value: Option<u32>) -> Result<u32, FieldError> {
+    let value = value.unwrap_or(1);
+    if (1..=MIN_ANNOUNCERS_MAX).contains(&value) {
+        return Ok(value);
+    }
+    let message = format!("{value} is not a number of nodes from 1 to {MIN_ANNOUNCERS_MAX}");
+    Err(FieldError::new("spec.minAnnouncers", message))
 }
 
 fn length_of_v6(value: Option<i32>) -> Result<u8, FieldError> {

@@ -153,8 +153,8 @@ pub(crate) struct ConfigObjects {
 }
 
 impl ConfigObjects {
-    /// For a process that only allocates: reads the addresses of BGPPeers and doesn't check the
-    /// rest.
+    /// For a process that only allocates: reads the addresses of BGPPeers, and of the rest only who
+    /// announces ([`Self::compile_announcers`]).
     pub(crate) fn for_allocation_only() -> Self {
         Self {
             for_allocation_only: true,
@@ -280,7 +280,9 @@ impl ConfigObjects {
         let are_known = !self.unreadable.contains_key(&Kind::ConfigMap) && additions.are_complete;
         let are_complete = config.pools.complete() && are_known;
         config.pools.set_complete(are_complete);
-        if !self.for_allocation_only {
+        if self.for_allocation_only {
+            self.compile_announcers(&mut config);
+        } else {
             self.compile_peers(&mut config);
             self.compile_advertisements(&aliases, &mut config);
             config.aliases = aliases;
@@ -293,6 +295,23 @@ impl ConfigObjects {
             .map(|problem| config.sources.resolve(problem))
             .collect();
         Arc::new(config)
+    }
+
+    /// Compiles who announces, if an advertisement has a floor ([`Advertisement::min_announcers`]),
+    /// for a process that only allocates. Announcers report the errors.
+    fn compile_announcers(&mut self, config: &mut Config) {
+        let problems = std::mem::take(&mut config.problems);
+        self.compile_advertisements(&Aliases::new(), config);
+        if config
+            .advertisements
+            .values()
+            .any(|ad| ad.min_announcers > 1)
+        {
+            self.compile_peers(config);
+        } else {
+            config.advertisements.clear();
+        }
+        config.problems = problems;
     }
 
     fn report_unreadable(&self, config: &mut Config) {
@@ -387,7 +406,11 @@ impl ConfigObjects {
             let parsed = both_groups::spec::<BgpAdvertisementSpec, FerrolbBgpAdvertisementSpec>(
                 raw, key, config,
             );
-            let parsed = parsed.check(|(spec, ferrolb)| {
+            let parsed = parsed.check(|(mut spec, ferrolb)| {
+                if self.for_allocation_only {
+                    // It doesn't read the Communities, and needs no attributes.
+                    spec.communities.clear();
+                }
                 let other = config.advertisements.get(&key.name.name);
                 both_groups::check_name(other.map(|other| &other.object))?;
                 let created = &raw.metadata.creation_timestamp;
@@ -415,6 +438,8 @@ impl ConfigObjects {
 
     /// Reports advertisements that name a pool or a peer that doesn't exist.
     fn report_unknown_names(&self, config: &mut Config) {
+        // Announcers report those of BGPAdvertisements.
+        let bgp = |_: &&Advertisement| !self.for_allocation_only;
         let cause = |kind: Kind, name: &str| {
             let exists = self.objects().any(|(key, _)| {
                 kind.groups().any(|group| group == key.kind) && key.name.name == name
@@ -427,7 +452,7 @@ impl ConfigObjects {
             }
         };
         let mut notices = Vec::new();
-        let ads = config.advertisements.values();
+        let ads = config.advertisements.values().filter(bgp);
         let pools = ads.map(|ad| (&ad.object, &ad.selection));
         let layer2 = config.layer2_advertisements.values();
         for (object, selection) in pools.chain(layer2.map(|ad| (&ad.object, &ad.selection))) {
@@ -438,7 +463,7 @@ impl ConfigObjects {
                 }
             }
         }
-        for ad in config.advertisements.values() {
+        for ad in config.advertisements.values().filter(bgp) {
             for name in &ad.peers {
                 if !config.peers.contains_key(name) {
                     let cause = cause(Kind::BgpPeer, name);

@@ -80,13 +80,19 @@ impl ConfigObjects {
             },
             |name| {
                 let secret = ObjectName::new(namespace, name);
+                if self.for_allocation_only {
+                    return Ok(None);
+                }
                 if self.is_absent_secret(&secret) {
                     absent = Some(secret);
                     return Ok(None);
                 }
                 self.password(namespace, name).map(Some)
             },
-            |name| bfd_profile(profiles, namespace, name),
+            |name| match bfd_profile(profiles, namespace, name) {
+                Err(_) if self.for_allocation_only => Ok(SessionConfig::default()),
+                found => found,
+            },
         )?;
         let mut notices = Vec::new();
         if spec.ebgp_multi_hop && !peer::multihop_has_effect(spec) {

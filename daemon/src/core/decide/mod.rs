@@ -2,6 +2,7 @@
 //! attributes, and why not to the others. Pure functions of the index.
 //! [`crate::core::decide::node_routes`] combines the decisions of all services.
 
+pub(crate) mod floor;
 pub(crate) mod hello_keys;
 pub(crate) mod layer2;
 pub(crate) mod node_routes;
@@ -14,6 +15,7 @@ pub(crate) mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ferrolb_bgp::rib::{DEFAULT_LOCAL_PREF, Route, RouteAttributes};
@@ -74,6 +76,8 @@ pub struct Offer {
     pub aggregator: Option<Aggregator>,
     /// The drain settings.
     pub drain: Drain,
+    /// How many nodes should announce the prefix at least.
+    pub min_announcers: u32,
 }
 
 /// The BGPPeers that a node has sessions with.
@@ -175,6 +179,11 @@ fn deliverable<'a>(
     let (addresses, undeliverable) = deliverable_addresses(index, node_name, service, &all);
     if let Some(reason) = undeliverable.clone().filter(|_| addresses.is_empty()) {
         return Err(reason);
+    }
+    if index.is_held(node_name, &service.name) {
+        let port = service.health_check_port.map_or(0, NonZeroU16::get);
+        let detail = format!("{}, healthCheckNodePort {port}", service.name);
+        return Err((Reason::ServiceProxyNotReady, detail.into()));
     }
     Ok(Some(Deliverable {
         node_name,
@@ -413,6 +422,7 @@ fn offers_to(
                 offer.local_pref = ad.local_pref.filter(|_| may_be_internal);
                 (offer, *ad)
             });
+            offer.min_announcers = offer.min_announcers.max(ad.min_announcers);
             if may_be_internal && !ad.agrees_with(first) {
                 continue;
             }
@@ -457,6 +467,7 @@ fn offer(
             router_id: router_id(peer, node_name, node),
         }),
         drain: service.drain.applied_to(peer.drain),
+        min_announcers: 1,
     }
 }
 

@@ -132,6 +132,21 @@ impl NodeRoutes {
         })
     }
 
+    /// How many nodes should announce a prefix at least, by the advertisements of this node's
+    /// routes.
+    pub fn min_announcers(&self, prefix: &IpNet) -> usize {
+        let contributors = self.contributors.get(prefix).into_iter().flatten();
+        let offers = contributors
+            .filter_map(|name| self.decisions.get(name))
+            .flat_map(|decision| &decision.contributions)
+            .filter(|contribution| contribution.prefix == *prefix)
+            .flat_map(|contribution| contribution.offers.iter());
+        let floors = offers.map(|(_, offer)| offer.min_announcers);
+        floors
+            .max()
+            .map_or(1, |floor| usize::try_from(floor).unwrap_or(usize::MAX))
+    }
+
     /// The name of the node.
     pub fn node(&self) -> &str {
         &self.node

@@ -94,6 +94,13 @@ reasons! {
     /// endpoint on this node.
     NoLocalEndpointsOfSharer => "none needed if other nodes announce the address; otherwise run \
         Pods of all sharers on the same nodes",
+    /// The service proxy of this node has not answered yet that it delivers, so the first
+    /// announcement by this node waits (--service-proxy-health).
+    ServiceProxyNotReady => "check the node's service proxy (kube-proxy, Cilium) and the URL of \
+        --service-proxy-health",
+    /// MetalLB's speaker runs on this node, so this process announces nothing beside it.
+    MetallbSpeaker => "move over with ferrolb migrate, or delete MetalLB's DaemonSet: this process \
+        starts to announce when the speaker has ended",
     /// No BGPPeer selects this node.
     NoPeer => "create a BGPPeer, or change the nodeSelectors of one",
     /// The BGPPeer selects this node but can't run here.

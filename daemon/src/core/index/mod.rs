@@ -7,6 +7,7 @@ pub(crate) mod change;
 mod community_labels;
 mod dirty;
 mod excluded;
+mod held;
 mod node_peers;
 mod problems;
 mod update;
@@ -61,6 +62,8 @@ pub struct Index {
     /// Whether an input of the configuration other than its objects changed.
     config_is_stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
+    /// The node of this process, and the services that are held back there.
+    held: (String, BTreeSet<ObjectName>),
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
     /// The services with [`Service::invalid_drain`] or [`Service::misspelt_annotation`], so that

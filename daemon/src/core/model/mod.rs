@@ -8,6 +8,7 @@ pub(crate) mod drain;
 mod endpoint_slice;
 mod misspelt;
 mod node;
+mod node_event;
 pub(crate) mod node_weight;
 mod service;
 mod service_event;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 
 pub(crate) use self::endpoint_slice::Slice;
 pub(crate) use self::node::Node;
+pub(crate) use self::node_event::NodeEvent;
 pub(crate) use self::service::{Service, TrafficPolicy};
 pub(crate) use self::service_event::ServiceEvent;
 use crate::core::api::FieldError;

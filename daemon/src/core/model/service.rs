@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ferrolb_allocator::{
@@ -47,6 +48,8 @@ pub struct Service {
     pub in_charge: bool,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
+    /// `spec.healthCheckNodePort`, if it has one.
+    pub health_check_port: Option<NonZeroU16>,
     /// The first entry of `status.loadBalancer.ingress[].ip` that is no address.
     pub invalid_address: Option<String>,
     /// The addresses in the status with an `ipMode` other than the API server's default.
@@ -139,6 +142,7 @@ impl Service {
             class: spec.load_balancer_class.clone(),
             in_charge: spec.load_balancer_class.as_deref() == lb_class,
             traffic_policy,
+            health_check_port: NonZeroU16::new(spec.health_check_node_port),
             ip_modes: ip_modes(status),
             invalid_address: ingress()
                 .find(|ip| ip.parse::<IpAddr>().is_err())

@@ -4,7 +4,7 @@
 //! It contains session passwords: it is readable by its owner only, and is stored in an emptyDir of
 //! the Pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -286,6 +286,14 @@ impl SavedState {
     /// Whether it has no session, and so no routes that peers could have kept.
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
+    }
+
+    /// The prefixes of its routes.
+    pub fn prefixes(&self) -> BTreeSet<IpNet> {
+        let routes = self.routes.iter();
+        routes
+            .flat_map(|saved| saved.prefixes.iter().copied())
+            .collect()
     }
 
     /// Converts it back to sessions and routes.

@@ -2,6 +2,9 @@
 //! passes the results to the engines of BGP and layer 2 and to the Service status. It uses neither
 //! the Kubernetes client nor sockets.
 
+mod first_announcements;
+mod floors;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -9,19 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::core::allocate::pool_status::{PoolStatuses, in_use};
 use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
+use crate::core::decide::Reason;
+use crate::core::decide::floor::Floors;
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::assigned::Assigned;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
+use crate::runtime::gate::Gate;
+use crate::runtime::gate::probe::Answer;
 use crate::runtime::source::{ApiWrite, Event, Source};
 use crate::runtime::status::{Announced, DaemonStatus, Layer2Services};
 use crate::runtime::turn::Turn;
@@ -58,6 +65,8 @@ pub struct ControlLoop {
     pub announcer: Option<Announcer>,
     /// Set in roles that announce by layer 2.
     pub layer2: Option<Layer2Announcer>,
+    /// Holds back the first announcements.
+    pub gate: Gate,
     /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
     /// Announce from nodes that are excluded from load balancers as well.
@@ -85,7 +94,8 @@ struct Running {
     /// Whether the first decision has been made.
     decided: bool,
     turn: Turn,
-    awaits_status: bool,
+    /// Whether the first routes wait for status writes, or for first answers about services.
+    awaits_first: bool,
     unpublished: bool,
     problems: BTreeSet<Problem>,
     announced: Announced,
@@ -100,6 +110,9 @@ struct Running {
     pool_statuses_due: bool,
     /// When the key that authenticates hellos was last requested, while there is none.
     key_requested: Option<Instant>,
+    /// Why nothing is announced yet, as last reported.
+    held: Option<(Reason, String)>,
+    floors: Floors,
 }
 
 impl ControlLoop {
@@ -113,6 +126,7 @@ impl ControlLoop {
     ) -> Option<StopMode> {
         let mut saved = self.saved.take();
         let has_saved = saved.as_ref().is_some_and(|saved| !saved.is_empty());
+        let mut answers = self.gate.take_answers();
         let mut running = Running::new(self);
         let sync_deadline = Instant::now() + SYNC_TIMEOUT;
         let mut last_update = Instant::now();
@@ -125,9 +139,10 @@ impl ControlLoop {
             }
             tokio::select! {
                 event = source.events.recv() => match event {
-                    Some(event) => running.handle(event),
+                    Some(event) => running.handle(source, event),
                     None => return mode,
                 },
+                answer = next(&mut answers) => running.handle_answer(answer),
                 Ok(daemonset_gone) = &mut stop, if mode.is_none() => {
                     mode = Some(running.stop(daemonset_gone).await);
                     continue;
@@ -135,18 +150,20 @@ impl ControlLoop {
                 _ = tick.tick() => {
                     running.tick().await;
                     running.write_pool_statuses(source);
+                    running.write_due_floor_events(source);
                     if running.key_requested.is_some() {
                         running.request_hello_key(source);
                     }
-                    if running.awaits_status && Instant::now() >= sync_deadline {
-                        running.awaits_status = false;
+                    if running.awaits_first && Instant::now() >= sync_deadline {
+                        running.awaits_first = false;
                         running.update(source, sync_deadline);
                     }
-                    if !running.check_interfaces() {
+                    let released = running.release_expired();
+                    if !running.check_interfaces() && !released {
                         continue;
                     }
                 }
-                () = sleep_until(sync_deadline), if saved.is_some() => {
+                () = sleep_until(sync_deadline), if saved.is_some() && !running.is_held() => {
                     running.restore(saved.take());
                     continue;
                 }
@@ -158,7 +175,7 @@ impl ControlLoop {
             }
             loop {
                 match source.events.try_recv() {
-                    Ok(event) => running.handle(event),
+                    Ok(event) => running.handle(source, event),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return mode,
                 }
@@ -172,6 +189,7 @@ impl ControlLoop {
             {
                 running.log_problems();
             }
+            running.report_hold();
             if running.is_complete(has_saved) {
                 saved = None;
                 running.update(source, sync_deadline);
@@ -203,7 +221,7 @@ impl Running {
             dirty: Dirty::default(),
             decided: false,
             turn: Turn::default(),
-            awaits_status: false,
+            awaits_first: false,
             unpublished: false,
             problems: BTreeSet::new(),
             announced: Announced::default(),
@@ -214,6 +232,8 @@ impl Running {
             pool_statuses: PoolStatuses::default(),
             pool_statuses_due: false,
             key_requested: None,
+            held: None,
+            floors: Floors::default(),
         }
     }
 
@@ -225,10 +245,10 @@ impl Running {
             && (!has_saved || self.index.is_listed(&ANNOUNCED_FROM))
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, source: &Source, event: Event) {
         match event {
             // A folder may contain objects that this role doesn't need.
-            Event::Change(change) if !self.control.kinds.contains(&change.kind()) => {}
+            Event::Change(change) if !self.reads(change.kind()) => {}
             Event::Change(change) => {
                 self.updates += 1;
                 self.turn.add(&change);
@@ -254,6 +274,7 @@ impl Running {
                 self.unpublished = true;
                 self.allocation.reset();
                 self.pool_statuses = PoolStatuses::default();
+                self.floors = Floors::default();
                 // A new leader decides everything again.
                 self.dirty.configuration |= leading;
             }
@@ -263,7 +284,15 @@ impl Running {
                     self.follow_layer2();
                 }
             }
+            Event::MetallbSpeaker(pod) => self.see_speaker(source, pod),
         }
+    }
+
+    /// Whether objects of a kind have an effect. An allocator reads EndpointSlices only if it needs
+    /// them ([`Source::needs_endpoints`]).
+    fn reads(&self, kind: Kind) -> bool {
+        let by_allocator = self.control.allocate && kind == Kind::EndpointSlice;
+        self.control.kinds.contains(&kind) || by_allocator
     }
 
     /// Updates what this process knows about the interfaces of the node. Returns whether it
@@ -289,9 +318,11 @@ impl Running {
     }
 
     fn update(&mut self, source: &Source, sync_deadline: Instant) {
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
         let announcer = self.control.announcer.as_ref();
         let first = announcer.is_some_and(|announcer| !announcer.initialized());
+        let layer2 = self.control.layer2.as_ref();
+        let first = first || layer2.is_some_and(|layer2| !layer2.initialized());
         if dirty.is_empty() && !first {
             return;
         }
@@ -302,12 +333,19 @@ impl Running {
         if self.control.allocate && self.leading {
             self.allocate(source, &dirty);
             self.pool_statuses_due = true;
+            self.check_floors(source, &dirty);
         }
+        // What is not initialized decides everything when nothing holds it back any longer.
+        if first && self.is_held() {
+            return;
+        }
+        let held = self.hold_services(&dirty, first);
+        dirty.merge(held);
         // End-of-RIB follows the first routes, so they must be complete: wait for pending status
-        // writes, but only until the deadline.
-        self.awaits_status =
-            first && self.allocation.is_writing() && Instant::now() < sync_deadline;
-        if self.awaits_status {
+        // writes and first answers of the service proxy, but only until the deadline.
+        let is_waiting = self.allocation.is_writing() || self.control.gate.services().is_asking();
+        self.awaits_first = first && is_waiting && Instant::now() < sync_deadline;
+        if self.awaits_first {
             return;
         }
         if let Some(layer2) = &mut self.control.layer2
@@ -544,6 +582,7 @@ impl Running {
 
     fn publish(&mut self) {
         self.unpublished = false;
+        let withheld = self.withheld();
         let announcer = self.control.announcer.as_ref();
         let status = DaemonStatus {
             alive: Some(Instant::now()),
@@ -568,11 +607,24 @@ impl Running {
             allocated: self.control.allocate.then(|| in_use(&self.index)),
             leading: self.leading,
             without_address: without_address(&self.index),
+            withheld,
+            metallb_speaker: self.control.gate.speaker().map(str::to_owned),
+            below_floor: self.floors.below(),
             updates: self.updates,
             panicked: false,
         };
         self.control.status.send_replace(Arc::new(status));
     }
+}
+
+/// The next answer of the service proxy. Never returns if it is not asked.
+async fn next(answers: &mut Option<mpsc::UnboundedReceiver<Answer>>) -> Answer {
+    if let Some(answers) = answers
+        && let Some(answer) = answers.recv().await
+    {
+        return answer;
+    }
+    std::future::pending().await
 }
 
 fn without_address(index: &Index) -> usize {

@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::core::api::RawObject;
 use crate::core::index::change::Change;
+use crate::runtime::gate::GateOptions;
 use crate::runtime::source::{ApiWriteReceiver, StatusReceiver, api_writes, status_writes};
 
 /// A configuration object, or a Service in the namespace `default`.
@@ -27,7 +28,7 @@ struct Leader {
     control: ControlLoop,
     source: Source,
     /// The source ends without it.
-    _events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Event>,
     statuses: StatusReceiver,
     writes: ApiWriteReceiver,
 }
@@ -59,11 +60,13 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         events,
         status,
         writes,
+        needs_endpoints: watch::channel(false).0,
     };
     let control = ControlLoop {
         kinds: &Kind::ALL,
         announcer: None,
         layer2: None,
+        gate: Gate::open(),
         allocate: true,
         ignore_exclusion: false,
         lb_class: None,
@@ -75,7 +78,7 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
     Leader {
         control,
         source,
-        _events: events_in,
+        events: events_in,
         statuses,
         writes: received_writes,
     }
@@ -118,6 +121,70 @@ async fn the_leader_writes_the_status_of_pools() {
     };
     assert_eq!(pool.to_string(), "IPAddressPool metallb-system/pool");
     assert_eq!(status.assigned_ipv4 + status.available_ipv4, 256);
+}
+
+/// An announcer that reads a Node, and what it writes.
+async fn held_announcer() -> (Leader, watch::Receiver<Arc<DaemonStatus>>) {
+    let mut held = leader(vec![object(Kind::Node, "a", json!({}))]).await;
+    let options = ferrolb_bgp::speaker::SpeakerOptions::default();
+    let (engine, _) = ferrolb_bgp::speaker::spawn(options).expect("an engine");
+    held.control.announcer = Some(Announcer::new("a".to_owned(), engine, None));
+    held.control.allocate = false;
+    held.control.gate = Gate::new(GateOptions {
+        asks_for_speaker: true,
+        proxy: None,
+        announced: BTreeSet::new(),
+    });
+    let status = held.control.status.subscribe();
+    (held, status)
+}
+
+#[tokio::test]
+async fn beside_metallbs_speaker_a_process_announces_nothing_and_an_event_says_so() {
+    let (mut held, mut status) = held_announcer().await;
+    let (_stop, stopped) = oneshot::channel();
+    let events = held.events.clone();
+    let speaker = |pod: Option<&str>| Event::MetallbSpeaker(pod.map(str::to_owned));
+    let writes = &mut held.writes;
+    let follow = async {
+        events
+            .send(speaker(Some("ns/speaker-x")))
+            .await
+            .expect("room");
+        let withheld = status.wait_for(|status| !status.withheld.is_empty()).await;
+        let withheld = withheld.expect("it runs").clone();
+        assert_eq!(withheld.withheld[0].reason, Reason::MetallbSpeaker);
+        assert!(!withheld.initialized && !withheld.ready());
+        let Some(ApiWrite::NodeEvent(event)) = writes.recv().await else {
+            panic!("no Event on the Node");
+        };
+        assert_eq!((event.reason, event.warning), ("MetalLBSpeakerRuns", true));
+        events.send(speaker(None)).await.expect("room");
+        status
+            .wait_for(|status| status.ready())
+            .await
+            .expect("it runs");
+        let Some(ApiWrite::NodeEvent(event)) = writes.recv().await else {
+            panic!("no Event on the Node");
+        };
+        assert_eq!(
+            (event.reason, event.warning),
+            ("MetalLBSpeakerEnded", false)
+        );
+        events
+            .send(speaker(Some("ns/speaker-y")))
+            .await
+            .expect("room");
+        let seen = status.wait_for(|status| status.metallb_speaker.is_some());
+        assert!(
+            seen.await.expect("it runs").ready(),
+            "what is announced stays"
+        );
+    };
+    tokio::select! {
+        _ = held.control.run(&mut held.source, stopped) => panic!("it ended"),
+        () = follow => {}
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
-use crate::core::model::ServiceEvent;
+use crate::core::model::{NodeEvent, ServiceEvent};
 
 /// Normal Events that may be pending, and as many other writes.
 const CAPACITY: usize = 256;
@@ -27,6 +27,8 @@ pub(crate) enum ApiWrite {
     CreateHelloKey,
     /// Creates an Event about a Service.
     Event(ServiceEvent),
+    /// Creates an Event about a Node.
+    NodeEvent(NodeEvent),
     /// Writes the status of an IPAddressPool.
     PoolStatus(ObjectKey, PoolStatus),
 }

@@ -39,6 +39,9 @@ pub enum Event {
     /// The nodes whose layer 2 process is ready. None if the Service that lists them doesn't exist.
     /// A source without an API server doesn't send it.
     ReadyNodes(Option<BTreeSet<Arc<str>>>),
+    /// The Pod of MetalLB's speaker on this node, as `namespace/name`, if one runs. A source
+    /// without an API server doesn't send it.
+    MetallbSpeaker(Option<String>),
 }
 
 /// Both directions of a source.
@@ -50,4 +53,6 @@ pub struct Source {
     pub status: StatusSender,
     /// Accepts writes that nothing waits for.
     pub writes: ApiWriteSender,
+    /// Set to true once an allocator needs EndpointSlices, which it doesn't read otherwise.
+    pub needs_endpoints: tokio::sync::watch::Sender<bool>,
 }

@@ -193,6 +193,11 @@ false
 {{- if and (ne .component "allocator") .role.ignoreExcludeLB -}}
 {{- $arguments = append $arguments "--ignore-exclude-lb" -}}
 {{- end -}}
+{{- if ne .component "allocator" -}}
+{{- with .role.serviceProxyHealth -}}
+{{- $arguments = append $arguments (printf "--service-proxy-health=%s" .) -}}
+{{- end -}}
+{{- end -}}
 {{- with $values.loadBalancerClass -}}
 {{- $arguments = append $arguments (printf "--lb-class=%s" .) -}}
 {{- end -}}

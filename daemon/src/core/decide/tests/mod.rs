@@ -22,6 +22,7 @@ fn offer(prefix: &str, community: u32, weight: Option<u32>) -> Offer {
             router_id: [192, 0, 2, 254].into(),
         }),
         drain: Drain::default(),
+        min_announcers: 1,
     }
 }
 

@@ -345,6 +345,21 @@ fn an_invalid_object_of_ferrolb_keeps_its_last_good_value_until_it_is_deleted() 
 }
 
 #[test]
+fn min_announcers_is_one_unless_it_says_otherwise_and_zero_is_refused() {
+    let mut index = index(own_objects());
+    let floor = |index: &Index| index.config().advertisements["all"].min_announcers;
+    assert_eq!(floor(&index), 1);
+    let ad = |value: Value| with_spec(Kind::FerrolbBgpAdvertisement, "all", value);
+    index.apply(ad(json!({ "minAnnouncers": 3 })));
+    assert_eq!((floor(&index), problems(&index)), (3, vec![]));
+    index.apply(ad(json!({ "minAnnouncers": 0 })));
+    let expected = "BGPAdvertisement.ferrolb.io metallb-system/all: spec.minAnnouncers: 0 is not a \
+                    number of nodes from 1 to 1000";
+    assert_eq!(problems(&index), [expected]);
+    assert_eq!(floor(&index), 3, "the last good value");
+}
+
+#[test]
 fn a_reserved_address_of_another_service_gets_a_notice_and_so_does_an_unused_reservation() {
     let reservation = |name: &str, address: &str| {
         let addresses = [address];

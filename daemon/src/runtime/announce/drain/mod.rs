@@ -115,8 +115,8 @@ pub(crate) fn stop_mode(facts: StopFacts) -> StopMode {
     }
 }
 
-/// Those of `prefixes` that other nodes announce, or would announce, and don't drain themselves. A
-/// cordoned node drains only what asks for a drain on cordon.
+/// Those of `prefixes` that other nodes announce, or would announce, and don't drain themselves: as
+/// many as `minAnnouncers` says. A cordoned node drains only what asks for a drain on cordon.
 pub(crate) fn announced_elsewhere(
     index: &Index,
     node_routes: &NodeRoutes,
@@ -136,8 +136,11 @@ pub(crate) fn announced_elsewhere(
         }
     };
     let others: Vec<(&String, &Node, bool)> = index.nodes().iter().filter_map(stays).collect();
-    let takes_over = |service, prefix: &IpNet| {
-        others.iter().any(|(other, node, cordoned)| {
+    let takes_over = |(other, node, cordoned): &(&String, &Node, bool), prefix: &IpNet| {
+        let mut services = node_routes
+            .contributors(prefix)
+            .filter_map(|name| index.service(name));
+        services.any(|service| {
             let theirs = decide(index, other, Some(node), service).contributions;
             let mut kept = theirs.iter().filter(|c| {
                 let covers = |offer: &Offer| *cordoned && offer.drain.on_cordon;
@@ -147,10 +150,9 @@ pub(crate) fn announced_elsewhere(
         })
     };
     let announced = |prefix: &&IpNet| {
-        let mut services = node_routes
-            .contributors(prefix)
-            .filter_map(|name| index.service(name));
-        services.any(|service| takes_over(service, prefix))
+        let enough = node_routes.min_announcers(prefix);
+        let taking = others.iter().filter(|other| takes_over(other, prefix));
+        taking.take(enough).count() == enough
     };
     prefixes.iter().filter(announced).copied().collect()
 }

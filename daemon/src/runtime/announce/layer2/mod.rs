@@ -162,6 +162,17 @@ impl Layer2Announcer {
         self.ready_nodes = nodes;
     }
 
+    /// Shows why nothing is announced yet, until that is over. Has no effect on a started engine.
+    pub(crate) fn hold(&mut self, why: Option<String>) {
+        if self.state.borrow().is_running() {
+            return;
+        }
+        let state = why.map_or(EngineState::Idle, |why| {
+            EngineState::Refused(why.as_str().into())
+        });
+        self.state.send_replace(state);
+    }
+
     /// The services of each address that some node announces by layer 2.
     pub(crate) const fn services(&self) -> &Layer2Services {
         &self.services

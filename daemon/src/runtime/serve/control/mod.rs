@@ -35,6 +35,8 @@ pub(crate) enum Request {
     },
     /// BGPPeers that are rejected, in general or on this node: [`RejectedPeer`]s.
     Refused,
+    /// What is not announced yet, since its first announcement waits: [`WithheldLine`]s.
+    Withheld,
     /// Routes sent to peers: one [`RouteLine`] per answer; an answer without one ends the list.
     Routes {
         /// Name or address; absent for all peers.
@@ -102,6 +104,18 @@ pub(crate) struct RejectedPeer {
     /// The field, what is wrong with it, and the remedy.
     #[serde(rename = "refused")]
     pub reason: String,
+}
+
+/// What is not announced yet, since its first announcement has to wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WithheldLine {
+    /// The service as `namespace/name`. Absent: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The reason code.
+    pub reason: String,
+    /// The reason in words, with its remedy.
+    pub message: String,
 }
 
 /// A route as sent to a peer.

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::layer2::Layer2Answers;
-use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine};
+use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine, WithheldLine};
 use crate::core::config::Problem;
 use crate::runtime::announce::layer2::engine::Layer2Engine;
 use crate::runtime::status::{DaemonStatus, Probe};
@@ -273,6 +273,7 @@ impl ControlService {
         };
         let answer = match (request, &self.engine) {
             (Request::Probe { probe }, _) => text(&probe_answer(status, probe)),
+            (Request::Withheld, _) => text(&Answer::Ok(withheld(&status.borrow()))),
             (Request::L2 { address }, _) => text(&layer2.status(address).await.into()),
             (Request::L2Move { address, node }, _) => {
                 text(&layer2.move_to(address, node).await.into())
@@ -292,6 +293,15 @@ impl ControlService {
         };
         send(write, &answer?, REQUEST_TIMEOUT).await
     }
+}
+
+fn withheld(status: &DaemonStatus) -> Vec<WithheldLine> {
+    let withheld = status.withheld.iter().map(|one| WithheldLine {
+        service: one.service.as_ref().map(ToString::to_string),
+        reason: one.reason.code().to_owned(),
+        message: one.message.clone(),
+    });
+    withheld.collect()
 }
 
 impl BgpAnswers<'_> {

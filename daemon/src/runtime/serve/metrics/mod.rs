@@ -69,6 +69,7 @@ fn all(
     configuration(&mut metrics, status)?;
     allocator(&mut metrics, status)?;
     announced(&mut metrics, status, node, layer2)?;
+    first_announcements(&mut metrics, status)?;
     sessions(&mut metrics, status, peers)?;
     let without_session = metrics.counter(
         "ferrolb_bfd_packets_without_session_total",
@@ -191,9 +192,18 @@ fn allocator(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result
         "Services of type LoadBalancer that have no address and should get one.",
         &[],
     )?;
+    let below = metrics.gauge(
+        "ferrolb_services_below_min_announcers",
+        "Services that fewer nodes announce than minAnnouncers of their BGPAdvertisements says. \
+         The leader counts them, the others have 0.",
+        &[],
+    )?;
     let Some(addresses) = &status.allocated else {
         return Ok(());
     };
+    below
+        .with_label_values::<&str>(&[])
+        .set(i64::try_from(status.below_floor).unwrap_or(i64::MAX));
     leader
         .with_label_values::<&str>(&[])
         .set(i64::from(status.leading));
@@ -261,6 +271,36 @@ fn announced(
                 .set(1);
         }
     }
+    Ok(())
+}
+
+fn first_announcements(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result<()> {
+    let held = metrics.gauge(
+        "ferrolb_announcements_held_bool",
+        "1 while this node announces nothing yet, for this reason: ServiceProxyNotReady or \
+         MetallbSpeaker.",
+        &["reason"],
+    )?;
+    let services = metrics.gauge(
+        "ferrolb_services_held",
+        "Services whose first announcement by this node waits for its service proxy.",
+        &[],
+    )?;
+    let speaker = metrics.gauge(
+        "ferrolb_metallb_speaker_bool",
+        "1 while MetalLB's speaker runs on this node.",
+        &[],
+    )?;
+    for one in status.withheld.iter().filter(|one| one.service.is_none()) {
+        held.with_label_values(&[one.reason.code()]).set(1);
+    }
+    let waiting = status.withheld.iter().filter(|one| one.service.is_some());
+    services
+        .with_label_values::<&str>(&[])
+        .set(i64::try_from(waiting.count()).unwrap_or(i64::MAX));
+    speaker
+        .with_label_values::<&str>(&[])
+        .set(i64::from(status.metallb_speaker.is_some()));
     Ok(())
 }
 

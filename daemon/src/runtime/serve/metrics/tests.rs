@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,10 +9,11 @@ use ferrolb_bgp::wire::Asn;
 
 use super::*;
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::decide::Reason;
 use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::index::Index;
 use crate::core::index::change::Change;
-use crate::runtime::status::Layer2Services;
+use crate::runtime::status::{Layer2Services, Withheld};
 
 /// Status of peers without a session.
 fn statuses(peers: impl IntoIterator<Item = PeerConfig>) -> Vec<PeerStatus> {
@@ -243,6 +245,45 @@ fn layer_2_has_metallb_names_and_counters_of_its_own() {
             .collect();
         assert_eq!(values.join(" "), expected, "{name}");
     }
+}
+
+#[test]
+fn what_waits_for_its_first_announcement_is_counted_with_its_reason() {
+    let held = |service: Option<&str>, reason| Withheld {
+        service: service.map(|name| Arc::new(ObjectName::new("shop", name))),
+        reason,
+        message: String::new(),
+    };
+    let status = DaemonStatus {
+        withheld: vec![
+            held(None, Reason::MetallbSpeaker),
+            held(Some("a"), Reason::ServiceProxyNotReady),
+            held(Some("b"), Reason::ServiceProxyNotReady),
+        ],
+        metallb_speaker: Some("metallb-system/speaker-x".to_owned()),
+        allocated: Some(BTreeSet::new()),
+        below_floor: 3,
+        ..DaemonStatus::default()
+    };
+    let text = rendered(&status, &[]);
+    for (name, expected) in [
+        (
+            "ferrolb_announcements_held_bool",
+            "ferrolb_announcements_held_bool{reason=\"MetallbSpeaker\"} 1",
+        ),
+        ("ferrolb_services_held", "ferrolb_services_held 2"),
+        (
+            "ferrolb_metallb_speaker_bool",
+            "ferrolb_metallb_speaker_bool 1",
+        ),
+        (
+            "ferrolb_services_below_min_announcers",
+            "ferrolb_services_below_min_announcers 3",
+        ),
+    ] {
+        assert_eq!(lines(&text, name).join(" "), expected);
+    }
+    assert!(!status.ready());
 }
 
 fn pool(name: &str, spec: serde_json::Value) -> Change {

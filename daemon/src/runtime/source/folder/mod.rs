@@ -69,7 +69,9 @@ pub(crate) fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::
     tokio::spawn(task.run(woken, writes));
     // Without an API server there is nothing else to write.
     let (writes, _) = api_writes();
+    let (needs_endpoints, _) = tokio::sync::watch::channel(false);
     Ok(Source {
+        needs_endpoints,
         events: receiver,
         status,
         writes,

@@ -18,7 +18,7 @@ use super::watch::chain;
 use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::config::hello_secrets::{KEY, OWN};
-use crate::core::model::ServiceEvent;
+use crate::core::model::{NodeEvent, ServiceEvent};
 use crate::runtime::source::{ApiWrite, ApiWriteReceiver};
 
 /// Limit for a request.
@@ -27,6 +27,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 /// Length of a key, in octets.
 const KEY_LENGTH: usize = 32;
+
+/// The namespace of Events about Nodes, which have none.
+const NODE_EVENTS: &str = "default";
 
 /// The field manager of statuses.
 const FIELD_MANAGER: &str = "ferrolb";
@@ -53,7 +56,12 @@ impl ApiWriter {
                 ApiWrite::Event(event) => {
                     sleep_until(next_event).await;
                     next_event = Instant::now() + EVENT_INTERVAL;
-                    self.create_event(&event).await
+                    let object = event_object(&event, &self.node, Timestamp::now());
+                    self.create_event(&object).await
+                }
+                ApiWrite::NodeEvent(event) => {
+                    let object = node_event_object(&event, Timestamp::now());
+                    self.create_event(&object).await
                 }
             };
             match written {
@@ -126,18 +134,22 @@ impl ApiWriter {
         }
     }
 
-    async fn create_event(&self, event: &ServiceEvent) -> Result<(), String> {
+    async fn create_event(&self, object: &Event) -> Result<(), String> {
+        let about = &object.involved_object;
+        let (kind, name) = (about.kind.as_deref(), about.name.as_deref());
         let failed = |error: &str| {
             format!(
-                "can't create an Event about Service {}: {error}. Allow the service account to \
-                 create Events (deploy/manifests/2-rbac.yaml)",
-                event.service
+                "can't create an Event about {} {}: {error}. Allow the service account to create \
+                 Events (deploy/manifests/2-rbac.yaml)",
+                kind.unwrap_or_default(),
+                name.unwrap_or_default(),
             )
         };
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &event.service.namespace);
-        let object = event_object(event, &self.node, Timestamp::now());
+        let namespace = object.metadata.namespace.as_deref();
+        let namespace = namespace.unwrap_or(NODE_EVENTS);
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let params = PostParams::default();
-        let created = timeout(REQUEST_TIMEOUT, api.create(&params, &object));
+        let created = timeout(REQUEST_TIMEOUT, api.create(&params, object));
         match created.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(failed(&chain(&error))),
@@ -157,6 +169,57 @@ fn secret(key: Vec<u8>) -> Secret {
         data: Some([(KEY.to_owned(), ByteString(key))].into()),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
+    }
+}
+
+/// An Event about a Node. As the kubelet's, it has the Node's name as UID: kubectl describe finds
+/// it by that.
+fn node_event_object(event: &NodeEvent, now: Timestamp) -> Event {
+    let NodeEvent {
+        node,
+        component,
+        warning,
+        reason,
+        message,
+    } = event;
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{node}.{:x}", now.as_nanosecond())),
+            namespace: Some(NODE_EVENTS.to_owned()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node.clone()),
+            uid: Some(node.clone()),
+            ..ObjectReference::default()
+        },
+        ..described(component, node, *warning, reason, message, now)
+    }
+}
+
+/// The fields that an Event has whatever it is about.
+fn described(
+    component: &str,
+    host: &str,
+    warning: bool,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Event {
+    Event {
+        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        count: Some(1),
+        source: Some(EventSource {
+            component: Some(component.to_owned()),
+            host: Some(host.to_owned()),
+        }),
+        ..Event::default()
     }
 }
 
@@ -186,17 +249,7 @@ fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
             uid: Some(uid.to_string()),
             ..ObjectReference::default()
         },
-        type_: Some(if *warning { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some((*reason).to_owned()),
-        message: Some(message.clone()),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        count: Some(1),
-        source: Some(EventSource {
-            component: Some((*component).to_owned()),
-            host: Some(node.to_owned()),
-        }),
-        ..Event::default()
+        ..described(component, node, *warning, reason, message, now)
     }
 }
 
@@ -211,6 +264,28 @@ mod tests {
         let secret = serde_json::to_value(secret(vec![0xff; 3])).expect("JSON");
         assert_eq!(secret["metadata"]["name"], "ferrolb-layer2");
         assert_eq!(secret["data"], json!({"secretkey": "////"}));
+    }
+
+    #[test]
+    fn an_event_about_a_node_is_one_that_kubectl_describe_finds() {
+        let event = NodeEvent {
+            node: "a".to_owned(),
+            component: "ferrolb-announcer",
+            warning: true,
+            reason: "MetalLBSpeakerRuns",
+            message: "a message".to_owned(),
+        };
+        let event = node_event_object(&event, Timestamp::UNIX_EPOCH);
+        let event = serde_json::to_value(event).expect("JSON");
+        assert_eq!(event["metadata"]["namespace"], "default");
+        assert_eq!(
+            event["involvedObject"],
+            json!({"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "a"})
+        );
+        assert_eq!(
+            (&event["type"], &event["reason"]),
+            (&json!("Warning"), &json!("MetalLBSpeakerRuns"))
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod elector;
 pub(crate) mod layer2_status;
 mod leader_election;
 mod listing;
-mod metallb_controller;
+mod metallb_pods;
 mod object;
 mod ready_nodes;
 mod reviewer;
@@ -197,8 +197,17 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
         let slices = Api::namespaced(context.client.clone(), &options.own_namespace);
         tokio::spawn(ready_nodes::follow(slices, context.events.clone()));
     }
+    if options.role.announces() {
+        tokio::spawn(metallb_pods::follow_speaker(
+            context.client.clone(),
+            context.config_namespaces.to_vec(),
+            options.node.clone(),
+            context.events.clone(),
+        ));
+    }
+    let (needs_endpoints, endpoints) = latest::channel(false);
     if options.role.allocates() {
-        tokio::spawn(allocate(context, options, watches, writes));
+        tokio::spawn(allocate(context, options, watches, writes, endpoints));
     } else {
         tokio::spawn(async move {
             // There are no writes in this role; the channel closes at shutdown.
@@ -210,6 +219,7 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
         events,
         status,
         writes: api_writes,
+        needs_endpoints,
     })
 }
 
@@ -301,7 +311,7 @@ async fn elect(
     mut release: oneshot::Receiver<()>,
 ) {
     let namespaces = context.config_namespaces.to_vec();
-    let mut controller = metallb_controller::follow(context.client.clone(), namespaces).await;
+    let mut controller = metallb_pods::follow_controller(context.client.clone(), namespaces).await;
     loop {
         let (stop, stopped) = oneshot::channel();
         let election = LeaderElection::new(
@@ -345,6 +355,7 @@ async fn allocate(
     options: KubeOptions,
     mut watches: Watches,
     writes: StatusReceiver,
+    mut endpoints: latest::Receiver<bool>,
 ) {
     let (lead_in, mut lead) = latest::channel(Lead::default());
     let (release, released) = oneshot::channel();
@@ -377,6 +388,12 @@ async fn allocate(
                 event
             }
             Some((term, kind)) = watches.listed.recv() => leading.listed(term, kind),
+            Ok(()) = endpoints.changed() => {
+                if *endpoints.borrow_and_update() {
+                    watches.start(Kind::EndpointSlice, Freshness::Cached, 0);
+                }
+                None
+            }
         };
         allocating_term_in.send_replace(leading.allocating_term());
         if let Some(event) = event
