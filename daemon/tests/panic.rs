@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferrolb::testing::{
-    Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Kind, Panicked, RawObject,
-    Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore, status_writes,
+    Announcer, Change, ControlLoop, DaemonStatus, Discards, Event as Delivered, Kind, Panicked,
+    RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore,
+    status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -102,6 +103,7 @@ impl Scene {
             lb_class: None,
             saved: state.load().expect("readable"),
             interface_exists: exists,
+            discards: Discards::default(),
             status: report_in,
         };
         let (events, delivered) = mpsc::channel(64);

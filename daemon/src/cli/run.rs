@@ -23,6 +23,7 @@ use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
+use crate::runtime::announce::discard::Discards;
 use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
 use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file, service_status};
@@ -278,6 +279,7 @@ impl Daemon {
             lb_class: args.lb_class.clone(),
             saved: state.as_ref().and_then(saved),
             interface_exists: host.interface_exists,
+            discards: Discards::by_kernel(),
             status: status_in,
         };
         tracing::info!(

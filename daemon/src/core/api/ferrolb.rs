@@ -114,6 +114,23 @@ pub(crate) struct FerrolbBgpAdvertisementSpec {
     /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need
     /// no entry.
     pub load_balancer_classes: Vec<String>,
+    /// When a node announces the aggregates of the selected pools: whenDeliverable (those of the
+    /// Services that it announces, as MetalLB does), or always (all of them, with or without a
+    /// Service inside). Always requires an aggregation length shorter than a host route's, and the
+    /// capability NET_ADMIN for the announcers: they discard packets to addresses without a
+    /// Service, which would otherwise return to the router.
+    pub announce_aggregates: AnnounceAggregates,
+}
+
+/// When a node announces the aggregates of a pool.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum AnnounceAggregates {
+    /// While it announces a Service inside.
+    #[default]
+    WhenDeliverable,
+    /// With or without a Service inside.
+    Always,
 }
 
 /// The fields that ferrolb's L2Advertisement (v1alpha1) has in addition to MetalLB's

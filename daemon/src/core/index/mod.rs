@@ -54,6 +54,8 @@ pub struct Index {
     /// Whether an input of the configuration other than its objects changed.
     config_is_stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
+    /// The nodes whose kernel refuses to discard packets, with its error.
+    discard_errors: BTreeMap<String, String>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
     /// The services with [`Service::invalid_drain`] or [`Service::misspelt_annotation`], so that
@@ -231,6 +233,28 @@ impl Index {
         self.problems_changed = false;
         Dirty {
             // L2Advertisements name interfaces too.
+            problems: true,
+            nodes: BTreeSet::from([node.to_owned()]),
+            ..Dirty::default()
+        }
+    }
+
+    /// The error with which a node's kernel refuses to discard packets to unused addresses of
+    /// aggregates. Only the process on the node knows it.
+    pub fn discard_error(&self, node: &str) -> Option<&str> {
+        self.discard_errors.get(node).map(String::as_str)
+    }
+
+    /// Sets [`Self::discard_error`].
+    pub fn set_discard_error(&mut self, node: &str, error: Option<String>) -> Dirty {
+        if self.discard_error(node) == error.as_deref() {
+            return Dirty::default();
+        }
+        match error {
+            Some(error) => self.discard_errors.insert(node.to_owned(), error),
+            None => self.discard_errors.remove(node),
+        };
+        Dirty {
             problems: true,
             nodes: BTreeSet::from([node.to_owned()]),
             ..Dirty::default()

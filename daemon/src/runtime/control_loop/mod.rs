@@ -15,8 +15,10 @@ use crate::core::allocate::pool_status::PoolStatuses;
 use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
+use crate::core::decide::discards::discards;
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
+use crate::runtime::announce::discard::Discards;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
@@ -67,6 +69,8 @@ pub struct ControlLoop {
     /// Whether the node has an interface of this name. Checked every second, since interfaces come
     /// and go.
     pub interface_exists: fn(&str) -> bool,
+    /// Discards packets to unused addresses of announced aggregates.
+    pub discards: Discards,
     /// Publishes the daemon's status to probes, metrics and the control socket.
     pub status: watch::Sender<Arc<DaemonStatus>>,
 }
@@ -80,6 +84,8 @@ struct Running {
     /// Whether the first decision has been made.
     decided: bool,
     turn: Turn,
+    /// Number of prefixes that the kernel refuses to discard packets to.
+    undiscarded: usize,
     awaits_status: bool,
     unpublished: bool,
     problems: BTreeSet<Problem>,
@@ -114,6 +120,9 @@ impl ControlLoop {
         let mut mode = None;
         loop {
             if mode.is_some() && running.is_drained() {
+                if matches!(mode, Some(StopMode::Drain(_))) {
+                    running.control.discards.retain(&BTreeSet::new());
+                }
                 return mode;
             }
             tokio::select! {
@@ -135,7 +144,8 @@ impl ControlLoop {
                         running.awaits_status = false;
                         running.update(source, sync_deadline);
                     }
-                    if !running.check_interfaces() {
+                    let changed = running.check_interfaces();
+                    if !running.add_discards() && !changed {
                         continue;
                     }
                 }
@@ -160,6 +170,7 @@ impl ControlLoop {
             // themselves are checked every second.
             if running.dirty.configuration || !running.dirty.nodes.is_empty() {
                 running.check_interfaces();
+                running.add_discards();
             }
             if running.dirty.may_change_problems() && running.index.is_synced(running.control.kinds)
             {
@@ -196,6 +207,7 @@ impl Running {
             dirty: Dirty::default(),
             decided: false,
             turn: Turn::default(),
+            undiscarded: 0,
             awaits_status: false,
             unpublished: false,
             problems: BTreeSet::new(),
@@ -271,6 +283,25 @@ impl Running {
         changed
     }
 
+    /// Discards packets to unused addresses of all aggregates that this node may announce, before
+    /// it announces them. Returns whether the kernel's answer changed.
+    fn add_discards(&mut self) -> bool {
+        let announcer = self.control.announcer.as_ref();
+        let Some(node) = announcer.map(|announcer| announcer.node_routes().node()) else {
+            return false;
+        };
+        let Some(wanted) = discards(&self.index, node) else {
+            return false;
+        };
+        let now = Instant::now().into_std();
+        let error = self.control.discards.add(now, &wanted);
+        self.undiscarded = error.as_ref().map_or(0, |_| wanted.len());
+        let dirty = self.index.set_discard_error(node, error);
+        let changed = !dirty.is_empty();
+        self.dirty.merge(dirty);
+        changed
+    }
+
     fn update(&mut self, source: &Source, sync_deadline: Instant) {
         let dirty = std::mem::take(&mut self.dirty);
         let announcer = self.control.announcer.as_ref();
@@ -303,6 +334,12 @@ impl Running {
             announcer.update_announced(&self.index, &dirty, &self.announced);
             if first {
                 announcer.save();
+            }
+            let node = announcer.node_routes().node();
+            if (first || dirty.needs_full_decision(node))
+                && let Some(wanted) = discards(&self.index, node)
+            {
+                self.control.discards.retain(&wanted);
             }
         }
         // Publish readiness and problems at once, everything else at the next tick.
@@ -538,6 +575,7 @@ impl Running {
             waiting: announcer
                 .map(|announcer| announcer.waiting().clone())
                 .unwrap_or_default(),
+            undiscarded: self.undiscarded,
             rejected_peers: announcer
                 .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),

@@ -69,6 +69,7 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         lb_class: None,
         saved: None,
         interface_exists: |_| true,
+        discards: Discards::default(),
         status: watch::channel(Arc::default()).0,
     };
     Leader {

@@ -12,9 +12,9 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const NODES: [&str; 2] = ["node-0", "node-1"];
+pub(super) const NODES: [&str; 2] = ["node-0", "node-1"];
 
-fn object(kind: Kind, name: &str, created: &str, mut body: Value) -> Change {
+pub(super) fn object(kind: Kind, name: &str, created: &str, mut body: Value) -> Change {
     let namespace = match kind {
         Kind::Node => "",
         kind if kind.is_configuration() => "metallb-system",
@@ -45,7 +45,7 @@ fn peer(name: &str, spec: Value) -> Change {
 
 /// Two nodes; an internal, an external and an undecided peer; and three services with endpoints,
 /// two of which share an address.
-fn rack() -> Index {
+pub(super) fn rack() -> Index {
     let mut index = Index::default();
     for (number, name) in NODES.into_iter().enumerate() {
         let address = format!("10.0.0.{}", number + 11);

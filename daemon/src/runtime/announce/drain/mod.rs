@@ -18,8 +18,9 @@ use ipnet::IpNet;
 
 pub(crate) use self::active_drain::ActiveDrain;
 pub(crate) use self::router_paths::RouterPaths;
+use crate::core::decide::aggregates::decide_pool;
 use crate::core::decide::node_routes::{NodeRoutes, RouteChange, RouteKey};
-use crate::core::decide::{Offer, decide};
+use crate::core::decide::{Contribution, Offer, decide};
 use crate::core::index::Index;
 use crate::core::model::Node;
 use crate::core::model::drain::Drain;
@@ -136,17 +137,30 @@ pub(crate) fn announced_elsewhere(
         }
     };
     let others: Vec<(&String, &Node, bool)> = index.nodes().iter().filter_map(stays).collect();
+    // A node that is only cordoned drains what asks for that.
+    let is_kept = |contribution: &Contribution, cordoned: bool| {
+        let covers = |offer: &Offer| cordoned && offer.drain.on_cordon;
+        let mut offers = contribution.offers.iter();
+        offers.any(|(_, offer)| !covers(offer))
+    };
     let takes_over = |service, prefix: &IpNet| {
         others.iter().any(|(other, node, cordoned)| {
             let theirs = decide(index, other, Some(node), service).contributions;
-            let mut kept = theirs.iter().filter(|c| {
-                let covers = |offer: &Offer| *cordoned && offer.drain.on_cordon;
-                c.offers.iter().any(|(_, offer)| !covers(offer))
-            });
+            let mut kept = theirs.iter().filter(|c| is_kept(c, *cordoned));
             kept.any(|c| c.prefix == *prefix)
         })
     };
+    let always = others.iter().flat_map(|(other, node, cordoned)| {
+        let pools = index.config().pools.iter();
+        let decisions = pools.map(|pool| decide_pool(index, other, Some(node), pool));
+        let theirs = decisions.flat_map(|decision| decision.contributions);
+        theirs.filter(|c| is_kept(c, *cordoned)).map(|c| c.prefix)
+    });
+    let always: BTreeSet<IpNet> = always.collect();
     let announced = |prefix: &&IpNet| {
+        if always.contains(*prefix) {
+            return true;
+        }
         let mut services = node_routes
             .contributors(prefix)
             .filter_map(|name| index.service(name));
