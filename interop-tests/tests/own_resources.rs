@@ -268,8 +268,18 @@ const ADVERTISEMENT: Specs = (
     "{aggregationLength: 24, aggregationLengthV6: 0, localPref: 4294967295, \
      communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
      ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
-     peers: [tor], serviceSelectors: [], loadBalancerClasses: [example.com/other, any]}",
+     peers: [tor], serviceSelectors: [], loadBalancerClasses: [example.com/other, any], \
+     announceAggregates: always}",
     &[
+        ("{announceAggregates: never}", "spec.announceAggregates"),
+        (
+            "{announceAggregates: always}",
+            "announceAggregates: always has no effect on host routes",
+        ),
+        (
+            "{announceAggregates: always, aggregationLength: 32, aggregationLengthV6: 128}",
+            "announceAggregates: always has no effect on host routes",
+        ),
         ("{aggregationLength: 0}", "spec.aggregationLength"),
         ("{aggregationLength: 33}", "spec.aggregationLength"),
         ("{aggregationLengthV6: -1}", "spec.aggregationLengthV6"),
