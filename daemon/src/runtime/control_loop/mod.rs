@@ -336,7 +336,9 @@ impl Running {
                 announcer.save();
             }
             let node = announcer.node_routes().node();
+            // Aggregates of a pool that was never read may still be announced.
             if (first || dirty.needs_full_decision(node))
+                && self.index.config().pools.complete()
                 && let Some(wanted) = discards(&self.index, node)
             {
                 self.control.discards.retain(&wanted);

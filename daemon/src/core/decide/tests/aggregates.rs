@@ -261,7 +261,7 @@ fn what_a_range_does_not_contain_is_discarded_only_if_its_aggregates_exceed_it()
     delete(&mut index, Kind::IpAddressPool, "metallb-system", "pool");
     pool(&mut index, "range", &["198.51.100.1-198.51.100.7"]);
     let spec = json!({ "aggregationLength": 30 });
-    advertise(&mut index, "all", spec.clone());
+    advertise(&mut index, "all", spec);
     // The aggregate of a service at .1 would be 198.51.100.0/30, as in MetalLB.
     assert_eq!(discards(&index, "node-0"), Some(set(&["198.51.100.0/29"])));
     let routes = routes(&index, "node-0");
@@ -273,6 +273,19 @@ fn what_a_range_does_not_contain_is_discarded_only_if_its_aggregates_exceed_it()
         !routes.contains(&"external 198.51.100.0/30".to_owned()),
         "{routes:?}"
     );
+}
+
+#[test]
+fn an_invalid_or_unreadable_pool_keeps_its_aggregates() {
+    let mut index = without_services();
+    advertise(&mut index, "all", json!({ "aggregationLength": 24 }));
+    let (before, discarded) = (routes(&index, "node-0"), discards(&index, "node-0"));
+    pool(&mut index, "pool", &["nonsense"]);
+    assert_eq!(routes(&index, "node-0"), before);
+    assert_eq!(discards(&index, "node-0"), discarded);
+    index.apply(Change::Unreadable(Kind::IpAddressPool, "gone".into()));
+    assert_eq!(routes(&index, "node-0"), before);
+    assert_eq!(discards(&index, "node-0"), discarded);
 }
 
 #[test]
