@@ -27,7 +27,9 @@ struct Announceable<'a> {
     node: &'a Node,
     pool: &'a Pool,
     /// The advertisements that select the pool and the node, the oldest first.
-    advertisements: Vec<&'a Advertisement>,
+    all: Vec<&'a Advertisement>,
+    /// Those of them that announce its aggregates without a service.
+    always: Vec<&'a Advertisement>,
 }
 
 /// Decides which aggregates of a pool a node announces to which peers, whatever services it has. A
@@ -40,12 +42,12 @@ pub(crate) fn decide_pool(
     node: Option<&Node>,
     pool: &Pool,
 ) -> Decision {
-    let mut advertisements: Vec<_> = always(index.config(), pool).collect();
-    if advertisements.is_empty() {
+    let mut all: Vec<_> = selecting(index.config(), pool).collect();
+    if !all.iter().any(|ad| ad.is_always_announced()) {
         return Decision::default();
     }
-    advertisements.sort_by_key(|ad| ad.age());
-    match announceable(index, node_name, node, pool, advertisements) {
+    all.sort_by_key(|ad| ad.age());
+    match announceable(index, node_name, node, pool, all) {
         Ok(announceable) => announceable.for_peers(),
         Err((reason, detail)) => Decision {
             contributions: Vec::new(),
@@ -58,12 +60,12 @@ pub(crate) fn decide_pool(
     }
 }
 
-/// The advertisements of a pool that announce its aggregates without a service.
-fn always<'a>(config: &'a Config, pool: &Pool) -> impl Iterator<Item = &'a Advertisement> {
+/// The advertisements that select a pool.
+fn selecting<'a>(config: &'a Config, pool: &Pool) -> impl Iterator<Item = &'a Advertisement> {
     let details = config.pool_details.get(pool.name());
     let labels = details.map(|details| &details.labels);
     let all = config.advertisements.values();
-    all.filter(move |ad| ad.is_always_announced() && ad.selection.selects_pool(pool.name(), labels))
+    all.filter(move |ad| ad.selection.selects_pool(pool.name(), labels))
 }
 
 /// Checks everything that doesn't depend on the peer.
@@ -72,11 +74,13 @@ fn announceable<'a>(
     node_name: &'a str,
     node: Option<&'a Node>,
     pool: &'a Pool,
-    mut advertisements: Vec<&'a Advertisement>,
+    mut all: Vec<&'a Advertisement>,
 ) -> Result<Announceable<'a>, (Reason, Detail)> {
     let node = node.ok_or_else(|| (Reason::NodeUnknown, node_name.into()))?;
-    advertisements.retain(|ad| ad.selection.nodes.matches(&node.labels));
-    if advertisements.is_empty() {
+    all.retain(|ad| ad.selection.nodes.matches(&node.labels));
+    let always = all.iter().copied().filter(|ad| ad.is_always_announced());
+    let always: Vec<_> = always.collect();
+    if always.is_empty() {
         let detail = format!("BGP, pool {}", pool.name());
         return Err((Reason::NodeNotSelected, detail.into()));
     }
@@ -94,7 +98,8 @@ fn announceable<'a>(
         node_name,
         node,
         pool,
-        advertisements,
+        all,
+        always,
     })
 }
 
@@ -117,7 +122,7 @@ impl Announceable<'_> {
                 detail,
             }));
         }
-        let refused = refused_peers(self.index, self.node_name, &self.advertisements);
+        let refused = refused_peers(self.index, self.node_name, &self.always);
         verdicts.extend(refused);
         if verdicts.is_empty() {
             verdicts.push(Verdict {
@@ -136,47 +141,54 @@ impl Announceable<'_> {
         }
     }
 
-    /// The offers for one peer, and why there are no others. An advertisement whose LOCAL_PREF
-    /// differs from an older one adds nothing to their common prefixes.
+    /// The offers for one peer, and why there are no others. As for services, the oldest
+    /// advertisement determines LOCAL_PREF, and one that differs adds nothing else.
     fn offers_to(&self, peer: &Peer) -> (BTreeMap<IpNet, Offer>, Vec<(Reason, Detail)>) {
-        let mut offers: BTreeMap<IpNet, (Offer, &Advertisement)> = BTreeMap::new();
+        let mut offers: BTreeMap<IpNet, Offer> = BTreeMap::new();
         let mut reasons = Vec::new();
-        if !selected(&self.advertisements, &peer.name) {
-            return (
-                BTreeMap::new(),
-                vec![(Reason::PeerNotSelected, Detail::Peer)],
-            );
+        if !selected(&self.always, &peer.name) {
+            return (offers, vec![(Reason::PeerNotSelected, Detail::Peer)]);
         }
         // LOCAL_PREF isn't sent over eBGP (RFC 4271 §5.1.5).
         let may_be_internal = peer.is_ibgp() != Some(false);
-        let advertisements = self.advertisements.iter();
-        for ad in advertisements.filter(|ad| ad.selects_peer(&peer.name)) {
-            for family in Family::ALL {
-                let prefixes = match self.prefixes(peer, ad, family) {
-                    Ok(prefixes) => prefixes,
-                    Err(reason) if reasons.contains(&reason) => continue,
-                    Err(reason) => {
+        let selected = self.always.iter().filter(|ad| ad.selects_peer(&peer.name));
+        for (ad, family) in selected.flat_map(|ad| Family::ALL.map(|family| (*ad, family))) {
+            let prefixes = match self.prefixes(peer, ad, family) {
+                Ok(prefixes) => prefixes,
+                Err(reason) => {
+                    if !reasons.contains(&reason) {
                         reasons.push(reason);
-                        continue;
                     }
-                };
-                for prefix in prefixes {
-                    let (offer, first) = offers.entry(prefix).or_insert_with(|| {
-                        let mut offer = self.offer(peer, prefix);
-                        offer.local_pref = ad.local_pref.filter(|_| may_be_internal);
-                        (offer, *ad)
-                    });
-                    if may_be_internal && !ad.agrees_with(first) {
-                        continue;
-                    }
+                    continue;
+                }
+            };
+            let first = self.first(peer, ad, family);
+            for prefix in prefixes {
+                let offer = offers.entry(prefix).or_insert_with(|| Offer {
+                    local_pref: first.local_pref.filter(|_| may_be_internal),
+                    ..self.offer(peer, prefix)
+                });
+                if !may_be_internal || ad.agrees_with(first) {
                     offer.communities.extend(&ad.communities);
                     offer.large_communities.extend(&ad.large_communities);
                 }
             }
         }
-        let offers = offers.into_iter();
-        let offers = offers.map(|(prefix, (offer, _))| (prefix, offer)).collect();
         (offers, reasons)
+    }
+
+    /// The oldest advertisement with the prefixes of this one, whenever it announces them.
+    fn first<'a>(
+        &'a self,
+        peer: &Peer,
+        ad: &'a Advertisement,
+        family: Family,
+    ) -> &'a Advertisement {
+        let mut others = self.all.iter().copied();
+        let first = others.find(|other| {
+            other.selects_peer(&peer.name) && other.length(family) == ad.length(family)
+        });
+        first.unwrap_or(ad)
     }
 
     /// The aggregates of one family that an advertisement requests for a peer.

@@ -115,7 +115,11 @@ fn routes(index: &Index) -> Routes {
 fn with(advertisements: &[(String, String, Value)]) -> (Routes, Vec<String>) {
     let mut index = rack();
     for (name, created, spec) in advertisements {
-        index.apply(advertisement(name, created, spec));
+        let kind = match spec.get("announceAggregates") {
+            Some(_) => Kind::FerrolbBgpAdvertisement,
+            None => Kind::BgpAdvertisement,
+        };
+        index.apply(object(kind, name, created, json!({ "spec": spec })));
     }
     let problems = index.problems();
     (
@@ -134,18 +138,23 @@ fn spec() -> impl Strategy<Value = Value> {
     let labels = |key: &str, value: &str| json!([{ "matchLabels": { key: value } }]);
     let nodes = prop_oneof![3 => Just(json!([])), 1 => Just(labels("node", "node-0"))];
     let services = prop_oneof![
-        2 => Just((32, json!([]))),
-        1 => Just((24, json!([]))),
-        1 => Just((32, labels("service", "a"))),
-        1 => Just((32, labels("service", "b"))),
+        2 => Just((32, json!([]), false)),
+        1 => Just((24, json!([]), false)),
+        1 => Just((24, json!([]), true)),
+        1 => Just((32, labels("service", "a"), false)),
+        1 => Just((32, labels("service", "b"), false)),
     ];
     (local_pref, peers, nodes, services, 1..9_u16).prop_map(
-        |(local_pref, peers, nodes, (length, services), community)| {
-            json!({
+        |(local_pref, peers, nodes, (length, services, always), community)| {
+            let mut spec = json!({
                 "localPref": local_pref, "peers": peers, "nodeSelectors": nodes,
                 "aggregationLength": length, "serviceSelectors": services,
                 "communities": [format!("64512:{community}")],
-            })
+            });
+            if always {
+                spec["announceAggregates"] = json!("always");
+            }
+            spec
         },
     )
 }
@@ -202,8 +211,8 @@ proptest! {
         }
         for name in omitted {
             let named = problems.iter().any(|problem| {
-                problem.starts_with(&format!("BGPAdvertisement metallb-system/{name}: \
-                    spec.localPref:"))
+                problem.starts_with("BGPAdvertisement")
+                    && problem.contains(&format!(" metallb-system/{name}: spec.localPref:"))
             });
             prop_assert!(named, "{name} is not among {problems:?}");
         }
