@@ -1,4 +1,4 @@
-//! Packets to an address that nobody has: whether nodes send them back to the router, which sends
+//! Packets to an address that no Service has: whether nodes send them back to the router, which sends
 //! them to a node again, until their TTL expires. A traceroute would show the two in turn.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -36,7 +36,7 @@ struct Walkthrough {
     services: &'static [(&'static str, u16, &'static str)],
     /// The network of its pool.
     network: &'static str,
-    /// Whether the network is announced whole: then ferrolb discards what nobody delivers.
+    /// Whether the network is announced whole: then ferrolb discards what is not delivered.
     whole: bool,
 }
 
@@ -341,7 +341,7 @@ fn walkthrough_3_a_service_answers_in_a_network_that_all_nodes_announce_whole() 
         });
         await_table(&router, &whole.collect::<Result<_>>()?, TIMEOUT)?;
         await_answers(rack.client()?, SocketAddr::new(address, port))?;
-        // Processes of a node reach it too, although the node discards what nobody delivers.
+        // Processes of a node reach it too, although the node discards what is not delivered.
         await_answers(&rack.nodes[0].namespace, SocketAddr::new(address, port))?;
         let unused: IpAddr = "192.168.5.77".parse()?;
         let bounces = Bounces::count(&rack, unused)?;

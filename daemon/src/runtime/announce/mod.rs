@@ -1,5 +1,6 @@
 //! Announces the addresses of this node: routes through the BGP engine, with the rate limit of
-//! weights, drain and state file; and by layer 2. Discards packets to unused addresses of aggregates.
+//! weights, drain and state file; and by layer 2. Discards packets to unused addresses of
+//! aggregates.
 
 pub(crate) mod announcer;
 pub(crate) mod discard;
