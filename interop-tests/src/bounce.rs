@@ -1,5 +1,5 @@
-//! Packets to an address that no Service has: whether nodes send them back to the router, which sends
-//! them to a node again, until their TTL expires. A traceroute would show the two in turn.
+//! Packets to an address that no Service has: whether nodes send them back to the router, which
+//! sends them to a node again, until their TTL expires. A traceroute would show the two in turn.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
