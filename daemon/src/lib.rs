@@ -20,6 +20,7 @@ pub mod testing {
     pub use crate::core::index::change::Change;
     pub use crate::core::index::{Dirty, Index};
     pub use crate::runtime::announce::announcer::Announcer;
+    pub use crate::runtime::announce::discard::Discards;
     pub use crate::runtime::announce::state_file::{StateDir, StateWriter};
     pub use crate::runtime::control_loop::ControlLoop;
     pub use crate::runtime::gate::Gate;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferrolb::testing::{
-    Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Gate, Kind, Panicked,
+    Announcer, Change, ControlLoop, DaemonStatus, Discards, Event as Delivered, Gate, Kind, Panicked,
     RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore,
     status_writes,
 };
@@ -105,6 +105,7 @@ impl Scene {
             saved: state.load().expect("readable"),
             interface_exists: exists,
             host_addresses: speaker::host_addresses,
+            discards: Discards::default(),
             status: report_in,
         };
         let (events, delivered) = mpsc::channel(64);

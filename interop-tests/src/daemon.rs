@@ -142,6 +142,16 @@ status:
         self.start(node, role, &setpriv, &self.socket(node))
     }
 
+    /// As [`Folder::run_role`], with no capability but this one.
+    ///
+    /// # Errors
+    /// When `FERROLB_BIN` does not name a binary.
+    pub fn run_with_only(&self, node: &Node, role: &str, capability: &str) -> Result<Process> {
+        let bounding_set = format!("--bounding-set=-all,+{capability}");
+        let setpriv = ["setpriv", &bounding_set];
+        self.start(node, role, &setpriv, &self.socket(node))
+    }
+
     /// Replaces the layer 2 process of a node as a rollout with surge does: starts a second one,
     /// waits until it is ready, and stops the first one with SIGTERM.
     ///

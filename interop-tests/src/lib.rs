@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod announce_example;
+pub mod bounce;
 pub mod containers;
 pub mod daemon;
 pub mod eventually;

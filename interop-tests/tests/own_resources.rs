@@ -270,10 +270,20 @@ const ADVERTISEMENT: Specs = (
      communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
      ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
      peers: [tor], serviceSelectors: [], communityLabels: [community, example.com/community], \
-      loadBalancerClasses: [example.com/other, any], minAnnouncers: 1000}",
+      loadBalancerClasses: [example.com/other, any], minAnnouncers: 1000, \
+      announceAggregates: always}",
     &[
         ("{minAnnouncers: 0}", "spec.minAnnouncers"),
         ("{minAnnouncers: 1001}", "spec.minAnnouncers"),
+        ("{announceAggregates: never}", "spec.announceAggregates"),
+        (
+            "{announceAggregates: always}",
+            "announceAggregates: always has no effect on host routes",
+        ),
+        (
+            "{announceAggregates: always, aggregationLength: 32, aggregationLengthV6: 128}",
+            "announceAggregates: always has no effect on host routes",
+        ),
         ("{aggregationLength: 0}", "spec.aggregationLength"),
         ("{aggregationLength: 33}", "spec.aggregationLength"),
         ("{aggregationLengthV6: -1}", "spec.aggregationLengthV6"),

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::bounce::Bounces;
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{
     ControlPlane, DataPath, Ferrolb, Load, Metallb, Nodes, traffic_program,
@@ -17,7 +18,7 @@ use ferrolb_interop_tests::kube::{
 use ferrolb_interop_tests::lan::{Host, answers, mac};
 use ferrolb_interop_tests::netns::Namespace;
 use ferrolb_interop_tests::process::{Process, ferrolb};
-use ferrolb_interop_tests::router::{Bird, Router, await_sessions};
+use ferrolb_interop_tests::router::{Bird, RouteEntry, Router, await_sessions, await_table};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{Topology, ipv4_addresses};
 
@@ -35,6 +36,8 @@ struct Walkthrough {
     services: &'static [(&'static str, u16, &'static str)],
     /// The network of its pool.
     network: &'static str,
+    /// Whether the network is announced whole: then ferrolb discards what is not delivered.
+    whole: bool,
 }
 
 fn file(walkthrough: &str, name: &str) -> PathBuf {
@@ -53,7 +56,7 @@ impl<'lab> Cluster<'lab> {
     fn start(scratch: &'lab Scratch, rack: &Topology, walkthrough: &Walkthrough) -> Result<Self> {
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
         cp.install_ferrolb_rbac()?;
-        for node in &rack.nodes {
+        for node in rack.nodes.iter().filter(|_| !walkthrough.whole) {
             // A packet that kube-proxy does not rewrite yet would loop between node and router.
             let unreachable = ["route", "add", "unreachable", walkthrough.network];
             node.namespace.ip(&unreachable)?;
@@ -151,6 +154,7 @@ const NGINX: Walkthrough = Walkthrough {
     pod_port: 80,
     services: &[("nginx", 80, "172.22.132.150")],
     network: "172.22.132.0/24",
+    whole: false,
 };
 
 #[test]
@@ -174,6 +178,7 @@ fn walkthrough_2_a_service_requests_a_pool_by_the_older_annotation() {
         pod_port: 8080,
         services: &[("s1", 80, "192.168.61.220")],
         network: "192.168.61.0/24",
+        whole: false,
     };
     over_layer2(&walkthrough, true);
 }
@@ -273,5 +278,75 @@ fn walkthrough_4_over_bgp_runs_as_its_error_message_corrects_it() {
             process.await_log(&["ConfigMap", "unknown field: write peer-asn"], TIMEOUT)?;
         }
         await_answers(rack.client()?, SocketAddr::new(address, port))
+    });
+}
+
+/// The switch of walk-through 3: AS 65116, with a password, and all nodes' paths to a prefix.
+const SWITCH: &str = "
+router id 10.99.0.1;
+log stderr all;
+protocol device {}
+protocol kernel {
+  ipv4 { import none; export where source = RTS_BGP; };
+  merge paths on limit 64;
+}
+template bgp node {
+  local 10.99.0.1 as 65116;
+  neighbor range 10.99.0.0/24 as 64700;
+  dynamic name \"node\";
+  password \"tor-secret\";
+  ipv4 { import all; export none; };
+}
+protocol bgp nodes from node {}
+";
+
+/// The allocator reads the published ConfigMap. Its Calico announces the whole network, with both
+/// communities: objects of ferrolb do that instead.
+#[test]
+fn walkthrough_3_a_service_answers_in_a_network_that_all_nodes_announce_whole() {
+    let walkthrough = Walkthrough {
+        name: "3",
+        app: "http-server",
+        pod_port: 80,
+        services: &[("http-server-svc", 80, "192.168.5.0")],
+        network: "192.168.5.0/24",
+        whole: true,
+    };
+    scenario("walkthrough-3", |scratch| {
+        let mut rack = Topology::new(3)?;
+        rack.add_client()?;
+        let configuration = scratch.file("bird.conf");
+        fs::write(&configuration, SWITCH)?;
+        let mut router = Bird::with_configuration(scratch, &rack.tor, configuration);
+        router.start()?;
+        let cluster = Cluster::start(scratch, &rack, &walkthrough)?;
+        cluster.cp.install_ferrolb_crds()?;
+        cluster.cp.apply_path(&file("3", "config.yaml"))?;
+        let mut allocator = Ferrolb::allocator(&cluster.cp, "allocator1")?;
+        allocator.await_ready()?;
+        cluster.cp.apply_path(&file("3", "services.yaml"))?;
+        let (service, port, address) = walkthrough.services[0];
+        let address = cluster.await_address(service, address)?;
+
+        cluster.cp.apply_path(&file("3-bgp", "config.yaml"))?;
+        let mut announcers = Vec::new();
+        for node in &rack.nodes {
+            announcers.push(Ferrolb::announcer(&cluster.cp, node)?);
+        }
+        announcers.iter_mut().try_for_each(Ferrolb::await_ready)?;
+        let whole = rack.nodes.iter().map(|node| {
+            let route = RouteEntry::new(walkthrough.network, &node.ipv4.to_string())?;
+            let route = route.communities(&["64700:120"]);
+            Ok(route.large_communities(&["64700:300:100"]))
+        });
+        await_table(&router, &whole.collect::<Result<_>>()?, TIMEOUT)?;
+        await_answers(rack.client()?, SocketAddr::new(address, port))?;
+        // Processes of a node reach it too, although the node discards what is not delivered.
+        await_answers(&rack.nodes[0].namespace, SocketAddr::new(address, port))?;
+        let unused: IpAddr = "192.168.5.77".parse()?;
+        let bounces = Bounces::count(&rack, unused)?;
+        ensure!(bounces == Bounces::NONE, "{bounces:?}");
+        cluster.await_address(service, walkthrough.services[0].2)?;
+        Ok(())
     });
 }

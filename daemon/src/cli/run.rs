@@ -24,6 +24,7 @@ use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
+use crate::runtime::announce::discard::Discards;
 use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
 use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file, service_status};
@@ -287,6 +288,7 @@ impl Daemon {
             saved,
             interface_exists: host.interface_exists,
             host_addresses: speaker::host_addresses,
+            discards: Discards::by_kernel(),
             status: status_in,
         };
         tracing::info!(

@@ -247,6 +247,8 @@ pub struct DaemonStatus {
     pub routes: BTreeMap<String, usize>,
     /// Routes of a draining node that are not withdrawn yet, since the router has no other path.
     pub waiting: Arc<BTreeSet<RouteKey>>,
+    /// Number of announced prefixes whose unused addresses this node does not discard packets to.
+    pub undiscarded: usize,
     /// BGPPeers that are rejected in general or on this node.
     pub rejected_peers: Vec<Problem>,
     /// Addresses allocated in the status of Services, if this process allocates.

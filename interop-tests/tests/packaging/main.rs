@@ -87,7 +87,29 @@ fn one_file_kustomize_and_the_chart_install_the_same_objects() {
             ensure!(expected.len() < file.len(), "{other}");
             ensure_equal(&expected, &overlay(&cp, name)?).context(name)?;
         }
-        Ok(())
+
+        // A component needs a kustomization, which names folders relative to its own.
+        let own = scratch.file("with-net-admin");
+        fs::create_dir(&own)?;
+        let up = "../".repeat(own.components().count() - 1);
+        let folder = deploy().canonicalize()?.join("kustomize");
+        let folder = format!(
+            "{up}{}",
+            folder.display().to_string().trim_start_matches('/')
+        );
+        let text = format!("resources: [{folder}/all]\ncomponents: [{folder}/net-admin]\n");
+        fs::write(own.join("kustomization.yaml"), text)?;
+        let patched = objects(&cp.kubectl(&["kustomize", &own.to_string_lossy()])?)?;
+        let values = json!({"speaker": {"bgp": {"netAdmin": true}}});
+        let rendered = objects(&render(scratch, &values)?)?;
+        let announcer = ("DaemonSet".to_owned(), "ferrolb-announcer".to_owned());
+        ensure!(
+            patched[&announcer] != file[&announcer],
+            "the component has no effect"
+        );
+        let of =
+            |objects: &Objects| Objects::from([(announcer.clone(), objects[&announcer].clone())]);
+        ensure_equal(&of(&patched), &of(&rendered)).context("NET_ADMIN")
     });
 }
 

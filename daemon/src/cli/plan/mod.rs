@@ -152,6 +152,10 @@ fn text(plan: &Plan, no_routes: &str, paths: &str) -> Result<String, fmt::Error>
             withheld(plan)
         )?;
     }
+    if !plan.withheld_aggregates.is_empty() {
+        let title = style.bold("Aggregates not announced");
+        writeln!(text, "\n{title}\n{}", withheld_aggregates(plan))?;
+    }
     section(&mut text, &style.bold("Without effect"), &plan.notices)?;
     section(&mut text, &style.red("Errors"), &plan.errors)?;
     if !plan.errors.is_empty() {
@@ -258,6 +262,22 @@ fn withheld(plan: &Plan) -> String {
     });
     table(
         &["SERVICE", "NODE", "PEER", "REASON", "WHY, AND WHAT TO DO"],
+        rows,
+    )
+}
+
+fn withheld_aggregates(plan: &Plan) -> String {
+    let rows = plan.withheld_aggregates.iter().map(|entry| {
+        vec![
+            entry.pool.clone(),
+            entry.node.clone(),
+            or_dash(entry.peer.clone().unwrap_or_default()),
+            entry.reason.clone(),
+            entry.message.clone(),
+        ]
+    });
+    table(
+        &["POOL", "NODE", "PEER", "REASON", "WHY, AND WHAT TO DO"],
         rows,
     )
 }

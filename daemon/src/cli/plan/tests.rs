@@ -113,6 +113,15 @@ fn report(plan: &Plan) -> String {
             withheld.reason
         ));
     }
+    for withheld in &plan.withheld_aggregates {
+        lines.push(format!(
+            "withheld aggregates of {} on {} from {}: {}",
+            withheld.pool,
+            withheld.node,
+            withheld.peer.as_deref().unwrap_or("all"),
+            withheld.reason
+        ));
+    }
     let folder = format!("{}/", folder().display());
     for (kind, list) in [("error", &plan.errors), ("notice", &plan.notices)] {
         for error in list {
@@ -209,6 +218,23 @@ fn labels_name_communities_and_a_network_the_source_address() {
 #[test]
 fn an_aggregate_merges_the_attributes_of_its_services() {
     insta::assert_snapshot!(report(&case("aggregates")));
+}
+
+#[test]
+fn aggregates_are_announced_without_a_service_if_an_advertisement_says_always() {
+    let plan = case("aggregates-always");
+    let mut messages = plan
+        .withheld_aggregates
+        .iter()
+        .map(|withheld| &withheld.message);
+    assert!(
+        messages.any(|message| message.contains("(BGP, pool calico)")),
+        "{:?}",
+        plan.withheld_aggregates
+    );
+    let text = super::text(&plan, "", "a folder").expect("a text");
+    assert!(text.contains("Aggregates not announced"), "{text}");
+    insta::assert_snapshot!(report(&plan));
 }
 
 #[test]

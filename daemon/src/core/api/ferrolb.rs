@@ -128,6 +128,23 @@ pub(crate) struct FerrolbBgpAdvertisementSpec {
     /// fewer nodes announce. If absent, 1: a drain keeps the last route, and there are no Events.
     #[schemars(range(min = 1, max = MIN_ANNOUNCERS_MAX))]
     pub min_announcers: Option<u32>,
+    /// When a node announces the aggregates of the selected pools: whenDeliverable (those of the
+    /// Services that it announces, as MetalLB does), or always (all of them, with or without a
+    /// Service inside). Always requires an aggregation length shorter than a host route's, and the
+    /// capability NET_ADMIN for the announcers: they discard packets to addresses without a
+    /// Service, which would otherwise return to the router.
+    pub announce_aggregates: AnnounceAggregates,
+}
+
+/// When a node announces the aggregates of a pool.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum AnnounceAggregates {
+    /// While it announces a Service inside.
+    #[default]
+    WhenDeliverable,
+    /// With or without a Service inside.
+    Always,
 }
 
 /// The largest `minAnnouncers`.

@@ -8,7 +8,9 @@ use ferrolb_bgp::wire::{Community, LargeCommunity};
 
 use super::selection::{Selection, SelectionSpec};
 use super::selector::{is_label_key, unique};
-use crate::core::api::ferrolb::{FerrolbBgpAdvertisementSpec, MIN_ANNOUNCERS_MAX};
+use crate::core::api::ferrolb::{
+    AnnounceAggregates, FerrolbBgpAdvertisementSpec, MIN_ANNOUNCERS_MAX,
+};
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{Errors, FieldError, ObjectKey};
 use crate::core::model::Family;
@@ -40,6 +42,8 @@ pub struct Advertisement {
     pub peers: BTreeSet<String>,
     /// How many nodes should announce each prefix at least.
     pub min_announcers: u32,
+    /// When its aggregates are announced.
+    pub announce_aggregates: AnnounceAggregates,
 }
 
 impl Advertisement {
@@ -70,6 +74,16 @@ impl Advertisement {
             Family::V4 => self.aggregation_length,
             Family::V6 => self.aggregation_length_v6,
         }
+    }
+
+    /// Whether its prefixes of a family are aggregates, not host routes.
+    pub const fn aggregates(&self, family: Family) -> bool {
+        self.length(family) < family.bits()
+    }
+
+    /// Whether its aggregates are announced without a service inside.
+    pub fn is_always_announced(&self) -> bool {
+        self.announce_aggregates == AnnounceAggregates::Always
     }
 }
 
@@ -147,6 +161,7 @@ pub(crate) fn parse(
         community_labels,
         load_balancer_classes,
         min_announcers,
+        announce_aggregates,
     } = ferrolb.unwrap_or(&default);
     let mut errors = Errors::default();
     let length = errors.record(length("spec.aggregationLength", *aggregation_length, 1, 32));
@@ -157,6 +172,12 @@ pub(crate) fn parse(
         let message = "can't be combined with an aggregation length: an aggregate covers all \
             services in it";
         errors.add(FieldError::new("spec.serviceSelectors", message));
+    }
+    let lengths_are_valid = length.is_some() && length_v6.is_some();
+    if *announce_aggregates == AnnounceAggregates::Always && !is_aggregate && lengths_are_valid {
+        let message = "always has no effect on host routes: set aggregationLength below 32 or \
+            aggregationLengthV6 below 128";
+        errors.add(FieldError::new("spec.announceAggregates", message));
     }
     let (standard, large) = communities_of(communities, aliases, &mut errors);
     let selection = errors.record(Selection::parse(&SelectionSpec {
@@ -183,6 +204,7 @@ pub(crate) fn parse(
             selection: selection?,
             peers: peers?,
             min_announcers: min_announcers?,
+            announce_aggregates: *announce_aggregates,
         })
     };
     errors.into_result(advertisement())

@@ -6,6 +6,7 @@
 //! keep their addresses and announcements, and no address is allocated from it.
 
 pub(crate) mod advertisement;
+pub(crate) mod aggregation;
 pub(crate) mod bfd;
 mod both_groups;
 pub(crate) mod config_map;
@@ -44,8 +45,8 @@ use ferrolb_bgp::bfd::SessionConfig;
 
 use crate::core::api::ferrolb::FerrolbBgpAdvertisementSpec;
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
-use crate::core::api::{Errors, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
-use crate::core::model::{Family, Labels, Node};
+use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
+use crate::core::model::{Labels, Node};
 
 /// The default namespace of MetalLB's resources.
 pub(crate) const CONFIG_NAMESPACE: &str = "metallb-system";
@@ -418,7 +419,7 @@ impl ConfigObjects {
             });
             // The selected pools are known only if every field can be read.
             let parsed = parsed.and_then(|advertisement| {
-                check_aggregation(&advertisement, config)?;
+                aggregation::check(&advertisement, config)?;
                 Ok(advertisement)
             });
             let advertisement = parsed.or_else(|error| {
@@ -496,37 +497,6 @@ fn report_unknown_field(config: &mut Config, key: &ObjectKey, path: &str) {
         key.kind.name()
     );
     config.unknown_field(key.clone(), message);
-}
-
-/// Rejects an aggregate that exceeds an entry of its pool: it would attract traffic for foreign
-/// addresses.
-fn check_aggregation(advertisement: &Advertisement, config: &Config) -> Result<(), FieldError> {
-    let mut errors = Errors::default();
-    for (name, details) in &config.pool_details {
-        if !advertisement
-            .selection
-            .selects_pool(name, Some(&details.labels))
-        {
-            continue;
-        }
-        for (family, field) in [
-            (Family::V4, "spec.aggregationLength"),
-            (Family::V6, "spec.aggregationLengthV6"),
-        ] {
-            let (length, min) = (
-                advertisement.length(family),
-                details.min_aggregation(family),
-            );
-            if length < min {
-                let message = format!(
-                    "{length} is shorter than /{min}, the largest CIDR in an entry of pool {name}: \
-                     the aggregate would contain addresses outside of that entry: use {min} or more"
-                );
-                errors.add(FieldError::new(field, message));
-            }
-        }
-    }
-    errors.into_result(Some(()))
 }
 
 /// Whether a cluster without a kind is complete: without L2Advertisements nothing is announced by

@@ -2,6 +2,8 @@
 //! attributes, and why not to the others. Pure functions of the index.
 //! [`crate::core::decide::node_routes`] combines the decisions of all services.
 
+pub(crate) mod aggregates;
+pub(crate) mod discards;
 pub(crate) mod floor;
 pub(crate) mod hello_keys;
 pub(crate) mod layer2;
@@ -34,7 +36,7 @@ use crate::core::index::Index;
 use crate::core::model::drain::Drain;
 use crate::core::model::{Family, Node, Service, TrafficPolicy};
 
-/// The decision of a node about a service.
+/// The decision of a node about a service, or about the aggregates of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// What the service contributes to prefixes, one entry per prefix.
@@ -44,7 +46,8 @@ pub struct Decision {
     pub verdicts: Arc<[Verdict]>,
 }
 
-/// What a service contributes to a prefix, from all advertisements that select the service.
+/// What a service, or a pool whose aggregates are always announced, contributes to a prefix, from
+/// all advertisements that select it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
     /// The address, or the aggregate that contains it.
@@ -331,7 +334,8 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
             Err(reason) => verdicts.push(verdict(reason)),
         }
     }
-    verdicts.extend(refused_peers(index, deliverable));
+    let (node_name, advertisements) = (deliverable.node_name, &deliverable.advertisements);
+    verdicts.extend(refused_peers(index, node_name, advertisements));
     let for_all = |(reason, detail): (Reason, Detail)| Verdict {
         peer: None,
         reason,
@@ -351,16 +355,14 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
     }
 }
 
-/// Verdicts about the peers that the service would be announced to if they could run on this node.
+/// Verdicts about the peers that the advertisements select, but that can't run on this node.
 fn refused_peers<'a>(
     index: &'a Index,
-    deliverable: &'a Deliverable<'_>,
+    node_name: &str,
+    advertisements: &'a [&Advertisement],
 ) -> impl Iterator<Item = Verdict> {
-    let conflicting = index
-        .conflicting_peers(deliverable.node_name)
-        .into_iter()
-        .flatten();
-    let conflicting = conflicting.filter(|(name, _)| selected(&deliverable.advertisements, name));
+    let conflicting = index.conflicting_peers(node_name).into_iter().flatten();
+    let conflicting = conflicting.filter(|(name, _)| selected(advertisements, name));
     conflicting.map(|(name, conflict)| Verdict {
         peer: Some(name.as_str().into()),
         reason: Reason::PeerRefused,
@@ -462,13 +464,18 @@ fn offer(
         large_communities: BTreeSet::new(),
         bandwidth: bandwidth
             .filter(|_| all_nodes_send_weights(index, &deliverable.everywhere, family)),
-        aggregator: (prefix.prefix_len() < prefix.max_prefix_len()).then(|| Aggregator {
-            asn: peer.session.local_asn,
-            router_id: router_id(peer, node_name, node),
-        }),
+        aggregator: aggregator(peer, node_name, node, prefix),
         drain: service.drain.applied_to(peer.drain),
         min_announcers: 1,
     }
+}
+
+/// AGGREGATOR, if the prefix is an aggregate.
+fn aggregator(peer: &Peer, node_name: &str, node: &Node, prefix: IpNet) -> Option<Aggregator> {
+    (prefix.prefix_len() < prefix.max_prefix_len()).then(|| Aggregator {
+        asn: peer.session.local_asn,
+        router_id: router_id(peer, node_name, node),
+    })
 }
 
 /// The prefix that is announced for an address.

@@ -7,6 +7,7 @@ use ferrolb_bgp::rib::Route;
 use ipnet::IpNet;
 
 use crate::core::api::ObjectName;
+use crate::core::decide::aggregates::decide_pool;
 use crate::core::decide::recent::Recent;
 use crate::core::decide::{Contribution, Decision, Offer, Offers, Verdict, decide, merge, weight};
 use crate::core::index::{Dirty, Index};
@@ -34,6 +35,8 @@ pub struct NodeRoutes {
     node: String,
     node_override: Option<Node>,
     decisions: BTreeMap<Arc<ObjectName>, Decision>,
+    /// The decisions about pools whose aggregates are always announced, by the pool's name.
+    pools: BTreeMap<String, Decision>,
     /// The services that contribute to a prefix, for any peer. Sorted, mostly one.
     contributors: BTreeMap<IpNet, Vec<Arc<ObjectName>>>,
     routes: BTreeMap<RouteKey, Route>,
@@ -95,6 +98,14 @@ impl NodeRoutes {
         for service in index.services() {
             self.decide_service(index, &service.name, &mut affected);
         }
+        self.decide_pools(index, &mut affected);
+        self.merge_routes(affected)
+    }
+
+    /// Decides the aggregates of all pools again. Returns the changed routes.
+    pub fn update_pools(&mut self, index: &Index) -> Vec<RouteChange> {
+        let mut affected = BTreeSet::new();
+        self.decide_pools(index, &mut affected);
         self.merge_routes(affected)
     }
 
@@ -138,6 +149,7 @@ impl NodeRoutes {
         let contributors = self.contributors.get(prefix).into_iter().flatten();
         let offers = contributors
             .filter_map(|name| self.decisions.get(name))
+            .chain(self.pools.values())
             .flat_map(|decision| &decision.contributions)
             .filter(|contribution| contribution.prefix == *prefix)
             .flat_map(|contribution| contribution.offers.iter());
@@ -173,14 +185,27 @@ impl NodeRoutes {
         contributors.map(|name| &**name)
     }
 
-    /// The offers of all services for a route.
+    /// The decisions about pools whose aggregates are always announced, by the pool's name.
+    pub fn pools(&self) -> &BTreeMap<String, Decision> {
+        &self.pools
+    }
+
+    /// The offers of all services and pools for a route.
     fn offers<'a>(&'a self, key: &'a RouteKey) -> impl Iterator<Item = &'a Offer> {
         let (peer, prefix) = key;
         let contributors = self.contributors.get(prefix).into_iter().flatten();
+        let pools = self.pools.values();
         contributors
             .filter_map(|name| self.decisions.get(name))
-            .flat_map(|decision| &decision.contributions)
-            .filter(|contribution| contribution.prefix == *prefix)
+            .chain(pools)
+            .flat_map(|decision| {
+                // They are sorted, and a pool has many.
+                let all = &decision.contributions;
+                let first = all.partition_point(|contribution| contribution.prefix < *prefix);
+                all.iter()
+                    .skip(first)
+                    .take_while(|contribution| contribution.prefix == *prefix)
+            })
             .flat_map(|contribution| contribution.offers.iter())
             .filter_map(move |(to, offer)| (to == peer).then_some(offer))
     }
@@ -225,6 +250,27 @@ impl NodeRoutes {
         }
         if new != Decision::default() {
             self.decisions.insert(name.clone(), new);
+        }
+    }
+
+    /// Decides the aggregates of all pools. There are few: all are compared.
+    fn decide_pools(&mut self, index: &Index, affected: &mut BTreeSet<RouteKey>) {
+        let mut new = BTreeMap::new();
+        for pool in index.config().pools.iter() {
+            let node = self.effective_node(index);
+            let decision = decide_pool(index, &self.node, node, pool);
+            if decision != Decision::default() {
+                new.insert(pool.name().to_owned(), decision);
+            }
+        }
+        if self.pools != new {
+            let decisions = self.pools.values().chain(new.values());
+            affected.extend(
+                decisions
+                    .flat_map(|decision| &decision.contributions)
+                    .flat_map(keys),
+            );
+            self.pools = new;
         }
     }
 
@@ -298,6 +344,7 @@ impl PartialEq for NodeRoutes {
         self.node == other.node
             && self.node_override == other.node_override
             && self.decisions == other.decisions
+            && self.pools == other.pools
             && self.contributors == other.contributors
             && self.routes == other.routes
             && self.counts == other.counts

@@ -67,6 +67,15 @@ reasons! {
     NodeNotSelected => "change nodeSelectors or the node's labels",
     /// The aggregate would contain addresses outside of the pool's entry.
     AggregateTooWide => "use a longer aggregationLength or a wider pool entry",
+    /// The pool has more aggregates than are announced without a Service
+    /// (announceAggregates: always).
+    TooManyAggregates => "use a shorter aggregationLength or a smaller pool",
+    /// The kernel does not let the announcer discard packets to addresses of the pool that no
+    /// Service has. They would return to the router, so an aggregate is not announced without a
+    /// Service inside.
+    CannotDiscard => "if the operation is not permitted, grant the announcer the capability \
+        NET_ADMIN: with the kustomize component deploy/kustomize/net-admin or the value \
+        speaker.bgp.netAdmin of the Helm chart; or remove announceAggregates: always",
     /// There is no Node object with the name of this node.
     NodeUnknown => "check --node-name, and that the Node object exists",
     /// The node's condition NetworkUnavailable is True.

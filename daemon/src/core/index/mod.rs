@@ -64,6 +64,8 @@ pub struct Index {
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
     /// The node of this process, and the services that are held back there.
     held: (String, BTreeSet<ObjectName>),
+    /// The nodes whose kernel refuses to discard packets, with its error.
+    discard_errors: BTreeMap<String, String>,
     problems: BTreeMap<ObjectKey, String>,
     problems_changed: bool,
     /// The services with [`Service::invalid_drain`] or [`Service::misspelt_annotation`], so that
@@ -186,6 +188,28 @@ impl Index {
             return 0;
         }
         fnv1a(&self.cluster_uid)
+    }
+
+    /// The error with which a node's kernel refuses to discard packets to unused addresses of
+    /// aggregates. Only the process on the node knows it.
+    pub fn discard_error(&self, node: &str) -> Option<&str> {
+        self.discard_errors.get(node).map(String::as_str)
+    }
+
+    /// Sets [`Self::discard_error`].
+    pub fn set_discard_error(&mut self, node: &str, error: Option<String>) -> Dirty {
+        if self.discard_error(node) == error.as_deref() {
+            return Dirty::default();
+        }
+        match error {
+            Some(error) => self.discard_errors.insert(node.to_owned(), error),
+            None => self.discard_errors.remove(node),
+        };
+        Dirty {
+            problems: true,
+            nodes: BTreeSet::from([node.to_owned()]),
+            ..Dirty::default()
+        }
     }
 
     /// The status of an IPAddressPool, if it has all fields.

@@ -37,6 +37,7 @@ impl Index {
             .chain(invalid_objects)
             .chain(self.invalid_annotations())
             .chain(self.misspelt_annotations())
+            .chain(self.undiscarded())
             .map(|problem| self.config.sources.resolve(problem))
             .collect()
     }
@@ -68,6 +69,20 @@ impl Index {
             Some(notice(node_key(name), message))
         });
         services.chain(nodes)
+    }
+
+    /// Aggregates are announced, but packets to their unused addresses are not discarded.
+    fn undiscarded(&self) -> impl Iterator<Item = Problem> {
+        self.discard_errors.iter().map(|(node, error)| {
+            let message = format!(
+                "CannotDiscard: the kernel refuses to discard packets to unused addresses of \
+                 aggregates ({error}), so they return to the router until their TTL expires; \
+                 aggregates with announceAggregates: always are announced only with a Service \
+                 inside. If the operation is not permitted, grant the announcer the capability \
+                 NET_ADMIN (docs/operations.md)"
+            );
+            notice(node_key(node), &message)
+        })
     }
 
     /// The conflicts on nodes. A conflict on several nodes is reported once. Without nodes: the

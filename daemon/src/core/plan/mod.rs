@@ -32,6 +32,10 @@ pub(crate) struct Plan {
     pub layer2: Vec<PlannedAddress>,
     /// The services that are not announced, with the reasons.
     pub withheld: Vec<Withheld>,
+    /// The aggregates that are not announced although `announceAggregates` says always, with the
+    /// reasons.
+    #[serde(rename = "withheldAggregates")]
+    pub withheld_aggregates: Vec<WithheldAggregates>,
     /// The errors of invalid objects.
     pub errors: Vec<PlanError>,
     /// Notices about parts of objects that have no effect.
@@ -93,6 +97,21 @@ pub(crate) struct Withheld {
     /// The node; null if the reason concerns all nodes.
     pub node: Option<String>,
     /// The BGPPeer; null if the service is withheld from all.
+    pub peer: Option<String>,
+    /// The reason's code.
+    pub reason: String,
+    /// The explanation of the reason, and the remedy.
+    pub message: String,
+}
+
+/// The aggregates of a pool that a node does not announce to a peer.
+#[derive(Debug, Serialize)]
+pub(crate) struct WithheldAggregates {
+    /// The pool.
+    pub pool: String,
+    /// The node.
+    pub node: String,
+    /// The BGPPeer; null if they are withheld from all.
     pub peer: Option<String>,
     /// The reason's code.
     pub reason: String,
@@ -231,6 +250,18 @@ impl Plan {
                 reason: verdict.reason.code().to_owned(),
                 message: verdict.message(service),
             }));
+        }
+        for (pool, decision) in node_routes.pools() {
+            let verdicts = decision.verdicts.iter();
+            let withheld = verdicts.filter(|verdict| verdict.reason != Reason::Announced);
+            let withheld = withheld.map(|verdict| WithheldAggregates {
+                pool: pool.clone(),
+                node: node_routes.node().to_owned(),
+                peer: verdict.peer.as_deref().map(str::to_owned),
+                reason: verdict.reason.code().to_owned(),
+                message: verdict.message(&ObjectName::new("", pool.as_str())),
+            });
+            self.withheld_aggregates.extend(withheld);
         }
     }
 }

@@ -157,6 +157,8 @@ impl Announcer {
                 .update_services(index, piece.iter().copied());
             changes = self.weight_limit.filter(now, decided);
         }
+        let decided = self.node_routes.update_pools(index);
+        changes.extend(self.weight_limit.filter(now, decided));
         // Services of several batches can contribute to one route: send its final weight at once.
         changes.extend(self.weight_limit.flush(now));
         changes

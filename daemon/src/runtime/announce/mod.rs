@@ -1,8 +1,10 @@
 //! Announces the addresses of this node: routes through the BGP engine, with the rate limit of
-//! weights, drain and state file; and by layer 2.
+//! weights, drain and state file; and by layer 2. Discards packets to unused addresses of
+//! aggregates.
 
 pub(crate) mod announcer;
 pub(crate) mod assigned;
+pub(crate) mod discard;
 pub(crate) mod drain;
 pub(crate) mod layer2;
 pub(crate) mod state_file;

@@ -20,10 +20,12 @@ use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
 use crate::core::decide::Reason;
+use crate::core::decide::discards::discards;
 use crate::core::decide::floor::Floors;
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::assigned::Assigned;
+use crate::runtime::announce::discard::Discards;
 use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode, stop_mode};
 use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
@@ -81,6 +83,8 @@ pub struct ControlLoop {
     /// The addresses of the node's interfaces. Read every second if a BGPPeer needs them, since
     /// they come and go.
     pub host_addresses: fn() -> io::Result<BTreeSet<IpAddr>>,
+    /// Discards packets to unused addresses of announced aggregates.
+    pub discards: Discards,
     /// Publishes the daemon's status to probes, metrics and the control socket.
     pub status: watch::Sender<Arc<DaemonStatus>>,
 }
@@ -94,6 +98,8 @@ struct Running {
     /// Whether the first decision has been made.
     decided: bool,
     turn: Turn,
+    /// Number of prefixes that the kernel refuses to discard packets to.
+    undiscarded: usize,
     /// Whether the first routes wait for status writes, or for first answers about services.
     awaits_first: bool,
     unpublished: bool,
@@ -135,6 +141,9 @@ impl ControlLoop {
         let mut mode = None;
         loop {
             if mode.is_some() && running.is_drained() {
+                if matches!(mode, Some(StopMode::Drain(_))) {
+                    running.control.discards.retain(&BTreeSet::new());
+                }
                 return mode;
             }
             tokio::select! {
@@ -159,7 +168,8 @@ impl ControlLoop {
                         running.update(source, sync_deadline);
                     }
                     let released = running.release_expired();
-                    if !running.check_interfaces() && !released {
+                    let changed = running.check_interfaces();
+                    if !running.add_discards() && !changed && !released {
                         continue;
                     }
                 }
@@ -184,6 +194,7 @@ impl ControlLoop {
             // themselves are checked every second.
             if running.dirty.configuration || !running.dirty.nodes.is_empty() {
                 running.check_interfaces();
+                running.add_discards();
             }
             if running.dirty.may_change_problems() && running.index.is_synced(running.control.kinds)
             {
@@ -221,6 +232,7 @@ impl Running {
             dirty: Dirty::default(),
             decided: false,
             turn: Turn::default(),
+            undiscarded: 0,
             awaits_first: false,
             unpublished: false,
             problems: BTreeSet::new(),
@@ -317,6 +329,25 @@ impl Running {
         changed
     }
 
+    /// Discards packets to unused addresses of all aggregates that this node may announce, before
+    /// it announces them. Returns whether the kernel's answer changed.
+    fn add_discards(&mut self) -> bool {
+        let announcer = self.control.announcer.as_ref();
+        let Some(node) = announcer.map(|announcer| announcer.node_routes().node()) else {
+            return false;
+        };
+        let Some(wanted) = discards(&self.index, node) else {
+            return false;
+        };
+        let now = Instant::now().into_std();
+        let error = self.control.discards.add(now, &wanted);
+        self.undiscarded = error.as_ref().map_or(0, |_| wanted.len());
+        let dirty = self.index.set_discard_error(node, error);
+        let changed = !dirty.is_empty();
+        self.dirty.merge(dirty);
+        changed
+    }
+
     fn update(&mut self, source: &Source, sync_deadline: Instant) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let announcer = self.control.announcer.as_ref();
@@ -365,6 +396,14 @@ impl Running {
             }
             if first {
                 announcer.save();
+            }
+            let node = announcer.node_routes().node();
+            // Aggregates of a pool that was never read may still be announced.
+            if (first || dirty.needs_full_decision(node))
+                && self.index.config().pools.complete()
+                && let Some(wanted) = discards(&self.index, node)
+            {
+                self.control.discards.retain(&wanted);
             }
         }
         // Publish readiness and problems at once, everything else at the next tick.
@@ -601,6 +640,7 @@ impl Running {
             waiting: announcer
                 .map(|announcer| announcer.waiting().clone())
                 .unwrap_or_default(),
+            undiscarded: self.undiscarded,
             rejected_peers: announcer
                 .map(|announcer| self.index.rejected_peers(announcer.node_routes().node()))
                 .unwrap_or_default(),

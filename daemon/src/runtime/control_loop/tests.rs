@@ -73,6 +73,7 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         saved: None,
         interface_exists: |_| true,
         host_addresses: || Ok(BTreeSet::new()),
+        discards: Discards::default(),
         status: watch::channel(Arc::default()).0,
     };
     Leader {

@@ -182,6 +182,11 @@ false
 {{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy -}}
 {{- $resources := ternary $values.speaker.layer2.resources .role.resources (eq .component "layer2") -}}
 {{- $_ := set $container "resources" $resources -}}
+{{- if and (eq .component "announcer") $values.speaker.bgp.netAdmin -}}
+{{- $root := dict "runAsNonRoot" false "runAsUser" 0 "runAsGroup" 0 -}}
+{{- $_ := mergeOverwrite .object.spec.template.spec.securityContext $root -}}
+{{- $_ := set $container.securityContext.capabilities "add" (list "NET_ADMIN") -}}
+{{- end -}}
 {{- $port := int (include "ferrolb.port" .) -}}
 {{- range $container.ports -}}
 {{- $_ := set . "containerPort" $port -}}

@@ -16,7 +16,7 @@ use crate::core::api::{FieldError, Kind};
 use crate::core::config::advertisement::{self, Aliases};
 use crate::core::config::peer::{self, PeerResource};
 use crate::core::config::pool::{self, PoolResource};
-use crate::core::config::{Config, bfd, check_aggregation};
+use crate::core::config::{Config, aggregation, bfd};
 use crate::core::model::Labels;
 
 impl Object {
@@ -198,7 +198,7 @@ impl Found {
     fn advertisement(&mut self, object: &Object, aliases: &Aliases, config: &Config) {
         let parsed = object.spec().and_then(|spec: BgpAdvertisementSpec| {
             let ad = advertisement::parse(&object.key, "", &spec, None, aliases)?;
-            check_aggregation(&ad, config)
+            aggregation::check(&ad, config)
         });
         self.record(object, parsed);
     }

@@ -106,11 +106,23 @@ pub(super) fn layer2_rules() -> Value {
 
 /// The rules of BGPAdvertisements.
 pub(super) fn advertisement_rules() -> Value {
-    json!([{
-        "rule": "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || \
-            ((!has(self.aggregationLength) || self.aggregationLength == 32) && \
-            (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",
-        "message": "serviceSelectors can't be combined with an aggregation length: an aggregate \
-            covers all services in it",
-    }])
+    let host_routes = "((!has(self.aggregationLength) || self.aggregationLength == 32) && \
+        (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))";
+    json!([
+        {
+            "rule": format!(
+                "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || {host_routes}"
+            ),
+            "message": "serviceSelectors can't be combined with an aggregation length: an \
+                aggregate covers all services in it",
+        },
+        {
+            "rule": format!(
+                "!has(self.announceAggregates) || self.announceAggregates != 'always' || \
+                !{host_routes}"
+            ),
+            "message": "announceAggregates: always has no effect on host routes: set \
+                aggregationLength below 32 or aggregationLengthV6 below 128",
+        },
+    ])
 }

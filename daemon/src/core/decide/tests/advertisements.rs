@@ -12,9 +12,9 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const NODES: [&str; 2] = ["node-0", "node-1"];
+pub(super) const NODES: [&str; 2] = ["node-0", "node-1"];
 
-fn object(kind: Kind, name: &str, created: &str, mut body: Value) -> Change {
+pub(super) fn object(kind: Kind, name: &str, created: &str, mut body: Value) -> Change {
     let namespace = match kind {
         Kind::Node => "",
         kind if kind.is_configuration() => "metallb-system",
@@ -45,7 +45,7 @@ fn peer(name: &str, spec: Value) -> Change {
 
 /// Two nodes; an internal, an external and an undecided peer; and three services with endpoints,
 /// two of which share an address.
-fn rack() -> Index {
+pub(super) fn rack() -> Index {
     let mut index = Index::default();
     for (number, name) in NODES.into_iter().enumerate() {
         let address = format!("10.0.0.{}", number + 11);
@@ -115,7 +115,11 @@ fn routes(index: &Index) -> Routes {
 fn with(advertisements: &[(String, String, Value)]) -> (Routes, Vec<String>) {
     let mut index = rack();
     for (name, created, spec) in advertisements {
-        index.apply(advertisement(name, created, spec));
+        let kind = match spec.get("announceAggregates") {
+            Some(_) => Kind::FerrolbBgpAdvertisement,
+            None => Kind::BgpAdvertisement,
+        };
+        index.apply(object(kind, name, created, json!({ "spec": spec })));
     }
     let problems = index.problems();
     (
@@ -134,18 +138,23 @@ fn spec() -> impl Strategy<Value = Value> {
     let labels = |key: &str, value: &str| json!([{ "matchLabels": { key: value } }]);
     let nodes = prop_oneof![3 => Just(json!([])), 1 => Just(labels("node", "node-0"))];
     let services = prop_oneof![
-        2 => Just((32, json!([]))),
-        1 => Just((24, json!([]))),
-        1 => Just((32, labels("service", "a"))),
-        1 => Just((32, labels("service", "b"))),
+        2 => Just((32, json!([]), false)),
+        1 => Just((24, json!([]), false)),
+        1 => Just((24, json!([]), true)),
+        1 => Just((32, labels("service", "a"), false)),
+        1 => Just((32, labels("service", "b"), false)),
     ];
     (local_pref, peers, nodes, services, 1..9_u16).prop_map(
-        |(local_pref, peers, nodes, (length, services), community)| {
-            json!({
+        |(local_pref, peers, nodes, (length, services, always), community)| {
+            let mut spec = json!({
                 "localPref": local_pref, "peers": peers, "nodeSelectors": nodes,
                 "aggregationLength": length, "serviceSelectors": services,
                 "communities": [format!("64512:{community}")],
-            })
+            });
+            if always {
+                spec["announceAggregates"] = json!("always");
+            }
+            spec
         },
     )
 }
@@ -202,8 +211,8 @@ proptest! {
         }
         for name in omitted {
             let named = problems.iter().any(|problem| {
-                problem.starts_with(&format!("BGPAdvertisement metallb-system/{name}: \
-                    spec.localPref:"))
+                problem.starts_with("BGPAdvertisement")
+                    && problem.contains(&format!(" metallb-system/{name}: spec.localPref:"))
             });
             prop_assert!(named, "{name} is not among {problems:?}");
         }

@@ -1,4 +1,5 @@
 mod advertisements;
+mod aggregates;
 
 use ferrolb_bgp::wire::{Asn, ExtendedCommunity};
 

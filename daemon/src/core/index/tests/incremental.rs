@@ -62,6 +62,7 @@ fn change() -> impl Strategy<Value = Change> {
         Just((Kind::BgpPeer, "peer")),
         Just((Kind::FerrolbBgpPeer, "peer")),
         Just((Kind::BgpAdvertisement, "advertisement")),
+        Just((Kind::FerrolbBgpAdvertisement, "advertisement")),
         Just((Kind::L2Advertisement, "layer2")),
         Just((Kind::FerrolbL2Advertisement, "layer2")),
     ];
@@ -110,6 +111,11 @@ fn change() -> impl Strategy<Value = Change> {
             let spec = json!({ "communities": communities });
             object(Kind::Community, "names", json!({ "spec": spec }))
         }),
+        1 => (number(), prop_oneof![Just(24), Just(26), Just(32)])
+            .prop_map(|(n, length)| {
+                let spec = json!({ "aggregationLength": length, "announceAggregates": "always" });
+                ferrolb_advertisement(&format!("advertisement-{n}"), spec)
+            }),
         1 => (number(), labels).prop_map(|(n, labels)| node(&format!("node-{n}"), labels)),
         1 => number().prop_map(|n| cordoned_node(&format!("node-{n}"))),
         3 => (number(), layer2_spec(), any::<bool>())

@@ -79,6 +79,10 @@ fn advertisement(name: &str, spec: Value) -> Change {
     object(Kind::BgpAdvertisement, name, json!({ "spec": spec }))
 }
 
+fn ferrolb_advertisement(name: &str, spec: Value) -> Change {
+    object(Kind::FerrolbBgpAdvertisement, name, json!({ "spec": spec }))
+}
+
 fn layer2_advertisement(name: &str, spec: Value, own: bool) -> Change {
     let kind = if own {
         Kind::FerrolbL2Advertisement

@@ -18,8 +18,9 @@ use ipnet::IpNet;
 
 pub(crate) use self::active_drain::ActiveDrain;
 pub(crate) use self::router_paths::RouterPaths;
+use crate::core::decide::aggregates::decide_pool;
 use crate::core::decide::node_routes::{NodeRoutes, RouteChange, RouteKey};
-use crate::core::decide::{Offer, decide};
+use crate::core::decide::{Contribution, Offer, decide};
 use crate::core::index::Index;
 use crate::core::model::Node;
 use crate::core::model::drain::Drain;
@@ -136,22 +137,35 @@ pub(crate) fn announced_elsewhere(
         }
     };
     let others: Vec<(&String, &Node, bool)> = index.nodes().iter().filter_map(stays).collect();
+    // A node that is only cordoned drains what asks for that.
+    let is_kept = |contribution: &Contribution, cordoned: bool| {
+        let covers = |offer: &Offer| cordoned && offer.drain.on_cordon;
+        let mut offers = contribution.offers.iter();
+        offers.any(|(_, offer)| !covers(offer))
+    };
+    let always = others.iter().map(|(other, node, cordoned)| {
+        let pools = index.config().pools.iter();
+        let decisions = pools.map(|pool| decide_pool(index, other, Some(node), pool));
+        let theirs = decisions.flat_map(|decision| decision.contributions);
+        let kept = theirs.filter(|c| is_kept(c, *cordoned)).map(|c| c.prefix);
+        kept.collect()
+    });
+    let always: Vec<BTreeSet<IpNet>> = always.collect();
     let takes_over = |(other, node, cordoned): &(&String, &Node, bool), prefix: &IpNet| {
         let mut services = node_routes
             .contributors(prefix)
             .filter_map(|name| index.service(name));
         services.any(|service| {
             let theirs = decide(index, other, Some(node), service).contributions;
-            let mut kept = theirs.iter().filter(|c| {
-                let covers = |offer: &Offer| *cordoned && offer.drain.on_cordon;
-                c.offers.iter().any(|(_, offer)| !covers(offer))
-            });
+            let mut kept = theirs.iter().filter(|c| is_kept(c, *cordoned));
             kept.any(|c| c.prefix == *prefix)
         })
     };
     let announced = |prefix: &&IpNet| {
         let enough = node_routes.min_announcers(prefix);
-        let taking = others.iter().filter(|other| takes_over(other, prefix));
+        let taking = others.iter().zip(&always).filter(|(other, always)| {
+            always.contains(*prefix) || takes_over(other, prefix)
+        });
         taking.take(enough).count() == enough
     };
     prefixes.iter().filter(announced).copied().collect()

@@ -1,8 +1,11 @@
 use ferrolb_bgp::fsm::OtherPaths;
 use ferrolb_bgp::wire::Family;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::index::change::Change;
 use crate::core::model::drain::DrainOverride;
 
 const TIME: Duration = Duration::from_secs(10);
@@ -25,6 +28,59 @@ fn routes(prefixes: &[u8]) -> BTreeMap<RouteKey, Route> {
         .iter()
         .map(|prefix| (key(*prefix), route(0)))
         .collect()
+}
+
+/// Two nodes that `selected` labels, and an aggregate without a service.
+fn with_aggregate(selected: [&str; 2]) -> Index {
+    let mut index = Index::default();
+    let mut apply = |kind: Kind, name: &str, mut body: Value| {
+        body["kind"] = json!(kind.name());
+        body["apiVersion"] = json!(kind.api_version());
+        body["metadata"]["name"] = json!(name);
+        let raw: RawObject = serde_json::from_value(body).expect("an object");
+        let name = ObjectName::new("metallb-system", name);
+        let name = match kind {
+            Kind::Node => ObjectName::new("", name.name),
+            _ => name,
+        };
+        index.apply(Change::Apply(ObjectKey::new(kind, name), raw));
+    };
+    for (name, selected) in ["node-a", "node-b"].into_iter().zip(selected) {
+        let address = json!({ "type": "InternalIP", "address": "10.0.0.11" });
+        let metadata = json!({ "labels": { "selected": selected } });
+        let status = json!({ "addresses": [address] });
+        apply(
+            Kind::Node,
+            name,
+            json!({ "metadata": metadata, "status": status }),
+        );
+    }
+    let peer = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1" });
+    apply(Kind::FerrolbBgpPeer, "tor", json!({ "spec": peer }));
+    let pool = json!({ "addresses": ["192.0.2.0/24"] });
+    apply(Kind::IpAddressPool, "pool", json!({ "spec": pool }));
+    let selectors = json!([{ "matchLabels": { "selected": "yes" } }]);
+    let advertisement = json!({
+        "aggregationLength": 24, "announceAggregates": "always", "nodeSelectors": selectors,
+    });
+    apply(
+        Kind::FerrolbBgpAdvertisement,
+        "all",
+        json!({ "spec": advertisement }),
+    );
+    index
+}
+
+#[test]
+fn an_aggregate_without_a_service_is_announced_elsewhere_if_another_node_is_selected() {
+    let prefix = "192.0.2.0/24".parse().expect("a prefix");
+    for (other, expected) in [("yes", vec![prefix]), ("no", vec![])] {
+        let index = with_aggregate(["yes", other]);
+        let node_routes = NodeRoutes::of(&index, "node-a");
+        assert_eq!(node_routes.routes().len(), 1);
+        let found = announced_elsewhere(&index, &node_routes, &[prefix].into());
+        assert_eq!(Vec::from_iter(found), expected);
+    }
 }
 
 fn is_graceful(route: &RouteAttributes) -> bool {

@@ -263,6 +263,14 @@ fn announced(
                 .set(1);
         }
     }
+    let undiscarded = metrics.gauge(
+        "ferrolb_bgp_undiscarded_aggregates",
+        "Prefixes of aggregates for which the kernel refuses a discard route: packets to their \
+         unused addresses return to the router until their TTL expires.",
+        &[],
+    )?;
+    let count = i64::try_from(status.undiscarded).unwrap_or(i64::MAX);
+    undiscarded.with_label_values::<&str>(&[]).set(count);
     for address in layer2.into_iter().flat_map(Status::owned) {
         for service in &*status.layer2_services.of(address) {
             let service = service.name.to_string();

@@ -1,0 +1,118 @@
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+/// A kernel that may refuse.
+#[derive(Debug, Default)]
+struct Host {
+    rules: BTreeSet<Family>,
+    prefixes: BTreeSet<IpNet>,
+    refuses: bool,
+    requests: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Fake(Arc<Mutex<Host>>);
+
+impl Fake {
+    fn host(&self) -> std::sync::MutexGuard<'_, Host> {
+        self.0.lock().expect("no panic")
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Host)) -> io::Result<()> {
+        let mut host = self.host();
+        host.requests += 1;
+        if host.refuses {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        change(&mut host);
+        Ok(())
+    }
+}
+
+impl Table for Fake {
+    fn add_rules(&mut self, family: Family) -> io::Result<()> {
+        self.change(|host| _ = host.rules.insert(family))
+    }
+
+    fn remove_rules(&mut self, family: Family) -> io::Result<()> {
+        self.change(|host| _ = host.rules.remove(&family))
+    }
+
+    fn add(&mut self, prefix: IpNet) -> io::Result<()> {
+        self.change(|host| _ = host.prefixes.insert(prefix))
+    }
+
+    fn remove(&mut self, prefix: IpNet) -> io::Result<()> {
+        self.change(|host| _ = host.prefixes.remove(&prefix))
+    }
+
+    fn prefixes(&mut self) -> io::Result<Vec<IpNet>> {
+        Ok(self.host().prefixes.iter().copied().collect())
+    }
+}
+
+fn set(prefixes: &[&str]) -> BTreeSet<IpNet> {
+    let prefixes = prefixes.iter();
+    prefixes
+        .map(|text| text.parse().expect("a prefix"))
+        .collect()
+}
+
+fn discards(fake: &Fake) -> Discards {
+    Discards::by(Box::new(fake.clone()))
+}
+
+#[test]
+fn what_an_earlier_process_left_stays_until_the_first_decision_and_is_then_removed() {
+    let fake = Fake::default();
+    fake.host().prefixes = set(&["192.0.2.0/24", "203.0.113.0/24", "2001:db8::/64"]);
+    fake.host().rules = Family::ALL.into();
+    let mut discards = discards(&fake);
+    let wanted = set(&["192.0.2.0/24"]);
+    assert_eq!(discards.add(Instant::now(), &wanted), None);
+    assert_eq!(fake.host().prefixes.len(), 3);
+    discards.retain(&wanted);
+    assert_eq!(fake.host().prefixes, wanted);
+    assert_eq!(fake.host().rules, [Family::V4].into());
+    discards.retain(&BTreeSet::new());
+    assert!(fake.host().prefixes.is_empty() && fake.host().rules.is_empty());
+}
+
+#[test]
+fn what_another_program_removed_is_added_again_after_the_interval() {
+    let fake = Fake::default();
+    let mut discards = discards(&fake);
+    let (now, wanted) = (Instant::now(), set(&["192.0.2.0/24"]));
+    assert_eq!(discards.add(now, &wanted), None);
+    discards.retain(&wanted);
+    fake.host().prefixes.clear();
+    fake.host().rules.clear();
+    let requests = fake.host().requests;
+    assert_eq!(discards.add(now + REFRESH_INTERVAL / 2, &wanted), None);
+    discards.retain(&wanted);
+    assert_eq!(fake.host().requests, requests, "nothing changed");
+    assert_eq!(discards.add(now + REFRESH_INTERVAL, &wanted), None);
+    assert_eq!(fake.host().prefixes, wanted);
+    assert_eq!(fake.host().rules, [Family::V4].into());
+}
+
+#[test]
+fn a_refusal_is_returned_and_a_permission_granted_later_is_used() {
+    let fake = Fake::default();
+    fake.host().refuses = true;
+    let mut discards = discards(&fake);
+    let (now, wanted) = (Instant::now(), set(&["192.0.2.0/24"]));
+    assert_eq!(
+        discards.add(now, &wanted).as_deref(),
+        Some("permission denied")
+    );
+    assert_eq!(
+        discards.add(now, &BTreeSet::new()),
+        None,
+        "nothing to refuse"
+    );
+    fake.host().refuses = false;
+    assert_eq!(discards.add(now + REFRESH_INTERVAL, &wanted), None);
+    assert_eq!(fake.host().prefixes, wanted);
+}
