@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferrolb::testing::{
-    Announcer, Change, ControlLoop, DaemonStatus, Discards, Event as Delivered, Gate, Kind, Panicked,
-    RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore,
-    status_writes,
+    Announcer, Change, ControlLoop, DaemonStatus, Discards, Event as Delivered, Gate, Kind,
+    Panicked, RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic,
+    restore, status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};

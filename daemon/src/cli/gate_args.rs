@@ -30,7 +30,7 @@ impl GateArgs {
         Ok(())
     }
 
-    /// What holds back the first announcements. `saved`: what the process before announced.
+    /// What delays the first announcements. `saved`: what the process before announced.
     pub(super) fn gate(&self, role: Role, manifests: bool, saved: Option<&SavedState>) -> Gate {
         if !role.announces() {
             return Gate::open();

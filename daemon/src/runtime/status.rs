@@ -320,7 +320,7 @@ impl DaemonStatus {
                  process restarts soon",
             ),
             Probe::Ready if self.config.is_none() => Err("the configuration is not loaded yet"),
-            Probe::Ready if self.is_held() => Err(
+            Probe::Ready if self.is_delayed() => Err(
                 "the first announcements have to wait: see the log, ferrolb peers or ferrolb l2",
             ),
             Probe::Ready if !self.initialized => {
@@ -334,7 +334,7 @@ impl DaemonStatus {
     }
 
     /// Whether the node announces nothing yet, since its first announcements have to wait.
-    fn is_held(&self) -> bool {
+    fn is_delayed(&self) -> bool {
         self.withheld.iter().any(|one| one.service.is_none())
     }
 

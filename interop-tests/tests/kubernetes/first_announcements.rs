@@ -18,8 +18,8 @@ const LIVEZ: &str = "--service-proxy-health=http://127.0.0.1:10256/livez";
 const READY: &str = "--service-proxy-health=http://127.0.0.1:7472/livez";
 const STAYS: Duration = Duration::from_secs(5);
 
-fn held(reason: &str) -> String {
-    format!("ferrolb_announcements_held_bool{{reason=\"{reason}\"}}")
+fn delayed(reason: &str) -> String {
+    format!("ferrolb_announcements_delayed_bool{{reason=\"{reason}\"}}")
 }
 
 /// A rack with an allocator and a Service, without announcers.
@@ -55,7 +55,7 @@ fn first_announcements_wait_for_kube_proxy_which_withdraws_none_later() {
             &["nothing is announced yet", "ServiceProxyNotReady"],
             TIMEOUT,
         )?;
-        await_metric(first, &held("ServiceProxyNotReady"), Some(1.0))?;
+        await_metric(first, &delayed("ServiceProxyNotReady"), Some(1.0))?;
         let ready = first.get("/readyz").err().context("it is ready")?;
         ensure!(
             format!("{ready:#}").contains("first announcements"),
@@ -71,7 +71,7 @@ fn first_announcements_wait_for_kube_proxy_which_withdraws_none_later() {
             .start_kube_proxy(&rack.cp, &topology.nodes, 0)?;
         let both = rack.routes(&prefix, &[0, 1])?;
         rack.await_routes(&both)?;
-        await_metric(&rack.announcers[0], &held("ServiceProxyNotReady"), None)?;
+        await_metric(&rack.announcers[0], &delayed("ServiceProxyNotReady"), None)?;
         rack.announcers[0].await_ready()?;
 
         // A dead proxy withdraws nothing, and a restart is not the first announcement.
@@ -100,14 +100,14 @@ fn a_local_service_waits_until_kube_proxy_has_its_endpoints_on_the_node() {
         let mut routes = rack.routes(&everywhere, &[0, 1])?;
         routes.extend(rack.routes(&web, &[1])?);
         rack.await_routes(&routes)?;
-        await_metric(&rack.announcers[0], "ferrolb_services_held", Some(1.0))?;
-        await_metric(&rack.announcers[1], "ferrolb_services_held", Some(0.0))?;
+        await_metric(&rack.announcers[0], "ferrolb_services_delayed", Some(1.0))?;
+        await_metric(&rack.announcers[1], "ferrolb_services_delayed", Some(0.0))?;
 
         rack.data_path
             .start_kube_proxy(&rack.cp, &topology.nodes, 0)?;
         routes.extend(rack.routes(&web, &[0])?);
         rack.await_routes(&routes)?;
-        await_metric(&rack.announcers[0], "ferrolb_services_held", Some(0.0))?;
+        await_metric(&rack.announcers[0], "ferrolb_services_delayed", Some(0.0))?;
         let log = std::fs::read_to_string(rack.announcers[0].log())?;
         ensure!(!log.contains("announcing it anyway"), "{log}");
 
@@ -115,7 +115,7 @@ fn a_local_service_waits_until_kube_proxy_has_its_endpoints_on_the_node() {
         rack.data_path.stop_kube_proxy(0)?;
         rack.cp.apply(&service("late", "", LOCAL))?;
         let late = format!("{}/32", rack.await_addresses("late")?[0]);
-        await_metric(&rack.announcers[0], "ferrolb_services_held", Some(1.0))?;
+        await_metric(&rack.announcers[0], "ferrolb_services_delayed", Some(1.0))?;
         let words = [
             "default/late",
             "ServiceProxyNotReady",
@@ -191,7 +191,7 @@ fn beside_metallbs_speaker_nothing_is_announced_until_it_is_gone() {
         for (process, node) in [(&rack.announcers[0], "node1"), (&layer2, "node2")] {
             let pod = format!("{NAMESPACE}/speaker-{node}");
             process.await_log(&["ERROR", &pod, "ferrolb migrate"], TIMEOUT)?;
-            await_metric(process, &held("MetallbSpeaker"), Some(1.0))?;
+            await_metric(process, &delayed("MetallbSpeaker"), Some(1.0))?;
             await_metric(process, "ferrolb_metallb_speaker_bool", Some(1.0))?;
             ensure!(process.get("/readyz").is_err(), "{node} is ready");
             eventually("the Event on the Node", TIMEOUT, || {

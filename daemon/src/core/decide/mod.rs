@@ -183,7 +183,7 @@ fn deliverable<'a>(
     if let Some(reason) = undeliverable.clone().filter(|_| addresses.is_empty()) {
         return Err(reason);
     }
-    if index.is_held(node_name, &service.name) {
+    if index.is_delayed(node_name, &service.name) {
         let port = service.health_check_port.map_or(0, NonZeroU16::get);
         let detail = format!("{}, healthCheckNodePort {port}", service.name);
         return Err((Reason::ServiceProxyNotReady, detail.into()));

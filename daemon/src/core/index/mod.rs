@@ -5,9 +5,9 @@
 
 pub(crate) mod change;
 mod community_labels;
+mod delayed;
 mod dirty;
 mod excluded;
-mod held;
 mod node_peers;
 mod problems;
 mod update;
@@ -62,8 +62,8 @@ pub struct Index {
     /// Whether an input of the configuration other than its objects changed.
     config_is_stale: bool,
     missing_interfaces: BTreeMap<String, BTreeSet<String>>,
-    /// The node of this process, and the services that are held back there.
-    held: (String, BTreeSet<ObjectName>),
+    /// The node of this process, and the services that are delayed there.
+    delayed: (String, BTreeSet<ObjectName>),
     /// The nodes whose kernel refuses to discard packets, with its error.
     discard_errors: BTreeMap<String, String>,
     problems: BTreeMap<ObjectKey, String>,

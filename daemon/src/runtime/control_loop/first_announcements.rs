@@ -1,4 +1,4 @@
-//! Holds back the first announcements while the gate says so, and reports why.
+//! Delays the first announcements while the gate says so, and reports why.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::core::decide::{Detail, Reason, Verdict};
 use crate::core::index::Dirty;
 use crate::core::model::NodeEvent;
 use crate::runtime::gate::probe::Answer;
-use crate::runtime::gate::{Followed, Hold};
+use crate::runtime::gate::{Delay, Followed};
 use crate::runtime::source::{ApiWrite, Source};
 use crate::runtime::status::Withheld;
 
 impl Running {
     /// Whether nothing is announced yet because of the gate.
-    pub(super) fn is_held(&mut self) -> bool {
-        self.control.gate.hold().is_some()
+    pub(super) fn is_delayed(&mut self) -> bool {
+        self.control.gate.delay().is_some()
     }
 
     /// Handles what the source sees of MetalLB's speaker on this node.
@@ -25,11 +25,11 @@ impl Running {
         let before = self.control.gate.speaker().map(str::to_owned);
         self.control.gate.set_speaker(pod);
         let now = self.control.gate.speaker().map(str::to_owned);
-        let held = self.is_held();
+        let delayed = self.is_delayed();
         self.unpublished = true;
         let event = match (before, now) {
             (before, Some(pod)) if before.as_ref() != Some(&pod) => {
-                let (meaning, consequence) = if held {
+                let (meaning, consequence) = if delayed {
                     (
                         "ferrolb announces nothing beside it",
                         "it starts when the speaker has ended",
@@ -93,33 +93,33 @@ impl Running {
         }
     }
 
-    /// Reports a reason to hold back the first announcements when it begins, changes and ends.
+    /// Reports a reason to delay the first announcements when it begins, changes and ends.
     pub(super) fn report_hold(&mut self) {
-        let hold = match self.control.gate.hold() {
-            Some(Hold::For(reason, detail)) => Some((reason, detail)),
-            Some(Hold::Asking) => return,
+        let delay = match self.control.gate.delay() {
+            Some(Delay::For(reason, detail)) => Some((reason, detail)),
+            Some(Delay::Asking) => return,
             None => None,
         };
-        if hold == self.held {
+        if delay == self.delayed {
             return;
         }
-        if let Some((reason, detail)) = &hold {
+        if let Some((reason, detail)) = &delay {
             let text = node_text(*reason, detail);
             tracing::warn!(reason = reason.code(), "nothing is announced yet: {text}");
         } else {
-            tracing::info!("nothing holds back the announcements any longer");
+            tracing::info!("nothing delays the announcements any longer");
         }
         if let Some(layer2) = &mut self.control.layer2 {
-            let text = hold.as_ref();
-            layer2.hold(text.map(|(reason, detail)| node_text(*reason, detail)));
+            let text = delay.as_ref();
+            layer2.delay(text.map(|(reason, detail)| node_text(*reason, detail)));
         }
-        self.held = hold;
+        self.delayed = delay;
         self.unpublished = true;
     }
 
-    /// Holds the services whose first announcement waits for the service proxy. Returns what must
+    /// Delays the services whose first announcement waits for the service proxy. Returns what must
     /// be decided again.
-    pub(super) fn hold_services(&mut self, dirty: &Dirty, first: bool) -> Dirty {
+    pub(super) fn delay_services(&mut self, dirty: &Dirty, first: bool) -> Dirty {
         let Some(announcer) = &self.control.announcer else {
             return Dirty::default();
         };
@@ -128,23 +128,23 @@ impl Running {
         };
         let node = announcer.node_routes().node().to_owned();
         let now = Instant::now().into_std();
-        let holds = self.control.gate.services();
+        let delays = self.control.gate.services();
         let Followed { new, ended } = if first || dirty.configuration {
             let all = self.index.services().map(|service| &*service.name);
-            holds.follow(now, &self.index, &node, all)
+            delays.follow(now, &self.index, &node, all)
         } else {
-            holds.follow(now, &self.index, &node, &dirty.services)
+            delays.follow(now, &self.index, &node, &dirty.services)
         };
         let node_ips = self.index.nodes().get(&node);
         let node_ips = node_ips.map(|node| node.internal_ips.clone());
         let node_ips = node_ips.unwrap_or_default();
-        let mut held = Vec::new();
-        for hold in new {
-            held.push(hold.service.clone());
-            prober.ask_service(hold, node_ips.clone());
+        let mut delayed = Vec::new();
+        for delay in new {
+            delayed.push(delay.service.clone());
+            prober.ask_service(delay, node_ips.clone());
         }
         let mut dirty = self.index.release(&ended);
-        dirty.merge(self.index.hold(&node, held));
+        dirty.merge(self.index.delay(&node, delayed));
         dirty
     }
 
@@ -173,7 +173,7 @@ impl Running {
 
     /// What is not announced yet, and why.
     pub(super) fn withheld(&mut self) -> Vec<Withheld> {
-        let node = self.held.iter().map(|(reason, detail)| Withheld {
+        let node = self.delayed.iter().map(|(reason, detail)| Withheld {
             service: None,
             reason: *reason,
             message: node_text(*reason, detail),

@@ -67,7 +67,7 @@ pub struct ControlLoop {
     pub announcer: Option<Announcer>,
     /// Set in roles that announce by layer 2.
     pub layer2: Option<Layer2Announcer>,
-    /// Holds back the first announcements.
+    /// Delays the first announcements.
     pub gate: Gate,
     /// Whether to allocate addresses while this process is the leader.
     pub allocate: bool,
@@ -117,7 +117,7 @@ struct Running {
     /// When the key that authenticates hellos was last requested, while there is none.
     key_requested: Option<Instant>,
     /// Why nothing is announced yet, as last reported.
-    held: Option<(Reason, String)>,
+    delayed: Option<(Reason, String)>,
     floors: Floors,
 }
 
@@ -173,7 +173,7 @@ impl ControlLoop {
                         continue;
                     }
                 }
-                () = sleep_until(sync_deadline), if saved.is_some() && !running.is_held() => {
+                () = sleep_until(sync_deadline), if saved.is_some() && !running.is_delayed() => {
                     running.restore(saved.take());
                     continue;
                 }
@@ -244,7 +244,7 @@ impl Running {
             pool_statuses: PoolStatuses::default(),
             pool_statuses_due: false,
             key_requested: None,
-            held: None,
+            delayed: None,
             floors: Floors::default(),
         }
     }
@@ -366,12 +366,12 @@ impl Running {
             self.pool_statuses_due = true;
             self.check_floors(source, &dirty);
         }
-        // What is not initialized decides everything when nothing holds it back any longer.
-        if first && self.is_held() {
+        // What is not initialized decides everything when nothing delays it any longer.
+        if first && self.is_delayed() {
             return;
         }
-        let held = self.hold_services(&dirty, first);
-        dirty.merge(held);
+        let delayed = self.delay_services(&dirty, first);
+        dirty.merge(delayed);
         // End-of-RIB follows the first routes, so they must be complete: wait for pending status
         // writes and first answers of the service proxy, but only until the deadline.
         let is_waiting = self.allocation.is_writing() || self.control.gate.services().is_asking();

@@ -125,28 +125,28 @@ async fn the_leader_writes_the_status_of_pools() {
 }
 
 /// An announcer that reads a Node, and what it writes.
-async fn held_announcer() -> (Leader, watch::Receiver<Arc<DaemonStatus>>) {
-    let mut held = leader(vec![object(Kind::Node, "a", json!({}))]).await;
+async fn delayed_announcer() -> (Leader, watch::Receiver<Arc<DaemonStatus>>) {
+    let mut delayed = leader(vec![object(Kind::Node, "a", json!({}))]).await;
     let options = ferrolb_bgp::speaker::SpeakerOptions::default();
     let (engine, _) = ferrolb_bgp::speaker::spawn(options).expect("an engine");
-    held.control.announcer = Some(Announcer::new("a".to_owned(), engine, None));
-    held.control.allocate = false;
-    held.control.gate = Gate::new(GateOptions {
+    delayed.control.announcer = Some(Announcer::new("a".to_owned(), engine, None));
+    delayed.control.allocate = false;
+    delayed.control.gate = Gate::new(GateOptions {
         asks_for_speaker: true,
         proxy: None,
         announced: BTreeSet::new(),
     });
-    let status = held.control.status.subscribe();
-    (held, status)
+    let status = delayed.control.status.subscribe();
+    (delayed, status)
 }
 
 #[tokio::test]
 async fn beside_metallbs_speaker_a_process_announces_nothing_and_an_event_says_so() {
-    let (mut held, mut status) = held_announcer().await;
+    let (mut delayed, mut status) = delayed_announcer().await;
     let (_stop, stopped) = oneshot::channel();
-    let events = held.events.clone();
+    let events = delayed.events.clone();
     let speaker = |pod: Option<&str>| Event::MetallbSpeaker(pod.map(str::to_owned));
-    let writes = &mut held.writes;
+    let writes = &mut delayed.writes;
     let follow = async {
         events
             .send(speaker(Some("ns/speaker-x")))
@@ -183,7 +183,7 @@ async fn beside_metallbs_speaker_a_process_announces_nothing_and_an_event_says_s
         );
     };
     tokio::select! {
-        _ = held.control.run(&mut held.source, stopped) => panic!("it ended"),
+        _ = delayed.control.run(&mut delayed.source, stopped) => panic!("it ended"),
         () = follow => {}
     }
 }

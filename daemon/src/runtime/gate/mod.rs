@@ -2,7 +2,7 @@
 //! delivers, and until MetalLB's speaker is gone from the node. Once open it stays open: nothing
 //! that is announced is ever withdrawn because of it.
 //!
-//! Pure, except for [`probe`]: answers and the time go in, holds come out.
+//! Pure, except for [`probe`]: answers and the time go in, delays come out.
 
 pub(crate) mod health_url;
 pub(crate) mod probe;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use self::health_url::HealthUrl;
 use self::probe::{Answer, Prober};
-pub(crate) use self::services::{Followed, ServiceHolds};
+pub(crate) use self::services::{Followed, ServiceDelays};
 use crate::core::decide::Reason;
 
 /// What a starting process must know before it announces.
@@ -37,7 +37,7 @@ pub struct Gate {
     speaker: Option<Speaker>,
     proxy: Option<Proxy>,
     open: bool,
-    services: ServiceHolds,
+    services: ServiceDelays,
     prober: Option<Prober>,
     answers: Option<mpsc::UnboundedReceiver<Answer>>,
 }
@@ -62,7 +62,7 @@ struct Proxy {
 
 /// Why the node announces nothing yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
+pub(crate) enum Delay {
     /// The answers are not there yet.
     Asking,
     /// For this reason, with its subject.
@@ -76,7 +76,7 @@ impl Gate {
             speaker: None,
             proxy: None,
             open: true,
-            services: ServiceHolds::default(),
+            services: ServiceDelays::default(),
             prober: None,
             answers: None,
         }
@@ -93,7 +93,7 @@ impl Gate {
         let mut gate = Self {
             speaker: asks_for_speaker.then_some(Speaker::Unknown),
             open: !announced.is_empty(),
-            services: ServiceHolds::announced_before(announced),
+            services: ServiceDelays::announced_before(announced),
             ..Self::open()
         };
         if let Some(url) = proxy {
@@ -123,7 +123,7 @@ impl Gate {
     }
 
     /// The services whose first announcement waits for the service proxy.
-    pub(crate) const fn services(&mut self) -> &mut ServiceHolds {
+    pub(crate) const fn services(&mut self) -> &mut ServiceDelays {
         &mut self.services
     }
 
@@ -150,17 +150,17 @@ impl Gate {
 
     /// Why nothing is announced yet, if that is so. The gate opens for good when there is no
     /// reason.
-    pub(crate) fn hold(&mut self) -> Option<Hold> {
-        let hold = if self.open { None } else { self.reason() };
-        self.open = hold.is_none();
-        hold
+    pub(crate) fn delay(&mut self) -> Option<Delay> {
+        let delay = if self.open { None } else { self.reason() };
+        self.open = delay.is_none();
+        delay
     }
 
-    fn reason(&self) -> Option<Hold> {
+    fn reason(&self) -> Option<Delay> {
         let mut asking = false;
         match &self.speaker {
             Some(Speaker::Runs(pod)) => {
-                return Some(Hold::For(Reason::MetallbSpeaker, pod.clone()));
+                return Some(Delay::For(Reason::MetallbSpeaker, pod.clone()));
             }
             Some(Speaker::Unknown) => asking = true,
             Some(Speaker::Absent) | None => {}
@@ -169,12 +169,12 @@ impl Gate {
         match proxy.map(|proxy| (&proxy.url, &proxy.last)) {
             Some((url, Some(last))) => {
                 let detail = format!("{url}: {last}");
-                return Some(Hold::For(Reason::ServiceProxyNotReady, detail));
+                return Some(Delay::For(Reason::ServiceProxyNotReady, detail));
             }
             Some((_, None)) => asking = true,
             None => {}
         }
-        asking.then_some(Hold::Asking)
+        asking.then_some(Delay::Asking)
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
         let mut gate = Gate {
             speaker: Some(Speaker::Unknown),
             open: announced.len() > 0,
-            services: ServiceHolds::announced_before(announced.collect()),
+            services: ServiceDelays::announced_before(announced.collect()),
             ..Gate::open()
         };
         let url: HealthUrl = "http://127.0.0.1:10256/livez".parse().expect("a URL");
@@ -201,21 +201,21 @@ mod tests {
         gate
     }
 
-    fn held_for(reason: Reason, detail: &str) -> Option<Hold> {
-        Some(Hold::For(reason, detail.to_owned()))
+    fn delayed_for(reason: Reason, detail: &str) -> Option<Delay> {
+        Some(Delay::For(reason, detail.to_owned()))
     }
 
     #[test]
     fn the_gate_opens_when_the_speaker_is_gone_and_stays_open_when_one_comes_back() {
         let mut gate = gate(false, &[]);
-        assert_eq!(gate.hold(), Some(Hold::Asking));
+        assert_eq!(gate.delay(), Some(Delay::Asking));
         gate.set_speaker(Some("metallb-system/speaker-x".to_owned()));
-        let held = held_for(Reason::MetallbSpeaker, "metallb-system/speaker-x");
-        assert_eq!(gate.hold(), held);
+        let delayed = delayed_for(Reason::MetallbSpeaker, "metallb-system/speaker-x");
+        assert_eq!(gate.delay(), delayed);
         gate.set_speaker(None);
-        assert_eq!((gate.hold(), gate.speaker()), (None, None));
+        assert_eq!((gate.delay(), gate.speaker()), (None, None));
         gate.set_speaker(Some("metallb-system/speaker-y".to_owned()));
-        assert_eq!(gate.hold(), None, "what is announced stays");
+        assert_eq!(gate.delay(), None, "what is announced stays");
         assert_eq!(gate.speaker(), Some("metallb-system/speaker-y"));
     }
 
@@ -223,25 +223,32 @@ mod tests {
     fn the_gate_opens_when_the_proxy_was_ready_once_and_never_closes() {
         let mut gate = gate(true, &[]);
         gate.set_speaker(None);
-        assert_eq!(gate.hold(), Some(Hold::Asking));
+        assert_eq!(gate.delay(), Some(Delay::Asking));
         gate.set_proxy(Err("answers 503".to_owned()));
         let detail = "http://127.0.0.1:10256/livez: answers 503";
-        assert_eq!(gate.hold(), held_for(Reason::ServiceProxyNotReady, detail));
+        assert_eq!(
+            gate.delay(),
+            delayed_for(Reason::ServiceProxyNotReady, detail)
+        );
         gate.set_proxy(Ok(()));
-        assert_eq!(gate.hold(), None);
+        assert_eq!(gate.delay(), None);
         gate.set_proxy(Err("connection refused".to_owned()));
-        assert_eq!(gate.hold(), None, "a dead proxy withdraws nothing");
+        assert_eq!(gate.delay(), None, "a dead proxy withdraws nothing");
     }
 
     #[test]
     fn both_conditions_must_be_met() {
         let mut gate = gate(true, &[]);
         gate.set_proxy(Ok(()));
-        assert_eq!(gate.hold(), Some(Hold::Asking), "the speaker is not known");
+        assert_eq!(
+            gate.delay(),
+            Some(Delay::Asking),
+            "the speaker is not known"
+        );
         gate.set_speaker(Some("ns/speaker".to_owned()));
         assert!(matches!(
-            gate.hold(),
-            Some(Hold::For(Reason::MetallbSpeaker, _))
+            gate.delay(),
+            Some(Delay::For(Reason::MetallbSpeaker, _))
         ));
     }
 
@@ -250,6 +257,6 @@ mod tests {
         let mut gate = gate(true, &["192.0.2.1/32"]);
         gate.set_speaker(Some("ns/speaker".to_owned()));
         gate.set_proxy(Err("connection refused".to_owned()));
-        assert_eq!(gate.hold(), None);
+        assert_eq!(gate.delay(), None);
     }
 }

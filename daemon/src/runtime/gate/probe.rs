@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::health_url::HealthUrl;
-use super::services::{LIMIT, NewHold};
+use super::services::{LIMIT, NewDelay};
 use crate::core::api::ObjectName;
 
 /// Interval between two questions about the proxy itself.
@@ -73,9 +73,9 @@ impl Prober {
     }
 
     /// Asks about a service until it is ready or has waited for long enough.
-    pub(crate) fn ask_service(&self, hold: NewHold, node_ips: Vec<IpAddr>) {
+    pub(crate) fn ask_service(&self, delay: NewDelay, node_ips: Vec<IpAddr>) {
         let prober = self.clone();
-        let NewHold { service, port } = hold;
+        let NewDelay { service, port } = delay;
         tokio::spawn(async move {
             let end = Instant::now() + LIMIT;
             while Instant::now() < end {

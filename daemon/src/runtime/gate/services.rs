@@ -17,7 +17,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The services that wait, and those that no longer do.
 #[derive(Debug, Default)]
-pub(crate) struct ServiceHolds {
+pub(crate) struct ServiceDelays {
     /// The prefixes that the process before announced.
     announced: BTreeSet<IpNet>,
     /// The services that were ready once. They never wait again.
@@ -35,7 +35,7 @@ struct Waiting {
 
 /// A service that waits from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NewHold {
+pub(crate) struct NewDelay {
     /// The service.
     pub service: ObjectName,
     /// Its healthCheckNodePort.
@@ -46,13 +46,13 @@ pub(crate) struct NewHold {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Followed {
     /// The services that wait from now on.
-    pub new: Vec<NewHold>,
+    pub new: Vec<NewDelay>,
     /// The services that wait no longer because there is nothing to wait for: they are gone, or the
     /// node has none of their endpoints any more.
     pub ended: Vec<ObjectName>,
 }
 
-impl ServiceHolds {
+impl ServiceDelays {
     /// For a process whose predecessor announced these prefixes: their services don't wait.
     pub(crate) fn announced_before(announced: BTreeSet<IpNet>) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl ServiceHolds {
                 last: None,
             };
             self.waiting.insert(name.clone(), waiting);
-            followed.new.push(NewHold {
+            followed.new.push(NewDelay {
                 service: name.clone(),
                 port,
             });
@@ -129,9 +129,11 @@ impl ServiceHolds {
     /// The services that have waited for too long, with their ports and the last answers. They wait
     /// no longer.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<(ObjectName, u16, String)> {
-        let expired = self.waiting.extract_if(.., |_, held| held.until <= now);
+        let expired = self
+            .waiting
+            .extract_if(.., |_, delayed| delayed.until <= now);
         let expired: Vec<_> = expired
-            .map(|(name, held)| (name, held.port, held.last.unwrap_or_default()))
+            .map(|(name, delayed)| (name, delayed.port, delayed.last.unwrap_or_default()))
             .collect();
         let names = expired.iter().map(|(name, ..)| name.clone());
         self.passed.extend(names);
@@ -141,12 +143,18 @@ impl ServiceHolds {
     /// The services that wait, with their ports and the last answers.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (&ObjectName, u16, &str)> {
         let waiting = self.waiting.iter();
-        waiting.map(|(name, held)| (name, held.port, held.last.as_deref().unwrap_or_default()))
+        waiting.map(|(name, delayed)| {
+            (
+                name,
+                delayed.port,
+                delayed.last.as_deref().unwrap_or_default(),
+            )
+        })
     }
 
     /// Whether the service proxy was not asked yet about one of them.
     pub(crate) fn is_asking(&self) -> bool {
-        self.waiting.values().any(|held| held.last.is_none())
+        self.waiting.values().any(|delayed| delayed.last.is_none())
     }
 }
 
@@ -232,22 +240,22 @@ mod tests {
         ObjectName::new("shop", "web")
     }
 
-    fn follow(holds: &mut ServiceHolds, now: Instant, index: &Index) -> Vec<NewHold> {
-        holds.follow(now, index, "a", [&web()]).new
+    fn follow(delays: &mut ServiceDelays, now: Instant, index: &Index) -> Vec<NewDelay> {
+        delays.follow(now, index, "a", [&web()]).new
     }
 
     #[test]
     fn a_local_service_is_announced_when_the_proxy_has_its_endpoints_and_never_waits_again() {
         let (mut index, now) = (cluster("Local"), Instant::now());
-        let mut holds = ServiceHolds::default();
-        let new = follow(&mut holds, now, &index);
-        let expected = NewHold {
+        let mut delays = ServiceDelays::default();
+        let new = follow(&mut delays, now, &index);
+        let expected = NewDelay {
             service: web(),
             port: 30_001,
         };
         assert_eq!(new, [expected]);
-        assert!(holds.is_asking());
-        assert!(index.hold("a", [web()]).services.contains(&web()));
+        assert!(delays.is_asking());
+        assert!(index.delay("a", [web()]).services.contains(&web()));
         let mut routes = NodeRoutes::of(&index, "a");
         assert!(routes.routes().is_empty());
         let verdict = &routes.decisions()[&web()].verdicts[0];
@@ -255,47 +263,47 @@ mod tests {
         assert_eq!(verdict.reason.code(), "ServiceProxyNotReady");
         assert!(message.contains("healthCheckNodePort 30001"), "{message}");
 
-        assert!(!holds.answer(&web(), Err("answers 503".to_owned())));
-        assert!(!holds.is_asking());
-        assert!(holds.answer(&web(), Ok(())));
+        assert!(!delays.answer(&web(), Err("answers 503".to_owned())));
+        assert!(!delays.is_asking());
+        assert!(delays.answer(&web(), Ok(())));
         let dirty = index.release([&web()]);
         assert_eq!(routes.update(&index, &dirty).len(), 1);
-        assert_eq!(follow(&mut holds, now, &index), []);
-        assert!(index.release([&web()]).is_empty(), "it was not held");
+        assert_eq!(follow(&mut delays, now, &index), []);
+        assert!(index.release([&web()]).is_empty(), "it was not delayed");
     }
 
     #[test]
     fn only_local_services_with_an_endpoint_on_the_node_and_a_port_wait() {
         let now = Instant::now();
         let index = cluster("Cluster");
-        assert_eq!(follow(&mut ServiceHolds::default(), now, &index), []);
+        assert_eq!(follow(&mut ServiceDelays::default(), now, &index), []);
         let mut index = cluster("Local");
         service(&mut index, "Local", 0);
-        assert_eq!(follow(&mut ServiceHolds::default(), now, &index), []);
+        assert_eq!(follow(&mut ServiceDelays::default(), now, &index), []);
         let mut index = cluster("Local");
         endpoints(&mut index, "b");
-        assert_eq!(follow(&mut ServiceHolds::default(), now, &index), []);
+        assert_eq!(follow(&mut ServiceDelays::default(), now, &index), []);
         endpoints(&mut index, "a");
-        assert_eq!(follow(&mut ServiceHolds::default(), now, &index).len(), 1);
+        assert_eq!(follow(&mut ServiceDelays::default(), now, &index).len(), 1);
     }
 
     #[test]
     fn a_service_waits_for_half_a_minute_at_most() {
         let (index, now) = (cluster("Local"), Instant::now());
-        let mut holds = ServiceHolds::default();
-        follow(&mut holds, now, &index);
-        holds.answer(&web(), Err("connection refused".to_owned()));
+        let mut delays = ServiceDelays::default();
+        follow(&mut delays, now, &index);
+        delays.answer(&web(), Err("connection refused".to_owned()));
         let almost = LIMIT.saturating_sub(Duration::from_millis(1));
-        assert_eq!(holds.expire(now + almost), []);
-        let expired = holds.expire(now + LIMIT);
+        assert_eq!(delays.expire(now + almost), []);
+        let expired = delays.expire(now + LIMIT);
         assert_eq!(expired, [(web(), 30_001, "connection refused".to_owned())]);
-        assert_eq!(follow(&mut holds, now, &index), []);
+        assert_eq!(follow(&mut delays, now, &index), []);
     }
 
     #[test]
     fn a_service_that_loses_its_endpoints_or_is_deleted_waits_no_longer_and_later_again() {
         let (mut index, now) = (cluster("Local"), Instant::now());
-        let mut holds = ServiceHolds::default();
+        let mut delays = ServiceDelays::default();
         let gone = |index: &mut Index| {
             let key = crate::core::api::ObjectKey::new(Kind::Service, web());
             index.apply(Change::Delete(key));
@@ -305,11 +313,11 @@ mod tests {
         for change in changes {
             service(&mut index, "Local", 30_001);
             endpoints(&mut index, "a");
-            assert_eq!(follow(&mut holds, now, &index).len(), 1);
+            assert_eq!(follow(&mut delays, now, &index).len(), 1);
             change(&mut index);
-            let ended = holds.follow(now, &index, "a", [&web()]);
+            let ended = delays.follow(now, &index, "a", [&web()]);
             assert_eq!((ended.new, ended.ended), (vec![], vec![web()]));
-            assert_eq!(holds.expire(now + LIMIT), []);
+            assert_eq!(delays.expire(now + LIMIT), []);
         }
     }
 
@@ -317,10 +325,10 @@ mod tests {
     fn what_the_process_before_announced_does_not_wait() {
         let (index, now) = (cluster("Local"), Instant::now());
         let aggregate = "192.0.2.0/24".parse().expect("a prefix");
-        let mut holds = ServiceHolds::announced_before([aggregate].into());
-        assert_eq!(follow(&mut holds, now, &index), []);
+        let mut delays = ServiceDelays::announced_before([aggregate].into());
+        assert_eq!(follow(&mut delays, now, &index), []);
         let other = "192.0.2.2/32".parse().expect("a prefix");
-        let mut holds = ServiceHolds::announced_before([other].into());
-        assert_eq!(follow(&mut holds, now, &index).len(), 1);
+        let mut delays = ServiceDelays::announced_before([other].into());
+        assert_eq!(follow(&mut delays, now, &index).len(), 1);
     }
 }

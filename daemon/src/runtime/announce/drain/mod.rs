@@ -163,9 +163,10 @@ pub(crate) fn announced_elsewhere(
     };
     let announced = |prefix: &&IpNet| {
         let enough = node_routes.min_announcers(prefix);
-        let taking = others.iter().zip(&always).filter(|(other, always)| {
-            always.contains(*prefix) || takes_over(other, prefix)
-        });
+        let taking = others
+            .iter()
+            .zip(&always)
+            .filter(|(other, always)| always.contains(*prefix) || takes_over(other, prefix));
         taking.take(enough).count() == enough
     };
     prefixes.iter().filter(announced).copied().collect()

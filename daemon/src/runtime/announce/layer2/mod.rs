@@ -163,7 +163,7 @@ impl Layer2Announcer {
     }
 
     /// Shows why nothing is announced yet, until that is over. Has no effect on a started engine.
-    pub(crate) fn hold(&mut self, why: Option<String>) {
+    pub(crate) fn delay(&mut self, why: Option<String>) {
         if self.state.borrow().is_running() {
             return;
         }

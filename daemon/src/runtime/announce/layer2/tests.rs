@@ -58,13 +58,13 @@ fn without_an_l2_advertisement_the_engine_is_not_started_and_the_process_is_read
 #[test]
 fn what_holds_back_the_first_announcements_is_shown_until_it_ends() {
     let (mut announcer, engine) = announcer(refuses);
-    announcer.hold(Some("MetalLB's speaker runs".to_owned()));
+    announcer.delay(Some("MetalLB's speaker runs".to_owned()));
     let EngineState::Refused(shown) = engine.state() else {
         panic!("{:?}", engine.state());
     };
     assert_eq!(&*shown, "MetalLB's speaker runs");
     assert!(!announcer.is_ready());
-    announcer.hold(None);
+    announcer.delay(None);
     assert!(matches!(engine.state(), EngineState::Idle));
 }
 

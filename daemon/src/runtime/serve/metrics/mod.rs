@@ -283,14 +283,14 @@ fn announced(
 }
 
 fn first_announcements(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result<()> {
-    let held = metrics.gauge(
-        "ferrolb_announcements_held_bool",
+    let delayed = metrics.gauge(
+        "ferrolb_announcements_delayed_bool",
         "1 while this node announces nothing yet, for this reason: ServiceProxyNotReady or \
          MetallbSpeaker.",
         &["reason"],
     )?;
     let services = metrics.gauge(
-        "ferrolb_services_held",
+        "ferrolb_services_delayed",
         "Services whose first announcement by this node waits for its service proxy.",
         &[],
     )?;
@@ -300,7 +300,7 @@ fn first_announcements(metrics: &mut Metrics, status: &DaemonStatus) -> promethe
         &[],
     )?;
     for one in status.withheld.iter().filter(|one| one.service.is_none()) {
-        held.with_label_values(&[one.reason.code()]).set(1);
+        delayed.with_label_values(&[one.reason.code()]).set(1);
     }
     let waiting = status.withheld.iter().filter(|one| one.service.is_some());
     services

@@ -249,16 +249,16 @@ fn layer_2_has_metallb_names_and_counters_of_its_own() {
 
 #[test]
 fn what_waits_for_its_first_announcement_is_counted_with_its_reason() {
-    let held = |service: Option<&str>, reason| Withheld {
+    let delayed = |service: Option<&str>, reason| Withheld {
         service: service.map(|name| Arc::new(ObjectName::new("shop", name))),
         reason,
         message: String::new(),
     };
     let status = DaemonStatus {
         withheld: vec![
-            held(None, Reason::MetallbSpeaker),
-            held(Some("a"), Reason::ServiceProxyNotReady),
-            held(Some("b"), Reason::ServiceProxyNotReady),
+            delayed(None, Reason::MetallbSpeaker),
+            delayed(Some("a"), Reason::ServiceProxyNotReady),
+            delayed(Some("b"), Reason::ServiceProxyNotReady),
         ],
         metallb_speaker: Some("metallb-system/speaker-x".to_owned()),
         allocated: Some(BTreeSet::new()),
@@ -268,10 +268,10 @@ fn what_waits_for_its_first_announcement_is_counted_with_its_reason() {
     let text = rendered(&status, &[]);
     for (name, expected) in [
         (
-            "ferrolb_announcements_held_bool",
-            "ferrolb_announcements_held_bool{reason=\"MetallbSpeaker\"} 1",
+            "ferrolb_announcements_delayed_bool",
+            "ferrolb_announcements_delayed_bool{reason=\"MetallbSpeaker\"} 1",
         ),
-        ("ferrolb_services_held", "ferrolb_services_held 2"),
+        ("ferrolb_services_delayed", "ferrolb_services_delayed 2"),
         (
             "ferrolb_metallb_speaker_bool",
             "ferrolb_metallb_speaker_bool 1",
