@@ -117,7 +117,9 @@ pub(crate) fn all_nodes_with_pods_get_requests_and_are_healthy(suite: &Suite<'_>
     suite.delete(name, pods)
 }
 
-pub(crate) fn pods_reach_the_load_balancer_with_their_own_address(suite: &Suite<'_>) -> Result<()> {
+pub(crate) fn pods_and_nodes_reach_the_load_balancer_pods_with_their_own_address(
+    suite: &Suite<'_>,
+) -> Result<()> {
     let name = "local-pods";
     let server = suite.start_pod(name, "local-pods-1", 0)?;
     let address = suite.create_balanced(name, "Local")?;
@@ -130,9 +132,13 @@ pub(crate) fn pods_reach_the_load_balancer_with_their_own_address(suite: &Suite<
     }
     // The server itself, whose own address can't be the source.
     await_answers(server.host(), target, any)?;
-    // The nodes, with and without a server.
+    // The nodes, with and without a server. A process of a node needs a route to the address, which
+    // the rack has made unreachable for packets that kube-proxy doesn't rewrite yet.
     for node in &suite.rack.topology.nodes {
+        let unreachable = |verb| ["route", verb, "unreachable", "192.0.2.0/24"];
+        node.namespace.ip(&unreachable("del"))?;
         await_answers(&node.namespace, target, any)?;
+        node.namespace.ip(&unreachable("add"))?;
     }
     suite.delete(name, vec![server])
 }

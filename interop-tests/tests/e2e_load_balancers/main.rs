@@ -59,7 +59,7 @@ fn policy_local_preserves_addresses_and_selects_nodes() {
             local::pods_see_the_address_of_a_client_of_the_node_port,
             local::only_the_node_with_the_pod_gets_requests_and_is_healthy,
             local::all_nodes_with_pods_get_requests_and_are_healthy,
-            local::pods_reach_the_load_balancer_with_their_own_address,
+            local::pods_and_nodes_reach_the_load_balancer_pods_with_their_own_address,
             local::a_service_changes_its_external_traffic_policy,
         ],
     );
