@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{ControlPlane, Image, Pod, cached};
@@ -180,7 +180,9 @@ fn program(name: &str) -> Result<PathBuf> {
         "METALLB_FOLDER is not set: `cargo xtask test kubernetes` builds MetalLB's programs; set \
          it to ~/.cache/ferrolb/metallb/v0.14.9",
     )?;
-    Ok(Path::new(&folder).join(name))
+    let path = Path::new(&folder).join(name);
+    ensure!(path.is_file(), "METALLB_FOLDER: no file {}", path.display());
+    Ok(path)
 }
 
 fn speaker_pod(node: &Node) -> String {

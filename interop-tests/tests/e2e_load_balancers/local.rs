@@ -38,7 +38,7 @@ pub(crate) fn pods_see_the_address_of_a_client_of_the_load_balancer(
     suite.delete(name, vec![pod])
 }
 
-/// Waits until nobody listens on a port for health checks.
+/// Waits until no program listens on a port for health checks.
 fn await_unchecked(suite: &Suite<'_>, node: usize, port: u16) -> Result<()> {
     let (client, address) = (suite.client()?, suite.node_address(node));
     eventually(

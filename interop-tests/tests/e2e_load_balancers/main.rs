@@ -1,6 +1,6 @@
 //! The cases of Kubernetes' end-to-end suites "LoadBalancers" and "LoadBalancers
-//! ExternalTrafficPolicy: Local" that need no particular provider, written anew for the lab:
-//! a real API server and kube-proxy, ferrolb, an FRR router and a client behind it. docs/kubernetes-e2e.md
+//! ExternalTrafficPolicy: Local" that need no particular provider, in the lab's words: a real API
+//! server and kube-proxy, ferrolb, an FRR router and a client behind it. docs/kubernetes-e2e.md
 //! lists them, and which cases are left out.
 //!
 //! A case is a function whose name states its rule. Cases with the same needs share a cluster,

@@ -23,8 +23,8 @@ pub(crate) fn datagrams_reach_the_next_pod_on_the_same_node(suite: &Suite<'_>) -
         .try_for_each(|policy| replaced(suite, policy, [0, 0]).context(policy))
 }
 
-/// A Pod on the first of the nodes is replaced by one on the second. The client's socket stays, and
-/// so do the entries for its flow in the kernels, unless somebody removes them.
+/// A Pod on the first of the nodes is replaced by one on the second. The client's socket stays. So
+/// do the kernels' entries for its flow, unless kube-proxy removes them.
 fn replaced(suite: &Suite<'_>, policy: &str, nodes: [usize; 2]) -> Result<()> {
     let spec = json!({
         "type": "LoadBalancer", "externalTrafficPolicy": policy,

@@ -32,7 +32,10 @@ const MAX_FOR_ALL: usize = 1000;
 /// How often the announcer is started.
 const STARTS: usize = 5;
 /// Services that are created one at a time.
-const CREATED: usize = 50;
+const CREATED: usize = 25;
+/// The pause before each: long enough that MetalLB, whose clients are limited to a few requests a
+/// second, has no request left to make.
+const PAUSE: Duration = Duration::from_secs(3);
 /// MetalLB allocates 10,000 addresses in about six minutes.
 const TIMEOUT_PER_SERVICE: Duration = Duration::from_millis(150);
 /// Events are written after the other writes, at a limited rate.
@@ -40,20 +43,30 @@ const NO_MORE_WRITES: Duration = Duration::from_secs(5);
 
 /// Measures both systems, and prints the table.
 pub(crate) fn run(sizes: &[usize]) {
-    let [ferrolb, metallb] = [System::Ferrolb, System::Metallb].map(|system| {
+    // MetalLB first: if it can't run here, that shows at once.
+    let [metallb, ferrolb] = [System::Metallb, System::Ferrolb].map(|system| {
         let mut rows = Vec::new();
         scenario("beside", |scratch| {
             let topology = Topology::new(1)?;
             Bench::start(system, scratch, &topology)?.run(sizes, &mut rows)
         });
         scenario("beside-restart", |scratch| {
-            rows.extend(restart::measure(system, scratch)?);
+            let restart = restart::measure(system, scratch)?;
+            report(system, &restart);
+            rows.extend(restart);
             Ok(())
         });
         rows
     });
     if let Err(error) = results::print(&ferrolb, &metallb) {
         panic!("{error:#}");
+    }
+}
+
+/// Shows the progress of a run that takes long.
+fn report(system: System, rows: &[Row]) {
+    for row in rows {
+        eprintln!("{system:?}: {row:?}");
     }
 }
 
@@ -111,9 +124,7 @@ impl<'lab> Bench<'lab> {
                 rows.extend(self.endpoint_slice_changes(services)?);
                 rows.push(self.new_service(services)?);
             }
-            for row in &rows[first_row..] {
-                eprintln!("{:?}: {row:?}", self.system);
-            }
+            report(self.system, &rows[first_row..]);
             before = services;
         }
         Ok(())
@@ -271,10 +282,16 @@ impl<'lab> Bench<'lab> {
                 summary.after_event,
             ),
             Row::new(
-                "CPU time of the announcer per change",
+                "CPU time of announcer or speaker per change",
                 services,
                 "ms",
                 summary.cpu,
+            ),
+            Row::new(
+                "CPU time of announcer or speaker per idle second",
+                services,
+                "ms",
+                idle * 1e3,
             ),
         ])
     }
@@ -283,6 +300,7 @@ impl<'lab> Bench<'lab> {
     fn new_service(&mut self, services: usize) -> Result<Row> {
         let mut times = Vec::new();
         for index in services..services + CREATED {
+            sleep(PAUSE);
             self.inside(|api, node| api.create_slice(node, index))?;
             let began = self.inside(|api, node| {
                 // The first request opens a connection.
