@@ -172,7 +172,12 @@ impl<'lab> Bench<'lab> {
                 "",
                 per_service(writes.len()),
             ),
-            Row::new("of them Events", services, "", per_service(events)),
+            Row::new(
+                "Events per Service, of these writes",
+                services,
+                "",
+                per_service(events),
+            ),
         ])
     }
 

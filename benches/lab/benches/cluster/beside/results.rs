@@ -60,9 +60,9 @@ pub(crate) fn print(ferrolb: &[Row], metallb: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// How many times as much the other value is, with two decimals; empty if ours is zero.
+/// How many times as much the other value is, with two decimals; empty if one is not positive.
 fn ratio(ours: f64, theirs: f64) -> Value {
-    if ours > 0.0 {
+    if ours > 0.0 && theirs > 0.0 {
         json!((theirs / ours * 100.0).round() / 100.0)
     } else {
         json!("")
