@@ -1,4 +1,5 @@
-//! docs/metallb-behaviours.md has one row for each of MetalLB's behaviours, with tests that exist.
+//! docs/metallb-behaviours.md has one row for each of MetalLB's behaviours, with tests that exist;
+//! docs/kubernetes-e2e.md one for each of Kubernetes' cases for load balancers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -125,4 +126,70 @@ fn each_case_is_named_by_a_row() {
             assert!(base || named.contains(path.as_str()), "no row names {path}");
         }
     }
+}
+
+/// The lab's tests of Kubernetes' cases.
+const KUBERNETES_CASES: &str = "interop-tests/tests/e2e_load_balancers";
+
+/// The cells of a table's row, without those of its head.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let cells = line.strip_prefix("| ")?.trim_end_matches('|').split('|');
+    let cells: Vec<&str> = cells.map(str::trim).collect();
+    (cells[0] != "case").then_some(cells)
+}
+
+fn kubernetes_page() -> String {
+    fs::read_to_string(root().join("docs/kubernetes-e2e.md")).expect("the page")
+}
+
+#[test]
+fn each_case_of_kubernetes_has_its_tests_or_its_reason() {
+    let page = kubernetes_page();
+    let rows: Vec<Vec<&str>> = page.lines().filter_map(cells).collect();
+    assert!(rows.len() > 12, "{} rows", rows.len());
+    let mut wrong = Vec::new();
+    for row in rows {
+        let [case, shown_by, note] = row[..] else {
+            panic!("{row:?} has not 3 cells");
+        };
+        let test = shown_by.trim_matches('`');
+        if test.is_empty() {
+            if note.is_empty() {
+                wrong.push(format!("{case}: neither a test nor a reason"));
+            }
+        } else if let Some(reason) = missing(&format!("{KUBERNETES_CASES}/{test}")) {
+            wrong.push(format!("{case}: {reason}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_test_of_kubernetes_cases_is_named_by_a_row() {
+    let page = kubernetes_page();
+    let main = fs::read_to_string(root().join(KUBERNETES_CASES).join("main.rs")).expect("main.rs");
+    let (_, lists) = main.split_once("cases![").expect("the first list");
+    let tests = lists.lines().filter_map(|line| {
+        let (module, test) = line.trim().strip_suffix(',')?.split_once("::")?;
+        Some(format!("`{module}.rs::{test}`"))
+    });
+    let tests: Vec<String> = tests.filter(|test| !test.contains('"')).collect();
+    assert!(tests.len() > 12, "{tests:?}");
+    for test in tests {
+        assert!(page.contains(&test), "no row names {test}");
+    }
+}
+
+#[test]
+fn the_page_has_the_cases_of_the_labs_kubernetes() {
+    let lab = fs::read_to_string(root().join("interop-tests/src/kube/mod.rs")).expect("mod.rs");
+    let (_, version) = lab
+        .split_once("pub const VERSION: &str = \"")
+        .expect("VERSION");
+    let version = version.split('"').next().expect("a literal");
+    let page = kubernetes_page();
+    assert!(
+        page.contains(&format!("Kubernetes {version} has")),
+        "the lab runs {version}: compare the page with that version's suites"
+    );
 }

@@ -6,14 +6,14 @@
 //! lab-traffic load ADDRESS:PORT NEW_PER_SECOND LONG_LIVED
 //! ```
 //!
-//! `serve` answers each connection with one line, `NAME CLIENT_ADDRESS`, then echoes octets. `load`
-//! opens new connections at a fixed rate and keeps `LONG_LIVED` others open, each of which echoes
-//! an octet every 100 ms. It runs until its standard input is closed, at the latest when its test
-//! ends, and prints one JSON object, [`Report`].
+//! `serve` answers each connection with one line, `NAME CLIENT_ADDRESS`, then echoes octets. It
+//! answers each datagram with such a line. `load` opens new connections at a fixed rate and keeps
+//! `LONG_LIVED` others open, each of which echoes an octet every 100 ms. It runs until its standard
+//! input is closed, at the latest when its test ends, and prints one JSON object, [`Report`].
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +53,9 @@ fn serve(name: &str, port: &str) -> Result<()> {
     let port: u16 = port.parse().context("PORT")?;
     // Accepts both families with Linux' default of bindv6only=0.
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).context("bind")?;
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).context("bind")?;
+    let datagrams = name.to_owned();
+    thread::spawn(move || answer_datagrams(&socket, &datagrams));
     for connection in listener.incoming() {
         let Ok(connection) = connection else { continue };
         let name = name.to_owned();
@@ -60,6 +63,17 @@ fn serve(name: &str, port: &str) -> Result<()> {
         thread::spawn(move || greet_and_echo(connection, &name).ok());
     }
     Ok(())
+}
+
+fn answer_datagrams(socket: &UdpSocket, name: &str) {
+    loop {
+        // Fails when a client has closed its socket: the next datagram is another client's.
+        let Ok((_, client)) = socket.recv_from(&mut [0]) else {
+            continue;
+        };
+        let line = format!("{name} {}\n", client.ip().to_canonical());
+        socket.send_to(line.as_bytes(), client).ok();
+    }
 }
 
 fn greet_and_echo(mut connection: TcpStream, name: &str) -> io::Result<()> {

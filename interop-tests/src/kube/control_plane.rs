@@ -184,6 +184,8 @@ impl<'s> ControlPlane<'s> {
             .arg(format!("--service-cluster-ip-range={SERVICE_RANGE}"))
             .arg(file("audit-policy-file", "audit-policy.json"))
             .arg(file("audit-log-path", "audit.json"))
+            // A long run must not be cut into several files.
+            .arg("--audit-log-maxsize=4096")
             .arg("--allow-privileged=true");
         match self.nodes {
             // The plugin would reject Pods without an existing ServiceAccount.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{ControlPlane, Image, Pod, cached};
 use crate::eventually::eventually;
 use crate::manifest::{self, NAMESPACE};
+use crate::netns::Namespace;
 use crate::topology::Node;
 
 /// The key of the speakers' memberlist.
@@ -104,6 +105,36 @@ impl ControlPlane<'_> {
         Ok(())
     }
 
+    /// Applies what the controller of 0.14.9 needs beside its RBAC
+    /// ([`ControlPlane::prepare_metallb_speakers`]): its Deployment, of which the lab runs no Pod.
+    ///
+    /// # Errors
+    /// When build.sh hasn't downloaded the manifest, or the API server rejects the object.
+    pub fn prepare_metallb_controller(&self) -> Result<()> {
+        let objects = Metallb::V0_14_9.objects()?;
+        let mut deployments = objects.iter();
+        let deployment = deployments.find(|object| object["kind"] == "Deployment");
+        self.apply(&deployment.context("no Deployment")?.to_string())
+    }
+
+    /// The command of a controller of 0.14.9 on a host that has joined the control plane, outside
+    /// of a container, with the ServiceAccount of its manifest and without webhooks.
+    ///
+    /// # Errors
+    /// When `METALLB_FOLDER` is not set, or the ServiceAccount is missing.
+    pub fn metallb_controller(&self, host: &Namespace) -> Result<Command> {
+        let kubeconfig = self.service_account_kubeconfig(NAMESPACE, "controller")?;
+        let mut command = host.command(program("controller")?);
+        command
+            .env("KUBECONFIG", kubeconfig)
+            .env("METALLB_NAMESPACE", NAMESPACE)
+            .env("METALLB_BGP_TYPE", "native")
+            .env("METALLB_DEPLOYMENT", "controller")
+            .env("METALLB_ML_SECRET_NAME", "memberlist")
+            .args(["--port=9120", "--log-level=info", "--webhook-mode=disabled"]);
+        Ok(command)
+    }
+
     /// The command of a speaker of 0.14.9, outside of a container, with the ServiceAccount of its
     /// manifest.
     ///
@@ -149,7 +180,9 @@ fn program(name: &str) -> Result<PathBuf> {
         "METALLB_FOLDER is not set: `cargo xtask test kubernetes` builds MetalLB's programs; set \
          it to ~/.cache/ferrolb/metallb/v0.14.9",
     )?;
-    Ok(Path::new(&folder).join(name))
+    let path = Path::new(&folder).join(name);
+    ensure!(path.is_file(), "METALLB_FOLDER: no file {}", path.display());
+    Ok(path)
 }
 
 fn speaker_pod(node: &Node) -> String {

@@ -2,6 +2,7 @@
 //! EndpointSlice.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -12,7 +13,9 @@ use ferrolb_interop_tests::netns::NamespaceHandle;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{
+    DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
@@ -68,9 +71,8 @@ impl ApiClient {
 
     /// Creates Services without a selector, each with an EndpointSlice: no controller writes to
     /// them.
-    pub(crate) fn create(&self, node: &str, indices: std::ops::Range<usize>) -> Result<()> {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+    pub(crate) fn create(&self, node: &str, indices: Range<usize>) -> Result<()> {
+        let (services, slices) = (self.services(), self.slices());
         let requests = stream::iter(indices).map(|index| {
             let (services, slices) = (&services, &slices);
             async move {
@@ -85,18 +87,59 @@ impl ApiClient {
         self.runtime.block_on(all)
     }
 
+    /// Creates the EndpointSlice of a Service that doesn't exist yet.
+    pub(crate) fn create_slice(&self, node: &str, index: usize) -> Result<()> {
+        let (_, slice) = objects(node, index)?;
+        let parameters = PostParams::default();
+        self.runtime
+            .block_on(self.slices().create(&parameters, &slice))?;
+        Ok(())
+    }
+
+    /// Creates a Service that has an EndpointSlice.
+    pub(crate) fn create_service(&self, node: &str, index: usize) -> Result<()> {
+        let (service, _) = objects(node, index)?;
+        let parameters = PostParams::default();
+        self.runtime
+            .block_on(self.services().create(&parameters, &service))?;
+        Ok(())
+    }
+
+    /// Deletes Services with their EndpointSlices.
+    pub(crate) fn delete(&self, indices: Range<usize>) -> Result<()> {
+        let (services, slices) = (self.services(), self.slices());
+        let requests = stream::iter(indices).map(|index| {
+            let (services, slices) = (&services, &slices);
+            async move {
+                let parameters = DeleteParams::default();
+                services.delete(&name(index), &parameters).await?;
+                slices.delete(&name(index), &parameters).await?;
+                anyhow::Ok(())
+            }
+        });
+        let all = requests.buffer_unordered(AT_ONCE).try_collect::<()>();
+        self.runtime.block_on(all)
+    }
+
+    fn services(&self) -> Api<Service> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    fn slices(&self) -> Api<EndpointSlice> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
     /// The current resource version of the list of EndpointSlices. The API server rejects a watch
     /// from the version of a slice that has not changed for a long time.
-    fn version(&self) -> Result<String> {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+    pub(crate) fn version(&self) -> Result<String> {
         let one = ListParams::default().limit(1);
-        let list = self.runtime.block_on(slices.list(&one))?;
+        let list = self.runtime.block_on(self.slices().list(&one))?;
         list.metadata.resource_version.context("no version")
     }
 
     /// The first address in the status of each Service, in the order of their indices.
     pub(crate) fn addresses(&self, services: usize) -> Result<Vec<IpAddr>> {
-        let api: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let api = self.services();
         let requests = stream::iter(0..services).map(|index| {
             let api = &api;
             async move {
@@ -117,11 +160,11 @@ impl ApiClient {
     /// requests.
     pub(crate) fn write_statuses(
         &self,
-        indices: std::ops::Range<usize>,
+        indices: Range<usize>,
         at_once: usize,
         ingress: &Value,
     ) -> Result<()> {
-        let api: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let api = self.services();
         let pool = ingress.is_array().then_some("pool");
         let patch = Patch::Merge(json!({
             "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": pool}},
@@ -146,7 +189,7 @@ impl ApiClient {
         node: &str,
         changes: &[(Instant, usize, bool)],
     ) -> Result<Vec<(usize, Instant)>> {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let slices = self.slices();
         let requests = stream::iter(changes.iter().enumerate()).map(|(number, change)| {
             let slices = &slices;
             async move {
@@ -164,7 +207,7 @@ impl ApiClient {
 
     /// Sets the endpoint of a Service ready or unready; returns the new version of the slice.
     pub(crate) fn set_ready(&self, node: &str, index: usize, ready: bool) -> Result<String> {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let slices = self.slices();
         let patch = Patch::Merge(json!({"endpoints": endpoints(node, ready)}));
         let slice = self.runtime.block_on(async {
             slices

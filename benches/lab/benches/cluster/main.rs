@@ -2,10 +2,12 @@
 //! UPDATE, CPU and memory, time to start and to allocate. Prints one line of JSON per measurement;
 //! docs/benchmarks.md describes each.
 //!
-//! `cargo xtask bench cluster` runs it with 1, 1,000 and 10,000 Services,
-//! `cargo xtask bench cluster -- 1000` with 1,000.
+//! `cargo xtask bench cluster` runs it with 1, 1,000 and 10,000 Services, and then ferrolb beside
+//! MetalLB with 100, 1,000 and 10,000. `cargo xtask bench cluster -- 1000` runs both with 1,000,
+//! `cargo xtask bench cluster -- alone 1000` and `… -- beside 1000` one of them.
 
 mod api_client;
+mod beside;
 mod rate;
 mod router;
 mod routers;
@@ -46,37 +48,94 @@ const TIMEOUT_PER_SERVICE: Duration = Duration::from_millis(30);
 const SETTLED: Duration = Duration::from_secs(3);
 
 fn main() {
-    scenario("bench", |scratch| {
-        let (busy, stolen) = busy_percent(SETTLED)?;
-        measurement::print(
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = match Arguments::parse(&arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => panic!("{error:#}"),
+    };
+    print_load();
+    if arguments.alone {
+        scenario("bench", |scratch| {
+            let topology = Topology::new(1)?;
+            Bench::start(scratch, &topology)?.run(arguments.sizes(&SIZES))
+        });
+    }
+    if arguments.beside {
+        beside::run(arguments.sizes(&beside::SIZES));
+    }
+}
+
+/// The load of the machine by other programs.
+fn print_load() {
+    match busy_percent(SETTLED) {
+        Ok((busy, stolen)) => measurement::print(
             "machine_before",
             &[
                 ("busy_percent", json!(busy)),
                 ("stolen_percent", json!(stolen)),
             ],
-        );
-        let topology = Topology::new(1)?;
-        Bench::start(scratch, &topology)?.run(&sizes()?)
-    });
+        ),
+        Err(error) => panic!("{error:#}"),
+    }
 }
 
-/// The numbers of Services from the arguments. Cargo adds `--bench`.
-fn sizes() -> Result<Vec<usize>> {
-    let arguments = std::env::args().skip(1).filter(|text| text != "--bench");
-    let sizes: Vec<usize> = arguments
-        .map(|text| {
-            let size = text.replace(['_', ','], "").parse();
-            size.with_context(|| format!("{text:?} is not a number of Services, such as 1000"))
+/// What to measure.
+struct Arguments {
+    /// ferrolb alone.
+    alone: bool,
+    /// ferrolb beside MetalLB.
+    beside: bool,
+    /// Numbers of Services; the defaults if empty.
+    sizes: Vec<usize>,
+}
+
+impl Arguments {
+    fn parse(words: &[String]) -> Result<Self> {
+        // Cargo adds `--bench`.
+        let words = || words.iter().filter(|word| *word != "--bench");
+        let has = |part: &str| words().any(|word| word == part);
+        let numbers = words().filter(|word| *word != "alone" && *word != "beside");
+        let sizes: Vec<usize> = numbers
+            .map(|text| {
+                let size = text.replace(['_', ','], "").parse();
+                size.with_context(|| {
+                    format!(
+                        "{text:?} is neither a number of Services, such as 1000, nor \"alone\" \
+                         (ferrolb alone) or \"beside\" (beside MetalLB)"
+                    )
+                })
+            })
+            .collect::<Result<_>>()?;
+        ensure!(
+            sizes.is_sorted() && sizes.first().is_none_or(|first| *first > 0),
+            "{sizes:?}: give numbers of Services in ascending order, the first at least 1"
+        );
+        Ok(Self {
+            alone: has("alone") || !has("beside"),
+            beside: has("beside") || !has("alone"),
+            sizes,
         })
-        .collect::<Result<_>>()?;
-    if sizes.is_empty() {
-        return Ok(SIZES.to_vec());
     }
-    ensure!(
-        sizes.is_sorted() && sizes[0] > 0,
-        "{sizes:?}: give numbers of Services in ascending order, the first at least 1"
-    );
-    Ok(sizes)
+
+    fn sizes<'a>(&'a self, default: &'a [usize]) -> &'a [usize] {
+        if self.sizes.is_empty() {
+            default
+        } else {
+            &self.sizes
+        }
+    }
+}
+
+/// Gives the router's host an address for each peer.
+fn router_addresses(topology: &Topology) -> Result<Vec<Ipv4Addr>> {
+    let addresses: Vec<Ipv4Addr> = (1..=PEERS)
+        .map(|host| Ipv4Addr::new(10, 99, 0, host))
+        .collect();
+    // The topology has assigned the first one.
+    for address in &addresses[1..] {
+        topology.tor.address("rack", &format!("{address}/24"))?;
+    }
+    Ok(addresses)
 }
 
 fn timeout(services: usize) -> Duration {
@@ -103,13 +162,7 @@ impl<'lab> Bench<'lab> {
         cp.join(&node.namespace)?;
         cp.join(&topology.tor)?;
         cp.create_node(&node.name, &[node.ipv4.into()])?;
-        let addresses: Vec<Ipv4Addr> = (1..=PEERS)
-            .map(|host| Ipv4Addr::new(10, 99, 0, host))
-            .collect();
-        // The topology has assigned the first one.
-        for address in &addresses[1..] {
-            topology.tor.address("rack", &format!("{address}/24"))?;
-        }
+        let addresses = router_addresses(topology)?;
         cp.apply(&configuration(&addresses))?;
         let routers_namespace = topology.tor.open()?;
         Ok(Self {

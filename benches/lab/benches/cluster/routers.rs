@@ -38,6 +38,15 @@ pub(crate) struct Start {
     pub(crate) end_of_rib: Instant,
 }
 
+/// The tables after a start, or after a change.
+#[derive(Debug)]
+pub(crate) struct Updates {
+    /// The last router received its last prefix.
+    pub(crate) all_prefixes: Instant,
+    /// UPDATEs with prefixes to the router that received most.
+    pub(crate) updates: usize,
+}
+
 impl Routers {
     pub(crate) fn start(namespace: &NamespaceHandle, addresses: &[Ipv4Addr]) -> Result<Self> {
         let (sender, received) = channel();
@@ -135,6 +144,40 @@ impl Routers {
                 });
             }
         }
+    }
+
+    /// Waits until each router has that many prefixes, then until no event arrives for the time
+    /// `quiet`. Repeated UPDATEs are counted, too.
+    pub(crate) fn await_updates(
+        &mut self,
+        count: usize,
+        timeout: Duration,
+        quiet: Duration,
+    ) -> Result<Updates> {
+        let deadline = Instant::now() + timeout;
+        let mut events = Vec::new();
+        while self
+            .tables
+            .iter()
+            .any(|table| table.prefixes.len() != count)
+        {
+            events.push(self.next(deadline)?);
+        }
+        let announces = |received: &&Received| matches!(received.event, Event::Announced(_));
+        let all_prefixes = events.iter().filter(announces).map(|received| received.at);
+        let all_prefixes = all_prefixes.max().context("no UPDATE")?;
+        events.extend(self.take(quiet));
+        let to = |router| {
+            let announced = events.iter().filter(announces);
+            announced
+                .filter(|received| received.router == router)
+                .count()
+        };
+        let updates = (0..self.tables.len()).map(to).max().unwrap_or_default();
+        Ok(Updates {
+            all_prefixes,
+            updates,
+        })
     }
 
     /// Takes all events until none arrives for the time `quiet`.

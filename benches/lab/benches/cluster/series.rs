@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use ferrolb_lab_bench::measurement;
 use ferrolb_lab_bench::proc_stats::cpu_time;
-use ferrolb_lab_bench::statistics::{milliseconds, percentile};
+use ferrolb_lab_bench::statistics::{median, milliseconds, percentile};
 use ipnet::IpNet;
 use serde_json::json;
 
@@ -111,7 +111,26 @@ fn await_version(watched: &WatchedVersions, version: &str) -> Result<Instant> {
     }
 }
 
+/// Medians of a series, in milliseconds.
+pub(crate) struct Summary {
+    /// From the request to the UPDATE at the last router.
+    pub(crate) last_update: f64,
+    /// From the event at the plain watch to the UPDATE at the last router.
+    pub(crate) after_event: f64,
+    /// CPU time of the announcer per change (the mean).
+    pub(crate) cpu: f64,
+}
+
 impl Series {
+    pub(crate) fn summary(&self) -> Summary {
+        let changes = self.changes.iter();
+        Summary {
+            last_update: median(changes.clone().map(|change| change.last_update)),
+            after_event: median(changes.map(|change| change.last_update - change.watch_event)),
+            cpu: milliseconds(self.cpu),
+        }
+    }
+
     /// Prints one row per kind of change and milestone.
     pub(crate) fn print(&self, services: usize, peers: u8) {
         for (kind, announces) in [("announce", true), ("withdraw", false)] {

@@ -67,6 +67,13 @@ impl Queue {
         self.pending.insert(pending.write.service.clone(), pending);
     }
 
+    /// Drops a write that arrives while this process does not lead.
+    fn push_while_leading(&mut self, write: Arc<StatusWrite>, until: Option<Instant>) {
+        if until.is_some() {
+            self.push(write);
+        }
+    }
+
     /// The next write that may start.
     fn pop(&mut self, now: Instant) -> Option<PendingWrite> {
         if self.in_flight.len() >= MAX_IN_FLIGHT {
@@ -121,9 +128,10 @@ pub(super) async fn write_all(
     let mut queue = Queue::default();
     let mut in_flight = FuturesUnordered::new();
     loop {
-        let now = *lead.borrow_and_update();
-        let is_allocating = *allocating_term.borrow_and_update() == Some(now.term);
-        let until = now.until.filter(|_| is_allocating);
+        let until = allocates_until(
+            *lead.borrow_and_update(),
+            *allocating_term.borrow_and_update(),
+        );
         if until.is_none() {
             queue.pending.clear();
         }
@@ -135,8 +143,12 @@ pub(super) async fn write_all(
         let retry = next_retry(Instant::now(), queue.poll_timeout(), until);
         tokio::select! {
             write = writes.recv() => match write {
-                Some(write) if until.is_some() => queue.push(write),
-                Some(_) => {}
+                // Not with the state from before the wait: a decision of a new term may arrive
+                // before this loop has seen the term.
+                Some(write) => {
+                    let until = allocates_until(*lead.borrow(), *allocating_term.borrow());
+                    queue.push_while_leading(write, until);
+                }
                 None => return,
             },
             Some((pending, outcome)) = in_flight.next() => {
@@ -147,6 +159,11 @@ pub(super) async fn write_all(
             () = sleep_until(retry) => {}
         }
     }
+}
+
+/// Until when decisions of the allocator are written; `None` if they are not.
+fn allocates_until(lead: Lead, allocating_term: Option<u64>) -> Option<Instant> {
+    lead.until.filter(|_| allocating_term == Some(lead.term))
 }
 
 /// The deadline of a write that starts now; `None` if it must not start.

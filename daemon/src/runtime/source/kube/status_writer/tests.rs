@@ -1,4 +1,7 @@
+use tokio::net::TcpListener;
+
 use super::*;
+use crate::runtime::source::status_writes;
 
 fn decided(service: &str, version: &str) -> Arc<StatusWrite> {
     Arc::new(StatusWrite {
@@ -125,4 +128,26 @@ fn a_patch_names_the_version_and_clears_unwanted_fields() {
         patch["metadata"]["annotations"],
         json!({ALLOCATED_ANNOTATION: null})
     );
+}
+
+#[tokio::test]
+async fn no_write_is_lost_that_arrives_together_with_its_term() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // Of two events that are ready, the loop takes one at random.
+    for _ in 0..32 {
+        let config = kube::Config::new(url.parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let until = Some(Instant::now() + Duration::from_secs(60));
+        let (_lead, lead) = watch::channel(Lead { term: 1, until });
+        let (new_term, term) = watch::channel(None);
+        let (sender, receiver) = status_writes();
+        let writer = tokio::spawn(write_all(client, lead, term, receiver));
+        tokio::task::yield_now().await;
+        new_term.send_replace(Some(1));
+        sender.send(decided("web", "1")).unwrap();
+        let request = tokio::time::timeout(Duration::from_secs(20), listener.accept());
+        request.await.expect("the write is sent").unwrap();
+        writer.abort();
+    }
 }
