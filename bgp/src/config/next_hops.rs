@@ -23,14 +23,16 @@ impl NextHops {
     /// `own` is the session's local address, if known. `ipv4_over_ipv6`: both sides have the
     /// extended next hop capability for IPv4 unicast (RFC 8950).
     ///
-    /// A link-local address is only sent together with a global one (RFC 2545 §3). On such a link
-    /// the peer may be unable to resolve other addresses, so IPv4 routes use both too if possible.
+    /// A link-local address is only sent together with a global one (RFC 2545 §3), except by an
+    /// `unnumbered` peer, whose router resolves no other. On such a link the peer may be unable to
+    /// resolve other addresses, so IPv4 routes use both too if possible.
     #[must_use]
     pub fn next_hop(
         self,
         family: Family,
         own: Option<IpAddr>,
         ipv4_over_ipv6: bool,
+        unnumbered: bool,
     ) -> Option<NextHop> {
         let Self { mut v4, mut v6 } = self;
         let mut link_local = None;
@@ -43,6 +45,9 @@ impl NextHops {
         let v4 = v4.map(NextHop::V4);
         let global = v6.filter(|address| !address.is_unicast_link_local());
         let v6 = global.map(|global| NextHop::V6 { global, link_local });
+        // The link-local address in the place of the global one, 16 octets in all.
+        let alone = link_local.filter(|_| unnumbered).map(NextHop::global_v6);
+        let v6 = v6.or(alone);
         match family {
             Family::IPV6_UNICAST => v6,
             Family::IPV4_UNICAST if !ipv4_over_ipv6 => v4,
@@ -64,13 +69,18 @@ impl PeerConfig {
         ipv4_over_ipv6: bool,
     ) -> Option<NextHop> {
         let own = self.transport.source_address.or(local);
-        self.next_hops.next_hop(family, own, ipv4_over_ipv6)
+        let unnumbered = self.remote.is_unnumbered();
+        self.next_hops
+            .next_hop(family, own, ipv4_over_ipv6, unnumbered)
     }
 
     /// Whether the session will have a link-local local address: as the peer's address, unless a
     /// source address is configured.
     #[must_use]
     pub fn is_link_local(&self) -> bool {
+        if self.remote.is_unnumbered() {
+            return true;
+        }
         let own = self.transport.source_address;
         match own.unwrap_or_else(|| self.remote.network().addr()) {
             IpAddr::V4(_) => false,
@@ -90,7 +100,7 @@ mod tests {
 
     /// The next hop as text.
     fn shown(next_hops: NextHops, own: &str, over: bool, family: Family) -> String {
-        let next_hop = next_hops.next_hop(family, Some(address(own)), over);
+        let next_hop = next_hops.next_hop(family, Some(address(own)), over, false);
         next_hop.map_or("none".to_owned(), |next_hop| next_hop.to_string())
     }
 
@@ -122,7 +132,7 @@ mod tests {
             );
         }
         assert_eq!(
-            both.next_hop(V6, None, false),
+            both.next_hop(V6, None, false, false),
             both.v6.map(NextHop::global_v6)
         );
         assert_eq!(
@@ -132,7 +142,8 @@ mod tests {
                     ..V4
                 },
                 None,
-                true
+                true,
+                false
             ),
             None
         );
@@ -179,6 +190,34 @@ mod tests {
                 expected,
                 "{over} {family}"
             );
+        }
+    }
+
+    /// draft-ietf-idr-linklocal-capability §3: 16 octets.
+    #[test]
+    fn an_unnumbered_peer_gets_a_link_local_next_hop_if_there_is_no_global_one() {
+        let global = "2001:db8::1".parse().unwrap();
+        let v4 = NextHops {
+            v4: Some([10, 0, 0, 1].into()),
+            v6: None,
+        };
+        let both = NextHops {
+            v6: Some(global),
+            ..v4
+        };
+        let own = Some(address("fe80::9"));
+        for (next_hops, over, family, expected) in [
+            (NextHops::default(), false, V6, Some("fe80::9")),
+            (NextHops::default(), true, V4, Some("fe80::9")),
+            (NextHops::default(), false, V4, None),
+            (v4, true, V4, Some("fe80::9")),
+            (v4, false, V4, Some("10.0.0.1")),
+            (both, true, V4, Some("2001:db8::1 (fe80::9)")),
+            (both, false, V6, Some("2001:db8::1 (fe80::9)")),
+        ] {
+            let next_hop = next_hops.next_hop(family, own, over, true);
+            let shown = next_hop.map(|next_hop| next_hop.to_string());
+            assert_eq!(shown.as_deref(), expected, "{over} {family}");
         }
     }
 

@@ -165,12 +165,18 @@ fn text(lines: &[Line], style: Style) -> String {
             printable(&refusal(peer))
         )),
     });
-    let below: String = errors.iter().cloned().chain(rejected).collect();
+    let notes = peers().flat_map(|peer| notes(peer, style));
+    let below: String = errors
+        .iter()
+        .cloned()
+        .chain(notes)
+        .chain(rejected)
+        .collect();
     if !below.is_empty() {
         text += &format!("\n{below}");
     }
     if !errors.is_empty() {
-        let sessions = || peers().filter(|peer| matches!(peer.status.remote, Remote::Router(_)));
+        let sessions = || peers().filter(|peer| peer.status.remote.is_one_router());
         let up = sessions().filter(|peer| peer.status.state == State::Established);
         text += &format!(
             "\n{} of {} sessions established; details of one: ferrolb peer NAME\n",
@@ -217,6 +223,17 @@ fn errors<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<St
     lines.collect()
 }
 
+/// What is to be known about the interface of an unnumbered peer without a session.
+fn notes(peer: &PeerLine, style: Style) -> Vec<String> {
+    let status = &peer.status;
+    let link = status.link.as_ref();
+    let link = link.filter(|_| status.state != State::Established);
+    let notes = link.into_iter().flat_map(|link| &link.notes);
+    notes
+        .map(|note| format!("{}: {}\n", style.bold(&status.name), printable(note)))
+        .collect()
+}
+
 fn refusal(peer: &RejectedPeer) -> String {
     format!("{} is rejected: {}", peer.object, peer.reason)
 }
@@ -235,7 +252,7 @@ fn row(peer: &PeerLine) -> Vec<String> {
     );
     vec![
         status.name.clone(),
-        status.remote.to_string(),
+        status.address_text(),
         asn,
         state,
         age(status.since),

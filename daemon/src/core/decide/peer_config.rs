@@ -18,20 +18,29 @@ pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConf
 }
 
 /// The predicted next hop of a route: assumes that the session's local address is its source
-/// address or else the node's InternalIP, and that RFC 8950 is not negotiated.
+/// address or else the node's InternalIP, and that RFC 8950 is negotiated on unnumbered sessions
+/// only. None for the link-local address of an interface, which is not known here.
 pub(crate) fn next_hop(peer: &Peer, node: &Node, family: Family) -> Option<NextHop> {
     let source = peer.session.transport.source_address;
     let internal = || {
         node.internal_ip(peer.family())
             .filter(|_| !peer.session.is_link_local())
     };
-    next_hops(peer, node).next_hop(wire_family(family), source.or_else(internal), false)
+    // Routers with unnumbered sessions have no other next hops.
+    let unnumbered = peer.session.remote.is_unnumbered();
+    next_hops(peer, node).next_hop(
+        wire_family(family),
+        source.or_else(internal),
+        unnumbered,
+        unnumbered,
+    )
 }
 
 /// Whether a route of the family will have a next hop on every session of this peer.
 pub(crate) fn has_next_hop(peer: &Peer, node: &Node, family: Family) -> bool {
     let own_address = peer.family() == family && !peer.session.is_link_local();
-    own_address || next_hop(peer, node, family).is_some()
+    let unnumbered = peer.session.remote.is_unnumbered();
+    own_address || unnumbered || next_hop(peer, node, family).is_some()
 }
 
 /// The node's InternalIPs for families in which the session's local address can't be the next hop.
