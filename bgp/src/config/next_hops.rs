@@ -23,9 +23,11 @@ impl NextHops {
     /// `own` is the session's local address, if known. `ipv4_over_ipv6`: both sides have the
     /// extended next hop capability for IPv4 unicast (RFC 8950).
     ///
-    /// A link-local address is only sent together with a global one (RFC 2545 §3), except by an
-    /// `unnumbered` peer, whose router resolves no other. On such a link the peer may be unable to
-    /// resolve other addresses, so IPv4 routes use both too if possible.
+    /// A link-local address is only sent together with a global one (RFC 2545 §3). On such a link
+    /// the peer may be unable to resolve other addresses, so IPv4 routes use both too if possible.
+    ///
+    /// The router of an `unnumbered` peer gets the link-local address alone: other addresses are
+    /// not on the link, and BIRD then refuses the route, even with a link-local address beside it.
     #[must_use]
     pub fn next_hop(
         self,
@@ -45,9 +47,9 @@ impl NextHops {
         let v4 = v4.map(NextHop::V4);
         let global = v6.filter(|address| !address.is_unicast_link_local());
         let v6 = global.map(|global| NextHop::V6 { global, link_local });
-        // The link-local address in the place of the global one, 16 octets in all.
+        // In the place of the global one, 16 octets in all.
         let alone = link_local.filter(|_| unnumbered).map(NextHop::global_v6);
-        let v6 = v6.or(alone);
+        let v6 = alone.or(v6);
         match family {
             Family::IPV6_UNICAST => v6,
             Family::IPV4_UNICAST if !ipv4_over_ipv6 => v4,
@@ -195,7 +197,7 @@ mod tests {
 
     /// draft-ietf-idr-linklocal-capability §3: 16 octets.
     #[test]
-    fn an_unnumbered_peer_gets_a_link_local_next_hop_if_there_is_no_global_one() {
+    fn an_unnumbered_peer_gets_a_link_local_next_hop_alone() {
         let global = "2001:db8::1".parse().unwrap();
         let v4 = NextHops {
             v4: Some([10, 0, 0, 1].into()),
@@ -212,8 +214,8 @@ mod tests {
             (NextHops::default(), false, V4, None),
             (v4, true, V4, Some("fe80::9")),
             (v4, false, V4, Some("10.0.0.1")),
-            (both, true, V4, Some("2001:db8::1 (fe80::9)")),
-            (both, false, V6, Some("2001:db8::1 (fe80::9)")),
+            (both, true, V4, Some("fe80::9")),
+            (both, false, V6, Some("fe80::9")),
         ] {
             let next_hop = next_hops.next_hop(family, own, over, true);
             let shown = next_hop.map(|next_hop| next_hop.to_string());

@@ -321,7 +321,7 @@ fn changed_line(line: &Line) -> String {
 #[cfg(test)]
 mod tests {
     use ferrolb_bgp::config::PeerConfig;
-    use ferrolb_bgp::fsm::{Input, Speaker, SpeakerConfig};
+    use ferrolb_bgp::fsm::{Input, LinkStatus, Speaker, SpeakerConfig};
     use ferrolb_bgp::wire::Asn;
 
     use super::*;
@@ -360,6 +360,29 @@ mod tests {
              tor: BGPPeer metallb-system/tor is rejected: spec.holdTime: is short\n"
         );
         assert!(text(&[], Style::stdout()).contains("no BGPPeer selects this node"));
+    }
+
+    #[test]
+    fn what_an_unnumbered_peer_lacks_is_listed_while_it_has_no_session() {
+        let listed = |state: State| {
+            let Line::Peer(mut peer) = line("fabric".into(), "no way") else {
+                unreachable!()
+            };
+            peer.status.state = state;
+            peer.status.remote = Remote::unknown_on_link(179);
+            peer.status.link = Some(LinkStatus {
+                interface: "eth1".into(),
+                notes: vec!["no router\u{1b}".into()],
+            });
+            text(&[Line::Peer(peer)], Style::stdout())
+        };
+        let waiting = listed(State::Active);
+        assert!(
+            waiting.contains("fabric: no router\\u{1b}\n"),
+            "{waiting:?}"
+        );
+        assert!(waiting.contains("fabric  eth1"), "{waiting:?}");
+        assert!(!listed(State::Established).contains("no router"));
     }
 
     #[test]

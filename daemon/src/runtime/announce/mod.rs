@@ -1,8 +1,9 @@
 //! Announces the addresses of this node: routes through the BGP engine, with the rate limit of
-//! weights, drain and state file; and by layer 2.
+//! weights, drain, state file and the routers of unnumbered peers; and by layer 2.
 
 pub(crate) mod announcer;
 pub(crate) mod drain;
 pub(crate) mod layer2;
 pub(crate) mod state_file;
+mod unnumbered;
 mod weight_rate_limit;

@@ -6,46 +6,57 @@ use ferrolb_allocator::canonical;
 use ferrolb_bgp::config::{Remote, Transport};
 use ipnet::IpNet;
 
-use super::{BGP_PORT, INTERNAL, is_unnumbered};
+use super::{BGP_PORT, INTERNAL};
 use crate::core::api::ferrolb::{FerrolbBgpPeerSpec, HOPS_MAX, INTERFACE_MAX};
 use crate::core::api::metallb::{BgpPeerSpec, MAX_PORT};
 use crate::core::api::{Errors, FieldError};
 
 const ADDRESS: &str = "spec.peerAddress";
 
+const INTERFACE: &str = "spec.interface";
 const NETWORK: &str = "spec.peerNetwork";
 const PORT: &str = "spec.peerPort";
 
-/// The neighbor: a router, or every router in a network. None if only `interface` identifies it:
-/// the error about that field is enough.
+/// The neighbor: a router, the router of an interface, or every router in a network.
 pub(super) fn remote(
     spec: &BgpPeerSpec,
     ferrolb: &FerrolbBgpPeerSpec,
-) -> Result<Option<Remote>, FieldError> {
-    if is_unnumbered(spec) {
-        return Ok(None);
-    }
+) -> Result<Remote, FieldError> {
     let address = ip(ADDRESS, &spec.peer_address)?;
+    if !spec.interface.is_empty() {
+        let conflict = |other: &str| {
+            let message = format!("conflicts with {other}: remove one of them");
+            Err(FieldError::new(INTERFACE, message))
+        };
+        return match (address, ferrolb.peer_network.as_str()) {
+            (None, "") => Ok(Remote::unknown_on_link(port(spec)?)),
+            (Some(_), _) => conflict("peerAddress"),
+            (None, _) => conflict("peerNetwork"),
+        };
+    }
     match (address, ferrolb.peer_network.as_str()) {
-        (Some(address), "") => {
-            let port = spec.peer_port.unwrap_or(BGP_PORT);
-            if !(1..=MAX_PORT).contains(&port) {
-                let message = format!("{port} is not a port from 1 to {MAX_PORT}");
-                return Err(FieldError::new(PORT, message));
-            }
-            Ok(Some(Remote::Router(SocketAddr::new(address, port))))
-        }
+        (Some(address), "") => Ok(Remote::Router(SocketAddr::new(address, port(spec)?))),
         (Some(_), _) => {
             let message = "conflicts with peerAddress: remove one of them";
             Err(FieldError::new(NETWORK, message))
         }
         (None, "") => {
-            let message =
-                "is missing: set the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)";
+            let message = "is missing: set the router's IP address, interface, or peerNetwork \
+                 (ferrolb.io/v1alpha1)";
             Err(FieldError::new(ADDRESS, message))
         }
-        (None, text) => network(spec, text).map(Some),
+        (None, text) => network(spec, text),
     }
+}
+
+/// The port of the router.
+fn port(spec: &BgpPeerSpec) -> Result<u16, FieldError> {
+    let port = spec.peer_port.unwrap_or(BGP_PORT);
+    if (1..=MAX_PORT).contains(&port) {
+        return Ok(port);
+    }
+    let message = format!("{port} is not a port from 1 to {MAX_PORT}");
+    Err(FieldError::new(PORT, message))
 }
 
 fn network(spec: &BgpPeerSpec, text: &str) -> Result<Remote, FieldError> {
@@ -75,7 +86,7 @@ pub(super) fn transport(
 ) -> Option<Transport> {
     const TTL: &str = "spec.ttlSecurity";
     let source_address = errors.record(source_address(spec, remote));
-    let source_interface = errors.record(interface(&ferrolb.source_interface));
+    let source_interface = errors.record(source_interface(spec, ferrolb));
     if let Some(IpAddr::V6(address)) = remote.and_then(|remote| Some(remote.router()?.ip()))
         && address.is_unicast_link_local()
         && source_interface == Some(None)
@@ -111,6 +122,11 @@ fn source_address(
 ) -> Result<Option<IpAddr>, FieldError> {
     const SOURCE: &str = "spec.sourceAddress";
     let source = ip(SOURCE, &spec.source_address)?;
+    if source.is_some() && !spec.interface.is_empty() {
+        let message = "conflicts with interface: the session has the link-local address of the \
+            interface; remove it";
+        return Err(FieldError::new(SOURCE, message));
+    }
     let (Some(address), Some(remote)) = (source, remote) else {
         return Ok(source);
     };
@@ -126,13 +142,29 @@ fn source_address(
     Ok(source)
 }
 
-/// Whether `ebgpMultiHop` is set and the session may be eBGP.
+/// Whether `ebgpMultiHop` is set and the session may be eBGP with a router behind other routers. An
+/// unnumbered router is on the link.
 pub(in crate::core::config) fn multihop_has_effect(spec: &BgpPeerSpec) -> bool {
-    spec.ebgp_multi_hop && spec.dynamic_asn != INTERNAL
+    spec.ebgp_multi_hop && spec.dynamic_asn != INTERNAL && spec.interface.is_empty()
+}
+
+/// The interface that the session is bound to.
+fn source_interface(
+    spec: &BgpPeerSpec,
+    ferrolb: &FerrolbBgpPeerSpec,
+) -> Result<Option<String>, FieldError> {
+    const SOURCE: &str = "spec.sourceInterface";
+    let source = interface(SOURCE, &ferrolb.source_interface)?;
+    let unnumbered = interface(INTERFACE, &spec.interface)?;
+    if unnumbered.is_some() && source.is_some() && source != unnumbered {
+        let message = "conflicts with interface, which the session is bound to: remove it";
+        return Err(FieldError::new(SOURCE, message));
+    }
+    Ok(unnumbered.or(source))
 }
 
 /// Checks the name of an interface by the kernel's rules.
-fn interface(name: &str) -> Result<Option<String>, FieldError> {
+fn interface(field: &str, name: &str) -> Result<Option<String>, FieldError> {
     if name.is_empty() {
         return Ok(None);
     }
@@ -142,7 +174,7 @@ fn interface(name: &str) -> Result<Option<String>, FieldError> {
             "{name:?} can't be the name of an interface: see ip link, at most {INTERFACE_MAX} \
              characters"
         );
-        return Err(FieldError::new("spec.sourceInterface", message));
+        return Err(FieldError::new(field, message));
     }
     Ok(Some(name.to_owned()))
 }
