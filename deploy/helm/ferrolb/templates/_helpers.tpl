@@ -81,6 +81,7 @@ false
 {{- include "ferrolb.workload" . -}}
 {{- include "ferrolb.pod" . -}}
 {{- include "ferrolb.container" . -}}
+{{- include "ferrolb.unnumbered" . -}}
 {{- include "ferrolb.tls" . -}}
 {{- end -}}
 {{- end -}}
@@ -145,6 +146,18 @@ false
 {{- with .role.runtimeClassName -}}{{- $_ := set $pod "runtimeClassName" . -}}{{- end -}}
 {{- with .root.Values.imagePullSecrets -}}{{- $_ := set $pod "imagePullSecrets" . -}}{{- end -}}
 {{- $_ := set $pod "containers" (concat $pod.containers .role.extraContainers) -}}
+{{- end -}}
+
+{{/* Router advertisements need NET_RAW, which Kubernetes gives only to processes of user 0. */}}
+{{- define "ferrolb.unnumbered" -}}
+{{- if and (eq .component "announcer") .role.bgp.unnumbered -}}
+{{- $pod := .object.spec.template.spec -}}
+{{- $_ := unset $pod.securityContext "runAsNonRoot" -}}
+{{- $_ := set $pod.securityContext "runAsUser" 0 -}}
+{{- $_ := set $pod.securityContext "runAsGroup" 0 -}}
+{{- $container := first $pod.containers -}}
+{{- $_ := set $container.securityContext.capabilities "add" (list "NET_RAW") -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Metrics over HTTPS. The probes of layer 2 don't use the port. */}}
