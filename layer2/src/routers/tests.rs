@@ -307,7 +307,7 @@ fn a_solicitation_is_answered_at_once_but_not_often() {
 }
 
 #[test]
-fn frames_that_concern_nobody_are_ignored() {
+fn frames_of_other_interfaces_and_truncated_ones_are_ignored() {
     let mut bench = Bench::new();
     bench.state();
     let own = RouterDiscovery::of_neighbor(OWN, MAC).frame(MAC);

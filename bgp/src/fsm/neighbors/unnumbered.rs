@@ -1,5 +1,5 @@
-//! Unnumbered peers: the router at the other end of an interface, whose link-local address the owner
-//! of the speaker finds out.
+//! Unnumbered peers: the router at the other end of an interface, whose link-local address is found
+//! by the owner of the speaker.
 
 use std::net::SocketAddrV6;
 use std::time::Instant;

@@ -353,8 +353,8 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
 type Labelled<'a> = (String, &'a PeerStatus);
 
 /// Values of the label `peer`: address and port as in MetalLB, with the BGPPeer's name appended
-/// where several go to one router; of an unnumbered peer the interface, since its address changes. A `peerNetwork` has no session and is left out; its dynamic
-/// neighbors are included.
+/// where several go to one router. Of an unnumbered peer it is the interface, since its address
+/// changes. A `peerNetwork` has no session and is left out; its dynamic neighbors are included.
 fn labelled(peers: &[PeerStatus]) -> Vec<Labelled<'_>> {
     let peers = || {
         let sessions = peers.iter();
